@@ -1,0 +1,61 @@
+# Needs Python 3.11 or later with its venv module, and make. Everything else goes into .venv.
+#
+#   make run        the daemon in the foreground on its built-in default
+#   make test       the default test run
+#   make test-full  every test, long durations in full
+#   make check      lint, types, import contracts
+#   make clean      removes .venv and the caches
+#
+# PYTHON=... chooses the interpreter; ARGS=... goes to pytest.
+
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DELETE_ON_ERROR:
+.PHONY: run test test-full check clean
+
+run: $(VENV)/runtime.stamp
+	@exec $(BIN)/unpd run --builtin
+
+test: $(VENV)/tests.stamp
+	@$(BIN)/python -m pytest -m "not full and not benchmarks and not packaging" $(ARGS)
+
+test-full: $(VENV)/tests.stamp
+	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging" -o timeout=1800 $(ARGS)
+
+check: $(VENV)/checks.stamp
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find unpd tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The interpreter is asked for its own path: what PATH finds may be a version manager's shell script, which may fail or hide the real program.
+$(VENV)/bin/python:
+	@for candidate in $(or $(PYTHON),python3.11 python3); do \
+		real=$$("$$candidate" -c 'import ensurepip, sys, venv; print(sys.executable if sys.version_info >= (3, 11) else "")' 2>/dev/null) || real=; \
+		if [ -n "$$real" ]; then "$$real" -m venv $(VENV) && exit 0; rm -rf $(VENV); exit 1; fi; \
+	done; \
+	echo 'unpd needs Python 3.11 or later with its venv module (on Debian: apt install python3-venv), and none of $(or $(PYTHON),python3.11 python3) is one.' >&2; exit 1
+
+# The stamps keep repeated runs quick and offline; the package itself is installed editable, so that only pyproject.toml can make them old.
+$(VENV)/runtime.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo 'installing what unpd needs into $(VENV)'
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/tests.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo 'installing what unpd and its tests need into $(VENV)'
+	@$(PIP) install --editable '.[test]'
+	@touch $@ $(VENV)/runtime.stamp
+
+$(VENV)/checks.stamp: pyproject.toml | $(VENV)/bin/python
+	@echo 'installing what unpd, its tests and checks need into $(VENV)'
+	@$(PIP) install --editable '.[test,check]'
+	@touch $@ $(VENV)/tests.stamp $(VENV)/runtime.stamp
