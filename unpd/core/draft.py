@@ -1,0 +1,95 @@
+"""The working copy of one step: a state that may change, and the effects so far.
+
+Every change of a child goes through :meth:`Draft.put`, so that the scoreboard never misses a phase.
+"""
+
+from dataclasses import replace
+
+from unpd.core import effects as fx
+from unpd.core.model import Child, Slot, State
+from unpd.names import ChildOrder, ChildPhase, MasterPhase
+
+ABORT_GRACE_S = 2.0
+"""How long a hung child has to print its stack before SIGKILL."""
+CUT_GRACE_S = 3.0
+"""How long a child that was told to end at once may take: the 2 s of a lingering close and some air."""
+QUICK_GRACE_S = 1.0
+WORKERS_SHARE = 0.8
+"""The part of ``grace_s`` after which workers are killed; the rest is for the exporter and for leaving."""
+EXPORTER_SHARE = 0.95
+
+
+class Draft:
+    """One step's state, effects and time."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self.state = state.copy()
+        self.effects: list[fx.Effect] = []
+        self.now = now
+
+    def do(self, effect: fx.Effect) -> None:
+        """Order ``effect``."""
+        self.effects.append(effect)
+
+    def note(self, level: fx.Level, event: str, **fields: fx.Field) -> None:
+        """Order a line of the log."""
+        self.do(fx.Note(level, event, tuple(fields.items())))
+
+    def note_child(self, level: fx.Level, event: str, child: Child, **fields: fx.Field) -> None:
+        """Order a line of the log about a child."""
+        slot = child.slot
+        self.note(level, event, pool=slot.pool, index=slot.index, birth=child.birth, generation=child.generation, **fields)
+
+    def put(self, child: Child) -> None:
+        """Store the child as it is now."""
+        before = self.state.children.get(child.birth)
+        self.state.children[child.birth] = child
+        if before is not None and before.phase is not child.phase:
+            self.do(fx.ShowPhase(child))
+
+    def spawn(self, generation: int, slot: Slot) -> None:
+        """Order the birth of a child in ``slot``."""
+        wanted = self.state.candidate if generation != self.state.generation and self.state.candidate else self.state.wanted
+        deadline_at = self.now + wanted.limits.start_timeout_s
+        child = Child(self.state.next_birth, slot, generation, ChildPhase.STARTING, self.now, deadline_at=deadline_at)
+        self.state.next_birth += 1
+        self.state.children[child.birth] = child
+        self.do(fx.Spawn(child))
+
+    def tell(self, child: Child, order: ChildOrder) -> None:
+        """Order a signal to the child."""
+        self.do(fx.Tell(child.birth, order))
+
+    def retire(self, child: Child) -> None:
+        """The child is wanted no more, its connections are: it drains for ``reload_grace_s``."""
+        grace_s = self.state.wanted.limits.reload_grace_s
+        deadline_at = self.now + grace_s if grace_s else None
+        self.tell(child, ChildOrder.RETIRE)
+        self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, deadline_at=deadline_at))
+
+    def dismiss(self, child: Child) -> None:
+        """The child's slot is wanted no more: a ready one drains, another has nothing to drain."""
+        if child.phase is ChildPhase.READY:
+            self.retire(child)
+        else:
+            self.kill(child, retired=True)
+
+    def cut(self, child: Child) -> None:
+        """The child has drained long enough: its connections end now."""
+        self.tell(child, ChildOrder.FINISH)
+        self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, finishing=True, deadline_at=self.now + CUT_GRACE_S))
+
+    def finish(self, child: Child, deadline_at: float) -> None:
+        """The daemon stops: the child ends its connections until ``deadline_at``."""
+        self.tell(child, ChildOrder.FINISH)
+        self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, finishing=True, deadline_at=deadline_at))
+
+    def kill(self, child: Child, retired: bool) -> None:
+        """SIGKILL; ``retired``: its slot is not to be filled for it again."""
+        self.tell(child, ChildOrder.KILL)
+        self.put(replace(child, phase=ChildPhase.KILLED, deadline_at=None, retired=child.retired or retired))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the daemon is on its way out."""
+        return self.state.phase is MasterPhase.STOPPING

@@ -1,0 +1,141 @@
+"""What the master knows: children, what is wanted, and the reload under way.
+
+All times are seconds of one monotonic clock, handed in as ``now``. Records are frozen; :class:`State` is copied by ``step`` before it changes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from unpd.names import ChildKind, ChildPhase, MasterPhase
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Slot:
+    """The logical place of a child, which survives its respawns. ``index`` counts from 0 within the pool."""
+
+    kind: ChildKind
+    pool: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.pool}/{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The spans, in seconds, that a configuration gives to its generation. ``reload_grace_s`` of 0: as long as the connections last."""
+
+    grace_s: float
+    reload_grace_s: float
+    start_timeout_s: float
+    heartbeat_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one configuration wants: workers by pool (each at least one), an exporter or none, its limits."""
+
+    workers: Mapping[str, int]
+    exporter: bool
+    limits: Limits
+
+    def slots(self) -> Iterator[Slot]:
+        """Every slot that must hold a child."""
+        if self.exporter:
+            yield Slot(ChildKind.EXPORTER, "exporter", 0)
+        for pool, count in self.workers.items():
+            for index in range(count):
+                yield Slot(ChildKind.WORKER, pool, index)
+
+    def resized(self, pool: str, delta: int) -> "Wanted":
+        """The same with ``delta`` workers more in ``pool``, never fewer than one. A pool that is not there stays so."""
+        if pool not in self.workers:
+            return self
+        return replace(self, workers={**self.workers, pool: max(1, self.workers[pool] + delta)})
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One birth. ``deadline_at``: when the phase it is in has lasted too long (None: it may last).
+
+    ``retired`` children no longer hold their slot. ``finishing``: it was told to bring its connections to an end.
+    """
+
+    birth: int
+    slot: Slot
+    generation: int
+    phase: ChildPhase
+    born_at: float
+    ready_at: float | None = None
+    deadline_at: float | None = None
+    retired: bool = False
+    finishing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """The back-off of one slot in one generation: early deaths in a row, and when it may be filled again."""
+
+    failures: int
+    retry_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the master will end: the exit code of :class:`unpd.names.ExitCode` and the reason for the log."""
+
+    code: int
+    reason: str
+
+
+@dataclass(slots=True)
+class State:
+    """Everything the core remembers.
+
+    ``wanted`` belongs to ``generation``; ``candidate`` to ``last_generation`` while a reload is being proved. ``asked_by`` are the control requests that wait for the
+    reload under way, ``asked_again`` those that came during it (None: nobody asked). ``phase_deadline_at`` bounds STARTING. ``unreported`` is whether becoming ready has
+    still to be announced.
+    """
+
+    wanted: Wanted
+    phase: MasterPhase = MasterPhase.STARTING
+    generation: int = 1
+    last_generation: int = 1
+    candidate: Wanted | None = None
+    children: dict[int, Child] = field(default_factory=dict)
+    throttles: dict[tuple[int, Slot], Throttle] = field(default_factory=dict)
+    next_birth: int = 1
+    asked_by: tuple[int, ...] = ()
+    asked_again: tuple[int, ...] | None = None
+    phase_deadline_at: float | None = None
+    stop_began_at: float = 0.0
+    exit: Exit | None = None
+    last_trouble: str = ""
+
+    def copy(self) -> "State":
+        """A state that may be changed without changing this one (the records in it are frozen)."""
+        return replace(self, children=dict(self.children), throttles=dict(self.throttles))
+
+    def holder(self, generation: int, slot: Slot) -> Child | None:
+        """The child that holds ``slot`` in ``generation``."""
+        for child in self.children.values():
+            if child.slot == slot and child.generation == generation and not child.retired:
+                return child
+        return None
+
+    def unready_pools(self) -> tuple[str, ...]:
+        """Pools of the current generation without a ready worker. A draining one counts no more."""
+        ready = {c.slot.pool for c in self.children.values() if c.phase is ChildPhase.READY and c.slot.kind is ChildKind.WORKER}
+        return tuple(pool for pool in self.wanted.workers if pool not in ready)
+
+    def throttled(self) -> tuple[Slot, ...]:
+        """Slots of the current generation that are empty or not ready because their children died early."""
+        return tuple(
+            slot
+            for (generation, slot), throttle in sorted(self.throttles.items())
+            if generation == self.generation and throttle.failures and not self._serves(generation, slot)
+        )
+
+    def _serves(self, generation: int, slot: Slot) -> bool:
+        holder = self.holder(generation, slot)
+        return holder is not None and holder.phase is ChildPhase.READY
