@@ -1,0 +1,136 @@
+"""Listening sockets: opening them, tuning them, reading their queues.
+
+Options that a connection needs (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT) are set on the listener: Linux copies them to every accepted socket (tcp(7)), which saves
+the worker their system calls. Functions raise OSError; who asked turns it into a sentence.
+"""
+
+import errno
+import os
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+
+KEEPALIVE_IDLE_S = 60
+KEEPALIVE_INTERVAL_S = 10
+KEEPALIVE_PROBES = 3
+
+# struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words.
+_TCP_INFO_BYTES = 104
+_UNACKED_AT = 24  # of a listener: its accept queue's length, and behind it (tcpi_sacked) the limit
+_LAST_ACK_RECV_AT = 56
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """What a listener is given. ``user_timeout_s``: seconds, 0 for the kernel's own patience. ``mode``: of a UNIX socket's file."""
+
+    backlog: int
+    ipv6_only: bool
+    keepalive: bool
+    user_timeout_s: float
+    mode: int
+
+
+def listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
+    """A non-blocking listener on a numeric host. Where the kernel has no IPv6 at all, ``::`` becomes 0.0.0.0 (the socket's own name tells)."""
+    try:
+        return _listen_tcp(host, port, options)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT and host == "::":
+            return _listen_tcp("0.0.0.0", port, options)  # the same reach as the [::] that was asked for
+        raise
+
+
+def _listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
+    family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE)[0]
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
+    try:
+        # Without SO_REUSEADDR a restart waits for the TIME_WAIT of connections that the server closed first (UNP 7.5).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(options.ipv6_only))
+        sock.bind(where)
+        tune(sock, options)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def listen_unix(path: str, options: ListenOptions) -> socket.socket:
+    """A non-blocking listener at ``path`` with mode ``options.mode``. A stale socket (nobody listens) is replaced; anything else there is EADDRINUSE and left alone.
+
+    Call it under the pid file's lock: between the look at a stale socket and its removal nobody else may bind there.
+    """
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    # Nobody can connect between bind and chmod: the mask leaves the file to its owner, and there is no queue before listen.
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+        os.chmod(path, options.mode)
+        sock.listen(options.backlog)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(there.st_mode):
+        raise OSError(errno.EEXIST, "something that is not a socket is there, and it stays", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except BlockingIOError:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path) from None
+        else:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+
+
+def tune(sock: socket.socket, options: ListenOptions) -> None:
+    """Set everything that may change while the listener lives. A second listen(2) changes the backlog and nothing else."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(options.keepalive))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(options.user_timeout_s * 1000))
+    sock.listen(options.backlog)
+
+
+def queue(sock: socket.socket) -> tuple[int, int] | None:
+    """(length now, limit) of a TCP listener's accept queue, from TCP_INFO; None for a UNIX listener, which has no such thing."""
+    if sock.family == socket.AF_UNIX:
+        return None
+    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    length, limit = struct.unpack_from("=II", told, _UNACKED_AT)
+    return length, limit
+
+
+def silent_s(sock: socket.socket) -> float | None:
+    """Seconds since the peer's kernel last acknowledged anything (tcpi_last_ack_recv); None for a UNIX socket. OSError on a socket without a connection."""
+    if sock.family == socket.AF_UNIX:
+        return None
+    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    return float(struct.unpack_from("=I", told, _LAST_ACK_RECV_AT)[0]) / 1000
+
+
+def remove_path(sock: socket.socket, inode: int) -> None:
+    """Unlink a UNIX listener's file if it is still the one with ``inode`` (another daemon's is not ours to take)."""
+    path = sock.getsockname()
+    try:
+        if os.lstat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
