@@ -1,0 +1,158 @@
+"""The log: one event, one line, structured; it can neither block nor kill the process that writes it.
+
+A line is formatted once, its control characters escaped, and written without blocking. What the sink does not take at once is dropped and counted; a line that was
+written by half is finished first, so that lines never mix. Only the top of a process logs.
+
+The sink is standard error or a file. Setting O_NONBLOCK on an inherited descriptor would change it for everybody who shares it; so a socket is written with
+MSG_DONTWAIT and anything else is opened anew through /proc/self/fd. Where that is not allowed (a terminal of another user), poll(2) is asked before each write.
+"""
+
+import json
+import os
+import select
+import socket
+import stat
+import time
+from collections.abc import Callable
+from typing import Literal
+
+Level = Literal["debug", "info", "warning", "error"]
+Field = str | int | float | bool | None
+
+LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
+LONGEST_FIELD = 1000
+"""Characters of one field; the rest is cut, so that no line outgrows what a pipe takes at once."""
+
+_OUR_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+class Sink:
+    """Where lines go. ``dropped`` counts the lines that were lost because the sink was full, gone or broken."""
+
+    def __init__(self, fd: int, write: Callable[[bytes], int]) -> None:
+        self.fd = fd
+        self.dropped = 0
+        self.write = write
+        self._rest = b""
+
+    def put(self, line: bytes) -> None:
+        """Write a whole line, or drop it."""
+        try:
+            if self._rest:
+                self._rest = self._rest[self.write(self._rest) :]
+            if self._rest:
+                self.dropped += 1
+            else:
+                self._rest = line[self.write(line) :]
+        except OSError:
+            # Whatever is wrong with the log (full disk, closed pipe, full pipe), the service goes on.
+            self.dropped += 1
+
+    def move_to(self, other: "Sink") -> None:
+        """Write to ``other``'s descriptor from now on and close our own: every log on this sink follows."""
+        os.close(self.fd)
+        self.fd, self.write, self._rest = other.fd, other.write, b""
+
+
+def standard_error() -> Sink:
+    """The sink on descriptor 2."""
+    mode = os.fstat(2).st_mode
+    if stat.S_ISSOCK(mode):
+        sock = socket.socket(fileno=os.dup(2))
+        return Sink(sock.fileno(), lambda line: sock.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL))
+    try:
+        fd = os.open("/proc/self/fd/2", _OUR_FLAGS)
+    except OSError:
+        return Sink(2, _patient_writer())
+    return Sink(fd, lambda line: os.write(fd, line))
+
+
+def _patient_writer() -> Callable[[bytes], int]:
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+
+    def write(line: bytes) -> int:
+        if not poll.poll(0):
+            raise BlockingIOError
+        return os.write(2, line)
+
+    return write
+
+
+def open_file(path: str, owner: tuple[int, int] | None = None, create: bool = True) -> Sink:
+    """The sink on a log file, made with mode 0640 and given to ``owner`` (uid, gid) so that its processes can open it again. OSError if it cannot be had."""
+    fd = os.open(path, _OUR_FLAGS | (os.O_CREAT if create else 0), 0o640)
+    if owner is not None:
+        os.fchown(fd, *owner)
+    return Sink(fd, lambda line: os.write(fd, line))
+
+
+class Log:
+    """Writes events to a sink. ``base`` fields stand on every line (role, pool)."""
+
+    def __init__(self, sink: Sink, level: Level, style: Literal["text", "json"], **base: Field) -> None:
+        self.sink = sink
+        self._threshold = LEVELS.index(level)
+        self._format = _as_json if style == "json" else _as_text
+        self._style = style
+        self._base = base
+
+    def child(self, **base: Field) -> "Log":
+        """The same log for another role."""
+        return Log(self.sink, LEVELS[self._threshold], "json" if self._style == "json" else "text", **base)
+
+    def set_level(self, level: Level) -> None:
+        """Log from ``level`` on."""
+        self._threshold = LEVELS.index(level)
+
+    @property
+    def debugging(self) -> bool:
+        """Whether debug lines are wanted: ask before gathering what only they show."""
+        return self._threshold == 0
+
+    def event(self, level: Level, event: str, **fields: Field) -> None:
+        """One line."""
+        if LEVELS.index(level) >= self._threshold:
+            bounded = {name: value[:LONGEST_FIELD] if isinstance(value, str) else value for name, value in fields.items()}
+            line = self._format(time.time(), level, event, {**self._base, **bounded})
+            self.sink.put(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def debug(self, event: str, **fields: Field) -> None:
+        """One line at level debug."""
+        self.event("debug", event, **fields)
+
+    def info(self, event: str, **fields: Field) -> None:
+        """One line at level info."""
+        self.event("info", event, **fields)
+
+    def warning(self, event: str, **fields: Field) -> None:
+        """One line at level warning."""
+        self.event("warning", event, **fields)
+
+    def error(self, event: str, **fields: Field) -> None:
+        """One line at level error."""
+        self.event("error", event, **fields)
+
+
+def _stamp(wall_s: float) -> str:
+    whole = int(wall_s)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((wall_s - whole) * 1000):03d}Z"
+
+
+def _as_json(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> str:
+    # ASCII only: every control character, U+2028 and lone surrogate comes out escaped.
+    return json.dumps({"time": _stamp(wall_s), "level": level, "event": event, **fields}, separators=(",", ":"), ensure_ascii=True)
+
+
+def _as_text(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> str:
+    pairs = "".join(f" {name}={_as_word(value)}" for name, value in fields.items())
+    return f"{_stamp(wall_s)} {level:<7} {event}{pairs}"
+
+
+def _as_word(value: Field) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    if text and all((c.isalnum() and c.isascii()) or c in "-_./:+@,[]%*" for c in text):
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())

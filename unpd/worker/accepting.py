@@ -1,0 +1,97 @@
+"""Accepting: what one listener does in one worker, and what each failure of accept(2) means.
+
+A listener is shared with other workers and watched with EPOLLEXCLUSIVE, which the kernel lets only be added and deleted (EPOLL_CTL_MOD is EINVAL). Adding it looks at
+the queue, so that a resumed listener misses nobody. A worker that was woken and then deletes its listener without accepting would strand that client until the next one
+comes: so the limit of connections is looked at between turns, and every listener that woke the worker gets its accept.
+"""
+
+import errno
+import select
+import socket
+from dataclasses import dataclass
+
+from unpd.kernel.sockets import queue
+from unpd.names import ACCEPT_ERRNOS
+from unpd.worker.connection import Port
+
+BATCH = 16
+"""Connections of one listener in one turn: enough to empty a burst, few enough that the others' turn comes."""
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+MOST_QUEUED = 4096
+
+# Errors of the process or the machine: no connection can be had until something is given back.
+_OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+# Errors of the listener itself: the worker cannot go on with it.
+_BROKEN = frozenset((errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT, errno.EOPNOTSUPP))
+_ERRNO_INDEX = {getattr(errno, name): index for index, name in enumerate(ACCEPT_ERRNOS) if name != "other"}
+
+
+def errno_cell(number: int) -> int:
+    """The place of an errno among the labels of unpd_accept_errors_total; the last one stands for all others."""
+    return _ERRNO_INDEX.get(number, len(ACCEPT_ERRNOS) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptFailure:
+    """An accept that failed: which error, and whether the listener rests now."""
+
+    number: int
+    paused: bool
+
+
+class Listener:
+    """A listening socket in this worker. ``resume_at``: when it is watched again after a failure (None: it does not rest)."""
+
+    def __init__(self, sock: socket.socket, port: Port, text: str) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.port = port
+        self.text = text
+        self.resume_at: float | None = None
+        self.watched = False
+        self._pause_s = FIRST_PAUSE_S
+
+    def watch(self, epoll: select.epoll) -> None:
+        """Take connections."""
+        if not self.watched:
+            epoll.register(self.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            self.watched = True
+
+    def rest(self, epoll: select.epoll) -> None:
+        """Leave connections to the kernel's queue and to the other workers."""
+        if self.watched:
+            epoll.unregister(self.fd)
+            self.watched = False
+
+    def accept(self, limit: int, now: float) -> tuple[list[socket.socket], AcceptFailure | None]:
+        """Accept up to ``limit`` connections: those there are, and the failure that ended the batch if one did.
+
+        An error of one connection (accept(2): the peer's network error that came before we looked) costs that one only. OSError if the listener itself is broken.
+        """
+        accepted: list[socket.socket] = []
+        while len(accepted) < limit:
+            try:
+                accepted.append(self.sock.accept()[0])
+            except BlockingIOError:
+                break
+            except OSError as error:
+                return accepted, self._failed(error, now)
+        if accepted:
+            self._pause_s = FIRST_PAUSE_S
+        return accepted, None
+
+    def _failed(self, error: OSError, now: float) -> AcceptFailure:
+        number = error.errno or 0
+        if number in _BROKEN:
+            raise error
+        if number not in _OUT_OF_RESOURCES:
+            return AcceptFailure(number, paused=False)
+        self.resume_at = now + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        return AcceptFailure(number, paused=True)
+
+    def queued(self) -> int:
+        """How many connections wait in the accept queue now; for a UNIX listener, which cannot tell, a bound on it."""
+        told = queue(self.sock)
+        return told[0] if told is not None else MOST_QUEUED

@@ -1,0 +1,93 @@
+"""One connection: what the engine knows of it. No behaviour but its own deadlines; memory counts here, for there may be ten thousand."""
+
+import enum
+import math
+import socket
+from dataclasses import dataclass
+
+from unpd.names import EndCause
+from unpd.services.base import Reply, Service
+
+LINGER_S = 2.0
+"""How long a connection that we ended waits for the peer's FIN, so that no unread byte turns our close into a reset."""
+QUIET_S = 0.25
+"""On a graceful stop, a peer that was silent for this long has said what it had to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """What all connections of one service share. ``cells``: where the service's counters start in this worker's row. Times in seconds, 0 for none."""
+
+    name: str
+    service: Service
+    cells: int
+    idle_timeout_s: float
+    session_timeout_s: float
+    user_timeout_s: float
+
+
+class Stage(enum.IntEnum):
+    """The way of a connection through the engine."""
+
+    SERVING = 0
+    PARTING = 1
+    """We will end it: nothing is read any more, what is pending goes out, then our FIN."""
+    LINGERING = 2
+    """Our FIN is sent: what still comes is read and thrown away until the peer's FIN."""
+    HALF_CLOSED = 3
+    """The peer's FIN has come: what is pending goes out, then it is over."""
+
+
+class Connection:
+    """A client. ``out`` is what the socket did not take yet (None: nothing), ``cause`` why we are ending it, ``mask`` what epoll watches."""
+
+    __slots__ = (
+        "active_at",
+        "cause",
+        "fd",
+        "linger_at",
+        "mask",
+        "opened_at",
+        "out",
+        "port",
+        "received",
+        "reply",
+        "sent",
+        "sock",
+        "stage",
+        "wheel_slot",
+    )
+
+    def __init__(self, sock: socket.socket, port: Port, now: float) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.port = port
+        self.reply: Reply | None = None
+        self.out: bytearray | None = None
+        self.received = 0
+        self.sent = 0
+        self.opened_at = now
+        self.active_at = now
+        self.linger_at = math.inf
+        self.stage = Stage.SERVING
+        self.cause: EndCause | None = None
+        self.mask = 0
+        self.wheel_slot = -1
+
+    def due_at(self, finish_at: float) -> tuple[float, EndCause]:
+        """When and why this connection ends if nothing happens until then. ``finish_at``: when a graceful stop has no more patience (inf: there is none)."""
+        port = self.port
+        if self.stage is not Stage.SERVING and self.stage is not Stage.HALF_CLOSED:
+            return self.linger_at, self.cause or EndCause.DONE
+        at, cause = math.inf, EndCause.IDLE
+        if port.idle_timeout_s:
+            at = self.active_at + port.idle_timeout_s
+        if port.session_timeout_s and self.opened_at + port.session_timeout_s < at:
+            at, cause = self.opened_at + port.session_timeout_s, EndCause.SESSION_LIMIT
+        if self.out and port.user_timeout_s and self.active_at + port.user_timeout_s <= at:
+            at, cause = self.active_at + port.user_timeout_s, EndCause.STALLED
+        if finish_at < math.inf:
+            stop_at = finish_at if self.out else min(finish_at, self.active_at + QUIET_S)
+            if stop_at < at:
+                at, cause = stop_at, EndCause.SHUTDOWN
+        return at, cause

@@ -1,0 +1,396 @@
+"""The engine: a level-triggered epoll loop over non-blocking sockets, and the life of every connection on it.
+
+What decides its speed: one read buffer for all connections; a reply that the socket takes at once is never copied; the calls are made with MSG_DONTWAIT, so that no
+socket is ever switched to non-blocking; options are inherited from the listener; the clock is read once a turn.
+
+What bounds it: a connection is read while less than HIGH_WATER bytes of its output are pending (reading on with some output pending keeps a bulk flow moving), and again
+below LOW_WATER; ``max_connections`` are served at a time, the rest waits in the kernel's queue; every connection has its deadlines in the wheel.
+
+Why a connection ends is decided here, once, and is one of :class:`unpd.names.EndCause`.
+"""
+
+import errno
+import math
+import select
+import socket
+import struct
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+
+from unpd import scoreboard as sb
+from unpd.kernel.sockets import silent_s
+from unpd.logs import Log
+from unpd.loop import now
+from unpd.names import EndCause
+from unpd.worker.accepting import BATCH, AcceptFailure, Listener, errno_cell
+from unpd.worker.connection import LINGER_S, Connection, Port, Stage
+from unpd.worker.deadlines import Wheel
+
+READ_BYTES = 256 * 1024
+HIGH_WATER_BYTES = 256 * 1024
+LOW_WATER_BYTES = 64 * 1024
+MAX_EVENTS = 512
+LONGEST_TURN_S = 1.0
+"""The heartbeat is written at least this often."""
+VANISHED_SHARE = 0.9
+"""A peer whose kernel acknowledged nothing for this part of the user timeout has vanished; one that did is alive and does not read."""
+
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_NOT_OUT = select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP
+_DONTWAIT = socket.MSG_DONTWAIT
+_RESET = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDOWN))
+_UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN))
+_ENDED_CELL = {cause: sb.ENDED + index for index, cause in enumerate(sb.END_CAUSES)}
+_LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+class Engine:
+    """The connections of one worker. ``cells`` is the worker's row of the scoreboard."""
+
+    def __init__(self, listeners: Iterable[Listener], max_connections: int, cells: memoryview, log: Log) -> None:
+        self.epoll = select.epoll()
+        self.connections: dict[int, Connection] = {}
+        self.listeners = {listener.fd: listener for listener in listeners}
+        self.max_connections = max_connections
+        self.finish_at = math.inf
+        self._linger_s = LINGER_S
+        self._cells = cells
+        self._log = log
+        self._wheel: Wheel[Connection] = Wheel()
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._calls: dict[int, Callable[[], None]] = {}
+        self._now = now()
+
+    # --- the turn ---------------------------------------------------------------------------------------------------------------------
+
+    def watch(self, fd: int, call: Callable[[], None]) -> None:
+        """Call ``call()`` when ``fd`` is readable (the wake-up pipe)."""
+        self.epoll.register(fd, _IN)
+        self._calls[fd] = call
+
+    def turn(self) -> None:
+        """Wait once, serve what is ready, end what is due. Writes the heartbeat."""
+        self._watch_listeners()
+        events = self.epoll.poll(self._timeout_s(), MAX_EVENTS)
+        self._now = now()
+        self._cells[sb.BEAT_NS] = int(self._now * sb.NS)
+        find = self.connections.get
+        for fd, mask in events:
+            connection = find(fd)
+            if connection is not None:
+                self._serve(connection, mask)
+            elif fd in self.listeners:
+                self._accept_from(self.listeners[fd])
+            else:
+                self._calls[fd]()
+        for connection in self._wheel.due(self._now):
+            self._look_at(connection)
+
+    def _timeout_s(self) -> float:
+        at = self._wheel.next_at()
+        times = [listener.resume_at for listener in self.listeners.values() if listener.resume_at is not None]
+        if at is not None:
+            times.append(at)
+        return max(0.0, min([LONGEST_TURN_S, *(t - now() for t in times)]))
+
+    # --- accepting --------------------------------------------------------------------------------------------------------------------
+
+    def _watch_listeners(self) -> None:
+        """Watch the listeners that may be watched: room for a connection, and no rest after a failure."""
+        room = len(self.connections) < self.max_connections
+        for listener in self.listeners.values():
+            if listener.resume_at is not None and listener.resume_at <= self._now:
+                listener.resume_at = None
+            if room and listener.resume_at is None:
+                listener.watch(self.epoll)
+            else:
+                listener.rest(self.epoll)
+
+    def _accept_from(self, listener: Listener) -> None:
+        # At least one, even when another listener of this turn took the last place: the kernel woke nobody else for it.
+        room = max(1, self.max_connections - len(self.connections))
+        accepted, failure = listener.accept(min(BATCH, room), self._now)
+        for sock in accepted:
+            self._open(sock, listener.port)
+        if failure is not None:
+            self._count_failure(listener, failure)
+
+    def _count_failure(self, listener: Listener, failure: AcceptFailure) -> None:
+        self._cells[listener.port.cells + sb.ACCEPT_ERRORS + errno_cell(failure.number)] += 1
+        # One line a pause, and pauses grow: an attacker who holds all descriptors writes one line a second.
+        say = self._log.warning if failure.paused else self._log.debug
+        name = errno.errorcode.get(failure.number, str(failure.number))
+        say("accept.failed", service=listener.port.name, address=listener.text, errno=name, paused=failure.paused)
+
+    def _open(self, sock: socket.socket, port: Port) -> None:
+        self._cells[port.cells + sb.ACCEPTED] += 1
+        connection = Connection(sock, port, self._now)
+        self.connections[connection.fd] = connection
+        try:
+            self._watch(connection, _IN)
+            connection.reply = port.service.converse()
+            greeting = port.service.greet(time.time())
+            if greeting and not self._send(connection, greeting):
+                return
+            if connection.reply is None:
+                self._part(connection, EndCause.DONE)
+            else:
+                self._schedule(connection)
+        except Exception as error:  # noqa: BLE001 - the top of a connection, see _serve
+            self._failed(connection, error)
+
+    # --- serving ----------------------------------------------------------------------------------------------------------------------
+
+    def _serve(self, connection: Connection, mask: int) -> None:
+        """One readiness of one connection. The broad net: a fault of a service ends its connection, with a line in the log, and not the worker."""
+        try:
+            if mask & _OUT and not self._flush(connection):
+                return
+            if mask & _NOT_OUT:
+                if connection.mask & _IN:
+                    self._read(connection)
+                elif not mask & _OUT:
+                    # Not reading, nothing written: only the error itself can be had.
+                    number = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    self._lost(connection, OSError(number or errno.ECONNRESET, "connection broken"))
+        except Exception as error:  # noqa: BLE001 - the top of a connection
+            self._failed(connection, error)
+
+    def _failed(self, connection: Connection, error: Exception) -> None:
+        self._log.error("connection.failed", service=connection.port.name, error=repr(error))
+        if self.connections.get(connection.fd) is connection:
+            self._end(connection, EndCause.ERROR)
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            count = connection.sock.recv_into(self._buffer, 0, _DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(connection, error)
+            return
+        if not count:
+            self._peer_finished(connection)
+            return
+        connection.received += count
+        self._cells[connection.port.cells + sb.RECEIVED] += count
+        reply = connection.reply
+        if connection.stage is not Stage.SERVING or reply is None:
+            return  # lingering: thrown away
+        connection.active_at = self._now
+        self._send(connection, reply(self._buffer[:count]))
+
+    def _peer_finished(self, connection: Connection) -> None:
+        if connection.stage is Stage.SERVING and connection.out:
+            connection.stage = Stage.HALF_CLOSED
+            self._watch(connection, _OUT)
+            self._schedule(connection)
+        else:
+            self._end(connection, connection.cause or EndCause.CLIENT_FIN)
+
+    def _send(self, connection: Connection, reply: bytes | memoryview) -> bool:
+        """Send, keep what the socket does not take; False if the connection was lost."""
+        if connection.out:
+            connection.out += reply
+        else:
+            try:
+                count = connection.sock.send(reply, _DONTWAIT)
+            except BlockingIOError:
+                count = 0
+            except OSError as error:
+                self._lost(connection, error)
+                return False
+            self._count_sent(connection, count)
+            if count == len(reply):
+                return True
+            connection.out = bytearray(reply[count:])
+            # A pending output has a deadline of its own, which may be nearer than the one in the wheel.
+            self._schedule(connection)
+        self._watch(connection, _OUT if len(connection.out) >= HIGH_WATER_BYTES else _IN | _OUT)
+        return True
+
+    def _flush(self, connection: Connection) -> bool:
+        """Send what is pending; False if the connection is no more."""
+        if not connection.out:
+            return True
+        try:
+            count = connection.sock.send(connection.out, _DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            self._lost(connection, error)
+            return False
+        self._count_sent(connection, count)
+        connection.active_at = self._now
+        del connection.out[:count]
+        if connection.out:
+            if connection.stage is Stage.SERVING and len(connection.out) <= LOW_WATER_BYTES:
+                self._watch(connection, _IN | _OUT)
+            return True
+        connection.out = None
+        return self._flushed(connection)
+
+    def _flushed(self, connection: Connection) -> bool:
+        if connection.stage is Stage.HALF_CLOSED:
+            self._end(connection, EndCause.CLIENT_FIN)
+            return False
+        self._watch(connection, _IN)
+        if connection.stage is Stage.PARTING:
+            return self._send_fin(connection)
+        if self.finish_at < math.inf:
+            self._schedule(connection)
+        return True
+
+    def _count_sent(self, connection: Connection, count: int) -> None:
+        connection.sent += count
+        self._cells[connection.port.cells + sb.SENT] += count
+
+    def _watch(self, connection: Connection, mask: int) -> None:
+        if not connection.mask:
+            self.epoll.register(connection.fd, mask)
+        elif connection.mask != mask:
+            self.epoll.modify(connection.fd, mask)
+        connection.mask = mask
+
+    # --- ending -----------------------------------------------------------------------------------------------------------------------
+
+    def _part(self, connection: Connection, cause: EndCause) -> None:
+        """End a connection in good order: what is pending goes out, then our FIN, then the peer's is awaited for LINGER_S."""
+        connection.cause = cause
+        connection.stage = Stage.PARTING
+        connection.linger_at = self._now + self._linger_s
+        self._wheel.put(connection, connection.linger_at)
+        if connection.out:
+            self._watch(connection, _OUT)
+        else:
+            self._send_fin(connection)
+
+    def _send_fin(self, connection: Connection) -> bool:
+        connection.stage = Stage.LINGERING
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._lost(connection, error)
+            return False
+        return True
+
+    def _schedule(self, connection: Connection) -> None:
+        at, _ = connection.due_at(self.finish_at)
+        if at < math.inf:
+            self._wheel.put(connection, at)
+
+    def _look_at(self, connection: Connection) -> None:
+        """The connection's slot came up: is it over, or was there life meanwhile?"""
+        at, cause = connection.due_at(self.finish_at)
+        if at > self._now:
+            if at < math.inf:
+                self._wheel.put(connection, at)
+        elif cause is EndCause.STALLED:
+            self._reset(connection, self._why_silent(connection))
+        elif connection.stage is Stage.SERVING:
+            self._part(connection, cause)
+        elif connection.out:
+            self._reset(connection, cause)
+        else:
+            self._end(connection, cause)
+
+    def _lost(self, connection: Connection, error: OSError) -> None:
+        """The socket failed. In a connection that we are ending, that changes nothing about why."""
+        if connection.cause is not None:
+            cause = connection.cause
+        elif error.errno in _RESET:
+            cause = EndCause.CLIENT_RST
+        elif error.errno == errno.ETIMEDOUT:
+            cause = self._why_silent(connection)
+        elif error.errno in _UNREACHABLE:
+            cause = EndCause.PEER_VANISHED
+        else:
+            cause = EndCause.ERROR
+        self._end(connection, cause)
+
+    def _why_silent(self, connection: Connection) -> EndCause:
+        """Tell a peer that is gone from one that lives and does not read: the latter's kernel goes on acknowledging probes."""
+        try:
+            silence_s = silent_s(connection.sock)
+        except OSError:
+            return EndCause.PEER_VANISHED
+        if silence_s is None or silence_s < VANISHED_SHARE * connection.port.user_timeout_s:
+            return EndCause.STALLED
+        return EndCause.PEER_VANISHED
+
+    def _reset(self, connection: Connection, cause: EndCause) -> None:
+        """End without waiting: a close with output pending would leave the kernel trying on for minutes."""
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        self._end(connection, cause)
+
+    def _end(self, connection: Connection, cause: EndCause) -> None:
+        """The connection is over: close, count, tell."""
+        duration_s = self._now - connection.opened_at
+        if self._log.debugging:
+            self._tell_end(connection, cause, duration_s)
+        del self.connections[connection.fd]
+        self._wheel.remove(connection)
+        connection.sock.close()
+        cells, at = self._cells, connection.port.cells
+        cells[at + sb.DURATION_BUCKETS + bisect_left(sb.DURATION_BOUNDS_S, duration_s)] += 1
+        cells[at + sb.DURATION_SUM_NS] += int(duration_s * sb.NS)
+        cells[at + _ENDED_CELL[cause]] += 1
+
+    def _tell_end(self, connection: Connection, cause: EndCause, duration_s: float) -> None:
+        self._log.debug(
+            "connection.ended",
+            service=connection.port.name,
+            cause=cause,
+            received=connection.received,
+            sent=connection.sent,
+            duration_s=round(duration_s, 6),
+            peer=peer_name(connection.sock),
+        )
+
+    # --- draining ---------------------------------------------------------------------------------------------------------------------
+
+    def stop_accepting(self) -> None:
+        """Take the listeners out of the wait, accept what their queues hold at this moment, close them."""
+        self._now = now()
+        for listener in self.listeners.values():
+            listener.rest(self.epoll)
+            left = listener.queued()
+            while left > 0:
+                accepted, failure = listener.accept(left, self._now)
+                for sock in accepted:
+                    self._open(sock, listener.port)
+                left -= len(accepted)
+                if failure is not None:
+                    self._count_failure(listener, failure)
+                if not accepted or (failure is not None and failure.paused):
+                    break
+            listener.sock.close()
+        self.listeners.clear()
+
+    def finish(self, finish_at: float, linger_s: float) -> None:
+        """Bring every connection to its end: when its peer has been quiet for a moment, at ``finish_at`` at the latest, ``linger_s`` more for the peer's FIN."""
+        self._now = now()
+        self.finish_at = finish_at
+        self._linger_s = linger_s
+        for connection in list(self.connections.values()):
+            if connection.stage in (Stage.SERVING, Stage.HALF_CLOSED):
+                self._schedule(connection)
+
+    def leave(self) -> None:
+        """End every connection at once."""
+        self._now = now()
+        for connection in list(self.connections.values()):
+            self._end(connection, connection.cause or EndCause.SHUTDOWN)
+
+
+def peer_name(sock: socket.socket) -> str:
+    """The peer for the log, a v4-mapped address as v4; "unknown" once the connection is reset (getpeername(2): ENOTCONN), "unix" for a UNIX socket."""
+    if sock.family == socket.AF_UNIX:
+        return "unix"
+    try:
+        host, port = sock.getpeername()[:2]
+    except OSError:
+        return "unknown"
+    host = host.removeprefix("::ffff:") if "." in host else host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

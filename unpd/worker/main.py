@@ -1,0 +1,111 @@
+"""A worker from its first line to its last. Called in the forked child, after the master's prologue made it an unprivileged child of its own.
+
+On RETIRE (a newer generation serves) and FINISH (the daemon stops) it drains, in this order: process title; listeners out of the wait; what their queues hold is
+accepted; listeners closed; each connection brought to its end; leave. RETIRE lets connections live until the master says FINISH.
+"""
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from unpd.kernel.signals import Arrivals, drain
+from unpd.logs import Log
+from unpd.loop import now
+from unpd.names import ChildOrder
+from unpd.scoreboard import service_cells
+from unpd.services.base import Service
+from unpd.worker.accepting import Listener
+from unpd.worker.connection import LINGER_S, Port
+from unpd.worker.engine import Engine
+
+PATIENCE_SHARE = 0.75
+"""The part of ``grace_s`` after which the last connection is over: a little before the master kills what is left (at 0.8)."""
+LINGER_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSetup:
+    """One service as a worker needs it: ``column`` of the scoreboard, times in seconds (0: none), and its listeners by address text."""
+
+    name: str
+    service: Service
+    column: int
+    idle_timeout_s: float
+    session_timeout_s: float
+    user_timeout_s: float
+    listeners: Mapping[str, socket.socket]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """Everything a worker is given. ``wakeup_fd`` becomes readable when ``arrivals`` has signals. ``title`` sets the process title's state."""
+
+    services: tuple[ServiceSetup, ...]
+    max_connections: int
+    grace_s: float
+    cells: memoryview
+    log: Log
+    arrivals: Arrivals
+    signals: Mapping[int, ChildOrder]
+    wakeup_fd: int
+    report_ready: Callable[[], None]
+    reopen_log: Callable[[], None]
+    title: Callable[[str], None]
+
+
+class Worker:
+    """The engine and what the master's orders do to it."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
+        listeners = [listener for service in setup.services for listener in _listeners(service)]
+        self._engine = Engine(listeners, setup.max_connections, setup.cells, setup.log)
+        self._engine.watch(setup.wakeup_fd, self._take_orders)
+        self._draining = False
+        self._leaving = False
+
+    def run(self) -> None:
+        """Serve until drained or told to leave."""
+        self._setup.report_ready()
+        self._setup.title("ready")
+        while not self._leaving and not (self._draining and not self._engine.connections):
+            self._engine.turn()
+        self._engine.leave()
+
+    def _take_orders(self) -> None:
+        drain(self._setup.wakeup_fd)
+        for signum in self._setup.arrivals.take():
+            match self._setup.signals.get(signum):
+                case ChildOrder.RETIRE:
+                    self._drain()
+                case ChildOrder.FINISH:
+                    self._finish()
+                case ChildOrder.LEAVE:
+                    self._leaving = True
+                case ChildOrder.REOPEN_LOG:
+                    self._setup.reopen_log()
+
+    def _drain(self) -> None:
+        if not self._draining:
+            self._draining = True
+            self._setup.title("draining")
+            self._engine.stop_accepting()
+
+    def _finish(self) -> None:
+        """At a stop, connections end as they fall quiet; a child that was retired before has waited enough and ends them now."""
+        linger_s = min(LINGER_S, LINGER_SHARE * self._setup.grace_s)
+        patience_s = 0.0 if self._draining else PATIENCE_SHARE * self._setup.grace_s - linger_s
+        self._drain()
+        self._engine.finish(now() + patience_s, linger_s)
+
+
+def _listeners(service: ServiceSetup) -> list[Listener]:
+    port = Port(
+        service.name,
+        service.service,
+        service_cells(service.column),
+        service.idle_timeout_s,
+        service.session_timeout_s,
+        service.user_timeout_s,
+    )
+    return [Listener(sock, port, text) for text, sock in service.listeners.items()]
