@@ -1,0 +1,151 @@
+"""Listen addresses: parsed once from the configuration's text, compared and printed in one canonical form.
+
+Owns what a listen address may look like: ``tcp://127.0.0.1:7``, ``tcp://[::]:7``, ``tcp://[fe80::1%eth0]:7``, ``unix:///run/x``. Hosts are numeric, because the
+master never waits for DNS. Nothing here asks the system whether an address exists; binding tells that.
+"""
+
+import ipaddress
+import posixpath
+import re
+from dataclasses import dataclass
+
+from unpd.config.wording import quoted
+
+MAX_PORT = 65535
+MAX_UNIX_PATH_BYTES = 107
+"""sun_path holds 108 bytes, its closing zero among them (unix(7))."""
+
+MAX_PATH_BYTES = 4095
+"""PATH_MAX is 4096, its closing zero among them (limits.h)."""
+
+MAX_INTERFACE_BYTES = 15
+"""IFNAMSIZ is 16, its closing zero among them (netdevice(7))."""
+
+FORMS = 'an address such as "tcp://127.0.0.1:7", "tcp://[::]:7" or "unix:///run/unpd/echo.sock"'
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A TCP address: ``host`` numeric, without brackets, in canonical form (a scope id after ``%``); ``port`` 0 to 65535, where 0 takes a free one."""
+
+    host: str
+    port: int
+
+    @property
+    def text(self) -> str:
+        """The address as the configuration writes it."""
+        return f"tcp://[{self.host}]:{self.port}" if self.is_ipv6 else f"tcp://{self.host}:{self.port}"
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether the host is an IPv6 address."""
+        return ":" in self.host
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether the host stands for every address of this machine."""
+        return self.host in ("::", "0.0.0.0")
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """A UNIX stream socket at ``path``: absolute, normal, at most 107 bytes."""
+
+    path: str
+
+    @property
+    def text(self) -> str:
+        """The address as the configuration writes it."""
+        return f"unix://{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+def parse_address(text: str) -> Address:
+    """The address that ``text`` names. ValueError, one clear sentence, if it names none."""
+    if any(character <= " " or character == "\x7f" for character in text):
+        raise ValueError(f"must be {FORMS}, without spaces and control characters")
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("tcp", "unix"):
+        raise ValueError(f"{quoted(text)} must be {FORMS}")
+    return _tcp(text, rest) if scheme == "tcp" else _unix(rest)
+
+
+def refuse_path(path: str) -> None:
+    """ValueError, one clear sentence, unless ``path`` is absolute, normal (no ``.``, ``..``, doubled or closing slash), short enough and free of control characters."""
+    if any(character < " " or character == "\x7f" for character in path):
+        raise ValueError("a path must not hold control characters")
+    if not path.startswith("/"):
+        raise ValueError(f'{quoted(path)} is not an absolute path: it must begin with "/"')
+    if len(path.encode()) > MAX_PATH_BYTES:
+        raise ValueError(f"a path has at most {MAX_PATH_BYTES} bytes")
+    if path == "/" or path.startswith("//") or posixpath.normpath(path) != path:
+        raise ValueError(f'{quoted(path)} must name a file, without ".", "..", doubled and closing slashes')
+
+
+def _tcp(text: str, rest: str) -> TcpAddress:
+    bracketed = re.fullmatch(r"\[([^\[\]]*)\]:([^:\[\]]*)", rest)
+    plain = re.fullmatch(r"([^:\[\]]*):([^:\[\]]*)", rest)
+    found = bracketed or plain
+    if not found:
+        raise ValueError(_shape_fault(text, rest))
+    host, port = found.groups()
+    return TcpAddress(_ipv6(text, host) if bracketed else _ipv4(text, host), _port(text, port))
+
+
+def _shape_fault(text: str, rest: str) -> str:
+    if rest.count(":") > 1 and "[" not in rest:
+        return f"{quoted(text)}: an IPv6 address stands in brackets, such as tcp://[::1]:7"
+    if ":" not in rest or rest.endswith("]"):
+        return f"{quoted(text)} lacks a port, such as tcp://127.0.0.1:7"
+    return f"{quoted(text)} must be {FORMS}"
+
+
+def _port(text: str, port: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > MAX_PORT:
+        raise ValueError(f"{quoted(text)}: the port must be a number from 0 to {MAX_PORT}")
+    return int(port)
+
+
+def _ipv4(text: str, host: str) -> str:
+    try:
+        address = ipaddress.IPv4Address(host)
+    except ValueError:
+        raise ValueError(f"{quoted(text)}: the host must be a numeric address such as 127.0.0.1, 0.0.0.0 or [::]; names are not looked up") from None
+    if address.is_multicast or address == ipaddress.IPv4Address("255.255.255.255"):
+        raise ValueError(f"{quoted(text)}: nothing can listen on a multicast or broadcast address")
+    return str(address)
+
+
+def _ipv6(text: str, host: str) -> str:
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        raise ValueError(f"{quoted(text)}: this is not an IPv6 address such as [::1]") from None
+    if address.is_multicast:
+        raise ValueError(f"{quoted(text)}: nothing can listen on a multicast or broadcast address")
+    if address.ipv4_mapped:
+        raise ValueError(f"{quoted(text)}: write an IPv4 address plainly, as tcp://{address.ipv4_mapped}:PORT")
+    _refuse_scope(text, address)
+    return str(address)
+
+
+def _refuse_scope(text: str, address: ipaddress.IPv6Address) -> None:
+    """A link-local address means nothing without its interface (RFC 4007 section 6), and bind(2) ignores or refuses a scope on any other."""
+    scope = address.scope_id
+    if address.is_link_local and scope is None:
+        raise ValueError(f"{quoted(text)}: a link-local address needs its interface, such as [fe80::1%eth0]")
+    if scope is not None and not address.is_link_local:
+        raise ValueError(f"{quoted(text)}: only a link-local address (fe80::) takes an interface")
+    if scope is not None and ("/" in scope or len(scope.encode()) > MAX_INTERFACE_BYTES):
+        raise ValueError(f"{quoted(text)}: an interface name has at most {MAX_INTERFACE_BYTES} bytes and no slash")
+
+
+def _unix(path: str) -> UnixAddress:
+    if not path.startswith("/"):
+        raise ValueError(f"{quoted(f'unix://{path}')}: the path must be absolute, such as unix:///run/unpd/echo.sock")
+    refuse_path(path)
+    if len(path.encode()) > MAX_UNIX_PATH_BYTES:
+        raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH_BYTES} bytes")
+    return UnixAddress(path)
