@@ -1,0 +1,84 @@
+"""``unpd client``: the arguments of the two clients, and the way to them.
+
+Called by the command line's main. Importing this module costs next to nothing: the sockets and all that belongs to them are imported when a client runs.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+MAX_TIMEOUT_S = 86_400.0
+
+
+def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command ``client`` and its two services to the command line; ``run`` takes what they parse to."""
+    client = commands.add_parser(
+        "client", help="talk to a server: daytime, echo", allow_abbrev=False, description="Talk to a server of the classic small services."
+    )
+    services = client.add_subparsers(dest="service", required=True, metavar="SERVICE")
+    daytime = services.add_parser(
+        "daytime",
+        help="print what the server says the time is (RFC 867)",
+        allow_abbrev=False,
+        description="Print what the server says until it closes.",
+    )
+    _add_server(daytime, default_port=13)
+    daytime.set_defaults(raw=False)
+    echo = services.add_parser(
+        "echo",
+        help="send standard input, print what comes back (RFC 862)",
+        allow_abbrev=False,
+        description="Send standard input line by line and print what comes back; at its end half-close, and print the rest until the server closes.",
+    )
+    _add_server(echo, default_port=7)
+    echo.add_argument("--raw", action="store_true", help="send standard input as it comes, without waiting for the end of a line")
+
+
+def run(args: "argparse.Namespace") -> int:
+    """Runs the client that was asked for; returns a :class:`unpd.names.ClientExit`. Writes to descriptors 1 and 2, never to sys.stdout."""
+    try:
+        from unpd.cli.client.command import Request, answer  # noqa: PLC0415 - sockets are imported only by who talks
+
+        return answer(Request(args.service, args.host, args.port, args.default_port, args.timeout_s, args.raw))
+    except KeyboardInterrupt:
+        from unpd.names import ClientExit  # noqa: PLC0415 - as above
+
+        return ClientExit.INTERRUPTED
+
+
+def _add_server(parser: "argparse.ArgumentParser", *, default_port: int) -> None:
+    parser.add_argument("host", metavar="HOST", help="a name, an IPv4 or IPv6 address, or the path of a UNIX socket (whatever contains a /)")
+    parser.add_argument("port", metavar="PORT", nargs="?", type=_port, help=f"TCP port, 1 to 65535 (default: {default_port})")
+    parser.add_argument(
+        "--timeout",
+        dest="timeout_s",
+        metavar="SECONDS",
+        type=_timeout_s,
+        default=10.0,
+        help="give up on a name, on an address or on a server that owes an answer after so long without progress (default: 10; 0: never)",
+    )
+    parser.set_defaults(default_port=default_port)
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
+        return int(text)
+    raise _refusal(f"{text!r} is not a port: a number from 1 to 65535 is wanted")
+
+
+def _timeout_s(text: str) -> float:
+    """Seconds up to a day; 0 means no limit of our own, as everywhere in unpd."""
+    try:
+        timeout_s = float(text)
+    except ValueError:
+        timeout_s = -1.0
+    if 0 <= timeout_s <= MAX_TIMEOUT_S:
+        return timeout_s
+    raise _refusal(f"{text!r} is not a time-out: seconds from 0 (none) to {MAX_TIMEOUT_S:.0f} are wanted")
+
+
+def _refusal(sentence: str) -> Exception:
+    import argparse  # noqa: PLC0415 - whoever parses has it already
+
+    return argparse.ArgumentTypeError(sentence)

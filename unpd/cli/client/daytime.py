@@ -1,0 +1,31 @@
+"""The daytime client (RFC 867): prints what the server says until it closes.
+
+Called by ``command`` with a connected non-blocking socket. Nothing is sent, and nothing is kept: a server that talks for ever is printed for ever.
+"""
+
+import socket
+
+from unpd.cli.client import streams
+from unpd.cli.client.failures import ClientFailure, failure_of
+from unpd.names import ClientExit
+
+
+def read_time(sock: socket.socket, output_fd: int, timeout_s: float | None) -> None:
+    """Copies the socket to the descriptor ``output_fd`` until the server closes; raises ClientFailure or OutputGone."""
+    received_bytes = 0
+    while chunk := _receive(sock, output_fd, timeout_s):
+        streams.write_output(output_fd, chunk)
+        received_bytes += len(chunk)
+    if not received_bytes:
+        raise ClientFailure(ClientExit.CLOSED_EARLY, "server terminated prematurely", "not one byte came")
+
+
+def _receive(sock: socket.socket, output_fd: int, timeout_s: float | None) -> bytes:
+    ready = streams.wait({sock.fileno(): streams.READABLE, output_fd: streams.WATCHED}, timeout_s)
+    if not ready:
+        raise ClientFailure(ClientExit.TIMED_OUT, "timed out", f"nothing came for {timeout_s:g} s")
+    streams.check_output(ready.get(output_fd, 0))
+    try:
+        return sock.recv(streams.CHUNK_BYTES)
+    except OSError as error:
+        raise failure_of(error, "") from error

@@ -1,0 +1,124 @@
+"""The commands that need the whole configuration: run, check, start."""
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from unpd.cli.configured import config_path
+from unpd.config.load import Loaded, builtin, load
+from unpd.config.plan import effective
+from unpd.errors import ConfigError, Problem, UnpdError
+from unpd.kernel import processes, signals
+from unpd.kernel.detach import detach
+from unpd.kernel.pidfile import PidFile
+from unpd.logs import Log
+from unpd.master import boot
+from unpd.names import ExitCode
+
+
+def load_path(path: Path | None) -> Loaded:
+    """Load the file, or the built-in default for None. ConfigError if it is refused or cannot be read."""
+    return builtin() if path is None else load(path)
+
+
+def run(args: argparse.Namespace) -> int:
+    """``unpd run``: serve in the foreground."""
+    # From here on a signal is kept for the loop to take: of process 1 the kernel would drop it.
+    signals.block_all()
+    processes.open_standard_descriptors()
+    path = config_path(args)
+    loaded = load_path(path)
+    _make_parents(loaded)
+    log = boot.open_log(loaded.config, boot.identity_for(loaded))
+    with PidFile(loaded.config.daemon.pid_file):
+        return _serve(path, loaded, log, lambda: None)
+
+
+def _make_parents(loaded: Loaded) -> None:
+    boot.make_parent(loaded.config.daemon.pid_file)
+    boot.make_parent(loaded.config.daemon.control)
+
+
+def _serve(path: Path | None, loaded: Loaded, log: Log, on_ready: Callable[[], None]) -> ExitCode:
+    """Serve until the end. A fault of our own leaves its trace in the log, whatever became of standard error."""
+    log.info("config.loaded", source=_source(loaded))
+    try:
+        return boot.serve(loaded, lambda: load_path(path), boot.identity_for(loaded), log, on_ready)
+    except UnpdError as error:
+        log.error("master.refused", reason=str(error))
+        raise
+    except Exception as error:
+        log.error("master.crashed", error=repr(error), trace="".join(traceback.format_exception(error))[-900:])
+        raise
+
+
+def _source(loaded: Loaded) -> str:
+    return str(loaded.path or "the built-in default")
+
+
+def check(args: argparse.Namespace) -> int:
+    """``unpd check``: say whether the configuration would be accepted."""
+    loaded = load_path(config_path(args))
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(effective(loaded.config) if args.show else "configuration OK\n", end="")
+    return ExitCode.DONE
+
+
+def start(args: argparse.Namespace) -> int:
+    """``unpd start``: detach, and return only when the daemon is ready or has failed."""
+    path = config_path(args)  # absolute: the daemon's working directory is /
+    loaded = load_path(path)
+    if not loaded.config.log.file:
+        reason = "a daemon without a terminal needs a log file: set log.file, or use unpd run"
+        raise ConfigError((Problem(_source(loaded), None, "log.file", reason),))
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        _become_daemon(path, loaded, writer)
+    os.close(writer)
+    with open(reader, "rb") as result:
+        said = result.read().decode("utf-8", "replace")
+    os.waitpid(pid, 0)
+    word, _, rest = said.partition(" ")
+    if word == "ready":
+        return ExitCode.DONE
+    code, _, reason = rest.partition(" ")
+    for line in (reason or f"the daemon ended before it was ready: see {loaded.config.log.file}").splitlines():
+        print(f"unpd: {line}", file=sys.stderr)
+    return int(code) if code.isdigit() else ExitCode.FAILED
+
+
+def _become_daemon(path: Path | None, loaded: Loaded, result_fd: int) -> NoReturn:
+    """The daemon's process, from the first fork to its end. What goes wrong before it is ready goes to the waiting command."""
+    signals.block_all()
+    code, reason = ExitCode.FAILED, ""
+    try:
+        code = _daemon(path, loaded, result_fd)
+        reason = "the daemon stopped before it was ready"
+    except UnpdError as error:
+        code, reason = error.exit_code, str(error)
+    except Exception as error:  # noqa: BLE001 - the top of a process; the trace is in the log
+        reason = f"a failure of unpd itself: {error!r}"
+    finally:
+        with contextlib.suppress(OSError):  # "ready" was told and the pipe closed long ago
+            os.write(result_fd, f"failed {int(code)} {reason}".encode())
+        os._exit(code)
+
+
+def _daemon(path: Path | None, loaded: Loaded, result_fd: int) -> ExitCode:
+    identity = boot.identity_for(loaded)
+    _make_parents(loaded)
+
+    def ready() -> None:
+        os.write(result_fd, b"ready ")
+        os.close(result_fd)
+
+    with detach(PidFile(loaded.config.daemon.pid_file), (result_fd,)):
+        return _serve(path, loaded, boot.open_log(loaded.config, identity), ready)

@@ -1,0 +1,1 @@
+"""The control socket: one JSON line each way, with a version."""

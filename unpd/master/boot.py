@@ -1,0 +1,166 @@
+"""Boot: from a loaded configuration to a turning loop, and back down. Called with all signals blocked; nothing is half started when it fails.
+
+The order: identity, log, lock, listeners, scoreboard, control socket, handlers, loop. Everything that a child will ever run is imported by now (this module imports it
+through :mod:`unpd.master.kinds`), so that an upgrade of the package under a running daemon cannot mix versions, and ``gc.freeze`` keeps those pages shared.
+"""
+
+import contextlib
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from unpd import __version__, logs
+from unpd import scoreboard as sb
+from unpd.config.load import Loaded
+from unpd.config.schema import Config
+from unpd.control.server import ControlServer
+from unpd.core import effects as fx
+from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
+from unpd.kernel import privileges, processes, signals
+from unpd.kernel.privileges import Identity
+from unpd.kernel.signals import Arrivals, Reaper
+from unpd.logs import Log
+from unpd.loop import Wait, now
+from unpd.master.holdings import Deployment, Holdings
+from unpd.master.listeners import Listeners
+from unpd.master.perform import note_listener, take_columns
+from unpd.master.shell import SIGNAL_EVENTS, Shell
+from unpd.names import ExitCode
+from unpd.scoreboard import Scoreboard
+
+CRASH_GRACE_S = 2.0
+"""After a failure of the master itself, how long its children have to end their connections before they are killed."""
+
+
+class StartFailed(UnpdError):
+    """The daemon gave up before it was ready; the code is that of the reason."""
+
+    def __init__(self, exit_code: ExitCode, reason: str) -> None:
+        self.exit_code = exit_code
+        super().__init__(reason)
+
+
+def identity_for(loaded: Loaded) -> Identity | None:
+    """Whom the children become: None when they stay who the master is. ConfigError for names that do not exist, PrivilegeError where the change is not ours to make."""
+    daemon = loaded.config.daemon
+    if os.geteuid() != 0 and daemon.user == privileges.current_user() and daemon.group is None:
+        return None
+    place = str(loaded.path or "the built-in default")
+    try:
+        identity = privileges.identify(daemon.user, daemon.group)
+    except KeyError as error:
+        raise ConfigError((Problem(place, None, "daemon.user", f"{error.args[0]}"),)) from error
+    if os.geteuid() == 0:
+        return identity
+    if identity.uid != os.geteuid():
+        raise PrivilegeError(f"only root can become {identity.user} (daemon.user in {place}): start unpd as root or as {identity.user}")
+    return None
+
+
+def open_log(config: Config, identity: Identity | None) -> Log:
+    """The log that the configuration asks for. CannotCreateError if the file cannot be opened."""
+    if not config.log.file:
+        sink = logs.standard_error()
+    else:
+        try:
+            sink = logs.open_file(config.log.file, (identity.uid, identity.gid) if identity else None)
+        except OSError as error:
+            raise CannotCreateError(f"cannot open the log file {config.log.file}: {error.strerror}") from error
+    return Log(sink, config.log.level, config.log.format)
+
+
+def make_parent(path: Path) -> None:
+    """Make the directory of a pid file or socket if it is missing (the last component only). In /tmp somebody else could have made it first."""
+    try:
+        path.parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        owner = path.parent.stat().st_uid
+    except OSError as error:
+        raise CannotCreateError(f"cannot make the directory {path.parent}: {error.strerror}") from error
+    if os.geteuid() != 0 and owner not in (0, os.geteuid()):
+        raise CannotCreateError(f"the directory {path.parent} belongs to another user")
+
+
+def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None, log: Log, on_ready: Callable[[], None]) -> ExitCode:
+    """Run the daemon until it has stopped; return how. The pid file's lock is the caller's. UnpdError where the start is refused."""
+    setproctitle("unpd: master starting")
+    processes.raise_descriptor_limit()
+    for warning in loaded.warnings:
+        log.warning("config.warning", text=warning)
+    listeners = Listeners().prepare(loaded.config)
+    with contextlib.ExitStack() as undo:
+        undo.callback(listeners.close)
+        holdings = _holdings(Deployment(loaded.config, listeners), load, identity, log, on_ready)
+        for listener in listeners.opened.values():
+            note_listener(holdings, listener)
+        wakeup_fd = _handle_signals(holdings)
+        shell = Shell(holdings, wakeup_fd)
+        path = loaded.config.daemon.control
+        holdings.control = ControlServer(path, identity.gid if identity else None, holdings.wait, shell.asked)
+        undo.callback(holdings.control.close)
+        with _children_never_outlive(holdings):
+            end = _run(shell, holdings)
+    log.info("master.stopped", code=end.code, reason=end.reason)
+    if end.code != ExitCode.DONE:
+        raise StartFailed(ExitCode(end.code), end.reason)
+    return ExitCode.DONE
+
+
+def _holdings(deployment: Deployment, load: Callable[[], Loaded], identity: Identity | None, log: Log, on_ready: Callable[[], None]) -> Holdings:
+    fd = sb.create()
+    board = Scoreboard(fd)
+    os.close(fd)  # the mapping is all that anybody needs
+    board.words[sb.START_WALL_NS_AT] = time.time_ns()
+    board.words[sb.GENERATION_AT] = 1
+    board.words[sb.LAST_RELOAD_OK_AT] = 1
+    board.words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
+
+    holdings = Holdings(deployment, load, identity, log, board, Wait(), Reaper(), Arrivals(), on_ready, os.getpid())
+    take_columns(holdings.names, deployment.config)
+    return holdings
+
+
+def _handle_signals(holdings: Holdings) -> int:
+    """Install every handler, then let through what was held back since the first line of the program; return the wake-up pipe's read end."""
+    wakeup_fd, _ = signals.open_wakeup_pipe()
+    holdings.arrivals.install(SIGNAL_EVENTS)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    holdings.reaper.install()
+    signals.unblock_all()
+    return wakeup_fd
+
+
+def _run(shell: Shell, holdings: Holdings) -> fx.Leave:
+    gc.collect()
+    gc.freeze()
+    holdings.log.info("master.started", version=__version__, pid=os.getpid(), user=privileges.current_user())
+    return shell.run()
+
+
+@contextlib.contextmanager
+def _children_never_outlive(holdings: Holdings) -> Iterator[None]:
+    """If the loop fails by a fault of ours, its children get TERM, a moment, and KILL: nobody is left behind."""
+    try:
+        yield
+    finally:
+        deadline_at = now() + CRASH_GRACE_S
+        for living in holdings.living.values():
+            if living.pidfd is not None:
+                processes.send(living.pidfd, signal.SIGTERM)
+        while holdings.living and now() < deadline_at:
+            holdings.wait.turn(0.05)
+            _forget_reaped(holdings)
+        for living in holdings.living.values():
+            if living.pidfd is not None:
+                processes.send(living.pidfd, signal.SIGKILL)
+
+
+def _forget_reaped(holdings: Holdings) -> None:
+    while holdings.reaper.reaped:
+        birth = holdings.births.pop(holdings.reaper.reaped.popleft().pid, None)
+        if birth is not None:
+            holdings.living.pop(birth)

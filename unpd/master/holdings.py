@@ -1,0 +1,79 @@
+"""What the master owns while it runs: descriptors, children, the scoreboard, the log. No behaviour; the shell and the performers work on it."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from unpd import scoreboard as sb
+from unpd.config.load import Loaded
+from unpd.config.plan import worker_count
+from unpd.config.schema import Config
+from unpd.control.server import ControlServer
+from unpd.core import events as ev
+from unpd.core.model import Child, Limits, Wanted
+from unpd.kernel.privileges import Identity
+from unpd.kernel.signals import Arrivals, Reaper
+from unpd.logs import Log
+from unpd.loop import Wait
+from unpd.master.listeners import Listeners
+from unpd.scoreboard import Columns, Scoreboard
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One configuration with its open listeners: what a generation of children is born with."""
+
+    config: Config
+    listeners: Listeners
+
+
+@dataclass(slots=True)
+class Living:
+    """A forked child. ``ready_fd`` is None once it has reported."""
+
+    child: Child
+    pid: int
+    pidfd: int | None
+    row: int
+    ready_fd: int | None
+
+
+@dataclass(slots=True)
+class Names:
+    """The columns of the scoreboard by name, for the master's life."""
+
+    services: Columns = field(default_factory=lambda: Columns("services", sb.MAX_SERVICES))
+    pools: Columns = field(default_factory=lambda: Columns("pools", sb.MAX_POOLS))
+    listeners: Columns = field(default_factory=lambda: Columns("listeners", sb.MAX_LISTENERS))
+
+
+@dataclass(slots=True)
+class Holdings:
+    """Everything the master owns. ``events`` is what the performers have to tell the core; ``on_ready`` and ``reload`` come from whoever started the master."""
+
+    deployment: Deployment
+    load: Callable[[], Loaded]
+    identity: Identity | None
+    log: Log
+    board: Scoreboard
+    wait: Wait
+    reaper: Reaper
+    arrivals: Arrivals
+    on_ready: Callable[[], None]
+    master_pid: int
+    names: Names = field(default_factory=Names)
+    control: ControlServer | None = None
+    candidate: Deployment | None = None
+    living: dict[int, Living] = field(default_factory=dict)
+    births: dict[int, int] = field(default_factory=dict)
+    """Birth by pid, of the children that are not reaped yet."""
+    events: deque[ev.Event] = field(default_factory=deque)
+
+
+def wanted(config: Config) -> Wanted:
+    """What the core has to know of a configuration. A pool that no service uses gets no workers."""
+    used = {service.pool for service in config.services.values()}
+    workers = {name: worker_count(pool) for name, pool in config.pools.items() if name in used}
+    daemon = config.daemon
+    limits = Limits(daemon.grace_s, daemon.reload_grace_s, daemon.start_timeout_s, daemon.heartbeat_timeout_s)
+    return Wanted(workers, config.metrics.listen is not None, limits)

@@ -1,0 +1,134 @@
+"""The kinds of children: for each, which descriptors it keeps and what it does with its life. A new kind is a row in :data:`KINDS`."""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from unpd import __version__, logs
+from unpd import scoreboard as sb
+from unpd.config.addresses import TcpAddress
+from unpd.core.model import Child
+from unpd.loop import now
+from unpd.master.birth import CHILD_SIGNALS, Birth
+from unpd.master.holdings import Deployment, Holdings
+from unpd.master.listeners import METRICS
+from unpd.metrics.exporter import ExporterContext, run_exporter
+from unpd.metrics.names import Listener, Names
+from unpd.names import ChildKind, ChildOrder
+from unpd.services.table import SERVICES
+from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One sort of child. ``keeps``: the listeners' descriptors it inherits. ``live``: its whole life, called in the child."""
+
+    keeps: Callable[[Deployment, Child], tuple[int, ...]]
+    live: Callable[[Holdings, Deployment, Birth], None]
+
+
+def _worker_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
+    services = [name for name, service in deployment.config.services.items() if service.pool == child.slot.pool]
+    return tuple(listener.sock.fileno() for name in services for listener in deployment.listeners.of(name))
+
+
+def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
+    """The HTTP listener and no other: a listener that its owner has closed goes on completing handshakes while any duplicate lives."""
+    del child
+    return tuple(listener.sock.fileno() for listener in deployment.listeners.of(METRICS))
+
+
+def _live_as_worker(holdings: Holdings, deployment: Deployment, birth: Birth) -> None:
+    config = deployment.config
+    setup = WorkerSetup(
+        services=tuple(_service_setup(holdings, deployment, name) for name, service in config.services.items() if service.pool == birth.child.slot.pool),
+        max_connections=config.pools[birth.child.slot.pool].max_connections,
+        grace_s=config.daemon.grace_s,
+        cells=birth.cells,
+        log=birth.log,
+        arrivals=birth.arrivals,
+        signals=CHILD_SIGNALS,
+        wakeup_fd=birth.wakeup_fd,
+        report_ready=birth.report_ready,
+        reopen_log=lambda: _reopen_log(deployment, birth),
+        title=birth.title,
+    )
+    Worker(setup).run()
+    birth.cells[sb.LOG_DROPPED] += birth.log.sink.dropped
+
+
+def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> ServiceSetup:
+    config = deployment.config.services[name]
+    return ServiceSetup(
+        name=name,
+        service=SERVICES[config.type].make(config.options),
+        column=holdings.names.services.column(name),
+        idle_timeout_s=config.idle_timeout_s,
+        session_timeout_s=config.session_timeout_s,
+        user_timeout_s=config.user_timeout_s,
+        listeners={listener.text: listener.sock for listener in deployment.listeners.of(name)},
+    )
+
+
+def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) -> None:
+    listener = deployment.listeners.of(METRICS)[0]
+    birth.report_ready()
+    birth.title("ready")
+
+    def stopping() -> bool:
+        orders = [CHILD_SIGNALS.get(signum) for signum in birth.arrivals.take()]
+        if ChildOrder.REOPEN_LOG in orders:
+            _reopen_log(deployment, birth)
+        return any(order not in (None, ChildOrder.REOPEN_LOG) for order in orders)
+
+    def beat() -> None:
+        birth.cells[sb.BEAT_NS] = int(now() * sb.NS)
+
+    run_exporter(
+        ExporterContext(
+            sock=listener.sock,
+            board=birth.board,
+            names=exporter_names(holdings, deployment),
+            beat=beat,
+            wakeup_fd=birth.wakeup_fd,
+            stopping=stopping,
+            report=birth.log.warning,
+            loopback=isinstance(listener.wish.address, TcpAddress) and ipaddress.ip_address(listener.wish.address.host.partition("%")[0]).is_loopback,
+        )
+    )
+
+
+def exporter_names(holdings: Holdings, deployment: Deployment) -> Names:
+    """What the exporter calls the columns of the scoreboard."""
+    columns = holdings.names
+    listeners = tuple(
+        Listener(opened.wish.service, opened.wish.address.text, columns.listeners.column(key), isinstance(opened.wish.address, TcpAddress))
+        for key, opened in deployment.listeners.opened.items()
+        if opened.wish.service != METRICS
+    )
+    return Names(
+        services=tuple((name, columns.services.column(name)) for name in columns.services.names),
+        pools=tuple((name, columns.pools.column(name)) for name in columns.pools.names),
+        listeners=listeners,
+        service_pools={name: service.pool for name, service in deployment.config.services.items()},
+        version=__version__,
+        master_pid=holdings.master_pid,
+    )
+
+
+def _reopen_log(deployment: Deployment, birth: Birth) -> None:
+    """The master has made the new file and given it to our user; we only open it."""
+    try:
+        birth.log.sink.move_to(logs.open_file(deployment.config.log.file, create=False))
+    except OSError as error:
+        birth.log.error("log.not_reopened", file=deployment.config.log.file, error=str(error.strerror))
+
+
+KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
+    {
+        ChildKind.WORKER: Kind(_worker_keeps, _live_as_worker),
+        ChildKind.EXPORTER: Kind(_exporter_keeps, _live_as_exporter),
+    }
+)
+"""One row a kind."""

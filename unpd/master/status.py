@@ -1,0 +1,60 @@
+"""What ``unpd status`` shows: one snapshot of the master as plain JSON values."""
+
+import os
+import time
+from typing import Any
+
+from unpd import __version__
+from unpd import scoreboard as sb
+from unpd.core.model import State
+from unpd.kernel import sockets
+from unpd.loop import now
+from unpd.master.holdings import Holdings
+from unpd.names import MasterPhase
+
+
+def degraded(state: State) -> tuple[str, ...]:
+    """Why the daemon is not whole, in sentences; empty when it is."""
+    if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
+        return ()
+    without = [f"pool {pool} has no ready worker" for pool in state.unready_pools()]
+    return (*without, *(f"{slot.kind} {slot} keeps dying early" for slot in state.throttled()))
+
+
+def status(holdings: Holdings, state: State) -> dict[str, Any]:
+    """The snapshot. Times in seconds; ``connections`` as the scoreboard has them now."""
+    at = now()
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "phase": str(state.phase),
+        "ready": state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING) and not state.unready_pools(),
+        "degraded": list(degraded(state)),
+        "generation": state.generation,
+        "uptime_s": round((time.time_ns() - holdings.board.words[sb.START_WALL_NS_AT]) / sb.NS, 1),
+        "services": [_service(holdings, name) for name in holdings.deployment.config.services],
+        "children": [
+            {
+                "kind": str(child.slot.kind),
+                "pool": child.slot.pool,
+                "index": child.slot.index,
+                "phase": str(child.phase),
+                "generation": child.generation,
+                "birth": child.birth,
+                "pid": holdings.living[child.birth].pid if child.birth in holdings.living else None,
+                "age_s": round(at - child.born_at, 1),
+            }
+            for child in state.children.values()
+        ],
+    }
+
+
+def _service(holdings: Holdings, name: str) -> dict[str, Any]:
+    cells = sb.service_cells(holdings.names.services.column(name))
+    accepted = ended = 0
+    for row in range(holdings.board.rows_used()):
+        words = holdings.board.row(row)
+        ended += sum(words[cells + sb.ENDED : cells + sb.ENDED + len(sb.END_CAUSES)])
+        accepted += words[cells + sb.ACCEPTED]
+    listeners = [{"address": opened.text, "queue": list(sockets.queue(opened.sock) or ())} for opened in holdings.deployment.listeners.of(name)]
+    return {"name": name, "accepted": accepted, "active": max(0, accepted - ended), "listeners": listeners}

@@ -1,0 +1,71 @@
+"""The scoreboard as prometheus_client families: a custom collector on a registry of its own.
+
+The default registry is not used (it would show the exporter's process as if it were the master), nor are ``_created`` series: all counters start with the master,
+whose start is ``unpd_start_time_seconds``. Called by the HTTP side at a scrape.
+"""
+
+from collections.abc import Iterable
+from itertools import accumulate
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.utils import floatToGoString
+
+from unpd.metrics.catalog import METRICS, Counter, Gauge, Histogram, Info, Series
+from unpd.metrics.names import Names
+from unpd.metrics.reading import Reading
+from unpd.scoreboard import Scoreboard
+
+
+class BoardCollector(Collector):
+    """Yields every metric of the catalogue from one reading of ``board``."""
+
+    def __init__(self, board: Scoreboard, names: Names) -> None:
+        self._board = board
+        self._names = names
+
+    def collect(self) -> Iterable[Metric]:
+        """All families, in the order of the catalogue."""
+        reading = Reading.take(self._board, self._names)
+        for row in METRICS:
+            yield _family(row, reading)
+
+
+def make_registry(board: Scoreboard, names: Names) -> CollectorRegistry:
+    """A registry that holds our collector and nothing else."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(BoardCollector(board, names))
+    return registry
+
+
+def _family(row: Counter | Gauge | Info | Histogram, reading: Reading) -> Metric:
+    match row:
+        case Counter():
+            return _plain(CounterMetricFamily(row.name, row.help, labels=row.labels), row.series(reading))
+        case Gauge():
+            return _plain(GaugeMetricFamily(row.name, row.help, labels=row.labels), row.series(reading))
+        case Info():
+            return _info(row, reading)
+        case Histogram():
+            return _histogram(row, reading)
+
+
+def _plain(family: CounterMetricFamily | GaugeMetricFamily, series: Series[float]) -> Metric:
+    for labels, value in series:
+        family.add_metric(labels, value)
+    return family
+
+
+def _info(row: Info, reading: Reading) -> Metric:
+    family = InfoMetricFamily(row.name.removesuffix("_info"), row.help)
+    for labels, _ in row.series(reading):
+        family.add_metric([], dict(zip(row.labels, labels, strict=True)))
+    return family
+
+
+def _histogram(row: Histogram, reading: Reading) -> Metric:
+    family = HistogramMetricFamily(row.name, row.help, labels=row.labels)
+    for labels, value in row.series(reading):
+        bounds = [*map(floatToGoString, value.bounds_s), "+Inf"]
+        family.add_metric(labels, buckets=list(zip(bounds, accumulate(value.counts), strict=True)), sum_value=value.sum_s)
+    return family

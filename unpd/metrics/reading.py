@@ -1,0 +1,115 @@
+"""One reading of the scoreboard: sums over the rows, the directory, the master's own figures. Called by the collector and by /readyz; writes nothing.
+
+What a child can write is doubted: a cell that no honest counter reaches counts as 0, an index out of its table is left out.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from unpd import scoreboard
+from unpd.kernel.procfs import zombie_children
+from unpd.metrics.names import Names
+from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.scoreboard import DURATION_BOUNDS_S, END_CAUSES, MASTER_PHASES, NS, SANE_COUNT, SERVICE_WORDS, Entry, Scoreboard
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A histogram's cells: one count a bound and one for what lies above all, and the sum of what was observed."""
+
+    bounds_s: Sequence[float]
+    counts: Sequence[int]
+    sum_ns: int
+
+    @property
+    def sum_s(self) -> float:
+        """The sum of all observations in seconds."""
+        return self.sum_ns / NS
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCounts:
+    """One service's counts over all rows, in the order of the tables in :mod:`unpd.scoreboard`."""
+
+    name: str
+    accepted: int
+    active: int
+    ended: Sequence[int]
+    durations: Distribution
+    received_bytes: int
+    sent_bytes: int
+    accept_errors: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Everything that one scrape shows. ``master``: the words of the master area; ``workers``: living workers by pool column and phase."""
+
+    names: Names
+    services: Sequence[ServiceCounts]
+    workers: Mapping[tuple[int, ChildPhase], int]
+    master: Sequence[int]
+    log_lines_dropped: int
+    zombies: int | None
+
+    @classmethod
+    def take(cls, board: Scoreboard, names: Names) -> Self:
+        """Read the board now."""
+        rows = board.rows_used()
+        master = _sane(board.words[: scoreboard.DIRECTORY_AT].tolist())
+        dropped = _sane([board.words[scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.LOG_DROPPED] for row in range(rows)])
+        return cls(
+            names=names,
+            services=[_count_service(board, name, column, rows) for name, column in names.services],
+            workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
+            master=master,
+            log_lines_dropped=master[scoreboard.MASTER_LOG_DROPPED_AT] + sum(dropped),
+            zombies=zombie_children(names.master_pid),
+        )
+
+
+def why_not_ready(board: Scoreboard, names: Names) -> str:
+    """The reason, in words, why not every configured service has a ready worker; "" when each has one."""
+    phase = board.words[scoreboard.PHASE_AT]
+    if phase >= len(MASTER_PHASES):
+        return "the scoreboard is damaged"
+    if MASTER_PHASES[phase] in (MasterPhase.STARTING, MasterPhase.STOPPING):
+        return MASTER_PHASES[phase].value
+    ready = {entry.pool for entry in _workers(board) if entry.phase is ChildPhase.READY}
+    ready_pools = {name for name, column in names.pools if column in ready}
+    waiting = [service for service, pool in names.service_pools.items() if pool not in ready_pools]
+    return f"no ready worker for service {', '.join(waiting)}" if waiting else ""
+
+
+def _workers(board: Scoreboard) -> list[Entry]:
+    return [entry for entry in board.entries() if entry.kind is ChildKind.WORKER]
+
+
+def _count_service(board: Scoreboard, name: str, column: int, rows: int) -> ServiceCounts:
+    """The sums of one service. ``active`` is taken row by row: a row's ends are read before its accepts, so that none is negative but by damage."""
+    totals = [0] * SERVICE_WORDS
+    active = 0
+    for row in range(rows):
+        start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.service_cells(column)
+        cells = _sane(board.words[start : start + SERVICE_WORDS].tolist())
+        active += max(0, cells[scoreboard.ACCEPTED] - sum(cells[scoreboard.ENDED : scoreboard.ENDED + len(END_CAUSES)]))
+        totals = [total + cell for total, cell in zip(totals, cells, strict=True)]
+    return ServiceCounts(
+        name=name,
+        accepted=totals[scoreboard.ACCEPTED],
+        active=active,
+        ended=totals[scoreboard.ENDED : scoreboard.DURATION_BUCKETS],
+        durations=Distribution(DURATION_BOUNDS_S, totals[scoreboard.DURATION_BUCKETS : scoreboard.DURATION_SUM_NS], totals[scoreboard.DURATION_SUM_NS]),
+        received_bytes=totals[scoreboard.RECEIVED],
+        sent_bytes=totals[scoreboard.SENT],
+        accept_errors=totals[scoreboard.ACCEPT_ERRORS : scoreboard.ACCEPTED],
+    )
+
+
+def _sane(cells: list[int]) -> list[int]:
+    """The cells, 0 for each that no honest counter reaches."""
+    if max(cells, default=0) < SANE_COUNT:
+        return cells
+    return [cell if cell < SANE_COUNT else 0 for cell in cells]
