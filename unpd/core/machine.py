@@ -11,8 +11,9 @@ Invariants (tests/property/test_machine.py): at most two generations hold slots;
 once STOPPING nothing is born; every reload asked for is answered exactly once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,8 @@ from unpd.core.draft import EXPORTER_SHARE, QUICK_GRACE_S, WORKERS_SHARE, Draft
 from unpd.core.model import Child, Exit, Limits, Slot, State, Wanted
 from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
+SPAWNS_PER_STEP = 16
+"""A fork takes a millisecond or more: two hundred in a row would keep the loop from everything else."""
 RELOADING = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
 
 
@@ -41,9 +44,7 @@ def next_deadline(state: State) -> float | None:
     due = [child.deadline_at for child in state.children.values() if child.deadline_at is not None]
     if state.phase_deadline_at is not None:
         due.append(state.phase_deadline_at)
-    if state.phase is not MasterPhase.STOPPING:
-        held = _held(state)
-        due.extend(t.retry_at for (generation, slot), t in state.throttles.items() if (generation, slot) not in held)
+    due.extend(retry_at for _, _, retry_at in _vacant(state))
     return min(due, default=None)
 
 
@@ -291,10 +292,9 @@ def _held(state: State) -> set[tuple[int, Slot]]:
     return {(child.generation, child.slot) for child in state.children.values() if not child.retired}
 
 
-def _converge(draft: Draft) -> None:
-    """Fill the slots that are wanted and empty; retire the children whose slots are wanted no more."""
-    state = draft.state
-    if draft.stopping:
+def _vacant(state: State) -> Iterator[tuple[int, Slot, float]]:
+    """The slots that are wanted and empty, by generation, and from when on each may be filled (0.0: at once)."""
+    if state.phase is MasterPhase.STOPPING:
         return
     targets = [(state.generation, state.wanted)]
     if state.phase is MasterPhase.PROVING and state.candidate is not None:
@@ -302,9 +302,18 @@ def _converge(draft: Draft) -> None:
     held = _held(state)
     for generation, wanted in targets:
         for slot in wanted.slots():
-            throttle = state.throttles.get((generation, slot))
-            if (generation, slot) not in held and (throttle is None or throttle.retry_at <= draft.now):
-                draft.spawn(generation, slot)
+            if (generation, slot) not in held:
+                throttle = state.throttles.get((generation, slot))
+                yield generation, slot, throttle.retry_at if throttle else 0.0
+
+
+def _converge(draft: Draft) -> None:
+    """Fill the slots that are wanted and empty, a batch at a time (the rest is due at once, in the next step); retire the children whose slots are wanted no more."""
+    if draft.stopping:
+        return
+    due = ((generation, slot) for generation, slot, retry_at in _vacant(draft.state) if retry_at <= draft.now)
+    for generation, slot in list(islice(due, SPAWNS_PER_STEP)):
+        draft.spawn(generation, slot)
     _retire_surplus(draft)
 
 
