@@ -61,7 +61,8 @@ class ExporterContext:
     """What the exporter needs.
 
     ``sock``: listening, TCP or UNIX; it is closed at the end. ``loopback``: it is bound to a loopback TCP address. ``beat`` is called each turn. ``wakeup_fd``: the
-    non-blocking read end of the pipe given to signal.set_wakeup_fd; the loop empties it and then asks ``stopping`` whether to end. ``report``: where waitress'
+    non-blocking read end of the pipe given to signal.set_wakeup_fd; the loop empties it. ``stopping`` is asked before each turn, so
+    at once after a signal. ``report``: where waitress'
     warnings go. ``connection_s``: how long a connection may last, looked at at least once a second.
     """
 
@@ -80,7 +81,7 @@ def run_exporter(context: ExporterContext) -> None:
     """Serve until ``stopping``; then close the listener, finish within FINISH_S what is being answered, and return."""
     with _waitress_log(context.report):
         server = _Server(context)
-        while not (server.woken() and context.stopping()):
+        while not context.stopping():
             context.beat()
             server.turn(TURN_S)
         server.finish()
@@ -94,11 +95,7 @@ class _Server:
         self._tasks = _Tasks()
         self._listener = _listen(context, self._polled, self._tasks)
         self._connection_s = context.connection_s
-        self._wakeup = _Wakeup(context.wakeup_fd, self._polled)
-
-    def woken(self) -> bool:
-        """Whether a signal came since the last call."""
-        return self._wakeup.taken()
+        _Wakeup(context.wakeup_fd, self._polled)
 
     def turn(self, timeout_s: float) -> None:
         """Wait for what happens, at most ``timeout_s``; answer what is complete; end what has had its time."""
@@ -250,19 +247,12 @@ class _Wakeup(wasyncore.dispatcher):
         super().__init__(map=polled)
         self._fileno = fd
         self.add_channel()
-        self._woken = False
 
     def writable(self) -> bool:
         return False
 
     def handle_read_event(self) -> None:
         drain(self._fileno)
-        self._woken = True
-
-    def taken(self) -> bool:
-        """Whether the pipe was readable since the last call."""
-        woken, self._woken = self._woken, False
-        return woken
 
 
 @contextlib.contextmanager

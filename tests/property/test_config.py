@@ -1,0 +1,171 @@
+import contextlib
+import ipaddress
+import tomllib
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from unpd.config.addresses import parse_address
+from unpd.config.build import build
+from unpd.config.checks import MAX_TOTAL_WORKERS
+from unpd.config.findings import Findings
+from unpd.config.host import Host
+from unpd.config.lines import lines_of
+from unpd.config.load import loads
+from unpd.config.plan import effective, restart_needed
+from unpd.config.schema import Config
+from unpd.errors import ConfigError
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How fast the machine is at the moment says nothing about the configuration."""
+
+HOST = Host(uid=0, user="root", runtime_dir="/run/unpd", somaxconn=None, cpus=4)
+
+names = st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True)
+file_names = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/ "), min_size=1, max_size=20).filter(
+    lambda name: name not in (".", "..")
+)
+hosts = st.one_of(
+    st.integers(0, 0xDFFF_FFFF).map(lambda number: str(ipaddress.IPv4Address(number))),  # beyond lies multicast
+    st.integers(0, (0xFE80 << 96) - 1)  # below link-local and multicast, and not IPv4-mapped
+    .filter(lambda number: number >> 16 != 0xFFFF)
+    .map(lambda number: f"[{ipaddress.IPv6Address(number << 16)}]"),
+    st.just("[fe80::1%eth0]"),
+)
+addresses = st.one_of(
+    st.builds("tcp://{}:{}".format, hosts, st.integers(0, 65535)),
+    st.lists(file_names, min_size=1, max_size=2).map(lambda parts: "unix:///sockets/" + "/".join(parts)).filter(lambda text: len(text.encode()) < 107),
+)
+accounts = st.from_regex(r"[A-Za-z0-9_.\\@é-]{1,32}", fullmatch=True)
+
+
+def seconds(least: float, most: float) -> st.SearchStrategy[float]:
+    """Whole numbers and fractions from ``least`` to ``most``."""
+    return st.floats(least, most) | st.integers(int(least) + 1, int(most)).map(float)
+
+
+def paths(directory: str) -> st.SearchStrategy[str]:
+    """Absolute paths within ``directory``."""
+    return file_names.map(lambda name: f"/{directory}/{name}")
+
+
+def table(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A table that holds any of these keys."""
+    return st.fixed_dictionaries({}, optional=keys)
+
+
+def service(listen: list[str], pools: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """A service on these addresses in one of these pools."""
+    common = {
+        "backlog": st.integers(1, 1_000_000),
+        "pool": st.sampled_from([*pools, "default"]),
+        "idle_timeout_s": seconds(0.1, 604_800),
+        "session_timeout_s": seconds(0, 604_800),
+        "keepalive": st.booleans(),
+        "user_timeout_s": seconds(0.1, 604_800),
+        "socket_mode": st.from_regex(r"0?[0-7]{3}", fullmatch=True),
+    }
+    own = {"format": st.sampled_from(["ctime", "rfc867", "iso8601"]), "timezone": st.sampled_from(["local", "UTC", "Europe/Berlin"])}
+    fixed = {"listen": st.just(listen)}
+    echo = st.fixed_dictionaries({"type": st.just("echo"), **fixed}, optional=common)
+    return echo | st.fixed_dictionaries({"type": st.just("daytime"), **fixed}, optional={**common, **own})
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> dict[str, Any]:
+    """What tomllib would give for a configuration that is right."""
+    pools = draw(st.lists(names, max_size=3, unique=True))
+    ports = draw(st.lists(addresses, min_size=1, max_size=8, unique_by=lambda text: text.rpartition(":")[2]))
+    services = draw(st.lists(names, min_size=1, max_size=len(ports), unique=True))
+    return {
+        "daemon": draw(
+            table(
+                user=accounts,
+                group=accounts,
+                grace_s=seconds(0.1, 3600),
+                reload_grace_s=seconds(0, 604_800),
+                start_timeout_s=seconds(0.1, 3600),
+                heartbeat_timeout_s=seconds(0.5, 3600),
+                pid_file=paths("pids"),
+                control=paths("control").filter(lambda path: len(path.encode()) < 107),
+            )
+        ),
+        "log": draw(table(level=st.sampled_from(["debug", "info", "warning", "error"]), format=st.sampled_from(["text", "json"]), file=paths("log"))),
+        "metrics": draw(table(listen=st.sampled_from([False, "tcp://127.0.0.1:0", "unix:///metrics"]))) or {"listen": False},
+        "pools": {
+            name: draw(table(workers=st.just("auto") | st.integers(1, MAX_TOTAL_WORKERS // 4), max_connections=st.integers(1, 1_000_000))) for name in pools
+        },
+        "services": {name: draw(service(ports[index :: len(services)], pools)) for index, name in enumerate(services)},
+    }
+
+
+def built(raw: dict[str, Any]) -> Config:
+    """The configuration in ``raw``, which is right."""
+    findings = Findings()
+    config = build(raw, HOST, findings)
+    assert not findings.errors
+    return config
+
+
+@patient
+@given(tables())
+def test_effective_round_trip(raw: dict[str, Any]) -> None:
+    """Whatever configuration is written out as TOML, it loads back as the same configuration, and a reload of it changes nothing."""
+    config = built(raw)
+    loaded = loads(effective(config), HOST).config
+    assert loaded == config
+    assert restart_needed(config, loaded) == ()
+    assert effective(loaded) == effective(config)
+
+
+@patient
+@given(addresses)
+def test_address_round_trip(text: str) -> None:
+    """An address loads back from the text that it writes."""
+    address = parse_address(text)
+    assert parse_address(address.text) == address
+
+
+@patient
+@given(st.text())
+@example("tcp://")
+@example("unix://")
+@example("tcp://[]:")
+@example("tcp://[%]:7")
+def test_any_text_as_address(text: str) -> None:
+    """Any text is an address or refused with one line."""
+    try:
+        parse_address(text)
+    except ValueError as error:
+        assert str(error).isprintable()  # noqa: PT017  both ways out are right
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=5,
+)
+known = st.sampled_from(["daemon", "log", "pools", "services", "echo", "default", "listen", "type", "user", "workers", "format", "options", "name", "control"])
+
+
+@patient
+@given(st.dictionaries(known, st.dictionaries(known, st.dictionaries(known, values, max_size=4) | values, max_size=4) | values, max_size=4))
+def test_any_values(raw: dict[str, Any]) -> None:
+    """Any values in any places are findings of one printable line, never a failure of our own."""
+    findings = Findings()
+    build(raw, HOST, findings)
+    assert all(finding.message.isprintable() for finding in findings.errors)
+
+
+@patient
+@given(st.text(st.sampled_from("abc.=[]{}\"'#\\ \n\t,1:-"), max_size=60) | st.text(max_size=60))
+def test_any_text(text: str) -> None:
+    """Any text is loaded or refused with a ConfigError, and the search for lines ends and finds every table's key that tomllib finds."""
+    lines = lines_of(text)
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        assert all((key,) in lines for key in tomllib.loads(text))
+    try:
+        loads(text, HOST)
+    except ConfigError as error:
+        assert error.problems  # noqa: PT017  both ways out are right

@@ -1,0 +1,33 @@
+"""A machine to check configurations against, and two ways to load a text on it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from unpd.config.host import Host
+from unpd.config.load import Loaded, loads
+from unpd.errors import ConfigError
+
+
+@pytest.fixture
+def host() -> Host:
+    """A machine of four CPUs on which root runs unpd."""
+    return Host(uid=0, user="root", runtime_dir="/run/unpd", somaxconn=4096, cpus=4)
+
+
+@pytest.fixture
+def accept(host: Host) -> Callable[[str], Loaded]:
+    """Loads a text that is right."""
+    return lambda text: loads(text, host)
+
+
+@pytest.fixture
+def refuse(host: Host) -> Callable[[str], list[str]]:
+    """Loads a text that is wrong; gives the lines of the error."""
+
+    def lines(text: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            loads(text, host)
+        return str(caught.value).split("\n")
+
+    return lines

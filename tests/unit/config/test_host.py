@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+from unpd.config.host import Host, read_somaxconn, runtime_dir, this_host, user_name
+
+TEMPORARY = "/tmp"  # noqa: S108  only its name is looked at
+
+
+@pytest.mark.parametrize(
+    ("uid", "environment", "expected"),
+    [
+        (0, {"XDG_RUNTIME_DIR": "/run/user/0", "TMPDIR": "/scratch"}, "/run/unpd"),
+        (7, {"XDG_RUNTIME_DIR": "/run/mine/", "TMPDIR": "/scratch"}, "/run/mine/unpd"),
+        (7, {"XDG_RUNTIME_DIR": "relative", "TMPDIR": "/scratch"}, "/scratch/unpd-7"),
+        (7, {"TMPDIR": "relative"}, f"{TEMPORARY}/unpd-7"),
+        (7, {}, f"{TEMPORARY}/unpd-7"),
+        (1000, {"TMPDIR": "/scratch"}, "{run}/1000/unpd"),
+    ],
+)
+def test_runtime_dir(tmp_path: Path, uid: int, environment: dict[str, str], expected: str) -> None:
+    """The runtime files lie under /run for root, else in the user's own directory, else under the temporary one; relative paths do not count."""
+    (tmp_path / "1000").mkdir()
+    assert runtime_dir(uid, environment, tmp_path) == expected.format(run=tmp_path)
+
+
+def test_user_name() -> None:
+    """A uid has its name from the user database, or its digits where that knows none."""
+    assert user_name(0) == "root"
+    assert user_name(3_999_999_999) == "3999999999"
+
+
+def test_user_of_defaults() -> None:
+    """Root drops to nobody; anybody else stays who it is."""
+    assert Host(0, "root", "/run/unpd", None, 1).daemon_defaults()["user"] == "nobody"
+    assert Host(1000, "ada", "/x", None, 1).daemon_defaults() == {"user": "ada", "pid_file": "/x/unpd.pid", "control": "/x/control.sock"}
+
+
+@pytest.mark.parametrize(("content", "limit"), [("4096\n", 4096), ("", None), ("many", None)])
+def test_somaxconn(tmp_path: Path, content: str, limit: int | None) -> None:
+    """The kernel's limit is a number or not known."""
+    (tmp_path / "somaxconn").write_text(content)
+    assert read_somaxconn(tmp_path / "somaxconn") == limit
+
+
+def test_somaxconn_hidden(tmp_path: Path) -> None:
+    """Where the kernel's limit cannot be read it is not known."""
+    assert read_somaxconn(tmp_path / "somaxconn") is None
+
+
+def test_this_host() -> None:
+    """The machine at hand can be read."""
+    host = this_host()
+    assert host.cpus >= 1
+    assert host.runtime_dir.startswith("/")

@@ -1,0 +1,87 @@
+import tomllib
+
+import pytest
+
+from unpd.config.lines import KeyPath, line_of, lines_of
+
+TEXT = '''# a comment with [brackets] and key = 1
+top = 1
+
+[ a . b ] # after the header
+  plain = 'x = 1'
+"quoted.key" = "a # \\" = 'x"
+dotted . deeper."and more" = 1979-05-27 07:32:00
+
+[list]
+items = [ # [[
+  "one", "]",
+
+  ["two"], { three = 3 },
+  4,
+]
+text = """
+[not.a.table]
+not_a_key = "\\""" ""
+"""
+after = \'\'\'
+\\\'\'\'\'
+last = {x.y = [1], "z" = {}}
+empty = ""
+[[many]]
+'''
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("top",), 2),
+        (("a",), 4),
+        (("a", "b"), 4),
+        (("a", "b", "plain"), 5),
+        (("a", "b", "quoted.key"), 6),
+        (("a", "b", "dotted"), 7),
+        (("a", "b", "dotted", "deeper", "and more"), 7),
+        (("list", "items"), 10),
+        (("list", "items", 0), 11),
+        (("list", "items", 1), 11),
+        (("list", "items", 2, 0), 13),
+        (("list", "items", 3, "three"), 13),
+        (("list", "items", 4), 14),
+        (("list", "text"), 16),
+        (("list", "after"), 20),
+        (("list", "last"), 22),
+        (("list", "last", "x", "y", 0), 22),
+        (("list", "last", "z"), 22),
+        (("list", "empty"), 23),
+        (("many",), 24),
+    ],
+)
+def test_finds(path: KeyPath, line: int) -> None:
+    """A key is found on its line, whatever strings, comments, arrays and inline tables stand before it."""
+    assert lines_of(TEXT)[path] == line
+
+
+def test_finds_nothing_that_is_no_key() -> None:
+    """What only looks like a key, in a string or a comment, is none."""
+    tomllib.loads(TEXT)
+    assert {path[0] for path in lines_of(TEXT)} == {"top", "a", "list", "many"}
+    assert not any("not_a_key" in path for path in lines_of(TEXT))
+
+
+def test_key_that_is_not_there() -> None:
+    """A key that the file does not hold has the line of the closest table around it, or none."""
+    lines = lines_of("[services.echo]\n")
+    assert line_of(lines, ("services", "echo", "backlog")) == 1
+    assert line_of(lines, ("daemon", "user")) is None
+    assert line_of(lines, ()) is None
+
+
+@pytest.mark.parametrize("text", ["x = [", "x = ]", "x = {a", "= 1", "[a", "x", "x = 'a", "x = [1 }", "x = [,,]"])
+def test_stops_at_what_is_no_toml(text: str) -> None:
+    """On a text that is not TOML it ends all the same, with the lines found so far."""
+    assert set(lines_of(text)) <= {("x",), ("x", 0), ("x", 1), ("x", "a"), ("a",)}
+
+
+def test_stops_at_deep_nesting() -> None:
+    """On nesting that is too deep to follow it ends with the lines found so far."""
+    assert lines_of("\nx = " + "[" * 100_000)[("x",)] == 2

@@ -1,0 +1,106 @@
+"""config/unpd.toml is what a package installs: it must be right, complete, and say of each key what the code does."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import annotated_types
+import pytest
+from pydantic.fields import FieldInfo
+
+from unpd.config.host import Host
+from unpd.config.load import loads
+from unpd.config.plan import restart_needed
+from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
+from unpd.services.table import SERVICES
+
+TEXT = (Path(__file__).parents[3] / "config/unpd.toml").read_text()
+SECTIONS = (("daemon", Daemon), ("log", LogConfig), ("metrics", Metrics), ("pools.default", Pool))
+KEYS = [(table, key, field) for table, model in SECTIONS for key, field in model.model_fields.items()]
+COMMON = [(key, ServiceConfig.model_fields[key]) for key in COMMON_KEYS]
+OWN = [(name, key) for name, row in SERVICES.items() for key in row.options.model_fields]
+
+
+def comment_above(table: str, key: str) -> str:
+    """The comment that stands right above ``key`` in ``[table]``, in one line."""
+    body = re.split(r"^\[", TEXT.split(f"\n[{table}]\n")[1], flags=re.MULTILINE)[0]
+    found = re.search(rf"((?:^#.*\n)+){key} = ", body, flags=re.MULTILINE)
+    assert found, f"[{table}] {key} has no comment right above it"
+    return re.sub(r"\s*\n#\s*", " ", found.group(1))
+
+
+def entry(key: str) -> str:
+    """What the list of the services' common keys says of ``key``, in one line."""
+    found = re.search(rf"^#   {key} .*\n(?:#    .*\n)*", TEXT, flags=re.MULTILINE)
+    assert found, f"the common key {key} is not in the list"
+    return re.sub(r"\s*\n#\s*", " ", found.group())
+
+
+def says_range(text: str, field: FieldInfo) -> bool:
+    """Whether ``text`` names the bounds of ``field``, if it has any."""
+    bounds: list[Any] = [rule.ge for rule in field.metadata if isinstance(rule, annotated_types.Ge)]
+    bounds += [rule.le for rule in field.metadata if isinstance(rule, annotated_types.Le)]
+    return all(re.search(rf"\b{re.escape(str(bound))}\b", text) for bound in bounds)
+
+
+def says_default(text: str, default: object) -> bool:
+    """Whether ``text`` names the default as the file would write it."""
+    written = {True: "true", False: "false"}.get(default) if isinstance(default, bool) else f"{default:g}" if isinstance(default, float) else str(default)
+    return f"Default: {written}" in text or f'Default: "{written}"' in text
+
+
+def test_loads(host: Host) -> None:
+    """The file loads without a warning, with the values that the documentation shows."""
+    loaded = loads(TEXT, host)
+    config = loaded.config
+    assert loaded.warnings == ()
+    assert (config.daemon.user, config.daemon.group) == ("unpd", "unpd")
+    assert {name: [address.text for address in service.listen] for name, service in config.services.items()} == {
+        "daytime": ["tcp://[::]:13"],
+        "echo": ["tcp://[::]:7"],
+    }
+
+
+def test_shows_the_defaults(host: Host) -> None:
+    """But for user and group, every value in the file is its default: who deletes a line changes nothing."""
+    shipped, bare = loads(TEXT, host).config, loads("[services.daytime]\n[services.echo]", host).config
+    assert restart_needed(bare, shipped) == ("daemon.user", "daemon.group")
+    daemon = shipped.daemon.model_copy(update={"user": bare.daemon.user, "group": None})
+    assert shipped.model_copy(update={"daemon": daemon}) == bare
+
+
+@pytest.mark.parametrize(("table", "key", "field"), KEYS, ids=[f"{table}.{key}" for table, key, _ in KEYS])
+def test_explains_every_key(table: str, key: str, field: FieldInfo) -> None:
+    """Each key stands in the file below a comment with its default and its range."""
+    values: Any = tomllib.loads(TEXT)
+    for name in table.split("."):
+        values = values[name]
+    assert key in values
+    comment = comment_above(table, key)
+    assert "Default: " in comment
+    assert says_range(comment, field)
+    if key not in ("group", "listen"):  # their defaults are not values of TOML
+        assert says_default(comment, field.default)
+
+
+@pytest.mark.parametrize(("key", "field"), COMMON, ids=COMMON_KEYS)
+def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
+    """Each key that all services have stands in the list of them, with its default and its range."""
+    text = entry(key)
+    assert "Default: " in text or key == "listen"
+    assert says_range(text, field)
+    if key not in ("type", "listen"):  # their defaults depend on the service
+        assert says_default(text, "0666" if key == "socket_mode" else field.default)
+
+
+@pytest.mark.parametrize(("service", "key"), OWN)
+def test_explains_every_own_key(service: str, key: str) -> None:
+    """Each key that only one type of service has stands in that service's table."""
+    assert says_default(comment_above(f"services.{service}", key), SERVICES[service].options.model_fields[key].default)
+
+
+def test_marks_what_needs_a_restart() -> None:
+    """Exactly the keys that a reload cannot change say so."""
+    marked = {f"{table}.{key}" for table, key, _ in KEYS if "Needs a restart" in comment_above(table, key)}
+    assert marked == {"daemon.user", "daemon.group", "daemon.pid_file", "daemon.control", "log.file", "log.format"}

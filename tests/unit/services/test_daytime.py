@@ -1,0 +1,137 @@
+import calendar
+import locale
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from pydantic import ValidationError
+
+from unpd.services.daytime import Daytime, DaytimeOptions, zone
+
+NOON_S = calendar.timegm((2026, 11, 22, 12, 24, 0))
+FIRST_OF_MONTH_S = calendar.timegm((2026, 11, 1, 3, 4, 5))
+RFC_EXAMPLE_S = calendar.timegm((1982, 2, 23, 1, 37, 43))
+
+
+@pytest.fixture
+def berlin() -> Iterator[None]:
+    """The process's own time zone is Berlin's, for the time of a test."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "Europe/Berlin"
+    time.tzset()
+    yield
+    if before is None:
+        del os.environ["TZ"]
+    else:
+        os.environ["TZ"] = before
+    time.tzset()
+
+
+def line(wall_s: float, form: str, timezone: str) -> bytes:
+    """What a daytime service of these options says at ``wall_s``."""
+    return Daytime(DaytimeOptions.model_validate({"format": form, "timezone": timezone})).greet(wall_s)
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "form", "timezone", "expected"),
+    [
+        (NOON_S, "ctime", "UTC", b"Sun Nov 22 12:24:00 2026\r\n"),
+        (FIRST_OF_MONTH_S, "ctime", "UTC", b"Sun Nov  1 03:04:05 2026\r\n"),
+        (0, "ctime", "UTC", b"Thu Jan  1 00:00:00 1970\r\n"),
+        (NOON_S, "ctime", "Europe/Berlin", b"Sun Nov 22 13:24:00 2026\r\n"),
+        (NOON_S, "rfc867", "UTC", b"Sunday, November 22, 2026 12:24:00-UTC\r\n"),
+        (FIRST_OF_MONTH_S, "rfc867", "UTC", b"Sunday, November 1, 2026 03:04:05-UTC\r\n"),
+        (RFC_EXAMPLE_S, "rfc867", "America/Los_Angeles", b"Monday, February 22, 1982 17:37:43-PST\r\n"),
+        (NOON_S, "rfc867", "America/Sao_Paulo", b"Sunday, November 22, 2026 09:24:00--03\r\n"),
+        (NOON_S, "iso8601", "UTC", b"2026-11-22T12:24:00+00:00\r\n"),
+        (NOON_S, "iso8601", "Asia/Kolkata", b"2026-11-22T17:54:00+05:30\r\n"),
+    ],
+)
+def test_formats(wall_s: float, form: str, timezone: str, expected: bytes) -> None:
+    """The line has the form and the time zone that were asked for. (The RFC's own example names the wrong day of the week.)"""
+    assert line(wall_s, form, timezone) == expected
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("ctime", b"Sun Nov 22 13:24:00 2026\r\n"),
+        ("rfc867", b"Sunday, November 22, 2026 13:24:00-CET\r\n"),
+        ("iso8601", b"2026-11-22T13:24:00+01:00\r\n"),
+    ],
+)
+@pytest.mark.usefixtures("berlin")
+def test_local(form: str, expected: bytes) -> None:
+    """The zone "local" is that of the machine."""
+    assert line(NOON_S, form, "local") == expected
+
+
+@pytest.mark.usefixtures("berlin")
+def test_local_clock_change() -> None:
+    """In the hour that happens twice, the two moments differ by their offset."""
+    before = calendar.timegm((2026, 10, 25, 0, 30, 0))
+    assert line(before, "iso8601", "local") == b"2026-10-25T02:30:00+02:00\r\n"
+    assert line(before + 3600, "iso8601", "local") == b"2026-10-25T02:30:00+01:00\r\n"
+    assert line(before + 3600, "iso8601", "Europe/Berlin") == b"2026-10-25T02:30:00+01:00\r\n"
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 0.999])
+def test_begun_second(fraction: float) -> None:
+    """A begun second counts as its start, as with ctime(3)."""
+    assert line(NOON_S + fraction, "ctime", "UTC") == b"Sun Nov 22 12:24:00 2026\r\n"
+
+
+def test_agrees_with_ctime() -> None:
+    """In the C locale the "ctime" form is that of the C library, through all months and days of the week."""
+    assert locale.setlocale(locale.LC_TIME) == "C"
+    for day in range(366):
+        moment_s = NOON_S + day * 86_400
+        assert line(moment_s, "ctime", "UTC").decode() == time.strftime("%a %b %e %H:%M:%S %Y\r\n", time.gmtime(moment_s))
+
+
+def test_same_moment_same_line() -> None:
+    """One service answers any moment in any order: it keeps nothing between answers."""
+    service = Daytime(DaytimeOptions(timezone="UTC"))
+    first = service.greet(NOON_S)
+    assert service.greet(0) != first
+    assert service.greet(NOON_S) == first
+
+
+def test_no_conversation() -> None:
+    """The greeting is all: the server closes after it."""
+    service = Daytime(DaytimeOptions())
+    assert service.converse() is None  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("Europe/Berln", 'there is no time zone "Europe/Berln"; did you mean "Europe/Berlin"?'),
+        ("utc", 'there is no time zone "utc"; did you mean "UTC"?'),
+        ("europe/berlin", 'there is no time zone "europe/berlin"; did you mean "Europe/Berlin"?'),
+        ("", 'there is no time zone ""; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
+        ("../../etc/passwd", 'there is no time zone "../../etc/passwd"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
+        ("/etc/passwd", 'there is no time zone "/etc/passwd"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
+        ("\x1b[2J\0", 'there is no time zone "?[2J?"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
+        ("zone.tab", 'there is no time zone "zone.tab"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
+        ("x" * 100_000, f'there is no time zone "{"x" * 64}"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
+    ],
+)
+def test_unknown_zone(name: str, sentence: str) -> None:
+    """A zone that does not exist is refused when the options are made, with what was probably meant."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the text is compared below, whole
+        zone(name)
+    assert str(caught.value) == sentence
+    with pytest.raises(ValidationError, match="there is no time zone"):
+        DaytimeOptions(timezone=name)
+
+
+def test_unknown_options() -> None:
+    """Formats and keys that do not exist are refused, and options do not change."""
+    with pytest.raises(ValidationError):
+        DaytimeOptions.model_validate({"format": "unix"})
+    with pytest.raises(ValidationError):
+        DaytimeOptions.model_validate({"zone": "UTC"})
+    with pytest.raises(ValidationError):
+        DaytimeOptions().format = "iso8601"  # type: ignore[misc]

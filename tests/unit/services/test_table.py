@@ -1,0 +1,26 @@
+import pytest
+
+from unpd.config.schema import COMMON_KEYS, is_name
+from unpd.services.base import ServiceType
+from unpd.services.table import SERVICES
+
+
+@pytest.mark.parametrize(("name", "rfc", "port"), [("echo", 862, 7), ("daytime", 867, 13)])
+def test_rows(name: str, rfc: int, port: int) -> None:
+    """Each classic service stands in the table with its RFC and its well-known port."""
+    assert (SERVICES[name].rfc, SERVICES[name].port) == (rfc, port)
+
+
+@pytest.mark.parametrize("row", SERVICES.values(), ids=list(SERVICES))
+def test_row_is_sound(row: ServiceType) -> None:
+    """A row's name can be a table's key, its options all have defaults and none hides a key that every service has; its service can be made."""
+    assert is_name(row.name)
+    assert SERVICES[row.name] is row
+    assert not set(row.options.model_fields) & {*COMMON_KEYS, "name", "options"}
+    assert isinstance(row.make(row.options()).greet(0.0), bytes)
+
+
+def test_table_is_closed() -> None:
+    """Nobody adds a row at run time."""
+    with pytest.raises(TypeError):
+        SERVICES["chargen"] = SERVICES["echo"]  # type: ignore[index]

@@ -1,0 +1,39 @@
+"""What the README says of public interface is what the program has."""
+
+import re
+
+import pytest
+
+from tests.support import ROOT
+from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, ClientExit, EndCause
+
+README = (ROOT / "README.md").read_text()
+
+
+def rows(heading: str) -> list[tuple[str, str]]:
+    """The rows of the first table below a heading, without its head."""
+    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    table = section.split("|---|---|\n", 1)[1].split("\n\n", 1)[0]
+    return [(cells[1].strip(), cells[2].strip()) for cells in (line.split("|") for line in table.strip().splitlines())]
+
+
+def test_the_signals_are_those_of_the_table() -> None:
+    """Every signal that the master takes stands in the README with its meaning, and no other."""
+    assert rows("Signals") == [(row.name, str(row.meaning)) for row in MASTER_SIGNALS]
+
+
+def test_the_exit_codes_are_those_of_the_table() -> None:
+    """Every exit code of the daemon stands in the README with its meaning, and no other."""
+    assert rows("Exit codes") == [(str(int(code)), meaning) for code, meaning in EXIT_MEANINGS.items()]
+
+
+def test_the_codes_of_the_clients_are_all_there() -> None:
+    """Every exit code of the clients stands in the README."""
+    section = README.split("The clients have codes of their own", 1)[1].split("\n## ", 1)[0]
+    assert re.findall(r"^\| (\d+) ", section, re.MULTILINE) == [str(int(code)) for code in ClientExit]
+
+
+@pytest.mark.parametrize("cause", list(EndCause))
+def test_every_end_cause_is_named(cause: EndCause) -> None:
+    """The README names each cause for which a connection can end."""
+    assert cause in README
