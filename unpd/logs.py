@@ -26,12 +26,17 @@ LONGEST_FIELD = 1000
 _OUR_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
+def _count_nowhere() -> None:
+    """A process that has no scoreboard yet only counts for itself."""
+
+
 class Sink:
-    """Where lines go. ``dropped`` counts the lines that were lost because the sink was full, gone or broken."""
+    """Where lines go. ``dropped`` counts the lines that were lost because the sink was full, gone or broken; ``on_drop`` is called for each."""
 
     def __init__(self, fd: int, write: Callable[[bytes], int]) -> None:
         self.fd = fd
         self.dropped = 0
+        self.on_drop: Callable[[], None] = _count_nowhere
         self.write = write
         self._rest = b""
 
@@ -41,12 +46,16 @@ class Sink:
             if self._rest:
                 self._rest = self._rest[self.write(self._rest) :]
             if self._rest:
-                self.dropped += 1
+                self._drop()
             else:
                 self._rest = line[self.write(line) :]
         except OSError:
             # Whatever is wrong with the log (full disk, closed pipe, full pipe), the service goes on.
-            self.dropped += 1
+            self._drop()
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self.on_drop()
 
     def move_to(self, other: "Sink") -> None:
         """Write to ``other``'s descriptor from now on and close our own: every log on this sink follows."""

@@ -1,7 +1,7 @@
 """Listening sockets: opening them, tuning them, reading their queues.
 
 Options that a connection needs (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT) are set on the listener: Linux copies them to every accepted socket (tcp(7)), which saves
-the worker their system calls. Functions raise OSError; who asked turns it into a sentence.
+the worker their system calls. (A UNIX connection inherits none.) Functions raise OSError; who asked turns it into a sentence.
 """
 
 import errno
@@ -37,7 +37,7 @@ def listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
     try:
         return _listen_tcp(host, port, options)
     except OSError as error:
-        if error.errno == errno.EAFNOSUPPORT and host == "::":
+        if error.errno == errno.EAFNOSUPPORT and host == "::" and not options.ipv6_only:
             return _listen_tcp("0.0.0.0", port, options)  # the same reach as the [::] that was asked for
         raise
 
@@ -101,6 +101,8 @@ def tune(sock: socket.socket, options: ListenOptions) -> None:
     """Set everything that may change while the listener lives. A second listen(2) changes the backlog and nothing else."""
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Urgent data is data (RFC 6093): without this the byte before the urgent pointer never reaches recv(2).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(options.keepalive))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)

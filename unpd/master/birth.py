@@ -24,7 +24,7 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Arrivals
 from unpd.logs import Log
 from unpd.names import ChildKind, ChildOrder, ExitCode
-from unpd.scoreboard import EXIT_NS, Scoreboard
+from unpd.scoreboard import EXIT_NS, LOG_DROPPED, Scoreboard
 
 CHILD_SIGNALS = {int(signal.Signals[order.value]): order for order in (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE, ChildOrder.REOPEN_LOG)}
 """What a child handles. SIGINT it ignores: a Ctrl-C reaches the whole foreground group, and the master tells its children what it means."""
@@ -123,6 +123,7 @@ def _live(child: Child, cradle: Cradle, ready_fd: int, parent_pid: int) -> int:
     cells[EXIT_NS] = 0
     show_title(child, "starting")
     faulthandler.enable(file=log_fd)
+    cradle.log.sink.on_drop = lambda: _count_dropped(cells)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     arrivals = Arrivals()
     arrivals.install(CHILD_SIGNALS)
@@ -142,6 +143,10 @@ def _live(child: Child, cradle: Cradle, ready_fd: int, parent_pid: int) -> int:
     except UnpdError as error:
         return _report_failure(ready_fd, error)
     return int(ExitCode.DONE)
+
+
+def _count_dropped(cells: memoryview) -> None:
+    cells[LOG_DROPPED] += 1
 
 
 def _become(identity: Identity | None) -> None:

@@ -55,7 +55,6 @@ def _live_as_worker(holdings: Holdings, deployment: Deployment, birth: Birth) ->
         title=birth.title,
     )
     Worker(setup).run()
-    birth.cells[sb.LOG_DROPPED] += birth.log.sink.dropped
 
 
 def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> ServiceSetup:
@@ -103,7 +102,7 @@ def exporter_names(holdings: Holdings, deployment: Deployment) -> Names:
     """What the exporter calls the columns of the scoreboard."""
     columns = holdings.names
     listeners = tuple(
-        Listener(opened.wish.service, opened.wish.address.text, columns.listeners.column(key), isinstance(opened.wish.address, TcpAddress))
+        Listener(opened.wish.service, opened.text, columns.listeners.column(key), isinstance(opened.wish.address, TcpAddress))
         for key, opened in deployment.listeners.opened.items()
         if opened.wish.service != METRICS
     )

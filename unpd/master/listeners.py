@@ -40,6 +40,11 @@ class Open:
     text: str
     inode: int
 
+    @property
+    def without_ipv6(self) -> bool:
+        """Whether IPv6 was asked for and the kernel has none, so that it listens on IPv4."""
+        return isinstance(self.wish.address, TcpAddress) and self.wish.address.is_ipv6 and self.sock.family == socket.AF_INET
+
     def close(self) -> None:
         """Close it; a UNIX socket's file goes too."""
         if self.inode:

@@ -142,6 +142,8 @@ def take_columns(names: Names, config: Config) -> None:
 def note_listener(holdings: Holdings, listener: Open) -> None:
     """Say which address is listened on; this is where a free port gets its number."""
     holdings.log.info("listener.opened", service=listener.wish.service, address=listener.text)
+    if listener.without_ipv6:
+        holdings.log.warning("listener.without_ipv6", service=listener.wish.service, wanted=listener.wish.address.text, address=listener.text)
 
 
 def _adopt_config(holdings: Holdings, effect: fx.AdoptConfig) -> None:

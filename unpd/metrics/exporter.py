@@ -60,10 +60,9 @@ class Report(Protocol):
 class ExporterContext:
     """What the exporter needs.
 
-    ``sock``: listening, TCP or UNIX; it is closed at the end. ``loopback``: it is bound to a loopback TCP address. ``beat`` is called each turn. ``wakeup_fd``: the
-    non-blocking read end of the pipe given to signal.set_wakeup_fd; the loop empties it. ``stopping`` is asked before each turn, so
-    at once after a signal. ``report``: where waitress'
-    warnings go. ``connection_s``: how long a connection may last, looked at at least once a second.
+    ``sock``: listening, TCP or UNIX; it is closed at the end. ``loopback``: it is bound to a loopback TCP address. ``wakeup_fd``: the non-blocking read end of the
+    pipe given to signal.set_wakeup_fd; the loop empties it. ``beat`` is called and ``stopping`` is asked before each turn: at least once a second, and at once after
+    a signal. ``report``: where waitress' warnings go. ``connection_s``: how long a connection may last, looked at once a turn.
     """
 
     sock: socket.socket

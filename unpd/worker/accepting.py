@@ -50,6 +50,7 @@ class Listener:
         self.text = text
         self.resume_at: float | None = None
         self.watched = False
+        self._is_unix = sock.family == socket.AF_UNIX
         self._pause_s = FIRST_PAUSE_S
 
     def watch(self, epoll: select.epoll) -> None:
@@ -72,7 +73,7 @@ class Listener:
         accepted: list[socket.socket] = []
         while len(accepted) < limit:
             try:
-                accepted.append(self.sock.accept()[0])
+                accepted.append(self._accept_one())
             except BlockingIOError:
                 break
             except OSError as error:
@@ -80,6 +81,13 @@ class Listener:
         if accepted:
             self._pause_s = FIRST_PAUSE_S
         return accepted, None
+
+    def _accept_one(self) -> socket.socket:
+        sock = self.sock.accept()[0]
+        if self._is_unix:
+            # An urgent byte is a byte like any other. TCP connections have this from their listener; UNIX ones inherit nothing.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        return sock
 
     def _failed(self, error: OSError, now: float) -> AcceptFailure:
         number = error.errno or 0

@@ -82,8 +82,9 @@ class Engine:
                 self._serve(connection, mask)
             elif fd in self.listeners:
                 self._accept_from(self.listeners[fd])
-            else:
+            elif fd in self._calls:
                 self._calls[fd]()
+            # Else an earlier event of this turn closed it: the order to drain closes the listeners.
         for connection in self._wheel.due(self._now):
             self._look_at(connection)
 

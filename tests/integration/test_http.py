@@ -1,0 +1,528 @@
+"""A real exporter behind a real socket: what it answers, what it refuses, what it bears, how it ends."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import procs
+from tests.support.exporter import BEAT_ROW, Answer, RunningExporter, names, parse_openmetrics, read_all, running_exporter
+from tests.support.waiting import holds, until
+from unpd import scoreboard
+from unpd.kernel import procfs
+from unpd.logs import Field
+from unpd.metrics.exporter import CONNECTIONS, ExporterContext, Report, run_exporter
+from unpd.metrics.names import Listener, Names
+from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.scoreboard import MASTER_PHASES, Entry, Scoreboard
+
+SHORT_S = 0.3
+"""The life of a connection in tests that wait for its end."""
+
+
+def listener() -> socket.socket:
+    """A bound TCP socket on a free port."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[RunningExporter]:
+    """One exporter for all the tests that leave it as it was: at the end it has logged nothing."""
+    with running_exporter(listener()) as running:
+        yield running
+    assert running.process.returncode == 0
+    assert running.stderr == []
+
+
+@pytest.fixture
+def exporter() -> Iterator[RunningExporter]:
+    """An exporter that ends by itself with code 0 and logs nothing."""
+    with running_exporter(listener()) as running:
+        yield running
+    assert running.process.returncode == 0
+    assert running.stderr == []
+
+
+@pytest.fixture
+def hasty() -> Iterator[RunningExporter]:
+    """An exporter that ends connections soon."""
+    with running_exporter(listener(), connection_s=SHORT_S) as running:
+        yield running
+    assert running.process.returncode == 0
+
+
+def series(exporter: RunningExporter) -> set[str]:
+    """The names and labels of everything that is shown."""
+    text = exporter.get("/metrics").body.decode()
+    return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------------- answers
+
+
+def test_metrics_in_both_formats(shared: RunningExporter) -> None:
+    """The text format by default and OpenMetrics by Accept, over HTTP."""
+    plain = shared.get("/metrics")
+    assert (plain.status, plain.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b"# HELP unpd_generation " in plain.body
+    rich = shared.get("/metrics", "Accept: application/openmetrics-text;version=1.0.0")
+    assert rich.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert parse_openmetrics(rich.body.decode())
+
+
+def test_promtool_finds_nothing_to_say(shared: RunningExporter) -> None:
+    """The exposition passes `promtool check metrics` without a word."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    checked = subprocess.run([promtool, "check", "metrics"], input=shared.get("/metrics").body, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_answers_name_no_server_and_close(shared: RunningExporter) -> None:
+    """No server identity; one request a connection."""
+    answer = shared.get("/healthz")
+    assert answer.body == b"ok\n"
+    assert "server" not in answer.headers
+    assert answer.headers["connection"] == "close"
+
+
+def test_keep_alive_of_http_1_0_is_not_promised(shared: RunningExporter) -> None:
+    """A client that asks to keep the connection is told that it closes, once."""
+    raw = shared.ask(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    assert raw.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert raw.lower().count(b"connection:") == 1
+    assert b"Connection: close" in raw
+
+
+def test_head_and_errors_over_the_wire(shared: RunningExporter) -> None:
+    """HEAD has the length without the body; 404, 405 and 421 arrive as such."""
+    head = shared.get("/metrics", method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert int(head.headers["content-length"]) > 1000
+    assert shared.get("/nothing").status == 404
+    assert shared.get("/metrics", method="POST").headers["allow"] == "GET, HEAD"
+    assert Answer.parse(shared.ask(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")).status == 421
+
+
+def test_a_half_closed_client_gets_its_answer(shared: RunningExporter) -> None:
+    """A client that shuts its side down after the request (nc -N) is answered all the same."""
+    with shared.connect() as sock:
+        sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        assert Answer.parse(read_all(sock)).status == 200
+
+
+def test_a_request_may_come_in_single_bytes(shared: RunningExporter) -> None:
+    """Segments carry no meaning."""
+    with shared.connect() as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n":
+            sock.send(bytes([byte]))
+        assert Answer.parse(read_all(sock)).body == b"ok\n"
+
+
+def test_readyz_follows_the_board(exporter: RunningExporter) -> None:
+    """starting, no ready worker, ready, stopping: as the master writes them, so /readyz says."""
+    board = exporter.board
+    assert exporter.get("/readyz").body == b"starting\n"
+    board.words[scoreboard.PHASE_AT] = MASTER_PHASES.index(MasterPhase.RUNNING)
+    assert exporter.get("/readyz").body == b"no ready worker for service daytime, echo\n"
+    board.enter(Entry(row=0, birth=1, pid=1, kind=ChildKind.WORKER, pool=0, phase=ChildPhase.READY, generation=1))
+    assert exporter.get("/readyz").status == 200
+    board.words[scoreboard.PHASE_AT] = MASTER_PHASES.index(MasterPhase.STOPPING)
+    stopping = exporter.get("/readyz")
+    assert (stopping.status, stopping.body) == (503, b"stopping\n")
+
+
+def test_a_unix_socket_serves_too(tmp_path: Path) -> None:
+    """The listener may be a UNIX socket."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(tmp_path / "metrics.sock"))
+    with running_exporter(sock, loopback=False) as running:
+        assert Answer.parse(running.ask(b"GET /healthz HTTP/1.1\r\nHost: unpd\r\n\r\n")).body == b"ok\n"
+    assert (running.process.returncode, running.stderr) == (0, [])
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------------- numbers
+
+
+def values(exporter: RunningExporter) -> dict[tuple[str, ...], float]:
+    """A scrape: the value of each series, by name and label values."""
+    text = exporter.get("/metrics", "Accept: application/openmetrics-text").body.decode()
+    return {(sample.name, *sample.labels.values()): sample.value for family in parse_openmetrics(text) for sample in family.samples}
+
+
+def test_zombies_are_counted_while_they_are_zombies(exporter: RunningExporter) -> None:
+    """A dead child of the master counts until it is reaped, a living one never."""
+    assert values(exporter)["unpd_zombies",] == 0
+    children = [subprocess.Popen(["true"]) for _ in range(3)]
+    for child in children:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    until(lambda: values(exporter)["unpd_zombies",] == 3, 5, "three zombies shown")
+    assert procfs.zombies_among(procfs.all_processes(), os.getpid()) == 3, "the way without /proc/PID/task/PID/children finds the same"
+    for child in children:
+        child.wait()
+    until(lambda: values(exporter)["unpd_zombies",] == 0, 5, "no zombie shown")
+
+
+WRITER = """
+import sys
+import threading
+from unpd import scoreboard as sb
+board = sb.Scoreboard(int(sys.argv[1]))
+words = board.words
+words[sb.ROWS_USED_AT] = 8
+rows = [board.row(row)[sb.service_cells(1):sb.service_cells(2)] for row in range(8)]
+print("go", flush=True)
+while True:
+    for row, cells in enumerate(rows):
+        cells[sb.ACCEPTED] += 1
+        cells[sb.RECEIVED] += 1000003
+        cells[sb.SENT] += 1000003
+        cells[sb.ACCEPT_ERRORS + row] += 1
+        cells[sb.DURATION_BUCKETS + row] += 1
+        cells[sb.DURATION_SUM_NS] += 12345678
+        cells[sb.ENDED + row] += 1
+    words[sb.SIGCHLD_AT] += 1
+"""
+
+
+RISING = ("_total", "_bucket", "_count", "_sum")
+
+
+def test_counters_never_go_down_while_a_child_writes() -> None:
+    """A reader beside a writer that never pauses sees every counter only rise, and at most the one connection of each row open."""
+    with running_exporter(listener()) as running:
+        command = [sys.executable, "-c", WRITER, str(running.board_fd)]
+        with subprocess.Popen(command, pass_fds=(running.board_fd,), stdout=subprocess.PIPE) as writer:
+            try:
+                assert writer.stdout is not None
+                assert writer.stdout.readline() == b"go\n"
+                before: dict[tuple[str, ...], float] = {}
+                for _ in range(200):
+                    shown = values(running)
+                    assert 0 <= shown["unpd_connections_active", "echo"] <= 8
+                    fallen = {name for name, value in shown.items() if value < before.get(name, 0) and name[0].endswith(RISING)}
+                    assert fallen == set()
+                    before = shown
+                assert before["unpd_connections_accepted_total", "echo"] > 1000
+            finally:
+                writer.kill()
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------------- malice
+
+
+def _malice() -> dict[str, bytes]:
+    ok = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
+    return {
+        "giant header": ok + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n",
+        "many headers": ok + b"".join(b"X-%d: y\r\n" % number for number in range(5000)) + b"\r\n",
+        "1 MB URL": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\n\r\n",
+        "1 MB without CRLF": b"a" * 1_000_000,
+        "bad method": b"get /metrics HTTP/1.1\r\n\r\n",
+        "unknown method": b"BREW /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "binary method": b"\x00\xff\x16\x03 /metrics HTTP/1.1\r\n\r\n",
+        "tls hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2 + b"\r\n\r\n",
+        "body": b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
+        "body of a GET": ok + b"Content-Length: 5\r\n\r\nhello",
+        "announced giant body": ok + b"Content-Length: 99999999999999999999\r\n\r\n",
+        "length of thousands of digits": ok + b"Content-Length: " + b"9" * 6000 + b"\r\n\r\n",
+        "negative length": ok + b"Content-Length: -1\r\n\r\n",
+        "expect continue": ok + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        "http/0.9": b"GET /metrics\r\n\r\n",
+        "http/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "http/9.9": b"GET /metrics HTTP/9.9\r\n\r\n",
+        "chunked": ok + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "chunked and never a chunk": ok + b"Transfer-Encoding: chunked\r\n\r\n",
+        "chunk size without end": ok + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 100_000,
+        "odd transfer encoding": ok + b"Transfer-Encoding: gzip, \x0bchunked\r\n\r\n",
+        "length and chunked": ok + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "bare LF": b"GET /metrics HTTP/1.1\nHost: localhost\n\n\r\n\r\n",
+        "header without name": ok + b": x\r\n\r\n",
+        "header with NUL": ok + b"X: a\x00b\r\n\r\n",
+        "folded header first": b"GET /metrics HTTP/1.1\r\n folded\r\n\r\n",
+        "absolute URL": b"GET http://[::1/metrics HTTP/1.1\r\n\r\n",
+        "spaces": b"GET  /metrics  HTTP/1.1\r\n\r\n",
+        "slow expression, line": b"GET a://" + b"1" * 7000 + b" HTTP/1.1 x\r\n\r\n",
+        "slow expression, header": ok + b"X:" + b" " * 7000 + b"\x00\r\n\r\n",
+    }
+
+
+@pytest.mark.parametrize("name", _malice())
+def test_malice_is_refused(shared: RunningExporter, name: str) -> None:
+    """Every malformed or oversized request is answered with 4xx or 501, or the connection ends; the next client is served; no label is born."""
+    before = series(shared)
+    raw = shared.ask(_malice()[name])
+    assert raw == b"" or Answer.parse(raw).status in (400, 405, 413, 431, 501)
+    assert raw.count(b"Content-Length: ") <= 1
+    assert series(shared) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("giant header", 431),
+        ("1 MB URL", 431),
+        ("many headers", 431),
+        ("body", 413),
+        ("body of a GET", 413),
+        ("chunked", 413),
+        ("chunked and never a chunk", 413),
+        ("unknown method", 405),
+        ("http/0.9", 400),
+        ("length of thousands of digits", 400),
+        ("expect continue", 413),
+    ],
+)
+def test_malice_is_told_what_was_wrong(shared: RunningExporter, name: str, status: int) -> None:
+    """The status says what was wrong with the request. (Linux hands out what was received before a reset.)"""
+    assert Answer.parse(shared.ask(_malice()[name])).status == status
+
+
+def test_a_pipeline_is_answered_once(shared: RunningExporter) -> None:
+    """Of many requests on one connection the first is answered; the rest is dropped with the connection."""
+    raw = shared.ask(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
+    assert raw.count(b"HTTP/1.1 200 OK") == 1
+
+
+@pytest.mark.parametrize("request_", [_malice()["slow expression, line"], _malice()["slow expression, header"]], ids=["line", "header"])
+def test_malice_costs_little_time(exporter: RunningExporter, request_: bytes) -> None:
+    """Requests made to be slow to parse cost little: waitress alone would take seconds for one such line, 0.2 s for such a header."""
+    exporter.get("/healthz")
+    before = procs.cpu_s(exporter.process.pid)
+    for _ in range(100):
+        exporter.ask(request_)
+    assert procs.cpu_s(exporter.process.pid) - before < 0.5
+
+
+def peak_memory(pid: int) -> int:
+    """The most resident memory that ``pid`` ever had, in bytes (VmHWM, proc(5))."""
+    return int(procs.status(pid)["VmHWM"].split()[0]) * 1024
+
+
+PIPELINE = b"GET / HTTP/1.1\r\n\r\n" * 450
+
+
+@pytest.mark.parametrize("request_", [b"x" * 1_000_000, PIPELINE], ids=["a megabyte without an end", "pipeline"])
+def test_malice_costs_little_memory(exporter: RunningExporter, request_: bytes) -> None:
+    """As many clients as are let in, all of them heard in one turn of the loop, do not make the exporter grow."""
+    exporter.get("/metrics")
+    pid = exporter.process.pid
+    before = peak_memory(pid)
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(exporter.connect()) for _ in range(CONNECTIONS - 1)]
+        until(lambda: len(procs.fds(pid)) > CONNECTIONS, 5, "all are accepted")
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: "T" in procs.status(pid)["State"], 5, "the exporter stands still")
+        for sock in socks:
+            sock.setblocking(False)
+            sock.send(request_)
+        os.kill(pid, signal.SIGCONT)
+        for sock in socks:
+            sock.setblocking(True)
+            sock.settimeout(10)
+            read_all(sock)
+    assert exporter.get("/healthz").status == 200
+    assert peak_memory(pid) - before < 8 * 2**20
+
+
+def test_a_burst_of_scrapers_is_served(shared: RunningExporter) -> None:
+    """A hundred scrapers at once all get the whole page."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(shared.connect()) for _ in range(CONNECTIONS - 4)]
+        for sock in socks:
+            sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for sock in socks:
+            answer = Answer.parse(read_all(sock))
+            assert (answer.status, len(answer.body)) == (200, int(answer.headers["content-length"]))
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nHost:", b"\r\n\r\n"], ids=["nothing", "half a request", "blank lines"])
+def test_a_slow_client_is_ended(hasty: RunningExporter, sent: bytes) -> None:
+    """A connection without a whole request ends when its time is over."""
+    with hasty.connect() as sock:
+        sock.sendall(sent)
+        assert read_all(sock) == b""
+
+
+def test_a_client_that_drips_is_ended(hasty: RunningExporter) -> None:
+    """Activity does not prolong a connection: a client that goes on sending single bytes of a header is ended all the same."""
+    with hasty.connect() as sock:
+        sock.settimeout(0.05)
+        sock.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+
+        def ended() -> bool:
+            try:
+                sock.send(b"x")
+                return sock.recv(1) == b""
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        until(ended, 5, "the dripping client is ended")
+
+
+def test_a_client_that_does_not_read_is_ended() -> None:
+    """A peer whose window is closed holds its connection no longer than the others."""
+    sock = listener()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    with running_exporter(sock, connection_s=SHORT_S) as running:
+        running.get("/healthz")
+        before = len(procs.fds(running.process.pid))
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            client.connect(running.address)
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            until(lambda: len(procs.fds(running.process.pid)) > before, 5, "the connection is accepted")
+            until(lambda: len(procs.fds(running.process.pid)) == before, 5, "the connection is ended")
+        assert running.get("/healthz").status == 200
+    assert (running.process.returncode, running.stderr) == (0, [])
+
+
+def test_idle_clients_without_number_do_not_shut_others_out(hasty: RunningExporter) -> None:
+    """Beyond the most connections the queue waits; when the idle ones have had their time, it is served. The one log line about it goes the way of all lines."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(CONNECTIONS + 20):
+            stack.enter_context(hasty.connect())
+        until(lambda: len(procs.fds(hasty.process.pid)) >= CONNECTIONS, 5, "as many as are let in")
+        assert len(procs.fds(hasty.process.pid)) < CONNECTIONS + 20
+        assert hasty.get("/healthz").status == 200
+    until(lambda: hasty.stderr, 5, "a line about the limit")
+    assert " warning exporter.http message=" in hasty.stderr[0]
+    assert "connection limit" in hasty.stderr[0]
+
+
+def test_without_descriptors_it_waits_and_does_not_spin(exporter_without_descriptors: RunningExporter) -> None:
+    """EMFILE at accept pauses the listener: no busy loop, no flood of lines, and the client is served when a descriptor is free again."""
+    running = exporter_without_descriptors
+    with running.connect() as sock:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(lambda: running.stderr, 5, "a line about accept")
+        beats = running.board.row(BEAT_ROW)
+        start = beats[scoreboard.BEAT_NS]
+        holds(lambda: beats[scoreboard.BEAT_NS] - start < 20, 1.0, "hardly any turns while no descriptor is free")
+        _, hard = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        assert Answer.parse(read_all(sock)).body == b"ok\n"
+    assert "Too many open files" in running.stderr[0]
+    assert len(running.stderr) < 5
+
+
+@pytest.fixture
+def exporter_without_descriptors() -> Iterator[RunningExporter]:
+    """An exporter whose descriptors are all in use."""
+    with running_exporter(listener()) as running:
+        running.get("/healthz")
+        pid = running.process.pid
+        until(lambda: sum(target.startswith("socket:") for target in procs.fds(pid).values()) == 1, 5, "no connection left")
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        free = next(fd for fd in itertools.count() if fd not in procs.fds(pid))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
+        yield running
+    assert running.process.returncode == 0
+
+
+# ----------------------------------------------------------------------------------------------------------------------------------------------- the loop
+
+
+def test_it_beats_without_any_client(exporter: RunningExporter) -> None:
+    """The loop turns at least once a second when nothing happens."""
+    cells = exporter.board.row(BEAT_ROW)
+    until(lambda: cells[scoreboard.BEAT_NS] >= 3, 10, "three beats")
+
+
+def test_stop_answers_what_is_under_way_and_nothing_new() -> None:
+    """At the end the listener closes at once, an idle connection too, and a request that was half received is still answered."""
+    with running_exporter(listener()) as running, running.connect() as idle, running.connect() as half:
+        half.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+        running.get("/healthz")
+        running.process.terminate()
+        assert idle.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            running.connect()
+        half.sendall(b"localhost\r\n\r\n")
+        assert Answer.parse(read_all(half)).body == b"ok\n"
+        assert running.process.wait(5) == 0
+    assert running.stderr == []
+
+
+def test_stop_waits_a_second_at_most() -> None:
+    """A request that never completes does not hold the end up."""
+    with running_exporter(listener()) as running, running.connect() as half:
+        half.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+        running.get("/healthz")
+        running.process.terminate()
+        assert running.process.wait(3) == 0
+        assert read_all(half) == b""
+    assert running.stderr == []
+
+
+def test_a_broken_listener_ends_the_exporter() -> None:
+    """An exporter that cannot serve any more does not live on: it ends with a trace, for its master to make another."""
+    sock = listener()
+    sock.listen()
+    with socket.fromfd(sock.fileno(), sock.family, sock.type) as same, running_exporter(sock) as running:
+        running.get("/healthz")
+        same.shutdown(socket.SHUT_RDWR)
+        assert running.process.wait(5) == 1
+    assert "RuntimeError: the listener of the metrics is broken\n" in running.stderr
+
+
+def test_a_fault_of_ours_is_told_to_the_log_and_not_to_the_client() -> None:
+    """A scrape that fails is a bare 500; the log has one line with the error and its place, however many scrapes fail within a second; other pages go on."""
+    wrong = dataclasses.replace(names(os.getpid()), listeners=(Listener("echo", "tcp://[::]:7", 10**6, is_tcp=True),))
+    told: list[dict[str, Field]] = []
+    with in_a_thread(wrong, lambda event, **fields: told.append({"event": event, **fields})) as address:
+        answers = [ask(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(5)]
+        assert Answer.parse(ask(address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")).status == 200
+    assert {Answer.parse(answer).status for answer in answers} == {500}
+    assert not any(word in b"".join(answers) for word in (b"Traceback", b"IndexError", b".py", b"waitress"))
+    assert [(line["event"], line["message"], line["error"]) for line in told] == [
+        ("exporter.http", "Exception while serving /metrics", "IndexError('list index out of range')")
+    ]
+    assert str(told[0]["at"]).startswith("catalog.py:")
+
+
+def ask(address: tuple[str, int], request: bytes) -> bytes:
+    """One request and all that comes back."""
+    with socket.create_connection(address, timeout=10) as sock:
+        sock.sendall(request)
+        return read_all(sock)
+
+
+@contextlib.contextmanager
+def in_a_thread(labels: Names, report: Report) -> Iterator[tuple[str, int]]:
+    """An exporter within this process."""
+    done = threading.Event()
+    board_fd = scoreboard.create()
+    wakeup_fd, writer_fd = os.pipe2(os.O_NONBLOCK)
+    sock = listener()
+    sock.listen()
+    address = sock.getsockname()
+    context = ExporterContext(sock, Scoreboard(board_fd), labels, lambda: None, wakeup_fd, done.is_set, report, loopback=True)
+    thread = threading.Thread(target=run_exporter, args=(context,))
+    thread.start()
+    try:
+        yield address
+    finally:
+        done.set()
+        os.write(writer_fd, b"!")
+        thread.join()
+        for fd in (board_fd, wakeup_fd, writer_fd):
+            os.close(fd)

@@ -1,0 +1,292 @@
+"""The collector over a real scoreboard with hand-written cells."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.exposition import choose_encoder, generate_latest
+
+from tests.support.exporter import names, parse_openmetrics, parse_text
+from unpd import scoreboard
+from unpd.metrics.catalog import METRICS, Counter, Histogram
+from unpd.metrics.collector import make_registry
+from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason, ReloadResult
+from unpd.scoreboard import END_CAUSES, KINDS, NS, REAP_REASONS, SANE_COUNT, Entry, Scoreboard, service_cells
+
+ISSUE = """
+unpd_connections_accepted_total{service} unpd_connections_active{service} unpd_connections_ended_total{service,cause} unpd_connection_duration_seconds{service}
+unpd_received_bytes_total{service} unpd_sent_bytes_total{service} unpd_accept_errors_total{service,errno} unpd_listen_queue_length{service,listener}
+unpd_listen_queue_limit{service,listener} unpd_workers{pool,state} unpd_worker_spawns_total{pool} unpd_children_reaped_total{kind,reason}
+unpd_unknown_children_reaped_total unpd_zombies unpd_reap_delay_seconds unpd_sigchld_total unpd_fork_failures_total unpd_config_reloads_total{result}
+unpd_config_last_reload_successful unpd_config_last_reload_success_timestamp_seconds unpd_generation unpd_log_lines_dropped_total unpd_build_info{version,python}
+unpd_start_time_seconds process_cpu_seconds_total process_resident_memory_bytes process_virtual_memory_bytes process_open_fds process_max_fds
+process_start_time_seconds
+"""
+"""The public names, each with its labels."""
+
+ECHO = 1
+DAYTIME = 0
+
+
+class Metrics:
+    """A board and what is shown of it."""
+
+    def __init__(self, board: Scoreboard, master_pid: int) -> None:
+        self.board = board
+        self.registry = make_registry(board, names(master_pid))
+
+    def value(self, name: str, **labels: str) -> float:
+        """The one sample of that name and labels; AssertionError if it is not there."""
+        value = self.registry.get_sample_value(name, labels)
+        assert value is not None, f"no sample {name} {labels}"
+        return value
+
+    def text(self) -> str:
+        """The exposition in the text format."""
+        return generate_latest(self.registry).decode()
+
+    def openmetrics(self) -> str:
+        """The exposition in OpenMetrics."""
+        encode, _ = choose_encoder("application/openmetrics-text")
+        return encode(self.registry).decode()
+
+    def service(self, row: int, column: int) -> memoryview:
+        """The cells of one service in one row."""
+        self.board.words[scoreboard.ROWS_USED_AT] = max(self.board.words[scoreboard.ROWS_USED_AT], row + 1)
+        start = service_cells(column)
+        return self.board.row(row)[start : start + scoreboard.SERVICE_WORDS]
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    """An empty board and its metrics."""
+    fd = scoreboard.create()
+    yield Metrics(Scoreboard(fd), os.getpid())
+    os.close(fd)
+
+
+def worker(row: int, pool: int, phase: ChildPhase, kind: ChildKind = ChildKind.WORKER) -> Entry:
+    """A living child's entry in the directory."""
+    return Entry(row=row, birth=row + 1, pid=1000 + row, kind=kind, pool=pool, phase=phase, generation=1)
+
+
+def test_catalogue_has_exactly_the_public_names() -> None:
+    """Every name of the public interface is there with its labels, and no other."""
+    shown = {f"{row.name}{{{','.join(row.labels)}}}" if row.labels else row.name for row in METRICS}
+    assert shown == set(ISSUE.split())
+
+
+def test_every_metric_has_help_and_type_in_the_text_format(metrics: Metrics) -> None:
+    """Each metric of the catalogue stands in the exposition with a HELP and a TYPE line, whatever its value."""
+    text = metrics.text()
+    for row in METRICS:
+        assert f"# HELP {row.name} {row.help}\n" in text
+        assert f"# TYPE {row.name} " in text
+
+
+def test_counters_end_in_total_and_nothing_else_does() -> None:
+    """The suffix _total stands on counters alone."""
+    assert {row.name for row in METRICS if isinstance(row, Counter)} == {row.name for row in METRICS if row.name.endswith("_total")}
+
+
+def test_openmetrics_parses(metrics: Metrics) -> None:
+    """The OpenMetrics exposition is accepted by the strict parser, ends in EOF and has no _created series."""
+    text = metrics.openmetrics()
+    families = parse_openmetrics(text)
+    assert len(families) == len(METRICS)
+    assert "_created" not in text
+    assert text.endswith("# EOF\n")
+
+
+def test_text_parses_with_the_same_values_as_were_written(metrics: Metrics) -> None:
+    """What the text format shows is what the cells hold."""
+    metrics.service(0, ECHO)[scoreboard.RECEIVED] = 2**53 - 1
+    families = parse_text(metrics.text())
+    values = {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+    assert values["unpd_received_bytes_total", "echo"] == 2**53 - 1
+
+
+def test_all_label_values_are_there_before_the_first_event(metrics: Metrics) -> None:
+    """rate() works from the first event: each cause, errno, kind with reason, state and result is shown with 0."""
+    for service in ("daytime", "echo"):
+        assert [metrics.value("unpd_connections_ended_total", service=service, cause=cause) for cause in EndCause] == [0] * len(EndCause)
+        assert [metrics.value("unpd_accept_errors_total", service=service, errno=errno) for errno in ACCEPT_ERRNOS] == [0] * len(ACCEPT_ERRNOS)
+        assert metrics.value("unpd_connection_duration_seconds_count", service=service) == 0
+    for pool in ("default", "slow"):
+        assert [metrics.value("unpd_workers", pool=pool, state=phase) for phase in ChildPhase] == [0] * len(ChildPhase)
+        assert metrics.value("unpd_worker_spawns_total", pool=pool) == 0
+    for kind in ChildKind:
+        assert [metrics.value("unpd_children_reaped_total", kind=kind, reason=reason) for reason in ReapReason] == [0] * len(ReapReason)
+    assert [metrics.value("unpd_config_reloads_total", result=result) for result in ReloadResult] == [0] * len(ReloadResult)
+
+
+def test_counts_are_summed_over_all_rows_that_were_ever_used(metrics: Metrics) -> None:
+    """A scrape sums the rows of living and dead children, each service apart."""
+    for row in range(5):
+        cells = metrics.service(row, ECHO)
+        cells[scoreboard.ACCEPTED] = 10
+        cells[scoreboard.ENDED + END_CAUSES.index(EndCause.IDLE)] = row
+        cells[scoreboard.ACCEPT_ERRORS + ACCEPT_ERRNOS.index("EMFILE")] = 2
+        cells[scoreboard.SENT] = 1000
+    metrics.service(3, DAYTIME)[scoreboard.ACCEPTED] = 7
+    assert metrics.value("unpd_connections_accepted_total", service="echo") == 50
+    assert metrics.value("unpd_connections_ended_total", service="echo", cause="idle") == 10
+    assert metrics.value("unpd_connections_active", service="echo") == 40
+    assert metrics.value("unpd_accept_errors_total", service="echo", errno="EMFILE") == 10
+    assert metrics.value("unpd_sent_bytes_total", service="echo") == 5000
+    assert metrics.value("unpd_connections_accepted_total", service="daytime") == 7
+    assert metrics.value("unpd_connections_active", service="daytime") == 7
+
+
+def test_active_is_never_negative(metrics: Metrics) -> None:
+    """A row with more ends than accepts counts as none open, and takes nothing from the other rows."""
+    metrics.service(0, ECHO)[scoreboard.ENDED] = 5
+    metrics.service(1, ECHO)[scoreboard.ACCEPTED] = 3
+    assert metrics.value("unpd_connections_active", service="echo") == 3
+
+
+def test_a_scribbled_cell_counts_as_nothing(metrics: Metrics) -> None:
+    """A value that no honest counter reaches is left out of the sum, in a child's row and in the master area."""
+    cells = metrics.service(0, ECHO)
+    cells[scoreboard.ACCEPTED] = 2**64 - 1
+    cells[scoreboard.RECEIVED] = SANE_COUNT
+    metrics.service(1, ECHO)[scoreboard.RECEIVED] = 11
+    metrics.board.row(1)[scoreboard.LOG_DROPPED] = 2**63
+    metrics.board.words[scoreboard.SIGCHLD_AT] = 2**64 - 1
+    assert metrics.value("unpd_connections_accepted_total", service="echo") == 0
+    assert metrics.value("unpd_connections_active", service="echo") == 0
+    assert metrics.value("unpd_received_bytes_total", service="echo") == 11
+    assert metrics.value("unpd_log_lines_dropped_total") == 0
+    assert metrics.value("unpd_sigchld_total") == 0
+
+
+def test_a_board_full_of_noise_is_still_shown(metrics: Metrics) -> None:
+    """Whatever a child writes over the whole board, a scrape is valid and no value is negative."""
+    step = scoreboard.MAX_ROWS * scoreboard.ROW_WORDS
+    words = metrics.board.words
+    for row in range(3):
+        start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS
+        for at in range(start, start + scoreboard.ROW_WORDS):
+            words[at] = at * 0x9E3779B97F4A7C15 % 2**64
+    for at in range(scoreboard.PHASE_AT, scoreboard.DIRECTORY_AT + 3 * scoreboard.ENTRY_WORDS):
+        words[at] = (at + step) * 0x9E3779B97F4A7C15 % 2**64
+    words[scoreboard.ROWS_USED_AT] = 3
+    text = metrics.openmetrics()
+    families = parse_openmetrics(text)
+    assert all(sample.value >= 0 for family in families for sample in family.samples)
+
+
+def test_workers_are_counted_by_pool_and_state_without_exporters(metrics: Metrics) -> None:
+    """Only living workers count; the exporter is a child of another kind, and a row whose child left is empty."""
+    metrics.board.enter(worker(0, 0, ChildPhase.READY))
+    metrics.board.enter(worker(1, 0, ChildPhase.READY))
+    metrics.board.enter(worker(2, 1, ChildPhase.DRAINING))
+    metrics.board.enter(worker(3, 0, ChildPhase.READY, ChildKind.EXPORTER))
+    metrics.board.enter(worker(4, 0, ChildPhase.STARTING))
+    metrics.board.leave(4)
+    assert metrics.value("unpd_workers", pool="default", state="ready") == 2
+    assert metrics.value("unpd_workers", pool="default", state="starting") == 0
+    assert metrics.value("unpd_workers", pool="slow", state="draining") == 1
+
+
+def test_spawns_and_reaps_are_the_masters_words(metrics: Metrics) -> None:
+    """Each pool, each kind with its reason has its own word in the master area."""
+    words = metrics.board.words
+    words[scoreboard.SPAWNS_AT + 1] = 9
+    words[scoreboard.REAPED_AT + KINDS.index(ChildKind.EXPORTER) * len(REAP_REASONS) + REAP_REASONS.index(ReapReason.SIGKILL)] = 4
+    assert metrics.value("unpd_worker_spawns_total", pool="slow") == 9
+    assert metrics.value("unpd_worker_spawns_total", pool="default") == 0
+    assert metrics.value("unpd_children_reaped_total", kind="exporter", reason="sigkill") == 4
+    assert metrics.value("unpd_children_reaped_total", kind="worker", reason="sigkill") == 0
+
+
+def test_histograms_are_cumulative_with_their_sum_in_seconds(metrics: Metrics) -> None:
+    """Buckets add up from the smallest bound, +Inf is the count, the sum is in seconds."""
+    for row in range(2):
+        cells = metrics.service(row, ECHO)
+        cells[scoreboard.DURATION_BUCKETS] = 1
+        cells[scoreboard.DURATION_BUCKETS + 3] = 2
+        cells[scoreboard.DURATION_BUCKETS + len(scoreboard.DURATION_BOUNDS_S)] = 4
+        cells[scoreboard.DURATION_SUM_NS] = NS // 4
+    value = metrics.value
+    assert value("unpd_connection_duration_seconds_bucket", service="echo", le="0.001") == 2
+    assert value("unpd_connection_duration_seconds_bucket", service="echo", le="0.01") == 2
+    assert value("unpd_connection_duration_seconds_bucket", service="echo", le="3600.0") == 6
+    assert value("unpd_connection_duration_seconds_bucket", service="echo", le="+Inf") == 14
+    assert value("unpd_connection_duration_seconds_count", service="echo") == 14
+    assert value("unpd_connection_duration_seconds_sum", service="echo") == 0.5
+
+
+def test_histogram_bounds_are_those_of_the_board() -> None:
+    """Each histogram shows the bounds that the board's layout fixes."""
+    assert {row.name for row in METRICS if isinstance(row, Histogram)} == {"unpd_connection_duration_seconds", "unpd_reap_delay_seconds"}
+
+
+def test_reap_delay_is_read_from_the_master_area(metrics: Metrics) -> None:
+    """The reap delay's buckets and sum are the master's."""
+    metrics.board.words[scoreboard.REAP_BUCKETS_AT + 1] = 3
+    metrics.board.words[scoreboard.REAP_SUM_NS_AT] = NS
+    assert metrics.value("unpd_reap_delay_seconds_bucket", le="0.0001") == 0
+    assert metrics.value("unpd_reap_delay_seconds_bucket", le="0.0005") == 3
+    assert metrics.value("unpd_reap_delay_seconds_count") == 3
+    assert metrics.value("unpd_reap_delay_seconds_sum") == 1.0
+
+
+def test_queues_are_shown_for_tcp_listeners_alone(metrics: Metrics) -> None:
+    """A UNIX listener has no TCP_INFO, so it has no queue series."""
+    words = metrics.board.words
+    words[scoreboard.LISTEN_QUEUE_AT + 2] = 17
+    words[scoreboard.LISTEN_QUEUE_AT + 3] = 4096
+    assert metrics.value("unpd_listen_queue_length", service="echo", listener="tcp://[::]:7") == 17
+    assert metrics.value("unpd_listen_queue_limit", service="echo", listener="tcp://[::]:7") == 4096
+    assert metrics.registry.get_sample_value("unpd_listen_queue_length", {"service": "echo", "listener": "unix:///run/unpd/echo.sock"}) is None
+
+
+def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
+    """Lines dropped anywhere are one counter."""
+    metrics.service(2, ECHO)
+    metrics.board.words[scoreboard.MASTER_LOG_DROPPED_AT] = 5
+    metrics.board.row(0)[scoreboard.LOG_DROPPED] = 1
+    metrics.board.row(2)[scoreboard.LOG_DROPPED] = 10
+    assert metrics.value("unpd_log_lines_dropped_total") == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "word", "value"),
+    [
+        ("unpd_unknown_children_reaped_total", scoreboard.UNKNOWN_REAPED_AT, 3, 3),
+        ("unpd_sigchld_total", scoreboard.SIGCHLD_AT, 4, 4),
+        ("unpd_fork_failures_total", scoreboard.FORK_FAILURES_AT, 5, 5),
+        ("unpd_config_last_reload_successful", scoreboard.LAST_RELOAD_OK_AT, 1, 1),
+        ("unpd_config_last_reload_success_timestamp_seconds", scoreboard.LAST_RELOAD_WALL_NS_AT, 3 * NS // 2, 1.5),
+        ("unpd_generation", scoreboard.GENERATION_AT, 6, 6),
+        ("unpd_start_time_seconds", scoreboard.START_WALL_NS_AT, 1_800_000_000 * NS, 1_800_000_000),
+        ("process_start_time_seconds", scoreboard.START_WALL_NS_AT, 1_800_000_000 * NS, 1_800_000_000),
+        ("process_cpu_seconds_total", scoreboard.CPU_NS_AT, NS // 10, 0.1),
+        ("process_resident_memory_bytes", scoreboard.RESIDENT_BYTES_AT, 4096, 4096),
+        ("process_virtual_memory_bytes", scoreboard.VIRTUAL_BYTES_AT, 8192, 8192),
+        ("process_open_fds", scoreboard.OPEN_FDS_AT, 12, 12),
+        ("process_max_fds", scoreboard.MAX_FDS_AT, 1024, 1024),
+    ],
+)
+def test_a_word_of_the_master_is_shown_under_its_name(metrics: Metrics, name: str, at: int, word: int, value: float) -> None:
+    """Each of the master's own figures is shown in its base unit."""
+    metrics.board.words[at] = word
+    assert metrics.value(name) == value
+
+
+def test_build_info_names_both_versions(metrics: Metrics) -> None:
+    """The build info is one series of value 1."""
+    text = metrics.text()
+    line = next(line for line in text.splitlines() if line.startswith("unpd_build_info{"))
+    assert 'version="1.2.3"' in line
+    assert 'python="3.' in line
+    assert line.endswith(" 1.0")
+
+
+def test_zombies_are_left_out_where_the_master_cannot_be_seen(metrics: Metrics) -> None:
+    """No sample is better than a 0 that nobody counted; the exposition stays valid."""
+    blind = Metrics(metrics.board, master_pid=2**30)
+    assert blind.registry.get_sample_value("unpd_zombies") is None
+    assert "# HELP unpd_zombies " in blind.text()
+    assert parse_openmetrics(blind.openmetrics())
