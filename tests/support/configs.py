@@ -1,0 +1,52 @@
+"""Configurations for daemons under test: what a test does not care about is filled in."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DEFAULT_SERVICES = """
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+
+[services.daytime]
+listen = ["tcp://127.0.0.1:0"]
+"""
+
+
+def compose(text: str, directory: Path, *, log_file: Path | None = None) -> str:
+    """``text`` with what every test wants and this one did not set: paths in ``directory``, a free port for metrics, a JSON log at debug, two workers, and echo and
+    daytime where it names no service. A table that ``text`` has itself gets the missing keys right after its header, so that line numbers change.
+    """
+    wanted: dict[str, dict[str, Any]] = {
+        "daemon": {"pid_file": str(directory / "unpd.pid"), "control": str(directory / "control.sock")},
+        "log": {"format": "json", "level": "debug"} | ({"file": str(log_file)} if log_file else {}),
+        "metrics": {"listen": "tcp://127.0.0.1:0"},
+        "pools.default": {"workers": 2},
+    }
+    parsed = tomllib.loads(text)
+    lines = text.splitlines()
+    for table, keys in wanted.items():
+        present: Any = parsed
+        for part in table.split("."):
+            present = present.get(part, {})
+        missing = [f"{key} = {json.dumps(value)}" for key, value in keys.items() if key not in present]
+        header = f"[{table}]"
+        if header in lines:
+            at = lines.index(header) + 1
+            lines[at:at] = missing
+        elif missing:
+            lines += ["", header, *missing]
+    if "services" not in parsed:
+        lines += DEFAULT_SERVICES.splitlines()
+    return "\n".join(lines) + "\n"
+
+
+def table(text: str, name: str) -> Mapping[str, Any]:
+    """A table of a configuration; empty where the text cannot be parsed (a test of just that)."""
+    try:
+        found = tomllib.loads(text).get(name, {})
+    except tomllib.TOMLDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

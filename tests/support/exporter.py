@@ -1,0 +1,170 @@
+"""A real exporter without a master: ``python -m tests.support.exporter SOCKET_FD BOARD_FD LOOPBACK CONNECTION_S``, and how a test starts it.
+
+Its master, as far as its zombies go, is the process that started it. SIGTERM ends it, as the master would.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import parser as text_parser
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import parser as openmetrics_parser
+
+from unpd import scoreboard
+from unpd.kernel.signals import Arrivals, open_wakeup_pipe
+from unpd.logs import Log, standard_error
+from unpd.metrics.exporter import ExporterContext, run_exporter
+from unpd.metrics.names import Listener, Names
+from unpd.scoreboard import Scoreboard
+
+ROOT = Path(__file__).parents[2]
+BEAT_ROW = scoreboard.MAX_ROWS - 1
+"""The row whose heartbeat cell counts the exporter's turns."""
+
+
+def names(master_pid: int) -> Names:
+    """Two services on one pool, echo with a TCP and a UNIX listener, and a pool that serves nothing."""
+    return Names(
+        services=(("daytime", 0), ("echo", 1)),
+        pools=(("default", 0), ("slow", 1)),
+        listeners=(
+            Listener("daytime", "tcp://[::]:13", 0, is_tcp=True),
+            Listener("echo", "tcp://[::]:7", 1, is_tcp=True),
+            Listener("echo", "unix:///run/unpd/echo.sock", 2, is_tcp=False),
+        ),
+        service_pools={"daytime": "default", "echo": "default"},
+        version="1.2.3",
+        master_pid=master_pid,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningExporter:
+    """An exporter that serves on ``address``; ``stderr`` fills up with its log lines."""
+
+    process: subprocess.Popen[str]
+    board: Scoreboard
+    board_fd: int
+    address: tuple[str, int] | str
+    stderr: list[str]
+
+    def connect(self) -> socket.socket:
+        """A connection to it, with a time limit on all that is done with it."""
+        sock = socket.socket(socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET)
+        sock.settimeout(10)
+        try:
+            sock.connect(self.address)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def ask(self, request: bytes) -> bytes:
+        """Send ``request``, read to the end. A reset ends it too; what came before is the answer."""
+        with self.connect() as sock:
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(request)
+            return read_all(sock)
+
+    def get(self, path: str, *headers: str, method: str = "GET") -> "Answer":
+        """A well-formed request and its answer."""
+        return Answer.parse(self.ask("\r\n".join((f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", "")).encode()))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A parsed HTTP answer; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @classmethod
+    def parse(cls, raw: bytes) -> "Answer":
+        """Take an answer apart. ValueError if it is none."""
+        head, _, body = raw.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        return cls(int(first.split()[1]), {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}, body)
+
+
+def parse_openmetrics(text: str) -> list[Metric]:
+    """The families of an OpenMetrics exposition. ValueError if it is none."""
+    return list(openmetrics_parser.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+
+
+def parse_text(text: str) -> list[Metric]:
+    """The families of an exposition in the text format. ValueError if it is none."""
+    return list(text_parser.text_string_to_metric_families(text))
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """What comes until the end or a reset."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while chunk := sock.recv(65536):
+            received += chunk
+    return received
+
+
+@contextlib.contextmanager
+def running_exporter(listener: socket.socket, connection_s: float = 10.0, loopback: bool = True) -> Iterator[RunningExporter]:
+    """Run an exporter on ``listener`` (which is closed here); end it, and see to it that it ended by itself."""
+    listener.listen(128)
+    listener.setblocking(False)
+    board_fd = scoreboard.create()
+    command = [sys.executable, "-m", "tests.support.exporter", str(listener.fileno()), str(board_fd), str(int(loopback)), str(connection_s)]
+    process = subprocess.Popen(command, pass_fds=(listener.fileno(), board_fd), stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    address = listener.getsockname()
+    listener.close()
+    assert process.stderr is not None
+    lines: list[str] = []
+    reader = threading.Thread(target=lines.extend, args=(process.stderr,))
+    reader.start()
+    try:
+        yield RunningExporter(process, Scoreboard(board_fd), board_fd, address, lines)
+        process.terminate()
+        process.wait(5)
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        process.stderr.close()
+        os.close(board_fd)
+
+
+def main() -> None:
+    """Be the exporter."""
+    sock_fd, board_fd, loopback, connection_s = sys.argv[1:]
+    arrivals = Arrivals()
+    arrivals.install([signal.SIGTERM])
+    wakeup_fd, _ = open_wakeup_pipe()
+    board = Scoreboard(int(board_fd))
+    cells = board.row(BEAT_ROW)
+
+    def beat() -> None:
+        cells[scoreboard.BEAT_NS] += 1
+
+    context = ExporterContext(
+        sock=socket.socket(fileno=int(sock_fd)),
+        board=board,
+        names=names(os.getppid()),
+        beat=beat,
+        wakeup_fd=wakeup_fd,
+        stopping=lambda: signal.SIGTERM in arrivals.take(),
+        report=Log(standard_error(), "info", "text").warning,
+        loopback=bool(int(loopback)),
+        connection_s=float(connection_s),
+    )
+    run_exporter(context)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""How a test gets its daemons: the fixture ``launch``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tests.support.configs import compose
+from tests.support.daemon import COMMAND, Setting, Unpd
+
+
+class Launch:
+    """Starts daemons for one test and finishes them all after it; the fixture ``launch`` is one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._started: list[Unpd] = []
+
+    def __call__(
+        self,
+        text: str = "",
+        *,
+        ready: bool = True,
+        verbatim: bool = False,
+        detached: bool = False,
+        arguments: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+        env: Mapping[str, str | None] | None = None,
+        command: Sequence[str] = COMMAND,
+        preexec: Callable[[], object] | None = None,
+    ) -> Unpd:
+        """Start unpd with the configuration ``text`` (completed by :func:`compose` unless ``verbatim``) and, if ``ready``, wait until it is ready.
+
+        ``detached``: by ``unpd start`` instead of ``unpd run``.
+        """
+        directory = self._directory / f"unpd-{len(self._started)}"
+        directory.mkdir()
+        log_file = directory / "unpd.log" if detached else None
+        verb = arguments or (("start",) if detached else ("run",))
+        setting = Setting(directory, command, verb, prefix, env or {}, preexec, detached)
+        unpd = Unpd(setting, text if verbatim else compose(text, directory, log_file=log_file))
+        self._started.append(unpd)
+        if ready:
+            unpd.wait_ready()
+        return unpd
+
+    def finish(self) -> list[str]:
+        """Finish all, the last one first; returns every problem found."""
+        return [f"{unpd.directory.name}: {problem}" for unpd in reversed(self._started) for problem in unpd.finish()]

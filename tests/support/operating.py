@@ -1,0 +1,73 @@
+"""What an operator does to a running daemon: edits its configuration, runs the verbs, speaks to its control socket."""
+
+import contextlib
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from tests.support.clients import connect
+from tests.support.configs import compose
+from tests.support.daemon import Unpd
+
+VERSION = 1
+
+
+def reconfigure(unpd: Unpd, text: str | bytes) -> None:
+    """Replace the configuration in one step (rename). ``text`` is completed as at the start; bytes are written as they are."""
+    log_file = unpd.log_path if unpd.setting.detached else None
+    content = text if isinstance(text, bytes) else compose(text, unpd.directory, log_file=log_file).encode()
+    new = unpd.config_path.with_suffix(".new")
+    new.write_bytes(content)
+    os.replace(new, unpd.config_path)
+
+
+def reload(unpd: Unpd, text: str | bytes | None = None) -> int:
+    """Reload (with the configuration ``text`` if given), which must succeed; returns the generation that serves now."""
+    if text is not None:
+        reconfigure(unpd, text)
+    answer = ask(unpd.control, verb="reload")
+    assert answer["ok"], f"the reload was refused: {answer}"
+    return int(answer["generation"])
+
+
+def refused_reload(unpd: Unpd, text: str | bytes | None = None) -> str:
+    """Try to reload; it must be refused, which the log says too. Returns the reason that ``unpd reload`` prints."""
+    if text is not None:
+        reconfigure(unpd, text)
+    unpd.expect_errors("reload.refused")
+    ended = unpd.run("reload", "--control", str(unpd.control))
+    assert ended.returncode != 0, f"the reload succeeded: {ended.stdout.decode()}"
+    return ended.stderr.decode()
+
+
+def ask(control: Path, **request: Any) -> dict[str, Any]:
+    """One request over the control socket, and its answer."""
+    with contextlib.closing(send_request(control, **request)) as sock:
+        return read_answer(sock)
+
+
+def send_request(control: Path, **request: Any) -> socket.socket:
+    """Send a request and return the connection on which the answer will come."""
+    sock = connect(str(control), timeout_s=30.0)
+    sock.sendall(json.dumps({"version": VERSION, **request}).encode() + b"\n")
+    return sock
+
+
+def read_answer(sock: socket.socket) -> dict[str, Any]:
+    """The answer's line; AssertionError if the daemon hangs up without one."""
+    with sock.makefile("rb") as lines:
+        line = lines.readline()
+    assert line.endswith(b"\n"), f"no answer but {line!r}"
+    answer = json.loads(line)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def status(unpd: Unpd) -> dict[str, Any]:
+    """What the daemon says of itself."""
+    answer = ask(unpd.control, verb="status")
+    found = answer["status"]
+    assert isinstance(found, dict)
+    return found

@@ -1,0 +1,211 @@
+"""The examination of a daemon after its end has to fail where a daemon misbehaves: shown with a program that does, in one way at a time."""
+
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, procs
+from tests.support.configs import compose
+from tests.support.launch import Launch
+from tests.support.waiting import until
+
+FAKE = """
+import json, os, signal, socket, sys, time, tomllib
+
+mode = os.environ["FAKE"]
+with open(sys.argv[-1], "rb") as file:
+    config = tomllib.load(file)["daemon"]
+
+def say(event, level="info", **fields):
+    os.write(2, (json.dumps({"time": "", "level": level, "event": event, **fields}) + "\\n").encode())
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+listener = socket.create_server(("127.0.0.1", 0))
+os.set_inheritable(listener.fileno(), True)
+for path in config.values():
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+if mode == "refuses":
+    sys.exit(78)
+if mode in ("orphan", "hidden_orphan", "zombie"):
+    if (child := os.fork()) == 0:
+        if mode == "zombie":
+            os._exit(0)
+        if mode == "hidden_orphan":
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+            os.execve(sys.executable, [sys.executable, "-c", "import signal; signal.pause()"], {})
+        signal.pause()
+    if mode == "hidden_orphan":
+        os.waitpid(child, 0)
+    if mode == "zombie":
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+say("listener.opened", service="echo", address="tcp://127.0.0.1:%d" % listener.getsockname()[1])
+say("master.ready", generation=1)
+if mode == "error":
+    say("worker.lost", level="error")
+signal.sigwait({signal.SIGTERM})
+if mode == "deaf":
+    signal.sigwait({signal.SIGUSR2})
+if mode == "traceback":
+    os.write(2, b"Traceback (most recent call last):\\n")
+if mode != "files":
+    for path in config.values():
+        os.unlink(path)
+sys.exit(3 if mode == "exit" else 0)
+"""
+
+
+def examined(tmp_path: Path, mode: str) -> str:
+    """The findings on a daemon that misbehaves in ``mode``."""
+    launch = fake(tmp_path)
+    launch(command=command(tmp_path), env={"FAKE": mode})
+    return "\n".join(launch.finish())
+
+
+def fake(tmp_path: Path) -> Launch:
+    """A launcher beside the script of the fake."""
+    (tmp_path / "fake.py").write_text(FAKE)
+    return Launch(tmp_path)
+
+
+def command(tmp_path: Path) -> tuple[str, ...]:
+    """Starts the fake instead of unpd."""
+    return sys.executable, str(tmp_path / "fake.py")
+
+
+def test_nothing_is_found_on_a_daemon_that_behaves(tmp_path: Path) -> None:
+    """A daemon that ends in good order gives no finding."""
+    assert examined(tmp_path, "good") == ""
+
+
+@pytest.mark.parametrize(
+    ("mode", "finding"),
+    [
+        ("orphan", "orphans when the master left"),
+        ("zombie", "zombies while it ran"),
+        ("error", "an error line that the test does not name"),
+        ("traceback", "a traceback on standard error"),
+        ("files", "left behind:"),
+        ("exit", "exit code 3, promised was 0"),
+    ],
+)
+def test_what_a_daemon_does_wrong_is_found(tmp_path: Path, mode: str, finding: str) -> None:
+    """Each way to misbehave gives its finding."""
+    assert finding in examined(tmp_path, mode)
+
+
+def test_an_orphan_holding_a_listener_is_found_and_removed(tmp_path: Path) -> None:
+    """A child that outlives its master with the listener in hand is killed by the examination, and the port is free after it."""
+    launch = fake(tmp_path)
+    unpd = launch(command=command(tmp_path), env={"FAKE": "orphan"})
+    orphan = procs.children(unpd.pid)[0]
+    findings = "\n".join(launch.finish())
+    assert f"pid={orphan.pid}" in findings
+    assert "still taken" not in findings
+    assert not procs.alive(orphan.pid)
+
+
+def test_an_orphan_without_session_environment_or_parent_is_still_seen(tmp_path: Path) -> None:
+    """A process that detached itself and cleared its environment becomes a child of the test run, where the check after every test finds it."""
+    before = procs.child_pids(os.getpid())
+    launch = fake(tmp_path)
+    launch(command=command(tmp_path), env={"FAKE": "hidden_orphan"})
+    launch.finish()
+    hidden = [child for child in procs.children(os.getpid()) if child.pid not in before]
+    assert len(hidden) == 1
+    procs.sweep(hidden)
+
+
+def test_a_daemon_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    """A daemon deaf to TERM is reported and gone."""
+    launch = fake(tmp_path)
+    unpd = launch(command=command(tmp_path), env={"FAKE": "deaf"})
+    unpd.stop_s = 0.2
+    assert "did not end within" in "\n".join(launch.finish())
+    assert not procs.alive(unpd.pid)
+
+
+def test_promises_are_kept_out_of_the_findings(tmp_path: Path) -> None:
+    """What a test named beforehand (exit code, error events) is no finding; the exit code is still checked."""
+    launch = fake(tmp_path)
+    unpd = launch(command=command(tmp_path), env={"FAKE": "error"})
+    unpd.expect_errors("worker.lost")
+    unpd.expect_exit(5)
+    assert launch.finish() == [f"{unpd.directory.name}: exit code 0, promised was 5"]
+
+
+def test_a_start_that_fails_shows_its_standard_error(tmp_path: Path) -> None:
+    """Waiting for readiness ends with the daemon, not with the timeout."""
+    launch = fake(tmp_path)
+    with pytest.raises(AssertionError, match="ended with 78 before it was ready"):
+        launch(command=command(tmp_path), env={"FAKE": "refuses"})
+    assert "exit code 78" in "\n".join(launch.finish())
+
+
+def test_a_killed_master_is_no_finding_where_it_was_promised(tmp_path: Path) -> None:
+    """After SIGKILL files may be left; the exit code is the promised signal."""
+    launch = fake(tmp_path)
+    unpd = launch(command=command(tmp_path), env={"FAKE": "good"})
+    unpd.expect_exit(-signal.SIGKILL)
+    assert unpd.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert launch.finish() == []
+
+
+def test_a_process_left_by_a_test_fails_that_test(tmp_path: Path) -> None:
+    """The check after every test: run on a test of its own that leaves a process behind, it fails that test and removes the process."""
+    (tmp_path / "test_leak.py").write_text(
+        "import subprocess, sys\n\n\ndef test_leak(tmp_path):\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)\n"
+        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n    globals()['kept'] = child\n"
+    )
+    code, printed = run_pytest(tmp_path, {})
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "processes left behind" in printed
+    assert not procs.alive(int((tmp_path / "pid").read_text()))
+
+
+SKIPPING = "import pytest\n\n\n@pytest.mark.skip(reason='no frobnicator')\ndef test_skip():\n    pass\n\n\ndef test_pass():\n    pass\n"
+
+
+def test_a_skip_fails_the_run_where_skips_are_forbidden(tmp_path: Path) -> None:
+    """With UNPD_TEST_NO_SKIP=1 a run with a skipped test fails and names it with the reason; without, it passes."""
+    (tmp_path / "test_skip.py").write_text(SKIPPING)
+    code, printed = run_pytest(tmp_path, {"UNPD_TEST_NO_SKIP": "1"})
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "test_skip.py::test_skip: Skipped: no frobnicator" in printed
+    assert run_pytest(tmp_path, {"UNPD_TEST_NO_SKIP": "0"})[0] == pytest.ExitCode.OK
+
+
+def run_pytest(directory: Path, env: dict[str, str]) -> tuple[int, str]:
+    """Run pytest with our conftest on the tests in ``directory``."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", ".", "."],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_compose_fills_in_only_what_is_missing(tmp_path: Path) -> None:
+    """Keys that the test set stay; tables that it has get the others; the result is TOML."""
+    config = tomllib.loads(compose('[daemon]\ngrace_s = 3\n\n[pools.default]\nworkers = 7\n\n[services.echo]\nlisten = ["tcp://[::1]:0"]\n', tmp_path))
+    assert config["daemon"] == {"grace_s": 3, "pid_file": str(tmp_path / "unpd.pid"), "control": str(tmp_path / "control.sock")}
+    assert config["pools"] == {"default": {"workers": 7}}
+    assert config["services"] == {"echo": {"listen": ["tcp://[::1]:0"]}}
+    assert config["log"] == {"format": "json", "level": "debug"}
+
+
+def test_until_fails_with_its_message() -> None:
+    """A condition that does not come is an AssertionError that says which."""
+    with pytest.raises(AssertionError, match=r"not within 0\.01 s: the moon"):
+        until(lambda: False, 0.01, "the moon")
