@@ -82,7 +82,7 @@ class MasterPhase(enum.StrEnum):
 class ChildOrder(enum.StrEnum):
     """What a master tells a child, and the signal that carries it."""
 
-    RETIRE = "SIGHUP"
+    RETIRE = "SIGUSR2"
     """A newer generation serves: take no new connections, keep the old ones as long as the master lets you."""
     FINISH = "SIGTERM"
     """Take no new connections, bring the old ones to their end, leave. To a retired child: end them now."""

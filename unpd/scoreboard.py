@@ -126,6 +126,22 @@ class Scoreboard:
         start = ROWS_AT + row * ROW_WORDS
         return self.words[start : start + ROW_WORDS]
 
+    def count(self, at: int, number: int = 1) -> None:
+        """Add to a word of the master area, whatever a mad child may have written there: a counter wraps, the master goes on (the master only)."""
+        self.words[at] = (self.words[at] + number) % (1 << 64)
+
+    def prepare(self, row: int) -> None:
+        """Make a free row fit for its next birth (the master only): no stamp of the last one's death, and no cell that would overflow under the first honest count.
+
+        Readers take such a cell as 0 already, so that nothing they show changes.
+        """
+        cells = self.row(row)
+        cells[EXIT_NS] = 0
+        if max(cells) >= SANE_COUNT:
+            for at, cell in enumerate(cells):
+                if cell >= SANE_COUNT:
+                    cells[at] = 0
+
     def rows_used(self) -> int:
         """How many rows were ever given out: none beyond holds a count."""
         return min(self.words[ROWS_USED_AT], MAX_ROWS)

@@ -86,7 +86,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
                 grace_s=seconds(0.1, 3600),
                 reload_grace_s=seconds(0, 604_800),
                 start_timeout_s=seconds(0.1, 3600),
-                heartbeat_timeout_s=seconds(0.5, 3600),
+                heartbeat_timeout_s=seconds(2, 3600),
                 pid_file=paths("pids"),
                 control=paths("control").filter(lambda path: len(path.encode()) < 107),
             )

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,16 +28,18 @@ def load_path(path: Path | None) -> Loaded:
 
 
 def run(args: argparse.Namespace) -> int:
-    """``unpd run``: serve in the foreground."""
-    # From here on a signal is kept for the loop to take: of process 1 the kernel would drop it.
-    signals.block_all()
+    """``unpd run``: serve in the foreground. Called with all signals blocked."""
     processes.open_standard_descriptors()
     path = config_path(args)
     loaded = load_path(path)
     _make_parents(loaded)
-    log = boot.open_log(loaded.config, boot.identity_for(loaded))
-    with PidFile(loaded.config.daemon.pid_file):
-        return _serve(path, loaded, log, lambda: None)
+    identity = boot.identity_for(loaded)
+    try:
+        with PidFile(loaded.config.daemon.pid_file):
+            return _serve(path, loaded, boot.open_log(loaded.config, identity), lambda: None)
+    finally:
+        # The interpreter gives signals their default meaning back while it ends: a second TERM would make a clean end a killed one.
+        signals.block_all()
 
 
 def _make_parents(loaded: Loaded) -> None:
@@ -78,6 +81,7 @@ def start(args: argparse.Namespace) -> int:
         reason = "a daemon without a terminal needs a log file: set log.file, or use unpd run"
         raise ConfigError((Problem(_source(loaded), None, "log.file", reason),))
     reader, writer = os.pipe2(os.O_CLOEXEC)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, the kernel would reap our child for us and waitpid find none
     pid = os.fork()
     if pid == 0:
         os.close(reader)

@@ -31,6 +31,11 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         from unpd.cli import verbs  # noqa: PLC0415 - see above
 
         return {"stop": verbs.stop, "reload": verbs.reload, "status": verbs.status}[name]
+    if name == "run":
+        from unpd.kernel import signals  # noqa: PLC0415 - see above
+
+        # From here on a signal is kept for the loop to take, not met with a trace (SIGINT) or, by process 1, not at all.
+        signals.block_all()
     from unpd.cli import commands  # noqa: PLC0415 - see above
 
     return {"run": commands.run, "check": commands.check, "start": commands.start}[name]

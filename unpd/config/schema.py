@@ -92,14 +92,17 @@ class Section(BaseModel):
 
 
 class Daemon(Section):
-    """``[daemon]``. ``group`` None is the user's own group. The defaults of ``user`` and of the paths are root's; :mod:`unpd.config.host` knows the others."""
+    """``[daemon]``. ``group`` None is the user's own group. The defaults of ``user`` and of the paths are root's; :mod:`unpd.config.host` knows the others.
+
+    A child beats at least once a second and the master looks as often, so that a heartbeat timeout below 2 s would kill idle ones.
+    """
 
     user: Account = Field("nobody", description='the name of a user, such as "unpd"')
     group: Account | None = Field(None, description='the name of a group, such as "unpd"')
     grace_s: float = Field(10.0, ge=0.1, le=HOUR_S, description="a number of seconds from 0.1 to 3600")
     reload_grace_s: float = Field(60.0, ge=0, le=WEEK_S, description="a number of seconds from 0 (as long as they last) to 604800")
     start_timeout_s: float = Field(10.0, ge=0.1, le=HOUR_S, description="a number of seconds from 0.1 to 3600")
-    heartbeat_timeout_s: float = Field(30.0, ge=0.5, le=HOUR_S, description="a number of seconds from 0.5 to 3600")
+    heartbeat_timeout_s: float = Field(30.0, ge=2, le=HOUR_S, description="a number of seconds from 2 to 3600")
     pid_file: RuntimePath = Field(Path("/run/unpd/unpd.pid"), description='an absolute path, such as "/run/unpd/unpd.pid"')
     control: Annotated[Path, BeforeValidator(_socket_path)] = Field(
         Path("/run/unpd/control.sock"), description='an absolute path, such as "/run/unpd/control.sock"'

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from unpd.core.draft import ABORT_GRACE_S, Draft
+from unpd.core.draft import Draft
 from unpd.core.model import Child
-from unpd.names import ChildKind, ChildOrder, ChildPhase
+from unpd.names import ChildKind, ChildPhase
 
 
 class Happening(enum.Enum):
@@ -46,9 +46,9 @@ def _drain_timed_out(draft: Draft, child: Child) -> None:
 
 
 def _kill_hung(draft: Draft, child: Child) -> None:
-    draft.tell(child, ChildOrder.ABORT)
-    draft.put(replace(child, phase=ChildPhase.KILLED, deadline_at=draft.now + ABORT_GRACE_S))
-    draft.note_child("error", f"{child.slot.kind}.hung", child, kill_in_s=ABORT_GRACE_S)
+    draft.state.last_trouble = f"{child.slot.kind} {child.slot} was hung"
+    kill_in_s = draft.abort(child)
+    draft.note_child("error", f"{child.slot.kind}.hung", child, kill_in_s=round(kill_in_s, 3))
 
 
 def _kill_again(draft: Draft, child: Child) -> None:

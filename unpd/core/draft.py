@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from unpd.core import effects as fx
 from unpd.core.model import Child, Slot, State
-from unpd.names import ChildOrder, ChildPhase, MasterPhase
+from unpd.names import ChildKind, ChildOrder, ChildPhase, MasterPhase
 
 ABORT_GRACE_S = 2.0
 """How long a hung child has to print its stack before SIGKILL."""
@@ -17,6 +17,11 @@ QUICK_GRACE_S = 1.0
 WORKERS_SHARE = 0.8
 """The part of ``grace_s`` after which workers are killed; the rest is for the exporter and for leaving."""
 EXPORTER_SHARE = 0.95
+
+
+def sooner(deadline_at: float | None, other_at: float) -> float:
+    """The earlier of the two; None never comes."""
+    return other_at if deadline_at is None else min(deadline_at, other_at)
 
 
 class Draft:
@@ -61,16 +66,18 @@ class Draft:
         self.do(fx.Tell(child.birth, order))
 
     def retire(self, child: Child) -> None:
-        """The child is wanted no more, its connections are: it drains for ``reload_grace_s``."""
-        grace_s = self.state.wanted.limits.reload_grace_s
+        """The child is wanted no more, its connections are: it drains for ``reload_grace_s``. An exporter has none that last."""
+        grace_s = self.state.wanted.limits.reload_grace_s if child.slot.kind is ChildKind.WORKER else CUT_GRACE_S
         deadline_at = self.now + grace_s if grace_s else None
         self.tell(child, ChildOrder.RETIRE)
         self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, deadline_at=deadline_at))
 
     def dismiss(self, child: Child) -> None:
-        """The child's slot is wanted no more: a ready one drains, another has nothing to drain."""
+        """The child's slot is wanted no more: a ready one drains, one that starts has nothing to drain, an aborted one goes on printing its stack."""
         if child.phase is ChildPhase.READY:
             self.retire(child)
+        elif child.phase is ChildPhase.KILLED:
+            self.put(replace(child, retired=True))
         else:
             self.kill(child, retired=True)
 
@@ -88,6 +95,20 @@ class Draft:
         """SIGKILL; ``retired``: its slot is not to be filled for it again."""
         self.tell(child, ChildOrder.KILL)
         self.put(replace(child, phase=ChildPhase.KILLED, deadline_at=None, retired=child.retired or retired))
+
+    def abort(self, child: Child) -> float:
+        """SIGABRT; SIGKILL when its time to print a stack is over, which this returns. It gets no more than it had anyway, nor than the daemon has to be gone."""
+        self.tell(child, ChildOrder.ABORT)
+        deadline_at = sooner(child.deadline_at, self.now + ABORT_GRACE_S)
+        if self.stopping:
+            deadline_at = min(deadline_at, self.state.stop_began_at + EXPORTER_SHARE * self.state.wanted.limits.grace_s)
+        self.put(replace(child, phase=ChildPhase.KILLED, deadline_at=deadline_at))
+        return deadline_at - self.now
+
+    def hasten(self, child: Child, deadline_at: float) -> None:
+        """An aborted child is killed by ``deadline_at``; one that was sent SIGKILL needs no more."""
+        if child.deadline_at is not None:
+            self.put(replace(child, deadline_at=sooner(child.deadline_at, deadline_at)))
 
     @property
     def stopping(self) -> bool:

@@ -1,40 +1,41 @@
 """The machine: ``step(state, event, now) -> (state, effects)``, and when it wants to be asked again.
 
 A step applies the event (:data:`EVENT_TABLE`: what each event means in each phase of the master), then closes the difference between wanted and actual, then sees
-whether the phase has come to its end. The phases::
+whether the phase has come to its end. The reload has a module of its own. The phases::
 
     STARTING --ready--> RUNNING --reload asked--> LOADING --loaded--> CUTTING --old drain gone--> PROVING --all ready--> RUNNING
                                                   LOADING --refused--> RUNNING                    PROVING --a child failed--> RUNNING
     any --stop asked, or not ready in time--> STOPPING --no child left--> Leave
 
-Invariants (tests/property/test_machine.py): at most two generations hold slots; a slot never has two holders in one generation; counters of births only go up;
-once STOPPING nothing is born; every reload asked for is answered exactly once.
+Invariants (tests/property/test_machine.py): at most two generations live, those that were sent SIGKILL aside; a slot never has two holders in one generation; births only
+go up; once STOPPING nothing is born; every reload asked for is answered exactly once.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
 from unpd.core import effects as fx
 from unpd.core import events as ev
+from unpd.core import reload
 from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
-from unpd.core.draft import EXPORTER_SHARE, QUICK_GRACE_S, WORKERS_SHARE, Draft
-from unpd.core.model import Child, Exit, Limits, Slot, State, Wanted
+from unpd.core.converge import converge, vacant
+from unpd.core.draft import EXPORTER_SHARE, QUICK_GRACE_S, WORKERS_SHARE, Draft, sooner
+from unpd.core.model import Child, Exit, Limits, State
 from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
-SPAWNS_PER_STEP = 16
-"""A fork takes a millisecond or more: two hundred in a row would keep the loop from everything else."""
-RELOADING = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
+ABSENCE_S = 5.0
+"""Heartbeats are looked at once a second. After a longer gap it was the master who did not run (frozen, stopped), and perhaps its children with it: they get until the
+next look to show that they live."""
 
 
 def step(state: State, event: ev.Event, now: float) -> tuple[State, tuple[fx.Effect, ...]]:
     """Take one event at the monotonic time ``now`` (seconds); return the next state and what to do. ``state`` itself is not changed."""
     draft = Draft(state, now)
     EVENT_TABLE[type(event)][state.phase](draft, event)
-    _converge(draft)
+    converge(draft)
     SETTLE[draft.state.phase](draft)
     return draft.state, tuple(draft.effects)
 
@@ -44,7 +45,7 @@ def next_deadline(state: State) -> float | None:
     due = [child.deadline_at for child in state.children.values() if child.deadline_at is not None]
     if state.phase_deadline_at is not None:
         due.append(state.phase_deadline_at)
-    due.extend(retry_at for _, _, retry_at in _vacant(state))
+    due.extend(retry_at for _, _, retry_at in vacant(state))
     return min(due, default=None)
 
 
@@ -62,25 +63,28 @@ def _child_failed(draft: Draft, event: ev.ChildFailed) -> None:
     draft.state.last_trouble = event.reason
     draft.note_child("error", f"{child.slot.kind}.failed", child, reason=event.reason)
     happened(draft, event.birth, Happening.REPORTED_FAILURE)
-    if draft.state.phase is MasterPhase.STARTING and child.slot.kind is ChildKind.WORKER:
+    if draft.state.phase is MasterPhase.STARTING and child.slot.kind is ChildKind.WORKER and not child.retired:
         _stop(draft, Exit(event.code, event.reason), quick=True)
-    elif _is_candidate(draft.state, child):
-        _refuse_candidate(draft, event.reason)
+    elif reload.is_candidate(draft.state, child):
+        reload.refuse_candidate(draft, event.reason)
 
 
 def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
     child = draft.state.children.pop(event.birth, None)
     if child is None or child.retired or draft.stopping:
         return
+    candidate = reload.is_candidate(draft.state, child)
+    if candidate or child.ready_at is None:
+        who = "it was" if child.ready_at is None else "the others were"
+        draft.state.last_trouble = f"{child.slot.kind} {child.slot} ended before {who} ready: {event.ended}"
+    if candidate:
+        # However long it lived: what dies while it is being proved is not proven, and a proof without respawns comes to an end.
+        reload.refuse_candidate(draft, draft.state.last_trouble)
+        return
     key = (child.generation, child.slot)
     throttle = after_death(draft.state.throttles.pop(key, None), child, draft.now)
     if throttle is not None:
         draft.state.throttles[key] = throttle
-    if child.ready_at is None:
-        draft.state.last_trouble = f"{child.slot.kind} {child.slot} ended before it was ready: {event.ended}"
-        if _is_candidate(draft.state, child):
-            _refuse_candidate(draft, draft.state.last_trouble)
-            return
     respawn_in_s = max(0.0, throttle.retry_at - draft.now) if throttle else 0.0
     draft.note_child("warning", f"{child.slot.kind}.died", child, ended=event.ended, respawn_in_s=round(respawn_in_s, 3))
 
@@ -90,8 +94,10 @@ def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:
     if child is None:
         return
     draft.state.last_trouble = f"fork failed: {event.reason}"
-    if _is_candidate(draft.state, child):
-        _refuse_candidate(draft, draft.state.last_trouble)
+    if reload.is_candidate(draft.state, child):
+        reload.refuse_candidate(draft, draft.state.last_trouble)
+        return
+    if child.retired or draft.stopping:
         return
     key = (child.generation, child.slot)
     throttle = after_failure(draft.state.throttles.get(key), draft.now)
@@ -100,6 +106,9 @@ def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:
 
 
 def _beats_read(draft: Draft, event: ev.BeatsRead) -> None:
+    looked_at, draft.state.looked_at = draft.state.looked_at, draft.now
+    if draft.now - looked_at > ABSENCE_S:
+        return
     for birth, beat_at in event.beats.items():
         child = draft.state.children.get(birth)
         if child is None or child.ready_at is None:
@@ -149,7 +158,7 @@ def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
     del event
     draft.do(fx.ReopenLog())
     for child in draft.state.children.values():
-        if child.ready_at is not None:
+        if child.phase is not ChildPhase.KILLED:
             draft.tell(child, ChildOrder.REOPEN_LOG)
 
 
@@ -167,162 +176,29 @@ def _stop_again(draft: Draft, event: ev.StopAsked) -> None:
 
 def _stop(draft: Draft, end: Exit, quick: bool) -> None:
     state = draft.state
-    if state.phase in RELOADING:
-        _answer(draft, f"the daemon is stopping ({end.reason})")
-        draft.do(fx.DropConfig())
-    if state.asked_again is not None:
-        state.asked_by, state.asked_again = state.asked_again, None
-        _answer(draft, f"the daemon is stopping ({end.reason})")
+    reload.abandon(draft, f"the daemon is stopping ({end.reason})")
     state.phase, state.exit, state.phase_deadline_at, state.stop_began_at = MasterPhase.STOPPING, end, None, draft.now
-    state.candidate = None
     draft.do(fx.CloseListeners())
     if quick:
         _leave_all(draft)
         return
+    deadline_at = draft.now + WORKERS_SHARE * state.wanted.limits.grace_s
     for child in list(state.children.values()):
-        if child.slot.kind is ChildKind.WORKER and child.phase is not ChildPhase.KILLED:
-            draft.finish(child, draft.now + WORKERS_SHARE * state.wanted.limits.grace_s)
+        if child.phase is ChildPhase.KILLED:
+            draft.hasten(child, deadline_at)
+        elif child.slot.kind is ChildKind.WORKER:
+            draft.finish(child, deadline_at)
 
 
 def _leave_all(draft: Draft) -> None:
+    """Quick: LEAVE to all. Asked for again, it never gives more time than before."""
+    deadline_at = draft.now + min(QUICK_GRACE_S, WORKERS_SHARE * draft.state.wanted.limits.grace_s)
     for child in list(draft.state.children.values()):
         if child.phase is not ChildPhase.KILLED:
             draft.tell(child, ChildOrder.LEAVE)
-            deadline_at = draft.now + QUICK_GRACE_S
-            draft.put(replace(child, phase=ChildPhase.DRAINING, retired=True, finishing=True, deadline_at=deadline_at))
-
-
-# --- reload -----------------------------------------------------------------------------------------------------------------------------
-
-
-def _reload(draft: Draft, event: ev.ReloadAsked) -> None:
-    asked_by = () if event.request is None else (event.request,)
-    _begin_reload(draft, asked_by)
-
-
-def _begin_reload(draft: Draft, asked_by: tuple[int, ...]) -> None:
-    draft.state.phase = MasterPhase.LOADING
-    draft.state.asked_by = asked_by
-    draft.do(fx.LoadConfig())
-
-
-def _reload_later(draft: Draft, event: ev.ReloadAsked) -> None:
-    """Reloads that come during a reload become one more, after it: it reads what the file says then."""
-    again = draft.state.asked_again or ()
-    draft.state.asked_again = again if event.request is None else (*again, event.request)
-
-
-def _refuse_reload(draft: Draft, event: ev.ReloadAsked) -> None:
-    if event.request is not None:
-        draft.do(fx.AnswerReload(event.request, "the daemon is stopping"))
-
-
-def _config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
-    draft.state.candidate = event.wanted
-    draft.state.phase = MasterPhase.CUTTING
-    for child in _draining_generation(draft.state):
-        if not child.finishing:
-            draft.note_child("info", f"{child.slot.kind}.drain_cut", child)
-            draft.cut(child)
-
-
-def _config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
-    _end_reload(draft, event.reason)
-
-
-def _refuse_candidate(draft: Draft, reason: str) -> None:
-    state = draft.state
-    for child in list(state.children.values()):
-        if child.generation == state.last_generation and child.phase is not ChildPhase.KILLED:
-            draft.kill(child, retired=True)
-        elif child.generation == state.last_generation:
-            draft.put(replace(child, retired=True))
-    _forget_throttles(state, state.last_generation)
-    draft.do(fx.DropConfig())
-    _end_reload(draft, reason)
-
-
-def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
-    state = draft.state
-    old = state.generation
-    state.generation, state.wanted = state.last_generation, candidate
-    draft.do(fx.AdoptConfig(state.generation))
-    _forget_throttles(state, old)
-    for child in list(state.children.values()):
-        if child.generation == old and not child.retired:
-            draft.dismiss(child)
-    _end_reload(draft, "")
-
-
-def _end_reload(draft: Draft, refused: str) -> None:
-    draft.do(fx.CountReload(succeeded=not refused))
-    if refused:
-        draft.note("error", "reload.refused", reason=refused, generation=draft.state.generation)
-    else:
-        draft.note("info", "reload.succeeded", generation=draft.state.generation)
-    _answer(draft, refused)
-    draft.state.candidate = None
-    draft.state.phase = MasterPhase.RUNNING
-
-
-def _answer(draft: Draft, refused: str) -> None:
-    for request in draft.state.asked_by:
-        draft.do(fx.AnswerReload(request, refused))
-    draft.state.asked_by = ()
-
-
-def _forget_throttles(state: State, generation: int) -> None:
-    for key in [key for key in state.throttles if key[0] == generation]:
-        del state.throttles[key]
-
-
-def _is_candidate(state: State, child: Child) -> bool:
-    return state.phase is MasterPhase.PROVING and child.generation == state.last_generation and not child.retired
-
-
-def _draining_generation(state: State) -> list[Child]:
-    """What still drains of the generation before this one. A killed child is as good as gone: an unkillable one must not hold up reloads."""
-    return [c for c in state.children.values() if c.generation < state.generation and c.phase is ChildPhase.DRAINING]
-
-
-# --- wanted and actual ------------------------------------------------------------------------------------------------------------------
-
-
-def _held(state: State) -> set[tuple[int, Slot]]:
-    return {(child.generation, child.slot) for child in state.children.values() if not child.retired}
-
-
-def _vacant(state: State) -> Iterator[tuple[int, Slot, float]]:
-    """The slots that are wanted and empty, by generation, and from when on each may be filled (0.0: at once)."""
-    if state.phase is MasterPhase.STOPPING:
-        return
-    targets = [(state.generation, state.wanted)]
-    if state.phase is MasterPhase.PROVING and state.candidate is not None:
-        targets.append((state.last_generation, state.candidate))
-    held = _held(state)
-    for generation, wanted in targets:
-        for slot in wanted.slots():
-            if (generation, slot) not in held:
-                throttle = state.throttles.get((generation, slot))
-                yield generation, slot, throttle.retry_at if throttle else 0.0
-
-
-def _converge(draft: Draft) -> None:
-    """Fill the slots that are wanted and empty, a batch at a time (the rest is due at once, in the next step); retire the children whose slots are wanted no more."""
-    if draft.stopping:
-        return
-    due = ((generation, slot) for generation, slot, retry_at in _vacant(draft.state) if retry_at <= draft.now)
-    for generation, slot in list(islice(due, SPAWNS_PER_STEP)):
-        draft.spawn(generation, slot)
-    _retire_surplus(draft)
-
-
-def _retire_surplus(draft: Draft) -> None:
-    state = draft.state
-    for child in list(state.children.values()):
-        count = state.wanted.workers.get(child.slot.pool, 0)
-        if child.generation == state.generation and child.slot.kind is ChildKind.WORKER and child.slot.index >= count and not child.retired:
-            draft.dismiss(child)
+            draft.put(replace(child, phase=ChildPhase.DRAINING, retired=True, finishing=True, deadline_at=sooner(child.deadline_at, deadline_at)))
+        else:
+            draft.hasten(child, deadline_at)
 
 
 # --- the end of a phase -----------------------------------------------------------------------------------------------------------------
@@ -333,32 +209,7 @@ def _settle_starting(draft: Draft) -> None:
         draft.state.phase, draft.state.phase_deadline_at = MasterPhase.RUNNING, None
         draft.do(fx.AnnounceReady(draft.state.generation))
         draft.note("info", "master.ready", generation=draft.state.generation)
-        _settle_running(draft)
-
-
-def _settle_running(draft: Draft) -> None:
-    if draft.state.asked_again is not None:
-        asked_by, draft.state.asked_again = draft.state.asked_again, None
-        _begin_reload(draft, asked_by)
-
-
-def _settle_cutting(draft: Draft) -> None:
-    """Never three generations: the new one is born when the old one is gone."""
-    if not _draining_generation(draft.state):
-        draft.state.phase = MasterPhase.PROVING
-        draft.state.last_generation += 1
-        draft.note("info", "reload.proving", generation=draft.state.last_generation)
-        _converge(draft)
-
-
-def _settle_proving(draft: Draft) -> None:
-    state = draft.state
-    if state.candidate is None:
-        return
-    ready = {c.slot for c in state.children.values() if c.generation == state.last_generation and c.phase is ChildPhase.READY}
-    if all(slot in ready for slot in state.candidate.slots()):
-        _adopt_candidate(draft, state.candidate)
-        _settle_running(draft)
+        reload.begin_waiting(draft)
 
 
 def _settle_stopping(draft: Draft) -> None:
@@ -406,9 +257,9 @@ EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Take]] = MappingProxyT
         ev.ChildExited: _in_all(_child_exited),
         ev.ForkFailed: _in_all(_fork_failed),
         ev.BeatsRead: _in_all(_beats_read),
-        ev.ReloadAsked: {**_in_all(_reload_later), MasterPhase.RUNNING: _reload, MasterPhase.STOPPING: _refuse_reload},
-        ev.ConfigLoaded: {**_in_all(_never), MasterPhase.LOADING: _config_loaded, MasterPhase.STOPPING: _too_late},
-        ev.ConfigRefused: {**_in_all(_never), MasterPhase.LOADING: _config_refused, MasterPhase.STOPPING: _too_late},
+        ev.ReloadAsked: {**_in_all(reload.asked_during), MasterPhase.RUNNING: reload.asked, MasterPhase.STOPPING: reload.asked_too_late},
+        ev.ConfigLoaded: {**_in_all(_never), MasterPhase.LOADING: reload.loaded, MasterPhase.STOPPING: _too_late},
+        ev.ConfigRefused: {**_in_all(_never), MasterPhase.LOADING: reload.refused_to_load, MasterPhase.STOPPING: _too_late},
         ev.StopAsked: {**dict.fromkeys(_ALIVE, _stop_asked), MasterPhase.STOPPING: _stop_again},
         ev.PoolResized: {**_in_all(_resize), MasterPhase.STOPPING: _too_late},
         ev.LogReopenAsked: _in_all(_reopen_log),
@@ -419,10 +270,10 @@ EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Take]] = MappingProxyT
 SETTLE: Mapping[MasterPhase, Callable[[Draft], None]] = MappingProxyType(
     {
         MasterPhase.STARTING: _settle_starting,
-        MasterPhase.RUNNING: _settle_running,
+        MasterPhase.RUNNING: reload.begin_waiting,
         MasterPhase.LOADING: _settled,
-        MasterPhase.CUTTING: _settle_cutting,
-        MasterPhase.PROVING: _settle_proving,
+        MasterPhase.CUTTING: reload.settle_cutting,
+        MasterPhase.PROVING: reload.settle_proving,
         MasterPhase.STOPPING: _settle_stopping,
     }
 )

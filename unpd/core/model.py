@@ -93,8 +93,7 @@ class State:
     """Everything the core remembers.
 
     ``wanted`` belongs to ``generation``; ``candidate`` to ``last_generation`` while a reload is being proved. ``asked_by`` are the control requests that wait for the
-    reload under way, ``asked_again`` those that came during it (None: nobody asked). ``phase_deadline_at`` bounds STARTING. ``unreported`` is whether becoming ready has
-    still to be announced.
+    reload under way, ``asked_again`` those that came during it (None: nobody asked). ``phase_deadline_at`` bounds STARTING. ``looked_at`` is when heartbeats were last read.
     """
 
     wanted: Wanted
@@ -111,6 +110,7 @@ class State:
     stop_began_at: float = 0.0
     exit: Exit | None = None
     last_trouble: str = ""
+    looked_at: float = 0.0
 
     def copy(self) -> "State":
         """A state that may be changed without changing this one (the records in it are frozen)."""

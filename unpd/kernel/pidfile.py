@@ -7,6 +7,7 @@ descriptor, so a crash frees it; children close theirs.
 import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,7 +25,7 @@ class PidFile:
     def acquire(self) -> bool:
         """Lock the file and write our pid; False if another instance holds the lock. OSError if it cannot be made (ELOOP: somebody put a symbolic link there)."""
         while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            fd = self._open()
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -32,12 +33,30 @@ class PidFile:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     return False
                 raise
-            if self._is_still_there(fd):
+            if self._is_still_there(fd) and self._is_ours(fd):
                 self._fd = fd
                 self._write(fd)
                 return True
-            # The one before us removed the file between our open and our lock: that lock guards nothing.
+            # The one before us removed the file between our open and our lock, or it was a stranger's and we removed it: that lock guards nothing.
             os.close(fd)
+
+    def _open(self) -> int:
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EEXIST, "something that is not a file is there, and it stays", str(self.path))
+        return fd
+
+    def _is_ours(self, fd: int) -> bool:
+        """False after removing a stranger's file (stale: we hold its lock). He could write any number into it, for an administrator to kill."""
+        if os.fstat(fd).st_uid == os.geteuid():
+            return True
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:
+            os.close(fd)
+            raise
+        return False
 
     def _is_still_there(self, fd: int) -> bool:
         try:
@@ -54,9 +73,10 @@ class PidFile:
             raise
 
     def release(self) -> None:
-        """Remove the file and give up the lock, in this order: nobody can lock a file that is about to vanish and believe it."""
+        """Remove the file, if it is still ours, and give up the lock, in this order: nobody can lock a file that is about to vanish and believe it."""
         if self._fd is not None:
-            self.path.unlink(missing_ok=True)
+            if self._is_still_there(self._fd):
+                self.path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = None
 

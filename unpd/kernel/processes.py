@@ -4,7 +4,9 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import signal
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -44,6 +46,20 @@ def send(pidfd: int, signum: int) -> None:
     """Signal the very process that ``pidfd`` stands for (pidfd_send_signal(2)); one that is gone already is no error."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signum)
+
+
+def outliving(pidfds: Iterable[int], timeout_s: float) -> set[int]:
+    """Wait until these processes have ended, at most ``timeout_s``; return the pidfds of those that have not. A pidfd is readable from the end on (pidfd_open(2))."""
+    alive = set(pidfds)
+    poll = select.poll()
+    for pidfd in alive:
+        poll.register(pidfd, select.POLLIN)
+    deadline_at = time.monotonic() + timeout_s
+    while alive and (left_s := deadline_at - time.monotonic()) > 0:
+        for pidfd, _ in poll.poll(left_s * 1000):
+            poll.unregister(pidfd)
+            alive.discard(pidfd)
+    return alive
 
 
 def die_with_parent(parent_pid: int) -> bool:

@@ -4,6 +4,7 @@ Options that a connection needs (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT) are s
 the worker their system calls. (A UNIX connection inherits none.) Functions raise OSError; who asked turns it into a sentence.
 """
 
+import ctypes
 import errno
 import os
 import socket
@@ -18,7 +19,14 @@ KEEPALIVE_PROBES = 3
 # struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words.
 _TCP_INFO_BYTES = 104
 _UNACKED_AT = 24  # of a listener: its accept queue's length, and behind it (tcpi_sacked) the limit
+_LAST_DATA_SENT_AT = 44
 _LAST_ACK_RECV_AT = 56
+
+_SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; missing in Python's socket module
+# Classic BPF (linux/filter.h) over a segment from its TCP header on: load the flags (byte 13), keep SYN, drop the segment if it is there, else pass it whole.
+_DROP_SYN = b"".join(
+    struct.pack("=HBBI", *step) for step in ((0x30, 0, 0, 13), (0x54, 0, 0, 0x02), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +77,11 @@ def listen_unix(path: str, options: ListenOptions) -> socket.socket:
     before = os.umask(0o177)
     try:
         sock.bind(path)
-        os.chmod(path, options.mode)
-        sock.listen(options.backlog)
+        try:
+            tune(sock, options)
+        except BaseException:
+            os.unlink(path)
+            raise
     except BaseException:
         sock.close()
         raise
@@ -99,7 +110,9 @@ def _remove_stale(path: str) -> None:
 
 def tune(sock: socket.socket, options: ListenOptions) -> None:
     """Set everything that may change while the listener lives. A second listen(2) changes the backlog and nothing else."""
-    if sock.family != socket.AF_UNIX:
+    if sock.family == socket.AF_UNIX:
+        os.chmod(sock.getsockname(), options.mode)
+    else:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Urgent data is data (RFC 6093): without this the byte before the urgent pointer never reaches recv(2).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
@@ -120,12 +133,27 @@ def queue(sock: socket.socket) -> tuple[int, int] | None:
     return length, limit
 
 
-def silent_s(sock: socket.socket) -> float | None:
-    """Seconds since the peer's kernel last acknowledged anything (tcpi_last_ack_recv); None for a UNIX socket. OSError on a socket without a connection."""
+def quiet_s(sock: socket.socket) -> tuple[float, float] | None:
+    """Seconds since our kernel last sent data, and since the peer's last acknowledged anything (tcpi_last_data_sent, tcpi_last_ack_recv); None for a UNIX socket.
+
+    Probes of a closed window are acknowledged but are no data; what is sent again for want of an acknowledgement is data. OSError on a socket without a connection.
+    """
     if sock.family == socket.AF_UNIX:
         return None
     told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    return float(struct.unpack_from("=I", told, _LAST_ACK_RECV_AT)[0]) / 1000
+    sent_ms, acknowledged_ms = (struct.unpack_from("=I", told, at)[0] for at in (_LAST_DATA_SENT_AT, _LAST_ACK_RECV_AT))
+    return sent_ms / 1000, acknowledged_ms / 1000
+
+
+def take_no_more(sock: socket.socket) -> None:
+    """Let a TCP listener that is about to be closed, here and in every process that shares it, begin no new connection; handshakes under way come to their end.
+
+    Closing a listener resets what is in its queue, and between the last accept(2) and the last close(2) there is always time for one more. With SYNs dropped the queue
+    runs empty; who comes now tries again after a second, and finds either a refusal or the next daemon. For good: do not use it on a listener that somebody keeps.
+    """
+    if sock.family != socket.AF_UNIX:
+        program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program)))
 
 
 def remove_path(sock: socket.socket, inode: int) -> None:

@@ -22,7 +22,7 @@ def account_for(holdings: Holdings, reaped: Reaped) -> None:
     birth = holdings.births.pop(reaped.pid, None)
     report = processes.decode(reaped.status)
     if birth is None:
-        holdings.board.words[sb.UNKNOWN_REAPED_AT] += 1
+        holdings.board.count(sb.UNKNOWN_REAPED_AT)
         holdings.log.debug("child.unknown", pid=reaped.pid, ended=str(report))
         return
     read_report(holdings, birth)  # its last words come before its death
@@ -47,14 +47,14 @@ def account_for(holdings: Holdings, reaped: Reaped) -> None:
 
 
 def _count(holdings: Holdings, living: Living, reaped: Reaped, report: ExitReport) -> None:
-    words = holdings.board.words
+    board = holdings.board
     kind = sb.KINDS.index(living.child.slot.kind)
-    words[sb.REAPED_AT + kind * len(sb.REAP_REASONS) + sb.REAP_REASONS.index(_reason(report))] += 1
-    stamp_ns = holdings.board.row(living.row)[sb.EXIT_NS]
+    board.count(sb.REAPED_AT + kind * len(sb.REAP_REASONS) + sb.REAP_REASONS.index(_reason(report)))
+    stamp_ns = board.row(living.row)[sb.EXIT_NS]
     if 0 < stamp_ns <= reaped.at_ns:  # a killed child left none; a mad one left nonsense
         delay_ns = reaped.at_ns - stamp_ns
-        words[sb.REAP_BUCKETS_AT + sb.bucket(sb.REAP_BOUNDS_S, delay_ns / sb.NS)] += 1
-        words[sb.REAP_SUM_NS_AT] += delay_ns
+        board.count(sb.REAP_BUCKETS_AT + sb.bucket(sb.REAP_BOUNDS_S, delay_ns / sb.NS))
+        board.count(sb.REAP_SUM_NS_AT, delay_ns)
 
 
 def _reason(report: ExitReport) -> ReapReason:

@@ -27,7 +27,9 @@ from unpd.names import ChildKind, ChildOrder, ExitCode
 from unpd.scoreboard import EXIT_NS, LOG_DROPPED, Scoreboard
 
 CHILD_SIGNALS = {int(signal.Signals[order.value]): order for order in (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE, ChildOrder.REOPEN_LOG)}
-"""What a child handles. SIGINT it ignores: a Ctrl-C reaches the whole foreground group, and the master tells its children what it means."""
+"""What a child handles."""
+IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+"""What a child ignores: a Ctrl-C or a terminal that closes reaches the whole foreground group, and the master tells its children what it means."""
 
 READY = b"ready\n"
 FAILED = b"failed "
@@ -120,11 +122,11 @@ def _live(child: Child, cradle: Cradle, ready_fd: int, parent_pid: int) -> int:
     log_fd = cradle.log.sink.fd
     processes.close_all_but((0, 1, 2, log_fd, ready_fd, *cradle.kept_fds))
     cells = cradle.board.row(cradle.row)
-    cells[EXIT_NS] = 0
     show_title(child, "starting")
     faulthandler.enable(file=log_fd)
     cradle.log.sink.on_drop = lambda: _count_dropped(cells)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in IGNORED:
+        signal.signal(signum, signal.SIG_IGN)
     arrivals = Arrivals()
     arrivals.install(CHILD_SIGNALS)
     wakeup_fd, _ = signals.open_wakeup_pipe()

@@ -25,7 +25,7 @@ from unpd.kernel import privileges, processes, signals
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Arrivals, Reaper
 from unpd.logs import Log
-from unpd.loop import Wait, now
+from unpd.loop import Wait
 from unpd.master.holdings import Deployment, Holdings
 from unpd.master.listeners import Listeners
 from unpd.master.perform import note_listener, take_columns
@@ -143,24 +143,12 @@ def _run(shell: Shell, holdings: Holdings) -> fx.Leave:
 
 @contextlib.contextmanager
 def _children_never_outlive(holdings: Holdings) -> Iterator[None]:
-    """If the loop fails by a fault of ours, its children get TERM, a moment, and KILL: nobody is left behind."""
+    """If the loop fails by a fault of ours, its children get TERM, a moment, and KILL: nobody is left behind. Not through the loop, for that is what failed."""
     try:
         yield
     finally:
-        deadline_at = now() + CRASH_GRACE_S
-        for living in holdings.living.values():
-            if living.pidfd is not None:
-                processes.send(living.pidfd, signal.SIGTERM)
-        while holdings.living and now() < deadline_at:
-            holdings.wait.turn(0.05)
-            _forget_reaped(holdings)
-        for living in holdings.living.values():
-            if living.pidfd is not None:
-                processes.send(living.pidfd, signal.SIGKILL)
-
-
-def _forget_reaped(holdings: Holdings) -> None:
-    while holdings.reaper.reaped:
-        birth = holdings.births.pop(holdings.reaper.reaped.popleft().pid, None)
-        if birth is not None:
-            holdings.living.pop(birth)
+        pidfds = {living.pidfd for living in holdings.living.values() if living.pidfd is not None}
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            for pidfd in pidfds:
+                processes.send(pidfd, signum)
+            pidfds = processes.outliving(pidfds, CRASH_GRACE_S)

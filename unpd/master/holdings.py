@@ -61,6 +61,8 @@ class Holdings:
     arrivals: Arrivals
     on_ready: Callable[[], None]
     master_pid: int
+    generation: int = 1
+    """Of the deployment: the master's own truth, not the scoreboard's, which children can write."""
     names: Names = field(default_factory=Names)
     control: ControlServer | None = None
     candidate: Deployment | None = None

@@ -41,6 +41,7 @@ def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
 
 def _live_as_worker(holdings: Holdings, deployment: Deployment, birth: Birth) -> None:
     config = deployment.config
+    birth.log.set_level(config.log.level)  # the master's own level changes only once this generation has proved itself
     setup = WorkerSetup(
         services=tuple(_service_setup(holdings, deployment, name) for name, service in config.services.items() if service.pool == birth.child.slot.pool),
         max_connections=config.pools[birth.child.slot.pool].max_connections,
@@ -72,6 +73,7 @@ def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> Ser
 
 def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) -> None:
     listener = deployment.listeners.of(METRICS)[0]
+    birth.log.set_level(deployment.config.log.level)
     birth.report_ready()
     birth.title("ready")
 

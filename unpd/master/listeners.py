@@ -46,7 +46,9 @@ class Open:
         return isinstance(self.wish.address, TcpAddress) and self.wish.address.is_ipv6 and self.sock.family == socket.AF_INET
 
     def close(self) -> None:
-        """Close it; a UNIX socket's file goes too."""
+        """Close it; a UNIX socket's file goes too. Workers that still hold it find nobody new in its queue, so that their drain loses nobody; the exporter is asked on."""
+        if self.wish.service != METRICS:
+            sockets.take_no_more(self.sock)
         if self.inode:
             sockets.remove_path(self.sock, self.inode)
         self.sock.close()
@@ -88,6 +90,8 @@ class Listeners:
                 if kept is None:
                     kept = open_listener(wish)
                     added.append(kept)
+                elif kept.wish.options.ipv6_only != wish.options.ipv6_only:
+                    raise AddressError(f"service {wish.service}: ipv6_only of {wish.address.text} cannot be changed while it is open: restart unpd")
                 found[wish.key] = Open(wish, kept.sock, kept.text, kept.inode)
         except UnpdError:
             for listener in added:

@@ -35,11 +35,12 @@ def perform(holdings: Holdings, effect: fx.Effect) -> None:
 
 def _spawn(holdings: Holdings, effect: fx.Spawn) -> None:
     child = effect.child
-    deployment = holdings.candidate if holdings.candidate is not None and child.generation > _generation(holdings) else holdings.deployment
+    deployment = holdings.candidate if holdings.candidate is not None and child.generation > holdings.generation else holdings.deployment
     row = _free_row(holdings)
     if row is None:
         holdings.events.append(ev.ForkFailed(child.birth, f"all {sb.MAX_ROWS} rows of the scoreboard are taken"))
         return
+    holdings.board.prepare(row)
     kind = KINDS[child.slot.kind]
     cradle = Cradle(
         holdings.board,
@@ -52,12 +53,8 @@ def _spawn(holdings: Holdings, effect: fx.Spawn) -> None:
     try:
         fork(child, cradle, lambda born: _register(holdings, child, row, born))
     except OSError as error:
-        holdings.board.words[sb.FORK_FAILURES_AT] += 1
+        holdings.board.count(sb.FORK_FAILURES_AT)
         holdings.events.append(ev.ForkFailed(child.birth, error.strerror or str(error)))
-
-
-def _generation(holdings: Holdings) -> int:
-    return holdings.board.words[sb.GENERATION_AT]
 
 
 def _free_row(holdings: Holdings) -> int | None:
@@ -72,7 +69,7 @@ def _register(holdings: Holdings, child: Child, row: int, born: Born) -> None:
     pool = holdings.names.pools.column(child.slot.pool) if child.slot.kind is ChildKind.WORKER else 0
     holdings.board.enter(Entry(row, child.birth, born.pid, child.slot.kind, pool, child.phase, child.generation))
     if child.slot.kind is ChildKind.WORKER:
-        holdings.board.words[sb.SPAWNS_AT + pool] += 1
+        holdings.board.count(sb.SPAWNS_AT + pool)
     holdings.log.debug("child.spawned", kind=str(child.slot.kind), slot=str(child.slot), birth=child.birth, generation=child.generation, pid=born.pid)
 
 
@@ -157,7 +154,7 @@ def _adopt_config(holdings: Holdings, effect: fx.AdoptConfig) -> None:
     holdings.deployment = Deployment(holdings.candidate.config, listeners)
     holdings.candidate = None
     holdings.log.set_level(holdings.deployment.config.log.level)
-    holdings.board.words[sb.GENERATION_AT] = effect.generation
+    holdings.generation = holdings.board.words[sb.GENERATION_AT] = effect.generation
 
 
 def _drop_config(holdings: Holdings, effect: fx.DropConfig) -> None:
@@ -175,7 +172,7 @@ def _close_listeners(holdings: Holdings, effect: fx.CloseListeners) -> None:
 def _count_reload(holdings: Holdings, effect: fx.CountReload) -> None:
     words = holdings.board.words
     result = ReloadResult.SUCCESS if effect.succeeded else ReloadResult.REFUSED
-    words[sb.RELOADS_AT + sb.RELOAD_RESULTS.index(result)] += 1
+    holdings.board.count(sb.RELOADS_AT + sb.RELOAD_RESULTS.index(result))
     words[sb.LAST_RELOAD_OK_AT] = int(effect.succeeded)
     if effect.succeeded:
         words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
@@ -187,7 +184,7 @@ def _answer_reload(holdings: Holdings, effect: fx.AnswerReload) -> None:
     if effect.refused:
         holdings.control.answer(effect.request, ok=False, reason=effect.refused)
     else:
-        holdings.control.answer(effect.request, ok=True, generation=_generation(holdings))
+        holdings.control.answer(effect.request, ok=True, generation=holdings.generation)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ CONNECTIONS = 64
 CONNECTION_S = 10.0
 TURN_S = 1.0
 FINISH_S = 1.0
+FRESH_S = 0.25
+"""At the end, a connection that is younger than this may still send its request: at a reload a scrape must not fail because the old exporter had taken it."""
 PAUSE_S = 0.5
 LOG_PAUSE_S = 1.0
 BACKLOG = 128
@@ -106,15 +108,19 @@ class _Server:
                 channel.handle_close()
 
     def finish(self) -> None:
-        """Close the listener, give the requests under way FINISH_S, close everything."""
+        """Close the listener, give the requests under way FINISH_S and those that may come FRESH_S, close everything."""
         deadline = now() + FINISH_S
         wasyncore.dispatcher.close(self._listener)  # the server's own close() would close the pipe that answers still write to
-        for channel in self._listener.channels():
-            if not channel.busy:
-                channel.handle_close()
-        while self._listener.channels() and (left_s := deadline - now()) > 0:
-            self.turn(left_s)
+        while self._close_idle() and (left_s := deadline - now()) > 0:
+            self.turn(min(left_s, FRESH_S))
         wasyncore.close_all(self._polled)
+
+    def _close_idle(self) -> bool:
+        """Close the connections that had their time to send a request and sent nothing; return whether any other is left."""
+        for channel in self._listener.channels():
+            if not channel.busy and now() >= channel.opened_at + FRESH_S:
+                channel.handle_close()
+        return bool(self._listener.channels())
 
 
 def _listen(context: ExporterContext, polled: dict[int, Any], tasks: "_Tasks") -> "_Listener":

@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 
 from unpd import scoreboard as sb
-from unpd.kernel.sockets import silent_s
+from unpd.kernel.sockets import quiet_s
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
@@ -33,8 +33,8 @@ LOW_WATER_BYTES = 64 * 1024
 MAX_EVENTS = 512
 LONGEST_TURN_S = 1.0
 """The heartbeat is written at least this often."""
-VANISHED_SHARE = 0.9
-"""A peer whose kernel acknowledged nothing for this part of the user timeout has vanished; one that did is alive and does not read."""
+QUIET_SHARE = 0.9
+"""A peer whose kernel acknowledged nothing for this part of the user timeout has vanished; one that did is alive, and if it was sent nothing either it does not read."""
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _NOT_OUT = select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP
@@ -288,7 +288,7 @@ class Engine:
             if at < math.inf:
                 self._wheel.put(connection, at)
         elif cause is EndCause.STALLED:
-            self._reset(connection, self._why_silent(connection))
+            self._look_at_silent(connection)
         elif connection.stage is Stage.SERVING:
             self._part(connection, cause)
         elif connection.out:
@@ -310,15 +310,27 @@ class Engine:
             cause = EndCause.ERROR
         self._end(connection, cause)
 
+    def _look_at_silent(self, connection: Connection) -> None:
+        """For the user timeout the socket took nothing from us. But it says so only when a third of its buffer is free, and a slow reader may be emptying that."""
+        sent_s, acknowledged_s = self._quiet_s(connection)
+        limit_s = QUIET_SHARE * connection.port.user_timeout_s
+        if sent_s < limit_s and acknowledged_s < limit_s:
+            connection.active_at = self._now - sent_s
+            self._schedule(connection)
+        else:
+            self._reset(connection, self._why_silent(connection))
+
     def _why_silent(self, connection: Connection) -> EndCause:
         """Tell a peer that is gone from one that lives and does not read: the latter's kernel goes on acknowledging probes."""
+        _, acknowledged_s = self._quiet_s(connection)
+        return EndCause.STALLED if acknowledged_s < QUIET_SHARE * connection.port.user_timeout_s else EndCause.PEER_VANISHED
+
+    def _quiet_s(self, connection: Connection) -> tuple[float, float]:
+        """Seconds since data went to the peer, and since it acknowledged any. A UNIX peer is always there, and takes what its socket holds."""
         try:
-            silence_s = silent_s(connection.sock)
+            return quiet_s(connection.sock) or (math.inf, 0.0)
         except OSError:
-            return EndCause.PEER_VANISHED
-        if silence_s is None or silence_s < VANISHED_SHARE * connection.port.user_timeout_s:
-            return EndCause.STALLED
-        return EndCause.PEER_VANISHED
+            return math.inf, math.inf
 
     def _reset(self, connection: Connection, cause: EndCause) -> None:
         """End without waiting: a close with output pending would leave the kernel trying on for minutes."""

@@ -62,6 +62,8 @@ class Worker:
         self._engine = Engine(listeners, setup.max_connections, setup.cells, setup.log)
         self._engine.watch(setup.wakeup_fd, self._take_orders)
         self._draining = False
+        self._retired = False
+        self._finishing = False
         self._leaving = False
 
     def run(self) -> None:
@@ -77,6 +79,7 @@ class Worker:
         for signum in self._setup.arrivals.take():
             match self._setup.signals.get(signum):
                 case ChildOrder.RETIRE:
+                    self._retired = True
                     self._drain()
                 case ChildOrder.FINISH:
                     self._finish()
@@ -92,9 +95,15 @@ class Worker:
             self._engine.stop_accepting()
 
     def _finish(self) -> None:
-        """At a stop, connections end as they fall quiet; a child that was retired before has waited enough and ends them now."""
+        """At a stop, connections end as they fall quiet; a child that was retired before has waited enough and ends them now.
+
+        Said twice it means no more: a TERM for the whole process group or cgroup comes once from there and once from the master.
+        """
+        if self._finishing and not self._retired:
+            return
+        self._finishing = True
         linger_s = min(LINGER_S, LINGER_SHARE * self._setup.grace_s)
-        patience_s = 0.0 if self._draining else PATIENCE_SHARE * self._setup.grace_s - linger_s
+        patience_s = 0.0 if self._retired else PATIENCE_SHARE * self._setup.grace_s - linger_s
         self._drain()
         self._engine.finish(now() + patience_s, linger_s)
 

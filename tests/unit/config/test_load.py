@@ -144,7 +144,7 @@ def test_frozen(accept: Accept) -> None:
             "unpd.toml:2: daemon.reload_grace_s: must be a number of seconds from 0 (as long as they last) to 604800",
         ),
         (f"[daemon]\nstart_timeout_s = inf\n{ECHO}", "unpd.toml:2: daemon.start_timeout_s: must be a number of seconds from 0.1 to 3600"),
-        (f"[daemon]\nheartbeat_timeout_s = 0.1\n{ECHO}", "unpd.toml:2: daemon.heartbeat_timeout_s: must be a number of seconds from 0.5 to 3600"),
+        (f"[daemon]\nheartbeat_timeout_s = 0.1\n{ECHO}", "unpd.toml:2: daemon.heartbeat_timeout_s: must be a number of seconds from 2 to 3600"),
         (f"[daemon]\npid_file = 'run/x'\n{ECHO}", 'unpd.toml:2: daemon.pid_file: "run/x" is not an absolute path: it must begin with "/"'),
         (f"[daemon]\npid_file = ''\n{ECHO}", 'unpd.toml:2: daemon.pid_file: "" is not an absolute path: it must begin with "/"'),
         (f"[daemon]\npid_file = 1\n{ECHO}", 'unpd.toml:2: daemon.pid_file: must be an absolute path, such as "/run/unpd/unpd.pid"'),

@@ -25,7 +25,7 @@ ECHO = "[services.echo]\n"
         ("log.format = 'json'", ("log.format",)),
         ("log.file = '/x'", ("log.file",)),
         ("log = {file = '/x', format = 'json'}\ndaemon.user = 'unpd'", ("daemon.user", "log.format", "log.file")),
-        ("daemon = {grace_s = 1, reload_grace_s = 1, start_timeout_s = 1, heartbeat_timeout_s = 1}", ()),
+        ("daemon = {grace_s = 1, reload_grace_s = 1, start_timeout_s = 1, heartbeat_timeout_s = 2}", ()),
         ("log.level = 'debug'\nmetrics.listen = false\npools.default.workers = 1\nservices.daytime = {}", ()),
     ],
 )
