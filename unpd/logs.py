@@ -58,9 +58,14 @@ class Sink:
         self.on_drop()
 
     def move_to(self, other: "Sink") -> None:
-        """Write to ``other``'s descriptor from now on and close our own: every log on this sink follows."""
-        os.close(self.fd)
-        self.fd, self.write, self._rest = other.fd, other.write, b""
+        """Write to ``other``'s file from now on. The number of our descriptor stays: faulthandler remembers it, and closed it would soon be a client's."""
+        os.dup2(other.fd, self.fd, inheritable=False)
+        os.close(other.fd)
+        self._rest = b""
+
+    def forget_rest(self) -> None:
+        """In a forked child: the line that was written by half is the parent's to finish."""
+        self._rest = b""
 
 
 def standard_error() -> Sink:
@@ -107,7 +112,8 @@ class Log:
         self._base = base
 
     def child(self, **base: Field) -> "Log":
-        """The same log for another role."""
+        """The same log for another role: that of a forked child."""
+        self.sink.forget_rest()
         return Log(self.sink, LEVELS[self._threshold], "json" if self._style == "json" else "text", **base)
 
     def set_level(self, level: Level) -> None:

@@ -17,7 +17,7 @@ from unpd.errors import ConfigError, Problem, UnpdError
 from unpd.kernel import processes, signals
 from unpd.kernel.detach import detach
 from unpd.kernel.pidfile import PidFile
-from unpd.logs import Log
+from unpd.kernel.privileges import Identity
 from unpd.master import boot
 from unpd.names import ExitCode
 
@@ -32,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
     processes.open_standard_descriptors()
     path = config_path(args)
     loaded = load_path(path)
-    _make_parents(loaded)
     identity = boot.identity_for(loaded)
+    _make_parents(loaded)
     try:
         with PidFile(loaded.config.daemon.pid_file):
-            return _serve(path, loaded, boot.open_log(loaded.config, identity), lambda: None)
+            return _serve(path, loaded, identity, lambda: None)
     finally:
         # The interpreter gives signals their default meaning back while it ends: a second TERM would make a clean end a killed one.
         signals.block_all()
@@ -47,11 +47,12 @@ def _make_parents(loaded: Loaded) -> None:
     boot.make_parent(loaded.config.daemon.control)
 
 
-def _serve(path: Path | None, loaded: Loaded, log: Log, on_ready: Callable[[], None]) -> ExitCode:
+def _serve(path: Path | None, loaded: Loaded, identity: Identity | None, on_ready: Callable[[], None]) -> ExitCode:
     """Serve until the end. A fault of our own leaves its trace in the log, whatever became of standard error."""
+    log = boot.open_log(loaded.config, identity)
     log.info("config.loaded", source=_source(loaded))
     try:
-        return boot.serve(loaded, lambda: load_path(path), boot.identity_for(loaded), log, on_ready)
+        return boot.serve(loaded, lambda: load_path(path), identity, log, on_ready)
     except UnpdError as error:
         log.error("master.refused", reason=str(error))
         raise
@@ -125,4 +126,4 @@ def _daemon(path: Path | None, loaded: Loaded, result_fd: int) -> ExitCode:
         os.close(result_fd)
 
     with detach(PidFile(loaded.config.daemon.pid_file), (result_fd,)):
-        return _serve(path, loaded, boot.open_log(loaded.config, identity), ready)
+        return _serve(path, loaded, identity, ready)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import select
+from pathlib import Path
 from typing import Any
 
 from unpd.cli.configured import control_path
@@ -14,15 +15,16 @@ from unpd.errors import UnpdError
 from unpd.names import ExitCode
 
 
-def _ask(args: argparse.Namespace, request: Request) -> dict[str, Any]:
-    with contextlib.closing(Asking(control_path(args))) as asking:
+def _ask(control: Path, request: Request) -> dict[str, Any]:
+    with contextlib.closing(Asking(control)) as asking:
         return asking.ask(request)
 
 
 def reload(args: argparse.Namespace) -> int:
     """``unpd reload``: wait until the new generation serves; fail, saying why, when the new configuration is refused."""
+    control = control_path(args)
     try:
-        answer = _ask(args, Request("reload"))
+        answer = _ask(control, Request("reload"))
     except UnpdError as error:
         raise type(error)(f"reload failed: {error}") from error
     print(f"reloaded: generation {answer['generation']}")
@@ -32,8 +34,7 @@ def reload(args: argparse.Namespace) -> int:
 def stop(args: argparse.Namespace) -> int:
     """``unpd stop``: wait until the daemon's process is gone."""
     with contextlib.closing(Asking(control_path(args))) as asking:
-        pid = asking.daemon_pid()
-        pidfd = os.pidfd_open(pid) if pid > 0 else None
+        pidfd = _open_pidfd(asking.daemon_pid())
         asking.ask(Request("stop", quick=args.quick))
         if pidfd is not None:
             poll = select.poll()
@@ -44,9 +45,17 @@ def stop(args: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def _open_pidfd(pid: int) -> int | None:
+    """None where there is nothing to wait for: the daemon lives in another pid namespace (0), or it has just gone."""
+    try:
+        return os.pidfd_open(pid) if pid > 0 else None
+    except ProcessLookupError:
+        return None
+
+
 def status(args: argparse.Namespace) -> int:
     """``unpd status``: show how the daemon is. Exit code 0 whenever it answers."""
-    said = _ask(args, Request("status"))["status"]
+    said = _ask(control_path(args), Request("status"))["status"]
     print(json.dumps(said, indent=2) if args.json else as_text(said))
     return ExitCode.DONE
 

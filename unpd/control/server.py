@@ -53,14 +53,21 @@ class ControlServer:
         self._wait, self._ask = wait, ask
         self._peers: dict[int, Peer] = {}
         self._next = 1
-        wait.watch(self._sock.fileno(), select.EPOLLIN, self._accept)
+        self._listen()
+
+    def _listen(self) -> None:
+        self._wait.watch(self._sock.fileno(), select.EPOLLIN, self._accept)
 
     def _accept(self, events: int) -> None:
         del events
         try:
             sock = self._sock.accept()[0]
+        except BlockingIOError:
+            return  # gone again
         except OSError:
-            return  # gone again, or no descriptor for it: the peer sees its connection waiting and times out
+            # No descriptor for it: the peer waits until expire() listens again. Watched on, a queue that cannot be emptied would make the loop spin.
+            self._wait.forget(self._sock.fileno())
+            return
         sock.setblocking(False)
         pid, uid, gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if len(self._peers) >= MAX_PEERS:
@@ -133,7 +140,8 @@ class ControlServer:
         peer.sock.close()
 
     def expire(self) -> None:
-        """Close peers that took too long; one that waits for the daemon has the daemon's time."""
+        """Once a second: close peers that took too long (one that waits for the daemon has the daemon's time), and listen again after a failed accept."""
+        self._listen()
         for number, peer in list(self._peers.items()):
             if peer.deadline_at <= now() and (peer.unsent or not peer.waiting):
                 self._close(number)

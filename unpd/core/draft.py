@@ -101,12 +101,12 @@ class Draft:
         self.tell(child, ChildOrder.ABORT)
         deadline_at = sooner(child.deadline_at, self.now + ABORT_GRACE_S)
         if self.stopping:
-            deadline_at = min(deadline_at, self.state.stop_began_at + EXPORTER_SHARE * self.state.wanted.limits.grace_s)
+            deadline_at = min(deadline_at, self.gone_by)
         self.put(replace(child, phase=ChildPhase.KILLED, deadline_at=deadline_at))
         return deadline_at - self.now
 
     def hasten(self, child: Child, deadline_at: float) -> None:
-        """An aborted child is killed by ``deadline_at``; one that was sent SIGKILL needs no more."""
+        """A child that is on its way out is killed by ``deadline_at``; one that was sent SIGKILL needs no more."""
         if child.deadline_at is not None:
             self.put(replace(child, deadline_at=sooner(child.deadline_at, deadline_at)))
 
@@ -114,3 +114,8 @@ class Draft:
     def stopping(self) -> bool:
         """Whether the daemon is on its way out."""
         return self.state.phase is MasterPhase.STOPPING
+
+    @property
+    def gone_by(self) -> float:
+        """When the stop that is under way has no more time for any child; now, if that is past."""
+        return max(self.now, self.state.stop_began_at + EXPORTER_SHARE * self.state.wanted.limits.grace_s)

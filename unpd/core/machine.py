@@ -22,7 +22,7 @@ from unpd.core import reload
 from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
 from unpd.core.converge import converge, vacant
-from unpd.core.draft import EXPORTER_SHARE, QUICK_GRACE_S, WORKERS_SHARE, Draft, sooner
+from unpd.core.draft import QUICK_GRACE_S, WORKERS_SHARE, Draft, sooner
 from unpd.core.model import Child, Exit, Limits, State
 from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
@@ -184,15 +184,15 @@ def _stop(draft: Draft, end: Exit, quick: bool) -> None:
         return
     deadline_at = draft.now + WORKERS_SHARE * state.wanted.limits.grace_s
     for child in list(state.children.values()):
-        if child.phase is ChildPhase.KILLED:
-            draft.hasten(child, deadline_at)
-        elif child.slot.kind is ChildKind.WORKER:
+        if child.slot.kind is ChildKind.WORKER and child.phase is not ChildPhase.KILLED:
             draft.finish(child, deadline_at)
+        elif child.phase is ChildPhase.KILLED or child.retired:
+            draft.hasten(child, deadline_at)
 
 
 def _leave_all(draft: Draft) -> None:
     """Quick: LEAVE to all. Asked for again, it never gives more time than before."""
-    deadline_at = draft.now + min(QUICK_GRACE_S, WORKERS_SHARE * draft.state.wanted.limits.grace_s)
+    deadline_at = min(draft.now + QUICK_GRACE_S, draft.gone_by)
     for child in list(draft.state.children.values()):
         if child.phase is not ChildPhase.KILLED:
             draft.tell(child, ChildOrder.LEAVE)
@@ -221,7 +221,7 @@ def _settle_stopping(draft: Draft) -> None:
     elif not any(child.slot.kind is ChildKind.WORKER for child in state.children.values()):
         for child in list(state.children.values()):
             if child.phase in (ChildPhase.STARTING, ChildPhase.READY):
-                draft.finish(child, max(draft.now, state.stop_began_at + EXPORTER_SHARE * state.wanted.limits.grace_s))
+                draft.finish(child, draft.gone_by)
 
 
 def _settled(draft: Draft) -> None:

@@ -25,7 +25,7 @@ from unpd.kernel import privileges, processes, signals
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Arrivals, Reaper
 from unpd.logs import Log
-from unpd.loop import Wait
+from unpd.loop import Wait, now
 from unpd.master.holdings import Deployment, Holdings
 from unpd.master.listeners import Listeners
 from unpd.master.perform import note_listener, take_columns
@@ -119,7 +119,7 @@ def _holdings(deployment: Deployment, load: Callable[[], Loaded], identity: Iden
     board.words[sb.LAST_RELOAD_OK_AT] = 1
     board.words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
 
-    holdings = Holdings(deployment, load, identity, log, board, Wait(), Reaper(), Arrivals(), on_ready, os.getpid())
+    holdings = Holdings(deployment, load, identity, log, board, Wait(), Reaper(), Arrivals(), on_ready, os.getpid(), now())
     take_columns(holdings.names, deployment.config)
     return holdings
 

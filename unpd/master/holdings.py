@@ -61,6 +61,7 @@ class Holdings:
     arrivals: Arrivals
     on_ready: Callable[[], None]
     master_pid: int
+    started_at: float
     generation: int = 1
     """Of the deployment: the master's own truth, not the scoreboard's, which children can write."""
     names: Names = field(default_factory=Names)

@@ -2,7 +2,7 @@
 
 Theory of operation. The process blocks in one place, ``Wait.turn``. What wakes it: the wake-up pipe (a signal came; the handlers have noted it), a readiness pipe, the
 control socket, or the time. Each becomes an event; :func:`unpd.core.machine.step` answers with effects; :mod:`unpd.master.perform` carries them out. At SIGTERM: ``Arrivals``
-notes it, ``_signalled`` makes it StopAsked, ``machine._stop`` tells the workers to finish, ``worker.main`` drains, their deaths become ChildExited, and the last one
+notes it, ``_gather`` makes it StopAsked, ``machine._stop`` tells the workers to finish, ``worker.main`` drains, their deaths become ChildExited, and the last one
 makes the core say Leave.
 """
 

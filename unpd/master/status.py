@@ -1,7 +1,6 @@
 """What ``unpd status`` shows: one snapshot of the master as plain JSON values."""
 
 import os
-import time
 from typing import Any
 
 from unpd import __version__
@@ -31,7 +30,7 @@ def status(holdings: Holdings, state: State) -> dict[str, Any]:
         "ready": state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING) and not state.unready_pools(),
         "degraded": list(degraded(state)),
         "generation": state.generation,
-        "uptime_s": round((time.time_ns() - holdings.board.words[sb.START_WALL_NS_AT]) / sb.NS, 1),
+        "uptime_s": round(at - holdings.started_at, 1),
         "services": [_service(holdings, name) for name in holdings.deployment.config.services],
         "children": [
             {
