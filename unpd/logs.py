@@ -7,6 +7,7 @@ The sink is standard error or a file. Setting O_NONBLOCK on an inherited descrip
 MSG_DONTWAIT and anything else is opened anew through /proc/self/fd. Where that is not allowed (a terminal of another user), poll(2) is asked before each write.
 """
 
+import errno
 import json
 import os
 import select
@@ -74,6 +75,9 @@ def standard_error() -> Sink:
     if stat.S_ISSOCK(mode):
         sock = socket.socket(fileno=os.dup(2))
         return Sink(sock.fileno(), lambda line: sock.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL))
+    if stat.S_ISREG(mode):
+        # A file never blocks, and opened anew it would have an offset of its own: what others write to descriptor 2 would land on our lines.
+        return Sink(2, lambda line: os.write(2, line))
     try:
         fd = os.open("/proc/self/fd/2", _OUR_FLAGS)
     except OSError:
@@ -94,11 +98,36 @@ def _patient_writer() -> Callable[[bytes], int]:
 
 
 def open_file(path: str, owner: tuple[int, int] | None = None, create: bool = True) -> Sink:
-    """The sink on a log file, made with mode 0640 and given to ``owner`` (uid, gid) so that its processes can open it again. OSError if it cannot be had."""
-    fd = os.open(path, _OUR_FLAGS | (os.O_CREAT if create else 0), 0o640)
-    if owner is not None:
-        os.fchown(fd, *owner)
+    """The sink on a log file, made with mode 0640 and given to ``owner`` (uid, gid) so that its processes can open it again. OSError if it cannot be had.
+
+    The directory may be the service user's, who could put a link to any file there: links are not followed, and only a file that was made here is given away.
+    """
+    try:
+        fd = _make_file(path, owner) if create else _find_file(path, owner)
+    except FileExistsError:
+        fd = _find_file(path, owner)
     return Sink(fd, lambda line: os.write(fd, line))
+
+
+def _make_file(path: str, owner: tuple[int, int] | None) -> int:
+    fd = os.open(path, _OUR_FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
+    try:
+        if owner is not None:
+            os.fchown(fd, *owner)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _find_file(path: str, owner: tuple[int, int] | None) -> int:
+    fd = os.open(path, _OUR_FLAGS | os.O_NOFOLLOW)
+    there = os.fstat(fd)
+    trusted = {0, os.geteuid(), owner[0] if owner else 0}
+    if stat.S_ISREG(there.st_mode) and there.st_nlink == 1 and there.st_uid in trusted:
+        return fd
+    os.close(fd)
+    raise OSError(errno.EPERM, "it is not a plain file of root's or of the user who serves", path)
 
 
 class Log:

@@ -1,6 +1,6 @@
-"""The one wait of a process that is not a worker: an epoll whose descriptors each have their callback, and the clock.
+"""The master's one wait: an epoll whose descriptors each have their callback; and the clock of every deadline.
 
-``now`` is the only place from which the master takes the time. A worker's engine has its own loop: there the dispatch is the work.
+A worker's engine has a loop of its own, for there the dispatch is the work; the exporter waits in waitress' poll.
 """
 
 import select

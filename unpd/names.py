@@ -52,6 +52,10 @@ class ClientExit(enum.IntEnum):
     INTERRUPTED = 130
 
 
+MAX_WORKERS = 900
+"""Of all pools together: two generations of them fit the rows of the scoreboard."""
+
+
 class ChildKind(enum.StrEnum):
     """Sorts of children that the master forks."""
 

@@ -15,7 +15,7 @@ and decides nothing from it but the heartbeat of that very child.
 import mmap
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, MasterPhase, ReapReason, ReloadResult
@@ -204,14 +204,6 @@ def service_cells(column: int) -> int:
     return ROW_HEAD_WORDS + column * SERVICE_WORDS
 
 
-def bucket(bounds: Sequence[float], value: float) -> int:
-    """The index of the first bound that is not below ``value``; len(bounds) for a value above all (Prometheus' ``le``)."""
-    for index, bound in enumerate(bounds):
-        if value <= bound:
-            return index
-    return len(bounds)
-
-
 class Columns:
     """Names that own a column for the master's life: never reused, so that no series ever changes its meaning.
 
@@ -223,11 +215,16 @@ class Columns:
         self.limit = limit
         self.names: list[str] = []
 
+    def check(self, names: Iterable[str]) -> None:
+        """ColumnsExhausted if there is no room for all of these; takes none."""
+        new = set(names) - set(self.names)
+        if len(self.names) + len(new) > self.limit:
+            raise ColumnsExhausted(f"more than {self.limit} {self.what} in one life of the master: restart unpd to use {', '.join(sorted(new))}")
+
     def column(self, name: str) -> int:
         """The column of ``name``, given now if it had none."""
         if name not in self.names:
-            if len(self.names) >= self.limit:
-                raise ColumnsExhausted(f"more than {self.limit} {self.what} in one life of the master: restart unpd to use {name!r}")
+            self.check((name,))
             self.names.append(name)
         return self.names.index(name)
 

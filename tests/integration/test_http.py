@@ -515,7 +515,7 @@ def in_a_thread(labels: Names, report: Report) -> Iterator[tuple[str, int]]:
     sock = listener()
     sock.listen()
     address = sock.getsockname()
-    context = ExporterContext(sock, Scoreboard(board_fd), labels, lambda: None, wakeup_fd, done.is_set, report, loopback=True)
+    context = ExporterContext(sock, Scoreboard(board_fd), labels, lambda: None, wakeup_fd, done.is_set, report, ready=lambda: None, loopback=True)
     thread = threading.Thread(target=run_exporter, args=(context,))
     thread.start()
     try:

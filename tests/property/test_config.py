@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from unpd.config.addresses import parse_address
 from unpd.config.build import build
-from unpd.config.checks import MAX_TOTAL_WORKERS
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import lines_of
@@ -16,6 +15,7 @@ from unpd.config.load import loads
 from unpd.config.plan import effective, restart_needed
 from unpd.config.schema import Config
 from unpd.errors import ConfigError
+from unpd.names import MAX_WORKERS
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """How fast the machine is at the moment says nothing about the configuration."""
@@ -94,7 +94,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
         "log": draw(table(level=st.sampled_from(["debug", "info", "warning", "error"]), format=st.sampled_from(["text", "json"]), file=paths("log"))),
         "metrics": draw(table(listen=st.sampled_from([False, "tcp://127.0.0.1:0", "unix:///metrics"]))) or {"listen": False},
         "pools": {
-            name: draw(table(workers=st.just("auto") | st.integers(1, MAX_TOTAL_WORKERS // 4), max_connections=st.integers(1, 1_000_000))) for name in pools
+            name: draw(table(workers=st.just("auto") | st.integers(1, MAX_WORKERS // 4), max_connections=st.integers(1, 1_000_000))) for name in pools
         },
         "services": {name: draw(service(ports[index :: len(services)], pools)) for index, name in enumerate(services)},
     }

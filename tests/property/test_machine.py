@@ -1,4 +1,5 @@
 """The machine in a world that does what it likes: whatever happens in whatever order, what must hold holds after every step (:mod:`tests.support.world`)."""
+# ruff: noqa: D102 - the name of a rule says what happens
 
 from typing import get_args
 
@@ -32,52 +33,66 @@ moments = st.sampled_from((0.0, 0.05, 0.5, 1.0, 3.0, 11.0, 70.0))
 class Life(RuleBasedStateMachine):
     """One life of a master. Each rule lets something happen; most leave it in the queue, so that events cross each other as they do in the shell's."""
 
-    @initialize(wanted=wanteds)
-    def begin(self, wanted: Wanted) -> None:
+    @initialize(wanted=wanteds, ready=st.booleans())
+    def begin(self, wanted: Wanted, ready: bool) -> None:
         self.world = World(wanted)
+        if ready:
+            self.world.comes_to_rest()
 
-    def pick(self, data: st.DataObject, *, reported: bool | None = None) -> Kid | None:
-        """One of the living children, or None if there is none such."""
-        kids = [kid for kid in self.world.kids.values() if reported in (None, kid.reported)]
-        return data.draw(st.sampled_from(kids)) if kids else None
+    def some(self, data: st.DataObject, *, reported: bool | None = None, told: bool | None = None) -> Kid:
+        """One of the living children."""
+        kids = [kid for kid in self.world.kids.values() if reported in (None, kid.reported) and told in (None, kid.told)]
+        return data.draw(st.sampled_from(kids))
 
+    def any_silent(self) -> bool:
+        """Whether a child has not yet reported."""
+        return any(not kid.reported for kid in self.world.kids.values())
+
+    def any_ready(self) -> bool:
+        """Whether a child has reported that it serves."""
+        return any(kid.reported for kid in self.world.kids.values())
+
+    def any_told(self) -> bool:
+        """Whether a child was asked to leave and does so if it is not deaf."""
+        return any(kid.told for kid in self.world.kids.values())
+
+    @precondition(any_silent)
     @rule(data=st.data())
     def a_child_becomes_ready(self, data: st.DataObject) -> None:
-        if kid := self.pick(data, reported=False):
-            self.world.becomes_ready(kid)
+        self.world.becomes_ready(self.some(data, reported=False))
 
-    @rule()
-    def all_become_ready(self) -> None:
+    @precondition(any_silent)
+    @rule(turn=st.booleans())
+    def all_become_ready(self, turn: bool) -> None:
         for kid in self.world.kids.values():
             if not kid.reported:
                 self.world.becomes_ready(kid)
-        self.world.turn()
+        if turn:
+            self.world.turn()
 
+    @precondition(any_silent)
     @rule(data=st.data())
     def a_child_fails(self, data: st.DataObject) -> None:
-        if kid := self.pick(data, reported=False):
-            self.world.fails(kid)
+        self.world.fails(self.some(data, reported=False))
 
+    @precondition(lambda self: self.world.kids)
     @rule(data=st.data())
     def a_child_dies(self, data: st.DataObject) -> None:
-        if kid := self.pick(data):
+        self.world.dies(self.some(data))
+
+    @precondition(any_ready)
+    @rule(data=st.data(), deaf=st.booleans())
+    def a_child_hangs(self, data: st.DataObject, deaf: bool) -> None:
+        kid = self.some(data, reported=True)
+        kid.hung_at, kid.deaf = self.world.clock.now, deaf
+
+    @precondition(any_told)
+    @rule(data=st.data(), deaf=st.booleans())
+    def a_child_was_told(self, data: st.DataObject, deaf: bool) -> None:
+        kid = self.some(data, told=True)
+        kid.deaf = kid.deaf or deaf
+        if not kid.deaf:
             self.world.dies(kid)
-
-    @rule(data=st.data())
-    def a_child_hangs(self, data: st.DataObject) -> None:
-        if kid := self.pick(data, reported=True):
-            kid.hung_at = kid.hung_at or self.world.clock.now
-
-    @rule(data=st.data())
-    def a_child_grows_deaf(self, data: st.DataObject) -> None:
-        if kid := self.pick(data):
-            kid.deaf = True
-
-    @rule(data=st.data())
-    def a_child_obeys(self, data: st.DataObject) -> None:
-        told = [kid for kid in self.world.kids.values() if kid.told and not kid.deaf]
-        if told:
-            self.world.dies(data.draw(st.sampled_from(told)))
 
     @rule(count=st.integers(1, 3))
     def forks_will_fail(self, count: int) -> None:
@@ -87,9 +102,17 @@ class Life(RuleBasedStateMachine):
     def the_file_is_edited(self, wanted: Wanted | None) -> None:
         self.world.file = wanted
 
-    @rule(answer=st.booleans())
-    def a_reload_is_asked_for(self, answer: bool) -> None:
+    @rule(answer=st.booleans(), turn=st.booleans())
+    def a_reload_is_asked_for(self, answer: bool, turn: bool) -> None:
         self.world.asks_reload(answer)
+        if turn:
+            self.world.turn()
+
+    @rule(wanted=wanteds)
+    def a_reload_is_begun(self, wanted: Wanted) -> None:
+        self.world.file = wanted
+        self.world.asks_reload(answer=True)
+        self.world.turn()
 
     @rule(pool=st.sampled_from(("default", "other")), delta=st.sampled_from((-1, 1)))
     def a_pool_is_resized(self, pool: str, delta: int) -> None:
@@ -99,7 +122,7 @@ class Life(RuleBasedStateMachine):
     def the_log_is_rotated(self) -> None:
         self.world.queue.append(ev.LogReopenAsked())
 
-    @precondition(lambda self: self.world.clock.now > 1020.0)
+    @precondition(lambda self: self.world.clock.now > 1040.0)
     @rule(quick=st.booleans())
     def a_stop_is_asked_for(self, quick: bool) -> None:
         self.world.queue.append(ev.StopAsked(quick, "a test"))
@@ -153,9 +176,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(
-    max_examples=many(2000, at_least=100), stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
-)
+TestLife.settings = settings(max_examples=many(1500, at_least=300), stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 births = st.integers(0, 12)
 EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {

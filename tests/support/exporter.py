@@ -160,6 +160,7 @@ def main() -> None:
         wakeup_fd=wakeup_fd,
         stopping=lambda: signal.SIGTERM in arrivals.take(),
         report=Log(standard_error(), "info", "text").warning,
+        ready=lambda: None,
         loopback=bool(int(loopback)),
         connection_s=float(connection_s),
     )

@@ -4,12 +4,15 @@ import contextlib
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support import procs
 from tests.support.clients import connect
 from tests.support.configs import compose
 from tests.support.daemon import Unpd
+from tests.support.waiting import until
 
 VERSION = 1
 
@@ -51,7 +54,8 @@ def ask(control: Path, **request: Any) -> dict[str, Any]:
 def send_request(control: Path, **request: Any) -> socket.socket:
     """Send a request and return the connection on which the answer will come."""
     sock = connect(str(control), timeout_s=30.0)
-    sock.sendall(json.dumps({"version": VERSION, **request}).encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):  # one who may not speak is answered before he does
+        sock.sendall(json.dumps({"version": VERSION, **request}).encode() + b"\n")
     return sock
 
 
@@ -71,3 +75,15 @@ def status(unpd: Unpd) -> dict[str, Any]:
     found = answer["status"]
     assert isinstance(found, dict)
     return found
+
+
+@contextlib.contextmanager
+def nothing_remains() -> Iterator[None]:
+    """For a block that runs an ``unpd start`` which fails: the processes that detached themselves became children of ours, and all of them have to end."""
+    before = procs.child_pids(os.getpid())
+    yield
+
+    def gone() -> bool:
+        return not [pid for pid in procs.child_pids(os.getpid()) - before if procs.reap(pid) is None]
+
+    until(gone, 10.0, lambda: f"what `unpd start` left to end: {[procs.stat(pid) for pid in procs.child_pids(os.getpid()) - before]}")

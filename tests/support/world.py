@@ -24,7 +24,9 @@ STEPS_UNTIL_REST = 3000
 
 @dataclass(slots=True)
 class Kid:
-    """A child as the world knows it. ``hung_at``: since when it does not beat. ``deaf``: it leaves by SIGKILL alone. ``told``: it was asked to leave."""
+    """A child as the world knows it. ``hung_at``: since when it does not beat. ``deaf``: it leaves by SIGKILL alone. ``told``: it was asked to leave.
+    ``lasting``: it was retired for as long as its connections last.
+    """
 
     birth: int
     slot: Slot
@@ -33,6 +35,7 @@ class Kid:
     hung_at: float | None = None
     deaf: bool = False
     told: bool = False
+    lasting: bool = False
 
 
 class World:
@@ -151,6 +154,7 @@ class World:
             self.dies(kid)
         elif kid is not None and order in LEAVING:
             kid.told = True
+            kid.lasting = order is ChildOrder.RETIRE and self.state.wanted.limits.reload_grace_s == 0
 
     # --- what must always hold ----------------------------------------------------------------------------------------------------------------
 
@@ -176,9 +180,9 @@ class World:
         holders = [(child.generation, child.slot) for child in state.children.values() if not child.retired]
         assert len(holders) == len(set(holders)), "a slot has two holders"
         for child in state.children.values():
-            last_long = child.slot.kind is ChildKind.WORKER and not child.finishing and state.wanted.limits.reload_grace_s == 0
-            bounded = child.deadline_at is not None or child.birth not in self.kids
-            assert bounded or child.phase is ChildPhase.READY or (child.phase is ChildPhase.DRAINING and last_long), f"nothing ever ends {child}"
+            kid = self.kids.get(child.birth)
+            lasting = child.phase is ChildPhase.READY or (kid is not None and kid.lasting and child.slot.kind is ChildKind.WORKER)
+            assert lasting or child.deadline_at is not None or kid is None, f"nothing ever ends {child}"
 
     def _check_reloads(self) -> None:
         state = self.state
@@ -195,9 +199,10 @@ class World:
     def _check_stopping(self) -> None:
         state = self.state
         latest_at = max(state.stop_began_at + state.wanted.limits.grace_s, self.clock.now)
+        workers = [child for child in state.children.values() if child.slot.kind is ChildKind.WORKER]
         for child in state.children.values():
-            assert child.deadline_at is None or child.deadline_at <= latest_at, f"{child} may outlast the grace"
-            waits = child.slot.kind is ChildKind.EXPORTER and child.phase is ChildPhase.READY
+            waits = workers and child.slot.kind is ChildKind.EXPORTER and child.phase in (ChildPhase.STARTING, ChildPhase.READY)
+            assert waits or child.deadline_at is None or child.deadline_at <= latest_at, f"{child} may outlast the grace"
             assert waits or child.deadline_at is not None or child.birth not in self.kids, f"nothing ends {child}"
         assert state.children or self.left, "no child is left, and it does not leave"
 

@@ -7,10 +7,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from unpd.cli.configured import config_path
+from unpd.config.host import Host, this_host
 from unpd.config.load import Loaded, builtin, load
 from unpd.config.plan import effective
 from unpd.errors import ConfigError, Problem, UnpdError
@@ -22,9 +24,9 @@ from unpd.master import boot
 from unpd.names import ExitCode
 
 
-def load_path(path: Path | None) -> Loaded:
-    """Load the file, or the built-in default for None. ConfigError if it is refused or cannot be read."""
-    return builtin() if path is None else load(path)
+def load_path(path: Path | None, host: Host | None = None) -> Loaded:
+    """Load the file, or the built-in default for None, checked against ``host`` (None: this machine). ConfigError if it is refused or cannot be read."""
+    return builtin(host) if path is None else load(path, host)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,9 +54,12 @@ def _serve(path: Path | None, loaded: Loaded, identity: Identity | None, on_read
     log = boot.open_log(loaded.config, identity)
     log.info("config.loaded", source=_source(loaded))
     try:
-        return boot.serve(loaded, lambda: load_path(path), identity, log, on_ready)
+        # A reload looks up no account: the user database may be a network away, and user and group cannot change.
+        host = replace(this_host(), accounts=False)
+        return boot.serve(loaded, lambda: load_path(path, host), identity, log, on_ready)
     except UnpdError as error:
-        log.error("master.refused", reason=str(error))
+        if loaded.config.log.file:  # on standard error the command says it itself
+            log.error("master.refused", reason=str(error))
         raise
     except Exception as error:
         log.error("master.crashed", error=repr(error), trace="".join(traceback.format_exception(error))[-900:])
@@ -97,33 +102,37 @@ def start(args: argparse.Namespace) -> int:
     code, _, reason = rest.partition(" ")
     for line in (reason or f"the daemon ended before it was ready: see {loaded.config.log.file}").splitlines():
         print(f"unpd: {line}", file=sys.stderr)
-    return int(code) if code.isdigit() else ExitCode.FAILED
+    return int(code) if code.isascii() and code.isdecimal() else ExitCode.FAILED
 
 
 def _become_daemon(path: Path | None, loaded: Loaded, result_fd: int) -> NoReturn:
     """The daemon's process, from the first fork to its end. What goes wrong before it is ready goes to the waiting command."""
     signals.block_all()
     code, reason = ExitCode.FAILED, ""
+    told: list[bytes] = []
+
+    def tell(said: bytes) -> None:
+        """Answer the command, once: afterwards the descriptor's number may be another's."""
+        if not told:
+            told.append(said)
+            os.write(result_fd, said)
+            os.close(result_fd)
+
     try:
-        code = _daemon(path, loaded, result_fd)
+        code = _daemon(path, loaded, result_fd, lambda: tell(b"ready "))
         reason = "the daemon stopped before it was ready"
     except UnpdError as error:
         code, reason = error.exit_code, str(error)
     except Exception as error:  # noqa: BLE001 - the top of a process; the trace is in the log
         reason = f"a failure of unpd itself: {error!r}"
     finally:
-        with contextlib.suppress(OSError):  # "ready" was told and the pipe closed long ago
-            os.write(result_fd, f"failed {int(code)} {reason}".encode())
+        with contextlib.suppress(OSError):  # the command was killed while it waited
+            tell(f"failed {int(code)} {reason}".encode())
         os._exit(code)
 
 
-def _daemon(path: Path | None, loaded: Loaded, result_fd: int) -> ExitCode:
+def _daemon(path: Path | None, loaded: Loaded, result_fd: int, ready: Callable[[], None]) -> ExitCode:
     identity = boot.identity_for(loaded)
     _make_parents(loaded)
-
-    def ready() -> None:
-        os.write(result_fd, b"ready ")
-        os.close(result_fd)
-
     with detach(PidFile(loaded.config.daemon.pid_file), (result_fd,)):
         return _serve(path, loaded, identity, ready)

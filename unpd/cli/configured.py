@@ -14,9 +14,14 @@ def config_path(args: argparse.Namespace) -> Path | None:
     """The file that the arguments mean, absolute; None for the built-in default."""
     if args.config is not None:
         return Path(args.config).absolute()
-    if getattr(args, "builtin", False) or not DEFAULT_CONFIG.exists():
-        return None
-    return DEFAULT_CONFIG
+    return None if getattr(args, "builtin", False) or not _is_there(DEFAULT_CONFIG) else DEFAULT_CONFIG
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True  # something is; who reads it will say that it may not be read
 
 
 def control_path(args: argparse.Namespace) -> Path:

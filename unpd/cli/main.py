@@ -4,11 +4,15 @@ Kept light: ``unpd --version`` must answer before pydantic would be imported, so
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from unpd import __version__
 from unpd.cli import client
+
+INTERRUPTED = 130
+"""What a shell expects of a program that Ctrl-C ended: 128 and the number of SIGINT."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,11 +23,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     from unpd.errors import UnpdError  # noqa: PLC0415 - see above
 
     try:
-        return _command(args.command)(args)
+        return _flushed(_command(args.command)(args))
     except UnpdError as error:
         for line in str(error).splitlines():
             print(f"unpd: {line}", file=sys.stderr)
         return int(error.exit_code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left; the interpreter's own flush at the end must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once what was printed is written."""
+    sys.stdout.flush()
+    return code
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:

@@ -41,7 +41,7 @@ def stop(args: argparse.Namespace) -> int:
             poll.register(pidfd, select.POLLIN)  # readable when the process has ended (pidfd_open(2))
             poll.poll()
             os.close(pidfd)
-    print("stopped")
+    print("stopped" if pidfd is not None else "told to stop")  # a daemon of another pid namespace cannot be watched
     return ExitCode.DONE
 
 

@@ -10,12 +10,11 @@ from unpd.config.addresses import TcpAddress, UnixAddress
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
-from unpd.config.schema import DEFAULT_POOL, MAX_WORKERS, Config, Pool
+from unpd.config.schema import DEFAULT_POOL, MAX_POOL_WORKERS, Config, Pool
 from unpd.config.wording import quoted, suggestion
+from unpd.kernel import privileges
+from unpd.names import MAX_WORKERS
 from unpd.scoreboard import MAX_LISTENERS
-
-MAX_TOTAL_WORKERS = 900
-"""Over all pools: two generations and the exporters fit the scoreboard's rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,16 @@ def check(config: Config, written_pools: frozenset[str], host: Host, findings: F
     _check_pools(config, written_pools, findings)
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
+    if host.accounts:
+        _check_accounts(config, findings)
+
+
+def _check_accounts(config: Config, findings: Findings) -> None:
+    daemon = config.daemon
+    if not privileges.has_user(daemon.user):
+        findings.error(("daemon", "user"), f"there is no user {quoted(daemon.user)} on this system")
+    if daemon.group is not None and not privileges.has_group(daemon.group):
+        findings.error(("daemon", "group"), f"there is no group {quoted(daemon.group)} on this system")
 
 
 def _listeners(config: Config) -> Iterator[_Listener]:
@@ -109,13 +118,13 @@ def _check_pools(config: Config, written_pools: frozenset[str], findings: Findin
 def _check_workers(config: Config, written_pools: frozenset[str], host: Host, findings: Findings) -> None:
     used = {service.pool for service in config.services.values()}
     total = sum(count(pool, host.cpus) for name, pool in config.pools.items() if name in used or name in written_pools)
-    if total > MAX_TOTAL_WORKERS:
-        findings.error(("pools",), f"{total} workers are configured over all pools, but {MAX_TOTAL_WORKERS} are the most")
+    if total > MAX_WORKERS:
+        findings.error(("pools",), f"{total} workers are configured over all pools, but {MAX_WORKERS} are the most")
 
 
 def count(pool: Pool, cpus: int) -> int:
     """How many workers ``pool`` wants where ``cpus`` CPUs can be used; "auto" is one for each, up to the most that a pool can have."""
-    return min(cpus, MAX_WORKERS) if pool.workers == "auto" else pool.workers
+    return min(cpus, MAX_POOL_WORKERS) if pool.workers == "auto" else pool.workers
 
 
 def _check_backlogs(config: Config, host: Host, findings: Findings) -> None:

@@ -5,12 +5,12 @@ Called by :mod:`unpd.config.load`; reads the environment, /proc and the user dat
 
 import os
 import posixpath
-import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from unpd.kernel.cpus import usable_cpus
+from unpd.kernel.privileges import user_name
 
 ROOT_RUNTIME_DIR = "/run/unpd"
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
@@ -25,6 +25,8 @@ class Host:
     runtime_dir: str
     somaxconn: int | None
     cpus: int
+    accounts: bool = False
+    """Whether to look users and groups up: the user database may be a network away, and a running master does not wait for it."""
 
     def daemon_defaults(self) -> dict[str, str]:
         """Defaults of ``[daemon]`` that depend on who runs unpd: root drops to nobody, anybody else has only one user to be."""
@@ -38,15 +40,7 @@ class Host:
 def this_host() -> Host:
     """The machine and user at hand."""
     uid = os.geteuid()
-    return Host(uid, user_name(uid), runtime_dir(uid, os.environ), read_somaxconn(SOMAXCONN), usable_cpus())
-
-
-def user_name(uid: int) -> str:
-    """The name of ``uid``, or its digits where the user database does not know it (containers)."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return Host(uid, user_name(uid), runtime_dir(uid, os.environ), read_somaxconn(SOMAXCONN), usable_cpus(), accounts=True)
 
 
 def runtime_dir(uid: int, environment: Mapping[str, str], run_user: Path = Path("/run/user")) -> str:

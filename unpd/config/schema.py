@@ -20,7 +20,7 @@ from unpd.services.base import Options
 
 WEEK_S = 7 * 24 * 3600
 HOUR_S = 3600
-MAX_WORKERS = 512
+MAX_POOL_WORKERS = 512
 """Of one pool."""
 
 MAX_CONNECTIONS = 1_000_000
@@ -126,7 +126,9 @@ class Metrics(Section):
 class Pool(Section):
     """``[pools.NAME]``. ``max_connections`` is of one worker."""
 
-    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field("auto", description=f'"auto" or a whole number from 1 to {MAX_WORKERS}')
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_POOL_WORKERS)] = Field(
+        "auto", description=f'"auto" or a whole number from 1 to {MAX_POOL_WORKERS}'
+    )
     max_connections: int = Field(10_000, ge=1, le=MAX_CONNECTIONS, description=f"a whole number from 1 to {MAX_CONNECTIONS}")
 
 

@@ -1,5 +1,6 @@
 """Asking the daemon: one request over its control socket, and the answer."""
 
+import contextlib
 import socket
 import struct
 from pathlib import Path
@@ -33,7 +34,8 @@ class Asking:
     def ask(self, request: Request) -> dict[str, Any]:
         """Send the request and wait for its answer, as long as the daemon lives. UnpdError with the daemon's reason if it refuses."""
         try:
-            self._sock.sendall(encode_request(request))
+            with contextlib.suppress(BrokenPipeError):  # it has answered and hung up already: it does not listen to this user
+                self._sock.sendall(encode_request(request))
             answer = decode_answer(self._read_line())
         except ProtocolError as error:
             raise UnpdError(str(error)) from error

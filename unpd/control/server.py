@@ -1,10 +1,9 @@
 """The control socket on the master's own loop: bounded in connections, bytes and time, and never waiting for anybody.
 
-The file's mode (0660) says who may connect; the peer's credentials (SO_PEERCRED) are looked at again, because a mode can be changed by mistake: root, the daemon's own
-user and members of the socket's group may speak.
+The file's owner and mode (0660, the master's own user and group) say who may connect. Where the master is root, the user whom its children become is refused by its
+credentials (SO_PEERCRED) all the same: a worker that was taken over must not command its master.
 """
 
-import os
 import select
 import socket
 import struct
@@ -39,17 +38,15 @@ class Peer:
 
 
 class ControlServer:
-    """Listens at ``path`` (given to ``group``, None: nobody's); hands each request to ``ask(self, number, request)``, which calls :meth:`answer` now or later."""
+    """Listens at ``path``; hands each request to ``ask(self, number, request)``, which calls :meth:`answer` now or later. ``refused_uid`` may not ask (None: nobody)."""
 
-    def __init__(self, path: Path, group: int | None, wait: Wait, ask: "Callable[[ControlServer, int, Request], None]") -> None:
+    def __init__(self, path: Path, refused_uid: int | None, wait: Wait, ask: "Callable[[ControlServer, int, Request], None]") -> None:
         try:
             self._sock = sockets.listen_unix(str(path), _OPTIONS)
-            if group is not None:
-                os.chown(path, -1, group)
-            there = path.lstat()
+            self._inode = path.lstat().st_ino
         except OSError as error:
             raise CannotCreateError(f"cannot make the control socket {path}: {error.strerror}") from error
-        self._inode, self._gid = there.st_ino, there.st_gid
+        self._refused_uid = refused_uid
         self._wait, self._ask = wait, ask
         self._peers: dict[int, Peer] = {}
         self._next = 1
@@ -69,7 +66,7 @@ class ControlServer:
             self._wait.forget(self._sock.fileno())
             return
         sock.setblocking(False)
-        pid, uid, gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if len(self._peers) >= MAX_PEERS:
             sock.close()
             return
@@ -77,7 +74,7 @@ class ControlServer:
         peer = Peer(sock, pid, uid, now() + PATIENCE_S)
         self._peers[number] = peer
         self._wait.watch(sock.fileno(), select.EPOLLIN, lambda events: self._ready(number, events))
-        if uid not in (0, os.geteuid()) and gid != self._gid:
+        if uid == self._refused_uid:
             self.answer(number, ok=False, reason=f"user {uid} may not control this daemon")
 
     def _ready(self, number: int, events: int) -> None:
@@ -95,7 +92,11 @@ class ControlServer:
             return True
         except OSError:
             return False
-        if not piece or peer.waiting:
+        if peer.waiting:
+            # It has asked: what more it says is not wanted, and that it says no more (nc -N) is no reason to withhold the answer.
+            self._wait.watch(peer.sock.fileno(), 0, lambda _: self._close(number))
+            return True
+        if not piece:
             return False
         peer.said += piece
         line, newline, _ = peer.said.partition(b"\n")

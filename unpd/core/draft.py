@@ -73,13 +73,14 @@ class Draft:
         self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, deadline_at=deadline_at))
 
     def dismiss(self, child: Child) -> None:
-        """The child's slot is wanted no more: a ready one drains, one that starts has nothing to drain, an aborted one goes on printing its stack."""
+        """The child's slot is wanted no more: it drains. One that starts may accept before its report is read, so it drains too; an aborted one goes on printing its stack."""
         if child.phase is ChildPhase.READY:
             self.retire(child)
-        elif child.phase is ChildPhase.KILLED:
-            self.put(replace(child, retired=True))
+        elif child.phase is ChildPhase.STARTING:
+            self.tell(child, ChildOrder.RETIRE)
+            self.put(replace(child, phase=ChildPhase.DRAINING, retired=True))  # with the deadline of its start: it may be hung
         else:
-            self.kill(child, retired=True)
+            self.put(replace(child, retired=True))
 
     def cut(self, child: Child) -> None:
         """The child has drained long enough: its connections end now."""

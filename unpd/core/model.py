@@ -6,7 +6,7 @@ All times are seconds of one monotonic clock, handed in as ``now``. Records are 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.names import MAX_WORKERS, ChildKind, ChildPhase, MasterPhase
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,8 +48,8 @@ class Wanted:
                 yield Slot(ChildKind.WORKER, pool, index)
 
     def resized(self, pool: str, delta: int) -> "Wanted":
-        """The same with ``delta`` workers more in ``pool``, never fewer than one. A pool that is not there stays so."""
-        if pool not in self.workers:
+        """The same with ``delta`` workers more in ``pool``, never fewer than one, never more than MAX_WORKERS in all. A pool that is not there stays so."""
+        if pool not in self.workers or sum(self.workers.values()) + delta > MAX_WORKERS:
             return self
         return replace(self, workers={**self.workers, pool: max(1, self.workers[pool] + delta)})
 

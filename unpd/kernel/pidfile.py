@@ -14,6 +14,9 @@ from typing import Self
 
 from unpd.errors import AlreadyRunningError, CannotCreateError
 
+MODE = 0o600
+"""Whoever can read a file can lock it, and a lock is all that it takes to keep a daemon from starting."""
+
 
 class PidFile:
     """The locked pid file of one daemon; also the context manager that python-daemon wants for its ``pidfile``."""
@@ -41,7 +44,7 @@ class PidFile:
             os.close(fd)
 
     def _open(self) -> int:
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EEXIST, "something that is not a file is there, and it stays", str(self.path))
@@ -66,6 +69,7 @@ class PidFile:
 
     def _write(self, fd: int) -> None:
         try:
+            os.fchmod(fd, MODE)
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         except OSError:

@@ -39,6 +39,24 @@ def identify(user: str, group: str | None) -> Identity:
         raise KeyError(f"there is no group {group!r} on this system") from None
 
 
+def has_user(user: str) -> bool:
+    """Whether there is such a user; a number that is nobody's is one too if this process runs as it (containers)."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return user == user_name(os.geteuid())
+    return True
+
+
+def has_group(group: str) -> bool:
+    """Whether there is such a group."""
+    try:
+        grp.getgrnam(group)
+    except KeyError:
+        return False
+    return True
+
+
 def _group_name(gid: int) -> str:
     try:
         return grp.getgrgid(gid).gr_name
@@ -46,12 +64,12 @@ def _group_name(gid: int) -> str:
         return str(gid)
 
 
-def current_user() -> str:
-    """The name of the effective user, or its number where it has no name."""
+def user_name(uid: int) -> str:
+    """The name of ``uid``, or its digits where the user database does not know it (containers)."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return str(os.geteuid())
+        return str(uid)
 
 
 def drop_to(identity: Identity) -> None:

@@ -4,6 +4,7 @@ Options that a connection needs (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT) are s
 the worker their system calls. (A UNIX connection inherits none.) Functions raise OSError; who asked turns it into a sentence.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -78,6 +79,7 @@ def listen_unix(path: str, options: ListenOptions) -> socket.socket:
     try:
         sock.bind(path)
         try:
+            os.chmod(path, options.mode)
             tune(sock, options)
         except BaseException:
             os.unlink(path)
@@ -109,10 +111,8 @@ def _remove_stale(path: str) -> None:
 
 
 def tune(sock: socket.socket, options: ListenOptions) -> None:
-    """Set everything that may change while the listener lives. A second listen(2) changes the backlog and nothing else."""
-    if sock.family == socket.AF_UNIX:
-        os.chmod(sock.getsockname(), options.mode)
-    else:
+    """Set everything that may change while the listener lives, but a UNIX socket's mode. A second listen(2) changes the backlog and nothing else."""
+    if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Urgent data is data (RFC 6093): without this the byte before the urgent pointer never reaches recv(2).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
@@ -153,14 +153,21 @@ def take_no_more(sock: socket.socket) -> None:
     """
     if sock.family != socket.AF_UNIX:
         program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program)))
+        with contextlib.suppress(OSError):  # without it a late client or two is reset, as everywhere else
+            sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program)))
 
 
 def remove_path(sock: socket.socket, inode: int) -> None:
-    """Unlink a UNIX listener's file if it is still the one with ``inode`` (another daemon's is not ours to take)."""
+    """Unlink a UNIX listener's file if it is still the one with ``inode`` (another daemon's is not ours to take). Where it is gone or cannot be reached, it stays so."""
     path = sock.getsockname()
-    try:
+    with contextlib.suppress(OSError):
         if os.lstat(path).st_ino == inode:
             os.unlink(path)
-    except FileNotFoundError:
-        pass
+
+
+def set_mode(sock: socket.socket, inode: int, mode: int) -> None:
+    """Change the mode of a UNIX listener's file, if it is still the one with ``inode``: whoever may write to the directory could have put a link there."""
+    path = sock.getsockname()
+    with contextlib.suppress(OSError):
+        if os.lstat(path).st_ino == inode:
+            os.chmod(path, mode)

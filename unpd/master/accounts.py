@@ -1,8 +1,10 @@
 """The master's book-keeping on the scoreboard: what a reaped child leaves, and the samples of once a second."""
 
+import contextlib
 import os
 import resource
 import time
+from bisect import bisect_left
 
 from unpd import scoreboard as sb
 from unpd.core import events as ev
@@ -53,7 +55,7 @@ def _count(holdings: Holdings, living: Living, reaped: Reaped, report: ExitRepor
     stamp_ns = board.row(living.row)[sb.EXIT_NS]
     if 0 < stamp_ns <= reaped.at_ns:  # a killed child left none; a mad one left nonsense
         delay_ns = reaped.at_ns - stamp_ns
-        board.count(sb.REAP_BUCKETS_AT + sb.bucket(sb.REAP_BOUNDS_S, delay_ns / sb.NS))
+        board.count(sb.REAP_BUCKETS_AT + bisect_left(sb.REAP_BOUNDS_S, delay_ns / sb.NS))
         board.count(sb.REAP_SUM_NS_AT, delay_ns)
 
 
@@ -74,6 +76,11 @@ def sample(holdings: Holdings) -> None:
             words[at], words[at + 1] = told
     words[sb.SIGCHLD_AT] = holdings.reaper.calls
     words[sb.MASTER_LOG_DROPPED_AT] = holdings.log.sink.dropped
+    with contextlib.suppress(OSError):  # no descriptor to be had, perhaps by somebody else's fault: the figures of a second ago stand
+        _sample_process(words)
+
+
+def _sample_process(words: memoryview) -> None:
     words[sb.CPU_NS_AT] = time.process_time_ns()
     with open("/proc/self/statm", "rb") as statm:
         virtual, resident = statm.read().split()[:2]

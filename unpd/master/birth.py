@@ -176,4 +176,4 @@ def parse_report(said: bytes) -> tuple[ExitCode, str] | None:
         return None
     code, _, reason = said[len(FAILED) :].decode("utf-8", "replace").strip().partition(" ")
     known: Iterable[int] = tuple(ExitCode)
-    return ExitCode(int(code)) if code.isdigit() and int(code) in known else ExitCode.FAILED, reason
+    return ExitCode(int(code)) if code.isascii() and code.isdecimal() and int(code) in known else ExitCode.FAILED, reason

@@ -1,6 +1,6 @@
 """Boot: from a loaded configuration to a turning loop, and back down. Called with all signals blocked; nothing is half started when it fails.
 
-The order: identity, log, lock, listeners, scoreboard, control socket, handlers, loop. Everything that a child will ever run is imported by now (this module imports it
+The order: identity, lock, log, listeners, scoreboard, handlers, control socket, loop. Everything that a child will ever run is imported by now (this module imports it
 through :mod:`unpd.master.kinds`), so that an upgrade of the package under a running daemon cannot mix versions, and ``gc.freeze`` keeps those pages shared.
 """
 
@@ -48,7 +48,7 @@ class StartFailed(UnpdError):
 def identity_for(loaded: Loaded) -> Identity | None:
     """Whom the children become: None when they stay who the master is. ConfigError for names that do not exist, PrivilegeError where the change is not ours to make."""
     daemon = loaded.config.daemon
-    if os.geteuid() != 0 and daemon.user == privileges.current_user() and daemon.group is None:
+    if os.geteuid() != 0 and daemon.user == privileges.user_name(os.geteuid()) and daemon.group is None:
         return None
     place = str(loaded.path or "the built-in default")
     try:
@@ -59,6 +59,8 @@ def identity_for(loaded: Loaded) -> Identity | None:
         return identity
     if identity.uid != os.geteuid():
         raise PrivilegeError(f"only root can become {identity.user} (daemon.user in {place}): start unpd as root or as {identity.user}")
+    if daemon.group is not None and identity.gid != os.getegid():
+        raise PrivilegeError(f"only root can change to the group {identity.group} (daemon.group in {place}): start unpd as root or leave the group out")
     return None
 
 
@@ -100,7 +102,7 @@ def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None,
         wakeup_fd = _handle_signals(holdings)
         shell = Shell(holdings, wakeup_fd)
         path = loaded.config.daemon.control
-        holdings.control = ControlServer(path, identity.gid if identity else None, holdings.wait, shell.asked)
+        holdings.control = ControlServer(path, identity.uid if identity and identity.uid != 0 else None, holdings.wait, shell.asked)
         undo.callback(holdings.control.close)
         with _children_never_outlive(holdings):
             end = _run(shell, holdings)
@@ -137,7 +139,7 @@ def _handle_signals(holdings: Holdings) -> int:
 def _run(shell: Shell, holdings: Holdings) -> fx.Leave:
     gc.collect()
     gc.freeze()
-    holdings.log.info("master.started", version=__version__, pid=os.getpid(), user=privileges.current_user())
+    holdings.log.info("master.started", version=__version__, pid=os.getpid(), user=privileges.user_name(os.geteuid()))
     return shell.run()
 
 

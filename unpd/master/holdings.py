@@ -49,7 +49,7 @@ class Names:
 
 @dataclass(slots=True)
 class Holdings:
-    """Everything the master owns. ``events`` is what the performers have to tell the core; ``on_ready`` and ``reload`` come from whoever started the master."""
+    """Everything the master owns. ``events`` is what the performers have to tell the core; ``on_ready`` and ``load`` come from whoever started the master."""
 
     deployment: Deployment
     load: Callable[[], Loaded]

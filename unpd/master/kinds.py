@@ -74,8 +74,10 @@ def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> Ser
 def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) -> None:
     listener = deployment.listeners.of(METRICS)[0]
     birth.log.set_level(deployment.config.log.level)
-    birth.report_ready()
-    birth.title("ready")
+
+    def ready() -> None:
+        birth.report_ready()
+        birth.title("ready")
 
     def stopping() -> bool:
         orders = [CHILD_SIGNALS.get(signum) for signum in birth.arrivals.take()]
@@ -95,6 +97,7 @@ def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) 
             wakeup_fd=birth.wakeup_fd,
             stopping=stopping,
             report=birth.log.warning,
+            ready=ready,
             loopback=isinstance(listener.wish.address, TcpAddress) and ipaddress.ip_address(listener.wish.address.host.partition("%")[0]).is_loopback,
         )
     )
@@ -120,6 +123,8 @@ def exporter_names(holdings: Holdings, deployment: Deployment) -> Names:
 
 def _reopen_log(deployment: Deployment, birth: Birth) -> None:
     """The master has made the new file and given it to our user; we only open it."""
+    if not deployment.config.log.file:
+        return
     try:
         birth.log.sink.move_to(logs.open_file(deployment.config.log.file, create=False))
     except OSError as error:

@@ -45,6 +45,12 @@ class Open:
         """Whether IPv6 was asked for and the kernel has none, so that it listens on IPv4."""
         return isinstance(self.wish.address, TcpAddress) and self.wish.address.is_ipv6 and self.sock.family == socket.AF_INET
 
+    def retune(self, options: ListenOptions) -> None:
+        """Give it other options."""
+        sockets.tune(self.sock, options)
+        if self.inode:
+            sockets.set_mode(self.sock, self.inode, options.mode)
+
     def close(self) -> None:
         """Close it; a UNIX socket's file goes too. Workers that still hold it find nobody new in its queue, so that their drain loses nobody; the exporter is asked on."""
         if self.wish.service != METRICS:
@@ -105,7 +111,7 @@ class Listeners:
             if key not in new.opened:
                 listener.close()
             elif listener.wish.options != new.opened[key].wish.options:
-                sockets.tune(listener.sock, new.opened[key].wish.options)
+                listener.retune(new.opened[key].wish.options)
         self.opened = new.opened
 
     def added_by(self, new: "Listeners") -> list[Open]:
@@ -123,9 +129,8 @@ class Listeners:
 
     def close(self) -> None:
         """Close all."""
-        for listener in self.opened.values():
-            listener.close()
-        self.opened = {}
+        while self.opened:
+            self.opened.popitem()[1].close()
 
 
 def open_listener(wish: Wish) -> Open:
@@ -137,6 +142,8 @@ def open_listener(wish: Wish) -> Open:
         sock = sockets.listen_tcp(wish.address.host, wish.address.port, wish.options)
         host, port = sock.getsockname()[:2]
         return Open(wish, sock, TcpAddress(wish.address.host if sock.family == socket.AF_INET6 else host, port).text, 0)
+    except socket.gaierror as error:
+        raise AddressError(f"{_who(wish)} cannot listen on {wish.address.text}: this host has no such interface") from error
     except OSError as error:
         raise _sentence(wish, error) from error
 
@@ -148,13 +155,15 @@ _WHY: Mapping[int, str] = {
     errno.ENOENT: "the directory does not exist",
     errno.ENOTDIR: "the directory does not exist",
     errno.EEXIST: "something that is not a socket is there; move it away first",
-    errno.ENODEV: "this host has no such interface",
 }
 
 
+def _who(wish: Wish) -> str:
+    return "the metrics exporter" if wish.service == METRICS else f"service {wish.service}"
+
+
 def _sentence(wish: Wish, error: OSError) -> UnpdError:
-    who = "the metrics exporter" if wish.service == METRICS else f"service {wish.service}"
-    start = f"{who} cannot listen on {wish.address.text}: "
+    start = f"{_who(wish)} cannot listen on {wish.address.text}: "
     if isinstance(error, PermissionError):
         if isinstance(wish.address, UnixAddress):
             return PrivilegeError(f"{start}this user may not make a socket there")

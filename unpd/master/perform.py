@@ -113,9 +113,10 @@ def _load_config(holdings: Holdings, effect: fx.LoadConfig) -> None:
         fixed = restart_needed(holdings.deployment.config, loaded.config)
         if fixed:
             raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
-        take_columns(holdings.names, loaded.config)
+        check_columns(holdings.names, loaded.config)
         listeners = holdings.deployment.listeners.prepare(loaded.config)
         holdings.candidate = Deployment(loaded.config, listeners)
+        take_columns(holdings.names, loaded.config)
     except (UnpdError, ColumnsExhausted) as error:
         holdings.events.append(ev.ConfigRefused(str(error)))
         return
@@ -126,8 +127,15 @@ def _load_config(holdings: Holdings, effect: fx.LoadConfig) -> None:
     holdings.events.append(ev.ConfigLoaded(wanted(loaded.config)))
 
 
+def check_columns(names: Names, config: Config) -> None:
+    """ColumnsExhausted if the scoreboard has no room for all names of the configuration: what is refused must not take any."""
+    names.services.check(config.services)
+    names.pools.check(service.pool for service in config.services.values())
+    names.listeners.check(wish.key for wish in wishes(config) if wish.service != METRICS)
+
+
 def take_columns(names: Names, config: Config) -> None:
-    """Give every name of the configuration its column on the scoreboard. ColumnsExhausted when one of the tables is full."""
+    """Give every name of the configuration its column on the scoreboard."""
     for name, service in config.services.items():
         names.services.column(name)
         names.pools.column(service.pool)
@@ -167,6 +175,8 @@ def _drop_config(holdings: Holdings, effect: fx.DropConfig) -> None:
 def _close_listeners(holdings: Holdings, effect: fx.CloseListeners) -> None:
     del effect
     holdings.deployment.listeners.close()
+    for column in range(len(holdings.names.listeners.names)):
+        holdings.board.words[sb.LISTEN_QUEUE_AT + 2 * column] = 0
 
 
 def _count_reload(holdings: Holdings, effect: fx.CountReload) -> None:

@@ -38,6 +38,8 @@ from unpd.scoreboard import Scoreboard
 HEADER_BYTES = 8192
 CONNECTIONS = 64
 CONNECTION_S = 10.0
+REQUEST_S = 2.0
+"""A connection whose request is not complete by then makes room: sixty-four silent ones must not hold up a scrape."""
 TURN_S = 1.0
 FINISH_S = 1.0
 FRESH_S = 0.25
@@ -64,7 +66,7 @@ class ExporterContext:
 
     ``sock``: listening, TCP or UNIX; it is closed at the end. ``loopback``: it is bound to a loopback TCP address. ``wakeup_fd``: the non-blocking read end of the
     pipe given to signal.set_wakeup_fd; the loop empties it. ``beat`` is called and ``stopping`` is asked before each turn: at least once a second, and at once after
-    a signal. ``report``: where waitress' warnings go. ``connection_s``: how long a connection may last, looked at once a turn.
+    a signal. ``report``: where waitress' warnings go. ``ready`` is called when requests can be answered. ``connection_s``: how long a connection may last, looked at once a turn.
     """
 
     sock: socket.socket
@@ -74,6 +76,7 @@ class ExporterContext:
     wakeup_fd: int
     stopping: Callable[[], bool]
     report: Report
+    ready: Callable[[], None]
     loopback: bool
     connection_s: float = CONNECTION_S
 
@@ -82,6 +85,7 @@ def run_exporter(context: ExporterContext) -> None:
     """Serve until ``stopping``; then close the listener, finish within FINISH_S what is being answered, and return."""
     with _waitress_log(context.report):
         server = _Server(context)
+        context.ready()
         while not context.stopping():
             context.beat()
             server.turn(TURN_S)
@@ -103,7 +107,7 @@ class _Server:
         wasyncore.poll2(timeout_s, self._polled)
         self._tasks.answer_all()
         for channel in self._listener.channels():
-            if now() >= channel.opened_at + self._connection_s:
+            if now() >= channel.opened_at + (self._connection_s if channel.answering else min(self._connection_s, REQUEST_S)):
                 # Not will_close: that waits until the socket can be written, which a reader that stopped reading never lets happen.
                 channel.handle_close()
 
@@ -188,7 +192,12 @@ class _Channel(HTTPChannel):
     @property
     def busy(self) -> bool:
         """Whether a request is under way: partly received, or not wholly answered."""
-        return bool(self.request or self.requests or self.total_outbufs_len or self.close_when_flushed)
+        return bool(self.request) or self.answering
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is complete and its answer not wholly sent."""
+        return bool(self.requests or self.total_outbufs_len or self.close_when_flushed)
 
 
 class _Listener(BaseWSGIServer):

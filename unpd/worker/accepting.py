@@ -18,12 +18,12 @@ BATCH = 16
 """Connections of one listener in one turn: enough to empty a burst, few enough that the others' turn comes."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-MOST_QUEUED = 4096
+MOST_QUEUED = 1_000_000
 
 # Errors of the process or the machine: no connection can be had until something is given back.
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # Errors of the listener itself: the worker cannot go on with it.
-_BROKEN = frozenset((errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT, errno.EOPNOTSUPP))
+_BROKEN = frozenset((errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT))
 _ERRNO_INDEX = {getattr(errno, name): index for index, name in enumerate(ACCEPT_ERRNOS) if name != "other"}
 
 

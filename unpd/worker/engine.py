@@ -33,6 +33,7 @@ LOW_WATER_BYTES = 64 * 1024
 MAX_EVENTS = 512
 LONGEST_TURN_S = 1.0
 """The heartbeat is written at least this often."""
+LOOK_AHEAD_S = 60.0
 QUIET_SHARE = 0.9
 """A peer whose kernel acknowledged nothing for this part of the user timeout has vanished; one that did is alive, and if it was sent nothing either it does not read."""
 
@@ -278,15 +279,18 @@ class Engine:
 
     def _schedule(self, connection: Connection) -> None:
         at, _ = connection.due_at(self.finish_at)
+        self._wheel_at(connection, at)
+
+    def _wheel_at(self, connection: Connection, at: float) -> None:
+        # Never far ahead: the wheel keeps a slot until it comes up, and a day has many.
         if at < math.inf:
-            self._wheel.put(connection, at)
+            self._wheel.put(connection, min(at, self._now + LOOK_AHEAD_S))
 
     def _look_at(self, connection: Connection) -> None:
         """The connection's slot came up: is it over, or was there life meanwhile?"""
         at, cause = connection.due_at(self.finish_at)
         if at > self._now:
-            if at < math.inf:
-                self._wheel.put(connection, at)
+            self._wheel_at(connection, at)
         elif cause is EndCause.STALLED:
             self._look_at_silent(connection)
         elif connection.stage is Stage.SERVING:
@@ -375,8 +379,11 @@ class Engine:
                     self._open(sock, listener.port)
                 left -= len(accepted)
                 if failure is not None:
+                    left -= 1
                     self._count_failure(listener, failure)
-                if not accepted or (failure is not None and failure.paused):
+                if failure is None and not accepted:
+                    break
+                if failure is not None and failure.paused:
                     break
             listener.sock.close()
         self.listeners.clear()

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from unpd.config.host import Host, read_somaxconn, runtime_dir, this_host, user_name
+from unpd.config.host import Host, read_somaxconn, runtime_dir, this_host
+from unpd.kernel.privileges import user_name
 
 TEMPORARY = "/tmp"  # noqa: S108  only its name is looked at
 

@@ -1,0 +1,133 @@
+"""Heartbeats: a child that falls silent prints its stack and dies; nobody else does."""
+
+import pytest
+
+from tests.support.machine import Machine, proving, running, wants
+from unpd.core import events as ev
+from unpd.names import ChildOrder, ChildPhase, MasterPhase
+
+
+def sweep(machine: Machine, seconds: int, *beating: int) -> list[tuple[int, ChildOrder]]:
+    """The shell looks once a second, and only these children beat; return all orders."""
+    orders = []
+    for _ in range(seconds):
+        orders += machine.wait(1.0).orders
+        orders += machine.beat(*beating).orders
+    return orders
+
+
+def test_a_silent_child_is_aborted_and_then_killed() -> None:
+    """After heartbeat_timeout_s it gets SIGABRT, which prints its stack, and two seconds later SIGKILL."""
+    machine = running(wants(2))
+    assert not sweep(machine, 30, 1)
+    assert sweep(machine, 1, 1) == [(2, ChildOrder.ABORT)]
+    assert machine.child(2).phase is ChildPhase.KILLED
+    assert not machine.wait(1.9).orders
+    assert machine.wait(0.1).orders == [(2, ChildOrder.KILL)]
+
+
+def test_a_hung_child_is_replaced_when_it_is_dead() -> None:
+    """Not before: its slot has one holder. It had served for long, so its successor comes at once."""
+    machine = running(wants(1))
+    sweep(machine, 31)
+    assert machine.births() == [1]
+    assert [child.birth for child in machine.exit(1, ended="killed by SIGABRT").born] == [2]
+
+
+def test_the_line_about_a_hung_child_says_what_follows() -> None:
+    """With the time that it has left."""
+    machine = running(wants(1))
+    sweep(machine, 30)
+    machine.wait(1.0)
+    assert machine.beat().notes("worker.hung") == [{"pool": "default", "index": 0, "birth": 1, "generation": 1, "kill_in_s": 2.0}]
+
+
+def test_who_beats_lives() -> None:
+    """For as long as anybody looks."""
+    machine = running(wants(2, exporter=True))
+    assert not sweep(machine, 500, 1, 2, 3)
+
+
+def test_a_hung_exporter_is_aborted_too() -> None:
+    """Its kind makes no difference."""
+    machine = running(wants(1, exporter=True))
+    assert sweep(machine, 31, 2) == [(1, ChildOrder.ABORT)]
+
+
+def test_a_child_that_starts_is_not_judged_by_its_heart() -> None:
+    """A row may still show the beat of the birth before; the start timeout watches instead."""
+    machine = running(wants(1, heartbeat_timeout_s=0.5))
+    machine.wait(20)
+    machine.exit(1)
+    machine.take(ev.BeatsRead({2: machine.clock.now}))
+    machine.wait(4.0)
+    assert not machine.take(ev.BeatsRead({2: 0.0})).orders
+    assert not machine.take(ev.BeatsRead({2: machine.clock.now - 10.0})).orders
+
+
+def test_readiness_counts_as_a_beat() -> None:
+    """A child that has just become ready has not had the time to beat."""
+    machine = running(wants(1))
+    machine.wait(60)
+    machine.exit(1)
+    sweep(machine, 9)
+    machine.ready(2)
+    assert not machine.take(ev.BeatsRead({2: 0.0})).orders
+    assert not sweep(machine, 30)
+    assert sweep(machine, 1) == [(2, ChildOrder.ABORT)]
+
+
+def test_a_beat_from_the_future_gives_no_credit() -> None:
+    """A mad child writes what it likes: it counts as a beat of now, and is forgotten with the next look."""
+    machine = running(wants(1))
+    for _ in range(40):
+        machine.wait(1.0)
+        assert not machine.take(ev.BeatsRead({1: 1e18})).orders
+    machine.wait(1.0)
+    assert machine.beat().told(ChildOrder.ABORT) == [1]
+
+
+def test_beats_of_the_dead_mean_nothing() -> None:
+    """The event may cross a death."""
+    machine = running(wants(1))
+    sweep(machine, 1, 1)
+    assert machine.take(ev.BeatsRead({99: 0.0, -1: 0.0})) == ()
+
+
+def test_a_master_that_did_not_run_kills_nobody() -> None:
+    """After a freeze of the whole group everybody's beat is old. The children get until the next look; who is still silent then is hung."""
+    machine = running(wants(2))
+    sweep(machine, 3, 1, 2)
+    machine.wait(600.0)
+    assert not machine.beat().orders
+    assert sweep(machine, 1, 1) == [(2, ChildOrder.ABORT)]
+
+
+def test_a_draining_worker_that_hangs_is_aborted() -> None:
+    """It still has connections to look after."""
+    machine = proving(wants(1), wants(1, reload_grace_s=0))
+    machine.ready(2)
+    assert machine.child(1).phase is ChildPhase.DRAINING
+    assert sweep(machine, 31, 2) == [(1, ChildOrder.ABORT)]
+    assert not machine.exit(1).born
+
+
+def test_a_hung_drain_ends_no_later_than_it_would_have() -> None:
+    """The two seconds for the stack do not go beyond the end of its drain."""
+    machine = proving(wants(1), wants(1, reload_grace_s=4.0, heartbeat_timeout_s=3.0))
+    machine.ready(2)
+    assert sweep(machine, 3, 2) == []
+    machine.wait(0.5)
+    assert machine.beat(2).told(ChildOrder.ABORT) == [1]
+    assert machine.wait(0.5).told(ChildOrder.KILL) == [1]
+
+
+@pytest.mark.parametrize(("old_s", "new_s", "aborted"), [(1.0, 30.0, [1]), (30.0, 1.0, [2])])
+def test_each_generation_has_its_own_timeout(old_s: float, new_s: float, aborted: list[int]) -> None:
+    """While a candidate is proved, its children live by its limits and the others by theirs."""
+    machine = proving(wants(1, heartbeat_timeout_s=old_s), wants(2, heartbeat_timeout_s=new_s))
+    machine.ready(2)
+    assert machine.state.phase is MasterPhase.PROVING
+    machine.beat()
+    machine.wait(1.1)
+    assert machine.beat().told(ChildOrder.ABORT) == aborted

@@ -1,0 +1,172 @@
+"""Smaller wishes: more or fewer workers, a rotated log; and what the state says of itself."""
+
+import pytest
+
+from tests.support.machine import LIMITS, booted, proving, running, wants
+from unpd.core import effects as fx
+from unpd.core import events as ev
+from unpd.core.machine import next_deadline, step
+from unpd.core.model import Slot, State, Wanted
+from unpd.master.status import degraded
+from unpd.names import ChildKind, ChildOrder, ChildPhase, MasterPhase
+
+
+def test_one_worker_more() -> None:
+    """TTIN: born at once, in the next slot."""
+    machine = running(wants(2))
+    done = machine.take(ev.PoolResized("default", 1))
+    assert [(child.birth, child.slot.index, child.generation) for child in done.born] == [(3, 2, 1)]
+    assert done.notes("pool.resized") == [{"pool": "default", "workers": 3}]
+
+
+def test_one_worker_fewer() -> None:
+    """TTOU: the last slot's worker drains, and nobody takes its place."""
+    machine = running(wants(3))
+    assert machine.take(ev.PoolResized("default", -1)).orders == [(3, ChildOrder.RETIRE)]
+    assert machine.births(ChildPhase.READY) == [1, 2]
+    assert machine.wait(60.0).told(ChildOrder.FINISH) == [3]
+    assert not machine.exit(3).born
+
+
+def test_never_fewer_than_one() -> None:
+    """A pool that serves nobody would be an outage by keyboard."""
+    machine = running(wants(2))
+    machine.take(ev.PoolResized("default", -1))
+    done = machine.take(ev.PoolResized("default", -1))
+    assert not done.orders
+    assert done.notes("pool.not_resized") == [{"pool": "default", "delta": -1, "workers": 1}]
+    assert machine.births(ChildPhase.READY) == [1]
+
+
+def test_an_unknown_pool_is_not_made() -> None:
+    """Without a default pool TTIN has nothing to grow."""
+    machine = running(wants({"slow": 1}))
+    done = machine.take(ev.PoolResized("default", 1))
+    assert not done.born
+    assert done.notes("pool.not_resized") == [{"pool": "default", "delta": 1, "workers": 0}]
+
+
+def test_a_surplus_worker_that_starts_drains() -> None:
+    """It may have accepted already: its report may lie unread in the pipe."""
+    machine = running(wants(1))
+    machine.take(ev.PoolResized("default", 1))
+    assert machine.take(ev.PoolResized("default", -1)).orders == [(2, ChildOrder.RETIRE)]
+    assert not machine.exit(2).born
+
+
+def test_a_slot_that_is_wanted_again_is_filled_beside_its_drain() -> None:
+    """TTOU, then TTIN: the draining worker keeps its connections, a new one serves."""
+    machine = running(wants(2))
+    machine.take(ev.PoolResized("default", -1))
+    done = machine.take(ev.PoolResized("default", 1))
+    assert [(child.birth, child.slot.index) for child in done.born] == [(3, 1)]
+    assert machine.child(2).phase is ChildPhase.DRAINING
+    assert machine.state.holder(1, Slot(ChildKind.WORKER, "default", 1)) == machine.child(3)
+
+
+def test_the_back_off_of_a_surplus_slot_is_forgotten() -> None:
+    """Nothing is due for it, and the daemon is not called degraded for its sake."""
+    machine = running(wants(2))
+    machine.exit(2)
+    assert machine.due_in == pytest.approx(0.1)
+    machine.take(ev.PoolResized("default", -1))
+    assert machine.due_in is None
+    assert not machine.state.throttles
+    assert not degraded(machine.state)
+
+
+def test_a_resize_during_a_proof_belongs_to_the_generation_that_serves() -> None:
+    """The candidate is what its configuration says."""
+    machine = proving(wants(1), wants(1))
+    done = machine.take(ev.PoolResized("default", 1))
+    assert [(child.generation, child.slot.index) for child in done.born] == [(1, 1)]
+
+
+def test_a_rotated_log_is_opened_again_by_all() -> None:
+    """By the master first, which makes the file; then by every child, one that starts too: it would write into the old file for all its life."""
+    machine = running(wants(2, exporter=True))
+    machine.wait(60)
+    machine.exit(3)
+    done = machine.take(ev.LogReopenAsked())
+    assert done[0] == fx.ReopenLog()
+    assert done.orders == [(1, ChildOrder.REOPEN_LOG), (2, ChildOrder.REOPEN_LOG), (4, ChildOrder.REOPEN_LOG)]
+
+
+def test_draining_children_follow_the_log_and_killed_ones_do_not() -> None:
+    """Who drains may have days to go."""
+    machine = proving(wants(1), wants(2))
+    machine.ready(2)
+    machine.exit(3)
+    machine.wait(60.0)
+    machine.wait(3.0)
+    machine.reload(wants(1))
+    assert machine.births(ChildPhase.KILLED) == [2]
+    assert 2 not in machine.take(ev.LogReopenAsked()).told(ChildOrder.REOPEN_LOG)
+    machine.ready(max(machine.births()))
+    assert machine.births(ChildPhase.DRAINING) == [1]
+    assert 1 in machine.take(ev.LogReopenAsked()).told(ChildOrder.REOPEN_LOG)
+
+
+def test_degraded_names_what_is_missing() -> None:
+    """A pool without a ready worker, and each slot that keeps dying early; whole again when they serve."""
+    machine = running(wants({"default": 2, "slow": 1}, exporter=True))
+    assert degraded(machine.state) == ()
+    machine.exit(1)
+    machine.exit(4)
+    assert degraded(machine.state) == ("pool slow has no ready worker", "exporter exporter/0 keeps dying early", "worker slow/0 keeps dying early")
+    machine.wait(0.1)
+    assert "worker slow/0 keeps dying early" in degraded(machine.state), "it starts, but it did so before"
+    machine.ready(*machine.births(ChildPhase.STARTING))
+    assert degraded(machine.state) == ()
+
+
+def test_one_death_of_many_is_not_degraded() -> None:
+    """A worker that had served dies, its successor starts: that is a Tuesday."""
+    machine = running(wants(2))
+    machine.wait(60)
+    machine.exit(1)
+    assert degraded(machine.state) == ()
+
+
+def test_starting_and_stopping_are_not_degraded() -> None:
+    """They are not whole by nature."""
+    machine = booted(wants(1))
+    assert degraded(machine.state) == ()
+    machine.ready(1)
+    machine.exit(1)
+    assert degraded(machine.state)
+    machine.stop()
+    assert degraded(machine.state) == ()
+
+
+def test_draining_workers_do_not_make_a_pool_ready() -> None:
+    """They take no new connections."""
+    machine = running(wants(2))
+    machine.take(ev.PoolResized("default", -1))
+    machine.exit(1)
+    assert machine.births(ChildPhase.DRAINING) == [2]
+    assert machine.state.unready_pools() == ("default",)
+
+
+def test_a_step_does_not_change_the_state_that_it_was_given() -> None:
+    """Neither its children, nor its back-offs, nor what is wanted."""
+    before = running(wants(2, exporter=True)).state
+    copy = before.copy()
+    for event in (ev.ChildExited(1, ""), ev.PoolResized("default", 1), ev.StopAsked(quick=True, by=""), ev.ReloadAsked(1)):
+        step(before, event, 2000.0)
+        assert before == copy
+    assert before.wanted.workers == {"default": 2}
+
+
+def test_a_new_state_waits_for_nothing_but_its_first_births() -> None:
+    """They are due at once."""
+    assert next_deadline(State(Wanted({"default": 1}, exporter=False, limits=LIMITS))) == 0.0
+    assert next_deadline(State(Wanted({}, exporter=False, limits=LIMITS))) is None
+
+
+def test_a_configuration_without_any_service_is_ready_at_once() -> None:
+    """There is nobody to wait for, at the start and at a reload alike."""
+    machine = running(wants({}))
+    assert machine.state.phase is MasterPhase.RUNNING
+    machine.take(ev.ReloadAsked(1))
+    assert machine.take(ev.ConfigLoaded(wants({})), ev.TimePassed()).answers == [(1, "")]

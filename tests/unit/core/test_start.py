@@ -1,0 +1,167 @@
+"""The start: from the first births to ready, or to the end with a reason."""
+
+import pytest
+
+from tests.support.machine import booted, running, wants
+from unpd.core import effects as fx
+from unpd.core import events as ev
+from unpd.core.converge import SPAWNS_PER_STEP
+from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
+
+
+def test_the_first_generation_is_born() -> None:
+    """Every slot that is wanted gets a child of generation 1; births count from 1."""
+    machine = booted(wants({"default": 2, "slow": 1}, exporter=True))
+    children = list(machine.state.children.values())
+    assert [(child.birth, str(child.slot)) for child in children] == [(1, "exporter/0"), (2, "default/0"), (3, "default/1"), (4, "slow/0")]
+    assert {(child.generation, child.phase) for child in children} == {(1, ChildPhase.STARTING)}
+    assert machine.state.phase is MasterPhase.STARTING
+
+
+def test_many_are_born_in_batches() -> None:
+    """One step orders a bounded number of births; the rest is due at once."""
+    machine = booted(wants(100))
+    assert len(machine.state.children) == SPAWNS_PER_STEP
+    assert machine.due_in is not None
+    assert machine.due_in <= 0
+    assert len(machine.take(ev.TimePassed()).born) == SPAWNS_PER_STEP
+    machine.wait(0.0)
+    assert len(machine.state.children) == 100
+    assert machine.due_in == pytest.approx(10.0)
+
+
+def test_ready_is_when_each_pool_has_a_ready_worker() -> None:
+    """One ready worker of each pool is enough; the exporter is not waited for."""
+    machine = booted(wants({"default": 2, "slow": 1}, exporter=True))
+    assert not machine.ready(2, 3).of(fx.AnnounceReady)
+    done = machine.ready(4)
+    assert done.of(fx.AnnounceReady) == [fx.AnnounceReady(1)]
+    assert done.notes("master.ready") == [{"generation": 1}]
+    assert machine.state.phase is MasterPhase.RUNNING
+
+
+def test_ready_is_announced_once() -> None:
+    """What happens to workers later does not announce it again."""
+    machine = running(wants(1))
+    machine.wait(60)
+    machine.exit(1)
+    assert not machine.ready(2).of(fx.AnnounceReady)
+
+
+def test_the_ready_exporter_is_not_enough() -> None:
+    """An exporter serves no client."""
+    machine = booted(wants(1, exporter=True))
+    assert not machine.ready(1).of(fx.AnnounceReady)
+
+
+def test_a_start_that_takes_too_long_ends_with_the_reason() -> None:
+    """Not ready within start_timeout_s: the children are killed, the master leaves with exit code 1, and names the pool and what it waited for."""
+    machine = booted(wants({"default": 1, "slow": 1}, start_timeout_s=3.0))
+    machine.ready(1)
+    assert not machine.wait(2.9)
+    done = machine.wait(0.2)
+    reason = "no worker of pool slow was ready within 3 s (worker slow/0 was not ready in time)"
+    assert done.notes("master.start_failed") == [{"reason": reason}]
+    assert machine.state.phase is MasterPhase.STOPPING
+    assert done.orders == [(2, ChildOrder.KILL), (1, ChildOrder.LEAVE)]
+    assert machine.exit(1, 2).of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
+
+
+def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
+    """A worker that always dies is respawned until start_timeout_s is over; the reason says how the last one ended. No exit code of a child ends the master at once."""
+    machine = booted(wants(1))
+    for birth in range(1, 7):
+        done = machine.exit(birth, ended="killed by SIGSEGV")
+        assert machine.state.phase is MasterPhase.STARTING
+        assert not done.of(fx.Leave)
+        machine.wait(0.1 * 2 ** (birth - 1))
+    machine.exit(7, ended="exit code 77")
+    done = machine.wait(10.0)
+    reason = "no worker of pool default was ready within 10 s (worker default/0 ended before it was ready: exit code 77)"
+    assert done.of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
+
+
+def test_forks_that_fail_at_the_start_end_with_their_cause() -> None:
+    """The same for forks."""
+    machine = booted(wants(1, start_timeout_s=0.5))
+    for birth in (1, 2):
+        machine.take(ev.ForkFailed(birth, "Resource temporarily unavailable"))
+        assert machine.wait(0.1 * 2 ** (birth - 1)).born
+    machine.take(ev.ForkFailed(3, "Resource temporarily unavailable"))
+    reason = "no worker of pool default was ready within 0.5 s (fork failed: Resource temporarily unavailable)"
+    assert machine.wait(0.5).of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
+
+
+def test_a_worker_that_reports_why_it_cannot_serve_ends_the_start() -> None:
+    """Its reason and its exit code become the master's; the others leave at once."""
+    machine = booted(wants(3, exporter=True))
+    done = machine.take(ev.ChildFailed(2, "cannot drop privileges to unpd: Operation not permitted", ExitCode.PRIVILEGE))
+    assert machine.state.phase is MasterPhase.STOPPING
+    assert done.told(ChildOrder.LEAVE) == [1, 2, 3, 4]
+    assert done.of(fx.CloseListeners)
+    done = machine.exit(1, 2, 3, 4)
+    assert done.of(fx.Leave) == [fx.Leave(ExitCode.PRIVILEGE, "cannot drop privileges to unpd: Operation not permitted")]
+
+
+def test_an_exporter_that_cannot_serve_does_not_end_the_start() -> None:
+    """Services do not depend on it: it is tried again."""
+    machine = booted(wants(1, exporter=True))
+    machine.take(ev.ChildFailed(1, "no", ExitCode.FAILED))
+    machine.exit(1, ended="exit code 1")
+    assert machine.state.phase is MasterPhase.STARTING
+    assert [child.slot.kind for child in machine.wait(0.1).born] == [ChildKind.EXPORTER]
+
+
+def test_a_failure_of_a_worker_that_is_wanted_no_more_does_not_end_the_start() -> None:
+    """TTOU took its slot away before it reported."""
+    machine = booted(wants(2))
+    machine.take(ev.PoolResized("default", -1))
+    machine.take(ev.ChildFailed(2, "no", ExitCode.PRIVILEGE))
+    assert machine.state.phase is MasterPhase.STARTING
+
+
+def test_a_respawned_worker_that_cannot_serve_does_not_end_the_daemon() -> None:
+    """Once it runs, a failure report is a line in the log, and the respawn is slowed down."""
+    machine = running(wants(2))
+    machine.wait(60)
+    machine.exit(1)
+    done = machine.take(ev.ChildFailed(3, "the disk is on fire", ExitCode.CONFIGURATION), ev.ChildExited(3, "exit code 78"))
+    assert done.notes("worker.failed")[0]["reason"] == "the disk is on fire"
+    assert done.notes("worker.died")[0]["respawn_in_s"] == pytest.approx(0.1)
+    assert machine.state.phase is MasterPhase.RUNNING
+
+
+def test_the_start_timeout_is_over_with_the_start() -> None:
+    """A running master has nothing to wake up for."""
+    machine = running(wants(2, exporter=True))
+    assert machine.due_in is None
+    assert not machine.wait(10**6)
+
+
+def test_a_late_respawn_is_killed_and_slowed_down() -> None:
+    """A worker that is not ready within start_timeout_s is killed; its death counts as an early one."""
+    machine = running(wants(2))
+    machine.wait(60)
+    machine.exit(1)
+    done = machine.wait(10.0)
+    assert done.orders == [(3, ChildOrder.KILL)]
+    assert done.notes("worker.start_timed_out")[0]["after_s"] == 10.0
+    assert not machine.exit(3, ended="killed by SIGKILL").born
+    assert machine.due_in == pytest.approx(0.1)
+    assert machine.state.phase is MasterPhase.RUNNING
+
+
+def test_a_reload_that_is_asked_for_during_the_start_follows_it() -> None:
+    """It is not lost, and begins when the start is through."""
+    machine = booted(wants(1))
+    assert not machine.take(ev.ReloadAsked(7)).of(fx.LoadConfig)
+    assert machine.ready(1).of(fx.LoadConfig)
+    assert machine.take(ev.ConfigRefused("nonsense")).answers == [(7, "nonsense")]
+
+
+def test_a_reload_that_waits_for_a_start_that_fails_is_answered() -> None:
+    """Nobody is left waiting."""
+    machine = booted(wants(1))
+    machine.take(ev.ReloadAsked(7), ev.ReloadAsked(None), ev.ReloadAsked(8))
+    done = machine.take(ev.ChildFailed(1, "no", ExitCode.FAILED))
+    assert done.answers == [(7, "the daemon is stopping (no)"), (8, "the daemon is stopping (no)")]

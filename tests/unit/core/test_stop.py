@@ -1,0 +1,244 @@
+"""The stop: graceful within grace_s, quick within a second, from every phase, whatever the children do."""
+
+import pytest
+
+from tests.support.machine import Machine, booted, proving, running, wants
+from unpd.core import effects as fx
+from unpd.core import events as ev
+from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
+
+
+def test_a_graceful_stop_tells_the_workers_to_finish_and_the_exporter_nothing() -> None:
+    """The listeners are closed, the workers finish; the exporter goes on, so that a scrape can watch the drain."""
+    machine = running(wants(2, exporter=True))
+    done = machine.stop()
+    assert done.orders == [(2, ChildOrder.FINISH), (3, ChildOrder.FINISH)]
+    assert done.of(fx.CloseListeners)
+    assert done.notes("master.stopping") == [{"quick": False, "by": "a test"}]
+    assert machine.births(ChildPhase.READY) == [1]
+
+
+def test_the_exporter_finishes_after_the_last_worker() -> None:
+    """And the master leaves after the exporter, with exit code 0 and who wanted it."""
+    machine = running(wants(2, exporter=True))
+    machine.stop()
+    assert not machine.exit(2).orders
+    assert machine.exit(3).orders == [(1, ChildOrder.FINISH)]
+    assert machine.exit(1).of(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
+
+
+def test_without_an_exporter_the_last_worker_is_the_end() -> None:
+    """Nothing is waited for that is not there."""
+    machine = running(wants(2))
+    machine.stop()
+    assert not machine.exit(2).of(fx.Leave)
+    assert machine.exit(1).of(fx.Leave)
+
+
+@pytest.mark.parametrize("grace_s", [0.1, 10.0, 3600.0])
+def test_workers_that_do_not_finish_are_killed_at_four_fifths_of_the_grace(grace_s: float) -> None:
+    """The rest of the grace is for the exporter, which is killed before it is over."""
+    machine = running(wants(2, exporter=True, grace_s=grace_s))
+    machine.stop()
+    assert not machine.wait(0.79 * grace_s).orders
+    done = machine.wait(0.02 * grace_s)
+    assert done.orders == [(2, ChildOrder.KILL), (3, ChildOrder.KILL)]
+    assert len(done.notes("worker.drain_timed_out")) == 2
+    machine.exit(2, 3)
+    assert machine.wait(0.15 * grace_s).orders == [(1, ChildOrder.KILL)]
+    assert machine.exit(1).of(fx.Leave)
+
+
+def test_a_worker_that_starts_is_told_too() -> None:
+    """Its signal waits for it until it can take it."""
+    machine = running(wants(2))
+    machine.exit(1)
+    machine.wait(0.1)
+    assert machine.births(ChildPhase.STARTING) == [3]
+    assert machine.stop().told(ChildOrder.FINISH) == [2, 3]
+    assert machine.ready(3) == ()
+    assert machine.child(3).phase is ChildPhase.DRAINING
+
+
+def test_nothing_is_born_during_a_stop() -> None:
+    """Neither for a death, nor for a back-off that is over, nor for a wish."""
+    machine = running(wants(3, exporter=True))
+    machine.exit(2)
+    machine.stop()
+    machine.exit(3)
+    machine.exit(1)
+    done = machine.take(ev.PoolResized("default", 1), ev.ReloadAsked(None), ev.ConfigLoaded(wants(5)), ev.TimePassed())
+    assert not done.born
+    assert not machine.wait(7.9).born
+
+
+def test_an_exporter_that_dies_during_the_stop_is_not_missed() -> None:
+    """The last worker is then the end."""
+    machine = running(wants(1, exporter=True))
+    machine.stop()
+    assert not machine.exit(1).of(fx.Leave)
+    assert machine.exit(2).of(fx.Leave)
+
+
+def test_a_quick_stop_tells_all_to_leave_and_kills_after_a_second() -> None:
+    """Workers and exporter alike."""
+    machine = running(wants(2, exporter=True))
+    assert machine.stop(quick=True).orders == [(1, ChildOrder.LEAVE), (2, ChildOrder.LEAVE), (3, ChildOrder.LEAVE)]
+    assert not machine.wait(0.99).orders
+    assert machine.wait(0.02).orders == [(1, ChildOrder.KILL), (2, ChildOrder.KILL), (3, ChildOrder.KILL)]
+    assert machine.exit(1, 2, 3).of(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
+
+
+def test_a_quick_stop_is_never_slower_than_the_grace() -> None:
+    """With a grace of a tenth of a second a second would be an eternity."""
+    machine = running(wants(1, grace_s=0.1))
+    machine.stop(quick=True)
+    assert machine.wait(0.1).orders == [(1, ChildOrder.KILL)]
+
+
+def test_a_quick_stop_cuts_a_graceful_one_short() -> None:
+    """Ctrl-C after TERM."""
+    machine = running(wants(2, exporter=True))
+    machine.stop()
+    machine.wait(1.0)
+    assert machine.stop(quick=True).told(ChildOrder.LEAVE) == [1, 2, 3]
+    assert machine.wait(1.0).told(ChildOrder.KILL) == [1, 2, 3]
+
+
+def test_a_graceful_stop_does_not_slow_a_quick_one_down() -> None:
+    """TERM after Ctrl-C, or TERM twice, changes nothing."""
+    machine = running(wants(2))
+    machine.stop(quick=True)
+    assert machine.stop() == ()
+    assert machine.wait(1.0).told(ChildOrder.KILL) == [1, 2]
+
+
+def test_asking_again_and_again_gives_no_more_time() -> None:
+    """Somebody who leans on Ctrl-C is not made to wait for it."""
+    machine = running(wants(1, exporter=True))
+    machine.stop(quick=True)
+    killed = [birth for _ in range(10) for birth in (*machine.wait(0.2).told(ChildOrder.KILL), *machine.stop(quick=True).told(ChildOrder.KILL))]
+    assert killed == [1, 2]
+
+
+def test_a_quick_stop_late_in_a_graceful_one_does_not_prolong_it() -> None:
+    """The deadline of the graceful stop stands."""
+    machine = running(wants(1))
+    machine.stop()
+    machine.wait(7.9)
+    machine.stop(quick=True)
+    assert machine.wait(0.2).told(ChildOrder.KILL) == [1]
+
+
+def test_a_drain_that_outlasts_the_stop_is_cut() -> None:
+    """A worker that drains for a reload finishes with the others, long before reload_grace_s."""
+    machine = running(wants(1))
+    machine.reload(wants(1))
+    machine.ready(2)
+    assert machine.births(ChildPhase.DRAINING) == [1]
+    assert machine.stop().told(ChildOrder.FINISH) == [1, 2]
+    assert machine.wait(8.1).told(ChildOrder.KILL) == [1, 2]
+
+
+def test_an_exporter_that_was_retired_does_not_outlast_the_stop() -> None:
+    """It was told to leave, and is killed with the workers if it does not."""
+    machine = running(wants(1, exporter=True, grace_s=1.0))
+    machine.reload(wants(1, exporter=True, grace_s=1.0))
+    machine.ready(3, 4)
+    machine.exit(2)
+    machine.stop()
+    machine.exit(3)
+    machine.exit(4)
+    assert machine.wait(0.8).told(ChildOrder.KILL) == [1]
+    assert machine.exit(1).of(fx.Leave)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_hung_child_does_not_prolong_a_stop(quick: bool) -> None:
+    """One that was given two seconds to print its stack is killed when the others are."""
+    machine = running(wants(2, grace_s=1.0, heartbeat_timeout_s=1.0))
+    for _ in range(2):
+        machine.wait(1.0)
+        machine.beat(1)
+    assert machine.births(ChildPhase.KILLED) == [2]
+    machine.stop(quick=quick)
+    assert 2 in machine.wait(0.95).told(ChildOrder.KILL)
+
+
+def test_a_child_that_hangs_in_the_stop_does_not_prolong_it() -> None:
+    """Its two seconds for the stack end with the time that it had."""
+    machine = running(wants(1, exporter=True, grace_s=2.0, heartbeat_timeout_s=1.0))
+    machine.beat(1, 2)
+    machine.wait(1.0)
+    machine.beat(1, 2)
+    machine.stop()
+    machine.wait(1.5)
+    assert machine.beat().told(ChildOrder.ABORT) == [1, 2]
+    assert machine.wait(0.1).told(ChildOrder.KILL) == [2]
+    assert machine.wait(0.3).told(ChildOrder.KILL) == [1]
+
+
+def in_phase(phase: MasterPhase) -> Machine:
+    """A machine in this phase, with one worker, and its reload asked for by request 1 where there is one."""
+    machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1))
+    if phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING):
+        if phase is MasterPhase.CUTTING:
+            machine.reload(wants(1))
+            machine.ready(2)
+        machine.take(ev.ReloadAsked(1))
+        if phase is not MasterPhase.LOADING:
+            machine.take(ev.ConfigLoaded(wants(2)))
+    if phase is MasterPhase.STOPPING:
+        machine.stop()
+    assert machine.state.phase is phase
+    return machine
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("phase", list(MasterPhase))
+def test_a_stop_works_in_every_phase(phase: MasterPhase, quick: bool) -> None:
+    """Every child is told, who waits for a reload is answered, the candidate is dropped, and deaf children are killed within the grace."""
+    machine = in_phase(phase)
+    children = machine.births()
+    reloading = phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
+    done = machine.stop(quick=quick)
+    assert machine.state.phase is MasterPhase.STOPPING
+    assert done.answers == ([(1, "the daemon is stopping (stopped by a test)")] if reloading else [])
+    assert bool(done.of(fx.DropConfig)) is reloading
+    assert bool(done.of(fx.CloseListeners)) is (phase is not MasterPhase.STOPPING)
+    if quick or phase is not MasterPhase.STOPPING:
+        assert done.told(ChildOrder.LEAVE if quick else ChildOrder.FINISH) == children
+    assert sorted(machine.wait(10.0).told(ChildOrder.KILL)) == children
+    assert machine.exit(*children).of(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
+
+
+def test_what_the_shell_had_already_loaded_comes_too_late() -> None:
+    """The answer to LoadConfig that crossed the stop changes nothing."""
+    machine = running(wants(1))
+    machine.take(ev.ReloadAsked(1))
+    machine.stop()
+    assert machine.take(ev.ConfigLoaded(wants(3))) == ()
+    assert machine.take(ev.ConfigRefused("nonsense")) == ()
+
+
+def test_a_reload_during_a_stop_is_refused() -> None:
+    """At once, and by a signal in silence."""
+    machine = running(wants(1))
+    machine.stop()
+    assert machine.take(ev.ReloadAsked(4)).answers == [(4, "the daemon is stopping")]
+    assert machine.take(ev.ReloadAsked(None)) == ()
+
+
+def test_a_fork_that_fails_during_a_stop_is_one_child_less() -> None:
+    """It is neither tried again nor waited for."""
+    machine = proving(wants(1), wants(1))
+    machine.stop()
+    machine.exit(1)
+    done = machine.take(ev.ForkFailed(2, "Cannot allocate memory"))
+    assert done.of(fx.Leave)
+    assert machine.due_in is None
+
+
+def test_the_kinds_of_children_are_those_that_the_stop_knows() -> None:
+    """Workers first, then the exporter: another kind needs its own place in this order."""
+    assert set(ChildKind) == {ChildKind.WORKER, ChildKind.EXPORTER}

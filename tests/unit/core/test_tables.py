@@ -1,0 +1,164 @@
+"""The machine's tables: every pair is there and does what it should."""
+
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from tests.support.machine import LIMITS, Machine, booted, running, wants
+from unpd.core import events as ev
+from unpd.core.children import CHILD_TABLE, Happening, happened
+from unpd.core.draft import CUT_GRACE_S, Draft
+from unpd.core.machine import EVENT_TABLE, SETTLE
+from unpd.core.model import Child, Slot, State, Wanted
+from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
+
+NOW = 1000.0
+WORKER = Slot(ChildKind.WORKER, "default", 0)
+EXPORTER = Slot(ChildKind.EXPORTER, "exporter", 0)
+
+STAYS: tuple[list[ChildOrder], None] = ([], None)
+"""No order, and the phase that it was in."""
+
+OUTCOMES: dict[tuple[ChildPhase, Happening], tuple[list[ChildOrder], ChildPhase | None]] = {
+    (ChildPhase.STARTING, Happening.REPORTED_READY): ([], ChildPhase.READY),
+    (ChildPhase.STARTING, Happening.REPORTED_FAILURE): STAYS,
+    (ChildPhase.STARTING, Happening.OVERDUE): ([ChildOrder.KILL], ChildPhase.KILLED),
+    (ChildPhase.STARTING, Happening.FELL_SILENT): STAYS,
+    (ChildPhase.READY, Happening.REPORTED_READY): STAYS,
+    (ChildPhase.READY, Happening.REPORTED_FAILURE): STAYS,
+    (ChildPhase.READY, Happening.OVERDUE): STAYS,
+    (ChildPhase.READY, Happening.FELL_SILENT): ([ChildOrder.ABORT], ChildPhase.KILLED),
+    (ChildPhase.DRAINING, Happening.REPORTED_READY): STAYS,
+    (ChildPhase.DRAINING, Happening.REPORTED_FAILURE): STAYS,
+    (ChildPhase.DRAINING, Happening.OVERDUE): ([ChildOrder.FINISH], None),
+    (ChildPhase.DRAINING, Happening.FELL_SILENT): ([ChildOrder.ABORT], ChildPhase.KILLED),
+    (ChildPhase.KILLED, Happening.REPORTED_READY): STAYS,
+    (ChildPhase.KILLED, Happening.REPORTED_FAILURE): STAYS,
+    (ChildPhase.KILLED, Happening.OVERDUE): ([ChildOrder.KILL], None),
+    (ChildPhase.KILLED, Happening.FELL_SILENT): STAYS,
+}
+
+
+def draft_of(child: Child) -> Draft:
+    """A step in which this is the only child."""
+    state = State(Wanted({"default": 1}, exporter=True, limits=LIMITS), phase=MasterPhase.RUNNING)
+    state.children[child.birth] = child
+    return Draft(state, NOW)
+
+
+def orders(draft: Draft) -> list[ChildOrder]:
+    """What the child was told."""
+    return [effect.order for effect in draft.effects if hasattr(effect, "order")]
+
+
+def test_every_pair_of_phase_and_happening_is_there() -> None:
+    """A pair that is missing is an error."""
+    assert set(CHILD_TABLE) == set(product(ChildPhase, Happening)) == set(OUTCOMES)
+
+
+@pytest.mark.parametrize(("phase", "happening"), list(product(ChildPhase, Happening)))
+def test_what_happens_to_a_child(phase: ChildPhase, happening: Happening) -> None:
+    """Each pair gives its orders and its next phase."""
+    draft = draft_of(Child(1, WORKER, 1, phase, NOW - 50, ready_at=NOW - 40, deadline_at=NOW))
+    happened(draft, 1, happening)
+    told, after = OUTCOMES[phase, happening]
+    assert (orders(draft), draft.state.children[1].phase) == (told, after or phase)
+
+
+@pytest.mark.parametrize("happening", list(Happening))
+def test_what_happens_to_the_dead_is_nothing(happening: Happening) -> None:
+    """An event may cross a death."""
+    draft = draft_of(Child(1, WORKER, 1, ChildPhase.READY, NOW))
+    happened(draft, 2, happening)
+    assert not draft.effects
+
+
+@pytest.mark.parametrize(
+    ("slot", "finishing", "told", "deadline_at"),
+    [
+        (WORKER, False, ChildOrder.FINISH, NOW + CUT_GRACE_S),
+        (WORKER, True, ChildOrder.KILL, None),
+        (EXPORTER, False, ChildOrder.KILL, None),
+        (EXPORTER, True, ChildOrder.KILL, None),
+    ],
+)
+def test_the_end_of_a_drain(slot: Slot, finishing: bool, told: ChildOrder, deadline_at: float | None) -> None:
+    """A worker is told to finish first; one that was told already, and an exporter, are killed."""
+    draft = draft_of(Child(1, slot, 1, ChildPhase.DRAINING, NOW - 50, ready_at=NOW - 40, deadline_at=NOW, retired=True, finishing=finishing))
+    happened(draft, 1, Happening.OVERDUE)
+    assert orders(draft) == [told]
+    assert draft.state.children[1].deadline_at == deadline_at
+
+
+EVENTS: dict[type[ev.Event], ev.Event] = {
+    ev.Booted: ev.Booted(),
+    ev.TimePassed: ev.TimePassed(),
+    ev.ChildReady: ev.ChildReady(1),
+    ev.ChildFailed: ev.ChildFailed(1, "why", ExitCode.FAILED),
+    ev.ChildExited: ev.ChildExited(1, "exit code 1"),
+    ev.ForkFailed: ev.ForkFailed(99, "why"),
+    ev.BeatsRead: ev.BeatsRead({1: NOW, 99: 0.0}),
+    ev.ReloadAsked: ev.ReloadAsked(7),
+    ev.ConfigLoaded: ev.ConfigLoaded(wants(1)),
+    ev.ConfigRefused: ev.ConfigRefused("why"),
+    ev.StopAsked: ev.StopAsked(quick=False, by="a test"),
+    ev.PoolResized: ev.PoolResized("default", 1),
+    ev.LogReopenAsked: ev.LogReopenAsked(),
+}
+
+NEVER = None
+"""What the shell cannot say in this phase."""
+
+NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
+    **{(kind, phase): phase for kind in EVENTS for phase in MasterPhase},
+    **{(ev.StopAsked, phase): MasterPhase.STOPPING for phase in MasterPhase},
+    **{(kind, phase): NEVER for kind in (ev.ConfigLoaded, ev.ConfigRefused) for phase in MasterPhase if phase is not MasterPhase.STOPPING},
+    **{(ev.Booted, phase): NEVER for phase in MasterPhase if phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)},
+    (ev.ConfigLoaded, MasterPhase.LOADING): MasterPhase.PROVING,
+    (ev.ConfigRefused, MasterPhase.LOADING): MasterPhase.RUNNING,
+    (ev.ReloadAsked, MasterPhase.RUNNING): MasterPhase.LOADING,
+    (ev.ChildReady, MasterPhase.STARTING): MasterPhase.RUNNING,
+    (ev.ChildFailed, MasterPhase.STARTING): MasterPhase.STOPPING,
+    # In CUTTING the first child is the last that drains.
+    (ev.ChildExited, MasterPhase.CUTTING): MasterPhase.PROVING,
+}
+
+
+def in_phase(phase: MasterPhase) -> Machine:
+    """A machine in this phase."""
+    machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1))
+    if phase is MasterPhase.CUTTING:
+        machine.reload(wants(1))
+        machine.ready(2)
+    if phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING):
+        machine.take(ev.ReloadAsked(None))
+    if phase in (MasterPhase.CUTTING, MasterPhase.PROVING):
+        machine.take(ev.ConfigLoaded(wants(1)))
+    if phase is MasterPhase.STOPPING:
+        machine.stop()
+    assert machine.state.phase is phase
+    return machine
+
+
+def test_every_pair_of_event_and_phase_is_there() -> None:
+    """Every event has every phase, and the list of events is whole."""
+    assert set(EVENT_TABLE) == set(get_args(ev.Event)) == set(EVENTS)
+    assert all(set(row) == set(MasterPhase) for row in EVENT_TABLE.values())
+
+
+def test_every_phase_has_its_end() -> None:
+    """And no other has one."""
+    assert set(SETTLE) == set(MasterPhase)
+
+
+@pytest.mark.parametrize(("kind", "phase"), [pytest.param(kind, phase, id=f"{kind.__name__}-{phase}") for kind, phase in product(EVENTS, MasterPhase)])
+def test_what_an_event_does_to_the_master(kind: type[ev.Event], phase: MasterPhase) -> None:
+    """Each pair leads to its phase, or is an error of ours."""
+    machine = in_phase(phase)
+    if NEXT[kind, phase] is NEVER:
+        with pytest.raises(AssertionError, match=f"{kind.__name__} cannot happen in phase {phase}"):
+            machine.take(EVENTS[kind])
+    else:
+        machine.take(EVENTS[kind])
+        assert machine.state.phase is NEXT[kind, phase]

@@ -1,0 +1,270 @@
+"""The log: one event, one line, whatever is in it; and a sink that can neither block nor kill."""
+
+import json
+import os
+import re
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unpd.logs import LONGEST_FIELD, Field, Level, Log, Sink, open_file, standard_error
+
+STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+
+
+class Paper:
+    """A sink that takes ``patience`` bytes at a time, and no byte when that is 0 (as a full pipe does)."""
+
+    def __init__(self, patience: int = 10**9) -> None:
+        self.patience = patience
+        self.written = b""
+        self.sink = Sink(-1, self._write)
+
+    def _write(self, line: bytes) -> int:
+        if not self.patience:
+            raise BlockingIOError
+        taken = line[: self.patience]
+        self.written += taken
+        return len(taken)
+
+    @property
+    def lines(self) -> list[str]:
+        """What was written, by line."""
+        return self.written.decode().splitlines()
+
+
+def said(event: str, style: str = "text", level: Level = "info", **fields: Field) -> str:
+    """The one line that this event becomes, without its stamp."""
+    paper = Paper()
+    Log(paper.sink, "debug", "json" if style == "json" else "text").event(level, event, **fields)
+    (line,) = paper.written.decode().split("\n")[:-1]
+    return re.sub(rf"^{STAMP} ", "", line)
+
+
+def test_a_line_of_text() -> None:
+    """Stamp, level, event, fields in order."""
+    assert said("worker.died", level="warning", pool="default", index=0, respawn_in_s=0.1, final=False) == (
+        "warning worker.died pool=default index=0 respawn_in_s=0.1 final=false"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("tcp://[::1]:7", "tcp://[::1]:7"),
+        ("a b", '"a b"'),
+        ("", '""'),
+        ('say "hi"', r'"say \"hi\""'),
+        ("a=b", '"a=b"'),
+        ("back\\slash", r'"back\\slash"'),
+        ("Zoë", '"Zoë"'),
+        ("x\n2026-01-01 error fake", r'"x\n2026-01-01 error fake"'),
+        ("\x1b[31mred", r'"\u001b[31mred"'),
+        ("\x7f", r'"\u007f"' if json.dumps("\x7f") != '"\x7f"' else '"\x7f"'),
+        ("\x00\x85\u2028\u2029", r'"\u0000\u0085\u2028\u2029"'),
+        ("\u202egnp.exe", r'"\u202egnp.exe"'),
+        ("\udc80", r'"\udc80"'),
+        ("%s {} $(x)", '"%s {} $(x)"'),
+        (None, "None"),
+        (True, "true"),
+        (-1.5, "-1.5"),
+    ],
+)
+def test_values_are_quoted_and_escaped(value: Field, shown: str) -> None:
+    """A value that is more than a word stands in quotes; nothing in it can end the line, colour it, or turn its direction."""
+    assert said("x", peer=value) == f"info    x peer={shown}"
+
+
+@given(st.text(st.characters(codec=None), max_size=50), st.sampled_from(("text", "json")))
+def test_any_text_is_one_printable_line(text: str, style: str) -> None:
+    """Control characters, line separators and lone surrogates come out escaped; JSON gives back what went in."""
+    line = said("x", style, peer=text)
+    assert line.isprintable()
+    if style == "json":
+        assert json.loads(line)["peer"] == text
+
+
+def test_a_line_of_json() -> None:
+    """One object, with the time, the level and the event first; numbers stay numbers."""
+    line = said("worker.died", "json", level="error", index=0, grace_s=1.5, final=True, nothing=None)
+    fields = json.loads(line)
+    assert list(fields) == ["time", "level", "event", "index", "grace_s", "final", "nothing"]
+    assert re.fullmatch(STAMP, fields.pop("time"))
+    assert fields == {"level": "error", "event": "worker.died", "index": 0, "grace_s": 1.5, "final": True, "nothing": None}
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_field_is_cut(style: str) -> None:
+    """No line outgrows what a pipe takes at once."""
+    assert said("x", style, reason="y" * 10**6).count("y") == LONGEST_FIELD
+
+
+@pytest.mark.parametrize(("level", "heard"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_the_level_is_a_threshold(level: Level, heard: int) -> None:
+    """What is below it is not written; it can be changed while the program runs."""
+    paper = Paper()
+    log = Log(paper.sink, "error", "text")
+    log.set_level(level)
+    for say in (log.debug, log.info, log.warning, log.error):
+        say("x")
+    assert len(paper.lines) == heard
+    assert log.debugging is (level == "debug")
+
+
+def test_a_child_log_says_who_it_is() -> None:
+    """On every line, in the same style, to the same sink, from the same level on."""
+    paper = Paper()
+    log = Log(paper.sink, "warning", "json").child(role="worker", index=3)
+    log.info("unheard")
+    log.error("heard", why="so")
+    fields = json.loads(paper.lines[0])
+    assert (len(paper.lines), fields["role"], fields["index"], fields["why"]) == (1, "worker", 3, "so")
+
+
+def test_a_full_sink_drops_and_counts() -> None:
+    """It does not wait; whole lines are lost, each is counted, and the next that fits is written."""
+    paper = Paper(patience=0)
+    drops: list[None] = []
+    paper.sink.on_drop = lambda: drops.append(None)
+    for _ in range(3):
+        paper.sink.put(b"lost\n")
+    paper.patience = 100
+    paper.sink.put(b"kept\n")
+    assert (paper.written, paper.sink.dropped, len(drops)) == (b"kept\n", 3, 3)
+
+
+def test_a_line_that_was_written_by_half_is_finished_first() -> None:
+    """Lines never mix: what comes meanwhile is dropped."""
+    paper = Paper(patience=4)
+    paper.sink.put(b"first line\n")
+    paper.sink.put(b"second\n")
+    assert paper.written == b"first li"
+    paper.patience = 100
+    paper.sink.put(b"third\n")
+    assert (paper.written, paper.sink.dropped) == (b"first line\nthird\n", 1)
+
+
+@given(st.lists(st.integers(0, 12), max_size=30))
+def test_only_whole_lines_whatever_the_sink_takes(patience: list[int]) -> None:
+    """However much it takes each time: what arrives are whole lines in order, and those that are missing were counted."""
+    paper = Paper()
+    for number, paper.patience in enumerate(patience):
+        paper.sink.put(b"line %d\n" % number)
+    paper.patience = 100
+    paper.sink.put(b"")
+    lines = paper.written.decode().splitlines()
+    assert all(line in {f"line {number}" for number in range(len(patience))} for line in lines)
+    assert lines == sorted(lines, key=lambda line: int(line.split()[1]))
+    assert len(lines) + paper.sink.dropped == len(patience)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), BlockingIOError()])
+def test_a_broken_sink_is_survived(error: OSError) -> None:
+    """Whatever is wrong with the log, the service goes on."""
+
+    def refuse(line: bytes) -> int:
+        raise error
+
+    sink = Sink(-1, refuse)
+    sink.put(b"x\n")
+    assert sink.dropped == 1
+
+
+def test_a_log_file_is_not_for_everybody(tmp_path: Path) -> None:
+    """It is made with mode 0640, appended to, and not inherited by programs that are started."""
+    path = tmp_path / "unpd.log"
+    for text in (b"one\n", b"two\n"):
+        sink = open_file(str(path), (os.getuid(), os.getgid()))
+        sink.put(text)
+        assert not os.get_inheritable(sink.fd)
+        os.close(sink.fd)
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert stat.S_IMODE(path.stat().st_mode) & ~0o640 == 0
+
+
+def test_a_child_opens_the_log_file_but_never_makes_it(tmp_path: Path) -> None:
+    """It would belong to the wrong user."""
+    with pytest.raises(FileNotFoundError):
+        open_file(str(tmp_path / "unpd.log"), create=False)
+
+
+def test_every_log_follows_its_sink(tmp_path: Path) -> None:
+    """After a rotation, the logs of all roles write to the new file, and the old descriptor is closed."""
+    sink = open_file(str(tmp_path / "old"))
+    old_fd = sink.fd
+    log = Log(sink, "info", "text").child(role="worker")
+    log.info("before")
+    sink.move_to(open_file(str(tmp_path / "new")))
+    log.info("after")
+    assert ("before" in (tmp_path / "old").read_text(), "after" in (tmp_path / "new").read_text()) == (True, True)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(old_fd)
+    os.close(sink.fd)
+
+
+@contextmanager
+def as_standard_error(fd: int) -> Iterator[None]:
+    """Descriptor 2 is this file for a while."""
+    saved = os.dup(2)
+    os.dup2(fd, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def fill(put: Callable[[bytes], None], sink: Sink) -> None:
+    """Write until a line is lost."""
+    for _ in range(10**5):
+        put(b"x" * 1000 + b"\n")
+        if sink.dropped:
+            return
+    raise AssertionError("it never fills")
+
+
+def test_standard_error_that_is_a_pipe_does_not_block_nor_change_for_others() -> None:
+    """A full pipe loses lines; the flags of the inherited descriptor stay what they were."""
+    reader, writer = os.pipe()
+    with as_standard_error(writer):
+        sink = standard_error()
+    sink.put(b"hello\n")
+    assert os.read(reader, 100) == b"hello\n"
+    fill(sink.put, sink)
+    assert os.get_blocking(writer)
+    for fd in (reader, writer, sink.fd):
+        os.close(fd)
+
+
+def test_standard_error_that_is_a_socket_does_not_block_nor_change_for_others() -> None:
+    """As under systemd; a reader that is gone is no signal and no end."""
+    ours, theirs = socket.socketpair()
+    with ours, as_standard_error(ours.fileno()):
+        sink = standard_error()
+        sink.put(b"hello\n")
+        assert theirs.recv(100) == b"hello\n"
+        fill(sink.put, sink)
+        assert os.get_blocking(2)
+        theirs.close()
+        dropped = sink.dropped
+        sink.put(b"into the void\n")
+        assert sink.dropped == dropped + 1
+
+
+def test_standard_error_that_is_a_file_is_appended_to(tmp_path: Path) -> None:
+    """Others may write there too: nobody overwrites anybody."""
+    path = tmp_path / "stderr"
+    path.write_bytes(b"already\n")
+    fd = os.open(path, os.O_WRONLY)
+    with as_standard_error(fd):
+        sink = standard_error()
+    sink.put(b"ours\n")
+    assert path.read_bytes() == b"already\nours\n"
+    os.close(fd)
+    os.close(sink.fd)

@@ -1,0 +1,107 @@
+"""When and why a connection ends if nothing happens until then."""
+
+import math
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from unpd.names import EndCause
+from unpd.services.echo import Echo, EchoOptions
+from unpd.worker.connection import QUIET_S, Connection, Port, Stage
+
+OPENED = 1000.0
+NEVER = math.inf
+PORT = Port("echo", Echo(EchoOptions()), 0, idle_timeout_s=600.0, session_timeout_s=0.0, user_timeout_s=60.0)
+
+
+@pytest.fixture
+def sock() -> Iterator[socket.socket]:
+    """A socket that is never used."""
+    with socket.socket() as sock:
+        yield sock
+
+
+def opened(sock: socket.socket, *, active_at: float = OPENED, out: bytes = b"", **timeouts: float) -> Connection:
+    """A connection that was opened at 1000 and last active at ``active_at``, with this much output pending."""
+    connection = Connection(sock, replace(PORT, **timeouts), OPENED)
+    connection.active_at = active_at
+    connection.out = bytearray(out) if out else None
+    return connection
+
+
+def test_a_silent_connection_is_idle(sock: socket.socket) -> None:
+    """From its last activity on."""
+    assert opened(sock, active_at=1200.0).due_at(NEVER) == (1800.0, EndCause.IDLE)
+
+
+def test_a_session_has_a_limit_if_one_is_set(sock: socket.socket) -> None:
+    """From its beginning on, however active it is; the sooner of the two limits counts."""
+    assert opened(sock, active_at=1290.0, session_timeout_s=300.0).due_at(NEVER) == (1300.0, EndCause.SESSION_LIMIT)
+    assert opened(sock, active_at=1000.0, session_timeout_s=900.0).due_at(NEVER) == (1600.0, EndCause.IDLE)
+
+
+def test_a_peer_that_does_not_read_is_stalled(sock: socket.socket) -> None:
+    """Only while something is pending for it."""
+    assert opened(sock, active_at=1200.0, out=b"x").due_at(NEVER) == (1260.0, EndCause.STALLED)
+    assert opened(sock, active_at=1200.0).due_at(NEVER)[1] is EndCause.IDLE
+
+
+def test_stalled_says_more_than_idle(sock: socket.socket) -> None:
+    """Where both come at once."""
+    assert opened(sock, out=b"x", idle_timeout_s=60.0).due_at(NEVER) == (1060.0, EndCause.STALLED)
+
+
+def test_idle_comes_before_stalled_if_it_is_shorter(sock: socket.socket) -> None:
+    """The sooner counts."""
+    assert opened(sock, out=b"x", idle_timeout_s=30.0).due_at(NEVER) == (1030.0, EndCause.IDLE)
+
+
+def test_nought_is_no_limit(sock: socket.socket) -> None:
+    """Of any kind."""
+    assert opened(sock, out=b"x", idle_timeout_s=0.0, user_timeout_s=0.0).due_at(NEVER)[0] == NEVER
+
+
+def test_on_a_stop_a_quiet_connection_has_said_what_it_had_to_say(sock: socket.socket) -> None:
+    """A quarter of a second of silence, and no patience beyond the stop's."""
+    assert opened(sock, active_at=1200.0).due_at(1300.0) == (1200.0 + QUIET_S, EndCause.SHUTDOWN)
+    assert opened(sock, active_at=1299.9).due_at(1300.0) == (1300.0, EndCause.SHUTDOWN)
+
+
+def test_on_a_stop_pending_output_has_all_the_patience(sock: socket.socket) -> None:
+    """But not more than the peer's own deadline."""
+    assert opened(sock, active_at=1200.0, out=b"x").due_at(1250.0) == (1250.0, EndCause.SHUTDOWN)
+    assert opened(sock, active_at=1200.0, out=b"x").due_at(1300.0) == (1260.0, EndCause.STALLED)
+
+
+def test_a_stop_without_patience_ends_it_now(sock: socket.socket) -> None:
+    """A worker that was retired before."""
+    assert opened(sock, active_at=1200.0, out=b"x").due_at(1200.0) == (1200.0, EndCause.SHUTDOWN)
+
+
+@pytest.mark.parametrize("stage", [Stage.PARTING, Stage.LINGERING])
+def test_what_we_are_ending_already_only_lingers(sock: socket.socket, stage: Stage) -> None:
+    """No other deadline matters, and the cause is why we ended it."""
+    connection = opened(sock, session_timeout_s=1.0)
+    connection.stage, connection.linger_at, connection.cause = stage, 1234.0, EndCause.SESSION_LIMIT
+    assert connection.due_at(1100.0) == (1234.0, EndCause.SESSION_LIMIT)
+
+
+def test_a_service_that_has_said_all_ends_with_done(sock: socket.socket) -> None:
+    """No other cause was given."""
+    connection = opened(sock)
+    connection.stage, connection.linger_at = Stage.LINGERING, 1002.0
+    assert connection.due_at(NEVER) == (1002.0, EndCause.DONE)
+
+
+def test_a_half_closed_connection_keeps_its_deadlines(sock: socket.socket) -> None:
+    """The peer has said all, but must still read."""
+    connection = opened(sock, active_at=1200.0, out=b"x")
+    connection.stage = Stage.HALF_CLOSED
+    assert connection.due_at(NEVER) == (1260.0, EndCause.STALLED)
+
+
+def test_a_connection_is_small(sock: socket.socket) -> None:
+    """There may be ten thousand: it has no dictionary."""
+    assert not hasattr(opened(sock), "__dict__")
