@@ -71,7 +71,11 @@ def child_pids(pid: int) -> set[int]:
     lists = list((PROC / str(pid) / "task").glob("*/children"))
     if not lists:
         return {child.pid for child in children(pid)}
-    return {int(word) for path in lists for word in path.read_text().split()}
+    pids: set[int] = set()
+    for path in lists:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended since
+            pids.update(int(word) for word in path.read_text().split())
+    return pids
 
 
 def descendants(pid: int) -> list[Stat]:

@@ -177,7 +177,7 @@ def test_a_broken_sink_is_survived(error: OSError) -> None:
 
 
 def test_a_log_file_is_not_for_everybody(tmp_path: Path) -> None:
-    """It is made with mode 0640, appended to, and not inherited by programs that are started."""
+    """It is made with mode 0640 at most, appended to, and not inherited by programs that are started."""
     path = tmp_path / "unpd.log"
     for text in (b"one\n", b"two\n"):
         sink = open_file(str(path), (os.getuid(), os.getgid()))
@@ -194,18 +194,44 @@ def test_a_child_opens_the_log_file_but_never_makes_it(tmp_path: Path) -> None:
         open_file(str(tmp_path / "unpd.log"), create=False)
 
 
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize("prepare", [Path.symlink_to, Path.hardlink_to, lambda path, _: os.mkfifo(path), lambda path, _: path.mkdir()])
+def test_what_is_no_plain_file_is_no_log(tmp_path: Path, prepare: Callable[[Path, Path], None], create: bool) -> None:
+    """The directory may be another user's, who would like the master to write elsewhere: neither links nor pipes are followed, and nothing is changed."""
+    target, path = tmp_path / "target", tmp_path / "unpd.log"
+    target.write_bytes(b"precious\n")
+    prepare(path, target)
+    before = os.lstat(path)
+    with pytest.raises(OSError, match=r"unpd\.log"):
+        open_file(str(path), (os.getuid(), os.getgid()), create=create)
+    assert target.read_bytes() == b"precious\n"
+    assert os.lstat(path).st_ino == before.st_ino
+
+
 def test_every_log_follows_its_sink(tmp_path: Path) -> None:
-    """After a rotation, the logs of all roles write to the new file, and the old descriptor is closed."""
-    sink = open_file(str(tmp_path / "old"))
-    old_fd = sink.fd
+    """After a rotation the logs of all roles write to the new file, through a descriptor of the same number: others remember it."""
+    sink, new = open_file(str(tmp_path / "old")), open_file(str(tmp_path / "new"))
+    fd = sink.fd
     log = Log(sink, "info", "text").child(role="worker")
     log.info("before")
-    sink.move_to(open_file(str(tmp_path / "new")))
+    sink.move_to(new)
     log.info("after")
-    assert ("before" in (tmp_path / "old").read_text(), "after" in (tmp_path / "new").read_text()) == (True, True)
+    assert sink.fd == fd
+    assert [word in (tmp_path / name).read_text() for word in ("before", "after") for name in ("old", "new")] == [True, False, False, True]
+    assert not os.get_inheritable(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(old_fd)
-    os.close(sink.fd)
+        os.fstat(new.fd)
+    os.close(fd)
+
+
+def test_a_child_does_not_finish_the_line_of_its_parent() -> None:
+    """What was written by half before the fork is the parent's."""
+    paper = Paper(patience=3)
+    paper.sink.put(b"a long line\n")
+    paper.sink.forget_rest()
+    paper.patience = 100
+    paper.sink.put(b"mine\n")
+    assert paper.written == b"a lmine\n"
 
 
 @contextmanager
@@ -255,16 +281,16 @@ def test_standard_error_that_is_a_socket_does_not_block_nor_change_for_others() 
         dropped = sink.dropped
         sink.put(b"into the void\n")
         assert sink.dropped == dropped + 1
+    with pytest.warns(ResourceWarning):  # a daemon keeps its sink to the end
+        del sink
 
 
-def test_standard_error_that_is_a_file_is_appended_to(tmp_path: Path) -> None:
-    """Others may write there too: nobody overwrites anybody."""
+def test_standard_error_that_is_a_file_is_shared_with_others(tmp_path: Path) -> None:
+    """What a library writes to descriptor 2 and what we write stand one behind the other."""
     path = tmp_path / "stderr"
-    path.write_bytes(b"already\n")
-    fd = os.open(path, os.O_WRONLY)
-    with as_standard_error(fd):
+    with path.open("wb") as file, as_standard_error(file.fileno()):
         sink = standard_error()
-    sink.put(b"ours\n")
-    assert path.read_bytes() == b"already\nours\n"
-    os.close(fd)
-    os.close(sink.fd)
+        for text in (b"one\n", b"three\n"):
+            sink.put(text)
+            os.write(2, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\nthree\ntwo\n"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from unpd import scoreboard as sb
-from unpd.names import ChildKind, ChildPhase, EndCause
+from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause
 from unpd.scoreboard import Columns, ColumnsExhausted, Entry, Scoreboard, create, service_cells
 
 
@@ -62,7 +62,7 @@ def test_the_cells_of_a_service_do_not_overlap() -> None:
     assert len(sb.END_CAUSES) == sb.DURATION_BUCKETS - sb.ENDED
     assert len(sb.DURATION_BOUNDS_S) + 1 == sb.DURATION_SUM_NS - sb.DURATION_BUCKETS
     assert (sb.RECEIVED, sb.SENT, sb.ACCEPT_ERRORS) == (sb.DURATION_SUM_NS + 1, sb.DURATION_SUM_NS + 2, sb.DURATION_SUM_NS + 3)
-    assert sb.ENDED < sb.ACCEPTED == sb.SERVICE_WORDS - 1 == sb.ACCEPT_ERRORS + len(sb.ACCEPT_ERRNOS)
+    assert sb.ENDED < sb.ACCEPTED == sb.SERVICE_WORDS - 1 == sb.ACCEPT_ERRORS + len(ACCEPT_ERRNOS)
     assert max(sb.BEAT_NS, sb.EXIT_NS, sb.LOG_DROPPED) < sb.ROW_HEAD_WORDS == service_cells(0)
     assert service_cells(1) - service_cells(0) == sb.SERVICE_WORDS
     assert service_cells(sb.MAX_SERVICES) == sb.ROW_WORDS

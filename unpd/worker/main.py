@@ -16,11 +16,14 @@ from unpd.scoreboard import service_cells
 from unpd.services.base import Service
 from unpd.worker.accepting import Listener
 from unpd.worker.connection import LINGER_S, Port
+from unpd.worker.deadlines import SLOTS_PER_S
 from unpd.worker.engine import Engine
 
 PATIENCE_SHARE = 0.75
 """The part of ``grace_s`` after which the last connection is over: a little before the master kills what is left (at 0.8)."""
 LINGER_SHARE = 0.2
+TWO_LOOKS_S = 2 / SLOTS_PER_S
+"""How late the wheel may be, first with our FIN and then with the end of the lingering; with a short ``grace_s`` that is more than lies between 0.75 and 0.8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Worker:
             return
         self._finishing = True
         linger_s = min(LINGER_S, LINGER_SHARE * self._setup.grace_s)
-        patience_s = 0.0 if self._retired else PATIENCE_SHARE * self._setup.grace_s - linger_s
+        patience_s = 0.0 if self._retired else max(0.0, PATIENCE_SHARE * self._setup.grace_s - linger_s - TWO_LOOKS_S)
         self._drain()
         self._engine.finish(now() + patience_s, linger_s)
 

@@ -45,7 +45,7 @@ def test_a_request_may_leave_quick_out() -> None:
         (b"\xff\xfe\n", "not a line of JSON"),
         (b'{"version": 1, "verb": "status"', "not a line of JSON"),
         (b"[" * 3000, "not a line of JSON"),
-        (b"1" * 4096, "not a line of JSON"),
+        (b"1" * 4095 + b"\n", "not a request of version 1"),
         (b"null\n", "not a request of version 1"),
         (b"[]\n", "not a request of version 1"),
         (b'"status"\n', "not a request of version 1"),

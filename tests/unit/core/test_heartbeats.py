@@ -30,6 +30,7 @@ def test_a_hung_child_is_replaced_when_it_is_dead() -> None:
     """Not before: its slot has one holder. It had served for long, so its successor comes at once."""
     machine = running(wants(1))
     sweep(machine, 31)
+    assert machine.wait(10.0).told(ChildOrder.KILL) == [1]
     assert machine.births() == [1]
     assert [child.birth for child in machine.exit(1, ended="killed by SIGABRT").born] == [2]
 

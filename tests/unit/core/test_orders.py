@@ -8,7 +8,7 @@ from unpd.core import events as ev
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import Slot, State, Wanted
 from unpd.master.status import degraded
-from unpd.names import ChildKind, ChildOrder, ChildPhase, MasterPhase
+from unpd.names import MAX_WORKERS, ChildKind, ChildOrder, ChildPhase, MasterPhase
 
 
 def test_one_worker_more() -> None:
@@ -47,11 +47,25 @@ def test_an_unknown_pool_is_not_made() -> None:
 
 
 def test_a_surplus_worker_that_starts_drains() -> None:
-    """It may have accepted already: its report may lie unread in the pipe."""
+    """It may have accepted already: its report may lie unread in the pipe. When its start would have been too late it is told to finish, and then killed."""
     machine = running(wants(1))
     machine.take(ev.PoolResized("default", 1))
+    machine.wait(4.0)
     assert machine.take(ev.PoolResized("default", -1)).orders == [(2, ChildOrder.RETIRE)]
+    assert machine.ready(2) == ()
+    assert not machine.wait(5.9).orders
+    assert machine.wait(0.2).orders == [(2, ChildOrder.FINISH)]
+    assert machine.wait(3.0).orders == [(2, ChildOrder.KILL)]
     assert not machine.exit(2).born
+
+
+def test_never_more_than_fit() -> None:
+    """Two generations of all pools together must find rows on the scoreboard."""
+    wanted = wants({"default": 1, "slow": MAX_WORKERS - 2})
+    full = wanted.resized("default", 1)
+    assert full.workers["default"] == 2
+    assert full.resized("default", 1) == full.resized("slow", 1) == full
+    assert full.resized("slow", -1).workers["slow"] == MAX_WORKERS - 3
 
 
 def test_a_slot_that_is_wanted_again_is_filled_beside_its_drain() -> None:

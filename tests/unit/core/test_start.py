@@ -35,6 +35,7 @@ def test_ready_is_when_each_pool_has_a_ready_worker() -> None:
     machine = booted(wants({"default": 2, "slow": 1}, exporter=True))
     assert not machine.ready(2, 3).of(fx.AnnounceReady)
     done = machine.ready(4)
+    assert done.notes("worker.ready") == [{"pool": "slow", "index": 0, "birth": 4, "generation": 1}]
     assert done.of(fx.AnnounceReady) == [fx.AnnounceReady(1)]
     assert done.notes("master.ready") == [{"generation": 1}]
     assert machine.state.phase is MasterPhase.RUNNING

@@ -1,0 +1,116 @@
+"""The exporter among deaths: counters never go down for as long as the master lives, and every scrape that succeeds is a true one."""
+
+import contextlib
+import http.client
+import random
+from collections.abc import Callable
+from signal import SIGABRT, SIGKILL, SIGSTOP, SIGTERM
+
+import pytest
+
+from tests.support import clients, ledger, procs
+from tests.support.books import books
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.observed import Samples
+from tests.support.operating import ask
+from tests.support.scale import many
+from tests.support.waiting import until
+
+CONFIG = """
+[log]
+level = "info"
+
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+"""
+
+COUNTERS = ("_total", "_count", "_sum", "_bucket")
+
+
+class Monotonic:
+    """Holds each counter of each scrape against the one before."""
+
+    def __init__(self, unpd: Unpd) -> None:
+        self._unpd = unpd
+        self._last: Samples = {}
+        self.scrapes = 0
+        self.failed = 0
+
+    def scrape(self, *, failing: bool = False) -> None:
+        """One scrape; with ``failing`` it may be broken off by the exporter's death, but not be wrong."""
+        try:
+            samples = self._unpd.metrics()
+        except (ConnectionError, http.client.HTTPException, TimeoutError):
+            assert failing, "a scrape failed though the exporter was not killed"
+            self.failed += 1
+            return
+        now = {key: value for key, value in samples.items() if key[0].endswith(COUNTERS)}
+        gone = set(self._last) - set(now)
+        assert not gone, f"series that disappeared: {gone}"
+        down = {key: (before, now[key]) for key, before in self._last.items() if now[key] < before}
+        assert not down, f"counters that went down: {down}"
+        self._last = now
+        self.scrapes += 1
+
+
+def kill_some_workers(unpd: Unpd, rng: random.Random) -> None:
+    """SIGKILL one of the workers."""
+    procs.kill(rng.sample(unpd.workers(), 1) if unpd.workers() else [])
+
+
+def test_counters_never_go_down(launch: Launch, rng: random.Random) -> None:
+    """Workers killed, reloads, TERM to a worker: whatever dies, a scrape during it succeeds and no counter is below the last one."""
+    unpd = launch(CONFIG)
+    watch = Monotonic(unpd)
+    acts: list[Callable[[], object]] = [
+        lambda: kill_some_workers(unpd, rng),
+        lambda: ask(unpd.control, verb="reload"),
+        lambda: procs.kill(rng.sample(unpd.workers(), 1) if unpd.workers() else [], SIGTERM),
+    ]
+    with ledger.running(unpd.address("echo"), rate=500, concurrency=256) as load:
+        for number in range(many(200, at_least=9)):
+            acts[number % len(acts)]()
+            for _ in range(5):
+                watch.scrape()
+        said = load.stop()
+    assert said.failed().keys() <= {"reset_before", "reset_after", "shed"}, "a client was refused or left without an answer"
+    until(lambda: books(unpd).active == 0 and books(unpd).accepted >= said.ok, 10.0, "all connections to be accounted for")
+    assert books(unpd).ended.keys() <= {"client_fin", "client_rst", "shutdown", "worker_died"}
+    watch.scrape()
+
+
+def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
+    """The exporter killed again and again under load: a scrape may be broken off, never be wrong; the services lose nothing."""
+    unpd = launch(CONFIG)
+    watch = Monotonic(unpd)
+    with ledger.running(unpd.address("echo"), rate=500, concurrency=256) as load:
+        for number in (SIGKILL, SIGABRT, SIGTERM):
+            watch.scrape()
+            exporter = unpd.exporter()
+            assert exporter is not None
+            procs.kill([exporter], number)
+            watch.scrape(failing=True)
+            until(lambda old=exporter: unpd.exporter() not in (None, old), 15.0, "another exporter")  # type: ignore[misc]
+            watch.scrape()
+        load.more(50)
+        load.stop().assert_clean(at_least=50)
+    assert watch.scrapes >= 6
+    assert unpd.total("unpd_children_reaped_total", kind="exporter") == 3
+    assert unpd.total("unpd_children_reaped_total", kind="worker") == 0
+
+
+@pytest.mark.full
+def test_a_hung_exporter_is_replaced(launch: Launch) -> None:
+    """An exporter that stands still is noticed by its heartbeat, ended and replaced; the services do not notice."""
+    unpd = launch("[daemon]\nheartbeat_timeout_s = 2\n" + CONFIG)
+    unpd.expect_errors("exporter.hung")
+    exporter = unpd.exporter()
+    assert exporter is not None
+    procs.kill([exporter], SIGSTOP)
+    with contextlib.suppress(TimeoutError):
+        unpd.get("/healthz", timeout_s=0.2)
+    assert clients.converse(unpd.address("echo"), b"served") == b"served"
+    until(lambda: unpd.exporter() not in (None, exporter), 15.0, "another exporter")
+    assert unpd.get("/healthz").status == 200
+    assert unpd.log_events("exporter.hung")

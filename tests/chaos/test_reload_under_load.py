@@ -1,0 +1,102 @@
+"""Reloads under load: nobody is refused, nobody is reset, and nothing piles up."""
+
+import os
+import re
+
+from tests.support import clients, ledger, procs
+from tests.support.books import books
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.observed import total
+from tests.support.operating import refused_reload, reload
+from tests.support.scale import many
+from tests.support.waiting import until
+
+CONFIG = """
+[log]
+level = "info"
+
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+"""
+
+CHANGED = (
+    CONFIG.replace("[services.echo]", "[pools.default]\nworkers = 3\n\n[services.echo]\nbacklog = 2000")
+    + """
+[services.daytime]
+listen = ["tcp://127.0.0.1:0"]
+"""
+)
+"""Another backlog, another number of workers, one service more."""
+
+RATE = 2000.0
+
+
+def generations(unpd: Unpd) -> set[int]:
+    """The generations of the living workers, as their titles say."""
+    titles = [child.title for child in procs.children(unpd.pid) if child.title.startswith("unpd: worker")]
+    return {int(found[1]) for title in titles if (found := re.search(r"generation (\d+)$", title))}
+
+
+def quiet(unpd: Unpd, workers: int) -> None:
+    """Wait until one generation of so many workers is left."""
+    until(lambda: len(generations(unpd)) == 1 and len(procs.children(unpd.pid)) == workers + 1, 15.0, "one generation")
+
+
+def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
+    """Under 2,000 connections a second each reload, same or changed configuration, succeeds; none of them is refused, reset or late; the books balance."""
+    unpd = launch(CONFIG)
+    reload(unpd)
+    quiet(unpd, 2)
+    descriptors, resident = len(procs.fds(unpd.pid)), procs.rss_bytes(unpd.pid)
+    count = many(100, at_least=6)
+    with ledger.running(unpd.address("echo"), rate=RATE, concurrency=512) as load:
+        for number in range(count):
+            reload(unpd, (CHANGED, CONFIG)[number % 2])
+            assert len(generations(unpd)) <= 2
+            load.more(100)
+        said = load.stop()
+    print(f"{count} reloads, {said.attempts} connections at {said.rate:.0f} a second, {dict(said.outcomes)}, latency {dict(said.latency_s)}")
+    said.assert_clean(at_least=100 * count)
+    reload(unpd, CONFIG)
+    quiet(unpd, 2)
+    found = books(unpd)
+    assert found.active == 0
+    assert found.accepted == said.attempts == said.ok
+    assert found.ended == {"client_fin": said.ok}
+    assert len(procs.fds(unpd.pid)) == descriptors
+    assert procs.rss_bytes(unpd.pid) < resident + (8 << 20)
+    samples = unpd.metrics()
+    assert total(samples, "unpd_config_reloads_total", result="success") == count + 2
+    assert total(samples, "unpd_zombies") == 0
+    assert total(samples, "unpd_worker_spawns_total") == total(samples, "unpd_children_reaped_total", kind="worker") + 2
+
+
+def test_bad_reloads_under_load_lose_no_connection(launch: Launch) -> None:
+    """Broken and good files by turns: the bad ones change nothing, the good ones work, and no client notices either."""
+    unpd = launch(CONFIG)
+    taken = f'\n[services.other]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:{unpd.port("metrics")}"]\n'
+    with ledger.running(unpd.address("echo"), rate=500, concurrency=512) as load:
+        for _ in range(many(20, at_least=2)):
+            refused_reload(unpd, b"[services\n")
+            refused_reload(unpd, CONFIG + taken)
+            reload(unpd, CONFIG)
+            load.more(50)
+        load.stop().assert_clean(at_least=100)
+    assert unpd.metric("unpd_config_last_reload_successful") == 1
+
+
+def test_long_sessions_and_new_ones_through_reloads(launch: Launch) -> None:
+    """A hundred echo sessions stay whole through a reload under load, byte by byte, while the new generation serves those who come."""
+    unpd = launch(CONFIG)
+    with clients.idle(unpd.address("echo"), 100) as sessions, ledger.running(unpd.address("echo"), rate=500, concurrency=512) as load:
+        for session in sessions:
+            session.sendall(b"before ")
+        reload(unpd)
+        load.more(200)
+        for session in sessions:
+            session.sendall(b"after")
+            session.shutdown(1)
+        assert [clients.read_all(session) for session in sessions] == [b"before after"] * 100
+        load.stop().assert_clean(at_least=200)
+    assert os.getpgid(unpd.pid) == unpd.pid

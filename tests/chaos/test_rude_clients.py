@@ -1,0 +1,221 @@
+"""Slow, silent and rude clients: what they cost is bounded, the others are served, and every end has its cause."""
+
+import array
+import contextlib
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import clients, procs
+from tests.support.books import active, books, settled
+from tests.support.faults import namespace, network, requires_namespaces
+from tests.support.launch import Launch
+from tests.support.scale import many
+from tests.support.waiting import holds, until
+
+MIB = 1 << 20
+ONE_WORKER = "[pools.default]\nworkers = 1\n"
+RESERVED = 200
+"""Descriptors that a crowd of clients leaves to the rest of the test run."""
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_clients_that_never_read_cost_a_bounded_memory(launch: Launch, tmp_path: Path, kind: str) -> None:
+    """D1: clients that send up to 100 MB each and never read are stopped by back-pressure: the worker grows by less than 1 MB for each, and serves others."""
+    listen = f"unix://{tmp_path}/echo.sock" if kind == "unix" else "tcp://127.0.0.1:0"
+    unpd = launch(ONE_WORKER + f'[services.echo]\nlisten = ["{listen}"]')
+    (pid,) = unpd.workers()
+    address = unpd.address("echo")
+    assert clients.converse(address, bytes(MIB)) == bytes(MIB)  # the worker's buffers are warm
+    before = procs.rss_bytes(pid)
+    with contextlib.ExitStack() as stack:
+        floods = [stack.enter_context(clients.connect(address, receive_buffer=1)) for _ in range(12)]
+        for sock in floods:
+            assert clients.stuff(sock, 100 * MIB, stall_s=0.05) < 100 * MIB
+        assert procs.rss_bytes(pid) - before < len(floods) * MIB
+        assert clients.converse(address, b"hello") == b"hello"
+        assert books(unpd).active >= len(floods)
+    settled(unpd, {"client_fin": 2, "client_rst": len(floods)})
+
+
+def test_thousands_of_idle_clients_cost_next_to_nothing(launch: Launch) -> None:
+    """D2: beside 10,000 silent clients (here: some of them) an active one is answered at once; they cost no time and little memory."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    count = min(many(10_000, at_least=2000), hard - RESERVED)
+    unpd = launch(ONE_WORKER + "max_connections = 20_000\n")
+    (pid,) = unpd.workers()
+    before = procs.rss_bytes(pid)
+    with clients.idle(unpd.address("echo"), count):
+        active(unpd, count)
+        assert procs.rss_bytes(pid) - before < count * 4096
+        before_s = procs.cpu_s(pid)
+        holds(lambda: procs.alive(pid), 0.5, "the worker ended")
+        assert procs.cpu_s(pid) - before_s < 0.1
+        with clients.connect(unpd.address("echo")) as sock:
+            laps = sorted(round_trip_s(sock) for _ in range(300))
+        assert laps[len(laps) * 99 // 100] < 0.25
+    settled(unpd, {"client_fin": count + 1})
+
+
+def round_trip_s(sock: socket.socket) -> float:
+    """How long a few bytes take to come back."""
+    began = time.monotonic()
+    sock.sendall(b"0123456789abcdef")
+    assert clients.read_exactly(sock, 16) == b"0123456789abcdef"
+    return time.monotonic() - began
+
+
+def trickle(slow: list[socket.socket], waiting: socket.socket | None = None) -> bool:
+    """Each of ``slow`` that is still served sends a byte; the others close. True when ``waiting`` has an answer (without it: when no slow one is left)."""
+    for sock in select.select(slow, [], [], 0.05)[0]:
+        if not sock.recv(clients.PIECE_BYTES):
+            sock.close()
+            slow.remove(sock)
+    for sock in slow:
+        sock.send(b"x")
+    return bool(select.select([waiting], [], [], 0)[0]) if waiting else not slow
+
+
+def test_a_crowd_of_slowloris_is_gone_when_its_sessions_are_over(launch: Launch) -> None:
+    """D3: clients that keep every place of a worker by a byte now and then lose it after session_timeout_s, and others get in."""
+    unpd = launch(
+        """
+        [pools.default]
+        workers = 1
+        max_connections = 50
+
+        [services.echo]
+        listen = ["tcp://127.0.0.1:0"]
+        session_timeout_s = 0.5
+        """
+    )
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(50)]
+        active(unpd, 50)
+        with clients.connect(unpd.address("echo")) as waiting:
+            waiting.sendall(b"let me in")
+            until(lambda: trickle(slow, waiting), 10.0, "the waiting client to be served")
+            assert clients.read_exactly(waiting, 9) == b"let me in"
+            until(lambda: trickle(slow), 10.0, "the slow ones to be gone")
+    settled(unpd, {"session_limit": 50, "client_fin": 1})
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_resets_in_the_middle_of_an_answer_leave_no_trace(launch: Launch, tmp_path: Path, kind: str) -> None:
+    """D5: clients that reset while megabytes are on their way to them end by client_rst; the worker is the same as before, with as many descriptors."""
+    listen = f"unix://{tmp_path}/echo.sock" if kind == "unix" else "tcp://127.0.0.1:0"
+    unpd = launch(ONE_WORKER + f'[services.echo]\nlisten = ["{listen}"]')
+    (pid,) = unpd.workers()
+    before = procs.fds(pid)
+    count = many(500, at_least=40)
+    for _ in range(count):
+        sock = clients.connect(unpd.address("echo"), receive_buffer=1)
+        clients.stuff(sock, MIB, stall_s=0.002)
+        clients.reset(sock)
+    settled(unpd, {"client_rst": count})
+    assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
+    assert unpd.workers() == [pid]
+    settled(unpd, {"client_rst": count, "client_fin": 1})
+    assert procs.fds(pid).keys() == before.keys()
+    assert signal.SIGPIPE in procs.signals(pid).ignored
+
+
+@requires_namespaces()
+def test_a_server_with_the_smallest_buffers_loses_nothing(launch: Launch, rng: random.Random) -> None:
+    """D8: where the kernel gives the server's sockets a page or two to send from, so that every write is partial at every boundary, the stream comes back whole."""
+    with namespace() as net:
+        net.sysctl("net.ipv4.tcp_wmem", "4096 4096 8192")
+        unpd = launch("", prefix=net.prefix)
+        with net.entered():
+            data = rng.randbytes(many(10 * MIB, at_least=2 * MIB))
+            assert clients.converse(unpd.address("echo"), data, receive_buffer=16384) == data
+            book = settled(unpd, {"client_fin": 1})
+            assert book.received == book.sent == len(data)
+
+
+def test_descriptors_that_a_client_passes_are_thrown_away(launch: Launch, tmp_path: Path) -> None:
+    """D11: descriptors that come with the bytes of a UNIX client (SCM_RIGHTS) never reach the worker; the bytes are echoed."""
+    unpd = launch(ONE_WORKER + f'[services.echo]\nlisten = ["unix://{tmp_path}/echo.sock"]')
+    (pid,) = unpd.workers()
+    with clients.connect(unpd.address("echo")) as sock:
+        active(unpd, 1)
+        before = procs.fds(pid)
+        reader, writer = os.pipe()
+        for _ in range(10):
+            sock.sendmsg([b"hello"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writer] * 100))])
+            assert clients.read_exactly(sock, 5) == b"hello"
+        os.close(writer)
+        assert os.read(reader, 1) == b""  # nobody else holds the other end
+        os.close(reader)
+        assert procs.fds(pid) == before
+
+
+TO_THE_NETWORK = ONE_WORKER + '[services.echo]\nlisten = ["tcp://10.99.0.1:0"]\nuser_timeout_s = 1\n'
+
+
+@requires_namespaces()
+def test_a_peer_that_vanished_is_noticed(launch: Launch) -> None:
+    """D9: a client whose machine is gone while an answer, short or long, is on its way to it is left a few seconds after user_timeout_s: peer_vanished."""
+    with network() as net:
+        unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)
+        with net.server.entered():
+            with net.client.entered():
+                socks = [clients.connect(unpd.address("echo")) for _ in range(2)]
+            with socks[0], socks[1]:
+                with procs.stopped(unpd.workers()):
+                    for sock, limit in zip(socks, (5, MIB), strict=True):
+                        clients.stuff(sock, limit, stall_s=0.1)
+                        until_received(unpd.port("echo"), min(limit, 20_000))
+                    net.cut()
+                began = time.monotonic()
+                settled(unpd, {"peer_vanished": 2}, timeout_s=15.0)
+                assert time.monotonic() - began < 10.0
+
+
+def until_received(port: int, count: int) -> None:
+    """Wait until the kernel holds ``count`` bytes that the service at ``port`` has not read (proc(5): rx_queue)."""
+
+    def there() -> bool:
+        rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+        return any(int(row[4].partition(":")[2], 16) >= count for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01")
+
+    until(there, 10.0, f"{count} bytes for port {port}")
+
+
+@requires_namespaces()
+def test_a_peer_that_lives_and_never_reads_is_told_from_one_that_vanished(launch: Launch) -> None:
+    """D9: over the same wire a client that does not read, but whose machine answers, is stalled."""
+    with network() as net:
+        unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)
+        with net.server.entered():
+            with net.client.entered():
+                sock = clients.connect(unpd.address("echo"), receive_buffer=1)
+            with sock:
+                clients.stuff(sock, 64 * MIB, stall_s=0.1)
+                settled(unpd, {"stalled": 1}, timeout_s=15.0)
+
+
+@requires_namespaces()
+def test_a_wire_that_is_mended_in_time_loses_nothing(launch: Launch) -> None:
+    """A client whose wire was cut for less than user_timeout_s gets its answer."""
+    with network() as net:
+        unpd = launch(TO_THE_NETWORK.replace("user_timeout_s = 1", "user_timeout_s = 30"), prefix=net.server.prefix)
+        with net.server.entered():
+            with net.client.entered():
+                sock = clients.connect(unpd.address("echo"))
+            with sock:
+                with procs.stopped(unpd.workers()):
+                    sock.sendall(b"hello")
+                    until_received(unpd.port("echo"), 5)
+                    net.cut()
+                unpd.metric_becomes(5, "unpd_sent_bytes_total", service="echo")
+                net.mend()
+                assert clients.read_exactly(sock, 5) == b"hello"
+            settled(unpd, {"client_fin": 1})

@@ -1,0 +1,313 @@
+"""The command line: what each verb says and does, what it costs, and how it ends."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, clients, faults, procs
+from tests.support.clients import Address
+from tests.support.configs import compose
+from tests.support.launch import Launch
+from tests.support.observed import parse_log
+from tests.support.operating import nothing_remains
+from tests.support.waiting import until
+from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
+
+ECHO = """
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+"""
+
+HEAVY = ("pydantic", "prometheus_client", "asyncio", "waitress", "daemon", "setproctitle", "tomllib", "json")
+
+PRIVATE_ROOM = 'mount -t tmpfs tmpfs /run && ip link set lo up && if [ -d "$ROOM" ]; then mount --bind "$ROOM" /etc; fi && exec "$@"'
+"""In namespaces of its own: the built-in default's ports are free, /run is empty, /etc is what the test made."""
+
+
+def unpd(*arguments: str, directory: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run ``unpd`` with ``arguments`` to its end."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+    command = [sys.executable, "-m", "unpd", *arguments]
+    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=30.0, check=False, stdin=subprocess.DEVNULL)
+
+
+def imported(*arguments: str) -> set[str]:
+    """The top-level packages that ``unpd`` imports for these arguments (-X importtime)."""
+    command = [sys.executable, "-X", "importtime", "-m", "unpd", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30.0, check=False)
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
+    assert len(lines) > 10
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+# what needs no daemon
+
+
+def test_the_version_comes_without_anything_heavy() -> None:
+    """``unpd --version`` prints one line, and imports nothing that would cost time."""
+    ended = unpd("--version")
+    assert ended.returncode == 0
+    assert re.fullmatch(r"unpd \d+\.\d+\.\d+\S*\n", ended.stdout)
+    assert imported("--version").isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("verb", ["status", "reload", "stop"])
+def test_the_verbs_come_without_pydantic(tmp_path: Path, verb: str) -> None:
+    """What only asks the daemon does not load what only the daemon needs."""
+    assert imported(verb, "--control", str(tmp_path / "nobody")).isdisjoint({"pydantic", "prometheus_client", "asyncio", "waitress", "daemon"})
+
+
+def test_help_shows_the_tables() -> None:
+    """``unpd run --help`` shows every signal with its meaning and every exit code."""
+    said = unpd("run", "--help").stdout
+    for row in MASTER_SIGNALS:
+        assert re.search(rf"^  {row.name} +{re.escape(row.meaning)}$", said, re.MULTILINE), row
+    for code, meaning in EXIT_MEANINGS.items():
+        assert re.search(rf"^  {int(code)} +{re.escape(meaning)}$", said, re.MULTILINE), code
+
+
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("run", "--fast"), ("run", "--builtin", "--config", "x"), ("status", "--jso"), ("client", "echo")])
+def test_wrong_usage_ends_with_2(arguments: Sequence[str]) -> None:
+    """What the command line does not know ends with code 2 and the usage."""
+    ended = unpd(*arguments)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("usage: unpd")
+
+
+@pytest.mark.parametrize("verb", ["run", "status", "reload"])
+def test_a_missing_configuration_ends_with_78(tmp_path: Path, verb: str) -> None:
+    """A configuration file that is not there is named, by every verb."""
+    path = tmp_path / "missing.toml"
+    ended = unpd(verb, "--config", str(path))
+    assert ended.returncode == 78
+    assert ended.stderr == f"unpd: {path}: there is no such file\n"
+
+
+@pytest.mark.parametrize("verb", ["status", "reload", "stop"])
+def test_nobody_is_there_to_be_asked(tmp_path: Path, verb: str) -> None:
+    """The verbs say in one sentence that no daemon runs; a socket that nobody listens on any more is the same."""
+    control = tmp_path / "control.sock"
+    for stale in (False, True):
+        if stale:
+            with socket.socket(socket.AF_UNIX) as left:
+                left.bind(str(control))
+        ended = unpd(verb, "--control", str(control))
+        assert ended.returncode == 1
+        assert ended.stderr.endswith(f"unpd is not running: nobody listens on {control}\n")
+        assert ended.stderr.count("\n") == 1
+
+
+# check
+
+
+def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
+    """``unpd check`` prints one line, and makes none of the files that the configuration names."""
+    config = tmp_path / "unpd.toml"
+    config.write_text(f'[daemon]\npid_file = "{tmp_path}/run/unpd.pid"\ncontrol = "{tmp_path}/run/c.sock"\n\n[log]\nfile = "{tmp_path}/log"\n' + ECHO)
+    ended = unpd("check", "--config", str(config))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "configuration OK\n", "")
+    assert list(tmp_path.iterdir()) == [config]
+
+
+@faults.requires_strace()
+def test_check_binds_nothing(tmp_path: Path) -> None:
+    """Checking touches no network: an address that is in use is no fault of the configuration."""
+    config, trace = tmp_path / "unpd.toml", tmp_path / "trace"
+    config.write_text(ECHO)
+    command = [*faults.strace_prefix(trace, "bind,listen,connect,mkdir,unlink,rename"), sys.executable, "-B", "-m", "unpd", "check", "--config", str(config)]
+    with nothing_remains():  # the tracer ends a moment after what it traces
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30.0, check=False).returncode == 0
+    calls = [line for line in trace.read_text().splitlines() if "/var/run/nscd" not in line and "exited" not in line]
+    assert calls == []
+
+
+def test_check_tells_every_fault(tmp_path: Path) -> None:
+    """Each fault has its file, line and key, and what would be right; the code is 78."""
+    config = tmp_path / "unpd.toml"
+    config.write_text('[daemon]\ngrace = 1\n\n[services.echo]\nlisten = ["tcp://localhost:7"]\npool = "fast"\n')
+    ended = unpd("check", "--config", str(config))
+    assert ended.returncode == 78
+    assert ended.stdout == ""
+    for line, key in ((2, "daemon.grace"), (5, "services.echo.listen"), (6, "services.echo.pool")):
+        assert re.search(rf"^unpd: {config}:{line}: {re.escape(key)}\S*: ", ended.stderr, re.MULTILINE), ended.stderr
+    assert "did you mean" in ended.stderr
+
+
+def test_check_warns_of_a_backlog_that_the_kernel_would_cut(tmp_path: Path) -> None:
+    """A backlog above net.core.somaxconn is a warning with both numbers, and the configuration is good."""
+    config = tmp_path / "unpd.toml"
+    config.write_text(ECHO + "backlog = 65536\n")
+    ended = unpd("check", "--config", str(config))
+    ceiling = Path("/proc/sys/net/core/somaxconn").read_text().strip()
+    if int(ceiling) < 65536:
+        assert ended.stderr.startswith(f"warning: {config}:4: services.echo.backlog: 65536 is above net.core.somaxconn: the kernel takes it as {ceiling}")
+    assert (ended.returncode, ended.stdout) == (0, "configuration OK\n")
+
+
+def test_what_check_shows_loads_back(tmp_path: Path) -> None:
+    """``--show`` prints the effective configuration as TOML, which means the same; the metrics stand on loopback unless told otherwise."""
+    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
+    first.write_text('[pools.slow]\nworkers = 1\n\n[services.clock]\ntype = "daytime"\nlisten = ["tcp://[::1]:13", "unix:///tmp/x"]\npool = "slow"\n' + ECHO)
+    shown = unpd("check", "--show", "--config", str(first)).stdout
+    second.write_text(shown)
+    again = unpd("check", "--show", "--config", str(second))
+    assert (again.stdout, again.stderr) == (shown, "")
+    table = tomllib.loads(shown)
+    assert table["metrics"]["listen"] == "tcp://127.0.0.1:9867"
+    assert table["services"]["clock"]["listen"] == ["tcp://[::1]:13", "unix:///tmp/x"]
+    assert table["services"]["echo"]["backlog"] == 4096
+
+
+# a daemon
+
+
+def test_a_free_port_is_named_in_the_log(launch: Launch) -> None:
+    """Port 0 takes a free port for each listener, and the log says which."""
+    unpd = launch('[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0", "tcp://[::1]:0"]\n')
+    addresses = unpd.addresses("echo")
+    assert len(set(addresses)) == 3
+    for address in addresses:
+        assert isinstance(address, tuple)
+        assert address[1] > 0
+        assert clients.converse(address, b"here") == b"here"
+
+
+def test_status_tells_how_it_is(launch: Launch) -> None:
+    """``unpd status`` is for people, ``--json`` has all of it; both find the daemon through its configuration."""
+    unpd = launch(ECHO)
+    with clients.idle(unpd.address("echo"), 3):
+        unpd.metric_becomes(3, "unpd_connections_active", service="echo")
+        text = unpd.run("status", "--config", str(unpd.config_path)).stdout.decode()
+        said = json.loads(unpd.run("status", "--json", "--control", str(unpd.control)).stdout)
+    lines = text.splitlines()
+    assert re.fullmatch(rf"unpd \S+: ready, pid {unpd.pid}, generation 1, up \d+ s", lines[0])
+    assert "service echo: 3 active, 3 accepted" in lines
+    assert f"  tcp://127.0.0.1:{unpd.port('echo')}, accept queue 0 of 4096" in lines
+    assert sum(line.startswith("worker default/") for line in lines) == 2
+    assert (said["pid"], said["ready"], said["phase"], said["degraded"]) == (unpd.pid, True, "running", [])
+    assert {child["pid"] for child in said["children"]} == {child.pid for child in procs.children(unpd.pid)}
+
+
+def test_a_degraded_daemon_says_so(launch: Launch) -> None:
+    """While a pool has no ready worker the status says which, and the command still ends with 0."""
+    unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
+
+    def degraded() -> str:
+        procs.kill(unpd.workers())
+        ended = unpd.run("status", "--control", str(unpd.control))
+        assert ended.returncode == 0
+        return ended.stdout.decode() if b"degraded: " in ended.stdout else ""
+
+    said = until(degraded, 20.0, "a degraded status")
+    assert "degraded: pool default has no ready worker" in said
+    unpd.metric_becomes(1, "unpd_workers", pool="default", state="ready")
+
+
+def test_a_broken_configuration_keeps_nobody_from_the_daemon(launch: Launch) -> None:
+    """The verbs still find the running daemon when its file has become nonsense in a place that does not matter to them."""
+    unpd = launch(ECHO)
+    unpd.config_path.write_text(unpd.config_path.read_text() + "\n[servces]\nnonsense = true\n")
+    assert unpd.run("check", "--config", str(unpd.config_path)).returncode == 78
+    assert unpd.run("status", "--config", str(unpd.config_path)).returncode == 0
+    unpd.expect_errors("reload.refused")
+    failed = unpd.run("reload", "--config", str(unpd.config_path))
+    assert failed.returncode == 1
+    assert "did you mean" in failed.stderr.decode()
+    assert unpd.run("stop", "--config", str(unpd.config_path)).returncode == 0
+    assert unpd.wait_exit() == 0
+
+
+def test_an_address_in_use_stops_the_start_whole(launch: Launch, tmp_path: Path) -> None:
+    """Code 69 and one sentence; no pid file, no socket, no listener is left."""
+    first = launch(ECHO)
+    path = tmp_path / "echo.sock"
+    second = launch(f'[services.echo]\nlisten = ["unix://{path}", "tcp://127.0.0.1:{first.port("echo")}"]\n', ready=False)
+    second.expect_exit(69)
+    second.expect_errors("master.refused")
+    assert second.wait_exit() == 69
+    said = second.stderr().splitlines()[-1]
+    assert said == f"unpd: service echo cannot listen on tcp://127.0.0.1:{first.port('echo')}: the address is in use by another program"
+    assert not path.exists()
+
+
+# the built-in default
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    """What /etc is for a daemon in a room of its own."""
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    for name in ("passwd", "group"):
+        (etc / name).write_text(Path("/etc", name).read_text())
+    return etc
+
+
+@pytest.fixture
+def builtin(room: Path) -> Iterator[subprocess.Popen[str]]:
+    """``unpd run`` in a room of its own."""
+    command = ["unshare", "--mount", "--net", "sh", "-c", PRIVATE_ROOM, "sh", sys.executable, "-m", "unpd", "run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ROOM": str(room)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            assert process.wait(20.0) == 0
+
+
+def until_ready(process: subprocess.Popen[str]) -> list[str]:
+    """The lines of standard error up to the one that says ready."""
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        lines.append(line)
+        if "master.ready" in line:
+            break
+    return lines
+
+
+def in_the_room(process: subprocess.Popen[str], *arguments: str) -> str:
+    """What the client prints there."""
+    command = ["nsenter", "--target", str(process.pid), "--net", sys.executable, "-m", "unpd", "client", *arguments]
+    return subprocess.run(command, cwd=ROOT, input="hello\n", capture_output=True, text=True, timeout=30.0, check=True).stdout
+
+
+@faults.requires_namespaces()
+def test_without_a_configuration_it_serves_the_built_in_default(builtin: subprocess.Popen[str]) -> None:
+    """No --config and no /etc/unpd/unpd.toml: daytime on 10013, echo on 10007 and metrics on 9867, all on loopback, and the log says that it is the default."""
+    log = "".join(until_ready(builtin))
+    assert 'source="the built-in default"' in log
+    for service, port in (("daytime", 10013), ("echo", 10007), ("metrics", 9867)):
+        assert f"listener.opened service={service} address=tcp://127.0.0.1:{port}\n" in log
+    assert in_the_room(builtin, "echo", "127.0.0.1", "10007") == "hello\n"
+    assert re.fullmatch(r"\w{3} \w{3} +\d+ [\d:]{8} \d{4}\s+", in_the_room(builtin, "daytime", "127.0.0.1", "10013"))
+
+
+@faults.requires_namespaces()
+def test_without_an_argument_it_takes_the_installed_configuration(room: Path, builtin: subprocess.Popen[str]) -> None:
+    """/etc/unpd/unpd.toml is taken if it is there, and the log says so."""
+    log = "".join(until_ready(builtin))
+    events = {event.name: event for event in parse_log(log)}
+    assert events["config.loaded"].fields["source"] == "/etc/unpd/unpd.toml"
+    address: Address = ("127.0.0.1", 7777)
+    assert f"tcp://{address[0]}:{address[1]}" in log
+    assert in_the_room(builtin, "echo", "127.0.0.1", "7777") == "hello\n"
+
+
+@pytest.fixture(autouse=True)
+def _installed(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The test of the installed configuration finds one."""
+    if "installed" in request.node.name:
+        directory = request.getfixturevalue("room") / "unpd"
+        directory.mkdir()
+        text = '[daemon]\nuser = "nobody"\n\n[services.echo]\nlisten = ["tcp://127.0.0.1:7777"]\n'
+        (directory / "unpd.toml").write_text(compose(text, tmp_path))

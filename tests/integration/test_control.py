@@ -1,0 +1,228 @@
+"""The control socket: who may speak, what it makes of nonsense, and that nobody on it can hold the master up."""
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import clients, faults, ledger, procs
+from tests.support.launch import Launch
+from tests.support.operating import ask, read_answer, refused_reload, send_request, status
+from tests.support.waiting import holds, until
+
+ECHO = """
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+"""
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that everybody can reach, as /run is: pytest's own are closed to others."""
+    path = Path(tempfile.mkdtemp(prefix="unpd-run-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def as_user(uid: int, gid: int, control: Path) -> str:
+    """What ``uid`` with the one group ``gid`` gets when it asks for the status: the answer's line, or the name of the error."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        said = b"nothing"
+        try:
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            said = json.dumps(ask(control, verb="status")).encode()
+        except BaseException as error:  # noqa: BLE001 - the top of a forked process
+            said = type(error).__name__.encode()
+        finally:
+            os.write(writer, said[:4096])
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        told = pipe.read().decode()
+    os.waitpid(pid, 0)
+    return told
+
+
+# the file
+
+
+@faults.requires_strace()
+def test_nobody_else_can_connect_at_any_moment(launch: Launch, tmp_path: Path) -> None:
+    """From its first moment the socket is its owner's alone, then 0660: with every step between bind and listen slowed down no other mode is ever seen."""
+    prefix = faults.strace_prefix(tmp_path / "trace", "?chmod,?fchmodat,?chown,?fchownat,listen", "?chmod,?fchmodat,?chown,?fchownat:delay_enter=150000")
+    unpd = launch(ECHO, ready=False, prefix=prefix)
+    modes: list[int] = []
+
+    def ready() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            mode = stat.S_IMODE(unpd.control.lstat().st_mode)
+            if mode not in modes[-1:]:
+                modes.append(mode)
+        return bool(unpd.log_events("master.ready"))
+
+    until(ready, 20.0, "the daemon to be ready")
+    assert modes == [0o600, 0o660]
+
+
+@faults.requires_root
+def test_the_masters_group_may_speak_and_neither_strangers_nor_its_own_children(launch: Launch, public: Path) -> None:
+    """The file is the master's own (0660): its group may ask, others cannot connect; and the user whom the workers become is told no even where the mode lets him in."""
+    worker, stranger = pwd.getpwnam("daemon"), pwd.getpwnam("bin")
+    control = public / "control.sock"
+    launch(f'[daemon]\nuser = "daemon"\ncontrol = "{control}"\n' + ECHO)
+    there = control.stat()
+    assert (there.st_uid, there.st_gid, stat.S_IMODE(there.st_mode)) == (0, 0, 0o660)
+    assert json.loads(as_user(stranger.pw_uid, 0, control))["ok"] is True
+    assert as_user(stranger.pw_uid, stranger.pw_gid, control) == "PermissionError"
+    assert as_user(worker.pw_uid, worker.pw_gid, control) == "PermissionError"
+    control.chmod(0o666)
+    assert json.loads(as_user(worker.pw_uid, worker.pw_gid, control)) == {
+        "version": 1,
+        "ok": False,
+        "reason": f"user {worker.pw_uid} may not control this daemon",
+    }
+
+
+def test_a_stale_socket_is_replaced_and_anything_else_is_not(launch: Launch, tmp_path: Path) -> None:
+    """A socket that nobody listens on makes room; a file in its place is refused with code 73 and stays, and no listener is left."""
+    path = tmp_path / "control.sock"
+    text = f'[daemon]\ncontrol = "{path}"\n' + ECHO
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    unpd = launch(text)
+    assert status(unpd)["ready"] is True
+    assert unpd.stop() == 0
+    path.write_text("precious")
+    refused = launch(text, ready=False)
+    refused.expect_exit(73)
+    refused.expect_errors("master.refused")
+    assert refused.wait_exit() == 73
+    assert f"cannot make the control socket {path}" in refused.stderr()
+    assert path.read_text() == "precious"
+
+
+# what is said
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"\n", "not a line of JSON"),
+        (b"\x00\xff\xfe\n", "not a line of JSON"),
+        (b"[" * 4000 + b"\n", "not a line of JSON"),
+        (b"[1]\n", "not a request of version 1"),
+        (b'{"verb": "status"}\n', "not a request of version 1"),
+        (b'{"version": 2, "verb": "status"}\n', "not a request of version 1"),
+        (b'{"version": 1, "verb": "explode"}\n', "the verbs are status, reload, stop"),
+        (b'{"version": 1, "verb": ["stop"]}\n', "the verbs are status, reload, stop"),
+        (b'{"version": 1, "verb": "stop", "quick": "yes"}\n', "quick is true or false"),
+    ],
+    ids=["empty", "binary", "nested", "list", "unversioned", "version", "verb", "list-verb", "quick"],
+)
+def test_nonsense_is_answered_with_the_reason(control: Path, line: bytes, reason: str) -> None:
+    """What is no request gets an answer that says so, and nothing happens."""
+    with clients.connect(str(control)) as sock:
+        sock.sendall(line)
+        assert read_answer(sock) == {"version": 1, "ok": False, "reason": reason}
+        assert sock.recv(1) == b""
+
+
+def test_a_line_without_end_is_cut_off(control: Path) -> None:
+    """More bytes than any request has, and no line end: the connection is closed at once, not when its time is over."""
+    with clients.connect(str(control), timeout_s=3.0) as sock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall(b"x" * 1_000_000)
+        assert sock.recv(1) == b""
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The control socket of one daemon for all lines of nonsense; it is healthy after all of them."""
+    launch = Launch(tmp_path_factory.mktemp("control"))
+    unpd = launch(ECHO)
+    children = {child.pid for child in procs.children(unpd.pid)}
+    yield unpd.control
+    assert status(unpd)["ready"] is True
+    assert {child.pid for child in procs.children(unpd.pid)} == children
+    assert launch.finish() == []
+
+
+# who holds on
+
+
+def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None:
+    """With peers that say nothing, half a line, or never read, the master still answers others, respawns, and serves nobody worse."""
+    unpd = launch(ECHO)
+    descriptors = len(procs.fds(unpd.pid))
+    with contextlib.ExitStack() as stack, ledger.running(unpd.address("echo"), rate=200) as load:
+        for number in range(30):
+            peer = stack.enter_context(clients.connect(str(unpd.control)))
+            peer.sendall((b"", b'{"version": 1, ', b"")[number % 3])
+        assert status(unpd)["ready"] is True
+        workers = unpd.workers()[:1]
+        procs.kill(workers)
+        until(lambda: len(unpd.workers()) == 2 and workers[0] not in unpd.workers(), 5.0, "the respawn")
+        assert ask(unpd.control, verb="reload")["ok"] is True
+        load.more(20)
+        books = load.stop()
+    assert set(books.failed()) <= {"reset_before", "reset_after", "shed"}, "only the killed worker's own connections may be lost"
+    until(lambda: len(procs.fds(unpd.pid)) == descriptors, 10.0, "every peer's descriptor to be closed")
+
+
+@pytest.mark.full
+def test_peers_that_fill_the_table_are_closed_in_time(launch: Launch) -> None:
+    """Silent peers beyond the limit are closed at once, the others after five seconds, and then the operator gets his answer."""
+    unpd = launch(ECHO)
+    with contextlib.ExitStack() as stack:
+        held: list[socket.socket] = []
+
+        def another() -> bool:
+            with contextlib.suppress(BlockingIOError):  # the queue is full: the master has not come round yet
+                held.append(stack.enter_context(clients.connect(str(unpd.control))))
+            return len(held) == 1000
+
+        until(another, 20.0, "a thousand connections")
+        assert [sock.recv(1) for sock in held[32:]] == [b""] * 968
+        until(lambda: b"ready" in unpd.run("status", "--control", str(unpd.control)).stdout, 15.0, "an answer for the operator")
+
+
+def test_an_asker_who_leaves_loses_only_his_answer(launch: Launch) -> None:
+    """A reload goes on when the one who asked hangs up, and the next asker is answered."""
+    unpd = launch(ECHO)
+    send_request(unpd.control, verb="reload").close()
+    unpd.wait_event("reload.succeeded", generation=2)
+    assert ask(unpd.control, verb="reload")["generation"] == 3
+
+
+@faults.requires_strace()
+def test_without_descriptors_the_master_does_not_spin(launch: Launch, tmp_path: Path) -> None:
+    """When accept fails for want of descriptors the master looks again now and then, not all the time; afterwards the peer that waited is served."""
+    unpd = launch(ECHO)
+    with faults.straced(unpd.pid, tmp_path / "trace", "accept4", "accept4:error=EMFILE", follow=False) as trace:
+        waiting = send_request(unpd.control, verb="status")
+        until(lambda: trace.count("accept4") >= 1, 10.0, "the first failure")
+        holds(lambda: trace.count("accept4") < 20, 0.4, "the master spins on accept")
+    with contextlib.closing(waiting):
+        assert read_answer(waiting)["ok"] is True
+
+
+# the two sides together
+
+
+def test_the_reason_of_a_refusal_comes_through_whole(launch: Launch) -> None:
+    """However many faults a configuration has, ``unpd reload`` prints all of them."""
+    unpd = launch(ECHO)
+    reason = refused_reload(unpd, ("[services.echo]\nlisten = [" + '"nonsense", ' * 90 + "]\n").encode())
+    assert reason.count("unpd.toml:2: services.echo.listen") == 90

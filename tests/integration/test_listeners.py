@@ -1,0 +1,314 @@
+"""Listeners: which clients an address serves, what is refused at the start and in which words, and what becomes of the files of UNIX sockets."""
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import clients
+from tests.support.daemon import Unpd
+from tests.support.faults import namespace, requires_namespaces
+from tests.support.launch import Launch
+from unpd.config.addresses import UnixAddress
+from unpd.errors import AddressError
+from unpd.kernel.sockets import ListenOptions
+from unpd.master.listeners import Wish, open_listener
+from unpd.names import ExitCode
+
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 24, 38, 22
+SECCOMP_MODE_FILTER = 2
+CAP_NET_BIND_SERVICE = 10
+EAFNOSUPPORT = 97
+SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
+"""The number of socket(2)."""
+
+
+def echoes(address: clients.Address) -> bool:
+    """Whether an echo answers at ``address``; False if nobody listens there."""
+    try:
+        return clients.converse(address, b"anybody?") == b"anybody?"
+    except ConnectionRefusedError:
+        return False
+
+
+def prctl(*words: object) -> None:
+    """An order to the kernel about this process; OSError if it fails."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(*words) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+# which clients an address serves
+
+
+def test_a_wildcard_of_ipv6_serves_both_families(launch: Launch) -> None:
+    """[::] serves IPv6 and IPv4 clients, and the log names an IPv4 peer as IPv4."""
+    unpd = launch('services.echo.listen = ["tcp://[::]:0"]')
+    assert echoes(("::1", unpd.port("echo")))
+    assert echoes(("127.0.0.1", unpd.port("echo")))
+    peers = sorted(unpd.wait_event("connection.ended", after=index).fields["peer"].rpartition(":")[0] for index in range(2))
+    assert peers == ["127.0.0.1", "[::1]"]
+
+
+def test_ipv6_only_leaves_the_port_of_ipv4_to_others(launch: Launch) -> None:
+    """With ipv6_only, [::] does not serve IPv4, and the same port of 0.0.0.0 can be a listener of its own."""
+    unpd = launch('[services.echo]\nlisten = ["tcp://[::]:0"]\nipv6_only = true')
+    port = unpd.port("echo")
+    assert echoes(("::1", port))
+    assert not echoes(("127.0.0.1", port))
+    other = launch(f'services.echo.listen = ["tcp://0.0.0.0:{port}"]')
+    assert echoes(("127.0.0.1", port))
+    assert echoes(("::1", port))
+    other.stop()
+    assert not echoes(("127.0.0.1", port))
+
+
+def without_ipv6() -> None:
+    """From now on this process's kernel knows no IPv6: socket(2) says so (seccomp(2), inherited over fork and exec)."""
+    call = SOCKET_CALL[platform.machine()]
+    program = struct.pack(
+        "=HBBIHBBIHBBIHBBIHBBIHBBI",
+        *(0x20, 0, 0, 0),  # load the number of the system call
+        *(0x15, 0, 3, call),  # not socket(2): let it pass
+        *(0x20, 0, 0, 16),  # load its first argument
+        *(0x15, 0, 1, socket.AF_INET6),  # another family: let it pass
+        *(0x06, 0, 0, 0x00050000 | EAFNOSUPPORT),  # fail with this errno
+        *(0x06, 0, 0, 0x7FFF0000),  # let it pass
+    )
+    held = ctypes.create_string_buffer(program)
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(held)))
+
+
+needs_filter = pytest.mark.skipif(platform.machine() not in SOCKET_CALL, reason="knows the number of socket(2) on x86_64 and aarch64 only")
+
+
+@needs_filter
+def test_where_the_kernel_has_no_ipv6_the_wildcard_serves_ipv4(launch: Launch) -> None:
+    """On a kernel without IPv6, [::] becomes 0.0.0.0, and a warning says so."""
+    unpd = launch('services.echo.listen = ["tcp://[::]:0"]', preexec=without_ipv6)
+    assert echoes(("127.0.0.1", unpd.port("echo")))
+    warning = unpd.log_events("listener.without_ipv6")[0]
+    assert warning.level == "warning"
+    assert (warning.fields["wanted"], warning.fields["address"]) == ("tcp://[::]:0", f"tcp://0.0.0.0:{unpd.port('echo')}")
+
+
+@needs_filter
+def test_where_the_kernel_has_no_ipv6_nothing_else_falls_back(launch: Launch) -> None:
+    """On a kernel without IPv6 an address of one host, or one for IPv6 alone, is refused: IPv4 was not asked for."""
+    for services in ('services.echo.listen = ["tcp://[::1]:0"]', '[services.echo]\nlisten = ["tcp://[::]:0"]\nipv6_only = true'):
+        unpd = launch(services, ready=False, preexec=without_ipv6)
+        assert "this kernel does not know the address family" in refusal(unpd, ExitCode.ADDRESS)
+
+
+@requires_namespaces()
+def test_where_ipv6_is_switched_off_the_wildcard_serves_ipv4(launch: Launch) -> None:
+    """Where IPv6 is disabled by sysctl, [::] serves IPv4; an address of IPv6 is missing."""
+    with namespace() as net:
+        net.sysctl("net.ipv6.conf.all.disable_ipv6", "1")
+        unpd = launch('services.echo.listen = ["tcp://[::]:0"]', prefix=net.prefix)
+        with net.entered():
+            assert echoes(("127.0.0.1", unpd.port("echo")))
+        unpd.stop()
+        refused = launch('services.echo.listen = ["tcp://[::1]:7"]', prefix=net.prefix, ready=False)
+        assert "service echo cannot listen on tcp://[::1]:7: this host has no such address" in refusal(refused, ExitCode.ADDRESS)
+
+
+# what is refused at the start
+
+
+def refusal(unpd: Unpd, code: ExitCode) -> str:
+    """What the daemon said when it refused to start with ``code``: one line on standard error. It started no child."""
+    unpd.expect_exit(code)
+    unpd.expect_errors("master.refused")
+    assert unpd.wait_exit() == code, unpd.stderr()
+    said = [line for line in unpd.stderr().splitlines() if not line.startswith("{")]
+    assert len(said) == 1, said
+    assert not unpd.log_events("child.spawned")
+    return said[0]
+
+
+@contextlib.contextmanager
+def taken_port() -> Iterator[int]:
+    """A port that another program listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+def test_a_port_that_is_taken_stops_the_start_and_leaves_nothing(launch: Launch, tmp_path: Path) -> None:
+    """With one of three addresses taken the daemon ends with 69 and a sentence that names the service and the address; the other two are free again."""
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as lent:
+        port, free = other.getsockname()[1], lent.getsockname()[1]
+        lent.close()
+        unpd = launch(
+            f"""
+            [services.daytime]
+            listen = ["tcp://127.0.0.1:{free}", "unix://{tmp_path}/daytime.sock"]
+
+            [services.echo]
+            listen = ["tcp://127.0.0.1:{port}"]
+            """,
+            ready=False,
+        )
+        assert f"service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by another program" in refusal(unpd, ExitCode.ADDRESS)
+    assert not (tmp_path / "daytime.sock").exists()
+    with socket.create_server(("127.0.0.1", free)):
+        pass
+
+
+def test_the_exporter_s_port_is_told_like_a_service_s(launch: Launch) -> None:
+    """A metrics port that is taken is refused in the same way."""
+    with taken_port() as port:
+        unpd = launch(f'[metrics]\nlisten = "tcp://127.0.0.1:{port}"', ready=False)
+        assert f"the metrics exporter cannot listen on tcp://127.0.0.1:{port}: the address is in use" in refusal(unpd, ExitCode.ADDRESS)
+
+
+def test_an_address_that_the_host_does_not_have_is_told(launch: Launch) -> None:
+    """An address of another host ends with 69 and a sentence that says so (192.0.2.0/24 is for documentation)."""
+    unpd = launch('services.echo.listen = ["tcp://192.0.2.1:7007"]', ready=False)
+    assert "service echo cannot listen on tcp://192.0.2.1:7007: this host has no such address" in refusal(unpd, ExitCode.ADDRESS)
+
+
+def without_bind_capability() -> None:
+    """Root may still do everything but bind a low port."""
+    if os.geteuid() == 0:
+        prctl(PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE, 0, 0, 0)
+
+
+LOW_PORTS_FREE = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 1024
+
+
+@pytest.mark.skipif(LOW_PORTS_FREE, reason="needs a system where ports below 1024 are privileged (net.ipv4.ip_unprivileged_port_start)")
+def test_a_low_port_without_the_privilege_is_told(launch: Launch) -> None:
+    """Without root or CAP_NET_BIND_SERVICE a port below 1024 ends with 77 and a sentence that names what is missing."""
+    unpd = launch('services.echo.listen = ["tcp://127.0.0.1:7"]', ready=False, preexec=without_bind_capability)
+    said = refusal(unpd, ExitCode.PRIVILEGE)
+    assert "service echo cannot listen on tcp://127.0.0.1:7: a port below 1024 needs root or CAP_NET_BIND_SERVICE" in said
+
+
+# the files of UNIX sockets
+
+
+def listening_on(path: Path) -> str:
+    """A configuration of an echo at ``path``."""
+    return f'services.echo.listen = ["unix://{path}"]'
+
+
+def test_a_stale_socket_is_replaced(launch: Launch, tmp_path: Path) -> None:
+    """A socket that nobody listens on any more is replaced, and the new one goes with the daemon."""
+    path = tmp_path / "echo.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    unpd = launch(listening_on(path))
+    assert echoes(str(path))
+    unpd.stop()
+    assert not path.exists()
+
+
+def test_a_socket_that_somebody_listens_on_is_refused(launch: Launch, tmp_path: Path) -> None:
+    """Another instance's socket is refused with 69; that instance goes on serving on the very same file."""
+    path = tmp_path / "echo.sock"
+    launch(listening_on(path))
+    before = path.stat()
+    second = launch(listening_on(path), ready=False)
+    said = refusal(second, ExitCode.ADDRESS)
+    assert f"service echo cannot listen on unix://{path}: the address is in use by another program" in said
+    assert (path.stat().st_ino, path.stat().st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
+    assert echoes(str(path))
+
+
+def make_file(path: Path) -> None:
+    """A regular file."""
+    path.write_text("precious")
+
+
+def make_directory(path: Path) -> None:
+    """A directory."""
+    path.mkdir()
+
+
+def make_link_to_file(path: Path) -> None:
+    """A symbolic link to a regular file."""
+    (path.parent / "target").write_text("precious")
+    path.symlink_to("target")
+
+
+def make_link_to_socket(path: Path) -> None:
+    """A symbolic link to a stale socket."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path.parent / "target"))
+    path.symlink_to("target")
+
+
+def make_dangling_link(path: Path) -> None:
+    """A symbolic link to nothing."""
+    path.symlink_to("nothing")
+
+
+def contents(place: Path) -> dict[str, tuple[int, int, int]]:
+    """Everything in the directory, by what would change if it were touched."""
+    stats = {entry.name: entry.lstat() for entry in place.iterdir()}
+    return {name: (stat.st_ino, stat.st_mtime_ns, stat.st_mode) for name, stat in stats.items()}
+
+
+@pytest.mark.parametrize("make", [make_file, make_directory, make_link_to_file, make_link_to_socket, make_dangling_link])
+def test_what_is_no_socket_is_refused_and_stays(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A file, a directory or a link at the path is refused in a sentence and left as it was."""
+    path = tmp_path / "echo.sock"
+    make(path)
+    before = contents(tmp_path)
+    wish = Wish("key", "echo", UnixAddress(str(path)), ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666))
+    with pytest.raises(AddressError, match=re.escape(f"service echo cannot listen on unix://{path}: something that is not a socket is there")):
+        open_listener(wish)
+    assert contents(tmp_path) == before
+
+
+def test_a_file_at_a_socket_s_path_stops_the_start(launch: Launch, tmp_path: Path) -> None:
+    """The daemon ends with 69, and the file is as it was."""
+    place = tmp_path / "place"
+    place.mkdir()
+    make_file(place / "echo.sock")
+    before = contents(place)
+    assert "something that is not a socket is there" in refusal(launch(listening_on(place / "echo.sock"), ready=False), ExitCode.ADDRESS)
+    assert contents(place) == before
+
+
+def test_a_directory_that_is_missing_is_told(launch: Launch, tmp_path: Path) -> None:
+    """A path in a directory that does not exist is refused with 69; the directory is not made."""
+    path = tmp_path / "missing" / "echo.sock"
+    assert f"service echo cannot listen on unix://{path}: the directory does not exist" in refusal(launch(listening_on(path), ready=False), ExitCode.ADDRESS)
+    assert not path.parent.exists()
+
+
+def test_a_path_that_is_too_long_is_a_fault_of_the_configuration(launch: Launch, tmp_path: Path) -> None:
+    """A path of more than 107 bytes (unix(7)) is refused with 78, naming the key."""
+    path = tmp_path / ("x" * 100)
+    said = refusal(launch(listening_on(path), ready=False), ExitCode.CONFIGURATION)
+    assert re.search(r"services\.echo\.listen.*107", said), said
+
+
+def test_a_socket_has_the_mode_of_the_configuration(launch: Launch, tmp_path: Path) -> None:
+    """The socket's mode is socket_mode, whatever the umask."""
+    modes = ("0600", "0660", "0666")
+    services = [f'[services.mode-{mode}]\ntype = "echo"\nlisten = ["unix://{tmp_path}/{mode}"]\nsocket_mode = "{mode}"' for mode in modes]
+    launch("\n".join(services), preexec=lambda: os.umask(0o077))
+    assert tuple(f"{(tmp_path / mode).stat().st_mode & 0o7777:04o}" for mode in modes) == modes
+    assert all(echoes(str(tmp_path / mode)) for mode in modes)
+
+
+def test_a_socket_that_was_replaced_meanwhile_is_not_removed_at_the_end(launch: Launch, tmp_path: Path) -> None:
+    """A file that somebody else put at the path is not the daemon's to take when it stops."""
+    path = tmp_path / "echo.sock"
+    unpd = launch(listening_on(path))
+    path.unlink()
+    path.write_text("somebody else's")
+    unpd.expect_leftover(path)
+    unpd.stop()
+    assert path.read_text() == "somebody else's"

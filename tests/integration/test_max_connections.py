@@ -1,0 +1,108 @@
+"""max_connections: a worker at its limit leaves the rest to the kernel's queue, without turning its loop, and takes from it as places become free."""
+
+import contextlib
+import os
+import signal
+import socket
+
+from tests.support import clients, procs
+from tests.support.books import active, books, settled
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.waiting import holds, until
+
+
+def greeted(socks: list[socket.socket]) -> list[socket.socket]:
+    """Those of ``socks`` that have their echo of the byte that each sent."""
+    found = []
+    for sock in socks:
+        sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            if sock.recv(1, socket.MSG_PEEK):
+                found.append(sock)
+    return found
+
+
+def crowd(stack: contextlib.ExitStack, unpd: Unpd, count: int) -> list[socket.socket]:
+    """``count`` clients that each sent one byte."""
+    socks = [stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(count)]
+    for sock in socks:
+        sock.sendall(b"x")
+    return socks
+
+
+def test_beyond_its_limit_a_worker_leaves_clients_in_the_queue(launch: Launch) -> None:
+    """Of five clients of a worker for three, two wait in the queue, which the metrics show; each place that becomes free is taken by one of them."""
+    unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 3")
+    with contextlib.ExitStack() as stack:
+        socks = crowd(stack, unpd, 5)
+        active(unpd, 3)
+        until(lambda: len(greeted(socks)) == 3, 10.0, "three clients to be served")
+        unpd.metric_becomes(2, "unpd_listen_queue_length", service="echo")
+        assert books(unpd).accepted == 3
+        for freed in (4, 5):
+            served = greeted(socks)
+            socks.remove(served[0])
+            served[0].close()
+            until(lambda: len(greeted(socks)) == 3, 10.0, "the freed place to be taken")
+            until(lambda freed=freed: books(unpd).accepted == freed, 10.0, f"{freed} accepted connections")  # type: ignore[misc]
+            assert books(unpd).active == 3
+    assert active(unpd, 0).accepted == 5
+
+
+def test_a_full_worker_with_a_queue_does_not_turn(launch: Launch) -> None:
+    """While clients wait in the queue of a worker at its limit, it takes next to no processor time."""
+    unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 2")
+    with contextlib.ExitStack() as stack:
+        crowd(stack, unpd, 10)
+        active(unpd, 2)
+        pid = unpd.workers()[0]
+        before_s = procs.cpu_s(pid)
+        holds(lambda: procs.alive(pid), 0.5, "the worker ended")
+        assert procs.cpu_s(pid) - before_s < 0.1
+
+
+def test_the_limit_is_reached_exactly_and_again_after_a_crash(launch: Launch) -> None:
+    """Two workers for three clients each serve six of ten; when one is killed its successor takes three from the queue, no more and no fewer."""
+    unpd = launch("[pools.default]\nworkers = 2\nmax_connections = 3")
+    with contextlib.ExitStack() as stack:
+        socks = crowd(stack, unpd, 10)
+        active(unpd, 6)
+        before = unpd.workers()
+        os.kill(before[0], signal.SIGKILL)
+        until(lambda: books(unpd).ended.get("worker_died") == 3, 10.0, "the lost connections to be booked")
+        after = active(unpd, 6)
+        assert after.accepted == 9
+        holds(lambda: books(unpd).active == 6, 0.5, "a worker went beyond its limit")
+        assert len(greeted(socks)) == 9  # the three that were lost had been answered before
+
+
+def test_the_limit_is_the_pool_s_not_the_service_s(launch: Launch) -> None:
+    """Two services of one worker share its places."""
+    unpd = launch(
+        """
+        [pools.default]
+        workers = 1
+        max_connections = 2
+
+        [services.echo]
+        listen = ["tcp://127.0.0.1:0"]
+
+        [services.second]
+        type = "echo"
+        listen = ["tcp://127.0.0.1:0"]
+        """
+    )
+    with clients.idle(unpd.address("echo"), 2):
+        active(unpd, 2)
+        with clients.idle(unpd.address("second"), 1):
+            holds(lambda: books(unpd, "second").active == 0, 0.3, "a third client was accepted")
+    settled(unpd, {"client_fin": 2})
+    settled(unpd, {"client_fin": 1}, service="second")
+
+
+def test_the_queue_s_limit_is_the_backlog(launch: Launch) -> None:
+    """unpd_listen_queue_limit is the backlog of the configuration, for each TCP listener, by its address; two free ports are two listeners."""
+    unpd = launch('[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\nbacklog = 7')
+    for index in range(2):
+        unpd.metric_becomes(7, "unpd_listen_queue_limit", service="echo", listener=f"tcp://127.0.0.1:{unpd.port('echo', index)}")

@@ -1,0 +1,312 @@
+"""The metrics endpoint of a whole daemon: what it shows, when it is ready, and that it troubles nobody."""
+
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import clients, faults, procs
+from tests.support.daemon import Unpd
+from tests.support.exporter import parse_openmetrics, parse_text
+from tests.support.launch import Launch
+from tests.support.observed import total
+from tests.support.operating import reload
+from tests.support.waiting import until
+from unpd.names import EndCause, ReapReason, ReloadResult
+
+ECHO = """
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+"""
+
+METRICS: dict[str, tuple[str, set[str]]] = {
+    "unpd_connections_accepted_total": ("counter", {"service"}),
+    "unpd_connections_active": ("gauge", {"service"}),
+    "unpd_connections_ended_total": ("counter", {"service", "cause"}),
+    "unpd_connection_duration_seconds": ("histogram", {"service"}),
+    "unpd_received_bytes_total": ("counter", {"service"}),
+    "unpd_sent_bytes_total": ("counter", {"service"}),
+    "unpd_accept_errors_total": ("counter", {"service", "errno"}),
+    "unpd_listen_queue_length": ("gauge", {"service", "listener"}),
+    "unpd_listen_queue_limit": ("gauge", {"service", "listener"}),
+    "unpd_workers": ("gauge", {"pool", "state"}),
+    "unpd_worker_spawns_total": ("counter", {"pool"}),
+    "unpd_children_reaped_total": ("counter", {"kind", "reason"}),
+    "unpd_unknown_children_reaped_total": ("counter", set()),
+    "unpd_zombies": ("gauge", set()),
+    "unpd_reap_delay_seconds": ("histogram", set()),
+    "unpd_sigchld_total": ("counter", set()),
+    "unpd_fork_failures_total": ("counter", set()),
+    "unpd_config_reloads_total": ("counter", {"result"}),
+    "unpd_config_last_reload_successful": ("gauge", set()),
+    "unpd_config_last_reload_success_timestamp_seconds": ("gauge", set()),
+    "unpd_generation": ("gauge", set()),
+    "unpd_log_lines_dropped_total": ("counter", set()),
+    "unpd_build_info": ("gauge", {"version", "python"}),
+    "unpd_start_time_seconds": ("gauge", set()),
+    "process_cpu_seconds_total": ("counter", set()),
+    "process_resident_memory_bytes": ("gauge", set()),
+    "process_virtual_memory_bytes": ("gauge", set()),
+    "process_open_fds": ("gauge", set()),
+    "process_max_fds": ("gauge", set()),
+    "process_start_time_seconds": ("gauge", set()),
+}
+"""The public interface, written down once more on purpose: a change of it has to change a test."""
+
+
+def exposition(unpd: Unpd) -> str:
+    """One scrape as text."""
+    return unpd.get("/metrics").body.decode()
+
+
+def listening_inodes(pid: int) -> set[str]:
+    """The inodes of the TCP listeners that ``pid`` holds (proc(5))."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {row[9] for row in rows if row[3] == "0A"}
+    held = {match[1] for target in procs.fds(pid).values() if (match := re.fullmatch(r"socket:\[(\d+)\]", target))}
+    return held & listening
+
+
+@pytest.fixture(scope="module")
+def unpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unpd]:
+    """One daemon for the tests that only look."""
+    launcher = Launch(tmp_path_factory.mktemp("metrics"))
+    yield launcher(ECHO)
+    assert launcher.finish() == []
+
+
+# what is shown
+
+
+def test_every_metric_is_there_with_its_help(unpd: Unpd) -> None:
+    """Each metric of the public interface stands in the first scrape with HELP, TYPE and its labels, every cause and reason with 0, and nothing else does."""
+    text = exposition(unpd)
+    for name, (kind, labels) in METRICS.items():
+        assert re.search(rf"^# HELP {name} \S.*\.$", text, re.MULTILINE), name
+        assert f"\n# TYPE {name} {kind}\n" in f"\n{text}", name
+        samples = [sample for family in parse_text(text) for sample in family.samples if re.fullmatch(rf"{name}(_bucket|_sum|_count)?", sample.name)]
+        assert samples, name
+        assert {frozenset(set(sample.labels) - {"le"}) for sample in samples} == {frozenset(labels)}, name
+    assert len(re.findall(r"^# TYPE ", text, re.MULTILINE)) == len(METRICS)
+    assert len(re.findall(r"^unpd_connections_ended_total\{", text, re.MULTILINE)) == len(EndCause)
+    assert len(re.findall(r"^unpd_children_reaped_total\{", text, re.MULTILINE)) == 2 * len(ReapReason)
+    assert len(re.findall(r"^unpd_config_reloads_total\{", text, re.MULTILINE)) == len(ReloadResult)
+
+
+@faults.requires_tool("promtool")
+def test_promtool_finds_nothing(launch: Launch) -> None:
+    """``promtool check metrics`` is silent, also after traffic, deaths and a reload."""
+    unpd = launch(ECHO + '\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\n')
+    clients.converse(unpd.address("echo"), b"x")
+    workers = unpd.workers()
+    procs.kill(workers)
+    unpd.respawned(workers)
+    reload(unpd)
+    checked = subprocess.run(["promtool", "check", "metrics"], input=exposition(unpd), capture_output=True, text=True, timeout=30.0, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:
+    """Connections, bytes, causes and durations are counted once each; what a dead worker held is booked as worker_died and is in no histogram."""
+    unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
+    for _ in range(20):
+        assert clients.converse(unpd.address("echo"), b"0123456789") == b"0123456789"
+    with clients.idle(unpd.address("echo"), 5):
+        unpd.metric_becomes(5, "unpd_connections_active", service="echo")
+        workers = unpd.workers()
+        procs.kill(workers)
+        unpd.respawned(workers)
+    unpd.metric_becomes(25, "unpd_connections_ended_total")
+    samples = unpd.metrics()
+    assert total(samples, "unpd_connections_accepted_total", service="echo") == 25
+    assert total(samples, "unpd_connections_ended_total", service="echo", cause="client_fin") == 20
+    assert total(samples, "unpd_connections_ended_total", service="echo", cause="worker_died") == 5
+    assert total(samples, "unpd_connections_ended_total") == 25
+    assert total(samples, "unpd_connections_active") == 0
+    assert total(samples, "unpd_received_bytes_total", service="echo") == 200
+    assert total(samples, "unpd_sent_bytes_total", service="echo") == 200
+    assert total(samples, "unpd_connection_duration_seconds_count", service="echo") == 20
+    assert total(samples, "unpd_connection_duration_seconds_bucket", service="echo", le="+Inf") == 20
+    assert 0 < total(samples, "unpd_connection_duration_seconds_sum", service="echo") < 20
+    assert total(samples, "unpd_worker_spawns_total", pool="default") == 2
+    assert total(samples, "unpd_children_reaped_total", kind="worker", reason="sigkill") == 1
+    assert total(samples, "unpd_reap_delay_seconds_count") == 0, "a killed child leaves no stamp"
+
+
+def test_reaping_is_measured(launch: Launch) -> None:
+    """Children that leave by themselves fill the histogram of the delay between last act and reaping, and no zombie stays."""
+    unpd = launch(ECHO)
+    reload(unpd)
+    unpd.metric_becomes(3, "unpd_reap_delay_seconds_count")
+    samples = unpd.metrics()
+    assert total(samples, "unpd_children_reaped_total", reason="clean") == 3
+    assert 0 < total(samples, "unpd_reap_delay_seconds_sum") < 3 * 5
+    assert total(samples, "unpd_zombies") == 0
+    until(lambda: unpd.metric("unpd_sigchld_total") >= 1, 10.0, "the handler's runs to be sampled")
+
+
+def test_the_masters_own_figures_are_those_of_proc(launch: Launch) -> None:
+    """Descriptors, memory and limits under the usual process names are the master's, not the exporter's."""
+    unpd = launch(ECHO)
+    until(lambda: unpd.metric("process_open_fds") == len(procs.fds(unpd.pid)), 10.0, "the master's descriptors")
+    assert abs(unpd.metric("process_resident_memory_bytes") - procs.rss_bytes(unpd.pid)) < 8 << 20
+    limit = Path(f"/proc/{unpd.pid}/limits").read_text()
+    assert f"{int(unpd.metric('process_max_fds'))} " in next(line for line in limit.splitlines() if line.startswith("Max open files"))
+    assert unpd.metric("process_start_time_seconds") == unpd.metric("unpd_start_time_seconds")
+
+
+def test_openmetrics_comes_when_asked_for(unpd: Unpd) -> None:
+    """The Accept header decides between the text format and OpenMetrics, which parses strictly and ends with EOF."""
+    answer = unpd.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    text = answer.body.decode()
+    assert text.endswith("# EOF\n")
+    assert {family.name for family in parse_openmetrics(text)} == {re.sub(r"_total$|_info$", "", name) for name in METRICS}
+    assert unpd.get("/metrics").headers["Content-Type"].startswith("text/plain; version=")
+
+
+def test_a_scrape_on_a_unix_socket(launch: Launch, tmp_path: Path) -> None:
+    """The metrics can stand on a UNIX socket."""
+    path = tmp_path / "metrics.sock"
+    unpd = launch(f'[metrics]\nlisten = "unix://{path}"\n' + ECHO)
+    assert unpd.address("metrics") == str(path)
+    assert unpd.metric("unpd_generation") == 1
+
+
+# ready or not
+
+
+def test_ready_is_told_with_its_reason(launch: Launch) -> None:
+    """/readyz is 200 while each service has a ready worker, else 503 with the reason, and 200 again when one is back; /healthz is always 200."""
+    unpd = launch("[pools.slow]\nworkers = 1\n" + ECHO + 'pool = "slow"\n\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    ready = unpd.get("/readyz")
+    assert (ready.status, ready.body) == (200, b"ready\n")
+
+    def not_ready() -> bytes:
+        procs.kill(child.pid for child in procs.children(unpd.pid) if " slow/0 " in child.title)
+        answer = unpd.get("/readyz")
+        return answer.body if answer.status == 503 else b""
+
+    assert until(not_ready, 20.0, "503") == b"no ready worker for service echo\n"
+    assert unpd.get("/healthz").status == 200
+    assert clients.ask(unpd.address("daytime"))
+    until(lambda: unpd.get("/readyz").status == 200, 20.0, "200 again")
+
+
+# who asks
+
+
+def test_a_name_in_the_host_header_is_refused(unpd: Unpd) -> None:
+    """Bound to loopback, the exporter answers to its number and to localhost; a name means DNS rebinding, and gets 421 and no figure."""
+    for host, status in (("127.0.0.1", 200), ("localhost:9867", 200), ("[::1]:1", 200), ("evil.example", 421), ("127.0.0.1.evil.example:9867", 421)):
+        answer = unpd.get("/metrics", headers={"Host": host})
+        assert answer.status == status, host
+        assert (b"unpd_generation" in answer.body) == (status == 200)
+
+
+def test_rude_scrapers_get_errors_and_nobody_else_notices(unpd: Unpd) -> None:
+    """Big headers, wrong methods, bodies, old and broken HTTP are refused with their codes; the next scrape and the services are as ever."""
+    requests = {
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n": b"431",
+        b"GET /metrics HTTP/1.1\r\n" + b"X-Y: z\r\n" * 2000 + b"\r\n": b"431",
+        b"BREW /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n": b"405",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n": b"413",
+        b"GET /metrics\r\n\r\n": b"400",
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n": b"400",
+        b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n": b"404",
+    }
+    for request, code in requests.items():
+        with clients.connect(unpd.address("metrics")) as sock:
+            sock.sendall(request)
+            assert sock.recv(4096).split()[1] == code, request[:60]
+    with clients.idle(unpd.address("metrics"), 30):
+        assert unpd.get("/healthz").status == 200
+    assert clients.converse(unpd.address("echo"), b"as ever") == b"as ever"
+    assert unpd.exporter() == unpd.log_events("child.spawned", kind="exporter")[0].fields["pid"]
+
+
+def test_many_scrapes_cost_little(unpd: Unpd) -> None:
+    """Scrapes that come faster than ten a second are not rendered each: they cost about what an empty page costs."""
+    exporter = unpd.exporter()
+    assert exporter is not None
+
+    def cost_s(path: str) -> float:
+        before = procs.cpu_s(exporter)
+        assert {unpd.get(path).status for _ in range(300)} == {200}
+        return procs.cpu_s(exporter) - before
+
+    page_s = cost_s("/healthz")
+    assert cost_s("/metrics") < 2.5 * page_s + 0.05
+
+
+def test_strangers_make_no_series(launch: Launch) -> None:
+    """Whoever connects, from wherever, with whatever method or path: the number of series stays."""
+    unpd = launch(ECHO)
+
+    def series() -> int:
+        return len(unpd.metrics())
+
+    before = series()
+    host, port = "127.0.0.1", unpd.port("echo")
+    for last in range(1, 101):
+        with clients.connect((host, port), source=f"127.0.3.{last}") as sock:
+            sock.sendall(b"x")
+            if last % 2:
+                clients.reset(sock)
+    for method in (f"M{number}" for number in range(20)):
+        with clients.connect(unpd.address("metrics")) as sock:
+            sock.sendall(f"{method} /{method} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            clients.read_all(sock)
+    unpd.metric_becomes(100, "unpd_connections_ended_total", service="echo")
+    assert series() == before
+
+
+# the exporter's place
+
+
+def test_a_killed_exporter_comes_back_and_no_service_notices(launch: Launch) -> None:
+    """The exporter's death ends no session and no worker; a new one shows the same counts on the same address."""
+    unpd = launch(ECHO)
+    workers, exporter = unpd.workers(), unpd.exporter()
+    assert exporter is not None
+    with clients.connect(unpd.address("echo")) as session:
+        session.sendall(b"before")
+        assert clients.read_exactly(session, 6) == b"before"
+        procs.kill([exporter])
+        until(lambda: unpd.exporter() not in (None, exporter), 10.0, "another exporter")
+        session.sendall(b"after")
+        assert clients.read_exactly(session, 5) == b"after"
+        assert unpd.metric("unpd_connections_active", service="echo") == 1
+    assert unpd.workers() == workers
+    assert unpd.metric("unpd_children_reaped_total", kind="exporter", reason="sigkill") == 1
+
+
+def test_the_exporter_holds_no_service_listener(launch: Launch) -> None:
+    """A listener that its owner has closed would go on completing handshakes in the exporter's hands; it has its own and no other."""
+    unpd = launch(ECHO + '\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    exporter = unpd.exporter()
+    assert exporter is not None
+    assert len(listening_inodes(unpd.pid)) == 3
+    assert len(listening_inodes(exporter)) == 1
+    services = [listening_inodes(pid) for pid in unpd.workers()]
+    assert services[0] == services[1]
+    assert len(services[0]) == 2
+    assert not services[0] & listening_inodes(exporter)
+
+
+def test_no_process_that_forks_has_a_thread(launch: Launch) -> None:
+    """Master and workers have one thread each, after traffic, scrapes and a reload too."""
+    unpd = launch(ECHO)
+    clients.converse(unpd.address("echo"), b"x")
+    reload(unpd)
+    assert unpd.get("/metrics").status == 200
+    assert {procs.status(pid)["Threads"] for pid in (unpd.pid, *unpd.workers())} == {"1"}
+
+
+def test_the_metrics_are_on_loopback_unless_told_otherwise(unpd: Unpd) -> None:
+    """Nobody but this host can connect where ``metrics.listen`` names a loopback address: the socket is bound to it alone."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.2", unpd.port("metrics")))

@@ -1,0 +1,42 @@
+"""The system calls behind signals and reaping, as strace shows them."""
+
+import os
+import re
+from pathlib import Path
+
+from tests.support import faults, procs
+from tests.support.launch import Launch
+from tests.support.waiting import until
+
+
+@faults.requires_strace()
+def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
+    """SIGCHLD is installed by sigaction(2) with SA_RESTART and SA_NOCLDSTOP; its handler loops waitpid(-1, WNOHANG) until there is nothing; no process is ever
+    signalled by its number, only through its pidfd.
+    """
+    by_process = ("-ff",)  # else the lines of several processes cut each other in two
+    unpd = launch(prefix=faults.strace_prefix(tmp_path / "trace", "rt_sigaction,wait4,kill,tkill,tgkill,pidfd_send_signal", options=by_process))
+    workers = unpd.workers()
+    with procs.stopped([unpd.pid]):
+        procs.kill(workers)
+        until(lambda: not any(procs.alive(pid) for pid in workers), 5.0, "the workers' death")
+    unpd.respawned(workers)
+    master = unpd.pid
+    unpd.stop()
+    until(lambda: not [child for child in procs.children(os.getpid()) if "strace" in child.title and procs.reap(child.pid) is None], 5.0, "strace to end")
+    calls = faults.Trace(tmp_path / f"trace.{master}").lines()
+
+    actions = [call for call in calls if re.match(r"rt_sigaction\(SIGCHLD, \{sa_handler=0x", call)]  # the interpreter sets the default again as it ends
+    flags = set(actions[-1].partition("sa_flags=")[2].partition(",")[0].split("|"))
+    assert {"SA_RESTART", "SA_NOCLDSTOP"} <= flags, actions
+    assert "SA_NOCLDWAIT" not in flags
+
+    waits = [call for call in calls if call.startswith("wait4(")]
+    assert all(re.match(r"wait4\(-1, .*, WNOHANG, NULL\)", call) for call in waits), waits
+    reaped = [int(call.rpartition("= ")[2]) for call in waits if "WTERMSIG(s) == SIGKILL" in call]
+    assert sorted(reaped) == workers
+    first = next(index for index, call in enumerate(waits) if "SIGKILL" in call)
+    assert [call.rpartition("= ")[2] != "0" for call in waits[first : first + 3]] == [True, True, False], "both in one loop, which ends when there is no more"
+
+    assert any("pidfd_send_signal(" in call for call in calls)
+    assert not [call for call in calls if re.match(r"(kill|tkill|tgkill)\(", call)]

@@ -1,0 +1,176 @@
+"""The pid file: a lock. Who holds it runs; what the file says is for people."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+from unpd.errors import AlreadyRunningError, CannotCreateError
+from unpd.kernel.pidfile import PidFile
+
+OURS = f"{os.getpid()}\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the pid file will be."""
+    return tmp_path / "unpd.pid"
+
+
+@contextmanager
+def held_by_another(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process holds the lock."""
+    script = "import sys, pathlib\nfrom unpd.kernel.pidfile import PidFile\nassert PidFile(pathlib.Path(sys.argv[1])).acquire()\nprint('held', flush=True)\nsys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        yield holder
+        holder.kill()
+
+
+def test_the_file_says_who_runs_and_goes_with_him(path: Path) -> None:
+    """It holds the pid while we hold the lock, and is gone afterwards."""
+    with PidFile(path) as pidfile:
+        assert path.read_text() == OURS
+        assert pidfile.read() == str(os.getpid())
+    assert not path.exists()
+
+
+def test_a_second_instance_is_refused_and_touches_nothing(path: Path) -> None:
+    """It hears who holds the lock; the file stays as it is, also when the second one ends."""
+    with held_by_another(path) as holder:
+        before = path.read_bytes(), path.stat()
+        second = PidFile(path)
+        with pytest.raises(AlreadyRunningError, match=rf"^unpd is already running \(pid {holder.pid}\): it holds the lock on {path}$"):
+            second.__enter__()
+        second.release()
+        assert (path.read_bytes(), path.stat()) == before
+
+
+def test_a_crash_frees_the_lock(path: Path) -> None:
+    """The file stays behind and is no obstacle."""
+    with held_by_another(path) as holder:
+        holder.kill()
+        holder.wait()
+        assert path.exists()
+        with PidFile(path):
+            assert path.read_text() == OURS
+
+
+@pytest.mark.parametrize("content", [b"", b"999999999\n", b"1\n", b"not a number \xff\x00", b"-1", b"9" * 100_000])
+def test_what_a_stale_file_says_does_not_matter(path: Path, content: bytes) -> None:
+    """No pid in it is trusted, not even that of a process that lives."""
+    path.write_bytes(content)
+    with PidFile(path):
+        assert path.read_bytes() == OURS.encode()
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "unknown"), (b" \n", "unknown"), (b"12\n", "12"), (b"\xff\n", "\ufffd"), (b"9" * 1000, "9" * 20)])
+def test_what_the_file_says_is_bounded(path: Path, content: bytes, said: str) -> None:
+    """For a message it may be anything, but not long."""
+    path.write_bytes(content)
+    assert PidFile(path).read() == said
+
+
+def test_a_missing_file_says_nothing(path: Path) -> None:
+    """Nor does one that cannot be read."""
+    assert PidFile(path).read() == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        (lambda path, target: path.symlink_to(target), "Too many levels of symbolic links"),
+        (lambda path, _: os.mkfifo(path), "something that is not a file is there, and it stays"),
+        (lambda path, _: path.mkdir(), "Is a directory"),
+    ],
+)
+def test_what_is_no_file_is_refused_and_stays(path: Path, tmp_path: Path, prepare: Callable[[Path, Path], None], why: str) -> None:
+    """A link could point anywhere, and what stands there belongs to somebody."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    prepare(path, target)
+    before = os.lstat(path)
+    with pytest.raises(CannotCreateError, match=f"^cannot make the pid file {path}: {why}$"):
+        PidFile(path).__enter__()
+    assert os.lstat(path).st_ino == before.st_ino
+    assert target.read_text() == "precious"
+
+
+def test_a_device_is_not_removed(path: Path) -> None:
+    """A pid file of /dev/null is refused; root would else have removed the device."""
+    with pytest.raises(CannotCreateError):
+        PidFile(Path(os.devnull)).__enter__()
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_missing_directory_is_told(tmp_path: Path) -> None:
+    """In words."""
+    with pytest.raises(CannotCreateError, match="No such file or directory"):
+        PidFile(tmp_path / "missing" / "unpd.pid").__enter__()
+
+
+def test_the_file_of_a_successor_is_not_removed(path: Path) -> None:
+    """Somebody removed our file by hand, and another instance has made its own: that one stays."""
+    first, second = PidFile(path), PidFile(path)
+    assert first.acquire()
+    path.unlink()
+    assert second.acquire()
+    first.release()
+    assert path.exists()
+    assert not PidFile(path).acquire()
+    second.release()
+    assert not path.exists()
+
+
+def test_a_lock_on_a_removed_file_guards_nothing(path: Path) -> None:
+    """Between open and lock the file may have gone: who then locks it tries again with the one that is there."""
+
+    class Unlucky(PidFile):
+        """Its file vanishes in the middle of the first attempt."""
+
+        attempts = 0
+
+        def _open(self) -> int:
+            fd = super()._open()
+            self.attempts += 1
+            if self.attempts == 1:
+                self.path.unlink()
+            return fd
+
+    unlucky = Unlucky(path)
+    assert unlucky.acquire()
+    assert unlucky.attempts == 2
+    assert not PidFile(path).acquire(), "what it holds now is the file that others see"
+    unlucky.release()
+
+
+def test_releasing_twice_or_unheld_is_nothing(path: Path) -> None:
+    """Somebody else's file stays."""
+    path.write_text("1\n")
+    pidfile = PidFile(path)
+    pidfile.release()
+    assert path.exists()
+    assert pidfile.acquire()
+    pidfile.release()
+    pidfile.release()
+
+
+def test_the_lock_is_not_inherited_by_programs(path: Path) -> None:
+    """A program that the daemon starts cannot hold it on."""
+    with PidFile(path), subprocess.Popen(["sleep", "600"], close_fds=False) as child:
+        fds = [os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{child.pid}/fd")]
+        child.kill()
+        assert str(path) not in fds
+
+
+def test_it_is_a_plain_flock(path: Path) -> None:
+    """Other tools can ask for it: flock(1) on the file waits for the daemon's end."""
+    with PidFile(path), path.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

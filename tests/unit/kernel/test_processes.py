@@ -1,0 +1,159 @@
+"""Processes: how they ended, in words; what a child keeps open. Each fork is in a program of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+from unpd.kernel.processes import ExitReport, decode, outliving, send, signal_name
+
+
+def python(script: str, *, preset: str = "", close: str = "", stdin: int | None = None) -> str:
+    """What a program of ours prints. ``close``: descriptors that are closed before it starts."""
+    command = ["/bin/sh", "-c", f'exec {close} "$0" -c "$1"', sys.executable, f"import os\n{preset}\n{script}"]
+    return subprocess.run(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, check=True, timeout=60).stdout.decode().strip()
+
+
+@pytest.mark.parametrize(
+    ("status", "report", "text"),
+    [
+        (0x0000, ExitReport(0, None, core=False), "exit code 0"),
+        (0x0100, ExitReport(1, None, core=False), "exit code 1"),
+        (0x4E00, ExitReport(78, None, core=False), "exit code 78"),
+        (0xFF00, ExitReport(255, None, core=False), "exit code 255"),
+        (9, ExitReport(None, 9, core=False), "killed by SIGKILL"),
+        (15, ExitReport(None, 15, core=False), "killed by SIGTERM"),
+        (6 | 0x80, ExitReport(None, 6, core=True), "killed by SIGABRT (core dumped)"),
+        (11, ExitReport(None, 11, core=False), "killed by SIGSEGV"),
+        (40, ExitReport(None, 40, core=False), "killed by signal 40"),
+    ],
+)
+def test_a_wait_status_is_decoded(status: int, report: ExitReport, text: str) -> None:
+    """Exit code or signal, and whether a core was dumped (wait(2))."""
+    assert decode(status) == report
+    assert str(report) == text
+
+
+def test_every_status_has_words() -> None:
+    """Exactly one of code and signal, whatever the kernel says of a process that ended."""
+    for status in range(0x10000):
+        if os.WIFEXITED(status) or os.WIFSIGNALED(status):
+            report = decode(status)
+            assert (report.code is None) != (report.signum is None)
+            assert str(report)
+
+
+@pytest.mark.parametrize(("signum", "name"), [(signal.SIGTERM, "SIGTERM"), (17, "SIGCHLD"), (33, "signal 33"), (200, "signal 200")])
+def test_signals_have_names(signum: int, name: str) -> None:
+    """Those that have none have a number."""
+    assert signal_name(signum) == name
+
+
+@contextmanager
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that sleeps until somebody ends it."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_process_is_signalled_through_its_descriptor() -> None:
+    """And one that is gone, reaped or not, is no error: nobody else is hit."""
+    with sleeper() as process:
+        pidfd = os.pidfd_open(process.pid)
+        send(pidfd, signal.SIGTERM)
+        assert outliving([pidfd], 60.0) == set()
+        send(pidfd, signal.SIGTERM)
+        assert process.wait() == -signal.SIGTERM
+        send(pidfd, signal.SIGTERM)
+        os.close(pidfd)
+
+
+def test_those_that_outlive_the_wait_are_named() -> None:
+    """The others are not."""
+    with sleeper() as stays, sleeper() as goes:
+        stays_fd, goes_fd = os.pidfd_open(stays.pid), os.pidfd_open(goes.pid)
+        send(goes_fd, signal.SIGKILL)
+        assert outliving([goes_fd], 60.0) == set()
+        assert outliving([stays_fd, goes_fd], 0.05) == {stays_fd}
+        os.close(stays_fd)
+        os.close(goes_fd)
+
+
+OPEN = "for fd in (5, 9, 10, 4000): os.dup2(1, fd)"
+LIST = "print(*sorted(int(fd) for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + fd)))"
+
+
+@pytest.mark.parametrize(
+    ("kept", "left"),
+    [
+        ("(0, 1, 2)", "0 1 2"),
+        ("(2, 1, 0, 9, 9)", "0 1 2 9"),
+        ("(1, 4000)", "1 4000"),
+        ("(0, 1, 2, 5, 9, 10, 4000)", "0 1 2 5 9 10 4000"),
+        ("(-1, 1, 77)", "1"),
+    ],
+)
+def test_a_child_keeps_what_is_listed(kept: str, left: str) -> None:
+    """And nothing else, however high its number, and whether 0 is among it or not."""
+    script = f"""
+import resource
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 5000) if hard != -1 else 5000, hard))
+{OPEN}
+pid = os.fork()
+if pid == 0:
+    close_all_but({kept})
+    {LIST}
+    os._exit(0 if not __import__('sys').stdout.flush() else 1)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+    assert python(script, preset="from unpd.kernel.processes import close_all_but") == left
+
+
+@pytest.mark.parametrize(("close", "made"), [("<&-", [0]), ("2>&-", [2]), ("<&- 2>&-", [0, 2]), ("", [])])
+def test_no_socket_becomes_a_standard_descriptor(close: str, made: list[int]) -> None:
+    """What is closed at the start becomes /dev/null, open for programs that are started too; what is open stays."""
+    script = """
+open_standard_descriptors()
+print([fd for fd in (0, 1, 2) if os.path.samestat(os.fstat(fd), os.stat(os.devnull))], [os.get_inheritable(fd) for fd in (0, 1, 2)])
+"""
+    with Path("/proc/self/status").open("rb") as something:
+        said = python(script, preset="from unpd.kernel.processes import open_standard_descriptors", close=close, stdin=something.fileno())
+    assert said == f"{made} [True, True, True]"
+
+
+def test_the_descriptor_limit_is_raised_as_far_as_it_goes() -> None:
+    """To the hard limit, which is what it returns."""
+    script = "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300)); print(raise_descriptor_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    assert python(script, preset="import resource\nfrom unpd.kernel.processes import raise_descriptor_limit") == "300 300 300"
+
+
+def test_a_child_dies_with_its_parent() -> None:
+    """The kernel sends SIGKILL; a child whose parent is somebody else already is told so."""
+    script = """
+become_subreaper()
+reader, writer = os.pipe()
+if (middle := os.fork()) == 0:
+    parent = os.getpid()
+    if os.fork() == 0:
+        assert not die_with_parent(parent + 1)
+        assert die_with_parent(parent)
+        os.write(writer, b'%d' % os.getpid())
+        signal.pause()
+    signal.pause()
+os.close(writer)
+orphan = int(os.read(reader, 20))
+os.kill(middle, signal.SIGKILL)
+os.waitpid(middle, 0)
+print(os.waitpid(orphan, 0)[1] == signal.SIGKILL)
+"""
+    assert python(script, preset="import signal\nfrom tests.support.procs import become_subreaper\nfrom unpd.kernel.processes import die_with_parent") == "True"
