@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import clients, faults, ledger, procs
 from tests.support.launch import Launch
-from tests.support.operating import ask, read_answer, refused_reload, send_request, status
+from tests.support.operating import ask, descriptors, read_answer, refused_reload, send_request, status
 from tests.support.waiting import holds, until
 
 ECHO = """
@@ -165,7 +165,7 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None:
     """With peers that say nothing, half a line, or never read, the master still answers others, respawns, and serves nobody worse."""
     unpd = launch(ECHO)
-    descriptors = len(procs.fds(unpd.pid))
+    open_before = descriptors(unpd, births=3)
     with contextlib.ExitStack() as stack, ledger.running(unpd.address("echo"), rate=200) as load:
         for number in range(30):
             peer = stack.enter_context(clients.connect(str(unpd.control)))
@@ -178,7 +178,7 @@ def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None
         load.more(20)
         books = load.stop()
     assert set(books.failed()) <= {"reset_before", "reset_after", "shed"}, "only the killed worker's own connections may be lost"
-    until(lambda: len(procs.fds(unpd.pid)) == descriptors, 10.0, "every peer's descriptor to be closed")
+    until(lambda: len(procs.fds(unpd.pid)) == open_before, 10.0, "every peer's descriptor to be closed")
 
 
 @pytest.mark.full

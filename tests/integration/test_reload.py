@@ -14,7 +14,7 @@ import pytest
 from tests.support import clients, faults, ledger, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import ask, read_answer, reconfigure, refused_reload, reload, send_request
+from tests.support.operating import ask, descriptors, read_answer, reconfigure, refused_reload, reload, send_request
 from tests.support.scale import many
 from tests.support.waiting import until
 
@@ -86,8 +86,7 @@ def drains(unpd: Unpd, old: set[int]) -> None:
 def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(launch: Launch) -> None:
     """Whatever is wrong with the file, ``unpd reload`` fails with file and line, the old configuration goes on serving, and the metrics say so."""
     unpd = launch(BOTH)
-    children = {child.pid for child in procs.children(unpd.pid)}
-    descriptors = len(procs.fds(unpd.pid))
+    children, open_before = {child.pid for child in procs.children(unpd.pid)}, descriptors(unpd, births=3)
     with ledger.running(unpd.address("echo"), rate=200) as load:
         for name, (content, complaint) in BROKEN.items():
             reason = refused_reload(unpd, content)
@@ -101,7 +100,7 @@ def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(laun
     assert unpd.metric("unpd_config_last_reload_successful") == 0
     assert unpd.metric("unpd_generation") == 1
     assert {child.pid for child in procs.children(unpd.pid)} == children
-    assert len(procs.fds(unpd.pid)) == descriptors
+    until(lambda: len(procs.fds(unpd.pid)) == open_before, 10.0, "the master's descriptors to be as many as before")
     assert len(unpd.log_events("reload.refused", level="error") or unpd.log_events("reload.refused")) == len(BROKEN)
 
 
@@ -175,7 +174,7 @@ def test_a_generation_that_cannot_start_leaves_the_old_one(launch: Launch, tmp_p
     """Where the new workers fail to start, the reload fails with their reason, what it added is closed, and the next good one succeeds."""
     unpd = launch(ECHO)
     old, free, path = set(unpd.workers()), free_port(), tmp_path / "new.sock"
-    descriptors = len(procs.fds(unpd.pid))
+    open_before = descriptors(unpd, births=3)
     unpd.expect_errors("worker.failed", "exporter.failed", "fork.failed")
     with faults.straced(unpd.pid, tmp_path / "trace", call, f"{call}:error={error}"):
         assert reason in refused_reload(unpd, f'[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:{free}", "unix://{path}"]\n')
@@ -183,7 +182,7 @@ def test_a_generation_that_cannot_start_leaves_the_old_one(launch: Launch, tmp_p
     assert refuses(free)
     assert not path.exists()
     assert clients.converse(unpd.address("echo"), b"as before") == b"as before"
-    until(lambda: len(procs.fds(unpd.pid)) == descriptors, 10.0, "the master's descriptors to be as many as before")
+    until(lambda: len(procs.fds(unpd.pid)) == open_before, 10.0, "the master's descriptors to be as many as before")
     assert reload(unpd) == 3
     assert clients.converse(("127.0.0.1", free), b"new") == b"new"
     assert unpd.metric("unpd_config_last_reload_successful") == 1
@@ -391,13 +390,13 @@ def test_many_reloads_leave_nothing_behind(launch: Launch) -> None:
         return len(unpd.workers()) == 2 and len(procs.children(unpd.pid)) == 3
 
     until(settled, 10.0, "one generation")
-    descriptors, resident = len(procs.fds(unpd.pid)), procs.rss_bytes(unpd.pid)
+    open_before, resident = descriptors(unpd, births=6), procs.rss_bytes(unpd.pid)
     count = many(200, at_least=15)
     for _ in range(count):
         reload(unpd)
         assert len(set(generations(unpd).values())) <= 2
     until(settled, 10.0, "one generation")
-    assert len(procs.fds(unpd.pid)) == descriptors
+    until(lambda: len(procs.fds(unpd.pid)) == open_before, 10.0, "the master's descriptors to be as many as before")
     assert procs.rss_bytes(unpd.pid) < resident + (4 << 20)
     assert unpd.metric("unpd_config_reloads_total", result="success") == count + 1
     assert unpd.metric("unpd_generation") == count + 2

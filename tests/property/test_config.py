@@ -93,9 +93,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
         ),
         "log": draw(table(level=st.sampled_from(["debug", "info", "warning", "error"]), format=st.sampled_from(["text", "json"]), file=paths("log"))),
         "metrics": draw(table(listen=st.sampled_from([False, "tcp://127.0.0.1:0", "unix:///metrics"]))) or {"listen": False},
-        "pools": {
-            name: draw(table(workers=st.just("auto") | st.integers(1, MAX_WORKERS // 4), max_connections=st.integers(1, 1_000_000))) for name in pools
-        },
+        "pools": {name: draw(table(workers=st.just("auto") | st.integers(1, MAX_WORKERS // 4), max_connections=st.integers(1, 1_000_000))) for name in pools},
         "services": {name: draw(service(ports[index :: len(services)], pools)) for index, name in enumerate(services)},
     }
 

@@ -69,6 +69,16 @@ def read_answer(sock: socket.socket) -> dict[str, Any]:
     return answer
 
 
+def descriptors(unpd: Unpd, births: int) -> int:
+    """The master's open descriptors once each of ``births`` children so far has reported ready: until then it holds the readiness pipe of each."""
+
+    def reported() -> bool:
+        return len(unpd.log_events("worker.ready")) + len(unpd.log_events("exporter.ready")) >= births
+
+    until(reported, 10.0, f"{births} children to report ready")
+    return len(procs.fds(unpd.pid))
+
+
 def status(unpd: Unpd) -> dict[str, Any]:
     """What the daemon says of itself."""
     answer = ask(unpd.control, verb="status")
