@@ -176,7 +176,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=many(1500, at_least=300), stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+TestLife.settings = settings(max_examples=many(1500, at_least=200), stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 births = st.integers(0, 12)
 EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {

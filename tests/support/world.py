@@ -51,6 +51,8 @@ class World:
         self.left: fx.Leave | None = None
         self.left_at = 0.0
         self.born: list[int] = []
+        self.shown: dict[int, ChildPhase] = {}
+        """What the scoreboard says of each child."""
         self.known: set[int] = set()
         """Births of which the core has not heard the end."""
         self.candidate = False
@@ -131,6 +133,8 @@ class World:
                 self.answered[request] = refused
             case fx.CountReload():
                 self.uncounted -= 1
+            case fx.ShowPhase(child):
+                self.shown[child.birth] = child.phase
             case fx.Leave():
                 assert not self.kids, "it leaves while children live"
                 self.left, self.left_at = effect, self.clock.now
@@ -142,6 +146,7 @@ class World:
         assert kid.generation == self.state.generation or self.candidate, "a child was born for a configuration that is not there"
         self.born.append(kid.birth)
         self.known.add(kid.birth)
+        self.shown[kid.birth] = ChildPhase.STARTING
         if self.forks_to_fail:
             self.forks_to_fail -= 1
             self.queue.append(ev.ForkFailed(kid.birth, "Cannot allocate memory"))
@@ -180,6 +185,7 @@ class World:
         holders = [(child.generation, child.slot) for child in state.children.values() if not child.retired]
         assert len(holders) == len(set(holders)), "a slot has two holders"
         for child in state.children.values():
+            assert self.shown[child.birth] is child.phase, "the scoreboard shows another phase"
             kid = self.kids.get(child.birth)
             lasting = child.phase is ChildPhase.READY or (kid is not None and kid.lasting and child.slot.kind is ChildKind.WORKER)
             assert lasting or child.deadline_at is not None or kid is None, f"nothing ever ends {child}"

@@ -91,9 +91,10 @@ def test_every_mapping_sees_the_same(fd: int, board: Scoreboard) -> None:
 
 def test_the_living_are_listed_by_row(board: Scoreboard) -> None:
     """As they entered, until they leave."""
+    exporter = Entry(2, 8, 4712, ChildKind.EXPORTER, 0, ChildPhase.DRAINING, 1)
     board.enter(entry(9))
-    board.enter(entry(2, birth=8))
-    assert board.entries() == [entry(2, birth=8), entry(9)]
+    board.enter(exporter)
+    assert board.entries() == [exporter, entry(9)]
     assert board.rows_used() == 10
     board.leave(2)
     assert board.entries() == [entry(9)]

@@ -184,3 +184,10 @@ def test_a_configuration_without_any_service_is_ready_at_once() -> None:
     assert machine.state.phase is MasterPhase.RUNNING
     machine.take(ev.ReloadAsked(1))
     assert machine.take(ev.ConfigLoaded(wants({})), ev.TimePassed()).answers == [(1, "")]
+
+
+def test_every_change_of_phase_is_shown() -> None:
+    """On the scoreboard, once each."""
+    machine = booted(wants(1))
+    shown = [*machine.ready(1), *machine.stop(), *machine.wait(10.0)]
+    assert [effect.child.phase for effect in shown if isinstance(effect, fx.ShowPhase)] == [ChildPhase.READY, ChildPhase.DRAINING, ChildPhase.KILLED]

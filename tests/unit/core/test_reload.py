@@ -335,3 +335,16 @@ def test_an_aborted_worker_of_the_old_generation_may_still_print_its_stack() -> 
     assert machine.ready(3).orders == [(2, ChildOrder.RETIRE)]
     assert machine.wait(2.0).orders == [(1, ChildOrder.KILL)]
     assert not machine.exit(1).born
+
+
+def test_each_generation_has_its_own_start_timeout() -> None:
+    """The candidate's children have its time; what is born into the old generation meanwhile has the old one's."""
+    machine = running(wants(1, start_timeout_s=8.0))
+    machine.wait(60)
+    machine.reload(wants(1, start_timeout_s=3.0))
+    machine.exit(1)
+    assert machine.child(2).deadline_at == machine.clock.now + 3.0
+    assert machine.child(3).deadline_at == machine.clock.now + 8.0
+    assert machine.wait(3.0).notes("reload.refused")
+    machine.exit(2)
+    assert machine.wait(5.0).told(ChildOrder.KILL) == [3]

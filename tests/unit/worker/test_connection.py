@@ -102,6 +102,13 @@ def test_a_half_closed_connection_keeps_its_deadlines(sock: socket.socket) -> No
     assert connection.due_at(NEVER) == (1260.0, EndCause.STALLED)
 
 
+def test_a_new_connection_has_done_nothing_yet(sock: socket.socket) -> None:
+    """It serves, has sent and received nothing, waits for nothing and stands in no wheel."""
+    new = Connection(sock, PORT, OPENED)
+    assert (new.sock, new.fd, new.stage, new.opened_at, new.active_at) == (sock, sock.fileno(), Stage.SERVING, OPENED, OPENED)
+    assert (new.received, new.sent, new.out, new.reply, new.cause, new.linger_at, new.mask, new.wheel_slot) == (0, 0, None, None, None, NEVER, 0, -1)
+
+
 def test_a_connection_is_small(sock: socket.socket) -> None:
     """There may be ten thousand: it has no dictionary."""
     assert not hasattr(opened(sock), "__dict__")
