@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,11 @@ SEED = "UNPD_TEST_SEED"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Orphans of daemons come to us, so that none escapes."""
+    """Orphans of daemons come to us, so that none escapes; what is started is interrupted by SIGINT, even if this run is a shell's background job."""
     procs.become_subreaper()
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler)
     if os.environ.get(NO_SKIP, "0") != "0":
         config.pluginmanager.register(SkipsForbidden())
 

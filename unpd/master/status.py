@@ -4,11 +4,11 @@ import os
 from typing import Any
 
 from unpd import __version__
-from unpd import scoreboard as sb
 from unpd.core.model import State
 from unpd.kernel import sockets
 from unpd.loop import now
 from unpd.master.holdings import Holdings
+from unpd.metrics.reading import count_service
 from unpd.names import MasterPhase
 
 
@@ -21,7 +21,7 @@ def degraded(state: State) -> tuple[str, ...]:
 
 
 def status(holdings: Holdings, state: State) -> dict[str, Any]:
-    """The snapshot. Times in seconds; ``connections`` as the scoreboard has them now."""
+    """The snapshot. Times in seconds."""
     at = now()
     return {
         "version": __version__,
@@ -49,11 +49,6 @@ def status(holdings: Holdings, state: State) -> dict[str, Any]:
 
 
 def _service(holdings: Holdings, name: str) -> dict[str, Any]:
-    cells = sb.service_cells(holdings.names.services.column(name))
-    accepted = ended = 0
-    for row in range(holdings.board.rows_used()):
-        words = holdings.board.row(row)
-        ended += sum(words[cells + sb.ENDED : cells + sb.ENDED + len(sb.END_CAUSES)])
-        accepted += words[cells + sb.ACCEPTED]
+    counts = count_service(holdings.board, name, holdings.names.services.column(name))
     listeners = [{"address": opened.text, "queue": list(sockets.queue(opened.sock) or ())} for opened in holdings.deployment.listeners.of(name)]
-    return {"name": name, "accepted": accepted, "active": max(0, accepted - ended), "listeners": listeners}
+    return {"name": name, "accepted": counts.accepted, "active": counts.active, "listeners": listeners}

@@ -62,7 +62,7 @@ class Reading:
         dropped = _sane([board.words[scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.LOG_DROPPED] for row in range(rows)])
         return cls(
             names=names,
-            services=[_count_service(board, name, column, rows) for name, column in names.services],
+            services=[count_service(board, name, column) for name, column in names.services],
             workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
             master=master,
             log_lines_dropped=master[scoreboard.MASTER_LOG_DROPPED_AT] + sum(dropped),
@@ -87,11 +87,11 @@ def _workers(board: Scoreboard) -> list[Entry]:
     return [entry for entry in board.entries() if entry.kind is ChildKind.WORKER]
 
 
-def _count_service(board: Scoreboard, name: str, column: int, rows: int) -> ServiceCounts:
-    """The sums of one service. ``active`` is taken row by row: a row's ends are read before its accepts, so that none is negative but by damage."""
+def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
+    """The sums of one service over all rows. ``active`` is taken row by row: a row's ends are read before its accepts, so that none is negative but by damage."""
     totals = [0] * SERVICE_WORDS
     active = 0
-    for row in range(rows):
+    for row in range(board.rows_used()):
         start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.service_cells(column)
         cells = _sane(board.words[start : start + SERVICE_WORDS].tolist())
         active += max(0, cells[scoreboard.ACCEPTED] - sum(cells[scoreboard.ENDED : scoreboard.ENDED + len(END_CAUSES)]))
