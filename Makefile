@@ -21,7 +21,7 @@ run: $(VENV)/runtime.stamp
 	@exec $(BIN)/unpd run --builtin
 
 test: $(VENV)/tests.stamp
-	@$(BIN)/python -m pytest -m "not full and not benchmarks and not packaging" $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not full and not benchmarks and not packaging" $(ARGS)
 
 test-full: $(VENV)/tests.stamp
 	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging" -o timeout=1800 $(ARGS)
