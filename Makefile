@@ -4,9 +4,12 @@
 #   make test       the default test run
 #   make test-full  every test, long durations in full
 #   make check      lint, types, import contracts
+#   make bench      unpd beside its peers, 20 minutes (tests/benchmarks/README.md)
+#   make bench-quick
+#                   unpd alone, 30 seconds
 #   make clean      removes .venv and the caches
 #
-# PYTHON=... chooses the interpreter; ARGS=... goes to pytest.
+# PYTHON=... chooses the interpreter; ARGS=... goes to pytest, or to the benchmark.
 
 PYTHON ?=
 ARGS ?=
@@ -15,7 +18,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-full check clean
+.PHONY: run test test-full check bench bench-quick clean
 
 run: $(VENV)/runtime.stamp
 	@exec $(BIN)/unpd run --builtin
@@ -31,6 +34,17 @@ check: $(VENV)/checks.stamp
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# Packages come first: one of them may be the Python that the virtual environment is made of.
+bench:
+	@tests/benchmarks/install full
+	@$(MAKE) --no-print-directory $(VENV)/bench.stamp
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-quick:
+	@tests/benchmarks/install quick
+	@$(MAKE) --no-print-directory $(VENV)/bench.stamp
+	@$(BIN)/python -m tests.benchmarks --quick $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -59,3 +73,8 @@ $(VENV)/checks.stamp: pyproject.toml | $(VENV)/bin/python
 	@echo 'installing what unpd, its tests and checks need into $(VENV)'
 	@$(PIP) install --editable '.[test,check]'
 	@touch $@ $(VENV)/tests.stamp $(VENV)/runtime.stamp
+
+$(VENV)/bench.stamp: pyproject.toml tests/benchmarks/requirements.txt | $(VENV)/bin/python
+	@echo 'installing what unpd and its benchmark need into $(VENV)'
+	@$(PIP) install --editable . --requirement tests/benchmarks/requirements.txt
+	@touch $@ $(VENV)/runtime.stamp

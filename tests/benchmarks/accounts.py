@@ -1,0 +1,155 @@
+"""Processor time, from /proc (proc(5)): what a server used, what the generator used, what anybody else took from them.
+
+The kernel's tick of 10 ms is the grain, or the nanosecond where the scheduler's own count can be had; how user and system share it is sampled by the tick.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks.machine import Cpus
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+STEAL_AT = 8
+"""Of a cpuN line in /proc/stat, its name counted."""
+
+OURS_ANYWAY = "ksoftirqd/"
+"""The kernel's thread that takes over network work when there is much: nobody else makes any here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Processor time in seconds. ``user_ticks`` and ``system_ticks`` tell how it divides."""
+
+    total_s: float
+    user_ticks: int
+    system_ticks: int
+
+    def since(self, before: "Cpu") -> "Cpu":
+        """What came after ``before``."""
+        return Cpu(self.total_s - before.total_s, self.user_ticks - before.user_ticks, self.system_ticks - before.system_ticks)
+
+    @property
+    def user_s(self) -> float:
+        """The part in the program itself."""
+        return self.total_s * self.user_ticks / max(1, self.user_ticks + self.system_ticks)
+
+    @property
+    def system_s(self) -> float:
+        """The part in the kernel."""
+        return self.total_s - self.user_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """A line of /proc/PID/stat. Times in ticks; ``reaped_``: of the dead children that it waited for. ``own_s``: user and system in seconds."""
+
+    name: str
+    parent: int
+    user: int
+    system: int
+    reaped_user: int
+    reaped_system: int
+    cpu: int
+    own_s: float
+
+    @property
+    def ticks(self) -> int:
+        return self.user + self.system + self.reaped_user + self.reaped_system
+
+
+class Snapshot:
+    """All processes at one moment, and the time stolen from our two processors."""
+
+    def __init__(self, cpus: Cpus) -> None:
+        self.at = time.monotonic()
+        self.steal_s = sum(_steal_s(cpu) for cpu in (cpus.server, cpus.load))
+        self._cpus = cpus
+        self.processes = {key: process for entry in os.listdir("/proc") if entry.isdigit() for key, process in _read(entry)}
+
+    def family(self, pid: int) -> set[tuple[int, int]]:
+        """``pid`` and all below it."""
+        found = {key for key in self.processes if key[0] == pid}
+        while more := {key for key, process in self.processes.items() if key not in found and process.parent in {pid for pid, _ in found}}:
+            found |= more
+        return found
+
+    def used_by(self, pid: int) -> Cpu:
+        """The time of ``pid`` and all below it, the dead that they reaped included."""
+        family = [self.processes[key] for key in self.family(pid)]
+        return Cpu(
+            sum(process.own_s + (process.reaped_user + process.reaped_system) / TICKS_PER_S for process in family),
+            sum(process.user + process.reaped_user for process in family),
+            sum(process.system + process.reaped_system for process in family),
+        )
+
+    def foreign_share(self, before: "Snapshot", ours: Iterable[int]) -> float:
+        """The part of our two processors' time since ``before`` that others used, stolen time included. ``ours``: the roots of what is not foreign; we never are."""
+        known = {(os.getpid(), start) for pid, start in self.processes if pid == os.getpid()}.union(*(self.family(pid) for pid in ours))
+        ticks = sum(
+            self._ticks_since(key, process, before.processes)
+            for key, process in self.processes.items()
+            if key not in known and process.cpu in (self._cpus.server, self._cpus.load) and not process.name.startswith(OURS_ANYWAY)
+        )
+        return (max(0, ticks) / TICKS_PER_S + self.steal_s - before.steal_s) / (2 * (self.at - before.at))
+
+    def _ticks_since(self, key: tuple[int, int], process: _Process, before: "Mapping[tuple[int, int], _Process]") -> int:
+        """Time used by a process and by children that it reaped meanwhile, without what those had used already."""
+        earlier = before.get(key)
+        gone = sum(other.ticks for other_key, other in before.items() if other.parent == key[0] and other_key not in self.processes)
+        return process.ticks - (earlier.ticks if earlier else 0) - gone
+
+
+def _read(pid: str) -> Iterable[tuple[tuple[int, int], _Process]]:
+    try:
+        line = Path("/proc", pid, "stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    head, _, tail = line.rpartition(")")
+    fields = [head.partition("(")[2], *tail.split()]
+    user, system, reaped_user, reaped_system = (int(word) for word in fields[12:16])
+    own_s = _scheduled_s(pid) if fields[18] == "1" else None
+    own_s = (user + system) / TICKS_PER_S if own_s is None else own_s
+    yield (int(pid), int(fields[20])), _Process(fields[0], int(fields[2]), user, system, reaped_user, reaped_system, int(fields[37]), own_s)
+
+
+def _scheduled_s(pid: str) -> float | None:
+    """The scheduler's own count of a process with one thread; None where it has none. Of fifty processes, each would lose half a tick in the other count."""
+    try:
+        return int(Path("/proc", pid, "schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return None
+
+
+def _steal_s(cpu: int) -> float:
+    for line in Path("/proc/stat").read_text().splitlines():
+        words = line.split()
+        if words[0] == f"cpu{cpu}":
+            return int(words[STEAL_AT]) / TICKS_PER_S
+    return 0.0
+
+
+@dataclass(slots=True)
+class Quiet:
+    """How quiet the machine has to be. ``disturbed``: the part of a round's time on our two processors that others may use; ``patience_s``: what all repetitions together may take."""
+
+    cpus: Cpus
+    disturbed: float
+    patience_s: float
+
+    def was(self, foreign: float, took_s: float) -> bool:
+        """Whether a round counts of which others used that part. One that does not costs patience."""
+        if foreign <= self.disturbed:
+            return True
+        self.patience_s -= took_s
+        return False
+
+
+def pss_bytes(pid: int) -> int:
+    """Memory of one process: its private pages, and its share of those that it shares."""
+    for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"no Pss of {pid}")

@@ -1,0 +1,63 @@
+"""Echo and daytime on asyncio's protocols, with its own loop or uvloop's: ``python aio.py asyncio|uvloop ECHO_PORT DAYTIME_PORT``.
+
+Protocols and not streams, because they are the faster way. Reading pauses while much output is pending; the daytime connection gets its line, our FIN, and up to two
+seconds for the client's.
+"""
+
+import asyncio
+import importlib
+import sys
+import time
+from typing import cast
+
+BACKLOG = 4096
+LINGER_S = 2.0
+
+
+class Echo(asyncio.Protocol):
+    """Whatever arrives goes back."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none of asyncio's classes
+
+    def data_received(self, data: bytes) -> None:
+        """Send it back."""
+        self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        """Much output is pending: read no more."""
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        self.transport.resume_reading()
+
+
+class Daytime(asyncio.Protocol):
+    """The line, and a careful end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Say the line and our FIN."""
+        stream = cast(asyncio.Transport, transport)
+        stream.write(f"{time.ctime()}\r\n".encode())
+        stream.write_eof()
+        self.limit = asyncio.get_running_loop().call_later(LINGER_S, stream.abort)
+
+    def connection_lost(self, failure: Exception | None) -> None:
+        """The client's FIN has come (the default eof_received closes)."""
+        self.limit.cancel()
+
+
+async def serve(echo_port: int, daytime_port: int) -> None:
+    """Listen on both ports for ever."""
+    loop = asyncio.get_running_loop()
+    daytime = await loop.create_server(Daytime, "127.0.0.1", daytime_port, backlog=BACKLOG)
+    echo = await loop.create_server(Echo, "127.0.0.1", echo_port, backlog=BACKLOG)
+    await asyncio.gather(daytime.serve_forever(), echo.serve_forever())
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "uvloop":
+        importlib.import_module("uvloop").install()
+    asyncio.run(serve(int(sys.argv[2]), int(sys.argv[3])))

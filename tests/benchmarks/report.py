@@ -1,0 +1,177 @@
+"""The results for people (Markdown) and for programs (JSON)."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.figures import Cell, Figure, Table, figure
+from tests.benchmarks.rows import EVERY, IDLE, Row
+from tests.benchmarks.servers import KINDS, UNPD
+from tests.benchmarks.targets import Outcome
+
+DAEMON_TITLES = {
+    "ready_ms": "exec to ready, ms",
+    "version_ms": "`unpd --version`, ms",
+    "respawn_ms": "`kill -9` of a worker to its successor's readiness, ms",
+    "reload_ms": "HUP to the new generation serving, ms",
+    "scrape_2_ms": "a scrape with 2 workers, ms",
+    "scrape_16_ms": "a scrape with 16 workers, ms",
+    "scrape_64_ms": "a scrape with 64 workers, ms",
+    "pss_master_mb": "PSS of the master, MB",
+    "pss_worker_mb": "PSS of a worker, MB",
+    "pss_exporter_mb": "PSS of the exporter, MB",
+    "pss_all_mb": "PSS of master, two workers, exporter, MB",
+}
+
+LIMITED = 0.95
+"""A generator that is busier than this is the limit of the rate."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Results:
+    """Everything that a run found. ``daemon``: by figure, its rounds."""
+
+    facts: Mapping[str, str]
+    rounds: int
+    seconds: float
+    table: Table
+    daemon: Mapping[str, Sequence[float]]
+    outcomes: Sequence[Outcome]
+
+
+def markdown(results: Results) -> str:
+    """The page."""
+    parts = ["# Results", "", "Written by `make bench`; [README.md](README.md) tells how it measures and how to read it.", ""]
+    parts += [f"- {name}: {value}" for name, value in results.facts.items()]
+    parts += [f"- {results.rounds} rounds of {results.seconds:g} s each", "", "## Targets", ""]
+    parts += _grid(("target", "wanted", "found", "of the rounds", "verdict", "stretch"), [_outcome_row(outcome) for outcome in results.outcomes])
+    for row in EVERY:
+        if row.name in results.table:
+            parts += ["", f"## {row.title[0].upper()}{row.title[1:]}", ""]
+            parts += _idle_grid(results.table[row.name], results.rounds) if row is IDLE else _work_grid(row, results.table[row.name], results.rounds)
+    if results.daemon:
+        parts += ["", "## The daemon", ""]
+        rows = [(title, *_figure_words(figure(results.daemon[name]), 1)) for name, title in DAEMON_TITLES.items() if name in results.daemon]
+        parts += _grid(("figure", "median", "of the rounds"), rows)
+    return "\n".join(parts) + "\n"
+
+
+def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [heads, ["---", *("---:" if head not in ("verdict", "stretch") else "---" for head in heads[1:])], *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _outcome_row(outcome: Outcome) -> tuple[str, ...]:
+    if not outcome.median:
+        return outcome.what, outcome.wanted, "", "", str(outcome.verdict), outcome.stretch
+    return (
+        outcome.what,
+        outcome.wanted,
+        _number(outcome.median, 2),
+        f"{_number(outcome.low, 2)} to {_number(outcome.high, 2)}",
+        f"**{outcome.verdict}**",
+        outcome.stretch,
+    )
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 and digits > 1 else digits}f}"
+
+
+def _figure_words(found: Figure, digits: int) -> tuple[str, str]:
+    return _number(found.median, digits), f"{_number(found.low, digits)} to {_number(found.high, digits)}"
+
+
+def _work_grid(row: Row, cells: Mapping[str, Cell], rounds: int) -> list[str]:
+    each = f"per {row.unit}, µs"
+    heads = (
+        "server",
+        f"{'MiB' if row.unit == 'MiB' else row.unit + 's'} per s",
+        "spread",
+        "over unpd's",
+        f"CPU {each}",
+        "user",
+        "system",
+        "spread",
+        "over unpd's",
+        "load busy",
+    )
+    return _grid(heads, [_work_row(cells, name, rounds) for name in cells])
+
+
+def _work_row(cells: Mapping[str, Cell], name: str, rounds: int) -> tuple[str, ...]:
+    cell = cells[name]
+    if fault := cell.why_none(rounds):
+        return (KINDS[name].title, f"no figure: {fault}".replace("\n", " ").replace("|", "/")[:160], *[""] * 8)
+    rate, cpu = cell.figure("rate"), cell.figure("cpu_us")
+    busy = cell.figure("load_busy").median
+    return (
+        f"**{KINDS[name].title}**" if name == UNPD else KINDS[name].title,
+        _number(rate.median, 1),
+        f"{rate.spread:.0%}",
+        _over(cell, cells, "rate", rounds),
+        _number(cpu.median, 2),
+        _number(cell.figure("user_us").median, 2),
+        _number(cell.figure("system_us").median, 2),
+        f"{cpu.spread:.0%}",
+        _over(cell, cells, "cpu_us", rounds),
+        f"{busy:.0%}{' (the limit)' if busy > LIMITED else ''}",
+    )
+
+
+def _over(cell: Cell, cells: Mapping[str, Cell], measure: str, rounds: int) -> str:
+    ours = cells.get(UNPD)
+    if ours is None or ours is cell or ours.why_none(rounds):
+        return ""
+    ratios = cell.ratios(measure, ours)
+    return _number(figure(ratios).median, 2) if ratios else ""
+
+
+def _idle_grid(cells: Mapping[str, Cell], rounds: int) -> list[str]:
+    heads = (
+        "server",
+        "bytes per connection",
+        "of the rounds",
+        "p50 alone, µs",
+        "p50 beside, µs",
+        "p99 alone, µs",
+        "p99 beside, µs",
+        "p99 beside over alone",
+        "of the rounds",
+    )
+    return _grid(heads, [_idle_row(KINDS[name].title, cell, rounds) for name, cell in cells.items()])
+
+
+def _idle_row(title: str, cell: Cell, rounds: int) -> tuple[str, ...]:
+    if fault := cell.why_none(rounds):
+        return (title, f"no figure: {fault}".replace("\n", " ").replace("|", "/")[:160], *[""] * 7)
+    memory, ratio = cell.figure("memory_bytes"), cell.figure("p99_over_alone")
+    times = [_number(cell.figure(name).median, 1) for name in ("p50_alone_us", "p50_us", "p99_alone_us", "p99_us")]
+    return (title, *_figure_words(memory, 0), *times, *_figure_words(ratio, 2))
+
+
+def as_json(results: Results) -> str:
+    """Everything, each round too."""
+    whole: dict[str, Any] = {
+        "facts": dict(results.facts),
+        "rounds": results.rounds,
+        "seconds": results.seconds,
+        "rows": {row: {name: _cell(cell, results.rounds) for name, cell in cells.items()} for row, cells in results.table.items()},
+        "daemon": {name: {"median": figure(values).median, "rounds": list(values)} for name, values in results.daemon.items()},
+        "targets": [dataclasses.asdict(outcome) for outcome in results.outcomes],
+    }
+    return json.dumps(whole, indent=1) + "\n"
+
+
+def _cell(cell: Cell, rounds: int) -> dict[str, Any]:
+    fault = cell.why_none(rounds)
+    medians = {} if fault else {name: cell.figure(name).median for name in next(iter(cell.rounds.values()))}
+    return {"fault": fault, "median": medians, "rounds": cell.rounds, "thrown_away": cell.thrown_away}
+
+
+def write(path: Path, text: str) -> None:
+    """Write a result and say where it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

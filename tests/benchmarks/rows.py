@@ -1,0 +1,37 @@
+"""The rows of the table: each is one piece of work for the generator, and the servers that do it."""
+
+from dataclasses import dataclass
+
+from tests.benchmarks.servers import UNPD
+
+EVENT_LOOPS = (UNPD, "epoll", "uvloop", "go", "asyncio")
+ALL = (*EVENT_LOOPS, "xinetd", "fork")
+"""The two that fork a process for each connection are left out where that would be 500 of them and more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``mode``, ``connections`` and ``size`` are the generator's. ``unit``: what one operation is."""
+
+    name: str
+    title: str
+    mode: str
+    connections: int
+    size: int
+    servers: tuple[str, ...]
+    unit: str
+
+
+ROWS = (
+    Row("echo-64-1", "echo, round trips of 64 bytes, 1 connection", "echo", 1, 64, ALL, "round trip"),
+    Row("echo-64-50", "echo, round trips of 64 bytes, 50 connections", "echo", 50, 64, ALL, "round trip"),
+    Row("echo-64-500", "echo, round trips of 64 bytes, 500 connections", "echo", 500, 64, EVENT_LOOPS, "round trip"),
+    Row("echo-64-5000", "echo, round trips of 64 bytes, 5,000 connections", "echo", 5000, 64, EVENT_LOOPS, "round trip"),
+    Row("echo-16k-50", "echo, round trips of 16 KiB, 50 connections", "echo", 50, 16384, ALL, "round trip"),
+    Row("bulk-4", "bulk echo, writes of 256 KiB, 4 connections", "bulk", 4, 262144, (*EVENT_LOOPS, "splice", "xinetd", "fork"), "MiB"),
+    Row("turnover-50", "connect, echo 64 bytes, close; 50 at a time", "turnover", 50, 64, ALL, "connection"),
+    Row("daytime-50", "daytime; 50 at a time", "daytime", 50, 64, ALL, "connection"),
+)
+
+IDLE = Row("idle-10000", "10,000 idle connections, and one active beside them", "idle", 10_000, 64, EVENT_LOOPS, "round trip")
+EVERY = (*ROWS, IDLE)

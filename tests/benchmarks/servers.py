@@ -1,0 +1,186 @@
+"""The servers of the comparison: how each is started on its processor, found ready, and ended."""
+
+import contextlib
+import getpass
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from tests.benchmarks.build import SOURCES, Programs
+from tests.benchmarks.machine import program
+from tests.support import ROOT, procs
+from tests.support.waiting import until
+
+START_S = 20.0
+STOP_S = 10.0
+
+CTIME_LINE = "%a %b %e %H:%M:%S %Y\r\n"
+XINETD_LINE = "%d %^b %Y %H:%M:%S %Z\r\n"
+UNPD = "unpd"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server is to listen, on 127.0.0.1, and a directory of its own for its files."""
+
+    echo: int
+    daytime: int
+    metrics: int
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A server: how the table calls it, its command line, and the form of its daytime (strftime). ``sources``: addresses that the load comes from."""
+
+    title: str
+    command: Callable[[Programs, Place], Sequence[str]]
+    line: str = CTIME_LINE
+    has_daytime: bool = True
+    sources: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs."""
+
+    kind: Kind
+    place: Place
+    pid: int
+
+    def pids(self) -> list[int]:
+        """Its processes."""
+        return [self.pid, *(process.pid for process in procs.descendants(self.pid))]
+
+
+def unpd_config(place: Place, workers: int) -> str:
+    """The configuration of unpd as it is delivered, with metrics, deadlines, limits and back-pressure; only addresses and places are ours, and room for 10,000 and one connections."""
+    return f"""
+[daemon]
+user = "{"nobody" if os.geteuid() == 0 else getpass.getuser()}"
+pid_file = "{place.directory}/unpd.pid"
+control = "{place.directory}/control.sock"
+
+[metrics]
+listen = "tcp://127.0.0.1:{place.metrics}"
+
+[pools.default]
+workers = {workers}
+max_connections = 20000
+
+[services.echo]
+listen = ["tcp://127.0.0.1:{place.echo}"]
+
+[services.daytime]
+listen = ["tcp://127.0.0.1:{place.daytime}"]
+"""
+
+
+def _unpd(_: Programs, place: Place) -> Sequence[str]:
+    config = place.directory / "unpd.toml"
+    config.write_text(unpd_config(place, workers=1))
+    return (sys.executable, "-m", "unpd", "run", "--config", str(config))
+
+
+def _xinetd(_: Programs, place: Place) -> Sequence[str]:
+    """Its internal services without limits, TCP wrappers and Nagle's algorithm. Where it forks it still looks up the client's name: 127.0.0.1 is in /etc/hosts, others
+    would go to a name server and wait for it.
+    """
+    common = (
+        f"type = INTERNAL UNLISTED\nsocket_type = stream\nprotocol = tcp\nwait = no\nbind = 127.0.0.1\nflags = NODELAY NOLIBWRAP\nuser = {getpass.getuser()}"
+    )
+    config = place.directory / "xinetd.conf"
+    config.write_text(
+        "defaults\n{\ninstances = UNLIMITED\nper_source = UNLIMITED\ncps = 1000000 1\nlog_type = FILE /dev/null\n}\n"
+        f"service echo\n{{\nid = echo-stream\nport = {place.echo}\n{common}\n}}\n"
+        f"service daytime\n{{\nid = daytime-stream\nport = {place.daytime}\n{common}\n}}\n"
+    )
+    return (program("xinetd"), "-dontfork", "-f", str(config), "-pidfile", str(place.directory / "xinetd.pid"))
+
+
+def _asyncio(loop: str) -> Callable[[Programs, Place], Sequence[str]]:
+    return lambda _, place: (sys.executable, str(SOURCES / "peers" / "aio.py"), loop, str(place.echo), str(place.daytime))
+
+
+def _compiled(name: str) -> Callable[[Programs, Place], Sequence[str]]:
+    return lambda programs, place: (str(getattr(programs, name)), str(place.echo), str(place.daytime))
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        UNPD: Kind("unpd, one worker", _unpd),
+        "epoll": Kind("C, epoll", _compiled("epoll")),
+        "uvloop": Kind("uvloop", _asyncio("uvloop")),
+        "go": Kind("Go, net", _compiled("go")),
+        "splice": Kind("C, splice", lambda programs, place: (str(programs.splice), str(place.echo)), has_daytime=False),
+        "asyncio": Kind("asyncio", _asyncio("asyncio")),
+        "xinetd": Kind("xinetd, internal", _xinetd, XINETD_LINE, sources=1),
+        "fork": Kind("C, a fork per client", _compiled("fork")),
+    }
+)
+
+
+@contextlib.contextmanager
+def place() -> Iterator[Place]:
+    """Three free ports and a directory."""
+    with tempfile.TemporaryDirectory(prefix="unpd-bench-") as directory:
+        echo, daytime, metrics = _free_ports(3)
+        yield Place(echo, daytime, metrics, Path(directory))
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+@contextlib.contextmanager
+def running(kind: Kind, programs: Programs, cpu: int) -> Iterator[Server]:
+    """Start a server of ``kind`` on ``cpu``; AssertionError with what it said if it does not come up. All its processes are gone at the end."""
+    with place() as where:
+        said = where.directory / "said"
+        command = ["taskset", "-c", str(cpu), *kind.command(programs, where)]
+        with said.open("wb") as out:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=ROOT)
+        server = Server(kind, where, process.pid)
+        try:
+            until(lambda: _ready(server, process, said), START_S, lambda: f"{kind.title} does not listen; it said:\n{said.read_text(errors='replace')[-2000:]}")
+            yield server
+        finally:
+            end(process)
+
+
+def _ready(server: Server, process: "subprocess.Popen[bytes]", said: Path) -> bool:
+    if process.poll() is not None:
+        raise AssertionError(f"{server.kind.title} ended with {process.returncode}:\n{said.read_text(errors='replace')[-2000:]}")
+    if server.kind is KINDS[UNPD]:
+        return "master.ready" in said.read_text(errors="replace")
+    ports = (server.place.echo, server.place.daytime) if server.kind.has_daytime else (server.place.echo,)
+    return all(_listens(port) for port in ports)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a server to end; what is left of it then is killed."""
+    if (root := procs.stat(process.pid)) is None:
+        return
+    family = [root, *procs.descendants(process.pid)]
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+    procs.sweep(family)
+    process.poll()
