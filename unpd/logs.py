@@ -21,8 +21,8 @@ Level = Literal["debug", "info", "warning", "error"]
 Field = str | int | float | bool | None
 
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
-LONGEST_FIELD = 1000
-"""Characters of one field; the rest is cut, so that no line outgrows what a pipe takes at once."""
+FIELD_LIMITS = (1000, 250, 60)
+"""Characters of one field; the rest is cut, and cut shorter as long as the line is longer than what a pipe takes whole: lines of several processes must not mix."""
 
 _OUR_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -157,9 +157,16 @@ class Log:
     def event(self, level: Level, event: str, **fields: Field) -> None:
         """One line."""
         if LEVELS.index(level) >= self._threshold:
-            bounded = {name: value[:LONGEST_FIELD] if isinstance(value, str) else value for name, value in fields.items()}
-            line = self._format(time.time(), level, event, {**self._base, **bounded})
-            self.sink.put(line.encode("utf-8", "backslashreplace") + b"\n")
+            self.sink.put(self._line(time.time(), level, event, {**self._base, **fields}))
+
+    def _line(self, wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
+        line = b""
+        for limit in FIELD_LIMITS:
+            bounded = {name: value[:limit] if isinstance(value, str) else value for name, value in fields.items()}
+            line = self._format(wall_s, level, event, bounded).encode("utf-8", "backslashreplace") + b"\n"
+            if len(line) <= select.PIPE_BUF:
+                break
+        return line
 
     def debug(self, event: str, **fields: Field) -> None:
         """One line at level debug."""

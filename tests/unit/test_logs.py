@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unpd.logs import LONGEST_FIELD, Field, Level, Log, Sink, open_file, standard_error
+from unpd.logs import FIELD_LIMITS, Field, Level, Log, Sink, open_file, standard_error
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -101,8 +102,16 @@ def test_a_line_of_json() -> None:
 
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_a_field_is_cut(style: str) -> None:
-    """No line outgrows what a pipe takes at once."""
-    assert said("x", style, reason="y" * 10**6).count("y") == LONGEST_FIELD
+    """One long field keeps as much as is of use."""
+    assert said("x", style, reason="y" * 10**6).count("y") == FIELD_LIMITS[0]
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_no_line_outgrows_what_a_pipe_takes_whole(style: str) -> None:
+    """Several long fields whose every character needs many bytes are cut shorter, and the line stays one whole line."""
+    line = said("x", style, **{f"field{number}": "\U0001f600" * 10**4 for number in range(4)})
+    assert len(line.encode()) < select.PIPE_BUF
+    assert line.endswith("}" if style == "json" else '"')
 
 
 @pytest.mark.parametrize(("level", "heard"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])

@@ -72,7 +72,7 @@ def sample(holdings: Holdings) -> None:
     for key, listener in holdings.deployment.listeners.opened.items():
         told = sockets.queue(listener.sock) if listener.wish.service != METRICS else None
         if told is not None:
-            at = sb.LISTEN_QUEUE_AT + 2 * holdings.names.listeners.column(key)
+            at = sb.LISTEN_QUEUE_AT + 2 * holdings.columns.listeners.column(key)
             words[at], words[at + 1] = told
     words[sb.SIGCHLD_AT] = holdings.reaper.calls
     words[sb.MASTER_LOG_DROPPED_AT] = holdings.log.sink.dropped

@@ -122,7 +122,7 @@ def _holdings(deployment: Deployment, load: Callable[[], Loaded], identity: Iden
     board.words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
 
     holdings = Holdings(deployment, load, identity, log, board, Wait(), Reaper(), Arrivals(), on_ready, os.getpid(), now())
-    take_columns(holdings.names, deployment.config)
+    take_columns(holdings.columns, deployment.config)
     return holdings
 
 

@@ -39,7 +39,7 @@ class Living:
 
 
 @dataclass(slots=True)
-class Names:
+class BoardColumns:
     """The columns of the scoreboard by name, for the master's life."""
 
     services: Columns = field(default_factory=lambda: Columns("services", sb.MAX_SERVICES))
@@ -64,7 +64,7 @@ class Holdings:
     started_at: float
     generation: int = 1
     """Of the deployment: the master's own truth, not the scoreboard's, which children can write."""
-    names: Names = field(default_factory=Names)
+    columns: BoardColumns = field(default_factory=BoardColumns)
     control: ControlServer | None = None
     candidate: Deployment | None = None
     living: dict[int, Living] = field(default_factory=dict)

@@ -63,7 +63,7 @@ def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> Ser
     return ServiceSetup(
         name=name,
         service=SERVICES[config.type].make(config.options),
-        column=holdings.names.services.column(name),
+        column=holdings.columns.services.column(name),
         idle_timeout_s=config.idle_timeout_s,
         session_timeout_s=config.session_timeout_s,
         user_timeout_s=config.user_timeout_s,
@@ -105,7 +105,7 @@ def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) 
 
 def exporter_names(holdings: Holdings, deployment: Deployment) -> Names:
     """What the exporter calls the columns of the scoreboard."""
-    columns = holdings.names
+    columns = holdings.columns
     listeners = tuple(
         Listener(opened.wish.service, opened.text, columns.listeners.column(key), isinstance(opened.wish.address, TcpAddress))
         for key, opened in deployment.listeners.opened.items()

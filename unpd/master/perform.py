@@ -18,7 +18,7 @@ from unpd.core.model import Child
 from unpd.errors import UnpdError
 from unpd.kernel import processes
 from unpd.master.birth import Born, Cradle, fork, parse_report
-from unpd.master.holdings import Deployment, Holdings, Living, Names, wanted
+from unpd.master.holdings import BoardColumns, Deployment, Holdings, Living, wanted
 from unpd.master.kinds import KINDS
 from unpd.master.listeners import METRICS, Open, wishes
 from unpd.names import ChildKind, ReloadResult
@@ -66,7 +66,7 @@ def _register(holdings: Holdings, child: Child, row: int, born: Born) -> None:
     holdings.living[child.birth] = Living(child, born.pid, born.pidfd, row, born.ready_fd)
     holdings.births[born.pid] = child.birth
     holdings.wait.watch(born.ready_fd, select.EPOLLIN, lambda _: read_report(holdings, child.birth))
-    pool = holdings.names.pools.column(child.slot.pool) if child.slot.kind is ChildKind.WORKER else 0
+    pool = holdings.columns.pools.column(child.slot.pool) if child.slot.kind is ChildKind.WORKER else 0
     holdings.board.enter(Entry(row, child.birth, born.pid, child.slot.kind, pool, child.phase, child.generation))
     if child.slot.kind is ChildKind.WORKER:
         holdings.board.count(sb.SPAWNS_AT + pool)
@@ -113,10 +113,10 @@ def _load_config(holdings: Holdings, effect: fx.LoadConfig) -> None:
         fixed = restart_needed(holdings.deployment.config, loaded.config)
         if fixed:
             raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
-        check_columns(holdings.names, loaded.config)
+        check_columns(holdings.columns, loaded.config)
         listeners = holdings.deployment.listeners.prepare(loaded.config)
         holdings.candidate = Deployment(loaded.config, listeners)
-        take_columns(holdings.names, loaded.config)
+        take_columns(holdings.columns, loaded.config)
     except (UnpdError, ColumnsExhausted) as error:
         holdings.events.append(ev.ConfigRefused(str(error)))
         return
@@ -127,21 +127,21 @@ def _load_config(holdings: Holdings, effect: fx.LoadConfig) -> None:
     holdings.events.append(ev.ConfigLoaded(wanted(loaded.config)))
 
 
-def check_columns(names: Names, config: Config) -> None:
+def check_columns(columns: BoardColumns, config: Config) -> None:
     """ColumnsExhausted if the scoreboard has no room for all names of the configuration: what is refused must not take any."""
-    names.services.check(config.services)
-    names.pools.check(service.pool for service in config.services.values())
-    names.listeners.check(wish.key for wish in wishes(config) if wish.service != METRICS)
+    columns.services.check(config.services)
+    columns.pools.check(service.pool for service in config.services.values())
+    columns.listeners.check(wish.key for wish in wishes(config) if wish.service != METRICS)
 
 
-def take_columns(names: Names, config: Config) -> None:
+def take_columns(columns: BoardColumns, config: Config) -> None:
     """Give every name of the configuration its column on the scoreboard."""
     for name, service in config.services.items():
-        names.services.column(name)
-        names.pools.column(service.pool)
+        columns.services.column(name)
+        columns.pools.column(service.pool)
     for wish in wishes(config):
         if wish.service != METRICS:
-            names.listeners.column(wish.key)
+            columns.listeners.column(wish.key)
 
 
 def note_listener(holdings: Holdings, listener: Open) -> None:
@@ -175,7 +175,7 @@ def _drop_config(holdings: Holdings, effect: fx.DropConfig) -> None:
 def _close_listeners(holdings: Holdings, effect: fx.CloseListeners) -> None:
     del effect
     holdings.deployment.listeners.close()
-    for column in range(len(holdings.names.listeners.names)):
+    for column in range(len(holdings.columns.listeners.names)):
         holdings.board.words[sb.LISTEN_QUEUE_AT + 2 * column] = 0
 
 

@@ -49,6 +49,6 @@ def status(holdings: Holdings, state: State) -> dict[str, Any]:
 
 
 def _service(holdings: Holdings, name: str) -> dict[str, Any]:
-    counts = count_service(holdings.board, name, holdings.names.services.column(name))
+    counts = count_service(holdings.board, name, holdings.columns.services.column(name))
     listeners = [{"address": opened.text, "queue": list(sockets.queue(opened.sock) or ())} for opened in holdings.deployment.listeners.of(name)]
     return {"name": name, "accepted": counts.accepted, "active": counts.active, "listeners": listeners}
