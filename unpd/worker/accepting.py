@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from unpd.kernel.sockets import queue
 from unpd.names import ACCEPT_ERRNOS
-from unpd.worker.connection import Port
+from unpd.worker.connection import Terms
 
 BATCH = 16
 """Connections of one listener in one turn: enough to empty a burst, few enough that the others' turn comes."""
@@ -43,10 +43,10 @@ class AcceptFailure:
 class Listener:
     """A listening socket in this worker. ``resume_at``: when it is watched again after a failure (None: it does not rest)."""
 
-    def __init__(self, sock: socket.socket, port: Port, text: str) -> None:
+    def __init__(self, sock: socket.socket, terms: Terms, text: str) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        self.port = port
+        self.terms = terms
         self.text = text
         self.resume_at: float | None = None
         self.watched = False

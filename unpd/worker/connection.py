@@ -15,8 +15,8 @@ QUIET_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
-    """What all connections of one service share. ``cells``: where the service's counters start in this worker's row. Times in seconds, 0 for none."""
+class Terms:
+    """The terms on which all connections of one service are served. ``cells``: where the service's counters start in this worker's row. Times in seconds, 0 for none."""
 
     name: str
     service: Service
@@ -49,19 +49,19 @@ class Connection:
         "mask",
         "opened_at",
         "out",
-        "port",
         "received",
         "reply",
         "sent",
         "sock",
         "stage",
+        "terms",
         "wheel_slot",
     )
 
-    def __init__(self, sock: socket.socket, port: Port, now: float) -> None:
+    def __init__(self, sock: socket.socket, terms: Terms, now: float) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        self.port = port
+        self.terms = terms
         self.reply: Reply | None = None
         self.out: bytearray | None = None
         self.received = 0
@@ -76,16 +76,16 @@ class Connection:
 
     def due_at(self, finish_at: float) -> tuple[float, EndCause]:
         """When and why this connection ends if nothing happens until then. ``finish_at``: when a graceful stop has no more patience (inf: there is none)."""
-        port = self.port
+        terms = self.terms
         if self.stage is not Stage.SERVING and self.stage is not Stage.HALF_CLOSED:
             return self.linger_at, self.cause or EndCause.DONE
         at, cause = math.inf, EndCause.IDLE
-        if port.idle_timeout_s:
-            at = self.active_at + port.idle_timeout_s
-        if port.session_timeout_s and self.opened_at + port.session_timeout_s < at:
-            at, cause = self.opened_at + port.session_timeout_s, EndCause.SESSION_LIMIT
-        if self.out and port.user_timeout_s and self.active_at + port.user_timeout_s <= at:
-            at, cause = self.active_at + port.user_timeout_s, EndCause.STALLED
+        if terms.idle_timeout_s:
+            at = self.active_at + terms.idle_timeout_s
+        if terms.session_timeout_s and self.opened_at + terms.session_timeout_s < at:
+            at, cause = self.opened_at + terms.session_timeout_s, EndCause.SESSION_LIMIT
+        if self.out and terms.user_timeout_s and self.active_at + terms.user_timeout_s <= at:
+            at, cause = self.active_at + terms.user_timeout_s, EndCause.STALLED
         if finish_at < math.inf:
             stop_at = finish_at if self.out else min(finish_at, self.active_at + QUIET_S)
             if stop_at < at:

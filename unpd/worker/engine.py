@@ -24,7 +24,7 @@ from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.worker.accepting import BATCH, AcceptFailure, Listener, errno_cell
-from unpd.worker.connection import LINGER_S, Connection, Port, Stage
+from unpd.worker.connection import LINGER_S, Connection, Stage, Terms
 from unpd.worker.deadlines import Wheel
 
 READ_BYTES = 256 * 1024
@@ -114,25 +114,25 @@ class Engine:
         room = max(1, self.max_connections - len(self.connections))
         accepted, failure = listener.accept(min(BATCH, room), self._now)
         for sock in accepted:
-            self._open(sock, listener.port)
+            self._open(sock, listener.terms)
         if failure is not None:
             self._count_failure(listener, failure)
 
     def _count_failure(self, listener: Listener, failure: AcceptFailure) -> None:
-        self._cells[listener.port.cells + sb.ACCEPT_ERRORS + errno_cell(failure.number)] += 1
+        self._cells[listener.terms.cells + sb.ACCEPT_ERRORS + errno_cell(failure.number)] += 1
         # One line a pause, and pauses grow: an attacker who holds all descriptors writes one line a second.
         say = self._log.warning if failure.paused else self._log.debug
         name = errno.errorcode.get(failure.number, str(failure.number))
-        say("accept.failed", service=listener.port.name, address=listener.text, errno=name, paused=failure.paused)
+        say("accept.failed", service=listener.terms.name, address=listener.text, errno=name, paused=failure.paused)
 
-    def _open(self, sock: socket.socket, port: Port) -> None:
-        self._cells[port.cells + sb.ACCEPTED] += 1
-        connection = Connection(sock, port, self._now)
+    def _open(self, sock: socket.socket, terms: Terms) -> None:
+        self._cells[terms.cells + sb.ACCEPTED] += 1
+        connection = Connection(sock, terms, self._now)
         self.connections[connection.fd] = connection
         try:
             self._watch(connection, _IN)
-            connection.reply = port.service.converse()
-            greeting = port.service.greet(time.time())
+            connection.reply = terms.service.converse()
+            greeting = terms.service.greet(time.time())
             if greeting and not self._send(connection, greeting):
                 return
             if connection.reply is None:
@@ -160,7 +160,7 @@ class Engine:
             self._failed(connection, error)
 
     def _failed(self, connection: Connection, error: Exception) -> None:
-        self._log.error("connection.failed", service=connection.port.name, error=repr(error))
+        self._log.error("connection.failed", service=connection.terms.name, error=repr(error))
         if self.connections.get(connection.fd) is connection:
             self._end(connection, EndCause.ERROR)
 
@@ -176,7 +176,7 @@ class Engine:
             self._peer_finished(connection)
             return
         connection.received += count
-        self._cells[connection.port.cells + sb.RECEIVED] += count
+        self._cells[connection.terms.cells + sb.RECEIVED] += count
         reply = connection.reply
         if connection.stage is not Stage.SERVING or reply is None:
             return  # lingering: thrown away
@@ -246,7 +246,7 @@ class Engine:
 
     def _count_sent(self, connection: Connection, count: int) -> None:
         connection.sent += count
-        self._cells[connection.port.cells + sb.SENT] += count
+        self._cells[connection.terms.cells + sb.SENT] += count
 
     def _watch(self, connection: Connection, mask: int) -> None:
         if not connection.mask:
@@ -317,7 +317,7 @@ class Engine:
     def _look_at_silent(self, connection: Connection) -> None:
         """For the user timeout the socket took nothing from us. But it says so only when a third of its buffer is free, and a slow reader may be emptying that."""
         sent_s, acknowledged_s = self._quiet_s(connection)
-        limit_s = QUIET_SHARE * connection.port.user_timeout_s
+        limit_s = QUIET_SHARE * connection.terms.user_timeout_s
         if sent_s < limit_s and acknowledged_s < limit_s:
             connection.active_at = self._now - sent_s
             self._schedule(connection)
@@ -327,7 +327,7 @@ class Engine:
     def _why_silent(self, connection: Connection) -> EndCause:
         """Tell a peer that is gone from one that lives and does not read: the latter's kernel goes on acknowledging probes."""
         _, acknowledged_s = self._quiet_s(connection)
-        return EndCause.STALLED if acknowledged_s < QUIET_SHARE * connection.port.user_timeout_s else EndCause.PEER_VANISHED
+        return EndCause.STALLED if acknowledged_s < QUIET_SHARE * connection.terms.user_timeout_s else EndCause.PEER_VANISHED
 
     def _quiet_s(self, connection: Connection) -> tuple[float, float]:
         """Seconds since data went to the peer, and since it acknowledged any. A UNIX peer is always there, and takes what its socket holds."""
@@ -349,7 +349,7 @@ class Engine:
         del self.connections[connection.fd]
         self._wheel.remove(connection)
         connection.sock.close()
-        cells, at = self._cells, connection.port.cells
+        cells, at = self._cells, connection.terms.cells
         cells[at + sb.DURATION_BUCKETS + bisect_left(sb.DURATION_BOUNDS_S, duration_s)] += 1
         cells[at + sb.DURATION_SUM_NS] += int(duration_s * sb.NS)
         cells[at + _ENDED_CELL[cause]] += 1
@@ -357,7 +357,7 @@ class Engine:
     def _tell_end(self, connection: Connection, cause: EndCause, duration_s: float) -> None:
         self._log.debug(
             "connection.ended",
-            service=connection.port.name,
+            service=connection.terms.name,
             cause=cause,
             received=connection.received,
             sent=connection.sent,
@@ -376,7 +376,7 @@ class Engine:
             while left > 0:
                 accepted, failure = listener.accept(left, self._now)
                 for sock in accepted:
-                    self._open(sock, listener.port)
+                    self._open(sock, listener.terms)
                 left -= len(accepted)
                 if failure is not None:
                     left -= 1

@@ -15,7 +15,7 @@ from unpd.names import ChildOrder
 from unpd.scoreboard import service_cells
 from unpd.services.base import Service
 from unpd.worker.accepting import Listener
-from unpd.worker.connection import LINGER_S, Port
+from unpd.worker.connection import LINGER_S, Terms
 from unpd.worker.deadlines import SLOTS_PER_S
 from unpd.worker.engine import Engine
 
@@ -112,7 +112,7 @@ class Worker:
 
 
 def _listeners(service: ServiceSetup) -> list[Listener]:
-    port = Port(
+    terms = Terms(
         service.name,
         service.service,
         service_cells(service.column),
@@ -120,4 +120,4 @@ def _listeners(service: ServiceSetup) -> list[Listener]:
         service.session_timeout_s,
         service.user_timeout_s,
     )
-    return [Listener(sock, port, text) for text, sock in service.listeners.items()]
+    return [Listener(sock, terms, text) for text, sock in service.listeners.items()]

@@ -14,14 +14,14 @@ from unpd.kernel.sockets import KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIV
 from unpd.names import ACCEPT_ERRNOS
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_QUEUED, AcceptFailure, Listener, errno_cell
-from unpd.worker.connection import Port
+from unpd.worker.connection import Terms
 
 OPTIONS = ListenOptions(backlog=16, ipv6_only=False, keepalive=True, user_timeout_s=7.5, mode=0o600)
 
 
-def port() -> Port:
+def terms() -> Terms:
     """An echo without deadlines."""
-    return Port("echo", Echo(EchoOptions()), 0, 0.0, 0.0, 0.0)
+    return Terms("echo", Echo(EchoOptions()), 0, 0.0, 0.0, 0.0)
 
 
 CLIENT = cast("socket.socket", object())
@@ -51,14 +51,14 @@ class Scripted:
 
 def scripted(*script: int | None) -> Listener:
     """A listener on a script."""
-    return Listener(cast("socket.socket", Scripted(*script)), port(), "tcp://nowhere:0")
+    return Listener(cast("socket.socket", Scripted(*script)), terms(), "tcp://nowhere:0")
 
 
 @pytest.fixture
 def tcp() -> Iterator[Listener]:
     """A real one on loopback."""
     with listen_tcp("127.0.0.1", 0, OPTIONS) as sock:
-        yield Listener(sock, port(), "tcp://127.0.0.1:0")
+        yield Listener(sock, terms(), "tcp://127.0.0.1:0")
 
 
 # batches
@@ -134,7 +134,7 @@ def test_a_listener_that_is_watched_again_misses_nobody(tcp: Listener) -> None:
 def test_a_unix_listener_cannot_tell_its_queue(tmp_path: Path) -> None:
     """There a bound stands for the number."""
     with listen_unix(str(tmp_path / "s"), OPTIONS) as sock:
-        assert Listener(sock, port(), "").queued() == MOST_QUEUED
+        assert Listener(sock, terms(), "").queued() == MOST_QUEUED
 
 
 # what an accepted socket has
@@ -153,7 +153,7 @@ def accepted_by(listener: Listener) -> socket.socket:
 def test_the_listener_s_options_are_on_every_connection(host: str, keepalive: bool) -> None:
     """No delay, keepalive with its times, the user timeout and urgent data in the stream: set once on the listener, inherited by what it accepts."""
     options = ListenOptions(backlog=16, ipv6_only=False, keepalive=keepalive, user_timeout_s=7.5, mode=0)
-    with listen_tcp(host, 0, options) as sock, accepted_by(Listener(sock, port(), "")) as accepted:
+    with listen_tcp(host, 0, options) as sock, accepted_by(Listener(sock, terms(), "")) as accepted:
         tcp = {name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in TCP_OPTIONS}
         assert tcp == TCP_OPTIONS
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == int(keepalive)
@@ -171,7 +171,7 @@ TCP_OPTIONS = {
 
 def test_a_unix_connection_has_urgent_data_in_its_stream(tmp_path: Path) -> None:
     """It inherits nothing, so that it is set on each."""
-    with listen_unix(str(tmp_path / "s"), OPTIONS) as sock, accepted_by(Listener(sock, port(), "")) as accepted:
+    with listen_unix(str(tmp_path / "s"), OPTIONS) as sock, accepted_by(Listener(sock, terms(), "")) as accepted:
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE) == 1
 
 

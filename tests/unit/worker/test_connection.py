@@ -9,11 +9,11 @@ import pytest
 
 from unpd.names import EndCause
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.connection import QUIET_S, Connection, Port, Stage
+from unpd.worker.connection import QUIET_S, Connection, Stage, Terms
 
 OPENED = 1000.0
 NEVER = math.inf
-PORT = Port("echo", Echo(EchoOptions()), 0, idle_timeout_s=600.0, session_timeout_s=0.0, user_timeout_s=60.0)
+TERMS = Terms("echo", Echo(EchoOptions()), 0, idle_timeout_s=600.0, session_timeout_s=0.0, user_timeout_s=60.0)
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def sock() -> Iterator[socket.socket]:
         yield sock
 
 
-def opened(sock: socket.socket, port: Port = PORT, *, active_at: float = OPENED, out: bytes = b"") -> Connection:
+def opened(sock: socket.socket, terms: Terms = TERMS, *, active_at: float = OPENED, out: bytes = b"") -> Connection:
     """A connection that was opened at 1000 and last active at ``active_at``, with this much output pending."""
-    connection = Connection(sock, port, OPENED)
+    connection = Connection(sock, terms, OPENED)
     connection.active_at = active_at
     connection.out = bytearray(out) if out else None
     return connection
@@ -38,8 +38,8 @@ def test_a_silent_connection_is_idle(sock: socket.socket) -> None:
 
 def test_a_session_has_a_limit_if_one_is_set(sock: socket.socket) -> None:
     """From its beginning on, however active it is; the sooner of the two limits counts."""
-    assert opened(sock, replace(PORT, session_timeout_s=300.0), active_at=1290.0).due_at(NEVER) == (1300.0, EndCause.SESSION_LIMIT)
-    assert opened(sock, replace(PORT, session_timeout_s=900.0), active_at=1000.0).due_at(NEVER) == (1600.0, EndCause.IDLE)
+    assert opened(sock, replace(TERMS, session_timeout_s=300.0), active_at=1290.0).due_at(NEVER) == (1300.0, EndCause.SESSION_LIMIT)
+    assert opened(sock, replace(TERMS, session_timeout_s=900.0), active_at=1000.0).due_at(NEVER) == (1600.0, EndCause.IDLE)
 
 
 def test_a_peer_that_does_not_read_is_stalled(sock: socket.socket) -> None:
@@ -50,17 +50,17 @@ def test_a_peer_that_does_not_read_is_stalled(sock: socket.socket) -> None:
 
 def test_stalled_says_more_than_idle(sock: socket.socket) -> None:
     """Where both come at once."""
-    assert opened(sock, replace(PORT, idle_timeout_s=60.0), out=b"x").due_at(NEVER) == (1060.0, EndCause.STALLED)
+    assert opened(sock, replace(TERMS, idle_timeout_s=60.0), out=b"x").due_at(NEVER) == (1060.0, EndCause.STALLED)
 
 
 def test_idle_comes_before_stalled_if_it_is_shorter(sock: socket.socket) -> None:
     """The sooner counts."""
-    assert opened(sock, replace(PORT, idle_timeout_s=30.0), out=b"x").due_at(NEVER) == (1030.0, EndCause.IDLE)
+    assert opened(sock, replace(TERMS, idle_timeout_s=30.0), out=b"x").due_at(NEVER) == (1030.0, EndCause.IDLE)
 
 
 def test_nought_is_no_limit(sock: socket.socket) -> None:
     """Of any kind."""
-    assert opened(sock, replace(PORT, idle_timeout_s=0.0, user_timeout_s=0.0), out=b"x").due_at(NEVER)[0] == NEVER
+    assert opened(sock, replace(TERMS, idle_timeout_s=0.0, user_timeout_s=0.0), out=b"x").due_at(NEVER)[0] == NEVER
 
 
 def test_on_a_stop_a_quiet_connection_has_said_what_it_had_to_say(sock: socket.socket) -> None:
@@ -83,7 +83,7 @@ def test_a_stop_without_patience_ends_it_now(sock: socket.socket) -> None:
 @pytest.mark.parametrize("stage", [Stage.PARTING, Stage.LINGERING])
 def test_what_we_are_ending_already_only_lingers(sock: socket.socket, stage: Stage) -> None:
     """No other deadline matters, and the cause is why we ended it."""
-    connection = opened(sock, replace(PORT, session_timeout_s=1.0))
+    connection = opened(sock, replace(TERMS, session_timeout_s=1.0))
     connection.stage, connection.linger_at, connection.cause = stage, 1234.0, EndCause.SESSION_LIMIT
     assert connection.due_at(1100.0) == (1234.0, EndCause.SESSION_LIMIT)
 
@@ -104,7 +104,7 @@ def test_a_half_closed_connection_keeps_its_deadlines(sock: socket.socket) -> No
 
 def test_a_new_connection_has_done_nothing_yet(sock: socket.socket) -> None:
     """It serves, has sent and received nothing, waits for nothing and stands in no wheel."""
-    new = Connection(sock, PORT, OPENED)
+    new = Connection(sock, TERMS, OPENED)
     assert (new.sock, new.fd, new.stage, new.opened_at, new.active_at) == (sock, sock.fileno(), Stage.SERVING, OPENED, OPENED)
     assert (new.received, new.sent, new.out, new.reply, new.cause, new.linger_at, new.mask, new.wheel_slot) == (0, 0, None, None, None, NEVER, 0, -1)
 

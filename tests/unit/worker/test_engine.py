@@ -21,7 +21,7 @@ from unpd.names import EndCause
 from unpd.services.base import Reply, Service
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import Listener
-from unpd.worker.connection import QUIET_S, Port, Stage
+from unpd.worker.connection import QUIET_S, Stage, Terms
 from unpd.worker.engine import HIGH_WATER_BYTES, LOW_WATER_BYTES, READ_BYTES, Engine, peer_name
 
 MIB = 1 << 20
@@ -137,8 +137,8 @@ def bench(tmp_path: Path) -> Iterator[MakeBench]:
             for column, service in enumerate(services or (Echo(EchoOptions()),)):
                 path = str(tmp_path / f"{len(list(tmp_path.iterdir()))}.sock")
                 sock = stack.enter_context(listen_unix(path, OPTIONS))
-                port = Port(f"service-{column}", service, sb.service_cells(column), span.idle_s, span.session_s, span.user_s)
-                listeners.append(Listener(sock, port, f"unix://{path}"))
+                terms = Terms(f"service-{column}", service, sb.service_cells(column), span.idle_s, span.session_s, span.user_s)
+                listeners.append(Listener(sock, terms, f"unix://{path}"))
                 paths.append(path)
             cells = board.row(0)
             engine = Engine(listeners, max_connections, cells, Log(Sink(-1, write), "debug", "json"))
