@@ -101,7 +101,9 @@ def test_a_quick_stop_cuts_a_graceful_one_short() -> None:
     machine = running(wants(2, exporter=True))
     machine.stop()
     machine.wait(1.0)
-    assert machine.stop(quick=True).told(ChildOrder.LEAVE) == [1, 2, 3]
+    done = machine.stop(quick=True)
+    assert done.told(ChildOrder.LEAVE) == [1, 2, 3]
+    assert done.notes("master.stopping") == [{"quick": True, "by": "a test"}]
     assert machine.wait(1.0).told(ChildOrder.KILL) == [1, 2, 3]
 
 
