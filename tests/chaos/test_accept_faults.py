@@ -128,11 +128,17 @@ def test_a_connection_wakes_hardly_more_than_one_of_many_workers(launch: Launch,
     with contextlib.ExitStack() as stack:
         traces = [stack.enter_context(straced(pid, tmp_path / f"trace-{pid}", "accept4,epoll_wait,epoll_pwait", follow=False)) for pid in unpd.workers()]
         for _ in range(count):
+            until(lambda: all_asleep(unpd.workers()), 10.0, "all workers to wait")
             assert clients.ask(unpd.address("daytime")).endswith(b"\r\n")
         settled(unpd, {"done": count}, service="daytime")
     accepted = sum(re.search(r"accept4\(.*\) = \d+$", line) is not None for trace in traces for line in trace.lines())
     assert accepted == count
     assert count <= wakeups(traces) <= 2 * count
+
+
+def all_asleep(pids: list[int]) -> bool:
+    """Whether every one of the processes sleeps in a system call (proc(5)): then the kernel, and not chance, decides whom it wakes."""
+    return all((process := procs.stat(pid)) is not None and process.state == "S" for pid in pids)
 
 
 def wakeups(traces: list[Trace]) -> int:

@@ -163,8 +163,8 @@ def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
 
 
 def _stop_asked(draft: Draft, event: ev.StopAsked) -> None:
-    draft.note("info", "master.stopping", quick=event.quick, by=event.by)
     _stop(draft, Exit(ExitCode.DONE, f"stopped by {event.by}"), quick=event.quick)
+    draft.note("info", "master.stopping", quick=event.quick, by=event.by)  # when it can be read, the listeners are closed
 
 
 def _stop_again(draft: Draft, event: ev.StopAsked) -> None:

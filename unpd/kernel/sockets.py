@@ -19,7 +19,9 @@ KEEPALIVE_PROBES = 3
 
 # struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words.
 _TCP_INFO_BYTES = 104
+_TCP_CLOSE = 7  # of tcpi_state, the first byte (net/tcp_states.h)
 _UNACKED_AT = 24  # of a listener: its accept queue's length, and behind it (tcpi_sacked) the limit
+_PROBES_AT = 3
 _LAST_DATA_SENT_AT = 44
 _LAST_ACK_RECV_AT = 56
 
@@ -133,16 +135,27 @@ def queue(sock: socket.socket) -> tuple[int, int] | None:
     return length, limit
 
 
-def quiet_s(sock: socket.socket) -> tuple[float, float] | None:
-    """Seconds since our kernel last sent data, and since the peer's last acknowledged anything (tcpi_last_data_sent, tcpi_last_ack_recv); None for a UNIX socket.
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """What the kernel knows of a peer from which we want something.
 
-    Probes of a closed window are acknowledged but are no data; what is sent again for want of an acknowledgement is data. OSError on a socket without a connection.
+    ``sent_s``, ``acknowledged_s``: seconds since our kernel last sent data, and since the peer's last acknowledged anything. Probes of a closed window are acknowledged
+    but are no data; what is sent again for want of an acknowledgement is data. ``owed``: data or a probe waits for its acknowledgement, or the kernel gave up.
     """
+
+    sent_s: float
+    acknowledged_s: float
+    owed: bool
+
+
+def silence(sock: socket.socket) -> Silence | None:
+    """The silence on a TCP connection, from TCP_INFO; None for a UNIX socket. OSError on a socket that never was connected."""
     if sock.family == socket.AF_UNIX:
         return None
     told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    sent_ms, acknowledged_ms = (struct.unpack_from("=I", told, at)[0] for at in (_LAST_DATA_SENT_AT, _LAST_ACK_RECV_AT))
-    return sent_ms / 1000, acknowledged_ms / 1000
+    sent_ms, acknowledged_ms, unacknowledged = (struct.unpack_from("=I", told, at)[0] for at in (_LAST_DATA_SENT_AT, _LAST_ACK_RECV_AT, _UNACKED_AT))
+    owed = bool(unacknowledged or told[_PROBES_AT] or told[0] == _TCP_CLOSE)
+    return Silence(sent_ms / 1000, acknowledged_ms / 1000, owed)
 
 
 def take_no_more(sock: socket.socket) -> None:

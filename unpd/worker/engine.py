@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 
 from unpd import scoreboard as sb
-from unpd.kernel.sockets import quiet_s
+from unpd.kernel.sockets import Silence, silence
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
@@ -316,25 +316,26 @@ class Engine:
 
     def _look_at_silent(self, connection: Connection) -> None:
         """For the user timeout the socket took nothing from us. But it says so only when a third of its buffer is free, and a slow reader may be emptying that."""
-        sent_s, acknowledged_s = self._quiet_s(connection)
+        known = self._silence(connection)
         limit_s = QUIET_SHARE * connection.terms.user_timeout_s
-        if sent_s < limit_s and acknowledged_s < limit_s:
-            connection.active_at = self._now - sent_s
+        if known.sent_s < limit_s and known.acknowledged_s < limit_s:
+            connection.active_at = self._now - known.sent_s
             self._schedule(connection)
         else:
             self._reset(connection, self._why_silent(connection))
 
     def _why_silent(self, connection: Connection) -> EndCause:
-        """Tell a peer that is gone from one that lives and does not read: the latter's kernel goes on acknowledging probes."""
-        _, acknowledged_s = self._quiet_s(connection)
-        return EndCause.STALLED if acknowledged_s < QUIET_SHARE * connection.terms.user_timeout_s else EndCause.PEER_VANISHED
+        """Tell a peer that is gone from one that lives and does not read: the latter's kernel goes on acknowledging probes, which may be far apart."""
+        known = self._silence(connection)
+        gone = known.owed and known.acknowledged_s >= QUIET_SHARE * connection.terms.user_timeout_s
+        return EndCause.PEER_VANISHED if gone else EndCause.STALLED
 
-    def _quiet_s(self, connection: Connection) -> tuple[float, float]:
-        """Seconds since data went to the peer, and since it acknowledged any. A UNIX peer is always there, and takes what its socket holds."""
+    def _silence(self, connection: Connection) -> Silence:
+        """A UNIX peer is always there, and takes what its socket holds."""
         try:
-            return quiet_s(connection.sock) or (math.inf, 0.0)
+            return silence(connection.sock) or Silence(math.inf, 0.0, owed=False)
         except OSError:
-            return math.inf, math.inf
+            return Silence(math.inf, math.inf, owed=True)
 
     def _reset(self, connection: Connection, cause: EndCause) -> None:
         """End without waiting: a close with output pending would leave the kernel trying on for minutes."""
