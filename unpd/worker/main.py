@@ -1,7 +1,7 @@
 """A worker from its first line to its last. Called in the forked child, after the master's prologue made it an unprivileged child of its own.
 
-On RETIRE (a newer generation serves) and FINISH (the daemon stops) it drains, in this order: process title; listeners out of the wait; what their queues hold is
-accepted; listeners closed; each connection brought to its end; leave. RETIRE lets connections live until the master says FINISH.
+On RETIRE (a newer generation serves) and FINISH (the daemon stops) it drains, in this order: listeners out of the wait; what their queues hold is accepted; listeners
+closed; process title, which so tells that nobody new is taken; each connection brought to its end; leave. RETIRE lets connections live until the master says FINISH.
 """
 
 import socket
@@ -94,8 +94,8 @@ class Worker:
     def _drain(self) -> None:
         if not self._draining:
             self._draining = True
-            self._setup.title("draining")
             self._engine.stop_accepting()
+            self._setup.title("draining")
 
     def _finish(self) -> None:
         """At a stop, connections end as they fall quiet; a child that was retired before has waited enough and ends them now.
