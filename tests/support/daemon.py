@@ -31,6 +31,8 @@ COMMAND = (sys.executable, "-m", "unpd")
 READY_S = 20.0
 STOP_S = 20.0
 """How long an end may take unless the test says otherwise (``unpd.stop_s``)."""
+LISTENING = "0A"
+"""TCP_LISTEN, as /proc/net/tcp writes it."""
 ORPHANS_S = 2.0
 """How long a child may outlive its master."""
 
@@ -374,12 +376,24 @@ class Unpd:
 
     def _examine_ports(self) -> list[str]:
         opened = {event.fields["address"] for event in self.log_events("listener.opened") if event.fields["address"].startswith("tcp://")}
-        return [f"still taken: {address}" for address in sorted(opened) if _taken(parse_address(address))]
+        return [f"still taken: {address}" for address in sorted(opened) if _taken(parse_address(address)) and _held_here(parse_address(address))]
 
 
 def is_tracer(process: procs.Stat) -> bool:
     """Whether ``process`` is strace, which ends a moment after what it traces."""
     return process.title.split(" ")[0].endswith(("strace", "(strace)"))
+
+
+def _held_here(address: Address) -> bool:
+    """Whether a process of this test run holds a TCP listener on the address's port: beside it another run may have been given the port that became free."""
+    inodes = set()
+    for kind in ("tcp", "tcp6"):
+        for row in (procs.PROC / "net" / kind).read_text().splitlines()[1:]:
+            _, local, _, state, *rest = row.split()
+            if state == LISTENING and int(local.rpartition(":")[2], 16) == address[1]:
+                inodes.add(f"socket:[{rest[5]}]")
+    ours = [os.getpid(), *(process.pid for process in procs.descendants(os.getpid()))]
+    return any(inodes & set(procs.fds(pid).values()) for pid in ours)
 
 
 def _taken(address: Address) -> bool:
