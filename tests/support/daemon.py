@@ -376,7 +376,7 @@ class Unpd:
 
     def _examine_ports(self) -> list[str]:
         opened = {event.fields["address"] for event in self.log_events("listener.opened") if event.fields["address"].startswith("tcp://")}
-        return [f"still taken: {address}" for address in sorted(opened) if _taken(parse_address(address)) and _held_here(parse_address(address))]
+        return [f"still taken: {address}" for address in sorted(opened) if _taken(parse_address(address)) and held_here(parse_address(address))]
 
 
 def is_tracer(process: procs.Stat) -> bool:
@@ -384,7 +384,7 @@ def is_tracer(process: procs.Stat) -> bool:
     return process.title.split(" ")[0].endswith(("strace", "(strace)"))
 
 
-def _held_here(address: Address) -> bool:
+def held_here(address: Address) -> bool:
     """Whether a process of this test run holds a TCP listener on the address's port: beside it another run may have been given the port that became free."""
     inodes = set()
     for kind in ("tcp", "tcp6"):

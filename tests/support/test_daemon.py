@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support import ROOT, procs
 from tests.support.configs import compose
+from tests.support.daemon import held_here
 from tests.support.launch import Launch
 from tests.support.waiting import until
 
@@ -209,3 +211,11 @@ def test_until_fails_with_its_message() -> None:
     """A condition that does not come is an AssertionError that says which."""
     with pytest.raises(AssertionError, match=r"not within 0\.01 s: the moon"):
         until(lambda: False, 0.01, "the moon")
+
+
+def test_a_listener_of_this_run_is_known_as_such() -> None:
+    """A port that one of our processes listens on is held here, one that nobody holds is not."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = ("127.0.0.1", int(listener.getsockname()[1]))
+        assert held_here(address)
+    assert not held_here(address)
