@@ -58,8 +58,6 @@ class CloseListeners:
 class AnnounceReady:
     """Every service has a ready worker for the first time: tell whoever waits."""
 
-    generation: int
-
 
 @dataclass(frozen=True, slots=True)
 class AnswerReload:

@@ -207,7 +207,7 @@ def _leave_all(draft: Draft) -> None:
 def _settle_starting(draft: Draft) -> None:
     if not draft.state.unready_pools():
         draft.state.phase, draft.state.phase_deadline_at = MasterPhase.RUNNING, None
-        draft.do(fx.AnnounceReady(draft.state.generation))
+        draft.do(fx.AnnounceReady())
         draft.note("info", "master.ready", generation=draft.state.generation)
         reload.begin_waiting(draft)
 

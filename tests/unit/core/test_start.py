@@ -36,7 +36,7 @@ def test_ready_is_when_each_pool_has_a_ready_worker() -> None:
     assert not machine.ready(2, 3).of(fx.AnnounceReady)
     done = machine.ready(4)
     assert done.notes("worker.ready") == [{"pool": "slow", "index": 0, "birth": 4, "generation": 1}]
-    assert done.of(fx.AnnounceReady) == [fx.AnnounceReady(1)]
+    assert done.of(fx.AnnounceReady) == [fx.AnnounceReady()]
     assert done.notes("master.ready") == [{"generation": 1}]
     assert machine.state.phase is MasterPhase.RUNNING
 
