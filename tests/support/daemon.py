@@ -255,7 +255,7 @@ class Unpd:
     # the end
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Until the daemon says that it is ready; AssertionError with its standard error if it ends instead."""
+        """Until the daemon says that it is ready, and its exporter, which it does not wait for, is ready or gone; AssertionError with the log if it ends instead."""
         if self.setting.detached:
             code = self.process.wait(timeout_s)
             assert code == 0, f"unpd start ended with {code}:\n{self.stderr()}"
@@ -265,6 +265,16 @@ class Unpd:
             lambda: f"master.ready in the log, which ends:\n{self.log_text()[-4000:]}",
         )
         assert self.log_events("master.ready"), f"unpd ended with {self.process.returncode} before it was ready:\n{self.log_text()[-4000:]}"
+        if self.log_events("listener.opened", service="metrics"):
+            until(
+                lambda: (
+                    self.log_events("exporter.ready")
+                    or self.log_events("child.reaped", kind="exporter")
+                    or (self.process.poll() is not None and not self.setting.detached)
+                ),
+                timeout_s,
+                lambda: f"exporter.ready in the log, which ends:\n{self.log_text()[-4000:]}",
+            )
         self._reap_detachers(self.pid)
 
     def _reap_detachers(self, master: int) -> None:
