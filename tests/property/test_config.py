@@ -1,6 +1,8 @@
 import contextlib
+import copy
 import ipaddress
 import tomllib
+from collections import ChainMap
 from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
@@ -8,12 +10,14 @@ from hypothesis import strategies as st
 
 from unpd.config.addresses import parse_address
 from unpd.config.build import build
-from unpd.config.findings import Findings
+from unpd.config.findings import Findings, problems
 from unpd.config.host import Host
 from unpd.config.lines import lines_of
 from unpd.config.load import loads
+from unpd.config.merge import merge
 from unpd.config.plan import effective, restart_needed
 from unpd.config.schema import Config
+from unpd.config.source import Source
 from unpd.errors import ConfigError
 from unpd.names import MAX_WORKERS
 
@@ -117,6 +121,55 @@ def test_effective_round_trip(raw: dict[str, Any]) -> None:
     assert effective(loaded) == effective(config)
 
 
+@st.composite
+def split_tables(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A configuration that is right, and the same spread over several files: each key, and each service as a whole, in one of them."""
+    raw = draw(tables())
+    files: list[dict[str, Any]] = [{} for _ in range(draw(st.integers(1, 5)))]
+
+    def some_file() -> dict[str, Any]:
+        return draw(st.sampled_from(files))
+
+    for section, keys in raw.items():
+        for key, value in keys.items():
+            if section != "pools":
+                some_file().setdefault(section, {})[key] = value
+                continue
+            some_file().setdefault(section, {}).setdefault(key, {})
+            for inner, number in value.items():
+                some_file().setdefault(section, {}).setdefault(key, {})[inner] = number
+    return raw, files
+
+
+def merged(files: list[dict[str, Any]]) -> dict[str, Any]:
+    """What ``files`` are together, without a service that stands in two."""
+    findings = Findings()
+    table, _ = merge([(Source(f"{rank}.toml", ""), file) for rank, file in enumerate(files)], findings)
+    assert not findings.errors
+    return table
+
+
+@patient
+@given(split_tables())
+def test_split_over_files(split: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
+    """However a configuration is spread over files, it is the same configuration, and merging leaves the files as they are."""
+    raw, files = split
+    before = copy.deepcopy(files)
+    assert built(merged(files)) == built(raw)
+    assert files == before
+
+
+@patient
+@given(st.lists(tables().map(lambda raw: {section: keys for section, keys in raw.items() if section != "services"}), min_size=1, max_size=4))
+def test_the_last_file_wins(files: list[dict[str, Any]]) -> None:
+    """Of every key the last file that has it says the value, and no key is lost or made up."""
+    found = merged(files)
+    for section in ("daemon", "log", "metrics"):
+        assert found[section] == dict(ChainMap(*(file[section] for file in reversed(files))))
+    for name in {name for file in files for name in file["pools"]}:
+        assert found["pools"][name] == dict(ChainMap(*(file["pools"].get(name, {}) for file in reversed(files))))
+
+
 @patient
 @given(addresses)
 def test_address_round_trip(text: str) -> None:
@@ -147,13 +200,17 @@ values = st.recursive(
 known = st.sampled_from(["daemon", "log", "pools", "services", "echo", "default", "listen", "type", "user", "workers", "format", "options", "name", "control"])
 
 
+anything = st.dictionaries(known, st.dictionaries(known, st.dictionaries(known, values, max_size=4) | values, max_size=4) | values, max_size=4)
+
+
 @patient
-@given(st.dictionaries(known, st.dictionaries(known, st.dictionaries(known, values, max_size=4) | values, max_size=4) | values, max_size=4))
-def test_any_values(raw: dict[str, Any]) -> None:
-    """Any values in any places are findings of one printable line, never a failure of our own."""
+@given(st.lists(anything, min_size=1, max_size=3))
+def test_any_values(files: list[dict[str, Any]]) -> None:
+    """Any values in any places of any files are findings of one printable line, never a failure of our own."""
     findings = Findings()
+    raw, origins = merge([(Source(f"{rank}.toml", ""), file) for rank, file in enumerate(files)], findings)
     build(raw, HOST, findings)
-    assert all(finding.message.isprintable() for finding in findings.errors)
+    assert all(str(problem).isprintable() for problem in problems(findings.errors, origins))
 
 
 @patient

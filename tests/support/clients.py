@@ -42,6 +42,15 @@ def connect(address: Address, *, timeout_s: float = 10.0, receive_buffer: int = 
     return sock
 
 
+def refuses(port: int) -> bool:
+    """Whether nobody listens on ``port``."""
+    try:
+        connect(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def read_all(sock: socket.socket) -> bytes:
     """All bytes until the peer's FIN; TimeoutError or ConnectionResetError as they come."""
     pieces: list[bytes] = []

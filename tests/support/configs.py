@@ -43,6 +43,15 @@ def compose(text: str, directory: Path, *, log_file: Path | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_drop_in(main: Path, name: str, text: str) -> Path:
+    """Write conf.d/NAME.toml beside the configuration file ``main``, in one step; returns its path."""
+    path = main.parent / "conf.d" / f"{name}.toml"
+    path.parent.mkdir(exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    return new.replace(path)
+
+
 def table(text: str, name: str) -> Mapping[str, Any]:
     """A table of a configuration; empty where the text cannot be parsed (a test of just that)."""
     try:

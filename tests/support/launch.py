@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.support.configs import compose
+from tests.support.configs import compose, write_drop_in
 from tests.support.daemon import COMMAND, Setting, Unpd
 
 
@@ -20,22 +20,26 @@ class Launch:
         *,
         ready: bool = True,
         verbatim: bool = False,
+        drop_ins: Mapping[str, str] | None = None,
         detached: bool = False,
         arguments: Sequence[str] = (),
         prefix: Sequence[str] = (),
         env: Mapping[str, str | None] | None = None,
         command: Sequence[str] = COMMAND,
         preexec: Callable[[], object] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> Unpd:
         """Start unpd with the configuration ``text`` (completed by :func:`compose` unless ``verbatim``) and, if ``ready``, wait until it is ready.
 
-        ``detached``: by ``unpd start`` instead of ``unpd run``.
+        ``drop_ins``: the texts of conf.d/NAME.toml. ``detached``: by ``unpd start`` instead of ``unpd run``.
         """
         directory = self._directory / f"unpd-{len(self._started)}"
         directory.mkdir()
+        for name, drop_in in (drop_ins or {}).items():
+            write_drop_in(directory / "unpd.toml", name, drop_in)
         log_file = directory / "unpd.log" if detached else None
         verb = arguments or (("start",) if detached else ("run",))
-        setting = Setting(directory, command, verb, prefix, env or {}, preexec, detached)
+        setting = Setting(directory, command, verb, prefix, env or {}, preexec, pass_fds, detached)
         unpd = Unpd(setting, text if verbatim else compose(text, directory, log_file=log_file))
         self._started.append(unpd)
         if ready:

@@ -1,10 +1,12 @@
 """Which configuration a command means, and where its daemon's control socket is. Imports no pydantic: the verbs answer at once."""
 
 import argparse
-import tomllib
+import contextlib
 from pathlib import Path
 
+from unpd.config import dropins, source
 from unpd.config.host import this_host
+from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
 
 DEFAULT_CONFIG = Path("/etc/unpd/unpd.toml")
@@ -20,27 +22,36 @@ def config_path(args: argparse.Namespace) -> Path | None:
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
-    except PermissionError:
-        return True  # something is; who reads it will say that it may not be read
+    except OSError:
+        return True  # something is, perhaps; who reads it will say why it cannot be read
 
 
 def control_path(args: argparse.Namespace) -> Path:
     """Where the daemon of these arguments listens for control.
 
-    A configuration that is broken by now must not keep anybody from the daemon that still runs with the old one: only ``daemon.control`` is read from it, and where
-    that cannot be had the default holds.
+    A configuration that is broken by now must not keep anybody from the daemon that still runs with the old one: only ``daemon.control`` is read from it, whoever
+    may write it, and where that cannot be had the default holds.
     """
     if args.control is not None:
         return Path(args.control)
     path = config_path(args)
-    if path is None:
-        return Path(this_host().daemon_defaults()["control"])
+    if path is not None and not _is_there(path):
+        raise ConfigError((Problem(file_shown(path), None, "", "there is no such file"),))
+    files = (path, *_drop_ins(path)) if path is not None else ()
+    said = [control for file in files if (control := _control(file)) is not None]
+    return Path(said[-1] if said else this_host().daemon_defaults()["control"])
+
+
+def _drop_ins(path: Path) -> tuple[Path, ...]:
+    with contextlib.suppress(ConfigError):
+        return dropins.find(path, wary=False).files
+    return ()
+
+
+def _control(file: Path) -> str | None:
     try:
-        said = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigError((Problem(str(path), None, "", "there is no such file"),)) from None
-    except (OSError, ValueError, RecursionError):
-        said = {}
-    daemon = said.get("daemon")
+        daemon = source.parse(source.read(file, wary=False)).get("daemon")
+    except ConfigError:
+        return None
     control = daemon.get("control") if isinstance(daemon, dict) else None
-    return Path(control if isinstance(control, str) else this_host().daemon_defaults()["control"])
+    return control if isinstance(control, str) else None

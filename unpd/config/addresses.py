@@ -1,7 +1,7 @@
 """Listen addresses: parsed once from the configuration's text, compared and printed in one canonical form.
 
-Owns what a listen address may look like: ``tcp://127.0.0.1:7``, ``tcp://[::]:7``, ``tcp://[fe80::1%eth0]:7``, ``unix:///run/x``. Hosts are numeric, because the
-master never waits for DNS. Nothing here asks the system whether an address exists; binding tells that.
+Owns what a listen address may look like: ``tcp://127.0.0.1:7``, ``tcp://[::]:7``, ``tcp://[fe80::1%eth0]:7``, ``unix:///run/x``, ``systemd:echo``. Hosts are numeric, because
+the master never waits for DNS. Nothing here asks the system whether an address exists; binding tells that.
 """
 
 import ipaddress
@@ -21,7 +21,10 @@ MAX_PATH_BYTES = 4095
 MAX_INTERFACE_BYTES = 15
 """IFNAMSIZ is 16, its closing zero among them (netdevice(7))."""
 
-FORMS = 'an address such as "tcp://127.0.0.1:7", "tcp://[::]:7" or "unix:///run/unpd/echo.sock"'
+MAX_SYSTEMD_NAME_BYTES = 100
+"""systemd itself takes 255."""
+
+FORMS = 'an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock" or "systemd:echo"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +62,29 @@ class UnixAddress:
         return f"unix://{self.path}"
 
 
-Address = TcpAddress | UnixAddress
+@dataclass(frozen=True, slots=True)
+class SystemdAddress:
+    """The listeners that the service manager passes under ``name`` (FileDescriptorName= of a socket unit, systemd.socket(5)): printable ASCII without a colon."""
+
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The address as the configuration writes it."""
+        return f"systemd:{self.name}"
+
+
+Address = TcpAddress | UnixAddress | SystemdAddress
+BoundAddress = TcpAddress | UnixAddress
+"""What a listener really listens on."""
 
 
 def parse_address(text: str) -> Address:
     """The address that ``text`` names. ValueError, one clear sentence, if it names none."""
     if any(character <= " " or character == "\x7f" for character in text):
         raise ValueError(f"must be {FORMS}, without spaces and control characters")
+    if text.startswith("systemd:"):
+        return _systemd(text.removeprefix("systemd:"))
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in ("tcp", "unix"):
         raise ValueError(f"{quoted(text)} must be {FORMS}")
@@ -149,3 +168,13 @@ def _unix(path: str) -> UnixAddress:
     if len(path.encode()) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH_BYTES} bytes")
     return UnixAddress(path)
+
+
+def _systemd(name: str) -> SystemdAddress:
+    if name.startswith("//"):
+        raise ValueError(f"{quoted(f'systemd:{name}')}: a name follows the colon, such as systemd:echo")
+    if not name or not name.isascii() or ":" in name or len(name) > MAX_SYSTEMD_NAME_BYTES:
+        raise ValueError(
+            f"{quoted(f'systemd:{name}')}: the name must have 1 to {MAX_SYSTEMD_NAME_BYTES} printable ASCII characters and no colon, as FileDescriptorName= has it"
+        )
+    return SystemdAddress(name)

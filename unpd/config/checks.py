@@ -6,7 +6,7 @@ Called once after the build. Each check is one small function that notes what it
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unpd.config.addresses import TcpAddress, UnixAddress
+from unpd.config.addresses import Address, TcpAddress, UnixAddress
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
@@ -23,7 +23,7 @@ class _Listener:
 
     path: KeyPath
     owner: str
-    address: TcpAddress | UnixAddress
+    address: Address
     ipv6_only: bool
 
 
@@ -69,7 +69,7 @@ def _check_addresses(listeners: tuple[_Listener, ...], findings: Findings) -> No
 def _clash(earlier: _Listener, later: _Listener) -> str:
     """Why the two cannot both be bound, or nothing. A port of 0 is another one each time."""
     here, there = later.address, earlier.address
-    if isinstance(here, UnixAddress) or isinstance(there, UnixAddress):
+    if not isinstance(here, TcpAddress) or not isinstance(there, TcpAddress):
         return f"is also an address of {earlier.owner}" if here == there else ""
     if here.port != there.port or here.port == 0:
         return ""

@@ -1,16 +1,17 @@
 """Collects everything that is wrong with a configuration and says it in the operator's words.
 
 A finding is a key's path and a sentence. pydantic's errors come in through :meth:`Findings.refuse`, which says what the field's description calls right and
-never repeats the value. Lines are looked up at the end, once, and only if there is anything to report.
+never repeats the value. Files and lines are looked up at the end, and only if there is anything to report.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from unpd.config.lines import KeyPath, line_of, lines_of
+from unpd.config.lines import KeyPath
+from unpd.config.origins import Origins
 from unpd.config.wording import key_shown
 from unpd.errors import Problem
 
@@ -71,16 +72,14 @@ def shown(path: KeyPath) -> str:
     return ".".join(key_shown(key) for key in path if isinstance(key, str))
 
 
-def problems(findings: list[Finding], file: str, text: str) -> tuple[Problem, ...]:
-    """``findings`` with their lines in ``text``, in the order of the file, at most :data:`MAX_PROBLEMS`."""
-    if not findings:
-        return ()
-    lines = lines_of(text)
-    found = sorted((_placed(finding, file, lines) for finding in findings), key=lambda problem: problem.line or 0)
+def problems(findings: list[Finding], origins: Origins) -> tuple[Problem, ...]:
+    """``findings`` with their files and lines, in the order of these, bounded."""
+    placed = sorted(((origins.place(finding.path), finding) for finding in findings), key=lambda pair: (pair[0].rank, pair[0].line or 0))
+    return bounded([Problem(place.file, place.line, shown(finding.path), finding.message) for place, finding in placed], origins.sources[0].file)
+
+
+def bounded(found: Sequence[Problem], file: str) -> tuple[Problem, ...]:
+    """The first :data:`MAX_PROBLEMS` of ``found``, and, said of ``file``, how many more there are."""
     if len(found) <= MAX_PROBLEMS:
         return tuple(found)
     return (*found[:MAX_PROBLEMS], Problem(file, None, "", f"{len(found) - MAX_PROBLEMS} more problems are not shown"))
-
-
-def _placed(finding: Finding, file: str, lines: Mapping[KeyPath, int]) -> Problem:
-    return Problem(file, line_of(lines, finding.path), shown(finding.path), finding.message)

@@ -51,7 +51,7 @@ def runtime_dir(uid: int, environment: Mapping[str, str], run_user: Path = Path(
     if named.startswith("/"):
         return posixpath.normpath(f"{named}/unpd")
     own = run_user / str(uid)
-    if own.is_dir():
+    if os.path.isdir(own):  # not own.is_dir(), which raises where /run/user is barred, as by ProtectHome= of systemd.exec(5)
         return str(own / "unpd")
     temporary = environment.get("TMPDIR", "")
     parent = temporary if temporary.startswith("/") else "/tmp"  # noqa: S108  only a name: whoever makes the directory checks that it is ours

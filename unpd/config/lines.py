@@ -23,7 +23,7 @@ SCALAR = re.compile(r"[^,\]}#\n]+")
 def lines_of(text: str) -> Mapping[KeyPath, int]:
     """The line on which each path of ``text`` first stands; what cannot be followed (nested too deep) is left out."""
     scanner = _Scanner(text)
-    with contextlib.suppress(RecursionError, _LostError):  # a line number is a kindness: the fault itself is reported all the same
+    with contextlib.suppress(RecursionError, _LostError, tomllib.TOMLDecodeError):  # a line number is a kindness: the fault itself is reported all the same
         scanner.document()
     return scanner.lines
 

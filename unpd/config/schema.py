@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
-from unpd.config.addresses import FORMS, MAX_UNIX_PATH_BYTES, Address, TcpAddress, UnixAddress, parse_address, refuse_path
+from unpd.config.addresses import FORMS, MAX_UNIX_PATH_BYTES, Address, SystemdAddress, TcpAddress, UnixAddress, parse_address, refuse_path
 from unpd.scoreboard import MAX_LISTENERS
 from unpd.services.base import Options
 
@@ -35,7 +35,7 @@ def is_name(text: str) -> bool:
 
 
 def _address(value: Any) -> Any:
-    if isinstance(value, TcpAddress | UnixAddress):
+    if isinstance(value, TcpAddress | UnixAddress | SystemdAddress):
         return value
     if isinstance(value, str):
         return parse_address(value)
@@ -45,7 +45,7 @@ def _address(value: Any) -> Any:
 def _optional_address(value: Any) -> Any:
     if value is None or value is False:
         return None
-    if isinstance(value, str | TcpAddress | UnixAddress):
+    if isinstance(value, str | TcpAddress | UnixAddress | SystemdAddress):
         return _address(value)
     raise ValueError(f"must be {FORMS}, or false")
 

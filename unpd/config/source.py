@@ -2,7 +2,7 @@
 
 Every refusal is one :class:`ConfigError` with one sentence. Nothing blocks (a FIFO is opened without waiting) and nothing is written.
 
-Known gaps: access control lists, and the directories above the file, are not looked at.
+Known gaps: access control lists, and the directories above the file (but for conf.d), are not looked at.
 """
 
 import os
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
 
 MAX_FILE_BYTES = 1 << 20
@@ -31,34 +32,34 @@ class Source:
     warnings: tuple[str, ...] = ()
 
 
-def read(path: Path, uid: int) -> Source:
-    """The file at ``path``, read on behalf of ``uid``: root refuses what others may change, anybody else is only warned. ConfigError otherwise."""
-    file = str(path)
+def read(path: Path, *, wary: bool) -> Source:
+    """The file at ``path``. ``wary``, as root has to be: refuse what others may change, instead of a warning. ConfigError if it is refused or cannot be read."""
+    file = file_shown(path)
     try:
         content, status = _bytes(path)
     except OSError as error:
         raise _refusal(file, _reason(error)) from None
-    objections = distrust(status.st_mode, status.st_uid, status.st_gid) if uid == 0 else ()
+    objections = distrust(status.st_mode, status.st_uid, status.st_gid) if wary else ()
     if objections:
         raise ConfigError(tuple(Problem(file, None, "", objection) for objection in objections))
-    return Source(file, _decoded(file, content), (open_to_all(status.st_mode),) if status.st_mode & stat.S_IWOTH else ())
+    return Source(file, _decoded(file, content), open_to_all(status.st_mode))
 
 
 def distrust(mode: int, owner: int, group: int) -> tuple[str, ...]:
-    """Why root must not trust a file of this mode, owner and group; nothing if only root can write it."""
-    found = []
-    if owner != 0:
-        found.append(f"the file belongs to uid {owner}, who could give root's orders: chown it to root")
-    if mode & stat.S_IWOTH:
-        found.append(open_to_all(mode))
-    elif mode & stat.S_IWGRP and group != 0:
-        found.append(f"the file can be written by gid {group} (mode {stat.S_IMODE(mode):04o}): take that away with chmod g-w")
-    return tuple(found)
+    """Why root must not trust a file or directory of this mode, owner and group; nothing if only root can write it."""
+    found = open_to_all(mode)
+    if mode & stat.S_IWGRP and group != 0 and not found:
+        found = (f"the {_sort(mode)} can be written by gid {group} (mode {stat.S_IMODE(mode):04o}): take that away with chmod g-w",)
+    return found if owner == 0 else (f"the {_sort(mode)} belongs to uid {owner}, who could give root's orders: chown it to root", *found)
 
 
-def open_to_all(mode: int) -> str:
-    """The sentence about a file that everybody may write."""
-    return f"the file can be written by everybody (mode {stat.S_IMODE(mode):04o}): take that away with chmod o-w"
+def open_to_all(mode: int) -> tuple[str, ...]:
+    """The sentence about a file or directory that everybody may write; nothing about any other."""
+    return (f"the {_sort(mode)} can be written by everybody (mode {stat.S_IMODE(mode):04o}): take that away with chmod o-w",) if mode & stat.S_IWOTH else ()
+
+
+def _sort(mode: int) -> str:
+    return "directory" if stat.S_ISDIR(mode) else "file"
 
 
 def _bytes(path: Path) -> tuple[bytes, os.stat_result]:
@@ -93,13 +94,10 @@ def _decoded(file: str, content: bytes) -> str:
     if b"\0" in content:
         raise _refusal(file, "this is a binary file, not TOML")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise _refusal(file, f"the text is not UTF-8: byte 0x{content[error.start]:02x} does not fit", line) from None
-    if not text.strip():
-        raise _refusal(file, "the file is empty: add at least one service, such as [services.echo]")
-    return text
 
 
 def parse(source: Source) -> dict[str, Any]:

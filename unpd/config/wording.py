@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 MAX_CHARACTERS = 120
 """Of anything from the file that is repeated: a UNIX path fits."""
@@ -17,6 +18,11 @@ def quoted(text: str) -> str:
 def key_shown(key: str) -> str:
     """``key`` as TOML writes it: bare if it can be, else quoted."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key) else quoted(key)
+
+
+def file_shown(path: Path) -> str:
+    """``path`` as it is, or quoted if its name holds what no name in print does: anybody may name a file."""
+    return str(path) if str(path).isprintable() else quoted(str(path))
 
 
 def choice(words: Iterable[str]) -> str:

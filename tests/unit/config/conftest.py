@@ -1,9 +1,11 @@
-"""A machine to check configurations against, and two ways to load a text on it."""
+"""A machine to check configurations against, two ways to load a text on it; and a configuration of several files."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.support.etc import Etc
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
 from unpd.errors import ConfigError
@@ -31,3 +33,9 @@ def refuse(host: Host) -> Callable[[str], list[str]]:
         return str(caught.value).split("\n")
 
     return lines
+
+
+@pytest.fixture
+def etc(tmp_path: Path, host: Host) -> Etc:
+    """A configuration of several files."""
+    return Etc(tmp_path, host)

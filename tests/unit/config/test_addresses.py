@@ -2,7 +2,7 @@ import pytest
 
 from unpd.config.addresses import Address, TcpAddress, UnixAddress, parse_address
 
-FORMS = 'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7" or "unix:///run/unpd/echo.sock"'
+FORMS = 'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock" or "systemd:echo"'
 NOT_NUMERIC = "the host must be a numeric address such as 127.0.0.1, 0.0.0.0 or [::]; names are not looked up"
 LONGEST = "/" + "x" * 106
 

@@ -76,7 +76,7 @@ def test_key_that_is_not_there() -> None:
     assert line_of(lines, ()) is None
 
 
-@pytest.mark.parametrize("text", ["x = [", "x = ]", "x = {a", "= 1", "[a", "x", "x = 'a", "x = [1 }", "x = [,,]"])
+@pytest.mark.parametrize("text", ["x = [", "x = ]", "x = {a", "= 1", "[a", "x", "x = 'a", "x = [1 }", "x = [,,]", '"\\x" = 1'])
 def test_stops_at_what_is_no_toml(text: str) -> None:
     """On a text that is not TOML it ends all the same, with the lines found so far."""
     assert set(lines_of(text)) <= {("x",), ("x", 0), ("x", 1), ("x", "a"), ("a",)}

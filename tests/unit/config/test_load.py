@@ -18,7 +18,7 @@ Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
 
 ECHO = "[services.echo]\n"
-FORMS = 'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7" or "unix:///run/unpd/echo.sock"'
+FORMS = 'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock" or "systemd:echo"'
 NAMES = "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
 SOME_ADDRESSES = 'must be a list of 1 to 256 addresses, such as ["tcp://[::]:7"]'
 ECHO_KEYS = ", ".join(f'"{key}"' for key in COMMON_KEYS)

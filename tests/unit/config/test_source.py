@@ -15,12 +15,13 @@ from unpd.errors import ConfigError
 ORDINARY_UID = 1000
 ECHO = b"[services.echo]\n"
 FILE = stat.S_IFREG
+DIRECTORY = stat.S_IFDIR
 
 
 def refusal(path: Path) -> str:
     """The one sentence with which the file at ``path`` is refused, without its path."""
     with pytest.raises(ConfigError) as caught:
-        parse(read(path, ORDINARY_UID))
+        parse(read(path, wary=False))
     assert len(caught.value.problems) == 1
     return str(caught.value).removeprefix(str(path))
 
@@ -36,8 +37,6 @@ def written(tmp_path: Path, content: bytes, mode: int = 0o644) -> Path:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", ": the file is empty: add at least one service, such as [services.echo]"),
-        (b" \r\n\t\n", ": the file is empty: add at least one service, such as [services.echo]"),
         (b"\x7fELF\x02\x01\x01\0\0", ": this is a binary file, not TOML"),
         (b"[log]\nfile = '\xff'\n", ":2: the text is not UTF-8: byte 0xff does not fit"),
         (b"[log]\nfile = '\xc3", ":2: the text is not UTF-8: byte 0xc3 does not fit"),
@@ -60,7 +59,7 @@ def test_refuses_text(tmp_path: Path, content: bytes, sentence: str) -> None:
 @pytest.mark.parametrize("content", [ECHO, b"\xef\xbb\xbf" + ECHO, ECHO.replace(b"\n", b"\r\n"), ECHO + b"#" * (MAX_FILE_BYTES - len(ECHO))])
 def test_accepts_text(tmp_path: Path, content: bytes) -> None:
     """A byte order mark, the line ends of other systems and a full mebibyte do no harm."""
-    assert parse(read(written(tmp_path, content), ORDINARY_UID)) == {"services": {"echo": {}}}
+    assert parse(read(written(tmp_path, content), wary=False)) == {"services": {"echo": {}}}
 
 
 def test_dots_in_strings_and_comments() -> None:
@@ -146,6 +145,16 @@ def test_unreadable(tmp_path: Path, request: pytest.FixtureRequest) -> None:
 def test_what_root_distrusts(mode: int, owner: int, group: int, objections: tuple[str, ...]) -> None:
     """Root trusts only a file that nobody else can write."""
     assert distrust(FILE | mode, owner, group) == objections
+
+
+def test_a_directory_is_called_one() -> None:
+    """Of a directory the same is said in its own words."""
+    assert distrust(DIRECTORY | 0o777, 1000, 0) == (
+        "the directory belongs to uid 1000, who could give root's orders: chown it to root",
+        "the directory can be written by everybody (mode 0777): take that away with chmod o-w",
+    )
+    assert distrust(DIRECTORY | 0o775, 0, 50) == ("the directory can be written by gid 50 (mode 0775): take that away with chmod g-w",)
+    assert distrust(DIRECTORY | 0o755, 0, 50) == ()
 
 
 def test_root_refuses_an_open_file(tmp_path: Path, host: Host) -> None:
