@@ -3,7 +3,7 @@
 A line is formatted once, its control characters escaped, and written without blocking. What the sink does not take at once is dropped and counted; a line that was
 written by half is finished first, so that lines never mix. Only the top of a process logs.
 
-The sink is standard error or a file. Setting O_NONBLOCK on an inherited descriptor would change it for everybody who shares it; so a socket is written with
+The sink is standard error, a file or journald. Setting O_NONBLOCK on an inherited descriptor would change it for everybody who shares it; so a socket is written with
 MSG_DONTWAIT and anything else is opened anew through /proc/self/fd. Where that is not allowed (a terminal of another user), poll(2) is asked before each write.
 """
 
@@ -14,13 +14,20 @@ import select
 import socket
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal
+
+from unpd.kernel import journal
 
 Level = Literal["debug", "info", "warning", "error"]
 Field = str | int | float | bool | None
+Style = Literal["text", "json", "journal"]
+"""How an event is written: the two that can be configured, and the entry that a :class:`Journal` takes."""
 
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
+PRIORITIES: Mapping[Level, int] = MappingProxyType({"debug": 7, "info": 6, "warning": 4, "error": 3})
+"""The levels as syslog(3) counts."""
 FIELD_LIMITS = (1000, 250, 60)
 """Characters of one field; the rest is cut, and cut shorter as long as the line is longer than what a pipe takes whole: lines of several processes must not mix."""
 
@@ -40,6 +47,11 @@ class Sink:
         self.on_drop: Callable[[], None] = _count_nowhere
         self.write = write
         self._rest = b""
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """Every descriptor that a process needs to go on writing; ``fd`` is the one that takes text as it comes."""
+        return (self.fd,)
 
     def put(self, line: bytes) -> None:
         """Write a whole line, or drop it."""
@@ -67,6 +79,34 @@ class Sink:
     def forget_rest(self) -> None:
         """In a forked child: the line that was written by half is the parent's to finish."""
         self._rest = b""
+
+
+class Journal(Sink):
+    """journald's socket; what it refuses goes to ``stream``, the standard error that journald reads, as a line with its priority in front and without the fields.
+
+    It refuses when it is not there (journald is gone, or out of a sandbox's reach) and when an entry is too big for a datagram. The socket is not connected, so that a
+    journald that comes back is found with the next entry. A datagram goes whole or not at all, so no rest is left; the kernel tells journald the pid of the process that
+    sends it, where a fork has shared the socket too. ``sock`` is a datagram socket, ``path`` where journald's is.
+    """
+
+    def __init__(self, stream: Sink, sock: socket.socket, path: str = journal.SOCKET) -> None:
+        super().__init__(stream.fd, stream.write)
+        self._sock = sock
+        self._path = path
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The stream's and the socket's."""
+        return (self.fd, self._sock.fileno())
+
+    def put(self, line: bytes) -> None:
+        """Send an entry (:func:`unpd.kernel.journal.entry`), or drop it."""
+        try:
+            self._sock.sendto(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, self._path)
+        except BlockingIOError:
+            self._drop()
+        except OSError:
+            super().put(journal.as_line(line))
 
 
 def standard_error() -> Sink:
@@ -133,17 +173,17 @@ def _find_file(path: str, owner: tuple[int, int] | None) -> int:
 class Log:
     """Writes events to a sink. ``base`` fields stand on every line (role, pool)."""
 
-    def __init__(self, sink: Sink, level: Level, style: Literal["text", "json"], **base: Field) -> None:
+    def __init__(self, sink: Sink, level: Level, style: Style, **base: Field) -> None:
         self.sink = sink
         self._threshold = LEVELS.index(level)
-        self._format = _as_json if style == "json" else _as_text
-        self._style = style
+        self._format = _FORMATS[style]
+        self._style: Style = style
         self._base = base
 
     def child(self, **base: Field) -> "Log":
         """The same log for another role: that of a forked child."""
         self.sink.forget_rest()
-        return Log(self.sink, LEVELS[self._threshold], "json" if self._style == "json" else "text", **base)
+        return Log(self.sink, LEVELS[self._threshold], self._style, **base)
 
     def set_level(self, level: Level) -> None:
         """Log from ``level`` on."""
@@ -163,7 +203,7 @@ class Log:
         line = b""
         for limit in FIELD_LIMITS:
             bounded = {name: value[:limit] if isinstance(value, str) else value for name, value in fields.items()}
-            line = self._format(wall_s, level, event, bounded).encode("utf-8", "backslashreplace") + b"\n"
+            line = self._format(wall_s, level, event, bounded)
             if len(line) <= select.PIPE_BUF:
                 break
         return line
@@ -190,20 +230,35 @@ def _stamp(wall_s: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((wall_s - whole) * 1000):03d}Z"
 
 
-def _as_json(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> str:
+def _as_json(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
     # ASCII only: every control character, U+2028 and lone surrogate comes out escaped.
-    return json.dumps({"time": _stamp(wall_s), "level": level, "event": event, **fields}, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps({"time": _stamp(wall_s), "level": level, "event": event, **fields}, separators=(",", ":"), ensure_ascii=True)
+    return text.encode("ascii") + b"\n"
 
 
-def _as_text(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> str:
-    pairs = "".join(f" {name}={_as_word(value)}" for name, value in fields.items())
-    return f"{_stamp(wall_s)} {level:<7} {event}{pairs}"
+def _as_text(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
+    return f"{_stamp(wall_s)} {level:<7} {_as_words(event, fields)}\n".encode("utf-8", "backslashreplace")
+
+
+def _as_entry(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
+    del wall_s  # journald has a clock
+    ours = ((journal.field_name(f"unpd_{name}"), _as_plain(value)) for name, value in fields.items())
+    return journal.entry(PRIORITIES[level], _as_words(event, fields), (("SYSLOG_IDENTIFIER", "unpd"), ("UNPD_EVENT", event), *ours))
+
+
+_FORMATS: Mapping[Style, Callable[[float, Level, str, dict[str, Field]], bytes]] = MappingProxyType({"text": _as_text, "json": _as_json, "journal": _as_entry})
+
+
+def _as_words(event: str, fields: dict[str, Field]) -> str:
+    return event + "".join(f" {name}={_as_word(value)}" for name, value in fields.items())
+
+
+def _as_plain(value: Field) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _as_word(value: Field) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = str(value)
+    text = _as_plain(value)
     if text and all((c.isalnum() and c.isascii()) or c in "-_./:+@,[]%*" for c in text):
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())

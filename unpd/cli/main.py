@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _flushed(_command(args.command)(args))
     except UnpdError as error:
         for line in str(error).splitlines():
-            print(f"unpd: {line}", file=sys.stderr)
+            print(f"{_priority()}unpd: {line}", file=sys.stderr)
         return int(error.exit_code)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -34,6 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has left; the interpreter's own flush at the end must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _priority() -> str:
+    """What makes an error of a line where journald reads standard error (sd-daemon(3))."""
+    from unpd.kernel import journal  # noqa: PLC0415 - see above
+
+    return journal.ERROR if journal.reads(2, os.environ.get("JOURNAL_STREAM")) else ""
 
 
 def _flushed(code: int) -> int:

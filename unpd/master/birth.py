@@ -119,11 +119,10 @@ def _live_and_die(child: Child, cradle: Cradle, ready_fd: int, parent_pid: int) 
 
 def _live(child: Child, cradle: Cradle, ready_fd: int, parent_pid: int) -> int:
     signals.forget_inherited()
-    log_fd = cradle.log.sink.fd
-    processes.close_all_but((0, 1, 2, log_fd, ready_fd, *cradle.kept_fds))
+    processes.close_all_but((0, 1, 2, *cradle.log.sink.fds, ready_fd, *cradle.kept_fds))
     cells = cradle.board.row(cradle.row)
     show_title(child, "starting")
-    faulthandler.enable(file=log_fd)
+    faulthandler.enable(file=cradle.log.sink.fd)
     cradle.log.sink.on_drop = lambda: _count_dropped(cells)
     for signum in IGNORED:
         signal.signal(signum, signal.SIG_IGN)
