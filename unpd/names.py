@@ -114,7 +114,7 @@ class EndCause(enum.StrEnum):
 
 
 class ReapReason(enum.StrEnum):
-    """How a reaped child had ended, as a metric label: exit code 0, another exit code, or the signal."""
+    """How a reaped child had ended, as a metric label: exit code 0, another exit code, the signal; or with its master."""
 
     CLEAN = "clean"
     FAILED = "failed"
@@ -123,6 +123,8 @@ class ReapReason(enum.StrEnum):
     SIGSEGV = "sigsegv"
     SIGTERM = "sigterm"
     OTHER_SIGNAL = "other_signal"
+    MASTER_DIED = "master_died"
+    """It died with a master that could reap it no more; the next one found it on the scoreboard."""
 
 
 class ReloadResult(enum.StrEnum):

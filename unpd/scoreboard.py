@@ -5,6 +5,9 @@ one writer, the master. All counters are 64-bit words written through ``memoryvi
 (``struct.pack_into`` showed false zeros in a fifth of the reads). Nothing is ever zeroed or folded: a row's counters are cumulative over all births that used it,
 a scrape sums the rows, and so there is no moment at which a count is in two places or in none. The memory is sparse (a row that was never used costs nothing).
 
+The names of the columns stand on the board too. So the service manager can keep it over the master's death or restart, and the next master goes on counting
+(:func:`adopt`): connections and children that nobody saw end are booked then.
+
 Within a service's cells the ends stand before ``ACCEPTED``: a reader that copies upwards sees an end only together with its accept, and active = accepted - ended
 is not negative.
 
@@ -87,14 +90,21 @@ DIRECTORY_AT = LISTEN_QUEUE_AT + 2 * MAX_LISTENERS
 ENTRY_BIRTH, ENTRY_PID, ENTRY_KIND, ENTRY_POOL, ENTRY_PHASE, ENTRY_GENERATION = range(6)
 ENTRY_WORDS = 8
 
-ROWS_AT = DIRECTORY_AT + MAX_ROWS * ENTRY_WORDS
+# Who owns which column: UTF-8, filled up with zeros.
+NAME_WORDS = 16
+NAME_BYTES = NAME_WORDS * WORD_BYTES
+SERVICE_NAMES_AT = DIRECTORY_AT + MAX_ROWS * ENTRY_WORDS
+POOL_NAMES_AT = SERVICE_NAMES_AT + MAX_SERVICES * NAME_WORDS
+LISTENER_NAMES_AT = POOL_NAMES_AT + MAX_POOLS * NAME_WORDS
+
+ROWS_AT = LISTENER_NAMES_AT + MAX_LISTENERS * NAME_WORDS
 BOARD_WORDS = ROWS_AT + MAX_ROWS * ROW_WORDS
 
 MAGIC = int.from_bytes(b"unpd-sb\0", "little")
 LAYOUT = zlib.crc32(
     repr(
         (MAX_ROWS, MAX_SERVICES, MAX_POOLS, MAX_LISTENERS, END_CAUSES, KINDS, PHASES, MASTER_PHASES, REAP_REASONS, RELOAD_RESULTS)
-        + (DURATION_BOUNDS_S, REAP_BOUNDS_S, ACCEPT_ERRNOS, ROWS_AT, ROW_WORDS)
+        + (DURATION_BOUNDS_S, REAP_BOUNDS_S, ACCEPT_ERRNOS, NAME_WORDS, ROWS_AT, ROW_WORDS)
     ).encode()
 )
 """A fingerprint of everything that gives the words their meaning."""
@@ -129,6 +139,23 @@ class Scoreboard:
     def count(self, at: int, number: int = 1) -> None:
         """Add to a word of the master area, whatever a mad child may have written there: a counter wraps, the master goes on (the master only)."""
         self.words[at] = (self.words[at] + number) % (1 << 64)
+
+    def names(self, at: int, limit: int) -> memoryview:
+        """The area of ``limit`` column names that begins at word ``at``."""
+        return self.words[at : at + limit * NAME_WORDS]
+
+    def take_over(self) -> None:
+        """Book what an earlier master left: its children are dead (the service manager saw to that), it did not reap them, and their connections went with them."""
+        for row in range(self.rows_used()):
+            at = DIRECTORY_AT + row * ENTRY_WORDS
+            if self.words[at + ENTRY_BIRTH]:
+                kind = self.words[at + ENTRY_KIND]
+                if kind < len(KINDS):
+                    self.count(REAPED_AT + kind * len(REAP_REASONS) + REAP_REASONS.index(ReapReason.MASTER_DIED))
+                self.book_worker_died(row)
+                self.leave(row)
+        for at in range(LISTEN_QUEUE_AT, DIRECTORY_AT):
+            self.words[at] = 0
 
     def prepare(self, row: int) -> None:
         """Make a free row fit for its next birth (the master only): no stamp of the last one's death, and no cell that would overflow under the first honest count.
@@ -199,32 +226,64 @@ def create() -> int:
     return fd
 
 
+def adopt(fd: int) -> Scoreboard:
+    """The board behind ``fd`` as an earlier master left it, which may have been another version of us. BoardRefusedError if it is none of this layout."""
+    try:
+        if os.fstat(fd).st_size != BOARD_WORDS * WORD_BYTES:
+            raise BoardRefusedError("it is of another size")
+        board = Scoreboard(fd)
+    except (OSError, ValueError) as error:
+        raise BoardRefusedError(f"it cannot be mapped: {error}") from error
+    if (board.words[MAGIC_AT], board.words[LAYOUT_AT]) != (MAGIC, LAYOUT):
+        raise BoardRefusedError("it is of another layout")
+    return board
+
+
+class BoardRefusedError(Exception):
+    """A scoreboard that was kept cannot be used by this program; the reason."""
+
+
 def service_cells(column: int) -> int:
     """Where the cells of service ``column`` start within a row, in words."""
     return ROW_HEAD_WORDS + column * SERVICE_WORDS
 
 
 class Columns:
-    """Names that own a column for the master's life: never reused, so that no series ever changes its meaning.
+    """Names that own a column for the board's life: never reused, so that no series ever changes its meaning.
 
-    ``limit`` names are the most it takes; the one after raises :class:`ColumnsExhausted`.
+    They are written to ``cells`` (of :meth:`Scoreboard.names`), which has room for ``limit`` of them; the one after raises :class:`ColumnsExhausted`. What stands there
+    already owns its column. BoardRefusedError if that is nonsense.
     """
 
-    def __init__(self, what: str, limit: int) -> None:
+    def __init__(self, what: str, cells: memoryview) -> None:
         self.what = what
-        self.limit = limit
+        self.limit = len(cells) // NAME_WORDS
+        self._bytes = cells.cast("B")
         self.names: list[str] = []
+        for at in range(0, len(self._bytes), NAME_BYTES):
+            written = bytes(self._bytes[at : at + NAME_BYTES]).rstrip(b"\0")
+            if not written:
+                break
+            name = written.decode("utf-8", "replace")
+            if not name.isprintable() or "\ufffd" in name or name in self.names:
+                raise BoardRefusedError(f"the names of its {what} are damaged")
+            self.names.append(name)
 
     def check(self, names: Iterable[str]) -> None:
         """ColumnsExhausted if there is no room for all of these; takes none."""
         new = set(names) - set(self.names)
         if len(self.names) + len(new) > self.limit:
-            raise ColumnsExhausted(f"more than {self.limit} {self.what} in one life of the master: restart unpd to use {', '.join(sorted(new))}")
+            raise ColumnsExhausted(f"more than {self.limit} {self.what} in one life of the daemon: stop and start unpd to use {', '.join(sorted(new))}")
 
     def column(self, name: str) -> int:
         """The column of ``name``, given now if it had none."""
         if name not in self.names:
             self.check((name,))
+            at = len(self.names) * NAME_BYTES
+            encoded = name.encode()
+            if len(encoded) > NAME_BYTES:
+                raise AssertionError(f"a name of {len(encoded)} bytes: {name}")
+            self._bytes[at : at + NAME_BYTES] = encoded.ljust(NAME_BYTES, b"\0")
             self.names.append(name)
         return self.names.index(name)
 

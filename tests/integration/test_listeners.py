@@ -19,7 +19,8 @@ from tests.support.launch import Launch
 from unpd.config.addresses import UnixAddress
 from unpd.errors import AddressError
 from unpd.kernel.sockets import ListenOptions
-from unpd.master.listeners import Wish, open_listener
+from unpd.master.listener import Wish
+from unpd.master.supply import Supply
 from unpd.names import ExitCode
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 24, 38, 22
@@ -266,7 +267,7 @@ def test_what_is_no_socket_is_refused_and_stays(tmp_path: Path, make: Callable[[
     before = contents(tmp_path)
     wish = Wish("key", "echo", UnixAddress(str(path)), ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666))
     with pytest.raises(AddressError, match=re.escape(f"service echo cannot listen on unix://{path}: something that is not a socket is there")):
-        open_listener(wish)
+        Supply().open(wish)
     assert contents(tmp_path) == before
 
 

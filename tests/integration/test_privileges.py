@@ -86,6 +86,15 @@ def test_a_drop_that_fails_is_the_end(launch: Launch, tmp_path: Path, fault: str
 
 @faults.requires_root
 @faults.requires_strace()
+def test_a_filter_may_forbid_capset(launch: Launch, tmp_path: Path) -> None:
+    """Under a system call filter such as that of unpd.service, which refuses capset with EPERM, the daemon serves; its children have no_new_privs all the same."""
+    unpd = launch(ECHO, prefix=faults.strace_prefix(tmp_path / "trace", "capset", "capset:error=EPERM"))
+    assert clients.converse(unpd.address("echo"), b"served") == b"served"
+    assert all(procs.ids(pid).no_new_privileges for pid in unpd.workers())
+
+
+@faults.requires_root
+@faults.requires_strace()
 def test_a_worker_whose_drop_fails_later_never_serves(launch: Launch, tmp_path: Path) -> None:
     """A respawned worker that cannot drop leaves without a connection; the others serve on, and with the fault gone it is back."""
     unpd = launch(ECHO)

@@ -36,7 +36,17 @@ LISTENING = "0A"
 ORPHANS_S = 2.0
 """How long a child may outlive its master."""
 
-NOT_INHERITED = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_USEC", "WATCHDOG_PID", "PYTEST_CURRENT_TEST")
+NOT_INHERITED = (
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "FDSTORE",
+    "JOURNAL_STREAM",
+    "PYTEST_CURRENT_TEST",
+)
 
 
 @dataclass(slots=True)
@@ -59,6 +69,7 @@ class Setting:
     prefix: Sequence[str] = ()
     env: Mapping[str, str | None] = field(default_factory=dict)
     preexec: Callable[[], object] | None = None
+    pass_fds: Sequence[int] = ()
     detached: bool = False
 
 
@@ -91,6 +102,7 @@ class Unpd:
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
                 start_new_session=True,
+                pass_fds=setting.pass_fds,
                 preexec_fn=setting.preexec,  # noqa: PLW1509 - the test run has no thread
             )
         self._sessions.add(self.process.pid)

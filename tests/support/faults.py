@@ -158,14 +158,21 @@ class Namespace:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """This very process is in the namespace for the length of the block (setns(2)); sockets made there stay there."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        with Path("/proc/self/ns/net").open() as home, Path("/run/netns", self.name).open() as there:
-            _setns(libc, there.fileno())
-            try:
-                yield
-            finally:
-                _setns(libc, home.fileno())
+        """As :func:`network_of`, for this namespace."""
+        with network_of(Path("/run/netns", self.name)):
+            yield
+
+
+@contextlib.contextmanager
+def network_of(path: Path) -> Iterator[None]:
+    """This very process is in the network namespace ``path`` for the length of the block (setns(2)); sockets made there stay there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/self/ns/net").open() as home, path.open() as there:
+        _setns(libc, there.fileno())
+        try:
+            yield
+        finally:
+            _setns(libc, home.fileno())
 
 
 def _setns(libc: ctypes.CDLL, fd: int) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from unpd import scoreboard as sb
-from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause
-from unpd.scoreboard import Columns, ColumnsExhausted, Entry, Scoreboard, create, service_cells
+from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason
+from unpd.scoreboard import BoardRefusedError, Columns, ColumnsExhausted, Entry, Scoreboard, adopt, create, service_cells
 
 
 @pytest.fixture
@@ -53,7 +53,10 @@ def test_the_areas_do_not_overlap() -> None:
     assert len(sb.REAP_BOUNDS_S) + 1 <= sb.REAP_SUM_NS_AT - sb.REAP_BUCKETS_AT
     assert sb.LISTEN_QUEUE_AT - sb.REAP_SUM_NS_AT >= 1
     assert sb.DIRECTORY_AT - sb.LISTEN_QUEUE_AT >= 2 * sb.MAX_LISTENERS
-    assert sb.ROWS_AT - sb.DIRECTORY_AT >= sb.MAX_ROWS * sb.ENTRY_WORDS
+    assert sb.SERVICE_NAMES_AT - sb.DIRECTORY_AT >= sb.MAX_ROWS * sb.ENTRY_WORDS
+    assert sb.POOL_NAMES_AT - sb.SERVICE_NAMES_AT >= sb.MAX_SERVICES * sb.NAME_WORDS
+    assert sb.LISTENER_NAMES_AT - sb.POOL_NAMES_AT >= sb.MAX_POOLS * sb.NAME_WORDS
+    assert sb.ROWS_AT - sb.LISTENER_NAMES_AT >= sb.MAX_LISTENERS * sb.NAME_WORDS
     assert sb.BOARD_WORDS - sb.ROWS_AT >= sb.MAX_ROWS * sb.ROW_WORDS
 
 
@@ -173,27 +176,110 @@ def test_bounds_go_up(bounds: tuple[float, ...]) -> None:
     assert list(bounds) == sorted(set(bounds))
 
 
+def columns_for(limit: int) -> Columns:
+    """Columns with room for so many names."""
+    return Columns("services", memoryview(bytearray(limit * sb.NAME_BYTES)).cast("Q"))
+
+
 def test_a_name_keeps_its_column() -> None:
     """For the master's life, whatever comes and goes: no series ever changes its meaning."""
-    columns = Columns("services", 3)
+    columns = columns_for(3)
     assert [columns.column(name) for name in ("echo", "daytime", "echo", "time", "daytime")] == [0, 1, 0, 2, 1]
 
 
 def test_columns_run_out() -> None:
     """The first name too many is refused; those that have a column keep it."""
-    columns = Columns("services", 2)
+    columns = columns_for(2)
     columns.column("echo")
     columns.column("daytime")
-    with pytest.raises(ColumnsExhausted, match="more than 2 services in one life of the master: restart unpd to use time"):
+    with pytest.raises(ColumnsExhausted, match="more than 2 services in one life of the daemon: stop and start unpd to use time"):
         columns.column("time")
     assert columns.column("echo") == 0
 
 
 def test_room_is_looked_for_before_any_is_taken() -> None:
     """A configuration with one name too many takes no column at all; names that have one need none."""
-    columns = Columns("services", 3)
+    columns = columns_for(3)
     columns.column("echo")
     columns.check(("echo", "daytime", "time", "time"))
-    with pytest.raises(ColumnsExhausted, match="more than 3 services in one life of the master: restart unpd to use chargen, daytime, time"):
+    with pytest.raises(ColumnsExhausted, match="more than 3 services in one life of the daemon: stop and start unpd to use chargen, daytime, time"):
         columns.check(("time", "echo", "daytime", "chargen"))
     assert columns.names == ["echo"]
+
+
+# --- a second life -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_known_again(board: Scoreboard) -> None:
+    """Their names stand on the board: who reads them later gets the same columns, and the next free one."""
+    area = board.names(sb.LISTENER_NAMES_AT, sb.MAX_LISTENERS)
+    first = Columns("listeners", area)
+    longest = "unix:///" + "ä" * 53
+    assert [first.column(name) for name in ("tcp://[::]:7", longest)] == [0, 1]
+    again = Columns("listeners", area)
+    assert again.names == ["tcp://[::]:7", longest]
+    assert [again.column(name) for name in (longest, "new", "tcp://[::]:7")] == [1, 2, 0]
+
+
+def test_every_name_of_a_configuration_fits() -> None:
+    """The longest listener keys: a free port on a scoped address of the longest service name, a UNIX path, a name of systemd's."""
+    keys = [f"{'s' * 32}#255 tcp://[fe80:1111:2222:3333:4444:5555:6666:7777%{'i' * 15}]:0", "unix://" + "p" * 107, "systemd:" + "n" * 100 + "#255"]
+    columns = columns_for(3)
+    assert [columns.column(key) for key in keys] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b"echo\0x", b"a\nb", b"\x01"])
+def test_damaged_names_are_refused(damage: bytes) -> None:
+    """A worker may have scribbled over them: no name is guessed."""
+    cells = memoryview(bytearray(2 * sb.NAME_BYTES))
+    cells[: len(damage)] = damage
+    with pytest.raises(BoardRefusedError, match="the names of its services are damaged"):
+        Columns("services", cells.cast("Q"))
+
+
+def test_a_name_twice_is_damage() -> None:
+    """Two columns of one name would be one series counted twice."""
+    cells = memoryview(bytearray(2 * sb.NAME_BYTES))
+    cells[:4] = cells[sb.NAME_BYTES : sb.NAME_BYTES + 4] = b"echo"
+    with pytest.raises(BoardRefusedError, match="damaged"):
+        Columns("services", cells.cast("Q"))
+
+
+def test_what_a_dead_master_left_is_booked(fd: int) -> None:
+    """Its children are counted as reaped, their connections as ended, their rows are free; what it had counted stays."""
+    first = Scoreboard(fd)
+    first.enter(entry(0, birth=1))
+    first.enter(entry(5, birth=2))
+    first.count(sb.SPAWNS_AT + 3, 2)
+    cells = first.row(5)
+    cells[service_cells(1) + sb.ACCEPTED] = 10
+    cells[service_cells(1) + sb.ENDED] = 7
+    first.words[sb.LISTEN_QUEUE_AT] = 99
+    second = adopt(fd)
+    second.take_over()
+    assert second.entries() == []
+    assert second.rows_used() == 6
+    worker = sb.REAPED_AT + sb.KINDS.index(ChildKind.WORKER) * len(sb.REAP_REASONS)
+    assert second.words[worker + sb.REAP_REASONS.index(ReapReason.MASTER_DIED)] == 2
+    assert second.words[sb.SPAWNS_AT + 3] == 2
+    ended = second.row(5)[service_cells(1) + sb.ENDED : service_cells(1) + sb.ENDED + len(sb.END_CAUSES)].tolist()
+    assert ended[sb.END_CAUSES.index(EndCause.WORKER_DIED)] == 3
+    assert sum(ended) == 10
+    assert second.words[sb.LISTEN_QUEUE_AT] == 0
+    second.take_over()
+    assert sum(second.words[worker : worker + len(sb.REAP_REASONS)].tolist()) == 2
+
+
+def test_a_board_that_is_none_is_refused(fd: int) -> None:
+    """Another size, another magic, another layout, no memory at all."""
+    Scoreboard(fd).words[sb.LAYOUT_AT] ^= 1
+    with pytest.raises(BoardRefusedError, match="another layout"):
+        adopt(fd)
+    os.ftruncate(fd, 4096)
+    with pytest.raises(BoardRefusedError, match="another size"):
+        adopt(fd)
+    reader, writer = os.pipe()
+    with pytest.raises(BoardRefusedError, match="another size"):
+        adopt(reader)
+    os.close(reader)
+    os.close(writer)

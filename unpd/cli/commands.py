@@ -21,6 +21,7 @@ from unpd.kernel.detach import detach
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.master import boot
+from unpd.master.supervision import Supervision
 from unpd.names import ExitCode
 
 
@@ -32,13 +33,17 @@ def load_path(path: Path | None, host: Host | None = None) -> Loaded:
 def run(args: argparse.Namespace) -> int:
     """``unpd run``: serve in the foreground. Called with all signals blocked."""
     processes.open_standard_descriptors()
-    path = config_path(args)
-    loaded = load_path(path)
-    identity = boot.identity_for(loaded)
-    _make_parents(loaded)
+    supervision = Supervision.from_environment(os.environ)
     try:
+        path = config_path(args)
+        loaded = load_path(path)
+        identity = boot.identity_for(loaded)
+        _make_parents(loaded)
         with PidFile(loaded.config.daemon.pid_file):
-            return _serve(path, loaded, identity, lambda: None)
+            return _serve(path, loaded, identity, boot.Starter(supervision=supervision))
+    except UnpdError as error:
+        supervision.say(f"STATUS=refused: {str(error).partition(chr(10))[0]}", once=True)
+        raise
     finally:
         # The interpreter gives signals their default meaning back while it ends: a second TERM would make a clean end a killed one.
         signals.block_all()
@@ -49,14 +54,14 @@ def _make_parents(loaded: Loaded) -> None:
     boot.make_parent(loaded.config.daemon.control)
 
 
-def _serve(path: Path | None, loaded: Loaded, identity: Identity | None, on_ready: Callable[[], None]) -> ExitCode:
+def _serve(path: Path | None, loaded: Loaded, identity: Identity | None, starter: boot.Starter) -> ExitCode:
     """Serve until the end. A fault of our own leaves its trace in the log, whatever became of standard error."""
     log = boot.open_log(loaded.config, identity)
-    log.info("config.loaded", source=_source(loaded))
+    log.info("config.loaded", source=_source(loaded), drop_ins=loaded.drop_ins)
     try:
         # A reload looks up no account: the user database may be a network away, and user and group cannot change.
         host = replace(this_host(), accounts=False)
-        return boot.serve(loaded, lambda: load_path(path, host), identity, log, on_ready)
+        return boot.serve(loaded, lambda: load_path(path, host), identity, log, starter)
     except UnpdError as error:
         if loaded.config.log.file:  # on standard error the command says it itself
             log.error("master.refused", reason=str(error))
@@ -135,4 +140,4 @@ def _daemon(path: Path | None, loaded: Loaded, result_fd: int, ready: Callable[[
     identity = boot.identity_for(loaded)
     _make_parents(loaded)
     with detach(PidFile(loaded.config.daemon.pid_file), (result_fd,)):
-        return _serve(path, loaded, identity, ready)
+        return _serve(path, loaded, identity, boot.Starter(ready))

@@ -126,6 +126,16 @@ def tune(sock: socket.socket, options: ListenOptions) -> None:
     sock.listen(options.backlog)
 
 
+def is_listening(sock: socket.socket) -> bool:
+    """Whether it is a stream socket that listen(2) was called on."""
+    return sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+
+
+def is_ipv6_only(sock: socket.socket) -> bool:
+    """Whether an IPv6 listener leaves IPv4 to others."""
+    return sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) != 0
+
+
 def queue(sock: socket.socket) -> tuple[int, int] | None:
     """(length now, limit) of a TCP listener's accept queue, from TCP_INFO; None for a UNIX listener, which has no such thing."""
     if sock.family == socket.AF_UNIX:

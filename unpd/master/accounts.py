@@ -12,7 +12,7 @@ from unpd.kernel import processes, sockets
 from unpd.kernel.processes import ExitReport
 from unpd.kernel.signals import Reaped
 from unpd.master.holdings import Holdings, Living
-from unpd.master.listeners import METRICS
+from unpd.master.listener import METRICS
 from unpd.master.perform import read_report
 from unpd.names import ReapReason
 

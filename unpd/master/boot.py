@@ -8,8 +8,9 @@ import contextlib
 import gc
 import os
 import signal
-import time
+import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from setproctitle import setproctitle
@@ -21,17 +22,19 @@ from unpd.config.schema import Config
 from unpd.control.server import ControlServer
 from unpd.core import effects as fx
 from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
-from unpd.kernel import privileges, processes, signals
+from unpd.kernel import journal, privileges, processes, signals
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Arrivals, Reaper
 from unpd.logs import Log
 from unpd.loop import Wait, now
+from unpd.master import succession
 from unpd.master.holdings import Deployment, Holdings
 from unpd.master.listeners import Listeners
-from unpd.master.perform import note_listener, take_columns
+from unpd.master.perform import note_listener
 from unpd.master.shell import SIGNAL_EVENTS, Shell
+from unpd.master.supervision import Supervision
+from unpd.master.supply import Supply
 from unpd.names import ExitCode
-from unpd.scoreboard import Scoreboard
 
 CRASH_GRACE_S = 2.0
 """After a failure of the master itself, how long its children have to end their connections before they are killed."""
@@ -65,9 +68,11 @@ def identity_for(loaded: Loaded) -> Identity | None:
 
 
 def open_log(config: Config, identity: Identity | None) -> Log:
-    """The log that the configuration asks for. CannotCreateError if the file cannot be opened."""
+    """The log that the configuration asks for; text on a standard error that journald reads becomes entries of the journal. CannotCreateError if the file cannot be opened."""
     if not config.log.file:
         sink = logs.standard_error()
+        if config.log.format == "text" and journal.reads(sink.fd, os.environ.get("JOURNAL_STREAM")):
+            return Log(logs.Journal(sink, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)), config.log.level, "journal")
     else:
         try:
             sink = logs.open_file(config.log.file, (identity.uid, identity.gid) if identity else None)
@@ -87,20 +92,28 @@ def make_parent(path: Path) -> None:
         raise CannotCreateError(f"the directory {path.parent} belongs to another user")
 
 
-def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None, log: Log, on_ready: Callable[[], None]) -> ExitCode:
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Who started the daemon: what to call once it is ready, and what the service manager offers if it was that."""
+
+    on_ready: Callable[[], None] = lambda: None
+    supervision: Supervision = Supervision()  # noqa: RUF009 - frozen
+
+
+def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None, log: Log, starter: Starter) -> ExitCode:
     """Run the daemon until it has stopped; return how. The pid file's lock is the caller's. UnpdError where the start is refused."""
     setproctitle("unpd: master starting")
     processes.raise_descriptor_limit()
     for warning in loaded.warnings:
         log.warning("config.warning", text=warning)
-    listeners = Listeners().prepare(loaded.config)
     with contextlib.ExitStack() as undo:
+        listeners = _listeners(loaded.config, log, starter.supervision)
         undo.callback(listeners.close)
-        holdings = _holdings(Deployment(loaded.config, listeners), load, identity, log, on_ready)
+        holdings = _holdings(Deployment(loaded.config, listeners), load, identity, log, starter)
         for listener in listeners.opened.values():
             note_listener(holdings, listener)
         wakeup_fd = _handle_signals(holdings)
-        shell = Shell(holdings, wakeup_fd)
+        shell = Shell(holdings, wakeup_fd, starter.supervision)
         path = loaded.config.daemon.control
         holdings.control = ControlServer(path, identity.uid if identity and identity.uid != 0 else None, holdings.wait, shell.asked)
         undo.callback(holdings.control.close)
@@ -112,18 +125,23 @@ def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None,
     return ExitCode.DONE
 
 
-def _holdings(deployment: Deployment, load: Callable[[], Loaded], identity: Identity | None, log: Log, on_ready: Callable[[], None]) -> Holdings:
-    fd = sb.create()
-    board = Scoreboard(fd)
-    os.close(fd)  # the mapping is all that anybody needs
-    board.words[sb.START_WALL_NS_AT] = time.time_ns()
-    board.words[sb.GENERATION_AT] = 1
-    board.words[sb.LAST_RELOAD_OK_AT] = 1
-    board.words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
+def _listeners(config: Config, log: Log, supervision: Supervision) -> Listeners:
+    """The listeners of the first configuration: passed, kept by the service manager, or opened now; and from now on in its store."""
+    supply = Supply([passed for passed in supervision.passed if passed.name != succession.STORED_AS], supervision.store)
+    listeners = Listeners(supply)
+    listeners.adopt(listeners.prepare(config))
+    for address in supply.end_rest():
+        log.info("listener.closed", address=address)
+    return listeners
 
-    holdings = Holdings(deployment, load, identity, log, board, Wait(), Reaper(), Arrivals(), on_ready, os.getpid(), now())
-    take_columns(holdings.columns, deployment.config)
-    return holdings
+
+def _holdings(deployment: Deployment, load: Callable[[], Loaded], identity: Identity | None, log: Log, starter: Starter) -> Holdings:
+    wishes = [listener.wish for listener in deployment.listeners.opened.values()]
+    opened = succession.open_board(starter.supervision, log, deployment.config, wishes)
+    reaper = Reaper()
+    reaper.calls = opened.board.words[sb.SIGCHLD_AT]
+    log.sink.dropped += opened.board.words[sb.MASTER_LOG_DROPPED_AT]
+    return Holdings(deployment, load, identity, log, opened.board, opened.columns, Wait(), reaper, Arrivals(), starter.on_ready, os.getpid(), now())
 
 
 def _handle_signals(holdings: Holdings) -> int:

@@ -1,7 +1,7 @@
 """What the master owns while it runs: descriptors, children, the scoreboard, the log. No behaviour; the shell and the performers work on it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from unpd import scoreboard as sb
@@ -15,6 +15,7 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Arrivals, Reaper
 from unpd.logs import Log
 from unpd.loop import Wait
+from unpd.master.listener import METRICS, Wish
 from unpd.master.listeners import Listeners
 from unpd.scoreboard import Columns, Scoreboard
 
@@ -38,13 +39,30 @@ class Living:
     ready_fd: int | None
 
 
-@dataclass(slots=True)
 class BoardColumns:
-    """The columns of the scoreboard by name, for the master's life."""
+    """The columns of a scoreboard by name, for the board's life."""
 
-    services: Columns = field(default_factory=lambda: Columns("services", sb.MAX_SERVICES))
-    pools: Columns = field(default_factory=lambda: Columns("pools", sb.MAX_POOLS))
-    listeners: Columns = field(default_factory=lambda: Columns("listeners", sb.MAX_LISTENERS))
+    def __init__(self, board: Scoreboard) -> None:
+        """BoardRefusedError if what stands there makes no sense."""
+        self.services = Columns("services", board.names(sb.SERVICE_NAMES_AT, sb.MAX_SERVICES))
+        self.pools = Columns("pools", board.names(sb.POOL_NAMES_AT, sb.MAX_POOLS))
+        self.listeners = Columns("listeners", board.names(sb.LISTENER_NAMES_AT, sb.MAX_LISTENERS))
+
+    def check(self, config: Config, wishes: Collection[Wish]) -> None:
+        """ColumnsExhausted if there is no room for all names of the configuration: what is refused must not take any."""
+        self.services.check(config.services)
+        self.pools.check(service.pool for service in config.services.values())
+        self.listeners.check(wish.key for wish in wishes if wish.service != METRICS)
+
+    def take(self, config: Config, wishes: Collection[Wish]) -> None:
+        """Give every name of the configuration its column. ColumnsExhausted if there is no room for all."""
+        self.check(config, wishes)
+        for name, service in config.services.items():
+            self.services.column(name)
+            self.pools.column(service.pool)
+        for wish in wishes:
+            if wish.service != METRICS:
+                self.listeners.column(wish.key)
 
 
 @dataclass(slots=True)
@@ -56,6 +74,7 @@ class Holdings:
     identity: Identity | None
     log: Log
     board: Scoreboard
+    columns: BoardColumns
     wait: Wait
     reaper: Reaper
     arrivals: Arrivals
@@ -64,7 +83,6 @@ class Holdings:
     started_at: float
     generation: int = 1
     """Of the deployment: the master's own truth, not the scoreboard's, which children can write."""
-    columns: BoardColumns = field(default_factory=BoardColumns)
     control: ControlServer | None = None
     candidate: Deployment | None = None
     living: dict[int, Living] = field(default_factory=dict)

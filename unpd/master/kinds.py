@@ -12,7 +12,7 @@ from unpd.core.model import Child
 from unpd.loop import now
 from unpd.master.birth import CHILD_SIGNALS, Birth
 from unpd.master.holdings import Deployment, Holdings
-from unpd.master.listeners import METRICS
+from unpd.master.listener import METRICS
 from unpd.metrics.exporter import ExporterContext, run_exporter
 from unpd.metrics.names import Listener, Names
 from unpd.names import ChildKind, ChildOrder
@@ -98,7 +98,7 @@ def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) 
             stopping=stopping,
             report=birth.log.warning,
             ready=ready,
-            loopback=isinstance(listener.wish.address, TcpAddress) and ipaddress.ip_address(listener.wish.address.host.partition("%")[0]).is_loopback,
+            loopback=isinstance(listener.address, TcpAddress) and ipaddress.ip_address(listener.address.host.partition("%")[0]).is_loopback,
         )
     )
 
@@ -107,7 +107,7 @@ def exporter_names(holdings: Holdings, deployment: Deployment) -> Names:
     """What the exporter calls the columns of the scoreboard."""
     columns = holdings.columns
     listeners = tuple(
-        Listener(opened.wish.service, opened.text, columns.listeners.column(key), isinstance(opened.wish.address, TcpAddress))
+        Listener(opened.wish.service, opened.text, columns.listeners.column(key), isinstance(opened.address, TcpAddress))
         for key, opened in deployment.listeners.opened.items()
         if opened.wish.service != METRICS
     )

@@ -11,16 +11,15 @@ from typing import Any
 from unpd import logs
 from unpd import scoreboard as sb
 from unpd.config.plan import restart_needed
-from unpd.config.schema import Config
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.model import Child
 from unpd.errors import UnpdError
 from unpd.kernel import processes
 from unpd.master.birth import Born, Cradle, fork, parse_report
-from unpd.master.holdings import BoardColumns, Deployment, Holdings, Living, wanted
+from unpd.master.holdings import Deployment, Holdings, Living, wanted
 from unpd.master.kinds import KINDS
-from unpd.master.listeners import METRICS, Open, wishes
+from unpd.master.listener import Open
 from unpd.names import ChildKind, ReloadResult
 from unpd.scoreboard import ColumnsExhausted, Entry
 
@@ -113,10 +112,11 @@ def _load_config(holdings: Holdings, effect: fx.LoadConfig) -> None:
         fixed = restart_needed(holdings.deployment.config, loaded.config)
         if fixed:
             raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
-        check_columns(holdings.columns, loaded.config)
+        wishes = holdings.deployment.listeners.supply.wishes(loaded.config)
+        holdings.columns.check(loaded.config, wishes)
         listeners = holdings.deployment.listeners.prepare(loaded.config)
         holdings.candidate = Deployment(loaded.config, listeners)
-        take_columns(holdings.columns, loaded.config)
+        holdings.columns.take(loaded.config, wishes)
     except (UnpdError, ColumnsExhausted) as error:
         holdings.events.append(ev.ConfigRefused(str(error)))
         return
@@ -125,23 +125,6 @@ def _load_config(holdings: Holdings, effect: fx.LoadConfig) -> None:
     for listener in holdings.deployment.listeners.added_by(listeners):
         note_listener(holdings, listener)
     holdings.events.append(ev.ConfigLoaded(wanted(loaded.config)))
-
-
-def check_columns(columns: BoardColumns, config: Config) -> None:
-    """ColumnsExhausted if the scoreboard has no room for all names of the configuration: what is refused must not take any."""
-    columns.services.check(config.services)
-    columns.pools.check(service.pool for service in config.services.values())
-    columns.listeners.check(wish.key for wish in wishes(config) if wish.service != METRICS)
-
-
-def take_columns(columns: BoardColumns, config: Config) -> None:
-    """Give every name of the configuration its column on the scoreboard."""
-    for name, service in config.services.items():
-        columns.services.column(name)
-        columns.pools.column(service.pool)
-    for wish in wishes(config):
-        if wish.service != METRICS:
-            columns.listeners.column(wish.key)
 
 
 def note_listener(holdings: Holdings, listener: Open) -> None:

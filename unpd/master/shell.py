@@ -27,6 +27,8 @@ from unpd.master import accounts
 from unpd.master.holdings import Holdings, wanted
 from unpd.master.perform import perform
 from unpd.master.status import status
+from unpd.master.supervision import Supervision
+from unpd.master.supervisor import Supervisor
 from unpd.names import MASTER_SIGNALS, SignalMeaning
 
 SWEEP_S = 1.0
@@ -51,8 +53,9 @@ SIGNAL_EVENTS: Mapping[int, Callable[[], ev.Event]] = MappingProxyType(
 class Shell:
     """The master's loop over its holdings."""
 
-    def __init__(self, holdings: Holdings, wakeup_fd: int) -> None:
+    def __init__(self, holdings: Holdings, wakeup_fd: int, supervision: Supervision) -> None:
         self._holdings = holdings
+        self._supervisor = Supervisor(supervision, holdings)
         self._state = State(wanted(holdings.deployment.config))
         self._leave: fx.Leave | None = None
         self._sweep_at = 0.0
@@ -79,12 +82,13 @@ class Shell:
                 perform(self._holdings, effect)
 
     def _show(self) -> None:
-        """Phase on the scoreboard, phase and generation in the process title, whenever they change."""
+        """Phase on the scoreboard, phase and generation in the process title and for the service manager, whenever they change."""
         title = f"unpd: master {self._state.phase}, generation {self._state.generation}"
         if title != self._title:
             self._title = title
             setproctitle(title)
             self._holdings.board.words[sb.PHASE_AT] = sb.MASTER_PHASES.index(self._state.phase)
+            self._supervisor.phase(self._state)
 
     def _timeout_s(self) -> float:
         if self._holdings.events or self._holdings.reaper.reaped:
@@ -107,13 +111,14 @@ class Shell:
 
     def _sweep(self) -> None:
         holdings = self._holdings
-        self._sweep_at = now() + SWEEP_S
+        self._sweep_at = now() + min(SWEEP_S, self._supervisor.sweep_within_s)
         with signals.blocked():  # the handler reaps into the same deque
             holdings.reaper.sweep()
         accounts.sample(holdings)
         if holdings.control is not None:
             holdings.control.expire()
         holdings.events.append(accounts.beats(holdings))
+        self._supervisor.sweep(self._state)
 
     def asked(self, control: ControlServer, number: int, request: Request) -> None:
         """Take a request of the control socket."""

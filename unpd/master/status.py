@@ -9,7 +9,7 @@ from unpd.kernel import sockets
 from unpd.loop import now
 from unpd.master.holdings import Holdings
 from unpd.metrics.reading import count_service
-from unpd.names import MasterPhase
+from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 
 def degraded(state: State) -> tuple[str, ...]:
@@ -18,6 +18,17 @@ def degraded(state: State) -> tuple[str, ...]:
         return ()
     without = [f"pool {pool} has no ready worker" for pool in state.unready_pools()]
     return (*without, *(f"{slot.kind} {slot} keeps dying early" for slot in state.throttled()))
+
+
+def summary(holdings: Holdings, state: State) -> str:
+    """One line for people: ``generation 3, 2 of 2 workers ready, 41 connections``, and what is wrong."""
+    workers = [child for child in state.children.values() if child.slot.kind is ChildKind.WORKER]
+    ready = sum(child.phase is ChildPhase.READY and child.generation == state.generation for child in workers)
+    active = sum(count_service(holdings.board, name, column).active for column, name in enumerate(holdings.columns.services.names))
+    parts = [f"generation {state.generation}", f"{ready} of {sum(state.wanted.workers.values())} workers ready", f"{active} connection{'s' * (active != 1)}"]
+    if state.phase is not MasterPhase.RUNNING:
+        parts.insert(0, str(state.phase))
+    return ", ".join(parts) + "".join(f"; degraded: {reason}" for reason in degraded(state))
 
 
 def status(holdings: Holdings, state: State) -> dict[str, Any]:

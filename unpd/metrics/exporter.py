@@ -12,6 +12,7 @@ Known gap: closing on a client that is still sending resets the connection; such
 """
 
 import contextlib
+import encodings.idna  # noqa: F401 - waitress looks a host up, and the user that we become may not be able to read it, nor may it be there still
 import logging
 import re
 import socket

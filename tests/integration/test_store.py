@@ -1,0 +1,282 @@
+"""The descriptor store: what unpd leaves with the service manager outlives it, so that a crash or a restart refuses nobody and counters go on."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import clients, procs
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.manager import Manager, manager
+from tests.support.operating import reload
+from tests.support.waiting import until
+from unpd import scoreboard as sb
+
+CONFIG = """
+[services.echo]
+listen = ["tcp://127.0.0.1:{port}", "unix://{path}"]
+
+[services.daytime]
+listen = ["tcp://127.0.0.1:0"]
+"""
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Manager]:
+    """A service manager."""
+    with manager(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """Echo on a port that was free a moment ago and on a UNIX socket, daytime on any port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return CONFIG.format(port=free.getsockname()[1], path=tmp_path / "echo.sock")
+
+
+def start(launch: Launch, systemd: Manager, text: str, **options: Any) -> Unpd:
+    """Start the daemon; its UNIX sockets stay in their places, for they are stored."""
+    unpd = systemd.start(launch, text, **options)
+    for address in unpd.addresses("echo"):
+        if isinstance(address, str):
+            unpd.expect_leftover(Path(address))
+    return unpd
+
+
+def by_name(systemd: Manager) -> dict[str, int]:
+    """What is stored; every name once."""
+    systemd.hear()
+    found = dict(systemd.store)
+    assert len(found) == len(systemd.store)
+    return found
+
+
+def inodes(systemd: Manager) -> dict[str, int]:
+    """The inode of each stored listener, by the address that it has."""
+    found = {}
+    for name, fd in by_name(systemd).items():
+        if name != "unpd-scoreboard":
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                where = sock.getsockname()
+                found[where if isinstance(where, str) else f"{where[0]}:{where[1]}"] = os.fstat(fd).st_ino
+    return found
+
+
+def test_what_is_stored(launch: Launch, systemd: Manager, config: str) -> None:
+    """Every listener that unpd bound, the exporter's too, and the scoreboard; each under a name of its own of the letters that systemd gives back unharmed."""
+    start(launch, systemd, config)
+    systemd.wait("READY")
+    names = by_name(systemd)
+    assert len(names) == 5
+    assert "unpd-scoreboard" in names
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") for name in names)
+    assert os.fstat(names["unpd-scoreboard"]).st_size == sb.BOARD_WORDS * sb.WORD_BYTES
+
+
+def test_a_crash_refuses_nobody(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """After ``kill -9`` of the main process clients queue, on TCP and on the UNIX socket, and the next daemon serves them on the very same sockets, without a free port lost."""
+    first = start(launch, systemd, config)
+    path = str(tmp_path / "echo.sock")
+    where, daytime = first.address("echo"), first.address("daytime")
+    assert clients.converse(where, b"before") == b"before"
+    kept = inodes(systemd)
+    systemd.kill(first)
+    with clients.connect(where) as waiting, clients.connect(path) as local:
+        for sock in (waiting, local):
+            sock.sendall(b"patience")
+            sock.shutdown(socket.SHUT_WR)
+        second = start(launch, systemd, config)
+        assert clients.read_all(waiting) == b"patience"
+        assert clients.read_all(local) == b"patience"
+    assert (second.address("echo"), second.address("daytime")) == (where, daytime)
+    assert inodes(systemd) == kept
+    assert clients.ask(daytime).endswith(b"\r\n")
+    assert second.stop() == 0
+
+
+def test_a_restart_refuses_nobody(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """A graceful stop leaves the stored listeners open and the UNIX socket's file in its place: who comes in between is served by the next daemon."""
+    first = start(launch, systemd, config)
+    path = tmp_path / "echo.sock"
+    where = first.address("echo")
+    assert first.stop() == 0
+    with clients.connect(where) as waiting, clients.connect(str(path)) as local:
+        for sock in (waiting, local):
+            sock.sendall(b"patience")
+            sock.shutdown(socket.SHUT_WR)
+        second = start(launch, systemd, config)
+        assert clients.read_all(waiting) == b"patience"
+        assert clients.read_all(local) == b"patience"
+    assert second.stop() == 0
+
+
+@pytest.mark.parametrize("crash", [True, False], ids=["crash", "restart"])
+def test_counters_go_on(launch: Launch, systemd: Manager, config: str, *, crash: bool, tmp_path: Path) -> None:
+    """The next daemon counts from where the last one stood; who was connected at a crash is booked as worker_died, a child that was not reaped as master_died."""
+    first = start(launch, systemd, config)
+    where = first.address("echo")
+    for _ in range(5):
+        assert clients.converse(where, b"12345678") == b"12345678"
+    first.metric_becomes(5, "unpd_connections_ended_total", service="echo", cause="client_fin")
+    with clients.connect(where) as sock:
+        sock.sendall(b"x")
+        assert clients.read_exactly(sock, 1) == b"x"
+        first.metric_becomes(6, "unpd_connections_accepted_total", service="echo")
+        if crash:
+            systemd.kill(first)
+    if not crash:
+        assert first.stop() == 0
+    second = start(launch, systemd, config)
+    assert clients.converse(where, b"12345678") == b"12345678"
+    second.metric_becomes(7, "unpd_connections_accepted_total", service="echo")
+    assert second.metric("unpd_connections_ended_total", service="echo", cause="worker_died") == (1 if crash else 0)
+    second.metric_becomes(0, "unpd_connections_active", service="echo")
+    assert second.metric("unpd_received_bytes_total", service="echo") == 6 * 8 + 1
+    spawned = second.total("unpd_worker_spawns_total", pool="default")
+    assert spawned == 4
+    assert second.total("unpd_children_reaped_total", kind="worker") == 2
+    assert second.metric("unpd_children_reaped_total", kind="worker", reason="master_died") == (2 if crash else 0)
+    assert second.metric("unpd_children_reaped_total", kind="exporter", reason="master_died") == (1 if crash else 0)
+    assert second.log_events("scoreboard.taken_over")
+    assert second.stop() == 0
+
+
+def test_a_service_keeps_its_column_over_restarts(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """Services in another order, and a new one before them: each count stays with its name."""
+    first = start(launch, systemd, config)
+    assert clients.converse(first.address("echo"), b"x") == b"x"
+    first.metric_becomes(1, "unpd_connections_ended_total", service="echo", cause="client_fin")
+    systemd.kill(first)
+    head = config.partition("[services.daytime]")[0]
+    second = start(launch, systemd, '[services.aaa]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:0"]\n' + head)
+    assert second.metric("unpd_connections_accepted_total", service="echo") == 1
+    assert second.metric("unpd_connections_accepted_total", service="aaa") == 0
+    assert second.metric("unpd_connections_accepted_total", service="daytime") == 0
+    assert second.stop() == 0
+
+
+def test_a_reload_removes_what_it_closes(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """A listener that a reload takes away is taken out of the store, so that its address is free at once, and its file is gone; one that it adds is stored."""
+    unpd = start(launch, systemd, config)
+    before = set(inodes(systemd))
+    path = tmp_path / "echo.sock"
+    port = unpd.port("echo")
+    text = unpd.config_path.read_text()
+    assert reload(unpd, text.replace(f'"tcp://127.0.0.1:{port}", "unix://{path}"', '"tcp://127.0.0.2:0"')) == 2
+    after = set(inodes(systemd))
+    assert before - after == {f"127.0.0.1:{port}", str(path)}
+    assert len(after - before) == 1
+    assert not path.exists()
+    until(lambda: clients.refuses(port), 5.0, "the old generation to close it too")
+    assert unpd.stop() == 0
+
+
+def test_a_changed_configuration_ends_what_it_no_longer_wants(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """What the store has beyond the configuration of the next start is closed and removed, and the log says so."""
+    first = start(launch, systemd, config)
+    port = first.port("echo")
+    systemd.kill(first)
+    second = start(launch, systemd, config.replace(f'"tcp://127.0.0.1:{port}", ', ""))
+    assert [event.fields["address"] for event in second.log_events("listener.closed")] == [f"tcp://127.0.0.1:{port}"]
+    assert f"127.0.0.1:{port}" not in inodes(systemd)
+    assert clients.refuses(port)
+    assert second.stop() == 0
+
+
+def test_a_file_that_is_gone_is_made_again(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """The directory of a UNIX socket was cleared while its listener lay in the store: nobody would find it, so it is bound anew."""
+    first = start(launch, systemd, config)
+    path = tmp_path / "echo.sock"
+    systemd.kill(first)
+    path.unlink()
+    second = start(launch, systemd, config)
+    assert clients.converse(str(path), b"found") == b"found"
+    assert second.stop() == 0
+
+
+def damaged_layout(words: memoryview) -> None:
+    """As of a program with other counters."""
+    words[sb.LAYOUT_AT] += 1
+
+
+def damaged_magic(words: memoryview) -> None:
+    """No board of ours."""
+    words[sb.MAGIC_AT] = 0
+
+
+def damaged_names(words: memoryview) -> None:
+    """A mad worker wrote into the names."""
+    words[sb.SERVICE_NAMES_AT] = 0xFF
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (damaged_layout, "it is of another layout"),
+        (damaged_magic, "it is of another layout"),
+        (damaged_names, "the names of its services are damaged"),
+    ],
+)
+def test_a_board_of_another_layout_is_dropped(launch: Launch, systemd: Manager, config: str, damage: Callable[[memoryview], None], reason: str) -> None:
+    """The next daemon says so, starts at zero, and stores its own."""
+    first = start(launch, systemd, config)
+    assert clients.converse(first.address("echo"), b"x") == b"x"
+    systemd.kill(first)
+    damage(sb.Scoreboard(by_name(systemd)["unpd-scoreboard"]).words)
+    before = os.fstat(by_name(systemd)["unpd-scoreboard"]).st_ino
+    second = start(launch, systemd, config)
+    assert [event.fields["reason"] for event in second.log_events("scoreboard.dropped")] == [reason]
+    assert second.metric("unpd_connections_accepted_total", service="echo") == 0
+    assert os.fstat(by_name(systemd)["unpd-scoreboard"]).st_ino != before
+    assert second.stop() == 0
+
+
+def test_a_board_of_another_size_is_dropped(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """An older layout had fewer cells: it is not even mapped."""
+    fd = os.memfd_create("board")
+    os.ftruncate(fd, 4096)
+    systemd.store.append(("unpd-scoreboard", fd))
+    unpd = start(launch, systemd, config)
+    assert [event.fields["reason"] for event in unpd.log_events("scoreboard.dropped")] == ["it is of another size"]
+    assert unpd.stop() == 0
+
+
+def test_nonsense_in_the_store_is_no_obstacle(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """A pipe under a listener's name is closed; the listener is bound."""
+    reader, writer = os.pipe()
+    os.close(writer)
+    systemd.store.append(("unpd-listener-0123456789abcdef", reader))
+    unpd = start(launch, systemd, config)
+    assert clients.converse(unpd.address("echo"), b"served") == b"served"
+    assert unpd.stop() == 0
+
+
+def test_without_a_store_everything_is_ours_to_close(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """A unit without FileDescriptorStoreMax=: nothing is left behind, as without a service manager."""
+    unpd = start(launch, systemd, config, stores=False)
+    systemd.wait("READY")
+    assert unpd.stop() == 0
+    assert by_name(systemd) == {}
+    assert not (tmp_path / "echo.sock").exists()
+
+
+def test_a_store_keeps_signals_and_deaths_counted(launch: Launch, systemd: Manager, config: str) -> None:
+    """What only the master counts goes on as well."""
+    first = start(launch, systemd, config)
+    procs.kill(first.workers(), signal.SIGKILL)
+    first.metric_becomes(2, "unpd_children_reaped_total", kind="worker", reason="sigkill")
+    first.metric_becomes(2, "unpd_workers", pool="default", state="ready")
+    assert reload(first) == 2
+    calls = until(lambda: first.metric("unpd_sigchld_total"), 5.0, "the next look of the master at its own figures")
+    systemd.kill(first)
+    second = start(launch, systemd, config)
+    assert second.metric("unpd_sigchld_total") >= calls
+    assert second.metric("unpd_config_reloads_total", result="success") == 1
+    assert second.metric("unpd_children_reaped_total", kind="worker", reason="sigkill") == 2
+    assert second.stop() == 0

@@ -1,0 +1,134 @@
+"""A service manager for one daemon: it listens on NOTIFY_SOCKET, keeps what is stored, and passes descriptors as systemd does (sd_notify(3), sd_listen_fds(3)).
+
+It reads only while the test asks it something, so that nothing runs beside the test.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support import procs
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.waiting import until
+
+START = """
+import fcntl, os, sys
+fds, command = [int(fd) for fd in sys.argv[1].split(",") if fd], sys.argv[2:]
+aside = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100 + len(fds)) for fd in fds]
+for at, fd in enumerate(aside):
+    os.dup2(fd, 3 + at)
+    os.close(fd)
+os.closerange(3 + len(fds), 400)
+if fds:
+    os.environ["LISTEN_PID"] = str(os.getpid())
+os.execvp(command[0], command)
+"""
+"""Between fork and exec: the descriptors move to 3 and up, and the process learns that they are for it."""
+
+
+@dataclass(slots=True)
+class Manager:
+    """What systemd knows of one unit. ``said``: every assignment heard, in order; ``store``: what it keeps; ``sockets``: what its socket units listen on."""
+
+    path: str
+    receiver: socket.socket
+    said: list[tuple[str, str]] = field(default_factory=list)
+    store: list[tuple[str, int]] = field(default_factory=list)
+    sockets: list[tuple[str, int]] = field(default_factory=list)
+
+    def start(self, launch: Launch, text: str = "", *, watchdog_s: float = 0.0, stores: bool = True, **options: Any) -> Unpd:
+        """Start the daemon as its main process, with everything that is its."""
+        self.hear()
+        passed = [*self.sockets, *self.store]
+        env: dict[str, str | None] = {"NOTIFY_SOCKET": self.path, "FDSTORE": "512" if stores else None}
+        if passed:
+            env |= {"LISTEN_FDS": str(len(passed)), "LISTEN_FDNAMES": ":".join(name for name, _ in passed)}
+        if watchdog_s:
+            env |= {"WATCHDOG_USEC": str(round(watchdog_s * 1_000_000))}
+        fds = [fd for _, fd in passed]
+        prefix = (sys.executable, "-c", START, ",".join(map(str, fds)))
+        return launch(text, prefix=prefix, pass_fds=fds, env=env | options.pop("env", {}), **options)
+
+    def kill(self, unpd: Unpd) -> None:
+        """As a crash: SIGKILL to the main process, then to what is left of its unit."""
+        unpd.expect_exit(-signal.SIGKILL)
+        os.kill(unpd.pid, signal.SIGKILL)
+        unpd.wait_exit()
+        until(lambda: not [process for process in unpd.family() if not process.zombie], 5.0, "the unit's processes to end")
+        procs.sweep(process for process in unpd.family() if process.pid != os.getpid())
+
+    def hear(self) -> list[tuple[str, str]]:
+        """Take every message that has come; all that was ever said."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                said, fds, _, _ = socket.recv_fds(self.receiver, 8192, 16)
+                pairs = [(name, value) for name, _, value in (line.partition("=") for line in said.decode().splitlines())]
+                self.said += pairs
+                self._obey(dict(pairs), fds)
+        return self.said
+
+    def _obey(self, message: dict[str, str], fds: Sequence[int]) -> None:
+        name = message.get("FDNAME", "stored")
+        if "FDSTORE" in message:
+            known = [os.fstat(fd).st_ino for _, fd in self.store]
+            for fd in fds:
+                if os.fstat(fd).st_ino in known:
+                    os.close(fd)
+                else:
+                    self.store.append((name, fd))
+        if "FDSTOREREMOVE" in message:
+            for _, fd in [stored for stored in self.store if stored[0] == name]:
+                os.close(fd)
+            self.store[:] = [stored for stored in self.store if stored[0] != name]
+
+    def heard(self, name: str) -> list[str]:
+        """Every value that was said of ``name``."""
+        return [value for said, value in self.hear() if said == name]
+
+    def wait(self, name: str, value: str | None = None, *, after: int = 0, timeout_s: float = 10.0) -> str:
+        """The first ``name`` of that value that was, or is, said after the first ``after`` ones of that name."""
+
+        def there() -> list[str]:
+            return [heard for heard in self.heard(name)[after:] if value is None or heard == value]
+
+        return until(there, timeout_s, lambda: f"{name}={value or ''} after {after}; heard was {self.said}")[0]
+
+    def listen(self, name: str, sock: socket.socket) -> tuple[str, int]:
+        """Have a socket unit: its socket is passed as ``name`` at each start, and outlives the daemon. Returns a TCP socket's address."""
+        address: tuple[str, int] = sock.getsockname()[:2]
+        self.sockets.append((name, sock.detach()))
+        return address
+
+    def empty(self) -> None:
+        """The unit has stopped: what was stored is closed."""
+        while self.store:
+            os.close(self.store.pop()[1])
+
+    def close(self) -> None:
+        """The end of the service manager."""
+        self.hear()
+        self.empty()
+        while self.sockets:
+            os.close(self.sockets.pop()[1])
+        self.receiver.close()
+
+
+@contextlib.contextmanager
+def manager(directory: Path, *, abstract: bool = False) -> Iterator[Manager]:
+    """A service manager whose socket is in ``directory``, or ``abstract``."""
+    path = f"@unpd-test-{directory}-{os.getpid()}"[-100:] if abstract else str(directory / "notify")
+    path = f"@{path.lstrip('@')}" if abstract else path
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    receiver.bind(f"\0{path[1:]}" if abstract else path)
+    found = Manager(path, receiver)
+    try:
+        yield found
+    finally:
+        found.close()

@@ -1,0 +1,54 @@
+"""The units of systemd/ agree with the program and with each other."""
+
+import re
+import tomllib
+
+from tests.support import ROOT
+from unpd.names import ExitCode
+
+DIRECTORY = ROOT / "systemd"
+SERVICE = (DIRECTORY / "unpd.service").read_text()
+DROP_IN = (DIRECTORY / "unpd.service.d/socket-activation.conf").read_text()
+SOCKETS = {path.name: path.read_text() for path in sorted(DIRECTORY.glob("*.socket"))}
+
+
+def setting(unit: str, name: str) -> list[str]:
+    """Every value that a unit gives to a setting."""
+    return re.findall(rf"^{name}=(.*)$", unit, re.MULTILINE)
+
+
+def test_restarts_only_what_a_restart_can_mend() -> None:
+    """A start is not tried again after wrong usage, a missing privilege and a refused configuration."""
+    hopeless = (ExitCode.USAGE, ExitCode.PRIVILEGE, ExitCode.CONFIGURATION)
+    assert setting(SERVICE, "RestartPreventExitStatus") == [" ".join(str(int(code)) for code in hopeless)]
+
+
+def test_the_store_is_as_large_as_it_is_said_to_be() -> None:
+    """FDSTORE, by which unpd knows of the store under systemd before 254, is FileDescriptorStoreMax=."""
+    assert [f"FDSTORE={size}" for size in setting(SERVICE, "FileDescriptorStoreMax")] == setting(SERVICE, "Environment")
+
+
+def test_what_is_allowed_comes_first() -> None:
+    """The first SystemCallFilter= is the list of what is allowed; what is taken from it follows."""
+    assert [line.startswith("~") for line in setting(SERVICE, "SystemCallFilter")] == [False, True]
+
+
+def test_the_sockets_belong_to_the_service() -> None:
+    """Every socket unit names unpd.service, and none dies of a burst of clients."""
+    for unit in SOCKETS.values():
+        assert setting(unit, "Service") == ["unpd.service"]
+        assert setting(unit, "TriggerLimitIntervalSec") == ["0"]
+
+
+def test_one_socket_brings_the_others() -> None:
+    """``systemctl enable --now unpd.socket`` enables and starts all; the service under the drop-in needs all."""
+    others = " ".join(name for name in SOCKETS if name != "unpd.socket")
+    assert setting(SOCKETS["unpd.socket"], "Wants") == setting(SOCKETS["unpd.socket"], "Also") == [others]
+    assert setting(DROP_IN, "Requires") == setting(DROP_IN, "After") == [f"unpd.socket {others}"]
+
+
+def test_the_configuration_in_the_drop_in_names_each_socket() -> None:
+    """The lines of unpd.toml that the drop-in shows ask for exactly the names that the socket units give."""
+    shown = tomllib.loads("\n".join(re.findall(r"^#          (.+)$", DROP_IN, re.MULTILINE)))
+    asked = [shown["metrics"]["listen"], *(address for service in shown["services"].values() for address in service["listen"])]
+    assert sorted(asked) == sorted(f"systemd:{name}" for unit in SOCKETS.values() for name in setting(unit, "FileDescriptorName"))

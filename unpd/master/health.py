@@ -1,0 +1,91 @@
+"""Whether the daemon does what it is for, as far as its master can see: the question behind the watchdog's sign of life.
+
+That the loop turned is shown by the asking. Beyond that: a ready worker of each service beats, and no listener has had clients in its queue, none of them accepted, for
+the whole of an interval while a worker had room. What a worker writes is doubted, but a mad one can at most have the daemon restarted, which it could have by dying.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unpd import scoreboard as sb
+from unpd.core.model import State
+from unpd.kernel import sockets
+from unpd.master.holdings import Holdings
+from unpd.master.listener import METRICS, Open
+from unpd.metrics.reading import ServiceCounts, count_service
+from unpd.names import ChildKind, ChildPhase, MasterPhase
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Clients of one listener that nobody accepts: since when (monotonic seconds), and how many its service had accepted by then."""
+
+    since: float
+    accepted: int
+
+
+class Health:
+    """Judges once a sweep; ``interval_s`` is the patience, in seconds."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._waiting: dict[str, Waiting] = {}
+
+    def complaint(self, holdings: Holdings, state: State, now: float) -> str:
+        """What is wrong, in words; "" if nothing is. A start and a stop have bounds of their own."""
+        if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
+            self._waiting.clear()
+            return ""
+        beating = self._beating_rows(holdings, state, now)
+        for name, service in holdings.deployment.config.services.items():
+            if not beating.get(service.pool):
+                return f"service {name} has no ready worker that beats"
+        return self._neglect(holdings, beating, now)
+
+    def _beating_rows(self, holdings: Holdings, state: State, now: float) -> dict[str, list[int]]:
+        """The scoreboard rows of the ready workers that beat within the interval, by pool."""
+        found: dict[str, list[int]] = {}
+        for child in state.children.values():
+            living = holdings.living.get(child.birth)
+            if living is None or child.slot.kind is not ChildKind.WORKER or child.phase is not ChildPhase.READY or child.generation != state.generation:
+                continue
+            beat_at = holdings.board.row(living.row)[sb.BEAT_NS] / sb.NS
+            if now - max(beat_at, child.ready_at or 0.0) < self._interval_s:
+                found.setdefault(child.slot.pool, []).append(living.row)
+        return found
+
+    def _neglect(self, holdings: Holdings, beating: dict[str, list[int]], now: float) -> str:
+        waiting: dict[str, Waiting] = {}
+        complaint = ""
+        for key, listener in holdings.deployment.listeners.opened.items():
+            if listener.wish.service == METRICS or not _queued(listener):
+                continue
+            accepted = _counts(holdings, listener.wish.service).accepted
+            before = self._waiting.get(key)
+            waiting[key] = before if before is not None and before.accepted == accepted else Waiting(now, accepted)
+            if now - waiting[key].since >= self._interval_s and _has_room(holdings, listener.wish.service, beating):
+                complaint = f"clients wait on {listener.text} of service {listener.wish.service} and nobody accepts them"
+        self._waiting = waiting
+        return complaint
+
+
+def _queued(listener: Open) -> bool:
+    queue = sockets.queue(listener.sock)
+    return queue is not None and queue[0] > 0
+
+
+def _counts(holdings: Holdings, service: str) -> ServiceCounts:
+    return count_service(holdings.board, service, holdings.columns.services.column(service))
+
+
+def _has_room(holdings: Holdings, service: str, beating: dict[str, list[int]]) -> bool:
+    """Whether a worker of the service's pool may accept one more. Its connections are those of all services of the pool."""
+    config = holdings.deployment.config
+    pool = config.services[service].pool
+    columns = [holdings.columns.services.column(name) for name, other in config.services.items() if other.pool == pool]
+    return any(_open_connections(holdings.board.row(row), columns) < config.pools[pool].max_connections for row in beating.get(pool, ()))
+
+
+def _open_connections(cells: memoryview, columns: Sequence[int]) -> int:
+    ended = range(sb.ENDED, sb.ENDED + len(sb.END_CAUSES))
+    return sum(cells[at + sb.ACCEPTED] - sum(cells[at + cause] for cause in ended) for at in map(sb.service_cells, columns))

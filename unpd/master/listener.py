@@ -1,0 +1,93 @@
+"""One listener: as a configuration wishes it, and as it is open."""
+
+import hashlib
+import socket
+from dataclasses import dataclass, replace
+
+from unpd.config.addresses import Address, BoundAddress, SystemdAddress, TcpAddress
+from unpd.kernel import sockets
+from unpd.kernel.sockets import ListenOptions
+from unpd.master.supervision import Store
+
+METRICS = "metrics"
+"""What stands for a service's name where the exporter's listener is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A listener that a configuration asks for. ``key`` is its identity over reloads, ``nth`` its place among those that are passed under one name."""
+
+    key: str
+    service: str
+    address: Address
+    options: ListenOptions
+    nth: int = 0
+
+    @property
+    def owner(self) -> str:
+        """Who wishes it, for a sentence."""
+        return "the metrics exporter" if self.service == METRICS else f"service {self.service}"
+
+    @property
+    def stored_as(self) -> str:
+        """Its name in the descriptor store, which a colon would spoil."""
+        return f"unpd-listener-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A listener that is open. ``address`` is its actual one (a port of 0 resolved), ``inode`` that of a UNIX socket's file if we made it.
+
+    ``kept``: a duplicate lies in the descriptor store, so that our closing it ends nothing.
+    """
+
+    wish: Wish
+    sock: socket.socket
+    address: BoundAddress
+    inode: int = 0
+    kept: bool = False
+
+    @property
+    def text(self) -> str:
+        """The actual address as the configuration would write it."""
+        return self.address.text
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is the service manager's own."""
+        return isinstance(self.wish.address, SystemdAddress)
+
+    @property
+    def without_ipv6(self) -> bool:
+        """Whether IPv6 was asked for and the kernel has none, so that it listens on IPv4."""
+        return isinstance(self.wish.address, TcpAddress) and self.wish.address.is_ipv6 and self.sock.family == socket.AF_INET
+
+    def retune(self, options: ListenOptions) -> None:
+        """Give it other options."""
+        sockets.tune(self.sock, options)
+        if self.inode:
+            sockets.set_mode(self.sock, self.inode, options.mode)
+
+    def keep(self, store: Store) -> "Open":
+        """The same, left in ``store`` too, if there is one and it takes it. What is passed to us is kept anyway."""
+        if self.kept or self.passed:
+            return self
+        return replace(self, kept=store.keep(self.wish.stored_as, self.sock.fileno()))
+
+    def close(self) -> None:
+        """Close it. Where somebody else has a duplicate, that is all: clients queue for our successor, and a UNIX socket's file stays with its listener.
+
+        Else it ends here, and the file goes too. Workers that still hold it find nobody new in its queue, so that their drain loses nobody; the exporter is asked on.
+        """
+        if not (self.kept or self.passed):
+            if self.wish.service != METRICS:
+                sockets.take_no_more(self.sock)
+            if self.inode:
+                sockets.remove_path(self.sock, self.inode)
+        self.sock.close()
+
+    def end(self, store: Store) -> None:
+        """Close it for good: no configuration wishes it any more."""
+        if self.kept:
+            store.forget(self.wish.stored_as)
+        replace(self, kept=False).close()

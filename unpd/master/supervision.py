@@ -1,0 +1,60 @@
+"""What the service manager offers to the process that it started: somebody to tell, a watchdog, descriptors that it passes, and a store that outlives us.
+
+Read once, at the start, from the environment (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)), and taken out of it. A daemon that nobody supervises has none of it.
+"""
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Self
+
+from unpd.errors import UnpdError
+from unpd.kernel import activation, notify
+from unpd.kernel.activation import Passed
+from unpd.kernel.notify import NotifySocket
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The descriptor store of our unit (FileDescriptorStoreMax= of systemd.service(5)); ``notify`` None where there is none."""
+
+    notify: NotifySocket | None = None
+
+    def keep(self, name: str, fd: int) -> bool:
+        """Leave a duplicate of ``fd`` as ``name``; whether it will be there after us."""
+        return self.notify is not None and self.notify.store(name, fd)
+
+    def forget(self, name: str) -> None:
+        """Have what is stored as ``name`` closed."""
+        if self.notify is not None:
+            self.notify.remove(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """The offers. ``watchdog_s``: how often it wants a sign of life, in seconds; 0.0 if it wants none. ``passed``: the descriptors, those of the store among them."""
+
+    notify: NotifySocket | None = None
+    watchdog_s: float = 0.0
+    store: Store = Store()
+    passed: tuple[Passed, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environ: MutableMapping[str, str]) -> Self:
+        """What ``environ`` tells. UnpdError where it contradicts itself.
+
+        FDSTORE is the size of the descriptor store; systemd sets it since version 254, for older ones the unit does. Without a store a listener that we leave behind
+        would be nobody's.
+        """
+        socket = NotifySocket.from_environment(environ)
+        size = environ.pop("FDSTORE", "")
+        watchdog_s = notify.watchdog_s(environ)
+        try:
+            passed = activation.take_passed(environ)
+        except (OSError, ValueError) as error:
+            raise UnpdError(f"what the service manager says about the descriptors that it passes cannot be true: {error}") from error
+        stores = size.isascii() and size.isdecimal() and int(size[:9]) > 0
+        return cls(socket, watchdog_s if socket else 0.0, Store(socket if stores else None), passed)
+
+    def say(self, *assignments: str, once: bool = False) -> bool:
+        """Tell the service manager, if there is one; whether it heard. ``once``: this will not be said again."""
+        return self.notify is not None and self.notify.say(*assignments, once=once)
