@@ -192,7 +192,7 @@ def _reopen_log(holdings: Holdings, effect: fx.ReopenLog) -> None:
     del effect
     path = holdings.deployment.config.log.file
     if not path:
-        holdings.log.info("log.kept", reason="the log goes to standard error")
+        holdings.log.info("log.kept", reason="there is no log file")
         return
     try:
         owner = (holdings.identity.uid, holdings.identity.gid) if holdings.identity else None
