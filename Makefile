@@ -7,6 +7,10 @@
 #   make bench      unpd beside its peers, 20 minutes (tests/benchmarks/README.md)
 #   make bench-quick
 #                   unpd alone, 30 seconds
+#   make test-packaging
+#                   the packages, and the deb in a booted Debian 12: 3 minutes; needs root, mmdebstrap, systemd-container
+#   make deb, make rpm
+#                   a package in dist/, with SHA256SUMS (packaging/README.md)
 #   make clean      removes .venv and the caches
 #
 # PYTHON=... chooses the interpreter; ARGS=... goes to pytest, or to the benchmark.
@@ -18,7 +22,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-full check bench bench-quick clean
+.PHONY: run test test-full check test-packaging bench bench-quick deb rpm clean
 
 run: $(VENV)/runtime.stamp
 	@exec $(BIN)/unpd run --builtin
@@ -29,10 +33,16 @@ test: $(VENV)/tests.stamp
 test-full: $(VENV)/tests.stamp
 	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging" -o timeout=1800 $(ARGS)
 
+# ARGS is for pytest, not for the build.
+test-packaging: $(VENV)/tests.stamp
+	@$(MAKE) --no-print-directory deb ARGS=
+	@$(BIN)/python -m pytest -m packaging -o timeout=600 tests/packaging $(ARGS)
+
 check: $(VENV)/checks.stamp
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/mypy packaging/build.py
 	@$(BIN)/lint-imports
 
 # Packages come first: one of them may be the Python that the virtual environment is made of.
@@ -45,6 +55,10 @@ bench-quick:
 	@tests/benchmarks/install quick
 	@$(MAKE) --no-print-directory $(VENV)/bench.stamp
 	@$(BIN)/python -m tests.benchmarks --quick $(ARGS)
+
+deb rpm: $(VENV)/bin/python
+	@packaging/install build
+	@$(BIN)/python packaging/build.py $@ $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

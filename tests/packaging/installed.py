@@ -1,0 +1,168 @@
+"""unpd as its package put it on a machine, and what an administrator does with it. For its length a test is in the machine's network (the fixture ``unpd``)."""
+
+import contextlib
+import http.client
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGKILL
+from typing import Literal
+
+from tests.packaging.machine import Machine
+from tests.support import ledger, procs
+from tests.support.clients import Address
+from tests.support.load import OUTCOMES
+from tests.support.observed import Samples, parse_samples
+from tests.support.waiting import until
+
+CONFIG = "/etc/unpd/unpd.toml"
+CONF_D = "/etc/unpd/conf.d"
+SERVICE = "unpd.service"
+SOCKETS = ("unpd.socket", "unpd-daytime.socket", "unpd-metrics.socket")
+DROP_INS = f"/etc/systemd/system/{SERVICE}.d"
+
+ECHO: Address = ("127.0.0.1", 7)
+DAYTIME: Address = ("127.0.0.1", 13)
+METRICS = ("127.0.0.1", 9867)
+
+PREVIOUS = "0.0.1"
+"""A version before every one that was ever released."""
+
+RATE = 800.0
+PROMISED_RATE = 500.0
+"""Connections a second under load: what the tests try, and what the promises are made for."""
+
+
+class Installed:
+    """The package on ``machine``, which was installed and not yet changed."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._shipped = machine.path(CONFIG).read_text()
+        self.since = ""
+
+    def reset(self) -> None:
+        """As after the installation: stopped, the shipped configuration, no drop-in, nothing counted; the journal begins here."""
+        self.systemctl("stop", *SOCKETS, SERVICE)
+        self.systemctl("disable", "--quiet", *SOCKETS)
+        self.machine.run("rm", "-rf", DROP_INS)
+        self.machine.run("find", CONF_D, "-mindepth", "1", "-delete")
+        self.configure(self._shipped)
+        self.systemctl("daemon-reload")
+        self.systemctl("reset-failed")
+        self.since = self.machine.cursor()
+
+    # what the administrator does
+
+    def systemctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run systemctl."""
+        return self.machine.run("systemctl", *arguments, check=check)
+
+    def start(self) -> None:
+        """``systemctl start``, which returns when the daemon is ready."""
+        self.systemctl("start", SERVICE)
+
+    def configure(self, text: str) -> None:
+        """Replace the configuration file in one step."""
+        self.machine.put(f"{CONFIG}.new", text)
+        self.machine.path(f"{CONFIG}.new").rename(self.machine.path(CONFIG))
+
+    def edit(self, *changes: tuple[str, str]) -> None:
+        """In the shipped configuration put the second text of each pair for the first, which must occur once; whole lines where both are."""
+        text = self._shipped
+        for old, new in changes:
+            assert text.count(f"\n{old}\n") == 1, f"{old!r} is not one line of the shipped configuration"
+            text = text.replace(f"\n{old}\n", f"\n{new}\n")
+        self.configure(text)
+
+    def drop_in(self, text: str) -> None:
+        """Change the unit by a drop-in file."""
+        self.machine.put(f"{DROP_INS}/test.conf", text)
+        self.systemctl("daemon-reload")
+
+    # what it shows
+
+    def show(self, name: str) -> str:
+        """The unit's property ``name``."""
+        return self.systemctl("show", "--property", name, "--value", SERVICE).stdout.strip()
+
+    @property
+    def pid(self) -> int:
+        """The main process, by our number."""
+        return self.machine.outer_pid(int(self.show("MainPID")))
+
+    def children(self, title: str = "unpd: worker") -> list[int]:
+        """The main process's children whose title begins so, by our numbers."""
+        return [child.pid for child in procs.children(self.pid) if child.title.startswith(title)]
+
+    def exposure(self) -> float:
+        """What ``systemd-analyze security`` finds, from 0 (safe) to 10."""
+        printed = self.machine.run("systemd-analyze", "security", "--no-pager", SERVICE).stdout
+        return float(printed.rpartition(f"Overall exposure level for {SERVICE}: ")[2].split()[0])
+
+    def samples(self) -> Samples:
+        """The metrics now."""
+        connection = http.client.HTTPConnection(*METRICS, timeout=10.0)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            return parse_samples(connection.getresponse().read().decode())
+
+    def said(self) -> list[str]:
+        """What the daemon wrote to the journal in this test."""
+        return [str(entry["MESSAGE"]) for entry in self.machine.journal(self.since, _SYSTEMD_UNIT=SERVICE)]
+
+    def systemd_said(self) -> list[str]:
+        """What systemd wrote about the unit in this test."""
+        return [str(entry["MESSAGE"]) for entry in self.machine.journal(self.since, _PID="1", UNIT=SERVICE)]
+
+    # what happens to it
+
+    def kill_main(self) -> None:
+        """SIGKILL for the main process; returns when its children, which are bound to it, are gone too."""
+        pid = self.pid
+        family = [pid, *procs.child_pids(pid)]
+        os.kill(pid, SIGKILL)
+        until(lambda: not any(procs.alive(one) for one in family), 5.0, "the children of a killed main process to go")
+
+    def wait_restarts(self, count: int, timeout_s: float = 10.0) -> None:
+        """Wait until systemd has restarted the daemon ``count`` times and it is ready again."""
+
+        def restarted() -> bool:
+            return self.show("NRestarts") == str(count) and self.show("ActiveState") == "active"
+
+        until(restarted, timeout_s, lambda: f"{count} restarts: {self.systemd_said()} {self.said()}")
+
+
+@contextlib.contextmanager
+def under_load(address: Address = ECHO, kind: Literal["echo", "daytime"] = "echo") -> Iterator[ledger.Client]:
+    """Short sessions at :data:`RATE`, some hundreds of them before the block begins."""
+    with ledger.running(address, kind, rate=RATE, concurrency=2000) as load:
+        load.more(200)
+        yield load
+
+
+def summary(load: ledger.Client) -> ledger.Ledger:
+    """End the load and print what it noticed. AssertionError if it was less than the promises are made for."""
+    said = load.stop()
+    latency = {name: round(value, 3) for name, value in said.latency_s.items()}
+    print(f"{said.attempts} sessions at {said.rate:.0f} a second: {said.failed()}, latency in s {latency}, longest gap {said.longest_gap_s:.2f} s")
+    assert said.rate >= PROMISED_RATE
+    return said
+
+
+def open_now(load: ledger.Client) -> int:
+    """Connections of a load that have no outcome yet; exact while the generator is stopped."""
+    return load.attempts() - sum(load.count(outcome) for outcome in OUTCOMES)
+
+
+def package_path(directory: Path, version: str) -> Path:
+    """The deb of ``version`` as the build names it."""
+    return directory / f"unpd_{version}_amd64.deb"
+
+
+def install(machine: Machine, package: Path) -> None:
+    """What the administrator does with the file: apt install, without asking anybody else."""
+    place = f"/root/{package.name}"
+    machine.put(place, package.read_bytes())
+    machine.run("apt-get", "install", "--yes", "--quiet", place)

@@ -1,0 +1,85 @@
+"""What seccomp filters refuse, as the kernel's audit tells it.
+
+systemd asks the kernel to log what its filters refuse where its own environment has SYSTEMD_LOG_SECCOMP=1 (systemd's docs/ENVIRONMENT.md), which the booted
+system has. So a refusal is seen whatever the program makes of the error. The records come over the multicast group of netlink's audit family
+(CAP_AUDIT_READ, no rate limit), which leaves an audit daemon of the host alone.
+"""
+
+import contextlib
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+NETLINK_AUDIT = 9
+AUDIT_NLGRP_READLOG = 1
+AUDIT_SECCOMP = 1326
+"""From <linux/netlink.h> and <linux/audit.h>."""
+BUFFER_BYTES = 8 << 20
+SO_RCVBUFFORCE = 33
+HEADER_BYTES = 16
+"""Of a netlink message: length, type (two bytes), flags, sequence number, port."""
+
+CAPSET = 126
+CLONE3 = 435
+MEANT = frozenset({CAPSET, CLONE3})
+"""Refused on purpose. capset(2): a child of unpd tries to give up what it has, and to allow that would open a hole of 0.1 in the unit's exposure. clone3(2):
+RestrictNamespaces= answers it with ENOSYS, as its arguments lie in memory where no filter sees them; libc then takes clone(2). Numbers of x86-64.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One system call that a filter refused: the program, the name that the process bears, the call's number, and the signal if it was one."""
+
+    program: str
+    name: str
+    call: int
+    signal: int
+
+
+class Watch:
+    """Collects refusals from its making on; :func:`watching` makes it."""
+
+    def __init__(self, sock: socket.socket | None) -> None:
+        self.possible = sock is not None
+        self._sock = sock
+        self._seen: list[Refusal] = []
+
+    def refusals(self, program: str) -> list[Refusal]:
+        """Those of programs whose path contains ``program`` up to now, but for those that are meant."""
+        self._read()
+        return [refusal for refusal in self._seen if program in refusal.program and refusal.call not in MEANT]
+
+    def _read(self) -> None:
+        if self._sock is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                message = self._sock.recv(65536)
+                if int.from_bytes(message[4:6], "little") == AUDIT_SECCOMP:
+                    self._seen.append(_parse(message[HEADER_BYTES:].rstrip(b"\0").decode(errors="replace")))
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Watch]:
+    """Watch for the length of the block. Where the kernel has no audit, or we may not read it, nothing is seen, and ``possible`` is False."""
+    with contextlib.ExitStack() as stack:
+        try:
+            sock = stack.enter_context(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_AUDIT))
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+            sock.bind((0, 1 << (AUDIT_NLGRP_READLOG - 1)))
+        except OSError:
+            yield Watch(None)
+            return
+        yield Watch(sock)
+
+
+def _parse(text: str) -> Refusal:
+    fields = dict(re.findall(r'(\w+)=("[^"]*"|\S*)', text))
+    return Refusal(_unquoted(fields["exe"]), _unquoted(fields["comm"]), int(fields["syscall"]), int(fields["sig"]))
+
+
+def _unquoted(word: str) -> str:
+    """A string as audit writes it: in quotes, or in hexadecimal where it has a space or the like."""
+    return word.strip('"') if word.startswith('"') else bytes.fromhex(word).decode(errors="replace")

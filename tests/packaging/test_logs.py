@@ -1,0 +1,51 @@
+"""The log as journald has it."""
+
+import os
+import re
+from collections.abc import Mapping
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+
+from tests.packaging.installed import ECHO, SERVICE, Installed
+from tests.support import clients
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.packaging
+
+STAMP = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def entries(unpd: Installed, event: str) -> list[Mapping[str, Any]]:
+    """The journal's entries of that event in this test."""
+    return unpd.machine.journal(unpd.since, _SYSTEMD_UNIT=SERVICE, UNPD_EVENT=event)
+
+
+def test_priorities_and_fields(unpd: Installed) -> None:
+    """Each entry has the priority of its level and its fields as fields; the time stands in none of them."""
+    unpd.start()
+    os.kill(unpd.children()[0], SIGKILL)
+    until(lambda: entries(unpd, "worker.died"), 10.0, lambda: f"the death in the journal: {unpd.said()}")
+    unpd.edit(("grace_s = 10", "grace = 10"))
+    unpd.systemctl("reload", "unpd", check=False)
+    ready = entries(unpd, "master.ready")[0]
+    assert ready["PRIORITY"] == "6"
+    assert ready["UNPD_GENERATION"] == "1"
+    assert ready["SYSLOG_IDENTIFIER"] == "unpd"
+    died = entries(unpd, "worker.died")[0]
+    assert died["PRIORITY"] == "4"
+    assert died["UNPD_POOL"] == "default"
+    assert entries(unpd, "reload.refused")[0]["PRIORITY"] == "3"
+    assert not [line for line in unpd.said() if STAMP.match(line)]
+
+
+def test_children_log_for_themselves(unpd: Installed) -> None:
+    """What a worker has to say comes from the worker, as journald knows."""
+    unpd.edit(('level = "info"', 'level = "debug"'))
+    unpd.start()
+    assert clients.converse(ECHO, b"hello") == b"hello"
+    said = until(lambda: entries(unpd, "connection.ended"), 10.0, "the connection's end in the journal")[0]
+    assert unpd.machine.outer_pid(int(said["_PID"])) in unpd.children()
+    assert said["PRIORITY"] == "7"
+    assert said["UNPD_SERVICE"] == "echo"

@@ -1,0 +1,52 @@
+"""A real Prometheus server, Debian's, scrapes the installed daemon."""
+
+import json
+import urllib.parse
+from typing import Any
+
+import pytest
+
+from tests.packaging.installed import ECHO, Installed
+from tests.support import clients
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.packaging
+
+SCRAPE = """
+global: {scrape_interval: 1s}
+scrape_configs:
+  - job_name: unpd
+    static_configs: [{targets: ["127.0.0.1:9867"]}]
+"""
+EXPECTED = {
+    "unpd_connections_accepted_total",
+    "unpd_connections_active",
+    "unpd_connections_ended_total",
+    "unpd_received_bytes_total",
+    "unpd_workers",
+    "unpd_worker_spawns_total",
+    "unpd_zombies",
+    "unpd_config_last_reload_successful",
+}
+
+
+def query(unpd: Installed, expression: str) -> list[dict[str, Any]]:
+    """What the Prometheus server answers to ``expression``; nothing while it starts."""
+    place = f"http://127.0.0.1:9090/api/v1/query?query={urllib.parse.quote(expression)}"
+    asked = unpd.machine.run("python3", "-c", f"import urllib.request as r; print(r.urlopen({place!r}).read().decode())", check=False)
+    return json.loads(asked.stdout)["data"]["result"] if asked.returncode == 0 else []
+
+
+def test_prometheus_scrapes(unpd: Installed) -> None:
+    """`up` becomes 1, all the series are there, and a count arrives as it is."""
+    unpd.start()
+    assert clients.converse(ECHO, b"counted") == b"counted"
+    unpd.machine.put("/etc/prometheus/prometheus.yml", SCRAPE)
+    unpd.systemctl("restart", "prometheus")
+    try:
+        until(lambda: [row["value"][1] for row in query(unpd, 'up{job="unpd"}')] == ["1"], 20.0, "a scrape that succeeds")
+        found = {row["metric"]["__name__"]: row for row in query(unpd, '{job="unpd"}')}
+        assert set(found) >= EXPECTED
+        assert query(unpd, 'unpd_connections_accepted_total{service="echo"}')[0]["value"][1] == "1"
+    finally:
+        unpd.systemctl("stop", "prometheus")

@@ -1,0 +1,65 @@
+"""An administrator edits the configuration under /etc/unpd and says `systemctl reload`."""
+
+import pytest
+
+from tests.packaging.installed import CONF_D, DAYTIME, ECHO, Installed, summary, under_load
+from tests.support import clients
+
+pytestmark = pytest.mark.packaging
+
+SECOND = '[services.second]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:7007"]\n'
+
+
+def test_edit_and_reload(unpd: Installed) -> None:
+    """The new configuration serves when `systemctl reload` returns."""
+    unpd.start()
+    unpd.edit(('format = "ctime"', 'format = "iso8601"'))
+    unpd.systemctl("reload", "unpd")
+    assert b"T" in clients.ask(DAYTIME)[:11]
+    assert "generation 2" in unpd.show("StatusText")
+
+
+def test_a_refused_reload(unpd: Installed) -> None:
+    """`systemctl reload` fails, the reason is in the journal, and the old configuration goes on."""
+    unpd.start()
+    unpd.edit(("grace_s = 10", "grace = 10"))
+    refused = unpd.systemctl("reload", "unpd", check=False)
+    assert refused.returncode != 0
+    assert any('did you mean "grace_s"?' in line for line in unpd.said())
+    assert unpd.show("ActiveState") == "active"
+    assert clients.converse(ECHO, b"hello") == b"hello"
+    assert "generation 1" in unpd.show("StatusText")
+
+
+def test_a_drop_in_file(unpd: Installed) -> None:
+    """A file in conf.d is checked, shown and served."""
+    unpd.start()
+    unpd.machine.put(f"{CONF_D}/10-second.toml", SECOND)
+    assert "second" in unpd.machine.run("unpd", "check", "--show").stdout
+    unpd.systemctl("reload", "unpd")
+    assert clients.converse(("127.0.0.1", 7007), b"hello") == b"hello"
+
+
+def test_a_service_that_is_defined_twice(unpd: Installed) -> None:
+    """Two files with one service: the check names both, the reload is refused."""
+    unpd.start()
+    unpd.machine.put(f"{CONF_D}/10-second.toml", SECOND)
+    unpd.machine.put(f"{CONF_D}/20-second.toml", SECOND)
+    checked = unpd.machine.run("unpd", "check", check=False)
+    assert checked.returncode == 78
+    assert "10-second.toml" in checked.stderr
+    assert "20-second.toml" in checked.stderr
+    assert unpd.systemctl("reload", "unpd", check=False).returncode != 0
+    assert clients.converse(ECHO, b"hello") == b"hello"
+
+
+def test_reloads_under_load(unpd: Installed) -> None:
+    """Reloads, each with another configuration, refuse and reset nobody."""
+    unpd.start()
+    with under_load() as load:
+        for size in (3000, 4096, 2000):
+            unpd.edit(("backlog = 4096", f"backlog = {size}"))
+            unpd.systemctl("reload", "unpd")
+            load.more(200)
+        said = summary(load)
+    said.assert_clean(at_least=800)

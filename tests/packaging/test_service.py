@@ -1,0 +1,132 @@
+"""The installed unit under a real systemd: start, clients, stop, watchdog, hardening."""
+
+import os
+import re
+import socket
+import time
+from signal import SIGSTOP
+
+import pytest
+
+from tests.packaging.installed import DAYTIME, ECHO, SERVICE, SOCKETS, Installed
+from tests.support import clients, procs
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.packaging
+
+CTIME = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\r?\n")
+KILLED = re.compile("Killing process|timed out|left-over process|SIGKILL")
+
+
+def test_start_means_served(unpd: Installed) -> None:
+    """`systemctl start unpd` returns when it serves: `nc -N localhost 13` prints the time, and the status line says what there is."""
+    unpd.start()
+    assert CTIME.fullmatch(unpd.machine.run("nc", "-N", "localhost", "13").stdout)
+    assert unpd.show("Type") == "notify"
+    assert "generation 1" in unpd.show("StatusText")
+
+
+def test_both_clients(unpd: Installed) -> None:
+    """The clients that come along speak to the daemon that comes along."""
+    unpd.start()
+    assert CTIME.fullmatch(unpd.machine.run("unpd", "client", "daytime", "localhost").stdout)
+    assert unpd.machine.run("unpd", "client", "echo", "localhost", stdin="one\ntwo\n").stdout == "one\ntwo\n"
+
+
+def test_who_serves(unpd: Installed) -> None:
+    """Nothing of it is root's, and no child could become more than it is."""
+    unpd.start()
+    account = unpd.machine.run("id", "--user", "unpd").stdout.strip()
+    for pid in (unpd.pid, *unpd.children("unpd: ")):
+        ids = procs.ids(pid)
+        assert set(ids.uids) == {int(account)}
+        assert ids.no_new_privileges
+    for pid in unpd.children("unpd: "):
+        assert procs.ids(pid).capabilities["CapAmb"] == 0
+
+
+def test_exposure(unpd: Installed) -> None:
+    """The unit is as hardened as a program can be that binds ports 7 and 13 itself."""
+    assert unpd.exposure() <= 1.4
+
+
+def test_systemd_likes_the_units(unpd: Installed) -> None:
+    """`systemd-analyze verify` has nothing to say."""
+    said = unpd.machine.run("systemd-analyze", "verify", "--man=no", SERVICE, *SOCKETS)
+    assert said.stdout + said.stderr == ""
+
+
+def test_a_refused_configuration_is_not_tried_again(unpd: Installed) -> None:
+    """A start with a wrong configuration fails with its reason in the journal, once."""
+    unpd.configure("[daemon]\ngrace = 1\n")
+    assert unpd.systemctl("start", "unpd", check=False).returncode != 0
+    assert any('did you mean "grace_s"?' in line for line in unpd.said())
+    assert unpd.show("ActiveState") == "failed"
+    assert unpd.show("ExecMainStatus") == "78"
+    assert unpd.show("NRestarts") == "0"
+
+
+def test_stop_in_time_with_clients(unpd: Installed) -> None:
+    """`systemctl stop` with clients that do not go, nor read, ends within the grace, and systemd has nothing to kill."""
+    unpd.edit(("grace_s = 10", "grace_s = 3"))
+    unpd.start()
+    with clients.idle(ECHO, 200) as quiet:
+        assert clients.stuff(quiet[0], 64 << 20, stall_s=0.5) < 64 << 20
+        began = time.monotonic()
+        unpd.systemctl("stop", "unpd")
+        assert time.monotonic() - began < 4.0
+    ended_well(unpd)
+
+
+def test_a_drain_longer_than_the_units_patience(unpd: Installed) -> None:
+    """While it drains within its grace the daemon asks systemd for the time that it needs: a TimeoutStopSec= shorter than grace_s kills nobody."""
+    unpd.edit(("grace_s = 10", "grace_s = 6"))
+    unpd.drop_in("[Service]\nTimeoutStopSec=2\n")
+    unpd.start()
+    with clients.connect(ECHO) as busy:
+        began = time.monotonic()
+        stopping = unpd.machine.start("systemctl", "stop", "unpd")
+        while stopping.poll() is None and not cut(busy):
+            pass
+        stopping.communicate(timeout=10.0)
+        assert time.monotonic() - began > 3.0, "the client that talks on was not waited for"
+    ended_well(unpd)
+
+
+def cut(sock: socket.socket) -> bool:
+    """Whether the server has ended a session in which the client goes on talking, some dozens of times a second."""
+    try:
+        return clients.drip(sock, b"x", 0.02) < 1
+    except OSError:
+        return True
+
+
+def ended_well(unpd: Installed) -> None:
+    """The unit stopped by itself."""
+    assert unpd.show("ActiveState") == "inactive"
+    assert unpd.show("Result") == "success"
+    assert not [line for line in unpd.systemd_said() if KILLED.search(line)]
+    with pytest.raises(ConnectionRefusedError):
+        clients.connect(ECHO).close()
+
+
+def test_the_watchdog_catches_a_stopped_main_process(unpd: Installed) -> None:
+    """A main process that stands still is killed and started again, and what served the clients meanwhile goes with it."""
+    assert unpd.show("WatchdogUSec") == "30s"
+    assert unpd.show("TimeoutAbortUSec") == "5s"
+    unpd.drop_in("[Service]\nWatchdogSec=4\nTimeoutAbortSec=1\n")
+    unpd.start()
+    os.kill(unpd.pid, SIGSTOP)
+    unpd.wait_restarts(1, timeout_s=4 + 1 + 5)
+    assert any("Watchdog timeout" in line for line in unpd.systemd_said())
+    assert clients.converse(ECHO, b"hello") == b"hello"
+
+
+def test_the_watchdog_leaves_a_quiet_daemon_alone(unpd: Installed) -> None:
+    """Without clients, and with many, the daemon says in time that it lives."""
+    unpd.drop_in("[Service]\nWatchdogSec=2\n")
+    unpd.start()
+    began = time.monotonic()
+    until(lambda: time.monotonic() > began + 5.0, 6.0, "five seconds")
+    assert unpd.show("NRestarts") == "0"
+    assert clients.ask(DAYTIME)

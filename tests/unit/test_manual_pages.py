@@ -1,0 +1,130 @@
+"""What the manual pages say of public interface is what the program has."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import annotated_types
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tests.support import ROOT
+from unpd.cli.main import _parser
+from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
+from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, ClientExit
+from unpd.services.table import SERVICES
+
+UNPD = (ROOT / "packaging/man/unpd.8").read_text()
+TOML = (ROOT / "packaging/man/unpd.toml.5").read_text()
+TABLES: dict[str, type[BaseModel]] = {"THE DAEMON": Daemon, "THE LOG": LogConfig, "METRICS": Metrics, "POOLS": Pool}
+KEYS = [(heading, key, field) for heading, model in TABLES.items() for key, field in model.model_fields.items()]
+COMMON = [("SERVICES", key, ServiceConfig.model_fields[key]) for key in COMMON_KEYS]
+NO_VALUE = {("THE DAEMON", "user"), ("THE DAEMON", "group"), ("THE LOG", "file"), ("SERVICES", "type"), ("SERVICES", "listen")}
+"""Keys whose default is told in words, as it depends on something or is empty."""
+
+
+def section(page: str, heading: str) -> str:
+    """The text below a heading."""
+    return page.split(f".Sh {heading}\n", 1)[1].split("\n.Sh ", 1)[0]
+
+
+def items(text: str, macro: str) -> list[tuple[str, str]]:
+    """The items of a list whose labels are set by ``macro`` (if any), each with its text in one line."""
+    pieces = re.split(rf"^\.It {macro} ?", text, flags=re.MULTILINE)[1:] if macro else text.split("\n.It ")[1:]
+    return [(label.strip(), " ".join(body.split(".El")[0].split())) for label, _, body in (piece.partition("\n") for piece in pieces)]
+
+
+def commands(parser: argparse.ArgumentParser, *name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command that does something, by its whole name, with its own parser."""
+    nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001 - argparse has no public way to them
+    if not nested:
+        yield " ".join(name), parser
+    for action in nested:
+        for word, command in action.choices.items():
+            yield from commands(command, *name, word)
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    """The long options of one command but for --help, which all have."""
+    return {option for action in parser._actions for option in action.option_strings if option.startswith("--")} - {"--help"}  # noqa: SLF001 - as above
+
+
+def test_the_signals_are_those_of_the_table() -> None:
+    """unpd(8) lists every signal that the master takes with its meaning, and no other."""
+    assert items(section(UNPD, "SIGNALS").split(".El")[0], "Dv") == [(row.name, str(row.meaning)) for row in MASTER_SIGNALS]
+
+
+def test_the_exit_codes_are_those_of_the_table() -> None:
+    """unpd(8) lists every exit code of the daemon with its meaning, and every one of the clients, and no other."""
+    daemon, clients = section(UNPD, "EXIT STATUS").split(".Cm client\n")
+    assert items(daemon.split(".El")[0], "") == [(str(int(code)), meaning) for code, meaning in EXIT_MEANINGS.items()]
+    assert [label for label, _ in items(clients, "")] == [str(int(code)) for code in ClientExit]
+
+
+def test_the_synopsis_is_that_of_the_parser() -> None:
+    """Every command stands in the synopsis of unpd(8) with exactly its options."""
+    lines = section(UNPD, "SYNOPSIS").split(".Nm\n")[1:]
+    said = {" ".join(re.findall(r"^\.Cm (.+)$", line, re.MULTILINE)): set(re.findall(r"Fl (-[a-z]+)", line)) for line in lines}
+    assert said.pop("") == {"-version"}
+    assert said == {name: {option.removeprefix("-") for option in options(parser)} for name, parser in commands(_parser())}
+
+
+def test_every_command_and_option_is_explained() -> None:
+    """unpd(8) has an entry for each command and each option, and no other."""
+    verbs, flags = section(UNPD, "DESCRIPTION").split("The options are:")
+    every = dict(commands(_parser()))
+    assert [label for label, _ in items(verbs, "Cm")] == list(every)
+    explained = {label.split(" Ar ")[0].removeprefix("h , Fl ") for label, _ in items(flags.split("\n.El")[0], "Fl")}
+    assert explained == {"-help", "-version"} | {option.removeprefix("-") for parser in every.values() for option in options(parser)}
+
+
+def explained_keys(heading: str) -> list[str]:
+    """The keys that a section of unpd.toml(5) explains, in its order."""
+    return [label for label, _ in items(section(TOML, heading), "Cm")]
+
+
+@pytest.mark.parametrize(("heading", "model"), TABLES.items())
+def test_the_keys_of_a_table_are_all_there(heading: str, model: type[BaseModel]) -> None:
+    """unpd.toml(5) explains each key of each table, and no other."""
+    assert explained_keys(heading) == list(model.model_fields)
+
+
+def test_the_keys_of_services_are_all_there() -> None:
+    """unpd.toml(5) explains each key that all services have, and each that only one type has, and no other."""
+    own = [key for row in SERVICES.values() for key in row.options.model_fields]
+    assert sorted(explained_keys("SERVICES")) == sorted([*COMMON_KEYS, *own])
+
+
+@pytest.mark.parametrize(("heading", "key", "field"), KEYS + COMMON, ids=[f"{heading}-{key}" for heading, key, _ in KEYS + COMMON])
+def test_a_key_has_its_default_and_its_range(heading: str, key: str, field: FieldInfo) -> None:
+    """unpd.toml(5) says of each key what its default is and which values it takes."""
+    text = dict(items(section(TOML, heading), "Cm"))[key]
+    bounds: list[Any] = [rule.ge for rule in field.metadata if isinstance(rule, annotated_types.Ge)]
+    bounds += [rule.le for rule in field.metadata if isinstance(rule, annotated_types.Le)]
+    assert all(re.search(rf"\b{re.escape(str(bound))}\b", text) for bound in bounds)
+    assert "Default: " in text
+    if (heading, key) not in NO_VALUE:
+        assert re.search(rf"Default: {re.escape(written(key, field.default))}( |$)", text), text
+
+
+def written(key: str, default: Any) -> str:
+    """A default as the page writes it: as the file would, without quotes."""
+    if key == "socket_mode":
+        return f"{default:04o}"
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(getattr(default, "text", default))
+
+
+@pytest.mark.parametrize(("service", "key"), [(name, key) for name, row in SERVICES.items() for key in row.options.model_fields])
+def test_an_own_key_has_its_default(service: str, key: str) -> None:
+    """unpd.toml(5) says of each key that only one type of service has what its default is."""
+    assert f"Default: {SERVICES[service].options.model_fields[key].default}" in dict(items(section(TOML, "SERVICES"), "Cm"))[key]
+
+
+def test_what_needs_a_restart_is_marked() -> None:
+    """unpd.toml(5) marks exactly the keys that a reload cannot change, as the shipped file does."""
+    marked = {(heading, key) for heading, key, _ in KEYS if "Needs a restart" in dict(items(section(TOML, heading), "Cm"))[key]}
+    assert marked == {("THE DAEMON", key) for key in ("user", "group", "pid_file", "control")} | {("THE LOG", key) for key in ("format", "file")}
