@@ -7,12 +7,18 @@ whose start is ``unpd_start_time_seconds``. Called by the HTTP side at a scrape.
 from collections.abc import Iterable
 from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.registry import Collector, CollectorRegistry
-from prometheus_client.utils import floatToGoString
-
 from unpd.metrics.catalog import METRICS, Counter, Gauge, Histogram, Info, Series
 from unpd.metrics.names import Names
+from unpd.metrics.prometheus import (
+    Collector,
+    CollectorRegistry,
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    floatToGoString,
+)
 from unpd.metrics.reading import Reading
 from unpd.scoreboard import Scoreboard
 

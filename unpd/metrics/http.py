@@ -11,11 +11,10 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client.exposition import choose_encoder
-
 from unpd.loop import now
 from unpd.metrics.collector import make_registry
 from unpd.metrics.names import Names
+from unpd.metrics.prometheus import choose_encoder
 from unpd.metrics.reading import why_not_ready
 from unpd.scoreboard import Scoreboard
 

@@ -108,6 +108,16 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
     )
 
 
+def count_active(board: Scoreboard, column: int) -> int:
+    """What :func:`count_service` calls ``active``, for a tenth of the cost."""
+    active = 0
+    for row in range(board.rows_used()):
+        start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.service_cells(column)
+        ended = sum(board.words[start + scoreboard.ENDED : start + scoreboard.ENDED + len(END_CAUSES)])
+        active += max(0, board.words[start + scoreboard.ACCEPTED] - ended)
+    return active if active < SANE_COUNT else 0
+
+
 def _sane(cells: list[int]) -> list[int]:
     """The cells, 0 for each that no honest counter reaches."""
     if max(cells, default=0) < SANE_COUNT:

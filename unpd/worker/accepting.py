@@ -10,6 +10,7 @@ import select
 import socket
 from dataclasses import dataclass
 
+from unpd.kernel import connections
 from unpd.kernel.sockets import queue
 from unpd.names import ACCEPT_ERRNOS
 from unpd.worker.connection import Terms
@@ -41,13 +42,14 @@ class AcceptFailure:
 
 
 class Listener:
-    """A listening socket in this worker. ``resume_at``: when it is watched again after a failure (None: it does not rest)."""
+    """A listening socket in this worker. ``cell``: of the row, for what it accepts. ``resume_at``: when it is watched again after a failure (None: it does not rest)."""
 
-    def __init__(self, sock: socket.socket, terms: Terms, text: str) -> None:
+    def __init__(self, sock: socket.socket, terms: Terms, text: str, cell: int) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.terms = terms
         self.text = text
+        self.cell = cell
         self.resume_at: float | None = None
         self.watched = False
         self._is_unix = sock.family == socket.AF_UNIX
@@ -65,13 +67,14 @@ class Listener:
             epoll.unregister(self.fd)
             self.watched = False
 
-    def accept(self, limit: int, now: float) -> tuple[list[socket.socket], AcceptFailure | None]:
-        """Accept up to ``limit`` connections: those there are, and the failure that ended the batch if one did.
+    def accept(self, limit: int, now: float) -> tuple[list[int], AcceptFailure | None]:
+        """Accept up to ``limit`` connections: the descriptors of those there are, and the failure that ended the batch if one did.
 
         An error of one connection (accept(2): the peer's network error that came before we looked) costs that one only. OSError if the listener itself is broken.
         """
-        accepted: list[socket.socket] = []
-        while len(accepted) < limit:
+        accepted: list[int] = []
+        # To be told that nobody is left costs 3.5 us (accept4(2) makes the socket before it looks), to ask for the number 0.5 us.
+        for _ in range(min(limit, self.queued())):
             try:
                 accepted.append(self._accept_one())
             except BlockingIOError:
@@ -82,12 +85,13 @@ class Listener:
             self._pause_s = FIRST_PAUSE_S
         return accepted, None
 
-    def _accept_one(self) -> socket.socket:
-        sock = self.sock.accept()[0]
+    def _accept_one(self) -> int:
+        fd = connections.accept(self.fd)
         if self._is_unix:
             # An urgent byte is a byte like any other. TCP connections have this from their listener; UNIX ones inherit nothing.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        return sock
+            with connections.borrowed(fd) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        return fd
 
     def _failed(self, error: OSError, now: float) -> AcceptFailure:
         number = error.errno or 0

@@ -12,7 +12,7 @@ from unpd.kernel.signals import Arrivals, drain
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import ChildOrder
-from unpd.scoreboard import service_cells
+from unpd.scoreboard import LISTENER_ACCEPTED, service_cells
 from unpd.services.base import Service
 from unpd.worker.accepting import Listener
 from unpd.worker.connection import LINGER_S, Terms
@@ -27,8 +27,17 @@ TWO_LOOKS_S = 2 / SLOTS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerSetup:
+    """One listener as a worker needs it: its address, its socket, its ``column`` of the scoreboard."""
+
+    text: str
+    sock: socket.socket
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceSetup:
-    """One service as a worker needs it: ``column`` of the scoreboard, times in seconds (0: none), and its listeners by address text."""
+    """One service as a worker needs it: ``column`` of the scoreboard, times in seconds (0: none), and its listeners."""
 
     name: str
     service: Service
@@ -36,7 +45,7 @@ class ServiceSetup:
     idle_timeout_s: float
     session_timeout_s: float
     user_timeout_s: float
-    listeners: Mapping[str, socket.socket]
+    listeners: tuple[ListenerSetup, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,4 +129,4 @@ def _listeners(service: ServiceSetup) -> list[Listener]:
         service.session_timeout_s,
         service.user_timeout_s,
     )
-    return [Listener(sock, terms, text) for text, sock in service.listeners.items()]
+    return [Listener(listener.sock, terms, listener.text, LISTENER_ACCEPTED + listener.column) for listener in service.listeners]

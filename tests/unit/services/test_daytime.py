@@ -82,6 +82,13 @@ def test_begun_second(fraction: float) -> None:
     assert line(NOON_S + fraction, "ctime", "UTC") == b"Sun Nov 22 12:24:00 2026\r\n"
 
 
+def test_each_second_has_its_line() -> None:
+    """One service says it for the second that it is asked for, also when the clock is set back."""
+    service = Daytime(DaytimeOptions(timezone="UTC"))
+    asked = (NOON_S, NOON_S + 0.9, NOON_S + 1, NOON_S, NOON_S + 61)
+    assert [service.greet(wall_s)[14:19] for wall_s in asked] == [b"24:00", b"24:00", b"24:01", b"24:00", b"25:01"]
+
+
 def test_agrees_with_ctime() -> None:
     """In the C locale the "ctime" form is that of the C library, through all months and days of the week."""
     assert locale.setlocale(locale.LC_TIME) == "C"

@@ -138,7 +138,7 @@ def bench(tmp_path: Path) -> Iterator[MakeBench]:
                 path = str(tmp_path / f"{len(list(tmp_path.iterdir()))}.sock")
                 sock = stack.enter_context(listen_unix(path, OPTIONS))
                 terms = Terms(f"service-{column}", service, sb.service_cells(column), span.idle_s, span.session_s, span.user_s)
-                listeners.append(Listener(sock, terms, f"unix://{path}"))
+                listeners.append(Listener(sock, terms, f"unix://{path}", 0))
                 paths.append(path)
             cells = board.row(0)
             engine = Engine(listeners, max_connections, cells, Log(Sink(-1, write), "debug", "json"))
