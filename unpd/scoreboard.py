@@ -18,7 +18,7 @@ and decides nothing from it but the heartbeat of that very child.
 import mmap
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, MasterPhase, ReapReason, ReloadResult
@@ -53,12 +53,13 @@ ACCEPT_ERRORS = SENT + 1
 ACCEPTED = ACCEPT_ERRORS + len(ACCEPT_ERRNOS)
 SERVICE_WORDS = ACCEPTED + 1
 
-# A row: its child's own cells, then a column for each service.
+# A row: its child's own cells, a column for each service, and what was accepted of each listener (for the watchdog: a service may have several).
 BEAT_NS = 0
 EXIT_NS = 1
 LOG_DROPPED = 2
 ROW_HEAD_WORDS = 8
-ROW_WORDS = ROW_HEAD_WORDS + MAX_SERVICES * SERVICE_WORDS
+LISTENER_ACCEPTED = ROW_HEAD_WORDS + MAX_SERVICES * SERVICE_WORDS
+ROW_WORDS = LISTENER_ACCEPTED + MAX_LISTENERS
 
 # The master area, in words from the start of the board.
 MAGIC_AT = 0
@@ -145,7 +146,10 @@ class Scoreboard:
         return self.words[at : at + limit * NAME_WORDS]
 
     def take_over(self) -> None:
-        """Book what an earlier master left: its children are dead (the service manager saw to that), it did not reap them, and their connections went with them."""
+        """Book what an earlier master left: its children are dead (the service manager saw to that), it did not reap them, and their connections went with them.
+
+        Whatever a mad child of its may have written, the next life can count on: no word that would overflow, no more rows than hold a count.
+        """
         for row in range(self.rows_used()):
             at = DIRECTORY_AT + row * ENTRY_WORDS
             if self.words[at + ENTRY_BIRTH]:
@@ -156,6 +160,13 @@ class Scoreboard:
                 self.leave(row)
         for at in range(LISTEN_QUEUE_AT, DIRECTORY_AT):
             self.words[at] = 0
+        for at in range(PHASE_AT, LISTEN_QUEUE_AT):
+            if self.words[at] >= SANE_COUNT:
+                self.words[at] = 0
+        rows = self.rows_used()
+        while rows and not any(self.row(rows - 1)):
+            rows -= 1
+        self.words[ROWS_USED_AT] = rows
 
     def prepare(self, row: int) -> None:
         """Make a free row fit for its next birth (the master only): no stamp of the last one's death, and no cell that would overflow under the first honest count.
@@ -252,10 +263,10 @@ class Columns:
     """Names that own a column for the board's life: never reused, so that no series ever changes its meaning.
 
     They are written to ``cells`` (of :meth:`Scoreboard.names`), which has room for ``limit`` of them; the one after raises :class:`ColumnsExhausted`. What stands there
-    already owns its column. BoardRefusedError if that is nonsense.
+    already owns its column. BoardRefusedError if that is nonsense, or not ``valid``.
     """
 
-    def __init__(self, what: str, cells: memoryview) -> None:
+    def __init__(self, what: str, cells: memoryview, valid: Callable[[str], bool] = bool) -> None:
         self.what = what
         self.limit = len(cells) // NAME_WORDS
         self._bytes = cells.cast("B")
@@ -265,7 +276,7 @@ class Columns:
             if not written:
                 break
             name = written.decode("utf-8", "replace")
-            if not name.isprintable() or "\ufffd" in name or name in self.names:
+            if not name.isprintable() or "\ufffd" in name or name in self.names or not valid(name):
                 raise BoardRefusedError(f"the names of its {what} are damaged")
             self.names.append(name)
 

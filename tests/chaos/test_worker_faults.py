@@ -125,7 +125,7 @@ def test_all_workers_killed_under_load(launch: Launch) -> None:
 
 
 @faults.requires_strace()
-@pytest.mark.parametrize("fault", ["error=EINVAL", "signal=SIGKILL"], ids=["fails", "is-killed"])
+@pytest.mark.parametrize("fault", ["error=EPERM", "signal=SIGKILL"], ids=["fails", "is-killed"])
 def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> None:
     """A worker that dies before it is ready is tried again after 0.1 s, doubling; meanwhile the daemon serves, says that it is degraded, and idles; then it recovers."""
     unpd = launch()

@@ -150,6 +150,22 @@ def test_metrics_take_one(launch: Launch, systemd: Manager) -> None:
     assert "the metrics exporter cannot listen on systemd:metrics: systemd passes 2 listeners of that name, and it takes one" in said
 
 
+def test_two_listeners_of_one_address(launch: Launch, systemd: Manager) -> None:
+    """ReusePort=yes: half of the clients would go where nobody could tell whether they are served."""
+    first = socket.socket()
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    first.bind(("127.0.0.1", 0))
+    second = socket.socket()
+    second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    second.bind(first.getsockname())
+    first.listen()
+    second.listen()
+    systemd.listen("echo", first)
+    host, port = systemd.listen("echo", second)
+    said = refused(systemd.start(launch, ECHO, ready=False), 69)
+    assert f"systemd passes tcp://{host}:{port} more than once: let one socket unit have it, without ReusePort=" in said
+
+
 def test_descriptors_for_another_process_are_not_taken(launch: Launch) -> None:
     """LISTEN_PID is not ours: a shell between systemd and us has the descriptors, or forgot them."""
     unpd = launch(ECHO, ready=False, env={"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "echo"})

@@ -19,7 +19,7 @@ def test_a_client_in_the_turn_that_closes_the_listener() -> None:
     reader, writer = os.pipe()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        engine = Engine([Listener(listener, terms, "tcp://127.0.0.1:0")], 10, cells, Log(standard_error(), "error", "text"))
+        engine = Engine([Listener(listener, terms, "tcp://127.0.0.1:0", 0)], 10, cells, Log(standard_error(), "error", "text"))
 
         def drain() -> None:
             os.read(reader, 1)

@@ -98,7 +98,7 @@ def test_a_refused_start_says_why(launch: Launch, systemd: Manager) -> None:
         unpd = systemd.start(launch, ECHO.replace(":0", f":{port}"), ready=False)
         unpd.expect_exit(69)
         assert unpd.wait_exit() == 69
-    assert systemd.heard("STATUS") == [f"refused: service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by another program"]
+    assert systemd.heard("STATUS") == [f"not started: service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by another program"]
     assert not systemd.heard("READY")
 
 

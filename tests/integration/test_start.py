@@ -113,9 +113,7 @@ def test_an_unknown_user_is_told(tmp_path: Path) -> None:
 
 
 @faults.requires_strace()
-@pytest.mark.parametrize(
-    ("fault", "code", "reason"), [("capset:error=EINVAL", 77, "cannot drop privileges"), ("capset:signal=SIGKILL", 1, "killed by SIGKILL")]
-)
+@pytest.mark.parametrize(("fault", "code", "reason"), [("capset:error=EPERM", 77, "cannot drop privileges"), ("capset:signal=SIGKILL", 1, "killed by SIGKILL")])
 def test_workers_that_cannot_start_are_told(tmp_path: Path, fault: str, code: int, reason: str) -> None:
     """A worker's own reason, or its death, reaches whoever runs the command, at the latest when ``start_timeout_s`` is over."""
     prefix = faults.strace_prefix(tmp_path / "trace", "capset", fault)

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.support.manager import Manager, manager
 from tests.support.operating import reload
 from tests.support.waiting import until
 from unpd import scoreboard as sb
+from unpd.kernel.sockets import take_no_more
 
 CONFIG = """
 [services.echo]
@@ -251,7 +253,7 @@ def test_nonsense_in_the_store_is_no_obstacle(launch: Launch, systemd: Manager, 
     """A pipe under a listener's name is closed; the listener is bound."""
     reader, writer = os.pipe()
     os.close(writer)
-    systemd.store.append(("unpd-listener-0123456789abcdef", reader))
+    systemd.store.append(("unpd-listener-0123456789abcdef-0", reader))
     unpd = start(launch, systemd, config)
     assert clients.converse(unpd.address("echo"), b"served") == b"served"
     assert unpd.stop() == 0
@@ -280,3 +282,101 @@ def test_a_store_keeps_signals_and_deaths_counted(launch: Launch, systemd: Manag
     assert second.metric("unpd_config_reloads_total", result="success") == 1
     assert second.metric("unpd_children_reaped_total", kind="worker", reason="sigkill") == 2
     assert second.stop() == 0
+
+
+# what an earlier life left in the way
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('listen = ["tcp://127.0.0.1:{port}"]', 'listen = ["tcp://0.0.0.0:{port}"]'),
+        ('listen = ["tcp://[::]:{port}"]', 'listen = ["tcp://[::]:{port}"]\nipv6_only = true'),
+    ],
+    ids=["address", "ipv6_only"],
+)
+def test_a_changed_address_is_free_at_the_restart(launch: Launch, systemd: Manager, before: str, after: str) -> None:
+    """The stored listener that is no longer wished is closed, by the service manager too, before another one is bound to its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    first = start(launch, systemd, "[services.echo]\n" + before.format(port=port))
+    assert clients.converse(("127.0.0.1", port), b"x") == b"x"
+    systemd.kill(first)
+    second = start(launch, systemd, "[services.echo]\n" + after.format(port=port))
+    assert second.port("echo") == port
+    assert second.stop() == 0
+
+
+def test_a_filter_that_was_left_is_taken_off(launch: Launch, systemd: Manager) -> None:
+    """A listener on which its last owner wanted no more connections, but which it could not take out of the store, begins connections again."""
+    first = start(launch, systemd, "[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n")
+    where = first.address("echo")
+    systemd.kill(first)
+    for name, fd in by_name(systemd).items():
+        if name != "unpd-scoreboard":
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                take_no_more(sock)
+    second = start(launch, systemd, "[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n")
+    assert second.address("echo") == where
+    assert clients.converse(where, b"again") == b"again"
+    assert second.stop() == 0
+
+
+def test_another_file_in_its_place_is_not_its_own(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """A socket's file was replaced while its listener lay in the store: nobody who goes there arrives, so that it is bound anew."""
+    first = start(launch, systemd, config)
+    path = tmp_path / "echo.sock"
+    systemd.kill(first)
+    path.rename(tmp_path / "moved.sock")  # keeps the inode from being used again
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    second = start(launch, systemd, config)
+    assert clients.converse(str(path), b"found") == b"found"
+    assert second.stop() == 0
+
+
+def test_the_file_of_an_unwished_listener_goes_too(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+    """The next configuration has no UNIX listener: neither the listener nor its file stays."""
+    first = start(launch, systemd, config)
+    path = tmp_path / "echo.sock"
+    systemd.kill(first)
+    assert path.is_socket()
+    second = start(launch, systemd, config.replace(f', "unix://{path}"', ""))
+    assert not path.exists()
+    assert second.stop() == 0
+
+
+def test_counters_that_would_overflow_start_again(launch: Launch, systemd: Manager) -> None:
+    """What a mad worker wrote into the master's cells does not end the next master, nor the one after."""
+    text = "[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n"
+    first = start(launch, systemd, text)
+    systemd.kill(first)
+    words = sb.Scoreboard(by_name(systemd)["unpd-scoreboard"]).words
+    for at in (sb.SIGCHLD_AT, sb.MASTER_LOG_DROPPED_AT, sb.UNKNOWN_REAPED_AT, sb.FORK_FAILURES_AT):
+        words[at] = 2**64 - 1
+    words[sb.ROWS_USED_AT] = 2**64 - 1
+    second = start(launch, systemd, text)
+    procs.kill(second.workers(), signal.SIGKILL)
+    second.metric_becomes(2, "unpd_children_reaped_total", kind="worker", reason="sigkill")
+    until(lambda: 0 < second.metric("unpd_sigchld_total") < 100, 5.0, "the next look of the master at its own figures")
+    assert words[sb.ROWS_USED_AT] < 10
+    assert second.stop() == 0
+
+
+def test_a_service_manager_that_reads_nothing_delays_the_start_once(launch: Launch, systemd: Manager) -> None:
+    """Its queue is full: the start takes a moment, not one for each listener; once it reads again it hears READY, and everything is stored."""
+    flood = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    flood.connect(systemd.path)
+    try:
+        while True:
+            flood.send(b"X_FLOOD=1")
+    except BlockingIOError:
+        flood.close()
+    listen = ", ".join(['"tcp://127.0.0.1:0"'] * 10)
+    began = time.monotonic()
+    unpd = launch(f"[services.echo]\nlisten = [{listen}]\n", env={"NOTIFY_SOCKET": systemd.path, "FDSTORE": "512"})
+    assert time.monotonic() - began < 6.0
+    assert len(systemd.store) == 0
+    systemd.wait("READY", "1")
+    until(lambda: len(by_name(systemd)) >= 11, 10.0, "ten listeners and the exporter's to be stored")
+    assert unpd.stop() == 0

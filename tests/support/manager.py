@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import procs
-from tests.support.daemon import Unpd
+from tests.support.daemon import READY_S, Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import until
 
@@ -54,7 +54,14 @@ class Manager:
             env |= {"WATCHDOG_USEC": str(round(watchdog_s * 1_000_000))}
         fds = [fd for _, fd in passed]
         prefix = (sys.executable, "-c", START, ",".join(map(str, fds)))
-        return launch(text, prefix=prefix, pass_fds=fds, env=env | options.pop("env", {}), **options)
+        ready = options.pop("ready", True)
+        unpd = launch(text, prefix=prefix, pass_fds=fds, env=env | options.pop("env", {}), ready=False, **options)
+        if ready:
+            until(
+                lambda: self.hear() is not None and (unpd.log_events("master.ready") or unpd.process.poll() is not None), READY_S, "the start to come to an end"
+            )
+            unpd.wait_ready()
+        return unpd
 
     def kill(self, unpd: Unpd) -> None:
         """As a crash: SIGKILL to the main process, then to what is left of its unit."""
@@ -76,6 +83,9 @@ class Manager:
 
     def _obey(self, message: dict[str, str], fds: Sequence[int]) -> None:
         name = message.get("FDNAME", "stored")
+        if "BARRIER" in message:
+            for fd in fds:
+                os.close(fd)
         if "FDSTORE" in message:
             known = [os.fstat(fd).st_ino for _, fd in self.store]
             for fd in fds:

@@ -68,7 +68,8 @@ def test_the_cells_of_a_service_do_not_overlap() -> None:
     assert sb.ENDED < sb.ACCEPTED == sb.SERVICE_WORDS - 1 == sb.ACCEPT_ERRORS + len(ACCEPT_ERRNOS)
     assert max(sb.BEAT_NS, sb.EXIT_NS, sb.LOG_DROPPED) < sb.ROW_HEAD_WORDS == service_cells(0)
     assert service_cells(1) - service_cells(0) == sb.SERVICE_WORDS
-    assert service_cells(sb.MAX_SERVICES) == sb.ROW_WORDS
+    assert service_cells(sb.MAX_SERVICES) == sb.LISTENER_ACCEPTED
+    assert sb.ROW_WORDS - sb.LISTENER_ACCEPTED >= sb.MAX_LISTENERS
 
 
 def test_rows_do_not_touch(board: Scoreboard) -> None:

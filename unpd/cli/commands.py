@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         with PidFile(loaded.config.daemon.pid_file):
             return _serve(path, loaded, identity, boot.Starter(supervision=supervision))
     except UnpdError as error:
-        supervision.say(f"STATUS=refused: {str(error).partition(chr(10))[0]}", once=True)
+        supervision.say(f"STATUS=not started: {str(error).partition(chr(10))[0]}", once=True)
         raise
     finally:
         # The interpreter gives signals their default meaning back while it ends: a second TERM would make a clean end a killed one.
@@ -85,7 +85,8 @@ def check(args: argparse.Namespace) -> int:
 
 
 def start(args: argparse.Namespace) -> int:
-    """``unpd start``: detach, and return only when the daemon is ready or has failed."""
+    """``unpd start``: detach, and return only when the daemon is ready or has failed. A service manager supervises ``unpd run``; what it offers us is not for a daemon apart."""
+    Supervision.from_environment(os.environ)
     path = config_path(args)  # absolute: the daemon's working directory is /
     loaded = load_path(path)
     if not loaded.config.log.file:

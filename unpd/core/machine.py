@@ -23,7 +23,7 @@ from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
 from unpd.core.converge import converge, vacant
 from unpd.core.draft import QUICK_GRACE_S, WORKERS_SHARE, Draft, sooner
-from unpd.core.model import Child, Exit, Limits, State
+from unpd.core.model import Child, Exit, Limits, State, believed
 from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 ABSENCE_S = 5.0
@@ -113,7 +113,7 @@ def _beats_read(draft: Draft, event: ev.BeatsRead) -> None:
         child = draft.state.children.get(birth)
         if child is None or child.ready_at is None:
             continue
-        last_at = max(child.ready_at, min(beat_at, draft.now))
+        last_at = max(child.ready_at, believed(beat_at, draft.now))
         if draft.now - last_at > _limits_of(draft.state, child).heartbeat_timeout_s:
             happened(draft, birth, Happening.FELL_SILENT)
 

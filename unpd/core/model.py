@@ -72,6 +72,15 @@ class Child:
     finishing: bool = False
 
 
+BEAT_AHEAD_S = 1.0
+"""A heartbeat may be later than the time that was read before it, but hardly by this."""
+
+
+def believed(beat_at: float, now: float) -> float:
+    """A heartbeat as far as it can be true: one from the future is none, for it would hide a hang for ever."""
+    return beat_at if beat_at <= now + BEAT_AHEAD_S else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Throttle:
     """The back-off of one slot in one generation: early deaths in a row, and when it may be filled again."""

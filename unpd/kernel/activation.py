@@ -27,7 +27,7 @@ def take_passed(environ: MutableMapping[str, str]) -> tuple[Passed, ...]:
     ValueError if they contradict themselves, OSError if a descriptor is not open.
     """
     pid, count, names = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
-    if pid != str(os.getpid()):
+    if pid != str(os.getpid()) or not count:
         return ()
     if not (count.isascii() and count.isdecimal() and len(count) <= MAX_DIGITS):
         raise ValueError(f"LISTEN_FDS is no number of descriptors: {count[:20]!r}")

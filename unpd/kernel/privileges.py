@@ -92,18 +92,18 @@ def _prove_no_return() -> None:
     raise PermissionError("root could be taken again after the drop")
 
 
-def give_up_capabilities() -> None:
+def give_up_capabilities(*, filtered: bool) -> None:
     """Clear the ambient, permitted, effective and inheritable capabilities and set no_new_privs (capabilities(7), prctl(2)). OSError on failure.
 
-    Giving up is never refused by the kernel itself (capset(2)): EPERM comes from a seccomp filter, such as the one of our unit, whose author allotted the
-    capabilities too. They stay then, within the unit's bounding set.
+    Giving up is never refused by the kernel itself (capset(2)): EPERM comes from a system call filter, such as that of our unit, whose author allotted the
+    capabilities too. ``filtered``: they may stay then, within the unit's bounding set.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     # A kernel without ambient capabilities says EINVAL: then there is nothing to clear.
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     nothing = (ctypes.c_uint32 * 6)()
-    if libc.capset(header, nothing) != 0 and ctypes.get_errno() != errno.EPERM:
+    if libc.capset(header, nothing) != 0 and not (filtered and ctypes.get_errno() == errno.EPERM):
         raise OSError(ctypes.get_errno(), "capset: cannot give up capabilities")
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl: cannot set no_new_privs")

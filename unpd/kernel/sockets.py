@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
 import socket
 import stat
 import struct
@@ -25,7 +26,7 @@ _PROBES_AT = 3
 _LAST_DATA_SENT_AT = 44
 _LAST_ACK_RECV_AT = 56
 
-_SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; missing in Python's socket module
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # <asm-generic/socket.h>; missing in Python's socket module
 # Classic BPF (linux/filter.h) over a segment from its TCP header on: load the flags (byte 13), keep SYN, drop the segment if it is there, else pass it whole.
 _DROP_SYN = b"".join(
     struct.pack("=HBBI", *step) for step in ((0x30, 0, 0, 13), (0x54, 0, 0, 0x02), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
@@ -145,6 +146,13 @@ def queue(sock: socket.socket) -> tuple[int, int] | None:
     return length, limit
 
 
+def has_queued(sock: socket.socket) -> bool:
+    """Whether somebody waits in a listener's accept queue, of whatever family."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 @dataclass(frozen=True, slots=True)
 class Silence:
     """What the kernel knows of a peer from which we want something.
@@ -172,7 +180,7 @@ def take_no_more(sock: socket.socket) -> None:
     """Let a TCP listener that is about to be closed, here and in every process that shares it, begin no new connection; handshakes under way come to their end.
 
     Closing a listener resets what is in its queue, and between the last accept(2) and the last close(2) there is always time for one more. With SYNs dropped the queue
-    runs empty; who comes now tries again after a second, and finds either a refusal or the next daemon. For good: do not use it on a listener that somebody keeps.
+    runs empty; who comes now tries again after a second, and finds either a refusal or the next daemon. Not for a listener that somebody keeps.
     Some kernels ask CAP_NET_ADMIN for the filter. Without it the backlog of 0, with which a SYN is dropped as long as one connection is queued, leaves room for one.
     """
     if sock.family != socket.AF_UNIX:
@@ -180,6 +188,15 @@ def take_no_more(sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             sock.listen(0)
             sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program)))
+
+
+def take_again(sock: socket.socket) -> bool:
+    """Undo the filter of :func:`take_no_more` if there is one (its last owner died on the way); False if it cannot be undone."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    except OSError as error:
+        return error.errno == errno.ENOENT  # there is none
+    return True
 
 
 def remove_path(sock: socket.socket, inode: int) -> None:

@@ -128,10 +128,10 @@ def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None,
 def _listeners(config: Config, log: Log, supervision: Supervision) -> Listeners:
     """The listeners of the first configuration: passed, kept by the service manager, or opened now; and from now on in its store."""
     supply = Supply([passed for passed in supervision.passed if passed.name != succession.STORED_AS], supervision.store)
+    for address in supply.settle(supply.wishes(config)):
+        log.info("listener.closed", address=address)
     listeners = Listeners(supply)
     listeners.adopt(listeners.prepare(config))
-    for address in supply.end_rest():
-        log.info("listener.closed", address=address)
     return listeners
 
 

@@ -1,24 +1,23 @@
 """Whether the daemon does what it is for, as far as its master can see: the question behind the watchdog's sign of life.
 
 That the loop turned is shown by the asking. Beyond that: a ready worker of each service beats, and no listener has had clients in its queue, none of them accepted, for
-the whole of an interval while a worker had room. What a worker writes is doubted, but a mad one can at most have the daemon restarted, which it could have by dying.
+the whole of an interval while a worker had room. A mad worker can hide its own neglect or have the daemon restarted, both of which it could have by other means.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unpd import scoreboard as sb
-from unpd.core.model import State
+from unpd.core.model import State, believed
 from unpd.kernel import sockets
 from unpd.master.holdings import Holdings
-from unpd.master.listener import METRICS, Open
-from unpd.metrics.reading import ServiceCounts, count_service
+from unpd.master.listener import METRICS
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Clients of one listener that nobody accepts: since when (monotonic seconds), and how many its service had accepted by then."""
+    """Clients of one listener that nobody accepts: since when (monotonic seconds), and how many had been accepted by then."""
 
     since: float
     accepted: int
@@ -49,7 +48,7 @@ class Health:
             living = holdings.living.get(child.birth)
             if living is None or child.slot.kind is not ChildKind.WORKER or child.phase is not ChildPhase.READY or child.generation != state.generation:
                 continue
-            beat_at = holdings.board.row(living.row)[sb.BEAT_NS] / sb.NS
+            beat_at = believed(holdings.board.row(living.row)[sb.BEAT_NS] / sb.NS, now)
             if now - max(beat_at, child.ready_at or 0.0) < self._interval_s:
                 found.setdefault(child.slot.pool, []).append(living.row)
         return found
@@ -58,24 +57,20 @@ class Health:
         waiting: dict[str, Waiting] = {}
         complaint = ""
         for key, listener in holdings.deployment.listeners.opened.items():
-            if listener.wish.service == METRICS or not _queued(listener):
+            if listener.wish.service == METRICS or not sockets.has_queued(listener.sock) or not _has_room(holdings, listener.wish.service, beating):
                 continue
-            accepted = _counts(holdings, listener.wish.service).accepted
+            accepted = _accepted(holdings, key)
             before = self._waiting.get(key)
             waiting[key] = before if before is not None and before.accepted == accepted else Waiting(now, accepted)
-            if now - waiting[key].since >= self._interval_s and _has_room(holdings, listener.wish.service, beating):
+            if now - waiting[key].since >= self._interval_s:
                 complaint = f"clients wait on {listener.text} of service {listener.wish.service} and nobody accepts them"
         self._waiting = waiting
         return complaint
 
 
-def _queued(listener: Open) -> bool:
-    queue = sockets.queue(listener.sock)
-    return queue is not None and queue[0] > 0
-
-
-def _counts(holdings: Holdings, service: str) -> ServiceCounts:
-    return count_service(holdings.board, service, holdings.columns.services.column(service))
+def _accepted(holdings: Holdings, key: str) -> int:
+    at = sb.LISTENER_ACCEPTED + holdings.columns.listeners.column(key)
+    return sum(holdings.board.row(row)[at] for row in range(holdings.board.rows_used()))
 
 
 def _has_room(holdings: Holdings, service: str, beating: dict[str, list[int]]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from unpd import scoreboard as sb
 from unpd.config.load import Loaded
 from unpd.config.plan import worker_count
-from unpd.config.schema import Config
+from unpd.config.schema import Config, is_name
 from unpd.control.server import ControlServer
 from unpd.core import events as ev
 from unpd.core.model import Child, Limits, Wanted
@@ -44,8 +44,8 @@ class BoardColumns:
 
     def __init__(self, board: Scoreboard) -> None:
         """BoardRefusedError if what stands there makes no sense."""
-        self.services = Columns("services", board.names(sb.SERVICE_NAMES_AT, sb.MAX_SERVICES))
-        self.pools = Columns("pools", board.names(sb.POOL_NAMES_AT, sb.MAX_POOLS))
+        self.services = Columns("services", board.names(sb.SERVICE_NAMES_AT, sb.MAX_SERVICES), is_name)
+        self.pools = Columns("pools", board.names(sb.POOL_NAMES_AT, sb.MAX_POOLS), is_name)
         self.listeners = Columns("listeners", board.names(sb.LISTENER_NAMES_AT, sb.MAX_LISTENERS))
 
     def check(self, config: Config, wishes: Collection[Wish]) -> None:

@@ -17,7 +17,7 @@ from unpd.metrics.exporter import ExporterContext, run_exporter
 from unpd.metrics.names import Listener, Names
 from unpd.names import ChildKind, ChildOrder
 from unpd.services.table import SERVICES
-from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
+from unpd.worker.main import ListenerSetup, ServiceSetup, Worker, WorkerSetup
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,9 @@ def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> Ser
         idle_timeout_s=config.idle_timeout_s,
         session_timeout_s=config.session_timeout_s,
         user_timeout_s=config.user_timeout_s,
-        listeners={listener.text: listener.sock for listener in deployment.listeners.of(name)},
+        listeners=tuple(
+            ListenerSetup(listener.text, listener.sock, holdings.columns.listeners.column(listener.wish.key)) for listener in deployment.listeners.of(name)
+        ),
     )
 
 

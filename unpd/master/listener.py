@@ -12,6 +12,8 @@ from unpd.master.supervision import Store
 METRICS = "metrics"
 """What stands for a service's name where the exporter's listener is meant."""
 
+STORED_PREFIX = "unpd-listener-"
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -29,16 +31,16 @@ class Wish:
         return "the metrics exporter" if self.service == METRICS else f"service {self.service}"
 
     @property
-    def stored_as(self) -> str:
-        """Its name in the descriptor store, which a colon would spoil."""
-        return f"unpd-listener-{hashlib.sha256(self.key.encode()).hexdigest()[:16]}"
+    def digest(self) -> str:
+        """The key in letters that a name in the descriptor store may have: a colon would spoil it."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
     """A listener that is open. ``address`` is its actual one (a port of 0 resolved), ``inode`` that of a UNIX socket's file if we made it.
 
-    ``kept``: a duplicate lies in the descriptor store, so that our closing it ends nothing.
+    ``kept``: the service manager was told to keep a duplicate, so that our closing it ends nothing.
     """
 
     wish: Wish
@@ -51,6 +53,11 @@ class Open:
     def text(self) -> str:
         """The actual address as the configuration would write it."""
         return self.address.text
+
+    @property
+    def stored_as(self) -> str:
+        """Its name in the descriptor store. The inode in it says which file leads to a UNIX socket: another one at its path does not."""
+        return f"{STORED_PREFIX}{self.wish.digest}-{self.inode}"
 
     @property
     def passed(self) -> bool:
@@ -72,22 +79,21 @@ class Open:
         """The same, left in ``store`` too, if there is one and it takes it. What is passed to us is kept anyway."""
         if self.kept or self.passed:
             return self
-        return replace(self, kept=store.keep(self.wish.stored_as, self.sock.fileno()))
+        return replace(self, kept=store.keep(self.stored_as, self.sock.fileno()))
 
     def close(self) -> None:
-        """Close it. Where somebody else has a duplicate, that is all: clients queue for our successor, and a UNIX socket's file stays with its listener.
-
-        Else it ends here, and the file goes too. Workers that still hold it find nobody new in its queue, so that their drain loses nobody; the exporter is asked on.
-        """
+        """Close it. Where somebody else has a duplicate, that is all: clients queue for our successor, and a UNIX socket's file stays with its listener."""
         if not (self.kept or self.passed):
-            if self.wish.service != METRICS:
-                sockets.take_no_more(self.sock)
-            if self.inode:
-                sockets.remove_path(self.sock, self.inode)
+            self._take_down()
         self.sock.close()
 
     def end(self, store: Store) -> None:
-        """Close it for good: no configuration wishes it any more."""
-        if self.kept:
-            store.forget(self.wish.stored_as)
-        replace(self, kept=False).close()
+        """Close it for good: no configuration wishes it any more. Where the service manager cannot be told, it goes on there, fit to be taken back."""
+        replace(self, kept=self.kept and not store.forget(self.stored_as)).close()
+
+    def _take_down(self) -> None:
+        """Workers that still hold it find nobody new in its queue, so that their drain loses nobody; the exporter is asked on. The file goes too."""
+        if self.wish.service != METRICS:
+            sockets.take_no_more(self.sock)
+        if self.inode:
+            sockets.remove_path(self.sock, self.inode)

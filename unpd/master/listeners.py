@@ -49,7 +49,12 @@ class Listeners:
                 listener.end(self.supply.store)
             elif listener.wish.options != new.opened[key].wish.options:
                 listener.retune(new.opened[key].wish.options)
-        self.opened = {key: listener.keep(self.supply.store) for key, listener in new.opened.items()}
+        self.opened = new.opened
+        self.keep()
+
+    def keep(self) -> None:
+        """Leave in the store what is not there yet; to be tried again where the service manager could not be told."""
+        self.opened = {key: listener.keep(self.supply.store) for key, listener in self.opened.items()}
 
     def added_by(self, new: "Listeners") -> list[Open]:
         """What ``new`` has and this has not."""

@@ -118,6 +118,7 @@ class Shell:
         if holdings.control is not None:
             holdings.control.expire()
         holdings.events.append(accounts.beats(holdings))
+        holdings.deployment.listeners.keep()
         self._supervisor.sweep(self._state)
 
     def asked(self, control: ControlServer, number: int, request: Request) -> None:

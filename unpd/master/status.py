@@ -8,7 +8,7 @@ from unpd.core.model import State
 from unpd.kernel import sockets
 from unpd.loop import now
 from unpd.master.holdings import Holdings
-from unpd.metrics.reading import count_service
+from unpd.metrics.reading import count_active, count_service
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 
@@ -24,7 +24,7 @@ def summary(holdings: Holdings, state: State) -> str:
     """One line for people: ``generation 3, 2 of 2 workers ready, 41 connections``, and what is wrong."""
     workers = [child for child in state.children.values() if child.slot.kind is ChildKind.WORKER]
     ready = sum(child.phase is ChildPhase.READY and child.generation == state.generation for child in workers)
-    active = sum(count_service(holdings.board, name, column).active for column, name in enumerate(holdings.columns.services.names))
+    active = sum(count_active(holdings.board, holdings.columns.services.column(name)) for name in holdings.deployment.config.services)
     parts = [f"generation {state.generation}", f"{ready} of {sum(state.wanted.workers.values())} workers ready", f"{active} connection{'s' * (active != 1)}"]
     if state.phase is not MasterPhase.RUNNING:
         parts.insert(0, str(state.phase))

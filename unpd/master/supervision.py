@@ -3,6 +3,7 @@
 Read once, at the start, from the environment (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)), and taken out of it. A daemon that nobody supervises has none of it.
 """
 
+import contextlib
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Self
@@ -12,6 +13,9 @@ from unpd.kernel import activation, notify
 from unpd.kernel.activation import Passed
 from unpd.kernel.notify import NotifySocket
 
+BARRIER_S = 5.0
+"""How long the service manager may take to close what we asked it to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Store:
@@ -20,13 +24,18 @@ class Store:
     notify: NotifySocket | None = None
 
     def keep(self, name: str, fd: int) -> bool:
-        """Leave a duplicate of ``fd`` as ``name``; whether it will be there after us."""
+        """Leave a duplicate of ``fd`` as ``name``; whether the service manager was told to. That it has room is the unit's promise (FDSTORE)."""
         return self.notify is not None and self.notify.store(name, fd)
 
-    def forget(self, name: str) -> None:
-        """Have what is stored as ``name`` closed."""
+    def forget(self, name: str) -> bool:
+        """Have what is stored as ``name`` closed; whether the service manager was told to."""
+        return self.notify is not None and self.notify.remove(name)
+
+    def settle(self) -> None:
+        """Wait until what was to be forgotten is closed, so that its address is free; not for long."""
         if self.notify is not None:
-            self.notify.remove(name)
+            with contextlib.suppress(OSError):
+                self.notify.barrier(BARRIER_S)
 
 
 @dataclass(frozen=True, slots=True)

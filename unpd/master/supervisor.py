@@ -4,6 +4,8 @@ READY once every service has a ready worker, RELOADING and READY around a reload
 lasts, a status line whenever it changes, and WATCHDOG while :class:`unpd.master.health.Health` has no complaint.
 """
 
+from collections import deque
+
 from unpd.core.model import State
 from unpd.kernel import notify
 from unpd.loop import now
@@ -26,6 +28,7 @@ class Supervisor:
         self._health = Health(supervision.watchdog_s)
         self._phase = MasterPhase.STARTING
         self._status = ""
+        self._unsaid: deque[tuple[str, ...]] = deque()
         self._complaint = ""
 
     @property
@@ -34,33 +37,40 @@ class Supervisor:
         return self._supervision.watchdog_s / 2 or float("inf")
 
     def phase(self, state: State) -> None:
-        """The master is in another phase."""
+        """The master may be in another phase."""
         before, self._phase = self._phase, state.phase
-        if self._supervision.notify is None:
+        if self._supervision.notify is None or before is state.phase:
             return
-        match state.phase:
-            case MasterPhase.RUNNING:
-                self._say(state, "READY=1", once=True)
-            case MasterPhase.LOADING if before is MasterPhase.RUNNING:
-                self._say(state, "RELOADING=1", f"MONOTONIC_USEC={notify.monotonic_usec()}", _more_time(), once=True)
-            case MasterPhase.STOPPING:
-                self._say(state, "STOPPING=1", _more_time(), once=True)
+        if state.phase is MasterPhase.STOPPING:
+            self._change(state, "STOPPING=1", _more_time())
+        elif state.phase is MasterPhase.RUNNING or before is MasterPhase.STARTING:  # a reload that was asked for meanwhile begins in the same step
+            self._change(state, "READY=1")
+        if state.phase is MasterPhase.LOADING:
+            self._change(state, "RELOADING=1", f"MONOTONIC_USEC={notify.monotonic_usec()}", _more_time())
 
     def sweep(self, state: State) -> None:
         """About once a second."""
         if self._supervision.notify is None:
             return
+        self._say_unsaid()
         due = [_more_time()] if state.phase is not MasterPhase.RUNNING else []
         if self._supervision.watchdog_s and not self._ill(state):
             due.append("WATCHDOG=1")
-        self._say(state, *due)
-
-    def _say(self, state: State, *assignments: str, once: bool = False) -> None:
         status = summary(self._holdings, state)
         if status != self._status:
-            assignments = (*assignments, f"STATUS={status}")
-        if assignments and self._supervision.say(*assignments, once=once):
+            due.append(f"STATUS={status}")
+        if due and self._supervision.say(*due):
             self._status = status
+
+    def _change(self, state: State, *assignments: str) -> None:
+        """Tell a change of phase, in the order in which they come; what cannot be told now is told later."""
+        self._status = summary(self._holdings, state)
+        self._unsaid.append((*assignments, f"STATUS={self._status}"))
+        self._say_unsaid()
+
+    def _say_unsaid(self) -> None:
+        while self._unsaid and self._supervision.say(*self._unsaid[0], once=True):
+            self._unsaid.popleft()
 
     def _ill(self, state: State) -> bool:
         complaint = self._health.complaint(self._holdings, state, now())

@@ -9,6 +9,7 @@ import re
 import socket
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from unpd.config.addresses import Address, BoundAddress, SystemdAddress, TcpAddress, UnixAddress
@@ -17,11 +18,22 @@ from unpd.errors import AddressError, PrivilegeError, UnpdError
 from unpd.kernel import sockets
 from unpd.kernel.activation import Passed
 from unpd.kernel.sockets import ListenOptions
-from unpd.master.listener import METRICS, Open, Wish
+from unpd.master.listener import METRICS, STORED_PREFIX, Open, Wish
 from unpd.master.supervision import Store
 
 _METRICS_OPTIONS = ListenOptions(backlog=128, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666)
-_STORED = re.compile(r"unpd-listener-[0-9a-f]{16}")
+_STORED = re.compile(rf"{STORED_PREFIX}([0-9a-f]{{16}})-([0-9]{{1,20}})")
+_NOBODYS = Wish("", "", UnixAddress("/"), _METRICS_OPTIONS)
+"""For a listener that is only to be closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A listener of an earlier life: its name in the store, and the inode of the file that led to it (0: no UNIX socket)."""
+
+    stored_as: str
+    sock: socket.socket
+    inode: int
 
 
 class Supply:
@@ -31,17 +43,35 @@ class Supply:
         """Take over the listeners among ``passed``. AddressError for a passed descriptor that is none."""
         self.store = store or Store()
         self._passed: dict[str, list[socket.socket]] = {}
-        self._kept: dict[str, socket.socket] = {}
+        self._kept: dict[str, Kept] = {}
         for one in passed:
             sock = _listener(one)
-            if _STORED.fullmatch(one.name):
-                if sock is not None:
-                    self._kept[one.name] = sock
+            stored = _STORED.fullmatch(one.name)
+            if stored:
+                self._remember(stored, sock)
             elif sock is None:
                 raise AddressError(f"systemd passes {one.name}, which is no listening stream socket: its socket unit needs ListenStream= and Accept=no")
             else:
                 sock.setblocking(False)
                 self._passed.setdefault(one.name, []).append(sock)
+        self._refuse_doubles()
+
+    def _remember(self, stored: re.Match[str], sock: socket.socket | None) -> None:
+        """What is no listener any more, or stored twice, is of no use to the next life either."""
+        digest, inode = stored.groups()
+        if sock is None or digest in self._kept:
+            self.store.forget(stored.group())
+            if sock is not None:
+                sock.close()
+        else:
+            self._kept[digest] = Kept(stored.group(), sock, int(inode))
+
+    def _refuse_doubles(self) -> None:
+        """Sockets with ReusePort= share an address, and nobody could tell them apart in a log or a metric."""
+        texts = [_bound(sock).text for socks in self._passed.values() for sock in socks]
+        for text in texts:
+            if texts.count(text) > 1:
+                raise AddressError(f"systemd passes {text} more than once: let one socket unit have it, without ReusePort=")
 
     def wishes(self, config: Config) -> tuple[Wish, ...]:
         """Every listener of ``config``, the exporter's last. AddressError for a name under which nothing is passed, and for a passed listener that nobody names."""
@@ -87,29 +117,30 @@ class Supply:
         except OSError as error:
             raise _sentence(wish, error) from error
 
+    def settle(self, wishes: Iterable[Wish]) -> list[str]:
+        """End what the store has and these wishes, the first ones, have not, before any listener is opened: it may be in the way. Return the addresses."""
+        wished = {wish.digest: wish for wish in wishes}
+        ended = []
+        for digest, kept in list(self._kept.items()):
+            wish = wished.get(digest)
+            if wish is None or not _answers(kept, wish):
+                del self._kept[digest]
+                ended.append(_bound(kept.sock).text)
+                told = self.store.forget(kept.stored_as)
+                Open(_NOBODYS, kept.sock, _bound(kept.sock), kept.inode, kept=not told).close()
+        if ended:
+            self.store.settle()
+        return sorted(ended)
+
     def _take_back(self, wish: Wish) -> Open | None:
-        """What the store has for ``wish``, if it still is what is wished."""
-        sock = self._kept.pop(wish.stored_as, None)
-        if sock is None:
+        """What the store has for ``wish``, after :meth:`settle`."""
+        kept = self._kept.pop(wish.digest, None)
+        if kept is None:
             return None
-        listener = Open(wish, sock, _bound(sock), _inode(wish.address), kept=True)
-        if not _answers(listener):
-            listener.end(self.store)
-            return None
-        sock.setblocking(False)
+        kept.sock.setblocking(False)
+        listener = Open(wish, kept.sock, _bound(kept.sock), kept.inode, kept=True)
         listener.retune(wish.options)
         return listener
-
-    def end_rest(self) -> list[str]:
-        """End what the store has beyond the first configuration's wishes; return the addresses."""
-        ended = []
-        while self._kept:
-            name, sock = self._kept.popitem()
-            self.store.forget(name)
-            ended.append(_bound(sock).text)
-            sockets.take_no_more(sock)
-            sock.close()
-        return sorted(ended)
 
 
 def _key(service: str, index: int, address: BoundAddress) -> str:
@@ -137,29 +168,30 @@ def _bound(sock: socket.socket) -> BoundAddress:
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return UnixAddress(os.fsdecode(name) if isinstance(name, str) else f"@{os.fsdecode(name[1:])}")
-    return TcpAddress(name[0], name[1])
+    scope = f"%{socket.if_indextoname(name[3])}" if sock.family == socket.AF_INET6 and name[3] and "%" not in name[0] else ""
+    return TcpAddress(f"{name[0]}{scope}", name[1])
 
 
-def _inode(address: Address) -> int:
-    """Of a UNIX socket's file; 0 where there is none."""
-    if not isinstance(address, UnixAddress):
-        return 0
-    try:
-        there = os.lstat(address.path)
-    except OSError:
-        return 0
-    return there.st_ino if stat.S_ISSOCK(there.st_mode) else 0
-
-
-def _answers(listener: Open) -> bool:
-    """Whether a listener from the store is what its wish says: a client that goes to that address arrives there."""
-    wished = listener.wish.address
-    if isinstance(wished, TcpAddress) and isinstance(listener.address, TcpAddress):
-        if listener.sock.family == socket.AF_INET6 and sockets.is_ipv6_only(listener.sock) != listener.wish.options.ipv6_only:
+def _answers(kept: Kept, wish: Wish) -> bool:
+    """Whether a listener from the store is what is wished: a client that goes to that address arrives there."""
+    bound, wished = _bound(kept.sock), wish.address
+    if not sockets.take_again(kept.sock):
+        return False
+    if isinstance(wished, TcpAddress) and isinstance(bound, TcpAddress):
+        if kept.sock.family == socket.AF_INET6 and sockets.is_ipv6_only(kept.sock) != wish.options.ipv6_only:
             return False
-        hosts = {wished.host, "0.0.0.0"} if wished.host == "::" and not listener.wish.options.ipv6_only else {wished.host}  # see sockets.listen_tcp
-        return listener.address.host in hosts and wished.port in (0, listener.address.port)
-    return listener.address == wished and listener.inode != 0
+        hosts = {wished.host, "0.0.0.0"} if wished.host == "::" and not wish.options.ipv6_only else {wished.host}  # see sockets.listen_tcp
+        return bound.host in hosts and wished.port in (0, bound.port)
+    return bound == wished and kept.inode == _inode(bound)
+
+
+def _inode(address: BoundAddress) -> int | None:
+    """Of a UNIX socket's file; None where there is none."""
+    try:
+        there = os.lstat(address.path if isinstance(address, UnixAddress) else "")
+    except OSError:
+        return None
+    return there.st_ino if stat.S_ISSOCK(there.st_mode) else None
 
 
 def _open(wish: Wish) -> Open:

@@ -36,6 +36,13 @@ def test_names_belong_to_descriptors_in_order(first: int) -> None:
     assert not os.get_inheritable(first + 1)
 
 
+def test_no_descriptors_at_all() -> None:
+    """Without LISTEN_FDS nothing is passed, as sd_listen_fds(3) has it."""
+    environ = environment()
+    assert take_passed(environ) == ()
+    assert environ == {"PATH": "/bin"}
+
+
 def test_without_names_they_are_unknown(first: int) -> None:
     """As sd_listen_fds_with_names(3) calls them."""
     assert take_passed(environment(LISTEN_FDS="1")) == (Passed("unknown", first),)
@@ -50,7 +57,7 @@ def test_another_process_is_meant(first: int, pid: str) -> None:
     assert os.get_inheritable(first)
 
 
-@pytest.mark.parametrize("count", ["", "-1", "two", "1.0", "٣", "99999999999999999999"])
+@pytest.mark.parametrize("count", ["-1", "two", "1.0", "٣", "99999999999999999999"])
 def test_no_number(count: str) -> None:
     """A count that is none is refused, not guessed."""
     with pytest.raises(ValueError, match="LISTEN_FDS is no number of descriptors"):

@@ -4,11 +4,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from unpd import logs
 from unpd import scoreboard as sb
+from unpd.config.addresses import UnixAddress
 from unpd.config.host import this_host
 from unpd.config.load import loads
 from unpd.core.model import Child, Slot, State
@@ -28,14 +30,14 @@ listen = false
 workers = 2
 max_connections = 2
 [services.echo]
-listen = ["tcp://127.0.0.1:0"]
+listen = ["tcp://127.0.0.1:0", "unix://{path}"]
 """
 INTERVAL_S = 10.0
 
 
 @dataclass(slots=True)
 class Scene:
-    """A master with two ready workers, one listener, and a clock."""
+    """A master with two ready workers, two listeners of one service, and a clock."""
 
     holdings: Holdings
     state: State
@@ -51,8 +53,9 @@ class Scene:
             self.row(row)[sb.BEAT_NS] = int(now * sb.NS)
 
     def accept(self, row: int, number: int = 1) -> None:
-        """A worker accepts connections."""
+        """A worker accepts connections of the first listener."""
         self.row(row)[sb.service_cells(0) + sb.ACCEPTED] += number
+        self.row(row)[sb.LISTENER_ACCEPTED] += number
 
     def complaint(self, now: float) -> str:
         """The answer."""
@@ -61,15 +64,15 @@ class Scene:
     @property
     def address(self) -> tuple[str, int]:
         """Of the listener, which nobody accepts from here."""
-        (listener,) = self.holdings.deployment.listeners.opened.values()
+        listener = next(iter(self.holdings.deployment.listeners.opened.values()))
         name: tuple[str, int] = listener.sock.getsockname()
         return name
 
 
 @pytest.fixture
-def scene() -> Iterator[Scene]:
+def scene(tmp_path: Path) -> Iterator[Scene]:
     """Nothing is simulated but the workers."""
-    config = loads(CONFIG, this_host()).config
+    config = loads(CONFIG.format(path=tmp_path / "echo.sock"), this_host()).config
     listeners = Listeners(Supply())
     listeners.adopt(listeners.prepare(config))
     fd = sb.create()
@@ -171,4 +174,27 @@ def test_full_workers_are_well(scene: Scene) -> None:
         said = sweep(scene, 100, 150)
         assert said == [""] * len(said)
         scene.row(1)[sb.service_cells(0) + sb.ENDED] += 1
-        assert "nobody accepts them" in sweep(scene, 150, 151)[0]
+        said = sweep(scene, 150, 150 + int(INTERVAL_S))
+        assert said == [""] * len(said), "it has had room for less than an interval"
+        assert "nobody accepts them" in sweep(scene, 160, 161)[0]
+
+
+def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
+    """Clients of the service's other listener are accepted all the while: that helps nobody here."""
+    (path,) = [opened.address.path for opened in scene.holdings.deployment.listeners.opened.values() if isinstance(opened.address, UnixAddress)]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        said = []
+        for second in range(100, 112):
+            scene.accept(0)
+            scene.row(0)[sb.service_cells(0) + sb.ENDED] += 1
+            said += sweep(scene, second, second + 1)
+    assert said[:10] == [""] * 10
+    assert said[10:] == [f"clients wait on unix://{path} of service echo and nobody accepts them"] * 2
+
+
+def test_a_beat_from_the_future_is_none(scene: Scene) -> None:
+    """A mad worker cannot promise to live for ever."""
+    for row in (0, 1):
+        scene.row(row)[sb.BEAT_NS] = 2**64 - 1
+    assert scene.complaint(INTERVAL_S + 1.0) == "service echo has no ready worker that beats"
