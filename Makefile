@@ -35,6 +35,7 @@ test-full: $(VENV)/tests.stamp
 
 # ARGS is for pytest, not for the build.
 test-packaging: $(VENV)/tests.stamp
+	@packaging/install check
 	@$(MAKE) --no-print-directory deb ARGS=
 	@$(BIN)/python -m pytest -m packaging -o timeout=600 tests/packaging $(ARGS)
 

@@ -7,7 +7,6 @@ in our /proc too, and ``with machine.network():`` puts this very process into it
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -20,8 +19,6 @@ from tests.support.waiting import until
 BOOT_S = 60.0
 RUN_S = 60.0
 END_S = 30.0
-POWER_OFF = signal.SIGRTMIN + 4
-"""What systemd(1) understands as an order to power off."""
 CGROUPS = tuple(Path("/sys/fs/cgroup", hierarchy) for hierarchy in ("systemd", "unified", "."))
 """systemd's own hierarchies: both on a hybrid system, the last on one with cgroups of version 2 alone."""
 ENVIRONMENT = {
@@ -45,8 +42,8 @@ class Machine:
             cgroup.mkdir()
         with console.open("wb") as output:
             self._nspawn = subprocess.Popen(
-                # Should these tests be killed, the container goes with them.
-                ["setpriv", "--pdeathsig", "KILL", *self._nspawn_command(root)],
+                # Should these tests be killed, nspawn shuts the container down. (Its own death by SIGKILL would not end it.)
+                ["setpriv", "--pdeathsig", "TERM", *self._nspawn_command(root)],
                 # Nothing ever writes to the root, so that any number of runs may share it.
                 env={**os.environ, "SYSTEMD_NSPAWN_LOCK": "0"},
                 stdin=subprocess.DEVNULL,
@@ -93,26 +90,31 @@ class Machine:
 
     def close(self) -> None:
         """End the system, in order if it lets us, and all that is left of it."""
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            if self._init > 1:
-                os.kill(self._init, POWER_OFF)
-                self._nspawn.wait(END_S)
-        if self._nspawn.poll() is None:
-            self._nspawn.kill()  # its children are bound to it
-        self._nspawn.wait()
+        self._nspawn.terminate()  # an orderly shutdown
+        if not self._has_ended():
+            procs.kill(procs.child_pids(self._nspawn.pid))  # process 1 takes all others with it, and nspawn ends when they have
+        if not self._has_ended():
+            self._nspawn.kill()
+            self._nspawn.wait()
         until(lambda: all(_removed(cgroup) for cgroup in self._cgroups), 10.0, "the container's cgroups to become empty")
+
+    def _has_ended(self) -> bool:
+        """Give nspawn the time to end."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._nspawn.wait(END_S)
+        return self._nspawn.poll() is not None
 
     # what is done inside
 
     def run(self, *command: str, check: bool = True, stdin: str = "", timeout_s: float = RUN_S) -> subprocess.CompletedProcess[str]:
-        """Run ``command`` inside as root. AssertionError with what it printed if it fails, unless not ``check``."""
+        """Run ``command`` inside as root. AssertionError with what it printed if it fails, unless not ``check``; timeout(1) ends it with 124."""
         ended = subprocess.run(
-            ["nsenter", "--target", str(self._init), "--all", *command],
+            # To end nsenter from here would leave the command behind.
+            ["nsenter", "--target", str(self._init), "--all", "timeout", "--kill-after=5", str(timeout_s), *command],
             input=stdin,
             env=ENVIRONMENT,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
             check=False,
         )
         assert not check or ended.returncode == 0, f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout[-4000:]}{ended.stderr[-4000:]}"

@@ -1,4 +1,4 @@
-"""A plain Debian 12 as a directory: made by mmdebstrap, kept between runs, never written to afterwards.
+"""A plain Debian 12 as a directory: made by mmdebstrap, kept between runs in ~/.cache/unpd-test, never written to afterwards.
 
 What the tests use inside is in it from the start (python3, nc, a Prometheus server), because a booted system has no way out of its own network; unpd is not.
 """

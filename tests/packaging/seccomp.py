@@ -20,11 +20,10 @@ SO_RCVBUFFORCE = 33
 HEADER_BYTES = 16
 """Of a netlink message: length, type (two bytes), flags, sequence number, port."""
 
-CAPSET = 126
 CLONE3 = 435
-MEANT = frozenset({CAPSET, CLONE3})
-"""Refused on purpose. capset(2): a child of unpd tries to give up what it has, and to allow that would open a hole of 0.1 in the unit's exposure. clone3(2):
-RestrictNamespaces= answers it with ENOSYS, as its arguments lie in memory where no filter sees them; libc then takes clone(2). Numbers of x86-64.
+MEANT = frozenset({CLONE3})
+"""Refused on purpose: RestrictNamespaces= answers clone3(2) with ENOSYS, as its arguments lie in memory where no filter sees them; libc then takes clone(2). Numbers of
+x86-64.
 """
 
 

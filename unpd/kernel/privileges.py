@@ -4,15 +4,16 @@ The order is the one every careful daemon has: supplementary groups, then group,
 """
 
 import ctypes
-import errno
 import grp
 import os
 import pwd
 from dataclasses import dataclass
 
+PR_GET_SECCOMP = 21
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
+SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -92,18 +93,19 @@ def _prove_no_return() -> None:
     raise PermissionError("root could be taken again after the drop")
 
 
-def give_up_capabilities(*, filtered: bool) -> None:
+def give_up_capabilities(*, unless_filtered: bool) -> None:
     """Clear the ambient, permitted, effective and inheritable capabilities and set no_new_privs (capabilities(7), prctl(2)). OSError on failure.
 
-    Giving up is never refused by the kernel itself (capset(2)): EPERM comes from a system call filter, such as that of our unit, whose author allotted the
-    capabilities too. ``filtered``: they may stay then, within the unit's bounding set.
+    ``unless_filtered``: where a system call filter is in force (seccomp(2)), as in our unit, its author has allotted the capabilities too and may well refuse capset(2).
+    Then only the ambient set is cleared: no program that is executed gets any.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     # A kernel without ambient capabilities says EINVAL: then there is nothing to clear.
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    if libc.capset(header, nothing) != 0 and not (filtered and ctypes.get_errno() == errno.EPERM):
-        raise OSError(ctypes.get_errno(), "capset: cannot give up capabilities")
+    if not unless_filtered or libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER:
+        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+        nothing = (ctypes.c_uint32 * 6)()
+        if libc.capset(header, nothing) != 0:
+            raise OSError(ctypes.get_errno(), "capset: cannot give up capabilities")
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl: cannot set no_new_privs")

@@ -153,7 +153,7 @@ def _count_dropped(cells: memoryview) -> None:
 def _become(identity: Identity | None) -> None:
     if identity is not None:
         privileges.drop_to(identity)
-    privileges.give_up_capabilities(filtered=identity is None)
+    privileges.give_up_capabilities(unless_filtered=identity is None)
 
 
 def _report(ready_fd: int, said: bytes) -> None:
