@@ -157,6 +157,7 @@ def _handle_signals(holdings: Holdings) -> int:
 def _run(shell: Shell, holdings: Holdings) -> fx.Leave:
     gc.collect()
     gc.freeze()
+    processes.trim_heap()
     holdings.log.info("master.started", version=__version__, pid=os.getpid(), user=privileges.user_name(os.geteuid()))
     return shell.run()
 
