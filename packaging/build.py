@@ -195,7 +195,7 @@ def utc(epoch_s: int) -> str:
 
 
 def write_checksums(directory: Path) -> None:
-    """SHA256SUMS, for ``sha256sum --check``, of every package in ``directory``."""
+    """SHA256SUMS, for ``sha256sum --check``, of every package in ``directory``; they may be of several builds."""
     packages = sorted(path for path in directory.iterdir() if path.suffix in (".deb", ".rpm"))
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in packages]
     (directory / "SHA256SUMS").write_text("".join(lines))

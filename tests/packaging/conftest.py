@@ -74,7 +74,9 @@ def unpd(installed: Installed, watch: seccomp.Watch) -> Iterator[Installed]:
 def fresh(system: Path, watch: seccomp.Watch, tmp_path: Path) -> Iterator[Machine]:
     """A machine of the test's own, without the package; the test is in its network. No filter refused a system call to any Python there."""
     with booted(system, tmp_path / "console") as machine:
-        refused = len(watch.refusals("python"))
+        refused, since = len(watch.refusals("python")), machine.cursor()
         with machine.network():
             yield machine
+        traces = [entry["MESSAGE"] for entry in machine.journal(since) if "Traceback" in str(entry["MESSAGE"])]
+        assert not traces, f"the daemon failed: {traces}"
         assert not watch.refusals("python")[refused:], "seccomp filters refused these calls"

@@ -161,8 +161,9 @@ def package_path(directory: Path, version: str) -> Path:
     return directory / f"unpd_{version}_amd64.deb"
 
 
-def install(machine: Machine, package: Path) -> None:
-    """What the administrator does with the file: apt install, without asking anybody else."""
+def install(machine: Machine, package: Path) -> str:
+    """What the administrator does with the file: apt install, without asking anybody else. Returns what it says."""
     place = f"/root/{package.name}"
     machine.put(place, package.read_bytes())
-    machine.run("apt-get", "install", "--yes", "--quiet", place)
+    done = machine.run("apt-get", "install", "--yes", "--quiet", place)
+    return done.stdout + done.stderr

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from tests.packaging.installed import DAYTIME, DROP_INS, ECHO, SERVICE, Installed, open_now, summary, under_load
+from tests.packaging.installed import CONF_D, DAYTIME, DROP_INS, ECHO, SERVICE, Installed, open_now, summary, under_load
 from tests.support import clients, procs
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.packaging
 
@@ -64,6 +65,15 @@ def test_kill_and_restart_under_load(activated: Installed) -> None:
         said = summary(load)
     assert said.outcomes["refused"] == said.outcomes["timeout"] == said.outcomes["wrong"] == 0, said
     assert sum(said.failed().values()) <= cut, (said, cut)
+
+
+def test_clients_of_a_broken_configuration(activated: Installed) -> None:
+    """A client has systemd start a service that is refused, again and again; the sockets stay, and once the file is mended the one who waited is served."""
+    activated.machine.put(f"{CONF_D}/10-broken.toml", "[daemon]\ngrace = 1\n")
+    with clients.connect(DAYTIME) as waiting:
+        until(lambda: sum('did you mean "grace_s"?' in line for line in activated.said()) >= 3, 30.0, "three starts to be refused")
+        activated.machine.run("rm", f"{CONF_D}/10-broken.toml")
+        assert clients.read_all(waiting).endswith(b"\r\n")
 
 
 def test_a_name_without_a_socket(activated: Installed) -> None:

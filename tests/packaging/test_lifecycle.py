@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.installed import CONFIG, ECHO, PREVIOUS, SERVICE, Installed, install, summary, under_load
+from tests.packaging.installed import CONFIG, DROP_INS, ECHO, PREVIOUS, SERVICE, Installed, install, summary, under_load
 from tests.packaging.machine import Machine
 from tests.support import clients
 from unpd import __version__
 
 pytestmark = pytest.mark.packaging
 
-KEEPERS = ("/dev", "/proc", "/run", "/root", "/sys", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd/catalog", "/var/log")
+KEEPERS = ("/dev", "/proc", "/run", "/root", "/sys", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd/catalog")
+LOGS = ("/var/log/apt", "/var/log/journal", "/var/log/alternatives.log", "/var/log/dpkg.log")
 """What apt, dpkg and the journal write for themselves."""
 
 
@@ -50,8 +51,11 @@ def test_remove_and_purge(fresh: Machine, package: Path) -> None:
     users = fresh.path("/etc/passwd").read_text()
     install(fresh, package)
     unpd = Installed(fresh)
-    unpd.edit(("idle_timeout_s = 600", "idle_timeout_s = 500"))
+    unpd.edit(("idle_timeout_s = 600", "idle_timeout_s = 500"), ('file = ""', 'file = "/var/log/unpd/unpd.log"'))
+    unpd.drop_in("[Service]\nLogsDirectory=unpd\n")
     unpd.start()
+    assert fresh.path("/var/log/unpd/unpd.log").stat().st_size > 0
+    fresh.run("rm", "-r", DROP_INS)
     fresh.run("apt-get", "remove", "--yes", "--quiet", "unpd")
     with pytest.raises(ConnectionRefusedError):
         clients.connect(ECHO).close()
@@ -62,6 +66,19 @@ def test_remove_and_purge(fresh: Machine, package: Path) -> None:
     assert not fresh.path("/run/unpd").exists()
     assert fresh.run("systemctl", "cat", SERVICE, check=False).returncode != 0
     assert fresh.path("/etc/passwd").read_text() == users
+
+
+def test_an_upgrade_leaves_a_daemon_that_could_not_come_back(fresh: Machine, previous: Path, package: Path) -> None:
+    """The configuration was broken since the daemon started: the upgrade says so, and the daemon serves on."""
+    install(fresh, previous)
+    unpd = Installed(fresh)
+    unpd.start()
+    pid = unpd.pid
+    unpd.edit(("grace_s = 10", "grace = 10"))
+    said = install(fresh, package)
+    assert "the configuration is refused" in said
+    assert unpd.pid == pid
+    assert clients.converse(ECHO, b"hello") == b"hello"
 
 
 def test_what_was_removed_comes_back(fresh: Machine, package: Path) -> None:
@@ -79,5 +96,5 @@ def test_what_was_removed_comes_back(fresh: Machine, package: Path) -> None:
 
 def files(machine: Machine) -> set[str]:
     """Every path there is, but for what others write for themselves."""
-    pruned = [word for keeper in KEEPERS for word in ("-path", keeper, "-prune", "-o")]
+    pruned = [word for keeper in KEEPERS + LOGS for word in ("-path", keeper, "-prune", "-o")]
     return set(machine.run("find", "/", *pruned, "-print").stdout.splitlines())

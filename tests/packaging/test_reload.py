@@ -31,6 +31,26 @@ def test_a_refused_reload(unpd: Installed) -> None:
     assert "generation 1" in unpd.show("StatusText")
 
 
+def test_a_reload_of_what_is_no_toml(unpd: Installed) -> None:
+    """A file that cannot even be parsed reaches the daemon all the same: it says why, and the metric tells that the file on disk is not in use."""
+    unpd.start()
+    unpd.machine.put(f"{CONF_D}/10-broken.toml", "[[[ oops\n")
+    assert unpd.systemctl("reload", "unpd", check=False).returncode != 0
+    assert any("10-broken.toml:1: not valid TOML" in line for line in unpd.said())
+    assert unpd.samples()[("unpd_config_last_reload_successful", frozenset())] == 0
+    assert clients.converse(ECHO, b"hello") == b"hello"
+
+
+def test_a_configuration_of_services_alone(unpd: Installed) -> None:
+    """Every key may be left out: without [daemon] the sockets of the daemon lie in the unit's runtime directory, where root's commands look."""
+    unpd.configure('[services.echo]\nlisten = ["tcp://127.0.0.1:7"]\n')
+    unpd.start()
+    assert "generation 1" in unpd.machine.run("unpd", "status").stdout
+    unpd.systemctl("reload", "unpd")
+    assert "generation 2" in unpd.machine.run("unpd", "status").stdout
+    unpd.machine.run("unpd", "stop")
+
+
 def test_a_drop_in_file(unpd: Installed) -> None:
     """A file in conf.d is checked, shown and served."""
     unpd.start()

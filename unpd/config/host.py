@@ -44,9 +44,12 @@ def this_host() -> Host:
 
 
 def runtime_dir(uid: int, environment: Mapping[str, str], run_user: Path = Path("/run/user")) -> str:
-    """Root: /run/unpd. Others: $XDG_RUNTIME_DIR/unpd, else /run/user/UID/unpd if that user has it, else unpd-UID under $TMPDIR or /tmp."""
+    """Root: /run/unpd. Others: the RuntimeDirectory= of our unit, else $XDG_RUNTIME_DIR/unpd, else /run/user/UID/unpd if that user has it, else unpd-UID under $TMPDIR or /tmp."""
     if uid == 0:
         return ROOT_RUNTIME_DIR
+    allotted = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # systemd.exec(5): the unit may have several
+    if allotted.startswith("/"):
+        return posixpath.normpath(allotted)
     named = environment.get("XDG_RUNTIME_DIR", "")
     if named.startswith("/"):
         return posixpath.normpath(f"{named}/unpd")

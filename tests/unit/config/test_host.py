@@ -13,6 +13,9 @@ TEMPORARY = "/tmp"  # noqa: S108  only its name is looked at
     [
         (0, {"XDG_RUNTIME_DIR": "/run/user/0", "TMPDIR": "/scratch"}, "/run/unpd"),
         (7, {"XDG_RUNTIME_DIR": "/run/mine/", "TMPDIR": "/scratch"}, "/run/mine/unpd"),
+        (7, {"RUNTIME_DIRECTORY": "/run/unpd", "XDG_RUNTIME_DIR": "/run/mine"}, "/run/unpd"),
+        (7, {"RUNTIME_DIRECTORY": "/run/ours:/run/other"}, "/run/ours"),
+        (0, {"RUNTIME_DIRECTORY": "/run/elsewhere"}, "/run/unpd"),
         (7, {"XDG_RUNTIME_DIR": "relative", "TMPDIR": "/scratch"}, "/scratch/unpd-7"),
         (7, {"TMPDIR": "relative"}, f"{TEMPORARY}/unpd-7"),
         (7, {}, f"{TEMPORARY}/unpd-7"),
@@ -20,7 +23,7 @@ TEMPORARY = "/tmp"  # noqa: S108  only its name is looked at
     ],
 )
 def test_runtime_dir(tmp_path: Path, uid: int, environment: dict[str, str], expected: str) -> None:
-    """The runtime files lie under /run for root, else in the user's own directory, else under the temporary one; relative paths do not count."""
+    """The runtime files lie under /run for root, else in the unit's own directory, the user's, else under the temporary one; relative paths do not count."""
     (tmp_path / "1000").mkdir()
     assert runtime_dir(uid, environment, tmp_path) == expected.format(run=tmp_path)
 
