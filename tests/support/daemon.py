@@ -267,7 +267,7 @@ class Unpd:
     # the end
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Until the daemon says that it is ready, and its exporter, which it does not wait for, is ready or gone; AssertionError with the log if it ends instead."""
+        """Until the daemon says that it is ready, and each of its first children is, or is gone; AssertionError with the log if it ends instead."""
         if self.setting.detached:
             code = self.process.wait(timeout_s)
             assert code == 0, f"unpd start ended with {code}:\n{self.stderr()}"
@@ -277,17 +277,18 @@ class Unpd:
             lambda: f"master.ready in the log, which ends:\n{self.log_text()[-4000:]}",
         )
         assert self.log_events("master.ready"), f"unpd ended with {self.process.returncode} before it was ready:\n{self.log_text()[-4000:]}"
-        if self.log_events("listener.opened", service="metrics"):
-            until(
-                lambda: (
-                    self.log_events("exporter.ready")
-                    or self.log_events("child.reaped", kind="exporter")
-                    or (self.process.poll() is not None and not self.setting.detached)
-                ),
-                timeout_s,
-                lambda: f"exporter.ready in the log, which ends:\n{self.log_text()[-4000:]}",
-            )
+        until(
+            lambda: self._all_settled() or (self.process.poll() is not None and not self.setting.detached),
+            timeout_s,
+            lambda: f"every child to be ready or gone; the log ends:\n{self.log_text()[-4000:]}",
+        )
         self._reap_detachers(self.pid)
+
+    def _all_settled(self) -> bool:
+        """Whether each child that was spawned is ready or gone: the master is ready with the first worker of each pool, the others may still be on their way."""
+        spawned = {event.fields["birth"] for event in self.log_events("child.spawned")}  # a line of level debug
+        settled = {event.fields["birth"] for name in ("worker.ready", "exporter.ready", "child.reaped") for event in self.log_events(name)}
+        return spawned <= settled and not [child for child in procs.children(self.pid) if child.title.startswith("unpd: ") and " ready" not in child.title]
 
     def _reap_detachers(self, master: int) -> None:
         """The parent that a detached daemon has left behind on its way is dead and ours to collect, as it is init's elsewhere."""
