@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import faults
 from tests.support.etc import Etc
 from unpd.config.dropins import MAX_DROP_INS, find
 from unpd.config.host import Host
@@ -123,6 +124,7 @@ def test_root_refuses_an_open_directory(etc: Etc, host: Host) -> None:
     assert f"{etc.conf_d}: {OPEN}" in str(caught.value).split("\n")
 
 
+@faults.requires_root
 def test_root_refuses_an_open_file(etc: Etc, host: Host) -> None:
     """Started as root, a drop-in that everybody can write is refused like the main file."""
     etc.write(ECHO, a="")
@@ -143,6 +145,7 @@ def test_others_are_warned(etc: Etc) -> None:
     )
 
 
+@faults.requires_root
 def test_a_link_counts_as_its_target(etc: Etc, host: Host) -> None:
     """A drop-in may be a symbolic link; it is the file behind it that is read, and trusted or not."""
     target = etc.main.with_name("elsewhere")
