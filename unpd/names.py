@@ -26,10 +26,10 @@ class ExitCode(enum.IntEnum):
 EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
     {
         ExitCode.DONE: "done",
-        ExitCode.FAILED: "a failure of unpd itself",
+        ExitCode.FAILED: "not running, a reload refused, or a failure of unpd itself",
         ExitCode.USAGE: "wrong usage",
-        ExitCode.ADDRESS: "an address is in use or missing",
-        ExitCode.CANNOT_CREATE: "the pid file, the log file or a socket cannot be made",
+        ExitCode.ADDRESS: "an address is in use, missing, or cannot be listened on",
+        ExitCode.CANNOT_CREATE: "the pid file, the log file or the control socket cannot be made",
         ExitCode.ALREADY_RUNNING: "already running",
         ExitCode.PRIVILEGE: "a privilege is missing or cannot be dropped",
         ExitCode.CONFIGURATION: "the configuration is refused",
@@ -162,8 +162,8 @@ class SignalMeaning(enum.StrEnum):
     QUICK_STOP = "quick stop"
     RELOAD = "reload the configuration"
     REOPEN_LOG = "reopen the log file"
-    MORE_WORKERS = "one worker more in the default pool"
-    FEWER_WORKERS = "one worker fewer in the default pool"
+    MORE_WORKERS = "one worker more in the default pool, until the next reload"
+    FEWER_WORKERS = "one worker fewer in the default pool, until the next reload"
 
 
 @dataclass(frozen=True, slots=True)

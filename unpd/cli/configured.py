@@ -31,7 +31,8 @@ def control_path(args: argparse.Namespace) -> Path:
     """Where the daemon of these arguments listens for control.
 
     A configuration that is broken by now must not keep anybody from the daemon that still runs with the old one: only ``daemon.control`` is read from it, whoever
-    may write it, and where that cannot be had the default holds.
+    may write it, and where that cannot be had the default holds. But only for the system's own configuration, whose daemon is the one at the default: a command for
+    another one must not reach that. ConfigError then.
     """
     if args.control is not None:
         return Path(args.control)
@@ -39,7 +40,18 @@ def control_path(args: argparse.Namespace) -> Path:
     if path is not None and not _is_there(path):
         raise ConfigError((Problem(file_shown(path), None, "", "there is no such file"),))
     files = (path, *_drop_ins(path)) if path is not None else ()
-    said = [control for file in files if (control := _control(file)) is not None]
+    said: list[str] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            control = _control(file)
+        except ConfigError as error:
+            problems += error.problems
+        else:
+            said += [control] if control is not None else []
+    if not said and problems and path != DEFAULT_CONFIG:
+        problems.append(Problem(file_shown(path or DEFAULT_CONFIG), None, "", "so its control socket is not known: name it with --control"))
+        raise ConfigError(tuple(problems))
     return Path(said[-1] if said else this_host().daemon_defaults()["control"])
 
 
@@ -50,9 +62,7 @@ def _drop_ins(path: Path) -> tuple[Path, ...]:
 
 
 def _control(file: Path) -> str | None:
-    try:
-        daemon = source.parse(source.read(file, wary=False)).get("daemon")
-    except ConfigError:
-        return None
+    """What the file says of it. ConfigError for one that is broken."""
+    daemon = source.parse(source.read(file, wary=False)).get("daemon")
     control = daemon.get("control") if isinstance(daemon, dict) else None
     return control if isinstance(control, str) else None

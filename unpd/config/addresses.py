@@ -86,6 +86,8 @@ def parse_address(text: str) -> Address:
     if text.startswith("systemd:"):
         return _systemd(text.removeprefix("systemd:"))
     scheme, separator, rest = text.partition("://")
+    if separator and scheme == "udp":
+        raise ValueError(f"{quoted(text)}: unpd serves no UDP; it must be {FORMS}")
     if not separator or scheme not in ("tcp", "unix"):
         raise ValueError(f"{quoted(text)} must be {FORMS}")
     return _tcp(text, rest) if scheme == "tcp" else _unix(rest)

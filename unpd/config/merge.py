@@ -38,7 +38,7 @@ def _refuse_twice(merged: Table, table: Table, origins: Origins, findings: Findi
         for name in here:
             if name in before:
                 path = (SERVICES, name)
-                findings.error(path, f"this service stands in {origins.place(path)} too: it belongs in one file only")
+                findings.error(path, f"this service stands in {origins.place(path)} too: it belongs in one file only; change it there")
 
 
 def _join(path: KeyPath, into: dict[str, Any], table: Table, rank: int, origins: Origins) -> None:

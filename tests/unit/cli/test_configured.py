@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from unpd.cli import configured
 from unpd.cli.configured import control_path
 from unpd.config.host import this_host
 from unpd.errors import ConfigError
@@ -61,9 +62,23 @@ def test_broken_files_are_passed_over(main: Path, broken: str) -> None:
     (main.parent / "conf.d/a.toml").write_text(broken)
     assert found(main) == "/main"
     main.write_text(broken)
-    assert found(main) == str(DEFAULT)
     (main.parent / "conf.d/b.toml").write_text(control("/b"))
     assert found(main) == "/b"
+
+
+@pytest.mark.parametrize("broken", ["x = ", "\0"])
+def test_nobody_else_s_daemon_is_meant(main: Path, broken: str) -> None:
+    """A broken file that names no socket: the default one may be another daemon's. Only the system's own file falls back to it."""
+    main.write_text(broken)
+    with pytest.raises(ConfigError, match=r"its control socket is not known: name it with --control$"):
+        found(main)
+
+
+def test_the_system_s_own_daemon(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/etc/unpd/unpd.toml is broken by now: its daemon is the one at the default."""
+    monkeypatch.setattr(configured, "DEFAULT_CONFIG", main)
+    main.write_text("x = ")
+    assert found(main) == str(DEFAULT)
 
 
 def test_an_unusable_directory_is_passed_over(main: Path) -> None:
@@ -98,4 +113,5 @@ def test_a_missing_file(main: Path) -> None:
 
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
     """A path that the system does not take is no failure of our own."""
-    assert found(tmp_path / ("x" * 5000)) == str(DEFAULT)
+    with pytest.raises(ConfigError, match=r"its control socket is not known"):
+        found(tmp_path / ("x" * 5000))

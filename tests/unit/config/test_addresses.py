@@ -35,7 +35,7 @@ def test_canonical(text: str, canonical: str) -> None:
     [
         ("", f'"" {FORMS}'),
         ("echo", f'"echo" {FORMS}'),
-        ("udp://127.0.0.1:7", f'"udp://127.0.0.1:7" {FORMS}'),
+        ("udp://127.0.0.1:7", f'"udp://127.0.0.1:7": unpd serves no UDP; it {FORMS}'),
         ("tcp://127.0.0.1:7 ", f"{FORMS}, without spaces and control characters"),
         ("unix:///a\x00", f"{FORMS}, without spaces and control characters"),
         ("tcp://[::1]x:7", f'"tcp://[::1]x:7" {FORMS}'),

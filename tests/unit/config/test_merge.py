@@ -56,11 +56,11 @@ def test_no_service_in_any(etc: Etc) -> None:
 def test_a_service_twice(etc: Etc) -> None:
     """A service in two files is an error that names both files and lines, be it the same twice; of three files each is named."""
     etc.write(ECHO, a=f"\n{ECHO}")
-    assert etc.refusal() == [f"conf.d/a.toml:2: services.echo: this service stands in {'unpd.toml'}:1 too: it belongs in one file only"]
+    assert etc.refusal() == [f"conf.d/a.toml:2: services.echo: this service stands in {'unpd.toml'}:1 too: it belongs in one file only; change it there"]
     etc.write("", b="services.echo.backlog = 5\n", c="# three\n\n[services]\necho = {}\n")
     assert etc.refusal() == [
-        "conf.d/c.toml:4: services.echo: this service stands in conf.d/a.toml:2 too: it belongs in one file only",
-        "conf.d/c.toml:4: services.echo: this service stands in conf.d/b.toml:1 too: it belongs in one file only",
+        "conf.d/c.toml:4: services.echo: this service stands in conf.d/a.toml:2 too: it belongs in one file only; change it there",
+        "conf.d/c.toml:4: services.echo: this service stands in conf.d/b.toml:1 too: it belongs in one file only; change it there",
     ]
 
 

@@ -112,6 +112,8 @@ class Talk:
         self._ended = True
         if self._broken is not None:
             raise failure_of(self._broken, self._account())
+        if self._missing_bytes() < 0:
+            raise ClientFailure(ClientExit.FAILED, "this is no echo server", f"it sent {self._received_bytes} bytes for {self._offered_bytes}")
         if not self._half_closed or self._missing_bytes() > 0:
             raise ClientFailure(ClientExit.CLOSED_EARLY, "server terminated prematurely", self._account())
 
