@@ -23,11 +23,15 @@ class Waiting:
     accepted: int
 
 
+LEAST_PATIENCE_S = 3.0
+"""A worker beats once a second, and on a busy machine a little later."""
+
+
 class Health:
-    """Judges once a sweep; ``interval_s`` is the patience, in seconds."""
+    """Judges once a sweep; ``interval_s`` is the patience, in seconds, of which it takes :data:`LEAST_PATIENCE_S` at least."""
 
     def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
+        self._interval_s = max(interval_s, LEAST_PATIENCE_S)
         self._waiting: dict[str, Waiting] = {}
 
     def complaint(self, holdings: Holdings, state: State, now: float) -> str:

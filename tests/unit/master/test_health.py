@@ -198,3 +198,11 @@ def test_a_beat_from_the_future_is_none(scene: Scene) -> None:
     for row in (0, 1):
         scene.row(row)[sb.BEAT_NS] = 2**64 - 1
     assert scene.complaint(INTERVAL_S + 1.0) == "service echo has no ready worker that beats"
+
+
+def test_a_short_interval_is_no_reason_to_be_hasty(scene: Scene) -> None:
+    """Workers beat once a second: a watchdog that wants a sign each half second still gets it."""
+    hasty = Health(0.5)
+    scene.beat(100.0)
+    assert [hasty.complaint(scene.holdings, scene.state, 100.0 + late) for late in (0.6, 1.2, 2.4)] == ["", "", ""]
+    assert hasty.complaint(scene.holdings, scene.state, 104.0) == "service echo has no ready worker that beats"
