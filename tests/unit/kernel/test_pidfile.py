@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, procs
 from unpd.errors import AlreadyRunningError, CannotCreateError
 from unpd.kernel.pidfile import PidFile
 
@@ -164,10 +164,13 @@ def test_releasing_twice_or_unheld_is_nothing(path: Path) -> None:
 
 def test_the_lock_is_not_inherited_by_programs(path: Path) -> None:
     """A program that the daemon starts cannot hold it on."""
-    with PidFile(path), subprocess.Popen(["sleep", "600"], close_fds=False) as child:
-        fds = [os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{child.pid}/fd")]
-        child.kill()
-        assert str(path) not in fds
+    with PidFile(path), subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b"up\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"up\n", "the dynamic loader opens files too, and closes them before this"
+        assert str(path) not in procs.fds(child.pid).values()
 
 
 def test_it_is_a_plain_flock(path: Path) -> None:
