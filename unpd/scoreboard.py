@@ -1,7 +1,7 @@
 """The scoreboard: one anonymous shared memory of fixed layout, made at boot, written by master and children, read by the exporter.
 
 Contract. A row has a single writer, its child; from the moment that a child is reaped until the row is given to the next birth, the master. The master area has
-one writer, the master. All counters are 64-bit words written through ``memoryview.cast("Q")``: one aligned store each, so that a reader never sees half a number
+one writer, the master (but for one word, which the exporters share). All counters are 64-bit words written through ``memoryview.cast("Q")``: one aligned store each, so that a reader never sees half a number
 (``struct.pack_into`` showed false zeros in a fifth of the reads). Nothing is ever zeroed or folded: a row's counters are cumulative over all births that used it,
 a scrape sums the rows, and so there is no moment at which a count is in two places or in none. The memory is sparse (a row that was never used costs nothing).
 
@@ -79,7 +79,8 @@ VIRTUAL_BYTES_AT = 13
 OPEN_FDS_AT = 14
 MAX_FDS_AT = 15
 ROWS_USED_AT = 16
-RELOADS_AT = 17
+RENDERINGS_AT = 17  # counted by the exporters, of which a reload has two: each knows by it whether the other has shown newer counts
+RELOADS_AT = 18
 SPAWNS_AT = RELOADS_AT + len(RELOAD_RESULTS)
 REAPED_AT = SPAWNS_AT + MAX_POOLS
 REAP_BUCKETS_AT = REAPED_AT + len(KINDS) * len(REAP_REASONS)

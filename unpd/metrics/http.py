@@ -16,7 +16,7 @@ from unpd.metrics.collector import make_registry
 from unpd.metrics.names import Names
 from unpd.metrics.prometheus import choose_encoder
 from unpd.metrics.reading import why_not_ready
-from unpd.scoreboard import Scoreboard
+from unpd.scoreboard import RENDERINGS_AT, Scoreboard
 
 CACHED_S = 0.1
 METHODS = ("GET", "HEAD")
@@ -47,6 +47,7 @@ class MetricsApp:
         self._clock = clock
         self._registry = make_registry(board, names)
         self._rendered: dict[str, tuple[float, Page]] = {}
+        self._rendering = 0
         self._pages: dict[str, Callable[[WSGIEnvironment], Page]] = {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -68,11 +69,15 @@ class MetricsApp:
 
     def _metrics(self, environ: WSGIEnvironment) -> Page:
         accept = _canonical_accept(environ.get("HTTP_ACCEPT", ""))
+        if self._board.words[RENDERINGS_AT] != self._rendering:
+            self._rendered.clear()  # the exporter of another generation has shown newer counts since: none may go down
         expires_at, page = self._rendered.get(accept, (0.0, None))
         if page is None or self._clock() >= expires_at:
             encode, content_type = choose_encoder(accept)
             page = Page(HTTPStatus.OK, encode(self._registry), content_type)
             self._rendered[accept] = (self._clock() + CACHED_S, page)
+            self._board.count(RENDERINGS_AT)
+            self._rendering = self._board.words[RENDERINGS_AT]
         return page
 
     def _healthz(self, environ: WSGIEnvironment) -> Page:

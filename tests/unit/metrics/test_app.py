@@ -129,6 +129,17 @@ def test_a_scrape_is_rendered_once_in_100_ms(pages: Pages) -> None:
     assert b"\nunpd_generation 7.0\n" in pages.ask("/metrics")[2]
 
 
+def test_two_exporters_show_no_count_going_down(pages: Pages) -> None:
+    """At a reload the old one and the new one answer on the same address: what one of them has shown, the other's cached page does not take back."""
+    other = Pages(pages.board, clock=pages.clock)
+    pages.ask("/metrics")
+    pages.board.words[scoreboard.GENERATION_AT] = 7
+    assert b"\nunpd_generation 7.0\n" in other.ask("/metrics")[2]
+    assert b"\nunpd_generation 7.0\n" in pages.ask("/metrics")[2]
+    first = pages.ask("/metrics")[2]
+    assert pages.ask("/metrics")[2] is first, "with nobody else asked, the cache is used again"
+
+
 def test_the_cache_does_not_mix_formats(pages: Pages) -> None:
     """Each format has its own rendering."""
     assert not pages.ask("/metrics")[2].endswith(b"# EOF\n")
