@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import procs
 from tests.support.launch import Launch
+from tests.support.manager import Manager, manager
 
 NO_SKIP = "UNPD_TEST_NO_SKIP"
 SEED = "UNPD_TEST_SEED"
@@ -42,6 +43,13 @@ def launch(no_process_left: None, tmp_path: Path) -> Iterator[Launch]:
     yield launcher
     problems = launcher.finish()
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Manager]:
+    """A service manager: what systemd is to its unit."""
+    with manager(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

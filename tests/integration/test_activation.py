@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from tests.support import clients
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.manager import Manager, manager
+from tests.support.manager import Manager
 from tests.support.operating import refused_reload, reload
 
 CONFIG = """
@@ -28,13 +28,6 @@ ECHO = """
 [services.echo]
 listen = ["systemd:echo"]
 """
-
-
-@pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[Manager]:
-    """A service manager."""
-    with manager(tmp_path) as found:
-        yield found
 
 
 def listener() -> socket.socket:

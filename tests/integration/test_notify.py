@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,6 @@ ECHO = """
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
 """
-
-
-@pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[Manager]:
-    """A service manager."""
-    with manager(tmp_path) as found:
-        yield found
 
 
 def test_the_whole_of_a_life_is_told(launch: Launch, systemd: Manager) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from tests.support import clients, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.manager import Manager, manager
+from tests.support.manager import Manager
 from tests.support.operating import reload
 from tests.support.waiting import until
 from unpd import scoreboard as sb
@@ -26,13 +26,6 @@ listen = ["tcp://127.0.0.1:{port}", "unix://{path}"]
 [services.daytime]
 listen = ["tcp://127.0.0.1:0"]
 """
-
-
-@pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[Manager]:
-    """A service manager."""
-    with manager(tmp_path) as found:
-        yield found
 
 
 @pytest.fixture

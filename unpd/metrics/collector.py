@@ -1,7 +1,7 @@
 """The scoreboard as prometheus_client families: a custom collector on a registry of its own.
 
-The default registry is not used (it would show the exporter's process as if it were the master), nor are ``_created`` series: all counters start with the master,
-whose start is ``unpd_start_time_seconds``. Called by the HTTP side at a scrape.
+The default registry is not used (it would show the exporter's process as if it were the master), nor are ``_created`` series: a counter begins
+with the scoreboard, which a service manager keeps over restarts, so that no time of ours is that of its first count.
 """
 
 from collections.abc import Iterable
