@@ -181,13 +181,15 @@ def take_no_more(sock: socket.socket) -> None:
 
     Closing a listener resets what is in its queue, and between the last accept(2) and the last close(2) there is always time for one more. With SYNs dropped the queue
     runs empty; who comes now tries again after a second, and finds either a refusal or the next daemon. Not for a listener that somebody keeps.
-    Some kernels ask CAP_NET_ADMIN for the filter. Without it the backlog of 0, with which a SYN is dropped as long as one connection is queued, leaves room for one.
+    Some kernels ask CAP_NET_ADMIN for the filter. Where it is refused there is the backlog of 0, with which a SYN is dropped as long as one connection is queued; but so
+    is the end of a handshake under way, whose client believes itself connected and is reset at the close. So it is the second choice, and never both.
     """
     if sock.family != socket.AF_UNIX:
         program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
-        with contextlib.suppress(OSError):
-            sock.listen(0)
+        try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program)))
+        except OSError:
+            sock.listen(0)
 
 
 def take_again(sock: socket.socket) -> bool:
