@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.schema import COMMON_KEYS, DEFAULT_POOL, NAME_RULE, Config, Daemon, LogConfig, Metrics, Pool, ServiceConfig, is_name
 from unpd.config.wording import choice, quoted, suggestion
+from unpd.models import BaseModel, ValidationError
 from unpd.scoreboard import MAX_POOLS, MAX_SERVICES
 from unpd.services.base import Options, ServiceType
 from unpd.services.table import SERVICES

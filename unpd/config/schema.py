@@ -12,9 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
-
 from unpd.config.addresses import FORMS, MAX_UNIX_PATH_BYTES, Address, SystemdAddress, TcpAddress, UnixAddress, parse_address, refuse_path
+from unpd.models import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 from unpd.scoreboard import MAX_LISTENERS
 from unpd.services.base import Options
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from unpd.models import BaseModel, ConfigDict
 
 Reply = Callable[[memoryview], bytes | memoryview]
 """Answers one piece of received bytes. The reply may be the piece itself; the engine uses or copies it before the next call."""

@@ -14,8 +14,7 @@ from datetime import UTC, datetime, tzinfo
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
-
+from unpd.models import AfterValidator, Field
 from unpd.services.base import Options
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
