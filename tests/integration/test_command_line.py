@@ -65,13 +65,6 @@ def test_the_verbs_come_without_pydantic(tmp_path: Path, verb: str) -> None:
     assert imported(verb, "--control", str(tmp_path / "nobody")).isdisjoint({"pydantic", "prometheus_client", "asyncio", "waitress", "daemon"})
 
 
-def test_a_daemon_comes_without_servers_and_clients_of_others() -> None:
-    """What prometheus_client brings for serving and pushing on its own is not loaded, by a command that has loaded all that a daemon needs."""
-    loaded = imported("check", "--config", "/nowhere/unpd.toml")
-    assert {"prometheus_client", "waitress"} <= loaded
-    assert loaded.isdisjoint({"ssl", "_ssl"})
-
-
 def test_help_shows_the_tables() -> None:
     """``unpd run --help`` shows every signal with its meaning and every exit code."""
     said = unpd("run", "--help").stdout
