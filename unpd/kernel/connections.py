@@ -1,7 +1,7 @@
 """Accepted connections as bare descriptors: the calls that the ``os`` module lacks for them.
 
 A socket object costs a connection 2 us of processor time (getsockname(2), two enumerations, the object) and 100 bytes, and its methods parse their arguments in a
-slower way than ``os.readv`` and ``os.write`` do: 1,500 instructions a round trip. What is rare borrows one.
+slower way than those of ``os`` do: 1,500 instructions a round trip. What is rare borrows one.
 """
 
 import contextlib

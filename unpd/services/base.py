@@ -10,7 +10,10 @@ from typing import Any, Protocol
 
 from unpd.models import BaseModel, ConfigDict
 
-Reply = Callable[[memoryview], bytes | memoryview]
+Piece = bytes | memoryview
+"""Received bytes or an answer. A view is valid until the next call only."""
+
+Reply = Callable[[Piece], Piece]
 """Answers one piece of received bytes. The reply may be the piece itself; the engine uses or copies it before the next call."""
 
 

@@ -1,14 +1,14 @@
 """Echo (RFC 862): whatever arrives goes back, byte for byte."""
 
-from unpd.services.base import Options, Reply
+from unpd.services.base import Options, Piece, Reply
 
 
 class EchoOptions(Options):
     """Echo has no options of its own."""
 
 
-def _same(chunk: memoryview) -> memoryview:
-    return chunk
+def _same(piece: Piece) -> Piece:
+    return piece
 
 
 class Echo:

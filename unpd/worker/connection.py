@@ -15,7 +15,7 @@ QUIET_S = 0.25
 
 @dataclass(slots=True)
 class Traffic:
-    """Bytes of one service that are not on the scoreboard yet. The engine books them at the end of each turn: adding to a cell costs three times what this does."""
+    """Bytes, of one connection or of one service. The latter's are booked on the scoreboard at the end of each turn: adding to a cell costs three times what this does."""
 
     received: int = 0
     sent: int = 0
@@ -47,8 +47,8 @@ class Stage(enum.IntEnum):
 
 
 class Connection:
-    """A client. ``reply`` answers what it says (None: nothing more is answered), ``out`` is what the socket did not take yet (None: nothing), ``cause`` why we are ending
-    it, ``mask`` what epoll watches.
+    """A client. ``reply`` answers what it says (None: nothing more is answered), ``out`` is what the socket did not take yet (None: nothing), ``plenty`` whether much is
+    expected of the next read, ``traffic`` its own bytes where its end will be told (None: where nobody asks), ``cause`` why we are ending it, ``mask`` what epoll watches.
     """
 
     __slots__ = (
@@ -59,21 +59,21 @@ class Connection:
         "mask",
         "opened_at",
         "out",
-        "received",
+        "plenty",
         "reply",
-        "sent",
         "stage",
         "terms",
+        "traffic",
         "wheel_slot",
     )
 
-    def __init__(self, fd: int, terms: Terms, now: float) -> None:
+    def __init__(self, fd: int, terms: Terms, now: float, traffic: Traffic | None) -> None:
         self.fd = fd
         self.terms = terms
         self.reply: Reply | None = None
         self.out: bytearray | None = None
-        self.received = 0
-        self.sent = 0
+        self.plenty = True
+        self.traffic = traffic
         self.opened_at = now
         self.active_at = now
         self.linger_at = math.inf

@@ -20,7 +20,7 @@ NO_FD = -1
 
 def opened(terms: Terms = TERMS, *, active_at: float = OPENED, out: bytes = b"") -> Connection:
     """A connection that was opened at 1000 and last active at ``active_at``, with this much output pending."""
-    connection = Connection(NO_FD, terms, OPENED)
+    connection = Connection(NO_FD, terms, OPENED, None)
     connection.active_at = active_at
     connection.out = bytearray(out) if out else None
     return connection
@@ -98,10 +98,10 @@ def test_a_half_closed_connection_keeps_its_deadlines() -> None:
 
 
 def test_a_new_connection_has_done_nothing_yet() -> None:
-    """It serves, has sent and received nothing, waits for nothing and stands in no wheel."""
-    new = Connection(NO_FD, TERMS, OPENED)
+    """It serves, owes nothing, waits for nothing and stands in no wheel."""
+    new = Connection(NO_FD, TERMS, OPENED, None)
     assert (new.fd, new.stage, new.opened_at, new.active_at) == (NO_FD, Stage.SERVING, OPENED, OPENED)
-    assert (new.received, new.sent, new.out, new.reply, new.cause, new.linger_at, new.mask, new.wheel_slot) == (0, 0, None, None, None, NEVER, 0, -1)
+    assert (new.traffic, new.out, new.reply, new.cause, new.linger_at, new.mask, new.wheel_slot) == (None, None, None, None, NEVER, 0, -1)
 
 
 def test_a_connection_is_small() -> None:

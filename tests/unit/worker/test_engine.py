@@ -18,11 +18,11 @@ from unpd.kernel.sockets import ListenOptions, listen_unix
 from unpd.logs import Log, Sink
 from unpd.loop import now
 from unpd.names import EndCause
-from unpd.services.base import Reply, Service
+from unpd.services.base import Piece, Reply, Service
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import Listener
 from unpd.worker.connection import QUIET_S, Stage, Terms
-from unpd.worker.engine import HIGH_WATER_BYTES, LOW_WATER_BYTES, READ_BYTES, Engine, peer_name
+from unpd.worker.engine import HIGH_WATER_BYTES, LITTLE_BYTES, LOW_WATER_BYTES, READ_BYTES, Engine, peer_name
 
 MIB = 1 << 20
 PATIENCE_S = 10.0
@@ -194,6 +194,25 @@ def test_a_greeting_of_any_length_goes_out_before_the_end(bench: MakeBench) -> N
     assert b.count(sb.SENT) == len(greeting)
 
 
+def test_only_a_great_message_after_a_little_one_comes_in_two_pieces(bench: MakeBench) -> None:
+    """A read after one that brought little asks for little; if that is filled, the next one asks for all. A new connection's first one does too."""
+    pieces: list[int] = []
+
+    def reply(piece: Piece) -> Piece:
+        pieces.append(len(piece))
+        return piece
+
+    b = bench(Saying(reply=reply))
+    sock = b.connect()
+    great = LITTLE_BYTES + 1000
+    for size in (great, LITTLE_BYTES, great, 1, LITTLE_BYTES - 1, great, great):
+        message = bytes(index % 251 for index in range(size))
+        sock.sendall(message)
+        assert b.read(sock, size) == message
+    assert pieces == [great, LITTLE_BYTES, great, 1, LITTLE_BYTES - 1, LITTLE_BYTES, 1000, great]
+    assert (b.count(sb.RECEIVED), b.count(sb.SENT)) == (sum(pieces), sum(pieces))
+
+
 def test_output_is_bounded_and_reading_goes_on_where_it_stopped(bench: MakeBench) -> None:
     """A client that does not read is read no further above the high-water mark; below the low-water mark it is read again, and nothing is lost."""
     b = bench()
@@ -224,7 +243,7 @@ def test_output_is_bounded_and_reading_goes_on_where_it_stopped(bench: MakeBench
 def test_a_fault_of_a_service_ends_its_connection_only(bench: MakeBench, place: str) -> None:
     """What a service raises is an error line and the cause error; the next client and the other service are served."""
 
-    def fail(chunk: memoryview) -> bytes:
+    def fail(piece: Piece) -> bytes:
         raise LookupError("a fault of the service")
 
     faulty = Saying(fault=LookupError("a fault of the service")) if place == "greet" else Saying(reply=fail)
