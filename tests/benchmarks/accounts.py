@@ -23,12 +23,14 @@ OURS_ANYWAY = "ksoftirqd/"
 class Cpu:
     """Processor time in seconds. ``user_ticks`` and ``system_ticks`` tell how it divides."""
 
-    total_s: float
-    user_ticks: int
-    system_ticks: int
+    total_s: float = 0.0
+    user_ticks: int = 0
+    system_ticks: int = 0
 
-    def since(self, before: "Cpu") -> "Cpu":
-        """What came after ``before``."""
+    def __add__(self, other: "Cpu") -> "Cpu":
+        return Cpu(self.total_s + other.total_s, self.user_ticks + other.user_ticks, self.system_ticks + other.system_ticks)
+
+    def __sub__(self, before: "Cpu") -> "Cpu":
         return Cpu(self.total_s - before.total_s, self.user_ticks - before.user_ticks, self.system_ticks - before.system_ticks)
 
     @property
@@ -44,7 +46,7 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """A line of /proc/PID/stat. Times in ticks; ``reaped_``: of the dead children that it waited for. ``own_s``: user and system in seconds."""
+    """A line of /proc/PID/stat. Times in ticks; ``reaped_``: of the dead children that it waited for."""
 
     name: str
     parent: int
@@ -53,7 +55,6 @@ class _Process:
     reaped_user: int
     reaped_system: int
     cpu: int
-    own_s: float
 
     @property
     def ticks(self) -> int:
@@ -61,13 +62,14 @@ class _Process:
 
 
 class Snapshot:
-    """All processes at one moment, and the time stolen from our two processors."""
+    """All processes at one moment, the time stolen from our two processors, and in ``used`` what ``server``, all below it and the dead that they reaped have used."""
 
-    def __init__(self, cpus: Cpus) -> None:
+    def __init__(self, cpus: Cpus, server: int | None = None) -> None:
         self.at = time.monotonic()
         self.steal_s = sum(_steal_s(cpu) for cpu in (cpus.server, cpus.load))
         self._cpus = cpus
         self.processes = {key: process for entry in os.listdir("/proc") if entry.isdigit() for key, process in _read(entry)}
+        self.used = sum((_used(key[0], self.processes[key]) for key in self.family(server)), Cpu()) if server is not None else Cpu()
 
     def family(self, pid: int) -> set[tuple[int, int]]:
         """``pid`` and all below it."""
@@ -76,24 +78,15 @@ class Snapshot:
             found |= more
         return found
 
-    def used_by(self, pid: int) -> Cpu:
-        """The time of ``pid`` and all below it, the dead that they reaped included."""
-        family = [self.processes[key] for key in self.family(pid)]
-        return Cpu(
-            sum(process.own_s + (process.reaped_user + process.reaped_system) / TICKS_PER_S for process in family),
-            sum(process.user + process.reaped_user for process in family),
-            sum(process.system + process.reaped_system for process in family),
-        )
-
-    def foreign_share(self, before: "Snapshot", ours: Iterable[int]) -> float:
-        """The part of our two processors' time since ``before`` that others used, stolen time included. ``ours``: the roots of what is not foreign; we never are."""
+    def foreign_s(self, before: "Snapshot", ours: Iterable[int]) -> float:
+        """The time of our two processors since ``before`` that others used, stolen time included. ``ours``: the roots of what is not foreign; we never are."""
         known = {(os.getpid(), start) for pid, start in self.processes if pid == os.getpid()}.union(*(self.family(pid) for pid in ours))
         ticks = sum(
             self._ticks_since(key, process, before.processes)
             for key, process in self.processes.items()
             if key not in known and process.cpu in (self._cpus.server, self._cpus.load) and not process.name.startswith(OURS_ANYWAY)
         )
-        return (max(0, ticks) / TICKS_PER_S + self.steal_s - before.steal_s) / (2 * (self.at - before.at))
+        return max(0, ticks) / TICKS_PER_S + self.steal_s - before.steal_s
 
     def _ticks_since(self, key: tuple[int, int], process: _Process, before: "Mapping[tuple[int, int], _Process]") -> int:
         """Time used by a process and by children that it reaped meanwhile, without what those had used already."""
@@ -110,15 +103,20 @@ def _read(pid: str) -> Iterable[tuple[tuple[int, int], _Process]]:
     head, _, tail = line.rpartition(")")
     fields = [head.partition("(")[2], *tail.split()]
     user, system, reaped_user, reaped_system = (int(word) for word in fields[12:16])
-    own_s = _scheduled_s(pid) if fields[18] == "1" else None
-    own_s = (user + system) / TICKS_PER_S if own_s is None else own_s
-    yield (int(pid), int(fields[20])), _Process(fields[0], int(fields[2]), user, system, reaped_user, reaped_system, int(fields[37]), own_s)
+    yield (int(pid), int(fields[20])), _Process(fields[0], int(fields[2]), user, system, reaped_user, reaped_system, int(fields[37]))
 
 
-def _scheduled_s(pid: str) -> float | None:
-    """The scheduler's own count of a process with one thread; None where it has none. Of fifty processes, each would lose half a tick in the other count."""
+def _used(pid: int, process: _Process) -> Cpu:
+    reaped = process.reaped_user + process.reaped_system
+    own_s = _scheduled_s(pid)
+    own_s = (process.user + process.system) / TICKS_PER_S if own_s is None else own_s
+    return Cpu(own_s + reaped / TICKS_PER_S, process.user + process.reaped_user, process.system + process.reaped_system)
+
+
+def _scheduled_s(pid: int) -> float | None:
+    """The scheduler's own count of a process's threads, none of which ends meanwhile; None where it has none. Of fifty processes, each would lose half a tick in the other count."""
     try:
-        return int(Path("/proc", pid, "schedstat").read_text().split()[0]) / 1e9
+        return sum(int(path.read_text().split()[0]) for path in Path("/proc", str(pid), "task").glob("*/schedstat")) / 1e9 or None
     except OSError:
         return None
 
@@ -139,9 +137,9 @@ class Quiet:
     disturbed: float
     patience_s: float
 
-    def was(self, foreign: float, took_s: float) -> bool:
-        """Whether a round counts of which others used that part. One that does not costs patience."""
-        if foreign <= self.disturbed:
+    def was(self, foreign_s: float, of_s: float, took_s: float) -> bool:
+        """Whether a measurement of ``of_s`` counts in which others used ``foreign_s`` of our two processors. One that does not costs patience, for all that it took."""
+        if foreign_s <= self.disturbed * 2 * of_s:
             return True
         self.patience_s -= took_s
         return False

@@ -90,9 +90,11 @@ def run_rounds(rounds: int, tries: int, quiet: Quiet) -> dict[str, list[float]]:
     """The figures by name, each with its rounds; disturbed rounds are thrown away and repeated."""
     found: list[dict[str, float]] = []
     while len(found) < rounds:
-        before, began = Snapshot(quiet.cpus), time.monotonic()
+        before = Snapshot(quiet.cpus)
         figures = _round(tries)
-        if quiet.was(Snapshot(quiet.cpus).foreign_share(before, ()), time.monotonic() - began):
+        after = Snapshot(quiet.cpus)
+        took_s = after.at - before.at
+        if quiet.was(after.foreign_s(before, ()), took_s, took_s):
             found.append(figures)
         elif quiet.patience_s <= 0:
             break

@@ -60,7 +60,7 @@ class Generator:
         self._stdin.flush()
 
     def tally(self) -> Tally:
-        """What it counted, at the end of its last step. Its connections are still open."""
+        """What it counted in a step of work. Its connections are still open."""
         counted = json.loads(self._line())
         del counted["mode"]
         return Tally(**counted)

@@ -10,8 +10,8 @@
  * an answer that did not come within STALL_S; a *short read* is a FIN before the answer was complete. A *split* answer came in several pieces, which TCP may do.
  *
  * Talk with the harness: a word on standard output ("base" and "held" in mode idle, "ready" in all), upon which it may look at the server while nothing moves; the
- * next step begins with a line on standard input. In the end one line of JSON comes out, connections stay open until standard input ends, and the exit code is 0
- * whatever was counted. The clock of a phase stops when the last answer has come, so that all work that the server did is in the count.
+ * next step begins with a line on standard input. After "ready" that is the work of --seconds, then one line of JSON, then "ready" again, until standard input ends.
+ * The exit code is 0 whatever was counted. The clock of a step stops when the last answer has come, so that all work that the server did is in the count.
  *
  * Source ports: connections leave from addresses of 127.0.0.0/24 in turn (--sources), bound without a port (IP_BIND_ADDRESS_NO_PORT), so that the kernel picks one that
  * is free for this destination; 28,000 ports and TIME_WAIT would be used up within a second or two from a single address.
@@ -532,14 +532,14 @@ static double quantile_us(double share)
 
 /* --- the run ------------------------------------------------------------------------------------------------------------------------------------------------ */
 
-/* Nothing moves: the harness may look at the server. Goes on with its next line. */
+/* Nothing moves: the harness may look at the server. Goes on with its next line; without one all is over. */
 static void stop_for(const char *word)
 {
     char line[16];
     printf("%s\n", word);
     fflush(stdout);
     if (fgets(line, sizeof line, stdin) == NULL)
-        exit(3);
+        exit(0);
 }
 
 static void open_held(void)
@@ -657,9 +657,8 @@ int main(int argc, char **argv)
     prepare();
     open_held();
     run(asked.warm_up);
-    stop_for("ready");
-    measure();
-    while (getchar() != EOF)
-        ;
-    return 0;
+    for (;;) {
+        stop_for("ready");
+        measure();
+    }
 }

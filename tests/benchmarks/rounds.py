@@ -1,13 +1,14 @@
-"""The rounds: every server of a row in turn, each started for its round, until all have theirs.
+"""The rounds: in each, the servers of a row are started side by side and take short turns, so that what the machine does meanwhile happens to all of them.
 
-A round in which somebody else used our processors, or the hypervisor took them, is thrown away and repeated, as long as the patience for that lasts.
+A turn in which somebody else used our processors, or the hypervisor took them, is thrown away and repeated, as long as the patience for that lasts.
 """
 
+import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from tests.benchmarks.accounts import Quiet, Snapshot, pss_bytes
+from tests.benchmarks.accounts import Cpu, Quiet, Snapshot, pss_bytes
 from tests.benchmarks.build import Programs
 from tests.benchmarks.figures import Cell, Sample, Table
 from tests.benchmarks.generator import Generator, Tally, generator
@@ -21,27 +22,74 @@ BASE_CONNECTIONS = 100
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to measure, on what."""
+    """How to measure, on what: rounds of so many turns of ``turn_s`` seconds for each server."""
 
     programs: Programs
     cpus: Cpus
     quiet: Quiet
     rounds: int
-    seconds: float
+    turns: int
+    turn_s: float
     warm_up_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Of one server in one round."""
+        return self.turns * self.turn_s
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one server did in a turn, or in several. ``load_s``: the generator's own time; ``foreign_s``: what others used of our two processors meanwhile."""
+
+    operations: int = 0
+    seconds: float = 0.0
+    used: Cpu = field(default_factory=Cpu)
+    load_s: float = 0.0
+    foreign_s: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.operations + other.operations,
+            self.seconds + other.seconds,
+            self.used + other.used,
+            self.load_s + other.load_s,
+            self.foreign_s + other.foreign_s,
+        )
+
+    def sample(self) -> Sample:
+        """The figures of it."""
+        each_us = 1e6 / self.operations
+        return {
+            "rate": self.operations / self.seconds,
+            "cpu_us": self.used.total_s * each_us,
+            "user_us": self.used.user_s * each_us,
+            "system_us": self.used.system_s * each_us,
+            "busy": self.used.total_s / self.seconds,
+            "load_busy": self.load_s / self.seconds,
+            "operations": self.operations,
+            "seconds": self.seconds,
+            "foreign": self.foreign_s / (2 * self.seconds),
+        }
 
 
 class Faulty(Exception):
     """The generator counted errors: this server has no figure in this row."""
 
 
+FAILURES = (Faulty, AssertionError, RuntimeError)
+
+
 def run_row(plan: Plan, row: Row, servers: Sequence[str]) -> dict[str, Cell]:
     """All rounds of a row."""
     cells = {name: Cell() for name in servers}
     for number in range(plan.rounds):
-        for name, cell in cells.items():
-            if not cell.fault:
-                _fill(plan, row, name, cell, number)
+        if row is IDLE:
+            for name, cell in cells.items():
+                if not cell.fault:
+                    _idle_round(plan, name, cell, number)
+        else:
+            _round(plan, row, cells, number)
     return cells
 
 
@@ -66,36 +114,99 @@ def _said(row: Row, cell: Cell, plan: Plan) -> str:
     return f"{rate.median:12,.0f}/s (spread {rate.spread:4.0%})  {cell.figure('cpu_us').median:8.2f} us/{row.unit}{thrown_away}"
 
 
-def _fill(plan: Plan, row: Row, name: str, cell: Cell, number: int) -> None:
-    """One round of one server; a disturbed one again and again while there is patience."""
+def _round(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> None:
+    """One round of all servers, without those that had a fault."""
+    with contextlib.ExitStack() as stack:
+        pairs: dict[str, Pair] = {}
+        for name, cell in cells.items():
+            if not cell.fault:
+                with _blaming(cell):
+                    pairs[name] = stack.enter_context(_pair(plan, row, name))
+        done = dict.fromkeys(pairs, Work())
+        for turn in range(plan.turns):
+            if not (works := _undisturbed_turn(plan, cells, pairs, turn)):
+                return
+            for name, work in works.items():
+                done[name] += work
+    for name, work in done.items():
+        if not cells[name].fault:
+            cells[name].rounds[number] = work.sample()
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A server and its generator."""
+
+    server: Server
+    load: Generator
+
+
+@contextlib.contextmanager
+def _pair(plan: Plan, row: Row, name: str) -> Iterator[Pair]:
+    with (
+        running(KINDS[name], plan.programs, plan.cpus.server) as server,
+        generator(plan.programs.load, plan.cpus.load, _arguments(plan, row, server, row.connections, plan.turn_s)) as load,
+    ):
+        load.wait("ready")
+        yield Pair(server, load)
+
+
+@contextlib.contextmanager
+def _blaming(cell: Cell) -> Iterator[None]:
+    """What goes wrong here is the server's fault, who has no figure any more."""
+    try:
+        yield
+    except FAILURES as failure:
+        cell.fault = str(failure)
+
+
+def _undisturbed_turn(plan: Plan, cells: Mapping[str, Cell], pairs: Mapping[str, Pair], turn: int) -> dict[str, Work]:
+    """A turn of all servers; a disturbed one again and again while there is patience, then empty."""
+    ours = [pid for pair in pairs.values() for pid in (pair.server.pid, pair.load.pid)]
     while True:
         began = time.monotonic()
-        try:
-            sample, foreign = _measure(plan, row, name)
-        except (Faulty, AssertionError, RuntimeError) as failure:
-            cell.fault = str(failure)
-            return
-        if plan.quiet.was(foreign, time.monotonic() - began):
-            cell.rounds[number] = sample
-            return
-        cell.thrown_away += 1
+        works = {}
+        for name in _in_turn([name for name in pairs if not cells[name].fault], turn):
+            with _blaming(cells[name]):
+                works[name] = _work(plan, pairs[name], ours)
+        if plan.quiet.was(sum(work.foreign_s for work in works.values()), sum(work.seconds for work in works.values()), time.monotonic() - began):
+            return works
+        for name in works:
+            cells[name].thrown_away += 1
         if plan.quiet.patience_s <= 0:
-            return
+            return {}
 
 
-def _measure(plan: Plan, row: Row, name: str) -> tuple[Sample, float]:
-    """One round: what was measured, and the part of it that others used."""
-    with running(KINDS[name], plan.programs, plan.cpus.server) as server:
-        return _idle(plan, server) if row is IDLE else _work(plan, row, server)
+def _in_turn(names: Sequence[str], turn: int) -> Sequence[str]:
+    """Nobody always follows the same one."""
+    first = turn % max(1, len(names))
+    return [*names[first:], *names[:first]]
 
 
-def _arguments(plan: Plan, row: Row, server: Server, connections: int) -> list[str]:
+def _work(plan: Plan, pair: Pair, ours: Sequence[int]) -> Work:
+    """One turn of one server."""
+    before = Snapshot(plan.cpus, pair.server.pid)
+    tally = _step(pair.load)
+    after = Snapshot(plan.cpus, pair.server.pid)
+    pair.load.wait("ready")
+    return Work(tally.operations, tally.seconds, after.used - before.used, tally.cpu_s, after.foreign_s(before, ours))
+
+
+def _step(load: Generator) -> Tally:
+    load.go()
+    tally = load.tally()
+    if tally.fault:
+        raise Faulty(tally.fault)
+    return tally
+
+
+def _arguments(plan: Plan, row: Row, server: Server, connections: int, seconds: float) -> list[str]:
     port = server.place.daytime if row.mode == "daytime" else server.place.echo
     asked = {
         "port": port,
         "connections": connections,
         "size": row.size,
-        "seconds": plan.seconds,
+        "seconds": seconds,
         "warm-up": plan.warm_up_s,
         "line": server.kind.line,
         "sources": server.kind.sources,
@@ -103,59 +214,49 @@ def _arguments(plan: Plan, row: Row, server: Server, connections: int) -> list[s
     return [row.mode, *(word for key, value in asked.items() for word in (f"--{key}", str(value)))]
 
 
-def _last_step(plan: Plan, server: Server, load: Generator) -> tuple[Tally, Snapshot, Snapshot, float]:
-    """The measured step, with the machine before and after it, and the part that others used."""
-    load.wait("ready")
-    before = Snapshot(plan.cpus)
-    load.go()
-    tally = load.tally()
-    after = Snapshot(plan.cpus)
-    if tally.fault:
-        raise Faulty(tally.fault)
-    return tally, before, after, after.foreign_share(before, (server.pid, load.pid))
+def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
+    """One round of one server alone: ten thousand connections want room. A disturbed one again and again while there is patience."""
+    while True:
+        began = time.monotonic()
+        with _blaming(cell), running(KINDS[name], plan.programs, plan.cpus.server) as server:
+            alone = _idle_step(plan, server, 0)
+            beside = _idle_step(plan, server, IDLE.connections)
+        if cell.fault:
+            return
+        if plan.quiet.was(alone.foreign_s + beside.foreign_s, alone.tally.seconds + beside.tally.seconds, time.monotonic() - began):
+            cell.rounds[number] = {
+                "memory_bytes": beside.bytes_each,
+                "p50_us": beside.tally.p50_us,
+                "p99_us": beside.tally.p99_us,
+                "p50_alone_us": alone.tally.p50_us,
+                "p99_alone_us": alone.tally.p99_us,
+                "p99_over_alone": beside.tally.p99_us / alone.tally.p99_us,
+            }
+            return
+        cell.thrown_away += 1
+        if plan.quiet.patience_s <= 0:
+            return
 
 
-def _work(plan: Plan, row: Row, server: Server) -> tuple[Sample, float]:
-    with generator(plan.programs.load, plan.cpus.load, _arguments(plan, row, server, row.connections)) as load:
-        tally, before, after, foreign = _last_step(plan, server, load)
-    used = after.used_by(server.pid).since(before.used_by(server.pid))
-    each_us = 1e6 / tally.operations
-    sample = {
-        "rate": tally.operations / tally.seconds,
-        "cpu_us": used.total_s * each_us,
-        "user_us": used.user_s * each_us,
-        "system_us": used.system_s * each_us,
-        "busy": used.total_s / tally.seconds,
-        "load_busy": tally.cpu_s / tally.seconds,
-        "operations": tally.operations,
-        "seconds": tally.seconds,
-        "foreign": foreign,
-    }
-    return sample, foreign
+@dataclass(frozen=True, slots=True)
+class IdleStep:
+    """Beside so many idle connections: the latency, their memory, and what others used meanwhile."""
+
+    tally: Tally
+    bytes_each: float
+    foreign_s: float
 
 
-def _idle(plan: Plan, server: Server) -> tuple[Sample, float]:
-    """The latency with nobody else there, then 10,000 that are, their memory, and the latency beside them."""
-    alone, _, foreign_alone = _idle_step(plan, server, 0)
-    beside, bytes_each, foreign = _idle_step(plan, server, IDLE.connections)
-    sample = {
-        "memory_bytes": bytes_each,
-        "p50_us": beside.p50_us,
-        "p99_us": beside.p99_us,
-        "p50_alone_us": alone.p50_us,
-        "p99_alone_us": alone.p99_us,
-        "p99_over_alone": beside.p99_us / alone.p99_us,
-    }
-    return sample, max(foreign_alone, foreign)
-
-
-def _idle_step(plan: Plan, server: Server, connections: int) -> tuple[Tally, float, float]:
-    with generator(plan.programs.load, plan.cpus.load, _arguments(plan, IDLE, server, connections)) as load:
+def _idle_step(plan: Plan, server: Server, connections: int) -> IdleStep:
+    with generator(plan.programs.load, plan.cpus.load, _arguments(plan, IDLE, server, connections, plan.seconds)) as load:
         load.wait("base")
         base_bytes = sum(map(pss_bytes, server.pids()))
         load.go()
         load.wait("held")
         held_bytes = sum(map(pss_bytes, server.pids()))
         load.go()
-        tally, _, _, foreign = _last_step(plan, server, load)
-    return tally, (held_bytes - base_bytes) / max(1, connections - BASE_CONNECTIONS), foreign
+        load.wait("ready")
+        before = Snapshot(plan.cpus)
+        tally = _step(load)
+        after = Snapshot(plan.cpus)
+        return IdleStep(tally, (held_bytes - base_bytes) / max(1, connections - BASE_CONNECTIONS), after.foreign_s(before, (server.pid, load.pid)))

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <sys/epoll.h>
 
-enum { READ_BYTES = 256 * 1024, HIGH_WATER = 256 * 1024, LOW_WATER = 64 * 1024, MAX_EVENTS = 512, BATCH = 16 };
+enum { READ_BYTES = 512 * 1024, HIGH_WATER = 256 * 1024, LOW_WATER = 64 * 1024, MAX_EVENTS = 512, BATCH = 16 };
 
 struct connection {
     int fd;
