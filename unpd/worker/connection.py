@@ -47,19 +47,19 @@ class Stage(enum.IntEnum):
 
 
 class Connection:
-    """A client. ``reply`` answers what it says (None: nothing more is answered), ``out`` is what the socket did not take yet (None: nothing), ``plenty`` whether much is
-    expected of the next read, ``traffic`` its own bytes where its end will be told (None: where nobody asks), ``cause`` why we are ending it, ``mask`` what epoll watches.
+    """A client. ``reply`` answers what it says (None: nothing more is answered), ``out`` is what the socket did not take yet (None: nothing), ``great_reads`` how many
+    of the next reads ask for much, ``traffic`` its own bytes where its end will be told (None: where nobody asks), ``cause`` why we are ending it, ``mask`` what epoll watches.
     """
 
     __slots__ = (
         "active_at",
         "cause",
         "fd",
+        "great_reads",
         "linger_at",
         "mask",
         "opened_at",
         "out",
-        "plenty",
         "reply",
         "stage",
         "terms",
@@ -72,7 +72,7 @@ class Connection:
         self.terms = terms
         self.reply: Reply | None = None
         self.out: bytearray | None = None
-        self.plenty = True
+        self.great_reads = 1
         self.traffic = traffic
         self.opened_at = now
         self.active_at = now

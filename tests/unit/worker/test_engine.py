@@ -194,8 +194,8 @@ def test_a_greeting_of_any_length_goes_out_before_the_end(bench: MakeBench) -> N
     assert b.count(sb.SENT) == len(greeting)
 
 
-def test_only_a_great_message_after_a_little_one_comes_in_two_pieces(bench: MakeBench) -> None:
-    """A read after one that brought little asks for little; if that is filled, the next one asks for all. A new connection's first one does too."""
+def test_only_a_great_message_after_little_ones_comes_in_two_pieces(bench: MakeBench) -> None:
+    """After two that brought little a read asks for little; if that is filled, the next one asks for all, and so does the first one of a connection."""
     pieces: list[int] = []
 
     def reply(piece: Piece) -> Piece:
@@ -205,11 +205,13 @@ def test_only_a_great_message_after_a_little_one_comes_in_two_pieces(bench: Make
     b = bench(Saying(reply=reply))
     sock = b.connect()
     great = LITTLE_BYTES + 1000
-    for size in (great, LITTLE_BYTES, great, 1, LITTLE_BYTES - 1, great, great):
+    for size in (great, LITTLE_BYTES, great, 1, great, 1, 1, LITTLE_BYTES - 1, great, great, 1, 1, LITTLE_BYTES + 1, LITTLE_BYTES + 1):
         message = bytes(index % 251 for index in range(size))
         sock.sendall(message)
         assert b.read(sock, size) == message
-    assert pieces == [great, LITTLE_BYTES, great, 1, LITTLE_BYTES - 1, LITTLE_BYTES, 1000, great]
+    assert pieces[:5] == [great, LITTLE_BYTES, great, 1, great]
+    assert pieces[5:10] == [1, 1, LITTLE_BYTES - 1, LITTLE_BYTES, 1000]
+    assert pieces[10:] == [great, 1, 1, LITTLE_BYTES, 1, LITTLE_BYTES + 1]
     assert (b.count(sb.RECEIVED), b.count(sb.SENT)) == (sum(pieces), sum(pieces))
 
 
