@@ -14,14 +14,14 @@ from tests.benchmarks.rounds import Plan, run_rows
 from tests.benchmarks.rows import EVERY
 from tests.benchmarks.servers import KINDS, UNPD
 
-ROUNDS, SECONDS, WARM_UP_S = 6, 1.5, 0.25
+ROUNDS, SECONDS, WARM_UP_S = 5, 1.5, 0.25
 TURN_S = 0.25
 """A processor that is slow for a while, because of its neighbours in the host, is so for seconds: then turns of the same round share it."""
 TRIES, QUICK_TRIES = 3, 1
 """Of exec to ready, respawn and reload in one round."""
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 0.8, 0.15
 DISTURBED = 0.02
-"""The part of a turn that others may use of our two processors before it is thrown away."""
+"""The part of our two processors' time that others may use before what was measured is thrown away."""
 PATIENCE_S = 180.0
 QUICK_PATIENCE_S = 3.0
 
@@ -35,8 +35,8 @@ def main() -> int:
     prove(programs, cpus)
     began = time.monotonic()
     quiet = Quiet(cpus, asked.disturbed, QUICK_PATIENCE_S if asked.quick else PATIENCE_S)
-    turns = max(1, round(asked.seconds / TURN_S))
-    plan = Plan(programs, cpus, quiet, asked.rounds, turns, asked.seconds / turns, QUICK_WARM_UP_S if asked.quick else WARM_UP_S)
+    laps = max(1, round(asked.seconds / TURN_S))
+    plan = Plan(programs, cpus, quiet, asked.rounds, laps, asked.seconds / laps, QUICK_WARM_UP_S if asked.quick else WARM_UP_S)
     rows = [row for row in EVERY if not asked.rows or row.name in asked.rows]
     table = run_rows(plan, rows, [UNPD] if asked.quick else asked.servers)
     own = _daemon_rounds(plan, QUICK_TRIES if asked.quick else TRIES) if not asked.rows or "daemon" in asked.rows else {}
@@ -63,7 +63,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"of one server in one round (default {SECONDS})")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", choices=[*(row.name for row in EVERY), "daemon"], help="only these rows")
     parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=list(KINDS), help="only these servers")
-    parser.add_argument("--disturbed", type=float, default=DISTURBED, help=f"the part of a turn that others may use (default {DISTURBED})")
+    parser.add_argument("--disturbed", type=float, default=DISTURBED, help=f"the part of the processors that others may use (default {DISTURBED})")
     asked = parser.parse_args()
     asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
     asked.seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)

@@ -131,15 +131,15 @@ def _steal_s(cpu: int) -> float:
 
 @dataclass(slots=True)
 class Quiet:
-    """How quiet the machine has to be. ``disturbed``: the part of a round's time on our two processors that others may use; ``patience_s``: what all repetitions together may take."""
+    """How quiet the machine has to be. ``disturbed``: the part of our two processors' time that others may use; ``patience_s``: what all repetitions together may take."""
 
     cpus: Cpus
     disturbed: float
     patience_s: float
 
-    def was(self, foreign_s: float, of_s: float, took_s: float) -> bool:
-        """Whether a measurement of ``of_s`` counts in which others used ``foreign_s`` of our two processors. One that does not costs patience, for all that it took."""
-        if foreign_s <= self.disturbed * 2 * of_s:
+    def was(self, foreign_share: float, took_s: float) -> bool:
+        """Whether a measurement counts in which others used that part. One that does not costs patience, as much as it took."""
+        if foreign_share <= self.disturbed:
             return True
         self.patience_s -= took_s
         return False

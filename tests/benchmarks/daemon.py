@@ -94,7 +94,7 @@ def run_rounds(rounds: int, tries: int, quiet: Quiet) -> dict[str, list[float]]:
         figures = _round(tries)
         after = Snapshot(quiet.cpus)
         took_s = after.at - before.at
-        if quiet.was(after.foreign_s(before, ()), took_s, took_s):
+        if quiet.was(after.foreign_s(before, ()) / (2 * took_s), took_s):
             found.append(figures)
         elif quiet.patience_s <= 0:
             break

@@ -33,7 +33,7 @@ Sample = Mapping[str, float]
 
 @dataclass(slots=True)
 class Cell:
-    """One server in one row: its rounds by number, or why it has none. ``thrown_away``: rounds that were disturbed."""
+    """One server in one row: its rounds by number, or why it has none. ``thrown_away``: turns that were disturbed (rounds where they have none)."""
 
     rounds: dict[int, Sample] = field(default_factory=dict)
     fault: str = ""

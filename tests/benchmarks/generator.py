@@ -79,7 +79,7 @@ class Generator:
 
 @contextlib.contextmanager
 def generator(program: Path, cpu: int, arguments: Sequence[str]) -> Iterator[Generator]:
-    """Start the generator on ``cpu``; at the end of the block it closes its connections and goes."""
+    """Start the generator on ``cpu``; at the end of the block, where it stands at a step, it closes its connections and goes."""
     command = ["taskset", "-c", str(cpu), str(program), *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         try:

@@ -367,7 +367,7 @@ static void run_bulk(double seconds)
             want_writing(c, true);
         }
     serve(stream, now_s() + seconds);
-    tally.operations = (tally.bytes - before) >> 20; /* of 1 MiB each */
+    tally.operations = tally.bytes - before; /* each byte is one */
 }
 
 /* --- modes turnover and daytime: every operation a connection ----------------------------------------------------------------------------------------------- */

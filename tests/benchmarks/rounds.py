@@ -1,9 +1,11 @@
 """The rounds: in each, the servers of a row are started side by side and take short turns, so that what the machine does meanwhile happens to all of them.
 
-A turn in which somebody else used our processors, or the hypervisor took them, is thrown away and repeated, as long as the patience for that lasts.
+A *lap* is one turn of each server. A lap in which somebody else used our processors, or the hypervisor took them, is thrown away and repeated, as long as the patience for
+that lasts; and so is a round in which this happened to one of the servers.
 """
 
 import contextlib
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,25 +24,25 @@ BASE_CONNECTIONS = 100
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to measure, on what: rounds of so many turns of ``turn_s`` seconds for each server."""
+    """How to measure, on what: rounds of so many laps, in which each server has a turn of ``turn_s`` seconds."""
 
     programs: Programs
     cpus: Cpus
     quiet: Quiet
     rounds: int
-    turns: int
+    laps: int
     turn_s: float
     warm_up_s: float
 
     @property
     def seconds(self) -> float:
         """Of one server in one round."""
-        return self.turns * self.turn_s
+        return self.laps * self.turn_s
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one server did in a turn, or in several. ``load_s``: the generator's own time; ``foreign_s``: what others used of our two processors meanwhile."""
+    """What one server did in a turn, or in several. ``operations``: the generator's; ``load_s``: its own time; ``foreign_s``: what others used of our two processors."""
 
     operations: int = 0
     seconds: float = 0.0
@@ -57,19 +59,25 @@ class Work:
             self.foreign_s + other.foreign_s,
         )
 
-    def sample(self) -> Sample:
-        """The figures of it."""
-        each_us = 1e6 / self.operations
+    @property
+    def foreign_share(self) -> float:
+        """The part of our two processors' time that others used."""
+        return self.foreign_s / (2 * self.seconds) if self.seconds else 0.0
+
+    def sample(self, operations_in_one: int) -> Sample:
+        """The figures of it. ``operations_in_one``: how many of the generator's operations are one of the table's."""
+        operations = self.operations / operations_in_one
+        each_us = 1e6 / operations
         return {
-            "rate": self.operations / self.seconds,
+            "rate": operations / self.seconds,
             "cpu_us": self.used.total_s * each_us,
             "user_us": self.used.user_s * each_us,
             "system_us": self.used.system_s * each_us,
             "busy": self.used.total_s / self.seconds,
             "load_busy": self.load_s / self.seconds,
-            "operations": self.operations,
+            "operations": operations,
             "seconds": self.seconds,
-            "foreign": self.foreign_s / (2 * self.seconds),
+            "foreign": self.foreign_share,
         }
 
 
@@ -115,61 +123,84 @@ def _said(row: Row, cell: Cell, plan: Plan) -> str:
 
 
 def _round(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> None:
-    """One round of all servers, without those that had a fault."""
-    with contextlib.ExitStack() as stack:
-        pairs: dict[str, Pair] = {}
-        for name, cell in cells.items():
-            if not cell.fault:
-                with _blaming(cell):
-                    pairs[name] = stack.enter_context(_pair(plan, row, name))
-        done = dict.fromkeys(pairs, Work())
-        for turn in range(plan.turns):
-            if not (works := _undisturbed_turn(plan, cells, pairs, turn)):
-                return
-            for name, work in works.items():
-                done[name] += work
-    for name, work in done.items():
+    """One round of all servers, without those that had a fault; one in which a server was disturbed too much is repeated while there is patience."""
+    while True:
+        began = time.monotonic()
+        works = _laps(plan, row, cells, number)
+        worst = max(works.values(), key=lambda work: work.foreign_share, default=None)
+        if worst is None:
+            return
+        if plan.quiet.was(worst.foreign_share, time.monotonic() - began):
+            break
+        for name in works:
+            cells[name].thrown_away += plan.laps
+        if plan.quiet.patience_s <= 0:
+            return
+    for name, work in works.items():
         if not cells[name].fault:
-            cells[name].rounds[number] = work.sample()
+            cells[name].rounds[number] = work.sample(row.operations_in_one)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A server and its generator."""
+    """A server and its generator. ``stack`` ends both."""
 
     server: Server
     load: Generator
+    stack: contextlib.ExitStack
+
+
+def _laps(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> dict[str, Work]:
+    """What all servers did in the laps of a round; empty if patience ended before."""
+    with contextlib.ExitStack() as all_stacks:
+        pairs: dict[str, Pair] = {}
+        for name, cell in cells.items():
+            stack = all_stacks.enter_context(contextlib.ExitStack())
+            if not cell.fault:
+                with _blaming(cell, stack):
+                    pairs[name] = _start(plan, row, name, stack)
+        done = dict.fromkeys(pairs, Work())
+        for lap in range(plan.laps):
+            # No server always follows the same one, which leaves it its cold caches and dying children; and all runs have the same orders.
+            order = random.Random(number * plan.laps + lap).sample(list(pairs), len(pairs))
+            if not (works := _undisturbed_lap(plan, cells, pairs, order)):
+                return {}
+            for name, work in works.items():
+                done[name] += work
+        for name, pair in pairs.items():
+            with _blaming(cells[name], pair.stack):
+                pair.stack.close()
+        return done
+
+
+def _start(plan: Plan, row: Row, name: str, stack: contextlib.ExitStack) -> Pair:
+    server = stack.enter_context(running(KINDS[name], plan.programs, plan.cpus.server))
+    load = stack.enter_context(generator(plan.programs.load, plan.cpus.load, _arguments(plan, row, server, row.connections, plan.turn_s)))
+    load.wait("ready")
+    return Pair(server, load, stack)
 
 
 @contextlib.contextmanager
-def _pair(plan: Plan, row: Row, name: str) -> Iterator[Pair]:
-    with (
-        running(KINDS[name], plan.programs, plan.cpus.server) as server,
-        generator(plan.programs.load, plan.cpus.load, _arguments(plan, row, server, row.connections, plan.turn_s)) as load,
-    ):
-        load.wait("ready")
-        yield Pair(server, load)
-
-
-@contextlib.contextmanager
-def _blaming(cell: Cell) -> Iterator[None]:
-    """What goes wrong here is the server's fault, who has no figure any more."""
+def _blaming(cell: Cell, stack: contextlib.ExitStack) -> Iterator[None]:
+    """What goes wrong here is the server's fault, which has no figure any more and is ended at once, so that it disturbs no other."""
     try:
         yield
     except FAILURES as failure:
-        cell.fault = str(failure)
+        cell.fault = str(failure) or repr(failure)
+        with contextlib.suppress(*FAILURES):
+            stack.__exit__(type(failure), failure, failure.__traceback__)
 
 
-def _undisturbed_turn(plan: Plan, cells: Mapping[str, Cell], pairs: Mapping[str, Pair], turn: int) -> dict[str, Work]:
-    """A turn of all servers; a disturbed one again and again while there is patience, then empty."""
-    ours = [pid for pair in pairs.values() for pid in (pair.server.pid, pair.load.pid)]
+def _undisturbed_lap(plan: Plan, cells: Mapping[str, Cell], pairs: Mapping[str, Pair], order: Sequence[str]) -> dict[str, Work]:
+    """A turn of each server; a disturbed lap again and again while there is patience, then empty."""
     while True:
         began = time.monotonic()
         works = {}
-        for name in _in_turn([name for name in pairs if not cells[name].fault], turn):
-            with _blaming(cells[name]):
-                works[name] = _work(plan, pairs[name], ours)
-        if plan.quiet.was(sum(work.foreign_s for work in works.values()), sum(work.seconds for work in works.values()), time.monotonic() - began):
+        for name in order:
+            if not cells[name].fault:
+                with _blaming(cells[name], pairs[name].stack):
+                    works[name] = _turn(plan, pairs[name])
+        if plan.quiet.was(sum(works.values(), Work()).foreign_share, time.monotonic() - began):
             return works
         for name in works:
             cells[name].thrown_away += 1
@@ -177,19 +208,12 @@ def _undisturbed_turn(plan: Plan, cells: Mapping[str, Cell], pairs: Mapping[str,
             return {}
 
 
-def _in_turn(names: Sequence[str], turn: int) -> Sequence[str]:
-    """Nobody always follows the same one."""
-    first = turn % max(1, len(names))
-    return [*names[first:], *names[:first]]
-
-
-def _work(plan: Plan, pair: Pair, ours: Sequence[int]) -> Work:
-    """One turn of one server."""
+def _turn(plan: Plan, pair: Pair) -> Work:
     before = Snapshot(plan.cpus, pair.server.pid)
     tally = _step(pair.load)
     after = Snapshot(plan.cpus, pair.server.pid)
     pair.load.wait("ready")
-    return Work(tally.operations, tally.seconds, after.used - before.used, tally.cpu_s, after.foreign_s(before, ours))
+    return Work(tally.operations, tally.seconds, after.used - before.used, tally.cpu_s, after.foreign_s(before, (pair.server.pid, pair.load.pid)))
 
 
 def _step(load: Generator) -> Tally:
@@ -218,12 +242,13 @@ def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
     """One round of one server alone: ten thousand connections want room. A disturbed one again and again while there is patience."""
     while True:
         began = time.monotonic()
-        with _blaming(cell), running(KINDS[name], plan.programs, plan.cpus.server) as server:
-            alone = _idle_step(plan, server, 0)
-            beside = _idle_step(plan, server, IDLE.connections)
-        if cell.fault:
+        try:
+            with running(KINDS[name], plan.programs, plan.cpus.server) as server:
+                alone, beside = _idle_step(plan, server, 0), _idle_step(plan, server, IDLE.connections)
+        except FAILURES as failure:
+            cell.fault = str(failure) or repr(failure)
             return
-        if plan.quiet.was(alone.foreign_s + beside.foreign_s, alone.tally.seconds + beside.tally.seconds, time.monotonic() - began):
+        if plan.quiet.was(max(alone.foreign_share, beside.foreign_share), time.monotonic() - began):
             cell.rounds[number] = {
                 "memory_bytes": beside.bytes_each,
                 "p50_us": beside.tally.p50_us,
@@ -240,11 +265,11 @@ def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class IdleStep:
-    """Beside so many idle connections: the latency, their memory, and what others used meanwhile."""
+    """Beside so many idle connections: the latency, their memory, and the part of our two processors that others used meanwhile."""
 
     tally: Tally
     bytes_each: float
-    foreign_s: float
+    foreign_share: float
 
 
 def _idle_step(plan: Plan, server: Server, connections: int) -> IdleStep:
@@ -259,4 +284,5 @@ def _idle_step(plan: Plan, server: Server, connections: int) -> IdleStep:
         before = Snapshot(plan.cpus)
         tally = _step(load)
         after = Snapshot(plan.cpus)
-        return IdleStep(tally, (held_bytes - base_bytes) / max(1, connections - BASE_CONNECTIONS), after.foreign_s(before, (server.pid, load.pid)))
+        foreign_s = after.foreign_s(before, (server.pid, load.pid))
+        return IdleStep(tally, (held_bytes - base_bytes) / max(1, connections - BASE_CONNECTIONS), foreign_s / (2 * tally.seconds))

@@ -11,7 +11,7 @@ ALL = (*EVENT_LOOPS, "xinetd", "fork")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``mode``, ``connections`` and ``size`` are the generator's. ``unit``: what one operation is."""
+    """``mode``, ``connections`` and ``size`` are the generator's. ``unit``: what one operation of the table is; ``operations_in_one``: how many of the generator's that are."""
 
     name: str
     title: str
@@ -20,6 +20,7 @@ class Row:
     size: int
     servers: tuple[str, ...]
     unit: str
+    operations_in_one: int = 1
 
 
 ROWS = (
@@ -28,7 +29,7 @@ ROWS = (
     Row("echo-64-500", "echo, round trips of 64 bytes, 500 connections", "echo", 500, 64, EVENT_LOOPS, "round trip"),
     Row("echo-64-5000", "echo, round trips of 64 bytes, 5,000 connections", "echo", 5000, 64, EVENT_LOOPS, "round trip"),
     Row("echo-16k-50", "echo, round trips of 16 KiB, 50 connections", "echo", 50, 16384, ALL, "round trip"),
-    Row("bulk-4", "bulk echo, writes of 256 KiB, 4 connections", "bulk", 4, 262144, (*EVENT_LOOPS, "splice", "xinetd", "fork"), "MiB"),
+    Row("bulk-4", "bulk echo, writes of 256 KiB, 4 connections", "bulk", 4, 262144, (*EVENT_LOOPS, "splice", "xinetd", "fork"), "MiB", 1 << 20),
     Row("turnover-50", "connect, echo 64 bytes, close; 50 at a time", "turnover", 50, 64, ALL, "connection"),
     Row("daytime-50", "daytime; 50 at a time", "daytime", 50, 64, ALL, "connection"),
 )
