@@ -14,6 +14,9 @@ from unpd.metrics.names import Names
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 from unpd.scoreboard import DURATION_BOUNDS_S, END_CAUSES, MASTER_PHASES, NS, SANE_COUNT, SERVICE_WORDS, Entry, Scoreboard
 
+COPIES = 5
+"""Of a row, at most. A worker that ends 30,000 connections a second does so every 33 us; a copy takes about one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
@@ -88,13 +91,12 @@ def _workers(board: Scoreboard) -> list[Entry]:
 
 
 def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
-    """The sums of one service over all rows. ``active`` is taken row by row: a row's ends are read before its accepts, so that none is negative but by damage."""
+    """The sums of one service over all rows. ``active`` is taken row by row, so that none is negative but by damage."""
     totals = [0] * SERVICE_WORDS
     active = 0
     for row in range(board.rows_used()):
-        start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.service_cells(column)
-        cells = _sane(board.words[start : start + SERVICE_WORDS].tolist())
-        active += max(0, cells[scoreboard.ACCEPTED] - sum(cells[scoreboard.ENDED : scoreboard.ENDED + len(END_CAUSES)]))
+        cells = _sane(_copied(board, row, column))
+        active += _active(cells)
         totals = [total + cell for total, cell in zip(totals, cells, strict=True)]
     return ServiceCounts(
         name=name,
@@ -109,13 +111,25 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
 
 
 def count_active(board: Scoreboard, column: int) -> int:
-    """What :func:`count_service` calls ``active``, for a tenth of the cost."""
-    active = 0
-    for row in range(board.rows_used()):
-        start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.service_cells(column)
-        ended = sum(board.words[start + scoreboard.ENDED : start + scoreboard.ENDED + len(END_CAUSES)])
-        active += max(0, board.words[start + scoreboard.ACCEPTED] - ended)
-    return active if active < SANE_COUNT else 0
+    """What :func:`count_service` calls ``active``, for a third of the cost."""
+    return sum(_active(_sane(_copied(board, row, column))) for row in range(board.rows_used()))
+
+
+def _active(cells: Sequence[int]) -> int:
+    return max(0, cells[scoreboard.ACCEPTED] - sum(cells[scoreboard.ENDED : scoreboard.ENDED + len(END_CAUSES)]))
+
+
+def _copied(board: Scoreboard, row: int, column: int) -> list[int]:
+    """One service's cells of a row. Upwards, so that its ends are read before its accepts; and again, a few times, if more ended meanwhile: who is put aside in the middle
+    of a copy sees connections that came and went as open ones (191 of a single one, with both processors busy).
+    """
+    start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.service_cells(column)
+    cells: list[int] = []
+    for _ in range(COPIES):
+        cells = board.words[start : start + SERVICE_WORDS].tolist()
+        if board.words[start : start + len(END_CAUSES)].tolist() == cells[: len(END_CAUSES)]:
+            break
+    return cells
 
 
 def _sane(cells: list[int]) -> list[int]:

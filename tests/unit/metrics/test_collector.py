@@ -1,6 +1,7 @@
 """The collector over a real scoreboard with hand-written cells."""
 
 import os
+from array import array
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from tests.support.exporter import names, parse_openmetrics, parse_text
 from unpd import scoreboard
 from unpd.metrics.catalog import METRICS, Counter, Histogram
 from unpd.metrics.collector import make_registry
+from unpd.metrics.reading import COPIES, count_active, count_service
 from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason, ReloadResult
 from unpd.scoreboard import END_CAUSES, KINDS, NS, REAP_REASONS, SANE_COUNT, Entry, Scoreboard, service_cells
 
@@ -143,6 +145,35 @@ def test_active_is_never_negative(metrics: Metrics) -> None:
     metrics.service(0, ECHO)[scoreboard.ENDED] = 5
     metrics.service(1, ECHO)[scoreboard.ACCEPTED] = 3
     assert metrics.value("unpd_connections_active", service="echo") == 3
+
+
+class PutAside:
+    """The words of a board, whose first ``times`` readers of a service's cells are put aside after the ends were read: meanwhile 191 connections come and go."""
+
+    def __init__(self, words: memoryview, times: int) -> None:
+        self._words = words
+        self._times = times
+
+    def __getitem__(self, at: slice) -> memoryview:
+        cells = self._words[at]
+        if self._times and len(cells) == scoreboard.SERVICE_WORDS:
+            self._times -= 1
+            ended = cells[: len(END_CAUSES)].tolist()
+            cells[scoreboard.ENDED] += 191
+            cells[scoreboard.ACCEPTED] += 191
+            return memoryview(array("Q", [*ended, *cells[len(END_CAUSES) :]]))
+        return cells
+
+
+@pytest.mark.parametrize("times", [1, COPIES - 1])
+def test_a_reader_that_is_put_aside_sees_no_connection_that_is_over(metrics: Metrics, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Ends and accepts are of one moment, however much happens while they are copied."""
+    metrics.service(0, ECHO)[scoreboard.ACCEPTED] = 3
+    for count in (lambda: count_active(metrics.board, ECHO), lambda: count_service(metrics.board, "echo", ECHO).active):
+        with monkeypatch.context() as patch:
+            patch.setattr(metrics.board, "words", PutAside(metrics.board.words, times))
+            patch.setattr(metrics.board, "rows_used", lambda: 1)
+            assert count() == 3
 
 
 def test_a_scribbled_cell_counts_as_nothing(metrics: Metrics) -> None:
