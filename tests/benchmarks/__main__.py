@@ -14,7 +14,7 @@ from tests.benchmarks.rounds import Plan, run_rows
 from tests.benchmarks.rows import EVERY
 from tests.benchmarks.servers import KINDS, UNPD
 
-ROUNDS, SECONDS, WARM_UP_S = 5, 1.5, 0.25
+ROUNDS, SECONDS, WARM_UP_S = 5, 1.0, 0.25
 TURN_S = 0.25
 """A processor that is slow for a while, because of its neighbours in the host, is so for seconds: then turns of the same round share it."""
 TRIES, QUICK_TRIES = 3, 1
@@ -22,7 +22,7 @@ TRIES, QUICK_TRIES = 3, 1
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 0.8, 0.15
 DISTURBED = 0.02
 """The part of our two processors' time that others may use before what was measured is thrown away."""
-PATIENCE_S = 180.0
+PATIENCE_S = 480.0
 QUICK_PATIENCE_S = 3.0
 
 
