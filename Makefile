@@ -4,7 +4,7 @@
 #   make test       the default test run
 #   make test-full  every test, long durations in full
 #   make check      lint, types, import contracts
-#   make bench      unpd beside its peers, 20 minutes (tests/benchmarks/README.md)
+#   make bench      unpd beside its peers, 12 minutes (tests/benchmarks/README.md)
 #   make bench-quick
 #                   unpd alone, 30 seconds
 #   make test-packaging
