@@ -2,7 +2,7 @@
 
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from prometheus_client.exposition import choose_encoder, generate_latest
@@ -169,7 +169,8 @@ class PutAside:
 def test_a_reader_that_is_put_aside_sees_no_connection_that_is_over(metrics: Metrics, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Ends and accepts are of one moment, however much happens while they are copied."""
     metrics.service(0, ECHO)[scoreboard.ACCEPTED] = 3
-    for count in (lambda: count_active(metrics.board, ECHO), lambda: count_service(metrics.board, "echo", ECHO).active):
+    counts: tuple[Callable[[], int], ...] = (lambda: count_active(metrics.board, ECHO), lambda: count_service(metrics.board, "echo", ECHO).active)
+    for count in counts:
         with monkeypatch.context() as patch:
             patch.setattr(metrics.board, "words", PutAside(metrics.board.words, times))
             patch.setattr(metrics.board, "rows_used", lambda: 1)
