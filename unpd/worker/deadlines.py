@@ -6,6 +6,7 @@ entry for the whole of the timeout).
 """
 
 import heapq
+import math
 from typing import Generic, Protocol, TypeVar
 
 SLOTS_PER_S = 8
@@ -21,9 +22,14 @@ Item = TypeVar("Item", bound=Standing)
 
 
 class Wheel(Generic[Item]):
-    """Items by the time at which they want to be looked at; at most an eighth of a second late, never early."""
+    """Items by the time at which they want to be looked at; at most an eighth of a second late, never early.
+
+    ``next_at``: when :meth:`due` wants to be called next, inf if nothing stands in the wheel. It is a number and not a method because a loop asks at every turn; so it may
+    be the time of a slot whose last item was removed, and that call finds nothing.
+    """
 
     def __init__(self) -> None:
+        self.next_at = math.inf
         self._slots: dict[int, set[Item]] = {}
         self._order: list[int] = []
 
@@ -35,6 +41,7 @@ class Wheel(Generic[Item]):
         if members is None:
             members = self._slots[slot] = set()
             heapq.heappush(self._order, slot)
+            self.next_at = self._order[0] / SLOTS_PER_S
         members.add(item)
         item.wheel_slot = slot
 
@@ -44,18 +51,13 @@ class Wheel(Generic[Item]):
             self._slots[item.wheel_slot].discard(item)
             item.wheel_slot = -1
 
-    def next_at(self) -> float | None:
-        """When the next slot comes up; None if there is none."""
-        while self._order and not self._slots[self._order[0]]:
-            del self._slots[heapq.heappop(self._order)]
-        return self._order[0] / SLOTS_PER_S if self._order else None
-
     def due(self, now: float) -> list[Item]:
         """Take out everything whose slot has come up."""
         found: list[Item] = []
-        while self._order and self._order[0] / SLOTS_PER_S <= now:
+        while self._order and (self._order[0] / SLOTS_PER_S <= now or not self._slots[self._order[0]]):
             members = self._slots.pop(heapq.heappop(self._order))
             for item in members:
                 item.wheel_slot = -1
             found.extend(members)
+        self.next_at = self._order[0] / SLOTS_PER_S if self._order else math.inf
         return found

@@ -1,5 +1,7 @@
 """The wheel of deadlines: never early, at most an eighth of a second late, and nothing left of what is gone."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,13 +19,25 @@ class Item:
 
 
 def test_an_empty_wheel_waits_for_nothing() -> None:
-    """Neither does one whose last item was taken out."""
+    """One whose last item was taken out waits for that one's slot at most, and looks once."""
     wheel: Wheel[Item] = Wheel()
-    assert (wheel.next_at(), wheel.due(10.0**9)) == (None, [])
+    assert (wheel.next_at, wheel.due(10.0**9)) == (math.inf, [])
     item = Item()
     wheel.put(item, 5.0)
     wheel.remove(item)
-    assert (wheel.next_at(), wheel.due(10.0**9)) == (None, [])
+    assert (wheel.due(wheel.next_at), wheel.next_at) == ([], math.inf)
+
+
+def test_slots_that_became_empty_are_looked_at_once_for_all() -> None:
+    """Of connections that came and went: the first of their slots takes the others with it, up to one where somebody stands."""
+    wheel: Wheel[Item] = Wheel()
+    items = [Item() for _ in range(100)]
+    for number, item in enumerate(items):
+        wheel.put(item, float(number))
+    for item in items[:99]:
+        wheel.remove(item)
+    assert wheel.due(wheel.next_at) == []
+    assert 99.0 <= wheel.next_at <= 99.0 + TURN_S
 
 
 @pytest.mark.parametrize("at", [0.0, 0.1, 7.0, 7.124, 7.125, 7.126, 123456789.99])
@@ -32,13 +46,12 @@ def test_an_item_is_due_at_its_time_or_an_eighth_of_a_second_later(at: float) ->
     wheel: Wheel[Item] = Wheel()
     item = Item()
     wheel.put(item, at)
-    next_at = wheel.next_at()
-    assert next_at is not None
+    next_at = wheel.next_at
     assert at <= next_at <= at + TURN_S
     assert wheel.due(at - 0.001) == []
     assert wheel.due(next_at) == [item]
     assert item.wheel_slot == -1
-    assert wheel.next_at() is None
+    assert wheel.next_at == math.inf
 
 
 def test_an_item_stands_in_one_slot() -> None:
@@ -105,7 +118,5 @@ def test_no_move_makes_it_forget_or_hurry(script: list[tuple[int, float | None] 
         else:
             wheel.put(items[move[0]], now + move[1])
             wanted[items[move[0]]] = now + move[1]
-        next_at = wheel.next_at()
-        assert (next_at is None) == (not wanted)
-        assert next_at is None or min(wanted.values()) <= next_at <= min(wanted.values()) + TURN_S
+        assert wheel.next_at <= min(wanted.values(), default=math.inf) + TURN_S
     assert {item for item in items if item.wheel_slot >= 0} == set(wanted)
