@@ -19,7 +19,7 @@ def test_a_client_in_the_turn_that_closes_the_listener() -> None:
     reader, writer = os.pipe()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        engine = Engine([Listener(listener, terms, "tcp://127.0.0.1:0", 0)], 10, cells, Log(standard_error(), "error", "text"))
+        engine = Engine([Listener(listener, terms, "tcp://127.0.0.1:0", 100, scoreboard.LISTENER_ACCEPTED)], 10, cells, Log(standard_error(), "error", "text"))
 
         def drain() -> None:
             os.read(reader, 1)
@@ -33,6 +33,7 @@ def test_a_client_in_the_turn_that_closes_the_listener() -> None:
             client.send(b"hello")
             engine.turn()
             assert clients.read_exactly(client, 5) == b"hello"
+            assert cells[scoreboard.LISTENER_ACCEPTED] == 1
     engine.leave()
     for fd in (reader, writer):
         os.close(fd)

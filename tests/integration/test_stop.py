@@ -60,6 +60,25 @@ def test_a_conversation_is_finished_at_a_graceful_stop(launch: Launch) -> None:
     assert unpd.log_events("master.stopped", code=0)
 
 
+@pytest.mark.parametrize("grace_s", [0.5, 1.0])
+def test_a_short_grace_is_long_enough(launch: Launch, grace_s: float) -> None:
+    """Nobody is killed at the end of a short grace because of clients that hold on: idle, after the server's FIN, or in the middle of a scrape."""
+    unpd = launch(f"[daemon]\ngrace_s = {grace_s}\n" + ECHO + '[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    with contextlib.ExitStack() as stack:
+        for service in ("echo", "daytime"):
+            stack.enter_context(clients.connect(unpd.address(service)))
+            unpd.metric_becomes(1, "unpd_connections_accepted_total", service=service)
+        scraper = stack.enter_context(clients.connect(("127.0.0.1", unpd.port("metrics"))))
+        scraper.sendall(b"GET /metrics HTTP/1.1\r\n")
+        began = time.monotonic()
+        unpd.signal(SIGTERM)
+        assert unpd.wait_exit() == 0
+        assert time.monotonic() - began < grace_s + AIR_S
+    assert not unpd.log_events("worker.drain_timed_out")
+    assert not unpd.log_events("exporter.drain_timed_out")
+    assert sorted(ended(unpd)) == ["done", "shutdown"]
+
+
 def test_a_graceful_stop_ends_within_its_grace(launch: Launch) -> None:
     """Clients that hold on (idle, never closing, never reading) do not make a stop longer than ``grace_s``."""
     grace_s = 2.0

@@ -87,7 +87,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
             table(
                 user=accounts,
                 group=accounts,
-                grace_s=seconds(0.1, 3600),
+                grace_s=seconds(0.5, 3600),
                 reload_grace_s=seconds(0, 604_800),
                 start_timeout_s=seconds(0.1, 3600),
                 heartbeat_timeout_s=seconds(2, 3600),

@@ -21,7 +21,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from unpd import scoreboard
 from unpd.kernel.signals import Arrivals, open_wakeup_pipe
 from unpd.logs import Log, standard_error
-from unpd.metrics.exporter import ExporterContext, run_exporter
+from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.names import Listener, Names
 from unpd.scoreboard import Scoreboard
 
@@ -158,7 +158,7 @@ def main() -> None:
         names=names(os.getppid()),
         beat=beat,
         wakeup_fd=wakeup_fd,
-        stopping=lambda: signal.SIGTERM in arrivals.take(),
+        stop_within=lambda: FINISH_S if signal.SIGTERM in arrivals.take() else None,
         report=Log(standard_error(), "info", "text").warning,
         ready=lambda: None,
         loopback=bool(int(loopback)),

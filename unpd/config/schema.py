@@ -98,7 +98,7 @@ class Daemon(Section):
 
     user: Account = Field("nobody", description='the name of a user, such as "unpd"')
     group: Account | None = Field(None, description='the name of a group, such as "unpd"')
-    grace_s: float = Field(10.0, ge=0.1, le=HOUR_S, description="a number of seconds from 0.1 to 3600")
+    grace_s: float = Field(10.0, ge=0.5, le=HOUR_S, description="a number of seconds from 0.5 to 3600")
     reload_grace_s: float = Field(60.0, ge=0, le=WEEK_S, description="a number of seconds from 0 (as long as they last) to 604800")
     start_timeout_s: float = Field(10.0, ge=0.1, le=HOUR_S, description="a number of seconds from 0.1 to 3600")
     heartbeat_timeout_s: float = Field(30.0, ge=2, le=HOUR_S, description="a number of seconds from 2 to 3600")

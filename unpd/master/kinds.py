@@ -8,16 +8,20 @@ from types import MappingProxyType
 from unpd import __version__, logs
 from unpd import scoreboard as sb
 from unpd.config.addresses import TcpAddress
+from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.core.model import Child
 from unpd.loop import now
 from unpd.master.birth import CHILD_SIGNALS, Birth
 from unpd.master.holdings import Deployment, Holdings
 from unpd.master.listener import METRICS
-from unpd.metrics.exporter import ExporterContext, run_exporter
+from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.names import Listener, Names
 from unpd.names import ChildKind, ChildOrder
 from unpd.services.table import SERVICES
 from unpd.worker.main import ListenerSetup, ServiceSetup, Worker, WorkerSetup
+
+FINISH_SHARE = 0.1
+"""The part of ``grace_s`` that an exporter has for its last answers: it is told to finish when the workers are gone, at 0.8 at the latest, and killed at 0.95."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ def _live_as_worker(holdings: Holdings, deployment: Deployment, birth: Birth) ->
 
 def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> ServiceSetup:
     config = deployment.config.services[name]
+    backlog = min(config.backlog, read_somaxconn(SOMAXCONN) or config.backlog)  # listen(2): silently truncated
     return ServiceSetup(
         name=name,
         service=SERVICES[config.type].make(config.options),
@@ -68,7 +73,8 @@ def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> Ser
         session_timeout_s=config.session_timeout_s,
         user_timeout_s=config.user_timeout_s,
         listeners=tuple(
-            ListenerSetup(listener.text, listener.sock, holdings.columns.listeners.column(listener.wish.key)) for listener in deployment.listeners.of(name)
+            ListenerSetup(listener.text, listener.sock, backlog, holdings.columns.listeners.column(listener.wish.key))
+            for listener in deployment.listeners.of(name)
         ),
     )
 
@@ -81,11 +87,13 @@ def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) 
         birth.report_ready()
         birth.title("ready")
 
-    def stopping() -> bool:
+    patience_s = {ChildOrder.RETIRE: FINISH_S, ChildOrder.FINISH: min(FINISH_S, FINISH_SHARE * deployment.config.daemon.grace_s), ChildOrder.LEAVE: 0.0}
+
+    def stop_within() -> float | None:
         orders = [CHILD_SIGNALS.get(signum) for signum in birth.arrivals.take()]
         if ChildOrder.REOPEN_LOG in orders:
             _reopen_log(deployment, birth)
-        return any(order not in (None, ChildOrder.REOPEN_LOG) for order in orders)
+        return min((patience_s[order] for order in orders if order in patience_s), default=None)
 
     def beat() -> None:
         birth.cells[sb.BEAT_NS] = int(now() * sb.NS)
@@ -97,7 +105,7 @@ def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) 
             names=exporter_names(holdings, deployment),
             beat=beat,
             wakeup_fd=birth.wakeup_fd,
-            stopping=stopping,
+            stop_within=stop_within,
             report=birth.log.warning,
             ready=ready,
             loopback=isinstance(listener.address, TcpAddress) and ipaddress.ip_address(listener.address.host.partition("%")[0]).is_loopback,

@@ -6,7 +6,8 @@ the heartbeat speaks for the rendering too.
 What a client can cause has a bound. One request a connection, then it is closed: no pipeline to queue, no answer to pile up. A connection lives 10 s, whatever it
 does: a slow sender, a slow reader and an idle one are the same case. 64 connections, the rest waits in the accept queue. 8 KiB of request header, no body.
 Request lines and header bytes are looked at before waitress looks: its regular expressions need seconds for 8 KiB of malice (4.7 s for a request line ``GET a://111...``
-with a space at its end, 0.2 s for a header of spaces with a NUL; waitress 3.0.2).
+with a space at its end, 0.2 s for a header of spaces with a NUL, 0.6 s for one of spaces and a letter; waitress 3.0.2). So long blanks are refused, and folded lines, which
+waitress joins (RFC 9112, 5.2: a server may).
 
 Known gap: closing on a client that is still sending resets the connection; such a client may see the reset and not the 4xx.
 """
@@ -43,15 +44,18 @@ REQUEST_S = 2.0
 """A connection whose request is not complete by then makes room: sixty-four silent ones must not hold up a scrape."""
 TURN_S = 1.0
 FINISH_S = 1.0
+"""How long an exporter that is retired may take to end."""
 FRESH_S = 0.25
 """At the end, a connection that is younger than this may still send its request: at a reload a scrape must not fail because the old exporter had taken it."""
 PAUSE_S = 0.5
 LOG_PAUSE_S = 1.0
 BACKLOG = 128
+"""Of the listener; waitress says it to listen(2) once more."""
 LONGEST_MESSAGE = 300
 
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ /[!-~]* HTTP/1\.[01]")
 _CONTROL = re.compile(rb"[^\t\r\n\x20-\x7e\x80-\xff]")
+_BLANK = re.compile(rb"\r\n[\t ]|[\t ]{64}")
 
 
 class Report(Protocol):
@@ -66,8 +70,8 @@ class ExporterContext:
     """What the exporter needs.
 
     ``sock``: listening, TCP or UNIX; it is closed at the end. ``loopback``: it is bound to a loopback TCP address. ``wakeup_fd``: the non-blocking read end of the
-    pipe given to signal.set_wakeup_fd; the loop empties it. ``beat`` is called and ``stopping`` is asked before each turn: at least once a second, and at once after
-    a signal. ``report``: where waitress' warnings go. ``ready`` is called when requests can be answered. ``connection_s``: how long a connection may last, looked at once a turn.
+    pipe given to signal.set_wakeup_fd; the loop empties it. ``beat`` is called and ``stop_within`` is asked before each turn: at least once a second, and at once
+    after a signal; it says how many seconds an end may take, None to go on. ``report``: where waitress' warnings go. ``ready`` is called when requests can be answered. ``connection_s``: how long a connection may last, looked at once a turn.
     """
 
     sock: socket.socket
@@ -75,7 +79,7 @@ class ExporterContext:
     names: Names
     beat: Callable[[], None]
     wakeup_fd: int
-    stopping: Callable[[], bool]
+    stop_within: Callable[[], float | None]
     report: Report
     ready: Callable[[], None]
     loopback: bool
@@ -83,14 +87,14 @@ class ExporterContext:
 
 
 def run_exporter(context: ExporterContext) -> None:
-    """Serve until ``stopping``; then close the listener, finish within FINISH_S what is being answered, and return."""
+    """Serve until told to stop; then close the listener, finish in that time what is being answered, and return."""
     with _waitress_log(context.report):
         server = _Server(context)
         context.ready()
-        while not context.stopping():
+        while (finish_s := context.stop_within()) is None:
             context.beat()
             server.turn(TURN_S)
-        server.finish()
+        server.finish(finish_s)
 
 
 class _Server:
@@ -112,9 +116,9 @@ class _Server:
                 # Not will_close: that waits until the socket can be written, which a reader that stopped reading never lets happen.
                 channel.handle_close()
 
-    def finish(self) -> None:
-        """Close the listener, give the requests under way FINISH_S and those that may come FRESH_S, close everything."""
-        deadline = now() + FINISH_S
+    def finish(self, finish_s: float) -> None:
+        """Close the listener, give the requests under way ``finish_s`` and of that FRESH_S to those that may come, close everything."""
+        deadline = now() + finish_s
         wasyncore.dispatcher.close(self._listener)  # the server's own close() would close the pipe that answers still write to
         while self._close_idle() and (left_s := deadline - now()) > 0:
             self.turn(min(left_s, FRESH_S))
@@ -175,6 +179,8 @@ class _Request(HTTPRequestParser):
             raise ParsingError("the request line is not of the form: GET /path HTTP/1.1")
         if _CONTROL.search(header_plus):
             raise ParsingError("control character in a header")
+        if _BLANK.search(header_plus):
+            raise ParsingError("a header goes on in the next line, or has more than 63 blanks in a row")
         try:
             super().parse_header(header_plus)
         except ValueError as error:  # a Content-Length of thousands of digits

@@ -1,9 +1,4 @@
-"""Accepting: what one listener does in one worker, and what each failure of accept(2) means.
-
-A listener is shared with other workers and watched with EPOLLEXCLUSIVE, which the kernel lets only be added and deleted (EPOLL_CTL_MOD is EINVAL). Adding it looks at
-the queue, so that a resumed listener misses nobody. A worker that was woken and then deletes its listener without accepting would strand that client until the next one
-comes: so the limit of connections is looked at between turns, and every listener that woke the worker gets its accept.
-"""
+"""Accepting from one listener, and what each failure of accept(2) means; :mod:`unpd.worker.listeners` has all of a worker's."""
 
 import errno
 import select
@@ -19,7 +14,8 @@ BATCH = 16
 """Connections of one listener in one turn: enough to empty a burst, few enough that the others' turn comes."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-MOST_QUEUED = 1_000_000
+PATIENCE = 16
+"""After so many failures in a row the listener rests, whatever they were: where a security module refuses each accept the connection stays in the queue, and wakes us again."""
 
 # Errors of the process or the machine: no connection can be had until something is given back.
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -42,9 +38,11 @@ class AcceptFailure:
 
 
 class Listener:
-    """A listening socket in this worker. ``cell``: of the row, for what it accepts. ``resume_at``: when it is watched again after a failure (None: it does not rest)."""
+    """A listening socket in this worker. ``backlog``: the longest its queue can be. ``cell``: of the row, for what it accepts. ``resume_at``: when it is watched again after
+    a failure (None: it does not rest).
+    """
 
-    def __init__(self, sock: socket.socket, terms: Terms, text: str, cell: int) -> None:
+    def __init__(self, sock: socket.socket, terms: Terms, text: str, backlog: int, cell: int) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.terms = terms
@@ -52,7 +50,9 @@ class Listener:
         self.cell = cell
         self.resume_at: float | None = None
         self.watched = False
+        self._backlog = backlog
         self._is_unix = sock.family == socket.AF_UNIX
+        self._failures = 0
         self._pause_s = FIRST_PAUSE_S
 
     def watch(self, epoll: select.epoll) -> None:
@@ -80,8 +80,9 @@ class Listener:
             except BlockingIOError:
                 break
             except OSError as error:
-                return accepted, self._failed(error, now)
+                return accepted, self._failed(error, now, after=len(accepted))
         if accepted:
+            self._failures = 0
             self._pause_s = FIRST_PAUSE_S
         return accepted, None
 
@@ -93,17 +94,18 @@ class Listener:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         return fd
 
-    def _failed(self, error: OSError, now: float) -> AcceptFailure:
+    def _failed(self, error: OSError, now: float, after: int) -> AcceptFailure:
         number = error.errno or 0
         if number in _BROKEN:
             raise error
-        if number not in _OUT_OF_RESOURCES:
+        self._failures = 1 if after else self._failures + 1
+        if number not in _OUT_OF_RESOURCES and self._failures < PATIENCE:
             return AcceptFailure(number, paused=False)
         self.resume_at = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         return AcceptFailure(number, paused=True)
 
     def queued(self) -> int:
-        """How many connections wait in the accept queue now; for a UNIX listener, which cannot tell, a bound on it."""
+        """How many connections wait in the accept queue now; for a UNIX listener, which cannot tell, how many it can hold: one more than its backlog."""
         told = queue(self.sock)
-        return told[0] if told is not None else MOST_QUEUED
+        return told[0] if told is not None else self._backlog + 1

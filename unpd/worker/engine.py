@@ -1,8 +1,7 @@
 """The engine: a level-triggered epoll loop over non-blocking sockets, and the life of every connection on it.
 
 What decides its speed: connections are bare descriptors (:mod:`unpd.kernel.connections` says why); much is read into one buffer for all of them, little into a small
-object; a reply that the socket takes at once is never copied; options are inherited from the listener; the clock is read, the listeners are looked at and the bytes are
-booked once a turn.
+object; a reply that the socket takes at once is never copied; options are inherited from the listener; the monotonic clock is read and the bytes are booked once a turn.
 
 What bounds it: a connection is read while less than HIGH_WATER bytes of its output are pending (reading on with some output pending keeps a bulk flow moving), and again
 below LOW_WATER; ``max_connections`` are served at a time, the rest waits in the kernel's queue; every connection has its deadlines in the wheel.
@@ -24,14 +23,15 @@ from os import close, read, readv, write
 
 from unpd import scoreboard as sb
 from unpd.kernel import connections as kernel
-from unpd.kernel.sockets import Silence, silence
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.services.base import Piece
-from unpd.worker.accepting import BATCH, AcceptFailure, Listener, errno_cell
+from unpd.worker.accepting import Listener
 from unpd.worker.connection import LINGER_S, Connection, Stage, Terms, Traffic
 from unpd.worker.deadlines import Wheel
+from unpd.worker.ends import cause_of, peer_name, silence_of, why_silent
+from unpd.worker.listeners import Listeners
 
 LITTLE_BYTES = 512 - sys.getsizeof(b"")
 """Of a little read: what the interpreter allocates from its own pools. That costs 0.2 us less than a great read, into the buffer for all, and a view of it. Reads are little
@@ -47,15 +47,13 @@ LONGEST_TURN_S = 1.0
 """The heartbeat is written at least this often."""
 LOOK_AHEAD_S = 60.0
 QUIET_SHARE = 0.9
-"""A peer whose kernel acknowledged nothing for this part of the user timeout has vanished; one that did is alive, and if it was sent nothing either it does not read."""
+"""For this part of the user timeout the kernel must have sent nothing, or the peer acknowledged nothing, before a peer is given up."""
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _NOT_OUT = select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP
 # A member asked of its class costs 0.1 us, because Python 3.11 answers with a property: the ones of the well-worn way are named here.
 _SERVING = Stage.SERVING
 _DONE, _CLIENT_FIN = EndCause.DONE, EndCause.CLIENT_FIN
-_RESET = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDOWN))
-_UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN))
 _ENDED_CELL = {cause: sb.ENDED + index for index, cause in enumerate(sb.END_CAUSES)}
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
@@ -66,21 +64,19 @@ class Engine:
     def __init__(self, listeners: Iterable[Listener], max_connections: int, cells: memoryview, log: Log) -> None:
         self.epoll = select.epoll()
         self.connections: dict[int, Connection] = {}
-        self.listeners = {listener.fd: listener for listener in listeners}
         self.max_connections = max_connections
         self.finish_at = math.inf
         self._linger_s = LINGER_S
         self._cells = cells
         self._log = log
         self._wheel: Wheel[Connection] = Wheel()
-        self._terms = tuple({listener.terms.cells: listener.terms for listener in self.listeners.values()}.values())
+        self._listeners = Listeners(listeners, self.epoll, cells, log, self._open)
+        self._terms = self._listeners.terms()
         # Mapped, not allocated: of its 512 KiB only what clients ever filled is memory.
         self._buffer = memoryview(mmap.mmap(-1, READ_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._buffers = (self._buffer,)
         self._calls: dict[int, Callable[[], None]] = {}
         self._now = now()
-        self._had_room: bool | None = None
-        self._resting = False
 
     # --- the turn ---------------------------------------------------------------------------------------------------------------------
 
@@ -92,18 +88,21 @@ class Engine:
     def turn(self) -> None:
         """Wait once, serve what is ready, end what is due. Writes the heartbeat."""
         # Many a turn serves two or three connections only, also under load, where they come as fast as they are served: what need not be asked at each is not.
-        if (len(self.connections) < self.max_connections) is not self._had_room or self._resting:
-            self._watch_listeners()
-        wait_s = self._wheel.next_at - self._now
-        if self._resting:
-            wait_s = min([wait_s, *(listener.resume_at - self._now for listener in self.listeners.values() if listener.resume_at is not None)])
+        listeners, wheel = self._listeners, self._wheel
+        if (len(self.connections) < self.max_connections) is not listeners.taking or listeners.resting:
+            listeners.watch(len(self.connections) < self.max_connections, self._now)
+        wait_s = wheel.next_at - self._now
+        if listeners.resting:
+            wait_s = min(wait_s, listeners.resume_at() - self._now)
         events = self.epoll.poll(LONGEST_TURN_S if wait_s > LONGEST_TURN_S else max(0.0, wait_s), MAX_EVENTS)
         self._now = now_ = now()
         self._cells[sb.BEAT_NS] = int(now_ * sb.NS)
         self._serve(events)
-        if self._wheel.next_at <= now_:
-            for connection in self._wheel.due(now_):
+        if wheel.next_at <= now_:
+            for connection in wheel.due(now_):
                 self._look_at(connection)
+        if listeners.patrol_at <= now_:
+            listeners.patrol(self.max_connections - len(self.connections), now_)
         for terms in self._terms:
             if terms.traffic.received or terms.traffic.sent:
                 self._book(terms)
@@ -114,39 +113,7 @@ class Engine:
         self._cells[terms.cells + sb.SENT] += traffic.sent
         traffic.received = traffic.sent = 0
 
-    # --- accepting --------------------------------------------------------------------------------------------------------------------
-
-    def _watch_listeners(self) -> None:
-        """Watch the listeners that may be watched: room for a connection, and no rest after a failure."""
-        self._had_room = room = len(self.connections) < self.max_connections
-        self._resting = False
-        for listener in self.listeners.values():
-            if listener.resume_at is not None and listener.resume_at <= self._now:
-                listener.resume_at = None
-            if listener.resume_at is not None:
-                self._resting = True
-            if room and listener.resume_at is None:
-                listener.watch(self.epoll)
-            else:
-                listener.rest(self.epoll)
-
-    def _accept_from(self, listener: Listener) -> None:
-        # At least one, even when another listener of this turn took the last place: the kernel woke nobody else for it.
-        room = max(1, self.max_connections - len(self.connections))
-        accepted, failure = listener.accept(min(BATCH, room), self._now)
-        self._cells[listener.cell] += len(accepted)
-        for fd in accepted:
-            self._open(fd, listener.terms)
-        if failure is not None:
-            self._resting = self._resting or failure.paused
-            self._count_failure(listener, failure)
-
-    def _count_failure(self, listener: Listener, failure: AcceptFailure) -> None:
-        self._cells[listener.terms.cells + sb.ACCEPT_ERRORS + errno_cell(failure.number)] += 1
-        # One line a pause, and pauses grow: an attacker who holds all descriptors writes one line a second.
-        say = self._log.warning if failure.paused else self._log.debug
-        name = errno.errorcode.get(failure.number, str(failure.number))
-        say("accept.failed", service=listener.terms.name, address=listener.text, errno=name, paused=failure.paused)
+    # --- opening ----------------------------------------------------------------------------------------------------------------------
 
     def _open(self, fd: int, terms: Terms) -> None:
         self._cells[terms.cells + sb.ACCEPTED] += 1
@@ -180,7 +147,7 @@ class Engine:
         for fd, mask in events:
             connection = find(fd)
             if connection is None:
-                self._serve_other(fd)
+                self._serve_other(fd, mask)
                 now_ = self._now  # the order to drain takes its time
                 continue
             # The broad net: a fault of a service ends its connection, with a line in the log, and not the worker.
@@ -232,9 +199,9 @@ class Engine:
             except Exception as error:  # noqa: BLE001 - the top of a connection
                 self._failed(connection, error)
 
-    def _serve_other(self, fd: int) -> None:
-        if fd in self.listeners:
-            self._accept_from(self.listeners[fd])
+    def _serve_other(self, fd: int, mask: int) -> None:
+        if fd in self._listeners:
+            self._listeners.accept_from(fd, mask, self.max_connections - len(self.connections), self._now)
         elif fd in self._calls:
             self._calls[fd]()
         # Else an earlier event of this turn closed it: the order to drain closes the listeners.
@@ -354,52 +321,49 @@ class Engine:
         at, cause = connection.due_at(self.finish_at)
         if at > self._now:
             self._wheel_at(connection, at)
-        elif cause is EndCause.STALLED:
-            self._look_at_silent(connection)
+        elif connection.cause is None and connection.out and cause in (EndCause.STALLED, EndCause.IDLE):
+            self._look_at_silent(connection, cause)
         elif connection.stage is Stage.SERVING:
-            self._part(connection, cause)
+            if cause is not EndCause.SHUTDOWN or not self._heard(connection):
+                self._part(connection, cause)
         elif connection.out:
             self._reset(connection, cause)
         else:
             self._end(connection, cause)
 
+    def _heard(self, connection: Connection) -> bool:
+        """Before a graceful stop takes a peer for quiet: answer what has come meanwhile, for which our turns may have been too long; whether it is to be heard further, or gone."""
+        if not connection.mask & _IN:
+            return False
+        before = connection.active_at
+        self._serve(((connection.fd, _IN),))
+        if self.connections.get(connection.fd) is not connection or connection.stage is not Stage.SERVING:
+            return True
+        if connection.active_at == before or self._now >= self.finish_at:
+            return False
+        self._schedule(connection)
+        return True
+
     def _lost(self, connection: Connection, error: OSError) -> None:
         """The socket failed. In a connection that we are ending, that changes nothing about why."""
-        if connection.cause is not None:
-            cause = connection.cause
-        elif error.errno in _RESET:
-            cause = EndCause.CLIENT_RST
-        elif error.errno == errno.ETIMEDOUT:
-            cause = self._why_silent(connection)
-        elif error.errno in _UNREACHABLE:
-            cause = EndCause.PEER_VANISHED
-        else:
-            cause = EndCause.ERROR
-        self._end(connection, cause)
+        self._end(connection, connection.cause or cause_of(error, connection.fd, connection.terms.user_timeout_s))
 
-    def _look_at_silent(self, connection: Connection) -> None:
-        """For the user timeout the socket took nothing from us. But it says so only when a third of its buffer is free, and a slow reader may be emptying that."""
-        known = self._silence(connection)
-        limit_s = QUIET_SHARE * connection.terms.user_timeout_s
-        if known.sent_s < limit_s and known.acknowledged_s < limit_s:
+    def _look_at_silent(self, connection: Connection, cause: EndCause) -> None:
+        """For all that time the socket took nothing from us. But it says that it would only when a part of its buffer is free, and a slow reader may be emptying that."""
+        terms, before = connection.terms, connection.active_at
+        known = silence_of(connection.fd)
+        if known.sent_s == math.inf and not self._flush(connection):  # of a UNIX peer only a write tells
+            return
+        limit_s = QUIET_SHARE * terms.user_timeout_s if cause is EndCause.STALLED else terms.idle_timeout_s
+        if connection.active_at != before:
+            self._schedule(connection)
+        elif known.sent_s < limit_s and (known.acknowledged_s < limit_s or cause is EndCause.IDLE):
             connection.active_at = self._now - known.sent_s
             self._schedule(connection)
+        elif cause is EndCause.IDLE and connection.stage is Stage.SERVING:
+            self._part(connection, cause)
         else:
-            self._reset(connection, self._why_silent(connection))
-
-    def _why_silent(self, connection: Connection) -> EndCause:
-        """Tell a peer that is gone from one that lives and does not read: the latter's kernel goes on acknowledging probes, which may be far apart."""
-        known = self._silence(connection)
-        gone = known.owed and known.acknowledged_s >= QUIET_SHARE * connection.terms.user_timeout_s
-        return EndCause.PEER_VANISHED if gone else EndCause.STALLED
-
-    def _silence(self, connection: Connection) -> Silence:
-        """A UNIX peer is always there, and takes what its socket holds."""
-        try:
-            with kernel.borrowed(connection.fd) as sock:
-                return silence(sock) or Silence(math.inf, 0.0, owed=False)
-        except OSError:
-            return Silence(math.inf, math.inf, owed=True)
+            self._reset(connection, cause if cause is EndCause.IDLE else why_silent(known, terms.user_timeout_s))
 
     def _reset(self, connection: Connection, cause: EndCause) -> None:
         """End without waiting: a close with output pending would leave the kernel trying on for minutes."""
@@ -438,47 +402,22 @@ class Engine:
     def stop_accepting(self) -> None:
         """Take the listeners out of the wait, accept what their queues hold at this moment, close them."""
         self._now = now()
-        for listener in self.listeners.values():
-            listener.rest(self.epoll)
-            left = listener.queued()
-            while left > 0:
-                accepted, failure = listener.accept(left, self._now)
-                for fd in accepted:
-                    self._open(fd, listener.terms)
-                left -= len(accepted)
-                if failure is not None:
-                    left -= 1
-                    self._count_failure(listener, failure)
-                if failure is None and not accepted:
-                    break
-                if failure is not None and failure.paused:
-                    break
-            listener.sock.close()
-        self.listeners.clear()
+        self._listeners.drain(self._now)
 
     def finish(self, finish_at: float, linger_s: float) -> None:
-        """Bring every connection to its end: when its peer has been quiet for a moment, at ``finish_at`` at the latest, ``linger_s`` more for the peer's FIN."""
+        """Bring every connection to its end: when its peer has been quiet for a moment, at ``finish_at`` at the latest, ``linger_s`` more for the peer's FIN.
+
+        Those that we are ending already wait for that no longer than ``linger_s`` from now.
+        """
         self._now = now()
         self.finish_at = finish_at
         self._linger_s = linger_s
         for connection in list(self.connections.values()):
-            if connection.stage in (Stage.SERVING, Stage.HALF_CLOSED):
-                self._schedule(connection)
+            connection.linger_at = min(connection.linger_at, self._now + linger_s)
+            self._schedule(connection)
 
     def leave(self) -> None:
         """End every connection at once."""
         self._now = now()
         for connection in list(self.connections.values()):
             self._end(connection, connection.cause or EndCause.SHUTDOWN)
-
-
-def peer_name(sock: socket.socket) -> str:
-    """The peer for the log, a v4-mapped address as v4; "unknown" once the connection is reset (getpeername(2): ENOTCONN), "unix" for a UNIX socket."""
-    if sock.family == socket.AF_UNIX:
-        return "unix"
-    try:
-        host, port = sock.getpeername()[:2]
-    except OSError:
-        return "unknown"
-    host = host.removeprefix("::ffff:") if "." in host else host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

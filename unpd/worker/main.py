@@ -28,10 +28,11 @@ TWO_LOOKS_S = 2 / SLOTS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class ListenerSetup:
-    """One listener as a worker needs it: its address, its socket, its ``column`` of the scoreboard."""
+    """One listener as a worker needs it: its address, its socket, the longest that its queue can be, its ``column`` of the scoreboard."""
 
     text: str
     sock: socket.socket
+    backlog: int
     column: int
 
 
@@ -129,4 +130,4 @@ def _listeners(service: ServiceSetup) -> list[Listener]:
         service.session_timeout_s,
         service.user_timeout_s,
     )
-    return [Listener(listener.sock, terms, listener.text, LISTENER_ACCEPTED + listener.column) for listener in service.listeners]
+    return [Listener(listener.sock, terms, listener.text, listener.backlog, LISTENER_ACCEPTED + listener.column) for listener in service.listeners]

@@ -1,5 +1,6 @@
 """Accepting: what each failure of accept(2) costs, how long a listener rests, and what an accepted socket has from its listener."""
 
+import contextlib
 import errno
 import os
 import select
@@ -13,7 +14,7 @@ import pytest
 from unpd.kernel.sockets import KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES, ListenOptions, listen_tcp, listen_unix
 from unpd.names import ACCEPT_ERRNOS
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.accepting import FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_QUEUED, AcceptFailure, Listener, errno_cell
+from unpd.worker.accepting import FIRST_PAUSE_S, LONGEST_PAUSE_S, PATIENCE, AcceptFailure, Listener, errno_cell
 from unpd.worker.connection import Terms
 
 OPTIONS = ListenOptions(backlog=16, ipv6_only=False, keepalive=True, user_timeout_s=7.5, mode=0o600)
@@ -33,7 +34,7 @@ class Scripted(Listener):
 
     def __init__(self, *script: int | None, others: int = 0) -> None:
         with socket.socket() as sock:
-            super().__init__(sock, terms(), "tcp://nowhere:0", 0)
+            super().__init__(sock, terms(), "tcp://nowhere:0", 16, 0)
         self.script = deque(script)
         self.others = others
 
@@ -53,7 +54,7 @@ class Scripted(Listener):
 def tcp() -> Iterator[Listener]:
     """A real one on loopback."""
     with listen_tcp("127.0.0.1", 0, OPTIONS) as sock:
-        yield Listener(sock, terms(), "tcp://127.0.0.1:0", 0)
+        yield Listener(sock, terms(), "tcp://127.0.0.1:0", 16, 0)
 
 
 # batches
@@ -103,6 +104,19 @@ def test_a_broken_listener_is_not_survived(number: int) -> None:
         Scripted(number).accept(16, 0.0)
 
 
+def test_an_error_that_lasts_rests_the_listener_too() -> None:
+    """Where every accept is refused, by a security module say, the connection stays in the queue and wakes us again; one that succeeds sets the count back."""
+    refused = [errno.EACCES] * (PATIENCE - 1)
+    listener = Scripted(*refused, None, *refused, errno.EACCES)
+    for _ in refused:
+        assert listener.accept(1, 0.0) == ([], AcceptFailure(errno.EACCES, paused=False))
+    assert listener.accept(1, 0.0) == ([CLIENT], None)
+    for _ in refused:
+        assert listener.accept(1, 0.0) == ([], AcceptFailure(errno.EACCES, paused=False))
+    assert listener.accept(1, 7.0) == ([], AcceptFailure(errno.EACCES, paused=True))
+    assert listener.resume_at == pytest.approx(7.0 + FIRST_PAUSE_S)
+
+
 def test_each_errno_has_its_cell() -> None:
     """What accept(2) names has a label of its own, the rest shares the last one."""
     assert [ACCEPT_ERRNOS[errno_cell(getattr(errno, name))] for name in ACCEPT_ERRNOS[:-1]] == list(ACCEPT_ERRNOS[:-1])
@@ -132,9 +146,15 @@ def test_a_listener_that_is_watched_again_misses_nobody(tcp: Listener) -> None:
 
 
 def test_a_unix_listener_cannot_tell_its_queue(tmp_path: Path) -> None:
-    """There a bound stands for the number."""
-    with listen_unix(str(tmp_path / "s"), OPTIONS) as sock:
-        assert Listener(sock, terms(), "", 0).queued() == MOST_QUEUED
+    """There stands for the number what the kernel lets wait: one more than the backlog."""
+    with listen_unix(str(tmp_path / "s"), OPTIONS) as sock, contextlib.ExitStack() as stack:
+        listener = Listener(sock, terms(), "", OPTIONS.backlog, 0)
+        for _ in range(listener.queued()):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            client.connect(str(tmp_path / "s"))
+        one_more = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+        with pytest.raises(BlockingIOError):
+            one_more.connect(str(tmp_path / "s"))
 
 
 # what an accepted socket has
@@ -153,7 +173,7 @@ def accepted_by(listener: Listener) -> socket.socket:
 def test_the_listener_s_options_are_on_every_connection(host: str, keepalive: bool) -> None:
     """No delay, keepalive with its times, the user timeout and urgent data in the stream: set once on the listener, inherited by what it accepts."""
     options = ListenOptions(backlog=16, ipv6_only=False, keepalive=keepalive, user_timeout_s=7.5, mode=0)
-    with listen_tcp(host, 0, options) as sock, accepted_by(Listener(sock, terms(), "", 0)) as accepted:
+    with listen_tcp(host, 0, options) as sock, accepted_by(Listener(sock, terms(), "", 16, 0)) as accepted:
         tcp = {name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in TCP_OPTIONS}
         assert tcp == TCP_OPTIONS
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == int(keepalive)
@@ -171,7 +191,7 @@ TCP_OPTIONS = {
 
 def test_a_unix_connection_has_urgent_data_in_its_stream(tmp_path: Path) -> None:
     """It inherits nothing, so that it is set on each."""
-    with listen_unix(str(tmp_path / "s"), OPTIONS) as sock, accepted_by(Listener(sock, terms(), "", 0)) as accepted:
+    with listen_unix(str(tmp_path / "s"), OPTIONS) as sock, accepted_by(Listener(sock, terms(), "", 16, 0)) as accepted:
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE) == 1
 
 

@@ -1,6 +1,7 @@
 """The engine, turned by hand over real sockets: bounds of a connection, faults of a service, deadlines, drain, and what the scoreboard and the log say of each end."""
 
 import contextlib
+import errno
 import json
 import math
 import select
@@ -14,15 +15,17 @@ from typing import Any
 import pytest
 
 from unpd import scoreboard as sb
-from unpd.kernel.sockets import ListenOptions, listen_unix
+from unpd.kernel.sockets import ListenOptions, listen_tcp, listen_unix
 from unpd.logs import Log, Sink
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.services.base import Piece, Reply, Service
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.accepting import Listener
-from unpd.worker.connection import QUIET_S, Stage, Terms
-from unpd.worker.engine import HIGH_WATER_BYTES, LITTLE_BYTES, LOW_WATER_BYTES, READ_BYTES, Engine, peer_name
+from unpd.worker.accepting import PATIENCE, Listener, errno_cell
+from unpd.worker.connection import LINGER_S, QUIET_S, Stage, Terms
+from unpd.worker.ends import peer_name
+from unpd.worker.engine import HIGH_WATER_BYTES, LITTLE_BYTES, LOW_WATER_BYTES, READ_BYTES, Engine
+from unpd.worker.listeners import PATROL_S
 
 MIB = 1 << 20
 PATIENCE_S = 10.0
@@ -138,7 +141,7 @@ def bench(tmp_path: Path) -> Iterator[MakeBench]:
                 path = str(tmp_path / f"{len(list(tmp_path.iterdir()))}.sock")
                 sock = stack.enter_context(listen_unix(path, OPTIONS))
                 terms = Terms(f"service-{column}", service, sb.service_cells(column), span.idle_s, span.session_s, span.user_s)
-                listeners.append(Listener(sock, terms, f"unix://{path}", 0))
+                listeners.append(Listener(sock, terms, f"unix://{path}", OPTIONS.backlog, sb.LISTENER_ACCEPTED + column))
                 paths.append(path)
             cells = board.row(0)
             engine = Engine(listeners, max_connections, cells, Log(Sink(-1, write), "debug", "json"))
@@ -285,6 +288,32 @@ def test_the_limit_holds_for_all_listeners_together(bench: MakeBench) -> None:
     assert b.count(sb.ACCEPTED, 0) + b.count(sb.ACCEPTED, 1) == 8
 
 
+def test_a_client_that_another_worker_was_woken_for_is_found(bench: MakeBench) -> None:
+    """Who waits in a queue without a wake-up for us, because the worker that got it has no descriptor left or hangs, is accepted within a second or so."""
+    b = bench()
+    b.engine.turn()
+    b.engine.epoll.unregister(next(iter(b.engine._listeners._by_fd)))  # noqa: SLF001 - the wake-up went elsewhere
+    sock = b.connect()
+    sock.sendall(b"x")
+    began = now()
+    assert b.read(sock, 1) == b"x"
+    assert now() - began < 2 * PATROL_S + 1.0
+
+
+def test_a_listener_that_listens_no_more_ends_the_worker(tmp_path: Path) -> None:
+    """It is ready for ever and gives nobody: the worker dies with a reason instead of turning for nothing."""
+    for sock in (listen_tcp("127.0.0.1", 0, OPTIONS), listen_unix(str(tmp_path / "s"), OPTIONS)):
+        with sock:
+            cells = memoryview(bytearray(sb.ROW_WORDS * sb.WORD_BYTES)).cast("Q")
+            terms = Terms("echo", Echo(EchoOptions()), sb.service_cells(0), 0.0, 0.0, 0.0)
+            engine = Engine([Listener(sock, terms, "here", OPTIONS.backlog, sb.LISTENER_ACCEPTED)], 10, cells, Log(Sink(-1, len), "debug", "json"))
+            engine.turn()
+            sock.shutdown(socket.SHUT_RDWR)
+            with pytest.raises(OSError, match="here listens no more"):
+                engine.turn()
+            engine.epoll.close()
+
+
 # deadlines
 
 
@@ -317,6 +346,32 @@ def test_a_unix_peer_that_does_not_read_is_stalled(bench: MakeBench) -> None:
     assert b.ended() == {EndCause.STALLED: 1}
 
 
+@pytest.mark.parametrize("times", [Times(idle_s=60.0, user_s=0.4), Times(idle_s=0.4, user_s=60.0)], ids=["stalled", "idle"])
+def test_a_unix_peer_that_reads_a_little_at_a_time_is_served_to_the_end(bench: MakeBench, times: Times) -> None:
+    """Its socket says that it can be written when three quarters are free, which takes it longer than its deadline; what it took meanwhile counts."""
+    b = bench(Echo(EchoOptions()), times=times)
+    sock = b.connect()
+    sock.setblocking(False)
+    sent = 0
+
+    def stuck() -> bool:
+        nonlocal sent
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += sock.send(bytes(65536))
+        connection = next(iter(b.engine.connections.values()), None)
+        return connection is not None and connection.mask == select.EPOLLOUT and not select.select([], [sock], [], 0)[1]
+
+    b.until(stuck, "no socket and no buffer to take more")
+    got, began = 0, now()
+    while now() - began < 1.6:
+        got += len(sock.recv(40_000))  # what the kernel holds is freed in pieces as large as they were sent
+        b.engine.turn()
+    assert not b.ended()
+    sock.shutdown(socket.SHUT_WR)
+    assert got + len(b.read(sock, sent)) == sent
+
+
 # draining
 
 
@@ -326,11 +381,83 @@ def test_stop_accepting_takes_what_waits_and_closes(bench: MakeBench) -> None:
     socks = [b.connect() for _ in range(5)]
     b.engine.stop_accepting()
     assert len(b.engine.connections) == 5
+    assert b.cells[sb.LISTENER_ACCEPTED] == 5
     for sock in socks:
         sock.sendall(b"x")
         assert b.read(sock, 1) == b"x"
     with pytest.raises(ConnectionRefusedError):
         b.connect()
+
+
+def test_the_queue_is_drained_once_and_not_for_ever(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A UNIX listener cannot tell its queue. Whoever connects as fast as the engine accepts keeps it no longer than a full queue does."""
+    b = bench()
+    more = iter(range(10 * OPTIONS.backlog))
+    accept_one = Listener._accept_one  # noqa: SLF001 - a client that comes in the middle of the drain
+
+    def and_another(listener: Listener) -> int:
+        if next(more, None) is not None:
+            b.connect()
+        return accept_one(listener)
+
+    b.connect()
+    monkeypatch.setattr(Listener, "_accept_one", and_another)
+    b.engine.stop_accepting()
+    assert len(b.engine.connections) == OPTIONS.backlog + 1
+
+
+def test_a_listener_that_cannot_accept_does_not_hold_up_the_drain(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where each accept fails nor where the listener is broken; connections live on, and each failure is counted."""
+    for number in (errno.EACCES, errno.EMFILE, errno.EINVAL):
+        b = bench()
+        known = b.connect()
+        b.until(lambda b=b: b.engine.connections)  # type: ignore[misc]
+        b.connect()
+
+        def fail(listener: Listener, number: int = number) -> int:
+            raise OSError(number, "as the test says")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Listener, "_accept_one", fail)
+            b.engine.stop_accepting()
+        known.sendall(b"alive")
+        assert b.read(known, 5) == b"alive"
+        assert 1 <= b.count(sb.ACCEPT_ERRORS + errno_cell(number)) <= PATIENCE
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+@pytest.mark.parametrize("patience_s", [5.0, 0.0], ids=["stop", "retired"])
+def test_what_was_said_before_the_order_is_answered(bench: MakeBench, count: int, patience_s: float) -> None:
+    """However many clients, long silent, have each said something that the engine has not read yet when it is told to finish: each is answered, then gets its FIN."""
+    b = bench(max_connections=count)
+    socks = []
+    for _ in range(count):
+        socks.append(b.connect())
+        b.until(lambda: len(b.engine.connections) == len(socks))
+    for connection in b.engine.connections.values():
+        connection.active_at -= 10.0
+    for sock in socks:
+        sock.sendall(b"ping")
+    b.engine.stop_accepting()
+    b.engine.finish(now() + patience_s, 1.0)
+    for sock in socks:
+        assert b.read(sock, 5) == b"ping"
+        sock.close()
+    b.until(lambda: not b.engine.connections)
+    assert b.ended() == {EndCause.SHUTDOWN: count}
+
+
+def test_who_is_ending_already_is_waited_for_no_longer(bench: MakeBench) -> None:
+    """A client that has had our FIN before the stop gets what a stop gives to each, not two seconds more."""
+    b = bench(Saying(b"bye\n"))
+    sock = b.connect()
+    assert b.read(sock, 5) == b"bye\n"
+    b.engine.stop_accepting()
+    began = now()
+    b.engine.finish(began + 5.0, 0.2)
+    b.until(lambda: not b.engine.connections)
+    assert 0.2 <= now() - began < LINGER_S
+    assert b.ended() == {EndCause.DONE: 1}
 
 
 def test_finish_ends_the_quiet_ones_soon_and_the_others_in_time(bench: MakeBench) -> None:
