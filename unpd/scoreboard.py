@@ -139,7 +139,7 @@ class Scoreboard:
         return self.words[start : start + ROW_WORDS]
 
     def count(self, at: int, number: int = 1) -> None:
-        """Add to a word of the master area, whatever a mad child may have written there: a counter wraps, the master goes on (the master only)."""
+        """Add to a word of the master area, whatever a mad child may have written there: a counter wraps, the master goes on (the master, and exporters their renderings)."""
         self.words[at] = (self.words[at] + number) % (1 << 64)
 
     def names(self, at: int, limit: int) -> memoryview:

@@ -14,8 +14,9 @@ import pytest
 
 from tests.support import clients
 from tests.support.daemon import Unpd
-from tests.support.faults import namespace, requires_namespaces
+from tests.support.faults import namespace, requires_namespaces, requires_ss_kill, ss_kill
 from tests.support.launch import Launch
+from tests.support.waiting import until
 from unpd.config.addresses import UnixAddress
 from unpd.errors import AddressError
 from unpd.kernel.sockets import ListenOptions
@@ -47,6 +48,18 @@ def prctl(*words: object) -> None:
 
 
 # which clients an address serves
+
+
+@requires_ss_kill()
+def test_a_listener_that_somebody_ended_listens_again(launch: Launch) -> None:
+    """``ss --kill`` on a listener refuses clients for a second or so; then the master listens again on the same socket, says so, and the workers serve."""
+    unpd = launch("[pools.default]\nworkers = 2\n[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n")
+    assert echoes(unpd.address("echo"))
+    ss_kill(unpd.port("echo"))
+    unpd.wait_event("listener.mended", service="echo")
+    until(lambda: echoes(unpd.address("echo")), 10.0, "clients to be served again")
+    assert unpd.log_events("worker.crashed")[0].fields["error"].endswith("somebody has shut it down')")
+    unpd.expect_errors("worker.crashed")
 
 
 def test_a_wildcard_of_ipv6_serves_both_families(launch: Launch) -> None:

@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -47,6 +48,25 @@ def requires_pids_cgroup() -> pytest.MarkDecorator:
 def requires_namespaces() -> pytest.MarkDecorator:
     """Skip where network namespaces cannot be made."""
     return pytest.mark.skipif(not _namespaces_work(), reason="needs root, ip, and a kernel that makes network namespaces")
+
+
+def requires_ss_kill() -> pytest.MarkDecorator:
+    """Skip where ``ss --kill`` cannot end a listener (root, and a kernel with CONFIG_INET_DIAG_DESTROY)."""
+    return pytest.mark.skipif(not _ss_kills(), reason="needs root, ss, and a kernel that lets it end sockets")
+
+
+def ss_kill(port: int) -> None:
+    """End the TCP listeners on ``port``, whoever they belong to."""
+    subprocess.run([find_tool("ss") or "ss", "--kill", "--listening", "--tcp", "--numeric", f"sport = :{port}"], check=True, capture_output=True)
+
+
+@functools.cache
+def _ss_kills() -> bool:
+    if os.geteuid() != 0 or find_tool("ss") is None:
+        return False
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ss_kill(listener.getsockname()[1])
+        return listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 0
 
 
 def find_tool(name: str) -> str | None:

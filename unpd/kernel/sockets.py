@@ -12,6 +12,7 @@ import select
 import socket
 import stat
 import struct
+import sys
 from dataclasses import dataclass
 
 KEEPALIVE_IDLE_S = 60
@@ -127,6 +128,23 @@ def tune(sock: socket.socket, options: ListenOptions) -> None:
     sock.listen(options.backlog)
 
 
+def prepare_again(sock: socket.socket, port: int) -> None:
+    """Make a TCP listener that was ended fit for listen(2). OSError if somebody else has its ``port`` by now.
+
+    It bears the mark of a shutdown, which every connection would have from it; a dissolved association (connect(2), AF_UNSPEC) has none. And a port that the kernel had
+    chosen it has taken back.
+    """
+    host, _, *scope = sock.getsockname()
+    unspecified = socket.AF_UNSPEC.to_bytes(2, sys.byteorder) + bytes(14)
+    if ctypes.CDLL(None, use_errno=True).connect(sock.fileno(), unspecified, len(unspecified)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    try:
+        sock.bind((host, port, *scope))
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # bind(2): it is bound still
+            raise
+
+
 def is_listening(sock: socket.socket) -> bool:
     """Whether it is a stream socket that listen(2) was called on."""
     return sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
@@ -147,10 +165,10 @@ def queue(sock: socket.socket) -> tuple[int, int] | None:
 
 
 def has_queued(sock: socket.socket) -> bool:
-    """Whether somebody waits in a listener's accept queue, of whatever family."""
+    """Whether somebody waits in a listener's accept queue, of whatever family. In none that has ended (POLLHUP)."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    return any(not mask & select.POLLHUP for _, mask in poll.poll(0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ what stays, and leaves what is new in the service manager's store. Until then a 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from unpd.config.addresses import TcpAddress
 from unpd.config.schema import Config
 from unpd.errors import AddressError, UnpdError
+from unpd.kernel import sockets
 from unpd.master.listener import Open
 from unpd.master.supply import Supply
 
@@ -55,6 +57,19 @@ class Listeners:
     def keep(self) -> None:
         """Leave in the store what is not there yet; to be tried again where the service manager could not be told."""
         self.opened = {key: listener.keep(self.supply.store) for key, listener in self.opened.items()}
+
+    def mend(self) -> list[Open]:
+        """Listen again where that was ended, by ``ss --kill`` or by shutdown(2) of somebody who shares the socket: the address is bound still. Those mended.
+
+        A UNIX listener that was shut down stays so: its workers say why they cannot live.
+        """
+        ended = []
+        for listener in self.opened.values():
+            if isinstance(listener.address, TcpAddress) and not sockets.is_listening(listener.sock):
+                sockets.prepare_again(listener.sock, listener.address.port)
+                listener.retune(listener.wish.options)
+                ended.append(listener)
+        return ended
 
     def added_by(self, new: "Listeners") -> list[Open]:
         """What ``new`` has and this has not."""

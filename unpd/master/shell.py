@@ -119,7 +119,15 @@ class Shell:
             holdings.control.expire()
         holdings.events.append(accounts.beats(holdings))
         holdings.deployment.listeners.keep()
+        self._mend_listeners()
         self._supervisor.sweep(self._state)
+
+    def _mend_listeners(self) -> None:
+        try:
+            for listener in self._holdings.deployment.listeners.mend():
+                self._holdings.log.warning("listener.mended", service=listener.wish.service, address=listener.text)
+        except OSError as error:
+            self._holdings.log.error("listener.broken", error=str(error.strerror))
 
     def asked(self, control: ControlServer, number: int, request: Request) -> None:
         """Take a request of the control socket."""

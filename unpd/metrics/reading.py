@@ -15,7 +15,7 @@ from unpd.names import ChildKind, ChildPhase, MasterPhase
 from unpd.scoreboard import DURATION_BOUNDS_S, END_CAUSES, MASTER_PHASES, NS, SANE_COUNT, SERVICE_WORDS, Entry, Scoreboard
 
 COPIES = 5
-"""Of a row, at most. A worker that ends 30,000 connections a second does so every 33 us; a copy takes about one."""
+"""Of a row, at most. A worker that ends 30,000 connections a second does so every 33 us; a copy and the look whether it holds take two or three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
 
 
 def count_active(board: Scoreboard, column: int) -> int:
-    """What :func:`count_service` calls ``active``, for a third of the cost."""
+    """What :func:`count_service` calls ``active``, for half of the cost."""
     return sum(_active(_sane(_copied(board, row, column))) for row in range(board.rows_used()))
 
 

@@ -10,7 +10,9 @@ import pytest
 from tests.support.clock import ManualClock
 from tests.support.exporter import names
 from unpd import scoreboard
+from unpd.metrics import http
 from unpd.metrics.http import CACHED_S, MetricsApp
+from unpd.metrics.prometheus import choose_encoder
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 from unpd.scoreboard import MASTER_PHASES, Entry, Scoreboard
 
@@ -138,6 +140,29 @@ def test_two_exporters_show_no_count_going_down(pages: Pages) -> None:
     assert b"\nunpd_generation 7.0\n" in pages.ask("/metrics")[2]
     first = pages.ask("/metrics")[2]
     assert pages.ask("/metrics")[2] is first, "with nobody else asked, the cache is used again"
+
+
+def test_a_page_that_was_overtaken_while_it_was_rendered_is_not_shown_again(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another exporter that shows newer counts in the middle of our rendering makes our page an old one."""
+    other = Pages(pages.board)
+    choose = choose_encoder
+
+    def overtaken(accept: str) -> tuple[Callable[[Any], bytes], str]:
+        encode, content_type = choose(accept)
+
+        def encode_slowly(registry: Any) -> bytes:
+            page = encode(registry)
+            monkeypatch.setattr(http, "choose_encoder", choose)
+            pages.board.words[scoreboard.GENERATION_AT] = 7
+            assert b"\nunpd_generation 7.0\n" in other.ask("/metrics")[2]
+            return page
+
+        return encode_slowly, content_type
+
+    monkeypatch.setattr(http, "_canonical_accept", lambda _: "text/plain")
+    monkeypatch.setattr(http, "choose_encoder", overtaken)
+    pages.ask("/metrics")
+    assert b"\nunpd_generation 7.0\n" in pages.ask("/metrics")[2]
 
 
 def test_the_cache_does_not_mix_formats(pages: Pages) -> None:
