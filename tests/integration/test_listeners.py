@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import clients
+from tests.support import clients, procs
 from tests.support.daemon import Unpd
 from tests.support.faults import namespace, requires_namespaces, requires_ss_kill, ss_kill
 from tests.support.launch import Launch
-from tests.support.waiting import until
+from tests.support.waiting import holds, until
 from unpd.config.addresses import UnixAddress
 from unpd.errors import AddressError
 from unpd.kernel.sockets import ListenOptions
-from unpd.master.listener import Wish
+from unpd.master.listener import METRICS, Wish
 from unpd.master.supply import Supply
 from unpd.names import ExitCode
 
@@ -28,6 +28,8 @@ PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 24, 38, 22
 SECCOMP_MODE_FILTER = 2
 CAP_NET_BIND_SERVICE = 10
 EAFNOSUPPORT = 97
+PIDFD_GETFD = 438
+"""The number of pidfd_getfd(2), everywhere."""
 SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
 """The number of socket(2)."""
 
@@ -52,14 +54,61 @@ def prctl(*words: object) -> None:
 
 @requires_ss_kill()
 def test_a_listener_that_somebody_ended_listens_again(launch: Launch) -> None:
-    """``ss --kill`` on a listener refuses clients for a second or so; then the master listens again on the same socket, says so, and the workers serve."""
-    unpd = launch("[pools.default]\nworkers = 2\n[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n")
-    assert echoes(unpd.address("echo"))
-    ss_kill(unpd.port("echo"))
-    unpd.wait_event("listener.mended", service="echo")
-    until(lambda: echoes(unpd.address("echo")), 10.0, "clients to be served again")
-    assert unpd.log_events("worker.crashed")[0].fields["error"].endswith("somebody has shut it down')")
-    unpd.expect_errors("worker.crashed")
+    """``ss --kill`` on a listener refuses clients for a second or so; then the master listens again at the same address and says so. Nobody else notices."""
+    unpd = launch(
+        """
+        [pools.default]
+        workers = 2
+        [services.echo]
+        listen = ["tcp://127.0.0.1:0"]
+        [services.other]
+        type = "echo"
+        listen = ["tcp://127.0.0.1:0"]
+        """
+    )
+    unpd.expect_errors("exporter.crashed")
+    workers = unpd.workers()
+    with clients.connect(unpd.address("other")) as bystander:
+        unpd.metric_becomes(1, "unpd_connections_active", service="other")
+        for target in ("echo", METRICS):
+            ss_kill(unpd.port(target))
+            unpd.wait_event("listener.mended", service=target)
+        assert echoes(unpd.address("echo"))
+        bystander.sendall(b"still here")
+        assert clients.read_exactly(bystander, 10) == b"still here"
+        unpd.metric_becomes(2, "unpd_connections_accepted_total")
+        assert unpd.workers() == workers
+
+
+def test_a_unix_listener_that_somebody_ended_is_told(launch: Launch, tmp_path: Path) -> None:
+    """It cannot listen again, which the master says once, and each worker; the rest goes on."""
+    unpd = launch(f'services.echo.listen = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]')
+    with taken_from(unpd.pid, f"{tmp_path}/echo.sock") as listener:
+        listener.shutdown(socket.SHUT_RDWR)
+    broken = unpd.wait_event("listener.broken", service="echo", address=f"unix://{tmp_path}/echo.sock")
+    assert broken.fields["reason"] == "a UNIX socket cannot listen again: restart unpd"
+    unpd.expect_errors("listener.broken")
+    until(lambda: len(unpd.log_events("accept.failed", errno="EINVAL")) == len(unpd.workers()), 10.0, "each worker to say it once")
+    assert echoes(("127.0.0.1", unpd.port("echo")))
+    holds(lambda: len(unpd.log_events("listener.broken")) == 1, 2.5, "it is told once, however often it is looked at")
+    assert not unpd.log_events("worker.died")
+
+
+@contextlib.contextmanager
+def taken_from(pid: int, path: str) -> Iterator[socket.socket]:
+    """The UNIX listener at ``path`` out of the process ``pid`` (pidfd_getfd(2)), as whoever shares it has it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    inode = next(line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(path))
+    number = next(fd for fd, what in procs.fds(pid).items() if what == f"socket:[{inode}]")
+    pidfd = os.pidfd_open(pid)
+    try:
+        taken = libc.syscall(PIDFD_GETFD, pidfd, number, 0)
+        if taken < 0:
+            raise OSError(ctypes.get_errno(), "pidfd_getfd")
+    finally:
+        os.close(pidfd)
+    with socket.socket(fileno=taken) as sock:
+        yield sock
 
 
 def test_a_wildcard_of_ipv6_serves_both_families(launch: Launch) -> None:

@@ -131,8 +131,8 @@ def tune(sock: socket.socket, options: ListenOptions) -> None:
 def prepare_again(sock: socket.socket, port: int) -> None:
     """Make a TCP listener that was ended fit for listen(2). OSError if somebody else has its ``port`` by now.
 
-    It bears the mark of a shutdown, which every connection would have from it; a dissolved association (connect(2), AF_UNSPEC) has none. And a port that the kernel had
-    chosen it has taken back.
+    It bears the mark of a shutdown, which every connection would have from it; a dissolved association (connect(2), AF_UNSPEC) has none. A port that was asked for is
+    bound still (EINVAL; without the privilege for a low port EACCES comes before that); one that the kernel had chosen it has taken back.
     """
     host, _, *scope = sock.getsockname()
     unspecified = socket.AF_UNSPEC.to_bytes(2, sys.byteorder) + bytes(14)
@@ -141,13 +141,13 @@ def prepare_again(sock: socket.socket, port: int) -> None:
     try:
         sock.bind((host, port, *scope))
     except OSError as error:
-        if error.errno != errno.EINVAL:  # bind(2): it is bound still
+        if error.errno not in (errno.EINVAL, errno.EACCES):
             raise
 
 
 def is_listening(sock: socket.socket) -> bool:
-    """Whether it is a stream socket that listen(2) was called on."""
-    return sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0
+    """Whether it is a stream socket that listen(2) was called on, and that nobody has ended since, by shutdown(2) or as ``ss --kill`` does it."""
+    return sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) != 0 and not _polled(sock) & select.POLLHUP
 
 
 def is_ipv6_only(sock: socket.socket) -> bool:
@@ -165,10 +165,14 @@ def queue(sock: socket.socket) -> tuple[int, int] | None:
 
 
 def has_queued(sock: socket.socket) -> bool:
-    """Whether somebody waits in a listener's accept queue, of whatever family. In none that has ended (POLLHUP)."""
+    """Whether somebody waits in a listener's accept queue, of whatever family. In none that has ended."""
+    return _polled(sock) & (select.POLLIN | select.POLLHUP) == select.POLLIN
+
+
+def _polled(sock: socket.socket) -> int:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return any(not mask & select.POLLHUP for _, mask in poll.poll(0))
+    return sum(mask for _, mask in poll.poll(0))
 
 
 @dataclass(frozen=True, slots=True)

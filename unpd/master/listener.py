@@ -70,7 +70,9 @@ class Open:
         return isinstance(self.wish.address, TcpAddress) and self.wish.address.is_ipv6 and self.sock.family == socket.AF_INET
 
     def retune(self, options: ListenOptions) -> None:
-        """Give it other options."""
+        """Give it other options. A TCP listener that somebody has ended listens again by that. OSError."""
+        if isinstance(self.address, TcpAddress) and not sockets.is_listening(self.sock):
+            sockets.prepare_again(self.sock, self.address.port)
         sockets.tune(self.sock, options)
         if self.inode:
             sockets.set_mode(self.sock, self.inode, options.mode)

@@ -4,10 +4,10 @@ A change comes in two halves. :meth:`Listeners.prepare` opens what a new configu
 what stays, and leaves what is new in the service manager's store. Until then a failed reload has changed nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from unpd.config.addresses import TcpAddress
+from unpd.config.addresses import UnixAddress
 from unpd.config.schema import Config
 from unpd.errors import AddressError, UnpdError
 from unpd.kernel import sockets
@@ -21,6 +21,7 @@ class Listeners:
     def __init__(self, supply: Supply, opened: Mapping[str, Open] | None = None) -> None:
         self.supply = supply
         self.opened: dict[str, Open] = dict(opened or {})
+        self._broken: set[str] = set()
 
     def prepare(self, config: Config) -> "Listeners":
         """The listeners of ``config``: those that are open already, and the added ones opened now. On the first failure those are closed again.
@@ -58,18 +59,19 @@ class Listeners:
         """Leave in the store what is not there yet; to be tried again where the service manager could not be told."""
         self.opened = {key: listener.keep(self.supply.store) for key, listener in self.opened.items()}
 
-    def mend(self) -> list[Open]:
-        """Listen again where that was ended, by ``ss --kill`` or by shutdown(2) of somebody who shares the socket: the address is bound still. Those mended.
+    def mend(self) -> Iterator[tuple[Open, str]]:
+        """Listen again where somebody has ended that, with ``ss --kill`` or by shutdown(2) on a socket that he shares: each such listener, and why it cannot be mended or "".
 
-        A UNIX listener that was shut down stays so: its workers say why they cannot live.
+        One that cannot be is told once. A UNIX listener cannot: what leads to it is its file, and another socket would be another file.
         """
-        ended = []
-        for listener in self.opened.values():
-            if isinstance(listener.address, TcpAddress) and not sockets.is_listening(listener.sock):
-                sockets.prepare_again(listener.sock, listener.address.port)
-                listener.retune(listener.wish.options)
-                ended.append(listener)
-        return ended
+        ended = {key: listener for key, listener in self.opened.items() if not sockets.is_listening(listener.sock)}
+        self._broken &= ended.keys()
+        for key, listener in ended.items():
+            reason = _mended(listener)
+            if key not in self._broken:
+                yield listener, reason
+            if reason:
+                self._broken.add(key)
 
     def added_by(self, new: "Listeners") -> list[Open]:
         """What ``new`` has and this has not."""
@@ -88,3 +90,13 @@ class Listeners:
         """Close all: the daemon ends."""
         while self.opened:
             self.opened.popitem()[1].close()
+
+
+def _mended(listener: Open) -> str:
+    if isinstance(listener.address, UnixAddress):
+        return "a UNIX socket cannot listen again: restart unpd"
+    try:
+        listener.retune(listener.wish.options)
+    except OSError as error:
+        return str(error.strerror)
+    return ""

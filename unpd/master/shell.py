@@ -123,11 +123,12 @@ class Shell:
         self._supervisor.sweep(self._state)
 
     def _mend_listeners(self) -> None:
-        try:
-            for listener in self._holdings.deployment.listeners.mend():
-                self._holdings.log.warning("listener.mended", service=listener.wish.service, address=listener.text)
-        except OSError as error:
-            self._holdings.log.error("listener.broken", error=str(error.strerror))
+        log = self._holdings.log
+        for listener, reason in self._holdings.deployment.listeners.mend():
+            if reason:
+                log.error("listener.broken", service=listener.wish.service, address=listener.text, reason=reason)
+            else:
+                log.warning("listener.mended", service=listener.wish.service, address=listener.text)
 
     def asked(self, control: ControlServer, number: int, request: Request) -> None:
         """Take a request of the control socket."""

@@ -20,9 +20,8 @@ from unpd.kernel.activation import Passed
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.listener import METRICS, STORED_PREFIX, Open, Wish
 from unpd.master.supervision import Store
-from unpd.metrics.exporter import BACKLOG
 
-_METRICS_OPTIONS = ListenOptions(backlog=BACKLOG, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666)
+_METRICS_OPTIONS = ListenOptions(backlog=128, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666)
 _STORED = re.compile(rf"{STORED_PREFIX}([0-9a-f]{{16}})-([0-9]{{1,20}})")
 _NOBODYS = Wish("", "", UnixAddress("/"), _METRICS_OPTIONS)
 """For a listener that is only to be closed."""

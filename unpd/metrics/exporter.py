@@ -49,8 +49,6 @@ FRESH_S = 0.25
 """At the end, a connection that is younger than this may still send its request: at a reload a scrape must not fail because the old exporter had taken it."""
 PAUSE_S = 0.5
 LOG_PAUSE_S = 1.0
-BACKLOG = 128
-"""Of the listener; waitress says it to listen(2) once more."""
 LONGEST_MESSAGE = 300
 
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ /[!-~]* HTTP/1\.[01]")
@@ -136,7 +134,6 @@ def _listen(context: ExporterContext, polled: dict[int, Any], tasks: "_Tasks") -
     sock = context.sock
     limits = Adjustments(
         sockets=[sock],
-        backlog=BACKLOG,
         connection_limit=CONNECTIONS + 3,  # waitress counts the listener, its own pipe and ours
         max_request_header_size=HEADER_BYTES,
         max_request_body_size=1,
@@ -217,6 +214,10 @@ class _Listener(BaseWSGIServer):
 
     def readable(self) -> bool:
         return super().readable() and now() >= self.paused_until
+
+    def accept_connections(self) -> None:
+        """The master has called listen(2). Called again on a listener that was ended, it would make one that refuses whom it accepts."""
+        self.accepting = True
 
     def accept(self) -> Any:
         try:

@@ -54,6 +54,7 @@ class Listener:
         self._is_unix = sock.family == socket.AF_UNIX
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
+        self._told_ended = False
 
     def watch(self, epoll: select.epoll) -> None:
         """Take connections."""
@@ -82,6 +83,7 @@ class Listener:
             except OSError as error:
                 return accepted, self._failed(error, now, after=len(accepted))
         if accepted:
+            self._told_ended = False
             self._failures = 0
             self._pause_s = FIRST_PAUSE_S
         return accepted, None
@@ -93,6 +95,12 @@ class Listener:
             with connections.borrowed(fd) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         return fd
+
+    def ended(self, now: float) -> AcceptFailure | None:
+        """Somebody has ended the listener for all who share it: it rests, until its master may have mended it. The failure, the first time."""
+        self.resume_at = now + LONGEST_PAUSE_S
+        told, self._told_ended = self._told_ended, True
+        return None if told else AcceptFailure(errno.EINVAL, paused=True)
 
     def _failed(self, error: OSError, now: float, after: int) -> AcceptFailure:
         number = error.errno or 0

@@ -336,6 +336,7 @@ class Engine:
         if not connection.mask & _IN:
             return False
         before = connection.active_at
+        connection.great_reads = max(1, connection.great_reads)
         self._serve(((connection.fd, _IN),))
         if self.connections.get(connection.fd) is not connection or connection.stage is not Stage.SERVING:
             return True

@@ -17,7 +17,7 @@ from unpd.worker.accepting import BATCH, AcceptFailure, Listener, errno_cell
 from unpd.worker.connection import Terms
 
 PATROL_S = 1.0
-"""How long a client may wait whose wake-up went to a worker that did not take it."""
+"""A client whose wake-up went to a worker that did not take it waits for about twice that at most."""
 
 
 class Listeners:
@@ -61,10 +61,13 @@ class Listeners:
         return min((listener.resume_at for listener in self._by_fd.values() if listener.resume_at is not None), default=math.inf)
 
     def accept_from(self, fd: int, mask: int, room: int, now: float) -> None:
-        """Accept what woke us on the listener ``fd`` with the events ``mask``; OSError if it listens no more, which neither its queue nor, of a UNIX one, accept(2) tells."""
+        """Accept what woke us on the listener ``fd`` with the events ``mask``. OSError if its descriptor is none of a listener."""
         listener = self._by_fd[fd]
-        if mask & select.EPOLLHUP:
-            raise OSError(errno.EINVAL, f"{listener.text} listens no more: somebody has shut it down")
+        if mask & select.EPOLLHUP:  # which neither its queue tells nor, of a UNIX listener, accept(2)
+            self.resting = True
+            if (failure := listener.ended(now)) is not None:
+                self._count(listener, failure)
+            return
         # At least one, even when another listener of this turn took the last place: the kernel woke nobody else for it.
         self._accept(listener, min(BATCH, max(1, room)), now)
 
@@ -72,7 +75,7 @@ class Listeners:
         """Accept, as far as there is ``room``, what waits in the queues of those that are watched."""
         self.patrol_at = now + PATROL_S
         for listener in self._by_fd.values():
-            if listener.watched and room > 0:
+            if listener.watched and listener.resume_at is None and room > 0:
                 room -= self._accept(listener, min(BATCH, room), now)
 
     def drain(self, now: float) -> None:

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from unpd import scoreboard as sb
-from unpd.kernel.sockets import ListenOptions, listen_tcp, listen_unix
+from unpd.kernel.sockets import ListenOptions, listen_unix
 from unpd.logs import Log, Sink
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.services.base import Piece, Reply, Service
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.accepting import PATIENCE, Listener, errno_cell
+from unpd.worker.accepting import LONGEST_PAUSE_S, PATIENCE, Listener, errno_cell
 from unpd.worker.connection import LINGER_S, QUIET_S, Stage, Terms
 from unpd.worker.ends import peer_name
-from unpd.worker.engine import HIGH_WATER_BYTES, LITTLE_BYTES, LOW_WATER_BYTES, READ_BYTES, Engine
+from unpd.worker.engine import HIGH_WATER_BYTES, LITTLE_BYTES, LOW_WATER_BYTES, MAX_EVENTS, READ_BYTES, Engine
 from unpd.worker.listeners import PATROL_S
 
 MIB = 1 << 20
@@ -300,18 +300,23 @@ def test_a_client_that_another_worker_was_woken_for_is_found(bench: MakeBench) -
     assert now() - began < 2 * PATROL_S + 1.0
 
 
-def test_a_listener_that_listens_no_more_ends_the_worker(tmp_path: Path) -> None:
-    """It is ready for ever and gives nobody: the worker dies with a reason instead of turning for nothing."""
-    for sock in (listen_tcp("127.0.0.1", 0, OPTIONS), listen_unix(str(tmp_path / "s"), OPTIONS)):
-        with sock:
-            cells = memoryview(bytearray(sb.ROW_WORDS * sb.WORD_BYTES)).cast("Q")
-            terms = Terms("echo", Echo(EchoOptions()), sb.service_cells(0), 0.0, 0.0, 0.0)
-            engine = Engine([Listener(sock, terms, "here", OPTIONS.backlog, sb.LISTENER_ACCEPTED)], 10, cells, Log(Sink(-1, len), "debug", "json"))
-            engine.turn()
-            sock.shutdown(socket.SHUT_RDWR)
-            with pytest.raises(OSError, match="here listens no more"):
-                engine.turn()
-            engine.epoll.close()
+def test_a_listener_that_somebody_ended_costs_nothing_and_nobody(bench: MakeBench) -> None:
+    """It is ready for ever and gives nobody: it rests, is told once, and the other service and its clients go on."""
+    b = bench(Echo(EchoOptions()), Echo(EchoOptions()))
+    known = b.connect(1)
+    b.until(lambda: b.engine.connections)
+    next(iter(b.engine._listeners._by_fd.values())).sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - as whoever shares it could
+    turns, began = 0, now()
+    while now() - began < 2.5 * LONGEST_PAUSE_S:
+        b.engine.turn()
+        turns += 1
+    assert turns < 20
+    assert [row["errno"] for row in b.events("accept.failed")] == ["EINVAL"]
+    known.sendall(b"alive")
+    assert b.read(known, 5) == b"alive"
+    another = b.connect(1)
+    another.sendall(b"alive")
+    assert b.read(another, 5) == b"alive"
 
 
 # deadlines
@@ -346,7 +351,7 @@ def test_a_unix_peer_that_does_not_read_is_stalled(bench: MakeBench) -> None:
     assert b.ended() == {EndCause.STALLED: 1}
 
 
-@pytest.mark.parametrize("times", [Times(idle_s=60.0, user_s=0.4), Times(idle_s=0.4, user_s=60.0)], ids=["stalled", "idle"])
+@pytest.mark.parametrize("times", [Times(idle_s=60.0, user_s=1.0), Times(idle_s=1.0, user_s=60.0)], ids=["stalled", "idle"])
 def test_a_unix_peer_that_reads_a_little_at_a_time_is_served_to_the_end(bench: MakeBench, times: Times) -> None:
     """Its socket says that it can be written when three quarters are free, which takes it longer than its deadline; what it took meanwhile counts."""
     b = bench(Echo(EchoOptions()), times=times)
@@ -364,8 +369,8 @@ def test_a_unix_peer_that_reads_a_little_at_a_time_is_served_to_the_end(bench: M
 
     b.until(stuck, "no socket and no buffer to take more")
     got, began = 0, now()
-    while now() - began < 1.6:
-        got += len(sock.recv(40_000))  # what the kernel holds is freed in pieces as large as they were sent
+    while now() - began < 3.0:
+        got += len(sock.recv(65536))  # what the kernel holds is freed in pieces as large as they were sent
         b.engine.turn()
     assert not b.ended()
     sock.shutdown(socket.SHUT_WR)
@@ -425,7 +430,7 @@ def test_a_listener_that_cannot_accept_does_not_hold_up_the_drain(bench: MakeBen
         assert 1 <= b.count(sb.ACCEPT_ERRORS + errno_cell(number)) <= PATIENCE
 
 
-@pytest.mark.parametrize("count", [1, 1000])
+@pytest.mark.parametrize("count", [1, 4 * MAX_EVENTS])
 @pytest.mark.parametrize("patience_s", [5.0, 0.0], ids=["stop", "retired"])
 def test_what_was_said_before_the_order_is_answered(bench: MakeBench, count: int, patience_s: float) -> None:
     """However many clients, long silent, have each said something that the engine has not read yet when it is told to finish: each is answered, then gets its FIN."""
@@ -436,12 +441,13 @@ def test_what_was_said_before_the_order_is_answered(bench: MakeBench, count: int
         b.until(lambda: len(b.engine.connections) == len(socks))
     for connection in b.engine.connections.values():
         connection.active_at -= 10.0
+        connection.great_reads = 0
     for sock in socks:
-        sock.sendall(b"ping")
+        sock.sendall(b"ping" * LITTLE_BYTES)
     b.engine.stop_accepting()
     b.engine.finish(now() + patience_s, 1.0)
     for sock in socks:
-        assert b.read(sock, 5) == b"ping"
+        assert b.read(sock, 4 * LITTLE_BYTES + 1) == b"ping" * LITTLE_BYTES
         sock.close()
     b.until(lambda: not b.engine.connections)
     assert b.ended() == {EndCause.SHUTDOWN: count}
