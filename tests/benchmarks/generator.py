@@ -20,10 +20,8 @@ class Tally:
 
     seconds: float
     operations: int
-    bytes: int
     errors: int
     short_reads: int
-    split: int
     first_error: str
     p50_us: float
     p99_us: float
@@ -61,9 +59,7 @@ class Generator:
 
     def tally(self) -> Tally:
         """What it counted in a step of work. Its connections are still open."""
-        counted = json.loads(self._line())
-        del counted["mode"]
-        return Tally(**counted)
+        return Tally(**json.loads(self._line()))
 
     def _line(self) -> str:
         deadline = time.monotonic() + STEP_S

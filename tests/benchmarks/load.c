@@ -6,8 +6,9 @@
  *   load daytime  --port P --connections N --line F    connect, read one line (strftime format F) until FIN, close; N at a time
  *   load idle     --port P --connections N --size B    N connections held idle, and the latency of round trips on one more
  *
- * Every byte that comes back is compared with the one that was sent. What is wrong counts: an *error* is a connection that failed, a wrong byte, a byte too many or
- * an answer that did not come within STALL_S; a *short read* is a FIN before the answer was complete. A *split* answer came in several pieces, which TCP may do.
+ * Every byte that comes back is compared with the one that was sent; of a stream (bulk) only those of every LOOK_EACH'th read and of the last ones of a step, see stream().
+ * What is wrong counts: an *error* is a connection that failed, a wrong byte, a byte too many or an answer that did not come within --stall seconds; a *short read* is a FIN
+ * before the answer was complete, or an idle connection that does not stay as it is.
  *
  * Talk with the harness: a word on standard output ("base" and "held" in mode idle, "ready" in all), upon which it may look at the server while nothing moves; the
  * next step begins with a line on standard input. After "ready" that is the work of --seconds, then one line of JSON, then "ready" again, until standard input ends.
@@ -45,7 +46,7 @@ enum {
     PROVED_AT_ONCE = 128,
     /* Connections held before the memory of the idle ones is measured: what the first of them make the server set up is not theirs. */
     BASE = 100,
-    STALL_S = 5,
+    LOOK_EACH = 8,
     MAX_ERRORS = 100,
     MAX_LATENCIES = 4 * 1000 * 1000,
     LINE_BYTES = 128,
@@ -61,20 +62,22 @@ static struct {
     size_t size;
     double seconds;
     double warm_up;
+    double stall;
     unsigned sources;
     const char *line;
-} asked = {.size = 64, .connections = 1, .sources = 32, .seconds = 1.0, .warm_up = 0.2, .line = "%a %b %e %H:%M:%S %Y\r\n"};
+} asked = {.size = 64, .connections = 1, .sources = 32, .seconds = 1.0, .warm_up = 0.2, .stall = 5, .line = "%a %b %e %H:%M:%S %Y\r\n"};
 
 static struct {
-    uint64_t operations, bytes, errors, short_reads, split;
+    uint64_t operations, errors, short_reads;
     char first_error[160];
 } tally;
 
 /* One connection, or in the modes that connect anew one place for a connection (fd -1: empty). Counts of bytes are of the present message, of the stream in mode bulk. */
 struct connection {
     int fd;
-    bool expecting, writing, begun;
+    bool expecting, writing;
     uint64_t begin, sent, received;
+    unsigned reads;
     time_t opened_at;
     char line[LINE_BYTES];
 };
@@ -216,7 +219,6 @@ static bool begin_message(struct connection *c)
 {
     c->begin = (c->begin + 61 * asked.size + 17) % PERIOD;
     c->sent = c->received = 0;
-    c->begun = false;
     expect(c);
     return send_rest(c);
 }
@@ -241,13 +243,7 @@ static bool take_answer(struct connection *c)
         return false;
     }
     c->received += (uint64_t)count;
-    if (c->received < asked.size) {
-        tally.split += !c->begun;
-        c->begun = true;
-        return false;
-    }
-    tally.bytes += asked.size;
-    return true;
+    return c->received == asked.size;
 }
 
 /* --- the turn of the loop, for all modes ------------------------------------------------------------------------------------------------------------------ */
@@ -267,10 +263,10 @@ static void serve(react *on_event, double end_at)
             on_event(events[i].data.ptr, events[i].events, more);
         if (count > 0)
             moved_at = now;
-        else if (now - moved_at > STALL_S) {
+        else if (now - moved_at > asked.stall) {
             for (struct connection *c = places; c <= places + asked.connections; c++)
                 if (c->expecting) {
-                    count_error("no answer within %d s on %zu connections", STALL_S, busy);
+                    count_error("no answer within %g s on %zu connections", asked.stall, busy);
                     leave(c);
                 }
         }
@@ -320,7 +316,32 @@ static void run_echo(double seconds)
     serve(round_trip, now_s() + seconds);
 }
 
-/* --- mode bulk: an endless stream on each connection -------------------------------------------------------------------------------------------------------- */
+/* --- mode bulk: an endless stream on each connection; every byte is an operation ------------------------------------------------------------------------------ */
+
+/* Take what has come of the stream. The generator would be the slower side if it copied and compared all of it: most reads tell TCP to drop the bytes (MSG_TRUNC, tcp(7))
+ * and only count them. Those that look know where in the stream they are, and no period divides PERIOD: after a byte that was lost or repeated nothing fits any more. The
+ * reads of the end, when we write no more, all look. What is wrong in a piece that was dropped, and only there, stays unseen. */
+static void take_stream(struct connection *c, bool more)
+{
+    bool look = !more || ++c->reads % LOOK_EACH == 0;
+    ssize_t count = recv(c->fd, received, sizeof received, look ? 0 : MSG_TRUNC);
+    if (count == 0) {
+        count_short("FIN in the middle of the stream");
+        leave(c);
+    } else if (count < 0) {
+        if (errno != EAGAIN)
+            lose(c, "recv");
+    } else if ((uint64_t)count > c->sent - c->received) {
+        count_error("more came back than was sent");
+        leave(c);
+    } else if (look && memcmp(received, expected(c, c->received), (size_t)count) != 0) {
+        count_error("a wrong byte in the stream");
+        leave(c);
+    } else {
+        c->received += (uint64_t)count;
+        tally.operations += (uint64_t)count;
+    }
+}
 
 static void stream(struct connection *c, uint32_t events, bool more)
 {
@@ -336,30 +357,14 @@ static void stream(struct connection *c, uint32_t events, bool more)
         }
         c->sent += count > 0 ? (uint64_t)count : 0;
     }
-    if (events & ~(uint32_t)EPOLLOUT) {
-        ssize_t count = recv(c->fd, received, sizeof received, 0);
-        if (count == 0) {
-            count_short("FIN in the middle of the stream");
-            leave(c);
-        } else if (count < 0 && errno != EAGAIN)
-            lose(c, "recv");
-        else if (count > 0) {
-            if ((uint64_t)count > c->sent - c->received || memcmp(received, expected(c, c->received), (size_t)count) != 0) {
-                count_error("a wrong byte in the stream");
-                leave(c);
-                return;
-            }
-            c->received += (uint64_t)count;
-            tally.bytes += (uint64_t)count;
-        }
-    }
+    if (events & ~(uint32_t)EPOLLOUT)
+        take_stream(c, more);
     if (c->fd >= 0 && !more && c->received == c->sent)
         settle(c);
 }
 
 static void run_bulk(double seconds)
 {
-    uint64_t before = tally.bytes;
     for (struct connection *c = places; c < places + asked.connections; c++)
         if (c->fd >= 0) {
             expect(c);
@@ -367,14 +372,13 @@ static void run_bulk(double seconds)
             want_writing(c, true);
         }
     serve(stream, now_s() + seconds);
-    tally.operations = tally.bytes - before; /* each byte is one */
 }
 
 /* --- modes turnover and daytime: every operation a connection ----------------------------------------------------------------------------------------------- */
 
 static void begin_connection(struct connection *c)
 {
-    c->writing = c->begun = false;
+    c->writing = false;
     c->sent = c->received = 0;
     c->opened_at = time(NULL);
     c->fd = connect_out();
@@ -461,7 +465,6 @@ static void read_line(struct connection *c, uint32_t events, bool more)
         return;
     ssize_t count = recv(c->fd, c->line + c->received, sizeof c->line - c->received, 0);
     if (count > 0) {
-        tally.split += c->received > 0;
         c->received += (uint64_t)count;
         if (c->received < sizeof c->line)
             return; /* the FIN may be there already: the next turn tells */
@@ -469,10 +472,9 @@ static void read_line(struct connection *c, uint32_t events, bool more)
     } else if (count == 0) {
         if (c->received == 0)
             count_short("FIN without a line");
-        else if (line_right(c)) {
+        else if (line_right(c))
             tally.operations++;
-            tally.bytes += c->received;
-        } else
+        else
             count_error("a wrong line: %.*s", (int)c->received, c->line);
     } else if (errno == EAGAIN)
         return;
@@ -494,22 +496,37 @@ static void run_connections(double seconds)
 static uint32_t *latencies_ns;
 static size_t latencies;
 
-/* Looks again and again instead of sleeping: the time that this process would take to wake up is not the server's. */
+/* One round trip; false when there can be no other. Looks again and again instead of sleeping: the time that this process would take to wake up is not the server's. */
+static bool trip(struct connection *c)
+{
+    if (!begin_message(c))
+        return false;
+    double sent_at = now_s();
+    while (c->fd >= 0 && !take_answer(c)) {
+        if (c->fd >= 0 && c->sent < asked.size && !send_rest(c))
+            return false;
+        if (now_s() - sent_at > asked.stall) {
+            count_error("no answer within %g s", asked.stall);
+            return false;
+        }
+    }
+    return c->fd >= 0;
+}
+
+/* Those that are held sleep: an event on one of them is a FIN, a reset or bytes that nobody asked for. The active one has answered and may have none either. */
+static void look_at_idle(void)
+{
+    struct epoll_event event;
+    int count = epoll_wait(queue, &event, 1, 0);
+    if (count > 0)
+        count_short("an idle connection did not stay as it was");
+}
+
 static void run_active(double seconds)
 {
     struct connection *c = &places[asked.connections];
     double began = now_s(), end_at = began + seconds;
-    for (double at = began; c->fd >= 0 && at < end_at;) {
-        if (!begin_message(c))
-            return;
-        double sent_at = now_s();
-        while (c->fd >= 0 && !take_answer(c))
-            if (now_s() - sent_at > STALL_S) {
-                count_error("no answer within %d s", STALL_S);
-                return;
-            }
-        if (c->fd < 0)
-            return;
+    for (double at = began; at < end_at && c->fd >= 0 && trip(c);) {
         tally.operations++;
         settle(c);
         double done_at = now_s();
@@ -517,6 +534,7 @@ static void run_active(double seconds)
             latencies_ns[latencies++] = (uint32_t)((done_at - at) * 1e9);
         at = done_at;
     }
+    look_at_idle();
 }
 
 static int by_size(const void *left, const void *right)
@@ -573,7 +591,7 @@ static double seconds_of(struct timeval at)
 static void measure(void)
 {
     struct rusage before, after;
-    tally.operations = tally.bytes = tally.split = 0;
+    tally.operations = 0;
     latencies = 0;
     getrusage(RUSAGE_SELF, &before);
     double began = now_s();
@@ -584,17 +602,16 @@ static void measure(void)
     for (char *at = tally.first_error; *at; at++) /* what a server sent may stand in it: keep the JSON whole */
         if (*at == '"' || *at == '\\' || *at < ' ' || *at > '~')
             *at = '?';
-    printf("{\"mode\": \"%s\", \"seconds\": %.6f, \"operations\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"short_reads\": %" PRIu64
-           ", \"split\": %" PRIu64 ", \"first_error\": \"%s\", \"p50_us\": %.2f, \"p99_us\": %.2f, \"cpu_s\": %.6f}\n",
-           MODE_NAMES[asked.mode], took, tally.operations, tally.bytes, tally.errors, tally.short_reads, tally.split, tally.first_error, quantile_us(0.5),
-           quantile_us(0.99),
+    printf("{\"seconds\": %.6f, \"operations\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"short_reads\": %" PRIu64 ", \"first_error\": \"%s\", \"p50_us\": %.2f, "
+           "\"p99_us\": %.2f, \"cpu_s\": %.6f}\n",
+           took, tally.operations, tally.errors, tally.short_reads, tally.first_error, quantile_us(0.5), quantile_us(0.99),
            seconds_of(after.ru_utime) + seconds_of(after.ru_stime) - seconds_of(before.ru_utime) - seconds_of(before.ru_stime));
     fflush(stdout);
 }
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: load echo|bulk|turnover|daytime|idle --port P [--connections N] [--size B] [--seconds S] [--warm-up S] [--sources N] [--line FORMAT]\n");
+    fprintf(stderr, "usage: load echo|bulk|turnover|daytime|idle --port P [--connections N] [--size B] [--seconds S] [--warm-up S] [--stall S] [--sources N] [--line FORMAT]\n");
     exit(2);
 }
 
@@ -603,7 +620,7 @@ static void parse(int argc, char **argv)
     static const struct option OPTIONS[] = {
         {"port", required_argument, NULL, 'p'},    {"connections", required_argument, NULL, 'c'}, {"size", required_argument, NULL, 's'},
         {"seconds", required_argument, NULL, 't'}, {"warm-up", required_argument, NULL, 'w'},     {"line", required_argument, NULL, 'l'},
-        {"sources", required_argument, NULL, 'n'}, {NULL, 0, NULL, 0},
+        {"sources", required_argument, NULL, 'n'}, {"stall", required_argument, NULL, 'a'},       {NULL, 0, NULL, 0},
     };
     for (int option; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;)
         switch (option) {
@@ -612,6 +629,7 @@ static void parse(int argc, char **argv)
         case 's': asked.size = strtoul(optarg, NULL, 10); break;
         case 't': asked.seconds = atof(optarg); break;
         case 'w': asked.warm_up = atof(optarg); break;
+        case 'a': asked.stall = atof(optarg); break;
         case 'n': asked.sources = (unsigned)atoi(optarg); break;
         case 'l': asked.line = optarg; break;
         default: usage();

@@ -1,70 +1,180 @@
-"""Before anything is measured: the generator finds what is wrong. A server that lies in one way after the other has to be caught each time."""
+"""Before anything is measured: the generator finds what is wrong. In each of its modes a server that lies in one way after the other has to be caught each time, for what it did."""
 
+import contextlib
+import itertools
 import socket
 import threading
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from tests.benchmarks.build import Programs
-from tests.benchmarks.generator import generator
+from tests.benchmarks.generator import Tally, generator
 from tests.benchmarks.machine import Cpus
 from tests.support.clients import read_exactly
 
 SIZE = 64
+BULK_SIZE = 256 * 1024
+BLOCK = 4096
 HONEST_ROUNDS = 3
+HONEST_PIECES = 20
 CONNECTIONS = 2
+SECONDS = "0.05"
+STALL_S = "0.3"
+
+Converse = Callable[[socket.socket], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lie:
+    """What a server does wrong in a mode of the generator; the fault that it has to find. ``short``: that is a short read and no error. ``ends_idle``: the server ends the
+    connections that are held as soon as all is ready.
+    """
+
+    mode: str
+    what: str
+    converse: Converse
+    finds: str
+    short: bool = False
+    ends_idle: bool = False
+
+
+@dataclass(slots=True)
+class _Accepted:
+    """What a server has accepted, in this order."""
+
+    port: int
+    socks: list[socket.socket] = field(default_factory=list)
+
+
+def prove(programs: Programs, cpus: Cpus) -> None:
+    """RuntimeError if the generator overlooks a lie, takes it for something else, or finds one in the truth."""
+    for mode, converse in HONEST.items():
+        if fault := _tally(programs, cpus, Lie(mode, "nothing", converse, "")).fault:
+            raise RuntimeError(f"the generator finds fault with a right answer in mode {mode}: {fault}")
+    for lie in LIES:
+        tally = _tally(programs, cpus, lie)
+        found, other = (tally.short_reads, tally.errors) if lie.short else (tally.errors, tally.short_reads)
+        if not found or other or lie.finds not in tally.first_error:
+            raise RuntimeError(f"in mode {lie.mode} the generator overlooks {lie.what}: it finds {tally.fault or 'nothing'}")
+
+
+def _tally(programs: Programs, cpus: Cpus, lie: Lie) -> Tally:
+    with _server(lie.converse) as accepted:
+        size = BULK_SIZE if lie.mode == "bulk" else SIZE
+        asked = {"port": accepted.port, "connections": CONNECTIONS, "size": size, "seconds": SECONDS, "warm-up": 0, "stall": STALL_S}
+        with generator(programs.load, cpus.load, [lie.mode, *(word for key, value in asked.items() for word in (f"--{key}", str(value)))]) as load:
+            for word in ("base", "held") if lie.mode == "idle" else ():
+                load.wait(word)
+                load.go()
+            load.wait("ready")
+            for sock in accepted.socks[:CONNECTIONS] if lie.ends_idle else ():
+                sock.shutdown(socket.SHUT_RDWR)
+            load.go()
+            return load.tally()
+
+
+@contextlib.contextmanager
+def _server(converse: Converse) -> Iterator[_Accepted]:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        accepted = _Accepted(listener.getsockname()[1])
+        threading.Thread(target=_accept, args=(listener, converse, accepted), daemon=True).start()
+        yield accepted
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _accept(listener: socket.socket, converse: Converse, accepted: _Accepted) -> None:
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except OSError:  # shut down: all is over
+            return
+        accepted.socks.append(sock)
+        threading.Thread(target=_converse, args=(sock, converse), daemon=True).start()
+
+
+def _converse(sock: socket.socket, converse: Converse) -> None:
+    with sock, contextlib.suppress(OSError):  # the generator may hang up when it has seen enough
+        converse(sock)
+
+
+# --- what a server may do ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _echo(answer: Callable[[bytes], bytes]) -> Converse:
+    """Honest for a few rounds, then not. A short answer is followed by a FIN."""
+
+    def converse(sock: socket.socket) -> None:
+        for turn in itertools.count():
+            if len(message := read_exactly(sock, SIZE)) < SIZE:
+                return
+            said = answer(message) if turn >= HONEST_ROUNDS else message
+            sock.sendall(said)
+            if len(said) < SIZE:
+                return
+
+    return converse
+
+
+def _silent(sock: socket.socket) -> None:
+    """Says nothing any more after a few rounds, until the client hangs up."""
+    for _ in range(HONEST_ROUNDS):
+        sock.sendall(read_exactly(sock, SIZE))
+    while sock.recv(SIZE):
+        pass
+
+
+def _stream(spoil: Callable[[int, bytes], bytes]) -> Converse:
+    """Honest for a few pieces; then each is spoiled in its way (its number counts from there)."""
+
+    def converse(sock: socket.socket) -> None:
+        for number in itertools.count(-HONEST_PIECES):
+            if not (piece := sock.recv(64 * 1024)):
+                return
+            sock.sendall(piece if number < 0 else spoil(number, piece))
+
+    return converse
+
+
+def _turn_over(extra: bytes) -> Converse:
+    """One answer; something after the client's FIN, before ours."""
+
+    def converse(sock: socket.socket) -> None:
+        sock.sendall(read_exactly(sock, SIZE))
+        if not sock.recv(SIZE) and extra:
+            sock.sendall(extra)
+
+    return converse
+
+
+def _daytime(line: Callable[[], str]) -> Converse:
+    return lambda sock: sock.sendall(line().encode())
 
 
 def _wrong(message: bytes) -> bytes:
     return message[:-1] + bytes([message[-1] ^ 1])
 
 
-LIES: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
-    {
-        "a wrong byte": _wrong,
-        "a byte too many": lambda message: message + b"x",
-        "a FIN before the end": lambda message: message[:-1],
-        "a FIN instead of an answer": lambda message: message[:0],
-    }
+HONEST = {
+    "echo": _echo(lambda message: message),
+    "bulk": _stream(lambda _, piece: piece),
+    "turnover": _turn_over(b""),
+    "daytime": _daytime(lambda: f"{time.ctime()}\r\n"),
+    "idle": _echo(lambda message: message),
+}
+
+LIES = (
+    Lie("echo", "a wrong byte", _echo(_wrong), "a wrong byte came back"),
+    Lie("echo", "a byte too many", _echo(lambda message: message + b"x"), "more came back than was sent"),
+    Lie("echo", "a FIN before the end", _echo(lambda message: message[:-1]), "FIN before the answer was complete", short=True),
+    Lie("echo", "a FIN instead of an answer", _echo(lambda message: message[:0]), "FIN before the answer was complete", short=True),
+    Lie("echo", "silence", _silent, "no answer within"),
+    Lie("bulk", "a wrong byte in each piece", _stream(lambda _, piece: _wrong(piece)), "a wrong byte in the stream"),
+    Lie("bulk", "a lost block", _stream(lambda number, piece: piece if number else piece[BLOCK:]), "a wrong byte in the stream"),
+    Lie("bulk", "a block twice", _stream(lambda number, piece: piece if number else piece + piece[-BLOCK:]), ""),
+    Lie("turnover", "a byte before the FIN", _turn_over(b"x"), "more came back than was sent"),
+    Lie("daytime", "a wrong line", _daytime(lambda: f"{time.ctime(0)}\r\n"), "a wrong line"),
+    Lie("daytime", "a FIN without a line", _daytime(lambda: ""), "FIN without a line", short=True),
+    Lie("idle", "the end of idle connections", _echo(lambda message: message), "an idle connection did not stay", short=True, ends_idle=True),
+    Lie("idle", "silence", _silent, "no answer within"),
 )
-
-
-def prove(programs: Programs, cpus: Cpus) -> None:
-    """RuntimeError if the generator overlooks a lie, or finds one in the truth."""
-    for lie, answer in LIES.items():
-        if not _fault(programs, cpus, answer):
-            raise RuntimeError(f"the generator overlooks {lie}")
-    if fault := _fault(programs, cpus, lambda message: message):
-        raise RuntimeError(f"the generator finds fault with a right answer: {fault}")
-
-
-def _fault(programs: Programs, cpus: Cpus, answer: Callable[[bytes], bytes]) -> str:
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        threading.Thread(target=_serve, args=(listener, answer), daemon=True).start()
-        port = str(listener.getsockname()[1])
-        arguments = ["echo", "--port", port, "--connections", str(CONNECTIONS), "--size", str(SIZE), "--seconds", "0.05", "--warm-up", "0"]
-        with generator(programs.load, cpus.load, arguments) as load:
-            load.wait("ready")
-            load.go()
-            return load.tally().fault
-
-
-def _serve(listener: socket.socket, answer: Callable[[bytes], bytes]) -> None:
-    for _ in range(CONNECTIONS):
-        threading.Thread(target=_converse, args=(listener.accept()[0], answer), daemon=True).start()
-
-
-def _converse(sock: socket.socket, answer: Callable[[bytes], bytes]) -> None:
-    """Honest for a few rounds, then not. A short answer is followed by a FIN."""
-    with sock:
-        for turn in range(1_000_000):
-            message = read_exactly(sock, SIZE)
-            if len(message) < SIZE:
-                return
-            said = answer(message) if turn >= HONEST_ROUNDS else message
-            try:
-                sock.sendall(said)
-            except OSError:  # the generator has hung up: it has seen enough
-                return
-            if len(said) < SIZE:
-                return
