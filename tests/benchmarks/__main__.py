@@ -1,18 +1,20 @@
 """``python -m tests.benchmarks``: the whole comparison; ``--quick``: unpd alone. README.md tells more."""
 
 import argparse
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from types import FrameType
 
 from tests.benchmarks import daemon, machine, report, targets
 from tests.benchmarks.accounts import Quiet
-from tests.benchmarks.build import OUT, SOURCES, build
-from tests.benchmarks.figures import LEAST_ROUNDS
+from tests.benchmarks.build import LAST, OUT, PREVIOUS, SOURCES, build, compile_unpd
+from tests.benchmarks.figures import DAEMON
 from tests.benchmarks.proof import prove
 from tests.benchmarks.rounds import Plan, run_rows
 from tests.benchmarks.rows import EVERY
 from tests.benchmarks.servers import KINDS, UNPD
+from tests.support import procs
 
 ROUNDS, SECONDS, WARM_UP_S = 5, 1.0, 0.25
 TURN_S = 0.25
@@ -27,33 +29,60 @@ QUICK_PATIENCE_S = 3.0
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print, write. 1 if unpd has a fault, or if a whole run lacks the figure of a target."""
     asked = _parse()
+    _end_in_order()
     cpus = machine.choose_cpus()
     machine.raise_file_limit()
+    compile_unpd()
     programs = build(peers=not asked.quick)
     prove(programs, cpus)
     began = time.monotonic()
     quiet = Quiet(cpus, asked.disturbed, QUICK_PATIENCE_S if asked.quick else PATIENCE_S)
     laps = max(1, round(asked.seconds / TURN_S))
     plan = Plan(programs, cpus, quiet, asked.rounds, laps, asked.seconds / laps, QUICK_WARM_UP_S if asked.quick else WARM_UP_S)
-    rows = [row for row in EVERY if not asked.rows or row.name in asked.rows]
-    table = run_rows(plan, rows, [UNPD] if asked.quick else asked.servers)
-    own = _daemon_rounds(plan, QUICK_TRIES if asked.quick else TRIES) if not asked.rows or "daemon" in asked.rows else {}
-    results = report.Results(machine.facts(versions=not asked.quick), plan.rounds, plan.seconds, table, own, targets.outcomes(table, own, plan.rounds))
+    results = _measure(plan, targets.scope(asked.rows, [UNPD] if asked.quick else asked.servers), asked.quick)
     page = report.markdown(results)
-    whole = (asked.rows, asked.servers, asked.rounds, asked.seconds, asked.disturbed) == ([], [], ROUNDS, SECONDS, DISTURBED)
-    if whole:
-        report.write(SOURCES / "RESULTS.md", page)
-    report.write(OUT / ("results.json" if whole else "partial.json"), report.as_json(results))
     print(f"\n{page}\n{time.monotonic() - began:.0f} s")
-    return 0
+    return _keep(results, page, whole=not asked.quick and _is_whole(asked))
 
 
-def _daemon_rounds(plan: Plan, tries: int) -> Mapping[str, Sequence[float]]:
-    print("the daemon's own figures", flush=True)
-    found = daemon.run_rounds(plan.rounds, tries, plan.quiet)
-    return found if len(next(iter(found.values()), ())) >= min(LEAST_ROUNDS, plan.rounds) else {}
+def _end_in_order() -> None:
+    """However we are asked to end, servers and directories are cleaned up; and whom a server leaves behind becomes our child, to be collected where PID 1 does not do it."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _exit)
+    procs.become_subreaper()
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _measure(plan: Plan, scope: targets.Scope, quick: bool) -> report.Results:
+    table = run_rows(plan, [row for row in EVERY if row.name in scope.rows], scope.servers)
+    if DAEMON in scope.rows:
+        print("the daemon's own figures", flush=True)
+        table[DAEMON] = {UNPD: daemon.run_rounds(plan.rounds, QUICK_TRIES if quick else TRIES, plan.quiet)}
+    found = targets.outcomes(table, plan.rounds, scope)
+    return report.Results(machine.facts(plan.cpus, versions=not quick), plan.rounds, plan.seconds, table, plan.quiet.thrown_away, found)
+
+
+def _is_whole(asked: argparse.Namespace) -> bool:
+    return (asked.rows, asked.servers, asked.rounds, asked.seconds, asked.disturbed) == ([], [], ROUNDS, SECONDS, DISTURBED)
+
+
+def _keep(results: report.Results, page: str, *, whole: bool) -> int:
+    """Write the results where they belong: those of a whole run that has everything beside the ones before it, others apart."""
+    missing = [outcome.what for outcome in results.outcomes if whole and outcome.verdict is targets.Verdict.NONE]
+    for fault in (*(f"{row}: {fault}" for row, fault in results.faults.items()), *missing):
+        print(f"no figure: {fault}", file=sys.stderr)
+    failed = bool(results.faults or missing)
+    if whole and not failed:
+        report.write(SOURCES / "RESULTS.md", page)
+        if LAST.exists():
+            LAST.replace(PREVIOUS)
+    report.write(LAST if whole and not failed else OUT / "partial.json", report.as_json(results))
+    return int(failed)
 
 
 def _parse() -> argparse.Namespace:
@@ -61,7 +90,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="unpd alone, one short round")
     parser.add_argument("--rounds", type=int, help=f"alternating rounds (default {ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"of one server in one round (default {SECONDS})")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", choices=[*(row.name for row in EVERY), "daemon"], help="only these rows")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", choices=[*(row.name for row in EVERY), DAEMON], help="only these rows")
     parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=list(KINDS), help="only these servers")
     parser.add_argument("--disturbed", type=float, default=DISTURBED, help=f"the part of the processors that others may use (default {DISTURBED})")
     asked = parser.parse_args()

@@ -3,10 +3,11 @@
 The kernel's tick of 10 ms is the grain, or the nanosecond where the scheduler's own count can be had; how user and system share it is sampled by the tick.
 """
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks.machine import Cpus
@@ -15,8 +16,9 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STEAL_AT = 8
 """Of a cpuN line in /proc/stat, its name counted."""
 
-OURS_ANYWAY = "ksoftirqd/"
-"""The kernel's thread that takes over network work when there is much: nobody else makes any here."""
+SOFTIRQS = "ksoftirqd/"
+"""The kernel's thread of each processor that takes over network work when there is much. Nobody else makes any here: on the server's processor it works for the server, on the
+other one for the generator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class Cpu:
 
 
 @dataclass(frozen=True, slots=True)
-class _Process:
-    """A line of /proc/PID/stat. Times in ticks; ``reaped_``: of the dead children that it waited for."""
+class Process:
+    """A line of /proc/PID/stat. Times in ticks; ``reaped_``: of the dead children that it waited for. ``cpu``: where it was last."""
 
     name: str
     parent: int
@@ -57,21 +59,31 @@ class _Process:
     cpu: int
 
     @property
-    def ticks(self) -> int:
-        return self.user + self.system + self.reaped_user + self.reaped_system
+    def own(self) -> int:
+        """What it used itself."""
+        return self.user + self.system
+
+    @property
+    def reaped(self) -> int:
+        """What its dead children used."""
+        return self.reaped_user + self.reaped_system
 
 
+Key = tuple[int, int]
+"""A pid, and when the process began: a pid may be given again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All processes at one moment, the time stolen from our two processors, and in ``used`` what ``server``, all below it and the dead that they reaped have used."""
+    """All processes at one moment, and the time stolen from our two processors."""
 
-    def __init__(self, cpus: Cpus, server: int | None = None) -> None:
-        self.at = time.monotonic()
-        self.steal_s = sum(_steal_s(cpu) for cpu in (cpus.server, cpus.load))
-        self._cpus = cpus
-        self.processes = {key: process for entry in os.listdir("/proc") if entry.isdigit() for key, process in _read(entry)}
-        self.used = sum((_used(key[0], self.processes[key]) for key in self.family(server)), Cpu()) if server is not None else Cpu()
+    cpus: Cpus
+    processes: Mapping[Key, Process]
+    steal_s: float = 0.0
+    at: float = 0.0
+    used: Cpu = field(default_factory=Cpu)
 
-    def family(self, pid: int) -> set[tuple[int, int]]:
+    def family(self, pid: int) -> set[Key]:
         """``pid`` and all below it."""
         found = {key for key in self.processes if key[0] == pid}
         while more := {key for key, process in self.processes.items() if key not in found and process.parent in {pid for pid, _ in found}}:
@@ -84,18 +96,32 @@ class Snapshot:
         ticks = sum(
             self._ticks_since(key, process, before.processes)
             for key, process in self.processes.items()
-            if key not in known and process.cpu in (self._cpus.server, self._cpus.load) and not process.name.startswith(OURS_ANYWAY)
+            if key not in known and process.cpu in (self.cpus.server, self.cpus.load) and not process.name.startswith(SOFTIRQS)
         )
-        return max(0, ticks) / TICKS_PER_S + self.steal_s - before.steal_s
+        return ticks / TICKS_PER_S + self.steal_s - before.steal_s
 
-    def _ticks_since(self, key: tuple[int, int], process: _Process, before: "Mapping[tuple[int, int], _Process]") -> int:
-        """Time used by a process and by children that it reaped meanwhile, without what those had used already."""
+    def _ticks_since(self, key: Key, process: Process, before: Mapping[Key, Process]) -> int:
+        """Time used by a process and by children that it reaped meanwhile, without what those had used already. A parent that ignores SIGCHLD gets nothing of what they used:
+        that may not be taken from what it used itself, nor from what others did.
+        """
         earlier = before.get(key)
-        gone = sum(other.ticks for other_key, other in before.items() if other.parent == key[0] and other_key not in self.processes)
-        return process.ticks - (earlier.ticks if earlier else 0) - gone
+        gone = sum(other.own + other.reaped for other_key, other in before.items() if other.parent == key[0] and other_key not in self.processes)
+        if earlier is None:
+            return process.own + process.reaped
+        return process.own - earlier.own + max(0, process.reaped - earlier.reaped - gone)
 
 
-def _read(pid: str) -> Iterable[tuple[tuple[int, int], _Process]]:
+def snapshot(cpus: Cpus, server: int | None = None) -> Snapshot:
+    """The machine now. ``used`` is what ``server``, all below it, the dead that they reaped and the kernel's thread of their processor have used."""
+    at, steal_s = time.monotonic(), sum(_steal_s(cpu) for cpu in (cpus.server, cpus.load))
+    seen = Snapshot(cpus, {key: process for entry in os.listdir("/proc") if entry.isdigit() for key, process in _read(entry)}, steal_s, at)
+    if server is None:
+        return seen
+    theirs = seen.family(server) | {key for key, process in seen.processes.items() if process.name == f"{SOFTIRQS}{cpus.server}"}
+    return dataclasses.replace(seen, used=sum((_used(key[0], seen.processes[key]) for key in theirs), Cpu()))
+
+
+def _read(pid: str) -> Iterable[tuple[Key, Process]]:
     try:
         line = Path("/proc", pid, "stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -103,14 +129,13 @@ def _read(pid: str) -> Iterable[tuple[tuple[int, int], _Process]]:
     head, _, tail = line.rpartition(")")
     fields = [head.partition("(")[2], *tail.split()]
     user, system, reaped_user, reaped_system = (int(word) for word in fields[12:16])
-    yield (int(pid), int(fields[20])), _Process(fields[0], int(fields[2]), user, system, reaped_user, reaped_system, int(fields[37]))
+    yield (int(pid), int(fields[20])), Process(fields[0], int(fields[2]), user, system, reaped_user, reaped_system, int(fields[37]))
 
 
-def _used(pid: int, process: _Process) -> Cpu:
-    reaped = process.reaped_user + process.reaped_system
+def _used(pid: int, process: Process) -> Cpu:
     own_s = _scheduled_s(pid)
-    own_s = (process.user + process.system) / TICKS_PER_S if own_s is None else own_s
-    return Cpu(own_s + reaped / TICKS_PER_S, process.user + process.reaped_user, process.system + process.reaped_system)
+    own_s = process.own / TICKS_PER_S if own_s is None else own_s
+    return Cpu(own_s + process.reaped / TICKS_PER_S, process.user + process.reaped_user, process.system + process.reaped_system)
 
 
 def _scheduled_s(pid: int) -> float | None:
@@ -131,23 +156,19 @@ def _steal_s(cpu: int) -> float:
 
 @dataclass(slots=True)
 class Quiet:
-    """How quiet the machine has to be. ``disturbed``: the part of our two processors' time that others may use; ``patience_s``: what all repetitions together may take."""
+    """How quiet the machine has to be. ``disturbed``: the part of our two processors' time that others may use; ``patience_s``: what all repetitions together may take;
+    ``thrown_away``: how many measurements did not count.
+    """
 
     cpus: Cpus
     disturbed: float
     patience_s: float
+    thrown_away: int = 0
 
-    def was(self, foreign_share: float, took_s: float) -> bool:
-        """Whether a measurement counts in which others used that part. One that does not costs patience, as much as it took."""
-        if foreign_share <= self.disturbed:
+    def was(self, foreign_share: float, took_s: float, *, allowed: float | None = None) -> bool:
+        """Whether a measurement counts in which others used that part (``allowed``: another one than ``disturbed``). One that does not costs patience, as much as it took."""
+        if foreign_share <= (self.disturbed if allowed is None else allowed):
             return True
         self.patience_s -= took_s
+        self.thrown_away += 1
         return False
-
-
-def pss_bytes(pid: int) -> int:
-    """Memory of one process: its private pages, and its share of those that it shares."""
-    for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"no Pss of {pid}")

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,10 @@ from tests.support import ROOT
 
 SOURCES = ROOT / "tests" / "benchmarks"
 OUT = ROOT / "build" / "benchmarks"
-CC = ("gcc", "-O2", "-Wall", "-Wextra", "-Werror")
+LAST, PREVIOUS = OUT / "results.json", OUT / "previous.json"
+"""Of the last whole run and the one before it, for compare.py."""
+CC = ("gcc", "-O2", "-Wall", "-Wextra")
+"""Warnings are shown and no errors: a newer compiler finds new ones, and the benchmark is to run there too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,13 @@ def build(peers: bool) -> Programs:
     return programs
 
 
+def compile_unpd() -> None:
+    """Bytecode beside unpd's modules, as pip leaves it where it installs a package: otherwise every start would compile them anew, in a tree that unpd may not write to."""
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / "unpd")], check=True)
+
+
 def _make(program: Path, compiler: Sequence[str], source: Path, *included: Path) -> None:
-    if program.exists() and program.stat().st_mtime >= max(path.stat().st_mtime for path in (source, *included)):
+    if program.exists() and program.stat().st_mtime >= max(path.stat().st_mtime for path in (source, *included, Path(__file__))):
         return
     print(f"building {program.name}", flush=True)
     environment = os.environ | {"GO111MODULE": "off", "GOCACHE": str(OUT / "go-cache"), "GOFLAGS": ""}

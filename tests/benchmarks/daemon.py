@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks.accounts import Quiet, Snapshot, pss_bytes
-from tests.benchmarks.servers import Place, end, place, unpd_config
+from tests.benchmarks.accounts import Quiet, snapshot
+from tests.benchmarks.figures import FAILURES, Cell
+from tests.benchmarks.memory import pss_without_us
+from tests.benchmarks.servers import Place, end, environment, place, unpd_config, with_us
 from tests.support import ROOT, procs
 from tests.support.waiting import pause, until
 from unpd.metrics.http import CACHED_S
@@ -41,7 +43,13 @@ class Daemon:
         self._pending = b""
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [*command(), "run", "--config", str(config)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, cwd=ROOT, bufsize=0
+            with_us(*command(), "run", "--config", str(config)),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            cwd=ROOT,
+            bufsize=0,
+            env=environment(),
         )
 
     def line(self, event: str) -> float:
@@ -86,24 +94,28 @@ def _daemon(workers: int) -> Iterator[Daemon]:
                 daemon.process.stderr.close()
 
 
-def run_rounds(rounds: int, tries: int, quiet: Quiet) -> dict[str, list[float]]:
-    """The figures by name, each with its rounds; disturbed rounds are thrown away and repeated."""
-    found: list[dict[str, float]] = []
-    while len(found) < rounds:
-        before = Snapshot(quiet.cpus)
-        figures = _round(tries)
-        after = Snapshot(quiet.cpus)
+def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
+    """The figures of all rounds; disturbed rounds are thrown away and repeated."""
+    cell = Cell()
+    while len(cell.rounds) < rounds and quiet.patience_s > 0:
+        before = snapshot(quiet.cpus)
+        try:
+            figures = _round(tries)
+        except FAILURES as failure:
+            cell.blame(failure)
+            break
+        after = snapshot(quiet.cpus)
         took_s = after.at - before.at
         if quiet.was(after.foreign_s(before, ()) / (2 * took_s), took_s):
-            found.append(figures)
-        elif quiet.patience_s <= 0:
-            break
-    return {name: [figures[name] for figures in found] for name in found[0]} if found else {}
+            cell.rounds[len(cell.rounds)] = figures
+        else:
+            cell.thrown_away += 1
+    return cell
 
 
 def _round(tries: int) -> dict[str, float]:
     """One round of all figures, each the median of a few tries."""
-    figures = {"version_ms": _median(VERSIONS, _version_ms), "ready_ms": _median(tries, _ready_ms)}
+    figures = {"nothing_ms": _median(VERSIONS, _nothing_ms), "version_ms": _median(VERSIONS, _version_ms), "ready_ms": _median(tries, _ready_ms)}
     for workers in (2, 16, 64):
         with _daemon(workers) as daemon:
             daemon.line("master.ready")
@@ -121,14 +133,23 @@ def _median(tries: int, measure: Callable[[], float]) -> float:
     return statistics.median(measure() for _ in range(tries))
 
 
+def _nothing_ms() -> float:
+    """A yardstick: what the same interpreter takes to do nothing tells how fast the machine was in this round."""
+    return _run_ms(sys.executable, "-I", "-S", "-c", "pass")
+
+
 def _version_ms() -> float:
+    return _run_ms(*command(), "--version")
+
+
+def _run_ms(*words: str) -> float:
     began = time.monotonic()
-    subprocess.run([*command(), "--version"], check=True, capture_output=True, cwd=ROOT)
+    subprocess.run(words, check=True, capture_output=True, cwd=ROOT, env=environment())
     return (time.monotonic() - began) * MS
 
 
 def _ready_ms() -> float:
-    """From before the fork of its process to the line that says ready."""
+    """From before the fork of its process to the line that says ready. The program that precedes unpd in that process (:func:`with_us`) takes a millisecond of it."""
     with _daemon(2) as daemon:
         return (daemon.line("master.ready") - daemon.began) * MS
 
@@ -137,8 +158,9 @@ def _respawn_ms(daemon: Daemon) -> float:
     """From the kill of a worker to the line that says that its successor is ready."""
     daemon.settle()
     pause(SETTLED_S)
+    worker = daemon.child_pids("worker")[0]  # a look at all processes, which costs milliseconds: not within the time
     began = time.monotonic()
-    os.kill(daemon.child_pids("worker")[0], signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     daemon.line("worker.died")
     return (daemon.line("worker.ready") - began) * MS
 
@@ -181,11 +203,12 @@ def _scrape_ms(daemon: Daemon) -> float:
 
 
 def _memory_mb(daemon: Daemon) -> dict[str, float]:
-    """PSS after clients and scrapes. What the interpreter's own text takes is shared with us too, who are of the same program: a little too low for that."""
-    workers = [pss_bytes(pid) / MB for pid in daemon.child_pids("worker")]
-    found = {
-        "pss_master_mb": pss_bytes(daemon.process.pid) / MB,
-        "pss_worker_mb": statistics.mean(workers),
-        "pss_exporter_mb": sum(pss_bytes(pid) for pid in daemon.child_pids("exporter")) / MB,
+    """PSS after clients and scrapes, without our own part in what is shared, who run the same interpreter."""
+    workers, exporters = daemon.child_pids("worker"), daemon.child_pids("exporter")
+    each = {pid: found / MB for pid, found in pss_without_us([daemon.process.pid, *workers, *exporters]).items()}
+    return {
+        "pss_master_mb": each[daemon.process.pid],
+        "pss_worker_mb": statistics.mean(each[pid] for pid in workers),
+        "pss_exporter_mb": sum(each[pid] for pid in exporters),
+        "pss_all_mb": sum(each.values()),
     }
-    return found | {"pss_all_mb": found["pss_master_mb"] + sum(workers) + found["pss_exporter_mb"]}

@@ -1,11 +1,21 @@
 """From rounds to figures: medians, spreads, and ratios of the same round."""
 
+import http.client
 import statistics
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LEAST_ROUNDS = 3
 """Fewer undisturbed rounds give no figure, unless fewer were asked for."""
+
+
+class Faulty(Exception):
+    """The generator counted errors: this server has no figure in this row."""
+
+
+FAILURES = (Faulty, AssertionError, RuntimeError, OSError, ValueError, LookupError, subprocess.SubprocessError, http.client.HTTPException)
+"""What goes wrong with a server, or with our talk with it, is a fault in its place in the table; the run goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,8 @@ def figure(values: Sequence[float]) -> Figure:
 
 
 Sample = Mapping[str, float]
-"""What one round measured, by name: rate, cpu_us, user_us, system_us, busy; memory_bytes, p50_us, p99_us, p50_alone_us, p99_alone_us."""
+"""What one round measured, by name: rate, cpu_us, user_us, system_us, busy; memory_bytes, p50_us, p99_us, p50_alone_us, p99_alone_us; the daemon's
+own."""
 
 
 @dataclass(slots=True)
@@ -38,6 +49,10 @@ class Cell:
     rounds: dict[int, Sample] = field(default_factory=dict)
     fault: str = ""
     thrown_away: int = 0
+
+    def blame(self, failure: BaseException) -> None:
+        """It has no figure because of this."""
+        self.fault = str(failure) or repr(failure)
 
     def why_none(self, rounds_asked: int) -> str:
         """Why there is no figure; "" if there is one."""
@@ -63,4 +78,6 @@ class Cell:
 
 
 Table = dict[str, dict[str, Cell]]
-"""Cells by row and server."""
+"""Cells by row and server. Row DAEMON has the daemon's own figures, of unpd alone."""
+
+DAEMON = "daemon"

@@ -1,5 +1,6 @@
 """The machine: which processors serve and load, how many descriptors there may be, and the facts that stand beside every result."""
 
+import datetime as dt
 import os
 import platform
 import resource
@@ -9,9 +10,16 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from tests.benchmarks.memory import counts_pages
+from tests.support import ROOT
+from unpd import __version__
+
 FILES = 65536
 LEAST_FILES = 10_500
 """Ten thousand idle connections and what a server needs beside them."""
+
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+"""PROC_PID_INIT_INO of the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,7 @@ def choose_cpus() -> Cpus:
 
 
 def _siblings(cpu: int) -> set[int]:
+    """The processors that share the core of ``cpu``, itself too."""
     path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
     found: set[int] = set()
     for part in path.read_text().strip().split(",") if path.exists() else ():
@@ -51,22 +60,37 @@ def raise_file_limit() -> None:
         raise SystemExit(f"The benchmark needs {LEAST_FILES} open files; the limit is {hard} (ulimit -Hn).")
 
 
-def facts(versions: bool) -> dict[str, str]:
-    """What a reader has to know of the machine, and with ``versions`` of the peers' programs."""
+def facts(cpus: Cpus, versions: bool) -> dict[str, str]:
+    """What a reader has to know of the run and its machine, and with ``versions`` of the peers' programs."""
+    congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     found = {
+        "unpd": f"{__version__}, commit {_says('git', '-C', str(ROOT), 'describe', '--always', '--dirty', failed='unknown')}",
+        "day": f"{dt.datetime.now(dt.UTC):%Y-%m-%d} (UTC)",
         "processor": f"{_field('/proc/cpuinfo', 'model name') or platform.machine()}, {os.cpu_count()} CPUs",
-        "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) / 1e6:.1f} GB",
+        "used": f"CPU {cpus.server} for the server, CPU {cpus.load} for the load; {'two threads of one core' if cpus.load in _siblings(cpus.server) else 'not of one core'}",
+        "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) * 1024 / 1e9:.1f} GB",
         "system": f"{_os_name()}, Linux {platform.release().split('-')[0]}",
         "virtual": "yes" if "hypervisor" in _field("/proc/cpuinfo", "flags").split() else "no",
-        "congestion control": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
+        "congestion control": congestion if congestion == "cubic" else f"{congestion} (Debian's default is cubic; bulk echo may differ there)",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
+    if not sees_others():
+        found["other processes"] = (
+            "those outside of this PID namespace cannot be seen: what they use is noticed only where the hypervisor takes it (stolen time)"
+        )
+    if not counts_pages():
+        found["PSS"] = "as smaps_rollup says it: the harness' share of what it and unpd have in common is missing (run as root to have it counted)"
     if versions:
         found["gcc"] = _says("gcc", "-dumpfullversion")
         found["go"] = _says("go", "version").removeprefix("go version ").split(" ")[0]
         found["xinetd"] = _says(program("xinetd"), "-version").split(" ")[0]
         found["uvloop"] = metadata.version("uvloop")
     return found
+
+
+def sees_others() -> bool:
+    """Whether /proc shows all processes of the machine: from the first PID namespace, not from a container's."""
+    return Path("/proc/self/ns/pid").stat().st_ino == INITIAL_PID_NAMESPACE
 
 
 def _field(path: str, name: str) -> str:
@@ -90,11 +114,13 @@ def program(name: str) -> str:
     return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin") or name
 
 
-def _says(*command: str) -> str:
-    """The first line that a program says of itself; xinetd says it on standard error."""
+def _says(*command: str, failed: str = "") -> str:
+    """The first line that a program says; xinetd says it on standard error. ``failed``: what stands for it if the program fails."""
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=30)
     except FileNotFoundError:
-        return "missing"
+        return failed or "missing"
+    if failed and done.returncode != 0:
+        return failed
     lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
     return lines[0] if lines else "unknown"

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.figures import Cell, Figure, Table, figure
+from tests.benchmarks.figures import DAEMON, Cell, Figure, Table, figure
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, UNPD
 from tests.benchmarks.targets import Outcome
 
 DAEMON_TITLES = {
+    "nothing_ms": "an interpreter that does nothing, ms",
     "ready_ms": "exec to ready, ms",
     "version_ms": "`unpd --version`, ms",
     "respawn_ms": "`kill -9` of a worker to its successor's readiness, ms",
@@ -25,36 +26,52 @@ DAEMON_TITLES = {
     "pss_all_mb": "PSS of master, two workers, exporter, MB",
 }
 
-LIMITED = 0.95
+LIMITED = 0.93
 """A generator that is busier than this is the limit of the rate."""
+LIMIT_SAYS = (
+    f"Where the load generator was busier than {LIMITED:.0%} beside either server, it is the limit: the rate then says little about the server, and the processor time per operation "
+    "is the firm figure."
+)
+NO_SPLIT = "—"
+"""In place of user and system, where each operation is a process: one that ends before the first tick has all its time booked as user time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that a run found. ``daemon``: by figure, its rounds."""
+    """Everything that a run found. ``thrown_away``: laps and rounds that were disturbed."""
 
     facts: Mapping[str, str]
     rounds: int
     seconds: float
     table: Table
-    daemon: Mapping[str, Sequence[float]]
+    thrown_away: int
     outcomes: Sequence[Outcome]
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """What is wrong with unpd, by row."""
+        return {row: cells[UNPD].fault for row, cells in self.table.items() if UNPD in cells and cells[UNPD].fault}
 
 
 def markdown(results: Results) -> str:
     """The page."""
     parts = ["# Results", "", "Written by `make bench`; [README.md](README.md) tells how it measures and how to read it.", ""]
     parts += [f"- {name}: {value}" for name, value in results.facts.items()]
-    parts += [f"- {results.rounds} rounds of {results.seconds:g} s each", "", "## Targets", ""]
-    parts += _grid(("target", "wanted", "found", "of the rounds", "verdict", "stretch"), [_outcome_row(outcome) for outcome in results.outcomes])
+    parts += [
+        f"- {results.rounds} rounds of {results.seconds:g} s each; {results.thrown_away} laps or rounds were disturbed and thrown away",
+        "",
+        "## Targets",
+        "",
+        LIMIT_SAYS,
+        "",
+    ]
+    parts += _grid(("target", "wanted", "found", "of the rounds", "load busy", "verdict", "stretch"), [_outcome_row(outcome) for outcome in results.outcomes])
     for row in EVERY:
         if row.name in results.table:
             parts += ["", f"## {row.title[0].upper()}{row.title[1:]}", ""]
             parts += _idle_grid(results.table[row.name], results.rounds) if row is IDLE else _work_grid(row, results.table[row.name], results.rounds)
-    if results.daemon:
-        parts += ["", "## The daemon", ""]
-        rows = [(title, *_figure_words(figure(results.daemon[name]), 1)) for name, title in DAEMON_TITLES.items() if name in results.daemon]
-        parts += _grid(("figure", "median", "of the rounds"), rows)
+    if DAEMON in results.table:
+        parts += ["", "## The daemon", "", *_daemon_grid(results.table[DAEMON][UNPD], results.rounds)]
     return "\n".join(parts) + "\n"
 
 
@@ -64,16 +81,13 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _outcome_row(outcome: Outcome) -> tuple[str, ...]:
-    if not outcome.median:
-        return outcome.what, outcome.wanted, "", "", str(outcome.verdict), outcome.stretch
-    return (
-        outcome.what,
-        outcome.wanted,
-        _number(outcome.median, 2),
-        f"{_number(outcome.low, 2)} to {_number(outcome.high, 2)}",
-        f"**{outcome.verdict}**",
-        outcome.stretch,
-    )
+    words = _figure_words(figure(outcome.values), 2) if outcome.values else ("", "")
+    return outcome.what, outcome.wanted, *words, _busy_words(outcome.load_busy), f"**{outcome.verdict}**", outcome.stretch
+
+
+def _busy_words(shares: Sequence[float]) -> str:
+    limited = " (generator-limited)" if any(share > LIMITED for share in shares) else ""
+    return " / ".join(f"{share:.0%}" for share in shares) + limited
 
 
 def _number(value: float, digits: int) -> str:
@@ -98,14 +112,19 @@ def _work_grid(row: Row, cells: Mapping[str, Cell], rounds: int) -> list[str]:
         "over unpd's",
         "load busy",
     )
-    return _grid(heads, [_work_row(cells, name, rounds) for name in cells])
+    return _grid(heads, [_work_row(row, cells, name, rounds) for name in cells])
 
 
-def _work_row(cells: Mapping[str, Cell], name: str, rounds: int) -> tuple[str, ...]:
+def _no_figure(fault: str) -> str:
+    return f"no figure: {fault}".replace("\n", " ").replace("|", "/")[:160]
+
+
+def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tuple[str, ...]:
     cell = cells[name]
     if fault := cell.why_none(rounds):
-        return (KINDS[name].title, f"no figure: {fault}".replace("\n", " ").replace("|", "/")[:160], *[""] * 8)
+        return (KINDS[name].title, _no_figure(fault), *[""] * 8)
     rate, cpu = cell.figure("rate"), cell.figure("cpu_us")
+    parts = [NO_SPLIT if row.mode in KINDS[name].forks_in else _number(cell.figure(part).median, 2) for part in ("user_us", "system_us")]
     busy = cell.figure("load_busy").median
     return (
         f"**{KINDS[name].title}**" if name == UNPD else KINDS[name].title,
@@ -113,8 +132,7 @@ def _work_row(cells: Mapping[str, Cell], name: str, rounds: int) -> tuple[str, .
         f"{rate.spread:.0%}",
         _over(cell, cells, "rate", rounds),
         _number(cpu.median, 2),
-        _number(cell.figure("user_us").median, 2),
-        _number(cell.figure("system_us").median, 2),
+        *parts,
         f"{cpu.spread:.0%}",
         _over(cell, cells, "cpu_us", rounds),
         f"{busy:.0%}{' (the limit)' if busy > LIMITED else ''}",
@@ -146,10 +164,16 @@ def _idle_grid(cells: Mapping[str, Cell], rounds: int) -> list[str]:
 
 def _idle_row(title: str, cell: Cell, rounds: int) -> tuple[str, ...]:
     if fault := cell.why_none(rounds):
-        return (title, f"no figure: {fault}".replace("\n", " ").replace("|", "/")[:160], *[""] * 7)
+        return (title, _no_figure(fault), *[""] * 7)
     memory, ratio = cell.figure("memory_bytes"), cell.figure("p99_over_alone")
     times = [_number(cell.figure(name).median, 1) for name in ("p50_alone_us", "p50_us", "p99_alone_us", "p99_us")]
     return (title, *_figure_words(memory, 0), *times, *_figure_words(ratio, 2))
+
+
+def _daemon_grid(cell: Cell, rounds: int) -> list[str]:
+    if fault := cell.why_none(rounds):
+        return [_no_figure(fault)]
+    return _grid(("figure", "median", "of the rounds"), [(title, *_figure_words(cell.figure(name), 1)) for name, title in DAEMON_TITLES.items()])
 
 
 def as_json(results: Results) -> str:
@@ -159,8 +183,8 @@ def as_json(results: Results) -> str:
         "rounds": results.rounds,
         "seconds": results.seconds,
         "rows": {row: {name: _cell(cell, results.rounds) for name, cell in cells.items()} for row, cells in results.table.items()},
-        "daemon": {name: {"median": figure(values).median, "rounds": list(values)} for name, values in results.daemon.items()},
-        "targets": [dataclasses.asdict(outcome) for outcome in results.outcomes],
+        "thrown_away": results.thrown_away,
+        "targets": [dataclasses.asdict(outcome) | {"median": outcome.median if outcome.values else None} for outcome in results.outcomes],
     }
     return json.dumps(whole, indent=1) + "\n"
 

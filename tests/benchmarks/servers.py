@@ -38,13 +38,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A server: how the table calls it, its command line, and the form of its daytime (strftime). ``sources``: addresses that the load comes from."""
+    """A server: how the table calls it, its command line, and the form of its daytime (strftime). ``sources``: addresses that the load comes from; ``forks_in``: modes of the
+    generator in which each operation has a process of its own.
+    """
 
     title: str
     command: Callable[[Programs, Place], Sequence[str]]
     line: str = CTIME_LINE
     has_daytime: bool = True
     sources: int = 32
+    forks_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +124,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "go": Kind("Go, net", _compiled("go")),
         "splice": Kind("C, splice", lambda programs, place: (str(programs.splice), str(place.echo)), has_daytime=False),
         "asyncio": Kind("asyncio", _asyncio("asyncio")),
-        "xinetd": Kind("xinetd, internal", _xinetd, XINETD_LINE, sources=1),
-        "fork": Kind("C, a fork per client", _compiled("fork")),
+        "xinetd": Kind("xinetd, internal", _xinetd, XINETD_LINE, sources=1, forks_in=("turnover",)),
+        "fork": Kind("C, a fork per client", _compiled("fork"), forks_in=("turnover", "daytime")),
     }
 )
+
+
+def with_us(*command: str) -> list[str]:
+    """The command whose process is killed when we are gone in whatever way (PR_SET_PDEATHSIG): nothing keeps running beside the next measurement."""
+    return ["setpriv", "--pdeathsig", "KILL", *command]
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what would change an interpreter: PYTHONDONTWRITEBYTECODE, as many build machines have it, makes every start compile what is already compiled where unpd is installed."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 @contextlib.contextmanager
@@ -148,9 +161,9 @@ def running(kind: Kind, programs: Programs, cpu: int) -> Iterator[Server]:
     """Start a server of ``kind`` on ``cpu``; AssertionError with what it said if it does not come up. All its processes are gone at the end."""
     with place() as where:
         said = where.directory / "said"
-        command = ["taskset", "-c", str(cpu), *kind.command(programs, where)]
+        command = with_us("taskset", "-c", str(cpu), *kind.command(programs, where))
         with said.open("wb") as out:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=ROOT)
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=ROOT, env=environment())
         server = Server(kind, where, process.pid)
         try:
             until(lambda: _ready(server, process, said), START_S, lambda: f"{kind.title} does not listen; it said:\n{said.read_text(errors='replace')[-2000:]}")

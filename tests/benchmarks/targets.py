@@ -1,19 +1,21 @@
 """The targets, as a table, and what became of them.
 
-A target is *met* or *missed* where all rounds agree on it, and *within noise* where it lies inside their spread. The spread is at least NOISE of the median each way,
-because two runs differ by a little even where the rounds of one do not.
+A target is *met* or *missed* where all rounds agree on it, and *within noise* where it lies inside their spread, with the side on which the median lies. The spread is at least
+NOISE of the median each way, because two runs differ by a little even where the rounds of one do not.
 """
 
+import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.benchmarks.figures import Cell, Table
+from tests.benchmarks.figures import DAEMON, Cell, Table
 from tests.benchmarks.rows import EVERY
 from tests.benchmarks.servers import KINDS, UNPD
 
 NOISE = 0.01
+BEST = "best"
 
 
 class Verdict(StrEnum):
@@ -21,13 +23,14 @@ class Verdict(StrEnum):
 
     MET = "met"
     MISSED = "missed"
-    NOISE = "within noise"
+    NOISE_HOLDS = "within noise (median holds)"
+    NOISE_MISSES = "within noise (median misses)"
     NONE = "no figure"
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """unpd's ``measure`` in ``row`` over that of the peer ``to`` ("best": of the best peer there is): at least, or at most, ``goal``."""
+    """unpd's ``measure`` in ``row`` over that of the peer ``to`` (BEST: of the one that is best beside unpd): at least, or at most, ``goal``."""
 
     row: str
     measure: str
@@ -43,7 +46,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A figure of unpd alone: at most ``goal``. ``row``: where it is measured, "daemon" for the daemon's own."""
+    """A figure of unpd alone: at most ``goal``. ``row``: where it is measured."""
 
     row: str
     measure: str
@@ -62,7 +65,7 @@ RATIOS = (
     Ratio("echo-16k-50", "rate", "epoll", 0.85, 0.95),
     Ratio("echo-16k-50", "rate", "uvloop", 1.0),
     Ratio("echo-16k-50", "rate", "go", 1.0),
-    Ratio("bulk-4", "rate", "best", 1.0, 1.2),
+    Ratio("bulk-4", "rate", BEST, 1.0, 1.2),
     *(ratio for row in ("turnover-50", "daytime-50") for ratio in (Ratio(row, "cpu_us", "epoll", 1.25, 1.1), Ratio(row, "cpu_us", "go", 1.0))),
     Ratio("echo-64-50", "cpu_us", "epoll", 1.15, 1.05),
     Ratio("echo-64-50", "cpu_us", "uvloop", 1.0),
@@ -71,26 +74,55 @@ RATIOS = (
 BOUNDS = (
     Bound("idle-10000", "memory_bytes", "memory per idle connection", "bytes", 450, 300),
     Bound("idle-10000", "p99_over_alone", "p99 beside 10,000 idle over p99 alone", "times", 1.2, 1.05),
-    Bound("daemon", "ready_ms", "exec to ready", "ms", 300, 200),
-    Bound("daemon", "version_ms", "unpd --version", "ms", 100, 50),
-    Bound("daemon", "respawn_ms", "kill -9 of a worker to its successor's readiness", "ms", 20, 10),
-    Bound("daemon", "reload_ms", "HUP to the new generation serving", "ms", 250, 100),
-    Bound("daemon", "scrape_16_ms", "a scrape with 16 workers", "ms", 5, 3),
-    Bound("daemon", "pss_all_mb", "PSS of master, two workers, exporter", "MB", 45, 38),
+    Bound(DAEMON, "ready_ms", "exec to ready", "ms", 300, 200),
+    Bound(DAEMON, "version_ms", "unpd --version", "ms", 100, 50),
+    Bound(DAEMON, "respawn_ms", "kill -9 of a worker to its successor's readiness", "ms", 20, 10),
+    Bound(DAEMON, "reload_ms", "HUP to the new generation serving", "ms", 250, 100),
+    Bound(DAEMON, "scrape_16_ms", "a scrape with 16 workers", "ms", 5, 3),
+    Bound(DAEMON, "pss_all_mb", "PSS of master, two workers, exporter", "MB", 45, 38),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A target and what became of it. ``stretch``: the same of its stretch, "" where it has none."""
+class Scope:
+    """What a run was asked for."""
 
+    rows: frozenset[str] = frozenset((*(row.name for row in EVERY), DAEMON))
+    servers: frozenset[str] = frozenset(KINDS)
+
+    def has(self, target: Ratio | Bound) -> bool:
+        """Whether this target is among it."""
+        if target.row not in self.rows or UNPD not in self.servers:
+            return False
+        return isinstance(target, Bound) or (target.to in self.servers if target.to != BEST else len(self.servers) > 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A target and what became of it. ``key`` is the same in all runs. ``stretch``: the same of its stretch, "" where it has none. ``load_busy``: of a rate, how busy the generator
+    was with unpd and with the peer.
+    """
+
+    key: str
     what: str
     wanted: str
-    median: float
-    low: float
-    high: float
+    values: Sequence[float]
     verdict: Verdict
     stretch: str
+    load_busy: Sequence[float] = ()
+
+    @property
+    def median(self) -> float:
+        """Of the rounds, of which there is at least one."""
+        return statistics.median(self.values)
+
+
+EVERYTHING = Scope()
+
+
+def scope(rows: Sequence[str], servers: Sequence[str]) -> Scope:
+    """What these rows and servers are; all where none is named."""
+    return Scope(frozenset(rows) or EVERYTHING.rows, frozenset(servers) or EVERYTHING.servers)
 
 
 def judge(values: Sequence[float], goal: float, at_least: bool) -> Verdict:
@@ -99,45 +131,53 @@ def judge(values: Sequence[float], goal: float, at_least: bool) -> Verdict:
         return Verdict.NONE
     middle = statistics.median(values)
     low, high = min(*values, middle * (1 - NOISE)), max(*values, middle * (1 + NOISE))
+    holds = middle >= goal if at_least else middle <= goal
     if low < goal < high:
-        return Verdict.NOISE
-    return Verdict.MET if (low >= goal if at_least else high <= goal) else Verdict.MISSED
+        return Verdict.NOISE_HOLDS if holds else Verdict.NOISE_MISSES
+    return Verdict.MET if holds else Verdict.MISSED
 
 
-def outcomes(table: Table, daemon: Mapping[str, Sequence[float]], rounds: int) -> list[Outcome]:
-    """All targets for which something was measured."""
-    found = [_of_ratio(ratio, table[ratio.row], rounds) for ratio in RATIOS if set(table.get(ratio.row, ())) > {UNPD}]
-    for bound in BOUNDS:
-        if bound.row == "daemon":
-            found += [_of_bound(bound, daemon[bound.measure])] if bound.measure in daemon else []
-        elif UNPD in table.get(bound.row, {}):
-            cell = table[bound.row][UNPD]
-            found.append(_of_bound(bound, [] if cell.why_none(rounds) else cell.values(bound.measure)))
-    return found
+def outcomes(table: Table, rounds: int, scope: Scope = EVERYTHING) -> list[Outcome]:
+    """All targets that were asked for: "no figure" where nothing was measured."""
+    ratios = [_of_ratio(ratio, table.get(ratio.row, {}), rounds) for ratio in RATIOS if scope.has(ratio)]
+    return ratios + [_of_bound(bound, table.get(bound.row, {}), rounds) for bound in BOUNDS if scope.has(bound)]
 
 
 def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell], rounds: int) -> Outcome:
-    peer = _best(cells, ratio.measure, rounds) if ratio.to == "best" else ratio.to
-    both = [cells[name] for name in (UNPD, peer) if name in cells and not cells[name].why_none(rounds)]
-    values = both[0].ratios(ratio.measure, both[1]) if len(both) == 2 else []
+    usable = {name: cell for name, cell in cells.items() if not cell.why_none(rounds)}
+    peer = best_peer(usable, ratio) if ratio.to == BEST else ratio.to
+    both = [usable[name] for name in (UNPD, peer) if name in usable]
     title = next(row.title for row in EVERY if row.name == ratio.row)
     of = "rate" if ratio.at_least else "CPU per operation"
-    word = "the best peer, " if ratio.to == "best" else ""
-    what = f"{title}: {of} over that of {word}{KINDS[peer].title if peer else 'none'}"
-    return _outcome(what, f"at {'least' if ratio.at_least else 'most'} {ratio.goal:g}", values, (ratio.goal, ratio.stretch), at_least=ratio.at_least)
+    whose = f"the best peer{f', {KINDS[peer].title}' if peer else ''}" if ratio.to == BEST else KINDS[peer].title
+    outcome = _outcome(
+        f"{ratio.row} {ratio.measure} {ratio.to}",
+        f"{title}: {of} over that of {whose}",
+        both[0].ratios(ratio.measure, both[1]) if len(both) == 2 else [],
+        ratio,
+    )
+    return dataclasses.replace(outcome, load_busy=[cell.figure("load_busy").median for cell in both] if ratio.at_least and outcome.values else ())
 
 
-def _best(cells: Mapping[str, Cell], measure: str, rounds: int) -> str:
-    rates = {name: cell.figure(measure).median for name, cell in cells.items() if name != UNPD and not cell.why_none(rounds)}
-    return max(rates, key=lambda name: rates[name], default="")
+def best_peer(cells: Mapping[str, Cell], ratio: Ratio) -> str:
+    """The peer beside which unpd is worst, in the median of the ratios within a round; "" if there is none. The highest median of its own would be the one with the luckiest
+    rounds.
+    """
+    if UNPD not in cells:
+        return ""
+    found = {name: values for name, cell in cells.items() if name != UNPD and (values := cells[UNPD].ratios(ratio.measure, cell))}
+    worst = min if ratio.at_least else max
+    return worst(found, key=lambda name: statistics.median(found[name]), default="")
 
 
-def _of_bound(bound: Bound, values: Sequence[float]) -> Outcome:
-    return _outcome(bound.title, f"at most {bound.goal:g} {bound.unit}", values, (bound.goal, bound.stretch), at_least=False)
+def _of_bound(bound: Bound, cells: Mapping[str, Cell], rounds: int) -> Outcome:
+    cell = cells.get(UNPD, Cell())
+    values = [] if cell.why_none(rounds) else cell.values(bound.measure)
+    return _outcome(f"{bound.row} {bound.measure}", bound.title, values, bound)
 
 
-def _outcome(what: str, wanted: str, values: Sequence[float], goals: tuple[float, float | None], *, at_least: bool) -> Outcome:
-    goal, stretch = goals
-    middle, low, high = (statistics.median(values), min(values), max(values)) if values else (0.0, 0.0, 0.0)
-    further = f"{stretch:g} {judge(values, stretch, at_least)}" if stretch is not None else ""
-    return Outcome(what, wanted, middle, low, high, judge(values, goal, at_least), further)
+def _outcome(key: str, what: str, values: Sequence[float], target: Ratio | Bound) -> Outcome:
+    at_least = isinstance(target, Ratio) and target.at_least
+    unit = f" {target.unit}" if isinstance(target, Bound) else ""
+    further = f"{target.stretch:g} {judge(values, target.stretch, at_least)}" if target.stretch is not None else ""
+    return Outcome(key, what, f"at {'least' if at_least else 'most'} {target.goal:g}{unit}", values, judge(values, target.goal, at_least), further)

@@ -1,0 +1,53 @@
+"""``python -m tests.benchmarks.compare A.json B.json``: the targets of two runs side by side. 1 if the runs contradict each other: a target is met in one and missed in the other."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.build import LAST, PREVIOUS
+from tests.benchmarks.targets import Verdict
+
+MEASURED_IN_ONE = "-"
+
+
+def main() -> int:
+    """Print all targets; with no arguments those of the last two whole runs."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compare", description="The targets of two runs side by side.")
+    parser.add_argument("first", type=Path, nargs="?", default=PREVIOUS)
+    parser.add_argument("second", type=Path, nargs="?", default=LAST)
+    asked = parser.parse_args()
+    first, second = (json.loads(path.read_text()) for path in (asked.first, asked.second))
+    print("\n".join(lines(first, second)))
+    return int(bool(contradictions(first, second)))
+
+
+def lines(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each target: both medians and verdicts."""
+    opposed = contradictions(first, second)
+    for key, one, other in _pairs(first, second):
+        yield f"{key:<28}{_said(one):<44}{_said(other):<44}{'CONTRADICTION' if key in opposed else ''}".rstrip()
+    yield f"{len(opposed)} of the targets contradict each other"
+
+
+def contradictions(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """The keys of the targets that are met in one and missed in the other."""
+    return [key for key, one, other in _pairs(first, second) if one and other and {one["verdict"], other["verdict"]} == {Verdict.MET, Verdict.MISSED}]
+
+
+def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]]:
+    ones, others = ({target["key"]: target for target in run["targets"]} for run in (first, second))
+    for key in dict.fromkeys((*ones, *others)):
+        yield key, ones.get(key), others.get(key)
+
+
+def _said(target: Mapping[str, Any] | None) -> str:
+    if target is None:
+        return MEASURED_IN_ONE
+    return target["verdict"] if target["median"] is None else f"{target['median']:.2f} {target['verdict']}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
