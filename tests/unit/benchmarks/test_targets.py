@@ -1,0 +1,94 @@
+"""What becomes of a target."""
+
+import pytest
+
+from tests.benchmarks.figures import DAEMON, Cell
+from tests.benchmarks.servers import KINDS, UNPD
+from tests.benchmarks.targets import BEST, BOUNDS, RATIOS, Ratio, Verdict, best_peer, judge, outcomes, scope
+
+ROUNDS = 5
+BULK = Ratio("bulk-4", "rate", BEST, 1.0)
+
+
+def rates(*values: float) -> Cell:
+    """A server with these rates in its rounds."""
+    return Cell({number: {"rate": value, "load_busy": 0.9} for number, value in enumerate(values)})
+
+
+@pytest.mark.parametrize(
+    ("values", "at_least", "verdict"),
+    [
+        ([1.02, 1.05, 1.03], True, Verdict.MET),
+        ([1.02, 1.05, 1.03], False, Verdict.MISSED),
+        ([0.97, 0.9, 0.98], True, Verdict.MISSED),
+        ([0.97, 0.9, 0.98], False, Verdict.MET),
+        ([0.9, 1.05, 1.02], True, Verdict.NOISE_HOLDS),
+        ([0.9, 1.05, 1.02], False, Verdict.NOISE_MISSES),
+        ([0.9, 1.05, 0.98], True, Verdict.NOISE_MISSES),
+        ([0.9, 1.05, 0.98], False, Verdict.NOISE_HOLDS),
+        ([], True, Verdict.NONE),
+    ],
+)
+def test_a_verdict_is_that_of_all_rounds(values: list[float], *, at_least: bool, verdict: Verdict) -> None:
+    """All rounds on one side: met or missed; the goal between them: within noise, with the side of the median; no round: no figure."""
+    assert judge(values, 1.0, at_least) is verdict
+
+
+@pytest.mark.parametrize(
+    ("middle", "verdict"),
+    [(1.02, Verdict.MET), (1.005, Verdict.NOISE_HOLDS), (1.0, Verdict.NOISE_HOLDS), (0.995, Verdict.NOISE_MISSES), (0.98, Verdict.MISSED)],
+)
+def test_rounds_that_agree_have_a_spread_nevertheless(middle: float, verdict: Verdict) -> None:
+    """The spread is at least one percent of the median each way, because two runs differ by that."""
+    assert judge([middle] * ROUNDS, 1.0, at_least=True) is verdict
+
+
+def test_a_goal_at_the_edge_of_the_rounds_is_reached_or_not() -> None:
+    """The lowest of the rounds on the goal is met where more is better, and missed where less is."""
+    assert judge([1.0, 1.1, 1.2], 1.0, at_least=True) is Verdict.MET
+    assert judge([1.0, 1.1, 1.2], 1.0, at_least=False) is Verdict.MISSED
+
+
+def test_every_target_appears_when_nothing_was_measured() -> None:
+    """A target without a figure says so; it is not left out."""
+    found = outcomes({}, ROUNDS)
+    assert [outcome.verdict for outcome in found] == [Verdict.NONE] * (len(RATIOS) + len(BOUNDS))
+    assert len({outcome.key for outcome in found}) == len(found)
+
+
+def test_a_peer_with_a_fault_leaves_the_target_without_a_figure() -> None:
+    """What has a fault has no figure, nor has a server with fewer than three rounds."""
+    table = {"echo-16k-50": {UNPD: rates(1, 1, 1, 1, 1), "epoll": Cell(fault="1 errors"), "uvloop": rates(1, 1), "go": rates(1, 1, 1)}}
+    found = {outcome.key: outcome.verdict for outcome in outcomes(table, ROUNDS) if outcome.key.startswith("echo-16k-50")}
+    assert found == {"echo-16k-50 rate epoll": Verdict.NONE, "echo-16k-50 rate uvloop": Verdict.NONE, "echo-16k-50 rate go": Verdict.NOISE_HOLDS}
+
+
+def test_a_part_of_a_run_has_the_targets_that_were_asked_for() -> None:
+    """With rows and servers named, only their targets are listed, measured or not."""
+    keys = [outcome.key for outcome in outcomes({}, ROUNDS, scope(["bulk-4", "echo-64-50"], [UNPD, "go"]))]
+    assert keys == ["echo-64-50 rate go", "bulk-4 rate best"]
+    assert [outcome.key for outcome in outcomes({}, ROUNDS, scope([DAEMON], [UNPD]))] == [
+        f"{DAEMON} {bound.measure}" for bound in BOUNDS if bound.row == DAEMON
+    ]
+    assert outcomes({}, ROUNDS, scope([], ["go", "epoll"])) == []
+    assert not [key for key in (outcome.key for outcome in outcomes({}, ROUNDS, scope([], [UNPD]))) if BEST in key]
+
+
+def test_the_best_peer_is_the_one_that_is_best_beside_unpd() -> None:
+    """Within the rounds and not by its own median: a machine that was fast while unpd was not measured proves nothing."""
+    ours = rates(100, 100, 200, 200, 200)
+    steady = rates(110, 110, 220, 220, 220)
+    lucky = Cell({4: {"rate": 240.0}, 3: {"rate": 190.0}, 2: {"rate": 190.0}, 1: {"rate": 250.0}, 0: {"rate": 95.0}})
+    cells = {UNPD: ours, "go": steady, "uvloop": rates(90, 90, 190, 180, 230), "fork": rates(230, 230, 230, 80, 80)}
+    assert best_peer(cells, BULK) == "fork"
+    assert best_peer({UNPD: ours, "go": steady, "uvloop": lucky}, BULK) == "go"
+    assert best_peer({UNPD: ours}, BULK) == ""
+    assert best_peer({"go": steady}, BULK) == ""
+
+
+def test_a_rate_says_how_busy_the_generator_was_with_both() -> None:
+    """Where the generator is the limit the rate says little, so that its share stands beside the verdict."""
+    busy = Cell({number: {"rate": 1.0, "load_busy": 0.99} for number in range(ROUNDS)})
+    (found,) = (outcome for outcome in outcomes({"bulk-4": {UNPD: rates(*[1.0] * ROUNDS), "epoll": busy}}, ROUNDS) if outcome.key == "bulk-4 rate best")
+    assert found.load_busy == [0.9, 0.99]
+    assert KINDS["epoll"].title in found.what
