@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	linger    = 2 * time.Second
-	readBytes = 32 * 1024 // io.Copy's own
+	linger     = 2 * time.Second
+	firstBytes = 32 * 1024 // io.Copy's own
+	mostBytes  = 512 * 1024
 )
 
 func main() {
@@ -41,13 +42,18 @@ func serve(port string, client func(*net.TCPConn)) {
 // thousand descriptors. The C server that splices stands for that way in bulk.
 func echo(connection *net.TCPConn) {
 	defer connection.Close()
-	buffer := make([]byte, readBytes)
+	// It grows with the first read that fills it. In bulk, over the epoll server's rate: 0.67 with 32 KiB, 0.88 with 256 KiB, 1.06 with 512 KiB; in round trips of 64
+	// bytes and 16 KiB no difference. Half a megabyte for each of ten thousand idle clients would be address space for nothing.
+	buffer := make([]byte, firstBytes)
 	for {
 		count, err := connection.Read(buffer)
 		if count > 0 {
 			if _, err := connection.Write(buffer[:count]); err != nil {
 				return
 			}
+		}
+		if count == len(buffer) && count < mostBytes {
+			buffer = make([]byte, mostBytes)
 		}
 		if err != nil {
 			return
