@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, LINGER_S = 2, LINE_BYTES = 64 };
+enum { BACKLOG = 4096, LINGER_S = 2, LINE_BYTES = 64, MAX_FILES = 65536 };
 
 static inline void die(const char *what)
 {
@@ -35,11 +35,12 @@ static inline int listen_on(const char *port, int flags)
     return fd;
 }
 
+/* As many open files as may be, 65,536 at most: who has a table by descriptor makes it as large, and where the hard limit is a billion that would be 8 GB. */
 static inline void raise_files(void)
 {
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
+    files.rlim_cur = files.rlim_max < MAX_FILES ? files.rlim_max : MAX_FILES;
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
