@@ -8,7 +8,7 @@ from types import FrameType
 
 from tests.benchmarks import daemon, machine, report, targets
 from tests.benchmarks.accounts import Quiet
-from tests.benchmarks.build import LAST, OUT, PREVIOUS, SOURCES, build, compile_unpd
+from tests.benchmarks.build import PLACES, build, compile_unpd
 from tests.benchmarks.figures import DAEMON
 from tests.benchmarks.proof import prove
 from tests.benchmarks.rounds import Plan, run_rows
@@ -44,7 +44,10 @@ def main() -> int:
     results = _measure(plan, targets.scope(asked.rows, [UNPD] if asked.quick else asked.servers), asked.quick)
     page = report.markdown(results)
     print(f"\n{page}\n{time.monotonic() - began:.0f} s")
-    return _keep(results, page, whole=not asked.quick and _is_whole(asked))
+    faults = report.keep(results, page, PLACES, whole=not asked.quick and _is_whole(asked))
+    for fault in faults:
+        print(f"no figure: {fault}", file=sys.stderr)
+    return int(bool(faults))
 
 
 def _end_in_order() -> None:
@@ -69,20 +72,6 @@ def _measure(plan: Plan, scope: targets.Scope, quick: bool) -> report.Results:
 
 def _is_whole(asked: argparse.Namespace) -> bool:
     return (asked.rows, asked.servers, asked.rounds, asked.seconds, asked.disturbed) == ([], [], ROUNDS, SECONDS, DISTURBED)
-
-
-def _keep(results: report.Results, page: str, *, whole: bool) -> int:
-    """Write the results where they belong: those of a whole run that has everything beside the ones before it, others apart."""
-    missing = [outcome.what for outcome in results.outcomes if whole and outcome.verdict is targets.Verdict.NONE]
-    for fault in (*(f"{row}: {fault}" for row, fault in results.faults.items()), *missing):
-        print(f"no figure: {fault}", file=sys.stderr)
-    failed = bool(results.faults or missing)
-    if whole and not failed:
-        report.write(SOURCES / "RESULTS.md", page)
-        if LAST.exists():
-            LAST.replace(PREVIOUS)
-    report.write(LAST if whole and not failed else OUT / "partial.json", report.as_json(results))
-    return int(failed)
 
 
 def _parse() -> argparse.Namespace:

@@ -11,10 +11,21 @@ from tests.support import ROOT
 
 SOURCES = ROOT / "tests" / "benchmarks"
 OUT = ROOT / "build" / "benchmarks"
-LAST, PREVIOUS = OUT / "results.json", OUT / "previous.json"
-"""Of the last whole run and the one before it, for compare.py."""
 CC = ("gcc", "-O2", "-Wall", "-Wextra")
 """Warnings are shown and no errors: a newer compiler finds new ones, and the benchmark is to run there too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where results are kept: the page; the JSON of the last whole run, of the one before it, and of any other."""
+
+    page: Path = SOURCES / "RESULTS.md"
+    last: Path = OUT / "results.json"
+    previous: Path = OUT / "previous.json"
+    partial: Path = OUT / "partial.json"
+
+
+PLACES = Places()
 
 
 @dataclass(frozen=True, slots=True)

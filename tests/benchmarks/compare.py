@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.build import LAST, PREVIOUS
+from tests.benchmarks.build import PLACES
 from tests.benchmarks.targets import Verdict
 
 MEASURED_IN_ONE = "-"
@@ -16,8 +16,8 @@ MEASURED_IN_ONE = "-"
 def main() -> int:
     """Print all targets; with no arguments those of the last two whole runs."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compare", description="The targets of two runs side by side.")
-    parser.add_argument("first", type=Path, nargs="?", default=PREVIOUS)
-    parser.add_argument("second", type=Path, nargs="?", default=LAST)
+    parser.add_argument("first", type=Path, nargs="?", default=PLACES.previous)
+    parser.add_argument("second", type=Path, nargs="?", default=PLACES.last)
     asked = parser.parse_args()
     first, second = (json.loads(path.read_text()) for path in (asked.first, asked.second))
     print("\n".join(lines(first, second)))

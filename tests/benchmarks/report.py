@@ -3,13 +3,13 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.build import Places
 from tests.benchmarks.figures import DAEMON, Cell, Figure, Table, figure
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, UNPD
-from tests.benchmarks.targets import Outcome
+from tests.benchmarks.targets import Outcome, Verdict
 
 DAEMON_TITLES = {
     "nothing_ms": "an interpreter that does nothing, ms",
@@ -195,7 +195,18 @@ def _cell(cell: Cell, rounds: int) -> dict[str, Any]:
     return {"fault": fault, "median": medians, "rounds": cell.rounds, "thrown_away": cell.thrown_away}
 
 
-def write(path: Path, text: str) -> None:
-    """Write a result and say where it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+def keep(results: Results, page: str, places: Places, *, whole: bool) -> Sequence[str]:
+    """Write the results where they belong, and return what is missing: unpd's own faults, and in a whole run the targets without a figure.
+
+    A whole run that has everything becomes the page and the last run, the last one the previous; all others go apart.
+    """
+    missing = [outcome.what for outcome in results.outcomes if whole and outcome.verdict is Verdict.NONE]
+    faults = [*(f"{row}: {fault}" for row, fault in results.faults.items()), *missing]
+    complete = whole and not faults
+    places.last.parent.mkdir(parents=True, exist_ok=True)
+    if complete:
+        places.page.write_text(page)
+        if places.last.exists():
+            places.last.replace(places.previous)
+    (places.last if complete else places.partial).write_text(as_json(results))
+    return faults

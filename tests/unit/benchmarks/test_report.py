@@ -1,11 +1,16 @@
 """The page and the JSON of a run."""
 
+import dataclasses
 import json
+from pathlib import Path
 
+import pytest
+
+from tests.benchmarks.build import Places
 from tests.benchmarks.figures import DAEMON, Cell
-from tests.benchmarks.report import LIMIT_SAYS, NO_SPLIT, Results, as_json, markdown
+from tests.benchmarks.report import LIMIT_SAYS, NO_SPLIT, Results, as_json, keep, markdown
 from tests.benchmarks.servers import KINDS, UNPD
-from tests.benchmarks.targets import Verdict, outcomes
+from tests.benchmarks.targets import Outcome, Verdict, outcomes
 
 SAMPLE = {"rate": 100.0, "cpu_us": 9.0, "user_us": 1.0, "system_us": 8.0, "load_busy": 0.94}
 
@@ -61,3 +66,44 @@ def test_the_json_has_every_target_with_its_rounds() -> None:
         "load_busy": [0.94, 0.94],
     }
     assert by_key["idle-10000 memory_bytes"]["median"] is None
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """Where results are kept, with those of an earlier run."""
+    found = Places(tmp_path / "RESULTS.md", *(tmp_path / "out" / f"{name}.json" for name in ("results", "previous", "partial")))
+    found.last.parent.mkdir()
+    found.page.write_text("earlier")
+    found.last.write_text("earlier")
+    return found
+
+
+def ran(verdict: Verdict, fault: str = "") -> Results:
+    """A run with one target and one server."""
+    return dataclasses.replace(results(), table={"bulk-4": {UNPD: Cell(fault=fault)}}, outcomes=[Outcome("a", "a target", "at least 1", [], verdict, "")])
+
+
+def test_a_whole_run_replaces_the_one_before_it(places: Places) -> None:
+    """The page and the JSON are new, the old JSON is kept for the comparison."""
+    assert keep(ran(Verdict.MISSED), "new", places, whole=True) == []
+    assert (places.page.read_text(), places.previous.read_text()) == ("new", "earlier")
+    assert json.loads(places.last.read_text())["thrown_away"] == 3
+    assert not places.partial.exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "whole", "faults"),
+    [
+        (ran(Verdict.NONE), True, ["a target"]),
+        (ran(Verdict.MET, fault="2 errors"), True, ["bulk-4: 2 errors"]),
+        (ran(Verdict.MET, fault="2 errors"), False, ["bulk-4: 2 errors"]),
+        (ran(Verdict.NONE), False, []),
+        (ran(Verdict.MET), False, []),
+    ],
+)
+def test_what_is_not_whole_replaces_nothing(places: Places, run: Results, *, whole: bool, faults: list[str]) -> None:
+    """A part of a run, or one that lacks a figure or found a fault, goes apart; the latter two are told."""
+    assert keep(run, "new", places, whole=whole) == faults
+    assert (places.page.read_text(), places.last.read_text()) == ("earlier", "earlier")
+    assert places.partial.exists()
+    assert not places.previous.exists()
