@@ -97,7 +97,7 @@ def _daemon(workers: int) -> Iterator[Daemon]:
 def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
     """The figures of all rounds; disturbed rounds are thrown away and repeated."""
     cell = Cell()
-    while len(cell.rounds) < rounds and quiet.patience_s > 0:
+    while len(cell.rounds) < rounds:
         before = snapshot(quiet.cpus)
         try:
             figures = _round(tries)
@@ -108,8 +108,10 @@ def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
         took_s = after.at - before.at
         if quiet.was(after.foreign_s(before, ()) / (2 * took_s), took_s):
             cell.rounds[len(cell.rounds)] = figures
-        else:
-            cell.thrown_away += 1
+            continue
+        cell.thrown_away += 1
+        if quiet.patience_s <= 0:
+            break
     return cell
 
 
