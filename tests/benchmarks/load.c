@@ -47,6 +47,9 @@ enum {
     /* Connections held before the memory of the idle ones is measured: what the first of them make the server set up is not theirs. */
     BASE = 100,
     LOOK_EACH = 8,
+    /* All that is there, mostly: a read that copies nothing needs no buffer. With 4 MiB the generator used 370 us for a MiB, with 256 KiB 430 (perf: a quarter of what is
+     * left is the copying of what it sends). */
+    DROPPED_AT_ONCE = 4 * 1024 * 1024,
     MAX_ERRORS = 100,
     MAX_LATENCIES = 4 * 1000 * 1000,
     LINE_BYTES = 128,
@@ -324,7 +327,7 @@ static void run_echo(double seconds)
 static void take_stream(struct connection *c, bool more)
 {
     bool look = !more || ++c->reads % LOOK_EACH == 0;
-    ssize_t count = recv(c->fd, received, sizeof received, look ? 0 : MSG_TRUNC);
+    ssize_t count = look ? recv(c->fd, received, sizeof received, 0) : recv(c->fd, NULL, DROPPED_AT_ONCE, MSG_TRUNC);
     if (count == 0) {
         count_short("FIN in the middle of the stream");
         leave(c);
