@@ -53,7 +53,8 @@ def main() -> int:
 def _end_in_order() -> None:
     """However we are asked to end, servers and directories are cleaned up; and whom a server leaves behind becomes our child, to be collected where PID 1 does not do it."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
+            signal.signal(number, _exit)
     procs.become_subreaper()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from tests.benchmarks.build import PLACES
 from tests.benchmarks.targets import Verdict
 
-MEASURED_IN_ONE = "-"
+MISSING = "-"
+"""In place of a target that one of the runs was not asked for."""
 
 
 def main() -> int:
@@ -19,6 +20,9 @@ def main() -> int:
     parser.add_argument("first", type=Path, nargs="?", default=PLACES.previous)
     parser.add_argument("second", type=Path, nargs="?", default=PLACES.last)
     asked = parser.parse_args()
+    for path in (asked.first, asked.second):
+        if not path.exists():
+            parser.error(f"there is no {path}: a whole run writes {PLACES.last.name}, the next one keeps it as {PLACES.previous.name}")
     first, second = (json.loads(path.read_text()) for path in (asked.first, asked.second))
     print("\n".join(lines(first, second)))
     return int(bool(contradictions(first, second)))
@@ -45,7 +49,7 @@ def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tupl
 
 def _said(target: Mapping[str, Any] | None) -> str:
     if target is None:
-        return MEASURED_IN_ONE
+        return MISSING
     return target["verdict"] if target["median"] is None else f"{target['median']:.2f} {target['verdict']}"
 
 
