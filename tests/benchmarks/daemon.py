@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.benchmarks.accounts import Quiet, snapshot
 from tests.benchmarks.figures import FAILURES, Cell
-from tests.benchmarks.memory import pss_without_us
+from tests.benchmarks.memory import pss_alone
 from tests.benchmarks.servers import Place, end, environment, place, unpd_config, with_us
 from tests.support import ROOT, procs
 from tests.support.waiting import pause, until
@@ -205,9 +205,9 @@ def _scrape_ms(daemon: Daemon) -> float:
 
 
 def _memory_mb(daemon: Daemon) -> dict[str, float]:
-    """PSS after clients and scrapes, without our own part in what is shared, who run the same interpreter."""
+    """PSS after clients and scrapes, as if nobody else ran the same interpreter, as we do."""
     workers, exporters = daemon.child_pids("worker"), daemon.child_pids("exporter")
-    each = {pid: found / MB for pid, found in pss_without_us([daemon.process.pid, *workers, *exporters]).items()}
+    each = {pid: found / MB for pid, found in pss_alone([daemon.process.pid, *workers, *exporters]).items()}
     return {
         "pss_master_mb": each[daemon.process.pid],
         "pss_worker_mb": statistics.mean(each[pid] for pid in workers),

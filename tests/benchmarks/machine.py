@@ -79,7 +79,9 @@ def facts(cpus: Cpus, versions: bool) -> dict[str, str]:
             "those outside of this PID namespace cannot be seen: what they use is noticed only where the hypervisor takes it (stolen time)"
         )
     if not counts_pages():
-        found["PSS"] = "as smaps_rollup says it: the harness' share of what it and unpd have in common is missing (run as root to have it counted)"
+        found["PSS"] = (
+            "as smaps_rollup says it: the share that the harness and other Python programs have in unpd's pages is missing (run as root to have it counted)"
+        )
     if versions:
         found["gcc"] = _says("gcc", "-dumpfullversion")
         found["go"] = _says("go", "version").removeprefix("go version ").split(" ")[0]

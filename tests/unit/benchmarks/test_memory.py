@@ -1,4 +1,4 @@
-"""Memory counted as if the harness were not there."""
+"""Memory counted as if nobody else ran the interpreter."""
 
 from collections import Counter
 
