@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import resource
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -143,16 +144,12 @@ def all_asleep(pids: list[int]) -> bool:
     return all((process := procs.stat(pid)) is not None and process.state == "S" for pid in pids)
 
 
-LOOKS = ("accept4", "getsockopt")
-
-
 def wakeups(traces: list[Trace]) -> int:
-    """How often a worker came back from its wait for a listener's sake: runs of looks at the queue (getsockopt) and of accept4 between two waits."""
-    total = 0
-    for trace in traces:
-        calls = [line.partition("(")[0].rpartition(" ")[2] for line in trace.lines()]
-        total += sum(call in LOOKS and before not in LOOKS for before, call in zip(["", *calls], calls, strict=False))
-    return total
+    """How often a worker was woken for a listener's sake: it looked at the queue (getsockopt of TCP_INFO) or accepted after a wait that did not end by its time alone, as
+    those do after which each worker looks once a second.
+    """
+    pairs = [pair for trace in traces for pair in pairwise(trace.lines())]
+    return sum(before.startswith("epoll") and not before.endswith(" = 0") and ("TCP_INFO" in line or "accept4(" in line) for before, line in pairs)
 
 
 def overflows() -> int:
