@@ -23,6 +23,7 @@ KEEPALIVE_PROBES = 3
 _TCP_INFO_BYTES = 104
 _TCP_CLOSE = 7  # of tcpi_state, the first byte (net/tcp_states.h)
 _UNACKED_AT = 24  # of a listener: its accept queue's length, and behind it (tcpi_sacked) the limit
+_QUEUE = struct.Struct("=II")
 _PROBES_AT = 3
 _LAST_DATA_SENT_AT = 44
 _LAST_ACK_RECV_AT = 56
@@ -157,10 +158,12 @@ def is_ipv6_only(sock: socket.socket) -> bool:
 
 def queue(sock: socket.socket) -> tuple[int, int] | None:
     """(length now, limit) of a TCP listener's accept queue, from TCP_INFO; None for a UNIX listener, which has no such thing."""
-    if sock.family == socket.AF_UNIX:
-        return None
-    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    length, limit = struct.unpack_from("=II", told, _UNACKED_AT)
+    return None if sock.family == socket.AF_UNIX else tcp_queue(sock)
+
+
+def tcp_queue(sock: socket.socket) -> tuple[int, int]:
+    """:func:`queue` of what is known to be a TCP listener: to ask a socket for its family takes longer than the rest, as Python makes an enumeration's member of it."""
+    length, limit = _QUEUE.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED_AT + _QUEUE.size), _UNACKED_AT)
     return length, limit
 
 

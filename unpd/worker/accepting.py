@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 
 from unpd.kernel import connections
-from unpd.kernel.sockets import queue
+from unpd.kernel.sockets import tcp_queue
 from unpd.names import ACCEPT_ERRNOS
 from unpd.worker.connection import Terms
 
@@ -115,5 +115,4 @@ class Listener:
 
     def queued(self) -> int:
         """How many connections wait in the accept queue now; for a UNIX listener, which cannot tell, how many it can hold: one more than its backlog."""
-        told = queue(self.sock)
-        return told[0] if told is not None else self._backlog + 1
+        return self._backlog + 1 if self._is_unix else tcp_queue(self.sock)[0]

@@ -35,7 +35,8 @@ class Wheel(Generic[Item]):
 
     def put(self, item: Item, at: float) -> None:
         """Look at ``item`` at the monotonic time ``at`` (seconds), and no longer when it was said before."""
-        self.remove(item)
+        if item.wheel_slot >= 0:
+            self._slots[item.wheel_slot].discard(item)
         slot = int(at * SLOTS_PER_S) + 1
         members = self._slots.get(slot)
         if members is None:

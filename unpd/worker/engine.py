@@ -72,6 +72,7 @@ class Engine:
         self._wheel: Wheel[Connection] = Wheel()
         self._listeners = Listeners(listeners, self.epoll, cells, log, self._open)
         self._terms = self._listeners.terms()
+        self._first_look_s = {terms.cells: min(terms.idle_timeout_s or math.inf, terms.session_timeout_s or math.inf, LOOK_AHEAD_S) for terms in self._terms}
         # Mapped, not allocated: of its 512 KiB only what clients ever filled is memory.
         self._buffer = memoryview(mmap.mmap(-1, READ_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._buffers = (self._buffer,)
@@ -120,21 +121,38 @@ class Engine:
         connection = Connection(fd, terms, self._now, Traffic() if self._log.debugging else None)
         self.connections[fd] = connection
         try:
-            self._watch(connection, _IN)
+            self.epoll.register(fd, _IN)
+            connection.mask = _IN
             connection.reply = terms.service.converse()
             greeting = terms.service.greet(time.time())
-            if greeting:
-                connection.out = bytearray(greeting)
-                if not self._flush(connection):
-                    return
-                if connection.out:
-                    self._watch(connection, _IN | _OUT)
+            if greeting and not self._greet(connection, greeting):
+                return
             if connection.reply is None:
                 self._part(connection, _DONE)
-            else:
+            elif connection.out:
                 self._schedule(connection)
+            else:
+                # Nothing can be due sooner; of what due_at() would ask most cannot be in a new connection.
+                self._wheel.put(connection, self._now + self._first_look_s[terms.cells])
         except Exception as error:  # noqa: BLE001 - the top of a connection, see _serve
             self._failed(connection, error)
+
+    def _greet(self, connection: Connection, greeting: bytes) -> bool:
+        """Say it, and keep what the socket does not take; False if the connection is no more."""
+        try:
+            sent = write(connection.fd, greeting)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lost(connection, error)
+            return False
+        connection.terms.traffic.sent += sent
+        if connection.traffic is not None:
+            connection.traffic.sent += sent
+        if sent < len(greeting):
+            connection.out = bytearray(greeting[sent:])
+            self._watch(connection, _IN | _OUT)
+        return True
 
     # --- serving ----------------------------------------------------------------------------------------------------------------------
 
@@ -278,11 +296,9 @@ class Engine:
         return True
 
     def _watch(self, connection: Connection, mask: int) -> None:
-        if not connection.mask:
-            self.epoll.register(connection.fd, mask)
-        elif connection.mask != mask:
+        if connection.mask != mask:
             self.epoll.modify(connection.fd, mask)
-        connection.mask = mask
+            connection.mask = mask
 
     # --- ending -----------------------------------------------------------------------------------------------------------------------
 
@@ -290,6 +306,7 @@ class Engine:
         """End a connection in good order: what is pending goes out, then our FIN, then the peer's is awaited for LINGER_S."""
         connection.cause = cause
         connection.reply = None
+        connection.great_reads = 0  # mostly nothing comes any more but the FIN
         connection.stage = Stage.PARTING
         connection.linger_at = self._now + self._linger_s
         self._wheel.put(connection, connection.linger_at)
