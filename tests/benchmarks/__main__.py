@@ -24,7 +24,7 @@ TRIES, QUICK_TRIES = 3, 1
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 0.8, 0.15
 DISTURBED = 0.02
 """The part of our two processors' time that others may use before what was measured is thrown away."""
-PATIENCE_S = 480.0
+PATIENCE_S = 600.0
 QUICK_PATIENCE_S = 3.0
 
 

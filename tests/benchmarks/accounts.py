@@ -164,6 +164,17 @@ class Quiet:
     disturbed: float
     patience_s: float
     thrown_away: int = 0
+    kept_s: float = 0.0
+    """Of the patience: for the rows that are still to come."""
+
+    def share(self, rows: int) -> None:
+        """So many rows are still to come, the next one counted: it gets its part of the patience, and what it leaves is theirs."""
+        self.kept_s = self.patience_s * (rows - 1) / rows
+
+    @property
+    def over(self) -> bool:
+        """Whether the patience of this row has come to its end."""
+        return self.patience_s <= self.kept_s
 
     def was(self, foreign_share: float, took_s: float, *, allowed: float | None = None) -> bool:
         """Whether a measurement counts in which others used that part (``allowed``: another one than ``disturbed``). One that does not costs patience, as much as it took."""

@@ -97,6 +97,7 @@ def _daemon(workers: int) -> Iterator[Daemon]:
 def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
     """The figures of all rounds; disturbed rounds are thrown away and repeated."""
     cell = Cell()
+    quiet.share(1)
     while len(cell.rounds) < rounds:
         before = snapshot(quiet.cpus)
         try:
@@ -110,7 +111,7 @@ def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
             cell.rounds[len(cell.rounds)] = figures
             continue
         cell.thrown_away += 1
-        if quiet.patience_s <= 0:
+        if quiet.over:
             break
     return cell
 

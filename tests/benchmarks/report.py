@@ -38,7 +38,7 @@ NO_SPLIT = "—"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that a run found. ``thrown_away``: laps and rounds that were disturbed."""
+    """Everything that a run found. ``thrown_away``: turns and rounds that were disturbed."""
 
     facts: Mapping[str, str]
     rounds: int
@@ -58,7 +58,7 @@ def markdown(results: Results) -> str:
     parts = ["# Results", "", "Written by `make bench`; [README.md](README.md) tells how it measures and how to read it.", ""]
     parts += [f"- {name}: {value}" for name, value in results.facts.items()]
     parts += [
-        f"- {results.rounds} rounds of {results.seconds:g} s each; {results.thrown_away} laps or rounds were disturbed and thrown away",
+        f"- {results.rounds} rounds of {results.seconds:g} s each; {results.thrown_away} turns or rounds were disturbed and thrown away",
         "",
         "## Targets",
         "",

@@ -1,7 +1,7 @@
 """The rounds: in each, the servers of a row are started side by side and take short turns, so that what the machine does meanwhile happens to all of them.
 
-A *lap* is one turn of each server. A lap in which somebody else used our processors, or the hypervisor took them, is thrown away and repeated, as long as the patience for
-that lasts.
+A *lap* is one turn of each server. A turn in which somebody else used our processors, or the hypervisor took them, is thrown away and repeated at once, so that it stays
+beside its neighbours, as long as the patience for that lasts.
 """
 
 import contextlib
@@ -19,8 +19,6 @@ from tests.benchmarks.orders import turns
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, Server, running
 
-ONE_TURN_MORE = 3
-"""So many times the part of a lap that others may use they may use of a single turn in it: the kernel's tick, which counts them, is 2 % of one."""
 BASE_CONNECTIONS = 100
 """As in load.c: held before the memory of the others is measured."""
 
@@ -100,8 +98,9 @@ def run_row(plan: Plan, row: Row, servers: Sequence[str]) -> dict[str, Cell]:
 def run_rows(plan: Plan, rows: Sequence[Row], only: Collection[str]) -> Table:
     """All rows, with the servers among ``only``."""
     table: Table = {}
-    for row in rows:
+    for number, row in enumerate(rows):
         print(f"{row.title}", flush=True)
+        plan.quiet.share(len(rows) - number + 1)  # the daemon's own figures are a row too
         table[row.name] = run_row(plan, row, [name for name in row.servers if name in only])
         for name, cell in table[row.name].items():
             print(f"  {KINDS[name].title:<22}{_said(row, cell, plan)}", flush=True)
@@ -147,10 +146,13 @@ def _laps(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> dict[
         done = dict.fromkeys(pairs, Work())
         for lap in range(plan.laps):
             order = turns(list(pairs), lap=number * plan.laps + lap, shift=EVERY.index(row))
-            if not (works := _undisturbed_lap(plan, cells, pairs, order)):
-                return {}
-            for name, work in works.items():
-                done[name] += work
+            for name in order:
+                if cells[name].fault:
+                    continue
+                with _blaming(cells[name], pairs[name].stack):
+                    if (work := _undisturbed_turn(plan, cells[name], pairs[name])) is None:
+                        return {}
+                    done[name] += work
         return done
 
 
@@ -177,22 +179,16 @@ def _blaming(cell: Cell, stack: contextlib.ExitStack) -> Iterator[None]:
             stack.__exit__(type(failure), failure, failure.__traceback__)
 
 
-def _undisturbed_lap(plan: Plan, cells: Mapping[str, Cell], pairs: Mapping[str, Pair], order: Sequence[str]) -> dict[str, Work]:
-    """A turn of each server; a disturbed lap again and again while there is patience, then empty."""
+def _undisturbed_turn(plan: Plan, cell: Cell, pair: Pair) -> Work | None:
+    """A turn of a server; a disturbed one again and again while there is patience, then None."""
     while True:
         began = time.monotonic()
-        works = {}
-        for name in order:
-            if not cells[name].fault:
-                with _blaming(cells[name], pairs[name].stack):
-                    works[name] = _turn(plan, pairs[name])
-        shares = [sum(works.values(), Work()).foreign_share, *(work.foreign_share / ONE_TURN_MORE for work in works.values())]
-        if plan.quiet.was(max(shares), time.monotonic() - began):
-            return works
-        for name in works:
-            cells[name].thrown_away += 1
-        if plan.quiet.patience_s <= 0:
-            return {}
+        work = _turn(plan, pair)
+        if plan.quiet.was(work.foreign_share, time.monotonic() - began):
+            return work
+        cell.thrown_away += 1
+        if plan.quiet.over:
+            return None
 
 
 def _turn(plan: Plan, pair: Pair) -> Work:
@@ -246,7 +242,7 @@ def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
             }
             return
         cell.thrown_away += 1
-        if plan.quiet.patience_s <= 0:
+        if plan.quiet.over:
             return
 
 

@@ -77,3 +77,16 @@ def test_what_was_disturbed_costs_patience() -> None:
     assert not quiet.was(0.021, 1.5)
     assert not quiet.was(0.02, 1.0, allowed=0.005)
     assert (quiet.thrown_away, quiet.patience_s) == (2, 7.5)
+
+
+def test_each_row_has_its_part_of_the_patience_and_what_others_left() -> None:
+    """A disturbed row cannot take what the later ones may need."""
+    quiet = Quiet(CPUS, 0.02, 90.0)
+    left_s = []
+    for rows, tries in ((3, 9), (2, 1), (1, 9)):
+        quiet.share(rows)
+        for _ in range(tries):
+            if not quiet.over:
+                quiet.was(0.5, 10.0)
+        left_s.append(quiet.patience_s)
+    assert left_s == [60.0, 50.0, 0.0]

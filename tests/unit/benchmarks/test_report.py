@@ -32,7 +32,7 @@ def test_a_fault_stands_in_the_table_and_the_rest_has_its_figures() -> None:
     page = markdown(found)
     assert "no figure: 2 errors" in page
     assert "no figure: it did not say ready" in page
-    assert "3 laps or rounds were disturbed" in page
+    assert "3 turns or rounds were disturbed" in page
     assert found.faults == {DAEMON: "it did not say ready"}
 
 
