@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import http.client
-import json
 import os
 import select
 import signal
@@ -37,7 +36,7 @@ class Daemon:
 
     def __init__(self, where: Place, workers: int) -> None:
         config = where.directory / "unpd.toml"
-        config.write_text(unpd_config(where, workers) + '\n[log]\nformat = "json"\n')
+        config.write_text(unpd_config(where, workers))
         self.place = where
         self.workers = workers
         self._pending = b""
@@ -59,7 +58,7 @@ class Daemon:
         while True:
             while b"\n" in self._pending:
                 line, _, self._pending = self._pending.partition(b"\n")
-                if json.loads(line)["event"] == event:
+                if line.split(maxsplit=3)[2:3] == [event.encode()]:  # behind the time and the level
                     return time.monotonic()
             ready, _, _ = select.select([self.process.stderr], [], [], max(0.0, deadline - time.monotonic()))
             piece = os.read(self.process.stderr.fileno(), 65536) if ready else b""
