@@ -181,12 +181,13 @@ def test_a_peer_that_vanished_is_noticed(launch: Launch) -> None:
 
 def until_received(port: int, count: int) -> None:
     """Wait until the kernel holds ``count`` bytes that the service at ``port`` has not read (proc(5): rx_queue)."""
+    until(lambda: any(queued >= count for queued in established(port)), 10.0, f"{count} bytes for port {port}")
 
-    def there() -> bool:
-        rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
-        return any(int(row[4].partition(":")[2], 16) >= count for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01")
 
-    until(there, 10.0, f"{count} bytes for port {port}")
+def established(port: int) -> list[int]:
+    """Of each established connection of the service at ``port``, how many bytes lie in the kernel unread (proc(5): rx_queue)."""
+    rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return [int(row[4].partition(":")[2], 16) for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"]
 
 
 @requires_namespaces()
@@ -199,6 +200,22 @@ def test_a_peer_that_lives_and_never_reads_is_told_from_one_that_vanished(launch
                 sock = clients.connect(unpd.address("echo"), receive_buffer=1)
             with sock:
                 clients.stuff(sock, 64 * MIB, stall_s=0.1)
+                settled(unpd, {"stalled": 1}, timeout_s=15.0)
+
+
+@requires_namespaces()
+def test_a_peer_that_lives_is_told_from_one_that_vanished_however_late(launch: Launch) -> None:
+    """The kernel has given the client up long before the worker comes to see it: what it says then is still that the client answered."""
+    with network() as net:
+        unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)
+        with net.server.entered():
+            with net.client.entered():
+                sock = clients.connect(unpd.address("echo"), receive_buffer=1)
+            with sock:
+                clients.stuff(sock, 64 * MIB, stall_s=0.1)
+                with procs.stopped(unpd.workers()):
+                    until(lambda: not established(unpd.port("echo")), 10.0, "the kernel to give the client up")
+                    holds(lambda: not established(unpd.port("echo")), 1.5, "it stays given up")
                 settled(unpd, {"stalled": 1}, timeout_s=15.0)
 
 

@@ -21,9 +21,9 @@ KEEPALIVE_PROBES = 3
 
 # struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words.
 _TCP_INFO_BYTES = 104
-_TCP_CLOSE = 7  # of tcpi_state, the first byte (net/tcp_states.h)
 _UNACKED_AT = 24  # of a listener: its accept queue's length, and behind it (tcpi_sacked) the limit
 _QUEUE = struct.Struct("=II")
+_RETRANSMITS_AT = 2
 _PROBES_AT = 3
 _LAST_DATA_SENT_AT = 44
 _LAST_ACK_RECV_AT = 56
@@ -183,12 +183,14 @@ class Silence:
     """What the kernel knows of a peer from which we want something.
 
     ``sent_s``, ``acknowledged_s``: seconds since our kernel last sent data, and since the peer's last acknowledged anything. Probes of a closed window are acknowledged
-    but are no data; what is sent again for want of an acknowledgement is data. ``owed``: data or a probe waits for its acknowledgement, or the kernel gave up.
+    but are no data; what is sent again for want of an acknowledgement is data. ``in_flight``: data waits for its acknowledgement, or was sent again in vain when the kernel
+    gave up. ``probes``: how many went unanswered, also then.
     """
 
     sent_s: float
     acknowledged_s: float
-    owed: bool
+    in_flight: bool
+    probes: int
 
 
 def silence(sock: socket.socket) -> Silence | None:
@@ -197,8 +199,7 @@ def silence(sock: socket.socket) -> Silence | None:
         return None
     told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     sent_ms, acknowledged_ms, unacknowledged = (struct.unpack_from("=I", told, at)[0] for at in (_LAST_DATA_SENT_AT, _LAST_ACK_RECV_AT, _UNACKED_AT))
-    owed = bool(unacknowledged or told[_PROBES_AT] or told[0] == _TCP_CLOSE)
-    return Silence(sent_ms / 1000, acknowledged_ms / 1000, owed)
+    return Silence(sent_ms / 1000, acknowledged_ms / 1000, bool(unacknowledged or told[_RETRANSMITS_AT]), told[_PROBES_AT])
 
 
 def take_no_more(sock: socket.socket) -> None:

@@ -7,6 +7,7 @@ import socket
 from unpd.kernel import connections as kernel
 from unpd.kernel.sockets import Silence, silence
 from unpd.names import EndCause
+from unpd.worker.connection import Connection
 
 GONE_SHARE = 0.75
 """A peer whose kernel acknowledged nothing for this part of the user timeout has vanished. One that lives and does not read acknowledges the probes of its closed window; as
@@ -16,12 +17,12 @@ _RESET = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDO
 _UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN))
 
 
-def cause_of(error: OSError, fd: int, user_timeout_s: float) -> EndCause:
-    """Why the socket ``fd`` failed with ``error``."""
+def cause_of(error: OSError, connection: Connection) -> EndCause:
+    """Why the connection's socket failed with ``error``."""
     if error.errno in _RESET:
         return EndCause.CLIENT_RST
     if error.errno == errno.ETIMEDOUT:
-        return why_silent(silence_of(fd), user_timeout_s)
+        return why_silent(silence_of(connection.fd), connection)
     return EndCause.PEER_VANISHED if error.errno in _UNREACHABLE else EndCause.ERROR
 
 
@@ -29,14 +30,19 @@ def silence_of(fd: int) -> Silence:
     """What the kernel knows of a peer's silence. A UNIX peer is always there, and of what it reads nothing is known."""
     try:
         with kernel.borrowed(fd) as sock:
-            return silence(sock) or Silence(math.inf, 0.0, owed=False)
+            return silence(sock) or Silence(math.inf, 0.0, in_flight=False, probes=0)
     except OSError:
-        return Silence(math.inf, math.inf, owed=True)
+        return Silence(math.inf, math.inf, in_flight=True, probes=0)
 
 
-def why_silent(known: Silence, user_timeout_s: float) -> EndCause:
-    """Tell a peer that is gone from one that lives and does not read."""
-    gone = known.owed and known.acknowledged_s >= GONE_SHARE * user_timeout_s
+def why_silent(known: Silence, connection: Connection) -> EndCause:
+    """Tell a peer that is gone from one that lives and does not read.
+
+    The latter may leave one probe of its closed window unanswered: Linux answers no two such segments within half a second (tcp_invalid_ratelimit), and the second one
+    comes 0.4 s after the first. Where no output is pending it was a probe of keepalive, and each of those is answered.
+    """
+    owed = known.in_flight or known.probes > (1 if connection.out else 0)
+    gone = owed and known.acknowledged_s >= GONE_SHARE * connection.terms.user_timeout_s
     return EndCause.PEER_VANISHED if gone else EndCause.STALLED
 
 

@@ -364,7 +364,7 @@ class Engine:
 
     def _lost(self, connection: Connection, error: OSError) -> None:
         """The socket failed. In a connection that we are ending, that changes nothing about why."""
-        self._end(connection, connection.cause or cause_of(error, connection.fd, connection.terms.user_timeout_s))
+        self._end(connection, connection.cause or cause_of(error, connection))
 
     def _look_at_silent(self, connection: Connection, cause: EndCause) -> None:
         """For all that time the socket took nothing from us. But it says that it would only when a part of its buffer is free, and a slow reader may be emptying that."""
@@ -381,7 +381,7 @@ class Engine:
         elif cause is EndCause.IDLE and connection.stage is Stage.SERVING:
             self._part(connection, cause)
         else:
-            self._reset(connection, cause if cause is EndCause.IDLE else why_silent(known, terms.user_timeout_s))
+            self._reset(connection, cause if cause is EndCause.IDLE else why_silent(known, connection))
 
     def _reset(self, connection: Connection, cause: EndCause) -> None:
         """End without waiting: a close with output pending would leave the kernel trying on for minutes."""
