@@ -9,12 +9,14 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import clients, procs
 from tests.support.books import active, books, settled
+from tests.support.daemon import Unpd
 from tests.support.faults import namespace, network, requires_namespaces
 from tests.support.launch import Launch
 from tests.support.scale import many
@@ -193,19 +195,23 @@ def established(port: int) -> list[int]:
 @requires_namespaces()
 def test_a_peer_that_lives_and_never_reads_is_told_from_one_that_vanished(launch: Launch) -> None:
     """D9: over the same wire a client that does not read, but whose machine answers, is stalled."""
-    with network() as net:
-        unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)
-        with net.server.entered():
-            with net.client.entered():
-                sock = clients.connect(unpd.address("echo"), receive_buffer=1)
-            with sock:
-                clients.stuff(sock, 64 * MIB, stall_s=0.1)
-                settled(unpd, {"stalled": 1}, timeout_s=15.0)
+    with deaf_client(launch) as unpd:
+        settled(unpd, {"stalled": 1}, timeout_s=15.0)
 
 
 @requires_namespaces()
 def test_a_peer_that_lives_is_told_from_one_that_vanished_however_late(launch: Launch) -> None:
     """The kernel has given the client up long before the worker comes to see it: what it says then is still that the client answered."""
+    with deaf_client(launch) as unpd:
+        with procs.stopped(unpd.workers()):
+            until(lambda: not established(unpd.port("echo")), 10.0, "the kernel to give the client up")
+            holds(lambda: not established(unpd.port("echo")), 1.5, "it stays given up")
+        settled(unpd, {"stalled": 1}, timeout_s=15.0)
+
+
+@contextlib.contextmanager
+def deaf_client(launch: Launch) -> Iterator[Unpd]:
+    """A server, in whose network namespace we are, with a client over the wire that lives and has stopped reading."""
     with network() as net:
         unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)
         with net.server.entered():
@@ -213,10 +219,7 @@ def test_a_peer_that_lives_is_told_from_one_that_vanished_however_late(launch: L
                 sock = clients.connect(unpd.address("echo"), receive_buffer=1)
             with sock:
                 clients.stuff(sock, 64 * MIB, stall_s=0.1)
-                with procs.stopped(unpd.workers()):
-                    until(lambda: not established(unpd.port("echo")), 10.0, "the kernel to give the client up")
-                    holds(lambda: not established(unpd.port("echo")), 1.5, "it stays given up")
-                settled(unpd, {"stalled": 1}, timeout_s=15.0)
+                yield unpd
 
 
 @requires_namespaces()

@@ -139,16 +139,9 @@ class Engine:
 
     def _greet(self, connection: Connection, greeting: bytes) -> bool:
         """Say it, and keep what the socket does not take; False if the connection is no more."""
-        try:
-            sent = write(connection.fd, greeting)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._lost(connection, error)
+        sent = self._write(connection, greeting)
+        if sent is None:
             return False
-        connection.terms.traffic.sent += sent
-        if connection.traffic is not None:
-            connection.traffic.sent += sent
         if sent < len(greeting):
             connection.out = bytearray(greeting[sent:])
             self._watch(connection, _IN | _OUT)
@@ -265,16 +258,9 @@ class Engine:
         """Send what is pending; False if the connection is no more."""
         if not connection.out:
             return True
-        try:
-            count = write(connection.fd, connection.out)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            self._lost(connection, error)
-            return False
-        connection.terms.traffic.sent += count
-        if connection.traffic is not None:
-            connection.traffic.sent += count
+        count = self._write(connection, connection.out)
+        if not count:
+            return count is not None
         connection.active_at = self._now
         del connection.out[:count]
         if connection.out:
@@ -283,6 +269,20 @@ class Engine:
             return True
         connection.out = None
         return self._flushed(connection)
+
+    def _write(self, connection: Connection, data: bytes | bytearray) -> int | None:
+        """How much the socket took, which is counted; None if the connection is no more."""
+        try:
+            count = write(connection.fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._lost(connection, error)
+            return None
+        connection.terms.traffic.sent += count
+        if connection.traffic is not None:
+            connection.traffic.sent += count
+        return count
 
     def _flushed(self, connection: Connection) -> bool:
         if connection.stage is Stage.HALF_CLOSED:

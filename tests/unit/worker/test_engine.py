@@ -102,6 +102,22 @@ class Bench:
         self.until(enough, f"{count} bytes")
         return bytes(got)
 
+    def stuff(self, sock: socket.socket) -> int:
+        """Send, and read nothing, until neither the sockets nor the engine take any more (32 MiB at most); how many bytes it were. ``sock`` blocks no more."""
+        sock.setblocking(False)
+        sent = 0
+
+        def stuck() -> bool:
+            nonlocal sent
+            with contextlib.suppress(BlockingIOError):
+                while sent < 32 * MIB:
+                    sent += sock.send(bytes(65536))
+            connection = next(iter(self.engine.connections.values()), None)
+            return connection is not None and connection.mask == select.EPOLLOUT and not select.select([], [sock], [], 0)[1]
+
+        self.until(stuck, "the engine to stop reading")
+        return sent
+
     def ended(self, column: int = 0) -> dict[EndCause, int]:
         """How many connections of a service ended, by cause."""
         at = sb.service_cells(column) + sb.ENDED
@@ -222,18 +238,7 @@ def test_output_is_bounded_and_reading_goes_on_where_it_stopped(bench: MakeBench
     """A client that does not read is read no further above the high-water mark; below the low-water mark it is read again, and nothing is lost."""
     b = bench()
     sock = b.connect()
-    sock.setblocking(False)
-    sent = 0
-
-    def stuck() -> bool:
-        nonlocal sent
-        with contextlib.suppress(BlockingIOError):
-            while sent < 32 * MIB:
-                sent += sock.send(bytes(65536))
-        connection = next(iter(b.engine.connections.values()), None)
-        return connection is not None and connection.mask == select.EPOLLOUT and not select.select([], [sock], [], 0)[1]
-
-    b.until(stuck, "the engine to stop reading")
+    sent = b.stuff(sock)
     connection = next(iter(b.engine.connections.values()))
     assert connection.out is not None
     assert HIGH_WATER_BYTES <= len(connection.out) < HIGH_WATER_BYTES + READ_BYTES
@@ -356,18 +361,7 @@ def test_a_unix_peer_that_reads_a_little_at_a_time_is_served_to_the_end(bench: M
     """Its socket says that it can be written when three quarters are free, which takes it longer than its deadline; what it took meanwhile counts."""
     b = bench(Echo(EchoOptions()), times=times)
     sock = b.connect()
-    sock.setblocking(False)
-    sent = 0
-
-    def stuck() -> bool:
-        nonlocal sent
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                sent += sock.send(bytes(65536))
-        connection = next(iter(b.engine.connections.values()), None)
-        return connection is not None and connection.mask == select.EPOLLOUT and not select.select([], [sock], [], 0)[1]
-
-    b.until(stuck, "no socket and no buffer to take more")
+    sent = b.stuff(sock)
     got, began = 0, now()
     while now() - began < 3.0:
         got += len(sock.recv(65536))  # what the kernel holds is freed in pieces as large as they were sent
