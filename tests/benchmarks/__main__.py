@@ -25,7 +25,8 @@ QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 0.8, 0.15
 DISTURBED = 0.02
 """The part of our two processors' time that others may use before what was measured is thrown away."""
 PATIENCE_S = 600.0
-QUICK_PATIENCE_S = 3.0
+QUICK_DISTURBED = 1.0
+"""A short look has no time to throw anything away."""
 
 
 def main() -> int:
@@ -38,7 +39,7 @@ def main() -> int:
     programs = build(peers=not asked.quick)
     prove(programs, cpus)
     began = time.monotonic()
-    quiet = Quiet(cpus, asked.disturbed, QUICK_PATIENCE_S if asked.quick else PATIENCE_S)
+    quiet = Quiet(cpus, asked.disturbed, PATIENCE_S)
     laps = max(1, round(asked.seconds / TURN_S))
     plan = Plan(programs, cpus, quiet, asked.rounds, laps, asked.seconds / laps, QUICK_WARM_UP_S if asked.quick else WARM_UP_S)
     results = _measure(plan, targets.scope(asked.rows, [UNPD] if asked.quick else asked.servers), asked.quick)
@@ -82,10 +83,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"of one server in one round (default {SECONDS})")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", choices=[*(row.name for row in EVERY), DAEMON], help="only these rows")
     parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=list(KINDS), help="only these servers")
-    parser.add_argument("--disturbed", type=float, default=DISTURBED, help=f"the part of the processors that others may use (default {DISTURBED})")
+    parser.add_argument("--disturbed", type=float, help=f"the part of the processors that others may use (default {DISTURBED}, quick {QUICK_DISTURBED:g})")
     asked = parser.parse_args()
     asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
     asked.seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)
+    asked.disturbed = asked.disturbed or (QUICK_DISTURBED if asked.quick else DISTURBED)
     return asked
 
 
