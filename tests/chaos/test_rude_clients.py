@@ -200,6 +200,14 @@ def test_a_peer_that_lives_and_never_reads_is_told_from_one_that_vanished(launch
 
 
 @requires_namespaces()
+def test_a_peer_that_never_reads_an_answer_that_the_kernel_took_is_stalled_too(launch: Launch) -> None:
+    """With nothing left to send in the worker it is the kernel that waits for the client's window, and that gives up."""
+    with deaf_client(launch, count=20_000) as unpd:
+        unpd.metric_becomes(20_000, "unpd_sent_bytes_total", service="echo")
+        settled(unpd, {"stalled": 1}, timeout_s=15.0)
+
+
+@requires_namespaces()
 def test_a_peer_that_lives_is_told_from_one_that_vanished_however_late(launch: Launch) -> None:
     """The kernel has given the client up long before the worker comes to see it: what it says then is still that the client answered."""
     with deaf_client(launch) as unpd:
@@ -210,15 +218,15 @@ def test_a_peer_that_lives_is_told_from_one_that_vanished_however_late(launch: L
 
 
 @contextlib.contextmanager
-def deaf_client(launch: Launch) -> Iterator[Unpd]:
-    """A server, in whose network namespace we are, with a client over the wire that lives and has stopped reading."""
+def deaf_client(launch: Launch, count: int = 64 * MIB) -> Iterator[Unpd]:
+    """A server, in whose network namespace we are, with a client over the wire that lives, sends up to ``count`` bytes and reads nothing."""
     with network() as net:
         unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)
         with net.server.entered():
             with net.client.entered():
                 sock = clients.connect(unpd.address("echo"), receive_buffer=1)
             with sock:
-                clients.stuff(sock, 64 * MIB, stall_s=0.1)
+                clients.stuff(sock, count, stall_s=0.1)
                 yield unpd
 
 

@@ -20,13 +20,14 @@ KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 3
 
 # struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words.
-_TCP_INFO_BYTES = 104
+_TCP_INFO_BYTES = 148
 _UNACKED_AT = 24  # of a listener: its accept queue's length, and behind it (tcpi_sacked) the limit
 _QUEUE = struct.Struct("=II")
 _RETRANSMITS_AT = 2
 _PROBES_AT = 3
 _LAST_DATA_SENT_AT = 44
 _LAST_ACK_RECV_AT = 56
+_NOT_SENT_AT = 144
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # <asm-generic/socket.h>; missing in Python's socket module
 # Classic BPF (linux/filter.h) over a segment from its TCP header on: load the flags (byte 13), keep SYN, drop the segment if it is there, else pass it whole.
@@ -184,12 +185,14 @@ class Silence:
 
     ``sent_s``, ``acknowledged_s``: seconds since our kernel last sent data, and since the peer's last acknowledged anything. Probes of a closed window are acknowledged
     but are no data; what is sent again for want of an acknowledgement is data. ``in_flight``: data waits for its acknowledgement, or was sent again in vain when the kernel
-    gave up. ``probes``: how many went unanswered, also then.
+    gave up. ``queued``: data in our kernel waits for room in the peer's window. ``probes``: how many went unanswered, of that window where something is queued, else of
+    keepalive; also when the kernel gave up.
     """
 
     sent_s: float
     acknowledged_s: float
     in_flight: bool
+    queued: bool
     probes: int
 
 
@@ -198,8 +201,10 @@ def silence(sock: socket.socket) -> Silence | None:
     if sock.family == socket.AF_UNIX:
         return None
     told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    sent_ms, acknowledged_ms, unacknowledged = (struct.unpack_from("=I", told, at)[0] for at in (_LAST_DATA_SENT_AT, _LAST_ACK_RECV_AT, _UNACKED_AT))
-    return Silence(sent_ms / 1000, acknowledged_ms / 1000, bool(unacknowledged or told[_RETRANSMITS_AT]), told[_PROBES_AT])
+    sent_ms, acknowledged_ms, unacknowledged, not_sent = (
+        struct.unpack_from("=I", told, at)[0] for at in (_LAST_DATA_SENT_AT, _LAST_ACK_RECV_AT, _UNACKED_AT, _NOT_SENT_AT)
+    )
+    return Silence(sent_ms / 1000, acknowledged_ms / 1000, bool(unacknowledged or told[_RETRANSMITS_AT]), bool(not_sent), told[_PROBES_AT])
 
 
 def take_no_more(sock: socket.socket) -> None:

@@ -22,7 +22,7 @@ def cause_of(error: OSError, connection: Connection) -> EndCause:
     if error.errno in _RESET:
         return EndCause.CLIENT_RST
     if error.errno == errno.ETIMEDOUT:
-        return why_silent(silence_of(connection.fd), connection)
+        return why_silent(silence_of(connection.fd), connection.terms.user_timeout_s)
     return EndCause.PEER_VANISHED if error.errno in _UNREACHABLE else EndCause.ERROR
 
 
@@ -30,19 +30,19 @@ def silence_of(fd: int) -> Silence:
     """What the kernel knows of a peer's silence. A UNIX peer is always there, and of what it reads nothing is known."""
     try:
         with kernel.borrowed(fd) as sock:
-            return silence(sock) or Silence(math.inf, 0.0, in_flight=False, probes=0)
+            return silence(sock) or Silence(math.inf, 0.0, in_flight=False, queued=False, probes=0)
     except OSError:
-        return Silence(math.inf, math.inf, in_flight=True, probes=0)
+        return Silence(math.inf, math.inf, in_flight=True, queued=False, probes=0)
 
 
-def why_silent(known: Silence, connection: Connection) -> EndCause:
+def why_silent(known: Silence, user_timeout_s: float) -> EndCause:
     """Tell a peer that is gone from one that lives and does not read.
 
     The latter may leave one probe of its closed window unanswered: Linux answers no two such segments within half a second (tcp_invalid_ratelimit), and the second one
-    comes 0.4 s after the first. Where no output is pending it was a probe of keepalive, and each of those is answered.
+    comes 0.4 s after the first. Every probe of keepalive is answered.
     """
-    owed = known.in_flight or known.probes > (1 if connection.out else 0)
-    gone = owed and known.acknowledged_s >= GONE_SHARE * connection.terms.user_timeout_s
+    owed = known.in_flight or known.probes > int(known.queued)
+    gone = owed and known.acknowledged_s >= GONE_SHARE * user_timeout_s
     return EndCause.PEER_VANISHED if gone else EndCause.STALLED
 
 

@@ -381,7 +381,7 @@ class Engine:
         elif cause is EndCause.IDLE and connection.stage is Stage.SERVING:
             self._part(connection, cause)
         else:
-            self._reset(connection, cause if cause is EndCause.IDLE else why_silent(known, connection))
+            self._reset(connection, cause if cause is EndCause.IDLE else why_silent(known, terms.user_timeout_s))
 
     def _reset(self, connection: Connection, cause: EndCause) -> None:
         """End without waiting: a close with output pending would leave the kernel trying on for minutes."""
