@@ -341,7 +341,7 @@ class Engine:
         elif connection.cause is None and connection.out and cause in (EndCause.STALLED, EndCause.IDLE):
             self._look_at_silent(connection, cause)
         elif connection.stage is Stage.SERVING:
-            if cause is not EndCause.SHUTDOWN or not self._heard(connection):
+            if cause not in (EndCause.SHUTDOWN, EndCause.IDLE) or not self._heard(connection):
                 self._part(connection, cause)
         elif connection.out:
             self._reset(connection, cause)
@@ -349,7 +349,7 @@ class Engine:
             self._end(connection, cause)
 
     def _heard(self, connection: Connection) -> bool:
-        """Before a graceful stop takes a peer for quiet: answer what has come meanwhile, for which our turns may have been too long; whether it is to be heard further, or gone."""
+        """Before a peer is taken for quiet: answer what has come meanwhile, for which our turns may have been too long; whether it is to be heard further, or gone."""
         if not connection.mask & _IN:
             return False
         before = connection.active_at

@@ -327,6 +327,20 @@ def test_a_listener_that_somebody_ended_costs_nothing_and_nobody(bench: MakeBenc
 # deadlines
 
 
+def test_idle_is_who_has_said_nothing_however_late_the_engine_looks(bench: MakeBench) -> None:
+    """Of more clients than a turn serves each has said something before the idle timeout was over, and the engine stood still beyond it: each is answered and served further."""
+    b = bench(times=Times(idle_s=0.5), max_connections=2 * MAX_EVENTS)
+    socks = []
+    for _ in range(2 * MAX_EVENTS):
+        socks.append(b.connect())
+        b.until(lambda: len(b.engine.connections) == len(socks))
+    for sock in socks:
+        sock.sendall(b"ping")
+    time.sleep(1.0)
+    for sock in socks:
+        assert b.read(sock, 4) == b"ping"
+
+
 def test_idle_and_session_end_with_a_fin(bench: MakeBench) -> None:
     """The engine parts from a silent client by its FIN, and from one that talks too long likewise; each by its own cause."""
     echo = Echo(EchoOptions())
