@@ -104,7 +104,7 @@ class Listener:
 
     def _failed(self, error: OSError, now: float, after: int) -> AcceptFailure:
         number = error.errno or 0
-        if number in _BROKEN:
+        if number in _BROKEN and not after:  # else those are served first: the next accept says it again
             raise error
         self._failures = 1 if after else self._failures + 1
         if number not in _OUT_OF_RESOURCES and self._failures < PATIENCE:

@@ -104,6 +104,14 @@ def test_a_broken_listener_is_not_survived(number: int) -> None:
         Scripted(number).accept(16, 0.0)
 
 
+def test_what_was_accepted_before_the_listener_broke_is_not_lost() -> None:
+    """Somebody ends it in the midst of a batch: those who are in are served, and the next accept says that it is broken."""
+    listener = Scripted(None, errno.EINVAL, errno.EINVAL)
+    assert listener.accept(16, 0.0) == ([CLIENT], AcceptFailure(errno.EINVAL, paused=False))
+    with pytest.raises(OSError, match="as written"):
+        listener.accept(16, 0.0)
+
+
 def test_an_error_that_lasts_rests_the_listener_too() -> None:
     """Where every accept is refused, by a security module say, the connection stays in the queue and wakes us again; one that succeeds sets the count back."""
     refused = [errno.EACCES] * (PATIENCE - 1)
