@@ -1,9 +1,11 @@
 """``python -m tests.benchmarks``: the whole comparison; ``--quick``: unpd alone. README.md tells more."""
 
 import argparse
+import math
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from types import FrameType
 
 from tests.benchmarks import daemon, machine, report, targets
@@ -25,7 +27,7 @@ QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 0.8, 0.15
 DISTURBED = 0.02
 """The part of our two processors' time that others may use before what was measured is thrown away."""
 PATIENCE_S = 600.0
-QUICK_DISTURBED = 1.0
+QUICK_DISTURBED = math.inf
 """A short look has no time to throw anything away."""
 
 
@@ -41,8 +43,9 @@ def main() -> int:
     began = time.monotonic()
     quiet = Quiet(cpus, asked.disturbed, PATIENCE_S)
     laps = max(1, round(asked.seconds / TURN_S))
+    facts = machine.facts(cpus, versions=not asked.quick)  # of the tree as it is measured, which may go on while we measure
     plan = Plan(programs, cpus, quiet, asked.rounds, laps, asked.seconds / laps, QUICK_WARM_UP_S if asked.quick else WARM_UP_S)
-    results = _measure(plan, targets.scope(asked.rows, [UNPD] if asked.quick else asked.servers), asked.quick)
+    results = _measure(plan, facts, targets.scope(asked.rows, [UNPD] if asked.quick else asked.servers), asked.quick)
     page = report.markdown(results)
     print(f"\n{page}\n{time.monotonic() - began:.0f} s")
     faults = report.keep(results, page, PLACES, whole=not asked.quick and _is_whole(asked))
@@ -63,13 +66,13 @@ def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _measure(plan: Plan, scope: targets.Scope, quick: bool) -> report.Results:
+def _measure(plan: Plan, facts: Mapping[str, str], scope: targets.Scope, quick: bool) -> report.Results:
     table = run_rows(plan, [row for row in EVERY if row.name in scope.rows], scope.servers)
     if DAEMON in scope.rows:
         print("the daemon's own figures", flush=True)
         table[DAEMON] = {UNPD: daemon.run_rounds(plan.rounds, QUICK_TRIES if quick else TRIES, plan.quiet)}
     found = targets.outcomes(table, plan.rounds, scope)
-    return report.Results(machine.facts(plan.cpus, versions=not quick), plan.rounds, plan.seconds, table, plan.quiet.thrown_away, found)
+    return report.Results(facts, plan.rounds, plan.seconds, table, plan.quiet.thrown_away, found)
 
 
 def _is_whole(asked: argparse.Namespace) -> bool:
@@ -83,11 +86,14 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"of one server in one round (default {SECONDS})")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", choices=[*(row.name for row in EVERY), DAEMON], help="only these rows")
     parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=list(KINDS), help="only these servers")
-    parser.add_argument("--disturbed", type=float, help=f"the part of the processors that others may use (default {DISTURBED}, quick {QUICK_DISTURBED:g})")
+    parser.add_argument(
+        "--disturbed", type=float, help=f"the part of the processors that others may use (default {DISTURBED}; in a quick run whatever they use)"
+    )
     asked = parser.parse_args()
     asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
     asked.seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)
-    asked.disturbed = asked.disturbed or (QUICK_DISTURBED if asked.quick else DISTURBED)
+    if asked.disturbed is None:
+        asked.disturbed = QUICK_DISTURBED if asked.quick else DISTURBED
     return asked
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from tests.benchmarks.build import Places
@@ -29,8 +29,8 @@ DAEMON_TITLES = {
 LIMITED = 0.93
 """A generator that is busier than this is the limit of the rate."""
 LIMIT_SAYS = (
-    f"Where the load generator was busier than {LIMITED:.0%} beside either server, it is the limit: the rate then says little about the server, and the processor time per operation "
-    "is the firm figure."
+    f"Where the load generator was busier than {LIMITED:.0%} beside either server, it is the limit: the rate then says little about the server, and the ratio of the processor time "
+    "per operation (CPU ratio: unpd's over the peer's, less is better) is the firm figure."
 )
 NO_SPLIT = "—"
 """In place of user and system, where each operation is a process: one that ends before the first tick has all its time booked as user time."""
@@ -65,7 +65,10 @@ def markdown(results: Results) -> str:
         LIMIT_SAYS,
         "",
     ]
-    parts += _grid(("target", "wanted", "found", "of the rounds", "load busy", "verdict", "stretch"), [_outcome_row(outcome) for outcome in results.outcomes])
+    parts += _grid(
+        ("target", "wanted", "found", "of the rounds", "load busy", "CPU ratio", "verdict", "stretch"),
+        [_outcome_row(outcome, results.rounds) for outcome in results.outcomes],
+    )
     for row in EVERY:
         if row.name in results.table:
             parts += ["", f"## {row.title[0].upper()}{row.title[1:]}", ""]
@@ -80,9 +83,24 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
-def _outcome_row(outcome: Outcome) -> tuple[str, ...]:
-    words = _figure_words(figure(outcome.values), 2) if outcome.values else ("", "")
-    return outcome.what, outcome.wanted, *words, _busy_words(outcome.load_busy), f"**{outcome.verdict}**", outcome.stretch
+def _outcome_row(outcome: Outcome, rounds: int) -> tuple[str, ...]:
+    median, spread = _figure_words(figure(outcome.values), 2) if outcome.values else ("", "")
+    cpu = "" if outcome.cpu is None else _number(outcome.cpu, 2)
+    return (
+        outcome.what,
+        outcome.wanted,
+        median,
+        spread + _only(outcome.values, rounds),
+        _busy_words(outcome.load_busy),
+        cpu,
+        f"**{outcome.verdict}**",
+        outcome.stretch,
+    )
+
+
+def _only(found: Sized, rounds: int) -> str:
+    """Where fewer rounds than were asked for are behind a figure, how many."""
+    return f" ({len(found)} rounds)" if 0 < len(found) < rounds else ""
 
 
 def _busy_words(shares: Sequence[float]) -> str:
@@ -129,7 +147,7 @@ def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tu
     return (
         f"**{KINDS[name].title}**" if name == UNPD else KINDS[name].title,
         _number(rate.median, 1),
-        f"{rate.spread:.0%}",
+        f"{rate.spread:.0%}{_only(cell.rounds, rounds)}",
         _over(cell, cells, "rate", rounds),
         _number(cpu.median, 2),
         *parts,
@@ -167,13 +185,17 @@ def _idle_row(title: str, cell: Cell, rounds: int) -> tuple[str, ...]:
         return (title, _no_figure(fault), *[""] * 7)
     memory, ratio = cell.figure("memory_bytes"), cell.figure("p99_over_alone")
     times = [_number(cell.figure(name).median, 1) for name in ("p50_alone_us", "p50_us", "p99_alone_us", "p99_us")]
-    return (title, *_figure_words(memory, 0), *times, *_figure_words(ratio, 2))
+    few = _only(cell.rounds, rounds)
+    return (title, *_figure_words(memory, 0), *times, _figure_words(ratio, 2)[0], _figure_words(ratio, 2)[1] + few)
 
 
 def _daemon_grid(cell: Cell, rounds: int) -> list[str]:
     if fault := cell.why_none(rounds):
         return [_no_figure(fault)]
-    return _grid(("figure", "median", "of the rounds"), [(title, *_figure_words(cell.figure(name), 1)) for name, title in DAEMON_TITLES.items()])
+    return _grid(
+        ("figure", "median", f"of the rounds{_only(cell.rounds, rounds)}"),
+        [(title, *_figure_words(cell.figure(name), 1)) for name, title in DAEMON_TITLES.items()],
+    )
 
 
 def as_json(results: Results) -> str:

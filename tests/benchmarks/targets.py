@@ -1,7 +1,7 @@
 """The targets, as a table, and what became of them.
 
 A target is *met* or *missed* where all rounds agree on it, and *within noise* where it lies inside their spread, with the side on which the median lies. The spread is at least
-NOISE of the median each way, because two runs differ by a little even where the rounds of one do not.
+NOISE of the median each way, because two runs differ by a little even where the rounds of one do not; fewer than LEAST_ROUNDS, as a quick look has, have no spread that would say anything.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.benchmarks.figures import DAEMON, Cell, Table
+from tests.benchmarks.figures import DAEMON, LEAST_ROUNDS, Cell, Table
 from tests.benchmarks.rows import EVERY
 from tests.benchmarks.servers import KINDS, UNPD
 
@@ -99,8 +99,8 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A target and what became of it. ``key`` is the same in all runs. ``stretch``: the same of its stretch, "" where it has none. ``load_busy``: of a rate, how busy the generator
-    was with unpd and with the peer.
+    """A target and what became of it. ``key`` is the same in all runs. ``stretch``: the same of its stretch, "" where it has none. Beside a rate, ``load_busy``: how busy the
+    generator was with unpd and with the peer; ``cpu``: the median ratio of the processor time per operation, which is the firm figure where the generator is the limit.
     """
 
     key: str
@@ -110,6 +110,7 @@ class Outcome:
     verdict: Verdict
     stretch: str
     load_busy: Sequence[float] = ()
+    cpu: float | None = None
 
     @property
     def median(self) -> float:
@@ -132,7 +133,7 @@ def judge(values: Sequence[float], goal: float, at_least: bool) -> Verdict:
     middle = statistics.median(values)
     low, high = min(*values, middle * (1 - NOISE)), max(*values, middle * (1 + NOISE))
     holds = middle >= goal if at_least else middle <= goal
-    if low < goal < high:
+    if low < goal < high or len(values) < LEAST_ROUNDS:
         return Verdict.NOISE_HOLDS if holds else Verdict.NOISE_MISSES
     return Verdict.MET if holds else Verdict.MISSED
 
@@ -145,7 +146,8 @@ def outcomes(table: Table, rounds: int, scope: Scope = EVERYTHING) -> list[Outco
 
 def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell], rounds: int) -> Outcome:
     usable = {name: cell for name, cell in cells.items() if not cell.why_none(rounds)}
-    peer = best_peer(usable, ratio) if ratio.to == BEST else ratio.to
+    # The best of those that are left would be a weaker one: where one peer has no figure, "the best" has none.
+    peer = ratio.to if ratio.to != BEST else best_peer(usable, ratio) if usable.keys() == cells.keys() else ""
     both = [usable[name] for name in (UNPD, peer) if name in usable]
     title = next(row.title for row in EVERY if row.name == ratio.row)
     of = "rate" if ratio.at_least else "CPU per operation"
@@ -156,7 +158,10 @@ def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell], rounds: int) -> Outcome:
         both[0].ratios(ratio.measure, both[1]) if len(both) == 2 else [],
         ratio,
     )
-    return dataclasses.replace(outcome, load_busy=[cell.figure("load_busy").median for cell in both] if ratio.at_least and outcome.values else ())
+    if not ratio.at_least or not outcome.values:
+        return outcome
+    busy = [cell.figure("load_busy").median for cell in both]
+    return dataclasses.replace(outcome, load_busy=busy, cpu=statistics.median(both[0].ratios("cpu_us", both[1])))
 
 
 def best_peer(cells: Mapping[str, Cell], ratio: Ratio) -> str:

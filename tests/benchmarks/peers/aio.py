@@ -14,8 +14,8 @@ from typing import cast
 BACKLOG = 4096
 LINGER_S = 2.0
 HIGH_WATER_BYTES, LOW_WATER_BYTES = 256 * 1024, 64 * 1024
-"""As unpd's and the epoll server's. In bulk, over the epoll server's rate: asyncio 0.75 with its own limits (64 and 16 KiB), 0.79 with these, uvloop 0.87 and 0.85; no difference
-in round trips."""
+"""As unpd's and the epoll server's. In bulk, over the epoll server's rate: uvloop 0.86 with its own limits (64 and 16 KiB), 0.87 with these, 0.89 with twice these, which is all within
+the noise; no difference in round trips."""
 
 
 class Echo(asyncio.Protocol):

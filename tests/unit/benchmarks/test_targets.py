@@ -12,7 +12,7 @@ BULK = Ratio("bulk-4", "rate", BEST, 1.0)
 
 def rates(*values: float) -> Cell:
     """A server with these rates in its rounds."""
-    return Cell({number: {"rate": value, "load_busy": 0.9} for number, value in enumerate(values)})
+    return Cell({number: {"rate": value, "load_busy": 0.9, "cpu_us": 1 / value} for number, value in enumerate(values)})
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,12 @@ def test_rounds_that_agree_have_a_spread_nevertheless(middle: float, verdict: Ve
     assert judge([middle] * ROUNDS, 1.0, at_least=True) is verdict
 
 
+def test_fewer_than_three_rounds_are_no_verdict() -> None:
+    """A quick look has one."""
+    assert judge([2.0, 2.0], 1.0, at_least=True) is Verdict.NOISE_HOLDS
+    assert judge([2.0], 1.0, at_least=False) is Verdict.NOISE_MISSES
+
+
 def test_a_goal_at_the_edge_of_the_rounds_is_reached_or_not() -> None:
     """The lowest of the rounds on the goal is met where more is better, and missed where less is."""
     assert judge([1.0, 1.1, 1.2], 1.0, at_least=True) is Verdict.MET
@@ -61,6 +67,16 @@ def test_a_peer_with_a_fault_leaves_the_target_without_a_figure() -> None:
     table = {"echo-16k-50": {UNPD: rates(1, 1, 1, 1, 1), "epoll": Cell(fault="1 errors"), "uvloop": rates(1, 1), "go": rates(1, 1, 1)}}
     found = {outcome.key: outcome.verdict for outcome in outcomes(table, ROUNDS) if outcome.key.startswith("echo-16k-50")}
     assert found == {"echo-16k-50 rate epoll": Verdict.NONE, "echo-16k-50 rate uvloop": Verdict.NONE, "echo-16k-50 rate go": Verdict.NOISE_HOLDS}
+
+
+def test_the_best_of_those_that_are_left_is_not_the_best() -> None:
+    """Where the best peer has a fault, a weaker one would make the target met: it has no figure."""
+    table = {"bulk-4": {UNPD: rates(*[95] * ROUNDS), "epoll": rates(*[110] * ROUNDS), "uvloop": rates(*[90] * ROUNDS)}}
+    (found,) = (outcome for outcome in outcomes(table, ROUNDS) if outcome.key == "bulk-4 rate best")
+    assert found.verdict is Verdict.MISSED
+    table["bulk-4"]["epoll"].fault = "1 errors"
+    (found,) = (outcome for outcome in outcomes(table, ROUNDS) if outcome.key == "bulk-4 rate best")
+    assert found.verdict is Verdict.NONE
 
 
 def test_a_part_of_a_run_has_the_targets_that_were_asked_for() -> None:
@@ -86,9 +102,10 @@ def test_the_best_peer_is_the_one_that_is_best_beside_unpd() -> None:
     assert best_peer({"go": steady}, BULK) == ""
 
 
-def test_a_rate_says_how_busy_the_generator_was_with_both() -> None:
-    """Where the generator is the limit the rate says little, so that its share stands beside the verdict."""
-    busy = Cell({number: {"rate": 1.0, "load_busy": 0.99} for number in range(ROUNDS)})
+def test_a_rate_says_how_busy_the_generator_was_with_both_and_what_it_cost() -> None:
+    """Where the generator is the limit the rate says little, so that its share and the ratio of the processor time stand beside the verdict."""
+    busy = Cell({number: {"rate": 1.0, "load_busy": 0.99, "cpu_us": 0.8} for number in range(ROUNDS)})
     (found,) = (outcome for outcome in outcomes({"bulk-4": {UNPD: rates(*[1.0] * ROUNDS), "epoll": busy}}, ROUNDS) if outcome.key == "bulk-4 rate best")
     assert found.load_busy == [0.9, 0.99]
+    assert found.cpu == pytest.approx(1.25)
     assert KINDS["epoll"].title in found.what
