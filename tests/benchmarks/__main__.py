@@ -6,16 +6,17 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 
 from tests.benchmarks import daemon, machine, report, targets
 from tests.benchmarks.accounts import Quiet
-from tests.benchmarks.build import PLACES, build, compile_unpd
+from tests.benchmarks.build import PLACES, build
 from tests.benchmarks.figures import DAEMON
 from tests.benchmarks.proof import prove
 from tests.benchmarks.rounds import Plan, run_rows
 from tests.benchmarks.rows import EVERY
-from tests.benchmarks.servers import KINDS, UNPD
+from tests.benchmarks.servers import OTHER, UNPD
 from tests.support import procs
 
 ROUNDS, SECONDS, WARM_UP_S = 5, 1.0, 0.25
@@ -37,15 +38,14 @@ def main() -> int:
     _end_in_order()
     cpus = machine.choose_cpus()
     machine.raise_file_limit()
-    compile_unpd()
-    programs = build(peers=not asked.quick)
+    programs = build(peers=not asked.quick, other=asked.other)
     prove(programs, cpus)
     began = time.monotonic()
     quiet = Quiet(cpus, asked.disturbed, PATIENCE_S)
     laps = max(1, round(asked.seconds / TURN_S))
-    facts = machine.facts(cpus, versions=not asked.quick)  # of the tree as it is measured, which may go on while we measure
+    facts = machine.facts(cpus, versions=not asked.quick, other=asked.other)  # of the tree as it is measured, which may go on while we measure
     plan = Plan(programs, cpus, quiet, asked.rounds, laps, asked.seconds / laps, QUICK_WARM_UP_S if asked.quick else WARM_UP_S)
-    results = _measure(plan, facts, targets.scope(asked.rows, [UNPD] if asked.quick else asked.servers), asked.quick)
+    results = _measure(plan, facts, targets.scope(asked.rows, asked.servers), asked.quick)
     page = report.markdown(results)
     print(f"\n{page}\n{time.monotonic() - began:.0f} s")
     faults = report.keep(results, page, PLACES, whole=not asked.quick and _is_whole(asked))
@@ -85,11 +85,18 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"alternating rounds (default {ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"of one server in one round (default {SECONDS})")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", choices=[*(row.name for row in EVERY), DAEMON], help="only these rows")
-    parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=list(KINDS), help="only these servers")
+    parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=[UNPD, *sorted(targets.PEERS)], help="only these servers")
+    parser.add_argument("--other", type=lambda text: Path(text).resolve(), metavar="TREE", help="beside our unpd, or these servers, that of another tree")
     parser.add_argument(
         "--disturbed", type=float, help=f"the part of the processors that others may use (default {DISTURBED}; in a quick run whatever they use)"
     )
     asked = parser.parse_args()
+    if asked.quick:
+        asked.servers = [UNPD]
+    if asked.other:
+        if not (asked.other / "unpd" / "__main__.py").is_file():
+            parser.error(f"{asked.other} is no tree of unpd: it has no unpd/__main__.py")
+        asked.servers = [*(asked.servers or [UNPD]), OTHER]
     asked.rounds = asked.rounds or (QUICK_ROUNDS if asked.quick else ROUNDS)
     asked.seconds = asked.seconds or (QUICK_SECONDS if asked.quick else SECONDS)
     if asked.disturbed is None:

@@ -30,30 +30,29 @@ PLACES = Places()
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the programs are."""
+    """Where the programs are. ``other``: a tree with another unpd, to be measured beside ours."""
 
     load: Path
     epoll: Path
     fork: Path
     splice: Path
     go: Path
+    other: Path | None = None
 
 
-def build(peers: bool) -> Programs:
-    """Compile the generator, and with ``peers`` the compiled peers."""
+def build(peers: bool, other: Path | None = None) -> Programs:
+    """Compile the generator, and with ``peers`` the compiled peers. Bytecode stands beside the modules of unpd, and of the ``other`` tree's, as pip leaves it where it installs a
+    package: otherwise every start would compile them anew, in a tree that unpd may not write to.
+    """
     OUT.mkdir(parents=True, exist_ok=True)
-    programs = Programs(*(OUT / name for name in ("load", "epoll", "fork", "splice", "goserver")))
+    programs = Programs(OUT / "load", OUT / "epoll", OUT / "fork", OUT / "splice", OUT / "goserver", other)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *(str(tree / "unpd") for tree in (ROOT, other) if tree)], check=True)
     _make(programs.load, CC, SOURCES / "load.c")
     if peers:
         for program in (programs.epoll, programs.fork, programs.splice):
             _make(program, CC, SOURCES / "peers" / f"{program.name}.c", SOURCES / "peers" / "listen.h")
         _make(programs.go, ("go", "build"), SOURCES / "peers" / "goserver.go")
     return programs
-
-
-def compile_unpd() -> None:
-    """Bytecode beside unpd's modules, as pip leaves it where it installs a package: otherwise every start would compile them anew, in a tree that unpd may not write to."""
-    subprocess.run([sys.executable, "-m", "compileall", "-q", str(ROOT / "unpd")], check=True)
 
 
 def _make(program: Path, compiler: Sequence[str], source: Path, *included: Path) -> None:

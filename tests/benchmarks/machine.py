@@ -60,11 +60,11 @@ def raise_file_limit() -> None:
         raise SystemExit(f"The benchmark needs {LEAST_FILES} open files; the limit is {hard} (ulimit -Hn).")
 
 
-def facts(cpus: Cpus, versions: bool) -> dict[str, str]:
-    """What a reader has to know of the run and its machine, and with ``versions`` of the peers' programs."""
+def facts(cpus: Cpus, versions: bool, other: Path | None = None) -> dict[str, str]:
+    """What a reader has to know of the run and its machine, with ``versions`` of the peers' programs, and of the ``other`` tree."""
     congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     found = {
-        "unpd": f"{__version__}, commit {_says('git', '-C', str(ROOT), 'describe', '--always', '--dirty', failed='unknown')}",
+        "unpd": f"{__version__}, {_commit(ROOT)}",
         "day": f"{dt.datetime.now(dt.UTC):%Y-%m-%d} (UTC)",
         "processor": f"{_field('/proc/cpuinfo', 'model name') or platform.machine()}, {os.cpu_count()} CPUs",
         "used": f"CPU {cpus.server} for the server, CPU {cpus.load} for the load; {'two threads of one core' if cpus.load in _siblings(cpus.server) else 'not of one core'}",
@@ -74,6 +74,8 @@ def facts(cpus: Cpus, versions: bool) -> dict[str, str]:
         "congestion control": congestion if congestion == "cubic" else f"{congestion} (Debian's default is cubic; bulk echo may differ there)",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
+    if other:
+        found["the other unpd"] = _commit(other)
     if not sees_others():
         found["other processes"] = (
             "those outside of this PID namespace cannot be seen: what they use is noticed only where the hypervisor takes it (stolen time)"
@@ -114,6 +116,10 @@ def _os_name() -> str:
 def program(name: str) -> str:
     """A program of the system, also where daemons live, which is not on everybody's PATH."""
     return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin") or name
+
+
+def _commit(tree: Path) -> str:
+    return f"commit {_says('git', '-C', str(tree), 'describe', '--always', '--dirty', failed='unknown')}"
 
 
 def _says(*command: str, failed: str = "") -> str:

@@ -59,16 +59,9 @@ def markdown(results: Results) -> str:
     parts += [f"- {name}: {value}" for name, value in results.facts.items()]
     parts += [
         f"- {results.rounds} rounds of {results.seconds:g} s each; {results.thrown_away} turns or rounds were disturbed and thrown away",
-        "",
-        "## Targets",
-        "",
-        LIMIT_SAYS,
-        "",
     ]
-    parts += _grid(
-        ("target", "wanted", "found", "of the rounds", "load busy", "CPU ratio", "verdict", "stretch"),
-        [_outcome_row(outcome, results.rounds) for outcome in results.outcomes],
-    )
+    if results.outcomes:
+        parts += ["", "## Targets", "", LIMIT_SAYS, "", *_targets_grid(results)]
     for row in EVERY:
         if row.name in results.table:
             parts += ["", f"## {row.title[0].upper()}{row.title[1:]}", ""]
@@ -81,6 +74,11 @@ def markdown(results: Results) -> str:
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [heads, ["---", *("---:" if head not in ("verdict", "stretch") else "---" for head in heads[1:])], *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _targets_grid(results: Results) -> list[str]:
+    heads = ("target", "wanted", "found", "of the rounds", "load busy", "CPU ratio", "verdict", "stretch")
+    return _grid(heads, [_outcome_row(outcome, results.rounds) for outcome in results.outcomes])
 
 
 def _outcome_row(outcome: Outcome, rounds: int) -> tuple[str, ...]:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from tests.benchmarks.servers import UNPD
+from tests.benchmarks.servers import OTHER, UNPD
 
-EVENT_LOOPS = (UNPD, "epoll", "uvloop", "go", "asyncio")
+EVENT_LOOPS = (UNPD, OTHER, "epoll", "uvloop", "go", "asyncio")
 ALL = (*EVENT_LOOPS, "xinetd", "fork")
 """The two that fork a process for each connection are left out where that would be 500 of them and more."""
 

@@ -24,6 +24,8 @@ STOP_S = 10.0
 CTIME_LINE = "%a %b %e %H:%M:%S %Y\r\n"
 XINETD_LINE = "%d %^b %Y %H:%M:%S %Z\r\n"
 UNPD = "unpd"
+OTHER = "other"
+"""The unpd of another tree, for what a change brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,10 @@ def _unpd(_: Programs, place: Place) -> Sequence[str]:
     return (sys.executable, "-m", "unpd", "run", "--config", str(config))
 
 
+def _other_unpd(programs: Programs, place: Place) -> Sequence[str]:
+    return ("env", "-C", str(programs.other), *_unpd(programs, place))
+
+
 def _xinetd(_: Programs, place: Place) -> Sequence[str]:
     """Its internal services without limits, TCP wrappers and Nagle's algorithm. Where it forks it still looks up the client's name: 127.0.0.1 is in /etc/hosts, others
     would go to a name server and wait for it.
@@ -119,6 +125,7 @@ def _compiled(name: str) -> Callable[[Programs, Place], Sequence[str]]:
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         UNPD: Kind("unpd, one worker", _unpd),
+        OTHER: Kind("the other unpd", _other_unpd),
         "epoll": Kind("C, epoll", _compiled("epoll")),
         "uvloop": Kind("uvloop", _asyncio("uvloop")),
         "go": Kind("Go, net", _compiled("go")),
@@ -175,7 +182,7 @@ def running(kind: Kind, programs: Programs, cpu: int) -> Iterator[Server]:
 def _ready(server: Server, process: "subprocess.Popen[bytes]", said: Path) -> bool:
     if process.poll() is not None:
         raise AssertionError(f"{server.kind.title} ended with {process.returncode}:\n{said.read_text(errors='replace')[-2000:]}")
-    if server.kind is KINDS[UNPD]:
+    if server.kind in (KINDS[UNPD], KINDS[OTHER]):
         return "master.ready" in said.read_text(errors="replace")
     ports = (server.place.echo, server.place.daytime) if server.kind.has_daytime else (server.place.echo,)
     return all(_listens(port) for port in ports)

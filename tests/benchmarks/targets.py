@@ -12,8 +12,9 @@ from enum import StrEnum
 
 from tests.benchmarks.figures import DAEMON, LEAST_ROUNDS, Cell, Table
 from tests.benchmarks.rows import EVERY
-from tests.benchmarks.servers import KINDS, UNPD
+from tests.benchmarks.servers import KINDS, OTHER, UNPD
 
+PEERS = frozenset(KINDS) - {UNPD, OTHER}
 NOISE = 0.01
 BEST = "best"
 
@@ -88,13 +89,13 @@ class Scope:
     """What a run was asked for."""
 
     rows: frozenset[str] = frozenset((*(row.name for row in EVERY), DAEMON))
-    servers: frozenset[str] = frozenset(KINDS)
+    servers: frozenset[str] = PEERS | {UNPD}
 
     def has(self, target: Ratio | Bound) -> bool:
         """Whether this target is among it."""
         if target.row not in self.rows or UNPD not in self.servers:
             return False
-        return isinstance(target, Bound) or (target.to in self.servers if target.to != BEST else len(self.servers) > 1)
+        return isinstance(target, Bound) or bool(self.servers & (PEERS if target.to == BEST else {target.to}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,7 @@ def outcomes(table: Table, rounds: int, scope: Scope = EVERYTHING) -> list[Outco
 
 
 def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell], rounds: int) -> Outcome:
+    cells = {name: cell for name, cell in cells.items() if name != OTHER}
     usable = {name: cell for name, cell in cells.items() if not cell.why_none(rounds)}
     # The best of those that are left would be a weaker one: where one peer has no figure, "the best" has none.
     peer = ratio.to if ratio.to != BEST else best_peer(usable, ratio) if usable.keys() == cells.keys() else ""

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.benchmarks.figures import DAEMON, Cell
-from tests.benchmarks.servers import KINDS, UNPD
+from tests.benchmarks.servers import KINDS, OTHER, UNPD
 from tests.benchmarks.targets import BEST, BOUNDS, RATIOS, Ratio, Verdict, best_peer, judge, outcomes, scope
 
 ROUNDS = 5
@@ -77,6 +77,16 @@ def test_the_best_of_those_that_are_left_is_not_the_best() -> None:
     table["bulk-4"]["epoll"].fault = "1 errors"
     (found,) = (outcome for outcome in outcomes(table, ROUNDS) if outcome.key == "bulk-4 rate best")
     assert found.verdict is Verdict.NONE
+
+
+def test_another_unpd_is_no_peer() -> None:
+    """Beside it there are no ratios of targets; where peers are there too, it is none of those that are to be beaten."""
+    assert outcomes({}, ROUNDS, scope(["bulk-4"], [UNPD, OTHER])) == []
+    table = {"bulk-4": {UNPD: rates(*[95] * ROUNDS), OTHER: rates(*[110] * ROUNDS), "uvloop": rates(*[90] * ROUNDS)}}
+    (found,) = outcomes(table, ROUNDS, scope(["bulk-4"], [UNPD, OTHER, "uvloop"]))
+    assert KINDS["uvloop"].title in found.what
+    assert found.verdict is Verdict.MET
+    assert OTHER not in scope([], []).servers
 
 
 def test_a_part_of_a_run_has_the_targets_that_were_asked_for() -> None:
