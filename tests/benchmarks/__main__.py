@@ -10,10 +10,10 @@ from pathlib import Path
 from types import FrameType
 
 from tests.benchmarks import daemon, machine, report, targets
-from tests.benchmarks.accounts import Quiet
 from tests.benchmarks.build import PLACES, build
 from tests.benchmarks.figures import DAEMON
 from tests.benchmarks.proof import prove
+from tests.benchmarks.quiet import Quiet
 from tests.benchmarks.rounds import Plan, run_rows
 from tests.benchmarks.rows import EVERY
 from tests.benchmarks.servers import OTHER, UNPD
@@ -71,8 +71,8 @@ def _measure(plan: Plan, facts: Mapping[str, str], scope: targets.Scope, quick: 
     if DAEMON in scope.rows:
         print("the daemon's own figures", flush=True)
         table[DAEMON] = {UNPD: daemon.run_rounds(plan.rounds, QUICK_TRIES if quick else TRIES, plan.quiet)}
-    found = targets.outcomes(table, plan.rounds, scope)
-    return report.Results(facts, plan.rounds, plan.seconds, table, plan.quiet.thrown_away, found)
+    found = targets.outcomes(table, scope)
+    return report.Results(facts, plan.rounds, plan.seconds, table, plan.quiet.thrown_away, plan.quiet.put_up_with, found)
 
 
 def _is_whole(asked: argparse.Namespace) -> bool:

@@ -152,34 +152,3 @@ def _steal_s(cpu: int) -> float:
         if words[0] == f"cpu{cpu}":
             return int(words[STEAL_AT]) / TICKS_PER_S
     return 0.0
-
-
-@dataclass(slots=True)
-class Quiet:
-    """How quiet the machine has to be. ``disturbed``: the part of our two processors' time that others may use; ``patience_s``: what all repetitions together may take;
-    ``thrown_away``: how many measurements did not count.
-    """
-
-    cpus: Cpus
-    disturbed: float
-    patience_s: float
-    thrown_away: int = 0
-    kept_s: float = 0.0
-    """Of the patience: for the rows that are still to come."""
-
-    def share(self, rows: int) -> None:
-        """So many rows are still to come, the next one counted: it gets its part of the patience, and what it leaves is theirs."""
-        self.kept_s = self.patience_s * (rows - 1) / rows
-
-    @property
-    def over(self) -> bool:
-        """Whether the patience of this row has come to its end."""
-        return self.patience_s <= self.kept_s
-
-    def was(self, foreign_share: float, took_s: float, *, allowed: float | None = None) -> bool:
-        """Whether a measurement counts in which others used that part (``allowed``: another one than ``disturbed``). One that does not costs patience, as much as it took."""
-        if foreign_share <= (self.disturbed if allowed is None else allowed):
-            return True
-        self.patience_s -= took_s
-        self.thrown_away += 1
-        return False

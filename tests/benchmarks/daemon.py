@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks.accounts import Quiet, snapshot
-from tests.benchmarks.figures import FAILURES, Cell
+from tests.benchmarks.accounts import snapshot
+from tests.benchmarks.figures import FAILURES, Cell, Sample
 from tests.benchmarks.memory import pss_alone
+from tests.benchmarks.quiet import Quiet
 from tests.benchmarks.servers import Place, end, environment, place, unpd_config, with_us
 from tests.support import ROOT, procs
 from tests.support.waiting import pause, until
@@ -94,24 +95,22 @@ def _daemon(workers: int) -> Iterator[Daemon]:
 
 
 def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
-    """The figures of all rounds; disturbed rounds are thrown away and repeated."""
+    """The figures of all rounds, undisturbed as long as patience lasts."""
+
+    def measure() -> tuple[Sample, float]:
+        before = snapshot(quiet.cpus)
+        figures = _round(tries)
+        after = snapshot(quiet.cpus)
+        return figures, after.foreign_s(before, ()) / (2 * (after.at - before.at))
+
     cell = Cell()
     quiet.share(1)
-    while len(cell.rounds) < rounds:
-        before = snapshot(quiet.cpus)
-        try:
-            figures = _round(tries)
-        except FAILURES as failure:
-            cell.blame(failure)
-            break
-        after = snapshot(quiet.cpus)
-        took_s = after.at - before.at
-        if quiet.was(after.foreign_s(before, ()) / (2 * took_s), took_s):
-            cell.rounds[len(cell.rounds)] = figures
-            continue
-        cell.thrown_away += 1
-        if quiet.over:
-            break
+    try:
+        for number in range(rounds):
+            taken = quiet.take(measure)
+            cell.add(number, taken.value, disturbed=taken.disturbed, thrown_away=taken.thrown_away)
+    except FAILURES as failure:
+        cell.blame(failure)
     return cell
 
 

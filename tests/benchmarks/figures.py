@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LEAST_ROUNDS = 3
-"""Fewer undisturbed rounds give no figure, unless fewer were asked for."""
+"""So many undisturbed rounds are enough to leave the others out, and fewer rounds are no verdict."""
 
 
 class Faulty(Exception):
@@ -44,9 +44,12 @@ own."""
 
 @dataclass(slots=True)
 class Cell:
-    """One server in one row: its rounds by number, or why it has none. ``thrown_away``: turns that were disturbed (rounds where they have none)."""
+    """One server in one row: its rounds by number, or why it has no figure. ``disturbed``: the rounds among them that were disturbed, patience having come to its end;
+    ``thrown_away``: how many turns were repeated (rounds where they have none).
+    """
 
     rounds: dict[int, Sample] = field(default_factory=dict)
+    disturbed: set[int] = field(default_factory=set)
     fault: str = ""
     thrown_away: int = 0
 
@@ -54,17 +57,32 @@ class Cell:
         """It has no figure because of this."""
         self.fault = str(failure) or repr(failure)
 
-    def why_none(self, rounds_asked: int) -> str:
+    def add(self, number: int, sample: Sample, *, disturbed: bool, thrown_away: int = 0) -> None:
+        """A round, and how many measurements were thrown away for it."""
+        self.rounds[number] = sample
+        if disturbed:
+            self.disturbed.add(number)
+        self.thrown_away += thrown_away
+
+    @property
+    def why_none(self) -> str:
         """Why there is no figure; "" if there is one."""
-        if self.fault:
-            return self.fault
-        if len(self.rounds) < min(LEAST_ROUNDS, rounds_asked):
-            return f"only {len(self.rounds)} undisturbed rounds"
-        return ""
+        return self.fault or ("" if self.rounds else "it was not measured")
+
+    def counted(self, beside: "Cell | None" = None) -> list[int]:
+        """The rounds that count, ``beside`` another server those that both have: the undisturbed ones if there are LEAST_ROUNDS of them, else all."""
+        other = beside or self
+        both = self.rounds.keys() & other.rounds.keys()
+        quiet = both - self.disturbed - other.disturbed
+        return sorted(quiet if len(quiet) >= LEAST_ROUNDS else both)
+
+    def is_disturbed(self, beside: "Cell | None" = None) -> bool:
+        """Whether disturbed rounds are among those that count."""
+        return not (self.disturbed | (beside or self).disturbed).isdisjoint(self.counted(beside))
 
     def values(self, measure: str) -> list[float]:
-        """``measure`` in every round."""
-        return [sample[measure] for sample in self.rounds.values()]
+        """``measure`` in every round that counts."""
+        return [self.rounds[number][measure] for number in self.counted()]
 
     def figure(self, measure: str) -> Figure:
         """The figure of ``measure``."""
@@ -72,9 +90,7 @@ class Cell:
 
     def ratios(self, measure: str, to: "Cell") -> list[float]:
         """``measure`` over that of ``to``, of the rounds that both have: neighbours in time saw the same machine."""
-        return [
-            self.rounds[number][measure] / to.rounds[number][measure] for number in sorted(self.rounds.keys() & to.rounds.keys()) if to.rounds[number][measure]
-        ]
+        return [self.rounds[number][measure] / to.rounds[number][measure] for number in self.counted(to) if to.rounds[number][measure]]
 
 
 Table = dict[str, dict[str, Cell]]

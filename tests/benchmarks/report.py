@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.benchmarks.build import Places
@@ -38,13 +38,14 @@ NO_SPLIT = "—"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that a run found. ``thrown_away``: turns and rounds that were disturbed."""
+    """Everything that a run found. ``thrown_away``: turns and rounds that were disturbed and repeated; ``put_up_with``: those that count although they were disturbed."""
 
     facts: Mapping[str, str]
     rounds: int
     seconds: float
     table: Table
     thrown_away: int
+    put_up_with: int
     outcomes: Sequence[Outcome]
 
     @property
@@ -58,7 +59,7 @@ def markdown(results: Results) -> str:
     parts = ["# Results", "", "Written by `make bench`; [README.md](README.md) tells how it measures and how to read it.", ""]
     parts += [f"- {name}: {value}" for name, value in results.facts.items()]
     parts += [
-        f"- {results.rounds} rounds of {results.seconds:g} s each; {results.thrown_away} turns or rounds were disturbed and thrown away",
+        f"- {results.rounds} rounds of {results.seconds:g} s each; {results.thrown_away} disturbed turns or rounds were repeated, {results.put_up_with} were put up with",
     ]
     if results.outcomes:
         parts += ["", "## Targets", "", LIMIT_SAYS, "", *_targets_grid(results)]
@@ -88,7 +89,7 @@ def _outcome_row(outcome: Outcome, rounds: int) -> tuple[str, ...]:
         outcome.what,
         outcome.wanted,
         median,
-        spread + _only(outcome.values, rounds),
+        spread + _marks(len(outcome.values), rounds, outcome.disturbed),
         _busy_words(outcome.load_busy),
         cpu,
         f"**{outcome.verdict}**",
@@ -96,9 +97,14 @@ def _outcome_row(outcome: Outcome, rounds: int) -> tuple[str, ...]:
     )
 
 
-def _only(found: Sized, rounds: int) -> str:
-    """Where fewer rounds than were asked for are behind a figure, how many."""
-    return f" ({len(found)} rounds)" if 0 < len(found) < rounds else ""
+def _marks(counted: int, rounds: int, disturbed: bool) -> str:
+    """How many rounds are behind a figure where that are not all, and whether disturbed ones are among them."""
+    fewer = f" ({counted} rounds)" if 0 < counted < rounds else ""
+    return fewer + (" (disturbed)" if disturbed else "")
+
+
+def _cell_marks(cell: Cell, rounds: int) -> str:
+    return _marks(len(cell.counted()), rounds, cell.is_disturbed())
 
 
 def _busy_words(shares: Sequence[float]) -> str:
@@ -137,7 +143,7 @@ def _no_figure(fault: str) -> str:
 
 def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tuple[str, ...]:
     cell = cells[name]
-    if fault := cell.why_none(rounds):
+    if fault := cell.why_none:
         return (KINDS[name].title, _no_figure(fault), *[""] * 8)
     rate, cpu = cell.figure("rate"), cell.figure("cpu_us")
     parts = [NO_SPLIT if row.mode in KINDS[name].forks_in else _number(cell.figure(part).median, 2) for part in ("user_us", "system_us")]
@@ -145,19 +151,19 @@ def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tu
     return (
         f"**{KINDS[name].title}**" if name == UNPD else KINDS[name].title,
         _number(rate.median, 1),
-        f"{rate.spread:.0%}{_only(cell.rounds, rounds)}",
-        _over(cell, cells, "rate", rounds),
+        f"{rate.spread:.0%}{_cell_marks(cell, rounds)}",
+        _over(cell, cells, "rate"),
         _number(cpu.median, 2),
         *parts,
         f"{cpu.spread:.0%}",
-        _over(cell, cells, "cpu_us", rounds),
+        _over(cell, cells, "cpu_us"),
         f"{busy:.0%}{' (the limit)' if busy > LIMITED else ''}",
     )
 
 
-def _over(cell: Cell, cells: Mapping[str, Cell], measure: str, rounds: int) -> str:
+def _over(cell: Cell, cells: Mapping[str, Cell], measure: str) -> str:
     ours = cells.get(UNPD)
-    if ours is None or ours is cell or ours.why_none(rounds):
+    if ours is None or ours is cell or ours.why_none:
         return ""
     ratios = cell.ratios(measure, ours)
     return _number(figure(ratios).median, 2) if ratios else ""
@@ -179,19 +185,19 @@ def _idle_grid(cells: Mapping[str, Cell], rounds: int) -> list[str]:
 
 
 def _idle_row(title: str, cell: Cell, rounds: int) -> tuple[str, ...]:
-    if fault := cell.why_none(rounds):
+    if fault := cell.why_none:
         return (title, _no_figure(fault), *[""] * 7)
     memory, ratio = cell.figure("memory_bytes"), cell.figure("p99_over_alone")
     times = [_number(cell.figure(name).median, 1) for name in ("p50_alone_us", "p50_us", "p99_alone_us", "p99_us")]
-    few = _only(cell.rounds, rounds)
-    return (title, *_figure_words(memory, 0), *times, _figure_words(ratio, 2)[0], _figure_words(ratio, 2)[1] + few)
+    marks = _cell_marks(cell, rounds)
+    return (title, *_figure_words(memory, 0), *times, _figure_words(ratio, 2)[0], _figure_words(ratio, 2)[1] + marks)
 
 
 def _daemon_grid(cell: Cell, rounds: int) -> list[str]:
-    if fault := cell.why_none(rounds):
+    if fault := cell.why_none:
         return [_no_figure(fault)]
     return _grid(
-        ("figure", "median", f"of the rounds{_only(cell.rounds, rounds)}"),
+        ("figure", "median", f"of the rounds{_cell_marks(cell, rounds)}"),
         [(title, *_figure_words(cell.figure(name), 1)) for name, title in DAEMON_TITLES.items()],
     )
 
@@ -202,17 +208,18 @@ def as_json(results: Results) -> str:
         "facts": dict(results.facts),
         "rounds": results.rounds,
         "seconds": results.seconds,
-        "rows": {row: {name: _cell(cell, results.rounds) for name, cell in cells.items()} for row, cells in results.table.items()},
+        "rows": {row: {name: _cell(cell) for name, cell in cells.items()} for row, cells in results.table.items()},
         "thrown_away": results.thrown_away,
+        "put_up_with": results.put_up_with,
         "targets": [dataclasses.asdict(outcome) | {"median": outcome.median if outcome.values else None} for outcome in results.outcomes],
     }
     return json.dumps(whole, indent=1) + "\n"
 
 
-def _cell(cell: Cell, rounds: int) -> dict[str, Any]:
-    fault = cell.why_none(rounds)
+def _cell(cell: Cell) -> dict[str, Any]:
+    fault = cell.why_none
     medians = {} if fault else {name: cell.figure(name).median for name in next(iter(cell.rounds.values()))}
-    return {"fault": fault, "median": medians, "rounds": cell.rounds, "thrown_away": cell.thrown_away}
+    return {"fault": fault, "median": medians, "rounds": cell.rounds, "disturbed": sorted(cell.disturbed), "thrown_away": cell.thrown_away}
 
 
 def keep(results: Results, page: str, places: Places, *, whole: bool) -> Sequence[str]:

@@ -1,21 +1,22 @@
 """The rounds: in each, the servers of a row are started side by side and take short turns, so that what the machine does meanwhile happens to all of them.
 
 A *lap* is one turn of each server. A turn in which somebody else used our processors, or the hypervisor took them, is thrown away and repeated at once, so that it stays
-beside its neighbours, as long as the patience for that lasts.
+beside its neighbours, as long as the patience for that lasts; then it counts, and its round is a disturbed one.
 """
 
 import contextlib
-import time
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.benchmarks.accounts import TICKS_PER_S, Cpu, Quiet, snapshot
+from tests.benchmarks.accounts import TICKS_PER_S, Cpu, snapshot
 from tests.benchmarks.build import Programs
 from tests.benchmarks.figures import FAILURES, Cell, Faulty, Sample, Table
 from tests.benchmarks.generator import Generator, Tally, generator
 from tests.benchmarks.machine import Cpus
 from tests.benchmarks.memory import pss_bytes
 from tests.benchmarks.orders import turns
+from tests.benchmarks.quiet import Quiet
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, Server, running
 
@@ -43,13 +44,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one server did in a turn, or in several. ``operations``: the generator's; ``load_s``: its own time; ``foreign_s``: what others used of our two processors."""
+    """What one server did in a turn, or in several. ``operations``: the generator's; ``load_s``: its own time; ``foreign_s``: what others used of our two processors, and
+    whether that ``disturbed`` it.
+    """
 
     operations: int = 0
     seconds: float = 0.0
     used: Cpu = field(default_factory=Cpu)
     load_s: float = 0.0
     foreign_s: float = 0.0
+    disturbed: bool = False
 
     def __add__(self, other: "Work") -> "Work":
         return Work(
@@ -58,6 +62,7 @@ class Work:
             self.used + other.used,
             self.load_s + other.load_s,
             self.foreign_s + other.foreign_s,
+            self.disturbed or other.disturbed,
         )
 
     @property
@@ -103,25 +108,26 @@ def run_rows(plan: Plan, rows: Sequence[Row], only: Collection[str]) -> Table:
         plan.quiet.share(len(rows) - number + 1)  # the daemon's own figures are a row too
         table[row.name] = run_row(plan, row, [name for name in row.servers if name in only])
         for name, cell in table[row.name].items():
-            print(f"  {KINDS[name].title:<22}{_said(row, cell, plan)}", flush=True)
+            print(f"  {KINDS[name].title:<22}{_said(row, cell)}", flush=True)
     return table
 
 
-def _said(row: Row, cell: Cell, plan: Plan) -> str:
-    if fault := cell.why_none(plan.rounds):
-        return fault
-    thrown_away = f", {cell.thrown_away} thrown away" if cell.thrown_away else ""
+def _said(row: Row, cell: Cell) -> str:
+    if cell.why_none:
+        return cell.why_none
+    repeated = f", {cell.thrown_away} repeated" if cell.thrown_away else ""
+    marks = f"{repeated}, disturbed" if cell.is_disturbed() else repeated
     if row is IDLE:
-        return f"{cell.figure('memory_bytes').median:8.0f} bytes, p50 {cell.figure('p50_us').median:.1f} us, p99 {cell.figure('p99_us').median:.1f} us{thrown_away}"
+        return f"{cell.figure('memory_bytes').median:8.0f} bytes, p50 {cell.figure('p50_us').median:.1f} us, p99 {cell.figure('p99_us').median:.1f} us{marks}"
     rate = cell.figure("rate")
-    return f"{rate.median:12,.0f}/s (spread {rate.spread:4.0%})  {cell.figure('cpu_us').median:8.2f} us/{row.unit}{thrown_away}"
+    return f"{rate.median:12,.0f}/s (spread {rate.spread:4.0%})  {cell.figure('cpu_us').median:8.2f} us/{row.unit}{marks}"
 
 
 def _round(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> None:
     """One round of all servers, without those that had a fault."""
     for name, work in _laps(plan, row, cells, number).items():
         if not cells[name].fault:
-            cells[name].rounds[number] = work.sample(row.operations_in_one)
+            cells[name].add(number, work.sample(row.operations_in_one), disturbed=work.disturbed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ class Pair:
 
 
 def _laps(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> dict[str, Work]:
-    """What all servers did in the laps of a round; empty if patience ended before."""
+    """What all servers did in the laps of a round."""
     with contextlib.ExitStack() as all_stacks:
         pairs: dict[str, Pair] = {}
         for name, cell in cells.items():
@@ -150,9 +156,7 @@ def _laps(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> dict[
                 if cells[name].fault:
                     continue
                 with _blaming(cells[name], pairs[name].stack):
-                    if (work := _undisturbed_turn(plan, cells[name], pairs[name])) is None:
-                        return {}
-                    done[name] += work
+                    done[name] += _quiet_turn(plan, cells[name], pairs[name])
         return done
 
 
@@ -179,16 +183,16 @@ def _blaming(cell: Cell, stack: contextlib.ExitStack) -> Iterator[None]:
             stack.__exit__(type(failure), failure, failure.__traceback__)
 
 
-def _undisturbed_turn(plan: Plan, cell: Cell, pair: Pair) -> Work | None:
-    """A turn of a server; a disturbed one again and again while there is patience, then None."""
-    while True:
-        began = time.monotonic()
+def _quiet_turn(plan: Plan, cell: Cell, pair: Pair) -> Work:
+    """A turn of a server, undisturbed as long as patience lasts."""
+
+    def measure() -> tuple[Work, float]:
         work = _turn(plan, pair)
-        if plan.quiet.was(work.foreign_share, time.monotonic() - began):
-            return work
-        cell.thrown_away += 1
-        if plan.quiet.over:
-            return None
+        return work, work.foreign_share
+
+    taken = plan.quiet.take(measure)
+    cell.thrown_away += taken.thrown_away
+    return dataclasses.replace(taken.value, disturbed=taken.disturbed)
 
 
 def _turn(plan: Plan, pair: Pair) -> Work:
@@ -222,28 +226,26 @@ def _arguments(plan: Plan, row: Row, server: Server, connections: int, seconds: 
 
 
 def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
-    """One round of one server alone: ten thousand connections want room. A disturbed one again and again while there is patience."""
-    while True:
-        began = time.monotonic()
-        try:
-            with running(KINDS[name], plan.programs, plan.cpus.server) as server:
-                alone, beside = _idle_step(plan, server, 0), _idle_step(plan, server, IDLE.connections)
-        except FAILURES as failure:
-            cell.blame(failure)
-            return
-        if plan.quiet.was(max(alone.foreign_s, beside.foreign_s) / (2 * plan.seconds), time.monotonic() - began, allowed=_allowed_beside_idle(plan)):
-            cell.rounds[number] = {
-                "memory_bytes": beside.bytes_each,
-                "p50_us": beside.tally.p50_us,
-                "p99_us": beside.tally.p99_us,
-                "p50_alone_us": alone.tally.p50_us,
-                "p99_alone_us": alone.tally.p99_us,
-                "p99_over_alone": beside.tally.p99_us / alone.tally.p99_us,
-            }
-            return
-        cell.thrown_away += 1
-        if plan.quiet.over:
-            return
+    """One round of one server alone, undisturbed as long as patience lasts: ten thousand connections want room."""
+
+    def measure() -> tuple[Sample, float]:
+        with running(KINDS[name], plan.programs, plan.cpus.server) as server:
+            alone, beside = _idle_step(plan, server, 0), _idle_step(plan, server, IDLE.connections)
+        figures = {
+            "memory_bytes": beside.bytes_each,
+            "p50_us": beside.tally.p50_us,
+            "p99_us": beside.tally.p99_us,
+            "p50_alone_us": alone.tally.p50_us,
+            "p99_alone_us": alone.tally.p99_us,
+            "p99_over_alone": beside.tally.p99_us / alone.tally.p99_us,
+        }
+        return figures, max(alone.foreign_s, beside.foreign_s) / (2 * plan.seconds)
+
+    try:
+        taken = plan.quiet.take(measure, allowed=_allowed_beside_idle(plan))
+        cell.add(number, taken.value, disturbed=taken.disturbed, thrown_away=taken.thrown_away)
+    except FAILURES as failure:
+        cell.blame(failure)
 
 
 def _allowed_beside_idle(plan: Plan) -> float:

@@ -1,7 +1,7 @@
 """The targets, as a table, and what became of them.
 
 A target is *met* or *missed* where all rounds agree on it, and *within noise* where it lies inside their spread, with the side on which the median lies. The spread is at least
-NOISE of the median each way, because two runs differ by a little even where the rounds of one do not; fewer than LEAST_ROUNDS, as a quick look has, have no spread that would say anything.
+NOISE of the median each way, because two runs differ by a little even where the rounds of one do not. Fewer rounds than LEAST_ROUNDS, as a quick look has, and disturbed ones are within noise whatever they say.
 """
 
 import dataclasses
@@ -100,7 +100,8 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A target and what became of it. ``key`` is the same in all runs. ``stretch``: the same of its stretch, "" where it has none. Beside a rate, ``load_busy``: how busy the
+    """A target and what became of it. ``key`` is the same in all runs. ``stretch``: the same of its stretch, "" where it has none. ``disturbed``: whether rounds are among
+    the values in which the machine was. Beside a rate, ``load_busy``: how busy the
     generator was with unpd and with the peer; ``cpu``: the median ratio of the processor time per operation, which is the firm figure where the generator is the limit.
     """
 
@@ -110,6 +111,7 @@ class Outcome:
     values: Sequence[float]
     verdict: Verdict
     stretch: str
+    disturbed: bool = False
     load_busy: Sequence[float] = ()
     cpu: float | None = None
 
@@ -127,43 +129,41 @@ def scope(rows: Sequence[str], servers: Sequence[str]) -> Scope:
     return Scope(frozenset(rows) or EVERYTHING.rows, frozenset(servers) or EVERYTHING.servers)
 
 
-def judge(values: Sequence[float], goal: float, at_least: bool) -> Verdict:
-    """Compare the rounds' values with a goal."""
+def judge(values: Sequence[float], goal: float, at_least: bool, disturbed: bool = False) -> Verdict:
+    """Compare the rounds' values with a goal. ``disturbed``: some rounds were."""
     if not values:
         return Verdict.NONE
     middle = statistics.median(values)
     low, high = min(*values, middle * (1 - NOISE)), max(*values, middle * (1 + NOISE))
     holds = middle >= goal if at_least else middle <= goal
-    if low < goal < high or len(values) < LEAST_ROUNDS:
+    if low < goal < high or len(values) < LEAST_ROUNDS or disturbed:
         return Verdict.NOISE_HOLDS if holds else Verdict.NOISE_MISSES
     return Verdict.MET if holds else Verdict.MISSED
 
 
-def outcomes(table: Table, rounds: int, scope: Scope = EVERYTHING) -> list[Outcome]:
+def outcomes(table: Table, scope: Scope = EVERYTHING) -> list[Outcome]:
     """All targets that were asked for: "no figure" where nothing was measured."""
-    ratios = [_of_ratio(ratio, table.get(ratio.row, {}), rounds) for ratio in RATIOS if scope.has(ratio)]
-    return ratios + [_of_bound(bound, table.get(bound.row, {}), rounds) for bound in BOUNDS if scope.has(bound)]
+    ratios = [_of_ratio(ratio, table.get(ratio.row, {})) for ratio in RATIOS if scope.has(ratio)]
+    return ratios + [_of_bound(bound, table.get(bound.row, {})) for bound in BOUNDS if scope.has(bound)]
 
 
-def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell], rounds: int) -> Outcome:
+def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell]) -> Outcome:
     cells = {name: cell for name, cell in cells.items() if name != OTHER}
-    usable = {name: cell for name, cell in cells.items() if not cell.why_none(rounds)}
+    usable = {name: cell for name, cell in cells.items() if not cell.why_none}
     # The best of those that are left would be a weaker one: where one peer has no figure, "the best" has none.
     peer = ratio.to if ratio.to != BEST else best_peer(usable, ratio) if usable.keys() == cells.keys() else ""
-    both = [usable[name] for name in (UNPD, peer) if name in usable]
     title = next(row.title for row in EVERY if row.name == ratio.row)
     of = "rate" if ratio.at_least else "CPU per operation"
     whose = f"the best peer{f', {KINDS[peer].title}' if peer else ''}" if ratio.to == BEST else KINDS[peer].title
-    outcome = _outcome(
-        f"{ratio.row} {ratio.measure} {ratio.to}",
-        f"{title}: {of} over that of {whose}",
-        both[0].ratios(ratio.measure, both[1]) if len(both) == 2 else [],
-        ratio,
-    )
+    key, what = f"{ratio.row} {ratio.measure} {ratio.to}", f"{title}: {of} over that of {whose}"
+    if UNPD not in usable or peer not in usable:
+        return _outcome(key, what, [], ratio)
+    ours, theirs = usable[UNPD], usable[peer]
+    outcome = _outcome(key, what, ours.ratios(ratio.measure, theirs), ratio, ours.is_disturbed(theirs))
     if not ratio.at_least or not outcome.values:
         return outcome
-    busy = [cell.figure("load_busy").median for cell in both]
-    return dataclasses.replace(outcome, load_busy=busy, cpu=statistics.median(both[0].ratios("cpu_us", both[1])))
+    busy = [cell.figure("load_busy").median for cell in (ours, theirs)]
+    return dataclasses.replace(outcome, load_busy=busy, cpu=statistics.median(ours.ratios("cpu_us", theirs)))
 
 
 def best_peer(cells: Mapping[str, Cell], ratio: Ratio) -> str:
@@ -177,14 +177,15 @@ def best_peer(cells: Mapping[str, Cell], ratio: Ratio) -> str:
     return worst(found, key=lambda name: statistics.median(found[name]), default="")
 
 
-def _of_bound(bound: Bound, cells: Mapping[str, Cell], rounds: int) -> Outcome:
+def _of_bound(bound: Bound, cells: Mapping[str, Cell]) -> Outcome:
     cell = cells.get(UNPD, Cell())
-    values = [] if cell.why_none(rounds) else cell.values(bound.measure)
-    return _outcome(f"{bound.row} {bound.measure}", bound.title, values, bound)
+    values = [] if cell.why_none else cell.values(bound.measure)
+    return _outcome(f"{bound.row} {bound.measure}", bound.title, values, bound, cell.is_disturbed())
 
 
-def _outcome(key: str, what: str, values: Sequence[float], target: Ratio | Bound) -> Outcome:
+def _outcome(key: str, what: str, values: Sequence[float], target: Ratio | Bound, disturbed: bool = False) -> Outcome:
     at_least = isinstance(target, Ratio) and target.at_least
     unit = f" {target.unit}" if isinstance(target, Bound) else ""
-    further = f"{target.stretch:g} {judge(values, target.stretch, at_least)}" if target.stretch is not None else ""
-    return Outcome(key, what, f"at {'least' if at_least else 'most'} {target.goal:g}{unit}", values, judge(values, target.goal, at_least), further)
+    further = f"{target.stretch:g} {judge(values, target.stretch, at_least, disturbed)}" if target.stretch is not None else ""
+    wanted = f"at {'least' if at_least else 'most'} {target.goal:g}{unit}"
+    return Outcome(key, what, wanted, values, judge(values, target.goal, at_least, disturbed), further, disturbed)

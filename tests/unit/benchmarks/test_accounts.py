@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.benchmarks.accounts import SOFTIRQS, TICKS_PER_S, Key, Process, Quiet, Snapshot
+from tests.benchmarks.accounts import SOFTIRQS, TICKS_PER_S, Key, Process, Snapshot
 from tests.benchmarks.machine import Cpus
 
 CPUS = Cpus(server=0, load=1)
@@ -68,25 +68,3 @@ def test_the_kernels_network_thread_is_not_foreign() -> None:
     """It works for the server or for the generator, who make all the network work there is."""
     before = look(p14=process(2, name=f"{SOFTIRQS}0"), p15=process(2, name=f"{SOFTIRQS}1", cpu=1))
     assert foreign_ticks(before, look(p14=process(2, own=9, name=f"{SOFTIRQS}0"), p15=process(2, own=9, name=f"{SOFTIRQS}1", cpu=1))) == 0
-
-
-def test_what_was_disturbed_costs_patience() -> None:
-    """A measurement in which others used more than their part does not count, and takes its time from the patience."""
-    quiet = Quiet(CPUS, 0.02, 10.0)
-    assert quiet.was(0.02, 1.0)
-    assert not quiet.was(0.021, 1.5)
-    assert not quiet.was(0.02, 1.0, allowed=0.005)
-    assert (quiet.thrown_away, quiet.patience_s) == (2, 7.5)
-
-
-def test_each_row_has_its_part_of_the_patience_and_what_others_left() -> None:
-    """A disturbed row cannot take what the later ones may need."""
-    quiet = Quiet(CPUS, 0.02, 90.0)
-    left_s = []
-    for rows, tries in ((3, 9), (2, 1), (1, 9)):
-        quiet.share(rows)
-        for _ in range(tries):
-            if not quiet.over:
-                quiet.was(0.5, 10.0)
-        left_s.append(quiet.patience_s)
-    assert left_s == [60.0, 50.0, 0.0]

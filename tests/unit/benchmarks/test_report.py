@@ -23,7 +23,7 @@ def each(sample: Sample, rounds: int = 3) -> Cell:
 def results(**cells: Cell) -> Results:
     """A run of row turnover-50 with these servers, and with a fault in the daemon's own figures."""
     table = {"turnover-50": dict(cells), "bulk-4": dict(cells), DAEMON: {UNPD: Cell(fault="it did not say ready")}}
-    return Results({"day": "2026-11-25"}, 3, 1.0, table, 3, outcomes(table, 3))
+    return Results({"day": "2026-11-25"}, 3, 1.0, table, 3, 4, outcomes(table))
 
 
 def lines(page: str, title: str) -> list[list[str]]:
@@ -37,7 +37,7 @@ def test_a_fault_stands_in_the_table_and_the_rest_has_its_figures() -> None:
     page = markdown(found)
     assert "no figure: 2 errors" in page
     assert "no figure: it did not say ready" in page
-    assert "3 turns or rounds were disturbed" in page
+    assert "3 disturbed turns or rounds were repeated, 4 were put up with" in page
     assert found.faults == {DAEMON: "it did not say ready"}
 
 
@@ -65,6 +65,17 @@ def test_a_figure_of_fewer_rounds_says_so() -> None:
     assert "(3 rounds)" not in markdown(dataclasses.replace(found, rounds=3))
 
 
+def test_a_figure_of_disturbed_rounds_says_so() -> None:
+    """At the target, and at the server that was."""
+    quiet, disturbed = each(SAMPLE), each(SAMPLE)
+    disturbed.disturbed.add(1)
+    page = markdown(results(unpd=quiet, epoll=disturbed))
+    (target,) = (line for line in lines(page, "bulk echo") if "at least" in line[1])
+    assert target[3].endswith("(disturbed)")
+    assert lines(page, KINDS["epoll"].title)[0][2].endswith("(disturbed)")
+    assert "disturbed)" not in "".join(line[2] for line in lines(page, f"**{KINDS[UNPD].title}"))
+
+
 def test_a_rate_has_the_ratio_of_the_processor_time_beside_it() -> None:
     """It is the firm figure where the generator is the limit."""
     page = markdown(results(unpd=each(SAMPLE), epoll=each(SAMPLE | {"cpu_us": 6.0})))
@@ -84,6 +95,7 @@ def test_the_json_has_every_target_with_its_rounds() -> None:
         "median": 1.25,
         "verdict": Verdict.MET,
         "stretch": "1.2 met",
+        "disturbed": False,
         "load_busy": [0.94, 0.94],
         "cpu": 1.0,
     }

@@ -57,33 +57,50 @@ def test_a_goal_at_the_edge_of_the_rounds_is_reached_or_not() -> None:
 
 def test_every_target_appears_when_nothing_was_measured() -> None:
     """A target without a figure says so; it is not left out."""
-    found = outcomes({}, ROUNDS)
+    found = outcomes({})
     assert [outcome.verdict for outcome in found] == [Verdict.NONE] * (len(RATIOS) + len(BOUNDS))
     assert len({outcome.key for outcome in found}) == len(found)
 
 
 def test_a_peer_with_a_fault_leaves_the_target_without_a_figure() -> None:
-    """What has a fault has no figure, nor has a server with fewer than three rounds."""
-    table = {"echo-16k-50": {UNPD: rates(1, 1, 1, 1, 1), "epoll": Cell(fault="1 errors"), "uvloop": rates(1, 1), "go": rates(1, 1, 1)}}
-    found = {outcome.key: outcome.verdict for outcome in outcomes(table, ROUNDS) if outcome.key.startswith("echo-16k-50")}
+    """What has a fault has no figure, nor has what was not measured."""
+    table = {"echo-16k-50": {UNPD: rates(1, 1, 1, 1, 1), "epoll": Cell(fault="1 errors"), "uvloop": Cell(), "go": rates(1, 1, 1)}}
+    found = {outcome.key: outcome.verdict for outcome in outcomes(table) if outcome.key.startswith("echo-16k-50")}
     assert found == {"echo-16k-50 rate epoll": Verdict.NONE, "echo-16k-50 rate uvloop": Verdict.NONE, "echo-16k-50 rate go": Verdict.NOISE_HOLDS}
+
+
+def test_disturbed_rounds_are_left_out_where_there_are_enough_others() -> None:
+    """Three quiet rounds decide; with fewer all count, and nothing is decided."""
+    ours, theirs = rates(1, 1.2, 1.2, 1.2, 0.5), rates(*[1] * ROUNDS)
+    ours.disturbed |= {4}
+    theirs.disturbed |= {0}
+    assert ours.ratios("rate", theirs) == pytest.approx([1.2] * 3)
+    table = {"echo-16k-50": {UNPD: ours, "go": theirs}}
+    (found,) = (outcome for outcome in outcomes(table) if outcome.key == "echo-16k-50 rate go")
+    assert (found.verdict, found.disturbed) == (Verdict.MET, False)
+    theirs.disturbed |= {1}
+    (found,) = (outcome for outcome in outcomes(table) if outcome.key == "echo-16k-50 rate go")
+    assert found.values == pytest.approx([1, 1.2, 1.2, 1.2, 0.5])
+    assert (found.verdict, found.disturbed) == (Verdict.NOISE_HOLDS, True)
+    assert judge([1.2] * ROUNDS, 1.0, at_least=True, disturbed=True) is Verdict.NOISE_HOLDS
+    assert ours.values("rate") == pytest.approx([1, 1.2, 1.2, 1.2])
 
 
 def test_the_best_of_those_that_are_left_is_not_the_best() -> None:
     """Where the best peer has a fault, a weaker one would make the target met: it has no figure."""
     table = {"bulk-4": {UNPD: rates(*[95] * ROUNDS), "epoll": rates(*[110] * ROUNDS), "uvloop": rates(*[90] * ROUNDS)}}
-    (found,) = (outcome for outcome in outcomes(table, ROUNDS) if outcome.key == "bulk-4 rate best")
+    (found,) = (outcome for outcome in outcomes(table) if outcome.key == "bulk-4 rate best")
     assert found.verdict is Verdict.MISSED
     table["bulk-4"]["epoll"].fault = "1 errors"
-    (found,) = (outcome for outcome in outcomes(table, ROUNDS) if outcome.key == "bulk-4 rate best")
+    (found,) = (outcome for outcome in outcomes(table) if outcome.key == "bulk-4 rate best")
     assert found.verdict is Verdict.NONE
 
 
 def test_another_unpd_is_no_peer() -> None:
     """Beside it there are no ratios of targets; where peers are there too, it is none of those that are to be beaten."""
-    assert outcomes({}, ROUNDS, scope(["bulk-4"], [UNPD, OTHER])) == []
+    assert outcomes({}, scope(["bulk-4"], [UNPD, OTHER])) == []
     table = {"bulk-4": {UNPD: rates(*[95] * ROUNDS), OTHER: rates(*[110] * ROUNDS), "uvloop": rates(*[90] * ROUNDS)}}
-    (found,) = outcomes(table, ROUNDS, scope(["bulk-4"], [UNPD, OTHER, "uvloop"]))
+    (found,) = outcomes(table, scope(["bulk-4"], [UNPD, OTHER, "uvloop"]))
     assert KINDS["uvloop"].title in found.what
     assert found.verdict is Verdict.MET
     assert OTHER not in scope([], []).servers
@@ -91,13 +108,11 @@ def test_another_unpd_is_no_peer() -> None:
 
 def test_a_part_of_a_run_has_the_targets_that_were_asked_for() -> None:
     """With rows and servers named, only their targets are listed, measured or not."""
-    keys = [outcome.key for outcome in outcomes({}, ROUNDS, scope(["bulk-4", "echo-64-50"], [UNPD, "go"]))]
+    keys = [outcome.key for outcome in outcomes({}, scope(["bulk-4", "echo-64-50"], [UNPD, "go"]))]
     assert keys == ["echo-64-50 rate go", "bulk-4 rate best"]
-    assert [outcome.key for outcome in outcomes({}, ROUNDS, scope([DAEMON], [UNPD]))] == [
-        f"{DAEMON} {bound.measure}" for bound in BOUNDS if bound.row == DAEMON
-    ]
-    assert outcomes({}, ROUNDS, scope([], ["go", "epoll"])) == []
-    assert not [key for key in (outcome.key for outcome in outcomes({}, ROUNDS, scope([], [UNPD]))) if BEST in key]
+    assert [outcome.key for outcome in outcomes({}, scope([DAEMON], [UNPD]))] == [f"{DAEMON} {bound.measure}" for bound in BOUNDS if bound.row == DAEMON]
+    assert outcomes({}, scope([], ["go", "epoll"])) == []
+    assert not [key for key in (outcome.key for outcome in outcomes({}, scope([], [UNPD]))) if BEST in key]
 
 
 def test_the_best_peer_is_the_one_that_is_best_beside_unpd() -> None:
@@ -115,7 +130,7 @@ def test_the_best_peer_is_the_one_that_is_best_beside_unpd() -> None:
 def test_a_rate_says_how_busy_the_generator_was_with_both_and_what_it_cost() -> None:
     """Where the generator is the limit the rate says little, so that its share and the ratio of the processor time stand beside the verdict."""
     busy = Cell({number: {"rate": 1.0, "load_busy": 0.99, "cpu_us": 0.8} for number in range(ROUNDS)})
-    (found,) = (outcome for outcome in outcomes({"bulk-4": {UNPD: rates(*[1.0] * ROUNDS), "epoll": busy}}, ROUNDS) if outcome.key == "bulk-4 rate best")
+    (found,) = (outcome for outcome in outcomes({"bulk-4": {UNPD: rates(*[1.0] * ROUNDS), "epoll": busy}}) if outcome.key == "bulk-4 rate best")
     assert found.load_busy == [0.9, 0.99]
     assert found.cpu == pytest.approx(1.25)
     assert KINDS["epoll"].title in found.what
