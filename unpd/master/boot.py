@@ -157,6 +157,7 @@ def _handle_signals(holdings: Holdings) -> int:
 def _run(shell: Shell, holdings: Holdings) -> fx.Leave:
     # No collection before: the holes that it leaves in shared pages are what children would fill, each in its own copy (0.4 MB in four processes; see gc.freeze's manual).
     gc.freeze()
+    gc.enable()  # cli.main turned it off
     processes.trim_heap()
     holdings.log.info("master.started", version=__version__, pid=os.getpid(), user=privileges.user_name(os.geteuid()))
     return shell.run()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks.figures import DAEMON, Cell
+from tests.benchmarks.figures import DAEMON, Cell, Sample
 from tests.benchmarks.servers import KINDS, OTHER, UNPD
 from tests.benchmarks.targets import BEST, BOUNDS, RATIOS, Ratio, Verdict, best_peer, judge, outcomes, scope
 
@@ -84,6 +84,14 @@ def test_disturbed_rounds_are_left_out_where_there_are_enough_others() -> None:
     assert (found.verdict, found.disturbed) == (Verdict.NOISE_HOLDS, True)
     assert judge([1.2] * ROUNDS, 1.0, at_least=True, disturbed=True) is Verdict.NOISE_HOLDS
     assert ours.values("rate") == pytest.approx([1, 1.2, 1.2, 1.2])
+
+
+def test_memory_is_the_same_on_a_disturbed_machine() -> None:
+    """Only times are uncertain there."""
+    rounds: dict[int, Sample] = {number: {"memory_bytes": 350.0, "p99_over_alone": 1.0} for number in range(ROUNDS)}
+    found = {outcome.key: outcome.verdict for outcome in outcomes({"idle-10000": {UNPD: Cell(rounds, disturbed=set(rounds))}})}
+    assert found["idle-10000 memory_bytes"] is Verdict.MET
+    assert found["idle-10000 p99_over_alone"] is Verdict.NOISE_HOLDS
 
 
 def test_the_best_of_those_that_are_left_is_not_the_best() -> None:
