@@ -7,7 +7,6 @@ import socket
 from unpd.kernel import connections as kernel
 from unpd.kernel.sockets import Silence, silence
 from unpd.names import EndCause
-from unpd.worker.connection import Connection
 
 GONE_SHARE = 0.75
 """A peer whose kernel acknowledged nothing for this part of the user timeout has vanished. One that lives and does not read acknowledges the probes of its closed window; as
@@ -17,12 +16,12 @@ _RESET = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDO
 _UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN))
 
 
-def cause_of(error: OSError, connection: Connection) -> EndCause:
-    """Why the connection's socket failed with ``error``."""
+def cause_of(error: OSError, fd: int, user_timeout_s: float) -> EndCause:
+    """Why the socket ``fd`` failed with ``error``."""
     if error.errno in _RESET:
         return EndCause.CLIENT_RST
     if error.errno == errno.ETIMEDOUT:
-        return why_silent(silence_of(connection.fd), connection.terms.user_timeout_s)
+        return why_silent(silence_of(fd), user_timeout_s)
     return EndCause.PEER_VANISHED if error.errno in _UNREACHABLE else EndCause.ERROR
 
 

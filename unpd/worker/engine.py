@@ -364,7 +364,7 @@ class Engine:
 
     def _lost(self, connection: Connection, error: OSError) -> None:
         """The socket failed. In a connection that we are ending, that changes nothing about why."""
-        self._end(connection, connection.cause or cause_of(error, connection))
+        self._end(connection, connection.cause or cause_of(error, connection.fd, connection.terms.user_timeout_s))
 
     def _look_at_silent(self, connection: Connection, cause: EndCause) -> None:
         """For all that time the socket took nothing from us. But it says that it would only when a part of its buffer is free, and a slow reader may be emptying that."""

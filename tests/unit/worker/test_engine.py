@@ -24,7 +24,7 @@ from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import LONGEST_PAUSE_S, PATIENCE, Listener, errno_cell
 from unpd.worker.connection import LINGER_S, QUIET_S, Stage, Terms
 from unpd.worker.ends import peer_name
-from unpd.worker.engine import HIGH_WATER_BYTES, LITTLE_BYTES, LOW_WATER_BYTES, MAX_EVENTS, READ_BYTES, Engine
+from unpd.worker.engine import HIGH_WATER_BYTES, LITTLE_BYTES, LOOK_AHEAD_S, LOW_WATER_BYTES, MAX_EVENTS, READ_BYTES, Engine
 from unpd.worker.listeners import PATROL_S
 
 MIB = 1 << 20
@@ -327,18 +327,19 @@ def test_a_listener_that_somebody_ended_costs_nothing_and_nobody(bench: MakeBenc
 # deadlines
 
 
-def test_idle_is_who_has_said_nothing_however_late_the_engine_looks(bench: MakeBench) -> None:
+def test_idle_is_who_has_said_nothing_however_late_the_engine_looks(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more clients than a turn serves each has said something before the idle timeout was over, and the engine stood still beyond it: each is answered and served further."""
-    b = bench(times=Times(idle_s=0.5), max_connections=2 * MAX_EVENTS)
+    b = bench(times=Times(idle_s=LOOK_AHEAD_S), max_connections=2 * MAX_EVENTS)
     socks = []
     for _ in range(2 * MAX_EVENTS):
         socks.append(b.connect())
         b.until(lambda: len(b.engine.connections) == len(socks))
     for sock in socks:
         sock.sendall(b"ping")
-    time.sleep(1.0)
+    monkeypatch.setattr("unpd.worker.engine.now", lambda: now() + 2 * LOOK_AHEAD_S)
     for sock in socks:
         assert b.read(sock, 4) == b"ping"
+    assert b.ended() == {}
 
 
 def test_idle_and_session_end_with_a_fin(bench: MakeBench) -> None:
