@@ -120,17 +120,23 @@ def test_a_wildcard_of_ipv6_serves_both_families(launch: Launch) -> None:
     assert peers == ["127.0.0.1", "[::1]"]
 
 
+@requires_namespaces()
 def test_ipv6_only_leaves_the_port_of_ipv4_to_others(launch: Launch) -> None:
-    """With ipv6_only, [::] does not serve IPv4, and the same port of 0.0.0.0 can be a listener of its own."""
-    unpd = launch('[services.echo]\nlisten = ["tcp://[::]:0"]\nipv6_only = true')
-    port = unpd.port("echo")
-    assert echoes(("::1", port))
-    assert not echoes(("127.0.0.1", port))
-    other = launch(f'services.echo.listen = ["tcp://0.0.0.0:{port}"]')
-    assert echoes(("127.0.0.1", port))
-    assert echoes(("::1", port))
-    other.stop()
-    assert not echoes(("127.0.0.1", port))
+    """With ipv6_only, [::] does not serve IPv4, and the same port of 0.0.0.0 can be a listener of its own. In a network of its own, where nobody else has taken that port of IPv4."""
+    with namespace() as net:
+        unpd = launch('[services.echo]\nlisten = ["tcp://[::]:0"]\nipv6_only = true', prefix=net.prefix)
+        port = unpd.port("echo")
+        with net.entered():
+            assert echoes(("::1", port))
+            assert not echoes(("127.0.0.1", port))
+        other = launch(f'services.echo.listen = ["tcp://0.0.0.0:{port}"]', prefix=net.prefix)
+        with net.entered():
+            assert echoes(("127.0.0.1", port))
+            assert echoes(("::1", port))
+        other.stop()
+        with net.entered():
+            assert not echoes(("127.0.0.1", port))
+        unpd.stop()
 
 
 def without_ipv6() -> None:

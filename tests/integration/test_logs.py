@@ -22,6 +22,7 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import parse_log
 from tests.support.operating import status
+from tests.support.ports import free_port
 from tests.support.waiting import until
 from unpd.logs import Log, Sink
 
@@ -42,12 +43,6 @@ def public() -> Iterator[Path]:
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 # one event, one line

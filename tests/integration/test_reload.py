@@ -15,6 +15,7 @@ from tests.support import clients, faults, ledger, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import ask, descriptors, read_answer, reconfigure, refused_reload, reload, send_request
+from tests.support.ports import free_port
 from tests.support.scale import many
 from tests.support.waiting import until
 
@@ -42,12 +43,6 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "a deep key": (b"a" + b".a" * 50_000 + b" = 1\n", ":1: more than 64 dots"),
     "not UTF-8": (b'[log]\nfile = "\xff\xfe"\n', ":2: the text is not UTF-8"),
 }
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def listener_inode(port: int) -> str:
