@@ -1,8 +1,7 @@
 """The failures that unpd tells its operator about; each carries its exit code and speaks in whole sentences."""
 
-from dataclasses import dataclass
-
 from unpd.names import ExitCode
+from unpd.records import record
 
 
 class UnpdError(Exception):
@@ -11,7 +10,7 @@ class UnpdError(Exception):
     exit_code: ExitCode = ExitCode.FAILED
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Problem:
     """One thing wrong with a configuration: where (file, 1-based line or None, dotted key or "") and what would be right."""
 

@@ -6,8 +6,9 @@ nothing but the standard library's cheapest modules.
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from unpd.records import record
 
 
 class ExitCode(enum.IntEnum):
@@ -166,7 +167,7 @@ class SignalMeaning(enum.StrEnum):
     FEWER_WORKERS = "one worker fewer in the default pool, until the next reload"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SignalRow:
     """One line of the signal table."""
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import string
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_what_is_stored(launch: Launch, systemd: Manager, config: str) -> None:
     names = by_name(systemd)
     assert len(names) == 5
     assert "unpd-scoreboard" in names
-    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") for name in names)
+    assert all(set(name) <= {*string.ascii_letters, *string.digits, *"-_="} for name in names)
     assert os.fstat(names["unpd-scoreboard"]).st_size == sb.BOARD_WORDS * sb.WORD_BYTES
 
 

@@ -62,9 +62,13 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         signals.block_all()
         # What the imports make stays: to look for garbage in it again and again is 3 to 9 % of the way to readiness. boot.py turns the collector on again.
         gc.disable()
+    if name == "start":
+        from unpd.cli import start  # noqa: PLC0415 - see above
+
+        return start.start
     from unpd.cli import commands  # noqa: PLC0415 - see above
 
-    return {"run": commands.run, "check": commands.check, "start": commands.start}[name]
+    return {"run": commands.run, "check": commands.check}[name]
 
 
 def _parser() -> argparse.ArgumentParser:

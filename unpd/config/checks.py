@@ -4,7 +4,6 @@ Called once after the build. Each check is one small function that notes what it
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from unpd.config.addresses import Address, TcpAddress, UnixAddress
 from unpd.config.findings import Findings
@@ -14,10 +13,11 @@ from unpd.config.schema import DEFAULT_POOL, MAX_POOL_WORKERS, Config, Pool
 from unpd.config.wording import quoted, suggestion
 from unpd.kernel import privileges
 from unpd.names import MAX_WORKERS
+from unpd.records import record
 from unpd.scoreboard import MAX_LISTENERS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Listener:
     """One listen address and the key that asks for it."""
 

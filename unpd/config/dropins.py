@@ -5,12 +5,12 @@ editor's backup, what a package manager left) is no drop-in. Only names are read
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from unpd.config.source import distrust, open_to_all
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
+from unpd.records import record
 
 DIRECTORY = "conf.d"
 SUFFIX = ".toml"
@@ -18,7 +18,7 @@ MAX_DROP_INS = 256
 """More than anybody writes by hand; a directory that fills up without end must not keep a running master busy."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DropIns:
     """``files``: in the order in which they merge. ``warnings``: what is doubtful about the directory, each a sentence with its place."""
 

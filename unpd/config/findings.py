@@ -5,19 +5,19 @@ never repeats the value. Files and lines are looked up at the end, and only if t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from unpd.config.lines import KeyPath
 from unpd.config.origins import Origins
 from unpd.config.wording import key_shown
 from unpd.errors import Problem
 from unpd.models import BaseModel, ErrorDetails, ValidationError
+from unpd.records import record
 
 MAX_PROBLEMS = 100
 """More than an operator reads, few enough for one answer on the control socket."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """One thing that is wrong, or worth a warning, at ``path``."""
 

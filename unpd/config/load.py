@@ -40,6 +40,11 @@ class Loaded:
     warnings: tuple[str, ...] = ()
     drop_ins: int = 0
 
+    @property
+    def source(self) -> str:
+        """Where it is from, for a sentence."""
+        return str(self.path or BUILTIN.file)
+
 
 def load(path: Path, host: Host | None = None) -> Loaded:
     """The configuration file at ``path`` and its drop-ins. ConfigError with every fault in them. ``host``: the machine to check against, this one unless given."""

@@ -7,7 +7,8 @@ import ctypes
 import grp
 import os
 import pwd
-from dataclasses import dataclass
+
+from unpd.records import record
 
 PR_GET_SECCOMP = 21
 PR_SET_NO_NEW_PRIVS = 38
@@ -17,7 +18,7 @@ SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Identity:
     """A user and group, by name and number."""
 

@@ -15,8 +15,9 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
+
+from unpd.records import record
 
 
 class _SigAction(ctypes.Structure):
@@ -34,7 +35,7 @@ SA_NOCLDSTOP = 0x00000001
 SA_RESTART = 0x10000000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reaped:
     """One result of waitpid(2): the raw wait status and when it was had (monotonic clock, ns)."""
 

@@ -15,6 +15,8 @@ import struct
 import sys
 from dataclasses import dataclass
 
+from unpd.records import record
+
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 3
@@ -179,7 +181,7 @@ def _polled(sock: socket.socket) -> int:
     return sum(mask for _, mask in poll.poll(0))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Silence:
     """What the kernel knows of a peer from which we want something.
 

@@ -13,7 +13,6 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from setproctitle import setproctitle
 
@@ -24,6 +23,7 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Arrivals
 from unpd.logs import Log
 from unpd.names import ChildKind, ChildOrder, ExitCode
+from unpd.records import record
 from unpd.scoreboard import EXIT_NS, LOG_DROPPED, Scoreboard
 
 CHILD_SIGNALS = {int(signal.Signals[order.value]): order for order in (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE, ChildOrder.REOPEN_LOG)}
@@ -35,7 +35,7 @@ READY = b"ready\n"
 FAILED = b"failed "
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Birth:
     """What a newborn child knows of itself, whatever its kind."""
 
@@ -52,7 +52,7 @@ class Birth:
         show_title(self.child, state)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cradle:
     """What the master lends to a fork: the board, the row, whom to become, and the descriptors that the child keeps beside 0, 1, 2 and the log's."""
 
@@ -64,7 +64,7 @@ class Cradle:
     live: Callable[[Birth], None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Born:
     """A child in its parent's eyes. ``pidfd`` is None where none could be had: then the child was killed and only waits to be reaped."""
 

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from setproctitle import setproctitle
@@ -35,6 +34,7 @@ from unpd.master.shell import SIGNAL_EVENTS, Shell
 from unpd.master.supervision import Supervision
 from unpd.master.supply import Supply
 from unpd.names import ExitCode
+from unpd.records import record
 
 CRASH_GRACE_S = 2.0
 """After a failure of the master itself, how long its children have to end their connections before they are killed."""
@@ -53,17 +53,16 @@ def identity_for(loaded: Loaded) -> Identity | None:
     daemon = loaded.config.daemon
     if os.geteuid() != 0 and daemon.user == privileges.user_name(os.geteuid()) and daemon.group is None:
         return None
-    place = str(loaded.path or "the built-in default")
     try:
         identity = privileges.identify(daemon.user, daemon.group)
     except KeyError as error:
-        raise ConfigError((Problem(place, None, "daemon.user", f"{error.args[0]}"),)) from error
+        raise ConfigError((Problem(loaded.source, None, "daemon.user", f"{error.args[0]}"),)) from error
     if os.geteuid() == 0:
         return identity
     if identity.uid != os.geteuid():
-        raise PrivilegeError(f"only root can become {identity.user} (daemon.user in {place}): start unpd as root or as {identity.user}")
+        raise PrivilegeError(f"only root can become {identity.user} (daemon.user in {loaded.source}): start unpd as root or as {identity.user}")
     if daemon.group is not None and identity.gid != os.getegid():
-        raise PrivilegeError(f"only root can change to the group {identity.group} (daemon.group in {place}): start unpd as root or leave the group out")
+        raise PrivilegeError(f"only root can change to the group {identity.group} (daemon.group in {loaded.source}): start unpd as root or leave the group out")
     return None
 
 
@@ -81,8 +80,14 @@ def open_log(config: Config, identity: Identity | None) -> Log:
     return Log(sink, config.log.level, config.log.format)
 
 
-def make_parent(path: Path) -> None:
-    """Make the directory of a pid file or socket if it is missing (the last component only). In /tmp somebody else could have made it first."""
+def make_parents(config: Config) -> None:
+    """Make the directories of the pid file and the control socket where they are missing. CannotCreateError."""
+    _make_parent(config.daemon.pid_file)
+    _make_parent(config.daemon.control)
+
+
+def _make_parent(path: Path) -> None:
+    """The last component only. In /tmp somebody else could have made it first."""
     try:
         path.parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
         owner = path.parent.stat().st_uid
@@ -92,12 +97,12 @@ def make_parent(path: Path) -> None:
         raise CannotCreateError(f"the directory {path.parent} belongs to another user")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Starter:
     """Who started the daemon: what to call once it is ready, and what the service manager offers if it was that."""
 
     on_ready: Callable[[], None] = lambda: None
-    supervision: Supervision = Supervision()  # noqa: RUF009 - frozen
+    supervision: Supervision = Supervision()
 
 
 def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None, log: Log, starter: Starter) -> ExitCode:

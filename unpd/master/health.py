@@ -5,7 +5,6 @@ the whole of an interval while a worker had room. A mad worker can hide its own 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from unpd import scoreboard as sb
 from unpd.core.model import State, believed
@@ -13,9 +12,10 @@ from unpd.kernel import sockets
 from unpd.master.holdings import Holdings
 from unpd.master.listener import METRICS
 from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Waiting:
     """Clients of one listener that nobody accepts: since when (monotonic seconds), and how many had been accepted by then."""
 

@@ -17,10 +17,11 @@ from unpd.logs import Log
 from unpd.loop import Wait
 from unpd.master.listener import METRICS, Wish
 from unpd.master.listeners import Listeners
+from unpd.records import record
 from unpd.scoreboard import Columns, Scoreboard
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deployment:
     """One configuration with its open listeners: what a generation of children is born with."""
 

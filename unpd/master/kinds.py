@@ -2,7 +2,6 @@
 
 import ipaddress
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from unpd import __version__, logs
@@ -17,6 +16,7 @@ from unpd.master.listener import METRICS
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.names import Listener, Names
 from unpd.names import ChildKind, ChildOrder
+from unpd.records import record
 from unpd.services.table import SERVICES
 from unpd.worker.main import ListenerSetup, ServiceSetup, Worker, WorkerSetup
 
@@ -24,7 +24,7 @@ FINISH_SHARE = 0.1
 """The part of ``grace_s`` that an exporter has for its last answers: it is told to finish when the workers are gone, at 0.8 at the latest, and killed at 0.95."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kind:
     """One sort of child. ``keeps``: the listeners' descriptors it inherits. ``live``: its whole life, called in the child."""
 

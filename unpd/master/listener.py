@@ -1,13 +1,14 @@
 """One listener: as a configuration wishes it, and as it is open."""
 
-import hashlib
+import base64
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from unpd.config.addresses import Address, BoundAddress, SystemdAddress, TcpAddress
 from unpd.kernel import sockets
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.supervision import Store
+from unpd.records import record
 
 METRICS = "metrics"
 """What stands for a service's name where the exporter's listener is meant."""
@@ -15,7 +16,7 @@ METRICS = "metrics"
 STORED_PREFIX = "unpd-listener-"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wish:
     """A listener that a configuration asks for. ``key`` is its identity over reloads, ``nth`` its place among those that are passed under one name."""
 
@@ -31,12 +32,12 @@ class Wish:
         return "the metrics exporter" if self.service == METRICS else f"service {self.service}"
 
     @property
-    def digest(self) -> str:
+    def stored_key(self) -> str:
         """The key in letters that a name in the descriptor store may have: a colon would spoil it."""
-        return hashlib.sha256(self.key.encode()).hexdigest()[:16]
+        return base64.urlsafe_b64encode(self.key.encode()).decode()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Open:
     """A listener that is open. ``address`` is its actual one (a port of 0 resolved), ``inode`` that of a UNIX socket's file if we made it.
 
@@ -57,7 +58,7 @@ class Open:
     @property
     def stored_as(self) -> str:
         """Its name in the descriptor store. The inode in it says which file leads to a UNIX socket: another one at its path does not."""
-        return f"{STORED_PREFIX}{self.wish.digest}-{self.inode}"
+        return f"{STORED_PREFIX}{self.wish.stored_key}-{self.inode}"
 
     @property
     def passed(self) -> bool:

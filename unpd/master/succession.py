@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from unpd import scoreboard as sb
 from unpd.config.schema import Config
@@ -11,12 +10,13 @@ from unpd.logs import Log
 from unpd.master.holdings import BoardColumns
 from unpd.master.listener import Wish
 from unpd.master.supervision import Supervision
+from unpd.records import record
 from unpd.scoreboard import BoardRefusedError, ColumnsExhausted, Scoreboard
 
 STORED_AS = "unpd-scoreboard"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Board:
     """A scoreboard with the columns of the first configuration."""
 

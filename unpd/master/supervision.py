@@ -5,19 +5,19 @@ Read once, at the start, from the environment (sd_notify(3), sd_watchdog_enabled
 
 import contextlib
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 from typing import Self
 
 from unpd.errors import UnpdError
 from unpd.kernel import activation, notify
 from unpd.kernel.activation import Passed
 from unpd.kernel.notify import NotifySocket
+from unpd.records import record
 
 BARRIER_S = 5.0
 """How long the service manager may take to close what we asked it to."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Store:
     """The descriptor store of our unit (FileDescriptorStoreMax= of systemd.service(5)); ``notify`` None where there is none."""
 
@@ -38,7 +38,7 @@ class Store:
                 self.notify.barrier(BARRIER_S)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Supervision:
     """The offers. ``watchdog_s``: how often it wants a sign of life, in seconds; 0.0 if it wants none. ``passed``: the descriptors, those of the store among them."""
 

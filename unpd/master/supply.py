@@ -9,7 +9,6 @@ import re
 import socket
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from unpd.config.addresses import Address, BoundAddress, SystemdAddress, TcpAddress, UnixAddress
@@ -20,14 +19,15 @@ from unpd.kernel.activation import Passed
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.listener import METRICS, STORED_PREFIX, Open, Wish
 from unpd.master.supervision import Store
+from unpd.records import record
 
 _METRICS_OPTIONS = ListenOptions(backlog=128, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666)
-_STORED = re.compile(rf"{STORED_PREFIX}([0-9a-f]{{16}})-([0-9]{{1,20}})")
+_STORED = re.compile(rf"{STORED_PREFIX}(.+)-([0-9]{{1,20}})")
 _NOBODYS = Wish("", "", UnixAddress("/"), _METRICS_OPTIONS)
 """For a listener that is only to be closed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kept:
     """A listener of an earlier life: its name in the store, and the inode of the file that led to it (0: no UNIX socket)."""
 
@@ -58,13 +58,13 @@ class Supply:
 
     def _remember(self, stored: re.Match[str], sock: socket.socket | None) -> None:
         """What is no listener any more, or stored twice, is of no use to the next life either."""
-        digest, inode = stored.groups()
-        if sock is None or digest in self._kept:
+        key, inode = stored.groups()
+        if sock is None or key in self._kept:
             self.store.forget(stored.group())
             if sock is not None:
                 sock.close()
         else:
-            self._kept[digest] = Kept(stored.group(), sock, int(inode))
+            self._kept[key] = Kept(stored.group(), sock, int(inode))
 
     def _refuse_doubles(self) -> None:
         """Sockets with ReusePort= share an address, and nobody could tell them apart in a log or a metric."""
@@ -119,12 +119,12 @@ class Supply:
 
     def settle(self, wishes: Iterable[Wish]) -> list[str]:
         """End what the store has and these wishes, the first ones, have not, before any listener is opened: it may be in the way. Return the addresses."""
-        wished = {wish.digest: wish for wish in wishes}
+        wished = {wish.stored_key: wish for wish in wishes}
         ended = []
-        for digest, kept in list(self._kept.items()):
-            wish = wished.get(digest)
+        for key, kept in list(self._kept.items()):
+            wish = wished.get(key)
             if wish is None or not _answers(kept, wish):
-                del self._kept[digest]
+                del self._kept[key]
                 ended.append(_bound(kept.sock).text)
                 told = self.store.forget(kept.stored_as)
                 Open(_NOBODYS, kept.sock, _bound(kept.sock), kept.inode, kept=not told).close()
@@ -134,7 +134,7 @@ class Supply:
 
     def _take_back(self, wish: Wish) -> Open | None:
         """What the store has for ``wish``, after :meth:`settle`."""
-        kept = self._kept.pop(wish.digest, None)
+        kept = self._kept.pop(wish.stored_key, None)
         if kept is None:
             return None
         kept.sock.setblocking(False)

@@ -6,12 +6,12 @@ the first event. No label ever holds what a peer sent.
 
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from unpd import scoreboard as board
 from unpd.metrics.reading import Distribution, Reading, ServiceCounts
 from unpd.names import ACCEPT_ERRNOS
+from unpd.records import record
 from unpd.scoreboard import END_CAUSES, KINDS, NS, PHASES, REAP_BOUNDS_S, REAP_REASONS, RELOAD_RESULTS
 
 Value = TypeVar("Value", float, Distribution)
@@ -19,7 +19,7 @@ Series = Iterable[tuple[tuple[str, ...], Value]]
 """For each series its label values, in the order of the row's labels, and its value."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MetricRow(Generic[Value]):
     """One metric; ``name`` as it stands in the exposition."""
 

@@ -19,7 +19,6 @@ import re
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +34,7 @@ from unpd.logs import Field
 from unpd.loop import now
 from unpd.metrics.http import MetricsApp
 from unpd.metrics.names import Names
+from unpd.records import record
 from unpd.scoreboard import Scoreboard
 
 HEADER_BYTES = 8192
@@ -63,7 +63,7 @@ class Report(Protocol):
         """Log one event."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExporterContext:
     """What the exporter needs.
 

@@ -6,7 +6,6 @@ none of them reaches a label, a log line or the cache's keys.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -16,6 +15,7 @@ from unpd.metrics.collector import make_registry
 from unpd.metrics.names import Names
 from unpd.metrics.prometheus import choose_encoder
 from unpd.metrics.reading import why_not_ready
+from unpd.records import record
 from unpd.scoreboard import RENDERINGS_AT, Scoreboard
 
 CACHED_S = 0.1
@@ -27,7 +27,7 @@ _OPENMETRICS = "application/openmetrics-text"
 _REBINDING = "This address is served under its number or as localhost, not under the name in the Host header.\n"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Page:
     """One answer."""
 

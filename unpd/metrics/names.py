@@ -1,10 +1,11 @@
 """What the numbers on the scoreboard belong to. The master makes one :class:`Names` before it forks an exporter; the exporter is born anew at each reload."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from unpd.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listener:
     """One listener: its service, its address as configured (``tcp://[::]:7``), its column in the queue samples. Only TCP has a queue to sample (TCP_INFO)."""
 
@@ -14,7 +15,7 @@ class Listener:
     is_tcp: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Names:
     """The label values of every series, each with its column.
 

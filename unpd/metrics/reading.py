@@ -5,20 +5,20 @@ What a child can write is doubted: a cell that no honest counter reaches counts 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from unpd import scoreboard
 from unpd.kernel.procfs import zombie_children
 from unpd.metrics.names import Names
 from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.records import record
 from unpd.scoreboard import DURATION_BOUNDS_S, END_CAUSES, MASTER_PHASES, NS, SANE_COUNT, SERVICE_WORDS, Entry, Scoreboard
 
 COPIES = 5
 """Of a row, at most. A worker that ends 30,000 connections a second does so every 33 us; a copy and the look whether it holds take two or three."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Distribution:
     """A histogram's cells: one count a bound and one for what lies above all, and the sum of what was observed."""
 
@@ -32,7 +32,7 @@ class Distribution:
         return self.sum_ns / NS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceCounts:
     """One service's counts over all rows, in the order of the tables in :mod:`unpd.scoreboard`."""
 
@@ -46,7 +46,7 @@ class ServiceCounts:
     accept_errors: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reading:
     """Everything that one scrape shows. ``master``: the words of the master area; ``workers``: living workers by pool column and phase."""
 

@@ -5,10 +5,10 @@ the bytes through. :mod:`unpd.services.table` lists the services there are.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from unpd.models import BaseModel, ConfigDict
+from unpd.records import record
 
 Piece = bytes | memoryview
 """Received bytes or an answer. A view is valid until the next call only."""
@@ -33,7 +33,7 @@ class Service(Protocol):
         """The conversation of one new connection, or None if the greeting was all and the server closes."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceType:
     """One row of the table of services: ``rfc`` is the number of its RFC, ``port`` its well-known TCP port."""
 

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 from unpd.names import EndCause
+from unpd.records import record
 from unpd.services.base import Reply, Service
 
 LINGER_S = 2.0
@@ -21,7 +22,7 @@ class Traffic:
     sent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Terms:
     """The terms on which all connections of one service are served. ``cells``: where the service's counters start in this worker's row. Times in seconds, 0 for none."""
 

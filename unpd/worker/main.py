@@ -6,12 +6,12 @@ closed; process title, which so tells that nobody new is taken; each connection 
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from unpd.kernel.signals import Arrivals, drain
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import ChildOrder
+from unpd.records import record
 from unpd.scoreboard import LISTENER_ACCEPTED, service_cells
 from unpd.services.base import Service
 from unpd.worker.accepting import Listener
@@ -26,7 +26,7 @@ TWO_LOOKS_S = 2 / SLOTS_PER_S
 """How late the wheel may be, first with our FIN and then with the end of the lingering; with a short ``grace_s`` that is more than lies between 0.75 and 0.8."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListenerSetup:
     """One listener as a worker needs it: its address, its socket, the longest that its queue can be, its ``column`` of the scoreboard."""
 
@@ -36,7 +36,7 @@ class ListenerSetup:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceSetup:
     """One service as a worker needs it: ``column`` of the scoreboard, times in seconds (0: none), and its listeners."""
 
@@ -49,7 +49,7 @@ class ServiceSetup:
     listeners: tuple[ListenerSetup, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerSetup:
     """Everything a worker is given. ``wakeup_fd`` becomes readable when ``arrivals`` has signals. ``title`` sets the process title's state."""
 

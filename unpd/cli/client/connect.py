@@ -13,17 +13,17 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from unpd.cli.client import streams
 from unpd.cli.client.failures import ClientFailure, failure_of, reason_of
 from unpd.names import ClientExit
+from unpd.records import record
 
 UNIX_PATH_BYTES = 107
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """Where the user wants to go; ``port`` is None if ``host`` is the path of a UNIX socket."""
 
@@ -36,7 +36,7 @@ class Target:
         return self.host if self.port is None else f"{self.host} port {self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Candidate:
     """One address to try, as socket(2) and connect(2) take it."""
 
