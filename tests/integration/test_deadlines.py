@@ -99,7 +99,7 @@ def test_a_living_client_that_never_reads_is_stalled(echo: Unpd) -> None:
     """A client that sends and never reads is reset after user_timeout_s, half-closed or not; as its kernel answers probes to the end, the cause is stalled."""
     for count, half_closed in enumerate((False, True), 1):
         with clients.connect(echo.address("stall"), receive_buffer=1) as sock:
-            clients.stuff(sock, 64 * MIB, stall_s=0.1)
+            clients.stuff(sock, 8 * MIB, stall_s=0.1)
             if half_closed:
                 sock.shutdown(socket.SHUT_WR)
             settled(echo, {"stalled": count}, service="stall", timeout_s=LATE_S)
@@ -111,7 +111,7 @@ def test_a_living_client_that_never_reads_is_stalled(echo: Unpd) -> None:
 def test_a_client_that_reads_slowly_is_not_stalled(echo: Unpd) -> None:
     """A client that takes a little at a time, for several times user_timeout_s, is served to its last byte."""
     with clients.connect(echo.address("stall"), receive_buffer=65536) as sock:
-        sent = clients.stuff(sock, 64 * MIB, stall_s=0.1)
+        sent = clients.stuff(sock, 8 * MIB, stall_s=0.1)
         sock.setblocking(True)
         got = 0
         began = time.monotonic()
