@@ -82,6 +82,7 @@ class Snapshot:
     steal_s: float = 0.0
     at: float = 0.0
     used: Cpu = field(default_factory=Cpu)
+    load_softirq_s: float = 0.0
 
     def family(self, pid: int) -> set[Key]:
         """``pid`` and all below it."""
@@ -112,13 +113,20 @@ class Snapshot:
 
 
 def snapshot(cpus: Cpus, server: int | None = None) -> Snapshot:
-    """The machine now. ``used`` is what ``server``, all below it, the dead that they reaped and the kernel's thread of their processor have used."""
+    """The machine now. ``used`` is what ``server``, all below it, the dead that they reaped and the kernel's thread of their processor have used, ``load_softirq_s`` what that of the
+    generator's has.
+    """
     at, steal_s = time.monotonic(), sum(_steal_s(cpu) for cpu in (cpus.server, cpus.load))
     seen = Snapshot(cpus, {key: process for entry in os.listdir("/proc") if entry.isdigit() for key, process in _read(entry)}, steal_s, at)
     if server is None:
         return seen
-    theirs = seen.family(server) | {key for key, process in seen.processes.items() if process.name == f"{SOFTIRQS}{cpus.server}"}
-    return dataclasses.replace(seen, used=sum((_used(key[0], seen.processes[key]) for key in theirs), Cpu()))
+    softirqs = {cpu: {key for key, process in seen.processes.items() if process.name == f"{SOFTIRQS}{cpu}"} for cpu in (cpus.server, cpus.load)}
+    used = _used_by(seen, seen.family(server) | softirqs[cpus.server])
+    return dataclasses.replace(seen, used=used, load_softirq_s=_used_by(seen, softirqs[cpus.load]).total_s)
+
+
+def _used_by(seen: Snapshot, keys: Iterable[Key]) -> Cpu:
+    return sum((_used(pid, seen.processes[pid, start]) for pid, start in keys), Cpu())
 
 
 def _read(pid: str) -> Iterable[tuple[Key, Process]]:

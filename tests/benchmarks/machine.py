@@ -64,7 +64,7 @@ def facts(cpus: Cpus, versions: bool, other: Path | None = None) -> dict[str, st
     """What a reader has to know of the run and its machine, with ``versions`` of the peers' programs, and of the ``other`` tree."""
     congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     found = {
-        "unpd": f"{__version__}, {_commit(ROOT)}",
+        "unpd": f"{__version__}, {commit(ROOT)}",
         "day": f"{dt.datetime.now(dt.UTC):%Y-%m-%d} (UTC)",
         "processor": f"{_field('/proc/cpuinfo', 'model name') or platform.machine()}, {os.cpu_count()} CPUs",
         "used": f"CPU {cpus.server} for the server, CPU {cpus.load} for the load; {'two threads of one core' if cpus.load in _siblings(cpus.server) else 'not of one core'}",
@@ -75,7 +75,7 @@ def facts(cpus: Cpus, versions: bool, other: Path | None = None) -> dict[str, st
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
     if other:
-        found["the other unpd"] = _commit(other)
+        found["the other unpd"] = commit(other)
     if not sees_others():
         found["other processes"] = (
             "those outside of this PID namespace cannot be seen: what they use is noticed only where the hypervisor takes it (stolen time)"
@@ -118,12 +118,18 @@ def program(name: str) -> str:
     return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin") or name
 
 
-def _commit(tree: Path) -> str:
-    return f"commit {_says('git', '-C', str(tree), 'describe', '--always', '--dirty', failed='unknown')}"
+def commit(tree: Path) -> str:
+    """Which one a tree has, and whether it was changed since. The page of the run before this one is no change of what is measured."""
+    git = ("git", "-C", str(tree))
+    name = _says(*git, "describe", "--always", failed="unknown")
+    if name == "unknown":
+        return "commit unknown"
+    changed = _says(*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/benchmarks/RESULTS.md", silent="")
+    return f"commit {name}{'-dirty' if changed else ''}"
 
 
-def _says(*command: str, failed: str = "") -> str:
-    """The first line that a program says; xinetd says it on standard error. ``failed``: what stands for it if the program fails."""
+def _says(*command: str, failed: str = "", silent: str = "unknown") -> str:
+    """The first line that a program says; xinetd says it on standard error. ``failed``: what stands for it if the program fails, ``silent``: if it says nothing."""
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=30)
     except FileNotFoundError:
@@ -131,4 +137,4 @@ def _says(*command: str, failed: str = "") -> str:
     if failed and done.returncode != 0:
         return failed
     lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
-    return lines[0] if lines else "unknown"
+    return lines[0] if lines else silent

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,13 @@ LIMIT_SAYS = (
     f"Where the load generator was busier than {LIMITED:.0%} beside either server, it is the limit: the rate then says little about the server, and the ratio of the processor time "
     "per operation (CPU ratio: unpd's over the peer's, less is better) is the firm figure."
 )
+STAR_SAYS = (
+    rf"\* The load generator was busier than {LIMITED:.0%} beside one of the two: it is the limit then, the rate says little about the server, and the ratio of the processor time "
+    "per operation (CPU, less is better) is the firm figure."
+)
+RATIOS_HEAD = "## Ratios"
+COMPARED = ("epoll", "uvloop", "go")
+"""The peers of the short table."""
 NO_SPLIT = "—"
 """In place of user and system, where each operation is a process: one that ends before the first tick has all its time booked as user time."""
 
@@ -63,6 +71,8 @@ def markdown(results: Results) -> str:
     ]
     if results.outcomes:
         parts += ["", "## Targets", "", LIMIT_SAYS, "", *_targets_grid(results)]
+    if ratios := _ratios(results):
+        parts += ["", RATIOS_HEAD, "", *ratios]
     for row in EVERY:
         if row.name in results.table:
             parts += ["", f"## {row.title[0].upper()}{row.title[1:]}", ""]
@@ -75,6 +85,37 @@ def markdown(results: Results) -> str:
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [heads, ["---", *("---:" if head not in ("verdict", "stretch") else "---" for head in heads[1:])], *rows]
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _ratios(results: Results) -> list[str]:
+    """The short table, with what became of the targets. It stands in the project's README too."""
+    grid = [line for row in EVERY if row is not IDLE and (line := _ratios_row(row, results.table.get(row.name, {})))]
+    if not grid or not results.outcomes:
+        return []
+    titles = [KINDS[name].title for name in COMPARED]
+    heads = ("work", f"rate over {titles[0]}", *titles[1:], f"CPU over {titles[0]}", *titles[1:])
+    return [*_grid(heads, grid), "", STAR_SAYS, "", _summary(results.outcomes)]
+
+
+def _ratios_row(row: Row, cells: Mapping[str, Cell]) -> tuple[str, ...]:
+    """Empty where one of these peers, or unpd, has no figure."""
+    if any(name not in cells or cells[name].why_none for name in (UNPD, *COMPARED)):
+        return ()
+    ours = cells[UNPD]
+    return (row.title, *(_ratio_words(ours, cells[name], measure) for measure in ("rate", "cpu_us") for name in COMPARED))
+
+
+def _ratio_words(ours: Cell, theirs: Cell, measure: str) -> str:
+    limited = measure == "rate" and any(cell.figure("load_busy").median > LIMITED for cell in (ours, theirs))
+    return _number(figure(ours.ratios(measure, theirs)).median, 2) + (r"\*" if limited else "")
+
+
+def _summary(outcomes: Sequence[Outcome]) -> str:
+    """How many targets there are of each verdict, and which ones are missed."""
+    count = Counter(outcome.verdict for outcome in outcomes)
+    counted = ", ".join(f"{count[verdict]} {verdict}" for verdict in Verdict if count[verdict])
+    missed = "; ".join(f"{outcome.what} ({_number(outcome.median, 2)}, {outcome.wanted})" for outcome in outcomes if outcome.verdict is Verdict.MISSED)
+    return f"Of {len(outcomes)} targets: {counted}.{f' Missed: {missed}.' if missed else ''}"
 
 
 def _targets_grid(results: Results) -> list[str]:

@@ -44,7 +44,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one server did in a turn, or in several. ``operations``: the generator's; ``load_s``: its own time; ``foreign_s``: what others used of our two processors, and
+    """What one server did in a turn, or in several. ``operations``: the generator's; ``load_s``: its own time and that of the kernel's thread of its processor; ``foreign_s``: what others used of our two processors, and
     whether that ``disturbed`` it.
     """
 
@@ -200,7 +200,8 @@ def _turn(plan: Plan, pair: Pair) -> Work:
     tally = _step(pair.load)
     after = snapshot(plan.cpus, pair.server.pid)
     pair.load.wait("ready")
-    return Work(tally.operations, tally.seconds, after.used - before.used, tally.cpu_s, after.foreign_s(before, (pair.server.pid, pair.load.pid)))
+    load_s = tally.cpu_s + after.load_softirq_s - before.load_softirq_s
+    return Work(tally.operations, tally.seconds, after.used - before.used, load_s, after.foreign_s(before, (pair.server.pid, pair.load.pid)))
 
 
 def _step(load: Generator) -> Tally:

@@ -81,6 +81,8 @@ class Listener:
             except BlockingIOError:
                 break
             except OSError as error:
+                if accepted and error.errno in _BROKEN:
+                    break  # those are served first: its next event says it again
                 return accepted, self._failed(error, now, after=len(accepted))
         if accepted:
             self._told_ended = False
@@ -104,7 +106,7 @@ class Listener:
 
     def _failed(self, error: OSError, now: float, after: int) -> AcceptFailure:
         number = error.errno or 0
-        if number in _BROKEN and not after:  # else those are served first: the next accept says it again
+        if number in _BROKEN:
             raise error
         self._failures = 1 if after else self._failures + 1
         if number not in _OUT_OF_RESOURCES and self._failures < PATIENCE:

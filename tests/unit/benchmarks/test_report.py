@@ -8,7 +8,7 @@ import pytest
 
 from tests.benchmarks.build import Places
 from tests.benchmarks.figures import DAEMON, Cell, Sample
-from tests.benchmarks.report import LIMIT_SAYS, NO_SPLIT, Results, as_json, keep, markdown
+from tests.benchmarks.report import LIMIT_SAYS, NO_SPLIT, RATIOS_HEAD, Results, as_json, keep, markdown
 from tests.benchmarks.servers import KINDS, UNPD
 from tests.benchmarks.targets import Outcome, Verdict, outcomes
 
@@ -81,6 +81,16 @@ def test_a_rate_has_the_ratio_of_the_processor_time_beside_it() -> None:
     page = markdown(results(unpd=each(SAMPLE), epoll=each(SAMPLE | {"cpu_us": 6.0})))
     (target,) = (line for line in lines(page, "bulk echo") if "at least" in line[1])
     assert target[5] == "1.50"
+
+
+def test_the_short_table_has_the_ratios_and_what_became_of_the_targets() -> None:
+    """Of unpd to three peers, a star where the generator is the limit; a row in which one of them has no figure is left out."""
+    quiet = {name: each(SAMPLE | {"load_busy": 0.9}) for name in (UNPD, "uvloop", "go")}
+    page = markdown(results(**quiet, epoll=each(SAMPLE | {"rate": 80.0, "cpu_us": 6.0})))
+    section = page.split(f"{RATIOS_HEAD}\n", 1)[1].split("\n## ", 1)[0]
+    assert lines(section, "connect") == [["connect, echo 64 bytes, close; 50 at a time", r"1.25\*", "1.00", "1.00", "1.50", "1.00", "1.00"]]
+    assert "Of 24 targets: 1 missed, 2 within noise (median holds), 21 no figure. Missed: connect" in section
+    assert RATIOS_HEAD not in markdown(results(**quiet, epoll=Cell(fault="2 errors")))
 
 
 def test_the_json_has_every_target_with_its_rounds() -> None:

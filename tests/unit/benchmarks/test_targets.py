@@ -18,10 +18,10 @@ def rates(*values: float) -> Cell:
 @pytest.mark.parametrize(
     ("values", "at_least", "verdict"),
     [
-        ([1.02, 1.05, 1.03], True, Verdict.MET),
-        ([1.02, 1.05, 1.03], False, Verdict.MISSED),
-        ([0.97, 0.9, 0.98], True, Verdict.MISSED),
-        ([0.97, 0.9, 0.98], False, Verdict.MET),
+        ([1.05, 1.1, 1.06], True, Verdict.MET),
+        ([1.05, 1.1, 1.06], False, Verdict.MISSED),
+        ([0.94, 0.9, 0.95], True, Verdict.MISSED),
+        ([0.94, 0.9, 0.95], False, Verdict.MET),
         ([0.9, 1.05, 1.02], True, Verdict.NOISE_HOLDS),
         ([0.9, 1.05, 1.02], False, Verdict.NOISE_MISSES),
         ([0.9, 1.05, 0.98], True, Verdict.NOISE_MISSES),
@@ -36,10 +36,10 @@ def test_a_verdict_is_that_of_all_rounds(values: list[float], *, at_least: bool,
 
 @pytest.mark.parametrize(
     ("middle", "verdict"),
-    [(1.02, Verdict.MET), (1.005, Verdict.NOISE_HOLDS), (1.0, Verdict.NOISE_HOLDS), (0.995, Verdict.NOISE_MISSES), (0.98, Verdict.MISSED)],
+    [(1.04, Verdict.MET), (1.02, Verdict.NOISE_HOLDS), (1.0, Verdict.NOISE_HOLDS), (0.98, Verdict.NOISE_MISSES), (0.96, Verdict.MISSED)],
 )
 def test_rounds_that_agree_have_a_spread_nevertheless(middle: float, verdict: Verdict) -> None:
-    """The spread is at least one percent of the median each way, because two runs differ by that."""
+    """The spread is at least three percent of the median each way, because two runs differ by that."""
     assert judge([middle] * ROUNDS, 1.0, at_least=True) is verdict
 
 

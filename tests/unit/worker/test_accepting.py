@@ -105,9 +105,10 @@ def test_a_broken_listener_is_not_survived(number: int) -> None:
 
 
 def test_what_was_accepted_before_the_listener_broke_is_not_lost() -> None:
-    """Somebody ends it in the midst of a batch: those who are in are served, and the next accept says that it is broken."""
+    """Somebody ends it in the midst of a batch: those who are in are served, and it is told once that it is broken, by its next event."""
     listener = Scripted(None, errno.EINVAL, errno.EINVAL)
-    assert listener.accept(16, 0.0) == ([CLIENT], AcceptFailure(errno.EINVAL, paused=False))
+    assert listener.accept(16, 0.0) == ([CLIENT], None)
+    assert listener.ended(0.0) == AcceptFailure(errno.EINVAL, paused=True)
     with pytest.raises(OSError, match="as written"):
         listener.accept(16, 0.0)
 
