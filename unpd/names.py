@@ -1,7 +1,7 @@
 """The words of unpd, each in one place: kinds, phases, end causes, signals, exit codes.
 
 Whatever is public interface (metric labels, log fields, exit codes, signals) is spelled here once; code, manual page and tests read it from here. Imports
-nothing but the standard library's cheapest modules.
+nothing but the cheapest modules of the standard library, and :mod:`unpd.records`.
 """
 
 import enum

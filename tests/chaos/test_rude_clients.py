@@ -213,6 +213,7 @@ def test_a_peer_that_lives_is_told_from_one_that_vanished_however_late(launch: L
     """The kernel has given the client up long before the worker comes to see it: what it says then is still that the client answered."""
     with deaf_client(launch) as unpd:
         with procs.stopped(unpd.workers()):
+            assert established(unpd.port("echo"))  # nobody has given up yet
             until(lambda: not established(unpd.port("echo")), 10.0, "the kernel to give the client up")
             holds(lambda: not established(unpd.port("echo")), 1.5, "it stays given up")
         settled(unpd, {"stalled": 1}, timeout_s=15.0)

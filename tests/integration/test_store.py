@@ -247,7 +247,7 @@ def test_nonsense_in_the_store_is_no_obstacle(launch: Launch, systemd: Manager, 
     """A pipe under a listener's name is closed; the listener is bound."""
     reader, writer = os.pipe()
     os.close(writer)
-    systemd.store.append(("unpd-listener-0123456789abcdef-0", reader))
+    systemd.store.append(("unpd-stored-listener-0123456789abcdef-0", reader))
     unpd = start(launch, systemd, config)
     assert clients.converse(unpd.address("echo"), b"served") == b"served"
     assert unpd.stop() == 0

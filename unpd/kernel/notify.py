@@ -42,7 +42,7 @@ class NotifySocket:
         return self._send(assignments, (), once)
 
     def store(self, name: str, fd: int) -> bool:
-        """Leave a duplicate of ``fd`` as ``name`` (of a-z, 0-9, "." and "-"); whether the message was taken. One that is there already stays once."""
+        """Leave a duplicate of ``fd`` as ``name`` (at most 255 printable ASCII characters, no colon); whether the message was taken. One that is there already stays once."""
         return self._send(("FDSTORE=1", f"FDNAME={name}"), (fd,), once=True)
 
     def remove(self, name: str) -> bool:

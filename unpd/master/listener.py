@@ -13,7 +13,8 @@ from unpd.records import record
 METRICS = "metrics"
 """What stands for a service's name where the exporter's listener is meant."""
 
-STORED_PREFIX = "unpd-listener-"
+STORED_PREFIX = "unpd-stored-listener-"
+"""Not what an administrator would call a socket (FileDescriptorName=): systemd passes both kinds alike."""
 
 
 @record

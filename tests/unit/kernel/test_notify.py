@@ -40,14 +40,14 @@ def test_assignments_come_in_one_message(receiver: socket.socket, notify: Notify
 def test_a_descriptor_is_stored_and_removed(receiver: socket.socket, notify: NotifySocket) -> None:
     """It comes with its name, and refers to the same file."""
     reader, writer = os.pipe()
-    assert notify.store("unpd-listener-1", writer)
+    assert notify.store("unpd-stored-listener-1", writer)
     said, fds, _, _ = socket.recv_fds(receiver, 100, 4)
-    assert said == b"FDSTORE=1\nFDNAME=unpd-listener-1"
+    assert said == b"FDSTORE=1\nFDNAME=unpd-stored-listener-1"
     assert [os.fstat(fd).st_ino for fd in fds] == [os.fstat(writer).st_ino]
     for fd in (reader, writer, *fds):
         os.close(fd)
-    notify.remove("unpd-listener-1")
-    assert receiver.recv(100) == b"FDSTOREREMOVE=1\nFDNAME=unpd-listener-1"
+    notify.remove("unpd-stored-listener-1")
+    assert receiver.recv(100) == b"FDSTOREREMOVE=1\nFDNAME=unpd-stored-listener-1"
 
 
 def fill(receiver: socket.socket) -> None:
