@@ -37,3 +37,9 @@ def test_the_codes_of_the_clients_are_all_there() -> None:
 def test_every_end_cause_is_named(cause: EndCause) -> None:
     """The README names each cause for which a connection can end."""
     assert cause in README
+
+
+def test_the_speed_is_that_of_the_last_whole_run() -> None:
+    """The short table and what became of the targets stand there as the benchmark wrote them."""
+    results = (ROOT / "tests/benchmarks/RESULTS.md").read_text()
+    assert results.split("## Ratios\n", 1)[1].split("\n## ", 1)[0].strip() in README.split("## Speed\n", 1)[1]
