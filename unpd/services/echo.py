@@ -1,14 +1,10 @@
 """Echo (RFC 862): whatever arrives goes back, byte for byte."""
 
-from unpd.services.base import Options, Piece, Reply
+from unpd.services.base import Options, Reply, same
 
 
 class EchoOptions(Options):
     """Echo has no options of its own."""
-
-
-def _same(piece: Piece) -> Piece:
-    return piece
 
 
 class Echo:
@@ -23,4 +19,4 @@ class Echo:
 
     def converse(self) -> Reply:
         """Every piece is its own answer."""
-        return _same
+        return same

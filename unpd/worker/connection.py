@@ -10,6 +10,8 @@ from unpd.services.base import Reply, Service
 
 LINGER_S = 2.0
 """How long a connection that we ended waits for the peer's FIN, so that no unread byte turns our close into a reset."""
+BULK = 3
+"""In place of a number of great reads: the flow is one in bulk."""
 QUIET_S = 0.25
 """On a graceful stop, a peer that was silent for this long has said what it had to say."""
 
@@ -49,7 +51,7 @@ class Stage(enum.IntEnum):
 
 class Connection:
     """A client. ``reply`` answers what it says (None: nothing more is answered), ``out`` is what the socket did not take yet (None: nothing), ``great_reads`` how many
-    of the next reads ask for much, ``traffic`` its own bytes where its end will be told (None: where nobody asks), ``cause`` why we are ending it, ``mask`` what epoll watches.
+    of the next reads ask for much (BULK: the next piece is relayed if that can be), ``traffic`` its own bytes where its end will be told (None: where nobody asks), ``cause`` why we are ending it, ``mask`` what epoll watches.
     """
 
     __slots__ = (
