@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
-from tests.benchmarks import daemon, machine, report, targets
+from tests.benchmarks import daemon, machine, network, report, targets
 from tests.benchmarks.build import PLACES, build
 from tests.benchmarks.figures import DAEMON
 from tests.benchmarks.proof import prove
@@ -39,11 +39,12 @@ def main() -> int:
     cpus = machine.choose_cpus()
     machine.raise_file_limit()
     programs = build(peers=not asked.quick, other=asked.other)
+    congestion = network.enter()  # not before the programs are built: Go may want the machine's network
     prove(programs, cpus)
     began = time.monotonic()
     quiet = Quiet(cpus, asked.disturbed, PATIENCE_S)
     laps = max(1, round(asked.seconds / TURN_S))
-    facts = machine.facts(cpus, versions=not asked.quick, other=asked.other)  # of the tree as it is measured, which may go on while we measure
+    facts = machine.facts(cpus, congestion, versions=not asked.quick, other=asked.other)  # of the tree as it is measured, which may go on while we measure
     plan = Plan(programs, cpus, quiet, asked.rounds, laps, asked.seconds / laps, QUICK_WARM_UP_S if asked.quick else WARM_UP_S)
     results = _measure(plan, facts, targets.scope(asked.rows, asked.servers), asked.quick)
     page = report.markdown(results)

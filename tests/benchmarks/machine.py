@@ -60,9 +60,8 @@ def raise_file_limit() -> None:
         raise SystemExit(f"The benchmark needs {LEAST_FILES} open files; the limit is {hard} (ulimit -Hn).")
 
 
-def facts(cpus: Cpus, versions: bool, other: Path | None = None) -> dict[str, str]:
-    """What a reader has to know of the run and its machine, with ``versions`` of the peers' programs, and of the ``other`` tree."""
-    congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+def facts(cpus: Cpus, congestion: str, versions: bool, other: Path | None = None) -> dict[str, str]:
+    """What a reader has to know of the run and its machine, of its ``congestion`` control, with ``versions`` of the peers' programs, and of the ``other`` tree."""
     found = {
         "unpd": f"{__version__}, {commit(ROOT)}",
         "day": f"{dt.datetime.now(dt.UTC):%Y-%m-%d} (UTC)",
@@ -71,7 +70,7 @@ def facts(cpus: Cpus, versions: bool, other: Path | None = None) -> dict[str, st
         "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) * 1024 / 1e9:.1f} GB",
         "system": f"{_os_name()}, Linux {platform.release().split('-')[0]}",
         "virtual": "yes" if "hypervisor" in _field("/proc/cpuinfo", "flags").split() else "no",
-        "congestion control": congestion if congestion == "cubic" else f"{congestion} (Debian's default is cubic; bulk echo may differ there)",
+        "congestion control": congestion,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
     if other:
