@@ -5,6 +5,7 @@ BBR paces every connection by a timer, at a bandwidth that it guesses, on loopba
 """
 
 import ctypes
+import os
 import subprocess
 from pathlib import Path
 
@@ -19,23 +20,32 @@ LOOPBACK = ("127.0.0.1", "127.0.0.0/8")
 def enter() -> str:
     """Go there with everything that is started from now on; what a reader has to know of the congestion control.
 
-    Who may not (root may, if it is no container's) stays in the machine's network. SystemExit if the namespace cannot be furnished.
+    Who may not make or furnish such a namespace (a user, root of a container, a kernel without cubic) stays in the machine's network.
     """
     machines = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    if ctypes.CDLL(None).unshare(CLONE_NEWNET) != 0:
-        return (
-            machines
-            if machines == CONTROL
-            else f"{machines}, the machine's own (Debian's default is {CONTROL}, and bulk echo differs there: run as root to measure with it)"
-        )
-    # By the route, because a namespace's own default can only be an unrestricted one (tcp_allowed_congestion_control), which cubic need not be.
-    _ip("link", "set", "lo", "up")
-    for to in LOOPBACK:
-        _ip("route", "change", "table", "local", "local", to, "dev", "lo", "proto", "kernel", "scope", "host", "src", "127.0.0.1", "congctl", CONTROL)
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net") as before:
+        if libc.unshare(CLONE_NEWNET) != 0:
+            return _stays(machines, f"unshare: {os.strerror(ctypes.get_errno())}")
+        try:
+            # By the route, because a namespace's own default can only be an unrestricted one (tcp_allowed_congestion_control), which cubic need not be.
+            _ip("link", "set", "lo", "up")
+            for to in LOOPBACK:
+                _ip("route", "change", "table", "local", "local", to, "dev", "lo", "proto", "kernel", "scope", "host", "src", "127.0.0.1", "congctl", CONTROL)
+        except OSError as error:
+            if libc.setns(before.fileno(), CLONE_NEWNET) != 0:
+                raise SystemExit(f"The benchmark is in a network namespace that it could neither furnish ({error}) nor leave.") from error
+            return _stays(machines, str(error))
     return f"{CONTROL}, in a network namespace of its own{'' if machines == CONTROL else f' (the machine has {machines})'}"
+
+
+def _stays(machines: str, why: str) -> str:
+    if machines == CONTROL:
+        return machines
+    return f"{machines}, the machine's own: no network namespace with {CONTROL}, Debian's default, could be had ({why}), and bulk echo differs there"
 
 
 def _ip(*words: str) -> None:
     done = subprocess.run((program("ip"), *words), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"The benchmark could not furnish its network namespace: ip {' '.join(words)} says: {done.stderr.strip()}")
+        raise OSError(f"ip {' '.join(words)}: {done.stderr.strip()}")

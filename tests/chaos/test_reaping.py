@@ -189,14 +189,12 @@ def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(launch: Lau
     """A worker has the listeners of its own pool, the exporter only its own: no pipe, epoll, control socket or scoreboard descriptor of the master, in any generation."""
     unpd = launch(TWO_POOLS.format(directory=tmp_path_factory.mktemp("sockets")))
 
-    of_a_worker = ["anon_inode:[eventpoll]", *4 * ["pipe"]]  # the one that wakes it up, and its relay
-
     def look() -> None:
         serves_echo, serves_daytime = sorted(unpd.workers(), key=lambda pid: "other" in procs.title(pid))
         exporter = unpd.exporter()
         assert exporter is not None
-        echo = listeners_of(unpd, serves_echo, 2, of_a_worker)
-        daytime = listeners_of(unpd, serves_daytime, 1, of_a_worker)
+        echo = listeners_of(unpd, serves_echo, 2, ["anon_inode:[eventpoll]", *2 * ["pipe"]])
+        daytime = listeners_of(unpd, serves_daytime, 1, ["anon_inode:[eventpoll]", *2 * ["pipe"]])
         metrics = listeners_of(unpd, exporter, 1, 5 * ["pipe"])  # the second pipe is the HTTP library's, which duplicates one end
         assert not echo & daytime
         assert not metrics & (echo | daytime)

@@ -3,44 +3,93 @@
 import random
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support import clients, faults
+from tests.support import clients, faults, procs
 from tests.support.books import settled
 from tests.support.launch import Launch
+from tests.support.waiting import until
 
 MIB = 1 << 20
 ECHO = """
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
 """
+ONE_WORKER = "[pools.default]\nworkers = 1\n" + ECHO
 
 
 @faults.requires_strace()
 def test_a_stream_is_relayed(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
-    """Most of a stream never comes into the worker, as strace shows, and is counted none the less; a few words are read and written."""
-    unpd = launch(ECHO, prefix=faults.strace_prefix(tmp_path / "trace", "splice,readv"))
+    """Most of a stream never comes into the worker, as strace shows, and is counted none the less; a few words are read and written. The pipe for it is given back."""
+    unpd = launch(ONE_WORKER, prefix=faults.strace_prefix(tmp_path / "trace", "splice,readv"))
     trace = faults.Trace(tmp_path / "trace")
+    before = procs.fds(unpd.workers()[0])
     assert clients.converse(unpd.address("echo"), b"a few words") == b"a few words"
     assert trace.count("splice") == 0
     data = rng.randbytes(16 * MIB)
     assert clients.converse(unpd.address("echo"), data) == data
     books = settled(unpd, {"client_fin": 2})
     assert books.received == books.sent == len(data) + len("a few words")
-    assert trace.count("splice") > trace.count("readv"), "more was copied than relayed"
+    assert trace.returned("readv") < len(data) // 2 < trace.returned("splice")
+    until(lambda: procs.fds(unpd.workers()[0]) == before, 10.0, "the pipe to be given back")
 
 
 @faults.requires_strace()
-@pytest.mark.parametrize("error", ["EPERM", "EINVAL", "ENOSYS"])
-def test_where_splice_is_forbidden_the_bytes_are_copied(launch: Launch, rng: random.Random, tmp_path: Path, error: str) -> None:
-    """A filter of system calls that knows no splice(2): a stream comes back whole, and the worker asks once."""
-    unpd = launch(ECHO, prefix=faults.strace_prefix(tmp_path / "trace", "splice", f"splice:error={error}"))
+def test_over_a_unix_socket_nothing_is_relayed(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
+    """There a peer could hold up the worker on older kernels: a stream is copied, also beside TCP listeners of the same service, and counted with theirs."""
+    config = f"""
+[pools.default]
+workers = 1
+[services.echo]
+listen = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]
+"""
+    unpd = launch(config, prefix=faults.strace_prefix(tmp_path / "trace", "splice,readv"))
+    data = rng.randbytes(4 * MIB)
+    assert clients.converse(str(tmp_path / "echo.sock"), data) == data
+    assert clients.converse(unpd.address("echo"), b"a few words") == b"a few words"
+    books = settled(unpd, {"client_fin": 2})
+    assert books.received == books.sent == len(data) + len("a few words")
+    assert faults.Trace(tmp_path / "trace").count("splice") == 0
+
+
+@faults.requires_strace()
+@pytest.mark.parametrize("error", ["EPERM", "EACCES", "EINVAL", "ENOSYS", "ENOMEM"])
+def test_where_splice_is_refused_the_bytes_are_copied(launch: Launch, rng: random.Random, tmp_path: Path, error: str) -> None:
+    """By a filter of system calls, a security module, the kernel: a stream comes back whole, and the worker asks once a second."""
+    unpd = launch(ONE_WORKER, prefix=faults.strace_prefix(tmp_path / "trace", "splice", f"splice:error={error}"))
     data = rng.randbytes(16 * MIB)
+    began = time.monotonic()
     assert clients.converse(unpd.address("echo"), data) == data
     settled(unpd, {"client_fin": 1})
-    assert faults.Trace(tmp_path / "trace").count("splice") == 1
+    assert 1 <= faults.Trace(tmp_path / "trace").count("splice") <= 2 + time.monotonic() - began
+
+
+@faults.requires_strace()
+def test_what_splice_does_not_bring_back_is_written(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
+    """Every second splice of a worker is one from the pipe into the socket. If those are refused, nothing is lost that was pulled."""
+    unpd = launch(ONE_WORKER, prefix=faults.strace_prefix(tmp_path / "trace", "splice", "splice:error=ENOMEM:when=2+2"))
+    data = rng.randbytes(16 * MIB)
+    assert clients.converse(unpd.address("echo"), data) == data
+    books = settled(unpd, {"client_fin": 1})
+    assert books.received == books.sent == len(data)
+    assert faults.Trace(tmp_path / "trace").count("splice") >= 2
+
+
+@faults.requires_strace()
+def test_where_the_pipe_may_not_be_great_the_bytes_are_copied(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
+    """More than one user's share (pipe-user-pages-soft): the small pipe that there would be is given back at once."""
+    unpd = launch(ONE_WORKER)
+    (worker,) = unpd.workers()
+    before = procs.fds(worker)
+    data = rng.randbytes(16 * MIB)
+    with faults.straced(worker, tmp_path / "trace", "fcntl,splice", "fcntl:error=EPERM") as trace:
+        assert clients.converse(unpd.address("echo"), data) == data
+        assert trace.count("fcntl") >= 1
+        assert trace.count("splice") == 0
+        assert procs.fds(worker) == before
 
 
 def test_urgent_bytes_in_a_stream_come_back_at_their_place(launch: Launch, rng: random.Random) -> None:
@@ -65,21 +114,23 @@ def test_urgent_bytes_in_a_stream_come_back_at_their_place(launch: Launch, rng: 
     settled(unpd, {"client_fin": 2})
 
 
-def test_a_reset_in_mid_stream_is_counted_as_one(launch: Launch) -> None:
-    """A client that resets while much is on its way both ways ended by client_rst, and what was meant for it comes to no other."""
-    unpd = launch(ECHO)
-    for _ in range(20):
+def test_what_was_meant_for_a_client_that_resets_comes_to_no_other(launch: Launch, rng: random.Random) -> None:
+    """One that reads nothing, or a part, and resets while much is on its way both ways ends by client_rst; the stream of the next client of the same worker is its own."""
+    unpd = launch(ONE_WORKER)
+    data = rng.randbytes(2 * MIB)
+    for index in range(10):
         with clients.connect(unpd.address("echo")) as sock:
             sock.sendall(bytes(MIB // 2))
-            clients.read_exactly(sock, MIB // 8)
+            clients.read_exactly(sock, MIB // 8 if index % 2 else MIB // 2)
+            clients.stuff(sock, 32 * MIB, stall_s=0.1)
             clients.reset(sock)
-        assert clients.converse(unpd.address("echo"), b"x" * 1000) == b"x" * 1000
-    settled(unpd, {"client_rst": 20, "client_fin": 20})
+        assert clients.converse(unpd.address("echo"), data) == data
+    settled(unpd, {"client_rst": 10, "client_fin": 10})
 
 
 def test_streams_side_by_side_keep_their_bytes_apart(launch: Launch, rng: random.Random) -> None:
     """Four streams through one worker's relay, two of which are read slowly, so that it is given back what sockets do not take."""
-    unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
+    unpd = launch(ONE_WORKER)
     data = [rng.randbytes(8 * MIB) for _ in range(4)]
     got: dict[int, bytes] = {}
 

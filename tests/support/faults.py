@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -121,6 +122,11 @@ class Trace:
     def count(self, syscall: str) -> int:
         """How many calls of ``syscall`` it shows."""
         return sum(f"{syscall}(" in line for line in self.lines())
+
+    def returned(self, syscall: str) -> int:
+        """The sum of what the calls of ``syscall`` that did not fail returned; another process may have come between the halves of a call."""
+        ends = re.compile(rf"\b{syscall}(?:\(| resumed).*\) += (\d+)")
+        return sum(int(found[1]) for line in self.lines() if (found := ends.search(line)))
 
 
 def strace_prefix(output: Path, trace: str, *inject: str, options: Sequence[str] = ()) -> tuple[str, ...]:

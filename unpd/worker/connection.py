@@ -26,7 +26,9 @@ class Traffic:
 
 @record
 class Terms:
-    """The terms on which all connections of one service are served. ``cells``: where the service's counters start in this worker's row. Times in seconds, 0 for none."""
+    """The terms on which the connections of one service are served, over TCP or over UNIX sockets. ``cells``: where the service's counters start in this worker's row. ``relays``:
+    whether what is echoed in bulk may stay within the kernel. Times in seconds, 0 for none.
+    """
 
     name: str
     service: Service
@@ -34,6 +36,7 @@ class Terms:
     idle_timeout_s: float
     session_timeout_s: float
     user_timeout_s: float
+    relays: bool = True
     traffic: Traffic = field(default_factory=Traffic)
 
 

@@ -6,6 +6,7 @@ closed; process title, which so tells that nobody new is taken; each connection 
 
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from unpd.kernel.signals import Arrivals, drain
 from unpd.logs import Log
@@ -130,4 +131,9 @@ def _listeners(service: ServiceSetup) -> list[Listener]:
         service.session_timeout_s,
         service.user_timeout_s,
     )
-    return [Listener(listener.sock, terms, listener.text, listener.backlog, LISTENER_ACCEPTED + listener.column) for listener in service.listeners]
+    # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds while it reads, as long as a page fault in its buffer takes: it could hold up the whole worker.
+    by_family = {socket.AF_UNIX: replace(terms, relays=False)}
+    return [
+        Listener(listener.sock, by_family.get(listener.sock.family, terms), listener.text, listener.backlog, LISTENER_ACCEPTED + listener.column)
+        for listener in service.listeners
+    ]

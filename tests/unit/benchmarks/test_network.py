@@ -3,13 +3,23 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.support import ROOT, faults
 
+MACHINES = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+# Any control but the machine's: a new namespace has that one by itself.
+OTHER = "reno" if MACHINES.read_text().strip() != "reno" else "cubic"
 BOTH_ENDS = """
-import json, os, socket
+import json, os, socket, sys
 from tests.benchmarks import network
 
+network.CONTROL = sys.argv[1]
+if len(sys.argv) > 2:
+    network.program = lambda name: sys.argv[2]
 before = os.stat("/proc/self/ns/net").st_ino
 said = network.enter()
 with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -20,11 +30,27 @@ print(json.dumps([said, controls, os.stat("/proc/self/ns/net").st_ino != before]
 """
 
 
+def entered(*arguments: str) -> Any:
+    """What a process says that went there: what a reader has to know, the congestion control of both ends of a connection, and whether it is in another namespace."""
+    done = subprocess.run([sys.executable, "-c", BOTH_ENDS, *arguments], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
 @faults.requires_namespaces()
-def test_both_ends_of_a_connection_have_debians_congestion_control() -> None:
+def test_both_ends_of_a_connection_have_the_congestion_control_of_the_benchmark() -> None:
     """Whatever the machine has: in a namespace of its own, from any of the generator's addresses, and the page says so."""
-    done = subprocess.run([sys.executable, "-c", BOTH_ENDS], cwd=ROOT, capture_output=True, check=True, timeout=60)
-    said, controls, moved = json.loads(done.stdout)
-    assert controls == ["cubic", "cubic"]
+    said, controls, moved = entered(OTHER)
+    assert controls == [OTHER, OTHER]
     assert moved
-    assert said.startswith("cubic, in a network namespace of its own")
+    assert said == f"{OTHER}, in a network namespace of its own (the machine has {MACHINES.read_text().strip()})"
+
+
+@faults.requires_namespaces()
+@pytest.mark.parametrize("arguments", [("nonesuch",), (OTHER, "/nonexistent/ip")])
+def test_who_cannot_furnish_a_namespace_stays_in_the_machines_network(arguments: tuple[str, ...]) -> None:
+    """The kernel does not know the control, or there is no ip: the benchmark runs where it can, and the page says why."""
+    said, controls, moved = entered(*arguments)
+    machines = MACHINES.read_text().strip()
+    assert controls == [machines, machines]
+    assert not moved
+    assert said.startswith(f"{machines}, the machine's own: no network namespace with {arguments[0]}")

@@ -1,6 +1,7 @@
 """The relay between a socket's input and its own output, over real sockets."""
 
 import contextlib
+import os
 import resource
 import select
 import socket
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import procs
 from unpd.kernel.relay import Relay
 
 MOST = 100_000
@@ -102,25 +104,65 @@ def test_what_a_broken_socket_did_not_take_comes_to_nobody(relay: Relay, pair: P
         assert theirs.recv(100) == b"mine"
 
 
-def test_where_splice_cannot_be_had_nothing_is_pulled(relay: Relay, pair: Pair) -> None:
-    """What is no socket is refused (EINVAL): from then on there is no relay."""
+def test_it_takes_many_small_pieces_at_once(relay: Relay, pair: Pair) -> None:
+    """As they come from a network card: each has a slot of the pipe, of which there are more than the sixteen that a pipe has of itself."""
+    server, client = pair
+    for index in range(40):
+        client.send(bytes((index,)))
+    assert relay.pull(server.fileno()) == 40
+    assert relay.push(server.fileno(), 40) == (40, b"")
+    assert b"".join(client.recv(1) for _ in range(40)) == bytes(range(40))
+
+
+def test_where_splice_is_refused_nothing_is_pulled_until_it_may_be_asked_for_again(relay: Relay, pair: Pair) -> None:
+    """What is no socket is refused (EINVAL); what has come stays where it is."""
     server, client = pair
     client.sendall(b"hello")
     with select.epoll() as epoll:
         assert relay.pull(epoll.fileno()) == 0
     assert relay.pull(server.fileno()) == 0
-    assert server.recv(100) == b"hello"
+    relay.rest()
+    assert relay.pull(server.fileno()) == 5
+    assert relay.push(server.fileno(), 5) == (5, b"")
 
 
-def test_without_a_descriptor_nothing_is_pulled(pair: Pair) -> None:
-    """Too many open files: there is no relay, and the bytes stay where they are."""
+def test_where_a_push_is_refused_the_bytes_are_given_back(relay: Relay, pair: Pair) -> None:
+    """That says nothing about the socket: who called writes them."""
+    server, client = pair
+    client.sendall(b"hello")
+    assert relay.pull(server.fileno()) == 5
+    with select.epoll() as epoll:
+        assert relay.push(epoll.fileno(), 5) == (0, b"hello")
+    client.sendall(b"world")
+    assert relay.pull(server.fileno()) == 0
+    assert server.recv(100) == b"world"
+
+
+def test_without_a_descriptor_nothing_is_pulled_until_it_may_be_asked_for_again(relay: Relay, pair: Pair) -> None:
+    """Too many open files: the bytes stay where they are."""
     server, client = pair
     client.sendall(b"hello")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        relay = Relay(MOST)
+        assert relay.pull(server.fileno()) == 0
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert relay.pull(server.fileno()) == 0
-    assert server.recv(100) == b"hello"
+    relay.rest()
+    assert relay.pull(server.fileno()) == 5
+    assert relay.push(server.fileno(), 5) == (5, b"")
+
+
+def test_a_pipe_that_was_not_used_is_given_back(relay: Relay, pair: Pair) -> None:
+    """Not at the first rest after it was used, but at the next one; there is another one when it is wanted."""
+    server, client = pair
+    before = procs.fds(os.getpid())
+    for _ in range(2):
+        client.sendall(b"hello")
+        assert relay.pull(server.fileno()) == 5
+        assert relay.push(server.fileno(), 5) == (5, b"")
+        relay.rest()
+        assert len(procs.fds(os.getpid())) == len(before) + 2
+        relay.rest()
+        assert procs.fds(os.getpid()) == before

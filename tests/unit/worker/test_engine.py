@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import math
+import os
 import select
 import socket
 import time
@@ -14,17 +15,18 @@ from typing import Any
 
 import pytest
 
+from tests.support import clients, procs
 from unpd import scoreboard as sb
-from unpd.kernel.sockets import ListenOptions, listen_unix
+from unpd.kernel.sockets import ListenOptions, listen_tcp, listen_unix
 from unpd.logs import Log, Sink
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.services.base import Piece, Reply, Service
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import LONGEST_PAUSE_S, PATIENCE, Listener, errno_cell
-from unpd.worker.connection import LINGER_S, QUIET_S, Stage, Terms
+from unpd.worker.connection import BULK, LINGER_S, QUIET_S, Connection, Stage, Terms
 from unpd.worker.ends import peer_name
-from unpd.worker.engine import HIGH_WATER_BYTES, LITTLE_BYTES, LOOK_AHEAD_S, LOW_WATER_BYTES, MAX_EVENTS, READ_BYTES, Engine
+from unpd.worker.engine import BULK_BYTES, HIGH_WATER_BYTES, LITTLE_BYTES, LOOK_AHEAD_S, LOW_WATER_BYTES, MAX_EVENTS, READ_BYTES, Engine
 from unpd.worker.listeners import PATROL_S
 
 MIB = 1 << 20
@@ -62,20 +64,17 @@ class Times:
 
 @dataclass(slots=True)
 class Bench:
-    """An engine with one UNIX listener a service, its row of a scoreboard, its log in memory, and its clients."""
+    """An engine with one listener a service, its row of a scoreboard, its log in memory, and its clients."""
 
     engine: Engine
     cells: memoryview
-    paths: list[str]
+    addresses: list[clients.Address]
     lines: list[bytes]
-    clients: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    socks: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def connect(self, index: int = 0) -> socket.socket:
         """A client in the queue of listener ``index``."""
-        sock = self.clients.enter_context(socket.socket(socket.AF_UNIX))
-        sock.settimeout(PATIENCE_S)
-        sock.connect(self.paths[index])
-        return sock
+        return self.socks.enter_context(clients.connect(self.addresses[index], timeout_s=PATIENCE_S))
 
     def until(self, condition: Callable[[], object], message: str = "the condition") -> None:
         """Turn until ``condition`` holds."""
@@ -101,6 +100,19 @@ class Bench:
 
         self.until(enough, f"{count} bytes")
         return bytes(got)
+
+    def bulk(self, sock: socket.socket) -> Connection:
+        """Make the conversation of ``sock``, the only one, a flow in bulk, of which all has come back. ``sock`` blocks no more."""
+        self.until(lambda: self.engine.connections, "the connection")
+        (connection,) = self.engine.connections.values()
+        sock.setblocking(False)
+
+        def relayed() -> bool:
+            self.read(sock, sock.send(bytes(2 * BULK_BYTES)))
+            return connection.great_reads == BULK
+
+        self.until(relayed, "a flow in bulk")
+        return connection
 
     def stuff(self, sock: socket.socket) -> int:
         """Send, and read nothing, until neither the sockets nor the engine take any more (32 MiB at most); how many bytes it were. ``sock`` blocks no more."""
@@ -133,6 +145,11 @@ class Bench:
         return [row for row in rows if row["event"] == name]
 
 
+def pipes() -> set[str]:
+    """The pipes that this process has."""
+    return {name for name in procs.fds(os.getpid()).values() if name.startswith("pipe:")}
+
+
 MakeBench = Callable[..., Bench]
 
 
@@ -141,7 +158,7 @@ def bench(tmp_path: Path) -> Iterator[MakeBench]:
     """Makes benches of one service after the other, each with its times."""
     with contextlib.ExitStack() as stack:
 
-        def make(*services: Service, times: Times | None = None, max_connections: int = 100) -> Bench:
+        def make(*services: Service, times: Times | None = None, max_connections: int = 100, tcp: bool = False) -> Bench:
             span = times or Times()
             fd = sb.create()
             board = sb.Scoreboard(fd)
@@ -152,17 +169,17 @@ def bench(tmp_path: Path) -> Iterator[MakeBench]:
                 lines.append(line)
                 return len(line)
 
-            listeners, paths = [], []
+            listeners, addresses = [], []
             for column, service in enumerate(services or (Echo(EchoOptions()),)):
                 path = str(tmp_path / f"{len(list(tmp_path.iterdir()))}.sock")
-                sock = stack.enter_context(listen_unix(path, OPTIONS))
+                sock = stack.enter_context(listen_tcp("127.0.0.1", 0, OPTIONS) if tcp else listen_unix(path, OPTIONS))
                 terms = Terms(f"service-{column}", service, sb.service_cells(column), span.idle_s, span.session_s, span.user_s)
-                listeners.append(Listener(sock, terms, f"unix://{path}", OPTIONS.backlog, sb.LISTENER_ACCEPTED + column))
-                paths.append(path)
+                listeners.append(Listener(sock, terms, "the listener", OPTIONS.backlog, sb.LISTENER_ACCEPTED + column))
+                addresses.append(sock.getsockname())
             cells = board.row(0)
             engine = Engine(listeners, max_connections, cells, Log(Sink(-1, write), "debug", "json"))
-            made = Bench(engine, cells, paths, lines)
-            stack.enter_context(made.clients)
+            made = Bench(engine, cells, addresses, lines)
+            stack.enter_context(made.socks)
             stack.callback(engine.epoll.close)
             stack.callback(engine.leave)
             return made
@@ -247,6 +264,47 @@ def test_output_is_bounded_and_reading_goes_on_where_it_stopped(bench: MakeBench
     sock.shutdown(socket.SHUT_WR)
     assert len(b.read(sock, sent + 1)) == sent
     assert b.ended() == {EndCause.CLIENT_FIN: 1}
+
+
+def test_what_is_relayed_is_life_and_is_counted(bench: MakeBench) -> None:
+    """A piece that never came into the process puts off the end of an idle connection, and is in the books and in the line of its end."""
+    b = bench(tcp=True)
+    sock = b.connect()
+    connection = b.bulk(sock)
+    connection.active_at = 0.0
+    before = b.count(sb.RECEIVED)
+    assert sock.send(bytes(BULK_BYTES)) == BULK_BYTES
+    b.read(sock, BULK_BYTES)
+    assert connection.active_at > 0.0
+    sock.close()
+    b.until(lambda: not b.engine.connections)
+    assert b.count(sb.RECEIVED) == b.count(sb.SENT) == before + BULK_BYTES
+    (told,) = b.events("connection.ended")
+    assert told["received"] == told["sent"] == before + BULK_BYTES
+
+
+def test_an_urgent_byte_and_the_end_of_a_flow_in_bulk_are_read(bench: MakeBench) -> None:
+    """At either splice brings nothing, though the socket is readable: a read brings it."""
+    b = bench(tcp=True)
+    sock = b.connect()
+    b.bulk(sock)
+    clients.urgent(sock, b"!")
+    assert b.read(sock, 1) == b"!"
+    b.bulk(sock)
+    sock.shutdown(socket.SHUT_WR)
+    assert b.read(sock, 1) == b""
+    assert b.ended() == {EndCause.CLIENT_FIN: 1}
+
+
+def test_the_pipe_is_given_back_when_no_flow_is_in_bulk(bench: MakeBench) -> None:
+    """An engine has one only while it relays, for all of a user's are rationed."""
+    before = pipes()
+    b = bench(tcp=True)
+    sock = b.connect()
+    b.bulk(sock)
+    b.read(sock, sock.send(bytes(BULK_BYTES)))
+    assert len(pipes() - before) == 1
+    b.until(lambda: pipes() == before)
 
 
 @pytest.mark.parametrize("place", ["greet", "reply"])
