@@ -42,8 +42,8 @@ func serve(port string, client func(*net.TCPConn)) {
 // thousand descriptors. The C server that splices stands for that way in bulk.
 func echo(connection *net.TCPConn) {
 	defer connection.Close()
-	// It grows with the first read that fills it. In bulk, over the epoll server's rate (congestion control bbr): 0.55 with 32 KiB, 0.74 with 256 KiB, 0.75 with 512 KiB
-	// (cubic: 1.03); in round trips no difference. Half a megabyte for each of ten thousand idle clients would be address space for nothing.
+	// It grows with the first read that fills it. In bulk, over the epoll server's rate: 0.66 with 32 KiB, 0.94 with 256 KiB, 0.97 with 512 KiB, 0.92 with 1 MiB; in round trips no
+	// difference. Half a megabyte for each of ten thousand idle clients would be address space for nothing.
 	buffer := make([]byte, firstBytes)
 	for {
 		count, err := connection.Read(buffer)
