@@ -29,7 +29,7 @@ def test_a_client_in_the_turn_that_closes_the_listener() -> None:
         os.write(writer, b"!")
         with clients.connect(listener.getsockname()) as client:
             engine.turn()
-            assert len(engine.connections) == 1
+            assert engine.count == 1
             client.send(b"hello")
             engine.turn()
             assert clients.read_exactly(client, 5) == b"hello"

@@ -18,10 +18,13 @@ QUIET_S = 0.25
 
 @dataclass(slots=True)
 class Traffic:
-    """Bytes, of one connection or of one service. The latter's are booked on the scoreboard at the end of each turn: adding to a cell costs three times what this does."""
+    """Bytes, of one connection or of one service. The latter's are booked on the scoreboard at the end of each turn: adding to a cell costs three times what this does.
+    ``echoed``: received and sent, and counted nowhere else.
+    """
 
     received: int = 0
     sent: int = 0
+    echoed: int = 0
 
 
 @record

@@ -10,6 +10,7 @@ Why a connection ends is decided here, once, and is one of :class:`unpd.names.En
 """
 
 import errno
+import itertools
 import math
 import mmap
 import select
@@ -67,14 +68,18 @@ class Engine:
 
     def __init__(self, listeners: Iterable[Listener], max_connections: int, cells: memoryview, log: Log) -> None:
         self.epoll = select.epoll()
-        self.connections: dict[int, Connection] = {}
+        self.count = 0
+        """Of the connections there are."""
         self.max_connections = max_connections
         self.finish_at = math.inf
         self._linger_s = LINGER_S
         self._cells = cells
         self._log = log
         self._wheel: Wheel[Connection] = Wheel()
+        # The kernel gives the lowest number that is free: a list of them has few gaps, costs 8 bytes a connection where a dict costs 60, and is looked into in half the time.
+        self._by_fd: list[Connection | None] = []
         self._listeners = Listeners(listeners, self.epoll, cells, log, self._open)
+        self._cover(self._listeners.highest_fd())
         self._terms = self._listeners.terms()
         self._first_look_s = {terms.cells: min(terms.idle_timeout_s or math.inf, terms.session_timeout_s or math.inf, LOOK_AHEAD_S) for terms in self._terms}
         # Mapped, not allocated: of its 512 KiB only what clients ever filled is memory.
@@ -90,13 +95,18 @@ class Engine:
         """Call ``call()`` when ``fd`` is readable (the wake-up pipe)."""
         self.epoll.register(fd, _IN)
         self._calls[fd] = call
+        self._cover(fd)
+
+    def connections(self) -> list[Connection]:
+        """Those there are."""
+        return [connection for connection in self._by_fd if connection is not None]
 
     def turn(self) -> None:
         """Wait once, serve what is ready, end what is due. Writes the heartbeat."""
         # Many a turn serves two or three connections only, also under load, where they come as fast as they are served: what need not be asked at each is not.
         listeners, wheel = self._listeners, self._wheel
-        if (len(self.connections) < self.max_connections) is not listeners.taking or listeners.resting:
-            listeners.watch(len(self.connections) < self.max_connections, self._now)
+        if (self.count < self.max_connections) is not listeners.taking or listeners.resting:
+            listeners.watch(self.count < self.max_connections, self._now)
         wait_s = wheel.next_at - self._now
         if listeners.resting:
             wait_s = min(wait_s, listeners.resume_at() - self._now)
@@ -108,24 +118,30 @@ class Engine:
             for connection in wheel.due(now_):
                 self._look_at(connection)
         if listeners.patrol_at <= now_:
-            listeners.patrol(self.max_connections - len(self.connections), now_)
+            listeners.patrol(self.max_connections - self.count, now_)
             self._relay.rest()
         for terms in self._terms:
-            if terms.traffic.received or terms.traffic.sent:
+            if terms.traffic.echoed or terms.traffic.received or terms.traffic.sent:
                 self._book(terms)
 
     def _book(self, terms: Terms) -> None:
         traffic = terms.traffic
-        self._cells[terms.cells + sb.RECEIVED] += traffic.received
-        self._cells[terms.cells + sb.SENT] += traffic.sent
-        traffic.received = traffic.sent = 0
+        self._cells[terms.cells + sb.RECEIVED] += traffic.received + traffic.echoed
+        self._cells[terms.cells + sb.SENT] += traffic.sent + traffic.echoed
+        traffic.received = traffic.sent = traffic.echoed = 0
+
+    def _cover(self, fd: int) -> None:
+        """Make ``_by_fd`` long enough for ``fd``."""
+        self._by_fd.extend(itertools.repeat(None, max(0, fd + 1 - len(self._by_fd))))
 
     # --- opening ----------------------------------------------------------------------------------------------------------------------
 
     def _open(self, fd: int, terms: Terms) -> None:
-        self._cells[terms.cells + sb.ACCEPTED] += 1
         connection = Connection(fd, terms, self._now, Traffic() if self._log.debugging else None)
-        self.connections[fd] = connection
+        if fd >= len(self._by_fd):
+            self._cover(fd)
+        self._by_fd[fd] = connection
+        self.count += 1
         try:
             self.epoll.register(fd, _IN)
             connection.mask = _IN
@@ -158,11 +174,12 @@ class Engine:
     def _serve(self, events: Iterable[tuple[int, int]]) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
         """Serve what is ready. From each connection that has something to say, one piece is read, answered, and the answer is written.
 
-        That stands in one loop, without a call for each part of it: the one that there was cost 0.09 us of the 2.4 that a round trip of 64 bytes takes on a socket pair.
+        What most do, few bytes that go back as they are and at once, stands in one loop, without a call for each part of it: of the 1.1 us that a round trip of 64 bytes takes on a
+        socket pair a call is 0.05, and 0.02 each are an addition to an attribute and a look into a dict in place of a list.
         """
-        find, now_ = self.connections.get, self._now
+        by_fd, now_ = self._by_fd, self._now
         for fd, mask in events:
-            connection = find(fd)
+            connection = by_fd[fd]
             if connection is None:
                 self._serve_other(fd, mask)
                 now_ = self._now  # the order to drain takes its time
@@ -171,9 +188,10 @@ class Engine:
             try:
                 if mask != _IN and not self._may_be_read(connection, mask):
                     continue
+                great_reads = connection.great_reads
                 try:
-                    if connection.great_reads:
-                        if connection.great_reads == BULK and self._relayed(connection):
+                    if great_reads:
+                        if great_reads == BULK and self._relayed(connection):
                             continue
                         piece: Piece = self._buffer[: readv(fd, self._buffers)]
                     else:
@@ -189,34 +207,46 @@ class Engine:
                     continue
                 if count >= LITTLE_BYTES:
                     connection.great_reads = 2 if count < BULK_BYTES else BULK
-                elif connection.great_reads:
-                    connection.great_reads -= 1
-                traffic, own = connection.terms.traffic, connection.traffic
-                traffic.received += count
-                if own is not None:
-                    own.received += count
-                reply = connection.reply
-                if reply is None:
-                    continue  # lingering: thrown away
-                connection.active_at = now_
-                answer = reply(piece)
-                if connection.out:
-                    self._keep(connection, answer)
+                elif great_reads:
+                    connection.great_reads = great_reads - 1
+                if connection.reply is not same or connection.out or connection.traffic is not None:
+                    self._converse(connection, piece)
                     continue
+                connection.active_at = now_
                 try:
-                    sent = write(fd, answer)
+                    sent = write(fd, piece)
                 except BlockingIOError:
                     sent = 0
                 except OSError as error:
+                    connection.terms.traffic.received += count
                     self._lost(connection, error)
                     continue
-                traffic.sent += sent
-                if own is not None:
-                    own.sent += sent
-                if sent < len(answer):
-                    self._keep(connection, answer[sent:])
+                if sent == count:
+                    connection.terms.traffic.echoed += count
+                else:
+                    connection.terms.traffic.received += count
+                    connection.terms.traffic.sent += sent
+                    self._keep(connection, piece[sent:])
             except Exception as error:  # noqa: BLE001 - the top of a connection
                 self._failed(connection, error)
+
+    def _converse(self, connection: Connection, piece: Piece) -> None:
+        """Count a piece and answer it, whatever the service and whatever is pending."""
+        traffic, own = connection.terms.traffic, connection.traffic
+        traffic.received += len(piece)
+        if own is not None:
+            own.received += len(piece)
+        reply = connection.reply
+        if reply is None:
+            return  # lingering: thrown away
+        connection.active_at = self._now
+        answer = reply(piece)
+        if connection.out:
+            self._keep(connection, answer)
+            return
+        sent = self._write(connection, answer)
+        if sent is not None and sent < len(answer):
+            self._keep(connection, answer[sent:])
 
     def _relayed(self, connection: Connection) -> bool:
         """Send back what has come, uncopied; False if it is to be read. OSError if the socket failed."""
@@ -243,7 +273,7 @@ class Engine:
 
     def _serve_other(self, fd: int, mask: int) -> None:
         if fd in self._listeners:
-            self._listeners.accept_from(fd, mask, self.max_connections - len(self.connections), self._now)
+            self._listeners.accept_from(fd, mask, self.max_connections - self.count, self._now)
         elif fd in self._calls:
             self._calls[fd]()
         # Else an earlier event of this turn closed it: the order to drain closes the listeners.
@@ -264,7 +294,7 @@ class Engine:
 
     def _failed(self, connection: Connection, error: Exception) -> None:
         self._log.error("connection.failed", service=connection.terms.name, error=repr(error))
-        if self.connections.get(connection.fd) is connection:
+        if self._by_fd[connection.fd] is connection:
             self._end(connection, EndCause.ERROR)
 
     def _peer_finished(self, connection: Connection) -> None:
@@ -301,7 +331,7 @@ class Engine:
         connection.out = None
         return self._flushed(connection)
 
-    def _write(self, connection: Connection, data: bytes | bytearray) -> int | None:
+    def _write(self, connection: Connection, data: Piece | bytearray) -> int | None:
         """How much the socket took, which is counted; None if the connection is no more."""
         try:
             count = write(connection.fd, data)
@@ -386,7 +416,7 @@ class Engine:
         before = connection.active_at
         connection.great_reads = max(1, connection.great_reads)
         self._serve(((connection.fd, _IN),))
-        if self.connections.get(connection.fd) is not connection or connection.stage is not Stage.SERVING:
+        if self._by_fd[connection.fd] is not connection or connection.stage is not Stage.SERVING:
             return True
         if connection.active_at == before or self._now >= self.finish_at:
             return False
@@ -425,7 +455,8 @@ class Engine:
         duration_s = self._now - connection.opened_at
         if connection.traffic is not None:
             self._tell_end(connection, connection.traffic, cause, duration_s)
-        del self.connections[connection.fd]
+        self._by_fd[connection.fd] = None
+        self.count -= 1
         self._wheel.remove(connection)
         close(connection.fd)
         cells, at = self._cells, connection.terms.cells
@@ -461,13 +492,13 @@ class Engine:
         self._now = now()
         self.finish_at = finish_at
         self._linger_s = linger_s
-        for connection in list(self.connections.values()):
+        for connection in self.connections():
             connection.linger_at = min(connection.linger_at, self._now + linger_s)
             self._schedule(connection)
 
     def leave(self) -> None:
         """End every connection at once."""
         self._now = now()
-        for connection in list(self.connections.values()):
+        for connection in self.connections():
             self._end(connection, connection.cause or EndCause.SHUTDOWN)
         self._relay.close()

@@ -42,6 +42,10 @@ class Listeners:
         """Those of each service, once."""
         return tuple({listener.terms.cells: listener.terms for listener in self._by_fd.values()}.values())
 
+    def highest_fd(self) -> int:
+        """-1 if there are none."""
+        return max(self._by_fd, default=-1)
+
     def watch(self, room: bool, now: float) -> None:
         """Watch those that may be watched: there is room for a connection, and they do not rest after a failure."""
         self.taking = room
@@ -101,6 +105,7 @@ class Listeners:
         """A batch; how many were taken out of the queue, those included that failed."""
         accepted, failure = listener.accept(limit, now)
         self._cells[listener.cell] += len(accepted)
+        self._cells[listener.terms.cells + sb.ACCEPTED] += len(accepted)
         for fd in accepted:
             self._open(fd, listener.terms)
         if failure is None:

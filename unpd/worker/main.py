@@ -84,7 +84,7 @@ class Worker:
         """Serve until drained or told to leave."""
         self._setup.report_ready()
         self._setup.title("ready")
-        while not self._leaving and not (self._draining and not self._engine.connections):
+        while not self._leaving and not (self._draining and not self._engine.count):
             self._engine.turn()
         self._engine.leave()
 

@@ -103,8 +103,8 @@ class Bench:
 
     def bulk(self, sock: socket.socket) -> Connection:
         """Make the conversation of ``sock``, the only one, a flow in bulk, of which all has come back. ``sock`` blocks no more."""
-        self.until(lambda: self.engine.connections, "the connection")
-        (connection,) = self.engine.connections.values()
+        self.until(lambda: self.engine.count, "the connection")
+        (connection,) = self.engine.connections()
         sock.setblocking(False)
 
         def relayed() -> bool:
@@ -124,7 +124,7 @@ class Bench:
             with contextlib.suppress(BlockingIOError):
                 while sent < 32 * MIB:
                     sent += sock.send(bytes(65536))
-            connection = next(iter(self.engine.connections.values()), None)
+            connection = next(iter(self.engine.connections()), None)
             return connection is not None and connection.mask == select.EPOLLOUT and not select.select([], [sock], [], 0)[1]
 
         self.until(stuck, "the engine to stop reading")
@@ -199,7 +199,7 @@ def test_every_end_is_on_the_scoreboard_and_in_the_log(bench: MakeBench) -> None
     assert b.read(second, 100) == b"bye\n"
     first.close()
     second.close()
-    b.until(lambda: not b.engine.connections)
+    b.until(lambda: not b.engine.count)
     assert [b.count(cell, 0) for cell in (sb.ACCEPTED, sb.RECEIVED, sb.SENT)] == [1, 5, 5]
     assert [b.count(cell, 1) for cell in (sb.ACCEPTED, sb.RECEIVED, sb.SENT)] == [1, 0, 4]
     assert b.ended(0) == {EndCause.CLIENT_FIN: 1}
@@ -225,7 +225,7 @@ def test_a_greeting_of_any_length_goes_out_before_the_end(bench: MakeBench) -> N
     sock.sendall(b"junk")
     assert b.read(sock, len(greeting) + 1) == greeting
     sock.close()
-    b.until(lambda: not b.engine.connections)
+    b.until(lambda: not b.engine.count)
     assert b.ended() == {EndCause.DONE: 1}
     assert b.count(sb.SENT) == len(greeting)
 
@@ -256,7 +256,7 @@ def test_output_is_bounded_and_reading_goes_on_where_it_stopped(bench: MakeBench
     b = bench()
     sock = b.connect()
     sent = b.stuff(sock)
-    connection = next(iter(b.engine.connections.values()))
+    connection = next(iter(b.engine.connections()))
     assert connection.out is not None
     assert HIGH_WATER_BYTES <= len(connection.out) < HIGH_WATER_BYTES + READ_BYTES
     assert LOW_WATER_BYTES < HIGH_WATER_BYTES
@@ -277,7 +277,7 @@ def test_what_is_relayed_is_life_and_is_counted(bench: MakeBench) -> None:
     b.read(sock, BULK_BYTES)
     assert connection.active_at > 0.0
     sock.close()
-    b.until(lambda: not b.engine.connections)
+    b.until(lambda: not b.engine.count)
     assert b.count(sb.RECEIVED) == b.count(sb.SENT) == before + BULK_BYTES
     (told,) = b.events("connection.ended")
     assert told["received"] == told["sent"] == before + BULK_BYTES
@@ -338,16 +338,16 @@ def test_the_limit_holds_for_all_listeners_together(bench: MakeBench) -> None:
     socks = [b.connect(index % 2) for index in range(8)]
     for sock in socks:
         sock.sendall(b"x")
-    b.until(lambda: len(b.engine.connections) >= 3)
+    b.until(lambda: b.engine.count >= 3)
     # One listener's client may come in over the limit: its worker was woken for it and no other was.
-    assert 3 <= len(b.engine.connections) <= 4
-    held = len(b.engine.connections)
+    assert 3 <= b.engine.count <= 4
+    held = b.engine.count
     b.engine.turn()
-    assert len(b.engine.connections) == held
+    assert b.engine.count == held
     for sock in socks:
         assert b.read(sock, 1) == b"x"
         sock.close()
-    b.until(lambda: not b.engine.connections)
+    b.until(lambda: not b.engine.count)
     assert b.count(sb.ACCEPTED, 0) + b.count(sb.ACCEPTED, 1) == 8
 
 
@@ -367,7 +367,7 @@ def test_a_listener_that_somebody_ended_costs_nothing_and_nobody(bench: MakeBenc
     """It is ready for ever and gives nobody: it rests, is told once, and the other service and its clients go on."""
     b = bench(Echo(EchoOptions()), Echo(EchoOptions()))
     known = b.connect(1)
-    b.until(lambda: b.engine.connections)
+    b.until(lambda: b.engine.count)
     next(iter(b.engine._listeners._by_fd.values())).sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001 - as whoever shares it could
     turns, began = 0, now()
     while now() - began < 2.5 * LONGEST_PAUSE_S:
@@ -391,7 +391,7 @@ def test_idle_is_who_has_said_nothing_however_late_the_engine_looks(bench: MakeB
     socks = []
     for _ in range(2 * MAX_EVENTS):
         socks.append(b.connect())
-        b.until(lambda: len(b.engine.connections) == len(socks))
+        b.until(lambda: b.engine.count == len(socks))
     for sock in socks:
         sock.sendall(b"ping")
     monkeypatch.setattr("unpd.worker.engine.now", lambda: now() + 2 * LOOK_AHEAD_S)
@@ -407,9 +407,9 @@ def test_idle_and_session_end_with_a_fin(bench: MakeBench) -> None:
         b = bench(echo, times=times)
         sock = b.connect()
         assert b.read(sock, 1) == b""
-        assert [c.stage for c in b.engine.connections.values()] == [Stage.LINGERING]
+        assert [c.stage for c in b.engine.connections()] == [Stage.LINGERING]
         sock.close()
-        b.until(lambda b=b: not b.engine.connections)  # type: ignore[misc]
+        b.until(lambda b=b: not b.engine.count)  # type: ignore[misc]
         assert b.ended() == {cause: 1}
 
 
@@ -452,7 +452,7 @@ def test_stop_accepting_takes_what_waits_and_closes(bench: MakeBench) -> None:
     b = bench(max_connections=2)
     socks = [b.connect() for _ in range(5)]
     b.engine.stop_accepting()
-    assert len(b.engine.connections) == 5
+    assert b.engine.count == 5
     assert b.cells[sb.LISTENER_ACCEPTED] == 5
     for sock in socks:
         sock.sendall(b"x")
@@ -475,7 +475,7 @@ def test_the_queue_is_drained_once_and_not_for_ever(bench: MakeBench, monkeypatc
     b.connect()
     monkeypatch.setattr(Listener, "_accept_one", and_another)
     b.engine.stop_accepting()
-    assert len(b.engine.connections) == OPTIONS.backlog + 1
+    assert b.engine.count == OPTIONS.backlog + 1
 
 
 def test_a_listener_that_cannot_accept_does_not_hold_up_the_drain(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,7 +483,7 @@ def test_a_listener_that_cannot_accept_does_not_hold_up_the_drain(bench: MakeBen
     for number in (errno.EACCES, errno.EMFILE, errno.EINVAL):
         b = bench()
         known = b.connect()
-        b.until(lambda b=b: b.engine.connections)  # type: ignore[misc]
+        b.until(lambda b=b: b.engine.count)  # type: ignore[misc]
         b.connect()
 
         def fail(listener: Listener, number: int = number) -> int:
@@ -505,8 +505,8 @@ def test_what_was_said_before_the_order_is_answered(bench: MakeBench, count: int
     socks = []
     for _ in range(count):
         socks.append(b.connect())
-        b.until(lambda: len(b.engine.connections) == len(socks))
-    for connection in b.engine.connections.values():
+        b.until(lambda: b.engine.count == len(socks))
+    for connection in b.engine.connections():
         connection.active_at -= 10.0
         connection.great_reads = 0
     for sock in socks:
@@ -516,7 +516,7 @@ def test_what_was_said_before_the_order_is_answered(bench: MakeBench, count: int
     for sock in socks:
         assert b.read(sock, 4 * LITTLE_BYTES + 1) == b"ping" * LITTLE_BYTES
         sock.close()
-    b.until(lambda: not b.engine.connections)
+    b.until(lambda: not b.engine.count)
     assert b.ended() == {EndCause.SHUTDOWN: count}
 
 
@@ -528,7 +528,7 @@ def test_who_is_ending_already_is_waited_for_no_longer(bench: MakeBench) -> None
     b.engine.stop_accepting()
     began = now()
     b.engine.finish(began + 5.0, 0.2)
-    b.until(lambda: not b.engine.connections)
+    b.until(lambda: not b.engine.count)
     assert 0.2 <= now() - began < LINGER_S
     assert b.ended() == {EndCause.DONE: 1}
 
@@ -561,7 +561,7 @@ def test_finish_ends_the_quiet_ones_soon_and_the_others_in_time(bench: MakeBench
     assert heard == said
     quiet.close()
     talker.close()
-    b.until(lambda: not b.engine.connections)
+    b.until(lambda: not b.engine.count)
     assert b.ended() == {EndCause.SHUTDOWN: 2}
 
 
@@ -573,7 +573,7 @@ def test_a_peer_that_never_closes_is_waited_for_no_longer_than_the_linger(bench:
     began = now()
     b.engine.finish(began, 0.3)
     assert b.read(sock, 1) == b""
-    b.until(lambda: not b.engine.connections)
+    b.until(lambda: not b.engine.count)
     assert 0.3 <= now() - began < PATIENCE_S
     assert b.ended() == {EndCause.SHUTDOWN: 1}
 
@@ -583,9 +583,9 @@ def test_leave_ends_all_at_once(bench: MakeBench) -> None:
     b = bench(Echo(EchoOptions()), Saying(b"bye\n"))
     socks = [b.connect(0), b.connect(0), b.connect(1)]
     assert b.read(socks[2], 4) == b"bye\n"
-    b.until(lambda: len(b.engine.connections) == 3)
+    b.until(lambda: b.engine.count == 3)
     b.engine.leave()
-    assert not b.engine.connections
+    assert not b.engine.count
     assert b.ended(0) == {EndCause.SHUTDOWN: 2}
     assert b.ended(1) == {EndCause.DONE: 1}
 
