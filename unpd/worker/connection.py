@@ -2,6 +2,7 @@
 
 import enum
 import math
+import select
 from dataclasses import dataclass, field
 
 from unpd.names import EndCause
@@ -88,7 +89,7 @@ class Connection:
         self.linger_at = math.inf
         self.stage = Stage.SERVING
         self.cause: EndCause | None = None
-        self.mask = 0
+        self.mask = select.EPOLLIN
         self.wheel_slot = -1
 
     def due_at(self, finish_at: float) -> tuple[float, EndCause]:

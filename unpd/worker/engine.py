@@ -50,6 +50,8 @@ MAX_EVENTS = 64
 """Of a turn: enough to pay for it, and what the interpreter takes from malloc(3) for the answer of epoll_wait(2) is small enough to be found at once."""
 LONGEST_TURN_S = 1.0
 """The heartbeat is written at least this often."""
+BEAT_S = 0.01
+"""And not more often than this: a cell costs 0.1 us, as much as a tenth of a short turn."""
 LOOK_AHEAD_S = 60.0
 QUIET_SHARE = 0.9
 """For this part of the user timeout the kernel must have sent nothing, or the peer acknowledged nothing, before a peer is given up."""
@@ -75,6 +77,7 @@ class Engine:
         self._linger_s = LINGER_S
         self._cells = cells
         self._log = log
+        self._told = log.debugging
         self._wheel: Wheel[Connection] = Wheel()
         # The kernel gives the lowest number that is free: a list of them has few gaps, costs 8 bytes a connection where a dict costs 60, and is looked into in half the time.
         self._by_fd: list[Connection | None] = []
@@ -88,6 +91,7 @@ class Engine:
         self._relay = Relay(READ_BYTES)
         self._calls: dict[int, Callable[[], None]] = {}
         self._now = now()
+        self._beat_at = 0.0
 
     # --- the turn ---------------------------------------------------------------------------------------------------------------------
 
@@ -102,7 +106,7 @@ class Engine:
         return [connection for connection in self._by_fd if connection is not None]
 
     def turn(self) -> None:
-        """Wait once, serve what is ready, end what is due. Writes the heartbeat."""
+        """Wait once, serve what is ready, end what is due. Writes the heartbeat, if the last one is not quite new."""
         # Many a turn serves two or three connections only, also under load, where they come as fast as they are served: what need not be asked at each is not.
         listeners, wheel = self._listeners, self._wheel
         if (self.count < self.max_connections) is not listeners.taking or listeners.resting:
@@ -112,7 +116,9 @@ class Engine:
             wait_s = min(wait_s, listeners.resume_at() - self._now)
         events = self.epoll.poll(LONGEST_TURN_S if wait_s > LONGEST_TURN_S else max(0.0, wait_s), MAX_EVENTS)
         self._now = now_ = now()
-        self._cells[sb.BEAT_NS] = int(now_ * sb.NS)
+        if now_ - self._beat_at >= BEAT_S:
+            self._beat_at = now_
+            self._cells[sb.BEAT_NS] = int(now_ * sb.NS)
         self._serve(events)
         if wheel.next_at <= now_:
             for connection in wheel.due(now_):
@@ -126,7 +132,8 @@ class Engine:
 
     def _book(self, terms: Terms) -> None:
         traffic = terms.traffic
-        self._cells[terms.cells + sb.RECEIVED] += traffic.received + traffic.echoed
+        if received := traffic.received + traffic.echoed:
+            self._cells[terms.cells + sb.RECEIVED] += received
         self._cells[terms.cells + sb.SENT] += traffic.sent + traffic.echoed
         traffic.received = traffic.sent = traffic.echoed = 0
 
@@ -137,18 +144,22 @@ class Engine:
     # --- opening ----------------------------------------------------------------------------------------------------------------------
 
     def _open(self, fd: int, terms: Terms) -> None:
-        connection = Connection(fd, terms, self._now, Traffic() if self._log.debugging else None)
+        connection = Connection(fd, terms, self._now, Traffic() if self._told else None)
         if fd >= len(self._by_fd):
             self._cover(fd)
         self._by_fd[fd] = connection
         self.count += 1
         try:
-            self.epoll.register(fd, _IN)
-            connection.mask = _IN
+            self.epoll.register(fd, connection.mask)
             connection.reply = terms.service.converse()
             greeting = terms.service.greet(time.time())
-            if greeting and not self._greet(connection, greeting):
-                return
+            if greeting:
+                sent = self._write(connection, greeting)
+                if sent is None:
+                    return
+                if sent < len(greeting):
+                    connection.out = bytearray(greeting[sent:])
+                    self._watch(connection, _IN | _OUT)
             if connection.reply is None:
                 self._part(connection, _DONE)
             elif connection.out:
@@ -158,16 +169,6 @@ class Engine:
                 self._wheel.put(connection, self._now + self._first_look_s[terms.cells])
         except Exception as error:  # noqa: BLE001 - the top of a connection, see _serve
             self._failed(connection, error)
-
-    def _greet(self, connection: Connection, greeting: bytes) -> bool:
-        """Say it, and keep what the socket does not take; False if the connection is no more."""
-        sent = self._write(connection, greeting)
-        if sent is None:
-            return False
-        if sent < len(greeting):
-            connection.out = bytearray(greeting[sent:])
-            self._watch(connection, _IN | _OUT)
-        return True
 
     # --- serving ----------------------------------------------------------------------------------------------------------------------
 
@@ -202,8 +203,11 @@ class Engine:
                     self._lost(connection, error)
                     continue
                 count = len(piece)
+                if not count and connection.out:
+                    self._half_closed(connection)
+                    continue
                 if not count:
-                    self._peer_finished(connection)
+                    self._end(connection, connection.cause or _CLIENT_FIN)
                     continue
                 if count >= LITTLE_BYTES:
                     connection.great_reads = 2 if count < BULK_BYTES else BULK
@@ -297,13 +301,11 @@ class Engine:
         if self._by_fd[connection.fd] is connection:
             self._end(connection, EndCause.ERROR)
 
-    def _peer_finished(self, connection: Connection) -> None:
-        if connection.stage is _SERVING and connection.out:
-            connection.stage = Stage.HALF_CLOSED
-            self._watch(connection, _OUT)
-            self._schedule(connection)
-        else:
-            self._end(connection, connection.cause or _CLIENT_FIN)
+    def _half_closed(self, connection: Connection) -> None:
+        """The peer has finished: what is pending goes out, then it is over."""
+        connection.stage = Stage.HALF_CLOSED
+        self._watch(connection, _OUT)
+        self._schedule(connection)
 
     def _keep(self, connection: Connection, rest: Piece) -> None:
         """Keep what the socket does not take."""

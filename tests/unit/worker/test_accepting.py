@@ -191,6 +191,7 @@ def test_the_listener_s_options_are_on_every_connection(host: str, keepalive: bo
 
 TCP_OPTIONS = {
     "TCP_NODELAY": 1,
+    "TCP_CORK": 0,
     "TCP_KEEPIDLE": KEEPALIVE_IDLE_S,
     "TCP_KEEPINTVL": KEEPALIVE_INTERVAL_S,
     "TCP_KEEPCNT": KEEPALIVE_PROBES,

@@ -101,7 +101,7 @@ def test_a_new_connection_has_done_nothing_yet() -> None:
     """It serves, owes nothing, waits for nothing and stands in no wheel."""
     new = Connection(NO_FD, TERMS, OPENED, None)
     assert (new.fd, new.stage, new.opened_at, new.active_at) == (NO_FD, Stage.SERVING, OPENED, OPENED)
-    assert (new.traffic, new.out, new.reply, new.cause, new.linger_at, new.mask, new.wheel_slot) == (None, None, None, None, NEVER, 0, -1)
+    assert (new.traffic, new.out, new.reply, new.cause, new.linger_at, new.wheel_slot) == (None, None, None, None, NEVER, -1)
 
 
 def test_a_connection_is_small() -> None:

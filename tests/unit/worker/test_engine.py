@@ -209,7 +209,7 @@ def test_every_end_is_on_the_scoreboard_and_in_the_log(bench: MakeBench) -> None
     assert told == {"service-0": ("client_fin", 5, 5, "unix"), "service-1": ("done", 0, 4, "unix")}
 
 
-def test_each_turn_writes_the_heartbeat(bench: MakeBench) -> None:
+def test_a_turn_writes_the_heartbeat(bench: MakeBench) -> None:
     """The stamp is of the monotonic clock and comes at least once a second, also when nothing happens."""
     b = bench()
     began = now()
