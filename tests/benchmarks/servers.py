@@ -127,6 +127,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         UNPD: Kind("unpd, one worker", _unpd),
         OTHER: Kind("the other unpd", _other_unpd),
         "epoll": Kind("C, epoll", _compiled("epoll")),
+        "corked": Kind("C, epoll, corked", lambda programs, place: (str(programs.epoll), str(place.echo), str(place.daytime), "corked")),
         "uvloop": Kind("uvloop", _asyncio("uvloop")),
         "go": Kind("Go, net", _compiled("go")),
         "splice": Kind("C, splice", lambda programs, place: (str(programs.splice), str(place.echo)), has_daytime=False),

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +21,8 @@ PARSED_AS = {
     "machine": "%Y-%m-%dT%H:%M:%S+00:00\r\n",
 }
 """Service by service, the form of its line as strptime(3) reads it: it ends with CR LF."""
+SEGMENTS_RECEIVED_AT = 140
+"""In struct tcp_info (linux/tcp.h): tcpi_segs_in."""
 
 
 @pytest.fixture
@@ -50,6 +53,14 @@ def is_answer(line: bytes, service: str = "daytime") -> bool:
     """Whether ``line`` is the service's one line with the present time."""
     told = datetime.strptime(line.decode("ascii"), PARSED_AS[service]).replace(tzinfo=UTC)
     return abs(datetime.now(UTC) - told) < timedelta(seconds=30)
+
+
+def test_the_line_and_the_end_come_in_one_segment(daytime: Unpd) -> None:
+    """After the server's SYN its client gets one segment more, which has all."""
+    with clients.connect(daytime.address("full")) as sock:
+        assert is_answer(clients.read_all(sock), "full")
+        known = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SEGMENTS_RECEIVED_AT + 4)
+        assert struct.unpack_from("=I", known, SEGMENTS_RECEIVED_AT) == (2,)
 
 
 def test_each_format_is_one_line_with_the_time(daytime: Unpd) -> None:

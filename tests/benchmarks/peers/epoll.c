@@ -1,7 +1,7 @@
-/* Echo and daytime in one process on a level-triggered epoll loop: epoll ECHO_PORT DAYTIME_PORT
+/* Echo and daytime in one process on a level-triggered epoll loop: epoll ECHO_PORT DAYTIME_PORT [corked]
  *
  * It keeps what unpd keeps: one read buffer for all; a reply that the socket takes at once is not copied; reading stops while much output is pending; the peer's FIN
- * is answered by what is pending and ours; a connection that we end gets its line, our FIN, and up to LINGER_S for the peer's.
+ * is answered by what is pending and ours; a connection that we end gets its line, our FIN, and up to LINGER_S for the peer's. Corked, line and FIN are one segment.
  */
 
 #define _GNU_SOURCE
@@ -211,7 +211,7 @@ int main(int argc, char **argv)
 {
     struct epoll_event events[MAX_EVENTS];
     struct rlimit files;
-    if (argc != 3)
+    if (argc != 3 && argc != 4)
         return 2;
     raise_files();
     getrlimit(RLIMIT_NOFILE, &files);
@@ -221,6 +221,9 @@ int main(int argc, char **argv)
         die("start");
     echo_fd = listen_on(argv[1], SOCK_NONBLOCK);
     daytime_fd = listen_on(argv[2], SOCK_NONBLOCK);
+    /* Every connection has it from its listener. */
+    if (argc == 4 && setsockopt(daytime_fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int)) != 0)
+        die("setsockopt");
     for (int i = 0; i < 2; i++) {
         struct epoll_event wanted = {.events = EPOLLIN, .data.fd = i ? daytime_fd : echo_fd};
         if (epoll_ctl(queue, EPOLL_CTL_ADD, wanted.data.fd, &wanted) != 0)
