@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+_LAST_WORDS = int(socket.MSG_MORE | socket.MSG_NOSIGNAL)
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 # Neither call waits, so that the interpreter's lock is kept (PyDLL); in a process without threads it would only be given away and taken back.
@@ -22,6 +23,14 @@ def accept(listener_fd: int) -> int:
     if fd < 0:
         raise _error()
     return fd
+
+
+def send_before_fin(fd: int, data: bytes) -> int:
+    """send(2) of the last bytes: over TCP the end of them waits for our FIN, and goes out in one segment with it (MSG_MORE). How many were taken; BlockingIOError, OSError."""
+    sent: int = _libc.send(fd, data, len(data), _LAST_WORDS)
+    if sent < 0:
+        raise _error()
+    return sent
 
 
 def send_fin(fd: int) -> None:

@@ -40,16 +40,13 @@ _DROP_SYN = b"".join(
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """What a listener is given. ``user_timeout_s``: seconds, 0 for the kernel's own patience. ``mode``: of a UNIX socket's file. ``with_fin``: the end of what is written waits for
-    our FIN, up to 200 ms, and goes out in one segment with it.
-    """
+    """What a listener is given. ``user_timeout_s``: seconds, 0 for the kernel's own patience. ``mode``: of a UNIX socket's file."""
 
     backlog: int
     ipv6_only: bool
     keepalive: bool
     user_timeout_s: float
     mode: int
-    with_fin: bool = False
 
 
 def listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
@@ -125,7 +122,6 @@ def tune(sock: socket.socket, options: ListenOptions) -> None:
     """Set everything that may change while the listener lives, but a UNIX socket's mode. A second listen(2) changes the backlog and nothing else."""
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(options.with_fin))  # may be set beside TCP_NODELAY (tcp(7))
         # Urgent data is data (RFC 6093): without this the byte before the urgent pointer never reaches recv(2).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(options.keepalive))

@@ -20,7 +20,6 @@ from unpd.kernel.sockets import ListenOptions
 from unpd.master.listener import METRICS, STORED_PREFIX, Open, Wish
 from unpd.master.supervision import Store
 from unpd.records import record
-from unpd.services.table import SERVICES
 
 _METRICS_OPTIONS = ListenOptions(backlog=128, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666)
 _STORED = re.compile(rf"{STORED_PREFIX}(.+)-([0-9]{{1,20}})")
@@ -85,9 +84,7 @@ class Supply:
 
     def _wishes(self, config: Config) -> Iterator[Wish]:
         for name, service in config.services.items():
-            options = ListenOptions(
-                service.backlog, service.ipv6_only, service.keepalive, service.user_timeout_s, service.socket_mode, SERVICES[service.type].greets_only
-            )
+            options = ListenOptions(service.backlog, service.ipv6_only, service.keepalive, service.user_timeout_s, service.socket_mode)
             for index, address in enumerate(service.listen):
                 yield from self._of(name, index, address, options)
         if config.metrics.listen is not None:

@@ -40,13 +40,10 @@ class Service(Protocol):
 
 @record
 class ServiceType:
-    """One row of the table of services: ``rfc`` is the number of its RFC, ``port`` its well-known TCP port. ``greets_only``: what it says is all in its greeting, and then the server
-    closes; both go out in one segment, which saves the network a packet and a connection a tenth of its processor time.
-    """
+    """One row of the table of services: ``rfc`` is the number of its RFC, ``port`` its well-known TCP port."""
 
     name: str
     rfc: int
     port: int
     options: type[Options]
     make: Callable[[Any], Service]
-    greets_only: bool = False

@@ -11,7 +11,7 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
     {
         row.name: row
         for row in (
-            ServiceType(name="daytime", rfc=867, port=13, options=DaytimeOptions, make=Daytime, greets_only=True),
+            ServiceType(name="daytime", rfc=867, port=13, options=DaytimeOptions, make=Daytime),
             ServiceType(name="echo", rfc=862, port=7, options=EchoOptions, make=Echo),
         )
     }

@@ -21,6 +21,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from os import close, read, readv, write
+from typing import Any
 
 from unpd import scoreboard as sb
 from unpd.kernel import connections as kernel
@@ -49,7 +50,7 @@ LOW_WATER_BYTES = 64 * 1024
 MAX_EVENTS = 64
 """Of a turn: enough to pay for it, and what the interpreter takes from malloc(3) for the answer of epoll_wait(2) is small enough to be found at once."""
 LONGEST_TURN_S = 1.0
-"""The heartbeat is written at least this often."""
+"""The heartbeat is written about this often at least."""
 BEAT_S = 0.01
 """And not more often than this: a cell costs 0.1 us, as much as a tenth of a short turn."""
 LOOK_AHEAD_S = 60.0
@@ -154,7 +155,8 @@ class Engine:
             connection.reply = terms.service.converse()
             greeting = terms.service.greet(time.time())
             if greeting:
-                sent = self._write(connection, greeting)
+                # The last words wait for the FIN: one segment, not two.
+                sent = self._write(connection, greeting, write if connection.reply else kernel.send_before_fin)
                 if sent is None:
                     return
                 if sent < len(greeting):
@@ -212,7 +214,7 @@ class Engine:
                 if count >= LITTLE_BYTES:
                     connection.great_reads = 2 if count < BULK_BYTES else BULK
                 elif great_reads:
-                    connection.great_reads = great_reads - 1
+                    connection.great_reads = min(great_reads, 2) - 1
                 if connection.reply is not same or connection.out or connection.traffic is not None:
                     self._converse(connection, piece)
                     continue
@@ -333,10 +335,10 @@ class Engine:
         connection.out = None
         return self._flushed(connection)
 
-    def _write(self, connection: Connection, data: Piece | bytearray) -> int | None:
+    def _write(self, connection: Connection, data: Piece | bytearray, send: Callable[[int, Any], int] = write) -> int | None:
         """How much the socket took, which is counted; None if the connection is no more."""
         try:
-            count = write(connection.fd, data)
+            count = send(connection.fd, data)
         except BlockingIOError:
             return 0
         except OSError as error:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-from dataclasses import replace
 
 import pytest
 
@@ -34,15 +33,6 @@ def test_a_handshake_under_way_comes_to_its_end_and_a_new_one_does_not_begin() -
             with clients.connect(where) as again:
                 again.send(b"x")
                 until(lambda: (sockets.queue(listener) or (0, 0))[0] == 3, 5.0, "the third to be queued")
-
-
-def test_what_waits_for_the_fin_does_so_until_the_listener_is_tuned_otherwise() -> None:
-    """A listener that is given to a conversation must keep nothing back."""
-    with sockets.listen_tcp("127.0.0.1", 0, replace(OPTIONS, with_fin=True)) as listener:
-        for with_fin in (True, False, True):
-            sockets.tune(listener, replace(OPTIONS, with_fin=with_fin))
-            with clients.connect(listener.getsockname()), listener.accept()[0] as accepted:
-                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == with_fin
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
