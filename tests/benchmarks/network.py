@@ -41,7 +41,7 @@ def enter() -> str:
 
 def _stays(machines: str, why: str) -> str:
     if machines == CONTROL:
-        return machines
+        return f"{machines}, in the machine's own network: no namespace could be had ({why})"
     return f"{machines}, the machine's own: no network namespace with {CONTROL}, Debian's default, could be had ({why}), and bulk echo differs there"
 
 

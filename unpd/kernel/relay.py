@@ -1,7 +1,7 @@
 """The relay: what has come from a socket goes back into it without being copied into the process (splice(2), pipe(7)).
 
 It owns a pipe, which an engine's turn uses for one socket after the other. It has one only while there is something to relay, because pipes are rationed: all of one user's may have
-pipe-user-pages-soft pages together, which is 64 of this size by default, and a generation that drains and its successor need theirs at the same time.
+pipe-user-pages-soft pages together, which is 64 of this size at most by default, and a generation that drains and its successor need theirs at the same time.
 
 Known gap: more than 64 workers of an ordinary user that have flows in bulk at the same time. Those that get no pipe copy.
 """
