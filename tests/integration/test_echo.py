@@ -20,14 +20,17 @@ MIB = 1 << 20
 KINDS = ("ipv4", "ipv6", "dual-stack", "unix")
 
 
-@pytest.fixture
-def echo(launch: Launch, tmp_path: Path) -> Unpd:
-    """An echo on every kind of address, in the order of KINDS."""
+@pytest.fixture(params=["debug", "info"])
+def echo(launch: Launch, tmp_path: Path, request: pytest.FixtureRequest) -> Unpd:
+    """An echo on every kind of address, in the order of KINDS, served in the general way (each connection is told of at debug) and in the common one."""
     return launch(
         f"""
-        [services.echo]
-        listen = ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://[::]:0", "unix://{tmp_path}/echo.sock"]
-        """
+[log]
+level = "{request.param}"
+
+[services.echo]
+listen = ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://[::]:0", "unix://{tmp_path}/echo.sock"]
+"""
     )
 
 
