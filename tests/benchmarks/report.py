@@ -40,6 +40,8 @@ STAR_SAYS = (
 RATIOS_HEAD = "## Ratios"
 COMPARED = ("epoll", "uvloop", "go")
 """The peers of the short table."""
+CORKED = "corked"
+"""The peer that sends daytime's line as unpd does."""
 NO_SPLIT = "—"
 """In place of user and system, where each operation is a process: one that ends before the first tick has all its time booked as user time."""
 
@@ -94,7 +96,19 @@ def _ratios(results: Results) -> list[str]:
         return []
     titles = [KINDS[name].title for name in COMPARED]
     heads = ("work", f"rate over {titles[0]}", *titles[1:], f"CPU over {titles[0]}", *titles[1:])
-    return [*_grid(heads, grid), "", STAR_SAYS, "", _summary(results.outcomes)]
+    return [*_grid(heads, grid), "", STAR_SAYS, *_corked_says(results.table), "", _summary(results.outcomes)]
+
+
+def _corked_says(table: Table) -> list[str]:
+    """What is not the same work in the short table, and what is left of daytime's ratios where it is."""
+    for cells in table.values():
+        if all(name in cells and not cells[name].why_none for name in (UNPD, CORKED)):
+            rate, cpu = (_ratio_words(cells[UNPD], cells[CORKED], measure) for measure in ("rate", "cpu_us"))
+            return [
+                "",
+                f"Daytime: unpd sends the line and its FIN in one segment, these peers in two. Over a C server that does so too, the rate is {rate} and the CPU {cpu}.",
+            ]
+    return []
 
 
 def _ratios_row(row: Row, cells: Mapping[str, Cell]) -> tuple[str, ...]:

@@ -93,6 +93,15 @@ def test_the_short_table_has_the_ratios_and_what_became_of_the_targets() -> None
     assert RATIOS_HEAD not in markdown(results(**quiet, epoll=Cell(fault="2 errors")))
 
 
+def test_the_short_table_says_where_the_work_is_not_the_same() -> None:
+    """In daytime, with the figures over the peer that does the same, if it has some."""
+    quiet = {name: each(SAMPLE | {"load_busy": 0.9}) for name in (UNPD, "epoll", "uvloop", "go")}
+    page = markdown(results(**quiet, corked=each(SAMPLE | {"rate": 125.0, "cpu_us": 6.0})))
+    assert r"Over a C server that does so too, the rate is 0.80\* and the CPU 1.50." in page.split(f"{RATIOS_HEAD}\n", 1)[1].split("\n## ", 1)[0]
+    assert "does so too" not in markdown(results(**quiet))
+    assert "does so too" not in markdown(results(**quiet, corked=Cell(fault="2 errors")))
+
+
 def test_the_json_has_every_target_with_its_rounds() -> None:
     """For programs: compare.py is one."""
     found = json.loads(as_json(results(unpd=each(SAMPLE), epoll=each(SAMPLE | {"rate": 80.0}))))
