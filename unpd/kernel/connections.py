@@ -13,7 +13,7 @@ from collections.abc import Iterator
 _LAST_WORDS = int(socket.MSG_MORE | socket.MSG_NOSIGNAL)
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
-# Neither call waits, so that the interpreter's lock is kept (PyDLL); in a process without threads it would only be given away and taken back.
+# None of these calls waits, so that the interpreter's lock is kept (PyDLL); in a process without threads it would only be given away and taken back.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from unpd.kernel.sockets import ListenOptions, listen_tcp, listen_unix
 from unpd.logs import Level, Log, Sink
 from unpd.loop import now
 from unpd.names import EndCause
-from unpd.services.base import Piece, Reply, Service
+from unpd.services.base import Piece, Reply, Service, same
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import LONGEST_PAUSE_S, PATIENCE, Listener, errno_cell
 from unpd.worker.connection import BULK, LINGER_S, QUIET_S, Connection, Stage, Terms
@@ -33,6 +35,8 @@ from unpd.worker.listeners import PATROL_S
 MIB = 1 << 20
 PERIOD = bytes(range(251))
 PATIENCE_S = 10.0
+SIOCOUTQNSD = 0x894B
+"""Of linux/sockios.h: how many bytes of the send queue were not sent yet."""
 OPTIONS = ListenOptions(backlog=64, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o600)
 
 
@@ -219,7 +223,7 @@ def test_every_end_is_on_the_scoreboard_and_in_the_log(bench: MakeBench) -> None
 
 
 def test_a_turn_writes_the_heartbeat(bench: MakeBench) -> None:
-    """The stamp is of the monotonic clock and comes about once a second when nothing happens, and no more often than every BEAT_S when much does."""
+    """The stamp is of the monotonic clock and comes also when nothing happens, and no more often than every BEAT_S when much does."""
     b = bench()
     began = now()
     b.engine.turn()
@@ -236,10 +240,11 @@ def test_a_turn_writes_the_heartbeat(bench: MakeBench) -> None:
     assert all(BEAT_S <= step / sb.NS + 1e-6 <= PATIENCE_S for step in steps)
 
 
-def test_a_greeting_of_any_length_goes_out_before_the_end(bench: MakeBench) -> None:
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+def test_a_greeting_of_any_length_goes_out_before_the_end(bench: MakeBench, tcp: bool) -> None:
     """A greeting that no socket takes at once is sent to its last byte, then the FIN; junk from the client changes nothing."""
-    greeting = bytes(range(256)) * (2 * MIB // 256)
-    b = bench(Saying(greeting))
+    greeting = stream(0, 9 * MIB)
+    b = bench(Saying(greeting), tcp=tcp)
     sock = b.connect()
     sock.sendall(b"junk")
     assert b.read(sock, len(greeting) + 1) == greeting
@@ -247,6 +252,17 @@ def test_a_greeting_of_any_length_goes_out_before_the_end(bench: MakeBench) -> N
     b.until(lambda: not b.engine.count)
     assert b.ended() == {EndCause.DONE: 1}
     assert b.count(sb.SENT) == len(greeting)
+
+
+def test_only_last_words_are_held_back(bench: MakeBench) -> None:
+    """A service that greets and then talks has its greeting sent at once: held back for a FIN that does not come it would wait 200 ms."""
+    b = bench(Saying(b"hello\r\n", reply=same), tcp=True)
+    sock = b.connect()
+    b.until(lambda: b.engine.count)
+    (connection,) = b.engine.connections()
+    unsent = fcntl.ioctl(connection.fd, SIOCOUTQNSD, bytes(4))
+    assert int.from_bytes(unsent, sys.byteorder) == 0
+    assert b.read(sock, 7) == b"hello\r\n"
 
 
 def test_only_a_great_message_after_little_ones_comes_in_two_pieces(bench: MakeBench) -> None:
@@ -260,13 +276,13 @@ def test_only_a_great_message_after_little_ones_comes_in_two_pieces(bench: MakeB
     b = bench(Saying(reply=reply))
     sock = b.connect()
     great = LITTLE_BYTES + 1000
-    for size in (great, LITTLE_BYTES, great, 1, great, 1, 1, LITTLE_BYTES - 1, great, great, 1, 1, LITTLE_BYTES + 1, LITTLE_BYTES + 1):
+    for size in (great, LITTLE_BYTES, great, 1, great, 1, 1, LITTLE_BYTES - 1, great, great, 1, 1, LITTLE_BYTES + 1, BULK_BYTES, 1, 1, LITTLE_BYTES + 1):
         message = bytes(index % 251 for index in range(size))
         sock.sendall(message)
         assert b.read(sock, size) == message
     assert pieces[:5] == [great, LITTLE_BYTES, great, 1, great]
     assert pieces[5:10] == [1, 1, LITTLE_BYTES - 1, LITTLE_BYTES, 1000]
-    assert pieces[10:] == [great, 1, 1, LITTLE_BYTES, 1, LITTLE_BYTES + 1]
+    assert pieces[10:] == [great, 1, 1, LITTLE_BYTES, 1, BULK_BYTES, 1, 1, LITTLE_BYTES, 1]
     assert (b.count(sb.RECEIVED), b.count(sb.SENT)) == (sum(pieces), sum(pieces))
 
 
@@ -298,6 +314,18 @@ def test_what_comes_while_output_is_pending_goes_behind_it(bench: MakeBench, lev
     sock.sendall(b"second")
     b.engine._serve(((connection.fd, select.EPOLLIN),))  # noqa: SLF001 - readable, and not said to be writable
     assert b.read(sock, 12) == b"first second"
+
+
+@both_ways
+def test_what_came_is_counted_also_where_its_answer_fails(bench: MakeBench, level: Level) -> None:
+    """The client has gone before it: its bytes are in the books, none is said to be sent."""
+    b = bench(level=level)
+    sock = b.connect()
+    b.until(lambda: b.engine.count)
+    sock.sendall(b"x" * 10)
+    sock.close()
+    b.until(lambda: not b.engine.count)
+    assert [b.count(cell) for cell in (sb.RECEIVED, sb.SENT)] == [10, 0]
 
 
 @both_ways
@@ -431,9 +459,10 @@ def test_a_listener_that_somebody_ended_costs_nothing_and_nobody(bench: MakeBenc
 # deadlines
 
 
-def test_idle_is_who_has_said_nothing_however_late_the_engine_looks(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+@both_ways
+def test_idle_is_who_has_said_nothing_however_late_the_engine_looks(bench: MakeBench, monkeypatch: pytest.MonkeyPatch, level: Level) -> None:
     """Of more clients than a turn serves each has said something before the idle timeout was over, and the engine stood still beyond it: each is answered and served further."""
-    b = bench(times=Times(idle_s=LOOK_AHEAD_S), max_connections=2 * MAX_EVENTS)
+    b = bench(times=Times(idle_s=LOOK_AHEAD_S), max_connections=2 * MAX_EVENTS, level=level)
     socks = []
     for _ in range(2 * MAX_EVENTS):
         socks.append(b.connect())
@@ -444,6 +473,27 @@ def test_idle_is_who_has_said_nothing_however_late_the_engine_looks(bench: MakeB
     for sock in socks:
         assert b.read(sock, 4) == b"ping"
     assert b.ended() == {}
+
+
+@both_ways
+def test_who_talks_is_not_idle(bench: MakeBench, monkeypatch: pytest.MonkeyPatch, level: Level) -> None:
+    """A client that says something in each half of its idle timeout is served for longer than that; once it is silent, it is idle."""
+    idle_s, later_s = 60.0, 0.0
+    monkeypatch.setattr("unpd.worker.engine.now", lambda: now() + later_s)
+    b = bench(times=Times(idle_s=idle_s), level=level)
+    sock = b.connect()
+    for _ in range(5):
+        sock.setblocking(True)
+        sock.sendall(b"x")
+        assert b.read(sock, 1) == b"x"
+        later_s += idle_s / 2
+    b.engine.turn()
+    assert [connection.stage for connection in b.engine.connections()] == [Stage.SERVING]
+    later_s += idle_s
+    assert b.read(sock, 1) == b""
+    sock.close()
+    b.until(lambda: not b.engine.count)
+    assert b.ended() == {EndCause.IDLE: 1}
 
 
 def test_idle_and_session_end_with_a_fin(bench: MakeBench) -> None:
@@ -545,9 +595,10 @@ def test_a_listener_that_cannot_accept_does_not_hold_up_the_drain(bench: MakeBen
 
 @pytest.mark.parametrize("count", [1, 4 * MAX_EVENTS])
 @pytest.mark.parametrize("patience_s", [5.0, 0.0], ids=["stop", "retired"])
-def test_what_was_said_before_the_order_is_answered(bench: MakeBench, count: int, patience_s: float) -> None:
+@both_ways
+def test_what_was_said_before_the_order_is_answered(bench: MakeBench, level: Level, count: int, patience_s: float) -> None:
     """However many clients, long silent, have each said something that the engine has not read yet when it is told to finish: each is answered, then gets its FIN."""
-    b = bench(max_connections=count)
+    b = bench(max_connections=count, level=level)
     socks = []
     for _ in range(count):
         socks.append(b.connect())
@@ -579,9 +630,10 @@ def test_who_is_ending_already_is_waited_for_no_longer(bench: MakeBench) -> None
     assert b.ended() == {EndCause.DONE: 1}
 
 
-def test_finish_ends_the_quiet_ones_soon_and_the_others_in_time(bench: MakeBench) -> None:
+@both_ways
+def test_finish_ends_the_quiet_ones_soon_and_the_others_in_time(bench: MakeBench, level: Level) -> None:
     """After finish a client that is quiet gets its FIN after a moment, one that goes on talking at the deadline, both as shutdown; no byte is unanswered."""
-    b = bench()
+    b = bench(level=level)
     quiet, talker = b.connect(), b.connect()
     b.engine.stop_accepting()
     began = now()
