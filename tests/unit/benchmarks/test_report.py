@@ -97,9 +97,13 @@ def test_the_short_table_says_where_the_work_is_not_the_same() -> None:
     """In daytime, with the figures over the peer that does the same, if it has some."""
     quiet = {name: each(SAMPLE | {"load_busy": 0.9}) for name in (UNPD, "epoll", "uvloop", "go")}
     page = markdown(results(**quiet, corked=each(SAMPLE | {"rate": 125.0, "cpu_us": 6.0})))
-    assert r"Over a C server that does so too, the rate is 0.80\* and the CPU 1.50." in page.split(f"{RATIOS_HEAD}\n", 1)[1].split("\n## ", 1)[0]
+    assert (
+        r"Over a C server that does so too, the rate is 0.80\* and the CPU 1.50 (1.50 to 1.50 in the rounds)."
+        in page.split(f"{RATIOS_HEAD}\n", 1)[1].split("\n## ", 1)[0]
+    )
     assert "does so too" not in markdown(results(**quiet))
     assert "does so too" not in markdown(results(**quiet, corked=Cell(fault="2 errors")))
+    assert "does so too" not in markdown(results(**quiet | {"go": Cell(fault="2 errors")}, corked=each(SAMPLE)))
 
 
 def test_the_json_has_every_target_with_its_rounds() -> None:
