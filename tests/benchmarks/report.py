@@ -103,8 +103,8 @@ def _corked_says(table: Table) -> list[str]:
     """What is not the same work in the short table, and what is left of daytime's ratios where it is."""
     for cells in table.values():
         if all(name in cells and not cells[name].why_none for name in (UNPD, *COMPARED, CORKED)):
-            rate, cpu = (_ratio_words(cells[UNPD], cells[CORKED], measure) for measure in ("rate", "cpu_us"))
-            _, spread = _figure_words(figure(cells[UNPD].ratios("cpu_us", cells[CORKED])), 2)
+            rate = _ratio_words(cells[UNPD], cells[CORKED], "rate")
+            cpu, spread = _figure_words(figure(cells[UNPD].ratios("cpu_us", cells[CORKED])), 2)
             return [
                 "",
                 f"Daytime: unpd sends the line and its FIN in one segment, these peers in two. Over a C server that does so too, the rate is {rate} and the CPU {cpu} ({spread} in the rounds).",
