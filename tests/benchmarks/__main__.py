@@ -81,12 +81,13 @@ def _is_whole(asked: argparse.Namespace) -> bool:
 
 
 def _parse() -> argparse.Namespace:
+    rows, servers = [*(row.name for row in EVERY), DAEMON], [UNPD, *sorted(targets.PEERS)]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="unpd beside its peers on the same work.")
     parser.add_argument("--quick", action="store_true", help="unpd alone, one short round")
     parser.add_argument("--rounds", type=int, help=f"alternating rounds (default {ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"of one server in one round (default {SECONDS})")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", choices=[*(row.name for row in EVERY), DAEMON], help="only these rows")
-    parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=[UNPD, *sorted(targets.PEERS)], help="only these servers")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", choices=rows, help=f"only these rows, of {', '.join(rows)}")
+    parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=servers, help=f"only these servers, of {', '.join(servers)}")
     parser.add_argument("--other", type=lambda text: Path(text).resolve(), metavar="TREE", help="beside our unpd, or these servers, that of another tree")
     parser.add_argument(
         "--disturbed", type=float, help=f"the part of the processors that others may use (default {DISTURBED}; in a quick run whatever they use)"
