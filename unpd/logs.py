@@ -1,10 +1,14 @@
-"""The log: one event, one line, structured; it can neither block nor kill the process that writes it.
+"""The log: one event, one line, structured; it can neither block nor kill the process
+that writes it.
 
-A line is formatted once, its control characters escaped, and written without blocking. What the sink does not take at once is dropped and counted; a line that was
-written by half is finished first, so that lines never mix. Only the top of a process logs.
+A line is formatted once, its control characters escaped, and written without blocking.
+What the sink does not take at once is dropped and counted; a line that was written by
+half is finished first, so that lines never mix. Only the top of a process logs.
 
-The sink is standard error, a file or journald. Setting O_NONBLOCK on an inherited descriptor would change it for everybody who shares it; so a socket is written with
-MSG_DONTWAIT and anything else is opened anew through /proc/self/fd. Where that is not allowed (a terminal of another user), poll(2) is asked before each write.
+The sink is standard error, a file or journald. Setting O_NONBLOCK on an inherited
+descriptor would change it for everybody who shares it; so a socket is written with
+MSG_DONTWAIT and anything else is opened anew through /proc/self/fd. Where that is not
+allowed (a terminal of another user), poll(2) is asked before each write.
 """
 
 import errno
@@ -23,13 +27,19 @@ from unpd.kernel import journal
 Level = Literal["debug", "info", "warning", "error"]
 Field = str | int | float | bool | None
 Style = Literal["text", "json", "journal"]
-"""How an event is written: the two that can be configured, and the entry that a :class:`Journal` takes."""
+"""How an event is written: the two that can be configured, and the entry that a
+:class:`Journal` takes.
+"""
 
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
-PRIORITIES: Mapping[Level, int] = MappingProxyType({"debug": 7, "info": 6, "warning": 4, "error": 3})
+PRIORITIES: Mapping[Level, int] = MappingProxyType(
+    {"debug": 7, "info": 6, "warning": 4, "error": 3}
+)
 """The levels as syslog(3) counts."""
 FIELD_LIMITS = (1000, 250, 60)
-"""Characters of one field; the rest is cut, and cut shorter as long as the line is longer than what a pipe takes whole: lines of several processes must not mix."""
+"""Characters of one field; the rest is cut, and cut shorter as long as the line is
+longer than what a pipe takes whole: lines of several processes must not mix.
+"""
 
 _OUR_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -39,7 +49,9 @@ def _count_nowhere() -> None:
 
 
 class Sink:
-    """Where lines go. ``dropped`` counts the lines that were lost because the sink was full, gone or broken; ``on_drop`` is called for each."""
+    """Where lines go. ``dropped`` counts the lines that were lost because the sink was
+    full, gone or broken; ``on_drop`` is called for each.
+    """
 
     def __init__(self, fd: int, write: Callable[[bytes], int]) -> None:
         self.fd = fd
@@ -50,7 +62,9 @@ class Sink:
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """Every descriptor that a process needs to go on writing; ``fd`` is the one that takes text as it comes."""
+        """Every descriptor that a process needs to go on writing; ``fd`` is the one
+        that takes text as it comes.
+        """
         return (self.fd,)
 
     def put(self, line: bytes) -> None:
@@ -63,7 +77,8 @@ class Sink:
             else:
                 self._rest = line[self.write(line) :]
         except OSError:
-            # Whatever is wrong with the log (full disk, closed pipe, full pipe), the service goes on.
+            # Whatever is wrong with the log (full disk, closed pipe, full pipe), the
+            # service goes on.
             self._drop()
 
     def _drop(self) -> None:
@@ -71,22 +86,30 @@ class Sink:
         self.on_drop()
 
     def move_to(self, other: "Sink") -> None:
-        """Write to ``other``'s file from now on. The number of our descriptor stays: faulthandler remembers it, and closed it would soon be a client's."""
+        """Write to ``other``'s file from now on. The number of our descriptor stays:
+        faulthandler remembers it, and closed it would soon be a client's.
+        """
         os.dup2(other.fd, self.fd, inheritable=False)
         os.close(other.fd)
         self._rest = b""
 
     def forget_rest(self) -> None:
-        """In a forked child: the line that was written by half is the parent's to finish."""
+        """In a forked child: the line that was written by half is the parent's to
+        finish.
+        """
         self._rest = b""
 
 
 class Journal(Sink):
-    """journald's socket; what it refuses goes to ``stream``, the standard error that journald reads, as a line with its priority in front and without the fields.
+    """journald's socket; what it refuses goes to ``stream``, the standard error that
+    journald reads, as a line with its priority in front and without the fields.
 
-    It refuses when it is not there (journald is gone, or out of a sandbox's reach) and when an entry is too big for a datagram. The socket is not connected, so that a
-    journald that comes back is found with the next entry. A datagram goes whole or not at all, so no rest is left; the kernel tells journald the pid of the process that
-    sends it, where a fork has shared the socket too. ``sock`` is a datagram socket, ``path`` where journald's is.
+    It refuses when it is not there (journald is gone, or out of a sandbox's reach) and
+    when an entry is too big for a datagram. The socket is not connected, so that a
+    journald that comes back is found with the next entry. A datagram goes whole or not
+    at all, so no rest is left; the kernel tells journald the pid of the process that
+    sends it, where a fork has shared the socket too. ``sock`` is a datagram socket,
+    ``path`` where journald's is.
     """
 
     def __init__(self, stream: Sink, sock: socket.socket, path: str = journal.SOCKET) -> None:
@@ -114,9 +137,12 @@ def standard_error() -> Sink:
     mode = os.fstat(2).st_mode
     if stat.S_ISSOCK(mode):
         sock = socket.socket(fileno=os.dup(2))
-        return Sink(sock.fileno(), lambda line: sock.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL))
+        return Sink(
+            sock.fileno(), lambda line: sock.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        )
     if stat.S_ISREG(mode):
-        # A file never blocks, and opened anew it would have an offset of its own: what others write to descriptor 2 would land on our lines.
+        # A file never blocks, and opened anew it would have an offset of its own: what
+        # others write to descriptor 2 would land on our lines.
         return Sink(2, lambda line: os.write(2, line))
     try:
         fd = os.open("/proc/self/fd/2", _OUR_FLAGS)
@@ -138,9 +164,11 @@ def _patient_writer() -> Callable[[bytes], int]:
 
 
 def open_file(path: str, owner: tuple[int, int] | None = None, create: bool = True) -> Sink:
-    """The sink on a log file, made with mode 0640 and given to ``owner`` (uid, gid) so that its processes can open it again. OSError if it cannot be had.
+    """The sink on a log file, made with mode 0640 and given to ``owner`` (uid, gid) so
+    that its processes can open it again. OSError if it cannot be had.
 
-    The directory may be the service user's, who could put a link to any file there: links are not followed, and only a file that was made here is given away.
+    The directory may be the service user's, who could put a link to any file there:
+    links are not followed, and only a file that was made here is given away.
     """
     try:
         fd = _make_file(path, owner) if create else _find_file(path, owner)
@@ -202,7 +230,10 @@ class Log:
     def _line(self, wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
         line = b""
         for limit in FIELD_LIMITS:
-            bounded = {name: value[:limit] if isinstance(value, str) else value for name, value in fields.items()}
+            bounded = {
+                name: value[:limit] if isinstance(value, str) else value
+                for name, value in fields.items()
+            }
             line = self._format(wall_s, level, event, bounded)
             if len(line) <= select.PIPE_BUF:
                 break
@@ -227,26 +258,43 @@ class Log:
 
 def _stamp(wall_s: float) -> str:
     whole = int(wall_s)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((wall_s - whole) * 1000):03d}Z"
+    return (
+        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+        + f".{int((wall_s - whole) * 1000):03d}Z"
+    )
 
 
 def _as_json(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
     # ASCII only: every control character, U+2028 and lone surrogate comes out escaped.
-    text = json.dumps({"time": _stamp(wall_s), "level": level, "event": event, **fields}, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(
+        {"time": _stamp(wall_s), "level": level, "event": event, **fields},
+        separators=(",", ":"),
+        ensure_ascii=True,
+    )
     return text.encode("ascii") + b"\n"
 
 
 def _as_text(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
-    return f"{_stamp(wall_s)} {level:<7} {_as_words(event, fields)}\n".encode("utf-8", "backslashreplace")
+    return f"{_stamp(wall_s)} {level:<7} {_as_words(event, fields)}\n".encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def _as_entry(wall_s: float, level: Level, event: str, fields: dict[str, Field]) -> bytes:
     del wall_s  # journald has a clock
-    ours = ((journal.field_name(f"unpd_{name}"), _as_plain(value)) for name, value in fields.items())
-    return journal.entry(PRIORITIES[level], _as_words(event, fields), (("SYSLOG_IDENTIFIER", "unpd"), ("UNPD_EVENT", event), *ours))
+    ours = (
+        (journal.field_name(f"unpd_{name}"), _as_plain(value)) for name, value in fields.items()
+    )
+    return journal.entry(
+        PRIORITIES[level],
+        _as_words(event, fields),
+        (("SYSLOG_IDENTIFIER", "unpd"), ("UNPD_EVENT", event), *ours),
+    )
 
 
-_FORMATS: Mapping[Style, Callable[[float, Level, str, dict[str, Field]], bytes]] = MappingProxyType({"text": _as_text, "json": _as_json, "journal": _as_entry})
+_FORMATS: Mapping[Style, Callable[[float, Level, str, dict[str, Field]], bytes]] = MappingProxyType(
+    {"text": _as_text, "json": _as_json, "journal": _as_entry}
+)
 
 
 def _as_words(event: str, fields: dict[str, Field]) -> str:

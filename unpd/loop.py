@@ -1,6 +1,8 @@
-"""The master's one wait: an epoll whose descriptors each have their callback; and the clock of every deadline.
+"""The master's one wait: an epoll whose descriptors each have their callback; and the
+clock of every deadline.
 
-A worker's engine has a loop of its own, for there the dispatch is the work; the exporter waits in waitress' poll.
+A worker's engine has a loop of its own, for there the dispatch is the work; the
+exporter waits in waitress' poll.
 """
 
 import select
@@ -19,7 +21,9 @@ class Wait:
         self._calls: dict[int, Callable[[int], None]] = {}
 
     def watch(self, fd: int, mask: int, call: Callable[[int], None]) -> None:
-        """Call ``call(events)`` whenever ``fd`` shows one of ``mask`` (EPOLLIN, EPOLLOUT); again for an fd that is watched changes its mask."""
+        """Call ``call(events)`` whenever ``fd`` shows one of ``mask`` (EPOLLIN,
+        EPOLLOUT); again for an fd that is watched changes its mask.
+        """
         if fd in self._calls:
             self._epoll.modify(fd, mask)
         else:
@@ -32,8 +36,11 @@ class Wait:
             self._epoll.unregister(fd)
 
     def turn(self, timeout_s: float | None) -> None:
-        """Wait until something happens or ``timeout_s`` is over (None: without end), then make the calls. A descriptor that an earlier call forgot is passed over."""
-        # epoll_wait counts milliseconds and CPython rounds them up: a deadline is never looked at early.
+        """Wait until something happens or ``timeout_s`` is over (None: without end),
+        then make the calls. A descriptor that an earlier call forgot is passed over.
+        """
+        # epoll_wait counts milliseconds and CPython rounds them up: a deadline is never
+        # looked at early.
         for fd, events in self._epoll.poll(timeout_s):
             call = self._calls.get(fd)
             if call is not None:

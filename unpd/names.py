@@ -1,7 +1,8 @@
 """The words of unpd, each in one place: kinds, phases, end causes, signals, exit codes.
 
-Whatever is public interface (metric labels, log fields, exit codes, signals) is spelled here once; code, manual page and tests read it from here. Imports
-nothing but the cheapest modules of the standard library, and :mod:`unpd.records`.
+Whatever is public interface (metric labels, log fields, exit codes, signals) is spelled
+here once; code, manual page and tests read it from here. Imports nothing but the
+cheapest modules of the standard library, and :mod:`unpd.records`.
 """
 
 import enum
@@ -12,7 +13,9 @@ from unpd.records import record
 
 
 class ExitCode(enum.IntEnum):
-    """How the daemon and its command line end (numbers from sysexits.h where it has one)."""
+    """How the daemon and its command line end (numbers from sysexits.h where it has
+    one).
+    """
 
     DONE = 0
     FAILED = 1
@@ -65,7 +68,9 @@ class ChildKind(enum.StrEnum):
 
 
 class ChildPhase(enum.StrEnum):
-    """The life of a child as its master sees it. KILLED: SIGKILL or SIGABRT was sent, the child is not reaped yet."""
+    """The life of a child as its master sees it. KILLED: SIGKILL or SIGABRT was sent,
+    the child is not reaped yet.
+    """
 
     STARTING = "starting"
     READY = "ready"
@@ -74,7 +79,9 @@ class ChildPhase(enum.StrEnum):
 
 
 class MasterPhase(enum.StrEnum):
-    """What the master is doing. LOADING, CUTTING and PROVING are the three stages of a reload."""
+    """What the master is doing. LOADING, CUTTING and PROVING are the three stages of a
+    reload.
+    """
 
     STARTING = "starting"
     RUNNING = "running"
@@ -88,9 +95,13 @@ class ChildOrder(enum.StrEnum):
     """What a master tells a child, and the signal that carries it."""
 
     RETIRE = "SIGUSR2"
-    """A newer generation serves: take no new connections, keep the old ones as long as the master lets you."""
+    """A newer generation serves: take no new connections, keep the old ones as long as
+    the master lets you.
+    """
     FINISH = "SIGTERM"
-    """Take no new connections, bring the old ones to their end, leave. To a retired child: end them now."""
+    """Take no new connections, bring the old ones to their end, leave. To a retired
+    child: end them now.
+    """
     LEAVE = "SIGQUIT"
     """Leave at once."""
     REOPEN_LOG = "SIGUSR1"
@@ -100,7 +111,9 @@ class ChildOrder(enum.StrEnum):
 
 
 class EndCause(enum.StrEnum):
-    """Why a connection ended, one word each; the order is the order on the scoreboard."""
+    """Why a connection ended, one word each; the order is the order on the
+    scoreboard.
+    """
 
     CLIENT_FIN = "client_fin"
     CLIENT_RST = "client_rst"
@@ -115,7 +128,9 @@ class EndCause(enum.StrEnum):
 
 
 class ReapReason(enum.StrEnum):
-    """How a reaped child had ended, as a metric label: exit code 0, another exit code, the signal; or with its master."""
+    """How a reaped child had ended, as a metric label: exit code 0, another exit code,
+    the signal; or with its master.
+    """
 
     CLEAN = "clean"
     FAILED = "failed"
@@ -125,7 +140,9 @@ class ReapReason(enum.StrEnum):
     SIGTERM = "sigterm"
     OTHER_SIGNAL = "other_signal"
     MASTER_DIED = "master_died"
-    """It died with a master that could reap it no more; the next one found it on the scoreboard."""
+    """It died with a master that could reap it no more; the next one found it on the
+    scoreboard.
+    """
 
 
 class ReloadResult(enum.StrEnum):
@@ -152,7 +169,9 @@ ACCEPT_ERRNOS: tuple[str, ...] = (
     "EOPNOTSUPP",
     "other",
 )
-"""Labels of unpd_accept_errors_total: what accept(2) names as possible on a healthy listener, and the rest."""
+"""Labels of unpd_accept_errors_total: what accept(2) names as possible on a healthy
+listener, and the rest.
+"""
 
 
 class SignalMeaning(enum.StrEnum):
@@ -185,4 +204,6 @@ MASTER_SIGNALS: tuple[SignalRow, ...] = (
     SignalRow("SIGTTOU", SignalMeaning.FEWER_WORKERS),
     SignalRow("SIGCHLD", SignalMeaning.REAP),
 )
-"""The one signal table: read by the installer of handlers, the log, ``unpd run --help``, the manual page and the README's test."""
+"""The one signal table: read by the installer of handlers, the log, ``unpd run
+--help``, the manual page and the README's test.
+"""

@@ -1,18 +1,26 @@
-"""The scoreboard: one anonymous shared memory of fixed layout, made at boot, written by master and children, read by the exporter.
+"""The scoreboard: one anonymous shared memory of fixed layout, made at boot, written by
+master and children, read by the exporter.
 
-Contract. A row has a single writer, its child; from the moment that a child is reaped until the row is given to the next birth, the master. The master area has
-one writer, the master (but for one word, which the exporters share). All counters are 64-bit words written through ``memoryview.cast("Q")``: one aligned store each, so that a reader never sees half a number
-(``struct.pack_into`` showed false zeros in a fifth of the reads). Nothing is ever zeroed or folded: a row's counters are cumulative over all births that used it,
-a scrape sums the rows, and so there is no moment at which a count is in two places or in none. The memory is sparse (a row that was never used costs nothing).
+Contract. A row has a single writer, its child; from the moment that a child is reaped
+until the row is given to the next birth, the master. The master area has one writer,
+the master (but for one word, which the exporters share). All counters are 64-bit words
+written through ``memoryview.cast("Q")``: one aligned store each, so that a reader never
+sees half a number (``struct.pack_into`` showed false zeros in a fifth of the reads).
+Nothing is ever zeroed or folded: a row's counters are cumulative over all births that
+used it, a scrape sums the rows, and so there is no moment at which a count is in two
+places or in none. The memory is sparse (a row that was never used costs nothing).
 
-The names of the columns stand on the board too. So the service manager can keep it over the master's death or restart, and the next master goes on counting
-(:func:`adopt`): connections and children that nobody saw end are booked then.
+The names of the columns stand on the board too. So the service manager can keep it over
+the master's death or restart, and the next master goes on counting (:func:`adopt`):
+connections and children that nobody saw end are booked then.
 
-Within a service's cells the ends stand before ``ACCEPTED``: a reader that copies upwards sees an end only together with its accept, and active = accepted - ended
-is not negative.
+Within a service's cells the ends stand before ``ACCEPTED``: a reader that copies
+upwards sees an end only together with its accept, and active = accepted - ended is not
+negative.
 
-Known gap: a child maps the whole board and could scribble over it. The master therefore keeps its own truth in its own memory, range-checks what it reads here,
-and decides nothing from it but the heartbeat of that very child.
+Known gap: a child maps the whole board and could scribble over it. The master therefore
+keeps its own truth in its own memory, range-checks what it reads here, and decides
+nothing from it but the heartbeat of that very child.
 """
 
 import mmap
@@ -21,7 +29,15 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, MasterPhase, ReapReason, ReloadResult
+from unpd.names import (
+    ACCEPT_ERRNOS,
+    ChildKind,
+    ChildPhase,
+    EndCause,
+    MasterPhase,
+    ReapReason,
+    ReloadResult,
+)
 
 MAX_ROWS = 2048
 MAX_SERVICES = 64
@@ -40,7 +56,20 @@ MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
 REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
 RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
 
-DURATION_BOUNDS_S: tuple[float, ...] = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 600.0, 3600.0)
+DURATION_BOUNDS_S: tuple[float, ...] = (
+    0.001,
+    0.005,
+    0.01,
+    0.05,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    60.0,
+    600.0,
+    3600.0,
+)
 REAP_BOUNDS_S: tuple[float, ...] = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 
 # A service's cells, in words from the start of its column in a row.
@@ -53,7 +82,8 @@ ACCEPT_ERRORS = SENT + 1
 ACCEPTED = ACCEPT_ERRORS + len(ACCEPT_ERRNOS)
 SERVICE_WORDS = ACCEPTED + 1
 
-# A row: its child's own cells, a column for each service, and what was accepted of each listener (for the watchdog: a service may have several).
+# A row: its child's own cells, a column for each service, and what was accepted of each
+# listener (for the watchdog: a service may have several).
 BEAT_NS = 0
 EXIT_NS = 1
 LOG_DROPPED = 2
@@ -79,7 +109,9 @@ VIRTUAL_BYTES_AT = 13
 OPEN_FDS_AT = 14
 MAX_FDS_AT = 15
 ROWS_USED_AT = 16
-RENDERINGS_AT = 17  # counted by the exporters, of which a reload has two: each knows by it whether the other has shown newer counts
+# counted by the exporters, of which a reload has two: each knows by it whether the
+# other has shown newer counts
+RENDERINGS_AT = 17
 RELOADS_AT = 18
 SPAWNS_AT = RELOADS_AT + len(RELOAD_RESULTS)
 REAPED_AT = SPAWNS_AT + MAX_POOLS
@@ -88,7 +120,8 @@ REAP_SUM_NS_AT = REAP_BUCKETS_AT + len(REAP_BOUNDS_S) + 1
 LISTEN_QUEUE_AT = REAP_SUM_NS_AT + 1  # two words a listener: length, limit
 DIRECTORY_AT = LISTEN_QUEUE_AT + 2 * MAX_LISTENERS
 
-# A row's entry in the directory, written by the master. A birth of 0: no child holds the row.
+# A row's entry in the directory, written by the master. A birth of 0: no child holds
+# the row.
 ENTRY_BIRTH, ENTRY_PID, ENTRY_KIND, ENTRY_POOL, ENTRY_PHASE, ENTRY_GENERATION = range(6)
 ENTRY_WORDS = 8
 
@@ -105,7 +138,18 @@ BOARD_WORDS = ROWS_AT + MAX_ROWS * ROW_WORDS
 MAGIC = int.from_bytes(b"unpd-sb\0", "little")
 LAYOUT = zlib.crc32(
     repr(
-        (MAX_ROWS, MAX_SERVICES, MAX_POOLS, MAX_LISTENERS, END_CAUSES, KINDS, PHASES, MASTER_PHASES, REAP_REASONS, RELOAD_RESULTS)
+        (
+            MAX_ROWS,
+            MAX_SERVICES,
+            MAX_POOLS,
+            MAX_LISTENERS,
+            END_CAUSES,
+            KINDS,
+            PHASES,
+            MASTER_PHASES,
+            REAP_REASONS,
+            RELOAD_RESULTS,
+        )
         + (DURATION_BOUNDS_S, REAP_BOUNDS_S, ACCEPT_ERRNOS, NAME_WORDS, ROWS_AT, ROW_WORDS)
     ).encode()
 )
@@ -126,7 +170,9 @@ class Entry:
 
 
 class Scoreboard:
-    """The mapped board. ``words`` is all of it as 64-bit words; offsets come from this module's constants."""
+    """The mapped board. ``words`` is all of it as 64-bit words; offsets come from this
+    module's constants.
+    """
 
     def __init__(self, fd: int) -> None:
         """Map the board behind ``fd`` (of :func:`create`), which stays the caller's."""
@@ -139,7 +185,10 @@ class Scoreboard:
         return self.words[start : start + ROW_WORDS]
 
     def count(self, at: int, number: int = 1) -> None:
-        """Add to a word of the master area, whatever a mad child may have written there: a counter wraps, the master goes on (the master, and exporters their renderings)."""
+        """Add to a word of the master area, whatever a mad child may have written
+        there: a counter wraps, the master goes on (the master, and exporters their
+        renderings).
+        """
         self.words[at] = (self.words[at] + number) % (1 << 64)
 
     def names(self, at: int, limit: int) -> memoryview:
@@ -147,16 +196,22 @@ class Scoreboard:
         return self.words[at : at + limit * NAME_WORDS]
 
     def take_over(self) -> None:
-        """Book what an earlier master left: its children are dead (the service manager saw to that), it did not reap them, and their connections went with them.
+        """Book what an earlier master left: its children are dead (the service manager
+        saw to that), it did not reap them, and their connections went with them.
 
-        Whatever a mad child of its may have written, the next life can count on: no word that would overflow, no more rows than hold a count.
+        Whatever a mad child of its may have written, the next life can count on: no
+        word that would overflow, no more rows than hold a count.
         """
         for row in range(self.rows_used()):
             at = DIRECTORY_AT + row * ENTRY_WORDS
             if self.words[at + ENTRY_BIRTH]:
                 kind = self.words[at + ENTRY_KIND]
                 if kind < len(KINDS):
-                    self.count(REAPED_AT + kind * len(REAP_REASONS) + REAP_REASONS.index(ReapReason.MASTER_DIED))
+                    self.count(
+                        REAPED_AT
+                        + kind * len(REAP_REASONS)
+                        + REAP_REASONS.index(ReapReason.MASTER_DIED)
+                    )
                 self.book_worker_died(row)
                 self.leave(row)
         for at in range(LISTEN_QUEUE_AT, DIRECTORY_AT):
@@ -170,7 +225,8 @@ class Scoreboard:
         self.words[ROWS_USED_AT] = rows
 
     def prepare(self, row: int) -> None:
-        """Make a free row fit for its next birth (the master only): no stamp of the last one's death, and no cell that would overflow under the first honest count.
+        """Make a free row fit for its next birth (the master only): no stamp of the
+        last one's death, and no cell that would overflow under the first honest count.
 
         Readers take such a cell as 0 already, so that nothing they show changes.
         """
@@ -206,7 +262,9 @@ class Scoreboard:
         self.words[DIRECTORY_AT + row * ENTRY_WORDS + ENTRY_BIRTH] = 0
 
     def entries(self) -> list[Entry]:
-        """The living children, by row. An entry whose numbers make no sense is left out."""
+        """The living children, by row. An entry whose numbers make no sense is left
+        out.
+        """
         found = []
         for row in range(self.rows_used()):
             at = DIRECTORY_AT + row * ENTRY_WORDS
@@ -216,7 +274,9 @@ class Scoreboard:
         return found
 
     def book_worker_died(self, row: int) -> int:
-        """Book every connection that the dead child of ``row`` left open as ended by ``worker_died``; return how many (the master only, after the reap)."""
+        """Book every connection that the dead child of ``row`` left open as ended by
+        ``worker_died``; return how many (the master only, after the reap).
+        """
         booked = 0
         cells = self.row(row)
         for column in range(MAX_SERVICES):
@@ -229,7 +289,9 @@ class Scoreboard:
 
 
 def create() -> int:
-    """Make the shared memory (memfd_create(2), close on exec) with its header filled in; return its descriptor. OSError where the kernel refuses."""
+    """Make the shared memory (memfd_create(2), close on exec) with its header filled
+    in; return its descriptor. OSError where the kernel refuses.
+    """
     fd = os.memfd_create("unpd-scoreboard", os.MFD_CLOEXEC)
     os.ftruncate(fd, BOARD_WORDS * WORD_BYTES)
     words = Scoreboard(fd).words
@@ -239,7 +301,9 @@ def create() -> int:
 
 
 def adopt(fd: int) -> Scoreboard:
-    """The board behind ``fd`` as an earlier master left it, which may have been another version of us. BoardRefusedError if it is none of this layout."""
+    """The board behind ``fd`` as an earlier master left it, which may have been another
+    version of us. BoardRefusedError if it is none of this layout.
+    """
     try:
         if os.fstat(fd).st_size != BOARD_WORDS * WORD_BYTES:
             raise BoardRefusedError("it is of another size")
@@ -261,9 +325,11 @@ def service_cells(column: int) -> int:
 
 
 class Columns:
-    """Names that own a column for the board's life: never reused, so that no series ever changes its meaning.
+    """Names that own a column for the board's life: never reused, so that no series
+    ever changes its meaning.
 
-    They are written to ``cells`` (of :meth:`Scoreboard.names`), which has room for ``limit`` of them; the one after raises :class:`ColumnsExhausted`. What stands there
+    They are written to ``cells`` (of :meth:`Scoreboard.names`), which has room for
+    ``limit`` of them; the one after raises :class:`ColumnsExhausted`. What stands there
     already owns its column. BoardRefusedError if that is nonsense, or not ``valid``.
     """
 
@@ -285,7 +351,10 @@ class Columns:
         """ColumnsExhausted if there is no room for all of these; takes none."""
         new = set(names) - set(self.names)
         if len(self.names) + len(new) > self.limit:
-            raise ColumnsExhausted(f"more than {self.limit} {self.what} in one life of the daemon: stop and start unpd to use {', '.join(sorted(new))}")
+            raise ColumnsExhausted(
+                f"more than {self.limit} {self.what} in one life of the daemon: stop and start unpd"
+                f" to use {', '.join(sorted(new))}"
+            )
 
     def column(self, name: str) -> int:
         """The column of ``name``, given now if it had none."""
@@ -301,4 +370,6 @@ class Columns:
 
 
 class ColumnsExhausted(Exception):
-    """A configuration asks for more services, pools or listeners than the scoreboard has columns."""
+    """A configuration asks for more services, pools or listeners than the scoreboard
+    has columns.
+    """

@@ -1,4 +1,6 @@
-"""``python -m tests.benchmarks``: the whole comparison; ``--quick``: unpd alone. README.md tells more."""
+"""``python -m tests.benchmarks``: the whole comparison; ``--quick``: unpd alone.
+README.md tells more.
+"""
 
 import argparse
 import math
@@ -21,31 +23,49 @@ from tests.support import procs
 
 ROUNDS, SECONDS, WARM_UP_S = 5, 1.0, 0.25
 TURN_S = 0.25
-"""A processor that is slow for a while, because of its neighbours in the host, is so for seconds: then turns of the same round share it."""
+"""A processor that is slow for a while, because of its neighbours in the host, is so
+for seconds: then turns of the same round share it.
+"""
 TRIES, QUICK_TRIES = 3, 1
 """Of exec to ready, respawn and reload in one round."""
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 0.8, 0.15
 DISTURBED = 0.02
-"""The part of our two processors' time that others may use before what was measured is thrown away."""
+"""The part of our two processors' time that others may use before what was measured is
+thrown away.
+"""
 PATIENCE_S = 600.0
 QUICK_DISTURBED = math.inf
 """A short look has no time to throw anything away."""
 
 
 def main() -> int:
-    """Measure, print, write. 1 if unpd has a fault, or if a whole run lacks the figure of a target."""
+    """Measure, print, write. 1 if unpd has a fault, or if a whole run lacks the figure
+    of a target.
+    """
     asked = _parse()
     _end_in_order()
     cpus = machine.choose_cpus()
     machine.raise_file_limit()
     programs = build(peers=not asked.quick, other=asked.other)
-    congestion = network.enter()  # not before the programs are built: Go may want the machine's network
+    congestion = (
+        network.enter()
+    )  # not before the programs are built: Go may want the machine's network
     prove(programs, cpus)
     began = time.monotonic()
     quiet = Quiet(cpus, asked.disturbed, PATIENCE_S)
     laps = max(1, round(asked.seconds / TURN_S))
-    facts = machine.facts(cpus, congestion, versions=not asked.quick, other=asked.other)  # of the tree as it is measured, which may go on while we measure
-    plan = Plan(programs, cpus, quiet, asked.rounds, laps, asked.seconds / laps, QUICK_WARM_UP_S if asked.quick else WARM_UP_S)
+    facts = machine.facts(
+        cpus, congestion, versions=not asked.quick, other=asked.other
+    )  # of the tree as it is measured, which may go on while we measure
+    plan = Plan(
+        programs,
+        cpus,
+        quiet,
+        asked.rounds,
+        laps,
+        asked.seconds / laps,
+        QUICK_WARM_UP_S if asked.quick else WARM_UP_S,
+    )
     results = _measure(plan, facts, targets.scope(asked.rows, asked.servers), asked.quick)
     page = report.markdown(results)
     print(f"\n{page}\n{time.monotonic() - began:.0f} s")
@@ -56,7 +76,9 @@ def main() -> int:
 
 
 def _end_in_order() -> None:
-    """However we are asked to end, servers and directories are cleaned up; and whom a server leaves behind becomes our child, to be collected where PID 1 does not do it."""
+    """However we are asked to end, servers and directories are cleaned up; and whom a
+    server leaves behind becomes our child, to be collected where PID 1 does not do it.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
             signal.signal(number, _exit)
@@ -67,30 +89,76 @@ def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _measure(plan: Plan, facts: Mapping[str, str], scope: targets.Scope, quick: bool) -> report.Results:
+def _measure(
+    plan: Plan, facts: Mapping[str, str], scope: targets.Scope, quick: bool
+) -> report.Results:
     table = run_rows(plan, [row for row in EVERY if row.name in scope.rows], scope.servers)
     if DAEMON in scope.rows:
         print("the daemon's own figures", flush=True)
-        table[DAEMON] = {UNPD: daemon.run_rounds(plan.rounds, QUICK_TRIES if quick else TRIES, plan.quiet)}
+        table[DAEMON] = {
+            UNPD: daemon.run_rounds(plan.rounds, QUICK_TRIES if quick else TRIES, plan.quiet)
+        }
     found = targets.outcomes(table, scope)
-    return report.Results(facts, plan.rounds, plan.seconds, table, plan.quiet.thrown_away, plan.quiet.put_up_with, found)
+    return report.Results(
+        facts,
+        plan.rounds,
+        plan.seconds,
+        table,
+        plan.quiet.thrown_away,
+        plan.quiet.put_up_with,
+        found,
+    )
 
 
 def _is_whole(asked: argparse.Namespace) -> bool:
-    return (asked.rows, asked.servers, asked.rounds, asked.seconds, asked.disturbed) == ([], [], ROUNDS, SECONDS, DISTURBED)
+    return (asked.rows, asked.servers, asked.rounds, asked.seconds, asked.disturbed) == (
+        [],
+        [],
+        ROUNDS,
+        SECONDS,
+        DISTURBED,
+    )
 
 
 def _parse() -> argparse.Namespace:
     rows, servers = [*(row.name for row in EVERY), DAEMON], [UNPD, *sorted(targets.PEERS)]
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="unpd beside its peers on the same work.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks", description="unpd beside its peers on the same work."
+    )
     parser.add_argument("--quick", action="store_true", help="unpd alone, one short round")
     parser.add_argument("--rounds", type=int, help=f"alternating rounds (default {ROUNDS})")
-    parser.add_argument("--seconds", type=float, help=f"of one server in one round (default {SECONDS})")
-    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", choices=rows, help=f"only these rows, of {', '.join(rows)}")
-    parser.add_argument("--servers", nargs="+", default=[], metavar="SERVER", choices=servers, help=f"only these servers, of {', '.join(servers)}")
-    parser.add_argument("--other", type=lambda text: Path(text).resolve(), metavar="TREE", help="beside our unpd, or these servers, that of another tree")
     parser.add_argument(
-        "--disturbed", type=float, help=f"the part of the processors that others may use (default {DISTURBED}; in a quick run whatever they use)"
+        "--seconds", type=float, help=f"of one server in one round (default {SECONDS})"
+    )
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        choices=rows,
+        help=f"only these rows, of {', '.join(rows)}",
+    )
+    parser.add_argument(
+        "--servers",
+        nargs="+",
+        default=[],
+        metavar="SERVER",
+        choices=servers,
+        help=f"only these servers, of {', '.join(servers)}",
+    )
+    parser.add_argument(
+        "--other",
+        type=lambda text: Path(text).resolve(),
+        metavar="TREE",
+        help="beside our unpd, or these servers, that of another tree",
+    )
+    parser.add_argument(
+        "--disturbed",
+        type=float,
+        help=(
+            f"the part of the processors that others may use (default {DISTURBED}; in a quick run"
+            " whatever they use)"
+        ),
     )
     asked = parser.parse_args()
     if asked.quick:

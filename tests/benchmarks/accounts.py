@@ -1,6 +1,8 @@
-"""Processor time, from /proc (proc(5)): what a server used, what the generator used, what anybody else took from them.
+"""Processor time, from /proc (proc(5)): what a server used, what the generator used,
+what anybody else took from them.
 
-The kernel's tick of 10 ms is the grain, or the nanosecond where the scheduler's own count can be had; how user and system share it is sampled by the tick.
+The kernel's tick of 10 ms is the grain, or the nanosecond where the scheduler's own
+count can be had; how user and system share it is sampled by the tick.
 """
 
 import dataclasses
@@ -17,23 +19,35 @@ STEAL_AT = 8
 """Of a cpuN line in /proc/stat, its name counted."""
 
 SOFTIRQS = "ksoftirqd/"
-"""The kernel's thread of each processor that takes over network work when there is much. Nobody else makes any here: on the server's processor it works for the server, on the
-other one for the generator."""
+"""The kernel's thread of each processor that takes over network work when there is
+much. Nobody else makes any here: on the server's processor it works for the server, on
+the other one for the generator.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """Processor time in seconds. ``user_ticks`` and ``system_ticks`` tell how it divides."""
+    """Processor time in seconds. ``user_ticks`` and ``system_ticks`` tell how it
+    divides.
+    """
 
     total_s: float = 0.0
     user_ticks: int = 0
     system_ticks: int = 0
 
     def __add__(self, other: "Cpu") -> "Cpu":
-        return Cpu(self.total_s + other.total_s, self.user_ticks + other.user_ticks, self.system_ticks + other.system_ticks)
+        return Cpu(
+            self.total_s + other.total_s,
+            self.user_ticks + other.user_ticks,
+            self.system_ticks + other.system_ticks,
+        )
 
     def __sub__(self, before: "Cpu") -> "Cpu":
-        return Cpu(self.total_s - before.total_s, self.user_ticks - before.user_ticks, self.system_ticks - before.system_ticks)
+        return Cpu(
+            self.total_s - before.total_s,
+            self.user_ticks - before.user_ticks,
+            self.system_ticks - before.system_ticks,
+        )
 
     @property
     def user_s(self) -> float:
@@ -48,7 +62,9 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A line of /proc/PID/stat. Times in ticks; ``reaped_``: of the dead children that it waited for. ``cpu``: where it was last."""
+    """A line of /proc/PID/stat. Times in ticks; ``reaped_``: of the dead children that
+    it waited for. ``cpu``: where it was last.
+    """
 
     name: str
     parent: int
@@ -87,42 +103,73 @@ class Snapshot:
     def family(self, pid: int) -> set[Key]:
         """``pid`` and all below it."""
         found = {key for key in self.processes if key[0] == pid}
-        while more := {key for key, process in self.processes.items() if key not in found and process.parent in {pid for pid, _ in found}}:
+        while more := {
+            key
+            for key, process in self.processes.items()
+            if key not in found and process.parent in {pid for pid, _ in found}
+        }:
             found |= more
         return found
 
     def foreign_s(self, before: "Snapshot", ours: Iterable[int]) -> float:
-        """The time of our two processors since ``before`` that others used, stolen time included. ``ours``: the roots of what is not foreign; we never are."""
-        known = {(os.getpid(), start) for pid, start in self.processes if pid == os.getpid()}.union(*(self.family(pid) for pid in ours))
+        """The time of our two processors since ``before`` that others used, stolen time
+        included. ``ours``: the roots of what is not foreign; we never are.
+        """
+        known = {(os.getpid(), start) for pid, start in self.processes if pid == os.getpid()}.union(
+            *(self.family(pid) for pid in ours)
+        )
         ticks = sum(
             self._ticks_since(key, process, before.processes)
             for key, process in self.processes.items()
-            if key not in known and process.cpu in (self.cpus.server, self.cpus.load) and not process.name.startswith(SOFTIRQS)
+            if key not in known
+            and process.cpu in (self.cpus.server, self.cpus.load)
+            and not process.name.startswith(SOFTIRQS)
         )
         return ticks / TICKS_PER_S + self.steal_s - before.steal_s
 
     def _ticks_since(self, key: Key, process: Process, before: Mapping[Key, Process]) -> int:
-        """Time used by a process and by children that it reaped meanwhile, without what those had used already. A parent that ignores SIGCHLD gets nothing of what they used:
-        that may not be taken from what it used itself, nor from what others did.
+        """Time used by a process and by children that it reaped meanwhile, without what
+        those had used already. A parent that ignores SIGCHLD gets nothing of what they
+        used: that may not be taken from what it used itself, nor from what others did.
         """
         earlier = before.get(key)
-        gone = sum(other.own + other.reaped for other_key, other in before.items() if other.parent == key[0] and other_key not in self.processes)
+        gone = sum(
+            other.own + other.reaped
+            for other_key, other in before.items()
+            if other.parent == key[0] and other_key not in self.processes
+        )
         if earlier is None:
             return process.own + process.reaped
         return process.own - earlier.own + max(0, process.reaped - earlier.reaped - gone)
 
 
 def snapshot(cpus: Cpus, server: int | None = None) -> Snapshot:
-    """The machine now. ``used`` is what ``server``, all below it, the dead that they reaped and the kernel's thread of their processor have used, ``load_softirq_s`` what that of the
-    generator's has.
+    """The machine now. ``used`` is what ``server``, all below it, the dead that they
+    reaped and the kernel's thread of their processor have used, ``load_softirq_s`` what
+    that of the generator's has.
     """
     at, steal_s = time.monotonic(), sum(_steal_s(cpu) for cpu in (cpus.server, cpus.load))
-    seen = Snapshot(cpus, {key: process for entry in os.listdir("/proc") if entry.isdigit() for key, process in _read(entry)}, steal_s, at)
+    seen = Snapshot(
+        cpus,
+        {
+            key: process
+            for entry in os.listdir("/proc")
+            if entry.isdigit()
+            for key, process in _read(entry)
+        },
+        steal_s,
+        at,
+    )
     if server is None:
         return seen
-    softirqs = {cpu: {key for key, process in seen.processes.items() if process.name == f"{SOFTIRQS}{cpu}"} for cpu in (cpus.server, cpus.load)}
+    softirqs = {
+        cpu: {key for key, process in seen.processes.items() if process.name == f"{SOFTIRQS}{cpu}"}
+        for cpu in (cpus.server, cpus.load)
+    }
     used = _used_by(seen, seen.family(server) | softirqs[cpus.server])
-    return dataclasses.replace(seen, used=used, load_softirq_s=_used_by(seen, softirqs[cpus.load]).total_s)
+    return dataclasses.replace(
+        seen, used=used, load_softirq_s=_used_by(seen, softirqs[cpus.load]).total_s
+    )
 
 
 def _used_by(seen: Snapshot, keys: Iterable[Key]) -> Cpu:
@@ -137,19 +184,38 @@ def _read(pid: str) -> Iterable[tuple[Key, Process]]:
     head, _, tail = line.rpartition(")")
     fields = [head.partition("(")[2], *tail.split()]
     user, system, reaped_user, reaped_system = (int(word) for word in fields[12:16])
-    yield (int(pid), int(fields[20])), Process(fields[0], int(fields[2]), user, system, reaped_user, reaped_system, int(fields[37]))
+    yield (
+        (int(pid), int(fields[20])),
+        Process(
+            fields[0], int(fields[2]), user, system, reaped_user, reaped_system, int(fields[37])
+        ),
+    )
 
 
 def _used(pid: int, process: Process) -> Cpu:
     own_s = _scheduled_s(pid)
     own_s = process.own / TICKS_PER_S if own_s is None else own_s
-    return Cpu(own_s + process.reaped / TICKS_PER_S, process.user + process.reaped_user, process.system + process.reaped_system)
+    return Cpu(
+        own_s + process.reaped / TICKS_PER_S,
+        process.user + process.reaped_user,
+        process.system + process.reaped_system,
+    )
 
 
 def _scheduled_s(pid: int) -> float | None:
-    """The scheduler's own count of a process's threads, none of which ends meanwhile; None where it has none. Of fifty processes, each would lose half a tick in the other count."""
+    """The scheduler's own count of a process's threads, none of which ends meanwhile;
+    None where it has none. Of fifty processes, each would lose half a tick in the other
+    count.
+    """
     try:
-        return sum(int(path.read_text().split()[0]) for path in Path("/proc", str(pid), "task").glob("*/schedstat")) / 1e9 or None
+        return (
+            sum(
+                int(path.read_text().split()[0])
+                for path in Path("/proc", str(pid), "task").glob("*/schedstat")
+            )
+            / 1e9
+            or None
+        )
     except OSError:
         return None
 

@@ -1,4 +1,6 @@
-"""The compiled programs of the benchmark, made under build/ when their source is newer."""
+"""The compiled programs of the benchmark, made under build/ when their source
+is newer.
+"""
 
 import os
 import subprocess
@@ -12,12 +14,16 @@ from tests.support import ROOT
 SOURCES = ROOT / "tests" / "benchmarks"
 OUT = ROOT / "build" / "benchmarks"
 CC = ("gcc", "-O2", "-Wall", "-Wextra")
-"""Warnings are shown and no errors: a newer compiler finds new ones, and the benchmark is to run there too."""
+"""Warnings are shown and no errors: a newer compiler finds new ones, and the benchmark
+is to run there too.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where results are kept: the page; the JSON of the last whole run, of the one before it, and of any other."""
+    """Where results are kept: the page; the JSON of the last whole run, of the one
+    before it, and of any other.
+    """
 
     page: Path = SOURCES / "RESULTS.md"
     last: Path = OUT / "results.json"
@@ -30,7 +36,9 @@ PLACES = Places()
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the programs are. ``other``: a tree with another unpd, to be measured beside ours."""
+    """Where the programs are. ``other``: a tree with another unpd, to be measured
+    beside ours.
+    """
 
     load: Path
     epoll: Path
@@ -41,23 +49,44 @@ class Programs:
 
 
 def build(peers: bool, other: Path | None = None) -> Programs:
-    """Compile the generator, and with ``peers`` the compiled peers. Bytecode stands beside the modules of unpd, and of the ``other`` tree's, as pip leaves it where it installs a
-    package: otherwise every start would compile them anew, in a tree that unpd may not write to.
+    """Compile the generator, and with ``peers`` the compiled peers. Bytecode stands
+    beside the modules of unpd, and of the ``other`` tree's, as pip leaves it where it
+    installs a package: otherwise every start would compile them anew, in a tree that
+    unpd may not write to.
     """
     OUT.mkdir(parents=True, exist_ok=True)
-    programs = Programs(OUT / "load", OUT / "epoll", OUT / "fork", OUT / "splice", OUT / "goserver", other)
-    subprocess.run([sys.executable, "-m", "compileall", "-q", *(str(tree / "unpd") for tree in (ROOT, other) if tree)], check=True)
+    programs = Programs(
+        OUT / "load", OUT / "epoll", OUT / "fork", OUT / "splice", OUT / "goserver", other
+    )
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "compileall",
+            "-q",
+            *(str(tree / "unpd") for tree in (ROOT, other) if tree),
+        ],
+        check=True,
+    )
     _make(programs.load, CC, SOURCES / "load.c")
     if peers:
         for program in (programs.epoll, programs.fork, programs.splice):
-            _make(program, CC, SOURCES / "peers" / f"{program.name}.c", SOURCES / "peers" / "listen.h")
+            _make(
+                program, CC, SOURCES / "peers" / f"{program.name}.c", SOURCES / "peers" / "listen.h"
+            )
         _make(programs.go, ("go", "build"), SOURCES / "peers" / "goserver.go")
     return programs
 
 
 def _make(program: Path, compiler: Sequence[str], source: Path, *included: Path) -> None:
-    if program.exists() and program.stat().st_mtime >= max(path.stat().st_mtime for path in (source, *included, Path(__file__))):
+    if program.exists() and program.stat().st_mtime >= max(
+        path.stat().st_mtime for path in (source, *included, Path(__file__))
+    ):
         return
     print(f"building {program.name}", flush=True)
-    environment = os.environ | {"GO111MODULE": "off", "GOCACHE": str(OUT / "go-cache"), "GOFLAGS": ""}
+    environment = os.environ | {
+        "GO111MODULE": "off",
+        "GOCACHE": str(OUT / "go-cache"),
+        "GOFLAGS": "",
+    }
     subprocess.run([*compiler, "-o", str(program), str(source)], check=True, env=environment)

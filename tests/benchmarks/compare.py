@@ -1,4 +1,7 @@
-"""``python -m tests.benchmarks.compare A.json B.json``: the targets of two runs side by side. 1 if the runs contradict each other: a target is met in one and missed in the other."""
+"""``python -m tests.benchmarks.compare A.json B.json``: the targets of two runs side by
+side. 1 if the runs contradict each other: a target is met in one and missed in the
+other.
+"""
 
 import argparse
 import json
@@ -16,13 +19,19 @@ MISSING = "-"
 
 def main() -> int:
     """Print all targets; with no arguments those of the last two whole runs."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compare", description="The targets of two runs side by side.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.compare",
+        description="The targets of two runs side by side.",
+    )
     parser.add_argument("first", type=Path, nargs="?", default=PLACES.previous)
     parser.add_argument("second", type=Path, nargs="?", default=PLACES.last)
     asked = parser.parse_args()
     for path in (asked.first, asked.second):
         if not path.exists():
-            parser.error(f"there is no {path}: a whole run writes {PLACES.last.name}, the next one keeps it as {PLACES.previous.name}")
+            parser.error(
+                f"there is no {path}: a whole run writes {PLACES.last.name}, the next one keeps it"
+                f" as {PLACES.previous.name}"
+            )
     first, second = (json.loads(path.read_text()) for path in (asked.first, asked.second))
     print("\n".join(lines(first, second)))
     return int(bool(contradictions(first, second)))
@@ -32,16 +41,27 @@ def lines(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     """A line for each target: both medians and verdicts."""
     opposed = contradictions(first, second)
     for key, one, other in _pairs(first, second):
-        yield f"{key:<28}{_said(one):<44}{_said(other):<44}{'CONTRADICTION' if key in opposed else ''}".rstrip()
+        yield (
+            (
+                f"{key:<28}{_said(one):<44}{_said(other):<44}"
+                f"{'CONTRADICTION' if key in opposed else ''}"
+            ).rstrip()
+        )
     yield f"{len(opposed)} of the targets contradict each other"
 
 
 def contradictions(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """The keys of the targets that are met in one and missed in the other."""
-    return [key for key, one, other in _pairs(first, second) if one and other and {one["verdict"], other["verdict"]} == {Verdict.MET, Verdict.MISSED}]
+    return [
+        key
+        for key, one, other in _pairs(first, second)
+        if one and other and {one["verdict"], other["verdict"]} == {Verdict.MET, Verdict.MISSED}
+    ]
 
 
-def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]]:
+def _pairs(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]]:
     ones, others = ({target["key"]: target for target in run["targets"]} for run in (first, second))
     for key in dict.fromkeys((*ones, *others)):
         yield key, ones.get(key), others.get(key)
@@ -50,7 +70,11 @@ def _pairs(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tupl
 def _said(target: Mapping[str, Any] | None) -> str:
     if target is None:
         return MISSING
-    return target["verdict"] if target["median"] is None else f"{target['median']:.2f} {target['verdict']}"
+    return (
+        target["verdict"]
+        if target["median"] is None
+        else f"{target['median']:.2f} {target['verdict']}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The daemon's own figures: how soon it is ready, how soon a dead worker has a successor, a reload, a scrape, and its memory. Not bound to one processor."""
+"""The daemon's own figures: how soon it is ready, how soon a dead worker has a
+successor, a reload, a scrape, and its memory. Not bound to one processor.
+"""
 
 import contextlib
 import functools
@@ -25,7 +27,9 @@ from unpd.metrics.http import CACHED_S
 
 LINE_S = 20.0
 SETTLED_S = 1.1
-"""A worker that lived less than a second counts as dead young: its successor would be delayed."""
+"""A worker that lived less than a second counts as dead young: its successor would be
+delayed.
+"""
 VERSIONS = 5
 SCRAPES = 7
 MB = 1e6
@@ -53,7 +57,9 @@ class Daemon:
         )
 
     def line(self, event: str) -> float:
-        """When the next line of ``event`` was read; RuntimeError if it does not come."""
+        """When the next line of ``event`` was read; RuntimeError if it does not
+        come.
+        """
         deadline = time.monotonic() + LINE_S
         assert self.process.stderr is not None
         while True:
@@ -61,7 +67,9 @@ class Daemon:
                 line, _, self._pending = self._pending.partition(b"\n")
                 if line.split(maxsplit=3)[2:3] == [event.encode()]:  # behind the time and the level
                     return time.monotonic()
-            ready, _, _ = select.select([self.process.stderr], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select(
+                [self.process.stderr], [], [], max(0.0, deadline - time.monotonic())
+            )
             piece = os.read(self.process.stderr.fileno(), 65536) if ready else b""
             if not piece:
                 raise RuntimeError(f"unpd did not say {event}")
@@ -69,15 +77,25 @@ class Daemon:
 
     def child_pids(self, kind: str) -> list[int]:
         """The children whose title says ``kind``."""
-        return [child.pid for child in procs.children(self.process.pid) if child.title.startswith(f"unpd: {kind}")]
+        return [
+            child.pid
+            for child in procs.children(self.process.pid)
+            if child.title.startswith(f"unpd: {kind}")
+        ]
 
     def settle(self) -> None:
         """Wait for all workers, and for those of an earlier generation to go."""
-        until(lambda: len(self.child_pids("worker")) == self.workers, LINE_S, "all workers, and no more")
+        until(
+            lambda: len(self.child_pids("worker")) == self.workers,
+            LINE_S,
+            "all workers, and no more",
+        )
 
 
 def command() -> Sequence[str]:
-    """How to call unpd: as it was installed beside this interpreter, else as a module."""
+    """How to call unpd: as it was installed beside this interpreter, else as a
+    module.
+    """
     script = Path(sys.executable).with_name("unpd")
     return (str(script),) if script.exists() else (sys.executable, "-m", "unpd")
 
@@ -116,7 +134,11 @@ def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
 
 def _round(tries: int) -> dict[str, float]:
     """One round of all figures, each the median of a few tries."""
-    figures = {"nothing_ms": _median(VERSIONS, _nothing_ms), "version_ms": _median(VERSIONS, _version_ms), "ready_ms": _median(tries, _ready_ms)}
+    figures = {
+        "nothing_ms": _median(VERSIONS, _nothing_ms),
+        "version_ms": _median(VERSIONS, _version_ms),
+        "ready_ms": _median(tries, _ready_ms),
+    }
     for workers in (2, 16, 64):
         with _daemon(workers) as daemon:
             daemon.line("master.ready")
@@ -135,7 +157,9 @@ def _median(tries: int, measure: Callable[[], float]) -> float:
 
 
 def _nothing_ms() -> float:
-    """A yardstick: what the same interpreter takes to do nothing tells how fast the machine was in this round."""
+    """A yardstick: what the same interpreter takes to do nothing tells how fast the
+    machine was in this round.
+    """
     return _run_ms(sys.executable, "-I", "-S", "-c", "pass")
 
 
@@ -150,7 +174,9 @@ def _run_ms(*words: str) -> float:
 
 
 def _ready_ms() -> float:
-    """From before the fork of its process to the line that says ready. The program that precedes unpd in that process (:func:`with_us`) takes a millisecond of it."""
+    """From before the fork of its process to the line that says ready. The program that
+    precedes unpd in that process (:func:`with_us`) takes a millisecond of it.
+    """
     with _daemon(2) as daemon:
         return (daemon.line("master.ready") - daemon.began) * MS
 
@@ -159,7 +185,9 @@ def _respawn_ms(daemon: Daemon) -> float:
     """From the kill of a worker to the line that says that its successor is ready."""
     daemon.settle()
     pause(SETTLED_S)
-    worker = daemon.child_pids("worker")[0]  # a look at all processes, which costs milliseconds: not within the time
+    worker = daemon.child_pids("worker")[
+        0
+    ]  # a look at all processes, which costs milliseconds: not within the time
     began = time.monotonic()
     os.kill(worker, signal.SIGKILL)
     daemon.line("worker.died")
@@ -167,7 +195,9 @@ def _respawn_ms(daemon: Daemon) -> float:
 
 
 def _reload_ms(daemon: Daemon) -> float:
-    """From HUP to the line that says that the new generation, all of it, has taken over."""
+    """From HUP to the line that says that the new generation, all of it, has taken
+    over.
+    """
     daemon.settle()
     began = time.monotonic()
     daemon.process.send_signal(signal.SIGHUP)
@@ -185,7 +215,9 @@ def _greet(daemon: Daemon) -> None:
 
 
 def _scrape_ms(daemon: Daemon) -> float:
-    """One scrape on a connection that stays, as Prometheus does it; the first is not counted, and none finds the page of the one before."""
+    """One scrape on a connection that stays, as Prometheus does it; the first is not
+    counted, and none finds the page of the one before.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", daemon.place.metrics, timeout=LINE_S)
 
     def scrape() -> float:
@@ -204,9 +236,14 @@ def _scrape_ms(daemon: Daemon) -> float:
 
 
 def _memory_mb(daemon: Daemon) -> dict[str, float]:
-    """PSS after clients and scrapes, as if nobody else ran the same interpreter, as we do."""
+    """PSS after clients and scrapes, as if nobody else ran the same interpreter, as we
+    do.
+    """
     workers, exporters = daemon.child_pids("worker"), daemon.child_pids("exporter")
-    each = {pid: found / MB for pid, found in pss_alone([daemon.process.pid, *workers, *exporters]).items()}
+    each = {
+        pid: found / MB
+        for pid, found in pss_alone([daemon.process.pid, *workers, *exporters]).items()
+    }
     return {
         "pss_master_mb": each[daemon.process.pid],
         "pss_worker_mb": statistics.mean(each[pid] for pid in workers),

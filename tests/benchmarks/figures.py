@@ -7,15 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LEAST_ROUNDS = 3
-"""So many undisturbed rounds are enough to leave the others out, and fewer rounds are no verdict."""
+"""So many undisturbed rounds are enough to leave the others out, and fewer rounds are
+no verdict.
+"""
 
 
 class Faulty(Exception):
     """The generator counted errors: this server has no figure in this row."""
 
 
-FAILURES = (Faulty, AssertionError, RuntimeError, OSError, ValueError, LookupError, subprocess.SubprocessError, http.client.HTTPException)
-"""What goes wrong with a server, or with our talk with it, is a fault in its place in the table; the run goes on."""
+FAILURES = (
+    Faulty,
+    AssertionError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    LookupError,
+    subprocess.SubprocessError,
+    http.client.HTTPException,
+)
+"""What goes wrong with a server, or with our talk with it, is a fault in its place in
+the table; the run goes on.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +51,17 @@ def figure(values: Sequence[float]) -> Figure:
 
 
 Sample = Mapping[str, float]
-"""What one round measured, by name: rate, cpu_us, user_us, system_us, busy; memory_bytes, p50_us, p99_us, p50_alone_us, p99_alone_us; the daemon's
-own."""
+"""What one round measured, by name: rate, cpu_us, user_us, system_us, busy;
+memory_bytes, p50_us, p99_us, p50_alone_us, p99_alone_us; the daemon's own.
+"""
 
 
 @dataclass(slots=True)
 class Cell:
-    """One server in one row: its rounds by number, or why it has no figure. ``disturbed``: the rounds among them that were disturbed, patience having come to its end;
-    ``thrown_away``: how many turns were repeated (rounds where they have none).
+    """One server in one row: its rounds by number, or why it has no figure.
+    ``disturbed``: the rounds among them that were disturbed, patience having come to
+    its end; ``thrown_away``: how many turns were repeated (rounds where they have
+    none).
     """
 
     rounds: dict[int, Sample] = field(default_factory=dict)
@@ -70,7 +86,9 @@ class Cell:
         return self.fault or ("" if self.rounds else "it was not measured")
 
     def counted(self, beside: "Cell | None" = None) -> list[int]:
-        """The rounds that count, ``beside`` another server those that both have: the undisturbed ones if there are LEAST_ROUNDS of them, else all."""
+        """The rounds that count, ``beside`` another server those that both have: the
+        undisturbed ones if there are LEAST_ROUNDS of them, else all.
+        """
         other = beside or self
         both = self.rounds.keys() & other.rounds.keys()
         quiet = both - self.disturbed - other.disturbed
@@ -89,8 +107,14 @@ class Cell:
         return figure(self.values(measure))
 
     def ratios(self, measure: str, to: "Cell") -> list[float]:
-        """``measure`` over that of ``to``, of the rounds that both have: neighbours in time saw the same machine."""
-        return [self.rounds[number][measure] / to.rounds[number][measure] for number in self.counted(to) if to.rounds[number][measure]]
+        """``measure`` over that of ``to``, of the rounds that both have: neighbours in
+        time saw the same machine.
+        """
+        return [
+            self.rounds[number][measure] / to.rounds[number][measure]
+            for number in self.counted(to)
+            if to.rounds[number][measure]
+        ]
 
 
 Table = dict[str, dict[str, Cell]]

@@ -1,4 +1,6 @@
-"""One run of the load generator (load.c), step by step: while it stands between two steps, nothing moves, and the server can be looked at."""
+"""One run of the load generator (load.c), step by step: while it stands between two
+steps, nothing moves, and the server can be looked at.
+"""
 
 import contextlib
 import json
@@ -16,7 +18,9 @@ STEP_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the generator counted. ``cpu_s``: its own. Latencies are of mode idle only."""
+    """What the generator counted. ``cpu_s``: its own. Latencies are of mode
+    idle only.
+    """
 
     seconds: float
     operations: int
@@ -31,12 +35,17 @@ class Tally:
     def fault(self) -> str:
         """Why this run has no figure; "" if it has one."""
         if self.errors or self.short_reads:
-            return f"{self.errors} errors and {self.short_reads} short reads; the first: {self.first_error}"
+            return (
+                f"{self.errors} errors and {self.short_reads} short reads; the first:"
+                f" {self.first_error}"
+            )
         return "" if self.operations else "no operation came to its end"
 
 
 class Generator:
-    """A generator that runs. ``wait(word)`` until it stands at that step, ``go()`` for the next one."""
+    """A generator that runs. ``wait(word)`` until it stands at that step, ``go()`` for
+    the next one.
+    """
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdin is not None
@@ -64,10 +73,16 @@ class Generator:
     def _line(self) -> str:
         deadline = time.monotonic() + STEP_S
         while b"\n" not in self._pending:
-            ready, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select(
+                [self._stdout], [], [], max(0.0, deadline - time.monotonic())
+            )
             piece = os.read(self._stdout.fileno(), 65536) if ready else b""
             if not piece:
-                raise RuntimeError("the generator ended before its time" if ready else f"the generator took more than {STEP_S} s")
+                raise RuntimeError(
+                    "the generator ended before its time"
+                    if ready
+                    else f"the generator took more than {STEP_S} s"
+                )
             self._pending += piece
         line, _, self._pending = self._pending.partition(b"\n")
         return line.decode()
@@ -75,9 +90,13 @@ class Generator:
 
 @contextlib.contextmanager
 def generator(program: Path, cpu: int, arguments: Sequence[str]) -> Iterator[Generator]:
-    """Start the generator on ``cpu``; at the end of the block, where it stands at a step, it closes its connections and goes."""
+    """Start the generator on ``cpu``; at the end of the block, where it stands at a
+    step, it closes its connections and goes.
+    """
     command = ["taskset", "-c", str(cpu), str(program), *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
         try:
             yield Generator(process)
         except BaseException:

@@ -1,4 +1,6 @@
-"""The machine: which processors serve and load, how many descriptors there may be, and the facts that stand beside every result."""
+"""The machine: which processors serve and load, how many descriptors there may be, and
+the facts that stand beside every result.
+"""
 
 import datetime as dt
 import os
@@ -31,10 +33,14 @@ class Cpus:
 
 
 def choose_cpus() -> Cpus:
-    """The first processor that we may use, and the first other one that is no sibling of it where there is one. SystemExit with fewer than two."""
+    """The first processor that we may use, and the first other one that is no sibling
+    of it where there is one. SystemExit with fewer than two.
+    """
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
-        raise SystemExit("The benchmark needs two processors: one for the server, one for the load.")
+        raise SystemExit(
+            "The benchmark needs two processors: one for the server, one for the load."
+        )
     siblings = _siblings(allowed[0])
     return Cpus(allowed[0], next((cpu for cpu in allowed[1:] if cpu not in siblings), allowed[1]))
 
@@ -50,23 +56,36 @@ def _siblings(cpu: int) -> set[int]:
 
 
 def raise_file_limit() -> None:
-    """Descriptors for us and everything that we start. SystemExit if there cannot be enough."""
+    """Descriptors for us and everything that we start. SystemExit if there cannot be
+    enough.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(hard, FILES)))
     except (ValueError, PermissionError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < LEAST_FILES:
-        raise SystemExit(f"The benchmark needs {LEAST_FILES} open files; the limit is {hard} (ulimit -Hn).")
+        raise SystemExit(
+            f"The benchmark needs {LEAST_FILES} open files; the limit is {hard} (ulimit -Hn)."
+        )
 
 
 def facts(cpus: Cpus, congestion: str, versions: bool, other: Path | None = None) -> dict[str, str]:
-    """What a reader has to know of the run and its machine, of its ``congestion`` control, with ``versions`` of the peers' programs, and of the ``other`` tree."""
+    """What a reader has to know of the run and its machine, of its ``congestion``
+    control, with ``versions`` of the peers' programs, and of the ``other`` tree.
+    """
     found = {
         "unpd": f"{__version__}, {commit(ROOT)}",
         "day": f"{dt.datetime.now(dt.UTC):%Y-%m-%d} (UTC)",
-        "processor": f"{_field('/proc/cpuinfo', 'model name') or platform.machine()}, {os.cpu_count()} CPUs",
-        "used": f"CPU {cpus.server} for the server, CPU {cpus.load} for the load; {'two threads of one core' if cpus.load in _siblings(cpus.server) else 'not of one core'}",
+        "processor": (
+            f"{_field('/proc/cpuinfo', 'model name') or platform.machine()}, {os.cpu_count()} CPUs"
+        ),
+        "used": (
+            f"CPU {cpus.server} for the server, CPU {cpus.load} for the load;"
+            " two threads of one core"
+            if cpus.load in _siblings(cpus.server)
+            else " not of one core"
+        ),
         "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) * 1024 / 1e9:.1f} GB",
         "system": f"{_os_name()}, Linux {platform.release().split('-')[0]}",
         "virtual": "yes" if "hypervisor" in _field("/proc/cpuinfo", "flags").split() else "no",
@@ -77,11 +96,13 @@ def facts(cpus: Cpus, congestion: str, versions: bool, other: Path | None = None
         found["the other unpd"] = commit(other)
     if not sees_others():
         found["other processes"] = (
-            "those outside of this PID namespace cannot be seen: what they use is noticed only where the hypervisor takes it (stolen time)"
+            "those outside of this PID namespace cannot be seen: what they use is noticed only"
+            " where the hypervisor takes it (stolen time)"
         )
     if not counts_pages():
         found["PSS"] = (
-            "as smaps_rollup says it: the share that the harness and other Python programs have in unpd's pages is missing (run as root to have it counted)"
+            "as smaps_rollup says it: the share that the harness and other Python programs have in"
+            " unpd's pages is missing (run as root to have it counted)"
         )
     if versions:
         found["gcc"] = _says("gcc", "-dumpfullversion")
@@ -92,7 +113,9 @@ def facts(cpus: Cpus, congestion: str, versions: bool, other: Path | None = None
 
 
 def sees_others() -> bool:
-    """Whether /proc shows all processes of the machine: from the first PID namespace, not from a container's."""
+    """Whether /proc shows all processes of the machine: from the first PID namespace,
+    not from a container's.
+    """
     return Path("/proc/self/ns/pid").stat().st_ino == INITIAL_PID_NAMESPACE
 
 
@@ -113,22 +136,37 @@ def _os_name() -> str:
 
 
 def program(name: str) -> str:
-    """A program of the system, also where daemons live, which is not on everybody's PATH."""
+    """A program of the system, also where daemons live, which is not on everybody's
+    PATH.
+    """
     return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin") or name
 
 
 def commit(tree: Path) -> str:
-    """Which one a tree has, and whether it was changed since. The page of the run before this one is no change of what is measured."""
+    """Which one a tree has, and whether it was changed since. The page of the run
+    before this one is no change of what is measured.
+    """
     git = ("git", "-C", str(tree))
     name = _says(*git, "describe", "--always", failed="unknown")
     if name == "unknown":
         return "commit unknown"
-    changed = _says(*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/benchmarks/RESULTS.md", silent="")
+    changed = _says(
+        *git,
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ".",
+        ":!tests/benchmarks/RESULTS.md",
+        silent="",
+    )
     return f"commit {name}{'-dirty' if changed else ''}"
 
 
 def _says(*command: str, failed: str = "", silent: str = "unknown") -> str:
-    """The first line that a program says; xinetd says it on standard error. ``failed``: what stands for it if the program fails, ``silent``: if it says nothing."""
+    """The first line that a program says; xinetd says it on standard error. ``failed``:
+    what stands for it if the program fails, ``silent``: if it says nothing.
+    """
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=30)
     except FileNotFoundError:

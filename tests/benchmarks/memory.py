@@ -1,8 +1,10 @@
 """Memory as PSS: the private pages of a process, and its share of those that it shares.
 
-The harness runs the same interpreter as unpd and takes a share of each page of its text, as does any other Python program on the machine: with them unpd looks smaller than it is
-alone (39.8 MB in place of 44.6 beside the processes of a test run). :func:`pss_alone` counts as if none of them were there, from /proc/PID/pagemap and /proc/kpagecount
-(Documentation/admin-guide/mm/pagemap.rst), which only root may read.
+The harness runs the same interpreter as unpd and takes a share of each page of its
+text, as does any other Python program on the machine: with them unpd looks smaller than
+it is alone (39.8 MB in place of 44.6 beside the processes of a test run).
+:func:`pss_alone` counts as if none of them were there, from /proc/PID/pagemap and
+/proc/kpagecount (Documentation/admin-guide/mm/pagemap.rst), which only root may read.
 """
 
 import array
@@ -31,14 +33,18 @@ def pss_bytes(pid: int) -> int:
 
 
 def counts_pages() -> bool:
-    """Whether pages can be counted one by one: the kernel shows their numbers and counts to root alone."""
+    """Whether pages can be counted one by one: the kernel shows their numbers and
+    counts to root alone.
+    """
     return os.geteuid() == 0 and os.access(KPAGECOUNT, os.R_OK)
 
 
 def pss_alone(pids: Collection[int]) -> dict[int, float]:
-    """PSS of each process as if no others ran our interpreter; as the kernel has it where pages cannot be counted. RuntimeError if our count and the kernel's disagree.
+    """PSS of each process as if no others ran our interpreter; as the kernel has it
+    where pages cannot be counted. RuntimeError if our count and the kernel's disagree.
 
-    Others that begin or end meanwhile change the shares between the two counts: then once more.
+    Others that begin or end meanwhile change the shares between the two counts: then
+    once more.
     """
     if not counts_pages():
         return {pid: float(pss_bytes(pid)) for pid in pids}
@@ -47,7 +53,9 @@ def pss_alone(pids: Collection[int]) -> dict[int, float]:
         frames = {pid: _frames(pid) for pid in pids}
         mapped = _times_mapped({frame for found in frames.values() for frame in found})
         if not (wrong := _disagreement(frames, mapped)):
-            others = Counter(frame for pid in _same_program() if pid not in frames for frame in _frames(pid))
+            others = Counter(
+                frame for pid in _same_program() if pid not in frames for frame in _frames(pid)
+            )
             return {pid: shared_bytes(found, mapped, others) for pid, found in frames.items()}
     raise RuntimeError(wrong)
 
@@ -57,7 +65,10 @@ def _disagreement(frames: Mapping[int, list[int]], mapped: Counter[int]) -> str:
     for pid, found in frames.items():
         counted, said = shared_bytes(found, mapped, Counter()), pss_bytes(pid)
         if abs(counted - said) > TOLERANCE * said:
-            return f"the pages of process {pid} come to {counted:.0f} bytes, its smaps_rollup says {said}"
+            return (
+                f"the pages of process {pid} come to {counted:.0f} bytes, its smaps_rollup says"
+                f" {said}"
+            )
     return ""
 
 
@@ -71,12 +82,19 @@ def _same_program() -> Iterator[int]:
 
 
 def shared_bytes(frames: Iterable[int], mapped: Counter[int], without: Counter[int]) -> float:
-    """The share of a process in its pages. ``mapped``: how often each is mapped, ``without``: by somebody who is not to count. A page that nobody maps is the kernel's zero page."""
-    return sum(PAGE_BYTES / max(1, mapped[frame] - without[frame]) for frame in frames if mapped[frame])
+    """The share of a process in its pages. ``mapped``: how often each is mapped,
+    ``without``: by somebody who is not to count. A page that nobody maps is the
+    kernel's zero page.
+    """
+    return sum(
+        PAGE_BYTES / max(1, mapped[frame] - without[frame]) for frame in frames if mapped[frame]
+    )
 
 
 def _frames(pid: int) -> list[int]:
-    """The numbers of the pages that a process has in memory, each as often as it maps it; none if it is gone."""
+    """The numbers of the pages that a process has in memory, each as often as it maps
+    it; none if it is gone.
+    """
     try:
         return _frames_there(pid)
     except (FileNotFoundError, ProcessLookupError):
@@ -85,12 +103,20 @@ def _frames(pid: int) -> list[int]:
 
 def _frames_there(pid: int) -> list[int]:
     with Path("/proc", str(pid), "pagemap").open("rb", buffering=0) as pagemap:
-        entries = [entry for begin, end in _areas(pid) for entry in _entries(pagemap.fileno(), begin // PAGE_BYTES, (end - begin) // PAGE_BYTES)]
+        entries = [
+            entry
+            for begin, end in _areas(pid)
+            for entry in _entries(
+                pagemap.fileno(), begin // PAGE_BYTES, (end - begin) // PAGE_BYTES
+            )
+        ]
     return [entry & FRAME_BITS for entry in entries if entry >> PRESENT_BIT]
 
 
 def _areas(pid: int) -> Iterator[tuple[int, int]]:
-    """The mappings of a process, without the one that lies in the kernel's half (vsyscall)."""
+    """The mappings of a process, without the one that lies in the kernel's half
+    (vsyscall).
+    """
     for line in Path("/proc", str(pid), "maps").read_text().splitlines():
         begin, end = (int(word, 16) for word in line.split(maxsplit=1)[0].split("-"))
         if begin < 1 << 63:

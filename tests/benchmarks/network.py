@@ -1,7 +1,10 @@
-"""The network of a run: a namespace with nothing in it but loopback, on which TCP has Debian's congestion control.
+"""The network of a run: a namespace with nothing in it but loopback, on which TCP has
+Debian's congestion control.
 
-BBR paces every connection by a timer, at a bandwidth that it guesses, on loopback too. There its guesses decide a bulk echo: a server that is measured alone, six times for 1 s, has
-2,200 to 4,800 MiB/s, and with cubic 4,700 to 5,700. Debian's default is cubic, so that a machine that has another one measures with cubic as well.
+BBR paces every connection by a timer, at a bandwidth that it guesses, on loopback too.
+There its guesses decide a bulk echo: a server that is measured alone, six times for 1
+s, has 2,200 to 4,800 MiB/s, and with cubic 4,700 to 5,700. Debian's default is cubic,
+so that a machine that has another one measures with cubic as well.
 """
 
 import ctypes
@@ -14,13 +17,17 @@ from tests.benchmarks.machine import program
 CONTROL = "cubic"
 CLONE_NEWNET = 0x40000000
 LOOPBACK = ("127.0.0.1", "127.0.0.0/8")
-"""The routes that a connection of ours may take, both ways: to a server, and back to one of the generator's addresses."""
+"""The routes that a connection of ours may take, both ways: to a server, and back to
+one of the generator's addresses.
+"""
 
 
 def enter() -> str:
-    """Go there with everything that is started from now on; what a reader has to know of the congestion control.
+    """Go there with everything that is started from now on; what a reader has to know
+    of the congestion control.
 
-    Who may not make or furnish such a namespace (a user, root of a container, a kernel without cubic) stays in the machine's network.
+    Who may not make or furnish such a namespace (a user, root of a container, a kernel
+    without cubic) stays in the machine's network.
     """
     machines = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     libc = ctypes.CDLL(None, use_errno=True)
@@ -28,21 +35,49 @@ def enter() -> str:
         if libc.unshare(CLONE_NEWNET) != 0:
             return _stays(machines, f"unshare: {os.strerror(ctypes.get_errno())}")
         try:
-            # By the route, because a namespace's own default can only be an unrestricted one (tcp_allowed_congestion_control), which cubic need not be.
+            # By the route, because a namespace's own default can only be an
+            # unrestricted one (tcp_allowed_congestion_control), which cubic need not
+            # be.
             _ip("link", "set", "lo", "up")
             for to in LOOPBACK:
-                _ip("route", "change", "table", "local", "local", to, "dev", "lo", "proto", "kernel", "scope", "host", "src", "127.0.0.1", "congctl", CONTROL)
+                _ip(
+                    "route",
+                    "change",
+                    "table",
+                    "local",
+                    "local",
+                    to,
+                    "dev",
+                    "lo",
+                    "proto",
+                    "kernel",
+                    "scope",
+                    "host",
+                    "src",
+                    "127.0.0.1",
+                    "congctl",
+                    CONTROL,
+                )
         except OSError as error:
             if libc.setns(before.fileno(), CLONE_NEWNET) != 0:
-                raise SystemExit(f"The benchmark is in a network namespace that it could neither furnish ({error}) nor leave.") from error
+                raise SystemExit(
+                    "The benchmark is in a network namespace that it could neither furnish"
+                    f" ({error}) nor leave."
+                ) from error
             return _stays(machines, str(error))
-    return f"{CONTROL}, in a network namespace of its own{'' if machines == CONTROL else f' (the machine has {machines})'}"
+    return (
+        f"{CONTROL}, in a network namespace of its"
+        f" own{'' if machines == CONTROL else f' (the machine has {machines})'}"
+    )
 
 
 def _stays(machines: str, why: str) -> str:
     if machines == CONTROL:
         return f"{machines}, in the machine's own network: no namespace could be had ({why})"
-    return f"{machines}, the machine's own: no network namespace with {CONTROL}, Debian's default, could be had ({why}), and bulk echo differs there"
+    return (
+        f"{machines}, the machine's own: no network namespace with {CONTROL}, Debian's default,"
+        f" could be had ({why}), and bulk echo differs there"
+    )
 
 
 def _ip(*words: str) -> None:

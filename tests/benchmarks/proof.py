@@ -1,4 +1,7 @@
-"""Before anything is measured: the generator finds what is wrong. In each of its modes a server that lies in one way after the other has to be caught each time, for what it did."""
+"""Before anything is measured: the generator finds what is wrong. In each of its modes
+a server that lies in one way after the other has to be caught each time, for what it
+did.
+"""
 
 import contextlib
 import itertools
@@ -27,8 +30,9 @@ Converse = Callable[[socket.socket], None]
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """What a server does wrong in a mode of the generator; the fault that it has to find. ``short``: that is a short read and no error. ``ends_idle``: the server ends the
-    connections that are held as soon as all is ready.
+    """What a server does wrong in a mode of the generator; the fault that it has to
+    find. ``short``: that is a short read and no error. ``ends_idle``: the server ends
+    the connections that are held as soon as all is ready.
     """
 
     mode: str
@@ -48,22 +52,45 @@ class _Accepted:
 
 
 def prove(programs: Programs, cpus: Cpus) -> None:
-    """RuntimeError if the generator overlooks a lie, takes it for something else, or finds one in the truth."""
+    """RuntimeError if the generator overlooks a lie, takes it for something else, or
+    finds one in the truth.
+    """
     for mode, converse in HONEST.items():
         if fault := _tally(programs, cpus, Lie(mode, "nothing", converse, "")).fault:
-            raise RuntimeError(f"the generator finds fault with a right answer in mode {mode}: {fault}")
+            raise RuntimeError(
+                f"the generator finds fault with a right answer in mode {mode}: {fault}"
+            )
     for lie in LIES:
         tally = _tally(programs, cpus, lie)
-        found, other = (tally.short_reads, tally.errors) if lie.short else (tally.errors, tally.short_reads)
+        found, other = (
+            (tally.short_reads, tally.errors) if lie.short else (tally.errors, tally.short_reads)
+        )
         if not found or other or lie.finds not in tally.first_error:
-            raise RuntimeError(f"in mode {lie.mode} the generator overlooks {lie.what}: it finds {tally.fault or 'nothing'}")
+            raise RuntimeError(
+                f"in mode {lie.mode} the generator overlooks {lie.what}: it finds"
+                f" {tally.fault or 'nothing'}"
+            )
 
 
 def _tally(programs: Programs, cpus: Cpus, lie: Lie) -> Tally:
     with _server(lie.converse) as accepted:
         size = BULK_SIZE if lie.mode == "bulk" else SIZE
-        asked = {"port": accepted.port, "connections": CONNECTIONS, "size": size, "seconds": SECONDS, "warm-up": 0, "stall": STALL_S}
-        with generator(programs.load, cpus.load, [lie.mode, *(word for key, value in asked.items() for word in (f"--{key}", str(value)))]) as load:
+        asked = {
+            "port": accepted.port,
+            "connections": CONNECTIONS,
+            "size": size,
+            "seconds": SECONDS,
+            "warm-up": 0,
+            "stall": STALL_S,
+        }
+        with generator(
+            programs.load,
+            cpus.load,
+            [
+                lie.mode,
+                *(word for key, value in asked.items() for word in (f"--{key}", str(value))),
+            ],
+        ) as load:
             for word in ("base", "held") if lie.mode == "idle" else ():
                 load.wait(word)
                 load.go()
@@ -98,7 +125,7 @@ def _converse(sock: socket.socket, converse: Converse) -> None:
         converse(sock)
 
 
-# --- what a server may do ------------------------------------------------------------------------------------------------------------------------------------
+# --- what a server may do -------------------------------------------------------------
 
 
 def _echo(answer: Callable[[bytes], bytes]) -> Converse:
@@ -125,7 +152,9 @@ def _silent(sock: socket.socket) -> None:
 
 
 def _stream(spoil: Callable[[int, bytes], bytes]) -> Converse:
-    """Honest for a few pieces; then each is spoiled in its way (its number counts from there)."""
+    """Honest for a few pieces; then each is spoiled in its way (its number counts from
+    there).
+    """
 
     def converse(sock: socket.socket) -> None:
         for number in itertools.count(-HONEST_PIECES):
@@ -165,16 +194,55 @@ HONEST = {
 
 LIES = (
     Lie("echo", "a wrong byte", _echo(_wrong), "a wrong byte came back"),
-    Lie("echo", "a byte too many", _echo(lambda message: message + b"x"), "more came back than was sent"),
-    Lie("echo", "a FIN before the end", _echo(lambda message: message[:-1]), "FIN before the answer was complete", short=True),
-    Lie("echo", "a FIN instead of an answer", _echo(lambda message: message[:0]), "FIN before the answer was complete", short=True),
+    Lie(
+        "echo",
+        "a byte too many",
+        _echo(lambda message: message + b"x"),
+        "more came back than was sent",
+    ),
+    Lie(
+        "echo",
+        "a FIN before the end",
+        _echo(lambda message: message[:-1]),
+        "FIN before the answer was complete",
+        short=True,
+    ),
+    Lie(
+        "echo",
+        "a FIN instead of an answer",
+        _echo(lambda message: message[:0]),
+        "FIN before the answer was complete",
+        short=True,
+    ),
     Lie("echo", "silence", _silent, "no answer within"),
-    Lie("bulk", "a wrong byte in each piece", _stream(lambda _, piece: _wrong(piece)), "a wrong byte in the stream"),
-    Lie("bulk", "a lost block", _stream(lambda number, piece: piece if number else piece[BLOCK:]), "a wrong byte in the stream"),
-    Lie("bulk", "a block twice", _stream(lambda number, piece: piece if number else piece + piece[-BLOCK:]), ""),
+    Lie(
+        "bulk",
+        "a wrong byte in each piece",
+        _stream(lambda _, piece: _wrong(piece)),
+        "a wrong byte in the stream",
+    ),
+    Lie(
+        "bulk",
+        "a lost block",
+        _stream(lambda number, piece: piece if number else piece[BLOCK:]),
+        "a wrong byte in the stream",
+    ),
+    Lie(
+        "bulk",
+        "a block twice",
+        _stream(lambda number, piece: piece if number else piece + piece[-BLOCK:]),
+        "",
+    ),
     Lie("turnover", "a byte before the FIN", _turn_over(b"x"), "more came back than was sent"),
     Lie("daytime", "a wrong line", _daytime(lambda: f"{time.ctime(0)}\r\n"), "a wrong line"),
     Lie("daytime", "a FIN without a line", _daytime(lambda: ""), "FIN without a line", short=True),
-    Lie("idle", "the end of idle connections", _echo(lambda message: message), "an idle connection did not stay", short=True, ends_idle=True),
+    Lie(
+        "idle",
+        "the end of idle connections",
+        _echo(lambda message: message),
+        "an idle connection did not stay",
+        short=True,
+        ends_idle=True,
+    ),
     Lie("idle", "silence", _silent, "no answer within"),
 )

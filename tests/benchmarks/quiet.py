@@ -12,7 +12,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Taken(Generic[T]):
-    """A measurement that counts: its value, whether it was ``disturbed`` all the same, and how many were thrown away for it."""
+    """A measurement that counts: its value, whether it was ``disturbed`` all the same,
+    and how many were thrown away for it.
+    """
 
     value: T
     disturbed: bool
@@ -21,9 +23,11 @@ class Taken(Generic[T]):
 
 @dataclass(slots=True)
 class Quiet:
-    """What others may use: ``disturbed``, a part of our two processors' time. What was measured while they used more is repeated, for ``patience_s`` seconds in all.
+    """What others may use: ``disturbed``, a part of our two processors' time. What was
+    measured while they used more is repeated, for ``patience_s`` seconds in all.
 
-    ``thrown_away``: how many measurements did not count; ``put_up_with``: how many did although they were disturbed.
+    ``thrown_away``: how many measurements did not count; ``put_up_with``: how many did
+    although they were disturbed.
     """
 
     cpus: Cpus
@@ -36,13 +40,19 @@ class Quiet:
     clock: Callable[[], float] = time.monotonic
 
     def share(self, rows: int) -> None:
-        """So many rows are still to come, the next one counted: it gets its part of the patience, and what it leaves is theirs."""
+        """So many rows are still to come, the next one counted: it gets its part of the
+        patience, and what it leaves is theirs.
+        """
         self.kept_s = self.patience_s * (rows - 1) / rows
 
-    def take(self, measure: Callable[[], tuple[T, float]], *, allowed: float | None = None) -> Taken[T]:
-        """Measure until others used no more than ``allowed`` (None: ``disturbed``), or until patience ends: then the least disturbed one counts.
+    def take(
+        self, measure: Callable[[], tuple[T, float]], *, allowed: float | None = None
+    ) -> Taken[T]:
+        """Measure until others used no more than ``allowed`` (None: ``disturbed``), or
+        until patience ends: then the least disturbed one counts.
 
-        ``measure`` returns what it measured and the part of our processors' time that others used meanwhile.
+        ``measure`` returns what it measured and the part of our processors' time that
+        others used meanwhile.
         """
         limit = self.disturbed if allowed is None else allowed
         least: tuple[T, float] | None = None

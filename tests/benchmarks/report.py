@@ -30,11 +30,13 @@ DAEMON_TITLES = {
 LIMITED = 0.93
 """A generator that is busier than this is the limit of the rate."""
 LIMIT_SAYS = (
-    f"Where the load generator was busier than {LIMITED:.0%} beside either server, it is the limit: the rate then says little about the server, and the ratio of the processor time "
-    "per operation (CPU ratio: unpd's over the peer's, less is better) is the firm figure."
+    f"Where the load generator was busier than {LIMITED:.0%} beside either server, it is the limit:"
+    " the rate then says little about the server, and the ratio of the processor time per"
+    " operation (CPU ratio: unpd's over the peer's, less is better) is the firm figure."
 )
 STAR_SAYS = (
-    rf"\* The load generator was busier than {LIMITED:.0%} beside one of the two: it is the limit then, the rate says little about the server, and the ratio of the processor time "
+    rf"\* The load generator was busier than {LIMITED:.0%} beside one of the two: it is the limit"
+    r" then, the rate says little about the server, and the ratio of the processor time "
     "per operation (CPU, less is better) is the firm figure."
 )
 RATIOS_HEAD = "## Ratios"
@@ -43,12 +45,17 @@ COMPARED = ("epoll", "uvloop", "go")
 CORKED = "corked"
 """The peer that sends daytime's line as unpd does."""
 NO_SPLIT = "—"
-"""In place of user and system, where each operation is a process: one that ends before the first tick has all its time booked as user time."""
+"""In place of user and system, where each operation is a process: one that ends before
+the first tick has all its time booked as user time.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that a run found. ``thrown_away``: turns and rounds that were disturbed and repeated; ``put_up_with``: those that count although they were disturbed."""
+    """Everything that a run found. ``thrown_away``: turns and rounds that were
+    disturbed and repeated; ``put_up_with``: those that count although they were
+    disturbed.
+    """
 
     facts: Mapping[str, str]
     rounds: int
@@ -61,15 +68,27 @@ class Results:
     @property
     def faults(self) -> Mapping[str, str]:
         """What is wrong with unpd, by row."""
-        return {row: cells[UNPD].fault for row, cells in self.table.items() if UNPD in cells and cells[UNPD].fault}
+        return {
+            row: cells[UNPD].fault
+            for row, cells in self.table.items()
+            if UNPD in cells and cells[UNPD].fault
+        }
 
 
 def markdown(results: Results) -> str:
     """The page."""
-    parts = ["# Results", "", "Written by `make bench`; [README.md](README.md) tells how it measures and how to read it.", ""]
+    parts = [
+        "# Results",
+        "",
+        "Written by `make bench`; [README.md](README.md) tells how it measures and how to read it.",
+        "",
+    ]
     parts += [f"- {name}: {value}" for name, value in results.facts.items()]
     parts += [
-        f"- {results.rounds} rounds of {results.seconds:g} s each; {results.thrown_away} disturbed turns or rounds were repeated, {results.put_up_with} were put up with",
+        (
+            f"- {results.rounds} rounds of {results.seconds:g} s each; {results.thrown_away}"
+            f" disturbed turns or rounds were repeated, {results.put_up_with} were put up with"
+        )
     ]
     if results.outcomes:
         parts += ["", "## Targets", "", LIMIT_SAYS, "", *_targets_grid(results)]
@@ -78,36 +97,68 @@ def markdown(results: Results) -> str:
     for row in EVERY:
         if row.name in results.table:
             parts += ["", f"## {row.title[0].upper()}{row.title[1:]}", ""]
-            parts += _idle_grid(results.table[row.name], results.rounds) if row is IDLE else _work_grid(row, results.table[row.name], results.rounds)
+            parts += (
+                _idle_grid(results.table[row.name], results.rounds)
+                if row is IDLE
+                else _work_grid(row, results.table[row.name], results.rounds)
+            )
     if DAEMON in results.table:
-        parts += ["", "## The daemon", "", *_daemon_grid(results.table[DAEMON][UNPD], results.rounds)]
+        parts += [
+            "",
+            "## The daemon",
+            "",
+            *_daemon_grid(results.table[DAEMON][UNPD], results.rounds),
+        ]
     return "\n".join(parts) + "\n"
 
 
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [heads, ["---", *("---:" if head not in ("verdict", "stretch") else "---" for head in heads[1:])], *rows]
+    lines = [
+        heads,
+        ["---", *("---:" if head not in ("verdict", "stretch") else "---" for head in heads[1:])],
+        *rows,
+    ]
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _ratios(results: Results) -> list[str]:
-    """The short table, with what became of the targets. It stands in the project's README too."""
-    grid = [line for row in EVERY if row is not IDLE and (line := _ratios_row(row, results.table.get(row.name, {})))]
+    """The short table, with what became of the targets. It stands in the project's
+    README too.
+    """
+    grid = [
+        line
+        for row in EVERY
+        if row is not IDLE and (line := _ratios_row(row, results.table.get(row.name, {})))
+    ]
     if not grid or not results.outcomes:
         return []
     titles = [KINDS[name].title for name in COMPARED]
     heads = ("work", f"rate over {titles[0]}", *titles[1:], f"CPU over {titles[0]}", *titles[1:])
-    return [*_grid(heads, grid), "", STAR_SAYS, *_corked_says(results.table), "", _summary(results.outcomes)]
+    return [
+        *_grid(heads, grid),
+        "",
+        STAR_SAYS,
+        *_corked_says(results.table),
+        "",
+        _summary(results.outcomes),
+    ]
 
 
 def _corked_says(table: Table) -> list[str]:
-    """What is not the same work in the short table, and what is left of daytime's ratios where it is."""
+    """What is not the same work in the short table, and what is left of daytime's
+    ratios where it is.
+    """
     for cells in table.values():
         if all(name in cells and not cells[name].why_none for name in (UNPD, *COMPARED, CORKED)):
             rate = _ratio_words(cells[UNPD], cells[CORKED], "rate")
             cpu, spread = _figure_words(figure(cells[UNPD].ratios("cpu_us", cells[CORKED])), 2)
             return [
                 "",
-                f"Daytime: unpd sends the line and its FIN in one segment, these peers in two. Over a C server that does so too, the rate is {rate} and the CPU {cpu} ({spread} in the rounds).",
+                (
+                    "Daytime: unpd sends the line and its FIN in one segment, these peers in two."
+                    f" Over a C server that does so too, the rate is {rate} and the CPU {cpu}"
+                    f" ({spread} in the rounds)."
+                ),
             ]
     return []
 
@@ -117,11 +168,20 @@ def _ratios_row(row: Row, cells: Mapping[str, Cell]) -> tuple[str, ...]:
     if any(name not in cells or cells[name].why_none for name in (UNPD, *COMPARED)):
         return ()
     ours = cells[UNPD]
-    return (row.title, *(_ratio_words(ours, cells[name], measure) for measure in ("rate", "cpu_us") for name in COMPARED))
+    return (
+        row.title,
+        *(
+            _ratio_words(ours, cells[name], measure)
+            for measure in ("rate", "cpu_us")
+            for name in COMPARED
+        ),
+    )
 
 
 def _ratio_words(ours: Cell, theirs: Cell, measure: str) -> str:
-    limited = measure == "rate" and any(cell.figure("load_busy").median > LIMITED for cell in (ours, theirs))
+    limited = measure == "rate" and any(
+        cell.figure("load_busy").median > LIMITED for cell in (ours, theirs)
+    )
     return _number(figure(ours.ratios(measure, theirs)).median, 2) + (r"\*" if limited else "")
 
 
@@ -129,12 +189,25 @@ def _summary(outcomes: Sequence[Outcome]) -> str:
     """How many targets there are of each verdict, and which ones are missed."""
     count = Counter(outcome.verdict for outcome in outcomes)
     counted = ", ".join(f"{count[verdict]} {verdict}" for verdict in Verdict if count[verdict])
-    missed = "; ".join(f"{outcome.what} ({_number(outcome.median, 2)}, {outcome.wanted})" for outcome in outcomes if outcome.verdict is Verdict.MISSED)
+    missed = "; ".join(
+        f"{outcome.what} ({_number(outcome.median, 2)}, {outcome.wanted})"
+        for outcome in outcomes
+        if outcome.verdict is Verdict.MISSED
+    )
     return f"Of {len(outcomes)} targets: {counted}.{f' Missed: {missed}.' if missed else ''}"
 
 
 def _targets_grid(results: Results) -> list[str]:
-    heads = ("target", "wanted", "found", "of the rounds", "load busy", "CPU ratio", "verdict", "stretch")
+    heads = (
+        "target",
+        "wanted",
+        "found",
+        "of the rounds",
+        "load busy",
+        "CPU ratio",
+        "verdict",
+        "stretch",
+    )
     return _grid(heads, [_outcome_row(outcome, results.rounds) for outcome in results.outcomes])
 
 
@@ -154,7 +227,9 @@ def _outcome_row(outcome: Outcome, rounds: int) -> tuple[str, ...]:
 
 
 def _marks(counted: int, rounds: int, disturbed: bool) -> str:
-    """How many rounds are behind a figure where that are not all, and whether disturbed ones are among them."""
+    """How many rounds are behind a figure where that are not all, and whether disturbed
+    ones are among them.
+    """
     fewer = f" ({counted} rounds)" if 0 < counted < rounds else ""
     return fewer + (" (disturbed)" if disturbed else "")
 
@@ -173,7 +248,10 @@ def _number(value: float, digits: int) -> str:
 
 
 def _figure_words(found: Figure, digits: int) -> tuple[str, str]:
-    return _number(found.median, digits), f"{_number(found.low, digits)} to {_number(found.high, digits)}"
+    return (
+        _number(found.median, digits),
+        f"{_number(found.low, digits)} to {_number(found.high, digits)}",
+    )
 
 
 def _work_grid(row: Row, cells: Mapping[str, Cell], rounds: int) -> list[str]:
@@ -202,7 +280,10 @@ def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tu
     if fault := cell.why_none:
         return (KINDS[name].title, _no_figure(fault), *[""] * 8)
     rate, cpu = cell.figure("rate"), cell.figure("cpu_us")
-    parts = [NO_SPLIT if row.mode in KINDS[name].forks_in else _number(cell.figure(part).median, 2) for part in ("user_us", "system_us")]
+    parts = [
+        NO_SPLIT if row.mode in KINDS[name].forks_in else _number(cell.figure(part).median, 2)
+        for part in ("user_us", "system_us")
+    ]
     busy = cell.figure("load_busy").median
     return (
         f"**{KINDS[name].title}**" if name == UNPD else KINDS[name].title,
@@ -237,16 +318,27 @@ def _idle_grid(cells: Mapping[str, Cell], rounds: int) -> list[str]:
         "p99 beside over alone",
         "of the rounds",
     )
-    return _grid(heads, [_idle_row(KINDS[name].title, cell, rounds) for name, cell in cells.items()])
+    return _grid(
+        heads, [_idle_row(KINDS[name].title, cell, rounds) for name, cell in cells.items()]
+    )
 
 
 def _idle_row(title: str, cell: Cell, rounds: int) -> tuple[str, ...]:
     if fault := cell.why_none:
         return (title, _no_figure(fault), *[""] * 7)
     memory, ratio = cell.figure("memory_bytes"), cell.figure("p99_over_alone")
-    times = [_number(cell.figure(name).median, 1) for name in ("p50_alone_us", "p50_us", "p99_alone_us", "p99_us")]
+    times = [
+        _number(cell.figure(name).median, 1)
+        for name in ("p50_alone_us", "p50_us", "p99_alone_us", "p99_us")
+    ]
     marks = _cell_marks(cell, rounds)
-    return (title, *_figure_words(memory, 0), *times, _figure_words(ratio, 2)[0], _figure_words(ratio, 2)[1] + marks)
+    return (
+        title,
+        *_figure_words(memory, 0),
+        *times,
+        _figure_words(ratio, 2)[0],
+        _figure_words(ratio, 2)[1] + marks,
+    )
 
 
 def _daemon_grid(cell: Cell, rounds: int) -> list[str]:
@@ -264,26 +356,46 @@ def as_json(results: Results) -> str:
         "facts": dict(results.facts),
         "rounds": results.rounds,
         "seconds": results.seconds,
-        "rows": {row: {name: _cell(cell) for name, cell in cells.items()} for row, cells in results.table.items()},
+        "rows": {
+            row: {name: _cell(cell) for name, cell in cells.items()}
+            for row, cells in results.table.items()
+        },
         "thrown_away": results.thrown_away,
         "put_up_with": results.put_up_with,
-        "targets": [dataclasses.asdict(outcome) | {"median": outcome.median if outcome.values else None} for outcome in results.outcomes],
+        "targets": [
+            dataclasses.asdict(outcome) | {"median": outcome.median if outcome.values else None}
+            for outcome in results.outcomes
+        ],
     }
     return json.dumps(whole, indent=1) + "\n"
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
     fault = cell.why_none
-    medians = {} if fault else {name: cell.figure(name).median for name in next(iter(cell.rounds.values()))}
-    return {"fault": fault, "median": medians, "rounds": cell.rounds, "disturbed": sorted(cell.disturbed), "thrown_away": cell.thrown_away}
+    medians = (
+        {}
+        if fault
+        else {name: cell.figure(name).median for name in next(iter(cell.rounds.values()))}
+    )
+    return {
+        "fault": fault,
+        "median": medians,
+        "rounds": cell.rounds,
+        "disturbed": sorted(cell.disturbed),
+        "thrown_away": cell.thrown_away,
+    }
 
 
 def keep(results: Results, page: str, places: Places, *, whole: bool) -> Sequence[str]:
-    """Write the results where they belong, and return what is missing: unpd's own faults, and in a whole run the targets without a figure.
+    """Write the results where they belong, and return what is missing: unpd's own
+    faults, and in a whole run the targets without a figure.
 
-    A whole run that has everything becomes the page and the last run, the last one the previous; all others go apart.
+    A whole run that has everything becomes the page and the last run, the last one the
+    previous; all others go apart.
     """
-    missing = [outcome.what for outcome in results.outcomes if whole and outcome.verdict is Verdict.NONE]
+    missing = [
+        outcome.what for outcome in results.outcomes if whole and outcome.verdict is Verdict.NONE
+    ]
     faults = [*(f"{row}: {fault}" for row, fault in results.faults.items()), *missing]
     complete = whole and not faults
     places.last.parent.mkdir(parents=True, exist_ok=True)

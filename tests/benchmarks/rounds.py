@@ -1,7 +1,10 @@
-"""The rounds: in each, the servers of a row are started side by side and take short turns, so that what the machine does meanwhile happens to all of them.
+"""The rounds: in each, the servers of a row are started side by side and take short
+turns, so that what the machine does meanwhile happens to all of them.
 
-A *lap* is one turn of each server. A turn in which somebody else used our processors, or the hypervisor took them, is thrown away and repeated at once, so that it stays
-beside its neighbours, as long as the patience for that lasts; then it counts, and its round is a disturbed one.
+A *lap* is one turn of each server. A turn in which somebody else used our processors,
+or the hypervisor took them, is thrown away and repeated at once, so that it stays
+beside its neighbours, as long as the patience for that lasts; then it counts, and its
+round is a disturbed one.
 """
 
 import contextlib
@@ -26,7 +29,9 @@ BASE_CONNECTIONS = 100
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to measure, on what: rounds of so many laps, in which each server has a turn of ``turn_s`` seconds."""
+    """How to measure, on what: rounds of so many laps, in which each server has a turn
+    of ``turn_s`` seconds.
+    """
 
     programs: Programs
     cpus: Cpus
@@ -44,8 +49,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one server did in a turn, or in several. ``operations``: the generator's; ``load_s``: its own time and that of the kernel's thread of its processor; ``foreign_s``: what others used of our two processors, and
-    whether that ``disturbed`` it.
+    """What one server did in a turn, or in several. ``operations``: the generator's;
+    ``load_s``: its own time and that of the kernel's thread of its processor;
+    ``foreign_s``: what others used of our two processors, and whether that
+    ``disturbed`` it.
     """
 
     operations: int = 0
@@ -71,7 +78,9 @@ class Work:
         return self.foreign_s / (2 * self.seconds) if self.seconds else 0.0
 
     def sample(self, operations_in_one: int) -> Sample:
-        """The figures of it. ``operations_in_one``: how many of the generator's operations are one of the table's."""
+        """The figures of it. ``operations_in_one``: how many of the generator's
+        operations are one of the table's.
+        """
         operations = self.operations / operations_in_one
         each_us = 1e6 / operations
         return {
@@ -118,9 +127,16 @@ def _said(row: Row, cell: Cell) -> str:
     repeated = f", {cell.thrown_away} repeated" if cell.thrown_away else ""
     marks = f"{repeated}, disturbed" if cell.is_disturbed() else repeated
     if row is IDLE:
-        return f"{cell.figure('memory_bytes').median:8.0f} bytes, p50 {cell.figure('p50_us').median:.1f} us, p99 {cell.figure('p99_us').median:.1f} us{marks}"
+        return (
+            f"{cell.figure('memory_bytes').median:8.0f} bytes, p50"
+            f" {cell.figure('p50_us').median:.1f} us, p99 {cell.figure('p99_us').median:.1f}"
+            f" us{marks}"
+        )
     rate = cell.figure("rate")
-    return f"{rate.median:12,.0f}/s (spread {rate.spread:4.0%})  {cell.figure('cpu_us').median:8.2f} us/{row.unit}{marks}"
+    return (
+        f"{rate.median:12,.0f}/s (spread {rate.spread:4.0%})  {cell.figure('cpu_us').median:8.2f}"
+        f" us/{row.unit}{marks}"
+    )
 
 
 def _round(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> None:
@@ -167,14 +183,22 @@ def _close(cell: Cell, stack: contextlib.ExitStack) -> None:
 
 def _start(plan: Plan, row: Row, name: str, stack: contextlib.ExitStack) -> Pair:
     server = stack.enter_context(running(KINDS[name], plan.programs, plan.cpus.server))
-    load = stack.enter_context(generator(plan.programs.load, plan.cpus.load, _arguments(plan, row, server, row.connections, plan.turn_s)))
+    load = stack.enter_context(
+        generator(
+            plan.programs.load,
+            plan.cpus.load,
+            _arguments(plan, row, server, row.connections, plan.turn_s),
+        )
+    )
     load.wait("ready")
     return Pair(server, load, stack)
 
 
 @contextlib.contextmanager
 def _blaming(cell: Cell, stack: contextlib.ExitStack) -> Iterator[None]:
-    """What goes wrong here is the server's fault, which has no figure any more and is ended at once, so that it disturbs no other."""
+    """What goes wrong here is the server's fault, which has no figure any more and is
+    ended at once, so that it disturbs no other.
+    """
     try:
         yield
     except FAILURES as failure:
@@ -201,7 +225,13 @@ def _turn(plan: Plan, pair: Pair) -> Work:
     after = snapshot(plan.cpus, pair.server.pid)
     pair.load.wait("ready")
     load_s = tally.cpu_s + after.load_softirq_s - before.load_softirq_s
-    return Work(tally.operations, tally.seconds, after.used - before.used, load_s, after.foreign_s(before, (pair.server.pid, pair.load.pid)))
+    return Work(
+        tally.operations,
+        tally.seconds,
+        after.used - before.used,
+        load_s,
+        after.foreign_s(before, (pair.server.pid, pair.load.pid)),
+    )
 
 
 def _step(load: Generator) -> Tally:
@@ -227,7 +257,9 @@ def _arguments(plan: Plan, row: Row, server: Server, connections: int, seconds: 
 
 
 def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
-    """One round of one server alone, undisturbed as long as patience lasts: ten thousand connections want room."""
+    """One round of one server alone, undisturbed as long as patience lasts: ten
+    thousand connections want room.
+    """
 
     def measure() -> tuple[Sample, float]:
         with running(KINDS[name], plan.programs, plan.cpus.server) as server:
@@ -250,13 +282,17 @@ def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
 
 
 def _allowed_beside_idle(plan: Plan) -> float:
-    """A percentile of 99 is made of the slowest one in a hundred: a quarter of what others may use elsewhere, but the one tick that the kernel counts in."""
+    """A percentile of 99 is made of the slowest one in a hundred: a quarter of what
+    others may use elsewhere, but the one tick that the kernel counts in.
+    """
     return max(plan.quiet.disturbed / 4, 1.01 / TICKS_PER_S / (2 * plan.seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class IdleStep:
-    """Beside so many idle connections: the latency, their memory, and what others used of our two processors meanwhile."""
+    """Beside so many idle connections: the latency, their memory, and what others used
+    of our two processors meanwhile.
+    """
 
     tally: Tally
     bytes_each: float
@@ -264,7 +300,11 @@ class IdleStep:
 
 
 def _idle_step(plan: Plan, server: Server, connections: int) -> IdleStep:
-    with generator(plan.programs.load, plan.cpus.load, _arguments(plan, IDLE, server, connections, plan.seconds)) as load:
+    with generator(
+        plan.programs.load,
+        plan.cpus.load,
+        _arguments(plan, IDLE, server, connections, plan.seconds),
+    ) as load:
         load.wait("base")
         base_bytes = sum(map(pss_bytes, server.pids()))
         load.go()
@@ -275,4 +315,6 @@ def _idle_step(plan: Plan, server: Server, connections: int) -> IdleStep:
         before = snapshot(plan.cpus)
         tally = _step(load)
         foreign_s = snapshot(plan.cpus).foreign_s(before, (server.pid, load.pid))
-        return IdleStep(tally, (held_bytes - base_bytes) / max(1, connections - BASE_CONNECTIONS), foreign_s)
+        return IdleStep(
+            tally, (held_bytes - base_bytes) / max(1, connections - BASE_CONNECTIONS), foreign_s
+        )

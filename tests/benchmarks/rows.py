@@ -1,4 +1,6 @@
-"""The rows of the table: each is one piece of work for the generator, and the servers that do it."""
+"""The rows of the table: each is one piece of work for the generator, and the servers
+that do it.
+"""
 
 from dataclasses import dataclass
 
@@ -6,12 +8,17 @@ from tests.benchmarks.servers import OTHER, UNPD
 
 EVENT_LOOPS = (UNPD, OTHER, "epoll", "uvloop", "go", "asyncio")
 ALL = (*EVENT_LOOPS, "xinetd", "fork")
-"""The two that fork a process for each connection are left out where that would be 500 of them and more."""
+"""The two that fork a process for each connection are left out where that would be 500
+of them and more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``mode``, ``connections`` and ``size`` are the generator's. ``unit``: what one operation of the table is; ``operations_in_one``: how many of the generator's that are."""
+    """``mode``, ``connections`` and ``size`` are the generator's. ``unit``: what one
+    operation of the table is; ``operations_in_one``: how many of the generator's that
+    are.
+    """
 
     name: str
     title: str
@@ -24,15 +31,74 @@ class Row:
 
 
 ROWS = (
-    Row("echo-64-1", "echo, round trips of 64 bytes, 1 connection", "echo", 1, 64, ALL, "round trip"),
-    Row("echo-64-50", "echo, round trips of 64 bytes, 50 connections", "echo", 50, 64, ALL, "round trip"),
-    Row("echo-64-500", "echo, round trips of 64 bytes, 500 connections", "echo", 500, 64, EVENT_LOOPS, "round trip"),
-    Row("echo-64-5000", "echo, round trips of 64 bytes, 5,000 connections", "echo", 5000, 64, EVENT_LOOPS, "round trip"),
-    Row("echo-16k-50", "echo, round trips of 16 KiB, 50 connections", "echo", 50, 16384, ALL, "round trip"),
-    Row("bulk-4", "bulk echo, writes of 256 KiB, 4 connections", "bulk", 4, 262144, (*EVENT_LOOPS, "splice", "xinetd", "fork"), "MiB", 1 << 20),
-    Row("turnover-50", "connect, echo 64 bytes, close; 50 at a time", "turnover", 50, 64, ALL, "connection"),
+    Row(
+        "echo-64-1", "echo, round trips of 64 bytes, 1 connection", "echo", 1, 64, ALL, "round trip"
+    ),
+    Row(
+        "echo-64-50",
+        "echo, round trips of 64 bytes, 50 connections",
+        "echo",
+        50,
+        64,
+        ALL,
+        "round trip",
+    ),
+    Row(
+        "echo-64-500",
+        "echo, round trips of 64 bytes, 500 connections",
+        "echo",
+        500,
+        64,
+        EVENT_LOOPS,
+        "round trip",
+    ),
+    Row(
+        "echo-64-5000",
+        "echo, round trips of 64 bytes, 5,000 connections",
+        "echo",
+        5000,
+        64,
+        EVENT_LOOPS,
+        "round trip",
+    ),
+    Row(
+        "echo-16k-50",
+        "echo, round trips of 16 KiB, 50 connections",
+        "echo",
+        50,
+        16384,
+        ALL,
+        "round trip",
+    ),
+    Row(
+        "bulk-4",
+        "bulk echo, writes of 256 KiB, 4 connections",
+        "bulk",
+        4,
+        262144,
+        (*EVENT_LOOPS, "splice", "xinetd", "fork"),
+        "MiB",
+        1 << 20,
+    ),
+    Row(
+        "turnover-50",
+        "connect, echo 64 bytes, close; 50 at a time",
+        "turnover",
+        50,
+        64,
+        ALL,
+        "connection",
+    ),
     Row("daytime-50", "daytime; 50 at a time", "daytime", 50, 64, (*ALL, "corked"), "connection"),
 )
 
-IDLE = Row("idle-10000", "10,000 idle connections, and one active beside them", "idle", 10_000, 64, EVENT_LOOPS, "round trip")
+IDLE = Row(
+    "idle-10000",
+    "10,000 idle connections, and one active beside them",
+    "idle",
+    10_000,
+    64,
+    EVENT_LOOPS,
+    "round trip",
+)
 EVERY = (*ROWS, IDLE)

@@ -1,4 +1,6 @@
-"""The servers of the comparison: how each is started on its processor, found ready, and ended."""
+"""The servers of the comparison: how each is started on its processor, found ready, and
+ended.
+"""
 
 import contextlib
 import getpass
@@ -30,7 +32,9 @@ OTHER = "other"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server is to listen, on 127.0.0.1, and a directory of its own for its files."""
+    """Where a server is to listen, on 127.0.0.1, and a directory of its own for its
+    files.
+    """
 
     echo: int
     daytime: int
@@ -40,8 +44,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A server: how the table calls it, its command line, and the form of its daytime (strftime). ``sources``: addresses that the load comes from; ``forks_in``: modes of the
-    generator in which each operation has a process of its own.
+    """A server: how the table calls it, its command line, and the form of its daytime
+    (strftime). ``sources``: addresses that the load comes from; ``forks_in``: modes of
+    the generator in which each operation has a process of its own.
     """
 
     title: str
@@ -66,7 +71,10 @@ class Server:
 
 
 def unpd_config(place: Place, workers: int) -> str:
-    """The configuration of unpd as it is delivered, with metrics, deadlines, limits and back-pressure; only addresses and places are ours, and room for 10,000 and one connections."""
+    """The configuration of unpd as it is delivered, with metrics, deadlines, limits and
+    back-pressure; only addresses and places are ours, and room for 10,000 and one
+    connections.
+    """
     return f"""
 [daemon]
 user = "{"nobody" if os.geteuid() == 0 else getpass.getuser()}"
@@ -99,27 +107,47 @@ def _other_unpd(programs: Programs, place: Place) -> Sequence[str]:
 
 
 def _xinetd(_: Programs, place: Place) -> Sequence[str]:
-    """Its internal services without limits, TCP wrappers and Nagle's algorithm. Where it forks it still looks up the client's name: 127.0.0.1 is in /etc/hosts, others
+    """Its internal services without limits, TCP wrappers and Nagle's algorithm. Where
+    it forks it still looks up the client's name: 127.0.0.1 is in /etc/hosts, others
     would go to a name server and wait for it.
     """
     common = (
-        f"type = INTERNAL UNLISTED\nsocket_type = stream\nprotocol = tcp\nwait = no\nbind = 127.0.0.1\nflags = NODELAY NOLIBWRAP\nuser = {getpass.getuser()}"
+        "type = INTERNAL UNLISTED\nsocket_type = stream\nprotocol = tcp\nwait = no\nbind ="
+        f" 127.0.0.1\nflags = NODELAY NOLIBWRAP\nuser = {getpass.getuser()}"
     )
     config = place.directory / "xinetd.conf"
     config.write_text(
-        "defaults\n{\ninstances = UNLIMITED\nper_source = UNLIMITED\ncps = 1000000 1\nlog_type = FILE /dev/null\n}\n"
-        f"service echo\n{{\nid = echo-stream\nport = {place.echo}\n{common}\n}}\n"
-        f"service daytime\n{{\nid = daytime-stream\nport = {place.daytime}\n{common}\n}}\n"
+        "defaults\n{\ninstances = UNLIMITED\nper_source = UNLIMITED\ncps = 1000000 1\nlog_type ="
+        " FILE /dev/null\n}\nservice echo\n{\nid = echo-stream\nport ="
+        f" {place.echo}\n{common}\n}}\nservice daytime\n{{\nid = daytime-stream\nport ="
+        f" {place.daytime}\n{common}\n}}\n"
     )
-    return (program("xinetd"), "-dontfork", "-f", str(config), "-pidfile", str(place.directory / "xinetd.pid"))
+    return (
+        program("xinetd"),
+        "-dontfork",
+        "-f",
+        str(config),
+        "-pidfile",
+        str(place.directory / "xinetd.pid"),
+    )
 
 
 def _asyncio(loop: str) -> Callable[[Programs, Place], Sequence[str]]:
-    return lambda _, place: (sys.executable, str(SOURCES / "peers" / "aio.py"), loop, str(place.echo), str(place.daytime))
+    return lambda _, place: (
+        sys.executable,
+        str(SOURCES / "peers" / "aio.py"),
+        loop,
+        str(place.echo),
+        str(place.daytime),
+    )
 
 
 def _compiled(name: str) -> Callable[[Programs, Place], Sequence[str]]:
-    return lambda programs, place: (str(getattr(programs, name)), str(place.echo), str(place.daytime))
+    return lambda programs, place: (
+        str(getattr(programs, name)),
+        str(place.echo),
+        str(place.daytime),
+    )
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -127,10 +155,22 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         UNPD: Kind("unpd, one worker", _unpd),
         OTHER: Kind("the other unpd", _other_unpd),
         "epoll": Kind("C, epoll", _compiled("epoll")),
-        "corked": Kind("C, epoll, corked", lambda programs, place: (str(programs.epoll), str(place.echo), str(place.daytime), "corked")),
+        "corked": Kind(
+            "C, epoll, corked",
+            lambda programs, place: (
+                str(programs.epoll),
+                str(place.echo),
+                str(place.daytime),
+                "corked",
+            ),
+        ),
         "uvloop": Kind("uvloop", _asyncio("uvloop")),
         "go": Kind("Go, net", _compiled("go")),
-        "splice": Kind("C, splice", lambda programs, place: (str(programs.splice), str(place.echo)), has_daytime=False),
+        "splice": Kind(
+            "C, splice",
+            lambda programs, place: (str(programs.splice), str(place.echo)),
+            has_daytime=False,
+        ),
         "asyncio": Kind("asyncio", _asyncio("asyncio")),
         "xinetd": Kind("xinetd, internal", _xinetd, XINETD_LINE, sources=1, forks_in=("turnover",)),
         "fork": Kind("C, a fork per client", _compiled("fork"), forks_in=("turnover", "daytime")),
@@ -139,12 +179,17 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 
 def with_us(*command: str) -> list[str]:
-    """The command whose process is killed when we are gone in whatever way (PR_SET_PDEATHSIG): nothing keeps running beside the next measurement."""
+    """The command whose process is killed when we are gone in whatever way
+    (PR_SET_PDEATHSIG): nothing keeps running beside the next measurement.
+    """
     return ["setpriv", "--pdeathsig", "KILL", *command]
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would change an interpreter: PYTHONDONTWRITEBYTECODE, as many build machines have it, makes every start compile what is already compiled where unpd is installed."""
+    """Ours, without what would change an interpreter: PYTHONDONTWRITEBYTECODE, as many
+    build machines have it, makes every start compile what is already compiled where
+    unpd is installed.
+    """
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
@@ -166,15 +211,32 @@ def _free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def running(kind: Kind, programs: Programs, cpu: int) -> Iterator[Server]:
-    """Start a server of ``kind`` on ``cpu``; AssertionError with what it said if it does not come up. All its processes are gone at the end."""
+    """Start a server of ``kind`` on ``cpu``; AssertionError with what it said if it
+    does not come up. All its processes are gone at the end.
+    """
     with place() as where:
         said = where.directory / "said"
         command = with_us("taskset", "-c", str(cpu), *kind.command(programs, where))
         with said.open("wb") as out:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=ROOT, env=environment())
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                cwd=ROOT,
+                env=environment(),
+            )
         server = Server(kind, where, process.pid)
         try:
-            until(lambda: _ready(server, process, said), START_S, lambda: f"{kind.title} does not listen; it said:\n{said.read_text(errors='replace')[-2000:]}")
+            until(
+                lambda: _ready(server, process, said),
+                START_S,
+                lambda: (
+                    f"{kind.title} does not listen; it"
+                    f" said:\n{said.read_text(errors='replace')[-2000:]}"
+                ),
+            )
             yield server
         finally:
             end(process)
@@ -182,10 +244,17 @@ def running(kind: Kind, programs: Programs, cpu: int) -> Iterator[Server]:
 
 def _ready(server: Server, process: "subprocess.Popen[bytes]", said: Path) -> bool:
     if process.poll() is not None:
-        raise AssertionError(f"{server.kind.title} ended with {process.returncode}:\n{said.read_text(errors='replace')[-2000:]}")
+        raise AssertionError(
+            f"{server.kind.title} ended with"
+            f" {process.returncode}:\n{said.read_text(errors='replace')[-2000:]}"
+        )
     if server.kind in (KINDS[UNPD], KINDS[OTHER]):
         return "master.ready" in said.read_text(errors="replace")
-    ports = (server.place.echo, server.place.daytime) if server.kind.has_daytime else (server.place.echo,)
+    ports = (
+        (server.place.echo, server.place.daytime)
+        if server.kind.has_daytime
+        else (server.place.echo,)
+    )
     return all(_listens(port) for port in ports)
 
 

@@ -1,7 +1,10 @@
 """The targets, as a table, and what became of them.
 
-A target is *met* or *missed* where all rounds agree on it, and *within noise* where it lies inside their spread, with the side on which the median lies. The spread is at least
-NOISE of the median each way, because two runs differ even where the rounds of one do not. Fewer rounds than LEAST_ROUNDS, as a quick look has, and disturbed ones are within noise whatever they say.
+A target is *met* or *missed* where all rounds agree on it, and *within noise* where it
+lies inside their spread, with the side on which the median lies. The spread is at least
+NOISE of the median each way, because two runs differ even where the rounds of one do
+not. Fewer rounds than LEAST_ROUNDS, as a quick look has, and disturbed ones are within
+noise whatever they say.
 """
 
 import dataclasses
@@ -16,7 +19,9 @@ from tests.benchmarks.servers import KINDS, OTHER, UNPD
 
 PEERS = frozenset(KINDS) - {UNPD, OTHER}
 NOISE = 0.03
-"""Of two whole runs of one tree, one after the other on a quiet machine, half of the medians of the targets lie more than 1.6 % apart, a quarter more than 3.3 %."""
+"""Of two whole runs of one tree, one after the other on a quiet machine, half of the
+medians of the targets lie more than 1.6 % apart, a quarter more than 3.3 %.
+"""
 BEST = "best"
 
 
@@ -32,7 +37,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """unpd's ``measure`` in ``row`` over that of the peer ``to`` (BEST: of the one that is best beside unpd): at least, or at most, ``goal``."""
+    """unpd's ``measure`` in ``row`` over that of the peer ``to`` (BEST: of the one that
+    is best beside unpd): at least, or at most, ``goal``.
+    """
 
     row: str
     measure: str
@@ -48,7 +55,10 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A figure of unpd alone: at most ``goal``. ``row``: where it is measured. ``timed``: it is a time, which a disturbed machine lengthens; memory is the same on any."""
+    """A figure of unpd alone: at most ``goal``. ``row``: where it is measured.
+    ``timed``: it is a time, which a disturbed machine lengthens; memory is the same on
+    any.
+    """
 
     row: str
     measure: str
@@ -63,20 +73,32 @@ RATIOS = (
     *(
         ratio
         for row in ("echo-64-50", "echo-64-500")
-        for ratio in (Ratio(row, "rate", "epoll", 0.87, 0.95), Ratio(row, "rate", "uvloop", 1.0, 1.05), Ratio(row, "rate", "go", 1.05))
+        for ratio in (
+            Ratio(row, "rate", "epoll", 0.87, 0.95),
+            Ratio(row, "rate", "uvloop", 1.0, 1.05),
+            Ratio(row, "rate", "go", 1.05),
+        )
     ),
     Ratio("echo-16k-50", "rate", "epoll", 0.85, 0.95),
     Ratio("echo-16k-50", "rate", "uvloop", 1.0),
     Ratio("echo-16k-50", "rate", "go", 1.0),
     Ratio("bulk-4", "rate", BEST, 1.0, 1.2),
-    *(ratio for row in ("turnover-50", "daytime-50") for ratio in (Ratio(row, "cpu_us", "epoll", 1.25, 1.1), Ratio(row, "cpu_us", "go", 1.0))),
+    *(
+        ratio
+        for row in ("turnover-50", "daytime-50")
+        for ratio in (Ratio(row, "cpu_us", "epoll", 1.25, 1.1), Ratio(row, "cpu_us", "go", 1.0))
+    ),
     Ratio("echo-64-50", "cpu_us", "epoll", 1.15, 1.05),
     Ratio("echo-64-50", "cpu_us", "uvloop", 1.0),
 )
 
 BOUNDS = (
-    Bound("idle-10000", "memory_bytes", "memory per idle connection", "bytes", 450, 300, timed=False),
-    Bound("idle-10000", "p99_over_alone", "p99 beside 10,000 idle over p99 alone", "times", 1.2, 1.05),
+    Bound(
+        "idle-10000", "memory_bytes", "memory per idle connection", "bytes", 450, 300, timed=False
+    ),
+    Bound(
+        "idle-10000", "p99_over_alone", "p99 beside 10,000 idle over p99 alone", "times", 1.2, 1.05
+    ),
     Bound(DAEMON, "ready_ms", "exec to ready", "ms", 300, 200),
     Bound(DAEMON, "version_ms", "unpd --version", "ms", 100, 50),
     Bound(DAEMON, "respawn_ms", "kill -9 of a worker to its successor's readiness", "ms", 20, 10),
@@ -97,14 +119,19 @@ class Scope:
         """Whether this target is among it."""
         if target.row not in self.rows or UNPD not in self.servers:
             return False
-        return isinstance(target, Bound) or bool(self.servers & (PEERS if target.to == BEST else {target.to}))
+        return isinstance(target, Bound) or bool(
+            self.servers & (PEERS if target.to == BEST else {target.to})
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A target and what became of it. ``key`` is the same in all runs. ``stretch``: the same of its stretch, "" where it has none. ``disturbed``: whether rounds are among
+    """A target and what became of it. ``key`` is the same in all runs. ``stretch``: the
+    same of its stretch, "" where it has none. ``disturbed``: whether rounds are among
     the values in which the machine was. Beside a rate, ``load_busy``: how busy the
-    generator was with unpd and with the peer; ``cpu``: the median ratio of the processor time per operation, which is the firm figure where the generator is the limit.
+    generator was with unpd and with the peer; ``cpu``: the median ratio of the
+    processor time per operation, which is the firm figure where the generator is the
+    limit.
     """
 
     key: str
@@ -146,35 +173,57 @@ def judge(values: Sequence[float], goal: float, at_least: bool, disturbed: bool 
 def outcomes(table: Table, scope: Scope = EVERYTHING) -> list[Outcome]:
     """All targets that were asked for: "no figure" where nothing was measured."""
     ratios = [_of_ratio(ratio, table.get(ratio.row, {})) for ratio in RATIOS if scope.has(ratio)]
-    return ratios + [_of_bound(bound, table.get(bound.row, {})) for bound in BOUNDS if scope.has(bound)]
+    return ratios + [
+        _of_bound(bound, table.get(bound.row, {})) for bound in BOUNDS if scope.has(bound)
+    ]
 
 
 def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell]) -> Outcome:
     cells = {name: cell for name, cell in cells.items() if name != OTHER}
     usable = {name: cell for name, cell in cells.items() if not cell.why_none}
-    # The best of those that are left would be a weaker one: where one peer has no figure, "the best" has none.
-    peer = ratio.to if ratio.to != BEST else best_peer(usable, ratio) if usable.keys() == cells.keys() else ""
+    # The best of those that are left would be a weaker one: where one peer has no
+    # figure, "the best" has none.
+    peer = (
+        ratio.to
+        if ratio.to != BEST
+        else best_peer(usable, ratio)
+        if usable.keys() == cells.keys()
+        else ""
+    )
     title = next(row.title for row in EVERY if row.name == ratio.row)
     of = "rate" if ratio.at_least else "CPU per operation"
-    whose = f"the best peer{f', {KINDS[peer].title}' if peer else ''}" if ratio.to == BEST else KINDS[peer].title
+    whose = (
+        f"the best peer{f', {KINDS[peer].title}' if peer else ''}"
+        if ratio.to == BEST
+        else KINDS[peer].title
+    )
     key, what = f"{ratio.row} {ratio.measure} {ratio.to}", f"{title}: {of} over that of {whose}"
     if UNPD not in usable or peer not in usable:
         return _outcome(key, what, [], ratio)
     ours, theirs = usable[UNPD], usable[peer]
-    outcome = _outcome(key, what, ours.ratios(ratio.measure, theirs), ratio, ours.is_disturbed(theirs))
+    outcome = _outcome(
+        key, what, ours.ratios(ratio.measure, theirs), ratio, ours.is_disturbed(theirs)
+    )
     if not ratio.at_least or not outcome.values:
         return outcome
     busy = [cell.figure("load_busy").median for cell in (ours, theirs)]
-    return dataclasses.replace(outcome, load_busy=busy, cpu=statistics.median(ours.ratios("cpu_us", theirs)))
+    return dataclasses.replace(
+        outcome, load_busy=busy, cpu=statistics.median(ours.ratios("cpu_us", theirs))
+    )
 
 
 def best_peer(cells: Mapping[str, Cell], ratio: Ratio) -> str:
-    """The peer beside which unpd is worst, in the median of the ratios within a round; "" if there is none. The highest median of its own would be the one with the luckiest
-    rounds.
+    """The peer beside which unpd is worst, in the median of the ratios within a round;
+    "" if there is none. The highest median of its own would be the one with the
+    luckiest rounds.
     """
     if UNPD not in cells:
         return ""
-    found = {name: values for name, cell in cells.items() if name != UNPD and (values := cells[UNPD].ratios(ratio.measure, cell))}
+    found = {
+        name: values
+        for name, cell in cells.items()
+        if name != UNPD and (values := cells[UNPD].ratios(ratio.measure, cell))
+    }
     worst = min if ratio.at_least else max
     return worst(found, key=lambda name: statistics.median(found[name]), default="")
 
@@ -182,12 +231,32 @@ def best_peer(cells: Mapping[str, Cell], ratio: Ratio) -> str:
 def _of_bound(bound: Bound, cells: Mapping[str, Cell]) -> Outcome:
     cell = cells.get(UNPD, Cell())
     values = [] if cell.why_none else cell.values(bound.measure)
-    return _outcome(f"{bound.row} {bound.measure}", bound.title, values, bound, bound.timed and cell.is_disturbed())
+    return _outcome(
+        f"{bound.row} {bound.measure}",
+        bound.title,
+        values,
+        bound,
+        bound.timed and cell.is_disturbed(),
+    )
 
 
-def _outcome(key: str, what: str, values: Sequence[float], target: Ratio | Bound, disturbed: bool = False) -> Outcome:
+def _outcome(
+    key: str, what: str, values: Sequence[float], target: Ratio | Bound, disturbed: bool = False
+) -> Outcome:
     at_least = isinstance(target, Ratio) and target.at_least
     unit = f" {target.unit}" if isinstance(target, Bound) else ""
-    further = f"{target.stretch:g} {judge(values, target.stretch, at_least, disturbed)}" if target.stretch is not None else ""
+    further = (
+        f"{target.stretch:g} {judge(values, target.stretch, at_least, disturbed)}"
+        if target.stretch is not None
+        else ""
+    )
     wanted = f"at {'least' if at_least else 'most'} {target.goal:g}{unit}"
-    return Outcome(key, what, wanted, values, judge(values, target.goal, at_least, disturbed), further, disturbed)
+    return Outcome(
+        key,
+        what,
+        wanted,
+        values,
+        judge(values, target.goal, at_least, disturbed),
+        further,
+        disturbed,
+    )

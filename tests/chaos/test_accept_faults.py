@@ -1,4 +1,6 @@
-"""What accept(2) can fail with, and what a full queue and a crowd of workers do: every client is served in the end, nothing spins, everything is counted."""
+"""What accept(2) can fail with, and what a full queue and a crowd of workers do: every
+client is served in the end, nothing spins, everything is counted.
+"""
 
 import contextlib
 import errno
@@ -23,17 +25,29 @@ MOST_ACCEPTS_A_SECOND = 50
 
 def accepts(trace: Trace) -> list[str]:
     """The calls of accept4 that failed for another reason than an empty queue."""
-    return [line for line in trace.lines() if "accept4(" in line and " = -1 E" in line and "EAGAIN" not in line]
+    return [
+        line
+        for line in trace.lines()
+        if "accept4(" in line and " = -1 E" in line and "EAGAIN" not in line
+    ]
 
 
 @requires_strace()
-def test_an_error_of_one_connection_is_counted_and_passed_over(launch: Launch, tmp_path: Path) -> None:
-    """C1: where every third accept fails with an error that a single connection can have, all clients are served, and each failure is counted by its errno."""
+def test_an_error_of_one_connection_is_counted_and_passed_over(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """C1: where every third accept fails with an error that a single connection can
+    have, all clients are served, and each failure is counted by its errno.
+    """
     unpd = launch(ONE_WORKER)
     failures = 0
-    labels = {name: name for name in ("ECONNABORTED", "EPROTO", "EPERM", "ENETDOWN", "EHOSTUNREACH")} | {"ETIMEDOUT": "other"}
+    labels = {
+        name: name for name in ("ECONNABORTED", "EPROTO", "EPERM", "ENETDOWN", "EHOSTUNREACH")
+    } | {"ETIMEDOUT": "other"}
     for name, label in labels.items():
-        with straced(unpd.workers()[0], tmp_path / name, "accept4", f"accept4:error={name}:when=1+3") as trace:
+        with straced(
+            unpd.workers()[0], tmp_path / name, "accept4", f"accept4:error={name}:when=1+3"
+        ) as trace:
             for _ in range(20):
                 assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
         count = len(accepts(trace))
@@ -47,23 +61,38 @@ def test_an_error_of_one_connection_is_counted_and_passed_over(launch: Launch, t
 
 @requires_strace()
 def test_an_error_of_resources_pauses_the_listener(launch: Launch, tmp_path: Path) -> None:
-    """C3, C4: while every accept fails for want of resources the worker tries now and then, serves those it has, and takes the queue when there are some again."""
+    """C3, C4: while every accept fails for want of resources the worker tries now and
+    then, serves those it has, and takes the queue when there are some again.
+    """
     unpd = launch(ONE_WORKER)
     names = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
     with clients.connect(unpd.address("echo")) as known:
         active(unpd, 1)
         for name in names:
             with contextlib.ExitStack() as stack:
-                with straced(unpd.workers()[0], tmp_path / name, "accept4", f"accept4:error={name}") as trace:
-                    waiting = [stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(5)]
-                    until(lambda trace=trace: len(accepts(trace)) >= 3, 10.0, "three attempts to accept")  # type: ignore[misc]
+                with straced(
+                    unpd.workers()[0], tmp_path / name, "accept4", f"accept4:error={name}"
+                ) as trace:
+                    waiting = [
+                        stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(5)
+                    ]
+                    until(
+                        lambda trace=trace: len(accepts(trace)) >= 3,  # type: ignore[misc]
+                        10.0,
+                        "three attempts to accept",
+                    )
                     known.sendall(b"still here")
                     assert clients.read_exactly(known, 10) == b"still here"
                 for sock in waiting:
                     sock.sendall(b"at last")
                     assert clients.read_exactly(sock, 7) == b"at last"
-            unpd.metric_becomes(len(accepts(trace)), "unpd_accept_errors_total", service="echo", errno=name)
-            assert all(event.level == "warning" and event.fields["paused"] for event in unpd.log_events("accept.failed", errno=name))
+            unpd.metric_becomes(
+                len(accepts(trace)), "unpd_accept_errors_total", service="echo", errno=name
+            )
+            assert all(
+                event.level == "warning" and event.fields["paused"]
+                for event in unpd.log_events("accept.failed", errno=name)
+            )
     assert settled(unpd, {"client_fin": 1 + 5 * len(names)}).accepted == 1 + 5 * len(names)
 
 
@@ -72,13 +101,17 @@ FEW = 40
 
 
 def few_descriptors() -> None:
-    """The daemon that is started now may hold FEW descriptors in each of its processes (it raises its limit to the hard one)."""
+    """The daemon that is started now may hold FEW descriptors in each of its processes
+    (it raises its limit to the hard one).
+    """
     resource.setrlimit(resource.RLIMIT_NOFILE, (FEW, FEW))
 
 
 @requires_strace()
 def test_a_worker_without_descriptors_rests_and_recovers(launch: Launch, tmp_path: Path) -> None:
-    """C2: where a worker has no descriptor left it does not spin on accept; the clients it has are served, and the waiting ones once places are free."""
+    """C2: where a worker has no descriptor left it does not spin on accept; the clients
+    it has are served, and the waiting ones once places are free.
+    """
     unpd = launch(ONE_WORKER, preexec=few_descriptors)
     (pid,) = unpd.workers()
     served = FEW - len(procs.fds(pid))
@@ -106,13 +139,20 @@ def test_a_worker_without_descriptors_rests_and_recovers(launch: Launch, tmp_pat
 
 @requires_strace()
 @pytest.mark.parametrize("name", ["EINVAL", "EBADF"])
-def test_a_broken_listener_ends_the_worker_and_not_the_service(launch: Launch, tmp_path: Path, name: str) -> None:
-    """C7: a worker whose accept fails as on a closed or wrong descriptor leaves with a reason in the log instead of turning for ever; its successor serves."""
+def test_a_broken_listener_ends_the_worker_and_not_the_service(
+    launch: Launch, tmp_path: Path, name: str
+) -> None:
+    """C7: a worker whose accept fails as on a closed or wrong descriptor leaves with a
+    reason in the log instead of turning for ever; its successor serves.
+    """
     unpd = launch(ONE_WORKER)
     unpd.expect_errors("worker.crashed")
     unpd.promises.traceback = True
     before = unpd.workers()
-    with straced(before[0], tmp_path / "trace", "accept4", f"accept4:error={name}:when=1"), clients.connect(unpd.address("echo")) as sock:
+    with (
+        straced(before[0], tmp_path / "trace", "accept4", f"accept4:error={name}:when=1"),
+        clients.connect(unpd.address("echo")) as sock,
+    ):
         unpd.respawned(before)
         sock.sendall(b"hello")
         assert clients.read_exactly(sock, 5) == b"hello"
@@ -122,51 +162,83 @@ def test_a_broken_listener_ends_the_worker_and_not_the_service(launch: Launch, t
 
 
 @requires_strace()
-def test_a_connection_wakes_hardly_more_than_one_of_many_workers(launch: Launch, tmp_path: Path) -> None:
-    """C5: with eight workers and few connections, one at a time, the workers together wake at most twice for each accept."""
+def test_a_connection_wakes_hardly_more_than_one_of_many_workers(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """C5: with eight workers and few connections, one at a time, the workers together
+    wake at most twice for each accept.
+    """
     unpd = launch("[pools.default]\nworkers = 8")
     count = 40
     with contextlib.ExitStack() as stack:
         traces = [
-            stack.enter_context(straced(pid, tmp_path / f"trace-{pid}", "accept4,getsockopt,epoll_wait,epoll_pwait", follow=False)) for pid in unpd.workers()
+            stack.enter_context(
+                straced(
+                    pid,
+                    tmp_path / f"trace-{pid}",
+                    "accept4,getsockopt,epoll_wait,epoll_pwait",
+                    follow=False,
+                )
+            )
+            for pid in unpd.workers()
         ]
         for _ in range(count):
             until(lambda: all_asleep(unpd.workers()), 10.0, "all workers to wait")
             assert clients.ask(unpd.address("daytime")).endswith(b"\r\n")
         settled(unpd, {"done": count}, service="daytime")
-    accepted = sum(re.search(r"accept4\(.*\) = \d+$", line) is not None for trace in traces for line in trace.lines())
+    accepted = sum(
+        re.search(r"accept4\(.*\) = \d+$", line) is not None
+        for trace in traces
+        for line in trace.lines()
+    )
     assert accepted == count
     assert count <= wakeups(traces) <= 2 * count
 
 
 def all_asleep(pids: list[int]) -> bool:
-    """Whether every one of the processes sleeps in a system call (proc(5)): then the kernel, and not chance, decides whom it wakes."""
+    """Whether every one of the processes sleeps in a system call (proc(5)): then the
+    kernel, and not chance, decides whom it wakes.
+    """
     return all((process := procs.stat(pid)) is not None and process.state == "S" for pid in pids)
 
 
 def wakeups(traces: list[Trace]) -> int:
-    """How often a worker was woken for a listener's sake: it looked at the queue (getsockopt of TCP_INFO) or accepted after a wait that did not end by its time alone, as
-    those do after which each worker looks once a second.
+    """How often a worker was woken for a listener's sake: it looked at the queue
+    (getsockopt of TCP_INFO) or accepted after a wait that did not end by its time
+    alone, as those do after which each worker looks once a second.
     """
     pairs = [pair for trace in traces for pair in pairwise(trace.lines())]
-    return sum(before.startswith("epoll") and not before.endswith(" = 0") and ("TCP_INFO" in line or "accept4(" in line) for before, line in pairs)
+    return sum(
+        before.startswith("epoll")
+        and not before.endswith(" = 0")
+        and ("TCP_INFO" in line or "accept4(" in line)
+        for before, line in pairs
+    )
 
 
 def overflows() -> int:
     """ListenOverflows of the network namespace that this process is in."""
-    names, values = (line.split()[1:] for line in Path("/proc/self/net/netstat").read_text().splitlines() if line.startswith("TcpExt:"))
+    names, values = (
+        line.split()[1:]
+        for line in Path("/proc/self/net/netstat").read_text().splitlines()
+        if line.startswith("TcpExt:")
+    )
     return int(values[names.index("ListenOverflows")])
 
 
 @requires_namespaces()
 def test_a_queue_that_overflows_loses_nobody(launch: Launch) -> None:
-    """C10: while the workers stand still and the queue is full the kernel drops handshakes, and clients try again; once the workers go on, every one is served.
+    """C10: while the workers stand still and the queue is full the kernel drops
+    handshakes, and clients try again; once the workers go on, every one is served.
 
-    Without SYN cookies: with them the kernel keeps no state of a handshake that it could not finish, and answers the FIN of a short request with a reset.
+    Without SYN cookies: with them the kernel keeps no state of a handshake that it
+    could not finish, and answers the FIN of a short request with a reset.
     """
     with namespace() as net:
         net.sysctl("net.ipv4.tcp_syncookies", "0")
-        unpd = launch('[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\nbacklog = 16', prefix=net.prefix)
+        unpd = launch(
+            '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\nbacklog = 16', prefix=net.prefix
+        )
         with net.entered():
             with contextlib.ExitStack() as stack:
                 with procs.stopped(unpd.workers()):

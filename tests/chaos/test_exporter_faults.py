@@ -1,4 +1,6 @@
-"""The exporter among deaths: counters never go down for as long as the master lives, and every scrape that succeeds is a true one."""
+"""The exporter among deaths: counters never go down for as long as the master lives,
+and every scrape that succeeds is a true one.
+"""
 
 import contextlib
 import http.client
@@ -38,7 +40,9 @@ class Monotonic:
         self.failed = 0
 
     def scrape(self, *, failing: bool = False) -> None:
-        """One scrape; with ``failing`` it may be broken off by the exporter's death, but not be wrong."""
+        """One scrape; with ``failing`` it may be broken off by the exporter's death,
+        but not be wrong.
+        """
         try:
             samples = self._unpd.metrics()
         except (ConnectionError, http.client.HTTPException, TimeoutError):
@@ -60,7 +64,9 @@ def kill_some_workers(unpd: Unpd, rng: random.Random) -> None:
 
 
 def test_counters_never_go_down(launch: Launch, rng: random.Random) -> None:
-    """Workers killed, reloads, TERM to a worker: whatever dies, a scrape during it succeeds and no counter is below the last one."""
+    """Workers killed, reloads, TERM to a worker: whatever dies, a scrape during it
+    succeeds and no counter is below the last one.
+    """
     unpd = launch(CONFIG)
     watch = Monotonic(unpd)
     acts: list[Callable[[], object]] = [
@@ -74,14 +80,22 @@ def test_counters_never_go_down(launch: Launch, rng: random.Random) -> None:
             for _ in range(5):
                 watch.scrape()
         said = load.stop()
-    assert said.failed().keys() <= {"reset_before", "reset_after", "shed"}, "a client was refused or left without an answer"
-    until(lambda: books(unpd).active == 0 and books(unpd).accepted >= said.ok, 10.0, "all connections to be accounted for")
+    assert said.failed().keys() <= {"reset_before", "reset_after", "shed"}, (
+        "a client was refused or left without an answer"
+    )
+    until(
+        lambda: books(unpd).active == 0 and books(unpd).accepted >= said.ok,
+        10.0,
+        "all connections to be accounted for",
+    )
     assert books(unpd).ended.keys() <= {"client_fin", "client_rst", "shutdown", "worker_died"}
     watch.scrape()
 
 
 def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
-    """The exporter killed again and again under load: a scrape may be broken off, never be wrong; the services lose nothing."""
+    """The exporter killed again and again under load: a scrape may be broken off, never
+    be wrong; the services lose nothing.
+    """
     unpd = launch(CONFIG)
     watch = Monotonic(unpd)
     with ledger.running(unpd.address("echo"), rate=500, concurrency=256) as load:
@@ -102,7 +116,9 @@ def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
 
 @pytest.mark.full
 def test_a_hung_exporter_is_replaced(launch: Launch) -> None:
-    """An exporter that stands still is noticed by its heartbeat, ended and replaced; the services do not notice."""
+    """An exporter that stands still is noticed by its heartbeat, ended and replaced;
+    the services do not notice.
+    """
     unpd = launch("[daemon]\nheartbeat_timeout_s = 2\n" + CONFIG)
     unpd.expect_errors("exporter.hung")
     exporter = unpd.exporter()

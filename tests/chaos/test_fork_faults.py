@@ -1,4 +1,6 @@
-"""Forks that the kernel refuses: what serves goes on serving, and all is well again as soon as it lets us."""
+"""Forks that the kernel refuses: what serves goes on serving, and all is well again as
+soon as it lets us.
+"""
 
 from pathlib import Path
 
@@ -11,22 +13,31 @@ CONCURRENCY = 64
 
 
 def assert_recovered(unpd: Unpd, failures: int) -> None:
-    """Both workers are there again, the failures are counted, and every fork that succeeded is accounted for."""
+    """Both workers are there again, the failures are counted, and every fork that
+    succeeded is accounted for.
+    """
     unpd.metric_becomes(2, "unpd_workers", state="ready")
     assert unpd.total("unpd_fork_failures_total") == failures
-    assert unpd.total("unpd_worker_spawns_total") == unpd.total("unpd_children_reaped_total", kind="worker") + 2
+    assert (
+        unpd.total("unpd_worker_spawns_total")
+        == unpd.total("unpd_children_reaped_total", kind="worker") + 2
+    )
 
 
 @faults.requires_pids_cgroup()
 def test_the_limit_of_processes(launch: Launch) -> None:
-    """At the limit of its cgroup the daemon serves on with the workers that it has, tries again ever more slowly, refuses a reload that it cannot prove, and is whole again
-    once the limit is raised.
+    """At the limit of its cgroup the daemon serves on with the workers that it has,
+    tries again ever more slowly, refuses a reload that it cannot prove, and is whole
+    again once the limit is raised.
     """
     unpd = launch()
     unpd.expect_errors("fork.failed", "reload.refused")
     everybody = [unpd.pid, *(child.pid for child in procs.children(unpd.pid))]
     victim, survivor = unpd.workers()
-    with faults.pids_limit(everybody) as limit, ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
+    with (
+        faults.pids_limit(everybody) as limit,
+        ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client,
+    ):
         limit.set(1)
         procs.kill([victim])
         until(lambda: len(unpd.log_events("fork.failed")) >= 3, 10.0, "three failures")
@@ -43,7 +54,9 @@ def test_the_limit_of_processes(launch: Launch) -> None:
         client.more(50)
         client.stop().assert_clean(at_least=100, allow=ledger.cut_off(CONCURRENCY))
         delays = [event.fields["respawn_in_s"] for event in unpd.log_events("fork.failed")]
-        assert delays == [0.1 * 2**number for number in range(len(delays))] or delays == [0.2 * 2**number for number in range(len(delays))]
+        assert delays == [0.1 * 2**number for number in range(len(delays))] or delays == [
+            0.2 * 2**number for number in range(len(delays))
+        ]
         assert unpd.total("unpd_fork_failures_total") >= failures
         assert survivor in unpd.workers()
 
@@ -54,7 +67,9 @@ def test_a_fork_without_memory(launch: Launch, tmp_path: Path) -> None:
     unpd = launch()
     unpd.expect_errors("fork.failed")
     with ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
-        with faults.straced(unpd.pid, tmp_path / "trace", "clone", "clone:error=ENOMEM:when=1..3", follow=False):
+        with faults.straced(
+            unpd.pid, tmp_path / "trace", "clone", "clone:error=ENOMEM:when=1..3", follow=False
+        ):
             procs.kill(unpd.workers()[:1])
             until(lambda: len(unpd.log_events("fork.failed")) == 3, 10.0, "three failures")
             until(lambda: len(unpd.workers()) == 2, 10.0, "the second worker")
@@ -65,10 +80,18 @@ def test_a_fork_without_memory(launch: Launch, tmp_path: Path) -> None:
 
 @faults.requires_strace()
 def test_a_child_without_a_pidfd(launch: Launch, tmp_path: Path) -> None:
-    """A child for which no pidfd can be had could not be signalled safely later: it is killed, reaped and tried again."""
+    """A child for which no pidfd can be had could not be signalled safely later: it is
+    killed, reaped and tried again.
+    """
     unpd = launch()
-    with faults.straced(unpd.pid, tmp_path / "trace", "pidfd_open", "pidfd_open:error=EMFILE:when=1", follow=False):
+    with faults.straced(
+        unpd.pid, tmp_path / "trace", "pidfd_open", "pidfd_open:error=EMFILE:when=1", follow=False
+    ):
         procs.kill(unpd.workers()[:1])
-        until(lambda: len(unpd.log_events("child.reaped", reason="sigkill")) == 2, 10.0, "the second death")
+        until(
+            lambda: len(unpd.log_events("child.reaped", reason="sigkill")) == 2,
+            10.0,
+            "the second death",
+        )
         until(lambda: len(unpd.workers()) == 2, 10.0, "the second worker")
     assert_recovered(unpd, failures=0)

@@ -1,4 +1,6 @@
-"""A worker that writes nonsense into the shared memory: the master believes nothing of it, and nothing of it stays."""
+"""A worker that writes nonsense into the shared memory: the master believes nothing of
+it, and nothing of it stays.
+"""
 
 import random
 from pathlib import Path
@@ -15,16 +17,22 @@ CONCURRENCY = 32
 
 
 class Scribbler:
-    """Writes into the scoreboard as one of its processes could: through the mapping in that process's memory (proc(5), /proc/PID/mem)."""
+    """Writes into the scoreboard as one of its processes could: through the mapping in
+    that process's memory (proc(5), /proc/PID/mem).
+    """
 
     def __init__(self, pid: int, rng: random.Random) -> None:
         maps = (Path("/proc") / str(pid) / "maps").read_text().splitlines()
-        self._start = int(next(line for line in maps if "unpd-scoreboard" in line).partition("-")[0], 16)
+        self._start = int(
+            next(line for line in maps if "unpd-scoreboard" in line).partition("-")[0], 16
+        )
         self._memory = Path("/proc") / str(pid) / "mem"
         self._rng = rng
 
     def scribble(self, first: int, count: int, writes: int) -> None:
-        """Put nonsense into ``writes`` of the ``count`` words from the word ``first`` on."""
+        """Put nonsense into ``writes`` of the ``count`` words from the word ``first``
+        on.
+        """
         with self._memory.open("r+b", buffering=0) as memory:
             for _ in range(writes):
                 memory.seek(self._start + (first + self._rng.randrange(count)) * board.WORD_BYTES)
@@ -37,7 +45,17 @@ class Scribbler:
             memory.write(value.to_bytes(board.WORD_BYTES, "little"))
 
     def _nonsense(self) -> int:
-        return self._rng.choice((0, 1, (1 << 64) - 1, 1 << 63, board.SANE_COUNT, board.SANE_COUNT - 1, self._rng.randrange(1 << 64)))
+        return self._rng.choice(
+            (
+                0,
+                1,
+                (1 << 64) - 1,
+                1 << 63,
+                board.SANE_COUNT,
+                board.SANE_COUNT - 1,
+                self._rng.randrange(1 << 64),
+            )
+        )
 
 
 def assert_exposition_is_valid(unpd: Unpd) -> None:
@@ -51,8 +69,9 @@ def assert_exposition_is_valid(unpd: Unpd) -> None:
 
 @faults.requires_strace()
 def test_nonsense_in_a_workers_row(launch: Launch, rng: random.Random) -> None:
-    """A worker's row full of nonsense moves nobody but that worker: scrapes stay valid, the others serve, the master neither dies nor kills; and when the worker is
-    dead, its row serves the next one.
+    """A worker's row full of nonsense moves nobody but that worker: scrapes stay valid,
+    the others serve, the master neither dies nor kills; and when the worker is dead,
+    its row serves the next one.
     """
     unpd = launch("[pools.default]\nworkers = 3\n")
     unpd.expect_errors("worker.crashed", "connection.failed")
@@ -62,7 +81,11 @@ def test_nonsense_in_a_workers_row(launch: Launch, rng: random.Random) -> None:
             mad = min(unpd.workers())
             row = row_of(unpd, mad)
             scribbler = Scribbler(mad, rng)
-            scribbler.scribble(board.ROWS_AT + row * board.ROW_WORDS, board.ROW_WORDS, scale.many(20_000, at_least=2000))
+            scribbler.scribble(
+                board.ROWS_AT + row * board.ROW_WORDS,
+                board.ROW_WORDS,
+                scale.many(20_000, at_least=2000),
+            )
             assert_exposition_is_valid(unpd)
             procs.kill([mad])
             await_successor(unpd, mad, count=3)
@@ -76,25 +99,41 @@ def test_nonsense_in_a_workers_row(launch: Launch, rng: random.Random) -> None:
 
 
 def await_successor(unpd: Unpd, dead: int, count: int) -> None:
-    """Wait until ``dead`` is reaped and ``count`` workers are there again, as their titles say: its back-off may have grown."""
-    until(lambda: dead not in procs.child_pids(unpd.pid) and len(unpd.workers()) == count, 60.0, f"the successor of {dead}")
+    """Wait until ``dead`` is reaped and ``count`` workers are there again, as their
+    titles say: its back-off may have grown.
+    """
+    until(
+        lambda: dead not in procs.child_pids(unpd.pid) and len(unpd.workers()) == count,
+        60.0,
+        f"the successor of {dead}",
+    )
 
 
 def row_of(unpd: Unpd, pid: int) -> int:
-    """The row of the scoreboard that ``pid`` was given, as the directory says: read in the memory of the master."""
+    """The row of the scoreboard that ``pid`` was given, as the directory says: read in
+    the memory of the master.
+    """
     maps = (Path("/proc") / str(unpd.pid) / "maps").read_text().splitlines()
     start = int(next(line for line in maps if "unpd-scoreboard" in line).partition("-")[0], 16)
     with (Path("/proc") / str(unpd.pid) / "mem").open("rb", buffering=0) as memory:
         for row in range(board.MAX_ROWS):
-            memory.seek(start + (board.DIRECTORY_AT + row * board.ENTRY_WORDS + board.ENTRY_PID) * board.WORD_BYTES)
+            memory.seek(
+                start
+                + (board.DIRECTORY_AT + row * board.ENTRY_WORDS + board.ENTRY_PID)
+                * board.WORD_BYTES
+            )
             if int.from_bytes(memory.read(board.WORD_BYTES), "little") == pid:
                 return row
     raise AssertionError(f"{pid} has no row")
 
 
 @faults.requires_strace()
-def test_nonsense_in_the_masters_own_area(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
-    """A worker that scribbles over the master's part of the board makes the metrics useless but changes no decision: the master reaps, respawns, reloads and stops."""
+def test_nonsense_in_the_masters_own_area(
+    launch: Launch, rng: random.Random, tmp_path: Path
+) -> None:
+    """A worker that scribbles over the master's part of the board makes the metrics
+    useless but changes no decision: the master reaps, respawns, reloads and stops.
+    """
     unpd = launch("[pools.default]\nworkers = 2\n")
     for _ in range(2):
         mad, victim = unpd.workers()
@@ -104,7 +143,9 @@ def test_nonsense_in_the_masters_own_area(launch: Launch, rng: random.Random, tm
         assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
     Scribbler(unpd.workers()[0], rng).put(board.GENERATION_AT, (1 << 64) - 1)
     later = tmp_path / "later.sock"
-    unpd.config_path.write_text(f'{unpd.config_path.read_text()}\n[services.later]\ntype = "echo"\nlisten = ["unix://{later}"]\n')
+    unpd.config_path.write_text(
+        f'{unpd.config_path.read_text()}\n[services.later]\ntype = "echo"\nlisten = ["unix://{later}"]\n'
+    )
     answer = unpd.run("reload", "--config", str(unpd.config_path))
     assert answer.returncode == 0, answer.stderr
     assert clients.converse(str(later), b"hello") == b"hello"

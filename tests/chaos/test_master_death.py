@@ -1,4 +1,6 @@
-"""The master's death, by whatever way: nobody outlives it, nothing is in the way of the next one."""
+"""The master's death, by whatever way: nobody outlives it, nothing is in the way of the
+next one.
+"""
 
 import os
 import time
@@ -16,8 +18,14 @@ WORKERS = 20
 
 
 def gone(unpd: Unpd, timeout_s: float = ORPHANS_S) -> None:
-    """Wait until no process of the daemon is left but those that only wait for us to collect them."""
-    until(lambda: not [left for left in unpd.family() if not left.zombie], timeout_s, lambda: f"no process left: {unpd.family()}")
+    """Wait until no process of the daemon is left but those that only wait for us to
+    collect them.
+    """
+    until(
+        lambda: not [left for left in unpd.family() if not left.zombie],
+        timeout_s,
+        lambda: f"no process left: {unpd.family()}",
+    )
 
 
 FREE_PORTS = """
@@ -33,7 +41,9 @@ listen = ["tcp://127.0.0.1:0"]
 
 
 def test_kill_9_of_the_master_under_load(launch: Launch, tmp_path: Path) -> None:
-    """After kill -9 of the master every worker and the exporter are gone within 2 s and every port is free: the same configuration starts at once over what was left."""
+    """After kill -9 of the master every worker and the exporter are gone within 2 s and
+    every port is free: the same configuration starts at once over what was left.
+    """
     text = compose(FREE_PORTS.format(directory=tmp_path), tmp_path)
     for _ in range(scale.many(20, at_least=2)):
         unpd = launch(text, verbatim=True)
@@ -58,7 +68,9 @@ def test_kill_9_of_the_master_under_load(launch: Launch, tmp_path: Path) -> None
 
 
 def with_ports(unpd: Unpd, text: str) -> str:
-    """The configuration with the ports that were free when it first started; they are asked for in the order of its text."""
+    """The configuration with the ports that were free when it first started; they are
+    asked for in the order of its text.
+    """
     for service in ("metrics", "echo", "daytime"):
         text = text.replace("tcp://127.0.0.1:0", f"tcp://127.0.0.1:{unpd.port(service)}", 1)
     return text
@@ -72,22 +84,34 @@ workers = {WORKERS}
 
 @faults.requires_strace()
 def test_kill_9_of_the_master_between_fork_and_prctl(launch: Launch, tmp_path: Path) -> None:
-    """A master that dies before its children have asked for their death signal leaves none behind: each sees that it has another parent, and ends."""
+    """A master that dies before its children have asked for their death signal leaves
+    none behind: each sees that it has another parent, and ends.
+    """
     for number in range(scale.many(20)):
-        prefix = faults.strace_prefix(tmp_path / f"trace-{number}", "capset", "capset:delay_exit=1500000")
+        prefix = faults.strace_prefix(
+            tmp_path / f"trace-{number}", "capset", "capset:delay_exit=1500000"
+        )
         unpd = launch(MANY_WORKERS, prefix=prefix, ready=False)
         unpd.expect_exit(-SIGKILL)
-        until(lambda unpd=unpd: len(procs.child_pids(unpd.process.pid)) > WORKERS, 10.0, "all children to be forked")  # type: ignore[misc]
+        until(
+            lambda unpd=unpd: len(procs.child_pids(unpd.process.pid)) > WORKERS,  # type: ignore[misc]
+            10.0,
+            "all children to be forked",
+        )
         orphans = procs.child_pids(unpd.process.pid)
         unpd.stop(SIGKILL)
-        assert all(procs.alive(pid) for pid in orphans), "the window was missed: the children died with their master"
+        assert all(procs.alive(pid) for pid in orphans), (
+            "the window was missed: the children died with their master"
+        )
         gone(unpd, 1.5 + ORPHANS_S)
         assert not unpd.log_events("worker.ready")
 
 
 @faults.requires_strace()
 def test_a_failure_of_the_master_itself(launch: Launch, tmp_path: Path) -> None:
-    """When the master's own loop fails, for good, its children are ended before it goes: exit code 1, the trace in the log, no process, file or port left."""
+    """When the master's own loop fails, for good, its children are ended before it
+    goes: exit code 1, the trace in the log, no process, file or port left.
+    """
     unpd = launch()
     unpd.expect_exit(1)
     unpd.expect_errors("master.crashed")
@@ -95,21 +119,31 @@ def test_a_failure_of_the_master_itself(launch: Launch, tmp_path: Path) -> None:
     with clients.connect(unpd.address("echo")) as sock:
         sock.send(b"hello")
         assert clients.read_exactly(sock, 5) == b"hello"
-        with faults.straced(unpd.pid, tmp_path / "trace", "/^epoll_p?wait$", "/^epoll_p?wait$:error=EINVAL", follow=False):
+        with faults.straced(
+            unpd.pid,
+            tmp_path / "trace",
+            "/^epoll_p?wait$",
+            "/^epoll_p?wait$:error=EINVAL",
+            follow=False,
+        ):
             assert clients.read_all(sock) == b""
             sock.close()
             assert unpd.wait_exit() == 1
-    assert unpd.log_events("connection.ended", cause="shutdown"), "the worker was killed before it was asked"
+    assert unpd.log_events("connection.ended", cause="shutdown"), (
+        "the worker was killed before it was asked"
+    )
     crashed = unpd.wait_event("master.crashed")
     assert "Invalid argument" in crashed.fields["error"]
     assert "in turn" in crashed.fields["trace"]
 
 
-# --- whom a pid means --------------------------------------------------------------------------------------------------------------------
+# --- whom a pid means -----------------------------------------------------------------
 
 
 def test_the_number_in_a_pid_file_means_nobody(launch: Launch) -> None:
-    """Whatever a pid file says, no process is taken for the daemon: without one, stop says that nobody is there; a start goes over it."""
+    """Whatever a pid file says, no process is taken for the daemon: without one, stop
+    says that nobody is there; a start goes over it.
+    """
     unpd = launch()
     arguments = ("stop", "--config", str(unpd.config_path))
     assert unpd.run(*arguments).returncode == 0

@@ -1,4 +1,6 @@
-"""Reaping: every child that dies is collected at once, by whatever way its death becomes known, and nothing else is taken for a death."""
+"""Reaping: every child that dies is collected at once, by whatever way its death
+becomes known, and nothing else is taken for a death.
+"""
 
 import re
 import signal
@@ -21,7 +23,9 @@ def all_ready(unpd: Unpd, count: int) -> None:
 
 
 def assert_reaped_is_spawned_less_live(unpd: Unpd) -> None:
-    """I4, by the metrics: every worker that was ever spawned lives or was reaped, and nobody else was."""
+    """I4, by the metrics: every worker that was ever spawned lives or was reaped, and
+    nobody else was.
+    """
     found: dict[str, float] = {}
 
     def balanced() -> bool:
@@ -47,7 +51,9 @@ workers = {scale.many(200, at_least=40)}
 
 
 def test_all_workers_killed_at_once(launch: Launch) -> None:
-    """However many workers die at one moment, and were the master asleep: within a second no zombie is left, every worker comes back, no client is refused."""
+    """However many workers die at one moment, and were the master asleep: within a
+    second no zombie is left, every worker comes back, no client is refused.
+    """
     count = scale.many(200, at_least=40)
     rounds = scale.many(5, at_least=2)
     unpd = launch(MANY_WORKERS)
@@ -63,20 +69,28 @@ def test_all_workers_killed_at_once(launch: Launch) -> None:
                     unpd.metric_becomes(count, "unpd_zombies")
             else:
                 procs.kill(workers)
-            until(lambda dead=set(workers): not dead & procs.child_pids(unpd.pid), 1.0, "the dead to be reaped")  # type: ignore[misc]
+            until(
+                lambda dead=set(workers): not dead & procs.child_pids(unpd.pid),  # type: ignore[misc]
+                1.0,
+                "the dead to be reaped",
+            )
             unpd.metric_becomes(0, "unpd_zombies", timeout_s=1.0)
             unpd.respawned(workers, timeout_s=60.0)
             all_ready(unpd, count)
         client.more(50)
         result = client.stop()
     result.assert_clean(at_least=50 * rounds, allow=ledger.cut_off(CONCURRENCY * rounds))
-    unpd.metric_becomes(count * rounds, "unpd_children_reaped_total", kind="worker", reason="sigkill")
+    unpd.metric_becomes(
+        count * rounds, "unpd_children_reaped_total", kind="worker", reason="sigkill"
+    )
     assert_reaped_is_spawned_less_live(unpd)
 
 
 @faults.requires_strace()
 def test_every_fork_is_reaped_by_an_independent_witness(launch: Launch) -> None:
-    """From the first fork to the exit, the pids that clone(2) gave the master are the very pids that wait4(2) gave back to it."""
+    """From the first fork to the exit, the pids that clone(2) gave the master are the
+    very pids that wait4(2) gave back to it.
+    """
     unpd = launch(ready=True)
     trace = unpd.directory / "trace"
     born_before = procs.child_pids(unpd.pid)
@@ -88,16 +102,23 @@ def test_every_fork_is_reaped_by_an_independent_witness(launch: Launch) -> None:
         unpd.stop()
         until(lambda: not procs.alive(unpd.pid), 5.0, "the master's end")
     forked = {int(line.rpartition("= ")[2]) for line in seen.lines() if line.startswith("clone")}
-    reaped = [int(line.rpartition("= ")[2]) for line in seen.lines() if line.startswith("wait4(-1, [{")]
+    reaped = [
+        int(line.rpartition("= ")[2]) for line in seen.lines() if line.startswith("wait4(-1, [{")
+    ]
     assert len(forked) == 6
     assert sorted(reaped) == sorted(born_before | forked)
 
 
 @faults.requires_strace()
 def test_lost_sigchld(launch: Launch) -> None:
-    """A SIGCHLD that never arrives costs a second: the sweep finds the dead, and their workers come back."""
+    """A SIGCHLD that never arrives costs a second: the sweep finds the dead, and their
+    workers come back.
+    """
     unpd = launch("[pools.default]\nworkers = 4\n")
-    with swallow.swallowed(unpd.pid, SIGCHLD), ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
+    with (
+        swallow.swallowed(unpd.pid, SIGCHLD),
+        ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client,
+    ):
         workers = unpd.workers()
         procs.kill(workers)
         until(lambda: not set(workers) & procs.child_pids(unpd.pid), 3.0, "the dead to be reaped")
@@ -116,7 +137,9 @@ def ignore_sigchld() -> None:
 
 @pytest.mark.parametrize("detached", [False, True], ids=["run", "start"])
 def test_sigchld_inherited_ignored(launch: Launch, detached: bool) -> None:
-    """Inherited as ignored, SIGCHLD would make the kernel reap for us: the daemon starts all the same, and knows how its children end."""
+    """Inherited as ignored, SIGCHLD would make the kernel reap for us: the daemon
+    starts all the same, and knows how its children end.
+    """
     unpd = launch(preexec=ignore_sigchld, detached=detached)
     victim = unpd.workers()[0]
     procs.kill([victim], SIGSEGV)
@@ -126,13 +149,19 @@ def test_sigchld_inherited_ignored(launch: Launch, detached: bool) -> None:
 
 
 def sampled(unpd: Unpd) -> None:
-    """Wait until the master has written its own figures once more (it does so each second)."""
+    """Wait until the master has written its own figures once more (it does so each
+    second).
+    """
     before = unpd.total("process_cpu_seconds_total")
-    until(lambda: unpd.total("process_cpu_seconds_total") != before, 5.0, "the master's next sample")
+    until(
+        lambda: unpd.total("process_cpu_seconds_total") != before, 5.0, "the master's next sample"
+    )
 
 
 def test_a_stopped_worker_is_no_dead_worker(launch: Launch) -> None:
-    """SIGSTOP and SIGCONT of a worker are no exit: no SIGCHLD even, nothing is reaped or respawned, and its clients only wait."""
+    """SIGSTOP and SIGCONT of a worker are no exit: no SIGCHLD even, nothing is reaped
+    or respawned, and its clients only wait.
+    """
     unpd = launch()
     workers = unpd.workers()
     with ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
@@ -147,7 +176,7 @@ def test_a_stopped_worker_is_no_dead_worker(launch: Launch) -> None:
     assert not unpd.log_events("child.reaped")
 
 
-# --- what a child holds ------------------------------------------------------------------------------------------------------------------
+# --- what a child holds ---------------------------------------------------------------
 
 TWO_POOLS = """
 [pools.default]
@@ -166,13 +195,17 @@ pool = "other"
 
 
 def held(pid: int) -> list[str]:
-    """What the descriptors of a child point at, beside standard input, output, error and the log."""
+    """What the descriptors of a child point at, beside standard input, output, error
+    and the log.
+    """
     log = procs.fds(pid)[2]
     return sorted(target for fd, target in procs.fds(pid).items() if fd > 2 and target != log)
 
 
 def listeners_of(unpd: Unpd, pid: int, listeners: int, others: list[str]) -> set[str]:
-    """The listeners that a child holds, having seen that there are so many, that beside them it has only ``others``, and that it shares no pipe with its master."""
+    """The listeners that a child holds, having seen that there are so many, that beside
+    them it has only ``others``, and that it shares no pipe with its master.
+    """
     of_master = set(procs.fds(unpd.pid).values())
     targets = held(pid)
     sockets = {target for target in targets if target.startswith("socket:")}
@@ -181,21 +214,31 @@ def listeners_of(unpd: Unpd, pid: int, listeners: int, others: list[str]) -> set
     assert all(pipes.count(pipe) >= 2 for pipe in pipes), "an end of somebody else's pipe"
     assert len(sockets) == listeners
     assert sockets <= of_master, "a socket that is no listener of the master"
-    assert [re.sub(r":\[\d+\]$", "", target) for target in targets if target not in sockets] == others, targets
+    assert [
+        re.sub(r":\[\d+\]$", "", target) for target in targets if target not in sockets
+    ] == others, targets
     return sockets
 
 
-def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A worker has the listeners of its own pool, the exporter only its own: no pipe, epoll, control socket or scoreboard descriptor of the master, in any generation."""
+def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(
+    launch: Launch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A worker has the listeners of its own pool, the exporter only its own: no pipe,
+    epoll, control socket or scoreboard descriptor of the master, in any generation.
+    """
     unpd = launch(TWO_POOLS.format(directory=tmp_path_factory.mktemp("sockets")))
 
     def look() -> None:
-        serves_echo, serves_daytime = sorted(unpd.workers(), key=lambda pid: "other" in procs.title(pid))
+        serves_echo, serves_daytime = sorted(
+            unpd.workers(), key=lambda pid: "other" in procs.title(pid)
+        )
         exporter = unpd.exporter()
         assert exporter is not None
         echo = listeners_of(unpd, serves_echo, 2, ["anon_inode:[eventpoll]", *2 * ["pipe"]])
         daytime = listeners_of(unpd, serves_daytime, 1, ["anon_inode:[eventpoll]", *2 * ["pipe"]])
-        metrics = listeners_of(unpd, exporter, 1, 5 * ["pipe"])  # the second pipe is the HTTP library's, which duplicates one end
+        metrics = listeners_of(
+            unpd, exporter, 1, 5 * ["pipe"]
+        )  # the second pipe is the HTTP library's, which duplicates one end
         assert not echo & daytime
         assert not metrics & (echo | daytime)
 
@@ -203,7 +246,11 @@ def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(launch: Lau
     workers = unpd.workers()
     procs.kill(workers)
     unpd.respawned(workers)
-    until(lambda: all("ready" in procs.title(pid) for pid in unpd.workers()), 5.0, "the new workers to be ready")
+    until(
+        lambda: all("ready" in procs.title(pid) for pid in unpd.workers()),
+        5.0,
+        "the new workers to be ready",
+    )
     look()
     assert unpd.run("reload", "--config", str(unpd.config_path)).returncode == 0
     until(lambda: len(unpd.workers()) == 2, 5.0, "the old generation's end")

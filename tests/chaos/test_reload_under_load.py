@@ -21,7 +21,9 @@ listen = ["tcp://127.0.0.1:0"]
 """
 
 CHANGED = (
-    CONFIG.replace("[services.echo]", "[pools.default]\nworkers = 3\n\n[services.echo]\nbacklog = 2000")
+    CONFIG.replace(
+        "[services.echo]", "[pools.default]\nworkers = 3\n\n[services.echo]\nbacklog = 2000"
+    )
     + """
 [services.daytime]
 listen = ["tcp://127.0.0.1:0"]
@@ -34,17 +36,25 @@ RATE = 2000.0
 
 def generations(unpd: Unpd) -> set[int]:
     """The generations of the living workers, as their titles say."""
-    titles = [child.title for child in procs.children(unpd.pid) if child.title.startswith("unpd: worker")]
+    titles = [
+        child.title for child in procs.children(unpd.pid) if child.title.startswith("unpd: worker")
+    ]
     return {int(found[1]) for title in titles if (found := re.search(r"generation (\d+)$", title))}
 
 
 def quiet(unpd: Unpd, workers: int) -> None:
     """Wait until one generation of so many workers is left."""
-    until(lambda: len(generations(unpd)) == 1 and len(procs.children(unpd.pid)) == workers + 1, 15.0, "one generation")
+    until(
+        lambda: len(generations(unpd)) == 1 and len(procs.children(unpd.pid)) == workers + 1,
+        15.0,
+        "one generation",
+    )
 
 
 def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
-    """Under 2,000 connections a second each reload, same or changed configuration, succeeds; none of them is refused, reset or late; the books balance."""
+    """Under 2,000 connections a second each reload, same or changed configuration,
+    succeeds; none of them is refused, reset or late; the books balance.
+    """
     unpd = launch(CONFIG)
     reload(unpd)
     quiet(unpd, 2)
@@ -56,7 +66,10 @@ def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
             assert len(generations(unpd)) <= 2
             load.more(100)
         said = load.stop()
-    print(f"{count} reloads, {said.attempts} connections at {said.rate:.0f} a second, {dict(said.outcomes)}, latency {dict(said.latency_s)}")
+    print(
+        f"{count} reloads, {said.attempts} connections at {said.rate:.0f} a second,"
+        f" {dict(said.outcomes)}, latency {dict(said.latency_s)}"
+    )
     said.assert_clean(at_least=100 * count)
     reload(unpd, CONFIG)
     quiet(unpd, 2)
@@ -64,18 +77,29 @@ def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
     assert found.active == 0
     assert found.accepted == said.attempts == said.ok
     assert found.ended == {"client_fin": said.ok}
-    until(lambda: len(procs.fds(unpd.pid)) == open_before, 10.0, "the master's descriptors to be as many as before")
+    until(
+        lambda: len(procs.fds(unpd.pid)) == open_before,
+        10.0,
+        "the master's descriptors to be as many as before",
+    )
     assert procs.rss_bytes(unpd.pid) < resident + (8 << 20)
     samples = unpd.metrics()
     assert total(samples, "unpd_config_reloads_total", result="success") == count + 2
     assert total(samples, "unpd_zombies") == 0
-    assert total(samples, "unpd_worker_spawns_total") == total(samples, "unpd_children_reaped_total", kind="worker") + 2
+    assert (
+        total(samples, "unpd_worker_spawns_total")
+        == total(samples, "unpd_children_reaped_total", kind="worker") + 2
+    )
 
 
 def test_bad_reloads_under_load_lose_no_connection(launch: Launch) -> None:
-    """Broken and good files by turns: the bad ones change nothing, the good ones work, and no client notices either."""
+    """Broken and good files by turns: the bad ones change nothing, the good ones work,
+    and no client notices either.
+    """
     unpd = launch(CONFIG)
-    taken = f'\n[services.other]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:{unpd.port("metrics")}"]\n'
+    taken = (
+        f'\n[services.other]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:{unpd.port("metrics")}"]\n'
+    )
     with ledger.running(unpd.address("echo"), rate=500, concurrency=512) as load:
         for _ in range(many(20, at_least=2)):
             refused_reload(unpd, b"[services\n")
@@ -87,9 +111,14 @@ def test_bad_reloads_under_load_lose_no_connection(launch: Launch) -> None:
 
 
 def test_long_sessions_and_new_ones_through_reloads(launch: Launch) -> None:
-    """A hundred echo sessions stay whole through a reload under load, byte by byte, while the new generation serves those who come."""
+    """A hundred echo sessions stay whole through a reload under load, byte by byte,
+    while the new generation serves those who come.
+    """
     unpd = launch(CONFIG)
-    with clients.idle(unpd.address("echo"), 100) as sessions, ledger.running(unpd.address("echo"), rate=500, concurrency=512) as load:
+    with (
+        clients.idle(unpd.address("echo"), 100) as sessions,
+        ledger.running(unpd.address("echo"), rate=500, concurrency=512) as load,
+    ):
         for session in sessions:
             session.sendall(b"before ")
         reload(unpd)

@@ -1,4 +1,6 @@
-"""Slow, silent and rude clients: what they cost is bounded, the others are served, and every end has its cause."""
+"""Slow, silent and rude clients: what they cost is bounded, the others are served, and
+every end has its cause.
+"""
 
 import array
 import contextlib
@@ -29,8 +31,12 @@ RESERVED = 200
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_clients_that_never_read_cost_a_bounded_memory(launch: Launch, tmp_path: Path, kind: str) -> None:
-    """D1: clients that send up to 100 MB each and never read are stopped by back-pressure: the worker grows by less than 1 MB for each, and serves others."""
+def test_clients_that_never_read_cost_a_bounded_memory(
+    launch: Launch, tmp_path: Path, kind: str
+) -> None:
+    """D1: clients that send up to 100 MB each and never read are stopped by
+    back-pressure: the worker grows by less than 1 MB for each, and serves others.
+    """
     listen = f"unix://{tmp_path}/echo.sock" if kind == "unix" else "tcp://127.0.0.1:0"
     unpd = launch(ONE_WORKER + f'[services.echo]\nlisten = ["{listen}"]')
     (pid,) = unpd.workers()
@@ -38,7 +44,9 @@ def test_clients_that_never_read_cost_a_bounded_memory(launch: Launch, tmp_path:
     assert clients.converse(address, bytes(MIB)) == bytes(MIB)  # the worker's buffers are warm
     before = procs.rss_bytes(pid)
     with contextlib.ExitStack() as stack:
-        floods = [stack.enter_context(clients.connect(address, receive_buffer=1)) for _ in range(12)]
+        floods = [
+            stack.enter_context(clients.connect(address, receive_buffer=1)) for _ in range(12)
+        ]
         for sock in floods:
             assert clients.stuff(sock, 100 * MIB, stall_s=0.05) < 100 * MIB
         assert procs.rss_bytes(pid) - before < len(floods) * MIB
@@ -48,7 +56,9 @@ def test_clients_that_never_read_cost_a_bounded_memory(launch: Launch, tmp_path:
 
 
 def test_thousands_of_idle_clients_cost_next_to_nothing(launch: Launch) -> None:
-    """D2: beside 10,000 silent clients (here: some of them) an active one is answered at once; they cost no time and little memory."""
+    """D2: beside 10,000 silent clients (here: some of them) an active one is answered
+    at once; they cost no time and little memory.
+    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     count = min(many(10_000, at_least=2000), hard - RESERVED)
     unpd = launch(ONE_WORKER + "max_connections = 20_000\n")
@@ -75,7 +85,9 @@ def round_trip_s(sock: socket.socket) -> float:
 
 
 def trickle(slow: list[socket.socket], waiting: socket.socket | None = None) -> bool:
-    """Each of ``slow`` that is still served sends a byte; the others close. True when ``waiting`` has an answer (without it: when no slow one is left)."""
+    """Each of ``slow`` that is still served sends a byte; the others close. True when
+    ``waiting`` has an answer (without it: when no slow one is left).
+    """
     for sock in select.select(slow, [], [], 0.05)[0]:
         if not sock.recv(clients.PIECE_BYTES):
             sock.close()
@@ -86,7 +98,9 @@ def trickle(slow: list[socket.socket], waiting: socket.socket | None = None) -> 
 
 
 def test_a_crowd_of_slowloris_is_gone_when_its_sessions_are_over(launch: Launch) -> None:
-    """D3: clients that keep every place of a worker by a byte now and then lose it after session_timeout_s, and others get in."""
+    """D3: clients that keep every place of a worker by a byte now and then lose it
+    after session_timeout_s, and others get in.
+    """
     unpd = launch(
         """
         [pools.default]
@@ -110,8 +124,12 @@ def test_a_crowd_of_slowloris_is_gone_when_its_sessions_are_over(launch: Launch)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_resets_in_the_middle_of_an_answer_leave_no_trace(launch: Launch, tmp_path: Path, kind: str) -> None:
-    """D5: clients that reset while megabytes are on their way to them end by client_rst; the worker is the same as before, with as many descriptors."""
+def test_resets_in_the_middle_of_an_answer_leave_no_trace(
+    launch: Launch, tmp_path: Path, kind: str
+) -> None:
+    """D5: clients that reset while megabytes are on their way to them end by
+    client_rst; the worker is the same as before, with as many descriptors.
+    """
     listen = f"unix://{tmp_path}/echo.sock" if kind == "unix" else "tcp://127.0.0.1:0"
     unpd = launch(ONE_WORKER + f'[services.echo]\nlisten = ["{listen}"]')
     (pid,) = unpd.workers()
@@ -125,13 +143,21 @@ def test_resets_in_the_middle_of_an_answer_leave_no_trace(launch: Launch, tmp_pa
     assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
     assert unpd.workers() == [pid]
     settled(unpd, {"client_rst": count, "client_fin": 1})
-    until(lambda: procs.fds(pid).keys() == before.keys(), 10.0, "as many descriptors, those of the relay given back")
+    until(
+        lambda: procs.fds(pid).keys() == before.keys(),
+        10.0,
+        "as many descriptors, those of the relay given back",
+    )
     assert signal.SIGPIPE in procs.signals(pid).ignored
 
 
 @requires_namespaces()
-def test_a_server_with_the_smallest_buffers_loses_nothing(launch: Launch, rng: random.Random) -> None:
-    """D8: where the kernel gives the server's sockets a page or two to send from, so that every write is partial at every boundary, the stream comes back whole."""
+def test_a_server_with_the_smallest_buffers_loses_nothing(
+    launch: Launch, rng: random.Random
+) -> None:
+    """D8: where the kernel gives the server's sockets a page or two to send from, so
+    that every write is partial at every boundary, the stream comes back whole.
+    """
     with namespace() as net:
         net.sysctl("net.ipv4.tcp_wmem", "4096 4096 8192")
         unpd = launch("", prefix=net.prefix)
@@ -143,7 +169,9 @@ def test_a_server_with_the_smallest_buffers_loses_nothing(launch: Launch, rng: r
 
 
 def test_descriptors_that_a_client_passes_are_thrown_away(launch: Launch, tmp_path: Path) -> None:
-    """D11: descriptors that come with the bytes of a UNIX client (SCM_RIGHTS) never reach the worker; the bytes are echoed."""
+    """D11: descriptors that come with the bytes of a UNIX client (SCM_RIGHTS) never
+    reach the worker; the bytes are echoed.
+    """
     unpd = launch(ONE_WORKER + f'[services.echo]\nlisten = ["unix://{tmp_path}/echo.sock"]')
     (pid,) = unpd.workers()
     with clients.connect(unpd.address("echo")) as sock:
@@ -151,7 +179,10 @@ def test_descriptors_that_a_client_passes_are_thrown_away(launch: Launch, tmp_pa
         before = procs.fds(pid)
         reader, writer = os.pipe()
         for _ in range(10):
-            sock.sendmsg([b"hello"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writer] * 100))])
+            sock.sendmsg(
+                [b"hello"],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [writer] * 100))],
+            )
             assert clients.read_exactly(sock, 5) == b"hello"
         os.close(writer)
         assert os.read(reader, 1) == b""  # nobody else holds the other end
@@ -159,12 +190,16 @@ def test_descriptors_that_a_client_passes_are_thrown_away(launch: Launch, tmp_pa
         assert procs.fds(pid) == before
 
 
-TO_THE_NETWORK = ONE_WORKER + '[services.echo]\nlisten = ["tcp://10.99.0.1:0"]\nuser_timeout_s = 1\n'
+TO_THE_NETWORK = (
+    ONE_WORKER + '[services.echo]\nlisten = ["tcp://10.99.0.1:0"]\nuser_timeout_s = 1\n'
+)
 
 
 @requires_namespaces()
 def test_a_peer_that_vanished_is_noticed(launch: Launch) -> None:
-    """D9: a client whose machine is gone while an answer, short or long, is on its way to it is left a few seconds after user_timeout_s: peer_vanished."""
+    """D9: a client whose machine is gone while an answer, short or long, is on its way
+    to it is left a few seconds after user_timeout_s: peer_vanished.
+    """
     with network() as net:
         unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)
         with net.server.entered():
@@ -182,27 +217,45 @@ def test_a_peer_that_vanished_is_noticed(launch: Launch) -> None:
 
 
 def until_received(port: int, count: int) -> None:
-    """Wait until the kernel holds ``count`` bytes that the service at ``port`` has not read (proc(5): rx_queue)."""
-    until(lambda: any(queued >= count for queued in established(port)), 10.0, f"{count} bytes for port {port}")
+    """Wait until the kernel holds ``count`` bytes that the service at ``port`` has not
+    read (proc(5): rx_queue).
+    """
+    until(
+        lambda: any(queued >= count for queued in established(port)),
+        10.0,
+        f"{count} bytes for port {port}",
+    )
 
 
 def established(port: int) -> list[int]:
-    """Of each established connection of the service at ``port``, how many bytes lie in the kernel unread (proc(5): rx_queue)."""
+    """Of each established connection of the service at ``port``, how many bytes lie in
+    the kernel unread (proc(5): rx_queue).
+    """
     rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
-    return [int(row[4].partition(":")[2], 16) for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"]
+    return [
+        int(row[4].partition(":")[2], 16)
+        for row in rows
+        if row[1].endswith(f":{port:04X}") and row[3] == "01"
+    ]
 
 
 @requires_namespaces()
 def test_a_peer_that_lives_and_never_reads_is_told_from_one_that_vanished(launch: Launch) -> None:
-    """D9: over the same wire a client that does not read, but whose machine answers, is stalled."""
+    """D9: over the same wire a client that does not read, but whose machine answers, is
+    stalled.
+    """
     with deaf_client(launch) as unpd:
         books = settled(unpd, {"stalled": 1}, timeout_s=15.0)
         assert books.sent < MIB  # the rest was pending in the worker
 
 
 @requires_namespaces()
-def test_a_peer_that_never_reads_an_answer_that_the_kernel_took_is_stalled_too(launch: Launch) -> None:
-    """With nothing left to send in the worker it is the kernel that waits for the client's window, and that gives up."""
+def test_a_peer_that_never_reads_an_answer_that_the_kernel_took_is_stalled_too(
+    launch: Launch,
+) -> None:
+    """With nothing left to send in the worker it is the kernel that waits for the
+    client's window, and that gives up.
+    """
     with deaf_client(launch, count=20_000) as unpd:
         unpd.metric_becomes(20_000, "unpd_sent_bytes_total", service="echo")
         settled(unpd, {"stalled": 1}, timeout_s=15.0)
@@ -210,20 +263,26 @@ def test_a_peer_that_never_reads_an_answer_that_the_kernel_took_is_stalled_too(l
 
 @requires_namespaces()
 def test_a_peer_that_lives_is_told_from_one_that_vanished_however_late(launch: Launch) -> None:
-    """The kernel has given the client up long before the worker comes to see it: what it says then is still that the client answered."""
+    """The kernel has given the client up long before the worker comes to see it: what
+    it says then is still that the client answered.
+    """
     with deaf_client(launch) as unpd:
         with procs.stopped(unpd.workers()):
             assert established(unpd.port("echo"))  # nobody has given up yet
-            until(lambda: not established(unpd.port("echo")), 10.0, "the kernel to give the client up")
+            until(
+                lambda: not established(unpd.port("echo")), 10.0, "the kernel to give the client up"
+            )
             holds(lambda: not established(unpd.port("echo")), 1.5, "it stays given up")
         settled(unpd, {"stalled": 1}, timeout_s=15.0)
 
 
 @contextlib.contextmanager
 def deaf_client(launch: Launch, count: int = MIB) -> Iterator[Unpd]:
-    """A server, in whose network namespace we are, with a client over the wire that lives, sends ``count`` bytes and reads nothing.
+    """A server, in whose network namespace we are, with a client over the wire that
+    lives, sends ``count`` bytes and reads nothing.
 
-    A MiB is more than the server answers while nothing is read. As much as the server takes, which grows to 16 MiB, would take up to user_timeout_s itself.
+    A MiB is more than the server answers while nothing is read. As much as the server
+    takes, which grows to 16 MiB, would take up to user_timeout_s itself.
     """
     with network() as net:
         unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)
@@ -240,7 +299,10 @@ def deaf_client(launch: Launch, count: int = MIB) -> Iterator[Unpd]:
 def test_a_wire_that_is_mended_in_time_loses_nothing(launch: Launch) -> None:
     """A client whose wire was cut for less than user_timeout_s gets its answer."""
     with network() as net:
-        unpd = launch(TO_THE_NETWORK.replace("user_timeout_s = 1", "user_timeout_s = 30"), prefix=net.server.prefix)
+        unpd = launch(
+            TO_THE_NETWORK.replace("user_timeout_s = 1", "user_timeout_s = 30"),
+            prefix=net.server.prefix,
+        )
         with net.server.entered():
             with net.client.entered():
                 sock = clients.connect(unpd.address("echo"))

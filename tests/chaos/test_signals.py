@@ -1,4 +1,6 @@
-"""Signals to the master and to its newborn: inherited in any state, at any moment, in any number."""
+"""Signals to the master and to its newborn: inherited in any state, at any moment, in
+any number.
+"""
 
 import os
 import signal
@@ -32,7 +34,9 @@ def ignore_everything() -> None:
 
 @pytest.mark.parametrize("inherited", [block_everything, ignore_everything])
 def test_inherited_signal_state(launch: Launch, inherited: Callable[[], None]) -> None:
-    """Started with every signal blocked, or ignored, the daemon takes them all the same: nothing is blocked in master, worker or exporter, deaths are seen, TERM works."""
+    """Started with every signal blocked, or ignored, the daemon takes them all the
+    same: nothing is blocked in master, worker or exporter, deaths are seen, TERM works.
+    """
     unpd = launch(preexec=inherited)
     exporter = unpd.exporter()
     assert exporter is not None
@@ -52,15 +56,22 @@ def assert_reaped_is_spawned(unpd: Unpd) -> None:
     assert not unpd.log_events("child.unknown")
 
 
-# --- the fork ----------------------------------------------------------------------------------------------------------------------------
+# --- the fork -------------------------------------------------------------------------
 
 
 @faults.requires_strace()
 @pytest.mark.parametrize("number", [SIGTERM, SIGKILL], ids=["TERM", "KILL"])
-@pytest.mark.parametrize("window", ["clone:delay_exit=300000", "capset:delay_enter=600000"], ids=["unknown-to-its-parent", "without-handlers"])
-def test_a_signal_to_a_newborn(launch: Launch, tmp_path: Path, window: str, number: Signals) -> None:
-    """A signal that hits a child between its fork and its own handlers, or before its parent knows it, ends that child at most: the parent does not take it for its
-    own, knows whose death it reaps, and the worker comes back.
+@pytest.mark.parametrize(
+    "window",
+    ["clone:delay_exit=300000", "capset:delay_enter=600000"],
+    ids=["unknown-to-its-parent", "without-handlers"],
+)
+def test_a_signal_to_a_newborn(
+    launch: Launch, tmp_path: Path, window: str, number: Signals
+) -> None:
+    """A signal that hits a child between its fork and its own handlers, or before its
+    parent knows it, ends that child at most: the parent does not take it for its own,
+    knows whose death it reaps, and the worker comes back.
     """
     unpd = launch("[pools.default]\nworkers = 1\n")
     known = procs.child_pids(unpd.pid)
@@ -68,7 +79,11 @@ def test_a_signal_to_a_newborn(launch: Launch, tmp_path: Path, window: str, numb
         procs.kill(unpd.workers())
         newborn = until(lambda: procs.child_pids(unpd.pid) - known, 5.0, "a newborn")
         if window.startswith("capset"):
-            until(lambda: SIGHUP in procs.signals(min(newborn)).blocked, 5.0, "the newborn with signals blocked")
+            until(
+                lambda: SIGHUP in procs.signals(min(newborn)).blocked,
+                5.0,
+                "the newborn with signals blocked",
+            )
         procs.kill(newborn, number)
         unpd.wait_event("child.reaped", pid=min(newborn))
     unpd.metric_becomes(1, "unpd_workers", state="ready")
@@ -78,13 +93,28 @@ def test_a_signal_to_a_newborn(launch: Launch, tmp_path: Path, window: str, numb
     assert_reaped_is_spawned(unpd)
 
 
-# --- the start ---------------------------------------------------------------------------------------------------------------------------
+# --- the start ------------------------------------------------------------------------
 
 
 @faults.requires_strace()
-@pytest.mark.parametrize("moment", ["memfd_create", "flock", "bind", "listen", "clone", "clone:when=3", "pidfd_open", "epoll_ctl", "/^epoll_p?wait$"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "memfd_create",
+        "flock",
+        "bind",
+        "listen",
+        "clone",
+        "clone:when=3",
+        "pidfd_open",
+        "epoll_ctl",
+        "/^epoll_p?wait$",
+    ],
+)
 def test_term_during_the_start(launch: Launch, tmp_path: Path, moment: str) -> None:
-    """A TERM in any phase of the start, from the lock of the pid file to the wait for the first child, ends it cleanly: exit code 0, no file, no orphan, no port."""
+    """A TERM in any phase of the start, from the lock of the pid file to the wait for
+    the first child, ends it cleanly: exit code 0, no file, no orphan, no port.
+    """
     syscall, _, when = moment.partition(":")
     inject = f"{syscall}:signal=SIGTERM:{when or 'when=1'}"
     unpd = launch(prefix=faults.strace_prefix(tmp_path / "trace", syscall, inject), ready=False)
@@ -95,20 +125,27 @@ def test_term_during_the_start(launch: Launch, tmp_path: Path, moment: str) -> N
 
 @faults.requires_strace()
 def test_term_before_the_program_took_over(launch: Launch, tmp_path: Path) -> None:
-    """A TERM to the interpreter that is still starting ends it as any program: by the signal, with nothing begun."""
-    unpd = launch(prefix=faults.strace_prefix(tmp_path / "trace", "read", "read:signal=SIGTERM:when=2"), ready=False)
+    """A TERM to the interpreter that is still starting ends it as any program: by the
+    signal, with nothing begun.
+    """
+    unpd = launch(
+        prefix=faults.strace_prefix(tmp_path / "trace", "read", "read:signal=SIGTERM:when=2"),
+        ready=False,
+    )
     unpd.expect_exit(-SIGTERM)
     assert unpd.wait_exit() == -SIGTERM
     assert unpd.log_text() == ""
     assert not unpd.pid_file.exists()
 
 
-# --- the end -----------------------------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT], ids=["TERM", "INT"])
 def test_a_storm_of_signals_while_workers_are_killed(launch: Launch, number: Signals) -> None:
-    """Stop signals without number until the very end, and workers killed meanwhile: exit code 0, no KeyboardInterrupt, and no death is lost."""
+    """Stop signals without number until the very end, and workers killed meanwhile:
+    exit code 0, no KeyboardInterrupt, and no death is lost.
+    """
     for _ in range(scale.many(20, at_least=2)):
         unpd = launch("[pools.default]\nworkers = 8\n")
         workers = unpd.workers()
@@ -131,13 +168,19 @@ grace_s = 4
 """
 
 
-@pytest.mark.parametrize("to_the_workers", [False, True], ids=["to-the-master", "to-the-workers-too"])
+@pytest.mark.parametrize(
+    "to_the_workers", [False, True], ids=["to-the-master", "to-the-workers-too"]
+)
 def test_term_lets_a_conversation_end(launch: Launch, to_the_workers: bool) -> None:
-    """A client in the middle of a conversation ends it after the TERM, also where the workers were sent one of their own before (as one to the whole group or cgroup
-    is); then the daemon ends, well within grace_s, with 0.
+    """A client in the middle of a conversation ends it after the TERM, also where the
+    workers were sent one of their own before (as one to the whole group or cgroup is);
+    then the daemon ends, well within grace_s, with 0.
     """
     unpd = launch(SHORT_GRACE)
-    with clients.connect(unpd.address("echo")) as talking, clients.connect(unpd.address("echo")) as silent:
+    with (
+        clients.connect(unpd.address("echo")) as talking,
+        clients.connect(unpd.address("echo")) as silent,
+    ):
         for sock in (talking, silent):
             sock.send(b"before")
             assert clients.read_exactly(sock, 6) == b"before"
@@ -145,7 +188,15 @@ def test_term_lets_a_conversation_end(launch: Launch, to_the_workers: bool) -> N
         if to_the_workers:
             workers = unpd.workers()
             procs.kill(workers, SIGTERM)
-            until(lambda: not any(procs.alive(pid) and "draining" not in procs.title(pid) for pid in workers), 5.0, "all to drain")
+            until(
+                lambda: (
+                    not any(
+                        procs.alive(pid) and "draining" not in procs.title(pid) for pid in workers
+                    )
+                ),
+                5.0,
+                "all to drain",
+            )
         unpd.signal(SIGTERM)
         unpd.wait_event("master.stopping")
         for _ in range(10):
@@ -160,8 +211,13 @@ def test_term_lets_a_conversation_end(launch: Launch, to_the_workers: bool) -> N
         assert time.monotonic() - began < 4.0
 
 
-def test_who_was_queued_before_the_end_is_served_and_nobody_is_let_in_after_it(launch: Launch) -> None:
-    """What the queue held at the TERM is served, however late the workers get to it; a later client is not let in to be reset at the close: it hears nothing, then a refusal."""
+def test_who_was_queued_before_the_end_is_served_and_nobody_is_let_in_after_it(
+    launch: Launch,
+) -> None:
+    """What the queue held at the TERM is served, however late the workers get to it; a
+    later client is not let in to be reset at the close: it hears nothing, then a
+    refusal.
+    """
     unpd = launch()
     with procs.stopped(unpd.workers()):
         queued = [clients.connect(unpd.address("echo")) for _ in range(50)]
@@ -179,20 +235,27 @@ def test_who_was_queued_before_the_end_is_served_and_nobody_is_let_in_after_it(l
 
 
 def test_term_under_load(launch: Launch) -> None:
-    """At full load TERM costs nobody who was let in: until the end each connection is served whole or refused, none is reset; exit code 0 within grace_s, no orphan."""
+    """At full load TERM costs nobody who was let in: until the end each connection is
+    served whole or refused, none is reset; exit code 0 within grace_s, no orphan.
+    """
     for _ in range(scale.many(40, at_least=2)):
         unpd = launch('[log]\nlevel = "info"\n')
         with ledger.running(unpd.address("echo"), concurrency=CONCURRENCY) as client:
             client.more(300)
             assert unpd.stop(timeout_s=10.0) == 0
             result = client.stop()
-        # Who may not filter the listener (CAP_NET_ADMIN) leaves room for one client between the last accept and the close.
-        result.assert_clean(at_least=300, allow={"refused": result.attempts, "reset_before": int(os.geteuid() != 0)})
+        # Who may not filter the listener (CAP_NET_ADMIN) leaves room for one client
+        # between the last accept and the close.
+        result.assert_clean(
+            at_least=300, allow={"refused": result.attempts, "reset_before": int(os.geteuid() != 0)}
+        )
         ends = unpd.log_events("child.reaped")
-        assert [(end.fields["ended"], end.fields["connections_lost"]) for end in ends] == [("exit code 0", 0)] * 3
+        assert [(end.fields["ended"], end.fields["connections_lost"]) for end in ends] == [
+            ("exit code 0", 0)
+        ] * 3
 
 
-# --- all the time ------------------------------------------------------------------------------------------------------------------------
+# --- all the time ---------------------------------------------------------------------
 
 LOG_FILE = """
 [log]
@@ -203,14 +266,18 @@ file = "{directory}/unpd.log"
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """A directory that every user may enter, unlike pytest's own: the workers open the log file as theirs."""
+    """A directory that every user may enter, unlike pytest's own: the workers open the
+    log file as theirs.
+    """
     with tempfile.TemporaryDirectory() as path:
         Path(path).chmod(0o755)
         yield Path(path)
 
 
 def test_usr1_every_millisecond(open_directory: Path, launch: Launch) -> None:
-    """A signal in every system call, under load and during reloads, changes nothing: no client notices, each reload succeeds, no line of the log is broken."""
+    """A signal in every system call, under load and during reloads, changes nothing: no
+    client notices, each reload succeeds, no line of the log is broken.
+    """
     unpd = launch(LOG_FILE.format(directory=open_directory))
     reloads = 0
     end_at = time.monotonic() + scale.long(60, at_least=2)
@@ -218,7 +285,13 @@ def test_usr1_every_millisecond(open_directory: Path, launch: Launch) -> None:
         while time.monotonic() < end_at:
             unpd.signal(SIGHUP)
             reloads += 1
-            until(lambda wanted=reloads: storm(unpd) or len(unpd.log_events("reload.succeeded")) == wanted, 10.0, "the next reload")  # type: ignore[misc]
+            until(
+                lambda wanted=reloads: (  # type: ignore[misc]
+                    storm(unpd) or len(unpd.log_events("reload.succeeded")) == wanted
+                ),
+                10.0,
+                "the next reload",
+            )
         client.more(100)
         client.stop().assert_clean(at_least=100)
     assert unpd.total("unpd_config_reloads_total", result="success") == reloads

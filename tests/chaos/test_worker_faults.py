@@ -1,4 +1,6 @@
-"""Workers that crash, hang, never start: what it costs, whom, and how soon all is well again."""
+"""Workers that crash, hang, never start: what it costs, whom, and how soon all is well
+again.
+"""
 
 import contextlib
 import json
@@ -22,7 +24,7 @@ CLIENTS = 20
 LIVED_S = 1.1
 """A worker that was ready for a second has not died early."""
 
-# --- crashes -----------------------------------------------------------------------------------------------------------------------------
+# --- crashes --------------------------------------------------------------------------
 
 FIVE_WORKERS = """
 [daemon]
@@ -47,7 +49,9 @@ def broken(sock: socket.socket) -> bool:
 
 @faults.requires_strace()
 def test_a_crash_costs_its_own_connections_and_no_other(launch: Launch, tmp_path: Path) -> None:
-    """However a worker ends, the log names how, only the clients that it served are cut off, they are booked as worker_died, and the next worker is there at once."""
+    """However a worker ends, the log names how, only the clients that it served are cut
+    off, they are booked as worker_died, and the next worker is there at once.
+    """
     unpd = launch(FIVE_WORKERS)
     unpd.metric_becomes(5, "unpd_workers", state="ready")
     unpd.expect_errors("worker.crashed")
@@ -58,8 +62,14 @@ def test_a_crash_costs_its_own_connections_and_no_other(launch: Launch, tmp_path
         for victim, (number, ended) in zip(list(served), ENDS, strict=True):
             ready = len(unpd.log_events("worker.ready"))
             if number is None:
-                # Not the first one: the worker would be gone before strace is seen at it.
-                with faults.straced(victim, tmp_path / "trace", "/^epoll_p?wait$", "/^epoll_p?wait$:error=EINVAL:when=2"):
+                # Not the first one: the worker would be gone before strace is seen at
+                # it.
+                with faults.straced(
+                    victim,
+                    tmp_path / "trace",
+                    "/^epoll_p?wait$",
+                    "/^epoll_p?wait$:error=EINVAL:when=2",
+                ):
                     died = unpd.wait_event("child.reaped", pid=victim)
             else:
                 procs.kill([victim], number)
@@ -68,9 +78,14 @@ def test_a_crash_costs_its_own_connections_and_no_other(launch: Launch, tmp_path
             assert died.fields["connections_lost"] == (0 if number is SIGTERM else CLIENTS)
             assert all(broken(sock) for sock in served.pop(victim))
             assert not [sock for others in served.values() for sock in others if broken(sock)]
-            assert unpd.wait_event("worker.died", birth=died.fields["birth"]).fields["respawn_in_s"] == 0.0
+            assert (
+                unpd.wait_event("worker.died", birth=died.fields["birth"]).fields["respawn_in_s"]
+                == 0.0
+            )
             unpd.wait_event("worker.ready", after=ready, timeout_s=1.0)
-    unpd.metric_becomes(4 * CLIENTS, "unpd_connections_ended_total", service="echo", cause="worker_died")
+    unpd.metric_becomes(
+        4 * CLIENTS, "unpd_connections_ended_total", service="echo", cause="worker_died"
+    )
     unpd.metric_becomes(CLIENTS, "unpd_connections_ended_total", service="echo", cause="shutdown")
     assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
     assert "Fatal Python error: Aborted" in unpd.stderr()
@@ -78,7 +93,9 @@ def test_a_crash_costs_its_own_connections_and_no_other(launch: Launch, tmp_path
 
 
 def clients_of(unpd: Unpd, worker: int, stack: contextlib.ExitStack) -> list[socket.socket]:
-    """Clients that ``worker`` serves: for as long as they come the others stand still."""
+    """Clients that ``worker`` serves: for as long as they come the others stand
+    still.
+    """
     with procs.stopped([other for other in unpd.workers() if other != worker]):
         found = [stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(CLIENTS)]
         assert not [sock for sock in found if broken(sock)]
@@ -95,7 +112,9 @@ ENDS: tuple[tuple[Signals | None, str], ...] = (
 
 
 def test_connections_queue_while_no_worker_lives(launch: Launch) -> None:
-    """With every worker dead and the master asleep nobody is refused: connections wait in the kernel's queue, and the next workers serve them."""
+    """With every worker dead and the master asleep nobody is refused: connections wait
+    in the kernel's queue, and the next workers serve them.
+    """
     unpd = launch()
     with procs.stopped([unpd.pid]):
         procs.kill(unpd.workers())
@@ -109,7 +128,9 @@ def test_connections_queue_while_no_worker_lives(launch: Launch) -> None:
 
 
 def test_all_workers_killed_under_load(launch: Launch) -> None:
-    """Killing all workers again and again resets at most what they served; none is refused, none waits for ever."""
+    """Killing all workers again and again resets at most what they served; none is
+    refused, none waits for ever.
+    """
     unpd = launch()
     rounds = 3  # the back-off grows with each
     with ledger.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:
@@ -121,13 +142,15 @@ def test_all_workers_killed_under_load(launch: Launch) -> None:
         client.stop().assert_clean(allow=ledger.cut_off(CONCURRENCY * rounds))
 
 
-# --- crash loops -------------------------------------------------------------------------------------------------------------------------
+# --- crash loops ----------------------------------------------------------------------
 
 
 @faults.requires_strace()
 @pytest.mark.parametrize("fault", ["error=EPERM", "signal=SIGKILL"], ids=["fails", "is-killed"])
 def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> None:
-    """A worker that dies before it is ready is tried again after 0.1 s, doubling; meanwhile the daemon serves, says that it is degraded, and idles; then it recovers."""
+    """A worker that dies before it is ready is tried again after 0.1 s, doubling;
+    meanwhile the daemon serves, says that it is degraded, and idles; then it recovers.
+    """
     unpd = launch()
     unpd.expect_errors("worker.failed")
     first, second = unpd.workers()
@@ -148,12 +171,17 @@ def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> 
     unpd.metric_becomes(2, "unpd_workers", state="ready")
     assert status(unpd)["degraded"] == []
     samples = unpd.metrics()
-    assert total(samples, "unpd_worker_spawns_total") == total(samples, "unpd_children_reaped_total", kind="worker") + 2
+    assert (
+        total(samples, "unpd_worker_spawns_total")
+        == total(samples, "unpd_children_reaped_total", kind="worker") + 2
+    )
 
 
 def status(unpd: Unpd) -> dict[str, Any]:
     """What ``unpd status`` says."""
-    found: dict[str, Any] = json.loads(unpd.run("status", "--json", "--config", str(unpd.config_path)).stdout)
+    found: dict[str, Any] = json.loads(
+        unpd.run("status", "--json", "--config", str(unpd.config_path)).stdout
+    )
     return found
 
 
@@ -165,7 +193,9 @@ start_timeout_s = 1
 
 @faults.requires_strace()
 def test_a_reload_whose_workers_never_become_ready(launch: Launch, tmp_path: Path) -> None:
-    """Workers that hang before they are ready are killed after start_timeout_s; the reload says so and fails; the old ones have served all the time, and go on."""
+    """Workers that hang before they are ready are killed after start_timeout_s; the
+    reload says so and fails; the old ones have served all the time, and go on.
+    """
     unpd = launch(IMPATIENT)
     unpd.expect_errors("worker.start_timed_out", "exporter.start_timed_out", "reload.refused")
     serving = unpd.workers()
@@ -184,7 +214,7 @@ def test_a_reload_whose_workers_never_become_ready(launch: Launch, tmp_path: Pat
         client.stop().assert_clean(at_least=100)
 
 
-# --- hangs -------------------------------------------------------------------------------------------------------------------------------
+# --- hangs ----------------------------------------------------------------------------
 
 SHORT_HEARTBEAT = """
 [daemon]
@@ -196,7 +226,8 @@ workers = 3
 
 
 def test_hung_workers_are_replaced(launch: Launch) -> None:
-    """A worker without a heartbeat gets SIGABRT, which prints where it hangs; one that cannot even take that gets SIGKILL 2 s later; both come back. The master does not
+    """A worker without a heartbeat gets SIGABRT, which prints where it hangs; one that
+    cannot even take that gets SIGKILL 2 s later; both come back. The master does not
     wait for them: it answers all the time.
     """
     unpd = launch(SHORT_HEARTBEAT)

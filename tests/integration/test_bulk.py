@@ -1,4 +1,6 @@
-"""Echo in bulk, which a worker relays within the kernel: the same bytes, the same counts, the same ends as when it copies them."""
+"""Echo in bulk, which a worker relays within the kernel: the same bytes, the same
+counts, the same ends as when it copies them.
+"""
 
 import random
 import socket
@@ -25,7 +27,9 @@ ONE_WORKER = "[pools.default]\nworkers = 1\n" + ECHO
 
 @faults.requires_strace()
 def test_a_stream_is_relayed(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
-    """Most of a stream never comes into the worker, as strace shows, and is counted none the less; a few words are read and written. The pipe for it is given back."""
+    """Most of a stream never comes into the worker, as strace shows, and is counted
+    none the less; a few words are read and written. The pipe for it is given back.
+    """
     unpd = launch(ONE_WORKER, prefix=faults.strace_prefix(tmp_path / "trace", "splice,readv"))
     trace = faults.Trace(tmp_path / "trace")
     before = procs.fds(unpd.workers()[0])
@@ -40,8 +44,12 @@ def test_a_stream_is_relayed(launch: Launch, rng: random.Random, tmp_path: Path)
 
 
 @faults.requires_strace()
-def test_over_a_unix_socket_nothing_is_relayed(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
-    """There a peer could hold up the worker on older kernels: a stream is copied, also beside TCP listeners of the same service, and counted with theirs."""
+def test_over_a_unix_socket_nothing_is_relayed(
+    launch: Launch, rng: random.Random, tmp_path: Path
+) -> None:
+    """There a peer could hold up the worker on older kernels: a stream is copied, also
+    beside TCP listeners of the same service, and counted with theirs.
+    """
     config = f"""
 [pools.default]
 workers = 1
@@ -59,9 +67,16 @@ listen = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]
 
 @faults.requires_strace()
 @pytest.mark.parametrize("error", ["EPERM", "EACCES", "EINVAL", "ENOSYS", "ENOMEM"])
-def test_where_splice_is_refused_the_bytes_are_copied(launch: Launch, rng: random.Random, tmp_path: Path, error: str) -> None:
-    """By a filter of system calls, a security module, the kernel: a stream comes back whole, and the worker asks once a second."""
-    unpd = launch(ONE_WORKER, prefix=faults.strace_prefix(tmp_path / "trace", "splice", f"splice:error={error}"))
+def test_where_splice_is_refused_the_bytes_are_copied(
+    launch: Launch, rng: random.Random, tmp_path: Path, error: str
+) -> None:
+    """By a filter of system calls, a security module, the kernel: a stream comes back
+    whole, and the worker asks once a second.
+    """
+    unpd = launch(
+        ONE_WORKER,
+        prefix=faults.strace_prefix(tmp_path / "trace", "splice", f"splice:error={error}"),
+    )
     data = rng.randbytes(16 * MIB)
     began = time.monotonic()
     assert clients.converse(unpd.address("echo"), data) == data
@@ -70,9 +85,16 @@ def test_where_splice_is_refused_the_bytes_are_copied(launch: Launch, rng: rando
 
 
 @faults.requires_strace()
-def test_what_splice_does_not_bring_back_is_written(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
-    """Every second splice of a worker is one from the pipe into the socket. If those are refused, nothing is lost that was pulled."""
-    unpd = launch(ONE_WORKER, prefix=faults.strace_prefix(tmp_path / "trace", "splice", "splice:error=ENOMEM:when=2+2"))
+def test_what_splice_does_not_bring_back_is_written(
+    launch: Launch, rng: random.Random, tmp_path: Path
+) -> None:
+    """Every second splice of a worker is one from the pipe into the socket. If those
+    are refused, nothing is lost that was pulled.
+    """
+    unpd = launch(
+        ONE_WORKER,
+        prefix=faults.strace_prefix(tmp_path / "trace", "splice", "splice:error=ENOMEM:when=2+2"),
+    )
     data = rng.randbytes(16 * MIB)
     assert clients.converse(unpd.address("echo"), data) == data
     books = settled(unpd, {"client_fin": 1})
@@ -81,8 +103,12 @@ def test_what_splice_does_not_bring_back_is_written(launch: Launch, rng: random.
 
 
 @faults.requires_strace()
-def test_where_the_pipe_may_not_be_great_the_bytes_are_copied(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
-    """More than one user's share (pipe-user-pages-soft): the small pipe that there would be is given back at once."""
+def test_where_the_pipe_may_not_be_great_the_bytes_are_copied(
+    launch: Launch, rng: random.Random, tmp_path: Path
+) -> None:
+    """More than one user's share (pipe-user-pages-soft): the small pipe that there
+    would be is given back at once.
+    """
     unpd = launch(ONE_WORKER)
     (worker,) = unpd.workers()
     before = procs.fds(worker)
@@ -94,8 +120,12 @@ def test_where_the_pipe_may_not_be_great_the_bytes_are_copied(launch: Launch, rn
         assert procs.fds(worker) == before
 
 
-def test_urgent_bytes_in_a_stream_come_back_at_their_place(launch: Launch, rng: random.Random) -> None:
-    """Splice stops before an urgent byte and says that there is nothing, or at the peer's FIN that all is over: neither holds up what follows, nor loses it."""
+def test_urgent_bytes_in_a_stream_come_back_at_their_place(
+    launch: Launch, rng: random.Random
+) -> None:
+    """Splice stops before an urgent byte and says that there is nothing, or at the
+    peer's FIN that all is over: neither holds up what follows, nor loses it.
+    """
     unpd = launch(ECHO)
     for rest in (b"", rng.randbytes(MIB)):
         pieces = [rng.randbytes(4 * MIB), rng.randbytes(2 * MIB), rest]
@@ -116,8 +146,12 @@ def test_urgent_bytes_in_a_stream_come_back_at_their_place(launch: Launch, rng: 
     settled(unpd, {"client_fin": 2})
 
 
-def test_what_was_meant_for_a_client_that_resets_comes_to_no_other(launch: Launch, rng: random.Random) -> None:
-    """One that reads nothing, or a part, and resets while much is on its way both ways ends by client_rst; the stream of the next client of the same worker is its own."""
+def test_what_was_meant_for_a_client_that_resets_comes_to_no_other(
+    launch: Launch, rng: random.Random
+) -> None:
+    """One that reads nothing, or a part, and resets while much is on its way both ways
+    ends by client_rst; the stream of the next client of the same worker is its own.
+    """
     unpd = launch(ONE_WORKER)
     data = rng.randbytes(2 * MIB)
     for index in range(10):
@@ -131,13 +165,17 @@ def test_what_was_meant_for_a_client_that_resets_comes_to_no_other(launch: Launc
 
 
 def test_streams_side_by_side_keep_their_bytes_apart(launch: Launch, rng: random.Random) -> None:
-    """Four streams through one worker's relay, two of which are read slowly, so that it is given back what sockets do not take."""
+    """Four streams through one worker's relay, two of which are read slowly, so that it
+    is given back what sockets do not take.
+    """
     unpd = launch(ONE_WORKER)
     data = [rng.randbytes(8 * MIB) for _ in range(4)]
     got: dict[int, bytes] = {}
 
     def talk(index: int) -> None:
-        got[index] = clients.converse(unpd.address("echo"), data[index], receive_buffer=32768 if index % 2 else 0)
+        got[index] = clients.converse(
+            unpd.address("echo"), data[index], receive_buffer=32768 if index % 2 else 0
+        )
 
     talkers = [threading.Thread(target=talk, args=(index,)) for index in range(4)]
     for talker in talkers:

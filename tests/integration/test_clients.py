@@ -26,7 +26,9 @@ from unpd.names import ClientExit
 
 CLIENT = ("-m", "unpd", "client")
 PATIENCE_S = 30.0
-"""Longer than anything here takes on a busy machine; no test waits so long unless it fails."""
+"""Longer than anything here takes on a busy machine; no test waits so long unless it
+fails.
+"""
 
 Behaviour = Callable[[socket.socket], None]
 
@@ -41,7 +43,9 @@ class Ended:
 
 
 class Running:
-    """A client under way. Its standard input is a pipe that stays open until ``ended`` is asked for."""
+    """A client under way. Its standard input is a pipe that stays open until ``ended``
+    is asked for.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -57,7 +61,9 @@ class Running:
         """The next ``count`` bytes of its standard output; fewer only if it ended."""
         assert self.process.stdout is not None
         text = b""
-        while len(text) < count and (chunk := os.read(self.process.stdout.fileno(), count - len(text))):
+        while len(text) < count and (
+            chunk := os.read(self.process.stdout.fileno(), count - len(text))
+        ):
             text += chunk
         return text
 
@@ -80,10 +86,19 @@ def start() -> Iterator[StartClient]:
     """Starts ``unpd client ...``; whatever is left of it at the end is killed."""
     with ExitStack() as stack:
 
-        def start_client(*words: str | int, stdin: int = subprocess.PIPE, stdout: int = subprocess.PIPE) -> Running:
+        def start_client(
+            *words: str | int, stdin: int = subprocess.PIPE, stdout: int = subprocess.PIPE
+        ) -> Running:
             command = (sys.executable, "-W", "error", *CLIENT, *map(str, words))
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            process = subprocess.Popen(command, bufsize=0, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment)
+            process = subprocess.Popen(
+                command,
+                bufsize=0,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                env=environment,
+            )
             stack.enter_context(process)
             stack.callback(process.kill)
             return Running(process)
@@ -92,9 +107,17 @@ def start() -> Iterator[StartClient]:
 
 
 @contextmanager
-def listening(address: tuple[str, int] | str = ("127.0.0.1", 0), *, backlog: int = 16, receive_buffer: int = 0) -> Iterator[socket.socket]:
+def listening(
+    address: tuple[str, int] | str = ("127.0.0.1", 0), *, backlog: int = 16, receive_buffer: int = 0
+) -> Iterator[socket.socket]:
     """A listener whose accept and whose connections give up after PATIENCE_S."""
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    family = (
+        socket.AF_UNIX
+        if isinstance(address, str)
+        else socket.AF_INET6
+        if ":" in address[0]
+        else socket.AF_INET
+    )
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.settimeout(PATIENCE_S)
         if receive_buffer:
@@ -105,15 +128,25 @@ def listening(address: tuple[str, int] | str = ("127.0.0.1", 0), *, backlog: int
 
 
 @contextmanager
-def serving(behaviour: Behaviour, address: tuple[str, int] | str = ("127.0.0.1", 0), *, receive_buffer: int = 0) -> Iterator[int]:
-    """Serves one connection as ``behaviour`` says, then closes it; gives the port (0 for a UNIX socket). What goes wrong in the server fails the test."""
+def serving(
+    behaviour: Behaviour,
+    address: tuple[str, int] | str = ("127.0.0.1", 0),
+    *,
+    receive_buffer: int = 0,
+) -> Iterator[int]:
+    """Serves one connection as ``behaviour`` says, then closes it; gives the port (0
+    for a UNIX socket). What goes wrong in the server fails the test.
+    """
 
     def serve(listener: socket.socket) -> None:
         with listener.accept()[0] as connection:
             connection.settimeout(PATIENCE_S)
             behaviour(connection)
 
-    with listening(address, receive_buffer=receive_buffer) as listener, ThreadPoolExecutor(1) as threads:
+    with (
+        listening(address, receive_buffer=receive_buffer) as listener,
+        ThreadPoolExecutor(1) as threads,
+    ):
         served = threads.submit(serve, listener)
         yield 0 if isinstance(address, str) else listener.getsockname()[1]
         served.result(PATIENCE_S)
@@ -143,7 +176,9 @@ def reset(connection: socket.socket) -> None:
 
 @contextmanager
 def silent(*, receive_buffer: int = 0) -> Iterator[int]:
-    """A server that never answers and takes nothing: the kernel connects its clients, nobody accepts them. Gives the port."""
+    """A server that never answers and takes nothing: the kernel connects its clients,
+    nobody accepts them. Gives the port.
+    """
     with listening(receive_buffer=receive_buffer) as listener:
         yield listener.getsockname()[1]
 
@@ -157,7 +192,9 @@ def closed_port() -> Iterator[int]:
 
 
 def complaint(ended: Ended, exit_code: ClientExit) -> str:
-    """The one line on standard error, without its prefix, of a client that ended with ``exit_code``."""
+    """The one line on standard error, without its prefix, of a client that ended with
+    ``exit_code``.
+    """
     assert ended.exit_code == exit_code, ended
     line = re.fullmatch(r"unpd: client: (.+)\n", ended.errors)
     assert line, ended.errors
@@ -176,32 +213,46 @@ def time_of(sentence: str) -> float:
     return float(time_s[1])
 
 
-# ------------------------------------------------------------------------------------------------------------------------------------------ it works
+# --- it works -------------------------------------------------------------------------
 
 
 def test_daytime_prints_what_the_server_says(start: StartClient) -> None:
     """The daytime client prints the answer byte for byte and ends with 0."""
     with serving(say_the_time) as port:
-        assert start("daytime", "127.0.0.1", port).ended() == Ended(0, b"Sun Nov 22 12:24:00 2026\r\n", "")
+        assert start("daytime", "127.0.0.1", port).ended() == Ended(
+            0, b"Sun Nov 22 12:24:00 2026\r\n", ""
+        )
 
 
 def test_daytime_does_not_wait_for_standard_input(start: StartClient) -> None:
-    """The daytime client ends when the server closes, whatever its standard input does."""
+    """The daytime client ends when the server closes, whatever its standard
+    input does.
+    """
     with serving(say_the_time) as port:
         assert start("daytime", "127.0.0.1", port).ended_by_itself().exit_code == 0
 
 
 @pytest.mark.parametrize("mode", [(), ("--raw",)])
-@pytest.mark.parametrize("text", [b"", b"one\ntwo\n", b"no newline", b"\n\n", b"long" * 500_000, b"\0\r\n\xff"])
-def test_echo_prints_what_comes_back(start: StartClient, mode: tuple[str, ...], text: bytes) -> None:
-    """Whatever the input, the same bytes come out and the exit code is 0: no line, a last line without newline, one of two million bytes."""
+@pytest.mark.parametrize(
+    "text", [b"", b"one\ntwo\n", b"no newline", b"\n\n", b"long" * 500_000, b"\0\r\n\xff"]
+)
+def test_echo_prints_what_comes_back(
+    start: StartClient, mode: tuple[str, ...], text: bytes
+) -> None:
+    """Whatever the input, the same bytes come out and the exit code is 0: no line, a
+    last line without newline, one of two million bytes.
+    """
     with serving(echo) as port:
         assert start("echo", *mode, "127.0.0.1", port).ended(text) == Ended(0, text, "")
 
 
 @pytest.mark.parametrize(("mode", "text"), [((), b"a line\n"), (("--raw",), b"no line")])
-def test_an_answer_is_printed_while_standard_input_is_open(start: StartClient, mode: tuple[str, ...], text: bytes) -> None:
-    """A line goes out and comes back at once, and with --raw a piece without a newline does too."""
+def test_an_answer_is_printed_while_standard_input_is_open(
+    start: StartClient, mode: tuple[str, ...], text: bytes
+) -> None:
+    """A line goes out and comes back at once, and with --raw a piece without a newline
+    does too.
+    """
     with serving(echo) as port:
         client = start("echo", *mode, "127.0.0.1", port)
         for _ in range(3):
@@ -211,7 +262,9 @@ def test_an_answer_is_printed_while_standard_input_is_open(start: StartClient, m
 
 
 def test_echo_half_closes_at_the_end_of_its_input(start: StartClient) -> None:
-    """A server that answers only after the client's FIN gets it and is read to the end."""
+    """A server that answers only after the client's FIN gets it and is read to
+    the end.
+    """
 
     def answer_at_the_end(connection: socket.socket) -> None:
         pieces = []
@@ -220,11 +273,15 @@ def test_echo_half_closes_at_the_end_of_its_input(start: StartClient) -> None:
         connection.sendall(b"".join(pieces))
 
     with serving(answer_at_the_end) as port:
-        assert start("echo", "127.0.0.1", port).ended(b"late answer\n") == Ended(0, b"late answer\n", "")
+        assert start("echo", "127.0.0.1", port).ended(b"late answer\n") == Ended(
+            0, b"late answer\n", ""
+        )
 
 
 def test_ten_megabytes_come_back_exactly_from_a_slow_server(start: StartClient) -> None:
-    """A server with small buffers, one that reads in odd small pieces, gives back ten random megabytes byte for byte."""
+    """A server with small buffers, one that reads in odd small pieces, gives back ten
+    random megabytes byte for byte.
+    """
     text = random.Random(7).randbytes(10_000_000)
 
     def echo_slowly(connection: socket.socket) -> None:
@@ -234,7 +291,12 @@ def test_ten_megabytes_come_back_exactly_from_a_slow_server(start: StartClient) 
 
     with serving(echo_slowly, receive_buffer=4096) as port:
         ended = start("echo", "--raw", "127.0.0.1", port).ended(text)
-    assert (ended.exit_code, len(ended.output), ended.output == text, ended.errors) == (0, len(text), True, "")
+    assert (ended.exit_code, len(ended.output), ended.output == text, ended.errors) == (
+        0,
+        len(text),
+        True,
+        "",
+    )
 
 
 @pytest.mark.parametrize("kind", ["regular file", "/dev/null"])
@@ -263,7 +325,9 @@ def test_ipv6_is_taken_with_and_without_brackets(start: StartClient, host: str) 
 
 
 def test_a_name_is_looked_up_and_its_addresses_tried(start: StartClient) -> None:
-    """A server on 127.0.0.1 alone is found under the name localhost, whatever address comes first."""
+    """A server on 127.0.0.1 alone is found under the name localhost, whatever address
+    comes first.
+    """
     with serving(echo) as port:
         assert start("echo", "localhost", port).ended(b"by name\n") == Ended(0, b"by name\n", "")
 
@@ -273,22 +337,29 @@ def test_the_next_address_is_tried_after_a_failure() -> None:
     with listening() as listener, closed_port() as port:
         refusing = connect.Candidate(socket.AF_INET, ("127.0.0.1", port))
         answering = connect.Candidate(socket.AF_INET, listener.getsockname())
-        with connect.connect_any(connect.Target("name", 7), (refusing, answering), PATIENCE_S) as sock:
+        with connect.connect_any(
+            connect.Target("name", 7), (refusing, answering), PATIENCE_S
+        ) as sock:
             assert sock.getpeername() == listener.getsockname()
 
 
 def test_the_last_address_decides_and_all_are_named() -> None:
-    """When every address fails, the exit code is the last one's and the message names each with its reason."""
+    """When every address fails, the exit code is the last one's and the message names
+    each with its reason.
+    """
     unreachable = connect.Candidate(socket.AF_INET, ("127.255.255.255", 7))
     with closed_port() as port:
         candidates = (connect.Candidate(socket.AF_INET, ("127.0.0.1", port)), unreachable)
         with pytest.raises(ClientFailure) as failed:
             connect.connect_any(connect.Target("name", 7), candidates, PATIENCE_S)
     assert failed.value.exit_code is ClientExit.UNREACHABLE
-    assert failed.value.detail == "tried 127.0.0.1: Connection refused, then 127.255.255.255: Network is unreachable"
+    assert (
+        failed.value.detail
+        == "tried 127.0.0.1: Connection refused, then 127.255.255.255: Network is unreachable"
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------------------------------ how it fails
+# --- how it fails ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", ["daytime", "echo"])
@@ -296,12 +367,21 @@ def test_a_closed_port_is_refused(start: StartClient, service: str) -> None:
     """Where nobody listens the exit code is 3, and the message says who refused."""
     with closed_port() as port:
         sentence = complaint(start(service, "127.0.0.1", port).ended(), ClientExit.REFUSED)
-    assert drop_time(sentence) == f"{service} at 127.0.0.1 port {port}: connection refused after T s (Connection refused)"
+    assert (
+        drop_time(sentence)
+        == f"{service} at 127.0.0.1 port {port}: connection refused after T s (Connection refused)"
+    )
 
 
 def test_a_socket_that_met_itself_is_refused() -> None:
-    """A TCP socket connected to its own port (possible on loopback without any listener) is told from one that found a server."""
-    with socket.socket() as own, listening() as listener, socket.create_connection(listener.getsockname()) as proper:
+    """A TCP socket connected to its own port (possible on loopback without any
+    listener) is told from one that found a server.
+    """
+    with (
+        socket.socket() as own,
+        listening() as listener,
+        socket.create_connection(listener.getsockname()) as proper,
+    ):
         own.bind(("127.0.0.1", 0))
         own.connect(own.getsockname())
         assert connect.is_connected_to_itself(own)
@@ -310,45 +390,78 @@ def test_a_socket_that_met_itself_is_refused() -> None:
 
 @pytest.mark.parametrize("service", ["daytime", "echo"])
 def test_a_server_that_never_answers_times_out(start: StartClient, service: str) -> None:
-    """A server that accepts and says nothing ends the client with 4 once the time-out is over."""
+    """A server that accepts and says nothing ends the client with 4 once the time-out
+    is over.
+    """
     with silent() as port:
-        ended = start(service, "--timeout", "0.3", "127.0.0.1", port).ended(b"anybody?\n" if service == "echo" else None)
+        ended = start(service, "--timeout", "0.3", "127.0.0.1", port).ended(
+            b"anybody?\n" if service == "echo" else None
+        )
     sentence = complaint(ended, ClientExit.TIMED_OUT)
-    detail = "nothing came for 0.3 s" if service == "daytime" else "no progress for 0.3 s; 9 of 9 bytes are missing"
-    assert drop_time(sentence) == f"{service} at 127.0.0.1 port {port}: timed out after T s ({detail})"
+    detail = (
+        "nothing came for 0.3 s"
+        if service == "daytime"
+        else "no progress for 0.3 s; 9 of 9 bytes are missing"
+    )
+    assert (
+        drop_time(sentence) == f"{service} at 127.0.0.1 port {port}: timed out after T s ({detail})"
+    )
     assert time_of(sentence) >= 0.3
 
 
 def test_a_host_that_does_not_answer_the_connection_times_out(start: StartClient) -> None:
-    """A connection request without any answer ends with 4, as the kernel's own ETIMEDOUT does."""
+    """A connection request without any answer ends with 4, as the kernel's own
+    ETIMEDOUT does.
+    """
     with listening(backlog=0) as listener, ExitStack() as stack:
         host, port = listener.getsockname()
-        until(lambda: not is_answered(stack, listener), PATIENCE_S, "the listener answers although nobody accepts")
-        sentence = complaint(start("echo", "--timeout", "0.3", host, port).ended(), ClientExit.TIMED_OUT)
-    assert drop_time(sentence) == f"echo at 127.0.0.1 port {port}: timed out after T s (no answer within 0.3 s)"
+        until(
+            lambda: not is_answered(stack, listener),
+            PATIENCE_S,
+            "the listener answers although nobody accepts",
+        )
+        sentence = complaint(
+            start("echo", "--timeout", "0.3", host, port).ended(), ClientExit.TIMED_OUT
+        )
+    assert (
+        drop_time(sentence)
+        == f"echo at 127.0.0.1 port {port}: timed out after T s (no answer within 0.3 s)"
+    )
     assert time_of(sentence) >= 0.3
 
 
 def is_answered(stack: ExitStack, listener: socket.socket) -> bool:
-    """Puts one connection more into the queue of ``listener``; False if it is full: Linux then drops a TCP request and says EAGAIN to a UNIX one."""
+    """Puts one connection more into the queue of ``listener``; False if it is full:
+    Linux then drops a TCP request and says EAGAIN to a UNIX one.
+    """
     probe = stack.enter_context(socket.socket(listener.family, socket.SOCK_STREAM))
     probe.setblocking(False)
     error = probe.connect_ex(listener.getsockname())
-    return error == 0 or (error == errno.EINPROGRESS and bool(select.select((), (probe,), (), 0.2)[1]))
+    return error == 0 or (
+        error == errno.EINPROGRESS and bool(select.select((), (probe,), (), 0.2)[1])
+    )
 
 
 def test_a_unix_listener_with_a_full_queue_times_out(start: StartClient, tmp_path: Path) -> None:
-    """A UNIX server that has stopped accepting ends the client with 4 after the time-out, instead of failing at once or hanging."""
+    """A UNIX server that has stopped accepting ends the client with 4 after the
+    time-out, instead of failing at once or hanging.
+    """
     path = tmp_path / "full.sock"
     with listening(str(path), backlog=0) as listener, ExitStack() as stack:
         until(lambda: not is_answered(stack, listener), PATIENCE_S, "the queue does not fill")
-        sentence = complaint(start("daytime", "--timeout", "0.3", path).ended(), ClientExit.TIMED_OUT)
+        sentence = complaint(
+            start("daytime", "--timeout", "0.3", path).ended(), ClientExit.TIMED_OUT
+        )
     assert drop_time(sentence) == f"daytime at {path}: timed out after T s (no answer within 0.3 s)"
     assert time_of(sentence) >= 0.3
 
 
-def test_a_server_that_stops_reading_times_out_and_input_is_not_piled_up(start: StartClient) -> None:
-    """A server that never reads makes the client stop reading its input (memory is bounded) and end with 4."""
+def test_a_server_that_stops_reading_times_out_and_input_is_not_piled_up(
+    start: StartClient,
+) -> None:
+    """A server that never reads makes the client stop reading its input (memory is
+    bounded) and end with 4.
+    """
     taken: list[int] = []
 
     def type_for_ever() -> None:
@@ -366,15 +479,23 @@ def test_a_server_that_stops_reading_times_out_and_input_is_not_piled_up(start: 
 
 @pytest.mark.parametrize("host", ["127.255.255.255", "ff02::1"])
 def test_an_address_without_a_route_is_unreachable(start: StartClient, host: str) -> None:
-    """An address that TCP cannot reach (a broadcast or multicast one: no packet leaves) ends with 5."""
+    """An address that TCP cannot reach (a broadcast or multicast one: no packet leaves)
+    ends with 5.
+    """
     sentence = complaint(start("echo", host, 7).ended(), ClientExit.UNREACHABLE)
-    assert drop_time(sentence) == f"echo at {host} port 7: unreachable after T s (Network is unreachable)"
+    assert (
+        drop_time(sentence)
+        == f"echo at {host} port 7: unreachable after T s (Network is unreachable)"
+    )
 
 
 def test_a_path_without_a_socket_is_unreachable(start: StartClient, tmp_path: Path) -> None:
     """A UNIX path at which there is nothing ends with 5 and names the path."""
     sentence = complaint(start("daytime", tmp_path / "none").ended(), ClientExit.UNREACHABLE)
-    assert drop_time(sentence) == f"daytime at {tmp_path / 'none'}: unreachable after T s (No such file or directory)"
+    assert (
+        drop_time(sentence)
+        == f"daytime at {tmp_path / 'none'}: unreachable after T s (No such file or directory)"
+    )
 
 
 def test_a_reset_is_told_from_a_close(start: StartClient) -> None:
@@ -392,11 +513,17 @@ def test_a_reset_is_told_from_a_close(start: StartClient) -> None:
         assert client.read(2) == b"he"
         client.type(b"more\n")
         sentence = complaint(client.ended_by_itself(), ClientExit.RESET)
-    assert drop_time(sentence) == f"echo at 127.0.0.1 port {port}: connection reset by the server after T s (9 of 11 bytes are missing)"
+    assert (
+        drop_time(sentence)
+        == f"echo at 127.0.0.1 port {port}: connection reset by the server after T s (9 of 11 bytes"
+        " are missing)"
+    )
 
 
 def test_daytime_tells_a_reset(start: StartClient) -> None:
-    """A daytime server that resets instead of closing ends the client with 6, though a part had come."""
+    """A daytime server that resets instead of closing ends the client with 6, though a
+    part had come.
+    """
 
     def reset_halfway(connection: socket.socket) -> None:
         connection.sendall(b"Sun")
@@ -411,7 +538,9 @@ def test_daytime_tells_a_reset(start: StartClient) -> None:
 
 
 def test_the_servers_end_is_seen_while_standard_input_is_idle(start: StartClient) -> None:
-    """A server that ends while the client waits for input ends the client at once with 7 (UNP 6.4), without any time-out."""
+    """A server that ends while the client waits for input ends the client at once with
+    7 (UNP 6.4), without any time-out.
+    """
 
     def answer_one_line(connection: socket.socket) -> None:
         connection.sendall(connection.recv(100))
@@ -423,7 +552,8 @@ def test_the_servers_end_is_seen_while_standard_input_is_idle(start: StartClient
     assert ended.output == b"line\n"
     assert (
         drop_time(complaint(ended, ClientExit.CLOSED_EARLY))
-        == f"echo at 127.0.0.1 port {port}: server terminated prematurely after T s (0 of 5 bytes are missing)"
+        == f"echo at 127.0.0.1 port {port}: server terminated prematurely after T s (0 of 5 bytes"
+        " are missing)"
     )
 
 
@@ -440,7 +570,9 @@ def test_the_servers_end_is_seen_while_waiting_on_a_terminal(start: StartClient)
 
 
 def test_an_echo_that_closes_with_bytes_missing_is_closed_early(start: StartClient) -> None:
-    """A close after the client's own, but with fewer bytes than were sent, ends with 7 and says how many are missing."""
+    """A close after the client's own, but with fewer bytes than were sent, ends with 7
+    and says how many are missing.
+    """
 
     def swallow_some(connection: socket.socket) -> None:
         while chunk := connection.recv(65536):
@@ -457,27 +589,40 @@ def test_daytime_without_a_byte_is_closed_early(start: StartClient) -> None:
     """A daytime server that closes without a word ends the client with 7."""
     with serving(close_at_once) as port:
         sentence = complaint(start("daytime", "127.0.0.1", port).ended(), ClientExit.CLOSED_EARLY)
-    assert drop_time(sentence) == f"daytime at 127.0.0.1 port {port}: server terminated prematurely after T s (not one byte came)"
+    assert (
+        drop_time(sentence)
+        == f"daytime at 127.0.0.1 port {port}: server terminated prematurely after T s (not one"
+        " byte came)"
+    )
 
 
 @pytest.mark.parametrize("name", ["name.invalid", "a" * 64 + ".invalid", ""])
 def test_a_name_that_is_none_is_not_found(start: StartClient, name: str) -> None:
-    """A name without an address ends with 8, network or no network: a resolver that does not answer has the same code."""
+    """A name without an address ends with 8, network or no network: a resolver that
+    does not answer has the same code.
+    """
     sentence = complaint(start("echo", "--timeout", "2", name).ended(), ClientExit.NAME_NOT_FOUND)
     assert sentence.startswith(f"echo at {name} port 7: name not found after ")
 
 
 def test_a_path_with_a_port_is_wrong_usage(start: StartClient) -> None:
     """A UNIX socket with a port ends with 2 before anything is tried."""
-    assert complaint(start("echo", "/run/x.sock", 7).ended(), ClientExit.USAGE) == "/run/x.sock is the path of a UNIX socket, which has no port"
+    assert (
+        complaint(start("echo", "/run/x.sock", 7).ended(), ClientExit.USAGE)
+        == "/run/x.sock is the path of a UNIX socket, which has no port"
+    )
 
 
 def test_control_characters_of_a_host_do_not_reach_the_terminal(start: StartClient) -> None:
-    """What the user (or a script) gave as a host is printed with its control characters escaped."""
-    assert r"at x\x1b[1m\udcff.invalid port 7" in complaint(start("echo", "--timeout", "2", "x\x1b[1m\udcff.invalid").ended(), ClientExit.NAME_NOT_FOUND)
+    """What the user (or a script) gave as a host is printed with its control characters
+    escaped.
+    """
+    assert r"at x\x1b[1m\udcff.invalid port 7" in complaint(
+        start("echo", "--timeout", "2", "x\x1b[1m\udcff.invalid").ended(), ClientExit.NAME_NOT_FOUND
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------------------------------ its own user
+# --- its own user ---------------------------------------------------------------------
 
 
 def test_a_user_who_thinks_is_no_time_out(start: StartClient) -> None:
@@ -486,14 +631,20 @@ def test_a_user_who_thinks_is_no_time_out(start: StartClient) -> None:
         client = start("echo", "--timeout", "0.2", "127.0.0.1", port)
         client.type(b"first\n")
         assert client.read(6) == b"first\n"
-        holds(lambda: client.process.poll() is None, 0.8, "the client gave up although the server owed nothing")
+        holds(
+            lambda: client.process.poll() is None,
+            0.8,
+            "the client gave up although the server owed nothing",
+        )
         client.type(b"second\n")
         assert client.read(7) == b"second\n"
         assert client.ended().exit_code == 0
 
 
 def test_typing_into_a_dead_connection_does_not_put_the_time_out_off(start: StartClient) -> None:
-    """A server that owes an answer is given up after the time-out although the user goes on typing."""
+    """A server that owes an answer is given up after the time-out although the user
+    goes on typing.
+    """
     with silent() as port:
         client = start("echo", "--timeout", "0.4", "127.0.0.1", port)
 
@@ -517,7 +668,9 @@ def test_an_interrupt_ends_with_130_and_no_trace(start: StartClient) -> None:
 
 
 def test_a_reader_that_goes_ends_an_idle_client_quietly(start: StartClient) -> None:
-    """When the reader of standard output goes, the client ends with 1 and without a word, even while nothing is to be printed."""
+    """When the reader of standard output goes, the client ends with 1 and without a
+    word, even while nothing is to be printed.
+    """
     with serving(echo) as port:
         client = start("echo", "127.0.0.1", port)
         client.type(b"there\n")
@@ -530,14 +683,17 @@ def test_a_reader_that_goes_ends_an_idle_client_quietly(start: StartClient) -> N
 
 
 @pytest.mark.parametrize("service", ["daytime", "echo"])
-def test_a_reader_that_went_before_ends_the_client_quietly(start: StartClient, service: str) -> None:
+def test_a_reader_that_went_before_ends_the_client_quietly(
+    start: StartClient, service: str
+) -> None:
     """Output that nobody can read ends the client with 1 and without a word."""
     reading_end, writing_end = os.pipe()
     os.close(reading_end)
     with silent() as port:
         client = start(service, "127.0.0.1", port, stdout=writing_end)
         os.close(writing_end)
-        assert client.ended_by_itself() == Ended(1, None, "")  # type: ignore[arg-type]  # its output is not ours to read
+        # # its output is not ours to read
+        assert client.ended_by_itself() == Ended(1, None, "")  # type: ignore[arg-type]
 
 
 def test_output_to_a_full_device_is_a_failure_that_is_told(start: StartClient) -> None:
@@ -553,7 +709,11 @@ def test_a_non_blocking_output_is_waited_for(start: StartClient) -> None:
     text = random.Random(8).randbytes(1_000_000)
     reading_end, writing_end = os.pipe()
     os.set_blocking(writing_end, False)
-    with serving(echo) as port, ThreadPoolExecutor(1) as threads, os.fdopen(reading_end, "rb") as output:
+    with (
+        serving(echo) as port,
+        ThreadPoolExecutor(1) as threads,
+        os.fdopen(reading_end, "rb") as output,
+    ):
         client = start("echo", "--raw", "127.0.0.1", port, stdout=writing_end)
         os.close(writing_end)
         printed = threads.submit(output.read)
@@ -562,24 +722,60 @@ def test_a_non_blocking_output_is_waited_for(start: StartClient) -> None:
 
 
 def test_a_closed_standard_input_is_not_mistaken_for_the_server(start: StartClient) -> None:
-    """With standard input closed by the caller the echo client says so and ends with 1; the server's socket is not read as input."""
+    """With standard input closed by the caller the echo client says so and ends with 1;
+    the server's socket is not read as input.
+    """
     with silent() as port:
-        command = ("sh", "-c", 'exec "$@" <&-', "sh", sys.executable, *CLIENT, "echo", "127.0.0.1", str(port))
-        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=PATIENCE_S, check=False)
-    assert "standard input cannot be read" in complaint(Ended(done.returncode, done.stdout, done.stderr.decode()), ClientExit.FAILED)
+        command = (
+            "sh",
+            "-c",
+            'exec "$@" <&-',
+            "sh",
+            sys.executable,
+            *CLIENT,
+            "echo",
+            "127.0.0.1",
+            str(port),
+        )
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert "standard input cannot be read" in complaint(
+        Ended(done.returncode, done.stdout, done.stderr.decode()), ClientExit.FAILED
+    )
 
 
 def test_the_arguments_alone_import_nothing_heavy() -> None:
-    """Adding the client's arguments to a command line imports neither sockets nor any dependency, and not even argparse."""
-    program = "import sys; from unpd.cli import client; print(sorted({'argparse', 'typing', 'socket', 'select', 'threading', 'pydantic', 'unpd.names'} & set(sys.modules)))"
-    done = subprocess.run((sys.executable, "-S", "-c", program), cwd=ROOT, capture_output=True, timeout=PATIENCE_S, check=True)
+    """Adding the client's arguments to a command line imports neither sockets nor any
+    dependency, and not even argparse.
+    """
+    program = (
+        "import sys; from unpd.cli import client; print(sorted({'argparse', 'typing', 'socket',"
+        " 'select', 'threading', 'pydantic', 'unpd.names'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        (sys.executable, "-S", "-c", program),
+        cwd=ROOT,
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
     assert done.stdout == b"[]\n"
 
 
 def test_a_run_imports_no_dependency() -> None:
     """A whole run of a client gets by with the standard library."""
-    program = "import sys; from unpd.cli.main import main; print(main(), sorted({'pydantic', 'prometheus_client', 'asyncio', 'logging'} & set(sys.modules)))"
+    program = (
+        "import sys; from unpd.cli.main import main; print(main(), sorted({'pydantic',"
+        " 'prometheus_client', 'asyncio', 'logging'} & set(sys.modules)))"
+    )
     with closed_port() as port:
         command = (sys.executable, "-c", program, "client", "daytime", "127.0.0.1", str(port))
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PATIENCE_S, check=True)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, timeout=PATIENCE_S, check=True
+        )
     assert done.stdout == b"3 []\n"

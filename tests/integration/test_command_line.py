@@ -26,23 +26,52 @@ ECHO = """
 listen = ["tcp://127.0.0.1:0"]
 """
 
-HEAVY = ("pydantic", "prometheus_client", "asyncio", "waitress", "daemon", "setproctitle", "tomllib", "json")
+HEAVY = (
+    "pydantic",
+    "prometheus_client",
+    "asyncio",
+    "waitress",
+    "daemon",
+    "setproctitle",
+    "tomllib",
+    "json",
+)
 
-PRIVATE_ROOM = 'mount -t tmpfs tmpfs /run && ip link set lo up && if [ -d "$ROOM" ]; then mount --bind "$ROOM" /etc; fi && exec "$@"'
-"""In namespaces of its own: the built-in default's ports are free, /run is empty, /etc is what the test made."""
+PRIVATE_ROOM = (
+    'mount -t tmpfs tmpfs /run && ip link set lo up && if [ -d "$ROOM" ]; then mount --bind "$ROOM"'
+    ' /etc; fi && exec "$@"'
+)
+"""In namespaces of its own: the built-in default's ports are free, /run is empty, /etc
+is what the test made.
+"""
 
 
-def unpd(*arguments: str, directory: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def unpd(
+    *arguments: str, directory: Path = ROOT, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run ``unpd`` with ``arguments`` to its end."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
     command = [sys.executable, "-m", "unpd", *arguments]
-    return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=30.0, check=False, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30.0,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def imported(*arguments: str) -> set[str]:
-    """The top-level packages that ``unpd`` imports for these arguments (-X importtime)."""
+    """The top-level packages that ``unpd`` imports for these arguments (-X
+    importtime).
+    """
     command = [sys.executable, "-X", "importtime", "-m", "unpd", *arguments]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30.0, check=False)
+    ended = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=30.0, check=False
+    )
     lines = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
     assert len(lines) > 10
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
@@ -62,7 +91,9 @@ def test_the_version_comes_without_anything_heavy() -> None:
 @pytest.mark.parametrize("verb", ["status", "reload", "stop"])
 def test_the_verbs_come_without_pydantic(tmp_path: Path, verb: str) -> None:
     """What only asks the daemon does not load what only the daemon needs."""
-    assert imported(verb, "--control", str(tmp_path / "nobody")).isdisjoint({"pydantic", "prometheus_client", "asyncio", "waitress", "daemon"})
+    assert imported(verb, "--control", str(tmp_path / "nobody")).isdisjoint(
+        {"pydantic", "prometheus_client", "asyncio", "waitress", "daemon"}
+    )
 
 
 def test_help_shows_the_tables() -> None:
@@ -74,7 +105,17 @@ def test_help_shows_the_tables() -> None:
         assert re.search(rf"^  {int(code)} +{re.escape(meaning)}$", said, re.MULTILINE), code
 
 
-@pytest.mark.parametrize("arguments", [(), ("fly",), ("run", "--fast"), ("run", "--builtin", "--config", "x"), ("status", "--jso"), ("client", "echo")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("fly",),
+        ("run", "--fast"),
+        ("run", "--builtin", "--config", "x"),
+        ("status", "--jso"),
+        ("client", "echo"),
+    ],
+)
 def test_wrong_usage_ends_with_2(arguments: Sequence[str]) -> None:
     """What the command line does not know ends with code 2 and the usage."""
     ended = unpd(*arguments)
@@ -93,7 +134,9 @@ def test_a_missing_configuration_ends_with_78(tmp_path: Path, verb: str) -> None
 
 @pytest.mark.parametrize("verb", ["status", "reload", "stop"])
 def test_nobody_is_there_to_be_asked(tmp_path: Path, verb: str) -> None:
-    """The verbs say in one sentence that no daemon runs; a socket that nobody listens on any more is the same."""
+    """The verbs say in one sentence that no daemon runs; a socket that nobody listens
+    on any more is the same.
+    """
     control = tmp_path / "control.sock"
     for stale in (False, True):
         if stale:
@@ -109,9 +152,14 @@ def test_nobody_is_there_to_be_asked(tmp_path: Path, verb: str) -> None:
 
 
 def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
-    """``unpd check`` prints one line, and makes none of the files that the configuration names."""
+    """``unpd check`` prints one line, and makes none of the files that the
+    configuration names.
+    """
     config = tmp_path / "unpd.toml"
-    config.write_text(f'[daemon]\npid_file = "{tmp_path}/run/unpd.pid"\ncontrol = "{tmp_path}/run/c.sock"\n\n[log]\nfile = "{tmp_path}/log"\n' + ECHO)
+    config.write_text(
+        f'[daemon]\npid_file = "{tmp_path}/run/unpd.pid"\ncontrol ='
+        f' "{tmp_path}/run/c.sock"\n\n[log]\nfile = "{tmp_path}/log"\n' + ECHO
+    )
     ended = unpd("check", "--config", str(config))
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "configuration OK\n", "")
     assert list(tmp_path.iterdir()) == [config]
@@ -119,43 +167,79 @@ def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
 
 @faults.requires_strace()
 def test_check_binds_nothing(tmp_path: Path) -> None:
-    """Checking touches no network: an address that is in use is no fault of the configuration."""
+    """Checking touches no network: an address that is in use is no fault of the
+    configuration.
+    """
     config, trace = tmp_path / "unpd.toml", tmp_path / "trace"
     config.write_text(ECHO)
-    command = [*faults.strace_prefix(trace, "bind,listen,connect,mkdir,unlink,rename"), sys.executable, "-B", "-m", "unpd", "check", "--config", str(config)]
+    command = [
+        *faults.strace_prefix(trace, "bind,listen,connect,mkdir,unlink,rename"),
+        sys.executable,
+        "-B",
+        "-m",
+        "unpd",
+        "check",
+        "--config",
+        str(config),
+    ]
     with nothing_remains():  # the tracer ends a moment after what it traces
-        assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30.0, check=False).returncode == 0
-    calls = [line for line in trace.read_text().splitlines() if "/var/run/nscd" not in line and "exited" not in line]
+        assert (
+            subprocess.run(
+                command, cwd=ROOT, capture_output=True, timeout=30.0, check=False
+            ).returncode
+            == 0
+        )
+    calls = [
+        line
+        for line in trace.read_text().splitlines()
+        if "/var/run/nscd" not in line and "exited" not in line
+    ]
     assert calls == []
 
 
 def test_check_tells_every_fault(tmp_path: Path) -> None:
-    """Each fault has its file, line and key, and what would be right; the code is 78."""
+    """Each fault has its file, line and key, and what would be right; the code
+    is 78.
+    """
     config = tmp_path / "unpd.toml"
-    config.write_text('[daemon]\ngrace = 1\n\n[services.echo]\nlisten = ["tcp://localhost:7"]\npool = "fast"\n')
+    config.write_text(
+        '[daemon]\ngrace = 1\n\n[services.echo]\nlisten = ["tcp://localhost:7"]\npool = "fast"\n'
+    )
     ended = unpd("check", "--config", str(config))
     assert ended.returncode == 78
     assert ended.stdout == ""
     for line, key in ((2, "daemon.grace"), (5, "services.echo.listen"), (6, "services.echo.pool")):
-        assert re.search(rf"^unpd: {config}:{line}: {re.escape(key)}\S*: ", ended.stderr, re.MULTILINE), ended.stderr
+        assert re.search(
+            rf"^unpd: {config}:{line}: {re.escape(key)}\S*: ", ended.stderr, re.MULTILINE
+        ), ended.stderr
     assert "did you mean" in ended.stderr
 
 
 def test_check_warns_of_a_backlog_that_the_kernel_would_cut(tmp_path: Path) -> None:
-    """A backlog above net.core.somaxconn is a warning with both numbers, and the configuration is good."""
+    """A backlog above net.core.somaxconn is a warning with both numbers, and the
+    configuration is good.
+    """
     config = tmp_path / "unpd.toml"
     config.write_text(ECHO + "backlog = 65536\n")
     ended = unpd("check", "--config", str(config))
     ceiling = Path("/proc/sys/net/core/somaxconn").read_text().strip()
     if int(ceiling) < 65536:
-        assert ended.stderr.startswith(f"warning: {config}:4: services.echo.backlog: 65536 is above net.core.somaxconn: the kernel takes it as {ceiling}")
+        assert ended.stderr.startswith(
+            f"warning: {config}:4: services.echo.backlog: 65536 is above net.core.somaxconn: the"
+            f" kernel takes it as {ceiling}"
+        )
     assert (ended.returncode, ended.stdout) == (0, "configuration OK\n")
 
 
 def test_what_check_shows_loads_back(tmp_path: Path) -> None:
-    """``--show`` prints the effective configuration as TOML, which means the same; the metrics stand on loopback unless told otherwise."""
+    """``--show`` prints the effective configuration as TOML, which means the same; the
+    metrics stand on loopback unless told otherwise.
+    """
     first, second = tmp_path / "first.toml", tmp_path / "second.toml"
-    first.write_text('[pools.slow]\nworkers = 1\n\n[services.clock]\ntype = "daytime"\nlisten = ["tcp://[::1]:13", "unix:///tmp/x"]\npool = "slow"\n' + ECHO)
+    first.write_text(
+        '[pools.slow]\nworkers = 1\n\n[services.clock]\ntype = "daytime"\nlisten ='
+        ' ["tcp://[::1]:13", "unix:///tmp/x"]\npool = "slow"\n' + ECHO
+    )
     shown = unpd("check", "--show", "--config", str(first)).stdout
     second.write_text(shown)
     again = unpd("check", "--show", "--config", str(second))
@@ -171,7 +255,9 @@ def test_what_check_shows_loads_back(tmp_path: Path) -> None:
 
 def test_a_free_port_is_named_in_the_log(launch: Launch) -> None:
     """Port 0 takes a free port for each listener, and the log says which."""
-    unpd = launch('[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0", "tcp://[::1]:0"]\n')
+    unpd = launch(
+        '[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0", "tcp://[::1]:0"]\n'
+    )
     addresses = unpd.addresses("echo")
     assert len(set(addresses)) == 3
     for address in addresses:
@@ -181,7 +267,9 @@ def test_a_free_port_is_named_in_the_log(launch: Launch) -> None:
 
 
 def test_status_tells_how_it_is(launch: Launch) -> None:
-    """``unpd status`` is for people, ``--json`` has all of it; both find the daemon through its configuration."""
+    """``unpd status`` is for people, ``--json`` has all of it; both find the daemon
+    through its configuration.
+    """
     unpd = launch(ECHO)
     with clients.idle(unpd.address("echo"), 3):
         unpd.metric_becomes(3, "unpd_connections_active", service="echo")
@@ -192,12 +280,21 @@ def test_status_tells_how_it_is(launch: Launch) -> None:
     assert "service echo: 3 active, 3 accepted" in lines
     assert f"  tcp://127.0.0.1:{unpd.port('echo')}, accept queue 0 of 4096" in lines
     assert sum(line.startswith("worker default/") for line in lines) == 2
-    assert (said["pid"], said["ready"], said["phase"], said["degraded"]) == (unpd.pid, True, "running", [])
-    assert {child["pid"] for child in said["children"]} == {child.pid for child in procs.children(unpd.pid)}
+    assert (said["pid"], said["ready"], said["phase"], said["degraded"]) == (
+        unpd.pid,
+        True,
+        "running",
+        [],
+    )
+    assert {child["pid"] for child in said["children"]} == {
+        child.pid for child in procs.children(unpd.pid)
+    }
 
 
 def test_a_degraded_daemon_says_so(launch: Launch) -> None:
-    """While a pool has no ready worker the status says which, and the command still ends with 0."""
+    """While a pool has no ready worker the status says which, and the command still
+    ends with 0.
+    """
     unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
 
     def degraded() -> str:
@@ -212,7 +309,9 @@ def test_a_degraded_daemon_says_so(launch: Launch) -> None:
 
 
 def test_a_broken_configuration_keeps_nobody_from_the_daemon(launch: Launch) -> None:
-    """The verbs still find the running daemon when its file has become nonsense in a place that does not matter to them."""
+    """The verbs still find the running daemon when its file has become nonsense in a
+    place that does not matter to them.
+    """
     unpd = launch(ECHO)
     unpd.config_path.write_text(unpd.config_path.read_text() + "\n[servces]\nnonsense = true\n")
     assert unpd.run("check", "--config", str(unpd.config_path)).returncode == 78
@@ -229,12 +328,19 @@ def test_an_address_in_use_stops_the_start_whole(launch: Launch, tmp_path: Path)
     """Code 69 and one sentence; no pid file, no socket, no listener is left."""
     first = launch(ECHO)
     path = tmp_path / "echo.sock"
-    second = launch(f'[services.echo]\nlisten = ["unix://{path}", "tcp://127.0.0.1:{first.port("echo")}"]\n', ready=False)
+    second = launch(
+        f'[services.echo]\nlisten = ["unix://{path}", "tcp://127.0.0.1:{first.port("echo")}"]\n',
+        ready=False,
+    )
     second.expect_exit(69)
     second.expect_errors("master.refused")
     assert second.wait_exit() == 69
     said = second.stderr().splitlines()[-1]
-    assert said == f"unpd: service echo cannot listen on tcp://127.0.0.1:{first.port('echo')}: the address is in use by another program"
+    assert (
+        said
+        == f"unpd: service echo cannot listen on tcp://127.0.0.1:{first.port('echo')}: the address"
+        " is in use by another program"
+    )
     assert not path.exists()
 
 
@@ -254,7 +360,19 @@ def room(tmp_path: Path) -> Path:
 @pytest.fixture
 def builtin(room: Path) -> Iterator[subprocess.Popen[str]]:
     """``unpd run`` in a room of its own."""
-    command = ["unshare", "--mount", "--net", "sh", "-c", PRIVATE_ROOM, "sh", sys.executable, "-m", "unpd", "run"]
+    command = [
+        "unshare",
+        "--mount",
+        "--net",
+        "sh",
+        "-c",
+        PRIVATE_ROOM,
+        "sh",
+        sys.executable,
+        "-m",
+        "unpd",
+        "run",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ROOM": str(room)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -277,23 +395,43 @@ def until_ready(process: subprocess.Popen[str]) -> list[str]:
 
 def in_the_room(process: subprocess.Popen[str], *arguments: str) -> str:
     """What the client prints there."""
-    command = ["nsenter", "--target", str(process.pid), "--net", sys.executable, "-m", "unpd", "client", *arguments]
-    return subprocess.run(command, cwd=ROOT, input="hello\n", capture_output=True, text=True, timeout=30.0, check=True).stdout
+    command = [
+        "nsenter",
+        "--target",
+        str(process.pid),
+        "--net",
+        sys.executable,
+        "-m",
+        "unpd",
+        "client",
+        *arguments,
+    ]
+    return subprocess.run(
+        command, cwd=ROOT, input="hello\n", capture_output=True, text=True, timeout=30.0, check=True
+    ).stdout
 
 
 @faults.requires_namespaces()
-def test_without_a_configuration_it_serves_the_built_in_default(builtin: subprocess.Popen[str]) -> None:
-    """No --config and no /etc/unpd/unpd.toml: daytime on 10013, echo on 10007 and metrics on 9867, all on loopback, and the log says that it is the default."""
+def test_without_a_configuration_it_serves_the_built_in_default(
+    builtin: subprocess.Popen[str],
+) -> None:
+    """No --config and no /etc/unpd/unpd.toml: daytime on 10013, echo on 10007 and
+    metrics on 9867, all on loopback, and the log says that it is the default.
+    """
     log = "".join(until_ready(builtin))
     assert 'source="the built-in default"' in log
     for service, port in (("daytime", 10013), ("echo", 10007), ("metrics", 9867)):
         assert f"listener.opened service={service} address=tcp://127.0.0.1:{port}\n" in log
     assert in_the_room(builtin, "echo", "127.0.0.1", "10007") == "hello\n"
-    assert re.fullmatch(r"\w{3} \w{3} +\d+ [\d:]{8} \d{4}\s+", in_the_room(builtin, "daytime", "127.0.0.1", "10013"))
+    assert re.fullmatch(
+        r"\w{3} \w{3} +\d+ [\d:]{8} \d{4}\s+", in_the_room(builtin, "daytime", "127.0.0.1", "10013")
+    )
 
 
 @faults.requires_namespaces()
-def test_without_an_argument_it_takes_the_installed_configuration(room: Path, builtin: subprocess.Popen[str]) -> None:
+def test_without_an_argument_it_takes_the_installed_configuration(
+    room: Path, builtin: subprocess.Popen[str]
+) -> None:
     """/etc/unpd/unpd.toml is taken if it is there, and the log says so."""
     log = "".join(until_ready(builtin))
     events = {event.name: event for event in parse_log(log)}

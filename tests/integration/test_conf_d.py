@@ -1,4 +1,6 @@
-"""Drop-ins: what conf.d adds to the configuration, to ``unpd check`` and to a reload."""
+"""Drop-ins: what conf.d adds to the configuration, to ``unpd check`` and to a
+reload.
+"""
 
 import tomllib
 from pathlib import Path
@@ -23,26 +25,45 @@ LEVEL = '[log]\nlevel = "{}"\n'
 
 
 def test_check_knows_drop_ins(launch: Launch) -> None:
-    """``unpd check`` reads the drop-ins in the order of their names, and ``--show`` prints what all files are together."""
-    unpd = launch(ECHO, drop_ins={"20-b": "[daemon]\ngrace_s = 2\n", "10-a": f"[daemon]\ngrace_s = 1\nreload_grace_s = 1\n{DAYTIME}"})
-    shown = tomllib.loads(unpd.run("check", "--show", "--config", str(unpd.config_path)).stdout.decode())
+    """``unpd check`` reads the drop-ins in the order of their names, and ``--show``
+    prints what all files are together.
+    """
+    unpd = launch(
+        ECHO,
+        drop_ins={
+            "20-b": "[daemon]\ngrace_s = 2\n",
+            "10-a": f"[daemon]\ngrace_s = 1\nreload_grace_s = 1\n{DAYTIME}",
+        },
+    )
+    shown = tomllib.loads(
+        unpd.run("check", "--show", "--config", str(unpd.config_path)).stdout.decode()
+    )
     assert (shown["daemon"]["grace_s"], shown["daemon"]["reload_grace_s"]) == (2, 1)
     assert set(shown["services"]) == {"echo", "daytime"}
 
 
 def test_check_tells_the_faults_of_every_file(launch: Launch) -> None:
-    """Each fault has the file in which its key stands, and a service that two files have names both."""
+    """Each fault has the file in which its key stands, and a service that two files
+    have names both.
+    """
     unpd = launch(ECHO)
-    level, twice = write_drop_in(unpd.config_path, "a", LEVEL.format("loud")), write_drop_in(unpd.config_path, "b", ECHO)
+    level, twice = (
+        write_drop_in(unpd.config_path, "a", LEVEL.format("loud")),
+        write_drop_in(unpd.config_path, "b", ECHO),
+    )
     ended = unpd.run("check", "--config", str(unpd.config_path))
     said = ended.stderr.decode().splitlines()
     assert ended.returncode == 78
     assert said[0] == f'unpd: {level}:2: log.level: must be "debug", "info", "warning" or "error"'
-    assert said[1].startswith(f"unpd: {twice}:2: services.echo: this service stands in {unpd.config_path}:2 too: ")
+    assert said[1].startswith(
+        f"unpd: {twice}:2: services.echo: this service stands in {unpd.config_path}:2 too: "
+    )
 
 
 def test_the_log_says_how_many_were_loaded(launch: Launch) -> None:
-    """The daemon starts with its drop-ins, and the first line of its log names the main file and counts them."""
+    """The daemon starts with its drop-ins, and the first line of its log names the main
+    file and counts them.
+    """
     unpd = launch("[services]\n", drop_ins={"a": ECHO, "b": "", "c": "# nothing\n"})
     loaded = unpd.log_events("config.loaded")[0].fields
     assert (loaded["source"], loaded["drop_ins"]) == (str(unpd.config_path), 3)
@@ -58,7 +79,11 @@ def test_a_reload_takes_drop_ins_that_come_change_and_go(launch: Launch) -> None
     write_drop_in(unpd.config_path, "clock", f'{DAYTIME}format = "iso8601"\ntimezone = "UTC"\n')
     assert reload(unpd) == 3
     daytime = unpd.address("daytime")
-    until(lambda: clients.ask(daytime).endswith(b"+00:00\r\n"), 10.0, "the old generation to leave the listener to the new one")
+    until(
+        lambda: clients.ask(daytime).endswith(b"+00:00\r\n"),
+        10.0,
+        "the old generation to leave the listener to the new one",
+    )
     port = unpd.port("daytime")
     added.unlink()
     assert reload(unpd) == 4
@@ -67,13 +92,17 @@ def test_a_reload_takes_drop_ins_that_come_change_and_go(launch: Launch) -> None
 
 
 def test_a_service_twice_is_refused_and_the_old_generation_goes_on(launch: Launch) -> None:
-    """A drop-in with a service that there is already is refused with both files; nobody notices, and without it the next reload succeeds."""
+    """A drop-in with a service that there is already is refused with both files; nobody
+    notices, and without it the next reload succeeds.
+    """
     unpd = launch(ECHO)
     children = {child.pid for child in procs.children(unpd.pid)}
     with ledger.running(unpd.address("echo"), rate=200) as load:
         twice = write_drop_in(unpd.config_path, "twice", ECHO)
         reason = refused_reload(unpd)
-        assert f"{twice}:2: services.echo: this service stands in {unpd.config_path}:2 too: " in reason
+        assert (
+            f"{twice}:2: services.echo: this service stands in {unpd.config_path}:2 too: " in reason
+        )
         books = load.stop()
     books.assert_clean(at_least=1)
     assert {child.pid for child in procs.children(unpd.pid)} == children
@@ -84,7 +113,9 @@ def test_a_service_twice_is_refused_and_the_old_generation_goes_on(launch: Launc
 
 
 def test_the_verbs_follow_a_drop_in_to_the_control_socket(launch: Launch, tmp_path: Path) -> None:
-    """Where a drop-in moves the control socket, the verbs find the daemon there by its main file, also when the main file is broken by now."""
+    """Where a drop-in moves the control socket, the verbs find the daemon there by its
+    main file, also when the main file is broken by now.
+    """
     moved = tmp_path / "moved.sock"
     unpd = launch(DEFAULT_SERVICES, drop_ins={"a": f'[daemon]\ncontrol = "{moved}"\n'})
     unpd.config_path.write_text("broken = ")

@@ -1,4 +1,6 @@
-"""The control socket: who may speak, what it makes of nonsense, and that nobody on it can hold the master up."""
+"""The control socket: who may speak, what it makes of nonsense, and that nobody on it
+can hold the master up.
+"""
 
 import contextlib
 import json
@@ -15,7 +17,14 @@ import pytest
 
 from tests.support import clients, faults, ledger, procs
 from tests.support.launch import Launch
-from tests.support.operating import ask, descriptors, read_answer, refused_reload, send_request, status
+from tests.support.operating import (
+    ask,
+    descriptors,
+    read_answer,
+    refused_reload,
+    send_request,
+    status,
+)
 from tests.support.waiting import holds, until
 
 ECHO = """
@@ -26,7 +35,9 @@ listen = ["tcp://127.0.0.1:0"]
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that everybody can reach, as /run is: pytest's own are closed to others."""
+    """A directory that everybody can reach, as /run is: pytest's own are closed to
+    others.
+    """
     path = Path(tempfile.mkdtemp(prefix="unpd-run-"))
     path.chmod(0o755)
     yield path
@@ -34,7 +45,9 @@ def public() -> Iterator[Path]:
 
 
 def as_user(uid: int, gid: int, control: Path) -> str:
-    """What ``uid`` with the one group ``gid`` gets when it asks for the status: the answer's line, or the name of the error."""
+    """What ``uid`` with the one group ``gid`` gets when it asks for the status: the
+    answer's line, or the name of the error.
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -61,8 +74,14 @@ def as_user(uid: int, gid: int, control: Path) -> str:
 
 @faults.requires_strace()
 def test_nobody_else_can_connect_at_any_moment(launch: Launch, tmp_path: Path) -> None:
-    """From its first moment the socket is its owner's alone, then 0660: with every step between bind and listen slowed down no other mode is ever seen."""
-    prefix = faults.strace_prefix(tmp_path / "trace", "?chmod,?fchmodat,?chown,?fchownat,listen", "?chmod,?fchmodat,?chown,?fchownat:delay_enter=150000")
+    """From its first moment the socket is its owner's alone, then 0660: with every step
+    between bind and listen slowed down no other mode is ever seen.
+    """
+    prefix = faults.strace_prefix(
+        tmp_path / "trace",
+        "?chmod,?fchmodat,?chown,?fchownat,listen",
+        "?chmod,?fchmodat,?chown,?fchownat:delay_enter=150000",
+    )
     unpd = launch(ECHO, ready=False, prefix=prefix)
     modes: list[int] = []
 
@@ -78,8 +97,12 @@ def test_nobody_else_can_connect_at_any_moment(launch: Launch, tmp_path: Path) -
 
 
 @faults.requires_root
-def test_the_masters_group_may_speak_and_neither_strangers_nor_its_own_children(launch: Launch, public: Path) -> None:
-    """The file is the master's own (0660): its group may ask, others cannot connect; and the user whom the workers become is told no even where the mode lets him in."""
+def test_the_masters_group_may_speak_and_neither_strangers_nor_its_own_children(
+    launch: Launch, public: Path
+) -> None:
+    """The file is the master's own (0660): its group may ask, others cannot connect;
+    and the user whom the workers become is told no even where the mode lets him in.
+    """
     worker, stranger = pwd.getpwnam("daemon"), pwd.getpwnam("bin")
     control = public / "control.sock"
     launch(f'[daemon]\nuser = "daemon"\ncontrol = "{control}"\n' + ECHO)
@@ -96,8 +119,12 @@ def test_the_masters_group_may_speak_and_neither_strangers_nor_its_own_children(
     }
 
 
-def test_a_stale_socket_is_replaced_and_anything_else_is_not(launch: Launch, tmp_path: Path) -> None:
-    """A socket that nobody listens on makes room; a file in its place is refused with code 73 and stays, and no listener is left."""
+def test_a_stale_socket_is_replaced_and_anything_else_is_not(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """A socket that nobody listens on makes room; a file in its place is refused with
+    code 73 and stays, and no listener is left.
+    """
     path = tmp_path / "control.sock"
     text = f'[daemon]\ncontrol = "{path}"\n' + ECHO
     with socket.socket(socket.AF_UNIX) as stale:
@@ -130,7 +157,17 @@ def test_a_stale_socket_is_replaced_and_anything_else_is_not(launch: Launch, tmp
         (b'{"version": 1, "verb": ["stop"]}\n', "the verbs are status, reload, stop"),
         (b'{"version": 1, "verb": "stop", "quick": "yes"}\n', "quick is true or false"),
     ],
-    ids=["empty", "binary", "nested", "list", "unversioned", "version", "verb", "list-verb", "quick"],
+    ids=[
+        "empty",
+        "binary",
+        "nested",
+        "list",
+        "unversioned",
+        "version",
+        "verb",
+        "list-verb",
+        "quick",
+    ],
 )
 def test_nonsense_is_answered_with_the_reason(control: Path, line: bytes, reason: str) -> None:
     """What is no request gets an answer that says so, and nothing happens."""
@@ -141,15 +178,22 @@ def test_nonsense_is_answered_with_the_reason(control: Path, line: bytes, reason
 
 
 def test_a_line_without_end_is_cut_off(control: Path) -> None:
-    """More bytes than any request has, and no line end: the connection is closed at once, not when its time is over."""
-    with clients.connect(str(control), timeout_s=3.0) as sock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    """More bytes than any request has, and no line end: the connection is closed at
+    once, not when its time is over.
+    """
+    with (
+        clients.connect(str(control), timeout_s=3.0) as sock,
+        contextlib.suppress(BrokenPipeError, ConnectionResetError),
+    ):
         sock.sendall(b"x" * 1_000_000)
         assert sock.recv(1) == b""
 
 
 @pytest.fixture(scope="module")
 def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The control socket of one daemon for all lines of nonsense; it is healthy after all of them."""
+    """The control socket of one daemon for all lines of nonsense; it is healthy after
+    all of them.
+    """
     launch = Launch(tmp_path_factory.mktemp("control"))
     unpd = launch(ECHO)
     children = {child.pid for child in procs.children(unpd.pid)}
@@ -163,7 +207,9 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None:
-    """With peers that say nothing, half a line, or never read, the master still answers others, respawns, and serves nobody worse."""
+    """With peers that say nothing, half a line, or never read, the master still answers
+    others, respawns, and serves nobody worse.
+    """
     unpd = launch(ECHO)
     open_before = descriptors(unpd, births=3)
     with contextlib.ExitStack() as stack, ledger.running(unpd.address("echo"), rate=200) as load:
@@ -173,33 +219,53 @@ def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None
         assert status(unpd)["ready"] is True
         workers = unpd.workers()[:1]
         procs.kill(workers)
-        until(lambda: len(unpd.workers()) == 2 and workers[0] not in unpd.workers(), 5.0, "the respawn")
+        until(
+            lambda: len(unpd.workers()) == 2 and workers[0] not in unpd.workers(),
+            5.0,
+            "the respawn",
+        )
         assert ask(unpd.control, verb="reload")["ok"] is True
         load.more(20)
         books = load.stop()
-    assert set(books.failed()) <= {"reset_before", "reset_after", "shed"}, "only the killed worker's own connections may be lost"
-    until(lambda: len(procs.fds(unpd.pid)) == open_before, 10.0, "every peer's descriptor to be closed")
+    assert set(books.failed()) <= {"reset_before", "reset_after", "shed"}, (
+        "only the killed worker's own connections may be lost"
+    )
+    until(
+        lambda: len(procs.fds(unpd.pid)) == open_before,
+        10.0,
+        "every peer's descriptor to be closed",
+    )
 
 
 @pytest.mark.full
 def test_peers_that_fill_the_table_are_closed_in_time(launch: Launch) -> None:
-    """Silent peers beyond the limit are closed at once, the others after five seconds, and then the operator gets his answer."""
+    """Silent peers beyond the limit are closed at once, the others after five seconds,
+    and then the operator gets his answer.
+    """
     unpd = launch(ECHO)
     with contextlib.ExitStack() as stack:
         held: list[socket.socket] = []
 
         def another() -> bool:
-            with contextlib.suppress(BlockingIOError):  # the queue is full: the master has not come round yet
+            with contextlib.suppress(
+                BlockingIOError
+            ):  # the queue is full: the master has not come round yet
                 held.append(stack.enter_context(clients.connect(str(unpd.control))))
             return len(held) == 1000
 
         until(another, 20.0, "a thousand connections")
         assert [sock.recv(1) for sock in held[32:]] == [b""] * 968
-        until(lambda: b"ready" in unpd.run("status", "--control", str(unpd.control)).stdout, 15.0, "an answer for the operator")
+        until(
+            lambda: b"ready" in unpd.run("status", "--control", str(unpd.control)).stdout,
+            15.0,
+            "an answer for the operator",
+        )
 
 
 def test_an_asker_who_leaves_loses_only_his_answer(launch: Launch) -> None:
-    """A reload goes on when the one who asked hangs up, and the next asker is answered."""
+    """A reload goes on when the one who asked hangs up, and the next asker is
+    answered.
+    """
     unpd = launch(ECHO)
     send_request(unpd.control, verb="reload").close()
     unpd.wait_event("reload.succeeded", generation=2)
@@ -208,9 +274,13 @@ def test_an_asker_who_leaves_loses_only_his_answer(launch: Launch) -> None:
 
 @faults.requires_strace()
 def test_without_descriptors_the_master_does_not_spin(launch: Launch, tmp_path: Path) -> None:
-    """When accept fails for want of descriptors the master looks again now and then, not all the time; afterwards the peer that waited is served."""
+    """When accept fails for want of descriptors the master looks again now and then,
+    not all the time; afterwards the peer that waited is served.
+    """
     unpd = launch(ECHO)
-    with faults.straced(unpd.pid, tmp_path / "trace", "accept4", "accept4:error=EMFILE", follow=False) as trace:
+    with faults.straced(
+        unpd.pid, tmp_path / "trace", "accept4", "accept4:error=EMFILE", follow=False
+    ) as trace:
         waiting = send_request(unpd.control, verb="status")
         until(lambda: trace.count("accept4") >= 1, 10.0, "the first failure")
         holds(lambda: trace.count("accept4") < 20, 0.4, "the master spins on accept")
@@ -224,5 +294,7 @@ def test_without_descriptors_the_master_does_not_spin(launch: Launch, tmp_path: 
 def test_the_reason_of_a_refusal_comes_through_whole(launch: Launch) -> None:
     """However many faults a configuration has, ``unpd reload`` prints all of them."""
     unpd = launch(ECHO)
-    reason = refused_reload(unpd, ("[services.echo]\nlisten = [" + '"nonsense", ' * 90 + "]\n").encode())
+    reason = refused_reload(
+        unpd, ("[services.echo]\nlisten = [" + '"nonsense", ' * 90 + "]\n").encode()
+    )
     assert reason.count("unpd.toml:2: services.echo.listen") == 90

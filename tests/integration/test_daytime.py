@@ -1,4 +1,6 @@
-"""Daytime answers and closes; what its client sends, whenever and however much, does not turn the answer into a reset."""
+"""Daytime answers and closes; what its client sends, whenever and however much, does
+not turn the answer into a reset.
+"""
 
 import contextlib
 import socket
@@ -20,7 +22,8 @@ PARSED_AS = {
     "full": "%A, %B %d, %Y %H:%M:%S-UTC\r\n",
     "machine": "%Y-%m-%dT%H:%M:%S+00:00\r\n",
 }
-"""Service by service, the form of its line as strptime(3) reads it: it ends with CR LF."""
+"""Service by service, the form of its line as strptime(3) reads it: it ends with CR LF.
+"""
 SEGMENTS_RECEIVED_AT = 140
 """In struct tcp_info (linux/tcp.h): tcpi_segs_in."""
 
@@ -64,21 +67,30 @@ def test_the_line_and_the_end_come_in_one_segment(daytime: Unpd) -> None:
 
 
 def test_each_format_is_one_line_with_the_time(daytime: Unpd) -> None:
-    """Each format answers with the present time on one line that ends in CR LF, and closes: the cause is done."""
+    """Each format answers with the present time on one line that ends in CR LF, and
+    closes: the cause is done.
+    """
     for service in PARSED_AS:
         for address in daytime.addresses(service):
             assert is_answer(clients.ask(address), service)
-    assert settled(daytime, {"done": 2}, service="daytime").sent == 2 * len("Sun Nov 22 12:24:00 2026\r\n")
+    assert settled(daytime, {"done": 2}, service="daytime").sent == 2 * len(
+        "Sun Nov 22 12:24:00 2026\r\n"
+    )
     settled(daytime, {"done": 1}, service="full")
     settled(daytime, {"done": 1}, service="machine")
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["tcp", "unix"])
 def test_junk_that_is_there_before_the_answer_does_not_reset_it(daytime: Unpd, index: int) -> None:
-    """A client whose bytes wait in the server's socket before it is accepted gets the whole line and a FIN."""
+    """A client whose bytes wait in the server's socket before it is accepted gets the
+    whole line and a FIN.
+    """
     with contextlib.ExitStack() as stack:
         with procs.stopped(daytime.workers()):
-            early = [stack.enter_context(clients.connect(daytime.address("daytime", index))) for _ in range(20)]
+            early = [
+                stack.enter_context(clients.connect(daytime.address("daytime", index)))
+                for _ in range(20)
+            ]
             for sock in early:
                 sock.sendall(b"junk" * 1000)
         for sock in early:
@@ -87,7 +99,9 @@ def test_junk_that_is_there_before_the_answer_does_not_reset_it(daytime: Unpd, i
 
 
 def test_a_client_that_goes_on_sending_gets_its_answer(daytime: Unpd) -> None:
-    """A client that sends megabytes before it reads its first byte finds the whole line and a FIN; what it sent is counted and thrown away."""
+    """A client that sends megabytes before it reads its first byte finds the whole line
+    and a FIN; what it sent is counted and thrown away.
+    """
     addresses: list[Address] = daytime.addresses("daytime")
     for address in addresses:
         with clients.connect(address) as sock:
@@ -101,7 +115,9 @@ def test_a_client_that_goes_on_sending_gets_its_answer(daytime: Unpd) -> None:
 
 @pytest.mark.parametrize("index", [0, 1], ids=["tcp", "unix"])
 def test_a_client_that_resets_costs_nothing_but_its_count(daytime: Unpd, index: int) -> None:
-    """A reset that comes before the answer is the client's end (client_rst); one that comes after it finds the server done. The next client is served."""
+    """A reset that comes before the answer is the client's end (client_rst); one that
+    comes after it finds the server done. The next client is served.
+    """
     address = daytime.address("daytime", index)
     with procs.stopped(daytime.workers()):
         for _ in range(10):

@@ -1,4 +1,6 @@
-"""The deadlines of a connection: idle, session, and a peer that does not take what it is sent. None comes early, none is missed."""
+"""The deadlines of a connection: idle, session, and a peer that does not take what it
+is sent. None comes early, none is missed.
+"""
 
 import select
 import socket
@@ -53,7 +55,9 @@ def is_gone(sock: socket.socket) -> bool:
 
 
 def test_a_silent_client_is_left_when_its_idle_time_is_over(echo: Unpd) -> None:
-    """A client that says nothing gets the server's FIN after idle_timeout_s, not before: the cause is idle."""
+    """A client that says nothing gets the server's FIN after idle_timeout_s, not
+    before: the cause is idle.
+    """
     began = time.monotonic()
     with clients.connect(echo.address("idle")) as sock:
         assert clients.read_all(sock) == b""
@@ -74,7 +78,9 @@ def test_a_client_that_talks_now_and_then_is_never_idle(echo: Unpd) -> None:
 
 
 def test_a_client_that_drips_is_bounded_by_its_session(echo: Unpd) -> None:
-    """A client that sends a byte at a time for as long as it may is served until session_timeout_s and then gets a FIN: the cause is session_limit."""
+    """A client that sends a byte at a time for as long as it may is served until
+    session_timeout_s and then gets a FIN: the cause is session_limit.
+    """
     began = time.monotonic()
     with clients.connect(echo.address("session")) as sock:
         assert clients.drip(sock, bytes(1000), 0.05) < 1000
@@ -83,8 +89,13 @@ def test_a_client_that_drips_is_bounded_by_its_session(echo: Unpd) -> None:
 
 
 def test_a_client_that_ignores_the_server_s_end_is_cut_off(echo: Unpd) -> None:
-    """A client that keeps the connection after the server's FIN, sending or not, is left two seconds later; the cause stays what it was."""
-    with clients.connect(echo.address("session")) as sending, clients.connect(echo.address("daytime")) as silent:
+    """A client that keeps the connection after the server's FIN, sending or not, is
+    left two seconds later; the cause stays what it was.
+    """
+    with (
+        clients.connect(echo.address("session")) as sending,
+        clients.connect(echo.address("daytime")) as silent,
+    ):
         assert clients.read_all(silent).endswith(b"\r\n")
         assert clients.read_all(sending) == b""
         until(lambda: is_gone(sending), LATE_S, "the server to be gone")
@@ -96,7 +107,9 @@ def test_a_client_that_ignores_the_server_s_end_is_cut_off(echo: Unpd) -> None:
 
 
 def test_a_living_client_that_never_reads_is_stalled(echo: Unpd) -> None:
-    """A client that sends and never reads is reset after user_timeout_s, half-closed or not; as its kernel answers probes to the end, the cause is stalled."""
+    """A client that sends and never reads is reset after user_timeout_s, half-closed or
+    not; as its kernel answers probes to the end, the cause is stalled.
+    """
     for count, half_closed in enumerate((False, True), 1):
         with clients.connect(echo.address("stall"), receive_buffer=1) as sock:
             clients.stuff(sock, 8 * MIB, stall_s=0.1)
@@ -109,7 +122,9 @@ def test_a_living_client_that_never_reads_is_stalled(echo: Unpd) -> None:
 
 
 def test_a_client_that_reads_slowly_is_not_stalled(echo: Unpd) -> None:
-    """A client that takes a little at a time, for several times user_timeout_s, is served to its last byte."""
+    """A client that takes a little at a time, for several times user_timeout_s, is
+    served to its last byte.
+    """
     with clients.connect(echo.address("stall"), receive_buffer=65536) as sock:
         sent = clients.stuff(sock, 8 * MIB, stall_s=0.1)
         sock.setblocking(True)
@@ -125,7 +140,10 @@ def test_a_client_that_reads_slowly_is_not_stalled(echo: Unpd) -> None:
 
 def test_a_deadline_of_one_client_is_not_another_s(echo: Unpd) -> None:
     """Fifty silent clients are left in time while one that talks beside them stays."""
-    with clients.connect(echo.address("idle")) as talker, clients.idle(echo.address("idle"), 50) as silent:
+    with (
+        clients.connect(echo.address("idle")) as talker,
+        clients.idle(echo.address("idle"), 50) as silent,
+    ):
         left = set(silent)
         deadline = time.monotonic() + LATE_S
         while left and time.monotonic() < deadline:

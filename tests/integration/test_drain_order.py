@@ -13,13 +13,27 @@ from unpd.worker.engine import Engine
 
 
 def test_a_client_in_the_turn_that_closes_the_listener() -> None:
-    """The wait returns the order and, behind it, the listener that the order has closed by then: the client is accepted and served, the worker goes on."""
+    """The wait returns the order and, behind it, the listener that the order has closed
+    by then: the client is accepted and served, the worker goes on.
+    """
     cells = memoryview(bytearray(scoreboard.ROW_WORDS * scoreboard.WORD_BYTES)).cast("Q")
-    terms = Terms("echo", Echo(EchoOptions()), scoreboard.service_cells(0), idle_timeout_s=10.0, session_timeout_s=0.0, user_timeout_s=10.0)
+    terms = Terms(
+        "echo",
+        Echo(EchoOptions()),
+        scoreboard.service_cells(0),
+        idle_timeout_s=10.0,
+        session_timeout_s=0.0,
+        user_timeout_s=10.0,
+    )
     reader, writer = os.pipe()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        engine = Engine([Listener(listener, terms, "tcp://127.0.0.1:0", 100, scoreboard.LISTENER_ACCEPTED)], 10, cells, Log(standard_error(), "error", "text"))
+        engine = Engine(
+            [Listener(listener, terms, "tcp://127.0.0.1:0", 100, scoreboard.LISTENER_ACCEPTED)],
+            10,
+            cells,
+            Log(standard_error(), "error", "text"),
+        )
 
         def drain() -> None:
             os.read(reader, 1)

@@ -1,4 +1,6 @@
-"""Echo over every kind of address: whatever arrives goes back, byte for byte, in whatever pieces and at whatever pace."""
+"""Echo over every kind of address: whatever arrives goes back, byte for byte, in
+whatever pieces and at whatever pace.
+"""
 
 import hashlib
 import random
@@ -22,7 +24,9 @@ KINDS = ("ipv4", "ipv6", "dual-stack", "unix")
 
 @pytest.fixture(params=["debug", "info"])
 def echo(launch: Launch, tmp_path: Path, request: pytest.FixtureRequest) -> Unpd:
-    """An echo on every kind of address, in the order of KINDS, served in the general way (each connection is told of at debug) and in the common one."""
+    """An echo on every kind of address, in the order of KINDS, served in the general
+    way (each connection is told of at debug) and in the common one.
+    """
     return launch(
         f"""
 [log]
@@ -42,11 +46,15 @@ def pieces(unpd: Unpd) -> dict[str, Address]:
 
 
 def test_what_a_client_sends_comes_back_and_then_the_end(echo: Unpd, rng: random.Random) -> None:
-    """On every kind of address a client that half-closes after its last byte gets every byte back, and then the server's FIN."""
+    """On every kind of address a client that half-closes after its last byte gets every
+    byte back, and then the server's FIN.
+    """
     data = rng.randbytes(MIB)
     for kind, address in pieces(echo).items():
         for part in (b"", b"x", b"hello\r\n", data):
-            assert clients.converse(address, part) == part, f"{kind}: not the {len(part)} bytes that were sent"
+            assert clients.converse(address, part) == part, (
+                f"{kind}: not the {len(part)} bytes that were sent"
+            )
     books = settled(echo, {"client_fin": 4 * len(KINDS)})
     assert books.received == books.sent == len(KINDS) * (8 + MIB)
 
@@ -68,7 +76,9 @@ def test_one_byte_segments_come_back_in_order(echo: Unpd, rng: random.Random) ->
 
 
 def test_a_long_stream_comes_back_whole(echo: Unpd, rng: random.Random) -> None:
-    """A stream of 100 MB (here: some of it) comes back with the same SHA-256, and both directions count all of it."""
+    """A stream of 100 MB (here: some of it) comes back with the same SHA-256, and both
+    directions count all of it.
+    """
     data = rng.randbytes(MIB) * many(100, at_least=20)
     for kind in ("ipv4", "unix"):
         got = clients.converse(pieces(echo)[kind], data)
@@ -77,8 +87,12 @@ def test_a_long_stream_comes_back_whole(echo: Unpd, rng: random.Random) -> None:
     assert books.received == books.sent == 2 * len(data)
 
 
-def test_the_smallest_buffers_cut_every_write_and_lose_nothing(echo: Unpd, rng: random.Random) -> None:
-    """Where the client's buffers are the smallest that the kernel gives, so that nearly every write of the server is partial, the stream comes back whole."""
+def test_the_smallest_buffers_cut_every_write_and_lose_nothing(
+    echo: Unpd, rng: random.Random
+) -> None:
+    """Where the client's buffers are the smallest that the kernel gives, so that nearly
+    every write of the server is partial, the stream comes back whole.
+    """
     data = rng.randbytes(many(10 * MIB, at_least=MIB))
     for kind in ("ipv4", "ipv6", "unix"):
         got = clients.converse(pieces(echo)[kind], data, receive_buffer=1, send_buffer=1)
@@ -88,11 +102,15 @@ def test_the_smallest_buffers_cut_every_write_and_lose_nothing(echo: Unpd, rng: 
 
 
 def test_a_half_close_over_a_full_pipe_still_brings_everything_back(echo: Unpd) -> None:
-    """A client that sends until the server takes no more, half-closes, and only then reads, gets back every byte that was taken."""
+    """A client that sends until the server takes no more, half-closes, and only then
+    reads, gets back every byte that was taken.
+    """
     for address in pieces(echo).values():
         with clients.connect(address) as sock:
             sent = clients.stuff(sock, 64 * MIB, stall_s=0.2)
-            assert sent > MIB // 4, "the client was stopped before the server's buffers could be full"
+            assert sent > MIB // 4, (
+                "the client was stopped before the server's buffers could be full"
+            )
             sock.shutdown(socket.SHUT_WR)
             sock.setblocking(True)
             assert clients.read_all(sock) == bytes(sent)
@@ -100,14 +118,21 @@ def test_a_half_close_over_a_full_pipe_still_brings_everything_back(echo: Unpd) 
 
 
 def test_a_slow_reader_gets_every_byte(echo: Unpd, rng: random.Random) -> None:
-    """A client that reads a little now and then, while it sends as fast as it may, gets the whole stream."""
+    """A client that reads a little now and then, while it sends as fast as it may, gets
+    the whole stream.
+    """
     data = rng.randbytes(4 * MIB)
     with clients.connect(pieces(echo)["ipv4"], receive_buffer=32768) as sock:
         sock.setblocking(False)
         left, got, next_read_at = memoryview(data), bytearray(), 0.0
         while len(got) < len(data):
             late = time.monotonic() >= next_read_at
-            readable, writable, _ = select.select([sock] if late else [], [sock] if left else [], [], 10.0 if late else next_read_at - time.monotonic())
+            readable, writable, _ = select.select(
+                [sock] if late else [],
+                [sock] if left else [],
+                [],
+                10.0 if late else next_read_at - time.monotonic(),
+            )
             if writable:
                 left = left[sock.send(left[: clients.PIECE_BYTES]) :]
             if readable:
@@ -117,7 +142,9 @@ def test_a_slow_reader_gets_every_byte(echo: Unpd, rng: random.Random) -> None:
 
 
 def test_an_urgent_byte_is_a_byte_like_any_other(echo: Unpd) -> None:
-    """What a client marks as urgent comes back at its place in the stream (RFC 862 knows no urgent data)."""
+    """What a client marks as urgent comes back at its place in the stream (RFC 862
+    knows no urgent data).
+    """
     for kind, address in pieces(echo).items():
         with clients.connect(address) as sock:
             sock.sendall(b"one ")
@@ -130,7 +157,10 @@ def test_an_urgent_byte_is_a_byte_like_any_other(echo: Unpd) -> None:
 
 def test_clients_are_served_side_by_side(echo: Unpd, rng: random.Random) -> None:
     """Two hundred conversations that take turns keep their bytes apart."""
-    with clients.idle(pieces(echo)["ipv4"], 100) as first, clients.idle(pieces(echo)["unix"], 100) as second:
+    with (
+        clients.idle(pieces(echo)["ipv4"], 100) as first,
+        clients.idle(pieces(echo)["unix"], 100) as second,
+    ):
         open_ones = [*first, *second]
         for _ in range(3):
             said = [rng.randbytes(rng.randrange(1, 5000)) for _ in open_ones]

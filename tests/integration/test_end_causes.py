@@ -1,4 +1,6 @@
-"""Each connection ends for one cause, which its metrics count once and its log line names, with bytes, duration and peer."""
+"""Each connection ends for one cause, which its metrics count once and its log line
+names, with bytes, duration and peer.
+"""
 
 import os
 import re
@@ -20,7 +22,9 @@ TCP_PEER = re.compile(r"127\.0\.0\.1:\d+")
 
 @pytest.fixture
 def unpd(launch: Launch, tmp_path: Path) -> Unpd:
-    """One worker; an echo without hurry on TCP and UNIX, a daytime, and an echo with short deadlines."""
+    """One worker; an echo without hurry on TCP and UNIX, a daytime, and an echo with
+    short deadlines.
+    """
     return launch(
         f"""
         [pools.default]
@@ -61,7 +65,9 @@ def test_a_client_of_a_unix_socket_is_unix(unpd: Unpd) -> None:
 
 
 def test_a_reset_of_the_client_is_client_rst(unpd: Unpd) -> None:
-    """A client that resets ends its connection by client_rst; what it had sent is counted."""
+    """A client that resets ends its connection by client_rst; what it had sent is
+    counted.
+    """
     sock = clients.connect(unpd.address("echo"))
     sock.sendall(b"hello")
     assert clients.read_exactly(sock, 5) == b"hello"
@@ -71,7 +77,9 @@ def test_a_reset_of_the_client_is_client_rst(unpd: Unpd) -> None:
 
 
 def test_a_reset_before_the_accept_is_client_rst(unpd: Unpd) -> None:
-    """A client that is gone before the worker takes it from the queue is accepted all the same (that is Linux), and ends by client_rst."""
+    """A client that is gone before the worker takes it from the queue is accepted all
+    the same (that is Linux), and ends by client_rst.
+    """
     pid = unpd.workers()[0]
     os.kill(pid, signal.SIGSTOP)
     sock = clients.connect(unpd.address("echo"))
@@ -90,7 +98,9 @@ def test_the_server_s_own_end_is_done(unpd: Unpd) -> None:
 
 
 def test_a_worker_that_dies_takes_its_connections_as_worker_died(unpd: Unpd) -> None:
-    """The connections of a worker that was killed are booked by the master as worker_died; its bytes stay counted, and the next worker goes on counting."""
+    """The connections of a worker that was killed are booked by the master as
+    worker_died; its bytes stay counted, and the next worker goes on counting.
+    """
     with clients.connect(unpd.address("echo")) as sock, clients.idle(unpd.address("echo", 1), 2):
         sock.sendall(b"hello")
         assert clients.read_exactly(sock, 5) == b"hello"
@@ -102,11 +112,15 @@ def test_a_worker_that_dies_takes_its_connections_as_worker_died(unpd: Unpd) -> 
         assert clients.read_all(sock) == b""
     assert unpd.wait_event("child.reaped", kind="worker").fields["connections_lost"] == 3
     clients.converse(unpd.address("echo"), b"again")
-    assert settled(unpd, {"worker_died": 3, "client_fin": 1}) == Books(4, 0, {"worker_died": 3, "client_fin": 1}, 10, 10)
+    assert settled(unpd, {"worker_died": 3, "client_fin": 1}) == Books(
+        4, 0, {"worker_died": 3, "client_fin": 1}, 10, 10
+    )
 
 
 def test_a_stop_ends_what_is_left_as_shutdown(unpd: Unpd) -> None:
-    """A client that only listens when the daemon stops gets a FIN, and its line says shutdown."""
+    """A client that only listens when the daemon stops gets a FIN, and its line says
+    shutdown.
+    """
     with clients.connect(unpd.address("echo")) as sock:
         sock.sendall(b"hello")
         assert clients.read_exactly(sock, 5) == b"hello"

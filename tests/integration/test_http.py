@@ -1,4 +1,6 @@
-"""A real exporter behind a real socket: what it answers, what it refuses, what it bears, how it ends."""
+"""A real exporter behind a real socket: what it answers, what it refuses, what it
+bears, how it ends.
+"""
 
 import contextlib
 import dataclasses
@@ -17,7 +19,15 @@ from pathlib import Path
 import pytest
 
 from tests.support import procs
-from tests.support.exporter import BEAT_ROW, Answer, RunningExporter, names, parse_openmetrics, read_all, running_exporter
+from tests.support.exporter import (
+    BEAT_ROW,
+    Answer,
+    RunningExporter,
+    names,
+    parse_openmetrics,
+    read_all,
+    running_exporter,
+)
 from tests.support.waiting import holds, until
 from unpd import scoreboard
 from unpd.kernel import procfs
@@ -40,7 +50,9 @@ def listener() -> socket.socket:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[RunningExporter]:
-    """One exporter for all the tests that leave it as it was: at the end it has logged nothing."""
+    """One exporter for all the tests that leave it as it was: at the end it has logged
+    nothing.
+    """
     with running_exporter(listener()) as running:
         yield running
     assert running.process.returncode == 0
@@ -70,13 +82,16 @@ def series(exporter: RunningExporter) -> set[str]:
     return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
 
 
-# ------------------------------------------------------------------------------------------------------------------------------------------------- answers
+# --- answers --------------------------------------------------------------------------
 
 
 def test_metrics_in_both_formats(shared: RunningExporter) -> None:
     """The text format by default and OpenMetrics by Accept, over HTTP."""
     plain = shared.get("/metrics")
-    assert (plain.status, plain.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert (plain.status, plain.headers["content-type"]) == (
+        200,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )
     assert b"# HELP unpd_generation " in plain.body
     rich = shared.get("/metrics", "Accept: application/openmetrics-text;version=1.0.0")
     assert rich.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
@@ -88,7 +103,12 @@ def test_promtool_finds_nothing_to_say(shared: RunningExporter) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
-    checked = subprocess.run([promtool, "check", "metrics"], input=shared.get("/metrics").body, capture_output=True, check=False)
+    checked = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=shared.get("/metrics").body,
+        capture_output=True,
+        check=False,
+    )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
@@ -115,11 +135,16 @@ def test_head_and_errors_over_the_wire(shared: RunningExporter) -> None:
     assert int(head.headers["content-length"]) > 1000
     assert shared.get("/nothing").status == 404
     assert shared.get("/metrics", method="POST").headers["allow"] == "GET, HEAD"
-    assert Answer.parse(shared.ask(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")).status == 421
+    assert (
+        Answer.parse(shared.ask(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")).status
+        == 421
+    )
 
 
 def test_a_half_closed_client_gets_its_answer(shared: RunningExporter) -> None:
-    """A client that shuts its side down after the request (nc -N) is answered all the same."""
+    """A client that shuts its side down after the request (nc -N) is answered all the
+    same.
+    """
     with shared.connect() as sock:
         sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         sock.shutdown(socket.SHUT_WR)
@@ -136,12 +161,24 @@ def test_a_request_may_come_in_single_bytes(shared: RunningExporter) -> None:
 
 
 def test_readyz_follows_the_board(exporter: RunningExporter) -> None:
-    """starting, no ready worker, ready, stopping: as the master writes them, so /readyz says."""
+    """starting, no ready worker, ready, stopping: as the master writes them, so /readyz
+    says.
+    """
     board = exporter.board
     assert exporter.get("/readyz").body == b"starting\n"
     board.words[scoreboard.PHASE_AT] = MASTER_PHASES.index(MasterPhase.RUNNING)
     assert exporter.get("/readyz").body == b"no ready worker for service daytime, echo\n"
-    board.enter(Entry(row=0, birth=1, pid=1, kind=ChildKind.WORKER, pool=0, phase=ChildPhase.READY, generation=1))
+    board.enter(
+        Entry(
+            row=0,
+            birth=1,
+            pid=1,
+            kind=ChildKind.WORKER,
+            pool=0,
+            phase=ChildPhase.READY,
+            generation=1,
+        )
+    )
     assert exporter.get("/readyz").status == 200
     board.words[scoreboard.PHASE_AT] = MASTER_PHASES.index(MasterPhase.STOPPING)
     stopping = exporter.get("/readyz")
@@ -153,17 +190,24 @@ def test_a_unix_socket_serves_too(tmp_path: Path) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(tmp_path / "metrics.sock"))
     with running_exporter(sock, loopback=False) as running:
-        assert Answer.parse(running.ask(b"GET /healthz HTTP/1.1\r\nHost: unpd\r\n\r\n")).body == b"ok\n"
+        assert (
+            Answer.parse(running.ask(b"GET /healthz HTTP/1.1\r\nHost: unpd\r\n\r\n")).body
+            == b"ok\n"
+        )
     assert (running.process.returncode, running.stderr) == (0, [])
 
 
-# ------------------------------------------------------------------------------------------------------------------------------------------------- numbers
+# --- numbers --------------------------------------------------------------------------
 
 
 def values(exporter: RunningExporter) -> dict[tuple[str, ...], float]:
     """A scrape: the value of each series, by name and label values."""
     text = exporter.get("/metrics", "Accept: application/openmetrics-text").body.decode()
-    return {(sample.name, *sample.labels.values()): sample.value for family in parse_openmetrics(text) for sample in family.samples}
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in parse_openmetrics(text)
+        for sample in family.samples
+    }
 
 
 def test_zombies_are_counted_while_they_are_zombies(exporter: RunningExporter) -> None:
@@ -173,7 +217,9 @@ def test_zombies_are_counted_while_they_are_zombies(exporter: RunningExporter) -
     for child in children:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     until(lambda: values(exporter)["unpd_zombies",] == 3, 5, "three zombies shown")
-    assert procfs.zombies_among(procfs.all_processes(), os.getpid()) == 3, "the way without /proc/PID/task/PID/children finds the same"
+    assert procfs.zombies_among(procfs.all_processes(), os.getpid()) == 3, (
+        "the way without /proc/PID/task/PID/children finds the same"
+    )
     for child in children:
         child.wait()
     until(lambda: values(exporter)["unpd_zombies",] == 0, 5, "no zombie shown")
@@ -205,10 +251,14 @@ RISING = ("_total", "_bucket", "_count", "_sum")
 
 
 def test_counters_never_go_down_while_a_child_writes() -> None:
-    """A reader beside a writer that never pauses sees every counter only rise, and at most the one connection of each row open."""
+    """A reader beside a writer that never pauses sees every counter only rise, and at
+    most the one connection of each row open.
+    """
     with running_exporter(listener()) as running:
         command = [sys.executable, "-c", WRITER, str(running.board_fd)]
-        with subprocess.Popen(command, pass_fds=(running.board_fd,), stdout=subprocess.PIPE) as writer:
+        with subprocess.Popen(
+            command, pass_fds=(running.board_fd,), stdout=subprocess.PIPE
+        ) as writer:
             try:
                 assert writer.stdout is not None
                 assert writer.stdout.readline() == b"go\n"
@@ -216,7 +266,11 @@ def test_counters_never_go_down_while_a_child_writes() -> None:
                 for _ in range(200):
                     shown = values(running)
                     assert 0 <= shown["unpd_connections_active", "echo"] <= 8
-                    fallen = {name for name, value in shown.items() if value < before.get(name, 0) and name[0].endswith(RISING)}
+                    fallen = {
+                        name
+                        for name, value in shown.items()
+                        if value < before.get(name, 0) and name[0].endswith(RISING)
+                    }
                     assert fallen == set()
                     before = shown
                 assert before["unpd_connections_accepted_total", "echo"] > 1000
@@ -224,7 +278,7 @@ def test_counters_never_go_down_while_a_child_writes() -> None:
                 writer.kill()
 
 
-# ------------------------------------------------------------------------------------------------------------------------------------------------- malice
+# --- malice ---------------------------------------------------------------------------
 
 
 def _malice() -> dict[str, bytes]:
@@ -237,7 +291,9 @@ def _malice() -> dict[str, bytes]:
         "bad method": b"get /metrics HTTP/1.1\r\n\r\n",
         "unknown method": b"BREW /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "binary method": b"\x00\xff\x16\x03 /metrics HTTP/1.1\r\n\r\n",
-        "tls hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) * 2 + b"\r\n\r\n",
+        "tls hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+        + bytes(range(256)) * 2
+        + b"\r\n\r\n",
         "body": b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
         "body of a GET": ok + b"Content-Length: 5\r\n\r\nhello",
         "announced giant body": ok + b"Content-Length: 99999999999999999999\r\n\r\n",
@@ -251,7 +307,8 @@ def _malice() -> dict[str, bytes]:
         "chunked and never a chunk": ok + b"Transfer-Encoding: chunked\r\n\r\n",
         "chunk size without end": ok + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 100_000,
         "odd transfer encoding": ok + b"Transfer-Encoding: gzip, \x0bchunked\r\n\r\n",
-        "length and chunked": ok + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "length and chunked": ok
+        + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "bare LF": b"GET /metrics HTTP/1.1\nHost: localhost\n\n\r\n\r\n",
         "header without name": ok + b": x\r\n\r\n",
         "header with NUL": ok + b"X: a\x00b\r\n\r\n",
@@ -267,7 +324,9 @@ def _malice() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", _malice())
 def test_malice_is_refused(shared: RunningExporter, name: str) -> None:
-    """Every malformed or oversized request is answered with 4xx or 501, or the connection ends; the next client is served; no label is born."""
+    """Every malformed or oversized request is answered with 4xx or 501, or the
+    connection ends; the next client is served; no label is born.
+    """
     before = series(shared)
     raw = shared.ask(_malice()[name])
     assert raw == b"" or Answer.parse(raw).status in (400, 405, 413, 431, 501)
@@ -292,19 +351,25 @@ def test_malice_is_refused(shared: RunningExporter, name: str) -> None:
     ],
 )
 def test_malice_is_told_what_was_wrong(shared: RunningExporter, name: str, status: int) -> None:
-    """The status says what was wrong with the request. (Linux hands out what was received before a reset.)"""
+    """The status says what was wrong with the request. (Linux hands out what was
+    received before a reset.)
+    """
     assert Answer.parse(shared.ask(_malice()[name])).status == status
 
 
 def test_a_pipeline_is_answered_once(shared: RunningExporter) -> None:
-    """Of many requests on one connection the first is answered; the rest is dropped with the connection."""
+    """Of many requests on one connection the first is answered; the rest is dropped
+    with the connection.
+    """
     raw = shared.ask(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
     assert raw.count(b"HTTP/1.1 200 OK") == 1
 
 
 @pytest.mark.parametrize("name", [name for name in _malice() if name.startswith("slow expression")])
 def test_malice_costs_little_time(exporter: RunningExporter, name: str) -> None:
-    """Requests made to be slow to parse cost little: waitress alone would take seconds for one such line, 0.2 to 0.7 s for such a header."""
+    """Requests made to be slow to parse cost little: waitress alone would take seconds
+    for one such line, 0.2 to 0.7 s for such a header.
+    """
     request_ = _malice()[name]
     exporter.get("/healthz")
     before = procs.cpu_s(exporter.process.pid)
@@ -321,9 +386,13 @@ def peak_memory(pid: int) -> int:
 PIPELINE = b"GET / HTTP/1.1\r\n\r\n" * 450
 
 
-@pytest.mark.parametrize("request_", [b"x" * 1_000_000, PIPELINE], ids=["a megabyte without an end", "pipeline"])
+@pytest.mark.parametrize(
+    "request_", [b"x" * 1_000_000, PIPELINE], ids=["a megabyte without an end", "pipeline"]
+)
 def test_malice_costs_little_memory(exporter: RunningExporter, request_: bytes) -> None:
-    """As many clients as are let in, all of them heard in one turn of the loop, do not make the exporter grow."""
+    """As many clients as are let in, all of them heard in one turn of the loop, do not
+    make the exporter grow.
+    """
     exporter.get("/metrics")
     pid = exporter.process.pid
     before = peak_memory(pid)
@@ -355,7 +424,11 @@ def test_a_burst_of_scrapers_is_served(shared: RunningExporter) -> None:
             assert (answer.status, len(answer.body)) == (200, int(answer.headers["content-length"]))
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nHost:", b"\r\n\r\n"], ids=["nothing", "half a request", "blank lines"])
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /metrics HTTP/1.1\r\nHost:", b"\r\n\r\n"],
+    ids=["nothing", "half a request", "blank lines"],
+)
 def test_a_slow_client_is_ended(hasty: RunningExporter, sent: bytes) -> None:
     """A connection without a whole request ends when its time is over."""
     with hasty.connect() as sock:
@@ -364,7 +437,9 @@ def test_a_slow_client_is_ended(hasty: RunningExporter, sent: bytes) -> None:
 
 
 def test_a_client_that_drips_is_ended(hasty: RunningExporter) -> None:
-    """Activity does not prolong a connection: a client that goes on sending single bytes of a header is ended all the same."""
+    """Activity does not prolong a connection: a client that goes on sending single
+    bytes of a header is ended all the same.
+    """
     with hasty.connect() as sock:
         sock.settimeout(0.05)
         sock.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
@@ -392,14 +467,22 @@ def test_a_client_that_does_not_read_is_ended() -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             client.connect(running.address)
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            until(lambda: len(procs.fds(running.process.pid)) > before, 5, "the connection is accepted")
-            until(lambda: len(procs.fds(running.process.pid)) == before, 5, "the connection is ended")
+            until(
+                lambda: len(procs.fds(running.process.pid)) > before,
+                5,
+                "the connection is accepted",
+            )
+            until(
+                lambda: len(procs.fds(running.process.pid)) == before, 5, "the connection is ended"
+            )
         assert running.get("/healthz").status == 200
     assert (running.process.returncode, running.stderr) == (0, [])
 
 
 def test_idle_clients_without_number_do_not_shut_others_out(hasty: RunningExporter) -> None:
-    """Beyond the most connections the queue waits; when the idle ones have had their time, it is served. The one log line about it goes the way of all lines."""
+    """Beyond the most connections the queue waits; when the idle ones have had their
+    time, it is served. The one log line about it goes the way of all lines.
+    """
     with contextlib.ExitStack() as stack:
         for _ in range(CONNECTIONS + 20):
             stack.enter_context(hasty.connect())
@@ -411,15 +494,23 @@ def test_idle_clients_without_number_do_not_shut_others_out(hasty: RunningExport
     assert "connection limit" in hasty.stderr[0]
 
 
-def test_without_descriptors_it_waits_and_does_not_spin(exporter_without_descriptors: RunningExporter) -> None:
-    """EMFILE at accept pauses the listener: no busy loop, no flood of lines, and the client is served when a descriptor is free again."""
+def test_without_descriptors_it_waits_and_does_not_spin(
+    exporter_without_descriptors: RunningExporter,
+) -> None:
+    """EMFILE at accept pauses the listener: no busy loop, no flood of lines, and the
+    client is served when a descriptor is free again.
+    """
     running = exporter_without_descriptors
     with running.connect() as sock:
         sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until(lambda: running.stderr, 5, "a line about accept")
         beats = running.board.row(BEAT_ROW)
         start = beats[scoreboard.BEAT_NS]
-        holds(lambda: beats[scoreboard.BEAT_NS] - start < 20, 1.0, "hardly any turns while no descriptor is free")
+        holds(
+            lambda: beats[scoreboard.BEAT_NS] - start < 20,
+            1.0,
+            "hardly any turns while no descriptor is free",
+        )
         _, hard = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
         assert Answer.parse(read_all(sock)).body == b"ok\n"
@@ -433,7 +524,11 @@ def exporter_without_descriptors() -> Iterator[RunningExporter]:
     with running_exporter(listener()) as running:
         running.get("/healthz")
         pid = running.process.pid
-        until(lambda: sum(target.startswith("socket:") for target in procs.fds(pid).values()) == 1, 5, "no connection left")
+        until(
+            lambda: sum(target.startswith("socket:") for target in procs.fds(pid).values()) == 1,
+            5,
+            "no connection left",
+        )
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         free = next(fd for fd in itertools.count() if fd not in procs.fds(pid))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
@@ -441,7 +536,7 @@ def exporter_without_descriptors() -> Iterator[RunningExporter]:
     assert running.process.returncode == 0
 
 
-# ----------------------------------------------------------------------------------------------------------------------------------------------- the loop
+# --- the loop -------------------------------------------------------------------------
 
 
 def test_it_beats_without_any_client(exporter: RunningExporter) -> None:
@@ -451,8 +546,14 @@ def test_it_beats_without_any_client(exporter: RunningExporter) -> None:
 
 
 def test_stop_answers_what_is_under_way_and_nothing_new() -> None:
-    """At the end the listener closes at once, an idle connection too, and a request that was half received is still answered."""
-    with running_exporter(listener()) as running, running.connect() as idle, running.connect() as half:
+    """At the end the listener closes at once, an idle connection too, and a request
+    that was half received is still answered.
+    """
+    with (
+        running_exporter(listener()) as running,
+        running.connect() as idle,
+        running.connect() as half,
+    ):
         half.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
         running.get("/healthz")
         running.process.terminate()
@@ -477,10 +578,15 @@ def test_stop_waits_a_second_at_most() -> None:
 
 
 def test_a_broken_listener_ends_the_exporter() -> None:
-    """An exporter that cannot serve any more does not live on: it ends with a trace, for its master to make another."""
+    """An exporter that cannot serve any more does not live on: it ends with a trace,
+    for its master to make another.
+    """
     sock = listener()
     sock.listen()
-    with socket.fromfd(sock.fileno(), sock.family, sock.type) as same, running_exporter(sock) as running:
+    with (
+        socket.fromfd(sock.fileno(), sock.family, sock.type) as same,
+        running_exporter(sock) as running,
+    ):
         running.get("/healthz")
         same.shutdown(socket.SHUT_RDWR)
         assert running.process.wait(5) == 1
@@ -488,16 +594,33 @@ def test_a_broken_listener_ends_the_exporter() -> None:
 
 
 def test_a_fault_of_ours_is_told_to_the_log_and_not_to_the_client() -> None:
-    """A scrape that fails is a bare 500; the log has one line with the error and its place, however many scrapes fail within a second; other pages go on."""
-    wrong = dataclasses.replace(names(os.getpid()), listeners=(Listener("echo", "tcp://[::]:7", 10**6, is_tcp=True),))
+    """A scrape that fails is a bare 500; the log has one line with the error and its
+    place, however many scrapes fail within a second; other pages go on.
+    """
+    wrong = dataclasses.replace(
+        names(os.getpid()), listeners=(Listener("echo", "tcp://[::]:7", 10**6, is_tcp=True),)
+    )
     told: list[dict[str, Field]] = []
-    with in_a_thread(wrong, lambda event, **fields: told.append({"event": event, **fields})) as address:
-        answers = [ask(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(5)]
-        assert Answer.parse(ask(address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")).status == 200
+    with in_a_thread(
+        wrong, lambda event, **fields: told.append({"event": event, **fields})
+    ) as address:
+        answers = [
+            ask(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(5)
+        ]
+        assert (
+            Answer.parse(ask(address, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")).status
+            == 200
+        )
     assert {Answer.parse(answer).status for answer in answers} == {500}
-    assert not any(word in b"".join(answers) for word in (b"Traceback", b"IndexError", b".py", b"waitress"))
+    assert not any(
+        word in b"".join(answers) for word in (b"Traceback", b"IndexError", b".py", b"waitress")
+    )
     assert [(line["event"], line["message"], line["error"]) for line in told] == [
-        ("exporter.http", "Exception while serving /metrics", "IndexError('list index out of range')")
+        (
+            "exporter.http",
+            "Exception while serving /metrics",
+            "IndexError('list index out of range')",
+        )
     ]
     assert str(told[0]["at"]).startswith("catalog.py:")
 
@@ -522,7 +645,17 @@ def in_a_thread(labels: Names, report: Report) -> Iterator[tuple[str, int]]:
     def stop_within() -> float | None:
         return FINISH_S if done.is_set() else None
 
-    context = ExporterContext(sock, Scoreboard(board_fd), labels, lambda: None, wakeup_fd, stop_within, report, ready=lambda: None, loopback=True)
+    context = ExporterContext(
+        sock,
+        Scoreboard(board_fd),
+        labels,
+        lambda: None,
+        wakeup_fd,
+        stop_within,
+        report,
+        ready=lambda: None,
+        loopback=True,
+    )
     thread = threading.Thread(target=run_exporter, args=(context,))
     thread.start()
     try:

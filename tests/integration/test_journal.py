@@ -1,4 +1,6 @@
-"""Under systemd the log goes to the journal: entries to its socket, lines with a priority to its stream where the socket is out of reach."""
+"""Under systemd the log goes to the journal: entries to its socket, lines with a
+priority to its stream where the socket is out of reach.
+"""
 
 import json
 import os
@@ -34,14 +36,23 @@ WRONG = """
 listen = ["nonsense"]
 """
 
-REACH = f'mount -t tmpfs tmpfs {Path(SOCKET).parents[1]} && mkdir {Path(SOCKET).parent} && mount --bind "$0" {Path(SOCKET).parent} && exec "$@"'
-"""In a mount namespace of its own: journald's directory is the one given, whatever journald this machine has."""
-needs_place = pytest.mark.skipif(not Path(SOCKET).parents[1].is_dir(), reason=f"needs the directory {Path(SOCKET).parents[1]}")
+REACH = (
+    f"mount -t tmpfs tmpfs {Path(SOCKET).parents[1]} && mkdir {Path(SOCKET).parent} && mount --bind"
+    f' "$0" {Path(SOCKET).parent} && exec "$@"'
+)
+"""In a mount namespace of its own: journald's directory is the one given, whatever
+journald this machine has.
+"""
+needs_place = pytest.mark.skipif(
+    not Path(SOCKET).parents[1].is_dir(), reason=f"needs the directory {Path(SOCKET).parents[1]}"
+)
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """The directory that the daemon takes for journald's; the unprivileged workers can reach it."""
+    """The directory that the daemon takes for journald's; the unprivileged workers can
+    reach it.
+    """
     path = Path(tempfile.mkdtemp(prefix="unpd-journal-"))
     path.chmod(0o755)
     yield path
@@ -50,7 +61,9 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def journald(place: Path) -> Iterator[Journald]:
-    """A journald at its place. Nobody reads it all the time, so its queue has to be long; that is set for a network namespace."""
+    """A journald at its place. Nobody reads it all the time, so its queue has to be
+    long; that is set for a network namespace.
+    """
     with faults.namespace() as space:
         space.sysctl("net.unix.max_dgram_qlen", "1000")
         with space.entered():
@@ -60,7 +73,9 @@ def journald(place: Path) -> Iterator[Journald]:
 
 
 class Streamed:
-    """A daemon whose standard error is a stream that systemd says is the journal's; ``said`` is what came over it."""
+    """A daemon whose standard error is a stream that systemd says is the journal's;
+    ``said`` is what came over it.
+    """
 
     def __init__(self, unpd: Unpd, stream: socket.socket) -> None:
         self.unpd = unpd
@@ -78,12 +93,17 @@ class Streamed:
         return self._said.decode()
 
     def ready(self) -> None:
-        """Wait until the daemon is, and write down for the test's tools where it listens."""
+        """Wait until the daemon is, and write down for the test's tools where it
+        listens.
+        """
 
         def is_ready() -> bool:
             try:
                 return bool(status(self.unpd)["ready"])
-            except (FileNotFoundError, ConnectionRefusedError):  # between its bind and its listen a socket is there and refuses
+            except (
+                FileNotFoundError,
+                ConnectionRefusedError,
+            ):  # between its bind and its listen a socket is there and refuses
                 return False
 
         until(is_ready, 20.0, lambda: f"the daemon to be ready; it said {self.said}")
@@ -91,12 +111,16 @@ class Streamed:
             for service in status(self.unpd)["services"]:
                 for listener in service["listeners"]:
                     fields = {"service": service["name"], "address": listener["address"]}
-                    file.write(json.dumps({"level": "info", "event": "listener.opened", **fields}) + "\n")
+                    file.write(
+                        json.dumps({"level": "info", "event": "listener.opened", **fields}) + "\n"
+                    )
 
 
 @contextmanager
 def streamed(launch: Launch, place: Path, text: str = TEXT) -> Iterator[Streamed]:
-    """Start a daemon as systemd does: $JOURNAL_STREAM names the socket that is its descriptor 2, and ``place`` is where journald has its own."""
+    """Start a daemon as systemd does: $JOURNAL_STREAM names the socket that is its
+    descriptor 2, and ``place`` is where journald has its own.
+    """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         there = os.fstat(theirs.fileno())
@@ -118,22 +142,37 @@ def heard(journald: Journald, wanted: str) -> list[Entry]:
         entries.extend(journald.entries())
         return any(entry["UNPD_EVENT"] == wanted for entry in entries)
 
-    until(there, 20.0, lambda: f"{wanted} in the journal, which has {[entry['MESSAGE'] for entry in entries]}")
+    until(
+        there,
+        20.0,
+        lambda: f"{wanted} in the journal, which has {[entry['MESSAGE'] for entry in entries]}",
+    )
     return entries
 
 
 @faults.requires_namespaces()
 @needs_place
-def test_the_journal_gets_entries_of_every_process(launch: Launch, place: Path, journald: Journald) -> None:
-    """The master sends its own and each worker, which is no longer root, its own; nothing goes to standard error."""
+def test_the_journal_gets_entries_of_every_process(
+    launch: Launch, place: Path, journald: Journald
+) -> None:
+    """The master sends its own and each worker, which is no longer root, its own;
+    nothing goes to standard error.
+    """
     with streamed(launch, place) as daemon:
         daemon.ready()
         clients.converse(daemon.unpd.address("echo"), b"x")
         entries = heard(journald, "connection.ended")
-        assert {entry.pid for entry in entries if entry["UNPD_EVENT"] == "master.ready"} == {daemon.unpd.pid}
+        assert {entry.pid for entry in entries if entry["UNPD_EVENT"] == "master.ready"} == {
+            daemon.unpd.pid
+        }
         (ended,) = (entry for entry in entries if entry["UNPD_EVENT"] == "connection.ended")
         assert ended.pid in daemon.unpd.workers()
-        assert (ended["PRIORITY"], ended["SYSLOG_IDENTIFIER"], ended["UNPD_ROLE"], ended["UNPD_CAUSE"]) == ("7", "unpd", "worker", "client_fin")
+        assert (
+            ended["PRIORITY"],
+            ended["SYSLOG_IDENTIFIER"],
+            ended["UNPD_ROLE"],
+            ended["UNPD_CAUSE"],
+        ) == ("7", "unpd", "worker", "client_fin")
         assert ended["MESSAGE"].startswith("connection.ended role=worker pool=default ")
         assert daemon.unpd.stop() == 0
         assert daemon.said == ""
@@ -142,8 +181,12 @@ def test_the_journal_gets_entries_of_every_process(launch: Launch, place: Path, 
 
 @faults.requires_namespaces()
 @needs_place
-def test_without_its_socket_the_journal_gets_lines_with_a_priority(launch: Launch, place: Path) -> None:
-    """Nothing answers at journald's socket: each event is a line on the stream that journald reads, with the priority in front and no stamp."""
+def test_without_its_socket_the_journal_gets_lines_with_a_priority(
+    launch: Launch, place: Path
+) -> None:
+    """Nothing answers at journald's socket: each event is a line on the stream that
+    journald reads, with the priority in front and no stamp.
+    """
     with streamed(launch, place) as daemon:
         daemon.ready()
         clients.converse(daemon.unpd.address("echo"), b"x")
@@ -158,7 +201,9 @@ def test_without_its_socket_the_journal_gets_lines_with_a_priority(launch: Launc
 @faults.requires_namespaces()
 @needs_place
 def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: Journald) -> None:
-    """A worker's last words come as lines on standard error: faulthandler writes piece by piece, and each piece would be an entry of its own in the socket."""
+    """A worker's last words come as lines on standard error: faulthandler writes piece
+    by piece, and each piece would be an entry of its own in the socket.
+    """
     with streamed(launch, place, TEXT + "\n[pools.default]\nworkers = 1\n") as daemon:
         daemon.ready()
         workers = daemon.unpd.workers()
@@ -171,8 +216,12 @@ def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: Journ
 
 @faults.requires_namespaces()
 @needs_place
-def test_json_that_was_asked_for_stays_json(launch: Launch, place: Path, journald: Journald) -> None:
-    """The configuration says json: that is what standard error gets, under systemd too."""
+def test_json_that_was_asked_for_stays_json(
+    launch: Launch, place: Path, journald: Journald
+) -> None:
+    """The configuration says json: that is what standard error gets, under
+    systemd too.
+    """
     with streamed(launch, place, TEXT.replace('"text"', '"json"')) as daemon:
         daemon.ready()
         assert daemon.unpd.stop() == 0
@@ -181,16 +230,26 @@ def test_json_that_was_asked_for_stays_json(launch: Launch, place: Path, journal
 
 
 def test_a_redirected_standard_error_gets_text(launch: Launch) -> None:
-    """$JOURNAL_STREAM names another file than descriptor 2: somebody redirected it, and reads stamps and levels."""
-    unpd = launch(WRONG.replace("nonsense", "tcp://127.0.0.1:0") + '\n[log]\nformat = "text"\n', ready=False, env={"JOURNAL_STREAM": "1:1"})
+    """$JOURNAL_STREAM names another file than descriptor 2: somebody redirected it, and
+    reads stamps and levels.
+    """
+    unpd = launch(
+        WRONG.replace("nonsense", "tcp://127.0.0.1:0") + '\n[log]\nformat = "text"\n',
+        ready=False,
+        env={"JOURNAL_STREAM": "1:1"},
+    )
     until(lambda: " master.ready " in unpd.stderr(), 20.0, "the daemon to be ready")
-    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info    config\.loaded ", unpd.stderr())
+    assert re.match(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info    config\.loaded ", unpd.stderr()
+    )
 
 
 @faults.requires_root
 @needs_place
 def test_a_refused_start_is_an_error_of_the_journal(launch: Launch, place: Path) -> None:
-    """What the command says itself, on standard error, has the priority of an error too."""
+    """What the command says itself, on standard error, has the priority of an error
+    too.
+    """
     with streamed(launch, place, WRONG) as daemon:
         daemon.unpd.expect_exit(78)
         assert daemon.unpd.wait_exit() == 78
@@ -200,7 +259,9 @@ def test_a_refused_start_is_an_error_of_the_journal(launch: Launch, place: Path)
 
 @faults.requires_namespaces()
 def test_a_forked_child_is_itself(journald: Journald) -> None:
-    """It shares its parent's socket, and the kernel tells journald the pid of each sender."""
+    """It shares its parent's socket, and the kernel tells journald the pid of each
+    sender.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         log = Log(Journal(Sink(-1, len), sock, str(journald.path)), "info", "journal")
         log.info("before")
@@ -210,4 +271,8 @@ def test_a_forked_child_is_itself(journald: Journald) -> None:
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
         log.info("after")
-    assert [(entry["UNPD_EVENT"], entry.pid) for entry in journald.entries()] == [("before", os.getpid()), ("child", pid), ("after", os.getpid())]
+    assert [(entry["UNPD_EVENT"], entry.pid) for entry in journald.entries()] == [
+        ("before", os.getpid()),
+        ("child", pid),
+        ("after", os.getpid()),
+    ]

@@ -1,4 +1,6 @@
-"""Listeners: which clients an address serves, what is refused at the start and in which words, and what becomes of the files of UNIX sockets."""
+"""Listeners: which clients an address serves, what is refused at the start and in which
+words, and what becomes of the files of UNIX sockets.
+"""
 
 import contextlib
 import ctypes
@@ -54,9 +56,10 @@ def prctl(*words: object) -> None:
 
 @requires_ss_kill()
 def test_a_listener_that_somebody_ended_listens_again(launch: Launch) -> None:
-    """``ss --kill`` on a listener refuses clients for a second or so; then the master listens again at the same address and says so. Nobody else notices."""
-    unpd = launch(
-        """
+    """``ss --kill`` on a listener refuses clients for a second or so; then the master
+    listens again at the same address and says so. Nobody else notices.
+    """
+    unpd = launch("""
         [pools.default]
         workers = 2
         [services.echo]
@@ -64,8 +67,7 @@ def test_a_listener_that_somebody_ended_listens_again(launch: Launch) -> None:
         [services.other]
         type = "echo"
         listen = ["tcp://127.0.0.1:0"]
-        """
-    )
+        """)
     unpd.expect_errors("exporter.crashed")
     workers = unpd.workers()
     with clients.connect(unpd.address("other")) as bystander:
@@ -81,24 +83,42 @@ def test_a_listener_that_somebody_ended_listens_again(launch: Launch) -> None:
 
 
 def test_a_unix_listener_that_somebody_ended_is_told(launch: Launch, tmp_path: Path) -> None:
-    """It cannot listen again, which the master says once, and each worker; the rest goes on."""
+    """It cannot listen again, which the master says once, and each worker; the rest
+    goes on.
+    """
     unpd = launch(f'services.echo.listen = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]')
     with taken_from(unpd.pid, f"{tmp_path}/echo.sock") as listener:
         listener.shutdown(socket.SHUT_RDWR)
-    broken = unpd.wait_event("listener.broken", service="echo", address=f"unix://{tmp_path}/echo.sock")
+    broken = unpd.wait_event(
+        "listener.broken", service="echo", address=f"unix://{tmp_path}/echo.sock"
+    )
     assert broken.fields["reason"] == "a UNIX socket cannot listen again: restart unpd"
     unpd.expect_errors("listener.broken")
-    until(lambda: len(unpd.log_events("accept.failed", errno="EINVAL")) == len(unpd.workers()), 10.0, "each worker to say it once")
+    until(
+        lambda: len(unpd.log_events("accept.failed", errno="EINVAL")) == len(unpd.workers()),
+        10.0,
+        "each worker to say it once",
+    )
     assert echoes(("127.0.0.1", unpd.port("echo")))
-    holds(lambda: len(unpd.log_events("listener.broken")) == 1, 2.5, "it is told once, however often it is looked at")
+    holds(
+        lambda: len(unpd.log_events("listener.broken")) == 1,
+        2.5,
+        "it is told once, however often it is looked at",
+    )
     assert not unpd.log_events("worker.died")
 
 
 @contextlib.contextmanager
 def taken_from(pid: int, path: str) -> Iterator[socket.socket]:
-    """The UNIX listener at ``path`` out of the process ``pid`` (pidfd_getfd(2)), as whoever shares it has it."""
+    """The UNIX listener at ``path`` out of the process ``pid`` (pidfd_getfd(2)), as
+    whoever shares it has it.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    inode = next(line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(path))
+    inode = next(
+        line.split()[6]
+        for line in Path("/proc/net/unix").read_text().splitlines()
+        if line.endswith(path)
+    )
     number = next(fd for fd, what in procs.fds(pid).items() if what == f"socket:[{inode}]")
     pidfd = os.pidfd_open(pid)
     try:
@@ -116,15 +136,23 @@ def test_a_wildcard_of_ipv6_serves_both_families(launch: Launch) -> None:
     unpd = launch('services.echo.listen = ["tcp://[::]:0"]')
     assert echoes(("::1", unpd.port("echo")))
     assert echoes(("127.0.0.1", unpd.port("echo")))
-    peers = sorted(unpd.wait_event("connection.ended", after=index).fields["peer"].rpartition(":")[0] for index in range(2))
+    peers = sorted(
+        unpd.wait_event("connection.ended", after=index).fields["peer"].rpartition(":")[0]
+        for index in range(2)
+    )
     assert peers == ["127.0.0.1", "[::1]"]
 
 
 @requires_namespaces()
 def test_ipv6_only_leaves_the_port_of_ipv4_to_others(launch: Launch) -> None:
-    """With ipv6_only, [::] does not serve IPv4, and the same port of 0.0.0.0 can be a listener of its own. In a network of its own, where nobody else has taken that port of IPv4."""
+    """With ipv6_only, [::] does not serve IPv4, and the same port of 0.0.0.0 can be a
+    listener of its own. In a network of its own, where nobody else has taken that port
+    of IPv4.
+    """
     with namespace() as net:
-        unpd = launch('[services.echo]\nlisten = ["tcp://[::]:0"]\nipv6_only = true', prefix=net.prefix)
+        unpd = launch(
+            '[services.echo]\nlisten = ["tcp://[::]:0"]\nipv6_only = true', prefix=net.prefix
+        )
         port = unpd.port("echo")
         with net.entered():
             assert echoes(("::1", port))
@@ -140,7 +168,9 @@ def test_ipv6_only_leaves_the_port_of_ipv4_to_others(launch: Launch) -> None:
 
 
 def without_ipv6() -> None:
-    """From now on this process's kernel knows no IPv6: socket(2) says so (seccomp(2), inherited over fork and exec)."""
+    """From now on this process's kernel knows no IPv6: socket(2) says so (seccomp(2),
+    inherited over fork and exec).
+    """
     call = SOCKET_CALL[platform.machine()]
     program = struct.pack(
         "=HBBIHBBIHBBIHBBIHBBIHBBI",
@@ -153,10 +183,17 @@ def without_ipv6() -> None:
     )
     held = ctypes.create_string_buffer(program)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(held)))
+    prctl(
+        PR_SET_SECCOMP,
+        SECCOMP_MODE_FILTER,
+        struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(held)),
+    )
 
 
-needs_filter = pytest.mark.skipif(platform.machine() not in SOCKET_CALL, reason="knows the number of socket(2) on x86_64 and aarch64 only")
+needs_filter = pytest.mark.skipif(
+    platform.machine() not in SOCKET_CALL,
+    reason="knows the number of socket(2) on x86_64 and aarch64 only",
+)
 
 
 @needs_filter
@@ -166,20 +203,30 @@ def test_where_the_kernel_has_no_ipv6_the_wildcard_serves_ipv4(launch: Launch) -
     assert echoes(("127.0.0.1", unpd.port("echo")))
     warning = unpd.log_events("listener.without_ipv6")[0]
     assert warning.level == "warning"
-    assert (warning.fields["wanted"], warning.fields["address"]) == ("tcp://[::]:0", f"tcp://0.0.0.0:{unpd.port('echo')}")
+    assert (warning.fields["wanted"], warning.fields["address"]) == (
+        "tcp://[::]:0",
+        f"tcp://0.0.0.0:{unpd.port('echo')}",
+    )
 
 
 @needs_filter
 def test_where_the_kernel_has_no_ipv6_nothing_else_falls_back(launch: Launch) -> None:
-    """On a kernel without IPv6 an address of one host, or one for IPv6 alone, is refused: IPv4 was not asked for."""
-    for services in ('services.echo.listen = ["tcp://[::1]:0"]', '[services.echo]\nlisten = ["tcp://[::]:0"]\nipv6_only = true'):
+    """On a kernel without IPv6 an address of one host, or one for IPv6 alone, is
+    refused: IPv4 was not asked for.
+    """
+    for services in (
+        'services.echo.listen = ["tcp://[::1]:0"]',
+        '[services.echo]\nlisten = ["tcp://[::]:0"]\nipv6_only = true',
+    ):
         unpd = launch(services, ready=False, preexec=without_ipv6)
         assert "this kernel does not know the address family" in refusal(unpd, ExitCode.ADDRESS)
 
 
 @requires_namespaces()
 def test_where_ipv6_is_switched_off_the_wildcard_serves_ipv4(launch: Launch) -> None:
-    """Where IPv6 is disabled by sysctl, [::] serves IPv4; an address of IPv6 is missing."""
+    """Where IPv6 is disabled by sysctl, [::] serves IPv4; an address of IPv6 is
+    missing.
+    """
     with namespace() as net:
         net.sysctl("net.ipv6.conf.all.disable_ipv6", "1")
         unpd = launch('services.echo.listen = ["tcp://[::]:0"]', prefix=net.prefix)
@@ -187,14 +234,19 @@ def test_where_ipv6_is_switched_off_the_wildcard_serves_ipv4(launch: Launch) -> 
             assert echoes(("127.0.0.1", unpd.port("echo")))
         unpd.stop()
         refused = launch('services.echo.listen = ["tcp://[::1]:7"]', prefix=net.prefix, ready=False)
-        assert "service echo cannot listen on tcp://[::1]:7: this host has no such address" in refusal(refused, ExitCode.ADDRESS)
+        assert (
+            "service echo cannot listen on tcp://[::1]:7: this host has no such address"
+            in refusal(refused, ExitCode.ADDRESS)
+        )
 
 
 # what is refused at the start
 
 
 def refusal(unpd: Unpd, code: ExitCode) -> str:
-    """What the daemon said when it refused to start with ``code``: one line on standard error. It started no child."""
+    """What the daemon said when it refused to start with ``code``: one line on standard
+    error. It started no child.
+    """
     unpd.expect_exit(code)
     unpd.expect_errors("master.refused")
     assert unpd.wait_exit() == code, unpd.stderr()
@@ -211,9 +263,16 @@ def taken_port() -> Iterator[int]:
         yield other.getsockname()[1]
 
 
-def test_a_port_that_is_taken_stops_the_start_and_leaves_nothing(launch: Launch, tmp_path: Path) -> None:
-    """With one of three addresses taken the daemon ends with 69 and a sentence that names the service and the address; the other two are free again."""
-    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as lent:
+def test_a_port_that_is_taken_stops_the_start_and_leaves_nothing(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """With one of three addresses taken the daemon ends with 69 and a sentence that
+    names the service and the address; the other two are free again.
+    """
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.create_server(("127.0.0.1", 0)) as lent,
+    ):
         port, free = other.getsockname()[1], lent.getsockname()[1]
         lent.close()
         unpd = launch(
@@ -226,7 +285,10 @@ def test_a_port_that_is_taken_stops_the_start_and_leaves_nothing(launch: Launch,
             """,
             ready=False,
         )
-        assert f"service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by another program" in refusal(unpd, ExitCode.ADDRESS)
+        assert (
+            f"service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by"
+            " another program" in refusal(unpd, ExitCode.ADDRESS)
+        )
     assert not (tmp_path / "daytime.sock").exists()
     with socket.create_server(("127.0.0.1", free)):
         pass
@@ -236,13 +298,21 @@ def test_the_exporter_s_port_is_told_like_a_service_s(launch: Launch) -> None:
     """A metrics port that is taken is refused in the same way."""
     with taken_port() as port:
         unpd = launch(f'[metrics]\nlisten = "tcp://127.0.0.1:{port}"', ready=False)
-        assert f"the metrics exporter cannot listen on tcp://127.0.0.1:{port}: the address is in use" in refusal(unpd, ExitCode.ADDRESS)
+        assert (
+            f"the metrics exporter cannot listen on tcp://127.0.0.1:{port}: the address is in use"
+            in refusal(unpd, ExitCode.ADDRESS)
+        )
 
 
 def test_an_address_that_the_host_does_not_have_is_told(launch: Launch) -> None:
-    """An address of another host ends with 69 and a sentence that says so (192.0.2.0/24 is for documentation)."""
+    """An address of another host ends with 69 and a sentence that says so (192.0.2.0/24
+    is for documentation).
+    """
     unpd = launch('services.echo.listen = ["tcp://192.0.2.1:7007"]', ready=False)
-    assert "service echo cannot listen on tcp://192.0.2.1:7007: this host has no such address" in refusal(unpd, ExitCode.ADDRESS)
+    assert (
+        "service echo cannot listen on tcp://192.0.2.1:7007: this host has no such address"
+        in refusal(unpd, ExitCode.ADDRESS)
+    )
 
 
 def without_bind_capability() -> None:
@@ -254,12 +324,24 @@ def without_bind_capability() -> None:
 LOW_PORTS_FREE = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 1024
 
 
-@pytest.mark.skipif(LOW_PORTS_FREE, reason="needs a system where ports below 1024 are privileged (net.ipv4.ip_unprivileged_port_start)")
+@pytest.mark.skipif(
+    LOW_PORTS_FREE,
+    reason=(
+        "needs a system where ports below 1024 are privileged (net.ipv4.ip_unprivileged_port_start)"
+    ),
+)
 def test_a_low_port_without_the_privilege_is_told(launch: Launch) -> None:
-    """Without root or CAP_NET_BIND_SERVICE a port below 1024 ends with 77 and a sentence that names what is missing."""
-    unpd = launch('services.echo.listen = ["tcp://127.0.0.1:7"]', ready=False, preexec=without_bind_capability)
+    """Without root or CAP_NET_BIND_SERVICE a port below 1024 ends with 77 and a
+    sentence that names what is missing.
+    """
+    unpd = launch(
+        'services.echo.listen = ["tcp://127.0.0.1:7"]', ready=False, preexec=without_bind_capability
+    )
     said = refusal(unpd, ExitCode.PRIVILEGE)
-    assert "service echo cannot listen on tcp://127.0.0.1:7: a port below 1024 needs root or CAP_NET_BIND_SERVICE" in said
+    assert (
+        "service echo cannot listen on tcp://127.0.0.1:7: a port below 1024 needs root or"
+        " CAP_NET_BIND_SERVICE" in said
+    )
 
 
 # the files of UNIX sockets
@@ -271,7 +353,9 @@ def listening_on(path: Path) -> str:
 
 
 def test_a_stale_socket_is_replaced(launch: Launch, tmp_path: Path) -> None:
-    """A socket that nobody listens on any more is replaced, and the new one goes with the daemon."""
+    """A socket that nobody listens on any more is replaced, and the new one goes with
+    the daemon.
+    """
     path = tmp_path / "echo.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -282,13 +366,18 @@ def test_a_stale_socket_is_replaced(launch: Launch, tmp_path: Path) -> None:
 
 
 def test_a_socket_that_somebody_listens_on_is_refused(launch: Launch, tmp_path: Path) -> None:
-    """Another instance's socket is refused with 69; that instance goes on serving on the very same file."""
+    """Another instance's socket is refused with 69; that instance goes on serving on
+    the very same file.
+    """
     path = tmp_path / "echo.sock"
     launch(listening_on(path))
     before = path.stat()
     second = launch(listening_on(path), ready=False)
     said = refusal(second, ExitCode.ADDRESS)
-    assert f"service echo cannot listen on unix://{path}: the address is in use by another program" in said
+    assert (
+        f"service echo cannot listen on unix://{path}: the address is in use by another program"
+        in said
+    )
     assert (path.stat().st_ino, path.stat().st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
     assert echoes(str(path))
 
@@ -327,14 +416,30 @@ def contents(place: Path) -> dict[str, tuple[int, int, int]]:
     return {name: (stat.st_ino, stat.st_mtime_ns, stat.st_mode) for name, stat in stats.items()}
 
 
-@pytest.mark.parametrize("make", [make_file, make_directory, make_link_to_file, make_link_to_socket, make_dangling_link])
-def test_what_is_no_socket_is_refused_and_stays(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    """A file, a directory or a link at the path is refused in a sentence and left as it was."""
+@pytest.mark.parametrize(
+    "make", [make_file, make_directory, make_link_to_file, make_link_to_socket, make_dangling_link]
+)
+def test_what_is_no_socket_is_refused_and_stays(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """A file, a directory or a link at the path is refused in a sentence and left as it
+    was.
+    """
     path = tmp_path / "echo.sock"
     make(path)
     before = contents(tmp_path)
-    wish = Wish("key", "echo", UnixAddress(str(path)), ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666))
-    with pytest.raises(AddressError, match=re.escape(f"service echo cannot listen on unix://{path}: something that is not a socket is there")):
+    wish = Wish(
+        "key",
+        "echo",
+        UnixAddress(str(path)),
+        ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666),
+    )
+    with pytest.raises(
+        AddressError,
+        match=re.escape(
+            f"service echo cannot listen on unix://{path}: something that is not a socket is there"
+        ),
+    ):
         Supply().open(wish)
     assert contents(tmp_path) == before
 
@@ -345,18 +450,26 @@ def test_a_file_at_a_socket_s_path_stops_the_start(launch: Launch, tmp_path: Pat
     place.mkdir()
     make_file(place / "echo.sock")
     before = contents(place)
-    assert "something that is not a socket is there" in refusal(launch(listening_on(place / "echo.sock"), ready=False), ExitCode.ADDRESS)
+    assert "something that is not a socket is there" in refusal(
+        launch(listening_on(place / "echo.sock"), ready=False), ExitCode.ADDRESS
+    )
     assert contents(place) == before
 
 
 def test_a_directory_that_is_missing_is_told(launch: Launch, tmp_path: Path) -> None:
-    """A path in a directory that does not exist is refused with 69; the directory is not made."""
+    """A path in a directory that does not exist is refused with 69; the directory is
+    not made.
+    """
     path = tmp_path / "missing" / "echo.sock"
-    assert f"service echo cannot listen on unix://{path}: the directory does not exist" in refusal(launch(listening_on(path), ready=False), ExitCode.ADDRESS)
+    assert f"service echo cannot listen on unix://{path}: the directory does not exist" in refusal(
+        launch(listening_on(path), ready=False), ExitCode.ADDRESS
+    )
     assert not path.parent.exists()
 
 
-def test_a_path_that_is_too_long_is_a_fault_of_the_configuration(launch: Launch, tmp_path: Path) -> None:
+def test_a_path_that_is_too_long_is_a_fault_of_the_configuration(
+    launch: Launch, tmp_path: Path
+) -> None:
     """A path of more than 107 bytes (unix(7)) is refused with 78, naming the key."""
     path = tmp_path / ("x" * 100)
     said = refusal(launch(listening_on(path), ready=False), ExitCode.CONFIGURATION)
@@ -366,14 +479,22 @@ def test_a_path_that_is_too_long_is_a_fault_of_the_configuration(launch: Launch,
 def test_a_socket_has_the_mode_of_the_configuration(launch: Launch, tmp_path: Path) -> None:
     """The socket's mode is socket_mode, whatever the umask."""
     modes = ("0600", "0660", "0666")
-    services = [f'[services.mode-{mode}]\ntype = "echo"\nlisten = ["unix://{tmp_path}/{mode}"]\nsocket_mode = "{mode}"' for mode in modes]
+    services = [
+        f'[services.mode-{mode}]\ntype = "echo"\nlisten = ["unix://{tmp_path}/{mode}"]\nsocket_mode'
+        f' = "{mode}"'
+        for mode in modes
+    ]
     launch("\n".join(services), preexec=lambda: os.umask(0o077))
     assert tuple(f"{(tmp_path / mode).stat().st_mode & 0o7777:04o}" for mode in modes) == modes
     assert all(echoes(str(tmp_path / mode)) for mode in modes)
 
 
-def test_a_socket_that_was_replaced_meanwhile_is_not_removed_at_the_end(launch: Launch, tmp_path: Path) -> None:
-    """A file that somebody else put at the path is not the daemon's to take when it stops."""
+def test_a_socket_that_was_replaced_meanwhile_is_not_removed_at_the_end(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """A file that somebody else put at the path is not the daemon's to take when it
+    stops.
+    """
     path = tmp_path / "echo.sock"
     unpd = launch(listening_on(path))
     path.unlink()

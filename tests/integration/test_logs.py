@@ -1,4 +1,6 @@
-"""The log: one event is one line whatever is in it; it can be rotated; and no trouble with its sink troubles the service."""
+"""The log: one event is one line whatever is in it; it can be rotated; and no trouble
+with its sink troubles the service.
+"""
 
 import contextlib
 import fcntl
@@ -33,12 +35,16 @@ listen = ["tcp://127.0.0.1:0"]
 
 DROPPED = "unpd_log_lines_dropped_total"
 START_LINES = 11
-"""A start with one service, an exporter and two workers: configuration, two listeners, master started, three spawned, three ready, master ready."""
+"""A start with one service, an exporter and two workers: configuration, two listeners,
+master started, three spawned, three ready, master ready.
+"""
 
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that the unprivileged workers can reach, as /var/log is: pytest's own are closed to them."""
+    """A directory that the unprivileged workers can reach, as /var/log is: pytest's own
+    are closed to them.
+    """
     path = Path(tempfile.mkdtemp(prefix="unpd-log-"))
     path.chmod(0o755)
     yield path
@@ -65,11 +71,20 @@ class Lines:
         return len(taken)
 
 
-@given(st.dictionaries(st.text(string.ascii_lowercase, min_size=1), st.text(st.characters(), max_size=200) | st.integers() | st.booleans() | st.none()))
+@given(
+    st.dictionaries(
+        st.text(string.ascii_lowercase, min_size=1),
+        st.text(st.characters(), max_size=200) | st.integers() | st.booleans() | st.none(),
+    )
+)
 def test_an_event_is_one_line_of_json(fields: dict[str, str | int | bool | None]) -> None:
-    """Whatever a field holds comes back from the JSON line unchanged (a lone surrogate too), and the line has no control character."""
+    """Whatever a field holds comes back from the JSON line unchanged (a lone surrogate
+    too), and the line has no control character.
+    """
     lines = Lines()
-    Log(lines.sink, "info", "json").event("info", "some.event", **{f"x_{name}": value for name, value in fields.items()})
+    Log(lines.sink, "info", "json").event(
+        "info", "some.event", **{f"x_{name}": value for name, value in fields.items()}
+    )
     assert lines.written.endswith(b"\n")
     assert re.fullmatch(rb"[ -~]*", lines.written[:-1])
     said = json.loads(lines.written)
@@ -78,25 +93,33 @@ def test_an_event_is_one_line_of_json(fields: dict[str, str | int | bool | None]
 
 @given(st.text(st.characters(), max_size=200))
 def test_an_event_is_one_line_of_text(value: str) -> None:
-    """In the text format a field's control characters, line ends of every alphabet, quotes and escapes cannot make a second line or a second field."""
+    """In the text format a field's control characters, line ends of every alphabet,
+    quotes and escapes cannot make a second line or a second field.
+    """
     lines = Lines()
     Log(lines.sink, "info", "text").event("info", "some.event", peer=value, last=1)
     text = lines.written.decode()
     assert text.splitlines() == [text[:-1]]
-    found = re.fullmatch(r'\S+Z info    some\.event peer=(?P<peer>[^\s"\\]+|"(?:[^"\\\n]|\\.)*") last=1\n', text)
+    found = re.fullmatch(
+        r'\S+Z info    some\.event peer=(?P<peer>[^\s"\\]+|"(?:[^"\\\n]|\\.)*") last=1\n', text
+    )
     assert found, text
     assert (json.loads(found["peer"]) if found["peer"].startswith('"') else found["peer"]) == value
 
 
 def test_a_long_field_is_cut() -> None:
-    """A field has at most a thousand characters, so that nobody can make a line as long as he likes."""
+    """A field has at most a thousand characters, so that nobody can make a line as long
+    as he likes.
+    """
     lines = Lines()
     Log(lines.sink, "info", "json").info("some.event", reason="x" * 100_000)
     assert len(lines.written) < 1200
 
 
 def test_a_half_written_line_is_finished_before_the_next() -> None:
-    """A sink that takes half a line gets the other half first; what comes while it takes nothing is dropped whole and counted; a child does not finish it again."""
+    """A sink that takes half a line gets the other half first; what comes while it
+    takes nothing is dropped whole and counted; a child does not finish it again.
+    """
     lines = Lines(room=20)
     log = Log(lines.sink, "info", "json")
     for name in ("first", "second", "third"):
@@ -110,17 +133,25 @@ def test_a_half_written_line_is_finished_before_the_next() -> None:
     before = lines.written
     lines.room = 1 << 30
     log.child(role="worker").info("sixth")
-    assert [json.loads(line)["event"] for line in lines.written[len(before) :].splitlines()] == ["sixth"]
+    assert [json.loads(line)["event"] for line in lines.written[len(before) :].splitlines()] == [
+        "sixth"
+    ]
 
 
 def test_what_strangers_can_write_is_escaped(launch: Launch) -> None:
-    """Line ends and escape sequences in a request to the exporter, in the configuration and in a path do not make lines of their own."""
+    """Line ends and escape sequences in a request to the exporter, in the configuration
+    and in a path do not make lines of their own.
+    """
     unpd = launch(ECHO)
     with clients.connect(unpd.address("metrics")) as sock:
-        sock.sendall(b'GET /\x1b[31m"\r\n{"event":"fake","level":"error"} HTTP/1.1\r\nHost: \x00\xff\r\n\r\n')
+        sock.sendall(
+            b'GET /\x1b[31m"\r\n{"event":"fake","level":"error"} HTTP/1.1\r\nHost: \x00\xff\r\n\r\n'
+        )
         clients.read_all(sock)
     unpd.expect_errors("reload.refused")
-    unpd.config_path.write_text('[services."x\\n{\\"event\\":\\"fake\\"}\\u001b[31m\\u2028y"]\nlisten = ["unix:///tmp/a\\nb"]\n')
+    unpd.config_path.write_text(
+        '[services."x\\n{\\"event\\":\\"fake\\"}\\u001b[31m\\u2028y"]\nlisten = ["unix:///tmp/a\\nb"]\n'
+    )
     assert unpd.run("reload", "--control", str(unpd.control)).returncode == 1
     raw = unpd.log_text().encode()
     assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f-\xff]", raw)
@@ -131,38 +162,68 @@ def test_what_strangers_can_write_is_escaped(launch: Launch) -> None:
 
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_both_formats_carry_the_same_fields(launch: Launch, style: str) -> None:
-    """JSON is one object a line, text is time, level, event and name=value pairs; a line of a worker says which."""
+    """JSON is one object a line, text is time, level, event and name=value pairs; a
+    line of a worker says which.
+    """
     unpd = launch(f'[log]\nformat = "{style}"\n' + ECHO, ready=style == "json")
 
     def is_ready() -> bool:
-        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):  # between its bind and its listen a socket is there and refuses
+        with contextlib.suppress(
+            FileNotFoundError, ConnectionRefusedError
+        ):  # between its bind and its listen a socket is there and refuses
             return bool(status(unpd)["ready"])
         return False
 
     until(is_ready, 20.0, "the daemon to be ready")
     port = int(status(unpd)["services"][0]["listeners"][0]["address"].rpartition(":")[2])
     assert clients.converse(("127.0.0.1", port), b"some words") == b"some words"
-    line = until(lambda: next((line for line in unpd.log_text().splitlines() if "connection.ended" in line), ""), 10.0, "the line of the connection's end")
+    line = until(
+        lambda: next(
+            (line for line in unpd.log_text().splitlines() if "connection.ended" in line), ""
+        ),
+        10.0,
+        "the line of the connection's end",
+    )
     if style == "json":
         said = json.loads(line)
     else:
         stamp, level, event, *pairs = line.split()
-        said = {"time": stamp, "level": level, "event": event, **dict(pair.split("=", 1) for pair in pairs)}
+        said = {
+            "time": stamp,
+            "level": level,
+            "event": event,
+            **dict(pair.split("=", 1) for pair in pairs),
+        }
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said.pop("time"))
     assert float(said.pop("duration_s")) >= 0
     assert re.fullmatch(r"127\.0\.0\.1:\d+", said.pop("peer"))
     assert int(said.pop("pid")) in unpd.workers()
-    expected = {"level": "debug", "event": "connection.ended", "role": "worker", "pool": "default", "service": "echo", "cause": "client_fin"}
-    assert {name: str(value) for name, value in said.items()} == expected | {"index": str(said["index"]), "received": "10", "sent": "10"}
+    expected = {
+        "level": "debug",
+        "event": "connection.ended",
+        "role": "worker",
+        "pool": "default",
+        "service": "echo",
+        "cause": "client_fin",
+    }
+    assert {name: str(value) for name, value in said.items()} == expected | {
+        "index": str(said["index"]),
+        "received": "10",
+        "sent": "10",
+    }
 
 
 def test_peers_are_named_as_people_know_them(launch: Launch, tmp_path: Path) -> None:
-    """A v4 client of a dual-stack listener is shown as v4, a v6 one in brackets, one of a UNIX socket as unix."""
+    """A v4 client of a dual-stack listener is shown as v4, a v6 one in brackets, one of
+    a UNIX socket as unix.
+    """
     unpd = launch(f'[services.echo]\nlisten = ["tcp://[::]:0", "unix://{tmp_path}/echo.sock"]\n')
     port = unpd.port("echo")
     for address in (("127.0.0.1", port), ("::1", port), str(tmp_path / "echo.sock")):
         clients.converse(address, b"x")
-    peers = [unpd.wait_event("connection.ended", after=number).fields["peer"] for number in range(3)]
+    peers = [
+        unpd.wait_event("connection.ended", after=number).fields["peer"] for number in range(3)
+    ]
     assert [re.sub(r"\d+$", "", peer) for peer in peers] == ["127.0.0.1:", "[::1]:", "unix"]
 
 
@@ -185,7 +246,9 @@ def holders(unpd: Unpd, path: Path) -> list[int]:
 
 
 def test_a_rotated_log_goes_on_in_the_new_file(launch: Launch, public: Path) -> None:
-    """After rename and USR1 master, workers and exporter write to the new file; old and new together have every line, once."""
+    """After rename and USR1 master, workers and exporter write to the new file; old and
+    new together have every line, once.
+    """
     path, old = public / "unpd.log", public / "unpd.log.1"
     unpd = launch(f'[log]\nfile = "{path}"\n' + ECHO)
     address = unpd.address("echo")
@@ -206,7 +269,11 @@ def test_a_rotated_log_goes_on_in_the_new_file(launch: Launch, public: Path) -> 
     assert old.stat().st_size == size
 
     def lengths(file: Path) -> list[int]:
-        return [event.fields["received"] for event in parse_log(file.read_text()) if event.name == "connection.ended"]
+        return [
+            event.fields["received"]
+            for event in parse_log(file.read_text())
+            if event.name == "connection.ended"
+        ]
 
     assert sorted(lengths(old) + lengths(path)) == list(range(1, 121))
     assert set(range(81, 121)) <= set(lengths(path))
@@ -215,14 +282,20 @@ def test_a_rotated_log_goes_on_in_the_new_file(launch: Launch, public: Path) -> 
 
 
 @faults.requires_strace()
-def test_a_child_that_is_born_during_a_rotation_follows(launch: Launch, public: Path, tmp_path: Path) -> None:
+def test_a_child_that_is_born_during_a_rotation_follows(
+    launch: Launch, public: Path, tmp_path: Path
+) -> None:
     """A worker that is still on its way when USR1 comes writes to the new file too."""
     path, old = public / "unpd.log", public / "unpd.log.1"
     unpd = launch(f'[log]\nfile = "{path}"\n[pools.default]\nworkers = 1\n' + ECHO)
     before = unpd.workers()
     with faults.straced(unpd.pid, tmp_path / "trace", "prctl,capset", "capset:delay_enter=500000"):
         procs.kill(before)
-        until(lambda: any(" starting," in child.title for child in procs.children(unpd.pid)), 10.0, "the next worker to be born")
+        until(
+            lambda: any(" starting," in child.title for child in procs.children(unpd.pid)),
+            10.0,
+            "the next worker to be born",
+        )
         path.rename(old)
         unpd.signal(SIGUSR1)
         unpd.wait_event("log.reopened")
@@ -231,7 +304,9 @@ def test_a_child_that_is_born_during_a_rotation_follows(launch: Launch, public: 
 
 
 def test_the_stack_of_a_hung_worker_never_goes_to_a_client(launch: Launch, public: Path) -> None:
-    """After a rotation faulthandler still writes to the log, and not to whoever has got the old descriptor's number."""
+    """After a rotation faulthandler still writes to the log, and not to whoever has got
+    the old descriptor's number.
+    """
     path = public / "unpd.log"
     unpd = launch(f'[log]\nfile = "{path}"\n[pools.default]\nworkers = 1\n' + ECHO)
     address = unpd.address("echo")
@@ -247,12 +322,16 @@ def test_the_stack_of_a_hung_worker_never_goes_to_a_client(launch: Launch, publi
         for sock in connected:
             with contextlib.suppress(ConnectionResetError):
                 assert clients.read_all(sock) == b""
-    assert "Fatal Python error: Aborted" in until(lambda: unpd.log_text() if "Fatal" in unpd.log_text() else "", 10.0, "the stack in the log")
+    assert "Fatal Python error: Aborted" in until(
+        lambda: unpd.log_text() if "Fatal" in unpd.log_text() else "", 10.0, "the stack in the log"
+    )
     unpd.respawned(workers)
 
 
 def test_a_log_that_cannot_be_reopened_stays_where_it_is(launch: Launch, public: Path) -> None:
-    """Where the new file cannot be made, an error is told in the old one, and the service goes on."""
+    """Where the new file cannot be made, an error is told in the old one, and the
+    service goes on.
+    """
     inner, moved = public / "log", public / "moved"
     inner.mkdir(mode=0o755)
     inner.chmod(0o755)
@@ -263,7 +342,11 @@ def test_a_log_that_cannot_be_reopened_stays_where_it_is(launch: Launch, public:
     unpd.signal(SIGUSR1)
 
     def told() -> list[object]:
-        return [event for event in parse_log((moved / "unpd.log").read_text()) if event.name == "log.not_reopened"]
+        return [
+            event
+            for event in parse_log((moved / "unpd.log").read_text())
+            if event.name == "log.not_reopened"
+        ]
 
     until(told, 10.0, "the error in the old file")
     assert clients.converse(address, b"served") == b"served"
@@ -274,15 +357,25 @@ def test_a_log_that_cannot_be_reopened_stays_where_it_is(launch: Launch, public:
 
 
 def quiet(unpd: Unpd, port: int, metrics: int) -> None:
-    """Wait until a daemon that has no log is ready, and write down for the test's tools where it listens."""
+    """Wait until a daemon that has no log is ready, and write down for the test's tools
+    where it listens.
+    """
 
     def is_ready() -> bool:
-        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):  # between its bind and its listen a socket is there and refuses
+        with contextlib.suppress(
+            FileNotFoundError, ConnectionRefusedError
+        ):  # between its bind and its listen a socket is there and refuses
             return bool(status(unpd)["ready"])
         return False
 
     until(is_ready, 20.0, "the daemon to be ready")
-    note(unpd, [{"service": "echo", "address": f"tcp://127.0.0.1:{port}"}, {"service": "metrics", "address": f"tcp://127.0.0.1:{metrics}"}])
+    note(
+        unpd,
+        [
+            {"service": "echo", "address": f"tcp://127.0.0.1:{port}"},
+            {"service": "metrics", "address": f"tcp://127.0.0.1:{metrics}"},
+        ],
+    )
 
 
 def note(unpd: Unpd, opened: list[dict[str, str]]) -> None:
@@ -295,7 +388,11 @@ def note(unpd: Unpd, opened: list[dict[str, str]]) -> None:
 def on_ports() -> tuple[str, int, int]:
     """A configuration on known ports, with those of echo and metrics."""
     port, metrics = free_port(), free_port()
-    return f'[services.echo]\nlisten = ["tcp://127.0.0.1:{port}"]\n\n[metrics]\nlisten = "tcp://127.0.0.1:{metrics}"\n', port, metrics
+    return (
+        f'[services.echo]\nlisten = ["tcp://127.0.0.1:{port}"]\n\n[metrics]\nlisten = "tcp://127.0.0.1:{metrics}"\n',
+        port,
+        metrics,
+    )
 
 
 def close_standard_error() -> None:
@@ -309,7 +406,9 @@ def fill_standard_error() -> None:
 
 
 def test_a_daemon_without_standard_error_serves(launch: Launch) -> None:
-    """Started with descriptor 2 closed it puts /dev/null there, so that no socket ever becomes standard error."""
+    """Started with descriptor 2 closed it puts /dev/null there, so that no socket ever
+    becomes standard error.
+    """
     text, port, metrics = on_ports()
     unpd = launch(text, ready=False, preexec=close_standard_error)
     quiet(unpd, port, metrics)
@@ -320,7 +419,9 @@ def test_a_daemon_without_standard_error_serves(launch: Launch) -> None:
 
 
 def test_a_sink_that_fails_is_counted(launch: Launch) -> None:
-    """Where every write fails (/dev/full) the lines of master and workers are counted as dropped, and all goes on."""
+    """Where every write fails (/dev/full) the lines of master and workers are counted
+    as dropped, and all goes on.
+    """
     text, port, metrics = on_ports()
     unpd = launch(text, ready=False, preexec=fill_standard_error)
     quiet(unpd, port, metrics)
@@ -328,13 +429,21 @@ def test_a_sink_that_fails_is_counted(launch: Launch) -> None:
         assert clients.converse(("127.0.0.1", port), b"served") == b"served"
     until(lambda: unpd.metric(DROPPED) >= START_LINES + 10, 10.0, "each line to be counted")
     procs.kill(unpd.workers()[:1])
-    until(lambda: unpd.metric(DROPPED) >= START_LINES + 10 + len(("reaped", "died", "spawned", "ready")), 10.0, "the lines about the dead worker too")
+    until(
+        lambda: (
+            unpd.metric(DROPPED) >= START_LINES + 10 + len(("reaped", "died", "spawned", "ready"))
+        ),
+        10.0,
+        "the lines about the dead worker too",
+    )
     assert unpd.stop() == 0
 
 
 @contextlib.contextmanager
 def piped(launch: Launch, text: str) -> Iterator[tuple[Unpd, int, int]]:
-    """A daemon with a small pipe as standard error, read up to its readiness: (daemon, read end, write end)."""
+    """A daemon with a small pipe as standard error, read up to its readiness: (daemon,
+    read end, write end).
+    """
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     unpd = launch(text, ready=False, preexec=lambda: os.dup2(writer, 2))
@@ -349,7 +458,9 @@ def piped(launch: Launch, text: str) -> Iterator[tuple[Unpd, int, int]]:
 
 
 def test_a_full_pipe_never_blocks(launch: Launch) -> None:
-    """Nobody reads standard error: lines are dropped and counted, the service does not wait, and nobody else's descriptor is made non-blocking."""
+    """Nobody reads standard error: lines are dropped and counted, the service does not
+    wait, and nobody else's descriptor is made non-blocking.
+    """
     with piped(launch, ECHO) as (unpd, reader, writer):
         address = unpd.address("echo")
         for _ in range(60):
@@ -359,7 +470,11 @@ def test_a_full_pipe_never_blocks(launch: Launch) -> None:
         os.set_blocking(reader, False)
         rest = drained(reader).partition(b"\n")[2]
         clients.converse(address, b"the pipe is empty again")
-        until(lambda: b'"received":23' in (last := drained(reader)) or b'"received":23' in last, 10.0, "a line after the pipe was emptied")
+        until(
+            lambda: b'"received":23' in (last := drained(reader)) or b'"received":23' in last,
+            10.0,
+            "a line after the pipe was emptied",
+        )
         assert all(json.loads(line) for line in rest.splitlines())
         assert unpd.stop() == 0
 
@@ -374,7 +489,9 @@ def drained(fd: int) -> bytes:
 
 
 def test_a_broken_pipe_does_not_end_the_daemon(launch: Launch) -> None:
-    """The reader of standard error went away (EPIPE): lines are counted, the daemon lives, and its exit code is 0."""
+    """The reader of standard error went away (EPIPE): lines are counted, the daemon
+    lives, and its exit code is 0.
+    """
     with piped(launch, ECHO) as (unpd, reader, writer):
         os.dup2(os.open(os.devnull, os.O_RDONLY), reader)
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
@@ -393,7 +510,9 @@ def kill_all(unpd: Unpd) -> list[int]:
 
 
 def test_a_socket_as_standard_error_is_written_without_waiting(launch: Launch) -> None:
-    """As under journald: a stream socket that nobody reads costs lines and no time, and stays as blocking as its owner left it."""
+    """As under journald: a stream socket that nobody reads costs lines and no time, and
+    stays as blocking as its owner left it.
+    """
     text, port, metrics = on_ports()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -410,7 +529,9 @@ def test_a_socket_as_standard_error_is_written_without_waiting(launch: Launch) -
 
 @faults.requires_root
 def test_a_full_disk_costs_lines_and_nothing_else(launch: Launch, public: Path) -> None:
-    """The log's disk is full: dropped lines are counted, the service goes on, and when there is room again the log does too."""
+    """The log's disk is full: dropped lines are counted, the service goes on, and when
+    there is room again the log does too.
+    """
     with faults.small_disk(public / "disk") as disk:
         unpd = launch(f'[log]\nfile = "{disk}/unpd.log"\n' + ECHO)
         address = unpd.address("echo")

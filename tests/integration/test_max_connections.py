@@ -1,4 +1,6 @@
-"""max_connections: a worker at its limit leaves the rest to the kernel's queue, without turning its loop, and takes from it as places become free."""
+"""max_connections: a worker at its limit leaves the rest to the kernel's queue, without
+turning its loop, and takes from it as places become free.
+"""
 
 import contextlib
 import os
@@ -32,7 +34,9 @@ def crowd(stack: contextlib.ExitStack, unpd: Unpd, count: int) -> list[socket.so
 
 
 def test_beyond_its_limit_a_worker_leaves_clients_in_the_queue(launch: Launch) -> None:
-    """Of five clients of a worker for three, two wait in the queue, which the metrics show; each place that becomes free is taken by one of them."""
+    """Of five clients of a worker for three, two wait in the queue, which the metrics
+    show; each place that becomes free is taken by one of them.
+    """
     unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 3")
     with contextlib.ExitStack() as stack:
         socks = crowd(stack, unpd, 5)
@@ -45,13 +49,19 @@ def test_beyond_its_limit_a_worker_leaves_clients_in_the_queue(launch: Launch) -
             socks.remove(served[0])
             served[0].close()
             until(lambda: len(greeted(socks)) == 3, 10.0, "the freed place to be taken")
-            until(lambda freed=freed: books(unpd).accepted == freed, 10.0, f"{freed} accepted connections")  # type: ignore[misc]
+            until(
+                lambda freed=freed: books(unpd).accepted == freed,  # type: ignore[misc]
+                10.0,
+                f"{freed} accepted connections",
+            )
             assert books(unpd).active == 3
     assert active(unpd, 0).accepted == 5
 
 
 def test_a_full_worker_with_a_queue_does_not_turn(launch: Launch) -> None:
-    """While clients wait in the queue of a worker at its limit, it takes next to no processor time."""
+    """While clients wait in the queue of a worker at its limit, it takes next to no
+    processor time.
+    """
     unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 2")
     with contextlib.ExitStack() as stack:
         crowd(stack, unpd, 10)
@@ -63,19 +73,31 @@ def test_a_full_worker_with_a_queue_does_not_turn(launch: Launch) -> None:
 
 
 def test_the_limit_is_reached_exactly_and_again_after_a_crash(launch: Launch) -> None:
-    """Two workers for three clients each serve six of ten; when one is killed its successor takes three from the queue, no more and no fewer."""
+    """Two workers for three clients each serve six of ten; when one is killed its
+    successor takes three from the queue, no more and no fewer.
+    """
     unpd = launch("[pools.default]\nworkers = 2\nmax_connections = 3")
     with contextlib.ExitStack() as stack:
         socks = crowd(stack, unpd, 10)
         active(unpd, 6)
-        until(lambda: len(greeted(socks)) == 6, 10.0, "six clients to be answered")  # accepted is not yet served
+        until(
+            lambda: len(greeted(socks)) == 6, 10.0, "six clients to be answered"
+        )  # accepted is not yet served
         before = unpd.workers()
         os.kill(before[0], signal.SIGKILL)
-        until(lambda: books(unpd).ended.get("worker_died") == 3, 10.0, "the lost connections to be booked")
+        until(
+            lambda: books(unpd).ended.get("worker_died") == 3,
+            10.0,
+            "the lost connections to be booked",
+        )
         after = active(unpd, 6)
         assert after.accepted == 9
         holds(lambda: books(unpd).active == 6, 0.5, "a worker went beyond its limit")
-        until(lambda: len(greeted(socks)) == 9, 10.0, "the three that took their places to be answered too")
+        until(
+            lambda: len(greeted(socks)) == 9,
+            10.0,
+            "the three that took their places to be answered too",
+        )
 
 
 def test_the_limit_is_the_pool_s_not_the_service_s(launch: Launch) -> None:
@@ -103,7 +125,16 @@ def test_the_limit_is_the_pool_s_not_the_service_s(launch: Launch) -> None:
 
 
 def test_the_queue_s_limit_is_the_backlog(launch: Launch) -> None:
-    """unpd_listen_queue_limit is the backlog of the configuration, for each TCP listener, by its address; two free ports are two listeners."""
-    unpd = launch('[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\nbacklog = 7')
+    """unpd_listen_queue_limit is the backlog of the configuration, for each TCP
+    listener, by its address; two free ports are two listeners.
+    """
+    unpd = launch(
+        '[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\nbacklog = 7'
+    )
     for index in range(2):
-        unpd.metric_becomes(7, "unpd_listen_queue_limit", service="echo", listener=f"tcp://127.0.0.1:{unpd.port('echo', index)}")
+        unpd.metric_becomes(
+            7,
+            "unpd_listen_queue_limit",
+            service="echo",
+            listener=f"tcp://127.0.0.1:{unpd.port('echo', index)}",
+        )

@@ -1,4 +1,6 @@
-"""The metrics endpoint of a whole daemon: what it shows, when it is ready, and that it troubles nobody."""
+"""The metrics endpoint of a whole daemon: what it shows, when it is ready, and that it
+troubles nobody.
+"""
 
 import re
 import socket
@@ -54,7 +56,9 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "process_max_fds": ("gauge", set()),
     "process_start_time_seconds": ("gauge", set()),
 }
-"""The public interface, written down once more on purpose: a change of it has to change a test."""
+"""The public interface, written down once more on purpose: a change of it has to change
+a test.
+"""
 
 
 def exposition(unpd: Unpd) -> str:
@@ -66,7 +70,11 @@ def listening_inodes(pid: int) -> set[str]:
     """The inodes of the TCP listeners that ``pid`` holds (proc(5))."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     listening = {row[9] for row in rows if row[3] == "0A"}
-    held = {match[1] for target in procs.fds(pid).values() if (match := re.fullmatch(r"socket:\[(\d+)\]", target))}
+    held = {
+        match[1]
+        for target in procs.fds(pid).values()
+        if (match := re.fullmatch(r"socket:\[(\d+)\]", target))
+    }
     return held & listening
 
 
@@ -82,35 +90,57 @@ def unpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unpd]:
 
 
 def test_every_metric_is_there_with_its_help(unpd: Unpd) -> None:
-    """Each metric of the public interface stands in the first scrape with HELP, TYPE and its labels, every cause and reason with 0, and nothing else does."""
+    """Each metric of the public interface stands in the first scrape with HELP, TYPE
+    and its labels, every cause and reason with 0, and nothing else does.
+    """
     text = exposition(unpd)
     for name, (kind, labels) in METRICS.items():
         assert re.search(rf"^# HELP {name} \S.*\.$", text, re.MULTILINE), name
         assert f"\n# TYPE {name} {kind}\n" in f"\n{text}", name
-        samples = [sample for family in parse_text(text) for sample in family.samples if re.fullmatch(rf"{name}(_bucket|_sum|_count)?", sample.name)]
+        samples = [
+            sample
+            for family in parse_text(text)
+            for sample in family.samples
+            if re.fullmatch(rf"{name}(_bucket|_sum|_count)?", sample.name)
+        ]
         assert samples, name
-        assert {frozenset(set(sample.labels) - {"le"}) for sample in samples} == {frozenset(labels)}, name
+        assert {frozenset(set(sample.labels) - {"le"}) for sample in samples} == {
+            frozenset(labels)
+        }, name
     assert len(re.findall(r"^# TYPE ", text, re.MULTILINE)) == len(METRICS)
     assert len(re.findall(r"^unpd_connections_ended_total\{", text, re.MULTILINE)) == len(EndCause)
-    assert len(re.findall(r"^unpd_children_reaped_total\{", text, re.MULTILINE)) == 2 * len(ReapReason)
+    assert len(re.findall(r"^unpd_children_reaped_total\{", text, re.MULTILINE)) == 2 * len(
+        ReapReason
+    )
     assert len(re.findall(r"^unpd_config_reloads_total\{", text, re.MULTILINE)) == len(ReloadResult)
 
 
 @faults.requires_tool("promtool")
 def test_promtool_finds_nothing(launch: Launch) -> None:
     """``promtool check metrics`` is silent, also after traffic, deaths and a reload."""
-    unpd = launch(ECHO + '\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\n')
+    unpd = launch(
+        ECHO + '\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\n'
+    )
     clients.converse(unpd.address("echo"), b"x")
     workers = unpd.workers()
     procs.kill(workers)
     unpd.respawned(workers)
     reload(unpd)
-    checked = subprocess.run(["promtool", "check", "metrics"], input=exposition(unpd), capture_output=True, text=True, timeout=30.0, check=False)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=exposition(unpd),
+        capture_output=True,
+        text=True,
+        timeout=30.0,
+        check=False,
+    )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:
-    """Connections, bytes, causes and durations are counted once each; what a dead worker held is booked as worker_died and is in no histogram."""
+    """Connections, bytes, causes and durations are counted once each; what a dead
+    worker held is booked as worker_died and is in no histogram.
+    """
     unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
     for _ in range(20):
         assert clients.converse(unpd.address("echo"), b"0123456789") == b"0123456789"
@@ -129,7 +159,9 @@ def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:
     assert total(samples, "unpd_received_bytes_total", service="echo") == 200
     assert total(samples, "unpd_sent_bytes_total", service="echo") == 200
     assert total(samples, "unpd_connection_duration_seconds_count", service="echo") == 20
-    assert total(samples, "unpd_connection_duration_seconds_bucket", service="echo", le="+Inf") == 20
+    assert (
+        total(samples, "unpd_connection_duration_seconds_bucket", service="echo", le="+Inf") == 20
+    )
     assert 0 < total(samples, "unpd_connection_duration_seconds_sum", service="echo") < 20
     assert total(samples, "unpd_worker_spawns_total", pool="default") == 2
     assert total(samples, "unpd_children_reaped_total", kind="worker", reason="sigkill") == 1
@@ -137,7 +169,9 @@ def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:
 
 
 def test_reaping_is_measured(launch: Launch) -> None:
-    """Children that leave by themselves fill the histogram of the delay between last act and reaping, and no zombie stays."""
+    """Children that leave by themselves fill the histogram of the delay between last
+    act and reaping, and no zombie stays.
+    """
     unpd = launch(ECHO)
     reload(unpd)
     unpd.metric_becomes(3, "unpd_reap_delay_seconds_count")
@@ -149,22 +183,34 @@ def test_reaping_is_measured(launch: Launch) -> None:
 
 
 def test_the_masters_own_figures_are_those_of_proc(launch: Launch) -> None:
-    """Descriptors, memory and limits under the usual process names are the master's, not the exporter's."""
+    """Descriptors, memory and limits under the usual process names are the master's,
+    not the exporter's.
+    """
     unpd = launch(ECHO)
-    until(lambda: unpd.metric("process_open_fds") == len(procs.fds(unpd.pid)), 10.0, "the master's descriptors")
+    until(
+        lambda: unpd.metric("process_open_fds") == len(procs.fds(unpd.pid)),
+        10.0,
+        "the master's descriptors",
+    )
     assert abs(unpd.metric("process_resident_memory_bytes") - procs.rss_bytes(unpd.pid)) < 8 << 20
     limit = Path(f"/proc/{unpd.pid}/limits").read_text()
-    assert f"{int(unpd.metric('process_max_fds'))} " in next(line for line in limit.splitlines() if line.startswith("Max open files"))
+    assert f"{int(unpd.metric('process_max_fds'))} " in next(
+        line for line in limit.splitlines() if line.startswith("Max open files")
+    )
     assert unpd.metric("process_start_time_seconds") == unpd.metric("unpd_start_time_seconds")
 
 
 def test_openmetrics_comes_when_asked_for(unpd: Unpd) -> None:
-    """The Accept header decides between the text format and OpenMetrics, which parses strictly and ends with EOF."""
+    """The Accept header decides between the text format and OpenMetrics, which parses
+    strictly and ends with EOF.
+    """
     answer = unpd.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     text = answer.body.decode()
     assert text.endswith("# EOF\n")
-    assert {family.name for family in parse_openmetrics(text)} == {re.sub(r"_total$|_info$", "", name) for name in METRICS}
+    assert {family.name for family in parse_openmetrics(text)} == {
+        re.sub(r"_total$|_info$", "", name) for name in METRICS
+    }
     assert unpd.get("/metrics").headers["Content-Type"].startswith("text/plain; version=")
 
 
@@ -180,8 +226,14 @@ def test_a_scrape_on_a_unix_socket(launch: Launch, tmp_path: Path) -> None:
 
 
 def test_ready_is_told_with_its_reason(launch: Launch) -> None:
-    """/readyz is 200 while each service has a ready worker, else 503 with the reason, and 200 again when one is back; /healthz is always 200."""
-    unpd = launch("[pools.slow]\nworkers = 1\n" + ECHO + 'pool = "slow"\n\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    """/readyz is 200 while each service has a ready worker, else 503 with the reason,
+    and 200 again when one is back; /healthz is always 200.
+    """
+    unpd = launch(
+        "[pools.slow]\nworkers = 1\n"
+        + ECHO
+        + 'pool = "slow"\n\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    )
     ready = unpd.get("/readyz")
     assert (ready.status, ready.body) == (200, b"ready\n")
 
@@ -200,15 +252,25 @@ def test_ready_is_told_with_its_reason(launch: Launch) -> None:
 
 
 def test_a_name_in_the_host_header_is_refused(unpd: Unpd) -> None:
-    """Bound to loopback, the exporter answers to its number and to localhost; a name means DNS rebinding, and gets 421 and no figure."""
-    for host, status in (("127.0.0.1", 200), ("localhost:9867", 200), ("[::1]:1", 200), ("evil.example", 421), ("127.0.0.1.evil.example:9867", 421)):
+    """Bound to loopback, the exporter answers to its number and to localhost; a name
+    means DNS rebinding, and gets 421 and no figure.
+    """
+    for host, status in (
+        ("127.0.0.1", 200),
+        ("localhost:9867", 200),
+        ("[::1]:1", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example:9867", 421),
+    ):
         answer = unpd.get("/metrics", headers={"Host": host})
         assert answer.status == status, host
         assert (b"unpd_generation" in answer.body) == (status == 200)
 
 
 def test_rude_scrapers_get_errors_and_nobody_else_notices(unpd: Unpd) -> None:
-    """Big headers, wrong methods, bodies, old and broken HTTP are refused with their codes; the next scrape and the services are as ever."""
+    """Big headers, wrong methods, bodies, old and broken HTTP are refused with their
+    codes; the next scrape and the services are as ever.
+    """
     requests = {
         b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n": b"431",
         b"GET /metrics HTTP/1.1\r\n" + b"X-Y: z\r\n" * 2000 + b"\r\n": b"431",
@@ -229,7 +291,9 @@ def test_rude_scrapers_get_errors_and_nobody_else_notices(unpd: Unpd) -> None:
 
 
 def test_many_scrapes_cost_little(unpd: Unpd) -> None:
-    """Scrapes that come faster than ten a second are not rendered each: they cost about what an empty page costs."""
+    """Scrapes that come faster than ten a second are not rendered each: they cost about
+    what an empty page costs.
+    """
     exporter = unpd.exporter()
     assert exporter is not None
 
@@ -243,7 +307,9 @@ def test_many_scrapes_cost_little(unpd: Unpd) -> None:
 
 
 def test_strangers_make_no_series(launch: Launch) -> None:
-    """Whoever connects, from wherever, with whatever method or path: the number of series stays."""
+    """Whoever connects, from wherever, with whatever method or path: the number of
+    series stays.
+    """
     unpd = launch(ECHO)
 
     def series() -> int:
@@ -268,7 +334,9 @@ def test_strangers_make_no_series(launch: Launch) -> None:
 
 
 def test_a_killed_exporter_comes_back_and_no_service_notices(launch: Launch) -> None:
-    """The exporter's death ends no session and no worker; a new one shows the same counts on the same address."""
+    """The exporter's death ends no session and no worker; a new one shows the same
+    counts on the same address.
+    """
     unpd = launch(ECHO)
     workers, exporter = unpd.workers(), unpd.exporter()
     assert exporter is not None
@@ -285,7 +353,9 @@ def test_a_killed_exporter_comes_back_and_no_service_notices(launch: Launch) -> 
 
 
 def test_the_exporter_holds_no_service_listener(launch: Launch) -> None:
-    """A listener that its owner has closed would go on completing handshakes in the exporter's hands; it has its own and no other."""
+    """A listener that its owner has closed would go on completing handshakes in the
+    exporter's hands; it has its own and no other.
+    """
     unpd = launch(ECHO + '\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n')
     exporter = unpd.exporter()
     assert exporter is not None
@@ -298,7 +368,9 @@ def test_the_exporter_holds_no_service_listener(launch: Launch) -> None:
 
 
 def test_no_process_that_forks_has_a_thread(launch: Launch) -> None:
-    """Master and workers have one thread each, after traffic, scrapes and a reload too."""
+    """Master and workers have one thread each, after traffic, scrapes and a
+    reload too.
+    """
     unpd = launch(ECHO)
     clients.converse(unpd.address("echo"), b"x")
     reload(unpd)
@@ -307,6 +379,8 @@ def test_no_process_that_forks_has_a_thread(launch: Launch) -> None:
 
 
 def test_the_metrics_are_on_loopback_unless_told_otherwise(unpd: Unpd) -> None:
-    """Nobody but this host can connect where ``metrics.listen`` names a loopback address: the socket is bound to it alone."""
+    """Nobody but this host can connect where ``metrics.listen`` names a loopback
+    address: the socket is bound to it alone.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.2", unpd.port("metrics")))

@@ -1,4 +1,6 @@
-"""What the service manager hears: ready, reloading, stopping, how it stands, that it lives; and nothing that could hold the daemon up."""
+"""What the service manager hears: ready, reloading, stopping, how it stands, that it
+lives; and nothing that could hold the daemon up.
+"""
 
 import os
 import signal
@@ -21,7 +23,9 @@ listen = ["tcp://127.0.0.1:0"]
 
 
 def test_the_whole_of_a_life_is_told(launch: Launch, systemd: Manager) -> None:
-    """READY once services are ready, STOPPING with more time at the stop, and a status line that tells the truth at each."""
+    """READY once services are ready, STOPPING with more time at the stop, and a status
+    line that tells the truth at each.
+    """
     unpd = systemd.start(launch, ECHO)
     systemd.wait("READY", "1")
     assert systemd.wait("STATUS", "generation 1, 2 of 2 workers ready, 0 connections")
@@ -39,7 +43,9 @@ def test_the_whole_of_a_life_is_told(launch: Launch, systemd: Manager) -> None:
 
 
 def test_a_reload_is_told_before_it_is_answered(launch: Launch, systemd: Manager) -> None:
-    """RELOADING with a time of the monotonic clock, then READY; both have been said when ``unpd reload`` returns, refused or not."""
+    """RELOADING with a time of the monotonic clock, then READY; both have been said
+    when ``unpd reload`` returns, refused or not.
+    """
     unpd = systemd.start(launch, ECHO)
     systemd.wait("READY")
     before = time.monotonic_ns() // 1000
@@ -56,31 +62,47 @@ def test_a_reload_is_told_before_it_is_answered(launch: Launch, systemd: Manager
 
 
 def test_a_drain_asks_for_more_time(launch: Launch, systemd: Manager) -> None:
-    """As long as it stops, it says so again and again: a long grace is not cut short by the unit's own limit."""
+    """As long as it stops, it says so again and again: a long grace is not cut short by
+    the unit's own limit.
+    """
     unpd = systemd.start(launch, "[daemon]\ngrace_s = 6\n" + ECHO)
     with clients.connect(unpd.address("echo")) as sock:
         sock.sendall(b"x")
         assert clients.read_exactly(sock, 1) == b"x"
         systemd.wait("READY")
         os.kill(unpd.pid, signal.SIGTERM)
-        until(lambda: len(systemd.heard("EXTEND_TIMEOUT_USEC")) >= 3, 6.0, "more time to be asked for three times")
+        until(
+            lambda: len(systemd.heard("EXTEND_TIMEOUT_USEC")) >= 3,
+            6.0,
+            "more time to be asked for three times",
+        )
         assert {int(usec) for usec in systemd.heard("EXTEND_TIMEOUT_USEC")} == {10_000_000}
     assert unpd.wait_exit() == 0
 
 
 def test_what_is_wrong_stands_in_the_status(launch: Launch, systemd: Manager) -> None:
-    """Degraded, with the reason, while a pool has no ready worker; and no more when it has one."""
+    """Degraded, with the reason, while a pool has no ready worker; and no more when it
+    has one.
+    """
     unpd = systemd.start(launch, "[pools.default]\nworkers = 1\n" + ECHO)
     systemd.wait("STATUS", "generation 1, 1 of 1 workers ready, 0 connections")
 
     def complaints_over_early_deaths() -> list[str]:
-        """Until the back-off leaves the slot empty for more than a look. (A killed worker may be on the list for a moment: a number of kills is no number of deaths.)"""
+        """Until the back-off leaves the slot empty for more than a look. (A killed
+        worker may be on the list for a moment: a number of kills is no number of
+        deaths.)
+        """
         procs.kill(unpd.workers(), signal.SIGKILL)
         return [said for said in systemd.heard("STATUS") if "degraded" in said]
 
     status = until(complaints_over_early_deaths, 20.0, "a degraded status")[0]
     assert "; degraded: " in status
-    systemd.wait("STATUS", "generation 1, 1 of 1 workers ready, 0 connections", after=len(systemd.heard("STATUS")), timeout_s=40.0)
+    systemd.wait(
+        "STATUS",
+        "generation 1, 1 of 1 workers ready, 0 connections",
+        after=len(systemd.heard("STATUS")),
+        timeout_s=40.0,
+    )
 
 
 def test_a_refused_start_says_why(launch: Launch, systemd: Manager) -> None:
@@ -90,7 +112,13 @@ def test_a_refused_start_says_why(launch: Launch, systemd: Manager) -> None:
         unpd = systemd.start(launch, ECHO.replace(":0", f":{port}"), ready=False)
         unpd.expect_exit(69)
         assert unpd.wait_exit() == 69
-    assert systemd.heard("STATUS") == [f"not started: service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by another program"]
+    assert systemd.heard("STATUS") == [
+        (
+            "not started: service echo cannot listen on"
+            f" tcp://127.0.0.1:{port}: the address is in use"
+            " by another program"
+        )
+    ]
     assert not systemd.heard("READY")
 
 
@@ -102,17 +130,25 @@ def test_a_socket_without_a_path(launch: Launch, tmp_path: Path) -> None:
         assert unpd.stop() == 0
 
 
-@pytest.mark.parametrize("address", ["/nowhere/at/all", "@nobody-listens-there", "relative", "@", "/dev/null"])
+@pytest.mark.parametrize(
+    "address", ["/nowhere/at/all", "@nobody-listens-there", "relative", "@", "/dev/null"]
+)
 def test_nobody_hears(launch: Launch, address: str) -> None:
-    """A socket that is not there, or is none, costs nothing: the daemon serves, reloads and stops."""
-    unpd = launch(ECHO, env={"NOTIFY_SOCKET": address, "FDSTORE": "512", "WATCHDOG_USEC": "2000000"})
+    """A socket that is not there, or is none, costs nothing: the daemon serves, reloads
+    and stops.
+    """
+    unpd = launch(
+        ECHO, env={"NOTIFY_SOCKET": address, "FDSTORE": "512", "WATCHDOG_USEC": "2000000"}
+    )
     assert clients.converse(unpd.address("echo"), b"served") == b"served"
     assert reload(unpd) == 2
     assert unpd.stop() == 0
 
 
 def test_a_full_socket_holds_nothing_up(launch: Launch, systemd: Manager) -> None:
-    """A service manager that reads nothing: the daemon serves all the same, and what matters is heard once it reads again."""
+    """A service manager that reads nothing: the daemon serves all the same, and what
+    matters is heard once it reads again.
+    """
     systemd.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as flood:
         flood.connect(systemd.path)
@@ -143,7 +179,9 @@ def test_a_healthy_daemon_gives_signs_of_life(launch: Launch, systemd: Manager) 
 
 
 def test_workers_that_stand_still_are_no_life(launch: Launch, systemd: Manager) -> None:
-    """The master's loop turns, but no worker beats: the signs cease, the log says why, and they come back with the workers."""
+    """The master's loop turns, but no worker beats: the signs cease, the log says why,
+    and they come back with the workers.
+    """
     unpd = systemd.start(launch, ECHO, watchdog_s=2.0)
     unpd.expect_errors("watchdog.withheld")
     systemd.wait("WATCHDOG")

@@ -1,4 +1,6 @@
-"""Process 1 of a container: orphans come to it, and the kernel keeps signals from it that it does not handle."""
+"""Process 1 of a container: orphans come to it, and the kernel keeps signals from it
+that it does not handle.
+"""
 
 import os
 import subprocess
@@ -14,7 +16,11 @@ from tests.support.waiting import until
 
 AS_PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
-pytestmark = [faults.requires_root, faults.requires_tool("unshare"), faults.requires_tool("nsenter")]
+pytestmark = [
+    faults.requires_root,
+    faults.requires_tool("unshare"),
+    faults.requires_tool("nsenter"),
+]
 
 
 def beside(unpd: Unpd, script: str) -> None:
@@ -23,7 +29,9 @@ def beside(unpd: Unpd, script: str) -> None:
 
 
 def test_foreign_children_are_reaped_and_mean_nothing(launch: Launch) -> None:
-    """Orphans that come to the daemon as process 1 are reaped and counted, and do nothing else, whatever they end with: not even what a worker's code would mean."""
+    """Orphans that come to the daemon as process 1 are reaped and counted, and do
+    nothing else, whatever they end with: not even what a worker's code would mean.
+    """
     unpd = launch(prefix=AS_PID_1)
     assert procs.status(unpd.pid)["NSpid"].split()[1:] == ["1"]
     spawns = unpd.total("unpd_worker_spawns_total")
@@ -49,13 +57,21 @@ def test_process_1_stops(launch: Launch, number: Signals) -> None:
 
 
 def test_process_1_stops_before_its_handlers_stand(launch: Launch) -> None:
-    """A TERM to process 1 that is still starting, for which it has no handler yet, is kept and taken."""
+    """A TERM to process 1 that is still starting, for which it has no handler yet, is
+    kept and taken.
+    """
     unpd = launch(prefix=AS_PID_1, ready=False)
 
     def holding_back() -> list[int]:
-        """Unpd blocks all signals; unshare, before it becomes unpd, only those that it passes on."""
+        """Unpd blocks all signals; unshare, before it becomes unpd, only those that it
+        passes on.
+        """
         sets = {pid: procs.signals(pid) for pid in below(unpd)}
-        return [pid for pid, held in sets.items() if {SIGTERM, SIGUSR2} <= held.blocked and SIGTERM not in held.caught]
+        return [
+            pid
+            for pid, held in sets.items()
+            if {SIGTERM, SIGUSR2} <= held.blocked and SIGTERM not in held.caught
+        ]
 
     process_1 = until(holding_back, 10.0, "process 1 with signals blocked")[0]
     os.kill(process_1, SIGTERM)
@@ -69,10 +85,18 @@ def below(unpd: Unpd) -> list[int]:
 
 
 def test_stop_from_another_pid_namespace(launch: Launch) -> None:
-    """A command that cannot see the daemon's pid (the kernel says 0) asks it to stop through the control socket, and signals nobody."""
+    """A command that cannot see the daemon's pid (the kernel says 0) asks it to stop
+    through the control socket, and signals nobody.
+    """
     unpd = launch()
     command = [*AS_PID_1, sys.executable, "-m", "unpd", "stop", "--control", str(unpd.control)]
-    answer = subprocess.run(command, capture_output=True, check=False, timeout=20, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    answer = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        timeout=20,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
     assert (answer.returncode, answer.stdout) == (0, b"told to stop\n"), answer
     assert unpd.wait_exit() == 0
     assert unpd.log_events("control.asked", verb="stop")

@@ -27,7 +27,10 @@ def with_pid_file(path: Path) -> str:
 
 def fingerprint(*paths: Path) -> list[tuple[int, int, int, int]]:
     """What changes if somebody touches a file: inode, time of change, size, owner."""
-    return [(status.st_ino, status.st_ctime_ns, status.st_size, status.st_uid) for status in (path.lstat() for path in paths)]
+    return [
+        (status.st_ino, status.st_ctime_ns, status.st_size, status.st_uid)
+        for status in (path.lstat() for path in paths)
+    ]
 
 
 def refused(launch: Launch, text: str, code: int) -> Unpd:
@@ -38,9 +41,15 @@ def refused(launch: Launch, text: str, code: int) -> Unpd:
     return unpd
 
 
-@pytest.mark.parametrize("content", [b"", b"999999999\n", b"-1\n", b"\x00\xff garbage " * 100], ids=["empty", "dead", "all", "garbage"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"999999999\n", b"-1\n", b"\x00\xff garbage " * 100],
+    ids=["empty", "dead", "all", "garbage"],
+)
 def test_a_stale_pid_file_is_no_obstacle(launch: Launch, tmp_path: Path, content: bytes) -> None:
-    """Whatever a pid file without a lock says, the daemon starts, writes its own pid, and removes the file at its end."""
+    """Whatever a pid file without a lock says, the daemon starts, writes its own pid,
+    and removes the file at its end.
+    """
     path = tmp_path / "stale.pid"
     path.write_bytes(content)
     unpd = launch(with_pid_file(path))
@@ -50,7 +59,9 @@ def test_a_stale_pid_file_is_no_obstacle(launch: Launch, tmp_path: Path, content
 
 
 def test_the_pid_of_another_living_process_means_nothing(launch: Launch, tmp_path: Path) -> None:
-    """A pid that was given to another process since is no instance of ours, and that process is left alone."""
+    """A pid that was given to another process since is no instance of ours, and that
+    process is left alone.
+    """
     path = tmp_path / "recycled.pid"
     path.write_text(f"{os.getpid()}\n")
     unpd = launch(with_pid_file(path))
@@ -58,23 +69,35 @@ def test_the_pid_of_another_living_process_means_nothing(launch: Launch, tmp_pat
 
 
 @pytest.mark.parametrize("verb", ["run", "start"])
-def test_a_second_instance_is_refused_and_touches_nothing(launch: Launch, tmp_path: Path, verb: str) -> None:
-    """The second instance ends with code 75; pid file, sockets and log are the same files, unchanged, and the first serves on."""
-    unpd = launch(f'[services.echo]\nlisten = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]\n', detached=True)
+def test_a_second_instance_is_refused_and_touches_nothing(
+    launch: Launch, tmp_path: Path, verb: str
+) -> None:
+    """The second instance ends with code 75; pid file, sockets and log are the same
+    files, unchanged, and the first serves on.
+    """
+    unpd = launch(
+        f'[services.echo]\nlisten = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]\n',
+        detached=True,
+    )
     paths = (unpd.pid_file, unpd.control, tmp_path / "echo.sock", unpd.log_path)
     unpd.wait_event("worker.ready", after=1)
     before = fingerprint(*paths)
     with nothing_remains():
         second = unpd.run(verb, "--config", str(unpd.config_path))
     assert second.returncode == 75
-    assert f"unpd is already running (pid {unpd.pid}): it holds the lock on {unpd.pid_file}" in second.stderr.decode()
+    assert (
+        f"unpd is already running (pid {unpd.pid}): it holds the lock on {unpd.pid_file}"
+        in second.stderr.decode()
+    )
     assert fingerprint(*paths) == before
     assert clients.converse(unpd.address("echo"), b"mine") == b"mine"
     assert clients.converse(str(tmp_path / "echo.sock"), b"mine") == b"mine"
 
 
 def test_a_lock_is_believed_whatever_the_file_says(launch: Launch, tmp_path: Path) -> None:
-    """A file that is locked and empty (an instance that is just starting) refuses us, and stays as it is."""
+    """A file that is locked and empty (an instance that is just starting) refuses us,
+    and stays as it is.
+    """
     path = tmp_path / "locked.pid"
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -84,7 +107,9 @@ def test_a_lock_is_believed_whatever_the_file_says(launch: Launch, tmp_path: Pat
 
 
 def test_a_symbolic_link_is_not_followed(launch: Launch, tmp_path: Path) -> None:
-    """A link where the pid file should be is refused with code 73, and what it points at is not touched."""
+    """A link where the pid file should be is refused with code 73, and what it points
+    at is not touched.
+    """
     target, link = tmp_path / "precious", tmp_path / "link.pid"
     target.write_text("precious")
     link.symlink_to(target)
@@ -96,7 +121,9 @@ def test_a_symbolic_link_is_not_followed(launch: Launch, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["directory", "fifo"])
 def test_what_is_no_file_is_refused_and_stays(launch: Launch, tmp_path: Path, kind: str) -> None:
-    """A directory or a FIFO in the pid file's place is refused with code 73 and left alone; nothing hangs."""
+    """A directory or a FIFO in the pid file's place is refused with code 73 and left
+    alone; nothing hangs.
+    """
     path = tmp_path / kind
     if kind == "fifo":
         os.mkfifo(path)
@@ -108,7 +135,9 @@ def test_what_is_no_file_is_refused_and_stays(launch: Launch, tmp_path: Path, ki
 
 @faults.requires_root
 def test_another_users_pid_file_does_not_stay_his(launch: Launch, tmp_path: Path) -> None:
-    """A stale file that belongs to somebody else is replaced: he could write any number into it, for root to kill."""
+    """A stale file that belongs to somebody else is replaced: he could write any number
+    into it, for root to kill.
+    """
     path = tmp_path / "foreign.pid"
     path.write_text("1\n")
     os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
@@ -118,9 +147,16 @@ def test_another_users_pid_file_does_not_stay_his(launch: Launch, tmp_path: Path
     assert path.read_text() == f"{unpd.pid}\n"
 
 
-def test_a_killed_instance_does_not_keep_the_next_from_starting(launch: Launch, tmp_path: Path) -> None:
-    """After ``kill -9`` pid file and sockets lie about; the next start takes their places."""
-    text = f'[daemon]\npid_file = "{tmp_path}/unpd.pid"\ncontrol = "{tmp_path}/control.sock"\n\n[services.echo]\nlisten = ["unix://{tmp_path}/echo.sock"]\n'
+def test_a_killed_instance_does_not_keep_the_next_from_starting(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """After ``kill -9`` pid file and sockets lie about; the next start takes their
+    places.
+    """
+    text = (
+        f'[daemon]\npid_file = "{tmp_path}/unpd.pid"\ncontrol ='
+        f' "{tmp_path}/control.sock"\n\n[services.echo]\nlisten = ["unix://{tmp_path}/echo.sock"]\n'
+    )
     first = launch(text)
     first.expect_exit(-SIGKILL)
     assert first.stop(SIGKILL) == -SIGKILL
@@ -143,8 +179,13 @@ def test_a_pid_file_that_is_another_ones_now_is_left_to_him(launch: Launch) -> N
 
 @faults.requires_root
 def test_a_full_disk_under_the_pid_file_refuses_the_start(launch: Launch, tmp_path: Path) -> None:
-    """Where the pid cannot be written the daemon does not start (code 73), and nothing listens."""
-    with faults.small_disk(tmp_path / "full") as disk, socket.create_server(("127.0.0.1", 0)) as probe:
+    """Where the pid cannot be written the daemon does not start (code 73), and nothing
+    listens.
+    """
+    with (
+        faults.small_disk(tmp_path / "full") as disk,
+        socket.create_server(("127.0.0.1", 0)) as probe,
+    ):
         port = probe.getsockname()[1]
         probe.close()
         with (disk / "filler").open("wb", buffering=0) as filler:
@@ -154,7 +195,12 @@ def test_a_full_disk_under_the_pid_file_refuses_the_start(launch: Launch, tmp_pa
             except OSError:
                 pass
         path = disk / "unpd.pid"
-        unpd = refused(launch, f'[daemon]\npid_file = "{path}"\n\n[services.echo]\nlisten = ["tcp://127.0.0.1:{port}"]\n', 73)
+        unpd = refused(
+            launch,
+            f'[daemon]\npid_file = "{path}"\n\n[services.echo]\nlisten ='
+            f' ["tcp://127.0.0.1:{port}"]\n',
+            73,
+        )
         assert f"cannot make the pid file {path}: No space left on device" in unpd.stderr()
         assert not path.exists()
         assert not unpd.control.exists()

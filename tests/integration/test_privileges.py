@@ -1,4 +1,6 @@
-"""Privileges: what talks to clients is nobody for good, or it never runs at all; and root takes no orders from a file that others can write."""
+"""Privileges: what talks to clients is nobody for good, or it never runs at all; and
+root takes no orders from a file that others can write.
+"""
 
 import os
 import pwd
@@ -26,14 +28,29 @@ listen = ["tcp://127.0.0.1:0"]
 @faults.requires_root
 @pytest.mark.parametrize(("user", "group"), [("nobody", None), ("daemon", "nogroup")])
 def test_children_are_nobody_for_good(launch: Launch, user: str, group: str | None) -> None:
-    """Every worker and the exporter have the configured user and group in all four places, no other group, no capability, and no way to a new privilege."""
+    """Every worker and the exporter have the configured user and group in all four
+    places, no other group, no capability, and no way to a new privilege.
+    """
     account = pwd.getpwnam(user)
     gid = account.pw_gid if group is None else pwd.getpwnam("nobody").pw_gid
-    unpd = launch(f'[daemon]\nuser = "{user}"\n' + (f'group = "{group}"\n' if group else "") + ECHO + '\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    unpd = launch(
+        f'[daemon]\nuser = "{user}"\n'
+        + (f'group = "{group}"\n' if group else "")
+        + ECHO
+        + '\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    )
     workers = unpd.workers()
     procs.kill(workers[:1])
-    until(lambda: len(unpd.workers()) == 2 and workers[0] not in unpd.workers(), 10.0, "a respawned worker")
-    until(lambda: unpd.metric("unpd_workers", pool="default", state="ready") == 2, 10.0, "it to be ready")
+    until(
+        lambda: len(unpd.workers()) == 2 and workers[0] not in unpd.workers(),
+        10.0,
+        "a respawned worker",
+    )
+    until(
+        lambda: unpd.metric("unpd_workers", pool="default", state="ready") == 2,
+        10.0,
+        "it to be ready",
+    )
     exporter = unpd.exporter()
     assert exporter is not None
     for pid in (*unpd.workers(), exporter):
@@ -41,7 +58,9 @@ def test_children_are_nobody_for_good(launch: Launch, user: str, group: str | No
         assert ids.uids == (account.pw_uid,) * 4
         assert ids.gids == (gid,) * 4
         assert ids.groups == ()
-        assert {name: mask for name, mask in ids.capabilities.items() if mask and name != "CapBnd"} == {}
+        assert {
+            name: mask for name, mask in ids.capabilities.items() if mask and name != "CapBnd"
+        } == {}
         assert ids.no_new_privileges
     assert procs.ids(unpd.pid).uids == (0,) * 4, "the master stays root, to bind again at a reload"
 
@@ -49,9 +68,16 @@ def test_children_are_nobody_for_good(launch: Launch, user: str, group: str | No
 @faults.requires_root
 @faults.requires_strace()
 def test_the_drop_goes_in_the_order_that_leaves_nothing(launch: Launch, tmp_path: Path) -> None:
-    """Groups, then group, then user; then the proof that root cannot be had back; then the death signal, which the change of user would have cleared."""
+    """Groups, then group, then user; then the proof that root cannot be had back; then
+    the death signal, which the change of user would have cleared.
+    """
     one_file_each = ("-ff",)
-    launch(ECHO, prefix=faults.strace_prefix(tmp_path / "trace", "setgroups,setresgid,setresuid,prctl,capset", options=one_file_each))
+    launch(
+        ECHO,
+        prefix=faults.strace_prefix(
+            tmp_path / "trace", "setgroups,setresgid,setresuid,prctl,capset", options=one_file_each
+        ),
+    )
     nobody = pwd.getpwnam("nobody")
     traces = [path.read_text() for path in tmp_path.glob("trace.*")]
     children = [trace.splitlines() for trace in traces if "setgroups(" in trace]
@@ -67,16 +93,25 @@ def test_the_drop_goes_in_the_order_that_leaves_nothing(launch: Launch, tmp_path
         r"prctl\(PR_SET_PDEATHSIG, SIGKILL.*\) += 0",
     )
     for calls in children:
-        found = [index for pattern in wanted for index, call in enumerate(calls) if re.fullmatch(pattern, call)]
+        found = [
+            index
+            for pattern in wanted
+            for index, call in enumerate(calls)
+            if re.fullmatch(pattern, call)
+        ]
         assert len(found) == len(wanted), calls
         assert found == sorted(found), calls
 
 
 @faults.requires_root
 @faults.requires_strace()
-@pytest.mark.parametrize("fault", ["setresuid:error=EAGAIN", "setgroups:error=EPERM", "setresuid:retval=0"])
+@pytest.mark.parametrize(
+    "fault", ["setresuid:error=EAGAIN", "setgroups:error=EPERM", "setresuid:retval=0"]
+)
 def test_a_drop_that_fails_is_the_end(launch: Launch, tmp_path: Path, fault: str) -> None:
-    """Where a call fails, or only claims to have worked, the start fails with code 77 and nobody was ever served as root."""
+    """Where a call fails, or only claims to have worked, the start fails with code 77
+    and nobody was ever served as root.
+    """
     call = fault.partition(":")[0]
     unpd = launch(ECHO, ready=False, prefix=faults.strace_prefix(tmp_path / "trace", call, fault))
     unpd.expect_exit(77)
@@ -101,8 +136,16 @@ print(open("/proc/self/status").read())
 @faults.requires_root
 @pytest.mark.parametrize("unless_filtered", [True, False])
 def test_under_a_filter_capset_is_not_tried(*, unless_filtered: bool) -> None:
-    """A system call filter such as that of unpd.service refuses capset: a master that is no root leaves it then, one that is asks for all; no_new_privs is set either way."""
-    done = subprocess.run([sys.executable, "-c", FILTERED, str(unless_filtered)], capture_output=True, text=True, check=False, cwd=ROOT)
+    """A system call filter such as that of unpd.service refuses capset: a master that
+    is no root leaves it then, one that is asks for all; no_new_privs is set either way.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", FILTERED, str(unless_filtered)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
     assert "NoNewPrivs:\t1" in done.stdout, done.stderr
     assert ("CapEff:\t0000000000000000" in done.stdout) is not unless_filtered
 
@@ -110,7 +153,9 @@ def test_under_a_filter_capset_is_not_tried(*, unless_filtered: bool) -> None:
 @faults.requires_root
 @faults.requires_strace()
 def test_a_worker_whose_drop_fails_later_never_serves(launch: Launch, tmp_path: Path) -> None:
-    """A respawned worker that cannot drop leaves without a connection; the others serve on, and with the fault gone it is back."""
+    """A respawned worker that cannot drop leaves without a connection; the others serve
+    on, and with the fault gone it is back.
+    """
     unpd = launch(ECHO)
     unpd.expect_errors("worker.failed")
     workers = unpd.workers()
@@ -125,7 +170,9 @@ def test_a_worker_whose_drop_fails_later_never_serves(launch: Launch, tmp_path: 
 
 @faults.requires_root
 def test_root_takes_no_orders_from_a_file_that_others_write(launch: Launch, tmp_path: Path) -> None:
-    """A configuration that others can write, or that belongs to somebody else, is refused with code 78: at the start, by check, and at a reload."""
+    """A configuration that others can write, or that belongs to somebody else, is
+    refused with code 78: at the start, by check, and at a reload.
+    """
     unpd = launch(ECHO)
     path = unpd.config_path
     nobody = pwd.getpwnam("nobody")
@@ -146,7 +193,9 @@ def test_root_takes_no_orders_from_a_file_that_others_write(launch: Launch, tmp_
 
 @faults.requires_root
 def test_who_is_not_root_cannot_become_another() -> None:
-    """Started by an ordinary user, a configuration for another user is refused with the sentence what to do (code 77)."""
+    """Started by an ordinary user, a configuration for another user is refused with the
+    sentence what to do (code 77).
+    """
     loaded, account = builtin(), pwd.getpwnam("daemon")
     reader, writer = os.pipe()
     pid = os.fork()
@@ -164,16 +213,27 @@ def test_who_is_not_root_cannot_become_another() -> None:
             os._exit(0)
     os.close(writer)
     with open(reader) as pipe:
-        assert pipe.read() == "77 only root can become nobody (daemon.user in the built-in default): start unpd as root or as nobody"
+        assert (
+            pipe.read()
+            == "77 only root can become nobody (daemon.user in the built-in default): start unpd as"
+            " root or as nobody"
+        )
     os.waitpid(pid, 0)
 
 
 def test_an_ordinary_user_stays_himself(launch: Launch) -> None:
-    """Who is not root serves as himself: nothing to drop, and no capability or new privilege all the same."""
+    """Who is not root serves as himself: nothing to drop, and no capability or new
+    privilege all the same.
+    """
     unpd = launch(ECHO)
     for pid in unpd.workers():
         ids = procs.ids(pid)
         assert ids.no_new_privileges
-        assert ids.capabilities["CapEff"] == ids.capabilities["CapPrm"] == ids.capabilities["CapAmb"] == 0
+        assert (
+            ids.capabilities["CapEff"]
+            == ids.capabilities["CapPrm"]
+            == ids.capabilities["CapAmb"]
+            == 0
+        )
         if os.geteuid() != 0:
             assert ids.uids == (os.geteuid(),) * 4

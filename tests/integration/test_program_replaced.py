@@ -1,4 +1,6 @@
-"""A package upgrade under a running daemon: it needs nothing of the program's files any more."""
+"""A package upgrade under a running daemon: it needs nothing of the program's files any
+more.
+"""
 
 import shutil
 import sys
@@ -22,11 +24,16 @@ timezone = "Europe/Berlin"
 
 
 def test_a_daemon_whose_program_is_deleted_goes_on(launch: Launch, tmp_path: Path) -> None:
-    """Children are respawned, a reload brings a service that was not used before, scrapes are rendered, and the stop is clean."""
+    """Children are respawned, a reload brings a service that was not used before,
+    scrapes are rendered, and the stop is clean.
+    """
     program = tmp_path / "program"
     shutil.copytree(ROOT / "unpd", program / "unpd", ignore=shutil.ignore_patterns("__pycache__"))
     (program / "unpd" / "__init__.py").write_text('__version__ = "0.0.0"\n')
-    start = f"import sys; sys.path.insert(0, {str(program)!r}); from unpd.cli.main import main; sys.exit(main())"
+    start = (
+        f"import sys; sys.path.insert(0, {str(program)!r}); from unpd.cli.main import main;"
+        " sys.exit(main())"
+    )
     unpd = launch(CONFIG, command=(sys.executable, "-c", start))
     shutil.rmtree(program)
     assert unpd.total("unpd_build_info", version="0.0.0") == 1, "the copy is what runs"

@@ -1,4 +1,6 @@
-"""A reload: the new configuration proves itself before the old one drains; a refused one changes nothing."""
+"""A reload: the new configuration proves itself before the old one drains; a refused
+one changes nothing.
+"""
 
 import contextlib
 import os
@@ -14,7 +16,15 @@ import pytest
 from tests.support import clients, faults, ledger, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import ask, descriptors, read_answer, reconfigure, refused_reload, reload, send_request
+from tests.support.operating import (
+    ask,
+    descriptors,
+    read_answer,
+    reconfigure,
+    refused_reload,
+    reload,
+    send_request,
+)
 from tests.support.ports import free_port
 from tests.support.scale import many
 from tests.support.waiting import until
@@ -34,8 +44,14 @@ listen = ["tcp://127.0.0.1:0"]
 
 BROKEN: dict[str, tuple[bytes, str]] = {
     "a syntax error": (b"[daemon]\ngrace_s = = 1\n", ":2: not valid TOML"),
-    "an unknown key": (b'[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\nbaklog = 5\n', ":3: services.echo.baklog: "),
-    "a wrong type": (b'[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\nbacklog = "5"\n', ":3: services.echo.backlog: "),
+    "an unknown key": (
+        b'[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\nbaklog = 5\n',
+        ":3: services.echo.baklog: ",
+    ),
+    "a wrong type": (
+        b'[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\nbacklog = "5"\n',
+        ":3: services.echo.backlog: ",
+    ),
     "an empty file": (b"", ": no service is configured"),
     "a binary file": (bytes(range(256)) * 10, ": this is a binary file"),
     "a huge file": (b"# nothing\n" * 200_000, ": the file is larger than"),
@@ -48,20 +64,32 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 def listener_inode(port: int) -> str:
     """The inode of the socket that listens on ``port`` (proc(5), /proc/net/tcp)."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return next(row[9] for row in rows if row[3] == "0A" and int(row[1].partition(":")[2], 16) == port)
+    return next(
+        row[9] for row in rows if row[3] == "0A" and int(row[1].partition(":")[2], 16) == port
+    )
 
 
 def generations(unpd: Unpd) -> dict[int, int]:
     """The generation of each living worker, as its title says."""
-    found = ((child.pid, re.search(r"generation (\d+)$", child.title)) for child in procs.children(unpd.pid) if child.title.startswith("unpd: worker"))
+    found = (
+        (child.pid, re.search(r"generation (\d+)$", child.title))
+        for child in procs.children(unpd.pid)
+        if child.title.startswith("unpd: worker")
+    )
     return {pid: int(match[1]) for pid, match in found if match}
 
 
 def drains(unpd: Unpd, old: set[int]) -> None:
-    """Wait until each of the workers ``old`` has taken the order to drain (it accepts nothing any more) or is gone."""
+    """Wait until each of the workers ``old`` has taken the order to drain (it accepts
+    nothing any more) or is gone.
+    """
 
     def serving() -> list[str]:
-        return [child.title for child in procs.children(unpd.pid) if child.pid in old and " draining," not in child.title and not child.zombie]
+        return [
+            child.title
+            for child in procs.children(unpd.pid)
+            if child.pid in old and " draining," not in child.title and not child.zombie
+        ]
 
     until(lambda: not serving(), 10.0, lambda: f"{serving()} to drain")
 
@@ -70,14 +98,21 @@ def drains(unpd: Unpd, old: set[int]) -> None:
 
 
 def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(launch: Launch) -> None:
-    """Whatever is wrong with the file, ``unpd reload`` fails with file and line, the old configuration goes on serving, and the metrics say so."""
+    """Whatever is wrong with the file, ``unpd reload`` fails with file and line, the
+    old configuration goes on serving, and the metrics say so.
+    """
     unpd = launch(BOTH)
-    children, open_before = {child.pid for child in procs.children(unpd.pid)}, descriptors(unpd, births=3)
+    children, open_before = (
+        {child.pid for child in procs.children(unpd.pid)},
+        descriptors(unpd, births=3),
+    )
     with ledger.running(unpd.address("echo"), rate=200) as load:
         for name, (content, complaint) in BROKEN.items():
             reason = refused_reload(unpd, content)
             assert reason.startswith("unpd: reload failed: "), name
-            assert f"{unpd.config_path}{complaint}" in reason or (complaint in reason and str(unpd.config_path) in reason), (name, reason)
+            assert f"{unpd.config_path}{complaint}" in reason or (
+                complaint in reason and str(unpd.config_path) in reason
+            ), (name, reason)
             assert "Traceback" not in reason, name
         books = load.stop()
     books.assert_clean(at_least=50)
@@ -86,20 +121,31 @@ def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(laun
     assert unpd.metric("unpd_config_last_reload_successful") == 0
     assert unpd.metric("unpd_generation") == 1
     assert {child.pid for child in procs.children(unpd.pid)} == children
-    until(lambda: len(procs.fds(unpd.pid)) == open_before, 10.0, "the master's descriptors to be as many as before")
-    assert len(unpd.log_events("reload.refused", level="error") or unpd.log_events("reload.refused")) == len(BROKEN)
+    until(
+        lambda: len(procs.fds(unpd.pid)) == open_before,
+        10.0,
+        "the master's descriptors to be as many as before",
+    )
+    assert len(
+        unpd.log_events("reload.refused", level="error") or unpd.log_events("reload.refused")
+    ) == len(BROKEN)
 
 
 def test_every_fault_of_the_file_is_told_at_once(launch: Launch) -> None:
     """A reload names all that is wrong, each with its line, and what would be right."""
     unpd = launch(ECHO)
-    reason = refused_reload(unpd, b'[services.echo]\nlisten = ["tcp://localhost:7"]\nbaklog = 1\n\n[log]\nlevle = "info"\n')
+    reason = refused_reload(
+        unpd,
+        b'[services.echo]\nlisten = ["tcp://localhost:7"]\nbaklog = 1\n\n[log]\nlevle = "info"\n',
+    )
     assert [f"unpd.toml:{line}: " in reason for line in (2, 3, 6)] == [True] * 3, reason
     assert reason.count("did you mean") == 2
 
 
 def test_a_half_written_file_is_refused_and_the_whole_one_taken(launch: Launch) -> None:
-    """A writer that does not rename and is met half-way does no harm; the next reload succeeds and the metric says so."""
+    """A writer that does not rename and is met half-way does no harm; the next reload
+    succeeds and the metric says so.
+    """
     unpd = launch(ECHO)
     whole = unpd.config_path.read_bytes()
     unpd.config_path.write_bytes(whole[: whole.index(b"control.sock")])
@@ -114,7 +160,9 @@ def test_a_half_written_file_is_refused_and_the_whole_one_taken(launch: Launch) 
 
 
 def test_listeners_are_added_all_or_none(launch: Launch, tmp_path: Path) -> None:
-    """Where one added listener cannot bind, the others that the same reload added are closed again and the old ones serve on."""
+    """Where one added listener cannot bind, the others that the same reload added are
+    closed again and the old ones serve on.
+    """
     unpd = launch(ECHO)
     free, path = free_port(), tmp_path / "new.sock"
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -129,7 +177,10 @@ def test_listeners_are_added_all_or_none(launch: Launch, tmp_path: Path) -> None
             listen = ["tcp://127.0.0.1:{port}"]
             """.replace("            ", ""),
         )
-        assert f"service daytime cannot listen on tcp://127.0.0.1:{port}: the address is in use" in reason
+        assert (
+            f"service daytime cannot listen on tcp://127.0.0.1:{port}: the address is in use"
+            in reason
+        )
         assert clients.refuses(free)
         assert not path.exists()
         assert clients.converse(unpd.address("echo"), b"as before") == b"as before"
@@ -138,7 +189,9 @@ def test_listeners_are_added_all_or_none(launch: Launch, tmp_path: Path) -> None
 
 
 def test_what_only_a_restart_can_change_is_refused(launch: Launch) -> None:
-    """Another user, group, pid file, control socket, log file or log format needs a restart, and a reload says so and changes nothing."""
+    """Another user, group, pid file, control socket, log file or log format needs a
+    restart, and a reload says so and changes nothing.
+    """
     unpd = launch(ECHO)
     changes = {
         "daemon.user": '[daemon]\nuser = "daemon"\n',
@@ -149,26 +202,44 @@ def test_what_only_a_restart_can_change_is_refused(launch: Launch) -> None:
         "log.format": '[log]\nformat = "text"\n',
     }
     for key, text in changes.items():
-        assert f"{key} cannot be changed by a reload: restart unpd" in refused_reload(unpd, text + ECHO)
+        assert f"{key} cannot be changed by a reload: restart unpd" in refused_reload(
+            unpd, text + ECHO
+        )
     assert not list(unpd.directory.glob("other*"))
     assert reload(unpd, ECHO) == 2
 
 
 @faults.requires_strace()
-@pytest.mark.parametrize(("call", "error", "reason"), [("capset", "EPERM", "cannot drop privileges"), ("clone", "EAGAIN", "fork failed")])
-def test_a_generation_that_cannot_start_leaves_the_old_one(launch: Launch, tmp_path: Path, call: str, error: str, reason: str) -> None:
-    """Where the new workers fail to start, the reload fails with their reason, what it added is closed, and the next good one succeeds."""
+@pytest.mark.parametrize(
+    ("call", "error", "reason"),
+    [("capset", "EPERM", "cannot drop privileges"), ("clone", "EAGAIN", "fork failed")],
+)
+def test_a_generation_that_cannot_start_leaves_the_old_one(
+    launch: Launch, tmp_path: Path, call: str, error: str, reason: str
+) -> None:
+    """Where the new workers fail to start, the reload fails with their reason, what it
+    added is closed, and the next good one succeeds.
+    """
     unpd = launch(ECHO)
     old, free, path = set(unpd.workers()), free_port(), tmp_path / "new.sock"
     open_before = descriptors(unpd, births=3)
     unpd.expect_errors("worker.failed", "exporter.failed", "fork.failed")
     with faults.straced(unpd.pid, tmp_path / "trace", call, f"{call}:error={error}"):
-        assert reason in refused_reload(unpd, f'[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:{free}", "unix://{path}"]\n')
+        assert reason in refused_reload(
+            unpd,
+            f'[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:{free}", "unix://{path}"]\n',
+        )
         until(lambda: set(unpd.workers()) == old, 10.0, "the failed generation to go")
-    until(lambda: clients.refuses(free), 5.0, "the last dying worker's listener to be gone")  # it loses its title before its descriptors
+    until(
+        lambda: clients.refuses(free), 5.0, "the last dying worker's listener to be gone"
+    )  # it loses its title before its descriptors
     assert not path.exists()
     assert clients.converse(unpd.address("echo"), b"as before") == b"as before"
-    until(lambda: len(procs.fds(unpd.pid)) == open_before, 10.0, "the master's descriptors to be as many as before")
+    until(
+        lambda: len(procs.fds(unpd.pid)) == open_before,
+        10.0,
+        "the master's descriptors to be as many as before",
+    )
     assert reload(unpd) == 3
     assert clients.converse(("127.0.0.1", free), b"new") == b"new"
     assert unpd.metric("unpd_config_last_reload_successful") == 1
@@ -178,7 +249,9 @@ def test_a_generation_that_cannot_start_leaves_the_old_one(launch: Launch, tmp_p
 
 
 def test_a_changed_backlog_keeps_the_listener(launch: Launch) -> None:
-    """A new backlog is a second listen on the same socket: its inode stays and its limit changes."""
+    """A new backlog is a second listen on the same socket: its inode stays and its
+    limit changes.
+    """
     unpd = launch(ECHO + "backlog = 100\n")
     port = unpd.port("echo")
     inode = listener_inode(port)
@@ -191,7 +264,9 @@ def test_a_changed_backlog_keeps_the_listener(launch: Launch) -> None:
 
 
 def test_a_changed_socket_mode_is_taken(launch: Launch, tmp_path: Path) -> None:
-    """The file of a UNIX listener gets its new mode by a reload, and stays the same file."""
+    """The file of a UNIX listener gets its new mode by a reload, and stays the same
+    file.
+    """
     path = tmp_path / "echo.sock"
     echo = f'[services.echo]\nlisten = ["unix://{path}"]\n'
     unpd = launch(echo + 'socket_mode = "0666"\n')
@@ -202,7 +277,9 @@ def test_a_changed_socket_mode_is_taken(launch: Launch, tmp_path: Path) -> None:
 
 
 def test_an_address_family_that_was_opened_otherwise_is_refused(launch: Launch) -> None:
-    """``ipv6_only`` of a listener that stays cannot change, and the reload says so instead of pretending."""
+    """``ipv6_only`` of a listener that stays cannot change, and the reload says so
+    instead of pretending.
+    """
     port = free_port()
     echo = f'[services.echo]\nlisten = ["tcp://[::]:{port}"]\n'
     unpd = launch(echo)
@@ -213,7 +290,9 @@ def test_an_address_family_that_was_opened_otherwise_is_refused(launch: Launch) 
 
 
 def test_services_come_and_go(launch: Launch) -> None:
-    """An added service serves, a removed one is drained and its port freed: its session goes on, new connections are refused."""
+    """An added service serves, a removed one is drained and its port freed: its session
+    goes on, new connections are refused.
+    """
     unpd = launch(ECHO)
     port = unpd.port("echo")
     with clients.connect(("127.0.0.1", port)) as session:
@@ -227,7 +306,10 @@ def test_services_come_and_go(launch: Launch) -> None:
         assert unpd.metric("unpd_connections_active", service="echo") == 1
     with socket.create_server(("127.0.0.1", port)):
         unpd.metric_becomes(0, "unpd_connections_active", service="echo")
-    assert unpd.wait_event("connection.ended", service="echo", received=11).fields["cause"] == "client_fin"
+    assert (
+        unpd.wait_event("connection.ended", service="echo", received=11).fields["cause"]
+        == "client_fin"
+    )
 
 
 def test_pools_come_and_change(launch: Launch) -> None:
@@ -237,9 +319,17 @@ def test_pools_come_and_change(launch: Launch) -> None:
     assert reload(unpd, text) == 2
 
     def places() -> list[str]:
-        return sorted(child.title.split()[2] for child in procs.children(unpd.pid) if child.title.startswith("unpd: worker"))
+        return sorted(
+            child.title.split()[2]
+            for child in procs.children(unpd.pid)
+            if child.title.startswith("unpd: worker")
+        )
 
-    until(lambda: places() == ["default/0", "default/1", "default/2", "slow/0"], 10.0, lambda: f"the new pools; there are {places()}")
+    until(
+        lambda: places() == ["default/0", "default/1", "default/2", "slow/0"],
+        10.0,
+        lambda: f"the new pools; there are {places()}",
+    )
     assert clients.ask(unpd.address("daytime"))
     pid = unpd.wait_event("connection.ended", service="daytime").fields["pid"]
     title = procs.stat(pid)
@@ -249,7 +339,9 @@ def test_pools_come_and_change(launch: Launch) -> None:
 
 
 def test_ttin_and_ttou_change_the_default_pool(launch: Launch) -> None:
-    """TTIN is one worker more, TTOU one fewer, never fewer than one; what a surplus worker serves is drained, not cut."""
+    """TTIN is one worker more, TTOU one fewer, never fewer than one; what a surplus
+    worker serves is drained, not cut.
+    """
     unpd = launch(ECHO)
     unpd.signal(SIGTTIN)
     unpd.metric_becomes(3, "unpd_workers", pool="default", state="ready")
@@ -268,7 +360,9 @@ def test_ttin_and_ttou_change_the_default_pool(launch: Launch) -> None:
 
 
 def test_the_metrics_can_move(launch: Launch) -> None:
-    """A reload moves the exporter to another address; no counter is lost, the old address is given back, and it can be switched off."""
+    """A reload moves the exporter to another address; no counter is lost, the old
+    address is given back, and it can be switched off.
+    """
     unpd = launch(ECHO)
     old = unpd.port("metrics")
     assert clients.converse(unpd.address("echo"), b"counted") == b"counted"
@@ -297,7 +391,9 @@ def test_the_log_level_follows_the_configuration(launch: Launch) -> None:
 
 
 def test_sessions_live_through_a_reload_until_their_grace_is_over(launch: Launch) -> None:
-    """Echo sessions go on in the old generation for ``reload_grace_s`` and end with a FIN after it; who comes after the reload meets the new generation only."""
+    """Echo sessions go on in the old generation for ``reload_grace_s`` and end with a
+    FIN after it; who comes after the reload meets the new generation only.
+    """
     grace_s = 1.5
     unpd = launch(f"[daemon]\nreload_grace_s = {grace_s}\n" + ECHO)
     old = set(unpd.workers())
@@ -309,7 +405,12 @@ def test_sessions_live_through_a_reload_until_their_grace_is_over(launch: Launch
         assert set(generations(unpd).values()) == {1, 2}
         for _ in range(10):
             assert clients.converse(unpd.address("echo"), b"new") == b"new"
-        served_by = {unpd.wait_event("connection.ended", service="echo", received=3, after=number).fields["pid"] for number in range(10)}
+        served_by = {
+            unpd.wait_event("connection.ended", service="echo", received=3, after=number).fields[
+                "pid"
+            ]
+            for number in range(10)
+        }
         assert not served_by & old
         for session in sessions:
             session.sendall(b"on and on")
@@ -322,7 +423,9 @@ def test_sessions_live_through_a_reload_until_their_grace_is_over(launch: Launch
 
 
 def test_a_reload_cuts_the_drain_of_the_one_before(launch: Launch) -> None:
-    """There are never three generations: while one drains, the next reload ends its sessions first."""
+    """There are never three generations: while one drains, the next reload ends its
+    sessions first.
+    """
     unpd = launch(ECHO)
     oldest = set(unpd.workers())
     seen: set[frozenset[int]] = set()
@@ -354,11 +457,16 @@ def test_a_reload_cuts_the_drain_of_the_one_before(launch: Launch) -> None:
 
 
 def test_reloads_that_come_during_a_reload_become_one(launch: Launch) -> None:
-    """Of thirty reloads asked for at once few are carried out, and each asker gets his answer; a HUP counts as one of them."""
+    """Of thirty reloads asked for at once few are carried out, and each asker gets his
+    answer; a HUP counts as one of them.
+    """
     unpd = launch(ECHO)
     with contextlib.ExitStack() as stack:
         with procs.stopped([unpd.pid]):
-            waiting = [stack.enter_context(contextlib.closing(send_request(unpd.control, verb="reload"))) for _ in range(30)]
+            waiting = [
+                stack.enter_context(contextlib.closing(send_request(unpd.control, verb="reload")))
+                for _ in range(30)
+            ]
             unpd.signal(SIGHUP)
         answers = [read_answer(sock) for sock in waiting]
     assert all(answer["ok"] for answer in answers), answers
@@ -368,7 +476,9 @@ def test_reloads_that_come_during_a_reload_become_one(launch: Launch) -> None:
 
 
 def test_many_reloads_leave_nothing_behind(launch: Launch) -> None:
-    """After many reloads the master has as many descriptors, and about as much memory, as after the first, and one generation lives."""
+    """After many reloads the master has as many descriptors, and about as much memory,
+    as after the first, and one generation lives.
+    """
     unpd = launch(BOTH)
     reload(unpd)
 
@@ -382,7 +492,11 @@ def test_many_reloads_leave_nothing_behind(launch: Launch) -> None:
         reload(unpd)
         assert len(set(generations(unpd).values())) <= 2
     until(settled, 10.0, "one generation")
-    until(lambda: len(procs.fds(unpd.pid)) == open_before, 10.0, "the master's descriptors to be as many as before")
+    until(
+        lambda: len(procs.fds(unpd.pid)) == open_before,
+        10.0,
+        "the master's descriptors to be as many as before",
+    )
     assert procs.rss_bytes(unpd.pid) < resident + (4 << 20)
     assert unpd.metric("unpd_config_reloads_total", result="success") == count + 1
     assert unpd.metric("unpd_generation") == count + 2

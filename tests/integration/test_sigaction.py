@@ -11,11 +11,18 @@ from tests.support.waiting import until
 
 @faults.requires_strace()
 def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
-    """SIGCHLD is installed by sigaction(2) with SA_RESTART and SA_NOCLDSTOP; its handler loops waitpid(-1, WNOHANG) until there is nothing; no process is ever
+    """SIGCHLD is installed by sigaction(2) with SA_RESTART and SA_NOCLDSTOP; its
+    handler loops waitpid(-1, WNOHANG) until there is nothing; no process is ever
     signalled by its number, only through its pidfd.
     """
     by_process = ("-ff",)  # else the lines of several processes cut each other in two
-    unpd = launch(prefix=faults.strace_prefix(tmp_path / "trace", "rt_sigaction,wait4,kill,tkill,tgkill,pidfd_send_signal", options=by_process))
+    unpd = launch(
+        prefix=faults.strace_prefix(
+            tmp_path / "trace",
+            "rt_sigaction,wait4,kill,tkill,tgkill,pidfd_send_signal",
+            options=by_process,
+        )
+    )
     workers = unpd.workers()
     with procs.stopped([unpd.pid]):
         procs.kill(workers)
@@ -23,10 +30,22 @@ def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
     unpd.respawned(workers)
     master = unpd.pid
     unpd.stop()
-    until(lambda: not [child for child in procs.children(os.getpid()) if "strace" in child.title and procs.reap(child.pid) is None], 5.0, "strace to end")
+    until(
+        lambda: (
+            not [
+                child
+                for child in procs.children(os.getpid())
+                if "strace" in child.title and procs.reap(child.pid) is None
+            ]
+        ),
+        5.0,
+        "strace to end",
+    )
     calls = faults.Trace(tmp_path / f"trace.{master}").lines()
 
-    actions = [call for call in calls if re.match(r"rt_sigaction\(SIGCHLD, \{sa_handler=0x", call)]  # the interpreter sets the default again as it ends
+    actions = [
+        call for call in calls if re.match(r"rt_sigaction\(SIGCHLD, \{sa_handler=0x", call)
+    ]  # the interpreter sets the default again as it ends
     flags = set(actions[-1].partition("sa_flags=")[2].partition(",")[0].split("|"))
     assert {"SA_RESTART", "SA_NOCLDSTOP"} <= flags, actions
     assert "SA_NOCLDWAIT" not in flags
@@ -36,7 +55,11 @@ def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
     reaped = [int(call.rpartition("= ")[2]) for call in waits if "WTERMSIG(s) == SIGKILL" in call]
     assert sorted(reaped) == workers
     first = next(index for index, call in enumerate(waits) if "SIGKILL" in call)
-    assert [call.rpartition("= ")[2] != "0" for call in waits[first : first + 3]] == [True, True, False], "both in one loop, which ends when there is no more"
+    assert [call.rpartition("= ")[2] != "0" for call in waits[first : first + 3]] == [
+        True,
+        True,
+        False,
+    ], "both in one loop, which ends when there is no more"
 
     assert any("pidfd_send_signal(" in call for call in calls)
     assert not [call for call in calls if re.match(r"(kill|tkill|tgkill)\(", call)]

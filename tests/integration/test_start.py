@@ -1,4 +1,6 @@
-"""``unpd start``: detaches, and returns when the daemon is ready or has failed, with the reason and its exit code."""
+"""``unpd start``: detaches, and returns when the daemon is ready or has failed, with
+the reason and its exit code.
+"""
 
 import os
 import socket
@@ -20,20 +22,34 @@ listen = ["tcp://127.0.0.1:0"]
 """
 
 
-def start(directory: Path, text: str, *, prefix: Sequence[str] = (), complete: bool = True) -> subprocess.CompletedProcess[str]:
+def start(
+    directory: Path, text: str, *, prefix: Sequence[str] = (), complete: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run an ``unpd start`` that fails, to its end; nothing of it remains."""
     config = directory / "unpd.toml"
-    config.write_text(compose(text, directory, log_file=directory / "unpd.log") if complete else text)
+    config.write_text(
+        compose(text, directory, log_file=directory / "unpd.log") if complete else text
+    )
     command = [*prefix, sys.executable, "-m", "unpd", "start", "--config", str(config)]
     with nothing_remains():
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30.0, check=False, stdin=subprocess.DEVNULL)
+        ended = subprocess.run(
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30.0,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     assert not (directory / "unpd.pid").exists()
     assert not (directory / "control.sock").exists()
     return ended
 
 
 def test_it_returns_when_the_daemon_serves(launch: Launch) -> None:
-    """The command ends with 0 and says nothing; at that moment the daemon accepts, in a session of its own, away from terminal and directory."""
+    """The command ends with 0 and says nothing; at that moment the daemon accepts, in a
+    session of its own, away from terminal and directory.
+    """
     unpd = launch(ECHO, detached=True, ready=False)
     assert unpd.process.wait(20.0) == 0
     assert clients.converse(unpd.address("echo"), b"at once") == b"at once"
@@ -41,7 +57,11 @@ def test_it_returns_when_the_daemon_serves(launch: Launch) -> None:
     assert unpd.stderr() == ""
     found = procs.stat(unpd.pid)
     assert found is not None
-    assert found.session not in (os.getsid(0), unpd.process.pid, unpd.pid), "a session whose leader is gone can never get a terminal"
+    assert found.session not in (
+        os.getsid(0),
+        unpd.process.pid,
+        unpd.pid,
+    ), "a session whose leader is gone can never get a terminal"
     assert os.readlink(f"/proc/{unpd.pid}/cwd") == "/"
     assert procs.status(unpd.pid)["Umask"] == "0027"
     assert {procs.fds(unpd.pid)[fd] for fd in (0, 1, 2)} == {"/dev/null"}
@@ -51,41 +71,62 @@ def test_it_returns_when_the_daemon_serves(launch: Launch) -> None:
 
 
 def test_its_caller_gets_the_end_of_the_pipes(launch: Launch) -> None:
-    """A caller that reads standard output and error to their end is not kept waiting by the daemon, which inherits no descriptor."""
+    """A caller that reads standard output and error to their end is not kept waiting by
+    the daemon, which inherits no descriptor.
+    """
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     unpd = launch(ECHO, detached=True, preexec=lambda: os.set_inheritable(writer, True))
     os.close(writer)
     with open(reader, "rb") as pipe:
         assert pipe.read() == b""
-    assert all(not target.startswith("pipe:") or fd > 2 for fd, target in procs.fds(unpd.pid).items())
+    assert all(
+        not target.startswith("pipe:") or fd > 2 for fd, target in procs.fds(unpd.pid).items()
+    )
 
 
 def test_a_reload_works_in_a_detached_daemon(launch: Launch) -> None:
-    """The configuration is found again after the change of directory, also when its path was relative."""
+    """The configuration is found again after the change of directory, also when its
+    path was relative.
+    """
     unpd = launch(ECHO, detached=True)
-    assert unpd.run("reload", "--config", unpd.config_path.name).stdout == b"reloaded: generation 2\n"
+    assert (
+        unpd.run("reload", "--config", unpd.config_path.name).stdout == b"reloaded: generation 2\n"
+    )
 
 
 def test_an_address_in_use_is_told(tmp_path: Path) -> None:
     """Code 69, and one sentence that names the service and the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = start(tmp_path, f'[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:{port}"]\n')
+        ended = start(
+            tmp_path, f'[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:{port}"]\n'
+        )
     assert ended.returncode == 69
-    assert ended.stderr == f"unpd: service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by another program\n"
+    assert (
+        ended.stderr
+        == f"unpd: service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by"
+        " another program\n"
+    )
     assert ended.stdout == ""
 
 
 def test_a_missing_address_is_told(tmp_path: Path) -> None:
     """An address that this host has not: code 69."""
     ended = start(tmp_path, '[services.echo]\nlisten = ["tcp://192.0.2.1:7007"]\n')
-    assert (ended.returncode, ended.stderr) == (69, "unpd: service echo cannot listen on tcp://192.0.2.1:7007: this host has no such address\n")
+    assert (ended.returncode, ended.stderr) == (
+        69,
+        "unpd: service echo cannot listen on tcp://192.0.2.1:7007: this host has no such address\n",
+    )
 
 
 def test_a_wrong_configuration_is_told_before_anything_is_made(tmp_path: Path) -> None:
     """Code 78, every fault with its line, and no log file is created."""
-    ended = start(tmp_path, f'[log]\nfile = "{tmp_path}/unpd.log"\nlevle = "info"\n\n[services.echo]\nlisten = "7"\n', complete=False)
+    ended = start(
+        tmp_path,
+        f'[log]\nfile = "{tmp_path}/unpd.log"\nlevle = "info"\n\n[services.echo]\nlisten = "7"\n',
+        complete=False,
+    )
     assert ended.returncode == 78
     assert [f"unpd.toml:{line}: " in ended.stderr for line in (3, 6)] == [True, True], ended.stderr
     assert not (tmp_path / "unpd.log").exists()
@@ -101,7 +142,10 @@ def test_a_log_file_is_needed(tmp_path: Path) -> None:
 def test_a_log_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """Code 73, with the path."""
     ended = start(tmp_path, f'[log]\nfile = "{tmp_path}/missing/unpd.log"\n' + ECHO)
-    assert (ended.returncode, ended.stderr) == (73, f"unpd: cannot open the log file {tmp_path}/missing/unpd.log: No such file or directory\n")
+    assert (ended.returncode, ended.stderr) == (
+        73,
+        f"unpd: cannot open the log file {tmp_path}/missing/unpd.log: No such file or directory\n",
+    )
 
 
 @faults.requires_root
@@ -113,9 +157,19 @@ def test_an_unknown_user_is_told(tmp_path: Path) -> None:
 
 
 @faults.requires_strace()
-@pytest.mark.parametrize(("fault", "code", "reason"), [("capset:error=EPERM", 77, "cannot drop privileges"), ("capset:signal=SIGKILL", 1, "killed by SIGKILL")])
-def test_workers_that_cannot_start_are_told(tmp_path: Path, fault: str, code: int, reason: str) -> None:
-    """A worker's own reason, or its death, reaches whoever runs the command, at the latest when ``start_timeout_s`` is over."""
+@pytest.mark.parametrize(
+    ("fault", "code", "reason"),
+    [
+        ("capset:error=EPERM", 77, "cannot drop privileges"),
+        ("capset:signal=SIGKILL", 1, "killed by SIGKILL"),
+    ],
+)
+def test_workers_that_cannot_start_are_told(
+    tmp_path: Path, fault: str, code: int, reason: str
+) -> None:
+    """A worker's own reason, or its death, reaches whoever runs the command, at the
+    latest when ``start_timeout_s`` is over.
+    """
     prefix = faults.strace_prefix(tmp_path / "trace", "capset", fault)
     ended = start(tmp_path, "[daemon]\nstart_timeout_s = 0.5\n" + ECHO, prefix=prefix)
     assert (ended.returncode, reason in ended.stderr) == (code, True), ended.stderr

@@ -1,4 +1,6 @@
-"""The end: graceful within ``grace_s``, quick, or first the one and then the other; always with exit code 0 and nothing left."""
+"""The end: graceful within ``grace_s``, quick, or first the one and then the other;
+always with exit code 0 and nothing left.
+"""
 
 import contextlib
 import socket
@@ -33,16 +35,24 @@ def ended(unpd: Unpd) -> list[str]:
 
 
 def hold_on(deaf: socket.socket) -> None:
-    """Send to an echo and read nothing, until what it owes us lies in its worker and no queue of the kernel takes more."""
+    """Send to an echo and read nothing, until what it owes us lies in its worker and no
+    queue of the kernel takes more.
+    """
     limit = 64 << 20
     assert clients.stuff(deaf, limit, stall_s=0.3) < limit
 
 
 def test_a_conversation_is_finished_at_a_graceful_stop(launch: Launch) -> None:
-    """An echo client in the middle of its conversation gets all its bytes and a FIN, in every state of it; the exit code is 0."""
+    """An echo client in the middle of its conversation gets all its bytes and a FIN, in
+    every state of it; the exit code is 0.
+    """
     unpd = launch(ECHO)
     data = b"in the middle " * 4000
-    with clients.connect(unpd.address("echo")) as quiet, clients.connect(unpd.address("echo")) as busy, clients.connect(unpd.address("echo")) as half:
+    with (
+        clients.connect(unpd.address("echo")) as quiet,
+        clients.connect(unpd.address("echo")) as busy,
+        clients.connect(unpd.address("echo")) as half,
+    ):
         quiet.sendall(b"hello")
         assert clients.read_exactly(quiet, 5) == b"hello"
         established(unpd, 3)
@@ -61,9 +71,15 @@ def test_a_conversation_is_finished_at_a_graceful_stop(launch: Launch) -> None:
 
 
 def test_a_short_grace_is_long_enough(launch: Launch) -> None:
-    """Nobody is killed at the end of a short grace because of clients that hold on: idle, after the server's FIN, or in the middle of a scrape."""
+    """Nobody is killed at the end of a short grace because of clients that hold on:
+    idle, after the server's FIN, or in the middle of a scrape.
+    """
     grace_s = 1.0
-    unpd = launch(f"[daemon]\ngrace_s = {grace_s}\n" + ECHO + '[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    unpd = launch(
+        f"[daemon]\ngrace_s = {grace_s}\n"
+        + ECHO
+        + '[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    )
     with contextlib.ExitStack() as stack:
         for service in ("echo", "daytime"):
             stack.enter_context(clients.connect(unpd.address(service)))
@@ -80,10 +96,15 @@ def test_a_short_grace_is_long_enough(launch: Launch) -> None:
 
 
 def test_a_graceful_stop_ends_within_its_grace(launch: Launch) -> None:
-    """Clients that hold on (idle, never closing, never reading) do not make a stop longer than ``grace_s``."""
+    """Clients that hold on (idle, never closing, never reading) do not make a stop
+    longer than ``grace_s``.
+    """
     grace_s = 2.0
     unpd = launch(f"[daemon]\ngrace_s = {grace_s}\n" + ECHO)
-    with clients.idle(unpd.address("echo"), 20), clients.connect(unpd.address("echo"), receive_buffer=1) as deaf:
+    with (
+        clients.idle(unpd.address("echo"), 20),
+        clients.connect(unpd.address("echo"), receive_buffer=1) as deaf,
+    ):
         established(unpd, 21)
         hold_on(deaf)
         began = time.monotonic()
@@ -95,14 +116,18 @@ def test_a_graceful_stop_ends_within_its_grace(launch: Launch) -> None:
 
 
 def test_a_worker_that_does_not_listen_is_killed_in_time(launch: Launch) -> None:
-    """A worker that stands still is killed before ``grace_s`` is over, and the stop is a good one all the same."""
+    """A worker that stands still is killed before ``grace_s`` is over, and the stop is
+    a good one all the same.
+    """
     grace_s = 1.0
     unpd = launch(f"[daemon]\ngrace_s = {grace_s}\n" + ECHO)
     with procs.stopped(unpd.workers()[:1]):
         began = time.monotonic()
         assert unpd.stop() == 0
         assert time.monotonic() - began < grace_s + AIR_S
-    assert unpd.log_events("worker.drain_timed_out", level="warning") or unpd.log_events("worker.drain_timed_out")
+    assert unpd.log_events("worker.drain_timed_out", level="warning") or unpd.log_events(
+        "worker.drain_timed_out"
+    )
     assert unpd.log_events("child.reaped", reason="sigkill")
 
 
@@ -124,7 +149,11 @@ def test_a_second_signal_makes_a_graceful_stop_quick(launch: Launch) -> None:
     with clients.connect(unpd.address("echo"), receive_buffer=1) as deaf:
         hold_on(deaf)
         unpd.signal(SIGTERM)
-        until(lambda: all(" draining," in procs.title(pid) for pid in unpd.workers()), 10.0, "the drain")
+        until(
+            lambda: all(" draining," in procs.title(pid) for pid in unpd.workers()),
+            10.0,
+            "the drain",
+        )
         unpd.signal(SIGTERM)
         until(lambda: len(unpd.workers()) == 1, 10.0, "the idle worker to leave")
         assert procs.alive(unpd.pid)
@@ -133,7 +162,9 @@ def test_a_second_signal_makes_a_graceful_stop_quick(launch: Launch) -> None:
 
 
 def test_nobody_is_accepted_during_a_stop(launch: Launch) -> None:
-    """From the stop on new connections are refused, while old ones are still finished and the exporter still answers."""
+    """From the stop on new connections are refused, while old ones are still finished
+    and the exporter still answers.
+    """
     unpd = launch("[daemon]\ngrace_s = 60\n" + ECHO)
     with clients.connect(unpd.address("echo"), receive_buffer=1) as deaf:
         hold_on(deaf)
@@ -169,7 +200,9 @@ def test_a_reload_that_meets_a_stop_gets_its_answer(launch: Launch) -> None:
 
 
 def test_the_stop_command_returns_when_the_daemon_is_gone(launch: Launch) -> None:
-    """``unpd stop`` waits for the end of the process; a second one finds nobody and fails with a sentence."""
+    """``unpd stop`` waits for the end of the process; a second one finds nobody and
+    fails with a sentence.
+    """
     unpd = launch(ECHO)
     stop = ("stop", "--control", str(unpd.control))
     done = unpd.run(*stop)
@@ -182,11 +215,18 @@ def test_the_stop_command_returns_when_the_daemon_is_gone(launch: Launch) -> Non
 
 
 def test_the_quick_stop_command_waits_for_nobody(launch: Launch) -> None:
-    """``unpd stop --quick`` ends held connections at once, also during a graceful stop."""
+    """``unpd stop --quick`` ends held connections at once, also during a
+    graceful stop.
+    """
     unpd = launch("[daemon]\ngrace_s = 60\n" + ECHO)
     with clients.connect(unpd.address("echo"), receive_buffer=1) as deaf:
         hold_on(deaf)
         unpd.signal(SIGTERM)
         unpd.wait_event("master.stopping", quick=False)
-        assert unpd.run("stop", "--quick", "--config", str(unpd.config_path), timeout_s=10.0).returncode == 0
+        assert (
+            unpd.run(
+                "stop", "--quick", "--config", str(unpd.config_path), timeout_s=10.0
+            ).returncode
+            == 0
+        )
     assert unpd.wait_exit() == 0

@@ -1,4 +1,6 @@
-"""The descriptor store: what unpd leaves with the service manager outlives it, so that a crash or a restart refuses nobody and counters go on."""
+"""The descriptor store: what unpd leaves with the service manager outlives it, so that
+a crash or a restart refuses nobody and counters go on.
+"""
 
 import os
 import signal
@@ -31,7 +33,9 @@ listen = ["tcp://127.0.0.1:0"]
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    """Echo on a port that was free a moment ago and on a UNIX socket, daytime on any port."""
+    """Echo on a port that was free a moment ago and on a UNIX socket, daytime on any
+    port.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         return CONFIG.format(port=free.getsockname()[1], path=tmp_path / "echo.sock")
 
@@ -60,12 +64,16 @@ def inodes(systemd: Manager) -> dict[str, int]:
         if name != "unpd-scoreboard":
             with socket.socket(fileno=os.dup(fd)) as sock:
                 where = sock.getsockname()
-                found[where if isinstance(where, str) else f"{where[0]}:{where[1]}"] = os.fstat(fd).st_ino
+                found[where if isinstance(where, str) else f"{where[0]}:{where[1]}"] = os.fstat(
+                    fd
+                ).st_ino
     return found
 
 
 def test_what_is_stored(launch: Launch, systemd: Manager, config: str) -> None:
-    """Every listener that unpd bound, the exporter's too, and the scoreboard; each under a name of its own of the letters that systemd gives back unharmed."""
+    """Every listener that unpd bound, the exporter's too, and the scoreboard; each
+    under a name of its own of the letters that systemd gives back unharmed.
+    """
     start(launch, systemd, config)
     systemd.wait("READY")
     names = by_name(systemd)
@@ -75,8 +83,13 @@ def test_what_is_stored(launch: Launch, systemd: Manager, config: str) -> None:
     assert os.fstat(names["unpd-scoreboard"]).st_size == sb.BOARD_WORDS * sb.WORD_BYTES
 
 
-def test_a_crash_refuses_nobody(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
-    """After ``kill -9`` of the main process clients queue, on TCP and on the UNIX socket, and the next daemon serves them on the very same sockets, without a free port lost."""
+def test_a_crash_refuses_nobody(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
+    """After ``kill -9`` of the main process clients queue, on TCP and on the UNIX
+    socket, and the next daemon serves them on the very same sockets, without a free
+    port lost.
+    """
     first = start(launch, systemd, config)
     path = str(tmp_path / "echo.sock")
     where, daytime = first.address("echo"), first.address("daytime")
@@ -96,8 +109,12 @@ def test_a_crash_refuses_nobody(launch: Launch, systemd: Manager, config: str, t
     assert second.stop() == 0
 
 
-def test_a_restart_refuses_nobody(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
-    """A graceful stop leaves the stored listeners open and the UNIX socket's file in its place: who comes in between is served by the next daemon."""
+def test_a_restart_refuses_nobody(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
+    """A graceful stop leaves the stored listeners open and the UNIX socket's file in
+    its place: who comes in between is served by the next daemon.
+    """
     first = start(launch, systemd, config)
     path = tmp_path / "echo.sock"
     where = first.address("echo")
@@ -113,8 +130,12 @@ def test_a_restart_refuses_nobody(launch: Launch, systemd: Manager, config: str,
 
 
 @pytest.mark.parametrize("crash", [True, False], ids=["crash", "restart"])
-def test_counters_go_on(launch: Launch, systemd: Manager, config: str, *, crash: bool, tmp_path: Path) -> None:
-    """The next daemon counts from where the last one stood; who was connected at a crash is booked as worker_died, a child that was not reaped as master_died."""
+def test_counters_go_on(
+    launch: Launch, systemd: Manager, config: str, *, crash: bool, tmp_path: Path
+) -> None:
+    """The next daemon counts from where the last one stood; who was connected at a
+    crash is booked as worker_died, a child that was not reaped as master_died.
+    """
     first = start(launch, systemd, config)
     where = first.address("echo")
     for _ in range(5):
@@ -131,40 +152,61 @@ def test_counters_go_on(launch: Launch, systemd: Manager, config: str, *, crash:
     second = start(launch, systemd, config)
     assert clients.converse(where, b"12345678") == b"12345678"
     second.metric_becomes(7, "unpd_connections_accepted_total", service="echo")
-    assert second.metric("unpd_connections_ended_total", service="echo", cause="worker_died") == (1 if crash else 0)
+    assert second.metric("unpd_connections_ended_total", service="echo", cause="worker_died") == (
+        1 if crash else 0
+    )
     second.metric_becomes(0, "unpd_connections_active", service="echo")
     assert second.metric("unpd_received_bytes_total", service="echo") == 6 * 8 + 1
     spawned = second.total("unpd_worker_spawns_total", pool="default")
     assert spawned == 4
     assert second.total("unpd_children_reaped_total", kind="worker") == 2
-    assert second.metric("unpd_children_reaped_total", kind="worker", reason="master_died") == (2 if crash else 0)
-    assert second.metric("unpd_children_reaped_total", kind="exporter", reason="master_died") == (1 if crash else 0)
+    assert second.metric("unpd_children_reaped_total", kind="worker", reason="master_died") == (
+        2 if crash else 0
+    )
+    assert second.metric("unpd_children_reaped_total", kind="exporter", reason="master_died") == (
+        1 if crash else 0
+    )
     assert second.log_events("scoreboard.taken_over")
     assert second.stop() == 0
 
 
-def test_a_service_keeps_its_column_over_restarts(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
-    """Services in another order, and a new one before them: each count stays with its name."""
+def test_a_service_keeps_its_column_over_restarts(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
+    """Services in another order, and a new one before them: each count stays with its
+    name.
+    """
     first = start(launch, systemd, config)
     assert clients.converse(first.address("echo"), b"x") == b"x"
     first.metric_becomes(1, "unpd_connections_ended_total", service="echo", cause="client_fin")
     systemd.kill(first)
     head = config.partition("[services.daytime]")[0]
-    second = start(launch, systemd, '[services.aaa]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:0"]\n' + head)
+    second = start(
+        launch, systemd, '[services.aaa]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:0"]\n' + head
+    )
     assert second.metric("unpd_connections_accepted_total", service="echo") == 1
     assert second.metric("unpd_connections_accepted_total", service="aaa") == 0
     assert second.metric("unpd_connections_accepted_total", service="daytime") == 0
     assert second.stop() == 0
 
 
-def test_a_reload_removes_what_it_closes(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
-    """A listener that a reload takes away is taken out of the store, so that its address is free at once, and its file is gone; one that it adds is stored."""
+def test_a_reload_removes_what_it_closes(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
+    """A listener that a reload takes away is taken out of the store, so that its
+    address is free at once, and its file is gone; one that it adds is stored.
+    """
     unpd = start(launch, systemd, config)
     before = set(inodes(systemd))
     path = tmp_path / "echo.sock"
     port = unpd.port("echo")
     text = unpd.config_path.read_text()
-    assert reload(unpd, text.replace(f'"tcp://127.0.0.1:{port}", "unix://{path}"', '"tcp://127.0.0.2:0"')) == 2
+    assert (
+        reload(
+            unpd, text.replace(f'"tcp://127.0.0.1:{port}", "unix://{path}"', '"tcp://127.0.0.2:0"')
+        )
+        == 2
+    )
     after = set(inodes(systemd))
     assert before - after == {f"127.0.0.1:{port}", str(path)}
     assert len(after - before) == 1
@@ -173,20 +215,30 @@ def test_a_reload_removes_what_it_closes(launch: Launch, systemd: Manager, confi
     assert unpd.stop() == 0
 
 
-def test_a_changed_configuration_ends_what_it_no_longer_wants(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
-    """What the store has beyond the configuration of the next start is closed and removed, and the log says so."""
+def test_a_changed_configuration_ends_what_it_no_longer_wants(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
+    """What the store has beyond the configuration of the next start is closed and
+    removed, and the log says so.
+    """
     first = start(launch, systemd, config)
     port = first.port("echo")
     systemd.kill(first)
     second = start(launch, systemd, config.replace(f'"tcp://127.0.0.1:{port}", ', ""))
-    assert [event.fields["address"] for event in second.log_events("listener.closed")] == [f"tcp://127.0.0.1:{port}"]
+    assert [event.fields["address"] for event in second.log_events("listener.closed")] == [
+        f"tcp://127.0.0.1:{port}"
+    ]
     assert f"127.0.0.1:{port}" not in inodes(systemd)
     assert clients.refuses(port)
     assert second.stop() == 0
 
 
-def test_a_file_that_is_gone_is_made_again(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
-    """The directory of a UNIX socket was cleared while its listener lay in the store: nobody would find it, so it is bound anew."""
+def test_a_file_that_is_gone_is_made_again(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
+    """The directory of a UNIX socket was cleared while its listener lay in the store:
+    nobody would find it, so it is bound anew.
+    """
     first = start(launch, systemd, config)
     path = tmp_path / "echo.sock"
     systemd.kill(first)
@@ -219,7 +271,9 @@ def damaged_names(words: memoryview) -> None:
         (damaged_names, "the names of its services are damaged"),
     ],
 )
-def test_a_board_of_another_layout_is_dropped(launch: Launch, systemd: Manager, config: str, damage: Callable[[memoryview], None], reason: str) -> None:
+def test_a_board_of_another_layout_is_dropped(
+    launch: Launch, systemd: Manager, config: str, damage: Callable[[memoryview], None], reason: str
+) -> None:
     """The next daemon says so, starts at zero, and stores its own."""
     first = start(launch, systemd, config)
     assert clients.converse(first.address("echo"), b"x") == b"x"
@@ -233,17 +287,23 @@ def test_a_board_of_another_layout_is_dropped(launch: Launch, systemd: Manager, 
     assert second.stop() == 0
 
 
-def test_a_board_of_another_size_is_dropped(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+def test_a_board_of_another_size_is_dropped(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
     """An older layout had fewer cells: it is not even mapped."""
     fd = os.memfd_create("board")
     os.ftruncate(fd, 4096)
     systemd.store.append(("unpd-scoreboard", fd))
     unpd = start(launch, systemd, config)
-    assert [event.fields["reason"] for event in unpd.log_events("scoreboard.dropped")] == ["it is of another size"]
+    assert [event.fields["reason"] for event in unpd.log_events("scoreboard.dropped")] == [
+        "it is of another size"
+    ]
     assert unpd.stop() == 0
 
 
-def test_nonsense_in_the_store_is_no_obstacle(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
+def test_nonsense_in_the_store_is_no_obstacle(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
     """A pipe under a listener's name is closed; the listener is bound."""
     reader, writer = os.pipe()
     os.close(writer)
@@ -253,8 +313,12 @@ def test_nonsense_in_the_store_is_no_obstacle(launch: Launch, systemd: Manager, 
     assert unpd.stop() == 0
 
 
-def test_without_a_store_everything_is_ours_to_close(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
-    """A unit without FileDescriptorStoreMax=: nothing is left behind, as without a service manager."""
+def test_without_a_store_everything_is_ours_to_close(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
+    """A unit without FileDescriptorStoreMax=: nothing is left behind, as without a
+    service manager.
+    """
     unpd = start(launch, systemd, config, stores=False)
     systemd.wait("READY")
     assert unpd.stop() == 0
@@ -262,14 +326,20 @@ def test_without_a_store_everything_is_ours_to_close(launch: Launch, systemd: Ma
     assert not (tmp_path / "echo.sock").exists()
 
 
-def test_a_store_keeps_signals_and_deaths_counted(launch: Launch, systemd: Manager, config: str) -> None:
+def test_a_store_keeps_signals_and_deaths_counted(
+    launch: Launch, systemd: Manager, config: str
+) -> None:
     """What only the master counts goes on as well."""
     first = start(launch, systemd, config)
     procs.kill(first.workers(), signal.SIGKILL)
     first.metric_becomes(2, "unpd_children_reaped_total", kind="worker", reason="sigkill")
     first.metric_becomes(2, "unpd_workers", pool="default", state="ready")
     assert reload(first) == 2
-    calls = until(lambda: first.metric("unpd_sigchld_total"), 5.0, "the next look of the master at its own figures")
+    calls = until(
+        lambda: first.metric("unpd_sigchld_total"),
+        5.0,
+        "the next look of the master at its own figures",
+    )
     systemd.kill(first)
     second = start(launch, systemd, config)
     assert second.metric("unpd_sigchld_total") >= calls
@@ -289,8 +359,12 @@ def test_a_store_keeps_signals_and_deaths_counted(launch: Launch, systemd: Manag
     ],
     ids=["address", "ipv6_only"],
 )
-def test_a_changed_address_is_free_at_the_restart(launch: Launch, systemd: Manager, before: str, after: str) -> None:
-    """The stored listener that is no longer wished is closed, by the service manager too, before another one is bound to its port."""
+def test_a_changed_address_is_free_at_the_restart(
+    launch: Launch, systemd: Manager, before: str, after: str
+) -> None:
+    """The stored listener that is no longer wished is closed, by the service manager
+    too, before another one is bound to its port.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     first = start(launch, systemd, "[services.echo]\n" + before.format(port=port))
@@ -302,7 +376,9 @@ def test_a_changed_address_is_free_at_the_restart(launch: Launch, systemd: Manag
 
 
 def test_a_filter_that_was_left_is_taken_off(launch: Launch, systemd: Manager) -> None:
-    """A listener on which its last owner wanted no more connections, but which it could not take out of the store, begins connections again."""
+    """A listener on which its last owner wanted no more connections, but which it could
+    not take out of the store, begins connections again.
+    """
     first = start(launch, systemd, "[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n")
     where = first.address("echo")
     systemd.kill(first)
@@ -316,8 +392,12 @@ def test_a_filter_that_was_left_is_taken_off(launch: Launch, systemd: Manager) -
     assert second.stop() == 0
 
 
-def test_another_file_in_its_place_is_not_its_own(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
-    """A socket's file was replaced while its listener lay in the store: nobody who goes there arrives, so that it is bound anew."""
+def test_another_file_in_its_place_is_not_its_own(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
+    """A socket's file was replaced while its listener lay in the store: nobody who goes
+    there arrives, so that it is bound anew.
+    """
     first = start(launch, systemd, config)
     path = tmp_path / "echo.sock"
     systemd.kill(first)
@@ -329,8 +409,12 @@ def test_another_file_in_its_place_is_not_its_own(launch: Launch, systemd: Manag
     assert second.stop() == 0
 
 
-def test_the_file_of_an_unwished_listener_goes_too(launch: Launch, systemd: Manager, config: str, tmp_path: Path) -> None:
-    """The next configuration has no UNIX listener: neither the listener nor its file stays."""
+def test_the_file_of_an_unwished_listener_goes_too(
+    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+) -> None:
+    """The next configuration has no UNIX listener: neither the listener nor its file
+    stays.
+    """
     first = start(launch, systemd, config)
     path = tmp_path / "echo.sock"
     systemd.kill(first)
@@ -341,7 +425,9 @@ def test_the_file_of_an_unwished_listener_goes_too(launch: Launch, systemd: Mana
 
 
 def test_counters_that_would_overflow_start_again(launch: Launch, systemd: Manager) -> None:
-    """What a mad worker wrote into the master's cells does not end the next master, nor the one after."""
+    """What a mad worker wrote into the master's cells does not end the next master, nor
+    the one after.
+    """
     text = "[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n"
     first = start(launch, systemd, text)
     systemd.kill(first)
@@ -352,13 +438,21 @@ def test_counters_that_would_overflow_start_again(launch: Launch, systemd: Manag
     second = start(launch, systemd, text)
     procs.kill(second.workers(), signal.SIGKILL)
     second.metric_becomes(2, "unpd_children_reaped_total", kind="worker", reason="sigkill")
-    until(lambda: 0 < second.metric("unpd_sigchld_total") < 100, 5.0, "the next look of the master at its own figures")
+    until(
+        lambda: 0 < second.metric("unpd_sigchld_total") < 100,
+        5.0,
+        "the next look of the master at its own figures",
+    )
     assert words[sb.ROWS_USED_AT] < 10
     assert second.stop() == 0
 
 
-def test_a_service_manager_that_reads_nothing_delays_the_start_once(launch: Launch, systemd: Manager) -> None:
-    """Its queue is full: the start takes a moment, not one for each listener; once it reads again it hears READY, and everything is stored."""
+def test_a_service_manager_that_reads_nothing_delays_the_start_once(
+    launch: Launch, systemd: Manager
+) -> None:
+    """Its queue is full: the start takes a moment, not one for each listener; once it
+    reads again it hears READY, and everything is stored.
+    """
     flood = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     flood.connect(systemd.path)
     try:
@@ -368,9 +462,14 @@ def test_a_service_manager_that_reads_nothing_delays_the_start_once(launch: Laun
         flood.close()
     listen = ", ".join(['"tcp://127.0.0.1:0"'] * 10)
     began = time.monotonic()
-    unpd = launch(f"[services.echo]\nlisten = [{listen}]\n", env={"NOTIFY_SOCKET": systemd.path, "FDSTORE": "512"})
+    unpd = launch(
+        f"[services.echo]\nlisten = [{listen}]\n",
+        env={"NOTIFY_SOCKET": systemd.path, "FDSTORE": "512"},
+    )
     assert time.monotonic() - began < 6.0
     assert len(systemd.store) == 0
     systemd.wait("READY", "1")
-    until(lambda: len(by_name(systemd)) >= 11, 10.0, "ten listeners and the exporter's to be stored")
+    until(
+        lambda: len(by_name(systemd)) >= 11, 10.0, "ten listeners and the exporter's to be stored"
+    )
     assert unpd.stop() == 0

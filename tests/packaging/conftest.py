@@ -1,6 +1,8 @@
-"""Fixtures of the packaging tests: the built package, a machine that has it installed, and the watch over seccomp filters.
+"""Fixtures of the packaging tests: the built package, a machine that has it installed,
+and the watch over seccomp filters.
 
-A test is skipped only where no system can be booted: without root, or without namespaces. A program or package that is missing is a failure that names it.
+A test is skipped only where no system can be booted: without root, or without
+namespaces. A program or package that is missing is a failure that names it.
 """
 
 import subprocess
@@ -30,7 +32,19 @@ def package() -> Path:
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same tree as a deb of an earlier version."""
     directory = tmp_path_factory.mktemp("previous")
-    subprocess.run([sys.executable, "packaging/build.py", "deb", "--version", PREVIOUS, "--output", str(directory)], cwd=ROOT, check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "packaging/build.py",
+            "deb",
+            "--version",
+            PREVIOUS,
+            "--output",
+            str(directory),
+        ],
+        cwd=ROOT,
+        check=True,
+    )
     return package_path(directory, PREVIOUS)
 
 
@@ -51,8 +65,12 @@ def watch(system: Path) -> Iterator[seccomp.Watch]:
 
 
 @pytest.fixture(scope="session")
-def installed(system: Path, watch: seccomp.Watch, package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    """One machine with the package, for all tests that do not change what is installed."""
+def installed(
+    system: Path, watch: seccomp.Watch, package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installed]:
+    """One machine with the package, for all tests that do not change what is
+    installed.
+    """
     with booted(system, tmp_path_factory.mktemp("machine") / "console") as machine:
         install(machine, package)
         yield Installed(machine)
@@ -60,7 +78,9 @@ def installed(system: Path, watch: seccomp.Watch, package: Path, tmp_path_factor
 
 @pytest.fixture
 def unpd(installed: Installed, watch: seccomp.Watch) -> Iterator[Installed]:
-    """The package as after its installation, not started; the test is in the machine's network. Whatever it did, no filter refused it a call and there is no trace."""
+    """The package as after its installation, not started; the test is in the machine's
+    network. Whatever it did, no filter refused it a call and there is no trace.
+    """
     installed.reset()
     refused = len(watch.refusals("python"))
     with installed.machine.network():
@@ -72,11 +92,17 @@ def unpd(installed: Installed, watch: seccomp.Watch) -> Iterator[Installed]:
 
 @pytest.fixture
 def fresh(system: Path, watch: seccomp.Watch, tmp_path: Path) -> Iterator[Machine]:
-    """A machine of the test's own, without the package; the test is in its network. No filter refused a system call to any Python there."""
+    """A machine of the test's own, without the package; the test is in its network. No
+    filter refused a system call to any Python there.
+    """
     with booted(system, tmp_path / "console") as machine:
         refused, since = len(watch.refusals("python")), machine.cursor()
         with machine.network():
             yield machine
-        traces = [entry["MESSAGE"] for entry in machine.journal(since) if "Traceback" in str(entry["MESSAGE"])]
+        traces = [
+            entry["MESSAGE"]
+            for entry in machine.journal(since)
+            if "Traceback" in str(entry["MESSAGE"])
+        ]
         assert not traces, f"the daemon failed: {traces}"
         assert not watch.refusals("python")[refused:], "seccomp filters refused these calls"

@@ -1,4 +1,6 @@
-"""unpd as its package put it on a machine, and what an administrator does with it. For its length a test is in the machine's network (the fixture ``unpd``)."""
+"""unpd as its package put it on a machine, and what an administrator does with it. For
+its length a test is in the machine's network (the fixture ``unpd``).
+"""
 
 import contextlib
 import http.client
@@ -31,7 +33,9 @@ PREVIOUS = "0.0.1"
 
 RATE = 800.0
 PROMISED_RATE = 500.0
-"""Connections a second under load: what the tests try, and what the promises are made for."""
+"""Connections a second under load: what the tests try, and what the promises are made
+for.
+"""
 
 
 class Installed:
@@ -43,7 +47,9 @@ class Installed:
         self.since = ""
 
     def reset(self) -> None:
-        """As after the installation: stopped, the shipped configuration, no drop-in, nothing counted; the journal begins here."""
+        """As after the installation: stopped, the shipped configuration, no drop-in,
+        nothing counted; the journal begins here.
+        """
         self.systemctl("stop", *SOCKETS, SERVICE)
         self.systemctl("disable", "--quiet", *SOCKETS)
         self.machine.run("rm", "-rf", DROP_INS)
@@ -69,10 +75,14 @@ class Installed:
         self.machine.path(f"{CONFIG}.new").rename(self.machine.path(CONFIG))
 
     def edit(self, *changes: tuple[str, str]) -> None:
-        """In the shipped configuration put the second text of each pair for the first, which must occur once; whole lines where both are."""
+        """In the shipped configuration put the second text of each pair for the first,
+        which must occur once; whole lines where both are.
+        """
         text = self._shipped
         for old, new in changes:
-            assert text.count(f"\n{old}\n") == 1, f"{old!r} is not one line of the shipped configuration"
+            assert text.count(f"\n{old}\n") == 1, (
+                f"{old!r} is not one line of the shipped configuration"
+            )
             text = text.replace(f"\n{old}\n", f"\n{new}\n")
         self.configure(text)
 
@@ -110,32 +120,50 @@ class Installed:
 
     def said(self) -> list[str]:
         """What the daemon wrote to the journal in this test."""
-        return [str(entry["MESSAGE"]) for entry in self.machine.journal(self.since, _SYSTEMD_UNIT=SERVICE)]
+        return [
+            str(entry["MESSAGE"])
+            for entry in self.machine.journal(self.since, _SYSTEMD_UNIT=SERVICE)
+        ]
 
     def systemd_said(self) -> list[str]:
         """What systemd wrote about the unit in this test."""
-        return [str(entry["MESSAGE"]) for entry in self.machine.journal(self.since, _PID="1", UNIT=SERVICE)]
+        return [
+            str(entry["MESSAGE"])
+            for entry in self.machine.journal(self.since, _PID="1", UNIT=SERVICE)
+        ]
 
     # what happens to it
 
     def kill_main(self) -> None:
-        """SIGKILL for the main process; returns when its children, which are bound to it, are gone too."""
+        """SIGKILL for the main process; returns when its children, which are bound to
+        it, are gone too.
+        """
         pid = self.pid
         family = [pid, *procs.child_pids(pid)]
         os.kill(pid, SIGKILL)
-        until(lambda: not any(procs.alive(one) for one in family), 5.0, "the children of a killed main process to go")
+        until(
+            lambda: not any(procs.alive(one) for one in family),
+            5.0,
+            "the children of a killed main process to go",
+        )
 
     def wait_restarts(self, count: int, timeout_s: float = 10.0) -> None:
-        """Wait until systemd has restarted the daemon ``count`` times and it is ready again."""
+        """Wait until systemd has restarted the daemon ``count`` times and it is ready
+        again.
+        """
 
         def restarted() -> bool:
             return self.show("NRestarts") == str(count) and self.show("ActiveState") == "active"
 
-        until(restarted, timeout_s, lambda: f"{count} restarts: {self.systemd_said()} {self.said()}")
+        until(
+            restarted, timeout_s, lambda: f"{count} restarts: {self.systemd_said()} {self.said()}"
+        )
 
 
 @contextlib.contextmanager
-def under_load(address: Address = ECHO, kind: Literal["echo", "daytime"] = "echo") -> Iterator[ledger.Client]:
+def under_load(
+    address: Address = ECHO, kind: Literal["echo", "daytime"] = "echo"
+) -> Iterator[ledger.Client]:
     """Short sessions at :data:`RATE`, some hundreds of them before the block begins."""
     with ledger.running(address, kind, rate=RATE, concurrency=2000) as load:
         load.more(200)
@@ -143,16 +171,23 @@ def under_load(address: Address = ECHO, kind: Literal["echo", "daytime"] = "echo
 
 
 def summary(load: ledger.Client) -> ledger.Ledger:
-    """End the load and print what it noticed. AssertionError if it was less than the promises are made for."""
+    """End the load and print what it noticed. AssertionError if it was less than the
+    promises are made for.
+    """
     said = load.stop()
     latency = {name: round(value, 3) for name, value in said.latency_s.items()}
-    print(f"{said.attempts} sessions at {said.rate:.0f} a second: {said.failed()}, latency in s {latency}, longest gap {said.longest_gap_s:.2f} s")
+    print(
+        f"{said.attempts} sessions at {said.rate:.0f} a second: {said.failed()}, latency in s"
+        f" {latency}, longest gap {said.longest_gap_s:.2f} s"
+    )
     assert said.rate >= PROMISED_RATE
     return said
 
 
 def open_now(load: ledger.Client) -> int:
-    """Connections of a load that have no outcome yet; exact while the generator is stopped."""
+    """Connections of a load that have no outcome yet; exact while the generator is
+    stopped.
+    """
     return load.attempts() - sum(load.count(outcome) for outcome in OUTCOMES)
 
 
@@ -162,7 +197,9 @@ def package_path(directory: Path, version: str) -> Path:
 
 
 def install(machine: Machine, package: Path) -> str:
-    """What the administrator does with the file: apt install, without asking anybody else. Returns what it says."""
+    """What the administrator does with the file: apt install, without asking anybody
+    else. Returns what it says.
+    """
     place = f"/root/{package.name}"
     machine.put(place, package.read_bytes())
     done = machine.run("apt-get", "install", "--yes", "--quiet", place)

@@ -1,6 +1,8 @@
-"""A plain Debian 12 as a directory: made by mmdebstrap, kept between runs in ~/.cache/unpd-test, never written to afterwards.
+"""A plain Debian 12 as a directory: made by mmdebstrap, kept between runs in
+~/.cache/unpd-test, never written to afterwards.
 
-What the tests use inside is in it from the start (python3, nc, a Prometheus server), because a booted system has no way out of its own network; unpd is not.
+What the tests use inside is in it from the start (python3, nc, a Prometheus server),
+because a booted system has no way out of its own network; unpd is not.
 """
 
 import hashlib
@@ -12,26 +14,51 @@ from pathlib import Path
 from tests.support import faults
 
 SUITE = "bookworm"
-PACKAGES = ("dbus", "libc6", "libgcc-s1", "netcat-openbsd", "prometheus", "python3", "systemd", "systemd-sysv")
-"""What the package depends on must be among them, as must be a bus, without which systemctl has nobody to talk to."""
+PACKAGES = (
+    "dbus",
+    "libc6",
+    "libgcc-s1",
+    "netcat-openbsd",
+    "prometheus",
+    "python3",
+    "systemd",
+    "systemd-sysv",
+)
+"""What the package depends on must be among them, as must be a bus, without which
+systemctl has nobody to talk to.
+"""
 PREPARE = (
-    r"""printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n' >"$1/etc/hosts" """,
+    (
+        r"printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n'"
+        r' >"$1/etc/hosts"'
+    ),
     'chroot "$1" systemctl --quiet disable prometheus.service',
 )
-"""What an installed Debian has and a bare root lacks; and the server of metrics runs only where a test starts it."""
+"""What an installed Debian has and a bare root lacks; and the server of metrics runs
+only where a test starts it.
+"""
 
-TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "nsenter": "util-linux", "setpriv": "util-linux"}
+TOOLS = {
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+}
 """The programs that are needed, and Debian's names of their packages."""
 
 
 def assert_tools() -> None:
     """AssertionError that names what has to be installed."""
     missing = {package for program, package in TOOLS.items() if faults.find_tool(program) is None}
-    assert not missing, f"the packaging tests need more programs: apt install {' '.join(sorted(missing))}"
+    assert not missing, (
+        f"the packaging tests need more programs: apt install {' '.join(sorted(missing))}"
+    )
 
 
 def debian() -> Path:
-    """The directory of the plain system; the first time takes half a minute and the network."""
+    """The directory of the plain system; the first time takes half a minute and the
+    network.
+    """
     sources = _sources()
     key = hashlib.sha256("\n".join((SUITE, *PACKAGES, *PREPARE, sources)).encode()).hexdigest()[:12]
     kept = _cache() / f"{SUITE}-{key}"
@@ -48,10 +75,21 @@ def _cache() -> Path:
 
 
 def _make(kept: Path, sources: str) -> None:
-    """Beside its place first, so that what is there is whole; who comes second throws his own away."""
+    """Beside its place first, so that what is there is whole; who comes second throws
+    his own away.
+    """
     made = kept.with_name(f"{kept.name}.{os.getpid()}")
     hooks = [f"--customize-hook={hook}" for hook in PREPARE]
-    command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}", *hooks, SUITE, str(made)]
+    command = [
+        "mmdebstrap",
+        "--quiet",
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        *hooks,
+        SUITE,
+        str(made),
+    ]
     if sources:
         command.append("-")
     try:
@@ -63,7 +101,9 @@ def _make(kept: Path, sources: str) -> None:
 
 
 def _sources() -> str:
-    """This machine's own sources of Debian 12, as lines of sources.list; "" where it has none: then mmdebstrap's default has to do."""
+    """This machine's own sources of Debian 12, as lines of sources.list; "" where it
+    has none: then mmdebstrap's default has to do.
+    """
     found = _listed()
     if not found:
         subprocess.run(["apt-get", "-qq", "update"], check=False)
@@ -74,7 +114,16 @@ def _sources() -> str:
 def _listed() -> str:
     form = "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"
     listed = subprocess.run(
-        ["apt-get", "indextargets", "--format", form, "Identifier: Packages", "Origin: Debian"], capture_output=True, text=True, check=False
+        ["apt-get", "indextargets", "--format", form, "Identifier: Packages", "Origin: Debian"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    lines = sorted({line for line in listed.stdout.splitlines() if line.split()[2].partition("-")[0] == SUITE and line.endswith(" main")})
+    lines = sorted(
+        {
+            line
+            for line in listed.stdout.splitlines()
+            if line.split()[2].partition("-")[0] == SUITE and line.endswith(" main")
+        }
+    )
     return "".join(f"{line}\n" for line in lines)

@@ -1,8 +1,10 @@
 """What seccomp filters refuse, as the kernel's audit tells it.
 
-systemd asks the kernel to log what its filters refuse where its own environment has SYSTEMD_LOG_SECCOMP=1 (systemd's docs/ENVIRONMENT.md), which the booted
-system has. So a refusal is seen whatever the program makes of the error. The records come over the multicast group of netlink's audit family
-(CAP_AUDIT_READ, no rate limit), which leaves an audit daemon of the host alone.
+systemd asks the kernel to log what its filters refuse where its own environment has
+SYSTEMD_LOG_SECCOMP=1 (systemd's docs/ENVIRONMENT.md), which the booted system has. So a
+refusal is seen whatever the program makes of the error. The records come over the
+multicast group of netlink's audit family (CAP_AUDIT_READ, no rate limit), which leaves
+an audit daemon of the host alone.
 """
 
 import contextlib
@@ -22,14 +24,17 @@ HEADER_BYTES = 16
 
 CLONE3 = 435
 MEANT = frozenset({CLONE3})
-"""Refused on purpose: RestrictNamespaces= answers clone3(2) with ENOSYS, as its arguments lie in memory where no filter sees them; libc then takes clone(2). Numbers of
+"""Refused on purpose: RestrictNamespaces= answers clone3(2) with ENOSYS, as its
+arguments lie in memory where no filter sees them; libc then takes clone(2). Numbers of
 x86-64.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One system call that a filter refused: the program, the name that the process bears, the call's number, and the signal if it was one."""
+    """One system call that a filter refused: the program, the name that the process
+    bears, the call's number, and the signal if it was one.
+    """
 
     program: str
     name: str
@@ -46,9 +51,15 @@ class Watch:
         self._seen: list[Refusal] = []
 
     def refusals(self, program: str) -> list[Refusal]:
-        """Those of programs whose path contains ``program`` up to now, but for those that are meant."""
+        """Those of programs whose path contains ``program`` up to now, but for those
+        that are meant.
+        """
         self._read()
-        return [refusal for refusal in self._seen if program in refusal.program and refusal.call not in MEANT]
+        return [
+            refusal
+            for refusal in self._seen
+            if program in refusal.program and refusal.call not in MEANT
+        ]
 
     def _read(self) -> None:
         if self._sock is None:
@@ -57,15 +68,23 @@ class Watch:
             while True:
                 message = self._sock.recv(65536)
                 if int.from_bytes(message[4:6], "little") == AUDIT_SECCOMP:
-                    self._seen.append(_parse(message[HEADER_BYTES:].rstrip(b"\0").decode(errors="replace")))
+                    self._seen.append(
+                        _parse(message[HEADER_BYTES:].rstrip(b"\0").decode(errors="replace"))
+                    )
 
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watch]:
-    """Watch for the length of the block. Where the kernel has no audit, or we may not read it, nothing is seen, and ``possible`` is False."""
+    """Watch for the length of the block. Where the kernel has no audit, or we may not
+    read it, nothing is seen, and ``possible`` is False.
+    """
     with contextlib.ExitStack() as stack:
         try:
-            sock = stack.enter_context(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_AUDIT))
+            sock = stack.enter_context(
+                socket.socket(
+                    socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_AUDIT
+                )
+            )
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
             sock.bind((0, 1 << (AUDIT_NLGRP_READLOG - 1)))
         except OSError:
@@ -76,9 +95,16 @@ def watching() -> Iterator[Watch]:
 
 def _parse(text: str) -> Refusal:
     fields = dict(re.findall(r'(\w+)=("[^"]*"|\S*)', text))
-    return Refusal(_unquoted(fields["exe"]), _unquoted(fields["comm"]), int(fields["syscall"]), int(fields["sig"]))
+    return Refusal(
+        _unquoted(fields["exe"]),
+        _unquoted(fields["comm"]),
+        int(fields["syscall"]),
+        int(fields["sig"]),
+    )
 
 
 def _unquoted(word: str) -> str:
-    """A string as audit writes it: in quotes, or in hexadecimal where it has a space or the like."""
+    """A string as audit writes it: in quotes, or in hexadecimal where it has a space or
+    the like.
+    """
     return word.strip('"') if word.startswith('"') else bytes.fromhex(word).decode(errors="replace")

@@ -1,16 +1,31 @@
-"""The variant in which systemd opens the sockets, and the service has neither a capability nor a network."""
+"""The variant in which systemd opens the sockets, and the service has neither a
+capability nor a network.
+"""
 
 import os
 
 import pytest
 
-from tests.packaging.installed import CONF_D, DAYTIME, DROP_INS, ECHO, SERVICE, Installed, open_now, summary, under_load
+from tests.packaging.installed import (
+    CONF_D,
+    DAYTIME,
+    DROP_INS,
+    ECHO,
+    SERVICE,
+    Installed,
+    open_now,
+    summary,
+    under_load,
+)
 from tests.support import clients, procs
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.packaging
 
-BY_NAME = (('listen = "tcp://127.0.0.1:9867"', 'listen = "systemd:metrics"'), ('listen = ["tcp://[::]:13"]', 'listen = ["systemd:daytime"]'))
+BY_NAME = (
+    ('listen = "tcp://127.0.0.1:9867"', 'listen = "systemd:metrics"'),
+    ('listen = ["tcp://[::]:13"]', 'listen = ["systemd:daytime"]'),
+)
 DROP_IN = "/usr/share/doc/unpd/examples/socket-activation.conf"
 
 
@@ -34,12 +49,17 @@ def test_the_first_client_starts_it(activated: Installed) -> None:
 
 
 def test_it_sees_no_network(activated: Installed) -> None:
-    """The main process and its children have a network of their own, in which there is loopback alone, and no capability."""
+    """The main process and its children have a network of their own, in which there is
+    loopback alone, and no capability.
+    """
     activated.systemctl("start", SERVICE)
     ours = os.readlink("/proc/self/ns/net")
     for pid in (activated.pid, *activated.children("unpd: ")):
         assert os.readlink(f"/proc/{pid}/ns/net") != ours
-        interfaces = [line.split(":")[0].strip() for line in (procs.PROC / str(pid) / "net/dev").read_text().splitlines()[2:]]
+        interfaces = [
+            line.split(":")[0].strip()
+            for line in (procs.PROC / str(pid) / "net/dev").read_text().splitlines()[2:]
+        ]
         assert interfaces == ["lo"]
         capabilities = procs.ids(pid).capabilities
         assert capabilities["CapEff"] == capabilities["CapBnd"] == capabilities["CapAmb"] == 0
@@ -52,7 +72,9 @@ def test_exposure(activated: Installed) -> None:
 
 
 def test_kill_and_restart_under_load(activated: Installed) -> None:
-    """Systemd keeps the sockets, so nobody is refused whatever becomes of the service."""
+    """Systemd keeps the sockets, so nobody is refused whatever becomes of the
+    service.
+    """
     activated.systemctl("start", SERVICE)
     with under_load() as load:
         activated.systemctl("restart", SERVICE)
@@ -68,16 +90,24 @@ def test_kill_and_restart_under_load(activated: Installed) -> None:
 
 
 def test_clients_of_a_broken_configuration(activated: Installed) -> None:
-    """A client has systemd start a service that is refused, again and again; the sockets stay, and once the file is mended the one who waited is served."""
+    """A client has systemd start a service that is refused, again and again; the
+    sockets stay, and once the file is mended the one who waited is served.
+    """
     activated.machine.put(f"{CONF_D}/10-broken.toml", "[daemon]\ngrace = 1\n")
     with clients.connect(DAYTIME) as waiting:
-        until(lambda: sum('did you mean "grace_s"?' in line for line in activated.said()) >= 3, 30.0, "three starts to be refused")
+        until(
+            lambda: sum('did you mean "grace_s"?' in line for line in activated.said()) >= 3,
+            30.0,
+            "three starts to be refused",
+        )
         activated.machine.run("rm", f"{CONF_D}/10-broken.toml")
         assert clients.read_all(waiting).endswith(b"\r\n")
 
 
 def test_a_name_without_a_socket(activated: Installed) -> None:
-    """A name in the configuration that no socket unit has is a clear error, and no start."""
+    """A name in the configuration that no socket unit has is a clear error, and no
+    start.
+    """
     activated.edit(*BY_NAME, ('listen = ["tcp://[::]:7"]', 'listen = ["systemd:nobody"]'))
     assert activated.systemctl("start", SERVICE, check=False).returncode != 0
     assert any("systemd:nobody" in line for line in activated.said())

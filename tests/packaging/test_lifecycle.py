@@ -1,32 +1,60 @@
-"""The package itself: installation, upgrade, removal, purge; each on a machine of its own."""
+"""The package itself: installation, upgrade, removal, purge; each on a machine of its
+own.
+"""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.installed import CONFIG, DROP_INS, ECHO, PREVIOUS, SERVICE, Installed, install, summary, under_load
+from tests.packaging.installed import (
+    CONFIG,
+    DROP_INS,
+    ECHO,
+    PREVIOUS,
+    SERVICE,
+    Installed,
+    install,
+    summary,
+    under_load,
+)
 from tests.packaging.machine import Machine
 from tests.support import clients
 from unpd import __version__
 
 pytestmark = pytest.mark.packaging
 
-KEEPERS = ("/dev", "/proc", "/run", "/root", "/sys", "/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd/catalog")
+KEEPERS = (
+    "/dev",
+    "/proc",
+    "/run",
+    "/root",
+    "/sys",
+    "/var/cache",
+    "/var/lib/apt",
+    "/var/lib/dpkg",
+    "/var/lib/systemd/catalog",
+)
 LOGS = ("/var/log/apt", "/var/log/journal", "/var/log/alternatives.log", "/var/log/dpkg.log")
 """What apt, dpkg and the journal write for themselves."""
 
 
 def test_install_and_start(fresh: Machine, package: Path) -> None:
-    """On a fresh Debian 12: `apt install ./unpd_*.deb && systemctl start unpd && nc -N localhost 13` prints the time, with nothing changed in between."""
+    """On a fresh Debian 12: `apt install ./unpd_*.deb && systemctl start unpd && nc -N
+    localhost 13` prints the time, with nothing changed in between.
+    """
     install(fresh, package)
     fresh.run("systemctl", "start", "unpd")
-    assert re.fullmatch(r"\w{3} \w{3} .* \d{4}\r?\n", fresh.run("nc", "-N", "localhost", "13").stdout)
+    assert re.fullmatch(
+        r"\w{3} \w{3} .* \d{4}\r?\n", fresh.run("nc", "-N", "localhost", "13").stdout
+    )
     assert fresh.run("systemctl", "is-enabled", "unpd").stdout.strip() == "enabled"
 
 
 def test_upgrade_under_load(fresh: Machine, previous: Path, package: Path) -> None:
-    """An upgrade replaces the running daemon, and nobody is refused or reset; the administrator's configuration stays, and the counters go on."""
+    """An upgrade replaces the running daemon, and nobody is refused or reset; the
+    administrator's configuration stays, and the counters go on.
+    """
     install(fresh, previous)
     unpd = Installed(fresh)
     unpd.edit(("idle_timeout_s = 600", "idle_timeout_s = 500"))
@@ -42,16 +70,24 @@ def test_upgrade_under_load(fresh: Machine, previous: Path, package: Path) -> No
     assert unpd.pid != pid
     assert __version__ in fresh.run("unpd", "status").stdout
     assert fresh.path(CONFIG).read_text() == edited
-    assert unpd.samples()[("unpd_connections_accepted_total", frozenset({("service", "echo")}))] == said.attempts
+    assert (
+        unpd.samples()[("unpd_connections_accepted_total", frozenset({("service", "echo")}))]
+        == said.attempts
+    )
 
 
 def test_remove_and_purge(fresh: Machine, package: Path) -> None:
-    """Removal stops the daemon and keeps the configuration; purge leaves nothing of ours."""
+    """Removal stops the daemon and keeps the configuration; purge leaves nothing of
+    ours.
+    """
     before = files(fresh)
     users = fresh.path("/etc/passwd").read_text()
     install(fresh, package)
     unpd = Installed(fresh)
-    unpd.edit(("idle_timeout_s = 600", "idle_timeout_s = 500"), ('file = ""', 'file = "/var/log/unpd/unpd.log"'))
+    unpd.edit(
+        ("idle_timeout_s = 600", "idle_timeout_s = 500"),
+        ('file = ""', 'file = "/var/log/unpd/unpd.log"'),
+    )
     unpd.drop_in("[Service]\nLogsDirectory=unpd\n")
     unpd.start()
     assert fresh.path("/var/log/unpd/unpd.log").stat().st_size > 0
@@ -68,8 +104,12 @@ def test_remove_and_purge(fresh: Machine, package: Path) -> None:
     assert fresh.path("/etc/passwd").read_text() == users
 
 
-def test_an_upgrade_leaves_a_daemon_that_could_not_come_back(fresh: Machine, previous: Path, package: Path) -> None:
-    """The configuration was broken since the daemon started: the upgrade says so, and the daemon serves on."""
+def test_an_upgrade_leaves_a_daemon_that_could_not_come_back(
+    fresh: Machine, previous: Path, package: Path
+) -> None:
+    """The configuration was broken since the daemon started: the upgrade says so, and
+    the daemon serves on.
+    """
     install(fresh, previous)
     unpd = Installed(fresh)
     unpd.start()
@@ -82,7 +122,9 @@ def test_an_upgrade_leaves_a_daemon_that_could_not_come_back(fresh: Machine, pre
 
 
 def test_what_was_removed_comes_back(fresh: Machine, package: Path) -> None:
-    """Installed again after a removal it is enabled and serves as before, with the administrator's configuration."""
+    """Installed again after a removal it is enabled and serves as before, with the
+    administrator's configuration.
+    """
     install(fresh, package)
     unpd = Installed(fresh)
     unpd.edit(('format = "ctime"', 'format = "iso8601"'))

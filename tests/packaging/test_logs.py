@@ -23,10 +23,16 @@ def entries(unpd: Installed, event: str) -> list[Mapping[str, Any]]:
 
 
 def test_priorities_and_fields(unpd: Installed) -> None:
-    """Each entry has the priority of its level and its fields as fields; the time stands in none of them."""
+    """Each entry has the priority of its level and its fields as fields; the time
+    stands in none of them.
+    """
     unpd.start()
     os.kill(unpd.children()[0], SIGKILL)
-    until(lambda: entries(unpd, "worker.died"), 10.0, lambda: f"the death in the journal: {unpd.said()}")
+    until(
+        lambda: entries(unpd, "worker.died"),
+        10.0,
+        lambda: f"the death in the journal: {unpd.said()}",
+    )
     unpd.edit(("grace_s = 10", "grace = 10"))
     unpd.systemctl("reload", "unpd", check=False)
     ready = entries(unpd, "master.ready")[0]
@@ -45,7 +51,9 @@ def test_children_log_for_themselves(unpd: Installed) -> None:
     unpd.edit(('level = "info"', 'level = "debug"'))
     unpd.start()
     assert clients.converse(ECHO, b"hello") == b"hello"
-    said = until(lambda: entries(unpd, "connection.ended"), 10.0, "the connection's end in the journal")[0]
+    said = until(
+        lambda: entries(unpd, "connection.ended"), 10.0, "the connection's end in the journal"
+    )[0]
     assert unpd.machine.outer_pid(int(said["_PID"])) in unpd.children()
     assert said["PRIORITY"] == "7"
     assert said["UNPD_SERVICE"] == "echo"

@@ -33,7 +33,12 @@ EXPECTED = {
 def query(unpd: Installed, expression: str) -> list[dict[str, Any]]:
     """What the Prometheus server answers to ``expression``; nothing while it starts."""
     place = f"http://127.0.0.1:9090/api/v1/query?query={urllib.parse.quote(expression)}"
-    asked = unpd.machine.run("python3", "-c", f"import urllib.request as r; print(r.urlopen({place!r}).read().decode())", check=False)
+    asked = unpd.machine.run(
+        "python3",
+        "-c",
+        f"import urllib.request as r; print(r.urlopen({place!r}).read().decode())",
+        check=False,
+    )
     return json.loads(asked.stdout)["data"]["result"] if asked.returncode == 0 else []
 
 
@@ -44,7 +49,11 @@ def test_prometheus_scrapes(unpd: Installed) -> None:
     unpd.machine.put("/etc/prometheus/prometheus.yml", SCRAPE)
     unpd.systemctl("restart", "prometheus")
     try:
-        until(lambda: [row["value"][1] for row in query(unpd, 'up{job="unpd"}')] == ["1"], 20.0, "a scrape that succeeds")
+        until(
+            lambda: [row["value"][1] for row in query(unpd, 'up{job="unpd"}')] == ["1"],
+            20.0,
+            "a scrape that succeeds",
+        )
         found = {row["metric"]["__name__"]: row for row in query(unpd, '{job="unpd"}')}
         assert set(found) >= EXPECTED
         assert query(unpd, 'unpd_connections_accepted_total{service="echo"}')[0]["value"][1] == "1"

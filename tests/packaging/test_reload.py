@@ -1,4 +1,6 @@
-"""An administrator edits the configuration under /etc/unpd and says `systemctl reload`."""
+"""An administrator edits the configuration under /etc/unpd and says `systemctl
+reload`.
+"""
 
 import pytest
 
@@ -20,7 +22,9 @@ def test_edit_and_reload(unpd: Installed) -> None:
 
 
 def test_a_refused_reload(unpd: Installed) -> None:
-    """`systemctl reload` fails, the reason is in the journal, and the old configuration goes on."""
+    """`systemctl reload` fails, the reason is in the journal, and the old configuration
+    goes on.
+    """
     unpd.start()
     unpd.edit(("grace_s = 10", "grace = 10"))
     refused = unpd.systemctl("reload", "unpd", check=False)
@@ -32,7 +36,9 @@ def test_a_refused_reload(unpd: Installed) -> None:
 
 
 def test_a_reload_of_what_is_no_toml(unpd: Installed) -> None:
-    """A file that cannot even be parsed reaches the daemon all the same: it says why, and the metric tells that the file on disk is not in use."""
+    """A file that cannot even be parsed reaches the daemon all the same: it says why,
+    and the metric tells that the file on disk is not in use.
+    """
     unpd.start()
     unpd.machine.put(f"{CONF_D}/10-broken.toml", "[[[ oops\n")
     assert unpd.systemctl("reload", "unpd", check=False).returncode != 0
@@ -42,7 +48,9 @@ def test_a_reload_of_what_is_no_toml(unpd: Installed) -> None:
 
 
 def test_a_configuration_of_services_alone(unpd: Installed) -> None:
-    """Every key may be left out: without [daemon] the sockets of the daemon lie in the unit's runtime directory, where root's commands look."""
+    """Every key may be left out: without [daemon] the sockets of the daemon lie in the
+    unit's runtime directory, where root's commands look.
+    """
     unpd.configure('[services.echo]\nlisten = ["tcp://127.0.0.1:7"]\n')
     unpd.start()
     assert "generation 1" in unpd.machine.run("unpd", "status").stdout

@@ -9,12 +9,20 @@ pytestmark = pytest.mark.packaging
 
 
 def test_a_refused_call_is_seen(installed: Installed, watch: Watch) -> None:
-    """A system call that is refused with EPERM, as the unit's filters do, is seen although the program makes nothing of it."""
+    """A system call that is refused with EPERM, as the unit's filters do, is seen
+    although the program makes nothing of it.
+    """
     if not watch.possible:
         pytest.skip("needs a kernel with audit, and CAP_AUDIT_READ")
-    filters = ("SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources", "SystemCallErrorNumber=EPERM")
+    filters = (
+        "SystemCallFilter=@system-service",
+        "SystemCallFilter=~@privileged @resources",
+        "SystemCallErrorNumber=EPERM",
+    )
     properties = [word for line in filters for word in ("--property", line)]
     harmless = "import contextlib, os\nwith contextlib.suppress(PermissionError): os.chroot('/')"
     before = len(watch.refusals("python"))
-    installed.machine.run("systemd-run", "--quiet", "--wait", *properties, "/usr/bin/python3", "-c", harmless)
+    installed.machine.run(
+        "systemd-run", "--quiet", "--wait", *properties, "/usr/bin/python3", "-c", harmless
+    )
     assert len(watch.refusals("python")) == before + 1

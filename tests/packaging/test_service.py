@@ -1,4 +1,6 @@
-"""The installed unit under a real systemd: start, clients, stop, watchdog, hardening."""
+"""The installed unit under a real systemd: start, clients, stop, watchdog,
+hardening.
+"""
 
 import os
 import re
@@ -19,7 +21,9 @@ KILLED = re.compile("Killing process|timed out|left-over process|SIGKILL")
 
 
 def test_start_means_served(unpd: Installed) -> None:
-    """`systemctl start unpd` returns when it serves: `nc -N localhost 13` prints the time, and the status line says what there is."""
+    """`systemctl start unpd` returns when it serves: `nc -N localhost 13` prints the
+    time, and the status line says what there is.
+    """
     unpd.start()
     assert CTIME.fullmatch(unpd.machine.run("nc", "-N", "localhost", "13").stdout)
     assert unpd.show("Type") == "notify"
@@ -30,13 +34,20 @@ def test_both_clients(unpd: Installed) -> None:
     """The clients that come along speak to the daemon that comes along."""
     unpd.start()
     assert CTIME.fullmatch(unpd.machine.run("unpd", "client", "daytime", "localhost").stdout)
-    assert unpd.machine.run("unpd", "client", "echo", "localhost", stdin="one\ntwo\n").stdout == "one\ntwo\n"
+    assert (
+        unpd.machine.run("unpd", "client", "echo", "localhost", stdin="one\ntwo\n").stdout
+        == "one\ntwo\n"
+    )
 
 
 def test_who_serves(unpd: Installed) -> None:
     """Nothing of it is root's, and no child could become more than it is."""
     unpd.start()
-    until(lambda: all(" ready" in procs.title(pid) for pid in unpd.children("unpd: ")), 10.0, "all children to be ready")
+    until(
+        lambda: all(" ready" in procs.title(pid) for pid in unpd.children("unpd: ")),
+        10.0,
+        "all children to be ready",
+    )
     account = unpd.machine.run("id", "--user", "unpd").stdout.strip()
     for pid in (unpd.pid, *unpd.children("unpd: ")):
         ids = procs.ids(pid)
@@ -68,7 +79,9 @@ def test_a_refused_configuration_is_not_tried_again(unpd: Installed) -> None:
 
 
 def test_stop_in_time_with_clients(unpd: Installed) -> None:
-    """`systemctl stop` with clients that do not go, nor read, ends within the grace, and systemd has nothing to kill."""
+    """`systemctl stop` with clients that do not go, nor read, ends within the grace,
+    and systemd has nothing to kill.
+    """
     unpd.edit(("grace_s = 10", "grace_s = 3"))
     unpd.start()
     with clients.idle(ECHO, 200) as quiet:
@@ -80,7 +93,9 @@ def test_stop_in_time_with_clients(unpd: Installed) -> None:
 
 
 def test_a_drain_longer_than_the_units_patience(unpd: Installed) -> None:
-    """While it drains within its grace the daemon asks systemd for the time that it needs: a TimeoutStopSec= shorter than grace_s kills nobody."""
+    """While it drains within its grace the daemon asks systemd for the time that it
+    needs: a TimeoutStopSec= shorter than grace_s kills nobody.
+    """
     unpd.edit(("grace_s = 10", "grace_s = 6"))
     unpd.drop_in("[Service]\nTimeoutStopSec=2\n")
     unpd.start()
@@ -95,7 +110,9 @@ def test_a_drain_longer_than_the_units_patience(unpd: Installed) -> None:
 
 
 def cut(sock: socket.socket) -> bool:
-    """Whether the server has ended a session in which the client goes on talking, some dozens of times a second."""
+    """Whether the server has ended a session in which the client goes on talking, some
+    dozens of times a second.
+    """
     try:
         return clients.drip(sock, b"x", 0.02) < 1
     except OSError:
@@ -112,7 +129,9 @@ def ended_well(unpd: Installed) -> None:
 
 
 def test_the_watchdog_catches_a_stopped_main_process(unpd: Installed) -> None:
-    """A main process that stands still is killed and started again, and what served the clients meanwhile goes with it."""
+    """A main process that stands still is killed and started again, and what served the
+    clients meanwhile goes with it.
+    """
     assert unpd.show("WatchdogUSec") == "30s"
     assert unpd.show("TimeoutAbortUSec") == "5s"
     unpd.drop_in("[Service]\nWatchdogSec=4\nTimeoutAbortSec=1\n")

@@ -1,11 +1,21 @@
-"""What 800 short sessions a second notice when the main process is killed or the unit restarted: nothing, but for those whom the killed process served."""
+"""What 800 short sessions a second notice when the main process is killed or the unit
+restarted: nothing, but for those whom the killed process served.
+"""
 
 import re
 import socket
 
 import pytest
 
-from tests.packaging.installed import CONF_D, ECHO, SERVICE, Installed, open_now, summary, under_load
+from tests.packaging.installed import (
+    CONF_D,
+    ECHO,
+    SERVICE,
+    Installed,
+    open_now,
+    summary,
+    under_load,
+)
 from tests.support import clients, procs
 from tests.support.observed import Samples, total
 from tests.support.waiting import until
@@ -24,13 +34,21 @@ def accepted(samples: Samples) -> float:
 
 
 def went_on(before: Samples, after: Samples) -> None:
-    """No counter of the daemon went down; those of a process (process_cpu_seconds_total) begin with it."""
-    fallen = {name: (value, after.get(name)) for name, value in before.items() if COUNTER.fullmatch(name[0]) and after.get(name, -1.0) < value}
+    """No counter of the daemon went down; those of a process
+    (process_cpu_seconds_total) begin with it.
+    """
+    fallen = {
+        name: (value, after.get(name))
+        for name, value in before.items()
+        if COUNTER.fullmatch(name[0]) and after.get(name, -1.0) < value
+    }
     assert not fallen
 
 
 def test_kill_of_the_main_process(unpd: Installed) -> None:
-    """`kill -9` of the main process, three times: nobody is refused or left waiting, at most the sessions open at that moment are cut, and the counters go on."""
+    """`kill -9` of the main process, three times: nobody is refused or left waiting, at
+    most the sessions open at that moment are cut, and the counters go on.
+    """
     unpd.start()
     before = unpd.samples()
     cut = 0
@@ -63,7 +81,9 @@ def ended(sock: socket.socket) -> bool:
 
 
 def test_restart(unpd: Installed) -> None:
-    """`systemctl restart`, three times: nobody is refused, reset or left waiting, and the counters go on."""
+    """`systemctl restart`, three times: nobody is refused, reset or left waiting, and
+    the counters go on.
+    """
     unpd.start()
     before = unpd.samples()
     with under_load() as load:
@@ -78,7 +98,9 @@ def test_restart(unpd: Installed) -> None:
 
 
 def test_a_session_that_ends_within_the_grace(unpd: Installed) -> None:
-    """A session that is on its way when `systemctl restart` comes gets its whole reply."""
+    """A session that is on its way when `systemctl restart` comes gets its
+    whole reply.
+    """
     unpd.start()
     with clients.connect(ECHO) as sock:
         sock.sendall(b"before ")
@@ -98,7 +120,9 @@ SECOND = '[services.second]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:7007"]\n'
 
 
 def test_a_unix_listener_outlives_the_main_process(unpd: Installed) -> None:
-    """Its path stays where it is while systemd keeps the listener: after a kill and after a restart clients find it there."""
+    """Its path stays where it is while systemd keeps the listener: after a kill and
+    after a restart clients find it there.
+    """
     unpd.machine.put(f"{CONF_D}/local.toml", UNIX)
     unpd.start()
     path = unpd.machine.path("/run/unpd/echo.sock")
@@ -112,7 +136,9 @@ def test_a_unix_listener_outlives_the_main_process(unpd: Installed) -> None:
 
 
 def test_a_removed_listener_leaves_the_store(unpd: Installed) -> None:
-    """What a reload removes systemd gives up too: nobody is kept waiting for a service that is no more."""
+    """What a reload removes systemd gives up too: nobody is kept waiting for a service
+    that is no more.
+    """
     unpd.start()
     kept = unpd.show("NFileDescriptorStore")
     unpd.machine.put(f"{CONF_D}/second.toml", SECOND)

@@ -27,11 +27,13 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HOST = Host(uid=0, user="root", runtime_dir="/run/unpd", somaxconn=None, cpus=4)
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True)
-file_names = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/ "), min_size=1, max_size=20).filter(
-    lambda name: name not in (".", "..")
-)
+file_names = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/ "), min_size=1, max_size=20
+).filter(lambda name: name not in (".", ".."))
 hosts = st.one_of(
-    st.integers(0, 0xDFFF_FFFF).map(lambda number: str(ipaddress.IPv4Address(number))),  # beyond lies multicast
+    st.integers(0, 0xDFFF_FFFF).map(
+        lambda number: str(ipaddress.IPv4Address(number))
+    ),  # beyond lies multicast
     st.integers(0, (0xFE80 << 96) - 1)  # below link-local and multicast, and not IPv4-mapped
     .filter(lambda number: number >> 16 != 0xFFFF)
     .map(lambda number: f"[{ipaddress.IPv6Address(number << 16)}]"),
@@ -39,7 +41,9 @@ hosts = st.one_of(
 )
 addresses = st.one_of(
     st.builds("tcp://{}:{}".format, hosts, st.integers(0, 65535)),
-    st.lists(file_names, min_size=1, max_size=2).map(lambda parts: "unix:///sockets/" + "/".join(parts)).filter(lambda text: len(text.encode()) < 107),
+    st.lists(file_names, min_size=1, max_size=2)
+    .map(lambda parts: "unix:///sockets/" + "/".join(parts))
+    .filter(lambda text: len(text.encode()) < 107),
 )
 accounts = st.from_regex(r"[A-Za-z0-9_.\\@é-]{1,32}", fullmatch=True)
 
@@ -70,17 +74,24 @@ def service(listen: list[str], pools: list[str]) -> st.SearchStrategy[dict[str, 
         "user_timeout_s": seconds(0.1, 604_800),
         "socket_mode": st.from_regex(r"0?[0-7]{3}", fullmatch=True),
     }
-    own = {"format": st.sampled_from(["ctime", "rfc867", "iso8601"]), "timezone": st.sampled_from(["local", "UTC", "Europe/Berlin"])}
+    own = {
+        "format": st.sampled_from(["ctime", "rfc867", "iso8601"]),
+        "timezone": st.sampled_from(["local", "UTC", "Europe/Berlin"]),
+    }
     fixed = {"listen": st.just(listen)}
     echo = st.fixed_dictionaries({"type": st.just("echo"), **fixed}, optional=common)
-    return echo | st.fixed_dictionaries({"type": st.just("daytime"), **fixed}, optional={**common, **own})
+    return echo | st.fixed_dictionaries(
+        {"type": st.just("daytime"), **fixed}, optional={**common, **own}
+    )
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> dict[str, Any]:
     """What tomllib would give for a configuration that is right."""
     pools = draw(st.lists(names, max_size=3, unique=True))
-    ports = draw(st.lists(addresses, min_size=1, max_size=8, unique_by=lambda text: text.rpartition(":")[2]))
+    ports = draw(
+        st.lists(addresses, min_size=1, max_size=8, unique_by=lambda text: text.rpartition(":")[2])
+    )
     services = draw(st.lists(names, min_size=1, max_size=len(ports), unique=True))
     return {
         "daemon": draw(
@@ -95,10 +106,30 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
                 control=paths("control").filter(lambda path: len(path.encode()) < 107),
             )
         ),
-        "log": draw(table(level=st.sampled_from(["debug", "info", "warning", "error"]), format=st.sampled_from(["text", "json"]), file=paths("log"))),
-        "metrics": draw(table(listen=st.sampled_from([False, "tcp://127.0.0.1:0", "unix:///metrics"]))) or {"listen": False},
-        "pools": {name: draw(table(workers=st.just("auto") | st.integers(1, MAX_WORKERS // 4), max_connections=st.integers(1, 1_000_000))) for name in pools},
-        "services": {name: draw(service(ports[index :: len(services)], pools)) for index, name in enumerate(services)},
+        "log": draw(
+            table(
+                level=st.sampled_from(["debug", "info", "warning", "error"]),
+                format=st.sampled_from(["text", "json"]),
+                file=paths("log"),
+            )
+        ),
+        "metrics": draw(
+            table(listen=st.sampled_from([False, "tcp://127.0.0.1:0", "unix:///metrics"]))
+        )
+        or {"listen": False},
+        "pools": {
+            name: draw(
+                table(
+                    workers=st.just("auto") | st.integers(1, MAX_WORKERS // 4),
+                    max_connections=st.integers(1, 1_000_000),
+                )
+            )
+            for name in pools
+        },
+        "services": {
+            name: draw(service(ports[index :: len(services)], pools))
+            for index, name in enumerate(services)
+        },
     }
 
 
@@ -113,7 +144,9 @@ def built(raw: dict[str, Any]) -> Config:
 @patient
 @given(tables())
 def test_effective_round_trip(raw: dict[str, Any]) -> None:
-    """Whatever configuration is written out as TOML, it loads back as the same configuration, and a reload of it changes nothing."""
+    """Whatever configuration is written out as TOML, it loads back as the same
+    configuration, and a reload of it changes nothing.
+    """
     config = built(raw)
     loaded = loads(effective(config), HOST).config
     assert loaded == config
@@ -123,7 +156,9 @@ def test_effective_round_trip(raw: dict[str, Any]) -> None:
 
 @st.composite
 def split_tables(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A configuration that is right, and the same spread over several files: each key, and each service as a whole, in one of them."""
+    """A configuration that is right, and the same spread over several files: each key,
+    and each service as a whole, in one of them.
+    """
     raw = draw(tables())
     files: list[dict[str, Any]] = [{} for _ in range(draw(st.integers(1, 5)))]
 
@@ -144,7 +179,9 @@ def split_tables(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]
 def merged(files: list[dict[str, Any]]) -> dict[str, Any]:
     """What ``files`` are together, without a service that stands in two."""
     findings = Findings()
-    table, _ = merge([(Source(f"{rank}.toml", ""), file) for rank, file in enumerate(files)], findings)
+    table, _ = merge(
+        [(Source(f"{rank}.toml", ""), file) for rank, file in enumerate(files)], findings
+    )
     assert not findings.errors
     return table
 
@@ -152,7 +189,9 @@ def merged(files: list[dict[str, Any]]) -> dict[str, Any]:
 @patient
 @given(split_tables())
 def test_split_over_files(split: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
-    """However a configuration is spread over files, it is the same configuration, and merging leaves the files as they are."""
+    """However a configuration is spread over files, it is the same configuration, and
+    merging leaves the files as they are.
+    """
     raw, files = split
     before = copy.deepcopy(files)
     assert built(merged(files)) == built(raw)
@@ -160,14 +199,26 @@ def test_split_over_files(split: tuple[dict[str, Any], list[dict[str, Any]]]) ->
 
 
 @patient
-@given(st.lists(tables().map(lambda raw: {section: keys for section, keys in raw.items() if section != "services"}), min_size=1, max_size=4))
+@given(
+    st.lists(
+        tables().map(
+            lambda raw: {section: keys for section, keys in raw.items() if section != "services"}
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_the_last_file_wins(files: list[dict[str, Any]]) -> None:
-    """Of every key the last file that has it says the value, and no key is lost or made up."""
+    """Of every key the last file that has it says the value, and no key is lost or made
+    up.
+    """
     found = merged(files)
     for section in ("daemon", "log", "metrics"):
         assert found[section] == dict(ChainMap(*(file[section] for file in reversed(files))))
     for name in {name for file in files for name in file["pools"]}:
-        assert found["pools"][name] == dict(ChainMap(*(file["pools"].get(name, {}) for file in reversed(files))))
+        assert found["pools"][name] == dict(
+            ChainMap(*(file["pools"].get(name, {}) for file in reversed(files)))
+        )
 
 
 @patient
@@ -194,21 +245,49 @@ def test_any_text_as_address(text: str) -> None:
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+    ),
     max_leaves=5,
 )
-known = st.sampled_from(["daemon", "log", "pools", "services", "echo", "default", "listen", "type", "user", "workers", "format", "options", "name", "control"])
+known = st.sampled_from(
+    [
+        "daemon",
+        "log",
+        "pools",
+        "services",
+        "echo",
+        "default",
+        "listen",
+        "type",
+        "user",
+        "workers",
+        "format",
+        "options",
+        "name",
+        "control",
+    ]
+)
 
 
-anything = st.dictionaries(known, st.dictionaries(known, st.dictionaries(known, values, max_size=4) | values, max_size=4) | values, max_size=4)
+anything = st.dictionaries(
+    known,
+    st.dictionaries(known, st.dictionaries(known, values, max_size=4) | values, max_size=4)
+    | values,
+    max_size=4,
+)
 
 
 @patient
 @given(st.lists(anything, min_size=1, max_size=3))
 def test_any_values(files: list[dict[str, Any]]) -> None:
-    """Any values in any places of any files are findings of one printable line, never a failure of our own."""
+    """Any values in any places of any files are findings of one printable line, never a
+    failure of our own.
+    """
     findings = Findings()
-    raw, origins = merge([(Source(f"{rank}.toml", ""), file) for rank, file in enumerate(files)], findings)
+    raw, origins = merge(
+        [(Source(f"{rank}.toml", ""), file) for rank, file in enumerate(files)], findings
+    )
     build(raw, HOST, findings)
     assert all(str(problem).isprintable() for problem in problems(findings.errors, origins))
 
@@ -216,7 +295,9 @@ def test_any_values(files: list[dict[str, Any]]) -> None:
 @patient
 @given(st.text(st.sampled_from("abc.=[]{}\"'#\\ \n\t,1:-"), max_size=60) | st.text(max_size=60))
 def test_any_text(text: str) -> None:
-    """Any text is loaded or refused with a ConfigError, and the search for lines ends and finds every table's key that tomllib finds."""
+    """Any text is loaded or refused with a ConfigError, and the search for lines ends
+    and finds every table's key that tomllib finds.
+    """
     lines = lines_of(text)
     with contextlib.suppress(tomllib.TOMLDecodeError):
         assert all((key,) in lines for key in tomllib.loads(text))

@@ -1,4 +1,6 @@
-"""The machine in a world that does what it likes: whatever happens in whatever order, what must hold holds after every step (:mod:`tests.support.world`)."""
+"""The machine in a world that does what it likes: whatever happens in whatever order,
+what must hold holds after every step (:mod:`tests.support.world`).
+"""
 # ruff: noqa: D102 - the name of a rule says what happens
 
 from typing import get_args
@@ -31,7 +33,9 @@ moments = st.sampled_from((0.0, 0.05, 0.5, 1.0, 3.0, 11.0, 70.0))
 
 
 class Life(RuleBasedStateMachine):
-    """One life of a master. Each rule lets something happen; most leave it in the queue, so that events cross each other as they do in the shell's."""
+    """One life of a master. Each rule lets something happen; most leave it in the
+    queue, so that events cross each other as they do in the shell's.
+    """
 
     @initialize(wanted=wanteds, ready=st.booleans())
     def begin(self, wanted: Wanted, ready: bool) -> None:
@@ -39,9 +43,15 @@ class Life(RuleBasedStateMachine):
         if ready:
             self.world.comes_to_rest()
 
-    def some(self, data: st.DataObject, *, reported: bool | None = None, told: bool | None = None) -> Kid:
+    def some(
+        self, data: st.DataObject, *, reported: bool | None = None, told: bool | None = None
+    ) -> Kid:
         """One of the living children."""
-        kids = [kid for kid in self.world.kids.values() if reported in (None, kid.reported) and told in (None, kid.told)]
+        kids = [
+            kid
+            for kid in self.world.kids.values()
+            if reported in (None, kid.reported) and told in (None, kid.told)
+        ]
         return data.draw(st.sampled_from(kids))
 
     def any_silent(self) -> bool:
@@ -152,7 +162,9 @@ class Life(RuleBasedStateMachine):
             self.world.turn()
 
     def teardown(self) -> None:
-        """Whatever it went through: when the world behaves again the machine comes to rest, whole; and a stop ends it within its grace, even if nobody obeys."""
+        """Whatever it went through: when the world behaves again the machine comes to
+        rest, whole; and a stop ends it within its grace, even if nobody obeys.
+        """
         if not hasattr(self, "world"):
             return
         world = self.world
@@ -163,20 +175,31 @@ class Life(RuleBasedStateMachine):
         asked_at = world.clock.now
         world.stops(quick=len(world.born) % 2 == 0)
         assert world.left
-        assert world.left_at <= max(asked_at, world.state.stop_began_at + world.state.wanted.limits.grace_s)
+        assert world.left_at <= max(
+            asked_at, world.state.stop_began_at + world.state.wanted.limits.grace_s
+        )
         assert set(world.answered) == set(world.asked)
 
     def is_whole(self) -> None:
-        """Every wanted slot has a ready child of the current generation, and there is no other child and nothing to wait for."""
+        """Every wanted slot has a ready child of the current generation, and there is
+        no other child and nothing to wait for.
+        """
         state = self.world.state
         assert state.phase is MasterPhase.RUNNING
         assert {child.slot for child in state.children.values()} == set(state.wanted.slots())
-        assert {(child.phase, child.generation) for child in state.children.values()} == {(ChildPhase.READY, state.generation)}
+        assert {(child.phase, child.generation) for child in state.children.values()} == {
+            (ChildPhase.READY, state.generation)
+        }
         assert len(state.children) == len(set(state.wanted.slots()))
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=many(1500, at_least=200), stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+TestLife.settings = settings(
+    max_examples=many(1500, at_least=200),
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 births = st.integers(0, 12)
 EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {
@@ -191,7 +214,9 @@ EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {
     ev.ConfigLoaded: st.builds(ev.ConfigLoaded, wanteds),
     ev.ConfigRefused: st.builds(ev.ConfigRefused, st.just("why")),
     ev.StopAsked: st.builds(ev.StopAsked, st.booleans(), st.just("a test")),
-    ev.PoolResized: st.builds(ev.PoolResized, st.sampled_from(("default", "other", "")), st.integers(-3, 3)),
+    ev.PoolResized: st.builds(
+        ev.PoolResized, st.sampled_from(("default", "other", "")), st.integers(-3, 3)
+    ),
     ev.LogReopenAsked: st.just(ev.LogReopenAsked()),
 }
 
@@ -205,7 +230,9 @@ def test_every_event_is_tried(kind: type[ev.Event]) -> None:
 @settings(max_examples=many(4000, at_least=200), deadline=None)
 @given(st.data(), wanteds)
 def test_no_nonsense_raises(data: st.DataObject, wanted: Wanted) -> None:
-    """Whatever events come, of children that never were or are long gone, the machine takes them; only what the shell cannot say at all is refused."""
+    """Whatever events come, of children that never were or are long gone, the machine
+    takes them; only what the shell cannot say at all is refused.
+    """
     state, now = State(wanted), 1000.0
     impossible = EVENT_TABLE[ev.Booted][MasterPhase.RUNNING]
     for _ in range(data.draw(st.integers(0, 30))):
@@ -213,4 +240,6 @@ def test_no_nonsense_raises(data: st.DataObject, wanted: Wanted) -> None:
         event = data.draw(st.sampled_from(possible).flatmap(EVENTS.__getitem__))
         now += data.draw(moments)
         was, (state, effects) = state, step(state, event, now)
-        assert state.next_birth == was.next_birth + sum(isinstance(effect, fx.Spawn) for effect in effects)
+        assert state.next_birth == was.next_birth + sum(
+            isinstance(effect, fx.Spawn) for effect in effects
+        )

@@ -1,4 +1,6 @@
-"""Clients that behave badly on purpose, and the plain one. Addresses are (host, port), or a path for a UNIX socket; all sockets are the caller's to close."""
+"""Clients that behave badly on purpose, and the plain one. Addresses are (host, port),
+or a path for a UNIX socket; all sockets are the caller's to close.
+"""
 
 import contextlib
 import resource
@@ -24,8 +26,17 @@ def family(address: Address) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
 
-def connect(address: Address, *, timeout_s: float = 10.0, receive_buffer: int = 0, send_buffer: int = 0, source: str = "") -> socket.socket:
-    """A connection with ``timeout_s`` on every later call. Buffers in bytes (1 asks for the kernel's least, 0 leaves its default). OSError if refused."""
+def connect(
+    address: Address,
+    *,
+    timeout_s: float = 10.0,
+    receive_buffer: int = 0,
+    send_buffer: int = 0,
+    source: str = "",
+) -> socket.socket:
+    """A connection with ``timeout_s`` on every later call. Buffers in bytes (1 asks for
+    the kernel's least, 0 leaves its default). OSError if refused.
+    """
     sock = socket.socket(family(address), socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout_s)
@@ -52,7 +63,9 @@ def refuses(port: int) -> bool:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """All bytes until the peer's FIN; TimeoutError or ConnectionResetError as they come."""
+    """All bytes until the peer's FIN; TimeoutError or ConnectionResetError as they
+    come.
+    """
     pieces: list[bytes] = []
     while piece := sock.recv(PIECE_BYTES):
         pieces.append(piece)
@@ -69,14 +82,27 @@ def read_exactly(sock: socket.socket, count: int) -> bytes:
 
 
 def ask(address: Address, *, timeout_s: float = 10.0) -> bytes:
-    """Connect, say nothing, return everything the server says until it closes (daytime)."""
+    """Connect, say nothing, return everything the server says until it closes
+    (daytime).
+    """
     with connect(address, timeout_s=timeout_s) as sock:
         return read_all(sock)
 
 
-def converse(address: Address, data: bytes, *, timeout_s: float = 10.0, receive_buffer: int = 0, send_buffer: int = 0) -> bytes:
-    """Send ``data`` while reading, half-close when it is sent, return everything until the peer's FIN (echo, of any length). TimeoutError after a standstill."""
-    with connect(address, timeout_s=timeout_s, receive_buffer=receive_buffer, send_buffer=send_buffer) as sock:
+def converse(
+    address: Address,
+    data: bytes,
+    *,
+    timeout_s: float = 10.0,
+    receive_buffer: int = 0,
+    send_buffer: int = 0,
+) -> bytes:
+    """Send ``data`` while reading, half-close when it is sent, return everything until
+    the peer's FIN (echo, of any length). TimeoutError after a standstill.
+    """
+    with connect(
+        address, timeout_s=timeout_s, receive_buffer=receive_buffer, send_buffer=send_buffer
+    ) as sock:
         sock.setblocking(False)
         left = memoryview(data)
         if not left:
@@ -85,7 +111,9 @@ def converse(address: Address, data: bytes, *, timeout_s: float = 10.0, receive_
         while True:
             readable, writable, _ = select.select([sock], [sock] if left else [], [], timeout_s)
             if not readable and not writable:
-                raise TimeoutError(f"nothing moved for {timeout_s} s; {len(left)} bytes are not sent")
+                raise TimeoutError(
+                    f"nothing moved for {timeout_s} s; {len(left)} bytes are not sent"
+                )
             if writable:
                 left = left[sock.send(left[:PIECE_BYTES]) :]
                 if not left:
@@ -98,7 +126,9 @@ def converse(address: Address, data: bytes, *, timeout_s: float = 10.0, receive_
 
 
 def drip(sock: socket.socket, data: bytes, interval_s: float) -> int:
-    """Send ``data`` one byte each ``interval_s`` seconds (slowloris), throwing away what comes back. Returns how many bytes went before the peer ended it."""
+    """Send ``data`` one byte each ``interval_s`` seconds (slowloris), throwing away
+    what comes back. Returns how many bytes went before the peer ended it.
+    """
     for sent in range(len(data)):
         try:
             sock.send(data[sent : sent + 1])
@@ -119,19 +149,25 @@ def _discard(sock: socket.socket, duration_s: float) -> bool:
 
 
 def segments(sock: socket.socket, data: bytes) -> None:
-    """Send each byte of ``data`` as a segment of its own (TCP_NODELAY). Read meanwhile if it is long: an echo could fill up."""
+    """Send each byte of ``data`` as a segment of its own (TCP_NODELAY). Read meanwhile
+    if it is long: an echo could fill up.
+    """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for index in range(len(data)):
         sock.send(data[index : index + 1])
 
 
 def urgent(sock: socket.socket, data: bytes) -> None:
-    """Send ``data`` with its last byte marked urgent (MSG_OOB). The receiver's stream lacks that byte unless it asks for it or has SO_OOBINLINE."""
+    """Send ``data`` with its last byte marked urgent (MSG_OOB). The receiver's stream
+    lacks that byte unless it asks for it or has SO_OOBINLINE.
+    """
     sock.send(data, socket.MSG_OOB)
 
 
 def stuff(sock: socket.socket, limit: int, stall_s: float = 1.0) -> int:
-    """Send up to ``limit`` bytes and never read, until the peer has taken nothing for ``stall_s`` seconds. Returns how many bytes were taken."""
+    """Send up to ``limit`` bytes and never read, until the peer has taken nothing for
+    ``stall_s`` seconds. Returns how many bytes were taken.
+    """
     sock.setblocking(False)
     piece = bytes(PIECE_BYTES)
     sent = 0
@@ -150,13 +186,17 @@ def reset(sock: socket.socket) -> None:
 
 
 def vanish(sock: socket.socket) -> None:
-    """Close without telling the peer, which is left half-open (TCP_REPAIR; needs CAP_NET_ADMIN). Our kernel answers the peer's next segment with an RST."""
+    """Close without telling the peer, which is left half-open (TCP_REPAIR; needs
+    CAP_NET_ADMIN). Our kernel answers the peer's next segment with an RST.
+    """
     sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     sock.close()
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of open files to its hard limit, and return it."""
+    """Raise this process's soft limit of open files to its hard limit, and
+    return it.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -164,9 +204,19 @@ def raise_descriptor_limit() -> int:
 
 @contextlib.contextmanager
 def idle(address: Address, count: int, *, timeout_s: float = 10.0) -> Iterator[list[socket.socket]]:
-    """``count`` connections that say nothing, closed at the end of the block. Beyond 20,000 of IPv4 loopback they come from several source addresses."""
+    """``count`` connections that say nothing, closed at the end of the block. Beyond
+    20,000 of IPv4 loopback they come from several source addresses.
+    """
     raise_descriptor_limit()
     with contextlib.ExitStack() as stack:
         loopback = not isinstance(address, str) and address[0].startswith("127.")
-        sources = (f"127.0.2.{index // IDLE_PER_SOURCE + 1}" if loopback and count > IDLE_PER_SOURCE else "" for index in range(count))
-        yield [stack.enter_context(connect(address, timeout_s=timeout_s, source=source)) for source in sources]
+        sources = (
+            f"127.0.2.{index // IDLE_PER_SOURCE + 1}"
+            if loopback and count > IDLE_PER_SOURCE
+            else ""
+            for index in range(count)
+        )
+        yield [
+            stack.enter_context(connect(address, timeout_s=timeout_s, source=source))
+            for source in sources
+        ]

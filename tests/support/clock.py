@@ -1,4 +1,6 @@
-"""A clock that stands still until it is told to go: for the core, which is told the time."""
+"""A clock that stands still until it is told to go: for the core, which is told the
+time.
+"""
 
 
 class ManualClock:
@@ -20,6 +22,8 @@ class ManualClock:
         return self._now
 
     def advance_to(self, moment: float) -> float:
-        """Go forward to ``moment``; stay where it is already past. Returns the new present."""
+        """Go forward to ``moment``; stay where it is already past. Returns the new
+        present.
+        """
         self._now = max(self._now, moment)
         return self._now

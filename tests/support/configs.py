@@ -1,4 +1,6 @@
-"""Configurations for daemons under test: what a test does not care about is filled in."""
+"""Configurations for daemons under test: what a test does not care about is
+filled in.
+"""
 
 import json
 import tomllib
@@ -16,11 +18,16 @@ listen = ["tcp://127.0.0.1:0"]
 
 
 def compose(text: str, directory: Path, *, log_file: Path | None = None) -> str:
-    """``text`` with what every test wants and this one did not set: paths in ``directory``, a free port for metrics, a JSON log at debug, two workers, and echo and
-    daytime where it names no service. A table that ``text`` has itself gets the missing keys right after its header, so that line numbers change.
+    """``text`` with what every test wants and this one did not set: paths in
+    ``directory``, a free port for metrics, a JSON log at debug, two workers, and echo
+    and daytime where it names no service. A table that ``text`` has itself gets the
+    missing keys right after its header, so that line numbers change.
     """
     wanted: dict[str, dict[str, Any]] = {
-        "daemon": {"pid_file": str(directory / "unpd.pid"), "control": str(directory / "control.sock")},
+        "daemon": {
+            "pid_file": str(directory / "unpd.pid"),
+            "control": str(directory / "control.sock"),
+        },
         "log": {"format": "json", "level": "debug"} | ({"file": str(log_file)} if log_file else {}),
         "metrics": {"listen": "tcp://127.0.0.1:0"},
         "pools.default": {"workers": 2},
@@ -31,7 +38,9 @@ def compose(text: str, directory: Path, *, log_file: Path | None = None) -> str:
         present: Any = parsed
         for part in table.split("."):
             present = present.get(part, {})
-        missing = [f"{key} = {json.dumps(value)}" for key, value in keys.items() if key not in present]
+        missing = [
+            f"{key} = {json.dumps(value)}" for key, value in keys.items() if key not in present
+        ]
         header = f"[{table}]"
         if header in lines:
             at = lines.index(header) + 1
@@ -44,7 +53,9 @@ def compose(text: str, directory: Path, *, log_file: Path | None = None) -> str:
 
 
 def write_drop_in(main: Path, name: str, text: str) -> Path:
-    """Write conf.d/NAME.toml beside the configuration file ``main``, in one step; returns its path."""
+    """Write conf.d/NAME.toml beside the configuration file ``main``, in one step;
+    returns its path.
+    """
     path = main.parent / "conf.d" / f"{name}.toml"
     path.parent.mkdir(exist_ok=True)
     new = path.with_suffix(".new")
@@ -53,7 +64,9 @@ def write_drop_in(main: Path, name: str, text: str) -> Path:
 
 
 def table(text: str, name: str) -> Mapping[str, Any]:
-    """A table of a configuration; empty where the text cannot be parsed (a test of just that)."""
+    """A table of a configuration; empty where the text cannot be parsed (a test of just
+    that).
+    """
     try:
         found = tomllib.loads(text).get(name, {})
     except tomllib.TOMLDecodeError:

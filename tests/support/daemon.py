@@ -1,10 +1,15 @@
-"""A real unpd: started from a configuration, watched through its log, metrics and /proc, and examined after its end.
+"""A real unpd: started from a configuration, watched through its log, metrics and
+/proc, and examined after its end.
 
-Whatever a test did, :meth:`Unpd.finish` leaves no process behind, and says what the daemon left that it should not have: a wrong exit code, an orphan, a zombie, a
-socket or pid file, a traceback, an error line that the test did not name, a port that is still taken.
+Whatever a test did, :meth:`Unpd.finish` leaves no process behind, and says what the
+daemon left that it should not have: a wrong exit code, an orphan, a zombie, a socket or
+pid file, a traceback, an error line that the test did not name, a port that is still
+taken.
 
-A process of the daemon is known by descent, by session and process group (the daemon leads its own), and by UNPD_TEST_ID in its environment. The last is lost
-where a process sets its title over its environment; orphans therefore become children of the test run itself (see :func:`tests.support.procs.become_subreaper`).
+A process of the daemon is known by descent, by session and process group (the daemon
+leads its own), and by UNPD_TEST_ID in its environment. The last is lost where a process
+sets its title over its environment; orphans therefore become children of the test run
+itself (see :func:`tests.support.procs.become_subreaper`).
 """
 
 import contextlib
@@ -24,7 +29,15 @@ from typing import Any
 from tests.support import ROOT, clients, procs
 from tests.support.clients import Address
 from tests.support.configs import table
-from tests.support.observed import Answer, Event, Samples, parse_address, parse_log, parse_samples, total
+from tests.support.observed import (
+    Answer,
+    Event,
+    Samples,
+    parse_address,
+    parse_log,
+    parse_samples,
+    total,
+)
 from tests.support.waiting import until
 
 COMMAND = (sys.executable, "-m", "unpd")
@@ -61,7 +74,9 @@ class Promises:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How to start the daemon. ``prefix`` goes before the command (strace, unshare, ip netns exec); ``env`` is added to the environment, None takes a name away."""
+    """How to start the daemon. ``prefix`` goes before the command (strace, unshare, ip
+    netns exec); ``env`` is added to the environment, None takes a name away.
+    """
 
     directory: Path
     command: Sequence[str] = COMMAND
@@ -96,7 +111,13 @@ class Unpd:
         self._orphans_at_exit: list[procs.Stat] = []
         with self.stderr_path.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [*setting.prefix, *setting.command, *setting.arguments, "--config", str(self.config_path)],
+                [
+                    *setting.prefix,
+                    *setting.command,
+                    *setting.arguments,
+                    "--config",
+                    str(self.config_path),
+                ],
                 cwd=self.directory,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -109,7 +130,10 @@ class Unpd:
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        ours = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED} | {"PYTHONPATH": path, "UNPD_TEST_ID": self.test_id}
+        ours = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED} | {
+            "PYTHONPATH": path,
+            "UNPD_TEST_ID": self.test_id,
+        }
         changed = {**ours, **self.setting.env}
         return {name: value for name, value in changed.items() if value is not None}
 
@@ -128,14 +152,18 @@ class Unpd:
         self.promises.leftovers.add(path)
 
     def expect_traceback(self) -> None:
-        """A trace may be on standard error: the test provokes a failure of the daemon itself."""
+        """A trace may be on standard error: the test provokes a failure of the daemon
+        itself.
+        """
         self.promises.traceback = True
 
     # processes
 
     @property
     def pid(self) -> int:
-        """The master: the process started, the first unpd below a prefix that forks, or what the pid file of a detached one says."""
+        """The master: the process started, the first unpd below a prefix that forks, or
+        what the pid file of a detached one says.
+        """
         if self._pid is None:
             self._pid = self._find_master()
             if found := procs.stat(self._pid):
@@ -149,22 +177,44 @@ class Unpd:
             return self.process.pid
         found = (procs.stat(self.process.pid), *procs.descendants(self.process.pid))
         names = [Path(word).name for word in self.setting.command[:1]]
-        masters = [process.pid for process in found if process and (process.title.startswith("unpd: ") or Path(process.title.split(" ")[0]).name in names)]
+        masters = [
+            process.pid
+            for process in found
+            if process
+            and (
+                process.title.startswith("unpd: ")
+                or Path(process.title.split(" ")[0]).name in names
+            )
+        ]
         if not masters:
             raise AssertionError(f"no unpd below {' '.join(self.setting.prefix)}: {found}")
         return masters[0]
 
     def workers(self) -> list[int]:
         """The pids of the living workers, as their titles say."""
-        return [child.pid for child in procs.children(self.pid) if child.title.startswith("unpd: worker")]
+        return [
+            child.pid
+            for child in procs.children(self.pid)
+            if child.title.startswith("unpd: worker")
+        ]
 
     def exporter(self) -> int | None:
         """The pid of the exporter, if it lives."""
-        return next((child.pid for child in procs.children(self.pid) if child.title.startswith("unpd: exporter")), None)
+        return next(
+            (
+                child.pid
+                for child in procs.children(self.pid)
+                if child.title.startswith("unpd: exporter")
+            ),
+            None,
+        )
 
     def family(self) -> list[procs.Stat]:
         """Every process of this daemon, zombies too."""
-        below = {self.process.pid, *(process.pid for process in procs.descendants(self.process.pid))}
+        below = {
+            self.process.pid,
+            *(process.pid for process in procs.descendants(self.process.pid)),
+        }
         if self._pid is not None:
             below |= {self._pid, *(process.pid for process in procs.descendants(self._pid))}
         return [process for process in procs.every() if process.pid in below or self._ours(process)]
@@ -172,20 +222,29 @@ class Unpd:
     def _ours(self, process: procs.Stat) -> bool:
         if process.session in self._sessions or process.pgid in self._sessions:
             return True
-        return process.pid != os.getpid() and procs.environ(process.pid).get("UNPD_TEST_ID") == self.test_id
+        return (
+            process.pid != os.getpid()
+            and procs.environ(process.pid).get("UNPD_TEST_ID") == self.test_id
+        )
 
     def signal(self, number: Signals) -> None:
         """Send ``number`` to the master."""
         os.kill(self.pid, number)
 
     def respawned(self, before: Sequence[int], timeout_s: float = 10.0) -> list[int]:
-        """Wait until none of the pids ``before`` is left and as many other workers are there; return those."""
+        """Wait until none of the pids ``before`` is left and as many other workers are
+        there; return those.
+        """
 
         def replaced() -> list[int]:
             now = self.workers()
             return now if not set(now) & set(before) and len(now) == len(before) else []
 
-        return until(replaced, timeout_s, lambda: f"workers {list(before)} to be replaced; there are {self.workers()}")
+        return until(
+            replaced,
+            timeout_s,
+            lambda: f"workers {list(before)} to be replaced; there are {self.workers()}",
+        )
 
     # log
 
@@ -199,21 +258,41 @@ class Unpd:
 
     def log_events(self, name: str = "", **fields: Any) -> list[Event]:
         """The events so far, by name and fields if given."""
-        return [event for event in parse_log(self.log_text()) if name in ("", event.name) and event.matches(fields)]
+        return [
+            event
+            for event in parse_log(self.log_text())
+            if name in ("", event.name) and event.matches(fields)
+        ]
 
-    def wait_event(self, name: str, *, timeout_s: float = 10.0, after: int = 0, **fields: Any) -> Event:
-        """The first event of that name and fields that is, or comes, after the first ``after`` of them (as ``len(log_events(name, ...))`` told earlier)."""
+    def wait_event(
+        self, name: str, *, timeout_s: float = 10.0, after: int = 0, **fields: Any
+    ) -> Event:
+        """The first event of that name and fields that is, or comes, after the first
+        ``after`` of them (as ``len(log_events(name, ...))`` told earlier).
+        """
 
         def there() -> list[Event]:
             return self.log_events(name, **fields)[after : after + 1]
 
-        return until(there, timeout_s, lambda: f"event {name} {fields} number {after + 1} in the log, which ends:\n{self.log_text()[-2000:]}")[0]
+        return until(
+            there,
+            timeout_s,
+            lambda: (
+                f"event {name} {fields} number {after + 1} in the log, which"
+                f" ends:\n{self.log_text()[-2000:]}"
+            ),
+        )[0]
 
     # addresses and metrics
 
     def addresses(self, service: str) -> list[Address]:
-        """Where clients reach ``service`` ("metrics" for the exporter), in the order in which the listeners were opened."""
-        return [parse_address(event.fields["address"]) for event in self.log_events("listener.opened", service=service)]
+        """Where clients reach ``service`` ("metrics" for the exporter), in the order in
+        which the listeners were opened.
+        """
+        return [
+            parse_address(event.fields["address"])
+            for event in self.log_events("listener.opened", service=service)
+        ]
 
     def address(self, service: str, index: int = 0) -> Address:
         """One of :meth:`addresses`."""
@@ -225,7 +304,9 @@ class Unpd:
         assert not isinstance(address, str), f"{service} listens on {address}, which has no port"
         return address[1]
 
-    def get(self, path: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 10.0) -> Answer:
+    def get(
+        self, path: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 10.0
+    ) -> Answer:
         """GET ``path`` of the exporter."""
         connection = http.client.HTTPConnection("unpd", timeout=timeout_s)
         connection.sock = clients.connect(self.address("metrics", -1), timeout_s=timeout_s)
@@ -248,8 +329,12 @@ class Unpd:
         """The sum of all samples of ``name`` that have ``labels`` among theirs."""
         return total(self.metrics(), name, **labels)
 
-    def metric_becomes(self, value: float, name: str, *, timeout_s: float = 10.0, **labels: str) -> None:
-        """Wait until the sum of the samples of ``name`` with ``labels`` is ``value``."""
+    def metric_becomes(
+        self, value: float, name: str, *, timeout_s: float = 10.0, **labels: str
+    ) -> None:
+        """Wait until the sum of the samples of ``name`` with ``labels`` is
+        ``value``.
+        """
         last: list[float] = []
 
         def there() -> bool:
@@ -258,46 +343,83 @@ class Unpd:
 
         until(there, timeout_s, lambda: f"{name}{labels} to become {value}; it is {last[-1]}")
 
-    def run(self, *arguments: str, data: bytes = b"", timeout_s: float = 30.0) -> subprocess.CompletedProcess[bytes]:
-        """Run another verb of the command line (status, reload, stop, client) to its end."""
+    def run(
+        self, *arguments: str, data: bytes = b"", timeout_s: float = 30.0
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run another verb of the command line (status, reload, stop, client) to its
+        end.
+        """
         return subprocess.run(
-            [*self.setting.command, *arguments], cwd=self.directory, env=self._environment(), input=data, capture_output=True, timeout=timeout_s, check=False
+            [*self.setting.command, *arguments],
+            cwd=self.directory,
+            env=self._environment(),
+            input=data,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
         )
 
     # the end
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Until the daemon says that it is ready, and each of its first children is, or is gone; AssertionError with the log if it ends instead."""
+        """Until the daemon says that it is ready, and each of its first children is, or
+        is gone; AssertionError with the log if it ends instead.
+        """
         if self.setting.detached:
             code = self.process.wait(timeout_s)
             assert code == 0, f"unpd start ended with {code}:\n{self.stderr()}"
         until(
-            lambda: self.log_events("master.ready") or (self.process.poll() is not None and not self.setting.detached),
+            lambda: (
+                self.log_events("master.ready")
+                or (self.process.poll() is not None and not self.setting.detached)
+            ),
             timeout_s,
             lambda: f"master.ready in the log, which ends:\n{self.log_text()[-4000:]}",
         )
-        assert self.log_events("master.ready"), f"unpd ended with {self.process.returncode} before it was ready:\n{self.log_text()[-4000:]}"
+        assert self.log_events("master.ready"), (
+            f"unpd ended with {self.process.returncode} before it was"
+            f" ready:\n{self.log_text()[-4000:]}"
+        )
         until(
-            lambda: self._all_settled() or (self.process.poll() is not None and not self.setting.detached),
+            lambda: (
+                self._all_settled()
+                or (self.process.poll() is not None and not self.setting.detached)
+            ),
             timeout_s,
             lambda: f"every child to be ready or gone; the log ends:\n{self.log_text()[-4000:]}",
         )
         self._reap_detachers(self.pid)
 
     def _all_settled(self) -> bool:
-        """Whether each child that was spawned is ready or gone: the master is ready with the first worker of each pool, the others may still be on their way."""
-        spawned = {event.fields["birth"] for event in self.log_events("child.spawned")}  # a line of level debug
-        settled = {event.fields["birth"] for name in ("worker.ready", "exporter.ready", "child.reaped") for event in self.log_events(name)}
-        return spawned <= settled and not [child for child in procs.children(self.pid) if child.title.startswith("unpd: ") and " ready" not in child.title]
+        """Whether each child that was spawned is ready or gone: the master is ready
+        with the first worker of each pool, the others may still be on their way.
+        """
+        spawned = {
+            event.fields["birth"] for event in self.log_events("child.spawned")
+        }  # a line of level debug
+        settled = {
+            event.fields["birth"]
+            for name in ("worker.ready", "exporter.ready", "child.reaped")
+            for event in self.log_events(name)
+        }
+        return spawned <= settled and not [
+            child
+            for child in procs.children(self.pid)
+            if child.title.startswith("unpd: ") and " ready" not in child.title
+        ]
 
     def _reap_detachers(self, master: int) -> None:
-        """The parent that a detached daemon has left behind on its way is dead and ours to collect, as it is init's elsewhere."""
+        """The parent that a detached daemon has left behind on its way is dead and ours
+        to collect, as it is init's elsewhere.
+        """
         for process in self.family():
             if process.zombie and process.pid != master and process.ppid == os.getpid():
                 procs.reap(process.pid)
 
     def wait_exit(self, timeout_s: float | None = None) -> int:
-        """The exit code, once the daemon has ended (negative: the signal). What it left as orphans at that moment is noted for :meth:`finish`."""
+        """The exit code, once the daemon has ended (negative: the signal). What it left
+        as orphans at that moment is noted for :meth:`finish`.
+        """
         limit_s = self.stop_s if timeout_s is None else timeout_s
         if self._exit_code is None:
             if self.setting.detached:
@@ -306,7 +428,10 @@ class Unpd:
                 try:
                     self._exit_code = self.process.wait(limit_s)
                 except subprocess.TimeoutExpired:
-                    raise AssertionError(f"unpd did not end within {limit_s} s; the log ends:\n{self.log_text()[-2000:]}") from None
+                    raise AssertionError(
+                        f"unpd did not end within {limit_s} s; the log"
+                        f" ends:\n{self.log_text()[-2000:]}"
+                    ) from None
             self._orphans_at_exit = [process for process in self.family() if not is_tracer(process)]
         return self._exit_code
 
@@ -322,20 +447,27 @@ class Unpd:
         return os.waitstatus_to_exitcode(until(ended, timeout_s, f"{self.pid} to end")[0])
 
     def stop(self, number: Signals = SIGTERM, *, timeout_s: float | None = None) -> int:
-        """Ask the daemon to end, wait for it, assert that it left no orphan, and return its exit code."""
+        """Ask the daemon to end, wait for it, assert that it left no orphan, and return
+        its exit code.
+        """
         self.signal(number)
         code = self.wait_exit(timeout_s)
-        assert not self._orphans_at_exit or number == SIGKILL, f"orphans of {self.pid}: {self._orphans_at_exit}"
+        assert not self._orphans_at_exit or number == SIGKILL, (
+            f"orphans of {self.pid}: {self._orphans_at_exit}"
+        )
         return code
 
     def finish(self) -> list[str]:
-        """End the daemon if the test has not, examine what it left, and remove that. Returns what is wrong, one sentence each."""
+        """End the daemon if the test has not, examine what it left, and remove that.
+        Returns what is wrong, one sentence each.
+        """
         problems: list[str] = []
         try:
             if self._exit_code is None:
                 problems += self._end()
             problems += self._examine_processes()
-        except Exception as failure:  # noqa: BLE001 - whatever fails here, the processes below have to go
+        # whatever fails here, the processes below have to go
+        except Exception as failure:  # noqa: BLE001
             problems.append(f"the examination failed: {failure!r}")
         finally:
             procs.sweep(process for process in self.family() if process.pid != os.getpid())
@@ -347,7 +479,11 @@ class Unpd:
             self._exit_code = self.process.returncode
             return []
         if procs.alive(self.pid):
-            lasting = [child for child in procs.children(self.pid) if child.zombie and not self._reaped(child)]
+            lasting = [
+                child
+                for child in procs.children(self.pid)
+                if child.zombie and not self._reaped(child)
+            ]
             self.signal(SIGTERM)
             self.wait_exit()
             return [f"zombies while it ran: {lasting}"] if lasting else []
@@ -357,7 +493,11 @@ class Unpd:
     @staticmethod
     def _reaped(zombie: procs.Stat) -> bool:
         try:
-            return until(lambda: (now := procs.stat(zombie.pid)) is None or now.started != zombie.started, ORPHANS_S, "reaping")
+            return until(
+                lambda: (now := procs.stat(zombie.pid)) is None or now.started != zombie.started,
+                ORPHANS_S,
+                "reaping",
+            )
         except AssertionError:
             return False
 
@@ -386,20 +526,45 @@ class Unpd:
         if self._exit_code is not None and self._exit_code < 0:
             return []  # a killed master cannot clean up
         opened = [event.fields["address"] for event in self.log_events("listener.opened")]
-        sockets = [Path(address.removeprefix("unix://")) for address in opened if address.startswith("unix://")]
+        sockets = [
+            Path(address.removeprefix("unix://"))
+            for address in opened
+            if address.startswith("unix://")
+        ]
         expected = self.promises.leftovers | self._existed
-        return [f"left behind: {path}" for path in {self.pid_file, self.control, *sockets} - expected if path.exists() or path.is_symlink()]
+        return [
+            f"left behind: {path}"
+            for path in {self.pid_file, self.control, *sockets} - expected
+            if path.exists() or path.is_symlink()
+        ]
 
     def _examine_log(self) -> list[str]:
         problems = []
-        if not self.promises.traceback and "Traceback (most recent call last)" in self.stderr() + self.log_text():
+        if (
+            not self.promises.traceback
+            and "Traceback (most recent call last)" in self.stderr() + self.log_text()
+        ):
             problems.append(f"a traceback on standard error:\n{self.stderr()[-4000:]}")
-        unexpected = [event for event in self.log_events() if event.level in ("error", "critical") and event.name not in self.promises.errors]
-        return problems + [f"an error line that the test does not name: {event}" for event in unexpected]
+        unexpected = [
+            event
+            for event in self.log_events()
+            if event.level in ("error", "critical") and event.name not in self.promises.errors
+        ]
+        return problems + [
+            f"an error line that the test does not name: {event}" for event in unexpected
+        ]
 
     def _examine_ports(self) -> list[str]:
-        opened = {event.fields["address"] for event in self.log_events("listener.opened") if event.fields["address"].startswith("tcp://")}
-        return [f"still taken: {address}" for address in sorted(opened) if _taken(parse_address(address)) and held_here(parse_address(address))]
+        opened = {
+            event.fields["address"]
+            for event in self.log_events("listener.opened")
+            if event.fields["address"].startswith("tcp://")
+        }
+        return [
+            f"still taken: {address}"
+            for address in sorted(opened)
+            if _taken(parse_address(address)) and held_here(parse_address(address))
+        ]
 
 
 def is_tracer(process: procs.Stat) -> bool:
@@ -408,7 +573,9 @@ def is_tracer(process: procs.Stat) -> bool:
 
 
 def held_here(address: Address) -> bool:
-    """Whether a process of this test run holds a TCP listener on the address's port: beside it another run may have been given the port that became free."""
+    """Whether a process of this test run holds a TCP listener on the address's port:
+    beside it another run may have been given the port that became free.
+    """
     inodes = set()
     for kind in ("tcp", "tcp6"):
         for row in (procs.PROC / "net" / kind).read_text().splitlines()[1:]:

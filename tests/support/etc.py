@@ -11,7 +11,9 @@ from unpd.errors import ConfigError
 
 
 class Etc:
-    """A directory with unpd.toml and conf.d, loaded on behalf of an ordinary user; what is said of it is said without its path."""
+    """A directory with unpd.toml and conf.d, loaded on behalf of an ordinary user; what
+    is said of it is said without its path.
+    """
 
     def __init__(self, path: Path, host: Host) -> None:
         self.main = path / "unpd.toml"
@@ -21,8 +23,13 @@ class Etc:
         self.conf_d.mkdir(mode=0o755)
 
     def write(self, main: str, **drop_ins: str) -> None:
-        """Write unpd.toml and, in the order of writing, conf.d/NAME.toml for each NAME."""
-        files = {self.main: main, **{self.conf_d / f"{name}.toml": text for name, text in drop_ins.items()}}
+        """Write unpd.toml and, in the order of writing, conf.d/NAME.toml for
+        each NAME.
+        """
+        files = {
+            self.main: main,
+            **{self.conf_d / f"{name}.toml": text for name, text in drop_ins.items()},
+        }
         for file, text in files.items():
             file.write_text(text)
             file.chmod(0o644)

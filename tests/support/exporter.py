@@ -1,6 +1,8 @@
-"""A real exporter without a master: ``python -m tests.support.exporter SOCKET_FD BOARD_FD LOOPBACK CONNECTION_S``, and how a test starts it.
+"""A real exporter without a master: ``python -m tests.support.exporter SOCKET_FD
+BOARD_FD LOOPBACK CONNECTION_S``, and how a test starts it.
 
-Its master, as far as its zombies go, is the process that started it. SIGTERM ends it, as the master would.
+Its master, as far as its zombies go, is the process that started it. SIGTERM ends it,
+as the master would.
 """
 
 import contextlib
@@ -31,7 +33,9 @@ BEAT_ROW = scoreboard.MAX_ROWS - 1
 
 
 def names(master_pid: int) -> Names:
-    """Two services on one pool, echo with a TCP and a UNIX listener, and a pool that serves nothing."""
+    """Two services on one pool, echo with a TCP and a UNIX listener, and a pool that
+    serves nothing.
+    """
     return Names(
         services=(("daytime", 0), ("echo", 1)),
         pools=(("default", 0), ("slow", 1)),
@@ -48,7 +52,9 @@ def names(master_pid: int) -> Names:
 
 @dataclass(frozen=True, slots=True)
 class RunningExporter:
-    """An exporter that serves on ``address``; ``stderr`` fills up with its log lines."""
+    """An exporter that serves on ``address``; ``stderr`` fills up with its log
+    lines.
+    """
 
     process: subprocess.Popen[str]
     board: Scoreboard
@@ -68,7 +74,9 @@ class RunningExporter:
         return sock
 
     def ask(self, request: bytes) -> bytes:
-        """Send ``request``, read to the end. A reset ends it too; what came before is the answer."""
+        """Send ``request``, read to the end. A reset ends it too; what came before is
+        the answer.
+        """
         with self.connect() as sock:
             with contextlib.suppress(ConnectionError):
                 sock.sendall(request)
@@ -76,7 +84,13 @@ class RunningExporter:
 
     def get(self, path: str, *headers: str, method: str = "GET") -> "Answer":
         """A well-formed request and its answer."""
-        return Answer.parse(self.ask("\r\n".join((f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", "")).encode()))
+        return Answer.parse(
+            self.ask(
+                "\r\n".join(
+                    (f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *headers, "", "")
+                ).encode()
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +106,11 @@ class Answer:
         """Take an answer apart. ValueError if it is none."""
         head, _, body = raw.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
-        return cls(int(first.split()[1]), {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}, body)
+        return cls(
+            int(first.split()[1]),
+            {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)},
+            body,
+        )
 
 
 def parse_openmetrics(text: str) -> list[Metric]:
@@ -115,13 +133,27 @@ def read_all(sock: socket.socket) -> bytes:
 
 
 @contextlib.contextmanager
-def running_exporter(listener: socket.socket, connection_s: float = 10.0, loopback: bool = True) -> Iterator[RunningExporter]:
-    """Run an exporter on ``listener`` (which is closed here); end it, and see to it that it ended by itself."""
+def running_exporter(
+    listener: socket.socket, connection_s: float = 10.0, loopback: bool = True
+) -> Iterator[RunningExporter]:
+    """Run an exporter on ``listener`` (which is closed here); end it, and see to it
+    that it ended by itself.
+    """
     listener.listen(128)
     listener.setblocking(False)
     board_fd = scoreboard.create()
-    command = [sys.executable, "-m", "tests.support.exporter", str(listener.fileno()), str(board_fd), str(int(loopback)), str(connection_s)]
-    process = subprocess.Popen(command, pass_fds=(listener.fileno(), board_fd), stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.exporter",
+        str(listener.fileno()),
+        str(board_fd),
+        str(int(loopback)),
+        str(connection_s),
+    ]
+    process = subprocess.Popen(
+        command, pass_fds=(listener.fileno(), board_fd), stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     address = listener.getsockname()
     listener.close()
     assert process.stderr is not None

@@ -1,4 +1,6 @@
-"""Faults of the system around the daemon: failing system calls, networks that go down, limits, full disks. And what a test may need to be able to run."""
+"""Faults of the system around the daemon: failing system calls, networks that go down,
+limits, full disks. And what a test may need to be able to run.
+"""
 
 import contextlib
 import ctypes
@@ -37,8 +39,12 @@ def requires_tool(name: str) -> pytest.MarkDecorator:
 
 
 def requires_strace() -> pytest.MarkDecorator:
-    """Skip where strace is missing or may not attach to a process of ours (Yama's ptrace_scope, a container without CAP_SYS_PTRACE)."""
-    return pytest.mark.skipif(not strace_attaches(), reason="needs strace that may attach to a running process")
+    """Skip where strace is missing or may not attach to a process of ours (Yama's
+    ptrace_scope, a container without CAP_SYS_PTRACE).
+    """
+    return pytest.mark.skipif(
+        not strace_attaches(), reason="needs strace that may attach to a running process"
+    )
 
 
 def requires_pids_cgroup() -> pytest.MarkDecorator:
@@ -48,17 +54,34 @@ def requires_pids_cgroup() -> pytest.MarkDecorator:
 
 def requires_namespaces() -> pytest.MarkDecorator:
     """Skip where network namespaces cannot be made."""
-    return pytest.mark.skipif(not _namespaces_work(), reason="needs root, ip, and a kernel that makes network namespaces")
+    return pytest.mark.skipif(
+        not _namespaces_work(), reason="needs root, ip, and a kernel that makes network namespaces"
+    )
 
 
 def requires_ss_kill() -> pytest.MarkDecorator:
-    """Skip where ``ss --kill`` cannot end a listener (root, and a kernel with CONFIG_INET_DIAG_DESTROY)."""
-    return pytest.mark.skipif(not _ss_kills(), reason="needs root, ss, and a kernel that lets it end sockets")
+    """Skip where ``ss --kill`` cannot end a listener (root, and a kernel with
+    CONFIG_INET_DIAG_DESTROY).
+    """
+    return pytest.mark.skipif(
+        not _ss_kills(), reason="needs root, ss, and a kernel that lets it end sockets"
+    )
 
 
 def ss_kill(port: int) -> None:
     """End the TCP listeners on ``port``, whoever they belong to."""
-    subprocess.run([find_tool("ss") or "ss", "--kill", "--listening", "--tcp", "--numeric", f"sport = :{port}"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            find_tool("ss") or "ss",
+            "--kill",
+            "--listening",
+            "--tcp",
+            "--numeric",
+            f"sport = :{port}",
+        ],
+        check=True,
+        capture_output=True,
+    )
 
 
 @functools.cache
@@ -81,9 +104,15 @@ def strace_attaches() -> bool:
     if find_tool("strace") is None:
         return False
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        tracer = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-p", str(child.pid)], stderr=subprocess.DEVNULL)
+        tracer = subprocess.Popen(
+            ["strace", "-qq", "-o", "/dev/null", "-p", str(child.pid)], stderr=subprocess.DEVNULL
+        )
         try:
-            until(lambda: _tracer(child.pid) == tracer.pid or tracer.poll() is not None, 5.0, "strace neither attaches nor ends")
+            until(
+                lambda: _tracer(child.pid) == tracer.pid or tracer.poll() is not None,
+                5.0,
+                "strace neither attaches nor ends",
+            )
             return tracer.poll() is None
         finally:
             tracer.terminate()
@@ -100,7 +129,10 @@ def _namespaces_work() -> bool:
     if os.geteuid() != 0 or find_tool("ip") is None:
         return False
     name = f"unpd-probe-{uuid.uuid4().hex[:8]}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
+    made = (
+        subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode
+        == 0
+    )
     if made:
         subprocess.run(["ip", "netns", "del", name], check=True)
     return made
@@ -124,29 +156,65 @@ class Trace:
         return sum(f"{syscall}(" in line for line in self.lines())
 
     def returned(self, syscall: str) -> int:
-        """The sum of what the calls of ``syscall`` that did not fail returned; another process may have come between the halves of a call."""
+        """The sum of what the calls of ``syscall`` that did not fail returned; another
+        process may have come between the halves of a call.
+        """
         ends = re.compile(rf"\b{syscall}(?:\(| resumed).*\) += (\d+)")
         return sum(int(found[1]) for line in self.lines() if (found := ends.search(line)))
 
 
-def strace_prefix(output: Path, trace: str, *inject: str, options: Sequence[str] = ()) -> tuple[str, ...]:
-    """To put before a command: strace of the system calls ``trace`` (comma-separated) with faults such as "clone:error=EAGAIN:when=3+2".
+def strace_prefix(
+    output: Path, trace: str, *inject: str, options: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """To put before a command: strace of the system calls ``trace`` (comma-separated)
+    with faults such as "clone:error=EAGAIN:when=3+2".
 
-    The tracer is a detached grandchild (-D), so that the command keeps the pid that its starter sees. ``when`` counts for each process by itself.
+    The tracer is a detached grandchild (-D), so that the command keeps the pid that its
+    starter sees. ``when`` counts for each process by itself.
     """
     assert_real_program(sys.executable)
     faults = [word for fault in inject for word in ("-e", f"inject={fault}")]
-    return ("strace", "-D", "-f", "-qq", "-o", str(output), "-e", f"trace={trace}", *faults, *options)
+    return (
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        str(output),
+        "-e",
+        f"trace={trace}",
+        *faults,
+        *options,
+    )
 
 
 @contextlib.contextmanager
-def straced(pid: int, output: Path, trace: str, *inject: str, follow: bool = True) -> Iterator[Trace]:
-    """Attach strace to the running process ``pid`` (and, with ``follow``, what it forks from now on) for the length of the block; see :func:`strace_prefix`."""
+def straced(
+    pid: int, output: Path, trace: str, *inject: str, follow: bool = True
+) -> Iterator[Trace]:
+    """Attach strace to the running process ``pid`` (and, with ``follow``, what it forks
+    from now on) for the length of the block; see :func:`strace_prefix`.
+    """
     faults = [word for fault in inject for word in ("-e", f"inject={fault}")]
-    command = ["strace", *(["-f"] if follow else []), "-qq", "-o", str(output), "-e", f"trace={trace}", *faults, "-p", str(pid)]
+    command = [
+        "strace",
+        *(["-f"] if follow else []),
+        "-qq",
+        "-o",
+        str(output),
+        "-e",
+        f"trace={trace}",
+        *faults,
+        "-p",
+        str(pid),
+    ]
     with subprocess.Popen(command) as tracer:
         try:
-            until(lambda: _tracer(pid) == tracer.pid or tracer.poll() is not None, 10.0, f"strace to attach to {pid}")
+            until(
+                lambda: _tracer(pid) == tracer.pid or tracer.poll() is not None,
+                10.0,
+                f"strace to attach to {pid}",
+            )
             assert tracer.poll() is None, f"strace did not attach to {pid}"
             yield Trace(output)
         finally:
@@ -170,7 +238,9 @@ class Namespace:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """To put before a command that is to run in it (``ip netns exec`` becomes the command: the pid stays)."""
+        """To put before a command that is to run in it (``ip netns exec`` becomes the
+        command: the pid stays).
+        """
         return ("ip", "netns", "exec", self.name)
 
     def ip(self, *arguments: str) -> None:
@@ -191,7 +261,9 @@ class Namespace:
 
 @contextlib.contextmanager
 def network_of(path: Path) -> Iterator[None]:
-    """This very process is in the network namespace ``path`` for the length of the block (setns(2)); sockets made there stay there."""
+    """This very process is in the network namespace ``path`` for the length of the
+    block (setns(2)); sockets made there stay there.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     with Path("/proc/self/ns/net").open() as home, path.open() as there:
         _setns(libc, there.fileno())
@@ -228,7 +300,9 @@ class Network:
     client_host: str = "10.99.0.2"
 
     def cut(self) -> None:
-        """Take the client's end down: its segments are lost, the server learns nothing."""
+        """Take the client's end down: its segments are lost, the server learns
+        nothing.
+        """
         self.client.ip("link", "set", "wire", "down")
 
     def mend(self) -> None:
@@ -238,10 +312,14 @@ class Network:
 
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
-    """A server's and a client's namespace joined by a veth pair, both interfaces named ``wire``."""
+    """A server's and a client's namespace joined by a veth pair, both interfaces named
+    ``wire``.
+    """
     with namespace() as server, namespace() as client:
         net = Network(server, client)
-        server.ip("link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", client.name)
+        server.ip(
+            "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", client.name
+        )
         for end, host in ((server, net.server_host), (client, net.client_host)):
             end.ip("address", "add", f"{host}/24", "dev", "wire")
             end.ip("link", "set", "wire", "up")
@@ -253,7 +331,9 @@ def network() -> Iterator[Network]:
 
 @functools.cache
 def _pids_parent() -> Path | None:
-    """Where a cgroup with a pids limit can be made: version 1's own hierarchy, or version 2's root; None where neither can be written."""
+    """Where a cgroup with a pids limit can be made: version 1's own hierarchy, or
+    version 2's root; None where neither can be written.
+    """
     v1 = CGROUPS / "pids"
     if (v1 / "cgroup.procs").exists():
         return v1 if os.access(v1, os.W_OK) and os.geteuid() == 0 else None
@@ -288,7 +368,9 @@ class PidsLimit:
 
 @contextlib.contextmanager
 def pids_limit(pids: Iterable[int]) -> Iterator[PidsLimit]:
-    """``pids`` in a cgroup of their own, without a limit at first; whatever is in it goes back at the end of the block."""
+    """``pids`` in a cgroup of their own, without a limit at first; whatever is in it
+    goes back at the end of the block.
+    """
     parent = _pids_parent()
     assert parent is not None, "mark the test with requires_pids_cgroup()"
     limit = PidsLimit(parent / f"unpd-{uuid.uuid4().hex[:8]}")
@@ -299,7 +381,9 @@ def pids_limit(pids: Iterable[int]) -> Iterator[PidsLimit]:
         yield limit
     finally:
         limit.set(None)
-        until(functools.partial(_dissolve, limit.path, parent), 10.0, f"{limit.path} to become empty")
+        until(
+            functools.partial(_dissolve, limit.path, parent), 10.0, f"{limit.path} to become empty"
+        )
 
 
 def _dissolve(path: Path, parent: Path) -> bool:
@@ -315,9 +399,14 @@ def _dissolve(path: Path, parent: Path) -> bool:
 
 @contextlib.contextmanager
 def small_disk(directory: Path, size_bytes: int = 65536) -> Iterator[Path]:
-    """``directory`` as a file system of ``size_bytes`` (tmpfs), to be filled; needs root. What holds a file on it open does not hinder the end."""
+    """``directory`` as a file system of ``size_bytes`` (tmpfs), to be filled; needs
+    root. What holds a file on it open does not hinder the end.
+    """
     directory.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0777", "tmpfs", str(directory)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0777", "tmpfs", str(directory)],
+        check=True,
+    )
     try:
         yield directory
     finally:

@@ -1,5 +1,7 @@
-"""Servers that do one thing wrong, to show that the tools notice: ``python -m tests.support.faulty MODE`` prints its port and serves on 127.0.0.1 until its
-standard input ends. Mode ``echo`` does nothing wrong: the yardstick for the load generator's own speed.
+"""Servers that do one thing wrong, to show that the tools notice: ``python -m
+tests.support.faulty MODE`` prints its port and serves on 127.0.0.1 until its standard
+input ends. Mode ``echo`` does nothing wrong: the yardstick for the load generator's own
+speed.
 """
 
 import contextlib
@@ -12,15 +14,33 @@ from collections.abc import Iterator
 
 from tests.support import ROOT
 
-MODES = ("echo", "daytime", "reset_before", "reset_after", "closed_early", "shed", "silent", "wrong", "twice")
+MODES = (
+    "echo",
+    "daytime",
+    "reset_before",
+    "reset_after",
+    "closed_early",
+    "shed",
+    "silent",
+    "wrong",
+    "twice",
+)
 """twice: answers twice over. silent: never answers."""
 
 
 @contextlib.contextmanager
 def serving(mode: str, *, cpu: int = -1) -> Iterator[tuple[str, int]]:
     """The address of a server in ``mode``, which lives for the length of the block."""
-    command = [*(("taskset", "-c", str(cpu)) if cpu >= 0 else ()), sys.executable, "-m", "tests.support.faulty", mode]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command = [
+        *(("taskset", "-c", str(cpu)) if cpu >= 0 else ()),
+        sys.executable,
+        "-m",
+        "tests.support.faulty",
+        mode,
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         yield "127.0.0.1", int(process.stdout.readline())
         assert process.stdin is not None
@@ -50,7 +70,9 @@ def finish(sock: socket.socket, mode: str) -> None:
 
 
 def serve(mode: str, listener: socket.socket) -> None:
-    """Answer each connection once, when its first bytes are there (daytime: at once), and close it after its FIN."""
+    """Answer each connection once, when its first bytes are there (daytime: at once),
+    and close it after its FIN.
+    """
     epoll = select.epoll()
     epoll.register(0, select.EPOLLIN)
     epoll.register(listener, select.EPOLLIN)
@@ -65,7 +87,9 @@ def serve(mode: str, listener: socket.socket) -> None:
                         sock, _ = listener.accept()
                         sock.setblocking(False)
                         connections[sock.fileno()] = sock
-                        epoll.register(sock, select.EPOLLIN | (select.EPOLLOUT if mode == "daytime" else 0))
+                        epoll.register(
+                            sock, select.EPOLLIN | (select.EPOLLOUT if mode == "daytime" else 0)
+                        )
                 continue
             sock = connections[fd]
             if go_on(mode, sock):

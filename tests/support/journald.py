@@ -1,4 +1,6 @@
-"""A journald of our own: a datagram socket that reads entries of the native protocol, and who sent them."""
+"""A journald of our own: a datagram socket that reads entries of the native protocol,
+and who sent them.
+"""
 
 import contextlib
 import socket
@@ -12,7 +14,9 @@ UCRED = struct.Struct("3i")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One datagram: the fields in their order, and the process that the kernel says sent it."""
+    """One datagram: the fields in their order, and the process that the kernel says
+    sent it.
+    """
 
     fields: tuple[tuple[str, str], ...]
     pid: int
@@ -26,7 +30,9 @@ class Entry:
 
 
 class Journald:
-    """Listens at ``path`` until it is closed; :meth:`stop` and :meth:`start` as the real one's socket unit does. The queue is the kernel's."""
+    """Listens at ``path`` until it is closed; :meth:`stop` and :meth:`start` as the
+    real one's socket unit does. The queue is the kernel's.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,13 +61,17 @@ class Journald:
         found = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                datagram, ancillary, _, _ = self._sock.recvmsg(1 << 20, socket.CMSG_SPACE(UCRED.size))
+                datagram, ancillary, _, _ = self._sock.recvmsg(
+                    1 << 20, socket.CMSG_SPACE(UCRED.size)
+                )
                 found.append(Entry(parse(datagram), UCRED.unpack(ancillary[0][2])[0]))
         return found
 
 
 def parse(datagram: bytes) -> tuple[tuple[str, str], ...]:
-    """The fields of an entry, as journald itself reads them: ``NAME=value`` up to the line end, or ``NAME``, the value's length in eight bytes, and the value."""
+    """The fields of an entry, as journald itself reads them: ``NAME=value`` up to the
+    line end, or ``NAME``, the value's length in eight bytes, and the value.
+    """
     fields = []
     while datagram:
         line, end, rest = datagram.partition(b"\n")

@@ -8,7 +8,9 @@ from tests.support.daemon import COMMAND, Setting, Unpd
 
 
 class Launch:
-    """Starts daemons for one test and finishes them all after it; the fixture ``launch`` is one."""
+    """Starts daemons for one test and finishes them all after it; the fixture
+    ``launch`` is one.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -29,9 +31,11 @@ class Launch:
         preexec: Callable[[], object] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> Unpd:
-        """Start unpd with the configuration ``text`` (completed by :func:`compose` unless ``verbatim``) and, if ``ready``, wait until it is ready.
+        """Start unpd with the configuration ``text`` (completed by :func:`compose`
+        unless ``verbatim``) and, if ``ready``, wait until it is ready.
 
-        ``drop_ins``: the texts of conf.d/NAME.toml. ``detached``: by ``unpd start`` instead of ``unpd run``.
+        ``drop_ins``: the texts of conf.d/NAME.toml. ``detached``: by ``unpd start``
+        instead of ``unpd run``.
         """
         directory = self._directory / f"unpd-{len(self._started)}"
         directory.mkdir()
@@ -48,4 +52,8 @@ class Launch:
 
     def finish(self) -> list[str]:
         """Finish all, the last one first; returns every problem found."""
-        return [f"{unpd.directory.name}: {problem}" for unpd in reversed(self._started) for problem in unpd.finish()]
+        return [
+            f"{unpd.directory.name}: {problem}"
+            for unpd in reversed(self._started)
+            for problem in unpd.finish()
+        ]

@@ -1,6 +1,8 @@
-"""The ledger client: a load whose every attempt ends in exactly one outcome, so that "nothing was lost" can be counted instead of believed.
+"""The ledger client: a load whose every attempt ends in exactly one outcome, so that
+"nothing was lost" can be counted instead of believed.
 
-The load runs in a process of its own (:mod:`tests.support.load`); the test reads its counts at any moment and gets the whole ledger from :meth:`Client.stop`.
+The load runs in a process of its own (:mod:`tests.support.load`); the test reads its
+counts at any moment and gets the whole ledger from :meth:`Client.stop`.
 """
 
 import contextlib
@@ -25,8 +27,9 @@ STOP_SLACK_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What became of a load. Durations in seconds; ``latency_s`` of the ok ones by p50, p99, p999, max; ``longest_gap_s`` between two ok ones;
-    ``details`` counts the failures by outcome and errno.
+    """What became of a load. Durations in seconds; ``latency_s`` of the ok ones by p50,
+    p99, p999, max; ``longest_gap_s`` between two ok ones; ``details`` counts the
+    failures by outcome and errno.
     """
 
     attempts: int
@@ -39,8 +42,12 @@ class Ledger:
     def balance(self) -> None:
         """Invariant I1: every attempt has exactly one outcome."""
         total = sum(self.outcomes.values())
-        assert self.attempts == total, f"{self.attempts} attempts but {total} outcomes: {dict(self.outcomes)}"
-        assert set(self.outcomes) == set(OUTCOMES), f"not the outcomes there are: {sorted(self.outcomes)}"
+        assert self.attempts == total, (
+            f"{self.attempts} attempts but {total} outcomes: {dict(self.outcomes)}"
+        )
+        assert set(self.outcomes) == set(OUTCOMES), (
+            f"not the outcomes there are: {sorted(self.outcomes)}"
+        )
 
     @property
     def ok(self) -> int:
@@ -54,29 +61,45 @@ class Ledger:
 
     def failed(self) -> dict[str, int]:
         """The outcomes other than ok that occurred."""
-        return {outcome: count for outcome, count in self.outcomes.items() if count and outcome != "ok"}
+        return {
+            outcome: count for outcome, count in self.outcomes.items() if count and outcome != "ok"
+        }
 
     def assert_clean(self, *, at_least: int = 1, allow: Mapping[str, int] | None = None) -> None:
-        """Every attempt was ok, but for at most ``allow[outcome]`` of each; and there were ``at_least`` of them, so that silence is no success."""
+        """Every attempt was ok, but for at most ``allow[outcome]`` of each; and there
+        were ``at_least`` of them, so that silence is no success.
+        """
         allowed = allow or {}
-        excess = {outcome: count for outcome, count in self.failed().items() if count > allowed.get(outcome, 0)}
+        excess = {
+            outcome: count
+            for outcome, count in self.failed().items()
+            if count > allowed.get(outcome, 0)
+        }
         assert not excess, f"of {self.attempts} attempts: {excess}; {dict(self.details)}"
-        assert self.ok >= at_least, f"only {self.ok} attempts were ok, {at_least} are needed for the test to say anything"
+        assert self.ok >= at_least, (
+            f"only {self.ok} attempts were ok, {at_least} are needed for the test to say anything"
+        )
 
 
 def cut_off(count: int) -> Mapping[str, int]:
-    """To allow where ``count`` connections were with workers that were killed: the kernel ends each by an RST or, where everything that had come was read, by a FIN."""
+    """To allow where ``count`` connections were with workers that were killed: the
+    kernel ends each by an RST or, where everything that had come was read, by a FIN.
+    """
     return dict.fromkeys(("reset_before", "reset_after", "closed_early", "shed"), count)
 
 
 class BrokenLedger(Exception):
-    """The load generator itself failed, so that its counts say nothing about the server."""
+    """The load generator itself failed, so that its counts say nothing about the
+    server.
+    """
 
 
 class Client:
     """A running load; made by :func:`start`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], words: memoryview, timeout_s: float) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], words: memoryview, timeout_s: float
+    ) -> None:
         self._process = process
         self._words = words
         self._timeout_s = timeout_s
@@ -95,18 +118,28 @@ class Client:
         return int(self._words[OUTCOMES_AT + OUTCOMES.index(outcome)])
 
     def more(self, count: int, timeout_s: float = 10.0) -> None:
-        """Wait for ``count`` more ok attempts than there are now; BrokenLedger if the generator failed meanwhile."""
+        """Wait for ``count`` more ok attempts than there are now; BrokenLedger if the
+        generator failed meanwhile.
+        """
         goal = self.count("ok") + count
         self.wait(lambda: self.count("ok") >= goal, timeout_s, f"{goal} ok attempts")
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, message: str) -> None:
-        """Wait for a condition on the counts; BrokenLedger if the generator failed meanwhile."""
-        until(lambda: condition() or self._process.poll() is not None, timeout_s, lambda: f"{message}; there are {self._outcomes()}")
+        """Wait for a condition on the counts; BrokenLedger if the generator failed
+        meanwhile.
+        """
+        until(
+            lambda: condition() or self._process.poll() is not None,
+            timeout_s,
+            lambda: f"{message}; there are {self._outcomes()}",
+        )
         if self._process.poll() is not None:
             raise BrokenLedger(self._complaint())
 
     def stop(self) -> Ledger:
-        """Start no more attempts, let each open one come to its end, and balance the books. BrokenLedger if the generator failed."""
+        """Start no more attempts, let each open one come to its end, and balance the
+        books. BrokenLedger if the generator failed.
+        """
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.stdin = None
@@ -134,7 +167,10 @@ class Client:
         return {outcome: self.count(outcome) for outcome in OUTCOMES}
 
     def _complaint(self) -> str:
-        return f"the load generator ended with {self._process.returncode} (its trace is on standard error) after {self.attempts()} attempts"
+        return (
+            f"the load generator ended with {self._process.returncode} (its trace is on standard"
+            f" error) after {self.attempts()} attempts"
+        )
 
 
 def start(
@@ -147,12 +183,16 @@ def start(
     payload_bytes: int = 32,
     cpu: int = -1,
 ) -> Client:
-    """Start a load against ``address``: ``rate`` attempts a second (0: as fast as possible) with at most ``concurrency`` open at a time.
+    """Start a load against ``address``: ``rate`` attempts a second (0: as fast as
+    possible) with at most ``concurrency`` open at a time.
 
-    ``timeout_s`` is for a whole attempt. With ``cpu`` the generator keeps to that processor. A UNIX socket is given by its path.
+    ``timeout_s`` is for a whole attempt. With ``cpu`` the generator keeps to that
+    processor. A UNIX socket is given by its path.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert concurrency < hard - 64, f"{concurrency} connections need more than the {hard} descriptors allowed here"
+    assert concurrency < hard - 64, (
+        f"{concurrency} connections need more than the {hard} descriptors allowed here"
+    )
     words_fd = os.memfd_create("ledger")
     try:
         os.ftruncate(words_fd, WORDS * 8)
@@ -180,7 +220,9 @@ def running(
     timeout_s: float = 10.0,
     cpu: int = -1,
 ) -> Iterator[Client]:
-    """As :func:`start`; enters after the first attempt has ended well, and leaves no process behind. The test itself calls :meth:`Client.stop`."""
+    """As :func:`start`; enters after the first attempt has ended well, and leaves no
+    process behind. The test itself calls :meth:`Client.stop`.
+    """
     client = start(address, kind, rate=rate, concurrency=concurrency, timeout_s=timeout_s, cpu=cpu)
     try:
         client.more(1)

@@ -1,11 +1,15 @@
-"""The load generator: a process of its own (``python -m tests.support.load ORDER``), started by :mod:`tests.support.ledger`. Standard library only.
+"""The load generator: a process of its own (``python -m tests.support.load ORDER``),
+started by :mod:`tests.support.ledger`. Standard library only.
 
-Each attempt is one connection: connect; for echo send a nonce and half-close, for daytime say nothing; read to the end. It ends in exactly one outcome. Attempts
-are counted where they start and outcomes where they end, in shared words that the parent may read at any moment. End of standard input means: start no more,
-bring the open ones to their end, print the summary as one JSON line.
+Each attempt is one connection: connect; for echo send a nonce and half-close, for
+daytime say nothing; read to the end. It ends in exactly one outcome. Attempts are
+counted where they start and outcomes where they end, in shared words that the parent
+may read at any moment. End of standard input means: start no more, bring the open ones
+to their end, print the summary as one JSON line.
 
-On loopback the source address goes round 32 addresses (IP_BIND_ADDRESS_NO_PORT leaves the choice of port to connect(2)), so that connections in TIME_WAIT, which
-stay with whoever closes first, do not use up the source ports.
+On loopback the source address goes round 32 addresses (IP_BIND_ADDRESS_NO_PORT leaves
+the choice of port to connect(2)), so that connections in TIME_WAIT, which stay with
+whoever closes first, do not use up the source ports.
 """
 
 import errno
@@ -24,9 +28,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-OUTCOMES = ("ok", "refused", "reset_before", "reset_after", "timeout", "closed_early", "shed", "wrong")
-"""refused: no connection came about. reset_before and reset_after: before the first byte of the reply, and after one. closed_early: FIN within the reply. shed: FIN
-instead of a reply. wrong: a reply that is not the one to this nonce."""
+OUTCOMES = (
+    "ok",
+    "refused",
+    "reset_before",
+    "reset_after",
+    "timeout",
+    "closed_early",
+    "shed",
+    "wrong",
+)
+"""refused: no connection came about. reset_before and reset_after: before the first
+byte of the reply, and after one. closed_early: FIN within the reply. shed: FIN instead
+of a reply. wrong: a reply that is not the one to this nonce.
+"""
 
 ATTEMPTS_AT = 0
 OUTCOMES_AT = 1
@@ -38,13 +53,17 @@ IP_BIND_ADDRESS_NO_PORT = 24
 
 READ_BYTES = 65536
 REFUSED = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.EAGAIN})
-"""On a UNIX socket ENOENT says that nothing is bound there, EAGAIN that the accept queue is full."""
+"""On a UNIX socket ENOENT says that nothing is bound there, EAGAIN that the accept
+queue is full.
+"""
 RESET = frozenset({errno.ECONNRESET, errno.EPIPE})
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do. ``address``: (host, port), or a UNIX path. ``rate``: attempts a second, 0 for as many as ``concurrency`` allows. ``cpu``: -1 for any."""
+    """What to do. ``address``: (host, port), or a UNIX path. ``rate``: attempts a
+    second, 0 for as many as ``concurrency`` allows. ``cpu``: -1 for any.
+    """
 
     kind: Literal["echo", "daytime"]
     address: tuple[str, int] | str
@@ -61,7 +80,9 @@ class Attempt:
 
     __slots__ = ("deadline", "expected", "received", "sent", "sock", "started")
 
-    def __init__(self, sock: socket.socket, expected: bytes, started: float, deadline: float) -> None:
+    def __init__(
+        self, sock: socket.socket, expected: bytes, started: float, deadline: float
+    ) -> None:
         self.sock = sock
         self.expected = expected
         self.started = started
@@ -80,7 +101,9 @@ def end_of_echo(expected: bytes, received: bytes) -> str:
 
 
 def end_of_daytime(expected: bytes, received: bytes) -> str:
-    """The outcome of a daytime whose server closed in good order after ``received``: one line that ends with CR LF (RFC 867)."""
+    """The outcome of a daytime whose server closed in good order after ``received``:
+    one line that ends with CR LF (RFC 867).
+    """
     if not received:
         return "shed"
     if not received.endswith(b"\r\n"):
@@ -89,7 +112,9 @@ def end_of_daytime(expected: bytes, received: bytes) -> str:
 
 
 def half_close(sock: socket.socket) -> None:
-    """Send our FIN. A connection that was reset between send and shutdown is "not connected" here; the recv that follows says why."""
+    """Send our FIN. A connection that was reset between send and shutdown is "not
+    connected" here; the recv that follows says why.
+    """
     try:
         sock.shutdown(socket.SHUT_WR)
     except OSError as failure:
@@ -98,7 +123,9 @@ def half_close(sock: socket.socket) -> None:
 
 
 class Load:
-    """The generator: one epoll, edge-triggered, one registration for each connection."""
+    """The generator: one epoll, edge-triggered, one registration for each
+    connection.
+    """
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -115,7 +142,13 @@ class Load:
         self.last_ok_at = 0.0
         self.is_tcp = not isinstance(order.address, str)
         self.sources = SOURCES if self.is_tcp and order.address[0].startswith("127.") else ()
-        self.family = socket.AF_UNIX if not self.is_tcp else socket.AF_INET6 if ":" in order.address[0] else socket.AF_INET
+        self.family = (
+            socket.AF_UNIX
+            if not self.is_tcp
+            else socket.AF_INET6
+            if ":" in order.address[0]
+            else socket.AF_INET
+        )
 
     def run(self) -> None:
         """Until standard input ends and every attempt has its outcome."""
@@ -153,7 +186,9 @@ class Load:
         if self.by_age:
             waits.append(self.by_age[0].deadline - now)
         if not self.stopping and len(self.open) < self.order.concurrency:
-            waits.append(began + self.words[ATTEMPTS_AT] / self.order.rate - now if self.order.rate else 0.0)
+            waits.append(
+                began + self.words[ATTEMPTS_AT] / self.order.rate - now if self.order.rate else 0.0
+            )
         return max(0.0, min(waits))
 
     def _launch(self, now: float) -> None:
@@ -176,7 +211,9 @@ class Load:
         if not self.echo:
             return b""
         mark = b"%08x%016x" % (os.getpid(), number)
-        return (mark * (self.order.payload_bytes // len(mark) + 1))[: self.order.payload_bytes - 1] + b"\n"
+        return (mark * (self.order.payload_bytes // len(mark) + 1))[
+            : self.order.payload_bytes - 1
+        ] + b"\n"
 
     def _go_on(self, attempt: Attempt) -> None:
         sock = attempt.sock
@@ -190,7 +227,9 @@ class Load:
                 attempt.sent = True
                 if self.echo:
                     if sock.send(attempt.expected) != len(attempt.expected):
-                        raise BrokenLoad("the payload does not fit into a fresh socket: take a smaller one")
+                        raise BrokenLoad(
+                            "the payload does not fit into a fresh socket: take a smaller one"
+                        )
                     half_close(sock)
             doing = "recv"
             while piece := sock.recv(READ_BYTES):
@@ -214,7 +253,9 @@ class Load:
         self._end(attempt, outcome, f"{errno.errorcode[failure]} at {doing}")
 
     def _expire(self, now: float) -> None:
-        """All attempts have the same timeout, so that the oldest is the next to be late."""
+        """All attempts have the same timeout, so that the oldest is the next to be
+        late.
+        """
         by_age = self.by_age
         while by_age and (by_age[0].deadline <= now or by_age[0].sock.fileno() < 0):
             attempt = by_age.popleft()
@@ -236,8 +277,16 @@ class Load:
 
     def _report(self, duration_s: float) -> None:
         ordered = sorted(self.latencies_us)
-        quantile = {name: ordered[min(len(ordered) - 1, int(len(ordered) * part))] / 1e6 if ordered else 0.0 for name, part in QUANTILES.items()}
-        summary = {"duration_s": duration_s, "longest_gap_s": self.longest_gap_s, "latency_s": quantile, "details": dict(self.details)}
+        quantile = {
+            name: ordered[min(len(ordered) - 1, int(len(ordered) * part))] / 1e6 if ordered else 0.0
+            for name, part in QUANTILES.items()
+        }
+        summary = {
+            "duration_s": duration_s,
+            "longest_gap_s": self.longest_gap_s,
+            "latency_s": quantile,
+            "details": dict(self.details),
+        }
         sys.stdout.write(json.dumps(summary) + "\n")
 
 
@@ -245,12 +294,16 @@ QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999, "max": 1.0}
 
 
 class BrokenLoad(Exception):
-    """The generator itself failed (no source port, no descriptor): what it counted says nothing about the server."""
+    """The generator itself failed (no source port, no descriptor): what it counted says
+    nothing about the server.
+    """
 
 
 def main() -> None:
     """Run the order given as JSON in the first argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us by closing standard input, also at Ctrl-C
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the parent ends us by closing standard input, also at Ctrl-C
     raw = json.loads(sys.argv[1])
     address = raw.pop("address")
     order = Order(address=address if isinstance(address, str) else (address[0], address[1]), **raw)

@@ -1,4 +1,6 @@
-"""The master's core under test: its state, a manual clock, and what each step ordered. No process, no socket, no time but the clock's."""
+"""The master's core under test: its state, a manual clock, and what each step ordered.
+No process, no socket, no time but the clock's.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,8 +19,12 @@ LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbe
 Kind = TypeVar("Kind", bound=fx.Effect)
 
 
-def wants(workers: int | Mapping[str, int] = 2, *, exporter: bool = False, **limits: float) -> Wanted:
-    """What a configuration wants: workers of the default pool or by pool, and limits where they are not the usual ones."""
+def wants(
+    workers: int | Mapping[str, int] = 2, *, exporter: bool = False, **limits: float
+) -> Wanted:
+    """What a configuration wants: workers of the default pool or by pool, and limits
+    where they are not the usual ones.
+    """
     by_pool = {"default": workers} if isinstance(workers, int) else workers
     return Wanted(by_pool, exporter, replace(LIMITS, **limits))
 
@@ -92,8 +98,14 @@ class Machine:
         return self.take(*(ev.ChildExited(birth, ended) for birth in births))
 
     def beat(self, *births: int) -> Done:
-        """The master looks at the heartbeats: these children have beaten right now, the others last when they became ready."""
-        return self.take(ev.BeatsRead(dict.fromkeys(self.state.children, 0.0) | dict.fromkeys(births, self.clock.now)))
+        """The master looks at the heartbeats: these children have beaten right now, the
+        others last when they became ready.
+        """
+        return self.take(
+            ev.BeatsRead(
+                dict.fromkeys(self.state.children, 0.0) | dict.fromkeys(births, self.clock.now)
+            )
+        )
 
     def reload(self, wanted: Wanted, request: int | None = None) -> Done:
         """Somebody asks for a reload, and the file holds ``wanted``."""
@@ -105,16 +117,24 @@ class Machine:
 
     @property
     def due_in(self) -> float | None:
-        """Seconds until the machine wants to be woken; None: it waits for events alone."""
+        """Seconds until the machine wants to be woken; None: it waits for
+        events alone.
+        """
         at = next_deadline(self.state)
         return None if at is None else at - self.clock.now
 
-    def births(self, *phases: ChildPhase, generation: int | None = None, kind: ChildKind | None = None) -> list[int]:
-        """The children in one of these phases (none given: in any), of one generation and kind if given, by birth."""
+    def births(
+        self, *phases: ChildPhase, generation: int | None = None, kind: ChildKind | None = None
+    ) -> list[int]:
+        """The children in one of these phases (none given: in any), of one generation
+        and kind if given, by birth.
+        """
         return [
             child.birth
             for child in self.state.children.values()
-            if (not phases or child.phase in phases) and generation in (None, child.generation) and kind in (None, child.slot.kind)
+            if (not phases or child.phase in phases)
+            and generation in (None, child.generation)
+            and kind in (None, child.slot.kind)
         ]
 
     def child(self, birth: int) -> Child:
@@ -130,7 +150,9 @@ def booted(wanted: Wanted) -> Machine:
 
 
 def running(wanted: Wanted) -> Machine:
-    """A machine whose first generation is ready. Births count from 1; the exporter, if there is one, is the first."""
+    """A machine whose first generation is ready. Births count from 1; the exporter, if
+    there is one, is the first.
+    """
     machine = booted(wanted)
     while starting := machine.births(ChildPhase.STARTING):
         machine.ready(*starting)

@@ -1,4 +1,5 @@
-"""A service manager for one daemon: it listens on NOTIFY_SOCKET, keeps what is stored, and passes descriptors as systemd does (sd_notify(3), sd_listen_fds(3)).
+"""A service manager for one daemon: it listens on NOTIFY_SOCKET, keeps what is stored,
+and passes descriptors as systemd does (sd_notify(3), sd_listen_fds(3)).
 
 It reads only while the test asks it something, so that nothing runs beside the test.
 """
@@ -30,12 +31,16 @@ if fds:
     os.environ["LISTEN_PID"] = str(os.getpid())
 os.execvp(command[0], command)
 """
-"""Between fork and exec: the descriptors move to 3 and up, and the process learns that they are for it."""
+"""Between fork and exec: the descriptors move to 3 and up, and the process learns that
+they are for it.
+"""
 
 
 @dataclass(slots=True)
 class Manager:
-    """What systemd knows of one unit. ``said``: every assignment heard, in order; ``store``: what it keeps; ``sockets``: what its socket units listen on."""
+    """What systemd knows of one unit. ``said``: every assignment heard, in order;
+    ``store``: what it keeps; ``sockets``: what its socket units listen on.
+    """
 
     path: str
     receiver: socket.socket
@@ -43,22 +48,48 @@ class Manager:
     store: list[tuple[str, int]] = field(default_factory=list)
     sockets: list[tuple[str, int]] = field(default_factory=list)
 
-    def start(self, launch: Launch, text: str = "", *, watchdog_s: float = 0.0, stores: bool = True, **options: Any) -> Unpd:
+    def start(
+        self,
+        launch: Launch,
+        text: str = "",
+        *,
+        watchdog_s: float = 0.0,
+        stores: bool = True,
+        **options: Any,
+    ) -> Unpd:
         """Start the daemon as its main process, with everything that is its."""
         self.hear()
         passed = [*self.sockets, *self.store]
-        env: dict[str, str | None] = {"NOTIFY_SOCKET": self.path, "FDSTORE": "512" if stores else None}
+        env: dict[str, str | None] = {
+            "NOTIFY_SOCKET": self.path,
+            "FDSTORE": "512" if stores else None,
+        }
         if passed:
-            env |= {"LISTEN_FDS": str(len(passed)), "LISTEN_FDNAMES": ":".join(name for name, _ in passed)}
+            env |= {
+                "LISTEN_FDS": str(len(passed)),
+                "LISTEN_FDNAMES": ":".join(name for name, _ in passed),
+            }
         if watchdog_s:
             env |= {"WATCHDOG_USEC": str(round(watchdog_s * 1_000_000))}
         fds = [fd for _, fd in passed]
         prefix = (sys.executable, "-c", START, ",".join(map(str, fds)))
         ready = options.pop("ready", True)
-        unpd = launch(text, prefix=prefix, pass_fds=fds, env=env | options.pop("env", {}), ready=False, **options)
+        unpd = launch(
+            text,
+            prefix=prefix,
+            pass_fds=fds,
+            env=env | options.pop("env", {}),
+            ready=False,
+            **options,
+        )
         if ready:
             until(
-                lambda: self.hear() is not None and (unpd.log_events("master.ready") or unpd.process.poll() is not None), READY_S, "the start to come to an end"
+                lambda: (
+                    self.hear() is not None
+                    and (unpd.log_events("master.ready") or unpd.process.poll() is not None)
+                ),
+                READY_S,
+                "the start to come to an end",
             )
             unpd.wait_ready()
         return unpd
@@ -68,7 +99,11 @@ class Manager:
         unpd.expect_exit(-signal.SIGKILL)
         os.kill(unpd.pid, signal.SIGKILL)
         unpd.wait_exit()
-        until(lambda: not [process for process in unpd.family() if not process.zombie], 5.0, "the unit's processes to end")
+        until(
+            lambda: not [process for process in unpd.family() if not process.zombie],
+            5.0,
+            "the unit's processes to end",
+        )
         procs.sweep(process for process in unpd.family() if process.pid != os.getpid())
 
     def hear(self) -> list[tuple[str, str]]:
@@ -76,7 +111,12 @@ class Manager:
         with contextlib.suppress(BlockingIOError):
             while True:
                 said, fds, _, _ = socket.recv_fds(self.receiver, 8192, 16)
-                pairs = [(name, value) for name, _, value in (line.partition("=") for line in said.decode().splitlines())]
+                pairs = [
+                    (name, value)
+                    for name, _, value in (
+                        line.partition("=") for line in said.decode().splitlines()
+                    )
+                ]
                 self.said += pairs
                 self._obey(dict(pairs), fds)
         return self.said
@@ -102,16 +142,24 @@ class Manager:
         """Every value that was said of ``name``."""
         return [value for said, value in self.hear() if said == name]
 
-    def wait(self, name: str, value: str | None = None, *, after: int = 0, timeout_s: float = 10.0) -> str:
-        """The first ``name`` of that value that was, or is, said after the first ``after`` ones of that name."""
+    def wait(
+        self, name: str, value: str | None = None, *, after: int = 0, timeout_s: float = 10.0
+    ) -> str:
+        """The first ``name`` of that value that was, or is, said after the first
+        ``after`` ones of that name.
+        """
 
         def there() -> list[str]:
             return [heard for heard in self.heard(name)[after:] if value is None or heard == value]
 
-        return until(there, timeout_s, lambda: f"{name}={value or ''} after {after}; heard was {self.said}")[0]
+        return until(
+            there, timeout_s, lambda: f"{name}={value or ''} after {after}; heard was {self.said}"
+        )[0]
 
     def listen(self, name: str, sock: socket.socket) -> tuple[str, int]:
-        """Have a socket unit: its socket is passed as ``name`` at each start, and outlives the daemon. Returns a TCP socket's address."""
+        """Have a socket unit: its socket is passed as ``name`` at each start, and
+        outlives the daemon. Returns a TCP socket's address.
+        """
         address: tuple[str, int] = sock.getsockname()[:2]
         self.sockets.append((name, sock.detach()))
         return address

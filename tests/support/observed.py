@@ -27,7 +27,9 @@ class Event:
 
 
 def parse_log(text: str) -> list[Event]:
-    """The events in the complete lines of ``text``; a line that is no JSON object (a trace, a message before the log is open) is none."""
+    """The events in the complete lines of ``text``; a line that is no JSON object (a
+    trace, a message before the log is open) is none.
+    """
     events = []
     for line in text[: text.rfind("\n") + 1].splitlines():
         with contextlib.suppress(json.JSONDecodeError):
@@ -42,7 +44,11 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 def parse_samples(text: str) -> Samples:
     """Prometheus' text format as a dictionary by name and set of labels."""
-    return {(sample.name, frozenset(sample.labels.items())): sample.value for metric in text_string_to_metric_families(text) for sample in metric.samples}
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for metric in text_string_to_metric_families(text)
+        for sample in metric.samples
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,11 @@ class Answer:
 
 def total(samples: Samples, name: str, **labels: str) -> float:
     """The sum of all samples of ``name`` that have ``labels`` among theirs."""
-    return sum(value for (sample, own), value in samples.items() if sample == name and own >= frozenset(labels.items()))
+    return sum(
+        value
+        for (sample, own), value in samples.items()
+        if sample == name and own >= frozenset(labels.items())
+    )
 
 
 def parse_address(text: str) -> Address:

@@ -1,4 +1,6 @@
-"""What an operator does to a running daemon: edits its configuration, runs the verbs, speaks to its control socket."""
+"""What an operator does to a running daemon: edits its configuration, runs the verbs,
+speaks to its control socket.
+"""
 
 import contextlib
 import json
@@ -18,16 +20,24 @@ VERSION = 1
 
 
 def reconfigure(unpd: Unpd, text: str | bytes) -> None:
-    """Replace the configuration in one step (rename). ``text`` is completed as at the start; bytes are written as they are."""
+    """Replace the configuration in one step (rename). ``text`` is completed as at the
+    start; bytes are written as they are.
+    """
     log_file = unpd.log_path if unpd.setting.detached else None
-    content = text if isinstance(text, bytes) else compose(text, unpd.directory, log_file=log_file).encode()
+    content = (
+        text
+        if isinstance(text, bytes)
+        else compose(text, unpd.directory, log_file=log_file).encode()
+    )
     new = unpd.config_path.with_suffix(".new")
     new.write_bytes(content)
     os.replace(new, unpd.config_path)
 
 
 def reload(unpd: Unpd, text: str | bytes | None = None) -> int:
-    """Reload (with the configuration ``text`` if given), which must succeed; returns the generation that serves now."""
+    """Reload (with the configuration ``text`` if given), which must succeed; returns
+    the generation that serves now.
+    """
     if text is not None:
         reconfigure(unpd, text)
     answer = ask(unpd.control, verb="reload")
@@ -36,7 +46,9 @@ def reload(unpd: Unpd, text: str | bytes | None = None) -> int:
 
 
 def refused_reload(unpd: Unpd, text: str | bytes | None = None) -> str:
-    """Try to reload; it must be refused, which the log says too. Returns the reason that ``unpd reload`` prints."""
+    """Try to reload; it must be refused, which the log says too. Returns the reason
+    that ``unpd reload`` prints.
+    """
     if text is not None:
         reconfigure(unpd, text)
     unpd.expect_errors("reload.refused")
@@ -70,10 +82,14 @@ def read_answer(sock: socket.socket) -> dict[str, Any]:
 
 
 def descriptors(unpd: Unpd, births: int) -> int:
-    """The master's open descriptors once each of ``births`` children so far has reported ready: until then it holds the readiness pipe of each."""
+    """The master's open descriptors once each of ``births`` children so far has
+    reported ready: until then it holds the readiness pipe of each.
+    """
 
     def reported() -> bool:
-        return len(unpd.log_events("worker.ready")) + len(unpd.log_events("exporter.ready")) >= births
+        return (
+            len(unpd.log_events("worker.ready")) + len(unpd.log_events("exporter.ready")) >= births
+        )
 
     until(reported, 10.0, f"{births} children to report ready")
     return len(procs.fds(unpd.pid))
@@ -89,11 +105,22 @@ def status(unpd: Unpd) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def nothing_remains() -> Iterator[None]:
-    """For a block that runs an ``unpd start`` which fails: the processes that detached themselves became children of ours, and all of them have to end."""
+    """For a block that runs an ``unpd start`` which fails: the processes that detached
+    themselves became children of ours, and all of them have to end.
+    """
     before = procs.child_pids(os.getpid())
     yield
 
     def gone() -> bool:
-        return not [pid for pid in procs.child_pids(os.getpid()) - before if procs.reap(pid) is None]
+        return not [
+            pid for pid in procs.child_pids(os.getpid()) - before if procs.reap(pid) is None
+        ]
 
-    until(gone, 10.0, lambda: f"what `unpd start` left to end: {[procs.stat(pid) for pid in procs.child_pids(os.getpid()) - before]}")
+    until(
+        gone,
+        10.0,
+        lambda: (
+            "what `unpd start` left to end:"
+            f" {[procs.stat(pid) for pid in procs.child_pids(os.getpid()) - before]}"
+        ),
+    )

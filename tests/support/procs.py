@@ -1,4 +1,6 @@
-"""Processes as /proc shows them (proc(5)). A process that is gone reads as None, empty or False, never as an exception."""
+"""Processes as /proc shows them (proc(5)). A process that is gone reads as None, empty
+or False, never as an exception.
+"""
 
 import contextlib
 import ctypes
@@ -18,7 +20,9 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What /proc/PID/stat and cmdline say of one process. ``started`` (clock ticks since boot) tells a reused pid from the old one."""
+    """What /proc/PID/stat and cmdline say of one process. ``started`` (clock ticks
+    since boot) tells a reused pid from the old one.
+    """
 
     pid: int
     state: str
@@ -48,12 +52,24 @@ def stat(pid: int) -> Stat | None:
         return None
     comm, _, rest = line.decode(errors="replace").partition("(")[2].rpartition(")")
     fields = rest.split()
-    return Stat(pid, fields[0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), title(pid) or f"({comm})")
+    return Stat(
+        pid,
+        fields[0],
+        int(fields[1]),
+        int(fields[2]),
+        int(fields[3]),
+        int(fields[19]),
+        title(pid) or f"({comm})",
+    )
 
 
 def title(pid: int) -> str:
-    """The command line, or the title that the process gave itself; "" for a zombie or a process that is gone."""
-    return (_read(pid, "cmdline") or b"").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    """The command line, or the title that the process gave itself; "" for a zombie or a
+    process that is gone.
+    """
+    return (
+        (_read(pid, "cmdline") or b"").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    )
 
 
 def every() -> list[Stat]:
@@ -63,17 +79,23 @@ def every() -> list[Stat]:
 
 def children(pid: int) -> list[Stat]:
     """The children of ``pid``, zombies too, by pid."""
-    return sorted((process for process in every() if process.ppid == pid), key=lambda process: process.pid)
+    return sorted(
+        (process for process in every() if process.ppid == pid), key=lambda process: process.pid
+    )
 
 
 def child_pids(pid: int) -> set[int]:
-    """The pids of the children of ``pid``, zombies too: cheaper than :func:`children` where the kernel keeps the list (CONFIG_PROC_CHILDREN)."""
+    """The pids of the children of ``pid``, zombies too: cheaper than :func:`children`
+    where the kernel keeps the list (CONFIG_PROC_CHILDREN).
+    """
     lists = list((PROC / str(pid) / "task").glob("*/children"))
     if not lists:
         return {child.pid for child in children(pid)}
     pids: set[int] = set()
     for path in lists:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended since
+        with contextlib.suppress(
+            FileNotFoundError, ProcessLookupError
+        ):  # a thread that has ended since
             pids.update(int(word) for word in path.read_text().split())
     return pids
 
@@ -96,14 +118,18 @@ def alive(pid: int) -> bool:
 
 
 def status(pid: int) -> dict[str, str]:
-    """The lines of /proc/PID/status: Uid, Gid, Groups, CapEff, NoNewPrivs, VmRSS...; empty if the process is gone."""
+    """The lines of /proc/PID/status: Uid, Gid, Groups, CapEff, NoNewPrivs, VmRSS...;
+    empty if the process is gone.
+    """
     lines = (_read(pid, "status") or b"").decode(errors="replace").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """Who a process is: each of real, effective, saved, filesystem; capability sets as numbers."""
+    """Who a process is: each of real, effective, saved, filesystem; capability sets as
+    numbers.
+    """
 
     uids: tuple[int, ...]
     gids: tuple[int, ...]
@@ -115,9 +141,15 @@ class Ids:
 def ids(pid: int) -> Ids:
     """The identity of ``pid``; KeyError if it is gone."""
     lines = status(pid)
-    numbers = {name: tuple(int(word) for word in lines[name].split()) for name in ("Uid", "Gid", "Groups")}
-    capabilities = {name: int(lines[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
-    return Ids(numbers["Uid"], numbers["Gid"], numbers["Groups"], capabilities, lines["NoNewPrivs"] == "1")
+    numbers = {
+        name: tuple(int(word) for word in lines[name].split()) for name in ("Uid", "Gid", "Groups")
+    }
+    capabilities = {
+        name: int(lines[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    }
+    return Ids(
+        numbers["Uid"], numbers["Gid"], numbers["Groups"], capabilities, lines["NoNewPrivs"] == "1"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +163,13 @@ class SignalSets:
 
 
 def signals(pid: int) -> SignalSets:
-    """The signal masks of ``pid`` (ShdPnd, SigBlk, SigIgn, SigCgt) as numbers; KeyError if it is gone."""
+    """The signal masks of ``pid`` (ShdPnd, SigBlk, SigIgn, SigCgt) as numbers; KeyError
+    if it is gone.
+    """
     lines = status(pid)
-    return SignalSets(*(_numbers(int(lines[name], 16)) for name in ("ShdPnd", "SigBlk", "SigIgn", "SigCgt")))
+    return SignalSets(
+        *(_numbers(int(lines[name], 16)) for name in ("ShdPnd", "SigBlk", "SigIgn", "SigCgt"))
+    )
 
 
 def _numbers(mask: int) -> frozenset[int]:
@@ -141,7 +177,9 @@ def _numbers(mask: int) -> frozenset[int]:
 
 
 def fds(pid: int) -> dict[int, str]:
-    """The open descriptors of ``pid`` and what each points at ("socket:[123]", "anon_inode:[eventpoll]", a path)."""
+    """The open descriptors of ``pid`` and what each points at ("socket:[123]",
+    "anon_inode:[eventpoll]", a path).
+    """
     found = {}
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for entry in (PROC / str(pid) / "fd").iterdir():
@@ -156,19 +194,25 @@ def rss_bytes(pid: int) -> int:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time used so far, user and system, in seconds; 0.0 if the process is gone."""
+    """Processor time used so far, user and system, in seconds; 0.0 if the process is
+    gone.
+    """
     fields = (_read(pid, "stat") or b"").decode(errors="replace").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def environ(pid: int) -> dict[str, str]:
-    """The environment that ``pid`` was started with. A process that changed its title has overwritten it: then it is empty or nonsense."""
+    """The environment that ``pid`` was started with. A process that changed its title
+    has overwritten it: then it is empty or nonsense.
+    """
     words = (_read(pid, "environ") or b"").decode(errors="replace").split("\0")
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def become_subreaper() -> None:
-    """From now on an orphan among our descendants becomes our child (PR_SET_CHILD_SUBREAPER), so that none can leave the tests' sight."""
+    """From now on an orphan among our descendants becomes our child
+    (PR_SET_CHILD_SUBREAPER), so that none can leave the tests' sight.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
@@ -182,7 +226,9 @@ def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
 
 
 def reap(pid: int) -> int | None:
-    """Collect our dead child ``pid``; None if it lives or is not our child. Returns the raw wait status."""
+    """Collect our dead child ``pid``; None if it lives or is not our child. Returns the
+    raw wait status.
+    """
     try:
         found, wait_status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
@@ -191,8 +237,12 @@ def reap(pid: int) -> int | None:
 
 
 def sweep(processes: Iterable[Stat]) -> None:
-    """Kill each of ``processes``, all it has below it, and collect what becomes ours; AssertionError if one does not go within 10 s."""
-    doomed = {found.pid: found for process in processes for found in (process, *descendants(process.pid))}
+    """Kill each of ``processes``, all it has below it, and collect what becomes ours;
+    AssertionError if one does not go within 10 s.
+    """
+    doomed = {
+        found.pid: found for process in processes for found in (process, *descendants(process.pid))
+    }
 
     def gone() -> bool:
         kill(process.pid for process in doomed.values() if _same(process) and not process.zombie)
@@ -200,7 +250,13 @@ def sweep(processes: Iterable[Stat]) -> None:
             reap(pid)
         return not any(_same(process) for process in doomed.values())
 
-    until(gone, 10.0, lambda: f"killed processes did not go: {[found for found in doomed.values() if _same(found)]}")
+    until(
+        gone,
+        10.0,
+        lambda: (
+            f"killed processes did not go: {[found for found in doomed.values() if _same(found)]}"
+        ),
+    )
 
 
 def _same(process: Stat) -> bool:
@@ -210,12 +266,18 @@ def _same(process: Stat) -> bool:
 
 @contextlib.contextmanager
 def stopped(pids: Iterable[int]) -> Iterator[None]:
-    """Hold ``pids`` with SIGSTOP for the length of the block; enters when all of them stand still."""
+    """Hold ``pids`` with SIGSTOP for the length of the block; enters when all of them
+    stand still.
+    """
     held = tuple(pids)
     kill(held, signal.SIGSTOP)
     try:
         for pid in held:
-            until(lambda pid=pid: (now := stat(pid)) is None or now.state in "TtZX", 5.0, f"process {pid} does not stop")  # type: ignore[misc]
+            until(
+                lambda pid=pid: (now := stat(pid)) is None or now.state in "TtZX",  # type: ignore[misc]
+                5.0,
+                f"process {pid} does not stop",
+            )
         yield
     finally:
         kill(held, signal.SIGCONT)

@@ -1,4 +1,6 @@
-"""Long durations: scaled down in the default run, in full with UNPD_TEST_SCALE=1 (``make test-full``)."""
+"""Long durations: scaled down in the default run, in full with UNPD_TEST_SCALE=1
+(``make test-full``).
+"""
 
 import os
 
@@ -14,10 +16,14 @@ def scale() -> float:
 
 
 def long(seconds: float, *, at_least: float = 0.0) -> float:
-    """``seconds`` of the full run, scaled for this one; never below ``at_least`` seconds (nor above the full time)."""
+    """``seconds`` of the full run, scaled for this one; never below ``at_least``
+    seconds (nor above the full time).
+    """
     return max(seconds * scale(), min(at_least, seconds))
 
 
 def many(count: int, *, at_least: int = 1) -> int:
-    """``count`` repetitions of the full run, scaled for this one; never below ``at_least`` (nor above the full count)."""
+    """``count`` repetitions of the full run, scaled for this one; never below
+    ``at_least`` (nor above the full count).
+    """
     return max(round(count * scale()), min(at_least, count))

@@ -1,6 +1,8 @@
-"""A tracer that keeps one signal from a process (``python -m tests.support.swallow PID SIGNUM``), as if it had been lost; and how a test starts it.
+"""A tracer that keeps one signal from a process (``python -m tests.support.swallow PID
+SIGNUM``), as if it had been lost; and how a test starts it.
 
-strace can add signals but not take them away, so this is ptrace(2) itself: the tracer sees each signal before its tracee and hands on all but the one.
+strace can add signals but not take them away, so this is ptrace(2) itself: the tracer
+sees each signal before its tracee and hands on all but the one.
 """
 
 import contextlib
@@ -24,7 +26,9 @@ STOPPING = frozenset((Signals.SIGSTOP, Signals.SIGTSTP, Signals.SIGTTIN, Signals
 
 @contextlib.contextmanager
 def swallowed(pid: int, number: Signals) -> Iterator[None]:
-    """``pid`` gets no signal ``number`` for the length of the block. Mark the test with requires_strace(): the right it needs is the same."""
+    """``pid`` gets no signal ``number`` for the length of the block. Mark the test with
+    requires_strace(): the right it needs is the same.
+    """
     command = [sys.executable, "-m", "tests.support.swallow", str(pid), str(int(number))]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as tracer:
         assert tracer.stdout is not None
@@ -53,9 +57,16 @@ def main() -> None:
 
 def _ptrace(request: int, pid: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (ctypes.c_long(request), ctypes.c_long(pid), ctypes.c_void_p(0), ctypes.c_void_p(value))
+    arguments = (
+        ctypes.c_long(request),
+        ctypes.c_long(pid),
+        ctypes.c_void_p(0),
+        ctypes.c_void_p(value),
+    )
     if libc.ptrace(*arguments) != 0 and request == PTRACE_SEIZE:
-        raise OSError(ctypes.get_errno(), "ptrace")  # of the others: the tracee was killed meanwhile, which waitpid says next
+        raise OSError(
+            ctypes.get_errno(), "ptrace"
+        )  # of the others: the tracee was killed meanwhile, which waitpid says next
 
 
 if __name__ == "__main__":

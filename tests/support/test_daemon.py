@@ -1,4 +1,6 @@
-"""The examination of a daemon after its end has to fail where a daemon misbehaves: shown with a program that does, in one way at a time."""
+"""The examination of a daemon after its end has to fail where a daemon misbehaves:
+shown with a program that does, in one way at a time.
+"""
 
 import os
 import signal
@@ -24,7 +26,8 @@ with open(sys.argv[-1], "rb") as file:
     config = tomllib.load(file)["daemon"]
 
 def say(event, level="info", **fields):
-    os.write(2, (json.dumps({"time": "", "level": level, "event": event, **fields}) + "\\n").encode())
+    line = {"time": "", "level": level, "event": event, **fields}
+    os.write(2, (json.dumps(line) + "\\n").encode())
 
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 listener = socket.create_server(("127.0.0.1", 0))
@@ -104,7 +107,9 @@ def test_what_a_daemon_does_wrong_is_found(tmp_path: Path, mode: str, finding: s
 
 
 def test_an_orphan_holding_a_listener_is_found_and_removed(tmp_path: Path) -> None:
-    """A child that outlives its master with the listener in hand is killed by the examination, and the port is free after it."""
+    """A child that outlives its master with the listener in hand is killed by the
+    examination, and the port is free after it.
+    """
     launch = fake(tmp_path)
     unpd = launch(command=command(tmp_path), env={"FAKE": "orphan"})
     orphan = procs.children(unpd.pid)[0]
@@ -115,7 +120,9 @@ def test_an_orphan_holding_a_listener_is_found_and_removed(tmp_path: Path) -> No
 
 
 def test_an_orphan_without_session_environment_or_parent_is_still_seen(tmp_path: Path) -> None:
-    """A process that detached itself and cleared its environment becomes a child of the test run, where the check after every test finds it."""
+    """A process that detached itself and cleared its environment becomes a child of the
+    test run, where the check after every test finds it.
+    """
     before = procs.child_pids(os.getpid())
     launch = fake(tmp_path)
     launch(command=command(tmp_path), env={"FAKE": "hidden_orphan"})
@@ -135,7 +142,9 @@ def test_a_daemon_that_does_not_end_is_killed(tmp_path: Path) -> None:
 
 
 def test_promises_are_kept_out_of_the_findings(tmp_path: Path) -> None:
-    """What a test named beforehand (exit code, error events) is no finding; the exit code is still checked."""
+    """What a test named beforehand (exit code, error events) is no finding; the exit
+    code is still checked.
+    """
     launch = fake(tmp_path)
     unpd = launch(command=command(tmp_path), env={"FAKE": "error"})
     unpd.expect_errors("worker.lost")
@@ -161,11 +170,14 @@ def test_a_killed_master_is_no_finding_where_it_was_promised(tmp_path: Path) -> 
 
 
 def test_a_process_left_by_a_test_fails_that_test(tmp_path: Path) -> None:
-    """The check after every test: run on a test of its own that leaves a process behind, it fails that test and removes the process."""
+    """The check after every test: run on a test of its own that leaves a process
+    behind, it fails that test and removes the process.
+    """
     (tmp_path / "test_leak.py").write_text(
-        "import subprocess, sys\n\n\ndef test_leak(tmp_path):\n"
-        "    child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)\n"
-        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n    globals()['kept'] = child\n"
+        "import subprocess, sys\n\n\ndef test_leak(tmp_path):\n    child ="
+        " subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)\n   "
+        f" open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n    globals()['kept'] ="
+        " child\n"
     )
     code, printed = run_pytest(tmp_path, {})
     assert code == pytest.ExitCode.TESTS_FAILED
@@ -173,11 +185,16 @@ def test_a_process_left_by_a_test_fails_that_test(tmp_path: Path) -> None:
     assert not procs.alive(int((tmp_path / "pid").read_text()))
 
 
-SKIPPING = "import pytest\n\n\n@pytest.mark.skip(reason='no frobnicator')\ndef test_skip():\n    pass\n\n\ndef test_pass():\n    pass\n"
+SKIPPING = (
+    "import pytest\n\n\n@pytest.mark.skip(reason='no frobnicator')\ndef test_skip():\n   "
+    " pass\n\n\ndef test_pass():\n    pass\n"
+)
 
 
 def test_a_skip_fails_the_run_where_skips_are_forbidden(tmp_path: Path) -> None:
-    """With UNPD_TEST_NO_SKIP=1 a run with a skipped test fails and names it with the reason; without, it passes."""
+    """With UNPD_TEST_NO_SKIP=1 a run with a skipped test fails and names it with the
+    reason; without, it passes.
+    """
     (tmp_path / "test_skip.py").write_text(SKIPPING)
     code, printed = run_pytest(tmp_path, {"UNPD_TEST_NO_SKIP": "1"})
     assert code == pytest.ExitCode.TESTS_FAILED
@@ -188,7 +205,20 @@ def test_a_skip_fails_the_run_where_skips_are_forbidden(tmp_path: Path) -> None:
 def run_pytest(directory: Path, env: dict[str, str]) -> tuple[int, str]:
     """Run pytest with our conftest on the tests in ``directory``."""
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", ".", "."],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "tests.conftest",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+            str(ROOT / "pyproject.toml"),
+            "--rootdir",
+            ".",
+            ".",
+        ],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT), **env},
         capture_output=True,
@@ -199,9 +229,21 @@ def run_pytest(directory: Path, env: dict[str, str]) -> tuple[int, str]:
 
 
 def test_compose_fills_in_only_what_is_missing(tmp_path: Path) -> None:
-    """Keys that the test set stay; tables that it has get the others; the result is TOML."""
-    config = tomllib.loads(compose('[daemon]\ngrace_s = 3\n\n[pools.default]\nworkers = 7\n\n[services.echo]\nlisten = ["tcp://[::1]:0"]\n', tmp_path))
-    assert config["daemon"] == {"grace_s": 3, "pid_file": str(tmp_path / "unpd.pid"), "control": str(tmp_path / "control.sock")}
+    """Keys that the test set stay; tables that it has get the others; the result is
+    TOML.
+    """
+    config = tomllib.loads(
+        compose(
+            "[daemon]\ngrace_s = 3\n\n[pools.default]\nworkers = 7\n\n[services.echo]\nlisten ="
+            ' ["tcp://[::1]:0"]\n',
+            tmp_path,
+        )
+    )
+    assert config["daemon"] == {
+        "grace_s": 3,
+        "pid_file": str(tmp_path / "unpd.pid"),
+        "control": str(tmp_path / "control.sock"),
+    }
     assert config["pools"] == {"default": {"workers": 7}}
     assert config["services"] == {"echo": {"listen": ["tcp://[::1]:0"]}}
     assert config["log"] == {"format": "json", "level": "debug"}
@@ -214,7 +256,9 @@ def test_until_fails_with_its_message() -> None:
 
 
 def test_a_listener_of_this_run_is_known_as_such() -> None:
-    """A port that one of our processes listens on is held here, one that nobody holds is not."""
+    """A port that one of our processes listens on is held here, one that nobody holds
+    is not.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = ("127.0.0.1", int(listener.getsockname()[1]))
         assert held_here(address)

@@ -1,4 +1,6 @@
-"""The ledger has to tell every way to fail apart, and to notice books that do not balance: shown with servers that fail in one way each."""
+"""The ledger has to tell every way to fail apart, and to notice books that do not
+balance: shown with servers that fail in one way each.
+"""
 
 import contextlib
 import dataclasses
@@ -13,7 +15,9 @@ from tests.support.clients import Address
 from tests.support.ledger import BrokenLedger, Ledger
 from tests.support.load import OUTCOMES, end_of_daytime, end_of_echo
 
-BALANCED = Ledger(3, dict.fromkeys(OUTCOMES, 0) | {"ok": 2, "shed": 1}, 1.0, 0.0, {}, {"shed: FIN": 1})
+BALANCED = Ledger(
+    3, dict.fromkeys(OUTCOMES, 0) | {"ok": 2, "shed": 1}, 1.0, 0.0, {}, {"shed: FIN": 1}
+)
 
 
 def outcome_of(address: Address, *, attempts: int = 20, timeout_s: float = 5.0) -> Ledger:
@@ -67,7 +71,9 @@ def test_a_missing_unix_socket_refuses(tmp_path: Path) -> None:
 
 
 def test_a_server_that_dies_is_seen() -> None:
-    """Connections after a server's death are refused, and a ledger that should be clean is not."""
+    """Connections after a server's death are refused, and a ledger that should be clean
+    is not.
+    """
     with faulty.serving("echo") as address:
         client = ledger.start(address, rate=500, concurrency=16)
         client.more(20)
@@ -91,14 +97,29 @@ def test_daytime_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("received", "outcome"), [(b"", "shed"), (b"Sun Nov", "closed_early"), (b"Sun Nov 22 12:24:00 2026\r\n", "ok"), (b"a\r\nb\r\n", "wrong")]
+    ("received", "outcome"),
+    [
+        (b"", "shed"),
+        (b"Sun Nov", "closed_early"),
+        (b"Sun Nov 22 12:24:00 2026\r\n", "ok"),
+        (b"a\r\nb\r\n", "wrong"),
+    ],
 )
 def test_judging_daytime(received: bytes, outcome: str) -> None:
     """Nothing, a part, the whole, too much."""
     assert end_of_daytime(b"", received) == outcome
 
 
-@pytest.mark.parametrize(("received", "outcome"), [(b"", "shed"), (b"non", "closed_early"), (b"nonce", "ok"), (b"nonceX", "wrong"), (b"nomce", "wrong")])
+@pytest.mark.parametrize(
+    ("received", "outcome"),
+    [
+        (b"", "shed"),
+        (b"non", "closed_early"),
+        (b"nonce", "ok"),
+        (b"nonceX", "wrong"),
+        (b"nomce", "wrong"),
+    ],
+)
 def test_judging_echo(received: bytes, outcome: str) -> None:
     """Nothing, a part, the whole, too much, something else."""
     assert end_of_echo(b"nonce", received) == outcome

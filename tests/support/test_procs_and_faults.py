@@ -1,4 +1,6 @@
-"""The tools that look into processes and that break the system: each shown once to see, or to do, what it says."""
+"""The tools that look into processes and that break the system: each shown once to see,
+or to do, what it says.
+"""
 
 import errno
 import os
@@ -24,7 +26,9 @@ WAITING = "import sys; print(flush=True); sys.stdin.read()"
 @contextmanager
 def child(code: str = WAITING) -> Iterator[subprocess.Popen[bytes]]:
     """A child that has printed a line and waits for the end of its input."""
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         try:
@@ -51,7 +55,9 @@ def test_a_zombie_is_seen_until_it_is_reaped() -> None:
 
 def test_what_a_process_is() -> None:
     """Title, parent, descriptors, memory, identity, signal masks of a child."""
-    with child("import signal, sys; signal.signal(signal.SIGUSR1, signal.SIG_IGN); " + WAITING) as process:
+    with child(
+        "import signal, sys; signal.signal(signal.SIGUSR1, signal.SIG_IGN); " + WAITING
+    ) as process:
         found = procs.stat(process.pid)
         assert found is not None
         assert found.ppid == os.getpid()
@@ -69,18 +75,27 @@ def test_stopped_processes_stand_still_and_go_on() -> None:
         with procs.stopped([process.pid]):
             assert (now := procs.stat(process.pid))
             assert now.state == "T"
-        until(lambda: (now := procs.stat(process.pid)) and now.state in "SR", 5.0, "the child to go on")
+        until(
+            lambda: (now := procs.stat(process.pid)) and now.state in "SR",
+            5.0,
+            "the child to go on",
+        )
 
 
 @faults.requires_strace()
 def test_a_failing_system_call(tmp_path: Path) -> None:
-    """strace, attached, makes a system call of a running process fail; taken away, it works again."""
+    """strace, attached, makes a system call of a running process fail; taken away, it
+    works again.
+    """
     with child(
-        "import os, sys; print(flush=True)\nfor line in sys.stdin:\n try: print(os.getpriority(0, 0), flush=True)\n except OSError as e: print(e.errno, flush=True)"
+        "import os, sys; print(flush=True)\nfor line in sys.stdin:\n try: print(os.getpriority(0,"
+        " 0), flush=True)\n except OSError as e: print(e.errno, flush=True)"
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        with faults.straced(process.pid, tmp_path / "trace", "getpriority", "getpriority:error=EACCES") as trace:
+        with faults.straced(
+            process.pid, tmp_path / "trace", "getpriority", "getpriority:error=EACCES"
+        ) as trace:
             process.stdin.write(b"\n")
             process.stdin.flush()
             assert int(process.stdout.readline()) == errno.EACCES
@@ -93,16 +108,32 @@ def test_a_failing_system_call(tmp_path: Path) -> None:
 @faults.requires_strace()
 def test_a_command_that_starts_with_a_fault(tmp_path: Path) -> None:
     """The prefix keeps the command's pid and exit code."""
-    command = [*faults.strace_prefix(tmp_path / "trace", "getpriority", "getpriority:error=EACCES"), sys.executable, "-c"]
+    command = [
+        *faults.strace_prefix(tmp_path / "trace", "getpriority", "getpriority:error=EACCES"),
+        sys.executable,
+        "-c",
+    ]
     code = "import os, sys\ntry: os.getpriority(0, 0)\nexcept OSError: sys.exit(os.getpid() % 100)"
     with subprocess.Popen([*command, code]) as process:
         assert process.wait() == process.pid % 100
-    until(lambda: not [found for found in procs.children(os.getpid()) if "strace" in found.title and procs.reap(found.pid) is None], 5.0, "strace to end")
+    until(
+        lambda: (
+            not [
+                found
+                for found in procs.children(os.getpid())
+                if "strace" in found.title and procs.reap(found.pid) is None
+            ]
+        ),
+        5.0,
+        "strace to end",
+    )
 
 
 @faults.requires_namespaces()
 def test_a_cut_wire() -> None:
-    """A connection between two namespaces works, stands still while the wire is cut, and goes on after it."""
+    """A connection between two namespaces works, stands still while the wire is cut,
+    and goes on after it.
+    """
     with faults.network() as net:
         with net.server.entered(), socket.create_server((net.server_host, 0)) as listener:
             address = listener.getsockname()
@@ -119,8 +150,14 @@ def test_a_cut_wire() -> None:
 
 @faults.requires_pids_cgroup()
 def test_fork_fails_at_the_limit_of_processes() -> None:
-    """At the limit fork gives EAGAIN; when it is lifted, it works; nothing of it stays."""
-    code = "import os, sys; print(flush=True)\nfor line in sys.stdin:\n try:\n  pid = os.fork()\n  if pid == 0: os._exit(0)\n  os.waitpid(pid, 0)\n  print(0, flush=True)\n except OSError as e: print(e.errno, flush=True)"
+    """At the limit fork gives EAGAIN; when it is lifted, it works; nothing of
+    it stays.
+    """
+    code = (
+        "import os, sys; print(flush=True)\nfor line in sys.stdin:\n try:\n  pid = os.fork()\n  if"
+        " pid == 0: os._exit(0)\n  os.waitpid(pid, 0)\n  print(0, flush=True)\n except OSError as"
+        " e: print(e.errno, flush=True)"
+    )
     with child(code) as process, faults.pids_limit([process.pid]) as limit:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -136,18 +173,25 @@ def test_fork_fails_at_the_limit_of_processes() -> None:
 @faults.requires_root
 def test_a_full_disk(tmp_path: Path) -> None:
     """Writing more than the small disk holds is ENOSPC."""
-    with faults.small_disk(tmp_path / "small") as disk, pytest.raises(OSError, match="No space left"):
+    with (
+        faults.small_disk(tmp_path / "small") as disk,
+        pytest.raises(OSError, match="No space left"),
+    ):
         (disk / "file").write_bytes(bytes(1 << 20))
     assert not (tmp_path / "small" / "file").exists()
 
 
 def test_clients_are_byte_exact_on_a_good_server() -> None:
-    """One-byte segments, and a transfer longer than all buffers with the smallest of them."""
+    """One-byte segments, and a transfer longer than all buffers with the smallest of
+    them.
+    """
     data = os.urandom(3 << 20)
     with faulty.serving("echo") as address, clients.connect(address) as sock:
         clients.segments(sock, b"hello")
         assert clients.read_exactly(sock, 5) == b"hello"
-        assert clients.converse(address, data[:65536], receive_buffer=1, send_buffer=1) == data[:65536]
+        assert (
+            clients.converse(address, data[:65536], receive_buffer=1, send_buffer=1) == data[:65536]
+        )
 
 
 def test_a_reset_is_a_reset_and_urgent_data_is_urgent() -> None:
@@ -176,7 +220,9 @@ def test_a_peer_that_vanishes_says_nothing() -> None:
 
 
 def test_a_reader_that_never_reads_is_told_how_much_went() -> None:
-    """stuff() stops at the first standstill; drip() takes its time and stops at a FIN."""
+    """stuff() stops at the first standstill; drip() takes its time and stops at
+    a FIN.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with clients.connect(listener.getsockname(), send_buffer=1) as client:
             accepted, _ = listener.accept()

@@ -11,9 +11,11 @@ POLL_S = 0.005
 
 
 def until(condition: Callable[[], T], timeout_s: float, message: str | Callable[[], str]) -> T:
-    """Ask ``condition`` until it holds and return what it gave; AssertionError with ``message`` after ``timeout_s`` seconds.
+    """Ask ``condition`` until it holds and return what it gave; AssertionError with
+    ``message`` after ``timeout_s`` seconds.
 
-    The condition is asked once more after the deadline, so that a machine that paused does not fail a test whose condition holds.
+    The condition is asked once more after the deadline, so that a machine that paused
+    does not fail a test whose condition holds.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -21,12 +23,16 @@ def until(condition: Callable[[], T], timeout_s: float, message: str | Callable[
         if found := condition():
             return found
         if late:
-            raise AssertionError(f"not within {timeout_s} s: {message() if callable(message) else message}")
+            raise AssertionError(
+                f"not within {timeout_s} s: {message() if callable(message) else message}"
+            )
         pause(POLL_S)
 
 
 def holds(condition: Callable[[], object], duration_s: float, message: str) -> None:
-    """Assert that ``condition`` is true all through ``duration_s`` seconds (asked every few milliseconds)."""
+    """Assert that ``condition`` is true all through ``duration_s`` seconds (asked every
+    few milliseconds).
+    """
     deadline = time.monotonic() + duration_s
     while time.monotonic() < deadline:
         assert condition(), message
@@ -34,5 +40,7 @@ def holds(condition: Callable[[], object], duration_s: float, message: str) -> N
 
 
 def pause(duration_s: float) -> None:
-    """Let ``duration_s`` seconds pass between two looks. Never a substitute for a condition."""
+    """Let ``duration_s`` seconds pass between two looks. Never a substitute for a
+    condition.
+    """
     select.select((), (), (), duration_s)

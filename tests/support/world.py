@@ -1,7 +1,9 @@
-"""A world for the master's core to live in: children with a will of their own, a kernel that may refuse forks, a configuration file that may be wrong.
+"""A world for the master's core to live in: children with a will of their own, a kernel
+that may refuse forks, a configuration file that may be wrong.
 
-:class:`World` stands where the shell stands: it queues events, takes them through ``step``, performs the effects on its own children, and checks after every step what must
-always hold. It uses no process and no time but its clock's.
+:class:`World` stands where the shell stands: it queues events, takes them through
+``step``, performs the effects on its own children, and checks after every step what
+must always hold. It uses no process and no time but its clock's.
 """
 
 import copy
@@ -24,8 +26,9 @@ STEPS_UNTIL_REST = 3000
 
 @dataclass(slots=True)
 class Kid:
-    """A child as the world knows it. ``hung_at``: since when it does not beat. ``deaf``: it leaves by SIGKILL alone. ``told``: it was asked to leave.
-    ``lasting``: it was retired for as long as its connections last.
+    """A child as the world knows it. ``hung_at``: since when it does not beat.
+    ``deaf``: it leaves by SIGKILL alone. ``told``: it was asked to leave. ``lasting``:
+    it was retired for as long as its connections last.
     """
 
     birth: int
@@ -39,7 +42,9 @@ class Kid:
 
 
 class World:
-    """See the module. ``file``: what the configuration file holds (None: nonsense). ``forks_to_fail``: how many of the next forks the kernel refuses."""
+    """See the module. ``file``: what the configuration file holds (None: nonsense).
+    ``forks_to_fail``: how many of the next forks the kernel refuses.
+    """
 
     def __init__(self, wanted: Wanted) -> None:
         self.clock = ManualClock()
@@ -61,7 +66,7 @@ class World:
         self.uncounted = 0
         """Reloads that have begun and whose end was not counted."""
 
-    # --- what happens in it -----------------------------------------------------------------------------------------------------------------
+    # --- what happens in it -----------------------------------------------------------
 
     def becomes_ready(self, kid: Kid) -> None:
         """The child reports that it serves."""
@@ -81,16 +86,25 @@ class World:
 
     def looks_at_beats(self) -> None:
         """The shell's sweep."""
-        beats = {kid.birth: 0.0 if not kid.reported else self.clock.now if kid.hung_at is None else kid.hung_at for kid in self.kids.values()}
+        beats = {
+            kid.birth: 0.0
+            if not kid.reported
+            else self.clock.now
+            if kid.hung_at is None
+            else kid.hung_at
+            for kid in self.kids.values()
+        }
         self.queue.append(ev.BeatsRead(beats))
 
     def asks_reload(self, answer: bool) -> None:
-        """Somebody asks for a reload: over the control socket (he waits for the answer) or by a signal."""
+        """Somebody asks for a reload: over the control socket (he waits for the answer)
+        or by a signal.
+        """
         if answer:
             self.asked.append(len(self.asked) + 1)
         self.queue.append(ev.ReloadAsked(self.asked[-1] if answer else None))
 
-    # --- the shell --------------------------------------------------------------------------------------------------------------------------
+    # --- the shell --------------------------------------------------------------------
 
     def turn(self) -> None:
         """Take what is queued, as the shell does between two waits."""
@@ -121,7 +135,11 @@ class World:
                 assert not self.candidate, "a configuration is loaded while another is a candidate"
                 self.candidate = self.file is not None
                 self.uncounted += 1
-                self.queue.append(ev.ConfigLoaded(self.file) if self.file else ev.ConfigRefused("nonsense in line 1"))
+                self.queue.append(
+                    ev.ConfigLoaded(self.file)
+                    if self.file
+                    else ev.ConfigRefused("nonsense in line 1")
+                )
             case fx.AdoptConfig():
                 assert self.candidate, "a configuration was adopted that was never loaded"
                 self.candidate = False
@@ -143,7 +161,9 @@ class World:
 
     def _fork(self, kid: Kid) -> None:
         assert kid.birth > max(self.born, default=0), "a birth was used before"
-        assert kid.generation == self.state.generation or self.candidate, "a child was born for a configuration that is not there"
+        assert kid.generation == self.state.generation or self.candidate, (
+            "a child was born for a configuration that is not there"
+        )
         self.born.append(kid.birth)
         self.known.add(kid.birth)
         self.shown[kid.birth] = ChildPhase.STARTING
@@ -155,67 +175,115 @@ class World:
 
     def _hear(self, birth: int, order: ChildOrder) -> None:
         kid = self.kids.get(birth)
-        if kid is not None and (order is ChildOrder.KILL or (order is ChildOrder.ABORT and not kid.deaf)):
+        if kid is not None and (
+            order is ChildOrder.KILL or (order is ChildOrder.ABORT and not kid.deaf)
+        ):
             self.dies(kid)
         elif kid is not None and order in LEAVING:
             kid.told = True
-            kid.lasting = order is ChildOrder.RETIRE and self.state.wanted.limits.reload_grace_s == 0
+            kid.lasting = (
+                order is ChildOrder.RETIRE and self.state.wanted.limits.reload_grace_s == 0
+            )
 
-    # --- what must always hold ----------------------------------------------------------------------------------------------------------------
+    # --- what must always hold --------------------------------------------------------
 
     def _check(self, event: ev.Event, before: State, effects: tuple[fx.Effect, ...]) -> None:
         state = self.state
         self._check_children()
         self._check_reloads()
         slots = set(state.wanted.slots())
-        assert all(generation == state.generation and slot in slots for generation, slot in state.throttles), "a back-off of a slot that is not wanted"
+        assert all(
+            generation == state.generation and slot in slots for generation, slot in state.throttles
+        ), "a back-off of a slot that is not wanted"
         spawned = any(isinstance(effect, fx.Spawn) for effect in effects)
-        assert not (spawned and before.phase is MasterPhase.STOPPING), "a child is born during the stop"
+        assert not (spawned and before.phase is MasterPhase.STOPPING), (
+            "a child is born during the stop"
+        )
         due = next_deadline(state)
         if isinstance(event, ev.TimePassed):
-            assert due is None or due > self.clock.now or spawned, f"due at {due}, and nothing was done about it"
+            assert due is None or due > self.clock.now or spawned, (
+                f"due at {due}, and nothing was done about it"
+            )
         if state.phase is MasterPhase.STOPPING:
             self._check_stopping()
 
     def _check_children(self) -> None:
         state = self.state
-        assert state.children.keys() == self.known, "the core's children are not those whose end it has not heard of"
-        alive = {child.generation for child in state.children.values() if child.phase is not ChildPhase.KILLED}
+        assert state.children.keys() == self.known, (
+            "the core's children are not those whose end it has not heard of"
+        )
+        alive = {
+            child.generation
+            for child in state.children.values()
+            if child.phase is not ChildPhase.KILLED
+        }
         assert len(alive) <= 2, f"generations {sorted(alive)} live"
-        holders = [(child.generation, child.slot) for child in state.children.values() if not child.retired]
+        holders = [
+            (child.generation, child.slot) for child in state.children.values() if not child.retired
+        ]
         assert len(holders) == len(set(holders)), "a slot has two holders"
         for child in state.children.values():
             assert self.shown[child.birth] is child.phase, "the scoreboard shows another phase"
             kid = self.kids.get(child.birth)
-            lasting = child.phase is ChildPhase.READY or (kid is not None and kid.lasting and child.slot.kind is ChildKind.WORKER)
-            assert lasting or child.deadline_at is not None or kid is None, f"nothing ever ends {child}"
+            lasting = child.phase is ChildPhase.READY or (
+                kid is not None and kid.lasting and child.slot.kind is ChildKind.WORKER
+            )
+            assert lasting or child.deadline_at is not None or kid is None, (
+                f"nothing ever ends {child}"
+            )
 
     def _check_reloads(self) -> None:
         state = self.state
         reloading = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
-        assert state.phase in reloading or not state.asked_by, "somebody waits for a reload that does not run"
-        assert state.phase not in (MasterPhase.RUNNING, MasterPhase.STOPPING) or state.asked_again is None, "a reload that was asked for does not begin"
-        assert (state.candidate is None) == (state.phase not in (MasterPhase.CUTTING, MasterPhase.PROVING)), "candidate and phase do not fit"
-        assert state.phase in reloading or not self.candidate, "a candidate was neither adopted nor dropped"
-        assert self.uncounted == (1 if state.phase in reloading else 0) or state.phase is MasterPhase.STOPPING, "a reload was counted twice, or not at all"
+        assert state.phase in reloading or not state.asked_by, (
+            "somebody waits for a reload that does not run"
+        )
+        assert (
+            state.phase not in (MasterPhase.RUNNING, MasterPhase.STOPPING)
+            or state.asked_again is None
+        ), "a reload that was asked for does not begin"
+        assert (state.candidate is None) == (
+            state.phase not in (MasterPhase.CUTTING, MasterPhase.PROVING)
+        ), "candidate and phase do not fit"
+        assert state.phase in reloading or not self.candidate, (
+            "a candidate was neither adopted nor dropped"
+        )
+        assert (
+            self.uncounted == (1 if state.phase in reloading else 0)
+            or state.phase is MasterPhase.STOPPING
+        ), "a reload was counted twice, or not at all"
         waiting = {*state.asked_by, *(state.asked_again or ())}
         queued = {event.request for event in self.queue if isinstance(event, ev.ReloadAsked)}
-        assert {*self.asked} - {*self.answered} == waiting | (queued - {None}), "a request is forgotten"
+        assert {*self.asked} - {*self.answered} == waiting | (queued - {None}), (
+            "a request is forgotten"
+        )
 
     def _check_stopping(self) -> None:
         state = self.state
         latest_at = max(state.stop_began_at + state.wanted.limits.grace_s, self.clock.now)
-        workers = [child for child in state.children.values() if child.slot.kind is ChildKind.WORKER]
+        workers = [
+            child for child in state.children.values() if child.slot.kind is ChildKind.WORKER
+        ]
         for child in state.children.values():
-            waits = workers and child.slot.kind is ChildKind.EXPORTER and child.phase in (ChildPhase.STARTING, ChildPhase.READY)
-            assert waits or child.deadline_at is None or child.deadline_at <= latest_at, f"{child} may outlast the grace"
-            assert waits or child.deadline_at is not None or child.birth not in self.kids, f"nothing ends {child}"
+            waits = (
+                workers
+                and child.slot.kind is ChildKind.EXPORTER
+                and child.phase in (ChildPhase.STARTING, ChildPhase.READY)
+            )
+            assert waits or child.deadline_at is None or child.deadline_at <= latest_at, (
+                f"{child} may outlast the grace"
+            )
+            assert waits or child.deadline_at is not None or child.birth not in self.kids, (
+                f"nothing ends {child}"
+            )
         assert state.children or self.left, "no child is left, and it does not leave"
 
-    # --- how it ends --------------------------------------------------------------------------------------------------------------------------
+    # --- how it ends ------------------------------------------------------------------
 
     def comes_to_rest(self) -> None:
-        """From now on everything works: forks succeed, children become ready and do what they are told."""
+        """From now on everything works: forks succeed, children become ready and do
+        what they are told.
+        """
         self.forks_to_fail = 0
         for kid in self.kids.values():
             kid.deaf, kid.hung_at = False, None

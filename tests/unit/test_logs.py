@@ -1,4 +1,6 @@
-"""The log: one event, one line, whatever is in it; and a sink that can neither block nor kill."""
+"""The log: one event, one line, whatever is in it; and a sink that can neither block
+nor kill.
+"""
 
 import json
 import os
@@ -20,7 +22,9 @@ STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 class Paper:
-    """A sink that takes ``patience`` bytes at a time, and no byte when that is 0 (as a full pipe does)."""
+    """A sink that takes ``patience`` bytes at a time, and no byte when that is 0 (as a
+    full pipe does).
+    """
 
     def __init__(self, patience: int = 10**9) -> None:
         self.patience = patience
@@ -50,9 +54,9 @@ def said(event: str, style: str = "text", level: Level = "info", **fields: Field
 
 def test_a_line_of_text() -> None:
     """Stamp, level, event, fields in order."""
-    assert said("worker.died", level="warning", pool="default", index=0, respawn_in_s=0.1, final=False) == (
-        "warning worker.died pool=default index=0 respawn_in_s=0.1 final=false"
-    )
+    assert said(
+        "worker.died", level="warning", pool="default", index=0, respawn_in_s=0.1, final=False
+    ) == ("warning worker.died pool=default index=0 respawn_in_s=0.1 final=false")
 
 
 @pytest.mark.parametrize(
@@ -78,13 +82,17 @@ def test_a_line_of_text() -> None:
     ],
 )
 def test_values_are_quoted_and_escaped(value: Field, shown: str) -> None:
-    """A value that is more than a word stands in quotes; nothing in it can end the line, colour it, or turn its direction."""
+    """A value that is more than a word stands in quotes; nothing in it can end the
+    line, colour it, or turn its direction.
+    """
     assert said("x", peer=value) == f"info    x peer={shown}"
 
 
 @given(st.text(st.characters(codec=None), max_size=50), st.sampled_from(("text", "json")))
 def test_any_text_is_one_printable_line(text: str, style: str) -> None:
-    """Control characters, line separators and lone surrogates come out escaped; JSON gives back what went in."""
+    """Control characters, line separators and lone surrogates come out escaped; JSON
+    gives back what went in.
+    """
     line = said("x", style, peer=text)
     assert line.isprintable()
     if style == "json":
@@ -92,12 +100,23 @@ def test_any_text_is_one_printable_line(text: str, style: str) -> None:
 
 
 def test_a_line_of_json() -> None:
-    """One object, with the time, the level and the event first; numbers stay numbers."""
-    line = said("worker.died", "json", level="error", index=0, grace_s=1.5, final=True, nothing=None)
+    """One object, with the time, the level and the event first; numbers stay
+    numbers.
+    """
+    line = said(
+        "worker.died", "json", level="error", index=0, grace_s=1.5, final=True, nothing=None
+    )
     fields = json.loads(line)
     assert list(fields) == ["time", "level", "event", "index", "grace_s", "final", "nothing"]
     assert re.fullmatch(STAMP, fields.pop("time"))
-    assert fields == {"level": "error", "event": "worker.died", "index": 0, "grace_s": 1.5, "final": True, "nothing": None}
+    assert fields == {
+        "level": "error",
+        "event": "worker.died",
+        "index": 0,
+        "grace_s": 1.5,
+        "final": True,
+        "nothing": None,
+    }
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
@@ -108,14 +127,18 @@ def test_a_field_is_cut(style: str) -> None:
 
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_no_line_outgrows_what_a_pipe_takes_whole(style: str) -> None:
-    """Several long fields whose every character needs many bytes are cut shorter, and the line stays one whole line."""
+    """Several long fields whose every character needs many bytes are cut shorter, and
+    the line stays one whole line.
+    """
     long = "\U0001f600" * 10**4
     line = said("x", style, one=long, two=long, three=long, four=long)
     assert len(line.encode()) < select.PIPE_BUF
     assert line.endswith("}" if style == "json" else '"')
 
 
-@pytest.mark.parametrize(("level", "heard"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+@pytest.mark.parametrize(
+    ("level", "heard"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)]
+)
 def test_the_level_is_a_threshold(level: Level, heard: int) -> None:
     """What is below it is not written; it can be changed while the program runs."""
     paper = Paper()
@@ -134,11 +157,18 @@ def test_a_child_log_says_who_it_is() -> None:
     log.info("unheard")
     log.error("heard", why="so")
     fields = json.loads(paper.lines[0])
-    assert (len(paper.lines), fields["role"], fields["index"], fields["why"]) == (1, "worker", 3, "so")
+    assert (len(paper.lines), fields["role"], fields["index"], fields["why"]) == (
+        1,
+        "worker",
+        3,
+        "so",
+    )
 
 
 def test_a_full_sink_drops_and_counts() -> None:
-    """It does not wait; whole lines are lost, each is counted, and the next that fits is written."""
+    """It does not wait; whole lines are lost, each is counted, and the next that fits
+    is written.
+    """
     paper = Paper(patience=0)
     drops: list[None] = []
     paper.sink.on_drop = lambda: drops.append(None)
@@ -162,7 +192,9 @@ def test_a_line_that_was_written_by_half_is_finished_first() -> None:
 
 @given(st.lists(st.integers(0, 12), max_size=30))
 def test_only_whole_lines_whatever_the_sink_takes(patience: list[int]) -> None:
-    """However much it takes each time: what arrives are whole lines in order, and those that are missing were counted."""
+    """However much it takes each time: what arrives are whole lines in order, and those
+    that are missing were counted.
+    """
     paper = Paper()
     for number, paper.patience in enumerate(patience):
         paper.sink.put(b"line %d\n" % number)
@@ -174,7 +206,9 @@ def test_only_whole_lines_whatever_the_sink_takes(patience: list[int]) -> None:
     assert len(lines) + paper.sink.dropped == len(patience)
 
 
-@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), BlockingIOError()])
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(), OSError(28, "No space left on device"), BlockingIOError()]
+)
 def test_a_broken_sink_is_survived(error: OSError) -> None:
     """Whatever is wrong with the log, the service goes on."""
 
@@ -187,7 +221,9 @@ def test_a_broken_sink_is_survived(error: OSError) -> None:
 
 
 def test_a_log_file_is_not_for_everybody(tmp_path: Path) -> None:
-    """It is made with mode 0640 at most, appended to, and not inherited by programs that are started."""
+    """It is made with mode 0640 at most, appended to, and not inherited by programs
+    that are started.
+    """
     path = tmp_path / "unpd.log"
     for text in (b"one\n", b"two\n"):
         sink = open_file(str(path), (os.getuid(), os.getgid()))
@@ -205,9 +241,21 @@ def test_a_child_opens_the_log_file_but_never_makes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("create", [False, True])
-@pytest.mark.parametrize("prepare", [Path.symlink_to, Path.hardlink_to, lambda path, _: os.mkfifo(path), lambda path, _: path.mkdir()])
-def test_what_is_no_plain_file_is_no_log(tmp_path: Path, prepare: Callable[[Path, Path], None], create: bool) -> None:
-    """The directory may be another user's, who would like the master to write elsewhere: neither links nor pipes are followed, and nothing is changed."""
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        Path.symlink_to,
+        Path.hardlink_to,
+        lambda path, _: os.mkfifo(path),
+        lambda path, _: path.mkdir(),
+    ],
+)
+def test_what_is_no_plain_file_is_no_log(
+    tmp_path: Path, prepare: Callable[[Path, Path], None], create: bool
+) -> None:
+    """The directory may be another user's, who would like the master to write
+    elsewhere: neither links nor pipes are followed, and nothing is changed.
+    """
     target, path = tmp_path / "target", tmp_path / "unpd.log"
     target.write_bytes(b"precious\n")
     prepare(path, target)
@@ -219,7 +267,9 @@ def test_what_is_no_plain_file_is_no_log(tmp_path: Path, prepare: Callable[[Path
 
 
 def test_every_log_follows_its_sink(tmp_path: Path) -> None:
-    """After a rotation the logs of all roles write to the new file, through a descriptor of the same number: others remember it."""
+    """After a rotation the logs of all roles write to the new file, through a
+    descriptor of the same number: others remember it.
+    """
     sink, new = open_file(str(tmp_path / "old")), open_file(str(tmp_path / "new"))
     fd = sink.fd
     log = Log(sink, "info", "text").child(role="worker")
@@ -227,7 +277,11 @@ def test_every_log_follows_its_sink(tmp_path: Path) -> None:
     sink.move_to(new)
     log.info("after")
     assert sink.fd == fd
-    assert [word in (tmp_path / name).read_text() for word in ("before", "after") for name in ("old", "new")] == [True, False, False, True]
+    assert [
+        word in (tmp_path / name).read_text()
+        for word in ("before", "after")
+        for name in ("old", "new")
+    ] == [True, False, False, True]
     assert not os.get_inheritable(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(new.fd)
@@ -266,7 +320,9 @@ def fill(put: Callable[[bytes], None], sink: Sink) -> None:
 
 
 def test_standard_error_that_is_a_pipe_does_not_block_nor_change_for_others() -> None:
-    """A full pipe loses lines; the flags of the inherited descriptor stay what they were."""
+    """A full pipe loses lines; the flags of the inherited descriptor stay what they
+    were.
+    """
     reader, writer = os.pipe()
     with as_standard_error(writer):
         sink = standard_error()
@@ -296,7 +352,9 @@ def test_standard_error_that_is_a_socket_does_not_block_nor_change_for_others() 
 
 
 def test_standard_error_that_is_a_file_is_shared_with_others(tmp_path: Path) -> None:
-    """What a library writes to descriptor 2 and what we write stand one behind the other."""
+    """What a library writes to descriptor 2 and what we write stand one behind the
+    other.
+    """
     path = tmp_path / "stderr"
     with path.open("wb") as file, as_standard_error(file.fileno()):
         sink = standard_error()

@@ -1,4 +1,6 @@
-"""The log under journald: an event is an entry with its fields; what the socket does not take is a line on the stream; nothing blocks."""
+"""The log under journald: an event is an entry with its fields; what the socket does
+not take is a line on the stream; nothing blocks.
+"""
 
 import os
 import socket
@@ -18,7 +20,9 @@ SMALLEST_SNDBUF = 4608
 
 
 class Stream:
-    """The standard error that journald reads, in memory. It takes nothing while it is ``full``."""
+    """The standard error that journald reads, in memory. It takes nothing while it is
+    ``full``.
+    """
 
     def __init__(self) -> None:
         self.written = b""
@@ -53,7 +57,9 @@ def log(journald: Journald, stream: Stream) -> Iterator[Log]:
         yield Log(Journal(stream.sink, sock, str(journald.path)), "debug", "journal", role="master")
 
 
-@pytest.mark.parametrize(("level", "priority"), [("debug", "7"), ("info", "6"), ("warning", "4"), ("error", "3")])
+@pytest.mark.parametrize(
+    ("level", "priority"), [("debug", "7"), ("info", "6"), ("warning", "4"), ("error", "3")]
+)
 def test_the_level_is_a_priority(journald: Journald, log: Log, level: Level, priority: str) -> None:
     """As syslog(3) counts."""
     log.event(level, "some.event")
@@ -62,12 +68,28 @@ def test_the_level_is_a_priority(journald: Journald, log: Log, level: Level, pri
 
 
 def test_an_event_is_an_entry_with_its_fields(journald: Journald, stream: Stream, log: Log) -> None:
-    """The message is the line of the text format without stamp and level; each field stands by itself too, unescaped; nothing goes to the stream."""
-    log.warning("worker.died", pool="default", index=0, respawn_in_s=0.1, final=False, reason="a b", trace="one\ntwo")
+    """The message is the line of the text format without stamp and level; each field
+    stands by itself too, unescaped; nothing goes to the stream.
+    """
+    log.warning(
+        "worker.died",
+        pool="default",
+        index=0,
+        respawn_in_s=0.1,
+        final=False,
+        reason="a b",
+        trace="one\ntwo",
+    )
     (entry,) = journald.entries()
     assert entry.fields == (
         ("PRIORITY", "4"),
-        ("MESSAGE", r'worker.died role=master pool=default index=0 respawn_in_s=0.1 final=false reason="a b" trace="one\ntwo"'),
+        (
+            "MESSAGE",
+            (
+                r"worker.died role=master pool=default index=0 respawn_in_s=0.1 final=false"
+                r' reason="a b" trace="one\ntwo"'
+            ),
+        ),
         ("SYSLOG_IDENTIFIER", "unpd"),
         ("UNPD_EVENT", "worker.died"),
         ("UNPD_ROLE", "master"),
@@ -95,13 +117,24 @@ class Paper:
 
 @given(st.text(st.characters(codec=None), max_size=2000))
 def test_any_text_is_one_entry(text: str) -> None:
-    """A field's text makes neither a field nor a line of its own; the message stays one printable line."""
+    """A field's text makes neither a field nor a line of its own; the message stays one
+    printable line.
+    """
     paper = Paper()
     Log(paper.sink, "info", "journal").info("some.event", peer=text, last=1)
     fields = parse(paper.written)
-    assert [name for name, _ in fields] == ["PRIORITY", "MESSAGE", "SYSLOG_IDENTIFIER", "UNPD_EVENT", "UNPD_PEER", "UNPD_LAST"]
+    assert [name for name, _ in fields] == [
+        "PRIORITY",
+        "MESSAGE",
+        "SYSLOG_IDENTIFIER",
+        "UNPD_EVENT",
+        "UNPD_PEER",
+        "UNPD_LAST",
+    ]
     assert dict(fields)["MESSAGE"].isprintable()
-    assert text.encode("utf-8", "backslashreplace").decode().startswith(dict(fields)["UNPD_PEER"][:60])
+    assert (
+        text.encode("utf-8", "backslashreplace").decode().startswith(dict(fields)["UNPD_PEER"][:60])
+    )
 
 
 def test_a_long_event_is_cut(journald: Journald, stream: Stream, log: Log) -> None:
@@ -114,7 +147,9 @@ def test_a_long_event_is_cut(journald: Journald, stream: Stream, log: Log) -> No
 
 
 def test_a_full_queue_drops_and_counts(journald: Journald, stream: Stream, log: Log) -> None:
-    """Nobody reads: entries are lost, each is counted, none goes to the stream; and when there is room again the next one comes."""
+    """Nobody reads: entries are lost, each is counted, none goes to the stream; and
+    when there is room again the next one comes.
+    """
     drops: list[None] = []
     log.sink.on_drop = lambda: drops.append(None)
     sent = 5000
@@ -131,21 +166,29 @@ def test_a_full_queue_drops_and_counts(journald: Journald, stream: Stream, log: 
 
 
 @pytest.mark.parametrize("remove", [True, False])
-def test_a_journald_that_is_gone_is_replaced_by_the_stream_until_it_comes_back(journald: Journald, stream: Stream, log: Log, remove: bool) -> None:
-    """Whether its socket's file is gone too or refuses: the line has its priority in front and no stamp, nothing is lost, and a new socket is found by itself."""
+def test_a_journald_that_is_gone_is_replaced_by_the_stream_until_it_comes_back(
+    journald: Journald, stream: Stream, log: Log, remove: bool
+) -> None:
+    """Whether its socket's file is gone too or refuses: the line has its priority in
+    front and no stamp, nothing is lost, and a new socket is found by itself.
+    """
     log.info("first")
     assert len(journald.entries()) == 1
     journald.stop(remove=remove)
     log.error("second", pool="default")
     log.debug("third", text="a\nb")
-    assert stream.written == b'<3>second role=master pool=default\n<7>third role=master text="a\\nb"\n'
+    assert (
+        stream.written == b'<3>second role=master pool=default\n<7>third role=master text="a\\nb"\n'
+    )
     journald.start()
     log.info("fourth")
     assert [entry["UNPD_EVENT"] for entry in journald.entries()] == ["fourth"]
     assert log.sink.dropped == 0
 
 
-def test_a_stream_that_is_full_as_well_drops_and_counts(journald: Journald, stream: Stream, log: Log) -> None:
+def test_a_stream_that_is_full_as_well_drops_and_counts(
+    journald: Journald, stream: Stream, log: Log
+) -> None:
     """Neither socket nor stream takes the event: it is lost and counted, once."""
     journald.stop()
     stream.full = True
@@ -153,8 +196,12 @@ def test_a_stream_that_is_full_as_well_drops_and_counts(journald: Journald, stre
     assert (stream.written, log.sink.dropped) == (b"", 1)
 
 
-def test_an_entry_that_is_too_big_goes_to_the_stream(journald: Journald, stream: Stream, log: Log) -> None:
-    """Where the system's sockets take less than our bounds allow (EMSGSIZE) the message still arrives."""
+def test_an_entry_that_is_too_big_goes_to_the_stream(
+    journald: Journald, stream: Stream, log: Log
+) -> None:
+    """Where the system's sockets take less than our bounds allow (EMSGSIZE) the message
+    still arrives.
+    """
     with socket.socket(fileno=os.dup(log.sink.fds[1])) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
     fields: dict[str, Field] = {f"field_{number}": "\U0001f600" * 100 for number in range(20)}
@@ -169,11 +216,19 @@ def test_a_child_is_heard_through_the_same_socket(journald: Journald, log: Log) 
     """In the same style, with its own fields."""
     log.child(role="worker", index=3).info("worker.ready")
     (entry,) = journald.entries()
-    assert (entry["UNPD_ROLE"], entry["UNPD_INDEX"], entry.get("UNPD_POOL")) == ("worker", "3", None)
+    assert (entry["UNPD_ROLE"], entry["UNPD_INDEX"], entry.get("UNPD_POOL")) == (
+        "worker",
+        "3",
+        None,
+    )
 
 
-def test_the_descriptors_are_the_streams_and_the_sockets(journald: Journald, stream: Stream, log: Log) -> None:
-    """A child keeps both; a trace, which is written piece by piece, goes to the first; a program that is started inherits none of ours."""
+def test_the_descriptors_are_the_streams_and_the_sockets(
+    journald: Journald, stream: Stream, log: Log
+) -> None:
+    """A child keeps both; a trace, which is written piece by piece, goes to the first;
+    a program that is started inherits none of ours.
+    """
     first, second = log.sink.fds
     assert first == log.sink.fd == stream.sink.fd
     with closing(socket.socket(fileno=os.dup(second))) as sock:

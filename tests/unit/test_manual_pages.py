@@ -18,10 +18,25 @@ from unpd.services.table import SERVICES
 
 UNPD = (ROOT / "packaging/man/unpd.8").read_text()
 TOML = (ROOT / "packaging/man/unpd.toml.5").read_text()
-TABLES: dict[str, type[BaseModel]] = {"THE DAEMON": Daemon, "THE LOG": LogConfig, "METRICS": Metrics, "POOLS": Pool}
-KEYS = [(heading, key, field) for heading, model in TABLES.items() for key, field in model.model_fields.items()]
+TABLES: dict[str, type[BaseModel]] = {
+    "THE DAEMON": Daemon,
+    "THE LOG": LogConfig,
+    "METRICS": Metrics,
+    "POOLS": Pool,
+}
+KEYS = [
+    (heading, key, field)
+    for heading, model in TABLES.items()
+    for key, field in model.model_fields.items()
+]
 COMMON = [("SERVICES", key, ServiceConfig.model_fields[key]) for key in COMMON_KEYS]
-NO_VALUE = {("THE DAEMON", "user"), ("THE DAEMON", "group"), ("THE LOG", "file"), ("SERVICES", "type"), ("SERVICES", "listen")}
+NO_VALUE = {
+    ("THE DAEMON", "user"),
+    ("THE DAEMON", "group"),
+    ("THE LOG", "file"),
+    ("SERVICES", "type"),
+    ("SERVICES", "listen"),
+}
 """Keys whose default is told in words, as it depends on something or is empty."""
 
 
@@ -31,14 +46,27 @@ def section(page: str, heading: str) -> str:
 
 
 def items(text: str, macro: str) -> list[tuple[str, str]]:
-    """The items of a list whose labels are set by ``macro`` (if any), each with its text in one line."""
-    pieces = re.split(rf"^\.It {macro} ?", text, flags=re.MULTILINE)[1:] if macro else text.split("\n.It ")[1:]
-    return [(label.strip(), " ".join(body.split(".El")[0].split())) for label, _, body in (piece.partition("\n") for piece in pieces)]
+    """The items of a list whose labels are set by ``macro`` (if any), each with its
+    text in one line.
+    """
+    pieces = (
+        re.split(rf"^\.It {macro} ?", text, flags=re.MULTILINE)[1:]
+        if macro
+        else text.split("\n.It ")[1:]
+    )
+    return [
+        (label.strip(), " ".join(body.split(".El")[0].split()))
+        for label, _, body in (piece.partition("\n") for piece in pieces)
+    ]
 
 
-def commands(parser: argparse.ArgumentParser, *name: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+def commands(
+    parser: argparse.ArgumentParser, *name: str
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Every command that does something, by its whole name, with its own parser."""
-    nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001 - argparse has no public way to them
+    # argparse has no public way to them.
+    actions = parser._actions  # noqa: SLF001
+    nested = [action for action in actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
     if not nested:
         yield " ".join(name), parser
     for action in nested:
@@ -48,27 +76,48 @@ def commands(parser: argparse.ArgumentParser, *name: str) -> Iterator[tuple[str,
 
 def options(parser: argparse.ArgumentParser) -> set[str]:
     """The long options of one command but for --help, which all have."""
-    return {option for action in parser._actions for option in action.option_strings if option.startswith("--")} - {"--help"}  # noqa: SLF001 - as above
+    return {
+        option
+        for action in parser._actions  # noqa: SLF001 - as above
+        for option in action.option_strings
+        if option.startswith("--")
+    } - {"--help"}
 
 
 def test_the_signals_are_those_of_the_table() -> None:
-    """unpd(8) lists every signal that the master takes with its meaning, and no other."""
-    assert items(section(UNPD, "SIGNALS").split(".El")[0], "Dv") == [(row.name, str(row.meaning)) for row in MASTER_SIGNALS]
+    """unpd(8) lists every signal that the master takes with its meaning, and no
+    other.
+    """
+    assert items(section(UNPD, "SIGNALS").split(".El")[0], "Dv") == [
+        (row.name, str(row.meaning)) for row in MASTER_SIGNALS
+    ]
 
 
 def test_the_exit_codes_are_those_of_the_table() -> None:
-    """unpd(8) lists every exit code of the daemon with its meaning, and every one of the clients, and no other."""
+    """unpd(8) lists every exit code of the daemon with its meaning, and every one of
+    the clients, and no other.
+    """
     daemon, clients = section(UNPD, "EXIT STATUS").split(".Cm client\n")
-    assert items(daemon.split(".El")[0], "") == [(str(int(code)), meaning) for code, meaning in EXIT_MEANINGS.items()]
+    assert items(daemon.split(".El")[0], "") == [
+        (str(int(code)), meaning) for code, meaning in EXIT_MEANINGS.items()
+    ]
     assert [label for label, _ in items(clients, "")] == [str(int(code)) for code in ClientExit]
 
 
 def test_the_synopsis_is_that_of_the_parser() -> None:
     """Every command stands in the synopsis of unpd(8) with exactly its options."""
     lines = section(UNPD, "SYNOPSIS").split(".Nm\n")[1:]
-    said = {" ".join(re.findall(r"^\.Cm (.+)$", line, re.MULTILINE)): set(re.findall(r"Fl (-[a-z]+)", line)) for line in lines}
+    said = {
+        " ".join(re.findall(r"^\.Cm (.+)$", line, re.MULTILINE)): set(
+            re.findall(r"Fl (-[a-z]+)", line)
+        )
+        for line in lines
+    }
     assert said.pop("") == {"-version"}
-    assert said == {name: {option.removeprefix("-") for option in options(parser)} for name, parser in commands(_parser())}
+    assert said == {
+        name: {option.removeprefix("-") for option in options(parser)}
+        for name, parser in commands(_parser())
+    }
 
 
 def test_every_command_and_option_is_explained() -> None:
@@ -76,8 +125,13 @@ def test_every_command_and_option_is_explained() -> None:
     verbs, flags = section(UNPD, "DESCRIPTION").split("The options are:")
     every = dict(commands(_parser()))
     assert [label for label, _ in items(verbs, "Cm")] == list(every)
-    explained = {label.split(" Ar ")[0].removeprefix("h , Fl ") for label, _ in items(flags.split("\n.El")[0], "Fl")}
-    assert explained == {"-help", "-version"} | {option.removeprefix("-") for parser in every.values() for option in options(parser)}
+    explained = {
+        label.split(" Ar ")[0].removeprefix("h , Fl ")
+        for label, _ in items(flags.split("\n.El")[0], "Fl")
+    }
+    assert explained == {"-help", "-version"} | {
+        option.removeprefix("-") for parser in every.values() for option in options(parser)
+    }
 
 
 def explained_keys(heading: str) -> list[str]:
@@ -92,12 +146,18 @@ def test_the_keys_of_a_table_are_all_there(heading: str, model: type[BaseModel])
 
 
 def test_the_keys_of_services_are_all_there() -> None:
-    """unpd.toml(5) explains each key that all services have, and each that only one type has, and no other."""
+    """unpd.toml(5) explains each key that all services have, and each that only one
+    type has, and no other.
+    """
     own = [key for row in SERVICES.values() for key in row.options.model_fields]
     assert sorted(explained_keys("SERVICES")) == sorted([*COMMON_KEYS, *own])
 
 
-@pytest.mark.parametrize(("heading", "key", "field"), KEYS + COMMON, ids=[f"{heading}-{key}" for heading, key, _ in KEYS + COMMON])
+@pytest.mark.parametrize(
+    ("heading", "key", "field"),
+    KEYS + COMMON,
+    ids=[f"{heading}-{key}" for heading, key, _ in KEYS + COMMON],
+)
 def test_a_key_has_its_default_and_its_range(heading: str, key: str, field: FieldInfo) -> None:
     """unpd.toml(5) says of each key what its default is and which values it takes."""
     text = dict(items(section(TOML, heading), "Cm"))[key]
@@ -118,13 +178,29 @@ def written(key: str, default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(getattr(default, "text", default))
 
 
-@pytest.mark.parametrize(("service", "key"), [(name, key) for name, row in SERVICES.items() for key in row.options.model_fields])
+@pytest.mark.parametrize(
+    ("service", "key"),
+    [(name, key) for name, row in SERVICES.items() for key in row.options.model_fields],
+)
 def test_an_own_key_has_its_default(service: str, key: str) -> None:
-    """unpd.toml(5) says of each key that only one type of service has what its default is."""
-    assert f"Default: {SERVICES[service].options.model_fields[key].default}" in dict(items(section(TOML, "SERVICES"), "Cm"))[key]
+    """unpd.toml(5) says of each key that only one type of service has what its default
+    is.
+    """
+    assert (
+        f"Default: {SERVICES[service].options.model_fields[key].default}"
+        in dict(items(section(TOML, "SERVICES"), "Cm"))[key]
+    )
 
 
 def test_what_needs_a_restart_is_marked() -> None:
-    """unpd.toml(5) marks exactly the keys that a reload cannot change, as the shipped file does."""
-    marked = {(heading, key) for heading, key, _ in KEYS if "Needs a restart" in dict(items(section(TOML, heading), "Cm"))[key]}
-    assert marked == {("THE DAEMON", key) for key in ("user", "group", "pid_file", "control")} | {("THE LOG", key) for key in ("format", "file")}
+    """unpd.toml(5) marks exactly the keys that a reload cannot change, as the shipped
+    file does.
+    """
+    marked = {
+        (heading, key)
+        for heading, key, _ in KEYS
+        if "Needs a restart" in dict(items(section(TOML, heading), "Cm"))[key]
+    }
+    assert marked == {("THE DAEMON", key) for key in ("user", "group", "pid_file", "control")} | {
+        ("THE LOG", key) for key in ("format", "file")
+    }

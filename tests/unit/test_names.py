@@ -1,4 +1,6 @@
-"""The tables of words: whole, without a double, and in step with the system and the program."""
+"""The tables of words: whole, without a double, and in step with the system and the
+program.
+"""
 
 import errno
 import os
@@ -10,7 +12,16 @@ from unpd import errors
 from unpd.core import events as ev
 from unpd.errors import ConfigError, Problem, UnpdError
 from unpd.master.shell import SIGNAL_EVENTS
-from unpd.names import ACCEPT_ERRNOS, EXIT_MEANINGS, MASTER_SIGNALS, ChildOrder, ClientExit, ExitCode, ReapReason, SignalMeaning
+from unpd.names import (
+    ACCEPT_ERRNOS,
+    EXIT_MEANINGS,
+    MASTER_SIGNALS,
+    ChildOrder,
+    ClientExit,
+    ExitCode,
+    ReapReason,
+    SignalMeaning,
+)
 
 
 def test_every_row_of_the_signal_table_is_a_signal() -> None:
@@ -40,7 +51,9 @@ def test_what_each_signal_asks_of_the_core(name: str, event: ev.Event) -> None:
 
 def test_the_shell_takes_the_signals_of_the_table_and_no_other() -> None:
     """SIGCHLD is the reaper's."""
-    assert set(SIGNAL_EVENTS) == {signal.Signals[row.name] for row in MASTER_SIGNALS if row.name != "SIGCHLD"}
+    assert set(SIGNAL_EVENTS) == {
+        signal.Signals[row.name] for row in MASTER_SIGNALS if row.name != "SIGCHLD"
+    }
 
 
 def test_every_order_is_a_signal_of_its_own() -> None:
@@ -54,12 +67,20 @@ def test_exit_codes_have_one_meaning_each() -> None:
     assert set(EXIT_MEANINGS) == set(ExitCode)
     assert len(set(EXIT_MEANINGS.values())) == len(EXIT_MEANINGS)
     sysexits = (os.EX_UNAVAILABLE, os.EX_CANTCREAT, os.EX_TEMPFAIL, os.EX_NOPERM, os.EX_CONFIG)
-    assert sysexits == (ExitCode.ADDRESS, ExitCode.CANNOT_CREATE, ExitCode.ALREADY_RUNNING, ExitCode.PRIVILEGE, ExitCode.CONFIGURATION)
+    assert sysexits == (
+        ExitCode.ADDRESS,
+        ExitCode.CANNOT_CREATE,
+        ExitCode.ALREADY_RUNNING,
+        ExitCode.PRIVILEGE,
+        ExitCode.CONFIGURATION,
+    )
     assert (ExitCode.DONE, ExitCode.FAILED, ExitCode.USAGE) == (0, 1, 2)
 
 
 def test_clients_have_a_code_for_each_failure() -> None:
-    """Below what a shell uses for itself, but for an interrupt, which looks as it does in a shell."""
+    """Below what a shell uses for itself, but for an interrupt, which looks as it does
+    in a shell.
+    """
     assert ClientExit.INTERRUPTED == 128 + signal.SIGINT
     assert all(code < 126 for code in ClientExit if code is not ClientExit.INTERRUPTED)
 
@@ -84,7 +105,11 @@ def test_reap_reasons_name_signals() -> None:
 
 def test_failures_for_the_operator_have_codes_of_their_own() -> None:
     """Each class its own, and none ends with 0."""
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, UnpdError)]
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, UnpdError)
+    ]
     codes = [kind.exit_code for kind in kinds]
     assert len(set(codes)) == len(codes) >= 6
     assert ExitCode.DONE not in codes
@@ -97,4 +122,8 @@ def test_a_problem_says_where_and_what() -> None:
         Problem("unpd.toml", None, "log", "must be a table"),
         Problem("x", None, "", "is empty"),
     )
-    assert str(ConfigError(problems)) == "unpd.toml:3: daemon.grace_s: must be a number\nunpd.toml: log: must be a table\nx: is empty"
+    assert (
+        str(ConfigError(problems))
+        == "unpd.toml:3: daemon.grace_s: must be a number\nunpd.toml: log: must be a table\nx: is"
+        " empty"
+    )

@@ -14,23 +14,34 @@ def rows(heading: str) -> list[tuple[str, str]]:
     """The rows of the first table below a heading, without its head."""
     section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     table = section.split("|---|---|\n", 1)[1].split("\n\n", 1)[0]
-    return [(cells[1].strip(), cells[2].strip()) for cells in (line.split("|") for line in table.strip().splitlines())]
+    return [
+        (cells[1].strip(), cells[2].strip())
+        for cells in (line.split("|") for line in table.strip().splitlines())
+    ]
 
 
 def test_the_signals_are_those_of_the_table() -> None:
-    """Every signal that the master takes stands in the README with its meaning, and no other."""
+    """Every signal that the master takes stands in the README with its meaning, and no
+    other.
+    """
     assert rows("Signals") == [(row.name, str(row.meaning)) for row in MASTER_SIGNALS]
 
 
 def test_the_exit_codes_are_those_of_the_table() -> None:
-    """Every exit code of the daemon stands in the README with its meaning, and no other."""
-    assert rows("Exit codes") == [(str(int(code)), meaning) for code, meaning in EXIT_MEANINGS.items()]
+    """Every exit code of the daemon stands in the README with its meaning, and no
+    other.
+    """
+    assert rows("Exit codes") == [
+        (str(int(code)), meaning) for code, meaning in EXIT_MEANINGS.items()
+    ]
 
 
 def test_the_codes_of_the_clients_are_all_there() -> None:
     """Every exit code of the clients stands in the README."""
     section = README.split("The clients have codes of their own", 1)[1].split("\n## ", 1)[0]
-    assert re.findall(r"^\| (\d+) ", section, re.MULTILINE) == [str(int(code)) for code in ClientExit]
+    assert re.findall(r"^\| (\d+) ", section, re.MULTILINE) == [
+        str(int(code)) for code in ClientExit
+    ]
 
 
 @pytest.mark.parametrize("cause", list(EndCause))
@@ -40,6 +51,11 @@ def test_every_end_cause_is_named(cause: EndCause) -> None:
 
 
 def test_the_speed_is_that_of_the_last_whole_run() -> None:
-    """The short table and what became of the targets stand there as the benchmark wrote them."""
+    """The short table and what became of the targets stand there as the benchmark wrote
+    them.
+    """
     results = (ROOT / "tests/benchmarks/RESULTS.md").read_text()
-    assert results.split("## Ratios\n", 1)[1].split("\n## ", 1)[0].strip() in README.split("## Speed\n", 1)[1]
+    assert (
+        results.split("## Ratios\n", 1)[1].split("\n## ", 1)[0].strip()
+        in README.split("## Speed\n", 1)[1]
+    )

@@ -1,4 +1,6 @@
-"""The scoreboard: a layout without overlaps, a directory of the living, and counts that nothing takes back."""
+"""The scoreboard: a layout without overlaps, a directory of the living, and counts that
+nothing takes back.
+"""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +9,16 @@ import pytest
 
 from unpd import scoreboard as sb
 from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason
-from unpd.scoreboard import BoardRefusedError, Columns, ColumnsExhausted, Entry, Scoreboard, adopt, create, service_cells
+from unpd.scoreboard import (
+    BoardRefusedError,
+    Columns,
+    ColumnsExhausted,
+    Entry,
+    Scoreboard,
+    adopt,
+    create,
+    service_cells,
+)
 
 
 @pytest.fixture
@@ -45,7 +56,9 @@ def test_a_board_costs_nothing_until_it_is_used(fd: int) -> None:
 
 def test_the_areas_do_not_overlap() -> None:
     """Each begins where the one before ends, at the earliest."""
-    single = [value for name, value in vars(sb).items() if name.endswith("_AT") and value < sb.RELOADS_AT]
+    single = [
+        value for name, value in vars(sb).items() if name.endswith("_AT") and value < sb.RELOADS_AT
+    ]
     assert sorted(single) == list(range(sb.RELOADS_AT))
     assert len(sb.RELOAD_RESULTS) <= sb.SPAWNS_AT - sb.RELOADS_AT
     assert sb.REAPED_AT - sb.SPAWNS_AT >= sb.MAX_POOLS
@@ -61,10 +74,16 @@ def test_the_areas_do_not_overlap() -> None:
 
 
 def test_the_cells_of_a_service_do_not_overlap() -> None:
-    """Ends, durations, bytes, errors; the accepts stand behind the ends, so that a reader that copies upwards never sees more ends than accepts."""
+    """Ends, durations, bytes, errors; the accepts stand behind the ends, so that a
+    reader that copies upwards never sees more ends than accepts.
+    """
     assert len(sb.END_CAUSES) == sb.DURATION_BUCKETS - sb.ENDED
     assert len(sb.DURATION_BOUNDS_S) + 1 == sb.DURATION_SUM_NS - sb.DURATION_BUCKETS
-    assert (sb.RECEIVED, sb.SENT, sb.ACCEPT_ERRORS) == (sb.DURATION_SUM_NS + 1, sb.DURATION_SUM_NS + 2, sb.DURATION_SUM_NS + 3)
+    assert (sb.RECEIVED, sb.SENT, sb.ACCEPT_ERRORS) == (
+        sb.DURATION_SUM_NS + 1,
+        sb.DURATION_SUM_NS + 2,
+        sb.DURATION_SUM_NS + 3,
+    )
     assert sb.ENDED < sb.ACCEPTED == sb.SERVICE_WORDS - 1 == sb.ACCEPT_ERRORS + len(ACCEPT_ERRNOS)
     assert max(sb.BEAT_NS, sb.EXIT_NS, sb.LOG_DROPPED) < sb.ROW_HEAD_WORDS == service_cells(0)
     assert service_cells(1) - service_cells(0) == sb.SERVICE_WORDS
@@ -73,7 +92,9 @@ def test_the_cells_of_a_service_do_not_overlap() -> None:
 
 
 def test_rows_do_not_touch(board: Scoreboard) -> None:
-    """Whatever a child writes into its row stands in no other, nor in the master's area."""
+    """Whatever a child writes into its row stands in no other, nor in the master's
+    area.
+    """
     before, mine, after = board.row(4), board.row(5), board.row(6)
     for at in range(len(mine)):
         mine[at] = 2**64 - 1
@@ -129,7 +150,9 @@ def test_an_impossible_number_of_rows_is_not_believed(board: Scoreboard) -> None
 
 
 def test_what_a_dead_worker_left_open_is_booked(board: Scoreboard) -> None:
-    """For each service, as worker_died; what had ended before stays as it is, and a second look finds nothing."""
+    """For each service, as worker_died; what had ended before stays as it is, and a
+    second look finds nothing.
+    """
     cells = board.row(1)
     first, last = service_cells(0), service_cells(sb.MAX_SERVICES - 1)
     cells[first + sb.ACCEPTED] = 10
@@ -142,9 +165,13 @@ def test_what_a_dead_worker_left_open_is_booked(board: Scoreboard) -> None:
     assert board.book_worker_died(1) == 0
 
 
-@pytest.mark.parametrize(("accepted", "ended"), [(5, 6), (0, 2**64 - 1), (2**64 - 1, 0), (2**64 - 1, 2**64 - 1)])
+@pytest.mark.parametrize(
+    ("accepted", "ended"), [(5, 6), (0, 2**64 - 1), (2**64 - 1, 0), (2**64 - 1, 2**64 - 1)]
+)
 def test_nonsense_is_not_booked(board: Scoreboard, accepted: int, ended: int) -> None:
-    """More ends than accepts, or more connections than there can be: a dead child was mad, and its row stays as it is."""
+    """More ends than accepts, or more connections than there can be: a dead child was
+    mad, and its row stays as it is.
+    """
     cells = board.row(0)
     cells[service_cells(0) + sb.ACCEPTED] = accepted
     cells[service_cells(0) + sb.ENDED] = ended
@@ -163,7 +190,9 @@ def test_the_masters_counters_cannot_overflow(board: Scoreboard) -> None:
 
 
 def test_a_row_is_prepared_for_its_next_birth(board: Scoreboard) -> None:
-    """Its honest counts stay; the stamp of the last death goes, and so does what would overflow."""
+    """Its honest counts stay; the stamp of the last death goes, and so does what would
+    overflow.
+    """
     cells = board.row(0)
     honest, mad = service_cells(0) + sb.RECEIVED, service_cells(1) + sb.SENT
     cells[sb.EXIT_NS], cells[honest], cells[mad] = 123, sb.SANE_COUNT - 1, 2**64 - 1
@@ -183,9 +212,17 @@ def columns_for(limit: int) -> Columns:
 
 
 def test_a_name_keeps_its_column() -> None:
-    """For the master's life, whatever comes and goes: no series ever changes its meaning."""
+    """For the master's life, whatever comes and goes: no series ever changes its
+    meaning.
+    """
     columns = columns_for(3)
-    assert [columns.column(name) for name in ("echo", "daytime", "echo", "time", "daytime")] == [0, 1, 0, 2, 1]
+    assert [columns.column(name) for name in ("echo", "daytime", "echo", "time", "daytime")] == [
+        0,
+        1,
+        0,
+        2,
+        1,
+    ]
 
 
 def test_columns_run_out() -> None:
@@ -193,26 +230,39 @@ def test_columns_run_out() -> None:
     columns = columns_for(2)
     columns.column("echo")
     columns.column("daytime")
-    with pytest.raises(ColumnsExhausted, match="more than 2 services in one life of the daemon: stop and start unpd to use time"):
+    with pytest.raises(
+        ColumnsExhausted,
+        match="more than 2 services in one life of the daemon: stop and start unpd to use time",
+    ):
         columns.column("time")
     assert columns.column("echo") == 0
 
 
 def test_room_is_looked_for_before_any_is_taken() -> None:
-    """A configuration with one name too many takes no column at all; names that have one need none."""
+    """A configuration with one name too many takes no column at all; names that have
+    one need none.
+    """
     columns = columns_for(3)
     columns.column("echo")
     columns.check(("echo", "daytime", "time", "time"))
-    with pytest.raises(ColumnsExhausted, match="more than 3 services in one life of the daemon: stop and start unpd to use chargen, daytime, time"):
+    with pytest.raises(
+        ColumnsExhausted,
+        match=(
+            "more than 3 services in one life of the daemon: stop and start unpd to use chargen,"
+            " daytime, time"
+        ),
+    ):
         columns.check(("time", "echo", "daytime", "chargen"))
     assert columns.names == ["echo"]
 
 
-# --- a second life -----------------------------------------------------------------------------------------------------------------------
+# --- a second life --------------------------------------------------------------------
 
 
 def test_columns_are_known_again(board: Scoreboard) -> None:
-    """Their names stand on the board: who reads them later gets the same columns, and the next free one."""
+    """Their names stand on the board: who reads them later gets the same columns, and
+    the next free one.
+    """
     area = board.names(sb.LISTENER_NAMES_AT, sb.MAX_LISTENERS)
     first = Columns("listeners", area)
     longest = "unix:///" + "ä" * 53
@@ -223,8 +273,14 @@ def test_columns_are_known_again(board: Scoreboard) -> None:
 
 
 def test_every_name_of_a_configuration_fits() -> None:
-    """The longest listener keys: a free port on a scoped address of the longest service name, a UNIX path, a name of systemd's."""
-    keys = [f"{'s' * 32}#255 tcp://[fe80:1111:2222:3333:4444:5555:6666:7777%{'i' * 15}]:0", "unix://" + "p" * 107, "systemd:" + "n" * 100 + "#255"]
+    """The longest listener keys: a free port on a scoped address of the longest service
+    name, a UNIX path, a name of systemd's.
+    """
+    keys = [
+        f"{'s' * 32}#255 tcp://[fe80:1111:2222:3333:4444:5555:6666:7777%{'i' * 15}]:0",
+        "unix://" + "p" * 107,
+        "systemd:" + "n" * 100 + "#255",
+    ]
     columns = columns_for(3)
     assert [columns.column(key) for key in keys] == [0, 1, 2]
 
@@ -247,7 +303,9 @@ def test_a_name_twice_is_damage() -> None:
 
 
 def test_what_a_dead_master_left_is_booked(fd: int) -> None:
-    """Its children are counted as reaped, their connections as ended, their rows are free; what it had counted stays."""
+    """Its children are counted as reaped, their connections as ended, their rows are
+    free; what it had counted stays.
+    """
     first = Scoreboard(fd)
     first.enter(entry(0, birth=1))
     first.enter(entry(5, birth=2))
@@ -263,7 +321,9 @@ def test_what_a_dead_master_left_is_booked(fd: int) -> None:
     worker = sb.REAPED_AT + sb.KINDS.index(ChildKind.WORKER) * len(sb.REAP_REASONS)
     assert second.words[worker + sb.REAP_REASONS.index(ReapReason.MASTER_DIED)] == 2
     assert second.words[sb.SPAWNS_AT + 3] == 2
-    ended = second.row(5)[service_cells(1) + sb.ENDED : service_cells(1) + sb.ENDED + len(sb.END_CAUSES)].tolist()
+    ended = second.row(5)[
+        service_cells(1) + sb.ENDED : service_cells(1) + sb.ENDED + len(sb.END_CAUSES)
+    ].tolist()
     assert ended[sb.END_CAUSES.index(EndCause.WORKER_DIED)] == 3
     assert sum(ended) == 10
     assert second.words[sb.LISTEN_QUEUE_AT] == 0

@@ -18,18 +18,28 @@ def setting(unit: str, name: str) -> list[str]:
 
 
 def test_restarts_only_what_a_restart_can_mend() -> None:
-    """A start is not tried again after wrong usage, a missing privilege and a refused configuration."""
+    """A start is not tried again after wrong usage, a missing privilege and a refused
+    configuration.
+    """
     hopeless = (ExitCode.USAGE, ExitCode.PRIVILEGE, ExitCode.CONFIGURATION)
-    assert setting(SERVICE, "RestartPreventExitStatus") == [" ".join(str(int(code)) for code in hopeless)]
+    assert setting(SERVICE, "RestartPreventExitStatus") == [
+        " ".join(str(int(code)) for code in hopeless)
+    ]
 
 
 def test_the_store_is_as_large_as_it_is_said_to_be() -> None:
-    """FDSTORE, by which unpd knows of the store under systemd before 254, is FileDescriptorStoreMax=."""
-    assert [f"FDSTORE={size}" for size in setting(SERVICE, "FileDescriptorStoreMax")] == setting(SERVICE, "Environment")
+    """FDSTORE, by which unpd knows of the store under systemd before 254, is
+    FileDescriptorStoreMax=.
+    """
+    assert [f"FDSTORE={size}" for size in setting(SERVICE, "FileDescriptorStoreMax")] == setting(
+        SERVICE, "Environment"
+    )
 
 
 def test_what_is_allowed_comes_first() -> None:
-    """The first SystemCallFilter= is the list of what is allowed; what is taken from it follows."""
+    """The first SystemCallFilter= is the list of what is allowed; what is taken from it
+    follows.
+    """
     assert [line.startswith("~") for line in setting(SERVICE, "SystemCallFilter")] == [False, True]
 
 
@@ -41,14 +51,29 @@ def test_the_sockets_belong_to_the_service() -> None:
 
 
 def test_one_socket_brings_the_others() -> None:
-    """``systemctl enable --now unpd.socket`` enables and starts all; the service under the drop-in needs all."""
+    """``systemctl enable --now unpd.socket`` enables and starts all; the service under
+    the drop-in needs all.
+    """
     others = " ".join(name for name in SOCKETS if name != "unpd.socket")
-    assert setting(SOCKETS["unpd.socket"], "Wants") == setting(SOCKETS["unpd.socket"], "Also") == [others]
+    assert (
+        setting(SOCKETS["unpd.socket"], "Wants")
+        == setting(SOCKETS["unpd.socket"], "Also")
+        == [others]
+    )
     assert setting(DROP_IN, "Requires") == setting(DROP_IN, "After") == [f"unpd.socket {others}"]
 
 
 def test_the_configuration_in_the_drop_in_names_each_socket() -> None:
-    """The lines of unpd.toml that the drop-in shows ask for exactly the names that the socket units give."""
+    """The lines of unpd.toml that the drop-in shows ask for exactly the names that the
+    socket units give.
+    """
     shown = tomllib.loads("\n".join(re.findall(r"^#          (.+)$", DROP_IN, re.MULTILINE)))
-    asked = [shown["metrics"]["listen"], *(address for service in shown["services"].values() for address in service["listen"])]
-    assert sorted(asked) == sorted(f"systemd:{name}" for unit in SOCKETS.values() for name in setting(unit, "FileDescriptorName"))
+    asked = [
+        shown["metrics"]["listen"],
+        *(address for service in shown["services"].values() for address in service["listen"]),
+    ]
+    assert sorted(asked) == sorted(
+        f"systemd:{name}"
+        for unit in SOCKETS.values()
+        for name in setting(unit, "FileDescriptorName")
+    )

@@ -1,4 +1,6 @@
-"""The commands that need the whole configuration: run, check; and what start shares with run."""
+"""The commands that need the whole configuration: run, check; and what start shares
+with run.
+"""
 
 import argparse
 import os
@@ -21,7 +23,9 @@ from unpd.names import ExitCode
 
 
 def load_path(path: Path | None, host: Host | None = None) -> Loaded:
-    """Load the file, or the built-in default for None, checked against ``host`` (None: this machine). ConfigError if it is refused or cannot be read."""
+    """Load the file, or the built-in default for None, checked against ``host`` (None:
+    this machine). ConfigError if it is refused or cannot be read.
+    """
     return builtin(host) if path is None else load(path, host)
 
 
@@ -40,16 +44,22 @@ def run(args: argparse.Namespace) -> int:
         supervision.say(f"STATUS=not started: {str(error).partition(chr(10))[0]}", once=True)
         raise
     finally:
-        # The interpreter gives signals their default meaning back while it ends: a second TERM would make a clean end a killed one.
+        # The interpreter gives signals their default meaning back while it ends: a
+        # second TERM would make a clean end a killed one.
         signals.block_all()
 
 
-def serve(path: Path | None, loaded: Loaded, identity: Identity | None, starter: boot.Starter) -> ExitCode:
-    """Serve until the end. A fault of our own leaves its trace in the log, whatever became of standard error."""
+def serve(
+    path: Path | None, loaded: Loaded, identity: Identity | None, starter: boot.Starter
+) -> ExitCode:
+    """Serve until the end. A fault of our own leaves its trace in the log, whatever
+    became of standard error.
+    """
     log = boot.open_log(loaded.config, identity)
     log.info("config.loaded", source=loaded.source, drop_ins=loaded.drop_ins)
     try:
-        # A reload looks up no account: the user database may be a network away, and user and group cannot change.
+        # A reload looks up no account: the user database may be a network away, and
+        # user and group cannot change.
         host = replace(this_host(), accounts=False)
         return boot.serve(loaded, lambda: load_path(path, host), identity, log, starter)
     except UnpdError as error:
@@ -57,7 +67,11 @@ def serve(path: Path | None, loaded: Loaded, identity: Identity | None, starter:
             log.error("master.refused", reason=str(error))
         raise
     except Exception as error:
-        log.error("master.crashed", error=repr(error), trace="".join(traceback.format_exception(error))[-900:])
+        log.error(
+            "master.crashed",
+            error=repr(error),
+            trace="".join(traceback.format_exception(error))[-900:],
+        )
         raise
 
 

@@ -1,4 +1,6 @@
-"""Which configuration a command means, and where its daemon's control socket is. Imports no pydantic: the verbs answer at once."""
+"""Which configuration a command means, and where its daemon's control socket is.
+Imports no pydantic: the verbs answer at once.
+"""
 
 import argparse
 import contextlib
@@ -17,7 +19,9 @@ def config_path(args: argparse.Namespace) -> Path | None:
     """The file that the arguments mean, absolute; None for the built-in default."""
     if args.config is not None:
         return Path(args.config).absolute()
-    return None if getattr(args, "builtin", False) or not _is_there(DEFAULT_CONFIG) else DEFAULT_CONFIG
+    return (
+        None if getattr(args, "builtin", False) or not _is_there(DEFAULT_CONFIG) else DEFAULT_CONFIG
+    )
 
 
 def _is_there(path: Path) -> bool:
@@ -30,9 +34,11 @@ def _is_there(path: Path) -> bool:
 def control_path(args: argparse.Namespace) -> Path:
     """Where the daemon of these arguments listens for control.
 
-    A configuration that is broken by now must not keep anybody from the daemon that still runs with the old one: only ``daemon.control`` is read from it, whoever
-    may write it, and where that cannot be had the default holds. But only for the system's own configuration, whose daemon is the one at the default: a command for
-    another one must not reach that. ConfigError then.
+    A configuration that is broken by now must not keep anybody from the daemon that
+    still runs with the old one: only ``daemon.control`` is read from it, whoever may
+    write it, and where that cannot be had the default holds. But only for the system's
+    own configuration, whose daemon is the one at the default: a command for another one
+    must not reach that. ConfigError then.
     """
     if args.control is not None:
         return Path(args.control)
@@ -50,7 +56,14 @@ def control_path(args: argparse.Namespace) -> Path:
         else:
             said += [control] if control is not None else []
     if not said and problems and path != DEFAULT_CONFIG:
-        problems.append(Problem(file_shown(path or DEFAULT_CONFIG), None, "", "so its control socket is not known: name it with --control"))
+        problems.append(
+            Problem(
+                file_shown(path or DEFAULT_CONFIG),
+                None,
+                "",
+                "so its control socket is not known: name it with --control",
+            )
+        )
         raise ConfigError(tuple(problems))
     return Path(said[-1] if said else this_host().daemon_defaults()["control"])
 

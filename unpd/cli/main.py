@@ -1,6 +1,8 @@
-"""The command line's entry: parses, imports the command that was asked for, and ends with its exit code.
+"""The command line's entry: parses, imports the command that was asked for, and ends
+with its exit code.
 
-Kept light: ``unpd --version`` must answer before pydantic would be imported, so every command imports its own world.
+Kept light: ``unpd --version`` must answer before pydantic would be imported, so every
+command imports its own world.
 """
 
 import argparse
@@ -17,7 +19,9 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``unpd`` with these arguments (sys.argv's if None); return the exit code. The broad net of the command line: an UnpdError becomes its sentence and its code."""
+    """Run ``unpd`` with these arguments (sys.argv's if None); return the exit code. The
+    broad net of the command line: an UnpdError becomes its sentence and its code.
+    """
     args = _parser().parse_args(argv)
     if args.command == "client":
         return client.run(args)
@@ -32,13 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has left; the interpreter's own flush at the end must not complain either.
+        # Whoever read our output has left; the interpreter's own flush at the end must
+        # not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def _priority() -> str:
-    """What makes an error of a line where journald reads standard error (sd-daemon(3))."""
+    """What makes an error of a line where journald reads standard error
+    (sd-daemon(3)).
+    """
     from unpd.kernel import journal  # noqa: PLC0415 - see above
 
     return journal.ERROR if journal.reads(2, os.environ.get("JOURNAL_STREAM")) else ""
@@ -58,9 +65,11 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
     if name == "run":
         from unpd.kernel import signals  # noqa: PLC0415 - see above
 
-        # From here on a signal is kept for the loop to take, not met with a trace (SIGINT) or, by process 1, not at all.
+        # From here on a signal is kept for the loop to take, not met with a trace
+        # (SIGINT) or, by process 1, not at all.
         signals.block_all()
-        # What the imports make stays: to look for garbage in it again and again is 3 to 9 % of the way to readiness. boot.py turns the collector on again.
+        # What the imports make stays: to look for garbage in it again and again is 3 to
+        # 9 % of the way to readiness. boot.py turns the collector on again.
         gc.disable()
     if name == "start":
         from unpd.cli import start  # noqa: PLC0415 - see above
@@ -72,19 +81,42 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="unpd", description="A preforking super-server for the classic small Internet services.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="unpd",
+        description="A preforking super-server for the classic small Internet services.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"unpd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser(
-        "run", help="serve in the foreground", allow_abbrev=False, formatter_class=_WithTables, description="Serve in the foreground until a signal says stop."
+        "run",
+        help="serve in the foreground",
+        allow_abbrev=False,
+        formatter_class=_WithTables,
+        description="Serve in the foreground until a signal says stop.",
     )
-    _add_config(run, "the configuration file (default: /etc/unpd/unpd.toml if there is one, else the built-in default)").add_argument(
-        "--builtin", action="store_true", help="the built-in default: daytime, echo and metrics on loopback ports that need no privilege"
+    _add_config(
+        run,
+        "the configuration file (default: /etc/unpd/unpd.toml if there is one, else the built-in"
+        " default)",
+    ).add_argument(
+        "--builtin",
+        action="store_true",
+        help=(
+            "the built-in default: daytime, echo and metrics on loopback ports that need no"
+            " privilege"
+        ),
     )
-    check = commands.add_parser("check", help="check the configuration without side effects", allow_abbrev=False)
+    check = commands.add_parser(
+        "check", help="check the configuration without side effects", allow_abbrev=False
+    )
     _add_config(check, "the configuration file (default: as for run)")
-    check.add_argument("--show", action="store_true", help="print the effective configuration, defaults included")
-    start = commands.add_parser("start", help="detach; return when ready or failed", allow_abbrev=False)
+    check.add_argument(
+        "--show", action="store_true", help="print the effective configuration, defaults included"
+    )
+    start = commands.add_parser(
+        "start", help="detach; return when ready or failed", allow_abbrev=False
+    )
     _add_config(start, "the configuration file (default: as for run); it must name a log.file")
     for name, about in (
         ("stop", "stop the daemon and wait for its end"),
@@ -92,9 +124,9 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "tell how it is"),
     ):
         verb = commands.add_parser(name, help=about, allow_abbrev=False)
-        _add_config(verb, "the configuration file that names the control socket (default: as for run)").add_argument(
-            "--control", metavar="PATH", help="the control socket itself"
-        )
+        _add_config(
+            verb, "the configuration file that names the control socket (default: as for run)"
+        ).add_argument("--control", metavar="PATH", help="the control socket itself")
         if name == "stop":
             verb.add_argument("--quick", action="store_true", help="end every connection at once")
         if name == "status":
@@ -110,7 +142,9 @@ def _add_config(parser: argparse.ArgumentParser, about: str) -> "argparse._Mutua
 
 
 class _WithTables(argparse.RawDescriptionHelpFormatter):
-    """Adds the tables of signals and exit codes, read from :mod:`unpd.names` only when somebody asks for help."""
+    """Adds the tables of signals and exit codes, read from :mod:`unpd.names` only when
+    somebody asks for help.
+    """
 
     def format_help(self) -> str:
         """The help text with the tables behind it."""

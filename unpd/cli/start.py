@@ -1,4 +1,6 @@
-"""``unpd start``: the daemon detached from the terminal. A module of its own, because what it needs of python-daemon is nothing to ``unpd run``."""
+"""``unpd start``: the daemon detached from the terminal. A module of its own, because
+what it needs of python-daemon is nothing to ``unpd run``.
+"""
 
 import argparse
 import contextlib
@@ -22,7 +24,10 @@ from unpd.names import ExitCode
 
 
 def start(args: argparse.Namespace) -> int:
-    """``unpd start``: detach, and return only when the daemon is ready or has failed. A service manager supervises ``unpd run``; what it offers us is not for a daemon apart."""
+    """``unpd start``: detach, and return only when the daemon is ready or has failed. A
+    service manager supervises ``unpd run``; what it offers us is not for a daemon
+    apart.
+    """
     Supervision.from_environment(os.environ)
     path = config_path(args)  # absolute: the daemon's working directory is /
     loaded = load_path(path)
@@ -30,7 +35,9 @@ def start(args: argparse.Namespace) -> int:
         reason = "a daemon without a terminal needs a log file: set log.file, or use unpd run"
         raise ConfigError((Problem(loaded.source, None, "log.file", reason),))
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, the kernel would reap our child for us and waitpid find none
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # inherited as ignored, the kernel would reap our child for us and waitpid find none
     pid = os.fork()
     if pid == 0:
         os.close(reader)
@@ -43,19 +50,25 @@ def start(args: argparse.Namespace) -> int:
     if word == "ready":
         return ExitCode.DONE
     code, _, reason = rest.partition(" ")
-    for line in (reason or f"the daemon ended before it was ready: see {loaded.config.log.file}").splitlines():
+    for line in (
+        reason or f"the daemon ended before it was ready: see {loaded.config.log.file}"
+    ).splitlines():
         print(f"unpd: {line}", file=sys.stderr)
     return int(code) if code.isascii() and code.isdecimal() else ExitCode.FAILED
 
 
 def _become_daemon(path: Path | None, loaded: Loaded, result_fd: int) -> NoReturn:
-    """The daemon's process, from the first fork to its end. What goes wrong before it is ready goes to the waiting command."""
+    """The daemon's process, from the first fork to its end. What goes wrong before it
+    is ready goes to the waiting command.
+    """
     signals.block_all()
     code, reason = ExitCode.FAILED, ""
     told: list[bytes] = []
 
     def tell(said: bytes) -> None:
-        """Answer the command, once: afterwards the descriptor's number may be another's."""
+        """Answer the command, once: afterwards the descriptor's number may be
+        another's.
+        """
         if not told:
             told.append(said)
             os.write(result_fd, said)
@@ -74,7 +87,9 @@ def _become_daemon(path: Path | None, loaded: Loaded, result_fd: int) -> NoRetur
         os._exit(code)
 
 
-def _daemon(path: Path | None, loaded: Loaded, result_fd: int, ready: Callable[[], None]) -> ExitCode:
+def _daemon(
+    path: Path | None, loaded: Loaded, result_fd: int, ready: Callable[[], None]
+) -> ExitCode:
     identity = boot.identity_for(loaded)
     boot.make_parents(loaded.config)
     with detach(PidFile(loaded.config.daemon.pid_file), (result_fd,)):

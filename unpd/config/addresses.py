@@ -1,7 +1,10 @@
-"""Listen addresses: parsed once from the configuration's text, compared and printed in one canonical form.
+"""Listen addresses: parsed once from the configuration's text, compared and printed in
+one canonical form.
 
-Owns what a listen address may look like: ``tcp://127.0.0.1:7``, ``tcp://[::]:7``, ``tcp://[fe80::1%eth0]:7``, ``unix:///run/x``, ``systemd:echo``. Hosts are numeric, because
-the master never waits for DNS. Nothing here asks the system whether an address exists; binding tells that.
+Owns what a listen address may look like: ``tcp://127.0.0.1:7``, ``tcp://[::]:7``,
+``tcp://[fe80::1%eth0]:7``, ``unix:///run/x``, ``systemd:echo``. Hosts are numeric,
+because the master never waits for DNS. Nothing here asks the system whether an address
+exists; binding tells that.
 """
 
 import ipaddress
@@ -24,12 +27,17 @@ MAX_INTERFACE_BYTES = 15
 MAX_SYSTEMD_NAME_BYTES = 100
 """systemd itself takes 255."""
 
-FORMS = 'an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock" or "systemd:echo"'
+FORMS = (
+    'an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock" or'
+    ' "systemd:echo"'
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """A TCP address: ``host`` numeric, without brackets, in canonical form (a scope id after ``%``); ``port`` 0 to 65535, where 0 takes a free one."""
+    """A TCP address: ``host`` numeric, without brackets, in canonical form (a scope id
+    after ``%``); ``port`` 0 to 65535, where 0 takes a free one.
+    """
 
     host: str
     port: int
@@ -37,7 +45,9 @@ class TcpAddress:
     @property
     def text(self) -> str:
         """The address as the configuration writes it."""
-        return f"tcp://[{self.host}]:{self.port}" if self.is_ipv6 else f"tcp://{self.host}:{self.port}"
+        return (
+            f"tcp://[{self.host}]:{self.port}" if self.is_ipv6 else f"tcp://{self.host}:{self.port}"
+        )
 
     @property
     def is_ipv6(self) -> bool:
@@ -64,7 +74,9 @@ class UnixAddress:
 
 @dataclass(frozen=True, slots=True)
 class SystemdAddress:
-    """The listeners that the service manager passes under ``name`` (FileDescriptorName= of a socket unit, systemd.socket(5)): printable ASCII without a colon."""
+    """The listeners that the service manager passes under ``name`` (FileDescriptorName=
+    of a socket unit, systemd.socket(5)): printable ASCII without a colon.
+    """
 
     name: str
 
@@ -80,7 +92,9 @@ BoundAddress = TcpAddress | UnixAddress
 
 
 def parse_address(text: str) -> Address:
-    """The address that ``text`` names. ValueError, one clear sentence, if it names none."""
+    """The address that ``text`` names. ValueError, one clear sentence, if it names
+    none.
+    """
     if any(character <= " " or character == "\x7f" for character in text):
         raise ValueError(f"must be {FORMS}, without spaces and control characters")
     if text.startswith("systemd:"):
@@ -94,7 +108,9 @@ def parse_address(text: str) -> Address:
 
 
 def refuse_path(path: str) -> None:
-    """ValueError, one clear sentence, unless ``path`` is absolute, normal (no ``.``, ``..``, doubled or closing slash), short enough and free of control characters."""
+    """ValueError, one clear sentence, unless ``path`` is absolute, normal (no ``.``,
+    ``..``, doubled or closing slash), short enough and free of control characters.
+    """
     if any(character < " " or character == "\x7f" for character in path):
         raise ValueError("a path must not hold control characters")
     if not path.startswith("/"):
@@ -102,7 +118,9 @@ def refuse_path(path: str) -> None:
     if len(path.encode()) > MAX_PATH_BYTES:
         raise ValueError(f"a path has at most {MAX_PATH_BYTES} bytes")
     if path == "/" or path.startswith("//") or posixpath.normpath(path) != path:
-        raise ValueError(f'{quoted(path)} must name a file, without ".", "..", doubled and closing slashes')
+        raise ValueError(
+            f'{quoted(path)} must name a file, without ".", "..", doubled and closing slashes'
+        )
 
 
 def _tcp(text: str, rest: str) -> TcpAddress:
@@ -133,7 +151,10 @@ def _ipv4(text: str, host: str) -> str:
     try:
         address = ipaddress.IPv4Address(host)
     except ValueError:
-        raise ValueError(f"{quoted(text)}: the host must be a numeric address such as 127.0.0.1, 0.0.0.0 or [::]; names are not looked up") from None
+        raise ValueError(
+            f"{quoted(text)}: the host must be a numeric address such as 127.0.0.1, 0.0.0.0 or"
+            " [::]; names are not looked up"
+        ) from None
     if address.is_multicast or address == ipaddress.IPv4Address("255.255.255.255"):
         raise ValueError(f"{quoted(text)}: nothing can listen on a multicast or broadcast address")
     return str(address)
@@ -147,25 +168,37 @@ def _ipv6(text: str, host: str) -> str:
     if address.is_multicast:
         raise ValueError(f"{quoted(text)}: nothing can listen on a multicast or broadcast address")
     if address.ipv4_mapped:
-        raise ValueError(f"{quoted(text)}: write an IPv4 address plainly, as tcp://{address.ipv4_mapped}:PORT")
+        raise ValueError(
+            f"{quoted(text)}: write an IPv4 address plainly, as tcp://{address.ipv4_mapped}:PORT"
+        )
     _refuse_scope(text, address)
     return str(address)
 
 
 def _refuse_scope(text: str, address: ipaddress.IPv6Address) -> None:
-    """A link-local address means nothing without its interface (RFC 4007 section 6), and bind(2) ignores or refuses a scope on any other."""
+    """A link-local address means nothing without its interface (RFC 4007 section 6),
+    and bind(2) ignores or refuses a scope on any other.
+    """
     scope = address.scope_id
     if address.is_link_local and scope is None:
-        raise ValueError(f"{quoted(text)}: a link-local address needs its interface, such as [fe80::1%eth0]")
+        raise ValueError(
+            f"{quoted(text)}: a link-local address needs its interface, such as [fe80::1%eth0]"
+        )
     if scope is not None and not address.is_link_local:
         raise ValueError(f"{quoted(text)}: only a link-local address (fe80::) takes an interface")
     if scope is not None and ("/" in scope or len(scope.encode()) > MAX_INTERFACE_BYTES):
-        raise ValueError(f"{quoted(text)}: an interface name has at most {MAX_INTERFACE_BYTES} bytes and no slash")
+        raise ValueError(
+            f"{quoted(text)}: an interface name has at most {MAX_INTERFACE_BYTES} bytes and no"
+            " slash"
+        )
 
 
 def _unix(path: str) -> UnixAddress:
     if not path.startswith("/"):
-        raise ValueError(f"{quoted(f'unix://{path}')}: the path must be absolute, such as unix:///run/unpd/echo.sock")
+        raise ValueError(
+            f"{quoted(f'unix://{path}')}: the path must be absolute, such as"
+            " unix:///run/unpd/echo.sock"
+        )
     refuse_path(path)
     if len(path.encode()) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH_BYTES} bytes")
@@ -174,9 +207,12 @@ def _unix(path: str) -> UnixAddress:
 
 def _systemd(name: str) -> SystemdAddress:
     if name.startswith("//"):
-        raise ValueError(f"{quoted(f'systemd:{name}')}: a name follows the colon, such as systemd:echo")
+        raise ValueError(
+            f"{quoted(f'systemd:{name}')}: a name follows the colon, such as systemd:echo"
+        )
     if not name or not name.isascii() or ":" in name or len(name) > MAX_SYSTEMD_NAME_BYTES:
         raise ValueError(
-            f"{quoted(f'systemd:{name}')}: the name must have 1 to {MAX_SYSTEMD_NAME_BYTES} printable ASCII characters and no colon, as FileDescriptorName= has it"
+            f"{quoted(f'systemd:{name}')}: the name must have 1 to {MAX_SYSTEMD_NAME_BYTES}"
+            " printable ASCII characters and no colon, as FileDescriptorName= has it"
         )
     return SystemdAddress(name)

@@ -1,7 +1,10 @@
-"""Collects everything that is wrong with a configuration and says it in the operator's words.
+"""Collects everything that is wrong with a configuration and says it in the operator's
+words.
 
-A finding is a key's path and a sentence. pydantic's errors come in through :meth:`Findings.refuse`, which says what the field's description calls right and
-never repeats the value. Files and lines are looked up at the end, and only if there is anything to report.
+A finding is a key's path and a sentence. pydantic's errors come in through
+:meth:`Findings.refuse`, which says what the field's description calls right and never
+repeats the value. Files and lines are looked up at the end, and only if there is
+anything to report.
 """
 
 from collections.abc import Sequence
@@ -26,7 +29,9 @@ class Finding:
 
 
 class Findings:
-    """The errors and warnings of one configuration, in the order in which they were met."""
+    """The errors and warnings of one configuration, in the order in which they were
+    met.
+    """
 
     def __init__(self) -> None:
         self.errors: list[Finding] = []
@@ -41,7 +46,9 @@ class Findings:
         self.warnings.append(Finding(path, message))
 
     def refuse(self, path: KeyPath, model: type[BaseModel], failure: ValidationError) -> None:
-        """Take over what pydantic found in the table at ``path``, one finding for each value (a union gives several errors for one)."""
+        """Take over what pydantic found in the table at ``path``, one finding for each
+        value (a union gives several errors for one).
+        """
         details = failure.errors(include_input=False, include_url=False)
         found = {_place(detail): _sentence(model, detail) for detail in reversed(details)}
         of_items = {place[:1] for place in found if len(place) > 1}
@@ -51,18 +58,26 @@ class Findings:
 
 
 def _place(detail: ErrorDetails) -> KeyPath:
-    """The key, and the item if its value is a list, without pydantic's words for the members of a union."""
+    """The key, and the item if its value is a list, without pydantic's words for the
+    members of a union.
+    """
     return (*detail["loc"][:1], *(index for index in detail["loc"][1:2] if isinstance(index, int)))
 
 
 def _sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
-    """A validator's own sentence, else what the field's description calls right, else pydantic's words."""
+    """A validator's own sentence, else what the field's description calls right, else
+    pydantic's words.
+    """
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
     known = model.model_fields.get(str(detail["loc"][0])) if detail["loc"] else None
     if known is None or not known.description:
         return detail["msg"][:1].lower() + detail["msg"][1:]
-    return f"is missing; it must be {known.description}" if detail["type"] == "missing" else f"must be {known.description}"
+    return (
+        f"is missing; it must be {known.description}"
+        if detail["type"] == "missing"
+        else f"must be {known.description}"
+    )
 
 
 def shown(path: KeyPath) -> str:
@@ -72,12 +87,26 @@ def shown(path: KeyPath) -> str:
 
 def problems(findings: list[Finding], origins: Origins) -> tuple[Problem, ...]:
     """``findings`` with their files and lines, in the order of these, bounded."""
-    placed = sorted(((origins.place(finding.path), finding) for finding in findings), key=lambda pair: (pair[0].rank, pair[0].line or 0))
-    return bounded([Problem(place.file, place.line, shown(finding.path), finding.message) for place, finding in placed], origins.sources[0].file)
+    placed = sorted(
+        ((origins.place(finding.path), finding) for finding in findings),
+        key=lambda pair: (pair[0].rank, pair[0].line or 0),
+    )
+    return bounded(
+        [
+            Problem(place.file, place.line, shown(finding.path), finding.message)
+            for place, finding in placed
+        ],
+        origins.sources[0].file,
+    )
 
 
 def bounded(found: Sequence[Problem], file: str) -> tuple[Problem, ...]:
-    """The first :data:`MAX_PROBLEMS` of ``found``, and, said of ``file``, how many more there are."""
+    """The first :data:`MAX_PROBLEMS` of ``found``, and, said of ``file``, how many more
+    there are.
+    """
     if len(found) <= MAX_PROBLEMS:
         return tuple(found)
-    return (*found[:MAX_PROBLEMS], Problem(file, None, "", f"{len(found) - MAX_PROBLEMS} more problems are not shown"))
+    return (
+        *found[:MAX_PROBLEMS],
+        Problem(file, None, "", f"{len(found) - MAX_PROBLEMS} more problems are not shown"),
+    )

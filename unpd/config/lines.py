@@ -1,7 +1,10 @@
-"""Finds the line of a key in TOML text. tomllib tells no lines for keys, so this runs, and only on error, over text that tomllib has already accepted.
+"""Finds the line of a key in TOML text. tomllib tells no lines for keys, so this runs,
+and only on error, over text that tomllib has already accepted.
 
-Gives for every key's path its 1-based line. Paths are tuples of keys, with an index for an item of an array. It knows the whole grammar that matters for where
-things stand (comments, the four kinds of strings, arrays, inline tables, dotted and quoted keys) and nothing about values.
+Gives for every key's path its 1-based line. Paths are tuples of keys, with an index for
+an item of an array. It knows the whole grammar that matters for where things stand
+(comments, the four kinds of strings, arrays, inline tables, dotted and quoted keys) and
+nothing about values.
 
 Known gap: items of arrays of tables share one path, the array's; unpd has none.
 """
@@ -16,20 +19,29 @@ KeyPath = tuple[str | int, ...]
 BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 SPACE = re.compile(r"[ \t]*")
 KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
-STRING = re.compile(r'''"""(?:[^\\]|\\.)*?"""(?:"{0,2}(?!"))|\'\'\'.*?\'\'\'(?:'{0,2}(?!'))|"(?:[^"\\\n]|\\.)*"|'[^'\n]*\'''', re.DOTALL)
+STRING = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"""(?:"{0,2}(?!"))|\'\'\'.*?\'\'\'(?:'{0,2}(?!'))|"(?:[^"\\\n]|\\.)*"|'[^'\n]*\'''',
+    re.DOTALL,
+)
 SCALAR = re.compile(r"[^,\]}#\n]+")
 
 
 def lines_of(text: str) -> Mapping[KeyPath, int]:
-    """The line on which each path of ``text`` first stands; what cannot be followed (nested too deep) is left out."""
+    """The line on which each path of ``text`` first stands; what cannot be followed
+    (nested too deep) is left out.
+    """
     scanner = _Scanner(text)
-    with contextlib.suppress(RecursionError, _LostError, tomllib.TOMLDecodeError):  # a line number is a kindness: the fault itself is reported all the same
+    with contextlib.suppress(
+        RecursionError, _LostError, tomllib.TOMLDecodeError
+    ):  # a line number is a kindness: the fault itself is reported all the same
         scanner.document()
     return scanner.lines
 
 
 def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
-    """The line of ``path``, else of the closest table around it; None if none of it stands in the file."""
+    """The line of ``path``, else of the closest table around it; None if none of it
+    stands in the file.
+    """
     for length in range(len(path), 0, -1):
         if path[:length] in lines:
             return lines[path[:length]]
@@ -41,7 +53,9 @@ class _LostError(Exception):
 
 
 class _Scanner:
-    """One pass over ``text``; ``at`` is where it stands, ``line`` the line of ``counted``."""
+    """One pass over ``text``; ``at`` is where it stands, ``line`` the line of
+    ``counted``.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -1,6 +1,8 @@
-"""Loads a configuration, the main file and its drop-ins: read, parse, merge, build, check; everything that is wrong is said at once.
+"""Loads a configuration, the main file and its drop-ins: read, parse, merge, build,
+check; everything that is wrong is said at once.
 
-Called by the command line and, at a reload, by the master. No side effects: nothing is written, bound or looked up on the network.
+Called by the command line and, at a reload, by the master. No side effects: nothing is
+written, bound or looked up on the network.
 """
 
 from collections.abc import Sequence
@@ -33,7 +35,9 @@ listen = ["tcp://127.0.0.1:10007"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used. Each warning is a sentence with its place; ``path`` is None for the built-in default; ``drop_ins``: how many were read."""
+    """A configuration that can be used. Each warning is a sentence with its place;
+    ``path`` is None for the built-in default; ``drop_ins``: how many were read.
+    """
 
     config: Config
     path: Path | None
@@ -47,7 +51,9 @@ class Loaded:
 
 
 def load(path: Path, host: Host | None = None) -> Loaded:
-    """The configuration file at ``path`` and its drop-ins. ConfigError with every fault in them. ``host``: the machine to check against, this one unless given."""
+    """The configuration file at ``path`` and its drop-ins. ConfigError with every fault
+    in them. ``host``: the machine to check against, this one unless given.
+    """
     host = host or this_host()
     found, files = _read(path, wary=host.uid == 0)
     config, warnings = _checked(files, host)
@@ -55,7 +61,9 @@ def load(path: Path, host: Host | None = None) -> Loaded:
 
 
 def builtin(host: Host | None = None) -> Loaded:
-    """The built-in default: daytime, echo and metrics on loopback ports that need no privilege."""
+    """The built-in default: daytime, echo and metrics on loopback ports that need no
+    privilege.
+    """
     config, warnings = _checked([_parsed(BUILTIN)], host or this_host())
     return Loaded(config, None, warnings)
 
@@ -67,7 +75,9 @@ def loads(text: str, host: Host, file: str = "unpd.toml") -> Loaded:
 
 
 def _read(path: Path, *, wary: bool) -> tuple[DropIns, list[tuple[Source, Table]]]:
-    """The main file and its drop-ins. One ConfigError for all that cannot be read or is no TOML: what the others mean without it, nobody knows."""
+    """The main file and its drop-ins. One ConfigError for all that cannot be read or is
+    no TOML: what the others mean without it, nobody knows.
+    """
     found = DropIns()
     files: list[tuple[Source, Table]] = []
     refused: list[Problem] = []
@@ -94,7 +104,12 @@ def _checked(files: Sequence[tuple[Source, Table]], host: Host) -> tuple[Config,
     findings = Findings()
     raw, origins = merge(files, findings)
     config = build(raw, host, findings)
-    check(config, frozenset(raw["pools"]) if isinstance(raw.get("pools"), dict) else frozenset(), host, findings)
+    check(
+        config,
+        frozenset(raw["pools"]) if isinstance(raw.get("pools"), dict) else frozenset(),
+        host,
+        findings,
+    )
     if findings.errors:
         raise ConfigError(problems(findings.errors, origins))
     of_files = (f"{taken.file}: {warning}" for taken, _ in files for warning in taken.warnings)

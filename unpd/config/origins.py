@@ -1,4 +1,6 @@
-"""Remembers which file each key of a merged configuration came from, so that what is wrong with it is said of that file and line."""
+"""Remembers which file each key of a merged configuration came from, so that what is
+wrong with it is said of that file and line.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +11,9 @@ from unpd.records import record
 
 @record
 class Place:
-    """A line of a file. ``rank``: the file's place in the order of the merge, 0 for the main file. ``line``: 1-based, None if the key stands in no line."""
+    """A line of a file. ``rank``: the file's place in the order of the merge, 0 for the
+    main file. ``line``: 1-based, None if the key stands in no line.
+    """
 
     rank: int
     file: str
@@ -20,7 +24,9 @@ class Place:
 
 
 class Origins:
-    """``sources`` in the order of the merge. A table that several files write has its place in the first of them; what stands in none, in the main file."""
+    """``sources`` in the order of the merge. A table that several files write has its
+    place in the first of them; what stands in none, in the main file.
+    """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = sources
@@ -28,7 +34,9 @@ class Origins:
         self._lines: dict[int, Mapping[KeyPath, int]] = {}
 
     def of_table(self, path: KeyPath, rank: int) -> None:
-        """The table ``path`` is written in the file of this rank, and perhaps in others."""
+        """The table ``path`` is written in the file of this rank, and perhaps in
+        others.
+        """
         self._ranks.setdefault(path, rank)
 
     def of_value(self, path: KeyPath, rank: int) -> None:
@@ -36,8 +44,17 @@ class Origins:
         self._ranks[path] = rank
 
     def place(self, path: KeyPath) -> Place:
-        """Where ``path`` stands, else the closest table around it. The lines of a file are looked for when the first is asked for."""
-        rank = next((self._ranks[path[:length]] for length in range(len(path), 0, -1) if path[:length] in self._ranks), 0)
+        """Where ``path`` stands, else the closest table around it. The lines of a file
+        are looked for when the first is asked for.
+        """
+        rank = next(
+            (
+                self._ranks[path[:length]]
+                for length in range(len(path), 0, -1)
+                if path[:length] in self._ranks
+            ),
+            0,
+        )
         source = self.sources[rank]
         if rank not in self._lines:
             self._lines[rank] = lines_of(source.text)

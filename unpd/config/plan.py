@@ -1,4 +1,6 @@
-"""What a configuration means to those who carry it out: what a reload may not change, how many workers a pool wants, and the configuration as TOML again."""
+"""What a configuration means to those who carry it out: what a reload may not change,
+how many workers a pool wants, and the configuration as TOML again.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,28 +24,46 @@ RESTART_KEYS: tuple[tuple[str, str], ...] = (
 
 
 def restart_needed(old: Config, new: Config) -> tuple[str, ...]:
-    """The dotted keys that differ between ``old`` and ``new`` and that only a restart can change; a reload that changes any is refused."""
-    return tuple(f"{table}.{key}" for table, key in RESTART_KEYS if getattr(getattr(old, table), key) != getattr(getattr(new, table), key))
+    """The dotted keys that differ between ``old`` and ``new`` and that only a restart
+    can change; a reload that changes any is refused.
+    """
+    return tuple(
+        f"{table}.{key}"
+        for table, key in RESTART_KEYS
+        if getattr(getattr(old, table), key) != getattr(getattr(new, table), key)
+    )
 
 
 def worker_count(pool: Pool, cpus: int | None = None) -> int:
-    """How many workers ``pool`` wants, 1 to 512; "auto" is one for each of ``cpus``, by default those that this process may use."""
+    """How many workers ``pool`` wants, 1 to 512; "auto" is one for each of ``cpus``, by
+    default those that this process may use.
+    """
     return count(pool, usable_cpus() if cpus is None else cpus)
 
 
 def effective(config: Config) -> str:
-    """``config`` as TOML with every key, defaults included; it loads back to an equal configuration."""
+    """``config`` as TOML with every key, defaults included; it loads back to an equal
+    configuration.
+    """
     tables = [*_tables(config)]
-    return "\n".join(f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items()) for name, table in tables)
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
+        for name, table in tables
+    )
 
 
 def _tables(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield "daemon", {key: value for key, value in _fields(config.daemon).items() if value is not None}  # TOML has no null: a group left out is None
+    yield (
+        "daemon",
+        {key: value for key, value in _fields(config.daemon).items() if value is not None},
+    )  # TOML has no null: a group left out is None
     yield "log", _fields(config.log)
     yield "metrics", {"listen": False if config.metrics.listen is None else config.metrics.listen}
     used = {service.pool for service in config.services.values()}
     for name, pool in config.pools.items():
-        if name in used or name != DEFAULT_POOL or pool != Pool():  # written out, a default pool that nobody uses would be warned of
+        if (
+            name in used or name != DEFAULT_POOL or pool != Pool()
+        ):  # written out, a default pool that nobody uses would be warned of
             yield f"pools.{name}", _fields(pool)
     for name, service in config.services.items():
         yield f"services.{name}", _service_fields(service)
@@ -54,8 +74,14 @@ def _fields(section: Section) -> dict[str, Any]:
 
 
 def _service_fields(service: ServiceConfig) -> dict[str, Any]:
-    common = {key: value for key, value in _fields(service).items() if key not in ("name", "options")}
-    return {**common, "socket_mode": f"{service.socket_mode:04o}", **service.options.model_dump(mode="json")}
+    common = {
+        key: value for key, value in _fields(service).items() if key not in ("name", "options")
+    }
+    return {
+        **common,
+        "socket_mode": f"{service.socket_mode:04o}",
+        **service.options.model_dump(mode="json"),
+    }
 
 
 def _toml(value: Any) -> str:

@@ -1,9 +1,12 @@
 """The shape of the configuration: frozen models, their bounds and defaults.
 
-A field's ``description`` says what would be right ("a number of seconds from 0 to 60"); an error is the words "must be" and that text, and config/unpd.toml
-says the same at length. Built by :mod:`unpd.config.build` from TOML; models are strict, so that ``"10"`` is no number and ``true`` is no 1.
+A field's ``description`` says what would be right ("a number of seconds from 0 to 60");
+an error is the words "must be" and that text, and config/unpd.toml says the same at
+length. Built by :mod:`unpd.config.build` from TOML; models are strict, so that ``"10"``
+is no number and ``true`` is no 1.
 
-Times are seconds. Only ``reload_grace_s`` and ``session_timeout_s`` may be 0, which means without limit.
+Times are seconds. Only ``reload_grace_s`` and ``session_timeout_s`` may be 0, which
+means without limit.
 """
 
 import re
@@ -12,8 +15,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from unpd.config.addresses import FORMS, MAX_UNIX_PATH_BYTES, Address, SystemdAddress, TcpAddress, UnixAddress, parse_address, refuse_path
-from unpd.models import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from unpd.config.addresses import (
+    FORMS,
+    MAX_UNIX_PATH_BYTES,
+    Address,
+    SystemdAddress,
+    TcpAddress,
+    UnixAddress,
+    parse_address,
+    refuse_path,
+)
+from unpd.models import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+)
 from unpd.scoreboard import MAX_LISTENERS
 from unpd.services.base import Options
 
@@ -25,7 +44,9 @@ MAX_POOL_WORKERS = 512
 MAX_CONNECTIONS = 1_000_000
 MAX_BACKLOG = 1_000_000
 DEFAULT_POOL = "default"
-NAME_RULE = "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
+NAME_RULE = (
+    "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
+)
 
 
 def is_name(text: str) -> bool:
@@ -74,7 +95,9 @@ def _log_file(value: str) -> str:
 
 
 def _mode(value: Any) -> Any:
-    """An octal string only: the number 666 is not the mode 0666, and nobody sees it in the file."""
+    """An octal string only: the number 666 is not the mode 0666, and nobody sees it in
+    the file.
+    """
     if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value):
         return int(value, 8)
     raise ValueError('must be a string of octal digits, such as "0660"')
@@ -87,39 +110,63 @@ RuntimePath = Annotated[Path, BeforeValidator(_path)]
 class Section(BaseModel):
     """Base of every table of the configuration."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 class Daemon(Section):
-    """``[daemon]``. ``group`` None is the user's own group. The defaults of ``user`` and of the paths are root's; :mod:`unpd.config.host` knows the others.
+    """``[daemon]``. ``group`` None is the user's own group. The defaults of ``user``
+    and of the paths are root's; :mod:`unpd.config.host` knows the others.
 
-    A child beats at least once a second and the master looks as often, so that a heartbeat timeout below 2 s would kill idle ones.
+    A child beats at least once a second and the master looks as often, so that a
+    heartbeat timeout below 2 s would kill idle ones.
     """
 
     user: Account = Field("nobody", description='the name of a user, such as "unpd"')
     group: Account | None = Field(None, description='the name of a group, such as "unpd"')
-    grace_s: float = Field(10.0, ge=0.5, le=HOUR_S, description="a number of seconds from 0.5 to 3600")
-    reload_grace_s: float = Field(60.0, ge=0, le=WEEK_S, description="a number of seconds from 0 (as long as they last) to 604800")
-    start_timeout_s: float = Field(10.0, ge=0.1, le=HOUR_S, description="a number of seconds from 0.1 to 3600")
-    heartbeat_timeout_s: float = Field(30.0, ge=2, le=HOUR_S, description="a number of seconds from 2 to 3600")
-    pid_file: RuntimePath = Field(Path("/run/unpd/unpd.pid"), description='an absolute path, such as "/run/unpd/unpd.pid"')
+    grace_s: float = Field(
+        10.0, ge=0.5, le=HOUR_S, description="a number of seconds from 0.5 to 3600"
+    )
+    reload_grace_s: float = Field(
+        60.0,
+        ge=0,
+        le=WEEK_S,
+        description="a number of seconds from 0 (as long as they last) to 604800",
+    )
+    start_timeout_s: float = Field(
+        10.0, ge=0.1, le=HOUR_S, description="a number of seconds from 0.1 to 3600"
+    )
+    heartbeat_timeout_s: float = Field(
+        30.0, ge=2, le=HOUR_S, description="a number of seconds from 2 to 3600"
+    )
+    pid_file: RuntimePath = Field(
+        Path("/run/unpd/unpd.pid"), description='an absolute path, such as "/run/unpd/unpd.pid"'
+    )
     control: Annotated[Path, BeforeValidator(_socket_path)] = Field(
-        Path("/run/unpd/control.sock"), description='an absolute path, such as "/run/unpd/control.sock"'
+        Path("/run/unpd/control.sock"),
+        description='an absolute path, such as "/run/unpd/control.sock"',
     )
 
 
 class LogConfig(Section):
     """``[log]``. ``file`` "" is standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description='"debug", "info", "warning" or "error"')
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description='"debug", "info", "warning" or "error"'
+    )
     format: Literal["text", "json"] = Field("text", description='"text" or "json"')
-    file: Annotated[str, AfterValidator(_log_file)] = Field("", description='an absolute path, or "" for standard error')
+    file: Annotated[str, AfterValidator(_log_file)] = Field(
+        "", description='an absolute path, or "" for standard error'
+    )
 
 
 class Metrics(Section):
     """``[metrics]``. ``listen`` None (in TOML: false): no exporter."""
 
-    listen: Annotated[Address | None, BeforeValidator(_optional_address)] = Field(TcpAddress("127.0.0.1", 9867), description=f"{FORMS}, or false")
+    listen: Annotated[Address | None, BeforeValidator(_optional_address)] = Field(
+        TcpAddress("127.0.0.1", 9867), description=f"{FORMS}, or false"
+    )
 
 
 class Pool(Section):
@@ -128,34 +175,56 @@ class Pool(Section):
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_POOL_WORKERS)] = Field(
         "auto", description=f'"auto" or a whole number from 1 to {MAX_POOL_WORKERS}'
     )
-    max_connections: int = Field(10_000, ge=1, le=MAX_CONNECTIONS, description=f"a whole number from 1 to {MAX_CONNECTIONS}")
+    max_connections: int = Field(
+        10_000, ge=1, le=MAX_CONNECTIONS, description=f"a whole number from 1 to {MAX_CONNECTIONS}"
+    )
 
 
 class ServiceConfig(Section):
-    """``[services.NAME]``: the keys that every service has. ``options`` holds the type's own, checked by the type's model; ``listen`` is never empty."""
+    """``[services.NAME]``: the keys that every service has. ``options`` holds the
+    type's own, checked by the type's model; ``listen`` is never empty.
+    """
 
     name: str
     type: str = Field(description="the name of a service type")
-    listen: Annotated[tuple[Annotated[Address, BeforeValidator(_address)], ...], BeforeValidator(_tuple)] = Field(
-        min_length=1, max_length=MAX_LISTENERS, description=f'a list of 1 to {MAX_LISTENERS} addresses, such as ["tcp://[::]:7"]'
+    listen: Annotated[
+        tuple[Annotated[Address, BeforeValidator(_address)], ...], BeforeValidator(_tuple)
+    ] = Field(
+        min_length=1,
+        max_length=MAX_LISTENERS,
+        description=f'a list of 1 to {MAX_LISTENERS} addresses, such as ["tcp://[::]:7"]',
     )
     pool: str = Field(DEFAULT_POOL, description="the name of a pool")
-    backlog: int = Field(4096, ge=1, le=MAX_BACKLOG, description=f"a whole number from 1 to {MAX_BACKLOG}")
-    idle_timeout_s: float = Field(600.0, ge=0.1, le=WEEK_S, description="a number of seconds from 0.1 to 604800")
-    session_timeout_s: float = Field(0.0, ge=0, le=WEEK_S, description="a number of seconds from 0 (none) to 604800")
+    backlog: int = Field(
+        4096, ge=1, le=MAX_BACKLOG, description=f"a whole number from 1 to {MAX_BACKLOG}"
+    )
+    idle_timeout_s: float = Field(
+        600.0, ge=0.1, le=WEEK_S, description="a number of seconds from 0.1 to 604800"
+    )
+    session_timeout_s: float = Field(
+        0.0, ge=0, le=WEEK_S, description="a number of seconds from 0 (none) to 604800"
+    )
     keepalive: bool = Field(True, description="true or false")
-    user_timeout_s: float = Field(60.0, ge=0.1, le=WEEK_S, description="a number of seconds from 0.1 to 604800")
+    user_timeout_s: float = Field(
+        60.0, ge=0.1, le=WEEK_S, description="a number of seconds from 0.1 to 604800"
+    )
     ipv6_only: bool = Field(False, description="true or false")
-    socket_mode: Annotated[int, BeforeValidator(_mode)] = Field(0o666, description='a string of octal digits, such as "0660"')
+    socket_mode: Annotated[int, BeforeValidator(_mode)] = Field(
+        0o666, description='a string of octal digits, such as "0660"'
+    )
     options: SerializeAsAny[Options]
 
 
-COMMON_KEYS: tuple[str, ...] = tuple(key for key in ServiceConfig.model_fields if key not in ("name", "options"))
+COMMON_KEYS: tuple[str, ...] = tuple(
+    key for key in ServiceConfig.model_fields if key not in ("name", "options")
+)
 """The keys that every service's table may hold; any other is its type's own."""
 
 
 class Config(Section):
-    """The whole configuration. ``pools`` always holds ``default``, at the first place; ``services`` is never empty; neither can be changed."""
+    """The whole configuration. ``pools`` always holds ``default``, at the first place;
+    ``services`` is never empty; neither can be changed.
+    """
 
     daemon: Daemon
     log: LogConfig

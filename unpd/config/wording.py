@@ -1,4 +1,6 @@
-"""How the configuration's errors repeat and suggest words: quoted, cut, and with nothing in them that could harm a terminal or a log line."""
+"""How the configuration's errors repeat and suggest words: quoted, cut, and with
+nothing in them that could harm a terminal or a log line.
+"""
 
 import difflib
 import json
@@ -11,8 +13,12 @@ MAX_CHARACTERS = 120
 
 
 def quoted(text: str) -> str:
-    """``text`` in double quotes, control and foreign characters escaped as in TOML, cut after :data:`MAX_CHARACTERS`."""
-    return json.dumps(text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}...").replace("\x7f", "\\u007f")
+    """``text`` in double quotes, control and foreign characters escaped as in TOML, cut
+    after :data:`MAX_CHARACTERS`.
+    """
+    return json.dumps(
+        text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
+    ).replace("\x7f", "\\u007f")
 
 
 def key_shown(key: str) -> str:
@@ -21,7 +27,9 @@ def key_shown(key: str) -> str:
 
 
 def file_shown(path: Path) -> str:
-    """``path`` as it is, or quoted if its name holds what no name in print does: anybody may name a file."""
+    """``path`` as it is, or quoted if its name holds what no name in print does:
+    anybody may name a file.
+    """
     return str(path) if str(path).isprintable() else quoted(str(path))
 
 
@@ -31,6 +39,8 @@ def choice(words: Iterable[str]) -> str:
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``; did you mean "x"?`` with the closest of ``known``, or nothing if none is close."""
+    """``; did you mean "x"?`` with the closest of ``known``, or nothing if none is
+    close.
+    """
     close = difflib.get_close_matches(word[:MAX_CHARACTERS].lower(), tuple(known), n=1)
     return f"; did you mean {quoted(close[0])}?" if close else ""

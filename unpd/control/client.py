@@ -13,7 +13,9 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 
 class Asking:
-    """A connection to the daemon. UnpdError in one sentence where there is none to be had."""
+    """A connection to the daemon. UnpdError in one sentence where there is none to be
+    had.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -28,13 +30,23 @@ class Asking:
             raise UnpdError(f"cannot reach unpd on {path}: {error.strerror or error}") from error
 
     def daemon_pid(self) -> int:
-        """The pid of the daemon as the kernel knows it (SO_PEERCRED), 0 if it lives in another pid namespace."""
-        return int(struct.unpack("iII", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+        """The pid of the daemon as the kernel knows it (SO_PEERCRED), 0 if it lives in
+        another pid namespace.
+        """
+        return int(
+            struct.unpack("iII", self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[
+                0
+            ]
+        )
 
     def ask(self, request: Request) -> dict[str, Any]:
-        """Send the request and wait for its answer, as long as the daemon lives. UnpdError with the daemon's reason if it refuses."""
+        """Send the request and wait for its answer, as long as the daemon lives.
+        UnpdError with the daemon's reason if it refuses.
+        """
         try:
-            with contextlib.suppress(BrokenPipeError):  # it has answered and hung up already: it does not listen to this user
+            with contextlib.suppress(
+                BrokenPipeError
+            ):  # it has answered and hung up already: it does not listen to this user
                 self._sock.sendall(encode_request(request))
             answer = decode_answer(self._read_line())
         except ProtocolError as error:

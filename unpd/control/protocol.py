@@ -1,7 +1,9 @@
-"""The framing of the control protocol, pure: one request line, one answer line, both JSON objects of at most a bounded length.
+"""The framing of the control protocol, pure: one request line, one answer line, both
+JSON objects of at most a bounded length.
 
-``{"version": 1, "verb": "status"}`` is answered by ``{"version": 1, "ok": true, "status": {...}}``,
-``{"version": 1, "verb": "reload"}`` perhaps by ``{"version": 1, "ok": false, "reason": "..."}``; ``stop`` may say ``"quick": true``.
+``{"version": 1, "verb": "status"}`` is answered by ``{"version": 1, "ok": true,
+"status": {...}}``, ``{"version": 1, "verb": "reload"}`` perhaps by ``{"version": 1,
+"ok": false, "reason": "..."}``; ``stop`` may say ``"quick": true``.
 """
 
 import json
@@ -14,7 +16,9 @@ VERSION = 1
 MAX_REQUEST_BYTES = 4096
 
 Verb = Literal["status", "reload", "stop"]
-VERBS: Mapping[str, Verb] = MappingProxyType({"status": "status", "reload": "reload", "stop": "stop"})
+VERBS: Mapping[str, Verb] = MappingProxyType(
+    {"status": "status", "reload": "reload", "stop": "stop"}
+)
 
 
 class ProtocolError(Exception):
@@ -61,8 +65,14 @@ def decode_answer(line: bytes) -> dict[str, Any]:
         said = json.loads(line)
     except (ValueError, RecursionError):
         raise ProtocolError("the daemon's answer is not a line of JSON") from None
-    if not isinstance(said, dict) or said.get("version") != VERSION or not isinstance(said.get("ok"), bool):
-        raise ProtocolError(f"the daemon's answer is not one of version {VERSION}: is it another version of unpd?")
+    if (
+        not isinstance(said, dict)
+        or said.get("version") != VERSION
+        or not isinstance(said.get("ok"), bool)
+    ):
+        raise ProtocolError(
+            f"the daemon's answer is not one of version {VERSION}: is it another version of unpd?"
+        )
     return said
 
 

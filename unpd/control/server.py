@@ -1,7 +1,10 @@
-"""The control socket on the master's own loop: bounded in connections, bytes and time, and never waiting for anybody.
+"""The control socket on the master's own loop: bounded in connections, bytes and time,
+and never waiting for anybody.
 
-The file's owner and mode (0660, the master's own user and group) say who may connect. Where the master is root, the user whom its children become is refused by its
-credentials (SO_PEERCRED) all the same: a worker that was taken over must not command its master.
+The file's owner and mode (0660, the master's own user and group) say who may connect.
+Where the master is root, the user whom its children become is refused by its
+credentials (SO_PEERCRED) all the same: a worker that was taken over must not command
+its master.
 """
 
 import select
@@ -12,7 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unpd.control.protocol import MAX_REQUEST_BYTES, ProtocolError, Request, decode_request, encode_answer
+from unpd.control.protocol import (
+    MAX_REQUEST_BYTES,
+    ProtocolError,
+    Request,
+    decode_request,
+    encode_answer,
+)
 from unpd.errors import CannotCreateError
 from unpd.kernel import sockets
 from unpd.kernel.sockets import ListenOptions
@@ -21,12 +30,16 @@ from unpd.loop import Wait, now
 MAX_PEERS = 32
 PATIENCE_S = 5.0
 """How long a peer may take to say its line or to read the answer."""
-_OPTIONS = ListenOptions(backlog=64, ipv6_only=False, keepalive=False, user_timeout_s=0.0, mode=0o660)
+_OPTIONS = ListenOptions(
+    backlog=64, ipv6_only=False, keepalive=False, user_timeout_s=0.0, mode=0o660
+)
 
 
 @dataclass(slots=True)
 class Peer:
-    """One connection: what it said so far, what it has not read yet, and whether its request waits for the daemon."""
+    """One connection: what it said so far, what it has not read yet, and whether its
+    request waits for the daemon.
+    """
 
     sock: socket.socket
     pid: int
@@ -38,14 +51,24 @@ class Peer:
 
 
 class ControlServer:
-    """Listens at ``path``; hands each request to ``ask(self, number, request)``, which calls :meth:`answer` now or later. ``refused_uid`` may not ask (None: nobody)."""
+    """Listens at ``path``; hands each request to ``ask(self, number, request)``, which
+    calls :meth:`answer` now or later. ``refused_uid`` may not ask (None: nobody).
+    """
 
-    def __init__(self, path: Path, refused_uid: int | None, wait: Wait, ask: "Callable[[ControlServer, int, Request], None]") -> None:
+    def __init__(
+        self,
+        path: Path,
+        refused_uid: int | None,
+        wait: Wait,
+        ask: "Callable[[ControlServer, int, Request], None]",
+    ) -> None:
         try:
             self._sock = sockets.listen_unix(str(path), _OPTIONS)
             self._inode = path.lstat().st_ino
         except OSError as error:
-            raise CannotCreateError(f"cannot make the control socket {path}: {error.strerror}") from error
+            raise CannotCreateError(
+                f"cannot make the control socket {path}: {error.strerror}"
+            ) from error
         self._refused_uid = refused_uid
         self._wait, self._ask = wait, ask
         self._peers: dict[int, Peer] = {}
@@ -62,11 +85,14 @@ class ControlServer:
         except BlockingIOError:
             return  # gone again
         except OSError:
-            # No descriptor for it: the peer waits until expire() listens again. Watched on, a queue that cannot be emptied would make the loop spin.
+            # No descriptor for it: the peer waits until expire() listens again. Watched
+            # on, a queue that cannot be emptied would make the loop spin.
             self._wait.forget(self._sock.fileno())
             return
         sock.setblocking(False)
-        pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, uid, _ = struct.unpack(
+            "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        )
         if len(self._peers) >= MAX_PEERS:
             sock.close()
             return
@@ -93,7 +119,8 @@ class ControlServer:
         except OSError:
             return False
         if peer.waiting:
-            # It has asked: what more it says is not wanted, and that it says no more (nc -N) is no reason to withhold the answer.
+            # It has asked: what more it says is not wanted, and that it says no more
+            # (nc -N) is no reason to withhold the answer.
             self._wait.watch(peer.sock.fileno(), 0, lambda _: self._close(number))
             return True
         if not piece:
@@ -131,7 +158,9 @@ class ControlServer:
         except OSError:
             peer.unsent = b""
         if peer.unsent:
-            self._wait.watch(peer.sock.fileno(), select.EPOLLOUT, lambda events: self._ready(number, events))
+            self._wait.watch(
+                peer.sock.fileno(), select.EPOLLOUT, lambda events: self._ready(number, events)
+            )
         else:
             self._close(number)
 
@@ -141,7 +170,9 @@ class ControlServer:
         peer.sock.close()
 
     def expire(self) -> None:
-        """Once a second: close peers that took too long (one that waits for the daemon has the daemon's time), and listen again after a failed accept."""
+        """Once a second: close peers that took too long (one that waits for the daemon
+        has the daemon's time), and listen again after a failed accept.
+        """
         self._listen()
         for number, peer in list(self._peers.items()):
             if peer.deadline_at <= now() and (peer.unsent or not peer.waiting):

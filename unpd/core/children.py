@@ -1,4 +1,6 @@
-"""What happens to one child: a table of phase and happening. A pair that is missing is an error; the tests walk all pairs."""
+"""What happens to one child: a table of phase and happening. A pair that is missing is
+an error; the tests walk all pairs.
+"""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -32,7 +34,12 @@ def _became_ready(draft: Draft, child: Child) -> None:
 
 def _start_timed_out(draft: Draft, child: Child) -> None:
     draft.state.last_trouble = f"{child.slot.kind} {child.slot} was not ready in time"
-    draft.note_child("error", f"{child.slot.kind}.start_timed_out", child, after_s=round(draft.now - child.born_at, 3))
+    draft.note_child(
+        "error",
+        f"{child.slot.kind}.start_timed_out",
+        child,
+        after_s=round(draft.now - child.born_at, 3),
+    )
     draft.kill(child, retired=False)
 
 
@@ -62,7 +69,10 @@ def _nothing(draft: Draft, child: Child) -> None:
 CHILD_TABLE: Mapping[tuple[ChildPhase, Happening], Action] = MappingProxyType(
     {
         (ChildPhase.STARTING, Happening.REPORTED_READY): _became_ready,
-        (ChildPhase.STARTING, Happening.REPORTED_FAILURE): _nothing,  # its exit follows and is accounted for
+        (
+            ChildPhase.STARTING,
+            Happening.REPORTED_FAILURE,
+        ): _nothing,  # its exit follows and is accounted for
         (ChildPhase.STARTING, Happening.OVERDUE): _start_timed_out,
         (ChildPhase.STARTING, Happening.FELL_SILENT): _nothing,  # the start timeout watches
         (ChildPhase.READY, Happening.REPORTED_READY): _nothing,
@@ -82,7 +92,9 @@ CHILD_TABLE: Mapping[tuple[ChildPhase, Happening], Action] = MappingProxyType(
 
 
 def happened(draft: Draft, birth: int, happening: Happening) -> None:
-    """Apply the table to the child, if it still lives (an event may have crossed its death)."""
+    """Apply the table to the child, if it still lives (an event may have crossed its
+    death).
+    """
     child = draft.state.children.get(birth)
     if child is not None:
         CHILD_TABLE[child.phase, happening](draft, child)

@@ -1,6 +1,7 @@
 """The working copy of one step: a state that may change, and the effects so far.
 
-Every change of a child goes through :meth:`Draft.put`, so that the scoreboard never misses a phase.
+Every change of a child goes through :meth:`Draft.put`, so that the scoreboard never
+misses a phase.
 """
 
 from dataclasses import replace
@@ -12,10 +13,14 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase, MasterPhase
 ABORT_GRACE_S = 2.0
 """How long a hung child has to print its stack before SIGKILL."""
 CUT_GRACE_S = 3.0
-"""How long a child that was told to end at once may take: the 2 s of a lingering close and some air."""
+"""How long a child that was told to end at once may take: the 2 s of a lingering close
+and some air.
+"""
 QUICK_GRACE_S = 1.0
 WORKERS_SHARE = 0.8
-"""The part of ``grace_s`` after which workers are killed; the rest is for the exporter and for leaving."""
+"""The part of ``grace_s`` after which workers are killed; the rest is for the exporter
+and for leaving.
+"""
 EXPORTER_SHARE = 0.95
 
 
@@ -43,7 +48,15 @@ class Draft:
     def note_child(self, level: fx.Level, event: str, child: Child, **fields: fx.Field) -> None:
         """Order a line of the log about a child."""
         slot = child.slot
-        self.note(level, event, pool=slot.pool, index=slot.index, birth=child.birth, generation=child.generation, **fields)
+        self.note(
+            level,
+            event,
+            pool=slot.pool,
+            index=slot.index,
+            birth=child.birth,
+            generation=child.generation,
+            **fields,
+        )
 
     def put(self, child: Child) -> None:
         """Store the child as it is now."""
@@ -54,9 +67,20 @@ class Draft:
 
     def spawn(self, generation: int, slot: Slot) -> None:
         """Order the birth of a child in ``slot``."""
-        wanted = self.state.candidate if generation != self.state.generation and self.state.candidate else self.state.wanted
+        wanted = (
+            self.state.candidate
+            if generation != self.state.generation and self.state.candidate
+            else self.state.wanted
+        )
         deadline_at = self.now + wanted.limits.start_timeout_s
-        child = Child(self.state.next_birth, slot, generation, ChildPhase.STARTING, self.now, deadline_at=deadline_at)
+        child = Child(
+            self.state.next_birth,
+            slot,
+            generation,
+            ChildPhase.STARTING,
+            self.now,
+            deadline_at=deadline_at,
+        )
         self.state.next_birth += 1
         self.state.children[child.birth] = child
         self.do(fx.Spawn(child))
@@ -66,39 +90,72 @@ class Draft:
         self.do(fx.Tell(child.birth, order))
 
     def retire(self, child: Child) -> None:
-        """The child is wanted no more, its connections are: it drains for ``reload_grace_s``. An exporter has none that last."""
-        grace_s = self.state.wanted.limits.reload_grace_s if child.slot.kind is ChildKind.WORKER else CUT_GRACE_S
+        """The child is wanted no more, its connections are: it drains for
+        ``reload_grace_s``. An exporter has none that last.
+        """
+        grace_s = (
+            self.state.wanted.limits.reload_grace_s
+            if child.slot.kind is ChildKind.WORKER
+            else CUT_GRACE_S
+        )
         deadline_at = self.now + grace_s if grace_s else None
         self.tell(child, ChildOrder.RETIRE)
         self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, deadline_at=deadline_at))
 
     def dismiss(self, child: Child) -> None:
-        """The child's slot is wanted no more: it drains. One that starts may accept before its report is read, so it drains too; an aborted one goes on printing its stack."""
+        """The child's slot is wanted no more: it drains. One that starts may accept
+        before its report is read, so it drains too; an aborted one goes on printing its
+        stack.
+        """
         if child.phase is ChildPhase.READY:
             self.retire(child)
         elif child.phase is ChildPhase.STARTING:
             self.tell(child, ChildOrder.RETIRE)
-            self.put(replace(child, phase=ChildPhase.DRAINING, retired=True))  # with the deadline of its start: it may be hung
+            self.put(
+                replace(child, phase=ChildPhase.DRAINING, retired=True)
+            )  # with the deadline of its start: it may be hung
         else:
             self.put(replace(child, retired=True))
 
     def cut(self, child: Child) -> None:
         """The child has drained long enough: its connections end now."""
         self.tell(child, ChildOrder.FINISH)
-        self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, finishing=True, deadline_at=self.now + CUT_GRACE_S))
+        self.put(
+            replace(
+                child,
+                phase=ChildPhase.DRAINING,
+                retired=True,
+                finishing=True,
+                deadline_at=self.now + CUT_GRACE_S,
+            )
+        )
 
     def finish(self, child: Child, deadline_at: float) -> None:
         """The daemon stops: the child ends its connections until ``deadline_at``."""
         self.tell(child, ChildOrder.FINISH)
-        self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, finishing=True, deadline_at=deadline_at))
+        self.put(
+            replace(
+                child,
+                phase=ChildPhase.DRAINING,
+                retired=True,
+                finishing=True,
+                deadline_at=deadline_at,
+            )
+        )
 
     def kill(self, child: Child, retired: bool) -> None:
         """SIGKILL; ``retired``: its slot is not to be filled for it again."""
         self.tell(child, ChildOrder.KILL)
-        self.put(replace(child, phase=ChildPhase.KILLED, deadline_at=None, retired=child.retired or retired))
+        self.put(
+            replace(
+                child, phase=ChildPhase.KILLED, deadline_at=None, retired=child.retired or retired
+            )
+        )
 
     def abort(self, child: Child) -> float:
-        """SIGABRT; SIGKILL when its time to print a stack is over, which this returns. It gets no more than it had anyway, nor than the daemon has to be gone."""
+        """SIGABRT; SIGKILL when its time to print a stack is over, which this returns.
+        It gets no more than it had anyway, nor than the daemon has to be gone.
+        """
         self.tell(child, ChildOrder.ABORT)
         deadline_at = sooner(child.deadline_at, self.now + ABORT_GRACE_S)
         if self.stopping:
@@ -107,7 +164,9 @@ class Draft:
         return deadline_at - self.now
 
     def hasten(self, child: Child, deadline_at: float) -> None:
-        """A child that is on its way out is killed by ``deadline_at``; one that was sent SIGKILL needs no more."""
+        """A child that is on its way out is killed by ``deadline_at``; one that was
+        sent SIGKILL needs no more.
+        """
         if child.deadline_at is not None:
             self.put(replace(child, deadline_at=sooner(child.deadline_at, deadline_at)))
 
@@ -118,5 +177,9 @@ class Draft:
 
     @property
     def gone_by(self) -> float:
-        """When the stop that is under way has no more time for any child; now, if that is past."""
-        return max(self.now, self.state.stop_began_at + EXPORTER_SHARE * self.state.wanted.limits.grace_s)
+        """When the stop that is under way has no more time for any child; now, if that
+        is past.
+        """
+        return max(
+            self.now, self.state.stop_began_at + EXPORTER_SHARE * self.state.wanted.limits.grace_s
+        )

@@ -1,4 +1,6 @@
-"""Effects: orders to the shell. :mod:`unpd.master.perform` has one small function for each."""
+"""Effects: orders to the shell. :mod:`unpd.master.perform` has one small function for
+each.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -34,12 +36,16 @@ class ShowPhase:
 
 @dataclass(frozen=True, slots=True)
 class LoadConfig:
-    """Read the configuration and bind what it adds; answer with ConfigLoaded or ConfigRefused."""
+    """Read the configuration and bind what it adds; answer with ConfigLoaded or
+    ConfigRefused.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptConfig:
-    """The candidate is the configuration from now on, as ``generation``: close what it no longer has."""
+    """The candidate is the configuration from now on, as ``generation``: close what it
+    no longer has.
+    """
 
     generation: int
 
@@ -51,7 +57,9 @@ class DropConfig:
 
 @dataclass(frozen=True, slots=True)
 class CloseListeners:
-    """The end has begun: close the master's listeners, so that the workers' are the last and later arrivals are refused, not stranded."""
+    """The end has begun: close the master's listeners, so that the workers' are the
+    last and later arrivals are refused, not stranded.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,5 +106,17 @@ class Leave:
 
 
 Effect = (
-    Spawn | Tell | ShowPhase | LoadConfig | AdoptConfig | DropConfig | CloseListeners | AnnounceReady | AnswerReload | CountReload | ReopenLog | Note | Leave
+    Spawn
+    | Tell
+    | ShowPhase
+    | LoadConfig
+    | AdoptConfig
+    | DropConfig
+    | CloseListeners
+    | AnnounceReady
+    | AnswerReload
+    | CountReload
+    | ReopenLog
+    | Note
+    | Leave
 )

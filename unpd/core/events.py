@@ -1,4 +1,6 @@
-"""Events: what happened, in the past tense. The shell gathers them, :func:`unpd.core.machine.step` takes them."""
+"""Events: what happened, in the past tense. The shell gathers them,
+:func:`unpd.core.machine.step` takes them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ class ChildReady:
 
 @dataclass(frozen=True, slots=True)
 class ChildFailed:
-    """The child reported that it cannot serve, and why; it leaves by itself. ``code`` is the exit code that the reason has."""
+    """The child reported that it cannot serve, and why; it leaves by itself. ``code``
+    is the exit code that the reason has.
+    """
 
     birth: int
     reason: str
@@ -35,7 +39,9 @@ class ChildFailed:
 
 @dataclass(frozen=True, slots=True)
 class ChildExited:
-    """The child was reaped. ``ended`` says how, for people ("exit code 3", "killed by SIGSEGV")."""
+    """The child was reaped. ``ended`` says how, for people ("exit code 3", "killed by
+    SIGSEGV").
+    """
 
     birth: int
     ended: str
@@ -51,14 +57,18 @@ class ForkFailed:
 
 @dataclass(frozen=True, slots=True)
 class BeatsRead:
-    """The heartbeats of all children, by birth: seconds of the monotonic clock, 0.0 for none yet."""
+    """The heartbeats of all children, by birth: seconds of the monotonic clock, 0.0 for
+    none yet.
+    """
 
     beats: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadAsked:
-    """Somebody wants the configuration read again. ``request`` is who waits for the answer, None for a signal."""
+    """Somebody wants the configuration read again. ``request`` is who waits for the
+    answer, None for a signal.
+    """
 
     request: int | None
 

@@ -1,14 +1,19 @@
-"""The machine: ``step(state, event, now) -> (state, effects)``, and when it wants to be asked again.
+"""The machine: ``step(state, event, now) -> (state, effects)``, and when it wants to be
+asked again.
 
-A step applies the event (:data:`EVENT_TABLE`: what each event means in each phase of the master), then closes the difference between wanted and actual, then sees
-whether the phase has come to its end. The reload has a module of its own. The phases::
+A step applies the event (:data:`EVENT_TABLE`: what each event means in each phase of
+the master), then closes the difference between wanted and actual, then sees whether the
+phase has come to its end. The reload has a module of its own. The phases::
 
-    STARTING --ready--> RUNNING --reload asked--> LOADING --loaded--> CUTTING --old drain gone--> PROVING --all ready--> RUNNING
-                                                  LOADING --refused--> RUNNING                    PROVING --a child failed--> RUNNING
+    STARTING --ready--> RUNNING --reload asked--> LOADING --loaded--> CUTTING --old
+    drain gone--> PROVING --all ready--> RUNNING
+                                                  LOADING --refused--> RUNNING
+                                                  PROVING --a child failed--> RUNNING
     any --stop asked, or not ready in time--> STOPPING --no child left--> Leave
 
-Invariants (tests/property/test_machine.py): at most two generations live, those that were sent SIGKILL aside; a slot never has two holders in one generation; births only
-go up; once STOPPING nothing is born; every reload asked for is answered exactly once.
+Invariants (tests/property/test_machine.py): at most two generations live, those that
+were sent SIGKILL aside; a slot never has two holders in one generation; births only go
+up; once STOPPING nothing is born; every reload asked for is answered exactly once.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,12 +32,16 @@ from unpd.core.model import Child, Exit, Limits, State, believed
 from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 ABSENCE_S = 5.0
-"""Heartbeats are looked at once a second. After a longer gap it was the master who did not run (frozen, stopped), and perhaps its children with it: they get until the
-next look to show that they live."""
+"""Heartbeats are looked at once a second. After a longer gap it was the master who did
+not run (frozen, stopped), and perhaps its children with it: they get until the next
+look to show that they live.
+"""
 
 
 def step(state: State, event: ev.Event, now: float) -> tuple[State, tuple[fx.Effect, ...]]:
-    """Take one event at the monotonic time ``now`` (seconds); return the next state and what to do. ``state`` itself is not changed."""
+    """Take one event at the monotonic time ``now`` (seconds); return the next state and
+    what to do. ``state`` itself is not changed.
+    """
     draft = Draft(state, now)
     EVENT_TABLE[type(event)][state.phase](draft, event)
     converge(draft)
@@ -41,7 +50,9 @@ def step(state: State, event: ev.Event, now: float) -> tuple[State, tuple[fx.Eff
 
 
 def next_deadline(state: State) -> float | None:
-    """The earliest time at which :class:`~unpd.core.events.TimePassed` has something to do; None: nothing is due, ever."""
+    """The earliest time at which :class:`~unpd.core.events.TimePassed` has something to
+    do; None: nothing is due, ever.
+    """
     due = [child.deadline_at for child in state.children.values() if child.deadline_at is not None]
     if state.phase_deadline_at is not None:
         due.append(state.phase_deadline_at)
@@ -49,7 +60,7 @@ def next_deadline(state: State) -> float | None:
     return min(due, default=None)
 
 
-# --- children ---------------------------------------------------------------------------------------------------------------------------
+# --- children -------------------------------------------------------------------------
 
 
 def _child_ready(draft: Draft, event: ev.ChildReady) -> None:
@@ -63,7 +74,11 @@ def _child_failed(draft: Draft, event: ev.ChildFailed) -> None:
     draft.state.last_trouble = event.reason
     draft.note_child("error", f"{child.slot.kind}.failed", child, reason=event.reason)
     happened(draft, event.birth, Happening.REPORTED_FAILURE)
-    if draft.state.phase is MasterPhase.STARTING and child.slot.kind is ChildKind.WORKER and not child.retired:
+    if (
+        draft.state.phase is MasterPhase.STARTING
+        and child.slot.kind is ChildKind.WORKER
+        and not child.retired
+    ):
         _stop(draft, Exit(event.code, event.reason), quick=True)
     elif reload.is_candidate(draft.state, child):
         reload.refuse_candidate(draft, event.reason)
@@ -76,9 +91,12 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
     candidate = reload.is_candidate(draft.state, child)
     if candidate or child.ready_at is None:
         who = "it was" if child.ready_at is None else "the others were"
-        draft.state.last_trouble = f"{child.slot.kind} {child.slot} ended before {who} ready: {event.ended}"
+        draft.state.last_trouble = (
+            f"{child.slot.kind} {child.slot} ended before {who} ready: {event.ended}"
+        )
     if candidate:
-        # However long it lived: what dies while it is being proved is not proven, and a proof without respawns comes to an end.
+        # However long it lived: what dies while it is being proved is not proven, and a
+        # proof without respawns comes to an end.
         reload.refuse_candidate(draft, draft.state.last_trouble)
         return
     key = (child.generation, child.slot)
@@ -86,7 +104,13 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
     if throttle is not None:
         draft.state.throttles[key] = throttle
     respawn_in_s = max(0.0, throttle.retry_at - draft.now) if throttle else 0.0
-    draft.note_child("warning", f"{child.slot.kind}.died", child, ended=event.ended, respawn_in_s=round(respawn_in_s, 3))
+    draft.note_child(
+        "warning",
+        f"{child.slot.kind}.died",
+        child,
+        ended=event.ended,
+        respawn_in_s=round(respawn_in_s, 3),
+    )
 
 
 def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:
@@ -102,7 +126,13 @@ def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:
     key = (child.generation, child.slot)
     throttle = after_failure(draft.state.throttles.get(key), draft.now)
     draft.state.throttles[key] = throttle
-    draft.note_child("error", "fork.failed", child, reason=event.reason, respawn_in_s=round(throttle.retry_at - draft.now, 3))
+    draft.note_child(
+        "error",
+        "fork.failed",
+        child,
+        reason=event.reason,
+        respawn_in_s=round(throttle.retry_at - draft.now, 3),
+    )
 
 
 def _beats_read(draft: Draft, event: ev.BeatsRead) -> None:
@@ -127,17 +157,24 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
     if at is not None and at <= draft.now and draft.state.phase is MasterPhase.STARTING:
         missing = ", ".join(draft.state.unready_pools())
         trouble = f" ({draft.state.last_trouble})" if draft.state.last_trouble else ""
-        reason = f"no worker of pool {missing} was ready within {draft.state.wanted.limits.start_timeout_s:g} s{trouble}"
+        reason = (
+            f"no worker of pool {missing} was ready within"
+            f" {draft.state.wanted.limits.start_timeout_s:g} s{trouble}"
+        )
         draft.note("error", "master.start_failed", reason=reason)
         _stop(draft, Exit(ExitCode.FAILED, reason), quick=True)
 
 
 def _limits_of(state: State, child: Child) -> Limits:
-    wanted = state.candidate if state.candidate is not None and child.generation == state.last_generation else state.wanted
+    wanted = (
+        state.candidate
+        if state.candidate is not None and child.generation == state.last_generation
+        else state.wanted
+    )
     return wanted.limits
 
 
-# --- orders -----------------------------------------------------------------------------------------------------------------------------
+# --- orders ---------------------------------------------------------------------------
 
 
 def _boot(draft: Draft, event: ev.Booted) -> None:
@@ -149,9 +186,17 @@ def _resize(draft: Draft, event: ev.PoolResized) -> None:
     before = draft.state.wanted
     draft.state.wanted = before.resized(event.pool, event.delta)
     if draft.state.wanted == before:
-        draft.note("warning", "pool.not_resized", pool=event.pool, delta=event.delta, workers=before.workers.get(event.pool, 0))
+        draft.note(
+            "warning",
+            "pool.not_resized",
+            pool=event.pool,
+            delta=event.delta,
+            workers=before.workers.get(event.pool, 0),
+        )
     else:
-        draft.note("info", "pool.resized", pool=event.pool, workers=draft.state.wanted.workers[event.pool])
+        draft.note(
+            "info", "pool.resized", pool=event.pool, workers=draft.state.wanted.workers[event.pool]
+        )
 
 
 def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
@@ -164,7 +209,9 @@ def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
 
 def _stop_asked(draft: Draft, event: ev.StopAsked) -> None:
     _stop(draft, Exit(ExitCode.DONE, f"stopped by {event.by}"), quick=event.quick)
-    draft.note("info", "master.stopping", quick=event.quick, by=event.by)  # when it can be read, the listeners are closed
+    draft.note(
+        "info", "master.stopping", quick=event.quick, by=event.by
+    )  # when it can be read, the listeners are closed
 
 
 def _stop_again(draft: Draft, event: ev.StopAsked) -> None:
@@ -177,7 +224,12 @@ def _stop_again(draft: Draft, event: ev.StopAsked) -> None:
 def _stop(draft: Draft, end: Exit, quick: bool) -> None:
     state = draft.state
     reload.abandon(draft, f"the daemon is stopping ({end.reason})")
-    state.phase, state.exit, state.phase_deadline_at, state.stop_began_at = MasterPhase.STOPPING, end, None, draft.now
+    state.phase, state.exit, state.phase_deadline_at, state.stop_began_at = (
+        MasterPhase.STOPPING,
+        end,
+        None,
+        draft.now,
+    )
     draft.do(fx.CloseListeners())
     if quick:
         _leave_all(draft)
@@ -196,12 +248,20 @@ def _leave_all(draft: Draft) -> None:
     for child in list(draft.state.children.values()):
         if child.phase is not ChildPhase.KILLED:
             draft.tell(child, ChildOrder.LEAVE)
-            draft.put(replace(child, phase=ChildPhase.DRAINING, retired=True, finishing=True, deadline_at=sooner(child.deadline_at, deadline_at)))
+            draft.put(
+                replace(
+                    child,
+                    phase=ChildPhase.DRAINING,
+                    retired=True,
+                    finishing=True,
+                    deadline_at=sooner(child.deadline_at, deadline_at),
+                )
+            )
         else:
             draft.hasten(child, deadline_at)
 
 
-# --- the end of a phase -----------------------------------------------------------------------------------------------------------------
+# --- the end of a phase ---------------------------------------------------------------
 
 
 def _settle_starting(draft: Draft) -> None:
@@ -213,7 +273,9 @@ def _settle_starting(draft: Draft) -> None:
 
 
 def _settle_stopping(draft: Draft) -> None:
-    """Workers first, the exporter after them (a scrape can watch the drain), then the master."""
+    """Workers first, the exporter after them (a scrape can watch the drain), then the
+    master.
+    """
     state = draft.state
     if not state.children:
         end = state.exit or Exit(ExitCode.FAILED, "stopped for no reason")
@@ -228,7 +290,7 @@ def _settled(draft: Draft) -> None:
     """LOADING ends with the shell's answer, not by itself."""
 
 
-# --- the tables -------------------------------------------------------------------------------------------------------------------------
+# --- the tables -----------------------------------------------------------------------
 
 
 def _never(draft: Draft, event: ev.Event) -> None:
@@ -250,22 +312,40 @@ _ALIVE = tuple(phase for phase in MasterPhase if phase is not MasterPhase.STOPPI
 
 EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Take]] = MappingProxyType(
     {
-        ev.Booted: {**_in_all(_never), MasterPhase.STARTING: _boot, MasterPhase.STOPPING: _too_late},
+        ev.Booted: {
+            **_in_all(_never),
+            MasterPhase.STARTING: _boot,
+            MasterPhase.STOPPING: _too_late,
+        },
         ev.TimePassed: _in_all(_time_passed),
         ev.ChildReady: _in_all(_child_ready),
         ev.ChildFailed: _in_all(_child_failed),
         ev.ChildExited: _in_all(_child_exited),
         ev.ForkFailed: _in_all(_fork_failed),
         ev.BeatsRead: _in_all(_beats_read),
-        ev.ReloadAsked: {**_in_all(reload.asked_during), MasterPhase.RUNNING: reload.asked, MasterPhase.STOPPING: reload.asked_too_late},
-        ev.ConfigLoaded: {**_in_all(_never), MasterPhase.LOADING: reload.loaded, MasterPhase.STOPPING: _too_late},
-        ev.ConfigRefused: {**_in_all(_never), MasterPhase.LOADING: reload.refused_to_load, MasterPhase.STOPPING: _too_late},
+        ev.ReloadAsked: {
+            **_in_all(reload.asked_during),
+            MasterPhase.RUNNING: reload.asked,
+            MasterPhase.STOPPING: reload.asked_too_late,
+        },
+        ev.ConfigLoaded: {
+            **_in_all(_never),
+            MasterPhase.LOADING: reload.loaded,
+            MasterPhase.STOPPING: _too_late,
+        },
+        ev.ConfigRefused: {
+            **_in_all(_never),
+            MasterPhase.LOADING: reload.refused_to_load,
+            MasterPhase.STOPPING: _too_late,
+        },
         ev.StopAsked: {**dict.fromkeys(_ALIVE, _stop_asked), MasterPhase.STOPPING: _stop_again},
         ev.PoolResized: {**_in_all(_resize), MasterPhase.STOPPING: _too_late},
         ev.LogReopenAsked: _in_all(_reopen_log),
     }
 )
-"""What each event means in each phase. Every event has every phase; a test walks all pairs."""
+"""What each event means in each phase. Every event has every phase; a test walks all
+pairs.
+"""
 
 SETTLE: Mapping[MasterPhase, Callable[[Draft], None]] = MappingProxyType(
     {

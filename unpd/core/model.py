@@ -1,6 +1,7 @@
 """What the master knows: children, what is wanted, and the reload under way.
 
-All times are seconds of one monotonic clock, handed in as ``now``. Records are frozen; :class:`State` is copied by ``step`` before it changes.
+All times are seconds of one monotonic clock, handed in as ``now``. Records are frozen;
+:class:`State` is copied by ``step`` before it changes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,9 @@ from unpd.names import MAX_WORKERS, ChildKind, ChildPhase, MasterPhase
 
 @dataclass(frozen=True, slots=True, order=True)
 class Slot:
-    """The logical place of a child, which survives its respawns. ``index`` counts from 0 within the pool."""
+    """The logical place of a child, which survives its respawns. ``index`` counts from
+    0 within the pool.
+    """
 
     kind: ChildKind
     pool: str
@@ -23,7 +26,9 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The spans, in seconds, that a configuration gives to its generation. ``reload_grace_s`` of 0: as long as the connections last."""
+    """The spans, in seconds, that a configuration gives to its generation.
+    ``reload_grace_s`` of 0: as long as the connections last.
+    """
 
     grace_s: float
     reload_grace_s: float
@@ -33,7 +38,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one configuration wants: workers by pool (each at least one), an exporter or none, its limits."""
+    """What one configuration wants: workers by pool (each at least one), an exporter or
+    none, its limits.
+    """
 
     workers: Mapping[str, int]
     exporter: bool
@@ -48,7 +55,9 @@ class Wanted:
                 yield Slot(ChildKind.WORKER, pool, index)
 
     def resized(self, pool: str, delta: int) -> "Wanted":
-        """The same with ``delta`` workers more in ``pool``, never fewer than one, never more than MAX_WORKERS in all. A pool that is not there stays so."""
+        """The same with ``delta`` workers more in ``pool``, never fewer than one, never
+        more than MAX_WORKERS in all. A pool that is not there stays so.
+        """
         if pool not in self.workers or sum(self.workers.values()) + delta > MAX_WORKERS:
             return self
         return replace(self, workers={**self.workers, pool: max(1, self.workers[pool] + delta)})
@@ -56,9 +65,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One birth. ``deadline_at``: when the phase it is in has lasted too long (None: it may last).
+    """One birth. ``deadline_at``: when the phase it is in has lasted too long (None: it
+    may last).
 
-    ``retired`` children no longer hold their slot. ``finishing``: it was told to bring its connections to an end.
+    ``retired`` children no longer hold their slot. ``finishing``: it was told to bring
+    its connections to an end.
     """
 
     birth: int
@@ -73,17 +84,22 @@ class Child:
 
 
 BEAT_AHEAD_S = 1.0
-"""A heartbeat may be later than the time that was read before it, but hardly by this."""
+"""A heartbeat may be later than the time that was read before it, but hardly by this.
+"""
 
 
 def believed(beat_at: float, now: float) -> float:
-    """A heartbeat as far as it can be true: one from the future is none, for it would hide a hang for ever."""
+    """A heartbeat as far as it can be true: one from the future is none, for it would
+    hide a hang for ever.
+    """
     return beat_at if beat_at <= now + BEAT_AHEAD_S else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """The back-off of one slot in one generation: early deaths in a row, and when it may be filled again."""
+    """The back-off of one slot in one generation: early deaths in a row, and when it
+    may be filled again.
+    """
 
     failures: int
     retry_at: float
@@ -91,7 +107,9 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How the master will end: the exit code of :class:`unpd.names.ExitCode` and the reason for the log."""
+    """How the master will end: the exit code of :class:`unpd.names.ExitCode` and the
+    reason for the log.
+    """
 
     code: int
     reason: str
@@ -101,8 +119,11 @@ class Exit:
 class State:
     """Everything the core remembers.
 
-    ``wanted`` belongs to ``generation``; ``candidate`` to ``last_generation`` while a reload is being proved. ``asked_by`` are the control requests that wait for the
-    reload under way, ``asked_again`` those that came during it (None: nobody asked). ``phase_deadline_at`` bounds STARTING. ``looked_at`` is when heartbeats were last read.
+    ``wanted`` belongs to ``generation``; ``candidate`` to ``last_generation`` while a
+    reload is being proved. ``asked_by`` are the control requests that wait for the
+    reload under way, ``asked_again`` those that came during it (None: nobody asked).
+    ``phase_deadline_at`` bounds STARTING. ``looked_at`` is when heartbeats were last
+    read.
     """
 
     wanted: Wanted
@@ -122,7 +143,9 @@ class State:
     looked_at: float = 0.0
 
     def copy(self) -> "State":
-        """A state that may be changed without changing this one (the records in it are frozen)."""
+        """A state that may be changed without changing this one (the records in it are
+        frozen).
+        """
         return replace(self, children=dict(self.children), throttles=dict(self.throttles))
 
     def holder(self, generation: int, slot: Slot) -> Child | None:
@@ -133,16 +156,26 @@ class State:
         return None
 
     def unready_pools(self) -> tuple[str, ...]:
-        """Pools of the current generation without a ready worker. A draining one counts no more."""
-        ready = {c.slot.pool for c in self.children.values() if c.phase is ChildPhase.READY and c.slot.kind is ChildKind.WORKER}
+        """Pools of the current generation without a ready worker. A draining one counts
+        no more.
+        """
+        ready = {
+            c.slot.pool
+            for c in self.children.values()
+            if c.phase is ChildPhase.READY and c.slot.kind is ChildKind.WORKER
+        }
         return tuple(pool for pool in self.wanted.workers if pool not in ready)
 
     def throttled(self) -> tuple[Slot, ...]:
-        """Slots of the current generation that are empty or not ready because their children died early."""
+        """Slots of the current generation that are empty or not ready because their
+        children died early.
+        """
         return tuple(
             slot
             for (generation, slot), throttle in sorted(self.throttles.items())
-            if generation == self.generation and throttle.failures and not self._serves(generation, slot)
+            if generation == self.generation
+            and throttle.failures
+            and not self._serves(generation, slot)
         )
 
     def _serves(self, generation: int, slot: Slot) -> bool:

@@ -1,8 +1,10 @@
 """A reload, from the asking to the answer: LOADING, CUTTING, PROVING.
 
-Never three generations: what drains of an earlier reload is cut before the candidate is born. The candidate is adopted when all its children are ready; whatever happens to
-one of them before (a failed fork, a report, a death, a hang, the start timeout) refuses it, and the generation that serves goes on as if nothing had been. Everybody who asks
-is answered once; those who ask during a reload are answered by one more reload after it.
+Never three generations: what drains of an earlier reload is cut before the candidate is
+born. The candidate is adopted when all its children are ready; whatever happens to one
+of them before (a failed fork, a report, a death, a hang, the start timeout) refuses it,
+and the generation that serves goes on as if nothing had been. Everybody who asks is
+answered once; those who ask during a reload are answered by one more reload after it.
 """
 
 from unpd.core import effects as fx
@@ -28,7 +30,9 @@ def _begin(draft: Draft, asked_by: tuple[int, ...]) -> None:
 
 
 def asked_during(draft: Draft, event: ev.ReloadAsked) -> None:
-    """Reloads that come during a reload become one more, after it: it reads what the file says then."""
+    """Reloads that come during a reload become one more, after it: it reads what the
+    file says then.
+    """
     again = draft.state.asked_again or ()
     draft.state.asked_again = again if event.request is None else (*again, event.request)
 
@@ -55,7 +59,9 @@ def refused_to_load(draft: Draft, event: ev.ConfigRefused) -> None:
 
 
 def refuse_candidate(draft: Draft, reason: str) -> None:
-    """Back to what was. The candidate's ready workers may have clients already, who are not to blame: they drain like any generation that is wanted no more."""
+    """Back to what was. The candidate's ready workers may have clients already, who are
+    not to blame: they drain like any generation that is wanted no more.
+    """
     for child in list(draft.state.children.values()):
         if is_candidate(draft.state, child):
             draft.dismiss(child)
@@ -87,11 +93,17 @@ def _end(draft: Draft, refused: str) -> None:
 
 
 def abandon(draft: Draft, reason: str) -> None:
-    """The daemon stops: who waits for a reload hears so, and the candidate is dropped."""
+    """The daemon stops: who waits for a reload hears so, and the candidate is
+    dropped.
+    """
     state = draft.state
     if state.phase in RELOADING:
         draft.do(fx.DropConfig())
-    state.asked_by, state.asked_again, state.candidate = (*state.asked_by, *(state.asked_again or ())), None, None
+    state.asked_by, state.asked_again, state.candidate = (
+        (*state.asked_by, *(state.asked_again or ())),
+        None,
+        None,
+    )
     _answer(draft, reason)
 
 
@@ -108,12 +120,22 @@ def _forget_throttles(state: State, generation: int) -> None:
 
 def is_candidate(state: State, child: Child) -> bool:
     """Whether the child belongs to the generation that is being proved."""
-    return state.phase is MasterPhase.PROVING and child.generation == state.last_generation and not child.retired
+    return (
+        state.phase is MasterPhase.PROVING
+        and child.generation == state.last_generation
+        and not child.retired
+    )
 
 
 def _draining_generation(state: State) -> list[Child]:
-    """What still drains of the generation before, or of a refused one. A killed child is as good as gone: an unkillable one must not hold up reloads."""
-    return [c for c in state.children.values() if c.generation != state.generation and c.phase is ChildPhase.DRAINING]
+    """What still drains of the generation before, or of a refused one. A killed child
+    is as good as gone: an unkillable one must not hold up reloads.
+    """
+    return [
+        c
+        for c in state.children.values()
+        if c.generation != state.generation and c.phase is ChildPhase.DRAINING
+    ]
 
 
 def settle_cutting(draft: Draft) -> None:
@@ -126,7 +148,9 @@ def settle_cutting(draft: Draft) -> None:
 
 
 def settle_proving(draft: Draft) -> None:
-    """All ready: adopted. One of them killed, for being late or hung: refused, even where the kernel cannot end it yet."""
+    """All ready: adopted. One of them killed, for being late or hung: refused, even
+    where the kernel cannot end it yet.
+    """
     state = draft.state
     if state.candidate is None:
         return

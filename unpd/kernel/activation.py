@@ -1,4 +1,6 @@
-"""Descriptors that the service manager passes at the start (sd_listen_fds(3)): listeners of socket units, and what the descriptor store kept."""
+"""Descriptors that the service manager passes at the start (sd_listen_fds(3)):
+listeners of socket units, and what the descriptor store kept.
+"""
 
 import fcntl
 import os
@@ -15,18 +17,23 @@ UNNAMED = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A descriptor that was passed, by the name that its unit or its storer gave it; names may repeat."""
+    """A descriptor that was passed, by the name that its unit or its storer gave it;
+    names may repeat.
+    """
 
     name: str
     fd: int
 
 
 def take_passed(environ: MutableMapping[str, str]) -> tuple[Passed, ...]:
-    """The descriptors passed to this very process, close-on-exec from now on; none if the variables are meant for another one. Takes the variables out.
+    """The descriptors passed to this very process, close-on-exec from now on; none if
+    the variables are meant for another one. Takes the variables out.
 
     ValueError if they contradict themselves, OSError if a descriptor is not open.
     """
-    pid, count, names = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    pid, count, names = (
+        environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    )
     if pid != str(os.getpid()) or not count:
         return ()
     if not (count.isascii() and count.isdecimal() and len(count) <= MAX_DIGITS):
@@ -34,7 +41,9 @@ def take_passed(environ: MutableMapping[str, str]) -> tuple[Passed, ...]:
     number = int(count)
     called = names.split(":") if names else [UNNAMED] * number
     if len(called) != number:
-        raise ValueError(f"LISTEN_FDS announces {number} descriptors, LISTEN_FDNAMES names {len(called)}")
+        raise ValueError(
+            f"LISTEN_FDS announces {number} descriptors, LISTEN_FDNAMES names {len(called)}"
+        )
     passed = tuple(Passed(name, FIRST_FD + at) for at, name in enumerate(called))
     for one in passed:
         fcntl.fcntl(one.fd, fcntl.F_SETFD, fcntl.fcntl(one.fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)

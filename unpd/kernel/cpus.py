@@ -1,7 +1,10 @@
-"""How many CPUs this process may use: the smaller of its affinity (sched_getaffinity(2)) and the CPU quota of its cgroup and the cgroups above it.
+"""How many CPUs this process may use: the smaller of its affinity
+(sched_getaffinity(2)) and the CPU quota of its cgroup and the cgroups above it.
 
-Reads /proc/self/cgroup, /proc/self/mountinfo and the cgroup's files; what is absent or not understood is no limit. Version 2 says ``cpu.max`` ("max 100000" or
-"150000 100000"), version 1 ``cpu.cfs_quota_us`` (-1: none) and ``cpu.cfs_period_us`` (Documentation/admin-guide/cgroup-v2.rst, scheduler/sched-bwc.rst).
+Reads /proc/self/cgroup, /proc/self/mountinfo and the cgroup's files; what is absent or
+not understood is no limit. Version 2 says ``cpu.max`` ("max 100000" or "150000
+100000"), version 1 ``cpu.cfs_quota_us`` (-1: none) and ``cpu.cfs_period_us``
+(Documentation/admin-guide/cgroup-v2.rst, scheduler/sched-bwc.rst).
 """
 
 import math
@@ -23,14 +26,18 @@ class _Mount:
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """How many workers can run at once here, at least 1. A quota of one and a half CPUs counts as two: one worker could not use it up."""
+    """How many workers can run at once here, at least 1. A quota of one and a half CPUs
+    counts as two: one worker could not use it up.
+    """
     affinity = len(os.sched_getaffinity(0))
     quota = cgroup_quota(root)
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:
-    """The tightest CPU quota over this process's cgroups, in CPUs; None: no limit. ``root`` is where the file system begins (tests bring their own)."""
+    """The tightest CPU quota over this process's cgroups, in CPUs; None: no limit.
+    ``root`` is where the file system begins (tests bring their own).
+    """
     own = _own_cgroups(_read(root / "proc/self/cgroup"))
     quotas = [
         quota
@@ -43,7 +50,9 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
 
 
 def _own_cgroups(text: str) -> dict[int, str]:
-    """The cgroup in each hierarchy that can hold a CPU quota, from lines like ``0::/a/b`` (version 2) and ``4:cpu,cpuacct:/a/b`` (version 1)."""
+    """The cgroup in each hierarchy that can hold a CPU quota, from lines like
+    ``0::/a/b`` (version 2) and ``4:cpu,cpuacct:/a/b`` (version 1).
+    """
     found: dict[int, str] = {}
     for line in text.splitlines():
         number, _, rest = line.partition(":")
@@ -56,7 +65,9 @@ def _own_cgroups(text: str) -> dict[int, str]:
 
 
 def _mounts(text: str) -> Iterator[_Mount]:
-    """The cgroup mounts in mountinfo (proc_pid_mountinfo(5)): the file system's type and its options stand after " - "."""
+    """The cgroup mounts in mountinfo (proc_pid_mountinfo(5)): the file system's type
+    and its options stand after " - ".
+    """
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
         fields, file_system = before.split(" "), after.split(" ")
@@ -69,15 +80,23 @@ def _mounts(text: str) -> Iterator[_Mount]:
 
 
 def _plain(field: str) -> str:
-    """A field of mountinfo with its octal escapes undone: a space is written as backslash 040."""
+    """A field of mountinfo with its octal escapes undone: a space is written as
+    backslash 040.
+    """
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), field)
 
 
 def _upwards(root: Path, mount: _Mount, cgroup: str) -> Iterator[Path]:
-    """The directories of ``cgroup`` and its ancestors up to the mount point. One outside what is mounted (a container's view) is the point itself."""
+    """The directories of ``cgroup`` and its ancestors up to the mount point. One
+    outside what is mounted (a container's view) is the point itself.
+    """
     top = root / mount.point.lstrip("/")
     inside = cgroup == mount.root or cgroup.startswith(mount.root.rstrip("/") + "/")
-    relative = Path(cgroup[len(mount.root.rstrip("/")) :].lstrip("/")) if inside and ".." not in cgroup else Path()
+    relative = (
+        Path(cgroup[len(mount.root.rstrip("/")) :].lstrip("/"))
+        if inside and ".." not in cgroup
+        else Path()
+    )
     yield top / relative
     for parent in relative.parents:
         yield top / parent
@@ -87,7 +106,10 @@ def _quota(version: int, directory: Path) -> float | None:
     if version == 2:
         quota, _, period = _read(directory / "cpu.max").strip().partition(" ")
     else:
-        quota, period = _read(directory / "cpu.cfs_quota_us").strip(), _read(directory / "cpu.cfs_period_us").strip()
+        quota, period = (
+            _read(directory / "cpu.cfs_quota_us").strip(),
+            _read(directory / "cpu.cfs_period_us").strip(),
+        )
     if not quota.isdecimal() or not period.isdecimal() or int(period) == 0:
         return None
     return int(quota) / int(period)

@@ -1,7 +1,8 @@
 """The pid file: a lock, not a source of truth.
 
-flock(2) on the open file decides who runs; the number in it is for people and is never trusted (it may be stale, recycled or forged). The lock goes with the
-descriptor, so a crash frees it; children close theirs.
+flock(2) on the open file decides who runs; the number in it is for people and is never
+trusted (it may be stale, recycled or forged). The lock goes with the descriptor, so a
+crash frees it; children close theirs.
 """
 
 import errno
@@ -15,18 +16,24 @@ from typing import Self
 from unpd.errors import AlreadyRunningError, CannotCreateError
 
 MODE = 0o600
-"""Whoever can read a file can lock it, and a lock is all that it takes to keep a daemon from starting."""
+"""Whoever can read a file can lock it, and a lock is all that it takes to keep a daemon
+from starting.
+"""
 
 
 class PidFile:
-    """The locked pid file of one daemon; also the context manager that python-daemon wants for its ``pidfile``."""
+    """The locked pid file of one daemon; also the context manager that python-daemon
+    wants for its ``pidfile``.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
 
     def acquire(self) -> bool:
-        """Lock the file and write our pid; False if another instance holds the lock. OSError if it cannot be made (ELOOP: somebody put a symbolic link there)."""
+        """Lock the file and write our pid; False if another instance holds the lock.
+        OSError if it cannot be made (ELOOP: somebody put a symbolic link there).
+        """
         while True:
             fd = self._open()
             try:
@@ -40,18 +47,25 @@ class PidFile:
                 self._fd = fd
                 self._write(fd)
                 return True
-            # The one before us removed the file between our open and our lock, or it was a stranger's and we removed it: that lock guards nothing.
+            # The one before us removed the file between our open and our lock, or it
+            # was a stranger's and we removed it: that lock guards nothing.
             os.close(fd)
 
     def _open(self) -> int:
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
+        fd = os.open(
+            self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, MODE
+        )
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise OSError(errno.EEXIST, "something that is not a file is there, and it stays", str(self.path))
+            raise OSError(
+                errno.EEXIST, "something that is not a file is there, and it stays", str(self.path)
+            )
         return fd
 
     def _is_ours(self, fd: int) -> bool:
-        """False after removing a stranger's file (stale: we hold its lock). He could write any number into it, for an administrator to kill."""
+        """False after removing a stranger's file (stale: we hold its lock). He could
+        write any number into it, for an administrator to kill.
+        """
         if os.fstat(fd).st_uid == os.geteuid():
             return True
         try:
@@ -77,7 +91,9 @@ class PidFile:
             raise
 
     def release(self) -> None:
-        """Remove the file, if it is still ours, and give up the lock, in this order: nobody can lock a file that is about to vanish and believe it."""
+        """Remove the file, if it is still ours, and give up the lock, in this order:
+        nobody can lock a file that is about to vanish and believe it.
+        """
         if self._fd is not None:
             if self._is_still_there(self._fd):
                 self.path.unlink(missing_ok=True)
@@ -92,14 +108,25 @@ class PidFile:
             return "unknown"
 
     def __enter__(self) -> Self:
-        """Acquire. AlreadyRunningError if another instance runs, CannotCreateError if the file cannot be made."""
+        """Acquire. AlreadyRunningError if another instance runs, CannotCreateError if
+        the file cannot be made.
+        """
         try:
             acquired = self.acquire()
         except OSError as error:
-            raise CannotCreateError(f"cannot make the pid file {self.path}: {error.strerror}") from error
+            raise CannotCreateError(
+                f"cannot make the pid file {self.path}: {error.strerror}"
+            ) from error
         if not acquired:
-            raise AlreadyRunningError(f"unpd is already running (pid {self.read()}): it holds the lock on {self.path}")
+            raise AlreadyRunningError(
+                f"unpd is already running (pid {self.read()}): it holds the lock on {self.path}"
+            )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.release()

@@ -1,6 +1,7 @@
 """Privileges: who a child becomes, and that there is no way back.
 
-The order is the one every careful daemon has: supplementary groups, then group, then user; afterwards the program proves that it cannot become root again.
+The order is the one every careful daemon has: supplementary groups, then group, then
+user; afterwards the program proves that it cannot become root again.
 """
 
 import ctypes
@@ -29,7 +30,9 @@ class Identity:
 
 
 def identify(user: str, group: str | None) -> Identity:
-    """Look the names up (group None: the user's own). KeyError with one sentence if there is no such user or group."""
+    """Look the names up (group None: the user's own). KeyError with one sentence if
+    there is no such user or group.
+    """
     try:
         account = pwd.getpwnam(user)
     except KeyError:
@@ -43,7 +46,9 @@ def identify(user: str, group: str | None) -> Identity:
 
 
 def has_user(user: str) -> bool:
-    """Whether there is such a user; a number that is nobody's is one too if this process runs as it (containers)."""
+    """Whether there is such a user; a number that is nobody's is one too if this
+    process runs as it (containers).
+    """
     try:
         pwd.getpwnam(user)
     except KeyError:
@@ -68,7 +73,9 @@ def _group_name(gid: int) -> str:
 
 
 def user_name(uid: int) -> str:
-    """The name of ``uid``, or its digits where the user database does not know it (containers)."""
+    """The name of ``uid``, or its digits where the user database does not know it
+    (containers).
+    """
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -76,11 +83,17 @@ def user_name(uid: int) -> str:
 
 
 def drop_to(identity: Identity) -> None:
-    """Become ``identity`` for good: no supplementary group, no capability, no new privilege by exec. Only for root. OSError on any failure, and the caller must leave."""
+    """Become ``identity`` for good: no supplementary group, no capability, no new
+    privilege by exec. Only for root. OSError on any failure, and the caller must leave.
+    """
     os.setgroups([])
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
-    if os.getresuid() != (identity.uid,) * 3 or os.getresgid() != (identity.gid,) * 3 or os.getgroups():
+    if (
+        os.getresuid() != (identity.uid,) * 3
+        or os.getresgid() != (identity.gid,) * 3
+        or os.getgroups()
+    ):
         raise PermissionError(f"the kernel did not make this process {identity.user}")
     if identity.uid != 0:
         _prove_no_return()
@@ -95,9 +108,11 @@ def _prove_no_return() -> None:
 
 
 def give_up_capabilities(*, unless_filtered: bool) -> None:
-    """Clear the ambient, permitted, effective and inheritable capabilities and set no_new_privs (capabilities(7), prctl(2)). OSError on failure.
+    """Clear the ambient, permitted, effective and inheritable capabilities and set
+    no_new_privs (capabilities(7), prctl(2)). OSError on failure.
 
-    ``unless_filtered``: where a system call filter is in force (seccomp(2)), as in our unit, its author has allotted the capabilities too and may well refuse capset(2).
+    ``unless_filtered``: where a system call filter is in force (seccomp(2)), as in our
+    unit, its author has allotted the capabilities too and may well refuse capset(2).
     Then only the ambient set is cleared: no program that is executed gets any.
     """
     libc = ctypes.CDLL(None, use_errno=True)

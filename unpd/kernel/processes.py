@@ -1,4 +1,6 @@
-"""Processes: how they ended, how they are signalled, what ties a child to its parent, which descriptors it keeps."""
+"""Processes: how they ended, how they are signalled, what ties a child to its parent,
+which descriptors it keeps.
+"""
 
 import contextlib
 import ctypes
@@ -15,7 +17,9 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """A wait status, decoded once: ``code`` of an exit, or ``signum`` of the signal that killed, and whether a core was dumped."""
+    """A wait status, decoded once: ``code`` of an exit, or ``signum`` of the signal
+    that killed, and whether a core was dumped.
+    """
 
     code: int | None
     signum: int | None
@@ -43,13 +47,17 @@ def signal_name(signum: int) -> str:
 
 
 def send(pidfd: int, signum: int) -> None:
-    """Signal the very process that ``pidfd`` stands for (pidfd_send_signal(2)); one that is gone already is no error."""
+    """Signal the very process that ``pidfd`` stands for (pidfd_send_signal(2)); one
+    that is gone already is no error.
+    """
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signum)
 
 
 def outliving(pidfds: Iterable[int], timeout_s: float) -> set[int]:
-    """Wait until these processes have ended, at most ``timeout_s``; return the pidfds of those that have not. A pidfd is readable from the end on (pidfd_open(2))."""
+    """Wait until these processes have ended, at most ``timeout_s``; return the pidfds
+    of those that have not. A pidfd is readable from the end on (pidfd_open(2)).
+    """
     alive = set(pidfds)
     poll = select.poll()
     for pidfd in alive:
@@ -65,7 +73,8 @@ def outliving(pidfds: Iterable[int], timeout_s: float) -> set[int]:
 def die_with_parent(parent_pid: int) -> bool:
     """Ask for SIGKILL when the parent dies (prctl(2)); False if it is dead already.
 
-    Call it after privileges were dropped: setresuid(2) clears the request. The kernel ties it to the forking thread, so the parent must not fork from another.
+    Call it after privileges were dropped: setresuid(2) clears the request. The kernel
+    ties it to the forking thread, so the parent must not fork from another.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
@@ -77,7 +86,11 @@ def close_all_but(kept: Iterable[int]) -> None:
     """Close every descriptor that is not in ``kept``."""
     start = 0
     for fd in sorted(set(kept)):
-        if start < fd:  # CPython turns the empty range (0, 0) into close_range(0, UINT_MAX), which closes everything
+        if (
+            start < fd
+            # CPython turns the empty range (0, 0) into close_range(0, UINT_MAX), which
+            # closes everything
+        ):
             os.closerange(start, fd)
         start = fd + 1
     # Linux closes to the end in one call (close_range(2)), whatever the limit is.
@@ -85,7 +98,9 @@ def close_all_but(kept: Iterable[int]) -> None:
 
 
 def trim_heap() -> None:
-    """Give back what the C library's heap has free: 0.4 MB after our imports, which a fork would share for nothing (malloc_trim(3); not every C library has it)."""
+    """Give back what the C library's heap has free: 0.4 MB after our imports, which a
+    fork would share for nothing (malloc_trim(3); not every C library has it).
+    """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -99,10 +114,13 @@ def raise_descriptor_limit() -> int:
 
 
 def open_standard_descriptors() -> None:
-    """Put /dev/null where descriptor 0, 1 or 2 is closed, so that no socket of ours ever becomes standard error."""
+    """Put /dev/null where descriptor 0, 1 or 2 is closed, so that no socket of ours
+    ever becomes standard error.
+    """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            # open(2) takes the lowest free number, which is this one; inheritable like any standard descriptor.
+            # open(2) takes the lowest free number, which is this one; inheritable like
+            # any standard descriptor.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

@@ -1,11 +1,16 @@
-"""Signals: the SIGCHLD handler that reaps, the handlers that only note, the wake-up pipe, the mask.
+"""Signals: the SIGCHLD handler that reaps, the handlers that only note, the wake-up
+pipe, the mask.
 
-SIGCHLD is installed through ``signal.signal`` and then changed through sigaction(2) itself: CPython sets ``SA_ONSTACK`` alone, while a reaper wants ``SA_RESTART``
-(a slow call of a library is not broken off) and ``SA_NOCLDSTOP`` (a stopped child is no dead child). Reading the action back and adding the flags keeps CPython's own C
-handler, which only trips a flag and writes the wake-up byte; the Python handler runs between two bytecodes of the main thread.
+SIGCHLD is installed through ``signal.signal`` and then changed through sigaction(2)
+itself: CPython sets ``SA_ONSTACK`` alone, while a reaper wants ``SA_RESTART`` (a slow
+call of a library is not broken off) and ``SA_NOCLDSTOP`` (a stopped child is no dead
+child). Reading the action back and adding the flags keeps CPython's own C handler,
+which only trips a flag and writes the wake-up byte; the Python handler runs between two
+bytecodes of the main thread.
 
-Each handler appends to a deque and does nothing else: no log, no lock, no table. The bytes in the wake-up pipe are a wake-up and not a count: a full pipe loses
-bytes, the deques lose nothing.
+Each handler appends to a deque and does nothing else: no log, no lock, no table. The
+bytes in the wake-up pipe are a wake-up and not a count: a full pipe loses bytes, the
+deques lose nothing.
 """
 
 import ctypes
@@ -37,7 +42,9 @@ SA_RESTART = 0x10000000
 
 @record
 class Reaped:
-    """One result of waitpid(2): the raw wait status and when it was had (monotonic clock, ns)."""
+    """One result of waitpid(2): the raw wait status and when it was had (monotonic
+    clock, ns).
+    """
 
     pid: int
     status: int
@@ -45,7 +52,9 @@ class Reaped:
 
 
 class Reaper:
-    """The SIGCHLD handler: loops waitpid(2) until there is nothing left, because signals coalesce (one call may stand for 200 deaths)."""
+    """The SIGCHLD handler: loops waitpid(2) until there is nothing left, because
+    signals coalesce (one call may stand for 200 deaths).
+    """
 
     def __init__(self) -> None:
         self.reaped: deque[Reaped] = deque()
@@ -57,7 +66,9 @@ class Reaper:
         self.sweep()
 
     def sweep(self) -> None:
-        """Reap every child that is dead now. Also called once a second by the loop, which covers a signal that was lost."""
+        """Reap every child that is dead now. Also called once a second by the loop,
+        which covers a signal that was lost.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -68,7 +79,9 @@ class Reaper:
             self.reaped.append(Reaped(pid, status, time.monotonic_ns()))
 
     def install(self) -> None:
-        """Handle SIGCHLD, with SA_RESTART and SA_NOCLDSTOP. OSError if sigaction(2) fails."""
+        """Handle SIGCHLD, with SA_RESTART and SA_NOCLDSTOP. OSError if sigaction(2)
+        fails.
+        """
         signal.signal(signal.SIGCHLD, self)
         _add_flags(signal.SIGCHLD, SA_RESTART | SA_NOCLDSTOP)
 
@@ -105,7 +118,9 @@ class Arrivals:
 
 
 def open_wakeup_pipe() -> tuple[int, int]:
-    """Make the pipe that turns a signal into readability: (read end, write end), the latter given to ``signal.set_wakeup_fd``."""
+    """Make the pipe that turns a signal into readability: (read end, write end), the
+    latter given to ``signal.set_wakeup_fd``.
+    """
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     return reader, writer
@@ -121,7 +136,9 @@ def drain(fd: int) -> None:
 
 
 def block_all() -> None:
-    """Hold back every signal until :func:`unblock_all`: what arrives meanwhile is kept, even where the default would be to ignore it (process 1)."""
+    """Hold back every signal until :func:`unblock_all`: what arrives meanwhile is kept,
+    even where the default would be to ignore it (process 1).
+    """
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
 
 
@@ -132,7 +149,9 @@ def unblock_all() -> None:
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Hold back every signal for the time of a fork. Handlers that are already due run before the body (pthread_sigmask calls them)."""
+    """Hold back every signal for the time of a fork. Handlers that are already due run
+    before the body (pthread_sigmask calls them).
+    """
     before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
         yield
@@ -141,7 +160,9 @@ def blocked() -> Iterator[None]:
 
 
 def forget_inherited() -> None:
-    """In a new child, signals blocked: give up the parent's wake-up pipe (its writes would land in the parent) and its handlers."""
+    """In a new child, signals blocked: give up the parent's wake-up pipe (its writes
+    would land in the parent) and its handlers.
+    """
     signal.set_wakeup_fd(-1)
     for signum in signal.valid_signals():
         if callable(signal.getsignal(signum)):

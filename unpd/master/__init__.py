@@ -1,1 +1,3 @@
-"""The master: it boots, turns the loop, performs what the core decides, and never touches a client's bytes."""
+"""The master: it boots, turns the loop, performs what the core decides, and never
+touches a client's bytes.
+"""

@@ -1,4 +1,6 @@
-"""The master's book-keeping on the scoreboard: what a reaped child leaves, and the samples of once a second."""
+"""The master's book-keeping on the scoreboard: what a reaped child leaves, and the
+samples of once a second.
+"""
 
 import contextlib
 import os
@@ -20,7 +22,9 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 def account_for(holdings: Holdings, reaped: Reaped) -> None:
-    """Look a reaped pid up, count it, and tell the core. A pid that is not ours (process 1 inherits orphans) is counted and dropped, whatever it ended with."""
+    """Look a reaped pid up, count it, and tell the core. A pid that is not ours
+    (process 1 inherits orphans) is counted and dropped, whatever it ended with.
+    """
     birth = holdings.births.pop(reaped.pid, None)
     report = processes.decode(reaped.status)
     if birth is None:
@@ -67,7 +71,9 @@ def _reason(report: ExitReport) -> ReapReason:
 
 
 def sample(holdings: Holdings) -> None:
-    """Write what only the master can see: accept queues, its own process figures, signals and dropped lines."""
+    """Write what only the master can see: accept queues, its own process figures,
+    signals and dropped lines.
+    """
     words = holdings.board.words
     for key, listener in holdings.deployment.listeners.opened.items():
         told = sockets.queue(listener.sock) if listener.wish.service != METRICS else None
@@ -76,7 +82,9 @@ def sample(holdings: Holdings) -> None:
             words[at], words[at + 1] = told
     words[sb.SIGCHLD_AT] = holdings.reaper.calls
     words[sb.MASTER_LOG_DROPPED_AT] = holdings.log.sink.dropped
-    with contextlib.suppress(OSError):  # no descriptor to be had, perhaps by somebody else's fault: the figures of a second ago stand
+    # Without a free descriptor, perhaps by another program's fault, the last figures
+    # stand.
+    with contextlib.suppress(OSError):
         _sample_process(words)
 
 
@@ -86,10 +94,19 @@ def _sample_process(words: memoryview) -> None:
         virtual, resident = statm.read().split()[:2]
     words[sb.VIRTUAL_BYTES_AT] = int(virtual) * _PAGE_BYTES
     words[sb.RESIDENT_BYTES_AT] = int(resident) * _PAGE_BYTES
-    words[sb.OPEN_FDS_AT] = len(os.listdir("/proc/self/fd")) - 1  # not the one that listdir itself holds
+    words[sb.OPEN_FDS_AT] = (
+        len(os.listdir("/proc/self/fd")) - 1
+    )  # not the one that listdir itself holds
     words[sb.MAX_FDS_AT] = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def beats(holdings: Holdings) -> ev.BeatsRead:
-    """Every child's heartbeat: the only thing that the master believes of what a child writes, and only about that very child."""
-    return ev.BeatsRead({birth: holdings.board.row(living.row)[sb.BEAT_NS] / sb.NS for birth, living in holdings.living.items()})
+    """Every child's heartbeat: the only thing that the master believes of what a child
+    writes, and only about that very child.
+    """
+    return ev.BeatsRead(
+        {
+            birth: holdings.board.row(living.row)[sb.BEAT_NS] / sb.NS
+            for birth, living in holdings.living.items()
+        }
+    )

@@ -1,10 +1,13 @@
 """Birth: the fork, and the first steps of every child whatever its kind.
 
-In the parent all signals are blocked around the fork until the child is in the table, so that its death cannot be met before its name is known. In the child they stay
-blocked until it has its own handlers: nothing that was meant for it is lost, nothing of its reaches the parent.
+In the parent all signals are blocked around the fork until the child is in the table,
+so that its death cannot be met before its name is known. In the child they stay blocked
+until it has its own handlers: nothing that was meant for it is lost, nothing of its
+reaches the parent.
 
-The child never returns into the master's frames: it ends in ``os._exit``. The master's objects stay referenced from those frames, so that nothing closes a descriptor
-number that means something else by now.
+The child never returns into the master's frames: it ends in ``os._exit``. The master's
+objects stay referenced from those frames, so that nothing closes a descriptor number
+that means something else by now.
 """
 
 import faulthandler
@@ -26,10 +29,15 @@ from unpd.names import ChildKind, ChildOrder, ExitCode
 from unpd.records import record
 from unpd.scoreboard import EXIT_NS, LOG_DROPPED, Scoreboard
 
-CHILD_SIGNALS = {int(signal.Signals[order.value]): order for order in (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE, ChildOrder.REOPEN_LOG)}
+CHILD_SIGNALS = {
+    int(signal.Signals[order.value]): order
+    for order in (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE, ChildOrder.REOPEN_LOG)
+}
 """What a child handles."""
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
-"""What a child ignores: a Ctrl-C or a terminal that closes reaches the whole foreground group, and the master tells its children what it means."""
+"""What a child ignores: a Ctrl-C or a terminal that closes reaches the whole foreground
+group, and the master tells its children what it means.
+"""
 
 READY = b"ready\n"
 FAILED = b"failed "
@@ -48,13 +56,17 @@ class Birth:
     report_ready: Callable[[], None]
 
     def title(self, state: str) -> None:
-        """Show role, place and state as the process title, the important words first (setproctitle cuts at the size of argv and environment)."""
+        """Show role, place and state as the process title, the important words first
+        (setproctitle cuts at the size of argv and environment).
+        """
         show_title(self.child, state)
 
 
 @record
 class Cradle:
-    """What the master lends to a fork: the board, the row, whom to become, and the descriptors that the child keeps beside 0, 1, 2 and the log's."""
+    """What the master lends to a fork: the board, the row, whom to become, and the
+    descriptors that the child keeps beside 0, 1, 2 and the log's.
+    """
 
     board: Scoreboard
     row: int
@@ -66,7 +78,9 @@ class Cradle:
 
 @record
 class Born:
-    """A child in its parent's eyes. ``pidfd`` is None where none could be had: then the child was killed and only waits to be reaped."""
+    """A child in its parent's eyes. ``pidfd`` is None where none could be had: then the
+    child was killed and only waits to be reaped.
+    """
 
     pid: int
     pidfd: int | None
@@ -80,7 +94,9 @@ def show_title(child: Child, state: str) -> None:
 
 
 def fork(child: Child, cradle: Cradle, register: Callable[[Born], None]) -> None:
-    """Fork ``child``; call ``register`` in the parent before its death can be noticed. OSError if the kernel refuses (EAGAIN at a pids limit, ENOMEM)."""
+    """Fork ``child``; call ``register`` in the parent before its death can be noticed.
+    OSError if the kernel refuses (EAGAIN at a pids limit, ENOMEM).
+    """
     ready_reader, ready_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     parent_pid = os.getpid()
     try:
@@ -100,7 +116,8 @@ def _open_pidfd(pid: int) -> int | None:
     try:
         return os.pidfd_open(pid)
     except OSError:
-        # Without its pidfd it could not be signalled safely later. Now it can: it cannot be reaped before our signals are unblocked.
+        # Without its pidfd it could not be signalled safely later. Now it can: it
+        # cannot be reaped before our signals are unblocked.
         os.kill(pid, signal.SIGKILL)
         return None
 
@@ -129,18 +146,32 @@ def _live(child: Child, cradle: Cradle, ready_fd: int, parent_pid: int) -> int:
     arrivals = Arrivals()
     arrivals.install(CHILD_SIGNALS)
     wakeup_fd, _ = signals.open_wakeup_pipe()
-    log = cradle.log.child(role=str(child.slot.kind), pool=child.slot.pool, index=child.slot.index, pid=os.getpid())
+    log = cradle.log.child(
+        role=str(child.slot.kind), pool=child.slot.pool, index=child.slot.index, pid=os.getpid()
+    )
     try:
         _become(cradle.identity)
         alive = processes.die_with_parent(parent_pid)
     except OSError as error:
         who = cradle.identity.user if cradle.identity else "unprivileged"
-        return _report_failure(ready_fd, PrivilegeError(f"cannot drop privileges to {who}: {error.strerror or error}"))
+        return _report_failure(
+            ready_fd, PrivilegeError(f"cannot drop privileges to {who}: {error.strerror or error}")
+        )
     if not alive:
         return int(ExitCode.FAILED)
     signals.unblock_all()
     try:
-        cradle.live(Birth(child, cradle.board, cells, log, arrivals, wakeup_fd, lambda: _report(ready_fd, READY)))
+        cradle.live(
+            Birth(
+                child,
+                cradle.board,
+                cells,
+                log,
+                arrivals,
+                wakeup_fd,
+                lambda: _report(ready_fd, READY),
+            )
+        )
     except UnpdError as error:
         return _report_failure(ready_fd, error)
     return int(ExitCode.DONE)
@@ -170,9 +201,13 @@ def _report_failure(ready_fd: int, error: UnpdError) -> int:
 
 
 def parse_report(said: bytes) -> tuple[ExitCode, str] | None:
-    """What a child said over its readiness pipe: None for ready, (exit code, reason) for a failure."""
+    """What a child said over its readiness pipe: None for ready, (exit code, reason)
+    for a failure.
+    """
     if not said.startswith(FAILED):
         return None
     code, _, reason = said[len(FAILED) :].decode("utf-8", "replace").strip().partition(" ")
     known: Iterable[int] = tuple(ExitCode)
-    return ExitCode(int(code)) if code.isascii() and code.isdecimal() and int(code) in known else ExitCode.FAILED, reason
+    return ExitCode(int(code)) if code.isascii() and code.isdecimal() and int(
+        code
+    ) in known else ExitCode.FAILED, reason

@@ -1,7 +1,10 @@
-"""Boot: from a loaded configuration to a turning loop, and back down. Called with all signals blocked; nothing is half started when it fails.
+"""Boot: from a loaded configuration to a turning loop, and back down. Called with all
+signals blocked; nothing is half started when it fails.
 
-The order: identity, lock, log, listeners, scoreboard, handlers, control socket, loop. Everything that a child will ever run is imported by now (this module imports it
-through :mod:`unpd.master.kinds`), so that an upgrade of the package under a running daemon cannot mix versions, and ``gc.freeze`` keeps those pages shared.
+The order: identity, lock, log, listeners, scoreboard, handlers, control socket, loop.
+Everything that a child will ever run is imported by now (this module imports it through
+:mod:`unpd.master.kinds`), so that an upgrade of the package under a running daemon
+cannot mix versions, and ``gc.freeze`` keeps those pages shared.
 """
 
 import contextlib
@@ -37,7 +40,9 @@ from unpd.names import ExitCode
 from unpd.records import record
 
 CRASH_GRACE_S = 2.0
-"""After a failure of the master itself, how long its children have to end their connections before they are killed."""
+"""After a failure of the master itself, how long its children have to end their
+connections before they are killed.
+"""
 
 
 class StartFailed(UnpdError):
@@ -49,39 +54,66 @@ class StartFailed(UnpdError):
 
 
 def identity_for(loaded: Loaded) -> Identity | None:
-    """Whom the children become: None when they stay who the master is. ConfigError for names that do not exist, PrivilegeError where the change is not ours to make."""
+    """Whom the children become: None when they stay who the master is. ConfigError for
+    names that do not exist, PrivilegeError where the change is not ours to make.
+    """
     daemon = loaded.config.daemon
-    if os.geteuid() != 0 and daemon.user == privileges.user_name(os.geteuid()) and daemon.group is None:
+    if (
+        os.geteuid() != 0
+        and daemon.user == privileges.user_name(os.geteuid())
+        and daemon.group is None
+    ):
         return None
     try:
         identity = privileges.identify(daemon.user, daemon.group)
     except KeyError as error:
-        raise ConfigError((Problem(loaded.source, None, "daemon.user", f"{error.args[0]}"),)) from error
+        raise ConfigError(
+            (Problem(loaded.source, None, "daemon.user", f"{error.args[0]}"),)
+        ) from error
     if os.geteuid() == 0:
         return identity
     if identity.uid != os.geteuid():
-        raise PrivilegeError(f"only root can become {identity.user} (daemon.user in {loaded.source}): start unpd as root or as {identity.user}")
+        raise PrivilegeError(
+            f"only root can become {identity.user} (daemon.user in {loaded.source}): start unpd as"
+            f" root or as {identity.user}"
+        )
     if daemon.group is not None and identity.gid != os.getegid():
-        raise PrivilegeError(f"only root can change to the group {identity.group} (daemon.group in {loaded.source}): start unpd as root or leave the group out")
+        raise PrivilegeError(
+            f"only root can change to the group {identity.group} (daemon.group in {loaded.source}):"
+            " start unpd as root or leave the group out"
+        )
     return None
 
 
 def open_log(config: Config, identity: Identity | None) -> Log:
-    """The log that the configuration asks for; text on a standard error that journald reads becomes entries of the journal. CannotCreateError if the file cannot be opened."""
+    """The log that the configuration asks for; text on a standard error that journald
+    reads becomes entries of the journal. CannotCreateError if the file cannot be
+    opened.
+    """
     if not config.log.file:
         sink = logs.standard_error()
         if config.log.format == "text" and journal.reads(sink.fd, os.environ.get("JOURNAL_STREAM")):
-            return Log(logs.Journal(sink, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)), config.log.level, "journal")
+            return Log(
+                logs.Journal(sink, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)),
+                config.log.level,
+                "journal",
+            )
     else:
         try:
-            sink = logs.open_file(config.log.file, (identity.uid, identity.gid) if identity else None)
+            sink = logs.open_file(
+                config.log.file, (identity.uid, identity.gid) if identity else None
+            )
         except OSError as error:
-            raise CannotCreateError(f"cannot open the log file {config.log.file}: {error.strerror}") from error
+            raise CannotCreateError(
+                f"cannot open the log file {config.log.file}: {error.strerror}"
+            ) from error
     return Log(sink, config.log.level, config.log.format)
 
 
 def make_parents(config: Config) -> None:
-    """Make the directories of the pid file and the control socket where they are missing. CannotCreateError."""
+    """Make the directories of the pid file and the control socket where they are
+    missing. CannotCreateError.
+    """
     _make_parent(config.daemon.pid_file)
     _make_parent(config.daemon.control)
 
@@ -92,21 +124,33 @@ def _make_parent(path: Path) -> None:
         path.parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
         owner = path.parent.stat().st_uid
     except OSError as error:
-        raise CannotCreateError(f"cannot make the directory {path.parent}: {error.strerror}") from error
+        raise CannotCreateError(
+            f"cannot make the directory {path.parent}: {error.strerror}"
+        ) from error
     if os.geteuid() != 0 and owner not in (0, os.geteuid()):
         raise CannotCreateError(f"the directory {path.parent} belongs to another user")
 
 
 @record
 class Starter:
-    """Who started the daemon: what to call once it is ready, and what the service manager offers if it was that."""
+    """Who started the daemon: what to call once it is ready, and what the service
+    manager offers if it was that.
+    """
 
     on_ready: Callable[[], None] = lambda: None
     supervision: Supervision = Supervision()
 
 
-def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None, log: Log, starter: Starter) -> ExitCode:
-    """Run the daemon until it has stopped; return how. The pid file's lock is the caller's. UnpdError where the start is refused."""
+def serve(
+    loaded: Loaded,
+    load: Callable[[], Loaded],
+    identity: Identity | None,
+    log: Log,
+    starter: Starter,
+) -> ExitCode:
+    """Run the daemon until it has stopped; return how. The pid file's lock is the
+    caller's. UnpdError where the start is refused.
+    """
     setproctitle("unpd: master starting")
     processes.raise_descriptor_limit()
     for warning in loaded.warnings:
@@ -120,7 +164,12 @@ def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None,
         wakeup_fd = _handle_signals(holdings)
         shell = Shell(holdings, wakeup_fd, starter.supervision)
         path = loaded.config.daemon.control
-        holdings.control = ControlServer(path, identity.uid if identity and identity.uid != 0 else None, holdings.wait, shell.asked)
+        holdings.control = ControlServer(
+            path,
+            identity.uid if identity and identity.uid != 0 else None,
+            holdings.wait,
+            shell.asked,
+        )
         undo.callback(holdings.control.close)
         with _children_never_outlive(holdings):
             end = _run(shell, holdings)
@@ -131,8 +180,13 @@ def serve(loaded: Loaded, load: Callable[[], Loaded], identity: Identity | None,
 
 
 def _listeners(config: Config, log: Log, supervision: Supervision) -> Listeners:
-    """The listeners of the first configuration: passed, kept by the service manager, or opened now; and from now on in its store."""
-    supply = Supply([passed for passed in supervision.passed if passed.name != succession.STORED_AS], supervision.store)
+    """The listeners of the first configuration: passed, kept by the service manager, or
+    opened now; and from now on in its store.
+    """
+    supply = Supply(
+        [passed for passed in supervision.passed if passed.name != succession.STORED_AS],
+        supervision.store,
+    )
     for address in supply.settle(supply.wishes(config)):
         log.info("listener.closed", address=address)
     listeners = Listeners(supply)
@@ -140,17 +194,38 @@ def _listeners(config: Config, log: Log, supervision: Supervision) -> Listeners:
     return listeners
 
 
-def _holdings(deployment: Deployment, load: Callable[[], Loaded], identity: Identity | None, log: Log, starter: Starter) -> Holdings:
+def _holdings(
+    deployment: Deployment,
+    load: Callable[[], Loaded],
+    identity: Identity | None,
+    log: Log,
+    starter: Starter,
+) -> Holdings:
     wishes = [listener.wish for listener in deployment.listeners.opened.values()]
     opened = succession.open_board(starter.supervision, log, deployment.config, wishes)
     reaper = Reaper()
     reaper.calls = opened.board.words[sb.SIGCHLD_AT]
     log.sink.dropped += opened.board.words[sb.MASTER_LOG_DROPPED_AT]
-    return Holdings(deployment, load, identity, log, opened.board, opened.columns, Wait(), reaper, Arrivals(), starter.on_ready, os.getpid(), now())
+    return Holdings(
+        deployment,
+        load,
+        identity,
+        log,
+        opened.board,
+        opened.columns,
+        Wait(),
+        reaper,
+        Arrivals(),
+        starter.on_ready,
+        os.getpid(),
+        now(),
+    )
 
 
 def _handle_signals(holdings: Holdings) -> int:
-    """Install every handler, then let through what was held back since the first line of the program; return the wake-up pipe's read end."""
+    """Install every handler, then let through what was held back since the first line
+    of the program; return the wake-up pipe's read end.
+    """
     wakeup_fd, _ = signals.open_wakeup_pipe()
     holdings.arrivals.install(SIGNAL_EVENTS)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -160,17 +235,26 @@ def _handle_signals(holdings: Holdings) -> int:
 
 
 def _run(shell: Shell, holdings: Holdings) -> fx.Leave:
-    # No collection before: the holes that it leaves in shared pages are what children would fill, each in its own copy (0.4 MB in four processes; see gc.freeze's manual).
+    # No collection before: the holes that it leaves in shared pages are what children
+    # would fill, each in its own copy (0.4 MB in four processes; see gc.freeze's
+    # manual).
     gc.freeze()
     gc.enable()  # cli.main turned it off
     processes.trim_heap()
-    holdings.log.info("master.started", version=__version__, pid=os.getpid(), user=privileges.user_name(os.geteuid()))
+    holdings.log.info(
+        "master.started",
+        version=__version__,
+        pid=os.getpid(),
+        user=privileges.user_name(os.geteuid()),
+    )
     return shell.run()
 
 
 @contextlib.contextmanager
 def _children_never_outlive(holdings: Holdings) -> Iterator[None]:
-    """If the loop fails by a fault of ours, its children get TERM, a moment, and KILL: nobody is left behind. Not through the loop, for that is what failed."""
+    """If the loop fails by a fault of ours, its children get TERM, a moment, and KILL:
+    nobody is left behind. Not through the loop, for that is what failed.
+    """
     try:
         yield
     finally:

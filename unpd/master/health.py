@@ -1,7 +1,10 @@
-"""Whether the daemon does what it is for, as far as its master can see: the question behind the watchdog's sign of life.
+"""Whether the daemon does what it is for, as far as its master can see: the question
+behind the watchdog's sign of life.
 
-That the loop turned is shown by the asking. Beyond that: a ready worker of each service beats, and no listener has had clients in its queue, none of them accepted, for
-the whole of an interval while a worker had room. A mad worker can hide its own neglect or have the daemon restarted, both of which it could have by other means.
+That the loop turned is shown by the asking. Beyond that: a ready worker of each service
+beats, and no listener has had clients in its queue, none of them accepted, for the
+whole of an interval while a worker had room. A mad worker can hide its own neglect or
+have the daemon restarted, both of which it could have by other means.
 """
 
 from collections.abc import Sequence
@@ -17,7 +20,9 @@ from unpd.records import record
 
 @record
 class Waiting:
-    """Clients of one listener that nobody accepts: since when (monotonic seconds), and how many had been accepted by then."""
+    """Clients of one listener that nobody accepts: since when (monotonic seconds), and
+    how many had been accepted by then.
+    """
 
     since: float
     accepted: int
@@ -28,14 +33,18 @@ LEAST_PATIENCE_S = 3.0
 
 
 class Health:
-    """Judges once a sweep; ``interval_s`` is the patience, in seconds, of which it takes :data:`LEAST_PATIENCE_S` at least."""
+    """Judges once a sweep; ``interval_s`` is the patience, in seconds, of which it
+    takes :data:`LEAST_PATIENCE_S` at least.
+    """
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = max(interval_s, LEAST_PATIENCE_S)
         self._waiting: dict[str, Waiting] = {}
 
     def complaint(self, holdings: Holdings, state: State, now: float) -> str:
-        """What is wrong, in words; "" if nothing is. A start and a stop have bounds of their own."""
+        """What is wrong, in words; "" if nothing is. A start and a stop have bounds of
+        their own.
+        """
         if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
             self._waiting.clear()
             return ""
@@ -46,11 +55,18 @@ class Health:
         return self._neglect(holdings, beating, now)
 
     def _beating_rows(self, holdings: Holdings, state: State, now: float) -> dict[str, list[int]]:
-        """The scoreboard rows of the ready workers that beat within the interval, by pool."""
+        """The scoreboard rows of the ready workers that beat within the interval, by
+        pool.
+        """
         found: dict[str, list[int]] = {}
         for child in state.children.values():
             living = holdings.living.get(child.birth)
-            if living is None or child.slot.kind is not ChildKind.WORKER or child.phase is not ChildPhase.READY or child.generation != state.generation:
+            if (
+                living is None
+                or child.slot.kind is not ChildKind.WORKER
+                or child.phase is not ChildPhase.READY
+                or child.generation != state.generation
+            ):
                 continue
             beat_at = believed(holdings.board.row(living.row)[sb.BEAT_NS] / sb.NS, now)
             if now - max(beat_at, child.ready_at or 0.0) < self._interval_s:
@@ -61,13 +77,24 @@ class Health:
         waiting: dict[str, Waiting] = {}
         complaint = ""
         for key, listener in holdings.deployment.listeners.opened.items():
-            if listener.wish.service == METRICS or not sockets.has_queued(listener.sock) or not _has_room(holdings, listener.wish.service, beating):
+            if (
+                listener.wish.service == METRICS
+                or not sockets.has_queued(listener.sock)
+                or not _has_room(holdings, listener.wish.service, beating)
+            ):
                 continue
             accepted = _accepted(holdings, key)
             before = self._waiting.get(key)
-            waiting[key] = before if before is not None and before.accepted == accepted else Waiting(now, accepted)
+            waiting[key] = (
+                before
+                if before is not None and before.accepted == accepted
+                else Waiting(now, accepted)
+            )
             if now - waiting[key].since >= self._interval_s:
-                complaint = f"clients wait on {listener.text} of service {listener.wish.service} and nobody accepts them"
+                complaint = (
+                    f"clients wait on {listener.text} of service {listener.wish.service} and nobody"
+                    " accepts them"
+                )
         self._waiting = waiting
         return complaint
 
@@ -78,13 +105,25 @@ def _accepted(holdings: Holdings, key: str) -> int:
 
 
 def _has_room(holdings: Holdings, service: str, beating: dict[str, list[int]]) -> bool:
-    """Whether a worker of the service's pool may accept one more. Its connections are those of all services of the pool."""
+    """Whether a worker of the service's pool may accept one more. Its connections are
+    those of all services of the pool.
+    """
     config = holdings.deployment.config
     pool = config.services[service].pool
-    columns = [holdings.columns.services.column(name) for name, other in config.services.items() if other.pool == pool]
-    return any(_open_connections(holdings.board.row(row), columns) < config.pools[pool].max_connections for row in beating.get(pool, ()))
+    columns = [
+        holdings.columns.services.column(name)
+        for name, other in config.services.items()
+        if other.pool == pool
+    ]
+    return any(
+        _open_connections(holdings.board.row(row), columns) < config.pools[pool].max_connections
+        for row in beating.get(pool, ())
+    )
 
 
 def _open_connections(cells: memoryview, columns: Sequence[int]) -> int:
     ended = range(sb.ENDED, sb.ENDED + len(sb.END_CAUSES))
-    return sum(cells[at + sb.ACCEPTED] - sum(cells[at + cause] for cause in ended) for at in map(sb.service_cells, columns))
+    return sum(
+        cells[at + sb.ACCEPTED] - sum(cells[at + cause] for cause in ended)
+        for at in map(sb.service_cells, columns)
+    )

@@ -1,4 +1,6 @@
-"""What the master owns while it runs: descriptors, children, the scoreboard, the log. No behaviour; the shell and the performers work on it."""
+"""What the master owns while it runs: descriptors, children, the scoreboard, the log.
+No behaviour; the shell and the performers work on it.
+"""
 
 from collections import deque
 from collections.abc import Callable, Collection
@@ -23,7 +25,9 @@ from unpd.scoreboard import Columns, Scoreboard
 
 @record
 class Deployment:
-    """One configuration with its open listeners: what a generation of children is born with."""
+    """One configuration with its open listeners: what a generation of children is born
+    with.
+    """
 
     config: Config
     listeners: Listeners
@@ -45,18 +49,24 @@ class BoardColumns:
 
     def __init__(self, board: Scoreboard) -> None:
         """BoardRefusedError if what stands there makes no sense."""
-        self.services = Columns("services", board.names(sb.SERVICE_NAMES_AT, sb.MAX_SERVICES), is_name)
+        self.services = Columns(
+            "services", board.names(sb.SERVICE_NAMES_AT, sb.MAX_SERVICES), is_name
+        )
         self.pools = Columns("pools", board.names(sb.POOL_NAMES_AT, sb.MAX_POOLS), is_name)
         self.listeners = Columns("listeners", board.names(sb.LISTENER_NAMES_AT, sb.MAX_LISTENERS))
 
     def check(self, config: Config, wishes: Collection[Wish]) -> None:
-        """ColumnsExhausted if there is no room for all names of the configuration: what is refused must not take any."""
+        """ColumnsExhausted if there is no room for all names of the configuration: what
+        is refused must not take any.
+        """
         self.services.check(config.services)
         self.pools.check(service.pool for service in config.services.values())
         self.listeners.check(wish.key for wish in wishes if wish.service != METRICS)
 
     def take(self, config: Config, wishes: Collection[Wish]) -> None:
-        """Give every name of the configuration its column. ColumnsExhausted if there is no room for all."""
+        """Give every name of the configuration its column. ColumnsExhausted if there is
+        no room for all.
+        """
         self.check(config, wishes)
         for name, service in config.services.items():
             self.services.column(name)
@@ -68,7 +78,9 @@ class BoardColumns:
 
 @dataclass(slots=True)
 class Holdings:
-    """Everything the master owns. ``events`` is what the performers have to tell the core; ``on_ready`` and ``load`` come from whoever started the master."""
+    """Everything the master owns. ``events`` is what the performers have to tell the
+    core; ``on_ready`` and ``load`` come from whoever started the master.
+    """
 
     deployment: Deployment
     load: Callable[[], Loaded]
@@ -83,7 +95,9 @@ class Holdings:
     master_pid: int
     started_at: float
     generation: int = 1
-    """Of the deployment: the master's own truth, not the scoreboard's, which children can write."""
+    """Of the deployment: the master's own truth, not the scoreboard's, which children
+    can write.
+    """
     control: ControlServer | None = None
     candidate: Deployment | None = None
     living: dict[int, Living] = field(default_factory=dict)
@@ -93,9 +107,13 @@ class Holdings:
 
 
 def wanted(config: Config) -> Wanted:
-    """What the core has to know of a configuration. A pool that no service uses gets no workers."""
+    """What the core has to know of a configuration. A pool that no service uses gets no
+    workers.
+    """
     used = {service.pool for service in config.services.values()}
     workers = {name: worker_count(pool) for name, pool in config.pools.items() if name in used}
     daemon = config.daemon
-    limits = Limits(daemon.grace_s, daemon.reload_grace_s, daemon.start_timeout_s, daemon.heartbeat_timeout_s)
+    limits = Limits(
+        daemon.grace_s, daemon.reload_grace_s, daemon.start_timeout_s, daemon.heartbeat_timeout_s
+    )
     return Wanted(workers, config.metrics.listen is not None, limits)

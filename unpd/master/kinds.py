@@ -1,4 +1,6 @@
-"""The kinds of children: for each, which descriptors it keeps and what it does with its life. A new kind is a row in :data:`KINDS`."""
+"""The kinds of children: for each, which descriptors it keeps and what it does with its
+life. A new kind is a row in :data:`KINDS`.
+"""
 
 import ipaddress
 from collections.abc import Callable, Mapping
@@ -21,33 +23,51 @@ from unpd.services.table import SERVICES
 from unpd.worker.main import ListenerSetup, ServiceSetup, Worker, WorkerSetup
 
 FINISH_SHARE = 0.1
-"""The part of ``grace_s`` that an exporter has for its last answers: it is told to finish when the workers are gone, at 0.8 at the latest, and killed at 0.95."""
+"""The part of ``grace_s`` that an exporter has for its last answers: it is told to
+finish when the workers are gone, at 0.8 at the latest, and killed at 0.95.
+"""
 
 
 @record
 class Kind:
-    """One sort of child. ``keeps``: the listeners' descriptors it inherits. ``live``: its whole life, called in the child."""
+    """One sort of child. ``keeps``: the listeners' descriptors it inherits. ``live``:
+    its whole life, called in the child.
+    """
 
     keeps: Callable[[Deployment, Child], tuple[int, ...]]
     live: Callable[[Holdings, Deployment, Birth], None]
 
 
 def _worker_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
-    services = [name for name, service in deployment.config.services.items() if service.pool == child.slot.pool]
-    return tuple(listener.sock.fileno() for name in services for listener in deployment.listeners.of(name))
+    services = [
+        name
+        for name, service in deployment.config.services.items()
+        if service.pool == child.slot.pool
+    ]
+    return tuple(
+        listener.sock.fileno() for name in services for listener in deployment.listeners.of(name)
+    )
 
 
 def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
-    """The HTTP listener and no other: a listener that its owner has closed goes on completing handshakes while any duplicate lives."""
+    """The HTTP listener and no other: a listener that its owner has closed goes on
+    completing handshakes while any duplicate lives.
+    """
     del child
     return tuple(listener.sock.fileno() for listener in deployment.listeners.of(METRICS))
 
 
 def _live_as_worker(holdings: Holdings, deployment: Deployment, birth: Birth) -> None:
     config = deployment.config
-    birth.log.set_level(config.log.level)  # the master's own level changes only once this generation has proved itself
+    birth.log.set_level(
+        config.log.level
+    )  # the master's own level changes only once this generation has proved itself
     setup = WorkerSetup(
-        services=tuple(_service_setup(holdings, deployment, name) for name, service in config.services.items() if service.pool == birth.child.slot.pool),
+        services=tuple(
+            _service_setup(holdings, deployment, name)
+            for name, service in config.services.items()
+            if service.pool == birth.child.slot.pool
+        ),
         max_connections=config.pools[birth.child.slot.pool].max_connections,
         grace_s=config.daemon.grace_s,
         cells=birth.cells,
@@ -64,7 +84,9 @@ def _live_as_worker(holdings: Holdings, deployment: Deployment, birth: Birth) ->
 
 def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> ServiceSetup:
     config = deployment.config.services[name]
-    backlog = min(config.backlog, read_somaxconn(SOMAXCONN) or config.backlog)  # listen(2): silently truncated
+    backlog = min(
+        config.backlog, read_somaxconn(SOMAXCONN) or config.backlog
+    )  # listen(2): silently truncated
     return ServiceSetup(
         name=name,
         service=SERVICES[config.type].make(config.options),
@@ -73,7 +95,12 @@ def _service_setup(holdings: Holdings, deployment: Deployment, name: str) -> Ser
         session_timeout_s=config.session_timeout_s,
         user_timeout_s=config.user_timeout_s,
         listeners=tuple(
-            ListenerSetup(listener.text, listener.sock, backlog, holdings.columns.listeners.column(listener.wish.key))
+            ListenerSetup(
+                listener.text,
+                listener.sock,
+                backlog,
+                holdings.columns.listeners.column(listener.wish.key),
+            )
             for listener in deployment.listeners.of(name)
         ),
     )
@@ -87,7 +114,11 @@ def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) 
         birth.report_ready()
         birth.title("ready")
 
-    patience_s = {ChildOrder.RETIRE: FINISH_S, ChildOrder.FINISH: min(FINISH_S, FINISH_SHARE * deployment.config.daemon.grace_s), ChildOrder.LEAVE: 0.0}
+    patience_s = {
+        ChildOrder.RETIRE: FINISH_S,
+        ChildOrder.FINISH: min(FINISH_S, FINISH_SHARE * deployment.config.daemon.grace_s),
+        ChildOrder.LEAVE: 0.0,
+    }
 
     def stop_within() -> float | None:
         orders = [CHILD_SIGNALS.get(signum) for signum in birth.arrivals.take()]
@@ -108,7 +139,8 @@ def _live_as_exporter(holdings: Holdings, deployment: Deployment, birth: Birth) 
             stop_within=stop_within,
             report=birth.log.warning,
             ready=ready,
-            loopback=isinstance(listener.address, TcpAddress) and ipaddress.ip_address(listener.address.host.partition("%")[0]).is_loopback,
+            loopback=isinstance(listener.address, TcpAddress)
+            and ipaddress.ip_address(listener.address.host.partition("%")[0]).is_loopback,
         )
     )
 
@@ -117,7 +149,12 @@ def exporter_names(holdings: Holdings, deployment: Deployment) -> Names:
     """What the exporter calls the columns of the scoreboard."""
     columns = holdings.columns
     listeners = tuple(
-        Listener(opened.wish.service, opened.text, columns.listeners.column(key), isinstance(opened.address, TcpAddress))
+        Listener(
+            opened.wish.service,
+            opened.text,
+            columns.listeners.column(key),
+            isinstance(opened.address, TcpAddress),
+        )
         for key, opened in deployment.listeners.opened.items()
         if opened.wish.service != METRICS
     )
@@ -138,7 +175,9 @@ def _reopen_log(deployment: Deployment, birth: Birth) -> None:
     try:
         birth.log.sink.move_to(logs.open_file(deployment.config.log.file, create=False))
     except OSError as error:
-        birth.log.error("log.not_reopened", file=deployment.config.log.file, error=str(error.strerror))
+        birth.log.error(
+            "log.not_reopened", file=deployment.config.log.file, error=str(error.strerror)
+        )
 
 
 KINDS: Mapping[ChildKind, Kind] = MappingProxyType(

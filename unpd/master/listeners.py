@@ -1,7 +1,10 @@
-"""The master's listeners: opened once, kept over reloads by their address as configured, closed when no configuration has them any more.
+"""The master's listeners: opened once, kept over reloads by their address as
+configured, closed when no configuration has them any more.
 
-A change comes in two halves. :meth:`Listeners.prepare` opens what a new configuration adds, all or none; :meth:`Listeners.adopt` closes what it no longer has, tunes
-what stays, and leaves what is new in the service manager's store. Until then a failed reload has changed nothing.
+A change comes in two halves. :meth:`Listeners.prepare` opens what a new configuration
+adds, all or none; :meth:`Listeners.adopt` closes what it no longer has, tunes what
+stays, and leaves what is new in the service manager's store. Until then a failed reload
+has changed nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,9 +27,11 @@ class Listeners:
         self._broken: set[str] = set()
 
     def prepare(self, config: Config) -> "Listeners":
-        """The listeners of ``config``: those that are open already, and the added ones opened now. On the first failure those are closed again.
+        """The listeners of ``config``: those that are open already, and the added ones
+        opened now. On the first failure those are closed again.
 
-        AddressError (in use, missing) or PrivilegeError in one sentence that names the service and the address.
+        AddressError (in use, missing) or PrivilegeError in one sentence that names the
+        service and the address.
         """
         found: dict[str, Open] = {}
         added: list[Open] = []
@@ -37,7 +42,10 @@ class Listeners:
                     there = self.supply.open(wish)
                     added.append(there)
                 elif there.wish.options.ipv6_only != wish.options.ipv6_only and not there.passed:
-                    raise AddressError(f"service {wish.service}: ipv6_only of {wish.address.text} cannot be changed while it is open: restart unpd")
+                    raise AddressError(
+                        f"service {wish.service}: ipv6_only of {wish.address.text} cannot be"
+                        " changed while it is open: restart unpd"
+                    )
                 found[wish.key] = replace(there, wish=wish)
         except UnpdError:
             for listener in added:
@@ -46,7 +54,9 @@ class Listeners:
         return Listeners(self.supply, found)
 
     def adopt(self, new: "Listeners") -> None:
-        """Become ``new``: close what it lacks, give what stays its new options, keep what it has."""
+        """Become ``new``: close what it lacks, give what stays its new options, keep
+        what it has.
+        """
         for key, listener in self.opened.items():
             if key not in new.opened:
                 listener.end(self.supply.store)
@@ -56,15 +66,26 @@ class Listeners:
         self.keep()
 
     def keep(self) -> None:
-        """Leave in the store what is not there yet; to be tried again where the service manager could not be told."""
-        self.opened = {key: listener.keep(self.supply.store) for key, listener in self.opened.items()}
+        """Leave in the store what is not there yet; to be tried again where the service
+        manager could not be told.
+        """
+        self.opened = {
+            key: listener.keep(self.supply.store) for key, listener in self.opened.items()
+        }
 
     def mend(self) -> Iterator[tuple[Open, str]]:
-        """Listen again where somebody has ended that, with ``ss --kill`` or by shutdown(2) on a socket that he shares: each such listener, and why it cannot be mended or "".
+        """Listen again where somebody has ended that, with ``ss --kill`` or by
+        shutdown(2) on a socket that he shares: each such listener, and why it cannot be
+        mended or "".
 
-        One that cannot be is told once. A UNIX listener cannot: what leads to it is its file, and another socket would be another file.
+        One that cannot be is told once. A UNIX listener cannot: what leads to it is its
+        file, and another socket would be another file.
         """
-        ended = {key: listener for key, listener in self.opened.items() if not sockets.is_listening(listener.sock)}
+        ended = {
+            key: listener
+            for key, listener in self.opened.items()
+            if not sockets.is_listening(listener.sock)
+        }
         self._broken &= ended.keys()
         for key, listener in ended.items():
             reason = _mended(listener)

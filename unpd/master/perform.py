@@ -1,4 +1,6 @@
-"""Performing: one small function for each effect. Nothing is decided here; what went wrong in the world goes back to the core as an event."""
+"""Performing: one small function for each effect. Nothing is decided here; what went
+wrong in the world goes back to the core as an event.
+"""
 
 import os
 import select
@@ -29,15 +31,21 @@ def perform(holdings: Holdings, effect: fx.Effect) -> None:
     PERFORMERS[type(effect)](holdings, effect)
 
 
-# --- children ---------------------------------------------------------------------------------------------------------------------------
+# --- children -------------------------------------------------------------------------
 
 
 def _spawn(holdings: Holdings, effect: fx.Spawn) -> None:
     child = effect.child
-    deployment = holdings.candidate if holdings.candidate is not None and child.generation > holdings.generation else holdings.deployment
+    deployment = (
+        holdings.candidate
+        if holdings.candidate is not None and child.generation > holdings.generation
+        else holdings.deployment
+    )
     row = _free_row(holdings)
     if row is None:
-        holdings.events.append(ev.ForkFailed(child.birth, f"all {sb.MAX_ROWS} rows of the scoreboard are taken"))
+        holdings.events.append(
+            ev.ForkFailed(child.birth, f"all {sb.MAX_ROWS} rows of the scoreboard are taken")
+        )
         return
     holdings.board.prepare(row)
     kind = KINDS[child.slot.kind]
@@ -65,15 +73,28 @@ def _register(holdings: Holdings, child: Child, row: int, born: Born) -> None:
     holdings.living[child.birth] = Living(child, born.pid, born.pidfd, row, born.ready_fd)
     holdings.births[born.pid] = child.birth
     holdings.wait.watch(born.ready_fd, select.EPOLLIN, lambda _: read_report(holdings, child.birth))
-    pool = holdings.columns.pools.column(child.slot.pool) if child.slot.kind is ChildKind.WORKER else 0
-    holdings.board.enter(Entry(row, child.birth, born.pid, child.slot.kind, pool, child.phase, child.generation))
+    pool = (
+        holdings.columns.pools.column(child.slot.pool) if child.slot.kind is ChildKind.WORKER else 0
+    )
+    holdings.board.enter(
+        Entry(row, child.birth, born.pid, child.slot.kind, pool, child.phase, child.generation)
+    )
     if child.slot.kind is ChildKind.WORKER:
         holdings.board.count(sb.SPAWNS_AT + pool)
-    holdings.log.debug("child.spawned", kind=str(child.slot.kind), slot=str(child.slot), birth=child.birth, generation=child.generation, pid=born.pid)
+    holdings.log.debug(
+        "child.spawned",
+        kind=str(child.slot.kind),
+        slot=str(child.slot),
+        birth=child.birth,
+        generation=child.generation,
+        pid=born.pid,
+    )
 
 
 def read_report(holdings: Holdings, birth: int) -> None:
-    """Take what a child said over its readiness pipe, once; a child that dies before it says anything leaves an end of file."""
+    """Take what a child said over its readiness pipe, once; a child that dies before it
+    says anything leaves an end of file.
+    """
     living = holdings.living.get(birth)
     if living is None or living.ready_fd is None:
         return
@@ -86,7 +107,9 @@ def read_report(holdings: Holdings, birth: int) -> None:
     living.ready_fd = None
     if said:
         failure = parse_report(said)
-        holdings.events.append(ev.ChildFailed(birth, failure[1], failure[0]) if failure else ev.ChildReady(birth))
+        holdings.events.append(
+            ev.ChildFailed(birth, failure[1], failure[0]) if failure else ev.ChildReady(birth)
+        )
 
 
 def _tell(holdings: Holdings, effect: fx.Tell) -> None:
@@ -102,7 +125,7 @@ def _show_phase(holdings: Holdings, effect: fx.ShowPhase) -> None:
         holdings.board.set_phase(living.row, effect.child.phase)
 
 
-# --- configuration ----------------------------------------------------------------------------------------------------------------------
+# --- configuration --------------------------------------------------------------------
 
 
 def _load_config(holdings: Holdings, effect: fx.LoadConfig) -> None:
@@ -131,7 +154,12 @@ def note_listener(holdings: Holdings, listener: Open) -> None:
     """Say which address is listened on; this is where a free port gets its number."""
     holdings.log.info("listener.opened", service=listener.wish.service, address=listener.text)
     if listener.without_ipv6:
-        holdings.log.warning("listener.without_ipv6", service=listener.wish.service, wanted=listener.wish.address.text, address=listener.text)
+        holdings.log.warning(
+            "listener.without_ipv6",
+            service=listener.wish.service,
+            wanted=listener.wish.address.text,
+            address=listener.text,
+        )
 
 
 def _adopt_config(holdings: Holdings, effect: fx.AdoptConfig) -> None:
@@ -180,7 +208,7 @@ def _answer_reload(holdings: Holdings, effect: fx.AnswerReload) -> None:
         holdings.control.answer(effect.request, ok=True, generation=holdings.generation)
 
 
-# --- the rest ---------------------------------------------------------------------------------------------------------------------------
+# --- the rest -------------------------------------------------------------------------
 
 
 def _announce_ready(holdings: Holdings, effect: fx.AnnounceReady) -> None:

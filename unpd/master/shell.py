@@ -1,9 +1,13 @@
-"""The shell around the core: gathers events, asks the core, performs effects. The whole of the main loop is :meth:`Shell.run`.
+"""The shell around the core: gathers events, asks the core, performs effects. The whole
+of the main loop is :meth:`Shell.run`.
 
-Theory of operation. The process blocks in one place, ``Wait.turn``. What wakes it: the wake-up pipe (a signal came; the handlers have noted it), a readiness pipe, the
-control socket, or the time. Each becomes an event; :func:`unpd.core.machine.step` answers with effects; :mod:`unpd.master.perform` carries them out. At SIGTERM: ``Arrivals``
-notes it, ``_gather`` makes it StopAsked, ``machine._stop`` tells the workers to finish, ``worker.main`` drains, their deaths become ChildExited, and the last one
-makes the core say Leave.
+Theory of operation. The process blocks in one place, ``Wait.turn``. What wakes it: the
+wake-up pipe (a signal came; the handlers have noted it), a readiness pipe, the control
+socket, or the time. Each becomes an event; :func:`unpd.core.machine.step` answers with
+effects; :mod:`unpd.master.perform` carries them out. At SIGTERM: ``Arrivals`` notes it,
+``_gather`` makes it StopAsked, ``machine._stop`` tells the workers to finish,
+``worker.main`` drains, their deaths become ChildExited, and the last one makes the core
+say Leave.
 """
 
 import select
@@ -45,9 +49,15 @@ _EVENTS: Mapping[SignalMeaning, Callable[[str], ev.Event]] = MappingProxyType(
     }
 )
 SIGNAL_EVENTS: Mapping[int, Callable[[], ev.Event]] = MappingProxyType(
-    {int(signal.Signals[row.name]): partial(_EVENTS[row.meaning], row.name) for row in MASTER_SIGNALS if row.meaning is not SignalMeaning.REAP}
+    {
+        int(signal.Signals[row.name]): partial(_EVENTS[row.meaning], row.name)
+        for row in MASTER_SIGNALS
+        if row.meaning is not SignalMeaning.REAP
+    }
 )
-"""Every signal that the master takes, with the event that it becomes. SIGCHLD is the reaper's."""
+"""Every signal that the master takes, with the event that it becomes. SIGCHLD is the
+reaper's.
+"""
 
 
 class Shell:
@@ -82,7 +92,9 @@ class Shell:
                 perform(self._holdings, effect)
 
     def _show(self) -> None:
-        """Phase on the scoreboard, phase and generation in the process title and for the service manager, whenever they change."""
+        """Phase on the scoreboard, phase and generation in the process title and for
+        the service manager, whenever they change.
+        """
         title = f"unpd: master {self._state.phase}, generation {self._state.generation}"
         if title != self._title:
             self._title = title
@@ -94,10 +106,15 @@ class Shell:
         if self._holdings.events or self._holdings.reaper.reaped:
             return 0.0
         deadline_at = next_deadline(self._state)
-        return max(0.0, min(self._sweep_at, deadline_at if deadline_at is not None else self._sweep_at) - now())
+        return max(
+            0.0,
+            min(self._sweep_at, deadline_at if deadline_at is not None else self._sweep_at) - now(),
+        )
 
     def _gather(self) -> None:
-        """What the wait's own calls have not made events of yet: signals, deaths, the time."""
+        """What the wait's own calls have not made events of yet: signals, deaths, the
+        time.
+        """
         holdings = self._holdings
         for signum in holdings.arrivals.take():
             holdings.events.append(SIGNAL_EVENTS[signum]())
@@ -126,7 +143,12 @@ class Shell:
         log = self._holdings.log
         for listener, reason in self._holdings.deployment.listeners.mend():
             if reason:
-                log.error("listener.broken", service=listener.wish.service, address=listener.text, reason=reason)
+                log.error(
+                    "listener.broken",
+                    service=listener.wish.service,
+                    address=listener.text,
+                    reason=reason,
+                )
             else:
                 log.warning("listener.mended", service=listener.wish.service, address=listener.text)
 
@@ -142,4 +164,6 @@ class Shell:
             holdings.events.append(ev.ReloadAsked(number))
         else:
             control.answer(number, ok=True)
-            holdings.events.append(ev.StopAsked(request.quick, f"the control socket (uid {peer.uid}, pid {peer.pid})"))
+            holdings.events.append(
+                ev.StopAsked(request.quick, f"the control socket (uid {peer.uid}, pid {peer.pid})")
+            )

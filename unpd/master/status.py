@@ -21,11 +21,23 @@ def degraded(state: State) -> tuple[str, ...]:
 
 
 def summary(holdings: Holdings, state: State) -> str:
-    """One line for people: ``generation 3, 2 of 2 workers ready, 41 connections``, and what is wrong."""
+    """One line for people: ``generation 3, 2 of 2 workers ready, 41 connections``, and
+    what is wrong.
+    """
     workers = [child for child in state.children.values() if child.slot.kind is ChildKind.WORKER]
-    ready = sum(child.phase is ChildPhase.READY and child.generation == state.generation for child in workers)
-    active = sum(count_active(holdings.board, holdings.columns.services.column(name)) for name in holdings.deployment.config.services)
-    parts = [f"generation {state.generation}", f"{ready} of {sum(state.wanted.workers.values())} workers ready", f"{active} connection{'s' * (active != 1)}"]
+    ready = sum(
+        child.phase is ChildPhase.READY and child.generation == state.generation
+        for child in workers
+    )
+    active = sum(
+        count_active(holdings.board, holdings.columns.services.column(name))
+        for name in holdings.deployment.config.services
+    )
+    parts = [
+        f"generation {state.generation}",
+        f"{ready} of {sum(state.wanted.workers.values())} workers ready",
+        f"{active} connection{'s' * (active != 1)}",
+    ]
     if state.phase is not MasterPhase.RUNNING:
         parts.insert(0, str(state.phase))
     return ", ".join(parts) + "".join(f"; degraded: {reason}" for reason in degraded(state))
@@ -38,7 +50,8 @@ def status(holdings: Holdings, state: State) -> dict[str, Any]:
         "version": __version__,
         "pid": os.getpid(),
         "phase": str(state.phase),
-        "ready": state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING) and not state.unready_pools(),
+        "ready": state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)
+        and not state.unready_pools(),
         "degraded": list(degraded(state)),
         "generation": state.generation,
         "uptime_s": round(at - holdings.started_at, 1),
@@ -61,5 +74,13 @@ def status(holdings: Holdings, state: State) -> dict[str, Any]:
 
 def _service(holdings: Holdings, name: str) -> dict[str, Any]:
     counts = count_service(holdings.board, name, holdings.columns.services.column(name))
-    listeners = [{"address": opened.text, "queue": list(sockets.queue(opened.sock) or ())} for opened in holdings.deployment.listeners.of(name)]
-    return {"name": name, "accepted": counts.accepted, "active": counts.active, "listeners": listeners}
+    listeners = [
+        {"address": opened.text, "queue": list(sockets.queue(opened.sock) or ())}
+        for opened in holdings.deployment.listeners.of(name)
+    ]
+    return {
+        "name": name,
+        "accepted": counts.accepted,
+        "active": counts.active,
+        "listeners": listeners,
+    }

@@ -1,4 +1,6 @@
-"""What one life of the daemon leaves to the next: its scoreboard, in the service manager's store. (Its listeners: :mod:`unpd.master.supply`.)"""
+"""What one life of the daemon leaves to the next: its scoreboard, in the service
+manager's store. (Its listeners: :mod:`unpd.master.supply`.)
+"""
 
 import os
 import time
@@ -24,8 +26,12 @@ class Board:
     columns: BoardColumns
 
 
-def open_board(supervision: Supervision, log: Log, config: Config, wishes: Collection[Wish]) -> Board:
-    """The scoreboard of an earlier life, if it left one that can be used, so that counters go on; else a new one. OSError where the kernel refuses."""
+def open_board(
+    supervision: Supervision, log: Log, config: Config, wishes: Collection[Wish]
+) -> Board:
+    """The scoreboard of an earlier life, if it left one that can be used, so that
+    counters go on; else a new one. OSError where the kernel refuses.
+    """
     found = _inherited(supervision, log, config, wishes) or _new(supervision, config, wishes)
     words = found.board.words
     words[sb.START_WALL_NS_AT] = words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
@@ -33,7 +39,9 @@ def open_board(supervision: Supervision, log: Log, config: Config, wishes: Colle
     return found
 
 
-def _inherited(supervision: Supervision, log: Log, config: Config, wishes: Collection[Wish]) -> Board | None:
+def _inherited(
+    supervision: Supervision, log: Log, config: Config, wishes: Collection[Wish]
+) -> Board | None:
     fds = [passed.fd for passed in supervision.passed if passed.name == STORED_AS]
     if not fds:
         return None

@@ -1,6 +1,8 @@
-"""What the service manager offers to the process that it started: somebody to tell, a watchdog, descriptors that it passes, and a store that outlives us.
+"""What the service manager offers to the process that it started: somebody to tell, a
+watchdog, descriptors that it passes, and a store that outlives us.
 
-Read once, at the start, from the environment (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)), and taken out of it. A daemon that nobody supervises has none of it.
+Read once, at the start, from the environment (sd_notify(3), sd_watchdog_enabled(3),
+sd_listen_fds(3)), and taken out of it. A daemon that nobody supervises has none of it.
 """
 
 import contextlib
@@ -19,20 +21,28 @@ BARRIER_S = 5.0
 
 @record
 class Store:
-    """The descriptor store of our unit (FileDescriptorStoreMax= of systemd.service(5)); ``notify`` None where there is none."""
+    """The descriptor store of our unit (FileDescriptorStoreMax= of systemd.service(5));
+    ``notify`` None where there is none.
+    """
 
     notify: NotifySocket | None = None
 
     def keep(self, name: str, fd: int) -> bool:
-        """Leave a duplicate of ``fd`` as ``name``; whether the service manager was told to. That it has room is the unit's promise (FDSTORE)."""
+        """Leave a duplicate of ``fd`` as ``name``; whether the service manager was told
+        to. That it has room is the unit's promise (FDSTORE).
+        """
         return self.notify is not None and self.notify.store(name, fd)
 
     def forget(self, name: str) -> bool:
-        """Have what is stored as ``name`` closed; whether the service manager was told to."""
+        """Have what is stored as ``name`` closed; whether the service manager was told
+        to.
+        """
         return self.notify is not None and self.notify.remove(name)
 
     def settle(self) -> None:
-        """Wait until what was to be forgotten is closed, so that its address is free; not for long."""
+        """Wait until what was to be forgotten is closed, so that its address is free;
+        not for long.
+        """
         if self.notify is not None:
             with contextlib.suppress(OSError):
                 self.notify.barrier(BARRIER_S)
@@ -40,7 +50,9 @@ class Store:
 
 @record
 class Supervision:
-    """The offers. ``watchdog_s``: how often it wants a sign of life, in seconds; 0.0 if it wants none. ``passed``: the descriptors, those of the store among them."""
+    """The offers. ``watchdog_s``: how often it wants a sign of life, in seconds; 0.0 if
+    it wants none. ``passed``: the descriptors, those of the store among them.
+    """
 
     notify: NotifySocket | None = None
     watchdog_s: float = 0.0
@@ -51,7 +63,8 @@ class Supervision:
     def from_environment(cls, environ: MutableMapping[str, str]) -> Self:
         """What ``environ`` tells. UnpdError where it contradicts itself.
 
-        FDSTORE is the size of the descriptor store; systemd sets it since version 254, for older ones the unit does. Without a store a listener that we leave behind
+        FDSTORE is the size of the descriptor store; systemd sets it since version 254,
+        for older ones the unit does. Without a store a listener that we leave behind
         would be nobody's.
         """
         socket = NotifySocket.from_environment(environ)
@@ -60,10 +73,15 @@ class Supervision:
         try:
             passed = activation.take_passed(environ)
         except (OSError, ValueError) as error:
-            raise UnpdError(f"what the service manager says about the descriptors that it passes cannot be true: {error}") from error
+            raise UnpdError(
+                "what the service manager says about the descriptors that it passes cannot be"
+                f" true: {error}"
+            ) from error
         stores = size.isascii() and size.isdecimal() and int(size[:9]) > 0
         return cls(socket, watchdog_s if socket else 0.0, Store(socket if stores else None), passed)
 
     def say(self, *assignments: str, once: bool = False) -> bool:
-        """Tell the service manager, if there is one; whether it heard. ``once``: this will not be said again."""
+        """Tell the service manager, if there is one; whether it heard. ``once``: this
+        will not be said again.
+        """
         return self.notify is not None and self.notify.say(*assignments, once=once)

@@ -1,7 +1,10 @@
-"""Tells the service manager how the daemon stands: the whole of sd_notify(3), in the order in which it happens.
+"""Tells the service manager how the daemon stands: the whole of sd_notify(3), in the
+order in which it happens.
 
-READY once every service has a ready worker, RELOADING and READY around a reload (READY before whoever asked for it is answered), STOPPING, more time while one of these
-lasts, a status line whenever it changes, and WATCHDOG while :class:`unpd.master.health.Health` has no complaint.
+READY once every service has a ready worker, RELOADING and READY around a reload (READY
+before whoever asked for it is answered), STOPPING, more time while one of these lasts,
+a status line whenever it changes, and WATCHDOG while :class:`unpd.master.health.Health`
+has no complaint.
 """
 
 from collections import deque
@@ -16,11 +19,15 @@ from unpd.master.supervision import Supervision
 from unpd.names import MasterPhase
 
 MORE_TIME_S = 10
-"""What each sweep of a start, reload or stop asks for, counted from then; the core bounds each of them, so that the asking ends."""
+"""What each sweep of a start, reload or stop asks for, counted from then; the core
+bounds each of them, so that the asking ends.
+"""
 
 
 class Supervisor:
-    """Speaks to the service manager on behalf of the master; without one it says nothing."""
+    """Speaks to the service manager on behalf of the master; without one it says
+    nothing.
+    """
 
     def __init__(self, supervision: Supervision, holdings: Holdings) -> None:
         self._supervision = supervision
@@ -33,7 +40,9 @@ class Supervisor:
 
     @property
     def sweep_within_s(self) -> float:
-        """The longest that :meth:`sweep` may be put off, in seconds: a sign of life is due twice an interval (sd_watchdog_enabled(3))."""
+        """The longest that :meth:`sweep` may be put off, in seconds: a sign of life is
+        due twice an interval (sd_watchdog_enabled(3)).
+        """
         return self._supervision.watchdog_s / 2 or float("inf")
 
     def phase(self, state: State) -> None:
@@ -43,10 +52,14 @@ class Supervisor:
             return
         if state.phase is MasterPhase.STOPPING:
             self._change(state, "STOPPING=1", _more_time())
-        elif state.phase is MasterPhase.RUNNING or before is MasterPhase.STARTING:  # a reload that was asked for meanwhile begins in the same step
+        elif (
+            state.phase is MasterPhase.RUNNING or before is MasterPhase.STARTING
+        ):  # a reload that was asked for meanwhile begins in the same step
             self._change(state, "READY=1")
         if state.phase is MasterPhase.LOADING:
-            self._change(state, "RELOADING=1", f"MONOTONIC_USEC={notify.monotonic_usec()}", _more_time())
+            self._change(
+                state, "RELOADING=1", f"MONOTONIC_USEC={notify.monotonic_usec()}", _more_time()
+            )
 
     def sweep(self, state: State) -> None:
         """About once a second."""
@@ -63,7 +76,9 @@ class Supervisor:
             self._status = status
 
     def _change(self, state: State, *assignments: str) -> None:
-        """Tell a change of phase, in the order in which they come; what cannot be told now is told later."""
+        """Tell a change of phase, in the order in which they come; what cannot be told
+        now is told later.
+        """
         self._status = summary(self._holdings, state)
         self._unsaid.append((*assignments, f"STATUS={self._status}"))
         self._say_unsaid()

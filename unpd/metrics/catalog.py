@@ -1,7 +1,9 @@
-"""The one table of metrics: name, type, labels, help, and where a reading holds the values.
+"""The one table of metrics: name, type, labels, help, and where a reading holds the
+values.
 
-The names are public interface: the manual page and the tests read them here. Every label value of a fixed set is shown from the start, with 0, so that rate() sees
-the first event. No label ever holds what a peer sent.
+The names are public interface: the manual page and the tests read them here. Every
+label value of a fixed set is shown from the start, with 0, so that rate() sees the
+first event. No label ever holds what a peer sent.
 """
 
 import platform
@@ -12,7 +14,15 @@ from unpd import scoreboard as board
 from unpd.metrics.reading import Distribution, Reading, ServiceCounts
 from unpd.names import ACCEPT_ERRNOS
 from unpd.records import record
-from unpd.scoreboard import END_CAUSES, KINDS, NS, PHASES, REAP_BOUNDS_S, REAP_REASONS, RELOAD_RESULTS
+from unpd.scoreboard import (
+    END_CAUSES,
+    KINDS,
+    NS,
+    PHASES,
+    REAP_BOUNDS_S,
+    REAP_REASONS,
+    RELOAD_RESULTS,
+)
 
 Value = TypeVar("Value", float, Distribution)
 Series = Iterable[tuple[tuple[str, ...], Value]]
@@ -65,11 +75,19 @@ def _per_service(value: Callable[[ServiceCounts], Value]) -> Callable[[Reading],
 
 
 def _ended(reading: Reading) -> Series[float]:
-    return (((service.name, cause.value), count) for service in reading.services for cause, count in zip(END_CAUSES, service.ended, strict=True))
+    return (
+        ((service.name, cause.value), count)
+        for service in reading.services
+        for cause, count in zip(END_CAUSES, service.ended, strict=True)
+    )
 
 
 def _accept_errors(reading: Reading) -> Series[float]:
-    return (((service.name, errno), count) for service in reading.services for errno, count in zip(ACCEPT_ERRNOS, service.accept_errors, strict=True))
+    return (
+        ((service.name, errno), count)
+        for service in reading.services
+        for errno, count in zip(ACCEPT_ERRNOS, service.accept_errors, strict=True)
+    )
 
 
 def _queue(offset: int) -> Callable[[Reading], Series[float]]:
@@ -78,17 +96,26 @@ def _queue(offset: int) -> Callable[[Reading], Series[float]]:
     def series(reading: Reading) -> Series[float]:
         for listener in reading.names.listeners:
             if listener.is_tcp:
-                yield (listener.service, listener.address), reading.master[board.LISTEN_QUEUE_AT + 2 * listener.column + offset]
+                yield (
+                    (listener.service, listener.address),
+                    reading.master[board.LISTEN_QUEUE_AT + 2 * listener.column + offset],
+                )
 
     return series
 
 
 def _workers(reading: Reading) -> Series[float]:
-    return (((pool, phase.value), reading.workers.get((column, phase), 0)) for pool, column in reading.names.pools for phase in PHASES)
+    return (
+        ((pool, phase.value), reading.workers.get((column, phase), 0))
+        for pool, column in reading.names.pools
+        for phase in PHASES
+    )
 
 
 def _spawns(reading: Reading) -> Series[float]:
-    return (((pool,), reading.master[board.SPAWNS_AT + column]) for pool, column in reading.names.pools)
+    return (
+        ((pool,), reading.master[board.SPAWNS_AT + column]) for pool, column in reading.names.pools
+    )
 
 
 def _reaped(reading: Reading) -> Series[float]:
@@ -107,7 +134,10 @@ def _zombies(reading: Reading) -> Series[float]:
 
 
 def _reloads(reading: Reading) -> Series[float]:
-    return (((result.value,), reading.master[board.RELOADS_AT + index]) for index, result in enumerate(RELOAD_RESULTS))
+    return (
+        ((result.value,), reading.master[board.RELOADS_AT + index])
+        for index, result in enumerate(RELOAD_RESULTS)
+    )
 
 
 def _log_lines_dropped(reading: Reading) -> Series[float]:
@@ -119,49 +149,178 @@ def _build(reading: Reading) -> Series[float]:
 
 
 METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
-    Counter("unpd_connections_accepted_total", ("service",), "Connections accepted.", _per_service(lambda service: service.accepted)),
-    Gauge("unpd_connections_active", ("service",), "Connections open now: accepted and not ended.", _per_service(lambda service: service.active)),
-    Counter("unpd_connections_ended_total", ("service", "cause"), "Connections that ended, by cause.", _ended),
+    Counter(
+        "unpd_connections_accepted_total",
+        ("service",),
+        "Connections accepted.",
+        _per_service(lambda service: service.accepted),
+    ),
+    Gauge(
+        "unpd_connections_active",
+        ("service",),
+        "Connections open now: accepted and not ended.",
+        _per_service(lambda service: service.active),
+    ),
+    Counter(
+        "unpd_connections_ended_total",
+        ("service", "cause"),
+        "Connections that ended, by cause.",
+        _ended,
+    ),
     Histogram(
         "unpd_connection_duration_seconds",
         ("service",),
-        "How long connections lasted, from accept to end; those that a dead worker left are not in it.",
+        "How long connections lasted, from accept to end; those that a dead worker left are not"
+        " in it.",
         _per_service(lambda service: service.durations),
     ),
-    Counter("unpd_received_bytes_total", ("service",), "Bytes received from clients.", _per_service(lambda service: service.received_bytes)),
-    Counter("unpd_sent_bytes_total", ("service",), "Bytes that the kernel took for clients.", _per_service(lambda service: service.sent_bytes)),
-    Counter("unpd_accept_errors_total", ("service", "errno"), "Errors of accept(2), by errno.", _accept_errors),
-    Gauge("unpd_listen_queue_length", ("service", "listener"), "Connections waiting in a TCP listener's accept queue, sampled once a second.", _queue(0)),
-    Gauge("unpd_listen_queue_limit", ("service", "listener"), "Most connections that a TCP listener's accept queue takes.", _queue(1)),
-    Gauge("unpd_workers", ("pool", "state"), "Workers that are not reaped yet, by state.", _workers),
-    Counter("unpd_worker_spawns_total", ("pool",), "Workers spawned, first ones and respawned ones.", _spawns),
-    Counter("unpd_children_reaped_total", ("kind", "reason"), "Children of the master that ended and were reaped, by how they ended.", _reaped),
+    Counter(
+        "unpd_received_bytes_total",
+        ("service",),
+        "Bytes received from clients.",
+        _per_service(lambda service: service.received_bytes),
+    ),
+    Counter(
+        "unpd_sent_bytes_total",
+        ("service",),
+        "Bytes that the kernel took for clients.",
+        _per_service(lambda service: service.sent_bytes),
+    ),
+    Counter(
+        "unpd_accept_errors_total",
+        ("service", "errno"),
+        "Errors of accept(2), by errno.",
+        _accept_errors,
+    ),
+    Gauge(
+        "unpd_listen_queue_length",
+        ("service", "listener"),
+        "Connections waiting in a TCP listener's accept queue, sampled once a second.",
+        _queue(0),
+    ),
+    Gauge(
+        "unpd_listen_queue_limit",
+        ("service", "listener"),
+        "Most connections that a TCP listener's accept queue takes.",
+        _queue(1),
+    ),
+    Gauge(
+        "unpd_workers", ("pool", "state"), "Workers that are not reaped yet, by state.", _workers
+    ),
+    Counter(
+        "unpd_worker_spawns_total",
+        ("pool",),
+        "Workers spawned, first ones and respawned ones.",
+        _spawns,
+    ),
+    Counter(
+        "unpd_children_reaped_total",
+        ("kind", "reason"),
+        "Children of the master that ended and were reaped, by how they ended.",
+        _reaped,
+    ),
     Counter(
         "unpd_unknown_children_reaped_total",
         (),
         "Reaped processes that the master had not forked (orphans that came to it as process 1).",
         _word(board.UNKNOWN_REAPED_AT),
     ),
-    Gauge("unpd_zombies", (), "Children of the master that are dead and not reaped at this moment; absent where /proc hides them.", _zombies),
-    Histogram("unpd_reap_delay_seconds", (), "Time from a child's last act to its reaping; only of children that left by themselves.", _reap_delay),
-    Counter("unpd_sigchld_total", (), "Runs of the SIGCHLD handler; one run can reap many children.", _word(board.SIGCHLD_AT)),
-    Counter("unpd_fork_failures_total", (), "Forks that the kernel refused.", _word(board.FORK_FAILURES_AT)),
-    Counter("unpd_config_reloads_total", ("result",), "Reloads of the configuration, by result.", _reloads),
-    Gauge("unpd_config_last_reload_successful", (), "1 if the last load of the configuration succeeded, else 0.", _word(board.LAST_RELOAD_OK_AT)),
+    Gauge(
+        "unpd_zombies",
+        (),
+        "Children of the master that are dead and not reaped at this moment; absent where /proc"
+        " hides them.",
+        _zombies,
+    ),
+    Histogram(
+        "unpd_reap_delay_seconds",
+        (),
+        "Time from a child's last act to its reaping; only of children that left by themselves.",
+        _reap_delay,
+    ),
+    Counter(
+        "unpd_sigchld_total",
+        (),
+        "Runs of the SIGCHLD handler; one run can reap many children.",
+        _word(board.SIGCHLD_AT),
+    ),
+    Counter(
+        "unpd_fork_failures_total",
+        (),
+        "Forks that the kernel refused.",
+        _word(board.FORK_FAILURES_AT),
+    ),
+    Counter(
+        "unpd_config_reloads_total",
+        ("result",),
+        "Reloads of the configuration, by result.",
+        _reloads,
+    ),
+    Gauge(
+        "unpd_config_last_reload_successful",
+        (),
+        "1 if the last load of the configuration succeeded, else 0.",
+        _word(board.LAST_RELOAD_OK_AT),
+    ),
     Gauge(
         "unpd_config_last_reload_success_timestamp_seconds",
         (),
         "When the configuration was last loaded with success, in seconds since the epoch.",
         _word(board.LAST_RELOAD_WALL_NS_AT, NS),
     ),
-    Gauge("unpd_generation", (), "The generation that serves; it goes up at each reload.", _word(board.GENERATION_AT)),
-    Counter("unpd_log_lines_dropped_total", (), "Log lines dropped by master and children because the log was full or gone.", _log_lines_dropped),
-    Info("unpd_build_info", ("version", "python"), "The running version of unpd and of Python; always 1.", _build),
-    Gauge("unpd_start_time_seconds", (), "When the master started, in seconds since the epoch.", _word(board.START_WALL_NS_AT, NS)),
-    Counter("process_cpu_seconds_total", (), "User and system CPU time of the master.", _word(board.CPU_NS_AT, NS)),
-    Gauge("process_resident_memory_bytes", (), "Resident memory of the master.", _word(board.RESIDENT_BYTES_AT)),
-    Gauge("process_virtual_memory_bytes", (), "Virtual memory of the master.", _word(board.VIRTUAL_BYTES_AT)),
+    Gauge(
+        "unpd_generation",
+        (),
+        "The generation that serves; it goes up at each reload.",
+        _word(board.GENERATION_AT),
+    ),
+    Counter(
+        "unpd_log_lines_dropped_total",
+        (),
+        "Log lines dropped by master and children because the log was full or gone.",
+        _log_lines_dropped,
+    ),
+    Info(
+        "unpd_build_info",
+        ("version", "python"),
+        "The running version of unpd and of Python; always 1.",
+        _build,
+    ),
+    Gauge(
+        "unpd_start_time_seconds",
+        (),
+        "When the master started, in seconds since the epoch.",
+        _word(board.START_WALL_NS_AT, NS),
+    ),
+    Counter(
+        "process_cpu_seconds_total",
+        (),
+        "User and system CPU time of the master.",
+        _word(board.CPU_NS_AT, NS),
+    ),
+    Gauge(
+        "process_resident_memory_bytes",
+        (),
+        "Resident memory of the master.",
+        _word(board.RESIDENT_BYTES_AT),
+    ),
+    Gauge(
+        "process_virtual_memory_bytes",
+        (),
+        "Virtual memory of the master.",
+        _word(board.VIRTUAL_BYTES_AT),
+    ),
     Gauge("process_open_fds", (), "Open file descriptors of the master.", _word(board.OPEN_FDS_AT)),
-    Gauge("process_max_fds", (), "Most file descriptors that the master may open.", _word(board.MAX_FDS_AT)),
-    Gauge("process_start_time_seconds", (), "When the master started, in seconds since the epoch.", _word(board.START_WALL_NS_AT, NS)),
+    Gauge(
+        "process_max_fds",
+        (),
+        "Most file descriptors that the master may open.",
+        _word(board.MAX_FDS_AT),
+    ),
+    Gauge(
+        "process_start_time_seconds",
+        (),
+        "When the master started, in seconds since the epoch.",
+        _word(board.START_WALL_NS_AT, NS),
+    ),
 )

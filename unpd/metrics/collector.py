@@ -1,7 +1,9 @@
-"""The scoreboard as prometheus_client families: a custom collector on a registry of its own.
+"""The scoreboard as prometheus_client families: a custom collector on a registry of its
+own.
 
-The default registry is not used (it would show the exporter's process as if it were the master), nor are ``_created`` series: a counter begins
-with the scoreboard, which a service manager keeps over restarts, so that no time of ours is that of its first count.
+The default registry is not used (it would show the exporter's process as if it were the
+master), nor are ``_created`` series: a counter begins with the scoreboard, which a
+service manager keeps over restarts, so that no time of ours is that of its first count.
 """
 
 from collections.abc import Iterable
@@ -47,9 +49,13 @@ def make_registry(board: Scoreboard, names: Names) -> CollectorRegistry:
 def _family(row: Counter | Gauge | Info | Histogram, reading: Reading) -> Metric:
     match row:
         case Counter():
-            return _plain(CounterMetricFamily(row.name, row.help, labels=row.labels), row.series(reading))
+            return _plain(
+                CounterMetricFamily(row.name, row.help, labels=row.labels), row.series(reading)
+            )
         case Gauge():
-            return _plain(GaugeMetricFamily(row.name, row.help, labels=row.labels), row.series(reading))
+            return _plain(
+                GaugeMetricFamily(row.name, row.help, labels=row.labels), row.series(reading)
+            )
         case Info():
             return _info(row, reading)
         case Histogram():
@@ -73,5 +79,9 @@ def _histogram(row: Histogram, reading: Reading) -> Metric:
     family = HistogramMetricFamily(row.name, row.help, labels=row.labels)
     for labels, value in row.series(reading):
         bounds = [*map(floatToGoString, value.bounds_s), "+Inf"]
-        family.add_metric(labels, buckets=list(zip(bounds, accumulate(value.counts), strict=True)), sum_value=value.sum_s)
+        family.add_metric(
+            labels,
+            buckets=list(zip(bounds, accumulate(value.counts), strict=True)),
+            sum_value=value.sum_s,
+        )
     return family

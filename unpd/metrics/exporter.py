@@ -1,19 +1,29 @@
-"""The exporter: waitress serving :class:`unpd.metrics.http.MetricsApp` on a listener that the master opened. Privileges, signals and the fork are its caller's.
+"""The exporter: waitress serving :class:`unpd.metrics.http.MetricsApp` on a listener
+that the master opened. Privileges, signals and the fork are its caller's.
 
-Waitress parses and writes; the loop is ours and has no thread. A turn is one poll(2) of at most a second, then the requests that it completed are answered, so that
-the heartbeat speaks for the rendering too.
+Waitress parses and writes; the loop is ours and has no thread. A turn is one poll(2) of
+at most a second, then the requests that it completed are answered, so that the
+heartbeat speaks for the rendering too.
 
-What a client can cause has a bound. One request a connection, then it is closed: no pipeline to queue, no answer to pile up. A connection lives 10 s, whatever it
-does: a slow sender, a slow reader and an idle one are the same case. 64 connections, the rest waits in the accept queue. 8 KiB of request header, no body.
-Request lines and header bytes are looked at before waitress looks: its regular expressions need seconds for 8 KiB of malice (4.7 s for a request line ``GET a://111...``
-with a space at its end, 0.2 s for a header of spaces with a NUL, 0.6 s for one of spaces and a letter; waitress 3.0.2). So long blanks are refused, and folded lines, which
-waitress joins (RFC 9112, 5.2: a server may).
+What a client can cause has a bound. One request a connection, then it is closed: no
+pipeline to queue, no answer to pile up. A connection lives 10 s, whatever it does: a
+slow sender, a slow reader and an idle one are the same case. 64 connections, the rest
+waits in the accept queue. 8 KiB of request header, no body. Request lines and header
+bytes are looked at before waitress looks: its regular expressions need seconds for 8
+KiB of malice (4.7 s for a request line ``GET a://111...`` with a space at its end, 0.2
+s for a header of spaces with a NUL, 0.6 s for one of spaces and a letter; waitress
+3.0.2). So long blanks are refused, and folded lines, which waitress joins (RFC 9112,
+5.2: a server may).
 
-Known gap: closing on a client that is still sending resets the connection; such a client may see the reset and not the 4xx.
+Known gap: closing on a client that is still sending resets the connection; such a
+client may see the reset and not the 4xx.
 """
 
 import contextlib
-import encodings.idna  # noqa: F401 - waitress looks a host up, and the user that we become may not be able to read it, nor may it be there still
+
+# waitress looks a host up, and the user that we become may not be able to read it, nor
+# may it be there still
+import encodings.idna  # noqa: F401
 import logging
 import re
 import socket
@@ -41,12 +51,16 @@ HEADER_BYTES = 8192
 CONNECTIONS = 64
 CONNECTION_S = 10.0
 REQUEST_S = 2.0
-"""A connection whose request is not complete by then makes room: sixty-four silent ones must not hold up a scrape."""
+"""A connection whose request is not complete by then makes room: sixty-four silent ones
+must not hold up a scrape.
+"""
 TURN_S = 1.0
 FINISH_S = 1.0
 """How long an exporter that is retired may take to end."""
 FRESH_S = 0.25
-"""At the end, a connection that is younger than this may still send its request: at a reload a scrape must not fail because the old exporter had taken it."""
+"""At the end, a connection that is younger than this may still send its request: at a
+reload a scrape must not fail because the old exporter had taken it.
+"""
 PAUSE_S = 0.5
 LOG_PAUSE_S = 1.0
 LONGEST_MESSAGE = 300
@@ -67,9 +81,13 @@ class Report(Protocol):
 class ExporterContext:
     """What the exporter needs.
 
-    ``sock``: listening, TCP or UNIX; it is closed at the end. ``loopback``: it is bound to a loopback TCP address. ``wakeup_fd``: the non-blocking read end of the
-    pipe given to signal.set_wakeup_fd; the loop empties it. ``beat`` is called and ``stop_within`` is asked before each turn: at least once a second, and at once
-    after a signal; it says how many seconds an end may take, None to go on. ``report``: where waitress' warnings go. ``ready`` is called when requests can be answered. ``connection_s``: how long a connection may last, looked at once a turn.
+    ``sock``: listening, TCP or UNIX; it is closed at the end. ``loopback``: it is bound
+    to a loopback TCP address. ``wakeup_fd``: the non-blocking read end of the pipe
+    given to signal.set_wakeup_fd; the loop empties it. ``beat`` is called and
+    ``stop_within`` is asked before each turn: at least once a second, and at once after
+    a signal; it says how many seconds an end may take, None to go on. ``report``: where
+    waitress' warnings go. ``ready`` is called when requests can be answered.
+    ``connection_s``: how long a connection may last, looked at once a turn.
     """
 
     sock: socket.socket
@@ -85,7 +103,9 @@ class ExporterContext:
 
 
 def run_exporter(context: ExporterContext) -> None:
-    """Serve until told to stop; then close the listener, finish in that time what is being answered, and return."""
+    """Serve until told to stop; then close the listener, finish in that time what is
+    being answered, and return.
+    """
     with _waitress_log(context.report):
         server = _Server(context)
         context.ready()
@@ -106,24 +126,35 @@ class _Server:
         _Wakeup(context.wakeup_fd, self._polled)
 
     def turn(self, timeout_s: float) -> None:
-        """Wait for what happens, at most ``timeout_s``; answer what is complete; end what has had its time."""
+        """Wait for what happens, at most ``timeout_s``; answer what is complete; end
+        what has had its time.
+        """
         wasyncore.poll2(timeout_s, self._polled)
         self._tasks.answer_all()
         for channel in self._listener.channels():
-            if now() >= channel.opened_at + (self._connection_s if channel.answering else min(self._connection_s, REQUEST_S)):
-                # Not will_close: that waits until the socket can be written, which a reader that stopped reading never lets happen.
+            if now() >= channel.opened_at + (
+                self._connection_s if channel.answering else min(self._connection_s, REQUEST_S)
+            ):
+                # Not will_close: that waits until the socket can be written, which a
+                # reader that stopped reading never lets happen.
                 channel.handle_close()
 
     def finish(self, finish_s: float) -> None:
-        """Close the listener, give the requests under way ``finish_s`` and of that FRESH_S to those that may come, close everything."""
+        """Close the listener, give the requests under way ``finish_s`` and of that
+        FRESH_S to those that may come, close everything.
+        """
         deadline = now() + finish_s
-        wasyncore.dispatcher.close(self._listener)  # the server's own close() would close the pipe that answers still write to
+        wasyncore.dispatcher.close(
+            self._listener
+        )  # the server's own close() would close the pipe that answers still write to
         while self._close_idle() and (left_s := deadline - now()) > 0:
             self.turn(min(left_s, FRESH_S))
         wasyncore.close_all(self._polled)
 
     def _close_idle(self) -> bool:
-        """Close the connections that had their time to send a request and sent nothing; return whether any other is left."""
+        """Close the connections that had their time to send a request and sent nothing;
+        return whether any other is left.
+        """
         for channel in self._listener.channels():
             if not channel.busy and now() >= channel.opened_at + FRESH_S:
                 channel.handle_close()
@@ -147,7 +178,8 @@ def _listen(context: ExporterContext, polled: dict[int, Any], tasks: "_Tasks") -
         MetricsApp(context.board, context.names, context.loopback),
         map=polled,
         _sock=sock,
-        dispatcher=tasks,  # type: ignore[arg-type]  # of waitress' dispatcher only add_task is used here
+        # # of waitress' dispatcher only add_task is used here
+        dispatcher=tasks,  # type: ignore[arg-type]
         adj=limits,
         sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
         bind_socket=False,
@@ -155,7 +187,9 @@ def _listen(context: ExporterContext, polled: dict[int, Any], tasks: "_Tasks") -
 
 
 class _Request(HTTPRequestParser):
-    """One request without a body; what a client sends after it on the same connection is dropped."""
+    """One request without a body; what a client sends after it on the same connection
+    is dropped.
+    """
 
     headers: dict[str, str]
     path = ""  # waitress names it in its log lines even where there was none to parse
@@ -177,7 +211,9 @@ class _Request(HTTPRequestParser):
         if _CONTROL.search(header_plus):
             raise ParsingError("control character in a header")
         if _BLANK.search(header_plus):
-            raise ParsingError("a header goes on in the next line, or has more than 63 blanks in a row")
+            raise ParsingError(
+                "a header goes on in the next line, or has more than 63 blanks in a row"
+            )
         try:
             super().parse_header(header_plus)
         except ValueError as error:  # a Content-Length of thousands of digits
@@ -185,7 +221,9 @@ class _Request(HTTPRequestParser):
 
 
 class _Channel(HTTPChannel):
-    """One connection; ``opened_at`` on the monotonic clock (waitress' own stamps are of the wall clock)."""
+    """One connection; ``opened_at`` on the monotonic clock (waitress' own stamps are of
+    the wall clock).
+    """
 
     parser_class = _Request
 
@@ -210,26 +248,32 @@ class _Listener(BaseWSGIServer):
 
     def channels(self) -> list[_Channel]:
         """The open connections, as a list of their own."""
-        return list(self.active_channels.values())  # type: ignore[attr-defined]  # a dict, whatever its stub says
+        # # a dict, whatever its stub says
+        return list(self.active_channels.values())  # type: ignore[attr-defined]
 
     def readable(self) -> bool:
         return super().readable() and now() >= self.paused_until
 
     def accept_connections(self) -> None:
-        """The master has called listen(2). Called again on a listener that was ended, it would make one that refuses whom it accepts."""
+        """The master has called listen(2). Called again on a listener that was ended,
+        it would make one that refuses whom it accepts.
+        """
         self.accepting = True
 
     def accept(self) -> Any:
         try:
             return super().accept()
         except OSError as error:
-            # EMFILE and its kin leave the connection in the queue: without a pause the loop would spin on it.
+            # EMFILE and its kin leave the connection in the queue: without a pause the
+            # loop would spin on it.
             self.paused_until = now() + PAUSE_S
             self.logger.warning("accept: %s", error)
             raise
 
     def handle_close(self) -> None:
-        """An exporter without its listener is of no use: end, so that the master makes another."""
+        """An exporter without its listener is of no use: end, so that the master makes
+        another.
+        """
         raise RuntimeError("the listener of the metrics is broken")
 
 
@@ -242,7 +286,9 @@ class _UnixListener(_Listener, UnixWSGIServer):
 
 
 class _Tasks:
-    """Waitress' task dispatcher without threads: the loop answers what the poll completed."""
+    """Waitress' task dispatcher without threads: the loop answers what the poll
+    completed.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[_Channel] = deque()
@@ -252,7 +298,9 @@ class _Tasks:
         self._waiting.append(channel)
 
     def answer_all(self) -> None:
-        """Answer everything that is complete. Waitress itself turns an exception of the application into a bare 500 and logs it."""
+        """Answer everything that is complete. Waitress itself turns an exception of the
+        application into a bare 500 and logs it.
+        """
         while self._waiting:
             channel = self._waiting.popleft()
             try:
@@ -293,7 +341,9 @@ def _waitress_log(report: Report) -> Iterator[None]:
 
 
 class _Forward(logging.Handler):
-    """At most one line each LOG_PAUSE_S: a client can make waitress log as often as it likes."""
+    """At most one line each LOG_PAUSE_S: a client can make waitress log as often as it
+    likes.
+    """
 
     def __init__(self, report: Report) -> None:
         super().__init__(logging.WARNING)
@@ -307,7 +357,12 @@ class _Forward(logging.Handler):
             return
         self._next_at = now() + LOG_PAUSE_S
         error = record.exc_info[1] if record.exc_info else None
-        self._report("exporter.http", message=record.getMessage()[:LONGEST_MESSAGE], **_told(error), suppressed=self._suppressed)
+        self._report(
+            "exporter.http",
+            message=record.getMessage()[:LONGEST_MESSAGE],
+            **_told(error),
+            suppressed=self._suppressed,
+        )
         self._suppressed = 0
 
 
@@ -318,4 +373,7 @@ def _told(error: BaseException | None) -> dict[str, Field]:
     trace = error.__traceback__
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return {"error": repr(error)[:LONGEST_MESSAGE], "at": f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"}
+    return {
+        "error": repr(error)[:LONGEST_MESSAGE],
+        "at": f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}",
+    }

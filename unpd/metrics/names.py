@@ -1,4 +1,6 @@
-"""What the numbers on the scoreboard belong to. The master makes one :class:`Names` before it forks an exporter; the exporter is born anew at each reload."""
+"""What the numbers on the scoreboard belong to. The master makes one :class:`Names`
+before it forks an exporter; the exporter is born anew at each reload.
+"""
 
 from collections.abc import Mapping
 
@@ -7,7 +9,9 @@ from unpd.records import record
 
 @record
 class Listener:
-    """One listener: its service, its address as configured (``tcp://[::]:7``), its column in the queue samples. Only TCP has a queue to sample (TCP_INFO)."""
+    """One listener: its service, its address as configured (``tcp://[::]:7``), its
+    column in the queue samples. Only TCP has a queue to sample (TCP_INFO).
+    """
 
     service: str
     address: str
@@ -19,8 +23,10 @@ class Listener:
 class Names:
     """The label values of every series, each with its column.
 
-    ``services`` and ``pools`` hold every name that ever had a column in this life of the master, so that no counter disappears at a reload. ``service_pools``
-    holds the services configured now, in the order of the configuration, each with its pool: what readiness is asked for.
+    ``services`` and ``pools`` hold every name that ever had a column in this life of
+    the master, so that no counter disappears at a reload. ``service_pools`` holds the
+    services configured now, in the order of the configuration, each with its pool: what
+    readiness is asked for.
     """
 
     services: tuple[tuple[str, int], ...]

@@ -1,6 +1,8 @@
-"""One reading of the scoreboard: sums over the rows, the directory, the master's own figures. Called by the collector and by /readyz; writes nothing.
+"""One reading of the scoreboard: sums over the rows, the directory, the master's own
+figures. Called by the collector and by /readyz; writes nothing.
 
-What a child can write is doubted: a cell that no honest counter reaches counts as 0, an index out of its table is left out.
+What a child can write is doubted: a cell that no honest counter reaches counts as 0, an
+index out of its table is left out.
 """
 
 from collections import Counter
@@ -12,15 +14,28 @@ from unpd.kernel.procfs import zombie_children
 from unpd.metrics.names import Names
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 from unpd.records import record
-from unpd.scoreboard import DURATION_BOUNDS_S, END_CAUSES, MASTER_PHASES, NS, SANE_COUNT, SERVICE_WORDS, Entry, Scoreboard
+from unpd.scoreboard import (
+    DURATION_BOUNDS_S,
+    END_CAUSES,
+    MASTER_PHASES,
+    NS,
+    SANE_COUNT,
+    SERVICE_WORDS,
+    Entry,
+    Scoreboard,
+)
 
 COPIES = 5
-"""Of a row, at most. A worker that ends 30,000 connections a second does so every 33 us; a copy and the look whether it holds take two or three."""
+"""Of a row, at most. A worker that ends 30,000 connections a second does so every 33
+us; a copy and the look whether it holds take two or three.
+"""
 
 
 @record
 class Distribution:
-    """A histogram's cells: one count a bound and one for what lies above all, and the sum of what was observed."""
+    """A histogram's cells: one count a bound and one for what lies above all, and the
+    sum of what was observed.
+    """
 
     bounds_s: Sequence[float]
     counts: Sequence[int]
@@ -34,7 +49,9 @@ class Distribution:
 
 @record
 class ServiceCounts:
-    """One service's counts over all rows, in the order of the tables in :mod:`unpd.scoreboard`."""
+    """One service's counts over all rows, in the order of the tables in
+    :mod:`unpd.scoreboard`.
+    """
 
     name: str
     accepted: int
@@ -48,7 +65,9 @@ class ServiceCounts:
 
 @record
 class Reading:
-    """Everything that one scrape shows. ``master``: the words of the master area; ``workers``: living workers by pool column and phase."""
+    """Everything that one scrape shows. ``master``: the words of the master area;
+    ``workers``: living workers by pool column and phase.
+    """
 
     names: Names
     services: Sequence[ServiceCounts]
@@ -62,7 +81,14 @@ class Reading:
         """Read the board now."""
         rows = board.rows_used()
         master = _sane(board.words[: scoreboard.DIRECTORY_AT].tolist())
-        dropped = _sane([board.words[scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.LOG_DROPPED] for row in range(rows)])
+        dropped = _sane(
+            [
+                board.words[
+                    scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.LOG_DROPPED
+                ]
+                for row in range(rows)
+            ]
+        )
         return cls(
             names=names,
             services=[count_service(board, name, column) for name, column in names.services],
@@ -74,7 +100,9 @@ class Reading:
 
 
 def why_not_ready(board: Scoreboard, names: Names) -> str:
-    """The reason, in words, why not every configured service has a ready worker; "" when each has one."""
+    """The reason, in words, why not every configured service has a ready worker; ""
+    when each has one.
+    """
     phase = board.words[scoreboard.PHASE_AT]
     if phase >= len(MASTER_PHASES):
         return "the scoreboard is damaged"
@@ -91,7 +119,9 @@ def _workers(board: Scoreboard) -> list[Entry]:
 
 
 def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
-    """The sums of one service over all rows. ``active`` is taken row by row, so that none is negative but by damage."""
+    """The sums of one service over all rows. ``active`` is taken row by row, so that
+    none is negative but by damage.
+    """
     totals = [0] * SERVICE_WORDS
     active = 0
     for row in range(board.rows_used()):
@@ -103,7 +133,11 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
         accepted=totals[scoreboard.ACCEPTED],
         active=active,
         ended=totals[scoreboard.ENDED : scoreboard.DURATION_BUCKETS],
-        durations=Distribution(DURATION_BOUNDS_S, totals[scoreboard.DURATION_BUCKETS : scoreboard.DURATION_SUM_NS], totals[scoreboard.DURATION_SUM_NS]),
+        durations=Distribution(
+            DURATION_BOUNDS_S,
+            totals[scoreboard.DURATION_BUCKETS : scoreboard.DURATION_SUM_NS],
+            totals[scoreboard.DURATION_SUM_NS],
+        ),
         received_bytes=totals[scoreboard.RECEIVED],
         sent_bytes=totals[scoreboard.SENT],
         accept_errors=totals[scoreboard.ACCEPT_ERRORS : scoreboard.ACCEPTED],
@@ -116,12 +150,18 @@ def count_active(board: Scoreboard, column: int) -> int:
 
 
 def _active(cells: Sequence[int]) -> int:
-    return max(0, cells[scoreboard.ACCEPTED] - sum(cells[scoreboard.ENDED : scoreboard.ENDED + len(END_CAUSES)]))
+    return max(
+        0,
+        cells[scoreboard.ACCEPTED]
+        - sum(cells[scoreboard.ENDED : scoreboard.ENDED + len(END_CAUSES)]),
+    )
 
 
 def _copied(board: Scoreboard, row: int, column: int) -> list[int]:
-    """One service's cells of a row. Upwards, so that its ends are read before its accepts; and again, a few times, if more ended meanwhile: who is put aside in the middle
-    of a copy sees connections that came and went as open ones (191 of a single one, with both processors busy).
+    """One service's cells of a row. Upwards, so that its ends are read before its
+    accepts; and again, a few times, if more ended meanwhile: who is put aside in the
+    middle of a copy sees connections that came and went as open ones (191 of a single
+    one, with both processors busy).
     """
     start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.service_cells(column)
     cells: list[int] = []

@@ -1,4 +1,6 @@
-"""The table of services: one row for each protocol that unpd speaks. A new service is a module beside this one and a row here."""
+"""The table of services: one row for each protocol that unpd speaks. A new service is a
+module beside this one and a row here.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType

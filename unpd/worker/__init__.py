@@ -1,1 +1,3 @@
-"""What runs in a worker: another program that shares memory with its master. It imports neither the core nor the master."""
+"""What runs in a worker: another program that shares memory with its master. It imports
+neither the core nor the master.
+"""

@@ -1,4 +1,6 @@
-"""Accepting from one listener, and what each failure of accept(2) means; :mod:`unpd.worker.listeners` has all of a worker's."""
+"""Accepting from one listener, and what each failure of accept(2) means;
+:mod:`unpd.worker.listeners` has all of a worker's.
+"""
 
 import errno
 import select
@@ -11,21 +13,31 @@ from unpd.names import ACCEPT_ERRNOS
 from unpd.worker.connection import Terms
 
 BATCH = 16
-"""Connections of one listener in one turn: enough to empty a burst, few enough that the others' turn comes."""
+"""Connections of one listener in one turn: enough to empty a burst, few enough that the
+others' turn comes.
+"""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 PATIENCE = 16
-"""After so many failures in a row the listener rests, whatever they were: where a security module refuses each accept the connection stays in the queue, and wakes us again."""
+"""After so many failures in a row the listener rests, whatever they were: where a
+security module refuses each accept the connection stays in the queue, and wakes us
+again.
+"""
 
-# Errors of the process or the machine: no connection can be had until something is given back.
+# Errors of the process or the machine: no connection can be had until something is
+# given back.
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # Errors of the listener itself: the worker cannot go on with it.
 _BROKEN = frozenset((errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT))
-_ERRNO_INDEX = {getattr(errno, name): index for index, name in enumerate(ACCEPT_ERRNOS) if name != "other"}
+_ERRNO_INDEX = {
+    getattr(errno, name): index for index, name in enumerate(ACCEPT_ERRNOS) if name != "other"
+}
 
 
 def errno_cell(number: int) -> int:
-    """The place of an errno among the labels of unpd_accept_errors_total; the last one stands for all others."""
+    """The place of an errno among the labels of unpd_accept_errors_total; the last one
+    stands for all others.
+    """
     return _ERRNO_INDEX.get(number, len(ACCEPT_ERRNOS) - 1)
 
 
@@ -38,11 +50,14 @@ class AcceptFailure:
 
 
 class Listener:
-    """A listening socket in this worker. ``backlog``: the longest its queue can be. ``cell``: of the row, for what it accepts. ``resume_at``: when it is watched again after
-    a failure (None: it does not rest).
+    """A listening socket in this worker. ``backlog``: the longest its queue can be.
+    ``cell``: of the row, for what it accepts. ``resume_at``: when it is watched again
+    after a failure (None: it does not rest).
     """
 
-    def __init__(self, sock: socket.socket, terms: Terms, text: str, backlog: int, cell: int) -> None:
+    def __init__(
+        self, sock: socket.socket, terms: Terms, text: str, backlog: int, cell: int
+    ) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.terms = terms
@@ -69,12 +84,15 @@ class Listener:
             self.watched = False
 
     def accept(self, limit: int, now: float) -> tuple[list[int], AcceptFailure | None]:
-        """Accept up to ``limit`` connections: the descriptors of those there are, and the failure that ended the batch if one did.
+        """Accept up to ``limit`` connections: the descriptors of those there are, and
+        the failure that ended the batch if one did.
 
-        An error of one connection (accept(2): the peer's network error that came before we looked) costs that one only. OSError if the listener itself is broken.
+        An error of one connection (accept(2): the peer's network error that came before
+        we looked) costs that one only. OSError if the listener itself is broken.
         """
         accepted: list[int] = []
-        # To be told that nobody is left costs 3.5 us (accept4(2) makes the socket before it looks), to ask for the number 0.5 us.
+        # To be told that nobody is left costs 3.5 us (accept4(2) makes the socket
+        # before it looks), to ask for the number 0.5 us.
         for _ in range(min(limit, self.queued())):
             try:
                 accepted.append(self._accept_one())
@@ -93,13 +111,16 @@ class Listener:
     def _accept_one(self) -> int:
         fd = connections.accept(self.fd)
         if self._is_unix:
-            # An urgent byte is a byte like any other. TCP connections have this from their listener; UNIX ones inherit nothing.
+            # An urgent byte is a byte like any other. TCP connections have this from
+            # their listener; UNIX ones inherit nothing.
             with connections.borrowed(fd) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         return fd
 
     def ended(self, now: float) -> AcceptFailure | None:
-        """Somebody has ended the listener for all who share it: it rests, until its master may have mended it. The failure, the first time."""
+        """Somebody has ended the listener for all who share it: it rests, until its
+        master may have mended it. The failure, the first time.
+        """
         self.resume_at = now + LONGEST_PAUSE_S
         told, self._told_ended = self._told_ended, True
         return None if told else AcceptFailure(errno.EINVAL, paused=True)
@@ -116,5 +137,7 @@ class Listener:
         return AcceptFailure(number, paused=True)
 
     def queued(self) -> int:
-        """How many connections wait in the accept queue now; for a UNIX listener, which cannot tell, how many it can hold: one more than its backlog."""
+        """How many connections wait in the accept queue now; for a UNIX listener, which
+        cannot tell, how many it can hold: one more than its backlog.
+        """
         return self._backlog + 1 if self._is_unix else tcp_queue(self.sock)[0]

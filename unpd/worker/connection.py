@@ -1,4 +1,6 @@
-"""One connection: what the engine knows of it. No behaviour but its own deadlines; memory counts here, for there may be ten thousand."""
+"""One connection: what the engine knows of it. No behaviour but its own deadlines;
+memory counts here, for there may be ten thousand.
+"""
 
 import enum
 import math
@@ -10,17 +12,21 @@ from unpd.records import record
 from unpd.services.base import Reply, Service
 
 LINGER_S = 2.0
-"""How long a connection that we ended waits for the peer's FIN, so that no unread byte turns our close into a reset."""
+"""How long a connection that we ended waits for the peer's FIN, so that no unread byte
+turns our close into a reset.
+"""
 BULK = 3
 """In place of a number of great reads: the flow is one in bulk."""
 QUIET_S = 0.25
-"""On a graceful stop, a peer that was silent for this long has said what it had to say."""
+"""On a graceful stop, a peer that was silent for this long has said what it had to say.
+"""
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Bytes, of one connection or of one service. The latter's are booked on the scoreboard at the end of each turn: adding to a cell costs three times what this does.
-    ``echoed``: received and sent, and counted nowhere else.
+    """Bytes, of one connection or of one service. The latter's are booked on the
+    scoreboard at the end of each turn: adding to a cell costs three times what this
+    does. ``echoed``: received and sent, and counted nowhere else.
     """
 
     received: int = 0
@@ -30,8 +36,10 @@ class Traffic:
 
 @record
 class Terms:
-    """The terms on which the connections of one service are served, over TCP or over UNIX sockets. ``cells``: where the service's counters start in this worker's row. ``relays``:
-    whether what is echoed in bulk may stay within the kernel. Times in seconds, 0 for none.
+    """The terms on which the connections of one service are served, over TCP or over
+    UNIX sockets. ``cells``: where the service's counters start in this worker's row.
+    ``relays``: whether what is echoed in bulk may stay within the kernel. Times in
+    seconds, 0 for none.
     """
 
     name: str
@@ -49,16 +57,21 @@ class Stage(enum.IntEnum):
 
     SERVING = 0
     PARTING = 1
-    """We will end it: nothing is read any more, what is pending goes out, then our FIN."""
+    """We will end it: nothing is read any more, what is pending goes out, then our FIN.
+    """
     LINGERING = 2
-    """Our FIN is sent: what still comes is read and thrown away until the peer's FIN."""
+    """Our FIN is sent: what still comes is read and thrown away until the peer's FIN.
+    """
     HALF_CLOSED = 3
     """The peer's FIN has come: what is pending goes out, then it is over."""
 
 
 class Connection:
-    """A client. ``reply`` answers what it says (None: nothing more is answered), ``out`` is what the socket did not take yet (None: nothing), ``great_reads`` how many
-    of the next reads ask for much (BULK: the next piece is relayed if that can be), ``traffic`` its own bytes where its end will be told (None: where nobody asks), ``cause`` why we are ending it, ``mask`` what epoll watches.
+    """A client. ``reply`` answers what it says (None: nothing more is answered),
+    ``out`` is what the socket did not take yet (None: nothing), ``great_reads`` how
+    many of the next reads ask for much (BULK: the next piece is relayed if that can
+    be), ``traffic`` its own bytes where its end will be told (None: where nobody asks),
+    ``cause`` why we are ending it, ``mask`` what epoll watches.
     """
 
     __slots__ = (
@@ -93,7 +106,9 @@ class Connection:
         self.wheel_slot = -1
 
     def due_at(self, finish_at: float) -> tuple[float, EndCause]:
-        """When and why this connection ends if nothing happens until then. ``finish_at``: when a graceful stop has no more patience (inf: there is none)."""
+        """When and why this connection ends if nothing happens until then.
+        ``finish_at``: when a graceful stop has no more patience (inf: there is none).
+        """
         terms = self.terms
         if self.stage is not Stage.SERVING and self.stage is not Stage.HALF_CLOSED:
             return self.linger_at, self.cause or EndCause.DONE

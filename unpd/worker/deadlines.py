@@ -1,8 +1,10 @@
 """The deadlines of a worker's connections, in a wheel.
 
-A connection stands in exactly one slot of an eighth of a second. Activity does not touch the wheel: when the slot comes up, the connection says when it is really
-due and moves there. So a deadline costs two set operations a connection and nothing a byte, and a closed connection leaves nothing behind (a heap would keep its
-entry for the whole of the timeout).
+A connection stands in exactly one slot of an eighth of a second. Activity does not
+touch the wheel: when the slot comes up, the connection says when it is really due and
+moves there. So a deadline costs two set operations a connection and nothing a byte, and
+a closed connection leaves nothing behind (a heap would keep its entry for the whole of
+the timeout).
 """
 
 import heapq
@@ -13,7 +15,9 @@ SLOTS_PER_S = 8
 
 
 class Standing(Protocol):
-    """What can stand in the wheel. ``wheel_slot`` is the wheel's own mark: -1 while it does not stand in it."""
+    """What can stand in the wheel. ``wheel_slot`` is the wheel's own mark: -1 while it
+    does not stand in it.
+    """
 
     wheel_slot: int
 
@@ -22,9 +26,11 @@ Item = TypeVar("Item", bound=Standing)
 
 
 class Wheel(Generic[Item]):
-    """Items by the time at which they want to be looked at; at most an eighth of a second late, never early.
+    """Items by the time at which they want to be looked at; at most an eighth of a
+    second late, never early.
 
-    ``next_at``: when :meth:`due` wants to be called next, inf if nothing stands in the wheel. It is a number and not a method because a loop asks at every turn; so it may
+    ``next_at``: when :meth:`due` wants to be called next, inf if nothing stands in the
+    wheel. It is a number and not a method because a loop asks at every turn; so it may
     be the time of a slot whose last item was removed, and that call finds nothing.
     """
 
@@ -34,7 +40,9 @@ class Wheel(Generic[Item]):
         self._order: list[int] = []
 
     def put(self, item: Item, at: float) -> None:
-        """Look at ``item`` at the monotonic time ``at`` (seconds), and no longer when it was said before."""
+        """Look at ``item`` at the monotonic time ``at`` (seconds), and no longer when
+        it was said before.
+        """
         if item.wheel_slot >= 0:
             self._slots[item.wheel_slot].discard(item)
         slot = int(at * SLOTS_PER_S) + 1
@@ -55,7 +63,9 @@ class Wheel(Generic[Item]):
     def due(self, now: float) -> list[Item]:
         """Take out everything whose slot has come up."""
         found: list[Item] = []
-        while self._order and (self._order[0] / SLOTS_PER_S <= now or not self._slots[self._order[0]]):
+        while self._order and (
+            self._order[0] / SLOTS_PER_S <= now or not self._slots[self._order[0]]
+        ):
             members = self._slots.pop(heapq.heappop(self._order))
             for item in members:
                 item.wheel_slot = -1

@@ -1,10 +1,16 @@
-"""The engine: a level-triggered epoll loop over non-blocking sockets, and the life of every connection on it.
+"""The engine: a level-triggered epoll loop over non-blocking sockets, and the life of
+every connection on it.
 
-What decides its speed: connections are bare descriptors (:mod:`unpd.kernel.connections` says why); much is read into one buffer for all of them, little into a small
-object; a reply that the socket takes at once is never copied; what is echoed in bulk does not leave the kernel (:mod:`unpd.kernel.relay`); options are inherited from the listener; the monotonic clock is read and the bytes are booked once a turn.
+What decides its speed: connections are bare descriptors (:mod:`unpd.kernel.connections`
+says why); much is read into one buffer for all of them, little into a small object; a
+reply that the socket takes at once is never copied; what is echoed in bulk does not
+leave the kernel (:mod:`unpd.kernel.relay`); options are inherited from the listener;
+the monotonic clock is read and the bytes are booked once a turn.
 
-What bounds it: a connection is read while less than HIGH_WATER bytes of its output are pending (reading on with some output pending keeps a bulk flow moving), and again
-below LOW_WATER; ``max_connections`` are served at a time, the rest waits in the kernel's queue; every connection has its deadlines in the wheel.
+What bounds it: a connection is read while less than HIGH_WATER bytes of its output are
+pending (reading on with some output pending keeps a bulk flow moving), and again below
+LOW_WATER; ``max_connections`` are served at a time, the rest waits in the kernel's
+queue; every connection has its deadlines in the wheel.
 
 Why a connection ends is decided here, once, and is one of :class:`unpd.names.EndCause`.
 """
@@ -37,29 +43,45 @@ from unpd.worker.ends import cause_of, peer_name, silence_of, why_silent
 from unpd.worker.listeners import Listeners
 
 LITTLE_BYTES = 512 - sys.getsizeof(b"")
-"""Of a little read: what the interpreter allocates from its own pools. That costs 0.2 us less than a great read, into the buffer for all, and a view of it. Reads are little
-after two that brought less (the first of them may have brought the rest of a message), or after the first one of a connection; one that is filled is followed by great ones."""
+"""Of a little read: what the interpreter allocates from its own pools. That costs 0.2
+us less than a great read, into the buffer for all, and a view of it. Reads are little
+after two that brought less (the first of them may have brought the rest of a message),
+or after the first one of a connection; one that is filled is followed by great ones.
+"""
 READ_BYTES = 512 * 1024
-"""Of a great read, and of what is relayed at a time. What is copied in bulk has, over the rate with 512 KiB, 0.81 with 128 KiB, 0.91 with 256 KiB, 1.07 with 1 MiB; but of a client
-that reads nothing up to this much is kept beyond HIGH_WATER. What is relayed is no faster with 4 MiB."""
+"""Of a great read, and of what is relayed at a time. What is copied in bulk has, over
+the rate with 512 KiB, 0.81 with 128 KiB, 0.91 with 256 KiB, 1.07 with 1 MiB; but of a
+client that reads nothing up to this much is kept beyond HIGH_WATER. What is relayed is
+no faster with 4 MiB.
+"""
 BULK_BYTES = 64 * 1024
-"""A piece of this size or more is one of a flow in bulk. Where the service sends back what comes, the next one is relayed within the kernel, up to READ_BYTES of it: on loopback bulk
-echo has 1.7 of the rate of copying, at 0.6 of its processor time, and round trips of 64 KiB on 50 connections 1.2."""
+"""A piece of this size or more is one of a flow in bulk. Where the service sends back
+what comes, the next one is relayed within the kernel, up to READ_BYTES of it: on
+loopback bulk echo has 1.7 of the rate of copying, at 0.6 of its processor time, and
+round trips of 64 KiB on 50 connections 1.2.
+"""
 HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
 MAX_EVENTS = 64
-"""Of a turn: enough to pay for it, and what the interpreter takes from malloc(3) for the answer of epoll_wait(2) is small enough to be found at once."""
+"""Of a turn: enough to pay for it, and what the interpreter takes from malloc(3) for
+the answer of epoll_wait(2) is small enough to be found at once.
+"""
 LONGEST_TURN_S = 1.0
 """The heartbeat is written about this often at least."""
 BEAT_S = 0.01
-"""And not more often than this: a cell costs 0.1 us, as much as a tenth of a short turn."""
+"""And not more often than this: a cell costs 0.1 us, as much as a tenth of a short
+turn.
+"""
 LOOK_AHEAD_S = 60.0
 QUIET_SHARE = 0.9
-"""For this part of the user timeout the kernel must have sent nothing, or the peer acknowledged nothing, before a peer is given up."""
+"""For this part of the user timeout the kernel must have sent nothing, or the peer
+acknowledged nothing, before a peer is given up.
+"""
 
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _NOT_OUT = select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP
-# A member asked of its class costs 0.1 us, because Python 3.11 answers with a property: the ones of the well-worn way are named here.
+# A member asked of its class costs 0.1 us, because Python 3.11 answers with a property:
+# the ones of the well-worn way are named here.
 _SERVING = Stage.SERVING
 _DONE, _CLIENT_FIN = EndCause.DONE, EndCause.CLIENT_FIN
 _ENDED_CELL = {cause: sb.ENDED + index for index, cause in enumerate(sb.END_CAUSES)}
@@ -67,9 +89,13 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 
 
 class Engine:
-    """The connections of one worker. ``cells`` is the worker's row of the scoreboard."""
+    """The connections of one worker. ``cells`` is the worker's row of the
+    scoreboard.
+    """
 
-    def __init__(self, listeners: Iterable[Listener], max_connections: int, cells: memoryview, log: Log) -> None:
+    def __init__(
+        self, listeners: Iterable[Listener], max_connections: int, cells: memoryview, log: Log
+    ) -> None:
         self.epoll = select.epoll()
         self.count = 0
         """Of the connections there are."""
@@ -80,12 +106,19 @@ class Engine:
         self._log = log
         self._told = log.debugging
         self._wheel: Wheel[Connection] = Wheel()
-        # The kernel gives the lowest number that is free: a list of them has few gaps, costs 8 bytes a connection where a dict costs 60, and is looked into in half the time.
+        # The kernel gives the lowest number that is free: a list of them has few gaps,
+        # costs 8 bytes a connection where a dict costs 60, and is looked into in half
+        # the time.
         self._by_fd: list[Connection | None] = []
         self._listeners = Listeners(listeners, self.epoll, cells, log, self._open)
         self._cover(self._listeners.highest_fd())
         self._terms = self._listeners.terms()
-        self._first_look_s = {terms.cells: min(terms.idle_timeout_s or math.inf, terms.session_timeout_s or math.inf, LOOK_AHEAD_S) for terms in self._terms}
+        self._first_look_s = {
+            terms.cells: min(
+                terms.idle_timeout_s or math.inf, terms.session_timeout_s or math.inf, LOOK_AHEAD_S
+            )
+            for terms in self._terms
+        }
         # Mapped, not allocated: of its 512 KiB only what clients ever filled is memory.
         self._buffer = memoryview(mmap.mmap(-1, READ_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._buffers = (self._buffer,)
@@ -94,7 +127,7 @@ class Engine:
         self._now = now()
         self._beat_at = 0.0
 
-    # --- the turn ---------------------------------------------------------------------------------------------------------------------
+    # --- the turn ---------------------------------------------------------------------
 
     def watch(self, fd: int, call: Callable[[], None]) -> None:
         """Call ``call()`` when ``fd`` is readable (the wake-up pipe)."""
@@ -107,15 +140,20 @@ class Engine:
         return [connection for connection in self._by_fd if connection is not None]
 
     def turn(self) -> None:
-        """Wait once, serve what is ready, end what is due. Writes the heartbeat, if the last one is not quite new."""
-        # Many a turn serves two or three connections only, also under load, where they come as fast as they are served: what need not be asked at each is not.
+        """Wait once, serve what is ready, end what is due. Writes the heartbeat, if the
+        last one is not quite new.
+        """
+        # Many a turn serves two or three connections only, also under load, where they
+        # come as fast as they are served: what need not be asked at each is not.
         listeners, wheel = self._listeners, self._wheel
         if (self.count < self.max_connections) is not listeners.taking or listeners.resting:
             listeners.watch(self.count < self.max_connections, self._now)
         wait_s = wheel.next_at - self._now
         if listeners.resting:
             wait_s = min(wait_s, listeners.resume_at() - self._now)
-        events = self.epoll.poll(LONGEST_TURN_S if wait_s > LONGEST_TURN_S else max(0.0, wait_s), MAX_EVENTS)
+        events = self.epoll.poll(
+            LONGEST_TURN_S if wait_s > LONGEST_TURN_S else max(0.0, wait_s), MAX_EVENTS
+        )
         self._now = now_ = now()
         if now_ - self._beat_at >= BEAT_S:
             self._beat_at = now_
@@ -142,7 +180,7 @@ class Engine:
         """Make ``_by_fd`` long enough for ``fd``."""
         self._by_fd.extend(itertools.repeat(None, max(0, fd + 1 - len(self._by_fd))))
 
-    # --- opening ----------------------------------------------------------------------------------------------------------------------
+    # --- opening ----------------------------------------------------------------------
 
     def _open(self, fd: int, terms: Terms) -> None:
         connection = Connection(fd, terms, self._now, Traffic() if self._told else None)
@@ -155,9 +193,14 @@ class Engine:
             connection.reply = terms.service.converse()
             greeting = terms.service.greet(time.time())
             if greeting:
-                # The last words wait for the FIN: one segment, which takes 0.86 to 0.96 of the processor time of two, from machine to machine.
-                # A greeting that a conversation follows would wait 200 ms for nothing.
-                sent = self._write(connection, greeting, kernel.send_before_fin if connection.reply is None else write)
+                # The last words wait for the FIN: one segment, which takes 0.86 to 0.96
+                # of the processor time of two, from machine to machine. A greeting that
+                # a conversation follows would wait 200 ms for nothing.
+                sent = self._write(
+                    connection,
+                    greeting,
+                    kernel.send_before_fin if connection.reply is None else write,
+                )
                 if sent is None:
                     return
                 if sent < len(greeting):
@@ -168,18 +211,23 @@ class Engine:
             elif connection.out:
                 self._schedule(connection)
             else:
-                # Nothing can be due sooner; of what due_at() would ask most cannot be in a new connection.
+                # Nothing can be due sooner; of what due_at() would ask most cannot be
+                # in a new connection.
                 self._wheel.put(connection, self._now + self._first_look_s[terms.cells])
         except Exception as error:  # noqa: BLE001 - the top of a connection, see _serve
             self._failed(connection, error)
 
-    # --- serving ----------------------------------------------------------------------------------------------------------------------
+    # --- serving ----------------------------------------------------------------------
 
-    def _serve(self, events: Iterable[tuple[int, int]]) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
-        """Serve what is ready. From each connection that has something to say, one piece is read, answered, and the answer is written.
+    # see below
+    def _serve(self, events: Iterable[tuple[int, int]]) -> None:  # noqa: C901, PLR0912, PLR0915
+        """Serve what is ready. From each connection that has something to say, one
+        piece is read, answered, and the answer is written.
 
-        What most do, few bytes that go back as they are and at once, stands in one loop, without a call for each part of it: of the 1.1 us that a round trip of 64 bytes takes on a
-        socket pair a call is 0.05, and 0.02 each are an addition to an attribute and a look into a dict in place of a list.
+        What most do, few bytes that go back as they are and at once, stands in one
+        loop, without a call for each part of it: of the 1.1 us that a round trip of 64
+        bytes takes on a socket pair a call is 0.05, and 0.02 each are an addition to an
+        attribute and a look into a dict in place of a list.
         """
         by_fd, now_ = self._by_fd, self._now
         for fd, mask in events:
@@ -188,7 +236,8 @@ class Engine:
                 self._serve_other(fd, mask)
                 now_ = self._now  # the order to drain takes its time
                 continue
-            # The broad net: a fault of a service ends its connection, with a line in the log, and not the worker.
+            # The broad net: a fault of a service ends its connection, with a line in
+            # the log, and not the worker.
             try:
                 if mask != _IN and not self._may_be_read(connection, mask):
                     continue
@@ -256,7 +305,9 @@ class Engine:
             self._keep(connection, answer[sent:])
 
     def _relayed(self, connection: Connection) -> bool:
-        """Send back what has come, uncopied; False if it is to be read. OSError if the socket failed."""
+        """Send back what has come, uncopied; False if it is to be read. OSError if the
+        socket failed.
+        """
         connection.great_reads = 2
         terms, own = connection.terms, connection.traffic
         if connection.reply is not same or connection.out or not terms.relays:
@@ -283,10 +334,13 @@ class Engine:
             self._listeners.accept_from(fd, mask, self.max_connections - self.count, self._now)
         elif fd in self._calls:
             self._calls[fd]()
-        # Else an earlier event of this turn closed it: the order to drain closes the listeners.
+        # Else an earlier event of this turn closed it: the order to drain closes the
+        # listeners.
 
     def _may_be_read(self, connection: Connection, mask: int) -> bool:
-        """What a readiness that is not only to read brings before reading; whether the connection is to be read then."""
+        """What a readiness that is not only to read brings before reading; whether the
+        connection is to be read then.
+        """
         if mask & _OUT and not self._flush(connection):
             return False
         if not mask & _NOT_OUT:
@@ -316,7 +370,8 @@ class Engine:
             connection.out += rest
         else:
             connection.out = bytearray(rest)
-            # A pending output has a deadline of its own, which may be nearer than the one in the wheel.
+            # A pending output has a deadline of its own, which may be nearer than the
+            # one in the wheel.
             self._schedule(connection)
         self._watch(connection, _OUT if len(connection.out) >= HIGH_WATER_BYTES else _IN | _OUT)
 
@@ -336,8 +391,15 @@ class Engine:
         connection.out = None
         return self._flushed(connection)
 
-    def _write(self, connection: Connection, data: Piece | bytearray, send: Callable[[int, Any], int] = write) -> int | None:
-        """How much the socket took, which is counted; None if the connection is no more."""
+    def _write(
+        self,
+        connection: Connection,
+        data: Piece | bytearray,
+        send: Callable[[int, Any], int] = write,
+    ) -> int | None:
+        """How much the socket took, which is counted; None if the connection is no
+        more.
+        """
         try:
             count = send(connection.fd, data)
         except BlockingIOError:
@@ -366,10 +428,12 @@ class Engine:
             self.epoll.modify(connection.fd, mask)
             connection.mask = mask
 
-    # --- ending -----------------------------------------------------------------------------------------------------------------------
+    # --- ending -----------------------------------------------------------------------
 
     def _part(self, connection: Connection, cause: EndCause) -> None:
-        """End a connection in good order: what is pending goes out, then our FIN, then the peer's is awaited for LINGER_S."""
+        """End a connection in good order: what is pending goes out, then our FIN, then
+        the peer's is awaited for LINGER_S.
+        """
         connection.cause = cause
         connection.reply = None
         connection.great_reads = 0  # mostly nothing comes any more but the FIN
@@ -404,7 +468,11 @@ class Engine:
         at, cause = connection.due_at(self.finish_at)
         if at > self._now:
             self._wheel_at(connection, at)
-        elif connection.cause is None and connection.out and cause in (EndCause.STALLED, EndCause.IDLE):
+        elif (
+            connection.cause is None
+            and connection.out
+            and cause in (EndCause.STALLED, EndCause.IDLE)
+        ):
             self._look_at_silent(connection, cause)
         elif connection.stage is Stage.SERVING:
             if cause not in (EndCause.SHUTDOWN, EndCause.IDLE) or not self._heard(connection):
@@ -415,7 +483,9 @@ class Engine:
             self._end(connection, cause)
 
     def _heard(self, connection: Connection) -> bool:
-        """Before a peer is taken for quiet: answer what has come meanwhile, for which our turns may have been too long; whether it is to be heard further, or gone."""
+        """Before a peer is taken for quiet: answer what has come meanwhile, for which
+        our turns may have been too long; whether it is to be heard further, or gone.
+        """
         if not connection.mask & _IN:
             return False
         before = connection.active_at
@@ -429,16 +499,29 @@ class Engine:
         return True
 
     def _lost(self, connection: Connection, error: OSError) -> None:
-        """The socket failed. In a connection that we are ending, that changes nothing about why."""
-        self._end(connection, connection.cause or cause_of(error, connection.fd, connection.terms.user_timeout_s))
+        """The socket failed. In a connection that we are ending, that changes nothing
+        about why.
+        """
+        self._end(
+            connection,
+            connection.cause or cause_of(error, connection.fd, connection.terms.user_timeout_s),
+        )
 
     def _look_at_silent(self, connection: Connection, cause: EndCause) -> None:
-        """For all that time the socket took nothing from us. But it says that it would only when a part of its buffer is free, and a slow reader may be emptying that."""
+        """For all that time the socket took nothing from us. But it says that it would
+        only when a part of its buffer is free, and a slow reader may be emptying that.
+        """
         terms, before = connection.terms, connection.active_at
         known = silence_of(connection.fd)
-        if known.sent_s == math.inf and not self._flush(connection):  # of a UNIX peer only a write tells
+        if known.sent_s == math.inf and not self._flush(
+            connection
+        ):  # of a UNIX peer only a write tells
             return
-        limit_s = QUIET_SHARE * terms.user_timeout_s if cause is EndCause.STALLED else terms.idle_timeout_s
+        limit_s = (
+            QUIET_SHARE * terms.user_timeout_s
+            if cause is EndCause.STALLED
+            else terms.idle_timeout_s
+        )
         if connection.active_at != before:
             self._schedule(connection)
         elif known.sent_s < limit_s and (known.acknowledged_s < limit_s or cause is EndCause.IDLE):
@@ -447,10 +530,15 @@ class Engine:
         elif cause is EndCause.IDLE and connection.stage is Stage.SERVING:
             self._part(connection, cause)
         else:
-            self._reset(connection, cause if cause is EndCause.IDLE else why_silent(known, terms.user_timeout_s))
+            self._reset(
+                connection,
+                cause if cause is EndCause.IDLE else why_silent(known, terms.user_timeout_s),
+            )
 
     def _reset(self, connection: Connection, cause: EndCause) -> None:
-        """End without waiting: a close with output pending would leave the kernel trying on for minutes."""
+        """End without waiting: a close with output pending would leave the kernel
+        trying on for minutes.
+        """
         with kernel.borrowed(connection.fd) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
         self._end(connection, cause)
@@ -469,7 +557,9 @@ class Engine:
         cells[at + sb.DURATION_SUM_NS] += int(duration_s * sb.NS)
         cells[at + _ENDED_CELL[cause]] += 1
 
-    def _tell_end(self, connection: Connection, traffic: Traffic, cause: EndCause, duration_s: float) -> None:
+    def _tell_end(
+        self, connection: Connection, traffic: Traffic, cause: EndCause, duration_s: float
+    ) -> None:
         with kernel.borrowed(connection.fd) as sock:
             peer = peer_name(sock)
         self._log.debug(
@@ -482,17 +572,21 @@ class Engine:
             peer=peer,
         )
 
-    # --- draining ---------------------------------------------------------------------------------------------------------------------
+    # --- draining ---------------------------------------------------------------------
 
     def stop_accepting(self) -> None:
-        """Take the listeners out of the wait, accept what their queues hold at this moment, close them."""
+        """Take the listeners out of the wait, accept what their queues hold at this
+        moment, close them.
+        """
         self._now = now()
         self._listeners.drain(self._now)
 
     def finish(self, finish_at: float, linger_s: float) -> None:
-        """Bring every connection to its end: when its peer has been quiet for a moment, at ``finish_at`` at the latest, ``linger_s`` more for the peer's FIN.
+        """Bring every connection to its end: when its peer has been quiet for a moment,
+        at ``finish_at`` at the latest, ``linger_s`` more for the peer's FIN.
 
-        Those that we are ending already wait for that no longer than ``linger_s`` from now.
+        Those that we are ending already wait for that no longer than ``linger_s`` from
+        now.
         """
         self._now = now()
         self.finish_at = finish_at

@@ -1,7 +1,10 @@
-"""A worker from its first line to its last. Called in the forked child, after the master's prologue made it an unprivileged child of its own.
+"""A worker from its first line to its last. Called in the forked child, after the
+master's prologue made it an unprivileged child of its own.
 
-On RETIRE (a newer generation serves) and FINISH (the daemon stops) it drains, in this order: listeners out of the wait; what their queues hold is accepted; listeners
-closed; process title, which so tells that nobody new is taken; each connection brought to its end; leave. RETIRE lets connections live until the master says FINISH.
+On RETIRE (a newer generation serves) and FINISH (the daemon stops) it drains, in this
+order: listeners out of the wait; what their queues hold is accepted; listeners closed;
+process title, which so tells that nobody new is taken; each connection brought to its
+end; leave. RETIRE lets connections live until the master says FINISH.
 """
 
 import socket
@@ -21,15 +24,21 @@ from unpd.worker.deadlines import SLOTS_PER_S
 from unpd.worker.engine import Engine
 
 PATIENCE_SHARE = 0.75
-"""The part of ``grace_s`` after which the last connection is over: a little before the master kills what is left (at 0.8)."""
+"""The part of ``grace_s`` after which the last connection is over: a little before the
+master kills what is left (at 0.8).
+"""
 LINGER_SHARE = 0.2
 TWO_LOOKS_S = 2 / SLOTS_PER_S
-"""How late the wheel may be, first with our FIN and then with the end of the lingering; with a short ``grace_s`` that is more than lies between 0.75 and 0.8."""
+"""How late the wheel may be, first with our FIN and then with the end of the lingering;
+with a short ``grace_s`` that is more than lies between 0.75 and 0.8.
+"""
 
 
 @record
 class ListenerSetup:
-    """One listener as a worker needs it: its address, its socket, the longest that its queue can be, its ``column`` of the scoreboard."""
+    """One listener as a worker needs it: its address, its socket, the longest that its
+    queue can be, its ``column`` of the scoreboard.
+    """
 
     text: str
     sock: socket.socket
@@ -39,7 +48,9 @@ class ListenerSetup:
 
 @record
 class ServiceSetup:
-    """One service as a worker needs it: ``column`` of the scoreboard, times in seconds (0: none), and its listeners."""
+    """One service as a worker needs it: ``column`` of the scoreboard, times in seconds
+    (0: none), and its listeners.
+    """
 
     name: str
     service: Service
@@ -52,7 +63,9 @@ class ServiceSetup:
 
 @record
 class WorkerSetup:
-    """Everything a worker is given. ``wakeup_fd`` becomes readable when ``arrivals`` has signals. ``title`` sets the process title's state."""
+    """Everything a worker is given. ``wakeup_fd`` becomes readable when ``arrivals``
+    has signals. ``title`` sets the process title's state.
+    """
 
     services: tuple[ServiceSetup, ...]
     max_connections: int
@@ -109,15 +122,21 @@ class Worker:
             self._setup.title("draining")
 
     def _finish(self) -> None:
-        """At a stop, connections end as they fall quiet; a child that was retired before has waited enough and ends them now.
+        """At a stop, connections end as they fall quiet; a child that was retired
+        before has waited enough and ends them now.
 
-        Said twice it means no more: a TERM for the whole process group or cgroup comes once from there and once from the master.
+        Said twice it means no more: a TERM for the whole process group or cgroup comes
+        once from there and once from the master.
         """
         if self._finishing and not self._retired:
             return
         self._finishing = True
         linger_s = min(LINGER_S, LINGER_SHARE * self._setup.grace_s)
-        patience_s = 0.0 if self._retired else max(0.0, PATIENCE_SHARE * self._setup.grace_s - linger_s - TWO_LOOKS_S)
+        patience_s = (
+            0.0
+            if self._retired
+            else max(0.0, PATIENCE_SHARE * self._setup.grace_s - linger_s - TWO_LOOKS_S)
+        )
         self._drain()
         self._engine.finish(now() + patience_s, linger_s)
 
@@ -131,9 +150,17 @@ def _listeners(service: ServiceSetup) -> list[Listener]:
         service.session_timeout_s,
         service.user_timeout_s,
     )
-    # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds while it reads, as long as a page fault in its buffer takes: it could hold up the whole worker.
+    # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
+    # while it reads, as long as a page fault in its buffer takes: it could hold up the
+    # whole worker.
     by_family = {socket.AF_UNIX: replace(terms, relays=False)}
     return [
-        Listener(listener.sock, by_family.get(listener.sock.family, terms), listener.text, listener.backlog, LISTENER_ACCEPTED + listener.column)
+        Listener(
+            listener.sock,
+            by_family.get(listener.sock.family, terms),
+            listener.text,
+            listener.backlog,
+            LISTENER_ACCEPTED + listener.column,
+        )
         for listener in service.listeners
     ]

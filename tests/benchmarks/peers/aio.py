@@ -1,7 +1,11 @@
-"""Echo and daytime on asyncio's protocols, with its own loop or uvloop's: ``python aio.py asyncio|uvloop ECHO_PORT DAYTIME_PORT``.
+"""Echo and daytime on asyncio's protocols, with its own loop or uvloop's: ``python
+aio.py asyncio|uvloop ECHO_PORT DAYTIME_PORT``.
 
-Protocols and not streams, because they are the faster way. A BufferedProtocol over one buffer of 512 KiB for all is slower in bulk on either loop: what is written has to be copied out of it first, because the transport may keep it. Reading pauses while much output is pending; the daytime connection gets its line, our FIN, and up to two
-seconds for the client's.
+Protocols and not streams, because they are the faster way. A BufferedProtocol over one
+buffer of 512 KiB for all is slower in bulk on either loop: what is written has to be
+copied out of it first, because the transport may keep it. Reading pauses while much
+output is pending; the daytime connection gets its line, our FIN, and up to two seconds
+for the client's.
 """
 
 import asyncio
@@ -13,8 +17,10 @@ from typing import cast
 BACKLOG = 4096
 LINGER_S = 2.0
 HIGH_WATER_BYTES, LOW_WATER_BYTES = 256 * 1024, 64 * 1024
-"""As unpd's and the epoll server's. In bulk, over the epoll server's rate: uvloop 0.80 with its own limits (64 and 16 KiB), 0.79 with these, 0.83 with twice these, which is all within
-the noise; no difference in round trips."""
+"""As unpd's and the epoll server's. In bulk, over the epoll server's rate: uvloop 0.80
+with its own limits (64 and 16 KiB), 0.79 with these, 0.83 with twice these, which is
+all within the noise; no difference in round trips.
+"""
 
 
 class Echo(asyncio.Protocol):

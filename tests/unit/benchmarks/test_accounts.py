@@ -13,7 +13,9 @@ CPUS = Cpus(server=0, load=1)
 SERVER = 10
 
 
-def process(parent: int = 1, *, own: int = 0, reaped: int = 0, cpu: int = 0, name: str = "some") -> Process:
+def process(
+    parent: int = 1, *, own: int = 0, reaped: int = 0, cpu: int = 0, name: str = "some"
+) -> Process:
     """A process that has used so many ticks."""
     return Process(name, parent, own, 0, reaped, 0, cpu)
 
@@ -36,7 +38,9 @@ def test_what_others_use_counts_and_what_ours_use_does_not() -> None:
     """The server, all below it, and we ourselves are not foreign."""
     us = {f"p{os.getpid()}": process(own=50), "p10": process(own=5), "p11": process(10, own=5)}
     later = {f"p{os.getpid()}": process(own=90), "p10": process(own=50), "p11": process(10, own=60)}
-    assert foreign_ticks(look(**us, p30=process(own=3)), look(**later, p30=process(own=7))) == pytest.approx(4)
+    assert foreign_ticks(
+        look(**us, p30=process(own=3)), look(**later, p30=process(own=7))
+    ) == pytest.approx(4)
 
 
 def test_a_process_that_began_meanwhile_counts_whole() -> None:
@@ -51,7 +55,9 @@ def test_another_processor_is_none_of_ours() -> None:
 
 def test_stolen_time_counts() -> None:
     """The hypervisor is somebody else too."""
-    assert foreign_ticks(Snapshot(CPUS, {}, 1.0), Snapshot(CPUS, {}, 1.25)) == pytest.approx(0.25 * TICKS_PER_S)
+    assert foreign_ticks(Snapshot(CPUS, {}, 1.0), Snapshot(CPUS, {}, 1.25)) == pytest.approx(
+        0.25 * TICKS_PER_S
+    )
 
 
 def test_a_child_that_was_reaped_counts_once() -> None:
@@ -61,23 +67,44 @@ def test_a_child_that_was_reaped_counts_once() -> None:
 
 
 def test_a_parent_that_ignores_its_dead_hides_nobody() -> None:
-    """With SIGCHLD ignored nobody gets the times of a dead child; they are taken neither from what the parent used nor from what a hog did."""
+    """With SIGCHLD ignored nobody gets the times of a dead child; they are taken
+    neither from what the parent used nor from what a hog did.
+    """
     before = look(p20=process(own=2), p21=process(20, own=4000), p30=process(own=5))
-    assert foreign_ticks(before, look(p20=process(own=3), p30=process(own=25))) == pytest.approx(1 + 20)
+    assert foreign_ticks(before, look(p20=process(own=3), p30=process(own=25))) == pytest.approx(
+        1 + 20
+    )
 
 
 def test_the_kernels_network_thread_is_not_foreign() -> None:
-    """It works for the server or for the generator, who make all the network work there is."""
+    """It works for the server or for the generator, who make all the network work there
+    is.
+    """
     before = look(p14=process(2, name=f"{SOFTIRQS}0"), p15=process(2, name=f"{SOFTIRQS}1", cpu=1))
-    assert foreign_ticks(before, look(p14=process(2, own=9, name=f"{SOFTIRQS}0"), p15=process(2, own=9, name=f"{SOFTIRQS}1", cpu=1))) == 0
+    assert (
+        foreign_ticks(
+            before,
+            look(
+                p14=process(2, own=9, name=f"{SOFTIRQS}0"),
+                p15=process(2, own=9, name=f"{SOFTIRQS}1", cpu=1),
+            ),
+        )
+        == 0
+    )
 
 
 def test_what_a_server_uses_is_counted_with_all_below_it() -> None:
-    """Its own processor time and that of its children, dead and collected or not, as it measures them itself."""
+    """Its own processor time and that of its children, dead and collected or not, as it
+    measures them itself.
+    """
     before = snapshot(CPUS, os.getpid())
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
-    with subprocess.Popen([sys.executable, "-c", f"{burn}\nprint(flush=True)\ninput()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as living:
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{burn}\nprint(flush=True)\ninput()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as living:
         assert living.stdout is not None
         living.stdout.readline()
         used = snapshot(CPUS, os.getpid()).used - before.used

@@ -13,25 +13,44 @@ from tests.benchmarks.targets import Verdict
 
 def run(**verdicts: Verdict) -> Mapping[str, object]:
     """What the JSON of a run says of its targets."""
-    return {"targets": [{"key": key, "verdict": verdict, "median": None if verdict is Verdict.NONE else 1.25} for key, verdict in verdicts.items()]}
+    return {
+        "targets": [
+            {"key": key, "verdict": verdict, "median": None if verdict is Verdict.NONE else 1.25}
+            for key, verdict in verdicts.items()
+        ]
+    }
 
 
 def test_met_in_one_and_missed_in_the_other_is_a_contradiction() -> None:
     """All else is not: noise beside a verdict, or a target without a figure."""
-    first = run(a=Verdict.MET, b=Verdict.MISSED, c=Verdict.MET, d=Verdict.NOISE_HOLDS, e=Verdict.MET, f=Verdict.MET)
+    first = run(
+        a=Verdict.MET,
+        b=Verdict.MISSED,
+        c=Verdict.MET,
+        d=Verdict.NOISE_HOLDS,
+        e=Verdict.MET,
+        f=Verdict.MET,
+    )
     second = run(a=Verdict.MISSED, b=Verdict.MET, c=Verdict.MET, d=Verdict.MISSED, e=Verdict.NONE)
     assert compare.contradictions(first, second) == ["a", "b"]
-    assert [line.split()[0] for line in compare.lines(first, second) if "CONTRADICTION" in line] == ["a", "b"]
+    assert [
+        line.split()[0] for line in compare.lines(first, second) if "CONTRADICTION" in line
+    ] == ["a", "b"]
 
 
 def test_every_target_of_either_run_has_a_line() -> None:
     """Also the one that the other run did not measure."""
     lines = list(compare.lines(run(a=Verdict.MET), run(b=Verdict.NONE)))
-    assert [line.split() for line in lines[:2]] == [["a", "1.25", "met", "-"], ["b", "-", "no", "figure"]]
+    assert [line.split() for line in lines[:2]] == [
+        ["a", "1.25", "met", "-"],
+        ["b", "-", "no", "figure"],
+    ]
 
 
 @pytest.mark.parametrize(("other", "code"), [(Verdict.MET, 0), (Verdict.MISSED, 1)])
-def test_the_exit_code_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Verdict, code: int) -> None:
+def test_the_exit_code_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Verdict, code: int
+) -> None:
     """1 for a contradiction."""
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     first.write_text(json.dumps(run(a=Verdict.MET)))

@@ -8,7 +8,11 @@ from tests.benchmarks.machine import commit
 
 def git(tree: Path, *words: str) -> None:
     """Run git there, as somebody."""
-    subprocess.run(["git", "-C", str(tree), "-c", "user.name=n", "-c", "user.email=e", *words], check=True, capture_output=True)
+    subprocess.run(
+        ["git", "-C", str(tree), "-c", "user.name=n", "-c", "user.email=e", *words],
+        check=True,
+        capture_output=True,
+    )
 
 
 def test_the_page_of_an_earlier_run_makes_no_tree_dirty(tmp_path: Path) -> None:

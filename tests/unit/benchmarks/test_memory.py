@@ -8,10 +8,16 @@ from tests.benchmarks.memory import PAGE_BYTES, shared_bytes
 
 
 def test_a_page_is_shared_by_those_who_count() -> None:
-    """A private page is whole, of a shared one a process has its part; who is not to count has none."""
+    """A private page is whole, of a shared one a process has its part; who is not to
+    count has none.
+    """
     mapped = Counter({1: 1, 2: 4, 3: 3})
-    assert shared_bytes([1, 2, 3], mapped, Counter()) == pytest.approx(PAGE_BYTES * (1 + 1 / 4 + 1 / 3))
-    assert shared_bytes([1, 2, 3], mapped, Counter({2: 1, 3: 2})) == pytest.approx(PAGE_BYTES * (1 + 1 / 3 + 1))
+    assert shared_bytes([1, 2, 3], mapped, Counter()) == pytest.approx(
+        PAGE_BYTES * (1 + 1 / 4 + 1 / 3)
+    )
+    assert shared_bytes([1, 2, 3], mapped, Counter({2: 1, 3: 2})) == pytest.approx(
+        PAGE_BYTES * (1 + 1 / 3 + 1)
+    )
 
 
 def test_the_zero_page_is_nobodys() -> None:

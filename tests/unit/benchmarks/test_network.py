@@ -25,32 +25,54 @@ said = network.enter()
 with socket.create_server(("127.0.0.1", 0)) as listener:
     client = socket.create_connection(listener.getsockname(), source_address=("127.0.0.9", 0))
     server, _ = listener.accept()
-    controls = [sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\\0").decode() for sock in (client, server)]
+    controls = [
+        sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\\0").decode()
+        for sock in (client, server)
+    ]
 print(json.dumps([said, controls, os.stat("/proc/self/ns/net").st_ino != before]))
 """
 
 
 def entered(*arguments: str) -> Any:
-    """What a process says that went there: what a reader has to know, the congestion control of both ends of a connection, and whether it is in another namespace."""
-    done = subprocess.run([sys.executable, "-c", BOTH_ENDS, *arguments], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    """What a process says that went there: what a reader has to know, the congestion
+    control of both ends of a connection, and whether it is in another namespace.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", BOTH_ENDS, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
     return json.loads(done.stdout)
 
 
 @faults.requires_namespaces()
 def test_both_ends_of_a_connection_have_the_congestion_control_of_the_benchmark() -> None:
-    """Whatever the machine has: in a namespace of its own, from any of the generator's addresses, and the page says so."""
+    """Whatever the machine has: in a namespace of its own, from any of the generator's
+    addresses, and the page says so.
+    """
     said, controls, moved = entered(OTHER)
     assert controls == [OTHER, OTHER]
     assert moved
-    assert said == f"{OTHER}, in a network namespace of its own (the machine has {MACHINES.read_text().strip()})"
+    assert (
+        said == f"{OTHER}, in a network namespace of its own (the machine has"
+        f" {MACHINES.read_text().strip()})"
+    )
 
 
 @faults.requires_namespaces()
 @pytest.mark.parametrize("arguments", [("nonesuch",), (OTHER, "/nonexistent/ip")])
-def test_who_cannot_furnish_a_namespace_stays_in_the_machines_network(arguments: tuple[str, ...]) -> None:
-    """The kernel does not know the control, or there is no ip: the benchmark runs where it can, and the page says why."""
+def test_who_cannot_furnish_a_namespace_stays_in_the_machines_network(
+    arguments: tuple[str, ...],
+) -> None:
+    """The kernel does not know the control, or there is no ip: the benchmark runs where
+    it can, and the page says why.
+    """
     said, controls, moved = entered(*arguments)
     machines = MACHINES.read_text().strip()
     assert controls == [machines, machines]
     assert not moved
-    assert said.startswith(f"{machines}, the machine's own: no network namespace with {arguments[0]}")
+    assert said.startswith(
+        f"{machines}, the machine's own: no network namespace with {arguments[0]}"
+    )

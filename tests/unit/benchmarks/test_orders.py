@@ -12,28 +12,39 @@ NAMES = [f"server {number}" for number in range(8)]
 
 @pytest.mark.parametrize("count", range(2, 10))
 def test_every_server_follows_every_other_equally_often(count: int) -> None:
-    """Over all orders each pair of neighbours is there once (twice where the number of servers is odd), and everybody has every place equally often."""
+    """Over all orders each pair of neighbours is there once (twice where the number of
+    servers is odd), and everybody has every place equally often.
+    """
     orders = balanced(count)
     neighbours = Counter(pair for order in orders for pair in pairwise(order))
     assert len(neighbours) == count * (count - 1)
     assert set(neighbours.values()) == {1 + count % 2}
     assert {frozenset(order) for order in orders} == {frozenset(range(count))}
-    assert set(Counter((place, who) for order in orders for place, who in enumerate(order)).values()) == {1 + count % 2}
+    assert set(
+        Counter((place, who) for order in orders for place, who in enumerate(order)).values()
+    ) == {1 + count % 2}
 
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_rounds_begin_with_different_orders(count: int) -> None:
-    """Five rounds, or half as many as there are orders, begin differently, and the rows of the table too."""
+    """Five rounds, or half as many as there are orders, begin differently, and the rows
+    of the table too.
+    """
     orders = len(balanced(count))
     for shift in range(3):
-        firsts = [turns(NAMES[:count], lap=number * 4, shift=shift) for number in range(min(5, (orders + 1) // 2))]
+        firsts = [
+            turns(NAMES[:count], lap=number * 4, shift=shift)
+            for number in range(min(5, (orders + 1) // 2))
+        ]
         assert len({tuple(first) for first in firsts}) == len(firsts)
     assert count < 3 or turns(NAMES[:count], lap=0, shift=0) != turns(NAMES[:count], lap=0, shift=1)
 
 
 def test_twenty_laps_of_five_servers_are_in_balance() -> None:
     """Five rounds of four laps walk twice through the ten orders of five servers."""
-    neighbours = Counter(pair for lap in range(20) for pair in pairwise(turns(NAMES[:5], lap=lap, shift=3)))
+    neighbours = Counter(
+        pair for lap in range(20) for pair in pairwise(turns(NAMES[:5], lap=lap, shift=3))
+    )
     assert set(neighbours.values()) == {4}
 
 

@@ -20,7 +20,9 @@ class Clock:
         return self.now
 
     def measuring(self, *shares: float) -> Callable[[], tuple[str, float]]:
-        """A measurement of TOOK_S seconds, that is called by its number; others use these parts meanwhile, the last one always."""
+        """A measurement of TOOK_S seconds, that is called by its number; others use
+        these parts meanwhile, the last one always.
+        """
 
         def measured() -> Iterator[tuple[str, float]]:
             for number in range(99):
@@ -39,15 +41,21 @@ def quiet(patience_s: float) -> tuple[Quiet, Clock]:
 def test_what_was_disturbed_is_repeated_and_costs_patience() -> None:
     """Until others used no more than they may."""
     machine, clock = quiet(100.0)
-    assert machine.take(clock.measuring(0.5, 0.021, 0.02)) == Taken("number 2", disturbed=False, thrown_away=2)
+    assert machine.take(clock.measuring(0.5, 0.021, 0.02)) == Taken(
+        "number 2", disturbed=False, thrown_away=2
+    )
     assert (machine.patience_s, machine.thrown_away, machine.put_up_with) == (80.0, 2, 0)
     assert machine.take(clock.measuring(0.01, 0.005), allowed=0.005).thrown_away == 1
 
 
 def test_at_the_end_of_patience_the_least_disturbed_one_counts() -> None:
-    """It is told as disturbed; whoever comes then has one try, and takes nothing from those that come later."""
+    """It is told as disturbed; whoever comes then has one try, and takes nothing from
+    those that come later.
+    """
     machine, clock = quiet(30.0)
-    assert machine.take(clock.measuring(0.5, 0.1, 0.4, 0.3)) == Taken("number 1", disturbed=True, thrown_away=3)
+    assert machine.take(clock.measuring(0.5, 0.1, 0.4, 0.3)) == Taken(
+        "number 1", disturbed=True, thrown_away=3
+    )
     assert machine.take(clock.measuring(0.5)) == Taken("number 0", disturbed=True, thrown_away=0)
     assert machine.take(clock.measuring(0.02)) == Taken("number 0", disturbed=False, thrown_away=0)
     assert (machine.patience_s, machine.thrown_away, machine.put_up_with) == (0.0, 3, 2)

@@ -8,11 +8,25 @@ import pytest
 
 from tests.benchmarks.build import Places
 from tests.benchmarks.figures import DAEMON, Cell, Sample
-from tests.benchmarks.report import LIMIT_SAYS, NO_SPLIT, RATIOS_HEAD, Results, as_json, keep, markdown
+from tests.benchmarks.report import (
+    LIMIT_SAYS,
+    NO_SPLIT,
+    RATIOS_HEAD,
+    Results,
+    as_json,
+    keep,
+    markdown,
+)
 from tests.benchmarks.servers import KINDS, UNPD
 from tests.benchmarks.targets import Outcome, Verdict, outcomes
 
-SAMPLE: dict[str, float] = {"rate": 100.0, "cpu_us": 9.0, "user_us": 1.0, "system_us": 8.0, "load_busy": 0.94}
+SAMPLE: dict[str, float] = {
+    "rate": 100.0,
+    "cpu_us": 9.0,
+    "user_us": 1.0,
+    "system_us": 8.0,
+    "load_busy": 0.94,
+}
 
 
 def each(sample: Sample, rounds: int = 3) -> Cell:
@@ -21,18 +35,30 @@ def each(sample: Sample, rounds: int = 3) -> Cell:
 
 
 def results(**cells: Cell) -> Results:
-    """A run of row turnover-50 with these servers, and with a fault in the daemon's own figures."""
-    table = {"turnover-50": dict(cells), "bulk-4": dict(cells), DAEMON: {UNPD: Cell(fault="it did not say ready")}}
+    """A run of row turnover-50 with these servers, and with a fault in the daemon's own
+    figures.
+    """
+    table = {
+        "turnover-50": dict(cells),
+        "bulk-4": dict(cells),
+        DAEMON: {UNPD: Cell(fault="it did not say ready")},
+    }
     return Results({"day": "2026-11-25"}, 3, 1.0, table, 3, 4, outcomes(table))
 
 
 def lines(page: str, title: str) -> list[list[str]]:
     """The rows of the tables that begin with this title, cell by cell."""
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith(f"| {title}")]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.splitlines()
+        if line.startswith(f"| {title}")
+    ]
 
 
 def test_a_fault_stands_in_the_table_and_the_rest_has_its_figures() -> None:
-    """One server, or the daemon's own figures, may fail: the page is written nevertheless, and tells what was thrown away."""
+    """One server, or the daemon's own figures, may fail: the page is written
+    nevertheless, and tells what was thrown away.
+    """
     found = results(unpd=each(SAMPLE), go=Cell(fault="2 errors"))
     page = markdown(found)
     assert "no figure: 2 errors" in page
@@ -42,7 +68,9 @@ def test_a_fault_stands_in_the_table_and_the_rest_has_its_figures() -> None:
 
 
 def test_a_server_that_forks_for_each_operation_has_no_user_and_system() -> None:
-    """The kernel books children that live shorter than a tick as user time, whatever they did."""
+    """The kernel books children that live shorter than a tick as user time, whatever
+    they did.
+    """
     page = markdown(results(unpd=each(SAMPLE), fork=each(SAMPLE)))
     bulk, turnover = lines(page, KINDS["fork"].title)
     assert (turnover[5:7], bulk[5:7]) == ([NO_SPLIT] * 2, ["1.00", "8.00"])
@@ -53,7 +81,9 @@ def test_a_generator_that_is_the_limit_is_marked_at_the_target() -> None:
     page = markdown(results(unpd=each(SAMPLE | {"load_busy": 0.9}), epoll=each(SAMPLE)))
     assert LIMIT_SAYS in page
     assert "90% / 94% (generator-limited)" in page
-    assert "90% / 90%" in markdown(results(unpd=each(SAMPLE | {"load_busy": 0.9}), epoll=each(SAMPLE | {"load_busy": 0.9})))
+    assert "90% / 90%" in markdown(
+        results(unpd=each(SAMPLE | {"load_busy": 0.9}), epoll=each(SAMPLE | {"load_busy": 0.9}))
+    )
 
 
 def test_a_figure_of_fewer_rounds_says_so() -> None:
@@ -84,12 +114,27 @@ def test_a_rate_has_the_ratio_of_the_processor_time_beside_it() -> None:
 
 
 def test_the_short_table_has_the_ratios_and_what_became_of_the_targets() -> None:
-    """Of unpd to three peers, a star where the generator is the limit; a row in which one of them has no figure is left out."""
+    """Of unpd to three peers, a star where the generator is the limit; a row in which
+    one of them has no figure is left out.
+    """
     quiet = {name: each(SAMPLE | {"load_busy": 0.9}) for name in (UNPD, "uvloop", "go")}
     page = markdown(results(**quiet, epoll=each(SAMPLE | {"rate": 80.0, "cpu_us": 6.0})))
     section = page.split(f"{RATIOS_HEAD}\n", 1)[1].split("\n## ", 1)[0]
-    assert lines(section, "connect") == [["connect, echo 64 bytes, close; 50 at a time", r"1.25\*", "1.00", "1.00", "1.50", "1.00", "1.00"]]
-    assert "Of 24 targets: 1 missed, 2 within noise (median holds), 21 no figure. Missed: connect" in section
+    assert lines(section, "connect") == [
+        [
+            "connect, echo 64 bytes, close; 50 at a time",
+            r"1.25\*",
+            "1.00",
+            "1.00",
+            "1.50",
+            "1.00",
+            "1.00",
+        ]
+    ]
+    assert (
+        "Of 24 targets: 1 missed, 2 within noise (median holds), 21 no figure. Missed: connect"
+        in section
+    )
     assert RATIOS_HEAD not in markdown(results(**quiet, epoll=Cell(fault="2 errors")))
 
 
@@ -98,12 +143,14 @@ def test_the_short_table_says_where_the_work_is_not_the_same() -> None:
     quiet = {name: each(SAMPLE | {"load_busy": 0.9}) for name in (UNPD, "epoll", "uvloop", "go")}
     page = markdown(results(**quiet, corked=each(SAMPLE | {"rate": 125.0, "cpu_us": 6.0})))
     assert (
-        r"Over a C server that does so too, the rate is 0.80\* and the CPU 1.50 (1.50 to 1.50 in the rounds)."
-        in page.split(f"{RATIOS_HEAD}\n", 1)[1].split("\n## ", 1)[0]
+        r"Over a C server that does so too, the rate is 0.80\* and the CPU 1.50 (1.50 to 1.50 in"
+        r" the rounds)." in page.split(f"{RATIOS_HEAD}\n", 1)[1].split("\n## ", 1)[0]
     )
     assert "does so too" not in markdown(results(**quiet))
     assert "does so too" not in markdown(results(**quiet, corked=Cell(fault="2 errors")))
-    assert "does so too" not in markdown(results(**quiet | {"go": Cell(fault="2 errors")}, corked=each(SAMPLE)))
+    assert "does so too" not in markdown(
+        results(**quiet | {"go": Cell(fault="2 errors")}, corked=each(SAMPLE))
+    )
 
 
 def test_the_json_has_every_target_with_its_rounds() -> None:
@@ -128,7 +175,10 @@ def test_the_json_has_every_target_with_its_rounds() -> None:
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
     """Where results are kept, with those of an earlier run."""
-    found = Places(tmp_path / "RESULTS.md", *(tmp_path / "out" / f"{name}.json" for name in ("results", "previous", "partial")))
+    found = Places(
+        tmp_path / "RESULTS.md",
+        *(tmp_path / "out" / f"{name}.json" for name in ("results", "previous", "partial")),
+    )
     found.last.parent.mkdir()
     found.page.write_text("earlier")
     found.last.write_text("earlier")
@@ -137,7 +187,11 @@ def places(tmp_path: Path) -> Places:
 
 def ran(verdict: Verdict, fault: str = "") -> Results:
     """A run with one target and one server."""
-    return dataclasses.replace(results(), table={"bulk-4": {UNPD: Cell(fault=fault)}}, outcomes=[Outcome("a", "a target", "at least 1", [], verdict, "")])
+    return dataclasses.replace(
+        results(),
+        table={"bulk-4": {UNPD: Cell(fault=fault)}},
+        outcomes=[Outcome("a", "a target", "at least 1", [], verdict, "")],
+    )
 
 
 def test_a_whole_run_replaces_the_one_before_it(places: Places) -> None:
@@ -158,8 +212,12 @@ def test_a_whole_run_replaces_the_one_before_it(places: Places) -> None:
         (ran(Verdict.MET), False, []),
     ],
 )
-def test_what_is_not_whole_replaces_nothing(places: Places, run: Results, *, whole: bool, faults: list[str]) -> None:
-    """A part of a run, or one that lacks a figure or found a fault, goes apart; the latter two are told."""
+def test_what_is_not_whole_replaces_nothing(
+    places: Places, run: Results, *, whole: bool, faults: list[str]
+) -> None:
+    """A part of a run, or one that lacks a figure or found a fault, goes apart; the
+    latter two are told.
+    """
     assert keep(run, "new", places, whole=whole) == faults
     assert (places.page.read_text(), places.last.read_text()) == ("earlier", "earlier")
     assert places.partial.exists()

@@ -4,7 +4,17 @@ import pytest
 
 from tests.benchmarks.figures import DAEMON, Cell, Sample
 from tests.benchmarks.servers import KINDS, OTHER, UNPD
-from tests.benchmarks.targets import BEST, BOUNDS, RATIOS, Ratio, Verdict, best_peer, judge, outcomes, scope
+from tests.benchmarks.targets import (
+    BEST,
+    BOUNDS,
+    RATIOS,
+    Ratio,
+    Verdict,
+    best_peer,
+    judge,
+    outcomes,
+    scope,
+)
 
 ROUNDS = 5
 BULK = Ratio("bulk-4", "rate", BEST, 1.0)
@@ -12,7 +22,12 @@ BULK = Ratio("bulk-4", "rate", BEST, 1.0)
 
 def rates(*values: float) -> Cell:
     """A server with these rates in its rounds."""
-    return Cell({number: {"rate": value, "load_busy": 0.9, "cpu_us": 1 / value} for number, value in enumerate(values)})
+    return Cell(
+        {
+            number: {"rate": value, "load_busy": 0.9, "cpu_us": 1 / value}
+            for number, value in enumerate(values)
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,17 +44,29 @@ def rates(*values: float) -> Cell:
         ([], True, Verdict.NONE),
     ],
 )
-def test_a_verdict_is_that_of_all_rounds(values: list[float], *, at_least: bool, verdict: Verdict) -> None:
-    """All rounds on one side: met or missed; the goal between them: within noise, with the side of the median; no round: no figure."""
+def test_a_verdict_is_that_of_all_rounds(
+    values: list[float], *, at_least: bool, verdict: Verdict
+) -> None:
+    """All rounds on one side: met or missed; the goal between them: within noise, with
+    the side of the median; no round: no figure.
+    """
     assert judge(values, 1.0, at_least) is verdict
 
 
 @pytest.mark.parametrize(
     ("middle", "verdict"),
-    [(1.04, Verdict.MET), (1.02, Verdict.NOISE_HOLDS), (1.0, Verdict.NOISE_HOLDS), (0.98, Verdict.NOISE_MISSES), (0.96, Verdict.MISSED)],
+    [
+        (1.04, Verdict.MET),
+        (1.02, Verdict.NOISE_HOLDS),
+        (1.0, Verdict.NOISE_HOLDS),
+        (0.98, Verdict.NOISE_MISSES),
+        (0.96, Verdict.MISSED),
+    ],
 )
 def test_rounds_that_agree_have_a_spread_nevertheless(middle: float, verdict: Verdict) -> None:
-    """The spread is at least three percent of the median each way, because two runs differ by that."""
+    """The spread is at least three percent of the median each way, because two runs
+    differ by that.
+    """
     assert judge([middle] * ROUNDS, 1.0, at_least=True) is verdict
 
 
@@ -50,7 +77,9 @@ def test_fewer_than_three_rounds_are_no_verdict() -> None:
 
 
 def test_a_goal_at_the_edge_of_the_rounds_is_reached_or_not() -> None:
-    """The lowest of the rounds on the goal is met where more is better, and missed where less is."""
+    """The lowest of the rounds on the goal is met where more is better, and missed
+    where less is.
+    """
     assert judge([1.0, 1.1, 1.2], 1.0, at_least=True) is Verdict.MET
     assert judge([1.0, 1.1, 1.2], 1.0, at_least=False) is Verdict.MISSED
 
@@ -64,9 +93,24 @@ def test_every_target_appears_when_nothing_was_measured() -> None:
 
 def test_a_peer_with_a_fault_leaves_the_target_without_a_figure() -> None:
     """What has a fault has no figure, nor has what was not measured."""
-    table = {"echo-16k-50": {UNPD: rates(1, 1, 1, 1, 1), "epoll": Cell(fault="1 errors"), "uvloop": Cell(), "go": rates(1, 1, 1)}}
-    found = {outcome.key: outcome.verdict for outcome in outcomes(table) if outcome.key.startswith("echo-16k-50")}
-    assert found == {"echo-16k-50 rate epoll": Verdict.NONE, "echo-16k-50 rate uvloop": Verdict.NONE, "echo-16k-50 rate go": Verdict.NOISE_HOLDS}
+    table = {
+        "echo-16k-50": {
+            UNPD: rates(1, 1, 1, 1, 1),
+            "epoll": Cell(fault="1 errors"),
+            "uvloop": Cell(),
+            "go": rates(1, 1, 1),
+        }
+    }
+    found = {
+        outcome.key: outcome.verdict
+        for outcome in outcomes(table)
+        if outcome.key.startswith("echo-16k-50")
+    }
+    assert found == {
+        "echo-16k-50 rate epoll": Verdict.NONE,
+        "echo-16k-50 rate uvloop": Verdict.NONE,
+        "echo-16k-50 rate go": Verdict.NOISE_HOLDS,
+    }
 
 
 def test_disturbed_rounds_are_left_out_where_there_are_enough_others() -> None:
@@ -88,15 +132,28 @@ def test_disturbed_rounds_are_left_out_where_there_are_enough_others() -> None:
 
 def test_memory_is_the_same_on_a_disturbed_machine() -> None:
     """Only times are uncertain there."""
-    rounds: dict[int, Sample] = {number: {"memory_bytes": 350.0, "p99_over_alone": 1.0} for number in range(ROUNDS)}
-    found = {outcome.key: outcome.verdict for outcome in outcomes({"idle-10000": {UNPD: Cell(rounds, disturbed=set(rounds))}})}
+    rounds: dict[int, Sample] = {
+        number: {"memory_bytes": 350.0, "p99_over_alone": 1.0} for number in range(ROUNDS)
+    }
+    found = {
+        outcome.key: outcome.verdict
+        for outcome in outcomes({"idle-10000": {UNPD: Cell(rounds, disturbed=set(rounds))}})
+    }
     assert found["idle-10000 memory_bytes"] is Verdict.MET
     assert found["idle-10000 p99_over_alone"] is Verdict.NOISE_HOLDS
 
 
 def test_the_best_of_those_that_are_left_is_not_the_best() -> None:
-    """Where the best peer has a fault, a weaker one would make the target met: it has no figure."""
-    table = {"bulk-4": {UNPD: rates(*[95] * ROUNDS), "epoll": rates(*[110] * ROUNDS), "uvloop": rates(*[90] * ROUNDS)}}
+    """Where the best peer has a fault, a weaker one would make the target met: it has
+    no figure.
+    """
+    table = {
+        "bulk-4": {
+            UNPD: rates(*[95] * ROUNDS),
+            "epoll": rates(*[110] * ROUNDS),
+            "uvloop": rates(*[90] * ROUNDS),
+        }
+    }
     (found,) = (outcome for outcome in outcomes(table) if outcome.key == "bulk-4 rate best")
     assert found.verdict is Verdict.MISSED
     table["bulk-4"]["epoll"].fault = "1 errors"
@@ -105,9 +162,17 @@ def test_the_best_of_those_that_are_left_is_not_the_best() -> None:
 
 
 def test_another_unpd_is_no_peer() -> None:
-    """Beside it there are no ratios of targets; where peers are there too, it is none of those that are to be beaten."""
+    """Beside it there are no ratios of targets; where peers are there too, it is none
+    of those that are to be beaten.
+    """
     assert outcomes({}, scope(["bulk-4"], [UNPD, OTHER])) == []
-    table = {"bulk-4": {UNPD: rates(*[95] * ROUNDS), OTHER: rates(*[110] * ROUNDS), "uvloop": rates(*[90] * ROUNDS)}}
+    table = {
+        "bulk-4": {
+            UNPD: rates(*[95] * ROUNDS),
+            OTHER: rates(*[110] * ROUNDS),
+            "uvloop": rates(*[90] * ROUNDS),
+        }
+    }
     (found,) = outcomes(table, scope(["bulk-4"], [UNPD, OTHER, "uvloop"]))
     assert KINDS["uvloop"].title in found.what
     assert found.verdict is Verdict.MET
@@ -118,17 +183,36 @@ def test_a_part_of_a_run_has_the_targets_that_were_asked_for() -> None:
     """With rows and servers named, only their targets are listed, measured or not."""
     keys = [outcome.key for outcome in outcomes({}, scope(["bulk-4", "echo-64-50"], [UNPD, "go"]))]
     assert keys == ["echo-64-50 rate go", "bulk-4 rate best"]
-    assert [outcome.key for outcome in outcomes({}, scope([DAEMON], [UNPD]))] == [f"{DAEMON} {bound.measure}" for bound in BOUNDS if bound.row == DAEMON]
+    assert [outcome.key for outcome in outcomes({}, scope([DAEMON], [UNPD]))] == [
+        f"{DAEMON} {bound.measure}" for bound in BOUNDS if bound.row == DAEMON
+    ]
     assert outcomes({}, scope([], ["go", "epoll"])) == []
-    assert not [key for key in (outcome.key for outcome in outcomes({}, scope([], [UNPD]))) if BEST in key]
+    assert not [
+        key for key in (outcome.key for outcome in outcomes({}, scope([], [UNPD]))) if BEST in key
+    ]
 
 
 def test_the_best_peer_is_the_one_that_is_best_beside_unpd() -> None:
-    """Within the rounds and not by its own median: a machine that was fast while unpd was not measured proves nothing."""
+    """Within the rounds and not by its own median: a machine that was fast while unpd
+    was not measured proves nothing.
+    """
     ours = rates(100, 100, 200, 200, 200)
     steady = rates(110, 110, 220, 220, 220)
-    lucky = Cell({4: {"rate": 240.0}, 3: {"rate": 190.0}, 2: {"rate": 190.0}, 1: {"rate": 250.0}, 0: {"rate": 95.0}})
-    cells = {UNPD: ours, "go": steady, "uvloop": rates(90, 90, 190, 180, 230), "fork": rates(230, 230, 230, 80, 80)}
+    lucky = Cell(
+        {
+            4: {"rate": 240.0},
+            3: {"rate": 190.0},
+            2: {"rate": 190.0},
+            1: {"rate": 250.0},
+            0: {"rate": 95.0},
+        }
+    )
+    cells = {
+        UNPD: ours,
+        "go": steady,
+        "uvloop": rates(90, 90, 190, 180, 230),
+        "fork": rates(230, 230, 230, 80, 80),
+    }
     assert best_peer(cells, BULK) == "fork"
     assert best_peer({UNPD: ours, "go": steady, "uvloop": lucky}, BULK) == "go"
     assert best_peer({UNPD: ours}, BULK) == ""
@@ -136,9 +220,17 @@ def test_the_best_peer_is_the_one_that_is_best_beside_unpd() -> None:
 
 
 def test_a_rate_says_how_busy_the_generator_was_with_both_and_what_it_cost() -> None:
-    """Where the generator is the limit the rate says little, so that its share and the ratio of the processor time stand beside the verdict."""
-    busy = Cell({number: {"rate": 1.0, "load_busy": 0.99, "cpu_us": 0.8} for number in range(ROUNDS)})
-    (found,) = (outcome for outcome in outcomes({"bulk-4": {UNPD: rates(*[1.0] * ROUNDS), "epoll": busy}}) if outcome.key == "bulk-4 rate best")
+    """Where the generator is the limit the rate says little, so that its share and the
+    ratio of the processor time stand beside the verdict.
+    """
+    busy = Cell(
+        {number: {"rate": 1.0, "load_busy": 0.99, "cpu_us": 0.8} for number in range(ROUNDS)}
+    )
+    (found,) = (
+        outcome
+        for outcome in outcomes({"bulk-4": {UNPD: rates(*[1.0] * ROUNDS), "epoll": busy}})
+        if outcome.key == "bulk-4 rate best"
+    )
     assert found.load_busy == [0.9, 0.99]
     assert found.cpu == pytest.approx(1.25)
     assert KINDS["epoll"].title in found.what

@@ -45,7 +45,9 @@ def test_the_default(main: Path) -> None:
 
 
 def test_the_last_file_wins(main: Path) -> None:
-    """The drop-ins count in the order of their names, after the main file: as when the daemon loads them."""
+    """The drop-ins count in the order of their names, after the main file: as when the
+    daemon loads them.
+    """
     main.write_text(control("/main"))
     assert found(main) == "/main"
     (main.parent / "conf.d/b.toml").write_text(control("/b"))
@@ -57,7 +59,9 @@ def test_the_last_file_wins(main: Path) -> None:
 
 @pytest.mark.parametrize("broken", ["x = ", "daemon = 1", "[daemon]\ncontrol = 1", "\0"])
 def test_broken_files_are_passed_over(main: Path, broken: str) -> None:
-    """A file that is broken, the main one or a drop-in, does not hide what the others say."""
+    """A file that is broken, the main one or a drop-in, does not hide what the others
+    say.
+    """
     main.write_text(control("/main"))
     (main.parent / "conf.d/a.toml").write_text(broken)
     assert found(main) == "/main"
@@ -68,9 +72,13 @@ def test_broken_files_are_passed_over(main: Path, broken: str) -> None:
 
 @pytest.mark.parametrize("broken", ["x = ", "\0"])
 def test_nobody_else_s_daemon_is_meant(main: Path, broken: str) -> None:
-    """A broken file that names no socket: the default one may be another daemon's. Only the system's own file falls back to it."""
+    """A broken file that names no socket: the default one may be another daemon's. Only
+    the system's own file falls back to it.
+    """
     main.write_text(broken)
-    with pytest.raises(ConfigError, match=r"its control socket is not known: name it with --control$"):
+    with pytest.raises(
+        ConfigError, match=r"its control socket is not known: name it with --control$"
+    ):
         found(main)
 
 
@@ -97,7 +105,9 @@ def test_nothing_is_waited_for(main: Path) -> None:
 
 
 def test_who_may_write_does_not_matter(main: Path) -> None:
-    """A file that the daemon would refuse by now still leads to the daemon that runs."""
+    """A file that the daemon would refuse by now still leads to the daemon that
+    runs.
+    """
     main.write_text(control("/main"))
     main.chmod(0o666)
     assert found(main) == "/main"

@@ -1,4 +1,6 @@
-"""A machine to check configurations against, two ways to load a text on it; and a configuration of several files."""
+"""A machine to check configurations against, two ways to load a text on it; and a
+configuration of several files.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -2,8 +2,13 @@ import pytest
 
 from unpd.config.addresses import Address, TcpAddress, UnixAddress, parse_address
 
-FORMS = 'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock" or "systemd:echo"'
-NOT_NUMERIC = "the host must be a numeric address such as 127.0.0.1, 0.0.0.0 or [::]; names are not looked up"
+FORMS = (
+    'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock"'
+    ' or "systemd:echo"'
+)
+NOT_NUMERIC = (
+    "the host must be a numeric address such as 127.0.0.1, 0.0.0.0 or [::]; names are not looked up"
+)
 LONGEST = "/" + "x" * 106
 
 
@@ -24,7 +29,10 @@ def test_reads_and_writes(text: str, address: Address) -> None:
     assert address.text == text
 
 
-@pytest.mark.parametrize(("text", "canonical"), [("tcp://[0:0::0]:7", "tcp://[::]:7"), ("tcp://[2001:DB8::1]:007", "tcp://[2001:db8::1]:7")])
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [("tcp://[0:0::0]:7", "tcp://[::]:7"), ("tcp://[2001:DB8::1]:007", "tcp://[2001:db8::1]:7")],
+)
 def test_canonical(text: str, canonical: str) -> None:
     """Different spellings of one address are equal, so that they are one listener."""
     assert parse_address(text).text == canonical
@@ -42,28 +50,73 @@ def test_canonical(text: str, canonical: str) -> None:
         ("tcp://127.0.0.1", '"tcp://127.0.0.1" lacks a port, such as tcp://127.0.0.1:7'),
         ("tcp://[::1]", '"tcp://[::1]" lacks a port, such as tcp://127.0.0.1:7'),
         ("tcp://127.0.0.1:", '"tcp://127.0.0.1:": the port must be a number from 0 to 65535'),
-        ("tcp://127.0.0.1:65536", '"tcp://127.0.0.1:65536": the port must be a number from 0 to 65535'),
+        (
+            "tcp://127.0.0.1:65536",
+            '"tcp://127.0.0.1:65536": the port must be a number from 0 to 65535',
+        ),
         ("tcp://127.0.0.1:-1", '"tcp://127.0.0.1:-1": the port must be a number from 0 to 65535'),
-        ("tcp://127.0.0.1:\u0667", '"tcp://127.0.0.1:\\u0667": the port must be a number from 0 to 65535'),
+        (
+            "tcp://127.0.0.1:\u0667",
+            '"tcp://127.0.0.1:\\u0667": the port must be a number from 0 to 65535',
+        ),
         ("tcp://::1:7", '"tcp://::1:7": an IPv6 address stands in brackets, such as tcp://[::1]:7'),
         ("tcp://localhost:7", f'"tcp://localhost:7": {NOT_NUMERIC}'),
         ("tcp://*:7", f'"tcp://*:7": {NOT_NUMERIC}'),
         ("tcp://:7", f'"tcp://:7": {NOT_NUMERIC}'),
         ("tcp://127.1:7", f'"tcp://127.1:7": {NOT_NUMERIC}'),
-        ("tcp://224.0.0.1:7", '"tcp://224.0.0.1:7": nothing can listen on a multicast or broadcast address'),
-        ("tcp://255.255.255.255:7", '"tcp://255.255.255.255:7": nothing can listen on a multicast or broadcast address'),
-        ("tcp://[ff02::1]:7", '"tcp://[ff02::1]:7": nothing can listen on a multicast or broadcast address'),
+        (
+            "tcp://224.0.0.1:7",
+            '"tcp://224.0.0.1:7": nothing can listen on a multicast or broadcast address',
+        ),
+        (
+            "tcp://255.255.255.255:7",
+            '"tcp://255.255.255.255:7": nothing can listen on a multicast or broadcast address',
+        ),
+        (
+            "tcp://[ff02::1]:7",
+            '"tcp://[ff02::1]:7": nothing can listen on a multicast or broadcast address',
+        ),
         ("tcp://[::g]:7", '"tcp://[::g]:7": this is not an IPv6 address such as [::1]'),
         ("tcp://[127.0.0.1]:7", '"tcp://[127.0.0.1]:7": this is not an IPv6 address such as [::1]'),
-        ("tcp://[::ffff:127.0.0.1]:7", '"tcp://[::ffff:127.0.0.1]:7": write an IPv4 address plainly, as tcp://127.0.0.1:PORT'),
-        ("tcp://[fe80::1]:7", '"tcp://[fe80::1]:7": a link-local address needs its interface, such as [fe80::1%eth0]'),
-        ("tcp://[::1%lo]:7", '"tcp://[::1%lo]:7": only a link-local address (fe80::) takes an interface'),
-        ("tcp://[fe80::1%0123456789abcdef]:7", '"tcp://[fe80::1%0123456789abcdef]:7": an interface name has at most 15 bytes and no slash'),
-        ("unix://run/x", '"unix://run/x": the path must be absolute, such as unix:///run/unpd/echo.sock'),
-        ("unix://@name", '"unix://@name": the path must be absolute, such as unix:///run/unpd/echo.sock'),
-        ("unix:///run/../x", '"/run/../x" must name a file, without ".", "..", doubled and closing slashes'),
-        ("unix:////run", '"//run" must name a file, without ".", "..", doubled and closing slashes'),
-        ("unix:///run/", '"/run/" must name a file, without ".", "..", doubled and closing slashes'),
+        (
+            "tcp://[::ffff:127.0.0.1]:7",
+            '"tcp://[::ffff:127.0.0.1]:7": write an IPv4 address plainly, as tcp://127.0.0.1:PORT',
+        ),
+        (
+            "tcp://[fe80::1]:7",
+            '"tcp://[fe80::1]:7": a link-local address needs its interface, such as [fe80::1%eth0]',
+        ),
+        (
+            "tcp://[::1%lo]:7",
+            '"tcp://[::1%lo]:7": only a link-local address (fe80::) takes an interface',
+        ),
+        (
+            "tcp://[fe80::1%0123456789abcdef]:7",
+            (
+                '"tcp://[fe80::1%0123456789abcdef]:7": an interface name has at most 15 bytes and'
+                " no slash"
+            ),
+        ),
+        (
+            "unix://run/x",
+            '"unix://run/x": the path must be absolute, such as unix:///run/unpd/echo.sock',
+        ),
+        (
+            "unix://@name",
+            '"unix://@name": the path must be absolute, such as unix:///run/unpd/echo.sock',
+        ),
+        (
+            "unix:///run/../x",
+            '"/run/../x" must name a file, without ".", "..", doubled and closing slashes',
+        ),
+        (
+            "unix:////run",
+            '"//run" must name a file, without ".", "..", doubled and closing slashes',
+        ),
+        (
+            "unix:///run/",
+            '"/run/" must name a file, without ".", "..", doubled and closing slashes',
+        ),
         ("unix:///", '"/" must name a file, without ".", "..", doubled and closing slashes'),
         (f"unix://{LONGEST}x", "the path of a UNIX socket has at most 107 bytes"),
         ("unix:///" + "\u00e9" * 54, "the path of a UNIX socket has at most 107 bytes"),

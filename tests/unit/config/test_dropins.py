@@ -32,11 +32,23 @@ def refusal(etc: Etc) -> str:
 
 
 def test_name_order(etc: Etc) -> None:
-    """They stand in the order of the bytes of their names, in every locale: digits, capitals, small letters, and what is not ASCII last."""
+    """They stand in the order of the bytes of their names, in every locale: digits,
+    capitals, small letters, and what is not ASCII last.
+    """
     for name in ("é", "b", "20-a", "B", "9", "10-z", "a", "a-b"):
         (etc.conf_d / f"{name}.toml").touch()
     (etc.conf_d / os.fsdecode(b"c\xff.toml")).touch()
-    assert found(etc) == ["10-z.toml", "20-a.toml", "9.toml", "B.toml", "a-b.toml", "a.toml", "b.toml", "c\udcff.toml", "é.toml"]
+    assert found(etc) == [
+        "10-z.toml",
+        "20-a.toml",
+        "9.toml",
+        "B.toml",
+        "a-b.toml",
+        "a.toml",
+        "b.toml",
+        "c\udcff.toml",
+        "é.toml",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +69,9 @@ def test_name_order(etc: Etc) -> None:
     ],
 )
 def test_what_is_no_drop_in(etc: Etc, name: str) -> None:
-    """Hidden files, what editors and package managers leave behind, and other suffixes are not even opened."""
+    """Hidden files, what editors and package managers leave behind, and other suffixes
+    are not even opened.
+    """
     (etc.conf_d / name).write_text("not TOML")
     etc.write(ECHO)
     assert found(etc) == []
@@ -72,7 +86,9 @@ def test_without_the_directory(etc: Etc) -> None:
 
 
 def test_too_many(etc: Etc) -> None:
-    """More files than anybody writes are refused with one sentence; as many as are allowed are not."""
+    """More files than anybody writes are refused with one sentence; as many as are
+    allowed are not.
+    """
     for number in range(MAX_DROP_INS):
         (etc.conf_d / f"{number}.toml").touch()
     assert len(found(etc)) == MAX_DROP_INS
@@ -86,7 +102,10 @@ def test_a_file_in_place_of_the_directory(etc: Etc) -> None:
     etc.conf_d.touch()
     assert refusal(etc) == ": the directory cannot be read: Not a directory"
     etc.main.write_text("x = \n")
-    assert [line.split(": ")[0] for line in etc.refusal()] == ["conf.d", "unpd.toml:1"], "the main file is told at the same time"
+    assert [line.split(": ")[0] for line in etc.refusal()] == [
+        "conf.d",
+        "unpd.toml:1",
+    ], "the main file is told at the same time"
 
 
 @pytest.fixture
@@ -100,7 +119,9 @@ def no_root() -> Iterator[None]:
 
 
 def test_a_closed_directory(tmp_path: Path, etc: Etc, request: pytest.FixtureRequest) -> None:
-    """A directory that we may not read is refused: what it would change nobody knows."""
+    """A directory that we may not read is refused: what it would change nobody
+    knows.
+    """
     etc.conf_d.chmod(0)
     for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         parent.chmod(parent.stat().st_mode | 0o011)
@@ -116,7 +137,9 @@ def test_descriptors_are_closed(etc: Etc) -> None:
 
 
 def test_root_refuses_an_open_directory(etc: Etc, host: Host) -> None:
-    """Started as root, a directory into which everybody can put files is refused, whatever it holds."""
+    """Started as root, a directory into which everybody can put files is refused,
+    whatever it holds.
+    """
     etc.write(ECHO)
     etc.conf_d.chmod(0o777)
     with pytest.raises(ConfigError) as caught:
@@ -126,28 +149,40 @@ def test_root_refuses_an_open_directory(etc: Etc, host: Host) -> None:
 
 @faults.requires_root
 def test_root_refuses_an_open_file(etc: Etc, host: Host) -> None:
-    """Started as root, a drop-in that everybody can write is refused like the main file."""
+    """Started as root, a drop-in that everybody can write is refused like the main
+    file.
+    """
     etc.write(ECHO, a="")
     (etc.conf_d / "a.toml").chmod(0o666)
     with pytest.raises(ConfigError) as caught:
         load(etc.main, host)
-    assert f"{etc.conf_d / 'a.toml'}: the file can be written by everybody (mode 0666): take that away with chmod o-w" in str(caught.value).split("\n")
+    assert (
+        f"{etc.conf_d / 'a.toml'}: the file can be written by everybody (mode 0666): take that away"
+        " with chmod o-w" in str(caught.value).split("\n")
+    )
 
 
 def test_others_are_warned(etc: Etc) -> None:
-    """Not started as root, an open directory and an open drop-in are warnings, each with its path."""
+    """Not started as root, an open directory and an open drop-in are warnings, each
+    with its path.
+    """
     etc.write(ECHO, a="")
     etc.conf_d.chmod(0o777)
     (etc.conf_d / "a.toml").chmod(0o666)
     assert etc.load().warnings == (
         f"{etc.conf_d}: {OPEN}",
-        f"{etc.conf_d / 'a.toml'}: the file can be written by everybody (mode 0666): take that away with chmod o-w",
+        (
+            f"{etc.conf_d / 'a.toml'}: the file can be written by everybody (mode 0666): take that"
+            " away with chmod o-w"
+        ),
     )
 
 
 @faults.requires_root
 def test_a_link_counts_as_its_target(etc: Etc, host: Host) -> None:
-    """A drop-in may be a symbolic link; it is the file behind it that is read, and trusted or not."""
+    """A drop-in may be a symbolic link; it is the file behind it that is read, and
+    trusted or not.
+    """
     target = etc.main.with_name("elsewhere")
     target.write_text("[log]\nlevel = 'debug'\n")
     target.chmod(0o644)
@@ -160,7 +195,9 @@ def test_a_link_counts_as_its_target(etc: Etc, host: Host) -> None:
 
 
 def test_what_is_no_file(etc: Etc) -> None:
-    """A link to nothing, a directory and a FIFO with the name of a drop-in are refused, all at once and without waiting."""
+    """A link to nothing, a directory and a FIFO with the name of a drop-in are refused,
+    all at once and without waiting.
+    """
     etc.write(ECHO)
     (etc.conf_d / "a.toml").symlink_to("nothing")
     (etc.conf_d / "b.toml").mkdir()

@@ -23,13 +23,17 @@ TEMPORARY = "/tmp"  # noqa: S108  only its name is looked at
     ],
 )
 def test_runtime_dir(tmp_path: Path, uid: int, environment: dict[str, str], expected: str) -> None:
-    """The runtime files lie under /run for root, else in the unit's own directory, the user's, else under the temporary one; relative paths do not count."""
+    """The runtime files lie under /run for root, else in the unit's own directory, the
+    user's, else under the temporary one; relative paths do not count.
+    """
     (tmp_path / "1000").mkdir()
     assert runtime_dir(uid, environment, tmp_path) == expected.format(run=tmp_path)
 
 
 def test_user_name() -> None:
-    """A uid has its name from the user database, or its digits where that knows none."""
+    """A uid has its name from the user database, or its digits where that knows
+    none.
+    """
     assert user_name(0) == "root"
     assert user_name(3_999_999_999) == "3999999999"
 
@@ -37,7 +41,11 @@ def test_user_name() -> None:
 def test_user_of_defaults() -> None:
     """Root drops to nobody; anybody else stays who it is."""
     assert Host(0, "root", "/run/unpd", None, 1).daemon_defaults()["user"] == "nobody"
-    assert Host(1000, "ada", "/x", None, 1).daemon_defaults() == {"user": "ada", "pid_file": "/x/unpd.pid", "control": "/x/control.sock"}
+    assert Host(1000, "ada", "/x", None, 1).daemon_defaults() == {
+        "user": "ada",
+        "pid_file": "/x/unpd.pid",
+        "control": "/x/control.sock",
+    }
 
 
 @pytest.mark.parametrize(("content", "limit"), [("4096\n", 4096), ("", None), ("many", None)])

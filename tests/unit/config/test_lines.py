@@ -57,7 +57,9 @@ empty = ""
     ],
 )
 def test_finds(path: KeyPath, line: int) -> None:
-    """A key is found on its line, whatever strings, comments, arrays and inline tables stand before it."""
+    """A key is found on its line, whatever strings, comments, arrays and inline tables
+    stand before it.
+    """
     assert lines_of(TEXT)[path] == line
 
 
@@ -69,14 +71,19 @@ def test_finds_nothing_that_is_no_key() -> None:
 
 
 def test_key_that_is_not_there() -> None:
-    """A key that the file does not hold has the line of the closest table around it, or none."""
+    """A key that the file does not hold has the line of the closest table around it, or
+    none.
+    """
     lines = lines_of("[services.echo]\n")
     assert line_of(lines, ("services", "echo", "backlog")) == 1
     assert line_of(lines, ("daemon", "user")) is None
     assert line_of(lines, ()) is None
 
 
-@pytest.mark.parametrize("text", ["x = [", "x = ]", "x = {a", "= 1", "[a", "x", "x = 'a", "x = [1 }", "x = [,,]", '"\\x" = 1'])
+@pytest.mark.parametrize(
+    "text",
+    ["x = [", "x = ]", "x = {a", "= 1", "[a", "x", "x = 'a", "x = [1 }", "x = [,,]", '"\\x" = 1'],
+)
 def test_stops_at_what_is_no_toml(text: str) -> None:
     """On a text that is not TOML it ends all the same, with the lines found so far."""
     assert set(lines_of(text)) <= {("x",), ("x", 0), ("x", 1), ("x", "a"), ("a",)}

@@ -18,48 +18,89 @@ Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
 
 ECHO = "[services.echo]\n"
-FORMS = 'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock" or "systemd:echo"'
-NAMES = "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
+FORMS = (
+    'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock"'
+    ' or "systemd:echo"'
+)
+NAMES = (
+    "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
+)
 SOME_ADDRESSES = 'must be a list of 1 to 256 addresses, such as ["tcp://[::]:7"]'
 ECHO_KEYS = ", ".join(f'"{key}"' for key in COMMON_KEYS)
 SOCKET_MODE = 'must be a string of octal digits, such as "0660"'
 
 
 def test_builtin(host: Host) -> None:
-    """The built-in default serves daytime, echo and metrics on loopback ports that need no privilege."""
+    """The built-in default serves daytime, echo and metrics on loopback ports that need
+    no privilege.
+    """
     loaded = builtin(host)
     assert loaded.path is None
     assert loaded.warnings == ()
-    assert {name: [address.text for address in service.listen] for name, service in loaded.config.services.items()} == {
-        "daytime": ["tcp://127.0.0.1:10013"],
-        "echo": ["tcp://127.0.0.1:10007"],
-    }
+    assert {
+        name: [address.text for address in service.listen]
+        for name, service in loaded.config.services.items()
+    } == {"daytime": ["tcp://127.0.0.1:10013"], "echo": ["tcp://127.0.0.1:10007"]}
     assert loaded.config.metrics.listen == TcpAddress("127.0.0.1", 9867)
 
 
 def test_defaults(accept: Accept) -> None:
-    """Every key may be left out: the table's name gives the type, the type its well-known port."""
+    """Every key may be left out: the table's name gives the type, the type its
+    well-known port.
+    """
     config = accept("[services.daytime]\n[services.echo]\n").config
     daytime, echo = config.services["daytime"], config.services["echo"]
-    assert (daytime.name, daytime.type, daytime.listen, daytime.options) == ("daytime", "daytime", (TcpAddress("::", 13),), DaytimeOptions())
-    assert (echo.name, echo.type, echo.listen, echo.options) == ("echo", "echo", (TcpAddress("::", 7),), EchoOptions())
-    assert (echo.pool, echo.backlog, echo.idle_timeout_s, echo.session_timeout_s) == ("default", 4096, 600.0, 0.0)
-    assert (echo.keepalive, echo.user_timeout_s, echo.ipv6_only, echo.socket_mode) == (True, 60.0, False, 0o666)
-    assert (config.daemon.user, config.daemon.group, str(config.daemon.pid_file), str(config.daemon.control)) == (
-        "nobody",
-        None,
-        "/run/unpd/unpd.pid",
-        "/run/unpd/control.sock",
+    assert (daytime.name, daytime.type, daytime.listen, daytime.options) == (
+        "daytime",
+        "daytime",
+        (TcpAddress("::", 13),),
+        DaytimeOptions(),
     )
-    assert (config.daemon.grace_s, config.daemon.reload_grace_s, config.daemon.start_timeout_s, config.daemon.heartbeat_timeout_s) == (10.0, 60.0, 10.0, 30.0)
+    assert (echo.name, echo.type, echo.listen, echo.options) == (
+        "echo",
+        "echo",
+        (TcpAddress("::", 7),),
+        EchoOptions(),
+    )
+    assert (echo.pool, echo.backlog, echo.idle_timeout_s, echo.session_timeout_s) == (
+        "default",
+        4096,
+        600.0,
+        0.0,
+    )
+    assert (echo.keepalive, echo.user_timeout_s, echo.ipv6_only, echo.socket_mode) == (
+        True,
+        60.0,
+        False,
+        0o666,
+    )
+    assert (
+        config.daemon.user,
+        config.daemon.group,
+        str(config.daemon.pid_file),
+        str(config.daemon.control),
+    ) == ("nobody", None, "/run/unpd/unpd.pid", "/run/unpd/control.sock")
+    assert (
+        config.daemon.grace_s,
+        config.daemon.reload_grace_s,
+        config.daemon.start_timeout_s,
+        config.daemon.heartbeat_timeout_s,
+    ) == (10.0, 60.0, 10.0, 30.0)
     assert (config.log.level, config.log.format, config.log.file) == ("info", "text", "")
     assert list(config.pools) == ["default"]
-    assert (config.pools["default"].workers, config.pools["default"].max_connections) == ("auto", 10_000)
+    assert (config.pools["default"].workers, config.pools["default"].max_connections) == (
+        "auto",
+        10_000,
+    )
 
 
 def test_defaults_of_an_ordinary_user(host: Host) -> None:
-    """Not started as root, unpd stays who it is and keeps its files in the user's runtime directory."""
-    config = loads(ECHO, replace(host, uid=1000, user="ada", runtime_dir="/run/user/1000/unpd")).config
+    """Not started as root, unpd stays who it is and keeps its files in the user's
+    runtime directory.
+    """
+    config = loads(
+        ECHO, replace(host, uid=1000, user="ada", runtime_dir="/run/user/1000/unpd")
+    ).config
     assert (config.daemon.user, str(config.daemon.pid_file), str(config.daemon.control)) == (
         "ada",
         "/run/user/1000/unpd/unpd.pid",
@@ -69,8 +110,7 @@ def test_defaults_of_an_ordinary_user(host: Host) -> None:
 
 def test_values(accept: Accept) -> None:
     """What the file says is what holds."""
-    config = accept(
-        """
+    config = accept("""
         daemon = { user = "unpd", group = "staff", grace_s = 2.5, reload_grace_s = 0 }
         metrics.listen = "unix:///run/unpd/metrics"
         [pools.slow]
@@ -82,14 +122,21 @@ def test_values(accept: Accept) -> None:
         socket_mode = "0600"
         format = "iso8601"
         timezone = "Europe/Berlin"
-        """
-    ).config
+        """).config
     clock = config.services["clock"]
-    assert (config.daemon.user, config.daemon.group, config.daemon.grace_s, config.daemon.reload_grace_s) == ("unpd", "staff", 2.5, 0.0)
+    assert (
+        config.daemon.user,
+        config.daemon.group,
+        config.daemon.grace_s,
+        config.daemon.reload_grace_s,
+    ) == ("unpd", "staff", 2.5, 0.0)
     assert config.metrics.listen == UnixAddress("/run/unpd/metrics")
     assert (list(config.pools), config.pools["slow"].workers) == (["default", "slow"], 3)
     assert clock.listen == (TcpAddress("::1", 0), UnixAddress("/run/unpd/clock"))
-    assert (clock.socket_mode, clock.options) == (0o600, DaytimeOptions(format="iso8601", timezone="Europe/Berlin"))
+    assert (clock.socket_mode, clock.options) == (
+        0o600,
+        DaytimeOptions(format="iso8601", timezone="Europe/Berlin"),
+    )
 
 
 def test_no_metrics(accept: Accept) -> None:
@@ -113,99 +160,286 @@ def test_frozen(accept: Accept) -> None:
         ("# nothing", "unpd.toml: no service is configured: add a table such as [services.echo]"),
         ("[services]", "unpd.toml: no service is configured: add a table such as [services.echo]"),
         ("services = []", "unpd.toml:1: services: must be a table, written as [services]"),
-        ("services.echo = 7", "unpd.toml:1: services.echo: must be a table, written as [services.echo]"),
+        (
+            "services.echo = 7",
+            "unpd.toml:1: services.echo: must be a table, written as [services.echo]",
+        ),
         (f"daemon = 1\n{ECHO}", "unpd.toml:1: daemon: must be a table, written as [daemon]"),
         (f"[[log]]\n{ECHO}", "unpd.toml:1: log: must be a table, written as [log]"),
         (f"pools = 'x'\n{ECHO}", "unpd.toml:1: pools: must be a table, written as [pools]"),
         (f"\n[deamon]\n{ECHO}", 'unpd.toml:2: deamon: unknown table; did you mean "daemon"?'),
-        (f"[x]\n{ECHO}", 'unpd.toml:1: x: unknown table; known here: "daemon", "log", "metrics", "pools", "services"'),
-        (f"[daemon]\nGrase_s = 1\n{ECHO}", 'unpd.toml:2: daemon.Grase_s: unknown key; did you mean "grace_s"?'),
+        (
+            f"[x]\n{ECHO}",
+            (
+                'unpd.toml:1: x: unknown table; known here: "daemon", "log", "metrics", "pools",'
+                ' "services"'
+            ),
+        ),
+        (
+            f"[daemon]\nGrase_s = 1\n{ECHO}",
+            'unpd.toml:2: daemon.Grase_s: unknown key; did you mean "grace_s"?',
+        ),
         (f"grace_s = 1\n{ECHO}", "unpd.toml:1: grace_s: unknown key; it belongs in [daemon]"),
-        (f"{ECHO}workers = 4", "unpd.toml:2: services.echo.workers: unknown key; it belongs in [pools.NAME]"),
-        (f"[log]\nbacklog = 4\n{ECHO}", "unpd.toml:2: log.backlog: unknown key; it belongs in [services.NAME]"),
-        (f"{ECHO}timezone = 'UTC'", 'unpd.toml:2: services.echo.timezone: unknown key; only services of type "daytime" take it'),
-        ("[services.daytime]\ntime-zone = 'UTC'", 'unpd.toml:2: services.daytime.time-zone: unknown key; did you mean "timezone"?'),
-        (f"[metrics]\nport = 1\n{ECHO}", 'unpd.toml:2: metrics.port: unknown key; known here: "listen"'),
+        (
+            f"{ECHO}workers = 4",
+            "unpd.toml:2: services.echo.workers: unknown key; it belongs in [pools.NAME]",
+        ),
+        (
+            f"[log]\nbacklog = 4\n{ECHO}",
+            "unpd.toml:2: log.backlog: unknown key; it belongs in [services.NAME]",
+        ),
+        (
+            f"{ECHO}timezone = 'UTC'",
+            (
+                'unpd.toml:2: services.echo.timezone: unknown key; only services of type "daytime"'
+                " take it"
+            ),
+        ),
+        (
+            "[services.daytime]\ntime-zone = 'UTC'",
+            'unpd.toml:2: services.daytime.time-zone: unknown key; did you mean "timezone"?',
+        ),
+        (
+            f"[metrics]\nport = 1\n{ECHO}",
+            'unpd.toml:2: metrics.port: unknown key; known here: "listen"',
+        ),
         (
             f"{ECHO}options = 1",
             f"unpd.toml:2: services.echo.options: unknown key; known here: {ECHO_KEYS}",
         ),
-        (f'"a\\u001b[2J" = 1\n{ECHO}', 'unpd.toml:1: "a\\u001b[2J": unknown key; known here: "daemon", "log", "metrics", "pools", "services"'),
-        (f"[daemon]\nuser = ''\n{ECHO}", 'unpd.toml:2: daemon.user: must be the name of a user, such as "unpd"'),
-        (f"[daemon]\nuser = 'a b'\n{ECHO}", 'unpd.toml:2: daemon.user: must be the name of a user, such as "unpd"'),
-        (f"[daemon]\nuser = 0\n{ECHO}", 'unpd.toml:2: daemon.user: must be the name of a user, such as "unpd"'),
-        (f"[daemon]\ngroup = false\n{ECHO}", 'unpd.toml:2: daemon.group: must be the name of a group, such as "unpd"'),
-        (f"[daemon]\ngrace_s = 0\n{ECHO}", "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600"),
-        (f"[daemon]\ngrace_s = '10'\n{ECHO}", "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600"),
-        (f"[daemon]\ngrace_s = true\n{ECHO}", "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600"),
-        (f"[daemon]\ngrace_s = nan\n{ECHO}", "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600"),
+        (
+            f'"a\\u001b[2J" = 1\n{ECHO}',
+            (
+                'unpd.toml:1: "a\\u001b[2J": unknown key; known here: "daemon", "log", "metrics",'
+                ' "pools", "services"'
+            ),
+        ),
+        (
+            f"[daemon]\nuser = ''\n{ECHO}",
+            'unpd.toml:2: daemon.user: must be the name of a user, such as "unpd"',
+        ),
+        (
+            f"[daemon]\nuser = 'a b'\n{ECHO}",
+            'unpd.toml:2: daemon.user: must be the name of a user, such as "unpd"',
+        ),
+        (
+            f"[daemon]\nuser = 0\n{ECHO}",
+            'unpd.toml:2: daemon.user: must be the name of a user, such as "unpd"',
+        ),
+        (
+            f"[daemon]\ngroup = false\n{ECHO}",
+            'unpd.toml:2: daemon.group: must be the name of a group, such as "unpd"',
+        ),
+        (
+            f"[daemon]\ngrace_s = 0\n{ECHO}",
+            "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600",
+        ),
+        (
+            f"[daemon]\ngrace_s = '10'\n{ECHO}",
+            "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600",
+        ),
+        (
+            f"[daemon]\ngrace_s = true\n{ECHO}",
+            "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600",
+        ),
+        (
+            f"[daemon]\ngrace_s = nan\n{ECHO}",
+            "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600",
+        ),
         (
             f"[daemon]\nreload_grace_s = -1\n{ECHO}",
-            "unpd.toml:2: daemon.reload_grace_s: must be a number of seconds from 0 (as long as they last) to 604800",
+            (
+                "unpd.toml:2: daemon.reload_grace_s: must be a number of seconds from 0 (as long as"
+                " they last) to 604800"
+            ),
         ),
-        (f"[daemon]\nstart_timeout_s = inf\n{ECHO}", "unpd.toml:2: daemon.start_timeout_s: must be a number of seconds from 0.1 to 3600"),
-        (f"[daemon]\nheartbeat_timeout_s = 0.1\n{ECHO}", "unpd.toml:2: daemon.heartbeat_timeout_s: must be a number of seconds from 2 to 3600"),
-        (f"[daemon]\npid_file = 'run/x'\n{ECHO}", 'unpd.toml:2: daemon.pid_file: "run/x" is not an absolute path: it must begin with "/"'),
-        (f"[daemon]\npid_file = ''\n{ECHO}", 'unpd.toml:2: daemon.pid_file: "" is not an absolute path: it must begin with "/"'),
-        (f"[daemon]\npid_file = 1\n{ECHO}", 'unpd.toml:2: daemon.pid_file: must be an absolute path, such as "/run/unpd/unpd.pid"'),
+        (
+            f"[daemon]\nstart_timeout_s = inf\n{ECHO}",
+            "unpd.toml:2: daemon.start_timeout_s: must be a number of seconds from 0.1 to 3600",
+        ),
+        (
+            f"[daemon]\nheartbeat_timeout_s = 0.1\n{ECHO}",
+            "unpd.toml:2: daemon.heartbeat_timeout_s: must be a number of seconds from 2 to 3600",
+        ),
+        (
+            f"[daemon]\npid_file = 'run/x'\n{ECHO}",
+            'unpd.toml:2: daemon.pid_file: "run/x" is not an absolute path: it must begin with "/"',
+        ),
+        (
+            f"[daemon]\npid_file = ''\n{ECHO}",
+            'unpd.toml:2: daemon.pid_file: "" is not an absolute path: it must begin with "/"',
+        ),
+        (
+            f"[daemon]\npid_file = 1\n{ECHO}",
+            'unpd.toml:2: daemon.pid_file: must be an absolute path, such as "/run/unpd/unpd.pid"',
+        ),
         (
             f"[daemon]\ncontrol = '/a//b'\n{ECHO}",
-            'unpd.toml:2: daemon.control: "/a//b" must name a file, without ".", "..", doubled and closing slashes',
+            (
+                'unpd.toml:2: daemon.control: "/a//b" must name a file, without ".", "..", doubled'
+                " and closing slashes"
+            ),
         ),
-        (f"[daemon]\ncontrol = '/{'x' * 107}'\n{ECHO}", "unpd.toml:2: daemon.control: the path of a UNIX socket has at most 107 bytes"),
-        (f"[log]\nlevel = 'INFO'\n{ECHO}", 'unpd.toml:2: log.level: must be "debug", "info", "warning" or "error"'),
+        (
+            f"[daemon]\ncontrol = '/{'x' * 107}'\n{ECHO}",
+            "unpd.toml:2: daemon.control: the path of a UNIX socket has at most 107 bytes",
+        ),
+        (
+            f"[log]\nlevel = 'INFO'\n{ECHO}",
+            'unpd.toml:2: log.level: must be "debug", "info", "warning" or "error"',
+        ),
         (f"[log]\nformat = 'xml'\n{ECHO}", 'unpd.toml:2: log.format: must be "text" or "json"'),
-        (f"[log]\nfile = 'unpd.log'\n{ECHO}", 'unpd.toml:2: log.file: "unpd.log" is not an absolute path: it must begin with "/"'),
-        (f'[log]\nfile = "/var/log/\\n"\n{ECHO}', "unpd.toml:2: log.file: a path must not hold control characters"),
-        (f"[log]\nfile = false\n{ECHO}", 'unpd.toml:2: log.file: must be an absolute path, or "" for standard error'),
+        (
+            f"[log]\nfile = 'unpd.log'\n{ECHO}",
+            'unpd.toml:2: log.file: "unpd.log" is not an absolute path: it must begin with "/"',
+        ),
+        (
+            f'[log]\nfile = "/var/log/\\n"\n{ECHO}',
+            "unpd.toml:2: log.file: a path must not hold control characters",
+        ),
+        (
+            f"[log]\nfile = false\n{ECHO}",
+            'unpd.toml:2: log.file: must be an absolute path, or "" for standard error',
+        ),
         (f"[metrics]\nlisten = true\n{ECHO}", f"unpd.toml:2: metrics.listen: {FORMS}, or false"),
         (f"[metrics]\nlisten = 9867\n{ECHO}", f"unpd.toml:2: metrics.listen: {FORMS}, or false"),
         (f"[metrics]\nlisten = 'x'\n{ECHO}", f'unpd.toml:2: metrics.listen: "x" {FORMS}'),
         (f"[pools.Web]\n{ECHO}", f"unpd.toml:1: pools.Web: the name of a pool {NAMES}"),
-        (f"[pools.default]\nworkers = 0\n{ECHO}", 'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512'),
-        (f"[pools.default]\nworkers = 513\n{ECHO}", 'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512'),
-        (f"[pools.default]\nworkers = 2.0\n{ECHO}", 'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512'),
-        (f"[pools.default]\nworkers = true\n{ECHO}", 'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512'),
-        (f"[pools.default]\nworkers = 'all'\n{ECHO}", 'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512'),
-        (f"[pools.default]\nmax_connections = 0\n{ECHO}", "unpd.toml:2: pools.default.max_connections: must be a whole number from 1 to 1000000"),
+        (
+            f"[pools.default]\nworkers = 0\n{ECHO}",
+            'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512',
+        ),
+        (
+            f"[pools.default]\nworkers = 513\n{ECHO}",
+            'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512',
+        ),
+        (
+            f"[pools.default]\nworkers = 2.0\n{ECHO}",
+            'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512',
+        ),
+        (
+            f"[pools.default]\nworkers = true\n{ECHO}",
+            'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512',
+        ),
+        (
+            f"[pools.default]\nworkers = 'all'\n{ECHO}",
+            'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512',
+        ),
+        (
+            f"[pools.default]\nmax_connections = 0\n{ECHO}",
+            "unpd.toml:2: pools.default.max_connections: must be a whole number from 1 to 1000000",
+        ),
         ("[services._echo]", f"unpd.toml:1: services._echo: the name of a service {NAMES}"),
         ("[services.'']", f'unpd.toml:1: services."": the name of a service {NAMES}'),
-        (f"[services.a{'b' * 32}]", f"unpd.toml:1: services.a{'b' * 32}: the name of a service {NAMES}"),
-        ("[services.ecoh]", 'unpd.toml:1: services.ecoh.type: there is no service type "ecoh"; did you mean "echo"?'),
-        ("[services.lobby]", 'unpd.toml:1: services.lobby.type: there is no service type "lobby"; set type to one of "daytime", "echo"'),
-        ("[services.x]\ntype = 'Daytime'", 'unpd.toml:2: services.x.type: there is no service type "Daytime"; did you mean "daytime"?'),
-        ("[services.x]\ntype = 7", 'unpd.toml:2: services.x.type: must be one of "daytime", "echo"'),
+        (
+            f"[services.a{'b' * 32}]",
+            f"unpd.toml:1: services.a{'b' * 32}: the name of a service {NAMES}",
+        ),
+        (
+            "[services.ecoh]",
+            (
+                'unpd.toml:1: services.ecoh.type: there is no service type "ecoh"; did you mean'
+                ' "echo"?'
+            ),
+        ),
+        (
+            "[services.lobby]",
+            (
+                'unpd.toml:1: services.lobby.type: there is no service type "lobby"; set type to'
+                ' one of "daytime", "echo"'
+            ),
+        ),
+        (
+            "[services.x]\ntype = 'Daytime'",
+            (
+                'unpd.toml:2: services.x.type: there is no service type "Daytime"; did you mean'
+                ' "daytime"?'
+            ),
+        ),
+        (
+            "[services.x]\ntype = 7",
+            'unpd.toml:2: services.x.type: must be one of "daytime", "echo"',
+        ),
         (f"{ECHO}listen = 'tcp://[::]:7'", f"unpd.toml:2: services.echo.listen: {SOME_ADDRESSES}"),
         (f"{ECHO}listen = []", f"unpd.toml:2: services.echo.listen: {SOME_ADDRESSES}"),
         (f"{ECHO}listen = [{'7,' * 257}]", f"unpd.toml:2: services.echo.listen: {SOME_ADDRESSES}"),
         (f"{ECHO}listen = [7]", f"unpd.toml:2: services.echo.listen: {FORMS}"),
-        (f"{ECHO}listen = [\n'tcp://[::]:7',\n'echo',\n]", f'unpd.toml:4: services.echo.listen: "echo" {FORMS}'),
-        (f"{ECHO}pool = 'dfault'", 'unpd.toml:2: services.echo.pool: there is no pool "dfault"; did you mean "default"?'),
-        (f"{ECHO}pool = 'web'", 'unpd.toml:2: services.echo.pool: there is no pool "web"; add a table [pools.NAME] or use "default"'),
+        (
+            f"{ECHO}listen = [\n'tcp://[::]:7',\n'echo',\n]",
+            f'unpd.toml:4: services.echo.listen: "echo" {FORMS}',
+        ),
+        (
+            f"{ECHO}pool = 'dfault'",
+            'unpd.toml:2: services.echo.pool: there is no pool "dfault"; did you mean "default"?',
+        ),
+        (
+            f"{ECHO}pool = 'web'",
+            (
+                'unpd.toml:2: services.echo.pool: there is no pool "web"; add a table [pools.NAME]'
+                ' or use "default"'
+            ),
+        ),
         (f"{ECHO}pool = 1", "unpd.toml:2: services.echo.pool: must be the name of a pool"),
-        (f"{ECHO}backlog = 0", "unpd.toml:2: services.echo.backlog: must be a whole number from 1 to 1000000"),
-        (f"{ECHO}idle_timeout_s = 0", "unpd.toml:2: services.echo.idle_timeout_s: must be a number of seconds from 0.1 to 604800"),
-        (f"{ECHO}session_timeout_s = -1", "unpd.toml:2: services.echo.session_timeout_s: must be a number of seconds from 0 (none) to 604800"),
+        (
+            f"{ECHO}backlog = 0",
+            "unpd.toml:2: services.echo.backlog: must be a whole number from 1 to 1000000",
+        ),
+        (
+            f"{ECHO}idle_timeout_s = 0",
+            (
+                "unpd.toml:2: services.echo.idle_timeout_s: must be a number of seconds from 0.1 to"
+                " 604800"
+            ),
+        ),
+        (
+            f"{ECHO}session_timeout_s = -1",
+            (
+                "unpd.toml:2: services.echo.session_timeout_s: must be a number of seconds from 0"
+                " (none) to 604800"
+            ),
+        ),
         (f"{ECHO}keepalive = 1", "unpd.toml:2: services.echo.keepalive: must be true or false"),
-        (f"{ECHO}user_timeout_s = 1e9", "unpd.toml:2: services.echo.user_timeout_s: must be a number of seconds from 0.1 to 604800"),
+        (
+            f"{ECHO}user_timeout_s = 1e9",
+            (
+                "unpd.toml:2: services.echo.user_timeout_s: must be a number of seconds from 0.1 to"
+                " 604800"
+            ),
+        ),
         (f"{ECHO}ipv6_only = 'yes'", "unpd.toml:2: services.echo.ipv6_only: must be true or false"),
         (f"{ECHO}socket_mode = 666", f"unpd.toml:2: services.echo.socket_mode: {SOCKET_MODE}"),
         (f"{ECHO}socket_mode = '0668'", f"unpd.toml:2: services.echo.socket_mode: {SOCKET_MODE}"),
-        ("[services.daytime]\nformat = 'unix'", 'unpd.toml:2: services.daytime.format: must be "ctime", "rfc867" or "iso8601"'),
+        (
+            "[services.daytime]\nformat = 'unix'",
+            'unpd.toml:2: services.daytime.format: must be "ctime", "rfc867" or "iso8601"',
+        ),
         (
             "[services.daytime]\ntimezone = 'Europe/Berln'",
-            'unpd.toml:2: services.daytime.timezone: there is no time zone "Europe/Berln"; did you mean "Europe/Berlin"?',
+            (
+                'unpd.toml:2: services.daytime.timezone: there is no time zone "Europe/Berln"; did'
+                ' you mean "Europe/Berlin"?'
+            ),
         ),
-        ("[services.daytime]\ntimezone = 1", 'unpd.toml:2: services.daytime.timezone: must be "local", "UTC" or an IANA name such as "Europe/Berlin"'),
+        (
+            "[services.daytime]\ntimezone = 1",
+            (
+                'unpd.toml:2: services.daytime.timezone: must be "local", "UTC" or an IANA name'
+                ' such as "Europe/Berlin"'
+            ),
+        ),
     ],
 )
 def test_refuses(refuse: Refuse, text: str, sentence: str) -> None:
-    """A wrong key is refused with one line: file, line, key, and what would be right."""
+    """A wrong key is refused with one line: file, line, key, and what would be
+    right.
+    """
     assert refuse(text) == [sentence]
 
 
 def test_all_at_once(refuse: Refuse) -> None:
-    """Every fault is reported, in the order of the file: a fault in one key hides none in another, nor what two keys together make wrong."""
+    """Every fault is reported, in the order of the file: a fault in one key hides none
+    in another, nor what two keys together make wrong.
+    """
     text = """
 [daemon]
 grase_s = 1
@@ -246,25 +480,46 @@ def test_faults_are_bounded(refuse: Refuse) -> None:
 
 
 def test_values_stay_private(refuse: Refuse) -> None:
-    """The value of a wrong key is not repeated: it may be a password in the wrong place."""
-    assert "hunter2" not in "\n".join(refuse(f'password = "hunter2"\n[daemon]\nuser = "hunter2 :"\ngrace_s = "hunter2"\n[log]\nlevel = "hunter2"\n{ECHO}'))
+    """The value of a wrong key is not repeated: it may be a password in the wrong
+    place.
+    """
+    assert "hunter2" not in "\n".join(
+        refuse(
+            'password = "hunter2"\n[daemon]\nuser = "hunter2 :"\ngrace_s = "hunter2"\n[log]\nlevel'
+            f' = "hunter2"\n{ECHO}'
+        )
+    )
 
 
 def test_bad_default_and_bad_value(host: Host) -> None:
-    """A runtime directory that cannot hold a socket is told like a wrong key, with or without another fault beside it."""
+    """A runtime directory that cannot hold a socket is told like a wrong key, with or
+    without another fault beside it.
+    """
     deep = replace(host, uid=1000, runtime_dir="/" + "x" * 120)
-    with pytest.raises(ConfigError, match=r"^unpd.toml: daemon.control: the path of a UNIX socket has at most 107 bytes$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^unpd.toml: daemon.control: the path of a UNIX socket has at most 107 bytes$",
+    ):
         loads(ECHO, deep)
-    with pytest.raises(ConfigError, match=r'^unpd.toml:2: daemon.control: "x" is not an absolute path: it must begin with "/"$'):
+    with pytest.raises(
+        ConfigError,
+        match=r'^unpd.toml:2: daemon.control: "x" is not an absolute path: it must begin with "/"$',
+    ):
         loads(f"[daemon]\ncontrol = 'x'\n{ECHO}", deep)
 
 
 def test_problem_parts(host: Host) -> None:
-    """A refusal carries its parts for those who do not read sentences, and the exit code of a refused configuration."""
+    """A refusal carries its parts for those who do not read sentences, and the exit
+    code of a refused configuration.
+    """
     with pytest.raises(ConfigError) as caught:
         loads("[services.echo]\nbacklog = 0", host, file="/etc/unpd/unpd.toml")
     (problem,) = caught.value.problems
-    assert (problem.file, problem.line, problem.key) == ("/etc/unpd/unpd.toml", 2, "services.echo.backlog")
+    assert (problem.file, problem.line, problem.key) == (
+        "/etc/unpd/unpd.toml",
+        2,
+        "services.echo.backlog",
+    )
     assert caught.value.exit_code == ExitCode.CONFIGURATION
 
 
@@ -279,6 +534,8 @@ def test_load_names_its_file(tmp_path: Path, host: Host) -> None:
 
 
 def test_load_of_a_missing_file(tmp_path: Path) -> None:
-    """Loading on the machine at hand works, down to the one sentence about a file that is not there."""
+    """Loading on the machine at hand works, down to the one sentence about a file that
+    is not there.
+    """
     with pytest.raises(ConfigError, match=r"nothing\.toml: there is no such file$"):
         load(tmp_path / "nothing.toml")

@@ -1,4 +1,6 @@
-"""What the main file and its drop-ins mean together, and where each fault of theirs is said to be."""
+"""What the main file and its drop-ins mean together, and where each fault of theirs is
+said to be.
+"""
 
 import pytest
 
@@ -10,11 +12,17 @@ ECHO = "[services.echo]\n"
 
 
 def test_key_by_key(etc: Etc) -> None:
-    """Tables merge key by key, and of two files that set a key the later one in the order of names wins; the main file comes first of all."""
+    """Tables merge key by key, and of two files that set a key the later one in the
+    order of names wins; the main file comes first of all.
+    """
     etc.write(
-        f"[daemon]\nuser = 'main'\ngroup = 'main'\ngrace_s = 1\n[metrics]\nlisten = false\n[pools.default]\nworkers = 1\nmax_connections = 1\n{ECHO}",
+        "[daemon]\nuser = 'main'\ngroup = 'main'\ngrace_s = 1\n[metrics]\nlisten ="
+        f" false\n[pools.default]\nworkers = 1\nmax_connections = 1\n{ECHO}",
         b="[daemon]\nuser = 'b'\n[log]\nlevel = 'debug'\n[pools.default]\nworkers = 3\n",
-        a="daemon = { user = 'a', group = 'a' }\nmetrics.listen = 'unix:///a'\n[pools.default]\nworkers = 2\n",
+        a=(
+            "daemon = { user = 'a', group = 'a' }\nmetrics.listen ="
+            " 'unix:///a'\n[pools.default]\nworkers = 2\n"
+        ),
     )
     loaded = etc.load()
     config = loaded.config
@@ -27,8 +35,14 @@ def test_key_by_key(etc: Etc) -> None:
 
 
 def test_services_and_pools_of_all_files(etc: Etc) -> None:
-    """Each file may bring services and pools, and a service may use the pool of another file."""
-    etc.write(ECHO, clock="[services.clock]\ntype = 'daytime'\npool = 'slow'\n", slow="[pools.slow]\nworkers = 1\n")
+    """Each file may bring services and pools, and a service may use the pool of another
+    file.
+    """
+    etc.write(
+        ECHO,
+        clock="[services.clock]\ntype = 'daytime'\npool = 'slow'\n",
+        slow="[pools.slow]\nworkers = 1\n",
+    )
     config = etc.load().config
     assert (set(config.services), set(config.pools)) == ({"echo", "clock"}, {"default", "slow"})
 
@@ -50,22 +64,39 @@ def test_empty_drop_in(etc: Etc, nothing: str) -> None:
 def test_no_service_in_any(etc: Etc) -> None:
     """Where no file has a service the main file is named."""
     etc.write("", a="", b="[services]\n")
-    assert [line.rpartition("/")[2] for line in etc.refusal()] == ["unpd.toml: no service is configured: add a table such as [services.echo]"]
+    assert [line.rpartition("/")[2] for line in etc.refusal()] == [
+        "unpd.toml: no service is configured: add a table such as [services.echo]"
+    ]
 
 
 def test_a_service_twice(etc: Etc) -> None:
-    """A service in two files is an error that names both files and lines, be it the same twice; of three files each is named."""
+    """A service in two files is an error that names both files and lines, be it the
+    same twice; of three files each is named.
+    """
     etc.write(ECHO, a=f"\n{ECHO}")
-    assert etc.refusal() == [f"conf.d/a.toml:2: services.echo: this service stands in {'unpd.toml'}:1 too: it belongs in one file only; change it there"]
+    assert etc.refusal() == [
+        (
+            "conf.d/a.toml:2: services.echo: this service stands in unpd.toml:1 too: it belongs"
+            " in one file only; change it there"
+        )
+    ]
     etc.write("", b="services.echo.backlog = 5\n", c="# three\n\n[services]\necho = {}\n")
     assert etc.refusal() == [
-        "conf.d/c.toml:4: services.echo: this service stands in conf.d/a.toml:2 too: it belongs in one file only; change it there",
-        "conf.d/c.toml:4: services.echo: this service stands in conf.d/b.toml:1 too: it belongs in one file only; change it there",
+        (
+            "conf.d/c.toml:4: services.echo: this service stands in conf.d/a.toml:2 too: it belongs"
+            " in one file only; change it there"
+        ),
+        (
+            "conf.d/c.toml:4: services.echo: this service stands in conf.d/b.toml:1 too: it belongs"
+            " in one file only; change it there"
+        ),
     ]
 
 
 def test_the_file_that_won(etc: Etc) -> None:
-    """A fault is said of the file and line whose value holds, a table's fault of the first file that writes the table."""
+    """A fault is said of the file and line whose value holds, a table's fault of the
+    first file that writes the table.
+    """
     etc.write(
         f"[daemon]\nuser = ''\ngrace_s = 1\nzzz = 1\n[pools.Web]\n{ECHO}",
         a="[daemon]\n\ngrace_s = 0\n[pools.Web]\nworkers = 1\n",
@@ -87,26 +118,54 @@ def test_the_file_that_won(etc: Etc) -> None:
     ("wrong", "right", "sentence"),
     [
         ("daemon = 1", "[daemon]\ngrace_s = 1\n", "daemon: must be a table, written as [daemon]"),
-        ("services = []", "[services.daytime]\n", "services: must be a table, written as [services]"),
-        ("pools.x = 1", "[pools.x]\nworkers = 1\n", "pools.x: must be a table, written as [pools.x]"),
+        (
+            "services = []",
+            "[services.daytime]\n",
+            "services: must be a table, written as [services]",
+        ),
+        (
+            "pools.x = 1",
+            "[pools.x]\nworkers = 1\n",
+            "pools.x: must be a table, written as [pools.x]",
+        ),
     ],
 )
-def test_no_table_hides_what_is_none(etc: Etc, order: tuple[str, str], wrong: str, right: str, sentence: str) -> None:
-    """What stands in place of a table is refused, also where another file, before or after it, has the table."""
-    etc.write("", **{order[0]: wrong, order[1]: f"{right}[services.echo]\n" if "services" not in wrong else right})
+def test_no_table_hides_what_is_none(
+    etc: Etc, order: tuple[str, str], wrong: str, right: str, sentence: str
+) -> None:
+    """What stands in place of a table is refused, also where another file, before or
+    after it, has the table.
+    """
+    etc.write(
+        "",
+        **{
+            order[0]: wrong,
+            order[1]: f"{right}[services.echo]\n" if "services" not in wrong else right,
+        },
+    )
     assert f"conf.d/{order[0]}.toml:1: {sentence}" in etc.refusal()
 
 
 def test_checks_across_files(etc: Etc) -> None:
     """What two files together make wrong is said of the later one."""
-    etc.write("[services.echo]\nlisten = ['tcp://[::]:7']\n", a="[services.twin]\ntype = 'echo'\n\nlisten = ['tcp://[::]:7']\n")
-    assert etc.refusal() == ["conf.d/a.toml:4: services.twin.listen: tcp://[::]:7 is also an address of services.echo.listen"]
+    etc.write(
+        "[services.echo]\nlisten = ['tcp://[::]:7']\n",
+        a="[services.twin]\ntype = 'echo'\n\nlisten = ['tcp://[::]:7']\n",
+    )
+    assert etc.refusal() == [
+        (
+            "conf.d/a.toml:4: services.twin.listen: tcp://[::]:7 is also an address of"
+            " services.echo.listen"
+        )
+    ]
 
 
 def test_warnings_name_their_file(etc: Etc) -> None:
     """A warning, too, names the file and the line."""
     etc.write(ECHO, a="\n[pools.spare]\n")
-    assert etc.load().warnings == (f"{etc.conf_d / 'a.toml'}:2: pools.spare: no service uses this pool",)
+    assert etc.load().warnings == (
+        f"{etc.conf_d / 'a.toml'}:2: pools.spare: no service uses this pool",
+    )
 
 
 def test_broken_files_are_told_at_once(etc: Etc) -> None:
@@ -116,7 +175,9 @@ def test_broken_files_are_told_at_once(etc: Etc) -> None:
 
 
 def test_broken_files_are_bounded(etc: Etc) -> None:
-    """Of very many broken files the first hundred are told, and how many more there are."""
+    """Of very many broken files the first hundred are told, and how many more there
+    are.
+    """
     etc.write(ECHO, **{f"f{number:03}": "x = \n" for number in range(MAX_PROBLEMS + 50)})
     lines = etc.refusal()
     assert len(lines) == MAX_PROBLEMS + 1
@@ -131,8 +192,12 @@ def test_a_missing_main_file(etc: Etc) -> None:
 
 
 def test_effective_is_one_file(etc: Etc) -> None:
-    """The effective configuration of several files, written as one, is the same configuration."""
-    etc.write("[daemon]\ngrace_s = 1\n", a=ECHO, b="[daemon]\ngrace_s = 2\n[pools.default]\nworkers = 1\n")
+    """The effective configuration of several files, written as one, is the same
+    configuration.
+    """
+    etc.write(
+        "[daemon]\ngrace_s = 1\n", a=ECHO, b="[daemon]\ngrace_s = 2\n[pools.default]\nworkers = 1\n"
+    )
     several = etc.load().config
     for drop_in in etc.conf_d.iterdir():
         drop_in.unlink()

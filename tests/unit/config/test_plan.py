@@ -24,18 +24,37 @@ ECHO = "[services.echo]\n"
         ("daemon.control = '/x'", ("daemon.control",)),
         ("log.format = 'json'", ("log.format",)),
         ("log.file = '/x'", ("log.file",)),
-        ("log = {file = '/x', format = 'json'}\ndaemon.user = 'unpd'", ("daemon.user", "log.format", "log.file")),
-        ("daemon = {grace_s = 1, reload_grace_s = 1, start_timeout_s = 1, heartbeat_timeout_s = 2}", ()),
-        ("log.level = 'debug'\nmetrics.listen = false\npools.default.workers = 1\nservices.daytime = {}", ()),
+        (
+            "log = {file = '/x', format = 'json'}\ndaemon.user = 'unpd'",
+            ("daemon.user", "log.format", "log.file"),
+        ),
+        (
+            (
+                "daemon = {grace_s = 1, reload_grace_s = 1, start_timeout_s = 1,"
+                " heartbeat_timeout_s = 2}"
+            ),
+            (),
+        ),
+        (
+            (
+                "log.level = 'debug'\nmetrics.listen = false\npools.default.workers ="
+                " 1\nservices.daytime = {}"
+            ),
+            (),
+        ),
     ],
 )
 def test_restart_needed(accept: Accept, text: str, keys: tuple[str, ...]) -> None:
-    """User, group, pid file, control socket, and the log's file and format need a restart; all else a reload may change."""
+    """User, group, pid file, control socket, and the log's file and format need a
+    restart; all else a reload may change.
+    """
     assert restart_needed(accept(ECHO).config, accept(f"{text}\n{ECHO}").config) == keys
 
 
 def test_worker_count() -> None:
-    """A number is a number; "auto" is one worker for each CPU, up to what a pool can have."""
+    """A number is a number; "auto" is one worker for each CPU, up to what a pool can
+    have.
+    """
     assert worker_count(Pool(workers=7), cpus=2) == 7
     assert worker_count(Pool(), cpus=2) == 2
     assert worker_count(Pool(), cpus=1000) == 512
@@ -44,7 +63,13 @@ def test_worker_count() -> None:
 
 def test_effective_shows_every_key(host: Host) -> None:
     """The effective configuration holds each key with its value, defaults included."""
-    text = effective(loads("metrics.listen = false\n[services.daytime]\nlisten = ['unix:///run/d']\nsocket_mode = '600'", host).config)
+    text = effective(
+        loads(
+            "metrics.listen = false\n[services.daytime]\nlisten = ['unix:///run/d']\nsocket_mode ="
+            " '600'",
+            host,
+        ).config
+    )
     assert tomllib.loads(text) == {
         "daemon": {
             "user": "nobody",
@@ -78,19 +103,25 @@ def test_effective_shows_every_key(host: Host) -> None:
 
 
 def test_effective_of_the_default_loads(host: Host) -> None:
-    """The effective text of the built-in default is that default again, without a warning."""
+    """The effective text of the built-in default is that default again, without a
+    warning.
+    """
     loaded = builtin(host)
     assert loads(effective(loaded.config), host) == loaded
 
 
 def test_effective_leaves_out_an_idle_default_pool(accept: Accept) -> None:
-    """A default pool that nobody wrote and nobody uses is not written out, so that the text loads without a warning."""
+    """A default pool that nobody wrote and nobody uses is not written out, so that the
+    text loads without a warning.
+    """
     config = accept("[pools.web]\n[services.echo]\npool = 'web'").config
     assert accept(effective(config)) == Loaded(config, None)
 
 
 def test_effective_quotes(accept: Accept) -> None:
-    """A text with quotes, control and foreign characters in it is written so that TOML reads the same text, and so are lists and fractions."""
+    """A text with quotes, control and foreign characters in it is written so that TOML
+    reads the same text, and so are lists and fractions.
+    """
 
     class Odd(Options):
         text: str
@@ -99,12 +130,16 @@ def test_effective_quotes(accept: Accept) -> None:
     options = Odd(text='"\\\n\x7f\x00é😀', items=(0.1, 1e-9, 3.0))
     config = accept(ECHO).config
     service = config.services["echo"].model_copy(update={"options": options})
-    table = tomllib.loads(effective(config.model_copy(update={"services": {"echo": service}})))["services"]["echo"]
+    table = tomllib.loads(effective(config.model_copy(update={"services": {"echo": service}})))[
+        "services"
+    ]["echo"]
     assert Odd(text=table["text"], items=tuple(table["items"])) == options
 
 
 def test_effective_names_what_it_cannot_write(accept: Accept) -> None:
-    """An option that TOML cannot hold is a fault of its service type, not something to be dropped silently."""
+    """An option that TOML cannot hold is a fault of its service type, not something to
+    be dropped silently.
+    """
 
     class Odd(Options):
         parts: Mapping[str, int]

@@ -1,4 +1,6 @@
-"""config/unpd.toml is what a package installs: it must be right, complete, and say of each key what the code does."""
+"""config/unpd.toml is what a package installs: it must be right, complete, and say of
+each key what the code does.
+"""
 
 import re
 import tomllib
@@ -17,7 +19,9 @@ from unpd.services.table import SERVICES
 
 TEXT = (Path(__file__).parents[3] / "config/unpd.toml").read_text()
 SECTIONS = (("daemon", Daemon), ("log", LogConfig), ("metrics", Metrics), ("pools.default", Pool))
-KEYS = [(table, key, field) for table, model in SECTIONS for key, field in model.model_fields.items()]
+KEYS = [
+    (table, key, field) for table, model in SECTIONS for key, field in model.model_fields.items()
+]
 COMMON = [(key, ServiceConfig.model_fields[key]) for key in COMMON_KEYS]
 OWN = [(name, key) for name, row in SERVICES.items() for key in row.options.model_fields]
 
@@ -46,31 +50,49 @@ def says_range(text: str, field: FieldInfo) -> bool:
 
 def says_default(text: str, default: object) -> bool:
     """Whether ``text`` names the default as the file would write it."""
-    written = {True: "true", False: "false"}.get(default) if isinstance(default, bool) else f"{default:g}" if isinstance(default, float) else str(default)
+    written = (
+        {True: "true", False: "false"}.get(default)
+        if isinstance(default, bool)
+        else f"{default:g}"
+        if isinstance(default, float)
+        else str(default)
+    )
     return f"Default: {written}" in text or f'Default: "{written}"' in text
 
 
 def test_loads(host: Host) -> None:
-    """The file loads without a warning, with the values that the documentation shows."""
+    """The file loads without a warning, with the values that the documentation
+    shows.
+    """
     loaded = loads(TEXT, host)
     config = loaded.config
     assert loaded.warnings == ()
     assert (config.daemon.user, config.daemon.group) == ("unpd", "unpd")
-    assert {name: [address.text for address in service.listen] for name, service in config.services.items()} == {
+    assert {
+        name: [address.text for address in service.listen]
+        for name, service in config.services.items()
+    } == {
         "daytime": ["tcp://[::]:13"],
         "echo": ["tcp://[::]:7"],
     }
 
 
 def test_shows_the_defaults(host: Host) -> None:
-    """But for user and group, every value in the file is its default: who deletes a line changes nothing."""
-    shipped, bare = loads(TEXT, host).config, loads("[services.daytime]\n[services.echo]", host).config
+    """But for user and group, every value in the file is its default: who deletes a
+    line changes nothing.
+    """
+    shipped, bare = (
+        loads(TEXT, host).config,
+        loads("[services.daytime]\n[services.echo]", host).config,
+    )
     assert restart_needed(bare, shipped) == ("daemon.user", "daemon.group")
     daemon = shipped.daemon.model_copy(update={"user": bare.daemon.user, "group": None})
     assert shipped.model_copy(update={"daemon": daemon}) == bare
 
 
-@pytest.mark.parametrize(("table", "key", "field"), KEYS, ids=[f"{table}.{key}" for table, key, _ in KEYS])
+@pytest.mark.parametrize(
+    ("table", "key", "field"), KEYS, ids=[f"{table}.{key}" for table, key, _ in KEYS]
+)
 def test_explains_every_key(table: str, key: str, field: FieldInfo) -> None:
     """Each key stands in the file below a comment with its default and its range."""
     values: Any = tomllib.loads(TEXT)
@@ -86,7 +108,9 @@ def test_explains_every_key(table: str, key: str, field: FieldInfo) -> None:
 
 @pytest.mark.parametrize(("key", "field"), COMMON, ids=COMMON_KEYS)
 def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
-    """Each key that all services have stands in the list of them, with its default and its range."""
+    """Each key that all services have stands in the list of them, with its default and
+    its range.
+    """
     text = entry(key)
     assert "Default: " in text or key == "listen"
     assert says_range(text, field)
@@ -97,10 +121,22 @@ def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
 @pytest.mark.parametrize(("service", "key"), OWN)
 def test_explains_every_own_key(service: str, key: str) -> None:
     """Each key that only one type of service has stands in that service's table."""
-    assert says_default(comment_above(f"services.{service}", key), SERVICES[service].options.model_fields[key].default)
+    assert says_default(
+        comment_above(f"services.{service}", key),
+        SERVICES[service].options.model_fields[key].default,
+    )
 
 
 def test_marks_what_needs_a_restart() -> None:
     """Exactly the keys that a reload cannot change say so."""
-    marked = {f"{table}.{key}" for table, key, _ in KEYS if "Needs a restart" in comment_above(table, key)}
-    assert marked == {"daemon.user", "daemon.group", "daemon.pid_file", "daemon.control", "log.file", "log.format"}
+    marked = {
+        f"{table}.{key}" for table, key, _ in KEYS if "Needs a restart" in comment_above(table, key)
+    }
+    assert marked == {
+        "daemon.user",
+        "daemon.group",
+        "daemon.pid_file",
+        "daemon.control",
+        "log.file",
+        "log.format",
+    }

@@ -41,31 +41,58 @@ def written(tmp_path: Path, content: bytes, mode: int = 0o644) -> Path:
         (b"[log]\nfile = '\xff'\n", ":2: the text is not UTF-8: byte 0xff does not fit"),
         (b"[log]\nfile = '\xc3", ":2: the text is not UTF-8: byte 0xc3 does not fit"),
         (b"[log]\n\nlevel = \n", ":3: not valid TOML: Invalid value (column 9)"),
-        (b"[log\n", ":1: not valid TOML: Expected ']' at the end of a table declaration (column 5)"),
+        (
+            b"[log\n",
+            ":1: not valid TOML: Expected ']' at the end of a table declaration (column 5)",
+        ),
         (b"[log]\nlevel = 'a", ':2: not valid TOML: Expected "\'" (at the end of the file)'),
-        (b"[log]\nlevel = 'a'\nlevel = 'b'\n", ":3: not valid TOML: Cannot overwrite a value (column 12)"),
+        (
+            b"[log]\nlevel = 'a'\nlevel = 'b'\n",
+            ":3: not valid TOML: Cannot overwrite a value (column 12)",
+        ),
         (b"x = " + b"[" * 100_000, ": the nesting is too deep"),
         (b"x = " + b"{a = " * 100_000, ": the nesting is too deep"),
-        (b"# deep\n" + b".".join([b"a"] * 200_000) + b" = 1\n", ":2: more than 64 dots on one line: the nesting is too deep"),
+        (
+            b"# deep\n" + b".".join([b"a"] * 200_000) + b" = 1\n",
+            ":2: more than 64 dots on one line: the nesting is too deep",
+        ),
         (b"x = " + b"9" * 5000, ": a number has too many digits"),
-        (b"#" * (MAX_FILE_BYTES + 1), ": the file is larger than 1048576 bytes, which no configuration needs"),
+        (
+            b"#" * (MAX_FILE_BYTES + 1),
+            ": the file is larger than 1048576 bytes, which no configuration needs",
+        ),
     ],
 )
 def test_refuses_text(tmp_path: Path, content: bytes, sentence: str) -> None:
-    """What is no TOML text of a sane size is refused with one sentence, and the line if there is one."""
+    """What is no TOML text of a sane size is refused with one sentence, and the line if
+    there is one.
+    """
     assert refusal(written(tmp_path, content)) == sentence
 
 
-@pytest.mark.parametrize("content", [ECHO, b"\xef\xbb\xbf" + ECHO, ECHO.replace(b"\n", b"\r\n"), ECHO + b"#" * (MAX_FILE_BYTES - len(ECHO))])
+@pytest.mark.parametrize(
+    "content",
+    [
+        ECHO,
+        b"\xef\xbb\xbf" + ECHO,
+        ECHO.replace(b"\n", b"\r\n"),
+        ECHO + b"#" * (MAX_FILE_BYTES - len(ECHO)),
+    ],
+)
 def test_accepts_text(tmp_path: Path, content: bytes) -> None:
-    """A byte order mark, the line ends of other systems and a full mebibyte do no harm."""
+    """A byte order mark, the line ends of other systems and a full mebibyte do
+    no harm.
+    """
     assert parse(read(written(tmp_path, content), wary=False)) == {"services": {"echo": {}}}
 
 
 def test_dots_in_strings_and_comments() -> None:
     """Only the dots of keys count as nesting."""
     dots = "." * 1000
-    assert parse(Source("unpd.toml", f"# {dots}\na = \"\\\"{dots}\" # '{dots}\nb = '{dots}'")) == {"a": f'"{dots}', "b": dots}
+    assert parse(Source("unpd.toml", f"# {dots}\na = \"\\\"{dots}\" # '{dots}\nb = '{dots}'")) == {
+        "a": f'"{dots}',
+        "b": dots,
+    }
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -75,7 +102,10 @@ def test_missing(tmp_path: Path) -> None:
 
 def test_below_a_file(tmp_path: Path) -> None:
     """A path through a file gets the system's reason."""
-    assert refusal(written(tmp_path, ECHO) / "unpd.toml") == ": the file cannot be read: Not a directory"
+    assert (
+        refusal(written(tmp_path, ECHO) / "unpd.toml")
+        == ": the file cannot be read: Not a directory"
+    )
 
 
 def test_directory(tmp_path: Path) -> None:
@@ -100,7 +130,9 @@ def test_socket(tmp_path: Path) -> None:
     """A socket, which cannot be opened at all, gets the system's reason."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
-        assert refusal(tmp_path / "socket") == ": the file cannot be read: No such device or address"
+        assert (
+            refusal(tmp_path / "socket") == ": the file cannot be read: No such device or address"
+        )
 
 
 @pytest.fixture
@@ -127,10 +159,30 @@ def test_unreadable(tmp_path: Path, request: pytest.FixtureRequest) -> None:
         (0o600, 0, 0, ()),
         (0o664, 0, 0, ()),
         (0o640, 0, 50, ()),
-        (0o664, 0, 50, ("the file can be written by gid 50 (mode 0664): take that away with chmod g-w",)),
-        (0o666, 0, 0, ("the file can be written by everybody (mode 0666): take that away with chmod o-w",)),
-        (0o602, 0, 50, ("the file can be written by everybody (mode 0602): take that away with chmod o-w",)),
-        (0o644, 1000, 0, ("the file belongs to uid 1000, who could give root's orders: chown it to root",)),
+        (
+            0o664,
+            0,
+            50,
+            ("the file can be written by gid 50 (mode 0664): take that away with chmod g-w",),
+        ),
+        (
+            0o666,
+            0,
+            0,
+            ("the file can be written by everybody (mode 0666): take that away with chmod o-w",),
+        ),
+        (
+            0o602,
+            0,
+            50,
+            ("the file can be written by everybody (mode 0602): take that away with chmod o-w",),
+        ),
+        (
+            0o644,
+            1000,
+            0,
+            ("the file belongs to uid 1000, who could give root's orders: chown it to root",),
+        ),
         (
             0o666,
             1000,
@@ -142,7 +194,9 @@ def test_unreadable(tmp_path: Path, request: pytest.FixtureRequest) -> None:
         ),
     ],
 )
-def test_what_root_distrusts(mode: int, owner: int, group: int, objections: tuple[str, ...]) -> None:
+def test_what_root_distrusts(
+    mode: int, owner: int, group: int, objections: tuple[str, ...]
+) -> None:
     """Root trusts only a file that nobody else can write."""
     assert distrust(FILE | mode, owner, group) == objections
 
@@ -153,22 +207,33 @@ def test_a_directory_is_called_one() -> None:
         "the directory belongs to uid 1000, who could give root's orders: chown it to root",
         "the directory can be written by everybody (mode 0777): take that away with chmod o-w",
     )
-    assert distrust(DIRECTORY | 0o775, 0, 50) == ("the directory can be written by gid 50 (mode 0775): take that away with chmod g-w",)
+    assert distrust(DIRECTORY | 0o775, 0, 50) == (
+        "the directory can be written by gid 50 (mode 0775): take that away with chmod g-w",
+    )
     assert distrust(DIRECTORY | 0o755, 0, 50) == ()
 
 
 def test_root_refuses_an_open_file(tmp_path: Path, host: Host) -> None:
-    """Started as root, a file that everybody can write is refused before it is even parsed."""
+    """Started as root, a file that everybody can write is refused before it is even
+    parsed.
+    """
     path = written(tmp_path, b"not TOML", 0o666)
     with pytest.raises(ConfigError) as caught:
         load(path, host)
-    assert f"{path}: the file can be written by everybody (mode 0666): take that away with chmod o-w" in str(caught.value).split("\n")
+    assert (
+        f"{path}: the file can be written by everybody (mode 0666): take that away with chmod o-w"
+        in str(caught.value).split("\n")
+    )
 
 
 def test_others_are_warned_of_an_open_file(tmp_path: Path, host: Host) -> None:
-    """Not started as root, the same file is loaded with a warning, and one of an own group without."""
+    """Not started as root, the same file is loaded with a warning, and one of an own
+    group without.
+    """
     ordinary = replace(host, uid=ORDINARY_UID, user="ada")
     path = written(tmp_path, ECHO, 0o666)
-    assert load(path, ordinary).warnings == (f"{path}: the file can be written by everybody (mode 0666): take that away with chmod o-w",)
+    assert load(path, ordinary).warnings == (
+        f"{path}: the file can be written by everybody (mode 0666): take that away with chmod o-w",
+    )
     path.chmod(0o664)
     assert load(path, ordinary).warnings == ()

@@ -1,4 +1,6 @@
-"""The framing of the control protocol: what goes in comes out, and nothing else gets in."""
+"""The framing of the control protocol: what goes in comes out, and nothing else gets
+in.
+"""
 
 import json
 from contextlib import suppress
@@ -66,7 +68,10 @@ def test_what_is_no_request_is_refused_with_a_reason(line: bytes, why: str) -> N
         decode_request(line)
 
 
-junk = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
 
 
 @given(st.binary(max_size=200) | junk.map(lambda value: json.dumps(value).encode()))
@@ -78,7 +83,13 @@ def test_junk_is_refused_or_means_something(line: bytes) -> None:
         assert isinstance(decode_answer(line)["ok"], bool)
 
 
-@given(st.dictionaries(st.text().filter(lambda name: name not in ("version", "ok")), st.text() | st.integers() | st.booleans()), st.booleans())
+@given(
+    st.dictionaries(
+        st.text().filter(lambda name: name not in ("version", "ok")),
+        st.text() | st.integers() | st.booleans(),
+    ),
+    st.booleans(),
+)
 def test_an_answer_comes_out_as_it_went_in(fields: dict[str, Any], ok: bool) -> None:
     """As one line, whatever text is in it, with the version."""
     line = encode_answer(ok=ok, **fields)
@@ -87,7 +98,16 @@ def test_an_answer_comes_out_as_it_went_in(fields: dict[str, Any], ok: bool) -> 
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"hello\n", b"[1]\n", b'{"ok": true}\n', b'{"version": 1}\n', b'{"version": 1, "ok": 1}\n', b'{"version": 9, "ok": true}\n']
+    "line",
+    [
+        b"",
+        b"hello\n",
+        b"[1]\n",
+        b'{"ok": true}\n',
+        b'{"version": 1}\n',
+        b'{"version": 1, "ok": 1}\n',
+        b'{"version": 9, "ok": true}\n',
+    ],
 )
 def test_what_is_no_answer_is_refused(line: bytes) -> None:
     """The client says so instead of guessing."""

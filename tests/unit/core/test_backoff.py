@@ -1,4 +1,6 @@
-"""Respawning: at once, slower and slower for what keeps dying young, and never given up."""
+"""Respawning: at once, slower and slower for what keeps dying young, and never given
+up.
+"""
 
 from itertools import pairwise
 
@@ -16,7 +18,14 @@ SLOT = Slot(ChildKind.WORKER, "default", 0)
 
 def child(ready_for_s: float | None) -> Child:
     """A child that has been ready for so long, or never was."""
-    return Child(1, SLOT, 1, ChildPhase.READY, NOW - 3600.0, ready_at=None if ready_for_s is None else NOW - ready_for_s)
+    return Child(
+        1,
+        SLOT,
+        1,
+        ChildPhase.READY,
+        NOW - 3600.0,
+        ready_at=None if ready_for_s is None else NOW - ready_for_s,
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,32 +43,63 @@ def child(ready_for_s: float | None) -> Child:
         (Throttle(3, 0.0), 10.0, None),
     ],
 )
-def test_after_a_death(prior: Throttle | None, ready_for_s: float | None, after: Throttle | None) -> None:
-    """Never ready or ready for less than a second counts as a failure; from a second on the slot is filled at once, from ten on its record is cleared."""
+def test_after_a_death(
+    prior: Throttle | None, ready_for_s: float | None, after: Throttle | None
+) -> None:
+    """Never ready or ready for less than a second counts as a failure; from a second on
+    the slot is filled at once, from ten on its record is cleared.
+    """
     assert after_death(prior, child(ready_for_s), NOW) == after
 
 
 @pytest.mark.parametrize(
-    ("failures", "delay_s"), [(0, 0.1), (1, 0.2), (2, 0.4), (3, 0.8), (7, 12.8), (8, 25.6), (9, 30.0), (10, 30.0), (1100, 30.0), (10**6, 30.0)]
+    ("failures", "delay_s"),
+    [
+        (0, 0.1),
+        (1, 0.2),
+        (2, 0.4),
+        (3, 0.8),
+        (7, 12.8),
+        (8, 25.6),
+        (9, 30.0),
+        (10, 30.0),
+        (1100, 30.0),
+        (10**6, 30.0),
+    ],
 )
 def test_delays_double(failures: int, delay_s: float) -> None:
-    """The delay doubles from 0.1 s to 30 s and stays there, after a night of failures too."""
+    """The delay doubles from 0.1 s to 30 s and stays there, after a night of failures
+    too.
+    """
     prior = Throttle(failures, 0.0) if failures else None
     assert after_failure(prior, NOW) == Throttle(failures + 1, NOW + delay_s)
 
 
 def test_a_dead_worker_is_replaced_at_once() -> None:
-    """A worker that served for a while and dies has its successor in the same step, in the same slot and generation, under a new birth."""
+    """A worker that served for a while and dies has its successor in the same step, in
+    the same slot and generation, under a new birth.
+    """
     machine = running(wants(2))
     machine.wait(60)
     done = machine.exit(2, ended="killed by SIGKILL")
     (successor,) = done.born
     assert (successor.slot.index, successor.generation, successor.birth) == (1, 1, 3)
-    assert done.notes("worker.died") == [{"pool": "default", "index": 1, "birth": 2, "generation": 1, "ended": "killed by SIGKILL", "respawn_in_s": 0.0}]
+    assert done.notes("worker.died") == [
+        {
+            "pool": "default",
+            "index": 1,
+            "birth": 2,
+            "generation": 1,
+            "ended": "killed by SIGKILL",
+            "respawn_in_s": 0.0,
+        }
+    ]
 
 
 def delays_of_deaths(machine: Machine, count: int) -> list[float]:
-    """The newest child dies young, again and again: how long it takes each time until the next is born."""
+    """The newest child dies young, again and again: how long it takes each time until
+    the next is born.
+    """
     delays = []
     for _ in range(count):
         done = machine.exit(max(machine.state.children), ended="exit code 1")
@@ -73,7 +113,9 @@ def delays_of_deaths(machine: Machine, count: int) -> list[float]:
 
 
 def test_a_crash_loop_is_slowed_down_and_never_given_up() -> None:
-    """A worker that dies before it is ready comes back after 0.1 s, 0.2 s and so on, then every 30 s for ever; the other slot is not touched."""
+    """A worker that dies before it is ready comes back after 0.1 s, 0.2 s and so on,
+    then every 30 s for ever; the other slot is not touched.
+    """
     machine = running(wants(2))
     machine.wait(60)
     machine.exit(2)
@@ -92,7 +134,9 @@ def test_a_worker_that_dies_within_a_second_of_readiness_is_slowed_down() -> Non
 
 
 def test_ten_seconds_of_life_clear_the_record() -> None:
-    """After ten seconds of readiness a slot has no past: the next early death costs 0.1 s again."""
+    """After ten seconds of readiness a slot has no past: the next early death costs 0.1
+    s again.
+    """
     machine = running(wants(1))
     delays_of_deaths(machine, 6)
     newest = max(machine.state.children)
@@ -104,7 +148,9 @@ def test_ten_seconds_of_life_clear_the_record() -> None:
 
 
 def test_a_few_seconds_of_life_do_not_clear_the_record() -> None:
-    """Between one second and ten the successor comes at once, but the next early death goes on where the delays had been."""
+    """Between one second and ten the successor comes at once, but the next early death
+    goes on where the delays had been.
+    """
     machine = running(wants(1))
     delays_of_deaths(machine, 3)
     newest = max(machine.state.children)
@@ -116,7 +162,9 @@ def test_a_few_seconds_of_life_do_not_clear_the_record() -> None:
 
 
 def test_failed_forks_are_slowed_down_too() -> None:
-    """A fork that the kernel refuses is tried again after the same delays, and each failure is one line with its reason and its consequence."""
+    """A fork that the kernel refuses is tried again after the same delays, and each
+    failure is one line with its reason and its consequence.
+    """
     machine = running(wants(1))
     machine.wait(60)
     machine.exit(1)
@@ -125,9 +173,15 @@ def test_failed_forks_are_slowed_down_too() -> None:
         done = machine.take(ev.ForkFailed(birth, "Cannot allocate memory"))
         delays.append(machine.due_in)
         (note,) = done.notes("fork.failed")
-        assert (note["reason"], note["respawn_in_s"]) == ("Cannot allocate memory", round(0.1 * 2 ** (birth - 2), 3))
+        assert (note["reason"], note["respawn_in_s"]) == (
+            "Cannot allocate memory",
+            round(0.1 * 2 ** (birth - 2), 3),
+        )
         assert len(machine.wait(30.0).born) == 1
-    assert all(earlier is not None and later == pytest.approx(2 * earlier) for earlier, later in pairwise(delays))
+    assert all(
+        earlier is not None and later == pytest.approx(2 * earlier)
+        for earlier, later in pairwise(delays)
+    )
 
 
 def test_an_exporter_in_a_crash_loop_does_not_touch_the_workers() -> None:
@@ -141,7 +195,9 @@ def test_an_exporter_in_a_crash_loop_does_not_touch_the_workers() -> None:
 
 
 def test_all_dead_at_once_are_all_replaced() -> None:
-    """Two hundred deaths in one breath are two hundred births, a batch a step, without a pause between the batches."""
+    """Two hundred deaths in one breath are two hundred births, a batch a step, without
+    a pause between the batches.
+    """
     machine = running(wants(200))
     machine.wait(60)
     machine.exit(*range(1, 201))

@@ -8,7 +8,9 @@ from unpd.names import ChildOrder, ChildPhase, MasterPhase
 
 
 def sweep(machine: Machine, seconds: int, *beating: int) -> list[tuple[int, ChildOrder]]:
-    """The shell looks once a second, and only these children beat; return all orders."""
+    """The shell looks once a second, and only these children beat; return all
+    orders.
+    """
     orders = []
     for _ in range(seconds):
         orders += machine.wait(1.0).orders
@@ -17,7 +19,9 @@ def sweep(machine: Machine, seconds: int, *beating: int) -> list[tuple[int, Chil
 
 
 def test_a_silent_child_is_aborted_and_then_killed() -> None:
-    """After heartbeat_timeout_s it gets SIGABRT, which prints its stack, and two seconds later SIGKILL."""
+    """After heartbeat_timeout_s it gets SIGABRT, which prints its stack, and two
+    seconds later SIGKILL.
+    """
     machine = running(wants(2))
     assert not sweep(machine, 30, 1)
     assert sweep(machine, 1, 1) == [(2, ChildOrder.ABORT)]
@@ -27,7 +31,9 @@ def test_a_silent_child_is_aborted_and_then_killed() -> None:
 
 
 def test_a_hung_child_is_replaced_when_it_is_dead() -> None:
-    """Not before: its slot has one holder. It had served for long, so its successor comes at once."""
+    """Not before: its slot has one holder. It had served for long, so its successor
+    comes at once.
+    """
     machine = running(wants(1))
     sweep(machine, 31)
     assert machine.wait(10.0).told(ChildOrder.KILL) == [1]
@@ -40,7 +46,9 @@ def test_the_line_about_a_hung_child_says_what_follows() -> None:
     machine = running(wants(1))
     sweep(machine, 30)
     machine.wait(1.0)
-    assert machine.beat().notes("worker.hung") == [{"pool": "default", "index": 0, "birth": 1, "generation": 1, "kill_in_s": 2.0}]
+    assert machine.beat().notes("worker.hung") == [
+        {"pool": "default", "index": 0, "birth": 1, "generation": 1, "kill_in_s": 2.0}
+    ]
 
 
 def test_who_beats_lives() -> None:
@@ -56,7 +64,9 @@ def test_a_hung_exporter_is_aborted_too() -> None:
 
 
 def test_a_child_that_starts_is_not_judged_by_its_heart() -> None:
-    """A row may still show the beat of the birth before; the start timeout watches instead."""
+    """A row may still show the beat of the birth before; the start timeout watches
+    instead.
+    """
     machine = running(wants(1, heartbeat_timeout_s=0.5))
     machine.wait(20)
     machine.exit(1)
@@ -79,7 +89,9 @@ def test_readiness_counts_as_a_beat() -> None:
 
 
 def test_a_beat_from_the_future_is_none() -> None:
-    """A mad child writes what it likes: taken for a beat of now, at every look, it would hide a hang for ever."""
+    """A mad child writes what it likes: taken for a beat of now, at every look, it
+    would hide a hang for ever.
+    """
     machine = running(wants(1))
     for _ in range(30):
         machine.wait(1.0)
@@ -104,7 +116,9 @@ def test_beats_of_the_dead_mean_nothing() -> None:
 
 
 def test_a_master_that_did_not_run_kills_nobody() -> None:
-    """After a freeze of the whole group everybody's beat is old. The children get until the next look; who is still silent then is hung."""
+    """After a freeze of the whole group everybody's beat is old. The children get until
+    the next look; who is still silent then is hung.
+    """
     machine = running(wants(2))
     sweep(machine, 3, 1, 2)
     machine.wait(600.0)
@@ -132,8 +146,12 @@ def test_a_hung_drain_ends_no_later_than_it_would_have() -> None:
 
 
 @pytest.mark.parametrize(("old_s", "new_s", "aborted"), [(1.0, 30.0, [1]), (30.0, 1.0, [2])])
-def test_each_generation_has_its_own_timeout(old_s: float, new_s: float, aborted: list[int]) -> None:
-    """While a candidate is proved, its children live by its limits and the others by theirs."""
+def test_each_generation_has_its_own_timeout(
+    old_s: float, new_s: float, aborted: list[int]
+) -> None:
+    """While a candidate is proved, its children live by its limits and the others by
+    theirs.
+    """
     machine = proving(wants(1, heartbeat_timeout_s=old_s), wants(2, heartbeat_timeout_s=new_s))
     machine.ready(2)
     assert machine.state.phase is MasterPhase.PROVING

@@ -1,4 +1,6 @@
-"""Smaller wishes: more or fewer workers, a rotated log; and what the state says of itself."""
+"""Smaller wishes: more or fewer workers, a rotated log; and what the state says of
+itself.
+"""
 
 import pytest
 
@@ -47,7 +49,9 @@ def test_an_unknown_pool_is_not_made() -> None:
 
 
 def test_a_surplus_worker_that_starts_drains() -> None:
-    """It may have accepted already: its report may lie unread in the pipe. When its start would have been too late it is told to finish, and then killed."""
+    """It may have accepted already: its report may lie unread in the pipe. When its
+    start would have been too late it is told to finish, and then killed.
+    """
     machine = running(wants(1))
     machine.take(ev.PoolResized("default", 1))
     machine.wait(4.0)
@@ -97,13 +101,19 @@ def test_a_resize_during_a_proof_belongs_to_the_generation_that_serves() -> None
 
 
 def test_a_rotated_log_is_opened_again_by_all() -> None:
-    """By the master first, which makes the file; then by every child, one that starts too: it would write into the old file for all its life."""
+    """By the master first, which makes the file; then by every child, one that starts
+    too: it would write into the old file for all its life.
+    """
     machine = running(wants(2, exporter=True))
     machine.wait(60)
     machine.exit(3)
     done = machine.take(ev.LogReopenAsked())
     assert done[0] == fx.ReopenLog()
-    assert done.orders == [(1, ChildOrder.REOPEN_LOG), (2, ChildOrder.REOPEN_LOG), (4, ChildOrder.REOPEN_LOG)]
+    assert done.orders == [
+        (1, ChildOrder.REOPEN_LOG),
+        (2, ChildOrder.REOPEN_LOG),
+        (4, ChildOrder.REOPEN_LOG),
+    ]
 
 
 def test_draining_children_follow_the_log_and_killed_ones_do_not() -> None:
@@ -122,14 +132,22 @@ def test_draining_children_follow_the_log_and_killed_ones_do_not() -> None:
 
 
 def test_degraded_names_what_is_missing() -> None:
-    """A pool without a ready worker, and each slot that keeps dying early; whole again when they serve."""
+    """A pool without a ready worker, and each slot that keeps dying early; whole again
+    when they serve.
+    """
     machine = running(wants({"default": 2, "slow": 1}, exporter=True))
     assert degraded(machine.state) == ()
     machine.exit(1)
     machine.exit(4)
-    assert degraded(machine.state) == ("pool slow has no ready worker", "exporter exporter/0 keeps dying early", "worker slow/0 keeps dying early")
+    assert degraded(machine.state) == (
+        "pool slow has no ready worker",
+        "exporter exporter/0 keeps dying early",
+        "worker slow/0 keeps dying early",
+    )
     machine.wait(0.1)
-    assert "worker slow/0 keeps dying early" in degraded(machine.state), "it starts, but it did so before"
+    assert "worker slow/0 keeps dying early" in degraded(machine.state), (
+        "it starts, but it did so before"
+    )
     machine.ready(*machine.births(ChildPhase.STARTING))
     assert degraded(machine.state) == ()
 
@@ -166,7 +184,12 @@ def test_a_step_does_not_change_the_state_that_it_was_given() -> None:
     """Neither its children, nor its back-offs, nor what is wanted."""
     before = running(wants(2, exporter=True)).state
     copy = before.copy()
-    for event in (ev.ChildExited(1, ""), ev.PoolResized("default", 1), ev.StopAsked(quick=True, by=""), ev.ReloadAsked(1)):
+    for event in (
+        ev.ChildExited(1, ""),
+        ev.PoolResized("default", 1),
+        ev.StopAsked(quick=True, by=""),
+        ev.ReloadAsked(1),
+    ):
         step(before, event, 2000.0)
         assert before == copy
     assert before.wanted.workers == {"default": 2}
@@ -190,4 +213,8 @@ def test_every_change_of_phase_is_shown() -> None:
     """On the scoreboard, once each."""
     machine = booted(wants(1))
     shown = [*machine.ready(1), *machine.stop(), *machine.wait(10.0)]
-    assert [effect.child.phase for effect in shown if isinstance(effect, fx.ShowPhase)] == [ChildPhase.READY, ChildPhase.DRAINING, ChildPhase.KILLED]
+    assert [effect.child.phase for effect in shown if isinstance(effect, fx.ShowPhase)] == [
+        ChildPhase.READY,
+        ChildPhase.DRAINING,
+        ChildPhase.KILLED,
+    ]

@@ -12,11 +12,17 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
 def test_a_reload_goes_from_the_asking_to_the_answer() -> None:
-    """Loaded, proved, adopted, answered; and the old drain only when all the new are ready."""
+    """Loaded, proved, adopted, answered; and the old drain only when all the new are
+    ready.
+    """
     machine = running(wants(2, exporter=True))
     assert machine.take(ev.ReloadAsked(5)) == (fx.LoadConfig(),)
     done = machine.take(ev.ConfigLoaded(wants({"default": 1, "slow": 1}, exporter=True)))
-    assert [(child.birth, str(child.slot), child.generation) for child in done.born] == [(4, "exporter/0", 2), (5, "default/0", 2), (6, "slow/0", 2)]
+    assert [(child.birth, str(child.slot), child.generation) for child in done.born] == [
+        (4, "exporter/0", 2),
+        (5, "default/0", 2),
+        (6, "slow/0", 2),
+    ]
     assert not done.orders
     assert not machine.ready(4, 5).orders
     assert machine.state.generation == 1
@@ -33,7 +39,9 @@ def test_a_reload_goes_from_the_asking_to_the_answer() -> None:
 
 
 def test_adoption_comes_before_the_old_are_told() -> None:
-    """A worker that drains closes its listeners; the master has decided by then which it keeps."""
+    """A worker that drains closes its listeners; the master has decided by then which
+    it keeps.
+    """
     effects = list(proving(wants(1), wants(1)).ready(2))
     assert effects.index(fx.AdoptConfig(2)) < effects.index(fx.Tell(1, ChildOrder.RETIRE))
 
@@ -52,7 +60,9 @@ def test_the_old_generation_is_kept_whole_until_the_new_is_proved() -> None:
     assert [(child.generation, child.slot.index) for child in machine.exit(1).born] == [(1, 0)]
     done = machine.ready(3, 4)
     assert done.told(ChildOrder.RETIRE) == [2, 5]
-    assert machine.wait(10.0).told(ChildOrder.FINISH) == [5], "that one is not ready in time, and is given up"
+    assert machine.wait(10.0).told(ChildOrder.FINISH) == [5], (
+        "that one is not ready in time, and is given up"
+    )
 
 
 def test_what_drains_may_drain_for_reload_grace_s() -> None:
@@ -79,8 +89,12 @@ def test_with_a_reload_grace_of_nought_connections_last_as_long_as_they_like() -
 
 @pytest.mark.parametrize("reload_grace_s", [0.0, 60.0])
 def test_an_old_exporter_is_not_kept(reload_grace_s: float) -> None:
-    """It has no connections that last: one that does not leave is killed after three seconds."""
-    machine = proving(wants(1, exporter=True), wants(1, exporter=True, reload_grace_s=reload_grace_s))
+    """It has no connections that last: one that does not leave is killed after three
+    seconds.
+    """
+    machine = proving(
+        wants(1, exporter=True), wants(1, exporter=True, reload_grace_s=reload_grace_s)
+    )
     assert machine.ready(3, 4).told(ChildOrder.RETIRE) == [1, 2]
     assert machine.wait(3.0).orders == [(1, ChildOrder.KILL)]
 
@@ -101,11 +115,15 @@ def test_a_configuration_that_is_refused_changes_nothing() -> None:
     machine = proving(wants(1), wants(1))
     machine.ready(2)
     before = machine.state.children
-    done = machine.take(ev.ReloadAsked(5), ev.ConfigRefused("unpd.toml:3: daemon.grce_s: unknown key"))
+    done = machine.take(
+        ev.ReloadAsked(5), ev.ConfigRefused("unpd.toml:3: daemon.grce_s: unknown key")
+    )
     assert machine.state.children == before
     assert done.answers == [(5, "unpd.toml:3: daemon.grce_s: unknown key")]
     assert done.of(fx.CountReload) == [fx.CountReload(succeeded=False)]
-    assert done.notes("reload.refused") == [{"reason": "unpd.toml:3: daemon.grce_s: unknown key", "generation": 2}]
+    assert done.notes("reload.refused") == [
+        {"reason": "unpd.toml:3: daemon.grce_s: unknown key", "generation": 2}
+    ]
     assert (machine.state.phase, machine.state.generation) == (MasterPhase.RUNNING, 2)
 
 
@@ -123,7 +141,9 @@ def hung(machine: Machine) -> Done:
 
 
 def late_death(machine: Machine) -> Done:
-    """A child that was ready for longer than an early death dies while the other is still starting."""
+    """A child that was ready for longer than an early death dies while the other is
+    still starting.
+    """
     machine.ready(2)
     machine.wait(5.0)
     return machine.exit(2, ended="killed by SIGKILL")
@@ -132,23 +152,40 @@ def late_death(machine: Machine) -> Done:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (lambda m: m.take(ev.ForkFailed(3, "Cannot allocate memory")), "fork failed: Cannot allocate memory"),
-        (lambda m: m.take(ev.ChildFailed(3, "no such time zone", ExitCode.CONFIGURATION)), "no such time zone"),
-        (lambda m: m.exit(3, ended="killed by SIGSEGV"), "worker default/1 ended before it was ready: killed by SIGSEGV"),
+        (
+            lambda m: m.take(ev.ForkFailed(3, "Cannot allocate memory")),
+            "fork failed: Cannot allocate memory",
+        ),
+        (
+            lambda m: m.take(ev.ChildFailed(3, "no such time zone", ExitCode.CONFIGURATION)),
+            "no such time zone",
+        ),
+        (
+            lambda m: m.exit(3, ended="killed by SIGSEGV"),
+            "worker default/1 ended before it was ready: killed by SIGSEGV",
+        ),
         (late_death, "worker default/0 ended before the others were ready: killed by SIGKILL"),
         (hung, "worker default/0 was hung"),
         (overdue, "worker default/1 was not ready in time"),
     ],
 )
 def test_a_candidate_that_fails_is_refused(fault: Callable[[Machine], Done], reason: str) -> None:
-    """Whatever befalls a child of the candidate before all are ready: the old go on, the new go, the asker hears the reason, and nothing is left to wait for."""
-    machine = proving(wants(1, heartbeat_timeout_s=3.0), wants(2, heartbeat_timeout_s=3.0), request=5)
+    """Whatever befalls a child of the candidate before all are ready: the old go on,
+    the new go, the asker hears the reason, and nothing is left to wait for.
+    """
+    machine = proving(
+        wants(1, heartbeat_timeout_s=3.0), wants(2, heartbeat_timeout_s=3.0), request=5
+    )
     done = fault(machine)
     assert done.answers == [(5, reason)]
     assert done.of(fx.DropConfig)
     assert not done.of(fx.AdoptConfig)
     assert done.of(fx.CountReload) == [fx.CountReload(succeeded=False)]
-    assert (machine.state.phase, machine.state.generation, machine.state.wanted.workers) == (MasterPhase.RUNNING, 1, {"default": 1})
+    assert (machine.state.phase, machine.state.generation, machine.state.wanted.workers) == (
+        MasterPhase.RUNNING,
+        1,
+        {"default": 1},
+    )
     assert machine.child(1).phase is ChildPhase.READY
     done = machine.exit(*machine.births(generation=2))
     assert not done.born
@@ -168,7 +205,9 @@ def test_every_fork_of_a_candidate_can_fail() -> None:
 
 
 def test_the_workers_of_a_refused_candidate_drain() -> None:
-    """They may have accepted clients, who are not to blame: those that were still starting too, for their report may lie unread."""
+    """They may have accepted clients, who are not to blame: those that were still
+    starting too, for their report may lie unread.
+    """
     machine = proving(wants(1), wants(3))
     machine.ready(2)
     done = machine.exit(3)
@@ -214,7 +253,9 @@ def test_generations_count_on_after_a_refusal() -> None:
 
 
 def test_a_reload_cuts_the_drain_of_the_one_before() -> None:
-    """The candidate is born when the last of them is gone; the generation that serves is not touched."""
+    """The candidate is born when the last of them is gone; the generation that serves
+    is not touched.
+    """
     machine = proving(wants(2), wants(1))
     machine.ready(3)
     done = machine.reload(wants(1))
@@ -226,7 +267,9 @@ def test_a_reload_cuts_the_drain_of_the_one_before() -> None:
 
 
 def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
-    """Three seconds after the cut; a process that even SIGKILL does not end at once is as good as gone."""
+    """Three seconds after the cut; a process that even SIGKILL does not end at once is
+    as good as gone.
+    """
     machine = proving(wants(1), wants(1))
     machine.ready(2)
     machine.reload(wants(1))
@@ -237,7 +280,9 @@ def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
 
 
 def test_a_drain_is_cut_once() -> None:
-    """One that was cut when its time was over is not told again, nor given more time."""
+    """One that was cut when its time was over is not told again, nor given more
+    time.
+    """
     machine = proving(wants(1), wants(1, reload_grace_s=5.0))
     machine.ready(2)
     assert machine.wait(5.0).told(ChildOrder.FINISH) == [1]
@@ -260,7 +305,9 @@ def test_a_worker_that_dies_while_room_is_made_is_replaced() -> None:
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_reloads_during_a_reload_become_one_more(refused: bool) -> None:
-    """The file may have changed since: one more reload, however it went, and everybody is answered once."""
+    """The file may have changed since: one more reload, however it went, and everybody
+    is answered once.
+    """
     machine = running(wants(1))
     done = machine.take(*(ev.ReloadAsked(request) for request in (1, 2, None, 3)))
     assert len(done.of(fx.LoadConfig)) == 1
@@ -309,11 +356,15 @@ def test_workers_that_were_added_by_hand_are_not_kept() -> None:
     machine.take(ev.PoolResized("default", 1))
     machine.ready(*machine.births(ChildPhase.STARTING, generation=2))
     assert machine.state.wanted.workers == {"default": 1}
-    assert {child.slot for child in machine.state.children.values() if child.generation == 2} == {Slot(ChildKind.WORKER, "default", 0)}
+    assert {child.slot for child in machine.state.children.values() if child.generation == 2} == {
+        Slot(ChildKind.WORKER, "default", 0)
+    }
 
 
 def test_a_reload_while_surplus_workers_drain() -> None:
-    """They belong to the generation that serves: nobody cuts them, and after the adoption they drain on."""
+    """They belong to the generation that serves: nobody cuts them, and after the
+    adoption they drain on.
+    """
     machine = running(wants(3))
     machine.take(ev.PoolResized("default", -1))
     assert machine.births(ChildPhase.DRAINING) == [3]
@@ -338,7 +389,9 @@ def test_an_aborted_worker_of_the_old_generation_may_still_print_its_stack() -> 
 
 
 def test_each_generation_has_its_own_start_timeout() -> None:
-    """The candidate's children have its time; what is born into the old generation meanwhile has the old one's."""
+    """The candidate's children have its time; what is born into the old generation
+    meanwhile has the old one's.
+    """
     machine = running(wants(1, start_timeout_s=8.0))
     machine.wait(60)
     machine.reload(wants(1, start_timeout_s=3.0))

@@ -13,7 +13,12 @@ def test_the_first_generation_is_born() -> None:
     """Every slot that is wanted gets a child of generation 1; births count from 1."""
     machine = booted(wants({"default": 2, "slow": 1}, exporter=True))
     children = list(machine.state.children.values())
-    assert [(child.birth, str(child.slot)) for child in children] == [(1, "exporter/0"), (2, "default/0"), (3, "default/1"), (4, "slow/0")]
+    assert [(child.birth, str(child.slot)) for child in children] == [
+        (1, "exporter/0"),
+        (2, "default/0"),
+        (3, "default/1"),
+        (4, "slow/0"),
+    ]
     assert {(child.generation, child.phase) for child in children} == {(1, ChildPhase.STARTING)}
     assert machine.state.phase is MasterPhase.STARTING
 
@@ -56,7 +61,9 @@ def test_the_ready_exporter_is_not_enough() -> None:
 
 
 def test_a_start_that_takes_too_long_ends_with_the_reason() -> None:
-    """Not ready within start_timeout_s: the children are killed, the master leaves with exit code 1, and names the pool and what it waited for."""
+    """Not ready within start_timeout_s: the children are killed, the master leaves with
+    exit code 1, and names the pool and what it waited for.
+    """
     machine = booted(wants({"default": 1, "slow": 1}, start_timeout_s=3.0))
     machine.ready(1)
     assert not machine.wait(2.9)
@@ -69,7 +76,9 @@ def test_a_start_that_takes_too_long_ends_with_the_reason() -> None:
 
 
 def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
-    """A worker that always dies is respawned until start_timeout_s is over; the reason says how the last one ended. No exit code of a child ends the master at once."""
+    """A worker that always dies is respawned until start_timeout_s is over; the reason
+    says how the last one ended. No exit code of a child ends the master at once.
+    """
     machine = booted(wants(1))
     for birth in range(1, 7):
         done = machine.exit(birth, ended="killed by SIGSEGV")
@@ -79,7 +88,10 @@ def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
     machine.exit(7, ended="exit code 77")
     assert not machine.wait(9.9 - 6.3)
     done = machine.wait(0.2)
-    reason = "no worker of pool default was ready within 10 s (worker default/0 ended before it was ready: exit code 77)"
+    reason = (
+        "no worker of pool default was ready within 10 s (worker default/0 ended before it was"
+        " ready: exit code 77)"
+    )
     assert done.of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
 
 
@@ -90,19 +102,28 @@ def test_forks_that_fail_at_the_start_end_with_their_cause() -> None:
         machine.take(ev.ForkFailed(birth, "Resource temporarily unavailable"))
         assert machine.wait(0.1 * 2 ** (birth - 1)).born
     machine.take(ev.ForkFailed(3, "Resource temporarily unavailable"))
-    reason = "no worker of pool default was ready within 0.5 s (fork failed: Resource temporarily unavailable)"
+    reason = (
+        "no worker of pool default was ready within 0.5 s (fork failed: Resource temporarily"
+        " unavailable)"
+    )
     assert machine.wait(0.5).of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
 
 
 def test_a_worker_that_reports_why_it_cannot_serve_ends_the_start() -> None:
     """Its reason and its exit code become the master's; the others leave at once."""
     machine = booted(wants(3, exporter=True))
-    done = machine.take(ev.ChildFailed(2, "cannot drop privileges to unpd: Operation not permitted", ExitCode.PRIVILEGE))
+    done = machine.take(
+        ev.ChildFailed(
+            2, "cannot drop privileges to unpd: Operation not permitted", ExitCode.PRIVILEGE
+        )
+    )
     assert machine.state.phase is MasterPhase.STOPPING
     assert done.told(ChildOrder.LEAVE) == [1, 2, 3, 4]
     assert done.of(fx.CloseListeners)
     done = machine.exit(1, 2, 3, 4)
-    assert done.of(fx.Leave) == [fx.Leave(ExitCode.PRIVILEGE, "cannot drop privileges to unpd: Operation not permitted")]
+    assert done.of(fx.Leave) == [
+        fx.Leave(ExitCode.PRIVILEGE, "cannot drop privileges to unpd: Operation not permitted")
+    ]
 
 
 def test_an_exporter_that_cannot_serve_does_not_end_the_start() -> None:
@@ -123,11 +144,16 @@ def test_a_failure_of_a_worker_that_is_wanted_no_more_does_not_end_the_start() -
 
 
 def test_a_respawned_worker_that_cannot_serve_does_not_end_the_daemon() -> None:
-    """Once it runs, a failure report is a line in the log, and the respawn is slowed down."""
+    """Once it runs, a failure report is a line in the log, and the respawn is slowed
+    down.
+    """
     machine = running(wants(2))
     machine.wait(60)
     machine.exit(1)
-    done = machine.take(ev.ChildFailed(3, "the disk is on fire", ExitCode.CONFIGURATION), ev.ChildExited(3, "exit code 78"))
+    done = machine.take(
+        ev.ChildFailed(3, "the disk is on fire", ExitCode.CONFIGURATION),
+        ev.ChildExited(3, "exit code 78"),
+    )
     assert done.notes("worker.failed")[0]["reason"] == "the disk is on fire"
     assert done.notes("worker.died")[0]["respawn_in_s"] == pytest.approx(0.1)
     assert machine.state.phase is MasterPhase.RUNNING
@@ -141,7 +167,9 @@ def test_the_start_timeout_is_over_with_the_start() -> None:
 
 
 def test_a_late_respawn_is_killed_and_slowed_down() -> None:
-    """A worker that is not ready within start_timeout_s is killed; its death counts as an early one."""
+    """A worker that is not ready within start_timeout_s is killed; its death counts as
+    an early one.
+    """
     machine = running(wants(2))
     machine.wait(60)
     machine.exit(1)

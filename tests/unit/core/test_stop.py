@@ -1,4 +1,6 @@
-"""The stop: graceful within grace_s, quick within a second, from every phase, whatever the children do."""
+"""The stop: graceful within grace_s, quick within a second, from every phase, whatever
+the children do.
+"""
 
 import pytest
 
@@ -9,7 +11,9 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
 def test_a_graceful_stop_tells_the_workers_to_finish_and_the_exporter_nothing() -> None:
-    """The listeners are closed, the workers finish; the exporter goes on, so that a scrape can watch the drain."""
+    """The listeners are closed, the workers finish; the exporter goes on, so that a
+    scrape can watch the drain.
+    """
     machine = running(wants(2, exporter=True))
     done = machine.stop()
     assert done.orders == [(2, ChildOrder.FINISH), (3, ChildOrder.FINISH)]
@@ -67,7 +71,12 @@ def test_nothing_is_born_during_a_stop() -> None:
     machine.stop()
     machine.exit(3)
     machine.exit(1)
-    done = machine.take(ev.PoolResized("default", 1), ev.ReloadAsked(None), ev.ConfigLoaded(wants(5)), ev.TimePassed())
+    done = machine.take(
+        ev.PoolResized("default", 1),
+        ev.ReloadAsked(None),
+        ev.ConfigLoaded(wants(5)),
+        ev.TimePassed(),
+    )
     assert not done.born
     assert not machine.wait(7.9).born
 
@@ -83,9 +92,17 @@ def test_an_exporter_that_dies_during_the_stop_is_not_missed() -> None:
 def test_a_quick_stop_tells_all_to_leave_and_kills_after_a_second() -> None:
     """Workers and exporter alike."""
     machine = running(wants(2, exporter=True))
-    assert machine.stop(quick=True).orders == [(1, ChildOrder.LEAVE), (2, ChildOrder.LEAVE), (3, ChildOrder.LEAVE)]
+    assert machine.stop(quick=True).orders == [
+        (1, ChildOrder.LEAVE),
+        (2, ChildOrder.LEAVE),
+        (3, ChildOrder.LEAVE),
+    ]
     assert not machine.wait(0.99).orders
-    assert machine.wait(0.02).orders == [(1, ChildOrder.KILL), (2, ChildOrder.KILL), (3, ChildOrder.KILL)]
+    assert machine.wait(0.02).orders == [
+        (1, ChildOrder.KILL),
+        (2, ChildOrder.KILL),
+        (3, ChildOrder.KILL),
+    ]
     assert machine.exit(1, 2, 3).of(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
 
 
@@ -119,7 +136,14 @@ def test_asking_again_and_again_gives_no_more_time() -> None:
     """Somebody who leans on Ctrl-C is not made to wait for it."""
     machine = running(wants(1, exporter=True))
     machine.stop(quick=True)
-    killed = [birth for _ in range(10) for birth in (*machine.wait(0.2).told(ChildOrder.KILL), *machine.stop(quick=True).told(ChildOrder.KILL))]
+    killed = [
+        birth
+        for _ in range(10)
+        for birth in (
+            *machine.wait(0.2).told(ChildOrder.KILL),
+            *machine.stop(quick=True).told(ChildOrder.KILL),
+        )
+    ]
     assert killed == [1, 2]
 
 
@@ -133,7 +157,9 @@ def test_a_quick_stop_late_in_a_graceful_one_does_not_prolong_it() -> None:
 
 
 def test_a_drain_that_outlasts_the_stop_is_cut() -> None:
-    """A worker that drains for a reload finishes with the others, long before reload_grace_s."""
+    """A worker that drains for a reload finishes with the others, long before
+    reload_grace_s.
+    """
     machine = running(wants(1))
     machine.reload(wants(1))
     machine.ready(2)
@@ -157,7 +183,9 @@ def test_an_exporter_that_was_retired_does_not_outlast_the_stop() -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_hung_child_does_not_prolong_a_stop(quick: bool) -> None:
-    """One that was given two seconds to print its stack is killed when the others are."""
+    """One that was given two seconds to print its stack is killed when the
+    others are.
+    """
     machine = running(wants(2, grace_s=1.0, heartbeat_timeout_s=1.0))
     for _ in range(2):
         machine.wait(1.0)
@@ -181,7 +209,9 @@ def test_a_child_that_hangs_in_the_stop_does_not_prolong_it() -> None:
 
 
 def in_phase(phase: MasterPhase) -> Machine:
-    """A machine in this phase, with one worker, and its reload asked for by request 1 where there is one."""
+    """A machine in this phase, with one worker, and its reload asked for by request 1
+    where there is one.
+    """
     machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1))
     if phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING):
         if phase is MasterPhase.CUTTING:
@@ -199,13 +229,17 @@ def in_phase(phase: MasterPhase) -> Machine:
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("phase", list(MasterPhase))
 def test_a_stop_works_in_every_phase(phase: MasterPhase, quick: bool) -> None:
-    """Every child is told, who waits for a reload is answered, the candidate is dropped, and deaf children are killed within the grace."""
+    """Every child is told, who waits for a reload is answered, the candidate is
+    dropped, and deaf children are killed within the grace.
+    """
     machine = in_phase(phase)
     children = machine.births()
     reloading = phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
     done = machine.stop(quick=quick)
     assert machine.state.phase is MasterPhase.STOPPING
-    assert done.answers == ([(1, "the daemon is stopping (stopped by a test)")] if reloading else [])
+    assert done.answers == (
+        [(1, "the daemon is stopping (stopped by a test)")] if reloading else []
+    )
     assert bool(done.of(fx.DropConfig)) is reloading
     assert bool(done.of(fx.CloseListeners)) is (phase is not MasterPhase.STOPPING)
     if quick or phase is not MasterPhase.STOPPING:
@@ -242,5 +276,7 @@ def test_a_fork_that_fails_during_a_stop_is_one_child_less() -> None:
 
 
 def test_the_kinds_of_children_are_those_that_the_stop_knows() -> None:
-    """Workers first, then the exporter: another kind needs its own place in this order."""
+    """Workers first, then the exporter: another kind needs its own place in
+    this order.
+    """
     assert set(ChildKind) == {ChildKind.WORKER, ChildKind.EXPORTER}

@@ -83,9 +83,25 @@ def test_what_happens_to_the_dead_is_nothing(happening: Happening) -> None:
         (EXPORTER, True, ChildOrder.KILL, None),
     ],
 )
-def test_the_end_of_a_drain(slot: Slot, finishing: bool, told: ChildOrder, deadline_at: float | None) -> None:
-    """A worker is told to finish first; one that was told already, and an exporter, are killed."""
-    draft = draft_of(Child(1, slot, 1, ChildPhase.DRAINING, NOW - 50, ready_at=NOW - 40, deadline_at=NOW, retired=True, finishing=finishing))
+def test_the_end_of_a_drain(
+    slot: Slot, finishing: bool, told: ChildOrder, deadline_at: float | None
+) -> None:
+    """A worker is told to finish first; one that was told already, and an exporter, are
+    killed.
+    """
+    draft = draft_of(
+        Child(
+            1,
+            slot,
+            1,
+            ChildPhase.DRAINING,
+            NOW - 50,
+            ready_at=NOW - 40,
+            deadline_at=NOW,
+            retired=True,
+            finishing=finishing,
+        )
+    )
     happened(draft, 1, Happening.OVERDUE)
     assert orders(draft) == [told]
     assert draft.state.children[1].deadline_at == deadline_at
@@ -113,8 +129,17 @@ NEVER = None
 NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
     **{(kind, phase): phase for kind in EVENTS for phase in MasterPhase},
     **{(ev.StopAsked, phase): MasterPhase.STOPPING for phase in MasterPhase},
-    **{(kind, phase): NEVER for kind in (ev.ConfigLoaded, ev.ConfigRefused) for phase in MasterPhase if phase is not MasterPhase.STOPPING},
-    **{(ev.Booted, phase): NEVER for phase in MasterPhase if phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)},
+    **{
+        (kind, phase): NEVER
+        for kind in (ev.ConfigLoaded, ev.ConfigRefused)
+        for phase in MasterPhase
+        if phase is not MasterPhase.STOPPING
+    },
+    **{
+        (ev.Booted, phase): NEVER
+        for phase in MasterPhase
+        if phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)
+    },
     (ev.ConfigLoaded, MasterPhase.LOADING): MasterPhase.PROVING,
     (ev.ConfigRefused, MasterPhase.LOADING): MasterPhase.RUNNING,
     (ev.ReloadAsked, MasterPhase.RUNNING): MasterPhase.LOADING,
@@ -152,7 +177,13 @@ def test_every_phase_has_its_end() -> None:
     assert set(SETTLE) == set(MasterPhase)
 
 
-@pytest.mark.parametrize(("kind", "phase"), [pytest.param(kind, phase, id=f"{kind.__name__}-{phase}") for kind, phase in product(EVENTS, MasterPhase)])
+@pytest.mark.parametrize(
+    ("kind", "phase"),
+    [
+        pytest.param(kind, phase, id=f"{kind.__name__}-{phase}")
+        for kind, phase in product(EVENTS, MasterPhase)
+    ],
+)
 def test_what_an_event_does_to_the_master(kind: type[ev.Event], phase: MasterPhase) -> None:
     """Each pair leads to its phase, or is an error of ours."""
     machine = in_phase(phase)

@@ -1,4 +1,6 @@
-"""sd_listen_fds(3): whose the descriptors are, what they are called, and that nobody else hears of them."""
+"""sd_listen_fds(3): whose the descriptors are, what they are called, and that nobody
+else hears of them.
+"""
 
 import fcntl
 import os
@@ -12,7 +14,9 @@ from unpd.kernel.activation import Passed, take_passed
 
 @pytest.fixture
 def first(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The first of two neighbouring descriptors, which stand for 3 and 4 here: those of the test run are taken."""
+    """The first of two neighbouring descriptors, which stand for 3 and 4 here: those of
+    the test run are taken.
+    """
     high = fcntl.fcntl(0, fcntl.F_DUPFD, 500)
     os.dup2(0, high + 1, inheritable=True)
     os.set_inheritable(high, True)
@@ -28,7 +32,9 @@ def environment(**said: str) -> dict[str, str]:
 
 
 def test_names_belong_to_descriptors_in_order(first: int) -> None:
-    """They may repeat; the descriptors are close-on-exec from now on, and the variables are gone."""
+    """They may repeat; the descriptors are close-on-exec from now on, and the variables
+    are gone.
+    """
     environ = environment(LISTEN_FDS="2", LISTEN_FDNAMES="echo:echo")
     assert take_passed(environ) == (Passed("echo", first), Passed("echo", first + 1))
     assert environ == {"PATH": "/bin"}
@@ -50,7 +56,9 @@ def test_without_names_they_are_unknown(first: int) -> None:
 
 @pytest.mark.parametrize("pid", ["", "1", "0", " 17", "nonsense"])
 def test_another_process_is_meant(first: int, pid: str) -> None:
-    """Nothing is taken, but the variables are gone all the same: no child shall believe them."""
+    """Nothing is taken, but the variables are gone all the same: no child shall believe
+    them.
+    """
     environ = environment(LISTEN_FDS="1", LISTEN_FDNAMES="echo") | {"LISTEN_PID": pid}
     assert take_passed(environ) == ()
     assert environ == {"PATH": "/bin"}

@@ -13,7 +13,10 @@ from unpd.kernel.connections import accept, borrowed, send_fin
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, int]]:
     """A client, and the descriptor of the server's end."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
         fd = accept(listener.fileno())
         yield client, fd
         os.close(fd)

@@ -1,4 +1,6 @@
-"""What journald reads: nothing in a value can break an entry or a line, and names are as it wants them."""
+"""What journald reads: nothing in a value can break an entry or a line, and names are
+as it wants them.
+"""
 
 import os
 import re
@@ -17,19 +19,32 @@ NAMES = st.from_regex(r"\A[A-Z][A-Z0-9_]{0,20}\Z")
 
 def test_an_entry() -> None:
     """Priority and message first, each field a line."""
-    assert journal.entry(6, "some.event a=1", [("UNPD_A", "1"), ("UNPD_B", "")]) == b"PRIORITY=6\nMESSAGE=some.event a=1\nUNPD_A=1\nUNPD_B=\n"
+    assert (
+        journal.entry(6, "some.event a=1", [("UNPD_A", "1"), ("UNPD_B", "")])
+        == b"PRIORITY=6\nMESSAGE=some.event a=1\nUNPD_A=1\nUNPD_B=\n"
+    )
 
 
 def test_a_value_of_several_lines() -> None:
-    """Goes in the binary form: the name, eight bytes of length, little-endian, the value."""
-    assert journal.entry(3, "x", [("UNPD_TRACE", "a\nb=c")]).endswith(b"UNPD_TRACE\n\x05\0\0\0\0\0\0\0a\nb=c\n")
+    """Goes in the binary form: the name, eight bytes of length, little-endian, the
+    value.
+    """
+    assert journal.entry(3, "x", [("UNPD_TRACE", "a\nb=c")]).endswith(
+        b"UNPD_TRACE\n\x05\0\0\0\0\0\0\0a\nb=c\n"
+    )
 
 
 @given(st.integers(0, 7), st.lists(st.tuples(NAMES, ANY_TEXT)))
 def test_no_value_breaks_the_framing(priority: int, fields: list[tuple[str, str]]) -> None:
-    """Whatever the values hold, journald finds the fields that were sent, in their order, and no other; a lone surrogate comes out escaped."""
+    """Whatever the values hold, journald finds the fields that were sent, in their
+    order, and no other; a lone surrogate comes out escaped.
+    """
     sent = [(name, value.encode("utf-8", "backslashreplace").decode()) for name, value in fields]
-    assert parse(journal.entry(priority, "a message", fields)) == (("PRIORITY", str(priority)), ("MESSAGE", "a message"), *sent)
+    assert parse(journal.entry(priority, "a message", fields)) == (
+        ("PRIORITY", str(priority)),
+        ("MESSAGE", "a message"),
+        *sent,
+    )
 
 
 @given(st.text(st.characters(), max_size=100))
@@ -38,7 +53,14 @@ def test_a_name_is_one_that_journald_takes(text: str) -> None:
     assert re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", journal.field_name(f"unpd_{text}"))
 
 
-@pytest.mark.parametrize(("text", "name"), [("unpd_event", "UNPD_EVENT"), ("unpd_respawn_in_s", "UNPD_RESPAWN_IN_S"), ("unpd_a-b=c\n", "UNPD_A_B_C_")])
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("unpd_event", "UNPD_EVENT"),
+        ("unpd_respawn_in_s", "UNPD_RESPAWN_IN_S"),
+        ("unpd_a-b=c\n", "UNPD_A_B_C_"),
+    ],
+)
 def test_a_name_stays_recognizable(text: str, name: str) -> None:
     """Only the case changes, and what cannot stand in a name."""
     assert journal.field_name(text) == name
@@ -46,11 +68,18 @@ def test_a_name_stays_recognizable(text: str, name: str) -> None:
 
 def test_an_entry_as_a_line() -> None:
     """Its priority in angle brackets and its message, whatever else is in it."""
-    assert journal.as_line(journal.entry(4, "worker.died pool=default", [("UNPD_TRACE", "a\nMESSAGE=b")])) == b"<4>worker.died pool=default\n"
+    assert (
+        journal.as_line(
+            journal.entry(4, "worker.died pool=default", [("UNPD_TRACE", "a\nMESSAGE=b")])
+        )
+        == b"<4>worker.died pool=default\n"
+    )
 
 
 def test_the_stream_is_known_by_device_and_inode(tmp_path: Path) -> None:
-    """A descriptor whose file is the one named leads to the journal; one that was redirected since does not, nor one that is closed, nor any where nothing is named."""
+    """A descriptor whose file is the one named leads to the journal; one that was
+    redirected since does not, nor one that is closed, nor any where nothing is named.
+    """
     with (tmp_path / "a").open("wb") as stream, (tmp_path / "b").open("wb") as other:
         there = os.fstat(stream.fileno())
         said = f"{there.st_dev}:{there.st_ino}"

@@ -60,7 +60,9 @@ def fill(receiver: socket.socket) -> None:
 
 
 def test_a_full_queue_is_not_waited_for(receiver: socket.socket, notify: NotifySocket) -> None:
-    """What can be said again is lost at once; what cannot waits, but not for ever, and no more once nobody was found to read."""
+    """What can be said again is lost at once; what cannot waits, but not for ever, and
+    no more once nobody was found to read.
+    """
     fill(receiver)
     with spent() as seconds:
         assert not notify.say("READY=1", once=True)
@@ -91,7 +93,9 @@ def test_a_queue_that_moves_is_waited_for(receiver: socket.socket, notify: Notif
 
 
 def test_a_sign_of_life_needs_no_descriptor(receiver: socket.socket, notify: NotifySocket) -> None:
-    """Where none can be had, by somebody else's fault perhaps, the daemon still lives."""
+    """Where none can be had, by somebody else's fault perhaps, the daemon still
+    lives.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
@@ -102,7 +106,9 @@ def test_a_sign_of_life_needs_no_descriptor(receiver: socket.socket, notify: Not
 
 
 def test_the_barrier_waits_for_the_reader(receiver: socket.socket, notify: NotifySocket) -> None:
-    """Until the descriptor that came with it is closed, which is after everything before it was read; or until the time is over."""
+    """Until the descriptor that came with it is closed, which is after everything
+    before it was read; or until the time is over.
+    """
     with spent() as seconds:
         assert not notify.barrier(0.2)
     assert seconds[0] >= 0.15
@@ -127,7 +133,9 @@ def spent() -> Iterator[list[float]]:
     seconds.append(time.monotonic() - began)
 
 
-@pytest.mark.parametrize("address", ["/nowhere/notify", "@unpd-test-nobody", "/dev/null", "/" + "x" * 200])
+@pytest.mark.parametrize(
+    "address", ["/nowhere/notify", "@unpd-test-nobody", "/dev/null", "/" + "x" * 200]
+)
 def test_nobody_there(address: str) -> None:
     """A socket that is missing, none, or has no possible name: False, no error."""
     with contextlib.closing(NotifySocket(address)) as notify:
@@ -136,7 +144,9 @@ def test_nobody_there(address: str) -> None:
 
 @pytest.mark.parametrize("address", ["", "relative", "@", "vsock:2:1"])
 def test_no_address(address: str) -> None:
-    """An empty or unknown kind of address means that there is no service manager; the variable is taken out."""
+    """An empty or unknown kind of address means that there is no service manager; the
+    variable is taken out.
+    """
     environ = {"NOTIFY_SOCKET": address, "PATH": "/bin"}
     assert NotifySocket.from_environment(environ) is None
     assert environ == {"PATH": "/bin"}
@@ -144,7 +154,15 @@ def test_no_address(address: str) -> None:
 
 @pytest.mark.parametrize(
     ("usec", "pid", "wanted"),
-    [("30000000", "", 30.0), ("500000", OURS, 0.5), ("30000000", "1", 0.0), ("", "", 0.0), ("soon", "", 0.0), ("-1", "", 0.0), ("0", "", 0.0)],
+    [
+        ("30000000", "", 30.0),
+        ("500000", OURS, 0.5),
+        ("30000000", "1", 0.0),
+        ("", "", 0.0),
+        ("soon", "", 0.0),
+        ("-1", "", 0.0),
+        ("0", "", 0.0),
+    ],
 )
 def test_the_watchdog_s_interval(usec: str, pid: str, wanted: float) -> None:
     """In seconds, if it is ours; both variables are taken out."""

@@ -26,8 +26,16 @@ def path(tmp_path: Path) -> Path:
 @contextmanager
 def held_by_another(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process holds the lock."""
-    script = "import sys, pathlib\nfrom unpd.kernel.pidfile import PidFile\nassert PidFile(pathlib.Path(sys.argv[1])).acquire()\nprint('held', flush=True)\nsys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    script = (
+        "import sys, pathlib\nfrom unpd.kernel.pidfile import PidFile\nassert"
+        " PidFile(pathlib.Path(sys.argv[1])).acquire()\nprint('held', flush=True)\nsys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         yield holder
@@ -43,11 +51,16 @@ def test_the_file_says_who_runs_and_goes_with_him(path: Path) -> None:
 
 
 def test_a_second_instance_is_refused_and_touches_nothing(path: Path) -> None:
-    """It hears who holds the lock; the file stays as it is, also when the second one ends."""
+    """It hears who holds the lock; the file stays as it is, also when the second one
+    ends.
+    """
     with held_by_another(path) as holder:
         before = path.read_bytes(), path.stat()
         second = PidFile(path)
-        with pytest.raises(AlreadyRunningError, match=rf"^unpd is already running \(pid {holder.pid}\): it holds the lock on {path}$"):
+        with pytest.raises(
+            AlreadyRunningError,
+            match=rf"^unpd is already running \(pid {holder.pid}\): it holds the lock on {path}$",
+        ):
             second.__enter__()
         second.release()
         assert (path.read_bytes(), path.stat()) == before
@@ -63,7 +76,9 @@ def test_a_crash_frees_the_lock(path: Path) -> None:
             assert path.read_text() == OURS
 
 
-@pytest.mark.parametrize("content", [b"", b"999999999\n", b"1\n", b"not a number \xff\x00", b"-1", b"9" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"999999999\n", b"1\n", b"not a number \xff\x00", b"-1", b"9" * 100_000]
+)
 def test_what_a_stale_file_says_does_not_matter(path: Path, content: bytes) -> None:
     """No pid in it is trusted, not even that of a process that lives."""
     path.write_bytes(content)
@@ -71,7 +86,16 @@ def test_what_a_stale_file_says_does_not_matter(path: Path, content: bytes) -> N
         assert path.read_bytes() == OURS.encode()
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"", "unknown"), (b" \n", "unknown"), (b"12\n", "12"), (b"\xff\n", "\ufffd"), (b"9" * 1000, "9" * 20)])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "unknown"),
+        (b" \n", "unknown"),
+        (b"12\n", "12"),
+        (b"\xff\n", "\ufffd"),
+        (b"9" * 1000, "9" * 20),
+    ],
+)
 def test_what_the_file_says_is_bounded(path: Path, content: bytes, said: str) -> None:
     """For a message it may be anything, but not long."""
     path.write_bytes(content)
@@ -91,7 +115,9 @@ def test_a_missing_file_says_nothing(path: Path) -> None:
         (lambda path, _: path.mkdir(), "Is a directory"),
     ],
 )
-def test_what_is_no_file_is_refused_and_stays(path: Path, tmp_path: Path, prepare: Callable[[Path, Path], None], why: str) -> None:
+def test_what_is_no_file_is_refused_and_stays(
+    path: Path, tmp_path: Path, prepare: Callable[[Path, Path], None], why: str
+) -> None:
     """A link could point anywhere, and what stands there belongs to somebody."""
     target = tmp_path / "target"
     target.write_text("precious")
@@ -117,7 +143,9 @@ def test_a_missing_directory_is_told(tmp_path: Path) -> None:
 
 
 def test_the_file_of_a_successor_is_not_removed(path: Path) -> None:
-    """Somebody removed our file by hand, and another instance has made its own: that one stays."""
+    """Somebody removed our file by hand, and another instance has made its own: that
+    one stays.
+    """
     first, second = PidFile(path), PidFile(path)
     assert first.acquire()
     path.unlink()
@@ -130,7 +158,9 @@ def test_the_file_of_a_successor_is_not_removed(path: Path) -> None:
 
 
 def test_a_lock_on_a_removed_file_guards_nothing(path: Path) -> None:
-    """Between open and lock the file may have gone: who then locks it tries again with the one that is there."""
+    """Between open and lock the file may have gone: who then locks it tries again with
+    the one that is there.
+    """
 
     class Unlucky(PidFile):
         """Its file vanishes in the middle of the first attempt."""
@@ -164,12 +194,19 @@ def test_releasing_twice_or_unheld_is_nothing(path: Path) -> None:
 
 def test_the_lock_is_not_inherited_by_programs(path: Path) -> None:
     """A program that the daemon starts cannot hold it on."""
-    with PidFile(path), subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
+    with (
+        PidFile(path),
+        subprocess.Popen(
+            ["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False
+        ) as child,
+    ):
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdin.write(b"up\n")
         child.stdin.flush()
-        assert child.stdout.readline() == b"up\n", "the dynamic loader opens files too, and closes them before this"
+        assert child.stdout.readline() == b"up\n", (
+            "the dynamic loader opens files too, and closes them before this"
+        )
         assert str(path) not in procs.fds(child.pid).values()
 
 

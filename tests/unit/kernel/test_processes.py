@@ -1,4 +1,6 @@
-"""Processes: how they ended, in words; what a child keeps open. Each fork is in a program of its own."""
+"""Processes: how they ended, in words; what a child keeps open. Each fork is in a
+program of its own.
+"""
 
 import os
 import signal
@@ -15,9 +17,23 @@ from unpd.kernel.processes import ExitReport, decode, outliving, send, signal_na
 
 
 def python(script: str, *, preset: str = "", close: str = "", stdin: int | None = None) -> str:
-    """What a program of ours prints. ``close``: descriptors that are closed before it starts."""
-    command = ["/bin/sh", "-c", f'exec {close} "$0" -c "$1"', sys.executable, f"import os\n{preset}\n{script}"]
-    return subprocess.run(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, check=True, timeout=60).stdout.decode().strip()
+    """What a program of ours prints. ``close``: descriptors that are closed before it
+    starts.
+    """
+    command = [
+        "/bin/sh",
+        "-c",
+        f'exec {close} "$0" -c "$1"',
+        sys.executable,
+        f"import os\n{preset}\n{script}",
+    ]
+    return (
+        subprocess.run(
+            command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, check=True, timeout=60
+        )
+        .stdout.decode()
+        .strip()
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +57,9 @@ def test_a_wait_status_is_decoded(status: int, report: ExitReport, text: str) ->
 
 
 def test_every_status_has_words() -> None:
-    """Exactly one of code and signal, whatever the kernel says of a process that ended."""
+    """Exactly one of code and signal, whatever the kernel says of a process
+    that ended.
+    """
     for status in range(0x10000):
         if os.WIFEXITED(status) or os.WIFSIGNALED(status):
             report = decode(status)
@@ -49,7 +67,10 @@ def test_every_status_has_words() -> None:
             assert str(report)
 
 
-@pytest.mark.parametrize(("signum", "name"), [(signal.SIGTERM, "SIGTERM"), (17, "SIGCHLD"), (33, "signal 33"), (200, "signal 200")])
+@pytest.mark.parametrize(
+    ("signum", "name"),
+    [(signal.SIGTERM, "SIGTERM"), (17, "SIGCHLD"), (33, "signal 33"), (200, "signal 200")],
+)
 def test_signals_have_names(signum: int, name: str) -> None:
     """Those that have none have a number."""
     assert signal_name(signum) == name
@@ -89,7 +110,10 @@ def test_those_that_outlive_the_wait_are_named() -> None:
 
 
 OPEN = "for fd in (5, 9, 10, 4000): os.dup2(1, fd)"
-LIST = "print(*sorted(int(fd) for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/' + fd)))"
+LIST = (
+    "print(*sorted(int(fd) for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/'"
+    " + fd)))"
+)
 
 
 @pytest.mark.parametrize(
@@ -119,26 +143,47 @@ assert os.waitpid(pid, 0)[1] == 0
     assert python(script, preset="from unpd.kernel.processes import close_all_but") == left
 
 
-@pytest.mark.parametrize(("close", "made"), [("<&-", [0]), ("2>&-", [2]), ("<&- 2>&-", [0, 2]), ("", [])])
+@pytest.mark.parametrize(
+    ("close", "made"), [("<&-", [0]), ("2>&-", [2]), ("<&- 2>&-", [0, 2]), ("", [])]
+)
 def test_no_socket_becomes_a_standard_descriptor(close: str, made: list[int]) -> None:
-    """What is closed at the start becomes /dev/null, open for programs that are started too; what is open stays."""
+    """What is closed at the start becomes /dev/null, open for programs that are started
+    too; what is open stays.
+    """
     script = """
 open_standard_descriptors()
-print([fd for fd in (0, 1, 2) if os.path.samestat(os.fstat(fd), os.stat(os.devnull))], [os.get_inheritable(fd) for fd in (0, 1, 2)])
+null = [fd for fd in (0, 1, 2) if os.path.samestat(os.fstat(fd), os.stat(os.devnull))]
+print(null, [os.get_inheritable(fd) for fd in (0, 1, 2)])
 """
     with Path("/proc/self/status").open("rb") as something:
-        said = python(script, preset="from unpd.kernel.processes import open_standard_descriptors", close=close, stdin=something.fileno())
+        said = python(
+            script,
+            preset="from unpd.kernel.processes import open_standard_descriptors",
+            close=close,
+            stdin=something.fileno(),
+        )
     assert said == f"{made} [True, True, True]"
 
 
 def test_the_descriptor_limit_is_raised_as_far_as_it_goes() -> None:
     """To the hard limit, which is what it returns."""
-    script = "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300)); print(raise_descriptor_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
-    assert python(script, preset="import resource\nfrom unpd.kernel.processes import raise_descriptor_limit") == "300 300 300"
+    script = (
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300)); print(raise_descriptor_limit(),"
+        " *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    assert (
+        python(
+            script,
+            preset="import resource\nfrom unpd.kernel.processes import raise_descriptor_limit",
+        )
+        == "300 300 300"
+    )
 
 
 def test_a_child_dies_with_its_parent() -> None:
-    """The kernel sends SIGKILL; a child whose parent is somebody else already is told so."""
+    """The kernel sends SIGKILL; a child whose parent is somebody else already is told
+    so.
+    """
     script = """
 become_subreaper()
 reader, writer = os.pipe()
@@ -156,4 +201,13 @@ os.kill(middle, signal.SIGKILL)
 os.waitpid(middle, 0)
 print(os.waitpid(orphan, 0)[1] == signal.SIGKILL)
 """
-    assert python(script, preset="import signal\nfrom tests.support.procs import become_subreaper\nfrom unpd.kernel.processes import die_with_parent") == "True"
+    assert (
+        python(
+            script,
+            preset=(
+                "import signal\nfrom tests.support.procs import become_subreaper\nfrom"
+                " unpd.kernel.processes import die_with_parent"
+            ),
+        )
+        == "True"
+    )

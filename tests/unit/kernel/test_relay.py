@@ -61,7 +61,11 @@ def test_it_takes_no_more_than_it_may(relay: Relay, pair: Pair) -> None:
     while count := relay.pull(server.fileno()):
         assert count <= MOST
         assert relay.push(server.fileno(), count) == (count, b"")
-        got += client.recv(MOST, socket.MSG_WAITALL) if len(got) + MOST <= len(data) else client.recv(MOST)
+        got += (
+            client.recv(MOST, socket.MSG_WAITALL)
+            if len(got) + MOST <= len(data)
+            else client.recv(MOST)
+        )
     assert got == data
 
 
@@ -73,7 +77,9 @@ def test_nothing_to_be_had_and_the_end_are_left_to_a_read(relay: Relay, pair: Pa
     assert relay.pull(server.fileno()) == 0
 
 
-def test_what_the_socket_does_not_take_is_given_back_and_nothing_stays(relay: Relay, pair: Pair) -> None:
+def test_what_the_socket_does_not_take_is_given_back_and_nothing_stays(
+    relay: Relay, pair: Pair
+) -> None:
     """The rest is what was pulled, and the next socket gets what is its own only."""
     server, client = pair
     client.sendall(b"not taken")
@@ -105,7 +111,9 @@ def test_what_a_broken_socket_did_not_take_comes_to_nobody(relay: Relay, pair: P
 
 
 def test_it_takes_many_small_pieces_at_once(relay: Relay, pair: Pair) -> None:
-    """As they come from a network card: each has a slot of the pipe, of which there are more than the sixteen that a pipe has of itself."""
+    """As they come from a network card: each has a slot of the pipe, of which there are
+    more than the sixteen that a pipe has of itself.
+    """
     server, client = pair
     for index in range(40):
         client.send(bytes((index,)))
@@ -114,7 +122,9 @@ def test_it_takes_many_small_pieces_at_once(relay: Relay, pair: Pair) -> None:
     assert b"".join(client.recv(1) for _ in range(40)) == bytes(range(40))
 
 
-def test_where_splice_is_refused_nothing_is_pulled_until_it_may_be_asked_for_again(relay: Relay, pair: Pair) -> None:
+def test_where_splice_is_refused_nothing_is_pulled_until_it_may_be_asked_for_again(
+    relay: Relay, pair: Pair
+) -> None:
     """What is no socket is refused (EINVAL); what has come stays where it is."""
     server, client = pair
     client.sendall(b"hello")
@@ -138,7 +148,9 @@ def test_where_a_push_is_refused_the_bytes_are_given_back(relay: Relay, pair: Pa
     assert server.recv(100) == b"world"
 
 
-def test_without_a_descriptor_nothing_is_pulled_until_it_may_be_asked_for_again(relay: Relay, pair: Pair) -> None:
+def test_without_a_descriptor_nothing_is_pulled_until_it_may_be_asked_for_again(
+    relay: Relay, pair: Pair
+) -> None:
     """Too many open files: the bytes stay where they are."""
     server, client = pair
     client.sendall(b"hello")
@@ -155,7 +167,9 @@ def test_without_a_descriptor_nothing_is_pulled_until_it_may_be_asked_for_again(
 
 
 def test_a_pipe_that_was_not_used_is_given_back(relay: Relay, pair: Pair) -> None:
-    """Not at the first rest after it was used, but at the next one; there is another one when it is wanted."""
+    """Not at the first rest after it was used, but at the next one; there is another
+    one when it is wanted.
+    """
     server, client = pair
     before = procs.fds(os.getpid())
     for _ in range(2):

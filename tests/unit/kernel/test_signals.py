@@ -1,4 +1,6 @@
-"""Signals: the reaper that misses nobody, arrivals in their order, a mask that is given back. Whatever forks or changes handlers is a program of its own."""
+"""Signals: the reaper that misses nobody, arrivals in their order, a mask that is given
+back. Whatever forks or changes handlers is a program of its own.
+"""
 
 import os
 import signal
@@ -13,8 +15,21 @@ from unpd.kernel.signals import SA_NOCLDSTOP, SA_RESTART, Arrivals, blocked, dra
 
 def python(script: str) -> str:
     """What a program of ours prints."""
-    preset = "import os, signal, sys, time\nfrom unpd.kernel import signals\nfrom unpd.kernel.signals import Arrivals, Reaper\n"
-    return subprocess.run([sys.executable, "-c", preset + script], cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=60).stdout.decode().strip()
+    preset = (
+        "import os, signal, sys, time\nfrom unpd.kernel import signals\nfrom unpd.kernel.signals"
+        " import Arrivals, Reaper\n"
+    )
+    return (
+        subprocess.run(
+            [sys.executable, "-c", preset + script],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=60,
+        )
+        .stdout.decode()
+        .strip()
+    )
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536])
@@ -61,7 +76,9 @@ def test_signals_are_blocked_for_a_while() -> None:
 
 
 def test_the_reaper_takes_all_that_are_dead() -> None:
-    """One call for many deaths, each with its status; then it knows that there is nobody left."""
+    """One call for many deaths, each with its status; then it knows that there is
+    nobody left.
+    """
     script = """
 statuses = {}
 with signals.blocked():
@@ -96,7 +113,9 @@ os.waitpid(pid, 0)
 
 
 def test_the_reaper_is_installed_with_its_flags() -> None:
-    """SA_RESTART and SA_NOCLDSTOP beside CPython's own handler; a stopped child is no dead one."""
+    """SA_RESTART and SA_NOCLDSTOP beside CPython's own handler; a stopped child is no
+    dead one.
+    """
     script = """
 import ctypes
 reaper = Reaper()
@@ -119,13 +138,16 @@ print(action.sa_flags, stopped, reaper.reaped[0].pid == pid)
 
 
 def test_a_signal_wakes_through_the_pipe() -> None:
-    """It writes its number there, neither end is inherited, and a full pipe loses the byte but not the arrival."""
+    """It writes its number there, neither end is inherited, and a full pipe loses the
+    byte but not the arrival.
+    """
     script = """
 arrivals = Arrivals()
 arrivals.install([signal.SIGUSR1])
 reader, writer = signals.open_wakeup_pipe()
 os.kill(os.getpid(), signal.SIGUSR1)
-print(os.read(reader, 100) == bytes([signal.SIGUSR1]), os.get_inheritable(reader), os.get_inheritable(writer))
+inheritable = [os.get_inheritable(fd) for fd in (reader, writer)]
+print(os.read(reader, 100) == bytes([signal.SIGUSR1]), *inheritable)
 try:
     while True:
         os.write(writer, b'x' * 4096)
@@ -139,7 +161,9 @@ print(list(map(int, arrivals.take())) == [signal.SIGUSR1] * 2)
 
 
 def test_what_arrives_while_blocked_is_kept() -> None:
-    """From the first line of the program on: a process 1 would else never see what its default ignores."""
+    """From the first line of the program on: a process 1 would else never see what its
+    default ignores.
+    """
     script = """
 signals.block_all()
 os.kill(os.getpid(), signal.SIGTERM)
@@ -163,7 +187,8 @@ with signals.blocked():
     if (pid := os.fork()) == 0:
         signals.forget_inherited()
         assert signal.set_wakeup_fd(-1) == -1
-        assert {signal.getsignal(signum) for signum in (signal.SIGUSR1, signal.SIGTERM)} == {signal.SIG_DFL}
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
         os._exit(7)
 print(os.waitpid(pid, 0)[1] >> 8)

@@ -15,9 +15,12 @@ OPTIONS = ListenOptions(backlog=16, ipv6_only=False, keepalive=False, user_timeo
 
 @faults.requires_root
 def test_a_handshake_under_way_comes_to_its_end_and_a_new_one_does_not_begin() -> None:
-    """Its client may believe itself connected already: without its last segment it would be reset at the close. Somebody waits in the queue at that moment."""
+    """Its client may believe itself connected already: without its last segment it
+    would be reset at the close. Somebody waits in the queue at that moment.
+    """
     with sockets.listen_tcp("127.0.0.1", 0, OPTIONS) as listener:
-        # The handshake of a client that says nothing stays half done on our side: its last segment is dropped until data comes (tcp(7)).
+        # The handshake of a client that says nothing stays half done on our side: its
+        # last segment is dropped until data comes (tcp(7)).
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
         where = listener.getsockname()
         with clients.connect(where) as queued, clients.connect(where) as under_way:
@@ -25,18 +28,28 @@ def test_a_handshake_under_way_comes_to_its_end_and_a_new_one_does_not_begin() -
             until(lambda: sockets.queue(listener) == (1, 16), 5.0, "the first to be queued")
             sockets.take_no_more(listener)
             under_way.send(b"x")
-            until(lambda: (sockets.queue(listener) or (0, 0))[0] == 2, 5.0, "the second to be queued")
+            until(
+                lambda: (sockets.queue(listener) or (0, 0))[0] == 2, 5.0, "the second to be queued"
+            )
             with socket.socket() as late:
                 late.settimeout(0.2)
                 assert late.connect_ex(where) != 0
             assert sockets.take_again(listener)
             with clients.connect(where) as again:
                 again.send(b"x")
-                until(lambda: (sockets.queue(listener) or (0, 0))[0] == 3, 5.0, "the third to be queued")
+                until(
+                    lambda: (sockets.queue(listener) or (0, 0))[0] == 3,
+                    5.0,
+                    "the third to be queued",
+                )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-@pytest.mark.parametrize("low", [False, True], ids=["a port that the kernel chose", "a low port, without the privilege for it"])
+@pytest.mark.parametrize(
+    "low",
+    [False, True],
+    ids=["a port that the kernel chose", "a low port, without the privilege for it"],
+)
 @faults.requires_root
 def test_a_listener_that_was_ended_is_made_to_listen_again(host: str, low: bool) -> None:
     """At the same address, and whom it accepts is whole."""

@@ -12,7 +12,9 @@ from unpd.master.shell import Shell
 def test_the_collector_is_on_while_the_daemon_serves() -> None:
     """It is off from the first import on, and what was made until then is frozen."""
     seen: list[tuple[bool, bool]] = []
-    shell = cast(Shell, SimpleNamespace(run=lambda: seen.append((gc.isenabled(), gc.get_freeze_count() > 0))))
+    shell = cast(
+        Shell, SimpleNamespace(run=lambda: seen.append((gc.isenabled(), gc.get_freeze_count() > 0)))
+    )
     holdings = cast(Holdings, SimpleNamespace(log=SimpleNamespace(info=lambda *_, **__: None)))
     gc.disable()
     try:

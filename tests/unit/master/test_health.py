@@ -1,4 +1,6 @@
-"""The watchdog's question: a daemon that only looks alive must not pass, and one that works must never fail."""
+"""The watchdog's question: a daemon that only looks alive must not pass, and one that
+works must never fail.
+"""
 
 import os
 import socket
@@ -82,13 +84,30 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     columns.take(config, [listener.wish for listener in listeners.opened.values()])
     load: Callable[[], object] = dict
     log = logs.Log(logs.standard_error(), "error", "text")
-    holdings = Holdings(Deployment(config, listeners), load, None, log, board, columns, Wait(), Reaper(), Arrivals(), lambda: None, os.getpid(), 0.0)  # type: ignore[arg-type]
+    holdings = Holdings(
+        Deployment(config, listeners),
+        load,  # type: ignore[arg-type]
+        None,
+        log,
+        board,
+        columns,
+        Wait(),
+        Reaper(),
+        Arrivals(),
+        lambda: None,
+        os.getpid(),
+        0.0,
+    )
     state = State(wanted(config), phase=MasterPhase.RUNNING)
     for row in (0, 1):
-        child = Child(row + 1, Slot(ChildKind.WORKER, "default", row), 1, ChildPhase.READY, 0.0, ready_at=0.0)
+        child = Child(
+            row + 1, Slot(ChildKind.WORKER, "default", row), 1, ChildPhase.READY, 0.0, ready_at=0.0
+        )
         state.children[child.birth] = child
         holdings.living[child.birth] = Living(child, 4711 + row, None, row, None)
-        board.enter(sb.Entry(row, child.birth, 4711 + row, ChildKind.WORKER, 0, ChildPhase.READY, 1))
+        board.enter(
+            sb.Entry(row, child.birth, 4711 + row, ChildKind.WORKER, 0, ChildPhase.READY, 1)
+        )
     yield Scene(holdings, state, Health(INTERVAL_S))
     listeners.close()
 
@@ -110,14 +129,18 @@ def test_none_that_beats(scene: Scene) -> None:
     """For a whole interval."""
     scene.beat(1000.0)
     assert scene.complaint(1000.0 + INTERVAL_S - 0.1) == ""
-    assert scene.complaint(1000.0 + INTERVAL_S + 0.1) == "service echo has no ready worker that beats"
+    assert (
+        scene.complaint(1000.0 + INTERVAL_S + 0.1) == "service echo has no ready worker that beats"
+    )
 
 
 @pytest.mark.parametrize("phase", [ChildPhase.STARTING, ChildPhase.DRAINING, ChildPhase.KILLED])
 def test_none_that_is_ready(scene: Scene, phase: ChildPhase) -> None:
     """Beating alone does not serve."""
     scene.beat(5.0)
-    scene.state.children = {birth: replace(child, phase=phase) for birth, child in scene.state.children.items()}
+    scene.state.children = {
+        birth: replace(child, phase=phase) for birth, child in scene.state.children.items()
+    }
     assert scene.complaint(5.0) == "service echo has no ready worker that beats"
 
 
@@ -151,7 +174,10 @@ def test_clients_that_nobody_accepts(scene: Scene) -> None:
         said = sweep(scene, 100, 100 + int(INTERVAL_S))
         assert said == [""] * len(said)
         host, port = scene.address
-        assert sweep(scene, 110, 112) == [f"clients wait on tcp://{host}:{port} of service echo and nobody accepts them"] * 2
+        assert (
+            sweep(scene, 110, 112)
+            == [f"clients wait on tcp://{host}:{port} of service echo and nobody accepts them"] * 2
+        )
         scene.accept(0)
         said = sweep(scene, 112, 120)
         assert said == [""] * len(said)
@@ -167,7 +193,9 @@ def test_a_queue_that_moves_is_well(scene: Scene) -> None:
 
 
 def test_full_workers_are_well(scene: Scene) -> None:
-    """Beyond max_connections the kernel queues: that is the limit at work. One place free, and it is neglect."""
+    """Beyond max_connections the kernel queues: that is the limit at work. One place
+    free, and it is neglect.
+    """
     for row in (0, 1):
         scene.accept(row, 2)
     with socket.create_connection(scene.address):
@@ -180,8 +208,14 @@ def test_full_workers_are_well(scene: Scene) -> None:
 
 
 def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
-    """Clients of the service's other listener are accepted all the while: that helps nobody here."""
-    (path,) = [opened.address.path for opened in scene.holdings.deployment.listeners.opened.values() if isinstance(opened.address, UnixAddress)]
+    """Clients of the service's other listener are accepted all the while: that helps
+    nobody here.
+    """
+    (path,) = [
+        opened.address.path
+        for opened in scene.holdings.deployment.listeners.opened.values()
+        if isinstance(opened.address, UnixAddress)
+    ]
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
         said = []
@@ -190,7 +224,9 @@ def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
             scene.row(0)[sb.service_cells(0) + sb.ENDED] += 1
             said += sweep(scene, second, second + 1)
     assert said[:10] == [""] * 10
-    assert said[10:] == [f"clients wait on unix://{path} of service echo and nobody accepts them"] * 2
+    assert (
+        said[10:] == [f"clients wait on unix://{path} of service echo and nobody accepts them"] * 2
+    )
 
 
 def test_a_beat_from_the_future_is_none(scene: Scene) -> None:
@@ -201,8 +237,15 @@ def test_a_beat_from_the_future_is_none(scene: Scene) -> None:
 
 
 def test_a_short_interval_is_no_reason_to_be_hasty(scene: Scene) -> None:
-    """Workers beat once a second: a watchdog that wants a sign each half second still gets it."""
+    """Workers beat once a second: a watchdog that wants a sign each half second still
+    gets it.
+    """
     hasty = Health(0.5)
     scene.beat(100.0)
-    assert [hasty.complaint(scene.holdings, scene.state, 100.0 + late) for late in (0.6, 1.2, 2.4)] == ["", "", ""]
-    assert hasty.complaint(scene.holdings, scene.state, 104.0) == "service echo has no ready worker that beats"
+    assert [
+        hasty.complaint(scene.holdings, scene.state, 100.0 + late) for late in (0.6, 1.2, 2.4)
+    ] == ["", "", ""]
+    assert (
+        hasty.complaint(scene.holdings, scene.state, 104.0)
+        == "service echo has no ready worker that beats"
+    )

@@ -17,9 +17,19 @@ def wish(key: str) -> Wish:
     return Wish(key, "echo", parse_address("tcp://127.0.0.1:7"), OPTIONS)
 
 
-@pytest.mark.parametrize("key", ["unix:/" + 106 * "a", "unix:/" + 53 * "é", f"{32 * 's'}#15 tcp://[fe80::ffff:ffff:ffff:ffff%abcdefghijklmno]:0"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "unix:/" + 106 * "a",
+        "unix:/" + 53 * "é",
+        f"{32 * 's'}#15 tcp://[fe80::ffff:ffff:ffff:ffff%abcdefghijklmno]:0",
+    ],
+)
 def test_the_longest_key_has_a_name(key: str) -> None:
-    """A UNIX socket's path of 107 bytes (unix(7)), a service with a name of 32 letters that asks for a free port: with the inode they stay within what systemd takes, and have no colon."""
+    """A UNIX socket's path of 107 bytes (unix(7)), a service with a name of 32 letters
+    that asks for a free port: with the inode they stay within what systemd takes, and
+    have no colon.
+    """
     name = f"{STORED_PREFIX}{wish(key).stored_key}-{LONGEST_INODE * '9'}"
     assert len(name) <= LONGEST_NAME
     assert name.isascii()

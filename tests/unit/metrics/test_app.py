@@ -28,15 +28,23 @@ class Pages:
     def __post_init__(self) -> None:
         self.app = MetricsApp(self.board, names(os.getpid()), self.loopback, lambda: self.clock.now)
 
-    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[str, dict[str, str], bytes]:
+    def ask(
+        self, path: str, method: str = "GET", **headers: str
+    ) -> tuple[str, dict[str, str], bytes]:
         """Status line, headers and body."""
         told: list[Any] = []
 
-        def start_response(status: str, fields: list[tuple[str, str]], exc_info: object = None) -> Callable[[bytes], object]:
+        def start_response(
+            status: str, fields: list[tuple[str, str]], exc_info: object = None
+        ) -> Callable[[bytes], object]:
             told.extend((status, dict(fields)))
             return told.append
 
-        environ = {"REQUEST_METHOD": method, "PATH_INFO": path, **{f"HTTP_{name.upper()}": value for name, value in headers.items()}}
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            **{f"HTTP_{name.upper()}": value for name, value in headers.items()},
+        }
         body = b"".join(self.app(environ, start_response))
         return told[0], told[1], body
 
@@ -44,9 +52,21 @@ class Pages:
         """The master is in ``phase``."""
         self.board.words[scoreboard.PHASE_AT] = MASTER_PHASES.index(phase)
 
-    def worker(self, row: int, phase: ChildPhase, pool: int = 0, kind: ChildKind = ChildKind.WORKER) -> None:
+    def worker(
+        self, row: int, phase: ChildPhase, pool: int = 0, kind: ChildKind = ChildKind.WORKER
+    ) -> None:
         """A child in the directory."""
-        self.board.enter(Entry(row=row, birth=row + 1, pid=1000 + row, kind=kind, pool=pool, phase=phase, generation=1))
+        self.board.enter(
+            Entry(
+                row=row,
+                birth=row + 1,
+                pid=1000 + row,
+                kind=kind,
+                pool=pool,
+                phase=phase,
+                generation=1,
+            )
+        )
 
 
 @pytest.fixture
@@ -59,12 +79,20 @@ def pages() -> Iterator[Pages]:
 
 def test_healthz_is_ok_whatever_the_workers_do(pages: Pages) -> None:
     """The exporter lives: that is all that /healthz says."""
-    assert pages.ask("/healthz") == ("200 OK", {"Content-Type": "text/plain; charset=utf-8", "Content-Length": "3"}, b"ok\n")
+    assert pages.ask("/healthz") == (
+        "200 OK",
+        {"Content-Type": "text/plain; charset=utf-8", "Content-Length": "3"},
+        b"ok\n",
+    )
 
 
 def test_head_has_the_length_and_no_body(pages: Pages) -> None:
     """HEAD is answered as GET without the body."""
-    assert pages.ask("/healthz", "HEAD") == ("200 OK", {"Content-Type": "text/plain; charset=utf-8", "Content-Length": "3"}, b"")
+    assert pages.ask("/healthz", "HEAD") == (
+        "200 OK",
+        {"Content-Type": "text/plain; charset=utf-8", "Content-Length": "3"},
+        b"",
+    )
 
 
 @pytest.mark.parametrize("path", ["/", "", "/metrics/", "/METRICS", "/favicon.ico"])
@@ -114,15 +142,21 @@ def test_the_text_format_is_the_default(pages: Pages, accept: str) -> None:
     ],
 )
 def test_openmetrics_comes_when_asked_for(pages: Pages, accept: str) -> None:
-    """OpenMetrics is served as version 1.0.0, whatever version or escaping the client made up."""
+    """OpenMetrics is served as version 1.0.0, whatever version or escaping the client
+    made up.
+    """
     _, headers, body = pages.ask("/metrics", accept=accept)
-    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    assert headers["Content-Type"].startswith(
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    )
     assert body.endswith(b"# EOF\n")
     assert b"unpd_generation 0.0\n" in body
 
 
 def test_a_scrape_is_rendered_once_in_100_ms(pages: Pages) -> None:
-    """Within the cache's time the same bytes come again; after it the board is read anew."""
+    """Within the cache's time the same bytes come again; after it the board is read
+    anew.
+    """
     first = pages.ask("/metrics")[2]
     pages.board.words[scoreboard.GENERATION_AT] = 7
     pages.clock.advance(CACHED_S * 0.9)
@@ -132,7 +166,9 @@ def test_a_scrape_is_rendered_once_in_100_ms(pages: Pages) -> None:
 
 
 def test_two_exporters_show_no_count_going_down(pages: Pages) -> None:
-    """At a reload the old one and the new one answer on the same address: what one of them has shown, the other's cached page does not take back."""
+    """At a reload the old one and the new one answer on the same address: what one of
+    them has shown, the other's cached page does not take back.
+    """
     other = Pages(pages.board, clock=pages.clock)
     pages.ask("/metrics")
     pages.board.words[scoreboard.GENERATION_AT] = 7
@@ -142,8 +178,12 @@ def test_two_exporters_show_no_count_going_down(pages: Pages) -> None:
     assert pages.ask("/metrics")[2] is first, "with nobody else asked, the cache is used again"
 
 
-def test_a_page_that_was_overtaken_while_it_was_rendered_is_not_shown_again(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another exporter that shows newer counts in the middle of our rendering makes our page an old one."""
+def test_a_page_that_was_overtaken_while_it_was_rendered_is_not_shown_again(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another exporter that shows newer counts in the middle of our rendering makes our
+    page an old one.
+    """
     other = Pages(pages.board)
     choose = choose_encoder
 
@@ -172,7 +212,20 @@ def test_the_cache_does_not_mix_formats(pages: Pages) -> None:
     assert not pages.ask("/metrics")[2].endswith(b"# EOF\n")
 
 
-@pytest.mark.parametrize("host", ["", "localhost", "LOCALHOST:9867", "127.0.0.1", "127.0.0.1:9867", "[::1]", "[::1]:9867", "[fe80::1%eth0]:9867", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "localhost",
+        "LOCALHOST:9867",
+        "127.0.0.1",
+        "127.0.0.1:9867",
+        "[::1]",
+        "[::1]:9867",
+        "[fe80::1%eth0]:9867",
+        "10.0.0.1",
+    ],
+)
 def test_numbers_and_localhost_pass_on_loopback(pages: Pages, host: str) -> None:
     """A Host that no name server had a say in is served."""
     assert pages.ask("/healthz", host=host)[0] == "200 OK"
@@ -184,11 +237,24 @@ def test_a_missing_host_passes(pages: Pages) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:9867", "localhost.evil.example", "127.0.0.1.evil.example", "::1", "[evil]", "[::1]evil", ":80", "127.0.0.1, evil"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:9867",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "::1",
+        "[evil]",
+        "[::1]evil",
+        ":80",
+        "127.0.0.1, evil",
+    ],
 )
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/else"])
 def test_names_are_misdirected_on_loopback(pages: Pages, path: str, host: str) -> None:
-    """A name in Host means that a browser was led here (DNS rebinding): 421, and nothing is shown."""
+    """A name in Host means that a browser was led here (DNS rebinding): 421, and
+    nothing is shown.
+    """
     status, _, body = pages.ask(path, host=host)
     assert status == "421 Misdirected Request"
     assert body.count(b".") == 1
@@ -202,15 +268,21 @@ def test_names_pass_elsewhere(pages: Pages) -> None:
 
 @pytest.mark.parametrize("phase", [MasterPhase.STARTING, MasterPhase.STOPPING])
 def test_not_ready_while_the_master_starts_or_stops(pages: Pages, phase: MasterPhase) -> None:
-    """Ready workers do not help while the master is starting or stopping; the phase is the reason."""
+    """Ready workers do not help while the master is starting or stopping; the phase is
+    the reason.
+    """
     pages.worker(0, ChildPhase.READY)
     pages.enter(phase)
     assert pages.ask("/readyz")[0::2] == ("503 Service Unavailable", f"{phase.value}\n".encode())
 
 
-@pytest.mark.parametrize("phase", [MasterPhase.RUNNING, MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING])
+@pytest.mark.parametrize(
+    "phase", [MasterPhase.RUNNING, MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING]
+)
 def test_ready_when_each_service_has_a_ready_worker(pages: Pages, phase: MasterPhase) -> None:
-    """One ready worker in the pool of each configured service is enough, also in the middle of a reload."""
+    """One ready worker in the pool of each configured service is enough, also in the
+    middle of a reload.
+    """
     pages.enter(phase)
     pages.worker(0, ChildPhase.STARTING)
     pages.worker(1, ChildPhase.READY)
@@ -218,14 +290,19 @@ def test_ready_when_each_service_has_a_ready_worker(pages: Pages, phase: MasterP
 
 
 def test_not_ready_without_a_ready_worker_names_the_services(pages: Pages) -> None:
-    """Workers in other states, of other pools and of other kinds do not count; the reason names each service that waits."""
+    """Workers in other states, of other pools and of other kinds do not count; the
+    reason names each service that waits.
+    """
     pages.enter(MasterPhase.RUNNING)
     pages.worker(0, ChildPhase.STARTING)
     pages.worker(1, ChildPhase.DRAINING)
     pages.worker(2, ChildPhase.KILLED)
     pages.worker(3, ChildPhase.READY, pool=1)
     pages.worker(4, ChildPhase.READY, kind=ChildKind.EXPORTER)
-    assert pages.ask("/readyz")[0::2] == ("503 Service Unavailable", b"no ready worker for service daytime, echo\n")
+    assert pages.ask("/readyz")[0::2] == (
+        "503 Service Unavailable",
+        b"no ready worker for service daytime, echo\n",
+    )
 
 
 def test_not_ready_on_a_damaged_board(pages: Pages) -> None:

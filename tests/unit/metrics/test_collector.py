@@ -14,15 +14,29 @@ from unpd.metrics.catalog import METRICS, Counter, Histogram
 from unpd.metrics.collector import make_registry
 from unpd.metrics.reading import COPIES, count_active, count_service
 from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason, ReloadResult
-from unpd.scoreboard import END_CAUSES, KINDS, NS, REAP_REASONS, SANE_COUNT, Entry, Scoreboard, service_cells
+from unpd.scoreboard import (
+    END_CAUSES,
+    KINDS,
+    NS,
+    REAP_REASONS,
+    SANE_COUNT,
+    Entry,
+    Scoreboard,
+    service_cells,
+)
 
 ISSUE = """
-unpd_connections_accepted_total{service} unpd_connections_active{service} unpd_connections_ended_total{service,cause} unpd_connection_duration_seconds{service}
-unpd_received_bytes_total{service} unpd_sent_bytes_total{service} unpd_accept_errors_total{service,errno} unpd_listen_queue_length{service,listener}
-unpd_listen_queue_limit{service,listener} unpd_workers{pool,state} unpd_worker_spawns_total{pool} unpd_children_reaped_total{kind,reason}
-unpd_unknown_children_reaped_total unpd_zombies unpd_reap_delay_seconds unpd_sigchld_total unpd_fork_failures_total unpd_config_reloads_total{result}
-unpd_config_last_reload_successful unpd_config_last_reload_success_timestamp_seconds unpd_generation unpd_log_lines_dropped_total unpd_build_info{version,python}
-unpd_start_time_seconds process_cpu_seconds_total process_resident_memory_bytes process_virtual_memory_bytes process_open_fds process_max_fds
+unpd_connections_accepted_total{service} unpd_connections_active{service}
+unpd_connections_ended_total{service,cause} unpd_connection_duration_seconds{service}
+unpd_received_bytes_total{service} unpd_sent_bytes_total{service}
+unpd_accept_errors_total{service,errno} unpd_listen_queue_length{service,listener}
+unpd_listen_queue_limit{service,listener} unpd_workers{pool,state} unpd_worker_spawns_total{pool}
+unpd_children_reaped_total{kind,reason} unpd_unknown_children_reaped_total unpd_zombies
+unpd_reap_delay_seconds unpd_sigchld_total unpd_fork_failures_total
+unpd_config_reloads_total{result} unpd_config_last_reload_successful
+unpd_config_last_reload_success_timestamp_seconds unpd_generation unpd_log_lines_dropped_total
+unpd_build_info{version,python} unpd_start_time_seconds process_cpu_seconds_total
+process_resident_memory_bytes process_virtual_memory_bytes process_open_fds process_max_fds
 process_start_time_seconds
 """
 """The public names, each with its labels."""
@@ -55,7 +69,9 @@ class Metrics:
 
     def service(self, row: int, column: int) -> memoryview:
         """The cells of one service in one row."""
-        self.board.words[scoreboard.ROWS_USED_AT] = max(self.board.words[scoreboard.ROWS_USED_AT], row + 1)
+        self.board.words[scoreboard.ROWS_USED_AT] = max(
+            self.board.words[scoreboard.ROWS_USED_AT], row + 1
+        )
         start = service_cells(column)
         return self.board.row(row)[start : start + scoreboard.SERVICE_WORDS]
 
@@ -70,7 +86,9 @@ def metrics() -> Iterator[Metrics]:
 
 def worker(row: int, pool: int, phase: ChildPhase, kind: ChildKind = ChildKind.WORKER) -> Entry:
     """A living child's entry in the directory."""
-    return Entry(row=row, birth=row + 1, pid=1000 + row, kind=kind, pool=pool, phase=phase, generation=1)
+    return Entry(
+        row=row, birth=row + 1, pid=1000 + row, kind=kind, pool=pool, phase=phase, generation=1
+    )
 
 
 def test_catalogue_has_exactly_the_public_names() -> None:
@@ -80,7 +98,9 @@ def test_catalogue_has_exactly_the_public_names() -> None:
 
 
 def test_every_metric_has_help_and_type_in_the_text_format(metrics: Metrics) -> None:
-    """Each metric of the catalogue stands in the exposition with a HELP and a TYPE line, whatever its value."""
+    """Each metric of the catalogue stands in the exposition with a HELP and a TYPE
+    line, whatever its value.
+    """
     text = metrics.text()
     for row in METRICS:
         assert f"# HELP {row.name} {row.help}\n" in text
@@ -89,11 +109,15 @@ def test_every_metric_has_help_and_type_in_the_text_format(metrics: Metrics) -> 
 
 def test_counters_end_in_total_and_nothing_else_does() -> None:
     """The suffix _total stands on counters alone."""
-    assert {row.name for row in METRICS if isinstance(row, Counter)} == {row.name for row in METRICS if row.name.endswith("_total")}
+    assert {row.name for row in METRICS if isinstance(row, Counter)} == {
+        row.name for row in METRICS if row.name.endswith("_total")
+    }
 
 
 def test_openmetrics_parses(metrics: Metrics) -> None:
-    """The OpenMetrics exposition is accepted by the strict parser, ends in EOF and has no _created series."""
+    """The OpenMetrics exposition is accepted by the strict parser, ends in EOF and has
+    no _created series.
+    """
     text = metrics.openmetrics()
     families = parse_openmetrics(text)
     assert len(families) == len(METRICS)
@@ -105,22 +129,41 @@ def test_text_parses_with_the_same_values_as_were_written(metrics: Metrics) -> N
     """What the text format shows is what the cells hold."""
     metrics.service(0, ECHO)[scoreboard.RECEIVED] = 2**53 - 1
     families = parse_text(metrics.text())
-    values = {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+    }
     assert values["unpd_received_bytes_total", "echo"] == 2**53 - 1
 
 
 def test_all_label_values_are_there_before_the_first_event(metrics: Metrics) -> None:
-    """rate() works from the first event: each cause, errno, kind with reason, state and result is shown with 0."""
+    """rate() works from the first event: each cause, errno, kind with reason, state and
+    result is shown with 0.
+    """
     for service in ("daytime", "echo"):
-        assert [metrics.value("unpd_connections_ended_total", service=service, cause=cause) for cause in EndCause] == [0] * len(EndCause)
-        assert [metrics.value("unpd_accept_errors_total", service=service, errno=errno) for errno in ACCEPT_ERRNOS] == [0] * len(ACCEPT_ERRNOS)
+        assert [
+            metrics.value("unpd_connections_ended_total", service=service, cause=cause)
+            for cause in EndCause
+        ] == [0] * len(EndCause)
+        assert [
+            metrics.value("unpd_accept_errors_total", service=service, errno=errno)
+            for errno in ACCEPT_ERRNOS
+        ] == [0] * len(ACCEPT_ERRNOS)
         assert metrics.value("unpd_connection_duration_seconds_count", service=service) == 0
     for pool in ("default", "slow"):
-        assert [metrics.value("unpd_workers", pool=pool, state=phase) for phase in ChildPhase] == [0] * len(ChildPhase)
+        assert [metrics.value("unpd_workers", pool=pool, state=phase) for phase in ChildPhase] == [
+            0
+        ] * len(ChildPhase)
         assert metrics.value("unpd_worker_spawns_total", pool=pool) == 0
     for kind in ChildKind:
-        assert [metrics.value("unpd_children_reaped_total", kind=kind, reason=reason) for reason in ReapReason] == [0] * len(ReapReason)
-    assert [metrics.value("unpd_config_reloads_total", result=result) for result in ReloadResult] == [0] * len(ReloadResult)
+        assert [
+            metrics.value("unpd_children_reaped_total", kind=kind, reason=reason)
+            for reason in ReapReason
+        ] == [0] * len(ReapReason)
+    assert [
+        metrics.value("unpd_config_reloads_total", result=result) for result in ReloadResult
+    ] == [0] * len(ReloadResult)
 
 
 def test_counts_are_summed_over_all_rows_that_were_ever_used(metrics: Metrics) -> None:
@@ -142,14 +185,18 @@ def test_counts_are_summed_over_all_rows_that_were_ever_used(metrics: Metrics) -
 
 
 def test_active_is_never_negative(metrics: Metrics) -> None:
-    """A row with more ends than accepts counts as none open, and takes nothing from the other rows."""
+    """A row with more ends than accepts counts as none open, and takes nothing from the
+    other rows.
+    """
     metrics.service(0, ECHO)[scoreboard.ENDED] = 5
     metrics.service(1, ECHO)[scoreboard.ACCEPTED] = 3
     assert metrics.value("unpd_connections_active", service="echo") == 3
 
 
 class PutAside:
-    """The words of a board, whose first ``times`` readers of a service's cells are put aside after the ends were read: meanwhile 191 connections come and go."""
+    """The words of a board, whose first ``times`` readers of a service's cells are put
+    aside after the ends were read: meanwhile 191 connections come and go.
+    """
 
     def __init__(self, words: memoryview, times: int) -> None:
         self._words = words
@@ -167,10 +214,17 @@ class PutAside:
 
 
 @pytest.mark.parametrize("times", [1, COPIES - 1])
-def test_a_reader_that_is_put_aside_sees_no_connection_that_is_over(metrics: Metrics, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """Ends and accepts are of one moment, however much happens while they are copied."""
+def test_a_reader_that_is_put_aside_sees_no_connection_that_is_over(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Ends and accepts are of one moment, however much happens while they are
+    copied.
+    """
     metrics.service(0, ECHO)[scoreboard.ACCEPTED] = 3
-    counts: tuple[Callable[[], int], ...] = (lambda: count_active(metrics.board, ECHO), lambda: count_service(metrics.board, "echo", ECHO).active)
+    counts: tuple[Callable[[], int], ...] = (
+        lambda: count_active(metrics.board, ECHO),
+        lambda: count_service(metrics.board, "echo", ECHO).active,
+    )
     for count in counts:
         with monkeypatch.context() as patch:
             patch.setattr(metrics.board, "words", PutAside(metrics.board.words, times))
@@ -179,7 +233,9 @@ def test_a_reader_that_is_put_aside_sees_no_connection_that_is_over(metrics: Met
 
 
 def test_a_scribbled_cell_counts_as_nothing(metrics: Metrics) -> None:
-    """A value that no honest counter reaches is left out of the sum, in a child's row and in the master area."""
+    """A value that no honest counter reaches is left out of the sum, in a child's row
+    and in the master area.
+    """
     cells = metrics.service(0, ECHO)
     cells[scoreboard.ACCEPTED] = 2**64 - 1
     cells[scoreboard.RECEIVED] = SANE_COUNT
@@ -194,7 +250,9 @@ def test_a_scribbled_cell_counts_as_nothing(metrics: Metrics) -> None:
 
 
 def test_a_board_full_of_noise_is_still_shown(metrics: Metrics) -> None:
-    """Whatever a child writes over the whole board, a scrape is valid and no value is negative."""
+    """Whatever a child writes over the whole board, a scrape is valid and no value is
+    negative.
+    """
     step = scoreboard.MAX_ROWS * scoreboard.ROW_WORDS
     words = metrics.board.words
     for row in range(3):
@@ -210,7 +268,9 @@ def test_a_board_full_of_noise_is_still_shown(metrics: Metrics) -> None:
 
 
 def test_workers_are_counted_by_pool_and_state_without_exporters(metrics: Metrics) -> None:
-    """Only living workers count; the exporter is a child of another kind, and a row whose child left is empty."""
+    """Only living workers count; the exporter is a child of another kind, and a row
+    whose child left is empty.
+    """
     metrics.board.enter(worker(0, 0, ChildPhase.READY))
     metrics.board.enter(worker(1, 0, ChildPhase.READY))
     metrics.board.enter(worker(2, 1, ChildPhase.DRAINING))
@@ -226,7 +286,11 @@ def test_spawns_and_reaps_are_the_masters_words(metrics: Metrics) -> None:
     """Each pool, each kind with its reason has its own word in the master area."""
     words = metrics.board.words
     words[scoreboard.SPAWNS_AT + 1] = 9
-    words[scoreboard.REAPED_AT + KINDS.index(ChildKind.EXPORTER) * len(REAP_REASONS) + REAP_REASONS.index(ReapReason.SIGKILL)] = 4
+    words[
+        scoreboard.REAPED_AT
+        + KINDS.index(ChildKind.EXPORTER) * len(REAP_REASONS)
+        + REAP_REASONS.index(ReapReason.SIGKILL)
+    ] = 4
     assert metrics.value("unpd_worker_spawns_total", pool="slow") == 9
     assert metrics.value("unpd_worker_spawns_total", pool="default") == 0
     assert metrics.value("unpd_children_reaped_total", kind="exporter", reason="sigkill") == 4
@@ -234,7 +298,9 @@ def test_spawns_and_reaps_are_the_masters_words(metrics: Metrics) -> None:
 
 
 def test_histograms_are_cumulative_with_their_sum_in_seconds(metrics: Metrics) -> None:
-    """Buckets add up from the smallest bound, +Inf is the count, the sum is in seconds."""
+    """Buckets add up from the smallest bound, +Inf is the count, the sum is in
+    seconds.
+    """
     for row in range(2):
         cells = metrics.service(row, ECHO)
         cells[scoreboard.DURATION_BUCKETS] = 1
@@ -279,7 +345,13 @@ def test_queues_are_shown_for_tcp_listeners_alone(metrics: Metrics) -> None:
     words[scoreboard.LISTEN_QUEUE_AT + 3] = 4096
     assert metrics.value("unpd_listen_queue_length", service="echo", listener="tcp://[::]:7") == 17
     assert metrics.value("unpd_listen_queue_limit", service="echo", listener="tcp://[::]:7") == 4096
-    assert metrics.registry.get_sample_value("unpd_listen_queue_length", {"service": "echo", "listener": "unix:///run/unpd/echo.sock"}) is None
+    assert (
+        metrics.registry.get_sample_value(
+            "unpd_listen_queue_length",
+            {"service": "echo", "listener": "unix:///run/unpd/echo.sock"},
+        )
+        is None
+    )
 
 
 def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
@@ -298,10 +370,20 @@ def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
         ("unpd_sigchld_total", scoreboard.SIGCHLD_AT, 4, 4),
         ("unpd_fork_failures_total", scoreboard.FORK_FAILURES_AT, 5, 5),
         ("unpd_config_last_reload_successful", scoreboard.LAST_RELOAD_OK_AT, 1, 1),
-        ("unpd_config_last_reload_success_timestamp_seconds", scoreboard.LAST_RELOAD_WALL_NS_AT, 3 * NS // 2, 1.5),
+        (
+            "unpd_config_last_reload_success_timestamp_seconds",
+            scoreboard.LAST_RELOAD_WALL_NS_AT,
+            3 * NS // 2,
+            1.5,
+        ),
         ("unpd_generation", scoreboard.GENERATION_AT, 6, 6),
         ("unpd_start_time_seconds", scoreboard.START_WALL_NS_AT, 1_800_000_000 * NS, 1_800_000_000),
-        ("process_start_time_seconds", scoreboard.START_WALL_NS_AT, 1_800_000_000 * NS, 1_800_000_000),
+        (
+            "process_start_time_seconds",
+            scoreboard.START_WALL_NS_AT,
+            1_800_000_000 * NS,
+            1_800_000_000,
+        ),
         ("process_cpu_seconds_total", scoreboard.CPU_NS_AT, NS // 10, 0.1),
         ("process_resident_memory_bytes", scoreboard.RESIDENT_BYTES_AT, 4096, 4096),
         ("process_virtual_memory_bytes", scoreboard.VIRTUAL_BYTES_AT, 8192, 8192),
@@ -309,7 +391,9 @@ def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
         ("process_max_fds", scoreboard.MAX_FDS_AT, 1024, 1024),
     ],
 )
-def test_a_word_of_the_master_is_shown_under_its_name(metrics: Metrics, name: str, at: int, word: int, value: float) -> None:
+def test_a_word_of_the_master_is_shown_under_its_name(
+    metrics: Metrics, name: str, at: int, word: int, value: float
+) -> None:
     """Each of the master's own figures is shown in its base unit."""
     metrics.board.words[at] = word
     assert metrics.value(name) == value

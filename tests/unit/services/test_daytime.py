@@ -30,7 +30,9 @@ def berlin() -> Iterator[None]:
 
 def line(wall_s: float, form: str, timezone: str) -> bytes:
     """What a daytime service of these options says at ``wall_s``."""
-    return Daytime(DaytimeOptions.model_validate({"format": form, "timezone": timezone})).greet(wall_s)
+    return Daytime(DaytimeOptions.model_validate({"format": form, "timezone": timezone})).greet(
+        wall_s
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,14 +44,21 @@ def line(wall_s: float, form: str, timezone: str) -> bytes:
         (NOON_S, "ctime", "Europe/Berlin", b"Sun Nov 22 13:24:00 2026\r\n"),
         (NOON_S, "rfc867", "UTC", b"Sunday, November 22, 2026 12:24:00-UTC\r\n"),
         (FIRST_OF_MONTH_S, "rfc867", "UTC", b"Sunday, November 1, 2026 03:04:05-UTC\r\n"),
-        (RFC_EXAMPLE_S, "rfc867", "America/Los_Angeles", b"Monday, February 22, 1982 17:37:43-PST\r\n"),
+        (
+            RFC_EXAMPLE_S,
+            "rfc867",
+            "America/Los_Angeles",
+            b"Monday, February 22, 1982 17:37:43-PST\r\n",
+        ),
         (NOON_S, "rfc867", "America/Sao_Paulo", b"Sunday, November 22, 2026 09:24:00--03\r\n"),
         (NOON_S, "iso8601", "UTC", b"2026-11-22T12:24:00+00:00\r\n"),
         (NOON_S, "iso8601", "Asia/Kolkata", b"2026-11-22T17:54:00+05:30\r\n"),
     ],
 )
 def test_formats(wall_s: float, form: str, timezone: str, expected: bytes) -> None:
-    """The line has the form and the time zone that were asked for. (The RFC's own example names the wrong day of the week.)"""
+    """The line has the form and the time zone that were asked for. (The RFC's own
+    example names the wrong day of the week.)
+    """
     assert line(wall_s, form, timezone) == expected
 
 
@@ -83,18 +92,30 @@ def test_begun_second(fraction: float) -> None:
 
 
 def test_each_second_has_its_line() -> None:
-    """One service says it for the second that it is asked for, also when the clock is set back."""
+    """One service says it for the second that it is asked for, also when the clock is
+    set back.
+    """
     service = Daytime(DaytimeOptions(timezone="UTC"))
     asked = (NOON_S, NOON_S + 0.9, NOON_S + 1, NOON_S, NOON_S + 61)
-    assert [service.greet(wall_s)[14:19] for wall_s in asked] == [b"24:00", b"24:00", b"24:01", b"24:00", b"25:01"]
+    assert [service.greet(wall_s)[14:19] for wall_s in asked] == [
+        b"24:00",
+        b"24:00",
+        b"24:01",
+        b"24:00",
+        b"25:01",
+    ]
 
 
 def test_agrees_with_ctime() -> None:
-    """In the C locale the "ctime" form is that of the C library, through all months and days of the week."""
+    """In the C locale the "ctime" form is that of the C library, through all months and
+    days of the week.
+    """
     assert locale.setlocale(locale.LC_TIME) == "C"
     for day in range(366):
         moment_s = NOON_S + day * 86_400
-        assert line(moment_s, "ctime", "UTC").decode() == time.strftime("%a %b %e %H:%M:%S %Y\r\n", time.gmtime(moment_s))
+        assert line(moment_s, "ctime", "UTC").decode() == time.strftime(
+            "%a %b %e %H:%M:%S %Y\r\n", time.gmtime(moment_s)
+        )
 
 
 def test_same_moment_same_line() -> None:
@@ -117,16 +138,51 @@ def test_no_conversation() -> None:
         ("Europe/Berln", 'there is no time zone "Europe/Berln"; did you mean "Europe/Berlin"?'),
         ("utc", 'there is no time zone "utc"; did you mean "UTC"?'),
         ("europe/berlin", 'there is no time zone "europe/berlin"; did you mean "Europe/Berlin"?'),
-        ("", 'there is no time zone ""; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
-        ("../../etc/passwd", 'there is no time zone "../../etc/passwd"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
-        ("/etc/passwd", 'there is no time zone "/etc/passwd"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
-        ("\x1b[2J\0", 'there is no time zone "?[2J?"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
-        ("zone.tab", 'there is no time zone "zone.tab"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
-        ("x" * 100_000, f'there is no time zone "{"x" * 64}"; use "local", "UTC" or an IANA name such as "Europe/Berlin"'),
+        (
+            "",
+            'there is no time zone ""; use "local", "UTC" or an IANA name such as "Europe/Berlin"',
+        ),
+        (
+            "../../etc/passwd",
+            (
+                'there is no time zone "../../etc/passwd"; use "local", "UTC" or an IANA name such'
+                ' as "Europe/Berlin"'
+            ),
+        ),
+        (
+            "/etc/passwd",
+            (
+                'there is no time zone "/etc/passwd"; use "local", "UTC" or an IANA name such as'
+                ' "Europe/Berlin"'
+            ),
+        ),
+        (
+            "\x1b[2J\0",
+            (
+                'there is no time zone "?[2J?"; use "local", "UTC" or an IANA name such as'
+                ' "Europe/Berlin"'
+            ),
+        ),
+        (
+            "zone.tab",
+            (
+                'there is no time zone "zone.tab"; use "local", "UTC" or an IANA name such as'
+                ' "Europe/Berlin"'
+            ),
+        ),
+        (
+            "x" * 100_000,
+            (
+                f'there is no time zone "{"x" * 64}"; use "local", "UTC" or an IANA name such as'
+                ' "Europe/Berlin"'
+            ),
+        ),
     ],
 )
 def test_unknown_zone(name: str, sentence: str) -> None:
-    """A zone that does not exist is refused when the options are made, with what was probably meant."""
+    """A zone that does not exist is refused when the options are made, with what was
+    probably meant.
+    """
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the text is compared below, whole
         zone(name)
     assert str(caught.value) == sentence

@@ -13,7 +13,9 @@ def test_rows(name: str, rfc: int, port: int) -> None:
 
 @pytest.mark.parametrize("row", SERVICES.values(), ids=list(SERVICES))
 def test_row_is_sound(row: ServiceType) -> None:
-    """A row's name can be a table's key, its options all have defaults and none hides a key that every service has; its service can be made."""
+    """A row's name can be a table's key, its options all have defaults and none hides a
+    key that every service has; its service can be made.
+    """
     assert is_name(row.name)
     assert SERVICES[row.name] is row
     assert not set(row.options.model_fields) & {*COMMON_KEYS, "name", "options"}

@@ -1,4 +1,6 @@
-"""Accepting: what each failure of accept(2) costs, how long a listener rests, and what an accepted socket has from its listener."""
+"""Accepting: what each failure of accept(2) costs, how long a listener rests, and what
+an accepted socket has from its listener.
+"""
 
 import contextlib
 import errno
@@ -11,10 +13,24 @@ from pathlib import Path
 
 import pytest
 
-from unpd.kernel.sockets import KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES, ListenOptions, listen_tcp, listen_unix
+from unpd.kernel.sockets import (
+    KEEPALIVE_IDLE_S,
+    KEEPALIVE_INTERVAL_S,
+    KEEPALIVE_PROBES,
+    ListenOptions,
+    listen_tcp,
+    listen_unix,
+)
 from unpd.names import ACCEPT_ERRNOS
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.accepting import FIRST_PAUSE_S, LONGEST_PAUSE_S, PATIENCE, AcceptFailure, Listener, errno_cell
+from unpd.worker.accepting import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    PATIENCE,
+    AcceptFailure,
+    Listener,
+    errno_cell,
+)
 from unpd.worker.connection import Terms
 
 OPTIONS = ListenOptions(backlog=16, ipv6_only=False, keepalive=True, user_timeout_s=7.5, mode=0o600)
@@ -30,7 +46,9 @@ CLIENT = 12345
 
 
 class Scripted(Listener):
-    """A listener whose accepts are written down: an errno fails, None is a connection; at the end there is nobody. ``others``: the queue seems longer by them."""
+    """A listener whose accepts are written down: an errno fails, None is a connection;
+    at the end there is nobody. ``others``: the queue seems longer by them.
+    """
 
     def __init__(self, *script: int | None, others: int = 0) -> None:
         with socket.socket() as sock:
@@ -69,13 +87,28 @@ def test_a_batch_ends_where_nobody_is_left() -> None:
 
 
 def test_another_worker_may_have_been_faster() -> None:
-    """Of those that the queue held, what is still there is accepted, and what is gone is no failure."""
+    """Of those that the queue held, what is still there is accepted, and what is gone
+    is no failure.
+    """
     assert Scripted(None, others=5).accept(16, 0.0) == ([CLIENT], None)
 
 
-@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ENOPROTOOPT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        errno.ECONNABORTED,
+        errno.EPROTO,
+        errno.EPERM,
+        errno.ENETDOWN,
+        errno.EHOSTUNREACH,
+        errno.ETIMEDOUT,
+        errno.ENOPROTOOPT,
+    ],
+)
 def test_an_error_of_one_connection_ends_the_batch_and_rests_nothing(number: int) -> None:
-    """Those accepted before it are kept, the failure is told, and the listener does not rest."""
+    """Those accepted before it are kept, the failure is told, and the listener does not
+    rest.
+    """
     listener = Scripted(None, number, None)
     assert listener.accept(16, 5.0) == ([CLIENT], AcceptFailure(number, paused=False))
     assert listener.resume_at is None
@@ -84,14 +117,18 @@ def test_an_error_of_one_connection_ends_the_batch_and_rests_nothing(number: int
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_want_of_resources_rests_the_listener_longer_each_time(number: int) -> None:
-    """The rest begins at 50 ms and doubles up to a second; an accepted connection sets it back."""
+    """The rest begins at 50 ms and doubles up to a second; an accepted connection sets
+    it back.
+    """
     listener = Scripted(*[number] * 7, None, number)
     rests = []
     for _ in range(7):
         assert listener.accept(16, 100.0) == ([], AcceptFailure(number, paused=True))
         assert listener.resume_at is not None
         rests.append(listener.resume_at - 100.0)
-    assert rests == pytest.approx([FIRST_PAUSE_S, 0.1, 0.2, 0.4, 0.8, LONGEST_PAUSE_S, LONGEST_PAUSE_S])
+    assert rests == pytest.approx(
+        [FIRST_PAUSE_S, 0.1, 0.2, 0.4, 0.8, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+    )
     assert listener.accept(1, 100.0) == ([CLIENT], None)
     listener.accept(16, 100.0)
     assert listener.resume_at == pytest.approx(100.0 + FIRST_PAUSE_S)
@@ -105,7 +142,9 @@ def test_a_broken_listener_is_not_survived(number: int) -> None:
 
 
 def test_what_was_accepted_before_the_listener_broke_is_not_lost() -> None:
-    """Somebody ends it in the midst of a batch: those who are in are served, and it is told once that it is broken, by its next event."""
+    """Somebody ends it in the midst of a batch: those who are in are served, and it is
+    told once that it is broken, by its next event.
+    """
     listener = Scripted(None, errno.EINVAL, errno.EINVAL)
     assert listener.accept(16, 0.0) == ([CLIENT], None)
     assert listener.ended(0.0) == AcceptFailure(errno.EINVAL, paused=True)
@@ -114,7 +153,9 @@ def test_what_was_accepted_before_the_listener_broke_is_not_lost() -> None:
 
 
 def test_an_error_that_lasts_rests_the_listener_too() -> None:
-    """Where every accept is refused, by a security module say, the connection stays in the queue and wakes us again; one that succeeds sets the count back."""
+    """Where every accept is refused, by a security module say, the connection stays in
+    the queue and wakes us again; one that succeeds sets the count back.
+    """
     refused = [errno.EACCES] * (PATIENCE - 1)
     listener = Scripted(*refused, None, *refused, errno.EACCES)
     for _ in refused:
@@ -128,7 +169,9 @@ def test_an_error_that_lasts_rests_the_listener_too() -> None:
 
 def test_each_errno_has_its_cell() -> None:
     """What accept(2) names has a label of its own, the rest shares the last one."""
-    assert [ACCEPT_ERRNOS[errno_cell(getattr(errno, name))] for name in ACCEPT_ERRNOS[:-1]] == list(ACCEPT_ERRNOS[:-1])
+    assert [ACCEPT_ERRNOS[errno_cell(getattr(errno, name))] for name in ACCEPT_ERRNOS[:-1]] == list(
+        ACCEPT_ERRNOS[:-1]
+    )
     assert ACCEPT_ERRNOS[errno_cell(errno.ETIMEDOUT)] == ACCEPT_ERRNOS[errno_cell(0)] == "other"
 
 
@@ -136,7 +179,9 @@ def test_each_errno_has_its_cell() -> None:
 
 
 def test_a_listener_that_is_watched_again_misses_nobody(tcp: Listener) -> None:
-    """A client that came while the listener rested is seen as soon as it is watched; watching and resting twice does no harm."""
+    """A client that came while the listener rested is seen as soon as it is watched;
+    watching and resting twice does no harm.
+    """
     epoll = select.epoll()
     tcp.watch(epoll)
     tcp.watch(epoll)
@@ -155,13 +200,19 @@ def test_a_listener_that_is_watched_again_misses_nobody(tcp: Listener) -> None:
 
 
 def test_a_unix_listener_cannot_tell_its_queue(tmp_path: Path) -> None:
-    """There stands for the number what the kernel lets wait: one more than the backlog."""
+    """There stands for the number what the kernel lets wait: one more than the
+    backlog.
+    """
     with listen_unix(str(tmp_path / "s"), OPTIONS) as sock, contextlib.ExitStack() as stack:
         listener = Listener(sock, terms(), "", OPTIONS.backlog, 0)
         for _ in range(listener.queued()):
-            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            client = stack.enter_context(
+                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            )
             client.connect(str(tmp_path / "s"))
-        one_more = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+        one_more = stack.enter_context(
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        )
         with pytest.raises(BlockingIOError):
             one_more.connect(str(tmp_path / "s"))
 
@@ -180,10 +231,20 @@ def accepted_by(listener: Listener) -> socket.socket:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("keepalive", [True, False])
 def test_the_listener_s_options_are_on_every_connection(host: str, keepalive: bool) -> None:
-    """No delay, keepalive with its times, the user timeout and urgent data in the stream: set once on the listener, inherited by what it accepts."""
-    options = ListenOptions(backlog=16, ipv6_only=False, keepalive=keepalive, user_timeout_s=7.5, mode=0)
-    with listen_tcp(host, 0, options) as sock, accepted_by(Listener(sock, terms(), "", 16, 0)) as accepted:
-        tcp = {name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in TCP_OPTIONS}
+    """No delay, keepalive with its times, the user timeout and urgent data in the
+    stream: set once on the listener, inherited by what it accepts.
+    """
+    options = ListenOptions(
+        backlog=16, ipv6_only=False, keepalive=keepalive, user_timeout_s=7.5, mode=0
+    )
+    with (
+        listen_tcp(host, 0, options) as sock,
+        accepted_by(Listener(sock, terms(), "", 16, 0)) as accepted,
+    ):
+        tcp = {
+            name: accepted.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in TCP_OPTIONS
+        }
         assert tcp == TCP_OPTIONS
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == int(keepalive)
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE) == 1
@@ -201,12 +262,17 @@ TCP_OPTIONS = {
 
 def test_a_unix_connection_has_urgent_data_in_its_stream(tmp_path: Path) -> None:
     """It inherits nothing, so that it is set on each."""
-    with listen_unix(str(tmp_path / "s"), OPTIONS) as sock, accepted_by(Listener(sock, terms(), "", 16, 0)) as accepted:
+    with (
+        listen_unix(str(tmp_path / "s"), OPTIONS) as sock,
+        accepted_by(Listener(sock, terms(), "", 16, 0)) as accepted,
+    ):
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE) == 1
 
 
 def test_an_accepted_socket_is_closed_on_exec_and_does_not_block(tcp: Listener) -> None:
-    """No program that is started later inherits a client, and no read or write waits for one."""
+    """No program that is started later inherits a client, and no read or write waits
+    for one.
+    """
     with accepted_by(tcp) as accepted:
         assert not accepted.get_inheritable()
         assert not os.get_blocking(accepted.fileno())

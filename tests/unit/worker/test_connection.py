@@ -11,7 +11,9 @@ from unpd.worker.connection import QUIET_S, Connection, Stage, Terms
 
 OPENED = 1000.0
 NEVER = math.inf
-TERMS = Terms("echo", Echo(EchoOptions()), 0, idle_timeout_s=600.0, session_timeout_s=0.0, user_timeout_s=60.0)
+TERMS = Terms(
+    "echo", Echo(EchoOptions()), 0, idle_timeout_s=600.0, session_timeout_s=0.0, user_timeout_s=60.0
+)
 
 
 NO_FD = -1
@@ -19,7 +21,9 @@ NO_FD = -1
 
 
 def opened(terms: Terms = TERMS, *, active_at: float = OPENED, out: bytes = b"") -> Connection:
-    """A connection that was opened at 1000 and last active at ``active_at``, with this much output pending."""
+    """A connection that was opened at 1000 and last active at ``active_at``, with this
+    much output pending.
+    """
     connection = Connection(NO_FD, terms, OPENED, None)
     connection.active_at = active_at
     connection.out = bytearray(out) if out else None
@@ -32,9 +36,17 @@ def test_a_silent_connection_is_idle() -> None:
 
 
 def test_a_session_has_a_limit_if_one_is_set() -> None:
-    """From its beginning on, however active it is; the sooner of the two limits counts."""
-    assert opened(replace(TERMS, session_timeout_s=300.0), active_at=1290.0).due_at(NEVER) == (1300.0, EndCause.SESSION_LIMIT)
-    assert opened(replace(TERMS, session_timeout_s=900.0), active_at=1000.0).due_at(NEVER) == (1600.0, EndCause.IDLE)
+    """From its beginning on, however active it is; the sooner of the two limits
+    counts.
+    """
+    assert opened(replace(TERMS, session_timeout_s=300.0), active_at=1290.0).due_at(NEVER) == (
+        1300.0,
+        EndCause.SESSION_LIMIT,
+    )
+    assert opened(replace(TERMS, session_timeout_s=900.0), active_at=1000.0).due_at(NEVER) == (
+        1600.0,
+        EndCause.IDLE,
+    )
 
 
 def test_a_peer_that_does_not_read_is_stalled() -> None:
@@ -45,17 +57,26 @@ def test_a_peer_that_does_not_read_is_stalled() -> None:
 
 def test_stalled_says_more_than_idle() -> None:
     """Where both come at once."""
-    assert opened(replace(TERMS, idle_timeout_s=60.0), out=b"x").due_at(NEVER) == (1060.0, EndCause.STALLED)
+    assert opened(replace(TERMS, idle_timeout_s=60.0), out=b"x").due_at(NEVER) == (
+        1060.0,
+        EndCause.STALLED,
+    )
 
 
 def test_idle_comes_before_stalled_if_it_is_shorter() -> None:
     """The sooner counts."""
-    assert opened(replace(TERMS, idle_timeout_s=30.0), out=b"x").due_at(NEVER) == (1030.0, EndCause.IDLE)
+    assert opened(replace(TERMS, idle_timeout_s=30.0), out=b"x").due_at(NEVER) == (
+        1030.0,
+        EndCause.IDLE,
+    )
 
 
 def test_nought_is_no_limit() -> None:
     """Of any kind."""
-    assert opened(replace(TERMS, idle_timeout_s=0.0, user_timeout_s=0.0), out=b"x").due_at(NEVER)[0] == NEVER
+    assert (
+        opened(replace(TERMS, idle_timeout_s=0.0, user_timeout_s=0.0), out=b"x").due_at(NEVER)[0]
+        == NEVER
+    )
 
 
 def test_on_a_stop_a_quiet_connection_has_said_what_it_had_to_say() -> None:
@@ -100,8 +121,20 @@ def test_a_half_closed_connection_keeps_its_deadlines() -> None:
 def test_a_new_connection_has_done_nothing_yet() -> None:
     """It serves, owes nothing, waits for nothing and stands in no wheel."""
     new = Connection(NO_FD, TERMS, OPENED, None)
-    assert (new.fd, new.stage, new.opened_at, new.active_at) == (NO_FD, Stage.SERVING, OPENED, OPENED)
-    assert (new.traffic, new.out, new.reply, new.cause, new.linger_at, new.wheel_slot) == (None, None, None, None, NEVER, -1)
+    assert (new.fd, new.stage, new.opened_at, new.active_at) == (
+        NO_FD,
+        Stage.SERVING,
+        OPENED,
+        OPENED,
+    )
+    assert (new.traffic, new.out, new.reply, new.cause, new.linger_at, new.wheel_slot) == (
+        None,
+        None,
+        None,
+        None,
+        NEVER,
+        -1,
+    )
 
 
 def test_a_connection_is_small() -> None:

@@ -1,4 +1,6 @@
-"""The wheel of deadlines: never early, at most an eighth of a second late, and nothing left of what is gone."""
+"""The wheel of deadlines: never early, at most an eighth of a second late, and nothing
+left of what is gone.
+"""
 
 import math
 
@@ -19,7 +21,9 @@ class Item:
 
 
 def test_an_empty_wheel_waits_for_nothing() -> None:
-    """One whose last item was taken out waits for that one's slot at most, and looks once."""
+    """One whose last item was taken out waits for that one's slot at most, and looks
+    once.
+    """
     wheel: Wheel[Item] = Wheel()
     assert (wheel.next_at, wheel.due(10.0**9)) == (math.inf, [])
     item = Item()
@@ -29,7 +33,9 @@ def test_an_empty_wheel_waits_for_nothing() -> None:
 
 
 def test_slots_that_became_empty_are_looked_at_once_for_all() -> None:
-    """Of connections that came and went: the first of their slots takes the others with it, up to one where somebody stands."""
+    """Of connections that came and went: the first of their slots takes the others with
+    it, up to one where somebody stands.
+    """
     wheel: Wheel[Item] = Wheel()
     items = [Item() for _ in range(100)]
     for number, item in enumerate(items):
@@ -77,7 +83,9 @@ def test_what_is_removed_is_not_due() -> None:
 
 
 def test_everything_that_is_late_is_due_at_once() -> None:
-    """After a long pause the wheel does not turn slot by slot; the earliest come first."""
+    """After a long pause the wheel does not turn slot by slot; the earliest
+    come first.
+    """
     wheel: Wheel[Item] = Wheel()
     items = [Item() for _ in range(100)]
     for number, item in enumerate(items):
@@ -86,22 +94,29 @@ def test_everything_that_is_late_is_due_at_once() -> None:
 
 
 def test_a_closed_connection_leaves_nothing_behind() -> None:
-    """A million connections that came and went within one timeout cost one slot each that they stood in, not one entry each."""
+    """A million connections that came and went within one timeout cost one slot each
+    that they stood in, not one entry each.
+    """
     wheel: Wheel[Item] = Wheel()
     for number in range(10_000):
         item = Item()
         wheel.put(item, 600.0 + number * 0.0001)
         wheel.remove(item)
-    assert sum(len(members) for members in wheel._slots.values()) == 0  # noqa: SLF001 - what is kept cannot be seen from outside
+    # what is kept cannot be seen from outside
+    assert sum(len(members) for members in wheel._slots.values()) == 0  # noqa: SLF001
     assert len(wheel._order) <= 10  # noqa: SLF001 - as above
 
 
-moves = st.lists(st.tuples(st.integers(0, 5), st.none() | st.floats(0, 30)) | st.floats(0, 5), max_size=60)
+moves = st.lists(
+    st.tuples(st.integers(0, 5), st.none() | st.floats(0, 30)) | st.floats(0, 5), max_size=60
+)
 
 
 @given(moves)
 def test_no_move_makes_it_forget_or_hurry(script: list[tuple[int, float | None] | float]) -> None:
-    """Whatever is put, moved and removed while time goes on: what is handed out was due, and what stays is not, but for an eighth of a second."""
+    """Whatever is put, moved and removed while time goes on: what is handed out was
+    due, and what stays is not, but for an eighth of a second.
+    """
     wheel: Wheel[Item] = Wheel()
     items = [Item() for _ in range(6)]
     wanted: dict[Item, float] = {}

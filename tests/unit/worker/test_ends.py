@@ -20,5 +20,7 @@ from unpd.worker.ends import why_silent
     ],
 )
 def test_why(known: Silence, cause: EndCause) -> None:
-    """Data or several probes without an answer for most of the user timeout, or one of keepalive: gone. Else it lives and does not read."""
+    """Data or several probes without an answer for most of the user timeout, or one of
+    keepalive: gone. Else it lives and does not read.
+    """
     assert why_silent(known, user_timeout_s=10.0) is cause

@@ -1,6 +1,7 @@
 """``unpd client``: the arguments of the two clients, and the way to them.
 
-Called by the command line's main. Importing this module costs next to nothing: the sockets and all that belongs to them are imported when a client runs.
+Called by the command line's main. Importing this module costs next to nothing: the
+sockets and all that belongs to them are imported when a client runs.
 """
 
 TYPE_CHECKING = False  # as typing's own, which costs 10 ms to import; type checkers know the name
@@ -11,9 +12,14 @@ MAX_TIMEOUT_S = 86_400.0
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the command ``client`` and its two services to the command line; ``run`` takes what they parse to."""
+    """Adds the command ``client`` and its two services to the command line; ``run``
+    takes what they parse to.
+    """
     client = commands.add_parser(
-        "client", help="talk to a server: daytime, echo", allow_abbrev=False, description="Talk to a server of the classic small services."
+        "client",
+        help="talk to a server: daytime, echo",
+        allow_abbrev=False,
+        description="Talk to a server of the classic small services.",
     )
     services = client.add_subparsers(dest="service", required=True, metavar="SERVICE")
     daytime = services.add_parser(
@@ -28,18 +34,30 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "echo",
         help="send standard input, print what comes back (RFC 862)",
         allow_abbrev=False,
-        description="Send standard input line by line and print what comes back; at its end half-close, and print the rest until the server closes.",
+        description=(
+            "Send standard input line by line and print what comes back; at its end half-close, and"
+            " print the rest until the server closes."
+        ),
     )
     _add_server(echo, default_port=7)
-    echo.add_argument("--raw", action="store_true", help="send standard input as it comes, without waiting for the end of a line")
+    echo.add_argument(
+        "--raw",
+        action="store_true",
+        help="send standard input as it comes, without waiting for the end of a line",
+    )
 
 
 def run(args: "argparse.Namespace") -> int:
-    """Runs the client that was asked for; returns a :class:`unpd.names.ClientExit`. Writes to descriptors 1 and 2, never to sys.stdout."""
+    """Runs the client that was asked for; returns a :class:`unpd.names.ClientExit`.
+    Writes to descriptors 1 and 2, never to sys.stdout.
+    """
     try:
-        from unpd.cli.client.command import Request, answer  # noqa: PLC0415 - sockets are imported only by who talks
+        # sockets are imported only by who talks
+        from unpd.cli.client.command import Request, answer  # noqa: PLC0415
 
-        return answer(Request(args.service, args.host, args.port, args.default_port, args.timeout_s, args.raw))
+        return answer(
+            Request(args.service, args.host, args.port, args.default_port, args.timeout_s, args.raw)
+        )
     except KeyboardInterrupt:
         from unpd.names import ClientExit  # noqa: PLC0415 - as above
 
@@ -47,15 +65,30 @@ def run(args: "argparse.Namespace") -> int:
 
 
 def _add_server(parser: "argparse.ArgumentParser", *, default_port: int) -> None:
-    parser.add_argument("host", metavar="HOST", help="a name, an IPv4 or IPv6 address, or the path of a UNIX socket (whatever contains a /)")
-    parser.add_argument("port", metavar="PORT", nargs="?", type=_port, help=f"TCP port, 1 to 65535 (default: {default_port})")
+    parser.add_argument(
+        "host",
+        metavar="HOST",
+        help=(
+            "a name, an IPv4 or IPv6 address, or the path of a UNIX socket (whatever contains a /)"
+        ),
+    )
+    parser.add_argument(
+        "port",
+        metavar="PORT",
+        nargs="?",
+        type=_port,
+        help=f"TCP port, 1 to 65535 (default: {default_port})",
+    )
     parser.add_argument(
         "--timeout",
         dest="timeout_s",
         metavar="SECONDS",
         type=_timeout_s,
         default=10.0,
-        help="give up on a name, on an address or on a server that owes an answer after so long without progress (default: 10; 0: never)",
+        help=(
+            "give up on a name, on an address or on a server that owes an answer after so long"
+            " without progress (default: 10; 0: never)"
+        ),
     )
     parser.set_defaults(default_port=default_port)
 
@@ -74,7 +107,9 @@ def _timeout_s(text: str) -> float:
         timeout_s = -1.0
     if 0 <= timeout_s <= MAX_TIMEOUT_S:
         return timeout_s
-    raise _refusal(f"{text!r} is not a time-out: seconds from 0 (none) to {MAX_TIMEOUT_S:.0f} are wanted")
+    raise _refusal(
+        f"{text!r} is not a time-out: seconds from 0 (none) to {MAX_TIMEOUT_S:.0f} are wanted"
+    )
 
 
 def _refusal(sentence: str) -> Exception:

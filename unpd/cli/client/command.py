@@ -1,6 +1,7 @@
 """One run of a client, from what the user asked for to the exit code.
 
-``answer`` is called by ``unpd.cli.client.run``. The only place of the client that speaks on standard error: one sentence for a failure, nothing else.
+``answer`` is called by ``unpd.cli.client.run``. The only place of the client that
+speaks on standard error: one sentence for a failure, nothing else.
 """
 
 import os
@@ -17,7 +18,9 @@ INPUT_FD, OUTPUT_FD, ERROR_FD = 0, 1, 2
 
 @record
 class Request:
-    """What was asked for; ``port`` is None if none was named, ``timeout_s`` 0 means no limit."""
+    """What was asked for; ``port`` is None if none was named, ``timeout_s`` 0 means no
+    limit.
+    """
 
     service: str
     host: str
@@ -34,11 +37,15 @@ def answer(request: Request) -> ClientExit:
     if problem := connect.usage_problem(request.host, request.port):
         complain(problem)
         return ClientExit.USAGE
-    target = connect.Target(request.host, None if "/" in request.host else request.port or request.default_port)
+    target = connect.Target(
+        request.host, None if "/" in request.host else request.port or request.default_port
+    )
     try:
         _talk(request, target)
     except ClientFailure as failure:
-        complain(failure.sentence(f"{request.service} at {target.text}", time.monotonic() - started_at))
+        complain(
+            failure.sentence(f"{request.service} at {target.text}", time.monotonic() - started_at)
+        )
         return failure.exit_code
     except OutputGone:
         return ClientExit.FAILED
@@ -56,16 +63,28 @@ def _talk(request: Request, target: connect.Target) -> None:
 
 
 def occupy_standard_descriptors() -> None:
-    """Puts something unusable on each standard descriptor that the caller closed, or else the server's socket would become, say, standard input."""
-    for descriptor, unusable in ((INPUT_FD, os.O_WRONLY), (OUTPUT_FD, os.O_RDONLY), (ERROR_FD, os.O_RDONLY)):
+    """Puts something unusable on each standard descriptor that the caller closed, or
+    else the server's socket would become, say, standard input.
+    """
+    for descriptor, unusable in (
+        (INPUT_FD, os.O_WRONLY),
+        (OUTPUT_FD, os.O_RDONLY),
+        (ERROR_FD, os.O_RDONLY),
+    ):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, unusable)  # the lowest free number (open(2)), and those below are taken by now
+            os.open(
+                os.devnull, unusable
+            )  # the lowest free number (open(2)), and those below are taken by now
 
 
 def complain(sentence: str) -> None:
-    """Writes one line to standard error. Control characters of a host name do not reach the terminal; with nobody there to read, the exit code must do."""
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in f"unpd: client: {sentence}")
+    """Writes one line to standard error. Control characters of a host name do not reach
+    the terminal; with nobody there to read, the exit code must do.
+    """
+    line = "".join(
+        char if char.isprintable() else ascii(char)[1:-1] for char in f"unpd: client: {sentence}"
+    )
     with suppress(OSError):
         os.write(ERROR_FD, f"{line}\n".encode("utf-8", "backslashreplace"))

@@ -1,7 +1,10 @@
-"""From HOST and PORT to a connected, non-blocking socket: look the name up, then try its addresses in turn (UNP 11.12).
+"""From HOST and PORT to a connected, non-blocking socket: look the name up, then try
+its addresses in turn (UNP 11.12).
 
-Called by ``command``. The time-out bounds the look-up, and each attempt anew: an address that does not answer must not eat the time of the next one.
-getaddrinfo(3) cannot be interrupted, so it runs in a thread of its own that is left behind when time is up; this process never forks.
+Called by ``command``. The time-out bounds the look-up, and each attempt anew: an
+address that does not answer must not eat the time of the next one. getaddrinfo(3)
+cannot be interrupted, so it runs in a thread of its own that is left behind when time
+is up; this process never forks.
 """
 
 import errno
@@ -25,7 +28,9 @@ UNIX_PATH_BYTES = 107
 
 @record
 class Target:
-    """Where the user wants to go; ``port`` is None if ``host`` is the path of a UNIX socket."""
+    """Where the user wants to go; ``port`` is None if ``host`` is the path of a UNIX
+    socket.
+    """
 
     host: str
     port: int | None
@@ -61,11 +66,15 @@ def usage_problem(host: str, port: int | None) -> str | None:
 
 
 def connect(target: Target, timeout_s: float | None) -> socket.socket:
-    """A connected non-blocking socket; raises ClientFailure, which tells of every address and is of the last one's sort."""
+    """A connected non-blocking socket; raises ClientFailure, which tells of every
+    address and is of the last one's sort.
+    """
     return connect_any(target, find(target, timeout_s), timeout_s)
 
 
-def connect_any(target: Target, candidates: tuple[Candidate, ...], timeout_s: float | None) -> socket.socket:
+def connect_any(
+    target: Target, candidates: tuple[Candidate, ...], timeout_s: float | None
+) -> socket.socket:
     """Tries the candidates (at least one) in turn."""
     failed: list[tuple[Candidate, OSError]] = []
     for candidate in candidates:
@@ -77,7 +86,9 @@ def connect_any(target: Target, candidates: tuple[Candidate, ...], timeout_s: fl
 
 
 def find(target: Target, timeout_s: float | None) -> tuple[Candidate, ...]:
-    """The addresses of ``target``, in the order of RFC 6724; raises ClientFailure (NAME_NOT_FOUND) if there is none."""
+    """The addresses of ``target``, in the order of RFC 6724; raises ClientFailure
+    (NAME_NOT_FOUND) if there is none.
+    """
     if target.port is None:
         return (Candidate(socket.AF_UNIX, target.host),)
     name = _wire_name(target.host)
@@ -87,8 +98,12 @@ def find(target: Target, timeout_s: float | None) -> tuple[Candidate, ...]:
         return look_up(functools.partial(_ask, name, target.port, 0), timeout_s)
 
 
-def look_up(ask: Callable[[], tuple[Candidate, ...]], timeout_s: float | None) -> tuple[Candidate, ...]:
-    """What ``ask`` finds, if it answers in time; else ClientFailure (NAME_NOT_FOUND). A call that is still under way then ends with the process."""
+def look_up(
+    ask: Callable[[], tuple[Candidate, ...]], timeout_s: float | None
+) -> tuple[Candidate, ...]:
+    """What ``ask`` finds, if it answers in time; else ClientFailure (NAME_NOT_FOUND). A
+    call that is still under way then ends with the process.
+    """
     answers: queue.SimpleQueue[tuple[Candidate, ...] | OSError] = queue.SimpleQueue()
 
     def put_answer() -> None:
@@ -101,14 +116,18 @@ def look_up(ask: Callable[[], tuple[Candidate, ...]], timeout_s: float | None) -
     try:
         answer = answers.get(timeout=timeout_s)
     except queue.Empty:
-        raise ClientFailure(ClientExit.NAME_NOT_FOUND, "name not found", "the resolver did not answer in time") from None
+        raise ClientFailure(
+            ClientExit.NAME_NOT_FOUND, "name not found", "the resolver did not answer in time"
+        ) from None
     if isinstance(answer, OSError):
         raise _not_found(answer)
     return answer
 
 
 def is_connected_to_itself(sock: socket.socket) -> bool:
-    """True if TCP connected the socket to its own port: on loopback, a port without a listener can be the very one that connect(2) picked as its source."""
+    """True if TCP connected the socket to its own port: on loopback, a port without a
+    listener can be the very one that connect(2) picked as its source.
+    """
     try:
         return bool(sock.getsockname() == sock.getpeername())
     except OSError:
@@ -120,11 +139,15 @@ def _wire_name(host: str) -> bytes:
     try:
         return bare.encode("ascii" if bare.isascii() else "idna")
     except UnicodeError as error:
-        raise ClientFailure(ClientExit.NAME_NOT_FOUND, "name not found", f"not a possible name: {error}") from error
+        raise ClientFailure(
+            ClientExit.NAME_NOT_FOUND, "name not found", f"not a possible name: {error}"
+        ) from error
 
 
 def _ask(name: bytes, port: int, flags: int) -> tuple[Candidate, ...]:
-    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICSERV)
+    found = socket.getaddrinfo(
+        name, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICSERV
+    )
     return tuple(Candidate(family, address) for family, _, _, _, address in found)
 
 
@@ -146,10 +169,16 @@ def _attempt(candidate: Candidate, timeout_s: float | None) -> socket.socket:
 
 
 def _connect_unix(sock: socket.socket, path: str, timeout_s: float | None) -> None:
-    """A UNIX connect waits for room in the queue only if it blocks, and SO_SNDTIMEO bounds that (socket(7)); non-blocking it is EAGAIN at once (connect(2))."""
+    """A UNIX connect waits for room in the queue only if it blocks, and SO_SNDTIMEO
+    bounds that (socket(7)); non-blocking it is EAGAIN at once (connect(2)).
+    """
     if timeout_s is not None:
         whole_s = int(timeout_s)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", whole_s, max(int((timeout_s - whole_s) * 1e6), 1)))
+        sock.setsockopt(
+            socket.SOL_SOCKET,
+            socket.SO_SNDTIMEO,
+            struct.pack("ll", whole_s, max(int((timeout_s - whole_s) * 1e6), 1)),
+        )
     try:
         sock.connect(path)
     except BlockingIOError:
@@ -167,7 +196,9 @@ def _connect_tcp(sock: socket.socket, address: Any, timeout_s: float | None) -> 
     if error:
         raise OSError(error, os.strerror(error))
     if is_connected_to_itself(sock):
-        raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens there; the socket met itself")
+        raise ConnectionRefusedError(
+            errno.ECONNREFUSED, "nobody listens there; the socket met itself"
+        )
 
 
 def _no_answer(timeout_s: float | None) -> OSError:
@@ -175,7 +206,11 @@ def _no_answer(timeout_s: float | None) -> OSError:
 
 
 def _tried(target: Target, failed: list[tuple[Candidate, OSError]]) -> str:
-    """The addresses with their reasons; the reason alone where the user named the address."""
+    """The addresses with their reasons; the reason alone where the user named the
+    address.
+    """
     if len(failed) == 1 and failed[0][0].text == target.host:
         return reason_of(failed[0][1])
-    return "tried " + ", then ".join(f"{candidate.text}: {reason_of(error)}" for candidate, error in failed)
+    return "tried " + ", then ".join(
+        f"{candidate.text}: {reason_of(error)}" for candidate, error in failed
+    )

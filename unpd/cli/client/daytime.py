@@ -1,6 +1,7 @@
 """The daytime client (RFC 867): prints what the server says until it closes.
 
-Called by ``command`` with a connected non-blocking socket. Nothing is sent, and nothing is kept: a server that talks for ever is printed for ever.
+Called by ``command`` with a connected non-blocking socket. Nothing is sent, and nothing
+is kept: a server that talks for ever is printed for ever.
 """
 
 import socket
@@ -11,13 +12,17 @@ from unpd.names import ClientExit
 
 
 def read_time(sock: socket.socket, output_fd: int, timeout_s: float | None) -> None:
-    """Copies the socket to the descriptor ``output_fd`` until the server closes; raises ClientFailure or OutputGone."""
+    """Copies the socket to the descriptor ``output_fd`` until the server closes; raises
+    ClientFailure or OutputGone.
+    """
     received_bytes = 0
     while chunk := _receive(sock, output_fd, timeout_s):
         streams.write_output(output_fd, chunk)
         received_bytes += len(chunk)
     if not received_bytes:
-        raise ClientFailure(ClientExit.CLOSED_EARLY, "server terminated prematurely", "not one byte came")
+        raise ClientFailure(
+            ClientExit.CLOSED_EARLY, "server terminated prematurely", "not one byte came"
+        )
 
 
 def _receive(sock: socket.socket, output_fd: int, timeout_s: float | None) -> bytes:

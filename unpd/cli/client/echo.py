@@ -1,15 +1,22 @@
-"""The echo client (RFC 862), after UNP chapter 6: one wait on standard input and the socket, so that the end of either is seen while the other is silent.
+"""The echo client (RFC 862), after UNP chapter 6: one wait on standard input and the
+socket, so that the end of either is seen while the other is silent.
 
 Called by ``command`` with a connected non-blocking socket. Theory of operation:
 
-- The socket is always read. Standard input is read while less than ``HIGH_MARK_BYTES`` wait to be sent, so memory is bounded.
-- At the end of standard input, when all is sent, the client half-closes and reads on. The server's close is then the good end; before, or with bytes
+- The socket is always read. Standard input is read while less than ``HIGH_MARK_BYTES``
+wait to be sent, so memory is bounded.
+- At the end of standard input, when all is sent, the client half-closes and reads on.
+The server's close is then the good end; before, or with bytes
   missing, it is a premature one.
-- When send(2) fails because the connection is broken, the client reads on: what had arrived is printed first, and the read (or the end) says how it ended.
-- The time-out runs only while the server owes something: bytes to come back, room for what waits to be sent, or its close. Progress is what the server
-  does (bytes that came, room that it made), so that typing into a dead connection does not put the time-out off, and a user who thinks is not one.
+- When send(2) fails because the connection is broken, the client reads on: what had
+arrived is printed first, and the read (or the end) says how it ended.
+- The time-out runs only while the server owes something: bytes to come back, room for
+what waits to be sent, or its close. Progress is what the server
+  does (bytes that came, room that it made), so that typing into a dead connection does
+  not put the time-out off, and a user who thinks is not one.
 
-Known gap: bytes are counted, not compared; what a server that is no echo server says is printed all the same.
+Known gap: bytes are counted, not compared; what a server that is no echo server says is
+printed all the same.
 """
 
 import os
@@ -28,7 +35,9 @@ HIGH_MARK_BYTES = 262_144
 
 @record
 class Ends:
-    """What a talk joins: the server's socket, and the descriptors of the user's input and output."""
+    """What a talk joins: the server's socket, and the descriptors of the user's input
+    and output.
+    """
 
     sock: socket.socket
     input_fd: int
@@ -66,7 +75,9 @@ class Talk:
         self._owed_since: float | None = None
 
     def run(self) -> None:
-        """Talks until the server has given everything back and closed; raises ClientFailure or OutputGone."""
+        """Talks until the server has given everything back and closed; raises
+        ClientFailure or OutputGone.
+        """
         while not self._ended:
             self._turn()
 
@@ -82,12 +93,19 @@ class Talk:
         self._stamp(progressed=received or (sent and had_unsent))
 
     def _wait(self) -> dict[int, int]:
-        interests = {self._ends.output_fd: streams.WATCHED, self._ends.sock.fileno(): streams.READABLE | (streams.WRITABLE if self._unsent else 0)}
+        interests = {
+            self._ends.output_fd: streams.WATCHED,
+            self._ends.sock.fileno(): streams.READABLE | (streams.WRITABLE if self._unsent else 0),
+        }
         if self._input_open and len(self._unsent) < HIGH_MARK_BYTES:
             interests[self._ends.input_fd] = streams.READABLE
         ready = streams.wait(interests, self._patience_s())
         if not ready:
-            raise ClientFailure(ClientExit.TIMED_OUT, "timed out", f"no progress for {self._timeout_s:g} s; {self._account()}")
+            raise ClientFailure(
+                ClientExit.TIMED_OUT,
+                "timed out",
+                f"no progress for {self._timeout_s:g} s; {self._account()}",
+            )
         return ready
 
     def _patience_s(self) -> float | None:
@@ -113,9 +131,15 @@ class Talk:
         if self._broken is not None:
             raise failure_of(self._broken, self._account())
         if self._missing_bytes() < 0:
-            raise ClientFailure(ClientExit.FAILED, "this is no echo server", f"it sent {self._received_bytes} bytes for {self._offered_bytes}")
+            raise ClientFailure(
+                ClientExit.FAILED,
+                "this is no echo server",
+                f"it sent {self._received_bytes} bytes for {self._offered_bytes}",
+            )
         if not self._half_closed or self._missing_bytes() > 0:
-            raise ClientFailure(ClientExit.CLOSED_EARLY, "server terminated prematurely", self._account())
+            raise ClientFailure(
+                ClientExit.CLOSED_EARLY, "server terminated prematurely", self._account()
+            )
 
     def _take_input(self) -> None:
         try:
@@ -123,7 +147,9 @@ class Talk:
         except BlockingIOError:
             return
         except OSError as error:
-            raise ClientFailure(ClientExit.FAILED, "standard input cannot be read", reason_of(error)) from error
+            raise ClientFailure(
+                ClientExit.FAILED, "standard input cannot be read", reason_of(error)
+            ) from error
         self._input_open = bool(chunk)
         framed = self._framing.feed(chunk) if chunk else self._framing.finish()
         self._unsent += framed
@@ -154,7 +180,9 @@ class Talk:
         if self._input_open or self._unsent or self._half_closed or self._ended:
             return
         self._half_closed = True
-        with suppress(OSError):  # ENOTCONN: the connection is gone already, and the next read says how
+        with suppress(
+            OSError
+        ):  # ENOTCONN: the connection is gone already, and the next read says how
             self._ends.sock.shutdown(socket.SHUT_WR)
 
     def _stamp(self, *, progressed: bool) -> None:

@@ -1,6 +1,7 @@
 """How a talk with a server can fail, each way told apart from the others.
 
-Raised by every module of the client, turned into a sentence and an exit code by ``command`` alone. No I/O.
+Raised by every module of the client, turned into a sentence and an exit code by
+``command`` alone. No I/O.
 """
 
 import errno
@@ -12,7 +13,9 @@ from unpd.names import ClientExit
 
 
 class ClientFailure(Exception):
-    """One way to fail: its exit code, what happened in two or three words, and what else is known ("" if nothing)."""
+    """One way to fail: its exit code, what happened in two or three words, and what
+    else is known ("" if nothing).
+    """
 
     def __init__(self, exit_code: ClientExit, what: str, detail: str = "") -> None:
         super().__init__(what)
@@ -21,12 +24,18 @@ class ClientFailure(Exception):
         self.detail = detail
 
     def sentence(self, subject: str, elapsed_s: float) -> str:
-        """The whole story in one line; ``elapsed_s`` counts from the start of the command."""
-        return f"{subject}: {self.what} after {elapsed_s:.1f} s" + (f" ({self.detail})" if self.detail else "")
+        """The whole story in one line; ``elapsed_s`` counts from the start of the
+        command.
+        """
+        return f"{subject}: {self.what} after {elapsed_s:.1f} s" + (
+            f" ({self.detail})" if self.detail else ""
+        )
 
 
 class OutputGone(Exception):
-    """Nobody reads standard output any more: the client ends without a word, as a filter does on SIGPIPE."""
+    """Nobody reads standard output any more: the client ends without a word, as a
+    filter does on SIGPIPE.
+    """
 
 
 _REFUSED = (ClientExit.REFUSED, "connection refused")
@@ -41,7 +50,8 @@ _BY_ERRNO: Mapping[int, tuple[ClientExit, str]] = MappingProxyType(
         errno.ETIMEDOUT: _TIMED_OUT,
         errno.ECONNRESET: _RESET,
         errno.ECONNABORTED: _RESET,
-        # send(2) after the server's FIN was answered by a RST (UNP 5.13): the end came first.
+        # send(2) after the server's FIN was answered by a RST (UNP 5.13): the end came
+        # first.
         errno.EPIPE: _CLOSED_EARLY,
         errno.EHOSTUNREACH: _UNREACHABLE,
         errno.ENETUNREACH: _UNREACHABLE,
@@ -69,5 +79,7 @@ def reason_of(error: OSError) -> str:
 
 def failure_of(error: OSError, detail: str) -> ClientFailure:
     """The failure that an error of connect, send or recv stands for."""
-    exit_code, what = _BY_ERRNO.get(error.errno or 0, (ClientExit.FAILED, f"failed: {reason_of(error)}"))
+    exit_code, what = _BY_ERRNO.get(
+        error.errno or 0, (ClientExit.FAILED, f"failed: {reason_of(error)}")
+    )
     return ClientFailure(exit_code, what, detail)

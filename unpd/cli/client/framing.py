@@ -1,6 +1,7 @@
 """Cuts standard input into what is sent: whole lines, or pieces as they come. Pure.
 
-A line longer than ``max_held_bytes`` goes out in parts, so that memory is bounded whatever the input.
+A line longer than ``max_held_bytes`` goes out in parts, so that memory is bounded
+whatever the input.
 """
 
 from typing import Protocol
@@ -31,7 +32,9 @@ class Pieces:
 
 
 class Lines:
-    """Line by line: a line is held until its end has been read. Several whole lines go out together."""
+    """Line by line: a line is held until its end has been read. Several whole lines go
+    out together.
+    """
 
     def __init__(self, max_held_bytes: int = MAX_HELD_BYTES) -> None:
         self._max_held_bytes = max_held_bytes

@@ -17,7 +17,9 @@ def parse(*words: str) -> argparse.Namespace:
 
 @pytest.mark.parametrize(("service", "port"), [("daytime", 13), ("echo", 7)])
 def test_the_port_defaults_to_the_services_own(service: str, port: int) -> None:
-    """Without PORT the well-known one is taken, the time-out is ten seconds, and input goes line by line."""
+    """Without PORT the well-known one is taken, the time-out is ten seconds, and input
+    goes line by line.
+    """
     args = parse(service, "host")
     assert (args.port or args.default_port, args.timeout_s, args.raw) == (port, 10.0, False)
 
@@ -25,7 +27,13 @@ def test_the_port_defaults_to_the_services_own(service: str, port: int) -> None:
 def test_port_time_out_and_raw_are_taken() -> None:
     """PORT, --timeout and --raw arrive as written; a time-out of 0 means none."""
     args = parse("echo", "--raw", "--timeout", "0", "::1", "10007")
-    assert (args.service, args.host, args.port, args.timeout_s, args.raw) == ("echo", "::1", 10007, 0.0, True)
+    assert (args.service, args.host, args.port, args.timeout_s, args.raw) == (
+        "echo",
+        "::1",
+        10007,
+        0.0,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,8 +52,12 @@ def test_port_time_out_and_raw_are_taken() -> None:
         ("daytime", "--raw", "host"),
     ],
 )
-def test_wrong_usage_ends_with_2(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """What makes no sense is refused before anything is tried, with a usage message and exit code 2."""
+def test_wrong_usage_ends_with_2(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What makes no sense is refused before anything is tried, with a usage message and
+    exit code 2.
+    """
     with pytest.raises(SystemExit) as ended:
         parse(*words)
     assert ended.value.code == 2
@@ -53,7 +65,9 @@ def test_wrong_usage_ends_with_2(words: tuple[str, ...], capsys: pytest.CaptureF
 
 
 def test_a_unix_socket_has_no_port_and_a_bounded_path() -> None:
-    """A path with a port, or one too long for the kernel, is a usage problem; a name or a path alone is none."""
+    """A path with a port, or one too long for the kernel, is a usage problem; a name or
+    a path alone is none.
+    """
     assert usage_problem("/run/x", 7) == "/run/x is the path of a UNIX socket, which has no port"
     assert "at most 107 bytes" in str(usage_problem("/" + "é" * 54, None))
     assert usage_problem("/" + "e" * 106, None) is None

@@ -25,21 +25,32 @@ from unpd.names import ClientExit
     ],
 )
 def test_each_error_has_its_own_exit_code(number: int, exit_code: ClientExit) -> None:
-    """What the kernel says decides the exit code, and only what nobody foresaw is the general failure."""
+    """What the kernel says decides the exit code, and only what nobody foresaw is the
+    general failure.
+    """
     assert failure_of(OSError(number, os.strerror(number)), "").exit_code is exit_code
 
 
 def test_an_unforeseen_error_is_told_in_the_kernels_words() -> None:
     """An error without a sort of its own still says what happened."""
-    assert failure_of(OSError(errno.ENOBUFS, "No buffer space available"), "").what == "failed: No buffer space available"
+    assert (
+        failure_of(OSError(errno.ENOBUFS, "No buffer space available"), "").what
+        == "failed: No buffer space available"
+    )
 
 
 def test_the_sentence_names_the_server_the_failure_the_time_and_the_detail() -> None:
     """One sentence says who, what, after how long, and what else is known."""
     failure = ClientFailure(ClientExit.TIMED_OUT, "timed out", "no answer within 3 s")
-    assert failure.sentence("echo at h port 7", 3.04) == "echo at h port 7: timed out after 3.0 s (no answer within 3 s)"
+    assert (
+        failure.sentence("echo at h port 7", 3.04)
+        == "echo at h port 7: timed out after 3.0 s (no answer within 3 s)"
+    )
 
 
 def test_a_sentence_without_detail_has_no_empty_brackets() -> None:
     """Where nothing else is known the sentence ends with the time."""
-    assert ClientFailure(ClientExit.RESET, "reset").sentence("echo at h port 7", 0.0) == "echo at h port 7: reset after 0.0 s"
+    assert (
+        ClientFailure(ClientExit.RESET, "reset").sentence("echo at h port 7", 0.0)
+        == "echo at h port 7: reset after 0.0 s"
+    )

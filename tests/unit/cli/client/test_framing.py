@@ -18,7 +18,9 @@ def test_a_line_is_held_until_its_newline_has_been_read() -> None:
 
 
 def test_whole_lines_go_out_together_and_the_rest_waits() -> None:
-    """Several whole lines read at once are one piece; the beginning of the next line is held."""
+    """Several whole lines read at once are one piece; the beginning of the next line is
+    held.
+    """
     assert pieces_of(Lines(), [b"a\nb\nc"]) == [b"a\nb\n", b"c"]
 
 
@@ -28,8 +30,15 @@ def test_a_last_line_without_a_newline_is_sent_as_it_is() -> None:
 
 
 def test_a_line_too_long_to_hold_goes_out_in_parts() -> None:
-    """Once a line reaches the limit, what is held of it goes out, so that memory is bounded."""
-    assert pieces_of(Lines(max_held_bytes=4), [b"abc", b"de", b"f\n"]) == [b"", b"abcde", b"f\n", b""]
+    """Once a line reaches the limit, what is held of it goes out, so that memory is
+    bounded.
+    """
+    assert pieces_of(Lines(max_held_bytes=4), [b"abc", b"de", b"f\n"]) == [
+        b"",
+        b"abcde",
+        b"f\n",
+        b"",
+    ]
 
 
 def test_raw_pieces_go_out_as_they_come() -> None:
@@ -42,4 +51,6 @@ def test_every_cut_of_the_input_comes_out_byte_for_byte(make: type[Framing]) -> 
     """However the input arrives, what is sent is the same bytes in the same order."""
     text = b"a\n\nbcd\r\ne"
     for first, second in itertools.combinations(range(len(text) + 1), 2):
-        assert b"".join(pieces_of(make(), [text[:first], text[first:second], text[second:]])) == text
+        assert (
+            b"".join(pieces_of(make(), [text[:first], text[first:second], text[second:]])) == text
+        )

@@ -19,7 +19,9 @@ def test_what_the_resolver_finds_is_taken(timeout_s: float | None) -> None:
 
 
 def test_a_resolver_that_is_silent_is_given_up() -> None:
-    """A look-up that cannot be interrupted does not hold the client longer than its time-out; the message blames the resolver."""
+    """A look-up that cannot be interrupted does not hold the client longer than its
+    time-out; the message blames the resolver.
+    """
     answered = threading.Event()
 
     def answer_too_late() -> tuple[Candidate, ...]:
@@ -29,7 +31,10 @@ def test_a_resolver_that_is_silent_is_given_up() -> None:
     with pytest.raises(ClientFailure) as failed:
         look_up(answer_too_late, 0.01)
     answered.set()
-    assert (failed.value.exit_code, failed.value.detail) == (ClientExit.NAME_NOT_FOUND, "the resolver did not answer in time")
+    assert (failed.value.exit_code, failed.value.detail) == (
+        ClientExit.NAME_NOT_FOUND,
+        "the resolver did not answer in time",
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,8 +44,12 @@ def test_a_resolver_that_is_silent_is_given_up() -> None:
         (socket.EAI_AGAIN, "the resolver did not answer: Name or service not known"),
     ],
 )
-def test_a_name_that_is_none_is_told_from_a_resolver_that_did_not_answer(number: int, detail: str) -> None:
-    """Both end with the same code; only EAI_AGAIN (getaddrinfo(3)) says that the name may exist."""
+def test_a_name_that_is_none_is_told_from_a_resolver_that_did_not_answer(
+    number: int, detail: str
+) -> None:
+    """Both end with the same code; only EAI_AGAIN (getaddrinfo(3)) says that the name
+    may exist.
+    """
 
     def fail() -> tuple[Candidate, ...]:
         raise socket.gaierror(number, "Name or service not known")
