@@ -2,8 +2,9 @@
 speaks in whole sentences.
 """
 
+from dataclasses import dataclass
+
 from unpd.names import ExitCode
-from unpd.records import record
 
 
 class UnpdError(Exception):
@@ -14,7 +15,7 @@ class UnpdError(Exception):
     exit_code: ExitCode = ExitCode.FAILED
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong with a configuration: where (file, 1-based line or None, dotted
     key or "") and what would be right.

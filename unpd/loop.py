@@ -13,7 +13,7 @@ now = time.monotonic
 """Seconds of the monotonic clock: every deadline is one of its values."""
 
 
-class Wait:
+class Loop:
     """Blocks in epoll_wait(2) and nowhere else."""
 
     def __init__(self) -> None:

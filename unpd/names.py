@@ -2,14 +2,13 @@
 
 Whatever is public interface (metric labels, log fields, exit codes, signals) is spelled
 here once; code, manual page and tests read it from here. Imports nothing but the
-cheapest modules of the standard library, and :mod:`unpd.records`.
+cheapest modules of the standard library.
 """
 
 import enum
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-
-from unpd.records import record
 
 
 class ExitCode(enum.IntEnum):
@@ -186,7 +185,7 @@ class SignalMeaning(enum.StrEnum):
     FEWER_WORKERS = "one worker fewer in the default pool, until the next reload"
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class SignalRow:
     """One line of the signal table."""
 

@@ -11,7 +11,7 @@ from tests.support import clients, faults, ledger, procs, scale
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import until
-from unpd import scoreboard as board
+from unpd.board import memory as board
 
 CONCURRENCY = 32
 

@@ -4,12 +4,12 @@ import os
 import socket
 
 from tests.support import clients
-from unpd import scoreboard
+from unpd.board import memory as scoreboard
 from unpd.logs import Log, standard_error
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import Listener
-from unpd.worker.connection import Terms
-from unpd.worker.engine import Engine
+from unpd.worker.event.connection import Terms
+from unpd.worker.event.engine import Engine
 
 
 def test_a_client_in_the_turn_that_closes_the_listener() -> None:

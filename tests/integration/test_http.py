@@ -29,13 +29,13 @@ from tests.support.exporter import (
     running_exporter,
 )
 from tests.support.waiting import holds, until
-from unpd import scoreboard
+from unpd.board import memory as scoreboard
+from unpd.board.memory import MASTER_PHASES, Entry, Scoreboard
 from unpd.kernel import procfs
 from unpd.logs import Field
 from unpd.metrics.exporter import CONNECTIONS, FINISH_S, ExporterContext, Report, run_exporter
 from unpd.metrics.names import Listener, Names
 from unpd.names import ChildKind, ChildPhase, MasterPhase
-from unpd.scoreboard import MASTER_PHASES, Entry, Scoreboard
 
 SHORT_S = 0.3
 """The life of a connection in tests that wait for its end."""
@@ -228,7 +228,7 @@ def test_zombies_are_counted_while_they_are_zombies(exporter: RunningExporter) -
 WRITER = """
 import sys
 import threading
-from unpd import scoreboard as sb
+from unpd.board import memory as sb
 board = sb.Scoreboard(int(sys.argv[1]))
 words = board.words
 words[sb.ROWS_USED_AT] = 8

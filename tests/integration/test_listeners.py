@@ -22,8 +22,8 @@ from tests.support.waiting import holds, until
 from unpd.config.addresses import UnixAddress
 from unpd.errors import AddressError
 from unpd.kernel.sockets import ListenOptions
-from unpd.master.listener import METRICS, Wish
-from unpd.master.supply import Supply
+from unpd.master.listening.listener import METRICS, WantedListener
+from unpd.master.listening.sources import ListenerSources
 from unpd.names import ExitCode
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 24, 38, 22
@@ -428,7 +428,7 @@ def test_what_is_no_socket_is_refused_and_stays(
     path = tmp_path / "echo.sock"
     make(path)
     before = contents(tmp_path)
-    wish = Wish(
+    wanted = WantedListener(
         "key",
         "echo",
         UnixAddress(str(path)),
@@ -440,7 +440,7 @@ def test_what_is_no_socket_is_refused_and_stays(
             f"service echo cannot listen on unix://{path}: something that is not a socket is there"
         ),
     ):
-        Supply().open(wish)
+        ListenerSources().open(wanted)
     assert contents(tmp_path) == before
 
 

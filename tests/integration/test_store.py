@@ -19,7 +19,7 @@ from tests.support.launch import Launch
 from tests.support.manager import Manager
 from tests.support.operating import reload
 from tests.support.waiting import until
-from unpd import scoreboard as sb
+from unpd.board import memory as sb
 from unpd.kernel.sockets import take_no_more
 
 CONFIG = """

@@ -20,12 +20,12 @@ from prometheus_client import parser as text_parser
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from unpd import scoreboard
-from unpd.kernel.signals import Arrivals, open_wakeup_pipe
+from unpd.board import memory as scoreboard
+from unpd.board.memory import Scoreboard
+from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
 from unpd.logs import Log, standard_error
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.names import Listener, Names
-from unpd.scoreboard import Scoreboard
 
 ROOT = Path(__file__).parents[2]
 BEAT_ROW = scoreboard.MAX_ROWS - 1
@@ -175,8 +175,8 @@ def running_exporter(
 def main() -> None:
     """Be the exporter."""
     sock_fd, board_fd, loopback, connection_s = sys.argv[1:]
-    arrivals = Arrivals()
-    arrivals.install([signal.SIGTERM])
+    signal_queue = SignalQueue()
+    signal_queue.install([signal.SIGTERM])
     wakeup_fd, _ = open_wakeup_pipe()
     board = Scoreboard(int(board_fd))
     cells = board.row(BEAT_ROW)
@@ -190,7 +190,7 @@ def main() -> None:
         names=names(os.getppid()),
         beat=beat,
         wakeup_fd=wakeup_fd,
-        stop_within=lambda: FINISH_S if signal.SIGTERM in arrivals.take() else None,
+        stop_within=lambda: FINISH_S if signal.SIGTERM in signal_queue.take() else None,
         report=Log(standard_error(), "info", "text").warning,
         ready=lambda: None,
         loopback=bool(int(loopback)),

@@ -18,7 +18,7 @@ from unpd.kernel import processes, signals
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.master import boot
-from unpd.master.supervision import Supervision
+from unpd.master.systemd.offers import Offers
 from unpd.names import ExitCode
 
 
@@ -32,16 +32,16 @@ def load_path(path: Path | None, host: Host | None = None) -> Loaded:
 def run(args: argparse.Namespace) -> int:
     """``unpd run``: serve in the foreground. Called with all signals blocked."""
     processes.open_standard_descriptors()
-    supervision = Supervision.from_environment(os.environ)
+    offers = Offers.from_environment(os.environ)
     try:
         path = config_path(args)
         loaded = load_path(path)
         identity = boot.identity_for(loaded)
         boot.make_parents(loaded.config)
         with PidFile(loaded.config.daemon.pid_file):
-            return serve(path, loaded, identity, boot.Starter(supervision=supervision))
+            return serve(path, loaded, identity, boot.Starter(offers=offers))
     except UnpdError as error:
-        supervision.say(f"STATUS=not started: {str(error).partition(chr(10))[0]}", once=True)
+        offers.say(f"STATUS=not started: {str(error).partition(chr(10))[0]}", once=True)
         raise
     finally:
         # The interpreter gives signals their default meaning back while it ends: a

@@ -19,7 +19,7 @@ from unpd.kernel import signals
 from unpd.kernel.detach import detach
 from unpd.kernel.pidfile import PidFile
 from unpd.master import boot
-from unpd.master.supervision import Supervision
+from unpd.master.systemd.offers import Offers
 from unpd.names import ExitCode
 
 
@@ -28,7 +28,7 @@ def start(args: argparse.Namespace) -> int:
     service manager supervises ``unpd run``; what it offers us is not for a daemon
     apart.
     """
-    Supervision.from_environment(os.environ)
+    Offers.from_environment(os.environ)
     path = config_path(args)  # absolute: the daemon's working directory is /
     loaded = load_path(path)
     if not loaded.config.log.file:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from unpd.cli.configured import control_path
-from unpd.control.client import Asking
+from unpd.control.client import ControlClient
 from unpd.control.protocol import Request
 from unpd.errors import UnpdError
 from unpd.names import ExitCode
 
 
 def _ask(control: Path, request: Request) -> dict[str, Any]:
-    with contextlib.closing(Asking(control)) as asking:
-        return asking.ask(request)
+    with contextlib.closing(ControlClient(control)) as client:
+        return client.ask(request)
 
 
 def reload(args: argparse.Namespace) -> int:
@@ -35,9 +35,9 @@ def reload(args: argparse.Namespace) -> int:
 
 def stop(args: argparse.Namespace) -> int:
     """``unpd stop``: wait until the daemon's process is gone."""
-    with contextlib.closing(Asking(control_path(args))) as asking:
-        pidfd = _open_pidfd(asking.daemon_pid())
-        asking.ask(Request("stop", quick=args.quick))
+    with contextlib.closing(ControlClient(control_path(args))) as client:
+        pidfd = _open_pidfd(client.daemon_pid())
+        client.ask(Request("stop", quick=args.quick))
         if pidfd is not None:
             poll = select.poll()
             poll.register(

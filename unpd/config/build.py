@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from unpd.board.memory import MAX_POOLS, MAX_SERVICES
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
@@ -27,8 +28,7 @@ from unpd.config.schema import (
     is_name,
 )
 from unpd.config.wording import choice, quoted, suggestion
-from unpd.models import BaseModel, ValidationError
-from unpd.scoreboard import MAX_POOLS, MAX_SERVICES
+from unpd.libraries import BaseModel, ValidationError
 from unpd.services.base import Options, ServiceType
 from unpd.services.table import SERVICES
 

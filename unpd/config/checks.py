@@ -5,7 +5,9 @@ Called once after the build. Each check is one small function that notes what it
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from unpd.board.memory import MAX_LISTENERS
 from unpd.config.addresses import Address, TcpAddress, UnixAddress
 from unpd.config.findings import Findings
 from unpd.config.host import Host
@@ -14,11 +16,9 @@ from unpd.config.schema import DEFAULT_POOL, MAX_POOL_WORKERS, Config, Pool
 from unpd.config.wording import quoted, suggestion
 from unpd.kernel import privileges
 from unpd.names import MAX_WORKERS
-from unpd.records import record
-from unpd.scoreboard import MAX_LISTENERS
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class _Listener:
     """One listen address and the key that asks for it."""
 

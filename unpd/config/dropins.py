@@ -8,12 +8,12 @@ backup, what a package manager left) is no drop-in. Only names are read here;
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from unpd.config.source import distrust, open_to_all
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
-from unpd.records import record
 
 DIRECTORY = "conf.d"
 SUFFIX = ".toml"
@@ -23,7 +23,7 @@ a running master busy.
 """
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class DropIns:
     """``files``: in the order in which they merge. ``warnings``: what is doubtful about
     the directory, each a sentence with its place.

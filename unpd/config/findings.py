@@ -8,19 +8,19 @@ anything to report.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from unpd.config.lines import KeyPath
 from unpd.config.origins import Origins
 from unpd.config.wording import key_shown
 from unpd.errors import Problem
-from unpd.models import BaseModel, ErrorDetails, ValidationError
-from unpd.records import record
+from unpd.libraries import BaseModel, ErrorDetails, ValidationError
 
 MAX_PROBLEMS = 100
 """More than an operator reads, few enough for one answer on the control socket."""
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong, or worth a warning, at ``path``."""
 

@@ -8,17 +8,17 @@ and writes nothing.
 import os
 import posixpath
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from unpd.kernel.cpus import usable_cpus
 from unpd.kernel.privileges import user_name
-from unpd.records import record
 
 ROOT_RUNTIME_DIR = "/run/unpd"
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Host:
     """``uid``, ``user``: who runs unpd. ``runtime_dir``: where pid file and control
     socket lie unless configured. ``somaxconn``: None if it cannot be read.

@@ -3,13 +3,13 @@ wrong with it is said of that file and line.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from unpd.config.lines import KeyPath, line_of, lines_of
 from unpd.config.source import Source
-from unpd.records import record
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Place:
     """A line of a file. ``rank``: the file's place in the order of the merge, 0 for the
     main file. ``line``: 1-based, None if the key stands in no line.

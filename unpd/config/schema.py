@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+from unpd.board.memory import MAX_LISTENERS
 from unpd.config.addresses import (
     FORMS,
     MAX_UNIX_PATH_BYTES,
@@ -25,7 +26,7 @@ from unpd.config.addresses import (
     parse_address,
     refuse_path,
 )
-from unpd.models import (
+from unpd.libraries import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
@@ -33,7 +34,6 @@ from unpd.models import (
     Field,
     SerializeAsAny,
 )
-from unpd.scoreboard import MAX_LISTENERS
 from unpd.services.base import Options
 
 WEEK_S = 7 * 24 * 3600

@@ -12,12 +12,12 @@ import os
 import re
 import stat
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
-from unpd.records import record
 
 MAX_FILE_BYTES = 1 << 20
 MAX_DOTS = 64
@@ -28,7 +28,7 @@ parts of a dotted key: 60,000 of them, 120 kB, kept it busy for a minute.
 QUOTED_OR_COMMENT = re.compile(r""""(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*""")
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Source:
     """The text of a configuration; ``file`` is what errors call it, ``warnings`` what
     is doubtful about the file itself.

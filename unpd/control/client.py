@@ -12,7 +12,7 @@ from unpd.errors import PrivilegeError, UnpdError
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 
-class Asking:
+class ControlClient:
     """A connection to the daemon. UnpdError in one sentence where there is none to be
     had.
     """

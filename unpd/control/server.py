@@ -25,7 +25,7 @@ from unpd.control.protocol import (
 from unpd.errors import CannotCreateError
 from unpd.kernel import sockets
 from unpd.kernel.sockets import ListenOptions
-from unpd.loop import Wait, now
+from unpd.loop import Loop, now
 
 MAX_PEERS = 32
 PATIENCE_S = 5.0
@@ -59,7 +59,7 @@ class ControlServer:
         self,
         path: Path,
         refused_uid: int | None,
-        wait: Wait,
+        wait: Loop,
         ask: "Callable[[ControlServer, int, Request], None]",
     ) -> None:
         try:
@@ -70,13 +70,13 @@ class ControlServer:
                 f"cannot make the control socket {path}: {error.strerror}"
             ) from error
         self._refused_uid = refused_uid
-        self._wait, self._ask = wait, ask
+        self._loop, self._ask = wait, ask
         self._peers: dict[int, Peer] = {}
         self._next = 1
         self._listen()
 
     def _listen(self) -> None:
-        self._wait.watch(self._sock.fileno(), select.EPOLLIN, self._accept)
+        self._loop.watch(self._sock.fileno(), select.EPOLLIN, self._accept)
 
     def _accept(self, events: int) -> None:
         del events
@@ -87,7 +87,7 @@ class ControlServer:
         except OSError:
             # No descriptor for it: the peer waits until expire() listens again. Watched
             # on, a queue that cannot be emptied would make the loop spin.
-            self._wait.forget(self._sock.fileno())
+            self._loop.forget(self._sock.fileno())
             return
         sock.setblocking(False)
         pid, uid, _ = struct.unpack(
@@ -99,7 +99,7 @@ class ControlServer:
         number, self._next = self._next, self._next + 1
         peer = Peer(sock, pid, uid, now() + PATIENCE_S)
         self._peers[number] = peer
-        self._wait.watch(sock.fileno(), select.EPOLLIN, lambda events: self._ready(number, events))
+        self._loop.watch(sock.fileno(), select.EPOLLIN, lambda events: self._ready(number, events))
         if uid == self._refused_uid:
             self.answer(number, ok=False, reason=f"user {uid} may not control this daemon")
 
@@ -121,7 +121,7 @@ class ControlServer:
         if peer.waiting:
             # It has asked: what more it says is not wanted, and that it says no more
             # (nc -N) is no reason to withhold the answer.
-            self._wait.watch(peer.sock.fileno(), 0, lambda _: self._close(number))
+            self._loop.watch(peer.sock.fileno(), 0, lambda _: self._close(number))
             return True
         if not piece:
             return False
@@ -158,7 +158,7 @@ class ControlServer:
         except OSError:
             peer.unsent = b""
         if peer.unsent:
-            self._wait.watch(
+            self._loop.watch(
                 peer.sock.fileno(), select.EPOLLOUT, lambda events: self._ready(number, events)
             )
         else:
@@ -166,7 +166,7 @@ class ControlServer:
 
     def _close(self, number: int) -> None:
         peer = self._peers.pop(number)
-        self._wait.forget(peer.sock.fileno())
+        self._loop.forget(peer.sock.fileno())
         peer.sock.close()
 
     def expire(self) -> None:
@@ -182,6 +182,6 @@ class ControlServer:
         """Stop listening and remove the socket's file; peers get no answer any more."""
         for number in list(self._peers):
             self._close(number)
-        self._wait.forget(self._sock.fileno())
+        self._loop.forget(self._sock.fileno())
         sockets.remove_path(self._sock, self._inode)
         self._sock.close()

@@ -11,12 +11,11 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from unpd.records import record
 
-
-@record
+@dataclass(frozen=True, slots=True)
 class _Mount:
     """A mounted cgroup hierarchy: ``root`` is the cgroup seen at ``point``."""
 

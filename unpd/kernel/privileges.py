@@ -8,8 +8,7 @@ import ctypes
 import grp
 import os
 import pwd
-
-from unpd.records import record
+from dataclasses import dataclass
 
 PR_GET_SECCOMP = 21
 PR_SET_NO_NEW_PRIVS = 38
@@ -19,7 +18,7 @@ SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Identity:
     """A user and group, by name and number."""
 

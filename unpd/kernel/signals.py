@@ -20,9 +20,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
-
-from unpd.records import record
 
 
 class _SigAction(ctypes.Structure):
@@ -40,7 +39,7 @@ SA_NOCLDSTOP = 0x00000001
 SA_RESTART = 0x10000000
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Reaped:
     """One result of waitpid(2): the raw wait status and when it was had (monotonic
     clock, ns).
@@ -96,7 +95,7 @@ def _add_flags(signum: int, flags: int) -> None:
         raise OSError(ctypes.get_errno(), "sigaction: cannot set the flags")
 
 
-class Arrivals:
+class SignalQueue:
     """Handler of every other signal: notes the number, in order of arrival."""
 
     def __init__(self) -> None:

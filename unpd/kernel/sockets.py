@@ -17,8 +17,6 @@ import struct
 import sys
 from dataclasses import dataclass
 
-from unpd.records import record
-
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 3
@@ -228,7 +226,7 @@ def _polled(sock: socket.socket) -> int:
     return sum(mask for _, mask in poll.poll(0))
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Silence:
     """What the kernel knows of a peer from which we want something.
 

@@ -3,8 +3,8 @@ signals blocked; nothing is half started when it fails.
 
 The order: identity, lock, log, listeners, scoreboard, handlers, control socket, loop.
 Everything that a child will ever run is imported by now (this module imports it through
-:mod:`unpd.master.kinds`), so that an upgrade of the package under a running daemon
-cannot mix versions, and ``gc.freeze`` keeps those pages shared.
+:mod:`unpd.master.children.kinds`), so that an upgrade of the package under a running
+daemon cannot mix versions, and ``gc.freeze`` keeps those pages shared.
 """
 
 import contextlib
@@ -13,12 +13,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from setproctitle import setproctitle
 
 from unpd import __version__, logs
-from unpd import scoreboard as sb
+from unpd.board import memory as sb
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
 from unpd.control.server import ControlServer
@@ -26,18 +27,17 @@ from unpd.core import effects as fx
 from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
 from unpd.kernel import journal, privileges, processes, signals
 from unpd.kernel.privileges import Identity
-from unpd.kernel.signals import Arrivals, Reaper
+from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
-from unpd.loop import Wait, now
-from unpd.master import succession
-from unpd.master.holdings import Deployment, Holdings
-from unpd.master.listeners import Listeners
+from unpd.loop import Loop, now
+from unpd.master import boards
+from unpd.master.listening.sources import ListenerSources
+from unpd.master.listening.table import Listeners
 from unpd.master.perform import note_listener
+from unpd.master.runtime import Deployment, Runtime
 from unpd.master.shell import SIGNAL_EVENTS, Shell
-from unpd.master.supervision import Supervision
-from unpd.master.supply import Supply
+from unpd.master.systemd.offers import Offers
 from unpd.names import ExitCode
-from unpd.records import record
 
 CRASH_GRACE_S = 2.0
 """After a failure of the master itself, how long its children have to end their
@@ -131,14 +131,14 @@ def _make_parent(path: Path) -> None:
         raise CannotCreateError(f"the directory {path.parent} belongs to another user")
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Starter:
     """Who started the daemon: what to call once it is ready, and what the service
     manager offers if it was that.
     """
 
     on_ready: Callable[[], None] = lambda: None
-    supervision: Supervision = Supervision()
+    offers: Offers = field(default_factory=Offers)
 
 
 def serve(
@@ -156,92 +156,92 @@ def serve(
     for warning in loaded.warnings:
         log.warning("config.warning", text=warning)
     with contextlib.ExitStack() as undo:
-        listeners = _listeners(loaded.config, log, starter.supervision)
+        listeners = _listeners(loaded.config, log, starter.offers)
         undo.callback(listeners.close)
-        holdings = _holdings(Deployment(loaded.config, listeners), load, identity, log, starter)
+        runtime = _runtime(Deployment(loaded.config, listeners), load, identity, log, starter)
         for listener in listeners.opened.values():
-            note_listener(holdings, listener)
-        wakeup_fd = _handle_signals(holdings)
-        shell = Shell(holdings, wakeup_fd, starter.supervision)
+            note_listener(runtime, listener)
+        wakeup_fd = _handle_signals(runtime)
+        shell = Shell(runtime, wakeup_fd, starter.offers)
         path = loaded.config.daemon.control
-        holdings.control = ControlServer(
+        runtime.control = ControlServer(
             path,
             identity.uid if identity and identity.uid != 0 else None,
-            holdings.wait,
+            runtime.wait,
             shell.asked,
         )
-        undo.callback(holdings.control.close)
-        with _children_never_outlive(holdings):
-            end = _run(shell, holdings)
+        undo.callback(runtime.control.close)
+        with _children_never_outlive(runtime):
+            end = _run(shell, runtime)
     log.info("master.stopped", code=end.code, reason=end.reason)
     if end.code != ExitCode.DONE:
         raise StartFailed(ExitCode(end.code), end.reason)
     return ExitCode.DONE
 
 
-def _listeners(config: Config, log: Log, supervision: Supervision) -> Listeners:
+def _listeners(config: Config, log: Log, offers: Offers) -> Listeners:
     """The listeners of the first configuration: passed, kept by the service manager, or
     opened now; and from now on in its store.
     """
-    supply = Supply(
-        [passed for passed in supervision.passed if passed.name != succession.STORED_AS],
-        supervision.store,
+    supply = ListenerSources(
+        [passed for passed in offers.passed if passed.name != boards.STORED_AS],
+        offers.store,
     )
-    for address in supply.settle(supply.wishes(config)):
+    for address in supply.settle(supply.wanted_listeners(config)):
         log.info("listener.closed", address=address)
     listeners = Listeners(supply)
     listeners.adopt(listeners.prepare(config))
     return listeners
 
 
-def _holdings(
+def _runtime(
     deployment: Deployment,
     load: Callable[[], Loaded],
     identity: Identity | None,
     log: Log,
     starter: Starter,
-) -> Holdings:
-    wishes = [listener.wish for listener in deployment.listeners.opened.values()]
-    opened = succession.open_board(starter.supervision, log, deployment.config, wishes)
+) -> Runtime:
+    wanted_listeners = [listener.wanted for listener in deployment.listeners.opened.values()]
+    opened = boards.open_board(starter.offers, log, deployment.config, wanted_listeners)
     reaper = Reaper()
     reaper.calls = opened.board.words[sb.SIGCHLD_AT]
     log.sink.dropped += opened.board.words[sb.MASTER_LOG_DROPPED_AT]
-    return Holdings(
+    return Runtime(
         deployment,
         load,
         identity,
         log,
         opened.board,
         opened.columns,
-        Wait(),
+        Loop(),
         reaper,
-        Arrivals(),
+        SignalQueue(),
         starter.on_ready,
         os.getpid(),
         now(),
     )
 
 
-def _handle_signals(holdings: Holdings) -> int:
+def _handle_signals(runtime: Runtime) -> int:
     """Install every handler, then let through what was held back since the first line
     of the program; return the wake-up pipe's read end.
     """
     wakeup_fd, _ = signals.open_wakeup_pipe()
-    holdings.arrivals.install(SIGNAL_EVENTS)
+    runtime.signal_queue.install(SIGNAL_EVENTS)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    holdings.reaper.install()
+    runtime.reaper.install()
     signals.unblock_all()
     return wakeup_fd
 
 
-def _run(shell: Shell, holdings: Holdings) -> fx.Leave:
+def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
     # No collection before: the holes that it leaves in shared pages are what children
     # would fill, each in its own copy (0.4 MB in four processes; see gc.freeze's
     # manual).
     gc.freeze()
     gc.enable()  # cli.main turned it off
     processes.trim_heap()
-    holdings.log.info(
+    runtime.log.info(
         "master.started",
         version=__version__,
         pid=os.getpid(),
@@ -251,14 +251,14 @@ def _run(shell: Shell, holdings: Holdings) -> fx.Leave:
 
 
 @contextlib.contextmanager
-def _children_never_outlive(holdings: Holdings) -> Iterator[None]:
+def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
     """If the loop fails by a fault of ours, its children get TERM, a moment, and KILL:
     nobody is left behind. Not through the loop, for that is what failed.
     """
     try:
         yield
     finally:
-        pidfds = {living.pidfd for living in holdings.living.values() if living.pidfd is not None}
+        pidfds = {living.pidfd for living in runtime.living.values() if living.pidfd is not None}
         for signum in (signal.SIGTERM, signal.SIGKILL):
             for pidfd in pidfds:
                 processes.send(pidfd, signum)

@@ -11,231 +11,233 @@ from types import MappingProxyType
 from typing import Any
 
 from unpd import logs
-from unpd import scoreboard as sb
+from unpd.board import memory as sb
+from unpd.board.memory import ColumnsExhausted, Entry
 from unpd.config.plan import restart_needed
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.model import Child
 from unpd.errors import UnpdError
 from unpd.kernel import processes
-from unpd.master.birth import Born, Cradle, fork, parse_report
-from unpd.master.holdings import Deployment, Holdings, Living, wanted
-from unpd.master.kinds import KINDS
-from unpd.master.listener import Open
+from unpd.master.children.fork import Forked, ForkPlan, fork, parse_report
+from unpd.master.children.kinds import KINDS
+from unpd.master.listening.listener import OpenListener
+from unpd.master.runtime import ChildProcess, Deployment, Runtime, wanted
 from unpd.names import ChildKind, ReloadResult
-from unpd.scoreboard import ColumnsExhausted, Entry
 
 
-def perform(holdings: Holdings, effect: fx.Effect) -> None:
+def perform(runtime: Runtime, effect: fx.Effect) -> None:
     """Carry out one effect. ``Leave`` is the shell's own."""
-    PERFORMERS[type(effect)](holdings, effect)
+    PERFORMERS[type(effect)](runtime, effect)
 
 
 # --- children -------------------------------------------------------------------------
 
 
-def _spawn(holdings: Holdings, effect: fx.Spawn) -> None:
+def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
     child = effect.child
     deployment = (
-        holdings.candidate
-        if holdings.candidate is not None and child.generation > holdings.generation
-        else holdings.deployment
+        runtime.candidate
+        if runtime.candidate is not None and child.generation > runtime.generation
+        else runtime.deployment
     )
-    row = _free_row(holdings)
+    row = _free_row(runtime)
     if row is None:
-        holdings.events.append(
+        runtime.events.append(
             ev.ForkFailed(child.birth, f"all {sb.MAX_ROWS} rows of the scoreboard are taken")
         )
         return
-    holdings.board.prepare(row)
+    runtime.board.prepare(row)
     kind = KINDS[child.slot.kind]
-    cradle = Cradle(
-        holdings.board,
+    plan = ForkPlan(
+        runtime.board,
         row,
-        holdings.identity,
-        holdings.log,
+        runtime.identity,
+        runtime.log,
         kind.keeps(deployment, child),
-        lambda birth: kind.live(holdings, deployment, birth),
+        lambda birth: kind.live(runtime, deployment, birth),
     )
     try:
-        fork(child, cradle, lambda born: _register(holdings, child, row, born))
+        fork(child, plan, lambda forked: _register(runtime, child, row, forked))
     except OSError as error:
-        holdings.board.count(sb.FORK_FAILURES_AT)
-        holdings.events.append(ev.ForkFailed(child.birth, error.strerror or str(error)))
+        runtime.board.count(sb.FORK_FAILURES_AT)
+        runtime.events.append(ev.ForkFailed(child.birth, error.strerror or str(error)))
 
 
-def _free_row(holdings: Holdings) -> int | None:
-    taken = {living.row for living in holdings.living.values()}
+def _free_row(runtime: Runtime) -> int | None:
+    taken = {living.row for living in runtime.living.values()}
     return next((row for row in range(sb.MAX_ROWS) if row not in taken), None)
 
 
-def _register(holdings: Holdings, child: Child, row: int, born: Born) -> None:
-    holdings.living[child.birth] = Living(child, born.pid, born.pidfd, row, born.ready_fd)
-    holdings.births[born.pid] = child.birth
-    holdings.wait.watch(born.ready_fd, select.EPOLLIN, lambda _: read_report(holdings, child.birth))
-    pool = (
-        holdings.columns.pools.column(child.slot.pool) if child.slot.kind is ChildKind.WORKER else 0
+def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
+    runtime.living[child.birth] = ChildProcess(
+        child, forked.pid, forked.pidfd, row, forked.ready_fd
     )
-    holdings.board.enter(
-        Entry(row, child.birth, born.pid, child.slot.kind, pool, child.phase, child.generation)
+    runtime.births[forked.pid] = child.birth
+    runtime.wait.watch(forked.ready_fd, select.EPOLLIN, lambda _: read_report(runtime, child.birth))
+    pool = (
+        runtime.columns.pools.column(child.slot.pool) if child.slot.kind is ChildKind.WORKER else 0
+    )
+    runtime.board.enter(
+        Entry(row, child.birth, forked.pid, child.slot.kind, pool, child.phase, child.generation)
     )
     if child.slot.kind is ChildKind.WORKER:
-        holdings.board.count(sb.SPAWNS_AT + pool)
-    holdings.log.debug(
+        runtime.board.count(sb.SPAWNS_AT + pool)
+    runtime.log.debug(
         "child.spawned",
         kind=str(child.slot.kind),
         slot=str(child.slot),
         birth=child.birth,
         generation=child.generation,
-        pid=born.pid,
+        pid=forked.pid,
     )
 
 
-def read_report(holdings: Holdings, birth: int) -> None:
+def read_report(runtime: Runtime, birth: int) -> None:
     """Take what a child said over its readiness pipe, once; a child that dies before it
     says anything leaves an end of file.
     """
-    living = holdings.living.get(birth)
+    living = runtime.living.get(birth)
     if living is None or living.ready_fd is None:
         return
     try:
         said = os.read(living.ready_fd, 4096)
     except BlockingIOError:
         return
-    holdings.wait.forget(living.ready_fd)
+    runtime.wait.forget(living.ready_fd)
     os.close(living.ready_fd)
     living.ready_fd = None
     if said:
         failure = parse_report(said)
-        holdings.events.append(
+        runtime.events.append(
             ev.ChildFailed(birth, failure[1], failure[0]) if failure else ev.ChildReady(birth)
         )
 
 
-def _tell(holdings: Holdings, effect: fx.Tell) -> None:
-    living = holdings.living.get(effect.birth)
+def _tell(runtime: Runtime, effect: fx.Tell) -> None:
+    living = runtime.living.get(effect.birth)
     if living is not None and living.pidfd is not None:
         processes.send(living.pidfd, signal.Signals[effect.order.value])
 
 
-def _show_phase(holdings: Holdings, effect: fx.ShowPhase) -> None:
-    living = holdings.living.get(effect.child.birth)
+def _show_phase(runtime: Runtime, effect: fx.ShowPhase) -> None:
+    living = runtime.living.get(effect.child.birth)
     if living is not None:
         living.child = effect.child
-        holdings.board.set_phase(living.row, effect.child.phase)
+        runtime.board.set_phase(living.row, effect.child.phase)
 
 
 # --- configuration --------------------------------------------------------------------
 
 
-def _load_config(holdings: Holdings, effect: fx.LoadConfig) -> None:
+def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
     del effect
     try:
-        loaded = holdings.load()
-        fixed = restart_needed(holdings.deployment.config, loaded.config)
+        loaded = runtime.load()
+        fixed = restart_needed(runtime.deployment.config, loaded.config)
         if fixed:
             raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
-        wishes = holdings.deployment.listeners.supply.wishes(loaded.config)
-        holdings.columns.check(loaded.config, wishes)
-        listeners = holdings.deployment.listeners.prepare(loaded.config)
-        holdings.candidate = Deployment(loaded.config, listeners)
-        holdings.columns.take(loaded.config, wishes)
+        wanted_listeners = runtime.deployment.listeners.supply.wanted_listeners(loaded.config)
+        runtime.columns.check(loaded.config, wanted_listeners)
+        listeners = runtime.deployment.listeners.prepare(loaded.config)
+        runtime.candidate = Deployment(loaded.config, listeners)
+        runtime.columns.take(loaded.config, wanted_listeners)
     except (UnpdError, ColumnsExhausted) as error:
-        holdings.events.append(ev.ConfigRefused(str(error)))
+        runtime.events.append(ev.ConfigRefused(str(error)))
         return
     for warning in loaded.warnings:
-        holdings.log.warning("config.warning", text=warning)
-    for listener in holdings.deployment.listeners.added_by(listeners):
-        note_listener(holdings, listener)
-    holdings.events.append(ev.ConfigLoaded(wanted(loaded.config)))
+        runtime.log.warning("config.warning", text=warning)
+    for listener in runtime.deployment.listeners.added_by(listeners):
+        note_listener(runtime, listener)
+    runtime.events.append(ev.ConfigLoaded(wanted(loaded.config)))
 
 
-def note_listener(holdings: Holdings, listener: Open) -> None:
+def note_listener(runtime: Runtime, listener: OpenListener) -> None:
     """Say which address is listened on; this is where a free port gets its number."""
-    holdings.log.info("listener.opened", service=listener.wish.service, address=listener.text)
+    runtime.log.info("listener.opened", service=listener.wanted.service, address=listener.text)
     if listener.without_ipv6:
-        holdings.log.warning(
+        runtime.log.warning(
             "listener.without_ipv6",
-            service=listener.wish.service,
-            wanted=listener.wish.address.text,
+            service=listener.wanted.service,
+            wanted=listener.wanted.address.text,
             address=listener.text,
         )
 
 
-def _adopt_config(holdings: Holdings, effect: fx.AdoptConfig) -> None:
-    if holdings.candidate is None:
+def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
+    if runtime.candidate is None:
         raise AssertionError("a configuration was adopted that was never loaded")
-    before = set(holdings.deployment.listeners.opened)
-    listeners = holdings.deployment.listeners
-    listeners.adopt(holdings.candidate.listeners)
+    before = set(runtime.deployment.listeners.opened)
+    listeners = runtime.deployment.listeners
+    listeners.adopt(runtime.candidate.listeners)
     for key in sorted(before - set(listeners.opened)):
-        holdings.log.info("listener.closed", address=key)
-    holdings.deployment = Deployment(holdings.candidate.config, listeners)
-    holdings.candidate = None
-    holdings.log.set_level(holdings.deployment.config.log.level)
-    holdings.generation = holdings.board.words[sb.GENERATION_AT] = effect.generation
+        runtime.log.info("listener.closed", address=key)
+    runtime.deployment = Deployment(runtime.candidate.config, listeners)
+    runtime.candidate = None
+    runtime.log.set_level(runtime.deployment.config.log.level)
+    runtime.generation = runtime.board.words[sb.GENERATION_AT] = effect.generation
 
 
-def _drop_config(holdings: Holdings, effect: fx.DropConfig) -> None:
+def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
     del effect
-    if holdings.candidate is not None:
-        holdings.deployment.listeners.drop(holdings.candidate.listeners)
-        holdings.candidate = None
+    if runtime.candidate is not None:
+        runtime.deployment.listeners.drop(runtime.candidate.listeners)
+        runtime.candidate = None
 
 
-def _close_listeners(holdings: Holdings, effect: fx.CloseListeners) -> None:
+def _close_listeners(runtime: Runtime, effect: fx.CloseListeners) -> None:
     del effect
-    holdings.deployment.listeners.close()
-    for column in range(len(holdings.columns.listeners.names)):
-        holdings.board.words[sb.LISTEN_QUEUE_AT + 2 * column] = 0
+    runtime.deployment.listeners.close()
+    for column in range(len(runtime.columns.listeners.names)):
+        runtime.board.words[sb.LISTEN_QUEUE_AT + 2 * column] = 0
 
 
-def _count_reload(holdings: Holdings, effect: fx.CountReload) -> None:
-    words = holdings.board.words
+def _count_reload(runtime: Runtime, effect: fx.CountReload) -> None:
+    words = runtime.board.words
     result = ReloadResult.SUCCESS if effect.succeeded else ReloadResult.REFUSED
-    holdings.board.count(sb.RELOADS_AT + sb.RELOAD_RESULTS.index(result))
+    runtime.board.count(sb.RELOADS_AT + sb.RELOAD_RESULTS.index(result))
     words[sb.LAST_RELOAD_OK_AT] = int(effect.succeeded)
     if effect.succeeded:
         words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
 
 
-def _answer_reload(holdings: Holdings, effect: fx.AnswerReload) -> None:
-    if holdings.control is None:
+def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:
+    if runtime.control is None:
         return
     if effect.refused:
-        holdings.control.answer(effect.request, ok=False, reason=effect.refused)
+        runtime.control.answer(effect.request, ok=False, reason=effect.refused)
     else:
-        holdings.control.answer(effect.request, ok=True, generation=holdings.generation)
+        runtime.control.answer(effect.request, ok=True, generation=runtime.generation)
 
 
 # --- the rest -------------------------------------------------------------------------
 
 
-def _announce_ready(holdings: Holdings, effect: fx.AnnounceReady) -> None:
+def _announce_ready(runtime: Runtime, effect: fx.AnnounceReady) -> None:
     del effect
-    holdings.on_ready()
+    runtime.on_ready()
 
 
-def _reopen_log(holdings: Holdings, effect: fx.ReopenLog) -> None:
+def _reopen_log(runtime: Runtime, effect: fx.ReopenLog) -> None:
     del effect
-    path = holdings.deployment.config.log.file
+    path = runtime.deployment.config.log.file
     if not path:
-        holdings.log.info("log.kept", reason="there is no log file")
+        runtime.log.info("log.kept", reason="there is no log file")
         return
     try:
-        owner = (holdings.identity.uid, holdings.identity.gid) if holdings.identity else None
-        holdings.log.sink.move_to(logs.open_file(path, owner))
+        owner = (runtime.identity.uid, runtime.identity.gid) if runtime.identity else None
+        runtime.log.sink.move_to(logs.open_file(path, owner))
     except OSError as error:
-        holdings.log.error("log.not_reopened", file=path, error=error.strerror or str(error))
+        runtime.log.error("log.not_reopened", file=path, error=error.strerror or str(error))
     else:
-        holdings.log.info("log.reopened", file=path)
+        runtime.log.info("log.reopened", file=path)
 
 
-def _note(holdings: Holdings, effect: fx.Note) -> None:
-    holdings.log.event(effect.level, effect.event, **dict(effect.fields))
+def _note(runtime: Runtime, effect: fx.Note) -> None:
+    runtime.log.event(effect.level, effect.event, **dict(effect.fields))
 
 
-PERFORMERS: Mapping[type[fx.Effect], Callable[[Holdings, Any], None]] = MappingProxyType(
+PERFORMERS: Mapping[type[fx.Effect], Callable[[Runtime, Any], None]] = MappingProxyType(
     {
         fx.Spawn: _spawn,
         fx.Tell: _tell,

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from setproctitle import setproctitle
 
-from unpd import scoreboard as sb
+from unpd.board import memory as sb
 from unpd.control.protocol import Request
 from unpd.control.server import ControlServer
 from unpd.core import effects as fx
@@ -27,12 +27,13 @@ from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
-from unpd.master import accounts
-from unpd.master.holdings import Holdings, wanted
+from unpd.master import sampling
+from unpd.master.children.reap import account_for
 from unpd.master.perform import perform
+from unpd.master.runtime import Runtime, wanted
 from unpd.master.status import status
-from unpd.master.supervision import Supervision
-from unpd.master.supervisor import Supervisor
+from unpd.master.systemd.announcer import Announcer
+from unpd.master.systemd.offers import Offers
 from unpd.names import MASTER_SIGNALS, SignalMeaning
 
 SWEEP_S = 1.0
@@ -63,23 +64,23 @@ reaper's.
 class Shell:
     """The master's loop over its holdings."""
 
-    def __init__(self, holdings: Holdings, wakeup_fd: int, supervision: Supervision) -> None:
-        self._holdings = holdings
-        self._supervisor = Supervisor(supervision, holdings)
-        self._state = State(wanted(holdings.deployment.config))
+    def __init__(self, runtime: Runtime, wakeup_fd: int, offers: Offers) -> None:
+        self._runtime = runtime
+        self._announcer = Announcer(offers, runtime)
+        self._state = State(wanted(runtime.deployment.config))
         self._leave: fx.Leave | None = None
         self._sweep_at = 0.0
         self._title = ""
-        holdings.wait.watch(wakeup_fd, select.EPOLLIN, lambda _: signals.drain(wakeup_fd))
+        runtime.wait.watch(wakeup_fd, select.EPOLLIN, lambda _: signals.drain(wakeup_fd))
 
     def run(self) -> fx.Leave:
         """Turn until no child is left and the core says so."""
         self._take(ev.Booted())
         while self._leave is None:
-            self._holdings.wait.turn(self._timeout_s())
+            self._runtime.wait.turn(self._timeout_s())
             self._gather()
-            while self._holdings.events:
-                self._take(self._holdings.events.popleft())
+            while self._runtime.events:
+                self._take(self._runtime.events.popleft())
         return self._leave
 
     def _take(self, event: ev.Event) -> None:
@@ -89,7 +90,7 @@ class Shell:
             if isinstance(effect, fx.Leave):
                 self._leave = effect
             else:
-                perform(self._holdings, effect)
+                perform(self._runtime, effect)
 
     def _show(self) -> None:
         """Phase on the scoreboard, phase and generation in the process title and for
@@ -99,11 +100,11 @@ class Shell:
         if title != self._title:
             self._title = title
             setproctitle(title)
-            self._holdings.board.words[sb.PHASE_AT] = sb.MASTER_PHASES.index(self._state.phase)
-            self._supervisor.phase(self._state)
+            self._runtime.board.words[sb.PHASE_AT] = sb.MASTER_PHASES.index(self._state.phase)
+            self._announcer.phase(self._state)
 
     def _timeout_s(self) -> float:
-        if self._holdings.events or self._holdings.reaper.reaped:
+        if self._runtime.events or self._runtime.reaper.reaped:
             return 0.0
         deadline_at = next_deadline(self._state)
         return max(
@@ -115,55 +116,57 @@ class Shell:
         """What the wait's own calls have not made events of yet: signals, deaths, the
         time.
         """
-        holdings = self._holdings
-        for signum in holdings.arrivals.take():
-            holdings.events.append(SIGNAL_EVENTS[signum]())
+        runtime = self._runtime
+        for signum in runtime.signal_queue.take():
+            runtime.events.append(SIGNAL_EVENTS[signum]())
         if now() >= self._sweep_at:
             self._sweep()
-        while holdings.reaper.reaped:
-            accounts.account_for(holdings, holdings.reaper.reaped.popleft())
+        while runtime.reaper.reaped:
+            account_for(runtime, runtime.reaper.reaped.popleft())
         deadline_at = next_deadline(self._state)
         if deadline_at is not None and deadline_at <= now():
-            holdings.events.append(ev.TimePassed())
+            runtime.events.append(ev.TimePassed())
 
     def _sweep(self) -> None:
-        holdings = self._holdings
-        self._sweep_at = now() + min(SWEEP_S, self._supervisor.sweep_within_s)
+        runtime = self._runtime
+        self._sweep_at = now() + min(SWEEP_S, self._announcer.sweep_within_s)
         with signals.blocked():  # the handler reaps into the same deque
-            holdings.reaper.sweep()
-        accounts.sample(holdings)
-        if holdings.control is not None:
-            holdings.control.expire()
-        holdings.events.append(accounts.beats(holdings))
-        holdings.deployment.listeners.keep()
+            runtime.reaper.sweep()
+        sampling.sample(runtime)
+        if runtime.control is not None:
+            runtime.control.expire()
+        runtime.events.append(sampling.beats(runtime))
+        runtime.deployment.listeners.keep()
         self._mend_listeners()
-        self._supervisor.sweep(self._state)
+        self._announcer.sweep(self._state)
 
     def _mend_listeners(self) -> None:
-        log = self._holdings.log
-        for listener, reason in self._holdings.deployment.listeners.mend():
+        log = self._runtime.log
+        for listener, reason in self._runtime.deployment.listeners.mend():
             if reason:
                 log.error(
                     "listener.broken",
-                    service=listener.wish.service,
+                    service=listener.wanted.service,
                     address=listener.text,
                     reason=reason,
                 )
             else:
-                log.warning("listener.mended", service=listener.wish.service, address=listener.text)
+                log.warning(
+                    "listener.mended", service=listener.wanted.service, address=listener.text
+                )
 
     def asked(self, control: ControlServer, number: int, request: Request) -> None:
         """Take a request of the control socket."""
-        holdings = self._holdings
+        runtime = self._runtime
         peer = control.peer(number)
         if request.verb == "status":
-            control.answer(number, ok=True, status=status(holdings, self._state))
+            control.answer(number, ok=True, status=status(runtime, self._state))
             return
-        holdings.log.info("control.asked", verb=request.verb, by_uid=peer.uid, by_pid=peer.pid)
+        runtime.log.info("control.asked", verb=request.verb, by_uid=peer.uid, by_pid=peer.pid)
         if request.verb == "reload":
-            holdings.events.append(ev.ReloadAsked(number))
+            runtime.events.append(ev.ReloadAsked(number))
         else:
             control.answer(number, ok=True)
-            holdings.events.append(
+            runtime.events.append(
                 ev.StopAsked(request.quick, f"the control socket (uid {peer.uid}, pid {peer.pid})")
             )

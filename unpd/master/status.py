@@ -7,7 +7,7 @@ from unpd import __version__
 from unpd.core.model import State
 from unpd.kernel import sockets
 from unpd.loop import now
-from unpd.master.holdings import Holdings
+from unpd.master.runtime import Runtime
 from unpd.metrics.reading import count_active, count_service
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
@@ -20,7 +20,7 @@ def degraded(state: State) -> tuple[str, ...]:
     return (*without, *(f"{slot.kind} {slot} keeps dying early" for slot in state.throttled()))
 
 
-def summary(holdings: Holdings, state: State) -> str:
+def summary(runtime: Runtime, state: State) -> str:
     """One line for people: ``generation 3, 2 of 2 workers ready, 41 connections``, and
     what is wrong.
     """
@@ -30,8 +30,8 @@ def summary(holdings: Holdings, state: State) -> str:
         for child in workers
     )
     active = sum(
-        count_active(holdings.board, holdings.columns.services.column(name))
-        for name in holdings.deployment.config.services
+        count_active(runtime.board, runtime.columns.services.column(name))
+        for name in runtime.deployment.config.services
     )
     parts = [
         f"generation {state.generation}",
@@ -43,7 +43,7 @@ def summary(holdings: Holdings, state: State) -> str:
     return ", ".join(parts) + "".join(f"; degraded: {reason}" for reason in degraded(state))
 
 
-def status(holdings: Holdings, state: State) -> dict[str, Any]:
+def status(runtime: Runtime, state: State) -> dict[str, Any]:
     """The snapshot. Times in seconds."""
     at = now()
     return {
@@ -54,8 +54,8 @@ def status(holdings: Holdings, state: State) -> dict[str, Any]:
         and not state.unready_pools(),
         "degraded": list(degraded(state)),
         "generation": state.generation,
-        "uptime_s": round(at - holdings.started_at, 1),
-        "services": [_service(holdings, name) for name in holdings.deployment.config.services],
+        "uptime_s": round(at - runtime.started_at, 1),
+        "services": [_service(runtime, name) for name in runtime.deployment.config.services],
         "children": [
             {
                 "kind": str(child.slot.kind),
@@ -64,7 +64,7 @@ def status(holdings: Holdings, state: State) -> dict[str, Any]:
                 "phase": str(child.phase),
                 "generation": child.generation,
                 "birth": child.birth,
-                "pid": holdings.living[child.birth].pid if child.birth in holdings.living else None,
+                "pid": runtime.living[child.birth].pid if child.birth in runtime.living else None,
                 "age_s": round(at - child.born_at, 1),
             }
             for child in state.children.values()
@@ -72,11 +72,11 @@ def status(holdings: Holdings, state: State) -> dict[str, Any]:
     }
 
 
-def _service(holdings: Holdings, name: str) -> dict[str, Any]:
-    counts = count_service(holdings.board, name, holdings.columns.services.column(name))
+def _service(runtime: Runtime, name: str) -> dict[str, Any]:
+    counts = count_service(runtime.board, name, runtime.columns.services.column(name))
     listeners = [
         {"address": opened.text, "queue": list(sockets.queue(opened.sock) or ())}
-        for opened in holdings.deployment.listeners.of(name)
+        for opened in runtime.deployment.listeners.of(name)
     ]
     return {
         "name": name,

@@ -8,13 +8,11 @@ first event. No label ever holds what a peer sent.
 
 import platform
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from unpd import scoreboard as board
-from unpd.metrics.reading import Distribution, Reading, ServiceCounts
-from unpd.names import ACCEPT_ERRNOS
-from unpd.records import record
-from unpd.scoreboard import (
+from unpd.board import memory as board
+from unpd.board.memory import (
     END_CAUSES,
     KINDS,
     NS,
@@ -23,13 +21,15 @@ from unpd.scoreboard import (
     REAP_REASONS,
     RELOAD_RESULTS,
 )
+from unpd.metrics.reading import Distribution, Reading, ServiceCounts
+from unpd.names import ACCEPT_ERRNOS
 
 Value = TypeVar("Value", float, Distribution)
 Series = Iterable[tuple[tuple[str, ...], Value]]
 """For each series its label values, in the order of the row's labels, and its value."""
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class MetricRow(Generic[Value]):
     """One metric; ``name`` as it stands in the exposition."""
 

@@ -9,9 +9,8 @@ service manager keeps over restarts, so that no time of ours is that of its firs
 from collections.abc import Iterable
 from itertools import accumulate
 
-from unpd.metrics.catalog import METRICS, Counter, Gauge, Histogram, Info, Series
-from unpd.metrics.names import Names
-from unpd.metrics.prometheus import (
+from unpd.board.memory import Scoreboard
+from unpd.libraries import (
     Collector,
     CollectorRegistry,
     CounterMetricFamily,
@@ -21,8 +20,9 @@ from unpd.metrics.prometheus import (
     Metric,
     floatToGoString,
 )
+from unpd.metrics.catalog import METRICS, Counter, Gauge, Histogram, Info, Series
+from unpd.metrics.names import Names
 from unpd.metrics.reading import Reading
-from unpd.scoreboard import Scoreboard
 
 
 class BoardCollector(Collector):

@@ -29,6 +29,7 @@ import re
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,13 +40,12 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import BaseWSGIServer, TcpWSGIServer, UnixWSGIServer
 from waitress.utilities import RequestEntityTooLarge
 
+from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import drain
 from unpd.logs import Field
 from unpd.loop import now
 from unpd.metrics.http import MetricsApp
 from unpd.metrics.names import Names
-from unpd.records import record
-from unpd.scoreboard import Scoreboard
 
 HEADER_BYTES = 8192
 CONNECTIONS = 64
@@ -77,7 +77,7 @@ class Report(Protocol):
         """Log one event."""
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class ExporterContext:
     """What the exporter needs.
 

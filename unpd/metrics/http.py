@@ -8,17 +8,17 @@ them reaches a label, a log line or the cache's keys.
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from unpd.board.memory import RENDERINGS_AT, Scoreboard
+from unpd.libraries import choose_encoder
 from unpd.loop import now
 from unpd.metrics.collector import make_registry
 from unpd.metrics.names import Names
-from unpd.metrics.prometheus import choose_encoder
 from unpd.metrics.reading import why_not_ready
-from unpd.records import record
-from unpd.scoreboard import RENDERINGS_AT, Scoreboard
 
 CACHED_S = 0.1
 METHODS = ("GET", "HEAD")
@@ -32,7 +32,7 @@ _REBINDING = (
 )
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Page:
     """One answer."""
 

@@ -3,11 +3,10 @@ before it forks an exporter; the exporter is born anew at each reload.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from unpd.records import record
 
-
-@record
+@dataclass(frozen=True, slots=True)
 class Listener:
     """One listener: its service, its address as configured (``tcp://[::]:7``), its
     column in the queue samples. Only TCP has a queue to sample (TCP_INFO).
@@ -19,7 +18,7 @@ class Listener:
     is_tcp: bool
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Names:
     """The label values of every series, each with its column.
 

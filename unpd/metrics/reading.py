@@ -7,14 +7,11 @@ index out of its table is left out.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
-from unpd import scoreboard
-from unpd.kernel.procfs import zombie_children
-from unpd.metrics.names import Names
-from unpd.names import ChildKind, ChildPhase, MasterPhase
-from unpd.records import record
-from unpd.scoreboard import (
+from unpd.board import memory as scoreboard
+from unpd.board.memory import (
     DURATION_BOUNDS_S,
     END_CAUSES,
     MASTER_PHASES,
@@ -24,6 +21,9 @@ from unpd.scoreboard import (
     Entry,
     Scoreboard,
 )
+from unpd.kernel.procfs import zombie_children
+from unpd.metrics.names import Names
+from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 COPIES = 5
 """Of a row, at most. A worker that ends 30,000 connections a second does so every 33
@@ -31,7 +31,7 @@ us; a copy and the look whether it holds take two or three.
 """
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """A histogram's cells: one count a bound and one for what lies above all, and the
     sum of what was observed.
@@ -47,10 +47,10 @@ class Distribution:
         return self.sum_ns / NS
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class ServiceCounts:
     """One service's counts over all rows, in the order of the tables in
-    :mod:`unpd.scoreboard`.
+    :mod:`unpd.board.memory`.
     """
 
     name: str
@@ -63,7 +63,7 @@ class ServiceCounts:
     accept_errors: Sequence[int]
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Everything that one scrape shows. ``master``: the words of the master area;
     ``workers``: living workers by pool column and phase.

@@ -6,10 +6,10 @@ through. :mod:`unpd.services.table` lists the services there are.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from unpd.models import BaseModel, ConfigDict
-from unpd.records import record
+from unpd.libraries import BaseModel, ConfigDict
 
 Piece = bytes | memoryview
 """Received bytes or an answer. A view is valid until the next call only."""
@@ -47,7 +47,7 @@ class Service(Protocol):
         """
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class ServiceType:
     """One row of the table of services: ``rfc`` is the number of its RFC, ``port`` its
     well-known TCP port.

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, tzinfo
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from unpd.models import AfterValidator, Field
+from unpd.libraries import AfterValidator, Field
 from unpd.services.base import Options
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")

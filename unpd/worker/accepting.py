@@ -1,5 +1,5 @@
 """Accepting from one listener, and what each failure of accept(2) means;
-:mod:`unpd.worker.listeners` has all of a worker's.
+:mod:`unpd.worker.event.intake` has all of a worker's.
 """
 
 import errno
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from unpd.kernel import connections
 from unpd.kernel.sockets import tcp_queue
 from unpd.names import ACCEPT_ERRNOS
-from unpd.worker.connection import Terms
+from unpd.worker.event.connection import Terms
 
 BATCH = 16
 """Connections of one listener in one turn: enough to empty a burst, few enough that the

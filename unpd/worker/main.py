@@ -9,19 +9,18 @@ end; leave. RETIRE lets connections live until the master says FINISH.
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from unpd.kernel.signals import Arrivals, drain
+from unpd.board.memory import LISTENER_ACCEPTED, service_cells
+from unpd.kernel.signals import SignalQueue, drain
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import ChildOrder
-from unpd.records import record
-from unpd.scoreboard import LISTENER_ACCEPTED, service_cells
 from unpd.services.base import Service
 from unpd.worker.accepting import Listener
-from unpd.worker.connection import LINGER_S, Terms
-from unpd.worker.deadlines import SLOTS_PER_S
-from unpd.worker.engine import Engine
+from unpd.worker.event.connection import LINGER_S, Terms
+from unpd.worker.event.deadlines import SLOTS_PER_S
+from unpd.worker.event.engine import Engine
 
 PATIENCE_SHARE = 0.75
 """The part of ``grace_s`` after which the last connection is over: a little before the
@@ -34,7 +33,7 @@ with a short ``grace_s`` that is more than lies between 0.75 and 0.8.
 """
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class ListenerSetup:
     """One listener as a worker needs it: its address, its socket, the longest that its
     queue can be, its ``column`` of the scoreboard.
@@ -46,7 +45,7 @@ class ListenerSetup:
     column: int
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class ServiceSetup:
     """One service as a worker needs it: ``column`` of the scoreboard, times in seconds
     (0: none), and its listeners.
@@ -61,7 +60,7 @@ class ServiceSetup:
     listeners: tuple[ListenerSetup, ...]
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class WorkerSetup:
     """Everything a worker is given. ``wakeup_fd`` becomes readable when ``arrivals``
     has signals. ``title`` sets the process title's state.
@@ -72,7 +71,7 @@ class WorkerSetup:
     grace_s: float
     cells: memoryview
     log: Log
-    arrivals: Arrivals
+    signal_queue: SignalQueue
     signals: Mapping[int, ChildOrder]
     wakeup_fd: int
     report_ready: Callable[[], None]
@@ -103,7 +102,7 @@ class Worker:
 
     def _take_orders(self) -> None:
         drain(self._setup.wakeup_fd)
-        for signum in self._setup.arrivals.take():
+        for signum in self._setup.signal_queue.take():
             match self._setup.signals.get(signum):
                 case ChildOrder.RETIRE:
                     self._retired = True

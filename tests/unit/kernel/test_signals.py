@@ -1,5 +1,5 @@
-"""Signals: the reaper that misses nobody, arrivals in their order, a mask that is given
-back. Whatever forks or changes handlers is a program of its own.
+"""Signals: the reaper that misses nobody, signal_queue in their order, a mask that is
+given back. Whatever forks or changes handlers is a program of its own.
 """
 
 import os
@@ -10,14 +10,14 @@ import sys
 import pytest
 
 from tests.support import ROOT
-from unpd.kernel.signals import SA_NOCLDSTOP, SA_RESTART, Arrivals, blocked, drain
+from unpd.kernel.signals import SA_NOCLDSTOP, SA_RESTART, SignalQueue, blocked, drain
 
 
 def python(script: str) -> str:
     """What a program of ours prints."""
     preset = (
         "import os, signal, sys, time\nfrom unpd.kernel import signals\nfrom unpd.kernel.signals"
-        " import Arrivals, Reaper\n"
+        " import SignalQueue, Reaper\n"
     )
     return (
         subprocess.run(
@@ -47,16 +47,16 @@ def test_a_wakeup_pipe_is_emptied(size: int) -> None:
 
 def test_each_arrival_is_handed_out_once_and_in_order() -> None:
     """Those that arrive while they are taken as well."""
-    arrivals = Arrivals()
+    signal_queue = SignalQueue()
     for signum in (15, 1, 15):
-        arrivals(signum, None)
+        signal_queue(signum, None)
     taken = []
-    for signum in arrivals.take():
+    for signum in signal_queue.take():
         taken.append(signum)
         if signum == 1:
-            arrivals(10, None)
+            signal_queue(10, None)
     assert taken == [15, 1, 15, 10]
-    assert list(arrivals.take()) == []
+    assert list(signal_queue.take()) == []
 
 
 def test_signals_are_blocked_for_a_while() -> None:
@@ -142,8 +142,8 @@ def test_a_signal_wakes_through_the_pipe() -> None:
     byte but not the arrival.
     """
     script = """
-arrivals = Arrivals()
-arrivals.install([signal.SIGUSR1])
+signal_queue = SignalQueue()
+signal_queue.install([signal.SIGUSR1])
 reader, writer = signals.open_wakeup_pipe()
 os.kill(os.getpid(), signal.SIGUSR1)
 inheritable = [os.get_inheritable(fd) for fd in (reader, writer)]
@@ -155,7 +155,7 @@ except BlockingIOError:
     pass
 os.kill(os.getpid(), signal.SIGUSR1)
 signals.drain(reader)
-print(list(map(int, arrivals.take())) == [signal.SIGUSR1] * 2)
+print(list(map(int, signal_queue.take())) == [signal.SIGUSR1] * 2)
 """
     assert python(script) == "True False False\nTrue"
 
@@ -167,11 +167,11 @@ def test_what_arrives_while_blocked_is_kept() -> None:
     script = """
 signals.block_all()
 os.kill(os.getpid(), signal.SIGTERM)
-arrivals = Arrivals()
-arrivals.install([signal.SIGTERM])
-early = list(arrivals.take())
+signal_queue = SignalQueue()
+signal_queue.install([signal.SIGTERM])
+early = list(signal_queue.take())
 signals.unblock_all()
-print(early, list(map(int, arrivals.take())), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+print(early, list(map(int, signal_queue.take())), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 """
     assert python(script) == "[] [15] set()"
 
@@ -179,8 +179,8 @@ print(early, list(map(int, arrivals.take())), signal.pthread_sigmask(signal.SIG_
 def test_a_child_forgets_its_parents_signals() -> None:
     """Neither its handlers nor its wake-up pipe; what was ignored stays ignored."""
     script = """
-arrivals = Arrivals()
-arrivals.install([signal.SIGUSR1, signal.SIGTERM])
+signal_queue = SignalQueue()
+signal_queue.install([signal.SIGUSR1, signal.SIGTERM])
 signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 reader, writer = signals.open_wakeup_pipe()
 with signals.blocked():

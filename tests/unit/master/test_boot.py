@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from unpd.master.boot import _run
-from unpd.master.holdings import Holdings
+from unpd.master.runtime import Runtime
 from unpd.master.shell import Shell
 
 
@@ -15,10 +15,10 @@ def test_the_collector_is_on_while_the_daemon_serves() -> None:
     shell = cast(
         Shell, SimpleNamespace(run=lambda: seen.append((gc.isenabled(), gc.get_freeze_count() > 0)))
     )
-    holdings = cast(Holdings, SimpleNamespace(log=SimpleNamespace(info=lambda *_, **__: None)))
+    runtime = cast(Runtime, SimpleNamespace(log=SimpleNamespace(info=lambda *_, **__: None)))
     gc.disable()
     try:
-        _run(shell, holdings)
+        _run(shell, runtime)
     finally:
         gc.unfreeze()
         gc.enable()

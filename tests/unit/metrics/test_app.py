@@ -9,12 +9,12 @@ import pytest
 
 from tests.support.clock import ManualClock
 from tests.support.exporter import names
-from unpd import scoreboard
+from unpd.board import memory as scoreboard
+from unpd.board.memory import MASTER_PHASES, Entry, Scoreboard
+from unpd.libraries import choose_encoder
 from unpd.metrics import http
 from unpd.metrics.http import CACHED_S, MetricsApp
-from unpd.metrics.prometheus import choose_encoder
 from unpd.names import ChildKind, ChildPhase, MasterPhase
-from unpd.scoreboard import MASTER_PHASES, Entry, Scoreboard
 
 
 @dataclass

@@ -9,12 +9,8 @@ import pytest
 from prometheus_client.exposition import choose_encoder, generate_latest
 
 from tests.support.exporter import names, parse_openmetrics, parse_text
-from unpd import scoreboard
-from unpd.metrics.catalog import METRICS, Counter, Histogram
-from unpd.metrics.collector import make_registry
-from unpd.metrics.reading import COPIES, count_active, count_service
-from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason, ReloadResult
-from unpd.scoreboard import (
+from unpd.board import memory as scoreboard
+from unpd.board.memory import (
     END_CAUSES,
     KINDS,
     NS,
@@ -24,6 +20,10 @@ from unpd.scoreboard import (
     Scoreboard,
     service_cells,
 )
+from unpd.metrics.catalog import METRICS, Counter, Histogram
+from unpd.metrics.collector import make_registry
+from unpd.metrics.reading import COPIES, count_active, count_service
+from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason, ReloadResult
 
 ISSUE = """
 unpd_connections_accepted_total{service} unpd_connections_active{service}

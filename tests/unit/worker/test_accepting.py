@@ -31,7 +31,7 @@ from unpd.worker.accepting import (
     Listener,
     errno_cell,
 )
-from unpd.worker.connection import Terms
+from unpd.worker.event.connection import Terms
 
 OPTIONS = ListenOptions(backlog=16, ipv6_only=False, keepalive=True, user_timeout_s=7.5, mode=0o600)
 

@@ -7,16 +7,16 @@ speaks on standard error: one sentence for a failure, nothing else.
 import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 from unpd.cli.client import connect, daytime, echo, framing
 from unpd.cli.client.failures import ClientFailure, OutputGone
 from unpd.names import ClientExit
-from unpd.records import record
 
 INPUT_FD, OUTPUT_FD, ERROR_FD = 0, 1, 2
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Request:
     """What was asked for; ``port`` is None if none was named, ``timeout_s`` 0 means no
     limit.

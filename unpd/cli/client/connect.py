@@ -16,17 +16,17 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from unpd.cli.client import streams
 from unpd.cli.client.failures import ClientFailure, failure_of, reason_of
 from unpd.names import ClientExit
-from unpd.records import record
 
 UNIX_PATH_BYTES = 107
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where the user wants to go; ``port`` is None if ``host`` is the path of a UNIX
     socket.
@@ -41,7 +41,7 @@ class Target:
         return self.host if self.port is None else f"{self.host} port {self.port}"
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One address to try, as socket(2) and connect(2) take it."""
 

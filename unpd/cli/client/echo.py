@@ -23,17 +23,17 @@ import os
 import socket
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 from unpd.cli.client import streams
 from unpd.cli.client.failures import ClientFailure, failure_of, reason_of
 from unpd.cli.client.framing import Framing
 from unpd.names import ClientExit
-from unpd.records import record
 
 HIGH_MARK_BYTES = 262_144
 
 
-@record
+@dataclass(frozen=True, slots=True)
 class Ends:
     """What a talk joins: the server's socket, and the descriptors of the user's input
     and output.

@@ -1,0 +1,346 @@
+"""The scoreboard: a layout without overlaps, a directory of the living, and counts that
+nothing takes back.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from unpd.board import memory as sb
+from unpd.board.memory import (
+    BoardRefusedError,
+    Columns,
+    ColumnsExhausted,
+    Entry,
+    Scoreboard,
+    adopt,
+    create,
+    service_cells,
+)
+from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason
+
+
+@pytest.fixture
+def fd() -> Iterator[int]:
+    """The memory behind a board."""
+    fd = create()
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def board(fd: int) -> Scoreboard:
+    """A new board."""
+    return Scoreboard(fd)
+
+
+def entry(row: int, birth: int = 7) -> Entry:
+    """A ready worker."""
+    return Entry(row, birth, 4711, ChildKind.WORKER, 3, ChildPhase.READY, 2)
+
+
+def test_a_new_board_says_what_it_is_and_is_empty(board: Scoreboard) -> None:
+    """Magic and layout stand at its head, and nobody is in it."""
+    assert (board.words[sb.MAGIC_AT], board.words[sb.LAYOUT_AT]) == (sb.MAGIC, sb.LAYOUT)
+    assert board.words[sb.MAGIC_AT].to_bytes(8, "little") == b"unpd-sb\0"
+    assert (board.rows_used(), board.entries()) == (0, [])
+    assert not any(board.words[sb.PHASE_AT : sb.DIRECTORY_AT])
+
+
+def test_a_board_costs_nothing_until_it_is_used(fd: int) -> None:
+    """The memory is sparse: rows that nobody ever had take no page."""
+    assert os.fstat(fd).st_size == sb.BOARD_WORDS * 8 > 10_000_000
+    assert os.fstat(fd).st_blocks * 512 < 100_000
+
+
+def test_the_areas_do_not_overlap() -> None:
+    """Each begins where the one before ends, at the earliest."""
+    single = [
+        value for name, value in vars(sb).items() if name.endswith("_AT") and value < sb.RELOADS_AT
+    ]
+    assert sorted(single) == list(range(sb.RELOADS_AT))
+    assert len(sb.RELOAD_RESULTS) <= sb.SPAWNS_AT - sb.RELOADS_AT
+    assert sb.REAPED_AT - sb.SPAWNS_AT >= sb.MAX_POOLS
+    assert len(sb.KINDS) * len(sb.REAP_REASONS) <= sb.REAP_BUCKETS_AT - sb.REAPED_AT
+    assert len(sb.REAP_BOUNDS_S) + 1 <= sb.REAP_SUM_NS_AT - sb.REAP_BUCKETS_AT
+    assert sb.LISTEN_QUEUE_AT - sb.REAP_SUM_NS_AT >= 1
+    assert sb.DIRECTORY_AT - sb.LISTEN_QUEUE_AT >= 2 * sb.MAX_LISTENERS
+    assert sb.SERVICE_NAMES_AT - sb.DIRECTORY_AT >= sb.MAX_ROWS * sb.ENTRY_WORDS
+    assert sb.POOL_NAMES_AT - sb.SERVICE_NAMES_AT >= sb.MAX_SERVICES * sb.NAME_WORDS
+    assert sb.LISTENER_NAMES_AT - sb.POOL_NAMES_AT >= sb.MAX_POOLS * sb.NAME_WORDS
+    assert sb.ROWS_AT - sb.LISTENER_NAMES_AT >= sb.MAX_LISTENERS * sb.NAME_WORDS
+    assert sb.BOARD_WORDS - sb.ROWS_AT >= sb.MAX_ROWS * sb.ROW_WORDS
+
+
+def test_the_cells_of_a_service_do_not_overlap() -> None:
+    """Ends, durations, bytes, errors; the accepts stand behind the ends, so that a
+    reader that copies upwards never sees more ends than accepts.
+    """
+    assert len(sb.END_CAUSES) == sb.DURATION_BUCKETS - sb.ENDED
+    assert len(sb.DURATION_BOUNDS_S) + 1 == sb.DURATION_SUM_NS - sb.DURATION_BUCKETS
+    assert (sb.RECEIVED, sb.SENT, sb.ACCEPT_ERRORS) == (
+        sb.DURATION_SUM_NS + 1,
+        sb.DURATION_SUM_NS + 2,
+        sb.DURATION_SUM_NS + 3,
+    )
+    assert sb.ENDED < sb.ACCEPTED == sb.SERVICE_WORDS - 1 == sb.ACCEPT_ERRORS + len(ACCEPT_ERRNOS)
+    assert max(sb.BEAT_NS, sb.EXIT_NS, sb.LOG_DROPPED) < sb.ROW_HEAD_WORDS == service_cells(0)
+    assert service_cells(1) - service_cells(0) == sb.SERVICE_WORDS
+    assert service_cells(sb.MAX_SERVICES) == sb.LISTENER_ACCEPTED
+    assert sb.ROW_WORDS - sb.LISTENER_ACCEPTED >= sb.MAX_LISTENERS
+
+
+def test_rows_do_not_touch(board: Scoreboard) -> None:
+    """Whatever a child writes into its row stands in no other, nor in the master's
+    area.
+    """
+    before, mine, after = board.row(4), board.row(5), board.row(6)
+    for at in range(len(mine)):
+        mine[at] = 2**64 - 1
+    assert not any(before)
+    assert not any(after)
+    assert not board.rows_used()
+
+
+def test_the_last_row_is_the_end(board: Scoreboard) -> None:
+    """And is whole."""
+    assert len(board.row(sb.MAX_ROWS - 1)) == sb.ROW_WORDS
+
+
+def test_every_mapping_sees_the_same(fd: int, board: Scoreboard) -> None:
+    """What one process counts, another reads."""
+    board.row(3)[service_cells(2) + sb.ACCEPTED] = 12345678901234567890
+    assert Scoreboard(fd).row(3)[service_cells(2) + sb.ACCEPTED] == 12345678901234567890
+
+
+def test_the_living_are_listed_by_row(board: Scoreboard) -> None:
+    """As they entered, until they leave."""
+    exporter = Entry(2, 8, 4712, ChildKind.EXPORTER, 0, ChildPhase.DRAINING, 1)
+    board.enter(entry(9))
+    board.enter(exporter)
+    assert board.entries() == [exporter, entry(9)]
+    assert board.rows_used() == 10
+    board.leave(2)
+    assert board.entries() == [entry(9)]
+    assert board.rows_used() == 10, "the counts of a row outlive its child"
+
+
+def test_a_phase_can_change(board: Scoreboard) -> None:
+    """Only the phase."""
+    board.enter(entry(0))
+    board.set_phase(0, ChildPhase.DRAINING)
+    (found,) = board.entries()
+    assert (found.phase, found.pid, found.birth) == (ChildPhase.DRAINING, 4711, 7)
+
+
+@pytest.mark.parametrize("at", [sb.ENTRY_KIND, sb.ENTRY_PHASE, sb.ENTRY_POOL])
+def test_an_entry_that_makes_no_sense_is_left_out(board: Scoreboard, at: int) -> None:
+    """A mad child may have written there; the others are still listed."""
+    board.enter(entry(0))
+    board.enter(entry(1))
+    board.words[sb.DIRECTORY_AT + at] = 2**64 - 1
+    assert board.entries() == [entry(1)]
+
+
+def test_an_impossible_number_of_rows_is_not_believed(board: Scoreboard) -> None:
+    """There are no more than there are."""
+    board.words[sb.ROWS_USED_AT] = 2**64 - 1
+    assert board.rows_used() == sb.MAX_ROWS
+
+
+def test_what_a_dead_worker_left_open_is_booked(board: Scoreboard) -> None:
+    """For each service, as worker_died; what had ended before stays as it is, and a
+    second look finds nothing.
+    """
+    cells = board.row(1)
+    first, last = service_cells(0), service_cells(sb.MAX_SERVICES - 1)
+    cells[first + sb.ACCEPTED] = 10
+    cells[first + sb.ENDED + sb.END_CAUSES.index(EndCause.CLIENT_FIN)] = 6
+    cells[first + sb.ENDED + sb.END_CAUSES.index(EndCause.IDLE)] = 1
+    cells[last + sb.ACCEPTED] = 2
+    assert board.book_worker_died(1) == 5
+    died = sb.ENDED + sb.END_CAUSES.index(EndCause.WORKER_DIED)
+    assert (cells[first + died], cells[last + died]) == (3, 2)
+    assert board.book_worker_died(1) == 0
+
+
+@pytest.mark.parametrize(
+    ("accepted", "ended"), [(5, 6), (0, 2**64 - 1), (2**64 - 1, 0), (2**64 - 1, 2**64 - 1)]
+)
+def test_nonsense_is_not_booked(board: Scoreboard, accepted: int, ended: int) -> None:
+    """More ends than accepts, or more connections than there can be: a dead child was
+    mad, and its row stays as it is.
+    """
+    cells = board.row(0)
+    cells[service_cells(0) + sb.ACCEPTED] = accepted
+    cells[service_cells(0) + sb.ENDED] = ended
+    assert board.book_worker_died(0) == 0
+    assert sum(cells) == accepted + ended
+
+
+def test_the_masters_counters_cannot_overflow(board: Scoreboard) -> None:
+    """A mad child may have written there: they wrap, and the master lives."""
+    board.words[sb.FORK_FAILURES_AT] = 2**64 - 1
+    board.count(sb.FORK_FAILURES_AT)
+    assert board.words[sb.FORK_FAILURES_AT] == 0
+    board.count(sb.FORK_FAILURES_AT, 41)
+    board.count(sb.FORK_FAILURES_AT)
+    assert board.words[sb.FORK_FAILURES_AT] == 42
+
+
+def test_a_row_is_prepared_for_its_next_birth(board: Scoreboard) -> None:
+    """Its honest counts stay; the stamp of the last death goes, and so does what would
+    overflow.
+    """
+    cells = board.row(0)
+    honest, mad = service_cells(0) + sb.RECEIVED, service_cells(1) + sb.SENT
+    cells[sb.EXIT_NS], cells[honest], cells[mad] = 123, sb.SANE_COUNT - 1, 2**64 - 1
+    board.prepare(0)
+    assert (cells[sb.EXIT_NS], cells[honest], cells[mad]) == (0, sb.SANE_COUNT - 1, 0)
+
+
+@pytest.mark.parametrize("bounds", [sb.DURATION_BOUNDS_S, sb.REAP_BOUNDS_S])
+def test_bounds_go_up(bounds: tuple[float, ...]) -> None:
+    """Strictly: a value has one bucket, and one above all bounds has its own."""
+    assert list(bounds) == sorted(set(bounds))
+
+
+def columns_for(limit: int) -> Columns:
+    """Columns with room for so many names."""
+    return Columns("services", memoryview(bytearray(limit * sb.NAME_BYTES)).cast("Q"))
+
+
+def test_a_name_keeps_its_column() -> None:
+    """For the master's life, whatever comes and goes: no series ever changes its
+    meaning.
+    """
+    columns = columns_for(3)
+    assert [columns.column(name) for name in ("echo", "daytime", "echo", "time", "daytime")] == [
+        0,
+        1,
+        0,
+        2,
+        1,
+    ]
+
+
+def test_columns_run_out() -> None:
+    """The first name too many is refused; those that have a column keep it."""
+    columns = columns_for(2)
+    columns.column("echo")
+    columns.column("daytime")
+    with pytest.raises(
+        ColumnsExhausted,
+        match="more than 2 services in one life of the daemon: stop and start unpd to use time",
+    ):
+        columns.column("time")
+    assert columns.column("echo") == 0
+
+
+def test_room_is_looked_for_before_any_is_taken() -> None:
+    """A configuration with one name too many takes no column at all; names that have
+    one need none.
+    """
+    columns = columns_for(3)
+    columns.column("echo")
+    columns.check(("echo", "daytime", "time", "time"))
+    with pytest.raises(
+        ColumnsExhausted,
+        match=(
+            "more than 3 services in one life of the daemon: stop and start unpd to use chargen,"
+            " daytime, time"
+        ),
+    ):
+        columns.check(("time", "echo", "daytime", "chargen"))
+    assert columns.names == ["echo"]
+
+
+# --- a second life --------------------------------------------------------------------
+
+
+def test_columns_are_known_again(board: Scoreboard) -> None:
+    """Their names stand on the board: who reads them later gets the same columns, and
+    the next free one.
+    """
+    area = board.names(sb.LISTENER_NAMES_AT, sb.MAX_LISTENERS)
+    first = Columns("listeners", area)
+    longest = "unix:///" + "ä" * 53
+    assert [first.column(name) for name in ("tcp://[::]:7", longest)] == [0, 1]
+    again = Columns("listeners", area)
+    assert again.names == ["tcp://[::]:7", longest]
+    assert [again.column(name) for name in (longest, "new", "tcp://[::]:7")] == [1, 2, 0]
+
+
+def test_every_name_of_a_configuration_fits() -> None:
+    """The longest listener keys: a free port on a scoped address of the longest service
+    name, a UNIX path, a name of systemd's.
+    """
+    keys = [
+        f"{'s' * 32}#255 tcp://[fe80:1111:2222:3333:4444:5555:6666:7777%{'i' * 15}]:0",
+        "unix://" + "p" * 107,
+        "systemd:" + "n" * 100 + "#255",
+    ]
+    columns = columns_for(3)
+    assert [columns.column(key) for key in keys] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b"echo\0x", b"a\nb", b"\x01"])
+def test_damaged_names_are_refused(damage: bytes) -> None:
+    """A worker may have scribbled over them: no name is guessed."""
+    cells = memoryview(bytearray(2 * sb.NAME_BYTES))
+    cells[: len(damage)] = damage
+    with pytest.raises(BoardRefusedError, match="the names of its services are damaged"):
+        Columns("services", cells.cast("Q"))
+
+
+def test_a_name_twice_is_damage() -> None:
+    """Two columns of one name would be one series counted twice."""
+    cells = memoryview(bytearray(2 * sb.NAME_BYTES))
+    cells[:4] = cells[sb.NAME_BYTES : sb.NAME_BYTES + 4] = b"echo"
+    with pytest.raises(BoardRefusedError, match="damaged"):
+        Columns("services", cells.cast("Q"))
+
+
+def test_what_a_dead_master_left_is_booked(fd: int) -> None:
+    """Its children are counted as reaped, their connections as ended, their rows are
+    free; what it had counted stays.
+    """
+    first = Scoreboard(fd)
+    first.enter(entry(0, birth=1))
+    first.enter(entry(5, birth=2))
+    first.count(sb.SPAWNS_AT + 3, 2)
+    cells = first.row(5)
+    cells[service_cells(1) + sb.ACCEPTED] = 10
+    cells[service_cells(1) + sb.ENDED] = 7
+    first.words[sb.LISTEN_QUEUE_AT] = 99
+    second = adopt(fd)
+    second.take_over()
+    assert second.entries() == []
+    assert second.rows_used() == 6
+    worker = sb.REAPED_AT + sb.KINDS.index(ChildKind.WORKER) * len(sb.REAP_REASONS)
+    assert second.words[worker + sb.REAP_REASONS.index(ReapReason.MASTER_DIED)] == 2
+    assert second.words[sb.SPAWNS_AT + 3] == 2
+    ended = second.row(5)[
+        service_cells(1) + sb.ENDED : service_cells(1) + sb.ENDED + len(sb.END_CAUSES)
+    ].tolist()
+    assert ended[sb.END_CAUSES.index(EndCause.WORKER_DIED)] == 3
+    assert sum(ended) == 10
+    assert second.words[sb.LISTEN_QUEUE_AT] == 0
+    second.take_over()
+    assert sum(second.words[worker : worker + len(sb.REAP_REASONS)].tolist()) == 2
+
+
+def test_a_board_that_is_none_is_refused(fd: int) -> None:
+    """Another size, another magic, another layout, no memory at all."""
+    Scoreboard(fd).words[sb.LAYOUT_AT] ^= 1
+    with pytest.raises(BoardRefusedError, match="another layout"):
+        adopt(fd)
+    os.ftruncate(fd, 4096)
+    with pytest.raises(BoardRefusedError, match="another size"):
+        adopt(fd)
+    reader, writer = os.pipe()
+    with pytest.raises(BoardRefusedError, match="another size"):
+        adopt(reader)
+    os.close(reader)
+    os.close(writer)

@@ -1,0 +1,251 @@
+"""The watchdog's question: a daemon that only looks alive must not pass, and one that
+works must never fail.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from unpd import logs
+from unpd.board import memory as sb
+from unpd.board.memory import Scoreboard
+from unpd.config.addresses import UnixAddress
+from unpd.config.host import this_host
+from unpd.config.load import loads
+from unpd.core.model import Child, Slot, State
+from unpd.kernel.signals import Reaper, SignalQueue
+from unpd.loop import Loop
+from unpd.master.listening.sources import ListenerSources
+from unpd.master.listening.table import Listeners
+from unpd.master.runtime import BoardColumns, ChildProcess, Deployment, Runtime, wanted
+from unpd.master.systemd.watchdog import Watchdog
+from unpd.names import ChildKind, ChildPhase, MasterPhase
+
+CONFIG = """
+[metrics]
+listen = false
+[pools.default]
+workers = 2
+max_connections = 2
+[services.echo]
+listen = ["tcp://127.0.0.1:0", "unix://{path}"]
+"""
+INTERVAL_S = 10.0
+
+
+@dataclass(slots=True)
+class Scene:
+    """A master with two ready workers, two listeners of one service, and a clock."""
+
+    runtime: Runtime
+    state: State
+    health: Watchdog
+
+    def row(self, row: int) -> memoryview:
+        """A worker's cells."""
+        return self.runtime.board.row(row)
+
+    def beat(self, now: float, rows: tuple[int, ...] = (0, 1)) -> None:
+        """Workers show that they live."""
+        for row in rows:
+            self.row(row)[sb.BEAT_NS] = int(now * sb.NS)
+
+    def accept(self, row: int, number: int = 1) -> None:
+        """A worker accepts connections of the first listener."""
+        self.row(row)[sb.service_cells(0) + sb.ACCEPTED] += number
+        self.row(row)[sb.LISTENER_ACCEPTED] += number
+
+    def complaint(self, now: float) -> str:
+        """The answer."""
+        return self.health.complaint(self.runtime, self.state, now)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Of the listener, which nobody accepts from here."""
+        listener = next(iter(self.runtime.deployment.listeners.opened.values()))
+        name: tuple[str, int] = listener.sock.getsockname()
+        return name
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    """Nothing is simulated but the workers."""
+    config = loads(CONFIG.format(path=tmp_path / "echo.sock"), this_host()).config
+    listeners = Listeners(ListenerSources())
+    listeners.adopt(listeners.prepare(config))
+    fd = sb.create()
+    board = Scoreboard(fd)
+    os.close(fd)
+    columns = BoardColumns(board)
+    columns.take(config, [listener.wanted for listener in listeners.opened.values()])
+    load: Callable[[], object] = dict
+    log = logs.Log(logs.standard_error(), "error", "text")
+    runtime = Runtime(
+        Deployment(config, listeners),
+        load,  # type: ignore[arg-type]
+        None,
+        log,
+        board,
+        columns,
+        Loop(),
+        Reaper(),
+        SignalQueue(),
+        lambda: None,
+        os.getpid(),
+        0.0,
+    )
+    state = State(wanted(config), phase=MasterPhase.RUNNING)
+    for row in (0, 1):
+        child = Child(
+            row + 1, Slot(ChildKind.WORKER, "default", row), 1, ChildPhase.READY, 0.0, ready_at=0.0
+        )
+        state.children[child.birth] = child
+        runtime.living[child.birth] = ChildProcess(child, 4711 + row, None, row, None)
+        board.enter(
+            sb.Entry(row, child.birth, 4711 + row, ChildKind.WORKER, 0, ChildPhase.READY, 1)
+        )
+    yield Scene(runtime, state, Watchdog(INTERVAL_S))
+    listeners.close()
+
+
+def test_workers_that_beat_are_well(scene: Scene) -> None:
+    """Nobody is connected, nobody waits: nothing is wrong, for as long as they beat."""
+    for second in range(100):
+        scene.beat(float(second))
+        assert scene.complaint(float(second)) == ""
+
+
+def test_one_that_beats_is_enough(scene: Scene) -> None:
+    """The other one is the heartbeat's business."""
+    scene.beat(1000.0, (1,))
+    assert scene.complaint(1000.0 + INTERVAL_S / 2) == ""
+
+
+def test_none_that_beats(scene: Scene) -> None:
+    """For a whole interval."""
+    scene.beat(1000.0)
+    assert scene.complaint(1000.0 + INTERVAL_S - 0.1) == ""
+    assert (
+        scene.complaint(1000.0 + INTERVAL_S + 0.1) == "service echo has no ready worker that beats"
+    )
+
+
+@pytest.mark.parametrize("phase", [ChildPhase.STARTING, ChildPhase.DRAINING, ChildPhase.KILLED])
+def test_none_that_is_ready(scene: Scene, phase: ChildPhase) -> None:
+    """Beating alone does not serve."""
+    scene.beat(5.0)
+    scene.state.children = {
+        birth: replace(child, phase=phase) for birth, child in scene.state.children.items()
+    }
+    assert scene.complaint(5.0) == "service echo has no ready worker that beats"
+
+
+def test_workers_of_another_generation_do_not_count(scene: Scene) -> None:
+    """They drain, or are not proved yet."""
+    scene.beat(5.0)
+    scene.state.generation = 2
+    assert scene.complaint(5.0) == "service echo has no ready worker that beats"
+
+
+@pytest.mark.parametrize("phase", [MasterPhase.STARTING, MasterPhase.STOPPING])
+def test_a_start_and_a_stop_have_their_own_bounds(scene: Scene, phase: MasterPhase) -> None:
+    """The watchdog does not judge them."""
+    scene.state.phase = phase
+    scene.state.children.clear()
+    assert scene.complaint(1000.0) == ""
+
+
+def sweep(scene: Scene, since: int, until: int) -> list[str]:
+    """A look each second, with workers that beat."""
+    said = []
+    for second in range(since, until):
+        scene.beat(float(second))
+        said.append(scene.complaint(float(second)))
+    return said
+
+
+def test_clients_that_nobody_accepts(scene: Scene) -> None:
+    """After a whole interval, not before; and no more once one was accepted."""
+    with socket.create_connection(scene.address):
+        said = sweep(scene, 100, 100 + int(INTERVAL_S))
+        assert said == [""] * len(said)
+        host, port = scene.address
+        assert (
+            sweep(scene, 110, 112)
+            == [f"clients wait on tcp://{host}:{port} of service echo and nobody accepts them"] * 2
+        )
+        scene.accept(0)
+        said = sweep(scene, 112, 120)
+        assert said == [""] * len(said)
+
+
+def test_a_queue_that_moves_is_well(scene: Scene) -> None:
+    """There is always somebody in it, but they are accepted."""
+    with socket.create_connection(scene.address):
+        for second in range(100, 200):
+            scene.accept(second % 2)
+            scene.row(second % 2)[sb.service_cells(0) + sb.ENDED] += 1
+            assert sweep(scene, second, second + 1) == [""]
+
+
+def test_full_workers_are_well(scene: Scene) -> None:
+    """Beyond max_connections the kernel queues: that is the limit at work. One place
+    free, and it is neglect.
+    """
+    for row in (0, 1):
+        scene.accept(row, 2)
+    with socket.create_connection(scene.address):
+        said = sweep(scene, 100, 150)
+        assert said == [""] * len(said)
+        scene.row(1)[sb.service_cells(0) + sb.ENDED] += 1
+        said = sweep(scene, 150, 150 + int(INTERVAL_S))
+        assert said == [""] * len(said), "it has had room for less than an interval"
+        assert "nobody accepts them" in sweep(scene, 160, 161)[0]
+
+
+def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
+    """Clients of the service's other listener are accepted all the while: that helps
+    nobody here.
+    """
+    (path,) = [
+        opened.address.path
+        for opened in scene.runtime.deployment.listeners.opened.values()
+        if isinstance(opened.address, UnixAddress)
+    ]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        said = []
+        for second in range(100, 112):
+            scene.accept(0)
+            scene.row(0)[sb.service_cells(0) + sb.ENDED] += 1
+            said += sweep(scene, second, second + 1)
+    assert said[:10] == [""] * 10
+    assert (
+        said[10:] == [f"clients wait on unix://{path} of service echo and nobody accepts them"] * 2
+    )
+
+
+def test_a_beat_from_the_future_is_none(scene: Scene) -> None:
+    """A mad worker cannot promise to live for ever."""
+    for row in (0, 1):
+        scene.row(row)[sb.BEAT_NS] = 2**64 - 1
+    assert scene.complaint(INTERVAL_S + 1.0) == "service echo has no ready worker that beats"
+
+
+def test_a_short_interval_is_no_reason_to_be_hasty(scene: Scene) -> None:
+    """Workers beat once a second: a watchdog that wants a sign each half second still
+    gets it.
+    """
+    hasty = Watchdog(0.5)
+    scene.beat(100.0)
+    assert [
+        hasty.complaint(scene.runtime, scene.state, 100.0 + late) for late in (0.6, 1.2, 2.4)
+    ] == ["", "", ""]
+    assert (
+        hasty.complaint(scene.runtime, scene.state, 104.0)
+        == "service echo has no ready worker that beats"
+    )

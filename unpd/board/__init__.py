@@ -1,0 +1,1 @@
+"""The boards: memory that master and children share."""

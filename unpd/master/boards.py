@@ -1,0 +1,75 @@
+"""What one life of the daemon leaves to the next: its scoreboard, in the service
+manager's store. (Its listeners: :mod:`unpd.master.listening.sources`.)
+"""
+
+import os
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from unpd.board import memory as sb
+from unpd.board.memory import BoardRefusedError, ColumnsExhausted, Scoreboard
+from unpd.config.schema import Config
+from unpd.logs import Log
+from unpd.master.listening.listener import WantedListener
+from unpd.master.runtime import BoardColumns
+from unpd.master.systemd.offers import Offers
+
+STORED_AS = "unpd-scoreboard"
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A scoreboard with the columns of the first configuration."""
+
+    board: Scoreboard
+    columns: BoardColumns
+
+
+def open_board(
+    offers: Offers, log: Log, config: Config, wanted_listeners: Collection[WantedListener]
+) -> Board:
+    """The scoreboard of an earlier life, if it left one that can be used, so that
+    counters go on; else a new one. OSError where the kernel refuses.
+    """
+    found = _inherited(offers, log, config, wanted_listeners) or _new(
+        offers, config, wanted_listeners
+    )
+    words = found.board.words
+    words[sb.START_WALL_NS_AT] = words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
+    words[sb.GENERATION_AT] = words[sb.LAST_RELOAD_OK_AT] = 1
+    return found
+
+
+def _inherited(
+    offers: Offers, log: Log, config: Config, wanted_listeners: Collection[WantedListener]
+) -> Board | None:
+    fds = [passed.fd for passed in offers.passed if passed.name == STORED_AS]
+    if not fds:
+        return None
+    try:
+        board = sb.adopt(fds[0])
+        columns = BoardColumns(board)
+        columns.take(config, wanted_listeners)
+    except (BoardRefusedError, ColumnsExhausted) as error:
+        log.warning("scoreboard.dropped", reason=str(error))
+        offers.store.forget(STORED_AS)
+        return None
+    finally:
+        for fd in fds:
+            os.close(fd)
+    board.take_over()
+    log.info("scoreboard.taken_over")
+    return Board(board, columns)
+
+
+def _new(offers: Offers, config: Config, wanted_listeners: Collection[WantedListener]) -> Board:
+    fd = sb.create()
+    try:
+        board = Scoreboard(fd)
+        columns = BoardColumns(board)
+        columns.take(config, wanted_listeners)
+        offers.store.keep(STORED_AS, fd)
+    finally:
+        os.close(fd)  # the mapping is all that we need
+    return Board(board, columns)

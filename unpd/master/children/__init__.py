@@ -1,0 +1,1 @@
+"""The children of the master: fork, report, reap."""

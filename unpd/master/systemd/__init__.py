@@ -1,0 +1,1 @@
+"""What the master takes from a service manager and tells it."""

@@ -1,0 +1,1 @@
+"""The event model: many connections served from one epoll loop."""
