@@ -11,7 +11,7 @@ from tests.support import clients, faults, ledger, procs, scale
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import until
-from unpd.board import memory as board
+from unpd.board import layout
 
 CONCURRENCY = 32
 
@@ -35,14 +35,14 @@ class Scribbler:
         """
         with self._memory.open("r+b", buffering=0) as memory:
             for _ in range(writes):
-                memory.seek(self._start + (first + self._rng.randrange(count)) * board.WORD_BYTES)
-                memory.write(self._nonsense().to_bytes(board.WORD_BYTES, "little"))
+                memory.seek(self._start + (first + self._rng.randrange(count)) * layout.WORD_BYTES)
+                memory.write(self._nonsense().to_bytes(layout.WORD_BYTES, "little"))
 
     def put(self, word: int, value: int) -> None:
         """Write one word."""
         with self._memory.open("r+b", buffering=0) as memory:
-            memory.seek(self._start + word * board.WORD_BYTES)
-            memory.write(value.to_bytes(board.WORD_BYTES, "little"))
+            memory.seek(self._start + word * layout.WORD_BYTES)
+            memory.write(value.to_bytes(layout.WORD_BYTES, "little"))
 
     def _nonsense(self) -> int:
         return self._rng.choice(
@@ -51,8 +51,8 @@ class Scribbler:
                 1,
                 (1 << 64) - 1,
                 1 << 63,
-                board.SANE_COUNT,
-                board.SANE_COUNT - 1,
+                layout.SANE_COUNT,
+                layout.SANE_COUNT - 1,
                 self._rng.randrange(1 << 64),
             )
         )
@@ -82,8 +82,8 @@ def test_nonsense_in_a_workers_row(launch: Launch, rng: random.Random) -> None:
             row = row_of(unpd, mad)
             scribbler = Scribbler(mad, rng)
             scribbler.scribble(
-                board.ROWS_AT + row * board.ROW_WORDS,
-                board.ROW_WORDS,
+                layout.Board.ROWS + row * layout.Row.size,
+                layout.Row.size,
                 scale.many(20_000, at_least=2000),
             )
             assert_exposition_is_valid(unpd)
@@ -116,13 +116,13 @@ def row_of(unpd: Unpd, pid: int) -> int:
     maps = (Path("/proc") / str(unpd.pid) / "maps").read_text().splitlines()
     start = int(next(line for line in maps if "unpd-scoreboard" in line).partition("-")[0], 16)
     with (Path("/proc") / str(unpd.pid) / "mem").open("rb", buffering=0) as memory:
-        for row in range(board.MAX_ROWS):
+        for row in range(layout.MAX_ROWS):
             memory.seek(
                 start
-                + (board.DIRECTORY_AT + row * board.ENTRY_WORDS + board.ENTRY_PID)
-                * board.WORD_BYTES
+                + (layout.Board.DIRECTORY + row * layout.Directory.size + layout.Directory.PID)
+                * layout.WORD_BYTES
             )
-            if int.from_bytes(memory.read(board.WORD_BYTES), "little") == pid:
+            if int.from_bytes(memory.read(layout.WORD_BYTES), "little") == pid:
                 return row
     raise AssertionError(f"{pid} has no row")
 
@@ -137,11 +137,11 @@ def test_nonsense_in_the_masters_own_area(
     unpd = launch("[pools.default]\nworkers = 2\n")
     for _ in range(2):
         mad, victim = unpd.workers()
-        Scribbler(mad, rng).scribble(0, board.ROWS_AT, scale.many(100_000, at_least=20_000))
+        Scribbler(mad, rng).scribble(0, layout.Board.ROWS, scale.many(100_000, at_least=20_000))
         procs.kill([victim])
         await_successor(unpd, victim, count=2)
         assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
-    Scribbler(unpd.workers()[0], rng).put(board.GENERATION_AT, (1 << 64) - 1)
+    Scribbler(unpd.workers()[0], rng).put(layout.Master.GENERATION, (1 << 64) - 1)
     later = tmp_path / "later.sock"
     unpd.config_path.write_text(
         f'{unpd.config_path.read_text()}\n[services.later]\ntype = "echo"\nlisten = ["unix://{later}"]\n'

@@ -4,7 +4,7 @@ import os
 import socket
 
 from tests.support import clients
-from unpd.board import memory as scoreboard
+from unpd.board import layout
 from unpd.logs import Log, standard_error
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import Listener
@@ -16,11 +16,11 @@ def test_a_client_in_the_turn_that_closes_the_listener() -> None:
     """The wait returns the order and, behind it, the listener that the order has closed
     by then: the client is accepted and served, the worker goes on.
     """
-    cells = memoryview(bytearray(scoreboard.ROW_WORDS * scoreboard.WORD_BYTES)).cast("Q")
+    cells = memoryview(bytearray(layout.Row.size * layout.WORD_BYTES)).cast("Q")
     terms = Terms(
         "echo",
         Echo(EchoOptions()),
-        scoreboard.service_cells(0),
+        layout.service_cells(0),
         idle_timeout_s=10.0,
         session_timeout_s=0.0,
         user_timeout_s=10.0,
@@ -29,7 +29,7 @@ def test_a_client_in_the_turn_that_closes_the_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         engine = Engine(
-            [Listener(listener, terms, "tcp://127.0.0.1:0", 100, scoreboard.LISTENER_ACCEPTED)],
+            [Listener(listener, terms, "tcp://127.0.0.1:0", 100, layout.Row.LISTENER_ACCEPTED)],
             10,
             cells,
             Log(standard_error(), "error", "text"),
@@ -47,7 +47,7 @@ def test_a_client_in_the_turn_that_closes_the_listener() -> None:
             client.send(b"hello")
             engine.turn()
             assert clients.read_exactly(client, 5) == b"hello"
-            assert cells[scoreboard.LISTENER_ACCEPTED] == 1
+            assert cells[layout.Row.LISTENER_ACCEPTED] == 1
     engine.leave()
     for fd in (reader, writer):
         os.close(fd)

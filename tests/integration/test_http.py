@@ -29,8 +29,8 @@ from tests.support.exporter import (
     running_exporter,
 )
 from tests.support.waiting import holds, until
-from unpd.board import memory as scoreboard
-from unpd.board.memory import MASTER_PHASES, Entry, Scoreboard
+from unpd.board import layout, memory
+from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel import procfs
 from unpd.logs import Field
 from unpd.metrics.exporter import CONNECTIONS, FINISH_S, ExporterContext, Report, run_exporter
@@ -166,7 +166,7 @@ def test_readyz_follows_the_board(exporter: RunningExporter) -> None:
     """
     board = exporter.board
     assert exporter.get("/readyz").body == b"starting\n"
-    board.words[scoreboard.PHASE_AT] = MASTER_PHASES.index(MasterPhase.RUNNING)
+    board.words[layout.Master.PHASE] = layout.MASTER_PHASES.index(MasterPhase.RUNNING)
     assert exporter.get("/readyz").body == b"no ready worker for service daytime, echo\n"
     board.enter(
         Entry(
@@ -180,7 +180,7 @@ def test_readyz_follows_the_board(exporter: RunningExporter) -> None:
         )
     )
     assert exporter.get("/readyz").status == 200
-    board.words[scoreboard.PHASE_AT] = MASTER_PHASES.index(MasterPhase.STOPPING)
+    board.words[layout.Master.PHASE] = layout.MASTER_PHASES.index(MasterPhase.STOPPING)
     stopping = exporter.get("/readyz")
     assert (stopping.status, stopping.body) == (503, b"stopping\n")
 
@@ -505,9 +505,9 @@ def test_without_descriptors_it_waits_and_does_not_spin(
         sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until(lambda: running.stderr, 5, "a line about accept")
         beats = running.board.row(BEAT_ROW)
-        start = beats[scoreboard.BEAT_NS]
+        start = beats[layout.Row.BEAT_NS]
         holds(
-            lambda: beats[scoreboard.BEAT_NS] - start < 20,
+            lambda: beats[layout.Row.BEAT_NS] - start < 20,
             1.0,
             "hardly any turns while no descriptor is free",
         )
@@ -542,7 +542,7 @@ def exporter_without_descriptors() -> Iterator[RunningExporter]:
 def test_it_beats_without_any_client(exporter: RunningExporter) -> None:
     """The loop turns at least once a second when nothing happens."""
     cells = exporter.board.row(BEAT_ROW)
-    until(lambda: cells[scoreboard.BEAT_NS] >= 3, 10, "three beats")
+    until(lambda: cells[layout.Row.BEAT_NS] >= 3, 10, "three beats")
 
 
 def test_stop_answers_what_is_under_way_and_nothing_new() -> None:
@@ -636,7 +636,7 @@ def ask(address: tuple[str, int], request: bytes) -> bytes:
 def in_a_thread(labels: Names, report: Report) -> Iterator[tuple[str, int]]:
     """An exporter within this process."""
     done = threading.Event()
-    board_fd = scoreboard.create()
+    board_fd = memory.create()
     wakeup_fd, writer_fd = os.pipe2(os.O_NONBLOCK)
     sock = listener()
     sock.listen()

@@ -19,6 +19,7 @@ from tests.support.launch import Launch
 from tests.support.manager import Manager
 from tests.support.operating import reload
 from tests.support.waiting import until
+from unpd.board import layout
 from unpd.board import memory as sb
 from unpd.kernel.sockets import take_no_more
 
@@ -80,7 +81,7 @@ def test_what_is_stored(launch: Launch, systemd: Manager, config: str) -> None:
     assert len(names) == 5
     assert "unpd-scoreboard" in names
     assert all(set(name) <= {*string.ascii_letters, *string.digits, *"-_="} for name in names)
-    assert os.fstat(names["unpd-scoreboard"]).st_size == sb.BOARD_WORDS * sb.WORD_BYTES
+    assert os.fstat(names["unpd-scoreboard"]).st_size == layout.BOARD_BYTES
 
 
 def test_a_crash_refuses_nobody(
@@ -250,17 +251,17 @@ def test_a_file_that_is_gone_is_made_again(
 
 def damaged_layout(words: memoryview) -> None:
     """As of a program with other counters."""
-    words[sb.LAYOUT_AT] += 1
+    words[layout.Master.LAYOUT] += 1
 
 
 def damaged_magic(words: memoryview) -> None:
     """No board of ours."""
-    words[sb.MAGIC_AT] = 0
+    words[layout.Master.MAGIC] = 0
 
 
 def damaged_names(words: memoryview) -> None:
     """A mad worker wrote into the names."""
-    words[sb.SERVICE_NAMES_AT] = 0xFF
+    words[layout.Board.SERVICE_NAMES] = 0xFF
 
 
 @pytest.mark.parametrize(
@@ -432,9 +433,14 @@ def test_counters_that_would_overflow_start_again(launch: Launch, systemd: Manag
     first = start(launch, systemd, text)
     systemd.kill(first)
     words = sb.Scoreboard(by_name(systemd)["unpd-scoreboard"]).words
-    for at in (sb.SIGCHLD_AT, sb.MASTER_LOG_DROPPED_AT, sb.UNKNOWN_REAPED_AT, sb.FORK_FAILURES_AT):
+    for at in (
+        layout.Master.SIGCHLD,
+        layout.Master.LOG_DROPPED,
+        layout.Master.UNKNOWN_REAPED,
+        layout.Master.FORK_FAILURES,
+    ):
         words[at] = 2**64 - 1
-    words[sb.ROWS_USED_AT] = 2**64 - 1
+    words[layout.Master.ROWS_USED] = 2**64 - 1
     second = start(launch, systemd, text)
     procs.kill(second.workers(), signal.SIGKILL)
     second.metric_becomes(2, "unpd_children_reaped_total", kind="worker", reason="sigkill")
@@ -443,7 +449,7 @@ def test_counters_that_would_overflow_start_again(launch: Launch, systemd: Manag
         5.0,
         "the next look of the master at its own figures",
     )
-    assert words[sb.ROWS_USED_AT] < 10
+    assert words[layout.Master.ROWS_USED] < 10
     assert second.stop() == 0
 
 

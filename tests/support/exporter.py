@@ -20,7 +20,7 @@ from prometheus_client import parser as text_parser
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from unpd.board import memory as scoreboard
+from unpd.board import layout, memory
 from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
 from unpd.logs import Log, standard_error
@@ -28,7 +28,7 @@ from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.names import Listener, Names
 
 ROOT = Path(__file__).parents[2]
-BEAT_ROW = scoreboard.MAX_ROWS - 1
+BEAT_ROW = layout.MAX_ROWS - 1
 """The row whose heartbeat cell counts the exporter's turns."""
 
 
@@ -141,7 +141,7 @@ def running_exporter(
     """
     listener.listen(128)
     listener.setblocking(False)
-    board_fd = scoreboard.create()
+    board_fd = memory.create()
     command = [
         sys.executable,
         "-m",
@@ -182,7 +182,7 @@ def main() -> None:
     cells = board.row(BEAT_ROW)
 
     def beat() -> None:
-        cells[scoreboard.BEAT_NS] += 1
+        cells[layout.Row.BEAT_NS] += 1
 
     context = ExporterContext(
         sock=socket.socket(fileno=int(sock_fd)),

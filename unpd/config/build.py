@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from unpd.board.memory import MAX_POOLS, MAX_SERVICES
+from unpd.board import layout
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
@@ -54,14 +54,14 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
     afterwards.
     """
     _refuse_unknown((), raw, SECTIONS, findings)
-    pools = _named("pools", raw, MAX_POOLS, findings)
-    if len(pools) == MAX_POOLS and DEFAULT_POOL not in pools:
+    pools = _named("pools", raw, layout.MAX_POOLS, findings)
+    if len(pools) == layout.MAX_POOLS and DEFAULT_POOL not in pools:
         findings.error(
             ("pools",),
-            f"{MAX_POOLS + 1} pools are configured, {quoted(DEFAULT_POOL)} among them, but"
-            f" {MAX_POOLS} are the most",
+            f"{layout.MAX_POOLS + 1} pools are configured, {quoted(DEFAULT_POOL)} among them, but"
+            f" {layout.MAX_POOLS} are the most",
         )
-    services = _named("services", raw, MAX_SERVICES, findings)
+    services = _named("services", raw, layout.MAX_SERVICES, findings)
     if raw.get("services", {}) == {}:
         findings.error((), "no service is configured: add a table such as [services.echo]")
     return Config(

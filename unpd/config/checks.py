@@ -7,7 +7,7 @@ Called once after the build. Each check is one small function that notes what it
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unpd.board.memory import MAX_LISTENERS
+from unpd.board import layout
 from unpd.config.addresses import Address, TcpAddress, UnixAddress
 from unpd.config.findings import Findings
 from unpd.config.host import Host
@@ -33,11 +33,11 @@ def check(config: Config, written_pools: frozenset[str], host: Host, findings: F
     ``written_pools``: the pools that the file itself writes.
     """
     listeners = tuple(_listeners(config))
-    if len(listeners) > MAX_LISTENERS:
+    if len(listeners) > layout.MAX_LISTENERS:
         findings.error(
             ("services",),
             f"{len(listeners)} listen addresses are configured, those of metrics included, but"
-            f" {MAX_LISTENERS} are the most",
+            f" {layout.MAX_LISTENERS} are the most",
         )
     else:
         _check_addresses(listeners, findings)

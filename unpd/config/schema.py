@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from unpd.board.memory import MAX_LISTENERS
+from unpd.board import layout
 from unpd.config.addresses import (
     FORMS,
     MAX_UNIX_PATH_BYTES,
@@ -72,7 +72,7 @@ def _optional_address(value: Any) -> Any:
 
 def _tuple(value: Any) -> Any:
     """A TOML array as a tuple; one that is far too long is not even looked into."""
-    return tuple(value) if isinstance(value, list) and len(value) <= MAX_LISTENERS else value
+    return tuple(value) if isinstance(value, list) and len(value) <= layout.MAX_LISTENERS else value
 
 
 def _path(value: Any) -> Any:
@@ -191,8 +191,8 @@ class ServiceConfig(Section):
         tuple[Annotated[Address, BeforeValidator(_address)], ...], BeforeValidator(_tuple)
     ] = Field(
         min_length=1,
-        max_length=MAX_LISTENERS,
-        description=f'a list of 1 to {MAX_LISTENERS} addresses, such as ["tcp://[::]:7"]',
+        max_length=layout.MAX_LISTENERS,
+        description=f'a list of 1 to {layout.MAX_LISTENERS} addresses, such as ["tcp://[::]:7"]',
     )
     pool: str = Field(DEFAULT_POOL, description="the name of a pool")
     backlog: int = Field(

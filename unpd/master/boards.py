@@ -7,8 +7,10 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from unpd.board import layout
 from unpd.board import memory as sb
-from unpd.board.memory import BoardRefusedError, ColumnsExhausted, Scoreboard
+from unpd.board.columns import ColumnsExhaustedError
+from unpd.board.memory import BoardRefusedError, Scoreboard
 from unpd.config.schema import Config
 from unpd.logs import Log
 from unpd.master.listening.listener import WantedListener
@@ -36,8 +38,8 @@ def open_board(
         offers, config, wanted_listeners
     )
     words = found.board.words
-    words[sb.START_WALL_NS_AT] = words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
-    words[sb.GENERATION_AT] = words[sb.LAST_RELOAD_OK_AT] = 1
+    words[layout.Master.START_WALL_NS] = words[layout.Master.LAST_RELOAD_WALL_NS] = time.time_ns()
+    words[layout.Master.GENERATION] = words[layout.Master.LAST_RELOAD_OK] = 1
     return found
 
 
@@ -51,7 +53,7 @@ def _inherited(
         board = sb.adopt(fds[0])
         columns = BoardColumns(board)
         columns.take(config, wanted_listeners)
-    except (BoardRefusedError, ColumnsExhausted) as error:
+    except (BoardRefusedError, ColumnsExhaustedError) as error:
         log.warning("scoreboard.dropped", reason=str(error))
         offers.store.forget(STORED_AS)
         return None

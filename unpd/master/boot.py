@@ -19,7 +19,7 @@ from pathlib import Path
 from setproctitle import setproctitle
 
 from unpd import __version__, logs
-from unpd.board import memory as sb
+from unpd.board import layout
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
 from unpd.control.server import ControlServer
@@ -204,8 +204,8 @@ def _runtime(
     wanted_listeners = [listener.wanted for listener in deployment.listeners.opened.values()]
     opened = boards.open_board(starter.offers, log, deployment.config, wanted_listeners)
     reaper = Reaper()
-    reaper.calls = opened.board.words[sb.SIGCHLD_AT]
-    log.sink.dropped += opened.board.words[sb.MASTER_LOG_DROPPED_AT]
+    reaper.calls = opened.board.words[layout.Master.SIGCHLD]
+    log.sink.dropped += opened.board.words[layout.Master.LOG_DROPPED]
     return Runtime(
         deployment,
         load,

@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from unpd import logs
-from unpd.board import memory as sb
-from unpd.board.memory import ColumnsExhausted, Entry
+from unpd.board import layout
+from unpd.board.columns import ColumnsExhaustedError
+from unpd.board.memory import Entry
 from unpd.config.plan import restart_needed
 from unpd.core import effects as fx
 from unpd.core import events as ev
@@ -44,7 +45,7 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
     row = _free_row(runtime)
     if row is None:
         runtime.events.append(
-            ev.ForkFailed(child.birth, f"all {sb.MAX_ROWS} rows of the scoreboard are taken")
+            ev.ForkFailed(child.birth, f"all {layout.MAX_ROWS} rows of the scoreboard are taken")
         )
         return
     runtime.board.prepare(row)
@@ -60,13 +61,13 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
     try:
         fork(child, plan, lambda forked: _register(runtime, child, row, forked))
     except OSError as error:
-        runtime.board.count(sb.FORK_FAILURES_AT)
+        runtime.board.count(layout.Master.FORK_FAILURES)
         runtime.events.append(ev.ForkFailed(child.birth, error.strerror or str(error)))
 
 
 def _free_row(runtime: Runtime) -> int | None:
     taken = {living.row for living in runtime.living.values()}
-    return next((row for row in range(sb.MAX_ROWS) if row not in taken), None)
+    return next((row for row in range(layout.MAX_ROWS) if row not in taken), None)
 
 
 def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
@@ -82,7 +83,7 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
         Entry(row, child.birth, forked.pid, child.slot.kind, pool, child.phase, child.generation)
     )
     if child.slot.kind is ChildKind.WORKER:
-        runtime.board.count(sb.SPAWNS_AT + pool)
+        runtime.board.count(layout.Master.SPAWNS + pool)
     runtime.log.debug(
         "child.spawned",
         kind=str(child.slot.kind),
@@ -142,7 +143,7 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         listeners = runtime.deployment.listeners.prepare(loaded.config)
         runtime.candidate = Deployment(loaded.config, listeners)
         runtime.columns.take(loaded.config, wanted_listeners)
-    except (UnpdError, ColumnsExhausted) as error:
+    except (UnpdError, ColumnsExhaustedError) as error:
         runtime.events.append(ev.ConfigRefused(str(error)))
         return
     for warning in loaded.warnings:
@@ -175,7 +176,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     runtime.deployment = Deployment(runtime.candidate.config, listeners)
     runtime.candidate = None
     runtime.log.set_level(runtime.deployment.config.log.level)
-    runtime.generation = runtime.board.words[sb.GENERATION_AT] = effect.generation
+    runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
 
 
 def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
@@ -189,16 +190,16 @@ def _close_listeners(runtime: Runtime, effect: fx.CloseListeners) -> None:
     del effect
     runtime.deployment.listeners.close()
     for column in range(len(runtime.columns.listeners.names)):
-        runtime.board.words[sb.LISTEN_QUEUE_AT + 2 * column] = 0
+        runtime.board.words[layout.Master.LISTEN_QUEUES + 2 * column] = 0
 
 
 def _count_reload(runtime: Runtime, effect: fx.CountReload) -> None:
     words = runtime.board.words
     result = ReloadResult.SUCCESS if effect.succeeded else ReloadResult.REFUSED
-    runtime.board.count(sb.RELOADS_AT + sb.RELOAD_RESULTS.index(result))
-    words[sb.LAST_RELOAD_OK_AT] = int(effect.succeeded)
+    runtime.board.count(layout.Master.RELOADS + layout.RELOAD_RESULTS.index(result))
+    words[layout.Master.LAST_RELOAD_OK] = int(effect.succeeded)
     if effect.succeeded:
-        words[sb.LAST_RELOAD_WALL_NS_AT] = time.time_ns()
+        words[layout.Master.LAST_RELOAD_WALL_NS] = time.time_ns()
 
 
 def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from unpd.board import memory as sb
-from unpd.board.memory import Columns, Scoreboard
+from unpd.board import layout
+from unpd.board.columns import Columns
+from unpd.board.memory import Scoreboard
 from unpd.config.load import Loaded
 from unpd.config.plan import worker_count
 from unpd.config.schema import Config, is_name
@@ -49,22 +50,26 @@ class BoardColumns:
     def __init__(self, board: Scoreboard) -> None:
         """BoardRefusedError if what stands there makes no sense."""
         self.services = Columns(
-            "services", board.names(sb.SERVICE_NAMES_AT, sb.MAX_SERVICES), is_name
+            "services", board.names(layout.Board.SERVICE_NAMES, layout.MAX_SERVICES), is_name
         )
-        self.pools = Columns("pools", board.names(sb.POOL_NAMES_AT, sb.MAX_POOLS), is_name)
-        self.listeners = Columns("listeners", board.names(sb.LISTENER_NAMES_AT, sb.MAX_LISTENERS))
+        self.pools = Columns(
+            "pools", board.names(layout.Board.POOL_NAMES, layout.MAX_POOLS), is_name
+        )
+        self.listeners = Columns(
+            "listeners", board.names(layout.Board.LISTENER_NAMES, layout.MAX_LISTENERS)
+        )
 
     def check(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """ColumnsExhausted if there is no room for all names of the configuration: what
-        is refused must not take any.
+        """ColumnsExhaustedError if there is no room for all names of the configuration:
+        what is refused must not take any.
         """
         self.services.check(config.services)
         self.pools.check(service.pool for service in config.services.values())
         self.listeners.check(wanted.key for wanted in wanted_listeners if wanted.service != METRICS)
 
     def take(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """Give every name of the configuration its column. ColumnsExhausted if there is
-        no room for all.
+        """Give every name of the configuration its column. ColumnsExhaustedError if
+        there is no room for all.
         """
         self.check(config, wanted_listeners)
         for name, service in config.services.items():

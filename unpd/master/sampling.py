@@ -9,7 +9,7 @@ import os
 import resource
 import time
 
-from unpd.board import memory as sb
+from unpd.board import layout
 from unpd.core import events as ev
 from unpd.kernel import sockets
 from unpd.master.listening.listener import METRICS
@@ -26,10 +26,10 @@ def sample(runtime: Runtime) -> None:
     for key, listener in runtime.deployment.listeners.opened.items():
         told = sockets.queue(listener.sock) if listener.wanted.service != METRICS else None
         if told is not None:
-            at = sb.LISTEN_QUEUE_AT + 2 * runtime.columns.listeners.column(key)
+            at = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
             words[at], words[at + 1] = told
-    words[sb.SIGCHLD_AT] = runtime.reaper.calls
-    words[sb.MASTER_LOG_DROPPED_AT] = runtime.log.sink.dropped
+    words[layout.Master.SIGCHLD] = runtime.reaper.calls
+    words[layout.Master.LOG_DROPPED] = runtime.log.sink.dropped
     # Without a free descriptor, perhaps by another program's fault, the last figures
     # stand.
     with contextlib.suppress(OSError):
@@ -37,15 +37,15 @@ def sample(runtime: Runtime) -> None:
 
 
 def _sample_process(words: memoryview) -> None:
-    words[sb.CPU_NS_AT] = time.process_time_ns()
+    words[layout.Master.CPU_NS] = time.process_time_ns()
     with open("/proc/self/statm", "rb") as statm:
         virtual, resident = statm.read().split()[:2]
-    words[sb.VIRTUAL_BYTES_AT] = int(virtual) * _PAGE_BYTES
-    words[sb.RESIDENT_BYTES_AT] = int(resident) * _PAGE_BYTES
-    words[sb.OPEN_FDS_AT] = (
+    words[layout.Master.VIRTUAL_BYTES] = int(virtual) * _PAGE_BYTES
+    words[layout.Master.RESIDENT_BYTES] = int(resident) * _PAGE_BYTES
+    words[layout.Master.OPEN_FDS] = (
         len(os.listdir("/proc/self/fd")) - 1
     )  # not the one that listdir itself holds
-    words[sb.MAX_FDS_AT] = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    words[layout.Master.MAX_FDS] = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def beats(runtime: Runtime) -> ev.BeatsRead:
@@ -54,7 +54,7 @@ def beats(runtime: Runtime) -> ev.BeatsRead:
     """
     return ev.BeatsRead(
         {
-            birth: runtime.board.row(living.row)[sb.BEAT_NS] / sb.NS
+            birth: runtime.board.row(living.row)[layout.Row.BEAT_NS] / layout.NS
             for birth, living in runtime.living.items()
         }
     )

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from setproctitle import setproctitle
 
-from unpd.board import memory as sb
+from unpd.board import layout
 from unpd.control.protocol import Request
 from unpd.control.server import ControlServer
 from unpd.core import effects as fx
@@ -100,7 +100,9 @@ class Shell:
         if title != self._title:
             self._title = title
             setproctitle(title)
-            self._runtime.board.words[sb.PHASE_AT] = sb.MASTER_PHASES.index(self._state.phase)
+            self._runtime.board.words[layout.Master.PHASE] = layout.MASTER_PHASES.index(
+                self._state.phase
+            )
             self._announcer.phase(self._state)
 
     def _timeout_s(self) -> float:

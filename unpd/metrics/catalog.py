@@ -11,16 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from unpd.board import memory as board
-from unpd.board.memory import (
-    END_CAUSES,
-    KINDS,
-    NS,
-    PHASES,
-    REAP_BOUNDS_S,
-    REAP_REASONS,
-    RELOAD_RESULTS,
-)
+from unpd.board import layout
 from unpd.metrics.reading import Distribution, Reading, ServiceCounts
 from unpd.names import ACCEPT_ERRNOS
 
@@ -78,7 +69,7 @@ def _ended(reading: Reading) -> Series[float]:
     return (
         ((service.name, cause.value), count)
         for service in reading.services
-        for cause, count in zip(END_CAUSES, service.ended, strict=True)
+        for cause, count in zip(layout.END_CAUSES, service.ended, strict=True)
     )
 
 
@@ -98,7 +89,7 @@ def _queue(offset: int) -> Callable[[Reading], Series[float]]:
             if listener.is_tcp:
                 yield (
                     (listener.service, listener.address),
-                    reading.master[board.LISTEN_QUEUE_AT + 2 * listener.column + offset],
+                    reading.master[layout.Master.LISTEN_QUEUES + 2 * listener.column + offset],
                 )
 
     return series
@@ -108,24 +99,29 @@ def _workers(reading: Reading) -> Series[float]:
     return (
         ((pool, phase.value), reading.workers.get((column, phase), 0))
         for pool, column in reading.names.pools
-        for phase in PHASES
+        for phase in layout.PHASES
     )
 
 
 def _spawns(reading: Reading) -> Series[float]:
     return (
-        ((pool,), reading.master[board.SPAWNS_AT + column]) for pool, column in reading.names.pools
+        ((pool,), reading.master[layout.Master.SPAWNS + column])
+        for pool, column in reading.names.pools
     )
 
 
 def _reaped(reading: Reading) -> Series[float]:
-    pairs = ((kind.value, reason.value) for kind in KINDS for reason in REAP_REASONS)
-    return ((pair, reading.master[board.REAPED_AT + index]) for index, pair in enumerate(pairs))
+    pairs = ((kind.value, reason.value) for kind in layout.KINDS for reason in layout.REAP_REASONS)
+    return (
+        (pair, reading.master[layout.Master.REAPED + index]) for index, pair in enumerate(pairs)
+    )
 
 
 def _reap_delay(reading: Reading) -> Series[Distribution]:
-    counts = reading.master[board.REAP_BUCKETS_AT : board.REAP_BUCKETS_AT + len(REAP_BOUNDS_S) + 1]
-    yield (), Distribution(REAP_BOUNDS_S, counts, reading.master[board.REAP_SUM_NS_AT])
+    counts = reading.master[
+        layout.Master.REAP_BUCKETS : layout.Master.REAP_BUCKETS + len(layout.REAP_BOUNDS_S) + 1
+    ]
+    yield (), Distribution(layout.REAP_BOUNDS_S, counts, reading.master[layout.Master.REAP_SUM_NS])
 
 
 def _zombies(reading: Reading) -> Series[float]:
@@ -135,8 +131,8 @@ def _zombies(reading: Reading) -> Series[float]:
 
 def _reloads(reading: Reading) -> Series[float]:
     return (
-        ((result.value,), reading.master[board.RELOADS_AT + index])
-        for index, result in enumerate(RELOAD_RESULTS)
+        ((result.value,), reading.master[layout.Master.RELOADS + index])
+        for index, result in enumerate(layout.RELOAD_RESULTS)
     )
 
 
@@ -223,7 +219,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         "unpd_unknown_children_reaped_total",
         (),
         "Reaped processes that the master had not forked (orphans that came to it as process 1).",
-        _word(board.UNKNOWN_REAPED_AT),
+        _word(layout.Master.UNKNOWN_REAPED),
     ),
     Gauge(
         "unpd_zombies",
@@ -242,13 +238,13 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         "unpd_sigchld_total",
         (),
         "Runs of the SIGCHLD handler; one run can reap many children.",
-        _word(board.SIGCHLD_AT),
+        _word(layout.Master.SIGCHLD),
     ),
     Counter(
         "unpd_fork_failures_total",
         (),
         "Forks that the kernel refused.",
-        _word(board.FORK_FAILURES_AT),
+        _word(layout.Master.FORK_FAILURES),
     ),
     Counter(
         "unpd_config_reloads_total",
@@ -260,19 +256,19 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         "unpd_config_last_reload_successful",
         (),
         "1 if the last load of the configuration succeeded, else 0.",
-        _word(board.LAST_RELOAD_OK_AT),
+        _word(layout.Master.LAST_RELOAD_OK),
     ),
     Gauge(
         "unpd_config_last_reload_success_timestamp_seconds",
         (),
         "When the configuration was last loaded with success, in seconds since the epoch.",
-        _word(board.LAST_RELOAD_WALL_NS_AT, NS),
+        _word(layout.Master.LAST_RELOAD_WALL_NS, layout.NS),
     ),
     Gauge(
         "unpd_generation",
         (),
         "The generation that serves; it goes up at each reload.",
-        _word(board.GENERATION_AT),
+        _word(layout.Master.GENERATION),
     ),
     Counter(
         "unpd_log_lines_dropped_total",
@@ -290,37 +286,42 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         "unpd_start_time_seconds",
         (),
         "When the master started, in seconds since the epoch.",
-        _word(board.START_WALL_NS_AT, NS),
+        _word(layout.Master.START_WALL_NS, layout.NS),
     ),
     Counter(
         "process_cpu_seconds_total",
         (),
         "User and system CPU time of the master.",
-        _word(board.CPU_NS_AT, NS),
+        _word(layout.Master.CPU_NS, layout.NS),
     ),
     Gauge(
         "process_resident_memory_bytes",
         (),
         "Resident memory of the master.",
-        _word(board.RESIDENT_BYTES_AT),
+        _word(layout.Master.RESIDENT_BYTES),
     ),
     Gauge(
         "process_virtual_memory_bytes",
         (),
         "Virtual memory of the master.",
-        _word(board.VIRTUAL_BYTES_AT),
+        _word(layout.Master.VIRTUAL_BYTES),
     ),
-    Gauge("process_open_fds", (), "Open file descriptors of the master.", _word(board.OPEN_FDS_AT)),
+    Gauge(
+        "process_open_fds",
+        (),
+        "Open file descriptors of the master.",
+        _word(layout.Master.OPEN_FDS),
+    ),
     Gauge(
         "process_max_fds",
         (),
         "Most file descriptors that the master may open.",
-        _word(board.MAX_FDS_AT),
+        _word(layout.Master.MAX_FDS),
     ),
     Gauge(
         "process_start_time_seconds",
         (),
         "When the master started, in seconds since the epoch.",
-        _word(board.START_WALL_NS_AT, NS),
+        _word(layout.Master.START_WALL_NS, layout.NS),
     ),
 )

@@ -13,7 +13,8 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from unpd.board.memory import RENDERINGS_AT, Scoreboard
+from unpd.board import layout
+from unpd.board.memory import Scoreboard
 from unpd.libraries import choose_encoder
 from unpd.loop import now
 from unpd.metrics.collector import make_registry
@@ -92,17 +93,17 @@ class MetricsApp:
 
     def _metrics(self, environ: WSGIEnvironment) -> Page:
         accept = _canonical_accept(environ.get("HTTP_ACCEPT", ""))
-        if self._board.words[RENDERINGS_AT] != self._rendering:
+        if self._board.words[layout.Master.RENDERINGS] != self._rendering:
             # the exporter of another generation has shown newer counts since: none may
             # go down
             self._rendered.clear()
         expires_at, page = self._rendered.get(accept, (0.0, None))
         if page is None or self._clock() >= expires_at:
             encode, content_type = choose_encoder(accept)
-            before = self._board.words[RENDERINGS_AT]
+            before = self._board.words[layout.Master.RENDERINGS]
             page = Page(HTTPStatus.OK, encode(self._registry), content_type)
             self._rendered[accept] = (self._clock() + CACHED_S, page)
-            self._board.count(RENDERINGS_AT)
+            self._board.count(layout.Master.RENDERINGS)
             self._rendering = (
                 before + 1
             )  # what the other exporter counted meanwhile makes this page older than its own

@@ -10,17 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from unpd.board import memory as scoreboard
-from unpd.board.memory import (
-    DURATION_BOUNDS_S,
-    END_CAUSES,
-    MASTER_PHASES,
-    NS,
-    SANE_COUNT,
-    SERVICE_WORDS,
-    Entry,
-    Scoreboard,
-)
+from unpd.board import layout
+from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
 from unpd.metrics.names import Names
 from unpd.names import ChildKind, ChildPhase, MasterPhase
@@ -44,7 +35,7 @@ class Distribution:
     @property
     def sum_s(self) -> float:
         """The sum of all observations in seconds."""
-        return self.sum_ns / NS
+        return self.sum_ns / layout.NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +71,10 @@ class Reading:
     def take(cls, board: Scoreboard, names: Names) -> Self:
         """Read the board now."""
         rows = board.rows_used()
-        master = _sane(board.words[: scoreboard.DIRECTORY_AT].tolist())
+        master = _sane(board.words[: layout.Board.DIRECTORY].tolist())
         dropped = _sane(
             [
-                board.words[
-                    scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.LOG_DROPPED
-                ]
+                board.words[layout.Board.ROWS + row * layout.Row.size + layout.Row.LOG_DROPPED]
                 for row in range(rows)
             ]
         )
@@ -94,7 +83,7 @@ class Reading:
             services=[count_service(board, name, column) for name, column in names.services],
             workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
             master=master,
-            log_lines_dropped=master[scoreboard.MASTER_LOG_DROPPED_AT] + sum(dropped),
+            log_lines_dropped=master[layout.Master.LOG_DROPPED] + sum(dropped),
             zombies=zombie_children(names.master_pid),
         )
 
@@ -103,11 +92,11 @@ def why_not_ready(board: Scoreboard, names: Names) -> str:
     """The reason, in words, why not every configured service has a ready worker; ""
     when each has one.
     """
-    phase = board.words[scoreboard.PHASE_AT]
-    if phase >= len(MASTER_PHASES):
+    phase = board.words[layout.Master.PHASE]
+    if phase >= len(layout.MASTER_PHASES):
         return "the scoreboard is damaged"
-    if MASTER_PHASES[phase] in (MasterPhase.STARTING, MasterPhase.STOPPING):
-        return MASTER_PHASES[phase].value
+    if layout.MASTER_PHASES[phase] in (MasterPhase.STARTING, MasterPhase.STOPPING):
+        return layout.MASTER_PHASES[phase].value
     ready = {entry.pool for entry in _workers(board) if entry.phase is ChildPhase.READY}
     ready_pools = {name for name, column in names.pools if column in ready}
     waiting = [service for service, pool in names.service_pools.items() if pool not in ready_pools]
@@ -122,7 +111,7 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
     """The sums of one service over all rows. ``active`` is taken row by row, so that
     none is negative but by damage.
     """
-    totals = [0] * SERVICE_WORDS
+    totals = [0] * layout.Service.size
     active = 0
     for row in range(board.rows_used()):
         cells = _sane(_copied(board, row, column))
@@ -130,17 +119,17 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
         totals = [total + cell for total, cell in zip(totals, cells, strict=True)]
     return ServiceCounts(
         name=name,
-        accepted=totals[scoreboard.ACCEPTED],
+        accepted=totals[layout.Service.ACCEPTED],
         active=active,
-        ended=totals[scoreboard.ENDED : scoreboard.DURATION_BUCKETS],
+        ended=totals[layout.Service.ENDED : layout.Service.DURATION_BUCKETS],
         durations=Distribution(
-            DURATION_BOUNDS_S,
-            totals[scoreboard.DURATION_BUCKETS : scoreboard.DURATION_SUM_NS],
-            totals[scoreboard.DURATION_SUM_NS],
+            layout.DURATION_BOUNDS_S,
+            totals[layout.Service.DURATION_BUCKETS : layout.Service.DURATION_SUM_NS],
+            totals[layout.Service.DURATION_SUM_NS],
         ),
-        received_bytes=totals[scoreboard.RECEIVED],
-        sent_bytes=totals[scoreboard.SENT],
-        accept_errors=totals[scoreboard.ACCEPT_ERRORS : scoreboard.ACCEPTED],
+        received_bytes=totals[layout.Service.RECEIVED],
+        sent_bytes=totals[layout.Service.SENT],
+        accept_errors=totals[layout.Service.ACCEPT_ERRORS : layout.Service.ACCEPTED],
     )
 
 
@@ -152,8 +141,8 @@ def count_active(board: Scoreboard, column: int) -> int:
 def _active(cells: Sequence[int]) -> int:
     return max(
         0,
-        cells[scoreboard.ACCEPTED]
-        - sum(cells[scoreboard.ENDED : scoreboard.ENDED + len(END_CAUSES)]),
+        cells[layout.Service.ACCEPTED]
+        - sum(cells[layout.Service.ENDED : layout.Service.ENDED + len(layout.END_CAUSES)]),
     )
 
 
@@ -163,17 +152,20 @@ def _copied(board: Scoreboard, row: int, column: int) -> list[int]:
     middle of a copy sees connections that came and went as open ones (191 of a single
     one, with both processors busy).
     """
-    start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.service_cells(column)
+    start = layout.Board.ROWS + row * layout.Row.size + layout.service_cells(column)
     cells: list[int] = []
     for _ in range(COPIES):
-        cells = board.words[start : start + SERVICE_WORDS].tolist()
-        if board.words[start : start + len(END_CAUSES)].tolist() == cells[: len(END_CAUSES)]:
+        cells = board.words[start : start + layout.Service.size].tolist()
+        if (
+            board.words[start : start + len(layout.END_CAUSES)].tolist()
+            == cells[: len(layout.END_CAUSES)]
+        ):
             break
     return cells
 
 
 def _sane(cells: list[int]) -> list[int]:
     """The cells, 0 for each that no honest counter reaches."""
-    if max(cells, default=0) < SANE_COUNT:
+    if max(cells, default=0) < layout.SANE_COUNT:
         return cells
-    return [cell if cell < SANE_COUNT else 0 for cell in cells]
+    return [cell if cell < layout.SANE_COUNT else 0 for cell in cells]

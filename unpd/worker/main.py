@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from unpd.board.memory import LISTENER_ACCEPTED, service_cells
+from unpd.board import layout
 from unpd.kernel.signals import SignalQueue, drain
 from unpd.logs import Log
 from unpd.loop import now
@@ -144,7 +144,7 @@ def _listeners(service: ServiceSetup) -> list[Listener]:
     terms = Terms(
         service.name,
         service.service,
-        service_cells(service.column),
+        layout.service_cells(service.column),
         service.idle_timeout_s,
         service.session_timeout_s,
         service.user_timeout_s,
@@ -159,7 +159,7 @@ def _listeners(service: ServiceSetup) -> list[Listener]:
             by_family.get(listener.sock.family, terms),
             listener.text,
             listener.backlog,
-            LISTENER_ACCEPTED + listener.column,
+            layout.Row.LISTENER_ACCEPTED + listener.column,
         )
         for listener in service.listeners
     ]

@@ -2,23 +2,16 @@
 nothing takes back.
 """
 
+import fcntl
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from unpd.board import memory as sb
-from unpd.board.memory import (
-    BoardRefusedError,
-    Columns,
-    ColumnsExhausted,
-    Entry,
-    Scoreboard,
-    adopt,
-    create,
-    service_cells,
-)
-from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason
+from unpd.board import layout
+from unpd.board.columns import Columns, ColumnsExhaustedError
+from unpd.board.memory import BoardRefusedError, Entry, Scoreboard, adopt, create
+from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 
 
 @pytest.fixture
@@ -42,53 +35,45 @@ def entry(row: int, birth: int = 7) -> Entry:
 
 def test_a_new_board_says_what_it_is_and_is_empty(board: Scoreboard) -> None:
     """Magic and layout stand at its head, and nobody is in it."""
-    assert (board.words[sb.MAGIC_AT], board.words[sb.LAYOUT_AT]) == (sb.MAGIC, sb.LAYOUT)
-    assert board.words[sb.MAGIC_AT].to_bytes(8, "little") == b"unpd-sb\0"
+    assert (board.words[layout.Master.MAGIC], board.words[layout.Master.LAYOUT]) == (
+        layout.MAGIC,
+        layout.FINGERPRINT,
+    )
+    assert board.words[layout.Master.MAGIC].to_bytes(8, "little") == b"unpd-sb\0"
     assert (board.rows_used(), board.entries()) == (0, [])
-    assert not any(board.words[sb.PHASE_AT : sb.DIRECTORY_AT])
+    assert not any(board.words[layout.Master.PHASE : layout.Board.DIRECTORY])
 
 
 def test_a_board_costs_nothing_until_it_is_used(fd: int) -> None:
     """The memory is sparse: rows that nobody ever had take no page."""
-    assert os.fstat(fd).st_size == sb.BOARD_WORDS * 8 > 10_000_000
+    assert os.fstat(fd).st_size == layout.BOARD_BYTES > 10_000_000
     assert os.fstat(fd).st_blocks * 512 < 100_000
 
 
-def test_the_areas_do_not_overlap() -> None:
-    """Each begins where the one before ends, at the earliest."""
-    single = [
-        value for name, value in vars(sb).items() if name.endswith("_AT") and value < sb.RELOADS_AT
-    ]
-    assert sorted(single) == list(range(sb.RELOADS_AT))
-    assert len(sb.RELOAD_RESULTS) <= sb.SPAWNS_AT - sb.RELOADS_AT
-    assert sb.REAPED_AT - sb.SPAWNS_AT >= sb.MAX_POOLS
-    assert len(sb.KINDS) * len(sb.REAP_REASONS) <= sb.REAP_BUCKETS_AT - sb.REAPED_AT
-    assert len(sb.REAP_BOUNDS_S) + 1 <= sb.REAP_SUM_NS_AT - sb.REAP_BUCKETS_AT
-    assert sb.LISTEN_QUEUE_AT - sb.REAP_SUM_NS_AT >= 1
-    assert sb.DIRECTORY_AT - sb.LISTEN_QUEUE_AT >= 2 * sb.MAX_LISTENERS
-    assert sb.SERVICE_NAMES_AT - sb.DIRECTORY_AT >= sb.MAX_ROWS * sb.ENTRY_WORDS
-    assert sb.POOL_NAMES_AT - sb.SERVICE_NAMES_AT >= sb.MAX_SERVICES * sb.NAME_WORDS
-    assert sb.LISTENER_NAMES_AT - sb.POOL_NAMES_AT >= sb.MAX_POOLS * sb.NAME_WORDS
-    assert sb.ROWS_AT - sb.LISTENER_NAMES_AT >= sb.MAX_LISTENERS * sb.NAME_WORDS
-    assert sb.BOARD_WORDS - sb.ROWS_AT >= sb.MAX_ROWS * sb.ROW_WORDS
-
-
-def test_the_cells_of_a_service_do_not_overlap() -> None:
-    """Ends, durations, bytes, errors; the accepts stand behind the ends, so that a
-    reader that copies upwards never sees more ends than accepts.
+def test_nobody_can_shrink_the_board_under_the_others(fd: int) -> None:
+    """The size is sealed, and so are the seals: a process that could shrink the memory
+    would end all others with SIGBUS.
     """
-    assert len(sb.END_CAUSES) == sb.DURATION_BUCKETS - sb.ENDED
-    assert len(sb.DURATION_BOUNDS_S) + 1 == sb.DURATION_SUM_NS - sb.DURATION_BUCKETS
-    assert (sb.RECEIVED, sb.SENT, sb.ACCEPT_ERRORS) == (
-        sb.DURATION_SUM_NS + 1,
-        sb.DURATION_SUM_NS + 2,
-        sb.DURATION_SUM_NS + 3,
-    )
-    assert sb.ENDED < sb.ACCEPTED == sb.SERVICE_WORDS - 1 == sb.ACCEPT_ERRORS + len(ACCEPT_ERRNOS)
-    assert max(sb.BEAT_NS, sb.EXIT_NS, sb.LOG_DROPPED) < sb.ROW_HEAD_WORDS == service_cells(0)
-    assert service_cells(1) - service_cells(0) == sb.SERVICE_WORDS
-    assert service_cells(sb.MAX_SERVICES) == sb.LISTENER_ACCEPTED
-    assert sb.ROW_WORDS - sb.LISTENER_ACCEPTED >= sb.MAX_LISTENERS
+    for size in (0, layout.BOARD_BYTES + 1):
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, size)
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    Scoreboard(fd).words[layout.Master.PHASE] = 1
+
+
+def test_a_board_that_can_be_shrunk_is_refused() -> None:
+    """A board of an earlier version, whose size is not sealed, is not adopted."""
+    fd = os.memfd_create("board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, layout.BOARD_BYTES)
+        words = Scoreboard(fd).words
+        words[layout.Master.MAGIC] = layout.MAGIC
+        words[layout.Master.LAYOUT] = layout.FINGERPRINT
+        with pytest.raises(BoardRefusedError, match="its size is not sealed"):
+            adopt(fd)
+    finally:
+        os.close(fd)
 
 
 def test_rows_do_not_touch(board: Scoreboard) -> None:
@@ -105,13 +90,16 @@ def test_rows_do_not_touch(board: Scoreboard) -> None:
 
 def test_the_last_row_is_the_end(board: Scoreboard) -> None:
     """And is whole."""
-    assert len(board.row(sb.MAX_ROWS - 1)) == sb.ROW_WORDS
+    assert len(board.row(layout.MAX_ROWS - 1)) == layout.Row.size
 
 
 def test_every_mapping_sees_the_same(fd: int, board: Scoreboard) -> None:
     """What one process counts, another reads."""
-    board.row(3)[service_cells(2) + sb.ACCEPTED] = 12345678901234567890
-    assert Scoreboard(fd).row(3)[service_cells(2) + sb.ACCEPTED] == 12345678901234567890
+    board.row(3)[layout.service_cells(2) + layout.Service.ACCEPTED] = 12345678901234567890
+    assert (
+        Scoreboard(fd).row(3)[layout.service_cells(2) + layout.Service.ACCEPTED]
+        == 12345678901234567890
+    )
 
 
 def test_the_living_are_listed_by_row(board: Scoreboard) -> None:
@@ -134,19 +122,21 @@ def test_a_phase_can_change(board: Scoreboard) -> None:
     assert (found.phase, found.pid, found.birth) == (ChildPhase.DRAINING, 4711, 7)
 
 
-@pytest.mark.parametrize("at", [sb.ENTRY_KIND, sb.ENTRY_PHASE, sb.ENTRY_POOL])
+@pytest.mark.parametrize(
+    "at", [layout.Directory.KIND, layout.Directory.PHASE, layout.Directory.POOL]
+)
 def test_an_entry_that_makes_no_sense_is_left_out(board: Scoreboard, at: int) -> None:
     """A mad child may have written there; the others are still listed."""
     board.enter(entry(0))
     board.enter(entry(1))
-    board.words[sb.DIRECTORY_AT + at] = 2**64 - 1
+    board.words[layout.Board.DIRECTORY + at] = 2**64 - 1
     assert board.entries() == [entry(1)]
 
 
 def test_an_impossible_number_of_rows_is_not_believed(board: Scoreboard) -> None:
     """There are no more than there are."""
-    board.words[sb.ROWS_USED_AT] = 2**64 - 1
-    assert board.rows_used() == sb.MAX_ROWS
+    board.words[layout.Master.ROWS_USED] = 2**64 - 1
+    assert board.rows_used() == layout.MAX_ROWS
 
 
 def test_what_a_dead_worker_left_open_is_booked(board: Scoreboard) -> None:
@@ -154,13 +144,13 @@ def test_what_a_dead_worker_left_open_is_booked(board: Scoreboard) -> None:
     second look finds nothing.
     """
     cells = board.row(1)
-    first, last = service_cells(0), service_cells(sb.MAX_SERVICES - 1)
-    cells[first + sb.ACCEPTED] = 10
-    cells[first + sb.ENDED + sb.END_CAUSES.index(EndCause.CLIENT_FIN)] = 6
-    cells[first + sb.ENDED + sb.END_CAUSES.index(EndCause.IDLE)] = 1
-    cells[last + sb.ACCEPTED] = 2
+    first, last = layout.service_cells(0), layout.service_cells(layout.MAX_SERVICES - 1)
+    cells[first + layout.Service.ACCEPTED] = 10
+    cells[first + layout.Service.ENDED + layout.END_CAUSES.index(EndCause.CLIENT_FIN)] = 6
+    cells[first + layout.Service.ENDED + layout.END_CAUSES.index(EndCause.IDLE)] = 1
+    cells[last + layout.Service.ACCEPTED] = 2
     assert board.book_worker_died(1) == 5
-    died = sb.ENDED + sb.END_CAUSES.index(EndCause.WORKER_DIED)
+    died = layout.Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
     assert (cells[first + died], cells[last + died]) == (3, 2)
     assert board.book_worker_died(1) == 0
 
@@ -173,20 +163,20 @@ def test_nonsense_is_not_booked(board: Scoreboard, accepted: int, ended: int) ->
     mad, and its row stays as it is.
     """
     cells = board.row(0)
-    cells[service_cells(0) + sb.ACCEPTED] = accepted
-    cells[service_cells(0) + sb.ENDED] = ended
+    cells[layout.service_cells(0) + layout.Service.ACCEPTED] = accepted
+    cells[layout.service_cells(0) + layout.Service.ENDED] = ended
     assert board.book_worker_died(0) == 0
     assert sum(cells) == accepted + ended
 
 
 def test_the_masters_counters_cannot_overflow(board: Scoreboard) -> None:
     """A mad child may have written there: they wrap, and the master lives."""
-    board.words[sb.FORK_FAILURES_AT] = 2**64 - 1
-    board.count(sb.FORK_FAILURES_AT)
-    assert board.words[sb.FORK_FAILURES_AT] == 0
-    board.count(sb.FORK_FAILURES_AT, 41)
-    board.count(sb.FORK_FAILURES_AT)
-    assert board.words[sb.FORK_FAILURES_AT] == 42
+    board.words[layout.Master.FORK_FAILURES] = 2**64 - 1
+    board.count(layout.Master.FORK_FAILURES)
+    assert board.words[layout.Master.FORK_FAILURES] == 0
+    board.count(layout.Master.FORK_FAILURES, 41)
+    board.count(layout.Master.FORK_FAILURES)
+    assert board.words[layout.Master.FORK_FAILURES] == 42
 
 
 def test_a_row_is_prepared_for_its_next_birth(board: Scoreboard) -> None:
@@ -194,13 +184,16 @@ def test_a_row_is_prepared_for_its_next_birth(board: Scoreboard) -> None:
     overflow.
     """
     cells = board.row(0)
-    honest, mad = service_cells(0) + sb.RECEIVED, service_cells(1) + sb.SENT
-    cells[sb.EXIT_NS], cells[honest], cells[mad] = 123, sb.SANE_COUNT - 1, 2**64 - 1
+    honest, mad = (
+        layout.service_cells(0) + layout.Service.RECEIVED,
+        layout.service_cells(1) + layout.Service.SENT,
+    )
+    cells[layout.Row.EXIT_NS], cells[honest], cells[mad] = 123, layout.SANE_COUNT - 1, 2**64 - 1
     board.prepare(0)
-    assert (cells[sb.EXIT_NS], cells[honest], cells[mad]) == (0, sb.SANE_COUNT - 1, 0)
+    assert (cells[layout.Row.EXIT_NS], cells[honest], cells[mad]) == (0, layout.SANE_COUNT - 1, 0)
 
 
-@pytest.mark.parametrize("bounds", [sb.DURATION_BOUNDS_S, sb.REAP_BOUNDS_S])
+@pytest.mark.parametrize("bounds", [layout.DURATION_BOUNDS_S, layout.REAP_BOUNDS_S])
 def test_bounds_go_up(bounds: tuple[float, ...]) -> None:
     """Strictly: a value has one bucket, and one above all bounds has its own."""
     assert list(bounds) == sorted(set(bounds))
@@ -208,7 +201,7 @@ def test_bounds_go_up(bounds: tuple[float, ...]) -> None:
 
 def columns_for(limit: int) -> Columns:
     """Columns with room for so many names."""
-    return Columns("services", memoryview(bytearray(limit * sb.NAME_BYTES)).cast("Q"))
+    return Columns("services", memoryview(bytearray(limit * layout.NAME_BYTES)).cast("Q"))
 
 
 def test_a_name_keeps_its_column() -> None:
@@ -231,7 +224,7 @@ def test_columns_run_out() -> None:
     columns.column("echo")
     columns.column("daytime")
     with pytest.raises(
-        ColumnsExhausted,
+        ColumnsExhaustedError,
         match="more than 2 services in one life of the daemon: stop and start unpd to use time",
     ):
         columns.column("time")
@@ -246,7 +239,7 @@ def test_room_is_looked_for_before_any_is_taken() -> None:
     columns.column("echo")
     columns.check(("echo", "daytime", "time", "time"))
     with pytest.raises(
-        ColumnsExhausted,
+        ColumnsExhaustedError,
         match=(
             "more than 3 services in one life of the daemon: stop and start unpd to use chargen,"
             " daytime, time"
@@ -263,7 +256,7 @@ def test_columns_are_known_again(board: Scoreboard) -> None:
     """Their names stand on the board: who reads them later gets the same columns, and
     the next free one.
     """
-    area = board.names(sb.LISTENER_NAMES_AT, sb.MAX_LISTENERS)
+    area = board.names(layout.Board.LISTENER_NAMES, layout.MAX_LISTENERS)
     first = Columns("listeners", area)
     longest = "unix:///" + "ä" * 53
     assert [first.column(name) for name in ("tcp://[::]:7", longest)] == [0, 1]
@@ -288,7 +281,7 @@ def test_every_name_of_a_configuration_fits() -> None:
 @pytest.mark.parametrize("damage", [b"\xff", b"echo\0x", b"a\nb", b"\x01"])
 def test_damaged_names_are_refused(damage: bytes) -> None:
     """A worker may have scribbled over them: no name is guessed."""
-    cells = memoryview(bytearray(2 * sb.NAME_BYTES))
+    cells = memoryview(bytearray(2 * layout.NAME_BYTES))
     cells[: len(damage)] = damage
     with pytest.raises(BoardRefusedError, match="the names of its services are damaged"):
         Columns("services", cells.cast("Q"))
@@ -296,8 +289,8 @@ def test_damaged_names_are_refused(damage: bytes) -> None:
 
 def test_a_name_twice_is_damage() -> None:
     """Two columns of one name would be one series counted twice."""
-    cells = memoryview(bytearray(2 * sb.NAME_BYTES))
-    cells[:4] = cells[sb.NAME_BYTES : sb.NAME_BYTES + 4] = b"echo"
+    cells = memoryview(bytearray(2 * layout.NAME_BYTES))
+    cells[:4] = cells[layout.NAME_BYTES : layout.NAME_BYTES + 4] = b"echo"
     with pytest.raises(BoardRefusedError, match="damaged"):
         Columns("services", cells.cast("Q"))
 
@@ -309,36 +302,40 @@ def test_what_a_dead_master_left_is_booked(fd: int) -> None:
     first = Scoreboard(fd)
     first.enter(entry(0, birth=1))
     first.enter(entry(5, birth=2))
-    first.count(sb.SPAWNS_AT + 3, 2)
+    first.count(layout.Master.SPAWNS + 3, 2)
     cells = first.row(5)
-    cells[service_cells(1) + sb.ACCEPTED] = 10
-    cells[service_cells(1) + sb.ENDED] = 7
-    first.words[sb.LISTEN_QUEUE_AT] = 99
+    cells[layout.service_cells(1) + layout.Service.ACCEPTED] = 10
+    cells[layout.service_cells(1) + layout.Service.ENDED] = 7
+    first.words[layout.Master.LISTEN_QUEUES] = 99
     second = adopt(fd)
     second.take_over()
     assert second.entries() == []
     assert second.rows_used() == 6
-    worker = sb.REAPED_AT + sb.KINDS.index(ChildKind.WORKER) * len(sb.REAP_REASONS)
-    assert second.words[worker + sb.REAP_REASONS.index(ReapReason.MASTER_DIED)] == 2
-    assert second.words[sb.SPAWNS_AT + 3] == 2
+    worker = layout.Master.REAPED + layout.KINDS.index(ChildKind.WORKER) * len(layout.REAP_REASONS)
+    assert second.words[worker + layout.REAP_REASONS.index(ReapReason.MASTER_DIED)] == 2
+    assert second.words[layout.Master.SPAWNS + 3] == 2
     ended = second.row(5)[
-        service_cells(1) + sb.ENDED : service_cells(1) + sb.ENDED + len(sb.END_CAUSES)
+        layout.service_cells(1) + layout.Service.ENDED : layout.service_cells(1)
+        + layout.Service.ENDED
+        + len(layout.END_CAUSES)
     ].tolist()
-    assert ended[sb.END_CAUSES.index(EndCause.WORKER_DIED)] == 3
+    assert ended[layout.END_CAUSES.index(EndCause.WORKER_DIED)] == 3
     assert sum(ended) == 10
-    assert second.words[sb.LISTEN_QUEUE_AT] == 0
+    assert second.words[layout.Master.LISTEN_QUEUES] == 0
     second.take_over()
-    assert sum(second.words[worker : worker + len(sb.REAP_REASONS)].tolist()) == 2
+    assert sum(second.words[worker : worker + len(layout.REAP_REASONS)].tolist()) == 2
 
 
 def test_a_board_that_is_none_is_refused(fd: int) -> None:
     """Another size, another magic, another layout, no memory at all."""
-    Scoreboard(fd).words[sb.LAYOUT_AT] ^= 1
+    Scoreboard(fd).words[layout.Master.LAYOUT] ^= 1
     with pytest.raises(BoardRefusedError, match="another layout"):
         adopt(fd)
-    os.ftruncate(fd, 4096)
+    other = os.memfd_create("other", os.MFD_CLOEXEC)
+    os.ftruncate(other, 4096)
     with pytest.raises(BoardRefusedError, match="another size"):
-        adopt(fd)
+        adopt(other)
+    os.close(other)
     reader, writer = os.pipe()
     with pytest.raises(BoardRefusedError, match="another size"):
         adopt(reader)

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.clock import ManualClock
 from tests.support.exporter import names
-from unpd.board import memory as scoreboard
-from unpd.board.memory import MASTER_PHASES, Entry, Scoreboard
+from unpd.board import layout, memory
+from unpd.board.memory import Entry, Scoreboard
 from unpd.libraries import choose_encoder
 from unpd.metrics import http
 from unpd.metrics.http import CACHED_S, MetricsApp
@@ -50,7 +50,7 @@ class Pages:
 
     def enter(self, phase: MasterPhase) -> None:
         """The master is in ``phase``."""
-        self.board.words[scoreboard.PHASE_AT] = MASTER_PHASES.index(phase)
+        self.board.words[layout.Master.PHASE] = layout.MASTER_PHASES.index(phase)
 
     def worker(
         self, row: int, phase: ChildPhase, pool: int = 0, kind: ChildKind = ChildKind.WORKER
@@ -72,7 +72,7 @@ class Pages:
 @pytest.fixture
 def pages() -> Iterator[Pages]:
     """The pages over an empty board."""
-    fd = scoreboard.create()
+    fd = memory.create()
     yield Pages(Scoreboard(fd))
     os.close(fd)
 
@@ -158,7 +158,7 @@ def test_a_scrape_is_rendered_once_in_100_ms(pages: Pages) -> None:
     anew.
     """
     first = pages.ask("/metrics")[2]
-    pages.board.words[scoreboard.GENERATION_AT] = 7
+    pages.board.words[layout.Master.GENERATION] = 7
     pages.clock.advance(CACHED_S * 0.9)
     assert pages.ask("/metrics")[2] is first
     pages.clock.advance(CACHED_S * 0.2)
@@ -171,7 +171,7 @@ def test_two_exporters_show_no_count_going_down(pages: Pages) -> None:
     """
     other = Pages(pages.board, clock=pages.clock)
     pages.ask("/metrics")
-    pages.board.words[scoreboard.GENERATION_AT] = 7
+    pages.board.words[layout.Master.GENERATION] = 7
     assert b"\nunpd_generation 7.0\n" in other.ask("/metrics")[2]
     assert b"\nunpd_generation 7.0\n" in pages.ask("/metrics")[2]
     first = pages.ask("/metrics")[2]
@@ -193,7 +193,7 @@ def test_a_page_that_was_overtaken_while_it_was_rendered_is_not_shown_again(
         def encode_slowly(registry: Any) -> bytes:
             page = encode(registry)
             monkeypatch.setattr(http, "choose_encoder", choose)
-            pages.board.words[scoreboard.GENERATION_AT] = 7
+            pages.board.words[layout.Master.GENERATION] = 7
             assert b"\nunpd_generation 7.0\n" in other.ask("/metrics")[2]
             return page
 
@@ -307,5 +307,5 @@ def test_not_ready_without_a_ready_worker_names_the_services(pages: Pages) -> No
 
 def test_not_ready_on_a_damaged_board(pages: Pages) -> None:
     """A phase that is none is never taken for readiness."""
-    pages.board.words[scoreboard.PHASE_AT] = 2**63
+    pages.board.words[layout.Master.PHASE] = 2**63
     assert pages.ask("/readyz")[0] == "503 Service Unavailable"

@@ -9,17 +9,8 @@ import pytest
 from prometheus_client.exposition import choose_encoder, generate_latest
 
 from tests.support.exporter import names, parse_openmetrics, parse_text
-from unpd.board import memory as scoreboard
-from unpd.board.memory import (
-    END_CAUSES,
-    KINDS,
-    NS,
-    REAP_REASONS,
-    SANE_COUNT,
-    Entry,
-    Scoreboard,
-    service_cells,
-)
+from unpd.board import layout, memory
+from unpd.board.memory import Entry, Scoreboard
 from unpd.metrics.catalog import METRICS, Counter, Histogram
 from unpd.metrics.collector import make_registry
 from unpd.metrics.reading import COPIES, count_active, count_service
@@ -69,17 +60,17 @@ class Metrics:
 
     def service(self, row: int, column: int) -> memoryview:
         """The cells of one service in one row."""
-        self.board.words[scoreboard.ROWS_USED_AT] = max(
-            self.board.words[scoreboard.ROWS_USED_AT], row + 1
+        self.board.words[layout.Master.ROWS_USED] = max(
+            self.board.words[layout.Master.ROWS_USED], row + 1
         )
-        start = service_cells(column)
-        return self.board.row(row)[start : start + scoreboard.SERVICE_WORDS]
+        start = layout.service_cells(column)
+        return self.board.row(row)[start : start + layout.Service.size]
 
 
 @pytest.fixture
 def metrics() -> Iterator[Metrics]:
     """An empty board and its metrics."""
-    fd = scoreboard.create()
+    fd = memory.create()
     yield Metrics(Scoreboard(fd), os.getpid())
     os.close(fd)
 
@@ -127,7 +118,7 @@ def test_openmetrics_parses(metrics: Metrics) -> None:
 
 def test_text_parses_with_the_same_values_as_were_written(metrics: Metrics) -> None:
     """What the text format shows is what the cells hold."""
-    metrics.service(0, ECHO)[scoreboard.RECEIVED] = 2**53 - 1
+    metrics.service(0, ECHO)[layout.Service.RECEIVED] = 2**53 - 1
     families = parse_text(metrics.text())
     values = {
         (sample.name, *sample.labels.values()): sample.value
@@ -170,11 +161,11 @@ def test_counts_are_summed_over_all_rows_that_were_ever_used(metrics: Metrics) -
     """A scrape sums the rows of living and dead children, each service apart."""
     for row in range(5):
         cells = metrics.service(row, ECHO)
-        cells[scoreboard.ACCEPTED] = 10
-        cells[scoreboard.ENDED + END_CAUSES.index(EndCause.IDLE)] = row
-        cells[scoreboard.ACCEPT_ERRORS + ACCEPT_ERRNOS.index("EMFILE")] = 2
-        cells[scoreboard.SENT] = 1000
-    metrics.service(3, DAYTIME)[scoreboard.ACCEPTED] = 7
+        cells[layout.Service.ACCEPTED] = 10
+        cells[layout.Service.ENDED + layout.END_CAUSES.index(EndCause.IDLE)] = row
+        cells[layout.Service.ACCEPT_ERRORS + ACCEPT_ERRNOS.index("EMFILE")] = 2
+        cells[layout.Service.SENT] = 1000
+    metrics.service(3, DAYTIME)[layout.Service.ACCEPTED] = 7
     assert metrics.value("unpd_connections_accepted_total", service="echo") == 50
     assert metrics.value("unpd_connections_ended_total", service="echo", cause="idle") == 10
     assert metrics.value("unpd_connections_active", service="echo") == 40
@@ -188,8 +179,8 @@ def test_active_is_never_negative(metrics: Metrics) -> None:
     """A row with more ends than accepts counts as none open, and takes nothing from the
     other rows.
     """
-    metrics.service(0, ECHO)[scoreboard.ENDED] = 5
-    metrics.service(1, ECHO)[scoreboard.ACCEPTED] = 3
+    metrics.service(0, ECHO)[layout.Service.ENDED] = 5
+    metrics.service(1, ECHO)[layout.Service.ACCEPTED] = 3
     assert metrics.value("unpd_connections_active", service="echo") == 3
 
 
@@ -204,12 +195,12 @@ class PutAside:
 
     def __getitem__(self, at: slice) -> memoryview:
         cells = self._words[at]
-        if self._times and len(cells) == scoreboard.SERVICE_WORDS:
+        if self._times and len(cells) == layout.Service.size:
             self._times -= 1
-            ended = cells[: len(END_CAUSES)].tolist()
-            cells[scoreboard.ENDED] += 191
-            cells[scoreboard.ACCEPTED] += 191
-            return memoryview(array("Q", [*ended, *cells[len(END_CAUSES) :]]))
+            ended = cells[: len(layout.END_CAUSES)].tolist()
+            cells[layout.Service.ENDED] += 191
+            cells[layout.Service.ACCEPTED] += 191
+            return memoryview(array("Q", [*ended, *cells[len(layout.END_CAUSES) :]]))
         return cells
 
 
@@ -220,7 +211,7 @@ def test_a_reader_that_is_put_aside_sees_no_connection_that_is_over(
     """Ends and accepts are of one moment, however much happens while they are
     copied.
     """
-    metrics.service(0, ECHO)[scoreboard.ACCEPTED] = 3
+    metrics.service(0, ECHO)[layout.Service.ACCEPTED] = 3
     counts: tuple[Callable[[], int], ...] = (
         lambda: count_active(metrics.board, ECHO),
         lambda: count_service(metrics.board, "echo", ECHO).active,
@@ -237,11 +228,11 @@ def test_a_scribbled_cell_counts_as_nothing(metrics: Metrics) -> None:
     and in the master area.
     """
     cells = metrics.service(0, ECHO)
-    cells[scoreboard.ACCEPTED] = 2**64 - 1
-    cells[scoreboard.RECEIVED] = SANE_COUNT
-    metrics.service(1, ECHO)[scoreboard.RECEIVED] = 11
-    metrics.board.row(1)[scoreboard.LOG_DROPPED] = 2**63
-    metrics.board.words[scoreboard.SIGCHLD_AT] = 2**64 - 1
+    cells[layout.Service.ACCEPTED] = 2**64 - 1
+    cells[layout.Service.RECEIVED] = layout.SANE_COUNT
+    metrics.service(1, ECHO)[layout.Service.RECEIVED] = 11
+    metrics.board.row(1)[layout.Row.LOG_DROPPED] = 2**63
+    metrics.board.words[layout.Master.SIGCHLD] = 2**64 - 1
     assert metrics.value("unpd_connections_accepted_total", service="echo") == 0
     assert metrics.value("unpd_connections_active", service="echo") == 0
     assert metrics.value("unpd_received_bytes_total", service="echo") == 11
@@ -253,15 +244,15 @@ def test_a_board_full_of_noise_is_still_shown(metrics: Metrics) -> None:
     """Whatever a child writes over the whole board, a scrape is valid and no value is
     negative.
     """
-    step = scoreboard.MAX_ROWS * scoreboard.ROW_WORDS
+    step = layout.MAX_ROWS * layout.Row.size
     words = metrics.board.words
     for row in range(3):
-        start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS
-        for at in range(start, start + scoreboard.ROW_WORDS):
+        start = layout.Board.ROWS + row * layout.Row.size
+        for at in range(start, start + layout.Row.size):
             words[at] = at * 0x9E3779B97F4A7C15 % 2**64
-    for at in range(scoreboard.PHASE_AT, scoreboard.DIRECTORY_AT + 3 * scoreboard.ENTRY_WORDS):
+    for at in range(layout.Master.PHASE, layout.Board.DIRECTORY + 3 * layout.Directory.size):
         words[at] = (at + step) * 0x9E3779B97F4A7C15 % 2**64
-    words[scoreboard.ROWS_USED_AT] = 3
+    words[layout.Master.ROWS_USED] = 3
     text = metrics.openmetrics()
     families = parse_openmetrics(text)
     assert all(sample.value >= 0 for family in families for sample in family.samples)
@@ -285,11 +276,11 @@ def test_workers_are_counted_by_pool_and_state_without_exporters(metrics: Metric
 def test_spawns_and_reaps_are_the_masters_words(metrics: Metrics) -> None:
     """Each pool, each kind with its reason has its own word in the master area."""
     words = metrics.board.words
-    words[scoreboard.SPAWNS_AT + 1] = 9
+    words[layout.Master.SPAWNS + 1] = 9
     words[
-        scoreboard.REAPED_AT
-        + KINDS.index(ChildKind.EXPORTER) * len(REAP_REASONS)
-        + REAP_REASONS.index(ReapReason.SIGKILL)
+        layout.Master.REAPED
+        + layout.KINDS.index(ChildKind.EXPORTER) * len(layout.REAP_REASONS)
+        + layout.REAP_REASONS.index(ReapReason.SIGKILL)
     ] = 4
     assert metrics.value("unpd_worker_spawns_total", pool="slow") == 9
     assert metrics.value("unpd_worker_spawns_total", pool="default") == 0
@@ -303,10 +294,10 @@ def test_histograms_are_cumulative_with_their_sum_in_seconds(metrics: Metrics) -
     """
     for row in range(2):
         cells = metrics.service(row, ECHO)
-        cells[scoreboard.DURATION_BUCKETS] = 1
-        cells[scoreboard.DURATION_BUCKETS + 3] = 2
-        cells[scoreboard.DURATION_BUCKETS + len(scoreboard.DURATION_BOUNDS_S)] = 4
-        cells[scoreboard.DURATION_SUM_NS] = NS // 4
+        cells[layout.Service.DURATION_BUCKETS] = 1
+        cells[layout.Service.DURATION_BUCKETS + 3] = 2
+        cells[layout.Service.DURATION_BUCKETS + len(layout.DURATION_BOUNDS_S)] = 4
+        cells[layout.Service.DURATION_SUM_NS] = layout.NS // 4
     value = metrics.value
     assert value("unpd_connection_duration_seconds_bucket", service="echo", le="0.001") == 2
     assert value("unpd_connection_duration_seconds_bucket", service="echo", le="0.01") == 2
@@ -324,14 +315,14 @@ def test_histogram_bounds_are_those_of_the_board(metrics: Metrics) -> None:
             if sample.name.endswith("_bucket") and sample.labels.get("service", "echo") == "echo":
                 shown.setdefault(family.name, []).append(float(sample.labels["le"]))
     assert set(shown) == {row.name for row in METRICS if isinstance(row, Histogram)}
-    assert shown["unpd_connection_duration_seconds"] == [*scoreboard.DURATION_BOUNDS_S, math.inf]
-    assert shown["unpd_reap_delay_seconds"] == [*scoreboard.REAP_BOUNDS_S, math.inf]
+    assert shown["unpd_connection_duration_seconds"] == [*layout.DURATION_BOUNDS_S, math.inf]
+    assert shown["unpd_reap_delay_seconds"] == [*layout.REAP_BOUNDS_S, math.inf]
 
 
 def test_reap_delay_is_read_from_the_master_area(metrics: Metrics) -> None:
     """The reap delay's buckets and sum are the master's."""
-    metrics.board.words[scoreboard.REAP_BUCKETS_AT + 1] = 3
-    metrics.board.words[scoreboard.REAP_SUM_NS_AT] = NS
+    metrics.board.words[layout.Master.REAP_BUCKETS + 1] = 3
+    metrics.board.words[layout.Master.REAP_SUM_NS] = layout.NS
     assert metrics.value("unpd_reap_delay_seconds_bucket", le="0.0001") == 0
     assert metrics.value("unpd_reap_delay_seconds_bucket", le="0.0005") == 3
     assert metrics.value("unpd_reap_delay_seconds_count") == 3
@@ -341,8 +332,8 @@ def test_reap_delay_is_read_from_the_master_area(metrics: Metrics) -> None:
 def test_queues_are_shown_for_tcp_listeners_alone(metrics: Metrics) -> None:
     """A UNIX listener has no TCP_INFO, so it has no queue series."""
     words = metrics.board.words
-    words[scoreboard.LISTEN_QUEUE_AT + 2] = 17
-    words[scoreboard.LISTEN_QUEUE_AT + 3] = 4096
+    words[layout.Master.LISTEN_QUEUES + 2] = 17
+    words[layout.Master.LISTEN_QUEUES + 3] = 4096
     assert metrics.value("unpd_listen_queue_length", service="echo", listener="tcp://[::]:7") == 17
     assert metrics.value("unpd_listen_queue_limit", service="echo", listener="tcp://[::]:7") == 4096
     assert (
@@ -357,38 +348,43 @@ def test_queues_are_shown_for_tcp_listeners_alone(metrics: Metrics) -> None:
 def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
     """Lines dropped anywhere are one counter."""
     metrics.service(2, ECHO)
-    metrics.board.words[scoreboard.MASTER_LOG_DROPPED_AT] = 5
-    metrics.board.row(0)[scoreboard.LOG_DROPPED] = 1
-    metrics.board.row(2)[scoreboard.LOG_DROPPED] = 10
+    metrics.board.words[layout.Master.LOG_DROPPED] = 5
+    metrics.board.row(0)[layout.Row.LOG_DROPPED] = 1
+    metrics.board.row(2)[layout.Row.LOG_DROPPED] = 10
     assert metrics.value("unpd_log_lines_dropped_total") == 16
 
 
 @pytest.mark.parametrize(
     ("name", "at", "word", "value"),
     [
-        ("unpd_unknown_children_reaped_total", scoreboard.UNKNOWN_REAPED_AT, 3, 3),
-        ("unpd_sigchld_total", scoreboard.SIGCHLD_AT, 4, 4),
-        ("unpd_fork_failures_total", scoreboard.FORK_FAILURES_AT, 5, 5),
-        ("unpd_config_last_reload_successful", scoreboard.LAST_RELOAD_OK_AT, 1, 1),
+        ("unpd_unknown_children_reaped_total", layout.Master.UNKNOWN_REAPED, 3, 3),
+        ("unpd_sigchld_total", layout.Master.SIGCHLD, 4, 4),
+        ("unpd_fork_failures_total", layout.Master.FORK_FAILURES, 5, 5),
+        ("unpd_config_last_reload_successful", layout.Master.LAST_RELOAD_OK, 1, 1),
         (
             "unpd_config_last_reload_success_timestamp_seconds",
-            scoreboard.LAST_RELOAD_WALL_NS_AT,
-            3 * NS // 2,
+            layout.Master.LAST_RELOAD_WALL_NS,
+            3 * layout.NS // 2,
             1.5,
         ),
-        ("unpd_generation", scoreboard.GENERATION_AT, 6, 6),
-        ("unpd_start_time_seconds", scoreboard.START_WALL_NS_AT, 1_800_000_000 * NS, 1_800_000_000),
+        ("unpd_generation", layout.Master.GENERATION, 6, 6),
         (
-            "process_start_time_seconds",
-            scoreboard.START_WALL_NS_AT,
-            1_800_000_000 * NS,
+            "unpd_start_time_seconds",
+            layout.Master.START_WALL_NS,
+            1_800_000_000 * layout.NS,
             1_800_000_000,
         ),
-        ("process_cpu_seconds_total", scoreboard.CPU_NS_AT, NS // 10, 0.1),
-        ("process_resident_memory_bytes", scoreboard.RESIDENT_BYTES_AT, 4096, 4096),
-        ("process_virtual_memory_bytes", scoreboard.VIRTUAL_BYTES_AT, 8192, 8192),
-        ("process_open_fds", scoreboard.OPEN_FDS_AT, 12, 12),
-        ("process_max_fds", scoreboard.MAX_FDS_AT, 1024, 1024),
+        (
+            "process_start_time_seconds",
+            layout.Master.START_WALL_NS,
+            1_800_000_000 * layout.NS,
+            1_800_000_000,
+        ),
+        ("process_cpu_seconds_total", layout.Master.CPU_NS, layout.NS // 10, 0.1),
+        ("process_resident_memory_bytes", layout.Master.RESIDENT_BYTES, 4096, 4096),
+        ("process_virtual_memory_bytes", layout.Master.VIRTUAL_BYTES, 8192, 8192),
+        ("process_open_fds", layout.Master.OPEN_FDS, 12, 12),
+        ("process_max_fds", layout.Master.MAX_FDS, 1024, 1024),
     ],
 )
 def test_a_word_of_the_master_is_shown_under_its_name(

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 from setproctitle import setproctitle
 
-from unpd.board.memory import EXIT_NS, LOG_DROPPED, Scoreboard
+from unpd.board import layout
+from unpd.board.memory import Scoreboard
 from unpd.core.model import Child
 from unpd.errors import PrivilegeError, UnpdError
 from unpd.kernel import privileges, processes, signals
@@ -130,7 +131,7 @@ def _live_and_die(child: Child, plan: ForkPlan, ready_fd: int, parent_pid: int) 
         trace = "".join(traceback.format_exception(error))
         plan.log.error(f"{child.slot.kind}.crashed", error=repr(error), trace=trace[-900:])
     finally:
-        plan.board.row(plan.row)[EXIT_NS] = time.monotonic_ns()
+        plan.board.row(plan.row)[layout.Row.EXIT_NS] = time.monotonic_ns()
         os._exit(code)
 
 
@@ -178,7 +179,7 @@ def _live(child: Child, plan: ForkPlan, ready_fd: int, parent_pid: int) -> int:
 
 
 def _count_dropped(cells: memoryview) -> None:
-    cells[LOG_DROPPED] += 1
+    cells[layout.Row.LOG_DROPPED] += 1
 
 
 def _become(identity: Identity | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from unpd import __version__, logs
-from unpd.board import memory as sb
+from unpd.board import layout
 from unpd.config.addresses import TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.core.model import Child
@@ -127,7 +127,7 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, birth: Newborn) 
         return min((patience_s[order] for order in orders if order in patience_s), default=None)
 
     def beat() -> None:
-        birth.cells[sb.BEAT_NS] = int(now() * sb.NS)
+        birth.cells[layout.Row.BEAT_NS] = int(now() * layout.NS)
 
     run_exporter(
         ExporterContext(

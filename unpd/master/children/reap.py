@@ -8,7 +8,7 @@ each pid that the SIGCHLD handler reaped.
 import os
 from bisect import bisect_left
 
-from unpd.board import memory as sb
+from unpd.board import layout
 from unpd.core import events as ev
 from unpd.kernel import processes
 from unpd.kernel.processes import ExitReport
@@ -25,7 +25,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
     birth = runtime.births.pop(reaped.pid, None)
     report = processes.decode(reaped.status)
     if birth is None:
-        runtime.board.count(sb.UNKNOWN_REAPED_AT)
+        runtime.board.count(layout.Master.UNKNOWN_REAPED)
         runtime.log.debug("child.unknown", pid=reaped.pid, ended=str(report))
         return
     read_report(runtime, birth)  # its last words come before its death
@@ -51,13 +51,19 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
 
 def _count(runtime: Runtime, living: ChildProcess, reaped: Reaped, report: ExitReport) -> None:
     board = runtime.board
-    kind = sb.KINDS.index(living.child.slot.kind)
-    board.count(sb.REAPED_AT + kind * len(sb.REAP_REASONS) + sb.REAP_REASONS.index(_reason(report)))
-    stamp_ns = board.row(living.row)[sb.EXIT_NS]
+    kind = layout.KINDS.index(living.child.slot.kind)
+    board.count(
+        layout.Master.REAPED
+        + kind * len(layout.REAP_REASONS)
+        + layout.REAP_REASONS.index(_reason(report))
+    )
+    stamp_ns = board.row(living.row)[layout.Row.EXIT_NS]
     if 0 < stamp_ns <= reaped.at_ns:  # a killed child left none; a mad one left nonsense
         delay_ns = reaped.at_ns - stamp_ns
-        board.count(sb.REAP_BUCKETS_AT + bisect_left(sb.REAP_BOUNDS_S, delay_ns / sb.NS))
-        board.count(sb.REAP_SUM_NS_AT, delay_ns)
+        board.count(
+            layout.Master.REAP_BUCKETS + bisect_left(layout.REAP_BOUNDS_S, delay_ns / layout.NS)
+        )
+        board.count(layout.Master.REAP_SUM_NS, delay_ns)
 
 
 def _reason(report: ExitReport) -> ReapReason:

@@ -10,7 +10,7 @@ have the daemon restarted, both of which it could have by other means.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unpd.board import memory as sb
+from unpd.board import layout
 from unpd.core.model import State, believed
 from unpd.kernel import sockets
 from unpd.master.listening.listener import METRICS
@@ -68,7 +68,7 @@ class Watchdog:
                 or child.generation != state.generation
             ):
                 continue
-            beat_at = believed(runtime.board.row(living.row)[sb.BEAT_NS] / sb.NS, now)
+            beat_at = believed(runtime.board.row(living.row)[layout.Row.BEAT_NS] / layout.NS, now)
             if now - max(beat_at, child.ready_at or 0.0) < self._interval_s:
                 found.setdefault(child.slot.pool, []).append(living.row)
         return found
@@ -100,7 +100,7 @@ class Watchdog:
 
 
 def _accepted(runtime: Runtime, key: str) -> int:
-    at = sb.LISTENER_ACCEPTED + runtime.columns.listeners.column(key)
+    at = layout.Row.LISTENER_ACCEPTED + runtime.columns.listeners.column(key)
     return sum(runtime.board.row(row)[at] for row in range(runtime.board.rows_used()))
 
 
@@ -122,8 +122,8 @@ def _has_room(runtime: Runtime, service: str, beating: dict[str, list[int]]) -> 
 
 
 def _open_connections(cells: memoryview, columns: Sequence[int]) -> int:
-    ended = range(sb.ENDED, sb.ENDED + len(sb.END_CAUSES))
+    ended = range(layout.Service.ENDED, layout.Service.ENDED + len(layout.END_CAUSES))
     return sum(
-        cells[at + sb.ACCEPTED] - sum(cells[at + cause] for cause in ended)
-        for at in map(sb.service_cells, columns)
+        cells[at + layout.Service.ACCEPTED] - sum(cells[at + cause] for cause in ended)
+        for at in map(layout.service_cells, columns)
     )

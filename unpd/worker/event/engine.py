@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable
 from os import close, read, readv, write
 from typing import Any
 
-from unpd.board import memory as sb
+from unpd.board import layout
 from unpd.kernel import connections as kernel
 from unpd.kernel.relay import Relay
 from unpd.logs import Log
@@ -84,7 +84,7 @@ _NOT_OUT = select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP
 # the ones of the well-worn way are named here.
 _SERVING = Stage.SERVING
 _DONE, _CLIENT_FIN = EndCause.DONE, EndCause.CLIENT_FIN
-_ENDED_CELL = {cause: sb.ENDED + index for index, cause in enumerate(sb.END_CAUSES)}
+_ENDED_CELL = {cause: layout.Service.ENDED + index for index, cause in enumerate(layout.END_CAUSES)}
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -157,7 +157,7 @@ class Engine:
         self._now = now_ = now()
         if now_ - self._beat_at >= BEAT_S:
             self._beat_at = now_
-            self._cells[sb.BEAT_NS] = int(now_ * sb.NS)
+            self._cells[layout.Row.BEAT_NS] = int(now_ * layout.NS)
         self._serve(events)
         if wheel.next_at <= now_:
             for connection in wheel.due(now_):
@@ -172,8 +172,8 @@ class Engine:
     def _book(self, terms: Terms) -> None:
         traffic = terms.traffic
         if received := traffic.received + traffic.echoed:
-            self._cells[terms.cells + sb.RECEIVED] += received
-        self._cells[terms.cells + sb.SENT] += traffic.sent + traffic.echoed
+            self._cells[terms.cells + layout.Service.RECEIVED] += received
+        self._cells[terms.cells + layout.Service.SENT] += traffic.sent + traffic.echoed
         traffic.received = traffic.sent = traffic.echoed = 0
 
     def _cover(self, fd: int) -> None:
@@ -553,8 +553,10 @@ class Engine:
         self._wheel.remove(connection)
         close(connection.fd)
         cells, at = self._cells, connection.terms.cells
-        cells[at + sb.DURATION_BUCKETS + bisect_left(sb.DURATION_BOUNDS_S, duration_s)] += 1
-        cells[at + sb.DURATION_SUM_NS] += int(duration_s * sb.NS)
+        cells[
+            at + layout.Service.DURATION_BUCKETS + bisect_left(layout.DURATION_BOUNDS_S, duration_s)
+        ] += 1
+        cells[at + layout.Service.DURATION_SUM_NS] += int(duration_s * layout.NS)
         cells[at + _ENDED_CELL[cause]] += 1
 
     def _tell_end(

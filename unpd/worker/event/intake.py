@@ -15,7 +15,7 @@ import math
 import select
 from collections.abc import Callable, Iterable
 
-from unpd.board import memory as sb
+from unpd.board import layout
 from unpd.logs import Log
 from unpd.worker.accepting import BATCH, AcceptFailure, Listener, errno_cell
 from unpd.worker.event.connection import Terms
@@ -148,7 +148,7 @@ class Listeners:
         """A batch; how many were taken out of the queue, those included that failed."""
         accepted, failure = listener.accept(limit, now)
         self._cells[listener.cell] += len(accepted)
-        self._cells[listener.terms.cells + sb.ACCEPTED] += len(accepted)
+        self._cells[listener.terms.cells + layout.Service.ACCEPTED] += len(accepted)
         for fd in accepted:
             self._open(fd, listener.terms)
         if failure is None:
@@ -158,7 +158,9 @@ class Listeners:
         return len(accepted) + 1
 
     def _count(self, listener: Listener, failure: AcceptFailure) -> None:
-        self._cells[listener.terms.cells + sb.ACCEPT_ERRORS + errno_cell(failure.number)] += 1
+        self._cells[
+            listener.terms.cells + layout.Service.ACCEPT_ERRORS + errno_cell(failure.number)
+        ] += 1
         # One line a pause, and pauses grow: an attacker who holds all descriptors
         # writes one line a second.
         say = self._log.warning if failure.paused else self._log.debug

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from unpd import logs
+from unpd.board import layout
 from unpd.board import memory as sb
 from unpd.board.memory import Scoreboard
 from unpd.config.addresses import UnixAddress
@@ -52,12 +53,12 @@ class Scene:
     def beat(self, now: float, rows: tuple[int, ...] = (0, 1)) -> None:
         """Workers show that they live."""
         for row in rows:
-            self.row(row)[sb.BEAT_NS] = int(now * sb.NS)
+            self.row(row)[layout.Row.BEAT_NS] = int(now * layout.NS)
 
     def accept(self, row: int, number: int = 1) -> None:
         """A worker accepts connections of the first listener."""
-        self.row(row)[sb.service_cells(0) + sb.ACCEPTED] += number
-        self.row(row)[sb.LISTENER_ACCEPTED] += number
+        self.row(row)[layout.service_cells(0) + layout.Service.ACCEPTED] += number
+        self.row(row)[layout.Row.LISTENER_ACCEPTED] += number
 
     def complaint(self, now: float) -> str:
         """The answer."""
@@ -188,7 +189,7 @@ def test_a_queue_that_moves_is_well(scene: Scene) -> None:
     with socket.create_connection(scene.address):
         for second in range(100, 200):
             scene.accept(second % 2)
-            scene.row(second % 2)[sb.service_cells(0) + sb.ENDED] += 1
+            scene.row(second % 2)[layout.service_cells(0) + layout.Service.ENDED] += 1
             assert sweep(scene, second, second + 1) == [""]
 
 
@@ -201,7 +202,7 @@ def test_full_workers_are_well(scene: Scene) -> None:
     with socket.create_connection(scene.address):
         said = sweep(scene, 100, 150)
         assert said == [""] * len(said)
-        scene.row(1)[sb.service_cells(0) + sb.ENDED] += 1
+        scene.row(1)[layout.service_cells(0) + layout.Service.ENDED] += 1
         said = sweep(scene, 150, 150 + int(INTERVAL_S))
         assert said == [""] * len(said), "it has had room for less than an interval"
         assert "nobody accepts them" in sweep(scene, 160, 161)[0]
@@ -221,7 +222,7 @@ def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
         said = []
         for second in range(100, 112):
             scene.accept(0)
-            scene.row(0)[sb.service_cells(0) + sb.ENDED] += 1
+            scene.row(0)[layout.service_cells(0) + layout.Service.ENDED] += 1
             said += sweep(scene, second, second + 1)
     assert said[:10] == [""] * 10
     assert (
@@ -232,7 +233,7 @@ def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
 def test_a_beat_from_the_future_is_none(scene: Scene) -> None:
     """A mad worker cannot promise to live for ever."""
     for row in (0, 1):
-        scene.row(row)[sb.BEAT_NS] = 2**64 - 1
+        scene.row(row)[layout.Row.BEAT_NS] = 2**64 - 1
     assert scene.complaint(INTERVAL_S + 1.0) == "service echo has no ready worker that beats"
 
 

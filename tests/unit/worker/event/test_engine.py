@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.support import clients, procs
+from unpd.board import layout
 from unpd.board import memory as sb
 from unpd.kernel.sockets import ListenOptions, listen_tcp, listen_unix
 from unpd.logs import Level, Log, Sink
@@ -166,16 +167,16 @@ class Bench:
 
     def ended(self, column: int = 0) -> dict[EndCause, int]:
         """How many connections of a service ended, by cause."""
-        at = sb.service_cells(column) + sb.ENDED
+        at = layout.service_cells(column) + layout.Service.ENDED
         return {
             cause: self.cells[at + index]
-            for index, cause in enumerate(sb.END_CAUSES)
+            for index, cause in enumerate(layout.END_CAUSES)
             if self.cells[at + index]
         }
 
     def count(self, cell: int, column: int = 0) -> int:
         """One cell of a service."""
-        return self.cells[sb.service_cells(column) + cell]
+        return self.cells[layout.service_cells(column) + cell]
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The lines of the log with that event."""
@@ -232,14 +233,18 @@ def bench(tmp_path: Path) -> Iterator[MakeBench]:
                 terms = Terms(
                     f"service-{column}",
                     service,
-                    sb.service_cells(column),
+                    layout.service_cells(column),
                     span.idle_s,
                     span.session_s,
                     span.user_s,
                 )
                 listeners.append(
                     Listener(
-                        sock, terms, "the listener", OPTIONS.backlog, sb.LISTENER_ACCEPTED + column
+                        sock,
+                        terms,
+                        "the listener",
+                        OPTIONS.backlog,
+                        layout.Row.LISTENER_ACCEPTED + column,
                     )
                 )
                 addresses.append(sock.getsockname())
@@ -269,12 +274,21 @@ def test_every_end_is_on_the_scoreboard_and_in_the_log(bench: MakeBench) -> None
     first.close()
     second.close()
     b.until(lambda: not b.engine.count)
-    assert [b.count(cell, 0) for cell in (sb.ACCEPTED, sb.RECEIVED, sb.SENT)] == [1, 5, 5]
-    assert [b.count(cell, 1) for cell in (sb.ACCEPTED, sb.RECEIVED, sb.SENT)] == [1, 0, 4]
+    assert [
+        b.count(cell, 0)
+        for cell in (layout.Service.ACCEPTED, layout.Service.RECEIVED, layout.Service.SENT)
+    ] == [1, 5, 5]
+    assert [
+        b.count(cell, 1)
+        for cell in (layout.Service.ACCEPTED, layout.Service.RECEIVED, layout.Service.SENT)
+    ] == [1, 0, 4]
     assert b.ended(0) == {EndCause.CLIENT_FIN: 1}
     assert b.ended(1) == {EndCause.DONE: 1}
     assert (
-        sum(b.count(sb.DURATION_BUCKETS + index) for index in range(len(sb.DURATION_BOUNDS_S) + 1))
+        sum(
+            b.count(layout.Service.DURATION_BUCKETS + index)
+            for index in range(len(layout.DURATION_BOUNDS_S) + 1)
+        )
         == 1
     )
     told = {
@@ -291,17 +305,17 @@ def test_a_turn_writes_the_heartbeat(bench: MakeBench) -> None:
     b = bench()
     began = now()
     b.engine.turn()
-    first = b.cells[sb.BEAT_NS]
-    assert began <= first / sb.NS <= now() <= began + PATIENCE_S
-    b.until(lambda: b.cells[sb.BEAT_NS] != first)
-    stamps = [first, b.cells[sb.BEAT_NS]]
+    first = b.cells[layout.Row.BEAT_NS]
+    assert began <= first / layout.NS <= now() <= began + PATIENCE_S
+    b.until(lambda: b.cells[layout.Row.BEAT_NS] != first)
+    stamps = [first, b.cells[layout.Row.BEAT_NS]]
     sock = b.connect()
     for _ in range(50):
         sock.sendall(b"x")
         assert b.read(sock, 1) == b"x"
-        stamps.append(b.cells[sb.BEAT_NS])
+        stamps.append(b.cells[layout.Row.BEAT_NS])
     steps = [later - earlier for earlier, later in pairwise(stamps) if later != earlier]
-    assert all(BEAT_S <= step / sb.NS + 1e-6 <= PATIENCE_S for step in steps)
+    assert all(BEAT_S <= step / layout.NS + 1e-6 <= PATIENCE_S for step in steps)
 
 
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
@@ -317,7 +331,7 @@ def test_a_greeting_of_any_length_goes_out_before_the_end(bench: MakeBench, tcp:
     sock.close()
     b.until(lambda: not b.engine.count)
     assert b.ended() == {EndCause.DONE: 1}
-    assert b.count(sb.SENT) == len(greeting)
+    assert b.count(layout.Service.SENT) == len(greeting)
 
 
 def test_only_last_words_are_held_back(bench: MakeBench) -> None:
@@ -371,7 +385,10 @@ def test_only_a_great_message_after_little_ones_comes_in_two_pieces(bench: MakeB
     assert pieces[:5] == [great, LITTLE_BYTES, great, 1, great]
     assert pieces[5:10] == [1, 1, LITTLE_BYTES - 1, LITTLE_BYTES, 1000]
     assert pieces[10:] == [great, 1, 1, LITTLE_BYTES, 1, BULK_BYTES, 1, 1, LITTLE_BYTES, 1]
-    assert (b.count(sb.RECEIVED), b.count(sb.SENT)) == (sum(pieces), sum(pieces))
+    assert (b.count(layout.Service.RECEIVED), b.count(layout.Service.SENT)) == (
+        sum(pieces),
+        sum(pieces),
+    )
 
 
 @both_ways
@@ -392,7 +409,7 @@ def test_output_is_bounded_and_reading_goes_on_where_it_stopped(
     sock.shutdown(socket.SHUT_WR)
     assert b.read(sock, sent + 1) == stream(0, sent)
     assert b.ended() == {EndCause.CLIENT_FIN: 1}
-    assert b.count(sb.RECEIVED) == b.count(sb.SENT) == sent
+    assert b.count(layout.Service.RECEIVED) == b.count(layout.Service.SENT) == sent
 
 
 @both_ways
@@ -422,7 +439,7 @@ def test_what_came_is_counted_also_where_its_answer_fails(bench: MakeBench, leve
     sock.sendall(b"x" * 10)
     sock.close()
     b.until(lambda: not b.engine.count)
-    assert [b.count(cell) for cell in (sb.RECEIVED, sb.SENT)] == [10, 0]
+    assert [b.count(cell) for cell in (layout.Service.RECEIVED, layout.Service.SENT)] == [10, 0]
 
 
 @both_ways
@@ -434,7 +451,7 @@ def test_each_byte_is_counted_both_ways(bench: MakeBench, level: Level) -> None:
         sock.sendall(stream(size, size))
         assert b.read(sock, size) == stream(size, size)
     total = 1 + 64 + LITTLE_BYTES + 5000 + 3
-    assert b.count(sb.RECEIVED) == b.count(sb.SENT) == total
+    assert b.count(layout.Service.RECEIVED) == b.count(layout.Service.SENT) == total
 
 
 def test_what_is_relayed_is_life_and_is_counted(bench: MakeBench) -> None:
@@ -445,13 +462,13 @@ def test_what_is_relayed_is_life_and_is_counted(bench: MakeBench) -> None:
     sock = b.connect()
     connection = b.bulk(sock)
     connection.active_at = 0.0
-    before = b.count(sb.RECEIVED)
+    before = b.count(layout.Service.RECEIVED)
     assert sock.send(bytes(BULK_BYTES)) == BULK_BYTES
     b.read(sock, BULK_BYTES)
     assert connection.active_at > 0.0
     sock.close()
     b.until(lambda: not b.engine.count)
-    assert b.count(sb.RECEIVED) == b.count(sb.SENT) == before + BULK_BYTES
+    assert b.count(layout.Service.RECEIVED) == b.count(layout.Service.SENT) == before + BULK_BYTES
     (told,) = b.events("connection.ended")
     assert told["received"] == told["sent"] == before + BULK_BYTES
 
@@ -535,7 +552,7 @@ def test_the_limit_holds_for_all_listeners_together(bench: MakeBench) -> None:
         assert b.read(sock, 1) == b"x"
         sock.close()
     b.until(lambda: not b.engine.count)
-    assert b.count(sb.ACCEPTED, 0) + b.count(sb.ACCEPTED, 1) == 8
+    assert b.count(layout.Service.ACCEPTED, 0) + b.count(layout.Service.ACCEPTED, 1) == 8
 
 
 def test_a_client_that_another_worker_was_woken_for_is_found(bench: MakeBench) -> None:
@@ -694,7 +711,7 @@ def test_stop_accepting_takes_what_waits_and_closes(bench: MakeBench) -> None:
     socks = [b.connect() for _ in range(5)]
     b.engine.stop_accepting()
     assert b.engine.count == 5
-    assert b.cells[sb.LISTENER_ACCEPTED] == 5
+    assert b.cells[layout.Row.LISTENER_ACCEPTED] == 5
     for sock in socks:
         sock.sendall(b"x")
         assert b.read(sock, 1) == b"x"
@@ -744,7 +761,7 @@ def test_a_listener_that_cannot_accept_does_not_hold_up_the_drain(
             b.engine.stop_accepting()
         known.sendall(b"alive")
         assert b.read(known, 5) == b"alive"
-        assert 1 <= b.count(sb.ACCEPT_ERRORS + errno_cell(number)) <= PATIENCE
+        assert 1 <= b.count(layout.Service.ACCEPT_ERRORS + errno_cell(number)) <= PATIENCE
 
 
 @pytest.mark.parametrize("count", [1, 4 * MAX_EVENTS])

@@ -1,0 +1,221 @@
+"""The layout of the scoreboard: every word of it, named once.
+
+Owns the tables of words: :class:`Master`, :class:`Directory`, :class:`Row`,
+:class:`Service`, and :class:`Board`, which puts them together. Offsets, sizes and the
+fingerprint are computed from these tables, in the order in which the words stand here.
+:mod:`unpd.board.memory` maps the board; whoever reads or writes a word names it by its
+place in a table, such as ``Service.ACCEPTED``.
+
+A word is 64 bits wide. It has a single writer: a child for its own row, the master for
+the rest. After a child is reaped its row's writer is the master, until the row is given
+to the next birth. One word has several writers, and its meaning says so.
+"""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from unpd.names import (
+    ACCEPT_ERRNOS,
+    ChildKind,
+    ChildPhase,
+    EndCause,
+    MasterPhase,
+    ReapReason,
+    ReloadResult,
+)
+
+MAX_ROWS = 2048
+MAX_SERVICES = 64
+MAX_POOLS = 32
+MAX_LISTENERS = 256
+
+WORD_BYTES = 8
+NAME_WORDS = 16
+"""A column's name: UTF-8, filled up with zeros."""
+NAME_BYTES = NAME_WORDS * WORD_BYTES
+NS = 1_000_000_000
+SANE_COUNT = 1 << 62
+"""No counter of ours reaches this. A greater value was written by a faulty child."""
+
+END_CAUSES: tuple[EndCause, ...] = tuple(EndCause)
+KINDS: tuple[ChildKind, ...] = tuple(ChildKind)
+PHASES: tuple[ChildPhase, ...] = tuple(ChildPhase)
+MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
+REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
+RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
+
+DURATION_BOUNDS_S: tuple[float, ...] = (
+    (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)  # up to half a second
+    + (1.0, 5.0, 10.0, 60.0, 600.0, 3600.0)
+)
+REAP_BOUNDS_S: tuple[float, ...] = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+
+Table = tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]
+"""An area as plain data: its name, and for each entry its name and the labels of its
+words.
+"""
+
+
+class Word:
+    """One entry of an area: a word, or one word for each of ``labels``.
+
+    Read from its area it is its offset, in words from the area's start.
+    """
+
+    def __init__(
+        self, meaning: str, labels: Iterable[object] = ("",), values: Iterable[object] = ()
+    ) -> None:
+        """``values``: what the number in the word stands for, where it is an index of a
+        table.
+        """
+        self.meaning = meaning
+        self.labels = tuple(str(label) for label in labels)
+        self.values = tuple(str(value) for value in values)
+        self.name = ""
+        self.offset = -1
+
+    def __set_name__(self, area: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: None, area: type) -> int:
+        return self.offset
+
+
+class Area:
+    """A run of words. A subclass is a table; its order is the order in memory."""
+
+    words: ClassVar[tuple[Word, ...]] = ()
+    size: ClassVar[int] = 0
+    """In words."""
+
+    def __init_subclass__(cls) -> None:
+        """Give each entry its offset."""
+        cls.words = tuple(word for word in vars(cls).values() if isinstance(word, Word))
+        cls.size = 0
+        for word in cls.words:
+            word.offset = cls.size
+            cls.size += len(word.labels)
+
+    @classmethod
+    def table(cls) -> Table:
+        """This area as plain data, for the fingerprint."""
+        return cls.__name__, tuple((word.name, (*word.labels, *word.values)) for word in cls.words)
+
+
+def _columns(count: int, labels: Sequence[object]) -> Iterable[str]:
+    """Labels of ``count`` columns that have one word for each of ``labels``."""
+    return (f"{column} {label}" for column in range(count) for label in labels)
+
+
+class Master(Area):
+    """The master's own words."""
+
+    MAGIC = Word("marks a board of unpd")
+    LAYOUT = Word("the fingerprint of the layout")
+    PHASE = Word("index of the phase", values=MASTER_PHASES)
+    GENERATION = Word("the generation that serves")
+    START_WALL_NS = Word("when the master started, since the epoch")
+    SIGCHLD = Word("runs of the SIGCHLD handler")
+    UNKNOWN_REAPED = Word("reaped processes that the master had not forked")
+    FORK_FAILURES = Word("forks that the kernel refused")
+    LAST_RELOAD_OK = Word("1 if the last load of the configuration succeeded, else 0")
+    LAST_RELOAD_WALL_NS = Word("when the configuration was last loaded with success")
+    LOG_DROPPED = Word("log lines that the master dropped")
+    CPU_NS = Word("processor time of the master")
+    RESIDENT_BYTES = Word("resident memory of the master")
+    VIRTUAL_BYTES = Word("virtual memory of the master")
+    OPEN_FDS = Word("open descriptors of the master")
+    MAX_FDS = Word("the master's limit of open descriptors")
+    ROWS_USED = Word("how many rows were ever given out")
+    RENDERINGS = Word(
+        "pages of metrics rendered; the exporters write it, two at a reload, and each sees"
+        " by it whether the other has shown newer counts"
+    )
+    RELOADS = Word("reloads, by result", RELOAD_RESULTS)
+    SPAWNS = Word("workers spawned, by pool", range(MAX_POOLS))
+    REAPED = Word(
+        "children reaped", (f"{kind} {reason}" for kind in KINDS for reason in REAP_REASONS)
+    )
+    REAP_BUCKETS = Word("delays from death to reaping, by bound", (*REAP_BOUNDS_S, "above"))
+    REAP_SUM_NS = Word("the sum of these delays")
+    LISTEN_QUEUES = Word("accept queues", _columns(MAX_LISTENERS, ("length", "limit")))
+
+
+class Directory(Area):
+    """What the master writes about one row. A birth of 0: no child holds the row."""
+
+    BIRTH = Word("serial number of the child")
+    PID = Word("its process")
+    KIND = Word("index of its kind", values=KINDS)
+    POOL = Word("column of its pool")
+    PHASE = Word("index of its phase", values=PHASES)
+    GENERATION = Word("its generation")
+
+
+class Service(Area):
+    """One service's counters in one row.
+
+    The ends stand before ``ACCEPTED``: a reader copies upwards, so that it sees an end
+    only together with its accept, and active = accepted - ended is not negative.
+    """
+
+    ENDED = Word("connections that ended, by cause", END_CAUSES)
+    DURATION_BUCKETS = Word("durations of connections, by bound", (*DURATION_BOUNDS_S, "above"))
+    DURATION_SUM_NS = Word("the sum of these durations")
+    RECEIVED = Word("bytes received")
+    SENT = Word("bytes that the kernel took")
+    ACCEPT_ERRORS = Word("errors of accept(2), by errno", ACCEPT_ERRNOS)
+    ACCEPTED = Word("connections accepted")
+
+
+class Row(Area):
+    """What one child writes."""
+
+    BEAT_NS = Word("the last heartbeat, on the monotonic clock")
+    EXIT_NS = Word("when the child was about to exit, on the monotonic clock")
+    LOG_DROPPED = Word("log lines that the child dropped")
+    OPEN = Word("connections that are open now, of all services")
+    SERVICES = Word("counters by service", range(MAX_SERVICES * Service.size))
+    LISTENER_ACCEPTED = Word("connections accepted, by listener", range(MAX_LISTENERS))
+
+
+class Board(Area):
+    """The whole board. The names of its columns stand on it, so that it explains
+    itself.
+    """
+
+    MASTER = Word("the master's words", range(Master.size))
+    DIRECTORY = Word("an entry for each row", range(MAX_ROWS * Directory.size))
+    SERVICE_NAMES = Word("names of services", range(MAX_SERVICES * NAME_WORDS))
+    POOL_NAMES = Word("names of pools", range(MAX_POOLS * NAME_WORDS))
+    LISTENER_NAMES = Word("keys of listeners", range(MAX_LISTENERS * NAME_WORDS))
+    ROWS = Word("a row for each child", range(MAX_ROWS))
+
+
+TABLES: tuple[Table, ...] = tuple(area.table() for area in (Master, Directory, Service, Row, Board))
+BOARD_BYTES = (Board.ROWS + MAX_ROWS * Row.size) * WORD_BYTES
+
+
+def fingerprint(tables: Iterable[Table]) -> int:
+    """A number that changes when any word changes its name, its place or its labels."""
+    return zlib.crc32(repr(tuple(tables)).encode())
+
+
+MAGIC = int.from_bytes(b"unpd-sb\0", "little")
+FINGERPRINT = fingerprint(TABLES)
+
+
+def service_cells(column: int) -> int:
+    """Where the words of service ``column`` start within a row."""
+    return Row.SERVICES + column * Service.size
+
+
+def row_start(row: int) -> int:
+    """Where row ``row`` (0 to MAX_ROWS - 1) starts on the board."""
+    return Board.ROWS + row * Row.size
+
+
+def entry_start(row: int) -> int:
+    """Where the directory's entry of row ``row`` starts on the board."""
+    return Board.DIRECTORY + row * Directory.size
