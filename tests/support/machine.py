@@ -26,7 +26,9 @@ def wants(
     where they are not the usual ones.
     """
     by_pool = {"default": workers} if isinstance(workers, int) else workers
-    return Wanted(by_pool, exporter, replace(LIMITS, **limits))
+    children = {(ChildKind.EXPORTER, "exporter"): 1} if exporter else {}
+    children |= {(ChildKind.WORKER, pool): count for pool, count in by_pool.items()}
+    return Wanted(children, replace(LIMITS, **limits))
 
 
 class Done(tuple[fx.Effect, ...]):

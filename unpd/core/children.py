@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 from unpd.core.draft import Draft
 from unpd.core.model import Child
-from unpd.names import ChildKind, ChildPhase
+from unpd.core.policy import policy_of
+from unpd.names import ChildPhase
 
 
 class Happening(enum.Enum):
@@ -44,7 +45,7 @@ def _start_timed_out(draft: Draft, child: Child) -> None:
 
 
 def _drain_timed_out(draft: Draft, child: Child) -> None:
-    if child.finishing or child.slot.kind is ChildKind.EXPORTER:
+    if child.finishing or not policy_of(child).finish_before_kill:
         draft.note_child("warning", f"{child.slot.kind}.drain_timed_out", child)
         draft.kill(child, retired=True)
     else:

@@ -7,7 +7,7 @@ from itertools import islice
 
 from unpd.core.draft import Draft
 from unpd.core.model import Slot, State
-from unpd.names import ChildKind, MasterPhase
+from unpd.names import MasterPhase
 
 SPAWNS_PER_STEP = 16
 """A fork takes a millisecond or more: two hundred in a row would keep the loop from
@@ -69,4 +69,4 @@ def _retire_surplus(draft: Draft) -> None:
 
 
 def _is_surplus(state: State, slot: Slot) -> bool:
-    return slot.kind is ChildKind.WORKER and slot.index >= state.wanted.workers.get(slot.pool, 0)
+    return not state.wanted.has(slot)

@@ -8,20 +8,12 @@ from dataclasses import replace
 
 from unpd.core import effects as fx
 from unpd.core.model import Child, Slot, State
-from unpd.names import ChildKind, ChildOrder, ChildPhase, MasterPhase
+from unpd.core.policy import CUT_GRACE_S, LAST_SHARE, policy_of
+from unpd.names import ChildOrder, ChildPhase, MasterPhase
 
 ABORT_GRACE_S = 2.0
 """How long a hung child has to print its stack before SIGKILL."""
-CUT_GRACE_S = 3.0
-"""How long a child that was told to end at once may take: the 2 s of a lingering close
-and some air.
-"""
 QUICK_GRACE_S = 1.0
-WORKERS_SHARE = 0.8
-"""The part of ``grace_s`` after which workers are killed; the rest is for the exporter
-and for leaving.
-"""
-EXPORTER_SHARE = 0.95
 
 
 def sooner(deadline_at: float | None, other_at: float) -> float:
@@ -93,11 +85,7 @@ class Draft:
         """The child is wanted no more, its connections are: it drains for
         ``reload_grace_s``. An exporter has none that last.
         """
-        grace_s = (
-            self.state.wanted.limits.reload_grace_s
-            if child.slot.kind is ChildKind.WORKER
-            else CUT_GRACE_S
-        )
+        grace_s = policy_of(child).drain_s(self.state.wanted.limits)
         deadline_at = self.now + grace_s if grace_s else None
         self.tell(child, ChildOrder.RETIRE)
         self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, deadline_at=deadline_at))
@@ -181,5 +169,5 @@ class Draft:
         is past.
         """
         return max(
-            self.now, self.state.stop_began_at + EXPORTER_SHARE * self.state.wanted.limits.grace_s
+            self.now, self.state.stop_began_at + LAST_SHARE * self.state.wanted.limits.grace_s
         )

@@ -27,9 +27,11 @@ from unpd.core import reload
 from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
 from unpd.core.converge import converge, vacant
-from unpd.core.draft import QUICK_GRACE_S, WORKERS_SHARE, Draft, sooner
+from unpd.core.draft import QUICK_GRACE_S, Draft, sooner
 from unpd.core.model import Child, Exit, Limits, State, believed
-from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
+from unpd.core.policy import policy_of
+from unpd.core.readiness import unready_pools
+from unpd.names import ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 ABSENCE_S = 5.0
 """Heartbeats are looked at once a second. After a longer gap it was the master who did
@@ -74,11 +76,7 @@ def _child_failed(draft: Draft, event: ev.ChildFailed) -> None:
     draft.state.last_trouble = event.reason
     draft.note_child("error", f"{child.slot.kind}.failed", child, reason=event.reason)
     happened(draft, event.birth, Happening.REPORTED_FAILURE)
-    if (
-        draft.state.phase is MasterPhase.STARTING
-        and child.slot.kind is ChildKind.WORKER
-        and not child.retired
-    ):
+    if draft.state.phase is MasterPhase.STARTING and policy_of(child).serves and not child.retired:
         _stop(draft, Exit(event.code, event.reason), quick=True)
     elif reload.is_candidate(draft.state, child):
         reload.refuse_candidate(draft, event.reason)
@@ -155,7 +153,7 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
             happened(draft, child.birth, Happening.OVERDUE)
     at = draft.state.phase_deadline_at
     if at is not None and at <= draft.now and draft.state.phase is MasterPhase.STARTING:
-        missing = ", ".join(draft.state.unready_pools())
+        missing = ", ".join(unready_pools(draft.state))
         trouble = f" ({draft.state.last_trouble})" if draft.state.last_trouble else ""
         reason = (
             f"no worker of pool {missing} was ready within"
@@ -234,12 +232,18 @@ def _stop(draft: Draft, end: Exit, quick: bool) -> None:
     if quick:
         _leave_all(draft)
         return
-    deadline_at = draft.now + WORKERS_SHARE * state.wanted.limits.grace_s
+    share = _smallest_share(state)
+    deadline_at = draft.now + share * state.wanted.limits.grace_s
     for child in list(state.children.values()):
-        if child.slot.kind is ChildKind.WORKER and child.phase is not ChildPhase.KILLED:
+        if child.phase is not ChildPhase.KILLED and policy_of(child).stop_share == share:
             draft.finish(child, deadline_at)
         elif child.phase is ChildPhase.KILLED or child.retired:
             draft.hasten(child, deadline_at)
+
+
+def _smallest_share(state: State) -> float:
+    """The share of the grace time of those children that finish first."""
+    return min((policy_of(child).stop_share for child in state.children.values()), default=0.0)
 
 
 def _leave_all(draft: Draft) -> None:
@@ -265,7 +269,7 @@ def _leave_all(draft: Draft) -> None:
 
 
 def _settle_starting(draft: Draft) -> None:
-    if not draft.state.unready_pools():
+    if not unready_pools(draft.state):
         draft.state.phase, draft.state.phase_deadline_at = MasterPhase.RUNNING, None
         draft.do(fx.AnnounceReady())
         draft.note("info", "master.ready", generation=draft.state.generation)
@@ -280,10 +284,13 @@ def _settle_stopping(draft: Draft) -> None:
     if not state.children:
         end = state.exit or Exit(ExitCode.FAILED, "stopped for no reason")
         draft.do(fx.Leave(end.code, end.reason))
-    elif not any(child.slot.kind is ChildKind.WORKER for child in state.children.values()):
-        for child in list(state.children.values()):
-            if child.phase in (ChildPhase.STARTING, ChildPhase.READY):
-                draft.finish(child, draft.gone_by)
+        return
+    share = _smallest_share(state)
+    deadline_at = max(draft.now, state.stop_began_at + share * state.wanted.limits.grace_s)
+    for child in list(state.children.values()):
+        is_next = policy_of(child).stop_share == share
+        if is_next and child.phase in (ChildPhase.STARTING, ChildPhase.READY):
+            draft.finish(child, deadline_at)
 
 
 def _settled(draft: Draft) -> None:

@@ -38,29 +38,39 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one configuration wants: workers by pool (each at least one), an exporter or
-    none, its limits.
+    """What one configuration wants: how many children of each kind in each pool (each
+    at least one), and its limits.
     """
 
-    workers: Mapping[str, int]
-    exporter: bool
+    children: Mapping[tuple[ChildKind, str], int]
     limits: Limits
 
     def slots(self) -> Iterator[Slot]:
         """Every slot that must hold a child."""
-        if self.exporter:
-            yield Slot(ChildKind.EXPORTER, "exporter", 0)
-        for pool, count in self.workers.items():
+        for (kind, pool), count in self.children.items():
             for index in range(count):
-                yield Slot(ChildKind.WORKER, pool, index)
+                yield Slot(kind, pool, index)
+
+    def has(self, slot: Slot) -> bool:
+        """Whether ``slot`` must hold a child."""
+        return slot.index < self.children.get((slot.kind, slot.pool), 0)
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """The number of workers, by pool."""
+        return {
+            pool: count for (kind, pool), count in self.children.items() if kind is ChildKind.WORKER
+        }
 
     def resized(self, pool: str, delta: int) -> "Wanted":
-        """The same with ``delta`` workers more in ``pool``, never fewer than one, never
-        more than MAX_WORKERS in all. A pool that is not there stays so.
+        """The same with ``delta`` workers more in ``pool``, but at least one there and
+        at most MAX_WORKERS in all. Without workers in that pool it stays as it is.
         """
-        if pool not in self.workers or sum(self.workers.values()) + delta > MAX_WORKERS:
+        workers = self.workers
+        if pool not in workers or sum(workers.values()) + delta > MAX_WORKERS:
             return self
-        return replace(self, workers={**self.workers, pool: max(1, self.workers[pool] + delta)})
+        count = max(1, workers[pool] + delta)
+        return replace(self, children={**self.children, (ChildKind.WORKER, pool): count})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,30 +164,3 @@ class State:
             if child.slot == slot and child.generation == generation and not child.retired:
                 return child
         return None
-
-    def unready_pools(self) -> tuple[str, ...]:
-        """Pools of the current generation without a ready worker. A draining one counts
-        no more.
-        """
-        ready = {
-            c.slot.pool
-            for c in self.children.values()
-            if c.phase is ChildPhase.READY and c.slot.kind is ChildKind.WORKER
-        }
-        return tuple(pool for pool in self.wanted.workers if pool not in ready)
-
-    def throttled(self) -> tuple[Slot, ...]:
-        """Slots of the current generation that are empty or not ready because their
-        children died early.
-        """
-        return tuple(
-            slot
-            for (generation, slot), throttle in sorted(self.throttles.items())
-            if generation == self.generation
-            and throttle.failures
-            and not self._serves(generation, slot)
-        )
-
-    def _serves(self, generation: int, slot: Slot) -> bool:
-        holder = self.holder(generation, slot)
-        return holder is not None and holder.phase is ChildPhase.READY

@@ -1,5 +1,7 @@
-"""What one life of the daemon leaves to the next: its scoreboard, in the service
-manager's store. (Its listeners: :mod:`unpd.master.listening.sources`.)
+"""The scoreboard over the master's death or restart: the next master takes it out of
+the service manager's descriptor store, so that counters go on.
+
+Called by boot. (:mod:`unpd.master.listening.sources` does the same for listeners.)
 """
 
 import os
@@ -7,8 +9,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from unpd.board import layout
-from unpd.board import memory as sb
+from unpd.board import layout, memory
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.memory import BoardRefusedError, Scoreboard
 from unpd.config.schema import Config
@@ -18,10 +19,11 @@ from unpd.master.runtime import BoardColumns
 from unpd.master.systemd.offers import Offers
 
 STORED_AS = "unpd-scoreboard"
+"""The name in the descriptor store."""
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class OpenedBoard:
     """A scoreboard with the columns of the first configuration."""
 
     board: Scoreboard
@@ -30,13 +32,13 @@ class Board:
 
 def open_board(
     offers: Offers, log: Log, config: Config, wanted_listeners: Collection[WantedListener]
-) -> Board:
-    """The scoreboard of an earlier life, if it left one that can be used, so that
-    counters go on; else a new one. OSError where the kernel refuses.
+) -> OpenedBoard:
+    """Return the stored scoreboard of an earlier master if it can be used, else a new
+    one. OSError where the kernel refuses.
     """
-    found = _inherited(offers, log, config, wanted_listeners) or _new(
-        offers, config, wanted_listeners
-    )
+    found = _inherited(offers, log, config, wanted_listeners)
+    if found is None:
+        found = _new(offers, config, wanted_listeners)
     words = found.board.words
     words[layout.Master.START_WALL_NS] = words[layout.Master.LAST_RELOAD_WALL_NS] = time.time_ns()
     words[layout.Master.GENERATION] = words[layout.Master.LAST_RELOAD_OK] = 1
@@ -45,33 +47,35 @@ def open_board(
 
 def _inherited(
     offers: Offers, log: Log, config: Config, wanted_listeners: Collection[WantedListener]
-) -> Board | None:
+) -> OpenedBoard | None:
     fds = [passed.fd for passed in offers.passed if passed.name == STORED_AS]
     if not fds:
         return None
     try:
-        board = sb.adopt(fds[0])
+        board = memory.adopt(fds[0])
         columns = BoardColumns(board)
         columns.take(config, wanted_listeners)
     except (BoardRefusedError, ColumnsExhaustedError) as error:
         log.warning("scoreboard.dropped", reason=str(error))
-        offers.store.forget(STORED_AS)
+        offers.store.remove(STORED_AS)
         return None
     finally:
         for fd in fds:
             os.close(fd)
     board.take_over()
     log.info("scoreboard.taken_over")
-    return Board(board, columns)
+    return OpenedBoard(board, columns)
 
 
-def _new(offers: Offers, config: Config, wanted_listeners: Collection[WantedListener]) -> Board:
-    fd = sb.create()
+def _new(
+    offers: Offers, config: Config, wanted_listeners: Collection[WantedListener]
+) -> OpenedBoard:
+    fd = memory.create()
     try:
         board = Scoreboard(fd)
         columns = BoardColumns(board)
         columns.take(config, wanted_listeners)
-        offers.store.keep(STORED_AS, fd)
+        offers.store.add(STORED_AS, fd)
     finally:
-        os.close(fd)  # the mapping is all that we need
-    return Board(board, columns)
+        os.close(fd)  # the mapping stays
+    return OpenedBoard(board, columns)

@@ -1,10 +1,12 @@
-"""Boot: from a loaded configuration to a turning loop, and back down. Called with all
-signals blocked; nothing is half started when it fails.
+"""Boot: from a loaded configuration to a turning loop, and back down.
 
-The order: identity, lock, log, listeners, scoreboard, handlers, control socket, loop.
-Everything that a child will ever run is imported by now (this module imports it through
+Called by the commands ``run`` and ``start``, with all signals blocked. The order is:
+identity, lock, log, listeners, scoreboard, handlers, control socket, loop. If a step
+fails, the steps before it are undone, and an UnpdError says why.
+
+Everything that a child will ever run is imported by now (through
 :mod:`unpd.master.children.kinds`), so that an upgrade of the package under a running
-daemon cannot mix versions, and ``gc.freeze`` keeps those pages shared.
+daemon cannot mix versions, and ``gc.freeze`` keeps the memory of these modules shared.
 """
 
 import contextlib
@@ -54,8 +56,9 @@ class StartFailed(UnpdError):
 
 
 def identity_for(loaded: Loaded) -> Identity | None:
-    """Whom the children become: None when they stay who the master is. ConfigError for
-    names that do not exist, PrivilegeError where the change is not ours to make.
+    """Return the user and group that the children become, or None if they stay what the
+    master is. ConfigError for a name that does not exist, PrivilegeError for a change
+    that needs root.
     """
     daemon = loaded.config.daemon
     if (
@@ -86,9 +89,9 @@ def identity_for(loaded: Loaded) -> Identity | None:
 
 
 def open_log(config: Config, identity: Identity | None) -> Log:
-    """The log that the configuration asks for; text on a standard error that journald
-    reads becomes entries of the journal. CannotCreateError if the file cannot be
-    opened.
+    """Open the log that the configuration asks for. Text on a standard error that
+    journald reads becomes entries of the journal. CannotCreateError if the file cannot
+    be opened.
     """
     if not config.log.file:
         sink = logs.standard_error()
@@ -111,8 +114,8 @@ def open_log(config: Config, identity: Identity | None) -> Log:
 
 
 def make_parents(config: Config) -> None:
-    """Make the directories of the pid file and the control socket where they are
-    missing. CannotCreateError.
+    """Make the directories of the pid file and the control socket if they are missing.
+    CannotCreateError.
     """
     _make_parent(config.daemon.pid_file)
     _make_parent(config.daemon.control)
@@ -156,10 +159,10 @@ def serve(
     for warning in loaded.warnings:
         log.warning("config.warning", text=warning)
     with contextlib.ExitStack() as undo:
-        listeners = _listeners(loaded.config, log, starter.offers)
-        undo.callback(listeners.close)
-        runtime = _runtime(Deployment(loaded.config, listeners), load, identity, log, starter)
-        for listener in listeners.opened.values():
+        deployment = _deploy(loaded.config, log, starter.offers)
+        undo.callback(deployment.listeners.close)
+        runtime = _make_runtime(deployment, load, identity, log, starter)
+        for listener in deployment.listeners.opened.values():
             note_listener(runtime, listener)
         wakeup_fd = _handle_signals(runtime)
         shell = Shell(runtime, wakeup_fd, starter.offers)
@@ -167,7 +170,7 @@ def serve(
         runtime.control = ControlServer(
             path,
             identity.uid if identity and identity.uid != 0 else None,
-            runtime.wait,
+            runtime.loop,
             shell.asked,
         )
         undo.callback(runtime.control.close)
@@ -179,22 +182,21 @@ def serve(
     return ExitCode.DONE
 
 
-def _listeners(config: Config, log: Log, offers: Offers) -> Listeners:
-    """The listeners of the first configuration: passed, kept by the service manager, or
-    opened now; and from now on in its store.
+def _deploy(config: Config, log: Log, offers: Offers) -> Deployment:
+    """Open the listeners of the first configuration, or take them from the service
+    manager or its descriptor store; store what is new.
     """
-    supply = ListenerSources(
-        [passed for passed in offers.passed if passed.name != boards.STORED_AS],
-        offers.store,
-    )
-    for address in supply.settle(supply.wanted_listeners(config)):
+    passed = [passed for passed in offers.passed if passed.name != boards.STORED_AS]
+    sources = ListenerSources(passed, offers.store)
+    wanted_listeners = sources.wanted_listeners(config)
+    for address in sources.settle(wanted_listeners):
         log.info("listener.closed", address=address)
-    listeners = Listeners(supply)
-    listeners.adopt(listeners.prepare(config))
-    return listeners
+    listeners = Listeners(sources)
+    listeners.adopt(listeners.prepare(wanted_listeners))
+    return Deployment(config, listeners)
 
 
-def _runtime(
+def _make_runtime(
     deployment: Deployment,
     load: Callable[[], Loaded],
     identity: Identity | None,
@@ -207,24 +209,24 @@ def _runtime(
     reaper.calls = opened.board.words[layout.Master.SIGCHLD]
     log.sink.dropped += opened.board.words[layout.Master.LOG_DROPPED]
     return Runtime(
-        deployment,
-        load,
-        identity,
-        log,
-        opened.board,
-        opened.columns,
-        Loop(),
-        reaper,
-        SignalQueue(),
-        starter.on_ready,
-        os.getpid(),
-        now(),
+        deployment=deployment,
+        load=load,
+        identity=identity,
+        log=log,
+        board=opened.board,
+        columns=opened.columns,
+        loop=Loop(),
+        reaper=reaper,
+        signal_queue=SignalQueue(),
+        on_ready=starter.on_ready,
+        master_pid=os.getpid(),
+        started_at=now(),
     )
 
 
 def _handle_signals(runtime: Runtime) -> int:
-    """Install every handler, then let through what was held back since the first line
-    of the program; return the wake-up pipe's read end.
+    """Install every handler, then unblock the signals, which were blocked since the
+    first line of the program. Return the read end of the wake-up pipe.
     """
     wakeup_fd, _ = signals.open_wakeup_pipe()
     runtime.signal_queue.install(SIGNAL_EVENTS)
@@ -235,11 +237,9 @@ def _handle_signals(runtime: Runtime) -> int:
 
 
 def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
-    # No collection before: the holes that it leaves in shared pages are what children
-    # would fill, each in its own copy (0.4 MB in four processes; see gc.freeze's
-    # manual).
+    # What exists now stays: a collection in a child would write to these pages and so
+    # copy them (gc.freeze in the manual of the library).
     gc.freeze()
-    gc.enable()  # cli.main turned it off
     processes.trim_heap()
     runtime.log.info(
         "master.started",
@@ -252,13 +252,15 @@ def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
 
 @contextlib.contextmanager
 def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
-    """If the loop fails by a fault of ours, its children get TERM, a moment, and KILL:
-    nobody is left behind. Not through the loop, for that is what failed.
+    """End all children if the loop fails by a fault of its own: TERM, CRASH_GRACE_S,
+    KILL. This does not use the loop, which has failed.
     """
     try:
         yield
     finally:
-        pidfds = {living.pidfd for living in runtime.living.values() if living.pidfd is not None}
+        pidfds = {
+            process.pidfd for process in runtime.processes.values() if process.pidfd is not None
+        }
         for signum in (signal.SIGTERM, signal.SIGKILL):
             for pidfd in pidfds:
                 processes.send(pidfd, signum)

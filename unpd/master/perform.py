@@ -1,9 +1,9 @@
-"""Performing: one small function for each effect. Nothing is decided here; what went
-wrong in the world goes back to the core as an event.
+"""Performs effects: one small function for each, in the table :data:`PERFORMERS`.
+
+Nothing is decided here. What the system refuses goes back to the core as an event.
+Called by the shell; works on :class:`unpd.master.runtime.Runtime`.
 """
 
-import os
-import select
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -18,17 +18,19 @@ from unpd.config.plan import restart_needed
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.model import Child
+from unpd.core.policy import policy_of
 from unpd.errors import UnpdError
 from unpd.kernel import processes
-from unpd.master.children.fork import Forked, ForkPlan, fork, parse_report
+from unpd.master.children import reports
+from unpd.master.children.fork import Forked, ForkPlan, fork
 from unpd.master.children.kinds import KINDS
 from unpd.master.listening.listener import OpenListener
-from unpd.master.runtime import ChildProcess, Deployment, Runtime, wanted
-from unpd.names import ChildKind, ReloadResult
+from unpd.master.runtime import ChildProcess, Deployment, Runtime, wanted_children
+from unpd.names import ReloadResult
 
 
 def perform(runtime: Runtime, effect: fx.Effect) -> None:
-    """Carry out one effect. ``Leave`` is the shell's own."""
+    """Carry out one effect. The shell itself handles ``Leave``."""
     PERFORMERS[type(effect)](runtime, effect)
 
 
@@ -37,26 +39,21 @@ def perform(runtime: Runtime, effect: fx.Effect) -> None:
 
 def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
     child = effect.child
-    deployment = (
-        runtime.candidate
-        if runtime.candidate is not None and child.generation > runtime.generation
-        else runtime.deployment
-    )
+    deployment = _deployment_of(runtime, child)
     row = _free_row(runtime)
     if row is None:
-        runtime.events.append(
-            ev.ForkFailed(child.birth, f"all {layout.MAX_ROWS} rows of the scoreboard are taken")
-        )
+        reason = f"all {layout.MAX_ROWS} rows of the scoreboard are taken"
+        runtime.events.append(ev.ForkFailed(child.birth, reason))
         return
     runtime.board.prepare(row)
     kind = KINDS[child.slot.kind]
     plan = ForkPlan(
-        runtime.board,
-        row,
-        runtime.identity,
-        runtime.log,
-        kind.keeps(deployment, child),
-        lambda birth: kind.live(runtime, deployment, birth),
+        board=runtime.board,
+        row=row,
+        identity=runtime.identity,
+        log=runtime.log,
+        kept_fds=kind.keeps(deployment, child),
+        live=lambda newborn: kind.live(runtime, deployment, newborn),
     )
     try:
         fork(child, plan, lambda forked: _register(runtime, child, row, forked))
@@ -65,67 +62,60 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
         runtime.events.append(ev.ForkFailed(child.birth, error.strerror or str(error)))
 
 
+def _deployment_of(runtime: Runtime, child: Child) -> Deployment:
+    """The configuration and listeners of the child's generation."""
+    if runtime.candidate is not None and child.generation > runtime.generation:
+        return runtime.candidate
+    return runtime.deployment
+
+
 def _free_row(runtime: Runtime) -> int | None:
-    taken = {living.row for living in runtime.living.values()}
+    taken = {process.row for process in runtime.processes.values()}
     return next((row for row in range(layout.MAX_ROWS) if row not in taken), None)
 
 
 def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
-    runtime.living[child.birth] = ChildProcess(
-        child, forked.pid, forked.pidfd, row, forked.ready_fd
+    slot = child.slot
+    runtime.processes[child.birth] = ChildProcess(
+        child=child, pid=forked.pid, pidfd=forked.pidfd, row=row, channel=forked.channel
     )
-    runtime.births[forked.pid] = child.birth
-    runtime.wait.watch(forked.ready_fd, select.EPOLLIN, lambda _: read_report(runtime, child.birth))
-    pool = (
-        runtime.columns.pools.column(child.slot.pool) if child.slot.kind is ChildKind.WORKER else 0
-    )
-    runtime.board.enter(
-        Entry(row, child.birth, forked.pid, child.slot.kind, pool, child.phase, child.generation)
-    )
-    if child.slot.kind is ChildKind.WORKER:
+    runtime.birth_by_pid[forked.pid] = child.birth
+    reports.watch(runtime, child.birth)
+    pool = 0
+    if policy_of(child).serves:
+        pool = runtime.columns.pools.column(slot.pool)
         runtime.board.count(layout.Master.SPAWNS + pool)
+    entry = Entry(
+        row=row,
+        birth=child.birth,
+        pid=forked.pid,
+        kind=slot.kind,
+        pool=pool,
+        phase=child.phase,
+        generation=child.generation,
+    )
+    runtime.board.enter(entry)
     runtime.log.debug(
         "child.spawned",
-        kind=str(child.slot.kind),
-        slot=str(child.slot),
+        kind=str(slot.kind),
+        slot=str(slot),
         birth=child.birth,
         generation=child.generation,
         pid=forked.pid,
     )
 
 
-def read_report(runtime: Runtime, birth: int) -> None:
-    """Take what a child said over its readiness pipe, once; a child that dies before it
-    says anything leaves an end of file.
-    """
-    living = runtime.living.get(birth)
-    if living is None or living.ready_fd is None:
-        return
-    try:
-        said = os.read(living.ready_fd, 4096)
-    except BlockingIOError:
-        return
-    runtime.wait.forget(living.ready_fd)
-    os.close(living.ready_fd)
-    living.ready_fd = None
-    if said:
-        failure = parse_report(said)
-        runtime.events.append(
-            ev.ChildFailed(birth, failure[1], failure[0]) if failure else ev.ChildReady(birth)
-        )
-
-
 def _tell(runtime: Runtime, effect: fx.Tell) -> None:
-    living = runtime.living.get(effect.birth)
-    if living is not None and living.pidfd is not None:
-        processes.send(living.pidfd, signal.Signals[effect.order.value])
+    process = runtime.processes.get(effect.birth)
+    if process is not None and process.pidfd is not None:
+        processes.send(process.pidfd, signal.Signals[effect.order.value])
 
 
 def _show_phase(runtime: Runtime, effect: fx.ShowPhase) -> None:
-    living = runtime.living.get(effect.child.birth)
-    if living is not None:
-        living.child = effect.child
-        runtime.board.set_phase(living.row, effect.child.phase)
+    process = runtime.processes.get(effect.child.birth)
+    if process is not None:
+        process.child = effect.child
+        runtime.board.set_phase(process.row, effect.child.phase)
 
 
 # --- configuration --------------------------------------------------------------------
@@ -138,9 +128,9 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         fixed = restart_needed(runtime.deployment.config, loaded.config)
         if fixed:
             raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
-        wanted_listeners = runtime.deployment.listeners.supply.wanted_listeners(loaded.config)
+        wanted_listeners = runtime.deployment.listeners.sources.wanted_listeners(loaded.config)
         runtime.columns.check(loaded.config, wanted_listeners)
-        listeners = runtime.deployment.listeners.prepare(loaded.config)
+        listeners = runtime.deployment.listeners.prepare(wanted_listeners)
         runtime.candidate = Deployment(loaded.config, listeners)
         runtime.columns.take(loaded.config, wanted_listeners)
     except (UnpdError, ColumnsExhaustedError) as error:
@@ -150,11 +140,13 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         runtime.log.warning("config.warning", text=warning)
     for listener in runtime.deployment.listeners.added_by(listeners):
         note_listener(runtime, listener)
-    runtime.events.append(ev.ConfigLoaded(wanted(loaded.config)))
+    runtime.events.append(ev.ConfigLoaded(wanted_children(loaded.config)))
 
 
 def note_listener(runtime: Runtime, listener: OpenListener) -> None:
-    """Say which address is listened on; this is where a free port gets its number."""
+    """Log the address of a new listener, with the port that the kernel chose for port
+    0.
+    """
     runtime.log.info("listener.opened", service=listener.wanted.service, address=listener.text)
     if listener.without_ipv6:
         runtime.log.warning(

@@ -1,14 +1,18 @@
 """What the master owns while it runs: descriptors, children, the scoreboard, the log.
-No behaviour; the shell and the performers work on it.
+
+Made by boot. Has no behaviour: the shell, the performers and the modules of
+``unpd.master`` work on it.
 """
 
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from unpd.board import layout
 from unpd.board.columns import Columns
 from unpd.board.memory import Scoreboard
+from unpd.channel import ChannelEnd
 from unpd.config.load import Loaded
 from unpd.config.plan import worker_count
 from unpd.config.schema import Config, is_name
@@ -21,13 +25,12 @@ from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.master.listening.listener import METRICS, WantedListener
 from unpd.master.listening.table import Listeners
+from unpd.names import ChildKind
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One configuration with its open listeners: what a generation of children is born
-    with.
-    """
+    """One configuration with its open listeners: what a generation of children gets."""
 
     config: Config
     listeners: Listeners
@@ -35,41 +38,48 @@ class Deployment:
 
 @dataclass(slots=True)
 class ChildProcess:
-    """A forked child. ``ready_fd`` is None once it has reported."""
+    """A child that is not reaped yet.
+
+    ``pidfd`` is None if the kernel gave none. ``row``: its row of the board.
+    ``reported``: whether it has sent its report. ``unanswered``: who waits for the
+    answers to the questions that it was asked, in their order.
+    """
 
     child: Child
     pid: int
     pidfd: int | None
     row: int
-    ready_fd: int | None
+    channel: ChannelEnd
+    reported: bool = False
+    unanswered: deque[Callable[[dict[str, Any] | None], None]] = field(default_factory=deque)
 
 
 class BoardColumns:
-    """The columns of a scoreboard by name, for the board's life."""
+    """The columns of a scoreboard, by name."""
 
     def __init__(self, board: Scoreboard) -> None:
-        """BoardRefusedError if what stands there makes no sense."""
-        self.services = Columns(
-            "services", board.names(layout.Board.SERVICE_NAMES, layout.MAX_SERVICES), is_name
-        )
-        self.pools = Columns(
-            "pools", board.names(layout.Board.POOL_NAMES, layout.MAX_POOLS), is_name
-        )
-        self.listeners = Columns(
-            "listeners", board.names(layout.Board.LISTENER_NAMES, layout.MAX_LISTENERS)
-        )
+        """Read the names that stand on ``board``. BoardRefusedError if they are
+        damaged.
+        """
+        areas = layout.Board
+        services = board.names(areas.SERVICE_NAMES, layout.MAX_SERVICES)
+        pools = board.names(areas.POOL_NAMES, layout.MAX_POOLS)
+        listeners = board.names(areas.LISTENER_NAMES, layout.MAX_LISTENERS)
+        self.services = Columns("services", services, is_name)
+        self.pools = Columns("pools", pools, is_name)
+        self.listeners = Columns("listeners", listeners)
 
     def check(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """ColumnsExhaustedError if there is no room for all names of the configuration:
-        what is refused must not take any.
+        """Take no column; ColumnsExhaustedError if the names of ``config`` have no
+        room. A configuration that is refused must not take any.
         """
         self.services.check(config.services)
         self.pools.check(service.pool for service in config.services.values())
         self.listeners.check(wanted.key for wanted in wanted_listeners if wanted.service != METRICS)
 
     def take(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """Give every name of the configuration its column. ColumnsExhaustedError if
-        there is no room for all.
+        """Give every name of ``config`` its column. ColumnsExhaustedError, and then
+        none.
         """
         self.check(config, wanted_listeners)
         for name, service in config.services.items():
@@ -80,10 +90,15 @@ class BoardColumns:
                 self.listeners.column(wanted.key)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Runtime:
-    """Everything the master owns. ``events`` is what the performers have to tell the
-    core; ``on_ready`` and ``load`` come from whoever started the master.
+    """Everything that the master owns.
+
+    ``load`` reads the configuration again, ``on_ready`` is called once when every
+    service is ready: both come from the command that started the master. ``events``
+    wait for the core. ``generation`` is that of ``deployment``; the master does not
+    read it from the scoreboard, which children can write. ``processes`` has the
+    children that are not reaped yet by birth, ``birth_by_pid`` their births by pid.
     """
 
     deployment: Deployment
@@ -92,32 +107,35 @@ class Runtime:
     log: Log
     board: Scoreboard
     columns: BoardColumns
-    wait: Loop
+    loop: Loop
     reaper: Reaper
     signal_queue: SignalQueue
     on_ready: Callable[[], None]
     master_pid: int
     started_at: float
     generation: int = 1
-    """Of the deployment: the master's own truth, not the scoreboard's, which children
-    can write.
-    """
     control: ControlServer | None = None
     candidate: Deployment | None = None
-    living: dict[int, ChildProcess] = field(default_factory=dict)
-    births: dict[int, int] = field(default_factory=dict)
-    """Birth by pid, of the children that are not reaped yet."""
+    processes: dict[int, ChildProcess] = field(default_factory=dict)
+    birth_by_pid: dict[int, int] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
 
 
-def wanted(config: Config) -> Wanted:
-    """What the core has to know of a configuration. A pool that no service uses gets no
-    workers.
+def wanted_children(config: Config) -> Wanted:
+    """The children and limits that ``config`` wants. A pool that no service uses gets
+    no workers.
     """
     used = {service.pool for service in config.services.values()}
-    workers = {name: worker_count(pool) for name, pool in config.pools.items() if name in used}
-    daemon = config.daemon
+    exporter = {(ChildKind.EXPORTER, "exporter"): 1} if config.metrics.listen else {}
+    workers = {
+        (ChildKind.WORKER, name): worker_count(pool)
+        for name, pool in config.pools.items()
+        if name in used
+    }
     limits = Limits(
-        daemon.grace_s, daemon.reload_grace_s, daemon.start_timeout_s, daemon.heartbeat_timeout_s
+        grace_s=config.daemon.grace_s,
+        reload_grace_s=config.daemon.reload_grace_s,
+        start_timeout_s=config.daemon.start_timeout_s,
+        heartbeat_timeout_s=config.daemon.heartbeat_timeout_s,
     )
-    return Wanted(workers, config.metrics.listen is not None, limits)
+    return Wanted(exporter | workers, limits)

@@ -19,19 +19,21 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 def sample(runtime: Runtime) -> None:
-    """Write what only the master can see: accept queues, its own process figures,
+    """Write what only the master sees: accept queues, the figures of its own process,
     signals and dropped lines.
     """
     words = runtime.board.words
     for key, listener in runtime.deployment.listeners.opened.items():
-        told = sockets.queue(listener.sock) if listener.wanted.service != METRICS else None
-        if told is not None:
+        if listener.wanted.service == METRICS:
+            continue
+        queue = sockets.queue(listener.sock)
+        if queue is not None:
             at = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
-            words[at], words[at + 1] = told
+            words[at], words[at + 1] = queue
     words[layout.Master.SIGCHLD] = runtime.reaper.calls
     words[layout.Master.LOG_DROPPED] = runtime.log.sink.dropped
     # Without a free descriptor, perhaps by another program's fault, the last figures
-    # stand.
+    # stay.
     with contextlib.suppress(OSError):
         _sample_process(words)
 
@@ -42,19 +44,18 @@ def _sample_process(words: memoryview) -> None:
         virtual, resident = statm.read().split()[:2]
     words[layout.Master.VIRTUAL_BYTES] = int(virtual) * _PAGE_BYTES
     words[layout.Master.RESIDENT_BYTES] = int(resident) * _PAGE_BYTES
-    words[layout.Master.OPEN_FDS] = (
-        len(os.listdir("/proc/self/fd")) - 1
-    )  # not the one that listdir itself holds
+    # listdir(3) opens the directory: one descriptor of those that it lists.
+    words[layout.Master.OPEN_FDS] = len(os.listdir("/proc/self/fd")) - 1
     words[layout.Master.MAX_FDS] = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def beats(runtime: Runtime) -> ev.BeatsRead:
-    """Every child's heartbeat: the only thing that the master believes of what a child
-    writes, and only about that very child.
+    """Read every child's heartbeat. The master decides nothing from what a child writes
+    but this, and only about that very child.
     """
     return ev.BeatsRead(
         {
-            birth: runtime.board.row(living.row)[layout.Row.BEAT_NS] / layout.NS
-            for birth, living in runtime.living.items()
+            birth: runtime.board.row(process.row)[layout.Row.BEAT_NS] / layout.NS
+            for birth, process in runtime.processes.items()
         }
     )

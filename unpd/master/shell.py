@@ -1,13 +1,13 @@
-"""The shell around the core: gathers events, asks the core, performs effects. The whole
-of the main loop is :meth:`Shell.run`.
+"""The shell around the core: it gathers events, asks the core, and performs effects.
+The whole main loop is :meth:`Shell.run`.
 
-Theory of operation. The process blocks in one place, ``Wait.turn``. What wakes it: the
-wake-up pipe (a signal came; the handlers have noted it), a readiness pipe, the control
-socket, or the time. Each becomes an event; :func:`unpd.core.machine.step` answers with
-effects; :mod:`unpd.master.perform` carries them out. At SIGTERM: ``Arrivals`` notes it,
-``_gather`` makes it StopAsked, ``machine._stop`` tells the workers to finish,
-``worker.main`` drains, their deaths become ChildExited, and the last one makes the core
-say Leave.
+The process blocks in one place, ``Loop.turn``. The wake-up pipe ends the wait (a
+handler has queued a signal), or a child's channel, the control socket, or a deadline.
+Each becomes an event; :func:`unpd.core.machine.step` answers with effects;
+:mod:`unpd.master.perform` carries them out. At SIGTERM: ``SignalQueue`` notes the
+signal, ``_gather`` makes StopAsked of it, ``machine._stop`` tells the workers to
+finish, ``worker.main`` drains, each exit becomes ChildExited, and after the last one
+the core says Leave.
 """
 
 import select
@@ -23,6 +23,7 @@ from unpd.control.protocol import Request
 from unpd.control.server import ControlServer
 from unpd.core import effects as fx
 from unpd.core import events as ev
+from unpd.core.draft import sooner
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
@@ -30,14 +31,16 @@ from unpd.loop import now
 from unpd.master import sampling
 from unpd.master.children.reap import account_for
 from unpd.master.perform import perform
-from unpd.master.runtime import Runtime, wanted
+from unpd.master.runtime import Runtime, wanted_children
 from unpd.master.status import status
 from unpd.master.systemd.announcer import Announcer
 from unpd.master.systemd.offers import Offers
 from unpd.names import MASTER_SIGNALS, SignalMeaning
 
 SWEEP_S = 1.0
-"""How often heartbeats are read, queues sampled, and lost signals made good."""
+"""How often the master reads heartbeats, samples queues, and looks for children whose
+SIGCHLD was lost.
+"""
 
 _EVENTS: Mapping[SignalMeaning, Callable[[str], ev.Event]] = MappingProxyType(
     {
@@ -56,28 +59,26 @@ SIGNAL_EVENTS: Mapping[int, Callable[[], ev.Event]] = MappingProxyType(
         if row.meaning is not SignalMeaning.REAP
     }
 )
-"""Every signal that the master takes, with the event that it becomes. SIGCHLD is the
-reaper's.
-"""
+"""The event that each signal becomes. SIGCHLD is not here: the reaper handles it."""
 
 
 class Shell:
-    """The master's loop over its holdings."""
+    """The master's main loop."""
 
     def __init__(self, runtime: Runtime, wakeup_fd: int, offers: Offers) -> None:
         self._runtime = runtime
         self._announcer = Announcer(offers, runtime)
-        self._state = State(wanted(runtime.deployment.config))
+        self._state = State(wanted_children(runtime.deployment.config))
         self._leave: fx.Leave | None = None
         self._sweep_at = 0.0
         self._title = ""
-        runtime.wait.watch(wakeup_fd, select.EPOLLIN, lambda _: signals.drain(wakeup_fd))
+        runtime.loop.watch(wakeup_fd, select.EPOLLIN, lambda _: signals.drain(wakeup_fd))
 
     def run(self) -> fx.Leave:
-        """Turn until no child is left and the core says so."""
+        """Turn until the core says Leave, when no child is left."""
         self._take(ev.Booted())
         while self._leave is None:
-            self._runtime.wait.turn(self._timeout_s())
+            self._runtime.loop.turn(self._timeout_s())
             self._gather()
             while self._runtime.events:
                 self._take(self._runtime.events.popleft())
@@ -93,29 +94,25 @@ class Shell:
                 perform(self._runtime, effect)
 
     def _show(self) -> None:
-        """Phase on the scoreboard, phase and generation in the process title and for
-        the service manager, whenever they change.
+        """Show a change of phase or generation: on the scoreboard, in the process
+        title, and to the service manager.
         """
         title = f"unpd: master {self._state.phase}, generation {self._state.generation}"
         if title != self._title:
             self._title = title
             setproctitle(title)
-            self._runtime.board.words[layout.Master.PHASE] = layout.MASTER_PHASES.index(
-                self._state.phase
-            )
+            phase = layout.MASTER_PHASES.index(self._state.phase)
+            self._runtime.board.words[layout.Master.PHASE] = phase
             self._announcer.phase(self._state)
 
     def _timeout_s(self) -> float:
         if self._runtime.events or self._runtime.reaper.reaped:
             return 0.0
-        deadline_at = next_deadline(self._state)
-        return max(
-            0.0,
-            min(self._sweep_at, deadline_at if deadline_at is not None else self._sweep_at) - now(),
-        )
+        deadline_at = sooner(next_deadline(self._state), self._sweep_at)
+        return max(0.0, deadline_at - now())
 
     def _gather(self) -> None:
-        """What the wait's own calls have not made events of yet: signals, deaths, the
+        """Make events of what the callbacks of the loop did not: signals, deaths, the
         time.
         """
         runtime = self._runtime
@@ -132,13 +129,13 @@ class Shell:
     def _sweep(self) -> None:
         runtime = self._runtime
         self._sweep_at = now() + min(SWEEP_S, self._announcer.sweep_within_s)
-        with signals.blocked():  # the handler reaps into the same deque
+        with signals.blocked():  # the handler appends to the same deque
             runtime.reaper.sweep()
         sampling.sample(runtime)
         if runtime.control is not None:
             runtime.control.expire()
         runtime.events.append(sampling.beats(runtime))
-        runtime.deployment.listeners.keep()
+        runtime.deployment.listeners.store()
         self._mend_listeners()
         self._announcer.sweep(self._state)
 

@@ -1,10 +1,15 @@
-"""What ``unpd status`` shows: one snapshot of the master as plain JSON values."""
+"""The status of the daemon, for ``unpd status`` and for the service manager.
+
+Reads the core's state, the listeners and the scoreboard; changes nothing. Called by the
+control verbs and by :mod:`unpd.master.systemd.announcer`.
+"""
 
 import os
 from typing import Any
 
 from unpd import __version__
-from unpd.core.model import State
+from unpd.core.model import Child, State
+from unpd.core.readiness import throttled, unready_pools
 from unpd.kernel import sockets
 from unpd.loop import now
 from unpd.master.runtime import Runtime
@@ -13,21 +18,22 @@ from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 
 def degraded(state: State) -> tuple[str, ...]:
-    """Why the daemon is not whole, in sentences; empty when it is."""
+    """The reasons why the daemon is not whole, in sentences; none if it is."""
     if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
         return ()
-    without = [f"pool {pool} has no ready worker" for pool in state.unready_pools()]
-    return (*without, *(f"{slot.kind} {slot} keeps dying early" for slot in state.throttled()))
+    without = [f"pool {pool} has no ready worker" for pool in unready_pools(state)]
+    return (*without, *(f"{slot.kind} {slot} keeps dying early" for slot in throttled(state)))
 
 
 def summary(runtime: Runtime, state: State) -> str:
-    """One line for people: ``generation 3, 2 of 2 workers ready, 41 connections``, and
-    what is wrong.
+    """Return one line: ``generation 3, 2 of 2 workers ready, 41 connections``, and what
+    is wrong.
     """
-    workers = [child for child in state.children.values() if child.slot.kind is ChildKind.WORKER]
     ready = sum(
-        child.phase is ChildPhase.READY and child.generation == state.generation
-        for child in workers
+        child.slot.kind is ChildKind.WORKER
+        and child.phase is ChildPhase.READY
+        and child.generation == state.generation
+        for child in state.children.values()
     )
     active = sum(
         count_active(runtime.board, runtime.columns.services.column(name))
@@ -44,31 +50,33 @@ def summary(runtime: Runtime, state: State) -> str:
 
 
 def status(runtime: Runtime, state: State) -> dict[str, Any]:
-    """The snapshot. Times in seconds."""
+    """Return the status as JSON values; times in seconds."""
     at = now()
+    running = state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)
     return {
         "version": __version__,
         "pid": os.getpid(),
         "phase": str(state.phase),
-        "ready": state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)
-        and not state.unready_pools(),
+        "ready": running and not unready_pools(state),
         "degraded": list(degraded(state)),
         "generation": state.generation,
         "uptime_s": round(at - runtime.started_at, 1),
         "services": [_service(runtime, name) for name in runtime.deployment.config.services],
-        "children": [
-            {
-                "kind": str(child.slot.kind),
-                "pool": child.slot.pool,
-                "index": child.slot.index,
-                "phase": str(child.phase),
-                "generation": child.generation,
-                "birth": child.birth,
-                "pid": runtime.living[child.birth].pid if child.birth in runtime.living else None,
-                "age_s": round(at - child.born_at, 1),
-            }
-            for child in state.children.values()
-        ],
+        "children": [_child(runtime, child, at) for child in state.children.values()],
+    }
+
+
+def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
+    process = runtime.processes.get(child.birth)
+    return {
+        "kind": str(child.slot.kind),
+        "pool": child.slot.pool,
+        "index": child.slot.index,
+        "phase": str(child.phase),
+        "generation": child.generation,
+        "birth": child.birth,
+        "pid": process.pid if process else None,
+        "age_s": round(at - child.born_at, 1),
     }
 
 

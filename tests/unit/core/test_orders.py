@@ -4,11 +4,12 @@ itself.
 
 import pytest
 
-from tests.support.machine import LIMITS, booted, proving, running, wants
+from tests.support.machine import booted, proving, running, wants
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.machine import next_deadline, step
-from unpd.core.model import Slot, State, Wanted
+from unpd.core.model import Slot, State
+from unpd.core.readiness import unready_pools
 from unpd.master.status import degraded
 from unpd.names import MAX_WORKERS, ChildKind, ChildOrder, ChildPhase, MasterPhase
 
@@ -177,7 +178,7 @@ def test_draining_workers_do_not_make_a_pool_ready() -> None:
     machine.take(ev.PoolResized("default", -1))
     machine.exit(1)
     assert machine.births(ChildPhase.DRAINING) == [2]
-    assert machine.state.unready_pools() == ("default",)
+    assert unready_pools(machine.state) == ("default",)
 
 
 def test_a_step_does_not_change_the_state_that_it_was_given() -> None:
@@ -197,8 +198,8 @@ def test_a_step_does_not_change_the_state_that_it_was_given() -> None:
 
 def test_a_new_state_waits_for_nothing_but_its_first_births() -> None:
     """They are due at once."""
-    assert next_deadline(State(Wanted({"default": 1}, exporter=False, limits=LIMITS))) == 0.0
-    assert next_deadline(State(Wanted({}, exporter=False, limits=LIMITS))) is None
+    assert next_deadline(State(wants(1))) == 0.0
+    assert next_deadline(State(wants({}))) is None
 
 
 def test_a_configuration_without_any_service_is_ready_at_once() -> None:

@@ -5,12 +5,13 @@ from typing import get_args
 
 import pytest
 
-from tests.support.machine import LIMITS, Machine, booted, running, wants
+from tests.support.machine import Machine, booted, running, wants
 from unpd.core import events as ev
 from unpd.core.children import CHILD_TABLE, Happening, happened
-from unpd.core.draft import CUT_GRACE_S, Draft
+from unpd.core.draft import Draft
 from unpd.core.machine import EVENT_TABLE, SETTLE
-from unpd.core.model import Child, Slot, State, Wanted
+from unpd.core.model import Child, Slot, State
+from unpd.core.policy import CUT_GRACE_S
 from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 NOW = 1000.0
@@ -42,7 +43,7 @@ OUTCOMES: dict[tuple[ChildPhase, Happening], tuple[list[ChildOrder], ChildPhase 
 
 def draft_of(child: Child) -> Draft:
     """A step in which this is the only child."""
-    state = State(Wanted({"default": 1}, exporter=True, limits=LIMITS), phase=MasterPhase.RUNNING)
+    state = State(wants(1, exporter=True), phase=MasterPhase.RUNNING)
     state.children[child.birth] = child
     return Draft(state, NOW)
 

@@ -1,5 +1,9 @@
-"""The kinds of children: for each, which descriptors it keeps and what it does with its
-life. A new kind is a row in :data:`KINDS`.
+"""The kinds of children: which descriptors each inherits, and what it runs.
+
+A new kind is a row in :data:`KINDS` and a row in :data:`unpd.core.policy.POLICIES`. The
+functions here translate the master's configuration into what the programs of the
+children take; workers and the exporter import nothing of the master. Called by the
+performers.
 """
 
 import ipaddress
@@ -23,15 +27,16 @@ from unpd.services.table import SERVICES
 from unpd.worker.main import ListenerSetup, ServiceSetup, Worker, WorkerSetup
 
 FINISH_SHARE = 0.1
-"""The part of ``grace_s`` that an exporter has for its last answers: it is told to
-finish when the workers are gone, at 0.8 at the latest, and killed at 0.95.
+"""The part of ``grace_s`` that an exporter has for its last answers. It is told to
+finish when the workers are gone, after 80 % of ``grace_s`` at the latest, and killed
+after 95 %.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One sort of child. ``keeps``: the listeners' descriptors it inherits. ``live``:
-    its whole life, called in the child.
+    """One kind of child. ``keeps``: the descriptors of listeners that it inherits.
+    ``live``: its whole life, called in the child.
     """
 
     keeps: Callable[[Deployment, Child], tuple[int, ...]]
@@ -50,43 +55,41 @@ def _worker_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
 
 
 def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
-    """The HTTP listener and no other: a listener that its owner has closed goes on
-    completing handshakes while any duplicate lives.
+    """The HTTP listener and no other: a listener that its owner has closed still
+    completes handshakes while any duplicate of it is open.
     """
     del child
     return tuple(listener.sock.fileno() for listener in deployment.listeners.of(METRICS))
 
 
-def _live_as_worker(runtime: Runtime, deployment: Deployment, birth: Newborn) -> None:
+def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
     config = deployment.config
-    birth.log.set_level(
-        config.log.level
-    )  # the master's own level changes only once this generation has proved itself
+    # The master's own level changes only after this generation has proved itself.
+    newborn.log.set_level(config.log.level)
     setup = WorkerSetup(
         services=tuple(
             _service_setup(runtime, deployment, name)
             for name, service in config.services.items()
-            if service.pool == birth.child.slot.pool
+            if service.pool == newborn.child.slot.pool
         ),
-        max_connections=config.pools[birth.child.slot.pool].max_connections,
+        max_connections=config.pools[newborn.child.slot.pool].max_connections,
         grace_s=config.daemon.grace_s,
-        cells=birth.cells,
-        log=birth.log,
-        signal_queue=birth.signal_queue,
+        cells=newborn.cells,
+        log=newborn.log,
+        signal_queue=newborn.signal_queue,
         signals=CHILD_SIGNALS,
-        wakeup_fd=birth.wakeup_fd,
-        report_ready=birth.report_ready,
-        reopen_log=lambda: _reopen_log(deployment, birth),
-        title=birth.title,
+        wakeup_fd=newborn.wakeup_fd,
+        report_ready=newborn.report_ready,
+        reopen_log=lambda: _reopen_log(deployment, newborn),
+        title=newborn.title,
     )
     Worker(setup).run()
 
 
 def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> ServiceSetup:
     config = deployment.config.services[name]
-    backlog = min(
-        config.backlog, read_somaxconn(SOMAXCONN) or config.backlog
-    )  # listen(2): silently truncated
+    # listen(2) cuts a greater backlog without a word.
+    backlog = min(config.backlog, read_somaxconn(SOMAXCONN) or config.backlog)
     return ServiceSetup(
         name=name,
         service=SERVICES[config.type].make(config.options),
@@ -106,13 +109,13 @@ def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> Servi
     )
 
 
-def _live_as_exporter(runtime: Runtime, deployment: Deployment, birth: Newborn) -> None:
+def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
     listener = deployment.listeners.of(METRICS)[0]
-    birth.log.set_level(deployment.config.log.level)
+    newborn.log.set_level(deployment.config.log.level)
 
     def ready() -> None:
-        birth.report_ready()
-        birth.title("ready")
+        newborn.report_ready()
+        newborn.title("ready")
 
     patience_s = {
         ChildOrder.RETIRE: FINISH_S,
@@ -121,23 +124,23 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, birth: Newborn) 
     }
 
     def stop_within() -> float | None:
-        orders = [CHILD_SIGNALS.get(signum) for signum in birth.signal_queue.take()]
+        orders = [CHILD_SIGNALS.get(signum) for signum in newborn.signal_queue.take()]
         if ChildOrder.REOPEN_LOG in orders:
-            _reopen_log(deployment, birth)
+            _reopen_log(deployment, newborn)
         return min((patience_s[order] for order in orders if order in patience_s), default=None)
 
     def beat() -> None:
-        birth.cells[layout.Row.BEAT_NS] = int(now() * layout.NS)
+        newborn.cells[layout.Row.BEAT_NS] = int(now() * layout.NS)
 
     run_exporter(
         ExporterContext(
             sock=listener.sock,
-            board=birth.board,
+            board=newborn.board,
             names=exporter_names(runtime, deployment),
             beat=beat,
-            wakeup_fd=birth.wakeup_fd,
+            wakeup_fd=newborn.wakeup_fd,
             stop_within=stop_within,
-            report=birth.log.warning,
+            report=newborn.log.warning,
             ready=ready,
             loopback=isinstance(listener.address, TcpAddress)
             and ipaddress.ip_address(listener.address.host.partition("%")[0]).is_loopback,
@@ -146,7 +149,7 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, birth: Newborn) 
 
 
 def exporter_names(runtime: Runtime, deployment: Deployment) -> Names:
-    """What the exporter calls the columns of the scoreboard."""
+    """The labels of the exporter's series, and their columns on the scoreboard."""
     columns = runtime.columns
     listeners = tuple(
         Listener(
@@ -168,14 +171,16 @@ def exporter_names(runtime: Runtime, deployment: Deployment) -> Names:
     )
 
 
-def _reopen_log(deployment: Deployment, birth: Newborn) -> None:
-    """The master has made the new file and given it to our user; we only open it."""
+def _reopen_log(deployment: Deployment, newborn: Newborn) -> None:
+    """Open the new log file. The master has made it and given it to this child's
+    user.
+    """
     if not deployment.config.log.file:
         return
     try:
-        birth.log.sink.move_to(logs.open_file(deployment.config.log.file, create=False))
+        newborn.log.sink.move_to(logs.open_file(deployment.config.log.file, create=False))
     except OSError as error:
-        birth.log.error(
+        newborn.log.error(
             "log.not_reopened", file=deployment.config.log.file, error=str(error.strerror)
         )
 
@@ -186,4 +191,4 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
         ChildKind.EXPORTER: Kind(_exporter_keeps, _live_as_exporter),
     }
 )
-"""One row a kind."""
+"""One row for each kind."""

@@ -1,8 +1,8 @@
-"""What a reaped child leaves: its entry in the tables of the master, its open
-connections, its last words.
+"""What the master does after a child was reaped: its exit is counted, its open
+connections are booked, and the core gets an event.
 
-Owns nothing; works on :class:`unpd.master.runtime.Runtime`. Called by the shell for
-each pid that the SIGCHLD handler reaped.
+Called by the shell for each pid that the SIGCHLD handler reaped; works on
+:class:`unpd.master.runtime.Runtime`.
 """
 
 import os
@@ -13,29 +13,31 @@ from unpd.core import events as ev
 from unpd.kernel import processes
 from unpd.kernel.processes import ExitReport
 from unpd.kernel.signals import Reaped
-from unpd.master.perform import read_report
+from unpd.master.children.reports import take_last_words
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import ReapReason
 
 
 def account_for(runtime: Runtime, reaped: Reaped) -> None:
-    """Look a reaped pid up, count it, and tell the core. A pid that is not ours
-    (process 1 inherits orphans) is counted and dropped, whatever it ended with.
+    """Look a reaped pid up, count it, and tell the core.
+
+    A pid that the master did not fork (process 1 inherits orphans) is counted and
+    dropped, whatever its wait status.
     """
-    birth = runtime.births.pop(reaped.pid, None)
+    birth = runtime.birth_by_pid.pop(reaped.pid, None)
     report = processes.decode(reaped.status)
     if birth is None:
         runtime.board.count(layout.Master.UNKNOWN_REAPED)
         runtime.log.debug("child.unknown", pid=reaped.pid, ended=str(report))
         return
-    read_report(runtime, birth)  # its last words come before its death
-    living = runtime.living.pop(birth)
-    _count(runtime, living, reaped, report)
-    abandoned = runtime.board.book_worker_died(living.row)
-    runtime.board.leave(living.row)
-    if living.pidfd is not None:
-        os.close(living.pidfd)
-    slot = living.child.slot
+    take_last_words(runtime, birth)  # its report comes before its exit
+    process = runtime.processes.pop(birth)
+    _count(runtime, process, reaped, report)
+    lost = runtime.board.book_worker_died(process.row)
+    runtime.board.leave(process.row)
+    if process.pidfd is not None:
+        os.close(process.pidfd)
+    slot = process.child.slot
     runtime.log.info(
         "child.reaped",
         kind=str(slot.kind),
@@ -44,25 +46,21 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
         pid=reaped.pid,
         reason=str(_reason(report)),
         ended=str(report),
-        connections_lost=abandoned,
+        connections_lost=lost,
     )
     runtime.events.append(ev.ChildExited(birth, str(report)))
 
 
-def _count(runtime: Runtime, living: ChildProcess, reaped: Reaped, report: ExitReport) -> None:
+def _count(runtime: Runtime, process: ChildProcess, reaped: Reaped, report: ExitReport) -> None:
     board = runtime.board
-    kind = layout.KINDS.index(living.child.slot.kind)
-    board.count(
-        layout.Master.REAPED
-        + kind * len(layout.REAP_REASONS)
-        + layout.REAP_REASONS.index(_reason(report))
-    )
-    stamp_ns = board.row(living.row)[layout.Row.EXIT_NS]
-    if 0 < stamp_ns <= reaped.at_ns:  # a killed child left none; a mad one left nonsense
-        delay_ns = reaped.at_ns - stamp_ns
-        board.count(
-            layout.Master.REAP_BUCKETS + bisect_left(layout.REAP_BOUNDS_S, delay_ns / layout.NS)
-        )
+    kind = layout.KINDS.index(process.child.slot.kind)
+    reason = layout.REAP_REASONS.index(_reason(report))
+    board.count(layout.Master.REAPED + kind * len(layout.REAP_REASONS) + reason)
+    exit_ns = board.row(process.row)[layout.Row.EXIT_NS]
+    if 0 < exit_ns <= reaped.at_ns:  # a killed child wrote none, a faulty one may write anything
+        delay_ns = reaped.at_ns - exit_ns
+        bucket = bisect_left(layout.REAP_BOUNDS_S, delay_ns / layout.NS)
+        board.count(layout.Master.REAP_BUCKETS + bucket)
         board.count(layout.Master.REAP_SUM_NS, delay_ns)
 
 

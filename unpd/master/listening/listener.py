@@ -1,4 +1,10 @@
-"""One listener: as a configuration wishes it, and as it is open."""
+"""One listener: as a configuration wants it, and as it is open.
+
+Owns the names that listeners have in the service manager's descriptor store. Called by
+:mod:`unpd.master.listening.sources`, which opens listeners, and
+:mod:`unpd.master.listening.table`, which keeps them over reloads; calls
+:mod:`unpd.kernel.sockets`.
+"""
 
 import base64
 import socket
@@ -10,18 +16,21 @@ from unpd.kernel.sockets import ListenOptions
 from unpd.master.systemd.offers import DescriptorStore
 
 METRICS = "metrics"
-"""What stands for a service's name where the exporter's listener is meant."""
+"""The name of the exporter's listener where other listeners have their service's name.
+"""
 
 STORED_PREFIX = "unpd-stored-listener-"
-"""Not what an administrator would call a socket (FileDescriptorName=): systemd passes
-both kinds alike.
+"""Begins the name of each stored listener. systemd passes stored descriptors and those
+of socket units alike, and no administrator calls a socket so (FileDescriptorName=).
 """
 
 
 @dataclass(frozen=True, slots=True)
 class WantedListener:
-    """A listener that a configuration asks for. ``key`` is its identity over reloads,
-    ``nth`` its place among those that are passed under one name.
+    """A listener that a configuration asks for.
+
+    ``key`` identifies it over reloads and restarts. ``nth`` is its place among the
+    listeners that systemd passes under one name.
     """
 
     key: str
@@ -32,53 +41,54 @@ class WantedListener:
 
     @property
     def owner(self) -> str:
-        """Who wishes it, for a sentence."""
+        """The service or the exporter, as the subject of a sentence."""
         return "the metrics exporter" if self.service == METRICS else f"service {self.service}"
 
     @property
     def stored_key(self) -> str:
-        """The key in letters that a name in the descriptor store may have: a colon
-        would spoil it.
+        """The key in letters that a name in the descriptor store may have (no
+        colon).
         """
         return base64.urlsafe_b64encode(self.key.encode()).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class OpenListener:
-    """A listener that is open. ``address`` is its actual one (a port of 0 resolved),
-    ``inode`` that of a UNIX socket's file if we made it.
+    """A listener that is open.
 
-    ``kept``: the service manager was told to keep a duplicate, so that our closing it
-    ends nothing.
+    ``address`` is the actual one, with the port that the kernel chose for port 0.
+    ``inode`` is that of the UNIX socket's file if this daemon made it, else 0.
+    ``stored``: the service manager has a duplicate, so that closing this one ends
+    nothing.
     """
 
     wanted: WantedListener
     sock: socket.socket
     address: BoundAddress
     inode: int = 0
-    kept: bool = False
+    stored: bool = False
 
     @property
     def text(self) -> str:
-        """The actual address as the configuration would write it."""
+        """The actual address, as the configuration would write it."""
         return self.address.text
 
     @property
     def stored_as(self) -> str:
-        """Its name in the descriptor store. The inode in it says which file leads to a
-        UNIX socket: another one at its path does not.
+        """Its name in the descriptor store. The inode tells whether the file at the
+        path of a UNIX socket still leads to this listener.
         """
         return f"{STORED_PREFIX}{self.wanted.stored_key}-{self.inode}"
 
     @property
     def passed(self) -> bool:
-        """Whether it is the service manager's own."""
+        """Whether it came from a socket unit of the service manager."""
         return isinstance(self.wanted.address, SystemdAddress)
 
     @property
     def without_ipv6(self) -> bool:
-        """Whether IPv6 was asked for and the kernel has none, so that it listens on
-        IPv4.
+        """Whether it listens on IPv4 because the kernel lacks the IPv6 that was asked
+        for.
         """
         return (
             isinstance(self.wanted.address, TcpAddress)
@@ -87,8 +97,8 @@ class OpenListener:
         )
 
     def retune(self, options: ListenOptions) -> None:
-        """Give it other options. A TCP listener that somebody has ended listens again
-        by that. OSError.
+        """Give it other options. A TCP listener that another process shut down listens
+        again afterwards. OSError.
         """
         if isinstance(self.address, TcpAddress) and not sockets.is_listening(self.sock):
             sockets.prepare_again(self.sock, self.address.port)
@@ -96,31 +106,31 @@ class OpenListener:
         if self.inode:
             sockets.set_mode(self.sock, self.inode, options.mode)
 
-    def keep(self, store: DescriptorStore) -> "OpenListener":
-        """The same, left in ``store`` too, if there is one and it takes it. What is
-        passed to us is kept anyway.
+    def stored_in(self, store: DescriptorStore) -> "OpenListener":
+        """Return it with a duplicate in ``store``, if there is a store and it takes
+        one. The service manager keeps what it passed without that.
         """
-        if self.kept or self.passed:
+        if self.stored or self.passed:
             return self
-        return replace(self, kept=store.keep(self.stored_as, self.sock.fileno()))
+        return replace(self, stored=store.add(self.stored_as, self.sock.fileno()))
 
     def close(self) -> None:
-        """Close it. Where somebody else has a duplicate, that is all: clients queue for
-        our successor, and a UNIX socket's file stays with its listener.
+        """Close it. If the service manager has a duplicate, clients queue there for the
+        next master, and a UNIX socket keeps its file.
         """
-        if not (self.kept or self.passed):
+        if not (self.stored or self.passed):
             self._take_down()
         self.sock.close()
 
     def end(self, store: DescriptorStore) -> None:
-        """Close it for good: no configuration wishes it any more. Where the service
-        manager cannot be told, it goes on there, fit to be taken back.
+        """Close it for good, because no configuration wants it any more. If the service
+        manager cannot be told, its duplicate goes on, and can be taken back.
         """
-        replace(self, kept=self.kept and not store.forget(self.stored_as)).close()
+        replace(self, stored=self.stored and not store.remove(self.stored_as)).close()
 
     def _take_down(self) -> None:
-        """Workers that still hold it find nobody new in its queue, so that their drain
-        loses nobody; the exporter is asked on. The file goes too.
+        """Let no new client into the queue of a service, so that the drain of its
+        workers loses none; remove the file. The exporter still answers while it drains.
         """
         if self.wanted.service != METRICS:
             sockets.take_no_more(self.sock)

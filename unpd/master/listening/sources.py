@@ -1,7 +1,8 @@
-"""Where listeners come from: passed by the service manager (``systemd:NAME``), kept in
-its store by an earlier life of ours, or opened anew.
+"""Where listeners come from: the service manager passes them (``systemd:NAME``), or its
+descriptor store has them from an earlier master, or this master opens them.
 
-Sentences about what cannot be had name the service and the address.
+Called by boot and by :class:`unpd.master.listening.table.Listeners`. Each refusal is an
+AddressError or PrivilegeError, one sentence that names the service and the address.
 """
 
 import errno
@@ -26,14 +27,14 @@ _METRICS_OPTIONS = ListenOptions(
     backlog=128, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666
 )
 _STORED = re.compile(rf"{STORED_PREFIX}(.+)-([0-9]{{1,20}})")
-_NOBODYS = WantedListener("", "", UnixAddress("/"), _METRICS_OPTIONS)
-"""For a listener that is only to be closed."""
+_UNWANTED = WantedListener("", "", UnixAddress("/"), _METRICS_OPTIONS)
+"""Stands in a listener that is only opened to be closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredListener:
-    """A listener of an earlier life: its name in the store, and the inode of the file
-    that led to it (0: no UNIX socket).
+    """A listener of an earlier master: its name in the descriptor store, and the inode
+    of the file that led to it (0: it is no UNIX socket).
     """
 
     stored_as: str
@@ -42,22 +43,22 @@ class StoredListener:
 
 
 class ListenerSources:
-    """Gives each wish its listener. ``store`` is where those that we open are left, in
-    case we die.
+    """Opens wanted listeners. ``store`` keeps duplicates of those that this master
+    opens, for the next master.
     """
 
     def __init__(self, passed: Iterable[Passed] = (), store: DescriptorStore | None = None) -> None:
-        """Take over the listeners among ``passed``. AddressError for a passed
-        descriptor that is none.
+        """Take over the listeners among ``passed``. AddressError for a descriptor that
+        a socket unit passes and that is no listener.
         """
         self.store = store or DescriptorStore()
         self._passed: dict[str, list[socket.socket]] = {}
-        self._kept: dict[str, StoredListener] = {}
+        self._stored: dict[str, StoredListener] = {}
         for one in passed:
             sock = _listener(one)
-            stored = _STORED.fullmatch(one.name)
-            if stored:
-                self._remember(stored, sock)
+            stored_name = _STORED.fullmatch(one.name)
+            if stored_name:
+                self._remember(stored_name, sock)
             elif sock is None:
                 raise AddressError(
                     f"systemd passes {one.name}, which is no listening stream socket: its socket"
@@ -68,21 +69,21 @@ class ListenerSources:
                 self._passed.setdefault(one.name, []).append(sock)
         self._refuse_doubles()
 
-    def _remember(self, stored: re.Match[str], sock: socket.socket | None) -> None:
-        """What is no listener any more, or stored twice, is of no use to the next life
-        either.
+    def _remember(self, stored_name: re.Match[str], sock: socket.socket | None) -> None:
+        """Keep a stored listener. Remove from the store what no longer listens and what
+        is stored twice.
         """
-        key, inode = stored.groups()
-        if sock is None or key in self._kept:
-            self.store.forget(stored.group())
+        key, inode = stored_name.groups()
+        if sock is None or key in self._stored:
+            self.store.remove(stored_name.group())
             if sock is not None:
                 sock.close()
         else:
-            self._kept[key] = StoredListener(stored.group(), sock, int(inode))
+            self._stored[key] = StoredListener(stored_name.group(), sock, int(inode))
 
     def _refuse_doubles(self) -> None:
-        """Sockets with ReusePort= share an address, and nobody could tell them apart in
-        a log or a metric.
+        """Refuse two passed sockets that share an address (ReusePort=): no log line and
+        no metric could tell them apart.
         """
         texts = [_bound(sock).text for socks in self._passed.values() for sock in socks]
         for text in texts:
@@ -93,10 +94,11 @@ class ListenerSources:
                 )
 
     def wanted_listeners(self, config: Config) -> tuple[WantedListener, ...]:
-        """Every listener of ``config``, the exporter's last. AddressError for a name
-        under which nothing is passed, and for a passed listener that nobody names.
+        """Return every listener of ``config``, the exporter's last. AddressError for a
+        name under which systemd passes nothing, and for a passed listener that no key
+        names.
         """
-        found = tuple(self._wishes(config))
+        found = tuple(self._each_wanted(config))
         named = {
             wanted.address.name for wanted in found if isinstance(wanted.address, SystemdAddress)
         }
@@ -108,23 +110,26 @@ class ListenerSources:
             )
         return found
 
-    def _wishes(self, config: Config) -> Iterator[WantedListener]:
+    def _each_wanted(self, config: Config) -> Iterator[WantedListener]:
         for name, service in config.services.items():
             options = ListenOptions(
-                service.backlog,
-                service.ipv6_only,
-                service.keepalive,
-                service.user_timeout_s,
-                service.socket_mode,
+                backlog=service.backlog,
+                ipv6_only=service.ipv6_only,
+                keepalive=service.keepalive,
+                user_timeout_s=service.user_timeout_s,
+                mode=service.socket_mode,
             )
             for index, address in enumerate(service.listen):
-                yield from self._of(name, index, address, options)
+                yield from self._at(name, index, address, options)
         if config.metrics.listen is not None:
-            yield from self._of(METRICS, 0, config.metrics.listen, _METRICS_OPTIONS)
+            yield from self._at(METRICS, 0, config.metrics.listen, _METRICS_OPTIONS)
 
-    def _of(
+    def _at(
         self, service: str, index: int, address: Address, options: ListenOptions
     ) -> Iterator[WantedListener]:
+        """The listeners at one configured address: one, or those that systemd
+        passes.
+        """
         if not isinstance(address, SystemdAddress):
             yield WantedListener(_key(service, index, address), service, address, options)
             return
@@ -149,8 +154,8 @@ class ListenerSources:
             yield WantedListener(f"{address.text}#{nth}", service, address, options, nth)
 
     def open(self, wanted: WantedListener) -> OpenListener:
-        """The listener for ``wish``. AddressError (in use, missing) or PrivilegeError
-        in one sentence.
+        """Return a listener that is as wanted. AddressError (in use, missing) or
+        PrivilegeError in one sentence.
         """
         try:
             if isinstance(wanted.address, SystemdAddress):
@@ -167,38 +172,45 @@ class ListenerSources:
             raise _sentence(wanted, error) from error
 
     def settle(self, wanted_listeners: Iterable[WantedListener]) -> list[str]:
-        """End what the store has and these wishes, the first ones, have not, before any
-        listener is opened: it may be in the way. Return the addresses.
+        """End each stored listener that the first configuration does not want, before
+        any other is opened, for it may hold an address that another one needs. Return
+        the addresses.
         """
-        wished = {wanted.stored_key: wanted for wanted in wanted_listeners}
+        by_key = {wanted.stored_key: wanted for wanted in wanted_listeners}
         ended = []
-        for key, kept in list(self._kept.items()):
-            wanted = wished.get(key)
-            if wanted is None or not _answers(kept, wanted):
-                del self._kept[key]
-                ended.append(_bound(kept.sock).text)
-                told = self.store.forget(kept.stored_as)
-                OpenListener(
-                    _NOBODYS, kept.sock, _bound(kept.sock), kept.inode, kept=not told
-                ).close()
+        for key, stored in list(self._stored.items()):
+            wanted = by_key.get(key)
+            if wanted is None or not _suits(stored, wanted):
+                del self._stored[key]
+                ended.append(self._end(stored))
         if ended:
-            self.store.settle()
+            self.store.wait()
         return sorted(ended)
 
+    def _end(self, stored: StoredListener) -> str:
+        """Close it here and in the store; return its address."""
+        address = _bound(stored.sock)
+        removed = self.store.remove(stored.stored_as)
+        OpenListener(_UNWANTED, stored.sock, address, stored.inode, stored=not removed).close()
+        return address.text
+
     def _take_back(self, wanted: WantedListener) -> OpenListener | None:
-        """What the store has for ``wish``, after :meth:`settle`."""
-        kept = self._kept.pop(wanted.stored_key, None)
-        if kept is None:
+        """Return the stored listener that suits, if there is one. Called after
+        :meth:`settle`.
+        """
+        stored = self._stored.pop(wanted.stored_key, None)
+        if stored is None:
             return None
-        kept.sock.setblocking(False)
-        listener = OpenListener(wanted, kept.sock, _bound(kept.sock), kept.inode, kept=True)
+        stored.sock.setblocking(False)
+        address = _bound(stored.sock)
+        listener = OpenListener(wanted, stored.sock, address, stored.inode, stored=True)
         listener.retune(wanted.options)
         return listener
 
 
 def _key(service: str, index: int, address: BoundAddress) -> str:
-    """The address itself; but any number of listeners may ask for a free port, and they
-    are told apart by their place.
+    """Return the identity of a listener: its address, and for a free port also its
+    place, for several listeners may ask for one.
     """
     if isinstance(address, TcpAddress) and address.port == 0:
         return f"{service}#{index} {address.text}"
@@ -206,24 +218,23 @@ def _key(service: str, index: int, address: BoundAddress) -> str:
 
 
 def _listener(passed: Passed) -> socket.socket | None:
-    """The passed descriptor as a socket, if it is a listening one of a family that we
-    know; closed if not.
+    """Return the passed descriptor as a socket if it listens and its family is known;
+    else close it.
     """
     try:
         sock = socket.socket(fileno=passed.fd)
     except OSError:
         os.close(passed.fd)
         return None
-    if sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) and sockets.is_listening(
-        sock
-    ):
+    known = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    if known and sockets.is_listening(sock):
         return sock
     sock.close()
     return None
 
 
 def _bound(sock: socket.socket) -> BoundAddress:
-    """Where it listens."""
+    """Return the address on which the socket listens."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return UnixAddress(
@@ -237,35 +248,37 @@ def _bound(sock: socket.socket) -> BoundAddress:
     return TcpAddress(f"{name[0]}{scope}", name[1])
 
 
-def _answers(kept: StoredListener, wanted: WantedListener) -> bool:
-    """Whether a listener from the store is what is wished: a client that goes to that
-    address arrives there.
+def _suits(stored: StoredListener, wanted: WantedListener) -> bool:
+    """Whether clients that connect to the wanted address arrive at the stored
+    listener.
     """
-    bound, wished = _bound(kept.sock), wanted.address
-    if not sockets.take_again(kept.sock):
+    bound, address = _bound(stored.sock), wanted.address
+    if not sockets.take_again(stored.sock):
         return False
-    if isinstance(wished, TcpAddress) and isinstance(bound, TcpAddress):
-        if (
-            kept.sock.family == socket.AF_INET6
-            and sockets.is_ipv6_only(kept.sock) != wanted.options.ipv6_only
-        ):
-            return False
-        hosts = (
-            {wished.host, "0.0.0.0"}
-            if wished.host == "::" and not wanted.options.ipv6_only
-            else {wished.host}
-        )  # see sockets.listen_tcp
-        return bound.host in hosts and wished.port in (0, bound.port)
-    return bound == wished and kept.inode == _inode(bound)
+    if isinstance(address, TcpAddress) and isinstance(bound, TcpAddress):
+        return _suits_tcp(stored.sock, bound, address, ipv6_only=wanted.options.ipv6_only)
+    return bound == address and stored.inode == _inode(bound)
+
+
+def _suits_tcp(
+    sock: socket.socket, bound: TcpAddress, address: TcpAddress, *, ipv6_only: bool
+) -> bool:
+    """Without IPv6 in the kernel, 0.0.0.0 stands for ``::`` (sockets.listen_tcp)."""
+    if sock.family == socket.AF_INET6 and sockets.is_ipv6_only(sock) != ipv6_only:
+        return False
+    hosts = {address.host}
+    if address.host == "::" and not ipv6_only:
+        hosts.add("0.0.0.0")
+    return bound.host in hosts and address.port in (0, bound.port)
 
 
 def _inode(address: BoundAddress) -> int | None:
-    """Of a UNIX socket's file; None where there is none."""
+    """Return the inode of the UNIX socket's file; None if there is no such file."""
     try:
-        there = os.lstat(address.path if isinstance(address, UnixAddress) else "")
+        status = os.lstat(address.path if isinstance(address, UnixAddress) else "")
     except OSError:
         return None
-    return there.st_ino if stat.S_ISSOCK(there.st_mode) else None
+    return status.st_ino if stat.S_ISSOCK(status.st_mode) else None
 
 
 def _open(wanted: WantedListener) -> OpenListener:
@@ -275,7 +288,7 @@ def _open(wanted: WantedListener) -> OpenListener:
     if isinstance(wanted.address, TcpAddress):
         sock = sockets.listen_tcp(wanted.address.host, wanted.address.port, wanted.options)
         return OpenListener(wanted, sock, _bound(sock))
-    raise AssertionError("a listener that is passed is not opened")
+    raise AssertionError("a passed listener is not opened")
 
 
 _WHY: Mapping[int, str] = MappingProxyType(

@@ -1,8 +1,10 @@
-"""What the service manager offers to the process that it started: somebody to tell, a
-watchdog, descriptors that it passes, and a store that outlives us.
+"""What the service manager offers to the process that it started: a notification
+socket, a watchdog, descriptors that it passes, and a store of descriptors that outlives
+the daemon.
 
 Read once, at the start, from the environment (sd_notify(3), sd_watchdog_enabled(3),
-sd_listen_fds(3)), and taken out of it. A daemon that nobody supervises has none of it.
+sd_listen_fds(3)), and taken out of it, so that no child inherits it. A daemon that no
+service manager started has an :class:`Offers` with nothing in it.
 """
 
 import contextlib
@@ -16,32 +18,32 @@ from unpd.kernel.activation import Passed
 from unpd.kernel.notify import NotifySocket
 
 BARRIER_S = 5.0
-"""How long the service manager may take to close what we asked it to."""
+"""How long the service manager may take to close what it was asked to close."""
 
 
 @dataclass(frozen=True, slots=True)
 class DescriptorStore:
-    """The descriptor store of our unit (FileDescriptorStoreMax= of systemd.service(5));
-    ``notify`` None where there is none.
+    """The descriptor store of the unit (FileDescriptorStoreMax= of systemd.service(5)).
+    ``notify`` is None without one.
     """
 
     notify: NotifySocket | None = None
 
-    def keep(self, name: str, fd: int) -> bool:
-        """Leave a duplicate of ``fd`` as ``name``; whether the service manager was told
-        to. That it has room is the unit's promise (FDSTORE).
+    def add(self, name: str, fd: int) -> bool:
+        """Store a duplicate of ``fd`` as ``name``. True if the service manager took the
+        message; the unit has to give the store enough room.
         """
         return self.notify is not None and self.notify.store(name, fd)
 
-    def forget(self, name: str) -> bool:
-        """Have what is stored as ``name`` closed; whether the service manager was told
-        to.
+    def remove(self, name: str) -> bool:
+        """Have what is stored as ``name`` closed. True if the service manager took the
+        message.
         """
         return self.notify is not None and self.notify.remove(name)
 
-    def settle(self) -> None:
-        """Wait until what was to be forgotten is closed, so that its address is free;
-        not for long.
+    def wait(self) -> None:
+        """Wait at most BARRIER_S until what was removed is closed, so that its address
+        is free.
         """
         if self.notify is not None:
             with contextlib.suppress(OSError):
@@ -50,8 +52,8 @@ class DescriptorStore:
 
 @dataclass(frozen=True, slots=True)
 class Offers:
-    """The offers. ``watchdog_s``: how often it wants a sign of life, in seconds; 0.0 if
-    it wants none. ``passed``: the descriptors, those of the store among them.
+    """The offers. ``watchdog_s``: how often the service manager wants a sign of life,
+    in seconds, or 0.0. ``passed``: the passed descriptors, stored ones among them.
     """
 
     notify: NotifySocket | None = None
@@ -61,11 +63,10 @@ class Offers:
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Self:
-        """What ``environ`` tells. UnpdError where it contradicts itself.
+        """Take the offers out of ``environ``. UnpdError where it contradicts itself.
 
-        FDSTORE is the size of the descriptor store; systemd sets it since version 254,
-        for older ones the unit does. Without a store a listener that we leave behind
-        would be nobody's.
+        FDSTORE is the size of the descriptor store. systemd sets it since version 254;
+        the packaged unit sets it for older ones. Without it nothing is stored.
         """
         socket = NotifySocket.from_environment(environ)
         size = environ.pop("FDSTORE", "")
@@ -74,19 +75,18 @@ class Offers:
             passed = activation.take_passed(environ)
         except (OSError, ValueError) as error:
             raise UnpdError(
-                "what the service manager says about the descriptors that it passes cannot be"
-                f" true: {error}"
+                f"the service manager's variables for passed descriptors are wrong: {error}"
             ) from error
         stores = size.isascii() and size.isdecimal() and int(size[:9]) > 0
         return cls(
-            socket,
-            watchdog_s if socket else 0.0,
-            DescriptorStore(socket if stores else None),
-            passed,
+            notify=socket,
+            watchdog_s=watchdog_s if socket else 0.0,
+            store=DescriptorStore(socket if stores else None),
+            passed=passed,
         )
 
     def say(self, *assignments: str, once: bool = False) -> bool:
-        """Tell the service manager, if there is one; whether it heard. ``once``: this
-        will not be said again.
+        """Send ``assignments`` to the service manager; True if it took them. ``once``:
+        they will not be sent again, so that it is worth waiting a moment for room.
         """
         return self.notify is not None and self.notify.say(*assignments, once=once)

@@ -1,52 +1,58 @@
-"""Whether the daemon does what it is for, as far as its master can see: the question
-behind the watchdog's sign of life.
+"""Judges whether the daemon serves, as far as its master can see; the service manager
+gets its sign of life (WATCHDOG=1) only while it does.
 
-That the loop turned is shown by the asking. Beyond that: a ready worker of each service
-beats, and no listener has had clients in its queue, none of them accepted, for the
-whole of an interval while a worker had room. A mad worker can hide its own neglect or
-have the daemon restarted, both of which it could have by other means.
+The question itself shows that the master's loop turns. Beyond that, each service has a
+ready worker whose heart beats, and no listener has clients in its queue that no worker
+accepts for a whole interval although one has room. Called by the announcer once a
+sweep.
+
+Known gap: a faulty worker can hide its own neglect, or have the daemon restarted. It
+can do both by other means as well.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unpd.board import layout
-from unpd.core.model import State, believed
+from unpd.core.model import Child, State, believed
+from unpd.core.policy import policy_of
 from unpd.kernel import sockets
-from unpd.master.listening.listener import METRICS
+from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Runtime
-from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.names import ChildPhase, MasterPhase
+
+SHORTEST_INTERVAL_S = 3.0
+"""A worker beats once a second, and a little later on a busy machine."""
+
+RowsByPool = dict[str, list[int]]
+"""The rows of the board of a pool's workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neglect:
-    """Clients of one listener that nobody accepts: since when (monotonic seconds), and
-    how many had been accepted by then.
+    """Clients of one listener that no worker accepts: since when (monotonic seconds),
+    and how many had been accepted by then.
     """
 
     since: float
     accepted: int
 
 
-LEAST_PATIENCE_S = 3.0
-"""A worker beats once a second, and on a busy machine a little later."""
-
-
 class Watchdog:
-    """Judges once a sweep; ``interval_s`` is the patience, in seconds, of which it
-    takes :data:`LEAST_PATIENCE_S` at least.
+    """Judges once a sweep. ``interval_s``: how long neglect may last, in seconds; at
+    least SHORTEST_INTERVAL_S.
     """
 
     def __init__(self, interval_s: float) -> None:
-        self._interval_s = max(interval_s, LEAST_PATIENCE_S)
-        self._waiting: dict[str, Neglect] = {}
+        self._interval_s = max(interval_s, SHORTEST_INTERVAL_S)
+        self._neglected: dict[str, Neglect] = {}
 
     def complaint(self, runtime: Runtime, state: State, now: float) -> str:
-        """What is wrong, in words; "" if nothing is. A start and a stop have bounds of
-        their own.
+        """Say what is wrong, in a sentence; "" if nothing is. A start and a stop have
+        their own deadlines, so that they give no reason to complain.
         """
         if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
-            self._waiting.clear()
+            self._neglected.clear()
             return ""
         beating = self._beating_rows(runtime, state, now)
         for name, service in runtime.deployment.config.services.items():
@@ -54,59 +60,68 @@ class Watchdog:
                 return f"service {name} has no ready worker that beats"
         return self._neglect(runtime, beating, now)
 
-    def _beating_rows(self, runtime: Runtime, state: State, now: float) -> dict[str, list[int]]:
-        """The scoreboard rows of the ready workers that beat within the interval, by
-        pool.
+    def _beating_rows(self, runtime: Runtime, state: State, now: float) -> RowsByPool:
+        """The rows of the ready workers whose last heartbeat is not older than the
+        interval.
         """
-        found: dict[str, list[int]] = {}
+        found: RowsByPool = {}
         for child in state.children.values():
-            living = runtime.living.get(child.birth)
-            if (
-                living is None
-                or child.slot.kind is not ChildKind.WORKER
-                or child.phase is not ChildPhase.READY
-                or child.generation != state.generation
-            ):
+            process = runtime.processes.get(child.birth)
+            if process is None or not _serves(state, child):
                 continue
-            beat_at = believed(runtime.board.row(living.row)[layout.Row.BEAT_NS] / layout.NS, now)
+            beat_ns = runtime.board.row(process.row)[layout.Row.BEAT_NS]
+            beat_at = believed(beat_ns / layout.NS, now)
             if now - max(beat_at, child.ready_at or 0.0) < self._interval_s:
-                found.setdefault(child.slot.pool, []).append(living.row)
+                found.setdefault(child.slot.pool, []).append(process.row)
         return found
 
-    def _neglect(self, runtime: Runtime, beating: dict[str, list[int]], now: float) -> str:
-        waiting: dict[str, Neglect] = {}
+    def _neglect(self, runtime: Runtime, beating: RowsByPool, now: float) -> str:
+        neglected: dict[str, Neglect] = {}
         complaint = ""
         for key, listener in runtime.deployment.listeners.opened.items():
-            if (
-                listener.wanted.service == METRICS
-                or not sockets.has_queued(listener.sock)
-                or not _has_room(runtime, listener.wanted.service, beating)
-            ):
+            if not _waits_in_vain(runtime, listener, beating):
                 continue
             accepted = _accepted(runtime, key)
-            before = self._waiting.get(key)
-            waiting[key] = (
-                before
-                if before is not None and before.accepted == accepted
-                else Neglect(now, accepted)
-            )
-            if now - waiting[key].since >= self._interval_s:
+            neglect = self._neglected.get(key)
+            if neglect is None or neglect.accepted != accepted:
+                neglect = Neglect(now, accepted)
+            neglected[key] = neglect
+            if now - neglect.since >= self._interval_s:
                 complaint = (
                     f"clients wait on {listener.text} of service {listener.wanted.service}"
-                    " and nobody accepts them"
+                    " and no worker accepts them"
                 )
-        self._waiting = waiting
+        self._neglected = neglected
         return complaint
 
 
+def _serves(state: State, child: Child) -> bool:
+    return (
+        policy_of(child).serves
+        and child.phase is ChildPhase.READY
+        and child.generation == state.generation
+    )
+
+
+def _waits_in_vain(runtime: Runtime, listener: OpenListener, beating: RowsByPool) -> bool:
+    """Whether a client is in the queue although a worker has room for it."""
+    service = listener.wanted.service
+    return (
+        service != METRICS
+        and sockets.has_queued(listener.sock)
+        and _has_room(runtime, service, beating)
+    )
+
+
 def _accepted(runtime: Runtime, key: str) -> int:
+    """How many connections all workers together have accepted of a listener."""
     at = layout.Row.LISTENER_ACCEPTED + runtime.columns.listeners.column(key)
     return sum(runtime.board.row(row)[at] for row in range(runtime.board.rows_used()))
 
 
-def _has_room(runtime: Runtime, service: str, beating: dict[str, list[int]]) -> bool:
-    """Whether a worker of the service's pool may accept one more. Its connections are
-    those of all services of the pool.
+def _has_room(runtime: Runtime, service: str, beating: RowsByPool) -> bool:
+    """Whether a worker of the service's pool may accept one more connection. The limit
+    holds for the services of the pool together.
     """
     config = runtime.deployment.config
     pool = config.services[service].pool

@@ -4,7 +4,7 @@ works must never fail.
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from unpd import logs
 from unpd.board import layout
 from unpd.board import memory as sb
 from unpd.board.memory import Scoreboard
+from unpd.channel import ChannelEnd
 from unpd.config.addresses import UnixAddress
 from unpd.config.host import this_host
 from unpd.config.load import loads
@@ -22,7 +23,7 @@ from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.loop import Loop
 from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
-from unpd.master.runtime import BoardColumns, ChildProcess, Deployment, Runtime, wanted
+from unpd.master.runtime import BoardColumns, ChildProcess, Deployment, Runtime, wanted_children
 from unpd.master.systemd.watchdog import Watchdog
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
@@ -76,41 +77,46 @@ class Scene:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """Nothing is simulated but the workers."""
     config = loads(CONFIG.format(path=tmp_path / "echo.sock"), this_host()).config
-    listeners = Listeners(ListenerSources())
-    listeners.adopt(listeners.prepare(config))
+    sources = ListenerSources()
+    listeners = Listeners(sources)
+    listeners.adopt(listeners.prepare(sources.wanted_listeners(config)))
     fd = sb.create()
     board = Scoreboard(fd)
     os.close(fd)
     columns = BoardColumns(board)
     columns.take(config, [listener.wanted for listener in listeners.opened.values()])
-    load: Callable[[], object] = dict
     log = logs.Log(logs.standard_error(), "error", "text")
     runtime = Runtime(
-        Deployment(config, listeners),
-        load,  # type: ignore[arg-type]
-        None,
-        log,
-        board,
-        columns,
-        Loop(),
-        Reaper(),
-        SignalQueue(),
-        lambda: None,
-        os.getpid(),
-        0.0,
+        deployment=Deployment(config, listeners),
+        load=lambda: loads("", this_host()),
+        identity=None,
+        log=log,
+        board=board,
+        columns=columns,
+        loop=Loop(),
+        reaper=Reaper(),
+        signal_queue=SignalQueue(),
+        on_ready=lambda: None,
+        master_pid=os.getpid(),
+        started_at=0.0,
     )
-    state = State(wanted(config), phase=MasterPhase.RUNNING)
+    state = State(wanted_children(config), phase=MasterPhase.RUNNING)
+    ours, theirs = socket.socketpair()
     for row in (0, 1):
         child = Child(
             row + 1, Slot(ChildKind.WORKER, "default", row), 1, ChildPhase.READY, 0.0, ready_at=0.0
         )
         state.children[child.birth] = child
-        runtime.living[child.birth] = ChildProcess(child, 4711 + row, None, row, None)
+        runtime.processes[child.birth] = ChildProcess(
+            child, 4711 + row, None, row, ChannelEnd(ours)
+        )
         board.enter(
             sb.Entry(row, child.birth, 4711 + row, ChildKind.WORKER, 0, ChildPhase.READY, 1)
         )
     yield Scene(runtime, state, Watchdog(INTERVAL_S))
     listeners.close()
+    ours.close()
+    theirs.close()
 
 
 def test_workers_that_beat_are_well(scene: Scene) -> None:

@@ -1,0 +1,65 @@
+"""What the core does differently for each kind of child: one table, :data:`POLICIES`.
+
+The rest of the core reads this table and names no kind. A new kind of child is a row
+here and a row in :data:`unpd.master.children.kinds.KINDS`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from unpd.core.model import Child, Limits
+from unpd.names import ChildKind
+
+CUT_GRACE_S = 3.0
+"""How long a child may take that was told to end its connections now: the 2 s of a
+lingering close, and a second more.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the core treats one kind.
+
+    ``serves``: it serves the clients of its pool. Each such pool needs one that is
+    ready, and one that reports failure while the daemon starts makes the start fail.
+    ``drain_s``: how long a retired child may keep its connections, in seconds; 0: as
+    long as they last. ``finish_before_kill``: when that time is over it is told to end
+    its connections and has CUT_GRACE_S more; else it is killed at once.
+    ``stop_share``: the part of ``grace_s`` that it has at a stop. Kinds with a smaller
+    part finish first; the next ones are told to when no child of these is left.
+    """
+
+    serves: bool
+    drain_s: Callable[[Limits], float]
+    finish_before_kill: bool
+    stop_share: float
+
+
+POLICIES: Mapping[ChildKind, Policy] = MappingProxyType(
+    {
+        ChildKind.WORKER: Policy(
+            serves=True,
+            drain_s=lambda limits: limits.reload_grace_s,
+            finish_before_kill=True,
+            stop_share=0.8,
+        ),
+        # Its connections are short. It outlives the workers, so that a scrape sees them
+        # drain.
+        ChildKind.EXPORTER: Policy(
+            serves=False,
+            drain_s=lambda _: CUT_GRACE_S,
+            finish_before_kill=False,
+            stop_share=0.95,
+        ),
+    }
+)
+"""One row for each kind."""
+
+LAST_SHARE = max(policy.stop_share for policy in POLICIES.values())
+"""The part of ``grace_s`` after which no child of any kind is left."""
+
+
+def policy_of(child: Child) -> Policy:
+    """The policy of the child's kind."""
+    return POLICIES[child.slot.kind]
