@@ -219,10 +219,10 @@ def test_descriptors_for_another_process_are_not_taken(launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("env", "reason"),
     [
-        ({"LISTEN_FDS": "many"}, "LISTEN_FDS is no number of descriptors: 'many'"),
+        ({"LISTEN_FDS": "many"}, "LISTEN_FDS is not a number of descriptors: 'many'"),
         (
             {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "echo"},
-            "LISTEN_FDS announces 2 descriptors, LISTEN_FDNAMES names 1",
+            "LISTEN_FDS announces 2 descriptors, but LISTEN_FDNAMES has 1",
         ),
         ({"LISTEN_FDS": "300"}, "Bad file descriptor"),
     ],

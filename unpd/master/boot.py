@@ -261,5 +261,5 @@ def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
         pidfds = {living.pidfd for living in runtime.living.values() if living.pidfd is not None}
         for signum in (signal.SIGTERM, signal.SIGKILL):
             for pidfd in pidfds:
-                processes.send(pidfd, signum)
-            pidfds = processes.outliving(pidfds, CRASH_GRACE_S)
+                processes.send_signal(pidfd, signum)
+            pidfds = processes.alive_after(pidfds, CRASH_GRACE_S)

@@ -117,7 +117,7 @@ def read_report(runtime: Runtime, birth: int) -> None:
 def _tell(runtime: Runtime, effect: fx.Tell) -> None:
     living = runtime.living.get(effect.birth)
     if living is not None and living.pidfd is not None:
-        processes.send(living.pidfd, signal.Signals[effect.order.value])
+        processes.send_signal(living.pidfd, signal.Signals[effect.order.value])
 
 
 def _show_phase(runtime: Runtime, effect: fx.ShowPhase) -> None:

@@ -24,7 +24,7 @@ def sample(runtime: Runtime) -> None:
     """
     words = runtime.board.words
     for key, listener in runtime.deployment.listeners.opened.items():
-        told = sockets.queue(listener.sock) if listener.wanted.service != METRICS else None
+        told = sockets.accept_queue(listener.sock) if listener.wanted.service != METRICS else None
         if told is not None:
             at = sb.LISTEN_QUEUE_AT + 2 * runtime.columns.listeners.column(key)
             words[at], words[at + 1] = told

@@ -68,13 +68,13 @@ def test_another_process_is_meant(first: int, pid: str) -> None:
 @pytest.mark.parametrize("count", ["-1", "two", "1.0", "٣", "99999999999999999999"])
 def test_no_number(count: str) -> None:
     """A count that is none is refused, not guessed."""
-    with pytest.raises(ValueError, match="LISTEN_FDS is no number of descriptors"):
+    with pytest.raises(ValueError, match="LISTEN_FDS is not a number of descriptors"):
         take_passed(environment(LISTEN_FDS=count))
 
 
 def test_too_few_names(first: int) -> None:
     """Whoever counts differently means something else."""
-    with pytest.raises(ValueError, match="announces 2 descriptors, LISTEN_FDNAMES names 1"):
+    with pytest.raises(ValueError, match="announces 2 descriptors, but LISTEN_FDNAMES has 1"):
         take_passed(environment(LISTEN_FDS="2", LISTEN_FDNAMES="echo"))
 
 

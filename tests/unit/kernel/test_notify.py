@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.waiting import pause
-from unpd.kernel.notify import PATIENCE_S, NotifySocket, watchdog_s
+from unpd.kernel.notify import SEND_TIMEOUT_S, NotifySocket, watchdog_s
 
 OURS = "our own"
 
@@ -33,7 +33,7 @@ def notify(receiver: socket.socket) -> Iterator[NotifySocket]:
 
 def test_assignments_come_in_one_message(receiver: socket.socket, notify: NotifySocket) -> None:
     """One a line."""
-    assert notify.say("READY=1", "STATUS=läuft")
+    assert notify.send("READY=1", "STATUS=läuft")
     assert receiver.recv(100).decode() == "READY=1\nSTATUS=läuft"
 
 
@@ -65,19 +65,19 @@ def test_a_full_queue_is_not_waited_for(receiver: socket.socket, notify: NotifyS
     """
     fill(receiver)
     with spent() as seconds:
-        assert not notify.say("READY=1", once=True)
-    assert seconds[0] >= PATIENCE_S / 2
+        assert not notify.send("READY=1", wait=True)
+    assert seconds[0] >= SEND_TIMEOUT_S / 2
     with spent() as seconds:
-        assert not notify.say("WATCHDOG=1")
+        assert not notify.send("WATCHDOG=1")
         for _ in range(50):
-            assert not notify.say("READY=1", once=True)
-    assert seconds[0] < PATIENCE_S / 2
+            assert not notify.send("READY=1", wait=True)
+    assert seconds[0] < SEND_TIMEOUT_S / 2
     while True:
         try:
             receiver.recv(100)
         except BlockingIOError:
             break
-    assert notify.say("READY=1")
+    assert notify.send("READY=1")
 
 
 def test_a_queue_that_moves_is_waited_for(receiver: socket.socket, notify: NotifySocket) -> None:
@@ -85,10 +85,10 @@ def test_a_queue_that_moves_is_waited_for(receiver: socket.socket, notify: Notif
     fill(receiver)
     pid = os.fork()
     if pid == 0:
-        pause(PATIENCE_S / 4)
+        pause(SEND_TIMEOUT_S / 4)
         receiver.recv(100)
         os._exit(0)
-    assert notify.say("READY=1", once=True)
+    assert notify.send("READY=1", wait=True)
     os.waitpid(pid, 0)
 
 
@@ -99,7 +99,7 @@ def test_a_sign_of_life_needs_no_descriptor(receiver: socket.socket, notify: Not
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        assert notify.say("WATCHDOG=1")
+        assert notify.send("WATCHDOG=1")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert receiver.recv(100) == b"WATCHDOG=1"
@@ -139,7 +139,7 @@ def spent() -> Iterator[list[float]]:
 def test_nobody_there(address: str) -> None:
     """A socket that is missing, none, or has no possible name: False, no error."""
     with contextlib.closing(NotifySocket(address)) as notify:
-        assert not notify.say("READY=1")
+        assert not notify.send("READY=1")
 
 
 @pytest.mark.parametrize("address", ["", "relative", "@", "vsock:2:1"])

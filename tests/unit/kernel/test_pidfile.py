@@ -111,7 +111,7 @@ def test_a_missing_file_says_nothing(path: Path) -> None:
     ("prepare", "why"),
     [
         (lambda path, target: path.symlink_to(target), "Too many levels of symbolic links"),
-        (lambda path, _: os.mkfifo(path), "something that is not a file is there, and it stays"),
+        (lambda path, _: os.mkfifo(path), "this is not a regular file, and unpd leaves it alone"),
         (lambda path, _: path.mkdir(), "Is a directory"),
     ],
 )
@@ -123,7 +123,7 @@ def test_what_is_no_file_is_refused_and_stays(
     target.write_text("precious")
     prepare(path, target)
     before = os.lstat(path)
-    with pytest.raises(CannotCreateError, match=f"^cannot make the pid file {path}: {why}$"):
+    with pytest.raises(CannotCreateError, match=f"^cannot create the pid file {path}: {why}$"):
         PidFile(path).__enter__()
     assert os.lstat(path).st_ino == before.st_ino
     assert target.read_text() == "precious"

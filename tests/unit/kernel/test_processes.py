@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from unpd.kernel.processes import ExitReport, decode, outliving, send, signal_name
+from unpd.kernel.processes import (
+    ExitReport,
+    alive_after,
+    decode_wait_status,
+    send_signal,
+    signal_name,
+)
 
 
 def python(script: str, *, preset: str = "", close: str = "", stdin: int | None = None) -> str:
@@ -52,7 +58,7 @@ def python(script: str, *, preset: str = "", close: str = "", stdin: int | None 
 )
 def test_a_wait_status_is_decoded(status: int, report: ExitReport, text: str) -> None:
     """Exit code or signal, and whether a core was dumped (wait(2))."""
-    assert decode(status) == report
+    assert decode_wait_status(status) == report
     assert str(report) == text
 
 
@@ -62,7 +68,7 @@ def test_every_status_has_words() -> None:
     """
     for status in range(0x10000):
         if os.WIFEXITED(status) or os.WIFSIGNALED(status):
-            report = decode(status)
+            report = decode_wait_status(status)
             assert (report.code is None) != (report.signum is None)
             assert str(report)
 
@@ -90,11 +96,11 @@ def test_a_process_is_signalled_through_its_descriptor() -> None:
     """And one that is gone, reaped or not, is no error: nobody else is hit."""
     with sleeper() as process:
         pidfd = os.pidfd_open(process.pid)
-        send(pidfd, signal.SIGTERM)
-        assert outliving([pidfd], 60.0) == set()
-        send(pidfd, signal.SIGTERM)
+        send_signal(pidfd, signal.SIGTERM)
+        assert alive_after([pidfd], 60.0) == set()
+        send_signal(pidfd, signal.SIGTERM)
         assert process.wait() == -signal.SIGTERM
-        send(pidfd, signal.SIGTERM)
+        send_signal(pidfd, signal.SIGTERM)
         os.close(pidfd)
 
 
@@ -102,9 +108,9 @@ def test_those_that_outlive_the_wait_are_named() -> None:
     """The others are not."""
     with sleeper() as stays, sleeper() as goes:
         stays_fd, goes_fd = os.pidfd_open(stays.pid), os.pidfd_open(goes.pid)
-        send(goes_fd, signal.SIGKILL)
-        assert outliving([goes_fd], 60.0) == set()
-        assert outliving([stays_fd, goes_fd], 0.05) == {stays_fd}
+        send_signal(goes_fd, signal.SIGKILL)
+        assert alive_after([goes_fd], 60.0) == set()
+        assert alive_after([stays_fd, goes_fd], 0.05) == {stays_fd}
         os.close(stays_fd)
         os.close(goes_fd)
 

@@ -131,7 +131,7 @@ def test_where_splice_is_refused_nothing_is_pulled_until_it_may_be_asked_for_aga
     with select.epoll() as epoll:
         assert relay.pull(epoll.fileno()) == 0
     assert relay.pull(server.fileno()) == 0
-    relay.rest()
+    relay.release_if_unused()
     assert relay.pull(server.fileno()) == 5
     assert relay.push(server.fileno(), 5) == (5, b"")
 
@@ -161,7 +161,7 @@ def test_without_a_descriptor_nothing_is_pulled_until_it_may_be_asked_for_again(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert relay.pull(server.fileno()) == 0
-    relay.rest()
+    relay.release_if_unused()
     assert relay.pull(server.fileno()) == 5
     assert relay.push(server.fileno(), 5) == (5, b"")
 
@@ -176,7 +176,7 @@ def test_a_pipe_that_was_not_used_is_given_back(relay: Relay, pair: Pair) -> Non
         client.sendall(b"hello")
         assert relay.pull(server.fileno()) == 5
         assert relay.push(server.fileno(), 5) == (5, b"")
-        relay.rest()
+        relay.release_if_unused()
         assert len(procs.fds(os.getpid())) == len(before) + 2
-        relay.rest()
+        relay.release_if_unused()
         assert procs.fds(os.getpid()) == before

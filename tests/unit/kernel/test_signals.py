@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.support import ROOT
-from unpd.kernel.signals import SA_NOCLDSTOP, SA_RESTART, SignalQueue, blocked, drain
+from unpd.kernel.signals import SA_NOCLDSTOP, SA_RESTART, SignalQueue, blocked, empty_wakeup_pipe
 
 
 def python(script: str) -> str:
@@ -37,11 +37,11 @@ def test_a_wakeup_pipe_is_emptied(size: int) -> None:
     """However much is in it; and one that is empty does not block."""
     reader, writer = os.pipe2(os.O_NONBLOCK)
     assert os.write(writer, b"x" * size) == size
-    drain(reader)
+    empty_wakeup_pipe(reader)
     with pytest.raises(BlockingIOError):
         os.read(reader, 1)
     os.close(writer)
-    drain(reader)
+    empty_wakeup_pipe(reader)
     os.close(reader)
 
 
@@ -154,7 +154,7 @@ try:
 except BlockingIOError:
     pass
 os.kill(os.getpid(), signal.SIGUSR1)
-signals.drain(reader)
+signals.empty_wakeup_pipe(reader)
 print(list(map(int, signal_queue.take())) == [signal.SIGUSR1] * 2)
 """
     assert python(script) == "True False False\nTrue"
@@ -185,7 +185,7 @@ signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 reader, writer = signals.open_wakeup_pipe()
 with signals.blocked():
     if (pid := os.fork()) == 0:
-        signals.forget_inherited()
+        signals.reset_inherited()
         assert signal.set_wakeup_fd(-1) == -1
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

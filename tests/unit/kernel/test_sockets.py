@@ -25,20 +25,22 @@ def test_a_handshake_under_way_comes_to_its_end_and_a_new_one_does_not_begin() -
         where = listener.getsockname()
         with clients.connect(where) as queued, clients.connect(where) as under_way:
             queued.send(b"x")
-            until(lambda: sockets.queue(listener) == (1, 16), 5.0, "the first to be queued")
-            sockets.take_no_more(listener)
+            until(lambda: sockets.accept_queue(listener) == (1, 16), 5.0, "the first to be queued")
+            sockets.stop_new_handshakes(listener)
             under_way.send(b"x")
             until(
-                lambda: (sockets.queue(listener) or (0, 0))[0] == 2, 5.0, "the second to be queued"
+                lambda: (sockets.accept_queue(listener) or (0, 0))[0] == 2,
+                5.0,
+                "the second to be queued",
             )
             with socket.socket() as late:
                 late.settimeout(0.2)
                 assert late.connect_ex(where) != 0
-            assert sockets.take_again(listener)
+            assert sockets.allow_new_handshakes(listener)
             with clients.connect(where) as again:
                 again.send(b"x")
                 until(
-                    lambda: (sockets.queue(listener) or (0, 0))[0] == 3,
+                    lambda: (sockets.accept_queue(listener) or (0, 0))[0] == 3,
                     5.0,
                     "the third to be queued",
                 )
@@ -58,16 +60,16 @@ def test_a_listener_that_was_ended_is_made_to_listen_again(host: str, low: bool)
         assert sockets.is_listening(listener)
         listener.shutdown(socket.SHUT_RDWR)
         assert not sockets.is_listening(listener)
-        assert not sockets.has_queued(listener)
+        assert not sockets.has_queued_connection(listener)
         os.seteuid(65534)  # without the capabilities of root
         try:
-            sockets.prepare_again(listener, where[1])
-            sockets.tune(listener, OPTIONS)
+            sockets.bind_again(listener, where[1])
+            sockets.apply_options(listener, OPTIONS)
         finally:
             os.seteuid(0)
         assert sockets.is_listening(listener)
         with clients.connect(where[:2]) as client:
-            until(lambda: sockets.has_queued(listener), 5.0, "the client to be queued")
+            until(lambda: sockets.has_queued_connection(listener), 5.0, "the client to be queued")
             with listener.accept()[0] as accepted:
                 accepted.sendall(b"whole")
                 assert clients.read_exactly(client, 5) == b"whole"

@@ -135,7 +135,7 @@ def _live_and_die(child: Child, plan: ForkPlan, ready_fd: int, parent_pid: int) 
 
 
 def _live(child: Child, plan: ForkPlan, ready_fd: int, parent_pid: int) -> int:
-    signals.forget_inherited()
+    signals.reset_inherited()
     processes.close_all_but((0, 1, 2, *plan.log.sink.fds, ready_fd, *plan.kept_fds))
     cells = plan.board.row(plan.row)
     show_title(child, "starting")

@@ -23,7 +23,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
     (process 1 inherits orphans) is counted and dropped, whatever it ended with.
     """
     birth = runtime.births.pop(reaped.pid, None)
-    report = processes.decode(reaped.status)
+    report = processes.decode_wait_status(reaped.status)
     if birth is None:
         runtime.board.count(sb.UNKNOWN_REAPED_AT)
         runtime.log.debug("child.unknown", pid=reaped.pid, ended=str(report))

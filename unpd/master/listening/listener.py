@@ -91,8 +91,8 @@ class OpenListener:
         by that. OSError.
         """
         if isinstance(self.address, TcpAddress) and not sockets.is_listening(self.sock):
-            sockets.prepare_again(self.sock, self.address.port)
-        sockets.tune(self.sock, options)
+            sockets.bind_again(self.sock, self.address.port)
+        sockets.apply_options(self.sock, options)
         if self.inode:
             sockets.set_mode(self.sock, self.inode, options.mode)
 
@@ -123,6 +123,6 @@ class OpenListener:
         loses nobody; the exporter is asked on. The file goes too.
         """
         if self.wanted.service != METRICS:
-            sockets.take_no_more(self.sock)
+            sockets.stop_new_handshakes(self.sock)
         if self.inode:
             sockets.remove_path(self.sock, self.inode)

@@ -155,7 +155,7 @@ class ListenerSources:
         try:
             if isinstance(wanted.address, SystemdAddress):
                 sock = self._passed[wanted.address.name][wanted.nth]
-                sockets.tune(sock, wanted.options)
+                sockets.apply_options(sock, wanted.options)
                 return OpenListener(wanted, sock, _bound(sock))
             return self._take_back(wanted) or _open(wanted)
         except socket.gaierror as error:
@@ -242,7 +242,7 @@ def _answers(kept: StoredListener, wanted: WantedListener) -> bool:
     address arrives there.
     """
     bound, wished = _bound(kept.sock), wanted.address
-    if not sockets.take_again(kept.sock):
+    if not sockets.allow_new_handshakes(kept.sock):
         return False
     if isinstance(wished, TcpAddress) and isinstance(bound, TcpAddress):
         if (

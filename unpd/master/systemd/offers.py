@@ -89,4 +89,4 @@ class Offers:
         """Tell the service manager, if there is one; whether it heard. ``once``: this
         will not be said again.
         """
-        return self.notify is not None and self.notify.say(*assignments, once=once)
+        return self.notify is not None and self.notify.send(*assignments, wait=once)

@@ -79,7 +79,7 @@ class Watchdog:
         for key, listener in runtime.deployment.listeners.opened.items():
             if (
                 listener.wanted.service == METRICS
-                or not sockets.has_queued(listener.sock)
+                or not sockets.has_queued_connection(listener.sock)
                 or not _has_room(runtime, listener.wanted.service, beating)
             ):
                 continue
