@@ -59,7 +59,10 @@ def test_canonical(text: str, canonical: str) -> None:
             "tcp://127.0.0.1:\u0667",
             '"tcp://127.0.0.1:\\u0667": the port must be a number from 0 to 65535',
         ),
-        ("tcp://::1:7", '"tcp://::1:7": an IPv6 address stands in brackets, such as tcp://[::1]:7'),
+        (
+            "tcp://::1:7",
+            '"tcp://::1:7": an IPv6 address must be in brackets, such as tcp://[::1]:7',
+        ),
         ("tcp://localhost:7", f'"tcp://localhost:7": {NOT_NUMERIC}'),
         ("tcp://*:7", f'"tcp://*:7": {NOT_NUMERIC}'),
         ("tcp://:7", f'"tcp://:7": {NOT_NUMERIC}'),
@@ -107,17 +110,17 @@ def test_canonical(text: str, canonical: str) -> None:
         ),
         (
             "unix:///run/../x",
-            '"/run/../x" must name a file, without ".", "..", doubled and closing slashes',
+            '"/run/../x" must name a file, without ".", "..", double slashes or a trailing slash',
         ),
         (
             "unix:////run",
-            '"//run" must name a file, without ".", "..", doubled and closing slashes',
+            '"//run" must name a file, without ".", "..", double slashes or a trailing slash',
         ),
         (
             "unix:///run/",
-            '"/run/" must name a file, without ".", "..", doubled and closing slashes',
+            '"/run/" must name a file, without ".", "..", double slashes or a trailing slash',
         ),
-        ("unix:///", '"/" must name a file, without ".", "..", doubled and closing slashes'),
+        ("unix:///", '"/" must name a file, without ".", "..", double slashes or a trailing slash'),
         (f"unix://{LONGEST}x", "the path of a UNIX socket has at most 107 bytes"),
         ("unix:///" + "\u00e9" * 54, "the path of a UNIX socket has at most 107 bytes"),
         ("unix:///" + "x" * 4095, "a path has at most 4095 bytes"),

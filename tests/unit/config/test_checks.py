@@ -10,9 +10,7 @@ from unpd.errors import ConfigError
 Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
 
-TAKES_IPV4 = (
-    "[::] takes in IPv4 too; set ipv6_only = true in [services.daytime] or use another port"
-)
+INCLUDES_IPV4 = "[::] includes IPv4; set ipv6_only = true in [services.daytime] or use another port"
 BESIDE_METRICS = "tcp://[::]:9867 overlaps tcp://127.0.0.1:9867 of metrics.listen"
 
 
@@ -49,36 +47,36 @@ def two(one: str, other: str, *, ipv6_only: bool = False) -> str:
             "tcp://127.0.0.1:7",
             (
                 "tcp://127.0.0.1:7 overlaps tcp://0.0.0.0:7 of services.echo.listen: a wildcard"
-                " takes in every address of its port"
+                " includes every address"
             ),
         ),
         (
             "tcp://[::1]:7",
             "tcp://[::]:7",
             (
-                "tcp://[::]:7 overlaps tcp://[::1]:7 of services.echo.listen: a wildcard takes in"
-                " every address of its port"
+                "tcp://[::]:7 overlaps tcp://[::1]:7 of services.echo.listen: a wildcard includes"
+                " every address"
             ),
         ),
         (
             "tcp://[::]:7",
             "tcp://0.0.0.0:7",
             (
-                "tcp://0.0.0.0:7 overlaps tcp://[::]:7 of services.echo.listen: [::] takes in IPv4"
-                " too; set ipv6_only = true in [services.echo] or use another port"
+                "tcp://0.0.0.0:7 overlaps tcp://[::]:7 of services.echo.listen: [::] includes IPv4;"
+                " set ipv6_only = true in [services.echo] or use another port"
             ),
         ),
         (
             "tcp://127.0.0.1:7",
             "tcp://[::]:7",
-            f"tcp://[::]:7 overlaps tcp://127.0.0.1:7 of services.echo.listen: {TAKES_IPV4}",
+            f"tcp://[::]:7 overlaps tcp://127.0.0.1:7 of services.echo.listen: {INCLUDES_IPV4}",
         ),
         (
             "tcp://[::1]:8",
             "tcp://127.0.0.1:9867",
             "tcp://127.0.0.1:9867 is also an address of metrics.listen",
         ),
-        ("tcp://[::1]:8", "tcp://[::]:9867", f"{BESIDE_METRICS}: {TAKES_IPV4}"),
+        ("tcp://[::1]:8", "tcp://[::]:9867", f"{BESIDE_METRICS}: {INCLUDES_IPV4}"),
     ],
 )
 def test_addresses_clash(refuse: Refuse, one: str, other: str, sentence: str) -> None:
@@ -95,7 +93,7 @@ def test_metrics_wildcard_clash(refuse: Refuse) -> None:
     ) == [
         (
             "unpd.toml:3: services.daytime.listen: tcp://0.0.0.0:13 overlaps tcp://[::]:13 of"
-            " metrics.listen: [::] takes in IPv4 too; use another port"
+            " metrics.listen: [::] includes IPv4; use another port"
         )
     ]
 
@@ -189,11 +187,11 @@ def test_too_many_workers(refuse: Refuse, accept: Accept) -> None:
     )
     assert accept(text.format(400)).warnings == ()
     assert refuse(text.format(401)) == [
-        "unpd.toml:1: pools: 901 workers are configured over all pools, but 900 are the most"
+        "unpd.toml:1: pools: all pools together have 901 workers, but at most 900 are allowed"
     ]
     assert refuse(
         text.format(400) + "[services.more]\ntype = 'echo'\nlisten = ['tcp://[::]:1']"
-    ) == ["unpd.toml:1: pools: 904 workers are configured over all pools, but 900 are the most"]
+    ) == ["unpd.toml:1: pools: all pools together have 904 workers, but at most 900 are allowed"]
 
 
 def test_too_many_services(refuse: Refuse) -> None:
@@ -202,7 +200,7 @@ def test_too_many_services(refuse: Refuse) -> None:
         f"[services.e{number}]\ntype = 'echo'\nlisten = ['tcp://[::]:0']\n" for number in range(65)
     )
     assert refuse(text) == [
-        "unpd.toml:1: services: 65 services are configured, but 64 are the most"
+        "unpd.toml:1: services: 65 services are configured, but at most 64 are allowed"
     ]
 
 
@@ -210,7 +208,10 @@ def test_too_many_pools(refuse: Refuse) -> None:
     """At most 32 pools have a place on the scoreboard, "default" among them."""
     pools = "".join(f"[pools.p{number}]\nworkers = 1\n" for number in range(32))
     assert refuse(f"{pools}[services.echo]") == [
-        'unpd.toml:1: pools: 33 pools are configured, "default" among them, but 32 are the most'
+        (
+            'unpd.toml:1: pools: 33 pools are configured, including "default", but at most 32 are'
+            " allowed"
+        )
     ]
 
 
@@ -221,8 +222,8 @@ def test_too_many_listeners(refuse: Refuse) -> None:
     many = ", ".join(["'tcp://[::]:0'"] * 256)
     assert refuse(f"[services.echo]\nlisten = [{many}]") == [
         (
-            "unpd.toml:1: services: 257 listen addresses are configured, those of metrics"
-            " included, but 256 are the most"
+            "unpd.toml:1: services: 257 listen addresses are configured, including that of"
+            " metrics, but at most 256 are allowed"
         )
     ]
 
@@ -234,15 +235,15 @@ def test_backlog_above_somaxconn(host: Host) -> None:
     text = "[services.echo]\nbacklog = 4097"
     assert loads(text, host).warnings == (
         (
-            "unpd.toml:2: services.echo.backlog: 4097 is above net.core.somaxconn: the kernel takes"
-            " it as 4096; raise that with sysctl(8) or lower this"
+            "unpd.toml:2: services.echo.backlog: 4097 is above net.core.somaxconn, so the kernel"
+            " uses 4096; raise that limit with sysctl(8) or lower the backlog"
         ),
     )
     assert loads(text, replace(host, somaxconn=None)).warnings == ()
     assert loads("[services.echo]", replace(host, somaxconn=128)).warnings == (
         (
-            "unpd.toml:1: services.echo.backlog: 4096 is above net.core.somaxconn: the kernel takes"
-            " it as 128; raise that with sysctl(8) or lower this"
+            "unpd.toml:1: services.echo.backlog: 4096 is above net.core.somaxconn, so the kernel"
+            " uses 128; raise that limit with sysctl(8) or lower the backlog"
         ),
     )
 

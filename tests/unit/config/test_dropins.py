@@ -16,18 +16,18 @@ from unpd.errors import ConfigError
 
 ORDINARY_UID = 1000
 ECHO = "[services.echo]\n"
-OPEN = "the directory can be written by everybody (mode 0777): take that away with chmod o-w"
+OPEN = "every user can write to the directory (mode 0777): run chmod o-w on it"
 
 
 def found(etc: Etc) -> list[str]:
     """The names of the drop-ins, in their order."""
-    return [path.name for path in find(etc.main, wary=False).files]
+    return [path.name for path in find(etc.main, trusted_only=False).files]
 
 
 def refusal(etc: Etc) -> str:
     """The one sentence with which the directory is refused, without its path."""
     with pytest.raises(ConfigError) as caught:
-        find(etc.main, wary=False)
+        find(etc.main, trusted_only=False)
     return str(caught.value).removeprefix(str(etc.conf_d))
 
 
@@ -93,7 +93,7 @@ def test_too_many(etc: Etc) -> None:
         (etc.conf_d / f"{number}.toml").touch()
     assert len(found(etc)) == MAX_DROP_INS
     (etc.conf_d / "more.toml").touch()
-    assert refusal(etc) == ": 257 drop-ins are here, but 256 are the most"
+    assert refusal(etc) == ": 257 drop-ins are here, but at most 256 are allowed"
 
 
 def test_a_file_in_place_of_the_directory(etc: Etc) -> None:
@@ -157,8 +157,8 @@ def test_root_refuses_an_open_file(etc: Etc, host: Host) -> None:
     with pytest.raises(ConfigError) as caught:
         load(etc.main, host)
     assert (
-        f"{etc.conf_d / 'a.toml'}: the file can be written by everybody (mode 0666): take that away"
-        " with chmod o-w" in str(caught.value).split("\n")
+        f"{etc.conf_d / 'a.toml'}: every user can write to the file (mode 0666): run chmod o-w"
+        " on it" in str(caught.value).split("\n")
     )
 
 
@@ -172,8 +172,8 @@ def test_others_are_warned(etc: Etc) -> None:
     assert etc.load().warnings == (
         f"{etc.conf_d}: {OPEN}",
         (
-            f"{etc.conf_d / 'a.toml'}: the file can be written by everybody (mode 0666): take that"
-            " away with chmod o-w"
+            f"{etc.conf_d / 'a.toml'}: every user can write to the file (mode 0666): run chmod"
+            " o-w on it"
         ),
     )
 
@@ -190,7 +190,7 @@ def test_a_link_counts_as_its_target(etc: Etc, host: Host) -> None:
     (etc.conf_d / "a.toml").symlink_to(target)
     assert etc.load().config.log.level == "debug"
     target.chmod(0o666)
-    with pytest.raises(ConfigError, match=r"conf\.d/a\.toml: the file can be written by everybody"):
+    with pytest.raises(ConfigError, match=r"conf\.d/a\.toml: every user can write to the file"):
         load(etc.main, replace(host, uid=0))
 
 

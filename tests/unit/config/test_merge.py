@@ -76,19 +76,19 @@ def test_a_service_twice(etc: Etc) -> None:
     etc.write(ECHO, a=f"\n{ECHO}")
     assert etc.refusal() == [
         (
-            "conf.d/a.toml:2: services.echo: this service stands in unpd.toml:1 too: it belongs"
-            " in one file only; change it there"
+            "conf.d/a.toml:2: services.echo: this service is in unpd.toml:1 too, but it may be"
+            " in one file only: change it there"
         )
     ]
     etc.write("", b="services.echo.backlog = 5\n", c="# three\n\n[services]\necho = {}\n")
     assert etc.refusal() == [
         (
-            "conf.d/c.toml:4: services.echo: this service stands in conf.d/a.toml:2 too: it belongs"
-            " in one file only; change it there"
+            "conf.d/c.toml:4: services.echo: this service is in conf.d/a.toml:2 too, but it may be"
+            " in one file only: change it there"
         ),
         (
-            "conf.d/c.toml:4: services.echo: this service stands in conf.d/b.toml:1 too: it belongs"
-            " in one file only; change it there"
+            "conf.d/c.toml:4: services.echo: this service is in conf.d/b.toml:1 too, but it may be"
+            " in one file only: change it there"
         ),
     ]
 

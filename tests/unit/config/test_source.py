@@ -21,7 +21,7 @@ DIRECTORY = stat.S_IFDIR
 def refusal(path: Path) -> str:
     """The one sentence with which the file at ``path`` is refused, without its path."""
     with pytest.raises(ConfigError) as caught:
-        parse(read(path, wary=False))
+        parse(read(path, trusted_only=False))
     assert len(caught.value.problems) == 1
     return str(caught.value).removeprefix(str(path))
 
@@ -38,8 +38,8 @@ def written(tmp_path: Path, content: bytes, mode: int = 0o644) -> Path:
     ("content", "sentence"),
     [
         (b"\x7fELF\x02\x01\x01\0\0", ": this is a binary file, not TOML"),
-        (b"[log]\nfile = '\xff'\n", ":2: the text is not UTF-8: byte 0xff does not fit"),
-        (b"[log]\nfile = '\xc3", ":2: the text is not UTF-8: byte 0xc3 does not fit"),
+        (b"[log]\nfile = '\xff'\n", ":2: the text is not UTF-8: byte 0xff is wrong here"),
+        (b"[log]\nfile = '\xc3", ":2: the text is not UTF-8: byte 0xc3 is wrong here"),
         (b"[log]\n\nlevel = \n", ":3: not valid TOML: Invalid value (column 9)"),
         (
             b"[log\n",
@@ -59,7 +59,7 @@ def written(tmp_path: Path, content: bytes, mode: int = 0o644) -> Path:
         (b"x = " + b"9" * 5000, ": a number has too many digits"),
         (
             b"#" * (MAX_FILE_BYTES + 1),
-            ": the file is larger than 1048576 bytes, which no configuration needs",
+            ": the file is larger than the limit of 1048576 bytes",
         ),
     ],
 )
@@ -83,7 +83,7 @@ def test_accepts_text(tmp_path: Path, content: bytes) -> None:
     """A byte order mark, the line ends of other systems and a full mebibyte do
     no harm.
     """
-    assert parse(read(written(tmp_path, content), wary=False)) == {"services": {"echo": {}}}
+    assert parse(read(written(tmp_path, content), trusted_only=False)) == {"services": {"echo": {}}}
 
 
 def test_dots_in_strings_and_comments() -> None:
@@ -163,33 +163,33 @@ def test_unreadable(tmp_path: Path, request: pytest.FixtureRequest) -> None:
             0o664,
             0,
             50,
-            ("the file can be written by gid 50 (mode 0664): take that away with chmod g-w",),
+            ("gid 50 can write to the file (mode 0664): run chmod g-w on it",),
         ),
         (
             0o666,
             0,
             0,
-            ("the file can be written by everybody (mode 0666): take that away with chmod o-w",),
+            ("every user can write to the file (mode 0666): run chmod o-w on it",),
         ),
         (
             0o602,
             0,
             50,
-            ("the file can be written by everybody (mode 0602): take that away with chmod o-w",),
+            ("every user can write to the file (mode 0602): run chmod o-w on it",),
         ),
         (
             0o644,
             1000,
             0,
-            ("the file belongs to uid 1000, who could give root's orders: chown it to root",),
+            ("the file belongs to uid 1000 instead of root: run chown root on it",),
         ),
         (
             0o666,
             1000,
             1000,
             (
-                "the file belongs to uid 1000, who could give root's orders: chown it to root",
-                "the file can be written by everybody (mode 0666): take that away with chmod o-w",
+                "the file belongs to uid 1000 instead of root: run chown root on it",
+                "every user can write to the file (mode 0666): run chmod o-w on it",
             ),
         ),
     ],
@@ -204,11 +204,11 @@ def test_what_root_distrusts(
 def test_a_directory_is_called_one() -> None:
     """Of a directory the same is said in its own words."""
     assert distrust(DIRECTORY | 0o777, 1000, 0) == (
-        "the directory belongs to uid 1000, who could give root's orders: chown it to root",
-        "the directory can be written by everybody (mode 0777): take that away with chmod o-w",
+        "the directory belongs to uid 1000 instead of root: run chown root on it",
+        "every user can write to the directory (mode 0777): run chmod o-w on it",
     )
     assert distrust(DIRECTORY | 0o775, 0, 50) == (
-        "the directory can be written by gid 50 (mode 0775): take that away with chmod g-w",
+        "gid 50 can write to the directory (mode 0775): run chmod g-w on it",
     )
     assert distrust(DIRECTORY | 0o755, 0, 50) == ()
 
@@ -220,10 +220,9 @@ def test_root_refuses_an_open_file(tmp_path: Path, host: Host) -> None:
     path = written(tmp_path, b"not TOML", 0o666)
     with pytest.raises(ConfigError) as caught:
         load(path, host)
-    assert (
-        f"{path}: the file can be written by everybody (mode 0666): take that away with chmod o-w"
-        in str(caught.value).split("\n")
-    )
+    assert f"{path}: every user can write to the file (mode 0666): run chmod o-w on it" in str(
+        caught.value
+    ).split("\n")
 
 
 def test_others_are_warned_of_an_open_file(tmp_path: Path, host: Host) -> None:
@@ -233,7 +232,7 @@ def test_others_are_warned_of_an_open_file(tmp_path: Path, host: Host) -> None:
     ordinary = replace(host, uid=ORDINARY_UID, user="ada")
     path = written(tmp_path, ECHO, 0o666)
     assert load(path, ordinary).warnings == (
-        f"{path}: the file can be written by everybody (mode 0666): take that away with chmod o-w",
+        f"{path}: every user can write to the file (mode 0666): run chmod o-w on it",
     )
     path.chmod(0o664)
     assert load(path, ordinary).warnings == ()
