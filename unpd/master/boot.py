@@ -167,7 +167,7 @@ def serve(
         runtime.control = ControlServer(
             path,
             identity.uid if identity and identity.uid != 0 else None,
-            runtime.wait,
+            runtime.loop,
             shell.asked,
         )
         undo.callback(runtime.control.close)

@@ -74,7 +74,7 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
         child, forked.pid, forked.pidfd, row, forked.ready_fd
     )
     runtime.births[forked.pid] = child.birth
-    runtime.wait.watch(forked.ready_fd, select.EPOLLIN, lambda _: read_report(runtime, child.birth))
+    runtime.loop.watch(forked.ready_fd, select.EPOLLIN, lambda _: read_report(runtime, child.birth))
     pool = (
         runtime.columns.pools.column(child.slot.pool) if child.slot.kind is ChildKind.WORKER else 0
     )
@@ -104,7 +104,7 @@ def read_report(runtime: Runtime, birth: int) -> None:
         said = os.read(living.ready_fd, 4096)
     except BlockingIOError:
         return
-    runtime.wait.forget(living.ready_fd)
+    runtime.loop.forget(living.ready_fd)
     os.close(living.ready_fd)
     living.ready_fd = None
     if said:

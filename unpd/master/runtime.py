@@ -87,7 +87,7 @@ class Runtime:
     log: Log
     board: Scoreboard
     columns: BoardColumns
-    wait: Loop
+    loop: Loop
     reaper: Reaper
     signal_queue: SignalQueue
     on_ready: Callable[[], None]

@@ -71,7 +71,7 @@ class Shell:
         self._leave: fx.Leave | None = None
         self._sweep_at = 0.0
         self._title = ""
-        runtime.wait.watch(
+        runtime.loop.watch(
             wakeup_fd, select.EPOLLIN, lambda _: signals.empty_wakeup_pipe(wakeup_fd)
         )
 
@@ -79,7 +79,7 @@ class Shell:
         """Turn until no child is left and the core says so."""
         self._take(ev.Booted())
         while self._leave is None:
-            self._runtime.wait.turn(self._timeout_s())
+            self._runtime.loop.turn(self._timeout_s())
             self._gather()
             while self._runtime.events:
                 self._take(self._runtime.events.popleft())
