@@ -119,9 +119,9 @@ def give_up_capabilities(*, unless_filtered: bool) -> None:
     no_new_privs (capabilities(7), prctl(2)). OSError on failure.
 
     ``unless_filtered``: under a system call filter (seccomp(2)), such as that of our
-    unit, clear the ambient set only. Whoever wrote the filter has chosen the
-    capabilities too, and the filter may refuse capset(2). With an empty ambient set,
-    programs that are executed get no capabilities.
+    unit, clear the ambient set only. The author of the filter has chosen the
+    capabilities too, and the filter may refuse capset(2). With an empty ambient set, no
+    program that is executed gets a capability.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     # A kernel without ambient capabilities returns EINVAL: it has nothing to clear.

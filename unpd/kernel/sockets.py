@@ -28,8 +28,8 @@ KEEPALIVE_PROBES = 3
 _TCP_INFO_BYTES = 148
 _RETRANSMITS = 2
 _PROBES = 3
-# Of a listener, tcpi_unacked is the length of the accept queue, and the next word,
-# tcpi_sacked, is the queue's limit.
+# tcpi_unacked of a listener is the length of its accept queue; the next word,
+# tcpi_sacked, is the limit of that queue.
 _UNACKED = 24
 _QUEUE = struct.Struct("=II")
 _LAST_DATA_SENT = 44

@@ -1,3 +1,7 @@
+"""Listen addresses: valid forms, canonical forms, and the sentence for each invalid
+one.
+"""
+
 import pytest
 
 from unpd.config.addresses import Address, TcpAddress, UnixAddress, parse_address
@@ -23,8 +27,8 @@ LONGEST = "/" + "x" * 106
         (f"unix://{LONGEST}", UnixAddress(LONGEST)),
     ],
 )
-def test_reads_and_writes(text: str, address: Address) -> None:
-    """An address is read from the text that it writes."""
+def test_round_trip(text: str, address: Address) -> None:
+    """An address parses back from its own text."""
     assert parse_address(text) == address
     assert address.text == text
 
@@ -34,7 +38,7 @@ def test_reads_and_writes(text: str, address: Address) -> None:
     [("tcp://[0:0::0]:7", "tcp://[::]:7"), ("tcp://[2001:DB8::1]:007", "tcp://[2001:db8::1]:7")],
 )
 def test_canonical(text: str, canonical: str) -> None:
-    """Different spellings of one address are equal, so that they are one listener."""
+    """Different spellings of one address are equal, so that they make one listener."""
     assert parse_address(text).text == canonical
 
 
@@ -127,14 +131,16 @@ def test_canonical(text: str, canonical: str) -> None:
     ],
 )
 def test_refuses(text: str, sentence: str) -> None:
-    """What is no address is refused with one sentence that says what would be right."""
+    """A text that is not an address is refused with one sentence that says what would
+    be right.
+    """
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the text is compared below, whole
         parse_address(text)
     assert str(caught.value) == sentence
 
 
 def test_long_text_is_cut() -> None:
-    """A text that is absurdly long is not repeated whole."""
+    """A message repeats only the beginning of a very long text."""
     with pytest.raises(ValueError, match=r'^"x{120}\.\.\." must be an address') as caught:
         parse_address("x" * 1_000_000)
     assert len(str(caught.value)) < 300

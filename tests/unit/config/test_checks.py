@@ -1,3 +1,5 @@
+"""Checks of keys against each other and against the machine."""
+
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,11 +13,11 @@ Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
 
 INCLUDES_IPV4 = "[::] includes IPv4; set ipv6_only = true in [services.daytime] or use another port"
-BESIDE_METRICS = "tcp://[::]:9867 overlaps tcp://127.0.0.1:9867 of metrics.listen"
+OVERLAPS_METRICS = "tcp://[::]:9867 overlaps tcp://127.0.0.1:9867 of metrics.listen"
 
 
 def two(one: str, other: str, *, ipv6_only: bool = False) -> str:
-    """A configuration of two services on these addresses; ``ipv6_only`` of the
+    """A configuration of two services on these addresses; ``ipv6_only`` is a key of the
     first.
     """
     return (
@@ -76,18 +78,18 @@ def two(one: str, other: str, *, ipv6_only: bool = False) -> str:
             "tcp://127.0.0.1:9867",
             "tcp://127.0.0.1:9867 is also an address of metrics.listen",
         ),
-        ("tcp://[::1]:8", "tcp://[::]:9867", f"{BESIDE_METRICS}: {INCLUDES_IPV4}"),
+        ("tcp://[::1]:8", "tcp://[::]:9867", f"{OVERLAPS_METRICS}: {INCLUDES_IPV4}"),
     ],
 )
 def test_addresses_clash(refuse: Refuse, one: str, other: str, sentence: str) -> None:
-    """Two listeners that the kernel would not bind side by side are refused, and the
-    error names both.
+    """Two listeners that the kernel would not bind together are refused, and the error
+    names both.
     """
     assert refuse(two(one, other)) == [f"unpd.toml:5: services.daytime.listen: {sentence}"]
 
 
 def test_metrics_wildcard_clash(refuse: Refuse) -> None:
-    """The figures' listener has no ipv6_only, so that none is advised."""
+    """Metrics have no key ipv6_only, so the message does not suggest it."""
     assert refuse(
         "metrics.listen = 'tcp://[::]:13'\n[services.daytime]\nlisten = ['tcp://0.0.0.0:13']"
     ) == [
@@ -99,9 +101,7 @@ def test_metrics_wildcard_clash(refuse: Refuse) -> None:
 
 
 def test_clash_within_a_service(refuse: Refuse) -> None:
-    """One service cannot listen twice on one address; the line is that of the
-    second.
-    """
+    """A service cannot have an address twice; the error has the line of the second."""
     assert refuse(
         "[services.echo]\nlisten = [\n  'tcp://127.0.0.1:7',\n  'tcp://127.0.0.1:7',\n]"
     ) == [
@@ -125,15 +125,13 @@ def test_clash_within_a_service(refuse: Refuse) -> None:
         ("unix:///run/x", "tcp://[::]:7"),
     ],
 )
-def test_addresses_stand_together(accept: Accept, one: str, other: str) -> None:
-    """Addresses that the kernel binds side by side are accepted; a port of 0 is another
-    one each time.
-    """
+def test_addresses_that_do_not_clash(accept: Accept, one: str, other: str) -> None:
+    """Addresses that the kernel binds together are accepted; ports 0 never clash."""
     assert accept(two(one, other)).warnings == ()
 
 
 def test_ipv6_only_leaves_ipv4(accept: Accept) -> None:
-    """With ipv6_only the two wildcards of one port stand side by side."""
+    """With ipv6_only the IPv6 and the IPv4 wildcard of one port do not clash."""
     assert accept(two("tcp://[::]:7", "tcp://0.0.0.0:7", ipv6_only=True)).warnings == ()
 
 
@@ -159,15 +157,13 @@ def test_ipv6_only_leaves_ipv4(accept: Accept) -> None:
     ],
 )
 def test_one_path_two_uses(refuse: Refuse, text: str, sentence: str) -> None:
-    """One file cannot be the pid file, the control socket, the log or a listener at the
-    same time.
-    """
+    """One file cannot be two of: pid file, control socket, log file, listener."""
     assert refuse(f"{text}\n[services.echo]") == [sentence]
 
 
-def test_idle_pool(accept: Accept) -> None:
-    """A pool that no service uses is a warning; "default", which always exists, only if
-    the file writes it.
+def test_unused_pool(accept: Accept) -> None:
+    """A pool that no service uses gives a warning; "default", which always exists, does
+    so only if a file configures it.
     """
     assert accept("[pools.web]\n[pools.spare]\n[services.echo]\npool = 'web'").warnings == (
         "unpd.toml:2: pools.spare: no service uses this pool",
@@ -178,9 +174,7 @@ def test_idle_pool(accept: Accept) -> None:
 
 
 def test_too_many_workers(refuse: Refuse, accept: Accept) -> None:
-    """All pools together have at most 900 workers, "auto" counted as one for
-    each CPU.
-    """
+    """All pools together have at most 900 workers; "auto" counts one for each CPU."""
     text = (
         "[pools.a]\nworkers = 500\n[pools.b]\nworkers = {}\n[services.echo]\npool ="
         " 'a'\n[services.daytime]\npool = 'b'\n"
@@ -195,7 +189,7 @@ def test_too_many_workers(refuse: Refuse, accept: Accept) -> None:
 
 
 def test_too_many_services(refuse: Refuse) -> None:
-    """At most 64 services have a place on the scoreboard."""
+    """The scoreboard has room for 64 services."""
     text = "".join(
         f"[services.e{number}]\ntype = 'echo'\nlisten = ['tcp://[::]:0']\n" for number in range(65)
     )
@@ -205,7 +199,7 @@ def test_too_many_services(refuse: Refuse) -> None:
 
 
 def test_too_many_pools(refuse: Refuse) -> None:
-    """At most 32 pools have a place on the scoreboard, "default" among them."""
+    """The scoreboard has room for 32 pools, including "default"."""
     pools = "".join(f"[pools.p{number}]\nworkers = 1\n" for number in range(32))
     assert refuse(f"{pools}[services.echo]") == [
         (
@@ -216,9 +210,7 @@ def test_too_many_pools(refuse: Refuse) -> None:
 
 
 def test_too_many_listeners(refuse: Refuse) -> None:
-    """At most 256 listeners have a place on the scoreboard, that of the figures among
-    them.
-    """
+    """The scoreboard has room for 256 listeners, including that of metrics."""
     many = ", ".join(["'tcp://[::]:0'"] * 256)
     assert refuse(f"[services.echo]\nlisten = [{many}]") == [
         (
@@ -229,8 +221,8 @@ def test_too_many_listeners(refuse: Refuse) -> None:
 
 
 def test_backlog_above_somaxconn(host: Host) -> None:
-    """A backlog that the kernel would cut is a warning that says so, and none where the
-    limit cannot be read.
+    """A backlog above the kernel's limit gives a warning with both numbers; without a
+    known limit there is no warning.
     """
     text = "[services.echo]\nbacklog = 4097"
     assert loads(text, host).warnings == (
@@ -249,7 +241,7 @@ def test_backlog_above_somaxconn(host: Host) -> None:
 
 
 def test_warnings_do_not_hide_errors(host: Host) -> None:
-    """Where there is an error, the error is told and the warnings wait."""
+    """An error is reported without the warnings."""
     with pytest.raises(ConfigError) as caught:
         loads("[services.echo]\nbacklog = 5000\nkeepalive = 0", host)
     assert [problem.key for problem in caught.value.problems] == ["services.echo.keepalive"]
