@@ -135,8 +135,8 @@ def _table(path: KeyPath, value: Any, findings: Findings) -> dict[str, Any] | No
 def _named_tables(
     section: str, raw: Table, limit: int, findings: Findings
 ) -> dict[str, dict[str, Any]]:
-    """The tables of ``raw[section]`` that are tables and have correct names; of more
-    than ``limit`` only the first ones.
+    """The entries of ``raw[section]`` that are tables with valid names; if there are
+    more than ``limit``, only the first ones.
     """
     tables = _table((section,), raw.get(section, {}), findings) or {}
     if len(tables) > limit:

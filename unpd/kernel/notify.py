@@ -75,10 +75,10 @@ class NotifySocket:
         return self._send_message(("FDSTORE=1", f"FDNAME={name}"), (fd,), wait=True)
 
     def remove(self, name: str) -> bool:
-        """Have every stored descriptor called ``name`` closed.
+        """Ask the service manager to close every stored descriptor called ``name``.
 
-        Return whether the socket took the message. The descriptors are closed when the
-        service manager reads it: see :meth:`barrier`.
+        Return whether the socket took the message. The service manager closes them when
+        it reads the message: see :meth:`barrier`.
         """
         return self._send_message(("FDSTOREREMOVE=1", f"FDNAME={name}"), (), wait=True)
 
