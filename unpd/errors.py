@@ -1,5 +1,7 @@
-"""The failures that unpd tells its operator about; each carries its exit code and
-speaks in whole sentences.
+"""The failures that unpd reports to its operator: a sentence and an exit code each.
+
+Owns these exceptions. Raised at the edges of the program, caught at the top of the
+command line and by a reload. Calls unpd.names for the exit codes.
 """
 
 from dataclasses import dataclass
@@ -8,8 +10,9 @@ from unpd.names import ExitCode
 
 
 class UnpdError(Exception):
-    """A failure whose text is one clear sentence for the operator; ``exit_code`` is how
-    the program then ends.
+    """A failure whose text is one sentence for the operator.
+
+    ``exit_code``: the exit code of a program that ends because of it.
     """
 
     exit_code: ExitCode = ExitCode.FAILED
@@ -17,8 +20,10 @@ class UnpdError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a configuration: where (file, 1-based line or None, dotted
-    key or "") and what would be right.
+    """One fault of a configuration.
+
+    ``line``: 1-based, None if it is unknown. ``key``: dotted, "" if the fault is not
+    about one key. ``message``: what is wrong, or what would be right.
     """
 
     file: str
@@ -32,8 +37,9 @@ class Problem:
 
 
 class ConfigError(UnpdError):
-    """The configuration is refused; ``problems`` holds every fault found, not only the
-    first.
+    """The configuration is refused.
+
+    ``problems``: every fault that was found, not only the first.
     """
 
     exit_code = ExitCode.CONFIGURATION
@@ -44,26 +50,28 @@ class ConfigError(UnpdError):
 
 
 class AddressError(UnpdError):
-    """An address cannot be listened on: in use, not on this host, or not a socket of
-    ours to replace.
+    """unpd cannot listen on an address.
+
+    It is in use, it belongs to another host, or its path is a file that unpd must not
+    replace.
     """
 
     exit_code = ExitCode.ADDRESS
 
 
 class CannotCreateError(UnpdError):
-    """The pid file, the log file or the control socket cannot be made."""
+    """unpd cannot create the pid file, the log file or the control socket."""
 
     exit_code = ExitCode.CANNOT_CREATE
 
 
 class AlreadyRunningError(UnpdError):
-    """Another instance holds the pid file's lock."""
+    """Another daemon holds the pid file's lock."""
 
     exit_code = ExitCode.ALREADY_RUNNING
 
 
 class PrivilegeError(UnpdError):
-    """A privilege is missing, or one could not be given up."""
+    """unpd lacks a privilege, or could not give one up."""
 
     exit_code = ExitCode.PRIVILEGE

@@ -1,8 +1,11 @@
-"""The master's one wait: an epoll whose descriptors each have their callback; and the
-clock of every deadline.
+"""The master's one wait: an epoll with a callback for each descriptor; and the clock of
+every deadline.
 
-A worker's engine has a loop of its own, for there the dispatch is the work; the
-exporter waits in waitress' poll.
+Owns the epoll and the callbacks. Called by the master and the control server, and for
+the clock by every process. Calls nothing of unpd. Raises OSError.
+
+Known gap: only the master uses the loop. A worker's engine has its own, because there
+the dispatch is most of the work, and the exporter waits in waitress.
 """
 
 import select
@@ -10,38 +13,38 @@ import time
 from collections.abc import Callable
 
 now = time.monotonic
-"""Seconds of the monotonic clock: every deadline is one of its values."""
+"""The monotonic clock, in seconds; every deadline is a time of this clock."""
 
 
 class Loop:
-    """Blocks in epoll_wait(2) and nowhere else."""
+    """An event loop that blocks in epoll_wait(2) and nowhere else."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._calls: dict[int, Callable[[int], None]] = {}
+        self._callbacks: dict[int, Callable[[int], None]] = {}
 
-    def watch(self, fd: int, mask: int, call: Callable[[int], None]) -> None:
-        """Call ``call(events)`` whenever ``fd`` shows one of ``mask`` (EPOLLIN,
-        EPOLLOUT); again for an fd that is watched changes its mask.
+    def watch(self, fd: int, mask: int, callback: Callable[[int], None]) -> None:
+        """Call ``callback(events)`` whenever ``fd`` has one of the events in ``mask``
+        (EPOLLIN, EPOLLOUT). For a watched ``fd``, change the mask and the callback.
         """
-        if fd in self._calls:
+        if fd in self._callbacks:
             self._epoll.modify(fd, mask)
         else:
             self._epoll.register(fd, mask)
-        self._calls[fd] = call
+        self._callbacks[fd] = callback
 
     def forget(self, fd: int) -> None:
-        """Watch ``fd`` no more; before it is closed."""
-        if self._calls.pop(fd, None) is not None:
+        """Stop watching ``fd``; call this before the descriptor is closed."""
+        if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def turn(self, timeout_s: float | None) -> None:
-        """Wait until something happens or ``timeout_s`` is over (None: without end),
-        then make the calls. A descriptor that an earlier call forgot is passed over.
+        """Wait for events at most ``timeout_s`` seconds (None: without limit), then
+        call their callbacks. A descriptor that an earlier callback forgot is skipped.
         """
-        # epoll_wait counts milliseconds and CPython rounds them up: a deadline is never
-        # looked at early.
+        # epoll_wait(2) takes milliseconds, and CPython rounds up: a turn never ends
+        # before a deadline.
         for fd, events in self._epoll.poll(timeout_s):
-            call = self._calls.get(fd)
-            if call is not None:
-                call(events)
+            callback = self._callbacks.get(fd)
+            if callback is not None:
+                callback(events)

@@ -1,8 +1,8 @@
-"""The words of unpd, each in one place: kinds, phases, end causes, signals, exit codes.
+"""The words of unpd: kinds, phases, orders, end causes, signals, exit codes.
 
-Whatever is public interface (metric labels, log fields, exit codes, signals) is spelled
-here once; code, manual page and tests read it from here. Imports nothing but the
-cheapest modules of the standard library.
+Owns the spelling of everything that is public interface: metric labels, log fields,
+exit codes, signals. Code and tests, also those of the manual pages, read it from here.
+Imported everywhere, so it imports only fast modules of the standard library.
 """
 
 import enum
@@ -12,8 +12,8 @@ from types import MappingProxyType
 
 
 class ExitCode(enum.IntEnum):
-    """How the daemon and its command line end (numbers from sysexits.h where it has
-    one).
+    """The exit codes of the daemon and its command line; from 64 on they are those of
+    sysexits.h.
     """
 
     DONE = 0
@@ -41,7 +41,7 @@ EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
 
 
 class ClientExit(enum.IntEnum):
-    """How ``unpd client`` ends: one code for each way in which a peer can fail."""
+    """The exit codes of ``unpd client``: one for each way in which a peer can fail."""
 
     DONE = 0
     FAILED = 1
@@ -56,19 +56,22 @@ class ClientExit(enum.IntEnum):
 
 
 MAX_WORKERS = 900
-"""Of all pools together: two generations of them fit the rows of the scoreboard."""
+"""The most workers of all pools together: the scoreboard has rows for two generations
+of them.
+"""
 
 
 class ChildKind(enum.StrEnum):
-    """Sorts of children that the master forks."""
+    """The kinds of children that the master forks."""
 
     WORKER = "worker"
     EXPORTER = "exporter"
 
 
 class ChildPhase(enum.StrEnum):
-    """The life of a child as its master sees it. KILLED: SIGKILL or SIGABRT was sent,
-    the child is not reaped yet.
+    """The phases of a child's life, as the master sees them.
+
+    KILLED: the master has sent SIGKILL or SIGABRT and has not reaped the child yet.
     """
 
     STARTING = "starting"
@@ -78,8 +81,10 @@ class ChildPhase(enum.StrEnum):
 
 
 class MasterPhase(enum.StrEnum):
-    """What the master is doing. LOADING, CUTTING and PROVING are the three stages of a
-    reload.
+    """The phases of the master.
+
+    A reload has three: LOADING reads the configuration, CUTTING ends what still drains
+    after an earlier reload, PROVING waits until the new generation is ready.
     """
 
     STARTING = "starting"
@@ -91,28 +96,28 @@ class MasterPhase(enum.StrEnum):
 
 
 class ChildOrder(enum.StrEnum):
-    """What a master tells a child, and the signal that carries it."""
+    """The orders of the master to a child, and the signals that carry them."""
 
     RETIRE = "SIGUSR2"
-    """A newer generation serves: take no new connections, keep the old ones as long as
-    the master lets you.
+    """Accept no new connections, because a newer generation serves; keep the old ones
+    until the next order.
     """
     FINISH = "SIGTERM"
-    """Take no new connections, bring the old ones to their end, leave. To a retired
-    child: end them now.
+    """Accept no new connections, finish the old ones, exit; a child that was retired
+    before ends its connections now.
     """
     LEAVE = "SIGQUIT"
-    """Leave at once."""
+    """Exit at once."""
     REOPEN_LOG = "SIGUSR1"
+    """Reopen the log file."""
     ABORT = "SIGABRT"
-    """You are hung: print your stack and die."""
+    """Print the stack and die, because the child is hung."""
     KILL = "SIGKILL"
+    """Die: the kernel ends the child."""
 
 
 class EndCause(enum.StrEnum):
-    """Why a connection ended, one word each; the order is the order on the
-    scoreboard.
-    """
+    """Why a connection ended. The order is that of the counters on the scoreboard."""
 
     CLIENT_FIN = "client_fin"
     CLIENT_RST = "client_rst"
@@ -127,8 +132,8 @@ class EndCause(enum.StrEnum):
 
 
 class ReapReason(enum.StrEnum):
-    """How a reaped child had ended, as a metric label: exit code 0, another exit code,
-    the signal; or with its master.
+    """How a reaped child ended, as a metric label: with exit code 0, with another exit
+    code, by a signal, or together with its master.
     """
 
     CLEAN = "clean"
@@ -139,8 +144,8 @@ class ReapReason(enum.StrEnum):
     SIGTERM = "sigterm"
     OTHER_SIGNAL = "other_signal"
     MASTER_DIED = "master_died"
-    """It died with a master that could reap it no more; the next one found it on the
-    scoreboard.
+    """The child died together with its master, which could not reap it; the next master
+    found it on the scoreboard.
     """
 
 
@@ -168,13 +173,13 @@ ACCEPT_ERRNOS: tuple[str, ...] = (
     "EOPNOTSUPP",
     "other",
 )
-"""Labels of unpd_accept_errors_total: what accept(2) names as possible on a healthy
-listener, and the rest.
+"""The labels of unpd_accept_errors_total: the errors that a healthy listener may return
+(accept(2)), and "other".
 """
 
 
 class SignalMeaning(enum.StrEnum):
-    """What a signal asks of the master."""
+    """What a signal asks the master to do."""
 
     REAP = "reap children"
     STOP = "graceful stop within grace_s"
@@ -187,7 +192,7 @@ class SignalMeaning(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignalRow:
-    """One line of the signal table."""
+    """A row of the table of signals."""
 
     name: str
     meaning: SignalMeaning
@@ -203,6 +208,8 @@ MASTER_SIGNALS: tuple[SignalRow, ...] = (
     SignalRow("SIGTTOU", SignalMeaning.FEWER_WORKERS),
     SignalRow("SIGCHLD", SignalMeaning.REAP),
 )
-"""The one signal table: read by the installer of handlers, the log, ``unpd run
---help``, the manual page and the README's test.
+"""The table of signals that the master handles.
+
+The code that installs the handlers, the log, ``unpd run --help`` and the tests of the
+manual page and the README read it.
 """

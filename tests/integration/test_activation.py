@@ -219,10 +219,10 @@ def test_descriptors_for_another_process_are_not_taken(launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("env", "reason"),
     [
-        ({"LISTEN_FDS": "many"}, "LISTEN_FDS is no number of descriptors: 'many'"),
+        ({"LISTEN_FDS": "many"}, "LISTEN_FDS is not a number of descriptors: 'many'"),
         (
             {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "echo"},
-            "LISTEN_FDS announces 2 descriptors, LISTEN_FDNAMES names 1",
+            "LISTEN_FDS announces 2 descriptors, but LISTEN_FDNAMES has 1",
         ),
         ({"LISTEN_FDS": "300"}, "Bad file descriptor"),
     ],
@@ -250,9 +250,15 @@ def test_children_do_not_inherit_the_variables(
     systemd.listen("echo", listener())
     report = tmp_path / "environment"
     start = (
-        "import os, sys\nfrom unpd.master import birth\nlive = birth._live\ndef spy(*a):\n   "
-        f" open({str(report)!r}, 'a').write(' '.join(os.environ) + '\\n')\n    return"
-        " live(*a)\nbirth._live = spy\nfrom unpd.cli.main import main\nsys.exit(main())\n"
+        "import os, sys\n"
+        "from unpd.master.children import fork\n"
+        "live = fork._live\n"
+        "def spy(*a):\n"
+        f"    open({str(report)!r}, 'a').write(' '.join(os.environ) + '\\n')\n"
+        "    return live(*a)\n"
+        "fork._live = spy\n"
+        "from unpd.cli.main import main\n"
+        "sys.exit(main())\n"
     )
     unpd = systemd.start(launch, ECHO, watchdog_s=5.0, command=(sys.executable, "-c", start))
     assert unpd.stop() == 0

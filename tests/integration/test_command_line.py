@@ -225,8 +225,8 @@ def test_check_warns_of_a_backlog_that_the_kernel_would_cut(tmp_path: Path) -> N
     ceiling = Path("/proc/sys/net/core/somaxconn").read_text().strip()
     if int(ceiling) < 65536:
         assert ended.stderr.startswith(
-            f"warning: {config}:4: services.echo.backlog: 65536 is above net.core.somaxconn: the"
-            f" kernel takes it as {ceiling}"
+            f"warning: {config}:4: services.echo.backlog: 65536 is above net.core.somaxconn, so"
+            f" the kernel uses {ceiling};"
         )
     assert (ended.returncode, ended.stdout) == (0, "configuration OK\n")
 

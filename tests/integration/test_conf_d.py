@@ -56,7 +56,7 @@ def test_check_tells_the_faults_of_every_file(launch: Launch) -> None:
     assert ended.returncode == 78
     assert said[0] == f'unpd: {level}:2: log.level: must be "debug", "info", "warning" or "error"'
     assert said[1].startswith(
-        f"unpd: {twice}:2: services.echo: this service stands in {unpd.config_path}:2 too: "
+        f"unpd: {twice}:2: services.echo: this service is in {unpd.config_path}:2 too, "
     )
 
 
@@ -100,9 +100,7 @@ def test_a_service_twice_is_refused_and_the_old_generation_goes_on(launch: Launc
     with ledger.running(unpd.address("echo"), rate=200) as load:
         twice = write_drop_in(unpd.config_path, "twice", ECHO)
         reason = refused_reload(unpd)
-        assert (
-            f"{twice}:2: services.echo: this service stands in {unpd.config_path}:2 too: " in reason
-        )
+        assert f"{twice}:2: services.echo: this service is in {unpd.config_path}:2 too, " in reason
         books = load.stop()
     books.assert_clean(at_least=1)
     assert {child.pid for child in procs.children(unpd.pid)} == children

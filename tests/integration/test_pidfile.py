@@ -114,7 +114,7 @@ def test_a_symbolic_link_is_not_followed(launch: Launch, tmp_path: Path) -> None
     target.write_text("precious")
     link.symlink_to(target)
     unpd = refused(launch, with_pid_file(link), 73)
-    assert f"cannot make the pid file {link}" in unpd.stderr()
+    assert f"cannot create the pid file {link}" in unpd.stderr()
     assert target.read_text() == "precious"
     assert link.is_symlink()
 
@@ -201,6 +201,6 @@ def test_a_full_disk_under_the_pid_file_refuses_the_start(launch: Launch, tmp_pa
             f' ["tcp://127.0.0.1:{port}"]\n',
             73,
         )
-        assert f"cannot make the pid file {path}: No space left on device" in unpd.stderr()
+        assert f"cannot create the pid file {path}: No space left on device" in unpd.stderr()
         assert not path.exists()
         assert not unpd.control.exists()

@@ -177,8 +177,8 @@ def test_root_takes_no_orders_from_a_file_that_others_write(launch: Launch, tmp_
     path = unpd.config_path
     nobody = pwd.getpwnam("nobody")
     for mode, uid, gid, reason in (
-        (0o666, 0, 0, "can be written by everybody (mode 0666)"),
-        (0o664, 0, nobody.pw_gid, f"can be written by gid {nobody.pw_gid} (mode 0664)"),
+        (0o666, 0, 0, "every user can write to the file (mode 0666)"),
+        (0o664, 0, nobody.pw_gid, f"gid {nobody.pw_gid} can write to the file (mode 0664)"),
         (0o644, nobody.pw_uid, 0, f"belongs to uid {nobody.pw_uid}"),
     ):
         path.chmod(mode)

@@ -21,7 +21,7 @@ from tests.support.operating import reload
 from tests.support.waiting import until
 from unpd.board import layout
 from unpd.board import memory as sb
-from unpd.kernel.sockets import take_no_more
+from unpd.kernel.sockets import stop_new_handshakes
 
 CONFIG = """
 [services.echo]
@@ -386,7 +386,7 @@ def test_a_filter_that_was_left_is_taken_off(launch: Launch, systemd: Manager) -
     for name, fd in by_name(systemd).items():
         if name != "unpd-scoreboard":
             with socket.socket(fileno=os.dup(fd)) as sock:
-                take_no_more(sock)
+                stop_new_handshakes(sock)
     second = start(launch, systemd, "[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n")
     assert second.address("echo") == where
     assert clients.converse(where, b"again") == b"again"

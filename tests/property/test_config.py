@@ -1,3 +1,7 @@
+"""Properties of the configuration: round trips, files in any split, and any text or
+value as input.
+"""
+
 import contextlib
 import copy
 import ipaddress
@@ -21,8 +25,8 @@ from unpd.config.source import Source
 from unpd.errors import ConfigError
 from unpd.names import MAX_WORKERS
 
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""How fast the machine is at the moment says nothing about the configuration."""
+without_deadline = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""No deadline: the speed of the machine is no property of the configuration."""
 
 HOST = Host(uid=0, user="root", runtime_dir="/run/unpd", somaxconn=None, cpus=4)
 
@@ -54,12 +58,12 @@ def seconds(least: float, most: float) -> st.SearchStrategy[float]:
 
 
 def paths(directory: str) -> st.SearchStrategy[str]:
-    """Absolute paths within ``directory``."""
+    """Absolute paths in ``directory``."""
     return file_names.map(lambda name: f"/{directory}/{name}")
 
 
 def table(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """A table that holds any of these keys."""
+    """A table with any of these keys."""
     return st.fixed_dictionaries({}, optional=keys)
 
 
@@ -87,7 +91,7 @@ def service(listen: list[str], pools: list[str]) -> st.SearchStrategy[dict[str, 
 
 @st.composite
 def tables(draw: st.DrawFn) -> dict[str, Any]:
-    """What tomllib would give for a configuration that is right."""
+    """The tables of a valid configuration, as tomllib returns them."""
     pools = draw(st.lists(names, max_size=3, unique=True))
     ports = draw(
         st.lists(addresses, min_size=1, max_size=8, unique_by=lambda text: text.rpartition(":")[2])
@@ -134,18 +138,18 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def built(raw: dict[str, Any]) -> Config:
-    """The configuration in ``raw``, which is right."""
+    """Build the configuration from ``raw``, which is valid."""
     findings = Findings()
     config = build(raw, HOST, findings)
     assert not findings.errors
     return config
 
 
-@patient
+@without_deadline
 @given(tables())
 def test_effective_round_trip(raw: dict[str, Any]) -> None:
-    """Whatever configuration is written out as TOML, it loads back as the same
-    configuration, and a reload of it changes nothing.
+    """Every configuration that is written as TOML loads as the same configuration, and
+    a reload of it needs no restart.
     """
     config = built(raw)
     loaded = loads(effective(config), HOST).config
@@ -156,8 +160,8 @@ def test_effective_round_trip(raw: dict[str, Any]) -> None:
 
 @st.composite
 def split_tables(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A configuration that is right, and the same spread over several files: each key,
-    and each service as a whole, in one of them.
+    """A valid configuration, and the same keys split over several files; a service
+    stays in one file.
     """
     raw = draw(tables())
     files: list[dict[str, Any]] = [{} for _ in range(draw(st.integers(1, 5)))]
@@ -177,7 +181,7 @@ def split_tables(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 def merged(files: list[dict[str, Any]]) -> dict[str, Any]:
-    """What ``files`` are together, without a service that stands in two."""
+    """Merge ``files``, in which no service occurs twice."""
     findings = Findings()
     table, _ = merge(
         [(Source(f"{rank}.toml", ""), file) for rank, file in enumerate(files)], findings
@@ -186,11 +190,11 @@ def merged(files: list[dict[str, Any]]) -> dict[str, Any]:
     return table
 
 
-@patient
+@without_deadline
 @given(split_tables())
 def test_split_over_files(split: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
-    """However a configuration is spread over files, it is the same configuration, and
-    merging leaves the files as they are.
+    """Any split over files gives the same configuration, and the merge does not change
+    the tables of the files.
     """
     raw, files = split
     before = copy.deepcopy(files)
@@ -198,7 +202,7 @@ def test_split_over_files(split: tuple[dict[str, Any], list[dict[str, Any]]]) ->
     assert files == before
 
 
-@patient
+@without_deadline
 @given(
     st.lists(
         tables().map(
@@ -209,8 +213,8 @@ def test_split_over_files(split: tuple[dict[str, Any], list[dict[str, Any]]]) ->
     )
 )
 def test_the_last_file_wins(files: list[dict[str, Any]]) -> None:
-    """Of every key the last file that has it says the value, and no key is lost or made
-    up.
+    """Each key has the value of the last file that has it, and no key is lost or
+    invented.
     """
     found = merged(files)
     for section in ("daemon", "log", "metrics"):
@@ -221,22 +225,22 @@ def test_the_last_file_wins(files: list[dict[str, Any]]) -> None:
         )
 
 
-@patient
+@without_deadline
 @given(addresses)
 def test_address_round_trip(text: str) -> None:
-    """An address loads back from the text that it writes."""
+    """An address parses back from its own text."""
     address = parse_address(text)
     assert parse_address(address.text) == address
 
 
-@patient
+@without_deadline
 @given(st.text())
 @example("tcp://")
 @example("unix://")
 @example("tcp://[]:")
 @example("tcp://[%]:7")
 def test_any_text_as_address(text: str) -> None:
-    """Any text is an address or refused with one line."""
+    """Any text is an address or is refused with one printable line."""
     try:
         parse_address(text)
     except ValueError as error:
@@ -278,11 +282,11 @@ anything = st.dictionaries(
 )
 
 
-@patient
+@without_deadline
 @given(st.lists(anything, min_size=1, max_size=3))
 def test_any_values(files: list[dict[str, Any]]) -> None:
-    """Any values in any places of any files are findings of one printable line, never a
-    failure of our own.
+    """Any values at any places of any files give findings of one printable line, and no
+    exception.
     """
     findings = Findings()
     raw, origins = merge(
@@ -292,11 +296,11 @@ def test_any_values(files: list[dict[str, Any]]) -> None:
     assert all(str(problem).isprintable() for problem in problems(findings.errors, origins))
 
 
-@patient
+@without_deadline
 @given(st.text(st.sampled_from("abc.=[]{}\"'#\\ \n\t,1:-"), max_size=60) | st.text(max_size=60))
 def test_any_text(text: str) -> None:
-    """Any text is loaded or refused with a ConfigError, and the search for lines ends
-    and finds every table's key that tomllib finds.
+    """Any text loads or is refused with a ConfigError, and the scanner of lines ends
+    and finds every top-level key that tomllib finds.
     """
     lines = lines_of(text)
     with contextlib.suppress(tomllib.TOMLDecodeError):

@@ -60,7 +60,7 @@ def serve(
     try:
         # A reload looks up no account: the user database may be a network away, and
         # user and group cannot change.
-        host = replace(this_host(), accounts=False)
+        host = replace(this_host(), check_accounts=False)
         return boot.serve(loaded, lambda: load_path(path, host), identity, log, starter)
     except UnpdError as error:
         if loaded.config.log.file:  # on standard error the command says it itself

@@ -70,12 +70,12 @@ def control_path(args: argparse.Namespace) -> Path:
 
 def _drop_ins(path: Path) -> tuple[Path, ...]:
     with contextlib.suppress(ConfigError):
-        return dropins.find(path, wary=os.geteuid() == 0).files
+        return dropins.find(path, trusted_only=os.geteuid() == 0).files
     return ()
 
 
 def _control(file: Path) -> str | None:
     """What the file says of it. ConfigError for one that is broken."""
-    daemon = source.parse(source.read(file, wary=False)).get("daemon")
+    daemon = source.parse(source.read(file, trusted_only=False)).get("daemon")
     control = daemon.get("control") if isinstance(daemon, dict) else None
     return control if isinstance(control, str) else None

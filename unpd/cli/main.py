@@ -47,7 +47,7 @@ def _priority() -> str:
     """
     from unpd.kernel import journal  # noqa: PLC0415 - see above
 
-    return journal.ERROR if journal.reads(2, os.environ.get("JOURNAL_STREAM")) else ""
+    return journal.ERROR_PREFIX if journal.reads(2, os.environ.get("JOURNAL_STREAM")) else ""
 
 
 def _flushed(code: int) -> int:

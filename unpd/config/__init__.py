@@ -1,9 +1,11 @@
 """The configuration: a TOML file and its drop-ins, checked as a whole before anything
-is touched.
+is changed.
 
-:mod:`~unpd.config.load` gives it, :mod:`~unpd.config.schema` says what it holds,
-:mod:`~unpd.config.plan` what it means. The rest is how it is made: ``dropins`` (which
-files) -> ``source`` (a file) -> ``merge`` (one table of all) -> ``build`` (the models)
--> ``checks`` (across keys), with ``findings``, ``origins`` and ``lines`` for what is
-wrong where, and ``host`` for the machine.
+:mod:`~unpd.config.load` loads it, :mod:`~unpd.config.schema` defines what it holds,
+:mod:`~unpd.config.times` and :mod:`~unpd.config.plan` derive from it what others need.
+The other modules are the steps of a load: ``dropins`` (finds the files) -> ``source``
+(reads a file) -> ``merge`` (joins their tables) -> ``build`` (makes the models) ->
+``checks`` (compares keys with each other and with the machine). ``findings``,
+``origins`` and ``lines`` collect the faults with their files and lines, ``wording``
+quotes words, and ``host`` describes the machine.
 """

@@ -1,10 +1,14 @@
-"""Listen addresses: parsed once from the configuration's text, compared and printed in
+"""Listen addresses: parses the text of the configuration once; each address then has
 one canonical form.
 
-Owns what a listen address may look like: ``tcp://127.0.0.1:7``, ``tcp://[::]:7``,
+Owns the forms of a listen address: ``tcp://127.0.0.1:7``, ``tcp://[::]:7``,
 ``tcp://[fe80::1%eth0]:7``, ``unix:///run/x``, ``systemd:echo``. Hosts are numeric,
-because the master never waits for DNS. Nothing here asks the system whether an address
-exists; binding tells that.
+because the master never waits for DNS.
+
+Called by the schema while pydantic validates; the master uses the parsed addresses.
+Calls unpd.config.wording to quote. Raises ValueError with one sentence.
+
+Known gap: it does not ask the system whether an address exists; bind(2) finds out.
 """
 
 import ipaddress
@@ -16,16 +20,16 @@ from unpd.config.wording import quoted
 
 MAX_PORT = 65535
 MAX_UNIX_PATH_BYTES = 107
-"""sun_path holds 108 bytes, its closing zero among them (unix(7))."""
+"""sun_path has 108 bytes, including the final zero byte (unix(7))."""
 
 MAX_PATH_BYTES = 4095
-"""PATH_MAX is 4096, its closing zero among them (limits.h)."""
+"""PATH_MAX is 4096, including the final zero byte (limits.h)."""
 
 MAX_INTERFACE_BYTES = 15
-"""IFNAMSIZ is 16, its closing zero among them (netdevice(7))."""
+"""IFNAMSIZ is 16, including the final zero byte (netdevice(7))."""
 
 MAX_SYSTEMD_NAME_BYTES = 100
-"""systemd itself takes 255."""
+"""A limit of unpd; systemd itself accepts 255."""
 
 FORMS = (
     'an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock" or'
@@ -35,8 +39,10 @@ FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """A TCP address: ``host`` numeric, without brackets, in canonical form (a scope id
-    after ``%``); ``port`` 0 to 65535, where 0 takes a free one.
+    """A TCP address.
+
+    ``host``: numeric, in canonical form, without brackets; a scope id follows ``%``.
+    ``port``: 0 to 65535; for 0 the kernel chooses a free port.
     """
 
     host: str
@@ -56,13 +62,13 @@ class TcpAddress:
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether the host stands for every address of this machine."""
+        """Whether the host means every address of this machine."""
         return self.host in ("::", "0.0.0.0")
 
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """A UNIX stream socket at ``path``: absolute, normal, at most 107 bytes."""
+    """A UNIX stream socket; its ``path`` is absolute, normal and at most 107 bytes."""
 
     path: str
 
@@ -74,8 +80,10 @@ class UnixAddress:
 
 @dataclass(frozen=True, slots=True)
 class SystemdAddress:
-    """The listeners that the service manager passes under ``name`` (FileDescriptorName=
-    of a socket unit, systemd.socket(5)): printable ASCII without a colon.
+    """The listeners that the service manager passes under ``name``.
+
+    ``name``: FileDescriptorName= of a socket unit (systemd.socket(5)), 1 to 100
+    printable ASCII characters without a colon.
     """
 
     name: str
@@ -88,13 +96,11 @@ class SystemdAddress:
 
 Address = TcpAddress | UnixAddress | SystemdAddress
 BoundAddress = TcpAddress | UnixAddress
-"""What a listener really listens on."""
+"""The address of a listener itself: the service manager passes such addresses too."""
 
 
 def parse_address(text: str) -> Address:
-    """The address that ``text`` names. ValueError, one clear sentence, if it names
-    none.
-    """
+    """Parse a listen address. ValueError with one sentence if ``text`` is none."""
     if any(character <= " " or character == "\x7f" for character in text):
         raise ValueError(f"must be {FORMS}, without spaces and control characters")
     if text.startswith("systemd:"):
@@ -108,34 +114,36 @@ def parse_address(text: str) -> Address:
 
 
 def refuse_path(path: str) -> None:
-    """ValueError, one clear sentence, unless ``path`` is absolute, normal (no ``.``,
-    ``..``, doubled or closing slash), short enough and free of control characters.
+    """Check a path. ValueError with one sentence unless it is absolute, normal (no
+    ``.``, ``..``, double slashes or trailing slash), at most 4095 bytes long and free
+    of control characters.
     """
     if any(character < " " or character == "\x7f" for character in path):
-        raise ValueError("a path must not hold control characters")
+        raise ValueError("a path must not contain control characters")
     if not path.startswith("/"):
         raise ValueError(f'{quoted(path)} is not an absolute path: it must begin with "/"')
     if len(path.encode()) > MAX_PATH_BYTES:
         raise ValueError(f"a path has at most {MAX_PATH_BYTES} bytes")
     if path == "/" or path.startswith("//") or posixpath.normpath(path) != path:
         raise ValueError(
-            f'{quoted(path)} must name a file, without ".", "..", doubled and closing slashes'
+            f'{quoted(path)} must name a file, without ".", "..", double slashes or a trailing'
+            " slash"
         )
 
 
 def _tcp(text: str, rest: str) -> TcpAddress:
     bracketed = re.fullmatch(r"\[([^\[\]]*)\]:([^:\[\]]*)", rest)
     plain = re.fullmatch(r"([^:\[\]]*):([^:\[\]]*)", rest)
-    found = bracketed or plain
-    if not found:
-        raise ValueError(_shape_fault(text, rest))
-    host, port = found.groups()
+    match = bracketed or plain
+    if not match:
+        raise ValueError(_form_fault(text, rest))
+    host, port = match.groups()
     return TcpAddress(_ipv6(text, host) if bracketed else _ipv4(text, host), _port(text, port))
 
 
-def _shape_fault(text: str, rest: str) -> str:
+def _form_fault(text: str, rest: str) -> str:
     if rest.count(":") > 1 and "[" not in rest:
-        return f"{quoted(text)}: an IPv6 address stands in brackets, such as tcp://[::1]:7"
+        return f"{quoted(text)}: an IPv6 address must be in brackets, such as tcp://[::1]:7"
     if ":" not in rest or rest.endswith("]"):
         return f"{quoted(text)} lacks a port, such as tcp://127.0.0.1:7"
     return f"{quoted(text)} must be {FORMS}"
@@ -176,8 +184,10 @@ def _ipv6(text: str, host: str) -> str:
 
 
 def _refuse_scope(text: str, address: ipaddress.IPv6Address) -> None:
-    """A link-local address means nothing without its interface (RFC 4007 section 6),
-    and bind(2) ignores or refuses a scope on any other.
+    """Refuse a missing or wrong interface.
+
+    A link-local address is ambiguous without one (RFC 4007 section 6), and bind(2)
+    ignores or refuses an interface with any other address.
     """
     scope = address.scope_id
     if address.is_link_local and scope is None:
@@ -213,6 +223,6 @@ def _systemd(name: str) -> SystemdAddress:
     if not name or not name.isascii() or ":" in name or len(name) > MAX_SYSTEMD_NAME_BYTES:
         raise ValueError(
             f"{quoted(f'systemd:{name}')}: the name must have 1 to {MAX_SYSTEMD_NAME_BYTES}"
-            " printable ASCII characters and no colon, as FileDescriptorName= has it"
+            " printable ASCII characters and no colon, as in FileDescriptorName="
         )
     return SystemdAddress(name)

@@ -1,10 +1,13 @@
-"""From the tables that tomllib gives to the models, without stopping at the first
+"""Builds the models of the schema from the merged tables, without stopping at the first
 fault.
 
-Each table is validated by itself, and what is faulty in it is noted and replaced by its
-default, so that a fault in one key hides none in another: the cross-checks see all the
-rest. A service's keys are parted here: those that every service has, and those of its
-type's own options.
+Each table is validated on its own. A faulty key becomes a finding and is replaced by
+its default, so that it hides no other fault: the cross-checks then see all the other
+keys. The keys of a service are split here into those that every service has and the
+options of its type.
+
+Called by unpd.config.load, between merge and checks. Calls the schema and the models of
+the service types. Raises nothing: every fault goes to the findings.
 """
 
 from collections.abc import Mapping
@@ -27,7 +30,7 @@ from unpd.config.schema import (
     ServiceConfig,
     is_name,
 )
-from unpd.config.wording import choice, quoted, suggestion
+from unpd.config.wording import quoted, quoted_list, suggestion
 from unpd.libraries import BaseModel, ValidationError
 from unpd.services.base import Options, ServiceType
 from unpd.services.table import SERVICES
@@ -36,32 +39,33 @@ Table = Mapping[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
 SECTIONS = tuple(Config.model_fields)
-HOMES: tuple[tuple[str, tuple[str, ...]], ...] = (
+KEYS_OF_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("daemon", tuple(Daemon.model_fields)),
     ("log", tuple(LogConfig.model_fields)),
     ("metrics", tuple(Metrics.model_fields)),
     ("pools.NAME", tuple(Pool.model_fields)),
     ("services.NAME", COMMON_KEYS),
 )
-"""Where each key belongs, for those who wrote it elsewhere."""
+"""Which table each key belongs to, for the advice about a key in the wrong table."""
 
-NO_POOLS: Mapping[str, dict[str, Any]] = MappingProxyType({DEFAULT_POOL: {}})
-"""The pools of a file that configures none."""
+DEFAULT_POOLS: Mapping[str, dict[str, Any]] = MappingProxyType({DEFAULT_POOL: {}})
+"""The pools that exist without being configured."""
 
 
 def build(raw: Table, host: Host, findings: Findings) -> Config:
-    """The configuration in ``raw``, to be used only if ``findings`` holds no error
-    afterwards.
+    """Build the configuration from the merged table ``raw``.
+
+    Use the result only if ``findings`` holds no error afterwards.
     """
     _refuse_unknown((), raw, SECTIONS, findings)
-    pools = _named("pools", raw, layout.MAX_POOLS, findings)
+    pools = _named_tables("pools", raw, layout.MAX_POOLS, findings)
     if len(pools) == layout.MAX_POOLS and DEFAULT_POOL not in pools:
         findings.error(
             ("pools",),
-            f"{layout.MAX_POOLS + 1} pools are configured, {quoted(DEFAULT_POOL)} among them, but"
-            f" {layout.MAX_POOLS} are the most",
+            f"{layout.MAX_POOLS + 1} pools are configured, including {quoted(DEFAULT_POOL)}, but at"
+            f" most {layout.MAX_POOLS} are allowed",
         )
-    services = _named("services", raw, layout.MAX_SERVICES, findings)
+    services = _named_tables("services", raw, layout.MAX_SERVICES, findings)
     if raw.get("services", {}) == {}:
         findings.error((), "no service is configured: add a table such as [services.echo]")
     return Config(
@@ -69,8 +73,8 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
         log=_section("log", LogConfig, raw, findings, {}),
         metrics=_section("metrics", Metrics, raw, findings, {}),
         pools={
-            name: _checked(("pools", name), Pool, table, findings, {})
-            for name, table in {**NO_POOLS, **pools}.items()
+            name: _validate(("pools", name), Pool, table, findings, {})
+            for name, table in {**DEFAULT_POOLS, **pools}.items()
         },
         services={name: _service(name, table, findings) for name, table in services.items()},
     )
@@ -80,17 +84,17 @@ def _section(
     name: str, model: type[Model], raw: Table, findings: Findings, defaults: Table
 ) -> Model:
     table = _table((name,), raw.get(name, {}), findings)
-    return _checked((name,), model, table or {}, findings, defaults)
+    return _validate((name,), model, table or {}, findings, defaults)
 
 
-def _checked(
+def _validate(
     path: KeyPath, model: type[Model], table: Table, findings: Findings, defaults: Table
 ) -> Model:
-    """``table`` as ``model``; unknown and faulty keys go to ``findings``. ``defaults``
-    stand before those of the model.
+    """Validate ``table`` as ``model``; unknown and faulty keys become findings.
+    ``defaults`` replace those of the model.
     """
     _refuse_unknown(path, table, tuple(model.model_fields), findings)
-    return _model(
+    return _validate_known(
         path,
         model,
         {key: value for key, value in table.items() if key in model.model_fields},
@@ -99,9 +103,12 @@ def _checked(
     )
 
 
-def _model(
+def _validate_known(
     path: KeyPath, model: type[Model], table: Table, findings: Findings, defaults: Table
 ) -> Model:
+    """Validate ``table``, whose keys are all known; a faulty key becomes a finding and
+    gets its default.
+    """
     try:
         return model.model_validate({**defaults, **table})
     except ValidationError as failure:
@@ -125,63 +132,72 @@ def _table(path: KeyPath, value: Any, findings: Findings) -> dict[str, Any] | No
     return None
 
 
-def _named(what: str, raw: Table, limit: int, findings: Findings) -> dict[str, dict[str, Any]]:
-    """The tables of ``raw[what]`` whose names and shapes are right; of more than
-    ``limit`` only the first are looked at.
+def _named_tables(
+    section: str, raw: Table, limit: int, findings: Findings
+) -> dict[str, dict[str, Any]]:
+    """The entries of ``raw[section]`` that are tables with valid names; if there are
+    more than ``limit``, only the first ones.
     """
-    tables = _table((what,), raw.get(what, {}), findings) or {}
+    tables = _table((section,), raw.get(section, {}), findings) or {}
     if len(tables) > limit:
-        findings.error((what,), f"{len(tables)} {what} are configured, but {limit} are the most")
+        findings.error(
+            (section,),
+            f"{len(tables)} {section} are configured, but at most {limit} are allowed",
+        )
     found = {}
     for name in list(tables)[:limit]:
         if not is_name(name):
-            findings.error((what, name), f"the name of a {what[:-1]} {NAME_RULE}")
-        elif (table := _table((what, name), tables[name], findings)) is not None:
+            findings.error((section, name), f"the name of a {section[:-1]} {NAME_RULE}")
+        elif (table := _table((section, name), tables[name], findings)) is not None:
             found[name] = table
     return found
 
 
 def _service(name: str, table: Table, findings: Findings) -> ServiceConfig:
     path: KeyPath = ("services", name)
-    kind = _type(path, table.get("type", name), findings)
+    service_type = _service_type(path, table.get("type", name), findings)
     common = {key: value for key, value in table.items() if key in COMMON_KEYS}
     common |= {
         "name": name,
-        "type": kind.name if kind else name,
-        "options": _options(path, kind, table, findings),
+        "type": service_type.name if service_type else name,
+        "options": _options(path, service_type, table, findings),
     }
-    return _model(
+    return _validate_known(
         path,
         ServiceConfig,
         common,
         findings,
-        {"listen": [f"tcp://[::]:{kind.port if kind else 0}"]},
+        {"listen": [f"tcp://[::]:{service_type.port if service_type else 0}"]},
     )
 
 
-def _options(path: KeyPath, kind: ServiceType | None, table: Table, findings: Findings) -> Options:
-    """The type's own options out of a service's table; a placeholder if they are
-    refused, or if the type is and with it what they would be.
+def _options(
+    path: KeyPath, service_type: ServiceType | None, table: Table, findings: Findings
+) -> Options:
+    """The options in a service's table that only its type has; a placeholder if they
+    are faulty, or if the type itself is unknown.
     """
-    if kind is None:
+    if service_type is None:
         return Options()
-    known = tuple(kind.options.model_fields)
+    known = tuple(service_type.options.model_fields)
     _refuse_unknown(path, table, (*COMMON_KEYS, *known), findings)
     try:
-        return kind.options.model_validate({key: table[key] for key in known if key in table})
+        return service_type.options.model_validate(
+            {key: table[key] for key in known if key in table}
+        )
     except ValidationError as failure:
-        findings.refuse(path, kind.options, failure)
+        findings.refuse(path, service_type.options, failure)
         return Options()
 
 
-def _type(path: KeyPath, given: Any, findings: Findings) -> ServiceType | None:
+def _service_type(path: KeyPath, given: Any, findings: Findings) -> ServiceType | None:
     if isinstance(given, str) and given in SERVICES:
         return SERVICES[given]
     if isinstance(given, str):
-        advice = suggestion(given, SERVICES) or f"; set type to one of {choice(SERVICES)}"
+        advice = suggestion(given, SERVICES) or f"; set type to one of {quoted_list(SERVICES)}"
         findings.error((*path, "type"), f"there is no service type {quoted(given)}{advice}")
     else:
-        findings.error((*path, "type"), f"must be one of {choice(SERVICES)}")
+        findings.error((*path, "type"), f"must be one of {quoted_list(SERVICES)}")
     return None
 
 
@@ -190,21 +206,21 @@ def _refuse_unknown(
 ) -> None:
     for key, value in table.items():
         if key not in known:
-            what = "table" if isinstance(value, dict) else "key"
-            findings.error((*path, key), f"unknown {what}{_advice(key, path, known)}")
+            noun = "table" if isinstance(value, dict) else "key"
+            findings.error((*path, key), f"unknown {noun}{_advice(key, path, known)}")
 
 
 def _advice(key: str, path: KeyPath, known: tuple[str, ...]) -> str:
-    """What was meant: a key of another table, or one of this table that is spelled
-    alike, or else any that this table may hold.
+    """What the operator may have meant: a key of another table, a key of this table
+    with a similar spelling, or else a list of all keys of this table.
     """
     if path[:1] == ("services",) and (
-        takers := [row.name for row in SERVICES.values() if key in row.options.model_fields]
+        types := [row.name for row in SERVICES.values() if key in row.options.model_fields]
     ):
-        return f"; only services of type {choice(takers)} take it"
-    homes = [home for home, keys in HOMES if key in keys]
+        return f"; only services of type {quoted_list(types)} have it"
+    tables = [table for table, keys in KEYS_OF_TABLES if key in keys]
     return (
-        f"; it belongs in [{homes[0]}]"
-        if homes
-        else suggestion(key, known) or f"; known here: {choice(known)}"
+        f"; it belongs in [{tables[0]}]"
+        if tables
+        else suggestion(key, known) or f"; known here: {quoted_list(known)}"
     )

@@ -1,7 +1,9 @@
-"""What no single key can tell: addresses and paths used twice, pools that are missing
-or idle, totals, and limits of the machine.
+"""Checks keys against each other and against the machine: addresses and paths used
+twice, missing and unused pools, totals, limits of the kernel, unknown accounts.
 
-Called once after the build. Each check is one small function that notes what it finds.
+Each check is one small function. Called by unpd.config.load, once after the build.
+Calls unpd.kernel.privileges to look accounts up. Raises nothing: every fault goes to
+the findings.
 """
 
 from collections.abc import Iterator
@@ -20,7 +22,10 @@ from unpd.names import MAX_WORKERS
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
-    """One listen address and the key that asks for it."""
+    """One listen address and the key that configures it.
+
+    ``owner``: that key, as messages name it.
+    """
 
     path: KeyPath
     owner: str
@@ -29,15 +34,16 @@ class _Listener:
 
 
 def check(config: Config, written_pools: frozenset[str], host: Host, findings: Findings) -> None:
-    """Note every error and warning that the keys of ``config`` give together.
-    ``written_pools``: the pools that the file itself writes.
+    """Add every error and warning about ``config`` as a whole to ``findings``.
+
+    ``written_pools``: the pools that the files configure.
     """
     listeners = tuple(_listeners(config))
     if len(listeners) > layout.MAX_LISTENERS:
         findings.error(
             ("services",),
-            f"{len(listeners)} listen addresses are configured, those of metrics included, but"
-            f" {layout.MAX_LISTENERS} are the most",
+            f"{len(listeners)} listen addresses are configured, including that of metrics, but"
+            f" at most {layout.MAX_LISTENERS} are allowed",
         )
     else:
         _check_addresses(listeners, findings)
@@ -45,7 +51,7 @@ def check(config: Config, written_pools: frozenset[str], host: Host, findings: F
     _check_pools(config, written_pools, findings)
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
-    if host.accounts:
+    if host.check_accounts:
         _check_accounts(config, findings)
 
 
@@ -83,43 +89,48 @@ def _check_addresses(listeners: tuple[_Listener, ...], findings: Findings) -> No
 
 
 def _clash(earlier: _Listener, later: _Listener) -> str:
-    """Why the two cannot both be bound, or nothing. A port of 0 is another one each
-    time.
+    """Why the kernel cannot bind both, for a message about the later; "" if it can.
+
+    Two ports 0 never clash: the kernel chooses a free port for each.
     """
-    here, there = later.address, earlier.address
-    if not isinstance(here, TcpAddress) or not isinstance(there, TcpAddress):
-        return f"is also an address of {earlier.owner}" if here == there else ""
-    if here.port != there.port or here.port == 0:
+    old, new = earlier.address, later.address
+    if not isinstance(old, TcpAddress) or not isinstance(new, TcpAddress):
+        return f"is also an address of {earlier.owner}" if old == new else ""
+    if old.port != new.port or new.port == 0:
         return ""
-    if here.host == there.host:
+    if old.host == new.host:
         return f"is also an address of {earlier.owner}"
-    return _overlap(earlier, later, there, here)
+    return _overlap(earlier, later, old, new)
 
 
-def _overlap(earlier: _Listener, later: _Listener, there: TcpAddress, here: TcpAddress) -> str:
-    """Different hosts on one port: the kernel binds the second only if neither takes in
-    the other (ip(7), ipv6(7): an IPv6 wildcard takes IPv4 too).
+def _overlap(earlier: _Listener, later: _Listener, old: TcpAddress, new: TcpAddress) -> str:
+    """Why two hosts on one port clash; "" if they do not.
+
+    The kernel binds both unless one host includes the other (ip(7)); an IPv6 wildcard
+    includes IPv4 (ipv6(7)).
     """
-    other = f"overlaps {there.text} of {earlier.owner}"
-    if here.is_ipv6 == there.is_ipv6:
+    overlap = f"overlaps {old.text} of {earlier.owner}"
+    if old.is_ipv6 == new.is_ipv6:
         return (
-            f"{other}: a wildcard takes in every address of its port"
-            if here.is_wildcard or there.is_wildcard
+            f"{overlap}: a wildcard includes every address"
+            if old.is_wildcard or new.is_wildcard
             else ""
         )
-    wide = later if here.is_ipv6 else earlier
-    if wide.ipv6_only or wide.address != TcpAddress("::", here.port):
+    ipv6 = later if new.is_ipv6 else earlier
+    if ipv6.ipv6_only or ipv6.address != TcpAddress("::", new.port):
         return ""
     remedy = (
         "use another port"
-        if wide.owner == "metrics.listen"
-        else f"set ipv6_only = true in [{wide.owner.removesuffix('.listen')}] or use another port"
+        if ipv6.owner == "metrics.listen"
+        else f"set ipv6_only = true in [{ipv6.owner.removesuffix('.listen')}] or use another port"
     )
-    return f"{other}: [::] takes in IPv4 too; {remedy}"
+    return f"{overlap}: [::] includes IPv4; {remedy}"
 
 
 def _check_paths(config: Config, listeners: tuple[_Listener, ...], findings: Findings) -> None:
-    """One file cannot be two of: pid file, control socket, log file, UNIX listener."""
+    """Refuse a path that two of these share: pid file, control socket, log file, UNIX
+    listeners.
+    """
     uses: list[tuple[KeyPath, str]] = [
         (("daemon", "pid_file"), str(config.daemon.pid_file)),
         (("daemon", "control"), str(config.daemon.control)),
@@ -160,20 +171,20 @@ def _check_workers(
 ) -> None:
     used = {service.pool for service in config.services.values()}
     total = sum(
-        count(pool, host.cpus)
+        wanted_workers(pool, host.cpus)
         for name, pool in config.pools.items()
         if name in used or name in written_pools
     )
     if total > MAX_WORKERS:
         findings.error(
             ("pools",),
-            f"{total} workers are configured over all pools, but {MAX_WORKERS} are the most",
+            f"all pools together have {total} workers, but at most {MAX_WORKERS} are allowed",
         )
 
 
-def count(pool: Pool, cpus: int) -> int:
-    """How many workers ``pool`` wants where ``cpus`` CPUs can be used; "auto" is one
-    for each, up to the most that a pool can have.
+def wanted_workers(pool: Pool, cpus: int) -> int:
+    """How many workers ``pool`` wants, 1 to 512, on ``cpus`` usable CPUs; "auto" means
+    one for each CPU.
     """
     return min(cpus, MAX_POOL_WORKERS) if pool.workers == "auto" else pool.workers
 
@@ -182,7 +193,7 @@ def _check_backlogs(config: Config, host: Host, findings: Findings) -> None:
     for name, service in config.services.items():
         if host.somaxconn is not None and service.backlog > host.somaxconn:
             text = (
-                f"{service.backlog} is above net.core.somaxconn: the kernel takes it as"
-                f" {host.somaxconn}; raise that with sysctl(8) or lower this"
+                f"{service.backlog} is above net.core.somaxconn, so the kernel uses"
+                f" {host.somaxconn}; raise that limit with sysctl(8) or lower the backlog"
             )
             findings.warning(("services", name, "backlog"), text)

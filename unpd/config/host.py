@@ -1,8 +1,9 @@
-"""What the configuration asks of the machine that it is checked on, read once and
-passed on, so that checks and tests see plain values.
+"""Describes the machine and the user of a configuration in plain values, so that checks
+and tests need no real machine.
 
-Called by :mod:`unpd.config.load`; reads the environment, /proc and the user database,
-and writes nothing.
+Reads the environment, /proc and the user database; writes nothing. Called by
+:mod:`unpd.config.load` and the command line. Calls unpd.kernel for CPUs and users.
+Raises nothing: an unknown limit is None.
 """
 
 import os
@@ -20,8 +21,11 @@ SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """``uid``, ``user``: who runs unpd. ``runtime_dir``: where pid file and control
-    socket lie unless configured. ``somaxconn``: None if it cannot be read.
+    """The machine and the user that run unpd.
+
+    ``uid``, ``user``: the user. ``runtime_dir``: the default directory of the pid file
+    and the control socket. ``somaxconn``: the kernel's limit of a backlog
+    (net.core.somaxconn), None if it cannot be read. ``cpus``: usable CPUs, at least 1.
     """
 
     uid: int
@@ -29,14 +33,14 @@ class Host:
     runtime_dir: str
     somaxconn: int | None
     cpus: int
-    accounts: bool = False
-    """Whether to look users and groups up: the user database may be a network away, and
-    a running master does not wait for it.
+    check_accounts: bool = False
+    """Whether the checks look up users and groups. A running master does not: it must
+    not wait for a user database on the network.
     """
 
     def daemon_defaults(self) -> dict[str, str]:
-        """Defaults of ``[daemon]`` that depend on who runs unpd: root drops to nobody,
-        anybody else has only one user to be.
+        """The defaults of ``[daemon]`` that depend on the user: root drops to nobody,
+        other users cannot change to another user.
         """
         return {
             "user": "nobody" if self.uid == 0 else self.user,
@@ -46,7 +50,7 @@ class Host:
 
 
 def this_host() -> Host:
-    """The machine and user at hand."""
+    """Describe the machine and the user of this process."""
     uid = os.geteuid()
     return Host(
         uid,
@@ -54,41 +58,42 @@ def this_host() -> Host:
         runtime_dir(uid, os.environ),
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
-        accounts=True,
+        check_accounts=True,
     )
 
 
 def runtime_dir(
     uid: int, environment: Mapping[str, str], run_user: Path = Path("/run/user")
 ) -> str:
-    """Root: /run/unpd. Others: the RuntimeDirectory= of our unit, else
-    $XDG_RUNTIME_DIR/unpd, else /run/user/UID/unpd if that user has it, else unpd-UID
-    under $TMPDIR or /tmp.
+    """The directory of the pid file and the control socket.
+
+    For root: /run/unpd. For other users: RuntimeDirectory= of our unit, else
+    $XDG_RUNTIME_DIR/unpd, else /run/user/UID/unpd if /run/user/UID exists, else
+    unpd-UID in $TMPDIR or /tmp.
     """
     if uid == 0:
         return ROOT_RUNTIME_DIR
-    allotted = environment.get("RUNTIME_DIRECTORY", "").partition(":")[
-        0
-    ]  # systemd.exec(5): the unit may have several
-    if allotted.startswith("/"):
-        return posixpath.normpath(allotted)
-    named = environment.get("XDG_RUNTIME_DIR", "")
-    if named.startswith("/"):
-        return posixpath.normpath(f"{named}/unpd")
-    own = run_user / str(uid)
-    # Path.is_dir() raises where /run/user is barred, as by ProtectHome= of
-    # systemd.exec(5).
-    if os.path.isdir(own):
-        return str(own / "unpd")
+    # The unit may have several directories, separated by colons (systemd.exec(5)).
+    of_unit = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    if of_unit.startswith("/"):
+        return posixpath.normpath(of_unit)
+    of_session = environment.get("XDG_RUNTIME_DIR", "")
+    if of_session.startswith("/"):
+        return posixpath.normpath(f"{of_session}/unpd")
+    of_user = run_user / str(uid)
+    # Path.is_dir() raises where /run/user is inaccessible, for instance because of
+    # ProtectHome= (systemd.exec(5)).
+    if os.path.isdir(of_user):
+        return str(of_user / "unpd")
     temporary = environment.get("TMPDIR", "")
-    # only a name: whoever makes the directory checks that it is ours
+    # This is only a name: the code that makes the directory checks that it is ours.
     parent = temporary if temporary.startswith("/") else "/tmp"  # noqa: S108
     return posixpath.normpath(f"{parent}/unpd-{uid}")
 
 
 def read_somaxconn(path: Path) -> int | None:
-    """The kernel's ceiling of a listen backlog (listen(2)); None where it cannot be
-    read, as in some containers.
+    """The kernel's limit of a listen backlog (listen(2)); None if it cannot be read, as
+    in some containers.
     """
     try:
         return int(path.read_text())

@@ -1,12 +1,16 @@
-"""Finds the line of a key in TOML text. tomllib tells no lines for keys, so this runs,
-and only on error, over text that tomllib has already accepted.
+"""Finds the lines of the keys in TOML text, because tomllib does not report them.
 
-Gives for every key's path its 1-based line. Paths are tuples of keys, with an index for
-an item of an array. It knows the whole grammar that matters for where things stand
-(comments, the four kinds of strings, arrays, inline tables, dotted and quoted keys) and
-nothing about values.
+The result maps each key's path to its 1-based line. A path is a tuple of keys, with an
+index for an item of an array. The scanner knows the grammar as far as it decides where
+keys are: comments, the four kinds of strings, arrays, inline tables, dotted and quoted
+keys. It knows nothing about values.
 
-Known gap: items of arrays of tables share one path, the array's; unpd has none.
+Called by unpd.config.origins, only if there is something to report, with text that
+tomllib has accepted. Calls nothing of unpd. Raises nothing: for other text it returns
+the lines that it found.
+
+Known gap: the items of an array of tables share the path of the array. The
+configuration of unpd has no such arrays.
 """
 
 import contextlib
@@ -27,20 +31,19 @@ SCALAR = re.compile(r"[^,\]}#\n]+")
 
 
 def lines_of(text: str) -> Mapping[KeyPath, int]:
-    """The line on which each path of ``text`` first stands; what cannot be followed
-    (nested too deep) is left out.
+    """The line of the first occurrence of each path in ``text``, without the paths that
+    the scanner cannot follow because they are nested too deep.
     """
     scanner = _Scanner(text)
-    with contextlib.suppress(
-        RecursionError, _LostError, tomllib.TOMLDecodeError
-    ):  # a line number is a kindness: the fault itself is reported all the same
+    # A line number only helps: without it, the fault itself is still reported.
+    with contextlib.suppress(RecursionError, _LostError, tomllib.TOMLDecodeError):
         scanner.document()
     return scanner.lines
 
 
 def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
-    """The line of ``path``, else of the closest table around it; None if none of it
-    stands in the file.
+    """The line of ``path``, else of the closest table around it; None if the file has
+    neither.
     """
     for length in range(len(path), 0, -1):
         if path[:length] in lines:
@@ -53,35 +56,37 @@ class _LostError(Exception):
 
 
 class _Scanner:
-    """One pass over ``text``; ``at`` is where it stands, ``line`` the line of
-    ``counted``.
+    """One pass over ``text``.
+
+    ``position``: how far it has read. ``line``: the line of ``counted_to``, the
+    position up to which line feeds are counted.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.at = 0
-        self.counted = 0
+        self.position = 0
+        self.counted_to = 0
         self.line = 1
         self.lines: dict[KeyPath, int] = {}
 
     def document(self) -> None:
         table: KeyPath = ()
         while self._skip_blank() < len(self.text):
-            if self.text[self.at] == "[":
+            if self.text[self.position] == "[":
                 table = self._header()
             else:
                 self._pair(table)
 
     def _header(self) -> KeyPath:
-        brackets = 2 if self.text.startswith("[[", self.at) else 1
-        self.at += brackets
+        brackets = 2 if self.text.startswith("[[", self.position) else 1
+        self.position += brackets
         table = self._key(())
-        self._take("]" * brackets)
+        self._expect("]" * brackets)
         return table
 
     def _pair(self, table: KeyPath) -> None:
         path = self._key(table)
-        self._take("=")
+        self._expect("=")
         self._value(path)
 
     def _key(self, table: KeyPath) -> KeyPath:
@@ -92,13 +97,13 @@ class _Scanner:
             path += (_unquoted(self._match(KEY)),)
             self.lines.setdefault(path, line)
             self._match(SPACE)
-            if not self.text.startswith(".", self.at):
+            if not self.text.startswith(".", self.position):
                 return path
-            self.at += 1
+            self.position += 1
 
     def _value(self, path: KeyPath) -> None:
         self._match(SPACE)
-        first = self.text[self.at : self.at + 1]
+        first = self.text[self.position : self.position + 1]
         if first == "[":
             self._array(path)
         elif first == "{":
@@ -107,7 +112,7 @@ class _Scanner:
             self._match(STRING if first in ('"', "'") else SCALAR)
 
     def _array(self, path: KeyPath) -> None:
-        self.at += 1
+        self.position += 1
         index = 0
         while not self._closes("]"):
             self.lines.setdefault((*path, index), self._line_here())
@@ -115,43 +120,43 @@ class _Scanner:
             index += 1
 
     def _inline_table(self, path: KeyPath) -> None:
-        self.at += 1
+        self.position += 1
         while not self._closes("}"):
             self._pair(path)
 
     def _closes(self, bracket: str) -> bool:
-        """Step over blanks and a comma; whether the array or table ends here."""
+        """Skip blanks and a comma; return whether the array or table ends here."""
         self._skip_blank()
-        if self.text.startswith(",", self.at):
-            self.at += 1
+        if self.text.startswith(",", self.position):
+            self.position += 1
             self._skip_blank()
-        if self.at >= len(self.text):
+        if self.position >= len(self.text):
             raise _LostError
-        if not self.text.startswith(bracket, self.at):
+        if not self.text.startswith(bracket, self.position):
             return False
-        self.at += 1
+        self.position += 1
         return True
 
-    def _take(self, token: str) -> None:
+    def _expect(self, token: str) -> None:
         self._match(SPACE)
-        if not self.text.startswith(token, self.at):
+        if not self.text.startswith(token, self.position):
             raise _LostError
-        self.at += len(token)
+        self.position += len(token)
 
     def _match(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self.text, self.at)
+        found = pattern.match(self.text, self.position)
         if found is None:
             raise _LostError
-        self.at = found.end()
+        self.position = found.end()
         return found.group()
 
     def _skip_blank(self) -> int:
         self._match(BLANK)
-        return self.at
+        return self.position
 
     def _line_here(self) -> int:
-        self.line += self.text.count("\n", self.counted, self.at)
-        self.counted = self.at
+        self.line += self.text.count("\n", self.counted_to, self.position)
+        self.counted_to = self.position
         return self.line
 
 

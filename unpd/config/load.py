@@ -1,8 +1,9 @@
-"""Loads a configuration, the main file and its drop-ins: read, parse, merge, build,
-check; everything that is wrong is said at once.
+"""Loads a configuration, the main file and its drop-ins: reads, parses, merges, builds
+and checks it, and reports all faults together.
 
-Called by the command line and, at a reload, by the master. No side effects: nothing is
-written, bound or looked up on the network.
+Called by the command line and, at a reload, by the master. Calls the other modules of
+unpd.config. Has no side effects: it writes and binds nothing, and waits for the network
+only if the user database is there (see Host.check_accounts). Raises ConfigError.
 """
 
 from collections.abc import Sequence
@@ -35,8 +36,10 @@ listen = ["tcp://127.0.0.1:10007"]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used. Each warning is a sentence with its place;
-    ``path`` is None for the built-in default; ``drop_ins``: how many were read.
+    """A valid configuration and its origin.
+
+    ``path``: the main file, None for the built-in default. ``warnings``: sentences with
+    file and line. ``drop_ins``: how many were read.
     """
 
     config: Config
@@ -46,61 +49,67 @@ class Loaded:
 
     @property
     def source(self) -> str:
-        """Where it is from, for a sentence."""
+        """The name of the origin, for messages."""
         return str(self.path or BUILTIN.file)
 
 
 def load(path: Path, host: Host | None = None) -> Loaded:
-    """The configuration file at ``path`` and its drop-ins. ConfigError with every fault
-    in them. ``host``: the machine to check against, this one unless given.
+    """Load the configuration file at ``path`` and its drop-ins.
+
+    ``host``: the machine to check against, by default this one. ConfigError with every
+    fault in the files.
     """
     host = host or this_host()
-    found, files = _read(path, wary=host.uid == 0)
-    config, warnings = _checked(files, host)
-    return Loaded(config, path, found.warnings + warnings, len(found.files))
+    drop_ins, files = _read(path, trusted_only=host.uid == 0)
+    config, warnings = _build_and_check(files, host)
+    return Loaded(config, path, drop_ins.warnings + warnings, len(drop_ins.files))
 
 
 def builtin(host: Host | None = None) -> Loaded:
-    """The built-in default: daytime, echo and metrics on loopback ports that need no
-    privilege.
+    """Load the built-in default: daytime, echo and metrics on loopback ports that need
+    no privilege.
     """
-    config, warnings = _checked([_parsed(BUILTIN)], host or this_host())
+    config, warnings = _build_and_check([_parse(BUILTIN)], host or this_host())
     return Loaded(config, None, warnings)
 
 
 def loads(text: str, host: Host, file: str = "unpd.toml") -> Loaded:
-    """The configuration in ``text``, which errors call ``file``."""
-    config, warnings = _checked([_parsed(Source(file, text))], host)
+    """Load the configuration in ``text``; messages call it ``file``. ConfigError."""
+    config, warnings = _build_and_check([_parse(Source(file, text))], host)
     return Loaded(config, None, warnings)
 
 
-def _read(path: Path, *, wary: bool) -> tuple[DropIns, list[tuple[Source, Table]]]:
-    """The main file and its drop-ins. One ConfigError for all that cannot be read or is
-    no TOML: what the others mean without it, nobody knows.
+def _read(path: Path, *, trusted_only: bool) -> tuple[DropIns, list[tuple[Source, Table]]]:
+    """Read and parse the main file and its drop-ins.
+
+    One ConfigError for all files that cannot be read or are not TOML. Nothing is
+    checked then: the meaning of the other files depends on these.
     """
-    found = DropIns()
+    drop_ins = DropIns()
     files: list[tuple[Source, Table]] = []
     refused: list[Problem] = []
     try:
-        found = dropins.find(path, wary=wary)
+        drop_ins = dropins.find(path, trusted_only=trusted_only)
     except ConfigError as error:
         refused += error.problems
-    for file in (path, *found.files):
+    for file in (path, *drop_ins.files):
         try:
-            files.append(_parsed(source.read(file, wary=wary)))
+            files.append(_parse(source.read(file, trusted_only=trusted_only)))
         except ConfigError as error:
             refused += error.problems
     if refused:
         raise ConfigError(bounded(refused, file_shown(path)))
-    return found, files
+    return drop_ins, files
 
 
-def _parsed(taken: Source) -> tuple[Source, Table]:
-    return taken, source.parse(taken)
+def _parse(text: Source) -> tuple[Source, Table]:
+    return text, source.parse(text)
 
 
-def _checked(files: Sequence[tuple[Source, Table]], host: Host) -> tuple[Config, tuple[str, ...]]:
-    """The configuration in ``files``, and the warnings about them and it."""
+def _build_and_check(
+    files: Sequence[tuple[Source, Table]], host: Host
+) -> tuple[Config, tuple[str, ...]]:
+    """The configuration in ``files``, and the warnings about both."""
     findings = Findings()
     raw, origins = merge(files, findings)
     config = build(raw, host, findings)
@@ -112,5 +121,5 @@ def _checked(files: Sequence[tuple[Source, Table]], host: Host) -> tuple[Config,
     )
     if findings.errors:
         raise ConfigError(problems(findings.errors, origins))
-    of_files = (f"{taken.file}: {warning}" for taken, _ in files for warning in taken.warnings)
-    return config, (*of_files, *map(str, problems(findings.warnings, origins)))
+    about_files = (f"{text.file}: {warning}" for text, _ in files for warning in text.warnings)
+    return config, (*about_files, *map(str, problems(findings.warnings, origins)))

@@ -1,9 +1,11 @@
-"""Joins the tables of the main file and its drop-ins: key by key, where a later file
-wins. A service belongs to one file as a whole.
+"""Merges the tables of the main file and its drop-ins key by key; the later file wins.
 
-``[daemon]``, ``[log]``, ``[metrics]`` and each ``[pools.NAME]`` may be spread over
-files. A service in two files is an error, because half of it would be where nobody
-looks for it.
+Files may share ``[daemon]``, ``[log]``, ``[metrics]`` and each ``[pools.NAME]``. A
+service belongs to one file as a whole: a service in two files is an error, because a
+reader of one file would miss half of it.
+
+Called by unpd.config.load, before the build. Calls nothing but the records of
+unpd.config. Raises nothing: a service in two files becomes a finding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,48 +20,56 @@ Table = Mapping[str, Any]
 
 SERVICES = "services"
 VALUE_DEPTHS: Mapping[str, int] = {"pools": 3, SERVICES: 2}
-"""How many keys lead to what one file says as a whole: pools.NAME.KEY, services.NAME.
+"""How many keys long the path is of what one file sets as a whole: pools.NAME.KEY,
+services.NAME.
 """
 
 VALUE_DEPTH = 2
-"""As above, in every other section: SECTION.KEY."""
+"""The same in every other section: SECTION.KEY."""
 
 
 def merge(
     files: Sequence[tuple[Source, Table]], findings: Findings
 ) -> tuple[dict[str, Any], Origins]:
-    """The one table that ``files`` are together, and where its keys come from. A
-    service that stands in several goes to ``findings``.
+    """Merge ``files``, in this order; return one table and the origins of its keys.
+
+    A service in several files becomes an error in ``findings``.
     """
     origins = Origins([source for source, _ in files])
     merged: dict[str, Any] = {}
     for rank, (_, table) in enumerate(files):
-        _refuse_twice(merged, table, origins, findings)
-        _join((), merged, table, rank, origins)
+        _refuse_duplicate_services(merged, table, origins, findings)
+        _merge_into((), merged, table, rank, origins)
     return merged, origins
 
 
-def _refuse_twice(merged: Table, table: Table, origins: Origins, findings: Findings) -> None:
-    before, here = merged.get(SERVICES), table.get(SERVICES)
-    if isinstance(before, dict) and isinstance(here, dict):
-        for name in here:
-            if name in before:
+def _refuse_duplicate_services(
+    merged: Table, table: Table, origins: Origins, findings: Findings
+) -> None:
+    earlier, later = merged.get(SERVICES), table.get(SERVICES)
+    if isinstance(earlier, dict) and isinstance(later, dict):
+        for name in later:
+            if name in earlier:
                 path = (SERVICES, name)
                 findings.error(
                     path,
-                    f"this service stands in {origins.place(path)} too: it belongs in one file"
-                    " only; change it there",
+                    f"this service is in {origins.place(path)} too, but it may be in one file"
+                    " only: change it there",
                 )
 
 
-def _join(path: KeyPath, into: dict[str, Any], table: Table, rank: int, origins: Origins) -> None:
+def _merge_into(
+    path: KeyPath, merged: dict[str, Any], table: Table, rank: int, origins: Origins
+) -> None:
     for key, value in table.items():
         here = (*path, key)
         if not isinstance(value, dict) or len(here) >= VALUE_DEPTHS.get(str(here[0]), VALUE_DEPTH):
-            into[key] = value
-            origins.of_value(here, rank)
-        elif isinstance(
-            joined := into.setdefault(key, {}), dict
-        ):  # what an earlier file wrote in place of a table stays, to be refused
-            origins.of_table(here, rank)
-            _join(here, joined, value, rank, origins)
+            merged[key] = value
+            origins.note_value(here, rank)
+            continue
+        # If an earlier file has a value in place of this table, that value stays: the
+        # build then refuses it.
+        inner = merged.setdefault(key, {})
+        if isinstance(inner, dict):
+            origins.note_table(here, rank)
+            _merge_into(here, inner, value, rank, origins)

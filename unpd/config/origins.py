@@ -1,5 +1,9 @@
-"""Remembers which file each key of a merged configuration came from, so that what is
-wrong with it is said of that file and line.
+"""Remembers from which file each key of a merged configuration came, so that messages
+name the right file and line.
+
+Owns the ranks of the keys and, once asked, the lines of the files. Filled by
+unpd.config.merge, asked by unpd.config.findings. Calls unpd.config.lines. Raises
+nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +15,10 @@ from unpd.config.source import Source
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of a file. ``rank``: the file's place in the order of the merge, 0 for the
-    main file. ``line``: 1-based, None if the key stands in no line.
+    """A line of a file.
+
+    ``rank``: the file's position in the merge, 0 for the main file. ``line``: 1-based,
+    None if it is unknown.
     """
 
     rank: int
@@ -24,8 +30,10 @@ class Place:
 
 
 class Origins:
-    """``sources`` in the order of the merge. A table that several files write has its
-    place in the first of them; what stands in none, in the main file.
+    """The origins of the keys of ``sources``, which are in the order of the merge.
+
+    A table in several files has its place in the first of them. A key in no file has
+    its place in the main file.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
@@ -33,19 +41,18 @@ class Origins:
         self._ranks: dict[KeyPath, int] = {}
         self._lines: dict[int, Mapping[KeyPath, int]] = {}
 
-    def of_table(self, path: KeyPath, rank: int) -> None:
-        """The table ``path`` is written in the file of this rank, and perhaps in
-        others.
-        """
+    def note_table(self, path: KeyPath, rank: int) -> None:
+        """Note that the file of this rank has the table ``path``; others may too."""
         self._ranks.setdefault(path, rank)
 
-    def of_value(self, path: KeyPath, rank: int) -> None:
-        """The value of ``path`` is that of the file of this rank."""
+    def note_value(self, path: KeyPath, rank: int) -> None:
+        """Note that the value of ``path`` comes from the file of this rank."""
         self._ranks[path] = rank
 
     def place(self, path: KeyPath) -> Place:
-        """Where ``path`` stands, else the closest table around it. The lines of a file
-        are looked for when the first is asked for.
+        """The place of ``path``, or else of the closest table around it.
+
+        The first question about a file scans its lines.
         """
         rank = next(
             (

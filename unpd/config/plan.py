@@ -1,5 +1,8 @@
-"""What a configuration means to those who carry it out: what a reload may not change,
-how many workers a pool wants, and the configuration as TOML again.
+"""Derives from a configuration what others need: which keys a reload may not change,
+how many workers a pool wants, and the whole configuration as TOML.
+
+Called by the master and the command line. Calls unpd.kernel.cpus. Raises TypeError for
+an option that TOML cannot express: a fault of the service type.
 """
 
 import json
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unpd.config.addresses import SystemdAddress, TcpAddress, UnixAddress
-from unpd.config.checks import count
+from unpd.config.checks import wanted_workers
 from unpd.config.schema import DEFAULT_POOL, Config, Pool, Section, ServiceConfig
 from unpd.kernel.cpus import usable_cpus
 
@@ -20,12 +23,12 @@ RESTART_KEYS: tuple[tuple[str, str], ...] = (
     ("log", "format"),
     ("log", "file"),
 )
-"""What is fixed for the life of a master."""
+"""The keys that are fixed for the life of a master."""
 
 
 def restart_needed(old: Config, new: Config) -> tuple[str, ...]:
-    """The dotted keys that differ between ``old`` and ``new`` and that only a restart
-    can change; a reload that changes any is refused.
+    """The dotted keys that differ between ``old`` and ``new`` although only a restart
+    can change them; a reload that changes one is refused.
     """
     return tuple(
         f"{table}.{key}"
@@ -35,14 +38,15 @@ def restart_needed(old: Config, new: Config) -> tuple[str, ...]:
 
 
 def worker_count(pool: Pool, cpus: int | None = None) -> int:
-    """How many workers ``pool`` wants, 1 to 512; "auto" is one for each of ``cpus``, by
-    default those that this process may use.
+    """How many workers ``pool`` wants, 1 to 512; "auto" means one for each CPU.
+
+    ``cpus``: by default the CPUs that this process may use.
     """
-    return count(pool, usable_cpus() if cpus is None else cpus)
+    return wanted_workers(pool, usable_cpus() if cpus is None else cpus)
 
 
 def effective(config: Config) -> str:
-    """``config`` as TOML with every key, defaults included; it loads back to an equal
+    """``config`` as TOML with every key, including defaults; loading it gives an equal
     configuration.
     """
     tables = [*_tables(config)]
@@ -53,17 +57,17 @@ def effective(config: Config) -> str:
 
 
 def _tables(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    # TOML has no null: a group of None is left out.
     yield (
         "daemon",
         {key: value for key, value in _fields(config.daemon).items() if value is not None},
-    )  # TOML has no null: a group left out is None
+    )
     yield "log", _fields(config.log)
     yield "metrics", {"listen": False if config.metrics.listen is None else config.metrics.listen}
     used = {service.pool for service in config.services.values()}
     for name, pool in config.pools.items():
-        if (
-            name in used or name != DEFAULT_POOL or pool != Pool()
-        ):  # written out, a default pool that nobody uses would be warned of
+        # An unused default pool is left out: loading it would give a warning.
+        if name in used or name != DEFAULT_POOL or pool != Pool():
             yield f"pools.{name}", _fields(pool)
     for name, service in config.services.items():
         yield f"services.{name}", _service_fields(service)
@@ -85,7 +89,7 @@ def _service_fields(service: ServiceConfig) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> str:
-    """One value in TOML's words; TypeError for what no option may be."""
+    """One value as TOML; TypeError for a type that TOML cannot express."""
     match value:
         case bool():
             return "true" if value else "false"

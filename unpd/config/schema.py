@@ -1,12 +1,16 @@
-"""The shape of the configuration: frozen models, their bounds and defaults.
+"""The schema of the configuration: frozen models with their bounds and defaults.
 
-A field's ``description`` says what would be right ("a number of seconds from 0 to 60");
-an error is the words "must be" and that text, and config/unpd.toml says the same at
-length. Built by :mod:`unpd.config.build` from TOML; models are strict, so that ``"10"``
-is no number and ``true`` is no 1.
+The ``description`` of a field says what a valid value is ("a number of seconds from 0
+to 60"); the message about an invalid value is "must be" and that text. config/unpd.toml
+explains each key at length. The models are strict: ``"10"`` is not a number, and
+``true`` is not 1.
 
-Times are seconds. Only ``reload_grace_s`` and ``session_timeout_s`` may be 0, which
-means without limit.
+Times are in seconds. Only ``reload_grace_s`` and ``session_timeout_s`` may be 0, which
+means no limit.
+
+Built by :mod:`unpd.config.build`, read everywhere in the master. Calls
+unpd.config.addresses. Validators raise ValueError with one sentence, which pydantic
+collects.
 """
 
 import re
@@ -39,7 +43,7 @@ from unpd.services.base import Options
 WEEK_S = 7 * 24 * 3600
 HOUR_S = 3600
 MAX_POOL_WORKERS = 512
-"""Of one pool."""
+"""The most workers of one pool."""
 
 MAX_CONNECTIONS = 1_000_000
 MAX_BACKLOG = 1_000_000
@@ -50,7 +54,7 @@ NAME_RULE = (
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` can name a pool or a service (:data:`NAME_RULE`)."""
+    """Whether ``text`` is a valid name of a pool or a service (:data:`NAME_RULE`)."""
     return re.fullmatch(r"[a-z][a-z0-9-]{0,31}", text) is not None
 
 
@@ -71,7 +75,9 @@ def _optional_address(value: Any) -> Any:
 
 
 def _tuple(value: Any) -> Any:
-    """A TOML array as a tuple; one that is far too long is not even looked into."""
+    """A TOML array as a tuple. An array that is too long stays a list, so that pydantic
+    refuses it without validating its items.
+    """
     return tuple(value) if isinstance(value, list) and len(value) <= layout.MAX_LISTENERS else value
 
 
@@ -95,8 +101,8 @@ def _log_file(value: str) -> str:
 
 
 def _mode(value: Any) -> Any:
-    """An octal string only: the number 666 is not the mode 0666, and nobody sees it in
-    the file.
+    """A mode, from an octal string only. A number is refused, because the decimal
+    number 666 looks like the mode 0666 and is another.
     """
     if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value):
         return int(value, 8)
@@ -116,11 +122,13 @@ class Section(BaseModel):
 
 
 class Daemon(Section):
-    """``[daemon]``. ``group`` None is the user's own group. The defaults of ``user``
-    and of the paths are root's; :mod:`unpd.config.host` knows the others.
+    """The table ``[daemon]``.
 
-    A child beats at least once a second and the master looks as often, so that a
-    heartbeat timeout below 2 s would kill idle ones.
+    ``group``: None for the user's own group. The defaults of ``user`` and the paths are
+    those for root; :mod:`unpd.config.host` has those for other users.
+
+    A child writes a heartbeat at least once a second, and the master checks it once a
+    second: a heartbeat timeout below 2 s would kill idle children.
     """
 
     user: Account = Field("nobody", description='the name of a user, such as "unpd"')
@@ -132,7 +140,7 @@ class Daemon(Section):
         60.0,
         ge=0,
         le=WEEK_S,
-        description="a number of seconds from 0 (as long as they last) to 604800",
+        description="a number of seconds from 0 (no limit) to 604800",
     )
     start_timeout_s: float = Field(
         10.0, ge=0.1, le=HOUR_S, description="a number of seconds from 0.1 to 3600"
@@ -150,7 +158,7 @@ class Daemon(Section):
 
 
 class LogConfig(Section):
-    """``[log]``. ``file`` "" is standard error."""
+    """The table ``[log]``. ``file``: "" for standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description='"debug", "info", "warning" or "error"'
@@ -162,7 +170,7 @@ class LogConfig(Section):
 
 
 class Metrics(Section):
-    """``[metrics]``. ``listen`` None (in TOML: false): no exporter."""
+    """The table ``[metrics]``. ``listen``: None (in TOML: false) for no exporter."""
 
     listen: Annotated[Address | None, BeforeValidator(_optional_address)] = Field(
         TcpAddress("127.0.0.1", 9867), description=f"{FORMS}, or false"
@@ -170,7 +178,7 @@ class Metrics(Section):
 
 
 class Pool(Section):
-    """``[pools.NAME]``. ``max_connections`` is of one worker."""
+    """A table ``[pools.NAME]``. ``max_connections``: of one worker."""
 
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_POOL_WORKERS)] = Field(
         "auto", description=f'"auto" or a whole number from 1 to {MAX_POOL_WORKERS}'
@@ -181,8 +189,10 @@ class Pool(Section):
 
 
 class ServiceConfig(Section):
-    """``[services.NAME]``: the keys that every service has. ``options`` holds the
-    type's own, checked by the type's model; ``listen`` is never empty.
+    """A table ``[services.NAME]``: the keys that every service has.
+
+    ``options``: the keys that only this type has, validated by the type's own model.
+    ``listen``: never empty.
     """
 
     name: str
@@ -202,7 +212,7 @@ class ServiceConfig(Section):
         600.0, ge=0.1, le=WEEK_S, description="a number of seconds from 0.1 to 604800"
     )
     session_timeout_s: float = Field(
-        0.0, ge=0, le=WEEK_S, description="a number of seconds from 0 (none) to 604800"
+        0.0, ge=0, le=WEEK_S, description="a number of seconds from 0 (no limit) to 604800"
     )
     keepalive: bool = Field(True, description="true or false")
     user_timeout_s: float = Field(
@@ -218,12 +228,14 @@ class ServiceConfig(Section):
 COMMON_KEYS: tuple[str, ...] = tuple(
     key for key in ServiceConfig.model_fields if key not in ("name", "options")
 )
-"""The keys that every service's table may hold; any other is its type's own."""
+"""The keys that every service may have; all other keys belong to its type."""
 
 
 class Config(Section):
-    """The whole configuration. ``pools`` always holds ``default``, at the first place;
-    ``services`` is never empty; neither can be changed.
+    """The whole configuration.
+
+    ``pools``: always contains ``default``, as the first. ``services``: never empty.
+    Neither can be changed.
     """
 
     daemon: Daemon

@@ -1,11 +1,13 @@
-"""Reads a configuration file, distrusting it: only a regular file, at most 1 MiB,
-UTF-8, and not one that others can change under root.
+"""Reads a configuration file without trusting it: a regular file of at most 1 MiB, in
+UTF-8, which, if root runs unpd, no other user can change.
 
-Every refusal is one :class:`ConfigError` with one sentence. Nothing blocks (a FIFO is
-opened without waiting) and nothing is written.
+It never blocks (it opens a FIFO without waiting) and writes nothing.
 
-Known gaps: access control lists, and the directories above the file (but for conf.d),
-are not looked at.
+Called by unpd.config.load, and by the command line to find a daemon. Calls
+unpd.config.wording. Raises :class:`ConfigError` with one sentence for each objection.
+
+Known gaps: it checks neither access control lists nor the directories above the file
+(unpd.config.dropins checks conf.d).
 """
 
 import os
@@ -21,8 +23,10 @@ from unpd.errors import ConfigError, Problem
 
 MAX_FILE_BYTES = 1 << 20
 MAX_DOTS = 64
-"""On one line, outside strings and comments. tomllib takes quadratic time over the
-parts of a dotted key: 60,000 of them, 120 kB, kept it busy for a minute.
+"""The most dots on one line, outside strings and comments.
+
+tomllib takes quadratic time for the parts of a dotted key: 60,000 parts, 120 kB, kept
+it busy for a minute.
 """
 
 QUOTED_OR_COMMENT = re.compile(r""""(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*""")
@@ -30,8 +34,10 @@ QUOTED_OR_COMMENT = re.compile(r""""(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*""")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The text of a configuration; ``file`` is what errors call it, ``warnings`` what
-    is doubtful about the file itself.
+    """The text of a configuration.
+
+    ``file``: its name in messages. ``warnings``: sentences about the file itself,
+    without its name.
     """
 
     file: str
@@ -39,69 +45,55 @@ class Source:
     warnings: tuple[str, ...] = ()
 
 
-def read(path: Path, *, wary: bool) -> Source:
-    """The file at ``path``. ``wary``, as root has to be: refuse what others may change,
-    instead of a warning. ConfigError if it is refused or cannot be read.
+def read(path: Path, *, trusted_only: bool) -> Source:
+    """Read the file at ``path``.
+
+    ``trusted_only``, for root: refuse a file that other users can change; otherwise a
+    file that all users can change gives a warning. ConfigError if the file is refused
+    or cannot be read.
     """
     file = file_shown(path)
     try:
-        content, status = _bytes(path)
+        content, status = _read_bounded(path)
     except OSError as error:
         raise _refusal(file, _reason(error)) from None
-    objections = distrust(status.st_mode, status.st_uid, status.st_gid) if wary else ()
-    if objections:
+    if trusted_only and (objections := distrust(status.st_mode, status.st_uid, status.st_gid)):
         raise ConfigError(tuple(Problem(file, None, "", objection) for objection in objections))
-    return Source(file, _decoded(file, content), open_to_all(status.st_mode))
+    return Source(file, _decode(file, content), world_writable(status.st_mode))
 
 
 def distrust(mode: int, owner: int, group: int) -> tuple[str, ...]:
-    """Why root must not trust a file or directory of this mode, owner and group;
-    nothing if only root can write it.
+    """Why root must not trust a file or directory of this mode, owner and group: one
+    sentence for each reason, none if only root can write to it.
     """
-    found = open_to_all(mode)
-    if mode & stat.S_IWGRP and group != 0 and not found:
-        found = (
-            (
-                f"the {_sort(mode)} can be written by gid {group} (mode {stat.S_IMODE(mode):04o}):"
-                " take that away with chmod g-w"
-            ),
-        )
-    return (
-        found
-        if owner == 0
-        else (
-            (
-                f"the {_sort(mode)} belongs to uid {owner}, who could give root's orders: chown it"
-                " to root"
-            ),
-            *found,
-        )
-    )
+    noun, octal = _noun(mode), f"{stat.S_IMODE(mode):04o}"
+    objections = world_writable(mode)
+    if mode & stat.S_IWGRP and group != 0 and not objections:
+        sentence = f"gid {group} can write to the {noun} (mode {octal}): run chmod g-w on it"
+        objections = (sentence,)
+    if owner != 0:
+        sentence = f"the {noun} belongs to uid {owner} instead of root: run chown root on it"
+        objections = (sentence, *objections)
+    return objections
 
 
-def open_to_all(mode: int) -> tuple[str, ...]:
-    """The sentence about a file or directory that everybody may write; nothing about
+def world_writable(mode: int) -> tuple[str, ...]:
+    """One sentence about a file or directory that every user can write to; none about
     any other.
     """
-    return (
-        (
-            (
-                f"the {_sort(mode)} can be written by everybody (mode {stat.S_IMODE(mode):04o}):"
-                " take that away with chmod o-w"
-            ),
-        )
-        if mode & stat.S_IWOTH
-        else ()
-    )
+    if not mode & stat.S_IWOTH:
+        return ()
+    noun, octal = _noun(mode), f"{stat.S_IMODE(mode):04o}"
+    return (f"every user can write to the {noun} (mode {octal}): run chmod o-w on it",)
 
 
-def _sort(mode: int) -> str:
+def _noun(mode: int) -> str:
     return "directory" if stat.S_ISDIR(mode) else "file"
 
 
-def _bytes(path: Path) -> tuple[bytes, os.stat_result]:
-    """At most one byte more than allowed, so that the size is judged by what
-    was read.
+def _read_bounded(path: Path) -> tuple[bytes, os.stat_result]:
+    """Read at most one byte more than is allowed: the size of what was read then
+    decides, whatever fstat(2) said.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
@@ -135,11 +127,9 @@ def _reason(error: OSError) -> str:
     )
 
 
-def _decoded(file: str, content: bytes) -> str:
+def _decode(file: str, content: bytes) -> str:
     if len(content) > MAX_FILE_BYTES:
-        raise _refusal(
-            file, f"the file is larger than {MAX_FILE_BYTES} bytes, which no configuration needs"
-        )
+        raise _refusal(file, f"the file is larger than the limit of {MAX_FILE_BYTES} bytes")
     if b"\0" in content:
         raise _refusal(file, "this is a binary file, not TOML")
     try:
@@ -147,13 +137,13 @@ def _decoded(file: str, content: bytes) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise _refusal(
-            file, f"the text is not UTF-8: byte 0x{content[error.start]:02x} does not fit", line
+            file, f"the text is not UTF-8: byte 0x{content[error.start]:02x} is wrong here", line
         ) from None
 
 
 def parse(source: Source) -> dict[str, Any]:
-    """The TOML of ``source``. ConfigError, with the line if there is one, if it is
-    none.
+    """Parse the TOML of ``source``. ConfigError, with the line if it is known, if the
+    text is not TOML.
     """
     for number, line in enumerate(QUOTED_OR_COMMENT.sub("", source.text).split("\n"), start=1):
         if line.count(".") > MAX_DOTS:
@@ -165,16 +155,16 @@ def parse(source: Source) -> dict[str, Any]:
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        raise _syntax(source, str(error)) from None
+        raise _syntax_error(source, str(error)) from None
     except RecursionError:
         raise _refusal(source.file, "the nesting is too deep") from None
     except ValueError:  # int() refuses more than 4300 digits, and tomllib passes that on
         raise _refusal(source.file, "a number has too many digits") from None
 
 
-def _syntax(source: Source, message: str) -> ConfigError:
-    """The parser ends its sentences with "(at line 3, column 5)" or "(at end of
-    document)".
+def _syntax_error(source: Source, message: str) -> ConfigError:
+    """Split the message of tomllib, which ends with "(at line 3, column 5)" or "(at end
+    of document)".
     """
     fault, _, place = message.rpartition(" (at ")
     found = re.fullmatch(r"line (\d+), column (\d+)\)", place)

@@ -1,5 +1,8 @@
-"""How the configuration's errors repeat and suggest words: quoted, cut, and with
-nothing in them that could harm a terminal or a log line.
+"""Quotes and suggests words in messages about the configuration: short, and without
+characters that could harm a terminal or a log line.
+
+Called by the modules of unpd.config and by the command line. Calls nothing of unpd.
+Raises nothing.
 """
 
 import difflib
@@ -9,12 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MAX_CHARACTERS = 120
-"""Of anything from the file that is repeated: a UNIX path fits."""
+"""The most characters that a message repeats from a file; a UNIX path fits."""
 
 
 def quoted(text: str) -> str:
-    """``text`` in double quotes, control and foreign characters escaped as in TOML, cut
-    after :data:`MAX_CHARACTERS`.
+    """``text`` in double quotes, cut after :data:`MAX_CHARACTERS`; control characters
+    and all but ASCII are escaped as in TOML.
     """
     return json.dumps(
         text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
@@ -22,24 +25,24 @@ def quoted(text: str) -> str:
 
 
 def key_shown(key: str) -> str:
-    """``key`` as TOML writes it: bare if it can be, else quoted."""
+    """``key`` as TOML writes it: bare if possible, else quoted."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key) else quoted(key)
 
 
 def file_shown(path: Path) -> str:
-    """``path`` as it is, or quoted if its name holds what no name in print does:
-    anybody may name a file.
+    """``path`` as it is, or quoted if it has unprintable characters: a file may have
+    any name.
     """
     return str(path) if str(path).isprintable() else quoted(str(path))
 
 
-def choice(words: Iterable[str]) -> str:
-    """The words, quoted, in one line."""
+def quoted_list(words: Iterable[str]) -> str:
+    """The words, quoted, separated by commas."""
     return ", ".join(quoted(word) for word in words)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``; did you mean "x"?`` with the closest of ``known``, or nothing if none is
+    """``; did you mean "x"?`` with the closest word of ``known``; "" if no word is
     close.
     """
     close = difflib.get_close_matches(word[:MAX_CHARACTERS].lower(), tuple(known), n=1)

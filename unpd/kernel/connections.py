@@ -1,10 +1,12 @@
-"""Accepted connections as bare descriptors: the calls that the ``os`` module lacks for
-them.
+"""Calls on accepted connections that the ``os`` module lacks.
 
-A socket object costs a connection 2 us of processor time (getsockname(2), two
-enumerations, the object) and 100 bytes, and its methods parse their arguments in a
-slower way than those of ``os`` do: 1,500 instructions a round trip. What is rare
-borrows one.
+An accepted connection is a bare descriptor. A socket object costs 2 us of processor
+time for each connection (getsockname(2), two enumerations, the object) and 100 bytes,
+and its methods parse their arguments more slowly than those of ``os``: 1,500
+instructions for each round trip. Rare calls borrow a socket object.
+
+Owns nothing: each descriptor belongs to the caller. Called by the worker. Calls nothing
+of unpd. Raises OSError with the errno of the man page.
 """
 
 import contextlib
@@ -13,17 +15,19 @@ import os
 import socket
 from collections.abc import Iterator
 
-_LAST_WORDS = int(socket.MSG_MORE | socket.MSG_NOSIGNAL)
+_LAST_DATA_FLAGS = int(socket.MSG_MORE | socket.MSG_NOSIGNAL)
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
-# None of these calls waits, so that the interpreter's lock is kept (PyDLL); in a
-# process without threads it would only be given away and taken back.
+# None of these calls blocks, so PyDLL keeps the interpreter's lock: without threads,
+# CDLL would only release it and take it again.
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 
 def accept(listener_fd: int) -> int:
-    """accept4(2) on a non-blocking listener: a descriptor that is non-blocking and
-    closed on exec. BlockingIOError if nobody waits, OSError as the man page has it.
+    """Accept a connection from a non-blocking listener (accept4(2)).
+
+    Return its descriptor, non-blocking and close-on-exec. BlockingIOError if the accept
+    queue is empty, OSError as in the man page.
     """
     fd: int = _libc.accept4(listener_fd, None, None, _ACCEPT_FLAGS)
     if fd < 0:
@@ -32,18 +36,19 @@ def accept(listener_fd: int) -> int:
 
 
 def send_before_fin(fd: int, data: bytes) -> int:
-    """send(2) of the last bytes: over TCP the end of them waits for our FIN, and goes
-    out in one segment with it (MSG_MORE). How many were taken; BlockingIOError,
-    OSError.
+    """Send the last bytes before our FIN; return how many the kernel took (send(2)).
+
+    Over TCP the end of them waits for the FIN and leaves in one segment with it
+    (MSG_MORE). BlockingIOError if the send buffer is full, OSError as in the man page.
     """
-    sent: int = _libc.send(fd, data, len(data), _LAST_WORDS)
+    sent: int = _libc.send(fd, data, len(data), _LAST_DATA_FLAGS)
     if sent < 0:
         raise _error()
     return sent
 
 
 def send_fin(fd: int) -> None:
-    """shutdown(2) of our direction. OSError."""
+    """End our direction of the connection (shutdown(2), SHUT_WR). OSError."""
     if _libc.shutdown(fd, socket.SHUT_WR) != 0:
         raise _error()
 
@@ -55,7 +60,9 @@ def _error() -> OSError:
 
 @contextlib.contextmanager
 def borrowed(fd: int) -> Iterator[socket.socket]:
-    """A socket object for ``fd``, which stays the caller's."""
+    """Make a socket object for ``fd`` and detach it at the end: the caller keeps the
+    descriptor.
+    """
     sock = socket.socket(fileno=fd)
     try:
         yield sock

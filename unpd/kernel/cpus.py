@@ -1,10 +1,13 @@
-"""How many CPUs this process may use: the smaller of its affinity
-(sched_getaffinity(2)) and the CPU quota of its cgroup and the cgroups above it.
+"""Finds how many CPUs this process may use: the smaller of its affinity
+(sched_getaffinity(2)) and the CPU quota of its cgroup and of that cgroup's ancestors.
 
-Reads /proc/self/cgroup, /proc/self/mountinfo and the cgroup's files; what is absent or
-not understood is no limit. Version 2 says ``cpu.max`` ("max 100000" or "150000
-100000"), version 1 ``cpu.cfs_quota_us`` (-1: none) and ``cpu.cfs_period_us``
-(Documentation/admin-guide/cgroup-v2.rst, scheduler/sched-bwc.rst).
+Reads /proc/self/cgroup, /proc/self/mountinfo and the cgroups' files. Version 2 has
+``cpu.max`` ("max 100000" or "150000 100000"), version 1 has ``cpu.cfs_quota_us`` (-1:
+no limit) and ``cpu.cfs_period_us`` (Documentation/admin-guide/cgroup-v2.rst,
+scheduler/sched-bwc.rst).
+
+Owns nothing. Called by unpd.config. Calls nothing of unpd. Raises nothing: a file that
+is absent, or whose text it does not understand, counts as no limit.
 """
 
 import math
@@ -17,16 +20,18 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
-    """A mounted cgroup hierarchy: ``root`` is the cgroup seen at ``point``."""
+    """A mounted cgroup hierarchy: the cgroup ``root`` is visible at ``mount_point``."""
 
     version: int
     root: str
-    point: str
+    mount_point: str
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """How many workers can run at once here, at least 1. A quota of one and a half CPUs
-    counts as two: one worker could not use it up.
+    """How many workers can run at the same time, at least 1.
+
+    A quota is rounded up: with one and a half CPUs, one worker could not use the whole
+    quota. ``root``: see :func:`cgroup_quota`.
     """
     affinity = len(os.sched_getaffinity(0))
     quota = cgroup_quota(root)
@@ -34,23 +39,25 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:
-    """The tightest CPU quota over this process's cgroups, in CPUs; None: no limit.
-    ``root`` is where the file system begins (tests bring their own).
+    """The smallest CPU quota of this process's cgroups and their ancestors, in CPUs;
+    None if there is no limit.
+
+    ``root``: the root directory of the file system (tests make their own).
     """
-    own = _own_cgroups(_read(root / "proc/self/cgroup"))
+    own = _own_cgroups(_read_or_empty(root / "proc/self/cgroup"))
     quotas = [
         quota
-        for mount in _mounts(_read(root / "proc/self/mountinfo"))
+        for mount in _cgroup_mounts(_read_or_empty(root / "proc/self/mountinfo"))
         if mount.version in own
-        for directory in _upwards(root, mount, own[mount.version])
+        for directory in _cgroup_and_ancestors(root, mount, own[mount.version])
         if (quota := _quota(mount.version, directory)) is not None
     ]
     return min(quotas, default=None)
 
 
 def _own_cgroups(text: str) -> dict[int, str]:
-    """The cgroup in each hierarchy that can hold a CPU quota, from lines like
-    ``0::/a/b`` (version 2) and ``4:cpu,cpuacct:/a/b`` (version 1).
+    """This process's cgroup by version, from lines such as ``0::/a/b`` (version 2) and
+    ``4:cpu,cpuacct:/a/b`` (version 1). Other hierarchies have no CPU quota.
     """
     found: dict[int, str] = {}
     for line in text.splitlines():
@@ -63,9 +70,9 @@ def _own_cgroups(text: str) -> dict[int, str]:
     return found
 
 
-def _mounts(text: str) -> Iterator[_Mount]:
-    """The cgroup mounts in mountinfo (proc_pid_mountinfo(5)): the file system's type
-    and its options stand after " - ".
+def _cgroup_mounts(text: str) -> Iterator[_Mount]:
+    """The cgroup mounts in mountinfo (proc_pid_mountinfo(5)): the type and the options
+    of the file system follow " - ".
     """
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
@@ -73,23 +80,21 @@ def _mounts(text: str) -> Iterator[_Mount]:
         if len(fields) < 5 or len(file_system) < 3:
             continue
         if file_system[0] == "cgroup2":
-            yield _Mount(2, _plain(fields[3]), _plain(fields[4]))
+            yield _Mount(2, _unescaped(fields[3]), _unescaped(fields[4]))
         elif file_system[0] == "cgroup" and "cpu" in file_system[2].split(","):
-            yield _Mount(1, _plain(fields[3]), _plain(fields[4]))
+            yield _Mount(1, _unescaped(fields[3]), _unescaped(fields[4]))
 
 
-def _plain(field: str) -> str:
-    """A field of mountinfo with its octal escapes undone: a space is written as
-    backslash 040.
-    """
+def _unescaped(field: str) -> str:
+    r"""A field of mountinfo without its octal escapes, such as \040 for a space."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), field)
 
 
-def _upwards(root: Path, mount: _Mount, cgroup: str) -> Iterator[Path]:
-    """The directories of ``cgroup`` and its ancestors up to the mount point. One
-    outside what is mounted (a container's view) is the point itself.
+def _cgroup_and_ancestors(root: Path, mount: _Mount, cgroup: str) -> Iterator[Path]:
+    """The directories of ``cgroup`` and its ancestors, up to the mount point. A cgroup
+    outside the mount (in a container) counts as the mount point.
     """
-    top = root / mount.point.lstrip("/")
+    top = root / mount.mount_point.lstrip("/")
     inside = cgroup == mount.root or cgroup.startswith(mount.root.rstrip("/") + "/")
     relative = (
         Path(cgroup[len(mount.root.rstrip("/")) :].lstrip("/"))
@@ -103,19 +108,19 @@ def _upwards(root: Path, mount: _Mount, cgroup: str) -> Iterator[Path]:
 
 def _quota(version: int, directory: Path) -> float | None:
     if version == 2:
-        quota, _, period = _read(directory / "cpu.max").strip().partition(" ")
+        quota, _, period = _read_or_empty(directory / "cpu.max").strip().partition(" ")
     else:
         quota, period = (
-            _read(directory / "cpu.cfs_quota_us").strip(),
-            _read(directory / "cpu.cfs_period_us").strip(),
+            _read_or_empty(directory / "cpu.cfs_quota_us").strip(),
+            _read_or_empty(directory / "cpu.cfs_period_us").strip(),
         )
     if not quota.isdecimal() or not period.isdecimal() or int(period) == 0:
         return None
     return int(quota) / int(period)
 
 
-def _read(path: Path) -> str:
+def _read_or_empty(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # absent, or hidden from us: then it limits nothing that we could know
+    except OSError:  # absent, or hidden from us: either way we know no limit
         return ""

@@ -1,5 +1,8 @@
-"""Detaching from the terminal, with python-daemon (PEP 3143): session, working
-directory, umask, standard descriptors.
+"""Detaches from the terminal with python-daemon (PEP 3143): session, working directory,
+umask, standard descriptors.
+
+Called by unpd.cli.start. Calls nothing of unpd. Lets every error of python-daemon and
+of the pid file through.
 """
 
 from typing import Any
@@ -10,13 +13,14 @@ UMASK = 0o027
 
 
 def detach(pidfile: Any, kept_fds: tuple[int, ...]) -> DaemonContext:
-    """Become a daemon: return in a process of its own session with ``pidfile`` entered,
-    working directory /, umask 027 and no other descriptor than ``kept_fds``.
+    """Become a daemon: continue in a new process with a session of its own.
 
-    The calling process ends (python-daemon leaves through os._exit), so fork first.
-    What ``pidfile.__enter__`` raises comes through. python-daemon's own signal handler
-    and its ban on core dumps are declined: ours are installed later, and a crash should
-    be found.
+    That process has entered ``pidfile``; its working directory is /, its umask 027, and
+    it has no descriptors but ``kept_fds``. The calling process ends here (python-daemon
+    calls os._exit), so fork first. Exceptions of ``pidfile.__enter__`` come through.
+
+    python-daemon's signal handler and its ban on core dumps are switched off: unpd
+    installs its own handlers later, and a crash should leave a core dump.
     """
     context = DaemonContext(
         detach_process=True,

@@ -1,10 +1,15 @@
-"""What journald reads: entries by its native protocol, and lines on a stream with their
-priority in front.
+"""Formats what journald reads: entries of its native protocol, and lines on a stream,
+which begin with their priority.
 
 An entry is one datagram (systemd.io/JOURNAL_NATIVE_PROTOCOL). It begins with PRIORITY
-and MESSAGE, a line each, so that the line of sd-daemon(3) can be made of it where the
-socket does not take it. A memfd for what is too big for a datagram is not offered:
-whoever writes here keeps to bounds.
+and MESSAGE, a line each, so that :func:`as_line` can make a line of it (sd-daemon(3))
+where the socket does not take it.
+
+Owns the names and bounds of the two formats. Called by unpd.logs, and by boot and the
+command line to see where standard error leads. Calls nothing of unpd. Raises nothing.
+
+Known gap: an entry that is too big for a datagram would need a memfd, which is not
+implemented. The log bounds its entries.
 """
 
 import os
@@ -13,37 +18,42 @@ import struct
 from collections.abc import Iterable
 
 SOCKET = "/run/systemd/journal/socket"
-ERROR = "<3>"
-"""In front of a line on a stream that journald reads: an error (sd-daemon(3))."""
+ERROR_PREFIX = "<3>"
+"""The beginning of a line of priority "error" on a stream (sd-daemon(3))."""
 MAX_NAME = 64
-"""Characters of a field's name; journald drops a field with a longer one."""
+"""The most characters of a field's name; journald drops fields with longer names."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Z0-9_]")
 
 
-def reads(fd: int, stream: str | None) -> bool:
-    """Whether journald reads what is written to ``fd``: ``stream`` is $JOURNAL_STREAM,
-    device and inode of the standard error that systemd gave (systemd.exec(5)).
+def reads(fd: int, journal_stream: str | None) -> bool:
+    """Whether journald reads what is written to ``fd``.
 
-    A descriptor that was redirected since is another file and does not match.
+    ``journal_stream``: $JOURNAL_STREAM, which holds the device and inode of the
+    standard error that systemd gave (systemd.exec(5)). A descriptor that was redirected
+    since is another file and does not match.
     """
     try:
-        there = os.fstat(fd)
+        status = os.fstat(fd)
     except OSError:
         return False  # closed
-    return stream == f"{there.st_dev}:{there.st_ino}"
+    return journal_stream == f"{status.st_dev}:{status.st_ino}"
 
 
 def field_name(text: str) -> str:
-    """``text`` as journald wants the name of a field: A to Z, 0 to 9 and _ only. That
-    it begins with a letter, as it must, is the caller's affair.
+    """Turn ``text`` into the name of a field: A to Z, 0 to 9 and _, at most
+    :data:`MAX_NAME` characters.
+
+    ``text`` must begin with a letter, because journald drops other names.
     """
     return _NOT_IN_NAMES.sub("_", text.upper())[:MAX_NAME]
 
 
 def entry(priority: int, message: str, fields: Iterable[tuple[str, str]]) -> bytes:
-    """An entry: ``priority`` as in syslog(3), 0 to 7; ``message`` without a line end;
-    (name, value) pairs, the names as :func:`field_name` makes them.
+    """Format an entry.
+
+    ``priority``: 0 to 7 as in syslog(3). ``message``: without a line feed. ``fields``:
+    pairs of a name, as :func:`field_name` returns it, and a value.
     """
     return b"".join(
         _field(name, value)
@@ -59,8 +69,6 @@ def _field(name: str, value: str) -> bytes:
 
 
 def as_line(entry: bytes) -> bytes:
-    """What :func:`entry` made, as a line for a stream that journald reads:
-    ``<6>message``.
-    """
+    """Turn the result of :func:`entry` into a line for a stream: ``<6>message``."""
     priority, message, _ = entry.split(b"\n", 2)
     return b"<%b>%b\n" % (priority.partition(b"=")[2], message.partition(b"=")[2])

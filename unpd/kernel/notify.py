@@ -1,10 +1,16 @@
-"""The notification socket of the service manager (sd_notify(3)): what a unit's main
-process says, and the descriptors that it leaves in keeping.
+"""Sends to the notification socket of the service manager (sd_notify(3)): assignments
+such as READY=1, and descriptors for its store.
 
-Whoever listens there must not be able to hold up or end the daemon: what can be said
-again is lost if it cannot be sent at once. What is said only once (a descriptor, a
-change of phase) waits a moment for room: the queue of a datagram socket is short
-(net.unix.max_dgram_qlen), and a start leaves a descriptor for each listener.
+A service manager that reads nothing must not hold up or end the daemon. A message that
+will be repeated (WATCHDOG=1) is dropped if it cannot be sent at once. A message that is
+sent only once (a descriptor, a change of phase) waits up to :data:`SEND_TIMEOUT_S` for
+room: the queue of a datagram socket is short (net.unix.max_dgram_qlen), and a start
+stores a descriptor for each listener.
+
+Owns our socket and the environment variables NOTIFY_SOCKET, WATCHDOG_USEC and
+WATCHDOG_PID. Called by unpd.master.systemd. Calls nothing of unpd. Sending returns
+False when it fails; only :meth:`NotifySocket.barrier` and making the socket raise
+OSError.
 """
 
 import array
@@ -16,96 +22,108 @@ import time
 from collections.abc import MutableMapping
 from typing import Self
 
-PATIENCE_S = 1.0
-"""How long what is said only once may wait, in seconds."""
+SEND_TIMEOUT_S = 1.0
+"""How long a message that is sent only once may wait for room, in seconds."""
 
 
 class NotifySocket:
-    """Our end of the service manager's socket: one for the process's life, so that a
-    sign of life needs no descriptor that may not be had.
+    """Our end of the service manager's socket.
+
+    It is open for the process's whole life, so that WATCHDOG=1 can be sent when no
+    descriptor is free.
     """
 
     def __init__(self, address: str) -> None:
-        """``address`` as NOTIFY_SOCKET has it: a path, or an abstract name
-        behind "@".
-        """
+        """``address`` as in NOTIFY_SOCKET: a path, or an abstract name after "@"."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._sock.setsockopt(
             socket.SOL_SOCKET,
             socket.SO_SNDTIMEO,
-            struct.pack("@ll", int(PATIENCE_S), int(PATIENCE_S % 1 * 1_000_000)),
+            struct.pack("@ll", int(SEND_TIMEOUT_S), int(SEND_TIMEOUT_S % 1 * 1_000_000)),
         )
-        self._clogged = False
+        self._last_failed = False
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Self | None:
-        """The socket that NOTIFY_SOCKET names, None without one. Takes the variable
-        out: it is not for children.
+        """Open the socket that NOTIFY_SOCKET names; None if it names none.
+
+        Removes the variable, so that no child inherits it.
         """
         address = environ.pop("NOTIFY_SOCKET", "")
         return cls(address) if address[:1] in ("/", "@") and len(address) > 1 else None
 
     def close(self) -> None:
-        """Say no more."""
+        """Close our socket; nothing can be sent afterwards."""
         self._sock.close()
 
-    def say(self, *assignments: str, once: bool = False) -> bool:
-        """Send ``assignments`` (NAME=value, without line feeds) in one message; whether
-        it was taken. ``once``: worth waiting for. Never raises.
+    def send(self, *assignments: str, wait: bool = False) -> bool:
+        """Send ``assignments`` (NAME=value, without line feeds) in one message.
+
+        Return whether the socket took it. ``wait``: up to :data:`SEND_TIMEOUT_S` for
+        room. Never raises.
         """
-        return self._send(assignments, (), once)
+        return self._send_message(assignments, (), wait=wait)
 
     def store(self, name: str, fd: int) -> bool:
-        """Leave a duplicate of ``fd`` as ``name`` (at most 255 printable ASCII
-        characters, no colon); whether the message was taken. One that is there already
-        stays once.
+        """Put a duplicate of ``fd`` into the descriptor store as ``name`` (at most 255
+        printable ASCII characters, no colon).
+
+        Return whether the socket took the message. systemd keeps only one duplicate of
+        the same file under one name.
         """
-        return self._send(("FDSTORE=1", f"FDNAME={name}"), (fd,), once=True)
+        return self._send_message(("FDSTORE=1", f"FDNAME={name}"), (fd,), wait=True)
 
     def remove(self, name: str) -> bool:
-        """Have every stored descriptor called ``name`` closed; whether the message was
-        taken. It is closed when the message is read: see :meth:`barrier`.
+        """Ask the service manager to close every stored descriptor called ``name``.
+
+        Return whether the socket took the message. The service manager closes them when
+        it reads the message: see :meth:`barrier`.
         """
-        return self._send(("FDSTOREREMOVE=1", f"FDNAME={name}"), (), once=True)
+        return self._send_message(("FDSTOREREMOVE=1", f"FDNAME={name}"), (), wait=True)
 
     def barrier(self, timeout_s: float) -> bool:
-        """Wait until everything said before has been acted on, at most ``timeout_s``
-        seconds (sd_notify_barrier(3)); whether it has. OSError without a descriptor to
-        spare.
+        """Wait until the service manager has handled every earlier message, at most
+        ``timeout_s`` seconds (sd_notify_barrier(3)).
+
+        Return whether it has. OSError if no descriptor is free.
         """
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            sent = self._send(("BARRIER=1",), (writer,), once=True)
+            sent = self._send_message(("BARRIER=1",), (writer,), wait=True)
             os.close(writer)
             writer = -1
             poll = select.poll()
-            poll.register(reader, 0)  # that the other end is closed is always told
+            poll.register(reader, 0)  # poll(2) always reports POLLHUP, the close of the writer
             return sent and bool(poll.poll(timeout_s * 1000))
         finally:
             os.close(reader)
             if writer >= 0:
                 os.close(writer)
 
-    def _send(self, assignments: tuple[str, ...], fds: tuple[int, ...], once: bool) -> bool:
-        """Wait only if the message before was taken: a manager that reads nothing costs
-        one patience, not one for each listener.
+    def _send_message(
+        self, assignments: tuple[str, ...], fds: tuple[int, ...], *, wait: bool
+    ) -> bool:
+        """Send one message. Wait only if the message before it was taken: a service
+        manager that reads nothing costs one timeout, not one for each listener.
         """
-        said = "\n".join(assignments).encode("utf-8", "replace")
-        carried = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        flags = socket.MSG_NOSIGNAL | (0 if once and not self._clogged else socket.MSG_DONTWAIT)
+        message = "\n".join(assignments).encode("utf-8", "replace")
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        flags = socket.MSG_NOSIGNAL | (0 if wait and not self._last_failed else socket.MSG_DONTWAIT)
         try:
-            self._sock.sendmsg([said], carried, flags, self._address)
+            self._sock.sendmsg([message], ancillary, flags, self._address)
         except OSError:
-            self._clogged = True
+            self._last_failed = True
             return False
-        self._clogged = False
+        self._last_failed = False
         return True
 
 
 def watchdog_s(environ: MutableMapping[str, str]) -> float:
-    """How often the service manager wants to hear WATCHDOG=1, in seconds; 0.0 if never
-    (sd_watchdog_enabled(3)). Takes the variables out.
+    """How often the service manager expects WATCHDOG=1, in seconds; 0.0 for never
+    (sd_watchdog_enabled(3)).
+
+    Removes the variables.
     """
     usec, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
     if not (usec.isascii() and usec.isdecimal()) or (pid and pid != str(os.getpid())):
@@ -114,5 +132,5 @@ def watchdog_s(environ: MutableMapping[str, str]) -> float:
 
 
 def monotonic_usec() -> int:
-    """CLOCK_MONOTONIC in microseconds, as MONOTONIC_USEC wants it."""
+    """CLOCK_MONOTONIC in microseconds, the unit of MONOTONIC_USEC (sd_notify(3))."""
     return time.monotonic_ns() // 1000

@@ -1,8 +1,12 @@
 """The pid file: a lock, not a source of truth.
 
-flock(2) on the open file decides who runs; the number in it is for people and is never
-trusted (it may be stale, recycled or forged). The lock goes with the descriptor, so a
-crash frees it; children close theirs.
+flock(2) on the open file decides which daemon runs. The number in the file is for
+people: no code trusts it, because it may be stale, reused or forged. The kernel drops
+the lock when the process ends, so a crash leaves none; children close the descriptor.
+
+Owns the file, its lock and its descriptor. Called by unpd.cli. Calls unpd.errors for
+what ``with`` raises. Raises OSError, and as a context manager AlreadyRunningError and
+CannotCreateError.
 """
 
 import errno
@@ -16,14 +20,15 @@ from typing import Self
 from unpd.errors import AlreadyRunningError, CannotCreateError
 
 MODE = 0o600
-"""Whoever can read a file can lock it, and a lock is all that it takes to keep a daemon
-from starting.
+"""Readable by the owner only: anybody who can open the file can lock it, and a locked
+file keeps the daemon from starting.
 """
 
 
 class PidFile:
-    """The locked pid file of one daemon; also the context manager that python-daemon
-    wants for its ``pidfile``.
+    """The locked pid file of one daemon.
+
+    It is also the context manager that python-daemon takes as its ``pidfile``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,8 +36,9 @@ class PidFile:
         self._fd: int | None = None
 
     def acquire(self) -> bool:
-        """Lock the file and write our pid; False if another instance holds the lock.
-        OSError if it cannot be made (ELOOP: somebody put a symbolic link there).
+        """Lock the file and write our pid; False if another daemon holds the lock.
+
+        OSError if the file cannot be created (ELOOP: the path is a symbolic link).
         """
         while True:
             fd = self._open()
@@ -43,12 +49,12 @@ class PidFile:
                 if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                     return False
                 raise
-            if self._is_still_there(fd) and self._is_ours(fd):
+            if self._is_still_there(fd) and self._is_ours_or_removed(fd):
                 self._fd = fd
                 self._write(fd)
                 return True
-            # The one before us removed the file between our open and our lock, or it
-            # was a stranger's and we removed it: that lock guards nothing.
+            # This lock protects nothing: between our open and our lock another daemon
+            # removed the file, or we removed it because another user owned it.
             os.close(fd)
 
     def _open(self) -> int:
@@ -58,13 +64,15 @@ class PidFile:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(
-                errno.EEXIST, "something that is not a file is there, and it stays", str(self.path)
+                errno.EEXIST, "this is not a regular file, and unpd leaves it alone", str(self.path)
             )
         return fd
 
-    def _is_ours(self, fd: int) -> bool:
-        """False after removing a stranger's file (stale: we hold its lock). He could
-        write any number into it, for an administrator to kill.
+    def _is_ours_or_removed(self, fd: int) -> bool:
+        """True if our user owns the file; else remove it and return False.
+
+        The file is stale, because we hold its lock. Another owner could write any
+        number into it, and an administrator might kill that process.
         """
         if os.fstat(fd).st_uid == os.geteuid():
             return True
@@ -91,8 +99,9 @@ class PidFile:
             raise
 
     def release(self) -> None:
-        """Remove the file, if it is still ours, and give up the lock, in this order:
-        nobody can lock a file that is about to vanish and believe it.
+        """Remove the file if it is still ours, then give up the lock.
+
+        In this order no other daemon can lock a file that we are about to remove.
         """
         if self._fd is not None:
             if self._is_still_there(self._fd):
@@ -101,21 +110,23 @@ class PidFile:
             self._fd = None
 
     def read(self) -> str:
-        """What the file says, for a message only; "unknown" if it says nothing."""
+        """The text of the file, at most 20 characters, for a message only; "unknown" if
+        it is empty or cannot be read.
+        """
         try:
             return self.path.read_text(errors="replace").strip()[:20] or "unknown"
         except OSError:
             return "unknown"
 
     def __enter__(self) -> Self:
-        """Acquire. AlreadyRunningError if another instance runs, CannotCreateError if
-        the file cannot be made.
+        """Acquire the lock. AlreadyRunningError if another daemon holds it,
+        CannotCreateError if the file cannot be created.
         """
         try:
             acquired = self.acquire()
         except OSError as error:
             raise CannotCreateError(
-                f"cannot make the pid file {self.path}: {error.strerror}"
+                f"cannot create the pid file {self.path}: {error.strerror}"
             ) from error
         if not acquired:
             raise AlreadyRunningError(

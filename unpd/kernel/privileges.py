@@ -1,7 +1,11 @@
-"""Privileges: who a child becomes, and that there is no way back.
+"""Users, groups and privileges: looks accounts up, and drops root for good.
 
-The order is the one every careful daemon has: supplementary groups, then group, then
-user; afterwards the program proves that it cannot become root again.
+The order of a drop is that of every careful daemon: supplementary groups, then group,
+then user. Afterwards the process proves that it cannot become root again.
+
+Owns nothing. Called by unpd.config, by the master's boot and by each new child. Calls
+nothing of unpd. Raises KeyError with one sentence for an unknown account, OSError
+(PermissionError) for a drop that failed: the process must then exit.
 """
 
 import ctypes
@@ -29,8 +33,9 @@ class Identity:
 
 
 def identify(user: str, group: str | None) -> Identity:
-    """Look the names up (group None: the user's own). KeyError with one sentence if
-    there is no such user or group.
+    """Look up a user and group; with ``group`` None, the user's own group.
+
+    KeyError with one sentence if the user or the group does not exist.
     """
     try:
         account = pwd.getpwnam(user)
@@ -45,8 +50,10 @@ def identify(user: str, group: str | None) -> Identity:
 
 
 def has_user(user: str) -> bool:
-    """Whether there is such a user; a number that is nobody's is one too if this
-    process runs as it (containers).
+    """Whether the user exists.
+
+    The digits of a uid without an entry in the user database count as a user if this
+    process runs as that uid (containers).
     """
     try:
         pwd.getpwnam(user)
@@ -56,7 +63,7 @@ def has_user(user: str) -> bool:
 
 
 def has_group(group: str) -> bool:
-    """Whether there is such a group."""
+    """Whether the group exists."""
     try:
         grp.getgrnam(group)
     except KeyError:
@@ -72,7 +79,7 @@ def _group_name(gid: int) -> str:
 
 
 def user_name(uid: int) -> str:
-    """The name of ``uid``, or its digits where the user database does not know it
+    """The name of ``uid``, or its digits if the user database has no entry for it
     (containers).
     """
     try:
@@ -82,8 +89,9 @@ def user_name(uid: int) -> str:
 
 
 def drop_to(identity: Identity) -> None:
-    """Become ``identity`` for good: no supplementary group, no capability, no new
-    privilege by exec. Only for root. OSError on any failure, and the caller must leave.
+    """Become ``identity`` for good: no supplementary groups, no way back to root.
+
+    Works for root only. OSError on any failure; the caller must then exit.
     """
     os.setgroups([])
     os.setresgid(identity.gid, identity.gid, identity.gid)
@@ -93,7 +101,7 @@ def drop_to(identity: Identity) -> None:
         or os.getresgid() != (identity.gid,) * 3
         or os.getgroups()
     ):
-        raise PermissionError(f"the kernel did not make this process {identity.user}")
+        raise PermissionError(f"the kernel did not change this process to user {identity.user}")
     if identity.uid != 0:
         _prove_no_return()
 
@@ -103,24 +111,25 @@ def _prove_no_return() -> None:
         os.setresuid(0, 0, 0)
     except PermissionError:
         return
-    raise PermissionError("root could be taken again after the drop")
+    raise PermissionError("this process could become root again after it dropped root")
 
 
 def give_up_capabilities(*, unless_filtered: bool) -> None:
     """Clear the ambient, permitted, effective and inheritable capabilities and set
     no_new_privs (capabilities(7), prctl(2)). OSError on failure.
 
-    ``unless_filtered``: where a system call filter is in force (seccomp(2)), as in our
-    unit, its author has allotted the capabilities too and may well refuse capset(2).
-    Then only the ambient set is cleared: no program that is executed gets any.
+    ``unless_filtered``: under a system call filter (seccomp(2)), such as that of our
+    unit, clear the ambient set only. The author of the filter has chosen the
+    capabilities too, and the filter may refuse capset(2). With an empty ambient set, no
+    program that is executed gets a capability.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    # A kernel without ambient capabilities says EINVAL: then there is nothing to clear.
+    # A kernel without ambient capabilities returns EINVAL: it has nothing to clear.
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     if not unless_filtered or libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER:
         header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-        nothing = (ctypes.c_uint32 * 6)()
-        if libc.capset(header, nothing) != 0:
+        no_capabilities = (ctypes.c_uint32 * 6)()
+        if libc.capset(header, no_capabilities) != 0:
             raise OSError(ctypes.get_errno(), "capset: cannot give up capabilities")
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl: cannot set no_new_privs")

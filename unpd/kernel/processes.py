@@ -1,5 +1,8 @@
-"""Processes: how they ended, how they are signalled, what ties a child to its parent,
-which descriptors it keeps.
+"""Processes: wait statuses, signals through pidfds, the tie of a child to its parent,
+descriptors, the heap.
+
+Owns nothing: each pidfd and descriptor belongs to the caller. Called by the master, its
+new children and the command line. Calls nothing of unpd. Raises OSError.
 """
 
 import contextlib
@@ -17,8 +20,8 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """A wait status, decoded once: ``code`` of an exit, or ``signum`` of the signal
-    that killed, and whether a core was dumped.
+    """A decoded wait status: the exit code, or the number of the signal that killed the
+    process, and whether it dumped core.
     """
 
     code: int | None
@@ -31,7 +34,7 @@ class ExitReport:
         return f"killed by {signal_name(self.signum)}" + (" (core dumped)" if self.core else "")
 
 
-def decode(status: int) -> ExitReport:
+def decode_wait_status(status: int) -> ExitReport:
     """Decode a raw wait status (wait(2))."""
     if os.WIFSIGNALED(status):
         return ExitReport(None, os.WTERMSIG(status), os.WCOREDUMP(status))
@@ -46,17 +49,20 @@ def signal_name(signum: int) -> str:
         return f"signal {signum}"
 
 
-def send(pidfd: int, signum: int) -> None:
-    """Signal the very process that ``pidfd`` stands for (pidfd_send_signal(2)); one
-    that is gone already is no error.
+def send_signal(pidfd: int, signum: int) -> None:
+    """Send a signal to the process behind ``pidfd`` (pidfd_send_signal(2)).
+
+    A process that has ended already is no error.
     """
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signum)
 
 
-def outliving(pidfds: Iterable[int], timeout_s: float) -> set[int]:
-    """Wait until these processes have ended, at most ``timeout_s``; return the pidfds
-    of those that have not. A pidfd is readable from the end on (pidfd_open(2)).
+def alive_after(pidfds: Iterable[int], timeout_s: float) -> set[int]:
+    """Wait until these processes have ended, at most ``timeout_s`` seconds.
+
+    Return the pidfds of those that are still alive. A pidfd becomes readable when its
+    process ends (pidfd_open(2)).
     """
     alive = set(pidfds)
     poll = select.poll()
@@ -71,10 +77,12 @@ def outliving(pidfds: Iterable[int], timeout_s: float) -> set[int]:
 
 
 def die_with_parent(parent_pid: int) -> bool:
-    """Ask for SIGKILL when the parent dies (prctl(2)); False if it is dead already.
+    """Ask the kernel for SIGKILL when the parent dies (prctl(2), PR_SET_PDEATHSIG);
+    False if the parent is dead already.
 
-    Call it after privileges were dropped: setresuid(2) clears the request. The kernel
-    ties it to the forking thread, so the parent must not fork from another.
+    Call it after the privilege drop, because setresuid(2) clears the request. The
+    request refers to the thread that forked, so the parent must fork from its main
+    thread. OSError.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
@@ -86,27 +94,27 @@ def close_all_but(kept: Iterable[int]) -> None:
     """Close every descriptor that is not in ``kept``."""
     start = 0
     for fd in sorted(set(kept)):
-        if (
-            start < fd
-            # CPython turns the empty range (0, 0) into close_range(0, UINT_MAX), which
-            # closes everything
-        ):
+        # CPython turns the empty range (0, 0) into close_range(0, UINT_MAX), which
+        # closes everything.
+        if start < fd:
             os.closerange(start, fd)
         start = fd + 1
-    # Linux closes to the end in one call (close_range(2)), whatever the limit is.
+    # Linux closes the rest in one call (close_range(2)), whatever the descriptor limit.
     os.closerange(start, 2**31 - 1)
 
 
 def trim_heap() -> None:
-    """Give back what the C library's heap has free: 0.4 MB after our imports, which a
-    fork would share for nothing (malloc_trim(3); not every C library has it).
+    """Return the free memory of the C library's heap to the kernel (malloc_trim(3)).
+
+    After our imports that is 0.4 MB, which each fork would share for nothing. Does
+    nothing with a C library that lacks the call.
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def raise_descriptor_limit() -> int:
-    """Raise RLIMIT_NOFILE to its hard limit; return what holds now."""
+    """Raise the soft limit RLIMIT_NOFILE to the hard limit; return that limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -114,13 +122,14 @@ def raise_descriptor_limit() -> int:
 
 
 def open_standard_descriptors() -> None:
-    """Put /dev/null where descriptor 0, 1 or 2 is closed, so that no socket of ours
-    ever becomes standard error.
+    """Open /dev/null as each of the descriptors 0, 1 and 2 that is closed.
+
+    Otherwise a socket of ours could become standard error.
     """
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
-            # open(2) takes the lowest free number, which is this one; inheritable like
-            # any standard descriptor.
+            # open(2) takes the lowest free number, which is this one. It is inheritable
+            # like every standard descriptor.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

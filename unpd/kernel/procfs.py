@@ -1,10 +1,12 @@
-"""proc(5): the children of a process that are zombies. Called by the exporter at each
-scrape; calls nothing of ours.
+"""Counts the zombies among the children of a process, from proc(5).
 
-Known gap: ``/proc/PID/task/PID/children`` can skip a child while a sibling leaves
-(proc(5)), so a count taken in the middle of mass deaths may be low; the next one is
-not. Where the kernel has no such file (CONFIG_PROC_CHILDREN off), all of /proc is read,
-which costs about 10 us a process.
+Owns nothing. Called by the exporter at each scrape. Calls nothing of unpd. Raises
+nothing for a process that has ended or is hidden: that is None or no zombie.
+
+Known gaps: ``/proc/PID/task/PID/children`` can omit a child while a sibling exits
+(proc(5)), so a count during mass deaths may be low; the next count is right. A kernel
+without that file (CONFIG_PROC_CHILDREN off) makes us read all of /proc, which costs
+about 10 us for each process.
 """
 
 import os
@@ -15,8 +17,9 @@ _STAT_BYTES = 1024
 
 
 def zombie_children(pid: int) -> int | None:
-    """How many children of the single-threaded process ``pid`` are in state Z right
-    now; None where ``pid`` cannot be seen (it is gone, or hidepid hides it).
+    """How many children of the single-threaded process ``pid`` are in state Z now.
+
+    None if we cannot see ``pid`` (it has ended, or the mount option hidepid hides it).
     """
     if _state(pid) is None:
         return None
@@ -27,14 +30,14 @@ def zombie_children(pid: int) -> int | None:
 
 
 def zombies_among(pids: Iterable[int], parent: int) -> int:
-    """How many of ``pids`` are children of ``parent`` in state Z; those that cannot be
-    seen are none.
+    """How many of ``pids`` are children of ``parent`` in state Z; processes that we
+    cannot see do not count.
     """
     return sum(_state(pid) == ("Z", parent) for pid in pids)
 
 
 def all_processes() -> list[int]:
-    """Every process that can be seen."""
+    """The pids of all processes that we can see."""
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
@@ -43,8 +46,10 @@ def _children(pid: int) -> list[int]:
 
 
 def _state(pid: int) -> tuple[str, int] | None:
-    """State letter and parent of ``pid`` (proc(5), /proc/PID/stat), None if it cannot
-    be seen. The name before them may hold spaces and brackets.
+    """The state letter and the parent of ``pid`` (proc(5), /proc/PID/stat); None if we
+    cannot see it.
+
+    Both follow the name in brackets, which may itself hold spaces and brackets.
     """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -52,7 +57,7 @@ def _state(pid: int) -> tuple[str, int] | None:
         return None
     try:
         stat = os.read(fd, _STAT_BYTES)
-    except ProcessLookupError:  # it left between open and read
+    except ProcessLookupError:  # the process ended between open and read
         return None
     finally:
         os.close(fd)

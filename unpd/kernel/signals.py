@@ -1,16 +1,19 @@
-"""Signals: the SIGCHLD handler that reaps, the handlers that only note, the wake-up
-pipe, the mask.
+"""Signals: the SIGCHLD handler that reaps, the handler that queues the other signals,
+the wake-up pipe, the signal mask.
+
+A handler appends to a deque and does nothing else: no log, no lock, no table. A byte in
+the wake-up pipe only ends the wait and counts nothing: a full pipe loses bytes, the
+deques lose nothing.
 
 SIGCHLD is installed through ``signal.signal`` and then changed through sigaction(2)
-itself: CPython sets ``SA_ONSTACK`` alone, while a reaper wants ``SA_RESTART`` (a slow
-call of a library is not broken off) and ``SA_NOCLDSTOP`` (a stopped child is no dead
-child). Reading the action back and adding the flags keeps CPython's own C handler,
-which only trips a flag and writes the wake-up byte; the Python handler runs between two
-bytecodes of the main thread.
+itself. CPython sets ``SA_ONSTACK`` only, but a reaper needs ``SA_RESTART`` (a slow
+system call of a library is not interrupted) and ``SA_NOCLDSTOP`` (no signal for a
+child that is only stopped). Adding the flags to the action that is in force keeps
+CPython's C handler, which sets a flag and writes the wake-up byte; the Python handler
+runs later, between two bytecodes of the main thread.
 
-Each handler appends to a deque and does nothing else: no log, no lock, no table. The
-bytes in the wake-up pipe are a wake-up and not a count: a full pipe loses bytes, the
-deques lose nothing.
+Owns the handlers and the mask of the process. Called by the master, its new children,
+the workers, the exporter and the command line. Calls nothing of unpd. Raises OSError.
 """
 
 import ctypes
@@ -25,7 +28,7 @@ from types import FrameType
 
 
 class _SigAction(ctypes.Structure):
-    """struct sigaction as glibc and musl lay it out on 64-bit Linux (sigaction(2))."""
+    """struct sigaction of glibc and musl on 64-bit Linux (sigaction(2))."""
 
     _fields_ = (
         ("sa_handler", ctypes.c_void_p),
@@ -41,7 +44,9 @@ SA_RESTART = 0x10000000
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """One result of waitpid(2): the raw wait status and when it was had (monotonic
+    """One result of waitpid(2).
+
+    ``status``: the raw wait status. ``at_ns``: when waitpid returned it (monotonic
     clock, ns).
     """
 
@@ -51,8 +56,11 @@ class Reaped:
 
 
 class Reaper:
-    """The SIGCHLD handler: loops waitpid(2) until there is nothing left, because
-    signals coalesce (one call may stand for 200 deaths).
+    """The SIGCHLD handler. It calls waitpid(2) until no child is dead, because signals
+    coalesce: one SIGCHLD may stand for 200 deaths.
+
+    ``reaped``: the results that nobody has taken yet, oldest first. ``calls``: how many
+    times SIGCHLD called the handler.
     """
 
     def __init__(self) -> None:
@@ -60,13 +68,14 @@ class Reaper:
         self.calls = 0
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """As a signal handler."""
+        """Handle SIGCHLD."""
         self.calls += 1
         self.sweep()
 
     def sweep(self) -> None:
-        """Reap every child that is dead now. Also called once a second by the loop,
-        which covers a signal that was lost.
+        """Reap every child that is dead now.
+
+        The master also calls this once a second, in case a signal was lost.
         """
         while True:
             try:
@@ -78,8 +87,8 @@ class Reaper:
             self.reaped.append(Reaped(pid, status, time.monotonic_ns()))
 
     def install(self) -> None:
-        """Handle SIGCHLD, with SA_RESTART and SA_NOCLDSTOP. OSError if sigaction(2)
-        fails.
+        """Become the handler of SIGCHLD, with SA_RESTART and SA_NOCLDSTOP. OSError if
+        sigaction(2) fails.
         """
         signal.signal(signal.SIGCHLD, self)
         _add_flags(signal.SIGCHLD, SA_RESTART | SA_NOCLDSTOP)
@@ -96,37 +105,39 @@ def _add_flags(signum: int, flags: int) -> None:
 
 
 class SignalQueue:
-    """Handler of every other signal: notes the number, in order of arrival."""
+    """The handler of every other signal: queues their numbers in order of arrival."""
 
     def __init__(self) -> None:
-        self._arrived: deque[int] = deque()
+        self._numbers: deque[int] = deque()
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        """As a signal handler."""
-        self._arrived.append(signum)
+        """Handle a signal."""
+        self._numbers.append(signum)
 
     def install(self, signums: Iterable[int]) -> None:
-        """Handle these signals."""
+        """Become the handler of these signals."""
         for signum in signums:
             signal.signal(signum, self)
 
     def take(self) -> Iterator[int]:
-        """Hand out each arrival once."""
-        while self._arrived:
-            yield self._arrived.popleft()
+        """Take the queued numbers out, one after the other."""
+        while self._numbers:
+            yield self._numbers.popleft()
 
 
 def open_wakeup_pipe() -> tuple[int, int]:
-    """Make the pipe that turns a signal into readability: (read end, write end), the
-    latter given to ``signal.set_wakeup_fd``.
+    """Open the pipe that becomes readable when a signal arrives; return (read end,
+    write end).
+
+    CPython's C handler writes to the write end (``signal.set_wakeup_fd``).
     """
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     return reader, writer
 
 
-def drain(fd: int) -> None:
-    """Empty a wake-up pipe."""
+def empty_wakeup_pipe(fd: int) -> None:
+    """Read everything from the read end of a wake-up pipe."""
     try:
         while len(os.read(fd, 65536)) == 65536:
             pass
@@ -135,21 +146,24 @@ def drain(fd: int) -> None:
 
 
 def block_all() -> None:
-    """Hold back every signal until :func:`unblock_all`: what arrives meanwhile is kept,
-    even where the default would be to ignore it (process 1).
+    """Block every signal until :func:`unblock_all`.
+
+    Signals that arrive meanwhile stay pending, even those whose default is to be
+    ignored, as SIGTERM's is in process 1.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
 
 
 def unblock_all() -> None:
-    """Clear the signal mask, the inherited one too."""
+    """Unblock every signal, also those that were blocked when the process began."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Hold back every signal for the time of a fork. Handlers that are already due run
-    before the body (pthread_sigmask calls them).
+    """Block every signal while the body runs, such as during a fork.
+
+    Handlers of earlier signals run before the body: pthread_sigmask calls them.
     """
     before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
@@ -158,9 +172,11 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def forget_inherited() -> None:
-    """In a new child, signals blocked: give up the parent's wake-up pipe (its writes
-    would land in the parent) and its handlers.
+def reset_inherited() -> None:
+    """Give up the parent's wake-up pipe and handlers, in a new child with all signals
+    blocked.
+
+    Bytes that a child writes to that pipe would wake the parent.
     """
     signal.set_wakeup_fd(-1)
     for signum in signal.valid_signals():

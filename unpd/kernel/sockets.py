@@ -1,9 +1,12 @@
-"""Listening sockets: opening them, tuning them, reading their queues.
+"""Listening sockets: opens them, sets their options, reads their accept queues, ends
+them. Also reads what TCP_INFO knows about a connection's peer.
 
-Options that a connection needs (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT) are set on
-the listener: Linux copies them to every accepted socket (tcp(7)), which saves the
-worker their system calls. (A UNIX connection inherits none.) Functions raise OSError;
-who asked turns it into a sentence.
+Options for connections (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT) are set on the
+listener: Linux copies them to every accepted socket (tcp(7)), which saves the worker
+the system calls. A UNIX connection inherits no options.
+
+Owns nothing: each socket belongs to the caller, which is the master, the control server
+or a worker. Calls nothing of unpd. Raises OSError; the caller makes a sentence of it.
 """
 
 import contextlib
@@ -21,22 +24,23 @@ KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 3
 
-# struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words.
+# Offsets in struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words.
 _TCP_INFO_BYTES = 148
-_UNACKED_AT = 24  # of a listener: its accept queue's length, and behind it (tcpi_sacked) the limit
+_RETRANSMITS = 2
+_PROBES = 3
+# tcpi_unacked of a listener is the length of its accept queue; the next word,
+# tcpi_sacked, is the limit of that queue.
+_UNACKED = 24
 _QUEUE = struct.Struct("=II")
-_RETRANSMITS_AT = 2
-_PROBES_AT = 3
-_LAST_DATA_SENT_AT = 44
-_LAST_ACK_RECV_AT = 56
-_NOT_SENT_AT = 144
+_LAST_DATA_SENT = 44
+_LAST_ACK_RECV = 56
+_NOT_SENT = 144
 
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER = (
-    26,
-    27,
-)  # <asm-generic/socket.h>; missing in Python's socket module
+# From <asm-generic/socket.h>: Python's socket module lacks them.
+_SO_ATTACH_FILTER = 26
+_SO_DETACH_FILTER = 27
 # Classic BPF (linux/filter.h) over a segment from its TCP header on: load the flags
-# (byte 13), keep SYN, drop the segment if it is there, else pass it whole.
+# (byte 13), keep SYN, drop the segment if it is set, else pass the whole segment.
 _DROP_SYN = b"".join(
     struct.pack("=HBBI", *step)
     for step in (
@@ -51,8 +55,10 @@ _DROP_SYN = b"".join(
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """What a listener is given. ``user_timeout_s``: seconds, 0 for the kernel's own
-    patience. ``mode``: of a UNIX socket's file.
+    """The options of a listener.
+
+    ``backlog``: the limit of its accept queue. ``user_timeout_s``: TCP_USER_TIMEOUT in
+    seconds, 0 for the kernel's default. ``mode``: the file mode of a UNIX socket.
     """
 
     backlog: int
@@ -63,32 +69,32 @@ class ListenOptions:
 
 
 def listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
-    """A non-blocking listener on a numeric host. Where the kernel has no IPv6 at all,
-    ``::`` becomes 0.0.0.0 (the socket's own name tells).
+    """Open a non-blocking TCP listener on a numeric host.
+
+    On a kernel without IPv6, ``::`` becomes 0.0.0.0; getsockname(2) shows it. OSError.
     """
     try:
         return _listen_tcp(host, port, options)
     except OSError as error:
         if error.errno == errno.EAFNOSUPPORT and host == "::" and not options.ipv6_only:
-            return _listen_tcp(
-                "0.0.0.0", port, options
-            )  # the same reach as the [::] that was asked for
+            # [::] would have reached no more than this: without IPv6, IPv4 is all.
+            return _listen_tcp("0.0.0.0", port, options)
         raise
 
 
 def _listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
-    family, kind, proto, _, where = socket.getaddrinfo(
+    family, kind, proto, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
     )[0]
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
     try:
-        # Without SO_REUSEADDR a restart waits for the TIME_WAIT of connections that the
-        # server closed first (UNP 7.5).
+        # Without SO_REUSEADDR, bind(2) fails after a restart until the connections that
+        # the server closed first have left TIME_WAIT (UNP 7.5).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(options.ipv6_only))
-        sock.bind(where)
-        tune(sock, options)
+        sock.bind(address)
+        apply_options(sock, options)
     except BaseException:
         sock.close()
         raise
@@ -96,22 +102,24 @@ def _listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
 
 
 def listen_unix(path: str, options: ListenOptions) -> socket.socket:
-    """A non-blocking listener at ``path`` with mode ``options.mode``. A stale socket
-    (nobody listens) is replaced; anything else there is EADDRINUSE and left alone.
+    """Open a non-blocking UNIX listener at ``path`` with file mode ``options.mode``.
 
-    Call it under the pid file's lock: between the look at a stale socket and its
-    removal nobody else may bind there.
+    Replaces a stale socket, on which no process listens. OSError: EADDRINUSE if a
+    process listens there, EEXIST for any other file; both are left alone.
+
+    Call it under the pid file's lock: no other daemon may bind between the check of a
+    stale socket and its removal.
     """
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    # Nobody can connect between bind and chmod: the mask leaves the file to its owner,
-    # and there is no queue before listen.
-    before = os.umask(0o177)
+    # No client can connect between bind and chmod: the umask gives the file to its
+    # owner only, and a socket has no queue before listen.
+    old_umask = os.umask(0o177)
     try:
         sock.bind(path)
         try:
             os.chmod(path, options.mode)
-            tune(sock, options)
+            apply_options(sock, options)
         except BaseException:
             os.unlink(path)
             raise
@@ -119,17 +127,17 @@ def listen_unix(path: str, options: ListenOptions) -> socket.socket:
         sock.close()
         raise
     finally:
-        os.umask(before)
+        os.umask(old_umask)
     return sock
 
 
 def _remove_stale(path: str) -> None:
     try:
-        there = os.lstat(path)
+        status = os.lstat(path)
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(there.st_mode):
-        raise OSError(errno.EEXIST, "something that is not a socket is there, and it stays", path)
+    if not stat.S_ISSOCK(status.st_mode):
+        raise OSError(errno.EEXIST, "this is not a socket, and unpd leaves it alone", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
@@ -141,14 +149,16 @@ def _remove_stale(path: str) -> None:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
 
 
-def tune(sock: socket.socket, options: ListenOptions) -> None:
-    """Set everything that may change while the listener lives, but a UNIX socket's
-    mode. A second listen(2) changes the backlog and nothing else.
+def apply_options(sock: socket.socket, options: ListenOptions) -> None:
+    """Set all options that may change while the listener is open, and call listen(2).
+
+    On a socket that listens already, listen(2) changes the backlog and nothing else.
+    For the mode of a UNIX socket see :func:`set_mode`. OSError.
     """
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Urgent data is data (RFC 6093): without this the byte before the urgent
-        # pointer never reaches recv(2).
+        # Urgent data is ordinary data (RFC 6093): without this option, recv(2) never
+        # returns the byte before the urgent pointer.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(options.keepalive))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
@@ -160,14 +170,14 @@ def tune(sock: socket.socket, options: ListenOptions) -> None:
     sock.listen(options.backlog)
 
 
-def prepare_again(sock: socket.socket, port: int) -> None:
-    """Make a TCP listener that was ended fit for listen(2). OSError if somebody else
-    has its ``port`` by now.
+def bind_again(sock: socket.socket, port: int) -> None:
+    """Prepare a TCP listener that was shut down for listen(2). OSError if another
+    socket has taken its ``port``.
 
-    It bears the mark of a shutdown, which every connection would have from it; a
-    dissolved association (connect(2), AF_UNSPEC) has none. A port that was asked for is
-    bound still (EINVAL; without the privilege for a low port EACCES comes before that);
-    one that the kernel had chosen it has taken back.
+    The kernel has marked the socket as shut down, and each accepted connection would
+    inherit the mark; connect(2) with AF_UNSPEC clears it. A port that bind(2) asked for
+    is still bound: then bind(2) fails with EINVAL, or before that with EACCES for a low
+    port without the privilege. A port that the kernel chose has been given up.
     """
     host, _, *scope = sock.getsockname()
     unspecified = socket.AF_UNSPEC.to_bytes(2, sys.byteorder) + bytes(14)
@@ -181,8 +191,9 @@ def prepare_again(sock: socket.socket, port: int) -> None:
 
 
 def is_listening(sock: socket.socket) -> bool:
-    """Whether it is a stream socket that listen(2) was called on, and that nobody has
-    ended since, by shutdown(2) or as ``ss --kill`` does it.
+    """Whether this is a stream socket that listens.
+
+    False before listen(2), after shutdown(2), and after ``ss --kill``.
     """
     return (
         sock.type == socket.SOCK_STREAM
@@ -192,30 +203,32 @@ def is_listening(sock: socket.socket) -> bool:
 
 
 def is_ipv6_only(sock: socket.socket) -> bool:
-    """Whether an IPv6 listener leaves IPv4 to others."""
+    """Whether an IPv6 listener takes no IPv4 connections (ipv6(7), IPV6_V6ONLY)."""
     return sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) != 0
 
 
-def queue(sock: socket.socket) -> tuple[int, int] | None:
-    """(length now, limit) of a TCP listener's accept queue, from TCP_INFO; None for a
-    UNIX listener, which has no such thing.
+def accept_queue(sock: socket.socket) -> tuple[int, int] | None:
+    """The length and the limit of a TCP listener's accept queue, in connections, from
+    TCP_INFO; None for a UNIX listener, whose queue the kernel does not show.
     """
-    return None if sock.family == socket.AF_UNIX else tcp_queue(sock)
+    return None if sock.family == socket.AF_UNIX else tcp_accept_queue(sock)
 
 
-def tcp_queue(sock: socket.socket) -> tuple[int, int]:
-    """:func:`queue` of what is known to be a TCP listener: to ask a socket for its
-    family takes longer than the rest, as Python makes an enumeration's member of it.
+def tcp_accept_queue(sock: socket.socket) -> tuple[int, int]:
+    """:func:`accept_queue` of a TCP listener.
+
+    It does not ask for the family: Python makes an enumeration's member of that, which
+    takes longer than all the rest.
     """
     length, limit = _QUEUE.unpack_from(
-        sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED_AT + _QUEUE.size), _UNACKED_AT
+        sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED + _QUEUE.size), _UNACKED
     )
     return length, limit
 
 
-def has_queued(sock: socket.socket) -> bool:
-    """Whether somebody waits in a listener's accept queue, of whatever family. In none
-    that has ended.
+def has_queued_connection(sock: socket.socket) -> bool:
+    """Whether a connection waits in the accept queue of a TCP or UNIX listener; False
+    for a listener that was shut down.
     """
     return _polled(sock) & (select.POLLIN | select.POLLHUP) == select.POLLIN
 
@@ -228,15 +241,15 @@ def _polled(sock: socket.socket) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """What the kernel knows of a peer from which we want something.
+    """How long a peer has been silent, as our kernel knows it.
 
-    ``sent_s``, ``acknowledged_s``: seconds since our kernel last sent data, and since
-    the peer's last acknowledged anything. Probes of a closed window are acknowledged
-    but are no data; what is sent again for want of an acknowledgement is data.
-    ``in_flight``: data waits for its acknowledgement, or was sent again in vain when
-    the kernel gave up. ``queued``: data in our kernel waits for room in the peer's
-    window. ``probes``: how many went unanswered, of that window where something is
-    queued, else of keepalive; also when the kernel gave up.
+    ``sent_s``: seconds since our kernel last sent data. Retransmissions count as data,
+    probes of a closed window do not. ``acknowledged_s``: seconds since the peer's
+    kernel last acknowledged data or a probe. ``in_flight``: data waits for its
+    acknowledgement, or was retransmitted in vain until the kernel gave up. ``queued``:
+    data in our kernel waits for room in the peer's window. ``probes``: how many probes
+    went unanswered, also when the kernel gave up; probes of the window if data is
+    queued, else of keepalive.
     """
 
     sent_s: float
@@ -247,37 +260,40 @@ class Silence:
 
 
 def silence(sock: socket.socket) -> Silence | None:
-    """The silence on a TCP connection, from TCP_INFO; None for a UNIX socket. OSError
-    on a socket that never was connected.
+    """How long the peer of a TCP connection has been silent, from TCP_INFO; None for a
+    UNIX socket. OSError on a socket that never was connected.
     """
     if sock.family == socket.AF_UNIX:
         return None
-    told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     sent_ms, acknowledged_ms, unacknowledged, not_sent = (
-        struct.unpack_from("=I", told, at)[0]
-        for at in (_LAST_DATA_SENT_AT, _LAST_ACK_RECV_AT, _UNACKED_AT, _NOT_SENT_AT)
+        struct.unpack_from("=I", tcp_info, offset)[0]
+        for offset in (_LAST_DATA_SENT, _LAST_ACK_RECV, _UNACKED, _NOT_SENT)
     )
     return Silence(
         sent_ms / 1000,
         acknowledged_ms / 1000,
-        bool(unacknowledged or told[_RETRANSMITS_AT]),
+        bool(unacknowledged or tcp_info[_RETRANSMITS]),
         bool(not_sent),
-        told[_PROBES_AT],
+        tcp_info[_PROBES],
     )
 
 
-def take_no_more(sock: socket.socket) -> None:
-    """Let a TCP listener that is about to be closed, here and in every process that
-    shares it, begin no new connection; handshakes under way come to their end.
+def stop_new_handshakes(sock: socket.socket) -> None:
+    """Drop the SYNs of new connections to a TCP listener that every process is about to
+    close; handshakes under way complete. Does nothing to a UNIX listener.
 
-    Closing a listener resets what is in its queue, and between the last accept(2) and
-    the last close(2) there is always time for one more. With SYNs dropped the queue
-    runs empty; who comes now tries again after a second, and finds either a refusal or
-    the next daemon. Not for a listener that somebody keeps. Some kernels ask
-    CAP_NET_ADMIN for the filter. Where it is refused there is the backlog of 0, with
-    which a SYN is dropped as long as one connection is queued; but so is the end of a
-    handshake under way, whose client believes itself connected and is reset at the
-    close. So it is the second choice, and never both.
+    Closing a listener resets the connections in its queue, and one more can always
+    arrive between the last accept(2) and the last close(2). With SYNs dropped, the
+    queue runs empty. A new client sends its SYN again after a second, and then gets a
+    refusal or meets the next daemon. A listener that stays open must not be treated so:
+    see :func:`allow_new_handshakes`.
+
+    Some kernels require CAP_NET_ADMIN for the filter. If it is refused, the backlog
+    becomes 0 instead: the kernel then drops SYNs while one connection is queued. It
+    also drops the last segment of a handshake under way, whose client believes that it
+    is connected and is reset at the close. That makes the backlog the second choice,
+    and it is never combined with the filter. OSError if both fail.
     """
     if sock.family != socket.AF_UNIX:
         program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
@@ -291,20 +307,22 @@ def take_no_more(sock: socket.socket) -> None:
             sock.listen(0)
 
 
-def take_again(sock: socket.socket) -> bool:
-    """Undo the filter of :func:`take_no_more` if there is one (its last owner died on
-    the way); False if it cannot be undone.
+def allow_new_handshakes(sock: socket.socket) -> bool:
+    """Remove the filter of :func:`stop_new_handshakes`, if the listener has it.
+
+    Its last owner may have died before it closed the listener. False if the filter
+    cannot be removed.
     """
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
     except OSError as error:
-        return error.errno == errno.ENOENT  # there is none
+        return error.errno == errno.ENOENT  # the listener has no filter
     return True
 
 
 def remove_path(sock: socket.socket, inode: int) -> None:
-    """Unlink a UNIX listener's file if it is still the one with ``inode`` (another
-    daemon's is not ours to take). Where it is gone or cannot be reached, it stays so.
+    """Unlink a UNIX listener's file, if its inode is still ``inode``: the file of
+    another daemon stays. Ignores a file that is gone or cannot be removed.
     """
     path = sock.getsockname()
     with contextlib.suppress(OSError):
@@ -313,8 +331,8 @@ def remove_path(sock: socket.socket, inode: int) -> None:
 
 
 def set_mode(sock: socket.socket, inode: int, mode: int) -> None:
-    """Change the mode of a UNIX listener's file, if it is still the one with ``inode``:
-    whoever may write to the directory could have put a link there.
+    """Change the mode of a UNIX listener's file, if its inode is still ``inode``: a
+    user who may write to the directory could have put a link there. Ignores errors.
     """
     path = sock.getsockname()
     with contextlib.suppress(OSError):

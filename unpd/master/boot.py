@@ -263,5 +263,5 @@ def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
         }
         for signum in (signal.SIGTERM, signal.SIGKILL):
             for pidfd in pidfds:
-                processes.send(pidfd, signum)
-            pidfds = processes.outliving(pidfds, CRASH_GRACE_S)
+                processes.send_signal(pidfd, signum)
+            pidfds = processes.alive_after(pidfds, CRASH_GRACE_S)

@@ -108,7 +108,7 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
 def _tell(runtime: Runtime, effect: fx.Tell) -> None:
     process = runtime.processes.get(effect.birth)
     if process is not None and process.pidfd is not None:
-        processes.send(process.pidfd, signal.Signals[effect.order.value])
+        processes.send_signal(process.pidfd, signal.Signals[effect.order.value])
 
 
 def _show_phase(runtime: Runtime, effect: fx.ShowPhase) -> None:

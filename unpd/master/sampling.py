@@ -26,7 +26,7 @@ def sample(runtime: Runtime) -> None:
     for key, listener in runtime.deployment.listeners.opened.items():
         if listener.wanted.service == METRICS:
             continue
-        queue = sockets.queue(listener.sock)
+        queue = sockets.accept_queue(listener.sock)
         if queue is not None:
             at = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
             words[at], words[at + 1] = queue

@@ -72,7 +72,9 @@ class Shell:
         self._leave: fx.Leave | None = None
         self._sweep_at = 0.0
         self._title = ""
-        runtime.loop.watch(wakeup_fd, select.EPOLLIN, lambda _: signals.drain(wakeup_fd))
+        runtime.loop.watch(
+            wakeup_fd, select.EPOLLIN, lambda _: signals.empty_wakeup_pipe(wakeup_fd)
+        )
 
     def run(self) -> fx.Leave:
         """Turn until the core says Leave, when no child is left."""

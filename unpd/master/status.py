@@ -83,7 +83,7 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
 def _service(runtime: Runtime, name: str) -> dict[str, Any]:
     counts = count_service(runtime.board, name, runtime.columns.services.column(name))
     listeners = [
-        {"address": opened.text, "queue": list(sockets.queue(opened.sock) or ())}
+        {"address": opened.text, "queue": list(sockets.accept_queue(opened.sock) or ())}
         for opened in runtime.deployment.listeners.of(name)
     ]
     return {

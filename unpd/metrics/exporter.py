@@ -41,7 +41,7 @@ from waitress.server import BaseWSGIServer, TcpWSGIServer, UnixWSGIServer
 from waitress.utilities import RequestEntityTooLarge
 
 from unpd.board.memory import Scoreboard
-from unpd.kernel.signals import drain
+from unpd.kernel.signals import empty_wakeup_pipe
 from unpd.logs import Field
 from unpd.loop import now
 from unpd.metrics.http import MetricsApp
@@ -322,7 +322,7 @@ class _Wakeup(wasyncore.dispatcher):
         return False
 
     def handle_read_event(self) -> None:
-        drain(self._fileno)
+        empty_wakeup_pipe(self._fileno)
 
 
 @contextlib.contextmanager

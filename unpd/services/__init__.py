@@ -1,3 +1,5 @@
-"""The services: pure plug-ins, bytes in and reply out. A module here sees no socket, no
-clock and no file of its own accord.
+"""The services: pure plug-ins that turn received bytes into replies.
+
+A module here opens no socket and reads no clock; the engine passes the time and the
+bytes in.
 """

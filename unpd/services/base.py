@@ -1,8 +1,11 @@
-"""What a service is to the worker that runs it.
+"""Defines the interface between a service and the worker that runs it.
 
-A service is built once per worker from its frozen options and shared by all its
-connections. It sees no socket and no clock: the engine passes the time in and the bytes
-through. :mod:`unpd.services.table` lists the services there are.
+A worker makes each service once, from its frozen options; all connections share it. A
+service sees no socket and no clock: the engine passes the time and the bytes in.
+
+Owns the protocol :class:`Service` and the rows of the table of services. Called by the
+service modules, the table, the configuration and the engine. Calls nothing but
+pydantic. Raises nothing itself.
 """
 
 from collections.abc import Callable
@@ -12,45 +15,49 @@ from typing import Any, Protocol
 from unpd.libraries import BaseModel, ConfigDict
 
 Piece = bytes | memoryview
-"""Received bytes or an answer. A view is valid until the next call only."""
+"""Received bytes or a reply. A memoryview is valid only until the next call."""
 
 Reply = Callable[[Piece], Piece]
-"""Answers one piece of received bytes. The reply may be the piece itself; the engine
-uses or copies it before the next call.
+"""A function that answers one piece of received bytes. It may return the piece itself:
+the engine uses or copies the reply before the next call.
 """
 
 
 def same(piece: Piece) -> Piece:
-    """The reply of a service that sends back what comes. The engine knows it: in bulk
-    it does not call it, but relays the bytes within the kernel.
+    """Reply with the received bytes themselves.
+
+    The engine knows this function: it relays bulk data within the kernel instead of
+    calling it.
     """
     return piece
 
 
 class Options(BaseModel):
-    """Base of every service's options: frozen, and strict about unknown keys."""
+    """Base class of every service's options: frozen, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Service(Protocol):
-    """One configured service."""
+    """A configured service, which all connections of a worker share."""
 
     def greet(self, wall_s: float) -> bytes:
-        """What the server says first on a new connection; b"" if the client speaks
-        first. ``wall_s``: seconds since the epoch (time.time()).
+        """The first bytes that the server sends on a new connection; b"" if the client
+        speaks first. ``wall_s``: the time, in seconds since the epoch (time.time()).
         """
 
     def converse(self) -> Reply | None:
-        """The conversation of one new connection, or None if the greeting was all and
-        the server closes.
+        """The function that answers the client of one new connection; None if the
+        server closes after the greeting.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceType:
-    """One row of the table of services: ``rfc`` is the number of its RFC, ``port`` its
-    well-known TCP port.
+    """A row of the table of services.
+
+    ``rfc``: the number of its RFC. ``port``: its well-known TCP port. ``options``: the
+    model of the keys that only this type has. ``make``: makes the service from them.
     """
 
     name: str

@@ -1,11 +1,14 @@
-"""Daytime (RFC 867): the server says the date and the time, and closes.
+"""Daytime (RFC 867): the server sends the date and the time, and closes.
 
-Names of days and months are English whatever the locale. Known gap: with ``timezone =
-"local"`` a change of /etc/localtime is seen after a restart, because the C library
-reads it once.
+The names of days and months are English in every locale. The service keeps its line for
+the rest of the second: making a line takes 2 of the 30 microseconds that a connection
+costs.
 
-The line is kept for the rest of its second: making it takes 2 of the 30 microseconds
-that a connection costs.
+Called by the table of services, the configuration and the engine. Raises ValueError
+with one sentence for an unknown time zone, while the options are validated.
+
+Known gap: with ``timezone = "local"``, a change of /etc/localtime takes effect only
+after a restart, because the C library reads that file once.
 """
 
 import difflib
@@ -39,25 +42,26 @@ ABBREVIATION = 3
 MAX_SHOWN_CHARACTERS = 64
 
 
-def _zone_known(name: str) -> str:
+def _known_zone(name: str) -> str:
     zone(name)
     return name
 
 
 class DaytimeOptions(Options):
-    """The keys of ``[services.daytime]`` that no other service has."""
+    """The keys that only daytime services have."""
 
     format: Literal["ctime", "rfc867", "iso8601"] = Field(
         "ctime", description='"ctime", "rfc867" or "iso8601"'
     )
-    timezone: Annotated[str, AfterValidator(_zone_known)] = Field(
+    timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
         "local", description='"local", "UTC" or an IANA name such as "Europe/Berlin"'
     )
 
 
 def zone(name: str) -> tzinfo | None:
-    """The time zone of ``name``; None stands for the machine's own. ValueError, one
-    clear sentence, if there is none.
+    """The time zone called ``name``; None for "local", the zone of this machine.
+
+    ValueError with one sentence if no such zone exists.
     """
     if name == "local":
         return None
@@ -66,10 +70,10 @@ def zone(name: str) -> tzinfo | None:
     try:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(_no_zone(name)) from None
+        raise ValueError(_unknown_zone(name)) from None
 
 
-def _no_zone(name: str) -> str:
+def _unknown_zone(name: str) -> str:
     shown = "".join(
         character if character.isprintable() else "?" for character in name[:MAX_SHOWN_CHARACTERS]
     )
@@ -87,16 +91,16 @@ def _no_zone(name: str) -> str:
 
 
 def ctime(moment: datetime) -> str:
-    """As the C library has it, the day of the month padded with a space: ``Sun Nov  1
-    12:24:00 2026``.
+    """The format of the C library, with the day of the month padded with a space:
+    ``Sun Nov  1 12:24:00 2026``.
     """
     day, month = DAYS[moment.weekday()][:ABBREVIATION], MONTHS[moment.month - 1][:ABBREVIATION]
     return f"{day} {month} {moment.day:2} {_clock(moment)} {moment.year}"
 
 
 def rfc867(moment: datetime) -> str:
-    """The first example of RFC 867: ``Sunday, November 22, 2026 12:24:00-UTC``. A zone
-    without an abbreviation shows its offset (``-+03``).
+    """The format of the first example in RFC 867: ``Sunday, November 22, 2026
+    12:24:00-UTC``. A zone without an abbreviation shows its offset (``-+03``).
     """
     return (
         f"{DAYS[moment.weekday()]}, {MONTHS[moment.month - 1]} {moment.day}, {moment.year}"
@@ -105,7 +109,7 @@ def rfc867(moment: datetime) -> str:
 
 
 def iso8601(moment: datetime) -> str:
-    """ISO 8601 with the offset from UTC, which is also RFC 3339:
+    """ISO 8601 with the offset from UTC, also valid in RFC 3339:
     ``2026-11-22T12:24:00+00:00``.
     """
     return moment.isoformat(timespec="seconds")
@@ -121,24 +125,20 @@ FORMATS: Mapping[str, Callable[[datetime], str]] = MappingProxyType(
 
 
 class Daytime:
-    """The daytime service. A line ends with CR LF, as the protocols of its
-    family do.
-    """
+    """The daytime service. Its line ends with CR LF, as in similar protocols."""
 
     def __init__(self, options: DaytimeOptions) -> None:
         self._zone = zone(options.timezone)
         self._format = FORMATS[options.format]
-        self._kept: tuple[int, bytes] = (-1, b"")
+        self._last: tuple[int, bytes] = (-1, b"")
 
     def greet(self, wall_s: float) -> bytes:
-        """The line for ``wall_s`` seconds since the epoch; a begun second counts as its
-        start.
-        """
+        """The line for ``wall_s`` seconds since the epoch, rounded down to a second."""
         second = math.floor(wall_s)
-        kept_second, line = self._kept
-        if second != kept_second:
+        last_second, line = self._last
+        if second != last_second:
             line = self._line(second)
-            self._kept = second, line
+            self._last = second, line
         return line
 
     def _line(self, second: int) -> bytes:
@@ -148,4 +148,6 @@ class Daytime:
         return f"{self._format(moment)}\r\n".encode("ascii", "replace")
 
     def converse(self) -> None:
-        """The greeting was all; what the client sends is thrown away (RFC 867)."""
+        """None: the server closes after the greeting and discards what the client sends
+        (RFC 867).
+        """

@@ -1,5 +1,8 @@
-"""The table of services: one row for each protocol that unpd speaks. A new service is a
-module beside this one and a row here.
+"""The table of services: one row for each protocol that unpd speaks.
+
+A new service needs a module beside this one and a row here. Called by the
+configuration, which validates the options, and by the master, whose workers make the
+services. Raises nothing.
 """
 
 from collections.abc import Mapping

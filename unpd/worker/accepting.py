@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 
 from unpd.kernel import connections
-from unpd.kernel.sockets import tcp_queue
+from unpd.kernel.sockets import tcp_accept_queue
 from unpd.names import ACCEPT_ERRNOS
 from unpd.worker.event.connection import Terms
 
@@ -140,4 +140,4 @@ class Listener:
         """How many connections wait in the accept queue now; for a UNIX listener, which
         cannot tell, how many it can hold: one more than its backlog.
         """
-        return self._backlog + 1 if self._is_unix else tcp_queue(self.sock)[0]
+        return self._backlog + 1 if self._is_unix else tcp_accept_queue(self.sock)[0]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from unpd.board import layout
-from unpd.kernel.signals import SignalQueue, drain
+from unpd.kernel.signals import SignalQueue, empty_wakeup_pipe
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import ChildOrder
@@ -101,7 +101,7 @@ class Worker:
         self._engine.leave()
 
     def _take_orders(self) -> None:
-        drain(self._setup.wakeup_fd)
+        empty_wakeup_pipe(self._setup.wakeup_fd)
         for signum in self._setup.signal_queue.take():
             match self._setup.signals.get(signum):
                 case ChildOrder.RETIRE:

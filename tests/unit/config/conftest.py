@@ -1,5 +1,5 @@
-"""A machine to check configurations against, two ways to load a text on it; and a
-configuration of several files.
+"""Fixtures: a machine to check configurations against, two ways to load a text on it,
+and a configuration of several files.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from unpd.errors import ConfigError
 
 @pytest.fixture
 def host() -> Host:
-    """A machine of four CPUs on which root runs unpd."""
+    """A machine with four CPUs on which root runs unpd."""
     return Host(uid=0, user="root", runtime_dir="/run/unpd", somaxconn=4096, cpus=4)
 
 
 @pytest.fixture
 def accept(host: Host) -> Callable[[str], Loaded]:
-    """Loads a text that is right."""
+    """Load a valid text."""
     return lambda text: loads(text, host)
 
 
 @pytest.fixture
 def refuse(host: Host) -> Callable[[str], list[str]]:
-    """Loads a text that is wrong; gives the lines of the error."""
+    """Load an invalid text; return the lines of the error."""
 
     def lines(text: str) -> list[str]:
         with pytest.raises(ConfigError) as caught:

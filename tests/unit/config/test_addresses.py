@@ -1,3 +1,7 @@
+"""Listen addresses: valid forms, canonical forms, and the sentence for each invalid
+one.
+"""
+
 import pytest
 
 from unpd.config.addresses import Address, TcpAddress, UnixAddress, parse_address
@@ -23,8 +27,8 @@ LONGEST = "/" + "x" * 106
         (f"unix://{LONGEST}", UnixAddress(LONGEST)),
     ],
 )
-def test_reads_and_writes(text: str, address: Address) -> None:
-    """An address is read from the text that it writes."""
+def test_round_trip(text: str, address: Address) -> None:
+    """An address parses back from its own text."""
     assert parse_address(text) == address
     assert address.text == text
 
@@ -34,7 +38,7 @@ def test_reads_and_writes(text: str, address: Address) -> None:
     [("tcp://[0:0::0]:7", "tcp://[::]:7"), ("tcp://[2001:DB8::1]:007", "tcp://[2001:db8::1]:7")],
 )
 def test_canonical(text: str, canonical: str) -> None:
-    """Different spellings of one address are equal, so that they are one listener."""
+    """Different spellings of one address are equal, so that they make one listener."""
     assert parse_address(text).text == canonical
 
 
@@ -59,7 +63,10 @@ def test_canonical(text: str, canonical: str) -> None:
             "tcp://127.0.0.1:\u0667",
             '"tcp://127.0.0.1:\\u0667": the port must be a number from 0 to 65535',
         ),
-        ("tcp://::1:7", '"tcp://::1:7": an IPv6 address stands in brackets, such as tcp://[::1]:7'),
+        (
+            "tcp://::1:7",
+            '"tcp://::1:7": an IPv6 address must be in brackets, such as tcp://[::1]:7',
+        ),
         ("tcp://localhost:7", f'"tcp://localhost:7": {NOT_NUMERIC}'),
         ("tcp://*:7", f'"tcp://*:7": {NOT_NUMERIC}'),
         ("tcp://:7", f'"tcp://:7": {NOT_NUMERIC}'),
@@ -107,31 +114,33 @@ def test_canonical(text: str, canonical: str) -> None:
         ),
         (
             "unix:///run/../x",
-            '"/run/../x" must name a file, without ".", "..", doubled and closing slashes',
+            '"/run/../x" must name a file, without ".", "..", double slashes or a trailing slash',
         ),
         (
             "unix:////run",
-            '"//run" must name a file, without ".", "..", doubled and closing slashes',
+            '"//run" must name a file, without ".", "..", double slashes or a trailing slash',
         ),
         (
             "unix:///run/",
-            '"/run/" must name a file, without ".", "..", doubled and closing slashes',
+            '"/run/" must name a file, without ".", "..", double slashes or a trailing slash',
         ),
-        ("unix:///", '"/" must name a file, without ".", "..", doubled and closing slashes'),
+        ("unix:///", '"/" must name a file, without ".", "..", double slashes or a trailing slash'),
         (f"unix://{LONGEST}x", "the path of a UNIX socket has at most 107 bytes"),
         ("unix:///" + "\u00e9" * 54, "the path of a UNIX socket has at most 107 bytes"),
         ("unix:///" + "x" * 4095, "a path has at most 4095 bytes"),
     ],
 )
 def test_refuses(text: str, sentence: str) -> None:
-    """What is no address is refused with one sentence that says what would be right."""
+    """A text that is not an address is refused with one sentence that says what would
+    be right.
+    """
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the text is compared below, whole
         parse_address(text)
     assert str(caught.value) == sentence
 
 
 def test_long_text_is_cut() -> None:
-    """A text that is absurdly long is not repeated whole."""
+    """A message repeats only the beginning of a very long text."""
     with pytest.raises(ValueError, match=r'^"x{120}\.\.\." must be an address') as caught:
         parse_address("x" * 1_000_000)
     assert len(str(caught.value)) < 300

@@ -1,3 +1,5 @@
+"""Checks of keys against each other and against the machine."""
+
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,14 +12,12 @@ from unpd.errors import ConfigError
 Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
 
-TAKES_IPV4 = (
-    "[::] takes in IPv4 too; set ipv6_only = true in [services.daytime] or use another port"
-)
-BESIDE_METRICS = "tcp://[::]:9867 overlaps tcp://127.0.0.1:9867 of metrics.listen"
+INCLUDES_IPV4 = "[::] includes IPv4; set ipv6_only = true in [services.daytime] or use another port"
+OVERLAPS_METRICS = "tcp://[::]:9867 overlaps tcp://127.0.0.1:9867 of metrics.listen"
 
 
 def two(one: str, other: str, *, ipv6_only: bool = False) -> str:
-    """A configuration of two services on these addresses; ``ipv6_only`` of the
+    """A configuration of two services on these addresses; ``ipv6_only`` is a key of the
     first.
     """
     return (
@@ -49,61 +49,59 @@ def two(one: str, other: str, *, ipv6_only: bool = False) -> str:
             "tcp://127.0.0.1:7",
             (
                 "tcp://127.0.0.1:7 overlaps tcp://0.0.0.0:7 of services.echo.listen: a wildcard"
-                " takes in every address of its port"
+                " includes every address"
             ),
         ),
         (
             "tcp://[::1]:7",
             "tcp://[::]:7",
             (
-                "tcp://[::]:7 overlaps tcp://[::1]:7 of services.echo.listen: a wildcard takes in"
-                " every address of its port"
+                "tcp://[::]:7 overlaps tcp://[::1]:7 of services.echo.listen: a wildcard includes"
+                " every address"
             ),
         ),
         (
             "tcp://[::]:7",
             "tcp://0.0.0.0:7",
             (
-                "tcp://0.0.0.0:7 overlaps tcp://[::]:7 of services.echo.listen: [::] takes in IPv4"
-                " too; set ipv6_only = true in [services.echo] or use another port"
+                "tcp://0.0.0.0:7 overlaps tcp://[::]:7 of services.echo.listen: [::] includes IPv4;"
+                " set ipv6_only = true in [services.echo] or use another port"
             ),
         ),
         (
             "tcp://127.0.0.1:7",
             "tcp://[::]:7",
-            f"tcp://[::]:7 overlaps tcp://127.0.0.1:7 of services.echo.listen: {TAKES_IPV4}",
+            f"tcp://[::]:7 overlaps tcp://127.0.0.1:7 of services.echo.listen: {INCLUDES_IPV4}",
         ),
         (
             "tcp://[::1]:8",
             "tcp://127.0.0.1:9867",
             "tcp://127.0.0.1:9867 is also an address of metrics.listen",
         ),
-        ("tcp://[::1]:8", "tcp://[::]:9867", f"{BESIDE_METRICS}: {TAKES_IPV4}"),
+        ("tcp://[::1]:8", "tcp://[::]:9867", f"{OVERLAPS_METRICS}: {INCLUDES_IPV4}"),
     ],
 )
 def test_addresses_clash(refuse: Refuse, one: str, other: str, sentence: str) -> None:
-    """Two listeners that the kernel would not bind side by side are refused, and the
-    error names both.
+    """Two listeners that the kernel would not bind together are refused, and the error
+    names both.
     """
     assert refuse(two(one, other)) == [f"unpd.toml:5: services.daytime.listen: {sentence}"]
 
 
 def test_metrics_wildcard_clash(refuse: Refuse) -> None:
-    """The figures' listener has no ipv6_only, so that none is advised."""
+    """Metrics have no key ipv6_only, so the message does not suggest it."""
     assert refuse(
         "metrics.listen = 'tcp://[::]:13'\n[services.daytime]\nlisten = ['tcp://0.0.0.0:13']"
     ) == [
         (
             "unpd.toml:3: services.daytime.listen: tcp://0.0.0.0:13 overlaps tcp://[::]:13 of"
-            " metrics.listen: [::] takes in IPv4 too; use another port"
+            " metrics.listen: [::] includes IPv4; use another port"
         )
     ]
 
 
 def test_clash_within_a_service(refuse: Refuse) -> None:
-    """One service cannot listen twice on one address; the line is that of the
-    second.
-    """
+    """A service cannot have an address twice; the error has the line of the second."""
     assert refuse(
         "[services.echo]\nlisten = [\n  'tcp://127.0.0.1:7',\n  'tcp://127.0.0.1:7',\n]"
     ) == [
@@ -127,15 +125,13 @@ def test_clash_within_a_service(refuse: Refuse) -> None:
         ("unix:///run/x", "tcp://[::]:7"),
     ],
 )
-def test_addresses_stand_together(accept: Accept, one: str, other: str) -> None:
-    """Addresses that the kernel binds side by side are accepted; a port of 0 is another
-    one each time.
-    """
+def test_addresses_that_do_not_clash(accept: Accept, one: str, other: str) -> None:
+    """Addresses that the kernel binds together are accepted; ports 0 never clash."""
     assert accept(two(one, other)).warnings == ()
 
 
 def test_ipv6_only_leaves_ipv4(accept: Accept) -> None:
-    """With ipv6_only the two wildcards of one port stand side by side."""
+    """With ipv6_only the IPv6 and the IPv4 wildcard of one port do not clash."""
     assert accept(two("tcp://[::]:7", "tcp://0.0.0.0:7", ipv6_only=True)).warnings == ()
 
 
@@ -161,15 +157,13 @@ def test_ipv6_only_leaves_ipv4(accept: Accept) -> None:
     ],
 )
 def test_one_path_two_uses(refuse: Refuse, text: str, sentence: str) -> None:
-    """One file cannot be the pid file, the control socket, the log or a listener at the
-    same time.
-    """
+    """One file cannot be two of: pid file, control socket, log file, listener."""
     assert refuse(f"{text}\n[services.echo]") == [sentence]
 
 
-def test_idle_pool(accept: Accept) -> None:
-    """A pool that no service uses is a warning; "default", which always exists, only if
-    the file writes it.
+def test_unused_pool(accept: Accept) -> None:
+    """A pool that no service uses gives a warning; "default", which always exists, does
+    so only if a file configures it.
     """
     assert accept("[pools.web]\n[pools.spare]\n[services.echo]\npool = 'web'").warnings == (
         "unpd.toml:2: pools.spare: no service uses this pool",
@@ -180,75 +174,74 @@ def test_idle_pool(accept: Accept) -> None:
 
 
 def test_too_many_workers(refuse: Refuse, accept: Accept) -> None:
-    """All pools together have at most 900 workers, "auto" counted as one for
-    each CPU.
-    """
+    """All pools together have at most 900 workers; "auto" counts one for each CPU."""
     text = (
         "[pools.a]\nworkers = 500\n[pools.b]\nworkers = {}\n[services.echo]\npool ="
         " 'a'\n[services.daytime]\npool = 'b'\n"
     )
     assert accept(text.format(400)).warnings == ()
     assert refuse(text.format(401)) == [
-        "unpd.toml:1: pools: 901 workers are configured over all pools, but 900 are the most"
+        "unpd.toml:1: pools: all pools together have 901 workers, but at most 900 are allowed"
     ]
     assert refuse(
         text.format(400) + "[services.more]\ntype = 'echo'\nlisten = ['tcp://[::]:1']"
-    ) == ["unpd.toml:1: pools: 904 workers are configured over all pools, but 900 are the most"]
+    ) == ["unpd.toml:1: pools: all pools together have 904 workers, but at most 900 are allowed"]
 
 
 def test_too_many_services(refuse: Refuse) -> None:
-    """At most 64 services have a place on the scoreboard."""
+    """The scoreboard has room for 64 services."""
     text = "".join(
         f"[services.e{number}]\ntype = 'echo'\nlisten = ['tcp://[::]:0']\n" for number in range(65)
     )
     assert refuse(text) == [
-        "unpd.toml:1: services: 65 services are configured, but 64 are the most"
+        "unpd.toml:1: services: 65 services are configured, but at most 64 are allowed"
     ]
 
 
 def test_too_many_pools(refuse: Refuse) -> None:
-    """At most 32 pools have a place on the scoreboard, "default" among them."""
+    """The scoreboard has room for 32 pools, including "default"."""
     pools = "".join(f"[pools.p{number}]\nworkers = 1\n" for number in range(32))
     assert refuse(f"{pools}[services.echo]") == [
-        'unpd.toml:1: pools: 33 pools are configured, "default" among them, but 32 are the most'
+        (
+            'unpd.toml:1: pools: 33 pools are configured, including "default", but at most 32 are'
+            " allowed"
+        )
     ]
 
 
 def test_too_many_listeners(refuse: Refuse) -> None:
-    """At most 256 listeners have a place on the scoreboard, that of the figures among
-    them.
-    """
+    """The scoreboard has room for 256 listeners, including that of metrics."""
     many = ", ".join(["'tcp://[::]:0'"] * 256)
     assert refuse(f"[services.echo]\nlisten = [{many}]") == [
         (
-            "unpd.toml:1: services: 257 listen addresses are configured, those of metrics"
-            " included, but 256 are the most"
+            "unpd.toml:1: services: 257 listen addresses are configured, including that of"
+            " metrics, but at most 256 are allowed"
         )
     ]
 
 
 def test_backlog_above_somaxconn(host: Host) -> None:
-    """A backlog that the kernel would cut is a warning that says so, and none where the
-    limit cannot be read.
+    """A backlog above the kernel's limit gives a warning with both numbers; without a
+    known limit there is no warning.
     """
     text = "[services.echo]\nbacklog = 4097"
     assert loads(text, host).warnings == (
         (
-            "unpd.toml:2: services.echo.backlog: 4097 is above net.core.somaxconn: the kernel takes"
-            " it as 4096; raise that with sysctl(8) or lower this"
+            "unpd.toml:2: services.echo.backlog: 4097 is above net.core.somaxconn, so the kernel"
+            " uses 4096; raise that limit with sysctl(8) or lower the backlog"
         ),
     )
     assert loads(text, replace(host, somaxconn=None)).warnings == ()
     assert loads("[services.echo]", replace(host, somaxconn=128)).warnings == (
         (
-            "unpd.toml:1: services.echo.backlog: 4096 is above net.core.somaxconn: the kernel takes"
-            " it as 128; raise that with sysctl(8) or lower this"
+            "unpd.toml:1: services.echo.backlog: 4096 is above net.core.somaxconn, so the kernel"
+            " uses 128; raise that limit with sysctl(8) or lower the backlog"
         ),
     )
 
 
 def test_warnings_do_not_hide_errors(host: Host) -> None:
-    """Where there is an error, the error is told and the warnings wait."""
+    """An error is reported without the warnings."""
     with pytest.raises(ConfigError) as caught:
         loads("[services.echo]\nbacklog = 5000\nkeepalive = 0", host)
     assert [problem.key for problem in caught.value.problems] == ["services.echo.keepalive"]

@@ -1,3 +1,5 @@
+"""The machine and the user: runtime directory, defaults of the user, limits."""
+
 from pathlib import Path
 
 import pytest
@@ -23,23 +25,21 @@ TEMPORARY = "/tmp"  # noqa: S108  only its name is looked at
     ],
 )
 def test_runtime_dir(tmp_path: Path, uid: int, environment: dict[str, str], expected: str) -> None:
-    """The runtime files lie under /run for root, else in the unit's own directory, the
-    user's, else under the temporary one; relative paths do not count.
+    """The runtime directory is /run/unpd for root, else the unit's, else the user's,
+    else one in the temporary directory; relative paths do not count.
     """
     (tmp_path / "1000").mkdir()
     assert runtime_dir(uid, environment, tmp_path) == expected.format(run=tmp_path)
 
 
 def test_user_name() -> None:
-    """A uid has its name from the user database, or its digits where that knows
-    none.
-    """
+    """A uid is shown by its name, or by its digits if the user database has none."""
     assert user_name(0) == "root"
     assert user_name(3_999_999_999) == "3999999999"
 
 
 def test_user_of_defaults() -> None:
-    """Root drops to nobody; anybody else stays who it is."""
+    """By default root drops to nobody; another user stays the same."""
     assert Host(0, "root", "/run/unpd", None, 1).daemon_defaults()["user"] == "nobody"
     assert Host(1000, "ada", "/x", None, 1).daemon_defaults() == {
         "user": "ada",
@@ -50,18 +50,18 @@ def test_user_of_defaults() -> None:
 
 @pytest.mark.parametrize(("content", "limit"), [("4096\n", 4096), ("", None), ("many", None)])
 def test_somaxconn(tmp_path: Path, content: str, limit: int | None) -> None:
-    """The kernel's limit is a number or not known."""
+    """The kernel's limit is a number, or None for any other text."""
     (tmp_path / "somaxconn").write_text(content)
     assert read_somaxconn(tmp_path / "somaxconn") == limit
 
 
 def test_somaxconn_hidden(tmp_path: Path) -> None:
-    """Where the kernel's limit cannot be read it is not known."""
+    """A limit that cannot be read is None."""
     assert read_somaxconn(tmp_path / "somaxconn") is None
 
 
 def test_this_host() -> None:
-    """The machine at hand can be read."""
+    """This machine can be described."""
     host = this_host()
     assert host.cpus >= 1
     assert host.runtime_dir.startswith("/")

@@ -1,3 +1,5 @@
+"""The lines of the keys in TOML text."""
+
 import tomllib
 
 import pytest
@@ -58,22 +60,20 @@ empty = ""
 )
 def test_finds(path: KeyPath, line: int) -> None:
     """A key is found on its line, whatever strings, comments, arrays and inline tables
-    stand before it.
+    precede it.
     """
     assert lines_of(TEXT)[path] == line
 
 
-def test_finds_nothing_that_is_no_key() -> None:
-    """What only looks like a key, in a string or a comment, is none."""
+def test_does_not_find_text_that_looks_like_a_key() -> None:
+    """A text that looks like a key, within a string or a comment, is not found."""
     tomllib.loads(TEXT)
     assert {path[0] for path in lines_of(TEXT)} == {"top", "a", "list", "many"}
     assert not any("not_a_key" in path for path in lines_of(TEXT))
 
 
-def test_key_that_is_not_there() -> None:
-    """A key that the file does not hold has the line of the closest table around it, or
-    none.
-    """
+def test_missing_key() -> None:
+    """A missing key has the line of the closest table around it, or none."""
     lines = lines_of("[services.echo]\n")
     assert line_of(lines, ("services", "echo", "backlog")) == 1
     assert line_of(lines, ("daemon", "user")) is None
@@ -84,11 +84,13 @@ def test_key_that_is_not_there() -> None:
     "text",
     ["x = [", "x = ]", "x = {a", "= 1", "[a", "x", "x = 'a", "x = [1 }", "x = [,,]", '"\\x" = 1'],
 )
-def test_stops_at_what_is_no_toml(text: str) -> None:
-    """On a text that is not TOML it ends all the same, with the lines found so far."""
+def test_stops_at_text_that_is_not_toml(text: str) -> None:
+    """On invalid TOML the scanner stops and returns the lines that it found."""
     assert set(lines_of(text)) <= {("x",), ("x", 0), ("x", 1), ("x", "a"), ("a",)}
 
 
 def test_stops_at_deep_nesting() -> None:
-    """On nesting that is too deep to follow it ends with the lines found so far."""
+    """On nesting that is too deep the scanner stops and returns the lines that it
+    found.
+    """
     assert lines_of("\nx = " + "[" * 100_000)[("x",)] == 2

@@ -1,3 +1,5 @@
+"""Loading a configuration: defaults, values, and the message about each fault."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ FORMS = (
     'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock"'
     ' or "systemd:echo"'
 )
-NAMES = (
+NAME_RULE = (
     "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
 )
 SOME_ADDRESSES = 'must be a list of 1 to 256 addresses, such as ["tcp://[::]:7"]'
@@ -45,8 +47,8 @@ def test_builtin(host: Host) -> None:
 
 
 def test_defaults(accept: Accept) -> None:
-    """Every key may be left out: the table's name gives the type, the type its
-    well-known port.
+    """Every key may be omitted: the name of the table gives the type, and the type
+    gives its well-known port.
     """
     config = accept("[services.daytime]\n[services.echo]\n").config
     daytime, echo = config.services["daytime"], config.services["echo"]
@@ -95,7 +97,7 @@ def test_defaults(accept: Accept) -> None:
 
 
 def test_defaults_of_an_ordinary_user(host: Host) -> None:
-    """Not started as root, unpd stays who it is and keeps its files in the user's
+    """For an ordinary user, unpd stays that user and keeps its files in the user's
     runtime directory.
     """
     config = loads(
@@ -109,7 +111,7 @@ def test_defaults_of_an_ordinary_user(host: Host) -> None:
 
 
 def test_values(accept: Accept) -> None:
-    """What the file says is what holds."""
+    """The values of the file are the values of the configuration."""
     config = accept("""
         daemon = { user = "unpd", group = "staff", grace_s = 2.5, reload_grace_s = 0 }
         metrics.listen = "unix:///run/unpd/metrics"
@@ -140,12 +142,12 @@ def test_values(accept: Accept) -> None:
 
 
 def test_no_metrics(accept: Accept) -> None:
-    """``listen = false`` switches the figures off."""
+    """``listen = false`` turns metrics off."""
     assert accept(f"metrics.listen = false\n{ECHO}").config.metrics.listen is None
 
 
 def test_frozen(accept: Accept) -> None:
-    """A configuration cannot be changed once it is loaded."""
+    """A loaded configuration cannot be changed."""
     config = accept(ECHO).config
     with pytest.raises(ValidationError, match="frozen"):
         config.daemon.grace_s = 1.0  # type: ignore[misc]
@@ -192,7 +194,7 @@ def test_frozen(accept: Accept) -> None:
             f"{ECHO}timezone = 'UTC'",
             (
                 'unpd.toml:2: services.echo.timezone: unknown key; only services of type "daytime"'
-                " take it"
+                " have it"
             ),
         ),
         (
@@ -249,8 +251,8 @@ def test_frozen(accept: Accept) -> None:
         (
             f"[daemon]\nreload_grace_s = -1\n{ECHO}",
             (
-                "unpd.toml:2: daemon.reload_grace_s: must be a number of seconds from 0 (as long as"
-                " they last) to 604800"
+                "unpd.toml:2: daemon.reload_grace_s: must be a number of seconds from 0 (no limit)"
+                " to 604800"
             ),
         ),
         (
@@ -276,8 +278,8 @@ def test_frozen(accept: Accept) -> None:
         (
             f"[daemon]\ncontrol = '/a//b'\n{ECHO}",
             (
-                'unpd.toml:2: daemon.control: "/a//b" must name a file, without ".", "..", doubled'
-                " and closing slashes"
+                'unpd.toml:2: daemon.control: "/a//b" must name a file, without ".", "..", double'
+                " slashes or a trailing slash"
             ),
         ),
         (
@@ -295,7 +297,7 @@ def test_frozen(accept: Accept) -> None:
         ),
         (
             f'[log]\nfile = "/var/log/\\n"\n{ECHO}',
-            "unpd.toml:2: log.file: a path must not hold control characters",
+            "unpd.toml:2: log.file: a path must not contain control characters",
         ),
         (
             f"[log]\nfile = false\n{ECHO}",
@@ -304,7 +306,7 @@ def test_frozen(accept: Accept) -> None:
         (f"[metrics]\nlisten = true\n{ECHO}", f"unpd.toml:2: metrics.listen: {FORMS}, or false"),
         (f"[metrics]\nlisten = 9867\n{ECHO}", f"unpd.toml:2: metrics.listen: {FORMS}, or false"),
         (f"[metrics]\nlisten = 'x'\n{ECHO}", f'unpd.toml:2: metrics.listen: "x" {FORMS}'),
-        (f"[pools.Web]\n{ECHO}", f"unpd.toml:1: pools.Web: the name of a pool {NAMES}"),
+        (f"[pools.Web]\n{ECHO}", f"unpd.toml:1: pools.Web: the name of a pool {NAME_RULE}"),
         (
             f"[pools.default]\nworkers = 0\n{ECHO}",
             'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512',
@@ -329,11 +331,11 @@ def test_frozen(accept: Accept) -> None:
             f"[pools.default]\nmax_connections = 0\n{ECHO}",
             "unpd.toml:2: pools.default.max_connections: must be a whole number from 1 to 1000000",
         ),
-        ("[services._echo]", f"unpd.toml:1: services._echo: the name of a service {NAMES}"),
-        ("[services.'']", f'unpd.toml:1: services."": the name of a service {NAMES}'),
+        ("[services._echo]", f"unpd.toml:1: services._echo: the name of a service {NAME_RULE}"),
+        ("[services.'']", f'unpd.toml:1: services."": the name of a service {NAME_RULE}'),
         (
             f"[services.a{'b' * 32}]",
-            f"unpd.toml:1: services.a{'b' * 32}: the name of a service {NAMES}",
+            f"unpd.toml:1: services.a{'b' * 32}: the name of a service {NAME_RULE}",
         ),
         (
             "[services.ecoh]",
@@ -395,7 +397,7 @@ def test_frozen(accept: Accept) -> None:
             f"{ECHO}session_timeout_s = -1",
             (
                 "unpd.toml:2: services.echo.session_timeout_s: must be a number of seconds from 0"
-                " (none) to 604800"
+                " (no limit) to 604800"
             ),
         ),
         (f"{ECHO}keepalive = 1", "unpd.toml:2: services.echo.keepalive: must be true or false"),
@@ -430,15 +432,13 @@ def test_frozen(accept: Accept) -> None:
     ],
 )
 def test_refuses(refuse: Refuse, text: str, sentence: str) -> None:
-    """A wrong key is refused with one line: file, line, key, and what would be
-    right.
-    """
+    """A faulty key is refused with one line: file, line, key, what would be right."""
     assert refuse(text) == [sentence]
 
 
-def test_all_at_once(refuse: Refuse) -> None:
-    """Every fault is reported, in the order of the file: a fault in one key hides none
-    in another, nor what two keys together make wrong.
+def test_all_faults_together(refuse: Refuse) -> None:
+    """Every fault is reported, in the order of the file; a fault in one key hides
+    neither another key's fault nor a clash of two keys.
     """
     text = """
 [daemon]
@@ -473,14 +473,14 @@ listen = ["tcp://[::]:7"]
 
 
 def test_faults_are_bounded(refuse: Refuse) -> None:
-    """Of very many faults the first hundred are told, and how many more there are."""
+    """The first hundred faults are reported, and the number of the others."""
     lines = refuse("[daemon]\n" + "".join(f"zz{number} = 1\n" for number in range(150)) + ECHO)
     assert len(lines) == 101
     assert lines[-1] == "unpd.toml: 50 more problems are not shown"
 
 
 def test_values_stay_private(refuse: Refuse) -> None:
-    """The value of a wrong key is not repeated: it may be a password in the wrong
+    """A message does not repeat a faulty value, which may be a password in the wrong
     place.
     """
     assert "hunter2" not in "\n".join(
@@ -492,8 +492,8 @@ def test_values_stay_private(refuse: Refuse) -> None:
 
 
 def test_bad_default_and_bad_value(host: Host) -> None:
-    """A runtime directory that cannot hold a socket is told like a wrong key, with or
-    without another fault beside it.
+    """A runtime directory whose path is too long for a socket is reported like a faulty
+    key, also beside another fault.
     """
     deep = replace(host, uid=1000, runtime_dir="/" + "x" * 120)
     with pytest.raises(
@@ -509,8 +509,8 @@ def test_bad_default_and_bad_value(host: Host) -> None:
 
 
 def test_problem_parts(host: Host) -> None:
-    """A refusal carries its parts for those who do not read sentences, and the exit
-    code of a refused configuration.
+    """A refusal carries its parts separately, and the exit code of a refused
+    configuration.
     """
     with pytest.raises(ConfigError) as caught:
         loads("[services.echo]\nbacklog = 0", host, file="/etc/unpd/unpd.toml")
@@ -524,7 +524,7 @@ def test_problem_parts(host: Host) -> None:
 
 
 def test_load_names_its_file(tmp_path: Path, host: Host) -> None:
-    """A loaded file says where it came from, and so do its warnings."""
+    """A loaded configuration and its warnings name the file."""
     path = tmp_path / "unpd.toml"
     path.write_text("[pools.spare]\n[services.echo]\n")
     path.chmod(0o600)
@@ -534,8 +534,6 @@ def test_load_names_its_file(tmp_path: Path, host: Host) -> None:
 
 
 def test_load_of_a_missing_file(tmp_path: Path) -> None:
-    """Loading on the machine at hand works, down to the one sentence about a file that
-    is not there.
-    """
+    """A missing file is refused with one sentence; the default host is this machine."""
     with pytest.raises(ConfigError, match=r"nothing\.toml: there is no such file$"):
         load(tmp_path / "nothing.toml")

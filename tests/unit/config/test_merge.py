@@ -1,6 +1,4 @@
-"""What the main file and its drop-ins mean together, and where each fault of theirs is
-said to be.
-"""
+"""The merge of the main file and its drop-ins, and the file that each message names."""
 
 import pytest
 
@@ -12,8 +10,8 @@ ECHO = "[services.echo]\n"
 
 
 def test_key_by_key(etc: Etc) -> None:
-    """Tables merge key by key, and of two files that set a key the later one in the
-    order of names wins; the main file comes first of all.
+    """Tables merge key by key. The main file comes first, then the drop-ins by name;
+    the later file wins.
     """
     etc.write(
         "[daemon]\nuser = 'main'\ngroup = 'main'\ngrace_s = 1\n[metrics]\nlisten ="
@@ -35,8 +33,8 @@ def test_key_by_key(etc: Etc) -> None:
 
 
 def test_services_and_pools_of_all_files(etc: Etc) -> None:
-    """Each file may bring services and pools, and a service may use the pool of another
-    file.
+    """Every file may configure services and pools, and a service may use a pool of
+    another file.
     """
     etc.write(
         ECHO,
@@ -47,22 +45,22 @@ def test_services_and_pools_of_all_files(etc: Etc) -> None:
     assert (set(config.services), set(config.pools)) == ({"echo", "clock"}, {"default", "slow"})
 
 
-@pytest.mark.parametrize("main", ["", "# nothing\n", "[daemon]\ngrace_s = 1\n", "[services]\n"])
+@pytest.mark.parametrize("main", ["", "# text\n", "[daemon]\ngrace_s = 1\n", "[services]\n"])
 def test_services_from_drop_ins_alone(etc: Etc, main: str) -> None:
-    """The main file needs no service, nor anything else, where a drop-in brings one."""
+    """The main file may be empty if a drop-in configures a service."""
     etc.write(main, echo=ECHO)
     assert list(etc.load().config.services) == ["echo"]
 
 
-@pytest.mark.parametrize("nothing", ["", "\n \n", "# nothing\n", "\ufeff"])
-def test_empty_drop_in(etc: Etc, nothing: str) -> None:
-    """A drop-in that says nothing changes nothing."""
-    etc.write(ECHO, a=nothing)
+@pytest.mark.parametrize("text", ["", "\n \n", "# text\n", "\ufeff"])
+def test_empty_drop_in(etc: Etc, text: str) -> None:
+    """An empty drop-in changes text."""
+    etc.write(ECHO, a=text)
     assert etc.load().drop_ins == 1
 
 
 def test_no_service_in_any(etc: Etc) -> None:
-    """Where no file has a service the main file is named."""
+    """If no file has a service, the message names the main file."""
     etc.write("", a="", b="[services]\n")
     assert [line.rpartition("/")[2] for line in etc.refusal()] == [
         "unpd.toml: no service is configured: add a table such as [services.echo]"
@@ -70,32 +68,32 @@ def test_no_service_in_any(etc: Etc) -> None:
 
 
 def test_a_service_twice(etc: Etc) -> None:
-    """A service in two files is an error that names both files and lines, be it the
-    same twice; of three files each is named.
+    """A service in two files is an error that names both places, even if the tables are
+    equal; with three files, each duplicate is an error.
     """
     etc.write(ECHO, a=f"\n{ECHO}")
     assert etc.refusal() == [
         (
-            "conf.d/a.toml:2: services.echo: this service stands in unpd.toml:1 too: it belongs"
-            " in one file only; change it there"
+            "conf.d/a.toml:2: services.echo: this service is in unpd.toml:1 too, but it may be"
+            " in one file only: change it there"
         )
     ]
     etc.write("", b="services.echo.backlog = 5\n", c="# three\n\n[services]\necho = {}\n")
     assert etc.refusal() == [
         (
-            "conf.d/c.toml:4: services.echo: this service stands in conf.d/a.toml:2 too: it belongs"
-            " in one file only; change it there"
+            "conf.d/c.toml:4: services.echo: this service is in conf.d/a.toml:2 too, but it may be"
+            " in one file only: change it there"
         ),
         (
-            "conf.d/c.toml:4: services.echo: this service stands in conf.d/b.toml:1 too: it belongs"
-            " in one file only; change it there"
+            "conf.d/c.toml:4: services.echo: this service is in conf.d/b.toml:1 too, but it may be"
+            " in one file only: change it there"
         ),
     ]
 
 
-def test_the_file_that_won(etc: Etc) -> None:
-    """A fault is said of the file and line whose value holds, a table's fault of the
-    first file that writes the table.
+def test_a_fault_names_the_file_that_set_the_value(etc: Etc) -> None:
+    """A fault of a value is reported at the file that set it, a fault of a table at the
+    first file that has the table.
     """
     etc.write(
         f"[daemon]\nuser = ''\ngrace_s = 1\nzzz = 1\n[pools.Web]\n{ECHO}",
@@ -130,11 +128,11 @@ def test_the_file_that_won(etc: Etc) -> None:
         ),
     ],
 )
-def test_no_table_hides_what_is_none(
+def test_a_table_hides_no_value_in_its_place(
     etc: Etc, order: tuple[str, str], wrong: str, right: str, sentence: str
 ) -> None:
-    """What stands in place of a table is refused, also where another file, before or
-    after it, has the table.
+    """A value in place of a table is refused, also if an earlier or later file has the
+    table.
     """
     etc.write(
         "",
@@ -147,7 +145,7 @@ def test_no_table_hides_what_is_none(
 
 
 def test_checks_across_files(etc: Etc) -> None:
-    """What two files together make wrong is said of the later one."""
+    """A clash of two files is reported at the later one."""
     etc.write(
         "[services.echo]\nlisten = ['tcp://[::]:7']\n",
         a="[services.twin]\ntype = 'echo'\n\nlisten = ['tcp://[::]:7']\n",
@@ -161,23 +159,21 @@ def test_checks_across_files(etc: Etc) -> None:
 
 
 def test_warnings_name_their_file(etc: Etc) -> None:
-    """A warning, too, names the file and the line."""
+    """A warning names the file and the line."""
     etc.write(ECHO, a="\n[pools.spare]\n")
     assert etc.load().warnings == (
         f"{etc.conf_d / 'a.toml'}:2: pools.spare: no service uses this pool",
     )
 
 
-def test_broken_files_are_told_at_once(etc: Etc) -> None:
-    """Every file that is no TOML is reported, the main file first."""
+def test_broken_files_are_reported_together(etc: Etc) -> None:
+    """All files that are not TOML are reported together, the main file first."""
     etc.write("x = \n", a=ECHO, b="\ny = \n")
     assert [line.split(": ")[0] for line in etc.refusal()] == ["unpd.toml:1", "conf.d/b.toml:2"]
 
 
 def test_broken_files_are_bounded(etc: Etc) -> None:
-    """Of very many broken files the first hundred are told, and how many more there
-    are.
-    """
+    """The first hundred broken files are reported, and the number of the others."""
     etc.write(ECHO, **{f"f{number:03}": "x = \n" for number in range(MAX_PROBLEMS + 50)})
     lines = etc.refusal()
     assert len(lines) == MAX_PROBLEMS + 1
@@ -185,15 +181,15 @@ def test_broken_files_are_bounded(etc: Etc) -> None:
 
 
 def test_a_missing_main_file(etc: Etc) -> None:
-    """Drop-ins alone are no configuration: the main file has to be there."""
+    """Drop-ins alone are no configuration: the main file must exist."""
     etc.write("", a=ECHO)
     etc.main.unlink()
     assert etc.refusal() == ["unpd.toml: there is no such file"]
 
 
 def test_effective_is_one_file(etc: Etc) -> None:
-    """The effective configuration of several files, written as one, is the same
-    configuration.
+    """The effective configuration of several files, written to one file, loads as the
+    same configuration.
     """
     etc.write(
         "[daemon]\ngrace_s = 1\n", a=ECHO, b="[daemon]\ngrace_s = 2\n[pools.default]\nworkers = 1\n"

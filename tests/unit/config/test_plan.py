@@ -1,3 +1,5 @@
+"""Keys that need a restart, numbers of workers, and the configuration as TOML."""
+
 import tomllib
 from collections.abc import Callable, Mapping
 
@@ -46,15 +48,13 @@ ECHO = "[services.echo]\n"
 )
 def test_restart_needed(accept: Accept, text: str, keys: tuple[str, ...]) -> None:
     """User, group, pid file, control socket, and the log's file and format need a
-    restart; all else a reload may change.
+    restart; a reload may change every other key.
     """
     assert restart_needed(accept(ECHO).config, accept(f"{text}\n{ECHO}").config) == keys
 
 
 def test_worker_count() -> None:
-    """A number is a number; "auto" is one worker for each CPU, up to what a pool can
-    have.
-    """
+    """A number is itself; "auto" is one worker for each CPU, at most 512."""
     assert worker_count(Pool(workers=7), cpus=2) == 7
     assert worker_count(Pool(), cpus=2) == 2
     assert worker_count(Pool(), cpus=1000) == 512
@@ -62,7 +62,7 @@ def test_worker_count() -> None:
 
 
 def test_effective_shows_every_key(host: Host) -> None:
-    """The effective configuration holds each key with its value, defaults included."""
+    """The effective configuration has every key with its value, including defaults."""
     text = effective(
         loads(
             "metrics.listen = false\n[services.daytime]\nlisten = ['unix:///run/d']\nsocket_mode ="
@@ -103,48 +103,48 @@ def test_effective_shows_every_key(host: Host) -> None:
 
 
 def test_effective_of_the_default_loads(host: Host) -> None:
-    """The effective text of the built-in default is that default again, without a
+    """The effective text of the built-in default loads as that default, without a
     warning.
     """
     loaded = builtin(host)
     assert loads(effective(loaded.config), host) == loaded
 
 
-def test_effective_leaves_out_an_idle_default_pool(accept: Accept) -> None:
-    """A default pool that nobody wrote and nobody uses is not written out, so that the
-    text loads without a warning.
+def test_effective_leaves_out_an_unused_default_pool(accept: Accept) -> None:
+    """An unused default pool that no file configures is left out, so that the text
+    loads without a warning.
     """
     config = accept("[pools.web]\n[services.echo]\npool = 'web'").config
     assert accept(effective(config)) == Loaded(config, None)
 
 
 def test_effective_quotes(accept: Accept) -> None:
-    """A text with quotes, control and foreign characters in it is written so that TOML
-    reads the same text, and so are lists and fractions.
+    """A text with quotes, control characters and non-ASCII characters is written so
+    that TOML reads the same text; lists and fractions also survive.
     """
 
-    class Odd(Options):
+    class OptionsOfTest(Options):
         text: str
         items: tuple[float, ...]
 
-    options = Odd(text='"\\\n\x7f\x00é😀', items=(0.1, 1e-9, 3.0))
+    options = OptionsOfTest(text='"\\\n\x7f\x00é😀', items=(0.1, 1e-9, 3.0))
     config = accept(ECHO).config
     service = config.services["echo"].model_copy(update={"options": options})
     table = tomllib.loads(effective(config.model_copy(update={"services": {"echo": service}})))[
         "services"
     ]["echo"]
-    assert Odd(text=table["text"], items=tuple(table["items"])) == options
+    assert OptionsOfTest(text=table["text"], items=tuple(table["items"])) == options
 
 
-def test_effective_names_what_it_cannot_write(accept: Accept) -> None:
-    """An option that TOML cannot hold is a fault of its service type, not something to
-    be dropped silently.
+def test_effective_refuses_what_toml_cannot_express(accept: Accept) -> None:
+    """An option that TOML cannot express raises TypeError instead of being dropped: it
+    is a fault of the service type.
     """
 
-    class Odd(Options):
+    class OptionsOfTest(Options):
         parts: Mapping[str, int]
 
     config = accept(ECHO).config
-    service = config.services["echo"].model_copy(update={"options": Odd(parts={"a": 1})})
+    service = config.services["echo"].model_copy(update={"options": OptionsOfTest(parts={"a": 1})})
     with pytest.raises(TypeError, match="an option of type dict cannot be written as TOML"):
         effective(config.model_copy(update={"services": {"echo": service}}))

@@ -1,4 +1,4 @@
-"""config/unpd.toml is what a package installs: it must be right, complete, and say of
+"""config/unpd.toml, which the packages install: it is valid, complete, and says about
 each key what the code does.
 """
 
@@ -27,7 +27,7 @@ OWN = [(name, key) for name, row in SERVICES.items() for key in row.options.mode
 
 
 def comment_above(table: str, key: str) -> str:
-    """The comment that stands right above ``key`` in ``[table]``, in one line."""
+    """The comment directly above ``key`` in ``[table]``, as one line."""
     body = re.split(r"^\[", TEXT.split(f"\n[{table}]\n")[1], flags=re.MULTILINE)[0]
     found = re.search(rf"((?:^#.*\n)+){key} = ", body, flags=re.MULTILINE)
     assert found, f"[{table}] {key} has no comment right above it"
@@ -35,7 +35,7 @@ def comment_above(table: str, key: str) -> str:
 
 
 def entry(key: str) -> str:
-    """What the list of the services' common keys says of ``key``, in one line."""
+    """The entry of ``key`` in the list of the services' common keys, as one line."""
     found = re.search(rf"^#   {key} .*\n(?:#    .*\n)*", TEXT, flags=re.MULTILINE)
     assert found, f"the common key {key} is not in the list"
     return re.sub(r"\s*\n#\s*", " ", found.group())
@@ -61,9 +61,7 @@ def says_default(text: str, default: object) -> bool:
 
 
 def test_loads(host: Host) -> None:
-    """The file loads without a warning, with the values that the documentation
-    shows.
-    """
+    """The file loads without a warning, with the values in the documentation."""
     loaded = loads(TEXT, host)
     config = loaded.config
     assert loaded.warnings == ()
@@ -78,7 +76,7 @@ def test_loads(host: Host) -> None:
 
 
 def test_shows_the_defaults(host: Host) -> None:
-    """But for user and group, every value in the file is its default: who deletes a
+    """Except for user and group, every value in the file is its default: deleting a
     line changes nothing.
     """
     shipped, bare = (
@@ -94,7 +92,7 @@ def test_shows_the_defaults(host: Host) -> None:
     ("table", "key", "field"), KEYS, ids=[f"{table}.{key}" for table, key, _ in KEYS]
 )
 def test_explains_every_key(table: str, key: str, field: FieldInfo) -> None:
-    """Each key stands in the file below a comment with its default and its range."""
+    """Each key is in the file below a comment with its default and its range."""
     values: Any = tomllib.loads(TEXT)
     for name in table.split("."):
         values = values[name]
@@ -108,9 +106,7 @@ def test_explains_every_key(table: str, key: str, field: FieldInfo) -> None:
 
 @pytest.mark.parametrize(("key", "field"), COMMON, ids=COMMON_KEYS)
 def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
-    """Each key that all services have stands in the list of them, with its default and
-    its range.
-    """
+    """Each common key of services is in the list with its default and its range."""
     text = entry(key)
     assert "Default: " in text or key == "listen"
     assert says_range(text, field)
@@ -120,7 +116,7 @@ def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
 
 @pytest.mark.parametrize(("service", "key"), OWN)
 def test_explains_every_own_key(service: str, key: str) -> None:
-    """Each key that only one type of service has stands in that service's table."""
+    """Each key that only one service type has is in the table of that service."""
     assert says_default(
         comment_above(f"services.{service}", key),
         SERVICES[service].options.model_fields[key].default,
@@ -128,7 +124,7 @@ def test_explains_every_own_key(service: str, key: str) -> None:
 
 
 def test_marks_what_needs_a_restart() -> None:
-    """Exactly the keys that a reload cannot change say so."""
+    """The keys that a reload cannot change, and no others, are marked so."""
     marked = {
         f"{table}.{key}" for table, key, _ in KEYS if "Needs a restart" in comment_above(table, key)
     }

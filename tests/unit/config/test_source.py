@@ -1,3 +1,5 @@
+"""Reading and parsing a configuration file that may be broken or hostile."""
+
 import os
 import socket
 import stat
@@ -19,15 +21,15 @@ DIRECTORY = stat.S_IFDIR
 
 
 def refusal(path: Path) -> str:
-    """The one sentence with which the file at ``path`` is refused, without its path."""
+    """The sentence with which the file at ``path`` is refused, without its path."""
     with pytest.raises(ConfigError) as caught:
-        parse(read(path, wary=False))
+        parse(read(path, trusted_only=False))
     assert len(caught.value.problems) == 1
     return str(caught.value).removeprefix(str(path))
 
 
-def written(tmp_path: Path, content: bytes, mode: int = 0o644) -> Path:
-    """A file of this content and mode."""
+def write(tmp_path: Path, content: bytes, mode: int = 0o644) -> Path:
+    """Write a file with this content and mode."""
     path = tmp_path / "unpd.toml"
     path.write_bytes(content)
     path.chmod(mode)
@@ -38,8 +40,8 @@ def written(tmp_path: Path, content: bytes, mode: int = 0o644) -> Path:
     ("content", "sentence"),
     [
         (b"\x7fELF\x02\x01\x01\0\0", ": this is a binary file, not TOML"),
-        (b"[log]\nfile = '\xff'\n", ":2: the text is not UTF-8: byte 0xff does not fit"),
-        (b"[log]\nfile = '\xc3", ":2: the text is not UTF-8: byte 0xc3 does not fit"),
+        (b"[log]\nfile = '\xff'\n", ":2: the text is not UTF-8: byte 0xff is wrong here"),
+        (b"[log]\nfile = '\xc3", ":2: the text is not UTF-8: byte 0xc3 is wrong here"),
         (b"[log]\n\nlevel = \n", ":3: not valid TOML: Invalid value (column 9)"),
         (
             b"[log\n",
@@ -59,15 +61,15 @@ def written(tmp_path: Path, content: bytes, mode: int = 0o644) -> Path:
         (b"x = " + b"9" * 5000, ": a number has too many digits"),
         (
             b"#" * (MAX_FILE_BYTES + 1),
-            ": the file is larger than 1048576 bytes, which no configuration needs",
+            ": the file is larger than the limit of 1048576 bytes",
         ),
     ],
 )
 def test_refuses_text(tmp_path: Path, content: bytes, sentence: str) -> None:
-    """What is no TOML text of a sane size is refused with one sentence, and the line if
-    there is one.
+    """A text that is not TOML, or is too large, is refused with one sentence, and with
+    the line if it is known.
     """
-    assert refusal(written(tmp_path, content)) == sentence
+    assert refusal(write(tmp_path, content)) == sentence
 
 
 @pytest.mark.parametrize(
@@ -80,10 +82,8 @@ def test_refuses_text(tmp_path: Path, content: bytes, sentence: str) -> None:
     ],
 )
 def test_accepts_text(tmp_path: Path, content: bytes) -> None:
-    """A byte order mark, the line ends of other systems and a full mebibyte do
-    no harm.
-    """
-    assert parse(read(written(tmp_path, content), wary=False)) == {"services": {"echo": {}}}
+    """A byte order mark, CR LF line ends and a size of exactly 1 MiB are accepted."""
+    assert parse(read(write(tmp_path, content), trusted_only=False)) == {"services": {"echo": {}}}
 
 
 def test_dots_in_strings_and_comments() -> None:
@@ -96,27 +96,26 @@ def test_dots_in_strings_and_comments() -> None:
 
 
 def test_missing(tmp_path: Path) -> None:
-    """A file that is not there is said to be missing."""
+    """A missing file is reported as missing."""
     assert refusal(tmp_path / "unpd.toml") == ": there is no such file"
 
 
 def test_below_a_file(tmp_path: Path) -> None:
-    """A path through a file gets the system's reason."""
+    """A path through a regular file gets the reason of the system."""
     assert (
-        refusal(written(tmp_path, ECHO) / "unpd.toml")
-        == ": the file cannot be read: Not a directory"
+        refusal(write(tmp_path, ECHO) / "unpd.toml") == ": the file cannot be read: Not a directory"
     )
 
 
 def test_directory(tmp_path: Path) -> None:
-    """A directory is called one, and its descriptor is closed again."""
+    """A directory is reported as one, and its descriptor is closed."""
     before = set(os.listdir("/proc/self/fd"))
     assert refusal(tmp_path) == ": this is a directory, not a file"
     assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_fifo(tmp_path: Path) -> None:
-    """A FIFO is refused without waiting for its writer."""
+    """A FIFO is refused without waiting for a writer."""
     os.mkfifo(tmp_path / "fifo")
     assert refusal(tmp_path / "fifo") == ": this is not a regular file"
 
@@ -127,7 +126,7 @@ def test_device() -> None:
 
 
 def test_socket(tmp_path: Path) -> None:
-    """A socket, which cannot be opened at all, gets the system's reason."""
+    """A socket, which cannot be opened, gets the reason of the system."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         assert (
@@ -137,7 +136,7 @@ def test_socket(tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_root() -> Iterator[None]:
-    """For the time of a test we are not root, who may read everything."""
+    """Run the test as an ordinary user, because root may read every file."""
     uid = os.geteuid()
     if uid == 0:
         os.seteuid(ORDINARY_UID)
@@ -146,8 +145,8 @@ def no_root() -> Iterator[None]:
 
 
 def test_unreadable(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """A file that we may not read is said to be closed to us."""
-    path = written(tmp_path, ECHO, 0)
+    """A file without permission to read is reported so."""
+    path = write(tmp_path, ECHO, 0)
     request.getfixturevalue("no_root")
     assert refusal(path) == ": the file cannot be read: permission denied"
 
@@ -163,33 +162,33 @@ def test_unreadable(tmp_path: Path, request: pytest.FixtureRequest) -> None:
             0o664,
             0,
             50,
-            ("the file can be written by gid 50 (mode 0664): take that away with chmod g-w",),
+            ("gid 50 can write to the file (mode 0664): run chmod g-w on it",),
         ),
         (
             0o666,
             0,
             0,
-            ("the file can be written by everybody (mode 0666): take that away with chmod o-w",),
+            ("every user can write to the file (mode 0666): run chmod o-w on it",),
         ),
         (
             0o602,
             0,
             50,
-            ("the file can be written by everybody (mode 0602): take that away with chmod o-w",),
+            ("every user can write to the file (mode 0602): run chmod o-w on it",),
         ),
         (
             0o644,
             1000,
             0,
-            ("the file belongs to uid 1000, who could give root's orders: chown it to root",),
+            ("the file belongs to uid 1000 instead of root: run chown root on it",),
         ),
         (
             0o666,
             1000,
             1000,
             (
-                "the file belongs to uid 1000, who could give root's orders: chown it to root",
-                "the file can be written by everybody (mode 0666): take that away with chmod o-w",
+                "the file belongs to uid 1000 instead of root: run chown root on it",
+                "every user can write to the file (mode 0666): run chmod o-w on it",
             ),
         ),
     ],
@@ -197,43 +196,40 @@ def test_unreadable(tmp_path: Path, request: pytest.FixtureRequest) -> None:
 def test_what_root_distrusts(
     mode: int, owner: int, group: int, objections: tuple[str, ...]
 ) -> None:
-    """Root trusts only a file that nobody else can write."""
+    """Root trusts only a file that it owns and that no other user can write to."""
     assert distrust(FILE | mode, owner, group) == objections
 
 
 def test_a_directory_is_called_one() -> None:
-    """Of a directory the same is said in its own words."""
+    """The sentences about a directory call it a directory."""
     assert distrust(DIRECTORY | 0o777, 1000, 0) == (
-        "the directory belongs to uid 1000, who could give root's orders: chown it to root",
-        "the directory can be written by everybody (mode 0777): take that away with chmod o-w",
+        "the directory belongs to uid 1000 instead of root: run chown root on it",
+        "every user can write to the directory (mode 0777): run chmod o-w on it",
     )
     assert distrust(DIRECTORY | 0o775, 0, 50) == (
-        "the directory can be written by gid 50 (mode 0775): take that away with chmod g-w",
+        "gid 50 can write to the directory (mode 0775): run chmod g-w on it",
     )
     assert distrust(DIRECTORY | 0o755, 0, 50) == ()
 
 
-def test_root_refuses_an_open_file(tmp_path: Path, host: Host) -> None:
-    """Started as root, a file that everybody can write is refused before it is even
-    parsed.
-    """
-    path = written(tmp_path, b"not TOML", 0o666)
+def test_root_refuses_a_world_writable_file(tmp_path: Path, host: Host) -> None:
+    """For root, a file to which every user can write is refused before it is parsed."""
+    path = write(tmp_path, b"not TOML", 0o666)
     with pytest.raises(ConfigError) as caught:
         load(path, host)
-    assert (
-        f"{path}: the file can be written by everybody (mode 0666): take that away with chmod o-w"
-        in str(caught.value).split("\n")
-    )
+    assert f"{path}: every user can write to the file (mode 0666): run chmod o-w on it" in str(
+        caught.value
+    ).split("\n")
 
 
-def test_others_are_warned_of_an_open_file(tmp_path: Path, host: Host) -> None:
-    """Not started as root, the same file is loaded with a warning, and one of an own
-    group without.
+def test_other_users_get_a_warning(tmp_path: Path, host: Host) -> None:
+    """For another user, the same file loads with a warning; a file to which its group
+    can write loads without.
     """
     ordinary = replace(host, uid=ORDINARY_UID, user="ada")
-    path = written(tmp_path, ECHO, 0o666)
+    path = write(tmp_path, ECHO, 0o666)
     assert load(path, ordinary).warnings == (
-        f"{path}: the file can be written by everybody (mode 0666): take that away with chmod o-w",
+        f"{path}: every user can write to the file (mode 0666): run chmod o-w on it",
     )
     path.chmod(0o664)
     assert load(path, ordinary).warnings == ()

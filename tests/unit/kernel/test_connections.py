@@ -1,4 +1,4 @@
-"""Accepted connections as bare descriptors."""
+"""Calls on accepted connections, which are bare descriptors."""
 
 import errno
 import os
@@ -22,8 +22,10 @@ def pair() -> Iterator[tuple[socket.socket, int]]:
         os.close(fd)
 
 
-def test_an_empty_queue_is_told_at_once() -> None:
-    """A non-blocking listener on which nobody waits."""
+def test_an_empty_queue_does_not_block() -> None:
+    """With an empty queue, accept() on a non-blocking listener raises
+    BlockingIOError.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -31,7 +33,7 @@ def test_an_empty_queue_is_told_at_once() -> None:
 
 
 def test_an_error_has_its_number() -> None:
-    """As accept(2) and shutdown(2) have it."""
+    """An error carries the errno of accept(2) or shutdown(2)."""
     with socket.socket() as unconnected:
         with pytest.raises(OSError, match=os.strerror(errno.EINVAL)) as accepting:
             accept(unconnected.fileno())
@@ -41,7 +43,9 @@ def test_an_error_has_its_number() -> None:
 
 
 def test_a_fin_ends_one_direction(pair: tuple[socket.socket, int]) -> None:
-    """The client reads the end of our stream, and what it says still arrives."""
+    """After our FIN the client reads the end of our stream, and its own data still
+    arrives.
+    """
     client, fd = pair
     send_fin(fd)
     assert client.recv(1) == b""
@@ -51,8 +55,8 @@ def test_a_fin_ends_one_direction(pair: tuple[socket.socket, int]) -> None:
     assert os.read(fd, 100) == b"still here"
 
 
-def test_what_is_borrowed_is_given_back(pair: tuple[socket.socket, int]) -> None:
-    """Open, also where its use failed."""
+def test_a_borrowed_descriptor_stays_open(pair: tuple[socket.socket, int]) -> None:
+    """A borrowed descriptor stays open, also after an exception."""
     client, fd = pair
     with borrowed(fd) as sock:
         assert sock.getpeername() == client.getsockname()

@@ -1,3 +1,5 @@
+"""How many CPUs a process may use, with cgroups of version 1 and 2."""
+
 import os
 from pathlib import Path
 
@@ -13,8 +15,8 @@ V1 = (
 
 
 def system(root: Path, own: str, mounts: str, files: dict[str, str]) -> Path:
-    """A file system with this /proc/self/cgroup, this /proc/self/mountinfo and these
-    files.
+    """Make a file system with this /proc/self/cgroup, this /proc/self/mountinfo and
+    these files.
     """
     for name, content in {"proc/self/cgroup": own, "proc/self/mountinfo": mounts, **files}.items():
         path = root / name
@@ -86,8 +88,8 @@ def system(root: Path, own: str, mounts: str, files: dict[str, str]) -> Path:
 def test_quota(
     tmp_path: Path, own: str, mounts: str, files: dict[str, str], quota: float | None
 ) -> None:
-    """The quota is the tightest over the process's cgroup and those above it, of either
-    version; what is absent or odd is no limit.
+    """The quota is the smallest of the process's cgroup and its ancestors, in either
+    version; an absent or odd file is no limit.
     """
     assert cgroup_quota(system(tmp_path, own, mounts, files)) == quota
 
@@ -97,21 +99,19 @@ def test_quota(
     [("1000 100000", 1), ("100000 100000", 1), ("max 100000", None), ("100000000 100000", None)],
 )
 def test_usable(tmp_path: Path, maximum: str, expected: int | None) -> None:
-    """The CPUs that can be used are the smaller of affinity and quota, and at least
-    one.
-    """
+    """The usable CPUs are the smaller of affinity and quota, and at least one."""
     root = system(tmp_path, "0::/\n", V2, {"sys/fs/cgroup/cpu.max": maximum})
     assert usable_cpus(root) == (expected or len(os.sched_getaffinity(0)))
 
 
 def test_usable_rounds_up(tmp_path: Path) -> None:
-    """A part of a CPU counts as one, because a worker fewer could not use the
-    quota up.
+    """A part of a CPU counts as one: with one worker fewer, part of the quota would
+    stay unused.
     """
     root = system(tmp_path, "0::/\n", V2, {"sys/fs/cgroup/cpu.max": "150000 100000"})
     assert usable_cpus(root) == min(2, len(os.sched_getaffinity(0)))
 
 
 def test_here() -> None:
-    """The machine at hand has at least one CPU for us."""
+    """On this machine at least one CPU is usable."""
     assert 1 <= usable_cpus() <= len(os.sched_getaffinity(0))

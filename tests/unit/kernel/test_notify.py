@@ -1,4 +1,6 @@
-"""sd_notify(3): what arrives, what does not, and that nobody waits for long."""
+"""sd_notify(3): which messages arrive, which are dropped, and how long sending may
+wait.
+"""
 
 import contextlib
 import os
@@ -11,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.waiting import pause
-from unpd.kernel.notify import PATIENCE_S, NotifySocket, watchdog_s
+from unpd.kernel.notify import SEND_TIMEOUT_S, NotifySocket, watchdog_s
 
 OURS = "our own"
 
 
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[socket.socket]:
-    """The service manager's end."""
+    """The service manager's end of the socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.bind(str(tmp_path / "notify"))
         yield sock
@@ -26,23 +28,25 @@ def receiver(tmp_path: Path) -> Iterator[socket.socket]:
 
 @pytest.fixture
 def notify(receiver: socket.socket) -> Iterator[NotifySocket]:
-    """Ours."""
-    with contextlib.closing(NotifySocket(receiver.getsockname())) as found:
-        yield found
+    """Our end of the socket."""
+    with contextlib.closing(NotifySocket(receiver.getsockname())) as sender:
+        yield sender
 
 
 def test_assignments_come_in_one_message(receiver: socket.socket, notify: NotifySocket) -> None:
-    """One a line."""
-    assert notify.say("READY=1", "STATUS=läuft")
+    """Several assignments are one message, with a line each."""
+    assert notify.send("READY=1", "STATUS=läuft")
     assert receiver.recv(100).decode() == "READY=1\nSTATUS=läuft"
 
 
 def test_a_descriptor_is_stored_and_removed(receiver: socket.socket, notify: NotifySocket) -> None:
-    """It comes with its name, and refers to the same file."""
+    """A stored descriptor arrives with its name and refers to the same file; remove()
+    names it again.
+    """
     reader, writer = os.pipe()
     assert notify.store("unpd-stored-listener-1", writer)
-    said, fds, _, _ = socket.recv_fds(receiver, 100, 4)
-    assert said == b"FDSTORE=1\nFDNAME=unpd-stored-listener-1"
+    message, fds, _, _ = socket.recv_fds(receiver, 100, 4)
+    assert message == b"FDSTORE=1\nFDNAME=unpd-stored-listener-1"
     assert [os.fstat(fd).st_ino for fd in fds] == [os.fstat(writer).st_ino]
     for fd in (reader, writer, *fds):
         os.close(fd)
@@ -51,7 +55,7 @@ def test_a_descriptor_is_stored_and_removed(receiver: socket.socket, notify: Not
 
 
 def fill(receiver: socket.socket) -> None:
-    """Send until its queue is full."""
+    """Send messages until the receiver's queue is full."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
         sock.connect(receiver.getsockname())
         with contextlib.suppress(BlockingIOError):
@@ -59,61 +63,62 @@ def fill(receiver: socket.socket) -> None:
                 sock.send(b"X=1")
 
 
-def test_a_full_queue_is_not_waited_for(receiver: socket.socket, notify: NotifySocket) -> None:
-    """What can be said again is lost at once; what cannot waits, but not for ever, and
-    no more once nobody was found to read.
+def test_a_full_queue_delays_for_a_bounded_time(
+    receiver: socket.socket, notify: NotifySocket
+) -> None:
+    """With a full queue, a message that may wait does so for a bounded time. Every
+    other message fails at once, and so does one that may wait if the message before it
+    failed.
     """
     fill(receiver)
     with spent() as seconds:
-        assert not notify.say("READY=1", once=True)
-    assert seconds[0] >= PATIENCE_S / 2
+        assert not notify.send("READY=1", wait=True)
+    assert seconds[0] >= SEND_TIMEOUT_S / 2
     with spent() as seconds:
-        assert not notify.say("WATCHDOG=1")
+        assert not notify.send("WATCHDOG=1")
         for _ in range(50):
-            assert not notify.say("READY=1", once=True)
-    assert seconds[0] < PATIENCE_S / 2
+            assert not notify.send("READY=1", wait=True)
+    assert seconds[0] < SEND_TIMEOUT_S / 2
     while True:
         try:
             receiver.recv(100)
         except BlockingIOError:
             break
-    assert notify.say("READY=1")
+    assert notify.send("READY=1")
 
 
-def test_a_queue_that_moves_is_waited_for(receiver: socket.socket, notify: NotifySocket) -> None:
-    """Whoever reads late gets what is said once."""
+def test_a_late_reader_gets_the_message(receiver: socket.socket, notify: NotifySocket) -> None:
+    """A message that may wait arrives if the service manager reads late."""
     fill(receiver)
     pid = os.fork()
     if pid == 0:
-        pause(PATIENCE_S / 4)
+        pause(SEND_TIMEOUT_S / 4)
         receiver.recv(100)
         os._exit(0)
-    assert notify.say("READY=1", once=True)
+    assert notify.send("READY=1", wait=True)
     os.waitpid(pid, 0)
 
 
 def test_a_sign_of_life_needs_no_descriptor(receiver: socket.socket, notify: NotifySocket) -> None:
-    """Where none can be had, by somebody else's fault perhaps, the daemon still
-    lives.
-    """
+    """WATCHDOG=1 can be sent when no descriptor is free."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        assert notify.say("WATCHDOG=1")
+        assert notify.send("WATCHDOG=1")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert receiver.recv(100) == b"WATCHDOG=1"
 
 
 def test_the_barrier_waits_for_the_reader(receiver: socket.socket, notify: NotifySocket) -> None:
-    """Until the descriptor that came with it is closed, which is after everything
-    before it was read; or until the time is over.
+    """The barrier waits until the receiver has closed the descriptor that came with it,
+    or until the timeout.
     """
     with spent() as seconds:
         assert not notify.barrier(0.2)
     assert seconds[0] >= 0.15
-    said, fds, _, _ = socket.recv_fds(receiver, 100, 4)
-    assert said == b"BARRIER=1"
+    message, fds, _, _ = socket.recv_fds(receiver, 100, 4)
+    assert message == b"BARRIER=1"
     os.close(fds[0])
     pid = os.fork()
     if pid == 0:
@@ -126,7 +131,7 @@ def test_the_barrier_waits_for_the_reader(receiver: socket.socket, notify: Notif
 
 @contextlib.contextmanager
 def spent() -> Iterator[list[float]]:
-    """How long the block took, once it is over."""
+    """Measure how long the block takes; the list holds the seconds afterwards."""
     seconds: list[float] = []
     began = time.monotonic()
     yield seconds
@@ -136,16 +141,18 @@ def spent() -> Iterator[list[float]]:
 @pytest.mark.parametrize(
     "address", ["/nowhere/notify", "@unpd-test-nobody", "/dev/null", "/" + "x" * 200]
 )
-def test_nobody_there(address: str) -> None:
-    """A socket that is missing, none, or has no possible name: False, no error."""
+def test_no_receiver(address: str) -> None:
+    """A socket that is missing, of another type, or has an impossible name makes send()
+    return False without an exception.
+    """
     with contextlib.closing(NotifySocket(address)) as notify:
-        assert not notify.say("READY=1")
+        assert not notify.send("READY=1")
 
 
 @pytest.mark.parametrize("address", ["", "relative", "@", "vsock:2:1"])
 def test_no_address(address: str) -> None:
-    """An empty or unknown kind of address means that there is no service manager; the
-    variable is taken out.
+    """An empty or unknown address means that there is no service manager; the variable
+    is removed.
     """
     environ = {"NOTIFY_SOCKET": address, "PATH": "/bin"}
     assert NotifySocket.from_environment(environ) is None
@@ -165,7 +172,9 @@ def test_no_address(address: str) -> None:
     ],
 )
 def test_the_watchdog_s_interval(usec: str, pid: str, wanted: float) -> None:
-    """In seconds, if it is ours; both variables are taken out."""
+    """The interval is in seconds, and 0 if the variables are for another process or
+    invalid; both variables are removed.
+    """
     environ = {"WATCHDOG_USEC": usec, "WATCHDOG_PID": str(os.getpid()) if pid == OURS else pid}
     assert watchdog_s(environ) == wanted
     assert environ == {}

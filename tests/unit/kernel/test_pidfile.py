@@ -1,4 +1,4 @@
-"""The pid file: a lock. Who holds it runs; what the file says is for people."""
+"""The pid file: its lock decides which daemon runs; its text is for people."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ OURS = f"{os.getpid()}\n"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the pid file will be."""
+    """The path of the pid file; no file is there yet."""
     return tmp_path / "unpd.pid"
 
 
@@ -42,8 +42,8 @@ def held_by_another(path: Path) -> Iterator[subprocess.Popen[bytes]]:
         holder.kill()
 
 
-def test_the_file_says_who_runs_and_goes_with_him(path: Path) -> None:
-    """It holds the pid while we hold the lock, and is gone afterwards."""
+def test_the_file_holds_our_pid_while_we_run(path: Path) -> None:
+    """The file holds our pid while we hold the lock, and is gone afterwards."""
     with PidFile(path) as pidfile:
         assert path.read_text() == OURS
         assert pidfile.read() == str(os.getpid())
@@ -51,8 +51,8 @@ def test_the_file_says_who_runs_and_goes_with_him(path: Path) -> None:
 
 
 def test_a_second_instance_is_refused_and_touches_nothing(path: Path) -> None:
-    """It hears who holds the lock; the file stays as it is, also when the second one
-    ends.
+    """A second daemon gets an error that names the pid of the first; the file does not
+    change, also when the second one ends.
     """
     with held_by_another(path) as holder:
         before = path.read_bytes(), path.stat()
@@ -67,7 +67,7 @@ def test_a_second_instance_is_refused_and_touches_nothing(path: Path) -> None:
 
 
 def test_a_crash_frees_the_lock(path: Path) -> None:
-    """The file stays behind and is no obstacle."""
+    """After a crash the file remains, but its lock is free."""
     with held_by_another(path) as holder:
         holder.kill()
         holder.wait()
@@ -79,15 +79,15 @@ def test_a_crash_frees_the_lock(path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"999999999\n", b"1\n", b"not a number \xff\x00", b"-1", b"9" * 100_000]
 )
-def test_what_a_stale_file_says_does_not_matter(path: Path, content: bytes) -> None:
-    """No pid in it is trusted, not even that of a process that lives."""
+def test_the_text_of_a_stale_file_does_not_matter(path: Path, content: bytes) -> None:
+    """The pid in a stale file does not matter, even if that process lives."""
     path.write_bytes(content)
     with PidFile(path):
         assert path.read_bytes() == OURS.encode()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "text"),
     [
         (b"", "unknown"),
         (b" \n", "unknown"),
@@ -96,55 +96,57 @@ def test_what_a_stale_file_says_does_not_matter(path: Path, content: bytes) -> N
         (b"9" * 1000, "9" * 20),
     ],
 )
-def test_what_the_file_says_is_bounded(path: Path, content: bytes, said: str) -> None:
-    """For a message it may be anything, but not long."""
+def test_the_text_for_a_message_is_bounded(path: Path, content: bytes, text: str) -> None:
+    """The text for a message is at most 20 characters long, whatever the file holds."""
     path.write_bytes(content)
-    assert PidFile(path).read() == said
+    assert PidFile(path).read() == text
 
 
-def test_a_missing_file_says_nothing(path: Path) -> None:
-    """Nor does one that cannot be read."""
+def test_a_missing_file_has_no_text(path: Path) -> None:
+    """The text of a missing file is "unknown"."""
     assert PidFile(path).read() == "unknown"
 
 
 @pytest.mark.parametrize(
-    ("prepare", "why"),
+    ("prepare", "reason"),
     [
         (lambda path, target: path.symlink_to(target), "Too many levels of symbolic links"),
-        (lambda path, _: os.mkfifo(path), "something that is not a file is there, and it stays"),
+        (lambda path, _: os.mkfifo(path), "this is not a regular file, and unpd leaves it alone"),
         (lambda path, _: path.mkdir(), "Is a directory"),
     ],
 )
-def test_what_is_no_file_is_refused_and_stays(
-    path: Path, tmp_path: Path, prepare: Callable[[Path, Path], None], why: str
+def test_anything_but_a_regular_file_is_refused_and_stays(
+    path: Path, tmp_path: Path, prepare: Callable[[Path, Path], None], reason: str
 ) -> None:
-    """A link could point anywhere, and what stands there belongs to somebody."""
+    """A link, a FIFO or a directory is refused and left alone: the link could point to
+    any file, and the others belong to somebody.
+    """
     target = tmp_path / "target"
     target.write_text("precious")
     prepare(path, target)
     before = os.lstat(path)
-    with pytest.raises(CannotCreateError, match=f"^cannot make the pid file {path}: {why}$"):
+    with pytest.raises(CannotCreateError, match=f"^cannot create the pid file {path}: {reason}$"):
         PidFile(path).__enter__()
     assert os.lstat(path).st_ino == before.st_ino
     assert target.read_text() == "precious"
 
 
 def test_a_device_is_not_removed(path: Path) -> None:
-    """A pid file of /dev/null is refused; root would else have removed the device."""
+    """The pid file /dev/null is refused; root could remove the device."""
     with pytest.raises(CannotCreateError):
         PidFile(Path(os.devnull)).__enter__()
     assert Path(os.devnull).is_char_device()
 
 
-def test_a_missing_directory_is_told(tmp_path: Path) -> None:
-    """In words."""
+def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
+    """A missing directory is an error with the reason."""
     with pytest.raises(CannotCreateError, match="No such file or directory"):
         PidFile(tmp_path / "missing" / "unpd.pid").__enter__()
 
 
 def test_the_file_of_a_successor_is_not_removed(path: Path) -> None:
-    """Somebody removed our file by hand, and another instance has made its own: that
-    one stays.
+    """If our file was removed by hand and another daemon has made its own, releasing
+    ours leaves that file alone.
     """
     first, second = PidFile(path), PidFile(path)
     assert first.acquire()
@@ -158,12 +160,12 @@ def test_the_file_of_a_successor_is_not_removed(path: Path) -> None:
 
 
 def test_a_lock_on_a_removed_file_guards_nothing(path: Path) -> None:
-    """Between open and lock the file may have gone: who then locks it tries again with
-    the one that is there.
+    """If the file disappears between open and lock, acquire() tries again with the file
+    that is there now.
     """
 
     class Unlucky(PidFile):
-        """Its file vanishes in the middle of the first attempt."""
+        """A pid file that disappears during the first attempt."""
 
         attempts = 0
 
@@ -181,8 +183,8 @@ def test_a_lock_on_a_removed_file_guards_nothing(path: Path) -> None:
     unlucky.release()
 
 
-def test_releasing_twice_or_unheld_is_nothing(path: Path) -> None:
-    """Somebody else's file stays."""
+def test_releasing_twice_or_without_the_lock_does_nothing(path: Path) -> None:
+    """Releasing twice, or without the lock, does nothing; a foreign file stays."""
     path.write_text("1\n")
     pidfile = PidFile(path)
     pidfile.release()
@@ -193,7 +195,7 @@ def test_releasing_twice_or_unheld_is_nothing(path: Path) -> None:
 
 
 def test_the_lock_is_not_inherited_by_programs(path: Path) -> None:
-    """A program that the daemon starts cannot hold it on."""
+    """A program that the daemon starts does not inherit the lock."""
     with (
         PidFile(path),
         subprocess.Popen(
@@ -211,6 +213,8 @@ def test_the_lock_is_not_inherited_by_programs(path: Path) -> None:
 
 
 def test_it_is_a_plain_flock(path: Path) -> None:
-    """Other tools can ask for it: flock(1) on the file waits for the daemon's end."""
+    """The lock is a plain flock(2), so flock(1) on the file can wait for the daemon's
+    end.
+    """
     with PidFile(path), path.open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
-"""Processes: how they ended, in words; what a child keeps open. Each fork is in a
-program of its own.
+"""Processes: exit reports, signals through pidfds, the descriptors of a child.
+
+Each fork happens in a program of its own.
 """
 
 import os
@@ -13,12 +14,18 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from unpd.kernel.processes import ExitReport, decode, outliving, send, signal_name
+from unpd.kernel.processes import (
+    ExitReport,
+    alive_after,
+    decode_wait_status,
+    send_signal,
+    signal_name,
+)
 
 
 def python(script: str, *, preset: str = "", close: str = "", stdin: int | None = None) -> str:
-    """What a program of ours prints. ``close``: descriptors that are closed before it
-    starts.
+    """Run a script in an interpreter of its own; return what it prints. ``close``:
+    redirections that close descriptors before it starts.
     """
     command = [
         "/bin/sh",
@@ -51,18 +58,18 @@ def python(script: str, *, preset: str = "", close: str = "", stdin: int | None 
     ],
 )
 def test_a_wait_status_is_decoded(status: int, report: ExitReport, text: str) -> None:
-    """Exit code or signal, and whether a core was dumped (wait(2))."""
-    assert decode(status) == report
+    """A wait status gives an exit code or a signal, and whether a core was dumped
+    (wait(2)).
+    """
+    assert decode_wait_status(status) == report
     assert str(report) == text
 
 
-def test_every_status_has_words() -> None:
-    """Exactly one of code and signal, whatever the kernel says of a process
-    that ended.
-    """
+def test_every_status_has_a_text() -> None:
+    """A wait status of an ended process has either a code or a signal, and a text."""
     for status in range(0x10000):
         if os.WIFEXITED(status) or os.WIFSIGNALED(status):
-            report = decode(status)
+            report = decode_wait_status(status)
             assert (report.code is None) != (report.signum is None)
             assert str(report)
 
@@ -72,13 +79,13 @@ def test_every_status_has_words() -> None:
     [(signal.SIGTERM, "SIGTERM"), (17, "SIGCHLD"), (33, "signal 33"), (200, "signal 200")],
 )
 def test_signals_have_names(signum: int, name: str) -> None:
-    """Those that have none have a number."""
+    """A signal without a name is shown by its number."""
     assert signal_name(signum) == name
 
 
 @contextmanager
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that sleeps until somebody ends it."""
+    """A process that sleeps until the block ends."""
     with subprocess.Popen(["sleep", "600"]) as process:
         try:
             yield process
@@ -87,24 +94,26 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_process_is_signalled_through_its_descriptor() -> None:
-    """And one that is gone, reaped or not, is no error: nobody else is hit."""
+    """A signal through a pidfd reaches its process; for a process that has ended,
+    reaped or not, it does nothing.
+    """
     with sleeper() as process:
         pidfd = os.pidfd_open(process.pid)
-        send(pidfd, signal.SIGTERM)
-        assert outliving([pidfd], 60.0) == set()
-        send(pidfd, signal.SIGTERM)
+        send_signal(pidfd, signal.SIGTERM)
+        assert alive_after([pidfd], 60.0) == set()
+        send_signal(pidfd, signal.SIGTERM)
         assert process.wait() == -signal.SIGTERM
-        send(pidfd, signal.SIGTERM)
+        send_signal(pidfd, signal.SIGTERM)
         os.close(pidfd)
 
 
-def test_those_that_outlive_the_wait_are_named() -> None:
-    """The others are not."""
+def test_processes_that_outlive_the_timeout_are_returned() -> None:
+    """alive_after() returns exactly the processes that still live at the timeout."""
     with sleeper() as stays, sleeper() as goes:
         stays_fd, goes_fd = os.pidfd_open(stays.pid), os.pidfd_open(goes.pid)
-        send(goes_fd, signal.SIGKILL)
-        assert outliving([goes_fd], 60.0) == set()
-        assert outliving([stays_fd, goes_fd], 0.05) == {stays_fd}
+        send_signal(goes_fd, signal.SIGKILL)
+        assert alive_after([goes_fd], 60.0) == set()
+        assert alive_after([stays_fd, goes_fd], 0.05) == {stays_fd}
         os.close(stays_fd)
         os.close(goes_fd)
 
@@ -126,8 +135,10 @@ LIST = (
         ("(-1, 1, 77)", "1"),
     ],
 )
-def test_a_child_keeps_what_is_listed(kept: str, left: str) -> None:
-    """And nothing else, however high its number, and whether 0 is among it or not."""
+def test_only_listed_descriptors_stay_open(kept: str, left: str) -> None:
+    """Exactly the listed descriptors stay open, whatever their numbers and whether or
+    not 0 is listed.
+    """
     script = f"""
 import resource
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -144,29 +155,29 @@ assert os.waitpid(pid, 0)[1] == 0
 
 
 @pytest.mark.parametrize(
-    ("close", "made"), [("<&-", [0]), ("2>&-", [2]), ("<&- 2>&-", [0, 2]), ("", [])]
+    ("close", "replaced"), [("<&-", [0]), ("2>&-", [2]), ("<&- 2>&-", [0, 2]), ("", [])]
 )
-def test_no_socket_becomes_a_standard_descriptor(close: str, made: list[int]) -> None:
-    """What is closed at the start becomes /dev/null, open for programs that are started
-    too; what is open stays.
+def test_no_socket_becomes_a_standard_descriptor(close: str, replaced: list[int]) -> None:
+    """A closed standard descriptor becomes /dev/null, which programs inherit; an open
+    one stays.
     """
     script = """
 open_standard_descriptors()
 null = [fd for fd in (0, 1, 2) if os.path.samestat(os.fstat(fd), os.stat(os.devnull))]
 print(null, [os.get_inheritable(fd) for fd in (0, 1, 2)])
 """
-    with Path("/proc/self/status").open("rb") as something:
-        said = python(
+    with Path("/proc/self/status").open("rb") as some_file:
+        output = python(
             script,
             preset="from unpd.kernel.processes import open_standard_descriptors",
             close=close,
-            stdin=something.fileno(),
+            stdin=some_file.fileno(),
         )
-    assert said == f"{made} [True, True, True]"
+    assert output == f"{replaced} [True, True, True]"
 
 
-def test_the_descriptor_limit_is_raised_as_far_as_it_goes() -> None:
-    """To the hard limit, which is what it returns."""
+def test_the_descriptor_limit_is_raised_to_the_hard_limit() -> None:
+    """The soft limit becomes the hard limit, which is returned."""
     script = (
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300)); print(raise_descriptor_limit(),"
         " *resource.getrlimit(resource.RLIMIT_NOFILE))"
@@ -181,8 +192,8 @@ def test_the_descriptor_limit_is_raised_as_far_as_it_goes() -> None:
 
 
 def test_a_child_dies_with_its_parent() -> None:
-    """The kernel sends SIGKILL; a child whose parent is somebody else already is told
-    so.
+    """The kernel kills the child with SIGKILL when its parent dies; a child whose
+    parent died before gets False.
     """
     script = """
 become_subreaper()

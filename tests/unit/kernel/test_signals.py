@@ -1,5 +1,6 @@
-"""Signals: the reaper that misses nobody, signal_queue in their order, a mask that is
-given back. Whatever forks or changes handlers is a program of its own.
+"""Signals: the reaper, the queue, the wake-up pipe and the mask.
+
+Every test that forks or installs handlers runs in a program of its own.
 """
 
 import os
@@ -10,11 +11,11 @@ import sys
 import pytest
 
 from tests.support import ROOT
-from unpd.kernel.signals import SA_NOCLDSTOP, SA_RESTART, SignalQueue, blocked, drain
+from unpd.kernel.signals import SA_NOCLDSTOP, SA_RESTART, SignalQueue, blocked, empty_wakeup_pipe
 
 
 def python(script: str) -> str:
-    """What a program of ours prints."""
+    """Run a script in an interpreter of its own; return what it prints."""
     preset = (
         "import os, signal, sys, time\nfrom unpd.kernel import signals\nfrom unpd.kernel.signals"
         " import SignalQueue, Reaper\n"
@@ -34,19 +35,19 @@ def python(script: str) -> str:
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536])
 def test_a_wakeup_pipe_is_emptied(size: int) -> None:
-    """However much is in it; and one that is empty does not block."""
+    """A pipe is emptied whatever it holds; an empty one does not block."""
     reader, writer = os.pipe2(os.O_NONBLOCK)
     assert os.write(writer, b"x" * size) == size
-    drain(reader)
+    empty_wakeup_pipe(reader)
     with pytest.raises(BlockingIOError):
         os.read(reader, 1)
     os.close(writer)
-    drain(reader)
+    empty_wakeup_pipe(reader)
     os.close(reader)
 
 
-def test_each_arrival_is_handed_out_once_and_in_order() -> None:
-    """Those that arrive while they are taken as well."""
+def test_each_signal_is_taken_once_and_in_order() -> None:
+    """Each signal is taken once and in order, also one that arrives during take()."""
     signal_queue = SignalQueue()
     for signum in (15, 1, 15):
         signal_queue(signum, None)
@@ -59,8 +60,10 @@ def test_each_arrival_is_handed_out_once_and_in_order() -> None:
     assert list(signal_queue.take()) == []
 
 
-def test_signals_are_blocked_for_a_while() -> None:
-    """And the mask is what it was afterwards, after a failure too."""
+def test_signals_are_blocked_within_the_block() -> None:
+    """All signals are blocked within the block; afterwards the mask is the old one,
+    also after an exception.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     during = []
 
@@ -75,9 +78,9 @@ def test_signals_are_blocked_for_a_while() -> None:
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
-def test_the_reaper_takes_all_that_are_dead() -> None:
-    """One call for many deaths, each with its status; then it knows that there is
-    nobody left.
+def test_the_reaper_takes_every_dead_child() -> None:
+    """One call of the handler reaps every dead child with its status; another call
+    without children does nothing.
     """
     script = """
 statuses = {}
@@ -98,8 +101,8 @@ print(len(reaper.reaped), reaper.calls)
     assert python(script) == "50 1"
 
 
-def test_the_reaper_passes_the_living_over() -> None:
-    """It never waits for them."""
+def test_the_reaper_does_not_wait() -> None:
+    """The reaper does not wait for a living child."""
     script = """
 if (pid := os.fork()) == 0:
     signal.pause()
@@ -113,8 +116,8 @@ os.waitpid(pid, 0)
 
 
 def test_the_reaper_is_installed_with_its_flags() -> None:
-    """SA_RESTART and SA_NOCLDSTOP beside CPython's own handler; a stopped child is no
-    dead one.
+    """SA_RESTART and SA_NOCLDSTOP are set beside CPython's handler; a stopped child
+    does not call it.
     """
     script = """
 import ctypes
@@ -138,8 +141,8 @@ print(action.sa_flags, stopped, reaper.reaped[0].pid == pid)
 
 
 def test_a_signal_wakes_through_the_pipe() -> None:
-    """It writes its number there, neither end is inherited, and a full pipe loses the
-    byte but not the arrival.
+    """A signal writes its number into the pipe, whose ends are not inherited; if the
+    pipe is full the byte is lost, but not the signal.
     """
     script = """
 signal_queue = SignalQueue()
@@ -154,15 +157,15 @@ try:
 except BlockingIOError:
     pass
 os.kill(os.getpid(), signal.SIGUSR1)
-signals.drain(reader)
+signals.empty_wakeup_pipe(reader)
 print(list(map(int, signal_queue.take())) == [signal.SIGUSR1] * 2)
 """
     assert python(script) == "True False False\nTrue"
 
 
-def test_what_arrives_while_blocked_is_kept() -> None:
-    """From the first line of the program on: a process 1 would else never see what its
-    default ignores.
+def test_a_signal_that_arrives_while_blocked_is_kept() -> None:
+    """A signal that arrives while all are blocked is delivered afterwards, also in a
+    process 1, which would ignore it by default.
     """
     script = """
 signals.block_all()
@@ -176,8 +179,10 @@ print(early, list(map(int, signal_queue.take())), signal.pthread_sigmask(signal.
     assert python(script) == "[] [15] set()"
 
 
-def test_a_child_forgets_its_parents_signals() -> None:
-    """Neither its handlers nor its wake-up pipe; what was ignored stays ignored."""
+def test_a_child_loses_its_parents_signals() -> None:
+    """A child loses its parent's handlers and wake-up pipe; ignored signals stay
+    ignored.
+    """
     script = """
 signal_queue = SignalQueue()
 signal_queue.install([signal.SIGUSR1, signal.SIGTERM])
@@ -185,7 +190,7 @@ signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 reader, writer = signals.open_wakeup_pipe()
 with signals.blocked():
     if (pid := os.fork()) == 0:
-        signals.forget_inherited()
+        signals.reset_inherited()
         assert signal.set_wakeup_fd(-1) == -1
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,3 +1,5 @@
+"""The daytime service: formats, time zones, seconds, options."""
+
 import calendar
 import locale
 import os
@@ -16,7 +18,7 @@ RFC_EXAMPLE_S = calendar.timegm((1982, 2, 23, 1, 37, 43))
 
 @pytest.fixture
 def berlin() -> Iterator[None]:
-    """The process's own time zone is Berlin's, for the time of a test."""
+    """Set the time zone of this process to Berlin's for one test."""
     before = os.environ.get("TZ")
     os.environ["TZ"] = "Europe/Berlin"
     time.tzset()
@@ -29,7 +31,7 @@ def berlin() -> Iterator[None]:
 
 
 def line(wall_s: float, form: str, timezone: str) -> bytes:
-    """What a daytime service of these options says at ``wall_s``."""
+    """The line of a daytime service with these options at ``wall_s``."""
     return Daytime(DaytimeOptions.model_validate({"format": form, "timezone": timezone})).greet(
         wall_s
     )
@@ -56,8 +58,8 @@ def line(wall_s: float, form: str, timezone: str) -> bytes:
     ],
 )
 def test_formats(wall_s: float, form: str, timezone: str, expected: bytes) -> None:
-    """The line has the form and the time zone that were asked for. (The RFC's own
-    example names the wrong day of the week.)
+    """The line has the configured format and time zone. (The example in the RFC names
+    the wrong day of the week.)
     """
     assert line(wall_s, form, timezone) == expected
 
@@ -78,7 +80,7 @@ def test_local(form: str, expected: bytes) -> None:
 
 @pytest.mark.usefixtures("berlin")
 def test_local_clock_change() -> None:
-    """In the hour that happens twice, the two moments differ by their offset."""
+    """In the hour that occurs twice, the offsets tell the two moments apart."""
     before = calendar.timegm((2026, 10, 25, 0, 30, 0))
     assert line(before, "iso8601", "local") == b"2026-10-25T02:30:00+02:00\r\n"
     assert line(before + 3600, "iso8601", "local") == b"2026-10-25T02:30:00+01:00\r\n"
@@ -86,13 +88,13 @@ def test_local_clock_change() -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 0.999])
-def test_begun_second(fraction: float) -> None:
-    """A begun second counts as its start, as with ctime(3)."""
+def test_fraction_of_a_second(fraction: float) -> None:
+    """A fraction of a second is rounded down, as with ctime(3)."""
     assert line(NOON_S + fraction, "ctime", "UTC") == b"Sun Nov 22 12:24:00 2026\r\n"
 
 
 def test_each_second_has_its_line() -> None:
-    """One service says it for the second that it is asked for, also when the clock is
+    """One service returns the line for the second of each call, also when the clock is
     set back.
     """
     service = Daytime(DaytimeOptions(timezone="UTC"))
@@ -107,7 +109,7 @@ def test_each_second_has_its_line() -> None:
 
 
 def test_agrees_with_ctime() -> None:
-    """In the C locale the "ctime" form is that of the C library, through all months and
+    """In the C locale the format "ctime" is that of the C library, for all months and
     days of the week.
     """
     assert locale.setlocale(locale.LC_TIME) == "C"
@@ -119,7 +121,9 @@ def test_agrees_with_ctime() -> None:
 
 
 def test_same_moment_same_line() -> None:
-    """One service answers any moment in any order: it keeps nothing between answers."""
+    """One service answers any moments in any order: no call changes the result of
+    another.
+    """
     service = Daytime(DaytimeOptions(timezone="UTC"))
     first = service.greet(NOON_S)
     assert service.greet(0) != first
@@ -180,9 +184,7 @@ def test_no_conversation() -> None:
     ],
 )
 def test_unknown_zone(name: str, sentence: str) -> None:
-    """A zone that does not exist is refused when the options are made, with what was
-    probably meant.
-    """
+    """An unknown zone is refused when the options are made, with a suggestion."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the text is compared below, whole
         zone(name)
     assert str(caught.value) == sentence
@@ -191,7 +193,7 @@ def test_unknown_zone(name: str, sentence: str) -> None:
 
 
 def test_unknown_options() -> None:
-    """Formats and keys that do not exist are refused, and options do not change."""
+    """Unknown formats and keys are refused, and options cannot be changed."""
     with pytest.raises(ValidationError):
         DaytimeOptions.model_validate({"format": "unix"})
     with pytest.raises(ValidationError):

@@ -1,12 +1,14 @@
+"""The echo service."""
+
 from unpd.services.echo import Echo, EchoOptions
 
 
-def test_says_back() -> None:
-    """Each piece is its own answer, without a copy."""
+def test_replies_with_the_same_bytes() -> None:
+    """The reply to each piece is the piece itself, without a copy."""
     piece = memoryview(bytes(range(256)))
     assert Echo(EchoOptions()).converse()(piece) is piece
 
 
 def test_waits_for_the_client() -> None:
-    """The client speaks first."""
+    """The greeting is empty: the client speaks first."""
     assert Echo(EchoOptions()).greet(0.0) == b""

@@ -1,3 +1,5 @@
+"""The table of services."""
+
 import pytest
 
 from unpd.config.schema import COMMON_KEYS, is_name
@@ -7,14 +9,14 @@ from unpd.services.table import SERVICES
 
 @pytest.mark.parametrize(("name", "rfc", "port"), [("echo", 862, 7), ("daytime", 867, 13)])
 def test_rows(name: str, rfc: int, port: int) -> None:
-    """Each classic service stands in the table with its RFC and its well-known port."""
+    """The table has each classic service with its RFC and its well-known port."""
     assert (SERVICES[name].rfc, SERVICES[name].port) == (rfc, port)
 
 
 @pytest.mark.parametrize("row", SERVICES.values(), ids=list(SERVICES))
-def test_row_is_sound(row: ServiceType) -> None:
-    """A row's name can be a table's key, its options all have defaults and none hides a
-    key that every service has; its service can be made.
+def test_row_is_valid(row: ServiceType) -> None:
+    """A row's name is valid, its options all have defaults and do not hide a common
+    key, and its service can be made.
     """
     assert is_name(row.name)
     assert SERVICES[row.name] is row
@@ -23,6 +25,6 @@ def test_row_is_sound(row: ServiceType) -> None:
 
 
 def test_table_is_closed() -> None:
-    """Nobody adds a row at run time."""
+    """The table cannot be changed at run time."""
     with pytest.raises(TypeError):
         SERVICES["chargen"] = SERVICES["echo"]  # type: ignore[index]

@@ -1,12 +1,11 @@
 """``unpd client``: the arguments of the two clients, and the way to them.
 
-Called by the command line's main. Importing this module costs next to nothing: the
-sockets and all that belongs to them are imported when a client runs.
+Called by the command line's main, which has argparse already. Importing this module
+costs next to nothing more: the sockets and all that belongs to them are imported when a
+client runs.
 """
 
-TYPE_CHECKING = False  # as typing's own, which costs 10 ms to import; type checkers know the name
-if TYPE_CHECKING:
-    import argparse
+import argparse
 
 MAX_TIMEOUT_S = 86_400.0
 
@@ -47,7 +46,7 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
 
 
-def run(args: "argparse.Namespace") -> int:
+def run(args: argparse.Namespace) -> int:
     """Runs the client that was asked for; returns a :class:`unpd.names.ClientExit`.
     Writes to descriptors 1 and 2, never to sys.stdout.
     """
@@ -64,7 +63,7 @@ def run(args: "argparse.Namespace") -> int:
         return ClientExit.INTERRUPTED
 
 
-def _add_server(parser: "argparse.ArgumentParser", *, default_port: int) -> None:
+def _add_server(parser: argparse.ArgumentParser, *, default_port: int) -> None:
     parser.add_argument(
         "host",
         metavar="HOST",
@@ -96,7 +95,7 @@ def _add_server(parser: "argparse.ArgumentParser", *, default_port: int) -> None
 def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
         return int(text)
-    raise _refusal(f"{text!r} is not a port: a number from 1 to 65535 is wanted")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535 is wanted")
 
 
 def _timeout_s(text: str) -> float:
@@ -107,12 +106,6 @@ def _timeout_s(text: str) -> float:
         timeout_s = -1.0
     if 0 <= timeout_s <= MAX_TIMEOUT_S:
         return timeout_s
-    raise _refusal(
+    raise argparse.ArgumentTypeError(
         f"{text!r} is not a time-out: seconds from 0 (none) to {MAX_TIMEOUT_S:.0f} are wanted"
     )
-
-
-def _refusal(sentence: str) -> Exception:
-    import argparse  # noqa: PLC0415 - whoever parses has it already
-
-    return argparse.ArgumentTypeError(sentence)

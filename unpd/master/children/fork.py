@@ -175,7 +175,7 @@ def _live(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid: int) ->
 
 def _settle_in(child: Child, plan: ForkPlan, channel: ChannelEnd) -> Newborn:
     """Give up what belongs to the parent, and set up what is the child's own."""
-    signals.forget_inherited()
+    signals.reset_inherited()
     log_fds = plan.log.sink.fds
     processes.close_all_but((0, 1, 2, *log_fds, channel.fileno(), *plan.kept_fds))
     cells = plan.board.row(plan.row)

@@ -25,7 +25,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
     dropped, whatever its wait status.
     """
     birth = runtime.birth_by_pid.pop(reaped.pid, None)
-    report = processes.decode(reaped.status)
+    report = processes.decode_wait_status(reaped.status)
     if birth is None:
         runtime.board.count(layout.Master.UNKNOWN_REAPED)
         runtime.log.debug("child.unknown", pid=reaped.pid, ended=str(report))

@@ -101,8 +101,8 @@ class OpenListener:
         again afterwards. OSError.
         """
         if isinstance(self.address, TcpAddress) and not sockets.is_listening(self.sock):
-            sockets.prepare_again(self.sock, self.address.port)
-        sockets.tune(self.sock, options)
+            sockets.bind_again(self.sock, self.address.port)
+        sockets.apply_options(self.sock, options)
         if self.inode:
             sockets.set_mode(self.sock, self.inode, options.mode)
 
@@ -133,6 +133,6 @@ class OpenListener:
         workers loses none; remove the file. The exporter still answers while it drains.
         """
         if self.wanted.service != METRICS:
-            sockets.take_no_more(self.sock)
+            sockets.stop_new_handshakes(self.sock)
         if self.inode:
             sockets.remove_path(self.sock, self.inode)

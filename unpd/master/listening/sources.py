@@ -160,7 +160,7 @@ class ListenerSources:
         try:
             if isinstance(wanted.address, SystemdAddress):
                 sock = self._passed[wanted.address.name][wanted.nth]
-                sockets.tune(sock, wanted.options)
+                sockets.apply_options(sock, wanted.options)
                 return OpenListener(wanted, sock, _bound(sock))
             return self._take_back(wanted) or _open(wanted)
         except socket.gaierror as error:
@@ -253,7 +253,7 @@ def _suits(stored: StoredListener, wanted: WantedListener) -> bool:
     listener.
     """
     bound, address = _bound(stored.sock), wanted.address
-    if not sockets.take_again(stored.sock):
+    if not sockets.allow_new_handshakes(stored.sock):
         return False
     if isinstance(address, TcpAddress) and isinstance(bound, TcpAddress):
         return _suits_tcp(stored.sock, bound, address, ipv6_only=wanted.options.ipv6_only)

@@ -89,4 +89,4 @@ class Offers:
         """Send ``assignments`` to the service manager; True if it took them. ``once``:
         they will not be sent again, so that it is worth waiting a moment for room.
         """
-        return self.notify is not None and self.notify.say(*assignments, once=once)
+        return self.notify is not None and self.notify.send(*assignments, wait=once)

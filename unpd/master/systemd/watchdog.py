@@ -108,7 +108,7 @@ def _waits_in_vain(runtime: Runtime, listener: OpenListener, beating: RowsByPool
     service = listener.wanted.service
     return (
         service != METRICS
-        and sockets.has_queued(listener.sock)
+        and sockets.has_queued_connection(listener.sock)
         and _has_room(runtime, service, beating)
     )
 

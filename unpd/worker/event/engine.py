@@ -164,7 +164,7 @@ class Engine:
                 self._look_at(connection)
         if listeners.patrol_at <= now_:
             listeners.patrol(self.max_connections - self.count, now_)
-            self._relay.rest()
+            self._relay.release_if_unused()
         for terms in self._terms:
             if terms.traffic.echoed or terms.traffic.received or terms.traffic.sent:
                 self._book(terms)
