@@ -1,7 +1,7 @@
-"""Prints the completions of ``unpd`` for one shell (bash, zsh, fish). shtab makes them
-from the parser of the command line, which has the verbs from their table.
+"""Prints the completions of ``unpd`` for one shell: bash, zsh or fish.
 
-Run by build.py; not needed at run time.
+build.py runs this program. shtab makes the completions from the parser of the command
+line. Nothing of this is needed at run time.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import shtab
 from unpd.cli.parser import make_parser
 
 FILES = {"FILE", "PATH"}
-"""The placeholders for the name of a file."""
+"""The placeholders of the command line that stand for the name of a file."""
 
 
 def main() -> None:

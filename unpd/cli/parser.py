@@ -37,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_start(commands)
     verbs = {verb.name: _add_verb(commands, verb) for verb in VERBS.values()}
     verbs["status"].add_argument(
-        "--json", action="store_true", help="print the whole status as JSON"
+        "--json", action="store_true", help="print the whole status, as JSON"
     )
     client.add_arguments(commands)
     return parser
@@ -90,9 +90,7 @@ def _add_verb(
     )
     _add_config(
         parser, "the configuration file that names the control socket (default: as for run)"
-    ).add_argument(
-        "--control", metavar="PATH", help="use this control socket, without reading a configuration"
-    )
+    ).add_argument("--control", metavar="PATH", help="the path of the control socket")
     for argument in verb.arguments:
         parser.add_argument(
             f"--{argument.name}",
