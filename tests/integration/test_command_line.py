@@ -1,4 +1,4 @@
-"""The command line: what each verb says and does, what it costs, and how it ends."""
+"""The command line: the output, effect, cost and exit code of each command."""
 
 import json
 import os
@@ -19,6 +19,7 @@ from tests.support.launch import Launch
 from tests.support.observed import parse_log
 from tests.support.operating import nothing_remains
 from tests.support.waiting import until
+from unpd.control.verbs import VERBS
 from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
 
 ECHO = """
@@ -41,8 +42,8 @@ PRIVATE_ROOM = (
     'mount -t tmpfs tmpfs /run && ip link set lo up && if [ -d "$ROOM" ]; then mount --bind "$ROOM"'
     ' /etc; fi && exec "$@"'
 )
-"""In namespaces of its own: the built-in default's ports are free, /run is empty, /etc
-is what the test made.
+"""Runs a command in namespaces of its own: the ports of the built-in default are free,
+/run is empty, and /etc is the directory that the test made.
 """
 
 
@@ -77,20 +78,22 @@ def imported(*arguments: str) -> set[str]:
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
-# what needs no daemon
+# without a daemon
 
 
 def test_the_version_comes_without_anything_heavy() -> None:
-    """``unpd --version`` prints one line, and imports nothing that would cost time."""
+    """``unpd --version`` prints one line, and imports nothing that costs time: not even
+    the parser.
+    """
     ended = unpd("--version")
     assert ended.returncode == 0
     assert re.fullmatch(r"unpd \d+\.\d+\.\d+\S*\n", ended.stdout)
-    assert imported("--version").isdisjoint(HEAVY)
+    assert imported("--version").isdisjoint({*HEAVY, "argparse", "dataclasses"})
 
 
-@pytest.mark.parametrize("verb", ["status", "reload", "stop"])
+@pytest.mark.parametrize("verb", list(VERBS))
 def test_the_verbs_come_without_pydantic(tmp_path: Path, verb: str) -> None:
-    """What only asks the daemon does not load what only the daemon needs."""
+    """A verb imports nothing that only the daemon needs."""
     assert imported(verb, "--control", str(tmp_path / "nobody")).isdisjoint(
         {"pydantic", "prometheus_client", "asyncio", "waitress", "daemon"}
     )
@@ -98,11 +101,11 @@ def test_the_verbs_come_without_pydantic(tmp_path: Path, verb: str) -> None:
 
 def test_help_shows_the_tables() -> None:
     """``unpd run --help`` shows every signal with its meaning and every exit code."""
-    said = unpd("run", "--help").stdout
+    shown = unpd("run", "--help").stdout
     for row in MASTER_SIGNALS:
-        assert re.search(rf"^  {row.name} +{re.escape(row.meaning)}$", said, re.MULTILINE), row
+        assert re.search(rf"^  {row.name} +{re.escape(row.meaning)}$", shown, re.MULTILINE), row
     for code, meaning in EXIT_MEANINGS.items():
-        assert re.search(rf"^  {int(code)} +{re.escape(meaning)}$", said, re.MULTILINE), code
+        assert re.search(rf"^  {int(code)} +{re.escape(meaning)}$", shown, re.MULTILINE), code
 
 
 @pytest.mark.parametrize(
@@ -117,25 +120,25 @@ def test_help_shows_the_tables() -> None:
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: Sequence[str]) -> None:
-    """What the command line does not know ends with code 2 and the usage."""
+    """Arguments that the command line does not know end with code 2 and the usage."""
     ended = unpd(*arguments)
     assert ended.returncode == 2
     assert ended.stderr.startswith("usage: unpd")
 
 
-@pytest.mark.parametrize("verb", ["run", "status", "reload"])
-def test_a_missing_configuration_ends_with_78(tmp_path: Path, verb: str) -> None:
-    """A configuration file that is not there is named, by every verb."""
+@pytest.mark.parametrize("command", ["run", "check", "start", *VERBS])
+def test_a_missing_configuration_ends_with_78(tmp_path: Path, command: str) -> None:
+    """The command names a configuration file that does not exist."""
     path = tmp_path / "missing.toml"
-    ended = unpd(verb, "--config", str(path))
+    ended = unpd(command, "--config", str(path))
     assert ended.returncode == 78
     assert ended.stderr == f"unpd: {path}: there is no such file\n"
 
 
-@pytest.mark.parametrize("verb", ["status", "reload", "stop"])
-def test_nobody_is_there_to_be_asked(tmp_path: Path, verb: str) -> None:
-    """The verbs say in one sentence that no daemon runs; a socket that nobody listens
-    on any more is the same.
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_a_verb_without_a_daemon_ends_with_1(tmp_path: Path, verb: str) -> None:
+    """The verbs say in one sentence that no daemon runs, also if the socket of one that
+    has ended is left.
     """
     control = tmp_path / "control.sock"
     for stale in (False, True):
@@ -144,7 +147,7 @@ def test_nobody_is_there_to_be_asked(tmp_path: Path, verb: str) -> None:
                 left.bind(str(control))
         ended = unpd(verb, "--control", str(control))
         assert ended.returncode == 1
-        assert ended.stderr.endswith(f"unpd is not running: nobody listens on {control}\n")
+        assert ended.stderr.endswith(f"unpd is not running: no process listens on {control}\n")
         assert ended.stderr.count("\n") == 1
 
 
@@ -152,7 +155,7 @@ def test_nobody_is_there_to_be_asked(tmp_path: Path, verb: str) -> None:
 
 
 def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
-    """``unpd check`` prints one line, and makes none of the files that the
+    """``unpd check`` prints one line, and creates none of the files that the
     configuration names.
     """
     config = tmp_path / "unpd.toml"
@@ -167,7 +170,7 @@ def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
 
 @faults.requires_strace()
 def test_check_binds_nothing(tmp_path: Path) -> None:
-    """Checking touches no network: an address that is in use is no fault of the
+    """``unpd check`` makes no socket: an address that is in use is no fault of the
     configuration.
     """
     config, trace = tmp_path / "unpd.toml", tmp_path / "trace"
@@ -198,8 +201,8 @@ def test_check_binds_nothing(tmp_path: Path) -> None:
 
 
 def test_check_tells_every_fault(tmp_path: Path) -> None:
-    """Each fault has its file, line and key, and what would be right; the code
-    is 78.
+    """Each fault is printed with its file, line and key, and with the right form; the
+    exit code is 78.
     """
     config = tmp_path / "unpd.toml"
     config.write_text(
@@ -216,9 +219,7 @@ def test_check_tells_every_fault(tmp_path: Path) -> None:
 
 
 def test_check_warns_of_a_backlog_that_the_kernel_would_cut(tmp_path: Path) -> None:
-    """A backlog above net.core.somaxconn is a warning with both numbers, and the
-    configuration is good.
-    """
+    """A backlog above net.core.somaxconn is a warning with both numbers, no error."""
     config = tmp_path / "unpd.toml"
     config.write_text(ECHO + "backlog = 65536\n")
     ended = unpd("check", "--config", str(config))
@@ -231,9 +232,9 @@ def test_check_warns_of_a_backlog_that_the_kernel_would_cut(tmp_path: Path) -> N
     assert (ended.returncode, ended.stdout) == (0, "configuration OK\n")
 
 
-def test_what_check_shows_loads_back(tmp_path: Path) -> None:
-    """``--show`` prints the effective configuration as TOML, which means the same; the
-    metrics stand on loopback unless told otherwise.
+def test_the_output_of_check_show_loads_back(tmp_path: Path) -> None:
+    """``--show`` prints the effective configuration as TOML that means the same. By
+    default the metrics listen on loopback.
     """
     first, second = tmp_path / "first.toml", tmp_path / "second.toml"
     first.write_text(
@@ -254,7 +255,7 @@ def test_what_check_shows_loads_back(tmp_path: Path) -> None:
 
 
 def test_a_free_port_is_named_in_the_log(launch: Launch) -> None:
-    """Port 0 takes a free port for each listener, and the log says which."""
+    """With port 0 each listener takes a free port, and the log names it."""
     unpd = launch(
         '[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0", "tcp://[::1]:0"]\n'
     )
@@ -266,34 +267,34 @@ def test_a_free_port_is_named_in_the_log(launch: Launch) -> None:
         assert clients.converse(address, b"here") == b"here"
 
 
-def test_status_tells_how_it_is(launch: Launch) -> None:
-    """``unpd status`` is for people, ``--json`` has all of it; both find the daemon
-    through its configuration.
+def test_status_shows_the_state(launch: Launch) -> None:
+    """``unpd status`` prints text for people, which finds the daemon through its
+    configuration; ``--json`` prints everything.
     """
     unpd = launch(ECHO)
     with clients.idle(unpd.address("echo"), 3):
         unpd.metric_becomes(3, "unpd_connections_active", service="echo")
         text = unpd.run("status", "--config", str(unpd.config_path)).stdout.decode()
-        said = json.loads(unpd.run("status", "--json", "--control", str(unpd.control)).stdout)
+        shown = json.loads(unpd.run("status", "--json", "--control", str(unpd.control)).stdout)
     lines = text.splitlines()
     assert re.fullmatch(rf"unpd \S+: ready, pid {unpd.pid}, generation 1, up \d+ s", lines[0])
     assert "service echo: 3 active, 3 accepted" in lines
     assert f"  tcp://127.0.0.1:{unpd.port('echo')}, accept queue 0 of 4096" in lines
     assert sum(line.startswith("worker default/") for line in lines) == 2
-    assert (said["pid"], said["ready"], said["phase"], said["degraded"]) == (
+    assert (shown["pid"], shown["ready"], shown["phase"], shown["degraded"]) == (
         unpd.pid,
         True,
         "running",
         [],
     )
-    assert {child["pid"] for child in said["children"]} == {
+    assert {child["pid"] for child in shown["children"]} == {
         child.pid for child in procs.children(unpd.pid)
     }
 
 
 def test_a_degraded_daemon_says_so(launch: Launch) -> None:
-    """While a pool has no ready worker the status says which, and the command still
-    ends with 0.
+    """While a pool has no ready worker, the status names the pool; the command ends
+    with 0 all the same.
     """
     unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
 
@@ -303,14 +304,14 @@ def test_a_degraded_daemon_says_so(launch: Launch) -> None:
         assert ended.returncode == 0
         return ended.stdout.decode() if b"degraded: " in ended.stdout else ""
 
-    said = until(degraded, 20.0, "a degraded status")
-    assert "degraded: pool default has no ready worker" in said
+    shown = until(degraded, 20.0, "a degraded status")
+    assert "degraded: pool default has no ready worker" in shown
     unpd.metric_becomes(1, "unpd_workers", pool="default", state="ready")
 
 
-def test_a_broken_configuration_keeps_nobody_from_the_daemon(launch: Launch) -> None:
-    """The verbs still find the running daemon when its file has become nonsense in a
-    place that does not matter to them.
+def test_a_broken_configuration_does_not_hide_the_daemon(launch: Launch) -> None:
+    """The verbs find the running daemon although its file has a fault by now, as long
+    as the fault leaves the path of the control socket readable.
     """
     unpd = launch(ECHO)
     unpd.config_path.write_text(unpd.config_path.read_text() + "\n[servces]\nnonsense = true\n")
@@ -324,8 +325,10 @@ def test_a_broken_configuration_keeps_nobody_from_the_daemon(launch: Launch) -> 
     assert unpd.wait_exit() == 0
 
 
-def test_an_address_in_use_stops_the_start_whole(launch: Launch, tmp_path: Path) -> None:
-    """Code 69 and one sentence; no pid file, no socket, no listener is left."""
+def test_an_address_in_use_ends_the_start(launch: Launch, tmp_path: Path) -> None:
+    """The start ends with code 69 and one sentence, and leaves no pid file, no socket
+    and no listener.
+    """
     first = launch(ECHO)
     path = tmp_path / "echo.sock"
     second = launch(
@@ -335,9 +338,8 @@ def test_an_address_in_use_stops_the_start_whole(launch: Launch, tmp_path: Path)
     second.expect_exit(69)
     second.expect_errors("master.refused")
     assert second.wait_exit() == 69
-    said = second.stderr().splitlines()[-1]
     assert (
-        said
+        second.stderr().splitlines()[-1]
         == f"unpd: service echo cannot listen on tcp://127.0.0.1:{first.port('echo')}: the address"
         " is in use by another program"
     )
@@ -349,7 +351,7 @@ def test_an_address_in_use_stops_the_start_whole(launch: Launch, tmp_path: Path)
 
 @pytest.fixture
 def room(tmp_path: Path) -> Path:
-    """What /etc is for a daemon in a room of its own."""
+    """The directory that is /etc for a daemon in a room of its own."""
     etc = tmp_path / "etc"
     etc.mkdir()
     for name in ("passwd", "group"):
@@ -383,7 +385,7 @@ def builtin(room: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def until_ready(process: subprocess.Popen[str]) -> list[str]:
-    """The lines of standard error up to the one that says ready."""
+    """Return the lines of standard error, up to the one that says ready."""
     assert process.stderr is not None
     lines: list[str] = []
     for line in process.stderr:
@@ -394,7 +396,7 @@ def until_ready(process: subprocess.Popen[str]) -> list[str]:
 
 
 def in_the_room(process: subprocess.Popen[str], *arguments: str) -> str:
-    """What the client prints there."""
+    """Return the output of a client in the room of ``process``."""
     command = [
         "nsenter",
         "--target",
@@ -415,8 +417,9 @@ def in_the_room(process: subprocess.Popen[str], *arguments: str) -> str:
 def test_without_a_configuration_it_serves_the_built_in_default(
     builtin: subprocess.Popen[str],
 ) -> None:
-    """No --config and no /etc/unpd/unpd.toml: daytime on 10013, echo on 10007 and
-    metrics on 9867, all on loopback, and the log says that it is the default.
+    """Without --config and /etc/unpd/unpd.toml it serves daytime on 10013, echo on
+    10007 and metrics on 9867, all on loopback, and the log names the default as the
+    source.
     """
     log = "".join(until_ready(builtin))
     assert 'source="the built-in default"' in log
@@ -432,7 +435,7 @@ def test_without_a_configuration_it_serves_the_built_in_default(
 def test_without_an_argument_it_takes_the_installed_configuration(
     room: Path, builtin: subprocess.Popen[str]
 ) -> None:
-    """/etc/unpd/unpd.toml is taken if it is there, and the log says so."""
+    """/etc/unpd/unpd.toml is used if it exists, and the log names it."""
     log = "".join(until_ready(builtin))
     events = {event.name: event for event in parse_log(log)}
     assert events["config.loaded"].fields["source"] == "/etc/unpd/unpd.toml"
@@ -443,7 +446,7 @@ def test_without_an_argument_it_takes_the_installed_configuration(
 
 @pytest.fixture(autouse=True)
 def _installed(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """The test of the installed configuration finds one."""
+    """Install a configuration for the test that needs one."""
     if "installed" in request.node.name:
         directory = request.getfixturevalue("room") / "unpd"
         directory.mkdir()

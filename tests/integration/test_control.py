@@ -1,5 +1,5 @@
-"""The control socket: who may speak, what it makes of nonsense, and that nobody on it
-can hold the master up.
+"""The control socket: which users may connect, the answers to nonsense, and that no
+peer can hold the master up.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ listen = ["tcp://127.0.0.1:0"]
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that everybody can reach, as /run is: pytest's own are closed to
-    others.
+    """A directory that every user can reach, as /run is; pytest's own are closed to
+    other users.
     """
     path = Path(tempfile.mkdtemp(prefix="unpd-run-"))
     path.chmod(0o755)
@@ -45,37 +45,37 @@ def public() -> Iterator[Path]:
 
 
 def as_user(uid: int, gid: int, control: Path) -> str:
-    """What ``uid`` with the one group ``gid`` gets when it asks for the status: the
-    answer's line, or the name of the error.
+    """Ask for the status as ``uid`` with the one group ``gid``; return the line of the
+    answer, or the name of the error.
     """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        said = b"nothing"
+        result = b"nothing"
         try:
             os.setgroups([])
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
-            said = json.dumps(ask(control, verb="status")).encode()
+            result = json.dumps(ask(control, verb="status")).encode()
         except BaseException as error:  # noqa: BLE001 - the top of a forked process
-            said = type(error).__name__.encode()
+            result = type(error).__name__.encode()
         finally:
-            os.write(writer, said[:4096])
+            os.write(writer, result[:4096])
             os._exit(0)
     os.close(writer)
     with open(reader, "rb") as pipe:
-        told = pipe.read().decode()
+        line = pipe.read().decode()
     os.waitpid(pid, 0)
-    return told
+    return line
 
 
 # the file
 
 
 @faults.requires_strace()
-def test_nobody_else_can_connect_at_any_moment(launch: Launch, tmp_path: Path) -> None:
-    """From its first moment the socket is its owner's alone, then 0660: with every step
-    between bind and listen slowed down no other mode is ever seen.
+def test_no_other_user_can_connect_at_any_moment(launch: Launch, tmp_path: Path) -> None:
+    """From its first moment only its owner may use the socket, then its mode is 0660.
+    With every step between bind and listen slowed down, no other mode shows.
     """
     prefix = faults.strace_prefix(
         tmp_path / "trace",
@@ -97,11 +97,11 @@ def test_nobody_else_can_connect_at_any_moment(launch: Launch, tmp_path: Path) -
 
 
 @faults.requires_root
-def test_the_masters_group_may_speak_and_neither_strangers_nor_its_own_children(
+def test_the_masters_group_may_ask_but_neither_strangers_nor_its_own_children(
     launch: Launch, public: Path
 ) -> None:
-    """The file is the master's own (0660): its group may ask, others cannot connect;
-    and the user whom the workers become is told no even where the mode lets him in.
+    """The file belongs to the master (0660): its group may ask, other users cannot
+    connect. The user of the workers is refused even where the mode lets it connect.
     """
     worker, stranger = pwd.getpwnam("daemon"), pwd.getpwnam("bin")
     control = public / "control.sock"
@@ -122,8 +122,8 @@ def test_the_masters_group_may_speak_and_neither_strangers_nor_its_own_children(
 def test_a_stale_socket_is_replaced_and_anything_else_is_not(
     launch: Launch, tmp_path: Path
 ) -> None:
-    """A socket that nobody listens on makes room; a file in its place is refused with
-    code 73 and stays, and no listener is left.
+    """A socket that no process listens on is replaced. A file in its place stays: the
+    start is refused with code 73, and leaves no listener.
     """
     path = tmp_path / "control.sock"
     text = f'[daemon]\ncontrol = "{path}"\n' + ECHO
@@ -141,21 +141,25 @@ def test_a_stale_socket_is_replaced_and_anything_else_is_not(
     assert path.read_text() == "precious"
 
 
-# what is said
+# requests
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"\n", "not a line of JSON"),
-        (b"\x00\xff\xfe\n", "not a line of JSON"),
-        (b"[" * 4000 + b"\n", "not a line of JSON"),
-        (b"[1]\n", "not a request of version 1"),
-        (b'{"verb": "status"}\n', "not a request of version 1"),
-        (b'{"version": 2, "verb": "status"}\n', "not a request of version 1"),
-        (b'{"version": 1, "verb": "explode"}\n', "the verbs are status, reload, stop"),
-        (b'{"version": 1, "verb": ["stop"]}\n', "the verbs are status, reload, stop"),
-        (b'{"version": 1, "verb": "stop", "quick": "yes"}\n', "quick is true or false"),
+        (b"\n", "the request is not a line of JSON"),
+        (b"\x00\xff\xfe\n", "the request is not a line of JSON"),
+        (b"[" * 4000 + b"\n", "the request is not a line of JSON"),
+        (b"[1]\n", "the request is not of version 1"),
+        (b'{"verb": "status"}\n', "the request is not of version 1"),
+        (b'{"version": 2, "verb": "status"}\n', "the request is not of version 1"),
+        (b'{"version": 1, "verb": "explode"}\n', "the verb must be one of stop, reload, status"),
+        (b'{"version": 1, "verb": ["stop"]}\n', "the verb must be one of stop, reload, status"),
+        (b'{"version": 1, "verb": "stop", "quick": "yes"}\n', "quick must be true or false"),
+        (
+            b'{"version": 1, "verb": "status", "quick": true}\n',
+            "unknown argument 'quick': status takes no argument",
+        ),
     ],
     ids=[
         "empty",
@@ -166,11 +170,12 @@ def test_a_stale_socket_is_replaced_and_anything_else_is_not(
         "version",
         "verb",
         "list-verb",
-        "quick",
+        "value",
+        "argument",
     ],
 )
 def test_nonsense_is_answered_with_the_reason(control: Path, line: bytes, reason: str) -> None:
-    """What is no request gets an answer that says so, and nothing happens."""
+    """A line that is no request is answered with the reason, and changes nothing."""
     with clients.connect(str(control)) as sock:
         sock.sendall(line)
         assert read_answer(sock) == {"version": 1, "ok": False, "reason": reason}
@@ -178,8 +183,8 @@ def test_nonsense_is_answered_with_the_reason(control: Path, line: bytes, reason
 
 
 def test_a_line_without_end_is_cut_off(control: Path) -> None:
-    """More bytes than any request has, and no line end: the connection is closed at
-    once, not when its time is over.
+    """A connection that sends more bytes than any request has, without a line end, is
+    closed at once, and not only when its time is over.
     """
     with (
         clients.connect(str(control), timeout_s=3.0) as sock,
@@ -191,8 +196,8 @@ def test_a_line_without_end_is_cut_off(control: Path) -> None:
 
 @pytest.fixture(scope="module")
 def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The control socket of one daemon for all lines of nonsense; it is healthy after
-    all of them.
+    """The control socket of one daemon for all lines of nonsense. Afterwards the daemon
+    is healthy and has the same children.
     """
     launch = Launch(tmp_path_factory.mktemp("control"))
     unpd = launch(ECHO)
@@ -203,12 +208,12 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert launch.finish() == []
 
 
-# who holds on
+# peers that hold on
 
 
 def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None:
-    """With peers that say nothing, half a line, or never read, the master still answers
-    others, respawns, and serves nobody worse.
+    """With peers that send nothing or half a line, the master still answers others and
+    respawns workers, and clients are served as before.
     """
     unpd = launch(ECHO)
     open_before = descriptors(unpd, births=3)
@@ -228,7 +233,7 @@ def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None
         load.more(20)
         books = load.stop()
     assert set(books.failed()) <= {"reset_before", "reset_after", "shed"}, (
-        "only the killed worker's own connections may be lost"
+        "only connections of the killed worker may be lost"
     )
     until(
         lambda: len(procs.fds(unpd.pid)) == open_before,
@@ -239,17 +244,16 @@ def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None
 
 @pytest.mark.full
 def test_peers_that_fill_the_table_are_closed_in_time(launch: Launch) -> None:
-    """Silent peers beyond the limit are closed at once, the others after five seconds,
-    and then the operator gets his answer.
+    """Silent peers beyond the limit are closed at once, the others after five seconds;
+    then the operator gets an answer.
     """
     unpd = launch(ECHO)
     with contextlib.ExitStack() as stack:
         held: list[socket.socket] = []
 
         def another() -> bool:
-            with contextlib.suppress(
-                BlockingIOError
-            ):  # the queue is full: the master has not come round yet
+            # The accept queue is full while the master has yet to accept.
+            with contextlib.suppress(BlockingIOError):
                 held.append(stack.enter_context(clients.connect(str(unpd.control))))
             return len(held) == 1000
 
@@ -262,8 +266,8 @@ def test_peers_that_fill_the_table_are_closed_in_time(launch: Launch) -> None:
         )
 
 
-def test_an_asker_who_leaves_loses_only_his_answer(launch: Launch) -> None:
-    """A reload goes on when the one who asked hangs up, and the next asker is
+def test_a_peer_that_leaves_loses_only_its_answer(launch: Launch) -> None:
+    """A reload goes on when the peer that asked for it hangs up, and the next peer is
     answered.
     """
     unpd = launch(ECHO)
@@ -274,8 +278,8 @@ def test_an_asker_who_leaves_loses_only_his_answer(launch: Launch) -> None:
 
 @faults.requires_strace()
 def test_without_descriptors_the_master_does_not_spin(launch: Launch, tmp_path: Path) -> None:
-    """When accept fails for want of descriptors the master looks again now and then,
-    not all the time; afterwards the peer that waited is served.
+    """When accept fails for want of descriptors, the master tries again about once a
+    second; afterwards the peer that waited is answered.
     """
     unpd = launch(ECHO)
     with faults.straced(
@@ -292,7 +296,7 @@ def test_without_descriptors_the_master_does_not_spin(launch: Launch, tmp_path: 
 
 
 def test_the_reason_of_a_refusal_comes_through_whole(launch: Launch) -> None:
-    """However many faults a configuration has, ``unpd reload`` prints all of them."""
+    """``unpd reload`` prints every fault of a configuration, however many it has."""
     unpd = launch(ECHO)
     reason = refused_reload(
         unpd, ("[services.echo]\nlisten = [" + '"nonsense", ' * 90 + "]\n").encode()

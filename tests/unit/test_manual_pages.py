@@ -1,4 +1,4 @@
-"""What the manual pages say of public interface is what the program has."""
+"""The manual pages agree with the tables of the program."""
 
 import argparse
 import re
@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tests.support import ROOT
-from unpd.cli.main import _parser
+from unpd.cli.parser import make_parser
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
+from unpd.control.verbs import VERBS, Verb
 from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, ClientExit
 from unpd.services.table import SERVICES
 
@@ -37,16 +38,16 @@ NO_VALUE = {
     ("SERVICES", "type"),
     ("SERVICES", "listen"),
 }
-"""Keys whose default is told in words, as it depends on something or is empty."""
+"""Keys whose default stands in words, because it depends on something or is empty."""
 
 
 def section(page: str, heading: str) -> str:
-    """The text below a heading."""
+    """Return the text below a heading."""
     return page.split(f".Sh {heading}\n", 1)[1].split("\n.Sh ", 1)[0]
 
 
 def items(text: str, macro: str) -> list[tuple[str, str]]:
-    """The items of a list whose labels are set by ``macro`` (if any), each with its
+    """Return the items of a list whose labels have this macro (or none), each with its
     text in one line.
     """
     pieces = (
@@ -63,8 +64,10 @@ def items(text: str, macro: str) -> list[tuple[str, str]]:
 def commands(
     parser: argparse.ArgumentParser, *name: str
 ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command that does something, by its whole name, with its own parser."""
-    # argparse has no public way to them.
+    """Yield each command that takes no further command, by its whole name, with its own
+    parser.
+    """
+    # argparse has no public way to its own actions.
     actions = parser._actions  # noqa: SLF001
     nested = [action for action in actions if isinstance(action, argparse._SubParsersAction)]  # noqa: SLF001
     if not nested:
@@ -75,7 +78,7 @@ def commands(
 
 
 def options(parser: argparse.ArgumentParser) -> set[str]:
-    """The long options of one command but for --help, which all have."""
+    """Return the long options of one command but --help, which every command has."""
     return {
         option
         for action in parser._actions  # noqa: SLF001 - as above
@@ -107,23 +110,23 @@ def test_the_exit_codes_are_those_of_the_table() -> None:
 def test_the_synopsis_is_that_of_the_parser() -> None:
     """Every command stands in the synopsis of unpd(8) with exactly its options."""
     lines = section(UNPD, "SYNOPSIS").split(".Nm\n")[1:]
-    said = {
+    shown = {
         " ".join(re.findall(r"^\.Cm (.+)$", line, re.MULTILINE)): set(
             re.findall(r"Fl (-[a-z]+)", line)
         )
         for line in lines
     }
-    assert said.pop("") == {"-version"}
-    assert said == {
+    assert shown.pop("") == {"-version"}
+    assert shown == {
         name: {option.removeprefix("-") for option in options(parser)}
-        for name, parser in commands(_parser())
+        for name, parser in commands(make_parser())
     }
 
 
 def test_every_command_and_option_is_explained() -> None:
     """unpd(8) has an entry for each command and each option, and no other."""
     verbs, flags = section(UNPD, "DESCRIPTION").split("The options are:")
-    every = dict(commands(_parser()))
+    every = dict(commands(make_parser()))
     assert [label for label, _ in items(verbs, "Cm")] == list(every)
     explained = {
         label.split(" Ar ")[0].removeprefix("h , Fl ")
@@ -134,19 +137,42 @@ def test_every_command_and_option_is_explained() -> None:
     }
 
 
+@pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
+def test_a_verb_is_explained_as_in_its_table(verb: Verb) -> None:
+    """unpd(8) has the description of each verb of a running daemon, and the text of
+    each of its arguments, word for word.
+    """
+    verbs, flags = section(UNPD, "DESCRIPTION").split("The options are:")
+    assert plain(dict(items(verbs, "Cm"))[verb.name]) == verb.description
+    for argument in verb.arguments:
+        assert dict(items(flags, "Fl"))[f"-{argument.name}"] == f"{sentence(argument.help)}."
+
+
+def plain(text: str) -> str:
+    """Return the text of an item, which stands in one line, without the macros for
+    words of the configuration.
+    """
+    return re.sub(r"\.Cm (\S+)(?: (?=[.,;]))?", r"\1", text)
+
+
+def sentence(text: str) -> str:
+    """Return the text with a capital at its beginning."""
+    return text[0].upper() + text[1:]
+
+
 def explained_keys(heading: str) -> list[str]:
-    """The keys that a section of unpd.toml(5) explains, in its order."""
+    """Return the keys that a section of unpd.toml(5) explains, in its order."""
     return [label for label, _ in items(section(TOML, heading), "Cm")]
 
 
 @pytest.mark.parametrize(("heading", "model"), TABLES.items())
-def test_the_keys_of_a_table_are_all_there(heading: str, model: type[BaseModel]) -> None:
+def test_each_key_of_a_table_is_explained(heading: str, model: type[BaseModel]) -> None:
     """unpd.toml(5) explains each key of each table, and no other."""
     assert explained_keys(heading) == list(model.model_fields)
 
 
-def test_the_keys_of_services_are_all_there() -> None:
-    """unpd.toml(5) explains each key that all services have, and each that only one
+def test_each_key_of_services_is_explained() -> None:
+    """unpd.toml(5) explains each key that every service has and each key that only one
     type has, and no other.
     """
     own = [key for row in SERVICES.values() for key in row.options.model_fields]
@@ -159,7 +185,7 @@ def test_the_keys_of_services_are_all_there() -> None:
     ids=[f"{heading}-{key}" for heading, key, _ in KEYS + COMMON],
 )
 def test_a_key_has_its_default_and_its_range(heading: str, key: str, field: FieldInfo) -> None:
-    """unpd.toml(5) says of each key what its default is and which values it takes."""
+    """unpd.toml(5) gives the default of each key and the bounds of its values."""
     text = dict(items(section(TOML, heading), "Cm"))[key]
     bounds: list[Any] = [rule.ge for rule in field.metadata if isinstance(rule, annotated_types.Ge)]
     bounds += [rule.le for rule in field.metadata if isinstance(rule, annotated_types.Le)]
@@ -170,7 +196,7 @@ def test_a_key_has_its_default_and_its_range(heading: str, key: str, field: Fiel
 
 
 def written(key: str, default: Any) -> str:
-    """A default as the page writes it: as the file would, without quotes."""
+    """Return a default as the page writes it: as in the file, without quotes."""
     if key == "socket_mode":
         return f"{default:04o}"
     if isinstance(default, bool):
@@ -183,16 +209,14 @@ def written(key: str, default: Any) -> str:
     [(name, key) for name, row in SERVICES.items() for key in row.options.model_fields],
 )
 def test_an_own_key_has_its_default(service: str, key: str) -> None:
-    """unpd.toml(5) says of each key that only one type of service has what its default
-    is.
-    """
+    """unpd.toml(5) gives the default of each key that only one type of service has."""
     assert (
         f"Default: {SERVICES[service].options.model_fields[key].default}"
         in dict(items(section(TOML, "SERVICES"), "Cm"))[key]
     )
 
 
-def test_what_needs_a_restart_is_marked() -> None:
+def test_the_keys_that_need_a_restart_are_marked() -> None:
     """unpd.toml(5) marks exactly the keys that a reload cannot change, as the shipped
     file does.
     """

@@ -1,3 +1,3 @@
-"""The command line: what people type, and what it says to them. Each command is
-imported when it runs.
+"""The command line: the commands that people type, and the messages that they get. Each
+command is imported when it runs.
 """

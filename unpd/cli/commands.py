@@ -1,5 +1,9 @@
-"""The commands that need the whole configuration: run, check; and what start shares
-with run.
+"""The commands that need the whole configuration, run and check, and the part of run
+that start shares.
+
+Called by dispatch and by start; calls the loader of the configuration and
+:mod:`unpd.master.boot`. Owns the pid file while ``unpd run`` serves. Errors: UnpdError,
+which the log has too if it goes to a file.
 """
 
 import argparse
@@ -23,14 +27,14 @@ from unpd.names import ExitCode
 
 
 def load_path(path: Path | None, host: Host | None = None) -> Loaded:
-    """Load the file, or the built-in default for None, checked against ``host`` (None:
-    this machine). ConfigError if it is refused or cannot be read.
+    """Load the file, or the built-in default for None, and check it against ``host``
+    (None: this machine). ConfigError if it is refused or cannot be read.
     """
     return builtin(host) if path is None else load(path, host)
 
 
 def run(args: argparse.Namespace) -> int:
-    """``unpd run``: serve in the foreground. Called with all signals blocked."""
+    """``unpd run``: serve in the foreground. All signals must be blocked."""
     processes.open_standard_descriptors()
     offers = Offers.from_environment(os.environ)
     try:
@@ -44,26 +48,26 @@ def run(args: argparse.Namespace) -> int:
         offers.say(f"STATUS=not started: {str(error).partition(chr(10))[0]}", once=True)
         raise
     finally:
-        # The interpreter gives signals their default meaning back while it ends: a
-        # second TERM would make a clean end a killed one.
+        # The interpreter restores the default actions of signals while it ends: then a
+        # second TERM would turn a clean end into a death by signal.
         signals.block_all()
 
 
 def serve(
     path: Path | None, loaded: Loaded, identity: Identity | None, starter: boot.Starter
 ) -> ExitCode:
-    """Serve until the end. A fault of our own leaves its trace in the log, whatever
-    became of standard error.
+    """Serve until the end. A fault of our own leaves its trace in the log, because
+    standard error may be closed by then.
     """
     log = boot.open_log(loaded.config, identity)
     log.info("config.loaded", source=loaded.source, drop_ins=loaded.drop_ins)
     try:
-        # A reload looks up no account: the user database may be a network away, and
-        # user and group cannot change.
+        # A reload looks up no account: user and group cannot change, and the user
+        # database may be at the other end of a network.
         host = replace(this_host(), check_accounts=False)
         return boot.serve(loaded, lambda: load_path(path, host), identity, log, starter)
     except UnpdError as error:
-        if loaded.config.log.file:  # on standard error the command says it itself
+        if loaded.config.log.file:  # dispatch prints the error on standard error
             log.error("master.refused", reason=str(error))
         raise
     except Exception as error:
@@ -76,7 +80,7 @@ def serve(
 
 
 def check(args: argparse.Namespace) -> int:
-    """``unpd check``: say whether the configuration would be accepted."""
+    """``unpd check``: print whether the configuration would be accepted."""
     loaded = load_path(config_path(args))
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)

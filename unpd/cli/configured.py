@@ -1,5 +1,8 @@
-"""Which configuration a command means, and where its daemon's control socket is.
-Imports no pydantic: the verbs answer at once.
+"""Finds the configuration that a command means, and the control socket of its daemon.
+
+Called by every command but the clients; calls the reading part of :mod:`unpd.config`,
+and not its schema: the verbs must answer without the time that pydantic takes. Errors:
+ConfigError.
 """
 
 import argparse
@@ -16,56 +19,51 @@ DEFAULT_CONFIG = Path("/etc/unpd/unpd.toml")
 
 
 def config_path(args: argparse.Namespace) -> Path | None:
-    """The file that the arguments mean, absolute; None for the built-in default."""
+    """Return the file that the arguments mean, absolute; None for the built-in
+    default.
+    """
     if args.config is not None:
         return Path(args.config).absolute()
-    return (
-        None if getattr(args, "builtin", False) or not _is_there(DEFAULT_CONFIG) else DEFAULT_CONFIG
-    )
+    if getattr(args, "builtin", False) or not _exists(DEFAULT_CONFIG):
+        return None
+    return DEFAULT_CONFIG
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:
-        return True  # something is, perhaps; who reads it will say why it cannot be read
+        return True  # it may exist; reading it will give the reason why it cannot be read
 
 
 def control_path(args: argparse.Namespace) -> Path:
-    """Where the daemon of these arguments listens for control.
+    """Return the path at which the daemon of these arguments listens for control.
 
-    A configuration that is broken by now must not keep anybody from the daemon that
-    still runs with the old one: only ``daemon.control`` is read from it, whoever may
-    write it, and where that cannot be had the default holds. But only for the system's
-    own configuration, whose daemon is the one at the default: a command for another one
-    must not reach that. ConfigError then.
+    The configuration may have been broken since the daemon started, and must not keep
+    the operator from the daemon that still runs. So only ``daemon.control`` is read
+    from it, the file's owner and mode do not matter, and broken files are passed over.
+    Without the key the default holds. ConfigError if the file does not exist, or if a
+    broken one may have hidden the key: the default could then be the socket of another
+    daemon. Only the system's own configuration falls back to the default even so.
     """
     if args.control is not None:
         return Path(args.control)
     path = config_path(args)
-    if path is not None and not _is_there(path):
+    if path is None:
+        return _default_control()
+    if not _exists(path):
         raise ConfigError((Problem(file_shown(path), None, "", "there is no such file"),))
-    files = (path, *_drop_ins(path)) if path is not None else ()
-    said: list[str] = []
-    problems: list[Problem] = []
-    for file in files:
-        try:
-            control = _control(file)
-        except ConfigError as error:
-            problems += error.problems
-        else:
-            said += [control] if control is not None else []
-    if not said and problems and path != DEFAULT_CONFIG:
-        problems.append(
-            Problem(
-                file_shown(path or DEFAULT_CONFIG),
-                None,
-                "",
-                "so its control socket is not known: name it with --control",
-            )
-        )
-        raise ConfigError(tuple(problems))
-    return Path(said[-1] if said else this_host().daemon_defaults()["control"])
+    control, problems = _last_control((path, *_drop_ins(path)))
+    if control is not None:
+        return control
+    if problems and path != DEFAULT_CONFIG:
+        sentence = "so its control socket is not known: name it with --control"
+        raise ConfigError((*problems, Problem(file_shown(path), None, "", sentence)))
+    return _default_control()
+
+
+def _default_control() -> Path:
+    return Path(this_host().daemon_defaults()["control"])
 
 
 def _drop_ins(path: Path) -> tuple[Path, ...]:
@@ -74,8 +72,24 @@ def _drop_ins(path: Path) -> tuple[Path, ...]:
     return ()
 
 
-def _control(file: Path) -> str | None:
-    """What the file says of it. ConfigError for one that is broken."""
+def _last_control(files: tuple[Path, ...]) -> tuple[Path | None, tuple[Problem, ...]]:
+    """Return the control socket that the last file with the key names, and the problems
+    of the broken files.
+    """
+    control: Path | None = None
+    problems: tuple[Problem, ...] = ()
+    for file in files:
+        try:
+            control = _control(file) or control
+        except ConfigError as error:
+            problems += error.problems
+    return control, problems
+
+
+def _control(file: Path) -> Path | None:
+    """Return the control socket that the file names, if it names one. ConfigError if it
+    is broken.
+    """
     daemon = source.parse(source.read(file, trusted_only=False)).get("daemon")
     control = daemon.get("control") if isinstance(daemon, dict) else None
-    return control if isinstance(control, str) else None
+    return Path(control) if isinstance(control, str) else None

@@ -1,5 +1,10 @@
-"""``unpd start``: the daemon detached from the terminal. A module of its own, because
-what it needs of python-daemon is nothing to ``unpd run``.
+"""``unpd start``: the daemon, detached from the terminal.
+
+Called by dispatch; forks, and in the child becomes a daemon and serves as ``unpd run``
+does. The two processes share a pipe, over which the child reports once: ready, or the
+reason for its failure. Errors: ConfigError before the fork; afterwards the parent
+prints the child's reason and returns its exit code. Apart from commands, because ``unpd
+run`` need not import python-daemon.
 """
 
 import argparse
@@ -24,9 +29,10 @@ from unpd.names import ExitCode
 
 
 def start(args: argparse.Namespace) -> int:
-    """``unpd start``: detach, and return only when the daemon is ready or has failed. A
-    service manager supervises ``unpd run``; what it offers us is not for a daemon
-    apart.
+    """``unpd start``: detach, and return only when the daemon is ready or has failed.
+
+    The offers of a service manager are taken out of the environment and not used: they
+    are for a process that it supervises, as ``unpd run`` is.
     """
     Offers.from_environment(os.environ)
     path = config_path(args)  # absolute: the daemon's working directory is /
@@ -35,47 +41,55 @@ def start(args: argparse.Namespace) -> int:
         reason = "a daemon without a terminal needs a log file: set log.file, or use unpd run"
         raise ConfigError((Problem(loaded.source, None, "log.file", reason),))
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    signal.signal(
-        signal.SIGCHLD, signal.SIG_DFL
-    )  # inherited as ignored, the kernel would reap our child for us and waitpid find none
+    # If the caller ignored SIGCHLD, the kernel would reap the child, and waitpid fail.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         os.close(reader)
         _become_daemon(path, loaded, writer)
     os.close(writer)
-    with open(reader, "rb") as result:
-        said = result.read().decode("utf-8", "replace")
+    with open(reader, "rb") as pipe:
+        report = pipe.read().decode("utf-8", "replace")
     os.waitpid(pid, 0)
-    word, _, rest = said.partition(" ")
+    return _outcome(report, loaded.config.log.file)
+
+
+def _outcome(report: str, log_file: str) -> int:
+    """Print the reason if the daemon failed; return the exit code."""
+    word, _, rest = report.partition(" ")
     if word == "ready":
         return ExitCode.DONE
     code, _, reason = rest.partition(" ")
-    for line in (
-        reason or f"the daemon ended before it was ready: see {loaded.config.log.file}"
-    ).splitlines():
+    for line in (reason or f"the daemon ended before it was ready: see {log_file}").splitlines():
         print(f"unpd: {line}", file=sys.stderr)
     return int(code) if code.isascii() and code.isdecimal() else ExitCode.FAILED
 
 
-def _become_daemon(path: Path | None, loaded: Loaded, result_fd: int) -> NoReturn:
-    """The daemon's process, from the first fork to its end. What goes wrong before it
-    is ready goes to the waiting command.
+class _Report:
+    """The child's end of the pipe to the waiting command."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd: int | None = fd
+
+    def send(self, text: str) -> None:
+        """Send the first report and close the pipe; later ones are dropped, for by then
+        the descriptor's number may be another file's.
+        """
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            os.write(fd, text.encode("utf-8", "backslashreplace"))
+            os.close(fd)
+
+
+def _become_daemon(path: Path | None, loaded: Loaded, report_fd: int) -> NoReturn:
+    """Run the child, from the fork to its end. A failure before it is ready goes to the
+    waiting command.
     """
     signals.block_all()
+    report = _Report(report_fd)
     code, reason = ExitCode.FAILED, ""
-    told: list[bytes] = []
-
-    def tell(said: bytes) -> None:
-        """Answer the command, once: afterwards the descriptor's number may be
-        another's.
-        """
-        if not told:
-            told.append(said)
-            os.write(result_fd, said)
-            os.close(result_fd)
-
     try:
-        code = _daemon(path, loaded, result_fd, lambda: tell(b"ready "))
+        code = _daemon(path, loaded, report_fd, lambda: report.send("ready "))
         reason = "the daemon stopped before it was ready"
     except UnpdError as error:
         code, reason = error.exit_code, str(error)
@@ -83,14 +97,14 @@ def _become_daemon(path: Path | None, loaded: Loaded, result_fd: int) -> NoRetur
         reason = f"a failure of unpd itself: {error!r}"
     finally:
         with contextlib.suppress(OSError):  # the command was killed while it waited
-            tell(f"failed {int(code)} {reason}".encode())
+            report.send(f"failed {int(code)} {reason}")
         os._exit(code)
 
 
 def _daemon(
-    path: Path | None, loaded: Loaded, result_fd: int, ready: Callable[[], None]
+    path: Path | None, loaded: Loaded, report_fd: int, ready: Callable[[], None]
 ) -> ExitCode:
     identity = boot.identity_for(loaded)
     boot.make_parents(loaded.config)
-    with detach(PidFile(loaded.config.daemon.pid_file), (result_fd,)):
+    with detach(PidFile(loaded.config.daemon.pid_file), (report_fd,)):
         return serve(path, loaded, identity, boot.Starter(ready))

@@ -1,80 +1,89 @@
-"""The framing of the control protocol, pure: one request line, one answer line, both
-JSON objects of at most a bounded length.
+"""The framing of the control protocol: one request line, one answer line, both JSON
+objects of bounded length.
+
+Called by both ends, :mod:`unpd.control.server` and :mod:`unpd.control.client`; reads
+the table of verbs to check a request. Pure: bytes in, values out. Errors: ProtocolError
+and no other, whatever the bytes are.
 
 ``{"version": 1, "verb": "status"}`` is answered by ``{"version": 1, "ok": true,
 "status": {...}}``, ``{"version": 1, "verb": "reload"}`` perhaps by ``{"version": 1,
-"ok": false, "reason": "..."}``; ``stop`` may say ``"quick": true``.
+"ok": false, "reason": "..."}``. Arguments of a verb stand beside it:
+``{"version": 1, "verb": "stop", "quick": true}``.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
+
+from unpd.control import verbs
+from unpd.control.verbs import VerbError
 
 VERSION = 1
 MAX_REQUEST_BYTES = 4096
-
-Verb = Literal["status", "reload", "stop"]
-VERBS: Mapping[str, Verb] = MappingProxyType(
-    {"status": "status", "reload": "reload", "stop": "stop"}
-)
+RESERVED = ("version", "verb")
+"""The fields of a request that are not arguments."""
 
 
 class ProtocolError(Exception):
-    """The line is not a request of this version; the text says why."""
+    """The line is not a request, or not an answer, of this version; the text says
+    why.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody asks of the daemon. ``quick`` belongs to stop."""
+    """One request to the daemon. A decoded one has a value for each argument of its
+    verb.
+    """
 
-    verb: Verb
-    quick: bool = False
+    verb: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def encode_request(request: Request) -> bytes:
-    """The request as a line."""
-    return _line({"verb": request.verb, "quick": request.quick})
+    """Return the request as a line."""
+    return _line({"verb": request.verb, **request.arguments})
 
 
 def decode_request(line: bytes) -> Request:
-    """The request on a line. ProtocolError if it is none."""
+    """Return the request on a line. ProtocolError if the line holds none."""
     try:
-        said = json.loads(line)
+        fields = json.loads(line)
     except (ValueError, RecursionError):
-        raise ProtocolError("not a line of JSON") from None
-    if not isinstance(said, dict) or said.get("version") != VERSION:
-        raise ProtocolError(f"not a request of version {VERSION}")
-    verb, quick = VERBS.get(str(said.get("verb"))), said.get("quick", False)
-    if verb is None:
-        raise ProtocolError(f"the verbs are {', '.join(VERBS)}")
-    if not isinstance(quick, bool):
-        raise ProtocolError("quick is true or false")
-    return Request(verb, quick)
+        raise ProtocolError("the request is not a line of JSON") from None
+    if not isinstance(fields, dict) or fields.get("version") != VERSION:
+        raise ProtocolError(f"the request is not of version {VERSION}")
+    values = {name: value for name, value in fields.items() if name not in RESERVED}
+    try:
+        verb = verbs.find(fields.get("verb"))
+        return Request(verb.name, verbs.checked(verb, values))
+    except VerbError as error:
+        raise ProtocolError(str(error)) from None
 
 
 def encode_answer(**fields: Any) -> bytes:
-    """An answer as a line."""
+    """Return an answer as a line."""
     return _line(fields)
 
 
 def decode_answer(line: bytes) -> dict[str, Any]:
-    """The answer on a line. ProtocolError if it is none."""
+    """Return the answer on a line. ProtocolError if the line holds none."""
     try:
-        said = json.loads(line)
+        fields = json.loads(line)
     except (ValueError, RecursionError):
         raise ProtocolError("the daemon's answer is not a line of JSON") from None
     if (
-        not isinstance(said, dict)
-        or said.get("version") != VERSION
-        or not isinstance(said.get("ok"), bool)
+        not isinstance(fields, dict)
+        or fields.get("version") != VERSION
+        or not isinstance(fields.get("ok"), bool)
     ):
         raise ProtocolError(
-            f"the daemon's answer is not one of version {VERSION}: is it another version of unpd?"
+            f"the daemon's answer is not of version {VERSION}: the daemon may be of another"
+            " version of unpd"
         )
-    return said
+    return fields
 
 
-def _line(fields: dict[str, Any]) -> bytes:
+def _line(fields: Mapping[str, Any]) -> bytes:
     return json.dumps({"version": VERSION, **fields}, separators=(",", ":")).encode() + b"\n"

@@ -1,15 +1,19 @@
-"""The control socket on the master's own loop: bounded in connections, bytes and time,
-and never waiting for anybody.
+"""The answering end of the control socket, on the master's own loop: bounded in
+connections, bytes and time, and never waiting for a peer.
 
-The file's owner and mode (0660, the master's own user and group) say who may connect.
-Where the master is root, the user whom its children become is refused by its
-credentials (SO_PEERCRED) all the same: a worker that was taken over must not command
-its master.
+Owns the listener, its file and the connections. Made by boot; calls the protocol, and
+hands each request to the master's shell. Errors: CannotCreateError at the start;
+afterwards a connection that fails is closed, and a request that makes no sense is
+answered with the reason.
+
+The file's owner and mode (0660, the master's own user and group) say which processes
+may connect. Where the master is root, the user that its children become is refused by
+its credentials all the same: a worker that an attacker took over must not command its
+master.
 """
 
 import select
 import socket
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,43 +28,53 @@ from unpd.control.protocol import (
 )
 from unpd.errors import CannotCreateError
 from unpd.kernel import sockets
+from unpd.kernel.credentials import Credentials, peer_credentials
 from unpd.kernel.sockets import ListenOptions
 from unpd.loop import Loop, now
 
 MAX_PEERS = 32
-PATIENCE_S = 5.0
-"""How long a peer may take to say its line or to read the answer."""
+PEER_TIMEOUT_S = 5.0
+"""The time that a peer has to send its request, and again to read the answer."""
 _OPTIONS = ListenOptions(
     backlog=64, ipv6_only=False, keepalive=False, user_timeout_s=0.0, mode=0o660
 )
 
 
+@dataclass(frozen=True, slots=True)
+class PendingRequest:
+    """A request that waits for its answer. ``number`` names it to :meth:`answer`."""
+
+    number: int
+    request: Request
+    credentials: Credentials
+
+
 @dataclass(slots=True)
 class Peer:
-    """One connection: what it said so far, what it has not read yet, and whether its
-    request waits for the daemon.
+    """One connection. ``waiting``: its request is complete, and the daemon has yet to
+    answer it.
     """
 
     sock: socket.socket
-    pid: int
-    uid: int
+    credentials: Credentials
     deadline_at: float
-    said: bytes = b""
+    received: bytes = b""
     unsent: bytes = b""
     waiting: bool = False
 
 
 class ControlServer:
-    """Listens at ``path``; hands each request to ``ask(self, number, request)``, which
-    calls :meth:`answer` now or later. ``refused_uid`` may not ask (None: nobody).
+    """Listens at ``path`` and hands each request to ``asked(self, pending)``, which
+    calls :meth:`answer` now or later. The user ``refused_uid`` may not ask (None: each
+    user that can connect may).
     """
 
     def __init__(
         self,
         path: Path,
         refused_uid: int | None,
-        wait: Loop,
-        ask: "Callable[[ControlServer, int, Request], None]",
+        loop: Loop,
+        asked: "Callable[[ControlServer, PendingRequest], None]",
     ) -> None:
         try:
             self._sock = sockets.listen_unix(str(path), _OPTIONS)
@@ -70,9 +84,9 @@ class ControlServer:
                 f"cannot make the control socket {path}: {error.strerror}"
             ) from error
         self._refused_uid = refused_uid
-        self._loop, self._ask = wait, ask
+        self._loop, self._asked = loop, asked
         self._peers: dict[int, Peer] = {}
-        self._next = 1
+        self._next_number = 1
         self._listen()
 
     def _listen(self) -> None:
@@ -85,23 +99,20 @@ class ControlServer:
         except BlockingIOError:
             return  # gone again
         except OSError:
-            # No descriptor for it: the peer waits until expire() listens again. Watched
-            # on, a queue that cannot be emptied would make the loop spin.
+            # Without a free descriptor the connection stays in the queue, and a watched
+            # listener would make the loop spin. expire() watches it again.
             self._loop.forget(self._sock.fileno())
             return
-        sock.setblocking(False)
-        pid, uid, _ = struct.unpack(
-            "iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        )
         if len(self._peers) >= MAX_PEERS:
             sock.close()
             return
-        number, self._next = self._next, self._next + 1
-        peer = Peer(sock, pid, uid, now() + PATIENCE_S)
+        sock.setblocking(False)
+        number, self._next_number = self._next_number, self._next_number + 1
+        peer = Peer(sock, peer_credentials(sock), now() + PEER_TIMEOUT_S)
         self._peers[number] = peer
         self._loop.watch(sock.fileno(), select.EPOLLIN, lambda events: self._ready(number, events))
-        if uid == self._refused_uid:
-            self.answer(number, ok=False, reason=f"user {uid} may not control this daemon")
+        if peer.credentials.uid == self._refused_uid:
+            self._refuse(number, f"user {self._refused_uid} may not control this daemon")
 
     def _ready(self, number: int, events: int) -> None:
         peer = self._peers[number]
@@ -111,7 +122,7 @@ class ControlServer:
             self._close(number)
 
     def _read(self, number: int, peer: Peer) -> bool:
-        """Read on; False if the peer is gone or says too much."""
+        """Read a piece. False if the peer has gone or sent too much."""
         try:
             piece = peer.sock.recv(MAX_REQUEST_BYTES)
         except BlockingIOError:
@@ -119,35 +130,37 @@ class ControlServer:
         except OSError:
             return False
         if peer.waiting:
-            # It has asked: what more it says is not wanted, and that it says no more
+            # More bytes after the request are ignored. The end of the peer's bytes
             # (nc -N) is no reason to withhold the answer.
             self._loop.watch(peer.sock.fileno(), 0, lambda _: self._close(number))
             return True
         if not piece:
             return False
-        peer.said += piece
-        line, newline, _ = peer.said.partition(b"\n")
+        peer.received += piece
+        line, newline, _ = peer.received.partition(b"\n")
         if not newline:
-            return len(peer.said) < MAX_REQUEST_BYTES
+            return len(peer.received) < MAX_REQUEST_BYTES
         peer.waiting = True
+        self._take(number, peer, line)
+        return True
+
+    def _take(self, number: int, peer: Peer, line: bytes) -> None:
         try:
             request = decode_request(line)
         except ProtocolError as error:
-            self.answer(number, ok=False, reason=str(error))
+            self._refuse(number, str(error))
         else:
-            self._ask(self, number, request)
-        return True
+            self._asked(self, PendingRequest(number, request, peer.credentials))
 
-    def peer(self, number: int) -> Peer:
-        """Who asked request ``number``, while it waits for its answer."""
-        return self._peers[number]
+    def _refuse(self, number: int, reason: str) -> None:
+        self.answer(number, ok=False, reason=reason)
 
     def answer(self, number: int, **fields: Any) -> None:
-        """Answer request ``number``; one whose peer has gone is no loss."""
+        """Answer request ``number``. If its peer has gone, the answer is dropped."""
         peer = self._peers.get(number)
         if peer is not None:
             peer.unsent = encode_answer(**fields)
-            peer.deadline_at = now() + PATIENCE_S
+            peer.deadline_at = now() + PEER_TIMEOUT_S
             self._write(number, peer)
 
     def _write(self, number: int, peer: Peer) -> None:
@@ -170,8 +183,9 @@ class ControlServer:
         peer.sock.close()
 
     def expire(self) -> None:
-        """Once a second: close peers that took too long (one that waits for the daemon
-        has the daemon's time), and listen again after a failed accept.
+        """Close peers that took too long (one whose request waits for the daemon has
+        the daemon's time), and listen again after a failed accept. Called once a
+        second.
         """
         self._listen()
         for number, peer in list(self._peers.items()):
@@ -179,7 +193,9 @@ class ControlServer:
                 self._close(number)
 
     def close(self) -> None:
-        """Stop listening and remove the socket's file; peers get no answer any more."""
+        """Stop listening, remove the socket's file and close every connection without
+        an answer.
+        """
         for number in list(self._peers):
             self._close(number)
         self._loop.forget(self._sock.fileno())

@@ -19,8 +19,7 @@ from types import MappingProxyType
 from setproctitle import setproctitle
 
 from unpd.board import layout
-from unpd.control.protocol import Request
-from unpd.control.server import ControlServer
+from unpd.control.server import ControlServer, PendingRequest
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.draft import sooner
@@ -28,11 +27,10 @@ from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
-from unpd.master import sampling
+from unpd.master import orders, sampling
 from unpd.master.children.reap import account_for
 from unpd.master.perform import perform
 from unpd.master.runtime import Runtime, wanted_children
-from unpd.master.status import status
 from unpd.master.systemd.announcer import Announcer
 from unpd.master.systemd.offers import Offers
 from unpd.names import MASTER_SIGNALS, SignalMeaning
@@ -156,18 +154,6 @@ class Shell:
                     "listener.mended", service=listener.wanted.service, address=listener.text
                 )
 
-    def asked(self, control: ControlServer, number: int, request: Request) -> None:
-        """Take a request of the control socket."""
-        runtime = self._runtime
-        peer = control.peer(number)
-        if request.verb == "status":
-            control.answer(number, ok=True, status=status(runtime, self._state))
-            return
-        runtime.log.info("control.asked", verb=request.verb, by_uid=peer.uid, by_pid=peer.pid)
-        if request.verb == "reload":
-            runtime.events.append(ev.ReloadAsked(number))
-        else:
-            control.answer(number, ok=True)
-            runtime.events.append(
-                ev.StopAsked(request.quick, f"the control socket (uid {peer.uid}, pid {peer.pid})")
-            )
+    def asked(self, control: ControlServer, pending: PendingRequest) -> None:
+        """Carry out a request of the control socket."""
+        orders.carry_out(orders.Order(self._runtime, self._state, pending), control)

@@ -1,4 +1,6 @@
-"""Where the verbs look for the daemon, without loading the configuration."""
+"""The way from a configuration to the daemon that runs with it, without loading the
+configuration.
+"""
 
 import os
 from argparse import Namespace
@@ -15,13 +17,13 @@ DEFAULT = Path(this_host().daemon_defaults()["control"])
 
 
 def control(path: str) -> str:
-    """A file that names this control socket."""
+    """Return the text of a file that names this control socket."""
     return f"[daemon]\ncontrol = '{path}'\n"
 
 
 @pytest.fixture
 def main(tmp_path: Path) -> Path:
-    """A main file with an empty conf.d beside it."""
+    """Make a main file with an empty conf.d beside it."""
     (tmp_path / "conf.d").mkdir()
     path = tmp_path / "unpd.toml"
     path.touch()
@@ -29,23 +31,23 @@ def main(tmp_path: Path) -> Path:
 
 
 def found(main: Path) -> str:
-    """What the file's daemon is asked through."""
+    """Return the control socket of the daemon that runs with this file."""
     return str(control_path(Namespace(control=None, config=str(main))))
 
 
 def test_the_argument_wins(main: Path) -> None:
-    """A socket named on the command line is taken as it is."""
+    """A socket on the command line is used as it is."""
     main.write_text(control("/main"))
     assert control_path(Namespace(control="there", config=None)) == Path("there")
 
 
 def test_the_default(main: Path) -> None:
-    """Where no file names the socket the default holds."""
+    """If no file names the socket, the default holds."""
     assert found(main) == str(DEFAULT)
 
 
 def test_the_last_file_wins(main: Path) -> None:
-    """The drop-ins count in the order of their names, after the main file: as when the
+    """The drop-ins come after the main file, in the order of their names, as when the
     daemon loads them.
     """
     main.write_text(control("/main"))
@@ -59,8 +61,8 @@ def test_the_last_file_wins(main: Path) -> None:
 
 @pytest.mark.parametrize("broken", ["x = ", "daemon = 1", "[daemon]\ncontrol = 1", "\0"])
 def test_broken_files_are_passed_over(main: Path, broken: str) -> None:
-    """A file that is broken, the main one or a drop-in, does not hide what the others
-    say.
+    """A broken file, the main one or a drop-in, does not hide the socket that another
+    file names.
     """
     main.write_text(control("/main"))
     (main.parent / "conf.d/a.toml").write_text(broken)
@@ -71,9 +73,9 @@ def test_broken_files_are_passed_over(main: Path, broken: str) -> None:
 
 
 @pytest.mark.parametrize("broken", ["x = ", "\0"])
-def test_nobody_else_s_daemon_is_meant(main: Path, broken: str) -> None:
-    """A broken file that names no socket: the default one may be another daemon's. Only
-    the system's own file falls back to it.
+def test_the_default_may_be_another_daemon_s(main: Path, broken: str) -> None:
+    """A broken file that names no socket is an error: the default socket may be that of
+    another daemon.
     """
     main.write_text(broken)
     with pytest.raises(
@@ -83,30 +85,30 @@ def test_nobody_else_s_daemon_is_meant(main: Path, broken: str) -> None:
 
 
 def test_the_system_s_own_daemon(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """/etc/unpd/unpd.toml is broken by now: its daemon is the one at the default."""
+    """If /etc/unpd/unpd.toml is broken, its daemon is the one at the default socket."""
     monkeypatch.setattr(configured, "DEFAULT_CONFIG", main)
     main.write_text("x = ")
     assert found(main) == str(DEFAULT)
 
 
 def test_an_unusable_directory_is_passed_over(main: Path) -> None:
-    """Nor does a conf.d that cannot be read."""
+    """A conf.d that cannot be read does not hide the socket of the main file."""
     main.write_text(control("/main"))
     (main.parent / "conf.d").rmdir()
     (main.parent / "conf.d").touch()
     assert found(main) == "/main"
 
 
-def test_nothing_is_waited_for(main: Path) -> None:
-    """A FIFO among the files is passed over without waiting for its writer."""
+def test_a_fifo_does_not_block(main: Path) -> None:
+    """A FIFO among the files is passed over, without waiting for a writer."""
     main.write_text(control("/main"))
     os.mkfifo(main.parent / "conf.d/a.toml")
     assert found(main) == "/main"
 
 
-def test_who_may_write_does_not_matter(main: Path) -> None:
-    """A file that the daemon would refuse by now still leads to the daemon that
-    runs.
+def test_the_mode_of_the_file_does_not_matter(main: Path) -> None:
+    """A file that others may write, which a daemon would refuse, still leads to the
+    daemon that runs.
     """
     main.write_text(control("/main"))
     main.chmod(0o666)
@@ -114,7 +116,7 @@ def test_who_may_write_does_not_matter(main: Path) -> None:
 
 
 def test_a_missing_file(main: Path) -> None:
-    """A main file that is not there is an error, whatever conf.d holds."""
+    """A main file that does not exist is an error, whatever conf.d holds."""
     main.unlink()
     (main.parent / "conf.d/a.toml").write_text(control("/a"))
     with pytest.raises(ConfigError, match=r"unpd\.toml: there is no such file$"):
@@ -122,6 +124,6 @@ def test_a_missing_file(main: Path) -> None:
 
 
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
-    """A path that the system does not take is no failure of our own."""
+    """A path that the kernel refuses is an error of the configuration."""
     with pytest.raises(ConfigError, match=r"its control socket is not known"):
         found(tmp_path / ("x" * 5000))

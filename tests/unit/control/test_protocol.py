@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from unpd.control.protocol import (
     MAX_REQUEST_BYTES,
-    VERBS,
     VERSION,
     ProtocolError,
     Request,
@@ -21,45 +20,73 @@ from unpd.control.protocol import (
     encode_answer,
     encode_request,
 )
+from unpd.control.verbs import VERBS
+
+REQUESTS = [
+    Request("status"),
+    Request("reload"),
+    Request("stop", {"quick": False}),
+    Request("stop", {"quick": True}),
+]
 
 
-@pytest.mark.parametrize("verb", list(VERBS.values()))
-@pytest.mark.parametrize("quick", [False, True])
-def test_a_request_comes_out_as_it_went_in(verb: Any, quick: bool) -> None:
+@pytest.mark.parametrize("request_", REQUESTS, ids=str)
+def test_a_request_comes_out_as_it_went_in(request_: Request) -> None:
     """As one line that is far within the limit."""
-    line = encode_request(Request(verb, quick))
+    line = encode_request(request_)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert len(line) < MAX_REQUEST_BYTES
-    assert decode_request(line) == Request(verb, quick)
+    assert decode_request(line) == request_
 
 
-def test_a_request_may_leave_quick_out() -> None:
-    """Somebody writes it by hand."""
-    assert decode_request(b'{"version": 1, "verb": "stop"}\n') == Request("stop", quick=False)
+@pytest.mark.parametrize(
+    ("request_", "line"),
+    [
+        (Request("status"), b'{"version":1,"verb":"status"}\n'),
+        (Request("stop", {"quick": True}), b'{"version":1,"verb":"stop","quick":true}\n'),
+    ],
+)
+def test_a_request_on_the_wire(request_: Request, line: bytes) -> None:
+    """An argument stands beside the verb, and a verb without arguments stands alone."""
+    assert encode_request(request_) == line
+
+
+def test_a_request_may_leave_an_argument_out() -> None:
+    """A line that a person wrote means the default."""
+    assert decode_request(b'{"version": 1, "verb": "stop"}\n') == Request("stop", {"quick": False})
+
+
+NO_JSON = "the request is not a line of JSON"
+NO_REQUEST = "the request is not of version 1"
+NO_VERB = "the verb must be one of stop, reload, status"
 
 
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        (b"", "not a line of JSON"),
-        (b"status\n", "not a line of JSON"),
-        (b"\xff\xfe\n", "not a line of JSON"),
-        (b'{"version": 1, "verb": "status"', "not a line of JSON"),
-        (b"[" * 3000, "not a line of JSON"),
-        (b"1" * 4095 + b"\n", "not a request of version 1"),
-        (b"null\n", "not a request of version 1"),
-        (b"[]\n", "not a request of version 1"),
-        (b'"status"\n', "not a request of version 1"),
-        (b'{"verb": "status"}\n', "not a request of version 1"),
-        (b'{"version": 2, "verb": "status"}\n', "not a request of version 1"),
-        (b'{"version": "1", "verb": "status"}\n', "not a request of version 1"),
-        (b'{"version": 1}\n', "the verbs are status, reload, stop"),
-        (b'{"version": 1, "verb": "restart"}\n', "the verbs are status, reload, stop"),
-        (b'{"version": 1, "verb": ["stop"]}\n', "the verbs are status, reload, stop"),
-        (b'{"version": 1, "verb": "stop", "quick": 1}\n', "quick is true or false"),
-        (b'{"version": 1, "verb": "stop", "quick": "no"}\n', "quick is true or false"),
-        (b'{"version": 1, "verb": "stop", "quick": null}\n', "quick is true or false"),
+        (b"", NO_JSON),
+        (b"status\n", NO_JSON),
+        (b"\xff\xfe\n", NO_JSON),
+        (b'{"version": 1, "verb": "status"', NO_JSON),
+        (b"[" * 3000, NO_JSON),
+        (b"1" * 4095 + b"\n", NO_REQUEST),
+        (b"null\n", NO_REQUEST),
+        (b"[]\n", NO_REQUEST),
+        (b'"status"\n', NO_REQUEST),
+        (b'{"verb": "status"}\n', NO_REQUEST),
+        (b'{"version": 2, "verb": "status"}\n', NO_REQUEST),
+        (b'{"version": "1", "verb": "status"}\n', NO_REQUEST),
+        (b'{"version": 1}\n', NO_VERB),
+        (b'{"version": 1, "verb": "restart"}\n', NO_VERB),
+        (b'{"version": 1, "verb": ["stop"]}\n', NO_VERB),
+        (b'{"version": 1, "verb": "stop", "quick": 1}\n', "quick must be true or false"),
+        (b'{"version": 1, "verb": "stop", "quick": "no"}\n', "quick must be true or false"),
+        (b'{"version": 1, "verb": "stop", "quick": null}\n', "quick must be true or false"),
+        (
+            b'{"version": 1, "verb": "stop", "quik": true}\n',
+            "unknown argument 'quik': stop takes only quick",
+        ),
     ],
 )
 def test_what_is_no_request_is_refused_with_a_reason(line: bytes, why: str) -> None:
@@ -68,17 +95,43 @@ def test_what_is_no_request_is_refused_with_a_reason(line: bytes, why: str) -> N
         decode_request(line)
 
 
-junk = st.recursive(
+values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
+likely = st.sampled_from([*VERBS, VERSION, True, "", "quick", "ok"])
+objects = st.dictionaries(
+    st.sampled_from(["version", "verb", "quick", "ok", "reason"]) | st.text(), likely | values
+)
+nested = st.integers(1, 10_000).map(lambda depth: b"[" * depth + b"]" * depth)
+lines = (
+    st.binary(max_size=200)
+    | values.map(lambda value: json.dumps(value).encode())
+    | objects.map(lambda fields: json.dumps({"version": VERSION, **fields}).encode())
+    | nested
+    | nested.map(lambda inner: b'{"version":1,"verb":' + inner + b"}")
+    | nested.map(lambda inner: b'{"version":1,"verb":"stop","quick":' + inner + b"}")
+)
 
 
-@given(st.binary(max_size=200) | junk.map(lambda value: json.dumps(value).encode()))
-def test_junk_is_refused_or_means_something(line: bytes) -> None:
-    """Any bytes are a request, or a ProtocolError."""
+@given(lines)
+def test_any_line_is_a_request_or_a_protocol_error(line: bytes) -> None:
+    """Random bytes, random JSON and objects that are nearly requests raise nothing
+    else; a request that comes out is of a verb in the table, with a value of the right
+    type for each of its arguments and for no other.
+    """
     with suppress(ProtocolError):
-        assert decode_request(line).verb in VERBS
+        request = decode_request(line)
+        assert {name: type(value) for name, value in request.arguments.items()} == {
+            argument.name: argument.type for argument in VERBS[request.verb].arguments
+        }
+
+
+@given(lines)
+def test_any_line_is_an_answer_or_a_protocol_error(line: bytes) -> None:
+    """Random bytes, random JSON and objects that are nearly answers raise nothing
+    else.
+    """
     with suppress(ProtocolError):
         assert isinstance(decode_answer(line)["ok"], bool)
 
@@ -102,6 +155,7 @@ def test_an_answer_comes_out_as_it_went_in(fields: dict[str, Any], ok: bool) -> 
     [
         b"",
         b"hello\n",
+        b"[" * 3000,
         b"[1]\n",
         b'{"ok": true}\n',
         b'{"version": 1}\n',
@@ -110,6 +164,6 @@ def test_an_answer_comes_out_as_it_went_in(fields: dict[str, Any], ok: bool) -> 
     ],
 )
 def test_what_is_no_answer_is_refused(line: bytes) -> None:
-    """The client says so instead of guessing."""
+    """The client reports the fault instead of guessing."""
     with pytest.raises(ProtocolError):
         decode_answer(line)

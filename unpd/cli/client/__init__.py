@@ -1,8 +1,8 @@
 """``unpd client``: the arguments of the two clients, and the way to them.
 
-Called by the command line's main, which has argparse already. Importing this module
-costs next to nothing more: the sockets and all that belongs to them are imported when a
-client runs.
+Called by the parser and by dispatch; calls :mod:`unpd.cli.client.command`. Importing
+this module costs next to nothing: a client imports the sockets, and all that belongs to
+them, when it runs. Errors: argparse refuses wrong usage; a run ends with a ClientExit.
 """
 
 import argparse
@@ -11,8 +11,8 @@ MAX_TIMEOUT_S = 86_400.0
 
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the command ``client`` and its two services to the command line; ``run``
-    takes what they parse to.
+    """Add the command ``client`` and its two services to the command line; ``run``
+    takes the parsed arguments.
     """
     client = commands.add_parser(
         "client",
@@ -23,9 +23,9 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     services = client.add_subparsers(dest="service", required=True, metavar="SERVICE")
     daytime = services.add_parser(
         "daytime",
-        help="print what the server says the time is (RFC 867)",
+        help="print the date and time of the server (RFC 867)",
         allow_abbrev=False,
-        description="Print what the server says until it closes.",
+        description="Print everything that the server sends until it closes.",
     )
     _add_server(daytime, default_port=13)
     daytime.set_defaults(raw=False)
@@ -34,8 +34,8 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="send standard input, print what comes back (RFC 862)",
         allow_abbrev=False,
         description=(
-            "Send standard input line by line and print what comes back; at its end half-close, and"
-            " print the rest until the server closes."
+            "Send standard input line by line and print what comes back. At the end of the input,"
+            " half-close the connection, and print the rest until the server closes."
         ),
     )
     _add_server(echo, default_port=7)
@@ -47,19 +47,25 @@ def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the client that was asked for; returns a :class:`unpd.names.ClientExit`.
-    Writes to descriptors 1 and 2, never to sys.stdout.
+    """Run the client that the arguments ask for; return a
+    :class:`unpd.names.ClientExit`. Writes to descriptors 1 and 2, never to sys.stdout.
     """
-    try:
-        # sockets are imported only by who talks
-        from unpd.cli.client.command import Request, answer  # noqa: PLC0415
+    from unpd.names import ClientExit  # noqa: PLC0415 - see above
 
-        return answer(
-            Request(args.service, args.host, args.port, args.default_port, args.timeout_s, args.raw)
+    try:
+        from unpd.cli.client.command import Options, run_client  # noqa: PLC0415 - see above
+
+        return run_client(
+            Options(
+                service=args.service,
+                host=args.host,
+                port=args.port,
+                default_port=args.default_port,
+                timeout_s=args.timeout_s,
+                raw=args.raw,
+            )
         )
     except KeyboardInterrupt:
-        from unpd.names import ClientExit  # noqa: PLC0415 - as above
-
         return ClientExit.INTERRUPTED
 
 
@@ -67,9 +73,7 @@ def _add_server(parser: argparse.ArgumentParser, *, default_port: int) -> None:
     parser.add_argument(
         "host",
         metavar="HOST",
-        help=(
-            "a name, an IPv4 or IPv6 address, or the path of a UNIX socket (whatever contains a /)"
-        ),
+        help=("a name, an IPv4 or IPv6 address, or the path of a UNIX socket (any text with a /)"),
     )
     parser.add_argument(
         "port",
@@ -85,8 +89,8 @@ def _add_server(parser: argparse.ArgumentParser, *, default_port: int) -> None:
         type=_timeout_s,
         default=10.0,
         help=(
-            "give up on a name, on an address or on a server that owes an answer after so long"
-            " without progress (default: 10; 0: never)"
+            "give up on a name, an address or a server that owes an answer after this time without"
+            " progress (default: 10; 0: never)"
         ),
     )
     parser.set_defaults(default_port=default_port)
@@ -95,11 +99,11 @@ def _add_server(parser: argparse.ArgumentParser, *, default_port: int) -> None:
 def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535 is wanted")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 1 to 65535")
 
 
 def _timeout_s(text: str) -> float:
-    """Seconds up to a day; 0 means no limit of our own, as everywhere in unpd."""
+    """Return the seconds, up to a day; 0 means no limit, as everywhere in unpd."""
     try:
         timeout_s = float(text)
     except ValueError:
@@ -107,5 +111,5 @@ def _timeout_s(text: str) -> float:
     if 0 <= timeout_s <= MAX_TIMEOUT_S:
         return timeout_s
     raise argparse.ArgumentTypeError(
-        f"{text!r} is not a time-out: seconds from 0 (none) to {MAX_TIMEOUT_S:.0f} are wanted"
+        f"{text!r} is not a timeout: give seconds from 0 (no limit) to {MAX_TIMEOUT_S:.0f}"
     )

@@ -1,7 +1,8 @@
-"""One run of a client, from what the user asked for to the exit code.
+"""One run of a client, from the user's options to the exit code.
 
-``answer`` is called by ``unpd.cli.client.run``. The only place of the client that
-speaks on standard error: one sentence for a failure, nothing else.
+Called by ``unpd.cli.client.run``; calls connect, then daytime or echo. Errors: each
+ClientFailure becomes one sentence and an exit code here, and no other module of the
+client writes to standard error.
 """
 
 import os
@@ -10,16 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from unpd.cli.client import connect, daytime, echo, framing
-from unpd.cli.client.failures import ClientFailure, OutputGone
+from unpd.cli.client.failures import ClientFailure, OutputClosed
 from unpd.names import ClientExit
 
 INPUT_FD, OUTPUT_FD, ERROR_FD = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for; ``port`` is None if none was named, ``timeout_s`` 0 means no
-    limit.
+class Options:
+    """The user's options. ``port`` is None if the user gave none; a ``timeout_s`` of 0
+    means no limit.
     """
 
     service: str
@@ -30,41 +31,43 @@ class Request:
     raw: bool
 
 
-def answer(request: Request) -> ClientExit:
-    """Talks to the server; says on standard error how it failed, if it did."""
+def run_client(options: Options) -> ClientExit:
+    """Talk to the server, print a failure on standard error, and return the exit
+    code.
+    """
     started_at = time.monotonic()
     occupy_standard_descriptors()
-    if problem := connect.usage_problem(request.host, request.port):
+    if problem := connect.usage_problem(options.host, options.port):
         complain(problem)
         return ClientExit.USAGE
     target = connect.Target(
-        request.host, None if "/" in request.host else request.port or request.default_port
+        options.host, None if "/" in options.host else options.port or options.default_port
     )
     try:
-        _talk(request, target)
+        _talk(options, target)
     except ClientFailure as failure:
         complain(
-            failure.sentence(f"{request.service} at {target.text}", time.monotonic() - started_at)
+            failure.sentence(f"{options.service} at {target.text}", time.monotonic() - started_at)
         )
         return failure.exit_code
-    except OutputGone:
+    except OutputClosed:
         return ClientExit.FAILED
     return ClientExit.DONE
 
 
-def _talk(request: Request, target: connect.Target) -> None:
-    timeout_s = request.timeout_s or None
+def _talk(options: Options, target: connect.Target) -> None:
+    timeout_s = options.timeout_s or None
     with connect.connect(target, timeout_s) as sock:
-        if request.service == "daytime":
+        if options.service == "daytime":
             daytime.read_time(sock, OUTPUT_FD, timeout_s)
         else:
-            cut = framing.Pieces() if request.raw else framing.Lines()
-            echo.Talk(echo.Ends(sock, INPUT_FD, OUTPUT_FD), cut, timeout_s).run()
+            cut = framing.Pieces() if options.raw else framing.Lines()
+            echo.Exchange(echo.Endpoints(sock, INPUT_FD, OUTPUT_FD), cut, timeout_s).run()
 
 
 def occupy_standard_descriptors() -> None:
-    """Puts something unusable on each standard descriptor that the caller closed, or
-    else the server's socket would become, say, standard input.
+    """Open something unusable on each standard descriptor that the caller closed.
+    Otherwise the server's socket could become standard input.
     """
     for descriptor, unusable in (
         (INPUT_FD, os.O_WRONLY),
@@ -74,14 +77,13 @@ def occupy_standard_descriptors() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(
-                os.devnull, unusable
-            )  # the lowest free number (open(2)), and those below are taken by now
+            # open(2) takes the lowest free number, and those below are taken by now.
+            os.open(os.devnull, unusable)
 
 
 def complain(sentence: str) -> None:
-    """Writes one line to standard error. Control characters of a host name do not reach
-    the terminal; with nobody there to read, the exit code must do.
+    """Write one line to standard error, with control characters of a host name escaped.
+    If standard error is closed, the exit code has to do.
     """
     line = "".join(
         char if char.isprintable() else ascii(char)[1:-1] for char in f"unpd: client: {sentence}"

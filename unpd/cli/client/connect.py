@@ -1,10 +1,12 @@
 """From HOST and PORT to a connected, non-blocking socket: look the name up, then try
 its addresses in turn (UNP 11.12).
 
-Called by ``command``. The time-out bounds the look-up, and each attempt anew: an
-address that does not answer must not eat the time of the next one. getaddrinfo(3)
-cannot be interrupted, so it runs in a thread of its own that is left behind when time
-is up; this process never forks.
+Called by ``command``. Errors: ClientFailure, which names every address that was tried.
+
+The timeout bounds the look-up, and each attempt anew: an address that does not answer
+must not use up the time of the next one. getaddrinfo(3) cannot be interrupted, so it
+runs in a thread, which the client leaves behind when the time is over. This process
+never forks.
 """
 
 import errno
@@ -28,8 +30,8 @@ UNIX_PATH_BYTES = 107
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the user wants to go; ``port`` is None if ``host`` is the path of a UNIX
-    socket.
+    """The server that the user named. ``port`` is None if ``host`` is the path of a
+    UNIX socket.
     """
 
     host: str
@@ -37,7 +39,7 @@ class Target:
 
     @property
     def text(self) -> str:
-        """As a message names it."""
+        """The target as a message names it."""
         return self.host if self.port is None else f"{self.host} port {self.port}"
 
 
@@ -55,7 +57,7 @@ class Candidate:
 
 
 def usage_problem(host: str, port: int | None) -> str | None:
-    """What is wrong with the pair as written, in a sentence, or None."""
+    """Return a sentence about the fault of this pair, or None if it has none."""
     if "/" not in host:
         return None
     if port is not None:
@@ -66,8 +68,8 @@ def usage_problem(host: str, port: int | None) -> str | None:
 
 
 def connect(target: Target, timeout_s: float | None) -> socket.socket:
-    """A connected non-blocking socket; raises ClientFailure, which tells of every
-    address and is of the last one's sort.
+    """Return a connected non-blocking socket. ClientFailure if no address accepts: it
+    names all of them, and has the exit code of the last one.
     """
     return connect_any(target, find(target, timeout_s), timeout_s)
 
@@ -75,7 +77,7 @@ def connect(target: Target, timeout_s: float | None) -> socket.socket:
 def connect_any(
     target: Target, candidates: tuple[Candidate, ...], timeout_s: float | None
 ) -> socket.socket:
-    """Tries the candidates (at least one) in turn."""
+    """Try the candidates (at least one) in turn; errors as for :func:`connect`."""
     failed: list[tuple[Candidate, OSError]] = []
     for candidate in candidates:
         try:
@@ -86,29 +88,29 @@ def connect_any(
 
 
 def find(target: Target, timeout_s: float | None) -> tuple[Candidate, ...]:
-    """The addresses of ``target``, in the order of RFC 6724; raises ClientFailure
-    (NAME_NOT_FOUND) if there is none.
+    """Return the addresses of ``target``, in the order of RFC 6724. ClientFailure
+    (NAME_NOT_FOUND) if the name has none.
     """
     if target.port is None:
         return (Candidate(socket.AF_UNIX, target.host),)
     name = _wire_name(target.host)
     try:
-        return _ask(name, target.port, socket.AI_NUMERICHOST)
+        return _resolve(name, target.port, socket.AI_NUMERICHOST)
     except socket.gaierror:
-        return look_up(functools.partial(_ask, name, target.port, 0), timeout_s)
+        return look_up(functools.partial(_resolve, name, target.port, 0), timeout_s)
 
 
 def look_up(
-    ask: Callable[[], tuple[Candidate, ...]], timeout_s: float | None
+    resolve: Callable[[], tuple[Candidate, ...]], timeout_s: float | None
 ) -> tuple[Candidate, ...]:
-    """What ``ask`` finds, if it answers in time; else ClientFailure (NAME_NOT_FOUND). A
-    call that is still under way then ends with the process.
+    """Return what ``resolve`` finds. ClientFailure (NAME_NOT_FOUND) if it finds nothing
+    or is not done in time; a call that is still under way then ends with the process.
     """
     answers: queue.SimpleQueue[tuple[Candidate, ...] | OSError] = queue.SimpleQueue()
 
     def put_answer() -> None:
         try:
-            answers.put(ask())
+            answers.put(resolve())
         except OSError as error:
             answers.put(error)
 
@@ -125,13 +127,13 @@ def look_up(
 
 
 def is_connected_to_itself(sock: socket.socket) -> bool:
-    """True if TCP connected the socket to its own port: on loopback, a port without a
-    listener can be the very one that connect(2) picked as its source.
+    """Return True if TCP connected the socket to its own port. On loopback that
+    happens when connect(2) picks a port without a listener as its own source.
     """
     try:
         return bool(sock.getsockname() == sock.getpeername())
     except OSError:
-        return False  # reset meanwhile: the first recv tells
+        return False  # reset meanwhile: the first recv gives the error
 
 
 def _wire_name(host: str) -> bytes:
@@ -144,7 +146,7 @@ def _wire_name(host: str) -> bytes:
         ) from error
 
 
-def _ask(name: bytes, port: int, flags: int) -> tuple[Candidate, ...]:
+def _resolve(name: bytes, port: int, flags: int) -> tuple[Candidate, ...]:
     found = socket.getaddrinfo(
         name, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICSERV
     )
@@ -169,8 +171,9 @@ def _attempt(candidate: Candidate, timeout_s: float | None) -> socket.socket:
 
 
 def _connect_unix(sock: socket.socket, path: str, timeout_s: float | None) -> None:
-    """A UNIX connect waits for room in the queue only if it blocks, and SO_SNDTIMEO
-    bounds that (socket(7)); non-blocking it is EAGAIN at once (connect(2)).
+    """Connect a blocking socket. Only a blocking connect to a UNIX socket waits for
+    room in the accept queue; a non-blocking one is EAGAIN at once (connect(2)).
+    SO_SNDTIMEO bounds the wait (socket(7)).
     """
     if timeout_s is not None:
         whole_s = int(timeout_s)
@@ -197,7 +200,7 @@ def _connect_tcp(sock: socket.socket, address: Any, timeout_s: float | None) -> 
         raise OSError(error, os.strerror(error))
     if is_connected_to_itself(sock):
         raise ConnectionRefusedError(
-            errno.ECONNREFUSED, "nobody listens there; the socket met itself"
+            errno.ECONNREFUSED, "no process listens there: the socket met itself"
         )
 
 
@@ -206,8 +209,8 @@ def _no_answer(timeout_s: float | None) -> OSError:
 
 
 def _tried(target: Target, failed: list[tuple[Candidate, OSError]]) -> str:
-    """The addresses with their reasons; the reason alone where the user named the
-    address.
+    """Return the addresses with their reasons, or the reason alone if the user named
+    the address.
     """
     if len(failed) == 1 and failed[0][0].text == target.host:
         return reason_of(failed[0][1])

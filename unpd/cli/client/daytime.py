@@ -1,7 +1,10 @@
-"""The daytime client (RFC 867): prints what the server says until it closes.
+"""The daytime client (RFC 867): prints everything that the server sends until it
+closes.
 
-Called by ``command`` with a connected non-blocking socket. Nothing is sent, and nothing
-is kept: a server that talks for ever is printed for ever.
+Called by ``command`` with a connected non-blocking socket. Errors: ClientFailure,
+OutputClosed. The client sends nothing and keeps nothing.
+
+Known gap: a server that sends for ever keeps the client printing for ever.
 """
 
 import socket
@@ -12,8 +15,8 @@ from unpd.names import ClientExit
 
 
 def read_time(sock: socket.socket, output_fd: int, timeout_s: float | None) -> None:
-    """Copies the socket to the descriptor ``output_fd`` until the server closes; raises
-    ClientFailure or OutputGone.
+    """Copy the socket to the descriptor ``output_fd`` until the server closes.
+    ClientFailure or OutputClosed.
     """
     received_bytes = 0
     while chunk := _receive(sock, output_fd, timeout_s):
@@ -21,7 +24,7 @@ def read_time(sock: socket.socket, output_fd: int, timeout_s: float | None) -> N
         received_bytes += len(chunk)
     if not received_bytes:
         raise ClientFailure(
-            ClientExit.CLOSED_EARLY, "server terminated prematurely", "not one byte came"
+            ClientExit.CLOSED_EARLY, "server terminated prematurely", "no byte came"
         )
 
 

@@ -1,22 +1,23 @@
 """The echo client (RFC 862), after UNP chapter 6: one wait on standard input and the
-socket, so that the end of either is seen while the other is silent.
+socket, so that it sees the end of either while the other is silent.
 
-Called by ``command`` with a connected non-blocking socket. Theory of operation:
+Called by ``command`` with a connected non-blocking socket. Errors: ClientFailure,
+OutputClosed. Theory of operation:
 
-- The socket is always read. Standard input is read while less than ``HIGH_MARK_BYTES``
-wait to be sent, so memory is bounded.
-- At the end of standard input, when all is sent, the client half-closes and reads on.
-The server's close is then the good end; before, or with bytes
-  missing, it is a premature one.
-- When send(2) fails because the connection is broken, the client reads on: what had
-arrived is printed first, and the read (or the end) says how it ended.
-- The time-out runs only while the server owes something: bytes to come back, room for
-what waits to be sent, or its close. Progress is what the server
-  does (bytes that came, room that it made), so that typing into a dead connection does
-  not put the time-out off, and a user who thinks is not one.
+- The socket is always read. Standard input is read while fewer than
+  ``HIGH_MARK_BYTES`` wait to be sent, so memory is bounded.
+- At the end of standard input, when everything is sent, the client half-closes and
+  reads on. Then the server's close is the good end. Before that, or with bytes missing,
+  it is a premature one.
+- When send(2) fails because the connection is broken, the client reads on: it prints
+  what had arrived, and then the read (or the end) gives the reason.
+- The timeout runs only while the server owes something: bytes to come back, room for
+  the bytes that wait to be sent, or its close. Only the server makes progress (bytes
+  that came, room that it made). So typing into a dead connection does not put the
+  timeout off, and a user who thinks does not run into it.
 
-Known gap: bytes are counted, not compared; what a server that is no echo server says is
-printed all the same.
+Known gap: bytes are counted, not compared. The client prints whatever the server sends,
+also if it is not an echo server.
 """
 
 import os
@@ -34,9 +35,9 @@ HIGH_MARK_BYTES = 262_144
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """What a talk joins: the server's socket, and the descriptors of the user's input
-    and output.
+class Endpoints:
+    """The endpoints of an exchange: the server's socket, and the descriptors of the
+    user's input and output.
     """
 
     sock: socket.socket
@@ -44,13 +45,13 @@ class Ends:
     output_fd: int
 
 
-class Talk:
-    """One conversation with an echo server."""
+class Exchange:
+    """One exchange with an echo server."""
 
     __slots__ = (
         "_broken",
         "_ended",
-        "_ends",
+        "_endpoints",
         "_framing",
         "_half_closed",
         "_input_open",
@@ -61,8 +62,8 @@ class Talk:
         "_unsent",
     )
 
-    def __init__(self, ends: Ends, framing: Framing, timeout_s: float | None) -> None:
-        self._ends = ends
+    def __init__(self, endpoints: Endpoints, framing: Framing, timeout_s: float | None) -> None:
+        self._endpoints = endpoints
         self._framing = framing
         self._timeout_s = timeout_s
         self._unsent = bytearray()
@@ -75,75 +76,76 @@ class Talk:
         self._owed_since: float | None = None
 
     def run(self) -> None:
-        """Talks until the server has given everything back and closed; raises
-        ClientFailure or OutputGone.
+        """Send and receive until the server has returned everything and closed.
+        ClientFailure or OutputClosed.
         """
         while not self._ended:
             self._turn()
 
     def _turn(self) -> None:
         ready = self._wait()
-        streams.check_output(ready.get(self._ends.output_fd, 0))
+        streams.check_output(ready.get(self._endpoints.output_fd, 0))
         had_unsent = bool(self._unsent)
-        received = self._ends.sock.fileno() in ready and self._receive()
-        if self._ends.input_fd in ready:
+        received = self._endpoints.sock.fileno() in ready and self._receive()
+        if self._endpoints.input_fd in ready:
             self._take_input()
         sent = self._send()
         self._half_close()
-        self._stamp(progressed=received or (sent and had_unsent))
+        self._note_progress(progressed=received or (sent and had_unsent))
 
     def _wait(self) -> dict[int, int]:
         interests = {
-            self._ends.output_fd: streams.WATCHED,
-            self._ends.sock.fileno(): streams.READABLE | (streams.WRITABLE if self._unsent else 0),
+            self._endpoints.output_fd: streams.WATCHED,
+            self._endpoints.sock.fileno(): streams.READABLE
+            | (streams.WRITABLE if self._unsent else 0),
         }
         if self._input_open and len(self._unsent) < HIGH_MARK_BYTES:
-            interests[self._ends.input_fd] = streams.READABLE
-        ready = streams.wait(interests, self._patience_s())
+            interests[self._endpoints.input_fd] = streams.READABLE
+        ready = streams.wait(interests, self._remaining_s())
         if not ready:
             raise ClientFailure(
                 ClientExit.TIMED_OUT,
                 "timed out",
-                f"no progress for {self._timeout_s:g} s; {self._account()}",
+                f"no progress for {self._timeout_s:g} s; {self._missing_text()}",
             )
         return ready
 
-    def _patience_s(self) -> float | None:
+    def _remaining_s(self) -> float | None:
         if self._timeout_s is None or self._owed_since is None:
             return None
         return self._owed_since + self._timeout_s - time.monotonic()
 
     def _receive(self) -> bool:
         try:
-            chunk = self._ends.sock.recv(streams.CHUNK_BYTES)
+            chunk = self._endpoints.sock.recv(streams.CHUNK_BYTES)
         except BlockingIOError:
             return False
         except OSError as error:
-            raise failure_of(error, self._account()) from error
+            raise failure_of(error, self._missing_text()) from error
         if not chunk:
             self._end()
         self._received_bytes += len(chunk)
-        streams.write_output(self._ends.output_fd, chunk)
+        streams.write_output(self._endpoints.output_fd, chunk)
         return True
 
     def _end(self) -> None:
         self._ended = True
         if self._broken is not None:
-            raise failure_of(self._broken, self._account())
+            raise failure_of(self._broken, self._missing_text())
         if self._missing_bytes() < 0:
             raise ClientFailure(
                 ClientExit.FAILED,
-                "this is no echo server",
+                "not an echo server",
                 f"it sent {self._received_bytes} bytes for {self._offered_bytes}",
             )
         if not self._half_closed or self._missing_bytes() > 0:
             raise ClientFailure(
-                ClientExit.CLOSED_EARLY, "server terminated prematurely", self._account()
+                ClientExit.CLOSED_EARLY, "server terminated prematurely", self._missing_text()
             )
 
     def _take_input(self) -> None:
         try:
-            chunk = os.read(self._ends.input_fd, streams.CHUNK_BYTES)
+            chunk = os.read(self._endpoints.input_fd, streams.CHUNK_BYTES)
         except BlockingIOError:
             return
         except OSError as error:
@@ -160,14 +162,14 @@ class Talk:
             return False
         try:
             with memoryview(self._unsent) as view:
-                sent_bytes = self._ends.sock.send(view)
+                sent_bytes = self._endpoints.sock.send(view)
         except BlockingIOError:
             return False
         except (BrokenPipeError, ConnectionResetError) as error:
             self._stop_sending(error)
             return False
         except OSError as error:
-            raise failure_of(error, self._account()) from error
+            raise failure_of(error, self._missing_text()) from error
         del self._unsent[:sent_bytes]
         return sent_bytes > 0
 
@@ -180,12 +182,10 @@ class Talk:
         if self._input_open or self._unsent or self._half_closed or self._ended:
             return
         self._half_closed = True
-        with suppress(
-            OSError
-        ):  # ENOTCONN: the connection is gone already, and the next read says how
-            self._ends.sock.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # ENOTCONN: the next read gives the reason
+            self._endpoints.sock.shutdown(socket.SHUT_WR)
 
-    def _stamp(self, *, progressed: bool) -> None:
+    def _note_progress(self, *, progressed: bool) -> None:
         owed = bool(self._unsent) or self._half_closed or self._missing_bytes() > 0
         if not owed:
             self._owed_since = None
@@ -195,5 +195,5 @@ class Talk:
     def _missing_bytes(self) -> int:
         return self._offered_bytes - self._received_bytes
 
-    def _account(self) -> str:
+    def _missing_text(self) -> str:
         return f"{max(self._missing_bytes(), 0)} of {self._offered_bytes} bytes are missing"

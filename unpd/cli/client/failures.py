@@ -1,7 +1,7 @@
-"""How a talk with a server can fail, each way told apart from the others.
+"""The ways in which a client can fail, each with its own exit code.
 
-Raised by every module of the client, turned into a sentence and an exit code by
-``command`` alone. No I/O.
+Every module of the client raises them; ``command`` alone turns them into a sentence and
+an exit code. No I/O.
 """
 
 import errno
@@ -13,27 +13,27 @@ from unpd.names import ClientExit
 
 
 class ClientFailure(Exception):
-    """One way to fail: its exit code, what happened in two or three words, and what
-    else is known ("" if nothing).
+    """One failure: its exit code, its cause in two or three words, and more detail
+    ("" if there is no more).
     """
 
-    def __init__(self, exit_code: ClientExit, what: str, detail: str = "") -> None:
-        super().__init__(what)
+    def __init__(self, exit_code: ClientExit, cause: str, detail: str = "") -> None:
+        super().__init__(cause)
         self.exit_code = exit_code
-        self.what = what
+        self.cause = cause
         self.detail = detail
 
     def sentence(self, subject: str, elapsed_s: float) -> str:
-        """The whole story in one line; ``elapsed_s`` counts from the start of the
+        """Return the message of one line. ``elapsed_s`` counts from the start of the
         command.
         """
-        return f"{subject}: {self.what} after {elapsed_s:.1f} s" + (
+        return f"{subject}: {self.cause} after {elapsed_s:.1f} s" + (
             f" ({self.detail})" if self.detail else ""
         )
 
 
-class OutputGone(Exception):
-    """Nobody reads standard output any more: the client ends without a word, as a
+class OutputClosed(Exception):
+    """The reader of standard output has gone: the client ends without a message, as a
     filter does on SIGPIPE.
     """
 
@@ -50,20 +50,20 @@ _BY_ERRNO: Mapping[int, tuple[ClientExit, str]] = MappingProxyType(
         errno.ETIMEDOUT: _TIMED_OUT,
         errno.ECONNRESET: _RESET,
         errno.ECONNABORTED: _RESET,
-        # send(2) after the server's FIN was answered by a RST (UNP 5.13): the end came
+        # A RST answered a send(2) after the server's FIN (UNP 5.13): its end came
         # first.
         errno.EPIPE: _CLOSED_EARLY,
         errno.EHOSTUNREACH: _UNREACHABLE,
         errno.ENETUNREACH: _UNREACHABLE,
         errno.EHOSTDOWN: _UNREACHABLE,
         errno.ENETDOWN: _UNREACHABLE,
-        # No address of that family on this host, or no such family in its kernel.
+        # This host has no address of that family, or its kernel has no such family.
         errno.EADDRNOTAVAIL: _UNREACHABLE,
         errno.EAFNOSUPPORT: _UNREACHABLE,
-        # A local packet filter (TCP), a UNIX socket that we may not use.
+        # A local packet filter (TCP), or a UNIX socket that this user may not use.
         errno.EACCES: _UNREACHABLE,
         errno.EPERM: _UNREACHABLE,
-        # A path at which there is no stream socket.
+        # The path leads to no stream socket.
         errno.ENOENT: _UNREACHABLE,
         errno.ENOTDIR: _UNREACHABLE,
         errno.ELOOP: _UNREACHABLE,
@@ -73,13 +73,13 @@ _BY_ERRNO: Mapping[int, tuple[ClientExit, str]] = MappingProxyType(
 
 
 def reason_of(error: OSError) -> str:
-    """What the kernel, or the name service, says about it."""
+    """Return the reason in the words of the kernel or of the name service."""
     return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
 
 
 def failure_of(error: OSError, detail: str) -> ClientFailure:
-    """The failure that an error of connect, send or recv stands for."""
-    exit_code, what = _BY_ERRNO.get(
+    """Return the failure for an error of connect, send or recv."""
+    exit_code, cause = _BY_ERRNO.get(
         error.errno or 0, (ClientExit.FAILED, f"failed: {reason_of(error)}")
     )
-    return ClientFailure(exit_code, what, detail)
+    return ClientFailure(exit_code, cause, detail)

@@ -1,7 +1,7 @@
-"""Cuts standard input into what is sent: whole lines, or pieces as they come. Pure.
+"""Cuts standard input into pieces to send: whole lines, or the pieces as they come.
 
-A line longer than ``max_held_bytes`` goes out in parts, so that memory is bounded
-whatever the input.
+Called by ``echo``; ``command`` chooses the class. Pure. A line longer than
+``max_held_bytes`` goes out in parts, so memory is bounded for any input.
 """
 
 from typing import Protocol
@@ -10,30 +10,30 @@ MAX_HELD_BYTES = 65_536
 
 
 class Framing(Protocol):
-    """Takes input and gives back what may be sent now."""
+    """Takes input and returns the bytes to send now."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """What may be sent after ``chunk`` was read; b"" if nothing yet."""
+        """Return the bytes to send after ``chunk`` was read; b"" if none yet."""
 
     def finish(self) -> bytes:
-        """What is left at the end of the input."""
+        """Return the bytes that are left at the end of the input."""
 
 
 class Pieces:
-    """As it comes (``--raw``)."""
+    """The input as it comes (``--raw``)."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Everything, at once."""
+        """Return everything at once."""
         return chunk
 
     def finish(self) -> bytes:
-        """Nothing is ever held back."""
+        """Return b"": nothing was held."""
         return b""
 
 
 class Lines:
-    """Line by line: a line is held until its end has been read. Several whole lines go
-    out together.
+    """The input line by line: a line is held until its end has been read. Several whole
+    lines go out together.
     """
 
     def __init__(self, max_held_bytes: int = MAX_HELD_BYTES) -> None:
@@ -41,7 +41,9 @@ class Lines:
         self._held = bytearray()
 
     def feed(self, chunk: bytes) -> bytes:
-        """The whole lines so far, or all that is held once it is too much to hold."""
+        """Return the whole lines so far, or, from ``max_held_bytes`` on, all that is
+        held.
+        """
         end = chunk.rfind(b"\n") + 1
         if not end:
             self._held += chunk
@@ -51,7 +53,7 @@ class Lines:
         return lines
 
     def finish(self) -> bytes:
-        """A last line without its newline, as it is."""
+        """Return the last line, which has no newline, as it is."""
         held = bytes(self._held)
         self._held.clear()
         return held

@@ -1,10 +1,11 @@
-"""What both clients need of descriptors: the one wait, and writing to standard output.
+"""The one wait of the clients, and writing to standard output.
 
-Called by ``connect``, ``daytime`` and ``echo``. poll(2), not epoll(7): standard input
-may be a regular file, which epoll refuses.
+Called by ``connect``, ``daytime`` and ``echo``. Waits with poll(2) and not epoll(7):
+standard input may be a regular file, which epoll refuses. Errors: OutputClosed,
+ClientFailure.
 
-Known gap: a reader of standard output who does not read holds the whole client up. That
-is the back-pressure of a pipeline; no byte is lost or piled up.
+Known gap: a reader of standard output that does not read holds the whole client up.
+That is the back-pressure of a pipeline: no byte is lost or piled up.
 """
 
 import errno
@@ -12,7 +13,7 @@ import os
 import select
 from collections.abc import Mapping
 
-from unpd.cli.client.failures import ClientFailure, OutputGone, reason_of
+from unpd.cli.client.failures import ClientFailure, OutputClosed, reason_of
 from unpd.names import ClientExit
 
 CHUNK_BYTES = 65_536
@@ -20,14 +21,14 @@ CHUNK_BYTES = 65_536
 READABLE = select.POLLIN
 WRITABLE = select.POLLOUT
 WATCHED = 0
-"""Asks for nothing: poll(2) still reports an error or a hang-up, which is how the loss
-of a reader of standard output shows.
+"""No event: poll(2) still reports an error or a hang-up, and so the loss of the reader
+of standard output.
 """
 
 
 def wait(interests: Mapping[int, int], timeout_s: float | None) -> dict[int, int]:
-    """Waits until a descriptor is ready; {} if none was within ``timeout_s`` (None: no
-    limit).
+    """Wait until a descriptor is ready, and return the events by descriptor; {} if none
+    was ready within ``timeout_s`` (None: no limit).
     """
     poll = select.poll()
     for descriptor, events in interests.items():
@@ -36,26 +37,26 @@ def wait(interests: Mapping[int, int], timeout_s: float | None) -> dict[int, int
 
 
 def check_output(events: int) -> None:
-    """Raises OutputGone if what poll(2) said about standard output means that its
-    reader has gone.
+    """Raise OutputClosed if these events of standard output mean that its reader has
+    gone.
     """
     if events & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
-        raise OutputGone
+        raise OutputClosed
 
 
 def write_output(descriptor: int, chunk: bytes) -> None:
-    """Writes all of it, blocking; raises OutputGone or ClientFailure."""
+    """Write all of ``chunk``, blocking. OutputClosed or ClientFailure."""
     rest = memoryview(chunk)
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:
-            # Somebody who shares this descriptor made it non-blocking; undoing that
-            # would change it for them.
+            # A process that shares this open file made it non-blocking, and making it
+            # blocking again would change it for that process.
             check_output(wait({descriptor: WRITABLE}, None)[descriptor] & ~WRITABLE)
         except OSError as error:
             if error.errno in (errno.EPIPE, errno.EBADF):
-                raise OutputGone from None
+                raise OutputClosed from None
             raise ClientFailure(
                 ClientExit.FAILED, "standard output cannot be written", reason_of(error)
             ) from error

@@ -1,4 +1,4 @@
-"""What ``unpd client`` takes on the command line."""
+"""The arguments of ``unpd client``."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from unpd.cli.client.connect import Target, usage_problem
 
 
 def parse(*words: str) -> argparse.Namespace:
-    """What ``unpd client WORDS`` parses to."""
+    """Return the parsed arguments of ``unpd client WORDS``."""
     parser = argparse.ArgumentParser(prog="unpd")
     client.add_arguments(parser.add_subparsers(required=True))
     return parser.parse_args(["client", *words])
@@ -17,15 +17,15 @@ def parse(*words: str) -> argparse.Namespace:
 
 @pytest.mark.parametrize(("service", "port"), [("daytime", 13), ("echo", 7)])
 def test_the_port_defaults_to_the_services_own(service: str, port: int) -> None:
-    """Without PORT the well-known one is taken, the time-out is ten seconds, and input
+    """By default the port is the well-known one, the timeout is ten seconds, and input
     goes line by line.
     """
     args = parse(service, "host")
     assert (args.port or args.default_port, args.timeout_s, args.raw) == (port, 10.0, False)
 
 
-def test_port_time_out_and_raw_are_taken() -> None:
-    """PORT, --timeout and --raw arrive as written; a time-out of 0 means none."""
+def test_port_timeout_and_raw_are_taken() -> None:
+    """PORT, --timeout and --raw arrive as written; a timeout of 0 means none."""
     args = parse("echo", "--raw", "--timeout", "0", "::1", "10007")
     assert (args.service, args.host, args.port, args.timeout_s, args.raw) == (
         "echo",
@@ -55,8 +55,8 @@ def test_port_time_out_and_raw_are_taken() -> None:
 def test_wrong_usage_ends_with_2(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What makes no sense is refused before anything is tried, with a usage message and
-    exit code 2.
+    """Arguments that make no sense are refused before a connection is tried, with the
+    usage and exit code 2.
     """
     with pytest.raises(SystemExit) as ended:
         parse(*words)
@@ -65,8 +65,8 @@ def test_wrong_usage_ends_with_2(
 
 
 def test_a_unix_socket_has_no_port_and_a_bounded_path() -> None:
-    """A path with a port, or one too long for the kernel, is a usage problem; a name or
-    a path alone is none.
+    """A path with a port, and a path too long for the kernel, are wrong usage; a name
+    with a port and a path alone are right.
     """
     assert usage_problem("/run/x", 7) == "/run/x is the path of a UNIX socket, which has no port"
     assert "at most 107 bytes" in str(usage_problem("/" + "é" * 54, None))
@@ -75,5 +75,5 @@ def test_a_unix_socket_has_no_port_and_a_bounded_path() -> None:
 
 
 def test_a_message_names_the_target_as_the_user_wrote_it() -> None:
-    """A TCP target is host and port, a UNIX one its path."""
+    """A TCP target shows host and port, a UNIX one its path."""
     assert (Target("::1", 7).text, Target("/run/x", None).text) == ("::1 port 7", "/run/x")

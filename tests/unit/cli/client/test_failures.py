@@ -1,4 +1,4 @@
-"""Which failure an error stands for, and what the user is told."""
+"""The failure for each error, and its message for the user."""
 
 import errno
 import os
@@ -25,22 +25,22 @@ from unpd.names import ClientExit
     ],
 )
 def test_each_error_has_its_own_exit_code(number: int, exit_code: ClientExit) -> None:
-    """What the kernel says decides the exit code, and only what nobody foresaw is the
-    general failure.
+    """The error of the kernel decides the exit code; only an error that the table lacks
+    is the general failure.
     """
     assert failure_of(OSError(number, os.strerror(number)), "").exit_code is exit_code
 
 
-def test_an_unforeseen_error_is_told_in_the_kernels_words() -> None:
-    """An error without a sort of its own still says what happened."""
+def test_an_unforeseen_error_has_the_kernels_words() -> None:
+    """The message of an error that the table lacks has the text of the kernel."""
     assert (
-        failure_of(OSError(errno.ENOBUFS, "No buffer space available"), "").what
+        failure_of(OSError(errno.ENOBUFS, "No buffer space available"), "").cause
         == "failed: No buffer space available"
     )
 
 
 def test_the_sentence_names_the_server_the_failure_the_time_and_the_detail() -> None:
-    """One sentence says who, what, after how long, and what else is known."""
+    """One sentence names the server, the failure, the time it took, and the detail."""
     failure = ClientFailure(ClientExit.TIMED_OUT, "timed out", "no answer within 3 s")
     assert (
         failure.sentence("echo at h port 7", 3.04)
@@ -49,7 +49,7 @@ def test_the_sentence_names_the_server_the_failure_the_time_and_the_detail() -> 
 
 
 def test_a_sentence_without_detail_has_no_empty_brackets() -> None:
-    """Where nothing else is known the sentence ends with the time."""
+    """Without a detail the sentence ends with the time."""
     assert (
         ClientFailure(ClientExit.RESET, "reset").sentence("echo at h port 7", 0.0)
         == "echo at h port 7: reset after 0.0 s"

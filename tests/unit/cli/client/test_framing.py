@@ -1,4 +1,4 @@
-"""How standard input is cut into what is sent."""
+"""Cutting standard input into pieces to send."""
 
 import itertools
 
@@ -8,29 +8,29 @@ from unpd.cli.client.framing import Framing, Lines, Pieces
 
 
 def pieces_of(framing: Framing, chunks: list[bytes]) -> list[bytes]:
-    """What goes out for each chunk, and at the end."""
+    """Return the bytes that go out for each chunk, and at the end."""
     return [*(framing.feed(chunk) for chunk in chunks), framing.finish()]
 
 
 def test_a_line_is_held_until_its_newline_has_been_read() -> None:
-    """In line mode nothing of a line goes out before its end is there."""
+    """In line mode no byte of a line goes out before its end has been read."""
     assert pieces_of(Lines(), [b"hel", b"lo\nwo", b"rld\n"]) == [b"", b"hello\n", b"world\n", b""]
 
 
 def test_whole_lines_go_out_together_and_the_rest_waits() -> None:
-    """Several whole lines read at once are one piece; the beginning of the next line is
-    held.
+    """Whole lines that were read at once go out as one piece; the beginning of the next
+    line is held.
     """
     assert pieces_of(Lines(), [b"a\nb\nc"]) == [b"a\nb\n", b"c"]
 
 
 def test_a_last_line_without_a_newline_is_sent_as_it_is() -> None:
-    """Nothing is added to, and nothing is lost of, a last line without its newline."""
+    """A last line without a newline goes out whole, and gets no newline."""
     assert pieces_of(Lines(), [b"no end"]) == [b"", b"no end"]
 
 
 def test_a_line_too_long_to_hold_goes_out_in_parts() -> None:
-    """Once a line reaches the limit, what is held of it goes out, so that memory is
+    """Once a line reaches the limit, the held part goes out, so that memory is
     bounded.
     """
     assert pieces_of(Lines(max_held_bytes=4), [b"abc", b"de", b"f\n"]) == [
@@ -48,7 +48,7 @@ def test_raw_pieces_go_out_as_they_come() -> None:
 
 @pytest.mark.parametrize("make", [Lines, Pieces, lambda: Lines(max_held_bytes=2)])
 def test_every_cut_of_the_input_comes_out_byte_for_byte(make: type[Framing]) -> None:
-    """However the input arrives, what is sent is the same bytes in the same order."""
+    """However the input arrives, the same bytes go out in the same order."""
     text = b"a\n\nbcd\r\ne"
     for first, second in itertools.combinations(range(len(text) + 1), 2):
         assert (

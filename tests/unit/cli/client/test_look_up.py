@@ -1,4 +1,4 @@
-"""How a name that the resolver does not deliver is told to the user."""
+"""The look-up of a name, and its failures."""
 
 import socket
 import threading
@@ -13,14 +13,14 @@ FOUND = (Candidate(socket.AF_INET, ("192.0.2.1", 7)),)
 
 
 @pytest.mark.parametrize("timeout_s", [None, 30.0])
-def test_what_the_resolver_finds_is_taken(timeout_s: float | None) -> None:
-    """An answer in time is the answer, with or without a time-out."""
+def test_an_answer_of_the_resolver_is_taken(timeout_s: float | None) -> None:
+    """The addresses are those of the resolver, with or without a timeout."""
     assert look_up(lambda: FOUND, timeout_s) == FOUND
 
 
 def test_a_resolver_that_is_silent_is_given_up() -> None:
-    """A look-up that cannot be interrupted does not hold the client longer than its
-    time-out; the message blames the resolver.
+    """A look-up that cannot be interrupted holds the client no longer than its timeout,
+    and the message names the resolver.
     """
     answered = threading.Event()
 
@@ -44,7 +44,7 @@ def test_a_resolver_that_is_silent_is_given_up() -> None:
         (socket.EAI_AGAIN, "the resolver did not answer: Name or service not known"),
     ],
 )
-def test_a_name_that_is_none_is_told_from_a_resolver_that_did_not_answer(
+def test_an_unknown_name_differs_from_a_resolver_that_did_not_answer(
     number: int, detail: str
 ) -> None:
     """Both end with the same code; only EAI_AGAIN (getaddrinfo(3)) says that the name

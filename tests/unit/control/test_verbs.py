@@ -1,0 +1,68 @@
+"""The table of verbs, and the check of a request against it."""
+
+import pytest
+
+from unpd.control.protocol import RESERVED
+from unpd.control.verbs import TYPES, VERBS, Argument, VerbError, checked, find
+
+
+@pytest.mark.parametrize("name", list(VERBS))
+def test_a_verb_is_found_by_its_name(name: str) -> None:
+    """Each row stands under its own name, and has its texts: a line in lower case, and
+    whole sentences.
+    """
+    verb = find(name)
+    assert verb is VERBS[name]
+    assert verb.name == name
+    assert verb.help[0].islower()
+    assert not verb.help.endswith(".")
+    assert verb.description[0].isupper()
+    assert verb.description.endswith(".")
+
+
+@pytest.mark.parametrize("name", ["restart", "", "STOP", None, 1, True, ["stop"], {"stop": 1}])
+def test_an_unknown_verb_is_refused_with_the_names_of_all(name: object) -> None:
+    """Nothing but a name of the table is a verb."""
+    with pytest.raises(VerbError, match=r"^the verb must be one of stop, reload, status$"):
+        find(name)
+
+
+ARGUMENTS = [argument for verb in VERBS.values() for argument in verb.arguments]
+
+
+@pytest.mark.parametrize("argument", ARGUMENTS, ids=[argument.name for argument in ARGUMENTS])
+def test_an_argument_can_be_sent_and_shown(argument: Argument) -> None:
+    """Its name is free in a request, its type has a word, its default has the type."""
+    assert argument.name.isidentifier()
+    assert argument.name not in RESERVED
+    assert argument.type in TYPES
+    assert type(argument.default) is argument.type
+    assert argument.help[0].islower()
+
+
+def test_a_missing_argument_has_its_default() -> None:
+    """Every argument of the verb has a value after the check."""
+    assert checked(VERBS["stop"], {}) == {"quick": False}
+    assert checked(VERBS["stop"], {"quick": True}) == {"quick": True}
+    assert checked(VERBS["status"], {}) == {}
+
+
+@pytest.mark.parametrize("value", [1, 0, None, "yes", [], {}])
+def test_a_value_of_another_type_is_refused(value: object) -> None:
+    """One sentence says which argument, and what would be right."""
+    with pytest.raises(VerbError, match=r"^quick must be true or false$"):
+        checked(VERBS["stop"], {"quick": value})
+
+
+@pytest.mark.parametrize(
+    ("verb", "sentence"),
+    [
+        ("stop", "unknown argument 'fast': stop takes only quick"),
+        ("reload", "unknown argument 'fast': reload takes no argument"),
+        ("status", "unknown argument 'fast': status takes no argument"),
+    ],
+)
+def test_an_unknown_argument_is_refused_with_the_known_ones(verb: str, sentence: str) -> None:
+    """A misspelt argument must not mean its default."""
+    with pytest.raises(VerbError, match=f"^{sentence}$"):
+        checked(VERBS[verb], {"fast": True})

@@ -1,0 +1,100 @@
+"""What the master does for each verb of the control socket."""
+
+from collections import deque
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from unpd.control.protocol import Request
+from unpd.control.server import ControlServer, PendingRequest
+from unpd.control.verbs import VERBS, Answered
+from unpd.core import events as ev
+from unpd.core.model import State
+from unpd.kernel.credentials import Credentials
+from unpd.master import orders
+from unpd.master.orders import ORDERS, Fields, Order, carry_out
+from unpd.master.runtime import Runtime
+
+NUMBER = 7
+
+
+class Master:
+    """As much of a master as the orders touch: it keeps the events, the log lines and
+    the answers.
+    """
+
+    def __init__(self) -> None:
+        self.events: deque[ev.Event] = deque()
+        self.logged: list[dict[str, Any]] = []
+        self.answers: list[dict[str, Any]] = []
+        self.log = SimpleNamespace(
+            info=lambda event, **fields: self.logged.append({"event": event, **fields})
+        )
+
+    def answer(self, number: int, **fields: Any) -> None:
+        """Keep an answer, as the control server would send it."""
+        self.answers.append({"number": number, **fields})
+
+    def asked(self, verb: str, **arguments: Any) -> None:
+        """Take a request for ``verb``."""
+        pending = PendingRequest(NUMBER, Request(verb, arguments), Credentials(41, 42, 43))
+        carry_out(Order(cast(Runtime, self), cast(State, None), pending), cast(ControlServer, self))
+
+
+def test_each_verb_has_its_order_and_no_other() -> None:
+    """A verb that is added to one table and forgotten in the other fails here."""
+    assert list(ORDERS) == list(VERBS)
+    assert len(set(ORDERS.values())) == len(VERBS)
+
+
+@pytest.mark.parametrize("name", list(VERBS))
+def test_each_verb_does_its_own_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of the verb is carried out and no other. Its fields are answered at
+    once, if the verb is answered at once; the log names the process that asked, if the
+    verb changes the daemon.
+    """
+    done: list[str] = []
+
+    def note(verb: str, order: Order) -> Fields:
+        assert order.pending.number == NUMBER
+        done.append(verb)
+        return {"done": verb}
+
+    monkeypatch.setattr(orders, "ORDERS", {verb: partial(note, verb) for verb in VERBS})
+    master = Master()
+    master.asked(name)
+    assert done == [name]
+    at_once = VERBS[name].answered is Answered.AT_ONCE
+    assert master.answers == [{"number": NUMBER, "ok": True, "done": name}] * at_once
+    line = {"event": "control.asked", "verb": name, "by_uid": 42, "by_pid": 41}
+    assert master.logged == [line] * VERBS[name].changes
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_stop_asks_the_core_to_stop(quick: bool) -> None:
+    """The event says how, and which process asked; the answer comes at once."""
+    master = Master()
+    master.asked("stop", quick=quick)
+    assert [*master.events] == [ev.StopAsked(quick, "the control socket (uid 42, pid 41)")]
+    assert master.answers == [{"number": NUMBER, "ok": True}]
+
+
+def test_reload_is_answered_with_its_outcome() -> None:
+    """The core gets the number of the request, and answers it later."""
+    master = Master()
+    master.asked("reload")
+    assert [*master.events] == [ev.ReloadAsked(NUMBER)]
+    assert master.answers == []
+
+
+def test_a_verb_without_an_order_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does nothing, and above all not the order of another verb."""
+    monkeypatch.setattr(orders, "ORDERS", {})
+    master = Master()
+    master.asked("reload")
+    assert master.answers == [
+        {"number": NUMBER, "ok": False, "reason": "this daemon cannot carry out reload"}
+    ]
+    assert (list(master.events), master.logged) == ([], [])

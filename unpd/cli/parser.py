@@ -1,0 +1,117 @@
+"""The parser of the command line: every command with its options and texts.
+
+Called by dispatch, by the build of the shell completions, and by the tests that compare
+the manual page with it. The verbs of a running daemon come from
+:data:`unpd.control.verbs.VERBS`, the signals and exit codes from :mod:`unpd.names`.
+Runs nothing. Errors: argparse ends the process with code 2 and the usage.
+"""
+
+import argparse
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from unpd import __version__
+from unpd.cli import client
+from unpd.control.verbs import VERBS, Verb
+from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
+
+_ACTIONS: Mapping[type, str] = MappingProxyType({bool: "store_true"})
+"""How argparse takes an argument of a verb, by the argument's type."""
+
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``unpd``. ``command`` is the name of the command that it
+    found.
+    """
+    parser = argparse.ArgumentParser(
+        prog="unpd",
+        description="A preforking super-server for the classic small Internet services.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"unpd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_check(commands)
+    _add_start(commands)
+    verbs = {verb.name: _add_verb(commands, verb) for verb in VERBS.values()}
+    verbs["status"].add_argument(
+        "--json", action="store_true", help="print the whole status, as JSON"
+    )
+    client.add_arguments(commands)
+    return parser
+
+
+def _add_run(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    run = commands.add_parser(
+        "run",
+        help="serve in the foreground",
+        allow_abbrev=False,
+        formatter_class=_WithTables,
+        description="Serve in the foreground until a signal says stop.",
+    )
+    _add_config(
+        run,
+        "the configuration file (default: /etc/unpd/unpd.toml if it exists, else the built-in"
+        " default)",
+    ).add_argument(
+        "--builtin",
+        action="store_true",
+        help=(
+            "the built-in default: daytime, echo and metrics on loopback ports that need no"
+            " privilege"
+        ),
+    )
+
+
+def _add_check(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    check = commands.add_parser(
+        "check", help="check the configuration without side effects", allow_abbrev=False
+    )
+    _add_config(check, "the configuration file (default: as for run)")
+    check.add_argument(
+        "--show", action="store_true", help="print the effective configuration, defaults included"
+    )
+
+
+def _add_start(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    start = commands.add_parser(
+        "start", help="detach; return when ready or failed", allow_abbrev=False
+    )
+    _add_config(start, "the configuration file (default: as for run); it must name a log.file")
+
+
+def _add_verb(
+    commands: "_Commands[argparse.ArgumentParser]", verb: Verb
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        verb.name, help=verb.help, description=verb.description, allow_abbrev=False
+    )
+    _add_config(
+        parser, "the configuration file that names the control socket (default: as for run)"
+    ).add_argument("--control", metavar="PATH", help="the path of the control socket")
+    for argument in verb.arguments:
+        parser.add_argument(
+            f"--{argument.name}",
+            action=_ACTIONS[argument.type],
+            default=argument.default,
+            help=argument.help,
+        )
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser, text: str) -> "argparse._MutuallyExclusiveGroup":
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--config", metavar="FILE", help=text)
+    return group
+
+
+class _WithTables(argparse.RawDescriptionHelpFormatter):
+    """Adds the tables of signals and exit codes to the help."""
+
+    def format_help(self) -> str:
+        """Return the help text with the tables behind it."""
+        signals = "".join(f"  {row.name:<8} {row.meaning}\n" for row in MASTER_SIGNALS)
+        codes = "".join(f"  {int(code):<8} {meaning}\n" for code, meaning in EXIT_MEANINGS.items())
+        return f"{super().format_help()}\nsignals:\n{signals}\nexit codes:\n{codes}"

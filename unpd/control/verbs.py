@@ -1,0 +1,145 @@
+"""The verbs of the control socket, one row each: name, texts for people, arguments, and
+how the daemon answers.
+
+Read by the protocol (which checks requests against it), the master's orders, the
+command line (and so the shell completions, which are made from its parser), and by
+tests that compare the manual page and the tables of functions with it. Imports nothing
+of unpd.
+
+Arguments are rows of a frozen dataclass, checked by :func:`checked`, and not a pydantic
+model: the command line reads this table too, and ``unpd stop`` must answer without the
+time that the import of pydantic takes.
+
+Errors: VerbError, whose text is one sentence for whoever sent the request.
+
+Known gap: an argument is a flag; another type needs a row in ``TYPES`` here and one in
+``unpd.cli.parser``.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+
+class VerbError(Exception):
+    """The request names no verb, or gives a verb what it does not take; the text says
+    what would be right.
+    """
+
+
+class Answered(enum.Enum):
+    """When the daemon answers a verb."""
+
+    AT_ONCE = "at once"
+    LATER = "later"
+    """When the outcome is known; until then the asking process waits."""
+
+
+TYPES: Mapping[type, str] = MappingProxyType({bool: "true or false"})
+"""The types of arguments, in the words of an error. JSON has a value for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a verb. ``help`` is the text of its option: of the command line
+    and of the manual.
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One row of the table.
+
+    ``help`` is the line in the list of commands; ``description`` is the text of the
+    manual and of ``unpd VERB --help``. ``changes`` is true if the verb changes the
+    daemon: then the log says which process asked.
+    """
+
+    name: str
+    help: str
+    description: str
+    answered: Answered
+    changes: bool
+    arguments: tuple[Argument, ...] = ()
+
+
+_ROWS = (
+    Verb(
+        name="stop",
+        help="stop the daemon and wait for its end",
+        description=("Stop the daemon gracefully, within daemon.grace_s, and wait for its end."),
+        answered=Answered.AT_ONCE,
+        changes=True,
+        arguments=(
+            Argument(
+                name="quick",
+                type=bool,
+                default=False,
+                help="end every connection at once",
+            ),
+        ),
+    ),
+    Verb(
+        name="reload",
+        help="read the configuration again; fail if it is refused",
+        description=(
+            "Make the daemon read its configuration file again, and wait for the result."
+            " The daemon starts a new generation of workers."
+            " Only when all of them are ready does the old generation close its listeners;"
+            " it may keep its connections for daemon.reload_grace_s."
+            " If a step fails, the old generation serves on;"
+            " the command then fails and says why."
+        ),
+        answered=Answered.LATER,
+        changes=True,
+    ),
+    Verb(
+        name="status",
+        help="show the state of the daemon",
+        description="Show the state of the daemon: its services, listeners and processes.",
+        answered=Answered.AT_ONCE,
+        changes=False,
+    ),
+)
+
+VERBS: Mapping[str, Verb] = MappingProxyType({verb.name: verb for verb in _ROWS})
+"""The table, by name."""
+
+
+def find(name: object) -> Verb:
+    """Return the verb of this name. VerbError, with the names of all verbs, if no verb
+    has it.
+    """
+    verb = VERBS.get(name) if isinstance(name, str) else None
+    if verb is None:
+        raise VerbError(f"the verb must be one of {', '.join(VERBS)}")
+    return verb
+
+
+def checked(verb: Verb, values: Mapping[str, object]) -> dict[str, Any]:
+    """Return a value for each argument of ``verb``: the one in ``values``, or else the
+    default. VerbError for a name that the verb does not know and for a value of another
+    type.
+    """
+    known = [argument.name for argument in verb.arguments]
+    for name in values:
+        if name not in known:
+            takes = f"only {', '.join(known)}" if known else "no argument"
+            raise VerbError(f"unknown argument {name!r}: {verb.name} takes {takes}")
+    return {
+        argument.name: _checked(argument, values.get(argument.name, argument.default))
+        for argument in verb.arguments
+    }
+
+
+def _checked(argument: Argument, value: object) -> object:
+    if type(value) is not argument.type:
+        raise VerbError(f"{argument.name} must be {TYPES[argument.type]}")
+    return value
