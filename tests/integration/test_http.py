@@ -23,7 +23,7 @@ from tests.support.exporter import (
     BEAT_ROW,
     Answer,
     RunningExporter,
-    names,
+    make_labels,
     parse_openmetrics,
     read_all,
     running_exporter,
@@ -34,7 +34,7 @@ from unpd.board.memory import MASTER_PHASES, Entry, Scoreboard
 from unpd.kernel import procfs
 from unpd.logs import Field
 from unpd.metrics.exporter import CONNECTIONS, FINISH_S, ExporterContext, Report, run_exporter
-from unpd.metrics.names import Listener, Names
+from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 SHORT_S = 0.3
@@ -598,7 +598,8 @@ def test_a_fault_of_ours_is_told_to_the_log_and_not_to_the_client() -> None:
     place, however many scrapes fail within a second; other pages go on.
     """
     wrong = dataclasses.replace(
-        names(os.getpid()), listeners=(Listener("echo", "tcp://[::]:7", 10**6, is_tcp=True),)
+        make_labels(os.getpid()),
+        listeners=(ListenerLabels("echo", "tcp://[::]:7", 10**6, is_tcp=True),),
     )
     told: list[dict[str, Field]] = []
     with in_a_thread(
@@ -633,7 +634,7 @@ def ask(address: tuple[str, int], request: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def in_a_thread(labels: Names, report: Report) -> Iterator[tuple[str, int]]:
+def in_a_thread(labels: Labels, report: Report) -> Iterator[tuple[str, int]]:
     """An exporter within this process."""
     done = threading.Event()
     board_fd = scoreboard.create()

@@ -25,24 +25,24 @@ from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
 from unpd.logs import Log, standard_error
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
-from unpd.metrics.names import Listener, Names
+from unpd.metrics.labels import Labels, ListenerLabels
 
 ROOT = Path(__file__).parents[2]
 BEAT_ROW = scoreboard.MAX_ROWS - 1
 """The row whose heartbeat cell counts the exporter's turns."""
 
 
-def names(master_pid: int) -> Names:
+def make_labels(master_pid: int) -> Labels:
     """Two services on one pool, echo with a TCP and a UNIX listener, and a pool that
     serves nothing.
     """
-    return Names(
+    return Labels(
         services=(("daytime", 0), ("echo", 1)),
         pools=(("default", 0), ("slow", 1)),
         listeners=(
-            Listener("daytime", "tcp://[::]:13", 0, is_tcp=True),
-            Listener("echo", "tcp://[::]:7", 1, is_tcp=True),
-            Listener("echo", "unix:///run/unpd/echo.sock", 2, is_tcp=False),
+            ListenerLabels("daytime", "tcp://[::]:13", 0, is_tcp=True),
+            ListenerLabels("echo", "tcp://[::]:7", 1, is_tcp=True),
+            ListenerLabels("echo", "unix:///run/unpd/echo.sock", 2, is_tcp=False),
         ),
         service_pools={"daytime": "default", "echo": "default"},
         version="1.2.3",
@@ -187,7 +187,7 @@ def main() -> None:
     context = ExporterContext(
         sock=socket.socket(fileno=int(sock_fd)),
         board=board,
-        names=names(os.getppid()),
+        labels=make_labels(os.getppid()),
         beat=beat,
         wakeup_fd=wakeup_fd,
         stop_within=lambda: FINISH_S if signal.SIGTERM in signal_queue.take() else None,

@@ -94,7 +94,7 @@ def _queue(offset: int) -> Callable[[Reading], Series[float]]:
     """A TCP listener's queue length (offset 0) or limit (offset 1)."""
 
     def series(reading: Reading) -> Series[float]:
-        for listener in reading.names.listeners:
+        for listener in reading.labels.listeners:
             if listener.is_tcp:
                 yield (
                     (listener.service, listener.address),
@@ -107,14 +107,14 @@ def _queue(offset: int) -> Callable[[Reading], Series[float]]:
 def _workers(reading: Reading) -> Series[float]:
     return (
         ((pool, phase.value), reading.workers.get((column, phase), 0))
-        for pool, column in reading.names.pools
+        for pool, column in reading.labels.pools
         for phase in PHASES
     )
 
 
 def _spawns(reading: Reading) -> Series[float]:
     return (
-        ((pool,), reading.master[board.SPAWNS_AT + column]) for pool, column in reading.names.pools
+        ((pool,), reading.master[board.SPAWNS_AT + column]) for pool, column in reading.labels.pools
     )
 
 
@@ -145,7 +145,7 @@ def _log_lines_dropped(reading: Reading) -> Series[float]:
 
 
 def _build(reading: Reading) -> Series[float]:
-    yield (reading.names.version, platform.python_version()), 1
+    yield (reading.labels.version, platform.python_version()), 1
 
 
 METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (

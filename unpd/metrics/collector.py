@@ -21,28 +21,28 @@ from unpd.libraries import (
     floatToGoString,
 )
 from unpd.metrics.catalog import METRICS, Counter, Gauge, Histogram, Info, Series
-from unpd.metrics.names import Names
+from unpd.metrics.labels import Labels
 from unpd.metrics.reading import Reading
 
 
 class BoardCollector(Collector):
     """Yields every metric of the catalogue from one reading of ``board``."""
 
-    def __init__(self, board: Scoreboard, names: Names) -> None:
+    def __init__(self, board: Scoreboard, labels: Labels) -> None:
         self._board = board
-        self._names = names
+        self._labels = labels
 
     def collect(self) -> Iterable[Metric]:
         """All families, in the order of the catalogue."""
-        reading = Reading.take(self._board, self._names)
+        reading = Reading.take(self._board, self._labels)
         for row in METRICS:
             yield _family(row, reading)
 
 
-def make_registry(board: Scoreboard, names: Names) -> CollectorRegistry:
+def make_registry(board: Scoreboard, labels: Labels) -> CollectorRegistry:
     """A registry that holds our collector and nothing else."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board, names))
+    registry.register(BoardCollector(board, labels))
     return registry
 
 

@@ -45,7 +45,7 @@ from unpd.kernel.signals import drain
 from unpd.logs import Field
 from unpd.loop import now
 from unpd.metrics.http import MetricsApp
-from unpd.metrics.names import Names
+from unpd.metrics.labels import Labels
 
 HEADER_BYTES = 8192
 CONNECTIONS = 64
@@ -92,7 +92,7 @@ class ExporterContext:
 
     sock: socket.socket
     board: Scoreboard
-    names: Names
+    labels: Labels
     beat: Callable[[], None]
     wakeup_fd: int
     stop_within: Callable[[], float | None]
@@ -175,7 +175,7 @@ def _listen(context: ExporterContext, polled: dict[int, Any], tasks: "_Tasks") -
     )
     make = _UnixListener if sock.family == socket.AF_UNIX else _TcpListener
     return make(
-        MetricsApp(context.board, context.names, context.loopback),
+        MetricsApp(context.board, context.labels, context.loopback),
         map=polled,
         _sock=sock,
         # # of waitress' dispatcher only add_task is used here

@@ -17,7 +17,7 @@ from unpd.board.memory import RENDERINGS_AT, Scoreboard
 from unpd.libraries import choose_encoder
 from unpd.loop import now
 from unpd.metrics.collector import make_registry
-from unpd.metrics.names import Names
+from unpd.metrics.labels import Labels
 from unpd.metrics.reading import why_not_ready
 
 CACHED_S = 0.1
@@ -48,13 +48,13 @@ class MetricsApp:
     """
 
     def __init__(
-        self, board: Scoreboard, names: Names, loopback: bool, clock: Callable[[], float] = now
+        self, board: Scoreboard, labels: Labels, loopback: bool, clock: Callable[[], float] = now
     ) -> None:
         self._board = board
-        self._names = names
+        self._labels = labels
         self._loopback = loopback
         self._clock = clock
-        self._registry = make_registry(board, names)
+        self._registry = make_registry(board, labels)
         self._rendered: dict[str, tuple[float, Page]] = {}
         self._rendering = 0
         self._pages: dict[str, Callable[[WSGIEnvironment], Page]] = {
@@ -112,7 +112,7 @@ class MetricsApp:
         return _text(HTTPStatus.OK, "ok\n")
 
     def _readyz(self, environ: WSGIEnvironment) -> Page:
-        reason = why_not_ready(self._board, self._names)
+        reason = why_not_ready(self._board, self._labels)
         return (
             _text(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
             if reason

@@ -22,7 +22,7 @@ from unpd.board.memory import (
     Scoreboard,
 )
 from unpd.kernel.procfs import zombie_children
-from unpd.metrics.names import Names
+from unpd.metrics.labels import Labels
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 COPIES = 5
@@ -69,7 +69,7 @@ class Reading:
     ``workers``: living workers by pool column and phase.
     """
 
-    names: Names
+    labels: Labels
     services: Sequence[ServiceCounts]
     workers: Mapping[tuple[int, ChildPhase], int]
     master: Sequence[int]
@@ -77,7 +77,7 @@ class Reading:
     zombies: int | None
 
     @classmethod
-    def take(cls, board: Scoreboard, names: Names) -> Self:
+    def take(cls, board: Scoreboard, labels: Labels) -> Self:
         """Read the board now."""
         rows = board.rows_used()
         master = _sane(board.words[: scoreboard.DIRECTORY_AT].tolist())
@@ -90,16 +90,16 @@ class Reading:
             ]
         )
         return cls(
-            names=names,
-            services=[count_service(board, name, column) for name, column in names.services],
+            labels=labels,
+            services=[count_service(board, name, column) for name, column in labels.services],
             workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
             master=master,
             log_lines_dropped=master[scoreboard.MASTER_LOG_DROPPED_AT] + sum(dropped),
-            zombies=zombie_children(names.master_pid),
+            zombies=zombie_children(labels.master_pid),
         )
 
 
-def why_not_ready(board: Scoreboard, names: Names) -> str:
+def why_not_ready(board: Scoreboard, labels: Labels) -> str:
     """The reason, in words, why not every configured service has a ready worker; ""
     when each has one.
     """
@@ -109,8 +109,8 @@ def why_not_ready(board: Scoreboard, names: Names) -> str:
     if MASTER_PHASES[phase] in (MasterPhase.STARTING, MasterPhase.STOPPING):
         return MASTER_PHASES[phase].value
     ready = {entry.pool for entry in _workers(board) if entry.phase is ChildPhase.READY}
-    ready_pools = {name for name, column in names.pools if column in ready}
-    waiting = [service for service, pool in names.service_pools.items() if pool not in ready_pools]
+    ready_pools = {name for name, column in labels.pools if column in ready}
+    waiting = [service for service, pool in labels.service_pools.items() if pool not in ready_pools]
     return f"no ready worker for service {', '.join(waiting)}" if waiting else ""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.clock import ManualClock
-from tests.support.exporter import names
+from tests.support.exporter import make_labels
 from unpd.board import memory as scoreboard
 from unpd.board.memory import MASTER_PHASES, Entry, Scoreboard
 from unpd.libraries import choose_encoder
@@ -26,7 +26,9 @@ class Pages:
     clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
-        self.app = MetricsApp(self.board, names(os.getpid()), self.loopback, lambda: self.clock.now)
+        self.app = MetricsApp(
+            self.board, make_labels(os.getpid()), self.loopback, lambda: self.clock.now
+        )
 
     def ask(
         self, path: str, method: str = "GET", **headers: str

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from prometheus_client.exposition import choose_encoder, generate_latest
 
-from tests.support.exporter import names, parse_openmetrics, parse_text
+from tests.support.exporter import make_labels, parse_openmetrics, parse_text
 from unpd.board import memory as scoreboard
 from unpd.board.memory import (
     END_CAUSES,
@@ -50,7 +50,7 @@ class Metrics:
 
     def __init__(self, board: Scoreboard, master_pid: int) -> None:
         self.board = board
-        self.registry = make_registry(board, names(master_pid))
+        self.registry = make_registry(board, make_labels(master_pid))
 
     def value(self, name: str, **labels: str) -> float:
         """The one sample of that name and labels; AssertionError if it is not there."""

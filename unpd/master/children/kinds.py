@@ -17,7 +17,7 @@ from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
-from unpd.metrics.names import Listener, Names
+from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.names import ChildKind, ChildOrder
 from unpd.services.table import SERVICES
 from unpd.worker.main import ListenerSetup, ServiceSetup, Worker, WorkerSetup
@@ -133,7 +133,7 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, birth: Newborn) 
         ExporterContext(
             sock=listener.sock,
             board=birth.board,
-            names=exporter_names(runtime, deployment),
+            labels=exporter_labels(runtime, deployment),
             beat=beat,
             wakeup_fd=birth.wakeup_fd,
             stop_within=stop_within,
@@ -145,11 +145,11 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, birth: Newborn) 
     )
 
 
-def exporter_names(runtime: Runtime, deployment: Deployment) -> Names:
+def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
     """What the exporter calls the columns of the scoreboard."""
     columns = runtime.columns
     listeners = tuple(
-        Listener(
+        ListenerLabels(
             opened.wanted.service,
             opened.text,
             columns.listeners.column(key),
@@ -158,7 +158,7 @@ def exporter_names(runtime: Runtime, deployment: Deployment) -> Names:
         for key, opened in deployment.listeners.opened.items()
         if opened.wanted.service != METRICS
     )
-    return Names(
+    return Labels(
         services=tuple((name, columns.services.column(name)) for name in columns.services.names),
         pools=tuple((name, columns.pools.column(name)) for name in columns.pools.names),
         listeners=listeners,
