@@ -1,8 +1,7 @@
-"""The master's one wait: an epoll whose descriptors each have their callback; and the
-clock of every deadline.
+"""The one wait of the master and of the exporter: an epoll whose descriptors each have
+their callback; and the clock of every deadline.
 
-A worker's engine has a loop of its own, for there the dispatch is the work; the
-exporter waits in waitress' poll.
+A worker's engine has a loop of its own, for there the dispatch is the work.
 """
 
 import select

@@ -30,7 +30,7 @@ HEAVY = (
     "pydantic",
     "prometheus_client",
     "asyncio",
-    "waitress",
+    "h11",
     "daemon",
     "setproctitle",
     "tomllib",
@@ -92,7 +92,7 @@ def test_the_version_comes_without_anything_heavy() -> None:
 def test_the_verbs_come_without_pydantic(tmp_path: Path, verb: str) -> None:
     """What only asks the daemon does not load what only the daemon needs."""
     assert imported(verb, "--control", str(tmp_path / "nobody")).isdisjoint(
-        {"pydantic", "prometheus_client", "asyncio", "waitress", "daemon"}
+        {"pydantic", "prometheus_client", "asyncio", "h11", "daemon"}
     )
 
 
