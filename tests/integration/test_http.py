@@ -1,6 +1,4 @@
-"""A real exporter behind a real socket: what it answers, what it refuses, what it
-bears, how it ends.
-"""
+"""A real exporter behind a real socket: answers, refusals, bounds, end."""
 
 import contextlib
 import dataclasses
@@ -53,7 +51,7 @@ def listener() -> socket.socket:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[RunningExporter]:
-    """One exporter for all the tests that leave it as it was: at the end it has logged
+    """One exporter for all tests that leave it as it was. At the end it has logged
     nothing.
     """
     with running_exporter(listener()) as running:
@@ -64,7 +62,7 @@ def shared() -> Iterator[RunningExporter]:
 
 @pytest.fixture
 def exporter() -> Iterator[RunningExporter]:
-    """An exporter that ends by itself with code 0 and logs nothing."""
+    """An exporter for one test. It ends with code 0 and logs nothing."""
     with running_exporter(listener()) as running:
         yield running
     assert running.process.returncode == 0
@@ -73,14 +71,14 @@ def exporter() -> Iterator[RunningExporter]:
 
 @pytest.fixture
 def hasty() -> Iterator[RunningExporter]:
-    """An exporter that ends connections soon."""
+    """An exporter whose connections have a short life."""
     with running_exporter(listener(), connection_s=SHORT_S) as running:
         yield running
     assert running.process.returncode == 0
 
 
 def series(exporter: RunningExporter) -> set[str]:
-    """The names and labels of everything that is shown."""
+    """The names and labels of all series in a scrape."""
     text = exporter.get("/metrics").body.decode()
     return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
 
@@ -102,7 +100,7 @@ def test_metrics_in_both_formats(shared: RunningExporter) -> None:
 
 
 def test_promtool_finds_nothing_to_say(shared: RunningExporter) -> None:
-    """The exposition passes `promtool check metrics` without a word."""
+    """``promtool check metrics`` finds no fault in the exposition."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
@@ -116,7 +114,7 @@ def test_promtool_finds_nothing_to_say(shared: RunningExporter) -> None:
 
 
 def test_answers_name_no_server_and_close(shared: RunningExporter) -> None:
-    """No server identity; one request a connection."""
+    """An answer does not name its server, and says that the connection closes."""
     answer = shared.get("/healthz")
     assert answer.body == b"ok\n"
     assert "server" not in answer.headers
@@ -186,9 +184,7 @@ def test_http_1_1_without_a_host_is_refused(shared: RunningExporter) -> None:
 
 
 def test_a_half_closed_client_gets_its_answer(shared: RunningExporter) -> None:
-    """A client that shuts its side down after the request (nc -N) is answered all the
-    same.
-    """
+    """A client that shuts its side down after the request (nc -N) gets its answer."""
     with shared.connect() as sock:
         sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         sock.shutdown(socket.SHUT_WR)
@@ -205,8 +201,8 @@ def test_a_request_may_come_in_single_bytes(shared: RunningExporter) -> None:
 
 
 def test_readyz_follows_the_board(exporter: RunningExporter) -> None:
-    """starting, no ready worker, ready, stopping: as the master writes them, so /readyz
-    says.
+    """/readyz says what the master writes to the board: starting, no ready worker,
+    ready, stopping.
     """
     board = exporter.board
     assert exporter.get("/readyz").body == b"starting\n"
@@ -245,7 +241,7 @@ def test_a_unix_socket_serves_too(tmp_path: Path) -> None:
 
 
 def values(exporter: RunningExporter) -> dict[tuple[str, ...], float]:
-    """A scrape: the value of each series, by name and label values."""
+    """Scrape once; the value of each series, by name and label values."""
     text = exporter.get("/metrics", "Accept: application/openmetrics-text").body.decode()
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -255,7 +251,7 @@ def values(exporter: RunningExporter) -> dict[tuple[str, ...], float]:
 
 
 def test_zombies_are_counted_while_they_are_zombies(exporter: RunningExporter) -> None:
-    """A dead child of the master counts until it is reaped, a living one never."""
+    """A dead child of the master counts until it is reaped; a living one never does."""
     assert values(exporter)["unpd_zombies",] == 0
     children = [subprocess.Popen(["true"]) for _ in range(3)]
     for child in children:
@@ -295,8 +291,8 @@ RISING = ("_total", "_bucket", "_count", "_sum")
 
 
 def test_counters_never_go_down_while_a_child_writes() -> None:
-    """A reader beside a writer that never pauses sees every counter only rise, and at
-    most the one connection of each row open.
+    """Beside a writer that never pauses a reader sees every counter only rise, and at
+    most one open connection in each row.
     """
     with running_exporter(listener()) as running:
         command = [sys.executable, "-c", WRITER, str(running.board_fd)]
@@ -368,8 +364,8 @@ def _malice() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", _malice())
 def test_malice_is_refused(shared: RunningExporter, name: str) -> None:
-    """Every malformed or oversized request is answered with 4xx or 501, or the
-    connection ends; the next client is served; no label is born.
+    """Every malformed or oversized request gets 4xx or 501, or the end of its
+    connection; the next client is served; no series is added.
     """
     before = series(shared)
     raw = shared.ask(_malice()[name])
@@ -402,9 +398,7 @@ def test_malice_is_told_what_was_wrong(shared: RunningExporter, name: str, statu
 
 
 def test_a_pipeline_is_answered_once(shared: RunningExporter) -> None:
-    """Of many requests on one connection the first is answered; the rest is dropped
-    with the connection.
-    """
+    """Of many requests on one connection the first one is answered, and no other."""
     raw = shared.ask(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
     assert raw.count(b"HTTP/1.1 200 OK") == 1
 
@@ -423,7 +417,7 @@ def test_malice_costs_little_time(exporter: RunningExporter, name: str) -> None:
 
 
 def peak_memory(pid: int) -> int:
-    """The most resident memory that ``pid`` ever had, in bytes (VmHWM, proc(5))."""
+    """The peak resident memory of ``pid``, in bytes (VmHWM, proc(5))."""
     return int(procs.status(pid)["VmHWM"].split()[0]) * 1024
 
 
@@ -434,8 +428,8 @@ PIPELINE = b"GET / HTTP/1.1\r\n\r\n" * 450
     "request_", [b"x" * 1_000_000, PIPELINE], ids=["a megabyte without an end", "pipeline"]
 )
 def test_malice_costs_little_memory(exporter: RunningExporter, request_: bytes) -> None:
-    """As many clients as are let in, all of them heard in one turn of the loop, do not
-    make the exporter grow.
+    """When as many clients as may connect are all read in one turn of the loop, the
+    exporter hardly grows.
     """
     exporter.get("/metrics")
     pid = exporter.process.pid
@@ -458,7 +452,7 @@ def test_malice_costs_little_memory(exporter: RunningExporter, request_: bytes) 
 
 
 def test_a_burst_of_scrapers_is_served(shared: RunningExporter) -> None:
-    """A hundred scrapers at once all get the whole page."""
+    """Sixty scrapers at once all get the whole page."""
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(shared.connect()) for _ in range(CONNECTIONS - 4)]
         for sock in socks:
@@ -481,8 +475,8 @@ def test_a_slow_client_is_ended(hasty: RunningExporter, sent: bytes) -> None:
 
 
 def test_a_client_that_drips_is_ended(hasty: RunningExporter) -> None:
-    """Activity does not prolong a connection: a client that goes on sending single
-    bytes of a header is ended all the same.
+    """Activity does not prolong a connection: it ends although its client goes on
+    sending single bytes of a header.
     """
     with hasty.connect() as sock:
         sock.settimeout(0.05)
@@ -501,7 +495,7 @@ def test_a_client_that_drips_is_ended(hasty: RunningExporter) -> None:
 
 
 def test_a_client_that_does_not_read_is_ended() -> None:
-    """A peer whose window is closed holds its connection no longer than the others."""
+    """A client whose window is closed holds its connection no longer than others."""
     sock = listener()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
     with running_exporter(sock, connection_s=SHORT_S) as running:
@@ -636,7 +630,7 @@ def test_without_descriptors_it_waits_and_does_not_spin(
 
 @pytest.fixture
 def exporter_without_descriptors() -> Iterator[RunningExporter]:
-    """An exporter whose descriptors are all in use."""
+    """An exporter that has no free descriptor."""
     with running_exporter(listener()) as running:
         running.get("/healthz")
         pid = running.process.pid
@@ -658,8 +652,8 @@ def test_it_beats_without_any_client(exporter: RunningExporter) -> None:
 
 
 def test_stop_answers_what_is_under_way_and_nothing_new() -> None:
-    """At the end the listener closes at once, an idle connection too, and a request
-    that was half received is still answered.
+    """At the end the exporter closes its listener at once, and an idle connection too,
+    and still answers a request that it had half received.
     """
     with (
         running_exporter(listener()) as running,
@@ -679,7 +673,7 @@ def test_stop_answers_what_is_under_way_and_nothing_new() -> None:
 
 
 def test_stop_waits_a_second_at_most() -> None:
-    """A request that never completes does not hold the end up."""
+    """A request that never completes does not delay the end."""
     with running_exporter(listener()) as running, running.connect() as half:
         half.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
         running.get("/healthz")
@@ -690,8 +684,8 @@ def test_stop_waits_a_second_at_most() -> None:
 
 
 def test_a_broken_listener_ends_the_exporter() -> None:
-    """An exporter that cannot serve any more does not live on: it ends with a trace,
-    for its master to make another.
+    """An exporter that can serve no longer ends with a trace; its master then makes
+    another.
     """
     sock = listener()
     sock.listen()
@@ -705,17 +699,17 @@ def test_a_broken_listener_ends_the_exporter() -> None:
     assert "RuntimeError: the listener of the metrics is broken\n" in running.stderr
 
 
-def test_a_fault_of_ours_is_told_to_the_log_and_not_to_the_client() -> None:
-    """A scrape that fails is a bare 500; the log has one line with the error and its
-    place, however many scrapes fail within a second; other pages go on.
+def test_a_fault_of_ours_is_in_the_log_and_not_in_the_answer() -> None:
+    """A scrape that fails gets a bare 500; the log has one line with the error and its
+    place, however many scrapes fail within a second; other pages work.
     """
     wrong = dataclasses.replace(
         make_labels(os.getpid()),
         listeners=(ListenerLabels("echo", "tcp://[::]:7", 10**6, is_tcp=True),),
     )
-    told: list[dict[str, Field]] = []
+    logged: list[dict[str, Field]] = []
     with in_a_thread(
-        wrong, lambda event, **fields: told.append({"event": event, **fields})
+        wrong, lambda event, **fields: logged.append({"event": event, **fields})
     ) as address:
         answers = [
             ask(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(5)
@@ -726,18 +720,18 @@ def test_a_fault_of_ours_is_told_to_the_log_and_not_to_the_client() -> None:
         )
     assert {Answer.parse(answer).status for answer in answers} == {500}
     assert not any(word in b"".join(answers) for word in (b"Traceback", b"IndexError", b".py"))
-    assert [(line["event"], line["message"], line["error"]) for line in told] == [
+    assert [(line["event"], line["message"], line["error"]) for line in logged] == [
         (
             "exporter.http",
             "cannot answer a request",
             "IndexError('list index out of range')",
         )
     ]
-    assert str(told[0]["at"]).startswith("catalog.py:")
+    assert str(logged[0]["at"]).startswith("catalog.py:")
 
 
 def ask(address: tuple[str, int], request: bytes) -> bytes:
-    """One request and all that comes back."""
+    """Send one request and read all that comes back."""
     with socket.create_connection(address, timeout=10) as sock:
         sock.sendall(request)
         return read_all(sock)
@@ -745,7 +739,7 @@ def ask(address: tuple[str, int], request: bytes) -> bytes:
 
 @contextlib.contextmanager
 def in_a_thread(labels: Labels, report: Report) -> Iterator[tuple[str, int]]:
-    """An exporter within this process."""
+    """Run an exporter in a thread of this process."""
     done = threading.Event()
     board_fd = scoreboard.create()
     wakeup_fd, writer_fd = os.pipe2(os.O_NONBLOCK)

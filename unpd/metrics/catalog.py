@@ -1,9 +1,10 @@
 """The one table of metrics: name, type, labels, help, and where a reading holds the
 values.
 
-The names are public interface: the manual page and the tests read them here. Every
-label value of a fixed set is shown from the start, with 0, so that rate() sees the
-first event. No label ever holds what a peer sent.
+Owns: the table. The collector walks it; the manual page and the tests read it, because
+the names are public interface. Every label value of a fixed set is shown from the
+start, with 0, so that rate() sees the first event. No label ever holds anything that a
+peer sent.
 """
 
 import platform
@@ -26,12 +27,16 @@ from unpd.names import ACCEPT_ERRNOS
 
 Value = TypeVar("Value", float, Distribution)
 Series = Iterable[tuple[tuple[str, ...], Value]]
-"""For each series its label values, in the order of the row's labels, and its value."""
+"""A metric's series: the label values of each, in the order of the row's labels, and
+its value.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricRow(Generic[Value]):
-    """One metric; ``name`` as it stands in the exposition."""
+    """One metric. ``name``: as in the exposition. ``series`` finds its series in a
+    reading.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -48,15 +53,15 @@ class Gauge(MetricRow[float]):
 
 
 class Info(MetricRow[float]):
-    """Always 1; the labels are what it says."""
+    """Is always 1; the labels hold the content."""
 
 
 class Histogram(MetricRow[Distribution]):
-    """Counts of observations by size, and their sum."""
+    """Counts observations by size, and sums them."""
 
 
 def _word(at: int, scale: int = 1) -> Callable[[Reading], Series[float]]:
-    """A word of the master area, divided by ``scale``."""
+    """A single series: a word of the master area, divided by ``scale``."""
 
     def series(reading: Reading) -> Series[float]:
         value = reading.master[at]
@@ -66,7 +71,7 @@ def _word(at: int, scale: int = 1) -> Callable[[Reading], Series[float]]:
 
 
 def _per_service(value: Callable[[ServiceCounts], Value]) -> Callable[[Reading], Series[Value]]:
-    """One series a service."""
+    """One series for each service."""
 
     def series(reading: Reading) -> Series[Value]:
         return (((service.name,), value(service)) for service in reading.services)
@@ -91,7 +96,9 @@ def _accept_errors(reading: Reading) -> Series[float]:
 
 
 def _queue(offset: int) -> Callable[[Reading], Series[float]]:
-    """A TCP listener's queue length (offset 0) or limit (offset 1)."""
+    """One series for each TCP listener: the length of its accept queue (offset 0) or
+    the limit of it (offset 1).
+    """
 
     def series(reading: Reading) -> Series[float]:
         for listener in reading.labels.listeners:
@@ -129,7 +136,7 @@ def _reap_delay(reading: Reading) -> Series[Distribution]:
 
 
 def _zombies(reading: Reading) -> Series[float]:
-    """No sample where the master's children cannot be seen: 0 would be a lie."""
+    """No sample where /proc hides the master's children: 0 would be a lie."""
     return () if reading.zombies is None else (((), reading.zombies),)
 
 
@@ -170,8 +177,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Histogram(
         "unpd_connection_duration_seconds",
         ("service",),
-        "How long connections lasted, from accept to end; those that a dead worker left are not"
-        " in it.",
+        "How long connections lasted, from accept to end, without those that a dead worker left.",
         _per_service(lambda service: service.durations),
     ),
     Counter(
@@ -183,7 +189,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Counter(
         "unpd_sent_bytes_total",
         ("service",),
-        "Bytes that the kernel took for clients.",
+        "Bytes that the kernel accepted for clients.",
         _per_service(lambda service: service.sent_bytes),
     ),
     Counter(
@@ -201,7 +207,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Gauge(
         "unpd_listen_queue_limit",
         ("service", "listener"),
-        "Most connections that a TCP listener's accept queue takes.",
+        "Limit of a TCP listener's accept queue.",
         _queue(1),
     ),
     Gauge(
@@ -210,13 +216,13 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Counter(
         "unpd_worker_spawns_total",
         ("pool",),
-        "Workers spawned, first ones and respawned ones.",
+        "Workers spawned and respawned.",
         _spawns,
     ),
     Counter(
         "unpd_children_reaped_total",
         ("kind", "reason"),
-        "Children of the master that ended and were reaped, by how they ended.",
+        "Children of the master that were reaped, by how they ended.",
         _reaped,
     ),
     Counter(
@@ -235,7 +241,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Histogram(
         "unpd_reap_delay_seconds",
         (),
-        "Time from a child's last act to its reaping; only of children that left by themselves.",
+        "Time from a child's last act to its reaping, without children that were killed.",
         _reap_delay,
     ),
     Counter(
@@ -314,7 +320,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Gauge(
         "process_max_fds",
         (),
-        "Most file descriptors that the master may open.",
+        "Limit of the master's open file descriptors.",
         _word(board.MAX_FDS_AT),
     ),
     Gauge(

@@ -1,9 +1,11 @@
-"""The scoreboard as prometheus_client families: a custom collector on a registry of its
-own.
+"""The scoreboard as metric families of prometheus_client: a custom collector on a
+registry of its own.
 
-The default registry is not used (it would show the exporter's process as if it were the
-master), nor are ``_created`` series: a counter begins with the scoreboard, which a
-service manager keeps over restarts, so that no time of ours is that of its first count.
+:mod:`unpd.metrics.pages` makes the registry, and prometheus_client calls the collector
+at each rendering. The default registry is not used: it would show the exporter's
+process as if it were the master. There are no ``_created`` series: a counter begins
+with the scoreboard, which a service manager keeps over restarts, so none of our times
+is the time of its first count.
 """
 
 from collections.abc import Iterable
@@ -33,7 +35,7 @@ class BoardCollector(Collector):
         self._labels = labels
 
     def collect(self) -> Iterable[Metric]:
-        """All families, in the order of the catalogue."""
+        """Yield all families, in the order of the catalogue."""
         reading = Reading.take(self._board, self._labels)
         for row in METRICS:
             yield _family(row, reading)

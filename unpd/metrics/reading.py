@@ -1,8 +1,8 @@
 """One reading of the scoreboard: sums over the rows, the directory, the master's own
-figures. Called by the collector and by /readyz; writes nothing.
+figures. The collector, /readyz and the master's status call it; it writes nothing.
 
-What a child can write is doubted: a cell that no honest counter reaches counts as 0, an
-index out of its table is left out.
+It trusts nothing that a child can write: a cell that no honest counter reaches counts
+as 0, and an entry with an index outside its table is left out.
 """
 
 from collections import Counter
@@ -26,15 +26,15 @@ from unpd.metrics.labels import Labels
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 COPIES = 5
-"""Of a row, at most. A worker that ends 30,000 connections a second does so every 33
-us; a copy and the look whether it holds take two or three.
+"""How often a service's cells of one row are copied, at most. A worker that ends 30,000
+connections a second ends one every 33 us; a copy and its check take 2 or 3 us.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A histogram's cells: one count a bound and one for what lies above all, and the
-    sum of what was observed.
+    """A histogram's cells: one count for each bound, one for everything above the last,
+    and the sum of all observations.
     """
 
     bounds_s: Sequence[float]
@@ -100,9 +100,7 @@ class Reading:
 
 
 def why_not_ready(board: Scoreboard, labels: Labels) -> str:
-    """The reason, in words, why not every configured service has a ready worker; ""
-    when each has one.
-    """
+    """Say why not every configured service has a ready worker; "" when each has one."""
     phase = board.words[scoreboard.PHASE_AT]
     if phase >= len(MASTER_PHASES):
         return "the scoreboard is damaged"
@@ -119,8 +117,8 @@ def _workers(board: Scoreboard) -> list[Entry]:
 
 
 def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
-    """The sums of one service over all rows. ``active`` is taken row by row, so that
-    none is negative but by damage.
+    """Sum up one service over all rows. ``active`` is computed row by row: only damage
+    makes a row's count negative, and such a row counts as 0.
     """
     totals = [0] * SERVICE_WORDS
     active = 0
@@ -145,7 +143,9 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
 
 
 def count_active(board: Scoreboard, column: int) -> int:
-    """What :func:`count_service` calls ``active``, for half of the cost."""
+    """Count the open connections of a service: ``active`` of :func:`count_service` at
+    half the cost.
+    """
     return sum(_active(_sane(_copied(board, row, column))) for row in range(board.rows_used()))
 
 
@@ -158,10 +158,10 @@ def _active(cells: Sequence[int]) -> int:
 
 
 def _copied(board: Scoreboard, row: int, column: int) -> list[int]:
-    """One service's cells of a row. Upwards, so that its ends are read before its
-    accepts; and again, a few times, if more ended meanwhile: who is put aside in the
-    middle of a copy sees connections that came and went as open ones (191 of a single
-    one, with both processors busy).
+    """Copy one service's cells of a row. The copy goes upwards, so it reads the ends
+    before the accepts. If more connections ended meanwhile it is made again: a reader
+    that the scheduler interrupts in the middle would count connections that came and
+    went as open (191 for a single one, with both processors busy).
     """
     start = scoreboard.ROWS_AT + row * scoreboard.ROW_WORDS + scoreboard.service_cells(column)
     cells: list[int] = []
@@ -173,7 +173,7 @@ def _copied(board: Scoreboard, row: int, column: int) -> list[int]:
 
 
 def _sane(cells: list[int]) -> list[int]:
-    """The cells, 0 for each that no honest counter reaches."""
+    """The cells, with 0 in place of each that no honest counter reaches."""
     if max(cells, default=0) < SANE_COUNT:
         return cells
     return [cell if cell < SANE_COUNT else 0 for cell in cells]
