@@ -133,7 +133,8 @@ def lay_out_library(library: Path, version: str) -> None:
         "--target",
         str(library),
     )
-    shutil.rmtree(library / "bin")
+    if (library / "bin").exists():  # where a library brings programs
+        shutil.rmtree(library / "bin")
     shutil.copy(
         next(library.glob("prometheus_client-*.dist-info/licenses/LICENSE")),
         library.parent / "made/Apache-2.0",

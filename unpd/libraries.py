@@ -1,10 +1,11 @@
 """The third-party libraries, each imported here once, without the parts that unpd does
 not use.
 
-Owns: which names of pydantic and prometheus_client the program uses, and which modules
-of the standard library stay out while those two are imported. Every other module of
-unpd imports these names from here; an import contract keeps it so. Small libraries with
-nothing to leave out (setproctitle, python-daemon) are imported where they are used.
+Owns: which names of pydantic, prometheus_client and h11 the program uses, and which
+modules of the standard library stay out while those are imported. Every other module of
+unpd imports these names from here; an import contract keeps it so. h11 brings nothing
+to leave out. Its names (Request, Data) say nothing alone, so it is one name here. Small
+libraries (setproctitle, python-daemon) are imported where they are used.
 
 Why: every process of the daemon holds what its libraries imported, and the start waits
 for it. pydantic imports OpenSSL's hashes for ``SecretStr`` and package metadata, zip
@@ -15,7 +16,7 @@ smaller together (PSS), and ready 20 ms sooner.
 A stand-in takes the place of each of those modules. It can be imported from and used as
 a base class, and it raises :class:`LeftOutError` as soon as something calls it: a
 library that begins to need the real module fails at once instead of computing with
-nothing. pyproject.toml therefore bounds both libraries above, and a test imports them
+nothing. pyproject.toml therefore bounds the libraries above, and a test imports them
 with the real modules and compares.
 
 Plug-ins of pydantic are off (its own switch, ``PYDANTIC_DISABLE_PLUGINS``): a daemon
@@ -27,6 +28,8 @@ import os
 import sys
 import types
 from collections.abc import Iterator
+
+import h11
 
 __all__ = [
     "AfterValidator",
@@ -46,6 +49,7 @@ __all__ = [
     "ValidationError",
     "choose_encoder",
     "floatToGoString",
+    "h11",
 ]
 
 

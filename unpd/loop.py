@@ -1,11 +1,8 @@
-"""The master's one wait: an epoll with a callback for each descriptor; and the clock of
-every deadline.
+"""The one wait of the master and of the exporter: an epoll with a callback for each
+descriptor; and the clock of every deadline.
 
-Owns the epoll and the callbacks. Called by the master and the control server, and for
-the clock by every process. Calls nothing of unpd. Raises OSError.
-
-Known gap: only the master uses the loop. A worker's engine has its own, because there
-the dispatch is most of the work, and the exporter waits in waitress.
+Owns the epoll and the callbacks. Calls nothing of unpd. Raises OSError. A worker's
+engine has a loop of its own, because there the dispatch is most of the work.
 """
 
 import select

@@ -23,7 +23,7 @@ from tests.benchmarks.quiet import Quiet
 from tests.benchmarks.servers import Place, end, environment, place, unpd_config, with_us
 from tests.support import ROOT, procs
 from tests.support.waiting import pause, until
-from unpd.metrics.http import CACHED_S
+from unpd.metrics.pages import CACHED_S
 
 LINE_S = 20.0
 SETTLED_S = 1.1

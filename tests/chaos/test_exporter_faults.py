@@ -1,5 +1,5 @@
-"""The exporter among deaths: counters never go down for as long as the master lives,
-and every scrape that succeeds is a true one.
+"""The exporter while processes die: counters never go down for as long as the master
+lives, and every scrape that succeeds is true.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ COUNTERS = ("_total", "_count", "_sum", "_bucket")
 
 
 class Monotonic:
-    """Holds each counter of each scrape against the one before."""
+    """Compares each counter of each scrape with the scrape before."""
 
     def __init__(self, unpd: Unpd) -> None:
         self._unpd = unpd
@@ -40,8 +40,8 @@ class Monotonic:
         self.failed = 0
 
     def scrape(self, *, failing: bool = False) -> None:
-        """One scrape; with ``failing`` it may be broken off by the exporter's death,
-        but not be wrong.
+        """Scrape once. With ``failing`` the exporter's death may break the scrape off,
+        but never make it wrong.
         """
         try:
             samples = self._unpd.metrics()
@@ -59,13 +59,13 @@ class Monotonic:
 
 
 def kill_some_workers(unpd: Unpd, rng: random.Random) -> None:
-    """SIGKILL one of the workers."""
+    """Send SIGKILL to one of the workers."""
     procs.kill(rng.sample(unpd.workers(), 1) if unpd.workers() else [])
 
 
 def test_counters_never_go_down(launch: Launch, rng: random.Random) -> None:
-    """Workers killed, reloads, TERM to a worker: whatever dies, a scrape during it
-    succeeds and no counter is below the last one.
+    """Workers are killed and told to end, and reloads happen: every scrape meanwhile
+    succeeds, and no counter is below its last value.
     """
     unpd = launch(CONFIG)
     watch = Monotonic(unpd)
@@ -93,8 +93,8 @@ def test_counters_never_go_down(launch: Launch, rng: random.Random) -> None:
 
 
 def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
-    """The exporter killed again and again under load: a scrape may be broken off, never
-    be wrong; the services lose nothing.
+    """The exporter is killed again and again under load: a scrape may be broken off,
+    never wrong, and the services lose nothing.
     """
     unpd = launch(CONFIG)
     watch = Monotonic(unpd)
@@ -116,7 +116,7 @@ def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
 
 @pytest.mark.full
 def test_a_hung_exporter_is_replaced(launch: Launch) -> None:
-    """An exporter that stands still is noticed by its heartbeat, ended and replaced;
+    """The master notices a stopped exporter by its heartbeat, ends it and replaces it;
     the services do not notice.
     """
     unpd = launch("[daemon]\nheartbeat_timeout_s = 2\n" + CONFIG)

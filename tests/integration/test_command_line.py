@@ -31,7 +31,7 @@ HEAVY = (
     "pydantic",
     "prometheus_client",
     "asyncio",
-    "waitress",
+    "h11",
     "daemon",
     "setproctitle",
     "tomllib",
@@ -95,7 +95,7 @@ def test_the_version_comes_without_anything_heavy() -> None:
 def test_the_verbs_come_without_pydantic(tmp_path: Path, verb: str) -> None:
     """A verb imports nothing that only the daemon needs."""
     assert imported(verb, "--control", str(tmp_path / "nobody")).isdisjoint(
-        {"pydantic", "prometheus_client", "asyncio", "waitress", "daemon"}
+        {"pydantic", "prometheus_client", "asyncio", "h11", "daemon"}
     )
 
 

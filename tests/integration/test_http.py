@@ -1,6 +1,4 @@
-"""A real exporter behind a real socket: what it answers, what it refuses, what it
-bears, how it ends.
-"""
+"""A real exporter behind a real socket: answers, refusals, bounds, end."""
 
 import contextlib
 import dataclasses
@@ -13,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from tests.support.exporter import (
     BEAT_ROW,
     Answer,
     RunningExporter,
-    names,
+    make_labels,
     parse_openmetrics,
     read_all,
     running_exporter,
@@ -34,11 +33,13 @@ from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel import procfs
 from unpd.logs import Field
 from unpd.metrics.exporter import CONNECTIONS, FINISH_S, ExporterContext, Report, run_exporter
-from unpd.metrics.names import Listener, Names
+from unpd.metrics.http import LINGER_S
+from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 SHORT_S = 0.3
 """The life of a connection in tests that wait for its end."""
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def listener() -> socket.socket:
@@ -50,7 +51,7 @@ def listener() -> socket.socket:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[RunningExporter]:
-    """One exporter for all the tests that leave it as it was: at the end it has logged
+    """One exporter for all tests that leave it as it was. At the end it has logged
     nothing.
     """
     with running_exporter(listener()) as running:
@@ -61,7 +62,7 @@ def shared() -> Iterator[RunningExporter]:
 
 @pytest.fixture
 def exporter() -> Iterator[RunningExporter]:
-    """An exporter that ends by itself with code 0 and logs nothing."""
+    """An exporter for one test. It ends with code 0 and logs nothing."""
     with running_exporter(listener()) as running:
         yield running
     assert running.process.returncode == 0
@@ -70,14 +71,14 @@ def exporter() -> Iterator[RunningExporter]:
 
 @pytest.fixture
 def hasty() -> Iterator[RunningExporter]:
-    """An exporter that ends connections soon."""
+    """An exporter whose connections have a short life."""
     with running_exporter(listener(), connection_s=SHORT_S) as running:
         yield running
     assert running.process.returncode == 0
 
 
 def series(exporter: RunningExporter) -> set[str]:
-    """The names and labels of everything that is shown."""
+    """The names and labels of all series in a scrape."""
     text = exporter.get("/metrics").body.decode()
     return {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
 
@@ -99,7 +100,7 @@ def test_metrics_in_both_formats(shared: RunningExporter) -> None:
 
 
 def test_promtool_finds_nothing_to_say(shared: RunningExporter) -> None:
-    """The exposition passes `promtool check metrics` without a word."""
+    """``promtool check metrics`` finds no fault in the exposition."""
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")
@@ -113,7 +114,7 @@ def test_promtool_finds_nothing_to_say(shared: RunningExporter) -> None:
 
 
 def test_answers_name_no_server_and_close(shared: RunningExporter) -> None:
-    """No server identity; one request a connection."""
+    """An answer does not name its server, and says that the connection closes."""
     answer = shared.get("/healthz")
     assert answer.body == b"ok\n"
     assert "server" not in answer.headers
@@ -121,9 +122,11 @@ def test_answers_name_no_server_and_close(shared: RunningExporter) -> None:
 
 
 def test_keep_alive_of_http_1_0_is_not_promised(shared: RunningExporter) -> None:
-    """A client that asks to keep the connection is told that it closes, once."""
+    """A client that asks to keep the connection is told that it closes, once. The
+    answer bears our version, as that to any other client (RFC 9110, 2.5).
+    """
     raw = shared.ask(b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-    assert raw.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert raw.startswith(b"HTTP/1.1 200 OK\r\n")
     assert raw.lower().count(b"connection:") == 1
     assert b"Connection: close" in raw
 
@@ -135,16 +138,53 @@ def test_head_and_errors_over_the_wire(shared: RunningExporter) -> None:
     assert int(head.headers["content-length"]) > 1000
     assert shared.get("/nothing").status == 404
     assert shared.get("/metrics", method="POST").headers["allow"] == "GET, HEAD"
-    assert (
-        Answer.parse(shared.ask(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")).status
-        == 421
-    )
+    assert status_of(shared, b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n") == 421
+
+
+def status_of(exporter: RunningExporter, request: bytes) -> int:
+    """The status that answers a request."""
+    return Answer.parse(exporter.ask(request)).status
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost/healthz", "localhost", 200),
+        ("HTTP://127.0.0.1:9867/healthz?a=b", "127.0.0.1:9867", 200),
+        ("http://localhost/healthz", "evil.example", 200),
+        ("http://evil.example/healthz", "localhost", 421),
+        ("http://localhost@evil.example/healthz", "localhost", 421),
+        ("http://localhost", "localhost", 404),
+        ("http:///healthz", "localhost", 400),
+        ("https://localhost/healthz", "localhost", 400),
+        ("localhost:80", "localhost", 400),
+        ("*", "localhost", 400),
+        ("?", "localhost", 400),
+        ("/healthz#", "localhost", 400),
+        ("/healthz?", "localhost", 200),
+        ("/%68ealthz", "localhost", 200),
+    ],
+)
+def test_a_target_may_be_absolute(
+    shared: RunningExporter, target: str, host: str, status: int
+) -> None:
+    """A target in absolute form is served, and the host in it counts, not the Host
+    header (RFC 9112, 3.2.2); a target of another form is refused.
+    """
+    request_ = f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    assert status_of(shared, request_.encode()) == status
+
+
+def test_http_1_1_without_a_host_is_refused(shared: RunningExporter) -> None:
+    """A request of HTTP/1.1 has one Host (RFC 9112, 3.2); one of HTTP/1.0 need not."""
+    assert status_of(shared, b"GET /healthz HTTP/1.1\r\n\r\n") == 400
+    twice = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"
+    assert status_of(shared, twice) == 400
+    assert status_of(shared, b"GET /healthz HTTP/1.0\r\n\r\n") == 200
 
 
 def test_a_half_closed_client_gets_its_answer(shared: RunningExporter) -> None:
-    """A client that shuts its side down after the request (nc -N) is answered all the
-    same.
-    """
+    """A client that shuts its side down after the request (nc -N) gets its answer."""
     with shared.connect() as sock:
         sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         sock.shutdown(socket.SHUT_WR)
@@ -161,8 +201,8 @@ def test_a_request_may_come_in_single_bytes(shared: RunningExporter) -> None:
 
 
 def test_readyz_follows_the_board(exporter: RunningExporter) -> None:
-    """starting, no ready worker, ready, stopping: as the master writes them, so /readyz
-    says.
+    """/readyz says what the master writes to the board: starting, no ready worker,
+    ready, stopping.
     """
     board = exporter.board
     assert exporter.get("/readyz").body == b"starting\n"
@@ -201,7 +241,7 @@ def test_a_unix_socket_serves_too(tmp_path: Path) -> None:
 
 
 def values(exporter: RunningExporter) -> dict[tuple[str, ...], float]:
-    """A scrape: the value of each series, by name and label values."""
+    """Scrape once; the value of each series, by name and label values."""
     text = exporter.get("/metrics", "Accept: application/openmetrics-text").body.decode()
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -211,7 +251,7 @@ def values(exporter: RunningExporter) -> dict[tuple[str, ...], float]:
 
 
 def test_zombies_are_counted_while_they_are_zombies(exporter: RunningExporter) -> None:
-    """A dead child of the master counts until it is reaped, a living one never."""
+    """A dead child of the master counts until it is reaped; a living one never does."""
     assert values(exporter)["unpd_zombies",] == 0
     children = [subprocess.Popen(["true"]) for _ in range(3)]
     for child in children:
@@ -228,6 +268,7 @@ def test_zombies_are_counted_while_they_are_zombies(exporter: RunningExporter) -
 WRITER = """
 import sys
 import threading
+from unpd.board import layout
 from unpd.board import memory as sb
 board = sb.Scoreboard(int(sys.argv[1]))
 words = board.words
@@ -251,8 +292,8 @@ RISING = ("_total", "_bucket", "_count", "_sum")
 
 
 def test_counters_never_go_down_while_a_child_writes() -> None:
-    """A reader beside a writer that never pauses sees every counter only rise, and at
-    most the one connection of each row open.
+    """Beside a writer that never pauses a reader sees every counter only rise, and at
+    most one open connection in each row.
     """
     with running_exporter(listener()) as running:
         command = [sys.executable, "-c", WRITER, str(running.board_fd)]
@@ -324,8 +365,8 @@ def _malice() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", _malice())
 def test_malice_is_refused(shared: RunningExporter, name: str) -> None:
-    """Every malformed or oversized request is answered with 4xx or 501, or the
-    connection ends; the next client is served; no label is born.
+    """Every malformed or oversized request gets 4xx or 501, or the end of its
+    connection; the next client is served; no series is added.
     """
     before = series(shared)
     raw = shared.ask(_malice()[name])
@@ -358,17 +399,15 @@ def test_malice_is_told_what_was_wrong(shared: RunningExporter, name: str, statu
 
 
 def test_a_pipeline_is_answered_once(shared: RunningExporter) -> None:
-    """Of many requests on one connection the first is answered; the rest is dropped
-    with the connection.
-    """
+    """Of many requests on one connection the first one is answered, and no other."""
     raw = shared.ask(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000)
     assert raw.count(b"HTTP/1.1 200 OK") == 1
 
 
 @pytest.mark.parametrize("name", [name for name in _malice() if name.startswith("slow expression")])
 def test_malice_costs_little_time(exporter: RunningExporter, name: str) -> None:
-    """Requests made to be slow to parse cost little: waitress alone would take seconds
-    for one such line, 0.2 to 0.7 s for such a header.
+    """Requests made to be slow to parse cost little: h11 alone would take 0.2 s for one
+    such header.
     """
     request_ = _malice()[name]
     exporter.get("/healthz")
@@ -379,7 +418,7 @@ def test_malice_costs_little_time(exporter: RunningExporter, name: str) -> None:
 
 
 def peak_memory(pid: int) -> int:
-    """The most resident memory that ``pid`` ever had, in bytes (VmHWM, proc(5))."""
+    """The peak resident memory of ``pid``, in bytes (VmHWM, proc(5))."""
     return int(procs.status(pid)["VmHWM"].split()[0]) * 1024
 
 
@@ -390,8 +429,8 @@ PIPELINE = b"GET / HTTP/1.1\r\n\r\n" * 450
     "request_", [b"x" * 1_000_000, PIPELINE], ids=["a megabyte without an end", "pipeline"]
 )
 def test_malice_costs_little_memory(exporter: RunningExporter, request_: bytes) -> None:
-    """As many clients as are let in, all of them heard in one turn of the loop, do not
-    make the exporter grow.
+    """When as many clients as may connect are all read in one turn of the loop, the
+    exporter hardly grows.
     """
     exporter.get("/metrics")
     pid = exporter.process.pid
@@ -414,7 +453,7 @@ def test_malice_costs_little_memory(exporter: RunningExporter, request_: bytes) 
 
 
 def test_a_burst_of_scrapers_is_served(shared: RunningExporter) -> None:
-    """A hundred scrapers at once all get the whole page."""
+    """Sixty scrapers at once all get the whole page."""
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(shared.connect()) for _ in range(CONNECTIONS - 4)]
         for sock in socks:
@@ -437,8 +476,8 @@ def test_a_slow_client_is_ended(hasty: RunningExporter, sent: bytes) -> None:
 
 
 def test_a_client_that_drips_is_ended(hasty: RunningExporter) -> None:
-    """Activity does not prolong a connection: a client that goes on sending single
-    bytes of a header is ended all the same.
+    """Activity does not prolong a connection: it ends although its client goes on
+    sending single bytes of a header.
     """
     with hasty.connect() as sock:
         sock.settimeout(0.05)
@@ -457,41 +496,113 @@ def test_a_client_that_drips_is_ended(hasty: RunningExporter) -> None:
 
 
 def test_a_client_that_does_not_read_is_ended() -> None:
-    """A peer whose window is closed holds its connection no longer than the others."""
+    """A client whose window is closed holds its connection no longer than others."""
     sock = listener()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
     with running_exporter(sock, connection_s=SHORT_S) as running:
-        running.get("/healthz")
-        before = len(procs.fds(running.process.pid))
-        with socket.socket() as client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            client.connect(running.address)
-            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            until(
-                lambda: len(procs.fds(running.process.pid)) > before,
-                5,
-                "the connection is accepted",
-            )
-            until(
-                lambda: len(procs.fds(running.process.pid)) == before, 5, "the connection is ended"
-            )
+        with slow_reader(running):
+            assert sockets(running) == 2
+            until(lambda: sockets(running) == 1, 5, "the connection is ended")
         assert running.get("/healthz").status == 200
     assert (running.process.returncode, running.stderr) == (0, [])
 
 
-def test_idle_clients_without_number_do_not_shut_others_out(hasty: RunningExporter) -> None:
-    """Beyond the most connections the queue waits; when the idle ones have had their
-    time, it is served. The one log line about it goes the way of all lines.
+def test_silent_clients_without_number_do_not_delay_a_scrape() -> None:
+    """Beyond the most connections, each new one takes the place of the oldest that has
+    sent no whole request: a scrape behind 200 silent clients is answered within a
+    second. The one log line about it goes the way of all lines.
     """
-    with contextlib.ExitStack() as stack:
-        for _ in range(CONNECTIONS + 20):
-            stack.enter_context(hasty.connect())
-        until(lambda: len(procs.fds(hasty.process.pid)) >= CONNECTIONS, 5, "as many as are let in")
-        assert len(procs.fds(hasty.process.pid)) < CONNECTIONS + 20
-        assert hasty.get("/healthz").status == 200
-    until(lambda: hasty.stderr, 5, "a line about the limit")
-    assert " warning exporter.http message=" in hasty.stderr[0]
-    assert "connection limit" in hasty.stderr[0]
+    with running_exporter(listener()) as running, contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(running.connect()) for _ in range(200)]
+        began = time.monotonic()
+        assert running.get("/metrics").status == 200
+        assert time.monotonic() - began < 1.0
+        assert len(procs.fds(running.process.pid)) < CONNECTIONS + 20
+        assert read_all(silent[0]) == b"", "the oldest is closed"
+        silent[-1].sendall(HEALTHZ)
+        assert Answer.parse(read_all(silent[-1])).body == b"ok\n", "the youngest is not"
+    assert running.process.returncode == 0
+    assert len(running.stderr) == 1
+    assert " warning exporter.http message=" in running.stderr[0]
+    assert "64 connections are open" in running.stderr[0]
+
+
+def test_answers_under_way_are_not_evicted() -> None:
+    """While all connections have an answer under way, the next client waits in the
+    queue, without a busy loop; it is served when one of them has ended.
+    """
+    sock = listener()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    with running_exporter(sock) as running, contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(slow_reader(running)) for _ in range(CONNECTIONS)]
+        waiting = stack.enter_context(running.connect())
+        waiting.sendall(HEALTHZ)
+        beats = running.board.row(BEAT_ROW)
+        start = beats[layout.Row.BEAT_NS]
+        waiting.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            waiting.recv(1)
+        assert beats[layout.Row.BEAT_NS] - start < 20, "hardly any turns meanwhile"
+        waiting.settimeout(10)
+        answer = Answer.parse(read_all(readers[0]))
+        assert len(answer.body) == int(answer.headers["content-length"])
+        readers[0].close()
+        assert Answer.parse(read_all(waiting)).body == b"ok\n"
+    assert (running.process.returncode, running.stderr) == (0, [])
+
+
+def sockets(running: RunningExporter) -> int:
+    """How many sockets the exporter holds: its listener and its connections."""
+    fds = procs.fds(running.process.pid)
+    return sum(target.startswith("socket:") for target in fds.values())
+
+
+def slow_reader(running: RunningExporter) -> socket.socket:
+    """A client whose answer is under way and cannot be sent, because its window is
+    closed.
+    """
+    client = socket.socket()
+    client.settimeout(10)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    client.connect(running.address)
+    client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    client.recv(1, socket.MSG_PEEK)
+    return client
+
+
+POST = b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 400000\r\n\r\n"
+
+
+def test_a_client_that_goes_on_sending_gets_its_refusal(shared: RunningExporter) -> None:
+    """A refused client that is still sending its body is not reset: it can send on, and
+    read the whole answer.
+    """
+    with shared.connect() as sock:
+        sock.sendall(POST)
+        assert sock.recv(1, socket.MSG_PEEK) == b"H"
+        holds(lambda: sock.send(b"x" * 10_000), LINGER_S / 3, "the client can send")
+        received = b""
+        while piece := sock.recv(65536):
+            received += piece
+        assert Answer.parse(received).status == 413
+
+
+def test_a_client_that_never_stops_sending_is_ended(shared: RunningExporter) -> None:
+    """What a refused client goes on sending is thrown away for a second, not longer."""
+    with shared.connect() as sock:
+        sock.sendall(POST)
+        assert Answer.parse(read_all(sock)).status == 413
+
+        def ended() -> bool:
+            try:
+                sock.send(b"x")
+            except ConnectionError:
+                return True
+            return False
+
+        began = time.monotonic()
+        until(ended, 5, "the sending client is ended")
+        assert time.monotonic() - began > LINGER_S / 2
 
 
 def test_without_descriptors_it_waits_and_does_not_spin(
@@ -520,15 +631,11 @@ def test_without_descriptors_it_waits_and_does_not_spin(
 
 @pytest.fixture
 def exporter_without_descriptors() -> Iterator[RunningExporter]:
-    """An exporter whose descriptors are all in use."""
+    """An exporter that has no free descriptor."""
     with running_exporter(listener()) as running:
         running.get("/healthz")
         pid = running.process.pid
-        until(
-            lambda: sum(target.startswith("socket:") for target in procs.fds(pid).values()) == 1,
-            5,
-            "no connection left",
-        )
+        until(lambda: sockets(running) == 1, 5, "no connection left")
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         free = next(fd for fd in itertools.count() if fd not in procs.fds(pid))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, hard))
@@ -546,8 +653,8 @@ def test_it_beats_without_any_client(exporter: RunningExporter) -> None:
 
 
 def test_stop_answers_what_is_under_way_and_nothing_new() -> None:
-    """At the end the listener closes at once, an idle connection too, and a request
-    that was half received is still answered.
+    """At the end the exporter closes its listener at once, and an idle connection too,
+    and still answers a request that it had half received.
     """
     with (
         running_exporter(listener()) as running,
@@ -567,7 +674,7 @@ def test_stop_answers_what_is_under_way_and_nothing_new() -> None:
 
 
 def test_stop_waits_a_second_at_most() -> None:
-    """A request that never completes does not hold the end up."""
+    """A request that never completes does not delay the end."""
     with running_exporter(listener()) as running, running.connect() as half:
         half.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
         running.get("/healthz")
@@ -578,8 +685,8 @@ def test_stop_waits_a_second_at_most() -> None:
 
 
 def test_a_broken_listener_ends_the_exporter() -> None:
-    """An exporter that cannot serve any more does not live on: it ends with a trace,
-    for its master to make another.
+    """An exporter that can serve no longer ends with a trace; its master then makes
+    another.
     """
     sock = listener()
     sock.listen()
@@ -593,16 +700,17 @@ def test_a_broken_listener_ends_the_exporter() -> None:
     assert "RuntimeError: the listener of the metrics is broken\n" in running.stderr
 
 
-def test_a_fault_of_ours_is_told_to_the_log_and_not_to_the_client() -> None:
-    """A scrape that fails is a bare 500; the log has one line with the error and its
-    place, however many scrapes fail within a second; other pages go on.
+def test_a_fault_of_ours_is_in_the_log_and_not_in_the_answer() -> None:
+    """A scrape that fails gets a bare 500; the log has one line with the error and its
+    place, however many scrapes fail within a second; other pages work.
     """
     wrong = dataclasses.replace(
-        names(os.getpid()), listeners=(Listener("echo", "tcp://[::]:7", 10**6, is_tcp=True),)
+        make_labels(os.getpid()),
+        listeners=(ListenerLabels("echo", "tcp://[::]:7", 10**6, is_tcp=True),),
     )
-    told: list[dict[str, Field]] = []
+    logged: list[dict[str, Field]] = []
     with in_a_thread(
-        wrong, lambda event, **fields: told.append({"event": event, **fields})
+        wrong, lambda event, **fields: logged.append({"event": event, **fields})
     ) as address:
         answers = [
             ask(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n") for _ in range(5)
@@ -612,29 +720,27 @@ def test_a_fault_of_ours_is_told_to_the_log_and_not_to_the_client() -> None:
             == 200
         )
     assert {Answer.parse(answer).status for answer in answers} == {500}
-    assert not any(
-        word in b"".join(answers) for word in (b"Traceback", b"IndexError", b".py", b"waitress")
-    )
-    assert [(line["event"], line["message"], line["error"]) for line in told] == [
+    assert not any(word in b"".join(answers) for word in (b"Traceback", b"IndexError", b".py"))
+    assert [(line["event"], line["message"], line["error"]) for line in logged] == [
         (
             "exporter.http",
-            "Exception while serving /metrics",
+            "cannot answer a request",
             "IndexError('list index out of range')",
         )
     ]
-    assert str(told[0]["at"]).startswith("catalog.py:")
+    assert str(logged[0]["at"]).startswith("catalog.py:")
 
 
 def ask(address: tuple[str, int], request: bytes) -> bytes:
-    """One request and all that comes back."""
+    """Send one request and read all that comes back."""
     with socket.create_connection(address, timeout=10) as sock:
         sock.sendall(request)
         return read_all(sock)
 
 
 @contextlib.contextmanager
-def in_a_thread(labels: Names, report: Report) -> Iterator[tuple[str, int]]:
-    """An exporter within this process."""
+def in_a_thread(labels: Labels, report: Report) -> Iterator[tuple[str, int]]:
+    """Run an exporter in a thread of this process."""
     done = threading.Event()
     board_fd = memory.create()
     wakeup_fd, writer_fd = os.pipe2(os.O_NONBLOCK)

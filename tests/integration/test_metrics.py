@@ -1,5 +1,5 @@
-"""The metrics endpoint of a whole daemon: what it shows, when it is ready, and that it
-troubles nobody.
+"""The metrics endpoint of a whole daemon: its figures, its readiness, and that it
+disturbs no service.
 """
 
 import re
@@ -56,9 +56,7 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "process_max_fds": ("gauge", set()),
     "process_start_time_seconds": ("gauge", set()),
 }
-"""The public interface, written down once more on purpose: a change of it has to change
-a test.
-"""
+"""The public interface, once more, on purpose: a change of it has to change a test."""
 
 
 def exposition(unpd: Unpd) -> str:
@@ -90,8 +88,8 @@ def unpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unpd]:
 
 
 def test_every_metric_is_there_with_its_help(unpd: Unpd) -> None:
-    """Each metric of the public interface stands in the first scrape with HELP, TYPE
-    and its labels, every cause and reason with 0, and nothing else does.
+    """The first scrape shows each metric of the public interface with HELP, TYPE and
+    its labels, every cause and reason as 0, and no other metric.
     """
     text = exposition(unpd)
     for name, (kind, labels) in METRICS.items():
@@ -138,8 +136,8 @@ def test_promtool_finds_nothing(launch: Launch) -> None:
 
 
 def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:
-    """Connections, bytes, causes and durations are counted once each; what a dead
-    worker held is booked as worker_died and is in no histogram.
+    """Connections, bytes, causes and durations are counted once each; the connections
+    of a dead worker are booked as worker_died and are in no histogram.
     """
     unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
     for _ in range(20):
@@ -169,8 +167,8 @@ def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:
 
 
 def test_reaping_is_measured(launch: Launch) -> None:
-    """Children that leave by themselves fill the histogram of the delay between last
-    act and reaping, and no zombie stays.
+    """Children that are not killed fill the histogram of the delay between last act and
+    reaping, and no zombie stays.
     """
     unpd = launch(ECHO)
     reload(unpd)
@@ -183,8 +181,8 @@ def test_reaping_is_measured(launch: Launch) -> None:
 
 
 def test_the_masters_own_figures_are_those_of_proc(launch: Launch) -> None:
-    """Descriptors, memory and limits under the usual process names are the master's,
-    not the exporter's.
+    """The usual process metrics (descriptors, memory, limits) are the master's, not the
+    exporter's.
     """
     unpd = launch(ECHO)
     until(
@@ -215,7 +213,7 @@ def test_openmetrics_comes_when_asked_for(unpd: Unpd) -> None:
 
 
 def test_a_scrape_on_a_unix_socket(launch: Launch, tmp_path: Path) -> None:
-    """The metrics can stand on a UNIX socket."""
+    """The metrics can be served on a UNIX socket."""
     path = tmp_path / "metrics.sock"
     unpd = launch(f'[metrics]\nlisten = "unix://{path}"\n' + ECHO)
     assert unpd.address("metrics") == str(path)
@@ -227,7 +225,7 @@ def test_a_scrape_on_a_unix_socket(launch: Launch, tmp_path: Path) -> None:
 
 def test_ready_is_told_with_its_reason(launch: Launch) -> None:
     """/readyz is 200 while each service has a ready worker, else 503 with the reason,
-    and 200 again when one is back; /healthz is always 200.
+    and 200 again when a worker is back; /healthz is always 200.
     """
     unpd = launch(
         "[pools.slow]\nworkers = 1\n"
@@ -252,8 +250,8 @@ def test_ready_is_told_with_its_reason(launch: Launch) -> None:
 
 
 def test_a_name_in_the_host_header_is_refused(unpd: Unpd) -> None:
-    """Bound to loopback, the exporter answers to its number and to localhost; a name
-    means DNS rebinding, and gets 421 and no figure.
+    """On a loopback address the exporter answers to a number and to localhost; another
+    name means DNS rebinding, and gets 421 and no figure.
     """
     for host, status in (
         ("127.0.0.1", 200),
@@ -267,9 +265,9 @@ def test_a_name_in_the_host_header_is_refused(unpd: Unpd) -> None:
         assert (b"unpd_generation" in answer.body) == (status == 200)
 
 
-def test_rude_scrapers_get_errors_and_nobody_else_notices(unpd: Unpd) -> None:
-    """Big headers, wrong methods, bodies, old and broken HTTP are refused with their
-    codes; the next scrape and the services are as ever.
+def test_rude_scrapers_get_errors_and_no_other_client_notices(unpd: Unpd) -> None:
+    """Big headers, wrong methods, bodies, old and broken HTTP are refused, each with
+    its code; the next scrape and the services work as before.
     """
     requests = {
         b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n": b"431",
@@ -291,8 +289,8 @@ def test_rude_scrapers_get_errors_and_nobody_else_notices(unpd: Unpd) -> None:
 
 
 def test_many_scrapes_cost_little(unpd: Unpd) -> None:
-    """Scrapes that come faster than ten a second are not rendered each: they cost about
-    what an empty page costs.
+    """Scrapes that come faster than ten a second share renderings: they cost about as
+    much as an empty page.
     """
     exporter = unpd.exporter()
     assert exporter is not None
@@ -307,8 +305,8 @@ def test_many_scrapes_cost_little(unpd: Unpd) -> None:
 
 
 def test_strangers_make_no_series(launch: Launch) -> None:
-    """Whoever connects, from wherever, with whatever method or path: the number of
-    series stays.
+    """No client changes the number of series, whatever its address, its method or its
+    path.
     """
     unpd = launch(ECHO)
 
@@ -334,7 +332,7 @@ def test_strangers_make_no_series(launch: Launch) -> None:
 
 
 def test_a_killed_exporter_comes_back_and_no_service_notices(launch: Launch) -> None:
-    """The exporter's death ends no session and no worker; a new one shows the same
+    """The exporter's death ends no session and no worker; its successor shows the same
     counts on the same address.
     """
     unpd = launch(ECHO)
@@ -353,8 +351,8 @@ def test_a_killed_exporter_comes_back_and_no_service_notices(launch: Launch) -> 
 
 
 def test_the_exporter_holds_no_service_listener(launch: Launch) -> None:
-    """A listener that its owner has closed would go on completing handshakes in the
-    exporter's hands; it has its own and no other.
+    """The exporter holds its own listener and no other: a service's listener that its
+    owner has closed would go on completing handshakes.
     """
     unpd = launch(ECHO + '\n[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n')
     exporter = unpd.exporter()
@@ -368,8 +366,8 @@ def test_the_exporter_holds_no_service_listener(launch: Launch) -> None:
 
 
 def test_no_process_that_forks_has_a_thread(launch: Launch) -> None:
-    """Master and workers have one thread each, after traffic, scrapes and a
-    reload too.
+    """Master and workers have one thread each, also after traffic, scrapes and a
+    reload.
     """
     unpd = launch(ECHO)
     clients.converse(unpd.address("echo"), b"x")
@@ -379,8 +377,8 @@ def test_no_process_that_forks_has_a_thread(launch: Launch) -> None:
 
 
 def test_the_metrics_are_on_loopback_unless_told_otherwise(unpd: Unpd) -> None:
-    """Nobody but this host can connect where ``metrics.listen`` names a loopback
-    address: the socket is bound to it alone.
+    """No other host can connect where ``metrics.listen`` names a loopback address: the
+    socket is bound to it alone.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.2", unpd.port("metrics")))

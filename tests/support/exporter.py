@@ -1,8 +1,8 @@
 """A real exporter without a master: ``python -m tests.support.exporter SOCKET_FD
 BOARD_FD LOOPBACK CONNECTION_S``, and how a test starts it.
 
-Its master, as far as its zombies go, is the process that started it. SIGTERM ends it,
-as the master would.
+The process that started it counts as its master when it looks for zombies. SIGTERM ends
+it, as the master's order would.
 """
 
 import contextlib
@@ -25,24 +25,24 @@ from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
 from unpd.logs import Log, standard_error
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
-from unpd.metrics.names import Listener, Names
+from unpd.metrics.labels import Labels, ListenerLabels
 
 ROOT = Path(__file__).parents[2]
 BEAT_ROW = layout.MAX_ROWS - 1
 """The row whose heartbeat cell counts the exporter's turns."""
 
 
-def names(master_pid: int) -> Names:
-    """Two services on one pool, echo with a TCP and a UNIX listener, and a pool that
-    serves nothing.
+def make_labels(master_pid: int) -> Labels:
+    """Labels of two services in one pool, of which echo has a TCP and a UNIX listener,
+    and of a pool that serves nothing.
     """
-    return Names(
+    return Labels(
         services=(("daytime", 0), ("echo", 1)),
         pools=(("default", 0), ("slow", 1)),
         listeners=(
-            Listener("daytime", "tcp://[::]:13", 0, is_tcp=True),
-            Listener("echo", "tcp://[::]:7", 1, is_tcp=True),
-            Listener("echo", "unix:///run/unpd/echo.sock", 2, is_tcp=False),
+            ListenerLabels("daytime", "tcp://[::]:13", 0, is_tcp=True),
+            ListenerLabels("echo", "tcp://[::]:7", 1, is_tcp=True),
+            ListenerLabels("echo", "unix:///run/unpd/echo.sock", 2, is_tcp=False),
         ),
         service_pools={"daytime": "default", "echo": "default"},
         version="1.2.3",
@@ -63,7 +63,7 @@ class RunningExporter:
     stderr: list[str]
 
     def connect(self) -> socket.socket:
-        """A connection to it, with a time limit on all that is done with it."""
+        """Connect to it, with a time limit on each operation."""
         sock = socket.socket(socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET)
         sock.settimeout(10)
         try:
@@ -74,16 +74,14 @@ class RunningExporter:
         return sock
 
     def ask(self, request: bytes) -> bytes:
-        """Send ``request``, read to the end. A reset ends it too; what came before is
-        the answer.
-        """
+        """Send ``request``, read to the end or a reset; return what came before it."""
         with self.connect() as sock:
             with contextlib.suppress(ConnectionError):
                 sock.sendall(request)
             return read_all(sock)
 
     def get(self, path: str, *headers: str, method: str = "GET") -> "Answer":
-        """A well-formed request and its answer."""
+        """Send a well-formed request and return its answer."""
         return Answer.parse(
             self.ask(
                 "\r\n".join(
@@ -103,7 +101,7 @@ class Answer:
 
     @classmethod
     def parse(cls, raw: bytes) -> "Answer":
-        """Take an answer apart. ValueError if it is none."""
+        """Take an answer apart. ValueError if it is not HTTP."""
         head, _, body = raw.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         return cls(
@@ -114,17 +112,17 @@ class Answer:
 
 
 def parse_openmetrics(text: str) -> list[Metric]:
-    """The families of an OpenMetrics exposition. ValueError if it is none."""
+    """The families of an exposition in OpenMetrics. ValueError if it is malformed."""
     return list(openmetrics_parser.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
 
 
 def parse_text(text: str) -> list[Metric]:
-    """The families of an exposition in the text format. ValueError if it is none."""
+    """The families of an exposition as text. ValueError if it is malformed."""
     return list(text_parser.text_string_to_metric_families(text))
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """What comes until the end or a reset."""
+    """Read until the end or a reset."""
     received = b""
     with contextlib.suppress(ConnectionError):
         while chunk := sock.recv(65536):
@@ -136,8 +134,8 @@ def read_all(sock: socket.socket) -> bytes:
 def running_exporter(
     listener: socket.socket, connection_s: float = 10.0, loopback: bool = True
 ) -> Iterator[RunningExporter]:
-    """Run an exporter on ``listener`` (which is closed here); end it, and see to it
-    that it ended by itself.
+    """Run an exporter on ``listener``, which is closed here. At the end send SIGTERM;
+    the exporter has five seconds to end.
     """
     listener.listen(128)
     listener.setblocking(False)
@@ -187,7 +185,7 @@ def main() -> None:
     context = ExporterContext(
         sock=socket.socket(fileno=int(sock_fd)),
         board=board,
-        names=names(os.getppid()),
+        labels=make_labels(os.getppid()),
         beat=beat,
         wakeup_fd=wakeup_fd,
         stop_within=lambda: FINISH_S if signal.SIGTERM in signal_queue.take() else None,

@@ -1,3 +1,3 @@
-"""Exposition: what the exporter reads off the scoreboard, and the HTTP side that shows
-it. Runs in the exporter; imported by the master before the fork.
+"""The metrics: what the exporter reads from the scoreboard, and the pages that show it.
+The exporter runs all of it; the master imports it before the fork.
 """

@@ -1,9 +1,10 @@
 """The one table of metrics: name, type, labels, help, and where a reading holds the
 values.
 
-The names are public interface: the manual page and the tests read them here. Every
-label value of a fixed set is shown from the start, with 0, so that rate() sees the
-first event. No label ever holds what a peer sent.
+Owns: the table. The collector walks it; the manual page and the tests read it, because
+the names are public interface. Every label value of a fixed set is shown from the
+start, with 0, so that rate() sees the first event. No label ever holds anything that a
+peer sent.
 """
 
 import platform
@@ -12,17 +13,22 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from unpd.board import layout
+from unpd.board.layout import Master
 from unpd.metrics.reading import Distribution, Reading, ServiceCounts
 from unpd.names import ACCEPT_ERRNOS
 
 Value = TypeVar("Value", float, Distribution)
 Series = Iterable[tuple[tuple[str, ...], Value]]
-"""For each series its label values, in the order of the row's labels, and its value."""
+"""A metric's series: the label values of each, in the order of the row's labels, and
+its value.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricRow(Generic[Value]):
-    """One metric; ``name`` as it stands in the exposition."""
+    """One metric. ``name``: as in the exposition. ``series`` finds its series in a
+    reading.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -39,15 +45,15 @@ class Gauge(MetricRow[float]):
 
 
 class Info(MetricRow[float]):
-    """Always 1; the labels are what it says."""
+    """Is always 1; the labels hold the content."""
 
 
 class Histogram(MetricRow[Distribution]):
-    """Counts of observations by size, and their sum."""
+    """Counts observations by size, and sums them."""
 
 
 def _word(at: int, scale: int = 1) -> Callable[[Reading], Series[float]]:
-    """A word of the master area, divided by ``scale``."""
+    """A single series: a word of the master area, divided by ``scale``."""
 
     def series(reading: Reading) -> Series[float]:
         value = reading.master[at]
@@ -57,7 +63,7 @@ def _word(at: int, scale: int = 1) -> Callable[[Reading], Series[float]]:
 
 
 def _per_service(value: Callable[[ServiceCounts], Value]) -> Callable[[Reading], Series[Value]]:
-    """One series a service."""
+    """One series for each service."""
 
     def series(reading: Reading) -> Series[Value]:
         return (((service.name,), value(service)) for service in reading.services)
@@ -82,14 +88,16 @@ def _accept_errors(reading: Reading) -> Series[float]:
 
 
 def _queue(offset: int) -> Callable[[Reading], Series[float]]:
-    """A TCP listener's queue length (offset 0) or limit (offset 1)."""
+    """One series for each TCP listener: the length of its accept queue (offset 0) or
+    the limit of it (offset 1).
+    """
 
     def series(reading: Reading) -> Series[float]:
-        for listener in reading.names.listeners:
+        for listener in reading.labels.listeners:
             if listener.is_tcp:
                 yield (
                     (listener.service, listener.address),
-                    reading.master[layout.Master.LISTEN_QUEUES + 2 * listener.column + offset],
+                    reading.master[Master.LISTEN_QUEUES + 2 * listener.column + offset],
                 )
 
     return series
@@ -98,40 +106,37 @@ def _queue(offset: int) -> Callable[[Reading], Series[float]]:
 def _workers(reading: Reading) -> Series[float]:
     return (
         ((pool, phase.value), reading.workers.get((column, phase), 0))
-        for pool, column in reading.names.pools
+        for pool, column in reading.labels.pools
         for phase in layout.PHASES
     )
 
 
 def _spawns(reading: Reading) -> Series[float]:
     return (
-        ((pool,), reading.master[layout.Master.SPAWNS + column])
-        for pool, column in reading.names.pools
+        ((pool,), reading.master[Master.SPAWNS + column]) for pool, column in reading.labels.pools
     )
 
 
 def _reaped(reading: Reading) -> Series[float]:
     pairs = ((kind.value, reason.value) for kind in layout.KINDS for reason in layout.REAP_REASONS)
-    return (
-        (pair, reading.master[layout.Master.REAPED + index]) for index, pair in enumerate(pairs)
-    )
+    return ((pair, reading.master[Master.REAPED + index]) for index, pair in enumerate(pairs))
 
 
 def _reap_delay(reading: Reading) -> Series[Distribution]:
     counts = reading.master[
-        layout.Master.REAP_BUCKETS : layout.Master.REAP_BUCKETS + len(layout.REAP_BOUNDS_S) + 1
+        Master.REAP_BUCKETS : Master.REAP_BUCKETS + len(layout.REAP_BOUNDS_S) + 1
     ]
-    yield (), Distribution(layout.REAP_BOUNDS_S, counts, reading.master[layout.Master.REAP_SUM_NS])
+    yield (), Distribution(layout.REAP_BOUNDS_S, counts, reading.master[Master.REAP_SUM_NS])
 
 
 def _zombies(reading: Reading) -> Series[float]:
-    """No sample where the master's children cannot be seen: 0 would be a lie."""
+    """No sample where /proc hides the master's children: 0 would be a lie."""
     return () if reading.zombies is None else (((), reading.zombies),)
 
 
 def _reloads(reading: Reading) -> Series[float]:
     return (
-        ((result.value,), reading.master[layout.Master.RELOADS + index])
+        ((result.value,), reading.master[Master.RELOADS + index])
         for index, result in enumerate(layout.RELOAD_RESULTS)
     )
 
@@ -141,7 +146,7 @@ def _log_lines_dropped(reading: Reading) -> Series[float]:
 
 
 def _build(reading: Reading) -> Series[float]:
-    yield (reading.names.version, platform.python_version()), 1
+    yield (reading.labels.version, platform.python_version()), 1
 
 
 METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
@@ -166,8 +171,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Histogram(
         "unpd_connection_duration_seconds",
         ("service",),
-        "How long connections lasted, from accept to end; those that a dead worker left are not"
-        " in it.",
+        "How long connections lasted, from accept to end, without those that a dead worker left.",
         _per_service(lambda service: service.durations),
     ),
     Counter(
@@ -179,7 +183,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Counter(
         "unpd_sent_bytes_total",
         ("service",),
-        "Bytes that the kernel took for clients.",
+        "Bytes that the kernel accepted for clients.",
         _per_service(lambda service: service.sent_bytes),
     ),
     Counter(
@@ -197,7 +201,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Gauge(
         "unpd_listen_queue_limit",
         ("service", "listener"),
-        "Most connections that a TCP listener's accept queue takes.",
+        "Limit of a TCP listener's accept queue.",
         _queue(1),
     ),
     Gauge(
@@ -206,20 +210,20 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Counter(
         "unpd_worker_spawns_total",
         ("pool",),
-        "Workers spawned, first ones and respawned ones.",
+        "Workers spawned and respawned.",
         _spawns,
     ),
     Counter(
         "unpd_children_reaped_total",
         ("kind", "reason"),
-        "Children of the master that ended and were reaped, by how they ended.",
+        "Children of the master that were reaped, by how they ended.",
         _reaped,
     ),
     Counter(
         "unpd_unknown_children_reaped_total",
         (),
         "Reaped processes that the master had not forked (orphans that came to it as process 1).",
-        _word(layout.Master.UNKNOWN_REAPED),
+        _word(Master.UNKNOWN_REAPED),
     ),
     Gauge(
         "unpd_zombies",
@@ -231,20 +235,20 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Histogram(
         "unpd_reap_delay_seconds",
         (),
-        "Time from a child's last act to its reaping; only of children that left by themselves.",
+        "Time from a child's last act to its reaping, without children that were killed.",
         _reap_delay,
     ),
     Counter(
         "unpd_sigchld_total",
         (),
         "Runs of the SIGCHLD handler; one run can reap many children.",
-        _word(layout.Master.SIGCHLD),
+        _word(Master.SIGCHLD),
     ),
     Counter(
         "unpd_fork_failures_total",
         (),
         "Forks that the kernel refused.",
-        _word(layout.Master.FORK_FAILURES),
+        _word(Master.FORK_FAILURES),
     ),
     Counter(
         "unpd_config_reloads_total",
@@ -256,19 +260,19 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         "unpd_config_last_reload_successful",
         (),
         "1 if the last load of the configuration succeeded, else 0.",
-        _word(layout.Master.LAST_RELOAD_OK),
+        _word(Master.LAST_RELOAD_OK),
     ),
     Gauge(
         "unpd_config_last_reload_success_timestamp_seconds",
         (),
         "When the configuration was last loaded with success, in seconds since the epoch.",
-        _word(layout.Master.LAST_RELOAD_WALL_NS, layout.NS),
+        _word(Master.LAST_RELOAD_WALL_NS, layout.NS),
     ),
     Gauge(
         "unpd_generation",
         (),
         "The generation that serves; it goes up at each reload.",
-        _word(layout.Master.GENERATION),
+        _word(Master.GENERATION),
     ),
     Counter(
         "unpd_log_lines_dropped_total",
@@ -286,42 +290,42 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         "unpd_start_time_seconds",
         (),
         "When the master started, in seconds since the epoch.",
-        _word(layout.Master.START_WALL_NS, layout.NS),
+        _word(Master.START_WALL_NS, layout.NS),
     ),
     Counter(
         "process_cpu_seconds_total",
         (),
         "User and system CPU time of the master.",
-        _word(layout.Master.CPU_NS, layout.NS),
+        _word(Master.CPU_NS, layout.NS),
     ),
     Gauge(
         "process_resident_memory_bytes",
         (),
         "Resident memory of the master.",
-        _word(layout.Master.RESIDENT_BYTES),
+        _word(Master.RESIDENT_BYTES),
     ),
     Gauge(
         "process_virtual_memory_bytes",
         (),
         "Virtual memory of the master.",
-        _word(layout.Master.VIRTUAL_BYTES),
+        _word(Master.VIRTUAL_BYTES),
     ),
     Gauge(
         "process_open_fds",
         (),
         "Open file descriptors of the master.",
-        _word(layout.Master.OPEN_FDS),
+        _word(Master.OPEN_FDS),
     ),
     Gauge(
         "process_max_fds",
         (),
-        "Most file descriptors that the master may open.",
-        _word(layout.Master.MAX_FDS),
+        "Limit of the master's open file descriptors.",
+        _word(Master.MAX_FDS),
     ),
     Gauge(
         "process_start_time_seconds",
         (),
         "When the master started, in seconds since the epoch.",
-        _word(layout.Master.START_WALL_NS, layout.NS),
+        _word(Master.START_WALL_NS, layout.NS),
     ),
 )

@@ -1,9 +1,11 @@
-"""The scoreboard as prometheus_client families: a custom collector on a registry of its
-own.
+"""The scoreboard as metric families of prometheus_client: a custom collector on a
+registry of its own.
 
-The default registry is not used (it would show the exporter's process as if it were the
-master), nor are ``_created`` series: a counter begins with the scoreboard, which a
-service manager keeps over restarts, so that no time of ours is that of its first count.
+:mod:`unpd.metrics.pages` makes the registry, and prometheus_client calls the collector
+at each rendering. The default registry is not used: it would show the exporter's
+process as if it were the master. There are no ``_created`` series: a counter begins
+with the scoreboard, which a service manager keeps over restarts, so none of our times
+is the time of its first count.
 """
 
 from collections.abc import Iterable
@@ -21,28 +23,28 @@ from unpd.libraries import (
     floatToGoString,
 )
 from unpd.metrics.catalog import METRICS, Counter, Gauge, Histogram, Info, Series
-from unpd.metrics.names import Names
+from unpd.metrics.labels import Labels
 from unpd.metrics.reading import Reading
 
 
 class BoardCollector(Collector):
     """Yields every metric of the catalogue from one reading of ``board``."""
 
-    def __init__(self, board: Scoreboard, names: Names) -> None:
+    def __init__(self, board: Scoreboard, labels: Labels) -> None:
         self._board = board
-        self._names = names
+        self._labels = labels
 
     def collect(self) -> Iterable[Metric]:
-        """All families, in the order of the catalogue."""
-        reading = Reading.take(self._board, self._names)
+        """Yield all families, in the order of the catalogue."""
+        reading = Reading.take(self._board, self._labels)
         for row in METRICS:
             yield _family(row, reading)
 
 
-def make_registry(board: Scoreboard, names: Names) -> CollectorRegistry:
+def make_registry(board: Scoreboard, labels: Labels) -> CollectorRegistry:
     """A registry that holds our collector and nothing else."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board, names))
+    registry.register(BoardCollector(board, labels))
     return registry
 
 

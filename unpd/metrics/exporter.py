@@ -1,73 +1,57 @@
-"""The exporter: waitress serving :class:`unpd.metrics.http.MetricsApp` on a listener
-that the master opened. Privileges, signals and the fork are its caller's.
+"""The exporter: the loop that serves the pages on a listener that the master opened.
 
-Waitress parses and writes; the loop is ours and has no thread. A turn is one poll(2) of
-at most a second, then the requests that it completed are answered, so that the
-heartbeat speaks for the rendering too.
+Owns: the listener and the connections. Runs in the exporter's process; the fork, the
+privileges and the signals are its caller's. Calls :mod:`unpd.metrics.http` for each
+connection and :mod:`unpd.metrics.pages` for each request. It has one thread and one
+wait, of at most a second: the heartbeat speaks for the rendering too.
 
-What a client can cause has a bound. One request a connection, then it is closed: no
-pipeline to queue, no answer to pile up. A connection lives 10 s, whatever it does: a
-slow sender, a slow reader and an idle one are the same case. 64 connections, the rest
-waits in the accept queue. 8 KiB of request header, no body. Request lines and header
-bytes are looked at before waitress looks: its regular expressions need seconds for 8
-KiB of malice (4.7 s for a request line ``GET a://111...`` with a space at its end, 0.2
-s for a header of spaces with a NUL, 0.6 s for one of spaces and a letter; waitress
-3.0.2). So long blanks are refused, and folded lines, which waitress joins (RFC 9112,
-5.2: a server may).
+At most 64 connections are open. When one more comes, the oldest without an answer under
+way is closed at once: clients that send nothing cannot hold up a scrape. While all 64
+are being answered, the others wait in the accept queue.
 
-Known gap: closing on a client that is still sending resets the connection; such a
-client may see the reset and not the 4xx.
+Errors: one connection's fault ends that connection and is reported, at most once a
+second. A broken listener raises RuntimeError: an exporter without it is of no use, and
+the master makes another.
 """
 
-import contextlib
-
-# waitress looks a host up, and the user that we become may not be able to read it, nor
-# may it be there still
-import encodings.idna  # noqa: F401
-import logging
-import re
+import errno
+import functools
+import math
+import select
 import socket
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from waitress import wasyncore
-from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.server import BaseWSGIServer, TcpWSGIServer, UnixWSGIServer
-from waitress.utilities import RequestEntityTooLarge
+from typing import Protocol
 
 from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import empty_wakeup_pipe
 from unpd.logs import Field
-from unpd.loop import now
-from unpd.metrics.http import MetricsApp
-from unpd.metrics.names import Names
+from unpd.loop import Loop, now
+from unpd.metrics.http import CONNECTION_S, HttpConnection, Phase
+from unpd.metrics.labels import Labels
+from unpd.metrics.pages import Pages
 
-HEADER_BYTES = 8192
 CONNECTIONS = 64
-CONNECTION_S = 10.0
-REQUEST_S = 2.0
-"""A connection whose request is not complete by then makes room: sixty-four silent ones
-must not hold up a scrape.
+BATCH = 16
+"""Connections accepted in one turn. It is well below CONNECTIONS, so that a connection
+that sends its request at once is read before newer ones can evict it.
 """
 TURN_S = 1.0
 FINISH_S = 1.0
 """How long an exporter that is retired may take to end."""
 FRESH_S = 0.25
 """At the end, a connection that is younger than this may still send its request: at a
-reload a scrape must not fail because the old exporter had taken it.
+reload a scrape must not fail because the old exporter had accepted it.
 """
 PAUSE_S = 0.5
-LOG_PAUSE_S = 1.0
+"""How long the listener rests after a failure of accept(2), for instance EMFILE, which
+leaves the connection in the queue: without a pause the loop would spin.
+"""
+REPORT_PAUSE_S = 1.0
 LONGEST_MESSAGE = 300
 
-_REQUEST_LINE = re.compile(rb"[A-Z-]+ /[!-~]* HTTP/1\.[01]")
-_CONTROL = re.compile(rb"[^\t\r\n\x20-\x7e\x80-\xff]")
-_BLANK = re.compile(rb"\r\n[\t ]|[\t ]{64}")
+_BROKEN = frozenset((errno.EBADF, errno.EINVAL, errno.ENOTSOCK))
 
 
 class Report(Protocol):
@@ -81,18 +65,18 @@ class Report(Protocol):
 class ExporterContext:
     """What the exporter needs.
 
-    ``sock``: listening, TCP or UNIX; it is closed at the end. ``loopback``: it is bound
-    to a loopback TCP address. ``wakeup_fd``: the non-blocking read end of the pipe
-    given to signal.set_wakeup_fd; the loop empties it. ``beat`` is called and
-    ``stop_within`` is asked before each turn: at least once a second, and at once after
-    a signal; it says how many seconds an end may take, None to go on. ``report``: where
-    waitress' warnings go. ``ready`` is called when requests can be answered.
+    ``sock``: listening, TCP or UNIX; the exporter closes it at the end. ``loopback``:
+    it is bound to a loopback TCP address. ``wakeup_fd``: the non-blocking read end of
+    the pipe given to signal.set_wakeup_fd; the loop empties it. The loop calls ``beat``
+    and asks ``stop_within`` before each turn: at least once a second, and at once after
+    a signal. ``stop_within`` says how many seconds the end may take, None to go on.
+    ``report`` logs a warning. ``ready`` is called when requests can be answered.
     ``connection_s``: how long a connection may last, looked at once a turn.
     """
 
     sock: socket.socket
     board: Scoreboard
-    names: Names
+    labels: Labels
     beat: Callable[[], None]
     wakeup_fd: int
     stop_within: Callable[[], float | None]
@@ -103,271 +87,161 @@ class ExporterContext:
 
 
 def run_exporter(context: ExporterContext) -> None:
-    """Serve until told to stop; then close the listener, finish in that time what is
-    being answered, and return.
+    """Serve until ``stop_within`` says to stop; then close the listener, finish in that
+    time what is being answered, and return.
     """
-    with _waitress_log(context.report):
-        server = _Server(context)
-        context.ready()
-        while (finish_s := context.stop_within()) is None:
-            context.beat()
-            server.turn(TURN_S)
-        server.finish(finish_s)
+    exporter = _Exporter(context)
+    context.ready()
+    while (finish_s := context.stop_within()) is None:
+        context.beat()
+        exporter.turn(TURN_S)
+    exporter.finish(finish_s)
 
 
-class _Server:
-    """Waitress' parts, and the loop over them."""
+class _Exporter:
+    """The listener, the connections by descriptor, the oldest first, and the loop over
+    them.
+    """
 
     def __init__(self, context: ExporterContext) -> None:
-        self._polled: dict[int, Any] = {}
-        self._tasks = _Tasks()
-        self._listener = _listen(context, self._polled, self._tasks)
+        self._listener = context.sock
+        self._listener.setblocking(False)
+        self._listen_at = 0.0
         self._connection_s = context.connection_s
-        _Wakeup(context.wakeup_fd, self._polled)
+        self._complaints = _Complaints(context.report)
+        self._pages = Pages(context.board, context.labels, context.loopback)
+        self._connections: dict[int, HttpConnection] = {}
+        self._loop = Loop()
+        self._loop.watch(
+            context.wakeup_fd, select.EPOLLIN, lambda _: empty_wakeup_pipe(context.wakeup_fd)
+        )
 
     def turn(self, timeout_s: float) -> None:
-        """Wait for what happens, at most ``timeout_s``; answer what is complete; end
-        what has had its time.
+        """Wait until something happens, at most ``timeout_s``; serve it; close the
+        connections whose time is over.
         """
-        wasyncore.poll2(timeout_s, self._polled)
-        self._tasks.answer_all()
-        for channel in self._listener.channels():
-            if now() >= channel.opened_at + (
-                self._connection_s if channel.answering else min(self._connection_s, REQUEST_S)
-            ):
-                # Not will_close: that waits until the socket can be written, which a
-                # reader that stopped reading never lets happen.
-                channel.handle_close()
+        self._watch_listener()
+        self._loop.turn(timeout_s)
+        for connection in list(self._connections.values()):
+            if now() >= connection.deadline:
+                self._close(connection)
 
     def finish(self, finish_s: float) -> None:
         """Close the listener, give the requests under way ``finish_s`` and of that
         FRESH_S to those that may come, close everything.
         """
         deadline = now() + finish_s
-        wasyncore.dispatcher.close(
-            self._listener
-        )  # the server's own close() would close the pipe that answers still write to
-        while self._close_idle() and (left_s := deadline - now()) > 0:
+        self._listen_at = math.inf
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
+        while self._close_silent() and (left_s := deadline - now()) > 0:
             self.turn(min(left_s, FRESH_S))
-        wasyncore.close_all(self._polled)
+        for connection in list(self._connections.values()):
+            self._close(connection)
 
-    def _close_idle(self) -> bool:
+    def _close_silent(self) -> bool:
         """Close the connections that had their time to send a request and sent nothing;
         return whether any other is left.
         """
-        for channel in self._listener.channels():
-            if not channel.busy and now() >= channel.opened_at + FRESH_S:
-                channel.handle_close()
-        return bool(self._listener.channels())
+        for connection in list(self._connections.values()):
+            if connection.is_silent and now() >= connection.opened_at + FRESH_S:
+                self._close(connection)
+        return bool(self._connections)
 
+    def _watch_listener(self) -> None:
+        if now() >= self._listen_at and self._has_room():
+            self._loop.watch(self._listener.fileno(), select.EPOLLIN, self._accept)
+        elif self._listener.fileno() >= 0:
+            self._loop.forget(self._listener.fileno())
 
-def _listen(context: ExporterContext, polled: dict[int, Any], tasks: "_Tasks") -> "_Listener":
-    sock = context.sock
-    limits = Adjustments(
-        sockets=[sock],
-        connection_limit=CONNECTIONS + 3,  # waitress counts the listener, its own pipe and ours
-        max_request_header_size=HEADER_BYTES,
-        max_request_body_size=1,
-        ident="",
-        expose_tracebacks=False,
-        log_socket_errors=False,
-        clear_untrusted_proxy_headers=False,
-    )
-    make = _UnixListener if sock.family == socket.AF_UNIX else _TcpListener
-    return make(
-        MetricsApp(context.board, context.names, context.loopback),
-        map=polled,
-        _sock=sock,
-        # # of waitress' dispatcher only add_task is used here
-        dispatcher=tasks,  # type: ignore[arg-type]
-        adj=limits,
-        sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
-        bind_socket=False,
-    )
+    def _has_room(self) -> bool:
+        return len(self._connections) < CONNECTIONS or self._oldest_idle() is not None
 
+    def _oldest_idle(self) -> HttpConnection | None:
+        """The oldest connection that has no answer under way."""
+        connections = self._connections.values()
+        return next((each for each in connections if each.phase is not Phase.SENDING), None)
 
-class _Request(HTTPRequestParser):
-    """One request without a body; what a client sends after it on the same connection
-    is dropped.
-    """
-
-    headers: dict[str, str]
-    path = ""  # waitress names it in its log lines even where there was none to parse
-
-    def received(self, data: bytes) -> int:
-        consumed = super().received(data)
-        if self.headers_finished and not self.completed:
-            self.error = RequestEntityTooLarge("no request here has a body")
-            self.completed = True
-        if not self.completed:
-            return consumed
-        self.expect_continue = False
-        self.headers["CONNECTION"] = "close"
-        return len(data)
-
-    def parse_header(self, header_plus: bytes) -> None:
-        if not _REQUEST_LINE.fullmatch(header_plus.partition(b"\r\n")[0].rstrip()):
-            raise ParsingError("the request line is not of the form: GET /path HTTP/1.1")
-        if _CONTROL.search(header_plus):
-            raise ParsingError("control character in a header")
-        if _BLANK.search(header_plus):
-            raise ParsingError(
-                "a header goes on in the next line, or has more than 63 blanks in a row"
-            )
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:  # a Content-Length of thousands of digits
-            raise ParsingError("a header has no sensible value") from error
-
-
-class _Channel(HTTPChannel):
-    """One connection; ``opened_at`` on the monotonic clock (waitress' own stamps are of
-    the wall clock).
-    """
-
-    parser_class = _Request
-
-    def __init__(self, *args: Any, **kw: Any) -> None:
-        self.opened_at = now()
-        super().__init__(*args, **kw)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is under way: partly received, or not wholly answered."""
-        return bool(self.request) or self.answering
-
-    @property
-    def answering(self) -> bool:
-        """Whether a request is complete and its answer not wholly sent."""
-        return bool(self.requests or self.total_outbufs_len or self.close_when_flushed)
-
-
-class _Listener(BaseWSGIServer):
-    channel_class = _Channel
-    paused_until = 0.0
-
-    def channels(self) -> list[_Channel]:
-        """The open connections, as a list of their own."""
-        # # a dict, whatever its stub says
-        return list(self.active_channels.values())  # type: ignore[attr-defined]
-
-    def readable(self) -> bool:
-        return super().readable() and now() >= self.paused_until
-
-    def accept_connections(self) -> None:
-        """The master has called listen(2). Called again on a listener that was ended,
-        it would make one that refuses whom it accepts.
-        """
-        self.accepting = True
-
-    def accept(self) -> Any:
-        try:
-            return super().accept()
-        except OSError as error:
-            # EMFILE and its kin leave the connection in the queue: without a pause the
-            # loop would spin on it.
-            self.paused_until = now() + PAUSE_S
-            self.logger.warning("accept: %s", error)
-            raise
-
-    def handle_close(self) -> None:
-        """An exporter without its listener is of no use: end, so that the master makes
-        another.
-        """
-        raise RuntimeError("the listener of the metrics is broken")
-
-
-class _TcpListener(_Listener, TcpWSGIServer):
-    pass
-
-
-class _UnixListener(_Listener, UnixWSGIServer):
-    pass
-
-
-class _Tasks:
-    """Waitress' task dispatcher without threads: the loop answers what the poll
-    completed.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: deque[_Channel] = deque()
-
-    def add_task(self, channel: _Channel) -> None:
-        """The first request of ``channel`` is complete."""
-        self._waiting.append(channel)
-
-    def answer_all(self) -> None:
-        """Answer everything that is complete. Waitress itself turns an exception of the
-        application into a bare 500 and logs it.
-        """
-        while self._waiting:
-            channel = self._waiting.popleft()
+    def _accept(self, _mask: int) -> None:
+        for _ in range(BATCH):
+            if not self._has_room():
+                return
             try:
-                channel.service()
-            except Exception:  # the top of a connection: one client's trouble is not another's
-                channel.logger.exception("cannot answer")
-                channel.handle_close()
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                if error.errno in _BROKEN:
+                    raise RuntimeError("the listener of the metrics is broken") from error
+                self._listen_at = now() + PAUSE_S
+                self._complaints.add(f"accept: {error}")
+                return
+            self._open(sock)
+
+    def _open(self, sock: socket.socket) -> None:
+        if len(self._connections) >= CONNECTIONS and (evicted := self._oldest_idle()):
+            if evicted.phase is Phase.RECEIVING:
+                self._complaints.add(
+                    f"{CONNECTIONS} connections are open: closed the oldest without a request"
+                )
+            self._close(evicted)
+        sock.setblocking(False)
+        connection = HttpConnection(sock, self._pages.answer, now(), self._connection_s)
+        self._connections[sock.fileno()] = connection
+        self._watch(connection)
+
+    def _watch(self, connection: HttpConnection) -> None:
+        call = functools.partial(self._serve, connection)
+        self._loop.watch(connection.sock.fileno(), connection.mask, call)
+
+    def _serve(self, connection: HttpConnection, _mask: int) -> None:
+        mask = connection.mask
+        try:
+            connection.ready(now())
+        except Exception as error:  # noqa: BLE001 - the top of a connection
+            self._complaints.add("cannot answer a request", error)
+            connection.fail(now())
+        if connection.phase is Phase.OVER:
+            self._close(connection)
+        elif connection.mask != mask:
+            self._watch(connection)
+
+    def _close(self, connection: HttpConnection) -> None:
+        fd = connection.sock.fileno()
+        self._loop.forget(fd)
+        del self._connections[fd]
+        connection.sock.close()
 
 
-class _Wakeup(wasyncore.dispatcher):
-    """The wake-up pipe as one more thing to poll."""
-
-    def __init__(self, fd: int, polled: dict[int, Any]) -> None:
-        super().__init__(map=polled)
-        self._fileno = fd
-        self.add_channel()
-
-    def writable(self) -> bool:
-        return False
-
-    def handle_read_event(self) -> None:
-        empty_wakeup_pipe(self._fileno)
-
-
-@contextlib.contextmanager
-def _waitress_log(report: Report) -> Iterator[None]:
-    """Send what waitress logs to ``report`` alone."""
-    logger = logging.getLogger("waitress")
-    forward = _Forward(report)
-    before = logger.propagate
-    logger.addHandler(forward)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(forward)
-        logger.propagate = before
-
-
-class _Forward(logging.Handler):
-    """At most one line each LOG_PAUSE_S: a client can make waitress log as often as it
-    likes.
+class _Complaints:
+    """What goes wrong, as log lines: at most one each REPORT_PAUSE_S, because a client
+    can cause as many as it likes. Each line says how many were left out before it.
     """
 
     def __init__(self, report: Report) -> None:
-        super().__init__(logging.WARNING)
         self._report = report
         self._next_at = 0.0
         self._suppressed = 0
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def add(self, message: str, error: Exception | None = None) -> None:
+        """Report, or count what is left out."""
         if now() < self._next_at:
             self._suppressed += 1
             return
-        self._next_at = now() + LOG_PAUSE_S
-        error = record.exc_info[1] if record.exc_info else None
+        self._next_at = now() + REPORT_PAUSE_S
         self._report(
             "exporter.http",
-            message=record.getMessage()[:LONGEST_MESSAGE],
-            **_told(error),
+            message=message[:LONGEST_MESSAGE],
+            **_describe(error),
             suppressed=self._suppressed,
         )
         self._suppressed = 0
 
 
-def _told(error: BaseException | None) -> dict[str, Field]:
-    """An exception as fields of one line: what it says and where it was raised."""
+def _describe(error: Exception | None) -> dict[str, Field]:
+    """An exception as fields of one line: its text and where it was raised."""
     if error is None or error.__traceback__ is None:
         return {}
     trace = error.__traceback__

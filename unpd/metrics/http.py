@@ -1,156 +1,245 @@
-"""The exporter's pages as a WSGI application: /metrics, /healthz, /readyz. Knows
-nothing of sockets; :mod:`unpd.metrics.exporter` serves it.
+"""One HTTP connection of the exporter: one request, one answer, and its end.
 
-A rendered scrape is shown again for 100 ms, so that a hundred scrapers a second cost
-ten renderings. Of the request only method, path, Host and Accept are looked at; none of
-them reaches a label, a log line or the cache's keys.
+Owns: what was received and what is still to be sent. :mod:`unpd.metrics.exporter` calls
+it when its socket can be read or written, and closes the socket. It calls h11, which
+parses the request and writes the answer, and the function that finds the page.
+
+The life of a connection is RECEIVING, SENDING, LINGERING, OVER, in that order; each
+step may lead to OVER. A refused request gets its 4xx like any other answer. Lingering
+means: the answer is sent, our side is shut down, and what the client still sends is
+thrown away. A close without it would reset the connection, and the client could lose
+the answer (RFC 9112, 9.6).
+
+Everything a client can cause has a bound: 8 KiB of header, no body, 10 s in all, of
+which 2 s for the request and 1 s for lingering. A second request is never read. h11's
+regular expression for a header line needs time that grows with the square of the blanks
+before its value: 0.2 s for 8 KiB. So long blanks are refused before h11 sees them, and
+with them folded lines, which h11 joins to long blanks (RFC 9112, 5.2: a server may),
+and bare line feeds.
+
+Errors: an error of the socket ends the connection. Only faults of our own are raised.
 """
 
+import enum
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import select
+import socket
+import time
+from collections.abc import Callable
 from http import HTTPStatus
-from ipaddress import ip_address
-from wsgiref.types import StartResponse, WSGIEnvironment
+from urllib.parse import unquote
 
-from unpd.board import layout
-from unpd.board.memory import Scoreboard
-from unpd.libraries import choose_encoder
-from unpd.loop import now
-from unpd.metrics.collector import make_registry
-from unpd.metrics.names import Names
-from unpd.metrics.reading import why_not_ready
+from unpd.libraries import h11
+from unpd.metrics.pages import Page, Request, text_page
 
-CACHED_S = 0.1
-METHODS = ("GET", "HEAD")
+HEADER_BYTES = 8192
+CONNECTION_S = 10.0
+REQUEST_S = 2.0
+"""How long a client may take to send its request."""
+LINGER_S = 1.0
+BLANKS = 63
+"""The longest run of spaces and tabs in a header."""
+DISCARD_BYTES = 65536
 
-_TEXT = "text/plain; charset=utf-8"
-_HOST = re.compile(r"(?:\[(?P<v6>[^]]+)\]|(?P<name>[^]:[]+))(?::[0-9]*)?")
-_OPENMETRICS = "application/openmetrics-text"
-_REBINDING = (
-    "This address is served under its number or as localhost, not under the name in the Host"
-    " header.\n"
-)
+_ODD = re.compile(rb"(?P<end>\r\n\r\n)|[^\r]\n|\n[\t ]|[\t ]{%d}" % (BLANKS + 1))
+"""The end of a header, or something that we refuse, whichever comes first."""
+_TARGET = re.compile(rb"(?:(?i:http)://(?P<host>[^/?#]+))?(?P<path>/[^?#]*)?(?:\?[^#]*)?")
+"""The origin form and the absolute form of a target (RFC 9112, 3.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One answer."""
+class Phase(enum.Enum):
+    """What a connection does now."""
 
-    status: HTTPStatus
-    body: bytes
-    content_type: str = _TEXT
-    headers: tuple[tuple[str, str], ...] = ()
+    RECEIVING = enum.auto()
+    SENDING = enum.auto()
+    LINGERING = enum.auto()
+    OVER = enum.auto()
 
 
-class MetricsApp:
-    """The WSGI application. ``loopback``: it is reached through a loopback TCP address,
-    so a Host that is a name means DNS rebinding.
+class Refused(Exception):
+    """A request that gets this status in place of a page."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.page = text_page(status, f"{reason}\n")
+
+
+class HttpConnection:
+    """One connection. ``sock``: non-blocking. ``find_page`` answers a whole request.
+    ``opened_at``, ``deadline`` and each ``now``: seconds of the monotonic clock. After
+    its deadline the caller closes the connection, whatever it does.
     """
 
     def __init__(
-        self, board: Scoreboard, names: Names, loopback: bool, clock: Callable[[], float] = now
+        self,
+        sock: socket.socket,
+        find_page: Callable[[Request], Page],
+        opened_at: float,
+        connection_s: float = CONNECTION_S,
     ) -> None:
-        self._board = board
-        self._names = names
-        self._loopback = loopback
-        self._clock = clock
-        self._registry = make_registry(board, names)
-        self._rendered: dict[str, tuple[float, Page]] = {}
-        self._rendering = 0
-        self._pages: dict[str, Callable[[WSGIEnvironment], Page]] = {
-            "/metrics": self._metrics,
-            "/healthz": self._healthz,
-            "/readyz": self._readyz,
-        }
+        self.sock = sock
+        self.opened_at = opened_at
+        self.deadline = opened_at + min(REQUEST_S, connection_s)
+        self.phase = Phase.RECEIVING
+        self._ends_at = opened_at + connection_s
+        self._find_page = find_page
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
+        self._received = 0
+        self._tail = b""
+        self._is_head = False
+        self._unsent = memoryview(b"")
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request (PEP 3333)."""
-        page = self._page(environ)
+    @property
+    def mask(self) -> int:
+        """What the connection waits for: EPOLLIN or EPOLLOUT."""
+        return select.EPOLLOUT if self.phase is Phase.SENDING else select.EPOLLIN
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the client has sent nothing yet."""
+        return self.phase is Phase.RECEIVING and not self._received
+
+    def ready(self, now: float) -> None:
+        """Read or write what the socket allows now. Raises what ``find_page`` raises;
+        :meth:`fail` is to be called then.
+        """
+        match self.phase:
+            case Phase.RECEIVING:
+                self._receive(now)
+            case Phase.SENDING:
+                self._send(now)
+            case Phase.LINGERING:
+                self._discard()
+            case Phase.OVER:
+                pass
+
+    def fail(self, now: float) -> None:
+        """Answer with a 500 that does not say why, if no answer has begun; else give
+        up.
+        """
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._respond(text_page(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error.\n"), now)
+        else:
+            self.phase = Phase.OVER
+
+    def _receive(self, now: float) -> None:
+        piece = self._read(HEADER_BYTES + 1 - self._received)
+        if piece is None:
+            return
+        self._received += len(piece)
+        try:
+            event = self._parse(piece)
+            if event is None:
+                return
+            self._is_head = event.method == b"HEAD"
+            page = self._find_page(_checked(event))
+        except h11.RemoteProtocolError as error:
+            status = HTTPStatus(error.error_status_hint)
+            page = text_page(status, f"{status.description}.\n")
+        except Refused as refused:
+            page = refused.page
+        self._respond(page, now)
+
+    def _parse(self, piece: bytes) -> h11.Request | None:
+        """The request if this piece completes it; an empty piece is the client's FIN.
+        Raises RemoteProtocolError and Refused.
+        """
+        is_fin = not piece
+        if not self._tail:
+            piece = piece.lstrip(b"\r\n")  # empty lines before a request (RFC 9112, 2.2)
+        if piece or is_fin:
+            self._refuse_odd(piece)
+            self._h11.receive_data(piece)
+        event = self._h11.next_event()
+        if isinstance(event, h11.Request):
+            return event
+        if isinstance(event, h11.ConnectionClosed):
+            self.phase = Phase.OVER
+        elif self._received > HEADER_BYTES:
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise Refused(status, f"{status.description}.")
+        return None
+
+    def _refuse_odd(self, piece: bytes) -> None:
+        window = self._tail + piece
+        self._tail = window[-BLANKS:]
+        odd = _ODD.search(window)
+        if odd is not None and odd["end"] is None:
+            raise Refused(
+                HTTPStatus.BAD_REQUEST,
+                f"A header line is folded, has more than {BLANKS} blanks in a row, or ends in a"
+                " bare line feed.",
+            )
+
+    def _respond(self, page: Page, now: float) -> None:
         headers = [
+            # Nothing here calls setlocale(3), so the names are English.
+            ("Date", time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())),
             ("Content-Type", page.content_type),
             ("Content-Length", str(len(page.body))),
+            ("Connection", "close"),
             *page.headers,
         ]
-        start_response(f"{page.status.value} {page.status.phrase}", headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [page.body]
-
-    def _page(self, environ: WSGIEnvironment) -> Page:
-        if self._loopback and not _host_is_safe(environ.get("HTTP_HOST", "")):
-            return _text(HTTPStatus.MISDIRECTED_REQUEST, _REBINDING)
-        page = self._pages.get(environ["PATH_INFO"])
-        if page is None:
-            return _text(
-                HTTPStatus.NOT_FOUND, f"There is nothing here; try {', '.join(self._pages)}.\n"
-            )
-        if environ["REQUEST_METHOD"] not in METHODS:
-            return Page(
-                HTTPStatus.METHOD_NOT_ALLOWED,
-                b"Only GET and HEAD are answered here.\n",
-                headers=(("Allow", ", ".join(METHODS)),),
-            )
-        return page(environ)
-
-    def _metrics(self, environ: WSGIEnvironment) -> Page:
-        accept = _canonical_accept(environ.get("HTTP_ACCEPT", ""))
-        if self._board.words[layout.Master.RENDERINGS] != self._rendering:
-            # the exporter of another generation has shown newer counts since: none may
-            # go down
-            self._rendered.clear()
-        expires_at, page = self._rendered.get(accept, (0.0, None))
-        if page is None or self._clock() >= expires_at:
-            encode, content_type = choose_encoder(accept)
-            before = self._board.words[layout.Master.RENDERINGS]
-            page = Page(HTTPStatus.OK, encode(self._registry), content_type)
-            self._rendered[accept] = (self._clock() + CACHED_S, page)
-            self._board.count(layout.Master.RENDERINGS)
-            self._rendering = (
-                before + 1
-            )  # what the other exporter counted meanwhile makes this page older than its own
-        return page
-
-    def _healthz(self, environ: WSGIEnvironment) -> Page:
-        return _text(HTTPStatus.OK, "ok\n")
-
-    def _readyz(self, environ: WSGIEnvironment) -> Page:
-        reason = why_not_ready(self._board, self._names)
-        return (
-            _text(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
-            if reason
-            else _text(HTTPStatus.OK, "ready\n")
+        status = page.status
+        answer = self._h11.send(
+            h11.Response(status_code=status.value, reason=status.phrase, headers=headers)
         )
+        if not self._is_head:
+            answer += self._h11.send(h11.Data(data=page.body))
+        answer += self._h11.send(h11.EndOfMessage())
+        self._unsent = memoryview(answer)
+        self.phase = Phase.SENDING
+        self.deadline = self._ends_at
+        self._send(now)
+
+    def _send(self, now: float) -> None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self.sock.send(self._unsent) :]
+            self.sock.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.phase = Phase.OVER
+            return
+        self.phase = Phase.LINGERING
+        self.deadline = min(self._ends_at, now + LINGER_S)
+
+    def _discard(self) -> None:
+        if self._read(DISCARD_BYTES) == b"":
+            self.phase = Phase.OVER
+
+    def _read(self, size: int) -> bytes | None:
+        """What has come, b"" for a FIN, None for nothing; after an error too, and the
+        connection is over then.
+        """
+        try:
+            return self.sock.recv(size)
+        except BlockingIOError:
+            return None
+        except OSError:
+            self.phase = Phase.OVER
+            return None
 
 
-def _text(status: HTTPStatus, text: str) -> Page:
-    return Page(status, text.encode())
-
-
-def _canonical_accept(accept: str) -> str:
-    """One of the two Accept values that we render for: a version or an escaping out of
-    the request would be echoed, and would be one more key of the cache.
+def _checked(event: h11.Request) -> Request:
+    """What the pages need of a request that h11 has parsed. Refused if it is none that
+    any page can answer.
     """
-    try:
-        _, content_type = choose_encoder(accept)
-    except TypeError:  # prometheus_client compares a version that is no number with one
-        return "text/plain"
-    return (
-        f"{_OPENMETRICS}; version=1.0.0" if content_type.startswith(_OPENMETRICS) else "text/plain"
+    headers: dict[bytes, bytes] = {}
+    for name, value in event.headers:
+        headers[name] = headers[name] + b", " + value if name in headers else value
+    if event.http_version not in (b"1.0", b"1.1"):
+        raise Refused(HTTPStatus.BAD_REQUEST, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+    if b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0"):
+        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "No request here has a body.")
+    target = _TARGET.fullmatch(event.target)
+    if target is None or not (target["host"] or target["path"]):
+        raise Refused(HTTPStatus.BAD_REQUEST, "The target is neither a path nor an http URL.")
+    host = target["host"] or headers.get(b"host", b"")
+    return Request(
+        method=event.method.decode("ascii"),
+        path=unquote((target["path"] or b"/").decode("ascii")),
+        host=host.decode("latin-1"),
+        accept=headers.get(b"accept", b"").decode("latin-1"),
     )
-
-
-def _host_is_safe(host: str) -> bool:
-    """Whether a Host header cannot come from DNS rebinding: none (HTTP/1.0),
-    ``localhost``, or an address in numbers, each with or without a port.
-    """
-    if not host:
-        return True
-    parts = _HOST.fullmatch(host)
-    if parts is None:
-        return False
-    if host.lower().partition(":")[0] == "localhost":
-        return True
-    try:
-        ip_address(parts["v6"] or parts["name"])
-    except ValueError:
-        return False
-    return True

@@ -1,8 +1,8 @@
 """One reading of the scoreboard: sums over the rows, the directory, the master's own
-figures. Called by the collector and by /readyz; writes nothing.
+figures. The collector, /readyz and the master's status call it; it writes nothing.
 
-What a child can write is doubted: a cell that no honest counter reaches counts as 0, an
-index out of its table is left out.
+It trusts nothing that a child can write: a cell that no honest counter reaches counts
+as 0, and an entry with an index outside its table is left out.
 """
 
 from collections import Counter
@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from typing import Self
 
 from unpd.board import layout
+from unpd.board.layout import Board, Master, Row, Service
 from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
-from unpd.metrics.names import Names
+from unpd.metrics.labels import Labels
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 COPIES = 5
-"""Of a row, at most. A worker that ends 30,000 connections a second does so every 33
-us; a copy and the look whether it holds take two or three.
+"""How often a service's cells of one row are copied, at most. A worker that ends 30,000
+connections a second ends one every 33 us; a copy and its check take 2 or 3 us.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A histogram's cells: one count a bound and one for what lies above all, and the
-    sum of what was observed.
+    """A histogram's cells: one count for each bound, one for everything above the last,
+    and the sum of all observations.
     """
 
     bounds_s: Sequence[float]
@@ -60,7 +61,7 @@ class Reading:
     ``workers``: living workers by pool column and phase.
     """
 
-    names: Names
+    labels: Labels
     services: Sequence[ServiceCounts]
     workers: Mapping[tuple[int, ChildPhase], int]
     master: Sequence[int]
@@ -68,38 +69,33 @@ class Reading:
     zombies: int | None
 
     @classmethod
-    def take(cls, board: Scoreboard, names: Names) -> Self:
+    def take(cls, board: Scoreboard, labels: Labels) -> Self:
         """Read the board now."""
         rows = board.rows_used()
-        master = _sane(board.words[: layout.Board.DIRECTORY].tolist())
+        master = _sane(board.words[: Board.DIRECTORY].tolist())
         dropped = _sane(
-            [
-                board.words[layout.Board.ROWS + row * layout.Row.size + layout.Row.LOG_DROPPED]
-                for row in range(rows)
-            ]
+            [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in range(rows)]
         )
         return cls(
-            names=names,
-            services=[count_service(board, name, column) for name, column in names.services],
+            labels=labels,
+            services=[count_service(board, name, column) for name, column in labels.services],
             workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
             master=master,
-            log_lines_dropped=master[layout.Master.LOG_DROPPED] + sum(dropped),
-            zombies=zombie_children(names.master_pid),
+            log_lines_dropped=master[Master.LOG_DROPPED] + sum(dropped),
+            zombies=zombie_children(labels.master_pid),
         )
 
 
-def why_not_ready(board: Scoreboard, names: Names) -> str:
-    """The reason, in words, why not every configured service has a ready worker; ""
-    when each has one.
-    """
-    phase = board.words[layout.Master.PHASE]
+def why_not_ready(board: Scoreboard, labels: Labels) -> str:
+    """Say why not every configured service has a ready worker; "" when each has one."""
+    phase = board.words[Master.PHASE]
     if phase >= len(layout.MASTER_PHASES):
         return "the scoreboard is damaged"
     if layout.MASTER_PHASES[phase] in (MasterPhase.STARTING, MasterPhase.STOPPING):
         return layout.MASTER_PHASES[phase].value
     ready = {entry.pool for entry in _workers(board) if entry.phase is ChildPhase.READY}
-    ready_pools = {name for name, column in names.pools if column in ready}
-    waiting = [service for service, pool in names.service_pools.items() if pool not in ready_pools]
+    ready_pools = {name for name, column in labels.pools if column in ready}
+    waiting = [service for service, pool in labels.service_pools.items() if pool not in ready_pools]
     return f"no ready worker for service {', '.join(waiting)}" if waiting else ""
 
 
@@ -108,10 +104,10 @@ def _workers(board: Scoreboard) -> list[Entry]:
 
 
 def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
-    """The sums of one service over all rows. ``active`` is taken row by row, so that
-    none is negative but by damage.
+    """Sum up one service over all rows. ``active`` is computed row by row: only damage
+    makes a row's count negative, and such a row counts as 0.
     """
-    totals = [0] * layout.Service.size
+    totals = [0] * Service.size
     active = 0
     for row in range(board.rows_used()):
         cells = _sane(_copied(board, row, column))
@@ -119,43 +115,45 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
         totals = [total + cell for total, cell in zip(totals, cells, strict=True)]
     return ServiceCounts(
         name=name,
-        accepted=totals[layout.Service.ACCEPTED],
+        accepted=totals[Service.ACCEPTED],
         active=active,
-        ended=totals[layout.Service.ENDED : layout.Service.DURATION_BUCKETS],
+        ended=totals[Service.ENDED : Service.DURATION_BUCKETS],
         durations=Distribution(
             layout.DURATION_BOUNDS_S,
-            totals[layout.Service.DURATION_BUCKETS : layout.Service.DURATION_SUM_NS],
-            totals[layout.Service.DURATION_SUM_NS],
+            totals[Service.DURATION_BUCKETS : Service.DURATION_SUM_NS],
+            totals[Service.DURATION_SUM_NS],
         ),
-        received_bytes=totals[layout.Service.RECEIVED],
-        sent_bytes=totals[layout.Service.SENT],
-        accept_errors=totals[layout.Service.ACCEPT_ERRORS : layout.Service.ACCEPTED],
+        received_bytes=totals[Service.RECEIVED],
+        sent_bytes=totals[Service.SENT],
+        accept_errors=totals[Service.ACCEPT_ERRORS : Service.ACCEPTED],
     )
 
 
 def count_active(board: Scoreboard, column: int) -> int:
-    """What :func:`count_service` calls ``active``, for half of the cost."""
+    """Count the open connections of a service: ``active`` of :func:`count_service` at
+    half the cost.
+    """
     return sum(_active(_sane(_copied(board, row, column))) for row in range(board.rows_used()))
 
 
 def _active(cells: Sequence[int]) -> int:
     return max(
         0,
-        cells[layout.Service.ACCEPTED]
-        - sum(cells[layout.Service.ENDED : layout.Service.ENDED + len(layout.END_CAUSES)]),
+        cells[Service.ACCEPTED]
+        - sum(cells[Service.ENDED : Service.ENDED + len(layout.END_CAUSES)]),
     )
 
 
 def _copied(board: Scoreboard, row: int, column: int) -> list[int]:
-    """One service's cells of a row. Upwards, so that its ends are read before its
-    accepts; and again, a few times, if more ended meanwhile: who is put aside in the
-    middle of a copy sees connections that came and went as open ones (191 of a single
-    one, with both processors busy).
+    """Copy one service's cells of a row. The copy goes upwards, so it reads the ends
+    before the accepts. If more connections ended meanwhile it is made again: a reader
+    that the scheduler interrupts in the middle would count connections that came and
+    went as open (191 for a single one, with both processors busy).
     """
-    start = layout.Board.ROWS + row * layout.Row.size + layout.service_cells(column)
+    start = Board.ROWS + row * Row.size + layout.service_cells(column)
     cells: list[int] = []
     for _ in range(COPIES):
-        cells = board.words[start : start + layout.Service.size].tolist()
+        cells = board.words[start : start + Service.size].tolist()
         if (
             board.words[start : start + len(layout.END_CAUSES)].tolist()
             == cells[: len(layout.END_CAUSES)]
@@ -165,7 +163,7 @@ def _copied(board: Scoreboard, row: int, column: int) -> list[int]:
 
 
 def _sane(cells: list[int]) -> list[int]:
-    """The cells, 0 for each that no honest counter reaches."""
+    """The cells, with 0 in place of each that no honest counter reaches."""
     if max(cells, default=0) < layout.SANE_COUNT:
         return cells
     return [cell if cell < layout.SANE_COUNT else 0 for cell in cells]

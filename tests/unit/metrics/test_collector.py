@@ -1,4 +1,4 @@
-"""The collector over a real scoreboard with hand-written cells."""
+"""The collector over a real scoreboard whose cells the test writes."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from prometheus_client.exposition import choose_encoder, generate_latest
 
-from tests.support.exporter import names, parse_openmetrics, parse_text
+from tests.support.exporter import make_labels, parse_openmetrics, parse_text
 from unpd.board import layout, memory
 from unpd.board.memory import Entry, Scoreboard
 from unpd.metrics.catalog import METRICS, Counter, Histogram
@@ -37,11 +37,11 @@ DAYTIME = 0
 
 
 class Metrics:
-    """A board and what is shown of it."""
+    """A board and the registry that shows it."""
 
     def __init__(self, board: Scoreboard, master_pid: int) -> None:
         self.board = board
-        self.registry = make_registry(board, names(master_pid))
+        self.registry = make_registry(board, make_labels(master_pid))
 
     def value(self, name: str, **labels: str) -> float:
         """The one sample of that name and labels; AssertionError if it is not there."""
@@ -99,14 +99,14 @@ def test_every_metric_has_help_and_type_in_the_text_format(metrics: Metrics) -> 
 
 
 def test_counters_end_in_total_and_nothing_else_does() -> None:
-    """The suffix _total stands on counters alone."""
+    """Only counters have the suffix _total."""
     assert {row.name for row in METRICS if isinstance(row, Counter)} == {
         row.name for row in METRICS if row.name.endswith("_total")
     }
 
 
 def test_openmetrics_parses(metrics: Metrics) -> None:
-    """The OpenMetrics exposition is accepted by the strict parser, ends in EOF and has
+    """The strict parser accepts the OpenMetrics exposition, which ends in EOF and has
     no _created series.
     """
     text = metrics.openmetrics()
@@ -117,7 +117,7 @@ def test_openmetrics_parses(metrics: Metrics) -> None:
 
 
 def test_text_parses_with_the_same_values_as_were_written(metrics: Metrics) -> None:
-    """What the text format shows is what the cells hold."""
+    """The text format shows what the cells hold."""
     metrics.service(0, ECHO)[layout.Service.RECEIVED] = 2**53 - 1
     families = parse_text(metrics.text())
     values = {
@@ -130,7 +130,7 @@ def test_text_parses_with_the_same_values_as_were_written(metrics: Metrics) -> N
 
 def test_all_label_values_are_there_before_the_first_event(metrics: Metrics) -> None:
     """rate() works from the first event: each cause, errno, kind with reason, state and
-    result is shown with 0.
+    result is shown as 0 before it.
     """
     for service in ("daytime", "echo"):
         assert [
@@ -158,7 +158,7 @@ def test_all_label_values_are_there_before_the_first_event(metrics: Metrics) -> 
 
 
 def test_counts_are_summed_over_all_rows_that_were_ever_used(metrics: Metrics) -> None:
-    """A scrape sums the rows of living and dead children, each service apart."""
+    """A scrape sums the rows of living and dead children, for each service alone."""
     for row in range(5):
         cells = metrics.service(row, ECHO)
         cells[layout.Service.ACCEPTED] = 10
@@ -176,7 +176,7 @@ def test_counts_are_summed_over_all_rows_that_were_ever_used(metrics: Metrics) -
 
 
 def test_active_is_never_negative(metrics: Metrics) -> None:
-    """A row with more ends than accepts counts as none open, and takes nothing from the
+    """A row with more ends than accepts counts as 0 open, and takes nothing from the
     other rows.
     """
     metrics.service(0, ECHO)[layout.Service.ENDED] = 5
@@ -184,9 +184,9 @@ def test_active_is_never_negative(metrics: Metrics) -> None:
     assert metrics.value("unpd_connections_active", service="echo") == 3
 
 
-class PutAside:
-    """The words of a board, whose first ``times`` readers of a service's cells are put
-    aside after the ends were read: meanwhile 191 connections come and go.
+class InterruptedReads:
+    """The words of a board. The first ``times`` reads of a service's cells are
+    interrupted after the ends were read: meanwhile 191 connections come and go.
     """
 
     def __init__(self, words: memoryview, times: int) -> None:
@@ -205,10 +205,10 @@ class PutAside:
 
 
 @pytest.mark.parametrize("times", [1, COPIES - 1])
-def test_a_reader_that_is_put_aside_sees_no_connection_that_is_over(
+def test_an_interrupted_reader_counts_no_connection_that_is_over(
     metrics: Metrics, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """Ends and accepts are of one moment, however much happens while they are
+    """Ends and accepts are from one moment, however much happens while they are
     copied.
     """
     metrics.service(0, ECHO)[layout.Service.ACCEPTED] = 3
@@ -218,14 +218,14 @@ def test_a_reader_that_is_put_aside_sees_no_connection_that_is_over(
     )
     for count in counts:
         with monkeypatch.context() as patch:
-            patch.setattr(metrics.board, "words", PutAside(metrics.board.words, times))
+            patch.setattr(metrics.board, "words", InterruptedReads(metrics.board.words, times))
             patch.setattr(metrics.board, "rows_used", lambda: 1)
             assert count() == 3
 
 
 def test_a_scribbled_cell_counts_as_nothing(metrics: Metrics) -> None:
-    """A value that no honest counter reaches is left out of the sum, in a child's row
-    and in the master area.
+    """The sum leaves out a value that no honest counter reaches, in a child's row and
+    in the master area.
     """
     cells = metrics.service(0, ECHO)
     cells[layout.Service.ACCEPTED] = 2**64 - 1
@@ -241,7 +241,7 @@ def test_a_scribbled_cell_counts_as_nothing(metrics: Metrics) -> None:
 
 
 def test_a_board_full_of_noise_is_still_shown(metrics: Metrics) -> None:
-    """Whatever a child writes over the whole board, a scrape is valid and no value is
+    """A child may scribble over the whole board: a scrape is valid and no value is
     negative.
     """
     step = layout.MAX_ROWS * layout.Row.size
@@ -259,9 +259,7 @@ def test_a_board_full_of_noise_is_still_shown(metrics: Metrics) -> None:
 
 
 def test_workers_are_counted_by_pool_and_state_without_exporters(metrics: Metrics) -> None:
-    """Only living workers count; the exporter is a child of another kind, and a row
-    whose child left is empty.
-    """
+    """Only living workers count: no exporter, and no row whose child has left."""
     metrics.board.enter(worker(0, 0, ChildPhase.READY))
     metrics.board.enter(worker(1, 0, ChildPhase.READY))
     metrics.board.enter(worker(2, 1, ChildPhase.DRAINING))
@@ -274,7 +272,9 @@ def test_workers_are_counted_by_pool_and_state_without_exporters(metrics: Metric
 
 
 def test_spawns_and_reaps_are_the_masters_words(metrics: Metrics) -> None:
-    """Each pool, each kind with its reason has its own word in the master area."""
+    """Each pool, and each kind with its reason, has a word of its own in the master
+    area.
+    """
     words = metrics.board.words
     words[layout.Master.SPAWNS + 1] = 9
     words[
@@ -320,7 +320,7 @@ def test_histogram_bounds_are_those_of_the_board(metrics: Metrics) -> None:
 
 
 def test_reap_delay_is_read_from_the_master_area(metrics: Metrics) -> None:
-    """The reap delay's buckets and sum are the master's."""
+    """Buckets and sum of the reap delay come from the master area."""
     metrics.board.words[layout.Master.REAP_BUCKETS + 1] = 3
     metrics.board.words[layout.Master.REAP_SUM_NS] = layout.NS
     assert metrics.value("unpd_reap_delay_seconds_bucket", le="0.0001") == 0
@@ -346,7 +346,7 @@ def test_queues_are_shown_for_tcp_listeners_alone(metrics: Metrics) -> None:
 
 
 def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
-    """Lines dropped anywhere are one counter."""
+    """One counter holds the lines that master and children dropped."""
     metrics.service(2, ECHO)
     metrics.board.words[layout.Master.LOG_DROPPED] = 5
     metrics.board.row(0)[layout.Row.LOG_DROPPED] = 1
@@ -405,7 +405,9 @@ def test_build_info_names_both_versions(metrics: Metrics) -> None:
 
 
 def test_zombies_are_left_out_where_the_master_cannot_be_seen(metrics: Metrics) -> None:
-    """No sample is better than a 0 that nobody counted; the exposition stays valid."""
+    """There is no sample where nobody can count, rather than a 0; the exposition stays
+    valid.
+    """
     blind = Metrics(metrics.board, master_pid=2**30)
     assert blind.registry.get_sample_value("unpd_zombies") is None
     assert "# HELP unpd_zombies " in blind.text()

@@ -21,7 +21,7 @@ from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
-from unpd.metrics.names import Listener, Names
+from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.names import ChildKind, ChildOrder
 from unpd.services.table import SERVICES
 from unpd.worker.main import ListenerSetup, ServiceSetup, Worker, WorkerSetup
@@ -136,7 +136,7 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn
         ExporterContext(
             sock=listener.sock,
             board=newborn.board,
-            names=exporter_names(runtime, deployment),
+            labels=exporter_labels(runtime, deployment),
             beat=beat,
             wakeup_fd=newborn.wakeup_fd,
             stop_within=stop_within,
@@ -148,11 +148,11 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn
     )
 
 
-def exporter_names(runtime: Runtime, deployment: Deployment) -> Names:
+def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
     """The labels of the exporter's series, and their columns on the scoreboard."""
     columns = runtime.columns
     listeners = tuple(
-        Listener(
+        ListenerLabels(
             opened.wanted.service,
             opened.text,
             columns.listeners.column(key),
@@ -161,7 +161,7 @@ def exporter_names(runtime: Runtime, deployment: Deployment) -> Names:
         for key, opened in deployment.listeners.opened.items()
         if opened.wanted.service != METRICS
     )
-    return Names(
+    return Labels(
         services=tuple((name, columns.services.column(name)) for name in columns.services.names),
         pools=tuple((name, columns.pools.column(name)) for name in columns.pools.names),
         listeners=listeners,

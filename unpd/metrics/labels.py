@@ -1,0 +1,39 @@
+"""The label values of the metrics: which names the columns of the scoreboard belong to.
+
+The master makes one :class:`Labels` before it forks an exporter. A reload replaces the
+exporter, so the labels of one exporter never change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLabels:
+    """One listener. ``address``: as configured (``tcp://[::]:7``). ``column``: its
+    place in the samples of the accept queues. ``is_tcp``: only TCP listeners have such
+    samples (TCP_INFO).
+    """
+
+    service: str
+    address: str
+    column: int
+    is_tcp: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The label values of every series, each with its column.
+
+    ``services`` and ``pools`` hold every name that ever had a column in this life of
+    the master, so that no counter disappears at a reload. ``service_pools`` maps each
+    service that is configured now to its pool, in the order of the configuration;
+    /readyz asks about these.
+    """
+
+    services: tuple[tuple[str, int], ...]
+    pools: tuple[tuple[str, int], ...]
+    listeners: tuple[ListenerLabels, ...]
+    service_pools: Mapping[str, str]
+    version: str
+    master_pid: int

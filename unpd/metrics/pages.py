@@ -1,0 +1,161 @@
+"""The pages of the exporter: a table of routes, and a function for each.
+
+Owns: the routes, and the renderings of /metrics that it shows again within 100 ms, so
+that a hundred scrapes a second cost ten renderings. :mod:`unpd.metrics.http` calls it
+with one request at a time. It reads the scoreboard, and writes one word of it.
+
+Of a request it uses method, path, Host and Accept. None of them reaches a label, a log
+line or a key of the cache.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+
+from unpd.board import layout
+from unpd.board.memory import Scoreboard
+from unpd.libraries import choose_encoder
+from unpd.loop import now
+from unpd.metrics.collector import make_registry
+from unpd.metrics.labels import Labels
+from unpd.metrics.reading import why_not_ready
+
+CACHED_S = 0.1
+
+_TEXT = "text/plain; charset=utf-8"
+_OPENMETRICS = "application/openmetrics-text"
+_HOST = re.compile(r"(?:\[(?P<v6>[^]]+)\]|(?P<name>[^]:[]+))(?::[0-9]*)?")
+_LOCAL_NAMES = ("localhost", "localhost.localdomain")
+_REBINDING = (
+    "This address is served under its number or as localhost, not under the name in the Host"
+    " header.\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request. ``path``: decoded, without the query. ``host``: the authority of
+    the target if it has one, else the Host header. Both headers are "" if absent.
+    """
+
+    method: str
+    path: str
+    host: str = ""
+    accept: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer. The body is what GET gets; HEAD gets its length."""
+
+    status: HTTPStatus
+    body: bytes
+    content_type: str = _TEXT
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Pages:
+    """All pages of one exporter. ``loopback``: clients reach it through a loopback TCP
+    address, so a name in Host means DNS rebinding.
+    """
+
+    def __init__(
+        self, board: Scoreboard, labels: Labels, loopback: bool, clock: Callable[[], float] = now
+    ) -> None:
+        self._board = board
+        self._labels = labels
+        self._loopback = loopback
+        self._clock = clock
+        self._registry = make_registry(board, labels)
+        self._rendered: dict[str, tuple[float, Page]] = {}
+        self._rendering = 0
+        self._routes: dict[tuple[str, str], Callable[[Request], Page]] = {
+            ("GET", "/metrics"): self._metrics,
+            ("GET", "/healthz"): self._healthz,
+            ("GET", "/readyz"): self._readyz,
+        }
+
+    def answer(self, request: Request) -> Page:
+        """The page for a request: that of its route, or the error that says why it has
+        none. A route of GET answers HEAD too.
+        """
+        if self._loopback and not _host_is_safe(request.host):
+            return text_page(HTTPStatus.MISDIRECTED_REQUEST, _REBINDING)
+        method = "GET" if request.method == "HEAD" else request.method
+        route = self._routes.get((method, request.path))
+        return self._no_route(request.path) if route is None else route(request)
+
+    def _no_route(self, path: str) -> Page:
+        methods = [method for method, known in self._routes if known == path]
+        if not methods:
+            paths = ", ".join(dict.fromkeys(known for _, known in self._routes))
+            return text_page(HTTPStatus.NOT_FOUND, f"There is nothing here; try {paths}.\n")
+        if "GET" in methods:
+            methods.append("HEAD")
+        body = f"Only {' and '.join(methods)} are answered here.\n"
+        allow = (("Allow", ", ".join(methods)),)
+        return Page(HTTPStatus.METHOD_NOT_ALLOWED, body.encode(), headers=allow)
+
+    def _metrics(self, request: Request) -> Page:
+        accept = _canonical_accept(request.accept)
+        if self._board.words[layout.Master.RENDERINGS] != self._rendering:
+            # The exporter of another generation has shown newer counts meanwhile, and
+            # no counter may go down.
+            self._rendered.clear()
+        expires_at, page = self._rendered.get(accept, (0.0, None))
+        if page is None or self._clock() >= expires_at:
+            encode, content_type = choose_encoder(accept)
+            before = self._board.words[layout.Master.RENDERINGS]
+            page = Page(HTTPStatus.OK, encode(self._registry), content_type)
+            self._rendered[accept] = (self._clock() + CACHED_S, page)
+            self._board.count(layout.Master.RENDERINGS)
+            # Not the word as it is now: a rendering that the other exporter counted
+            # during ours is newer than this page.
+            self._rendering = before + 1
+        return page
+
+    def _healthz(self, _: Request) -> Page:
+        return text_page(HTTPStatus.OK, "ok\n")
+
+    def _readyz(self, _: Request) -> Page:
+        if reason := why_not_ready(self._board, self._labels):
+            return text_page(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n")
+        return text_page(HTTPStatus.OK, "ready\n")
+
+
+def text_page(status: HTTPStatus, text: str) -> Page:
+    """A page of plain text."""
+    return Page(status, text.encode())
+
+
+def _canonical_accept(accept: str) -> str:
+    """One of the two Accept values that we render for. prometheus_client would echo a
+    version or an escaping of the request, and each would be one more key of the cache.
+    """
+    try:
+        _, content_type = choose_encoder(accept)
+    except TypeError:  # from a comparison, when a version of the request is no number
+        return "text/plain"
+    return (
+        f"{_OPENMETRICS}; version=1.0.0" if content_type.startswith(_OPENMETRICS) else "text/plain"
+    )
+
+
+def _host_is_safe(host: str) -> bool:
+    """Whether DNS rebinding cannot have made this Host: it is absent (HTTP/1.0), a name
+    of this machine's own, or an address in numbers, each with or without a port.
+    """
+    if not host:
+        return True
+    parts = _HOST.fullmatch(host)
+    if parts is None:
+        return False
+    if parts["name"] and parts["name"].lower().removesuffix(".") in _LOCAL_NAMES:
+        return True
+    try:
+        ip_address(parts["v6"] or parts["name"])
+    except ValueError:
+        return False
+    return True
