@@ -1,5 +1,7 @@
-"""Prints the completions of ``unpd`` for one shell (bash, zsh, fish), made from the
-parser of the command line by shtab. Run by build.py; not needed at run time.
+"""Prints the completions of ``unpd`` for one shell: bash, zsh or fish.
+
+build.py runs this program. shtab makes the completions from the parser of the command
+line. Nothing of this is needed at run time.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import shtab
 from unpd.cli.main import _parser
 
 FILES = {"FILE", "PATH"}
-"""Placeholders that stand for the name of a file."""
+"""The placeholders of the command line that stand for the name of a file."""
 
 
 def main() -> None:
