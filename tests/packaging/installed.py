@@ -1,5 +1,7 @@
-"""unpd as its package put it on a machine, and what an administrator does with it. For
-its length a test is in the machine's network (the fixture ``unpd``).
+"""unpd as its package installs it on a machine, and the actions of an administrator.
+
+The tests call it through the fixture ``unpd``, which also puts the test into the
+machine's network.
 """
 
 import contextlib
@@ -29,17 +31,17 @@ DAYTIME: Address = ("127.0.0.1", 13)
 METRICS = ("127.0.0.1", 9867)
 
 PREVIOUS = "0.0.1"
-"""A version before every one that was ever released."""
+"""A version below every released one."""
 
 RATE = 800.0
 PROMISED_RATE = 500.0
-"""Connections a second under load: what the tests try, and what the promises are made
-for.
+"""Connections a second under load: the rate that the tests try, and the rate that the
+daemon promises.
 """
 
 
 class Installed:
-    """The package on ``machine``, which was installed and not yet changed."""
+    """The package on ``machine``, installed and not changed since."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -47,8 +49,8 @@ class Installed:
         self.since = ""
 
     def reset(self) -> None:
-        """As after the installation: stopped, the shipped configuration, no drop-in,
-        nothing counted; the journal begins here.
+        """Restore the state after the installation: stopped, the shipped configuration,
+        no drop-in, all counters 0. :meth:`messages` begins here.
         """
         self.systemctl("stop", *SOCKETS, SERVICE)
         self.systemctl("disable", "--quiet", *SOCKETS)
@@ -59,7 +61,7 @@ class Installed:
         self.systemctl("reset-failed")
         self.since = self.machine.cursor()
 
-    # what the administrator does
+    # actions of the administrator
 
     def systemctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run systemctl."""
@@ -75,8 +77,8 @@ class Installed:
         self.machine.path(f"{CONFIG}.new").rename(self.machine.path(CONFIG))
 
     def edit(self, *changes: tuple[str, str]) -> None:
-        """In the shipped configuration put the second text of each pair for the first,
-        which must occur once; whole lines where both are.
+        """Replace lines of the shipped configuration: the first line of each pair,
+        which must occur once, by the second.
         """
         text = self._shipped
         for old, new in changes:
@@ -91,7 +93,7 @@ class Installed:
         self.machine.put(f"{DROP_INS}/test.conf", text)
         self.systemctl("daemon-reload")
 
-    # what it shows
+    # observations
 
     def show(self, name: str) -> str:
         """The unit's property ``name``."""
@@ -99,15 +101,15 @@ class Installed:
 
     @property
     def pid(self) -> int:
-        """The main process, by our number."""
+        """The pid of the main process, in our namespace."""
         return self.machine.outer_pid(int(self.show("MainPID")))
 
     def children(self, title: str = "unpd: worker") -> list[int]:
-        """The main process's children whose title begins so, by our numbers."""
+        """The pids, in our namespace, of the children whose title begins so."""
         return [child.pid for child in procs.children(self.pid) if child.title.startswith(title)]
 
     def exposure(self) -> float:
-        """What ``systemd-analyze security`` finds, from 0 (safe) to 10."""
+        """The exposure that ``systemd-analyze security`` finds, from 0 (safe) to 10."""
         printed = self.machine.run("systemd-analyze", "security", "--no-pager", SERVICE).stdout
         return float(printed.rpartition(f"Overall exposure level for {SERVICE}: ")[2].split()[0])
 
@@ -118,25 +120,25 @@ class Installed:
             connection.request("GET", "/metrics")
             return parse_samples(connection.getresponse().read().decode())
 
-    def said(self) -> list[str]:
-        """What the daemon wrote to the journal in this test."""
+    def messages(self) -> list[str]:
+        """The messages of the daemon in the journal, in this test."""
         return [
             str(entry["MESSAGE"])
             for entry in self.machine.journal(self.since, _SYSTEMD_UNIT=SERVICE)
         ]
 
-    def systemd_said(self) -> list[str]:
-        """What systemd wrote about the unit in this test."""
+    def systemd_messages(self) -> list[str]:
+        """The messages of systemd about the unit, in this test."""
         return [
             str(entry["MESSAGE"])
             for entry in self.machine.journal(self.since, _PID="1", UNIT=SERVICE)
         ]
 
-    # what happens to it
+    # failures
 
     def kill_main(self) -> None:
-        """SIGKILL for the main process; returns when its children, which are bound to
-        it, are gone too.
+        """Kill the main process with SIGKILL. Return when its children are gone too:
+        they die with it.
         """
         pid = self.pid
         family = [pid, *procs.child_pids(pid)]
@@ -156,7 +158,9 @@ class Installed:
             return self.show("NRestarts") == str(count) and self.show("ActiveState") == "active"
 
         until(
-            restarted, timeout_s, lambda: f"{count} restarts: {self.systemd_said()} {self.said()}"
+            restarted,
+            timeout_s,
+            lambda: f"{count} restarts: {self.systemd_messages()} {self.messages()}",
         )
 
 
@@ -164,42 +168,40 @@ class Installed:
 def under_load(
     address: Address = ECHO, kind: Literal["echo", "daytime"] = "echo"
 ) -> Iterator[ledger.Client]:
-    """Short sessions at :data:`RATE`, some hundreds of them before the block begins."""
+    """Run short sessions at :data:`RATE`, some hundreds of them before the block."""
     with ledger.running(address, kind, rate=RATE, concurrency=2000) as load:
         load.more(200)
         yield load
 
 
 def summary(load: ledger.Client) -> ledger.Ledger:
-    """End the load and print what it noticed. AssertionError if it was less than the
-    promises are made for.
+    """End the load, print its result and return it. AssertionError if its rate was
+    below :data:`PROMISED_RATE`.
     """
-    said = load.stop()
-    latency = {name: round(value, 3) for name, value in said.latency_s.items()}
+    result = load.stop()
+    latency = {name: round(value, 3) for name, value in result.latency_s.items()}
     print(
-        f"{said.attempts} sessions at {said.rate:.0f} a second: {said.failed()}, latency in s"
-        f" {latency}, longest gap {said.longest_gap_s:.2f} s"
+        f"{result.attempts} sessions at {result.rate:.0f} a second: {result.failed()}, latency in s"
+        f" {latency}, longest gap {result.longest_gap_s:.2f} s"
     )
-    assert said.rate >= PROMISED_RATE
-    return said
+    assert result.rate >= PROMISED_RATE
+    return result
 
 
 def open_now(load: ledger.Client) -> int:
-    """Connections of a load that have no outcome yet; exact while the generator is
-    stopped.
+    """How many connections of a load have no outcome yet. The number is exact while the
+    generator is stopped.
     """
     return load.attempts() - sum(load.count(outcome) for outcome in OUTCOMES)
 
 
 def package_path(directory: Path, version: str) -> Path:
-    """The deb of ``version`` as the build names it."""
+    """The path of the deb of ``version``, as the build names it."""
     return directory / f"unpd_{version}_amd64.deb"
 
 
 def install(machine: Machine, package: Path) -> str:
-    """What the administrator does with the file: apt install, without asking anybody
-    else. Returns what it says.
-    """
+    """Install the file with apt, without a network. Return what apt prints."""
     place = f"/root/{package.name}"
     machine.put(place, package.read_bytes())
     done = machine.run("apt-get", "install", "--yes", "--quiet", place)

@@ -1,10 +1,10 @@
-"""A Debian that was booted: systemd as process 1, in a container of systemd-nspawn with
-a network of its own, in which there is loopback and nothing else.
+"""A booted Debian: systemd as process 1, in a container of systemd-nspawn whose own
+network has nothing but loopback.
 
-Its root is the plain system under an overlay in memory, so that each boot starts fresh
-and nothing is left. The container shares our kernel: its processes are in our /proc
-too, and ``with machine.network():`` puts this very process into its network, where the
-ordinary clients work.
+An overlay in memory covers the root directory of the plain system, so each boot starts
+fresh and leaves nothing behind. The container shares our kernel. Its processes are in
+our /proc too, and ``with machine.network():`` puts this process into its network, where
+the ordinary clients work.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ BOOT_S = 60.0
 RUN_S = 60.0
 END_S = 30.0
 CGROUPS = tuple(Path("/sys/fs/cgroup", hierarchy) for hierarchy in ("systemd", "unified", "."))
-"""systemd's own hierarchies: both on a hybrid system, the last on one with cgroups of
-version 2 alone.
+"""Where systemd's own hierarchies may lie: the first two on a hybrid system, the last
+on a system that has only version 2 of the cgroups.
 """
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -37,7 +37,7 @@ ENVIRONMENT = {
 
 
 class Machine:
-    """A booted system; :func:`booted` makes it and ends it."""
+    """A booted system. :func:`booted` makes and ends it."""
 
     def __init__(self, root: Path, console: Path) -> None:
         self._name = f"unpd-{uuid.uuid4().hex[:8]}"
@@ -49,10 +49,10 @@ class Machine:
             cgroup.mkdir()
         with console.open("wb") as output:
             self._nspawn = subprocess.Popen(
-                # Should these tests be killed, nspawn shuts the container down. (Its
-                # own death by SIGKILL would not end it.)
+                # If the tests are killed, nspawn gets SIGTERM and shuts the container
+                # down. A SIGKILL of nspawn itself would leave the container running.
                 ["setpriv", "--pdeathsig", "TERM", *self._nspawn_command(root)],
-                # Nothing ever writes to the root, so that any number of runs may share
+                # Nothing writes to the root directory, so any number of runs may share
                 # it.
                 env={**os.environ, "SYSTEMD_NSPAWN_LOCK": "0"},
                 stdin=subprocess.DEVNULL,
@@ -73,20 +73,20 @@ class Machine:
             "--keep-unit",
             "--private-network",
             "--console=pipe",
-            # the kernel tells what a filter refuses: tests.packaging.seccomp
+            # The kernel logs refused system calls for tests.packaging.seccomp.
             "--setenv=SYSTEMD_LOG_SECCOMP=1",
         ]
 
     def _enter_cgroups(self) -> None:
-        """Two containers in one cgroup would take each other's processes for
-        their own.
+        """Give the container cgroups of its own: two containers in one cgroup would
+        take each other's processes for their own.
         """
         for cgroup in self._cgroups:
             (cgroup / "cgroup.procs").write_text(str(os.getpid()))
 
     def boot(self) -> None:
-        """Wait until the system runs; AssertionError with what the console shows if it
-        does not.
+        """Wait until the system runs. AssertionError, with the text of the console, if
+        it does not.
         """
         self._init = until(self._find_init, BOOT_S, self._complaint)
         until(self._is_running, BOOT_S, self._complaint)
@@ -112,12 +112,11 @@ class Machine:
         )
 
     def close(self) -> None:
-        """End the system, in order if it lets us, and all that is left of it."""
+        """End the system: by an orderly shutdown if possible, otherwise by force."""
         self._nspawn.terminate()  # an orderly shutdown
         if not self._has_ended():
-            procs.kill(
-                procs.child_pids(self._nspawn.pid)
-            )  # process 1 takes all others with it, and nspawn ends when they have
+            # All other processes die with process 1, and then nspawn ends.
+            procs.kill(procs.child_pids(self._nspawn.pid))
         if not self._has_ended():
             self._nspawn.kill()
             self._nspawn.wait()
@@ -128,21 +127,21 @@ class Machine:
         )
 
     def _has_ended(self) -> bool:
-        """Give nspawn the time to end."""
+        """Wait a while for nspawn. True if it has ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._nspawn.wait(END_S)
         return self._nspawn.poll() is not None
 
-    # what is done inside
+    # inside the machine
 
     def run(
         self, *command: str, check: bool = True, stdin: str = "", timeout_s: float = RUN_S
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``command`` inside as root. AssertionError with what it printed if it
-        fails, unless not ``check``; timeout(1) ends it with 124.
+        """Run ``command`` inside as root. AssertionError, with its output, if it fails
+        and ``check`` is set. After ``timeout_s`` timeout(1) ends it with code 124.
         """
         ended = subprocess.run(
-            # To end nsenter from here would leave the command behind.
+            # The timeout runs inside: if we ended nsenter, the command would go on.
             [
                 "nsenter",
                 "--target",
@@ -166,8 +165,8 @@ class Machine:
         return ended
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start ``command`` inside as root and return at once; its output, both kinds
-        as one, can be read.
+        """Start ``command`` inside as root and return at once. Its standard output and
+        standard error come through one pipe.
         """
         return subprocess.Popen(
             ["nsenter", "--target", str(self._init), "--all", *command],
@@ -179,13 +178,13 @@ class Machine:
         )
 
     def path(self, path: str) -> Path:
-        """The absolute ``path`` of the inside, for us. A symbolic link in it would lead
-        outside.
+        """The path by which we reach the absolute ``path`` inside. A symbolic link in
+        it would lead outside.
         """
         return Path(f"/proc/{self._init}/root{path}")
 
     def put(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
-        """Write a file of root's inside, with the directories that it needs."""
+        """Write a file inside, owned by root, and make the directories above it."""
         place = self.path(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -193,15 +192,15 @@ class Machine:
 
     @contextlib.contextmanager
     def network(self) -> Iterator[None]:
-        """This very process, and what it starts, is in the container's network for the
-        length of the block; sockets made there stay there.
+        """Put this process, and those that it starts, into the container's network for
+        the length of the block. Sockets made there stay there.
         """
         with faults.network_of(Path(f"/proc/{self._init}/ns/net")):
             yield
 
     def outer_pid(self, pid: int) -> int:
-        """Our number of the process that has ``pid`` inside; KeyError if there
-        is none.
+        """The pid in our namespace of the process that has ``pid`` inside. KeyError if
+        no process has it.
         """
         space = os.readlink(f"/proc/{self._init}/ns/pid")
         return {
@@ -210,10 +209,10 @@ class Machine:
             if _pid_namespace(found.pid) == space
         }[pid]
 
-    # journal
+    # the journal
 
     def cursor(self) -> str:
-        """The journal's end as it is now."""
+        """A cursor at the present end of the journal."""
         self.run("journalctl", "--sync")
         return (
             self.run("journalctl", "--lines=0", "--show-cursor", "--quiet")
@@ -222,12 +221,12 @@ class Machine:
         )
 
     def journal(self, after: str, **fields: str) -> list[Mapping[str, Any]]:
-        """The journal's entries with these fields that came after the cursor
-        ``after``.
+        """The entries of the journal that came after the cursor ``after`` and have
+        these fields.
         """
         self.run("journalctl", "--sync")
-        # journalctl (252) with both a cursor and a selection leaves out the first entry
-        # selected: it takes it for the one at the cursor.
+        # With a cursor and a selection, journalctl (252) leaves out the first selected
+        # entry: it takes it for the entry at the cursor.
         printed = self.run(
             "journalctl", "--output=json", "--all", "--quiet", f"--after-cursor={after}"
         ).stdout
@@ -240,8 +239,8 @@ class Machine:
 
 @contextlib.contextmanager
 def booted(root: Path, console: Path) -> Iterator[Machine]:
-    """A system made of ``root``, which goes away at the end of the block. What its
-    console shows is written to ``console``.
+    """Boot a system from ``root`` for the length of the block. The text of its console
+    goes to the file ``console``.
     """
     machine = Machine(root, console)
     try:
@@ -252,7 +251,7 @@ def booted(root: Path, console: Path) -> Iterator[Machine]:
 
 
 def bootable() -> bool:
-    """Whether a system can be booted here at all."""
+    """Whether a system can boot here: as root, on a kernel that makes namespaces."""
     namespaces = ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "true"]
     return (
         os.geteuid() == 0
@@ -272,8 +271,8 @@ def _pid_namespace(pid: int) -> str:
 
 
 def _removed(cgroup: Path) -> bool:
-    """Remove ``cgroup`` with all below it; False while one of them still has a dying
-    process.
+    """Remove ``cgroup`` with all cgroups below it. False while one of them still holds
+    a dying process.
     """
     try:
         for directory, _, _ in os.walk(cgroup, topdown=False):

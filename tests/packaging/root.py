@@ -1,8 +1,8 @@
-"""A plain Debian 12 as a directory: made by mmdebstrap, kept between runs in
-~/.cache/unpd-test, never written to afterwards.
+"""A plain Debian 12 as a directory. mmdebstrap makes it, ~/.cache/unpd-test keeps it
+between runs, and nothing writes to it afterwards.
 
-What the tests use inside is in it from the start (python3, nc, a Prometheus server),
-because a booted system has no way out of its own network; unpd is not.
+It holds the programs that the tests use inside (python3, nc, a Prometheus server),
+because a booted system cannot leave its own network. It does not hold unpd.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ PACKAGES = (
     "systemd",
     "systemd-sysv",
 )
-"""What the package depends on must be among them, as must be a bus, without which
-systemctl has nobody to talk to.
+"""They must contain the packages that unpd's package depends on, and a bus, through
+which systemctl speaks to systemd.
 """
 PREPARE = (
     (
@@ -34,8 +34,8 @@ PREPARE = (
     ),
     'chroot "$1" systemctl --quiet disable prometheus.service',
 )
-"""What an installed Debian has and a bare root lacks; and the server of metrics runs
-only where a test starts it.
+"""Adds the hosts file, which an installed Debian has and a bare root directory lacks,
+and disables the Prometheus server, which runs only when a test starts it.
 """
 
 TOOLS = {
@@ -44,11 +44,11 @@ TOOLS = {
     "nsenter": "util-linux",
     "setpriv": "util-linux",
 }
-"""The programs that are needed, and Debian's names of their packages."""
+"""The programs that the tests need, each with the Debian package that holds it."""
 
 
 def assert_tools() -> None:
-    """AssertionError that names what has to be installed."""
+    """AssertionError, with the packages to install, if a tool is missing."""
     missing = {package for program, package in TOOLS.items() if faults.find_tool(program) is None}
     assert not missing, (
         f"the packaging tests need more programs: apt install {' '.join(sorted(missing))}"
@@ -56,8 +56,8 @@ def assert_tools() -> None:
 
 
 def debian() -> Path:
-    """The directory of the plain system; the first time takes half a minute and the
-    network.
+    """The directory of the plain system. The first call takes half a minute and needs
+    the network.
     """
     sources = _sources()
     key = hashlib.sha256("\n".join((SUITE, *PACKAGES, *PREPARE, sources)).encode()).hexdigest()[:12]
@@ -75,8 +75,8 @@ def _cache() -> Path:
 
 
 def _make(kept: Path, sources: str) -> None:
-    """Beside its place first, so that what is there is whole; who comes second throws
-    his own away.
+    """Make the system beside its place and rename it, so that ``kept`` is always
+    complete. If two runs make it at once, the second throws its own away.
     """
     made = kept.with_name(f"{kept.name}.{os.getpid()}")
     hooks = [f"--customize-hook={hook}" for hook in PREPARE]
@@ -101,8 +101,8 @@ def _make(kept: Path, sources: str) -> None:
 
 
 def _sources() -> str:
-    """This machine's own sources of Debian 12, as lines of sources.list; "" where it
-    has none: then mmdebstrap's default has to do.
+    """This machine's own sources of Debian 12, as lines of sources.list. "" if it has
+    none: mmdebstrap then uses its default.
     """
     found = _listed()
     if not found:

@@ -1,10 +1,10 @@
-"""What seccomp filters refuse, as the kernel's audit tells it.
+"""Notices the system calls that seccomp filters refuse, through the kernel's audit.
 
-systemd asks the kernel to log what its filters refuse where its own environment has
-SYSTEMD_LOG_SECCOMP=1 (systemd's docs/ENVIRONMENT.md), which the booted system has. So a
-refusal is seen whatever the program makes of the error. The records come over the
-multicast group of netlink's audit family (CAP_AUDIT_READ, no rate limit), which leaves
-an audit daemon of the host alone.
+systemd makes the kernel log every refusal if its own environment has
+SYSTEMD_LOG_SECCOMP=1 (systemd's docs/ENVIRONMENT.md); the booted system has it. So the
+tests notice a refusal even if the program ignores the error. The records come over the
+multicast group of netlink's audit family (CAP_AUDIT_READ, no rate limit), which does
+not disturb an audit daemon of the host.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ AUDIT_SECCOMP = 1326
 BUFFER_BYTES = 8 << 20
 SO_RCVBUFFORCE = 33
 HEADER_BYTES = 16
-"""Of a netlink message: length, type (two bytes), flags, sequence number, port."""
+"""The header of a netlink message: length, type, flags, sequence number, port."""
 
 CLONE3 = 435
 MEANT = frozenset({CLONE3})
-"""Refused on purpose: RestrictNamespaces= answers clone3(2) with ENOSYS, as its
-arguments lie in memory where no filter sees them; libc then takes clone(2). Numbers of
-x86-64.
+"""The system calls that systemd refuses on purpose, by their numbers on x86-64.
+RestrictNamespaces= answers clone3(2) with ENOSYS, because no filter can see its
+arguments, which lie in memory. libc then uses clone(2).
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One system call that a filter refused: the program, the name that the process
-    bears, the call's number, and the signal if it was one.
+    """One system call that a filter refused: the path of the program, the name of the
+    process, the number of the call, and the signal that the process got (0: none).
     """
 
     program: str
@@ -43,7 +43,7 @@ class Refusal:
 
 
 class Watch:
-    """Collects refusals from its making on; :func:`watching` makes it."""
+    """Collects refusals from its creation on. :func:`watching` makes it."""
 
     def __init__(self, sock: socket.socket | None) -> None:
         self.possible = sock is not None
@@ -51,8 +51,8 @@ class Watch:
         self._seen: list[Refusal] = []
 
     def refusals(self, program: str) -> list[Refusal]:
-        """Those of programs whose path contains ``program`` up to now, but for those
-        that are meant.
+        """The refusals so far of programs whose path contains ``program``, without
+        those of :data:`MEANT`.
         """
         self._read()
         return [
@@ -75,8 +75,8 @@ class Watch:
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watch]:
-    """Watch for the length of the block. Where the kernel has no audit, or we may not
-    read it, nothing is seen, and ``possible`` is False.
+    """Watch for the length of the block. If the kernel has no audit, or we may not read
+    it, the watch sees nothing and its ``possible`` is False.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -104,7 +104,7 @@ def _parse(text: str) -> Refusal:
 
 
 def _unquoted(word: str) -> str:
-    """A string as audit writes it: in quotes, or in hexadecimal where it has a space or
-    the like.
+    """The text of a string as audit writes it: in quotes, or in hexadecimal if it has a
+    space or another special character.
     """
     return word.strip('"') if word.startswith('"') else bytes.fromhex(word).decode(errors="replace")

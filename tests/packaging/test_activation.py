@@ -1,5 +1,5 @@
-"""The variant in which systemd opens the sockets, and the service has neither a
-capability nor a network.
+"""Socket activation: systemd opens the sockets, and the service has no capability and
+no network.
 """
 
 import os
@@ -31,7 +31,7 @@ DROP_IN = "/usr/share/doc/unpd/examples/socket-activation.conf"
 
 @pytest.fixture
 def activated(unpd: Installed) -> Installed:
-    """Set up as the shipped drop-in says, up to the sockets: nobody serves yet."""
+    """The package after the steps in the drop-in; the service is not started yet."""
     unpd.machine.run("install", "-D", "--mode=644", DROP_IN, f"{DROP_INS}/socket-activation.conf")
     unpd.edit(*BY_NAME, ('listen = ["tcp://[::]:7"]', 'listen = ["systemd:echo"]'))
     unpd.systemctl("daemon-reload")
@@ -41,7 +41,7 @@ def activated(unpd: Installed) -> Installed:
 
 
 def test_the_first_client_starts_it(activated: Installed) -> None:
-    """Whoever comes first is served, and so are those of the other sockets."""
+    """The first client starts the service, which then serves the other sockets too."""
     assert clients.ask(DAYTIME)
     assert activated.show("ActiveState") == "active"
     assert clients.converse(ECHO, b"hello") == b"hello"
@@ -49,8 +49,8 @@ def test_the_first_client_starts_it(activated: Installed) -> None:
 
 
 def test_it_sees_no_network(activated: Installed) -> None:
-    """The main process and its children have a network of their own, in which there is
-    loopback alone, and no capability.
+    """The main process and its children have no capability, and a network of their own
+    that has only loopback.
     """
     activated.systemctl("start", SERVICE)
     ours = os.readlink("/proc/self/ns/net")
@@ -67,13 +67,13 @@ def test_it_sees_no_network(activated: Installed) -> None:
 
 
 def test_exposure(activated: Installed) -> None:
-    """What is left is next to nothing."""
+    """The exposure of the unit is at most 0.4."""
     assert activated.exposure() <= 0.4
 
 
 def test_kill_and_restart_under_load(activated: Installed) -> None:
-    """Systemd keeps the sockets, so nobody is refused whatever becomes of the
-    service.
+    """No client is refused during a restart and after a kill, because systemd keeps the
+    sockets.
     """
     activated.systemctl("start", SERVICE)
     with under_load() as load:
@@ -84,19 +84,22 @@ def test_kill_and_restart_under_load(activated: Installed) -> None:
             activated.kill_main()
         activated.wait_restarts(1)
         load.more(500)
-        said = summary(load)
-    assert said.outcomes["refused"] == said.outcomes["timeout"] == said.outcomes["wrong"] == 0, said
-    assert sum(said.failed().values()) <= cut, (said, cut)
+        result = summary(load)
+    assert (
+        result.outcomes["refused"] == result.outcomes["timeout"] == result.outcomes["wrong"] == 0
+    ), result
+    assert sum(result.failed().values()) <= cut, (result, cut)
 
 
 def test_clients_of_a_broken_configuration(activated: Installed) -> None:
-    """A client has systemd start a service that is refused, again and again; the
-    sockets stay, and once the file is mended the one who waited is served.
+    """A waiting client makes systemd start the service again and again while its
+    configuration is broken. The sockets stay, and once the file is repaired the service
+    answers that client.
     """
     activated.machine.put(f"{CONF_D}/10-broken.toml", "[daemon]\ngrace = 1\n")
     with clients.connect(DAYTIME) as waiting:
         until(
-            lambda: sum('did you mean "grace_s"?' in line for line in activated.said()) >= 3,
+            lambda: sum('did you mean "grace_s"?' in line for line in activated.messages()) >= 3,
             30.0,
             "three starts to be refused",
         )
@@ -105,9 +108,9 @@ def test_clients_of_a_broken_configuration(activated: Installed) -> None:
 
 
 def test_a_name_without_a_socket(activated: Installed) -> None:
-    """A name in the configuration that no socket unit has is a clear error, and no
-    start.
+    """If the configuration has a name that no socket unit has, the start fails and the
+    journal names it.
     """
     activated.edit(*BY_NAME, ('listen = ["tcp://[::]:7"]', 'listen = ["systemd:nobody"]'))
     assert activated.systemctl("start", SERVICE, check=False).returncode != 0
-    assert any("systemd:nobody" in line for line in activated.said())
+    assert any("systemd:nobody" in line for line in activated.messages())

@@ -1,8 +1,8 @@
-"""The deb and the rpm as files: what is in them, whose it is, what is run when they are
-installed, and that a second build is the same.
+"""The deb and the rpm as files: their content, its owners and modes, the scripts that
+run at an installation, and that a second build gives the same bytes.
 
-Built by the tests themselves; nothing is installed on this machine. The tools are those
-of ``packaging/install check``.
+The tests build the packages themselves and install nothing on this machine. They use
+the tools that ``packaging/install check`` installs.
 """
 
 import io
@@ -64,7 +64,7 @@ KINDS = tuple(OWN)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One path of a package; the mode with the type of the file."""
+    """One path of a package. ``mode`` contains the type of the file."""
 
     path: str
     mode: int
@@ -72,7 +72,7 @@ class Entry:
 
 
 def output(*command: str | Path, **environment: str) -> str:
-    """What a tool prints; a failure shows what it says."""
+    """The output of a tool. AssertionError, with its error output too, if it fails."""
     done = subprocess.run(
         command,
         check=False,
@@ -101,8 +101,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def unpacked(
     packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """What both packages install, each in a directory of its own; and the control files
-    of the deb, in ``control`` beside it.
+    """The content of both packages, each in a directory of its own. The directory
+    ``control`` beside the deb's has its control files.
     """
     roots = {kind: tmp_path_factory.mktemp("unpacked") / "root" for kind in KINDS}
     output("dpkg-deb", "--extract", packages["deb"], roots["deb"])
@@ -116,8 +116,8 @@ def unpacked(
 
 
 def entries(kind: str, package: Path) -> Iterator[Entry]:
-    """Every path in a package, but for the directories above it that the package does
-    not own.
+    """Every path in a package, without the parent directories that the package does not
+    own.
     """
     if kind == "rpm":
         for line in output(
@@ -148,7 +148,7 @@ def entries(kind: str, package: Path) -> Iterator[Entry]:
 
 
 def test_the_names_are_those_of_the_distributions(packages: dict[str, Path]) -> None:
-    """A package bears the project's one version, in its name as in itself."""
+    """A package has the project's version in its name and in its metadata."""
     assert packages["deb"].name == f"unpd_{__version__}_amd64.deb"
     assert packages["rpm"].name == f"unpd-{__version__}-1.x86_64.rpm"
     assert output("dpkg-deb", "--field", packages["deb"], "Version").strip() == __version__
@@ -160,7 +160,7 @@ def test_the_names_are_those_of_the_distributions(packages: dict[str, Path]) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_second_build_is_the_same(packages: dict[str, Path], tmp_path: Path, kind: str) -> None:
-    """Whoever builds the same commit gets the same bytes: in another directory, with
+    """A second build of a commit gives the same bytes: in another directory, with
     another umask, time zone, language and order of hashes.
     """
     before = os.umask(0o077)
@@ -181,7 +181,7 @@ def test_a_second_build_is_the_same(packages: dict[str, Path], tmp_path: Path, k
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_checksum_is_beside_it(packages: dict[str, Path], kind: str) -> None:
-    """SHA256SUMS beside a package vouches for it."""
+    """SHA256SUMS beside a package has its checksum."""
     directory = packages[kind].parent
     assert (
         output("env", "-C", directory, "sha256sum", "--check", "--strict", "SHA256SUMS")
@@ -191,8 +191,8 @@ def test_the_checksum_is_beside_it(packages: dict[str, Path], kind: str) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_installed(packages: dict[str, Path], kind: str) -> None:
-    """All that the program needs is in the package, all of it root's, none of it to be
-    changed by others, and only the program can be run.
+    """The package contains everything that the program needs. root owns every file,
+    only root may write it, and only the program is executable.
     """
     found = {entry.path: entry for entry in entries(kind, packages[kind])}
     assert {*COMMON, *OWN[kind]} <= found.keys()
@@ -205,8 +205,8 @@ def test_what_is_installed(packages: dict[str, Path], kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_else_is_installed(packages: dict[str, Path], kind: str) -> None:
-    """Beside the program's own directory there is only what is known; no bytecode, no
-    tests, no tools of the build.
+    """Outside the program's own directory the package has only the listed files, and
+    nowhere bytecode, tests or tools of the build.
     """
     files = [
         entry.path for entry in entries(kind, packages[kind]) if entry.mode & 0o170000 == 0o100000
@@ -223,7 +223,7 @@ def test_nothing_else_is_installed(packages: dict[str, Path], kind: str) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_program_is_all_there(unpacked: dict[str, Path], kind: str) -> None:
-    """Every module of the source tree is in the package."""
+    """The package contains every module of the source tree, unchanged."""
     in_tree = {path.relative_to(ROOT): path.read_bytes() for path in (ROOT / "unpd").rglob("*.py")}
     library = unpacked[kind] / LIBRARY[1:]
     assert {
@@ -233,8 +233,8 @@ def test_the_program_is_all_there(unpacked: dict[str, Path], kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_libraries_suffice(unpacked: dict[str, Path], kind: str) -> None:
-    """With Python 3.11 and its standard library alone the packaged program checks a
-    configuration and opens an exporter's module.
+    """With nothing but Python 3.11 and its standard library, the packaged program
+    checks a configuration and imports the exporter's module.
     """
     interpreter = sys.executable if sys.version_info[:2] == (3, 11) else "/usr/bin/python3.11"
     script = (
@@ -251,8 +251,8 @@ def test_the_libraries_suffice(unpacked: dict[str, Path], kind: str) -> None:
     ("kind", "interpreter"), [("deb", "/usr/bin/python3"), ("rpm", "/usr/bin/python3.11")]
 )
 def test_the_launcher_is_isolated(unpacked: dict[str, Path], kind: str, interpreter: str) -> None:
-    """The program runs on the distribution's Python 3.11, out of reach of the
-    environment and of site-packages.
+    """The program runs on the distribution's Python 3.11, where neither the environment
+    nor site-packages reach it.
     """
     assert (unpacked[kind] / PROGRAM[1:]).read_text().startswith(f"#!{interpreter} -IS\n")
 
@@ -284,12 +284,12 @@ def test_every_library_has_its_licence(unpacked: dict[str, Path], kind: str) -> 
     assert named == set(re.findall(r"^License: (.+)\n .+", text, re.MULTILINE))
 
 
-# what installing runs
+# the scripts
 
 
 def test_the_scripts_of_the_deb(unpacked: dict[str, Path]) -> None:
-    """They are valid shell that stops at an error, restart what runs and start nothing
-    by themselves, and stop the daemon at a removal only.
+    """The scripts are valid shell and stop at an error. They restart a daemon that
+    runs, never start one, and stop it at a removal only.
     """
     control = unpacked["deb"].with_name("control")
     assert {path.name for path in control.iterdir()} == {
@@ -311,14 +311,14 @@ def test_the_scripts_of_the_deb(unpacked: dict[str, Path]) -> None:
 
 
 def test_what_the_deb_needs(packages: dict[str, Path]) -> None:
-    """It is for the one minor version of Python that its compiled modules are for."""
+    """The deb depends on the minor version of Python that its compiled modules fit."""
     depends = output("dpkg-deb", "--field", packages["deb"], "Depends").strip().split(", ")
     assert {"python3 (>= 3.11)", "python3 (<< 3.12)", "systemd", "tzdata"} <= set(depends)
 
 
 def test_the_scriptlets_of_the_rpm(packages: dict[str, Path]) -> None:
-    """They are valid shell, and call for each event what the macros of systemd
-    would.
+    """The scriptlets are valid shell, and call for each event what the macros of
+    systemd would call.
     """
     scripts = {
         tag: output("rpm", "--query", "--package", packages["rpm"], "--queryformat", f"%{{{tag}}}")
@@ -344,7 +344,7 @@ def test_the_scriptlets_of_the_rpm(packages: dict[str, Path]) -> None:
 
 
 def test_what_the_rpm_needs(packages: dict[str, Path]) -> None:
-    """It is for RHEL's python3.11, and its configuration is the administrator's."""
+    """The rpm needs RHEL's python3.11, and keeps a configuration that was changed."""
     requires = set(
         output("rpm", "--query", "--package", packages["rpm"], "--requires").splitlines()
     )
@@ -361,8 +361,8 @@ def test_what_the_rpm_needs(packages: dict[str, Path]) -> None:
 
 @faults.requires_root
 def test_the_rpm_in_a_root_of_its_own(packages: dict[str, Path], tmp_path: Path) -> None:
-    """It can be installed: rpm finds every owner, mode and byte as recorded, and takes
-    all of it away again.
+    """The rpm can be installed: the program rpm finds every owner, mode and byte as
+    recorded, and removes all of it again.
     """
     rpm = ("rpm", "--root", tmp_path, "--nodeps")
     output(*rpm[:3], "--initdb")
@@ -379,8 +379,8 @@ def test_the_rpm_in_a_root_of_its_own(packages: dict[str, Path], tmp_path: Path)
 
 @pytest.fixture
 def root(system: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of a plain system, in which the program that RHEL's scriptlets call notes
-    in /called what it is asked.
+    """A copy of a plain system. In it the program that RHEL's scriptlets call writes
+    the verb of each call to /called.
     """
     copy = tmp_path / "root"
     output("cp", "--archive", "--reflink=auto", system, copy)
@@ -393,8 +393,9 @@ def root(system: Path, tmp_path: Path) -> Iterator[Path]:
 
 @faults.requires_root
 def test_the_life_of_the_rpm(packages: dict[str, Path], root: Path, tmp_path: Path) -> None:
-    """Installed, upgraded and erased with its scriptlets: the user is there, the
-    program runs on fresh bytecode, a changed configuration is kept, all else goes.
+    """The rpm is installed, upgraded and erased with its scriptlets. The user exists,
+    the program runs on fresh bytecode, and a changed configuration stays; all else
+    goes.
     """
     rpm = ("rpm", "--root", root, "--nodeps", "--nosignature")
     output(*rpm[:3], "--initdb")
@@ -413,8 +414,8 @@ def test_the_life_of_the_rpm(packages: dict[str, Path], root: Path, tmp_path: Pa
     config = root / CONFFILE[1:]
     config.write_text(f"{config.read_text()}\n# mine\n")
     output(*rpm, "--upgrade", packages["rpm"])
-    assert list((root / LIBRARY[1:]).glob("unpd/worker/__pycache__/engine.*.pyc")), (
-        "of a module that has not run yet"
+    assert list((root / LIBRARY[1:]).glob("unpd/worker/event/__pycache__/engine.*.pyc")), (
+        "a module that has not run yet has no bytecode"
     )
     assert output("chroot", root, "unpd", "--version") == f"unpd {__version__}\n"
     assert "# mine" in config.read_text()
@@ -429,11 +430,11 @@ def test_the_life_of_the_rpm(packages: dict[str, Path], root: Path, tmp_path: Pa
     ]
 
 
-# what the distributions' checkers say
+# the checkers of the distributions
 
 
 def test_lintian_is_content(packages: dict[str, Path]) -> None:
-    """No error and no warning, and nothing is overridden."""
+    """No error and no warning comes from lintian, and the package overrides none."""
     assert (
         output(
             "lintian",
@@ -448,20 +449,20 @@ def test_lintian_is_content(packages: dict[str, Path]) -> None:
 
 
 def test_rpmlint_is_content(packages: dict[str, Path]) -> None:
-    """No error and no warning beside those that packaging/rpmlint.toml explains."""
-    said = output("rpmlint", "--config", ROOT / "packaging/rpmlint.toml", packages["rpm"])
-    assert " 0 errors, 0 warnings," in said
+    """No error and no warning comes from rpmlint, but for those in rpmlint.toml."""
+    printed = output("rpmlint", "--config", ROOT / "packaging/rpmlint.toml", packages["rpm"])
+    assert " 0 errors, 0 warnings," in printed
 
 
 @pytest.mark.parametrize("page", ["unpd.8", "unpd.toml.5"])
 def test_the_manual_pages_are_well_formed(page: str) -> None:
-    """No complaint comes from mandoc."""
+    """No complaint about a manual page comes from mandoc."""
     assert output("mandoc", "-Tlint", "-Wwarning", ROOT / "packaging/man" / page) == ""
 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_the_units_are_well_formed(unpacked: dict[str, Path], unit: str) -> None:
-    """systemd-analyze understands every setting."""
+    """systemd-analyze knows every setting of the units."""
     name = unit.rpartition("/")[2]
     root = unpacked["deb"]
     done = subprocess.run(
@@ -470,14 +471,15 @@ def test_the_units_are_well_formed(unpacked: dict[str, Path], unit: str) -> None
         capture_output=True,
         text=True,
     )
+    # It misses /usr/bin/unpd, which is not on this machine.
     complaints = [
         line for line in done.stderr.splitlines() if name in line and ": Command " not in line
-    ]  # /usr/bin/unpd is not on this machine
+    ]
     assert not complaints
 
 
 COMPLETIONS = {
-    # It waits, as the script leaves subshells behind.
+    # The command waits, because the script leaves subshells behind.
     "bash": (
         "usr/share/bash-completion/completions/unpd",
         (
@@ -503,7 +505,7 @@ COMPLETIONS = {
 def test_completions_know_the_commands(
     unpacked: dict[str, Path], tmp_path: Path, shell: str
 ) -> None:
-    """The shell takes the script and completes a command from it."""
+    """The shell accepts the script and completes a command with it."""
     path, script = COMPLETIONS[shell]
     output(shell, "-n", unpacked["deb"] / path)
     assert "reload" in output(

@@ -1,5 +1,5 @@
-"""The package itself: installation, upgrade, removal, purge; each on a machine of its
-own.
+"""The life of the package: installation, upgrade, removal, purge, each on a machine of
+its own.
 """
 
 import re
@@ -36,12 +36,12 @@ KEEPERS = (
     "/var/lib/systemd/catalog",
 )
 LOGS = ("/var/log/apt", "/var/log/journal", "/var/log/alternatives.log", "/var/log/dpkg.log")
-"""What apt, dpkg and the journal write for themselves."""
+"""Paths that apt, dpkg and the journal write for themselves."""
 
 
 def test_install_and_start(fresh: Machine, package: Path) -> None:
-    """On a fresh Debian 12: `apt install ./unpd_*.deb && systemctl start unpd && nc -N
-    localhost 13` prints the time, with nothing changed in between.
+    """On a fresh Debian 12, `apt install ./unpd_*.deb && systemctl start unpd && nc -N
+    localhost 13` prints the time.
     """
     install(fresh, package)
     fresh.run("systemctl", "start", "unpd")
@@ -52,7 +52,7 @@ def test_install_and_start(fresh: Machine, package: Path) -> None:
 
 
 def test_upgrade_under_load(fresh: Machine, previous: Path, package: Path) -> None:
-    """An upgrade replaces the running daemon, and nobody is refused or reset; the
+    """An upgrade replaces the running daemon and refuses or resets no client. The
     administrator's configuration stays, and the counters go on.
     """
     install(fresh, previous)
@@ -65,20 +65,20 @@ def test_upgrade_under_load(fresh: Machine, previous: Path, package: Path) -> No
     with under_load() as load:
         install(fresh, package)
         load.more(500)
-        said = summary(load)
-    said.assert_clean(at_least=700)
+        result = summary(load)
+    result.assert_clean(at_least=700)
     assert unpd.pid != pid
     assert __version__ in fresh.run("unpd", "status").stdout
     assert fresh.path(CONFIG).read_text() == edited
     assert (
         unpd.samples()[("unpd_connections_accepted_total", frozenset({("service", "echo")}))]
-        == said.attempts
+        == result.attempts
     )
 
 
 def test_remove_and_purge(fresh: Machine, package: Path) -> None:
-    """Removal stops the daemon and keeps the configuration; purge leaves nothing of
-    ours.
+    """A removal stops the daemon and keeps the configuration. A purge leaves nothing of
+    unpd.
     """
     before = files(fresh)
     users = fresh.path("/etc/passwd").read_text()
@@ -107,23 +107,23 @@ def test_remove_and_purge(fresh: Machine, package: Path) -> None:
 def test_an_upgrade_leaves_a_daemon_that_could_not_come_back(
     fresh: Machine, previous: Path, package: Path
 ) -> None:
-    """The configuration was broken since the daemon started: the upgrade says so, and
-    the daemon serves on.
+    """If the configuration on disk is broken, an upgrade says so, and the daemon serves
+    on.
     """
     install(fresh, previous)
     unpd = Installed(fresh)
     unpd.start()
     pid = unpd.pid
     unpd.edit(("grace_s = 10", "grace = 10"))
-    said = install(fresh, package)
-    assert "the configuration is refused" in said
+    printed = install(fresh, package)
+    assert "the configuration is refused" in printed
     assert unpd.pid == pid
     assert clients.converse(ECHO, b"hello") == b"hello"
 
 
 def test_what_was_removed_comes_back(fresh: Machine, package: Path) -> None:
-    """Installed again after a removal it is enabled and serves as before, with the
-    administrator's configuration.
+    """After a removal and a new installation, the service is enabled and serves as
+    before, with the administrator's configuration.
     """
     install(fresh, package)
     unpd = Installed(fresh)
@@ -137,6 +137,6 @@ def test_what_was_removed_comes_back(fresh: Machine, package: Path) -> None:
 
 
 def files(machine: Machine) -> set[str]:
-    """Every path there is, but for what others write for themselves."""
+    """Every path on the machine, without those that other programs write."""
     pruned = [word for keeper in KEEPERS + LOGS for word in ("-path", keeper, "-prune", "-o")]
     return set(machine.run("find", "/", *pruned, "-print").stdout.splitlines())

@@ -1,4 +1,4 @@
-"""The log as journald has it."""
+"""The log in journald."""
 
 import os
 import re
@@ -18,20 +18,20 @@ STAMP = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def entries(unpd: Installed, event: str) -> list[Mapping[str, Any]]:
-    """The journal's entries of that event in this test."""
+    """The entries of that event in the journal, in this test."""
     return unpd.machine.journal(unpd.since, _SYSTEMD_UNIT=SERVICE, UNPD_EVENT=event)
 
 
 def test_priorities_and_fields(unpd: Installed) -> None:
-    """Each entry has the priority of its level and its fields as fields; the time
-    stands in none of them.
+    """Each entry has the priority of its level, and a field for each value. No message
+    begins with the time.
     """
     unpd.start()
     os.kill(unpd.children()[0], SIGKILL)
     until(
         lambda: entries(unpd, "worker.died"),
         10.0,
-        lambda: f"the death in the journal: {unpd.said()}",
+        lambda: f"the death in the journal: {unpd.messages()}",
     )
     unpd.edit(("grace_s = 10", "grace = 10"))
     unpd.systemctl("reload", "unpd", check=False)
@@ -43,17 +43,17 @@ def test_priorities_and_fields(unpd: Installed) -> None:
     assert died["PRIORITY"] == "4"
     assert died["UNPD_POOL"] == "default"
     assert entries(unpd, "reload.refused")[0]["PRIORITY"] == "3"
-    assert not [line for line in unpd.said() if STAMP.match(line)]
+    assert not [line for line in unpd.messages() if STAMP.match(line)]
 
 
 def test_children_log_for_themselves(unpd: Installed) -> None:
-    """What a worker has to say comes from the worker, as journald knows."""
+    """An entry of a worker comes from the worker, not from the main process."""
     unpd.edit(('level = "info"', 'level = "debug"'))
     unpd.start()
     assert clients.converse(ECHO, b"hello") == b"hello"
-    said = until(
+    entry = until(
         lambda: entries(unpd, "connection.ended"), 10.0, "the connection's end in the journal"
     )[0]
-    assert unpd.machine.outer_pid(int(said["_PID"])) in unpd.children()
-    assert said["PRIORITY"] == "7"
-    assert said["UNPD_SERVICE"] == "echo"
+    assert unpd.machine.outer_pid(int(entry["_PID"])) in unpd.children()
+    assert entry["PRIORITY"] == "7"
+    assert entry["UNPD_SERVICE"] == "echo"

@@ -31,7 +31,7 @@ EXPECTED = {
 
 
 def query(unpd: Installed, expression: str) -> list[dict[str, Any]]:
-    """What the Prometheus server answers to ``expression``; nothing while it starts."""
+    """The Prometheus server's answer to ``expression``; empty while it starts."""
     place = f"http://127.0.0.1:9090/api/v1/query?query={urllib.parse.quote(expression)}"
     asked = unpd.machine.run(
         "python3",
@@ -43,7 +43,7 @@ def query(unpd: Installed, expression: str) -> list[dict[str, Any]]:
 
 
 def test_prometheus_scrapes(unpd: Installed) -> None:
-    """`up` becomes 1, all the series are there, and a count arrives as it is."""
+    """`up` becomes 1, Prometheus has all the series, and a count is right."""
     unpd.start()
     assert clients.converse(ECHO, b"counted") == b"counted"
     unpd.machine.put("/etc/prometheus/prometheus.yml", SCRAPE)

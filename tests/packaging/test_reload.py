@@ -1,4 +1,4 @@
-"""An administrator edits the configuration under /etc/unpd and says `systemctl
+"""Reloads: an administrator edits the configuration under /etc/unpd and runs `systemctl
 reload`.
 """
 
@@ -13,7 +13,7 @@ SECOND = '[services.second]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:7007"]\n'
 
 
 def test_edit_and_reload(unpd: Installed) -> None:
-    """The new configuration serves when `systemctl reload` returns."""
+    """When `systemctl reload` returns, the new configuration is in use."""
     unpd.start()
     unpd.edit(('format = "ctime"', 'format = "iso8601"'))
     unpd.systemctl("reload", "unpd")
@@ -29,27 +29,27 @@ def test_a_refused_reload(unpd: Installed) -> None:
     unpd.edit(("grace_s = 10", "grace = 10"))
     refused = unpd.systemctl("reload", "unpd", check=False)
     assert refused.returncode != 0
-    assert any('did you mean "grace_s"?' in line for line in unpd.said())
+    assert any('did you mean "grace_s"?' in line for line in unpd.messages())
     assert unpd.show("ActiveState") == "active"
     assert clients.converse(ECHO, b"hello") == b"hello"
     assert "generation 1" in unpd.show("StatusText")
 
 
 def test_a_reload_of_what_is_no_toml(unpd: Installed) -> None:
-    """A file that cannot even be parsed reaches the daemon all the same: it says why,
-    and the metric tells that the file on disk is not in use.
+    """The daemon also answers for a file that it cannot parse: it logs the reason, and
+    the metric shows that the last reload failed.
     """
     unpd.start()
     unpd.machine.put(f"{CONF_D}/10-broken.toml", "[[[ oops\n")
     assert unpd.systemctl("reload", "unpd", check=False).returncode != 0
-    assert any("10-broken.toml:1: not valid TOML" in line for line in unpd.said())
+    assert any("10-broken.toml:1: not valid TOML" in line for line in unpd.messages())
     assert unpd.samples()[("unpd_config_last_reload_successful", frozenset())] == 0
     assert clients.converse(ECHO, b"hello") == b"hello"
 
 
 def test_a_configuration_of_services_alone(unpd: Installed) -> None:
-    """Every key may be left out: without [daemon] the sockets of the daemon lie in the
-    unit's runtime directory, where root's commands look.
+    """Every key may be missing. Without [daemon] the control socket lies in the unit's
+    runtime directory, where root's commands look for it.
     """
     unpd.configure('[services.echo]\nlisten = ["tcp://127.0.0.1:7"]\n')
     unpd.start()
@@ -60,7 +60,7 @@ def test_a_configuration_of_services_alone(unpd: Installed) -> None:
 
 
 def test_a_drop_in_file(unpd: Installed) -> None:
-    """A file in conf.d is checked, shown and served."""
+    """A check shows the service of a file in conf.d, and a reload serves it."""
     unpd.start()
     unpd.machine.put(f"{CONF_D}/10-second.toml", SECOND)
     assert "second" in unpd.machine.run("unpd", "check", "--show").stdout
@@ -69,7 +69,7 @@ def test_a_drop_in_file(unpd: Installed) -> None:
 
 
 def test_a_service_that_is_defined_twice(unpd: Installed) -> None:
-    """Two files with one service: the check names both, the reload is refused."""
+    """If two files define one service, the check names both and the reload fails."""
     unpd.start()
     unpd.machine.put(f"{CONF_D}/10-second.toml", SECOND)
     unpd.machine.put(f"{CONF_D}/20-second.toml", SECOND)
@@ -82,12 +82,12 @@ def test_a_service_that_is_defined_twice(unpd: Installed) -> None:
 
 
 def test_reloads_under_load(unpd: Installed) -> None:
-    """Reloads, each with another configuration, refuse and reset nobody."""
+    """Reloads, each with another configuration, refuse and reset no client."""
     unpd.start()
     with under_load() as load:
         for size in (3000, 4096, 2000):
             unpd.edit(("backlog = 4096", f"backlog = {size}"))
             unpd.systemctl("reload", "unpd")
             load.more(200)
-        said = summary(load)
-    said.assert_clean(at_least=800)
+        result = summary(load)
+    result.assert_clean(at_least=800)

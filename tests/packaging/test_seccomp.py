@@ -1,4 +1,4 @@
-"""The proof that the other tests' watch over seccomp filters can fail."""
+"""The proof that the watch over seccomp filters notices a refusal."""
 
 import pytest
 
@@ -9,8 +9,8 @@ pytestmark = pytest.mark.packaging
 
 
 def test_a_refused_call_is_seen(installed: Installed, watch: Watch) -> None:
-    """A system call that is refused with EPERM, as the unit's filters do, is seen
-    although the program makes nothing of it.
+    """The watch notices a system call that a filter refuses with EPERM, as the unit's
+    filters do, even if the program ignores the error.
     """
     if not watch.possible:
         pytest.skip("needs a kernel with audit, and CAP_AUDIT_READ")

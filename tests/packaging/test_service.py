@@ -1,6 +1,4 @@
-"""The installed unit under a real systemd: start, clients, stop, watchdog,
-hardening.
-"""
+"""The installed unit under a real systemd: start, stop, watchdog, hardening."""
 
 import os
 import re
@@ -21,8 +19,8 @@ KILLED = re.compile("Killing process|timed out|left-over process|SIGKILL")
 
 
 def test_start_means_served(unpd: Installed) -> None:
-    """`systemctl start unpd` returns when it serves: `nc -N localhost 13` prints the
-    time, and the status line says what there is.
+    """When `systemctl start unpd` returns, the daemon serves: `nc -N localhost 13`
+    prints the time, and the status line names the generation.
     """
     unpd.start()
     assert CTIME.fullmatch(unpd.machine.run("nc", "-N", "localhost", "13").stdout)
@@ -31,7 +29,7 @@ def test_start_means_served(unpd: Installed) -> None:
 
 
 def test_both_clients(unpd: Installed) -> None:
-    """The clients that come along speak to the daemon that comes along."""
+    """The packaged clients get answers from the packaged daemon."""
     unpd.start()
     assert CTIME.fullmatch(unpd.machine.run("unpd", "client", "daytime", "localhost").stdout)
     assert (
@@ -41,7 +39,7 @@ def test_both_clients(unpd: Installed) -> None:
 
 
 def test_who_serves(unpd: Installed) -> None:
-    """Nothing of it is root's, and no child could become more than it is."""
+    """No process runs as root, and none can gain privileges."""
     unpd.start()
     until(
         lambda: all(" ready" in procs.title(pid) for pid in unpd.children("unpd: ")),
@@ -58,29 +56,29 @@ def test_who_serves(unpd: Installed) -> None:
 
 
 def test_exposure(unpd: Installed) -> None:
-    """The unit is as hardened as a program can be that binds ports 7 and 13 itself."""
+    """The exposure of the unit, which binds ports 7 and 13 itself, is at most 1.4."""
     assert unpd.exposure() <= 1.4
 
 
 def test_systemd_likes_the_units(unpd: Installed) -> None:
-    """`systemd-analyze verify` has nothing to say."""
-    said = unpd.machine.run("systemd-analyze", "verify", "--man=no", SERVICE, *SOCKETS)
-    assert said.stdout + said.stderr == ""
+    """`systemd-analyze verify` prints no complaint."""
+    verified = unpd.machine.run("systemd-analyze", "verify", "--man=no", SERVICE, *SOCKETS)
+    assert verified.stdout + verified.stderr == ""
 
 
 def test_a_refused_configuration_is_not_tried_again(unpd: Installed) -> None:
-    """A start with a wrong configuration fails with its reason in the journal, once."""
+    """A start with a broken configuration fails once; the journal has the reason."""
     unpd.configure("[daemon]\ngrace = 1\n")
     assert unpd.systemctl("start", "unpd", check=False).returncode != 0
-    assert any('did you mean "grace_s"?' in line for line in unpd.said())
+    assert any('did you mean "grace_s"?' in line for line in unpd.messages())
     assert unpd.show("ActiveState") == "failed"
     assert unpd.show("ExecMainStatus") == "78"
     assert unpd.show("NRestarts") == "0"
 
 
 def test_stop_in_time_with_clients(unpd: Installed) -> None:
-    """`systemctl stop` with clients that do not go, nor read, ends within the grace,
-    and systemd has nothing to kill.
+    """`systemctl stop` ends within grace_s, with clients that neither leave nor read,
+    and systemd kills no process.
     """
     unpd.edit(("grace_s = 10", "grace_s = 3"))
     unpd.start()
@@ -93,8 +91,8 @@ def test_stop_in_time_with_clients(unpd: Installed) -> None:
 
 
 def test_a_drain_longer_than_the_units_patience(unpd: Installed) -> None:
-    """While it drains within its grace the daemon asks systemd for the time that it
-    needs: a TimeoutStopSec= shorter than grace_s kills nobody.
+    """While it drains, the daemon asks systemd for more time: a TimeoutStopSec= shorter
+    than grace_s kills no process.
     """
     unpd.edit(("grace_s = 10", "grace_s = 6"))
     unpd.drop_in("[Service]\nTimeoutStopSec=2\n")
@@ -105,14 +103,14 @@ def test_a_drain_longer_than_the_units_patience(unpd: Installed) -> None:
         while stopping.poll() is None and not cut(busy):
             pass
         stopping.communicate(timeout=10.0)
-        assert time.monotonic() - began > 3.0, "the client that talks on was not waited for"
+        assert time.monotonic() - began > 3.0, (
+            "the daemon did not wait for the client that kept talking"
+        )
     ended_well(unpd)
 
 
 def cut(sock: socket.socket) -> bool:
-    """Whether the server has ended a session in which the client goes on talking, some
-    dozens of times a second.
-    """
+    """Send some dozens of bytes a second. True if the server has ended the session."""
     try:
         return clients.drip(sock, b"x", 0.02) < 1
     except OSError:
@@ -120,17 +118,17 @@ def cut(sock: socket.socket) -> bool:
 
 
 def ended_well(unpd: Installed) -> None:
-    """The unit stopped by itself."""
+    """Assert that the unit stopped in order: systemd killed no process."""
     assert unpd.show("ActiveState") == "inactive"
     assert unpd.show("Result") == "success"
-    assert not [line for line in unpd.systemd_said() if KILLED.search(line)]
+    assert not [line for line in unpd.systemd_messages() if KILLED.search(line)]
     with pytest.raises(ConnectionRefusedError):
         clients.connect(ECHO).close()
 
 
 def test_the_watchdog_catches_a_stopped_main_process(unpd: Installed) -> None:
-    """A main process that stands still is killed and started again, and what served the
-    clients meanwhile goes with it.
+    """If the main process is stopped, systemd kills it. Its children die with it, and
+    the restarted daemon serves.
     """
     assert unpd.show("WatchdogUSec") == "30s"
     assert unpd.show("TimeoutAbortUSec") == "5s"
@@ -138,12 +136,12 @@ def test_the_watchdog_catches_a_stopped_main_process(unpd: Installed) -> None:
     unpd.start()
     os.kill(unpd.pid, SIGSTOP)
     unpd.wait_restarts(1, timeout_s=4 + 1 + 5)
-    assert any("Watchdog timeout" in line for line in unpd.systemd_said())
+    assert any("Watchdog timeout" in line for line in unpd.systemd_messages())
     assert clients.converse(ECHO, b"hello") == b"hello"
 
 
 def test_the_watchdog_leaves_a_quiet_daemon_alone(unpd: Installed) -> None:
-    """A daemon without a client says in time that it lives."""
+    """A daemon without clients sends its signs of life in time."""
     unpd.drop_in("[Service]\nWatchdogSec=2\n")
     unpd.start()
     holds(lambda: unpd.show("NRestarts") == "0", 5.0, "a healthy daemon was restarted")

@@ -1,5 +1,5 @@
-"""What 800 short sessions a second notice when the main process is killed or the unit
-restarted: nothing, but for those whom the killed process served.
+"""A kill of the main process, and a restart of the unit, under 800 short sessions a
+second: only sessions that the killed processes served may notice.
 """
 
 import re
@@ -25,17 +25,17 @@ pytestmark = pytest.mark.packaging
 COUNTER = re.compile("unpd_.*_total")
 KILLS = 3
 HELD = 50
-"""Sessions that are open at each kill, beside the load."""
+"""How many more sessions are open at each kill."""
 
 
 def accepted(samples: Samples) -> float:
-    """Connections of echo that were accepted."""
+    """How many connections echo has accepted."""
     return total(samples, "unpd_connections_accepted_total", service="echo")
 
 
 def went_on(before: Samples, after: Samples) -> None:
-    """No counter of the daemon went down; those of a process
-    (process_cpu_seconds_total) begin with it.
+    """Assert that no counter of the daemon went down. Those of a process
+    (process_cpu_seconds_total) may: they begin with the process.
     """
     fallen = {
         name: (value, after.get(name))
@@ -46,8 +46,8 @@ def went_on(before: Samples, after: Samples) -> None:
 
 
 def test_kill_of_the_main_process(unpd: Installed) -> None:
-    """`kill -9` of the main process, three times: nobody is refused or left waiting, at
-    most the sessions open at that moment are cut, and the counters go on.
+    """`kill -9` of the main process, three times: no client is refused or left waiting.
+    Only sessions that were open at that moment are cut, and the counters go on.
     """
     unpd.start()
     before = unpd.samples()
@@ -64,12 +64,18 @@ def test_kill_of_the_main_process(unpd: Installed) -> None:
                 unpd.wait_restarts(number + 1)
                 load.more(500)
                 assert [ended(sock) for sock in held] == [True] * HELD
-        said = summary(load)
-    assert said.outcomes["refused"] == said.outcomes["timeout"] == said.outcomes["wrong"] == 0, said
-    assert sum(said.failed().values()) <= cut, (said, cut)
+        result = summary(load)
+    assert (
+        result.outcomes["refused"] == result.outcomes["timeout"] == result.outcomes["wrong"] == 0
+    ), result
+    assert sum(result.failed().values()) <= cut, (result, cut)
     after = unpd.samples()
     went_on(before, after)
-    assert said.attempts - cut <= accepted(after) - accepted(before) - KILLS * HELD <= said.attempts
+    assert (
+        result.attempts - cut
+        <= accepted(after) - accepted(before) - KILLS * HELD
+        <= result.attempts
+    )
 
 
 def ended(sock: socket.socket) -> bool:
@@ -81,8 +87,8 @@ def ended(sock: socket.socket) -> bool:
 
 
 def test_restart(unpd: Installed) -> None:
-    """`systemctl restart`, three times: nobody is refused, reset or left waiting, and
-    the counters go on.
+    """`systemctl restart`, three times: no client is refused, reset or left waiting,
+    and the counters go on.
     """
     unpd.start()
     before = unpd.samples()
@@ -90,16 +96,16 @@ def test_restart(unpd: Installed) -> None:
         for _ in range(3):
             unpd.systemctl("restart", "unpd")
             load.more(500)
-        said = summary(load)
-    said.assert_clean(at_least=1500)
+        result = summary(load)
+    result.assert_clean(at_least=1500)
     after = unpd.samples()
     went_on(before, after)
-    assert accepted(after) - accepted(before) == said.attempts
+    assert accepted(after) - accepted(before) == result.attempts
 
 
 def test_a_session_that_ends_within_the_grace(unpd: Installed) -> None:
-    """A session that is on its way when `systemctl restart` comes gets its
-    whole reply.
+    """A session that is open at `systemctl restart`, and ends within the grace, gets
+    its whole reply.
     """
     unpd.start()
     with clients.connect(ECHO) as sock:
@@ -120,8 +126,8 @@ SECOND = '[services.second]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:7007"]\n'
 
 
 def test_a_unix_listener_outlives_the_main_process(unpd: Installed) -> None:
-    """Its path stays where it is while systemd keeps the listener: after a kill and
-    after a restart clients find it there.
+    """The path of a UNIX listener stays while systemd keeps the listener: clients find
+    it there after a kill and after a restart.
     """
     unpd.machine.put(f"{CONF_D}/local.toml", UNIX)
     unpd.start()
@@ -136,8 +142,8 @@ def test_a_unix_listener_outlives_the_main_process(unpd: Installed) -> None:
 
 
 def test_a_removed_listener_leaves_the_store(unpd: Installed) -> None:
-    """What a reload removes systemd gives up too: nobody is kept waiting for a service
-    that is no more.
+    """If a reload removes a listener, systemd closes it too: no client waits for a
+    service that no longer exists.
     """
     unpd.start()
     kept = unpd.show("NFileDescriptorStore")
