@@ -11,6 +11,7 @@
 #                   the packages, and the deb in a booted Debian 12: 3 minutes; needs root, mmdebstrap, systemd-container
 #   make deb, make rpm
 #                   a package in dist/, with SHA256SUMS (packaging/README.md)
+#   make manual     the tables of the manual page unpd(8), made anew from the program
 #   make clean      removes .venv and the caches
 #
 # PYTHON=... chooses the interpreter; ARGS=... goes to pytest, or to the benchmark.
@@ -22,7 +23,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-full check test-packaging bench bench-quick deb rpm clean
+.PHONY: run test test-full check test-packaging bench bench-quick deb rpm manual clean
 
 run: $(VENV)/runtime.stamp
 	@exec $(BIN)/unpd run --builtin
@@ -43,7 +44,7 @@ check: $(VENV)/checks.stamp
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/mypy packaging/build.py
+	@$(BIN)/mypy packaging/build.py packaging/manual.py
 	@$(BIN)/lint-imports
 
 # Packages come first: one of them may be the Python that the virtual environment is made of.
@@ -60,6 +61,9 @@ bench-quick:
 deb rpm: $(VENV)/bin/python
 	@packaging/install build
 	@$(BIN)/python packaging/build.py $@ $(ARGS)
+
+manual: $(VENV)/runtime.stamp
+	@$(BIN)/python packaging/manual.py
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
