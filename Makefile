@@ -13,6 +13,7 @@
 #                   needs root, mmdebstrap, systemd-container
 #   make deb, make rpm
 #                   build a package in dist/, with SHA256SUMS (packaging/README.md)
+#   make manual     renews the tables of unpd(8) from the tables of the program
 #   make clean      removes .venv and the caches
 #
 # PYTHON=... chooses the interpreter. ARGS=... goes to pytest, to the benchmark, or to
@@ -25,7 +26,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-full check test-packaging bench bench-quick deb rpm clean
+.PHONY: run test test-full check test-packaging bench bench-quick deb rpm manual clean
 
 run: $(VENV)/runtime.stamp
 	@exec $(BIN)/unpd run --builtin
@@ -48,7 +49,7 @@ check: $(VENV)/checks.stamp
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/mypy packaging/build.py
+	@$(BIN)/mypy packaging/build.py packaging/manual.py
 	@$(BIN)/lint-imports
 
 # The Debian packages come first, because the virtual environment may need their Python.
@@ -65,6 +66,9 @@ bench-quick:
 deb rpm: $(VENV)/bin/python
 	@packaging/install build
 	@$(BIN)/python packaging/build.py $@ $(ARGS)
+
+manual: $(VENV)/runtime.stamp
+	@$(BIN)/python packaging/manual.py
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,205 +1,45 @@
-"""The log: one event, one line, structured; it can neither block nor kill the process
-that writes it.
+"""The log: one event, one line, structured.
 
-A line is formatted once, its control characters escaped, and written without blocking.
-What the sink does not take at once is dropped and counted; a line that was written by
-half is finished first, so that lines never mix. Only the top of a process logs.
+Owns the threshold, the style and the fields that begin each line. Called only by the
+top of each process. Calls a sink (:mod:`unpd.sinks`), and takes the level of each event
+from the table in :mod:`unpd.log_events`.
 
-The sink is standard error, a file or journald. Setting O_NONBLOCK on an inherited
-descriptor would change it for everybody who shares it; so a socket is written with
-MSG_DONTWAIT and anything else is opened anew through /proc/self/fd. Where that is not
-allowed (a terminal of another user), poll(2) is asked before each write.
+A line is formatted once, and its control characters are escaped: no text of a peer can
+make a line or a field of its own. An event that the table lacks is logged as an error:
+a mistake here must not end a daemon. The tests compare all call sites with the table.
+
+Errors: none. A line that cannot be written is dropped and counted by the sink.
 """
 
-import errno
 import json
-import os
 import select
-import socket
-import stat
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
 from unpd.kernel import journal
+from unpd.log_events import EVENTS, LEVELS, Field, Level
+from unpd.sinks import Sink
 
-Level = Literal["debug", "info", "warning", "error"]
-Field = str | int | float | bool | None
 Style = Literal["text", "json", "journal"]
-"""How an event is written: the two that can be configured, and the entry that a
-:class:`Journal` takes.
+"""How an event is written: the two formats of the configuration, and the entry that
+:class:`unpd.sinks.Journal` takes.
 """
 
-LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 PRIORITIES: Mapping[Level, int] = MappingProxyType(
     {"debug": 7, "info": 6, "warning": 4, "error": 3}
 )
-"""The levels as syslog(3) counts."""
+"""The levels as numbers of syslog(3)."""
 FIELD_LIMITS = (1000, 250, 60)
-"""Characters of one field; the rest is cut, and cut shorter as long as the line is
-longer than what a pipe takes whole: lines of several processes must not mix.
+"""How many characters of a field are written. The next smaller limit applies while the
+line is longer than PIPE_BUF: a pipe takes no more in one piece, and the lines of
+several processes must not mix.
 """
-
-_OUR_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-
-
-def _count_nowhere() -> None:
-    """A process that has no scoreboard yet only counts for itself."""
-
-
-class Sink:
-    """Where lines go. ``dropped`` counts the lines that were lost because the sink was
-    full, gone or broken; ``on_drop`` is called for each.
-    """
-
-    def __init__(self, fd: int, write: Callable[[bytes], int]) -> None:
-        self.fd = fd
-        self.dropped = 0
-        self.on_drop: Callable[[], None] = _count_nowhere
-        self.write = write
-        self._rest = b""
-
-    @property
-    def fds(self) -> tuple[int, ...]:
-        """Every descriptor that a process needs to go on writing; ``fd`` is the one
-        that takes text as it comes.
-        """
-        return (self.fd,)
-
-    def put(self, line: bytes) -> None:
-        """Write a whole line, or drop it."""
-        try:
-            if self._rest:
-                self._rest = self._rest[self.write(self._rest) :]
-            if self._rest:
-                self._drop()
-            else:
-                self._rest = line[self.write(line) :]
-        except OSError:
-            # Whatever is wrong with the log (full disk, closed pipe, full pipe), the
-            # service goes on.
-            self._drop()
-
-    def _drop(self) -> None:
-        self.dropped += 1
-        self.on_drop()
-
-    def move_to(self, other: "Sink") -> None:
-        """Write to ``other``'s file from now on. The number of our descriptor stays:
-        faulthandler remembers it, and closed it would soon be a client's.
-        """
-        os.dup2(other.fd, self.fd, inheritable=False)
-        os.close(other.fd)
-        self._rest = b""
-
-    def forget_rest(self) -> None:
-        """In a forked child: the line that was written by half is the parent's to
-        finish.
-        """
-        self._rest = b""
-
-
-class Journal(Sink):
-    """journald's socket; what it refuses goes to ``stream``, the standard error that
-    journald reads, as a line with its priority in front and without the fields.
-
-    It refuses when it is not there (journald is gone, or out of a sandbox's reach) and
-    when an entry is too big for a datagram. The socket is not connected, so that a
-    journald that comes back is found with the next entry. A datagram goes whole or not
-    at all, so no rest is left; the kernel tells journald the pid of the process that
-    sends it, where a fork has shared the socket too. ``sock`` is a datagram socket,
-    ``path`` where journald's is.
-    """
-
-    def __init__(self, stream: Sink, sock: socket.socket, path: str = journal.SOCKET) -> None:
-        super().__init__(stream.fd, stream.write)
-        self._sock = sock
-        self._path = path
-
-    @property
-    def fds(self) -> tuple[int, ...]:
-        """The stream's and the socket's."""
-        return (self.fd, self._sock.fileno())
-
-    def put(self, line: bytes) -> None:
-        """Send an entry (:func:`unpd.kernel.journal.entry`), or drop it."""
-        try:
-            self._sock.sendto(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, self._path)
-        except BlockingIOError:
-            self._drop()
-        except OSError:
-            super().put(journal.as_line(line))
-
-
-def standard_error() -> Sink:
-    """The sink on descriptor 2."""
-    mode = os.fstat(2).st_mode
-    if stat.S_ISSOCK(mode):
-        sock = socket.socket(fileno=os.dup(2))
-        return Sink(
-            sock.fileno(), lambda line: sock.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        )
-    if stat.S_ISREG(mode):
-        # A file never blocks, and opened anew it would have an offset of its own: what
-        # others write to descriptor 2 would land on our lines.
-        return Sink(2, lambda line: os.write(2, line))
-    try:
-        fd = os.open("/proc/self/fd/2", _OUR_FLAGS)
-    except OSError:
-        return Sink(2, _patient_writer())
-    return Sink(fd, lambda line: os.write(fd, line))
-
-
-def _patient_writer() -> Callable[[bytes], int]:
-    poll = select.poll()
-    poll.register(2, select.POLLOUT)
-
-    def write(line: bytes) -> int:
-        if not poll.poll(0):
-            raise BlockingIOError
-        return os.write(2, line)
-
-    return write
-
-
-def open_file(path: str, owner: tuple[int, int] | None = None, create: bool = True) -> Sink:
-    """The sink on a log file, made with mode 0640 and given to ``owner`` (uid, gid) so
-    that its processes can open it again. OSError if it cannot be had.
-
-    The directory may be the service user's, who could put a link to any file there:
-    links are not followed, and only a file that was made here is given away.
-    """
-    try:
-        fd = _make_file(path, owner) if create else _find_file(path, owner)
-    except FileExistsError:
-        fd = _find_file(path, owner)
-    return Sink(fd, lambda line: os.write(fd, line))
-
-
-def _make_file(path: str, owner: tuple[int, int] | None) -> int:
-    fd = os.open(path, _OUR_FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
-    try:
-        if owner is not None:
-            os.fchown(fd, *owner)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _find_file(path: str, owner: tuple[int, int] | None) -> int:
-    fd = os.open(path, _OUR_FLAGS | os.O_NOFOLLOW)
-    there = os.fstat(fd)
-    trusted = {0, os.geteuid(), owner[0] if owner else 0}
-    if stat.S_ISREG(there.st_mode) and there.st_nlink == 1 and there.st_uid in trusted:
-        return fd
-    os.close(fd)
-    raise OSError(errno.EPERM, "it is not a plain file of root's or of the user who serves", path)
 
 
 class Log:
-    """Writes events to a sink. ``base`` fields stand on every line (role, pool)."""
+    """Writes events to a sink. The fields ``base`` begin every line (role, pool)."""
 
     def __init__(self, sink: Sink, level: Level, style: Style, **base: Field) -> None:
         self.sink = sink
@@ -209,21 +49,27 @@ class Log:
         self._base = base
 
     def child(self, **base: Field) -> "Log":
-        """The same log for another role: that of a forked child."""
+        """Return the log of a forked child, which writes to the same sink in the same
+        style.
+        """
         self.sink.forget_rest()
         return Log(self.sink, LEVELS[self._threshold], self._style, **base)
 
     def set_level(self, level: Level) -> None:
-        """Log from ``level`` on."""
+        """Write the events of ``level`` and graver ones from now on."""
         self._threshold = LEVELS.index(level)
 
     @property
     def debugging(self) -> bool:
-        """Whether debug lines are wanted: ask before gathering what only they show."""
+        """Whether debug lines are written: ask before you gather what only they
+        show.
+        """
         return self._threshold == 0
 
-    def event(self, level: Level, event: str, **fields: Field) -> None:
-        """One line."""
+    def event(self, event: str, **fields: Field) -> None:
+        """Write one line about an event of the table, if its level is wanted."""
+        row = EVENTS.get(event)
+        level = "error" if row is None else row.level_of(fields)
         if LEVELS.index(level) >= self._threshold:
             self.sink.put(self._line(time.time(), level, event, {**self._base, **fields}))
 
@@ -238,22 +84,6 @@ class Log:
             if len(line) <= select.PIPE_BUF:
                 break
         return line
-
-    def debug(self, event: str, **fields: Field) -> None:
-        """One line at level debug."""
-        self.event("debug", event, **fields)
-
-    def info(self, event: str, **fields: Field) -> None:
-        """One line at level info."""
-        self.event("info", event, **fields)
-
-    def warning(self, event: str, **fields: Field) -> None:
-        """One line at level warning."""
-        self.event("warning", event, **fields)
-
-    def error(self, event: str, **fields: Field) -> None:
-        """One line at level error."""
-        self.event("error", event, **fields)
 
 
 def _stamp(wall_s: float) -> str:

@@ -22,7 +22,8 @@ from tests.support.launch import Launch
 from tests.support.operating import status
 from tests.support.waiting import until
 from unpd.kernel.journal import SOCKET
-from unpd.logs import Journal, Log, Sink
+from unpd.logs import Log
+from unpd.sinks import Journal, Sink
 
 TEXT = """
 [log]
@@ -264,15 +265,15 @@ def test_a_forked_child_is_itself(journald: Journald) -> None:
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         log = Log(Journal(Sink(-1, len), sock, str(journald.path)), "info", "journal")
-        log.info("before")
+        log.event("master.started")
         pid = os.fork()
         if pid == 0:
-            log.child(role="worker").info("child")
+            log.child(role="worker").event("log.reopened")
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
-        log.info("after")
+        log.event("master.ready")
     assert [(entry["UNPD_EVENT"], entry.pid) for entry in journald.entries()] == [
-        ("before", os.getpid()),
-        ("child", pid),
-        ("after", os.getpid()),
+        ("master.started", os.getpid()),
+        ("log.reopened", pid),
+        ("master.ready", os.getpid()),
     ]

@@ -26,7 +26,8 @@ from tests.support.observed import parse_log
 from tests.support.operating import status
 from tests.support.ports import free_port
 from tests.support.waiting import until
-from unpd.logs import Log, Sink
+from unpd.logs import Log
+from unpd.sinks import Sink
 
 ECHO = """
 [services.echo]
@@ -83,7 +84,7 @@ def test_an_event_is_one_line_of_json(fields: dict[str, str | int | bool | None]
     """
     lines = Lines()
     Log(lines.sink, "info", "json").event(
-        "info", "some.event", **{f"x_{name}": value for name, value in fields.items()}
+        "master.ready", **{f"x_{name}": value for name, value in fields.items()}
     )
     assert lines.written.endswith(b"\n")
     assert re.fullmatch(rb"[ -~]*", lines.written[:-1])
@@ -97,11 +98,11 @@ def test_an_event_is_one_line_of_text(value: str) -> None:
     quotes and escapes cannot make a second line or a second field.
     """
     lines = Lines()
-    Log(lines.sink, "info", "text").event("info", "some.event", peer=value, last=1)
+    Log(lines.sink, "info", "text").event("master.ready", peer=value, last=1)
     text = lines.written.decode()
     assert text.splitlines() == [text[:-1]]
     found = re.fullmatch(
-        r'\S+Z info    some\.event peer=(?P<peer>[^\s"\\]+|"(?:[^"\\\n]|\\.)*") last=1\n', text
+        r'\S+Z info    master\.ready peer=(?P<peer>[^\s"\\]+|"(?:[^"\\\n]|\\.)*") last=1\n', text
     )
     assert found, text
     assert (json.loads(found["peer"]) if found["peer"].startswith('"') else found["peer"]) == value
@@ -112,7 +113,7 @@ def test_a_long_field_is_cut() -> None:
     as he likes.
     """
     lines = Lines()
-    Log(lines.sink, "info", "json").info("some.event", reason="x" * 100_000)
+    Log(lines.sink, "info", "json").event("master.refused", reason="x" * 100_000)
     assert len(lines.written) < 1200
 
 
@@ -122,20 +123,22 @@ def test_a_half_written_line_is_finished_before_the_next() -> None:
     """
     lines = Lines(room=20)
     log = Log(lines.sink, "info", "json")
-    for name in ("first", "second", "third"):
-        log.info(name)
+    for name in ("master.started", "worker.ready", "exporter.ready"):
+        log.event(name)
     assert (len(lines.written), lines.sink.dropped) == (20, 2)
     lines.room = 1 << 30
-    log.info("fourth")
-    assert [event.name for event in parse_log(lines.written.decode())] == ["first", "fourth"]
+    log.event("master.ready")
+    assert [event.name for event in parse_log(lines.written.decode())] == [
+        "master.started",
+        "master.ready",
+    ]
     lines.room = 20
-    log.info("fifth")
+    log.event("master.stopping")
     before = lines.written
     lines.room = 1 << 30
-    log.child(role="worker").info("sixth")
-    assert [json.loads(line)["event"] for line in lines.written[len(before) :].splitlines()] == [
-        "sixth"
-    ]
+    log.child(role="worker").event("log.reopened")
+    (line,) = lines.written[len(before) :].splitlines()
+    assert json.loads(line)["event"] == "log.reopened"
 
 
 def test_what_strangers_can_write_is_escaped(launch: Launch) -> None:

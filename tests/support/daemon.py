@@ -3,8 +3,8 @@
 
 Whatever a test did, :meth:`Unpd.finish` leaves no process behind, and says what the
 daemon left that it should not have: a wrong exit code, an orphan, a zombie, a socket or
-pid file, a traceback, an error line that the test did not name, a port that is still
-taken.
+pid file, a traceback, an error line that the test did not name, a line that contradicts
+the table of log events, a port that is still taken.
 
 A process of the daemon is known by descent, by session and process group (the daemon
 leads its own), and by UNPD_TEST_ID in its environment. The last is lost where a process
@@ -33,6 +33,7 @@ from tests.support.observed import (
     Answer,
     Event,
     Samples,
+    contradiction,
     parse_address,
     parse_log,
     parse_samples,
@@ -545,14 +546,12 @@ class Unpd:
             and "Traceback (most recent call last)" in self.stderr() + self.log_text()
         ):
             problems.append(f"a traceback on standard error:\n{self.stderr()[-4000:]}")
-        unexpected = [
-            event
-            for event in self.log_events()
-            if event.level in ("error", "critical") and event.name not in self.promises.errors
-        ]
-        return problems + [
-            f"an error line that the test does not name: {event}" for event in unexpected
-        ]
+        for event in self.log_events():
+            if event.level in ("error", "critical") and event.name not in self.promises.errors:
+                problems.append(f"an error line that the test does not name: {event}")
+            if complaint := contradiction(event):
+                problems.append(f"against the table of log events: {complaint}: {event}")
+        return problems
 
     def _examine_ports(self) -> list[str]:
         opened = {

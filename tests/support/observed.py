@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.clients import Address
+from unpd.log_events import CHILD_FIELDS, EVENTS
 
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -37,6 +38,21 @@ def parse_log(text: str) -> list[Event]:
             if isinstance(row, dict) and "event" in row:
                 events.append(Event(row.pop("event"), row.pop("level", ""), row))
     return events
+
+
+def contradiction(event: Event) -> str:
+    """How the line contradicts the table of log events; "" if it agrees."""
+    row = EVENTS.get(event.name)
+    if row is None:
+        return "the event is not in the table"
+    if event.level != row.level_of(event.fields):
+        return f"the level is {row.level_of(event.fields)} in the table"
+    base = {"time", *(CHILD_FIELDS if "role" in event.fields else ())}
+    if unknown := event.fields.keys() - base - {*row.fields}:
+        return f"the row has not {', '.join(sorted(unknown))}"
+    if missing := {*row.fields} - {*row.optional} - event.fields.keys():
+        return f"the line lacks {', '.join(sorted(missing))}"
+    return ""
 
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -54,7 +54,9 @@ if mode in ("orphan", "hidden_orphan", "zombie"):
 say("listener.opened", service="echo", address="tcp://127.0.0.1:%d" % listener.getsockname()[1])
 say("master.ready", generation=1)
 if mode == "error":
-    say("worker.lost", level="error")
+    say("connection.failed", level="error", service="echo", error="fake")
+if mode == "unlisted":
+    say("worker.lost")
 signal.sigwait({signal.SIGTERM})
 if mode == "deaf":
     signal.sigwait({signal.SIGUSR2})
@@ -96,6 +98,7 @@ def test_nothing_is_found_on_a_daemon_that_behaves(tmp_path: Path) -> None:
         ("orphan", "orphans when the master left"),
         ("zombie", "zombies while it ran"),
         ("error", "an error line that the test does not name"),
+        ("unlisted", "against the table of log events: the event is not in the table"),
         ("traceback", "a traceback on standard error"),
         ("files", "left behind:"),
         ("exit", "exit code 3, promised was 0"),
@@ -147,7 +150,7 @@ def test_promises_are_kept_out_of_the_findings(tmp_path: Path) -> None:
     """
     launch = fake(tmp_path)
     unpd = launch(command=command(tmp_path), env={"FAKE": "error"})
-    unpd.expect_errors("worker.lost")
+    unpd.expect_errors("connection.failed")
     unpd.expect_exit(5)
     assert launch.finish() == [f"{unpd.directory.name}: exit code 0, promised was 5"]
 

@@ -1,5 +1,5 @@
-"""The log under journald: an event is an entry with its fields; what the socket does
-not take is a line on the stream; nothing blocks.
+"""The log under journald: an event is an entry with its fields; an entry that the
+socket refuses is a line on the stream; nothing blocks.
 """
 
 import os
@@ -13,27 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.journald import Journald, parse
-from unpd.logs import Field, Journal, Level, Log, Sink
+from tests.support.memory_sink import MemorySink
+from unpd.log_events import Field
+from unpd.logs import Log
+from unpd.sinks import Journal
 
 SMALLEST_SNDBUF = 4608
-"""What the kernel gives at least (SOCK_MIN_SNDBUF), whatever is asked for."""
-
-
-class Stream:
-    """The standard error that journald reads, in memory. It takes nothing while it is
-    ``full``.
-    """
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.full = False
-        self.sink = Sink(-1, self._write)
-
-    def _write(self, line: bytes) -> int:
-        if self.full:
-            raise BlockingIOError
-        self.written += line
-        return len(line)
+"""The least send buffer that the kernel gives (SOCK_MIN_SNDBUF)."""
 
 
 @pytest.fixture
@@ -45,33 +31,41 @@ def journald(tmp_path: Path) -> Iterator[Journald]:
 
 
 @pytest.fixture
-def stream() -> Stream:
-    """A stream to fall back on."""
-    return Stream()
+def stream() -> MemorySink:
+    """The standard error that journald reads."""
+    return MemorySink()
 
 
 @pytest.fixture
-def log(journald: Journald, stream: Stream) -> Iterator[Log]:
+def log(journald: Journald, stream: MemorySink) -> Iterator[Log]:
     """A log in the journal."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         yield Log(Journal(stream.sink, sock, str(journald.path)), "debug", "journal", role="master")
 
 
 @pytest.mark.parametrize(
-    ("level", "priority"), [("debug", "7"), ("info", "6"), ("warning", "4"), ("error", "3")]
+    ("event", "priority"),
+    [
+        ("child.spawned", "7"),
+        ("master.ready", "6"),
+        ("worker.died", "4"),
+        ("reload.refused", "3"),
+    ],
 )
-def test_the_level_is_a_priority(journald: Journald, log: Log, level: Level, priority: str) -> None:
-    """As syslog(3) counts."""
-    log.event(level, "some.event")
+def test_the_level_is_a_priority(journald: Journald, log: Log, event: str, priority: str) -> None:
+    """The priority of an entry is the number that syslog(3) gives the level."""
+    log.event(event)
     (entry,) = journald.entries()
     assert entry["PRIORITY"] == priority
 
 
-def test_an_event_is_an_entry_with_its_fields(journald: Journald, stream: Stream, log: Log) -> None:
-    """The message is the line of the text format without stamp and level; each field
-    stands by itself too, unescaped; nothing goes to the stream.
+def test_an_event_is_an_entry_with_its_fields(
+    journald: Journald, stream: MemorySink, log: Log
+) -> None:
+    """The message is the line of the text format without stamp and level. Each field is
+    a field of the entry too, unescaped. Nothing goes to the stream.
     """
-    log.warning(
+    log.event(
         "worker.died",
         pool="default",
         index=0,
@@ -103,26 +97,14 @@ def test_an_event_is_an_entry_with_its_fields(journald: Journald, stream: Stream
     assert stream.written == b""
 
 
-class Paper:
-    """Keeps what is put."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.sink = Sink(-1, self._write)
-
-    def _write(self, line: bytes) -> int:
-        self.written = line
-        return len(line)
-
-
 @given(st.text(st.characters(codec=None), max_size=2000))
 def test_any_text_is_one_entry(text: str) -> None:
-    """A field's text makes neither a field nor a line of its own; the message stays one
-    printable line.
+    """The text of a field makes neither a field nor a line of its own, and the message
+    stays one printable line.
     """
-    paper = Paper()
-    Log(paper.sink, "info", "journal").info("some.event", peer=text, last=1)
-    fields = parse(paper.written)
+    memory = MemorySink()
+    Log(memory.sink, "info", "journal").event("master.ready", peer=text, last=1)
+    fields = parse(memory.written)
     assert [name for name, _ in fields] == [
         "PRIORITY",
         "MESSAGE",
@@ -137,84 +119,86 @@ def test_any_text_is_one_entry(text: str) -> None:
     )
 
 
-def test_a_long_event_is_cut(journald: Journald, stream: Stream, log: Log) -> None:
-    """An entry stays below what any socket takes as one datagram."""
+def test_a_long_event_is_cut(journald: Journald, stream: MemorySink, log: Log) -> None:
+    """An entry stays smaller than the datagram that every socket takes."""
     long = "x" * 10**5
-    log.info("some.event", one=long, two=long, three=long, four=long)
+    log.event("master.ready", one=long, two=long, three=long, four=long)
     (entry,) = journald.entries()
     assert sum(len(name) + len(value) + 2 for name, value in entry.fields) < SMALLEST_SNDBUF
     assert stream.written == b""
 
 
-def test_a_full_queue_drops_and_counts(journald: Journald, stream: Stream, log: Log) -> None:
-    """Nobody reads: entries are lost, each is counted, none goes to the stream; and
-    when there is room again the next one comes.
+def test_a_full_queue_drops_and_counts(journald: Journald, stream: MemorySink, log: Log) -> None:
+    """While journald does not read, entries are lost, each is counted, and none goes to
+    the stream. The next entry comes when there is room again.
     """
     drops: list[None] = []
     log.sink.on_drop = lambda: drops.append(None)
     sent = 5000
     for number in range(sent):
-        log.info("some.event", number=number)
+        log.event("master.ready", generation=number)
         if log.sink.dropped == 3:
             sent = number + 1
             break
     assert (len(drops), log.sink.dropped) == (3, 3)
     assert len(journald.entries()) == sent - 3
-    log.info("heard")
-    assert [entry["UNPD_EVENT"] for entry in journald.entries()] == ["heard"]
+    log.event("reload.succeeded")
+    assert [entry["UNPD_EVENT"] for entry in journald.entries()] == ["reload.succeeded"]
     assert stream.written == b""
 
 
 @pytest.mark.parametrize("remove", [True, False])
-def test_a_journald_that_is_gone_is_replaced_by_the_stream_until_it_comes_back(
-    journald: Journald, stream: Stream, log: Log, remove: bool
+def test_the_stream_stands_in_for_a_journald_that_is_gone(
+    journald: Journald, stream: MemorySink, log: Log, remove: bool
 ) -> None:
-    """Whether its socket's file is gone too or refuses: the line has its priority in
-    front and no stamp, nothing is lost, and a new socket is found by itself.
+    """Whether the file of the socket is gone or refuses, an event becomes a line with
+    its priority in front and no stamp. Nothing is lost, and the next entry finds the
+    socket of a journald that came back.
     """
-    log.info("first")
+    log.event("master.started")
     assert len(journald.entries()) == 1
     journald.stop(remove=remove)
-    log.error("second", pool="default")
-    log.debug("third", text="a\nb")
-    assert (
-        stream.written == b'<3>second role=master pool=default\n<7>third role=master text="a\\nb"\n'
-    )
+    log.event("reload.refused", pool="default")
+    log.event("child.spawned", text="a\nb")
+    assert stream.lines == [
+        "<3>reload.refused role=master pool=default",
+        r'<7>child.spawned role=master text="a\nb"',
+    ]
     journald.start()
-    log.info("fourth")
-    assert [entry["UNPD_EVENT"] for entry in journald.entries()] == ["fourth"]
+    log.event("master.ready")
+    assert [entry["UNPD_EVENT"] for entry in journald.entries()] == ["master.ready"]
     assert log.sink.dropped == 0
 
 
 def test_a_stream_that_is_full_as_well_drops_and_counts(
-    journald: Journald, stream: Stream, log: Log
+    journald: Journald, stream: MemorySink, log: Log
 ) -> None:
-    """Neither socket nor stream takes the event: it is lost and counted, once."""
+    """An event that neither socket nor stream takes is lost and counted once."""
     journald.stop()
-    stream.full = True
-    log.info("lost")
+    stream.at_a_time = 0
+    log.event("master.ready")
     assert (stream.written, log.sink.dropped) == (b"", 1)
 
 
 def test_an_entry_that_is_too_big_goes_to_the_stream(
-    journald: Journald, stream: Stream, log: Log
+    journald: Journald, stream: MemorySink, log: Log
 ) -> None:
-    """Where the system's sockets take less than our bounds allow (EMSGSIZE) the message
-    still arrives.
+    """Where the sockets of the system take less than our bounds allow (EMSGSIZE), the
+    message still arrives.
     """
     with socket.socket(fileno=os.dup(log.sink.fds[1])) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
     fields: dict[str, Field] = {f"field_{number}": "\U0001f600" * 100 for number in range(20)}
-    log.info("some.event", **fields)
+    log.event("master.ready", **fields)
     assert journald.entries() == []
-    assert stream.written.startswith(b"<6>some.event role=master field_0=")
+    assert stream.written.startswith(b"<6>master.ready role=master field_0=")
     assert stream.written.endswith(b'"\n')
     assert log.sink.dropped == 0
 
 
-def test_a_child_is_heard_through_the_same_socket(journald: Journald, log: Log) -> None:
-    """In the same style, with its own fields."""
-    log.child(role="worker", index=3).info("worker.ready")
+def test_a_child_writes_to_the_same_socket(journald: Journald, log: Log) -> None:
+    """The entry of a child has the style of the parent and the fields of the child."""
+    log.child(role="worker", index=3).event("worker.ready")
     (entry,) = journald.entries()
     assert (entry["UNPD_ROLE"], entry["UNPD_INDEX"], entry.get("UNPD_POOL")) == (
         "worker",
@@ -223,11 +207,11 @@ def test_a_child_is_heard_through_the_same_socket(journald: Journald, log: Log) 
     )
 
 
-def test_the_descriptors_are_the_streams_and_the_sockets(
-    journald: Journald, stream: Stream, log: Log
+def test_the_descriptors_are_those_of_the_stream_and_of_the_socket(
+    journald: Journald, stream: MemorySink, log: Log
 ) -> None:
-    """A child keeps both; a trace, which is written piece by piece, goes to the first;
-    a program that is started inherits none of ours.
+    """A child keeps both descriptors; a trace, which is written piece by piece, goes to
+    the first. A program that we start inherits neither.
     """
     first, second = log.sink.fds
     assert first == log.sink.fd == stream.sink.fd

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import runpy
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.support import ROOT
 from unpd.cli.parser import make_parser
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
 from unpd.control.verbs import VERBS, Verb
+from unpd.log_events import EVENTS
+from unpd.metrics.catalog import METRICS
 from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, ClientExit
 from unpd.services.table import SERVICES
 
@@ -158,6 +161,51 @@ def plain(text: str) -> str:
 def sentence(text: str) -> str:
     """Return the text with a capital at its beginning."""
     return text[0].upper() + text[1:]
+
+
+def test_the_tables_of_the_page_are_new() -> None:
+    """unpd(8) holds exactly what ``make manual`` makes of the tables of the program."""
+    assert runpy.run_path(str(ROOT / "packaging/manual.py"))["renewed"](UNPD) == UNPD
+
+
+def test_a_page_without_a_place_for_a_table_is_refused() -> None:
+    """A comment that was lost from the page is an error, not a table that is missing
+    for ever.
+    """
+    renewed = runpy.run_path(str(ROOT / "packaging/manual.py"))["renewed"]
+    with pytest.raises(ValueError, match="no place for the metrics"):
+        renewed(UNPD.replace('.\\" End of the metrics.\n', ""))
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The names of a list of fields or labels, as the page has it."""
+    found = re.search(r"\.br (?:Fields|Labels): (.*)\.$", text)
+    return tuple(found[1].replace("\\%", "").split(", ")) if found else ()
+
+
+def test_the_log_events_are_those_of_the_table() -> None:
+    """unpd(8) lists every event with its level and its fields, and no other."""
+    explained = [
+        (name, level, listed(text))
+        for label, text in items(section(UNPD, "LOG EVENTS"), "Sy")
+        for names, _, level in [label.partition(" Pq ")]
+        for name in names.split(" , ")
+    ]
+    assert explained == [
+        (
+            row.name,
+            f"{row.level} , debug unless {row.debug_unless}" if row.debug_unless else row.level,
+            tuple(f"{name} (optional)" if name in row.optional else name for name in row.fields),
+        )
+        for row in EVENTS.values()
+    ]
+
+
+def test_the_metrics_are_those_of_the_catalog() -> None:
+    """unpd(8) lists every metric with its type and its labels, and no other."""
+    assert [(label, listed(text)) for label, text in items(section(UNPD, "METRICS"), "Sy")] == [
+        (f"{row.name} Pq {type(row).__name__.lower()}", row.labels) for row in METRICS
+    ]
 
 
 def explained_keys(heading: str) -> list[str]:

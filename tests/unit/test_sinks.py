@@ -1,0 +1,220 @@
+"""Sinks: they can neither block nor kill the process that writes, and lose whole lines
+only.
+"""
+
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.memory_sink import PLENTY, MemorySink
+from unpd.logs import Log
+from unpd.sinks import Sink, open_file, standard_error
+
+
+def test_a_full_sink_drops_and_counts() -> None:
+    """A full sink is not waited for: whole lines are lost, each is counted, and the
+    next line that fits is written.
+    """
+    memory = MemorySink(at_a_time=0)
+    drops: list[None] = []
+    memory.sink.on_drop = lambda: drops.append(None)
+    for _ in range(3):
+        memory.sink.put(b"lost\n")
+    memory.at_a_time = PLENTY
+    memory.sink.put(b"kept\n")
+    assert (memory.written, memory.sink.dropped, len(drops)) == (b"kept\n", 3, 3)
+
+
+def test_a_line_that_was_written_in_part_is_finished_first() -> None:
+    """Lines never mix: a line that comes before the first is finished is dropped."""
+    memory = MemorySink(at_a_time=4)
+    memory.sink.put(b"first line\n")
+    memory.sink.put(b"second\n")
+    assert memory.written == b"first li"
+    memory.at_a_time = PLENTY
+    memory.sink.put(b"third\n")
+    assert (memory.written, memory.sink.dropped) == (b"first line\nthird\n", 1)
+
+
+@given(st.lists(st.integers(0, 12), max_size=30))
+def test_only_whole_lines_are_written(sizes: list[int]) -> None:
+    """However much the sink takes each time, whole lines arrive in order, and every
+    missing one was counted.
+    """
+    memory = MemorySink()
+    for number, memory.at_a_time in enumerate(sizes):
+        memory.sink.put(b"line %d\n" % number)
+    memory.at_a_time = PLENTY
+    memory.sink.put(b"")
+    assert all(line in {f"line {number}" for number in range(len(sizes))} for line in memory.lines)
+    assert memory.lines == sorted(memory.lines, key=lambda line: int(line.split()[1]))
+    assert len(memory.lines) + memory.sink.dropped == len(sizes)
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(), OSError(28, "No space left on device"), BlockingIOError()]
+)
+def test_a_broken_sink_drops_the_line(error: OSError) -> None:
+    """A write that fails raises nothing: the service goes on."""
+
+    def refuse(line: bytes) -> int:
+        raise error
+
+    sink = Sink(-1, refuse)
+    sink.put(b"x\n")
+    assert sink.dropped == 1
+
+
+def test_a_log_file_is_private(tmp_path: Path) -> None:
+    """A new log file has mode 0640 at most; it is appended to, and programs that we
+    start do not inherit its descriptor.
+    """
+    path = tmp_path / "unpd.log"
+    for text in (b"one\n", b"two\n"):
+        sink = open_file(str(path), (os.getuid(), os.getgid()))
+        sink.put(text)
+        assert not os.get_inheritable(sink.fd)
+        os.close(sink.fd)
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert stat.S_IMODE(path.stat().st_mode) & ~0o640 == 0
+
+
+def test_a_child_opens_the_log_file_but_never_makes_it(tmp_path: Path) -> None:
+    """A file that a child made would belong to the wrong user."""
+    with pytest.raises(FileNotFoundError):
+        open_file(str(tmp_path / "unpd.log"), create=False)
+
+
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        Path.symlink_to,
+        Path.hardlink_to,
+        lambda path, _: os.mkfifo(path),
+        lambda path, _: path.mkdir(),
+    ],
+)
+def test_only_a_plain_file_becomes_the_log(
+    tmp_path: Path, prepare: Callable[[Path, Path], None], create: bool
+) -> None:
+    """The directory may belong to another user, who wants the master to write
+    elsewhere: links and pipes are not followed, and nothing is changed.
+    """
+    target, path = tmp_path / "target", tmp_path / "unpd.log"
+    target.write_bytes(b"precious\n")
+    prepare(path, target)
+    before = os.lstat(path)
+    with pytest.raises(OSError, match=r"unpd\.log"):
+        open_file(str(path), (os.getuid(), os.getgid()), create=create)
+    assert target.read_bytes() == b"precious\n"
+    assert os.lstat(path).st_ino == before.st_ino
+
+
+def test_every_log_follows_its_sink(tmp_path: Path) -> None:
+    """After a rotation the logs of all roles write to the new file, through a
+    descriptor of the same number, which others remember.
+    """
+    sink, new = open_file(str(tmp_path / "old")), open_file(str(tmp_path / "new"))
+    fd = sink.fd
+    log = Log(sink, "info", "text").child(role="worker")
+    log.event("log.reopened", file="before")
+    sink.move_to(new)
+    log.event("log.reopened", file="after")
+    assert sink.fd == fd
+    assert [
+        word in (tmp_path / name).read_text()
+        for word in ("before", "after")
+        for name in ("old", "new")
+    ] == [True, False, False, True]
+    assert not os.get_inheritable(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(new.fd)
+    os.close(fd)
+
+
+def test_a_rest_can_be_left_to_the_parent() -> None:
+    """A forked child leaves the rest of a line to the process that wrote its
+    beginning.
+    """
+    memory = MemorySink(at_a_time=3)
+    memory.sink.put(b"a long line\n")
+    memory.sink.forget_rest()
+    memory.at_a_time = PLENTY
+    memory.sink.put(b"mine\n")
+    assert memory.written == b"a lmine\n"
+
+
+@contextmanager
+def as_standard_error(fd: int) -> Iterator[None]:
+    """Make ``fd`` descriptor 2 for a while."""
+    saved = os.dup(2)
+    os.dup2(fd, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def fill(put: Callable[[bytes], None], sink: Sink) -> None:
+    """Write until a line is lost."""
+    for _ in range(10**5):
+        put(b"x" * 1000 + b"\n")
+        if sink.dropped:
+            return
+    raise AssertionError("it never fills")
+
+
+def test_standard_error_that_is_a_pipe_neither_blocks_nor_changes_for_others() -> None:
+    """A full pipe loses lines; the flags of the inherited descriptor stay as they
+    were.
+    """
+    reader, writer = os.pipe()
+    with as_standard_error(writer):
+        sink = standard_error()
+    sink.put(b"hello\n")
+    assert os.read(reader, 100) == b"hello\n"
+    fill(sink.put, sink)
+    assert os.get_blocking(writer)
+    for fd in (reader, writer, sink.fd):
+        os.close(fd)
+
+
+def test_standard_error_that_is_a_socket_neither_blocks_nor_changes_for_others() -> None:
+    """Under systemd standard error is a socket: a reader that is gone costs lines, and
+    neither a signal nor the end.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, as_standard_error(ours.fileno()):
+        sink = standard_error()
+        sink.put(b"hello\n")
+        assert theirs.recv(100) == b"hello\n"
+        fill(sink.put, sink)
+        assert os.get_blocking(2)
+        theirs.close()
+        dropped = sink.dropped
+        sink.put(b"nobody reads this\n")
+        assert sink.dropped == dropped + 1
+    with pytest.warns(ResourceWarning):  # a daemon keeps its sink to the end
+        del sink
+
+
+def test_standard_error_that_is_a_file_is_shared_with_others(tmp_path: Path) -> None:
+    """The lines of a library on descriptor 2 and ours stand in the file one after the
+    other.
+    """
+    path = tmp_path / "stderr"
+    with path.open("wb") as file, as_standard_error(file.fileno()):
+        sink = standard_error()
+        for text in (b"one\n", b"three\n"):
+            sink.put(text)
+            os.write(2, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\nthree\ntwo\n"
