@@ -5,8 +5,9 @@ import socket
 
 from tests.support import clients
 from unpd.board import layout
-from unpd.logs import Log, standard_error
+from unpd.logs import Log
 from unpd.services.echo import Echo, EchoOptions
+from unpd.sinks import standard_error
 from unpd.worker.accepting import Listener
 from unpd.worker.event.connection import Terms
 from unpd.worker.event.engine import Engine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unpd import logs
+from unpd import logs, sinks
 from unpd.board import layout
 from unpd.board import memory as sb
 from unpd.board.memory import Scoreboard
@@ -85,7 +85,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     os.close(fd)
     columns = BoardColumns(board)
     columns.take(config, [listener.wanted for listener in listeners.opened.values()])
-    log = logs.Log(logs.standard_error(), "error", "text")
+    log = logs.Log(sinks.standard_error(), "error", "text")
     runtime = Runtime(
         deployment=Deployment(config, listeners),
         load=lambda: loads("", this_host()),

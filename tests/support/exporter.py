@@ -23,9 +23,10 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from unpd.board import layout, memory
 from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
-from unpd.logs import Log, standard_error
+from unpd.logs import Log
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels
+from unpd.sinks import standard_error
 
 ROOT = Path(__file__).parents[2]
 BEAT_ROW = layout.MAX_ROWS - 1
@@ -189,7 +190,7 @@ def main() -> None:
         beat=beat,
         wakeup_fd=wakeup_fd,
         stop_within=lambda: FINISH_S if signal.SIGTERM in signal_queue.take() else None,
-        report=Log(standard_error(), "info", "text").warning,
+        report=Log(standard_error(), "info", "text").event,
         ready=lambda: None,
         loopback=bool(int(loopback)),
         connection_s=float(connection_s),

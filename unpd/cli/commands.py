@@ -60,7 +60,7 @@ def serve(
     standard error may be closed by then.
     """
     log = boot.open_log(loaded.config, identity)
-    log.info("config.loaded", source=loaded.source, drop_ins=loaded.drop_ins)
+    log.event("config.loaded", source=loaded.source, drop_ins=loaded.drop_ins)
     try:
         # A reload looks up no account: user and group cannot change, and the user
         # database may be at the other end of a network.
@@ -68,10 +68,10 @@ def serve(
         return boot.serve(loaded, lambda: load_path(path, host), identity, log, starter)
     except UnpdError as error:
         if loaded.config.log.file:  # dispatch prints the error on standard error
-            log.error("master.refused", reason=str(error))
+            log.event("master.refused", reason=str(error))
         raise
     except Exception as error:
-        log.error(
+        log.event(
             "master.crashed",
             error=repr(error),
             trace="".join(traceback.format_exception(error))[-900:],

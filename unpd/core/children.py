@@ -30,13 +30,12 @@ Action = Callable[[Draft, Child], None]
 
 def _became_ready(draft: Draft, child: Child) -> None:
     draft.put(replace(child, phase=ChildPhase.READY, ready_at=draft.now, deadline_at=None))
-    draft.note_child("info", f"{child.slot.kind}.ready", child)
+    draft.note_child(f"{child.slot.kind}.ready", child)
 
 
 def _start_timed_out(draft: Draft, child: Child) -> None:
     draft.state.last_trouble = f"{child.slot.kind} {child.slot} was not ready in time"
     draft.note_child(
-        "error",
         f"{child.slot.kind}.start_timed_out",
         child,
         after_s=round(draft.now - child.born_at, 3),
@@ -46,17 +45,17 @@ def _start_timed_out(draft: Draft, child: Child) -> None:
 
 def _drain_timed_out(draft: Draft, child: Child) -> None:
     if child.finishing or not policy_of(child).finish_before_kill:
-        draft.note_child("warning", f"{child.slot.kind}.drain_timed_out", child)
+        draft.note_child(f"{child.slot.kind}.drain_timed_out", child)
         draft.kill(child, retired=True)
     else:
-        draft.note_child("info", f"{child.slot.kind}.drain_cut", child)
+        draft.note_child(f"{child.slot.kind}.drain_cut", child)
         draft.cut(child)
 
 
 def _kill_hung(draft: Draft, child: Child) -> None:
     draft.state.last_trouble = f"{child.slot.kind} {child.slot} was hung"
     kill_in_s = draft.abort(child)
-    draft.note_child("error", f"{child.slot.kind}.hung", child, kill_in_s=round(kill_in_s, 3))
+    draft.note_child(f"{child.slot.kind}.hung", child, kill_in_s=round(kill_in_s, 3))
 
 
 def _kill_again(draft: Draft, child: Child) -> None:

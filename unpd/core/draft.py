@@ -33,15 +33,14 @@ class Draft:
         """Order ``effect``."""
         self.effects.append(effect)
 
-    def note(self, level: fx.Level, event: str, **fields: fx.Field) -> None:
+    def note(self, event: str, **fields: fx.Field) -> None:
         """Order a line of the log."""
-        self.do(fx.Note(level, event, tuple(fields.items())))
+        self.do(fx.Note(event, tuple(fields.items())))
 
-    def note_child(self, level: fx.Level, event: str, child: Child, **fields: fx.Field) -> None:
+    def note_child(self, event: str, child: Child, **fields: fx.Field) -> None:
         """Order a line of the log about a child."""
         slot = child.slot
         self.note(
-            level,
             event,
             pool=slot.pool,
             index=slot.index,

@@ -3,13 +3,11 @@ each.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from unpd.core.model import Child
 from unpd.names import ChildOrder
 
 Field = str | int | float | bool
-Level = Literal["debug", "info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,6 @@ class ReopenLog:
 class Note:
     """One line for the log."""
 
-    level: Level
     event: str
     fields: tuple[tuple[str, Field], ...] = ()
 

@@ -74,7 +74,7 @@ def _child_failed(draft: Draft, event: ev.ChildFailed) -> None:
     if child is None:
         return
     draft.state.last_trouble = event.reason
-    draft.note_child("error", f"{child.slot.kind}.failed", child, reason=event.reason)
+    draft.note_child(f"{child.slot.kind}.failed", child, reason=event.reason)
     happened(draft, event.birth, Happening.REPORTED_FAILURE)
     if draft.state.phase is MasterPhase.STARTING and policy_of(child).serves and not child.retired:
         _stop(draft, Exit(event.code, event.reason), quick=True)
@@ -103,7 +103,6 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
         draft.state.throttles[key] = throttle
     respawn_in_s = max(0.0, throttle.retry_at - draft.now) if throttle else 0.0
     draft.note_child(
-        "warning",
         f"{child.slot.kind}.died",
         child,
         ended=event.ended,
@@ -125,7 +124,6 @@ def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:
     throttle = after_failure(draft.state.throttles.get(key), draft.now)
     draft.state.throttles[key] = throttle
     draft.note_child(
-        "error",
         "fork.failed",
         child,
         reason=event.reason,
@@ -159,7 +157,7 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
             f"no worker of pool {missing} was ready within"
             f" {draft.state.wanted.limits.start_timeout_s:g} s{trouble}"
         )
-        draft.note("error", "master.start_failed", reason=reason)
+        draft.note("master.start_failed", reason=reason)
         _stop(draft, Exit(ExitCode.FAILED, reason), quick=True)
 
 
@@ -185,16 +183,13 @@ def _resize(draft: Draft, event: ev.PoolResized) -> None:
     draft.state.wanted = before.resized(event.pool, event.delta)
     if draft.state.wanted == before:
         draft.note(
-            "warning",
             "pool.not_resized",
             pool=event.pool,
             delta=event.delta,
             workers=before.workers.get(event.pool, 0),
         )
     else:
-        draft.note(
-            "info", "pool.resized", pool=event.pool, workers=draft.state.wanted.workers[event.pool]
-        )
+        draft.note("pool.resized", pool=event.pool, workers=draft.state.wanted.workers[event.pool])
 
 
 def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
@@ -208,14 +203,14 @@ def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
 def _stop_asked(draft: Draft, event: ev.StopAsked) -> None:
     _stop(draft, Exit(ExitCode.DONE, f"stopped by {event.by}"), quick=event.quick)
     draft.note(
-        "info", "master.stopping", quick=event.quick, by=event.by
+        "master.stopping", quick=event.quick, by=event.by
     )  # when it can be read, the listeners are closed
 
 
 def _stop_again(draft: Draft, event: ev.StopAsked) -> None:
     """A stop during a stop: only a quick one has more to say."""
     if event.quick:
-        draft.note("info", "master.stopping", quick=True, by=event.by)
+        draft.note("master.stopping", quick=True, by=event.by)
         _leave_all(draft)
 
 
@@ -272,7 +267,7 @@ def _settle_starting(draft: Draft) -> None:
     if not unready_pools(draft.state):
         draft.state.phase, draft.state.phase_deadline_at = MasterPhase.RUNNING, None
         draft.do(fx.AnnounceReady())
-        draft.note("info", "master.ready", generation=draft.state.generation)
+        draft.note("master.ready", generation=draft.state.generation)
         reload.begin_waiting(draft)
 
 

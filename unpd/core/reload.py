@@ -49,7 +49,7 @@ def loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
     draft.state.phase = MasterPhase.CUTTING
     for child in _draining_generation(draft.state):
         if not child.finishing:
-            draft.note_child("info", f"{child.slot.kind}.drain_cut", child)
+            draft.note_child(f"{child.slot.kind}.drain_cut", child)
             draft.cut(child)
 
 
@@ -84,9 +84,9 @@ def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
 def _end(draft: Draft, refused: str) -> None:
     draft.do(fx.CountReload(succeeded=not refused))
     if refused:
-        draft.note("error", "reload.refused", reason=refused, generation=draft.state.generation)
+        draft.note("reload.refused", reason=refused, generation=draft.state.generation)
     else:
-        draft.note("info", "reload.succeeded", generation=draft.state.generation)
+        draft.note("reload.succeeded", generation=draft.state.generation)
     _answer(draft, refused)
     draft.state.candidate = None
     draft.state.phase = MasterPhase.RUNNING
@@ -143,7 +143,7 @@ def settle_cutting(draft: Draft) -> None:
     if not _draining_generation(draft.state):
         draft.state.phase = MasterPhase.PROVING
         draft.state.last_generation += 1
-        draft.note("info", "reload.proving", generation=draft.state.last_generation)
+        draft.note("reload.proving", generation=draft.state.last_generation)
         converge(draft)
 
 

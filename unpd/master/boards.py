@@ -56,14 +56,14 @@ def _inherited(
         columns = BoardColumns(board)
         columns.take(config, wanted_listeners)
     except (BoardRefusedError, ColumnsExhaustedError) as error:
-        log.warning("scoreboard.dropped", reason=str(error))
+        log.event("scoreboard.dropped", reason=str(error))
         offers.store.remove(STORED_AS)
         return None
     finally:
         for fd in fds:
             os.close(fd)
     board.take_over()
-    log.info("scoreboard.taken_over")
+    log.event("scoreboard.taken_over")
     return OpenedBoard(board, columns)
 
 

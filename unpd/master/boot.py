@@ -20,7 +20,7 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-from unpd import __version__, logs
+from unpd import __version__, sinks
 from unpd.board import layout
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
@@ -94,16 +94,16 @@ def open_log(config: Config, identity: Identity | None) -> Log:
     be opened.
     """
     if not config.log.file:
-        sink = logs.standard_error()
+        sink = sinks.standard_error()
         if config.log.format == "text" and journal.reads(sink.fd, os.environ.get("JOURNAL_STREAM")):
             return Log(
-                logs.Journal(sink, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)),
+                sinks.Journal(sink, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)),
                 config.log.level,
                 "journal",
             )
     else:
         try:
-            sink = logs.open_file(
+            sink = sinks.open_file(
                 config.log.file, (identity.uid, identity.gid) if identity else None
             )
         except OSError as error:
@@ -157,7 +157,7 @@ def serve(
     setproctitle("unpd: master starting")
     processes.raise_descriptor_limit()
     for warning in loaded.warnings:
-        log.warning("config.warning", text=warning)
+        log.event("config.warning", text=warning)
     with contextlib.ExitStack() as undo:
         deployment = _deploy(loaded.config, log, starter.offers)
         undo.callback(deployment.listeners.close)
@@ -176,7 +176,7 @@ def serve(
         undo.callback(runtime.control.close)
         with _children_never_outlive(runtime):
             end = _run(shell, runtime)
-    log.info("master.stopped", code=end.code, reason=end.reason)
+    log.event("master.stopped", code=end.code, reason=end.reason)
     if end.code != ExitCode.DONE:
         raise StartFailed(ExitCode(end.code), end.reason)
     return ExitCode.DONE
@@ -190,7 +190,7 @@ def _deploy(config: Config, log: Log, offers: Offers) -> Deployment:
     sources = ListenerSources(passed, offers.store)
     wanted_listeners = sources.wanted_listeners(config)
     for address in sources.settle(wanted_listeners):
-        log.info("listener.closed", address=address)
+        log.event("listener.closed", address=address)
     listeners = Listeners(sources)
     listeners.adopt(listeners.prepare(wanted_listeners))
     return Deployment(config, listeners)
@@ -241,7 +241,7 @@ def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
     # copy them (gc.freeze in the manual of the library).
     gc.freeze()
     processes.trim_heap()
-    runtime.log.info(
+    runtime.log.event(
         "master.started",
         version=__version__,
         pid=os.getpid(),

@@ -70,7 +70,7 @@ def carry_out(order: Order, control: ControlServer) -> None:
         return
     if verb.changes:
         caller = order.pending.credentials
-        order.runtime.log.info(
+        order.runtime.log.event(
             "control.asked", verb=verb.name, by_uid=caller.uid, by_pid=caller.pid
         )
     fields = function(order)

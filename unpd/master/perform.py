@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from unpd import logs
+from unpd import sinks
 from unpd.board import layout
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.memory import Entry
@@ -95,7 +95,7 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
         generation=child.generation,
     )
     runtime.board.enter(entry)
-    runtime.log.debug(
+    runtime.log.event(
         "child.spawned",
         kind=str(slot.kind),
         slot=str(slot),
@@ -137,7 +137,7 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         runtime.events.append(ev.ConfigRefused(str(error)))
         return
     for warning in loaded.warnings:
-        runtime.log.warning("config.warning", text=warning)
+        runtime.log.event("config.warning", text=warning)
     for listener in runtime.deployment.listeners.added_by(listeners):
         note_listener(runtime, listener)
     runtime.events.append(ev.ConfigLoaded(wanted_children(loaded.config)))
@@ -147,9 +147,9 @@ def note_listener(runtime: Runtime, listener: OpenListener) -> None:
     """Log the address of a new listener, with the port that the kernel chose for port
     0.
     """
-    runtime.log.info("listener.opened", service=listener.wanted.service, address=listener.text)
+    runtime.log.event("listener.opened", service=listener.wanted.service, address=listener.text)
     if listener.without_ipv6:
-        runtime.log.warning(
+        runtime.log.event(
             "listener.without_ipv6",
             service=listener.wanted.service,
             wanted=listener.wanted.address.text,
@@ -164,7 +164,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     listeners = runtime.deployment.listeners
     listeners.adopt(runtime.candidate.listeners)
     for key in sorted(before - set(listeners.opened)):
-        runtime.log.info("listener.closed", address=key)
+        runtime.log.event("listener.closed", address=key)
     runtime.deployment = Deployment(runtime.candidate.config, listeners)
     runtime.candidate = None
     runtime.log.set_level(runtime.deployment.config.log.level)
@@ -215,19 +215,19 @@ def _reopen_log(runtime: Runtime, effect: fx.ReopenLog) -> None:
     del effect
     path = runtime.deployment.config.log.file
     if not path:
-        runtime.log.info("log.kept", reason="there is no log file")
+        runtime.log.event("log.kept", reason="there is no log file")
         return
     try:
         owner = (runtime.identity.uid, runtime.identity.gid) if runtime.identity else None
-        runtime.log.sink.move_to(logs.open_file(path, owner))
+        runtime.log.sink.move_to(sinks.open_file(path, owner))
     except OSError as error:
-        runtime.log.error("log.not_reopened", file=path, error=error.strerror or str(error))
+        runtime.log.event("log.not_reopened", file=path, error=error.strerror or str(error))
     else:
-        runtime.log.info("log.reopened", file=path)
+        runtime.log.event("log.reopened", file=path)
 
 
 def _note(runtime: Runtime, effect: fx.Note) -> None:
-    runtime.log.event(effect.level, effect.event, **dict(effect.fields))
+    runtime.log.event(effect.event, **dict(effect.fields))
 
 
 PERFORMERS: Mapping[type[fx.Effect], Callable[[Runtime, Any], None]] = MappingProxyType(

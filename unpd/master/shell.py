@@ -143,16 +143,14 @@ class Shell:
         log = self._runtime.log
         for listener, reason in self._runtime.deployment.listeners.mend():
             if reason:
-                log.error(
+                log.event(
                     "listener.broken",
                     service=listener.wanted.service,
                     address=listener.text,
                     reason=reason,
                 )
             else:
-                log.warning(
-                    "listener.mended", service=listener.wanted.service, address=listener.text
-                )
+                log.event("listener.mended", service=listener.wanted.service, address=listener.text)
 
     def asked(self, control: ControlServer, pending: PendingRequest) -> None:
         """Carry out a request of the control socket."""

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import empty_wakeup_pipe
-from unpd.logs import Field
+from unpd.log_events import Field
 from unpd.loop import Loop, now
 from unpd.metrics.http import CONNECTION_S, HttpConnection, Phase
 from unpd.metrics.labels import Labels
@@ -55,7 +55,7 @@ _BROKEN = frozenset((errno.EBADF, errno.EINVAL, errno.ENOTSOCK))
 
 
 class Report(Protocol):
-    """A level's method of :class:`unpd.logs.Log`."""
+    """The method ``event`` of :class:`unpd.logs.Log`."""
 
     def __call__(self, event: str, **fields: Field) -> None:
         """Log one event."""

@@ -152,7 +152,7 @@ def _live_and_exit(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid
         code = _live(child, plan, channel, parent_pid)
     except BaseException as error:  # noqa: BLE001 - the top of a process
         trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
-        plan.log.error(f"{child.slot.kind}.crashed", error=repr(error), trace=trace)
+        plan.log.event(f"{child.slot.kind}.crashed", error=repr(error), trace=trace)
     finally:
         plan.board.row(plan.row)[layout.Row.EXIT_NS] = time.monotonic_ns()
         os._exit(code)

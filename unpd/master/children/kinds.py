@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from unpd import __version__, logs
+from unpd import __version__, sinks
 from unpd.board import layout
 from unpd.config.addresses import TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
@@ -140,7 +140,7 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn
             beat=beat,
             wakeup_fd=newborn.wakeup_fd,
             stop_within=stop_within,
-            report=newborn.log.warning,
+            report=newborn.log.event,
             ready=ready,
             loopback=isinstance(listener.address, TcpAddress)
             and ipaddress.ip_address(listener.address.host.partition("%")[0]).is_loopback,
@@ -178,9 +178,9 @@ def _reopen_log(deployment: Deployment, newborn: Newborn) -> None:
     if not deployment.config.log.file:
         return
     try:
-        newborn.log.sink.move_to(logs.open_file(deployment.config.log.file, create=False))
+        newborn.log.sink.move_to(sinks.open_file(deployment.config.log.file, create=False))
     except OSError as error:
-        newborn.log.error(
+        newborn.log.event(
             "log.not_reopened", file=deployment.config.log.file, error=str(error.strerror)
         )
 

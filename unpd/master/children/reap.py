@@ -28,7 +28,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
     report = processes.decode_wait_status(reaped.status)
     if birth is None:
         runtime.board.count(layout.Master.UNKNOWN_REAPED)
-        runtime.log.debug("child.unknown", pid=reaped.pid, ended=str(report))
+        runtime.log.event("child.unknown", pid=reaped.pid, ended=str(report))
         return
     take_last_words(runtime, birth)  # its report comes before its exit
     process = runtime.processes.pop(birth)
@@ -38,7 +38,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
     if process.pidfd is not None:
         os.close(process.pidfd)
     slot = process.child.slot
-    runtime.log.info(
+    runtime.log.event(
         "child.reaped",
         kind=str(slot.kind),
         slot=str(slot),

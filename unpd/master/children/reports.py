@@ -82,7 +82,7 @@ def read(runtime: Runtime, birth: int) -> None:
         for message in process.channel.receive():
             _take(runtime, birth, process, message)
     except ChannelError as error:
-        runtime.log.warning("channel.broken", birth=birth, pid=process.pid, reason=str(error))
+        runtime.log.event("channel.broken", birth=birth, pid=process.pid, reason=str(error))
         process.channel.ended = True
     if process.channel.ended:
         _give_up(runtime, process)

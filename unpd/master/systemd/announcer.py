@@ -87,9 +87,9 @@ class Announcer:
         complaint = self._watchdog.complaint(self._runtime, state, now())
         if complaint != self._complaint:
             if complaint:
-                self._runtime.log.error("watchdog.withheld", reason=complaint)
+                self._runtime.log.event("watchdog.withheld", reason=complaint)
             else:
-                self._runtime.log.info("watchdog.resumed")
+                self._runtime.log.event("watchdog.resumed")
         self._complaint = complaint
         return not complaint
 

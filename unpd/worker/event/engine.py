@@ -354,7 +354,7 @@ class Engine:
         return bool(connection.mask & _IN)
 
     def _failed(self, connection: Connection, error: Exception) -> None:
-        self._log.error("connection.failed", service=connection.terms.name, error=repr(error))
+        self._log.event("connection.failed", service=connection.terms.name, error=repr(error))
         if self._by_fd[connection.fd] is connection:
             self._end(connection, EndCause.ERROR)
 
@@ -564,7 +564,7 @@ class Engine:
     ) -> None:
         with kernel.borrowed(connection.fd) as sock:
             peer = peer_name(sock)
-        self._log.debug(
+        self._log.event(
             "connection.ended",
             service=connection.terms.name,
             cause=cause,

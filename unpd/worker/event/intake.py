@@ -163,9 +163,8 @@ class Listeners:
         ] += 1
         # One line a pause, and pauses grow: an attacker who holds all descriptors
         # writes one line a second.
-        say = self._log.warning if failure.paused else self._log.debug
         name = errno.errorcode.get(failure.number, str(failure.number))
-        say(
+        self._log.event(
             "accept.failed",
             service=listener.terms.name,
             address=listener.text,

@@ -24,11 +24,13 @@ from tests.support import clients, procs
 from unpd.board import layout
 from unpd.board import memory as sb
 from unpd.kernel.sockets import ListenOptions, listen_tcp, listen_unix
-from unpd.logs import Level, Log, Sink
+from unpd.log_events import Level
+from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.services.base import Piece, Reply, Service, same
 from unpd.services.echo import Echo, EchoOptions
+from unpd.sinks import Sink
 from unpd.worker.accepting import LONGEST_PAUSE_S, PATIENCE, Listener, errno_cell
 from unpd.worker.event.connection import BULK, LINGER_S, QUIET_S, Connection, Stage, Terms
 from unpd.worker.event.ending import peer_name
