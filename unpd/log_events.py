@@ -203,6 +203,13 @@ _ROWS: tuple[LogEvent, ...] = (
         "The main process, running as process 1, reaped an orphan that it had not forked.",
     ),
     LogEvent(
+        "channel.broken",
+        "warning",
+        ("birth", "pid", "reason"),
+        "A child sent something that is no message; the main process stopped listening to it.",
+        "Report it with the lines before it: the child may have been taken over.",
+    ),
+    LogEvent(
         "fork.failed",
         "error",
         (*ABOUT_CHILD, "reason", "respawn_in_s"),

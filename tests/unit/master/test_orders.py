@@ -30,7 +30,7 @@ class Master:
         self.logged: list[dict[str, Any]] = []
         self.answers: list[dict[str, Any]] = []
         self.log = SimpleNamespace(
-            info=lambda event, **fields: self.logged.append({"event": event, **fields})
+            event=lambda event, **fields: self.logged.append({"event": event, **fields})
         )
 
     def answer(self, number: int, **fields: Any) -> None:

@@ -1,0 +1,33 @@
+"""The table of policies: every kind of child has its row, here and in the master."""
+
+import re
+
+from tests.support import ROOT
+from unpd.core.policy import LAST_SHARE, POLICIES
+from unpd.master.children.kinds import KINDS
+from unpd.names import ChildKind
+
+
+def test_every_kind_has_a_policy_and_a_life() -> None:
+    """A new kind of child needs a row in both tables, and nothing else."""
+    assert set(POLICIES) == set(ChildKind) == set(KINDS)
+
+
+def test_some_kind_serves_and_all_have_an_end() -> None:
+    """At a stop the last kind is gone before the grace time is over."""
+    assert any(policy.serves for policy in POLICIES.values())
+    assert all(0 < policy.stop_share <= LAST_SHARE < 1 for policy in POLICIES.values())
+
+
+def test_no_other_module_of_the_core_knows_a_kind() -> None:
+    """The core decides by policy. Only the count of workers, which an operator changes with
+    a signal, is about one kind.
+    """
+    named = {
+        path.name: re.findall(r"ChildKind\.[A-Z]+", path.read_text())
+        for path in sorted((ROOT / "unpd/core").glob("*.py"))
+    }
+    named.pop("policy.py")
+    assert {name: kinds for name, kinds in named.items() if kinds} == {
+        "model.py": ["ChildKind.WORKER", "ChildKind.WORKER"]
+    }
