@@ -20,8 +20,8 @@ def test_some_kind_serves_and_all_have_an_end() -> None:
 
 
 def test_no_other_module_of_the_core_knows_a_kind() -> None:
-    """The core decides by policy. Only the count of workers, which an operator changes with
-    a signal, is about one kind.
+    """The core decides by policy. Only the number of workers, which a signal changes,
+    is about one kind.
     """
     named = {
         path.name: re.findall(r"ChildKind\.[A-Z]+", path.read_text())

@@ -1,0 +1,219 @@
+"""The channel as the master sees it: reports, questions, answers, and what breaks
+it.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from unpd.channel import ChannelEnd
+from unpd.core import events as ev
+from unpd.core.model import Child, Slot
+from unpd.errors import PrivilegeError
+from unpd.master.children import reports
+from unpd.master.runtime import ChildProcess, Runtime
+from unpd.names import ChildKind, ChildPhase, ExitCode
+
+BIRTH = 7
+QUESTION = {"question": "connections", "after": -1, "limit": 2}
+
+
+class Pipe:
+    """A transport that keeps what the master sends and brings what the child sent."""
+
+    def __init__(self) -> None:
+        self.incoming: deque[bytes] = deque()
+        self.sent = b""
+        self.room = 1 << 20
+        self.closed = False
+
+    def fileno(self) -> int:
+        """A number that nothing uses."""
+        return 33
+
+    def send(self, data: bytes, /) -> int:
+        """Take as much as there is room for."""
+        taken = data[: self.room]
+        if not taken:
+            raise BlockingIOError
+        self.room -= len(taken)
+        self.sent += taken
+        return len(taken)
+
+    def recv(self, size: int, /) -> bytes:
+        """Bring the next piece; b"" is the end."""
+        if not self.incoming:
+            raise BlockingIOError
+        return self.incoming.popleft()
+
+    def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True
+
+
+class Master:
+    """As much of a runtime as the reports touch, with one child."""
+
+    def __init__(self) -> None:
+        self.pipe = Pipe()
+        self.watched: dict[int, int] = {}
+        self.logged: list[str] = []
+        slot = Slot(ChildKind.WORKER, "default", 0)
+        child = Child(BIRTH, slot, 1, ChildPhase.STARTING, born_at=0.0)
+        self.process = ChildProcess(child, 4711, None, 0, ChannelEnd(self.pipe))
+        self.events: deque[ev.Event] = deque()
+        self.answers: list[dict[str, Any] | None] = []
+        self.runtime = cast(
+            Runtime,
+            SimpleNamespace(
+                processes={BIRTH: self.process},
+                events=self.events,
+                loop=SimpleNamespace(watch=self.watch, forget=lambda fd: self.watched.pop(fd, 0)),
+                log=SimpleNamespace(event=lambda event, **_: self.logged.append(event)),
+            ),
+        )
+        reports.watch(self.runtime, BIRTH)
+
+    def watch(self, fd: int, mask: int, call: Callable[[int], None]) -> None:
+        """Note the mask."""
+        self.watched[fd] = mask
+
+    def comes(self, *messages: object) -> None:
+        """The child sends messages, which the master reads at once."""
+        self.pipe.incoming.append(b"".join(json.dumps(m).encode() + b"\n" for m in messages))
+        reports.read(self.runtime, BIRTH)
+
+    def ends(self) -> None:
+        """The child's end closes."""
+        self.pipe.incoming.append(b"")
+        reports.read(self.runtime, BIRTH)
+
+    def ask(self) -> None:
+        """Ask the child for its connections."""
+        reports.ask(self.runtime, BIRTH, QUESTION, self.answers.append)
+
+
+@pytest.fixture
+def master() -> Master:
+    """A master with a child that has not reported."""
+    return Master()
+
+
+def test_a_child_reports_that_it_is_ready(master: Master) -> None:
+    """The first message becomes an event, and the channel stays open."""
+    master.comes(reports.ready())
+    assert list(master.events) == [ev.ChildReady(BIRTH)]
+    assert master.watched
+    assert not master.logged
+
+
+def test_a_child_reports_why_it_cannot_serve(master: Master) -> None:
+    """The reason and its exit code arrive; a code that is none of ours counts as 1."""
+    master.comes(reports.failure(PrivilegeError("cannot drop privileges to unpd")))
+    reason = "cannot drop privileges to unpd"
+    assert list(master.events) == [ev.ChildFailed(BIRTH, reason, ExitCode.PRIVILEGE)]
+    other = reports.event_of(1, {"report": "failed", "code": 200, "reason": "x"})
+    assert other == ev.ChildFailed(1, "x", ExitCode.FAILED)
+
+
+def test_a_reason_is_bounded() -> None:
+    """A report fits a line, however long the reason is."""
+    report = reports.failure(PrivilegeError("x" * 100_000))
+    assert len(str(report["reason"])) == reports.MAX_REASON_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{}, {"report": "other"}, {"report": "failed"}, {"report": "failed", "code": "1"}, {"a": 1}],
+)
+def test_a_first_message_that_is_no_report_breaks_the_channel(
+    master: Master, message: dict[str, Any]
+) -> None:
+    """The master logs it once, stops listening, and gets no event from it."""
+    master.comes(message)
+    assert master.logged == ["channel.broken"]
+    assert not master.events
+    assert not master.watched
+    master.comes(reports.ready())
+    assert not master.events
+
+
+def test_questions_are_answered_in_their_order(master: Master) -> None:
+    """Each answer goes to the question that was asked first."""
+    master.comes(reports.ready())
+    master.ask()
+    master.ask()
+    assert master.pipe.sent.count(b'"question":"connections"') == 2
+    master.comes({"connections": [1]}, {"connections": [2]})
+    assert master.answers == [{"connections": [1]}, {"connections": [2]}]
+
+
+def test_a_child_that_has_not_reported_is_not_asked(master: Master) -> None:
+    """Its first message has to be the report; the asker hears at once that no
+    answer comes.
+    """
+    master.ask()
+    assert master.answers == [None]
+    assert not master.pipe.sent
+
+
+def test_a_dead_child_answers_nothing(master: Master) -> None:
+    """Whoever waits is told when the child's end closes, and later askers at once."""
+    master.comes(reports.ready())
+    master.ask()
+    master.ends()
+    assert master.answers == [None]
+    master.ask()
+    assert master.answers == [None, None]
+    assert not master.watched
+
+
+def test_the_last_words_of_a_child_come_before_its_end(master: Master) -> None:
+    """A report that lies in the channel when the child is reaped is read; then it
+    closes.
+    """
+    master.pipe.incoming.append(b'{"report":"failed","code":69,"reason":"in use"}\n')
+    reports.take_last_words(master.runtime, BIRTH)
+    assert list(master.events) == [ev.ChildFailed(BIRTH, "in use", ExitCode.ADDRESS)]
+    assert master.pipe.closed
+    assert not master.watched
+
+
+def test_an_answer_without_a_question_breaks_the_channel(master: Master) -> None:
+    """A faulty child cannot keep the master busy with messages that nobody asked
+    for.
+    """
+    master.comes(reports.ready(), {"connections": []})
+    assert list(master.events) == [ev.ChildReady(BIRTH)]
+    assert master.logged == ["channel.broken"]
+    assert not master.watched
+
+
+def test_a_question_waits_for_room(master: Master) -> None:
+    """What the socket does not take is sent when it has room, and only then
+    watched for.
+    """
+    master.comes(reports.ready())
+    before = master.watched[33]
+    master.pipe.room = 5
+    master.ask()
+    assert master.watched[33] != before
+    master.pipe.room = 1 << 20
+    reports.read(master.runtime, BIRTH)
+    assert json.loads(master.pipe.sent) == QUESTION
+    assert master.watched[33] == before
+
+
+def test_a_child_that_reads_nothing_is_not_asked_for_ever(master: Master) -> None:
+    """Beyond the bound of what may wait, an asker hears that no answer comes."""
+    master.comes(reports.ready())
+    master.pipe.room = 0
+    for _ in range(20_000):
+        master.ask()
+    assert master.answers
+    assert set(map(str, master.answers)) == {"None"}
+    assert len(master.process.unanswered) < 20_000
