@@ -272,19 +272,21 @@ from unpd.board import layout
 from unpd.board import memory as sb
 board = sb.Scoreboard(int(sys.argv[1]))
 words = board.words
-words[sb.ROWS_USED_AT] = 8
-rows = [board.row(row)[sb.service_cells(1):sb.service_cells(2)] for row in range(8)]
+words[layout.Master.ROWS_USED] = 8
+columns = slice(layout.service_cells(1), layout.service_cells(2))
+rows = [board.row(row)[columns] for row in range(8)]
+Service = layout.Service
 print("go", flush=True)
 while True:
     for row, cells in enumerate(rows):
-        cells[sb.ACCEPTED] += 1
-        cells[sb.RECEIVED] += 1000003
-        cells[sb.SENT] += 1000003
-        cells[sb.ACCEPT_ERRORS + row] += 1
-        cells[sb.DURATION_BUCKETS + row] += 1
-        cells[sb.DURATION_SUM_NS] += 12345678
-        cells[sb.ENDED + row] += 1
-    words[sb.SIGCHLD_AT] += 1
+        cells[Service.ACCEPTED] += 1
+        cells[Service.RECEIVED] += 1000003
+        cells[Service.SENT] += 1000003
+        cells[Service.ACCEPT_ERRORS + row] += 1
+        cells[Service.DURATION_BUCKETS + row] += 1
+        cells[Service.DURATION_SUM_NS] += 12345678
+        cells[Service.ENDED + row] += 1
+    words[layout.Master.SIGCHLD] += 1
 """
 
 
