@@ -62,7 +62,9 @@ def assert_exposition_is_valid(unpd: Unpd) -> None:
     """A scrape succeeds, parses, and shows no negative and no absurd value."""
     answer = unpd.get("/metrics")
     assert answer.status == 200
-    for family in text_string_to_metric_families(answer.body.decode()):
+    families = list(text_string_to_metric_families(answer.body.decode()))
+    assert "unpd_workers" in {family.name for family in families}
+    for family in families:
         for sample in family.samples:
             assert 0 <= sample.value < 2.0**70, sample
 

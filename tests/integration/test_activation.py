@@ -250,9 +250,10 @@ def test_children_do_not_inherit_the_variables(
     systemd.listen("echo", listener())
     report = tmp_path / "environment"
     start = (
-        "import os, sys\nfrom unpd.master import birth\nlive = birth._live\ndef spy(*a):\n   "
-        f" open({str(report)!r}, 'a').write(' '.join(os.environ) + '\\n')\n    return"
-        " live(*a)\nbirth._live = spy\nfrom unpd.cli.main import main\nsys.exit(main())\n"
+        "import os, sys\ndef write():\n"
+        f"    open({str(report)!r}, 'a').write(' '.join(os.environ) + '\\n')\n"
+        "os.register_at_fork(after_in_parent=write)\n"
+        "from unpd.cli.main import main\nsys.exit(main())\n"
     )
     unpd = systemd.start(launch, ECHO, watchdog_s=5.0, command=(sys.executable, "-c", start))
     assert unpd.stop() == 0

@@ -14,7 +14,7 @@ from tests.support import clients, procs
 from tests.support.launch import Launch
 from tests.support.manager import Manager, manager
 from tests.support.operating import refused_reload, reload
-from tests.support.waiting import until
+from tests.support.waiting import holds, until
 
 ECHO = """
 [services.echo]
@@ -190,7 +190,7 @@ def test_workers_that_stand_still_are_no_life(launch: Launch, systemd: Manager) 
     withheld = unpd.wait_event("watchdog.withheld")
     assert withheld.fields["reason"] == "service echo has no ready worker that beats"
     before = len(systemd.heard("WATCHDOG"))
-    unpd.wait_event("watchdog.withheld")
+    holds(lambda: len(systemd.heard("WATCHDOG")) == before, 1.5, "a sign of life was sent")
     procs.kill(workers, signal.SIGCONT)
     unpd.wait_event("watchdog.resumed")
     systemd.wait("WATCHDOG", after=before)

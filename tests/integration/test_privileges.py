@@ -226,7 +226,9 @@ def test_an_ordinary_user_stays_himself(launch: Launch) -> None:
     privilege all the same.
     """
     unpd = launch(ECHO)
-    for pid in unpd.workers():
+    workers = unpd.workers()
+    assert len(workers) == 2
+    for pid in workers:
         ids = procs.ids(pid)
         assert ids.no_new_privileges
         assert (

@@ -256,12 +256,12 @@ class Unpd:
         """Standard error as it is now."""
         return self.stderr_path.read_text(errors="replace")
 
-    def log_events(self, name: str = "", **fields: Any) -> list[Event]:
-        """The events so far, by name and fields if given."""
+    def log_events(self, name: str = "", *, level: str = "", **fields: Any) -> list[Event]:
+        """The events so far: of one name, of one level, with these fields, if given."""
         return [
             event
             for event in parse_log(self.log_text())
-            if name in ("", event.name) and event.matches(fields)
+            if name in ("", event.name) and level in ("", event.level) and event.matches(fields)
         ]
 
     def wait_event(

@@ -16,6 +16,32 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase
 LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbeat_timeout_s=30.0)
 """The built-in ones."""
 
+LEVELS = {
+    "exporter.died": "warning",
+    "exporter.drain_timed_out": "warning",
+    "exporter.failed": "error",
+    "exporter.hung": "error",
+    "exporter.ready": "info",
+    "exporter.start_timed_out": "error",
+    "fork.failed": "error",
+    "master.ready": "info",
+    "master.start_failed": "error",
+    "master.stopping": "info",
+    "pool.not_resized": "warning",
+    "pool.resized": "info",
+    "reload.proving": "info",
+    "reload.refused": "error",
+    "reload.succeeded": "info",
+    "worker.died": "warning",
+    "worker.drain_cut": "info",
+    "worker.drain_timed_out": "warning",
+    "worker.failed": "error",
+    "worker.hung": "error",
+    "worker.ready": "info",
+    "worker.start_timed_out": "error",
+}
+"""The level of each log event of the core. :meth:`Machine.take` compares every line."""
+
 Kind = TypeVar("Kind", bound=fx.Effect)
 
 
@@ -75,6 +101,9 @@ class Machine:
         for event in events:
             self.state, ordered = step(self.state, event, self.clock.now)
             effects.extend(ordered)
+        for effect in effects:
+            if isinstance(effect, fx.Note):
+                assert effect.level == LEVELS[effect.event], effect
         return Done(effects)
 
     def wait(self, seconds: float) -> Done:

@@ -61,7 +61,12 @@ class Answer:
 
 
 def total(samples: Samples, name: str, **labels: str) -> float:
-    """The sum of all samples of ``name`` that have ``labels`` among theirs."""
+    """The sum of all samples of ``name`` that have ``labels`` among theirs.
+
+    KeyError if no sample has that name: a misspelt name is not a zero.
+    """
+    if not any(sample == name for sample, _ in samples):
+        raise KeyError(name)
     return sum(
         value
         for (sample, own), value in samples.items()
