@@ -9,15 +9,12 @@ import os
 import re
 import shutil
 import socket
-import string
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGABRT, SIGUSR1
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.support import clients, faults, procs
 from tests.support.daemon import Unpd
@@ -26,7 +23,6 @@ from tests.support.observed import parse_log
 from tests.support.operating import status
 from tests.support.ports import free_port
 from tests.support.waiting import until
-from unpd.logs import Log, Sink
 
 ECHO = """
 [services.echo]
@@ -52,90 +48,6 @@ def public() -> Iterator[Path]:
 
 
 # one event, one line
-
-
-class Lines:
-    """A sink in memory."""
-
-    def __init__(self, room: int = 1 << 30) -> None:
-        self.written = b""
-        self.room = room
-        self.sink = Sink(-1, self._write)
-
-    def _write(self, line: bytes) -> int:
-        if not self.room:
-            raise BlockingIOError
-        taken = line[: self.room]
-        self.room -= len(taken)
-        self.written += taken
-        return len(taken)
-
-
-@given(
-    st.dictionaries(
-        st.text(string.ascii_lowercase, min_size=1),
-        st.text(st.characters(), max_size=200) | st.integers() | st.booleans() | st.none(),
-    )
-)
-def test_an_event_is_one_line_of_json(fields: dict[str, str | int | bool | None]) -> None:
-    """Whatever a field holds comes back from the JSON line unchanged (a lone surrogate
-    too), and the line has no control character.
-    """
-    lines = Lines()
-    Log(lines.sink, "info", "json").event(
-        "info", "some.event", **{f"x_{name}": value for name, value in fields.items()}
-    )
-    assert lines.written.endswith(b"\n")
-    assert re.fullmatch(rb"[ -~]*", lines.written[:-1])
-    said = json.loads(lines.written)
-    assert {name: said[f"x_{name}"] for name in fields} == fields
-
-
-@given(st.text(st.characters(), max_size=200))
-def test_an_event_is_one_line_of_text(value: str) -> None:
-    """In the text format a field's control characters, line ends of every alphabet,
-    quotes and escapes cannot make a second line or a second field.
-    """
-    lines = Lines()
-    Log(lines.sink, "info", "text").event("info", "some.event", peer=value, last=1)
-    text = lines.written.decode()
-    assert text.splitlines() == [text[:-1]]
-    found = re.fullmatch(
-        r'\S+Z info    some\.event peer=(?P<peer>[^\s"\\]+|"(?:[^"\\\n]|\\.)*") last=1\n', text
-    )
-    assert found, text
-    assert (json.loads(found["peer"]) if found["peer"].startswith('"') else found["peer"]) == value
-
-
-def test_a_long_field_is_cut() -> None:
-    """A field has at most a thousand characters, so that nobody can make a line as long
-    as he likes.
-    """
-    lines = Lines()
-    Log(lines.sink, "info", "json").info("some.event", reason="x" * 100_000)
-    assert len(lines.written) < 1200
-
-
-def test_a_half_written_line_is_finished_before_the_next() -> None:
-    """A sink that takes half a line gets the other half first; what comes while it
-    takes nothing is dropped whole and counted; a child does not finish it again.
-    """
-    lines = Lines(room=20)
-    log = Log(lines.sink, "info", "json")
-    for name in ("first", "second", "third"):
-        log.info(name)
-    assert (len(lines.written), lines.sink.dropped) == (20, 2)
-    lines.room = 1 << 30
-    log.info("fourth")
-    assert [event.name for event in parse_log(lines.written.decode())] == ["first", "fourth"]
-    lines.room = 20
-    log.info("fifth")
-    before = lines.written
-    lines.room = 1 << 30
-    log.child(role="worker").info("sixth")
-    assert [json.loads(line)["event"] for line in lines.written[len(before) :].splitlines()] == [
-        "sixth"
-    ]
 
 
 def test_what_strangers_can_write_is_escaped(launch: Launch) -> None:

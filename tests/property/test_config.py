@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.scale import many
 from unpd.config.addresses import parse_address
 from unpd.config.build import build
 from unpd.config.findings import Findings, problems
@@ -21,7 +22,11 @@ from unpd.config.source import Source
 from unpd.errors import ConfigError
 from unpd.names import MAX_WORKERS
 
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(
+    max_examples=many(1000, at_least=50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 """How fast the machine is at the moment says nothing about the configuration."""
 
 HOST = Host(uid=0, user="root", runtime_dir="/run/unpd", somaxconn=None, cpus=4)

@@ -195,7 +195,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=many(1500, at_least=200),
+    max_examples=many(1500, at_least=100),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -227,7 +227,7 @@ def test_every_event_is_tried(kind: type[ev.Event]) -> None:
     assert kind in EVENTS
 
 
-@settings(max_examples=many(4000, at_least=200), deadline=None)
+@settings(max_examples=many(4000, at_least=100), deadline=None)
 @given(st.data(), wanteds)
 def test_no_nonsense_raises(data: st.DataObject, wanted: Wanted) -> None:
     """Whatever events come, of children that never were or are long gone, the machine

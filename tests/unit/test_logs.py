@@ -6,17 +6,16 @@ import json
 import os
 import re
 import select
-import socket
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import string
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unpd.logs import FIELD_LIMITS, Field, Level, Log, Sink, open_file, standard_error
+from unpd.logs import FIELD_LIMITS, Field, Level, Log, Sink, open_file
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -88,15 +87,37 @@ def test_values_are_quoted_and_escaped(value: Field, shown: str) -> None:
     assert said("x", peer=value) == f"info    x peer={shown}"
 
 
-@given(st.text(st.characters(codec=None), max_size=50), st.sampled_from(("text", "json")))
-def test_any_text_is_one_printable_line(text: str, style: str) -> None:
-    """Control characters, line separators and lone surrogates come out escaped; JSON
-    gives back what went in.
+@given(
+    st.dictionaries(
+        st.text(string.ascii_lowercase, min_size=1),
+        st.text(st.characters(codec=None), max_size=200)
+        | st.integers()
+        | st.booleans()
+        | st.none(),
+    )
+)
+def test_any_event_is_one_line_of_json(fields: dict[str, Field]) -> None:
+    """A JSON line gives every field back unchanged, lone surrogates too. The line is
+    printable ASCII.
     """
-    line = said("x", style, peer=text)
+    line = said("some.event", "json", **{f"x_{name}": value for name, value in fields.items()})
+    assert re.fullmatch(r"[ -~]*", line)
+    found = json.loads(line)
+    assert {name: found[f"x_{name}"] for name in fields} == fields
+
+
+@given(st.text(st.characters(codec=None), max_size=200))
+def test_any_event_is_one_line_of_text(value: str) -> None:
+    """In the text format no value makes a second line or a second field: control
+    characters, line separators, quotes and backslashes are escaped.
+    """
+    line = said("some.event", peer=value, last=1)
     assert line.isprintable()
-    if style == "json":
-        assert json.loads(line)["peer"] == text
+    found = re.fullmatch(
+        r'info    some\.event peer=(?P<peer>[^\s"\\]+|"(?:[^"\\\n]|\\.)*") last=1', line
+    )
+    assert found, line
+    assert (json.loads(found["peer"]) if found["peer"].startswith('"') else found["peer"]) == value
 
 
 def test_a_line_of_json() -> None:
@@ -291,74 +312,8 @@ def test_every_log_follows_its_sink(tmp_path: Path) -> None:
 def test_a_child_does_not_finish_the_line_of_its_parent() -> None:
     """What was written by half before the fork is the parent's."""
     paper = Paper(patience=3)
-    paper.sink.put(b"a long line\n")
-    paper.sink.forget_rest()
-    paper.patience = 100
-    paper.sink.put(b"mine\n")
-    assert paper.written == b"a lmine\n"
-
-
-@contextmanager
-def as_standard_error(fd: int) -> Iterator[None]:
-    """Descriptor 2 is this file for a while."""
-    saved = os.dup(2)
-    os.dup2(fd, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
-def fill(put: Callable[[bytes], None], sink: Sink) -> None:
-    """Write until a line is lost."""
-    for _ in range(10**5):
-        put(b"x" * 1000 + b"\n")
-        if sink.dropped:
-            return
-    raise AssertionError("it never fills")
-
-
-def test_standard_error_that_is_a_pipe_does_not_block_nor_change_for_others() -> None:
-    """A full pipe loses lines; the flags of the inherited descriptor stay what they
-    were.
-    """
-    reader, writer = os.pipe()
-    with as_standard_error(writer):
-        sink = standard_error()
-    sink.put(b"hello\n")
-    assert os.read(reader, 100) == b"hello\n"
-    fill(sink.put, sink)
-    assert os.get_blocking(writer)
-    for fd in (reader, writer, sink.fd):
-        os.close(fd)
-
-
-def test_standard_error_that_is_a_socket_does_not_block_nor_change_for_others() -> None:
-    """As under systemd; a reader that is gone is no signal and no end."""
-    ours, theirs = socket.socketpair()
-    with ours, as_standard_error(ours.fileno()):
-        sink = standard_error()
-        sink.put(b"hello\n")
-        assert theirs.recv(100) == b"hello\n"
-        fill(sink.put, sink)
-        assert os.get_blocking(2)
-        theirs.close()
-        dropped = sink.dropped
-        sink.put(b"into the void\n")
-        assert sink.dropped == dropped + 1
-    with pytest.warns(ResourceWarning):  # a daemon keeps its sink to the end
-        del sink
-
-
-def test_standard_error_that_is_a_file_is_shared_with_others(tmp_path: Path) -> None:
-    """What a library writes to descriptor 2 and what we write stand one behind the
-    other.
-    """
-    path = tmp_path / "stderr"
-    with path.open("wb") as file, as_standard_error(file.fileno()):
-        sink = standard_error()
-        for text in (b"one\n", b"three\n"):
-            sink.put(text)
-            os.write(2, b"two\n")
-    assert path.read_bytes() == b"one\ntwo\nthree\ntwo\n"
+    log = Log(paper.sink, "info", "json")
+    log.info("parent")
+    paper.patience = 1000
+    log.child(role="worker").info("child")
+    assert json.loads(paper.written[3:])["event"] == "child"
