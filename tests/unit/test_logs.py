@@ -100,7 +100,7 @@ def test_any_event_is_one_line_of_json(fields: dict[str, Field]) -> None:
     """A JSON line gives every field back unchanged, lone surrogates too. The line is
     printable ASCII.
     """
-    line = said("some.event", "json", **{f"x_{name}": value for name, value in fields.items()})
+    line = said("some.event", "json", "info", **{f"x_{name}": fields[name] for name in fields})
     assert re.fullmatch(r"[ -~]*", line)
     found = json.loads(line)
     assert {name: found[f"x_{name}"] for name in fields} == fields
