@@ -30,6 +30,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(SkipsForbidden())
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Three test processes on two cores: the tests wait for almost half of their
+    time.
+    """
+    return len(os.sched_getaffinity(0)) * 3 // 2
+
+
 @pytest.fixture(autouse=True)
 def no_process_left() -> Iterator[None]:
     """A test leaves no process behind: not a child, nor an orphan of one, which would

@@ -68,7 +68,7 @@ def test_a_silent_client_is_left_when_its_idle_time_is_over(echo: Unpd) -> None:
 def test_a_client_that_talks_now_and_then_is_never_idle(echo: Unpd) -> None:
     """Each byte starts the idle time anew."""
     with clients.connect(echo.address("idle")) as sock:
-        for _ in range(8):
+        for _ in range(6):
             sock.sendall(b"x")
             assert clients.read_exactly(sock, 1) == b"x"
             pause(0.15)

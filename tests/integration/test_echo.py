@@ -107,7 +107,7 @@ def test_a_half_close_over_a_full_pipe_still_brings_everything_back(echo: Unpd) 
     """
     for address in pieces(echo).values():
         with clients.connect(address) as sock:
-            sent = clients.stuff(sock, 64 * MIB, stall_s=0.2)
+            sent = clients.stuff(sock, 64 * MIB, stall_s=0.1)
             assert sent > MIB // 4, (
                 "the client was stopped before the server's buffers could be full"
             )

@@ -130,9 +130,7 @@ def test_a_socket_without_a_path(launch: Launch, tmp_path: Path) -> None:
         assert unpd.stop() == 0
 
 
-@pytest.mark.parametrize(
-    "address", ["/nowhere/at/all", "@nobody-listens-there", "relative", "@", "/dev/null"]
-)
+@pytest.mark.parametrize("address", ["/nowhere/at/all", "relative"])
 def test_nobody_hears(launch: Launch, address: str) -> None:
     """A socket that is not there, or is none, costs nothing: the daemon serves, reloads
     and stops.
@@ -171,10 +169,10 @@ def test_a_full_socket_holds_nothing_up(launch: Launch, systemd: Manager) -> Non
 
 def test_a_healthy_daemon_gives_signs_of_life(launch: Launch, systemd: Manager) -> None:
     """Twice an interval, from the start on."""
-    unpd = systemd.start(launch, ECHO, watchdog_s=1.0)
-    began = time.monotonic()
-    until(lambda: len(systemd.heard("WATCHDOG")) >= 6, 10.0, "six signs of life")
-    assert 1.0 < time.monotonic() - began < 6.0
+    unpd = systemd.start(launch, ECHO, watchdog_s=0.6)
+    before, began = len(systemd.heard("WATCHDOG")), time.monotonic()
+    until(lambda: len(systemd.heard("WATCHDOG")) >= before + 6, 10.0, "six signs of life")
+    assert 1.2 < time.monotonic() - began < 2.9
     assert unpd.stop() == 0
 
 

@@ -99,7 +99,7 @@ def test_a_graceful_stop_ends_within_its_grace(launch: Launch) -> None:
     """Clients that hold on (idle, never closing, never reading) do not make a stop
     longer than ``grace_s``.
     """
-    grace_s = 2.0
+    grace_s = 1.0
     unpd = launch(f"[daemon]\ngrace_s = {grace_s}\n" + ECHO)
     with (
         clients.idle(unpd.address("echo"), 20),

@@ -47,7 +47,9 @@ STOP_S = 20.0
 LISTENING = "0A"
 """TCP_LISTEN, as /proc/net/tcp writes it."""
 ORPHANS_S = 2.0
-"""How long a child may outlive its master."""
+"""How long a child may outlive its master unless the test says otherwise
+(``unpd.orphans_s``).
+"""
 
 NOT_INHERITED = (
     "NOTIFY_SOCKET",
@@ -103,6 +105,7 @@ class Unpd:
         self.log_path = Path(table(config_text, "log").get("file") or self.stderr_path)
         self.promises = Promises()
         self.stop_s = STOP_S
+        self.orphans_s = ORPHANS_S
         self.test_id = uuid.uuid4().hex
         self._existed = {path for path in (self.pid_file, self.control) if path.exists()}
         self._pid: int | None = None
@@ -490,12 +493,11 @@ class Unpd:
         self.wait_exit()
         return []
 
-    @staticmethod
-    def _reaped(zombie: procs.Stat) -> bool:
+    def _reaped(self, zombie: procs.Stat) -> bool:
         try:
             return until(
                 lambda: (now := procs.stat(zombie.pid)) is None or now.started != zombie.started,
-                ORPHANS_S,
+                self.orphans_s,
                 "reaping",
             )
         except AssertionError:
@@ -517,9 +519,9 @@ class Unpd:
             return not left
 
         with contextlib.suppress(AssertionError):
-            until(all_gone, ORPHANS_S, "")
+            until(all_gone, self.orphans_s, "")
         if left:
-            problems.append(f"processes left {ORPHANS_S} s after the end: {left}")
+            problems.append(f"processes left {self.orphans_s} s after the end: {left}")
         return problems
 
     def _examine_files(self) -> list[str]:

@@ -18,6 +18,9 @@ from tests.support.daemon import held_here
 from tests.support.launch import Launch
 from tests.support.waiting import until
 
+PATIENCE_S = 0.3
+"""How long the fake's orphans and zombies may last before they are a finding."""
+
 FAKE = """
 import json, os, signal, socket, sys, time, tomllib
 
@@ -70,7 +73,8 @@ sys.exit(3 if mode == "exit" else 0)
 def examined(tmp_path: Path, mode: str) -> str:
     """The findings on a daemon that misbehaves in ``mode``."""
     launch = fake(tmp_path)
-    launch(command=command(tmp_path), env={"FAKE": mode})
+    unpd = launch(command=command(tmp_path), env={"FAKE": mode})
+    unpd.orphans_s = PATIENCE_S
     return "\n".join(launch.finish())
 
 
@@ -112,6 +116,7 @@ def test_an_orphan_holding_a_listener_is_found_and_removed(tmp_path: Path) -> No
     """
     launch = fake(tmp_path)
     unpd = launch(command=command(tmp_path), env={"FAKE": "orphan"})
+    unpd.orphans_s = PATIENCE_S
     orphan = procs.children(unpd.pid)[0]
     findings = "\n".join(launch.finish())
     assert f"pid={orphan.pid}" in findings
