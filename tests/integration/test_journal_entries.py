@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.journald import Journald, parse
+from tests.support.fake_journald import FakeJournald, parse
 from unpd.logs import Field, Journal, Level, Log, Sink
 
 SMALLEST_SNDBUF = 4608
@@ -37,9 +37,9 @@ class Stream:
 
 
 @pytest.fixture
-def journald(tmp_path: Path) -> Iterator[Journald]:
+def journald(tmp_path: Path) -> Iterator[FakeJournald]:
     """A journald to write to."""
-    found = Journald(tmp_path / "socket")
+    found = FakeJournald(tmp_path / "socket")
     yield found
     found.stop()
 
@@ -51,7 +51,7 @@ def stream() -> Stream:
 
 
 @pytest.fixture
-def log(journald: Journald, stream: Stream) -> Iterator[Log]:
+def log(journald: FakeJournald, stream: Stream) -> Iterator[Log]:
     """A log in the journal."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         yield Log(Journal(stream.sink, sock, str(journald.path)), "debug", "journal", role="master")
@@ -60,14 +60,18 @@ def log(journald: Journald, stream: Stream) -> Iterator[Log]:
 @pytest.mark.parametrize(
     ("level", "priority"), [("debug", "7"), ("info", "6"), ("warning", "4"), ("error", "3")]
 )
-def test_the_level_is_a_priority(journald: Journald, log: Log, level: Level, priority: str) -> None:
+def test_the_level_is_a_priority(
+    journald: FakeJournald, log: Log, level: Level, priority: str
+) -> None:
     """As syslog(3) counts."""
     log.event(level, "some.event")
     (entry,) = journald.entries()
     assert entry["PRIORITY"] == priority
 
 
-def test_an_event_is_an_entry_with_its_fields(journald: Journald, stream: Stream, log: Log) -> None:
+def test_an_event_is_an_entry_with_its_fields(
+    journald: FakeJournald, stream: Stream, log: Log
+) -> None:
     """The message is the line of the text format without stamp and level; each field
     stands by itself too, unescaped; nothing goes to the stream.
     """
@@ -137,7 +141,7 @@ def test_any_text_is_one_entry(text: str) -> None:
     )
 
 
-def test_a_long_event_is_cut(journald: Journald, stream: Stream, log: Log) -> None:
+def test_a_long_event_is_cut(journald: FakeJournald, stream: Stream, log: Log) -> None:
     """An entry stays below what any socket takes as one datagram."""
     long = "x" * 10**5
     log.info("some.event", one=long, two=long, three=long, four=long)
@@ -146,7 +150,7 @@ def test_a_long_event_is_cut(journald: Journald, stream: Stream, log: Log) -> No
     assert stream.written == b""
 
 
-def test_a_full_queue_drops_and_counts(journald: Journald, stream: Stream, log: Log) -> None:
+def test_a_full_queue_drops_and_counts(journald: FakeJournald, stream: Stream, log: Log) -> None:
     """Nobody reads: entries are lost, each is counted, none goes to the stream; and
     when there is room again the next one comes.
     """
@@ -167,7 +171,7 @@ def test_a_full_queue_drops_and_counts(journald: Journald, stream: Stream, log: 
 
 @pytest.mark.parametrize("remove", [True, False])
 def test_a_journald_that_is_gone_is_replaced_by_the_stream_until_it_comes_back(
-    journald: Journald, stream: Stream, log: Log, remove: bool
+    journald: FakeJournald, stream: Stream, log: Log, remove: bool
 ) -> None:
     """Whether its socket's file is gone too or refuses: the line has its priority in
     front and no stamp, nothing is lost, and a new socket is found by itself.
@@ -187,7 +191,7 @@ def test_a_journald_that_is_gone_is_replaced_by_the_stream_until_it_comes_back(
 
 
 def test_a_stream_that_is_full_as_well_drops_and_counts(
-    journald: Journald, stream: Stream, log: Log
+    journald: FakeJournald, stream: Stream, log: Log
 ) -> None:
     """Neither socket nor stream takes the event: it is lost and counted, once."""
     journald.stop()
@@ -197,7 +201,7 @@ def test_a_stream_that_is_full_as_well_drops_and_counts(
 
 
 def test_an_entry_that_is_too_big_goes_to_the_stream(
-    journald: Journald, stream: Stream, log: Log
+    journald: FakeJournald, stream: Stream, log: Log
 ) -> None:
     """Where the system's sockets take less than our bounds allow (EMSGSIZE) the message
     still arrives.
@@ -212,7 +216,7 @@ def test_an_entry_that_is_too_big_goes_to_the_stream(
     assert log.sink.dropped == 0
 
 
-def test_a_child_is_heard_through_the_same_socket(journald: Journald, log: Log) -> None:
+def test_a_child_is_heard_through_the_same_socket(journald: FakeJournald, log: Log) -> None:
     """In the same style, with its own fields."""
     log.child(role="worker", index=3).info("worker.ready")
     (entry,) = journald.entries()
@@ -224,7 +228,7 @@ def test_a_child_is_heard_through_the_same_socket(journald: Journald, log: Log) 
 
 
 def test_the_descriptors_are_the_streams_and_the_sockets(
-    journald: Journald, stream: Stream, log: Log
+    journald: FakeJournald, stream: Stream, log: Log
 ) -> None:
     """A child keeps both; a trace, which is written piece by piece, goes to the first;
     a program that is started inherits none of ours.

@@ -211,7 +211,7 @@ def test_a_child_that_is_born_during_a_rotation_follows(
         path.rename(old)
         unpd.signal(SIGUSR1)
         unpd.wait_event("log.reopened")
-        unpd.respawned(before)
+        unpd.wait_respawned(before)
     until(lambda: not holders(unpd, old), 10.0, "the old file to be closed by all")
 
 
@@ -237,7 +237,7 @@ def test_the_stack_of_a_hung_worker_never_goes_to_a_client(launch: Launch, publi
     assert "Fatal Python error: Aborted" in until(
         lambda: unpd.log_text() if "Fatal" in unpd.log_text() else "", 10.0, "the stack in the log"
     )
-    unpd.respawned(workers)
+    unpd.wait_respawned(workers)
 
 
 def test_a_log_that_cannot_be_reopened_stays_where_it_is(launch: Launch, public: Path) -> None:
@@ -411,7 +411,7 @@ def test_a_broken_pipe_does_not_end_the_daemon(launch: Launch) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
         assert clients.converse(unpd.address("echo"), b"served") == b"served"
         until(lambda: unpd.metric(DROPPED) > 0, 10.0, "dropped lines")
-        unpd.respawned(kill_all(unpd))
+        unpd.wait_respawned(kill_all(unpd))
         assert clients.converse(unpd.address("echo"), b"served") == b"served"
         assert unpd.stop() == 0
 

@@ -12,7 +12,7 @@ from signal import SIGHUP, SIGTTIN, SIGTTOU
 
 import pytest
 
-from tests.support import clients, faults, ledger, procs
+from tests.support import clients, faults, loads, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import (
@@ -105,14 +105,14 @@ def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(laun
         {child.pid for child in procs.children(unpd.pid)},
         descriptors(unpd, births=3),
     )
-    with ledger.running(unpd.address("echo"), rate=200) as load:
+    with loads.running(unpd.address("echo"), rate=200) as load:
         for name, (content, complaint) in BROKEN.items():
             reason = refused_reload(unpd, content)
             assert reason.startswith("unpd: reload failed: "), name
             assert f"{unpd.config_path}{complaint}" in reason, (name, reason)
             assert "Traceback" not in reason, name
-        books = load.stop()
-    books.assert_clean(at_least=50)
+        result = load.stop()
+    result.assert_clean(at_least=50)
     assert unpd.metric("unpd_config_reloads_total", result="refused") == len(BROKEN)
     assert unpd.metric("unpd_config_reloads_total", result="success") == 0
     assert unpd.metric("unpd_config_last_reload_successful") == 0

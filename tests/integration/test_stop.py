@@ -39,7 +39,7 @@ def hold_on(deaf: socket.socket) -> None:
     queue of the kernel takes more.
     """
     limit = 64 << 20
-    assert clients.stuff(deaf, limit, stall_s=0.3) < limit
+    assert clients.send_until_blocked(deaf, limit, stall_s=0.3) < limit
 
 
 def test_a_conversation_is_finished_at_a_graceful_stop(launch: Launch) -> None:

@@ -12,9 +12,9 @@ from signal import SIGKILL
 from typing import Literal
 
 from tests.packaging.machine import Machine
-from tests.support import ledger, procs
+from tests.support import loads, procs
 from tests.support.clients import Address
-from tests.support.load import OUTCOMES
+from tests.support.load_generator import OUTCOMES
 from tests.support.observed import Samples, parse_samples
 from tests.support.waiting import until
 
@@ -163,14 +163,14 @@ class Installed:
 @contextlib.contextmanager
 def under_load(
     address: Address = ECHO, kind: Literal["echo", "daytime"] = "echo"
-) -> Iterator[ledger.Client]:
+) -> Iterator[loads.RunningLoad]:
     """Short sessions at :data:`RATE`, some hundreds of them before the block begins."""
-    with ledger.running(address, kind, rate=RATE, concurrency=2000) as load:
+    with loads.running(address, kind, rate=RATE, concurrency=2000) as load:
         load.more(200)
         yield load
 
 
-def summary(load: ledger.Client) -> ledger.Ledger:
+def summary(load: loads.RunningLoad) -> loads.LoadResult:
     """End the load and print what it noticed. AssertionError if it was less than the
     promises are made for.
     """
@@ -184,7 +184,7 @@ def summary(load: ledger.Client) -> ledger.Ledger:
     return said
 
 
-def open_now(load: ledger.Client) -> int:
+def open_now(load: loads.RunningLoad) -> int:
     """Connections of a load that have no outcome yet; exact while the generator is
     stopped.
     """
