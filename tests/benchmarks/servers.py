@@ -272,5 +272,5 @@ def end(process: "subprocess.Popen[bytes]") -> None:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_S)
-    procs.sweep(family)
+    procs.kill_and_reap(family)
     process.poll()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import clients, ledger, procs
-from tests.support.books import active, settled
+from tests.support import clients, loads, procs
+from tests.support.counts import wait_active, wait_ended
 from tests.support.faults import Trace, namespace, requires_namespaces, requires_strace, straced
 from tests.support.launch import Launch
 from tests.support.scale import long
@@ -56,7 +56,7 @@ def test_an_error_of_one_connection_is_counted_and_passed_over(
         assert {event.level for event in unpd.log_events("accept.failed", errno=name)} == {"debug"}
         failures += count
     unpd.metric_becomes(failures, "unpd_accept_errors_total", service="echo")
-    assert settled(unpd, {"client_fin": 20 * len(labels)}).accepted == 20 * len(labels)
+    assert wait_ended(unpd, {"client_fin": 20 * len(labels)}).accepted == 20 * len(labels)
 
 
 @requires_strace()
@@ -67,7 +67,7 @@ def test_an_error_of_resources_pauses_the_listener(launch: Launch, tmp_path: Pat
     unpd = launch(ONE_WORKER)
     names = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
     with clients.connect(unpd.address("echo")) as known:
-        active(unpd, 1)
+        wait_active(unpd, 1)
         for name in names:
             with contextlib.ExitStack() as stack:
                 with straced(
@@ -89,11 +89,9 @@ def test_an_error_of_resources_pauses_the_listener(launch: Launch, tmp_path: Pat
             unpd.metric_becomes(
                 len(accepts(trace)), "unpd_accept_errors_total", service="echo", errno=name
             )
-            assert all(
-                event.level == "warning" and event.fields["paused"]
-                for event in unpd.log_events("accept.failed", errno=name)
-            )
-    assert settled(unpd, {"client_fin": 1 + 5 * len(names)}).accepted == 1 + 5 * len(names)
+            told = unpd.log_events("accept.failed", errno=name)
+            assert {(event.level, event.fields["paused"]) for event in told} == {("warning", True)}
+    assert wait_ended(unpd, {"client_fin": 1 + 5 * len(names)}).accepted == 1 + 5 * len(names)
 
 
 FEW = 40
@@ -116,7 +114,7 @@ def test_a_worker_without_descriptors_rests_and_recovers(launch: Launch, tmp_pat
     (pid,) = unpd.workers()
     served = FEW - len(procs.fds(pid))
     with clients.idle(unpd.address("echo"), 2 * served) as held:
-        active(unpd, served)
+        wait_active(unpd, served)
         unpd.wait_event("accept.failed", errno="EMFILE")
         duration_s = long(10.0, at_least=0.6)
         with straced(pid, tmp_path / "trace", "accept4") as trace:
@@ -132,7 +130,7 @@ def test_a_worker_without_descriptors_rests_and_recovers(launch: Launch, tmp_pat
         for sock in held[served:]:
             sock.sendall(b"y")
             assert clients.read_exactly(sock, 1) == b"y"
-    settled(unpd, {"client_fin": 2 * served})
+    wait_ended(unpd, {"client_fin": 2 * served})
     assert clients.ask(unpd.address("daytime")).endswith(b"\r\n")
     assert unpd.total("unpd_accept_errors_total", service="echo", errno="EMFILE") >= 1
 
@@ -147,18 +145,18 @@ def test_a_broken_listener_ends_the_worker_and_not_the_service(
     """
     unpd = launch(ONE_WORKER)
     unpd.expect_errors("worker.crashed")
-    unpd.promises.traceback = True
+    unpd.expect_traceback()
     before = unpd.workers()
     with (
         straced(before[0], tmp_path / "trace", "accept4", f"accept4:error={name}:when=1"),
         clients.connect(unpd.address("echo")) as sock,
     ):
-        unpd.respawned(before)
+        unpd.wait_respawned(before)
         sock.sendall(b"hello")
         assert clients.read_exactly(sock, 5) == b"hello"
     assert os.strerror(getattr(errno, name)) in unpd.log_events("worker.crashed")[0].fields["error"]
     assert unpd.log_events("child.reaped", kind="worker")[0].fields["reason"] == "failed"
-    settled(unpd, {"client_fin": 1})
+    wait_ended(unpd, {"client_fin": 1})
 
 
 @requires_strace()
@@ -185,7 +183,7 @@ def test_a_connection_wakes_hardly_more_than_one_of_many_workers(
         for _ in range(count):
             until(lambda: all_asleep(unpd.workers()), 10.0, "all workers to wait")
             assert clients.ask(unpd.address("daytime")).endswith(b"\r\n")
-        settled(unpd, {"done": count}, service="daytime")
+        wait_ended(unpd, {"done": count}, service="daytime")
     accepted = sum(
         re.search(r"accept4\(.*\) = \d+$", line) is not None
         for trace in traces
@@ -242,12 +240,12 @@ def test_a_queue_that_overflows_loses_nobody(launch: Launch) -> None:
         with net.entered():
             with contextlib.ExitStack() as stack:
                 with procs.stopped(unpd.workers()):
-                    client = ledger.start(unpd.address("echo"), concurrency=60, timeout_s=30.0)
+                    client = loads.start(unpd.address("echo"), concurrency=60, timeout_s=30.0)
                     stack.callback(client.abandon)
                     client.wait(lambda: client.attempts() >= 60, 10.0, "60 attempts")
                     unpd.metric_becomes(17, "unpd_listen_queue_length", service="echo")
                     assert overflows() > 0
-                book = client.stop()
-            book.assert_clean(at_least=60)
-            assert settled(unpd, {"client_fin": book.ok}).accepted == book.ok
+                result = client.stop()
+            result.assert_clean(at_least=60)
+            assert wait_ended(unpd, {"client_fin": result.ok}).accepted == result.ok
             unpd.metric_becomes(0, "unpd_listen_queue_length", service="echo")

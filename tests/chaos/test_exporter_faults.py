@@ -10,8 +10,8 @@ from signal import SIGABRT, SIGKILL, SIGSTOP, SIGTERM
 
 import pytest
 
-from tests.support import clients, ledger, procs
-from tests.support.books import books
+from tests.support import clients, loads, procs
+from tests.support.counts import service_counts
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import Samples
@@ -74,7 +74,7 @@ def test_counters_never_go_down(launch: Launch, rng: random.Random) -> None:
         lambda: ask(unpd.control, verb="reload"),
         lambda: procs.kill(rng.sample(unpd.workers(), 1) if unpd.workers() else [], SIGTERM),
     ]
-    with ledger.running(unpd.address("echo"), rate=500, concurrency=256) as load:
+    with loads.running(unpd.address("echo"), rate=500, concurrency=256) as load:
         for number in range(many(200, at_least=9)):
             acts[number % len(acts)]()
             for _ in range(5):
@@ -84,11 +84,16 @@ def test_counters_never_go_down(launch: Launch, rng: random.Random) -> None:
         "a client was refused or left without an answer"
     )
     until(
-        lambda: books(unpd).active == 0 and books(unpd).accepted >= said.ok,
+        lambda: service_counts(unpd).active == 0 and service_counts(unpd).accepted >= said.ok,
         10.0,
         "all connections to be accounted for",
     )
-    assert books(unpd).ended.keys() <= {"client_fin", "client_rst", "shutdown", "worker_died"}
+    assert service_counts(unpd).ended.keys() <= {
+        "client_fin",
+        "client_rst",
+        "shutdown",
+        "worker_died",
+    }
     watch.scrape()
 
 
@@ -98,7 +103,7 @@ def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
     """
     unpd = launch(CONFIG)
     watch = Monotonic(unpd)
-    with ledger.running(unpd.address("echo"), rate=500, concurrency=256) as load:
+    with loads.running(unpd.address("echo"), rate=500, concurrency=256) as load:
         for number in (SIGKILL, SIGABRT, SIGTERM):
             watch.scrape()
             exporter = unpd.exporter()

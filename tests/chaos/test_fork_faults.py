@@ -4,7 +4,7 @@ soon as it lets us.
 
 from pathlib import Path
 
-from tests.support import faults, ledger, procs
+from tests.support import faults, loads, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import until
@@ -36,7 +36,7 @@ def test_the_limit_of_processes(launch: Launch) -> None:
     victim, survivor = unpd.workers()
     with (
         faults.pids_limit(everybody) as limit,
-        ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client,
+        loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client,
     ):
         limit.set(1)
         procs.kill([victim])
@@ -52,7 +52,7 @@ def test_the_limit_of_processes(launch: Launch) -> None:
         limit.set(None)
         unpd.metric_becomes(2, "unpd_workers", state="ready")
         client.more(50)
-        client.stop().assert_clean(at_least=100, allow=ledger.cut_off(CONCURRENCY))
+        client.stop().assert_clean(at_least=100, allow=loads.cut_off(CONCURRENCY))
         delays = [event.fields["respawn_in_s"] for event in unpd.log_events("fork.failed")]
         assert delays == [0.1 * 2**number for number in range(len(delays))] or delays == [
             0.2 * 2**number for number in range(len(delays))
@@ -66,7 +66,7 @@ def test_a_fork_without_memory(launch: Launch, tmp_path: Path) -> None:
     """Three forks in a row that fail cost three delays and nothing else."""
     unpd = launch()
     unpd.expect_errors("fork.failed")
-    with ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
+    with loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
         with faults.straced(
             unpd.pid, tmp_path / "trace", "clone", "clone:error=ENOMEM:when=1..3", follow=False
         ):
@@ -74,7 +74,7 @@ def test_a_fork_without_memory(launch: Launch, tmp_path: Path) -> None:
             until(lambda: len(unpd.log_events("fork.failed")) == 3, 10.0, "three failures")
             until(lambda: len(unpd.workers()) == 2, 10.0, "the second worker")
         client.more(50)
-        client.stop().assert_clean(at_least=50, allow=ledger.cut_off(CONCURRENCY))
+        client.stop().assert_clean(at_least=50, allow=loads.cut_off(CONCURRENCY))
     assert_recovered(unpd, failures=3)
 
 

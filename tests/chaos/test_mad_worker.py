@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import clients, faults, ledger, procs, scale
+from tests.support import clients, faults, loads, procs, scale
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import until
@@ -62,7 +62,9 @@ def assert_exposition_is_valid(unpd: Unpd) -> None:
     """A scrape succeeds, parses, and shows no negative and no absurd value."""
     answer = unpd.get("/metrics")
     assert answer.status == 200
-    for family in text_string_to_metric_families(answer.body.decode()):
+    families = list(text_string_to_metric_families(answer.body.decode()))
+    assert "unpd_workers" in {family.name for family in families}
+    for family in families:
         for sample in family.samples:
             assert 0 <= sample.value < 2.0**70, sample
 
@@ -76,7 +78,7 @@ def test_nonsense_in_a_workers_row(launch: Launch, rng: random.Random) -> None:
     unpd = launch("[pools.default]\nworkers = 3\n")
     unpd.expect_errors("worker.crashed", "connection.failed")
     unpd.expect_traceback()
-    with ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
+    with loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
         for _ in range(5):
             mad = min(unpd.workers())
             row = row_of(unpd, mad)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from signal import SIGKILL
 
-from tests.support import clients, faults, ledger, procs, scale
+from tests.support import clients, faults, loads, procs, scale
 from tests.support.configs import compose
 from tests.support.daemon import ORPHANS_S, Unpd
 from tests.support.launch import Launch
@@ -49,7 +49,7 @@ def test_kill_9_of_the_master_under_load(launch: Launch, tmp_path: Path) -> None
         unpd = launch(text, verbatim=True)
         unpd.expect_exit(-SIGKILL)
         text = with_ports(unpd, text)
-        with ledger.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:
+        with loads.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:
             client.more(50)
             killed_at = time.monotonic()
             assert unpd.stop(SIGKILL) == -SIGKILL

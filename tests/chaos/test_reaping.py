@@ -8,7 +8,7 @@ from signal import SIGCHLD, SIGSEGV
 
 import pytest
 
-from tests.support import faults, ledger, procs, scale, swallow
+from tests.support import drop_signal, faults, loads, procs, scale
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import total
@@ -58,7 +58,7 @@ def test_all_workers_killed_at_once(launch: Launch) -> None:
     rounds = scale.many(5, at_least=2)
     unpd = launch(MANY_WORKERS)
     all_ready(unpd, count)
-    with ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
+    with loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
         for number in range(rounds):
             client.more(50)
             workers = unpd.workers()
@@ -75,11 +75,11 @@ def test_all_workers_killed_at_once(launch: Launch) -> None:
                 "the dead to be reaped",
             )
             unpd.metric_becomes(0, "unpd_zombies", timeout_s=1.0)
-            unpd.respawned(workers, timeout_s=60.0)
+            unpd.wait_respawned(workers, timeout_s=60.0)
             all_ready(unpd, count)
         client.more(50)
         result = client.stop()
-    result.assert_clean(at_least=50 * rounds, allow=ledger.cut_off(CONCURRENCY * rounds))
+    result.assert_clean(at_least=50 * rounds, allow=loads.cut_off(CONCURRENCY * rounds))
     unpd.metric_becomes(
         count * rounds, "unpd_children_reaped_total", kind="worker", reason="sigkill"
     )
@@ -98,7 +98,7 @@ def test_every_fork_is_reaped_by_an_independent_witness(launch: Launch) -> None:
         for _ in range(3):
             workers = unpd.workers()
             procs.kill(workers)
-            unpd.respawned(workers)
+            unpd.wait_respawned(workers)
         unpd.stop()
         until(lambda: not procs.alive(unpd.pid), 5.0, "the master's end")
     forked = {int(line.rpartition("= ")[2]) for line in seen.lines() if line.startswith("clone")}
@@ -116,15 +116,15 @@ def test_lost_sigchld(launch: Launch) -> None:
     """
     unpd = launch("[pools.default]\nworkers = 4\n")
     with (
-        swallow.swallowed(unpd.pid, SIGCHLD),
-        ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client,
+        drop_signal.signal_dropped(unpd.pid, SIGCHLD),
+        loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client,
     ):
         workers = unpd.workers()
         procs.kill(workers)
         until(lambda: not set(workers) & procs.child_pids(unpd.pid), 3.0, "the dead to be reaped")
-        unpd.respawned(workers)
+        unpd.wait_respawned(workers)
         client.more(50)
-        client.stop().assert_clean(allow=ledger.cut_off(CONCURRENCY))
+        client.stop().assert_clean(allow=loads.cut_off(CONCURRENCY))
     unpd.metric_becomes(4, "unpd_children_reaped_total", kind="worker", reason="sigkill")
     assert unpd.total("unpd_sigchld_total") == 0
     assert_reaped_is_spawned_less_live(unpd)
@@ -164,7 +164,7 @@ def test_a_stopped_worker_is_no_dead_worker(launch: Launch) -> None:
     """
     unpd = launch()
     workers = unpd.workers()
-    with ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
+    with loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
         for _ in range(5):
             with procs.stopped(workers):
                 pass
@@ -244,7 +244,7 @@ def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(
     look()
     workers = unpd.workers()
     procs.kill(workers)
-    unpd.respawned(workers)
+    unpd.wait_respawned(workers)
     until(
         lambda: all("ready" in procs.title(pid) for pid in unpd.workers()),
         5.0,

@@ -1,10 +1,9 @@
 """Reloads under load: nobody is refused, nobody is reset, and nothing piles up."""
 
-import os
 import re
 
-from tests.support import clients, ledger, procs
-from tests.support.books import books
+from tests.support import clients, loads, procs
+from tests.support.counts import service_counts
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import total
@@ -60,7 +59,7 @@ def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
     quiet(unpd, 2)
     open_before, resident = descriptors(unpd, births=6), procs.rss_bytes(unpd.pid)
     count = many(100, at_least=6)
-    with ledger.running(unpd.address("echo"), rate=RATE, concurrency=512) as load:
+    with loads.running(unpd.address("echo"), rate=RATE, concurrency=512) as load:
         for number in range(count):
             reload(unpd, (CHANGED, CONFIG)[number % 2])
             assert len(generations(unpd)) <= 2
@@ -73,7 +72,7 @@ def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
     said.assert_clean(at_least=100 * count)
     reload(unpd, CONFIG)
     quiet(unpd, 2)
-    found = books(unpd)
+    found = service_counts(unpd)
     assert found.active == 0
     assert found.accepted == said.attempts == said.ok
     assert found.ended == {"client_fin": said.ok}
@@ -100,7 +99,7 @@ def test_bad_reloads_under_load_lose_no_connection(launch: Launch) -> None:
     taken = (
         f'\n[services.other]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:{unpd.port("metrics")}"]\n'
     )
-    with ledger.running(unpd.address("echo"), rate=500, concurrency=512) as load:
+    with loads.running(unpd.address("echo"), rate=500, concurrency=512) as load:
         for _ in range(many(20, at_least=2)):
             refused_reload(unpd, b"[services\n")
             refused_reload(unpd, CONFIG + taken)
@@ -117,7 +116,7 @@ def test_long_sessions_and_new_ones_through_reloads(launch: Launch) -> None:
     unpd = launch(CONFIG)
     with (
         clients.idle(unpd.address("echo"), 100) as sessions,
-        ledger.running(unpd.address("echo"), rate=500, concurrency=512) as load,
+        loads.running(unpd.address("echo"), rate=500, concurrency=512) as load,
     ):
         for session in sessions:
             session.sendall(b"before ")
@@ -128,4 +127,3 @@ def test_long_sessions_and_new_ones_through_reloads(launch: Launch) -> None:
             session.shutdown(1)
         assert [clients.read_all(session) for session in sessions] == [b"before after"] * 100
         load.stop().assert_clean(at_least=200)
-    assert os.getpgid(unpd.pid) == unpd.pid

@@ -13,7 +13,7 @@ from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 
 import pytest
 
-from tests.support import clients, faults, ledger, procs, scale
+from tests.support import clients, faults, loads, procs, scale
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import pause, until
@@ -44,7 +44,7 @@ def test_inherited_signal_state(launch: Launch, inherited: Callable[[], None]) -
         until(lambda pid=pid: not procs.signals(pid).blocked, 5.0, f"no blocked signal in {pid}")  # type: ignore[misc]
     victims = unpd.workers()
     procs.kill(victims)
-    unpd.respawned(victims)
+    unpd.wait_respawned(victims)
     assert unpd.stop() == 0
 
 
@@ -240,7 +240,7 @@ def test_term_under_load(launch: Launch) -> None:
     """
     for _ in range(scale.many(40, at_least=2)):
         unpd = launch('[log]\nlevel = "info"\n')
-        with ledger.running(unpd.address("echo"), concurrency=CONCURRENCY) as client:
+        with loads.running(unpd.address("echo"), concurrency=CONCURRENCY) as client:
             client.more(300)
             assert unpd.stop(timeout_s=10.0) == 0
             result = client.stop()
@@ -281,7 +281,7 @@ def test_usr1_every_millisecond(open_directory: Path, launch: Launch) -> None:
     unpd = launch(LOG_FILE.format(directory=open_directory))
     reloads = 0
     end_at = time.monotonic() + scale.long(60, at_least=2)
-    with ledger.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:
+    with loads.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:
         while time.monotonic() < end_at:
             unpd.signal(SIGHUP)
             reloads += 1

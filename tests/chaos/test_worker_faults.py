@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import clients, faults, ledger, procs
+from tests.support import clients, faults, loads, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import total
@@ -133,13 +133,13 @@ def test_all_workers_killed_under_load(launch: Launch) -> None:
     """
     unpd = launch()
     rounds = 3  # the back-off grows with each
-    with ledger.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:
+    with loads.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:
         for _ in range(rounds):
             workers = unpd.workers()
             procs.kill(workers)
-            unpd.respawned(workers, timeout_s=20.0)
+            unpd.wait_respawned(workers, timeout_s=20.0)
             client.more(50, timeout_s=20.0)
-        client.stop().assert_clean(allow=ledger.cut_off(CONCURRENCY * rounds))
+        client.stop().assert_clean(allow=loads.cut_off(CONCURRENCY * rounds))
 
 
 # --- crash loops ----------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_a_reload_whose_workers_never_become_ready(launch: Launch, tmp_path: Pat
     unpd = launch(IMPATIENT)
     unpd.expect_errors("worker.start_timed_out", "exporter.start_timed_out", "reload.refused")
     serving = unpd.workers()
-    with ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
+    with loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
         with faults.straced(unpd.pid, tmp_path / "trace", "capset", "capset:delay_enter=20000000"):
             answer = unpd.run("reload", "--config", str(unpd.config_path))
         assert answer.returncode == 1
@@ -234,7 +234,7 @@ def test_hung_workers_are_replaced(launch: Launch) -> None:
     unpd.metric_becomes(3, "unpd_workers", state="ready")
     unpd.expect_errors("worker.hung")
     deaf, slow, healthy = unpd.workers()
-    with ledger.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
+    with loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
         procs.kill([deaf, slow], SIGSTOP)
         until(lambda: len(unpd.log_events("worker.hung")) == 2, 10.0, "both to count as hung")
         procs.kill([slow], SIGCONT)
@@ -243,7 +243,7 @@ def test_hung_workers_are_replaced(launch: Launch) -> None:
         assert unpd.wait_event("child.reaped", pid=deaf).fields["reason"] == "sigkill"
         until(lambda: len(unpd.workers()) == 3, 5.0, "the third worker")
         client.more(50)
-        client.stop().assert_clean(at_least=100, allow=ledger.cut_off(2 * CONCURRENCY))
+        client.stop().assert_clean(at_least=100, allow=loads.cut_off(2 * CONCURRENCY))
     assert healthy in unpd.workers()
     trace = unpd.stderr().partition("Fatal Python error: Aborted")[2]
     assert "engine.py" in trace

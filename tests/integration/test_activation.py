@@ -12,8 +12,8 @@ import pytest
 
 from tests.support import clients
 from tests.support.daemon import Unpd
+from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
-from tests.support.manager import Manager
 from tests.support.operating import refused_reload, reload
 
 CONFIG = """
@@ -44,7 +44,7 @@ def refused(unpd: Unpd, code: int) -> str:
     return unpd.stderr()
 
 
-def test_every_listener_comes_by_name(launch: Launch, systemd: Manager) -> None:
+def test_every_listener_comes_by_name(launch: Launch, systemd: FakeSystemd) -> None:
     """Echo, daytime and metrics are served on the sockets that were passed, which the
     log, the status and the metrics name by their real addresses.
     """
@@ -66,7 +66,7 @@ def test_every_listener_comes_by_name(launch: Launch, systemd: Manager) -> None:
     assert unpd.stop() == 0
 
 
-def test_clients_wait_while_nobody_serves(launch: Launch, systemd: Manager) -> None:
+def test_clients_wait_while_nobody_serves(launch: Launch, systemd: FakeSystemd) -> None:
     """The socket is the service manager's: after a stop its clients queue, and the next
     daemon serves them.
     """
@@ -81,7 +81,9 @@ def test_clients_wait_while_nobody_serves(launch: Launch, systemd: Manager) -> N
         assert clients.read_all(waiting) == b"patience"
 
 
-def test_one_name_may_stand_for_several(launch: Launch, systemd: Manager, tmp_path: Path) -> None:
+def test_one_name_may_stand_for_several(
+    launch: Launch, systemd: FakeSystemd, tmp_path: Path
+) -> None:
     """ListenStream= can stand more than once in a unit; a UNIX socket is as good, and
     its file is not ours to remove.
     """
@@ -99,7 +101,7 @@ def test_one_name_may_stand_for_several(launch: Launch, systemd: Manager, tmp_pa
     assert path.is_socket()
 
 
-def test_a_name_under_which_nothing_comes(launch: Launch, systemd: Manager) -> None:
+def test_a_name_under_which_nothing_comes(launch: Launch, systemd: FakeSystemd) -> None:
     """Refused, with the names that are there."""
     systemd.listen("ehco", listener())
     said = refused(systemd.start(launch, ECHO, ready=False), 69)
@@ -109,7 +111,7 @@ def test_a_name_under_which_nothing_comes(launch: Launch, systemd: Manager) -> N
     )
 
 
-def test_nothing_comes_at_all(launch: Launch, systemd: Manager) -> None:
+def test_nothing_comes_at_all(launch: Launch, systemd: FakeSystemd) -> None:
     """Started by hand, or the socket unit is not enabled."""
     said = refused(systemd.start(launch, ECHO, ready=False), 69)
     assert (
@@ -118,7 +120,7 @@ def test_nothing_comes_at_all(launch: Launch, systemd: Manager) -> None:
     )
 
 
-def test_a_listener_that_nobody_names(launch: Launch, systemd: Manager) -> None:
+def test_a_listener_that_nobody_names(launch: Launch, systemd: FakeSystemd) -> None:
     """Its clients would wait for ever: refused, at the start and at a reload."""
     host, port = systemd.listen("stray", listener())
     wanted = (
@@ -154,7 +156,7 @@ def connected() -> socket.socket:
 
 @pytest.mark.parametrize("make", [datagram, connected])
 def test_what_is_no_listener(
-    launch: Launch, systemd: Manager, make: Callable[[], socket.socket]
+    launch: Launch, systemd: FakeSystemd, make: Callable[[], socket.socket]
 ) -> None:
     """A datagram socket, or a connection."""
     systemd.sockets.append(("echo", os.dup((sock := make()).fileno())))
@@ -166,7 +168,7 @@ def test_what_is_no_listener(
     )
 
 
-def test_metrics_take_one(launch: Launch, systemd: Manager) -> None:
+def test_metrics_take_one(launch: Launch, systemd: FakeSystemd) -> None:
     """Two listeners under the exporter's name: refused."""
     systemd.listen("metrics", listener())
     systemd.listen("metrics", listener())
@@ -185,7 +187,7 @@ def test_metrics_take_one(launch: Launch, systemd: Manager) -> None:
     )
 
 
-def test_two_listeners_of_one_address(launch: Launch, systemd: Manager) -> None:
+def test_two_listeners_of_one_address(launch: Launch, systemd: FakeSystemd) -> None:
     """ReusePort=yes: half of the clients would go where nobody could tell whether they
     are served.
     """
@@ -239,7 +241,7 @@ def test_variables_that_contradict_themselves(
 
 
 def test_children_do_not_inherit_the_variables(
-    launch: Launch, systemd: Manager, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, tmp_path: Path
 ) -> None:
     """Neither what is passed nor whom to tell is for a worker: not a variable of these
     is left in the environment when children are forked.

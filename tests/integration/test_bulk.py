@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import clients, faults, procs
-from tests.support.books import settled
+from tests.support.counts import wait_ended
 from tests.support.launch import Launch
 from tests.support.waiting import until
 
@@ -37,8 +37,8 @@ def test_a_stream_is_relayed(launch: Launch, rng: random.Random, tmp_path: Path)
     assert trace.count("splice") == 0
     data = rng.randbytes(16 * MIB)
     assert clients.converse(unpd.address("echo"), data) == data
-    books = settled(unpd, {"client_fin": 2})
-    assert books.received == books.sent == len(data) + len("a few words")
+    counts = wait_ended(unpd, {"client_fin": 2})
+    assert counts.received == counts.sent == len(data) + len("a few words")
     assert trace.returned("readv") < len(data) // 2  # the rest was relayed
     until(lambda: procs.fds(unpd.workers()[0]) == before, 10.0, "the pipe to be given back")
 
@@ -60,8 +60,8 @@ listen = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]
     data = rng.randbytes(4 * MIB)
     assert clients.converse(str(tmp_path / "echo.sock"), data) == data
     assert clients.converse(unpd.address("echo"), b"a few words") == b"a few words"
-    books = settled(unpd, {"client_fin": 2})
-    assert books.received == books.sent == len(data) + len("a few words")
+    counts = wait_ended(unpd, {"client_fin": 2})
+    assert counts.received == counts.sent == len(data) + len("a few words")
     assert faults.Trace(tmp_path / "trace").count("splice") == 0
 
 
@@ -80,7 +80,7 @@ def test_where_splice_is_refused_the_bytes_are_copied(
     data = rng.randbytes(16 * MIB)
     began = time.monotonic()
     assert clients.converse(unpd.address("echo"), data) == data
-    settled(unpd, {"client_fin": 1})
+    wait_ended(unpd, {"client_fin": 1})
     assert 1 <= faults.Trace(tmp_path / "trace").count("splice") <= 2 + time.monotonic() - began
 
 
@@ -97,8 +97,8 @@ def test_what_splice_does_not_bring_back_is_written(
     )
     data = rng.randbytes(16 * MIB)
     assert clients.converse(unpd.address("echo"), data) == data
-    books = settled(unpd, {"client_fin": 1})
-    assert books.received == books.sent == len(data)
+    counts = wait_ended(unpd, {"client_fin": 1})
+    assert counts.received == counts.sent == len(data)
     assert faults.Trace(tmp_path / "trace").count("splice") >= 2
 
 
@@ -134,7 +134,7 @@ def test_urgent_bytes_in_a_stream_come_back_at_their_place(
             def send(sock: socket.socket = sock, pieces: list[bytes] = pieces) -> None:
                 for piece in pieces[:-1]:
                     sock.sendall(piece)
-                    clients.urgent(sock, b"!")
+                    clients.send_urgent(sock, b"!")
                 sock.sendall(pieces[-1])
                 sock.shutdown(socket.SHUT_WR)
 
@@ -143,7 +143,7 @@ def test_urgent_bytes_in_a_stream_come_back_at_their_place(
             got = clients.read_all(sock)
             sender.join()
         assert got == b"!".join(pieces)
-    settled(unpd, {"client_fin": 2})
+    wait_ended(unpd, {"client_fin": 2})
 
 
 def test_what_was_meant_for_a_client_that_resets_comes_to_no_other(
@@ -154,14 +154,14 @@ def test_what_was_meant_for_a_client_that_resets_comes_to_no_other(
     """
     unpd = launch(ONE_WORKER)
     data = rng.randbytes(2 * MIB)
-    for index in range(10):
+    for index in range(4):
         with clients.connect(unpd.address("echo")) as sock:
             sock.sendall(bytes(MIB // 2))
             clients.read_exactly(sock, MIB // 8 if index % 2 else MIB // 2)
-            clients.stuff(sock, 32 * MIB, stall_s=0.1)
+            clients.send_until_blocked(sock, 32 * MIB, stall_s=0.1)
             clients.reset(sock)
         assert clients.converse(unpd.address("echo"), data) == data
-    settled(unpd, {"client_rst": 10, "client_fin": 10})
+    wait_ended(unpd, {"client_rst": 4, "client_fin": 4})
 
 
 def test_streams_side_by_side_keep_their_bytes_apart(launch: Launch, rng: random.Random) -> None:
@@ -183,5 +183,5 @@ def test_streams_side_by_side_keep_their_bytes_apart(launch: Launch, rng: random
     for talker in talkers:
         talker.join()
     assert [got.get(index) == data[index] for index in range(4)] == [True] * 4
-    books = settled(unpd, {"client_fin": 4})
-    assert books.received == books.sent == 32 * MIB
+    counts = wait_ended(unpd, {"client_fin": 4})
+    assert counts.received == counts.sent == 32 * MIB

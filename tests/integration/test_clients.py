@@ -633,7 +633,7 @@ def test_a_user_who_thinks_is_no_time_out(start: StartClient) -> None:
         assert client.read(6) == b"first\n"
         holds(
             lambda: client.process.poll() is None,
-            0.8,
+            0.5,
             "the client gave up although the server owed nothing",
         )
         client.type(b"second\n")

@@ -5,7 +5,7 @@ reload.
 import tomllib
 from pathlib import Path
 
-from tests.support import clients, ledger, procs
+from tests.support import clients, loads, procs
 from tests.support.configs import DEFAULT_SERVICES, write_drop_in
 from tests.support.launch import Launch
 from tests.support.operating import refused_reload, reload
@@ -97,12 +97,12 @@ def test_a_service_twice_is_refused_and_the_old_generation_goes_on(launch: Launc
     """
     unpd = launch(ECHO)
     children = {child.pid for child in procs.children(unpd.pid)}
-    with ledger.running(unpd.address("echo"), rate=200) as load:
+    with loads.running(unpd.address("echo"), rate=200) as load:
         twice = write_drop_in(unpd.config_path, "twice", ECHO)
         reason = refused_reload(unpd)
         assert f"{twice}:2: services.echo: this service is in {unpd.config_path}:2 too, " in reason
-        books = load.stop()
-    books.assert_clean(at_least=1)
+        result = load.stop()
+    result.assert_clean(at_least=1)
     assert {child.pid for child in procs.children(unpd.pid)} == children
     assert unpd.metric("unpd_generation") == 1
     assert unpd.metric("unpd_config_last_reload_successful") == 0

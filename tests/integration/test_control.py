@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import clients, faults, ledger, procs
+from tests.support import clients, faults, loads, procs
 from tests.support.launch import Launch
 from tests.support.operating import (
     ask,
@@ -217,7 +217,7 @@ def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None
     """
     unpd = launch(ECHO)
     open_before = descriptors(unpd, births=3)
-    with contextlib.ExitStack() as stack, ledger.running(unpd.address("echo"), rate=200) as load:
+    with contextlib.ExitStack() as stack, loads.running(unpd.address("echo"), rate=200) as load:
         for number in range(30):
             peer = stack.enter_context(clients.connect(str(unpd.control)))
             peer.sendall((b"", b'{"version": 1, ', b"")[number % 3])

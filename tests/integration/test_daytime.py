@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import clients, procs
-from tests.support.books import settled
 from tests.support.clients import Address
+from tests.support.counts import wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 
@@ -73,11 +73,11 @@ def test_each_format_is_one_line_with_the_time(daytime: Unpd) -> None:
     for service in PARSED_AS:
         for address in daytime.addresses(service):
             assert is_answer(clients.ask(address), service)
-    assert settled(daytime, {"done": 2}, service="daytime").sent == 2 * len(
+    assert wait_ended(daytime, {"done": 2}, service="daytime").sent == 2 * len(
         "Sun Nov 22 12:24:00 2026\r\n"
     )
-    settled(daytime, {"done": 1}, service="full")
-    settled(daytime, {"done": 1}, service="machine")
+    wait_ended(daytime, {"done": 1}, service="full")
+    wait_ended(daytime, {"done": 1}, service="machine")
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["tcp", "unix"])
@@ -95,7 +95,7 @@ def test_junk_that_is_there_before_the_answer_does_not_reset_it(daytime: Unpd, i
                 sock.sendall(b"junk" * 1000)
         for sock in early:
             assert is_answer(clients.read_all(sock))
-    settled(daytime, {"done": 20}, service="daytime")
+    wait_ended(daytime, {"done": 20}, service="daytime")
 
 
 def test_a_client_that_goes_on_sending_gets_its_answer(daytime: Unpd) -> None:
@@ -109,8 +109,8 @@ def test_a_client_that_goes_on_sending_gets_its_answer(daytime: Unpd) -> None:
             assert is_answer(clients.read_all(sock))
             sock.sendall(b"and still")
             sock.shutdown(socket.SHUT_WR)
-    books = settled(daytime, {"done": len(addresses)}, service="daytime")
-    assert books.received >= len(addresses) * 8 * MIB
+    counts = wait_ended(daytime, {"done": len(addresses)}, service="daytime")
+    assert counts.received >= len(addresses) * 8 * MIB
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["tcp", "unix"])
@@ -126,5 +126,5 @@ def test_a_client_that_resets_costs_nothing_but_its_count(daytime: Unpd, index: 
         sock = clients.connect(address)
         assert is_answer(clients.read_all(sock))
         clients.reset(sock)
-    books = settled(daytime, {"client_rst": 10, "done": 10}, service="daytime")
-    assert books.sent == 10 * len("Sun Nov 22 12:24:00 2026\r\n")
+    counts = wait_ended(daytime, {"client_rst": 10, "done": 10}, service="daytime")
+    assert counts.sent == 10 * len("Sun Nov 22 12:24:00 2026\r\n")

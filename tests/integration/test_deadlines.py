@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.support import clients
-from tests.support.books import active, settled
+from tests.support.counts import wait_active, wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import pause, until
@@ -62,19 +62,19 @@ def test_a_silent_client_is_left_when_its_idle_time_is_over(echo: Unpd) -> None:
     with clients.connect(echo.address("idle")) as sock:
         assert clients.read_all(sock) == b""
         assert 0.5 <= time.monotonic() - began < 0.5 + LATE_S
-    settled(echo, {"idle": 1}, service="idle")
+    wait_ended(echo, {"idle": 1}, service="idle")
 
 
 def test_a_client_that_talks_now_and_then_is_never_idle(echo: Unpd) -> None:
     """Each byte starts the idle time anew."""
     with clients.connect(echo.address("idle")) as sock:
-        for _ in range(8):
+        for _ in range(6):
             sock.sendall(b"x")
             assert clients.read_exactly(sock, 1) == b"x"
             pause(0.15)
         sock.shutdown(socket.SHUT_WR)
         assert clients.read_all(sock) == b""
-    settled(echo, {"client_fin": 1}, service="idle")
+    wait_ended(echo, {"client_fin": 1}, service="idle")
 
 
 def test_a_client_that_drips_is_bounded_by_its_session(echo: Unpd) -> None:
@@ -83,9 +83,9 @@ def test_a_client_that_drips_is_bounded_by_its_session(echo: Unpd) -> None:
     """
     began = time.monotonic()
     with clients.connect(echo.address("session")) as sock:
-        assert clients.drip(sock, bytes(1000), 0.05) < 1000
+        assert clients.send_slowly(sock, bytes(1000), 0.05) < 1000
         assert 0.4 <= time.monotonic() - began < 0.4 + LATE_S
-    settled(echo, {"session_limit": 1}, service="session")
+    wait_ended(echo, {"session_limit": 1}, service="session")
 
 
 def test_a_client_that_ignores_the_server_s_end_is_cut_off(echo: Unpd) -> None:
@@ -99,8 +99,8 @@ def test_a_client_that_ignores_the_server_s_end_is_cut_off(echo: Unpd) -> None:
         assert clients.read_all(silent).endswith(b"\r\n")
         assert clients.read_all(sending) == b""
         until(lambda: is_gone(sending), LATE_S, "the server to be gone")
-        settled(echo, {"session_limit": 1}, service="session")
-        settled(echo, {"done": 1}, service="daytime")
+        wait_ended(echo, {"session_limit": 1}, service="session")
+        wait_ended(echo, {"done": 1}, service="daytime")
         until(lambda: is_gone(silent), LATE_S, "the server to be gone")
     for service in ("session", "daytime"):
         assert echo.log_events("connection.ended", service=service)[0].fields["duration_s"] >= 2.0
@@ -112,10 +112,10 @@ def test_a_living_client_that_never_reads_is_stalled(echo: Unpd) -> None:
     """
     for count, half_closed in enumerate((False, True), 1):
         with clients.connect(echo.address("stall"), receive_buffer=1) as sock:
-            clients.stuff(sock, 8 * MIB, stall_s=0.1)
+            clients.send_until_blocked(sock, 8 * MIB, stall_s=0.1)
             if half_closed:
                 sock.shutdown(socket.SHUT_WR)
-            settled(echo, {"stalled": count}, service="stall", timeout_s=LATE_S)
+            wait_ended(echo, {"stalled": count}, service="stall", timeout_s=LATE_S)
             sock.setblocking(True)
             with pytest.raises((ConnectionResetError, TimeoutError)):
                 clients.read_all(sock)
@@ -126,7 +126,7 @@ def test_a_client_that_reads_slowly_is_not_stalled(echo: Unpd) -> None:
     served to its last byte.
     """
     with clients.connect(echo.address("stall"), receive_buffer=65536) as sock:
-        sent = clients.stuff(sock, 8 * MIB, stall_s=0.1)
+        sent = clients.send_until_blocked(sock, 8 * MIB, stall_s=0.1)
         sock.setblocking(True)
         got = 0
         began = time.monotonic()
@@ -135,7 +135,7 @@ def test_a_client_that_reads_slowly_is_not_stalled(echo: Unpd) -> None:
             pause(0.1)
         sock.shutdown(socket.SHUT_WR)
         assert got + len(clients.read_all(sock)) == sent
-    settled(echo, {"client_fin": 1}, service="stall")
+    wait_ended(echo, {"client_fin": 1}, service="stall")
 
 
 def test_a_deadline_of_one_client_is_not_another_s(echo: Unpd) -> None:
@@ -153,5 +153,7 @@ def test_a_deadline_of_one_client_is_not_another_s(echo: Unpd) -> None:
         assert not left
         talker.sendall(b"y")
         assert clients.read_exactly(talker, 1) == b"y"
-        active(echo, 51, service="idle")  # the silent ones have not answered the server's FIN yet
-    settled(echo, {"idle": 50, "client_fin": 1}, service="idle")
+        wait_active(
+            echo, 51, service="idle"
+        )  # the silent ones have not answered the server's FIN yet
+    wait_ended(echo, {"idle": 50, "client_fin": 1}, service="idle")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import clients
-from tests.support.books import settled
 from tests.support.clients import Address
+from tests.support.counts import wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.scale import many
@@ -55,8 +55,8 @@ def test_what_a_client_sends_comes_back_and_then_the_end(echo: Unpd, rng: random
             assert clients.converse(address, part) == part, (
                 f"{kind}: not the {len(part)} bytes that were sent"
             )
-    books = settled(echo, {"client_fin": 4 * len(KINDS)})
-    assert books.received == books.sent == len(KINDS) * (8 + MIB)
+    counts = wait_ended(echo, {"client_fin": 4 * len(KINDS)})
+    assert counts.received == counts.sent == len(KINDS) * (8 + MIB)
 
 
 def test_one_byte_segments_come_back_in_order(echo: Unpd, rng: random.Random) -> None:
@@ -68,11 +68,11 @@ def test_one_byte_segments_come_back_in_order(echo: Unpd, rng: random.Random) ->
                 for index in range(len(data)):
                     sock.send(data[index : index + 1])
             else:
-                clients.segments(sock, data)
+                clients.send_bytewise(sock, data)
             sock.shutdown(socket.SHUT_WR)
             assert clients.read_all(sock) == data
-    books = settled(echo, {"client_fin": len(KINDS)})
-    assert books.received == books.sent == len(KINDS) * len(data)
+    counts = wait_ended(echo, {"client_fin": len(KINDS)})
+    assert counts.received == counts.sent == len(KINDS) * len(data)
 
 
 def test_a_long_stream_comes_back_whole(echo: Unpd, rng: random.Random) -> None:
@@ -83,8 +83,8 @@ def test_a_long_stream_comes_back_whole(echo: Unpd, rng: random.Random) -> None:
     for kind in ("ipv4", "unix"):
         got = clients.converse(pieces(echo)[kind], data)
         assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest(), kind
-    books = settled(echo, {"client_fin": 2})
-    assert books.received == books.sent == 2 * len(data)
+    counts = wait_ended(echo, {"client_fin": 2})
+    assert counts.received == counts.sent == 2 * len(data)
 
 
 def test_the_smallest_buffers_cut_every_write_and_lose_nothing(
@@ -97,8 +97,8 @@ def test_the_smallest_buffers_cut_every_write_and_lose_nothing(
     for kind in ("ipv4", "ipv6", "unix"):
         got = clients.converse(pieces(echo)[kind], data, receive_buffer=1, send_buffer=1)
         assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest(), kind
-    books = settled(echo, {"client_fin": 3})
-    assert books.received == books.sent == 3 * len(data)
+    counts = wait_ended(echo, {"client_fin": 3})
+    assert counts.received == counts.sent == 3 * len(data)
 
 
 def test_a_half_close_over_a_full_pipe_still_brings_everything_back(echo: Unpd) -> None:
@@ -107,14 +107,14 @@ def test_a_half_close_over_a_full_pipe_still_brings_everything_back(echo: Unpd) 
     """
     for address in pieces(echo).values():
         with clients.connect(address) as sock:
-            sent = clients.stuff(sock, 64 * MIB, stall_s=0.2)
+            sent = clients.send_until_blocked(sock, 64 * MIB, stall_s=0.1)
             assert sent > MIB // 4, (
                 "the client was stopped before the server's buffers could be full"
             )
             sock.shutdown(socket.SHUT_WR)
             sock.setblocking(True)
             assert clients.read_all(sock) == bytes(sent)
-    settled(echo, {"client_fin": len(KINDS)})
+    wait_ended(echo, {"client_fin": len(KINDS)})
 
 
 def test_a_slow_reader_gets_every_byte(echo: Unpd, rng: random.Random) -> None:
@@ -148,11 +148,11 @@ def test_an_urgent_byte_is_a_byte_like_any_other(echo: Unpd) -> None:
     for kind, address in pieces(echo).items():
         with clients.connect(address) as sock:
             sock.sendall(b"one ")
-            clients.urgent(sock, b"two!")
+            clients.send_urgent(sock, b"two!")
             sock.sendall(b" three")
             sock.shutdown(socket.SHUT_WR)
             assert clients.read_all(sock) == b"one two! three", kind
-    settled(echo, {"client_fin": len(KINDS)})
+    wait_ended(echo, {"client_fin": len(KINDS)})
 
 
 def test_clients_are_served_side_by_side(echo: Unpd, rng: random.Random) -> None:
@@ -168,4 +168,4 @@ def test_clients_are_served_side_by_side(echo: Unpd, rng: random.Random) -> None
                 sock.sendall(words)
             for sock, words in zip(open_ones, said, strict=True):
                 assert clients.read_exactly(sock, len(words)) == words
-    settled(echo, {"client_fin": 200})
+    wait_ended(echo, {"client_fin": 200})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import clients
-from tests.support.books import Books, active, books, settled
+from tests.support.counts import ServiceCounts, service_counts, wait_active, wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import Event
@@ -52,7 +52,7 @@ def the_end(unpd: Unpd, cause: EndCause, service: str = "echo") -> Event:
 def test_a_goodbye_of_the_client_is_client_fin(unpd: Unpd) -> None:
     """A client that closes in good order ends its connection by client_fin."""
     clients.converse(unpd.address("echo"), b"hello")
-    assert settled(unpd, {"client_fin": 1}) == Books(1, 0, {"client_fin": 1}, 5, 5)
+    assert wait_ended(unpd, {"client_fin": 1}) == ServiceCounts(1, 0, {"client_fin": 1}, 5, 5)
     event = the_end(unpd, EndCause.CLIENT_FIN)
     assert (event.fields["received"], event.fields["sent"]) == (5, 5)
     assert TCP_PEER.fullmatch(event.fields["peer"])
@@ -72,7 +72,7 @@ def test_a_reset_of_the_client_is_client_rst(unpd: Unpd) -> None:
     sock.sendall(b"hello")
     assert clients.read_exactly(sock, 5) == b"hello"
     clients.reset(sock)
-    assert settled(unpd, {"client_rst": 1}) == Books(1, 0, {"client_rst": 1}, 5, 5)
+    assert wait_ended(unpd, {"client_rst": 1}) == ServiceCounts(1, 0, {"client_rst": 1}, 5, 5)
     the_end(unpd, EndCause.CLIENT_RST)
 
 
@@ -86,14 +86,16 @@ def test_a_reset_before_the_accept_is_client_rst(unpd: Unpd) -> None:
     sock.sendall(b"hello")
     clients.reset(sock)
     os.kill(pid, signal.SIGCONT)
-    settled(unpd, {"client_rst": 1})
+    wait_ended(unpd, {"client_rst": 1})
     assert the_end(unpd, EndCause.CLIENT_RST).fields["peer"] == "unknown"
 
 
 def test_the_server_s_own_end_is_done(unpd: Unpd) -> None:
     """A daytime that has answered is done."""
     line = clients.ask(unpd.address("daytime"))
-    assert settled(unpd, {"done": 1}, service="daytime") == Books(1, 0, {"done": 1}, 0, len(line))
+    assert wait_ended(unpd, {"done": 1}, service="daytime") == ServiceCounts(
+        1, 0, {"done": 1}, 0, len(line)
+    )
     assert the_end(unpd, EndCause.DONE, "daytime").fields["sent"] == len(line)
 
 
@@ -104,15 +106,15 @@ def test_a_worker_that_dies_takes_its_connections_as_worker_died(unpd: Unpd) -> 
     with clients.connect(unpd.address("echo")) as sock, clients.idle(unpd.address("echo", 1), 2):
         sock.sendall(b"hello")
         assert clients.read_exactly(sock, 5) == b"hello"
-        active(unpd, 3)
+        wait_active(unpd, 3)
         before = unpd.workers()
         os.kill(before[0], signal.SIGKILL)
-        unpd.respawned(before)
-        assert settled(unpd, {"worker_died": 3}) == Books(3, 0, {"worker_died": 3}, 5, 5)
+        unpd.wait_respawned(before)
+        assert wait_ended(unpd, {"worker_died": 3}) == ServiceCounts(3, 0, {"worker_died": 3}, 5, 5)
         assert clients.read_all(sock) == b""
     assert unpd.wait_event("child.reaped", kind="worker").fields["connections_lost"] == 3
     clients.converse(unpd.address("echo"), b"again")
-    assert settled(unpd, {"worker_died": 3, "client_fin": 1}) == Books(
+    assert wait_ended(unpd, {"worker_died": 3, "client_fin": 1}) == ServiceCounts(
         4, 0, {"worker_died": 3, "client_fin": 1}, 10, 10
     )
 
@@ -135,6 +137,6 @@ def test_above_debug_no_connection_has_a_line(launch: Launch) -> None:
     """At level info the end of a connection is counted and not told."""
     quiet = launch('[log]\nlevel = "info"')
     clients.converse(quiet.address("echo"), b"hello")
-    assert books(quiet).received == 5
-    settled(quiet, {"client_fin": 1})
+    assert service_counts(quiet).received == 5
+    wait_ended(quiet, {"client_fin": 1})
     assert not quiet.log_events("connection.ended")

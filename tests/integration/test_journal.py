@@ -17,7 +17,7 @@ import pytest
 
 from tests.support import clients, faults, procs
 from tests.support.daemon import Unpd
-from tests.support.journald import Entry, Journald
+from tests.support.fake_journald import Entry, FakeJournald
 from tests.support.launch import Launch
 from tests.support.operating import status
 from tests.support.waiting import until
@@ -61,14 +61,14 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def journald(place: Path) -> Iterator[Journald]:
+def journald(place: Path) -> Iterator[FakeJournald]:
     """A journald at its place. Nobody reads it all the time, so its queue has to be
     long; that is set for a network namespace.
     """
     with faults.namespace() as space:
         space.sysctl("net.unix.max_dgram_qlen", "1000")
         with space.entered():
-            found = Journald(place / "socket")
+            found = FakeJournald(place / "socket")
         yield found
         found.stop()
 
@@ -135,7 +135,7 @@ def streamed(launch: Launch, place: Path, text: str = TEXT) -> Iterator[Streamed
         yield Streamed(unpd, ours)
 
 
-def heard(journald: Journald, wanted: str) -> list[Entry]:
+def heard(journald: FakeJournald, wanted: str) -> list[Entry]:
     """What has come by the time when the event ``wanted`` has."""
     entries: list[Entry] = []
 
@@ -154,7 +154,7 @@ def heard(journald: Journald, wanted: str) -> list[Entry]:
 @faults.requires_namespaces()
 @needs_place
 def test_the_journal_gets_entries_of_every_process(
-    launch: Launch, place: Path, journald: Journald
+    launch: Launch, place: Path, journald: FakeJournald
 ) -> None:
     """The master sends its own and each worker, which is no longer root, its own;
     nothing goes to standard error.
@@ -201,7 +201,7 @@ def test_without_its_socket_the_journal_gets_lines_with_a_priority(
 
 @faults.requires_namespaces()
 @needs_place
-def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: Journald) -> None:
+def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: FakeJournald) -> None:
     """A worker's last words come as lines on standard error: faulthandler writes piece
     by piece, and each piece would be an entry of its own in the socket.
     """
@@ -210,7 +210,7 @@ def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: Journ
         workers = daemon.unpd.workers()
         procs.kill(workers, SIGABRT)
         until(lambda: "Fatal Python error: Aborted" in daemon.said, 10.0, "the trace on the stream")
-        daemon.unpd.respawned(workers)
+        daemon.unpd.wait_respawned(workers)
         heard(journald, "worker.died")
         assert daemon.unpd.stop() == 0
 
@@ -218,7 +218,7 @@ def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: Journ
 @faults.requires_namespaces()
 @needs_place
 def test_json_that_was_asked_for_stays_json(
-    launch: Launch, place: Path, journald: Journald
+    launch: Launch, place: Path, journald: FakeJournald
 ) -> None:
     """The configuration says json: that is what standard error gets, under
     systemd too.
@@ -226,7 +226,8 @@ def test_json_that_was_asked_for_stays_json(
     with streamed(launch, place, TEXT.replace('"text"', '"json"')) as daemon:
         daemon.ready()
         assert daemon.unpd.stop() == 0
-        assert all(json.loads(line)["event"] for line in daemon.said.splitlines())
+        events = [json.loads(line)["event"] for line in daemon.said.splitlines()]
+    assert (events[0], events[-1]) == ("config.loaded", "master.stopped")
     assert journald.entries() == []
 
 
@@ -259,7 +260,7 @@ def test_a_refused_start_is_an_error_of_the_journal(launch: Launch, place: Path)
 
 
 @faults.requires_namespaces()
-def test_a_forked_child_is_itself(journald: Journald) -> None:
+def test_a_forked_child_is_itself(journald: FakeJournald) -> None:
     """It shares its parent's socket, and the kernel tells journald the pid of each
     sender.
     """

@@ -102,7 +102,7 @@ def test_a_unix_listener_that_somebody_ended_is_told(launch: Launch, tmp_path: P
     assert echoes(("127.0.0.1", unpd.port("echo")))
     holds(
         lambda: len(unpd.log_events("listener.broken")) == 1,
-        2.5,
+        1.5,
         "it is told once, however often it is looked at",
     )
     assert not unpd.log_events("worker.died")

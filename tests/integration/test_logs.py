@@ -9,15 +9,12 @@ import os
 import re
 import shutil
 import socket
-import string
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGABRT, SIGUSR1
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.support import clients, faults, procs
 from tests.support.daemon import Unpd
@@ -26,8 +23,6 @@ from tests.support.observed import parse_log
 from tests.support.operating import status
 from tests.support.ports import free_port
 from tests.support.waiting import until
-from unpd.logs import Log
-from unpd.sinks import Sink
 
 ECHO = """
 [services.echo]
@@ -53,92 +48,6 @@ def public() -> Iterator[Path]:
 
 
 # one event, one line
-
-
-class Lines:
-    """A sink in memory."""
-
-    def __init__(self, room: int = 1 << 30) -> None:
-        self.written = b""
-        self.room = room
-        self.sink = Sink(-1, self._write)
-
-    def _write(self, line: bytes) -> int:
-        if not self.room:
-            raise BlockingIOError
-        taken = line[: self.room]
-        self.room -= len(taken)
-        self.written += taken
-        return len(taken)
-
-
-@given(
-    st.dictionaries(
-        st.text(string.ascii_lowercase, min_size=1),
-        st.text(st.characters(), max_size=200) | st.integers() | st.booleans() | st.none(),
-    )
-)
-def test_an_event_is_one_line_of_json(fields: dict[str, str | int | bool | None]) -> None:
-    """Whatever a field holds comes back from the JSON line unchanged (a lone surrogate
-    too), and the line has no control character.
-    """
-    lines = Lines()
-    Log(lines.sink, "info", "json").event(
-        "master.ready", **{f"x_{name}": value for name, value in fields.items()}
-    )
-    assert lines.written.endswith(b"\n")
-    assert re.fullmatch(rb"[ -~]*", lines.written[:-1])
-    said = json.loads(lines.written)
-    assert {name: said[f"x_{name}"] for name in fields} == fields
-
-
-@given(st.text(st.characters(), max_size=200))
-def test_an_event_is_one_line_of_text(value: str) -> None:
-    """In the text format a field's control characters, line ends of every alphabet,
-    quotes and escapes cannot make a second line or a second field.
-    """
-    lines = Lines()
-    Log(lines.sink, "info", "text").event("master.ready", peer=value, last=1)
-    text = lines.written.decode()
-    assert text.splitlines() == [text[:-1]]
-    found = re.fullmatch(
-        r'\S+Z info    master\.ready peer=(?P<peer>[^\s"\\]+|"(?:[^"\\\n]|\\.)*") last=1\n', text
-    )
-    assert found, text
-    assert (json.loads(found["peer"]) if found["peer"].startswith('"') else found["peer"]) == value
-
-
-def test_a_long_field_is_cut() -> None:
-    """A field has at most a thousand characters, so that nobody can make a line as long
-    as he likes.
-    """
-    lines = Lines()
-    Log(lines.sink, "info", "json").event("master.refused", reason="x" * 100_000)
-    assert len(lines.written) < 1200
-
-
-def test_a_half_written_line_is_finished_before_the_next() -> None:
-    """A sink that takes half a line gets the other half first; what comes while it
-    takes nothing is dropped whole and counted; a child does not finish it again.
-    """
-    lines = Lines(room=20)
-    log = Log(lines.sink, "info", "json")
-    for name in ("master.started", "worker.ready", "exporter.ready"):
-        log.event(name)
-    assert (len(lines.written), lines.sink.dropped) == (20, 2)
-    lines.room = 1 << 30
-    log.event("master.ready")
-    assert [event.name for event in parse_log(lines.written.decode())] == [
-        "master.started",
-        "master.ready",
-    ]
-    lines.room = 20
-    log.event("master.stopping")
-    before = lines.written
-    lines.room = 1 << 30
-    log.child(role="worker").event("log.reopened")
-    (line,) = lines.written[len(before) :].splitlines()
-    assert json.loads(line)["event"] == "log.reopened"
 
 
 def test_what_strangers_can_write_is_escaped(launch: Launch) -> None:
@@ -302,7 +211,7 @@ def test_a_child_that_is_born_during_a_rotation_follows(
         path.rename(old)
         unpd.signal(SIGUSR1)
         unpd.wait_event("log.reopened")
-        unpd.respawned(before)
+        unpd.wait_respawned(before)
     until(lambda: not holders(unpd, old), 10.0, "the old file to be closed by all")
 
 
@@ -328,7 +237,7 @@ def test_the_stack_of_a_hung_worker_never_goes_to_a_client(launch: Launch, publi
     assert "Fatal Python error: Aborted" in until(
         lambda: unpd.log_text() if "Fatal" in unpd.log_text() else "", 10.0, "the stack in the log"
     )
-    unpd.respawned(workers)
+    unpd.wait_respawned(workers)
 
 
 def test_a_log_that_cannot_be_reopened_stays_where_it_is(launch: Launch, public: Path) -> None:
@@ -415,8 +324,7 @@ def test_a_daemon_without_standard_error_serves(launch: Launch) -> None:
     text, port, metrics = on_ports()
     unpd = launch(text, ready=False, preexec=close_standard_error)
     quiet(unpd, port, metrics)
-    for pid in (unpd.pid, *unpd.workers()):
-        assert procs.fds(pid)[2] == "/dev/null"
+    assert [procs.fds(pid)[2] for pid in (unpd.pid, *unpd.workers())] == ["/dev/null"] * 3
     assert clients.converse(("127.0.0.1", port), b"served") == b"served"
     assert unpd.stop() == 0
 
@@ -471,14 +379,17 @@ def test_a_full_pipe_never_blocks(launch: Launch) -> None:
         until(lambda: unpd.metric(DROPPED) > 0, 10.0, "dropped lines")
         assert not fcntl.fcntl(writer, fcntl.F_GETFL) & os.O_NONBLOCK
         os.set_blocking(reader, False)
-        rest = drained(reader).partition(b"\n")[2]
+        said = [drained(reader).partition(b"\n")[2]]
+        assert b"connection.ended" in said[0]
         clients.converse(address, b"the pipe is empty again")
-        until(
-            lambda: b'"received":23' in (last := drained(reader)) or b'"received":23' in last,
-            10.0,
-            "a line after the pipe was emptied",
-        )
-        assert all(json.loads(line) for line in rest.splitlines())
+
+        def goes_on() -> bool:
+            said.append(drained(reader))
+            return b'"received":23' in said[-1]
+
+        until(goes_on, 10.0, "a line after the pipe was emptied")
+        for line in b"".join(said).splitlines():
+            assert json.loads(line)["event"]
         assert unpd.stop() == 0
 
 
@@ -500,7 +411,7 @@ def test_a_broken_pipe_does_not_end_the_daemon(launch: Launch) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
         assert clients.converse(unpd.address("echo"), b"served") == b"served"
         until(lambda: unpd.metric(DROPPED) > 0, 10.0, "dropped lines")
-        unpd.respawned(kill_all(unpd))
+        unpd.wait_respawned(kill_all(unpd))
         assert clients.converse(unpd.address("echo"), b"served") == b"served"
         assert unpd.stop() == 0
 

@@ -8,7 +8,7 @@ import signal
 import socket
 
 from tests.support import clients, procs
-from tests.support.books import active, books, settled
+from tests.support.counts import service_counts, wait_active, wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import holds, until
@@ -40,22 +40,22 @@ def test_beyond_its_limit_a_worker_leaves_clients_in_the_queue(launch: Launch) -
     unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 3")
     with contextlib.ExitStack() as stack:
         socks = crowd(stack, unpd, 5)
-        active(unpd, 3)
+        wait_active(unpd, 3)
         until(lambda: len(greeted(socks)) == 3, 10.0, "three clients to be served")
         unpd.metric_becomes(2, "unpd_listen_queue_length", service="echo")
-        assert books(unpd).accepted == 3
+        assert service_counts(unpd).accepted == 3
         for freed in (4, 5):
             served = greeted(socks)
             socks.remove(served[0])
             served[0].close()
             until(lambda: len(greeted(socks)) == 3, 10.0, "the freed place to be taken")
             until(
-                lambda freed=freed: books(unpd).accepted == freed,  # type: ignore[misc]
+                lambda freed=freed: service_counts(unpd).accepted == freed,  # type: ignore[misc]
                 10.0,
                 f"{freed} accepted connections",
             )
-            assert books(unpd).active == 3
-    assert active(unpd, 0).accepted == 5
+            assert service_counts(unpd).active == 3
+    assert wait_active(unpd, 0).accepted == 5
 
 
 def test_a_full_worker_with_a_queue_does_not_turn(launch: Launch) -> None:
@@ -65,7 +65,7 @@ def test_a_full_worker_with_a_queue_does_not_turn(launch: Launch) -> None:
     unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 2")
     with contextlib.ExitStack() as stack:
         crowd(stack, unpd, 10)
-        active(unpd, 2)
+        wait_active(unpd, 2)
         pid = unpd.workers()[0]
         before_s = procs.cpu_s(pid)
         holds(lambda: procs.alive(pid), 0.5, "the worker ended")
@@ -79,20 +79,20 @@ def test_the_limit_is_reached_exactly_and_again_after_a_crash(launch: Launch) ->
     unpd = launch("[pools.default]\nworkers = 2\nmax_connections = 3")
     with contextlib.ExitStack() as stack:
         socks = crowd(stack, unpd, 10)
-        active(unpd, 6)
+        wait_active(unpd, 6)
         until(
             lambda: len(greeted(socks)) == 6, 10.0, "six clients to be answered"
         )  # accepted is not yet served
         before = unpd.workers()
         os.kill(before[0], signal.SIGKILL)
         until(
-            lambda: books(unpd).ended.get("worker_died") == 3,
+            lambda: service_counts(unpd).ended.get("worker_died") == 3,
             10.0,
             "the lost connections to be booked",
         )
-        after = active(unpd, 6)
+        after = wait_active(unpd, 6)
         assert after.accepted == 9
-        holds(lambda: books(unpd).active == 6, 0.5, "a worker went beyond its limit")
+        holds(lambda: service_counts(unpd).active == 6, 0.5, "a worker went beyond its limit")
         until(
             lambda: len(greeted(socks)) == 9,
             10.0,
@@ -117,11 +117,15 @@ def test_the_limit_is_the_pool_s_not_the_service_s(launch: Launch) -> None:
         """
     )
     with clients.idle(unpd.address("echo"), 2):
-        active(unpd, 2)
+        wait_active(unpd, 2)
         with clients.idle(unpd.address("second"), 1):
-            holds(lambda: books(unpd, "second").active == 0, 0.3, "a third client was accepted")
-    settled(unpd, {"client_fin": 2})
-    settled(unpd, {"client_fin": 1}, service="second")
+            holds(
+                lambda: service_counts(unpd, "second").active == 0,
+                0.3,
+                "a third client was accepted",
+            )
+    wait_ended(unpd, {"client_fin": 2})
+    wait_ended(unpd, {"client_fin": 1}, service="second")
 
 
 def test_the_queue_s_limit_is_the_backlog(launch: Launch) -> None:

@@ -122,7 +122,7 @@ def test_promtool_finds_nothing(launch: Launch) -> None:
     clients.converse(unpd.address("echo"), b"x")
     workers = unpd.workers()
     procs.kill(workers)
-    unpd.respawned(workers)
+    unpd.wait_respawned(workers)
     reload(unpd)
     checked = subprocess.run(
         ["promtool", "check", "metrics"],
@@ -146,7 +146,7 @@ def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:
         unpd.metric_becomes(5, "unpd_connections_active", service="echo")
         workers = unpd.workers()
         procs.kill(workers)
-        unpd.respawned(workers)
+        unpd.wait_respawned(workers)
     unpd.metric_becomes(25, "unpd_connections_ended_total")
     samples = unpd.metrics()
     assert total(samples, "unpd_connections_accepted_total", service="echo") == 25

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import clients, procs
+from tests.support.fake_systemd import FakeSystemd, fake_systemd
 from tests.support.launch import Launch
-from tests.support.manager import Manager, manager
 from tests.support.operating import refused_reload, reload
-from tests.support.waiting import until
+from tests.support.waiting import holds, until
 
 ECHO = """
 [services.echo]
@@ -22,7 +22,7 @@ listen = ["tcp://127.0.0.1:0"]
 """
 
 
-def test_the_whole_of_a_life_is_told(launch: Launch, systemd: Manager) -> None:
+def test_the_whole_of_a_life_is_told(launch: Launch, systemd: FakeSystemd) -> None:
     """READY once services are ready, STOPPING with more time at the stop, and a status
     line that tells the truth at each.
     """
@@ -42,7 +42,7 @@ def test_the_whole_of_a_life_is_told(launch: Launch, systemd: Manager) -> None:
     assert systemd.heard("READY") == ["1"]
 
 
-def test_a_reload_is_told_before_it_is_answered(launch: Launch, systemd: Manager) -> None:
+def test_a_reload_is_told_before_it_is_answered(launch: Launch, systemd: FakeSystemd) -> None:
     """RELOADING with a time of the monotonic clock, then READY; both have been said
     when ``unpd reload`` returns, refused or not.
     """
@@ -61,7 +61,7 @@ def test_a_reload_is_told_before_it_is_answered(launch: Launch, systemd: Manager
     systemd.wait("STATUS", "generation 2, 2 of 2 workers ready, 0 connections")
 
 
-def test_a_drain_asks_for_more_time(launch: Launch, systemd: Manager) -> None:
+def test_a_drain_asks_for_more_time(launch: Launch, systemd: FakeSystemd) -> None:
     """As long as it stops, it says so again and again: a long grace is not cut short by
     the unit's own limit.
     """
@@ -80,7 +80,7 @@ def test_a_drain_asks_for_more_time(launch: Launch, systemd: Manager) -> None:
     assert unpd.wait_exit() == 0
 
 
-def test_what_is_wrong_stands_in_the_status(launch: Launch, systemd: Manager) -> None:
+def test_what_is_wrong_stands_in_the_status(launch: Launch, systemd: FakeSystemd) -> None:
     """Degraded, with the reason, while a pool has no ready worker; and no more when it
     has one.
     """
@@ -105,7 +105,7 @@ def test_what_is_wrong_stands_in_the_status(launch: Launch, systemd: Manager) ->
     )
 
 
-def test_a_refused_start_says_why(launch: Launch, systemd: Manager) -> None:
+def test_a_refused_start_says_why(launch: Launch, systemd: FakeSystemd) -> None:
     """``systemctl status`` shows the reason of a start that failed."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -124,15 +124,13 @@ def test_a_refused_start_says_why(launch: Launch, systemd: Manager) -> None:
 
 def test_a_socket_without_a_path(launch: Launch, tmp_path: Path) -> None:
     """The service manager may listen on an abstract name."""
-    with manager(tmp_path, abstract=True) as systemd:
+    with fake_systemd(tmp_path, abstract=True) as systemd:
         unpd = systemd.start(launch, ECHO)
         systemd.wait("READY", "1")
         assert unpd.stop() == 0
 
 
-@pytest.mark.parametrize(
-    "address", ["/nowhere/at/all", "@nobody-listens-there", "relative", "@", "/dev/null"]
-)
+@pytest.mark.parametrize("address", ["/nowhere/at/all", "relative"])
 def test_nobody_hears(launch: Launch, address: str) -> None:
     """A socket that is not there, or is none, costs nothing: the daemon serves, reloads
     and stops.
@@ -145,7 +143,7 @@ def test_nobody_hears(launch: Launch, address: str) -> None:
     assert unpd.stop() == 0
 
 
-def test_a_full_socket_holds_nothing_up(launch: Launch, systemd: Manager) -> None:
+def test_a_full_socket_holds_nothing_up(launch: Launch, systemd: FakeSystemd) -> None:
     """A service manager that reads nothing: the daemon serves all the same, and what
     matters is heard once it reads again.
     """
@@ -169,16 +167,16 @@ def test_a_full_socket_holds_nothing_up(launch: Launch, systemd: Manager) -> Non
 # the watchdog
 
 
-def test_a_healthy_daemon_gives_signs_of_life(launch: Launch, systemd: Manager) -> None:
+def test_a_healthy_daemon_gives_signs_of_life(launch: Launch, systemd: FakeSystemd) -> None:
     """Twice an interval, from the start on."""
-    unpd = systemd.start(launch, ECHO, watchdog_s=1.0)
-    began = time.monotonic()
-    until(lambda: len(systemd.heard("WATCHDOG")) >= 6, 10.0, "six signs of life")
-    assert 1.0 < time.monotonic() - began < 6.0
+    unpd = systemd.start(launch, ECHO, watchdog_s=0.6)
+    before, began = len(systemd.heard("WATCHDOG")), time.monotonic()
+    until(lambda: len(systemd.heard("WATCHDOG")) >= before + 6, 10.0, "six signs of life")
+    assert 1.2 < time.monotonic() - began < 2.9
     assert unpd.stop() == 0
 
 
-def test_workers_that_stand_still_are_no_life(launch: Launch, systemd: Manager) -> None:
+def test_workers_that_stand_still_are_no_life(launch: Launch, systemd: FakeSystemd) -> None:
     """The master's loop turns, but no worker beats: the signs cease, the log says why,
     and they come back with the workers.
     """
@@ -190,13 +188,15 @@ def test_workers_that_stand_still_are_no_life(launch: Launch, systemd: Manager) 
     withheld = unpd.wait_event("watchdog.withheld")
     assert withheld.fields["reason"] == "service echo has no ready worker that beats"
     before = len(systemd.heard("WATCHDOG"))
-    unpd.wait_event("watchdog.withheld")
+    holds(lambda: len(systemd.heard("WATCHDOG")) == before, 1.5, "a sign of life was sent")
     procs.kill(workers, signal.SIGCONT)
     unpd.wait_event("watchdog.resumed")
     systemd.wait("WATCHDOG", after=before)
 
 
-def test_the_watchdog_of_another_process_is_none_of_ours(launch: Launch, systemd: Manager) -> None:
+def test_the_watchdog_of_another_process_is_none_of_ours(
+    launch: Launch, systemd: FakeSystemd
+) -> None:
     """WATCHDOG_PID names somebody else: nobody waits for our signs."""
     unpd = systemd.start(launch, ECHO, watchdog_s=0.5, env={"WATCHDOG_PID": "1"})
     systemd.wait("READY")

@@ -42,9 +42,7 @@ def refused(launch: Launch, text: str, code: int) -> Unpd:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"999999999\n", b"-1\n", b"\x00\xff garbage " * 100],
-    ids=["empty", "dead", "all", "garbage"],
+    "content", [b"999999999\n", b"\x00\xff garbage " * 100], ids=["dead", "garbage"]
 )
 def test_a_stale_pid_file_is_no_obstacle(launch: Launch, tmp_path: Path, content: bytes) -> None:
     """Whatever a pid file without a lock says, the daemon starts, writes its own pid,
@@ -130,7 +128,7 @@ def test_what_is_no_file_is_refused_and_stays(launch: Launch, tmp_path: Path, ki
     else:
         path.mkdir()
     refused(launch, with_pid_file(path), 73)
-    assert path.is_fifo() or path.is_dir()
+    assert path.is_fifo() if kind == "fifo" else path.is_dir()
 
 
 @faults.requires_root

@@ -54,7 +54,7 @@ def test_children_are_nobody_for_good(launch: Launch, user: str, group: str | No
     exporter = unpd.exporter()
     assert exporter is not None
     for pid in (*unpd.workers(), exporter):
-        ids = procs.ids(pid)
+        ids = procs.credentials(pid)
         assert ids.uids == (account.pw_uid,) * 4
         assert ids.gids == (gid,) * 4
         assert ids.groups == ()
@@ -62,7 +62,9 @@ def test_children_are_nobody_for_good(launch: Launch, user: str, group: str | No
             name: mask for name, mask in ids.capabilities.items() if mask and name != "CapBnd"
         } == {}
         assert ids.no_new_privileges
-    assert procs.ids(unpd.pid).uids == (0,) * 4, "the master stays root, to bind again at a reload"
+    assert procs.credentials(unpd.pid).uids == (0,) * 4, (
+        "the master stays root, to bind again at a reload"
+    )
 
 
 @faults.requires_root
@@ -226,8 +228,10 @@ def test_an_ordinary_user_stays_himself(launch: Launch) -> None:
     privilege all the same.
     """
     unpd = launch(ECHO)
-    for pid in unpd.workers():
-        ids = procs.ids(pid)
+    workers = unpd.workers()
+    assert len(workers) == 2
+    for pid in workers:
+        ids = procs.credentials(pid)
         assert ids.no_new_privileges
         assert (
             ids.capabilities["CapEff"]

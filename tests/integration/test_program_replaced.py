@@ -41,7 +41,7 @@ def test_a_daemon_whose_program_is_deleted_goes_on(launch: Launch, tmp_path: Pat
     workers, exporter = unpd.workers(), unpd.exporter()
     assert exporter is not None
     procs.kill([*workers, exporter])
-    unpd.respawned(workers)
+    unpd.wait_respawned(workers)
     unpd.wait_event("exporter.ready", after=1)
     assert clients.converse(unpd.address("echo"), b"still here") == b"still here"
 

@@ -3,7 +3,6 @@ one changes nothing.
 """
 
 import contextlib
-import os
 import re
 import socket
 import stat
@@ -13,7 +12,7 @@ from signal import SIGHUP, SIGTTIN, SIGTTOU
 
 import pytest
 
-from tests.support import clients, faults, ledger, procs
+from tests.support import clients, faults, loads, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import (
@@ -55,7 +54,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "an empty file": (b"", ": no service is configured"),
     "a binary file": (bytes(range(256)) * 10, ": this is a binary file"),
     "a huge file": (b"# nothing\n" * 200_000, ": the file is larger than"),
-    "deep nesting": (b"a = " + b"[" * 50_000, "nesting is too deep"),
+    "deep nesting": (b"a = " + b"[" * 50_000, ": the nesting is too deep"),
     "a deep key": (b"a" + b".a" * 50_000 + b" = 1\n", ":1: more than 64 dots"),
     "not UTF-8": (b'[log]\nfile = "\xff\xfe"\n', ":2: the text is not UTF-8"),
 }
@@ -106,16 +105,14 @@ def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(laun
         {child.pid for child in procs.children(unpd.pid)},
         descriptors(unpd, births=3),
     )
-    with ledger.running(unpd.address("echo"), rate=200) as load:
+    with loads.running(unpd.address("echo"), rate=200) as load:
         for name, (content, complaint) in BROKEN.items():
             reason = refused_reload(unpd, content)
             assert reason.startswith("unpd: reload failed: "), name
-            assert f"{unpd.config_path}{complaint}" in reason or (
-                complaint in reason and str(unpd.config_path) in reason
-            ), (name, reason)
+            assert f"{unpd.config_path}{complaint}" in reason, (name, reason)
             assert "Traceback" not in reason, name
-        books = load.stop()
-    books.assert_clean(at_least=50)
+        result = load.stop()
+    result.assert_clean(at_least=50)
     assert unpd.metric("unpd_config_reloads_total", result="refused") == len(BROKEN)
     assert unpd.metric("unpd_config_reloads_total", result="success") == 0
     assert unpd.metric("unpd_config_last_reload_successful") == 0
@@ -126,9 +123,7 @@ def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(laun
         10.0,
         "the master's descriptors to be as many as before",
     )
-    assert len(
-        unpd.log_events("reload.refused", level="error") or unpd.log_events("reload.refused")
-    ) == len(BROKEN)
+    assert len(unpd.log_events("reload.refused", level="error")) == len(BROKEN)
 
 
 def test_every_fault_of_the_file_is_told_at_once(launch: Launch) -> None:
@@ -515,4 +510,3 @@ def test_a_hangup_reloads(launch: Launch) -> None:
     unpd.signal(SIGHUP)
     assert "unpd.toml:1: " in unpd.wait_event("reload.refused").fields["reason"]
     assert ask(unpd.control, verb="status")["status"]["generation"] == 2
-    assert os.getpgid(unpd.pid) == unpd.pid

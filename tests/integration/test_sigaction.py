@@ -27,7 +27,7 @@ def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
     with procs.stopped([unpd.pid]):
         procs.kill(workers)
         until(lambda: not any(procs.alive(pid) for pid in workers), 5.0, "the workers' death")
-    unpd.respawned(workers)
+    unpd.wait_respawned(workers)
     master = unpd.pid
     unpd.stop()
     until(

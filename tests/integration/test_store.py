@@ -15,8 +15,8 @@ import pytest
 
 from tests.support import clients, procs
 from tests.support.daemon import Unpd
+from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
-from tests.support.manager import Manager
 from tests.support.operating import reload
 from tests.support.waiting import until
 from unpd.board import layout
@@ -41,7 +41,7 @@ def config(tmp_path: Path) -> str:
         return CONFIG.format(port=free.getsockname()[1], path=tmp_path / "echo.sock")
 
 
-def start(launch: Launch, systemd: Manager, text: str, **options: Any) -> Unpd:
+def start(launch: Launch, systemd: FakeSystemd, text: str, **options: Any) -> Unpd:
     """Start the daemon; its UNIX sockets stay in their places, for they are stored."""
     unpd = systemd.start(launch, text, **options)
     for address in unpd.addresses("echo"):
@@ -50,7 +50,7 @@ def start(launch: Launch, systemd: Manager, text: str, **options: Any) -> Unpd:
     return unpd
 
 
-def by_name(systemd: Manager) -> dict[str, int]:
+def by_name(systemd: FakeSystemd) -> dict[str, int]:
     """What is stored; every name once."""
     systemd.hear()
     found = dict(systemd.store)
@@ -58,7 +58,7 @@ def by_name(systemd: Manager) -> dict[str, int]:
     return found
 
 
-def inodes(systemd: Manager) -> dict[str, int]:
+def inodes(systemd: FakeSystemd) -> dict[str, int]:
     """The inode of each stored listener, by the address that it has."""
     found = {}
     for name, fd in by_name(systemd).items():
@@ -71,7 +71,7 @@ def inodes(systemd: Manager) -> dict[str, int]:
     return found
 
 
-def test_what_is_stored(launch: Launch, systemd: Manager, config: str) -> None:
+def test_what_is_stored(launch: Launch, systemd: FakeSystemd, config: str) -> None:
     """Every listener that unpd bound, the exporter's too, and the scoreboard; each
     under a name of its own of the letters that systemd gives back unharmed.
     """
@@ -85,7 +85,7 @@ def test_what_is_stored(launch: Launch, systemd: Manager, config: str) -> None:
 
 
 def test_a_crash_refuses_nobody(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """After ``kill -9`` of the main process clients queue, on TCP and on the UNIX
     socket, and the next daemon serves them on the very same sockets, without a free
@@ -111,7 +111,7 @@ def test_a_crash_refuses_nobody(
 
 
 def test_a_restart_refuses_nobody(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """A graceful stop leaves the stored listeners open and the UNIX socket's file in
     its place: who comes in between is served by the next daemon.
@@ -132,7 +132,7 @@ def test_a_restart_refuses_nobody(
 
 @pytest.mark.parametrize("crash", [True, False], ids=["crash", "restart"])
 def test_counters_go_on(
-    launch: Launch, systemd: Manager, config: str, *, crash: bool, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, *, crash: bool, tmp_path: Path
 ) -> None:
     """The next daemon counts from where the last one stood; who was connected at a
     crash is booked as worker_died, a child that was not reaped as master_died.
@@ -172,7 +172,7 @@ def test_counters_go_on(
 
 
 def test_a_service_keeps_its_column_over_restarts(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """Services in another order, and a new one before them: each count stays with its
     name.
@@ -192,7 +192,7 @@ def test_a_service_keeps_its_column_over_restarts(
 
 
 def test_a_reload_removes_what_it_closes(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """A listener that a reload takes away is taken out of the store, so that its
     address is free at once, and its file is gone; one that it adds is stored.
@@ -217,7 +217,7 @@ def test_a_reload_removes_what_it_closes(
 
 
 def test_a_changed_configuration_ends_what_it_no_longer_wants(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """What the store has beyond the configuration of the next start is closed and
     removed, and the log says so.
@@ -235,7 +235,7 @@ def test_a_changed_configuration_ends_what_it_no_longer_wants(
 
 
 def test_a_file_that_is_gone_is_made_again(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """The directory of a UNIX socket was cleared while its listener lay in the store:
     nobody would find it, so it is bound anew.
@@ -273,7 +273,11 @@ def damaged_names(words: memoryview) -> None:
     ],
 )
 def test_a_board_of_another_layout_is_dropped(
-    launch: Launch, systemd: Manager, config: str, damage: Callable[[memoryview], None], reason: str
+    launch: Launch,
+    systemd: FakeSystemd,
+    config: str,
+    damage: Callable[[memoryview], None],
+    reason: str,
 ) -> None:
     """The next daemon says so, starts at zero, and stores its own."""
     first = start(launch, systemd, config)
@@ -289,7 +293,7 @@ def test_a_board_of_another_layout_is_dropped(
 
 
 def test_a_board_of_another_size_is_dropped(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """An older layout had fewer cells: it is not even mapped."""
     fd = os.memfd_create("board")
@@ -303,7 +307,7 @@ def test_a_board_of_another_size_is_dropped(
 
 
 def test_nonsense_in_the_store_is_no_obstacle(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """A pipe under a listener's name is closed; the listener is bound."""
     reader, writer = os.pipe()
@@ -315,7 +319,7 @@ def test_nonsense_in_the_store_is_no_obstacle(
 
 
 def test_without_a_store_everything_is_ours_to_close(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """A unit without FileDescriptorStoreMax=: nothing is left behind, as without a
     service manager.
@@ -328,7 +332,7 @@ def test_without_a_store_everything_is_ours_to_close(
 
 
 def test_a_store_keeps_signals_and_deaths_counted(
-    launch: Launch, systemd: Manager, config: str
+    launch: Launch, systemd: FakeSystemd, config: str
 ) -> None:
     """What only the master counts goes on as well."""
     first = start(launch, systemd, config)
@@ -361,7 +365,7 @@ def test_a_store_keeps_signals_and_deaths_counted(
     ids=["address", "ipv6_only"],
 )
 def test_a_changed_address_is_free_at_the_restart(
-    launch: Launch, systemd: Manager, before: str, after: str
+    launch: Launch, systemd: FakeSystemd, before: str, after: str
 ) -> None:
     """The stored listener that is no longer wished is closed, by the service manager
     too, before another one is bound to its port.
@@ -376,7 +380,7 @@ def test_a_changed_address_is_free_at_the_restart(
     assert second.stop() == 0
 
 
-def test_a_filter_that_was_left_is_taken_off(launch: Launch, systemd: Manager) -> None:
+def test_a_filter_that_was_left_is_taken_off(launch: Launch, systemd: FakeSystemd) -> None:
     """A listener on which its last owner wanted no more connections, but which it could
     not take out of the store, begins connections again.
     """
@@ -394,7 +398,7 @@ def test_a_filter_that_was_left_is_taken_off(launch: Launch, systemd: Manager) -
 
 
 def test_another_file_in_its_place_is_not_its_own(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """A socket's file was replaced while its listener lay in the store: nobody who goes
     there arrives, so that it is bound anew.
@@ -411,7 +415,7 @@ def test_another_file_in_its_place_is_not_its_own(
 
 
 def test_the_file_of_an_unwished_listener_goes_too(
-    launch: Launch, systemd: Manager, config: str, tmp_path: Path
+    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """The next configuration has no UNIX listener: neither the listener nor its file
     stays.
@@ -425,7 +429,7 @@ def test_the_file_of_an_unwished_listener_goes_too(
     assert second.stop() == 0
 
 
-def test_counters_that_would_overflow_start_again(launch: Launch, systemd: Manager) -> None:
+def test_counters_that_would_overflow_start_again(launch: Launch, systemd: FakeSystemd) -> None:
     """What a mad worker wrote into the master's cells does not end the next master, nor
     the one after.
     """
@@ -454,7 +458,7 @@ def test_counters_that_would_overflow_start_again(launch: Launch, systemd: Manag
 
 
 def test_a_service_manager_that_reads_nothing_delays_the_start_once(
-    launch: Launch, systemd: Manager
+    launch: Launch, systemd: FakeSystemd
 ) -> None:
     """Its queue is full: the start takes a moment, not one for each listener; once it
     reads again it hears READY, and everything is stored.

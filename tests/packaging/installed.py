@@ -14,9 +14,9 @@ from signal import SIGKILL
 from typing import Literal
 
 from tests.packaging.machine import Machine
-from tests.support import ledger, procs
+from tests.support import loads, procs
 from tests.support.clients import Address
-from tests.support.load import OUTCOMES
+from tests.support.load_generator import OUTCOMES
 from tests.support.observed import Samples, parse_samples
 from tests.support.waiting import until
 
@@ -167,14 +167,14 @@ class Installed:
 @contextlib.contextmanager
 def under_load(
     address: Address = ECHO, kind: Literal["echo", "daytime"] = "echo"
-) -> Iterator[ledger.Client]:
+) -> Iterator[loads.RunningLoad]:
     """Run short sessions at :data:`RATE`, some hundreds of them before the block."""
-    with ledger.running(address, kind, rate=RATE, concurrency=2000) as load:
+    with loads.running(address, kind, rate=RATE, concurrency=2000) as load:
         load.more(200)
         yield load
 
 
-def summary(load: ledger.Client) -> ledger.Ledger:
+def summary(load: loads.RunningLoad) -> loads.LoadResult:
     """End the load, print its result and return it. AssertionError if its rate was
     below :data:`PROMISED_RATE`.
     """
@@ -188,7 +188,7 @@ def summary(load: ledger.Client) -> ledger.Ledger:
     return result
 
 
-def open_now(load: ledger.Client) -> int:
+def open_now(load: loads.RunningLoad) -> int:
     """How many connections of a load have no outcome yet. The number is exact while the
     generator is stopped.
     """

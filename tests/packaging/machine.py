@@ -205,7 +205,7 @@ class Machine:
         space = os.readlink(f"/proc/{self._init}/ns/pid")
         return {
             _inner_pid(found.pid): found.pid
-            for found in procs.every()
+            for found in procs.all_processes()
             if _pid_namespace(found.pid) == space
         }[pid]
 

@@ -61,7 +61,7 @@ def test_it_sees_no_network(activated: Installed) -> None:
             for line in (procs.PROC / str(pid) / "net/dev").read_text().splitlines()[2:]
         ]
         assert interfaces == ["lo"]
-        capabilities = procs.ids(pid).capabilities
+        capabilities = procs.credentials(pid).capabilities
         assert capabilities["CapEff"] == capabilities["CapBnd"] == capabilities["CapAmb"] == 0
     assert clients.converse(ECHO, b"hello") == b"hello"
 

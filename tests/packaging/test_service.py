@@ -48,11 +48,11 @@ def test_who_serves(unpd: Installed) -> None:
     )
     account = unpd.machine.run("id", "--user", "unpd").stdout.strip()
     for pid in (unpd.pid, *unpd.children("unpd: ")):
-        ids = procs.ids(pid)
+        ids = procs.credentials(pid)
         assert set(ids.uids) == {int(account)}
         assert ids.no_new_privileges
     for pid in unpd.children("unpd: "):
-        assert procs.ids(pid).capabilities["CapAmb"] == 0
+        assert procs.credentials(pid).capabilities["CapAmb"] == 0
 
 
 def test_exposure(unpd: Installed) -> None:
@@ -83,7 +83,7 @@ def test_stop_in_time_with_clients(unpd: Installed) -> None:
     unpd.edit(("grace_s = 10", "grace_s = 3"))
     unpd.start()
     with clients.idle(ECHO, 200) as quiet:
-        assert clients.stuff(quiet[0], 64 << 20, stall_s=0.5) < 64 << 20
+        assert clients.send_until_blocked(quiet[0], 64 << 20, stall_s=0.5) < 64 << 20
         began = time.monotonic()
         unpd.systemctl("stop", "unpd")
         assert time.monotonic() - began < 4.0
@@ -112,7 +112,7 @@ def test_a_drain_longer_than_the_units_patience(unpd: Installed) -> None:
 def cut(sock: socket.socket) -> bool:
     """Send some dozens of bytes a second. True if the server has ended the session."""
     try:
-        return clients.drip(sock, b"x", 0.02) < 1
+        return clients.send_slowly(sock, b"x", 0.02) < 1
     except OSError:
         return True
 

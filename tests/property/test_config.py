@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.scale import many
 from unpd.config.addresses import parse_address
 from unpd.config.build import build
 from unpd.config.findings import Findings, problems
@@ -25,7 +26,11 @@ from unpd.config.source import Source
 from unpd.errors import ConfigError
 from unpd.names import MAX_WORKERS
 
-without_deadline = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+without_deadline = settings(
+    max_examples=many(1000, at_least=50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 """No deadline: the speed of the machine is no property of the configuration."""
 
 HOST = Host(uid=0, user="root", runtime_dir="/run/unpd", somaxconn=None, cpus=4)

@@ -1,5 +1,5 @@
 """The machine in a world that does what it likes: whatever happens in whatever order,
-what must hold holds after every step (:mod:`tests.support.world`).
+what must hold holds after every step (:mod:`tests.support.simulation`).
 """
 # ruff: noqa: D102 - the name of a rule says what happens
 
@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.support.machine import wants
 from tests.support.scale import many
-from tests.support.world import Kid, World
+from tests.support.simulation import SimulatedChild, Simulation
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.machine import EVENT_TABLE, next_deadline, step
@@ -39,152 +39,157 @@ class Life(RuleBasedStateMachine):
 
     @initialize(wanted=wanteds, ready=st.booleans())
     def begin(self, wanted: Wanted, ready: bool) -> None:
-        self.world = World(wanted)
+        self.simulation = Simulation(wanted)
         if ready:
-            self.world.comes_to_rest()
+            self.simulation.run_until_idle()
 
     def some(
-        self, data: st.DataObject, *, reported: bool | None = None, told: bool | None = None
-    ) -> Kid:
+        self,
+        data: st.DataObject,
+        *,
+        reported: bool | None = None,
+        ordered_to_leave: bool | None = None,
+    ) -> SimulatedChild:
         """One of the living children."""
-        kids = [
-            kid
-            for kid in self.world.kids.values()
-            if reported in (None, kid.reported) and told in (None, kid.told)
+        children = [
+            child
+            for child in self.simulation.children.values()
+            if reported in (None, child.reported)
+            and ordered_to_leave in (None, child.ordered_to_leave)
         ]
-        return data.draw(st.sampled_from(kids))
+        return data.draw(st.sampled_from(children))
 
     def any_silent(self) -> bool:
         """Whether a child has not yet reported."""
-        return any(not kid.reported for kid in self.world.kids.values())
+        return any(not child.reported for child in self.simulation.children.values())
 
     def any_ready(self) -> bool:
         """Whether a child has reported that it serves."""
-        return any(kid.reported for kid in self.world.kids.values())
+        return any(child.reported for child in self.simulation.children.values())
 
     def any_told(self) -> bool:
         """Whether a child was asked to leave and does so if it is not deaf."""
-        return any(kid.told for kid in self.world.kids.values())
+        return any(child.ordered_to_leave for child in self.simulation.children.values())
 
     @precondition(any_silent)
     @rule(data=st.data())
     def a_child_becomes_ready(self, data: st.DataObject) -> None:
-        self.world.becomes_ready(self.some(data, reported=False))
+        self.simulation.report_ready(self.some(data, reported=False))
 
     @precondition(any_silent)
     @rule(turn=st.booleans())
     def all_become_ready(self, turn: bool) -> None:
-        for kid in self.world.kids.values():
-            if not kid.reported:
-                self.world.becomes_ready(kid)
+        for child in self.simulation.children.values():
+            if not child.reported:
+                self.simulation.report_ready(child)
         if turn:
-            self.world.turn()
+            self.simulation.turn()
 
     @precondition(any_silent)
     @rule(data=st.data())
     def a_child_fails(self, data: st.DataObject) -> None:
-        self.world.fails(self.some(data, reported=False))
+        self.simulation.report_failure(self.some(data, reported=False))
 
-    @precondition(lambda self: self.world.kids)
+    @precondition(lambda self: self.simulation.children)
     @rule(data=st.data())
     def a_child_dies(self, data: st.DataObject) -> None:
-        self.world.dies(self.some(data))
+        self.simulation.end_child(self.some(data))
 
     @precondition(any_ready)
     @rule(data=st.data(), deaf=st.booleans())
     def a_child_hangs(self, data: st.DataObject, deaf: bool) -> None:
-        kid = self.some(data, reported=True)
-        kid.hung_at, kid.deaf = self.world.clock.now, deaf
+        child = self.some(data, reported=True)
+        child.hung_at, child.deaf = self.simulation.clock.now, deaf
 
     @precondition(any_told)
     @rule(data=st.data(), deaf=st.booleans())
     def a_child_was_told(self, data: st.DataObject, deaf: bool) -> None:
-        kid = self.some(data, told=True)
-        kid.deaf = kid.deaf or deaf
-        if not kid.deaf:
-            self.world.dies(kid)
+        child = self.some(data, ordered_to_leave=True)
+        child.deaf = child.deaf or deaf
+        if not child.deaf:
+            self.simulation.end_child(child)
 
     @rule(count=st.integers(1, 3))
     def forks_will_fail(self, count: int) -> None:
-        self.world.forks_to_fail = count
+        self.simulation.forks_to_fail = count
 
     @rule(wanted=st.none() | wanteds)
     def the_file_is_edited(self, wanted: Wanted | None) -> None:
-        self.world.file = wanted
+        self.simulation.config_file = wanted
 
     @rule(answer=st.booleans(), turn=st.booleans())
     def a_reload_is_asked_for(self, answer: bool, turn: bool) -> None:
-        self.world.asks_reload(answer)
+        self.simulation.ask_reload(answer)
         if turn:
-            self.world.turn()
+            self.simulation.turn()
 
     @rule(wanted=wanteds)
     def a_reload_is_begun(self, wanted: Wanted) -> None:
-        self.world.file = wanted
-        self.world.asks_reload(answer=True)
-        self.world.turn()
+        self.simulation.config_file = wanted
+        self.simulation.ask_reload(answer=True)
+        self.simulation.turn()
 
     @rule(pool=st.sampled_from(("default", "other")), delta=st.sampled_from((-1, 1)))
     def a_pool_is_resized(self, pool: str, delta: int) -> None:
-        self.world.queue.append(ev.PoolResized(pool, delta))
+        self.simulation.queue.append(ev.PoolResized(pool, delta))
 
     @rule()
     def the_log_is_rotated(self) -> None:
-        self.world.queue.append(ev.LogReopenAsked())
+        self.simulation.queue.append(ev.LogReopenAsked())
 
-    @precondition(lambda self: self.world.clock.now > 1040.0)
+    @precondition(lambda self: self.simulation.clock.now > 1040.0)
     @rule(quick=st.booleans())
     def a_stop_is_asked_for(self, quick: bool) -> None:
-        self.world.queue.append(ev.StopAsked(quick, "a test"))
+        self.simulation.queue.append(ev.StopAsked(quick, "a test"))
 
     @rule()
     def the_loop_turns(self) -> None:
-        self.world.turn()
+        self.simulation.turn()
 
     @rule(seconds=moments)
     def time_passes(self, seconds: float) -> None:
-        self.world.turn()
-        self.world.clock.advance(seconds)
-        self.world.turn()
+        self.simulation.turn()
+        self.simulation.clock.advance(seconds)
+        self.simulation.turn()
 
     @rule()
     def the_deadline_comes(self) -> None:
-        self.world.turn()
-        if (at := next_deadline(self.world.state)) is not None:
-            self.world.clock.advance_to(at)
-            self.world.turn()
+        self.simulation.turn()
+        if (at := next_deadline(self.simulation.state)) is not None:
+            self.simulation.clock.advance_to(at)
+            self.simulation.turn()
 
     @rule(silence_s=st.sampled_from((0, 1, 2, 31)))
     def heartbeats_are_looked_at(self, silence_s: int) -> None:
         for _ in range(silence_s):
-            self.world.clock.advance(1.0)
-            self.world.looks_at_beats()
-            self.world.turn()
+            self.simulation.clock.advance(1.0)
+            self.simulation.read_heartbeats()
+            self.simulation.turn()
 
     def teardown(self) -> None:
         """Whatever it went through: when the world behaves again the machine comes to
         rest, whole; and a stop ends it within its grace, even if nobody obeys.
         """
-        if not hasattr(self, "world"):
+        if not hasattr(self, "simulation"):
             return
-        world = self.world
-        if world.state.phase is not MasterPhase.STOPPING:
-            world.comes_to_rest()
-        if world.state.phase is not MasterPhase.STOPPING:
+        simulation = self.simulation
+        if simulation.state.phase is not MasterPhase.STOPPING:
+            simulation.run_until_idle()
+        if simulation.state.phase is not MasterPhase.STOPPING:
             self.is_whole()
-        asked_at = world.clock.now
-        world.stops(quick=len(world.born) % 2 == 0)
-        assert world.left
-        assert world.left_at <= max(
-            asked_at, world.state.stop_began_at + world.state.wanted.limits.grace_s
+        asked_at = simulation.clock.now
+        simulation.run_until_stopped(quick=len(simulation.births) % 2 == 0)
+        assert simulation.leave
+        assert simulation.left_at <= max(
+            asked_at, simulation.state.stop_began_at + simulation.state.wanted.limits.grace_s
         )
-        assert set(world.answered) == set(world.asked)
+        assert set(simulation.answers) == set(simulation.requests)
 
     def is_whole(self) -> None:
         """Every wanted slot has a ready child of the current generation, and there is
         no other child and nothing to wait for.
         """
-        state = self.world.state
+        state = self.simulation.state
         assert state.phase is MasterPhase.RUNNING
         assert {child.slot for child in state.children.values()} == set(state.wanted.slots())
         assert {(child.phase, child.generation) for child in state.children.values()} == {
@@ -195,7 +200,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=many(1500, at_least=200),
+    max_examples=many(1500, at_least=100),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -227,7 +232,7 @@ def test_every_event_is_tried(kind: type[ev.Event]) -> None:
     assert kind in EVENTS
 
 
-@settings(max_examples=many(4000, at_least=200), deadline=None)
+@settings(max_examples=many(4000, at_least=100), deadline=None)
 @given(st.data(), wanteds)
 def test_no_nonsense_raises(data: st.DataObject, wanted: Wanted) -> None:
     """Whatever events come, of children that never were or are long gone, the machine

@@ -1,9 +1,9 @@
-"""The tests' own tools: a real unpd, processes from /proc, rude clients, a load with a
-ledger, faults, a manual clock.
+"""The tools of the tests: real daemons, fake services around them, clients, loads,
+faults, and a manual clock. Every test directory uses them.
 """
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The source tree: programs that the tests start import unpd and the tests from here.
+"""The source tree. Programs that the tests start import unpd and the tests from here.
 """

@@ -1,5 +1,7 @@
-"""Clients that behave badly on purpose, and the plain one. Addresses are (host, port),
-or a path for a UNIX socket; all sockets are the caller's to close.
+"""Clients for real sockets, well-behaved and badly behaved.
+
+Integration, chaos and packaging tests use them. An address is (host, port), or the path
+of a UNIX socket. The caller closes the sockets.
 """
 
 import contextlib
@@ -13,14 +15,14 @@ from collections.abc import Iterator
 Address = tuple[str, int] | str
 
 TCP_REPAIR = 19
-"""From <linux/tcp.h>; missing in Python's socket module."""
+"""From <linux/tcp.h>. Python's socket module lacks it."""
 
 PIECE_BYTES = 65536
 IDLE_PER_SOURCE = 20_000
 
 
 def family(address: Address) -> socket.AddressFamily:
-    """The address family that ``address`` needs."""
+    """Return the address family that ``address`` needs."""
     if isinstance(address, str):
         return socket.AF_UNIX
     return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -34,8 +36,8 @@ def connect(
     send_buffer: int = 0,
     source: str = "",
 ) -> socket.socket:
-    """A connection with ``timeout_s`` on every later call. Buffers in bytes (1 asks for
-    the kernel's least, 0 leaves its default). OSError if refused.
+    """Connect, and set ``timeout_s`` for every later call. Buffers are in bytes: 1 asks
+    for the kernel's minimum, 0 keeps its default. OSError if refused.
     """
     sock = socket.socket(family(address), socket.SOCK_STREAM)
     try:
@@ -54,7 +56,7 @@ def connect(
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens on ``port``."""
+    """Whether a connection to ``port`` is refused."""
     try:
         connect(("127.0.0.1", port)).close()
     except ConnectionRefusedError:
@@ -63,9 +65,7 @@ def refuses(port: int) -> bool:
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """All bytes until the peer's FIN; TimeoutError or ConnectionResetError as they
-    come.
-    """
+    """Read until the peer's FIN. TimeoutError or ConnectionResetError pass through."""
     pieces: list[bytes] = []
     while piece := sock.recv(PIECE_BYTES):
         pieces.append(piece)
@@ -73,7 +73,7 @@ def read_all(sock: socket.socket) -> bytes:
 
 
 def read_exactly(sock: socket.socket, count: int) -> bytes:
-    """The next ``count`` bytes; fewer only if the peer's FIN came first."""
+    """Read the next ``count`` bytes; fewer only if the peer's FIN came first."""
     pieces: list[bytes] = []
     while count > 0 and (piece := sock.recv(min(count, PIECE_BYTES))):
         pieces.append(piece)
@@ -82,8 +82,8 @@ def read_exactly(sock: socket.socket, count: int) -> bytes:
 
 
 def ask(address: Address, *, timeout_s: float = 10.0) -> bytes:
-    """Connect, say nothing, return everything the server says until it closes
-    (daytime).
+    """Connect, send nothing, and return everything that the server sends until it
+    closes (daytime).
     """
     with connect(address, timeout_s=timeout_s) as sock:
         return read_all(sock)
@@ -97,8 +97,9 @@ def converse(
     receive_buffer: int = 0,
     send_buffer: int = 0,
 ) -> bytes:
-    """Send ``data`` while reading, half-close when it is sent, return everything until
-    the peer's FIN (echo, of any length). TimeoutError after a standstill.
+    """Send ``data`` and read at the same time, half-close after the last byte, and
+    return everything until the peer's FIN. TimeoutError if nothing moves for
+    ``timeout_s``.
     """
     with connect(
         address, timeout_s=timeout_s, receive_buffer=receive_buffer, send_buffer=send_buffer
@@ -125,9 +126,9 @@ def converse(
                 pieces.append(piece)
 
 
-def drip(sock: socket.socket, data: bytes, interval_s: float) -> int:
-    """Send ``data`` one byte each ``interval_s`` seconds (slowloris), throwing away
-    what comes back. Returns how many bytes went before the peer ended it.
+def send_slowly(sock: socket.socket, data: bytes, interval_s: float) -> int:
+    """Send ``data`` one byte each ``interval_s`` seconds (slowloris) and discard the
+    answers. Return the number of bytes sent before the peer closed.
     """
     for sent in range(len(data)):
         try:
@@ -140,7 +141,7 @@ def drip(sock: socket.socket, data: bytes, interval_s: float) -> int:
 
 
 def _discard(sock: socket.socket, duration_s: float) -> bool:
-    """Read and forget for ``duration_s`` seconds; False at the peer's FIN."""
+    """Read and discard for ``duration_s`` seconds. False at the peer's FIN."""
     deadline = time.monotonic() + duration_s
     while (left := deadline - time.monotonic()) > 0:
         if select.select([sock], [], [], left)[0] and not sock.recv(PIECE_BYTES):
@@ -148,25 +149,25 @@ def _discard(sock: socket.socket, duration_s: float) -> bool:
     return True
 
 
-def segments(sock: socket.socket, data: bytes) -> None:
-    """Send each byte of ``data`` as a segment of its own (TCP_NODELAY). Read meanwhile
-    if it is long: an echo could fill up.
+def send_bytewise(sock: socket.socket, data: bytes) -> None:
+    """Send each byte of ``data`` as a segment of its own (TCP_NODELAY). Long data needs
+    a reader, because an echo could fill the buffers.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for index in range(len(data)):
         sock.send(data[index : index + 1])
 
 
-def urgent(sock: socket.socket, data: bytes) -> None:
+def send_urgent(sock: socket.socket, data: bytes) -> None:
     """Send ``data`` with its last byte marked urgent (MSG_OOB). The receiver's stream
     lacks that byte unless it asks for it or has SO_OOBINLINE.
     """
     sock.send(data, socket.MSG_OOB)
 
 
-def stuff(sock: socket.socket, limit: int, stall_s: float = 1.0) -> int:
-    """Send up to ``limit`` bytes and never read, until the peer has taken nothing for
-    ``stall_s`` seconds. Returns how many bytes were taken.
+def send_until_blocked(sock: socket.socket, limit: int, stall_s: float = 1.0) -> int:
+    """Send up to ``limit`` bytes without reading, until the peer has taken nothing for
+    ``stall_s`` seconds. Return the number of bytes taken.
     """
     sock.setblocking(False)
     piece = bytes(PIECE_BYTES)
@@ -185,8 +186,8 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def vanish(sock: socket.socket) -> None:
-    """Close without telling the peer, which is left half-open (TCP_REPAIR; needs
+def close_silently(sock: socket.socket) -> None:
+    """Close without a segment to the peer, which stays half-open (TCP_REPAIR; needs
     CAP_NET_ADMIN). Our kernel answers the peer's next segment with an RST.
     """
     sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
@@ -194,8 +195,8 @@ def vanish(sock: socket.socket) -> None:
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of open files to its hard limit, and
-    return it.
+    """Raise this process's soft limit of open files to its hard limit. Return the
+    limit.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -204,8 +205,8 @@ def raise_descriptor_limit() -> int:
 
 @contextlib.contextmanager
 def idle(address: Address, count: int, *, timeout_s: float = 10.0) -> Iterator[list[socket.socket]]:
-    """``count`` connections that say nothing, closed at the end of the block. Beyond
-    20,000 of IPv4 loopback they come from several source addresses.
+    """Hold ``count`` connections that send nothing, and close them at the end of the
+    block. More than 20,000 on IPv4 loopback use several source addresses.
     """
     raise_descriptor_limit()
     with contextlib.ExitStack() as stack:

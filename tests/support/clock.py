@@ -1,5 +1,5 @@
-"""A clock that stands still until it is told to go: for the core, which is told the
-time.
+"""A clock that stands still until a test moves it. Tests of the core use it, because
+the core receives the time as a parameter.
 """
 
 
@@ -11,19 +11,17 @@ class ManualClock:
 
     @property
     def now(self) -> float:
-        """The present, in seconds."""
+        """The present time, in seconds."""
         return self._now
 
     def advance(self, seconds: float) -> float:
-        """Go forward by ``seconds`` (never back) and return the new present."""
+        """Move forward by ``seconds`` (never back) and return the new time."""
         if seconds < 0:
             raise ValueError("a monotonic clock does not go back")
         self._now += seconds
         return self._now
 
     def advance_to(self, moment: float) -> float:
-        """Go forward to ``moment``; stay where it is already past. Returns the new
-        present.
-        """
+        """Move forward to ``moment``, or stay if it is past. Return the new time."""
         self._now = max(self._now, moment)
         return self._now

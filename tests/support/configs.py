@@ -1,5 +1,5 @@
-"""Configurations for daemons under test: what a test does not care about is
-filled in.
+"""Completes and reads the configurations of daemons under test.
+:mod:`tests.support.launch` and tests of reloads use it.
 """
 
 import json
@@ -18,10 +18,12 @@ listen = ["tcp://127.0.0.1:0"]
 
 
 def compose(text: str, directory: Path, *, log_file: Path | None = None) -> str:
-    """``text`` with what every test wants and this one did not set: paths in
+    """Add to ``text`` what every test needs and this one left out: paths in
     ``directory``, a free port for metrics, a JSON log at debug, two workers, and echo
-    and daytime where it names no service. A table that ``text`` has itself gets the
-    missing keys right after its header, so that line numbers change.
+    and daytime if the text names no service.
+
+    A table that the text already has gets the missing keys right after its header, so
+    line numbers change.
     """
     wanted: dict[str, dict[str, Any]] = {
         "daemon": {
@@ -53,8 +55,8 @@ def compose(text: str, directory: Path, *, log_file: Path | None = None) -> str:
 
 
 def write_drop_in(main: Path, name: str, text: str) -> Path:
-    """Write conf.d/NAME.toml beside the configuration file ``main``, in one step;
-    returns its path.
+    """Write conf.d/NAME.toml beside the configuration file ``main`` with a rename.
+    Return its path.
     """
     path = main.parent / "conf.d" / f"{name}.toml"
     path.parent.mkdir(exist_ok=True)
@@ -64,8 +66,8 @@ def write_drop_in(main: Path, name: str, text: str) -> Path:
 
 
 def table(text: str, name: str) -> Mapping[str, Any]:
-    """A table of a configuration; empty where the text cannot be parsed (a test of just
-    that).
+    """Return one table of a configuration. It is empty where the text cannot be parsed,
+    which some tests want.
     """
     try:
         found = tomllib.loads(text).get(name, {})

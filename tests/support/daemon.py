@@ -1,15 +1,17 @@
-"""A real unpd: started from a configuration, watched through its log, metrics and
-/proc, and examined after its end.
+"""Starts one real unpd, reads its log, its metrics and /proc, and examines it after its
+end.
 
-Whatever a test did, :meth:`Unpd.finish` leaves no process behind, and says what the
-daemon left that it should not have: a wrong exit code, an orphan, a zombie, a socket or
-pid file, a traceback, an error line that the test did not name, a line that contradicts
-the table of log events, a port that is still taken.
+:class:`tests.support.launch.Launch` creates the daemons; nearly every integration,
+chaos and packaging test uses them.
 
-A process of the daemon is known by descent, by session and process group (the daemon
-leads its own), and by UNPD_TEST_ID in its environment. The last is lost where a process
-sets its title over its environment; orphans therefore become children of the test run
-itself (see :func:`tests.support.procs.become_subreaper`).
+:meth:`Unpd.finish` leaves no process behind whatever the test did. It reports what the
+daemon should not have left: a wrong exit code, an orphan, a zombie, a socket or pid
+file, a traceback, an error line that the test did not name, a port still in use.
+
+A process belongs to the daemon by descent, by session or process group (the daemon
+leads its own), or by UNPD_TEST_ID in its environment. A process that sets its title
+over its environment loses the last. Orphans therefore become children of the test run
+(see :func:`tests.support.procs.become_subreaper`).
 """
 
 import contextlib
@@ -44,11 +46,11 @@ from tests.support.waiting import until
 COMMAND = (sys.executable, "-m", "unpd")
 READY_S = 20.0
 STOP_S = 20.0
-"""How long an end may take unless the test says otherwise (``unpd.stop_s``)."""
+"""How long a stop may take unless the test sets ``unpd.stop_s``."""
 LISTENING = "0A"
 """TCP_LISTEN, as /proc/net/tcp writes it."""
 ORPHANS_S = 2.0
-"""How long a child may outlive its master."""
+"""How long a child may outlive its master unless the test sets ``unpd.orphans_s``."""
 
 NOT_INHERITED = (
     "NOTIFY_SOCKET",
@@ -64,8 +66,8 @@ NOT_INHERITED = (
 
 
 @dataclass(slots=True)
-class Promises:
-    """What the test says about the daemon's end."""
+class Expectations:
+    """What the test expects of the daemon's end."""
 
     exit_code: int = 0
     errors: set[str] = field(default_factory=set)
@@ -74,9 +76,9 @@ class Promises:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class StartOptions:
     """How to start the daemon. ``prefix`` goes before the command (strace, unshare, ip
-    netns exec); ``env`` is added to the environment, None takes a name away.
+    netns exec). ``env`` is added to the environment; None removes a name.
     """
 
     directory: Path
@@ -90,9 +92,9 @@ class Setting:
 
 
 class Unpd:
-    """A daemon that was started; :class:`tests.support.launch.Launch` makes it."""
+    """A started daemon. :class:`tests.support.launch.Launch` creates it."""
 
-    def __init__(self, setting: Setting, config_text: str) -> None:
+    def __init__(self, setting: StartOptions, config_text: str) -> None:
         self.setting = setting
         self.directory = setting.directory
         self.config_path = self.directory / "unpd.toml"
@@ -102,8 +104,9 @@ class Unpd:
         self.control = Path(daemon.get("control", self.directory / "control.sock"))
         self.stderr_path = self.directory / "stderr"
         self.log_path = Path(table(config_text, "log").get("file") or self.stderr_path)
-        self.promises = Promises()
+        self.expectations = Expectations()
         self.stop_s = STOP_S
+        self.orphans_s = ORPHANS_S
         self.test_id = uuid.uuid4().hex
         self._existed = {path for path in (self.pid_file, self.control) if path.exists()}
         self._pid: int | None = None
@@ -138,32 +141,34 @@ class Unpd:
         changed = {**ours, **self.setting.env}
         return {name: value for name, value in changed.items() if value is not None}
 
-    # what the test promises
+    # expectations of the test
 
     def expect_exit(self, code: int) -> None:
-        """The daemon will end with ``code`` (negative: by that signal) instead of 0."""
-        self.promises.exit_code = code
+        """Expect exit code ``code`` instead of 0. A negative number means that
+        signal.
+        """
+        self.expectations.exit_code = code
 
     def expect_errors(self, *events: str) -> None:
-        """Lines of level error with these events may appear in the log."""
-        self.promises.errors.update(events)
+        """Allow lines of level error with these events in the log."""
+        self.expectations.errors.update(events)
 
     def expect_leftover(self, path: Path) -> None:
-        """``path`` (a socket, the pid file) may be there after the end."""
-        self.promises.leftovers.add(path)
+        """Allow ``path`` (a socket, the pid file) to exist after the end."""
+        self.expectations.leftovers.add(path)
 
     def expect_traceback(self) -> None:
-        """A trace may be on standard error: the test provokes a failure of the daemon
-        itself.
+        """Allow a traceback on standard error, where the test makes the daemon itself
+        fail.
         """
-        self.promises.traceback = True
+        self.expectations.traceback = True
 
     # processes
 
     @property
     def pid(self) -> int:
-        """The master: the process started, the first unpd below a prefix that forks, or
-        what the pid file of a detached one says.
+        """The pid of the master: the started process, the first unpd below a prefix
+        that forks, or the pid in the pid file of a detached daemon.
         """
         if self._pid is None:
             self._pid = self._find_master()
@@ -192,7 +197,7 @@ class Unpd:
         return masters[0]
 
     def workers(self) -> list[int]:
-        """The pids of the living workers, as their titles say."""
+        """Return the pids of the living workers, by their titles."""
         return [
             child.pid
             for child in procs.children(self.pid)
@@ -200,7 +205,7 @@ class Unpd:
         ]
 
     def exporter(self) -> int | None:
-        """The pid of the exporter, if it lives."""
+        """Return the pid of the exporter, or None if it is not alive."""
         return next(
             (
                 child.pid
@@ -211,14 +216,18 @@ class Unpd:
         )
 
     def family(self) -> list[procs.Stat]:
-        """Every process of this daemon, zombies too."""
+        """Return every process of this daemon, zombies included."""
         below = {
             self.process.pid,
             *(process.pid for process in procs.descendants(self.process.pid)),
         }
         if self._pid is not None:
             below |= {self._pid, *(process.pid for process in procs.descendants(self._pid))}
-        return [process for process in procs.every() if process.pid in below or self._ours(process)]
+        return [
+            process
+            for process in procs.all_processes()
+            if process.pid in below or self._ours(process)
+        ]
 
     def _ours(self, process: procs.Stat) -> bool:
         if process.session in self._sessions or process.pgid in self._sessions:
@@ -232,9 +241,9 @@ class Unpd:
         """Send ``number`` to the master."""
         os.kill(self.pid, number)
 
-    def respawned(self, before: Sequence[int], timeout_s: float = 10.0) -> list[int]:
-        """Wait until none of the pids ``before`` is left and as many other workers are
-        there; return those.
+    def wait_respawned(self, before: Sequence[int], timeout_s: float = 10.0) -> list[int]:
+        """Wait until all pids in ``before`` are gone and the same number of other
+        workers exists. Return the new pids.
         """
 
         def replaced() -> list[int]:
@@ -250,26 +259,27 @@ class Unpd:
     # log
 
     def log_text(self) -> str:
-        """The log as it is now."""
+        """Return the log written so far."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def stderr(self) -> str:
-        """Standard error as it is now."""
+        """Return standard error written so far."""
         return self.stderr_path.read_text(errors="replace")
 
-    def log_events(self, name: str = "", **fields: Any) -> list[Event]:
-        """The events so far, by name and fields if given."""
+    def log_events(self, name: str = "", *, level: str = "", **fields: Any) -> list[Event]:
+        """Return the events so far, filtered by name, level and fields where given."""
         return [
             event
             for event in parse_log(self.log_text())
-            if name in ("", event.name) and event.matches(fields)
+            if name in ("", event.name) and level in ("", event.level) and event.matches(fields)
         ]
 
     def wait_event(
         self, name: str, *, timeout_s: float = 10.0, after: int = 0, **fields: Any
     ) -> Event:
-        """The first event of that name and fields that is, or comes, after the first
-        ``after`` of them (as ``len(log_events(name, ...))`` told earlier).
+        """Return the first matching event after the first ``after`` matching ones, and
+        wait for it if needed. ``after`` is ``len(log_events(name, ...))`` at an earlier
+        moment.
         """
 
         def there() -> list[Event]:
@@ -287,8 +297,8 @@ class Unpd:
     # addresses and metrics
 
     def addresses(self, service: str) -> list[Address]:
-        """Where clients reach ``service`` ("metrics" for the exporter), in the order in
-        which the listeners were opened.
+        """Return the addresses of ``service`` ("metrics" for the exporter) for clients,
+        in the order in which the listeners were opened.
         """
         return [
             parse_address(event.fields["address"])
@@ -296,11 +306,11 @@ class Unpd:
         ]
 
     def address(self, service: str, index: int = 0) -> Address:
-        """One of :meth:`addresses`."""
+        """Return one of :meth:`addresses`."""
         return self.addresses(service)[index]
 
     def port(self, service: str, index: int = 0) -> int:
-        """The TCP port of one of :meth:`addresses`."""
+        """Return the TCP port of one of :meth:`addresses`."""
         address = self.address(service, index)
         assert not isinstance(address, str), f"{service} listens on {address}, which has no port"
         return address[1]
@@ -308,7 +318,7 @@ class Unpd:
     def get(
         self, path: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 10.0
     ) -> Answer:
-        """GET ``path`` of the exporter."""
+        """GET ``path`` from the exporter."""
         connection = http.client.HTTPConnection("unpd", timeout=timeout_s)
         connection.sock = clients.connect(self.address("metrics", -1), timeout_s=timeout_s)
         with contextlib.closing(connection):
@@ -317,17 +327,19 @@ class Unpd:
             return Answer(response.status, dict(response.getheaders()), response.read())
 
     def metrics(self) -> Samples:
-        """One scrape."""
+        """Scrape once."""
         answer = self.get("/metrics")
         assert answer.status == http.client.OK, f"scrape: {answer}"
         return parse_samples(answer.body.decode())
 
     def metric(self, name: str, **labels: str) -> float:
-        """One sample of a scrape of its own; KeyError if there is none."""
+        """Scrape and return one sample. KeyError if it does not exist."""
         return self.metrics()[name, frozenset(labels.items())]
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of all samples of ``name`` that have ``labels`` among theirs."""
+        """Scrape and return the sum of all samples of ``name`` whose labels include
+        ``labels``. KeyError if no sample has that name.
+        """
         return total(self.metrics(), name, **labels)
 
     def metric_becomes(
@@ -347,9 +359,7 @@ class Unpd:
     def run(
         self, *arguments: str, data: bytes = b"", timeout_s: float = 30.0
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run another verb of the command line (status, reload, stop, client) to its
-        end.
-        """
+        """Run another command of unpd (status, reload, stop, client) to its end."""
         return subprocess.run(
             [*self.setting.command, *arguments],
             cwd=self.directory,
@@ -363,8 +373,8 @@ class Unpd:
     # the end
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
-        """Until the daemon says that it is ready, and each of its first children is, or
-        is gone; AssertionError with the log if it ends instead.
+        """Wait until the daemon is ready, and each of its first children is ready or
+        gone. AssertionError with the log if the daemon ends first.
         """
         if self.setting.detached:
             code = self.process.wait(timeout_s)
@@ -392,8 +402,8 @@ class Unpd:
         self._reap_detachers(self.pid)
 
     def _all_settled(self) -> bool:
-        """Whether each child that was spawned is ready or gone: the master is ready
-        with the first worker of each pool, the others may still be on their way.
+        """Whether each spawned child is ready or gone. The master is ready with the
+        first worker of each pool; the others may still be starting.
         """
         spawned = {
             event.fields["birth"] for event in self.log_events("child.spawned")
@@ -410,16 +420,16 @@ class Unpd:
         ]
 
     def _reap_detachers(self, master: int) -> None:
-        """The parent that a detached daemon has left behind on its way is dead and ours
-        to collect, as it is init's elsewhere.
+        """Reap the parent that a detached daemon left behind. Elsewhere init does
+        that.
         """
         for process in self.family():
             if process.zombie and process.pid != master and process.ppid == os.getpid():
                 procs.reap(process.pid)
 
     def wait_exit(self, timeout_s: float | None = None) -> int:
-        """The exit code, once the daemon has ended (negative: the signal). What it left
-        as orphans at that moment is noted for :meth:`finish`.
+        """Wait for the end and return the exit code (negative: the signal). Note the
+        orphans of that moment for :meth:`finish`.
         """
         limit_s = self.stop_s if timeout_s is None else timeout_s
         if self._exit_code is None:
@@ -437,7 +447,7 @@ class Unpd:
         return self._exit_code
 
     def _reap_detached(self, timeout_s: float) -> int:
-        """A daemon that detached itself has become a child of ours."""
+        """Reap a daemon that detached itself and so became a child of this process."""
         statuses: list[int] = []
 
         def ended() -> list[int]:
@@ -448,8 +458,8 @@ class Unpd:
         return os.waitstatus_to_exitcode(until(ended, timeout_s, f"{self.pid} to end")[0])
 
     def stop(self, number: Signals = SIGTERM, *, timeout_s: float | None = None) -> int:
-        """Ask the daemon to end, wait for it, assert that it left no orphan, and return
-        its exit code.
+        """Send ``number``, wait for the end, assert that no orphan is left, and return
+        the exit code.
         """
         self.signal(number)
         code = self.wait_exit(timeout_s)
@@ -460,18 +470,18 @@ class Unpd:
 
     def finish(self) -> list[str]:
         """End the daemon if the test has not, examine what it left, and remove that.
-        Returns what is wrong, one sentence each.
+        Return one sentence for each problem.
         """
         problems: list[str] = []
         try:
             if self._exit_code is None:
                 problems += self._end()
             problems += self._examine_processes()
-        # whatever fails here, the processes below have to go
+        # Whatever fails here, the processes below have to go.
         except Exception as failure:  # noqa: BLE001
             problems.append(f"the examination failed: {failure!r}")
         finally:
-            procs.sweep(process for process in self.family() if process.pid != os.getpid())
+            procs.kill_and_reap(process for process in self.family() if process.pid != os.getpid())
             self.process.poll()
         return problems + self._examine_files() + self._examine_log() + self._examine_ports()
 
@@ -491,21 +501,22 @@ class Unpd:
         self.wait_exit()
         return []
 
-    @staticmethod
-    def _reaped(zombie: procs.Stat) -> bool:
+    def _reaped(self, zombie: procs.Stat) -> bool:
         try:
             return until(
                 lambda: (now := procs.stat(zombie.pid)) is None or now.started != zombie.started,
-                ORPHANS_S,
-                "reaping",
+                self.orphans_s,
+                "the zombie to be reaped",
             )
         except AssertionError:
             return False
 
     def _examine_processes(self) -> list[str]:
         problems = []
-        if self._exit_code is not None and self._exit_code != self.promises.exit_code:
-            problems.append(f"exit code {self._exit_code}, promised was {self.promises.exit_code}")
+        if self._exit_code is not None and self._exit_code != self.expectations.exit_code:
+            problems.append(
+                f"exit code {self._exit_code}, promised was {self.expectations.exit_code}"
+            )
         if self._orphans_at_exit and self._exit_code != -SIGKILL:
             problems.append(f"orphans when the master left: {self._orphans_at_exit}")
         left: list[procs.Stat] = []
@@ -518,9 +529,9 @@ class Unpd:
             return not left
 
         with contextlib.suppress(AssertionError):
-            until(all_gone, ORPHANS_S, "")
+            until(all_gone, self.orphans_s, "every process to end")
         if left:
-            problems.append(f"processes left {ORPHANS_S} s after the end: {left}")
+            problems.append(f"processes left {self.orphans_s} s after the end: {left}")
         return problems
 
     def _examine_files(self) -> list[str]:
@@ -532,7 +543,7 @@ class Unpd:
             for address in opened
             if address.startswith("unix://")
         ]
-        expected = self.promises.leftovers | self._existed
+        expected = self.expectations.leftovers | self._existed
         return [
             f"left behind: {path}"
             for path in {self.pid_file, self.control, *sockets} - expected
@@ -542,12 +553,12 @@ class Unpd:
     def _examine_log(self) -> list[str]:
         problems = []
         if (
-            not self.promises.traceback
+            not self.expectations.traceback
             and "Traceback (most recent call last)" in self.stderr() + self.log_text()
         ):
             problems.append(f"a traceback on standard error:\n{self.stderr()[-4000:]}")
         for event in self.log_events():
-            if event.level in ("error", "critical") and event.name not in self.promises.errors:
+            if event.level in ("error", "critical") and event.name not in self.expectations.errors:
                 problems.append(f"an error line that the test does not name: {event}")
             if complaint := contradiction(event):
                 problems.append(f"against the table of log events: {complaint}: {event}")
@@ -567,13 +578,13 @@ class Unpd:
 
 
 def is_tracer(process: procs.Stat) -> bool:
-    """Whether ``process`` is strace, which ends a moment after what it traces."""
+    """Whether ``process`` is strace, which ends a moment after its tracee."""
     return process.title.split(" ")[0].endswith(("strace", "(strace)"))
 
 
 def held_here(address: Address) -> bool:
-    """Whether a process of this test run holds a TCP listener on the address's port:
-    beside it another run may have been given the port that became free.
+    """Whether a process of this test run holds a TCP listener on the address's port.
+    Another run on this machine may have received a port that became free.
     """
     inodes = set()
     for kind in ("tcp", "tcp6"):

@@ -1,4 +1,6 @@
-"""A configuration of several files, in a directory of its own."""
+"""A configuration of several files in a directory of its own. The tests of unpd.config
+use it; nothing starts a daemon.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,8 @@ from unpd.errors import ConfigError
 
 
 class Etc:
-    """A directory with unpd.toml and conf.d, loaded on behalf of an ordinary user; what
-    is said of it is said without its path.
+    """A directory with unpd.toml and conf.d, loaded for an ordinary user. Messages are
+    returned without its path.
     """
 
     def __init__(self, path: Path, host: Host) -> None:
@@ -35,11 +37,11 @@ class Etc:
             file.chmod(0o644)
 
     def load(self) -> Loaded:
-        """Load what is right."""
+        """Load a valid configuration."""
         return load(self.main, self.host)
 
     def refusal(self) -> list[str]:
-        """Load what is wrong; gives the lines of the error."""
+        """Load an invalid configuration. Return the lines of the error."""
         with pytest.raises(ConfigError) as caught:
             self.load()
         return str(caught.value).replace(f"{self.main.parent}/", "").split("\n")

@@ -1,5 +1,7 @@
-"""Faults of the system around the daemon: failing system calls, networks that go down,
-limits, full disks. And what a test may need to be able to run.
+"""Causes faults around the daemon: failing system calls, networks that go down, limits,
+full disks. Also owns the marks that skip a test where such a fault cannot be caused.
+
+Chaos and integration tests use it. Most faults need root or strace.
 """
 
 import contextlib
@@ -25,7 +27,7 @@ from tests.support.waiting import until
 CLONE_NEWNET = 0x40000000
 CGROUPS = Path("/sys/fs/cgroup")
 SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Not on an ordinary user's PATH everywhere, but ip and tc live there."""
+"""Not on every user's PATH, but ip and tc are there."""
 
 
 # what a test needs
@@ -34,12 +36,12 @@ requires_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def requires_tool(name: str) -> pytest.MarkDecorator:
-    """Skip, by name, where the program ``name`` is not installed."""
+    """Skip where the program ``name`` is not installed."""
     return pytest.mark.skipif(find_tool(name) is None, reason=f"needs {name}")
 
 
 def requires_strace() -> pytest.MarkDecorator:
-    """Skip where strace is missing or may not attach to a process of ours (Yama's
+    """Skip where strace is missing or must not attach to our processes (Yama's
     ptrace_scope, a container without CAP_SYS_PTRACE).
     """
     return pytest.mark.skipif(
@@ -69,7 +71,7 @@ def requires_ss_kill() -> pytest.MarkDecorator:
 
 
 def ss_kill(port: int) -> None:
-    """End the TCP listeners on ``port``, whoever they belong to."""
+    """End the TCP listeners on ``port``, whichever process holds them."""
     subprocess.run(
         [
             find_tool("ss") or "ss",
@@ -94,13 +96,13 @@ def _ss_kills() -> bool:
 
 
 def find_tool(name: str) -> str | None:
-    """The path of the program ``name``; None if it is not installed."""
+    """Return the path of the program ``name``, or None if it is not installed."""
     return shutil.which(name) or shutil.which(name, path=SYSTEM_DIRECTORIES)
 
 
 @functools.cache
 def strace_attaches() -> bool:
-    """Whether ``strace -p`` on a child of ours works here."""
+    """Whether ``strace -p`` on our own child works here."""
     if find_tool("strace") is None:
         return False
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
@@ -111,7 +113,7 @@ def strace_attaches() -> bool:
             until(
                 lambda: _tracer(child.pid) == tracer.pid or tracer.poll() is not None,
                 5.0,
-                "strace neither attaches nor ends",
+                "strace to attach or end",
             )
             return tracer.poll() is None
         finally:
@@ -143,21 +145,21 @@ def _namespaces_work() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What strace writes."""
+    """The output file of strace."""
 
     path: Path
 
     def lines(self) -> list[str]:
-        """The lines up to now; ``-f`` puts the pid first."""
+        """Return the lines so far. With ``-f`` each begins with the pid."""
         return self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
 
     def count(self, syscall: str) -> int:
-        """How many calls of ``syscall`` it shows."""
+        """Count the calls of ``syscall`` in the lines so far."""
         return sum(f"{syscall}(" in line for line in self.lines())
 
     def returned(self, syscall: str) -> int:
-        """The sum of what the calls of ``syscall`` that did not fail returned; another
-        process may have come between the halves of a call.
+        """Sum the results of the calls of ``syscall`` that succeeded. Lines of another
+        process may stand between the two halves of a call.
         """
         ends = re.compile(rf"\b{syscall}(?:\(| resumed).*\) += (\d+)")
         return sum(int(found[1]) for line in self.lines() if (found := ends.search(line)))
@@ -166,11 +168,11 @@ class Trace:
 def strace_prefix(
     output: Path, trace: str, *inject: str, options: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """To put before a command: strace of the system calls ``trace`` (comma-separated)
-    with faults such as "clone:error=EAGAIN:when=3+2".
+    """Return a command prefix that runs strace for the system calls ``trace``
+    (comma-separated) with faults such as "clone:error=EAGAIN:when=3+2".
 
-    The tracer is a detached grandchild (-D), so that the command keeps the pid that its
-    starter sees. ``when`` counts for each process by itself.
+    The tracer is a detached grandchild (-D), so the command keeps the pid that its
+    starter sees. ``when`` counts for each process separately.
     """
     assert_real_program(sys.executable)
     faults = [word for fault in inject for word in ("-e", f"inject={fault}")]
@@ -192,8 +194,8 @@ def strace_prefix(
 def straced(
     pid: int, output: Path, trace: str, *inject: str, follow: bool = True
 ) -> Iterator[Trace]:
-    """Attach strace to the running process ``pid`` (and, with ``follow``, what it forks
-    from now on) for the length of the block; see :func:`strace_prefix`.
+    """Attach strace to the running process ``pid`` for the length of the block; with
+    ``follow`` also to its later forks. See :func:`strace_prefix`.
     """
     faults = [word for fault in inject for word in ("-e", f"inject={fault}")]
     command = [
@@ -218,11 +220,13 @@ def straced(
             assert tracer.poll() is None, f"strace did not attach to {pid}"
             yield Trace(output)
         finally:
-            tracer.send_signal(signal.SIGINT)  # strace lets go of what it traces
+            tracer.send_signal(signal.SIGINT)  # strace detaches from its tracee
 
 
 def assert_real_program(path: str) -> None:
-    """A version manager's shim is a shell script: tracing it would trace the shell."""
+    """Refuse a version manager's shim. It is a shell script, and strace would trace the
+    shell.
+    """
     with Path(path).open("rb") as program:
         assert program.read(4) == b"\x7fELF", f"{path} is a script, not the interpreter itself"
 
@@ -232,14 +236,14 @@ def assert_real_program(path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A network namespace by name, with its loopback up."""
+    """A network namespace by its name, with loopback up."""
 
     name: str
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """To put before a command that is to run in it (``ip netns exec`` becomes the
-        command: the pid stays).
+        """The command prefix that runs a program in it. ``ip netns exec`` becomes the
+        program, so the pid stays.
         """
         return ("ip", "netns", "exec", self.name)
 
@@ -248,21 +252,23 @@ class Namespace:
         subprocess.run(["ip", "-n", self.name, *arguments], check=True)
 
     def sysctl(self, key: str, value: str) -> None:
-        """Set a network sysctl here only ("net.ipv6.conf.all.disable_ipv6")."""
+        """Set a network sysctl in this namespace only
+        ("net.ipv6.conf.all.disable_ipv6").
+        """
         with self.entered():
             Path("/proc/sys", *key.split(".")).write_text(value)
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """As :func:`network_of`, for this namespace."""
+        """Enter this namespace, as :func:`network_of` does."""
         with network_of(Path("/run/netns", self.name)):
             yield
 
 
 @contextlib.contextmanager
 def network_of(path: Path) -> Iterator[None]:
-    """This very process is in the network namespace ``path`` for the length of the
-    block (setns(2)); sockets made there stay there.
+    """Move this process into the network namespace ``path`` for the length of the block
+    (setns(2)). Sockets made there stay there.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     with Path("/proc/self/ns/net").open() as home, path.open() as there:
@@ -280,7 +286,7 @@ def _setns(libc: ctypes.CDLL, fd: int) -> None:
 
 @contextlib.contextmanager
 def namespace() -> Iterator[Namespace]:
-    """A new network namespace, deleted at the end of the block."""
+    """Create a network namespace. Delete it at the end of the block."""
     made = Namespace(f"unpd-{uuid.uuid4().hex[:8]}")
     subprocess.run(["ip", "netns", "add", made.name], check=True)
     try:
@@ -292,7 +298,7 @@ def namespace() -> Iterator[Namespace]:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Two namespaces with a wire between them."""
+    """Two namespaces joined by a wire."""
 
     server: Namespace
     client: Namespace
@@ -300,8 +306,8 @@ class Network:
     client_host: str = "10.99.0.2"
 
     def cut(self) -> None:
-        """Take the client's end down: its segments are lost, the server learns
-        nothing.
+        """Take the client's end down. Its segments are lost, and the server is not
+        notified.
         """
         self.client.ip("link", "set", "wire", "down")
 
@@ -312,8 +318,8 @@ class Network:
 
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
-    """A server's and a client's namespace joined by a veth pair, both interfaces named
-    ``wire``.
+    """Join a server's and a client's namespace with a veth pair. Both interfaces are
+    named ``wire``.
     """
     with namespace() as server, namespace() as client:
         net = Network(server, client)
@@ -331,8 +337,8 @@ def network() -> Iterator[Network]:
 
 @functools.cache
 def _pids_parent() -> Path | None:
-    """Where a cgroup with a pids limit can be made: version 1's own hierarchy, or
-    version 2's root; None where neither can be written.
+    """Find the place for a cgroup with a pids limit: the hierarchy of version 1, or the
+    root of version 2. None where neither is writable.
     """
     v1 = CGROUPS / "pids"
     if (v1 / "cgroup.procs").exists():
@@ -349,27 +355,27 @@ def _pids_parent() -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class PidsLimit:
-    """A cgroup that limits the number of its processes."""
+    """A cgroup that limits its number of processes."""
 
     path: Path
 
     def add(self, pid: int) -> None:
-        """Move ``pid`` into it; what it forks from now on is in it too."""
+        """Move ``pid`` into it. Processes that it forks later are in it too."""
         (self.path / "cgroup.procs").write_text(str(pid))
 
     def set(self, limit: int | None) -> None:
-        """At most ``limit`` processes; None for any number."""
+        """Allow at most ``limit`` processes; None allows any number."""
         (self.path / "pids.max").write_text("max" if limit is None else str(limit))
 
     def current(self) -> int:
-        """The number of processes in it now."""
+        """Return its present number of processes."""
         return int((self.path / "pids.current").read_text())
 
 
 @contextlib.contextmanager
 def pids_limit(pids: Iterable[int]) -> Iterator[PidsLimit]:
-    """``pids`` in a cgroup of their own, without a limit at first; whatever is in it
-    goes back at the end of the block.
+    """Put ``pids`` in a cgroup of their own, without a limit at first. Everything in it
+    moves back at the end of the block.
     """
     parent = _pids_parent()
     assert parent is not None, "mark the test with requires_pids_cgroup()"
@@ -399,8 +405,8 @@ def _dissolve(path: Path, parent: Path) -> bool:
 
 @contextlib.contextmanager
 def small_disk(directory: Path, size_bytes: int = 65536) -> Iterator[Path]:
-    """``directory`` as a file system of ``size_bytes`` (tmpfs), to be filled; needs
-    root. What holds a file on it open does not hinder the end.
+    """Mount ``directory`` as a file system of ``size_bytes`` (tmpfs); needs root. A
+    process that still holds a file on it does not block the end.
     """
     directory.mkdir(exist_ok=True)
     subprocess.run(

@@ -1,7 +1,9 @@
-"""Servers that do one thing wrong, to show that the tools notice: ``python -m
-tests.support.faulty MODE`` prints its port and serves on 127.0.0.1 until its standard
-input ends. Mode ``echo`` does nothing wrong: the yardstick for the load generator's own
-speed.
+"""Servers that do one thing wrong. The tests of the load generator use them to show
+that each failure is noticed.
+
+``python -m tests.support.faulty MODE`` prints its port and serves on 127.0.0.1 until
+its standard input ends. Mode ``echo`` does nothing wrong; it measures the load
+generator's own speed.
 """
 
 import contextlib
@@ -25,12 +27,12 @@ MODES = (
     "wrong",
     "twice",
 )
-"""twice: answers twice over. silent: never answers."""
+"""twice: sends the answer twice. silent: never answers."""
 
 
 @contextlib.contextmanager
 def serving(mode: str, *, cpu: int = -1) -> Iterator[tuple[str, int]]:
-    """The address of a server in ``mode``, which lives for the length of the block."""
+    """Run a server in ``mode`` for the length of the block. Yields its address."""
     command = [
         *(("taskset", "-c", str(cpu)) if cpu >= 0 else ()),
         sys.executable,
@@ -48,7 +50,7 @@ def serving(mode: str, *, cpu: int = -1) -> Iterator[tuple[str, int]]:
 
 
 def answer(mode: str, request: bytes) -> bytes:
-    """What ``mode`` sends for ``request``."""
+    """Return the bytes that ``mode`` sends for ``request``."""
     answers = {
         "echo": request,
         "daytime": b"Sun Nov 22 12:24:00 2026\r\n",
@@ -63,15 +65,15 @@ def answer(mode: str, request: bytes) -> bytes:
 
 
 def finish(sock: socket.socket, mode: str) -> None:
-    """Close ``sock`` in the way of ``mode``."""
+    """Close ``sock`` as ``mode`` does."""
     if mode.startswith("reset"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
 
 def serve(mode: str, listener: socket.socket) -> None:
-    """Answer each connection once, when its first bytes are there (daytime: at once),
-    and close it after its FIN.
+    """Answer each connection once, at its first bytes (daytime: at once), and close it
+    after its FIN.
     """
     epoll = select.epoll()
     epoll.register(0, select.EPOLLIN)
@@ -98,7 +100,7 @@ def serve(mode: str, listener: socket.socket) -> None:
 
 
 def go_on(mode: str, sock: socket.socket) -> bool:
-    """One readable turn of a connection; True when it is to be closed."""
+    """Handle one readable event of a connection. True if the caller has to close it."""
     if mode == "daytime":
         sock.send(answer(mode, b""))
         return True
@@ -115,7 +117,7 @@ def go_on(mode: str, sock: socket.socket) -> bool:
 
 
 def main() -> None:
-    """Serve in the mode of the first argument."""
+    """Serve in the mode named by the first argument."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     listener.setblocking(False)
     print(listener.getsockname()[1], flush=True)

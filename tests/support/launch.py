@@ -1,16 +1,14 @@
-"""How a test gets its daemons: the fixture ``launch``."""
+"""Starts daemons for a test. The fixture ``launch`` in conftest is the only user."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.configs import compose, write_drop_in
-from tests.support.daemon import COMMAND, Setting, Unpd
+from tests.support.daemon import COMMAND, StartOptions, Unpd
 
 
 class Launch:
-    """Starts daemons for one test and finishes them all after it; the fixture
-    ``launch`` is one.
-    """
+    """Starts daemons for one test, and finishes all of them after it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -31,11 +29,11 @@ class Launch:
         preexec: Callable[[], object] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> Unpd:
-        """Start unpd with the configuration ``text`` (completed by :func:`compose`
-        unless ``verbatim``) and, if ``ready``, wait until it is ready.
+        """Start unpd with the configuration ``text``, completed by :func:`compose`
+        unless ``verbatim``. With ``ready``, wait until it is ready.
 
-        ``drop_ins``: the texts of conf.d/NAME.toml. ``detached``: by ``unpd start``
-        instead of ``unpd run``.
+        ``drop_ins`` maps NAME to the text of conf.d/NAME.toml. ``detached`` runs ``unpd
+        start`` instead of ``unpd run``.
         """
         directory = self._directory / f"unpd-{len(self._started)}"
         directory.mkdir()
@@ -43,7 +41,9 @@ class Launch:
             write_drop_in(directory / "unpd.toml", name, drop_in)
         log_file = directory / "unpd.log" if detached else None
         verb = arguments or (("start",) if detached else ("run",))
-        setting = Setting(directory, command, verb, prefix, env or {}, preexec, pass_fds, detached)
+        setting = StartOptions(
+            directory, command, verb, prefix, env or {}, preexec, pass_fds, detached
+        )
         unpd = Unpd(setting, text if verbatim else compose(text, directory, log_file=log_file))
         self._started.append(unpd)
         if ready:
@@ -51,7 +51,7 @@ class Launch:
         return unpd
 
     def finish(self) -> list[str]:
-        """Finish all, the last one first; returns every problem found."""
+        """Finish all daemons, the last one first. Return every problem found."""
         return [
             f"{unpd.directory.name}: {problem}"
             for unpd in reversed(self._started)

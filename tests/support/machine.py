@@ -1,5 +1,6 @@
-"""The master's core under test: its state, a manual clock, and what each step ordered.
-No process, no socket, no time but the clock's.
+"""Drives the master's core in unit tests: its state, a manual clock, and the effects of
+each step. It uses no process, no socket, and no other clock. The tests in
+tests/unit/core and the property tests use it.
 """
 
 from collections.abc import Mapping
@@ -11,10 +12,11 @@ from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import Child, Limits, State, Wanted
+from unpd.log_events import EVENTS
 from unpd.names import ChildKind, ChildOrder, ChildPhase
 
 LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbeat_timeout_s=30.0)
-"""The built-in ones."""
+"""The built-in limits."""
 
 Kind = TypeVar("Kind", bound=fx.Effect)
 
@@ -22,8 +24,8 @@ Kind = TypeVar("Kind", bound=fx.Effect)
 def wants(
     workers: int | Mapping[str, int] = 2, *, exporter: bool = False, **limits: float
 ) -> Wanted:
-    """What a configuration wants: workers of the default pool or by pool, and limits
-    where they are not the usual ones.
+    """Build a Wanted: the number of workers of the default pool, or workers by pool,
+    and limits that differ from the built-in ones.
     """
     by_pool = {"default": workers} if isinstance(workers, int) else workers
     children = {(ChildKind.EXPORTER, "exporter"): 1} if exporter else {}
@@ -31,56 +33,61 @@ def wants(
     return Wanted(children, replace(LIMITS, **limits))
 
 
-class Done(tuple[fx.Effect, ...]):
+class Effects(tuple[fx.Effect, ...]):
     """The effects of one step, or of several in order."""
 
     __slots__ = ()
 
-    def of(self, kind: type[Kind]) -> list[Kind]:
-        """The effects of one sort."""
+    def of_type(self, kind: type[Kind]) -> list[Kind]:
+        """Return the effects of one type."""
         return [effect for effect in self if isinstance(effect, kind)]
 
     @property
-    def born(self) -> list[Child]:
-        """The children that were ordered."""
-        return [effect.child for effect in self.of(fx.Spawn)]
+    def spawned(self) -> list[Child]:
+        """The children that the step spawned."""
+        return [effect.child for effect in self.of_type(fx.Spawn)]
 
-    def told(self, order: ChildOrder) -> list[int]:
-        """Who was given this order, by birth."""
-        return [effect.birth for effect in self.of(fx.Tell) if effect.order is order]
+    def receivers(self, order: ChildOrder) -> list[int]:
+        """Return the births that received this order."""
+        return [effect.birth for effect in self.of_type(fx.Tell) if effect.order is order]
 
     @property
     def orders(self) -> list[tuple[int, ChildOrder]]:
         """All orders to children, as (birth, order)."""
-        return [(effect.birth, effect.order) for effect in self.of(fx.Tell)]
+        return [(effect.birth, effect.order) for effect in self.of_type(fx.Tell)]
 
     @property
     def answers(self) -> list[tuple[int, str]]:
-        """Answers to reloads, as (request, why refused or "")."""
-        return [(effect.request, effect.refused) for effect in self.of(fx.AnswerReload)]
+        """The answers to reloads, as (request, reason of refusal or "")."""
+        return [(effect.request, effect.refused) for effect in self.of_type(fx.AnswerReload)]
 
-    def notes(self, event: str) -> list[dict[str, fx.Field]]:
-        """The fields of each log line of this event."""
-        return [dict(effect.fields) for effect in self.of(fx.Note) if effect.event == event]
+    def log_lines(self, event: str) -> list[dict[str, fx.Field]]:
+        """Return the fields of each log line of this event."""
+        return [dict(effect.fields) for effect in self.of_type(fx.Note) if effect.event == event]
 
 
 class Machine:
-    """The core, driven as the shell drives it."""
+    """Drives the core as the shell does."""
 
     def __init__(self, wanted: Wanted) -> None:
         self.clock = ManualClock()
         self.state = State(wanted)
 
-    def take(self, *events: ev.Event) -> Done:
-        """Take these events now, one after another."""
+    def take(self, *events: ev.Event) -> Effects:
+        """Take these events now, one after another. Check that each log line is in the
+        table of log events.
+        """
         effects: list[fx.Effect] = []
         for event in events:
             self.state, ordered = step(self.state, event, self.clock.now)
             effects.extend(ordered)
-        return Done(effects)
+        for effect in effects:
+            if isinstance(effect, fx.Note):
+                assert effect.event in EVENTS, effect
+        return Effects(effects)
 
-    def wait(self, seconds: float) -> Done:
-        """Let time pass; wake whenever something is due, as the shell does."""
+    def wait(self, seconds: float) -> Effects:
+        """Let time pass, and wake at each deadline as the shell does."""
         end = self.clock.now + seconds
         effects: list[fx.Effect] = []
         while (at := next_deadline(self.state)) is not None and at <= end:
@@ -89,19 +96,19 @@ class Machine:
             effects.extend(self.take(ev.TimePassed()))
             assert self.state != before, f"nothing happened at the deadline {at}"
         self.clock.advance_to(end)
-        return Done(effects)
+        return Effects(effects)
 
-    def ready(self, *births: int) -> Done:
-        """These children report that they serve."""
+    def ready(self, *births: int) -> Effects:
+        """Report these children as ready."""
         return self.take(*(ev.ChildReady(birth) for birth in births))
 
-    def exit(self, *births: int, ended: str = "exit code 0") -> Done:
-        """These children are reaped."""
+    def exit(self, *births: int, ended: str = "exit code 0") -> Effects:
+        """Report these children as reaped."""
         return self.take(*(ev.ChildExited(birth, ended) for birth in births))
 
-    def beat(self, *births: int) -> Done:
-        """The master looks at the heartbeats: these children have beaten right now, the
-        others last when they became ready.
+    def beat(self, *births: int) -> Effects:
+        """Report heartbeats: these children have beaten now, the others last when they
+        became ready.
         """
         return self.take(
             ev.BeatsRead(
@@ -109,18 +116,18 @@ class Machine:
             )
         )
 
-    def reload(self, wanted: Wanted, request: int | None = None) -> Done:
-        """Somebody asks for a reload, and the file holds ``wanted``."""
+    def reload(self, wanted: Wanted, request: int | None = None) -> Effects:
+        """Ask for a reload with a file that holds ``wanted``."""
         return self.take(ev.ReloadAsked(request), ev.ConfigLoaded(wanted))
 
-    def stop(self, *, quick: bool = False) -> Done:
-        """Somebody asks for the end."""
+    def stop(self, *, quick: bool = False) -> Effects:
+        """Ask for a stop."""
         return self.take(ev.StopAsked(quick, "a test"))
 
     @property
-    def due_in(self) -> float | None:
-        """Seconds until the machine wants to be woken; None: it waits for
-        events alone.
+    def due_in_s(self) -> float | None:
+        """Seconds until the next deadline; None if the machine waits for events
+        alone.
         """
         at = next_deadline(self.state)
         return None if at is None else at - self.clock.now
@@ -128,8 +135,8 @@ class Machine:
     def births(
         self, *phases: ChildPhase, generation: int | None = None, kind: ChildKind | None = None
     ) -> list[int]:
-        """The children in one of these phases (none given: in any), of one generation
-        and kind if given, by birth.
+        """Return the births of the children in one of these phases (none given: any
+        phase), filtered by generation and kind if given.
         """
         return [
             child.birth
@@ -140,20 +147,20 @@ class Machine:
         ]
 
     def child(self, birth: int) -> Child:
-        """A living child."""
+        """Return a living child."""
         return self.state.children[birth]
 
 
 def booted(wanted: Wanted) -> Machine:
-    """A machine whose first generation was just ordered."""
+    """Create a machine that has just spawned its first generation."""
     machine = Machine(wanted)
     machine.take(ev.Booted())
     return machine
 
 
 def running(wanted: Wanted) -> Machine:
-    """A machine whose first generation is ready. Births count from 1; the exporter, if
-    there is one, is the first.
+    """Create a machine whose first generation is ready. Births count from 1; an
+    exporter comes first.
     """
     machine = booted(wanted)
     while starting := machine.births(ChildPhase.STARTING):
@@ -163,7 +170,9 @@ def running(wanted: Wanted) -> Machine:
 
 
 def proving(wanted: Wanted, candidate: Wanted, request: int | None = None) -> Machine:
-    """A running machine that proves a candidate: generation 2 was just ordered."""
+    """Create a running machine that proves a candidate. It has just spawned generation
+    2.
+    """
     machine = running(wanted)
     machine.reload(candidate, request)
     return machine

@@ -1,4 +1,6 @@
-"""What a daemon shows of itself, parsed: log lines, samples of a scrape, addresses."""
+"""Parses what a daemon shows: log lines, samples of a scrape, addresses.
+:mod:`tests.support.daemon` and tests of the log use it.
+"""
 
 import contextlib
 import json
@@ -23,13 +25,13 @@ class Event:
     fields: Mapping[str, Any]
 
     def matches(self, fields: Mapping[str, Any]) -> bool:
-        """Whether each of ``fields`` is there with that value."""
+        """Whether every one of ``fields`` is present with that value."""
         return all(self.fields.get(name) == value for name, value in fields.items())
 
 
 def parse_log(text: str) -> list[Event]:
-    """The events in the complete lines of ``text``; a line that is no JSON object (a
-    trace, a message before the log is open) is none.
+    """Return the events in the complete lines of ``text``. Lines that are no JSON
+    object (a traceback, a message before the log is open) are ignored.
     """
     events = []
     for line in text[: text.rfind("\n") + 1].splitlines():
@@ -59,7 +61,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def parse_samples(text: str) -> Samples:
-    """Prometheus' text format as a dictionary by name and set of labels."""
+    """Parse Prometheus' text format into a dictionary by name and set of labels."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for metric in text_string_to_metric_families(text)
@@ -77,7 +79,12 @@ class Answer:
 
 
 def total(samples: Samples, name: str, **labels: str) -> float:
-    """The sum of all samples of ``name`` that have ``labels`` among theirs."""
+    """Return the sum of all samples of ``name`` whose labels include ``labels``.
+
+    KeyError if no sample has that name: a misspelt name is not a zero.
+    """
+    if not any(sample == name for sample, _ in samples):
+        raise KeyError(name)
     return sum(
         value
         for (sample, own), value in samples.items()
@@ -86,7 +93,7 @@ def total(samples: Samples, name: str, **labels: str) -> float:
 
 
 def parse_address(text: str) -> Address:
-    """An address of the log as clients use it: the loopback stands for a wildcard."""
+    """Return an address of the log as clients use it. Loopback replaces a wildcard."""
     if text.startswith("unix://"):
         return text.removeprefix("unix://")
     host, _, port = text.removeprefix("tcp://").rpartition(":")

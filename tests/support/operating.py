@@ -1,5 +1,5 @@
-"""What an operator does to a running daemon: edits its configuration, runs the verbs,
-speaks to its control socket.
+"""Does what an operator does to a running daemon: edits its configuration, runs
+commands, and speaks to its control socket. Integration and chaos tests use it.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ VERSION = 1
 
 
 def reconfigure(unpd: Unpd, text: str | bytes) -> None:
-    """Replace the configuration in one step (rename). ``text`` is completed as at the
-    start; bytes are written as they are.
+    """Replace the configuration with a rename. A text is completed as at the start;
+    bytes are written as they are.
     """
     log_file = unpd.log_path if unpd.setting.detached else None
     content = (
@@ -35,8 +35,8 @@ def reconfigure(unpd: Unpd, text: str | bytes) -> None:
 
 
 def reload(unpd: Unpd, text: str | bytes | None = None) -> int:
-    """Reload (with the configuration ``text`` if given), which must succeed; returns
-    the generation that serves now.
+    """Reload, with the configuration ``text`` if given, and assert success. Return the
+    generation that serves now.
     """
     if text is not None:
         reconfigure(unpd, text)
@@ -46,7 +46,7 @@ def reload(unpd: Unpd, text: str | bytes | None = None) -> int:
 
 
 def refused_reload(unpd: Unpd, text: str | bytes | None = None) -> str:
-    """Try to reload; it must be refused, which the log says too. Returns the reason
+    """Reload and assert the refusal, in the answer and in the log. Return the reason
     that ``unpd reload`` prints.
     """
     if text is not None:
@@ -58,21 +58,22 @@ def refused_reload(unpd: Unpd, text: str | bytes | None = None) -> str:
 
 
 def ask(control: Path, **request: Any) -> dict[str, Any]:
-    """One request over the control socket, and its answer."""
+    """Send one request over the control socket. Return its answer."""
     with contextlib.closing(send_request(control, **request)) as sock:
         return read_answer(sock)
 
 
 def send_request(control: Path, **request: Any) -> socket.socket:
-    """Send a request and return the connection on which the answer will come."""
+    """Send a request. Return the connection on which the answer will come."""
     sock = connect(str(control), timeout_s=30.0)
-    with contextlib.suppress(BrokenPipeError):  # one who may not speak is answered before he does
+    # A client without permission is answered before it sends.
+    with contextlib.suppress(BrokenPipeError):
         sock.sendall(json.dumps({"version": VERSION, **request}).encode() + b"\n")
     return sock
 
 
 def read_answer(sock: socket.socket) -> dict[str, Any]:
-    """The answer's line; AssertionError if the daemon hangs up without one."""
+    """Return the answer. AssertionError if the daemon closes without one."""
     with sock.makefile("rb") as lines:
         line = lines.readline()
     assert line.endswith(b"\n"), f"no answer but {line!r}"
@@ -82,8 +83,8 @@ def read_answer(sock: socket.socket) -> dict[str, Any]:
 
 
 def descriptors(unpd: Unpd, births: int) -> int:
-    """The master's open descriptors once each of ``births`` children so far has
-    reported ready: until then it holds the readiness pipe of each.
+    """Count the master's open descriptors, after ``births`` children in total have
+    reported ready. Until then the master holds a readiness pipe for each.
     """
 
     def reported() -> bool:
@@ -96,7 +97,7 @@ def descriptors(unpd: Unpd, births: int) -> int:
 
 
 def status(unpd: Unpd) -> dict[str, Any]:
-    """What the daemon says of itself."""
+    """Return the status that the daemon reports."""
     answer = ask(unpd.control, verb="status")
     found = answer["status"]
     assert isinstance(found, dict)
@@ -105,8 +106,8 @@ def status(unpd: Unpd) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def nothing_remains() -> Iterator[None]:
-    """For a block that runs an ``unpd start`` which fails: the processes that detached
-    themselves became children of ours, and all of them have to end.
+    """Assert that no process remains of an ``unpd start`` that fails in the block.
+    Processes that detached themselves became children of this process.
     """
     before = procs.child_pids(os.getpid())
     yield

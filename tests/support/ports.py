@@ -1,4 +1,4 @@
-"""Ports for tests that must know one before anybody listens on it."""
+"""Finds a free port for tests that must know it before anything listens there."""
 
 import contextlib
 import random
@@ -10,11 +10,11 @@ _OWN_CHOICE = random.SystemRandom()
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, of those that the kernel gives to nobody who
-    does not name it (ip_local_port_range, ip(7)).
+    """Return a free port of 127.0.0.1 outside of the range that the kernel assigns by
+    itself (ip_local_port_range, ip(7)).
 
-    One that it had just given us would be anybody's again as soon as we let it go, and
-    other tests run beside this one.
+    Other tests run beside this one. A port of the kernel's range could go to one of
+    them at any moment.
     """
     ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:

@@ -1,5 +1,5 @@
-"""Processes as /proc shows them (proc(5)). A process that is gone reads as None, empty
-or False, never as an exception.
+"""Reads processes from /proc (proc(5)), signals them and reaps them. Every kind of test
+uses it. A process that is gone reads as None, empty or False, never as an exception.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What /proc/PID/stat and cmdline say of one process. ``started`` (clock ticks
-    since boot) tells a reused pid from the old one.
+    """The fields of /proc/PID/stat and cmdline of one process. ``started`` (clock ticks
+    since boot) distinguishes a reused pid.
     """
 
     pid: int
@@ -34,7 +34,7 @@ class Stat:
 
     @property
     def zombie(self) -> bool:
-        """Dead and not reaped."""
+        """Whether it is dead and not reaped."""
         return self.state == "Z"
 
 
@@ -46,7 +46,7 @@ def _read(pid: int, name: str) -> bytes | None:
 
 
 def stat(pid: int) -> Stat | None:
-    """The process ``pid`` as it is now; None if there is none."""
+    """Return the process ``pid`` as it is now, or None."""
     line = _read(pid, "stat")
     if line is None:
         return None
@@ -64,29 +64,30 @@ def stat(pid: int) -> Stat | None:
 
 
 def title(pid: int) -> str:
-    """The command line, or the title that the process gave itself; "" for a zombie or a
-    process that is gone.
+    """Return the command line, or the title that the process gave itself; "" for a
+    zombie or a missing process.
     """
     return (
         (_read(pid, "cmdline") or b"").rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     )
 
 
-def every() -> list[Stat]:
-    """All processes there are."""
+def all_processes() -> list[Stat]:
+    """Return all processes."""
     return [found for entry in os.listdir(PROC) if entry.isdigit() and (found := stat(int(entry)))]
 
 
 def children(pid: int) -> list[Stat]:
-    """The children of ``pid``, zombies too, by pid."""
+    """Return the children of ``pid``, zombies included, ordered by pid."""
     return sorted(
-        (process for process in every() if process.ppid == pid), key=lambda process: process.pid
+        (process for process in all_processes() if process.ppid == pid),
+        key=lambda process: process.pid,
     )
 
 
 def child_pids(pid: int) -> set[int]:
-    """The pids of the children of ``pid``, zombies too: cheaper than :func:`children`
-    where the kernel keeps the list (CONFIG_PROC_CHILDREN).
+    """Return the pids of the children of ``pid``, zombies included. It is cheaper than
+    :func:`children` where the kernel keeps the list (CONFIG_PROC_CHILDREN).
     """
     lists = list((PROC / str(pid) / "task").glob("*/children"))
     if not lists:
@@ -95,15 +96,17 @@ def child_pids(pid: int) -> set[int]:
     for path in lists:
         with contextlib.suppress(
             FileNotFoundError, ProcessLookupError
-        ):  # a thread that has ended since
+        ):  # a thread may have ended meanwhile
             pids.update(int(word) for word in path.read_text().split())
     return pids
 
 
 def descendants(pid: int) -> list[Stat]:
-    """All below ``pid``, zombies too, parents before their children."""
+    """Return all descendants of ``pid``, zombies included, parents before their
+    children.
+    """
     by_parent: dict[int, list[Stat]] = {}
-    for process in every():
+    for process in all_processes():
         by_parent.setdefault(process.ppid, []).append(process)
     found = list(by_parent.get(pid, []))
     for process in found:
@@ -118,17 +121,17 @@ def alive(pid: int) -> bool:
 
 
 def status(pid: int) -> dict[str, str]:
-    """The lines of /proc/PID/status: Uid, Gid, Groups, CapEff, NoNewPrivs, VmRSS...;
-    empty if the process is gone.
+    """Return the lines of /proc/PID/status by name (Uid, Gid, Groups, CapEff,
+    NoNewPrivs, VmRSS); empty if the process is gone.
     """
     lines = (_read(pid, "status") or b"").decode(errors="replace").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 @dataclass(frozen=True, slots=True)
-class Ids:
-    """Who a process is: each of real, effective, saved, filesystem; capability sets as
-    numbers.
+class Credentials:
+    """The credentials of a process (credentials(7)): real, effective, saved and
+    filesystem ids each; capability sets as numbers.
     """
 
     uids: tuple[int, ...]
@@ -138,8 +141,8 @@ class Ids:
     no_new_privileges: bool
 
 
-def ids(pid: int) -> Ids:
-    """The identity of ``pid``; KeyError if it is gone."""
+def credentials(pid: int) -> Credentials:
+    """Return the credentials of ``pid``. KeyError if it is gone."""
     lines = status(pid)
     numbers = {
         name: tuple(int(word) for word in lines[name].split()) for name in ("Uid", "Gid", "Groups")
@@ -147,14 +150,14 @@ def ids(pid: int) -> Ids:
     capabilities = {
         name: int(lines[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
     }
-    return Ids(
+    return Credentials(
         numbers["Uid"], numbers["Gid"], numbers["Groups"], capabilities, lines["NoNewPrivs"] == "1"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class SignalSets:
-    """The signals of a process: pending for it, blocked, ignored, caught."""
+    """The signals of a process: pending, blocked, ignored, caught."""
 
     pending: frozenset[int]
     blocked: frozenset[int]
@@ -163,8 +166,8 @@ class SignalSets:
 
 
 def signals(pid: int) -> SignalSets:
-    """The signal masks of ``pid`` (ShdPnd, SigBlk, SigIgn, SigCgt) as numbers; KeyError
-    if it is gone.
+    """Return the signal masks of ``pid`` (ShdPnd, SigBlk, SigIgn, SigCgt) as sets of
+    numbers. KeyError if it is gone.
     """
     lines = status(pid)
     return SignalSets(
@@ -177,7 +180,7 @@ def _numbers(mask: int) -> frozenset[int]:
 
 
 def fds(pid: int) -> dict[int, str]:
-    """The open descriptors of ``pid`` and what each points at ("socket:[123]",
+    """Return the open descriptors of ``pid`` and their targets ("socket:[123]",
     "anon_inode:[eventpoll]", a path).
     """
     found = {}
@@ -189,29 +192,29 @@ def fds(pid: int) -> dict[int, str]:
 
 
 def rss_bytes(pid: int) -> int:
-    """Resident memory; 0 if the process is gone."""
+    """Return the resident memory in bytes; 0 if the process is gone."""
     return int(status(pid).get("VmRSS", "0 kB").split()[0]) * 1024
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time used so far, user and system, in seconds; 0.0 if the process is
-    gone.
+    """Return the processor time used so far, user and system, in seconds; 0.0 if the
+    process is gone.
     """
     fields = (_read(pid, "stat") or b"").decode(errors="replace").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def environ(pid: int) -> dict[str, str]:
-    """The environment that ``pid`` was started with. A process that changed its title
-    has overwritten it: then it is empty or nonsense.
+    """Return the environment at the start of ``pid``. A process that changed its title
+    has overwritten it; the result is then empty or nonsense.
     """
     words = (_read(pid, "environ") or b"").decode(errors="replace").split("\0")
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 def become_subreaper() -> None:
-    """From now on an orphan among our descendants becomes our child
-    (PR_SET_CHILD_SUBREAPER), so that none can leave the tests' sight.
+    """Make orphans among our descendants our children (PR_SET_CHILD_SUBREAPER), so that
+    no orphan leaves the tests' sight.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
@@ -219,15 +222,15 @@ def become_subreaper() -> None:
 
 
 def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
-    """Send ``number`` to each of ``pids`` that is still there."""
+    """Send ``number`` to each of ``pids`` that still exists."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def reap(pid: int) -> int | None:
-    """Collect our dead child ``pid``; None if it lives or is not our child. Returns the
-    raw wait status.
+    """Reap our dead child ``pid`` and return its wait status; None if it lives or is
+    not our child.
     """
     try:
         found, wait_status = os.waitpid(pid, os.WNOHANG)
@@ -236,9 +239,9 @@ def reap(pid: int) -> int | None:
     return wait_status if found else None
 
 
-def sweep(processes: Iterable[Stat]) -> None:
-    """Kill each of ``processes``, all it has below it, and collect what becomes ours;
-    AssertionError if one does not go within 10 s.
+def kill_and_reap(processes: Iterable[Stat]) -> None:
+    """Kill each of ``processes`` with its descendants, and reap those that become ours.
+    AssertionError if one is still there after 10 s.
     """
     doomed = {
         found.pid: found for process in processes for found in (process, *descendants(process.pid))
@@ -266,8 +269,8 @@ def _same(process: Stat) -> bool:
 
 @contextlib.contextmanager
 def stopped(pids: Iterable[int]) -> Iterator[None]:
-    """Hold ``pids`` with SIGSTOP for the length of the block; enters when all of them
-    stand still.
+    """Hold ``pids`` with SIGSTOP for the length of the block. Enter once all of them
+    have stopped.
     """
     held = tuple(pids)
     kill(held, signal.SIGSTOP)

@@ -1,5 +1,5 @@
-"""The examination of a daemon after its end has to fail where a daemon misbehaves:
-shown with a program that does, in one way at a time.
+"""The examination of a daemon after its end finds what the daemon did wrong. A fake
+daemon misbehaves in one way at a time.
 """
 
 import os
@@ -17,6 +17,10 @@ from tests.support.configs import compose
 from tests.support.daemon import held_here
 from tests.support.launch import Launch
 from tests.support.waiting import until
+
+PATIENCE_S = 0.3
+"""How long the fake's orphans and zombies may last before the examination reports them.
+"""
 
 FAKE = """
 import json, os, signal, socket, sys, time, tomllib
@@ -70,25 +74,26 @@ sys.exit(3 if mode == "exit" else 0)
 
 
 def examined(tmp_path: Path, mode: str) -> str:
-    """The findings on a daemon that misbehaves in ``mode``."""
+    """Return the findings on a daemon that misbehaves in ``mode``."""
     launch = fake(tmp_path)
-    launch(command=command(tmp_path), env={"FAKE": mode})
+    unpd = launch(command=command(tmp_path), env={"FAKE": mode})
+    unpd.orphans_s = PATIENCE_S
     return "\n".join(launch.finish())
 
 
 def fake(tmp_path: Path) -> Launch:
-    """A launcher beside the script of the fake."""
+    """Write the script of the fake, and return a launcher."""
     (tmp_path / "fake.py").write_text(FAKE)
     return Launch(tmp_path)
 
 
 def command(tmp_path: Path) -> tuple[str, ...]:
-    """Starts the fake instead of unpd."""
+    """Return the command that starts the fake instead of unpd."""
     return sys.executable, str(tmp_path / "fake.py")
 
 
 def test_nothing_is_found_on_a_daemon_that_behaves(tmp_path: Path) -> None:
-    """A daemon that ends in good order gives no finding."""
+    """A daemon that ends normally gives no finding."""
     assert examined(tmp_path, "good") == ""
 
 
@@ -105,16 +110,17 @@ def test_nothing_is_found_on_a_daemon_that_behaves(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_daemon_does_wrong_is_found(tmp_path: Path, mode: str, finding: str) -> None:
-    """Each way to misbehave gives its finding."""
+    """Each kind of misbehaviour gives its finding."""
     assert finding in examined(tmp_path, mode)
 
 
 def test_an_orphan_holding_a_listener_is_found_and_removed(tmp_path: Path) -> None:
-    """A child that outlives its master with the listener in hand is killed by the
-    examination, and the port is free after it.
+    """The examination kills a child that outlives its master and holds the listener,
+    and the port is free after it.
     """
     launch = fake(tmp_path)
     unpd = launch(command=command(tmp_path), env={"FAKE": "orphan"})
+    unpd.orphans_s = PATIENCE_S
     orphan = procs.children(unpd.pid)[0]
     findings = "\n".join(launch.finish())
     assert f"pid={orphan.pid}" in findings
@@ -132,11 +138,11 @@ def test_an_orphan_without_session_environment_or_parent_is_still_seen(tmp_path:
     launch.finish()
     hidden = [child for child in procs.children(os.getpid()) if child.pid not in before]
     assert len(hidden) == 1
-    procs.sweep(hidden)
+    procs.kill_and_reap(hidden)
 
 
 def test_a_daemon_that_does_not_end_is_killed(tmp_path: Path) -> None:
-    """A daemon deaf to TERM is reported and gone."""
+    """A daemon that ignores TERM is reported and killed."""
     launch = fake(tmp_path)
     unpd = launch(command=command(tmp_path), env={"FAKE": "deaf"})
     unpd.stop_s = 0.2
@@ -144,9 +150,9 @@ def test_a_daemon_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert not procs.alive(unpd.pid)
 
 
-def test_promises_are_kept_out_of_the_findings(tmp_path: Path) -> None:
-    """What a test named beforehand (exit code, error events) is no finding; the exit
-    code is still checked.
+def test_expectations_are_no_findings(tmp_path: Path) -> None:
+    """An expected exit code and expected error events are no findings. A different exit
+    code is one.
     """
     launch = fake(tmp_path)
     unpd = launch(command=command(tmp_path), env={"FAKE": "error"})
@@ -156,15 +162,15 @@ def test_promises_are_kept_out_of_the_findings(tmp_path: Path) -> None:
 
 
 def test_a_start_that_fails_shows_its_standard_error(tmp_path: Path) -> None:
-    """Waiting for readiness ends with the daemon, not with the timeout."""
+    """Waiting for readiness ends when the daemon ends, not at the timeout."""
     launch = fake(tmp_path)
     with pytest.raises(AssertionError, match="ended with 78 before it was ready"):
         launch(command=command(tmp_path), env={"FAKE": "refuses"})
     assert "exit code 78" in "\n".join(launch.finish())
 
 
-def test_a_killed_master_is_no_finding_where_it_was_promised(tmp_path: Path) -> None:
-    """After SIGKILL files may be left; the exit code is the promised signal."""
+def test_a_killed_master_is_no_finding_where_it_is_expected(tmp_path: Path) -> None:
+    """After an expected SIGKILL, files may remain and the exit code is the signal."""
     launch = fake(tmp_path)
     unpd = launch(command=command(tmp_path), env={"FAKE": "good"})
     unpd.expect_exit(-signal.SIGKILL)
@@ -173,8 +179,8 @@ def test_a_killed_master_is_no_finding_where_it_was_promised(tmp_path: Path) -> 
 
 
 def test_a_process_left_by_a_test_fails_that_test(tmp_path: Path) -> None:
-    """The check after every test: run on a test of its own that leaves a process
-    behind, it fails that test and removes the process.
+    """The check after every test fails a test that leaves a process behind, and removes
+    the process.
     """
     (tmp_path / "test_leak.py").write_text(
         "import subprocess, sys\n\n\ndef test_leak(tmp_path):\n    child ="
@@ -195,8 +201,8 @@ SKIPPING = (
 
 
 def test_a_skip_fails_the_run_where_skips_are_forbidden(tmp_path: Path) -> None:
-    """With UNPD_TEST_NO_SKIP=1 a run with a skipped test fails and names it with the
-    reason; without, it passes.
+    """With UNPD_TEST_NO_SKIP=1 a run with a skipped test fails, and names the test and
+    the reason. Without it the run passes.
     """
     (tmp_path / "test_skip.py").write_text(SKIPPING)
     code, printed = run_pytest(tmp_path, {"UNPD_TEST_NO_SKIP": "1"})
@@ -232,7 +238,7 @@ def run_pytest(directory: Path, env: dict[str, str]) -> tuple[int, str]:
 
 
 def test_compose_fills_in_only_what_is_missing(tmp_path: Path) -> None:
-    """Keys that the test set stay; tables that it has get the others; the result is
+    """compose() keeps the keys that the test set, adds the missing ones, and returns
     TOML.
     """
     config = tomllib.loads(
@@ -253,14 +259,14 @@ def test_compose_fills_in_only_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_until_fails_with_its_message() -> None:
-    """A condition that does not come is an AssertionError that says which."""
+    """A condition that does not come true raises an AssertionError with the message."""
     with pytest.raises(AssertionError, match=r"not within 0\.01 s: the moon"):
         until(lambda: False, 0.01, "the moon")
 
 
-def test_a_listener_of_this_run_is_known_as_such() -> None:
-    """A port that one of our processes listens on is held here, one that nobody holds
-    is not.
+def test_a_listener_of_this_run_is_recognised() -> None:
+    """held_here() is true for a port on which one of our processes listens, and false
+    for a free port.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = ("127.0.0.1", int(listener.getsockname()[1]))

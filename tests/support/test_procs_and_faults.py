@@ -1,6 +1,4 @@
-"""The tools that look into processes and that break the system: each shown once to see,
-or to do, what it says.
-"""
+"""Each tool that reads processes or causes faults does what it says."""
 
 import errno
 import os
@@ -25,7 +23,7 @@ WAITING = "import sys; print(flush=True); sys.stdin.read()"
 
 @contextmanager
 def child(code: str = WAITING) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that has printed a line and waits for the end of its input."""
+    """Start a child that has printed a line and waits for the end of its input."""
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -39,7 +37,7 @@ def child(code: str = WAITING) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_zombie_is_seen_until_it_is_reaped() -> None:
-    """State Z, no title, and gone after waitpid."""
+    """A zombie has state Z and no title, and is gone after waitpid."""
     pid = os.fork()
     if pid == 0:
         os._exit(7)
@@ -54,7 +52,9 @@ def test_a_zombie_is_seen_until_it_is_reaped() -> None:
 
 
 def test_what_a_process_is() -> None:
-    """Title, parent, descriptors, memory, identity, signal masks of a child."""
+    """The title, parent, descriptors, memory, credentials and signal masks of a child
+    are read from /proc.
+    """
     with child(
         "import signal, sys; signal.signal(signal.SIGUSR1, signal.SIG_IGN); " + WAITING
     ) as process:
@@ -64,13 +64,13 @@ def test_what_a_process_is() -> None:
         assert sys.executable in found.title
         assert {0, 1, 2} <= procs.fds(process.pid).keys()
         assert procs.rss_bytes(process.pid) > 1 << 20
-        assert procs.ids(process.pid).uids == (os.getuid(),) * 4
+        assert procs.credentials(process.pid).uids == (os.getuid(),) * 4
         assert signal.SIGUSR1 in procs.signals(process.pid).ignored
         assert process.pid in [below.pid for below in procs.descendants(os.getpid())]
 
 
 def test_stopped_processes_stand_still_and_go_on() -> None:
-    """SIGSTOP for the length of the block."""
+    """Processes stand still for the length of the block, and go on after it."""
     with child() as process:
         with procs.stopped([process.pid]):
             assert (now := procs.stat(process.pid))
@@ -84,8 +84,8 @@ def test_stopped_processes_stand_still_and_go_on() -> None:
 
 @faults.requires_strace()
 def test_a_failing_system_call(tmp_path: Path) -> None:
-    """strace, attached, makes a system call of a running process fail; taken away, it
-    works again.
+    """An attached strace makes a system call of a running process fail; after it
+    detaches, the call works again.
     """
     with child(
         "import os, sys; print(flush=True)\nfor line in sys.stdin:\n try: print(os.getpriority(0,"
@@ -150,8 +150,8 @@ def test_a_cut_wire() -> None:
 
 @faults.requires_pids_cgroup()
 def test_fork_fails_at_the_limit_of_processes() -> None:
-    """At the limit fork gives EAGAIN; when it is lifted, it works; nothing of
-    it stays.
+    """At the limit fork fails with EAGAIN. Without the limit it works, and no cgroup
+    remains.
     """
     code = (
         "import os, sys; print(flush=True)\nfor line in sys.stdin:\n try:\n  pid = os.fork()\n  if"
@@ -172,7 +172,7 @@ def test_fork_fails_at_the_limit_of_processes() -> None:
 
 @faults.requires_root
 def test_a_full_disk(tmp_path: Path) -> None:
-    """Writing more than the small disk holds is ENOSPC."""
+    """A write of more than the small disk holds fails with ENOSPC."""
     with (
         faults.small_disk(tmp_path / "small") as disk,
         pytest.raises(OSError, match="No space left"),
@@ -182,12 +182,12 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_clients_are_byte_exact_on_a_good_server() -> None:
-    """One-byte segments, and a transfer longer than all buffers with the smallest of
-    them.
+    """One-byte segments, and a transfer longer than the smallest buffers, come back
+    byte by byte.
     """
     data = os.urandom(3 << 20)
     with faulty.serving("echo") as address, clients.connect(address) as sock:
-        clients.segments(sock, b"hello")
+        clients.send_bytewise(sock, b"hello")
         assert clients.read_exactly(sock, 5) == b"hello"
         assert (
             clients.converse(address, data[:65536], receive_buffer=1, send_buffer=1) == data[:65536]
@@ -200,7 +200,7 @@ def test_a_reset_is_a_reset_and_urgent_data_is_urgent() -> None:
         client = clients.connect(listener.getsockname())
         accepted, _ = listener.accept()
         with accepted:
-            clients.urgent(client, b"ab!")
+            clients.send_urgent(client, b"ab!")
             assert accepted.recv(10) == b"ab"
             assert accepted.recv(1, socket.MSG_OOB) == b"!"
             clients.reset(client)
@@ -209,37 +209,39 @@ def test_a_reset_is_a_reset_and_urgent_data_is_urgent() -> None:
 
 
 @faults.requires_root
-def test_a_peer_that_vanishes_says_nothing() -> None:
-    """After vanish() the other side hears neither FIN nor RST until it speaks."""
+def test_close_silently_sends_nothing() -> None:
+    """After close_silently() the other side receives neither FIN nor RST until it
+    sends.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         client = clients.connect(listener.getsockname())
         accepted, _ = listener.accept()
         with accepted:
-            clients.vanish(client)
+            clients.close_silently(client)
             assert not select.select([accepted], [], [], 0.1)[0]
 
 
-def test_a_reader_that_never_reads_is_told_how_much_went() -> None:
-    """stuff() stops at the first standstill; drip() takes its time and stops at
-    a FIN.
+def test_a_client_that_never_reads_counts_what_it_sent() -> None:
+    """send_until_blocked() stops at the first stall. send_slowly() keeps its pace and
+    stops at a FIN.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with clients.connect(listener.getsockname(), send_buffer=1) as client:
             accepted, _ = listener.accept()
             with accepted:
-                assert 0 < clients.stuff(client, 100 << 20, stall_s=0.1) < 100 << 20
+                assert 0 < clients.send_until_blocked(client, 100 << 20, stall_s=0.1) < 100 << 20
         with clients.connect(listener.getsockname()) as client:
             accepted, _ = listener.accept()
             with accepted:
                 began = time.monotonic()
-                assert clients.drip(client, b"abc", 0.02) == 3
+                assert clients.send_slowly(client, b"abc", 0.02) == 3
                 assert time.monotonic() - began >= 0.06
                 assert accepted.recv(3) == b"abc"
-            assert clients.drip(client, b"abc", 5.0) == 1
+            assert clients.send_slowly(client, b"abc", 5.0) == 1
 
 
 def test_idle_connections_are_many_and_go_away() -> None:
-    """All are connected at once, all closed after the block."""
+    """All idle connections are open at once, and all are closed after the block."""
     with faulty.serving("echo") as address:
         with clients.idle(address, 300) as connections:
             assert len({sock.getsockname() for sock in connections}) == 300
@@ -247,7 +249,9 @@ def test_idle_connections_are_many_and_go_away() -> None:
 
 
 def test_long_durations_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the factor of the run, between a floor and the full time."""
+    """Durations scale with the factor of the run, between a minimum and the full
+    time.
+    """
     monkeypatch.setenv("UNPD_TEST_SCALE", "0.1")
     assert scale.long(60) == pytest.approx(6)
     assert scale.long(60, at_least=10) == 10
@@ -261,7 +265,7 @@ def test_long_durations_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_manual_clock_goes_forward_only() -> None:
-    """It moves when told, never back."""
+    """The clock moves forward when told, and never back."""
     clock = ManualClock(10.0)
     assert clock.advance(2.5) == clock.now == 12.5
     assert clock.advance_to(5.0) == 12.5

@@ -1,4 +1,6 @@
-"""The one way to wait in a test: for a condition, with a deadline and a message."""
+"""Owns the one way to wait in a test: for a condition, with a deadline and a message.
+Every test that waits uses it.
+"""
 
 import select
 import time
@@ -11,10 +13,10 @@ POLL_S = 0.005
 
 
 def until(condition: Callable[[], T], timeout_s: float, message: str | Callable[[], str]) -> T:
-    """Ask ``condition`` until it holds and return what it gave; AssertionError with
+    """Poll ``condition`` until it is true and return its result. AssertionError with
     ``message`` after ``timeout_s`` seconds.
 
-    The condition is asked once more after the deadline, so that a machine that paused
+    The condition is polled once more after the deadline, so that a machine that paused
     does not fail a test whose condition holds.
     """
     deadline = time.monotonic() + timeout_s
@@ -30,8 +32,8 @@ def until(condition: Callable[[], T], timeout_s: float, message: str | Callable[
 
 
 def holds(condition: Callable[[], object], duration_s: float, message: str) -> None:
-    """Assert that ``condition`` is true all through ``duration_s`` seconds (asked every
-    few milliseconds).
+    """Assert that ``condition`` is true for ``duration_s`` seconds, polled every few
+    milliseconds.
     """
     deadline = time.monotonic() + duration_s
     while time.monotonic() < deadline:
@@ -40,7 +42,7 @@ def holds(condition: Callable[[], object], duration_s: float, message: str) -> N
 
 
 def pause(duration_s: float) -> None:
-    """Let ``duration_s`` seconds pass between two looks. Never a substitute for a
+    """Wait ``duration_s`` seconds between two polls. Never use it instead of a
     condition.
     """
     select.select((), (), (), duration_s)

@@ -5,6 +5,7 @@ of events gives it.
 import json
 import re
 import select
+import string
 
 import pytest
 from hypothesis import given
@@ -68,15 +69,37 @@ def test_values_are_quoted_and_escaped(value: Field, shown: str) -> None:
     assert logged("master.ready", peer=value) == f"info    master.ready peer={shown}"
 
 
-@given(st.text(st.characters(codec=None), max_size=50), st.sampled_from(("text", "json")))
-def test_any_text_is_one_printable_line(text: str, style: Style) -> None:
-    """Control characters, line separators and lone surrogates come out escaped. JSON
-    gives the text back unchanged.
+@given(
+    st.dictionaries(
+        st.text(string.ascii_lowercase, min_size=1),
+        st.text(st.characters(codec=None), max_size=200)
+        | st.integers()
+        | st.booleans()
+        | st.none(),
+    )
+)
+def test_any_event_is_one_line_of_json(fields: dict[str, Field]) -> None:
+    """A JSON line gives every field back unchanged, lone surrogates too. The line is
+    printable ASCII.
     """
-    line = logged("master.ready", style, peer=text)
+    line = logged("master.ready", "json", **{f"x_{name}": fields[name] for name in fields})
+    assert re.fullmatch(r"[ -~]*", line)
+    found = json.loads(line)
+    assert {name: found[f"x_{name}"] for name in fields} == fields
+
+
+@given(st.text(st.characters(codec=None), max_size=200))
+def test_any_event_is_one_line_of_text(value: str) -> None:
+    """In the text format no value makes a second line or a second field: control
+    characters, line separators, quotes and backslashes are escaped.
+    """
+    line = logged("master.ready", peer=value, last=1)
     assert line.isprintable()
-    if style == "json":
-        assert json.loads(line)["peer"] == text
+    found = re.fullmatch(
+        r'info    master\.ready peer=(?P<peer>[^\s"\\]+|"(?:[^"\\\n]|\\.)*") last=1', line
+    )
+    assert found, line
+    assert (json.loads(found["peer"]) if found["peer"].startswith('"') else found["peer"]) == value
 
 
 def test_a_line_of_json() -> None:

@@ -98,6 +98,7 @@ def test_what_is_no_request_is_refused_with_a_reason(line: bytes, why: str) -> N
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
 )
 likely = st.sampled_from([*VERBS, VERSION, True, "", "quick", "ok"])
 objects = st.dictionaries(

@@ -36,9 +36,9 @@ def test_a_hung_child_is_replaced_when_it_is_dead() -> None:
     """
     machine = running(wants(1))
     sweep(machine, 31)
-    assert machine.wait(10.0).told(ChildOrder.KILL) == [1]
+    assert machine.wait(10.0).receivers(ChildOrder.KILL) == [1]
     assert machine.births() == [1]
-    assert [child.birth for child in machine.exit(1, ended="killed by SIGABRT").born] == [2]
+    assert [child.birth for child in machine.exit(1, ended="killed by SIGABRT").spawned] == [2]
 
 
 def test_the_line_about_a_hung_child_says_what_follows() -> None:
@@ -46,7 +46,7 @@ def test_the_line_about_a_hung_child_says_what_follows() -> None:
     machine = running(wants(1))
     sweep(machine, 30)
     machine.wait(1.0)
-    assert machine.beat().notes("worker.hung") == [
+    assert machine.beat().log_lines("worker.hung") == [
         {"pool": "default", "index": 0, "birth": 1, "generation": 1, "kill_in_s": 2.0}
     ]
 
@@ -97,7 +97,7 @@ def test_a_beat_from_the_future_is_none() -> None:
         machine.wait(1.0)
         assert not machine.take(ev.BeatsRead({1: 1e18})).orders
     machine.wait(1.0)
-    assert machine.take(ev.BeatsRead({1: 1e18})).told(ChildOrder.ABORT) == [1]
+    assert machine.take(ev.BeatsRead({1: 1e18})).receivers(ChildOrder.ABORT) == [1]
 
 
 def test_a_beat_of_this_very_moment_counts() -> None:
@@ -132,7 +132,7 @@ def test_a_draining_worker_that_hangs_is_aborted() -> None:
     machine.ready(2)
     assert machine.child(1).phase is ChildPhase.DRAINING
     assert sweep(machine, 31, 2) == [(1, ChildOrder.ABORT)]
-    assert not machine.exit(1).born
+    assert not machine.exit(1).spawned
 
 
 def test_a_hung_drain_ends_no_later_than_it_would_have() -> None:
@@ -141,8 +141,8 @@ def test_a_hung_drain_ends_no_later_than_it_would_have() -> None:
     machine.ready(2)
     assert sweep(machine, 3, 2) == []
     machine.wait(0.5)
-    assert machine.beat(2).told(ChildOrder.ABORT) == [1]
-    assert machine.wait(0.5).told(ChildOrder.KILL) == [1]
+    assert machine.beat(2).receivers(ChildOrder.ABORT) == [1]
+    assert machine.wait(0.5).receivers(ChildOrder.KILL) == [1]
 
 
 @pytest.mark.parametrize(("old_s", "new_s", "aborted"), [(1.0, 30.0, [1]), (30.0, 1.0, [2])])
@@ -157,4 +157,4 @@ def test_each_generation_has_its_own_timeout(
     assert machine.state.phase is MasterPhase.PROVING
     machine.beat()
     machine.wait(1.1)
-    assert machine.beat().told(ChildOrder.ABORT) == aborted
+    assert machine.beat().receivers(ChildOrder.ABORT) == aborted

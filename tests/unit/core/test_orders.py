@@ -18,8 +18,10 @@ def test_one_worker_more() -> None:
     """TTIN: born at once, in the next slot."""
     machine = running(wants(2))
     done = machine.take(ev.PoolResized("default", 1))
-    assert [(child.birth, child.slot.index, child.generation) for child in done.born] == [(3, 2, 1)]
-    assert done.notes("pool.resized") == [{"pool": "default", "workers": 3}]
+    assert [(child.birth, child.slot.index, child.generation) for child in done.spawned] == [
+        (3, 2, 1)
+    ]
+    assert done.log_lines("pool.resized") == [{"pool": "default", "workers": 3}]
 
 
 def test_one_worker_fewer() -> None:
@@ -27,8 +29,8 @@ def test_one_worker_fewer() -> None:
     machine = running(wants(3))
     assert machine.take(ev.PoolResized("default", -1)).orders == [(3, ChildOrder.RETIRE)]
     assert machine.births(ChildPhase.READY) == [1, 2]
-    assert machine.wait(60.0).told(ChildOrder.FINISH) == [3]
-    assert not machine.exit(3).born
+    assert machine.wait(60.0).receivers(ChildOrder.FINISH) == [3]
+    assert not machine.exit(3).spawned
 
 
 def test_never_fewer_than_one() -> None:
@@ -37,7 +39,7 @@ def test_never_fewer_than_one() -> None:
     machine.take(ev.PoolResized("default", -1))
     done = machine.take(ev.PoolResized("default", -1))
     assert not done.orders
-    assert done.notes("pool.not_resized") == [{"pool": "default", "delta": -1, "workers": 1}]
+    assert done.log_lines("pool.not_resized") == [{"pool": "default", "delta": -1, "workers": 1}]
     assert machine.births(ChildPhase.READY) == [1]
 
 
@@ -45,8 +47,8 @@ def test_an_unknown_pool_is_not_made() -> None:
     """Without a default pool TTIN has nothing to grow."""
     machine = running(wants({"slow": 1}))
     done = machine.take(ev.PoolResized("default", 1))
-    assert not done.born
-    assert done.notes("pool.not_resized") == [{"pool": "default", "delta": 1, "workers": 0}]
+    assert not done.spawned
+    assert done.log_lines("pool.not_resized") == [{"pool": "default", "delta": 1, "workers": 0}]
 
 
 def test_a_surplus_worker_that_starts_drains() -> None:
@@ -61,7 +63,7 @@ def test_a_surplus_worker_that_starts_drains() -> None:
     assert not machine.wait(5.9).orders
     assert machine.wait(0.2).orders == [(2, ChildOrder.FINISH)]
     assert machine.wait(3.0).orders == [(2, ChildOrder.KILL)]
-    assert not machine.exit(2).born
+    assert not machine.exit(2).spawned
 
 
 def test_never_more_than_fit() -> None:
@@ -78,7 +80,7 @@ def test_a_slot_that_is_wanted_again_is_filled_beside_its_drain() -> None:
     machine = running(wants(2))
     machine.take(ev.PoolResized("default", -1))
     done = machine.take(ev.PoolResized("default", 1))
-    assert [(child.birth, child.slot.index) for child in done.born] == [(3, 1)]
+    assert [(child.birth, child.slot.index) for child in done.spawned] == [(3, 1)]
     assert machine.child(2).phase is ChildPhase.DRAINING
     assert machine.state.holder(1, Slot(ChildKind.WORKER, "default", 1)) == machine.child(3)
 
@@ -87,9 +89,9 @@ def test_the_back_off_of_a_surplus_slot_is_forgotten() -> None:
     """Nothing is due for it, and the daemon is not called degraded for its sake."""
     machine = running(wants(2))
     machine.exit(2)
-    assert machine.due_in == pytest.approx(0.1)
+    assert machine.due_in_s == pytest.approx(0.1)
     machine.take(ev.PoolResized("default", -1))
-    assert machine.due_in is None
+    assert machine.due_in_s is None
     assert not machine.state.throttles
     assert not degraded(machine.state)
 
@@ -98,7 +100,7 @@ def test_a_resize_during_a_proof_belongs_to_the_generation_that_serves() -> None
     """The candidate is what its configuration says."""
     machine = proving(wants(1), wants(1))
     done = machine.take(ev.PoolResized("default", 1))
-    assert [(child.generation, child.slot.index) for child in done.born] == [(1, 1)]
+    assert [(child.generation, child.slot.index) for child in done.spawned] == [(1, 1)]
 
 
 def test_a_rotated_log_is_opened_again_by_all() -> None:
@@ -126,10 +128,10 @@ def test_draining_children_follow_the_log_and_killed_ones_do_not() -> None:
     machine.wait(3.0)
     machine.reload(wants(1))
     assert machine.births(ChildPhase.KILLED) == [2]
-    assert 2 not in machine.take(ev.LogReopenAsked()).told(ChildOrder.REOPEN_LOG)
+    assert 2 not in machine.take(ev.LogReopenAsked()).receivers(ChildOrder.REOPEN_LOG)
     machine.ready(max(machine.births()))
     assert machine.births(ChildPhase.DRAINING) == [1]
-    assert 1 in machine.take(ev.LogReopenAsked()).told(ChildOrder.REOPEN_LOG)
+    assert 1 in machine.take(ev.LogReopenAsked()).receivers(ChildOrder.REOPEN_LOG)
 
 
 def test_degraded_names_what_is_missing() -> None:

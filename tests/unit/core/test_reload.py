@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.machine import Done, Machine, proving, running, wants
+from tests.support.machine import Effects, Machine, proving, running, wants
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.model import Slot
@@ -18,7 +18,7 @@ def test_a_reload_goes_from_the_asking_to_the_answer() -> None:
     machine = running(wants(2, exporter=True))
     assert machine.take(ev.ReloadAsked(5)) == (fx.LoadConfig(),)
     done = machine.take(ev.ConfigLoaded(wants({"default": 1, "slow": 1}, exporter=True)))
-    assert [(child.birth, str(child.slot), child.generation) for child in done.born] == [
+    assert [(child.birth, str(child.slot), child.generation) for child in done.spawned] == [
         (4, "exporter/0", 2),
         (5, "default/0", 2),
         (6, "slow/0", 2),
@@ -28,11 +28,11 @@ def test_a_reload_goes_from_the_asking_to_the_answer() -> None:
     assert machine.state.generation == 1
 
     done = machine.ready(6)
-    assert done.of(fx.AdoptConfig) == [fx.AdoptConfig(2)]
-    assert done.told(ChildOrder.RETIRE) == [1, 2, 3]
-    assert done.of(fx.CountReload) == [fx.CountReload(succeeded=True)]
+    assert done.of_type(fx.AdoptConfig) == [fx.AdoptConfig(2)]
+    assert done.receivers(ChildOrder.RETIRE) == [1, 2, 3]
+    assert done.of_type(fx.CountReload) == [fx.CountReload(succeeded=True)]
     assert done.answers == [(5, "")]
-    assert done.notes("reload.succeeded") == [{"generation": 2}]
+    assert done.log_lines("reload.succeeded") == [{"generation": 2}]
     assert (machine.state.phase, machine.state.generation) == (MasterPhase.RUNNING, 2)
     assert machine.births(ChildPhase.READY) == [4, 5, 6]
     assert machine.births(ChildPhase.DRAINING) == [1, 2, 3]
@@ -50,17 +50,17 @@ def test_a_reload_by_signal_is_answered_to_nobody() -> None:
     """It is counted and logged like any other."""
     done = proving(wants(1), wants(1)).ready(2)
     assert not done.answers
-    assert done.of(fx.CountReload)
+    assert done.of_type(fx.CountReload)
 
 
 def test_the_old_generation_is_kept_whole_until_the_new_is_proved() -> None:
     """A worker of it that dies meanwhile is replaced in its own generation."""
     machine = proving(wants(2), wants(2))
     machine.wait(5.0)
-    assert [(child.generation, child.slot.index) for child in machine.exit(1).born] == [(1, 0)]
+    assert [(child.generation, child.slot.index) for child in machine.exit(1).spawned] == [(1, 0)]
     done = machine.ready(3, 4)
-    assert done.told(ChildOrder.RETIRE) == [2, 5]
-    assert machine.wait(10.0).told(ChildOrder.FINISH) == [5], (
+    assert done.receivers(ChildOrder.RETIRE) == [2, 5]
+    assert machine.wait(10.0).receivers(ChildOrder.FINISH) == [5], (
         "that one is not ready in time, and is given up"
     )
 
@@ -72,17 +72,17 @@ def test_what_drains_may_drain_for_reload_grace_s() -> None:
     assert not machine.wait(59.9).orders
     done = machine.wait(0.2)
     assert done.orders == [(1, ChildOrder.FINISH)]
-    assert done.notes("worker.drain_cut")
+    assert done.log_lines("worker.drain_cut")
     assert not machine.wait(2.8).orders
     assert machine.wait(0.2).orders == [(1, ChildOrder.KILL)]
-    assert not machine.exit(1).born
+    assert not machine.exit(1).spawned
 
 
 def test_with_a_reload_grace_of_nought_connections_last_as_long_as_they_like() -> None:
     """Nothing is due for the old worker, in a year."""
     machine = proving(wants(1), wants(1, reload_grace_s=0.0))
     machine.ready(2)
-    assert machine.due_in is None
+    assert machine.due_in_s is None
     assert not machine.wait(365 * 86400.0)
     assert machine.births(ChildPhase.DRAINING) == [1]
 
@@ -95,7 +95,7 @@ def test_an_old_exporter_is_not_kept(reload_grace_s: float) -> None:
     machine = proving(
         wants(1, exporter=True), wants(1, exporter=True, reload_grace_s=reload_grace_s)
     )
-    assert machine.ready(3, 4).told(ChildOrder.RETIRE) == [1, 2]
+    assert machine.ready(3, 4).receivers(ChildOrder.RETIRE) == [1, 2]
     assert machine.wait(3.0).orders == [(1, ChildOrder.KILL)]
 
 
@@ -120,19 +120,19 @@ def test_a_configuration_that_is_refused_changes_nothing() -> None:
     )
     assert machine.state.children == before
     assert done.answers == [(5, "unpd.toml:3: daemon.grce_s: unknown key")]
-    assert done.of(fx.CountReload) == [fx.CountReload(succeeded=False)]
-    assert done.notes("reload.refused") == [
+    assert done.of_type(fx.CountReload) == [fx.CountReload(succeeded=False)]
+    assert done.log_lines("reload.refused") == [
         {"reason": "unpd.toml:3: daemon.grce_s: unknown key", "generation": 2}
     ]
     assert (machine.state.phase, machine.state.generation) == (MasterPhase.RUNNING, 2)
 
 
-def overdue(machine: Machine) -> Done:
+def overdue(machine: Machine) -> Effects:
     """Nobody becomes ready in time."""
     return machine.wait(10.0)
 
 
-def hung(machine: Machine) -> Done:
+def hung(machine: Machine) -> Effects:
     """The ready one falls silent while the other is still starting."""
     machine.ready(2)
     machine.beat(1)
@@ -140,7 +140,7 @@ def hung(machine: Machine) -> Done:
     return machine.beat(1)
 
 
-def late_death(machine: Machine) -> Done:
+def late_death(machine: Machine) -> Effects:
     """A child that was ready for longer than an early death dies while the other is
     still starting.
     """
@@ -169,7 +169,9 @@ def late_death(machine: Machine) -> Done:
         (overdue, "worker default/1 was not ready in time"),
     ],
 )
-def test_a_candidate_that_fails_is_refused(fault: Callable[[Machine], Done], reason: str) -> None:
+def test_a_candidate_that_fails_is_refused(
+    fault: Callable[[Machine], Effects], reason: str
+) -> None:
     """Whatever befalls a child of the candidate before all are ready: the old go on,
     the new go, the asker hears the reason, and nothing is left to wait for.
     """
@@ -178,9 +180,9 @@ def test_a_candidate_that_fails_is_refused(fault: Callable[[Machine], Done], rea
     )
     done = fault(machine)
     assert done.answers == [(5, reason)]
-    assert done.of(fx.DropConfig)
-    assert not done.of(fx.AdoptConfig)
-    assert done.of(fx.CountReload) == [fx.CountReload(succeeded=False)]
+    assert done.of_type(fx.DropConfig)
+    assert not done.of_type(fx.AdoptConfig)
+    assert done.of_type(fx.CountReload) == [fx.CountReload(succeeded=False)]
     assert (machine.state.phase, machine.state.generation, machine.state.wanted.workers) == (
         MasterPhase.RUNNING,
         1,
@@ -188,9 +190,9 @@ def test_a_candidate_that_fails_is_refused(fault: Callable[[Machine], Done], rea
     )
     assert machine.child(1).phase is ChildPhase.READY
     done = machine.exit(*machine.births(generation=2))
-    assert not done.born
+    assert not done.spawned
     assert machine.births() == [1]
-    assert machine.due_in is None
+    assert machine.due_in_s is None
     assert not machine.wait(3600.0), "something of the refused generation is still remembered"
 
 
@@ -198,10 +200,10 @@ def test_every_fork_of_a_candidate_can_fail() -> None:
     """The first refuses it; the others find nothing to do and leave nothing behind."""
     machine = proving(wants(1), wants(3))
     done = machine.take(*(ev.ForkFailed(birth, "Cannot allocate memory") for birth in (2, 3, 4)))
-    assert len(done.of(fx.CountReload)) == 1
+    assert len(done.of_type(fx.CountReload)) == 1
     assert machine.births() == [1]
     assert not machine.state.throttles
-    assert machine.due_in is None
+    assert machine.due_in_s is None
 
 
 def test_the_workers_of_a_refused_candidate_drain() -> None:
@@ -213,8 +215,8 @@ def test_the_workers_of_a_refused_candidate_drain() -> None:
     done = machine.exit(3)
     assert done.orders == [(2, ChildOrder.RETIRE), (4, ChildOrder.RETIRE)]
     assert (machine.child(2).phase, machine.child(2).retired) == (ChildPhase.DRAINING, True)
-    assert machine.wait(10.0).told(ChildOrder.FINISH) == [4]
-    assert machine.wait(50.0).told(ChildOrder.FINISH) == [2]
+    assert machine.wait(10.0).receivers(ChildOrder.FINISH) == [4]
+    assert machine.wait(50.0).receivers(ChildOrder.FINISH) == [2]
 
 
 def test_the_drain_of_a_refused_candidate_is_cut_by_the_next() -> None:
@@ -223,8 +225,8 @@ def test_the_drain_of_a_refused_candidate_is_cut_by_the_next() -> None:
     machine.ready(2)
     machine.exit(3)
     done = machine.reload(wants(1))
-    assert (done.told(ChildOrder.FINISH), done.born) == ([2], [])
-    assert [child.generation for child in machine.exit(2).born] == [3]
+    assert (done.receivers(ChildOrder.FINISH), done.spawned) == ([2], [])
+    assert [child.generation for child in machine.exit(2).spawned] == [3]
 
 
 def test_a_hung_candidate_still_prints_its_stack() -> None:
@@ -260,10 +262,10 @@ def test_a_reload_cuts_the_drain_of_the_one_before() -> None:
     machine.ready(3)
     done = machine.reload(wants(1))
     assert done.orders == [(1, ChildOrder.FINISH), (2, ChildOrder.FINISH)]
-    assert len(done.notes("worker.drain_cut")) == 2
+    assert len(done.log_lines("worker.drain_cut")) == 2
     assert machine.state.phase is MasterPhase.CUTTING
-    assert not machine.exit(1).born
-    assert [child.generation for child in machine.exit(2).born] == [3]
+    assert not machine.exit(1).spawned
+    assert [child.generation for child in machine.exit(2).spawned] == [3]
 
 
 def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
@@ -276,7 +278,7 @@ def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
     assert not machine.wait(2.9).orders
     done = machine.wait(0.2)
     assert done.orders == [(1, ChildOrder.KILL)]
-    assert [child.generation for child in done.born] == [3]
+    assert [child.generation for child in done.spawned] == [3]
 
 
 def test_a_drain_is_cut_once() -> None:
@@ -285,10 +287,10 @@ def test_a_drain_is_cut_once() -> None:
     """
     machine = proving(wants(1), wants(1, reload_grace_s=5.0))
     machine.ready(2)
-    assert machine.wait(5.0).told(ChildOrder.FINISH) == [1]
+    assert machine.wait(5.0).receivers(ChildOrder.FINISH) == [1]
     machine.wait(2.0)
     assert not machine.reload(wants(1)).orders
-    assert machine.wait(1.1).told(ChildOrder.KILL) == [1]
+    assert machine.wait(1.1).receivers(ChildOrder.KILL) == [1]
 
 
 def test_a_worker_that_dies_while_room_is_made_is_replaced() -> None:
@@ -297,10 +299,10 @@ def test_a_worker_that_dies_while_room_is_made_is_replaced() -> None:
     machine.ready(2, 3)
     machine.wait(5.0)
     machine.take(ev.ReloadAsked(None))
-    assert [child.birth for child in machine.exit(2).born] == [4]
+    assert [child.birth for child in machine.exit(2).spawned] == [4]
     machine.take(ev.ConfigLoaded(wants(1)))
     assert machine.state.phase is MasterPhase.CUTTING
-    assert [child.birth for child in machine.exit(3).born] == [5]
+    assert [child.birth for child in machine.exit(3).spawned] == [5]
 
 
 @pytest.mark.parametrize("refused", [False, True])
@@ -310,32 +312,32 @@ def test_reloads_during_a_reload_become_one_more(refused: bool) -> None:
     """
     machine = running(wants(1))
     done = machine.take(*(ev.ReloadAsked(request) for request in (1, 2, None, 3)))
-    assert len(done.of(fx.LoadConfig)) == 1
+    assert len(done.of_type(fx.LoadConfig)) == 1
     if refused:
         done = machine.take(ev.ConfigRefused("nonsense"))
     else:
         machine.take(ev.ConfigLoaded(wants(1)))
         done = machine.ready(2)
     assert done.answers == [(1, "nonsense" if refused else "")]
-    assert done.of(fx.LoadConfig)
+    assert done.of_type(fx.LoadConfig)
     done = machine.take(ev.ConfigRefused("nonsense again"))
     assert done.answers == [(2, "nonsense again"), (3, "nonsense again")]
-    assert not done.of(fx.LoadConfig)
+    assert not done.of_type(fx.LoadConfig)
 
 
 def test_a_signal_during_a_reload_is_not_forgotten() -> None:
     """HUP twice is two reloads, though nobody waits for an answer."""
     machine = proving(wants(1), wants(1))
     machine.take(ev.ReloadAsked(None))
-    assert machine.ready(2).of(fx.LoadConfig)
+    assert machine.ready(2).of_type(fx.LoadConfig)
 
 
 @pytest.mark.parametrize("end", [hung, overdue, late_death])
-def test_a_reload_that_waits_begins_after_a_refusal(end: Callable[[Machine], Done]) -> None:
+def test_a_reload_that_waits_begins_after_a_refusal(end: Callable[[Machine], Effects]) -> None:
     """In the same step."""
     machine = proving(wants(1, heartbeat_timeout_s=3.0), wants(2, heartbeat_timeout_s=3.0))
     machine.take(ev.ReloadAsked(9))
-    assert end(machine).of(fx.LoadConfig)
+    assert end(machine).of_type(fx.LoadConfig)
 
 
 def test_back_offs_of_the_old_generation_do_not_burden_the_new() -> None:
@@ -369,11 +371,11 @@ def test_a_reload_while_surplus_workers_drain() -> None:
     machine.take(ev.PoolResized("default", -1))
     assert machine.births(ChildPhase.DRAINING) == [3]
     done = machine.reload(wants(1))
-    assert not done.told(ChildOrder.FINISH)
+    assert not done.receivers(ChildOrder.FINISH)
     done = machine.ready(4)
-    assert done.told(ChildOrder.RETIRE) == [1, 2]
+    assert done.receivers(ChildOrder.RETIRE) == [1, 2]
     assert machine.births(ChildPhase.DRAINING) == [1, 2, 3]
-    assert machine.reload(wants(1)).told(ChildOrder.FINISH) == [1, 2, 3]
+    assert machine.reload(wants(1)).receivers(ChildOrder.FINISH) == [1, 2, 3]
 
 
 def test_an_aborted_worker_of_the_old_generation_may_still_print_its_stack() -> None:
@@ -381,11 +383,11 @@ def test_an_aborted_worker_of_the_old_generation_may_still_print_its_stack() -> 
     machine = running(wants(2, heartbeat_timeout_s=3.0))
     machine.beat()
     machine.wait(4.0)
-    assert machine.beat(2).told(ChildOrder.ABORT) == [1]
+    assert machine.beat(2).receivers(ChildOrder.ABORT) == [1]
     machine.reload(wants(1))
     assert machine.ready(3).orders == [(2, ChildOrder.RETIRE)]
     assert machine.wait(2.0).orders == [(1, ChildOrder.KILL)]
-    assert not machine.exit(1).born
+    assert not machine.exit(1).spawned
 
 
 def test_each_generation_has_its_own_start_timeout() -> None:
@@ -398,6 +400,6 @@ def test_each_generation_has_its_own_start_timeout() -> None:
     machine.exit(1)
     assert machine.child(2).deadline_at == machine.clock.now + 3.0
     assert machine.child(3).deadline_at == machine.clock.now + 8.0
-    assert machine.wait(3.0).notes("reload.refused")
+    assert machine.wait(3.0).log_lines("reload.refused")
     machine.exit(2)
-    assert machine.wait(5.0).told(ChildOrder.KILL) == [3]
+    assert machine.wait(5.0).receivers(ChildOrder.KILL) == [3]

@@ -27,22 +27,24 @@ def test_many_are_born_in_batches() -> None:
     """One step orders a bounded number of births; the rest is due at once."""
     machine = booted(wants(100))
     assert len(machine.state.children) == SPAWNS_PER_STEP
-    assert machine.due_in is not None
-    assert machine.due_in <= 0
-    assert len(machine.take(ev.TimePassed()).born) == SPAWNS_PER_STEP
+    assert machine.due_in_s is not None
+    assert machine.due_in_s <= 0
+    assert len(machine.take(ev.TimePassed()).spawned) == SPAWNS_PER_STEP
     machine.wait(0.0)
     assert len(machine.state.children) == 100
-    assert machine.due_in == pytest.approx(10.0)
+    assert machine.due_in_s == pytest.approx(10.0)
 
 
 def test_ready_is_when_each_pool_has_a_ready_worker() -> None:
     """One ready worker of each pool is enough; the exporter is not waited for."""
     machine = booted(wants({"default": 2, "slow": 1}, exporter=True))
-    assert not machine.ready(2, 3).of(fx.AnnounceReady)
+    assert not machine.ready(2, 3).of_type(fx.AnnounceReady)
     done = machine.ready(4)
-    assert done.notes("worker.ready") == [{"pool": "slow", "index": 0, "birth": 4, "generation": 1}]
-    assert done.of(fx.AnnounceReady) == [fx.AnnounceReady()]
-    assert done.notes("master.ready") == [{"generation": 1}]
+    assert done.log_lines("worker.ready") == [
+        {"pool": "slow", "index": 0, "birth": 4, "generation": 1}
+    ]
+    assert done.of_type(fx.AnnounceReady) == [fx.AnnounceReady()]
+    assert done.log_lines("master.ready") == [{"generation": 1}]
     assert machine.state.phase is MasterPhase.RUNNING
 
 
@@ -51,13 +53,13 @@ def test_ready_is_announced_once() -> None:
     machine = running(wants(1))
     machine.wait(60)
     machine.exit(1)
-    assert not machine.ready(2).of(fx.AnnounceReady)
+    assert not machine.ready(2).of_type(fx.AnnounceReady)
 
 
 def test_the_ready_exporter_is_not_enough() -> None:
     """An exporter serves no client."""
     machine = booted(wants(1, exporter=True))
-    assert not machine.ready(1).of(fx.AnnounceReady)
+    assert not machine.ready(1).of_type(fx.AnnounceReady)
 
 
 def test_a_start_that_takes_too_long_ends_with_the_reason() -> None:
@@ -69,10 +71,10 @@ def test_a_start_that_takes_too_long_ends_with_the_reason() -> None:
     assert not machine.wait(2.9)
     done = machine.wait(0.2)
     reason = "no worker of pool slow was ready within 3 s (worker slow/0 was not ready in time)"
-    assert done.notes("master.start_failed") == [{"reason": reason}]
+    assert done.log_lines("master.start_failed") == [{"reason": reason}]
     assert machine.state.phase is MasterPhase.STOPPING
     assert done.orders == [(2, ChildOrder.KILL), (1, ChildOrder.LEAVE)]
-    assert machine.exit(1, 2).of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
+    assert machine.exit(1, 2).of_type(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
 
 
 def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
@@ -83,7 +85,7 @@ def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
     for birth in range(1, 7):
         done = machine.exit(birth, ended="killed by SIGSEGV")
         assert machine.state.phase is MasterPhase.STARTING
-        assert not done.of(fx.Leave)
+        assert not done.of_type(fx.Leave)
         machine.wait(0.1 * 2 ** (birth - 1))
     machine.exit(7, ended="exit code 77")
     assert not machine.wait(9.9 - 6.3)
@@ -92,7 +94,7 @@ def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
         "no worker of pool default was ready within 10 s (worker default/0 ended before it was"
         " ready: exit code 77)"
     )
-    assert done.of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
+    assert done.of_type(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
 
 
 def test_forks_that_fail_at_the_start_end_with_their_cause() -> None:
@@ -100,13 +102,13 @@ def test_forks_that_fail_at_the_start_end_with_their_cause() -> None:
     machine = booted(wants(1, start_timeout_s=0.5))
     for birth in (1, 2):
         machine.take(ev.ForkFailed(birth, "Resource temporarily unavailable"))
-        assert machine.wait(0.1 * 2 ** (birth - 1)).born
+        assert machine.wait(0.1 * 2 ** (birth - 1)).spawned
     machine.take(ev.ForkFailed(3, "Resource temporarily unavailable"))
     reason = (
         "no worker of pool default was ready within 0.5 s (fork failed: Resource temporarily"
         " unavailable)"
     )
-    assert machine.wait(0.5).of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
+    assert machine.wait(0.5).of_type(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
 
 
 def test_a_worker_that_reports_why_it_cannot_serve_ends_the_start() -> None:
@@ -118,10 +120,10 @@ def test_a_worker_that_reports_why_it_cannot_serve_ends_the_start() -> None:
         )
     )
     assert machine.state.phase is MasterPhase.STOPPING
-    assert done.told(ChildOrder.LEAVE) == [1, 2, 3, 4]
-    assert done.of(fx.CloseListeners)
+    assert done.receivers(ChildOrder.LEAVE) == [1, 2, 3, 4]
+    assert done.of_type(fx.CloseListeners)
     done = machine.exit(1, 2, 3, 4)
-    assert done.of(fx.Leave) == [
+    assert done.of_type(fx.Leave) == [
         fx.Leave(ExitCode.PRIVILEGE, "cannot drop privileges to unpd: Operation not permitted")
     ]
 
@@ -132,7 +134,7 @@ def test_an_exporter_that_cannot_serve_does_not_end_the_start() -> None:
     machine.take(ev.ChildFailed(1, "no", ExitCode.FAILED))
     machine.exit(1, ended="exit code 1")
     assert machine.state.phase is MasterPhase.STARTING
-    assert [child.slot.kind for child in machine.wait(0.1).born] == [ChildKind.EXPORTER]
+    assert [child.slot.kind for child in machine.wait(0.1).spawned] == [ChildKind.EXPORTER]
 
 
 def test_a_failure_of_a_worker_that_is_wanted_no_more_does_not_end_the_start() -> None:
@@ -154,15 +156,15 @@ def test_a_respawned_worker_that_cannot_serve_does_not_end_the_daemon() -> None:
         ev.ChildFailed(3, "the disk is on fire", ExitCode.CONFIGURATION),
         ev.ChildExited(3, "exit code 78"),
     )
-    assert done.notes("worker.failed")[0]["reason"] == "the disk is on fire"
-    assert done.notes("worker.died")[0]["respawn_in_s"] == pytest.approx(0.1)
+    assert done.log_lines("worker.failed")[0]["reason"] == "the disk is on fire"
+    assert done.log_lines("worker.died")[0]["respawn_in_s"] == pytest.approx(0.1)
     assert machine.state.phase is MasterPhase.RUNNING
 
 
 def test_the_start_timeout_is_over_with_the_start() -> None:
     """A running master has nothing to wake up for."""
     machine = running(wants(2, exporter=True))
-    assert machine.due_in is None
+    assert machine.due_in_s is None
     assert not machine.wait(10**6)
 
 
@@ -175,17 +177,17 @@ def test_a_late_respawn_is_killed_and_slowed_down() -> None:
     machine.exit(1)
     done = machine.wait(10.0)
     assert done.orders == [(3, ChildOrder.KILL)]
-    assert done.notes("worker.start_timed_out")[0]["after_s"] == 10.0
-    assert not machine.exit(3, ended="killed by SIGKILL").born
-    assert machine.due_in == pytest.approx(0.1)
+    assert done.log_lines("worker.start_timed_out")[0]["after_s"] == 10.0
+    assert not machine.exit(3, ended="killed by SIGKILL").spawned
+    assert machine.due_in_s == pytest.approx(0.1)
     assert machine.state.phase is MasterPhase.RUNNING
 
 
 def test_a_reload_that_is_asked_for_during_the_start_follows_it() -> None:
     """It is not lost, and begins when the start is through."""
     machine = booted(wants(1))
-    assert not machine.take(ev.ReloadAsked(7)).of(fx.LoadConfig)
-    assert machine.ready(1).of(fx.LoadConfig)
+    assert not machine.take(ev.ReloadAsked(7)).of_type(fx.LoadConfig)
+    assert machine.ready(1).of_type(fx.LoadConfig)
     assert machine.take(ev.ConfigRefused("nonsense")).answers == [(7, "nonsense")]
 
 

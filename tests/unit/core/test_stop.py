@@ -17,8 +17,8 @@ def test_a_graceful_stop_tells_the_workers_to_finish_and_the_exporter_nothing() 
     machine = running(wants(2, exporter=True))
     done = machine.stop()
     assert done.orders == [(2, ChildOrder.FINISH), (3, ChildOrder.FINISH)]
-    assert done.of(fx.CloseListeners)
-    assert done.notes("master.stopping") == [{"quick": False, "by": "a test"}]
+    assert done.of_type(fx.CloseListeners)
+    assert done.log_lines("master.stopping") == [{"quick": False, "by": "a test"}]
     assert machine.births(ChildPhase.READY) == [1]
 
 
@@ -28,15 +28,15 @@ def test_the_exporter_finishes_after_the_last_worker() -> None:
     machine.stop()
     assert not machine.exit(2).orders
     assert machine.exit(3).orders == [(1, ChildOrder.FINISH)]
-    assert machine.exit(1).of(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
+    assert machine.exit(1).of_type(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
 
 
 def test_without_an_exporter_the_last_worker_is_the_end() -> None:
     """Nothing is waited for that is not there."""
     machine = running(wants(2))
     machine.stop()
-    assert not machine.exit(2).of(fx.Leave)
-    assert machine.exit(1).of(fx.Leave)
+    assert not machine.exit(2).of_type(fx.Leave)
+    assert machine.exit(1).of_type(fx.Leave)
 
 
 @pytest.mark.parametrize("grace_s", [0.1, 10.0, 3600.0])
@@ -47,10 +47,10 @@ def test_workers_that_do_not_finish_are_killed_at_four_fifths_of_the_grace(grace
     assert not machine.wait(0.79 * grace_s).orders
     done = machine.wait(0.02 * grace_s)
     assert done.orders == [(2, ChildOrder.KILL), (3, ChildOrder.KILL)]
-    assert len(done.notes("worker.drain_timed_out")) == 2
+    assert len(done.log_lines("worker.drain_timed_out")) == 2
     machine.exit(2, 3)
     assert machine.wait(0.15 * grace_s).orders == [(1, ChildOrder.KILL)]
-    assert machine.exit(1).of(fx.Leave)
+    assert machine.exit(1).of_type(fx.Leave)
 
 
 def test_a_worker_that_starts_is_told_too() -> None:
@@ -59,7 +59,7 @@ def test_a_worker_that_starts_is_told_too() -> None:
     machine.exit(1)
     machine.wait(0.1)
     assert machine.births(ChildPhase.STARTING) == [3]
-    assert machine.stop().told(ChildOrder.FINISH) == [2, 3]
+    assert machine.stop().receivers(ChildOrder.FINISH) == [2, 3]
     assert machine.ready(3) == ()
     assert machine.child(3).phase is ChildPhase.DRAINING
 
@@ -77,16 +77,16 @@ def test_nothing_is_born_during_a_stop() -> None:
         ev.ConfigLoaded(wants(5)),
         ev.TimePassed(),
     )
-    assert not done.born
-    assert not machine.wait(7.9).born
+    assert not done.spawned
+    assert not machine.wait(7.9).spawned
 
 
 def test_an_exporter_that_dies_during_the_stop_is_not_missed() -> None:
     """The last worker is then the end."""
     machine = running(wants(1, exporter=True))
     machine.stop()
-    assert not machine.exit(1).of(fx.Leave)
-    assert machine.exit(2).of(fx.Leave)
+    assert not machine.exit(1).of_type(fx.Leave)
+    assert machine.exit(2).of_type(fx.Leave)
 
 
 def test_a_quick_stop_tells_all_to_leave_and_kills_after_a_second() -> None:
@@ -103,7 +103,7 @@ def test_a_quick_stop_tells_all_to_leave_and_kills_after_a_second() -> None:
         (2, ChildOrder.KILL),
         (3, ChildOrder.KILL),
     ]
-    assert machine.exit(1, 2, 3).of(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
+    assert machine.exit(1, 2, 3).of_type(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
 
 
 def test_a_quick_stop_is_never_slower_than_the_grace() -> None:
@@ -119,9 +119,9 @@ def test_a_quick_stop_cuts_a_graceful_one_short() -> None:
     machine.stop()
     machine.wait(1.0)
     done = machine.stop(quick=True)
-    assert done.told(ChildOrder.LEAVE) == [1, 2, 3]
-    assert done.notes("master.stopping") == [{"quick": True, "by": "a test"}]
-    assert machine.wait(1.0).told(ChildOrder.KILL) == [1, 2, 3]
+    assert done.receivers(ChildOrder.LEAVE) == [1, 2, 3]
+    assert done.log_lines("master.stopping") == [{"quick": True, "by": "a test"}]
+    assert machine.wait(1.0).receivers(ChildOrder.KILL) == [1, 2, 3]
 
 
 def test_a_graceful_stop_does_not_slow_a_quick_one_down() -> None:
@@ -129,7 +129,7 @@ def test_a_graceful_stop_does_not_slow_a_quick_one_down() -> None:
     machine = running(wants(2))
     machine.stop(quick=True)
     assert machine.stop() == ()
-    assert machine.wait(1.0).told(ChildOrder.KILL) == [1, 2]
+    assert machine.wait(1.0).receivers(ChildOrder.KILL) == [1, 2]
 
 
 def test_asking_again_and_again_gives_no_more_time() -> None:
@@ -140,8 +140,8 @@ def test_asking_again_and_again_gives_no_more_time() -> None:
         birth
         for _ in range(10)
         for birth in (
-            *machine.wait(0.2).told(ChildOrder.KILL),
-            *machine.stop(quick=True).told(ChildOrder.KILL),
+            *machine.wait(0.2).receivers(ChildOrder.KILL),
+            *machine.stop(quick=True).receivers(ChildOrder.KILL),
         )
     ]
     assert killed == [1, 2]
@@ -153,7 +153,7 @@ def test_a_quick_stop_late_in_a_graceful_one_does_not_prolong_it() -> None:
     machine.stop()
     machine.wait(7.9)
     machine.stop(quick=True)
-    assert machine.wait(0.2).told(ChildOrder.KILL) == [1]
+    assert machine.wait(0.2).receivers(ChildOrder.KILL) == [1]
 
 
 def test_a_drain_that_outlasts_the_stop_is_cut() -> None:
@@ -164,8 +164,8 @@ def test_a_drain_that_outlasts_the_stop_is_cut() -> None:
     machine.reload(wants(1))
     machine.ready(2)
     assert machine.births(ChildPhase.DRAINING) == [1]
-    assert machine.stop().told(ChildOrder.FINISH) == [1, 2]
-    assert machine.wait(8.1).told(ChildOrder.KILL) == [1, 2]
+    assert machine.stop().receivers(ChildOrder.FINISH) == [1, 2]
+    assert machine.wait(8.1).receivers(ChildOrder.KILL) == [1, 2]
 
 
 def test_an_exporter_that_was_retired_does_not_outlast_the_stop() -> None:
@@ -177,8 +177,8 @@ def test_an_exporter_that_was_retired_does_not_outlast_the_stop() -> None:
     machine.stop()
     machine.exit(3)
     machine.exit(4)
-    assert machine.wait(0.8).told(ChildOrder.KILL) == [1]
-    assert machine.exit(1).of(fx.Leave)
+    assert machine.wait(0.8).receivers(ChildOrder.KILL) == [1]
+    assert machine.exit(1).of_type(fx.Leave)
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -192,7 +192,7 @@ def test_a_hung_child_does_not_prolong_a_stop(quick: bool) -> None:
         machine.beat(1)
     assert machine.births(ChildPhase.KILLED) == [2]
     machine.stop(quick=quick)
-    assert 2 in machine.wait(0.95).told(ChildOrder.KILL)
+    assert 2 in machine.wait(0.95).receivers(ChildOrder.KILL)
 
 
 def test_a_child_that_hangs_in_the_stop_does_not_prolong_it() -> None:
@@ -203,9 +203,9 @@ def test_a_child_that_hangs_in_the_stop_does_not_prolong_it() -> None:
     machine.beat(1, 2)
     machine.stop()
     machine.wait(1.5)
-    assert machine.beat().told(ChildOrder.ABORT) == [1, 2]
-    assert machine.wait(0.1).told(ChildOrder.KILL) == [2]
-    assert machine.wait(0.3).told(ChildOrder.KILL) == [1]
+    assert machine.beat().receivers(ChildOrder.ABORT) == [1, 2]
+    assert machine.wait(0.1).receivers(ChildOrder.KILL) == [2]
+    assert machine.wait(0.3).receivers(ChildOrder.KILL) == [1]
 
 
 def in_phase(phase: MasterPhase) -> Machine:
@@ -240,12 +240,14 @@ def test_a_stop_works_in_every_phase(phase: MasterPhase, quick: bool) -> None:
     assert done.answers == (
         [(1, "the daemon is stopping (stopped by a test)")] if reloading else []
     )
-    assert bool(done.of(fx.DropConfig)) is reloading
-    assert bool(done.of(fx.CloseListeners)) is (phase is not MasterPhase.STOPPING)
+    assert bool(done.of_type(fx.DropConfig)) is reloading
+    assert bool(done.of_type(fx.CloseListeners)) is (phase is not MasterPhase.STOPPING)
     if quick or phase is not MasterPhase.STOPPING:
-        assert done.told(ChildOrder.LEAVE if quick else ChildOrder.FINISH) == children
-    assert sorted(machine.wait(10.0).told(ChildOrder.KILL)) == children
-    assert machine.exit(*children).of(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
+        assert done.receivers(ChildOrder.LEAVE if quick else ChildOrder.FINISH) == children
+    assert sorted(machine.wait(10.0).receivers(ChildOrder.KILL)) == children
+    assert machine.exit(*children).of_type(fx.Leave) == [
+        fx.Leave(ExitCode.DONE, "stopped by a test")
+    ]
 
 
 def test_what_the_shell_had_already_loaded_comes_too_late() -> None:
@@ -271,8 +273,8 @@ def test_a_fork_that_fails_during_a_stop_is_one_child_less() -> None:
     machine.stop()
     machine.exit(1)
     done = machine.take(ev.ForkFailed(2, "Cannot allocate memory"))
-    assert done.of(fx.Leave)
-    assert machine.due_in is None
+    assert done.of_type(fx.Leave)
+    assert machine.due_in_s is None
 
 
 def test_the_kinds_of_children_are_those_that_the_stop_knows() -> None:

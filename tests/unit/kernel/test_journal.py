@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.journald import parse
+from tests.support.fake_journald import parse
 from unpd.kernel import journal
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=60)

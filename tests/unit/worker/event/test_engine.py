@@ -482,7 +482,7 @@ def test_an_urgent_byte_and_the_end_of_a_flow_in_bulk_are_read(bench: MakeBench)
     b = bench(tcp=True)
     sock = b.connect()
     b.bulk(sock)
-    clients.urgent(sock, b"!")
+    clients.send_urgent(sock, b"!")
     assert b.read(sock, 1) == b"!"
     b.bulk(sock)
     sock.shutdown(socket.SHUT_WR)

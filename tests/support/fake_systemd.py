@@ -1,7 +1,9 @@
-"""A service manager for one daemon: it listens on NOTIFY_SOCKET, keeps what is stored,
-and passes descriptors as systemd does (sd_notify(3), sd_listen_fds(3)).
+"""A fake service manager for one daemon. It listens on NOTIFY_SOCKET, keeps stored
+descriptors, and passes descriptors as systemd does (sd_notify(3), sd_listen_fds(3)).
 
-It reads only while the test asks it something, so that nothing runs beside the test.
+The fixture ``systemd`` provides it to the tests of activation, notification and the
+descriptor store. It reads its socket only when the test asks, so nothing runs beside
+the test.
 """
 
 import contextlib
@@ -31,15 +33,15 @@ if fds:
     os.environ["LISTEN_PID"] = str(os.getpid())
 os.execvp(command[0], command)
 """
-"""Between fork and exec: the descriptors move to 3 and up, and the process learns that
-they are for it.
+"""Runs between fork and exec. The descriptors move to 3 and up, and LISTEN_PID names
+the process.
 """
 
 
 @dataclass(slots=True)
-class Manager:
-    """What systemd knows of one unit. ``said``: every assignment heard, in order;
-    ``store``: what it keeps; ``sockets``: what its socket units listen on.
+class FakeSystemd:
+    """The state of one unit. ``said`` holds every assignment received, in order;
+    ``store`` the stored descriptors; ``sockets`` the listeners of its socket units.
     """
 
     path: str
@@ -57,7 +59,9 @@ class Manager:
         stores: bool = True,
         **options: Any,
     ) -> Unpd:
-        """Start the daemon as its main process, with everything that is its."""
+        """Start the daemon as the main process, with the stored and the passed
+        descriptors.
+        """
         self.hear()
         passed = [*self.sockets, *self.store]
         env: dict[str, str | None] = {
@@ -89,13 +93,15 @@ class Manager:
                     and (unpd.log_events("master.ready") or unpd.process.poll() is not None)
                 ),
                 READY_S,
-                "the start to come to an end",
+                "the start to end",
             )
             unpd.wait_ready()
         return unpd
 
     def kill(self, unpd: Unpd) -> None:
-        """As a crash: SIGKILL to the main process, then to what is left of its unit."""
+        """Simulate a crash: SIGKILL to the main process, then to the rest of its
+        unit.
+        """
         unpd.expect_exit(-signal.SIGKILL)
         os.kill(unpd.pid, signal.SIGKILL)
         unpd.wait_exit()
@@ -104,10 +110,10 @@ class Manager:
             5.0,
             "the unit's processes to end",
         )
-        procs.sweep(process for process in unpd.family() if process.pid != os.getpid())
+        procs.kill_and_reap(process for process in unpd.family() if process.pid != os.getpid())
 
     def hear(self) -> list[tuple[str, str]]:
-        """Take every message that has come; all that was ever said."""
+        """Receive every waiting message. Return all assignments received so far."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 said, fds, _, _ = socket.recv_fds(self.receiver, 8192, 16)
@@ -139,14 +145,14 @@ class Manager:
             self.store[:] = [stored for stored in self.store if stored[0] != name]
 
     def heard(self, name: str) -> list[str]:
-        """Every value that was said of ``name``."""
+        """Return every value received for ``name``."""
         return [value for said, value in self.hear() if said == name]
 
     def wait(
         self, name: str, value: str | None = None, *, after: int = 0, timeout_s: float = 10.0
     ) -> str:
-        """The first ``name`` of that value that was, or is, said after the first
-        ``after`` ones of that name.
+        """Return the first ``name`` with that value after the first ``after``
+        assignments of that name, and wait for it if needed.
         """
 
         def there() -> list[str]:
@@ -157,20 +163,20 @@ class Manager:
         )[0]
 
     def listen(self, name: str, sock: socket.socket) -> tuple[str, int]:
-        """Have a socket unit: its socket is passed as ``name`` at each start, and
-        outlives the daemon. Returns a TCP socket's address.
+        """Add a socket unit. Its socket is passed as ``name`` at each start, and
+        outlives the daemon. Return a TCP socket's address.
         """
         address: tuple[str, int] = sock.getsockname()[:2]
         self.sockets.append((name, sock.detach()))
         return address
 
     def empty(self) -> None:
-        """The unit has stopped: what was stored is closed."""
+        """Close the stored descriptors, as when the unit has stopped."""
         while self.store:
             os.close(self.store.pop()[1])
 
     def close(self) -> None:
-        """The end of the service manager."""
+        """End the service manager."""
         self.hear()
         self.empty()
         while self.sockets:
@@ -179,13 +185,13 @@ class Manager:
 
 
 @contextlib.contextmanager
-def manager(directory: Path, *, abstract: bool = False) -> Iterator[Manager]:
-    """A service manager whose socket is in ``directory``, or ``abstract``."""
+def fake_systemd(directory: Path, *, abstract: bool = False) -> Iterator[FakeSystemd]:
+    """Provide a service manager whose socket is in ``directory``, or ``abstract``."""
     path = f"@unpd-test-{directory}-{os.getpid()}"[-100:] if abstract else str(directory / "notify")
     path = f"@{path.lstrip('@')}" if abstract else path
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     receiver.bind(f"\0{path[1:]}" if abstract else path)
-    found = Manager(path, receiver)
+    found = FakeSystemd(path, receiver)
     try:
         yield found
     finally:

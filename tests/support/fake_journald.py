@@ -1,5 +1,5 @@
-"""A journald of our own: a datagram socket that reads entries of the native protocol,
-and who sent them.
+"""A fake journald: a datagram socket that reads entries of the native protocol and the
+pid of each sender. The tests of the journal use it.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ UCRED = struct.Struct("3i")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One datagram: the fields in their order, and the process that the kernel says
-    sent it.
+    """One datagram: its fields in order, and the sender's pid according to the
+    kernel.
     """
 
     fields: tuple[tuple[str, str], ...]
@@ -25,13 +25,13 @@ class Entry:
         return dict(self.fields)[name]
 
     def get(self, name: str) -> str | None:
-        """The field's value; None if there is no such field."""
+        """Return the field's value, or None if the field is missing."""
         return dict(self.fields).get(name)
 
 
-class Journald:
-    """Listens at ``path`` until it is closed; :meth:`stop` and :meth:`start` as the
-    real one's socket unit does. The queue is the kernel's.
+class FakeJournald:
+    """Listens at ``path`` until it is closed. :meth:`stop` and :meth:`start` act as the
+    real socket unit does. The queue is the kernel's.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,18 +46,18 @@ class Journald:
         return sock
 
     def start(self) -> None:
-        """Listen again after :meth:`stop`, in a new socket at the same place."""
+        """Listen again after :meth:`stop`, with a new socket at the same path."""
         self.path.unlink(missing_ok=True)
         self._sock = self._bound()
 
     def stop(self, *, remove: bool = True) -> None:
-        """Be gone; ``remove`` the socket's file too."""
+        """Close the socket; with ``remove`` delete its file too."""
         self._sock.close()
         if remove:
             self.path.unlink(missing_ok=True)
 
     def entries(self) -> list[Entry]:
-        """All that has come since the last call."""
+        """Return all entries since the last call."""
         found = []
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -69,8 +69,8 @@ class Journald:
 
 
 def parse(datagram: bytes) -> tuple[tuple[str, str], ...]:
-    """The fields of an entry, as journald itself reads them: ``NAME=value`` up to the
-    line end, or ``NAME``, the value's length in eight bytes, and the value.
+    """Parse the fields of an entry as journald does: ``NAME=value`` up to the line end,
+    or ``NAME``, the value's length in eight bytes, and the value.
     """
     fields = []
     while datagram:

@@ -1,8 +1,9 @@
-"""A tracer that keeps one signal from a process (``python -m tests.support.swallow PID
-SIGNUM``), as if it had been lost; and how a test starts it.
+"""Keeps one signal from a process, as if the signal had been lost. The chaos test of a
+lost SIGCHLD uses it.
 
-strace can add signals but not take them away, so this is ptrace(2) itself: the tracer
-sees each signal before its tracee and hands on all but the one.
+``python -m tests.support.drop_signal PID SIGNUM`` is the tracer. strace can add signals
+but not remove them, so this uses ptrace(2) itself: the tracer sees each signal before
+its tracee and passes on all others.
 """
 
 import contextlib
@@ -25,22 +26,22 @@ STOPPING = frozenset((Signals.SIGSTOP, Signals.SIGTSTP, Signals.SIGTTIN, Signals
 
 
 @contextlib.contextmanager
-def swallowed(pid: int, number: Signals) -> Iterator[None]:
-    """``pid`` gets no signal ``number`` for the length of the block. Mark the test with
-    requires_strace(): the right it needs is the same.
+def signal_dropped(pid: int, number: Signals) -> Iterator[None]:
+    """Keep signal ``number`` from ``pid`` for the length of the block. Mark the test
+    with requires_strace(), which needs the same privilege.
     """
-    command = [sys.executable, "-m", "tests.support.swallow", str(pid), str(int(number))]
+    command = [sys.executable, "-m", "tests.support.drop_signal", str(pid), str(int(number))]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as tracer:
         assert tracer.stdout is not None
         assert tracer.stdout.readline() == b"attached\n"
         try:
             yield
         finally:
-            tracer.kill()  # the kernel lets go of what a dead tracer traced
+            tracer.kill()  # the kernel detaches the tracee of a dead tracer
 
 
 def main() -> None:
-    """Trace until killed, or until the tracee ends."""
+    """Trace until this process is killed or the tracee ends."""
     pid, unwanted = int(sys.argv[1]), int(sys.argv[2])
     _ptrace(PTRACE_SEIZE, pid, 0)
     print("attached", flush=True)
@@ -66,7 +67,7 @@ def _ptrace(request: int, pid: int, value: int) -> None:
     if libc.ptrace(*arguments) != 0 and request == PTRACE_SEIZE:
         raise OSError(
             ctypes.get_errno(), "ptrace"
-        )  # of the others: the tracee was killed meanwhile, which waitpid says next
+        )  # the other requests fail only if the tracee was killed; waitpid says so next
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The ledger client: a load whose every attempt ends in exactly one outcome, so that
-"nothing was lost" can be counted instead of believed.
+"""Runs a load against a daemon and counts the outcome of every attempt, so that a test
+can assert that no connection was lost.
 
-The load runs in a process of its own (:mod:`tests.support.load`); the test reads its
-counts at any moment and gets the whole ledger from :meth:`Client.stop`.
+Integration, chaos and packaging tests use it. :mod:`tests.support.load_generator` runs
+in a process of its own. The test reads its counts at any moment, and gets the whole
+result from :meth:`RunningLoad.stop`.
 """
 
 import contextlib
@@ -19,17 +20,17 @@ from typing import Literal
 
 from tests.support import ROOT
 from tests.support.clients import Address
-from tests.support.load import ATTEMPTS_AT, OUTCOMES, OUTCOMES_AT, WORDS, Order
+from tests.support.load_generator import ATTEMPTS_AT, OUTCOMES, OUTCOMES_AT, WORDS, Order
 from tests.support.waiting import until
 
 STOP_SLACK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """What became of a load. Durations in seconds; ``latency_s`` of the ok ones by p50,
-    p99, p999, max; ``longest_gap_s`` between two ok ones; ``details`` counts the
-    failures by outcome and errno.
+class LoadResult:
+    """The result of a load. Durations are in seconds. ``latency_s`` holds p50, p99,
+    p999 and max of the ok attempts, ``longest_gap_s`` the longest time between two ok
+    ones. ``details`` counts the failures by outcome and errno.
     """
 
     attempts: int
@@ -39,8 +40,8 @@ class Ledger:
     latency_s: Mapping[str, float]
     details: Mapping[str, int]
 
-    def balance(self) -> None:
-        """Invariant I1: every attempt has exactly one outcome."""
+    def check_balance(self) -> None:
+        """Assert invariant I1: every attempt has exactly one outcome."""
         total = sum(self.outcomes.values())
         assert self.attempts == total, (
             f"{self.attempts} attempts but {total} outcomes: {dict(self.outcomes)}"
@@ -51,23 +52,24 @@ class Ledger:
 
     @property
     def ok(self) -> int:
-        """Attempts that got their whole reply and a FIN."""
+        """The number of attempts that got their whole reply and a FIN."""
         return self.outcomes["ok"]
 
     @property
     def rate(self) -> float:
-        """Attempts a second, as achieved."""
+        """Attempts per second, as achieved."""
         return self.attempts / self.duration_s
 
     def failed(self) -> dict[str, int]:
-        """The outcomes other than ok that occurred."""
+        """Return the outcomes other than ok that occurred."""
         return {
             outcome: count for outcome, count in self.outcomes.items() if count and outcome != "ok"
         }
 
     def assert_clean(self, *, at_least: int = 1, allow: Mapping[str, int] | None = None) -> None:
-        """Every attempt was ok, but for at most ``allow[outcome]`` of each; and there
-        were ``at_least`` of them, so that silence is no success.
+        """Assert that every attempt was ok, except at most ``allow[outcome]`` of each
+        outcome. At least ``at_least`` attempts must be ok, so that an idle load does
+        not pass.
         """
         allowed = allow or {}
         excess = {
@@ -82,20 +84,18 @@ class Ledger:
 
 
 def cut_off(count: int) -> Mapping[str, int]:
-    """To allow where ``count`` connections were with workers that were killed: the
-    kernel ends each by an RST or, where everything that had come was read, by a FIN.
+    """Return what to allow where ``count`` connections belonged to killed workers. The
+    kernel ends each with an RST, or with a FIN if the worker had read everything.
     """
     return dict.fromkeys(("reset_before", "reset_after", "closed_early", "shed"), count)
 
 
-class BrokenLedger(Exception):
-    """The load generator itself failed, so that its counts say nothing about the
-    server.
-    """
+class LoadFailed(Exception):
+    """The load generator itself failed. Its counts say nothing about the server."""
 
 
-class Client:
-    """A running load; made by :func:`start`."""
+class RunningLoad:
+    """A running load. :func:`start` creates it."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], words: memoryview, timeout_s: float
@@ -106,39 +106,35 @@ class Client:
 
     @property
     def pid(self) -> int:
-        """The generator's process."""
+        """The pid of the generator."""
         return self._process.pid
 
     def attempts(self) -> int:
-        """Attempts started up to now."""
+        """Return the number of attempts started so far."""
         return int(self._words[ATTEMPTS_AT])
 
     def count(self, outcome: str) -> int:
-        """Attempts that ended in ``outcome`` up to now."""
+        """Return the number of attempts that ended in ``outcome`` so far."""
         return int(self._words[OUTCOMES_AT + OUTCOMES.index(outcome)])
 
     def more(self, count: int, timeout_s: float = 10.0) -> None:
-        """Wait for ``count`` more ok attempts than there are now; BrokenLedger if the
-        generator failed meanwhile.
-        """
+        """Wait for ``count`` more ok attempts. LoadFailed if the generator fails."""
         goal = self.count("ok") + count
         self.wait(lambda: self.count("ok") >= goal, timeout_s, f"{goal} ok attempts")
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, message: str) -> None:
-        """Wait for a condition on the counts; BrokenLedger if the generator failed
-        meanwhile.
-        """
+        """Wait for a condition on the counts. LoadFailed if the generator fails."""
         until(
             lambda: condition() or self._process.poll() is not None,
             timeout_s,
             lambda: f"{message}; there are {self._outcomes()}",
         )
         if self._process.poll() is not None:
-            raise BrokenLedger(self._complaint())
+            raise LoadFailed(self._complaint())
 
-    def stop(self) -> Ledger:
-        """Start no more attempts, let each open one come to its end, and balance the
-        books. BrokenLedger if the generator failed.
+    def stop(self) -> LoadResult:
+        """Start no more attempts, wait for the open ones, and check the balance.
+        LoadFailed if the generator failed.
         """
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -147,15 +143,15 @@ class Client:
             printed, _ = self._process.communicate(timeout=self._timeout_s + STOP_SLACK_S)
         except subprocess.TimeoutExpired:
             self.abandon()
-            raise BrokenLedger("the load generator did not come to its end") from None
+            raise LoadFailed("the load generator did not come to its end") from None
         if self._process.returncode != 0:
-            raise BrokenLedger(self._complaint())
-        ledger = Ledger(self.attempts(), self._outcomes(), **json.loads(printed))
-        ledger.balance()
+            raise LoadFailed(self._complaint())
+        ledger = LoadResult(self.attempts(), self._outcomes(), **json.loads(printed))
+        ledger.check_balance()
         return ledger
 
     def abandon(self) -> None:
-        """End the generator at once, without a ledger. Harmless after :meth:`stop`."""
+        """End the generator at once, without a result. Harmless after :meth:`stop`."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -182,11 +178,11 @@ def start(
     timeout_s: float = 10.0,
     payload_bytes: int = 32,
     cpu: int = -1,
-) -> Client:
-    """Start a load against ``address``: ``rate`` attempts a second (0: as fast as
+) -> RunningLoad:
+    """Start a load against ``address``: ``rate`` attempts per second (0: as fast as
     possible) with at most ``concurrency`` open at a time.
 
-    ``timeout_s`` is for a whole attempt. With ``cpu`` the generator keeps to that
+    ``timeout_s`` limits a whole attempt. With ``cpu`` the generator keeps to that
     processor. A UNIX socket is given by its path.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -199,7 +195,12 @@ def start(
         words = memoryview(mmap.mmap(words_fd, WORDS * 8)).cast("Q")
         order = Order(kind, address, rate, concurrency, timeout_s, payload_bytes, cpu, words_fd)
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.load", json.dumps(dataclasses.asdict(order))],
+            [
+                sys.executable,
+                "-m",
+                "tests.support.load_generator",
+                json.dumps(dataclasses.asdict(order)),
+            ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -207,7 +208,7 @@ def start(
         )
     finally:
         os.close(words_fd)
-    return Client(process, words, timeout_s)
+    return RunningLoad(process, words, timeout_s)
 
 
 @contextlib.contextmanager
@@ -219,9 +220,9 @@ def running(
     concurrency: int = 64,
     timeout_s: float = 10.0,
     cpu: int = -1,
-) -> Iterator[Client]:
-    """As :func:`start`; enters after the first attempt has ended well, and leaves no
-    process behind. The test itself calls :meth:`Client.stop`.
+) -> Iterator[RunningLoad]:
+    """Start a load as :func:`start` does. Enter the block after the first ok attempt,
+    and leave no process behind. The test itself calls :meth:`RunningLoad.stop`.
     """
     client = start(address, kind, rate=rate, concurrency=concurrency, timeout_s=timeout_s, cpu=cpu)
     try:

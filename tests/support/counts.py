@@ -1,5 +1,7 @@
-"""A service's books as its metrics show them: what was accepted, what is open, why the
-rest ended, how many bytes went each way.
+"""Reads the connection counts of a service from a scrape, and waits for given counts.
+
+Integration and chaos tests use it after each round of clients. Every read checks that
+accepted connections equal open plus ended ones.
 """
 
 from collections.abc import Mapping
@@ -13,9 +15,9 @@ PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
-    """One service in one scrape. ``ended``: connections by cause, without the causes
-    that did not occur.
+class ServiceCounts:
+    """The counts of one service in one scrape. ``ended`` maps each cause that occurred
+    to its number of connections.
     """
 
     accepted: int
@@ -25,10 +27,8 @@ class Books:
     sent: int
 
 
-def books(unpd: Unpd, service: str = "echo") -> Books:
-    """The books now. AssertionError if they do not balance: accepted = ended +
-    active.
-    """
+def service_counts(unpd: Unpd, service: str = "echo") -> ServiceCounts:
+    """Return the present counts. AssertionError unless accepted = active + ended."""
     samples = unpd.metrics()
     causes = {
         dict(labels)["cause"]: int(value)
@@ -36,7 +36,7 @@ def books(unpd: Unpd, service: str = "echo") -> Books:
         if name == ENDED and ("service", service) in labels and value
     }
     counts = {name: int(total(samples, f"unpd_{name}", service=service)) for name in COUNTS}
-    found = Books(
+    found = ServiceCounts(
         counts[COUNTS[0]], counts[COUNTS[1]], causes, counts[COUNTS[2]], counts[COUNTS[3]]
     )
     assert found.accepted == found.active + sum(found.ended.values()), (
@@ -54,16 +54,16 @@ COUNTS = (
 ENDED = "unpd_connections_ended_total"
 
 
-def settled(
+def wait_ended(
     unpd: Unpd, ended: Mapping[str, int], *, service: str = "echo", timeout_s: float = PATIENCE_S
-) -> Books:
-    """The books once no connection is open; the connections have ended for just the
-    causes ``ended``.
+) -> ServiceCounts:
+    """Wait until no connection is open. Return the counts. AssertionError unless the
+    connections ended for exactly the causes in ``ended``.
     """
-    last: list[Books] = []
+    last: list[ServiceCounts] = []
 
     def closed() -> bool:
-        last[:] = [books(unpd, service)]
+        last[:] = [service_counts(unpd, service)]
         return last[0].active == 0 and last[0].accepted >= sum(ended.values())
 
     until(closed, timeout_s, lambda: f"no open connection of {service} after {dict(ended)}: {last}")
@@ -71,14 +71,14 @@ def settled(
     return last[0]
 
 
-def active(
+def wait_active(
     unpd: Unpd, count: int, *, service: str = "echo", timeout_s: float = PATIENCE_S
-) -> Books:
-    """The books once ``count`` connections are open."""
-    last: list[Books] = []
+) -> ServiceCounts:
+    """Wait until ``count`` connections are open. Return the counts."""
+    last: list[ServiceCounts] = []
 
     def there() -> bool:
-        last[:] = [books(unpd, service)]
+        last[:] = [service_counts(unpd, service)]
         return last[0].active == count
 
     until(there, timeout_s, lambda: f"{count} open connections of {service}: {last}")

@@ -1,15 +1,16 @@
-"""The load generator: a process of its own (``python -m tests.support.load ORDER``),
-started by :mod:`tests.support.ledger`. Standard library only.
+"""Generates a load of connections in a process of its own (``python -m
+tests.support.load_generator ORDER``). It uses the standard library only.
+:mod:`tests.support.loads` starts it.
 
 Each attempt is one connection: connect; for echo send a nonce and half-close, for
-daytime say nothing; read to the end. It ends in exactly one outcome. Attempts are
-counted where they start and outcomes where they end, in shared words that the parent
-may read at any moment. End of standard input means: start no more, bring the open ones
-to their end, print the summary as one JSON line.
+daytime send nothing; read to the end. Each attempt ends in exactly one outcome. The
+generator counts attempts at their start and outcomes at their end, in shared words that
+the parent may read at any moment. At the end of standard input it starts no more
+attempts, waits for the open ones, and prints a summary as one JSON line.
 
-On loopback the source address goes round 32 addresses (IP_BIND_ADDRESS_NO_PORT leaves
-the choice of port to connect(2)), so that connections in TIME_WAIT, which stay with
-whoever closes first, do not use up the source ports.
+On loopback the source address rotates through 32 addresses (IP_BIND_ADDRESS_NO_PORT
+leaves the choice of port to connect(2)). Otherwise connections in TIME_WAIT, which stay
+with the side that closes first, would use up the source ports.
 """
 
 import errno
@@ -38,9 +39,9 @@ OUTCOMES = (
     "shed",
     "wrong",
 )
-"""refused: no connection came about. reset_before and reset_after: before the first
-byte of the reply, and after one. closed_early: FIN within the reply. shed: FIN instead
-of a reply. wrong: a reply that is not the one to this nonce.
+"""refused: no connection was established. reset_before, reset_after: an RST before the
+first byte of the reply, or after one. closed_early: a FIN within the reply. shed: a FIN
+instead of a reply. wrong: a reply that does not match the nonce.
 """
 
 ATTEMPTS_AT = 0
@@ -49,20 +50,20 @@ WORDS = OUTCOMES_AT + len(OUTCOMES)
 
 SOURCES = tuple(f"127.0.1.{last}" for last in range(1, 33))
 IP_BIND_ADDRESS_NO_PORT = 24
-"""From <linux/in.h>; missing in Python 3.11's socket module."""
+"""From <linux/in.h>. Python 3.11's socket module lacks it."""
 
 READ_BYTES = 65536
 REFUSED = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.EAGAIN})
-"""On a UNIX socket ENOENT says that nothing is bound there, EAGAIN that the accept
-queue is full.
+"""On a UNIX socket ENOENT means that no listener is bound, EAGAIN that the accept queue
+is full.
 """
 RESET = frozenset({errno.ECONNRESET, errno.EPIPE})
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to do. ``address``: (host, port), or a UNIX path. ``rate``: attempts a
-    second, 0 for as many as ``concurrency`` allows. ``cpu``: -1 for any.
+    """What to do. ``address`` is (host, port) or a UNIX path. ``rate`` is in attempts
+    per second; 0 allows as many as ``concurrency``. ``cpu`` -1 allows any processor.
     """
 
     kind: Literal["echo", "daytime"]
@@ -76,7 +77,7 @@ class Order:
 
 
 class Attempt:
-    """One connection on its way."""
+    """One connection in progress."""
 
     __slots__ = ("deadline", "expected", "received", "sent", "sock", "started")
 
@@ -92,7 +93,7 @@ class Attempt:
 
 
 def end_of_echo(expected: bytes, received: bytes) -> str:
-    """The outcome of an echo whose server closed in good order after ``received``."""
+    """Return the outcome of an echo that ended with a FIN after ``received``."""
     if received == expected:
         return "ok"
     if not received:
@@ -101,8 +102,8 @@ def end_of_echo(expected: bytes, received: bytes) -> str:
 
 
 def end_of_daytime(expected: bytes, received: bytes) -> str:
-    """The outcome of a daytime whose server closed in good order after ``received``:
-    one line that ends with CR LF (RFC 867).
+    """Return the outcome of a daytime that ended with a FIN after ``received``. A good
+    answer is one line that ends with CR LF (RFC 867).
     """
     if not received:
         return "shed"
@@ -112,8 +113,8 @@ def end_of_daytime(expected: bytes, received: bytes) -> str:
 
 
 def half_close(sock: socket.socket) -> None:
-    """Send our FIN. A connection that was reset between send and shutdown is "not
-    connected" here; the recv that follows says why.
+    """Send our FIN. If the connection was reset between send and shutdown, shutdown
+    says "not connected", and the recv that follows reports the reset.
     """
     try:
         sock.shutdown(socket.SHUT_WR)
@@ -123,9 +124,7 @@ def half_close(sock: socket.socket) -> None:
 
 
 class Load:
-    """The generator: one epoll, edge-triggered, one registration for each
-    connection.
-    """
+    """The generator: one edge-triggered epoll, one registration per connection."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -151,7 +150,7 @@ class Load:
         )
 
     def run(self) -> None:
-        """Until standard input ends and every attempt has its outcome."""
+        """Run until standard input ends and every attempt has its outcome."""
         self.epoll.register(0, select.EPOLLIN)
         began = time.monotonic()
         while not self.stopping or self.open:
@@ -179,7 +178,9 @@ class Load:
             self._launch(now)
 
     def _wait_s(self, now: float, began: float) -> float:
-        """Until the next launch or the next deadline, whichever comes first."""
+        """Return the time to the next launch or the next deadline, whichever comes
+        first.
+        """
         if self.stopping and not self.open:
             return 0.0
         waits = [1.0]
@@ -253,8 +254,8 @@ class Load:
         self._end(attempt, outcome, f"{errno.errorcode[failure]} at {doing}")
 
     def _expire(self, now: float) -> None:
-        """All attempts have the same timeout, so that the oldest is the next to be
-        late.
+        """End the attempts that are late. All have the same timeout, so the oldest is
+        the next to be late.
         """
         by_age = self.by_age
         while by_age and (by_age[0].deadline <= now or by_age[0].sock.fileno() < 0):
@@ -294,7 +295,7 @@ QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999, "max": 1.0}
 
 
 class BrokenLoad(Exception):
-    """The generator itself failed (no source port, no descriptor): what it counted says
+    """The generator itself failed (no source port, no descriptor). Its counts say
     nothing about the server.
     """
 

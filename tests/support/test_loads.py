@@ -1,5 +1,5 @@
-"""The ledger has to tell every way to fail apart, and to notice books that do not
-balance: shown with servers that fail in one way each.
+"""The load generator distinguishes every kind of failure, and a result that does not
+balance is noticed. Faulty servers fail in one way each.
 """
 
 import contextlib
@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import faulty, ledger
+from tests.support import faulty, loads
 from tests.support.clients import Address
-from tests.support.ledger import BrokenLedger, Ledger
-from tests.support.load import OUTCOMES, end_of_daytime, end_of_echo
+from tests.support.load_generator import OUTCOMES, end_of_daytime, end_of_echo
+from tests.support.loads import LoadFailed, LoadResult
 
-BALANCED = Ledger(
+BALANCED = LoadResult(
     3, dict.fromkeys(OUTCOMES, 0) | {"ok": 2, "shed": 1}, 1.0, 0.0, {}, {"shed: FIN": 1}
 )
 
 
-def outcome_of(address: Address, *, attempts: int = 20, timeout_s: float = 5.0) -> Ledger:
-    """The ledger of a short load on ``address``."""
-    client = ledger.start(address, concurrency=4, timeout_s=timeout_s)
+def outcome_of(address: Address, *, attempts: int = 20, timeout_s: float = 5.0) -> LoadResult:
+    """Return the result of a short load on ``address``."""
+    client = loads.start(address, concurrency=4, timeout_s=timeout_s)
     try:
         client.wait(lambda: client.attempts() >= attempts, 10.0, f"{attempts} attempts")
         return client.stop()
@@ -43,21 +43,23 @@ def outcome_of(address: Address, *, attempts: int = 20, timeout_s: float = 5.0) 
     ],
 )
 def test_each_failure_has_its_outcome(mode: str, outcome: str) -> None:
-    """Every attempt on a server that fails in one way ends in that one outcome."""
+    """Every attempt on a server that fails in one way ends in the outcome of that
+    failure.
+    """
     with faulty.serving(mode) as address:
         result = outcome_of(address)
     assert result.outcomes[outcome] == result.attempts >= 20, f"{result}"
 
 
 def test_silence_is_a_timeout() -> None:
-    """A server that accepts and never answers."""
+    """An attempt on a server that accepts and never answers ends in a timeout."""
     with faulty.serving("silent") as address:
         result = outcome_of(address, attempts=4, timeout_s=0.2)
     assert result.outcomes["timeout"] == result.attempts
 
 
 def test_a_closed_port_refuses() -> None:
-    """A port that is bound and not listened on."""
+    """An attempt on a port that is bound but not listening is refused."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         result = outcome_of(bound.getsockname())
@@ -65,17 +67,15 @@ def test_a_closed_port_refuses() -> None:
 
 
 def test_a_missing_unix_socket_refuses(tmp_path: Path) -> None:
-    """A path where nothing is bound."""
+    """An attempt on a path without a socket is refused."""
     result = outcome_of(str(tmp_path / "nothing.sock"))
     assert result.outcomes["refused"] == result.attempts
 
 
 def test_a_server_that_dies_is_seen() -> None:
-    """Connections after a server's death are refused, and a ledger that should be clean
-    is not.
-    """
+    """Connections after a server's death are refused, and assert_clean() fails."""
     with faulty.serving("echo") as address:
-        client = ledger.start(address, rate=500, concurrency=16)
+        client = loads.start(address, rate=500, concurrency=16)
         client.more(20)
     with contextlib.closing(_Abandoned(client)):
         client.wait(lambda: client.count("refused") > 0, 10.0, "a refusal")
@@ -85,13 +85,13 @@ def test_a_server_that_dies_is_seen() -> None:
 
 
 class _Abandoned:
-    def __init__(self, client: ledger.Client) -> None:
+    def __init__(self, client: loads.RunningLoad) -> None:
         self.close = client.abandon
 
 
 def test_daytime_is_one_line() -> None:
-    """A daytime server's answer is judged by its CR LF."""
-    with faulty.serving("daytime") as address, ledger.running(address, "daytime") as client:
+    """A daytime server's answer is complete when it ends with CR LF."""
+    with faulty.serving("daytime") as address, loads.running(address, "daytime") as client:
         client.more(50)
         client.stop().assert_clean(at_least=50)
 
@@ -106,7 +106,7 @@ def test_daytime_is_one_line() -> None:
     ],
 )
 def test_judging_daytime(received: bytes, outcome: str) -> None:
-    """Nothing, a part, the whole, too much."""
+    """An empty, partial, whole and too long daytime answer have different outcomes."""
     assert end_of_daytime(b"", received) == outcome
 
 
@@ -121,20 +121,20 @@ def test_judging_daytime(received: bytes, outcome: str) -> None:
     ],
 )
 def test_judging_echo(received: bytes, outcome: str) -> None:
-    """Nothing, a part, the whole, too much, something else."""
+    """An empty, partial, whole, too long and different echo have different outcomes."""
     assert end_of_echo(b"nonce", received) == outcome
 
 
-def test_books_that_do_not_balance_are_noticed() -> None:
-    """I1 fails when an attempt has no outcome, or two."""
-    BALANCED.balance()
+def test_a_result_that_does_not_balance_is_noticed() -> None:
+    """Invariant I1 fails when an attempt has no outcome, or two."""
+    BALANCED.check_balance()
     for attempts in (2, 4):
         with pytest.raises(AssertionError, match="attempts but 3 outcomes"):
-            dataclasses.replace(BALANCED, attempts=attempts).balance()
+            dataclasses.replace(BALANCED, attempts=attempts).check_balance()
 
 
-def test_a_clean_ledger_has_no_failure_and_enough_successes() -> None:
-    """One failure too many, or too few attempts to say anything, is not clean."""
+def test_a_clean_result_has_no_failure_and_enough_successes() -> None:
+    """A result with one failure too many, or with too few attempts, is not clean."""
     BALANCED.assert_clean(allow={"shed": 1})
     with pytest.raises(AssertionError, match="shed"):
         BALANCED.assert_clean()
@@ -142,14 +142,14 @@ def test_a_clean_ledger_has_no_failure_and_enough_successes() -> None:
         BALANCED.assert_clean(at_least=3, allow={"shed": 1})
 
 
-def test_a_generator_that_fails_is_no_ledger(capfd: pytest.CaptureFixture[str]) -> None:
-    """A fault on the client's own side is never booked as one of the server's."""
+def test_a_generator_that_fails_gives_no_result(capfd: pytest.CaptureFixture[str]) -> None:
+    """A fault of the generator itself is never counted as one of the server."""
     with listening() as address:
-        client = ledger.start(address, payload_bytes=1 << 26, concurrency=1)
+        client = loads.start(address, payload_bytes=1 << 26, concurrency=1)
         try:
-            with pytest.raises(BrokenLedger, match="ended with 1"):
+            with pytest.raises(LoadFailed, match="ended with 1"):
                 client.wait(lambda: False, 10.0, "the generator's end")
-            with pytest.raises(BrokenLedger, match="ended with 1"):
+            with pytest.raises(LoadFailed, match="ended with 1"):
                 client.stop()
         finally:
             client.abandon()
@@ -158,14 +158,14 @@ def test_a_generator_that_fails_is_no_ledger(capfd: pytest.CaptureFixture[str]) 
 
 @contextlib.contextmanager
 def listening() -> Iterator[tuple[str, int]]:
-    """A listener that nobody accepts from."""
+    """Provide a listener that accepts no connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()
 
 
 def test_many_more_connections_than_source_ports_would_allow() -> None:
-    """At 2,000 connections a second the load keeps its rate and no attempt fails."""
-    with faulty.serving("echo") as address, ledger.running(address, rate=2000) as client:
+    """At 2,000 connections per second the load keeps its rate and no attempt fails."""
+    with faulty.serving("echo") as address, loads.running(address, rate=2000) as client:
         client.more(3000)
         result = client.stop()
     result.assert_clean(at_least=3000)

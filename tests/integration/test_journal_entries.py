@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.journald import Journald, parse
+from tests.support.fake_journald import FakeJournald, parse
 from tests.support.memory_sink import MemorySink
 from unpd.log_events import Field
 from unpd.logs import Log
@@ -23,9 +23,9 @@ SMALLEST_SNDBUF = 4608
 
 
 @pytest.fixture
-def journald(tmp_path: Path) -> Iterator[Journald]:
+def journald(tmp_path: Path) -> Iterator[FakeJournald]:
     """A journald to write to."""
-    found = Journald(tmp_path / "socket")
+    found = FakeJournald(tmp_path / "socket")
     yield found
     found.stop()
 
@@ -37,7 +37,7 @@ def stream() -> MemorySink:
 
 
 @pytest.fixture
-def log(journald: Journald, stream: MemorySink) -> Iterator[Log]:
+def log(journald: FakeJournald, stream: MemorySink) -> Iterator[Log]:
     """A log in the journal."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         yield Log(Journal(stream.sink, sock, str(journald.path)), "debug", "journal", role="master")
@@ -52,7 +52,9 @@ def log(journald: Journald, stream: MemorySink) -> Iterator[Log]:
         ("reload.refused", "3"),
     ],
 )
-def test_the_level_is_a_priority(journald: Journald, log: Log, event: str, priority: str) -> None:
+def test_the_level_is_a_priority(
+    journald: FakeJournald, log: Log, event: str, priority: str
+) -> None:
     """The priority of an entry is the number that syslog(3) gives the level."""
     log.event(event)
     (entry,) = journald.entries()
@@ -60,7 +62,7 @@ def test_the_level_is_a_priority(journald: Journald, log: Log, event: str, prior
 
 
 def test_an_event_is_an_entry_with_its_fields(
-    journald: Journald, stream: MemorySink, log: Log
+    journald: FakeJournald, stream: MemorySink, log: Log
 ) -> None:
     """The message is the line of the text format without stamp and level. Each field is
     a field of the entry too, unescaped. Nothing goes to the stream.
@@ -119,7 +121,7 @@ def test_any_text_is_one_entry(text: str) -> None:
     )
 
 
-def test_a_long_event_is_cut(journald: Journald, stream: MemorySink, log: Log) -> None:
+def test_a_long_event_is_cut(journald: FakeJournald, stream: MemorySink, log: Log) -> None:
     """An entry stays smaller than the datagram that every socket takes."""
     long = "x" * 10**5
     log.event("master.ready", one=long, two=long, three=long, four=long)
@@ -128,7 +130,9 @@ def test_a_long_event_is_cut(journald: Journald, stream: MemorySink, log: Log) -
     assert stream.written == b""
 
 
-def test_a_full_queue_drops_and_counts(journald: Journald, stream: MemorySink, log: Log) -> None:
+def test_a_full_queue_drops_and_counts(
+    journald: FakeJournald, stream: MemorySink, log: Log
+) -> None:
     """While journald does not read, entries are lost, each is counted, and none goes to
     the stream. The next entry comes when there is room again.
     """
@@ -149,7 +153,7 @@ def test_a_full_queue_drops_and_counts(journald: Journald, stream: MemorySink, l
 
 @pytest.mark.parametrize("remove", [True, False])
 def test_the_stream_stands_in_for_a_journald_that_is_gone(
-    journald: Journald, stream: MemorySink, log: Log, remove: bool
+    journald: FakeJournald, stream: MemorySink, log: Log, remove: bool
 ) -> None:
     """Whether the file of the socket is gone or refuses, an event becomes a line with
     its priority in front and no stamp. Nothing is lost, and the next entry finds the
@@ -171,7 +175,7 @@ def test_the_stream_stands_in_for_a_journald_that_is_gone(
 
 
 def test_a_stream_that_is_full_as_well_drops_and_counts(
-    journald: Journald, stream: MemorySink, log: Log
+    journald: FakeJournald, stream: MemorySink, log: Log
 ) -> None:
     """An event that neither socket nor stream takes is lost and counted once."""
     journald.stop()
@@ -181,7 +185,7 @@ def test_a_stream_that_is_full_as_well_drops_and_counts(
 
 
 def test_an_entry_that_is_too_big_goes_to_the_stream(
-    journald: Journald, stream: MemorySink, log: Log
+    journald: FakeJournald, stream: MemorySink, log: Log
 ) -> None:
     """Where the sockets of the system take less than our bounds allow (EMSGSIZE), the
     message still arrives.
@@ -196,7 +200,7 @@ def test_an_entry_that_is_too_big_goes_to_the_stream(
     assert log.sink.dropped == 0
 
 
-def test_a_child_writes_to_the_same_socket(journald: Journald, log: Log) -> None:
+def test_a_child_writes_to_the_same_socket(journald: FakeJournald, log: Log) -> None:
     """The entry of a child has the style of the parent and the fields of the child."""
     log.child(role="worker", index=3).event("worker.ready")
     (entry,) = journald.entries()
@@ -208,7 +212,7 @@ def test_a_child_writes_to_the_same_socket(journald: Journald, log: Log) -> None
 
 
 def test_the_descriptors_are_those_of_the_stream_and_of_the_socket(
-    journald: Journald, stream: MemorySink, log: Log
+    journald: FakeJournald, stream: MemorySink, log: Log
 ) -> None:
     """A child keeps both descriptors; a trace, which is written piece by piece, goes to
     the first. A program that we start inherits neither.

@@ -1,0 +1,77 @@
+"""Standard error as the log's sink: a pipe, a socket, a file."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from unpd.sinks import Sink, standard_error
+
+
+@contextmanager
+def as_standard_error(fd: int) -> Iterator[None]:
+    """Descriptor 2 is this file for a while."""
+    saved = os.dup(2)
+    os.dup2(fd, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def fill(put: Callable[[bytes], None], sink: Sink) -> None:
+    """Write until a line is lost."""
+    for _ in range(10**5):
+        put(b"x" * 1000 + b"\n")
+        if sink.dropped:
+            return
+    raise AssertionError("it never fills")
+
+
+def test_standard_error_that_is_a_pipe_does_not_block_nor_change_for_others() -> None:
+    """A full pipe loses lines; the flags of the inherited descriptor stay what they
+    were.
+    """
+    reader, writer = os.pipe()
+    with as_standard_error(writer):
+        sink = standard_error()
+    sink.put(b"hello\n")
+    assert os.read(reader, 100) == b"hello\n"
+    fill(sink.put, sink)
+    assert os.get_blocking(writer)
+    for fd in (reader, writer, sink.fd):
+        os.close(fd)
+
+
+def test_standard_error_that_is_a_socket_does_not_block_nor_change_for_others() -> None:
+    """As under systemd; a reader that is gone is no signal and no end."""
+    ours, theirs = socket.socketpair()
+    with ours, as_standard_error(ours.fileno()):
+        sink = standard_error()
+        sink.put(b"hello\n")
+        assert theirs.recv(100) == b"hello\n"
+        fill(sink.put, sink)
+        assert os.get_blocking(2)
+        theirs.close()
+        dropped = sink.dropped
+        sink.put(b"into the void\n")
+        assert sink.dropped == dropped + 1
+    with pytest.warns(ResourceWarning):  # a daemon keeps its sink to the end
+        del sink
+
+
+def test_standard_error_that_is_a_file_is_shared_with_others(tmp_path: Path) -> None:
+    """What a library writes to descriptor 2 and what we write stand one behind the
+    other.
+    """
+    path = tmp_path / "stderr"
+    with path.open("wb") as file, as_standard_error(file.fileno()):
+        sink = standard_error()
+        for text in (b"one\n", b"three\n"):
+            sink.put(text)
+            os.write(2, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\nthree\ntwo\n"

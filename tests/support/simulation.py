@@ -1,0 +1,325 @@
+"""Simulates the shell around the master's core, with children that crash or hang, a
+kernel that may refuse forks, and a configuration file that may be invalid.
+
+The property test of the core uses it. :class:`Simulation` queues events, takes them
+through ``step``, performs the effects on its simulated children, and checks all
+invariants after every step. It uses no process and no time but its own clock.
+"""
+
+import copy
+from collections import deque
+from dataclasses import dataclass
+
+from tests.support.clock import ManualClock
+from unpd.core import effects as fx
+from unpd.core import events as ev
+from unpd.core.machine import next_deadline, step
+from unpd.core.model import Slot, State, Wanted
+from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
+
+LEAVING = (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE)
+STEPS_UNTIL_REST = 3000
+"""Far more steps than any run needs. A busy loop would need infinitely many."""
+
+
+@dataclass(slots=True)
+class SimulatedChild:
+    """A simulated child. ``hung_at``: the time of its last heartbeat, None while it
+    beats. ``deaf``: only SIGKILL ends it. ``lasting``: it was retired without a
+    deadline, for as long as its connections last.
+    """
+
+    birth: int
+    slot: Slot
+    generation: int
+    reported: bool = False
+    hung_at: float | None = None
+    deaf: bool = False
+    ordered_to_leave: bool = False
+    lasting: bool = False
+
+
+class Simulation:
+    """The simulated shell. ``config_file`` is the content of the configuration file
+    (None: invalid). ``forks_to_fail`` is the number of next forks that the kernel
+    refuses.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.clock = ManualClock()
+        self.state = State(wanted)
+        self.queue: deque[ev.Event] = deque([ev.Booted()])
+        self.children: dict[int, SimulatedChild] = {}
+        self.config_file: Wanted | None = wanted
+        self.forks_to_fail = 0
+        self.leave: fx.Leave | None = None
+        self.left_at = 0.0
+        self.births: list[int] = []
+        self.shown_phases: dict[int, ChildPhase] = {}
+        """The phase of each child on the scoreboard."""
+        self.unreaped: set[int] = set()
+        """Births whose end the core does not know yet."""
+        self.has_candidate = False
+        self.requests: list[int] = []
+        self.answers: dict[int, str] = {}
+        self.open_reloads = 0
+        """Reloads that have begun and are not yet counted as ended."""
+
+    # --- what happens to it -----------------------------------------------------------
+
+    def report_ready(self, child: SimulatedChild) -> None:
+        """Report that the child serves."""
+        child.reported = True
+        self.queue.append(ev.ChildReady(child.birth))
+
+    def report_failure(self, child: SimulatedChild) -> None:
+        """Report that the child cannot serve, and end it."""
+        child.reported = True
+        self.queue.append(ev.ChildFailed(child.birth, "the moon is full", ExitCode.PRIVILEGE))
+        self.end_child(child)
+
+    def end_child(self, child: SimulatedChild) -> None:
+        """End the child and reap it."""
+        del self.children[child.birth]
+        self.queue.append(ev.ChildExited(child.birth, "killed by SIGSEGV"))
+
+    def read_heartbeats(self) -> None:
+        """Report the heartbeats, as the shell's sweep does."""
+        beats = {
+            child.birth: 0.0
+            if not child.reported
+            else self.clock.now
+            if child.hung_at is None
+            else child.hung_at
+            for child in self.children.values()
+        }
+        self.queue.append(ev.BeatsRead(beats))
+
+    def ask_reload(self, answer: bool) -> None:
+        """Ask for a reload, over the control socket (with ``answer``) or by a
+        signal.
+        """
+        if answer:
+            self.requests.append(len(self.requests) + 1)
+        self.queue.append(ev.ReloadAsked(self.requests[-1] if answer else None))
+
+    # --- the shell --------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Take the queued events, as the shell does between two waits."""
+        at = next_deadline(self.state)
+        if at is not None and at <= self.clock.now:
+            self.queue.append(ev.TimePassed())
+        while self.queue:
+            self._take(self.queue.popleft())
+
+    def _take(self, event: ev.Event) -> None:
+        if isinstance(event, ev.ChildExited | ev.ForkFailed):
+            self.unreaped.discard(event.birth)
+        before, untouched = self.state, copy.deepcopy(self.state)
+        self.state, effects = step(before, event, self.clock.now)
+        assert before == untouched, f"{event} changed the state that it was given"
+        for effect in effects:
+            self._perform(effect)
+        self._check(event, before, effects)
+
+    def _perform(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.Spawn(child):
+                self._fork(SimulatedChild(child.birth, child.slot, child.generation))
+            case fx.Tell(birth, order):
+                assert birth in self.unreaped, f"{order} to {birth}, which is gone"
+                self._hear(birth, order)
+            case fx.LoadConfig():
+                assert not self.has_candidate, (
+                    "a configuration is loaded while another one is a candidate"
+                )
+                self.has_candidate = self.config_file is not None
+                self.open_reloads += 1
+                self.queue.append(
+                    ev.ConfigLoaded(self.config_file)
+                    if self.config_file
+                    else ev.ConfigRefused("nonsense in line 1")
+                )
+            case fx.AdoptConfig():
+                assert self.has_candidate, "a configuration was adopted without being loaded"
+                self.has_candidate = False
+            case fx.DropConfig():
+                self.has_candidate = False
+            case fx.AnswerReload(request, refused):
+                assert request in self.requests, f"{request} never asked"
+                assert request not in self.answers, f"{request} is answered twice"
+                self.answers[request] = refused
+            case fx.CountReload():
+                self.open_reloads -= 1
+            case fx.ShowPhase(child):
+                self.shown_phases[child.birth] = child.phase
+            case fx.Leave():
+                assert not self.children, "the master leaves while children live"
+                self.leave, self.left_at = effect, self.clock.now
+            case _:
+                pass
+
+    def _fork(self, child: SimulatedChild) -> None:
+        assert child.birth > max(self.births, default=0), "a birth was used twice"
+        assert child.generation == self.state.generation or self.has_candidate, (
+            "a child was spawned for a generation that does not exist"
+        )
+        self.births.append(child.birth)
+        self.unreaped.add(child.birth)
+        self.shown_phases[child.birth] = ChildPhase.STARTING
+        if self.forks_to_fail:
+            self.forks_to_fail -= 1
+            self.queue.append(ev.ForkFailed(child.birth, "Cannot allocate memory"))
+        else:
+            self.children[child.birth] = child
+
+    def _hear(self, birth: int, order: ChildOrder) -> None:
+        child = self.children.get(birth)
+        if child is not None and (
+            order is ChildOrder.KILL or (order is ChildOrder.ABORT and not child.deaf)
+        ):
+            self.end_child(child)
+        elif child is not None and order in LEAVING:
+            child.ordered_to_leave = True
+            child.lasting = (
+                order is ChildOrder.RETIRE and self.state.wanted.limits.reload_grace_s == 0
+            )
+
+    # --- the invariants ---------------------------------------------------------------
+
+    def _check(self, event: ev.Event, before: State, effects: tuple[fx.Effect, ...]) -> None:
+        state = self.state
+        self._check_children()
+        self._check_reloads()
+        slots = set(state.wanted.slots())
+        assert all(
+            generation == state.generation and slot in slots for generation, slot in state.throttles
+        ), "a throttle exists for a slot that is not wanted"
+        spawned = any(isinstance(effect, fx.Spawn) for effect in effects)
+        assert not (spawned and before.phase is MasterPhase.STOPPING), (
+            "a child is spawned during the stop"
+        )
+        due = next_deadline(state)
+        if isinstance(event, ev.TimePassed):
+            assert due is None or due > self.clock.now or spawned, (
+                f"due at {due}, and nothing was done about it"
+            )
+        if state.phase is MasterPhase.STOPPING:
+            self._check_stopping()
+
+    def _check_children(self) -> None:
+        state = self.state
+        assert state.children.keys() == self.unreaped, (
+            "the core's children differ from the births that are not reaped"
+        )
+        alive = {
+            child.generation
+            for child in state.children.values()
+            if child.phase is not ChildPhase.KILLED
+        }
+        assert len(alive) <= 2, f"generations {sorted(alive)} live"
+        holders = [
+            (child.generation, child.slot) for child in state.children.values() if not child.retired
+        ]
+        assert len(holders) == len(set(holders)), "two children hold one slot"
+        for child in state.children.values():
+            assert self.shown_phases[child.birth] is child.phase, (
+                "the scoreboard shows another phase"
+            )
+            simulated = self.children.get(child.birth)
+            lasting = child.phase is ChildPhase.READY or (
+                simulated is not None and simulated.lasting and child.slot.kind is ChildKind.WORKER
+            )
+            assert lasting or child.deadline_at is not None or simulated is None, (
+                f"nothing ever ends {child}"
+            )
+
+    def _check_reloads(self) -> None:
+        state = self.state
+        reloading = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
+        assert state.phase in reloading or not state.asked_by, (
+            "a request waits for a reload that does not run"
+        )
+        assert (
+            state.phase not in (MasterPhase.RUNNING, MasterPhase.STOPPING)
+            or state.asked_again is None
+        ), "a requested reload does not begin"
+        assert (state.candidate is None) == (
+            state.phase not in (MasterPhase.CUTTING, MasterPhase.PROVING)
+        ), "candidate and phase do not match"
+        assert state.phase in reloading or not self.has_candidate, (
+            "a candidate was neither adopted nor dropped"
+        )
+        assert (
+            self.open_reloads == (1 if state.phase in reloading else 0)
+            or state.phase is MasterPhase.STOPPING
+        ), "a reload was counted twice or never"
+        waiting = {*state.asked_by, *(state.asked_again or ())}
+        queued = {event.request for event in self.queue if isinstance(event, ev.ReloadAsked)}
+        assert {*self.requests} - {*self.answers} == waiting | (queued - {None}), (
+            "a request is forgotten"
+        )
+
+    def _check_stopping(self) -> None:
+        state = self.state
+        latest_at = max(state.stop_began_at + state.wanted.limits.grace_s, self.clock.now)
+        workers = [
+            child for child in state.children.values() if child.slot.kind is ChildKind.WORKER
+        ]
+        for child in state.children.values():
+            waits = (
+                workers
+                and child.slot.kind is ChildKind.EXPORTER
+                and child.phase in (ChildPhase.STARTING, ChildPhase.READY)
+            )
+            assert waits or child.deadline_at is None or child.deadline_at <= latest_at, (
+                f"{child} may outlast the grace"
+            )
+            assert waits or child.deadline_at is not None or child.birth not in self.children, (
+                f"nothing ends {child}"
+            )
+        assert state.children or self.leave, "no child is left, but the master does not leave"
+
+    # --- the end ----------------------------------------------------------------------
+
+    def run_until_idle(self) -> None:
+        """Run until nothing is left to do. Forks succeed, children become ready and
+        obey orders.
+        """
+        self.forks_to_fail = 0
+        for child in self.children.values():
+            child.deaf, child.hung_at = False, None
+        for _ in range(STEPS_UNTIL_REST):
+            self.turn()
+            if busy := [
+                child
+                for child in self.children.values()
+                if child.ordered_to_leave or not child.reported
+            ]:
+                for child in busy:
+                    if child.ordered_to_leave:
+                        self.end_child(child)
+                    else:
+                        self.report_ready(child)
+            elif (at := next_deadline(self.state)) is not None:
+                self.clock.advance_to(at)
+            else:
+                return
+        raise AssertionError(f"it does not come to rest: {self.state}")
+
+    def run_until_stopped(self, *, quick: bool) -> None:
+        """Ask for a stop while every child ignores all signals but SIGKILL, and run
+        until the master leaves.
+        """
+        for child in self.children.values():
+            child.deaf = True
+        self.queue.append(ev.StopAsked(quick, "a test"))
+        for _ in range(STEPS_UNTIL_REST):
+            self.turn()
+            if self.leave:
+                return
+            at = next_deadline(self.state)
+            assert at is not None, f"nobody will ever end this: {self.state}"
+            self.clock.advance_to(at)
+        raise AssertionError(f"it does not stop: {self.state}")
