@@ -206,8 +206,9 @@ _ROWS: tuple[LogEvent, ...] = (
         "channel.broken",
         "warning",
         ("birth", "pid", "reason"),
-        "A child sent something that is no message; the main process stopped listening to it.",
+        "The channel between the main process and a child carried no message: it is closed.",
         "Report it with the lines before it: the child may have been taken over.",
+        optional=("birth", "pid"),
     ),
     LogEvent(
         "fork.failed",

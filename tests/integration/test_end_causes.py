@@ -78,11 +78,12 @@ def test_a_reset_of_the_client_is_client_rst(unpd: Unpd) -> None:
 
 def test_a_reset_before_the_accept_is_client_rst(unpd: Unpd) -> None:
     """A client that is gone before the worker takes it from the queue is accepted all
-    the same (that is Linux), and ends by client_rst.
+    the same (that is Linux), and ends by client_rst. The log still names it.
     """
     pid = unpd.workers()[0]
     os.kill(pid, signal.SIGSTOP)
     sock = clients.connect(unpd.address("echo"))
+    host, port = sock.getsockname()
     sock.sendall(b"hello")
     clients.reset(sock)
     os.kill(pid, signal.SIGCONT)

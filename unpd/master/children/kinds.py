@@ -15,6 +15,7 @@ from unpd import __version__, sinks
 from unpd.board import layout
 from unpd.config.addresses import TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
+from unpd.config.times import times_of
 from unpd.core.model import Child
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
@@ -24,7 +25,9 @@ from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.names import ChildKind, ChildOrder
 from unpd.services.table import SERVICES
-from unpd.worker.main import ListenerSetup, ServiceSetup, Worker, WorkerSetup
+from unpd.worker.accepting import ListenerSetup
+from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
+from unpd.worker.siblings import Place
 
 FINISH_SHARE = 0.1
 """The part of ``grace_s`` that an exporter has for its last answers. It is told to
@@ -74,12 +77,19 @@ def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) 
         ),
         max_connections=config.pools[newborn.child.slot.pool].max_connections,
         grace_s=config.daemon.grace_s,
-        cells=newborn.cells,
+        board=newborn.board,
+        place=Place(
+            birth=newborn.child.birth,
+            pool=runtime.columns.pools.column(newborn.child.slot.pool),
+            generation=newborn.child.generation,
+        ),
+        row=newborn.cells,
         log=newborn.log,
         signal_queue=newborn.signal_queue,
         signals=CHILD_SIGNALS,
         wakeup_fd=newborn.wakeup_fd,
         report_ready=newborn.report_ready,
+        channel=newborn.channel,
         reopen_log=lambda: _reopen_log(deployment, newborn),
         title=newborn.title,
     )
@@ -94,9 +104,7 @@ def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> Servi
         name=name,
         service=SERVICES[config.type].make(config.options),
         column=runtime.columns.services.column(name),
-        idle_timeout_s=config.idle_timeout_s,
-        session_timeout_s=config.session_timeout_s,
-        user_timeout_s=config.user_timeout_s,
+        times=times_of(config),
         listeners=tuple(
             ListenerSetup(
                 listener.text,
