@@ -1,4 +1,4 @@
-"""The order to drain and a new client that come in the same turn of a worker's loop."""
+"""The order to drain and a new client arrive in the same turn of a worker's loop."""
 
 import os
 import socket
@@ -13,8 +13,8 @@ from unpd.worker.event.engine import Engine
 
 
 def test_a_client_in_the_turn_that_closes_the_listener() -> None:
-    """The wait returns the order and, behind it, the listener that the order has closed
-    by then: the client is accepted and served, the worker goes on.
+    """Epoll returns the order and, behind it, the listener that the order has closed
+    meanwhile. The client is accepted and served, and the worker goes on.
     """
     cells = memoryview(bytearray(scoreboard.ROW_WORDS * scoreboard.WORD_BYTES)).cast("Q")
     terms = Terms(

@@ -1,5 +1,5 @@
-"""The log under journald: an event is an entry with its fields; what the socket does
-not take is a line on the stream; nothing blocks.
+"""The log's journal sink, in one process: an event becomes an entry with its fields.
+What the socket does not take becomes a line on the stream. Nothing blocks.
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.support.fake_journald import FakeJournald, parse
 from unpd.logs import Field, Journal, Level, Log, Sink
 
 SMALLEST_SNDBUF = 4608
-"""What the kernel gives at least (SOCK_MIN_SNDBUF), whatever is asked for."""
+"""The smallest send buffer that the kernel gives (SOCK_MIN_SNDBUF)."""
 
 
 class Stream:
@@ -38,7 +38,7 @@ class Stream:
 
 @pytest.fixture
 def journald(tmp_path: Path) -> Iterator[FakeJournald]:
-    """A journald to write to."""
+    """Provide a journald."""
     found = FakeJournald(tmp_path / "socket")
     yield found
     found.stop()
@@ -46,13 +46,13 @@ def journald(tmp_path: Path) -> Iterator[FakeJournald]:
 
 @pytest.fixture
 def stream() -> Stream:
-    """A stream to fall back on."""
+    """Provide the fallback stream."""
     return Stream()
 
 
 @pytest.fixture
 def log(journald: FakeJournald, stream: Stream) -> Iterator[Log]:
-    """A log in the journal."""
+    """Provide a log that writes to the journal."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         yield Log(Journal(stream.sink, sock, str(journald.path)), "debug", "journal", role="master")
 
@@ -63,7 +63,7 @@ def log(journald: FakeJournald, stream: Stream) -> Iterator[Log]:
 def test_the_level_is_a_priority(
     journald: FakeJournald, log: Log, level: Level, priority: str
 ) -> None:
-    """As syslog(3) counts."""
+    """Each level has its priority from syslog(3)."""
     log.event(level, "some.event")
     (entry,) = journald.entries()
     assert entry["PRIORITY"] == priority
@@ -72,8 +72,8 @@ def test_the_level_is_a_priority(
 def test_an_event_is_an_entry_with_its_fields(
     journald: FakeJournald, stream: Stream, log: Log
 ) -> None:
-    """The message is the line of the text format without stamp and level; each field
-    stands by itself too, unescaped; nothing goes to the stream.
+    """The message is the line of the text format without timestamp and level. Each
+    field is also a field of the entry, unescaped. Nothing goes to the stream.
     """
     log.warning(
         "worker.died",
@@ -108,7 +108,7 @@ def test_an_event_is_an_entry_with_its_fields(
 
 
 class Paper:
-    """Keeps what is put."""
+    """Keeps the last line in memory."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -121,8 +121,8 @@ class Paper:
 
 @given(st.text(st.characters(codec=None), max_size=2000))
 def test_any_text_is_one_entry(text: str) -> None:
-    """A field's text makes neither a field nor a line of its own; the message stays one
-    printable line.
+    """A field's text creates neither a field nor a line of its own. The message stays
+    one printable line.
     """
     paper = Paper()
     Log(paper.sink, "info", "journal").info("some.event", peer=text, last=1)
@@ -142,7 +142,7 @@ def test_any_text_is_one_entry(text: str) -> None:
 
 
 def test_a_long_event_is_cut(journald: FakeJournald, stream: Stream, log: Log) -> None:
-    """An entry stays below what any socket takes as one datagram."""
+    """An entry is shorter than what any socket takes as one datagram."""
     long = "x" * 10**5
     log.info("some.event", one=long, two=long, three=long, four=long)
     (entry,) = journald.entries()
@@ -151,8 +151,8 @@ def test_a_long_event_is_cut(journald: FakeJournald, stream: Stream, log: Log) -
 
 
 def test_a_full_queue_drops_and_counts(journald: FakeJournald, stream: Stream, log: Log) -> None:
-    """Nobody reads: entries are lost, each is counted, none goes to the stream; and
-    when there is room again the next one comes.
+    """While journald does not read, entries are lost, each is counted, and none goes to
+    the stream. When there is room again the next entry arrives.
     """
     drops: list[None] = []
     log.sink.on_drop = lambda: drops.append(None)
@@ -170,11 +170,12 @@ def test_a_full_queue_drops_and_counts(journald: FakeJournald, stream: Stream, l
 
 
 @pytest.mark.parametrize("remove", [True, False])
-def test_a_journald_that_is_gone_is_replaced_by_the_stream_until_it_comes_back(
+def test_a_missing_journald_is_replaced_by_the_stream_until_it_returns(
     journald: FakeJournald, stream: Stream, log: Log, remove: bool
 ) -> None:
-    """Whether its socket's file is gone too or refuses: the line has its priority in
-    front and no stamp, nothing is lost, and a new socket is found by itself.
+    """Without journald, whether the socket's file is gone or refuses, events are lines
+    with a priority and no timestamp on the stream. Nothing is lost, and a new socket is
+    found without help.
     """
     log.info("first")
     assert len(journald.entries()) == 1
@@ -193,7 +194,7 @@ def test_a_journald_that_is_gone_is_replaced_by_the_stream_until_it_comes_back(
 def test_a_stream_that_is_full_as_well_drops_and_counts(
     journald: FakeJournald, stream: Stream, log: Log
 ) -> None:
-    """Neither socket nor stream takes the event: it is lost and counted, once."""
+    """An event that neither socket nor stream takes is lost and counted once."""
     journald.stop()
     stream.full = True
     log.info("lost")
@@ -203,8 +204,8 @@ def test_a_stream_that_is_full_as_well_drops_and_counts(
 def test_an_entry_that_is_too_big_goes_to_the_stream(
     journald: FakeJournald, stream: Stream, log: Log
 ) -> None:
-    """Where the system's sockets take less than our bounds allow (EMSGSIZE) the message
-    still arrives.
+    """An entry that is too big for the system's sockets (EMSGSIZE) arrives on the
+    stream.
     """
     with socket.socket(fileno=os.dup(log.sink.fds[1])) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
@@ -216,8 +217,8 @@ def test_an_entry_that_is_too_big_goes_to_the_stream(
     assert log.sink.dropped == 0
 
 
-def test_a_child_is_heard_through_the_same_socket(journald: FakeJournald, log: Log) -> None:
-    """In the same style, with its own fields."""
+def test_a_child_uses_the_same_socket(journald: FakeJournald, log: Log) -> None:
+    """A child's log uses the same socket and format, with the child's own fields."""
     log.child(role="worker", index=3).info("worker.ready")
     (entry,) = journald.entries()
     assert (entry["UNPD_ROLE"], entry["UNPD_INDEX"], entry.get("UNPD_POOL")) == (
@@ -230,8 +231,8 @@ def test_a_child_is_heard_through_the_same_socket(journald: FakeJournald, log: L
 def test_the_descriptors_are_the_streams_and_the_sockets(
     journald: FakeJournald, stream: Stream, log: Log
 ) -> None:
-    """A child keeps both; a trace, which is written piece by piece, goes to the first;
-    a program that is started inherits none of ours.
+    """The sink's descriptors are the stream's, which receives traces, and the socket's.
+    Started programs inherit neither.
     """
     first, second = log.sink.fds
     assert first == log.sink.fd == stream.sink.fd
