@@ -1,5 +1,5 @@
-"""What accept(2) can fail with, and what a full queue and a crowd of workers do: every
-client is served in the end, nothing spins, everything is counted.
+"""accept(2) that fails, a full accept queue, and many workers. Every client is served
+in the end, no worker spins, and every failure is counted.
 """
 
 import contextlib
@@ -24,7 +24,9 @@ MOST_ACCEPTS_A_SECOND = 50
 
 
 def accepts(trace: Trace) -> list[str]:
-    """The calls of accept4 that failed for another reason than an empty queue."""
+    """Return the calls of accept4 that failed for another reason than an empty
+    queue.
+    """
     return [
         line
         for line in trace.lines()
@@ -33,11 +35,9 @@ def accepts(trace: Trace) -> list[str]:
 
 
 @requires_strace()
-def test_an_error_of_one_connection_is_counted_and_passed_over(
-    launch: Launch, tmp_path: Path
-) -> None:
-    """C1: where every third accept fails with an error that a single connection can
-    have, all clients are served, and each failure is counted by its errno.
+def test_an_error_of_one_connection_is_counted_and_skipped(launch: Launch, tmp_path: Path) -> None:
+    """Every third accept fails with an error that a single connection can have. All
+    clients are served, and each failure is counted by its errno.
     """
     unpd = launch(ONE_WORKER)
     failures = 0
@@ -61,8 +61,9 @@ def test_an_error_of_one_connection_is_counted_and_passed_over(
 
 @requires_strace()
 def test_an_error_of_resources_pauses_the_listener(launch: Launch, tmp_path: Path) -> None:
-    """C3, C4: while every accept fails for want of resources the worker tries now and
-    then, serves those it has, and takes the queue when there are some again.
+    """While every accept fails for lack of resources, the worker retries now and then
+    and serves its open connections. It serves the waiting clients once accept works
+    again.
     """
     unpd = launch(ONE_WORKER)
     names = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
@@ -95,20 +96,20 @@ def test_an_error_of_resources_pauses_the_listener(launch: Launch, tmp_path: Pat
 
 
 FEW = 40
-"""Descriptors of one process: the master needs about twenty."""
+"""Descriptors of one process. The master needs about twenty."""
 
 
 def few_descriptors() -> None:
-    """The daemon that is started now may hold FEW descriptors in each of its processes
-    (it raises its limit to the hard one).
+    """Limit the daemon that starts now to FEW descriptors per process. The daemon
+    raises its limit only to the hard one.
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (FEW, FEW))
 
 
 @requires_strace()
 def test_a_worker_without_descriptors_rests_and_recovers(launch: Launch, tmp_path: Path) -> None:
-    """C2: where a worker has no descriptor left it does not spin on accept; the clients
-    it has are served, and the waiting ones once places are free.
+    """A worker without a free descriptor does not spin on accept. It serves its open
+    connections, and the waiting clients once descriptors are free.
     """
     unpd = launch(ONE_WORKER, preexec=few_descriptors)
     (pid,) = unpd.workers()
@@ -140,8 +141,8 @@ def test_a_worker_without_descriptors_rests_and_recovers(launch: Launch, tmp_pat
 def test_a_broken_listener_ends_the_worker_and_not_the_service(
     launch: Launch, tmp_path: Path, name: str
 ) -> None:
-    """C7: a worker whose accept fails as on a closed or wrong descriptor leaves with a
-    reason in the log instead of turning for ever; its successor serves.
+    """A worker whose accept fails with EINVAL or EBADF leaves with a reason in the log
+    instead of spinning. Its successor serves.
     """
     unpd = launch(ONE_WORKER)
     unpd.expect_errors("worker.crashed")
@@ -163,8 +164,8 @@ def test_a_broken_listener_ends_the_worker_and_not_the_service(
 def test_a_connection_wakes_hardly_more_than_one_of_many_workers(
     launch: Launch, tmp_path: Path
 ) -> None:
-    """C5: with eight workers and few connections, one at a time, the workers together
-    wake at most twice for each accept.
+    """With eight workers and single connections, the workers together wake at most
+    twice per accept.
     """
     unpd = launch("[pools.default]\nworkers = 8")
     count = 40
@@ -194,16 +195,16 @@ def test_a_connection_wakes_hardly_more_than_one_of_many_workers(
 
 
 def all_asleep(pids: list[int]) -> bool:
-    """Whether every one of the processes sleeps in a system call (proc(5)): then the
-    kernel, and not chance, decides whom it wakes.
+    """Whether all processes sleep in a system call (proc(5)). Only then does the kernel
+    choose freely which one it wakes.
     """
     return all((process := procs.stat(pid)) is not None and process.state == "S" for pid in pids)
 
 
 def wakeups(traces: list[Trace]) -> int:
-    """How often a worker was woken for a listener's sake: it looked at the queue
-    (getsockopt of TCP_INFO) or accepted after a wait that did not end by its time
-    alone, as those do after which each worker looks once a second.
+    """Count how often a worker woke up for a listener: it read the queue (getsockopt of
+    TCP_INFO) or accepted after a wait that did not time out. Each worker also looks
+    once a second after a timeout.
     """
     pairs = [pair for trace in traces for pair in pairwise(trace.lines())]
     return sum(
@@ -215,7 +216,7 @@ def wakeups(traces: list[Trace]) -> int:
 
 
 def overflows() -> int:
-    """ListenOverflows of the network namespace that this process is in."""
+    """Return ListenOverflows of this process's network namespace."""
     names, values = (
         line.split()[1:]
         for line in Path("/proc/self/net/netstat").read_text().splitlines()
@@ -225,12 +226,12 @@ def overflows() -> int:
 
 
 @requires_namespaces()
-def test_a_queue_that_overflows_loses_nobody(launch: Launch) -> None:
-    """C10: while the workers stand still and the queue is full the kernel drops
-    handshakes, and clients try again; once the workers go on, every one is served.
+def test_a_queue_that_overflows_loses_no_client(launch: Launch) -> None:
+    """While the workers stand still and the queue is full, the kernel drops handshakes
+    and clients retry. Once the workers go on, every client is served.
 
-    Without SYN cookies: with them the kernel keeps no state of a handshake that it
-    could not finish, and answers the FIN of a short request with a reset.
+    SYN cookies are off. With them the kernel keeps no state of an unfinished handshake,
+    and answers the FIN of a short request with a reset.
     """
     with namespace() as net:
         net.sysctl("net.ipv4.tcp_syncookies", "0")

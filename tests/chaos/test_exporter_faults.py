@@ -1,5 +1,5 @@
-"""The exporter while processes die: counters never go down for as long as the master
-lives, and every scrape that succeeds is true.
+"""The exporter and the workers die while a client scrapes. Counters never decrease
+while the master lives, and every scrape that succeeds is correct.
 """
 
 import contextlib
@@ -40,13 +40,13 @@ class Monotonic:
         self.failed = 0
 
     def scrape(self, *, failing: bool = False) -> None:
-        """Scrape once. With ``failing`` the exporter's death may break the scrape off,
-        but never make it wrong.
+        """Scrape once. With ``failing`` the exporter's death may interrupt the scrape,
+        but a result must still be correct.
         """
         try:
             samples = self._unpd.metrics()
         except (ConnectionError, http.client.HTTPException, TimeoutError):
-            assert failing, "a scrape failed though the exporter was not killed"
+            assert failing, "a scrape failed although the exporter was not killed"
             self.failed += 1
             return
         now = {key: value for key, value in samples.items() if key[0].endswith(COUNTERS)}
@@ -59,13 +59,13 @@ class Monotonic:
 
 
 def kill_some_workers(unpd: Unpd, rng: random.Random) -> None:
-    """Send SIGKILL to one of the workers."""
+    """Send SIGKILL to one worker."""
     procs.kill(rng.sample(unpd.workers(), 1) if unpd.workers() else [])
 
 
-def test_counters_never_go_down(launch: Launch, rng: random.Random) -> None:
-    """Workers are killed and told to end, and reloads happen: every scrape meanwhile
-    succeeds, and no counter is below its last value.
+def test_counters_never_decrease(launch: Launch, rng: random.Random) -> None:
+    """Workers are killed, receive TERM, and are replaced by reloads. Every scrape
+    succeeds, and no counter is below the last scrape.
     """
     unpd = launch(CONFIG)
     watch = Monotonic(unpd)
@@ -98,8 +98,8 @@ def test_counters_never_go_down(launch: Launch, rng: random.Random) -> None:
 
 
 def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
-    """The exporter is killed again and again under load: a scrape may be broken off,
-    never wrong, and the services lose nothing.
+    """The exporter is killed repeatedly under load. A scrape may be interrupted but is
+    never wrong, and the services lose no connection.
     """
     unpd = launch(CONFIG)
     watch = Monotonic(unpd)
@@ -121,8 +121,8 @@ def test_a_killed_exporter_loses_no_count(launch: Launch) -> None:
 
 @pytest.mark.full
 def test_a_hung_exporter_is_replaced(launch: Launch) -> None:
-    """The master notices a stopped exporter by its heartbeat, ends it and replaces it;
-    the services do not notice.
+    """An exporter that stands still is detected by its heartbeat, killed and replaced.
+    The services go on.
     """
     unpd = launch("[daemon]\nheartbeat_timeout_s = 2\n" + CONFIG)
     unpd.expect_errors("exporter.hung")

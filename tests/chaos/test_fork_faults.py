@@ -1,5 +1,5 @@
-"""Forks that the kernel refuses: what serves goes on serving, and all is well again as
-soon as it lets us.
+"""The kernel refuses forks. The running workers go on serving, and the daemon is
+complete again once forks succeed.
 """
 
 from pathlib import Path
@@ -13,8 +13,8 @@ CONCURRENCY = 64
 
 
 def assert_recovered(unpd: Unpd, failures: int) -> None:
-    """Both workers are there again, the failures are counted, and every fork that
-    succeeded is accounted for.
+    """Assert that both workers exist again, the failures are counted, and every
+    successful fork is accounted for.
     """
     unpd.metric_becomes(2, "unpd_workers", state="ready")
     assert unpd.total("unpd_fork_failures_total") == failures
@@ -26,9 +26,9 @@ def assert_recovered(unpd: Unpd, failures: int) -> None:
 
 @faults.requires_pids_cgroup()
 def test_the_limit_of_processes(launch: Launch) -> None:
-    """At the limit of its cgroup the daemon serves on with the workers that it has,
-    tries again ever more slowly, refuses a reload that it cannot prove, and is whole
-    again once the limit is raised.
+    """At the limit of its cgroup the daemon serves with the workers that it has,
+    retries with growing delays, and refuses a reload that it cannot prove. It is
+    complete again once the limit is raised.
     """
     unpd = launch()
     unpd.expect_errors("fork.failed", "reload.refused")
@@ -63,7 +63,7 @@ def test_the_limit_of_processes(launch: Launch) -> None:
 
 @faults.requires_strace()
 def test_a_fork_without_memory(launch: Launch, tmp_path: Path) -> None:
-    """Three forks in a row that fail cost three delays and nothing else."""
+    """Three failed forks in a row cost three delays and nothing else."""
     unpd = launch()
     unpd.expect_errors("fork.failed")
     with loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
@@ -80,8 +80,8 @@ def test_a_fork_without_memory(launch: Launch, tmp_path: Path) -> None:
 
 @faults.requires_strace()
 def test_a_child_without_a_pidfd(launch: Launch, tmp_path: Path) -> None:
-    """A child for which no pidfd can be had could not be signalled safely later: it is
-    killed, reaped and tried again.
+    """A child without a pidfd could not be signalled safely later. It is killed, reaped
+    and spawned again.
     """
     unpd = launch()
     with faults.straced(

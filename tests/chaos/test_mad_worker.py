@@ -1,5 +1,5 @@
-"""A worker that writes nonsense into the shared memory: the master believes nothing of
-it, and nothing of it stays.
+"""A faulty worker writes nonsense into the shared memory. The master does not rely on
+it, and the nonsense does not stay.
 """
 
 import random
@@ -17,7 +17,7 @@ CONCURRENCY = 32
 
 
 class Scribbler:
-    """Writes into the scoreboard as one of its processes could: through the mapping in
+    """Writes into the scoreboard as one of its processes could, through the mapping in
     that process's memory (proc(5), /proc/PID/mem).
     """
 
@@ -30,8 +30,8 @@ class Scribbler:
         self._rng = rng
 
     def scribble(self, first: int, count: int, writes: int) -> None:
-        """Put nonsense into ``writes`` of the ``count`` words from the word ``first``
-        on.
+        """Put nonsense into ``writes`` of the ``count`` words that begin at word
+        ``first``.
         """
         with self._memory.open("r+b", buffering=0) as memory:
             for _ in range(writes):
@@ -59,7 +59,9 @@ class Scribbler:
 
 
 def assert_exposition_is_valid(unpd: Unpd) -> None:
-    """A scrape succeeds, parses, and shows no negative and no absurd value."""
+    """Assert that a scrape succeeds and parses, and that no value is negative or
+    absurd.
+    """
     answer = unpd.get("/metrics")
     assert answer.status == 200
     families = list(text_string_to_metric_families(answer.body.decode()))
@@ -71,9 +73,9 @@ def assert_exposition_is_valid(unpd: Unpd) -> None:
 
 @faults.requires_strace()
 def test_nonsense_in_a_workers_row(launch: Launch, rng: random.Random) -> None:
-    """A worker's row full of nonsense moves nobody but that worker: scrapes stay valid,
-    the others serve, the master neither dies nor kills; and when the worker is dead,
-    its row serves the next one.
+    """Nonsense in a worker's row affects only that worker. Scrapes stay valid, the
+    others serve, and the master neither dies nor kills. After the worker's death the
+    next worker uses its row.
     """
     unpd = launch("[pools.default]\nworkers = 3\n")
     unpd.expect_errors("worker.crashed", "connection.failed")
@@ -101,8 +103,8 @@ def test_nonsense_in_a_workers_row(launch: Launch, rng: random.Random) -> None:
 
 
 def await_successor(unpd: Unpd, dead: int, count: int) -> None:
-    """Wait until ``dead`` is reaped and ``count`` workers are there again, as their
-    titles say: its back-off may have grown.
+    """Wait until ``dead`` is reaped and ``count`` workers exist again, by their titles.
+    The back-off may have grown.
     """
     until(
         lambda: dead not in procs.child_pids(unpd.pid) and len(unpd.workers()) == count,
@@ -112,8 +114,8 @@ def await_successor(unpd: Unpd, dead: int, count: int) -> None:
 
 
 def row_of(unpd: Unpd, pid: int) -> int:
-    """The row of the scoreboard that ``pid`` was given, as the directory says: read in
-    the memory of the master.
+    """Return the row of the scoreboard that ``pid`` has, read from the directory in the
+    master's memory.
     """
     maps = (Path("/proc") / str(unpd.pid) / "maps").read_text().splitlines()
     start = int(next(line for line in maps if "unpd-scoreboard" in line).partition("-")[0], 16)
@@ -133,8 +135,8 @@ def row_of(unpd: Unpd, pid: int) -> int:
 def test_nonsense_in_the_masters_own_area(
     launch: Launch, rng: random.Random, tmp_path: Path
 ) -> None:
-    """A worker that scribbles over the master's part of the board makes the metrics
-    useless but changes no decision: the master reaps, respawns, reloads and stops.
+    """A worker that overwrites the master's part of the board makes the metrics useless
+    but changes no decision. The master reaps, respawns, reloads and stops.
     """
     unpd = launch("[pools.default]\nworkers = 2\n")
     for _ in range(2):

@@ -1,5 +1,5 @@
-"""The master's death, by whatever way: nobody outlives it, nothing is in the way of the
-next one.
+"""The master dies in several ways. No process outlives it, and nothing blocks the next
+start.
 """
 
 import os
@@ -18,8 +18,8 @@ WORKERS = 20
 
 
 def gone(unpd: Unpd, timeout_s: float = ORPHANS_S) -> None:
-    """Wait until no process of the daemon is left but those that only wait for us to
-    collect them.
+    """Wait until only zombies of the daemon are left, which this process has to
+    reap.
     """
     until(
         lambda: not [left for left in unpd.family() if not left.zombie],
@@ -41,8 +41,9 @@ listen = ["tcp://127.0.0.1:0"]
 
 
 def test_kill_9_of_the_master_under_load(launch: Launch, tmp_path: Path) -> None:
-    """After kill -9 of the master every worker and the exporter are gone within 2 s and
-    every port is free: the same configuration starts at once over what was left.
+    """After SIGKILL of the master, every worker and the exporter are gone within 2 s
+    and every port is free. The same configuration starts at once, although old files
+    are left.
     """
     text = compose(FREE_PORTS.format(directory=tmp_path), tmp_path)
     for _ in range(scale.many(20, at_least=2)):
@@ -68,8 +69,8 @@ def test_kill_9_of_the_master_under_load(launch: Launch, tmp_path: Path) -> None
 
 
 def with_ports(unpd: Unpd, text: str) -> str:
-    """The configuration with the ports that were free when it first started; they are
-    asked for in the order of its text.
+    """Return the configuration with the ports that the kernel chose at the first start,
+    in the order of the text.
     """
     for service in ("metrics", "echo", "daytime"):
         text = text.replace("tcp://127.0.0.1:0", f"tcp://127.0.0.1:{unpd.port(service)}", 1)
@@ -84,8 +85,8 @@ workers = {WORKERS}
 
 @faults.requires_strace()
 def test_kill_9_of_the_master_between_fork_and_prctl(launch: Launch, tmp_path: Path) -> None:
-    """A master that dies before its children have asked for their death signal leaves
-    none behind: each sees that it has another parent, and ends.
+    """The children of a master that dies before they have asked for their death signal
+    end as well: each sees that it has another parent.
     """
     for number in range(scale.many(20)):
         prefix = faults.strace_prefix(
@@ -109,8 +110,8 @@ def test_kill_9_of_the_master_between_fork_and_prctl(launch: Launch, tmp_path: P
 
 @faults.requires_strace()
 def test_a_failure_of_the_master_itself(launch: Launch, tmp_path: Path) -> None:
-    """When the master's own loop fails, for good, its children are ended before it
-    goes: exit code 1, the trace in the log, no process, file or port left.
+    """When the master's own loop keeps failing, the master ends its children before it
+    leaves: exit code 1, a trace in the log, no process, file or port left.
     """
     unpd = launch()
     unpd.expect_exit(1)
@@ -130,19 +131,19 @@ def test_a_failure_of_the_master_itself(launch: Launch, tmp_path: Path) -> None:
             sock.close()
             assert unpd.wait_exit() == 1
     assert unpd.log_events("connection.ended", cause="shutdown"), (
-        "the worker was killed before it was asked"
+        "the worker was killed before it was asked to leave"
     )
     crashed = unpd.wait_event("master.crashed")
     assert "Invalid argument" in crashed.fields["error"]
     assert "in turn" in crashed.fields["trace"]
 
 
-# --- whom a pid means -----------------------------------------------------------------
+# --- the pid file ---------------------------------------------------------------------
 
 
-def test_the_number_in_a_pid_file_means_nobody(launch: Launch) -> None:
-    """Whatever a pid file says, no process is taken for the daemon: without one, stop
-    says that nobody is there; a start goes over it.
+def test_the_number_in_a_pid_file_names_no_process(launch: Launch) -> None:
+    """Whatever a pid file says, no process is taken for the daemon. Without a daemon
+    ``unpd stop`` says so, and a start replaces the file.
     """
     unpd = launch()
     arguments = ("stop", "--config", str(unpd.config_path))

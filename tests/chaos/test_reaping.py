@@ -1,5 +1,5 @@
-"""Reaping: every child that dies is collected at once, by whatever way its death
-becomes known, and nothing else is taken for a death.
+"""Every child that dies is reaped at once, however its death becomes known. Nothing
+else is taken for a death.
 """
 
 import re
@@ -23,8 +23,8 @@ def all_ready(unpd: Unpd, count: int) -> None:
 
 
 def assert_reaped_is_spawned_less_live(unpd: Unpd) -> None:
-    """I4, by the metrics: every worker that was ever spawned lives or was reaped, and
-    nobody else was.
+    """Assert by the metrics that every spawned worker lives or was reaped, and that no
+    other process was reaped.
     """
     found: dict[str, float] = {}
 
@@ -51,8 +51,8 @@ workers = {scale.many(200, at_least=40)}
 
 
 def test_all_workers_killed_at_once(launch: Launch) -> None:
-    """However many workers die at one moment, and were the master asleep: within a
-    second no zombie is left, every worker comes back, no client is refused.
+    """Many workers die at one moment, also while the master is stopped. Within a second
+    no zombie is left. Every worker comes back, and no client is refused.
     """
     count = scale.many(200, at_least=40)
     rounds = scale.many(5, at_least=2)
@@ -89,7 +89,7 @@ def test_all_workers_killed_at_once(launch: Launch) -> None:
 @faults.requires_strace()
 def test_every_fork_is_reaped_by_an_independent_witness(launch: Launch) -> None:
     """From the first fork to the exit, the pids that clone(2) gave the master are the
-    very pids that wait4(2) gave back to it.
+    pids that wait4(2) returned to it.
     """
     unpd = launch(ready=True)
     trace = unpd.directory / "trace"
@@ -100,7 +100,7 @@ def test_every_fork_is_reaped_by_an_independent_witness(launch: Launch) -> None:
             procs.kill(workers)
             unpd.wait_respawned(workers)
         unpd.stop()
-        until(lambda: not procs.alive(unpd.pid), 5.0, "the master's end")
+        until(lambda: not procs.alive(unpd.pid), 5.0, "the master to end")
     forked = {int(line.rpartition("= ")[2]) for line in seen.lines() if line.startswith("clone")}
     reaped = [
         int(line.rpartition("= ")[2]) for line in seen.lines() if line.startswith("wait4(-1, [{")
@@ -111,8 +111,8 @@ def test_every_fork_is_reaped_by_an_independent_witness(launch: Launch) -> None:
 
 @faults.requires_strace()
 def test_lost_sigchld(launch: Launch) -> None:
-    """A SIGCHLD that never arrives costs a second: the sweep finds the dead, and their
-    workers come back.
+    """A lost SIGCHLD costs a second: the sweep finds the dead workers, and they come
+    back.
     """
     unpd = launch("[pools.default]\nworkers = 4\n")
     with (
@@ -131,14 +131,14 @@ def test_lost_sigchld(launch: Launch) -> None:
 
 
 def ignore_sigchld() -> None:
-    """As a launcher that cannot be bothered with its children leaves it."""
+    """Ignore SIGCHLD, as a careless launcher does."""
     signal.signal(SIGCHLD, signal.SIG_IGN)
 
 
 @pytest.mark.parametrize("detached", [False, True], ids=["run", "start"])
 def test_sigchld_inherited_ignored(launch: Launch, detached: bool) -> None:
-    """Inherited as ignored, SIGCHLD would make the kernel reap for us: the daemon
-    starts all the same, and knows how its children end.
+    """The daemon starts and learns how its children end, although it inherits SIGCHLD
+    as ignored. The kernel would otherwise reap the children itself.
     """
     unpd = launch(preexec=ignore_sigchld, detached=detached)
     victim = unpd.workers()[0]
@@ -149,8 +149,8 @@ def test_sigchld_inherited_ignored(launch: Launch, detached: bool) -> None:
 
 
 def sampled(unpd: Unpd) -> None:
-    """Wait until the master has written its own figures once more (it does so each
-    second).
+    """Wait for the master's next sample of its own figures, which it takes each
+    second.
     """
     before = unpd.total("process_cpu_seconds_total")
     until(
@@ -159,8 +159,8 @@ def sampled(unpd: Unpd) -> None:
 
 
 def test_a_stopped_worker_is_no_dead_worker(launch: Launch) -> None:
-    """SIGSTOP and SIGCONT of a worker are no exit: no SIGCHLD even, nothing is reaped
-    or respawned, and its clients only wait.
+    """SIGSTOP and SIGCONT of a worker are no exit. They cause no SIGCHLD, nothing is
+    reaped or respawned, and the clients only wait.
     """
     unpd = launch()
     workers = unpd.workers()
@@ -195,24 +195,24 @@ pool = "other"
 
 
 def held(pid: int) -> list[str]:
-    """What the descriptors of a child point at, beside standard input, output, error
-    and the log.
+    """Return the targets of a child's descriptors, without standard input, output,
+    error and the log.
     """
     log = procs.fds(pid)[2]
     return sorted(target for fd, target in procs.fds(pid).items() if fd > 2 and target != log)
 
 
 def listeners_of(unpd: Unpd, pid: int, listeners: int, others: list[str]) -> set[str]:
-    """The listeners that a child holds, having seen that there are so many, that beside
-    them it has only its end of the channel and ``others``, and shares no pipe with its
-    master.
+    """Return the listeners that a child holds. Assert their number, that it holds only
+    its end of the channel and ``others`` beside them, and that it shares no pipe with
+    its master.
     """
     of_master = set(procs.fds(unpd.pid).values())
     targets = held(pid)
     sockets = {target for target in targets if target.startswith("socket:")}
     pipes = [target for target in targets if target.startswith("pipe:")]
     assert not set(pipes) & of_master, "a pipe of the master"
-    assert all(pipes.count(pipe) >= 2 for pipe in pipes), "an end of somebody else's pipe"
+    assert all(pipes.count(pipe) >= 2 for pipe in pipes), "one end of another process's pipe"
     assert len(sockets & of_master) == listeners
     assert len(sockets - of_master) == 1, "not one channel, but another number of sockets"
     assert [
@@ -224,8 +224,9 @@ def listeners_of(unpd: Unpd, pid: int, listeners: int, others: list[str]) -> set
 def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(
     launch: Launch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A worker has the listeners of its own pool, the exporter only its own: no pipe,
-    epoll, control socket or scoreboard descriptor of the master, in any generation.
+    """A worker holds the listeners of its own pool, the exporter only its own. In every
+    generation neither holds a pipe, epoll, control socket or scoreboard descriptor of
+    the master.
     """
     unpd = launch(TWO_POOLS.format(directory=tmp_path_factory.mktemp("sockets")))
 
@@ -252,5 +253,5 @@ def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(
     )
     look()
     assert unpd.run("reload", "--config", str(unpd.config_path)).returncode == 0
-    until(lambda: len(unpd.workers()) == 2, 5.0, "the old generation's end")
+    until(lambda: len(unpd.workers()) == 2, 5.0, "the old generation to end")
     look()

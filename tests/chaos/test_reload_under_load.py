@@ -1,4 +1,4 @@
-"""Reloads under load: nobody is refused, nobody is reset, and nothing piles up."""
+"""Reloads under load refuse and reset no client, and leave nothing behind."""
 
 import re
 
@@ -28,13 +28,13 @@ CHANGED = (
 listen = ["tcp://127.0.0.1:0"]
 """
 )
-"""Another backlog, another number of workers, one service more."""
+"""Another backlog, another number of workers, one more service."""
 
 RATE = 2000.0
 
 
 def generations(unpd: Unpd) -> set[int]:
-    """The generations of the living workers, as their titles say."""
+    """Return the generations of the living workers, by their titles."""
     titles = [
         child.title for child in procs.children(unpd.pid) if child.title.startswith("unpd: worker")
     ]
@@ -42,7 +42,7 @@ def generations(unpd: Unpd) -> set[int]:
 
 
 def quiet(unpd: Unpd, workers: int) -> None:
-    """Wait until one generation of so many workers is left."""
+    """Wait until one generation with this number of workers is left."""
     until(
         lambda: len(generations(unpd)) == 1 and len(procs.children(unpd.pid)) == workers + 1,
         15.0,
@@ -51,8 +51,9 @@ def quiet(unpd: Unpd, workers: int) -> None:
 
 
 def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
-    """Under 2,000 connections a second each reload, same or changed configuration,
-    succeeds; none of them is refused, reset or late; the books balance.
+    """Under 2,000 connections per second each reload succeeds, with the same or a
+    changed configuration. No connection is refused, reset or late, and the counts
+    balance.
     """
     unpd = launch(CONFIG)
     reload(unpd)
@@ -92,8 +93,8 @@ def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
 
 
 def test_bad_reloads_under_load_lose_no_connection(launch: Launch) -> None:
-    """Broken and good files by turns: the bad ones change nothing, the good ones work,
-    and no client notices either.
+    """Invalid and valid files take turns. The invalid ones change nothing, the valid
+    ones work, and no client notices.
     """
     unpd = launch(CONFIG)
     taken = (
@@ -110,8 +111,8 @@ def test_bad_reloads_under_load_lose_no_connection(launch: Launch) -> None:
 
 
 def test_long_sessions_and_new_ones_through_reloads(launch: Launch) -> None:
-    """A hundred echo sessions stay whole through a reload under load, byte by byte,
-    while the new generation serves those who come.
+    """A hundred echo sessions keep every byte through a reload under load, while the
+    new generation serves new clients.
     """
     unpd = launch(CONFIG)
     with (

@@ -1,5 +1,5 @@
-"""Slow, silent and rude clients: what they cost is bounded, the others are served, and
-every end has its cause.
+"""Slow, silent and badly behaved clients. Their cost is bounded, the other clients are
+served, and each connection ends for the right cause.
 """
 
 import array
@@ -27,15 +27,15 @@ from tests.support.waiting import holds, until
 MIB = 1 << 20
 ONE_WORKER = "[pools.default]\nworkers = 1\n"
 RESERVED = 200
-"""Descriptors that a crowd of clients leaves to the rest of the test run."""
+"""Descriptors that many clients leave to the rest of the test run."""
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_clients_that_never_read_cost_a_bounded_memory(
     launch: Launch, tmp_path: Path, kind: str
 ) -> None:
-    """D1: clients that send up to 100 MB each and never read are stopped by
-    back-pressure: the worker grows by less than 1 MB for each, and serves others.
+    """Clients that send up to 100 MB each and never read are stopped by back-pressure.
+    The worker grows by less than 1 MB per client, and serves others.
     """
     listen = f"unix://{tmp_path}/echo.sock" if kind == "unix" else "tcp://127.0.0.1:0"
     unpd = launch(ONE_WORKER + f'[services.echo]\nlisten = ["{listen}"]')
@@ -56,8 +56,8 @@ def test_clients_that_never_read_cost_a_bounded_memory(
 
 
 def test_thousands_of_idle_clients_cost_next_to_nothing(launch: Launch) -> None:
-    """D2: beside 10,000 silent clients (here: some of them) an active one is answered
-    at once; they cost no time and little memory.
+    """Beside 10,000 silent clients (fewer in the default run) an active one is answered
+    at once. The silent ones cost no time and little memory.
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     count = min(many(10_000, at_least=2000), hard - RESERVED)
@@ -77,7 +77,7 @@ def test_thousands_of_idle_clients_cost_next_to_nothing(launch: Launch) -> None:
 
 
 def round_trip_s(sock: socket.socket) -> float:
-    """How long a few bytes take to come back."""
+    """Return how long a few bytes take to come back."""
     began = time.monotonic()
     sock.sendall(b"0123456789abcdef")
     assert clients.read_exactly(sock, 16) == b"0123456789abcdef"
@@ -85,8 +85,8 @@ def round_trip_s(sock: socket.socket) -> float:
 
 
 def trickle(slow: list[socket.socket], waiting: socket.socket | None = None) -> bool:
-    """Each of ``slow`` that is still served sends a byte; the others close. True when
-    ``waiting`` has an answer (without it: when no slow one is left).
+    """Send a byte from each of ``slow`` that is still served, and close the others.
+    True when ``waiting`` has an answer, or, without it, when no slow client is left.
     """
     for sock in select.select(slow, [], [], 0.05)[0]:
         if not sock.recv(clients.PIECE_BYTES):
@@ -98,8 +98,8 @@ def trickle(slow: list[socket.socket], waiting: socket.socket | None = None) -> 
 
 
 def test_a_crowd_of_slowloris_is_gone_when_its_sessions_are_over(launch: Launch) -> None:
-    """D3: clients that keep every place of a worker by a byte now and then lose it
-    after session_timeout_s, and others get in.
+    """Clients that hold every connection of a worker by sending single bytes lose it
+    after session_timeout_s, and others are accepted.
     """
     unpd = launch(
         """
@@ -127,8 +127,8 @@ def test_a_crowd_of_slowloris_is_gone_when_its_sessions_are_over(launch: Launch)
 def test_resets_in_the_middle_of_an_answer_leave_no_trace(
     launch: Launch, tmp_path: Path, kind: str
 ) -> None:
-    """D5: clients that reset while megabytes are on their way to them end by
-    client_rst; the worker is the same as before, with as many descriptors.
+    """Clients that reset while megabytes are on their way to them end as client_rst.
+    The worker is the same as before and has the same number of descriptors.
     """
     listen = f"unix://{tmp_path}/echo.sock" if kind == "unix" else "tcp://127.0.0.1:0"
     unpd = launch(ONE_WORKER + f'[services.echo]\nlisten = ["{listen}"]')
@@ -146,7 +146,7 @@ def test_resets_in_the_middle_of_an_answer_leave_no_trace(
     until(
         lambda: procs.fds(pid).keys() == before.keys(),
         10.0,
-        "as many descriptors, those of the relay given back",
+        "as many descriptors as before, without those of the relay",
     )
     assert signal.SIGPIPE in procs.signals(pid).ignored
 
@@ -155,8 +155,8 @@ def test_resets_in_the_middle_of_an_answer_leave_no_trace(
 def test_a_server_with_the_smallest_buffers_loses_nothing(
     launch: Launch, rng: random.Random
 ) -> None:
-    """D8: where the kernel gives the server's sockets a page or two to send from, so
-    that every write is partial at every boundary, the stream comes back whole.
+    """With send buffers of a page or two every write of the server is partial. The
+    stream still comes back whole.
     """
     with namespace() as net:
         net.sysctl("net.ipv4.tcp_wmem", "4096 4096 8192")
@@ -168,9 +168,9 @@ def test_a_server_with_the_smallest_buffers_loses_nothing(
             assert counts.received == counts.sent == len(data)
 
 
-def test_descriptors_that_a_client_passes_are_thrown_away(launch: Launch, tmp_path: Path) -> None:
-    """D11: descriptors that come with the bytes of a UNIX client (SCM_RIGHTS) never
-    reach the worker; the bytes are echoed.
+def test_descriptors_that_a_client_passes_are_discarded(launch: Launch, tmp_path: Path) -> None:
+    """Descriptors that a UNIX client sends with its bytes (SCM_RIGHTS) never reach the
+    worker. The bytes are echoed.
     """
     unpd = launch(ONE_WORKER + f'[services.echo]\nlisten = ["unix://{tmp_path}/echo.sock"]')
     (pid,) = unpd.workers()
@@ -185,7 +185,7 @@ def test_descriptors_that_a_client_passes_are_thrown_away(launch: Launch, tmp_pa
             )
             assert clients.read_exactly(sock, 5) == b"hello"
         os.close(writer)
-        assert os.read(reader, 1) == b""  # nobody else holds the other end
+        assert os.read(reader, 1) == b""  # no other process holds the other end
         os.close(reader)
         assert procs.fds(pid) == before
 
@@ -197,8 +197,9 @@ TO_THE_NETWORK = (
 
 @requires_namespaces()
 def test_a_peer_that_vanished_is_noticed(launch: Launch) -> None:
-    """D9: a client whose machine is gone while an answer, short or long, is on its way
-    to it is left a few seconds after user_timeout_s: peer_vanished.
+    """A client whose machine is gone while an answer is on its way is dropped a few
+    seconds after user_timeout_s, whether the answer is short or long. The cause is
+    peer_vanished.
     """
     with network() as net:
         unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)
@@ -217,8 +218,8 @@ def test_a_peer_that_vanished_is_noticed(launch: Launch) -> None:
 
 
 def until_received(port: int, count: int) -> None:
-    """Wait until the kernel holds ``count`` bytes that the service at ``port`` has not
-    read (proc(5): rx_queue).
+    """Wait until the kernel holds ``count`` unread bytes for the service at ``port``
+    (proc(5): rx_queue).
     """
     until(
         lambda: any(queued >= count for queued in established(port)),
@@ -228,8 +229,8 @@ def until_received(port: int, count: int) -> None:
 
 
 def established(port: int) -> list[int]:
-    """Of each established connection of the service at ``port``, how many bytes lie in
-    the kernel unread (proc(5): rx_queue).
+    """Return the unread bytes in the kernel for each established connection of the
+    service at ``port`` (proc(5): rx_queue).
     """
     rows = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
     return [
@@ -240,9 +241,9 @@ def established(port: int) -> list[int]:
 
 
 @requires_namespaces()
-def test_a_peer_that_lives_and_never_reads_is_told_from_one_that_vanished(launch: Launch) -> None:
-    """D9: over the same wire a client that does not read, but whose machine answers, is
-    stalled.
+def test_a_peer_that_lives_and_never_reads_is_stalled(launch: Launch) -> None:
+    """Over the same wire a client that does not read, but whose machine answers, ends
+    as stalled.
     """
     with deaf_client(launch) as unpd:
         counts = wait_ended(unpd, {"stalled": 1}, timeout_s=15.0)
@@ -250,11 +251,11 @@ def test_a_peer_that_lives_and_never_reads_is_told_from_one_that_vanished(launch
 
 
 @requires_namespaces()
-def test_a_peer_that_never_reads_an_answer_that_the_kernel_took_is_stalled_too(
+def test_a_peer_that_never_reads_what_the_kernel_has_taken_is_stalled_too(
     launch: Launch,
 ) -> None:
-    """With nothing left to send in the worker it is the kernel that waits for the
-    client's window, and that gives up.
+    """When the worker has nothing left to send, the kernel waits for the client's
+    window and gives up. The cause is stalled.
     """
     with deaf_client(launch, count=20_000) as unpd:
         unpd.metric_becomes(20_000, "unpd_sent_bytes_total", service="echo")
@@ -262,27 +263,27 @@ def test_a_peer_that_never_reads_an_answer_that_the_kernel_took_is_stalled_too(
 
 
 @requires_namespaces()
-def test_a_peer_that_lives_is_told_from_one_that_vanished_however_late(launch: Launch) -> None:
-    """The kernel has given the client up long before the worker comes to see it: what
-    it says then is still that the client answered.
+def test_a_peer_that_lives_is_stalled_however_late_the_worker_looks(launch: Launch) -> None:
+    """The kernel gives the client up long before the worker looks. The kernel's answer
+    still shows that the client's machine was alive, so the cause is stalled.
     """
     with deaf_client(launch) as unpd:
         with procs.stopped(unpd.workers()):
-            assert established(unpd.port("echo"))  # nobody has given up yet
+            assert established(unpd.port("echo"))  # the kernel has not given up yet
             until(
                 lambda: not established(unpd.port("echo")), 10.0, "the kernel to give the client up"
             )
-            holds(lambda: not established(unpd.port("echo")), 1.5, "it stays given up")
+            holds(lambda: not established(unpd.port("echo")), 1.5, "the connection came back")
         wait_ended(unpd, {"stalled": 1}, timeout_s=15.0)
 
 
 @contextlib.contextmanager
 def deaf_client(launch: Launch, count: int = MIB) -> Iterator[Unpd]:
-    """A server, in whose network namespace we are, with a client over the wire that
-    lives, sends ``count`` bytes and reads nothing.
+    """Start a server in whose network namespace the block runs, with a live client over
+    the wire that sends ``count`` bytes and reads nothing.
 
-    A MiB is more than the server answers while nothing is read. As much as the server
-    takes, which grows to 16 MiB, would take up to user_timeout_s itself.
+    1 MiB is more than the server answers while the client does not read. Filling all
+    buffers (16 MiB) would take up to user_timeout_s.
     """
     with network() as net:
         unpd = launch(TO_THE_NETWORK, prefix=net.server.prefix)

@@ -1,5 +1,5 @@
-"""Signals to the master and to its newborn: inherited in any state, at any moment, in
-any number.
+"""Signals to the master and to newborn children: any inherited state, any moment, any
+number.
 """
 
 import os
@@ -22,20 +22,20 @@ CONCURRENCY = 64
 
 
 def block_everything() -> None:
-    """As a careless launcher leaves its children."""
+    """Block every signal, as a careless launcher does."""
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
 
 
 def ignore_everything() -> None:
-    """As nohup does, for every signal."""
+    """Ignore every signal, as nohup does for one."""
     for number in signal.valid_signals() - {SIGKILL, signal.SIGSTOP, 32, 33}:
         signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.mark.parametrize("inherited", [block_everything, ignore_everything])
 def test_inherited_signal_state(launch: Launch, inherited: Callable[[], None]) -> None:
-    """Started with every signal blocked, or ignored, the daemon takes them all the
-    same: nothing is blocked in master, worker or exporter, deaths are seen, TERM works.
+    """The daemon works when started with every signal blocked or ignored. Nothing is
+    blocked in master, worker or exporter, deaths are noticed, and TERM works.
     """
     unpd = launch(preexec=inherited)
     exporter = unpd.exporter()
@@ -49,7 +49,7 @@ def test_inherited_signal_state(launch: Launch, inherited: Callable[[], None]) -
 
 
 def assert_reaped_is_spawned(unpd: Unpd) -> None:
-    """I4, by the log of a daemon that has ended: every birth has one death."""
+    """Assert by the log of an ended daemon that every birth has one death."""
     spawned = [event.fields["birth"] for event in unpd.log_events("child.spawned")]
     reaped = [event.fields["birth"] for event in unpd.log_events("child.reaped")]
     assert sorted(spawned) == sorted(reaped)
@@ -69,9 +69,9 @@ def assert_reaped_is_spawned(unpd: Unpd) -> None:
 def test_a_signal_to_a_newborn(
     launch: Launch, tmp_path: Path, window: str, number: Signals
 ) -> None:
-    """A signal that hits a child between its fork and its own handlers, or before its
-    parent knows it, ends that child at most: the parent does not take it for its own,
-    knows whose death it reaps, and the worker comes back.
+    """A signal to a child between its fork and its own handlers, or before its parent
+    knows it, ends at most that child. The parent does not take the signal for its own,
+    reaps the child under its birth, and the worker comes back.
     """
     unpd = launch("[pools.default]\nworkers = 1\n")
     known = procs.child_pids(unpd.pid)
@@ -112,8 +112,8 @@ def test_a_signal_to_a_newborn(
     ],
 )
 def test_term_during_the_start(launch: Launch, tmp_path: Path, moment: str) -> None:
-    """A TERM in any phase of the start, from the lock of the pid file to the wait for
-    the first child, ends it cleanly: exit code 0, no file, no orphan, no port.
+    """TERM in any phase of the start, from the lock of the pid file to the wait for the
+    first child, ends it cleanly: exit code 0, no file, no orphan, no port.
     """
     syscall, _, when = moment.partition(":")
     inject = f"{syscall}:signal=SIGTERM:{when or 'when=1'}"
@@ -125,8 +125,8 @@ def test_term_during_the_start(launch: Launch, tmp_path: Path, moment: str) -> N
 
 @faults.requires_strace()
 def test_term_before_the_program_took_over(launch: Launch, tmp_path: Path) -> None:
-    """A TERM to the interpreter that is still starting ends it as any program: by the
-    signal, with nothing begun.
+    """TERM during the start of the interpreter ends it by the signal, as any program,
+    with nothing begun.
     """
     unpd = launch(
         prefix=faults.strace_prefix(tmp_path / "trace", "read", "read:signal=SIGTERM:when=2"),
@@ -143,8 +143,8 @@ def test_term_before_the_program_took_over(launch: Launch, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT], ids=["TERM", "INT"])
 def test_a_storm_of_signals_while_workers_are_killed(launch: Launch, number: Signals) -> None:
-    """Stop signals without number until the very end, and workers killed meanwhile:
-    exit code 0, no KeyboardInterrupt, and no death is lost.
+    """Stop signals repeat until the end while workers are killed. The exit code is 0,
+    no KeyboardInterrupt occurs, and no death is lost.
     """
     for _ in range(scale.many(20, at_least=2)):
         unpd = launch("[pools.default]\nworkers = 8\n")
@@ -156,7 +156,7 @@ def test_a_storm_of_signals_while_workers_are_killed(launch: Launch, number: Sig
             del workers[:1]
             return unpd.process.poll() is not None
 
-        until(strike, 20.0, "the end")
+        until(strike, 20.0, "the daemon to end")
         assert unpd.wait_exit() == 0
         assert "KeyboardInterrupt" not in unpd.stderr()
         assert_reaped_is_spawned(unpd)
@@ -172,9 +172,9 @@ grace_s = 4
     "to_the_workers", [False, True], ids=["to-the-master", "to-the-workers-too"]
 )
 def test_term_lets_a_conversation_end(launch: Launch, to_the_workers: bool) -> None:
-    """A client in the middle of a conversation ends it after the TERM, also where the
-    workers were sent one of their own before (as one to the whole group or cgroup is);
-    then the daemon ends, well within grace_s, with 0.
+    """A client finishes its conversation after TERM, also where the workers received a
+    TERM before (as when the whole group or cgroup gets one). Then the daemon ends with
+    0, well within grace_s.
     """
     unpd = launch(SHORT_GRACE)
     with (
@@ -195,14 +195,14 @@ def test_term_lets_a_conversation_end(launch: Launch, to_the_workers: bool) -> N
                     )
                 ),
                 5.0,
-                "all to drain",
+                "all workers to drain",
             )
         unpd.signal(SIGTERM)
         unpd.wait_event("master.stopping")
         for _ in range(10):
             talking.send(b"after")
             assert clients.read_exactly(talking, 5) == b"after"
-            pause(0.05)  # less than the quarter of a second after which a client counts as done
+            pause(0.05)  # less than the quarter of a second after which a client counts as quiet
         talking.shutdown(socket.SHUT_WR)
         assert clients.read_all(talking) == b""
         assert clients.read_all(silent) == b""
@@ -211,11 +211,11 @@ def test_term_lets_a_conversation_end(launch: Launch, to_the_workers: bool) -> N
         assert time.monotonic() - began < 4.0
 
 
-def test_who_was_queued_before_the_end_is_served_and_nobody_is_let_in_after_it(
+def test_queued_clients_are_served_after_term_and_later_ones_are_not_accepted(
     launch: Launch,
 ) -> None:
-    """What the queue held at the TERM is served, however late the workers get to it; a
-    later client is not let in to be reset at the close: it hears nothing, then a
+    """Connections in the queue at TERM are served, however late the workers accept
+    them. A later client is not accepted and then reset: it first gets no answer, then a
     refusal.
     """
     unpd = launch()
@@ -235,8 +235,8 @@ def test_who_was_queued_before_the_end_is_served_and_nobody_is_let_in_after_it(
 
 
 def test_term_under_load(launch: Launch) -> None:
-    """At full load TERM costs nobody who was let in: until the end each connection is
-    served whole or refused, none is reset; exit code 0 within grace_s, no orphan.
+    """At full load TERM breaks no accepted connection. Each connection is served whole
+    or refused, none is reset. The exit code is 0 within grace_s, and no orphan is left.
     """
     for _ in range(scale.many(40, at_least=2)):
         unpd = launch('[log]\nlevel = "info"\n')
@@ -244,8 +244,8 @@ def test_term_under_load(launch: Launch) -> None:
             client.more(300)
             assert unpd.stop(timeout_s=10.0) == 0
             result = client.stop()
-        # Who may not filter the listener (CAP_NET_ADMIN) leaves room for one client
-        # between the last accept and the close.
+        # A daemon without CAP_NET_ADMIN cannot filter the listener. One client may then
+        # arrive between the last accept and the close.
         result.assert_clean(
             at_least=300, allow={"refused": result.attempts, "reset_before": int(os.geteuid() != 0)}
         )
@@ -266,8 +266,8 @@ file = "{directory}/unpd.log"
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """A directory that every user may enter, unlike pytest's own: the workers open the
-    log file as theirs.
+    """Provide a directory that every user may enter, unlike pytest's own. The workers
+    open the log file as their own user.
     """
     with tempfile.TemporaryDirectory() as path:
         Path(path).chmod(0o755)
@@ -275,8 +275,8 @@ def open_directory() -> Iterator[Path]:
 
 
 def test_usr1_every_millisecond(open_directory: Path, launch: Launch) -> None:
-    """A signal in every system call, under load and during reloads, changes nothing: no
-    client notices, each reload succeeds, no line of the log is broken.
+    """USR1 in every system call, under load and during reloads, changes nothing. No
+    client notices, each reload succeeds, and no log line is broken.
     """
     unpd = launch(LOG_FILE.format(directory=open_directory))
     reloads = 0
@@ -302,7 +302,7 @@ def test_usr1_every_millisecond(open_directory: Path, launch: Launch) -> None:
 
 
 def storm(unpd: Unpd) -> bool:
-    """A hundred SIGUSR1, one a millisecond."""
+    """Send SIGUSR1 a hundred times, once a millisecond."""
     for _ in range(100):
         unpd.signal(SIGUSR1)
         pause(0.001)

@@ -1,5 +1,5 @@
-"""Workers that crash, hang, never start: what it costs, whom, and how soon all is well
-again.
+"""Workers that crash, hang or never become ready: which clients are affected, and how
+soon the daemon recovers.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from tests.support.waiting import pause, until
 
 CONCURRENCY = 64
 CLIENTS = 20
-"""Of one worker."""
+"""The number of clients of one worker."""
 LIVED_S = 1.1
 """A worker that was ready for a second has not died early."""
 
@@ -49,8 +49,8 @@ def broken(sock: socket.socket) -> bool:
 
 @faults.requires_strace()
 def test_a_crash_costs_its_own_connections_and_no_other(launch: Launch, tmp_path: Path) -> None:
-    """However a worker ends, the log names how, only the clients that it served are cut
-    off, they are booked as worker_died, and the next worker is there at once.
+    """However a worker ends, the log names how. Only its own clients are cut off, they
+    are counted as worker_died, and the next worker starts at once.
     """
     unpd = launch(FIVE_WORKERS)
     unpd.metric_becomes(5, "unpd_workers", state="ready")
@@ -62,8 +62,8 @@ def test_a_crash_costs_its_own_connections_and_no_other(launch: Launch, tmp_path
         for victim, (number, ended) in zip(list(served), ENDS, strict=True):
             ready = len(unpd.log_events("worker.ready"))
             if number is None:
-                # Not the first one: the worker would be gone before strace is seen at
-                # it.
+                # Not the first call: the worker would be gone before strace is seen to
+                # have attached.
                 with faults.straced(
                     victim,
                     tmp_path / "trace",
@@ -93,9 +93,7 @@ def test_a_crash_costs_its_own_connections_and_no_other(launch: Launch, tmp_path
 
 
 def clients_of(unpd: Unpd, worker: int, stack: contextlib.ExitStack) -> list[socket.socket]:
-    """Clients that ``worker`` serves: for as long as they come the others stand
-    still.
-    """
+    """Connect clients to ``worker``, while the other workers are stopped."""
     with procs.stopped([other for other in unpd.workers() if other != worker]):
         found = [stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(CLIENTS)]
         assert not [sock for sock in found if broken(sock)]
@@ -106,19 +104,19 @@ ENDS: tuple[tuple[Signals | None, str], ...] = (
     (SIGSEGV, "killed by SIGSEGV"),
     (SIGABRT, "killed by SIGABRT"),
     (SIGKILL, "killed by SIGKILL"),
-    (None, "exit code 1"),  # a failure of the worker itself: its wait fails
-    (SIGTERM, "exit code 0"),  # told by somebody to leave: it ends what it serves in good order
+    (None, "exit code 1"),  # the worker itself fails: its wait returns an error
+    (SIGTERM, "exit code 0"),  # told by another process to leave: it drains its connections
 )
 
 
 def test_connections_queue_while_no_worker_lives(launch: Launch) -> None:
-    """With every worker dead and the master asleep nobody is refused: connections wait
-    in the kernel's queue, and the next workers serve them.
+    """While every worker is dead and the master is stopped, connections wait in the
+    accept queue. None is refused, and the next workers serve them.
     """
     unpd = launch()
     with procs.stopped([unpd.pid]):
         procs.kill(unpd.workers())
-        until(lambda: not unpd.workers(), 5.0, "the workers' death")
+        until(lambda: not unpd.workers(), 5.0, "the workers to die")
         waiting = [clients.connect(unpd.address("echo")) for _ in range(50)]
         for sock in waiting:
             sock.send(b"hello")
@@ -128,11 +126,11 @@ def test_connections_queue_while_no_worker_lives(launch: Launch) -> None:
 
 
 def test_all_workers_killed_under_load(launch: Launch) -> None:
-    """Killing all workers again and again resets at most what they served; none is
-    refused, none waits for ever.
+    """Killing all workers repeatedly resets at most their open connections. No client
+    is refused, and none waits for ever.
     """
     unpd = launch()
-    rounds = 3  # the back-off grows with each
+    rounds = 3  # the back-off grows with each round
     with loads.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:
         for _ in range(rounds):
             workers = unpd.workers()
@@ -148,8 +146,9 @@ def test_all_workers_killed_under_load(launch: Launch) -> None:
 @faults.requires_strace()
 @pytest.mark.parametrize("fault", ["error=EPERM", "signal=SIGKILL"], ids=["fails", "is-killed"])
 def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> None:
-    """A worker that dies before it is ready is tried again after 0.1 s, doubling;
-    meanwhile the daemon serves, says that it is degraded, and idles; then it recovers.
+    """A worker that dies before it is ready is respawned after 0.1 s, then after
+    doubled delays. Meanwhile the daemon serves, reports that it is degraded, and idles.
+    Then it recovers.
     """
     unpd = launch()
     unpd.expect_errors("worker.failed")
@@ -164,7 +163,10 @@ def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> 
         assert unpd.get("/readyz").status == 200
     delays_s = [event.fields["respawn_in_s"] for event in unpd.log_events("worker.died")][1:4]
     assert delays_s == [delays_s[0] * factor for factor in (1, 2, 4)]
-    assert delays_s[0] in (0.1, 0.2)  # whether the first one, which served, had lived for a second
+    assert delays_s[0] in (
+        0.1,
+        0.2,
+    )  # depends on whether the first worker, which served, had lived for a second
     assert degraded == ["worker default/0 keeps dying early"]
     assert share < 0.2
     assert second in unpd.workers()
@@ -178,7 +180,7 @@ def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> 
 
 
 def status(unpd: Unpd) -> dict[str, Any]:
-    """What ``unpd status`` says."""
+    """Return the answer of ``unpd status``."""
     found: dict[str, Any] = json.loads(
         unpd.run("status", "--json", "--config", str(unpd.config_path)).stdout
     )
@@ -193,8 +195,8 @@ start_timeout_s = 1
 
 @faults.requires_strace()
 def test_a_reload_whose_workers_never_become_ready(launch: Launch, tmp_path: Path) -> None:
-    """Workers that hang before they are ready are killed after start_timeout_s; the
-    reload says so and fails; the old ones have served all the time, and go on.
+    """Workers that hang before they are ready are killed after start_timeout_s. The
+    reload fails and says so. The old workers serve all the time.
     """
     unpd = launch(IMPATIENT)
     unpd.expect_errors("worker.start_timed_out", "exporter.start_timed_out", "reload.refused")
@@ -204,7 +206,7 @@ def test_a_reload_whose_workers_never_become_ready(launch: Launch, tmp_path: Pat
             answer = unpd.run("reload", "--config", str(unpd.config_path))
         assert answer.returncode == 1
         assert b"was not ready in time" in answer.stderr
-        until(lambda: unpd.workers() == serving, 5.0, "the end of the new workers")
+        until(lambda: unpd.workers() == serving, 5.0, "the new workers to end")
         unpd.metric_becomes(0, "unpd_config_last_reload_successful")
         assert unpd.metric("unpd_generation") == 1
         assert unpd.run("reload", "--config", str(unpd.config_path)).returncode == 0
@@ -226,9 +228,9 @@ workers = 3
 
 
 def test_hung_workers_are_replaced(launch: Launch) -> None:
-    """A worker without a heartbeat gets SIGABRT, which prints where it hangs; one that
-    cannot even take that gets SIGKILL 2 s later; both come back. The master does not
-    wait for them: it answers all the time.
+    """A worker without a heartbeat gets SIGABRT and prints where it hangs. If it does
+    not end, it gets SIGKILL 2 s later. Both are replaced, and the master answers all
+    the time.
     """
     unpd = launch(SHORT_HEARTBEAT)
     unpd.metric_becomes(3, "unpd_workers", state="ready")

@@ -1,5 +1,5 @@
-"""Socket activation: listeners that the service manager passes by name, and the
-mismatches, each in a sentence.
+"""Socket activation: the service manager passes listeners by name. Each mismatch is
+refused with one sentence.
 """
 
 import os
@@ -33,20 +33,20 @@ listen = ["systemd:echo"]
 
 
 def listener() -> socket.socket:
-    """What a socket unit makes of ListenStream=127.0.0.1:0."""
+    """Create what a socket unit creates for ListenStream=127.0.0.1:0."""
     return socket.create_server(("127.0.0.1", 0), backlog=64)
 
 
 def refused(unpd: Unpd, code: int) -> str:
-    """The sentence with which the start is refused."""
+    """Assert that the start is refused with ``code``. Return standard error."""
     unpd.expect_exit(code)
     assert unpd.wait_exit() == code
     return unpd.stderr()
 
 
-def test_every_listener_comes_by_name(launch: Launch, systemd: FakeSystemd) -> None:
-    """Echo, daytime and metrics are served on the sockets that were passed, which the
-    log, the status and the metrics name by their real addresses.
+def test_every_listener_is_passed_by_name(launch: Launch, systemd: FakeSystemd) -> None:
+    """Echo, daytime and metrics are served on the passed sockets. The log, the status
+    and the metrics show the real addresses.
     """
     where = {name: systemd.listen(name, listener()) for name in ("daytime", "metrics", "echo")}
     unpd = systemd.start(launch, CONFIG)
@@ -66,9 +66,9 @@ def test_every_listener_comes_by_name(launch: Launch, systemd: FakeSystemd) -> N
     assert unpd.stop() == 0
 
 
-def test_clients_wait_while_nobody_serves(launch: Launch, systemd: FakeSystemd) -> None:
-    """The socket is the service manager's: after a stop its clients queue, and the next
-    daemon serves them.
+def test_clients_wait_while_no_daemon_runs(launch: Launch, systemd: FakeSystemd) -> None:
+    """The passed socket belongs to the service manager. After a stop its clients queue,
+    and the next daemon serves them.
     """
     where = systemd.listen("echo", listener())
     unpd = systemd.start(launch, ECHO)
@@ -84,8 +84,8 @@ def test_clients_wait_while_nobody_serves(launch: Launch, systemd: FakeSystemd) 
 def test_one_name_may_stand_for_several(
     launch: Launch, systemd: FakeSystemd, tmp_path: Path
 ) -> None:
-    """ListenStream= can stand more than once in a unit; a UNIX socket is as good, and
-    its file is not ours to remove.
+    """A unit may have several ListenStream= lines, UNIX sockets among them. The daemon
+    does not remove the file of a passed UNIX socket.
     """
     first, second = systemd.listen("echo", listener()), systemd.listen("echo", listener())
     path = tmp_path / "echo.sock"
@@ -101,8 +101,10 @@ def test_one_name_may_stand_for_several(
     assert path.is_socket()
 
 
-def test_a_name_under_which_nothing_comes(launch: Launch, systemd: FakeSystemd) -> None:
-    """Refused, with the names that are there."""
+def test_a_name_without_a_listener(launch: Launch, systemd: FakeSystemd) -> None:
+    """A name for which nothing is passed is refused, and the sentence lists the passed
+    names.
+    """
     systemd.listen("ehco", listener())
     said = refused(systemd.start(launch, ECHO, ready=False), 69)
     assert (
@@ -111,8 +113,10 @@ def test_a_name_under_which_nothing_comes(launch: Launch, systemd: FakeSystemd) 
     )
 
 
-def test_nothing_comes_at_all(launch: Launch, systemd: FakeSystemd) -> None:
-    """Started by hand, or the socket unit is not enabled."""
+def test_nothing_is_passed(launch: Launch, systemd: FakeSystemd) -> None:
+    """Without any passed listener the start is refused. This happens by hand, or when
+    the socket unit is disabled.
+    """
     said = refused(systemd.start(launch, ECHO, ready=False), 69)
     assert (
         "service echo cannot listen on systemd:echo: systemd passes no listener of that name, it"
@@ -120,8 +124,12 @@ def test_nothing_comes_at_all(launch: Launch, systemd: FakeSystemd) -> None:
     )
 
 
-def test_a_listener_that_nobody_names(launch: Launch, systemd: FakeSystemd) -> None:
-    """Its clients would wait for ever: refused, at the start and at a reload."""
+def test_a_passed_listener_that_the_configuration_does_not_name(
+    launch: Launch, systemd: FakeSystemd
+) -> None:
+    """A passed listener that no service names is refused, at the start and at a reload,
+    because its clients would wait for ever.
+    """
     host, port = systemd.listen("stray", listener())
     wanted = (
         f"systemd passes tcp://{host}:{port} as stray, and nothing listens on it: write"
@@ -140,14 +148,14 @@ def test_a_listener_that_nobody_names(launch: Launch, systemd: FakeSystemd) -> N
 
 
 def datagram() -> socket.socket:
-    """ListenDatagram= makes this."""
+    """Create what ListenDatagram= creates."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     return sock
 
 
 def connected() -> socket.socket:
-    """Accept=yes passes this."""
+    """Create what Accept=yes passes."""
     with listener() as listening:
         sock = socket.create_connection(listening.getsockname())
         listening.accept()[0].close()
@@ -155,10 +163,10 @@ def connected() -> socket.socket:
 
 
 @pytest.mark.parametrize("make", [datagram, connected])
-def test_what_is_no_listener(
+def test_a_passed_socket_that_does_not_listen(
     launch: Launch, systemd: FakeSystemd, make: Callable[[], socket.socket]
 ) -> None:
-    """A datagram socket, or a connection."""
+    """A passed datagram socket or connection is refused."""
     systemd.sockets.append(("echo", os.dup((sock := make()).fileno())))
     sock.close()
     said = refused(systemd.start(launch, ECHO, ready=False), 69)
@@ -168,8 +176,8 @@ def test_what_is_no_listener(
     )
 
 
-def test_metrics_take_one(launch: Launch, systemd: FakeSystemd) -> None:
-    """Two listeners under the exporter's name: refused."""
+def test_metrics_take_one_listener(launch: Launch, systemd: FakeSystemd) -> None:
+    """Two listeners under the exporter's name are refused."""
     systemd.listen("metrics", listener())
     systemd.listen("metrics", listener())
     said = refused(
@@ -187,9 +195,9 @@ def test_metrics_take_one(launch: Launch, systemd: FakeSystemd) -> None:
     )
 
 
-def test_two_listeners_of_one_address(launch: Launch, systemd: FakeSystemd) -> None:
-    """ReusePort=yes: half of the clients would go where nobody could tell whether they
-    are served.
+def test_two_listeners_with_one_address(launch: Launch, systemd: FakeSystemd) -> None:
+    """Two passed listeners with one address (ReusePort=yes) are refused, because the
+    master could not see whether the clients of each are served.
     """
     first = socket.socket()
     first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -209,8 +217,8 @@ def test_two_listeners_of_one_address(launch: Launch, systemd: FakeSystemd) -> N
 
 
 def test_descriptors_for_another_process_are_not_taken(launch: Launch) -> None:
-    """LISTEN_PID is not ours: a shell between systemd and us has the descriptors, or
-    forgot them.
+    """Descriptors are not taken when LISTEN_PID names another process, such as a shell
+    between systemd and unpd.
     """
     unpd = launch(
         ECHO, ready=False, env={"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "echo"}
@@ -232,7 +240,7 @@ def test_descriptors_for_another_process_are_not_taken(launch: Launch) -> None:
 def test_variables_that_contradict_themselves(
     launch: Launch, env: dict[str, str], reason: str
 ) -> None:
-    """Nothing is guessed."""
+    """Variables that contradict each other are refused. The daemon guesses nothing."""
     own_pid = ("sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh")
     unpd = launch(ECHO, ready=False, prefix=own_pid, env=dict(env))
     said = refused(unpd, 1)
@@ -243,8 +251,8 @@ def test_variables_that_contradict_themselves(
 def test_children_do_not_inherit_the_variables(
     launch: Launch, systemd: FakeSystemd, tmp_path: Path
 ) -> None:
-    """Neither what is passed nor whom to tell is for a worker: not a variable of these
-    is left in the environment when children are forked.
+    """The environment holds no variable of activation, notification or watchdog when
+    children are forked.
     """
     systemd.listen("echo", listener())
     report = tmp_path / "environment"

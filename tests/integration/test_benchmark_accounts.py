@@ -1,4 +1,4 @@
-"""The processor time that the benchmark counts, of real processes."""
+"""The processor time that the benchmark counts, with real processes."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ CPUS = Cpus(server=0, load=1)
 
 
 def test_what_a_server_uses_is_counted_with_all_below_it() -> None:
-    """Its own processor time and that of its children, dead and collected or not, as it
-    measures them itself.
+    """A server's processor time includes its children, living or reaped, and matches
+    what they measure themselves.
     """
     before = snapshot(CPUS, os.getpid())
     burn = "import time\nwhile time.process_time() < 0.3: pass"

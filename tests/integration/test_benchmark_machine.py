@@ -1,4 +1,4 @@
-"""What a page says of the machine and of the tree."""
+"""The description of the tree on a results page, with a real git."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ from tests.benchmarks.machine import commit
 
 
 def git(tree: Path, *words: str) -> None:
-    """Run git there, as somebody."""
+    """Run git in ``tree``."""
     subprocess.run(
         ["git", "-C", str(tree), "-c", "user.name=n", "-c", "user.email=e", *words],
         check=True,
@@ -15,8 +15,8 @@ def git(tree: Path, *words: str) -> None:
     )
 
 
-def test_the_page_of_an_earlier_run_makes_no_tree_dirty(tmp_path: Path) -> None:
-    """Two runs in one tree measure the same; any other change of it is told."""
+def test_an_earlier_results_page_does_not_make_the_tree_dirty(tmp_path: Path) -> None:
+    """Two runs in one tree name the same commit. Any other change marks it as dirty."""
     page, program = tmp_path / "tests/benchmarks/RESULTS.md", tmp_path / "program.py"
     page.parent.mkdir(parents=True)
     page.write_text("")
@@ -32,5 +32,5 @@ def test_the_page_of_an_earlier_run_makes_no_tree_dirty(tmp_path: Path) -> None:
 
 
 def test_a_tree_without_a_history_has_no_commit(tmp_path: Path) -> None:
-    """As an unpacked source archive has."""
+    """A tree without a history, such as an unpacked archive, has an unknown commit."""
     assert commit(tmp_path) == "commit unknown"

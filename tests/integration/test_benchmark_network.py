@@ -1,4 +1,4 @@
-"""The network of a run of the benchmark."""
+"""The network namespace in which the benchmark runs."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from tests.support import ROOT, faults
 
 MACHINES = Path("/proc/sys/net/ipv4/tcp_congestion_control")
-# Any control but the machine's: a new namespace has that one by itself.
+# Any control but the machine's: a new namespace has that one by default.
 OTHER = "reno" if MACHINES.read_text().strip() != "reno" else "cubic"
 BOTH_ENDS = """
 import json, os, socket, sys
@@ -34,8 +34,9 @@ print(json.dumps([said, controls, os.stat("/proc/self/ns/net").st_ino != before]
 
 
 def entered(*arguments: str) -> Any:
-    """What a process says that went there: what a reader has to know, the congestion
-    control of both ends of a connection, and whether it is in another namespace.
+    """Return what a process reports that entered it: the note for the page, the
+    congestion control of both ends of a connection, and whether the namespace is
+    another one.
     """
     done = subprocess.run(
         [sys.executable, "-c", BOTH_ENDS, *arguments],
@@ -49,8 +50,8 @@ def entered(*arguments: str) -> Any:
 
 @faults.requires_namespaces()
 def test_both_ends_of_a_connection_have_the_congestion_control_of_the_benchmark() -> None:
-    """Whatever the machine has: in a namespace of its own, from any of the generator's
-    addresses, and the page says so.
+    """Both ends of a connection use the benchmark's congestion control, from any of the
+    generator's addresses, whatever the machine uses. The page says so.
     """
     said, controls, moved = entered(OTHER)
     assert controls == [OTHER, OTHER]
@@ -63,11 +64,11 @@ def test_both_ends_of_a_connection_have_the_congestion_control_of_the_benchmark(
 
 @faults.requires_namespaces()
 @pytest.mark.parametrize("arguments", [("nonesuch",), (OTHER, "/nonexistent/ip")])
-def test_who_cannot_furnish_a_namespace_stays_in_the_machines_network(
+def test_without_a_namespace_the_benchmark_uses_the_machines_network(
     arguments: tuple[str, ...],
 ) -> None:
-    """The kernel does not know the control, or there is no ip: the benchmark runs where
-    it can, and the page says why.
+    """When the kernel does not know the control, or ip is missing, the benchmark runs
+    in the machine's network and the page says why.
     """
     said, controls, moved = entered(*arguments)
     machines = MACHINES.read_text().strip()

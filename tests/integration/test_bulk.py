@@ -1,5 +1,5 @@
-"""Echo in bulk, which a worker relays within the kernel: the same bytes, the same
-counts, the same ends as when it copies them.
+"""Bulk echo, which a worker relays within the kernel. Bytes, counts and causes are the
+same as when the worker copies.
 """
 
 import random
@@ -27,8 +27,9 @@ ONE_WORKER = "[pools.default]\nworkers = 1\n" + ECHO
 
 @faults.requires_strace()
 def test_a_stream_is_relayed(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
-    """Most of a stream never comes into the worker, as strace shows, and is counted
-    none the less; a few words are read and written. The pipe for it is given back.
+    """Most of a long stream never enters the worker, as strace shows, and is counted
+    all the same. A few words are read and written. The worker closes the relay's pipe
+    afterwards.
     """
     unpd = launch(ONE_WORKER, prefix=faults.strace_prefix(tmp_path / "trace", "splice,readv"))
     trace = faults.Trace(tmp_path / "trace")
@@ -40,15 +41,16 @@ def test_a_stream_is_relayed(launch: Launch, rng: random.Random, tmp_path: Path)
     counts = wait_ended(unpd, {"client_fin": 2})
     assert counts.received == counts.sent == len(data) + len("a few words")
     assert trace.returned("readv") < len(data) // 2  # the rest was relayed
-    until(lambda: procs.fds(unpd.workers()[0]) == before, 10.0, "the pipe to be given back")
+    until(lambda: procs.fds(unpd.workers()[0]) == before, 10.0, "the pipe to be closed")
 
 
 @faults.requires_strace()
 def test_over_a_unix_socket_nothing_is_relayed(
     launch: Launch, rng: random.Random, tmp_path: Path
 ) -> None:
-    """There a peer could hold up the worker on older kernels: a stream is copied, also
-    beside TCP listeners of the same service, and counted with theirs.
+    """On a UNIX socket a stream is copied, because on older kernels a peer could block
+    the worker in a splice. This holds beside TCP listeners of the same service too, and
+    the counts are shared.
     """
     config = f"""
 [pools.default]
@@ -70,8 +72,8 @@ listen = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]
 def test_where_splice_is_refused_the_bytes_are_copied(
     launch: Launch, rng: random.Random, tmp_path: Path, error: str
 ) -> None:
-    """By a filter of system calls, a security module, the kernel: a stream comes back
-    whole, and the worker asks once a second.
+    """Where splice is refused (by a system call filter, a security module or the
+    kernel), a stream comes back whole, and the worker tries splice again once a second.
     """
     unpd = launch(
         ONE_WORKER,
@@ -85,11 +87,11 @@ def test_where_splice_is_refused_the_bytes_are_copied(
 
 
 @faults.requires_strace()
-def test_what_splice_does_not_bring_back_is_written(
+def test_what_splice_does_not_push_is_written(
     launch: Launch, rng: random.Random, tmp_path: Path
 ) -> None:
-    """Every second splice of a worker is one from the pipe into the socket. If those
-    are refused, nothing is lost that was pulled.
+    """Every second splice of a worker is from the pipe into the socket. If those fail,
+    no pulled byte is lost.
     """
     unpd = launch(
         ONE_WORKER,
@@ -103,11 +105,11 @@ def test_what_splice_does_not_bring_back_is_written(
 
 
 @faults.requires_strace()
-def test_where_the_pipe_may_not_be_great_the_bytes_are_copied(
+def test_where_the_pipe_cannot_be_enlarged_the_bytes_are_copied(
     launch: Launch, rng: random.Random, tmp_path: Path
 ) -> None:
-    """More than one user's share (pipe-user-pages-soft): the small pipe that there
-    would be is given back at once.
+    """Beyond a user's share of pipe pages (pipe-user-pages-soft) the pipe would be
+    small. The worker closes it at once and copies.
     """
     unpd = launch(ONE_WORKER)
     (worker,) = unpd.workers()
@@ -120,11 +122,9 @@ def test_where_the_pipe_may_not_be_great_the_bytes_are_copied(
         assert procs.fds(worker) == before
 
 
-def test_urgent_bytes_in_a_stream_come_back_at_their_place(
-    launch: Launch, rng: random.Random
-) -> None:
-    """Splice stops before an urgent byte and says that there is nothing, or at the
-    peer's FIN that all is over: neither holds up what follows, nor loses it.
+def test_urgent_bytes_in_a_stream_come_back_in_place(launch: Launch, rng: random.Random) -> None:
+    """Splice stops before an urgent byte and reports no data, or, after the peer's FIN,
+    the end. What follows the urgent byte is neither delayed nor lost.
     """
     unpd = launch(ECHO)
     for rest in (b"", rng.randbytes(MIB)):
@@ -146,11 +146,9 @@ def test_urgent_bytes_in_a_stream_come_back_at_their_place(
     wait_ended(unpd, {"client_fin": 2})
 
 
-def test_what_was_meant_for_a_client_that_resets_comes_to_no_other(
-    launch: Launch, rng: random.Random
-) -> None:
-    """One that reads nothing, or a part, and resets while much is on its way both ways
-    ends by client_rst; the stream of the next client of the same worker is its own.
+def test_bytes_for_a_client_that_resets_reach_no_other(launch: Launch, rng: random.Random) -> None:
+    """Clients that read nothing or a part and reset with data in flight both ways end
+    as client_rst. The next client of the same worker gets exactly its own bytes.
     """
     unpd = launch(ONE_WORKER)
     data = rng.randbytes(2 * MIB)
@@ -164,9 +162,9 @@ def test_what_was_meant_for_a_client_that_resets_comes_to_no_other(
     wait_ended(unpd, {"client_rst": 4, "client_fin": 4})
 
 
-def test_streams_side_by_side_keep_their_bytes_apart(launch: Launch, rng: random.Random) -> None:
-    """Four streams through one worker's relay, two of which are read slowly, so that it
-    is given back what sockets do not take.
+def test_parallel_streams_keep_their_bytes_apart(launch: Launch, rng: random.Random) -> None:
+    """Four streams use one worker's relay, and two of them are read slowly, so that
+    their sockets refuse part of the bytes.
     """
     unpd = launch(ONE_WORKER)
     data = [rng.randbytes(8 * MIB) for _ in range(4)]

@@ -26,8 +26,8 @@ from unpd.names import ClientExit
 
 CLIENT = ("-m", "unpd", "client")
 PATIENCE_S = 30.0
-"""Longer than anything here takes on a busy machine; no test waits so long unless it
-fails.
+"""Longer than anything here takes on a busy machine. Only a test that fails waits so
+long.
 """
 
 Behaviour = Callable[[socket.socket], None]
@@ -35,7 +35,7 @@ Behaviour = Callable[[socket.socket], None]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a client ended."""
+    """The end of a client."""
 
     exit_code: int
     output: bytes
@@ -43,22 +43,24 @@ class Ended:
 
 
 class Running:
-    """A client under way. Its standard input is a pipe that stays open until ``ended``
-    is asked for.
+    """A running client. Its standard input is a pipe that stays open until ``ended`` is
+    called.
     """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
 
     def type(self, text: bytes) -> None:
-        """Writes to its standard input."""
+        """Write to its standard input."""
         assert self.process.stdin is not None
         rest = memoryview(text)
         while rest:
             rest = rest[os.write(self.process.stdin.fileno(), rest) :]
 
     def read(self, count: int) -> bytes:
-        """The next ``count`` bytes of its standard output; fewer only if it ended."""
+        """Read the next ``count`` bytes of its standard output; fewer only if it
+        ended.
+        """
         assert self.process.stdout is not None
         text = b""
         while len(text) < count and (
@@ -68,12 +70,12 @@ class Running:
         return text
 
     def ended_by_itself(self) -> Ended:
-        """How it ended although its standard input is still open."""
+        """Wait for the end while its standard input is still open."""
         self.process.wait(PATIENCE_S)
         return self.ended()
 
     def ended(self, text: bytes | None = None) -> Ended:
-        """How it ended after ``text`` and the end of its standard input."""
+        """Send ``text`` and the end of its standard input, and wait for the end."""
         output, errors = self.process.communicate(text, timeout=PATIENCE_S)
         return Ended(self.process.returncode, output, errors.decode())
 
@@ -83,7 +85,7 @@ StartClient = Callable[..., Running]
 
 @pytest.fixture
 def start() -> Iterator[StartClient]:
-    """Starts ``unpd client ...``; whatever is left of it at the end is killed."""
+    """Start ``unpd client ...``. Kill what is left of it after the test."""
     with ExitStack() as stack:
 
         def start_client(
@@ -110,7 +112,7 @@ def start() -> Iterator[StartClient]:
 def listening(
     address: tuple[str, int] | str = ("127.0.0.1", 0), *, backlog: int = 16, receive_buffer: int = 0
 ) -> Iterator[socket.socket]:
-    """A listener whose accept and whose connections give up after PATIENCE_S."""
+    """Provide a listener. Its accept and its connections time out after PATIENCE_S."""
     family = (
         socket.AF_UNIX
         if isinstance(address, str)
@@ -134,8 +136,8 @@ def serving(
     *,
     receive_buffer: int = 0,
 ) -> Iterator[int]:
-    """Serves one connection as ``behaviour`` says, then closes it; gives the port (0
-    for a UNIX socket). What goes wrong in the server fails the test.
+    """Serve one connection with ``behaviour``, then close it. Yields the port (0 for a
+    UNIX socket). A failure of the server fails the test.
     """
 
     def serve(listener: socket.socket) -> None:
@@ -153,31 +155,31 @@ def serving(
 
 
 def echo(connection: socket.socket) -> None:
-    """A proper echo server."""
+    """Echo, as a correct server does."""
     while chunk := connection.recv(65536):
         connection.sendall(chunk)
 
 
 def say_the_time(connection: socket.socket) -> None:
-    """A proper daytime server."""
+    """Answer daytime, as a correct server does."""
     connection.sendall(b"Sun Nov 22 12:24:00 2026\r\n")
 
 
 def close_at_once(connection: socket.socket) -> None:
-    """Closes without a word."""
+    """Close without sending."""
     connection.shutdown(socket.SHUT_RDWR)
 
 
 def reset(connection: socket.socket) -> None:
-    """Closes with a RST instead of a FIN (SO_LINGER of no time, socket(7))."""
+    """Close with an RST instead of a FIN (SO_LINGER 0, socket(7))."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
 @contextmanager
 def silent(*, receive_buffer: int = 0) -> Iterator[int]:
-    """A server that never answers and takes nothing: the kernel connects its clients,
-    nobody accepts them. Gives the port.
+    """Provide a server that never answers and reads nothing: the kernel completes the
+    connections, and nothing accepts them. Yields the port.
     """
     with listening(receive_buffer=receive_buffer) as listener:
         yield listener.getsockname()[1]
@@ -185,15 +187,17 @@ def silent(*, receive_buffer: int = 0) -> Iterator[int]:
 
 @contextmanager
 def closed_port() -> Iterator[int]:
-    """A port at which nobody listens, and nobody else can meanwhile: it is bound."""
+    """Provide a port that refuses connections. It is bound, so no other program can
+    listen there.
+    """
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         yield holder.getsockname()[1]
 
 
 def complaint(ended: Ended, exit_code: ClientExit) -> str:
-    """The one line on standard error, without its prefix, of a client that ended with
-    ``exit_code``.
+    """Assert that a client ended with ``exit_code``. Return its one line on standard
+    error without the prefix.
     """
     assert ended.exit_code == exit_code, ended
     line = re.fullmatch(r"unpd: client: (.+)\n", ended.errors)
@@ -202,12 +206,12 @@ def complaint(ended: Ended, exit_code: ClientExit) -> str:
 
 
 def drop_time(sentence: str) -> str:
-    """The sentence without the time that it took."""
+    """Replace the time in the sentence."""
     return re.sub(r"after \d+\.\d s", "after T s", sentence)
 
 
 def time_of(sentence: str) -> float:
-    """The seconds that the sentence says it took."""
+    """Return the seconds in the sentence."""
     time_s = re.search(r"after (\d+\.\d) s", sentence)
     assert time_s, sentence
     return float(time_s[1])
@@ -217,7 +221,7 @@ def time_of(sentence: str) -> float:
 
 
 def test_daytime_prints_what_the_server_says(start: StartClient) -> None:
-    """The daytime client prints the answer byte for byte and ends with 0."""
+    """The daytime client prints the answer byte for byte and exits with 0."""
     with serving(say_the_time) as port:
         assert start("daytime", "127.0.0.1", port).ended() == Ended(
             0, b"Sun Nov 22 12:24:00 2026\r\n", ""
@@ -225,8 +229,8 @@ def test_daytime_prints_what_the_server_says(start: StartClient) -> None:
 
 
 def test_daytime_does_not_wait_for_standard_input(start: StartClient) -> None:
-    """The daytime client ends when the server closes, whatever its standard
-    input does.
+    """The daytime client ends when the server closes, whatever its standard input
+    does.
     """
     with serving(say_the_time) as port:
         assert start("daytime", "127.0.0.1", port).ended_by_itself().exit_code == 0
@@ -239,8 +243,8 @@ def test_daytime_does_not_wait_for_standard_input(start: StartClient) -> None:
 def test_echo_prints_what_comes_back(
     start: StartClient, mode: tuple[str, ...], text: bytes
 ) -> None:
-    """Whatever the input, the same bytes come out and the exit code is 0: no line, a
-    last line without newline, one of two million bytes.
+    """The echo client prints every input unchanged and exits with 0: no line, a last
+    line without newline, a line of two million bytes.
     """
     with serving(echo) as port:
         assert start("echo", *mode, "127.0.0.1", port).ended(text) == Ended(0, text, "")
@@ -250,8 +254,8 @@ def test_echo_prints_what_comes_back(
 def test_an_answer_is_printed_while_standard_input_is_open(
     start: StartClient, mode: tuple[str, ...], text: bytes
 ) -> None:
-    """A line goes out and comes back at once, and with --raw a piece without a newline
-    does too.
+    """A line goes out and comes back at once. With --raw so does a piece without a
+    newline.
     """
     with serving(echo) as port:
         client = start("echo", *mode, "127.0.0.1", port)
@@ -262,8 +266,8 @@ def test_an_answer_is_printed_while_standard_input_is_open(
 
 
 def test_echo_half_closes_at_the_end_of_its_input(start: StartClient) -> None:
-    """A server that answers only after the client's FIN gets it and is read to
-    the end.
+    """The client half-closes at the end of its input. It reads the answer of a server
+    that answers only after the FIN.
     """
 
     def answer_at_the_end(connection: socket.socket) -> None:
@@ -279,8 +283,8 @@ def test_echo_half_closes_at_the_end_of_its_input(start: StartClient) -> None:
 
 
 def test_ten_megabytes_come_back_exactly_from_a_slow_server(start: StartClient) -> None:
-    """A server with small buffers, one that reads in odd small pieces, gives back ten
-    random megabytes byte for byte.
+    """A server with small buffers that reads in odd small pieces returns ten random
+    megabytes byte for byte.
     """
     text = random.Random(7).randbytes(10_000_000)
 
@@ -301,7 +305,7 @@ def test_ten_megabytes_come_back_exactly_from_a_slow_server(start: StartClient) 
 
 @pytest.mark.parametrize("kind", ["regular file", "/dev/null"])
 def test_standard_input_may_be_a_file(start: StartClient, tmp_path: Path, kind: str) -> None:
-    """A regular file and /dev/null are as good an input as a pipe."""
+    """A regular file and /dev/null work as standard input."""
     text = b"from a file\n" * 100_000 if kind == "regular file" else b""
     path = tmp_path / "input"
     path.write_bytes(text)
@@ -310,7 +314,7 @@ def test_standard_input_may_be_a_file(start: StartClient, tmp_path: Path, kind: 
 
 
 def test_a_unix_socket_is_named_by_its_path(start: StartClient, tmp_path: Path) -> None:
-    """A HOST with a slash in it is a UNIX socket, for either client."""
+    """A HOST with a slash is a UNIX socket, for either client."""
     with serving(echo, str(tmp_path / "echo.sock")):
         assert start("echo", tmp_path / "echo.sock").ended(b"local\n") == Ended(0, b"local\n", "")
     with serving(say_the_time, str(tmp_path / "daytime.sock")):
@@ -319,13 +323,13 @@ def test_a_unix_socket_is_named_by_its_path(start: StartClient, tmp_path: Path) 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_ipv6_is_taken_with_and_without_brackets(start: StartClient, host: str) -> None:
-    """An IPv6 address works as such, and as people copy it from a listen address."""
+    """An IPv6 address works with and without the brackets of a listen address."""
     with serving(echo, ("::1", 0)) as port:
         assert start("echo", host, port).ended(b"six\n").output == b"six\n"
 
 
 def test_a_name_is_looked_up_and_its_addresses_tried(start: StartClient) -> None:
-    """A server on 127.0.0.1 alone is found under the name localhost, whatever address
+    """A server on 127.0.0.1 alone is found under the name localhost, whichever address
     comes first.
     """
     with serving(echo) as port:
@@ -333,7 +337,7 @@ def test_a_name_is_looked_up_and_its_addresses_tried(start: StartClient) -> None
 
 
 def test_the_next_address_is_tried_after_a_failure() -> None:
-    """An address that refuses is passed over for one that answers."""
+    """The client tries the next address after one that refuses."""
     with listening() as listener, closed_port() as port:
         refusing = connect.Candidate(socket.AF_INET, ("127.0.0.1", port))
         answering = connect.Candidate(socket.AF_INET, listener.getsockname())
@@ -344,8 +348,8 @@ def test_the_next_address_is_tried_after_a_failure() -> None:
 
 
 def test_the_last_address_decides_and_all_are_named() -> None:
-    """When every address fails, the exit code is the last one's and the message names
-    each with its reason.
+    """When every address fails, the exit code is that of the last one, and the message
+    names each with its reason.
     """
     unreachable = connect.Candidate(socket.AF_INET, ("127.255.255.255", 7))
     with closed_port() as port:
@@ -364,7 +368,7 @@ def test_the_last_address_decides_and_all_are_named() -> None:
 
 @pytest.mark.parametrize("service", ["daytime", "echo"])
 def test_a_closed_port_is_refused(start: StartClient, service: str) -> None:
-    """Where nobody listens the exit code is 3, and the message says who refused."""
+    """A closed port exits with 3, and the message names the address."""
     with closed_port() as port:
         sentence = complaint(start(service, "127.0.0.1", port).ended(), ClientExit.REFUSED)
     assert (
@@ -373,9 +377,9 @@ def test_a_closed_port_is_refused(start: StartClient, service: str) -> None:
     )
 
 
-def test_a_socket_that_met_itself_is_refused() -> None:
-    """A TCP socket connected to its own port (possible on loopback without any
-    listener) is told from one that found a server.
+def test_a_socket_connected_to_itself_is_refused() -> None:
+    """A TCP socket connected to its own port (possible on loopback without a listener)
+    is distinguished from one that found a server.
     """
     with (
         socket.socket() as own,
@@ -390,8 +394,8 @@ def test_a_socket_that_met_itself_is_refused() -> None:
 
 @pytest.mark.parametrize("service", ["daytime", "echo"])
 def test_a_server_that_never_answers_times_out(start: StartClient, service: str) -> None:
-    """A server that accepts and says nothing ends the client with 4 once the time-out
-    is over.
+    """A server that accepts and sends nothing exits the client with 4 after the
+    timeout.
     """
     with silent() as port:
         ended = start(service, "--timeout", "0.3", "127.0.0.1", port).ended(
@@ -410,7 +414,7 @@ def test_a_server_that_never_answers_times_out(start: StartClient, service: str)
 
 
 def test_a_host_that_does_not_answer_the_connection_times_out(start: StartClient) -> None:
-    """A connection request without any answer ends with 4, as the kernel's own
+    """A connection request without an answer exits with 4, as the kernel's own
     ETIMEDOUT does.
     """
     with listening(backlog=0) as listener, ExitStack() as stack:
@@ -418,7 +422,7 @@ def test_a_host_that_does_not_answer_the_connection_times_out(start: StartClient
         until(
             lambda: not is_answered(stack, listener),
             PATIENCE_S,
-            "the listener answers although nobody accepts",
+            "the listener to stop answering",
         )
         sentence = complaint(
             start("echo", "--timeout", "0.3", host, port).ended(), ClientExit.TIMED_OUT
@@ -431,8 +435,8 @@ def test_a_host_that_does_not_answer_the_connection_times_out(start: StartClient
 
 
 def is_answered(stack: ExitStack, listener: socket.socket) -> bool:
-    """Puts one connection more into the queue of ``listener``; False if it is full:
-    Linux then drops a TCP request and says EAGAIN to a UNIX one.
+    """Put one more connection into the queue of ``listener``. False if it is full:
+    Linux then drops a TCP request and answers a UNIX one with EAGAIN.
     """
     probe = stack.enter_context(socket.socket(listener.family, socket.SOCK_STREAM))
     probe.setblocking(False)
@@ -443,12 +447,12 @@ def is_answered(stack: ExitStack, listener: socket.socket) -> bool:
 
 
 def test_a_unix_listener_with_a_full_queue_times_out(start: StartClient, tmp_path: Path) -> None:
-    """A UNIX server that has stopped accepting ends the client with 4 after the
-    time-out, instead of failing at once or hanging.
+    """A UNIX server that has stopped accepting exits the client with 4 after the
+    timeout. The client neither fails at once nor hangs.
     """
     path = tmp_path / "full.sock"
     with listening(str(path), backlog=0) as listener, ExitStack() as stack:
-        until(lambda: not is_answered(stack, listener), PATIENCE_S, "the queue does not fill")
+        until(lambda: not is_answered(stack, listener), PATIENCE_S, "the queue to fill")
         sentence = complaint(
             start("daytime", "--timeout", "0.3", path).ended(), ClientExit.TIMED_OUT
         )
@@ -456,11 +460,11 @@ def test_a_unix_listener_with_a_full_queue_times_out(start: StartClient, tmp_pat
     assert time_of(sentence) >= 0.3
 
 
-def test_a_server_that_stops_reading_times_out_and_input_is_not_piled_up(
+def test_a_server_that_stops_reading_times_out_and_bounds_the_input(
     start: StartClient,
 ) -> None:
-    """A server that never reads makes the client stop reading its input (memory is
-    bounded) and end with 4.
+    """When the server never reads, the client stops reading its input, so its memory is
+    bounded, and exits with 4.
     """
     taken: list[int] = []
 
@@ -474,13 +478,15 @@ def test_a_server_that_stops_reading_times_out_and_input_is_not_piled_up(
         with pytest.raises(BrokenPipeError):
             type_for_ever()
         assert "no progress for 0.5 s" in complaint(client.ended(), ClientExit.TIMED_OUT)
-    assert sum(taken) < 16 << 20, "beyond what the kernel's buffers and the client's own mark hold"
+    assert sum(taken) < 16 << 20, (
+        "the client read more than the kernel's buffers and its own limit hold"
+    )
 
 
 @pytest.mark.parametrize("host", ["127.255.255.255", "ff02::1"])
 def test_an_address_without_a_route_is_unreachable(start: StartClient, host: str) -> None:
-    """An address that TCP cannot reach (a broadcast or multicast one: no packet leaves)
-    ends with 5.
+    """An address that TCP cannot reach (broadcast or multicast, where no packet leaves)
+    exits with 5.
     """
     sentence = complaint(start("echo", host, 7).ended(), ClientExit.UNREACHABLE)
     assert (
@@ -490,7 +496,7 @@ def test_an_address_without_a_route_is_unreachable(start: StartClient, host: str
 
 
 def test_a_path_without_a_socket_is_unreachable(start: StartClient, tmp_path: Path) -> None:
-    """A UNIX path at which there is nothing ends with 5 and names the path."""
+    """A UNIX path without a socket exits with 5 and names the path."""
     sentence = complaint(start("daytime", tmp_path / "none").ended(), ClientExit.UNREACHABLE)
     assert (
         drop_time(sentence)
@@ -498,8 +504,8 @@ def test_a_path_without_a_socket_is_unreachable(start: StartClient, tmp_path: Pa
     )
 
 
-def test_a_reset_is_told_from_a_close(start: StartClient) -> None:
-    """A RST in the middle ends with 6 and says how much is missing."""
+def test_a_reset_is_distinguished_from_a_close(start: StartClient) -> None:
+    """An RST in the middle exits with 6 and reports how many bytes are missing."""
 
     def reset_after_a_line(connection: socket.socket) -> None:
         assert connection.recv(100) == b"hello\n"
@@ -520,9 +526,9 @@ def test_a_reset_is_told_from_a_close(start: StartClient) -> None:
     )
 
 
-def test_daytime_tells_a_reset(start: StartClient) -> None:
-    """A daytime server that resets instead of closing ends the client with 6, though a
-    part had come.
+def test_daytime_reports_a_reset(start: StartClient) -> None:
+    """A daytime server that resets after a part of the answer exits the client
+    with 6.
     """
 
     def reset_halfway(connection: socket.socket) -> None:
@@ -538,8 +544,8 @@ def test_daytime_tells_a_reset(start: StartClient) -> None:
 
 
 def test_the_servers_end_is_seen_while_standard_input_is_idle(start: StartClient) -> None:
-    """A server that ends while the client waits for input ends the client at once with
-    7 (UNP 6.4), without any time-out.
+    """A server that closes while the client waits for input exits the client at once
+    with 7 (UNP 6.4), without any timeout.
     """
 
     def answer_one_line(connection: socket.socket) -> None:
@@ -558,7 +564,9 @@ def test_the_servers_end_is_seen_while_standard_input_is_idle(start: StartClient
 
 
 def test_the_servers_end_is_seen_while_waiting_on_a_terminal(start: StartClient) -> None:
-    """On a terminal too, where nobody types."""
+    """A server that closes while the client waits on a terminal exits the client with
+    7.
+    """
     with serving(close_at_once) as port:
         terminal, own_side = os.openpty()
         try:
@@ -570,8 +578,8 @@ def test_the_servers_end_is_seen_while_waiting_on_a_terminal(start: StartClient)
 
 
 def test_an_echo_that_closes_with_bytes_missing_is_closed_early(start: StartClient) -> None:
-    """A close after the client's own, but with fewer bytes than were sent, ends with 7
-    and says how many are missing.
+    """A server that closes after the client's FIN with fewer bytes than were sent exits
+    the client with 7. The message counts the missing bytes.
     """
 
     def swallow_some(connection: socket.socket) -> None:
@@ -586,7 +594,7 @@ def test_an_echo_that_closes_with_bytes_missing_is_closed_early(start: StartClie
 
 
 def test_daytime_without_a_byte_is_closed_early(start: StartClient) -> None:
-    """A daytime server that closes without a word ends the client with 7."""
+    """A daytime server that closes without sending exits the client with 7."""
     with serving(close_at_once) as port:
         sentence = complaint(start("daytime", "127.0.0.1", port).ended(), ClientExit.CLOSED_EARLY)
     assert (
@@ -597,16 +605,16 @@ def test_daytime_without_a_byte_is_closed_early(start: StartClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["name.invalid", "a" * 64 + ".invalid", ""])
-def test_a_name_that_is_none_is_not_found(start: StartClient, name: str) -> None:
-    """A name without an address ends with 8, network or no network: a resolver that
-    does not answer has the same code.
+def test_an_unknown_name_is_not_found(start: StartClient, name: str) -> None:
+    """A name without an address exits with 8, with or without a network: a resolver
+    that does not answer has the same code.
     """
     sentence = complaint(start("echo", "--timeout", "2", name).ended(), ClientExit.NAME_NOT_FOUND)
     assert sentence.startswith(f"echo at {name} port 7: name not found after ")
 
 
 def test_a_path_with_a_port_is_wrong_usage(start: StartClient) -> None:
-    """A UNIX socket with a port ends with 2 before anything is tried."""
+    """A UNIX socket with a port exits with 2 before anything is tried."""
     assert (
         complaint(start("echo", "/run/x.sock", 7).ended(), ClientExit.USAGE)
         == "/run/x.sock is the path of a UNIX socket, which has no port"
@@ -614,9 +622,7 @@ def test_a_path_with_a_port_is_wrong_usage(start: StartClient) -> None:
 
 
 def test_control_characters_of_a_host_do_not_reach_the_terminal(start: StartClient) -> None:
-    """What the user (or a script) gave as a host is printed with its control characters
-    escaped.
-    """
+    """Control characters in a host are printed escaped."""
     assert r"at x\x1b[1m\udcff.invalid port 7" in complaint(
         start("echo", "--timeout", "2", "x\x1b[1m\udcff.invalid").ended(), ClientExit.NAME_NOT_FOUND
     )
@@ -625,8 +631,8 @@ def test_control_characters_of_a_host_do_not_reach_the_terminal(start: StartClie
 # --- its own user ---------------------------------------------------------------------
 
 
-def test_a_user_who_thinks_is_no_time_out(start: StartClient) -> None:
-    """While the server owes nothing the time-out does not run."""
+def test_a_pause_of_the_user_does_not_time_out(start: StartClient) -> None:
+    """The timeout does not run while the server owes nothing."""
     with serving(echo) as port:
         client = start("echo", "--timeout", "0.2", "127.0.0.1", port)
         client.type(b"first\n")
@@ -641,10 +647,8 @@ def test_a_user_who_thinks_is_no_time_out(start: StartClient) -> None:
         assert client.ended().exit_code == 0
 
 
-def test_typing_into_a_dead_connection_does_not_put_the_time_out_off(start: StartClient) -> None:
-    """A server that owes an answer is given up after the time-out although the user
-    goes on typing.
-    """
+def test_typing_into_a_dead_connection_does_not_postpone_the_timeout(start: StartClient) -> None:
+    """A server that owes an answer times out although the user goes on typing."""
     with silent() as port:
         client = start("echo", "--timeout", "0.4", "127.0.0.1", port)
 
@@ -653,12 +657,12 @@ def test_typing_into_a_dead_connection_does_not_put_the_time_out_off(start: Star
                 client.type(b"x\n")
             return client.process.poll() is not None
 
-        until(type_until_it_ends, PATIENCE_S, "the client did not give up")
+        until(type_until_it_ends, PATIENCE_S, "the client to give up")
         assert "no progress for 0.4 s" in complaint(client.ended(), ClientExit.TIMED_OUT)
 
 
 def test_an_interrupt_ends_with_130_and_no_trace(start: StartClient) -> None:
-    """Ctrl-C ends the client with 130 and without a word."""
+    """Ctrl-C ends the client with 130 and prints nothing."""
     with serving(echo) as port:
         client = start("echo", "127.0.0.1", port)
         client.type(b"there\n")
@@ -667,9 +671,9 @@ def test_an_interrupt_ends_with_130_and_no_trace(start: StartClient) -> None:
         assert client.ended_by_itself() == Ended(ClientExit.INTERRUPTED, b"", "")
 
 
-def test_a_reader_that_goes_ends_an_idle_client_quietly(start: StartClient) -> None:
-    """When the reader of standard output goes, the client ends with 1 and without a
-    word, even while nothing is to be printed.
+def test_a_reader_that_closes_ends_an_idle_client_quietly(start: StartClient) -> None:
+    """When the reader of standard output closes, the client exits with 1 and prints
+    nothing, even while it has nothing to print.
     """
     with serving(echo) as port:
         client = start("echo", "127.0.0.1", port)
@@ -683,21 +687,23 @@ def test_a_reader_that_goes_ends_an_idle_client_quietly(start: StartClient) -> N
 
 
 @pytest.mark.parametrize("service", ["daytime", "echo"])
-def test_a_reader_that_went_before_ends_the_client_quietly(
+def test_a_reader_that_closed_before_ends_the_client_quietly(
     start: StartClient, service: str
 ) -> None:
-    """Output that nobody can read ends the client with 1 and without a word."""
+    """With an output that was closed before the start, the client exits with 1 and
+    prints nothing.
+    """
     reading_end, writing_end = os.pipe()
     os.close(reading_end)
     with silent() as port:
         client = start(service, "127.0.0.1", port, stdout=writing_end)
         os.close(writing_end)
-        # # its output is not ours to read
+        # its output is not ours to read
         assert client.ended_by_itself() == Ended(1, None, "")  # type: ignore[arg-type]
 
 
-def test_output_to_a_full_device_is_a_failure_that_is_told(start: StartClient) -> None:
-    """A full disk is no closed pipe: the client says what happened and ends with 1."""
+def test_output_to_a_full_device_is_reported(start: StartClient) -> None:
+    """A full disk is no closed pipe. The client reports it and exits with 1."""
     with serving(say_the_time) as port, Path("/dev/full").open("wb") as full:
         ended = start("daytime", "127.0.0.1", port, stdout=full.fileno()).ended()
     assert "standard output cannot be written" in complaint(ended, ClientExit.FAILED)
@@ -705,7 +711,7 @@ def test_output_to_a_full_device_is_a_failure_that_is_told(start: StartClient) -
 
 
 def test_a_non_blocking_output_is_waited_for(start: StartClient) -> None:
-    """An output that somebody else made non-blocking loses nothing."""
+    """An output that another process made non-blocking loses nothing."""
     text = random.Random(8).randbytes(1_000_000)
     reading_end, writing_end = os.pipe()
     os.set_blocking(writing_end, False)
@@ -722,8 +728,8 @@ def test_a_non_blocking_output_is_waited_for(start: StartClient) -> None:
 
 
 def test_a_closed_standard_input_is_not_mistaken_for_the_server(start: StartClient) -> None:
-    """With standard input closed by the caller the echo client says so and ends with 1;
-    the server's socket is not read as input.
+    """With standard input closed by the caller, the echo client reports it and exits
+    with 1. It does not read the server's socket as input.
     """
     with silent() as port:
         command = (
@@ -768,7 +774,7 @@ def test_the_arguments_alone_import_nothing_heavy() -> None:
 
 
 def test_a_run_imports_no_dependency() -> None:
-    """A whole run of a client gets by with the standard library."""
+    """A whole run of a client uses the standard library only."""
     program = (
         "import sys; from unpd.cli.main import main; print(main(), sorted({'pydantic',"
         " 'prometheus_client', 'asyncio', 'logging'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""Drop-ins: what conf.d adds to the configuration, to ``unpd check`` and to a
+"""Drop-ins in conf.d: what they add to the configuration, to ``unpd check`` and to a
 reload.
 """
 
@@ -26,7 +26,7 @@ LEVEL = '[log]\nlevel = "{}"\n'
 
 def test_check_knows_drop_ins(launch: Launch) -> None:
     """``unpd check`` reads the drop-ins in the order of their names, and ``--show``
-    prints what all files are together.
+    prints the merged configuration.
     """
     unpd = launch(
         ECHO,
@@ -42,9 +42,9 @@ def test_check_knows_drop_ins(launch: Launch) -> None:
     assert set(shown["services"]) == {"echo", "daytime"}
 
 
-def test_check_tells_the_faults_of_every_file(launch: Launch) -> None:
-    """Each fault has the file in which its key stands, and a service that two files
-    have names both.
+def test_check_reports_the_faults_of_every_file(launch: Launch) -> None:
+    """Each fault names the file of its key. A service that is in two files names
+    both.
     """
     unpd = launch(ECHO)
     level, twice = (
@@ -61,8 +61,8 @@ def test_check_tells_the_faults_of_every_file(launch: Launch) -> None:
 
 
 def test_the_log_says_how_many_were_loaded(launch: Launch) -> None:
-    """The daemon starts with its drop-ins, and the first line of its log names the main
-    file and counts them.
+    """The daemon starts with its drop-ins. The first line of its log names the main
+    file and the number of drop-ins.
     """
     unpd = launch("[services]\n", drop_ins={"a": ECHO, "b": "", "c": "# nothing\n"})
     loaded = unpd.log_events("config.loaded")[0].fields
@@ -71,7 +71,7 @@ def test_the_log_says_how_many_were_loaded(launch: Launch) -> None:
 
 
 def test_a_reload_takes_drop_ins_that_come_change_and_go(launch: Launch) -> None:
-    """A drop-in that was added, changed or removed counts from the next reload on."""
+    """A drop-in that was added, changed or removed takes effect at the next reload."""
     unpd = launch(ECHO)
     added = write_drop_in(unpd.config_path, "clock", DAYTIME)
     assert reload(unpd) == 2
@@ -87,13 +87,13 @@ def test_a_reload_takes_drop_ins_that_come_change_and_go(launch: Launch) -> None
     port = unpd.port("daytime")
     added.unlink()
     assert reload(unpd) == 4
-    until(lambda: clients.refuses(port), 10.0, "the removed service's port to be freed")
+    until(lambda: clients.refuses(port), 10.0, "the removed service's port to be closed")
     assert clients.converse(unpd.address("echo"), b"here") == b"here"
 
 
 def test_a_service_twice_is_refused_and_the_old_generation_goes_on(launch: Launch) -> None:
-    """A drop-in with a service that there is already is refused with both files; nobody
-    notices, and without it the next reload succeeds.
+    """A drop-in that repeats a service is refused with the names of both files. No
+    client notices, and without the drop-in the next reload succeeds.
     """
     unpd = launch(ECHO)
     children = {child.pid for child in procs.children(unpd.pid)}
@@ -110,9 +110,9 @@ def test_a_service_twice_is_refused_and_the_old_generation_goes_on(launch: Launc
     assert reload(unpd) == 2
 
 
-def test_the_verbs_follow_a_drop_in_to_the_control_socket(launch: Launch, tmp_path: Path) -> None:
-    """Where a drop-in moves the control socket, the verbs find the daemon there by its
-    main file, also when the main file is broken by now.
+def test_commands_follow_a_drop_in_to_the_control_socket(launch: Launch, tmp_path: Path) -> None:
+    """Where a drop-in moves the control socket, commands find it through the main file,
+    even if the main file is broken by now.
     """
     moved = tmp_path / "moved.sock"
     unpd = launch(DEFAULT_SERVICES, drop_ins={"a": f'[daemon]\ncontrol = "{moved}"\n'})

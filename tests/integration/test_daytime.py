@@ -1,5 +1,5 @@
-"""Daytime answers and closes; what its client sends, whenever and however much, does
-not turn the answer into a reset.
+"""Daytime answers and closes. Whatever its client sends, and whenever, the answer does
+not become a reset.
 """
 
 import contextlib
@@ -22,15 +22,14 @@ PARSED_AS = {
     "full": "%A, %B %d, %Y %H:%M:%S-UTC\r\n",
     "machine": "%Y-%m-%dT%H:%M:%S+00:00\r\n",
 }
-"""Service by service, the form of its line as strptime(3) reads it: it ends with CR LF.
-"""
+"""The form of each service's line for strptime(3). Each ends with CR LF."""
 SEGMENTS_RECEIVED_AT = 140
-"""In struct tcp_info (linux/tcp.h): tcpi_segs_in."""
+"""The offset of tcpi_segs_in in struct tcp_info (linux/tcp.h)."""
 
 
 @pytest.fixture
 def daytime(launch: Launch, tmp_path: Path) -> Unpd:
-    """Daytime in its three formats, the first on a UNIX socket too."""
+    """Start daytime in its three formats, the first on a UNIX socket too."""
     return launch(
         f"""
         [services.daytime]
@@ -59,7 +58,9 @@ def is_answer(line: bytes, service: str = "daytime") -> bool:
 
 
 def test_the_line_and_the_end_come_in_one_segment(daytime: Unpd) -> None:
-    """After the server's SYN its client gets one segment more, which has all."""
+    """After the server's SYN its client receives one more segment. It holds the line
+    and the FIN.
+    """
     with clients.connect(daytime.address("full")) as sock:
         assert is_answer(clients.read_all(sock), "full")
         known = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SEGMENTS_RECEIVED_AT + 4)
@@ -67,8 +68,8 @@ def test_the_line_and_the_end_come_in_one_segment(daytime: Unpd) -> None:
 
 
 def test_each_format_is_one_line_with_the_time(daytime: Unpd) -> None:
-    """Each format answers with the present time on one line that ends in CR LF, and
-    closes: the cause is done.
+    """Each format answers with the present time on one line that ends with CR LF, and
+    closes. The cause is done.
     """
     for service in PARSED_AS:
         for address in daytime.addresses(service):
@@ -81,9 +82,9 @@ def test_each_format_is_one_line_with_the_time(daytime: Unpd) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["tcp", "unix"])
-def test_junk_that_is_there_before_the_answer_does_not_reset_it(daytime: Unpd, index: int) -> None:
-    """A client whose bytes wait in the server's socket before it is accepted gets the
-    whole line and a FIN.
+def test_junk_before_the_answer_does_not_reset_it(daytime: Unpd, index: int) -> None:
+    """A client whose bytes wait in the server's socket before the accept gets the whole
+    line and a FIN.
     """
     with contextlib.ExitStack() as stack:
         with procs.stopped(daytime.workers()):
@@ -98,9 +99,9 @@ def test_junk_that_is_there_before_the_answer_does_not_reset_it(daytime: Unpd, i
     wait_ended(daytime, {"done": 20}, service="daytime")
 
 
-def test_a_client_that_goes_on_sending_gets_its_answer(daytime: Unpd) -> None:
-    """A client that sends megabytes before it reads its first byte finds the whole line
-    and a FIN; what it sent is counted and thrown away.
+def test_a_client_that_keeps_sending_gets_its_answer(daytime: Unpd) -> None:
+    """A client that sends megabytes before it reads gets the whole line and a FIN. Its
+    bytes are counted and discarded.
     """
     addresses: list[Address] = daytime.addresses("daytime")
     for address in addresses:
@@ -114,9 +115,9 @@ def test_a_client_that_goes_on_sending_gets_its_answer(daytime: Unpd) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["tcp", "unix"])
-def test_a_client_that_resets_costs_nothing_but_its_count(daytime: Unpd, index: int) -> None:
-    """A reset that comes before the answer is the client's end (client_rst); one that
-    comes after it finds the server done. The next client is served.
+def test_a_client_that_resets_is_counted_by_its_moment(daytime: Unpd, index: int) -> None:
+    """A reset before the answer ends as client_rst; one after it ends as done. The next
+    client is served.
     """
     address = daytime.address("daytime", index)
     with procs.stopped(daytime.workers()):

@@ -1,5 +1,5 @@
-"""The deadlines of a connection: idle, session, and a peer that does not take what it
-is sent. None comes early, none is missed.
+"""The deadlines of a connection: idle time, session time, and a peer that does not take
+its data. No end comes early, and none is missed.
 """
 
 import select
@@ -21,7 +21,9 @@ LATE_S = 5.0
 
 @pytest.fixture
 def echo(launch: Launch) -> Unpd:
-    """Echo three times, each with one short deadline, and a daytime."""
+    """Start three echo services, each with one short deadline, and a daytime
+    service.
+    """
     return launch(
         """
         [services.idle]
@@ -46,7 +48,7 @@ def echo(launch: Launch) -> Unpd:
 
 
 def is_gone(sock: socket.socket) -> bool:
-    """Whether the peer has left altogether: what is sent now comes back as a reset."""
+    """Whether the peer has closed both directions: data sent now causes a reset."""
     try:
         sock.send(b"more")
     except (ConnectionResetError, BrokenPipeError):
@@ -54,9 +56,9 @@ def is_gone(sock: socket.socket) -> bool:
     return False
 
 
-def test_a_silent_client_is_left_when_its_idle_time_is_over(echo: Unpd) -> None:
-    """A client that says nothing gets the server's FIN after idle_timeout_s, not
-    before: the cause is idle.
+def test_a_silent_client_ends_after_its_idle_time(echo: Unpd) -> None:
+    """A client that sends nothing gets a FIN after idle_timeout_s, and not before. The
+    cause is idle.
     """
     began = time.monotonic()
     with clients.connect(echo.address("idle")) as sock:
@@ -66,7 +68,7 @@ def test_a_silent_client_is_left_when_its_idle_time_is_over(echo: Unpd) -> None:
 
 
 def test_a_client_that_talks_now_and_then_is_never_idle(echo: Unpd) -> None:
-    """Each byte starts the idle time anew."""
+    """Each byte restarts the idle time."""
     with clients.connect(echo.address("idle")) as sock:
         for _ in range(6):
             sock.sendall(b"x")
@@ -77,9 +79,9 @@ def test_a_client_that_talks_now_and_then_is_never_idle(echo: Unpd) -> None:
     wait_ended(echo, {"client_fin": 1}, service="idle")
 
 
-def test_a_client_that_drips_is_bounded_by_its_session(echo: Unpd) -> None:
-    """A client that sends a byte at a time for as long as it may is served until
-    session_timeout_s and then gets a FIN: the cause is session_limit.
+def test_a_client_that_sends_slowly_ends_with_its_session(echo: Unpd) -> None:
+    """A client that sends single bytes is served until session_timeout_s and then gets
+    a FIN. The cause is session_limit.
     """
     began = time.monotonic()
     with clients.connect(echo.address("session")) as sock:
@@ -88,9 +90,9 @@ def test_a_client_that_drips_is_bounded_by_its_session(echo: Unpd) -> None:
     wait_ended(echo, {"session_limit": 1}, service="session")
 
 
-def test_a_client_that_ignores_the_server_s_end_is_cut_off(echo: Unpd) -> None:
+def test_a_client_that_ignores_the_servers_fin_is_dropped(echo: Unpd) -> None:
     """A client that keeps the connection after the server's FIN, sending or not, is
-    left two seconds later; the cause stays what it was.
+    dropped two seconds later. The cause does not change.
     """
     with (
         clients.connect(echo.address("session")) as sending,
@@ -98,17 +100,17 @@ def test_a_client_that_ignores_the_server_s_end_is_cut_off(echo: Unpd) -> None:
     ):
         assert clients.read_all(silent).endswith(b"\r\n")
         assert clients.read_all(sending) == b""
-        until(lambda: is_gone(sending), LATE_S, "the server to be gone")
+        until(lambda: is_gone(sending), LATE_S, "the server to close")
         wait_ended(echo, {"session_limit": 1}, service="session")
         wait_ended(echo, {"done": 1}, service="daytime")
-        until(lambda: is_gone(silent), LATE_S, "the server to be gone")
+        until(lambda: is_gone(silent), LATE_S, "the server to close")
     for service in ("session", "daytime"):
         assert echo.log_events("connection.ended", service=service)[0].fields["duration_s"] >= 2.0
 
 
 def test_a_living_client_that_never_reads_is_stalled(echo: Unpd) -> None:
     """A client that sends and never reads is reset after user_timeout_s, half-closed or
-    not; as its kernel answers probes to the end, the cause is stalled.
+    not. The cause is stalled, because its kernel still answers probes.
     """
     for count, half_closed in enumerate((False, True), 1):
         with clients.connect(echo.address("stall"), receive_buffer=1) as sock:
@@ -122,8 +124,8 @@ def test_a_living_client_that_never_reads_is_stalled(echo: Unpd) -> None:
 
 
 def test_a_client_that_reads_slowly_is_not_stalled(echo: Unpd) -> None:
-    """A client that takes a little at a time, for several times user_timeout_s, is
-    served to its last byte.
+    """A client that reads a little at a time for several times user_timeout_s gets its
+    last byte.
     """
     with clients.connect(echo.address("stall"), receive_buffer=65536) as sock:
         sent = clients.send_until_blocked(sock, 8 * MIB, stall_s=0.1)
@@ -138,8 +140,10 @@ def test_a_client_that_reads_slowly_is_not_stalled(echo: Unpd) -> None:
     wait_ended(echo, {"client_fin": 1}, service="stall")
 
 
-def test_a_deadline_of_one_client_is_not_another_s(echo: Unpd) -> None:
-    """Fifty silent clients are left in time while one that talks beside them stays."""
+def test_a_deadline_of_one_client_does_not_end_another(echo: Unpd) -> None:
+    """Fifty silent clients get their FIN in time, while an active client beside them
+    stays.
+    """
     with (
         clients.connect(echo.address("idle")) as talker,
         clients.idle(echo.address("idle"), 50) as silent,
@@ -153,7 +157,5 @@ def test_a_deadline_of_one_client_is_not_another_s(echo: Unpd) -> None:
         assert not left
         talker.sendall(b"y")
         assert clients.read_exactly(talker, 1) == b"y"
-        wait_active(
-            echo, 51, service="idle"
-        )  # the silent ones have not answered the server's FIN yet
+        wait_active(echo, 51, service="idle")  # the silent ones have not answered the FIN yet
     wait_ended(echo, {"idle": 50, "client_fin": 1}, service="idle")

@@ -1,7 +1,9 @@
-"""The order to drain and a new client that come in the same turn of a worker's loop."""
+"""The order to drain and a new client arrive in the same turn of a worker's loop."""
 
 import os
 import socket
+
+from unpd.worker.event.connection import Terms
 
 from tests.support import clients
 from unpd.board import layout
@@ -9,13 +11,12 @@ from unpd.logs import Log
 from unpd.services.echo import Echo, EchoOptions
 from unpd.sinks import standard_error
 from unpd.worker.accepting import Listener
-from unpd.worker.event.connection import Terms
 from unpd.worker.event.engine import Engine
 
 
 def test_a_client_in_the_turn_that_closes_the_listener() -> None:
-    """The wait returns the order and, behind it, the listener that the order has closed
-    by then: the client is accepted and served, the worker goes on.
+    """Epoll returns the order and, behind it, the listener that the order has closed
+    meanwhile. The client is accepted and served, and the worker goes on.
     """
     cells = memoryview(bytearray(layout.Row.size * layout.WORD_BYTES)).cast("Q")
     terms = Terms(

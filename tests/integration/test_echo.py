@@ -1,5 +1,5 @@
-"""Echo over every kind of address: whatever arrives goes back, byte for byte, in
-whatever pieces and at whatever pace.
+"""Echo over every kind of address: all bytes come back, in whatever pieces and at
+whatever pace they arrive.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ KINDS = ("ipv4", "ipv6", "dual-stack", "unix")
 
 @pytest.fixture(params=["debug", "info"])
 def echo(launch: Launch, tmp_path: Path, request: pytest.FixtureRequest) -> Unpd:
-    """An echo on every kind of address, in the order of KINDS, served in the general
-    way (each connection is told of at debug) and in the common one.
+    """Start an echo on every kind of address, in the order of KINDS, once with the log
+    level debug and once with info.
     """
     return launch(
         f"""
@@ -38,19 +38,21 @@ listen = ["tcp://127.0.0.1:0", "tcp://[::1]:0", "tcp://[::]:0", "unix://{tmp_pat
     )
 
 
-def pieces(unpd: Unpd) -> dict[str, Address]:
-    """Where each kind of address is reached; the dual-stack one by IPv4."""
+def reachable(unpd: Unpd) -> dict[str, Address]:
+    """Return the address of each kind for clients; the dual-stack one is an IPv4
+    address.
+    """
     found = dict(zip(KINDS, unpd.addresses("echo"), strict=True))
     found["dual-stack"] = ("127.0.0.1", unpd.port("echo", KINDS.index("dual-stack")))
     return found
 
 
-def test_what_a_client_sends_comes_back_and_then_the_end(echo: Unpd, rng: random.Random) -> None:
+def test_a_client_gets_its_bytes_back_and_then_a_fin(echo: Unpd, rng: random.Random) -> None:
     """On every kind of address a client that half-closes after its last byte gets every
     byte back, and then the server's FIN.
     """
     data = rng.randbytes(MIB)
-    for kind, address in pieces(echo).items():
+    for kind, address in reachable(echo).items():
         for part in (b"", b"x", b"hello\r\n", data):
             assert clients.converse(address, part) == part, (
                 f"{kind}: not the {len(part)} bytes that were sent"
@@ -60,9 +62,9 @@ def test_what_a_client_sends_comes_back_and_then_the_end(echo: Unpd, rng: random
 
 
 def test_one_byte_segments_come_back_in_order(echo: Unpd, rng: random.Random) -> None:
-    """A client that sends each byte in a segment of its own reads just those bytes."""
+    """A client that sends each byte in a segment of its own reads the same bytes."""
     data = rng.randbytes(2000)
-    for address in pieces(echo).values():
+    for address in reachable(echo).values():
         with clients.connect(address) as sock:
             if isinstance(address, str):
                 for index in range(len(data)):
@@ -76,12 +78,12 @@ def test_one_byte_segments_come_back_in_order(echo: Unpd, rng: random.Random) ->
 
 
 def test_a_long_stream_comes_back_whole(echo: Unpd, rng: random.Random) -> None:
-    """A stream of 100 MB (here: some of it) comes back with the same SHA-256, and both
-    directions count all of it.
+    """A stream of 100 MB (less in the default run) comes back with the same SHA-256.
+    Both directions count all of it.
     """
     data = rng.randbytes(MIB) * many(100, at_least=20)
     for kind in ("ipv4", "unix"):
-        got = clients.converse(pieces(echo)[kind], data)
+        got = clients.converse(reachable(echo)[kind], data)
         assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest(), kind
     counts = wait_ended(echo, {"client_fin": 2})
     assert counts.received == counts.sent == 2 * len(data)
@@ -90,22 +92,22 @@ def test_a_long_stream_comes_back_whole(echo: Unpd, rng: random.Random) -> None:
 def test_the_smallest_buffers_cut_every_write_and_lose_nothing(
     echo: Unpd, rng: random.Random
 ) -> None:
-    """Where the client's buffers are the smallest that the kernel gives, so that nearly
-    every write of the server is partial, the stream comes back whole.
+    """With the smallest buffers that the kernel gives the client, nearly every write of
+    the server is partial. The stream still comes back whole.
     """
     data = rng.randbytes(many(10 * MIB, at_least=MIB))
     for kind in ("ipv4", "ipv6", "unix"):
-        got = clients.converse(pieces(echo)[kind], data, receive_buffer=1, send_buffer=1)
+        got = clients.converse(reachable(echo)[kind], data, receive_buffer=1, send_buffer=1)
         assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest(), kind
     counts = wait_ended(echo, {"client_fin": 3})
     assert counts.received == counts.sent == 3 * len(data)
 
 
-def test_a_half_close_over_a_full_pipe_still_brings_everything_back(echo: Unpd) -> None:
+def test_a_half_close_over_full_buffers_still_returns_everything(echo: Unpd) -> None:
     """A client that sends until the server takes no more, half-closes, and only then
     reads, gets back every byte that was taken.
     """
-    for address in pieces(echo).values():
+    for address in reachable(echo).values():
         with clients.connect(address) as sock:
             sent = clients.send_until_blocked(sock, 64 * MIB, stall_s=0.1)
             assert sent > MIB // 4, (
@@ -118,11 +120,11 @@ def test_a_half_close_over_a_full_pipe_still_brings_everything_back(echo: Unpd) 
 
 
 def test_a_slow_reader_gets_every_byte(echo: Unpd, rng: random.Random) -> None:
-    """A client that reads a little now and then, while it sends as fast as it may, gets
-    the whole stream.
+    """A client that reads a little now and then while it sends at full speed gets the
+    whole stream.
     """
     data = rng.randbytes(4 * MIB)
-    with clients.connect(pieces(echo)["ipv4"], receive_buffer=32768) as sock:
+    with clients.connect(reachable(echo)["ipv4"], receive_buffer=32768) as sock:
         sock.setblocking(False)
         left, got, next_read_at = memoryview(data), bytearray(), 0.0
         while len(got) < len(data):
@@ -142,10 +144,10 @@ def test_a_slow_reader_gets_every_byte(echo: Unpd, rng: random.Random) -> None:
 
 
 def test_an_urgent_byte_is_a_byte_like_any_other(echo: Unpd) -> None:
-    """What a client marks as urgent comes back at its place in the stream (RFC 862
-    knows no urgent data).
+    """An urgent byte comes back at its place in the stream (RFC 862 knows no urgent
+    data).
     """
-    for kind, address in pieces(echo).items():
+    for kind, address in reachable(echo).items():
         with clients.connect(address) as sock:
             sock.sendall(b"one ")
             clients.send_urgent(sock, b"two!")
@@ -158,8 +160,8 @@ def test_an_urgent_byte_is_a_byte_like_any_other(echo: Unpd) -> None:
 def test_clients_are_served_side_by_side(echo: Unpd, rng: random.Random) -> None:
     """Two hundred conversations that take turns keep their bytes apart."""
     with (
-        clients.idle(pieces(echo)["ipv4"], 100) as first,
-        clients.idle(pieces(echo)["unix"], 100) as second,
+        clients.idle(reachable(echo)["ipv4"], 100) as first,
+        clients.idle(reachable(echo)["unix"], 100) as second,
     ):
         open_ones = [*first, *second]
         for _ in range(3):

@@ -1,5 +1,5 @@
-"""Each connection ends for one cause, which its metrics count once and its log line
-names, with bytes, duration and peer.
+"""Each connection ends for one cause. The metrics count it once, and its log line names
+it with bytes, duration and peer.
 """
 
 import os
@@ -22,9 +22,7 @@ TCP_PEER = re.compile(r"127\.0\.0\.1:\d+")
 
 @pytest.fixture
 def unpd(launch: Launch, tmp_path: Path) -> Unpd:
-    """One worker; an echo without hurry on TCP and UNIX, a daytime, and an echo with
-    short deadlines.
-    """
+    """Start one worker with an echo on TCP and UNIX and a daytime."""
     return launch(
         f"""
         [pools.default]
@@ -40,7 +38,9 @@ def unpd(launch: Launch, tmp_path: Path) -> Unpd:
 
 
 def the_end(unpd: Unpd, cause: EndCause, service: str = "echo") -> Event:
-    """The log's line about the one connection that has ended: it gives ``cause``."""
+    """Return the log line of the only connection that has ended. Assert its
+    ``cause``.
+    """
     unpd.wait_event("connection.ended", service=service)
     (event,) = unpd.log_events("connection.ended", service=service)
     assert event.level == "debug"
@@ -49,8 +49,8 @@ def the_end(unpd: Unpd, cause: EndCause, service: str = "echo") -> Event:
     return event
 
 
-def test_a_goodbye_of_the_client_is_client_fin(unpd: Unpd) -> None:
-    """A client that closes in good order ends its connection by client_fin."""
+def test_a_fin_of_the_client_is_client_fin(unpd: Unpd) -> None:
+    """A client that closes normally ends its connection as client_fin."""
     clients.converse(unpd.address("echo"), b"hello")
     assert wait_ended(unpd, {"client_fin": 1}) == ServiceCounts(1, 0, {"client_fin": 1}, 5, 5)
     event = the_end(unpd, EndCause.CLIENT_FIN)
@@ -59,15 +59,13 @@ def test_a_goodbye_of_the_client_is_client_fin(unpd: Unpd) -> None:
 
 
 def test_a_client_of_a_unix_socket_is_unix(unpd: Unpd) -> None:
-    """A peer without an address is named unix."""
+    """A peer of a UNIX socket has no address and is named unix."""
     clients.converse(unpd.address("echo", 1), b"hello")
     assert the_end(unpd, EndCause.CLIENT_FIN).fields["peer"] == "unix"
 
 
 def test_a_reset_of_the_client_is_client_rst(unpd: Unpd) -> None:
-    """A client that resets ends its connection by client_rst; what it had sent is
-    counted.
-    """
+    """A client that resets ends its connection as client_rst. Its bytes are counted."""
     sock = clients.connect(unpd.address("echo"))
     sock.sendall(b"hello")
     assert clients.read_exactly(sock, 5) == b"hello"
@@ -77,8 +75,8 @@ def test_a_reset_of_the_client_is_client_rst(unpd: Unpd) -> None:
 
 
 def test_a_reset_before_the_accept_is_client_rst(unpd: Unpd) -> None:
-    """A client that is gone before the worker takes it from the queue is accepted all
-    the same (that is Linux), and ends by client_rst. The log still names it.
+    """Linux accepts a client that is gone before the worker takes it from the queue.
+    Its connection ends as client_rst, and the log still names the client.
     """
     pid = unpd.workers()[0]
     os.kill(pid, signal.SIGSTOP)
@@ -88,11 +86,11 @@ def test_a_reset_before_the_accept_is_client_rst(unpd: Unpd) -> None:
     clients.reset(sock)
     os.kill(pid, signal.SIGCONT)
     wait_ended(unpd, {"client_rst": 1})
-    assert the_end(unpd, EndCause.CLIENT_RST).fields["peer"] == "unknown"
+    assert the_end(unpd, EndCause.CLIENT_RST).fields["peer"] == f"{host}:{port}"
 
 
-def test_the_server_s_own_end_is_done(unpd: Unpd) -> None:
-    """A daytime that has answered is done."""
+def test_the_servers_own_end_is_done(unpd: Unpd) -> None:
+    """A daytime connection that got its answer ends as done."""
     line = clients.ask(unpd.address("daytime"))
     assert wait_ended(unpd, {"done": 1}, service="daytime") == ServiceCounts(
         1, 0, {"done": 1}, 0, len(line)
@@ -100,9 +98,9 @@ def test_the_server_s_own_end_is_done(unpd: Unpd) -> None:
     assert the_end(unpd, EndCause.DONE, "daytime").fields["sent"] == len(line)
 
 
-def test_a_worker_that_dies_takes_its_connections_as_worker_died(unpd: Unpd) -> None:
-    """The connections of a worker that was killed are booked by the master as
-    worker_died; its bytes stay counted, and the next worker goes on counting.
+def test_connections_of_a_killed_worker_end_as_worker_died(unpd: Unpd) -> None:
+    """The master counts the connections of a killed worker as worker_died. Their bytes
+    stay counted, and the next worker goes on counting.
     """
     with clients.connect(unpd.address("echo")) as sock, clients.idle(unpd.address("echo", 1), 2):
         sock.sendall(b"hello")
@@ -120,9 +118,9 @@ def test_a_worker_that_dies_takes_its_connections_as_worker_died(unpd: Unpd) -> 
     )
 
 
-def test_a_stop_ends_what_is_left_as_shutdown(unpd: Unpd) -> None:
-    """A client that only listens when the daemon stops gets a FIN, and its line says
-    shutdown.
+def test_a_stop_ends_open_connections_as_shutdown(unpd: Unpd) -> None:
+    """A client that is only listening when the daemon stops gets a FIN, and its log
+    line says shutdown.
     """
     with clients.connect(unpd.address("echo")) as sock:
         sock.sendall(b"hello")
@@ -135,7 +133,7 @@ def test_a_stop_ends_what_is_left_as_shutdown(unpd: Unpd) -> None:
 
 
 def test_above_debug_no_connection_has_a_line(launch: Launch) -> None:
-    """At level info the end of a connection is counted and not told."""
+    """At level info the end of a connection is counted but not logged."""
     quiet = launch('[log]\nlevel = "info"')
     clients.converse(quiet.address("echo"), b"hello")
     assert service_counts(quiet).received == 5

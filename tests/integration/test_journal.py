@@ -1,5 +1,5 @@
-"""Under systemd the log goes to the journal: entries to its socket, lines with a
-priority to its stream where the socket is out of reach.
+"""The log under systemd: entries go to the journal's socket. Where the socket is out of
+reach, lines with a priority go to the journal's stream.
 """
 
 import json
@@ -41,8 +41,8 @@ REACH = (
     f"mount -t tmpfs tmpfs {Path(SOCKET).parents[1]} && mkdir {Path(SOCKET).parent} && mount --bind"
     f' "$0" {Path(SOCKET).parent} && exec "$@"'
 )
-"""In a mount namespace of its own: journald's directory is the one given, whatever
-journald this machine has.
+"""Runs in a mount namespace of its own, where journald's directory is the given one,
+whatever journald the machine has.
 """
 needs_place = pytest.mark.skipif(
     not Path(SOCKET).parents[1].is_dir(), reason=f"needs the directory {Path(SOCKET).parents[1]}"
@@ -51,7 +51,7 @@ needs_place = pytest.mark.skipif(
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """The directory that the daemon takes for journald's; the unprivileged workers can
+    """Provide the directory that stands for journald's. The unprivileged workers can
     reach it.
     """
     path = Path(tempfile.mkdtemp(prefix="unpd-journal-"))
@@ -62,8 +62,8 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def journald(place: Path) -> Iterator[FakeJournald]:
-    """A journald at its place. Nobody reads it all the time, so its queue has to be
-    long; that is set for a network namespace.
+    """Provide a journald at its place. The test does not read it all the time, so its
+    queue has to be long. That limit belongs to a network namespace.
     """
     with faults.namespace() as space:
         space.sysctl("net.unix.max_dgram_qlen", "1000")
@@ -74,8 +74,8 @@ def journald(place: Path) -> Iterator[FakeJournald]:
 
 
 class Streamed:
-    """A daemon whose standard error is a stream that systemd says is the journal's;
-    ``said`` is what came over it.
+    """A daemon whose standard error is a stream that $JOURNAL_STREAM names as the
+    journal's.
     """
 
     def __init__(self, unpd: Unpd, stream: socket.socket) -> None:
@@ -85,7 +85,7 @@ class Streamed:
 
     @property
     def said(self) -> str:
-        """All that has come so far."""
+        """Everything that came over the stream so far."""
         try:
             while piece := self._stream.recv(65536, socket.MSG_DONTWAIT):
                 self._said += piece
@@ -94,8 +94,8 @@ class Streamed:
         return self._said.decode()
 
     def ready(self) -> None:
-        """Wait until the daemon is, and write down for the test's tools where it
-        listens.
+        """Wait until the daemon is ready. Write its addresses to the place where the
+        test's tools look for the log.
         """
 
         def is_ready() -> bool:
@@ -104,7 +104,7 @@ class Streamed:
             except (
                 FileNotFoundError,
                 ConnectionRefusedError,
-            ):  # between its bind and its listen a socket is there and refuses
+            ):  # between its bind and its listen a socket exists and refuses
                 return False
 
         until(is_ready, 20.0, lambda: f"the daemon to be ready; it said {self.said}")
@@ -120,7 +120,7 @@ class Streamed:
 @contextmanager
 def streamed(launch: Launch, place: Path, text: str = TEXT) -> Iterator[Streamed]:
     """Start a daemon as systemd does: $JOURNAL_STREAM names the socket that is its
-    descriptor 2, and ``place`` is where journald has its own.
+    descriptor 2, and ``place`` is journald's directory.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -135,8 +135,8 @@ def streamed(launch: Launch, place: Path, text: str = TEXT) -> Iterator[Streamed
         yield Streamed(unpd, ours)
 
 
-def heard(journald: FakeJournald, wanted: str) -> list[Entry]:
-    """What has come by the time when the event ``wanted`` has."""
+def entries_until(journald: FakeJournald, wanted: str) -> list[Entry]:
+    """Return the entries up to and including the event ``wanted``."""
     entries: list[Entry] = []
 
     def there() -> bool:
@@ -156,13 +156,13 @@ def heard(journald: FakeJournald, wanted: str) -> list[Entry]:
 def test_the_journal_gets_entries_of_every_process(
     launch: Launch, place: Path, journald: FakeJournald
 ) -> None:
-    """The master sends its own and each worker, which is no longer root, its own;
-    nothing goes to standard error.
+    """The master and each worker, which is no longer root, send their own entries.
+    Nothing goes to standard error.
     """
     with streamed(launch, place) as daemon:
         daemon.ready()
         clients.converse(daemon.unpd.address("echo"), b"x")
-        entries = heard(journald, "connection.ended")
+        entries = entries_until(journald, "connection.ended")
         assert {entry.pid for entry in entries if entry["UNPD_EVENT"] == "master.ready"} == {
             daemon.unpd.pid
         }
@@ -185,8 +185,8 @@ def test_the_journal_gets_entries_of_every_process(
 def test_without_its_socket_the_journal_gets_lines_with_a_priority(
     launch: Launch, place: Path
 ) -> None:
-    """Nothing answers at journald's socket: each event is a line on the stream that
-    journald reads, with the priority in front and no stamp.
+    """When nothing listens on journald's socket, each event is a line on the stream
+    that journald reads, with a priority in front and without a timestamp.
     """
     with streamed(launch, place) as daemon:
         daemon.ready()
@@ -202,8 +202,8 @@ def test_without_its_socket_the_journal_gets_lines_with_a_priority(
 @faults.requires_namespaces()
 @needs_place
 def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: FakeJournald) -> None:
-    """A worker's last words come as lines on standard error: faulthandler writes piece
-    by piece, and each piece would be an entry of its own in the socket.
+    """A worker's trace comes as lines on standard error. faulthandler writes it in
+    pieces, and in the socket each piece would be an entry of its own.
     """
     with streamed(launch, place, TEXT + "\n[pools.default]\nworkers = 1\n") as daemon:
         daemon.ready()
@@ -211,17 +211,15 @@ def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: FakeJ
         procs.kill(workers, SIGABRT)
         until(lambda: "Fatal Python error: Aborted" in daemon.said, 10.0, "the trace on the stream")
         daemon.unpd.wait_respawned(workers)
-        heard(journald, "worker.died")
+        entries_until(journald, "worker.died")
         assert daemon.unpd.stop() == 0
 
 
 @faults.requires_namespaces()
 @needs_place
-def test_json_that_was_asked_for_stays_json(
-    launch: Launch, place: Path, journald: FakeJournald
-) -> None:
-    """The configuration says json: that is what standard error gets, under
-    systemd too.
+def test_json_stays_json(launch: Launch, place: Path, journald: FakeJournald) -> None:
+    """With ``format = "json"`` the log goes to standard error as JSON, under systemd
+    too.
     """
     with streamed(launch, place, TEXT.replace('"text"', '"json"')) as daemon:
         daemon.ready()
@@ -232,8 +230,8 @@ def test_json_that_was_asked_for_stays_json(
 
 
 def test_a_redirected_standard_error_gets_text(launch: Launch) -> None:
-    """$JOURNAL_STREAM names another file than descriptor 2: somebody redirected it, and
-    reads stamps and levels.
+    """When $JOURNAL_STREAM does not name descriptor 2, standard error was redirected.
+    It gets text with timestamps and levels.
     """
     unpd = launch(
         WRONG.replace("nonsense", "tcp://127.0.0.1:0") + '\n[log]\nformat = "text"\n',
@@ -249,9 +247,7 @@ def test_a_redirected_standard_error_gets_text(launch: Launch) -> None:
 @faults.requires_root
 @needs_place
 def test_a_refused_start_is_an_error_of_the_journal(launch: Launch, place: Path) -> None:
-    """What the command says itself, on standard error, has the priority of an error
-    too.
-    """
+    """The command's own message on standard error has the priority of an error."""
     with streamed(launch, place, WRONG) as daemon:
         daemon.unpd.expect_exit(78)
         assert daemon.unpd.wait_exit() == 78
@@ -260,9 +256,9 @@ def test_a_refused_start_is_an_error_of_the_journal(launch: Launch, place: Path)
 
 
 @faults.requires_namespaces()
-def test_a_forked_child_is_itself(journald: FakeJournald) -> None:
-    """It shares its parent's socket, and the kernel tells journald the pid of each
-    sender.
+def test_a_forked_child_sends_with_its_own_pid(journald: FakeJournald) -> None:
+    """A forked child shares its parent's socket. The kernel tells journald the pid of
+    each sender.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         log = Log(Journal(Sink(-1, len), sock, str(journald.path)), "info", "journal")

@@ -24,7 +24,7 @@ SMALLEST_SNDBUF = 4608
 
 @pytest.fixture
 def journald(tmp_path: Path) -> Iterator[FakeJournald]:
-    """A journald to write to."""
+    """Provide a journald."""
     found = FakeJournald(tmp_path / "socket")
     yield found
     found.stop()

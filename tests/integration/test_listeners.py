@@ -1,5 +1,5 @@
-"""Listeners: which clients an address serves, what is refused at the start and in which
-words, and what becomes of the files of UNIX sockets.
+"""Listeners: which clients an address serves, which starts are refused with which
+sentence, and how files of UNIX sockets are treated.
 """
 
 import contextlib
@@ -31,13 +31,13 @@ SECCOMP_MODE_FILTER = 2
 CAP_NET_BIND_SERVICE = 10
 EAFNOSUPPORT = 97
 PIDFD_GETFD = 438
-"""The number of pidfd_getfd(2), everywhere."""
+"""The number of pidfd_getfd(2) on every architecture."""
 SOCKET_CALL = {"x86_64": 41, "aarch64": 198}
-"""The number of socket(2)."""
+"""The number of socket(2) by architecture."""
 
 
 def echoes(address: clients.Address) -> bool:
-    """Whether an echo answers at ``address``; False if nobody listens there."""
+    """Whether an echo answers at ``address``; False if the connection is refused."""
     try:
         return clients.converse(address, b"anybody?") == b"anybody?"
     except ConnectionRefusedError:
@@ -45,7 +45,7 @@ def echoes(address: clients.Address) -> bool:
 
 
 def prctl(*words: object) -> None:
-    """An order to the kernel about this process; OSError if it fails."""
+    """Change an attribute of this process (see the man page). OSError if it fails."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(*words) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -55,9 +55,10 @@ def prctl(*words: object) -> None:
 
 
 @requires_ss_kill()
-def test_a_listener_that_somebody_ended_listens_again(launch: Launch) -> None:
-    """``ss --kill`` on a listener refuses clients for a second or so; then the master
-    listens again at the same address and says so. Nobody else notices.
+def test_a_listener_that_was_shut_down_listens_again(launch: Launch) -> None:
+    """After ``ss --kill`` on a listener, clients are refused for about a second. Then
+    the master listens again at the same address and logs it. Other connections and
+    workers are not affected.
     """
     unpd = launch("""
         [pools.default]
@@ -82,9 +83,9 @@ def test_a_listener_that_somebody_ended_listens_again(launch: Launch) -> None:
         assert unpd.workers() == workers
 
 
-def test_a_unix_listener_that_somebody_ended_is_told(launch: Launch, tmp_path: Path) -> None:
-    """It cannot listen again, which the master says once, and each worker; the rest
-    goes on.
+def test_a_unix_listener_that_was_shut_down_is_reported(launch: Launch, tmp_path: Path) -> None:
+    """A UNIX listener cannot listen again. The master logs this once, and so does each
+    worker. The other listeners go on.
     """
     unpd = launch(f'services.echo.listen = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]')
     with taken_from(unpd.pid, f"{tmp_path}/echo.sock") as listener:
@@ -97,21 +98,21 @@ def test_a_unix_listener_that_somebody_ended_is_told(launch: Launch, tmp_path: P
     until(
         lambda: len(unpd.log_events("accept.failed", errno="EINVAL")) == len(unpd.workers()),
         10.0,
-        "each worker to say it once",
+        "each worker to log it once",
     )
     assert echoes(("127.0.0.1", unpd.port("echo")))
     holds(
         lambda: len(unpd.log_events("listener.broken")) == 1,
         1.5,
-        "it is told once, however often it is looked at",
+        "the master logs it once, however often it looks",
     )
     assert not unpd.log_events("worker.died")
 
 
 @contextlib.contextmanager
 def taken_from(pid: int, path: str) -> Iterator[socket.socket]:
-    """The UNIX listener at ``path`` out of the process ``pid`` (pidfd_getfd(2)), as
-    whoever shares it has it.
+    """Take the UNIX listener at ``path`` out of the process ``pid`` (pidfd_getfd(2)),
+    as a process that shares it has it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     inode = next(
@@ -131,8 +132,8 @@ def taken_from(pid: int, path: str) -> Iterator[socket.socket]:
         yield sock
 
 
-def test_a_wildcard_of_ipv6_serves_both_families(launch: Launch) -> None:
-    """[::] serves IPv6 and IPv4 clients, and the log names an IPv4 peer as IPv4."""
+def test_an_ipv6_wildcard_serves_both_families(launch: Launch) -> None:
+    """[::] serves IPv6 and IPv4 clients, and the log shows an IPv4 peer as IPv4."""
     unpd = launch('services.echo.listen = ["tcp://[::]:0"]')
     assert echoes(("::1", unpd.port("echo")))
     assert echoes(("127.0.0.1", unpd.port("echo")))
@@ -144,10 +145,9 @@ def test_a_wildcard_of_ipv6_serves_both_families(launch: Launch) -> None:
 
 
 @requires_namespaces()
-def test_ipv6_only_leaves_the_port_of_ipv4_to_others(launch: Launch) -> None:
-    """With ipv6_only, [::] does not serve IPv4, and the same port of 0.0.0.0 can be a
-    listener of its own. In a network of its own, where nobody else has taken that port
-    of IPv4.
+def test_ipv6_only_leaves_the_ipv4_port_free(launch: Launch) -> None:
+    """With ipv6_only, [::] does not serve IPv4, and another daemon can listen on the
+    same port of 0.0.0.0. A network namespace makes sure that the IPv4 port is free.
     """
     with namespace() as net:
         unpd = launch(
@@ -168,8 +168,8 @@ def test_ipv6_only_leaves_the_port_of_ipv4_to_others(launch: Launch) -> None:
 
 
 def without_ipv6() -> None:
-    """From now on this process's kernel knows no IPv6: socket(2) says so (seccomp(2),
-    inherited over fork and exec).
+    """Make socket(2) fail for IPv6 in this process, as in a kernel without IPv6
+    (seccomp(2), inherited over fork and exec).
     """
     call = SOCKET_CALL[platform.machine()]
     program = struct.pack(
@@ -211,8 +211,8 @@ def test_where_the_kernel_has_no_ipv6_the_wildcard_serves_ipv4(launch: Launch) -
 
 @needs_filter
 def test_where_the_kernel_has_no_ipv6_nothing_else_falls_back(launch: Launch) -> None:
-    """On a kernel without IPv6 an address of one host, or one for IPv6 alone, is
-    refused: IPv4 was not asked for.
+    """On a kernel without IPv6, a host's own IPv6 address and an ipv6_only listener are
+    refused instead of served over IPv4.
     """
     for services in (
         'services.echo.listen = ["tcp://[::1]:0"]',
@@ -224,7 +224,7 @@ def test_where_the_kernel_has_no_ipv6_nothing_else_falls_back(launch: Launch) ->
 
 @requires_namespaces()
 def test_where_ipv6_is_switched_off_the_wildcard_serves_ipv4(launch: Launch) -> None:
-    """Where IPv6 is disabled by sysctl, [::] serves IPv4; an address of IPv6 is
+    """Where a sysctl disables IPv6, [::] serves IPv4, and an IPv6 address is
     missing.
     """
     with namespace() as net:
@@ -240,12 +240,12 @@ def test_where_ipv6_is_switched_off_the_wildcard_serves_ipv4(launch: Launch) -> 
         )
 
 
-# what is refused at the start
+# which starts are refused
 
 
 def refusal(unpd: Unpd, code: ExitCode) -> str:
-    """What the daemon said when it refused to start with ``code``: one line on standard
-    error. It started no child.
+    """Assert that the daemon refuses to start with ``code``, without spawning a child.
+    Return its one line on standard error.
     """
     unpd.expect_exit(code)
     unpd.expect_errors("master.refused")
@@ -258,16 +258,14 @@ def refusal(unpd: Unpd, code: ExitCode) -> str:
 
 @contextlib.contextmanager
 def taken_port() -> Iterator[int]:
-    """A port that another program listens on."""
+    """Provide a port that another program listens on."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         yield other.getsockname()[1]
 
 
-def test_a_port_that_is_taken_stops_the_start_and_leaves_nothing(
-    launch: Launch, tmp_path: Path
-) -> None:
-    """With one of three addresses taken the daemon ends with 69 and a sentence that
-    names the service and the address; the other two are free again.
+def test_a_port_in_use_stops_the_start_and_leaves_nothing(launch: Launch, tmp_path: Path) -> None:
+    """With one of three addresses in use the daemon exits with 69 and a sentence that
+    names service and address. The other two addresses are free again.
     """
     with (
         socket.create_server(("127.0.0.1", 0)) as other,
@@ -294,8 +292,8 @@ def test_a_port_that_is_taken_stops_the_start_and_leaves_nothing(
         pass
 
 
-def test_the_exporter_s_port_is_told_like_a_service_s(launch: Launch) -> None:
-    """A metrics port that is taken is refused in the same way."""
+def test_the_exporters_port_in_use_is_reported_like_a_services(launch: Launch) -> None:
+    """A metrics port in use is refused in the same way."""
     with taken_port() as port:
         unpd = launch(f'[metrics]\nlisten = "tcp://127.0.0.1:{port}"', ready=False)
         assert (
@@ -304,8 +302,8 @@ def test_the_exporter_s_port_is_told_like_a_service_s(launch: Launch) -> None:
         )
 
 
-def test_an_address_that_the_host_does_not_have_is_told(launch: Launch) -> None:
-    """An address of another host ends with 69 and a sentence that says so (192.0.2.0/24
+def test_an_address_of_another_host_is_refused(launch: Launch) -> None:
+    """An address that the host does not have exits with 69 and a sentence (192.0.2.0/24
     is for documentation).
     """
     unpd = launch('services.echo.listen = ["tcp://192.0.2.1:7007"]', ready=False)
@@ -316,7 +314,7 @@ def test_an_address_that_the_host_does_not_have_is_told(launch: Launch) -> None:
 
 
 def without_bind_capability() -> None:
-    """Root may still do everything but bind a low port."""
+    """Take the capability to bind a low port from root."""
     if os.geteuid() == 0:
         prctl(PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE, 0, 0, 0)
 
@@ -330,8 +328,8 @@ LOW_PORTS_FREE = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_
         "needs a system where ports below 1024 are privileged (net.ipv4.ip_unprivileged_port_start)"
     ),
 )
-def test_a_low_port_without_the_privilege_is_told(launch: Launch) -> None:
-    """Without root or CAP_NET_BIND_SERVICE a port below 1024 ends with 77 and a
+def test_a_low_port_without_the_privilege_is_refused(launch: Launch) -> None:
+    """Without root or CAP_NET_BIND_SERVICE a port below 1024 exits with 77 and a
     sentence that names what is missing.
     """
     unpd = launch(
@@ -348,13 +346,13 @@ def test_a_low_port_without_the_privilege_is_told(launch: Launch) -> None:
 
 
 def listening_on(path: Path) -> str:
-    """A configuration of an echo at ``path``."""
+    """Return a configuration of an echo at ``path``."""
     return f'services.echo.listen = ["unix://{path}"]'
 
 
 def test_a_stale_socket_is_replaced(launch: Launch, tmp_path: Path) -> None:
-    """A socket that nobody listens on any more is replaced, and the new one goes with
-    the daemon.
+    """A socket file without a listener is replaced. The daemon removes its own file
+    when it stops.
     """
     path = tmp_path / "echo.sock"
     with socket.socket(socket.AF_UNIX) as dead:
@@ -365,9 +363,9 @@ def test_a_stale_socket_is_replaced(launch: Launch, tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_socket_that_somebody_listens_on_is_refused(launch: Launch, tmp_path: Path) -> None:
-    """Another instance's socket is refused with 69; that instance goes on serving on
-    the very same file.
+def test_a_socket_in_use_is_refused(launch: Launch, tmp_path: Path) -> None:
+    """The socket of another instance is refused with 69. That instance goes on serving
+    on the same file.
     """
     path = tmp_path / "echo.sock"
     launch(listening_on(path))
@@ -383,35 +381,37 @@ def test_a_socket_that_somebody_listens_on_is_refused(launch: Launch, tmp_path: 
 
 
 def make_file(path: Path) -> None:
-    """A regular file."""
+    """Create a regular file."""
     path.write_text("precious")
 
 
 def make_directory(path: Path) -> None:
-    """A directory."""
+    """Create a directory."""
     path.mkdir()
 
 
 def make_link_to_file(path: Path) -> None:
-    """A symbolic link to a regular file."""
+    """Create a symbolic link to a regular file."""
     (path.parent / "target").write_text("precious")
     path.symlink_to("target")
 
 
 def make_link_to_socket(path: Path) -> None:
-    """A symbolic link to a stale socket."""
+    """Create a symbolic link to a stale socket."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path.parent / "target"))
     path.symlink_to("target")
 
 
 def make_dangling_link(path: Path) -> None:
-    """A symbolic link to nothing."""
+    """Create a symbolic link to nothing."""
     path.symlink_to("nothing")
 
 
 def contents(place: Path) -> dict[str, tuple[int, int, int]]:
-    """Everything in the directory, by what would change if it were touched."""
+    """Return what would change in the directory if a file were touched: inode, time and
+    mode of each entry.
+    """
     stats = {entry.name: entry.lstat() for entry in place.iterdir()}
     return {name: (stat.st_ino, stat.st_mtime_ns, stat.st_mode) for name, stat in stats.items()}
 
@@ -422,8 +422,8 @@ def contents(place: Path) -> dict[str, tuple[int, int, int]]:
 def test_what_is_no_socket_is_refused_and_stays(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
-    """A file, a directory or a link at the path is refused in a sentence and left as it
-    was.
+    """A file, a directory or a link at the path is refused with a sentence and stays
+    unchanged.
     """
     path = tmp_path / "echo.sock"
     make(path)
@@ -444,8 +444,8 @@ def test_what_is_no_socket_is_refused_and_stays(
     assert contents(tmp_path) == before
 
 
-def test_a_file_at_a_socket_s_path_stops_the_start(launch: Launch, tmp_path: Path) -> None:
-    """The daemon ends with 69, and the file is as it was."""
+def test_a_file_at_a_sockets_path_stops_the_start(launch: Launch, tmp_path: Path) -> None:
+    """The daemon exits with 69, and the file is unchanged."""
     place = tmp_path / "place"
     place.mkdir()
     make_file(place / "echo.sock")
@@ -456,9 +456,9 @@ def test_a_file_at_a_socket_s_path_stops_the_start(launch: Launch, tmp_path: Pat
     assert contents(place) == before
 
 
-def test_a_directory_that_is_missing_is_told(launch: Launch, tmp_path: Path) -> None:
-    """A path in a directory that does not exist is refused with 69; the directory is
-    not made.
+def test_a_missing_directory_is_refused(launch: Launch, tmp_path: Path) -> None:
+    """A path in a missing directory is refused with 69, and the directory is not
+    created.
     """
     path = tmp_path / "missing" / "echo.sock"
     assert f"service echo cannot listen on unix://{path}: the directory does not exist" in refusal(
@@ -470,7 +470,9 @@ def test_a_directory_that_is_missing_is_told(launch: Launch, tmp_path: Path) -> 
 def test_a_path_that_is_too_long_is_a_fault_of_the_configuration(
     launch: Launch, tmp_path: Path
 ) -> None:
-    """A path of more than 107 bytes (unix(7)) is refused with 78, naming the key."""
+    """A path of more than 107 bytes (unix(7)) is refused with 78, and the sentence
+    names the key.
+    """
     path = tmp_path / ("x" * 100)
     said = refusal(launch(listening_on(path), ready=False), ExitCode.CONFIGURATION)
     assert re.search(r"services\.echo\.listen.*107", said), said
@@ -489,11 +491,11 @@ def test_a_socket_has_the_mode_of_the_configuration(launch: Launch, tmp_path: Pa
     assert all(echoes(str(tmp_path / mode)) for mode in modes)
 
 
-def test_a_socket_that_was_replaced_meanwhile_is_not_removed_at_the_end(
+def test_a_socket_that_was_replaced_is_not_removed_at_the_end(
     launch: Launch, tmp_path: Path
 ) -> None:
-    """A file that somebody else put at the path is not the daemon's to take when it
-    stops.
+    """The daemon does not remove a file that another program put at the path
+    meanwhile.
     """
     path = tmp_path / "echo.sock"
     unpd = launch(listening_on(path))

@@ -1,5 +1,5 @@
-"""The log: one event is one line whatever is in it; it can be rotated; and no trouble
-with its sink troubles the service.
+"""The log of a daemon: no input breaks a line, the file can be rotated, and a sink that
+fails does not affect the service.
 """
 
 import contextlib
@@ -31,15 +31,15 @@ listen = ["tcp://127.0.0.1:0"]
 
 DROPPED = "unpd_log_lines_dropped_total"
 START_LINES = 11
-"""A start with one service, an exporter and two workers: configuration, two listeners,
-master started, three spawned, three ready, master ready.
+"""The lines of a start with one service, an exporter and two workers: configuration,
+two listeners, master started, three spawned, three ready, master ready.
 """
 
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that the unprivileged workers can reach, as /var/log is: pytest's own
-    are closed to them.
+    """Provide a directory that the unprivileged workers can reach, as /var/log is.
+    pytest's own directories are closed to them.
     """
     path = Path(tempfile.mkdtemp(prefix="unpd-log-"))
     path.chmod(0o755)
@@ -50,9 +50,9 @@ def public() -> Iterator[Path]:
 # one event, one line
 
 
-def test_what_strangers_can_write_is_escaped(launch: Launch) -> None:
+def test_text_from_outside_is_escaped(launch: Launch) -> None:
     """Line ends and escape sequences in a request to the exporter, in the configuration
-    and in a path do not make lines of their own.
+    and in a path do not create lines.
     """
     unpd = launch(ECHO)
     with clients.connect(unpd.address("metrics")) as sock:
@@ -74,15 +74,15 @@ def test_what_strangers_can_write_is_escaped(launch: Launch) -> None:
 
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_both_formats_carry_the_same_fields(launch: Launch, style: str) -> None:
-    """JSON is one object a line, text is time, level, event and name=value pairs; a
-    line of a worker says which.
+    """A JSON line is one object; a text line is time, level, event and name=value
+    pairs. Both name the worker.
     """
     unpd = launch(f'[log]\nformat = "{style}"\n' + ECHO, ready=style == "json")
 
     def is_ready() -> bool:
         with contextlib.suppress(
             FileNotFoundError, ConnectionRefusedError
-        ):  # between its bind and its listen a socket is there and refuses
+        ):  # between its bind and its listen a socket exists and refuses
             return bool(status(unpd)["ready"])
         return False
 
@@ -125,9 +125,9 @@ def test_both_formats_carry_the_same_fields(launch: Launch, style: str) -> None:
     }
 
 
-def test_peers_are_named_as_people_know_them(launch: Launch, tmp_path: Path) -> None:
-    """A v4 client of a dual-stack listener is shown as v4, a v6 one in brackets, one of
-    a UNIX socket as unix.
+def test_peers_have_readable_addresses(launch: Launch, tmp_path: Path) -> None:
+    """An IPv4 client of a dual-stack listener is shown as IPv4, an IPv6 one in
+    brackets, one of a UNIX socket as unix.
     """
     unpd = launch(f'[services.echo]\nlisten = ["tcp://[::]:0", "unix://{tmp_path}/echo.sock"]\n')
     port = unpd.port("echo")
@@ -139,8 +139,8 @@ def test_peers_are_named_as_people_know_them(launch: Launch, tmp_path: Path) -> 
     assert [re.sub(r"\d+$", "", peer) for peer in peers] == ["127.0.0.1:", "[::1]:", "unix"]
 
 
-def test_connections_are_told_at_debug_only(launch: Launch) -> None:
-    """At the level info a client's coming and going makes no line."""
+def test_connections_are_logged_at_debug_only(launch: Launch) -> None:
+    """At level info a client's connection creates no line."""
     unpd = launch('[log]\nlevel = "info"\n' + ECHO)
     before = unpd.log_text()
     assert clients.converse(unpd.address("echo"), b"x") == b"x"
@@ -152,14 +152,14 @@ def test_connections_are_told_at_debug_only(launch: Launch) -> None:
 
 
 def holders(unpd: Unpd, path: Path) -> list[int]:
-    """The processes of the daemon that have ``path`` open."""
+    """Return the processes of the daemon that have ``path`` open."""
     family = [unpd.pid, *(child.pid for child in procs.children(unpd.pid))]
     return [pid for pid in family if str(path) in procs.fds(pid).values()]
 
 
 def test_a_rotated_log_goes_on_in_the_new_file(launch: Launch, public: Path) -> None:
-    """After rename and USR1 master, workers and exporter write to the new file; old and
-    new together have every line, once.
+    """After a rename and USR1, master, workers and exporter write to the new file. Old
+    and new file together hold every line once.
     """
     path, old = public / "unpd.log", public / "unpd.log.1"
     unpd = launch(f'[log]\nfile = "{path}"\n' + ECHO)
@@ -194,10 +194,10 @@ def test_a_rotated_log_goes_on_in_the_new_file(launch: Launch, public: Path) -> 
 
 
 @faults.requires_strace()
-def test_a_child_that_is_born_during_a_rotation_follows(
+def test_a_child_that_starts_during_a_rotation_follows(
     launch: Launch, public: Path, tmp_path: Path
 ) -> None:
-    """A worker that is still on its way when USR1 comes writes to the new file too."""
+    """A worker that is still starting when USR1 comes writes to the new file too."""
     path, old = public / "unpd.log", public / "unpd.log.1"
     unpd = launch(f'[log]\nfile = "{path}"\n[pools.default]\nworkers = 1\n' + ECHO)
     before = unpd.workers()
@@ -206,7 +206,7 @@ def test_a_child_that_is_born_during_a_rotation_follows(
         until(
             lambda: any(" starting," in child.title for child in procs.children(unpd.pid)),
             10.0,
-            "the next worker to be born",
+            "the next worker to start",
         )
         path.rename(old)
         unpd.signal(SIGUSR1)
@@ -216,8 +216,8 @@ def test_a_child_that_is_born_during_a_rotation_follows(
 
 
 def test_the_stack_of_a_hung_worker_never_goes_to_a_client(launch: Launch, public: Path) -> None:
-    """After a rotation faulthandler still writes to the log, and not to whoever has got
-    the old descriptor's number.
+    """After a rotation faulthandler still writes to the log, not to the connection that
+    has the old descriptor's number.
     """
     path = public / "unpd.log"
     unpd = launch(f'[log]\nfile = "{path}"\n[pools.default]\nworkers = 1\n' + ECHO)
@@ -241,7 +241,7 @@ def test_the_stack_of_a_hung_worker_never_goes_to_a_client(launch: Launch, publi
 
 
 def test_a_log_that_cannot_be_reopened_stays_where_it_is(launch: Launch, public: Path) -> None:
-    """Where the new file cannot be made, an error is told in the old one, and the
+    """When the new file cannot be created, the old one gets an error line and the
     service goes on.
     """
     inner, moved = public / "log", public / "moved"
@@ -265,18 +265,18 @@ def test_a_log_that_cannot_be_reopened_stays_where_it_is(launch: Launch, public:
     moved.rename(inner)
 
 
-# trouble with the sink
+# failing sinks
 
 
 def quiet(unpd: Unpd, port: int, metrics: int) -> None:
-    """Wait until a daemon that has no log is ready, and write down for the test's tools
-    where it listens.
+    """Wait until a daemon without a log is ready. Write its addresses to the place
+    where the test's tools look for the log.
     """
 
     def is_ready() -> bool:
         with contextlib.suppress(
             FileNotFoundError, ConnectionRefusedError
-        ):  # between its bind and its listen a socket is there and refuses
+        ):  # between its bind and its listen a socket exists and refuses
             return bool(status(unpd)["ready"])
         return False
 
@@ -291,14 +291,16 @@ def quiet(unpd: Unpd, port: int, metrics: int) -> None:
 
 
 def note(unpd: Unpd, opened: list[dict[str, str]]) -> None:
-    """Write lines to the place where the test's tools look for the log."""
+    """Write listener.opened lines to the place where the test's tools look for
+    the log.
+    """
     with unpd.stderr_path.open("a") as file:
         for fields in opened:
             file.write(json.dumps({"level": "info", "event": "listener.opened", **fields}) + "\n")
 
 
 def on_ports() -> tuple[str, int, int]:
-    """A configuration on known ports, with those of echo and metrics."""
+    """Return a configuration on known ports, with the ports of echo and metrics."""
     port, metrics = free_port(), free_port()
     return (
         f'[services.echo]\nlisten = ["tcp://127.0.0.1:{port}"]\n\n[metrics]\nlisten = "tcp://127.0.0.1:{metrics}"\n',
@@ -308,18 +310,18 @@ def on_ports() -> tuple[str, int, int]:
 
 
 def close_standard_error() -> None:
-    """As ``2>&-`` does."""
+    """Close descriptor 2, as ``2>&-`` does."""
     os.close(2)
 
 
 def fill_standard_error() -> None:
-    """As ``2>/dev/full`` does."""
+    """Let descriptor 2 fail, as ``2>/dev/full`` does."""
     os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
 
 
 def test_a_daemon_without_standard_error_serves(launch: Launch) -> None:
-    """Started with descriptor 2 closed it puts /dev/null there, so that no socket ever
-    becomes standard error.
+    """A daemon that starts with descriptor 2 closed opens /dev/null there, so that no
+    socket ever becomes standard error.
     """
     text, port, metrics = on_ports()
     unpd = launch(text, ready=False, preexec=close_standard_error)
@@ -330,8 +332,8 @@ def test_a_daemon_without_standard_error_serves(launch: Launch) -> None:
 
 
 def test_a_sink_that_fails_is_counted(launch: Launch) -> None:
-    """Where every write fails (/dev/full) the lines of master and workers are counted
-    as dropped, and all goes on.
+    """When every write fails (/dev/full), the lines of master and workers are counted
+    as dropped, and the service goes on.
     """
     text, port, metrics = on_ports()
     unpd = launch(text, ready=False, preexec=fill_standard_error)
@@ -352,8 +354,8 @@ def test_a_sink_that_fails_is_counted(launch: Launch) -> None:
 
 @contextlib.contextmanager
 def piped(launch: Launch, text: str) -> Iterator[tuple[Unpd, int, int]]:
-    """A daemon with a small pipe as standard error, read up to its readiness: (daemon,
-    read end, write end).
+    """Start a daemon with a small pipe as standard error, and read it until the daemon
+    is ready. Yields (daemon, read end, write end).
     """
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -369,8 +371,8 @@ def piped(launch: Launch, text: str) -> Iterator[tuple[Unpd, int, int]]:
 
 
 def test_a_full_pipe_never_blocks(launch: Launch) -> None:
-    """Nobody reads standard error: lines are dropped and counted, the service does not
-    wait, and nobody else's descriptor is made non-blocking.
+    """While standard error is not read, lines are dropped and counted. The service does
+    not wait, and the inherited descriptor stays blocking.
     """
     with piped(launch, ECHO) as (unpd, reader, writer):
         address = unpd.address("echo")
@@ -394,7 +396,7 @@ def test_a_full_pipe_never_blocks(launch: Launch) -> None:
 
 
 def drained(fd: int) -> bytes:
-    """All that is in a pipe."""
+    """Return everything in a pipe."""
     said = b""
     with contextlib.suppress(BlockingIOError):
         while piece := os.read(fd, 65536):
@@ -403,8 +405,8 @@ def drained(fd: int) -> bytes:
 
 
 def test_a_broken_pipe_does_not_end_the_daemon(launch: Launch) -> None:
-    """The reader of standard error went away (EPIPE): lines are counted, the daemon
-    lives, and its exit code is 0.
+    """After the reader of standard error has closed (EPIPE), lines are counted, the
+    daemon lives, and its exit code is 0.
     """
     with piped(launch, ECHO) as (unpd, reader, writer):
         os.dup2(os.open(os.devnull, os.O_RDONLY), reader)
@@ -417,15 +419,15 @@ def test_a_broken_pipe_does_not_end_the_daemon(launch: Launch) -> None:
 
 
 def kill_all(unpd: Unpd) -> list[int]:
-    """Kill every worker; returns who they were."""
+    """Kill every worker. Return their pids."""
     workers = unpd.workers()
     procs.kill(workers)
     return workers
 
 
 def test_a_socket_as_standard_error_is_written_without_waiting(launch: Launch) -> None:
-    """As under journald: a stream socket that nobody reads costs lines and no time, and
-    stays as blocking as its owner left it.
+    """A stream socket as standard error, as under journald, that is not read costs
+    lines but no time. It stays as blocking as its owner left it.
     """
     text, port, metrics = on_ports()
     ours, theirs = socket.socketpair()
@@ -443,8 +445,8 @@ def test_a_socket_as_standard_error_is_written_without_waiting(launch: Launch) -
 
 @faults.requires_root
 def test_a_full_disk_costs_lines_and_nothing_else(launch: Launch, public: Path) -> None:
-    """The log's disk is full: dropped lines are counted, the service goes on, and when
-    there is room again the log does too.
+    """On a full disk dropped lines are counted and the service goes on. When there is
+    room again the log goes on too.
     """
     with faults.small_disk(public / "disk") as disk:
         unpd = launch(f'[log]\nfile = "{disk}/unpd.log"\n' + ECHO)

@@ -1,5 +1,5 @@
-"""max_connections: a worker at its limit leaves the rest to the kernel's queue, without
-turning its loop, and takes from it as places become free.
+"""max_connections: a worker at its limit leaves further clients in the accept queue
+without spinning, and accepts them as connections end.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from tests.support.waiting import holds, until
 
 
 def greeted(socks: list[socket.socket]) -> list[socket.socket]:
-    """Those of ``socks`` that have their echo of the byte that each sent."""
+    """Return those of ``socks`` that have received the echo of their byte."""
     found = []
     for sock in socks:
         sock.setblocking(False)
@@ -26,7 +26,7 @@ def greeted(socks: list[socket.socket]) -> list[socket.socket]:
 
 
 def crowd(stack: contextlib.ExitStack, unpd: Unpd, count: int) -> list[socket.socket]:
-    """``count`` clients that each sent one byte."""
+    """Connect ``count`` clients that each send one byte."""
     socks = [stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(count)]
     for sock in socks:
         sock.sendall(b"x")
@@ -34,8 +34,8 @@ def crowd(stack: contextlib.ExitStack, unpd: Unpd, count: int) -> list[socket.so
 
 
 def test_beyond_its_limit_a_worker_leaves_clients_in_the_queue(launch: Launch) -> None:
-    """Of five clients of a worker for three, two wait in the queue, which the metrics
-    show; each place that becomes free is taken by one of them.
+    """Of five clients of a worker with a limit of three, two wait in the accept queue,
+    as the metrics show. Each ended connection lets one of them in.
     """
     unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 3")
     with contextlib.ExitStack() as stack:
@@ -48,7 +48,7 @@ def test_beyond_its_limit_a_worker_leaves_clients_in_the_queue(launch: Launch) -
             served = greeted(socks)
             socks.remove(served[0])
             served[0].close()
-            until(lambda: len(greeted(socks)) == 3, 10.0, "the freed place to be taken")
+            until(lambda: len(greeted(socks)) == 3, 10.0, "a waiting client to be accepted")
             until(
                 lambda freed=freed: service_counts(unpd).accepted == freed,  # type: ignore[misc]
                 10.0,
@@ -58,9 +58,9 @@ def test_beyond_its_limit_a_worker_leaves_clients_in_the_queue(launch: Launch) -
     assert wait_active(unpd, 0).accepted == 5
 
 
-def test_a_full_worker_with_a_queue_does_not_turn(launch: Launch) -> None:
-    """While clients wait in the queue of a worker at its limit, it takes next to no
-    processor time.
+def test_a_full_worker_with_a_queue_does_not_spin(launch: Launch) -> None:
+    """While clients wait in the accept queue of a worker at its limit, the worker uses
+    almost no processor time.
     """
     unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 2")
     with contextlib.ExitStack() as stack:
@@ -73,8 +73,8 @@ def test_a_full_worker_with_a_queue_does_not_turn(launch: Launch) -> None:
 
 
 def test_the_limit_is_reached_exactly_and_again_after_a_crash(launch: Launch) -> None:
-    """Two workers for three clients each serve six of ten; when one is killed its
-    successor takes three from the queue, no more and no fewer.
+    """Two workers with a limit of three serve six of ten clients. When one is killed,
+    its successor accepts exactly three from the queue.
     """
     unpd = launch("[pools.default]\nworkers = 2\nmax_connections = 3")
     with contextlib.ExitStack() as stack:
@@ -82,13 +82,13 @@ def test_the_limit_is_reached_exactly_and_again_after_a_crash(launch: Launch) ->
         wait_active(unpd, 6)
         until(
             lambda: len(greeted(socks)) == 6, 10.0, "six clients to be answered"
-        )  # accepted is not yet served
+        )  # an accepted client is not yet served
         before = unpd.workers()
         os.kill(before[0], signal.SIGKILL)
         until(
             lambda: service_counts(unpd).ended.get("worker_died") == 3,
             10.0,
-            "the lost connections to be booked",
+            "the lost connections to be counted",
         )
         after = wait_active(unpd, 6)
         assert after.accepted == 9
@@ -96,12 +96,12 @@ def test_the_limit_is_reached_exactly_and_again_after_a_crash(launch: Launch) ->
         until(
             lambda: len(greeted(socks)) == 9,
             10.0,
-            "the three that took their places to be answered too",
+            "the three accepted later to be answered too",
         )
 
 
-def test_the_limit_is_the_pool_s_not_the_service_s(launch: Launch) -> None:
-    """Two services of one worker share its places."""
+def test_the_limit_belongs_to_the_pool_not_the_service(launch: Launch) -> None:
+    """Two services of one worker share its limit."""
     unpd = launch(
         """
         [pools.default]
@@ -128,9 +128,9 @@ def test_the_limit_is_the_pool_s_not_the_service_s(launch: Launch) -> None:
     wait_ended(unpd, {"client_fin": 1}, service="second")
 
 
-def test_the_queue_s_limit_is_the_backlog(launch: Launch) -> None:
-    """unpd_listen_queue_limit is the backlog of the configuration, for each TCP
-    listener, by its address; two free ports are two listeners.
+def test_the_queues_limit_is_the_backlog(launch: Launch) -> None:
+    """unpd_listen_queue_limit is the configured backlog of each TCP listener, by its
+    address. Two listeners on free ports are separate.
     """
     unpd = launch(
         '[services.echo]\nlisten = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0"]\nbacklog = 7'

@@ -1,5 +1,5 @@
-"""What the service manager hears: ready, reloading, stopping, how it stands, that it
-lives; and nothing that could hold the daemon up.
+"""Notifications to the service manager: ready, reloading, stopping, status and
+watchdog. A service manager that does not read never delays the daemon.
 """
 
 import os
@@ -22,9 +22,9 @@ listen = ["tcp://127.0.0.1:0"]
 """
 
 
-def test_the_whole_of_a_life_is_told(launch: Launch, systemd: FakeSystemd) -> None:
-    """READY once services are ready, STOPPING with more time at the stop, and a status
-    line that tells the truth at each.
+def test_each_phase_is_notified(launch: Launch, systemd: FakeSystemd) -> None:
+    """The service manager receives READY when the services are ready, STOPPING with
+    more time at the stop, and a correct status line at each step.
     """
     unpd = systemd.start(launch, ECHO)
     systemd.wait("READY", "1")
@@ -42,9 +42,9 @@ def test_the_whole_of_a_life_is_told(launch: Launch, systemd: FakeSystemd) -> No
     assert systemd.heard("READY") == ["1"]
 
 
-def test_a_reload_is_told_before_it_is_answered(launch: Launch, systemd: FakeSystemd) -> None:
-    """RELOADING with a time of the monotonic clock, then READY; both have been said
-    when ``unpd reload`` returns, refused or not.
+def test_a_reload_is_notified_before_it_is_answered(launch: Launch, systemd: FakeSystemd) -> None:
+    """RELOADING with a time of the monotonic clock and then READY are sent before
+    ``unpd reload`` returns, refused or not.
     """
     unpd = systemd.start(launch, ECHO)
     systemd.wait("READY")
@@ -62,8 +62,8 @@ def test_a_reload_is_told_before_it_is_answered(launch: Launch, systemd: FakeSys
 
 
 def test_a_drain_asks_for_more_time(launch: Launch, systemd: FakeSystemd) -> None:
-    """As long as it stops, it says so again and again: a long grace is not cut short by
-    the unit's own limit.
+    """A stop asks for more time again and again, so that the unit's own limit does not
+    cut a long grace short.
     """
     unpd = systemd.start(launch, "[daemon]\ngrace_s = 6\n" + ECHO)
     with clients.connect(unpd.address("echo")) as sock:
@@ -74,28 +74,28 @@ def test_a_drain_asks_for_more_time(launch: Launch, systemd: FakeSystemd) -> Non
         until(
             lambda: len(systemd.heard("EXTEND_TIMEOUT_USEC")) >= 3,
             6.0,
-            "more time to be asked for three times",
+            "more time to be requested three times",
         )
         assert {int(usec) for usec in systemd.heard("EXTEND_TIMEOUT_USEC")} == {10_000_000}
     assert unpd.wait_exit() == 0
 
 
-def test_what_is_wrong_stands_in_the_status(launch: Launch, systemd: FakeSystemd) -> None:
-    """Degraded, with the reason, while a pool has no ready worker; and no more when it
-    has one.
+def test_the_status_says_what_is_wrong(launch: Launch, systemd: FakeSystemd) -> None:
+    """The status is degraded, with the reason, while a pool has no ready worker, and
+    normal again afterwards.
     """
     unpd = systemd.start(launch, "[pools.default]\nworkers = 1\n" + ECHO)
     systemd.wait("STATUS", "generation 1, 1 of 1 workers ready, 0 connections")
 
-    def complaints_over_early_deaths() -> list[str]:
-        """Until the back-off leaves the slot empty for more than a look. (A killed
-        worker may be on the list for a moment: a number of kills is no number of
-        deaths.)
+    def kill_until_degraded() -> list[str]:
+        """Kill workers until the back-off leaves the slot empty for more than one
+        sweep. A killed worker may stay on the list for a moment, so the number of kills
+        is not the number of deaths.
         """
         procs.kill(unpd.workers(), signal.SIGKILL)
         return [said for said in systemd.heard("STATUS") if "degraded" in said]
 
-    status = until(complaints_over_early_deaths, 20.0, "a degraded status")[0]
+    status = until(kill_until_degraded, 20.0, "a degraded status")[0]
     assert "; degraded: " in status
     systemd.wait(
         "STATUS",
@@ -106,7 +106,7 @@ def test_what_is_wrong_stands_in_the_status(launch: Launch, systemd: FakeSystemd
 
 
 def test_a_refused_start_says_why(launch: Launch, systemd: FakeSystemd) -> None:
-    """``systemctl status`` shows the reason of a start that failed."""
+    """``systemctl status`` shows the reason of a failed start."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         unpd = systemd.start(launch, ECHO.replace(":0", f":{port}"), ready=False)
@@ -123,7 +123,7 @@ def test_a_refused_start_says_why(launch: Launch, systemd: FakeSystemd) -> None:
 
 
 def test_a_socket_without_a_path(launch: Launch, tmp_path: Path) -> None:
-    """The service manager may listen on an abstract name."""
+    """The service manager's socket may have an abstract name."""
     with fake_systemd(tmp_path, abstract=True) as systemd:
         unpd = systemd.start(launch, ECHO)
         systemd.wait("READY", "1")
@@ -131,9 +131,9 @@ def test_a_socket_without_a_path(launch: Launch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["/nowhere/at/all", "relative"])
-def test_nobody_hears(launch: Launch, address: str) -> None:
-    """A socket that is not there, or is none, costs nothing: the daemon serves, reloads
-    and stops.
+def test_a_missing_notify_socket_is_ignored(launch: Launch, address: str) -> None:
+    """A notify socket that does not exist or has no usable address costs nothing. The
+    daemon serves, reloads and stops.
     """
     unpd = launch(
         ECHO, env={"NOTIFY_SOCKET": address, "FDSTORE": "512", "WATCHDOG_USEC": "2000000"}
@@ -143,9 +143,9 @@ def test_nobody_hears(launch: Launch, address: str) -> None:
     assert unpd.stop() == 0
 
 
-def test_a_full_socket_holds_nothing_up(launch: Launch, systemd: FakeSystemd) -> None:
-    """A service manager that reads nothing: the daemon serves all the same, and what
-    matters is heard once it reads again.
+def test_a_full_notify_socket_delays_nothing(launch: Launch, systemd: FakeSystemd) -> None:
+    """While the service manager does not read, the daemon serves all the same.
+    Important messages arrive once it reads again.
     """
     systemd.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as flood:
@@ -168,7 +168,7 @@ def test_a_full_socket_holds_nothing_up(launch: Launch, systemd: FakeSystemd) ->
 
 
 def test_a_healthy_daemon_gives_signs_of_life(launch: Launch, systemd: FakeSystemd) -> None:
-    """Twice an interval, from the start on."""
+    """The watchdog's sign of life comes twice per interval."""
     unpd = systemd.start(launch, ECHO, watchdog_s=0.6)
     before, began = len(systemd.heard("WATCHDOG")), time.monotonic()
     until(lambda: len(systemd.heard("WATCHDOG")) >= before + 6, 10.0, "six signs of life")
@@ -176,9 +176,9 @@ def test_a_healthy_daemon_gives_signs_of_life(launch: Launch, systemd: FakeSyste
     assert unpd.stop() == 0
 
 
-def test_workers_that_stand_still_are_no_life(launch: Launch, systemd: FakeSystemd) -> None:
-    """The master's loop turns, but no worker beats: the signs cease, the log says why,
-    and they come back with the workers.
+def test_stopped_workers_end_the_signs_of_life(launch: Launch, systemd: FakeSystemd) -> None:
+    """While the master's loop turns but no worker beats, no sign of life is sent, and
+    the log says why. The signs resume with the workers.
     """
     unpd = systemd.start(launch, ECHO, watchdog_s=2.0)
     unpd.expect_errors("watchdog.withheld")
@@ -194,10 +194,8 @@ def test_workers_that_stand_still_are_no_life(launch: Launch, systemd: FakeSyste
     systemd.wait("WATCHDOG", after=before)
 
 
-def test_the_watchdog_of_another_process_is_none_of_ours(
-    launch: Launch, systemd: FakeSystemd
-) -> None:
-    """WATCHDOG_PID names somebody else: nobody waits for our signs."""
+def test_the_watchdog_of_another_process_is_ignored(launch: Launch, systemd: FakeSystemd) -> None:
+    """When WATCHDOG_PID names another process, no sign of life is sent."""
     unpd = systemd.start(launch, ECHO, watchdog_s=0.5, env={"WATCHDOG_PID": "1"})
     systemd.wait("READY")
     assert reload(unpd) == 2

@@ -1,4 +1,4 @@
-"""Process 1 of a container: orphans come to it, and the kernel keeps signals from it
+"""unpd as process 1 of a container: it adopts orphans, and the kernel drops signals
 that it does not handle.
 """
 
@@ -24,13 +24,15 @@ pytestmark = [
 
 
 def beside(unpd: Unpd, script: str) -> None:
-    """Run a shell script in the daemon's pid namespace; its parent is outside of it."""
+    """Run a shell script in the daemon's pid namespace. The script's parent is
+    outside.
+    """
     subprocess.run(["nsenter", "--target", str(unpd.pid), "--pid", "sh", "-c", script], check=True)
 
 
-def test_foreign_children_are_reaped_and_mean_nothing(launch: Launch) -> None:
-    """Orphans that come to the daemon as process 1 are reaped and counted, and do
-    nothing else, whatever they end with: not even what a worker's code would mean.
+def test_adopted_children_are_reaped_and_change_nothing(launch: Launch) -> None:
+    """Orphans that the daemon adopts as process 1 are reaped and counted. They have no
+    other effect, even with an exit code that a worker could have.
     """
     unpd = launch(prefix=AS_PID_1)
     assert procs.status(unpd.pid)["NSpid"].split()[1:] == ["1"]
@@ -49,22 +51,20 @@ def test_foreign_children_are_reaped_and_mean_nothing(launch: Launch) -> None:
 
 
 @pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT, Signals.SIGQUIT])
-def test_process_1_stops(launch: Launch, number: Signals) -> None:
-    """Process 1 takes every signal that ends it."""
+def test_process_1_stops_by_signal(launch: Launch, number: Signals) -> None:
+    """Process 1 stops on TERM, INT and QUIT."""
     unpd = launch(prefix=AS_PID_1)
     unpd.signal(number)
     assert unpd.wait_exit() == 0
 
 
-def test_process_1_stops_before_its_handlers_stand(launch: Launch) -> None:
-    """A TERM to process 1 that is still starting, for which it has no handler yet, is
-    kept and taken.
-    """
+def test_process_1_keeps_a_signal_that_comes_before_its_handlers(launch: Launch) -> None:
+    """A TERM that reaches process 1 before it has a handler is kept and stops it."""
     unpd = launch(prefix=AS_PID_1, ready=False)
 
     def holding_back() -> list[int]:
-        """Unpd blocks all signals; unshare, before it becomes unpd, only those that it
-        passes on.
+        """Return the processes that block all signals. unshare, before it becomes unpd,
+        blocks only those that it forwards.
         """
         sets = {pid: procs.signals(pid) for pid in below(unpd)}
         return [
@@ -80,13 +80,13 @@ def test_process_1_stops_before_its_handlers_stand(launch: Launch) -> None:
 
 
 def below(unpd: Unpd) -> list[int]:
-    """What unshare has forked so far."""
+    """Return the pids of what unshare has forked so far."""
     return [child.pid for child in procs.descendants(unpd.process.pid) if child.title]
 
 
 def test_stop_from_another_pid_namespace(launch: Launch) -> None:
-    """A command that cannot see the daemon's pid (the kernel says 0) asks it to stop
-    through the control socket, and signals nobody.
+    """A command that cannot see the daemon's pid (the kernel says 0) stops it through
+    the control socket and signals no process.
     """
     unpd = launch()
     command = [*AS_PID_1, sys.executable, "-m", "unpd", "stop", "--control", str(unpd.control)]

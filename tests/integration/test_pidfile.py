@@ -1,4 +1,6 @@
-"""The pid file: its lock decides who runs; what stands in it is never believed."""
+"""The pid file: its lock decides which instance runs. The number in it is never
+trusted.
+"""
 
 import fcntl
 import os
@@ -21,12 +23,14 @@ listen = ["tcp://127.0.0.1:0"]
 
 
 def with_pid_file(path: Path) -> str:
-    """A configuration with its pid file at ``path``."""
+    """Return a configuration with its pid file at ``path``."""
     return f'[daemon]\npid_file = "{path}"\n' + ECHO
 
 
 def fingerprint(*paths: Path) -> list[tuple[int, int, int, int]]:
-    """What changes if somebody touches a file: inode, time of change, size, owner."""
+    """Return what changes when a file is touched: inode, time of change, size,
+    owner.
+    """
     return [
         (status.st_ino, status.st_ctime_ns, status.st_size, status.st_uid)
         for status in (path.lstat() for path in paths)
@@ -34,7 +38,7 @@ def fingerprint(*paths: Path) -> list[tuple[int, int, int, int]]:
 
 
 def refused(launch: Launch, text: str, code: int) -> Unpd:
-    """A daemon whose start fails with ``code``."""
+    """Start a daemon whose start fails with ``code``."""
     unpd = launch(text, ready=False)
     unpd.expect_exit(code)
     unpd.wait_exit()
@@ -45,8 +49,8 @@ def refused(launch: Launch, text: str, code: int) -> Unpd:
     "content", [b"999999999\n", b"\x00\xff garbage " * 100], ids=["dead", "garbage"]
 )
 def test_a_stale_pid_file_is_no_obstacle(launch: Launch, tmp_path: Path, content: bytes) -> None:
-    """Whatever a pid file without a lock says, the daemon starts, writes its own pid,
-    and removes the file at its end.
+    """Whatever an unlocked pid file says, the daemon starts, writes its own pid, and
+    removes the file at its end.
     """
     path = tmp_path / "stale.pid"
     path.write_bytes(content)
@@ -56,9 +60,9 @@ def test_a_stale_pid_file_is_no_obstacle(launch: Launch, tmp_path: Path, content
     assert not path.exists()
 
 
-def test_the_pid_of_another_living_process_means_nothing(launch: Launch, tmp_path: Path) -> None:
-    """A pid that was given to another process since is no instance of ours, and that
-    process is left alone.
+def test_the_pid_of_another_process_is_ignored(launch: Launch, tmp_path: Path) -> None:
+    """A pid in the file that another process has by now is not taken for an instance,
+    and that process is left alone.
     """
     path = tmp_path / "recycled.pid"
     path.write_text(f"{os.getpid()}\n")
@@ -70,8 +74,8 @@ def test_the_pid_of_another_living_process_means_nothing(launch: Launch, tmp_pat
 def test_a_second_instance_is_refused_and_touches_nothing(
     launch: Launch, tmp_path: Path, verb: str
 ) -> None:
-    """The second instance ends with code 75; pid file, sockets and log are the same
-    files, unchanged, and the first serves on.
+    """The second instance exits with 75. Pid file, sockets and log are the same
+    unchanged files, and the first instance goes on.
     """
     unpd = launch(
         f'[services.echo]\nlisten = ["tcp://127.0.0.1:0", "unix://{tmp_path}/echo.sock"]\n',
@@ -92,9 +96,9 @@ def test_a_second_instance_is_refused_and_touches_nothing(
     assert clients.converse(str(tmp_path / "echo.sock"), b"mine") == b"mine"
 
 
-def test_a_lock_is_believed_whatever_the_file_says(launch: Launch, tmp_path: Path) -> None:
-    """A file that is locked and empty (an instance that is just starting) refuses us,
-    and stays as it is.
+def test_a_lock_counts_whatever_the_file_says(launch: Launch, tmp_path: Path) -> None:
+    """A locked and empty file, as of an instance that is just starting, refuses the
+    start and stays unchanged.
     """
     path = tmp_path / "locked.pid"
     with path.open("w") as file:
@@ -105,8 +109,8 @@ def test_a_lock_is_believed_whatever_the_file_says(launch: Launch, tmp_path: Pat
 
 
 def test_a_symbolic_link_is_not_followed(launch: Launch, tmp_path: Path) -> None:
-    """A link where the pid file should be is refused with code 73, and what it points
-    at is not touched.
+    """A symbolic link at the pid file's path is refused with 73, and its target is not
+    touched.
     """
     target, link = tmp_path / "precious", tmp_path / "link.pid"
     target.write_text("precious")
@@ -119,8 +123,8 @@ def test_a_symbolic_link_is_not_followed(launch: Launch, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["directory", "fifo"])
 def test_what_is_no_file_is_refused_and_stays(launch: Launch, tmp_path: Path, kind: str) -> None:
-    """A directory or a FIFO in the pid file's place is refused with code 73 and left
-    alone; nothing hangs.
+    """A directory or a FIFO at the pid file's path is refused with 73 and stays.
+    Nothing hangs.
     """
     path = tmp_path / kind
     if kind == "fifo":
@@ -132,9 +136,9 @@ def test_what_is_no_file_is_refused_and_stays(launch: Launch, tmp_path: Path, ki
 
 
 @faults.requires_root
-def test_another_users_pid_file_does_not_stay_his(launch: Launch, tmp_path: Path) -> None:
-    """A stale file that belongs to somebody else is replaced: he could write any number
-    into it, for root to kill.
+def test_another_users_pid_file_is_replaced(launch: Launch, tmp_path: Path) -> None:
+    """A stale file of another user is replaced. That user could write any number into
+    it, and root would kill that process.
     """
     path = tmp_path / "foreign.pid"
     path.write_text("1\n")
@@ -148,8 +152,8 @@ def test_another_users_pid_file_does_not_stay_his(launch: Launch, tmp_path: Path
 def test_a_killed_instance_does_not_keep_the_next_from_starting(
     launch: Launch, tmp_path: Path
 ) -> None:
-    """After ``kill -9`` pid file and sockets lie about; the next start takes their
-    places.
+    """After SIGKILL the pid file and the sockets remain. The next start replaces
+    them.
     """
     text = (
         f'[daemon]\npid_file = "{tmp_path}/unpd.pid"\ncontrol ='
@@ -165,8 +169,8 @@ def test_a_killed_instance_does_not_keep_the_next_from_starting(
     assert not list(tmp_path.glob("*.sock"))
 
 
-def test_a_pid_file_that_is_another_ones_now_is_left_to_him(launch: Launch) -> None:
-    """Somebody removed our pid file and another one lies there: at our end it stays."""
+def test_a_replaced_pid_file_is_not_removed(launch: Launch) -> None:
+    """A pid file that another program put in the place of ours stays at our end."""
     unpd = launch(ECHO)
     unpd.pid_file.unlink()
     unpd.pid_file.write_text("somebody else's\n")
@@ -177,7 +181,7 @@ def test_a_pid_file_that_is_another_ones_now_is_left_to_him(launch: Launch) -> N
 
 @faults.requires_root
 def test_a_full_disk_under_the_pid_file_refuses_the_start(launch: Launch, tmp_path: Path) -> None:
-    """Where the pid cannot be written the daemon does not start (code 73), and nothing
+    """When the pid cannot be written, the daemon does not start (code 73), and nothing
     listens.
     """
     with (

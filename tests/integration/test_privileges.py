@@ -1,5 +1,5 @@
-"""Privileges: what talks to clients is nobody for good, or it never runs at all; and
-root takes no orders from a file that others can write.
+"""Privileges: a process that talks to clients has dropped its privileges for good, or
+it never runs. Root does not read a configuration that others can write.
 """
 
 import os
@@ -27,9 +27,10 @@ listen = ["tcp://127.0.0.1:0"]
 
 @faults.requires_root
 @pytest.mark.parametrize(("user", "group"), [("nobody", None), ("daemon", "nogroup")])
-def test_children_are_nobody_for_good(launch: Launch, user: str, group: str | None) -> None:
-    """Every worker and the exporter have the configured user and group in all four
-    places, no other group, no capability, and no way to a new privilege.
+def test_children_have_dropped_all_privileges(launch: Launch, user: str, group: str | None) -> None:
+    """Every worker and the exporter have the configured user and group as real,
+    effective, saved and filesystem id. They have no other group, no capability, and no
+    way to a new privilege.
     """
     account = pwd.getpwnam(user)
     gid = account.pw_gid if group is None else pwd.getpwnam("nobody").pw_gid
@@ -49,7 +50,7 @@ def test_children_are_nobody_for_good(launch: Launch, user: str, group: str | No
     until(
         lambda: unpd.metric("unpd_workers", pool="default", state="ready") == 2,
         10.0,
-        "it to be ready",
+        "the worker to be ready",
     )
     exporter = unpd.exporter()
     assert exporter is not None
@@ -69,9 +70,9 @@ def test_children_are_nobody_for_good(launch: Launch, user: str, group: str | No
 
 @faults.requires_root
 @faults.requires_strace()
-def test_the_drop_goes_in_the_order_that_leaves_nothing(launch: Launch, tmp_path: Path) -> None:
-    """Groups, then group, then user; then the proof that root cannot be had back; then
-    the death signal, which the change of user would have cleared.
+def test_privileges_are_dropped_in_the_right_order(launch: Launch, tmp_path: Path) -> None:
+    """A child drops groups, then group, then user. Then it proves that root cannot come
+    back, and sets the death signal, which the change of user would have cleared.
     """
     one_file_each = ("-ff",)
     launch(
@@ -110,9 +111,9 @@ def test_the_drop_goes_in_the_order_that_leaves_nothing(launch: Launch, tmp_path
 @pytest.mark.parametrize(
     "fault", ["setresuid:error=EAGAIN", "setgroups:error=EPERM", "setresuid:retval=0"]
 )
-def test_a_drop_that_fails_is_the_end(launch: Launch, tmp_path: Path, fault: str) -> None:
-    """Where a call fails, or only claims to have worked, the start fails with code 77
-    and nobody was ever served as root.
+def test_a_drop_that_fails_ends_the_start(launch: Launch, tmp_path: Path, fault: str) -> None:
+    """Where a call fails, or only claims to have worked, the start fails with 77 and no
+    worker has served as root.
     """
     call = fault.partition(":")[0]
     unpd = launch(ECHO, ready=False, prefix=faults.strace_prefix(tmp_path / "trace", call, fault))
@@ -138,8 +139,9 @@ print(open("/proc/self/status").read())
 @faults.requires_root
 @pytest.mark.parametrize("unless_filtered", [True, False])
 def test_under_a_filter_capset_is_not_tried(*, unless_filtered: bool) -> None:
-    """A system call filter such as that of unpd.service refuses capset: a master that
-    is no root leaves it then, one that is asks for all; no_new_privs is set either way.
+    """A system call filter such as that of unpd.service refuses capset. A master
+    without root skips it then; a master with root tries it. no_new_privs is set either
+    way.
     """
     done = subprocess.run(
         [sys.executable, "-c", FILTERED, str(unless_filtered)],
@@ -155,8 +157,8 @@ def test_under_a_filter_capset_is_not_tried(*, unless_filtered: bool) -> None:
 @faults.requires_root
 @faults.requires_strace()
 def test_a_worker_whose_drop_fails_later_never_serves(launch: Launch, tmp_path: Path) -> None:
-    """A respawned worker that cannot drop leaves without a connection; the others serve
-    on, and with the fault gone it is back.
+    """A respawned worker that cannot drop leaves without serving. The others go on, and
+    once the fault is gone the worker is back.
     """
     unpd = launch(ECHO)
     unpd.expect_errors("worker.failed")
@@ -171,9 +173,9 @@ def test_a_worker_whose_drop_fails_later_never_serves(launch: Launch, tmp_path: 
 
 
 @faults.requires_root
-def test_root_takes_no_orders_from_a_file_that_others_write(launch: Launch, tmp_path: Path) -> None:
-    """A configuration that others can write, or that belongs to somebody else, is
-    refused with code 78: at the start, by check, and at a reload.
+def test_root_refuses_a_configuration_that_others_can_write(launch: Launch, tmp_path: Path) -> None:
+    """A configuration that others can write, or that belongs to another user, is
+    refused with 78: at the start, by check, and at a reload.
     """
     unpd = launch(ECHO)
     path = unpd.config_path
@@ -194,9 +196,9 @@ def test_root_takes_no_orders_from_a_file_that_others_write(launch: Launch, tmp_
 
 
 @faults.requires_root
-def test_who_is_not_root_cannot_become_another() -> None:
-    """Started by an ordinary user, a configuration for another user is refused with the
-    sentence what to do (code 77).
+def test_an_ordinary_user_cannot_become_another() -> None:
+    """A configuration for another user is refused for an ordinary user, with a sentence
+    that says what to do (code 77).
     """
     loaded, account = builtin(), pwd.getpwnam("daemon")
     reader, writer = os.pipe()
@@ -223,9 +225,9 @@ def test_who_is_not_root_cannot_become_another() -> None:
     os.waitpid(pid, 0)
 
 
-def test_an_ordinary_user_stays_himself(launch: Launch) -> None:
-    """Who is not root serves as himself: nothing to drop, and no capability or new
-    privilege all the same.
+def test_an_ordinary_user_keeps_its_user(launch: Launch) -> None:
+    """A daemon of an ordinary user serves as that user, without capabilities and
+    without a way to new privileges.
     """
     unpd = launch(ECHO)
     workers = unpd.workers()

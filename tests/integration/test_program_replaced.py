@@ -1,5 +1,5 @@
-"""A package upgrade under a running daemon: it needs nothing of the program's files any
-more.
+"""A package upgrade under a running daemon. The daemon no longer needs the files of the
+program.
 """
 
 import shutil
@@ -24,8 +24,8 @@ timezone = "Europe/Berlin"
 
 
 def test_a_daemon_whose_program_is_deleted_goes_on(launch: Launch, tmp_path: Path) -> None:
-    """Children are respawned, a reload brings a service that was not used before,
-    scrapes are rendered, and the stop is clean.
+    """After the program's files are deleted, children are respawned, a reload adds a
+    service that was not used before, scrapes work, and the stop is clean.
     """
     program = tmp_path / "program"
     shutil.copytree(ROOT / "unpd", program / "unpd", ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,5 +1,5 @@
-"""A reload: the new configuration proves itself before the old one drains; a refused
-one changes nothing.
+"""A reload: the new configuration proves itself before the old one drains. A refused
+configuration changes nothing.
 """
 
 import contextlib
@@ -61,7 +61,9 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 
 
 def listener_inode(port: int) -> str:
-    """The inode of the socket that listens on ``port`` (proc(5), /proc/net/tcp)."""
+    """Return the inode of the socket that listens on ``port`` (proc(5),
+    /proc/net/tcp).
+    """
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return next(
         row[9] for row in rows if row[3] == "0A" and int(row[1].partition(":")[2], 16) == port
@@ -69,7 +71,7 @@ def listener_inode(port: int) -> str:
 
 
 def generations(unpd: Unpd) -> dict[int, int]:
-    """The generation of each living worker, as its title says."""
+    """Return the generation of each living worker, by its title."""
     found = (
         (child.pid, re.search(r"generation (\d+)$", child.title))
         for child in procs.children(unpd.pid)
@@ -78,10 +80,8 @@ def generations(unpd: Unpd) -> dict[int, int]:
     return {pid: int(match[1]) for pid, match in found if match}
 
 
-def drains(unpd: Unpd, old: set[int]) -> None:
-    """Wait until each of the workers ``old`` has taken the order to drain (it accepts
-    nothing any more) or is gone.
-    """
+def wait_drained(unpd: Unpd, old: set[int]) -> None:
+    """Wait until each of the workers ``old`` drains (it accepts no more) or is gone."""
 
     def serving() -> list[str]:
         return [
@@ -97,8 +97,8 @@ def drains(unpd: Unpd, old: set[int]) -> None:
 
 
 def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(launch: Launch) -> None:
-    """Whatever is wrong with the file, ``unpd reload`` fails with file and line, the
-    old configuration goes on serving, and the metrics say so.
+    """Whatever is wrong with the file, ``unpd reload`` fails with file and line. The
+    old configuration goes on serving, and the metrics count the refusal.
     """
     unpd = launch(BOTH)
     children, open_before = (
@@ -126,8 +126,8 @@ def test_a_refused_configuration_changes_nothing_and_says_where_it_is_wrong(laun
     assert len(unpd.log_events("reload.refused", level="error")) == len(BROKEN)
 
 
-def test_every_fault_of_the_file_is_told_at_once(launch: Launch) -> None:
-    """A reload names all that is wrong, each with its line, and what would be right."""
+def test_every_fault_of_the_file_is_reported_at_once(launch: Launch) -> None:
+    """A refused reload names every fault with its line and a suggestion."""
     unpd = launch(ECHO)
     reason = refused_reload(
         unpd,
@@ -138,8 +138,8 @@ def test_every_fault_of_the_file_is_told_at_once(launch: Launch) -> None:
 
 
 def test_a_half_written_file_is_refused_and_the_whole_one_taken(launch: Launch) -> None:
-    """A writer that does not rename and is met half-way does no harm; the next reload
-    succeeds and the metric says so.
+    """A half-written file, of a writer that does not rename, is refused. The next
+    reload succeeds, and the metric says so.
     """
     unpd = launch(ECHO)
     whole = unpd.config_path.read_bytes()
@@ -155,8 +155,8 @@ def test_a_half_written_file_is_refused_and_the_whole_one_taken(launch: Launch) 
 
 
 def test_listeners_are_added_all_or_none(launch: Launch, tmp_path: Path) -> None:
-    """Where one added listener cannot bind, the others that the same reload added are
-    closed again and the old ones serve on.
+    """When one added listener cannot bind, the others that the same reload added are
+    closed again. The old ones go on.
     """
     unpd = launch(ECHO)
     free, path = free_port(), tmp_path / "new.sock"
@@ -184,8 +184,8 @@ def test_listeners_are_added_all_or_none(launch: Launch, tmp_path: Path) -> None
 
 
 def test_what_only_a_restart_can_change_is_refused(launch: Launch) -> None:
-    """Another user, group, pid file, control socket, log file or log format needs a
-    restart, and a reload says so and changes nothing.
+    """A reload refuses another user, group, pid file, control socket, log file or log
+    format, because they need a restart. It changes nothing.
     """
     unpd = launch(ECHO)
     changes = {
@@ -212,8 +212,8 @@ def test_what_only_a_restart_can_change_is_refused(launch: Launch) -> None:
 def test_a_generation_that_cannot_start_leaves_the_old_one(
     launch: Launch, tmp_path: Path, call: str, error: str, reason: str
 ) -> None:
-    """Where the new workers fail to start, the reload fails with their reason, what it
-    added is closed, and the next good one succeeds.
+    """When the new workers fail to start, the reload fails with their reason and closes
+    what it added. The next valid reload succeeds.
     """
     unpd = launch(ECHO)
     old, free, path = set(unpd.workers()), free_port(), tmp_path / "new.sock"
@@ -226,7 +226,7 @@ def test_a_generation_that_cannot_start_leaves_the_old_one(
         )
         until(lambda: set(unpd.workers()) == old, 10.0, "the failed generation to go")
     until(
-        lambda: clients.refuses(free), 5.0, "the last dying worker's listener to be gone"
+        lambda: clients.refuses(free), 5.0, "the listener of the last dying worker to be closed"
     )  # it loses its title before its descriptors
     assert not path.exists()
     assert clients.converse(unpd.address("echo"), b"as before") == b"as before"
@@ -244,7 +244,7 @@ def test_a_generation_that_cannot_start_leaves_the_old_one(
 
 
 def test_a_changed_backlog_keeps_the_listener(launch: Launch) -> None:
-    """A new backlog is a second listen on the same socket: its inode stays and its
+    """A new backlog is a second listen on the same socket. Its inode stays and its
     limit changes.
     """
     unpd = launch(ECHO + "backlog = 100\n")
@@ -259,8 +259,8 @@ def test_a_changed_backlog_keeps_the_listener(launch: Launch) -> None:
 
 
 def test_a_changed_socket_mode_is_taken(launch: Launch, tmp_path: Path) -> None:
-    """The file of a UNIX listener gets its new mode by a reload, and stays the same
-    file.
+    """A reload changes the mode of a UNIX listener's file, and the file stays the
+    same.
     """
     path = tmp_path / "echo.sock"
     echo = f'[services.echo]\nlisten = ["unix://{path}"]\n'
@@ -271,10 +271,8 @@ def test_a_changed_socket_mode_is_taken(launch: Launch, tmp_path: Path) -> None:
     assert path.stat().st_ino == inode
 
 
-def test_an_address_family_that_was_opened_otherwise_is_refused(launch: Launch) -> None:
-    """``ipv6_only`` of a listener that stays cannot change, and the reload says so
-    instead of pretending.
-    """
+def test_a_changed_ipv6_only_is_refused(launch: Launch) -> None:
+    """``ipv6_only`` of a listener that stays cannot change, and the reload says so."""
     port = free_port()
     echo = f'[services.echo]\nlisten = ["tcp://[::]:{port}"]\n'
     unpd = launch(echo)
@@ -285,8 +283,8 @@ def test_an_address_family_that_was_opened_otherwise_is_refused(launch: Launch) 
 
 
 def test_services_come_and_go(launch: Launch) -> None:
-    """An added service serves, a removed one is drained and its port freed: its session
-    goes on, new connections are refused.
+    """An added service serves. A removed one wait_drained: its session goes on, new
+    connections are refused, and its port is free.
     """
     unpd = launch(ECHO)
     port = unpd.port("echo")
@@ -295,7 +293,7 @@ def test_services_come_and_go(launch: Launch) -> None:
         assert clients.read_exactly(session, 6) == b"before"
         assert reload(unpd, '[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n') == 2
         assert clients.ask(unpd.address("daytime")).endswith(b"\r\n")
-        until(lambda: clients.refuses(port), 10.0, "the removed service's port to be freed")
+        until(lambda: clients.refuses(port), 10.0, "the removed service's port to be closed")
         session.sendall(b"after")
         assert clients.read_exactly(session, 5) == b"after"
         assert unpd.metric("unpd_connections_active", service="echo") == 1
@@ -334,8 +332,8 @@ def test_pools_come_and_change(launch: Launch) -> None:
 
 
 def test_ttin_and_ttou_change_the_default_pool(launch: Launch) -> None:
-    """TTIN is one worker more, TTOU one fewer, never fewer than one; what a surplus
-    worker serves is drained, not cut.
+    """TTIN adds one worker, TTOU removes one, but never the last. The connections of a
+    removed worker are drained, not cut.
     """
     unpd = launch(ECHO)
     unpd.signal(SIGTTIN)
@@ -355,8 +353,8 @@ def test_ttin_and_ttou_change_the_default_pool(launch: Launch) -> None:
 
 
 def test_the_metrics_can_move(launch: Launch) -> None:
-    """A reload moves the exporter to another address; no counter is lost, the old
-    address is given back, and it can be switched off.
+    """A reload moves the exporter to another address without losing a count, closes the
+    old address, and can switch the exporter off.
     """
     unpd = launch(ECHO)
     old = unpd.port("metrics")
@@ -365,14 +363,14 @@ def test_the_metrics_can_move(launch: Launch) -> None:
     assert reload(unpd, f'[metrics]\nlisten = "tcp://127.0.0.1:{new}"\n' + ECHO) == 2
     assert unpd.port("metrics", -1) == new
     assert unpd.metric("unpd_connections_accepted_total", service="echo") == 1
-    until(lambda: clients.refuses(old), 10.0, "the old address to be given back")
+    until(lambda: clients.refuses(old), 10.0, "the old address to be closed")
     assert reload(unpd, "[metrics]\nlisten = false\n" + ECHO) == 3
     until(lambda: clients.refuses(new) and unpd.exporter() is None, 10.0, "the exporter to go")
     assert clients.converse(unpd.address("echo"), b"served") == b"served"
 
 
 def test_the_log_level_follows_the_configuration(launch: Launch) -> None:
-    """A reload changes what is logged, in the master and in the workers."""
+    """A reload changes the log level of the master and of the workers."""
     unpd = launch('[log]\nlevel = "info"\n' + ECHO)
     assert clients.converse(unpd.address("echo"), b"quiet") == b"quiet"
     assert reload(unpd, '[log]\nlevel = "debug"\n' + ECHO) == 2
@@ -385,9 +383,9 @@ def test_the_log_level_follows_the_configuration(launch: Launch) -> None:
 # generations
 
 
-def test_sessions_live_through_a_reload_until_their_grace_is_over(launch: Launch) -> None:
-    """Echo sessions go on in the old generation for ``reload_grace_s`` and end with a
-    FIN after it; who comes after the reload meets the new generation only.
+def test_sessions_outlive_a_reload_until_their_grace_is_over(launch: Launch) -> None:
+    """Echo sessions go on in the old generation for ``reload_grace_s`` and then get a
+    FIN. Later clients are served by the new generation only.
     """
     grace_s = 1.5
     unpd = launch(f"[daemon]\nreload_grace_s = {grace_s}\n" + ECHO)
@@ -396,7 +394,7 @@ def test_sessions_live_through_a_reload_until_their_grace_is_over(launch: Launch
         unpd.metric_becomes(20, "unpd_connections_active", service="echo")
         began = time.monotonic()
         assert reload(unpd) == 2
-        drains(unpd, old)
+        wait_drained(unpd, old)
         assert set(generations(unpd).values()) == {1, 2}
         for _ in range(10):
             assert clients.converse(unpd.address("echo"), b"new") == b"new"
@@ -418,8 +416,8 @@ def test_sessions_live_through_a_reload_until_their_grace_is_over(launch: Launch
 
 
 def test_a_reload_cuts_the_drain_of_the_one_before(launch: Launch) -> None:
-    """There are never three generations: while one drains, the next reload ends its
-    sessions first.
+    """There are never three generations. While one drains, the next reload first ends
+    its sessions.
     """
     unpd = launch(ECHO)
     oldest = set(unpd.workers())
@@ -428,12 +426,14 @@ def test_a_reload_cuts_the_drain_of_the_one_before(launch: Launch) -> None:
         first.sendall(b"1")
         assert clients.read_exactly(first, 1) == b"1"
         assert reload(unpd) == 2
-        drains(unpd, oldest)
+        wait_drained(unpd, oldest)
         with clients.connect(unpd.address("echo")) as second:
             second.sendall(b"2")
             assert clients.read_exactly(second, 1) == b"2"
             with contextlib.closing(send_request(unpd.control, verb="reload")) as waiting:
-                assert clients.read_all(first) == b"", "the oldest session ends"
+                assert clients.read_all(first) == b"", (
+                    "the oldest session ended otherwise than by a FIN"
+                )
                 first.close()
                 waiting.setblocking(False)
 
@@ -452,8 +452,8 @@ def test_a_reload_cuts_the_drain_of_the_one_before(launch: Launch) -> None:
 
 
 def test_reloads_that_come_during_a_reload_become_one(launch: Launch) -> None:
-    """Of thirty reloads asked for at once few are carried out, and each asker gets his
-    answer; a HUP counts as one of them.
+    """Of thirty reloads requested at once only a few run, and each request gets an
+    answer. A HUP counts as one of them.
     """
     unpd = launch(ECHO)
     with contextlib.ExitStack() as stack:
@@ -471,8 +471,8 @@ def test_reloads_that_come_during_a_reload_become_one(launch: Launch) -> None:
 
 
 def test_many_reloads_leave_nothing_behind(launch: Launch) -> None:
-    """After many reloads the master has as many descriptors, and about as much memory,
-    as after the first, and one generation lives.
+    """After many reloads the master has the same number of descriptors and about the
+    same memory as after the first, and one generation lives.
     """
     unpd = launch(BOTH)
     reload(unpd)
@@ -499,7 +499,7 @@ def test_many_reloads_leave_nothing_behind(launch: Launch) -> None:
 
 
 def test_a_hangup_reloads(launch: Launch) -> None:
-    """SIGHUP does what ``unpd reload`` does, the log has the answer."""
+    """SIGHUP does what ``unpd reload`` does, and the log has the answer."""
     unpd = launch(ECHO)
     reconfigure(unpd, BOTH)
     unpd.signal(SIGHUP)

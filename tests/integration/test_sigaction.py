@@ -11,11 +11,11 @@ from tests.support.waiting import until
 
 @faults.requires_strace()
 def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
-    """SIGCHLD is installed by sigaction(2) with SA_RESTART and SA_NOCLDSTOP; its
-    handler loops waitpid(-1, WNOHANG) until there is nothing; no process is ever
-    signalled by its number, only through its pidfd.
+    """SIGCHLD is installed by sigaction(2) with SA_RESTART and SA_NOCLDSTOP. Its
+    handler loops waitpid(-1, WNOHANG) until nothing is left. Processes are signalled
+    only through their pidfds, never by number.
     """
-    by_process = ("-ff",)  # else the lines of several processes cut each other in two
+    by_process = ("-ff",)  # otherwise lines of several processes interrupt each other
     unpd = launch(
         prefix=faults.strace_prefix(
             tmp_path / "trace",
@@ -26,7 +26,7 @@ def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
     workers = unpd.workers()
     with procs.stopped([unpd.pid]):
         procs.kill(workers)
-        until(lambda: not any(procs.alive(pid) for pid in workers), 5.0, "the workers' death")
+        until(lambda: not any(procs.alive(pid) for pid in workers), 5.0, "the workers to die")
     unpd.wait_respawned(workers)
     master = unpd.pid
     unpd.stop()
@@ -45,7 +45,7 @@ def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
 
     actions = [
         call for call in calls if re.match(r"rt_sigaction\(SIGCHLD, \{sa_handler=0x", call)
-    ]  # the interpreter sets the default again as it ends
+    ]  # The interpreter restores the default as it ends.
     flags = set(actions[-1].partition("sa_flags=")[2].partition(",")[0].split("|"))
     assert {"SA_RESTART", "SA_NOCLDSTOP"} <= flags, actions
     assert "SA_NOCLDWAIT" not in flags
@@ -59,7 +59,7 @@ def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
         True,
         True,
         False,
-    ], "both in one loop, which ends when there is no more"
+    ], "both were not reaped in one loop that ends when nothing is left"
 
     assert any("pidfd_send_signal(" in call for call in calls)
     assert not [call for call in calls if re.match(r"(kill|tkill|tgkill)\(", call)]

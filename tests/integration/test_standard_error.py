@@ -13,7 +13,7 @@ from unpd.sinks import Sink, standard_error
 
 @contextmanager
 def as_standard_error(fd: int) -> Iterator[None]:
-    """Descriptor 2 is this file for a while."""
+    """Make ``fd`` descriptor 2 for the length of the block."""
     saved = os.dup(2)
     os.dup2(fd, 2)
     try:
@@ -33,9 +33,7 @@ def fill(put: Callable[[bytes], None], sink: Sink) -> None:
 
 
 def test_standard_error_that_is_a_pipe_does_not_block_nor_change_for_others() -> None:
-    """A full pipe loses lines; the flags of the inherited descriptor stay what they
-    were.
-    """
+    """A full pipe loses lines. The flags of the inherited descriptor do not change."""
     reader, writer = os.pipe()
     with as_standard_error(writer):
         sink = standard_error()
@@ -48,7 +46,9 @@ def test_standard_error_that_is_a_pipe_does_not_block_nor_change_for_others() ->
 
 
 def test_standard_error_that_is_a_socket_does_not_block_nor_change_for_others() -> None:
-    """As under systemd; a reader that is gone is no signal and no end."""
+    """A full socket loses lines, as under systemd. A reader that has closed causes
+    neither a signal nor an error.
+    """
     ours, theirs = socket.socketpair()
     with ours, as_standard_error(ours.fileno()):
         sink = standard_error()
@@ -65,8 +65,8 @@ def test_standard_error_that_is_a_socket_does_not_block_nor_change_for_others() 
 
 
 def test_standard_error_that_is_a_file_is_shared_with_others(tmp_path: Path) -> None:
-    """What a library writes to descriptor 2 and what we write stand one behind the
-    other.
+    """Lines of the log and lines that a library writes to descriptor 2 alternate in
+    order.
     """
     path = tmp_path / "stderr"
     with path.open("wb") as file, as_standard_error(file.fileno()):

@@ -1,5 +1,5 @@
-"""``unpd start``: detaches, and returns when the daemon is ready or has failed, with
-the reason and its exit code.
+"""``unpd start`` detaches. It returns when the daemon is ready, or has failed, with the
+reason and its exit code.
 """
 
 import os
@@ -25,7 +25,7 @@ listen = ["tcp://127.0.0.1:0"]
 def start(
     directory: Path, text: str, *, prefix: Sequence[str] = (), complete: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run an ``unpd start`` that fails, to its end; nothing of it remains."""
+    """Run an ``unpd start`` that fails. Assert that nothing of it remains."""
     config = directory / "unpd.toml"
     config.write_text(
         compose(text, directory, log_file=directory / "unpd.log") if complete else text
@@ -46,9 +46,9 @@ def start(
     return ended
 
 
-def test_it_returns_when_the_daemon_serves(launch: Launch) -> None:
-    """The command ends with 0 and says nothing; at that moment the daemon accepts, in a
-    session of its own, away from terminal and directory.
+def test_it_returns_when_the_daemon_is_ready(launch: Launch) -> None:
+    """The command exits with 0 and prints nothing. At that moment the daemon accepts,
+    in its own session, without terminal, in the directory /.
     """
     unpd = launch(ECHO, detached=True, ready=False)
     assert unpd.process.wait(20.0) == 0
@@ -61,7 +61,7 @@ def test_it_returns_when_the_daemon_serves(launch: Launch) -> None:
         os.getsid(0),
         unpd.process.pid,
         unpd.pid,
-    ), "a session whose leader is gone can never get a terminal"
+    ), "a process whose session leader is gone can never get a terminal"
     assert os.readlink(f"/proc/{unpd.pid}/cwd") == "/"
     assert procs.status(unpd.pid)["Umask"] == "0027"
     assert {procs.fds(unpd.pid)[fd] for fd in (0, 1, 2)} == {"/dev/null"}
@@ -70,9 +70,9 @@ def test_it_returns_when_the_daemon_serves(launch: Launch) -> None:
     assert unpd.wait_exit() == 0
 
 
-def test_its_caller_gets_the_end_of_the_pipes(launch: Launch) -> None:
-    """A caller that reads standard output and error to their end is not kept waiting by
-    the daemon, which inherits no descriptor.
+def test_its_callers_pipes_are_closed(launch: Launch) -> None:
+    """A caller that reads standard output and error to their end does not wait for the
+    daemon, which inherits no descriptor.
     """
     reader, writer = os.pipe()
     unpd = launch(ECHO, detached=True, pass_fds=[writer], preexec=lambda: os.dup2(writer, 1))
@@ -84,7 +84,7 @@ def test_its_caller_gets_the_end_of_the_pipes(launch: Launch) -> None:
 
 
 def test_a_reload_works_in_a_detached_daemon(launch: Launch) -> None:
-    """The configuration is found again after the change of directory, also when its
+    """A reload finds the configuration after the change of directory, also when its
     path was relative.
     """
     unpd = launch(ECHO, detached=True)
@@ -93,8 +93,10 @@ def test_a_reload_works_in_a_detached_daemon(launch: Launch) -> None:
     )
 
 
-def test_an_address_in_use_is_told(tmp_path: Path) -> None:
-    """Code 69, and one sentence that names the service and the address."""
+def test_an_address_in_use_is_reported(tmp_path: Path) -> None:
+    """An address in use exits with 69 and one sentence that names service and
+    address.
+    """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = start(
@@ -109,8 +111,8 @@ def test_an_address_in_use_is_told(tmp_path: Path) -> None:
     assert ended.stdout == ""
 
 
-def test_a_missing_address_is_told(tmp_path: Path) -> None:
-    """An address that this host has not: code 69."""
+def test_a_missing_address_is_reported(tmp_path: Path) -> None:
+    """An address that this host does not have exits with 69."""
     ended = start(tmp_path, '[services.echo]\nlisten = ["tcp://192.0.2.1:7007"]\n')
     assert (ended.returncode, ended.stderr) == (
         69,
@@ -118,8 +120,10 @@ def test_a_missing_address_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_a_wrong_configuration_is_told_before_anything_is_made(tmp_path: Path) -> None:
-    """Code 78, every fault with its line, and no log file is created."""
+def test_an_invalid_configuration_is_reported_before_anything_is_made(tmp_path: Path) -> None:
+    """An invalid configuration exits with 78 and every fault with its line. No log file
+    is created.
+    """
     ended = start(
         tmp_path,
         f'[log]\nfile = "{tmp_path}/unpd.log"\nlevle = "info"\n\n[services.echo]\nlisten = "7"\n',
@@ -131,14 +135,16 @@ def test_a_wrong_configuration_is_told_before_anything_is_made(tmp_path: Path) -
 
 
 def test_a_log_file_is_needed(tmp_path: Path) -> None:
-    """Without ``log.file`` nobody would ever read the log: code 78, and the remedy."""
+    """Without ``log.file`` the log would be lost. The command exits with 78 and says
+    what to do.
+    """
     ended = start(tmp_path, ECHO, complete=False)
     assert ended.returncode == 78
     assert "log.file: a daemon without a terminal needs a log file" in ended.stderr
 
 
-def test_a_log_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    """Code 73, with the path."""
+def test_a_log_file_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    """A log file that cannot be created exits with 73 and its path."""
     ended = start(tmp_path, f'[log]\nfile = "{tmp_path}/missing/unpd.log"\n' + ECHO)
     assert (ended.returncode, ended.stderr) == (
         73,
@@ -147,8 +153,8 @@ def test_a_log_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 @faults.requires_root
-def test_an_unknown_user_is_told(tmp_path: Path) -> None:
-    """Code 78: the configuration names a user that does not exist."""
+def test_an_unknown_user_is_reported(tmp_path: Path) -> None:
+    """A configured user that does not exist exits with 78."""
     ended = start(tmp_path, '[daemon]\nuser = "no-such-user"\n' + ECHO)
     assert ended.returncode == 78
     assert 'daemon.user: there is no user "no-such-user"' in ended.stderr
@@ -162,11 +168,11 @@ def test_an_unknown_user_is_told(tmp_path: Path) -> None:
         ("capset:signal=SIGKILL", 1, "killed by SIGKILL"),
     ],
 )
-def test_workers_that_cannot_start_are_told(
+def test_workers_that_cannot_start_are_reported(
     tmp_path: Path, fault: str, code: int, reason: str
 ) -> None:
-    """A worker's own reason, or its death, reaches whoever runs the command, at the
-    latest when ``start_timeout_s`` is over.
+    """The reason of a worker's failure, or its death, reaches the command, at the
+    latest after ``start_timeout_s``.
     """
     prefix = faults.strace_prefix(tmp_path / "trace", "capset", fault)
     ended = start(tmp_path, "[daemon]\nstart_timeout_s = 0.5\n" + ECHO, prefix=prefix)

@@ -1,5 +1,5 @@
-"""The end: graceful within ``grace_s``, quick, or first the one and then the other;
-always with exit code 0 and nothing left.
+"""The stop: graceful within ``grace_s``, quick, or graceful and then quick. The exit
+code is always 0 and nothing is left.
 """
 
 import contextlib
@@ -30,21 +30,21 @@ def established(unpd: Unpd, count: int) -> None:
 
 
 def ended(unpd: Unpd) -> list[str]:
-    """Why connections ended, as the log says."""
+    """Return the causes of ended connections, by the log."""
     return [event.fields["cause"] for event in unpd.log_events("connection.ended")]
 
 
 def hold_on(deaf: socket.socket) -> None:
-    """Send to an echo and read nothing, until what it owes us lies in its worker and no
-    queue of the kernel takes more.
+    """Send to an echo without reading, until its worker holds unsent data and the
+    kernel's queues are full.
     """
     limit = 64 << 20
     assert clients.send_until_blocked(deaf, limit, stall_s=0.3) < limit
 
 
 def test_a_conversation_is_finished_at_a_graceful_stop(launch: Launch) -> None:
-    """An echo client in the middle of its conversation gets all its bytes and a FIN, in
-    every state of it; the exit code is 0.
+    """A graceful stop lets echo clients finish, in every state of a conversation. Each
+    gets all its bytes and a FIN. The exit code is 0.
     """
     unpd = launch(ECHO)
     data = b"in the middle " * 4000
@@ -71,8 +71,8 @@ def test_a_conversation_is_finished_at_a_graceful_stop(launch: Launch) -> None:
 
 
 def test_a_short_grace_is_long_enough(launch: Launch) -> None:
-    """Nobody is killed at the end of a short grace because of clients that hold on:
-    idle, after the server's FIN, or in the middle of a scrape.
+    """A short grace is enough for clients that hold on: idle, after the server's FIN,
+    or in the middle of a scrape. No child is killed at its end.
     """
     grace_s = 1.0
     unpd = launch(
@@ -96,8 +96,8 @@ def test_a_short_grace_is_long_enough(launch: Launch) -> None:
 
 
 def test_a_graceful_stop_ends_within_its_grace(launch: Launch) -> None:
-    """Clients that hold on (idle, never closing, never reading) do not make a stop
-    longer than ``grace_s``.
+    """Clients that hold on (idle, never closing, never reading) do not extend a stop
+    beyond ``grace_s``.
     """
     grace_s = 1.0
     unpd = launch(f"[daemon]\ngrace_s = {grace_s}\n" + ECHO)
@@ -115,9 +115,9 @@ def test_a_graceful_stop_ends_within_its_grace(launch: Launch) -> None:
     assert not unpd.log_events("worker.drain_timed_out")
 
 
-def test_a_worker_that_does_not_listen_is_killed_in_time(launch: Launch) -> None:
-    """A worker that stands still is killed before ``grace_s`` is over, and the stop is
-    a good one all the same.
+def test_a_stopped_worker_is_killed_in_time(launch: Launch) -> None:
+    """A worker that stands still is killed before ``grace_s`` is over, with a warning.
+    The exit code is still 0.
     """
     grace_s = 1.0
     unpd = launch(f"[daemon]\ngrace_s = {grace_s}\n" + ECHO)
@@ -130,7 +130,7 @@ def test_a_worker_that_does_not_listen_is_killed_in_time(launch: Launch) -> None
 
 
 @pytest.mark.parametrize("number", [SIGINT, SIGQUIT])
-def test_a_quick_stop_waits_for_nobody(launch: Launch, number: Signals) -> None:
+def test_a_quick_stop_does_not_wait(launch: Launch, number: Signals) -> None:
     """INT and QUIT end every connection at once, whatever ``grace_s`` is."""
     unpd = launch("[daemon]\ngrace_s = 60\n" + ECHO)
     with clients.idle(unpd.address("echo"), 10) as held:
@@ -142,7 +142,7 @@ def test_a_quick_stop_waits_for_nobody(launch: Launch, number: Signals) -> None:
 
 
 def test_a_second_signal_makes_a_graceful_stop_quick(launch: Launch) -> None:
-    """A second TERM changes nothing about a graceful stop; INT ends it at once."""
+    """A second TERM does not change a graceful stop. INT ends it at once."""
     unpd = launch("[daemon]\ngrace_s = 60\n" + ECHO)
     with clients.connect(unpd.address("echo"), receive_buffer=1) as deaf:
         hold_on(deaf)
@@ -150,7 +150,7 @@ def test_a_second_signal_makes_a_graceful_stop_quick(launch: Launch) -> None:
         until(
             lambda: all(" draining," in procs.title(pid) for pid in unpd.workers()),
             10.0,
-            "the drain",
+            "all workers to drain",
         )
         unpd.signal(SIGTERM)
         until(lambda: len(unpd.workers()) == 1, 10.0, "the idle worker to leave")
@@ -159,9 +159,9 @@ def test_a_second_signal_makes_a_graceful_stop_quick(launch: Launch) -> None:
     assert [event.fields["quick"] for event in unpd.log_events("master.stopping")] == [False, True]
 
 
-def test_nobody_is_accepted_during_a_stop(launch: Launch) -> None:
-    """From the stop on new connections are refused, while old ones are still finished
-    and the exporter still answers.
+def test_no_client_is_accepted_during_a_stop(launch: Launch) -> None:
+    """During a stop new connections are refused, while open ones are finished and the
+    exporter still answers.
     """
     unpd = launch("[daemon]\ngrace_s = 60\n" + ECHO)
     with clients.connect(unpd.address("echo"), receive_buffer=1) as deaf:
@@ -185,7 +185,7 @@ def test_nobody_is_accepted_during_a_stop(launch: Launch) -> None:
 
 
 def test_a_reload_that_meets_a_stop_gets_its_answer(launch: Launch) -> None:
-    """Who asks for a reload of a daemon that is stopping is told so."""
+    """A reload request to a stopping daemon is answered with a refusal."""
     unpd = launch(ECHO)
     with procs.stopped([unpd.pid]):
         unpd.signal(SIGTERM)
@@ -198,8 +198,8 @@ def test_a_reload_that_meets_a_stop_gets_its_answer(launch: Launch) -> None:
 
 
 def test_the_stop_command_returns_when_the_daemon_is_gone(launch: Launch) -> None:
-    """``unpd stop`` waits for the end of the process; a second one finds nobody and
-    fails with a sentence.
+    """``unpd stop`` waits for the end of the process. A second one fails with a
+    sentence, because no daemon runs.
     """
     unpd = launch(ECHO)
     stop = ("stop", "--control", str(unpd.control))
@@ -215,9 +215,9 @@ def test_the_stop_command_returns_when_the_daemon_is_gone(launch: Launch) -> Non
     )
 
 
-def test_the_quick_stop_command_waits_for_nobody(launch: Launch) -> None:
-    """``unpd stop --quick`` ends held connections at once, also during a
-    graceful stop.
+def test_the_quick_stop_command_does_not_wait(launch: Launch) -> None:
+    """``unpd stop --quick`` ends open connections at once, also during a graceful
+    stop.
     """
     unpd = launch("[daemon]\ngrace_s = 60\n" + ECHO)
     with clients.connect(unpd.address("echo"), receive_buffer=1) as deaf:

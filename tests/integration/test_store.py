@@ -1,5 +1,5 @@
-"""The descriptor store: what unpd leaves with the service manager outlives it, so that
-a crash or a restart refuses nobody and counters go on.
+"""The descriptor store: listeners and scoreboard stay with the service manager. A crash
+or a restart refuses no client, and counters go on.
 """
 
 import os
@@ -34,15 +34,17 @@ listen = ["tcp://127.0.0.1:0"]
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    """Echo on a port that was free a moment ago and on a UNIX socket, daytime on any
-    port.
+    """Return a configuration with echo on a free port and a UNIX socket, and daytime on
+    any port.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         return CONFIG.format(port=free.getsockname()[1], path=tmp_path / "echo.sock")
 
 
 def start(launch: Launch, systemd: FakeSystemd, text: str, **options: Any) -> Unpd:
-    """Start the daemon; its UNIX sockets stay in their places, for they are stored."""
+    """Start the daemon. Its UNIX sockets are expected to stay, because they are
+    stored.
+    """
     unpd = systemd.start(launch, text, **options)
     for address in unpd.addresses("echo"):
         if isinstance(address, str):
@@ -51,7 +53,7 @@ def start(launch: Launch, systemd: FakeSystemd, text: str, **options: Any) -> Un
 
 
 def by_name(systemd: FakeSystemd) -> dict[str, int]:
-    """What is stored; every name once."""
+    """Return the stored descriptors by name. Assert that names are unique."""
     systemd.hear()
     found = dict(systemd.store)
     assert len(found) == len(systemd.store)
@@ -59,7 +61,7 @@ def by_name(systemd: FakeSystemd) -> dict[str, int]:
 
 
 def inodes(systemd: FakeSystemd) -> dict[str, int]:
-    """The inode of each stored listener, by the address that it has."""
+    """Return the inode of each stored listener, by its address."""
     found = {}
     for name, fd in by_name(systemd).items():
         if name != "unpd-scoreboard":
@@ -72,8 +74,8 @@ def inodes(systemd: FakeSystemd) -> dict[str, int]:
 
 
 def test_what_is_stored(launch: Launch, systemd: FakeSystemd, config: str) -> None:
-    """Every listener that unpd bound, the exporter's too, and the scoreboard; each
-    under a name of its own of the letters that systemd gives back unharmed.
+    """Every listener that unpd bound and the scoreboard are stored, each under its own
+    name. Names use only letters that systemd returns unchanged.
     """
     start(launch, systemd, config)
     systemd.wait("READY")
@@ -84,12 +86,12 @@ def test_what_is_stored(launch: Launch, systemd: FakeSystemd, config: str) -> No
     assert os.fstat(names["unpd-scoreboard"]).st_size == layout.BOARD_BYTES
 
 
-def test_a_crash_refuses_nobody(
+def test_a_crash_refuses_no_client(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """After ``kill -9`` of the main process clients queue, on TCP and on the UNIX
-    socket, and the next daemon serves them on the very same sockets, without a free
-    port lost.
+    """After SIGKILL of the master, clients queue on TCP and on the UNIX socket. The
+    next daemon serves them on the same sockets and keeps the ports that the kernel
+    chose.
     """
     first = start(launch, systemd, config)
     path = str(tmp_path / "echo.sock")
@@ -110,11 +112,11 @@ def test_a_crash_refuses_nobody(
     assert second.stop() == 0
 
 
-def test_a_restart_refuses_nobody(
+def test_a_restart_refuses_no_client(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
     """A graceful stop leaves the stored listeners open and the UNIX socket's file in
-    its place: who comes in between is served by the next daemon.
+    place. Clients that connect before the next daemon are served by it.
     """
     first = start(launch, systemd, config)
     path = tmp_path / "echo.sock"
@@ -134,8 +136,8 @@ def test_a_restart_refuses_nobody(
 def test_counters_go_on(
     launch: Launch, systemd: FakeSystemd, config: str, *, crash: bool, tmp_path: Path
 ) -> None:
-    """The next daemon counts from where the last one stood; who was connected at a
-    crash is booked as worker_died, a child that was not reaped as master_died.
+    """The next daemon continues the counters. Connections open at a crash are counted
+    as worker_died, children not reaped as master_died.
     """
     first = start(launch, systemd, config)
     where = first.address("echo")
@@ -174,8 +176,8 @@ def test_counters_go_on(
 def test_a_service_keeps_its_column_over_restarts(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """Services in another order, and a new one before them: each count stays with its
-    name.
+    """When services are reordered and one is added in front, each count stays with its
+    service.
     """
     first = start(launch, systemd, config)
     assert clients.converse(first.address("echo"), b"x") == b"x"
@@ -194,8 +196,8 @@ def test_a_service_keeps_its_column_over_restarts(
 def test_a_reload_removes_what_it_closes(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """A listener that a reload takes away is taken out of the store, so that its
-    address is free at once, and its file is gone; one that it adds is stored.
+    """A listener that a reload removes is removed from the store, so its address is
+    free at once, and its file is gone. An added listener is stored.
     """
     unpd = start(launch, systemd, config)
     before = set(inodes(systemd))
@@ -219,8 +221,8 @@ def test_a_reload_removes_what_it_closes(
 def test_a_changed_configuration_ends_what_it_no_longer_wants(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """What the store has beyond the configuration of the next start is closed and
-    removed, and the log says so.
+    """A stored listener that the next start's configuration does not want is closed and
+    removed from the store, and the log says so.
     """
     first = start(launch, systemd, config)
     port = first.port("echo")
@@ -237,8 +239,8 @@ def test_a_changed_configuration_ends_what_it_no_longer_wants(
 def test_a_file_that_is_gone_is_made_again(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """The directory of a UNIX socket was cleared while its listener lay in the store:
-    nobody would find it, so it is bound anew.
+    """When a UNIX socket's file was deleted while its listener was stored, the socket
+    is bound again.
     """
     first = start(launch, systemd, config)
     path = tmp_path / "echo.sock"
@@ -250,17 +252,17 @@ def test_a_file_that_is_gone_is_made_again(
 
 
 def damaged_layout(words: memoryview) -> None:
-    """As of a program with other counters."""
+    """Change the fingerprint, as of a program with other counters."""
     words[layout.Master.LAYOUT] += 1
 
 
 def damaged_magic(words: memoryview) -> None:
-    """No board of ours."""
+    """Change the magic number."""
     words[layout.Master.MAGIC] = 0
 
 
 def damaged_names(words: memoryview) -> None:
-    """A mad worker wrote into the names."""
+    """Damage the names of services, as a faulty worker could."""
     words[layout.Board.SERVICE_NAMES] = 0xFF
 
 
@@ -279,7 +281,7 @@ def test_a_board_of_another_layout_is_dropped(
     damage: Callable[[memoryview], None],
     reason: str,
 ) -> None:
-    """The next daemon says so, starts at zero, and stores its own."""
+    """The next daemon logs the reason, starts at zero, and stores its own board."""
     first = start(launch, systemd, config)
     assert clients.converse(first.address("echo"), b"x") == b"x"
     systemd.kill(first)
@@ -295,7 +297,7 @@ def test_a_board_of_another_layout_is_dropped(
 def test_a_board_of_another_size_is_dropped(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """An older layout had fewer cells: it is not even mapped."""
+    """A board of another size, as of an older layout, is not even mapped."""
     fd = os.memfd_create("board")
     os.ftruncate(fd, 4096)
     systemd.store.append(("unpd-scoreboard", fd))
@@ -309,7 +311,7 @@ def test_a_board_of_another_size_is_dropped(
 def test_nonsense_in_the_store_is_no_obstacle(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """A pipe under a listener's name is closed; the listener is bound."""
+    """A pipe under a listener's name is closed, and the listener is bound."""
     reader, writer = os.pipe()
     os.close(writer)
     systemd.store.append(("unpd-stored-listener-0123456789abcdef-0", reader))
@@ -318,10 +320,10 @@ def test_nonsense_in_the_store_is_no_obstacle(
     assert unpd.stop() == 0
 
 
-def test_without_a_store_everything_is_ours_to_close(
+def test_without_a_store_the_daemon_closes_everything(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """A unit without FileDescriptorStoreMax=: nothing is left behind, as without a
+    """In a unit without FileDescriptorStoreMax= nothing is left behind, as without a
     service manager.
     """
     unpd = start(launch, systemd, config, stores=False)
@@ -334,7 +336,7 @@ def test_without_a_store_everything_is_ours_to_close(
 def test_a_store_keeps_signals_and_deaths_counted(
     launch: Launch, systemd: FakeSystemd, config: str
 ) -> None:
-    """What only the master counts goes on as well."""
+    """Counters that only the master writes go on after a restart."""
     first = start(launch, systemd, config)
     procs.kill(first.workers(), signal.SIGKILL)
     first.metric_becomes(2, "unpd_children_reaped_total", kind="worker", reason="sigkill")
@@ -343,7 +345,7 @@ def test_a_store_keeps_signals_and_deaths_counted(
     calls = until(
         lambda: first.metric("unpd_sigchld_total"),
         5.0,
-        "the next look of the master at its own figures",
+        "the master's next sample of its own figures",
     )
     systemd.kill(first)
     second = start(launch, systemd, config)
@@ -353,7 +355,7 @@ def test_a_store_keeps_signals_and_deaths_counted(
     assert second.stop() == 0
 
 
-# what an earlier life left in the way
+# what an earlier daemon left behind
 
 
 @pytest.mark.parametrize(
@@ -367,8 +369,8 @@ def test_a_store_keeps_signals_and_deaths_counted(
 def test_a_changed_address_is_free_at_the_restart(
     launch: Launch, systemd: FakeSystemd, before: str, after: str
 ) -> None:
-    """The stored listener that is no longer wished is closed, by the service manager
-    too, before another one is bound to its port.
+    """A stored listener that is no longer wanted is closed, in the service manager too,
+    before another one binds its port.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -380,9 +382,9 @@ def test_a_changed_address_is_free_at_the_restart(
     assert second.stop() == 0
 
 
-def test_a_filter_that_was_left_is_taken_off(launch: Launch, systemd: FakeSystemd) -> None:
-    """A listener on which its last owner wanted no more connections, but which it could
-    not take out of the store, begins connections again.
+def test_a_leftover_filter_is_removed(launch: Launch, systemd: FakeSystemd) -> None:
+    """A listener that its last owner closed to new connections, without removing it
+    from the store, accepts connections again.
     """
     first = start(launch, systemd, "[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n")
     where = first.address("echo")
@@ -397,16 +399,16 @@ def test_a_filter_that_was_left_is_taken_off(launch: Launch, systemd: FakeSystem
     assert second.stop() == 0
 
 
-def test_another_file_in_its_place_is_not_its_own(
+def test_a_replaced_socket_file_is_bound_again(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """A socket's file was replaced while its listener lay in the store: nobody who goes
-    there arrives, so that it is bound anew.
+    """When a UNIX socket's file was replaced while its listener was stored, clients
+    could not reach the listener. It is bound again.
     """
     first = start(launch, systemd, config)
     path = tmp_path / "echo.sock"
     systemd.kill(first)
-    path.rename(tmp_path / "moved.sock")  # keeps the inode from being used again
+    path.rename(tmp_path / "moved.sock")  # keeps the inode from being reused
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     second = start(launch, systemd, config)
@@ -414,11 +416,11 @@ def test_another_file_in_its_place_is_not_its_own(
     assert second.stop() == 0
 
 
-def test_the_file_of_an_unwished_listener_goes_too(
+def test_the_file_of_an_unwanted_listener_is_removed(
     launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
 ) -> None:
-    """The next configuration has no UNIX listener: neither the listener nor its file
-    stays.
+    """When the next configuration has no UNIX listener, neither the stored listener nor
+    its file stays.
     """
     first = start(launch, systemd, config)
     path = tmp_path / "echo.sock"
@@ -430,8 +432,8 @@ def test_the_file_of_an_unwished_listener_goes_too(
 
 
 def test_counters_that_would_overflow_start_again(launch: Launch, systemd: FakeSystemd) -> None:
-    """What a mad worker wrote into the master's cells does not end the next master, nor
-    the one after.
+    """Nonsense that a faulty worker wrote into the master's words stops neither the
+    next master nor the one after.
     """
     text = "[services.echo]\nlisten = ['tcp://127.0.0.1:0']\n"
     first = start(launch, systemd, text)
@@ -451,7 +453,7 @@ def test_counters_that_would_overflow_start_again(launch: Launch, systemd: FakeS
     until(
         lambda: 0 < second.metric("unpd_sigchld_total") < 100,
         5.0,
-        "the next look of the master at its own figures",
+        "the master's next sample of its own figures",
     )
     assert words[layout.Master.ROWS_USED] < 10
     assert second.stop() == 0
@@ -460,8 +462,8 @@ def test_counters_that_would_overflow_start_again(launch: Launch, systemd: FakeS
 def test_a_service_manager_that_reads_nothing_delays_the_start_once(
     launch: Launch, systemd: FakeSystemd
 ) -> None:
-    """Its queue is full: the start takes a moment, not one for each listener; once it
-    reads again it hears READY, and everything is stored.
+    """While the service manager does not read, its queue is full. The start waits once,
+    not once per listener. Later READY arrives, and everything is stored.
     """
     flood = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     flood.connect(systemd.path)

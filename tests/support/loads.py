@@ -41,7 +41,7 @@ class LoadResult:
     details: Mapping[str, int]
 
     def check_balance(self) -> None:
-        """Assert invariant I1: every attempt has exactly one outcome."""
+        """Assert that every attempt has exactly one outcome."""
         total = sum(self.outcomes.values())
         assert self.attempts == total, (
             f"{self.attempts} attempts but {total} outcomes: {dict(self.outcomes)}"

@@ -126,7 +126,7 @@ def test_judging_echo(received: bytes, outcome: str) -> None:
 
 
 def test_a_result_that_does_not_balance_is_noticed() -> None:
-    """Invariant I1 fails when an attempt has no outcome, or two."""
+    """check_balance() fails when an attempt has no outcome, or two."""
     BALANCED.check_balance()
     for attempts in (2, 4):
         with pytest.raises(AssertionError, match="attempts but 3 outcomes"):

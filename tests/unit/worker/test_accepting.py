@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from unpd.worker.event.connection import Terms
 
 from unpd.kernel.sockets import (
     KEEPALIVE_IDLE_S,
@@ -31,7 +32,6 @@ from unpd.worker.accepting import (
     Listener,
     errno_cell,
 )
-from unpd.worker.event.connection import Terms
 
 OPTIONS = ListenOptions(backlog=16, ipv6_only=False, keepalive=True, user_timeout_s=7.5, mode=0o600)
 

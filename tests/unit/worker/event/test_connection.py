@@ -4,10 +4,10 @@ import math
 from dataclasses import replace
 
 import pytest
+from unpd.worker.event.connection import QUIET_S, Connection, Stage, Terms
 
 from unpd.names import EndCause
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.event.connection import QUIET_S, Connection, Stage, Terms
 
 OPENED = 1000.0
 NEVER = math.inf

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unpd.worker.event.connection import BULK, LINGER_S, QUIET_S, Connection, Stage, Terms
 
 from tests.support import clients, procs
 from unpd.board import layout
@@ -32,7 +33,6 @@ from unpd.services.base import Piece, Reply, Service, same
 from unpd.services.echo import Echo, EchoOptions
 from unpd.sinks import Sink
 from unpd.worker.accepting import LONGEST_PAUSE_S, PATIENCE, Listener, errno_cell
-from unpd.worker.event.connection import BULK, LINGER_S, QUIET_S, Connection, Stage, Terms
 from unpd.worker.event.ending import peer_name
 from unpd.worker.event.engine import (
     BEAT_S,
