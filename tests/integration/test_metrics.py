@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import clients, faults, procs
 from tests.support.daemon import Unpd
-from tests.support.exporter import parse_openmetrics, parse_text
+from tests.support.exporter import parse_text
 from tests.support.launch import Launch
 from tests.support.observed import total
 from tests.support.operating import reload
@@ -196,20 +196,6 @@ def test_the_masters_own_figures_are_those_of_proc(launch: Launch) -> None:
         line for line in limit.splitlines() if line.startswith("Max open files")
     )
     assert unpd.metric("process_start_time_seconds") == unpd.metric("unpd_start_time_seconds")
-
-
-def test_openmetrics_comes_when_asked_for(unpd: Unpd) -> None:
-    """The Accept header decides between the text format and OpenMetrics, which parses
-    strictly and ends with EOF.
-    """
-    answer = unpd.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
-    text = answer.body.decode()
-    assert text.endswith("# EOF\n")
-    assert {family.name for family in parse_openmetrics(text)} == {
-        re.sub(r"_total$|_info$", "", name) for name in METRICS
-    }
-    assert unpd.get("/metrics").headers["Content-Type"].startswith("text/plain; version=")
 
 
 def test_a_scrape_on_a_unix_socket(launch: Launch, tmp_path: Path) -> None:

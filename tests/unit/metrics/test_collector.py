@@ -16,20 +16,6 @@ from unpd.metrics.collector import make_registry
 from unpd.metrics.reading import COPIES, count_active, count_service
 from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason, ReloadResult
 
-ISSUE = """
-unpd_connections_accepted_total{service} unpd_connections_active{service}
-unpd_connections_ended_total{service,cause} unpd_connection_duration_seconds{service}
-unpd_received_bytes_total{service} unpd_sent_bytes_total{service}
-unpd_accept_errors_total{service,errno} unpd_listen_queue_length{service,listener}
-unpd_listen_queue_limit{service,listener} unpd_workers{pool,state} unpd_worker_spawns_total{pool}
-unpd_children_reaped_total{kind,reason} unpd_unknown_children_reaped_total unpd_zombies
-unpd_reap_delay_seconds unpd_sigchld_total unpd_fork_failures_total
-unpd_config_reloads_total{result} unpd_config_last_reload_successful
-unpd_config_last_reload_success_timestamp_seconds unpd_generation unpd_log_lines_dropped_total
-unpd_build_info{version,python} unpd_start_time_seconds process_cpu_seconds_total
-process_resident_memory_bytes process_virtual_memory_bytes process_open_fds process_max_fds
-process_start_time_seconds
-"""
 """The public names, each with its labels."""
 
 ECHO = 1
@@ -80,22 +66,6 @@ def worker(row: int, pool: int, phase: ChildPhase, kind: ChildKind = ChildKind.W
     return Entry(
         row=row, birth=row + 1, pid=1000 + row, kind=kind, pool=pool, phase=phase, generation=1
     )
-
-
-def test_catalogue_has_exactly_the_public_names() -> None:
-    """Every name of the public interface is there with its labels, and no other."""
-    shown = {f"{row.name}{{{','.join(row.labels)}}}" if row.labels else row.name for row in METRICS}
-    assert shown == set(ISSUE.split())
-
-
-def test_every_metric_has_help_and_type_in_the_text_format(metrics: Metrics) -> None:
-    """Each metric of the catalogue stands in the exposition with a HELP and a TYPE
-    line, whatever its value.
-    """
-    text = metrics.text()
-    for row in METRICS:
-        assert f"# HELP {row.name} {row.help}\n" in text
-        assert f"# TYPE {row.name} " in text
 
 
 def test_counters_end_in_total_and_nothing_else_does() -> None:
