@@ -1,5 +1,5 @@
-"""The log: one event, one line, whatever is in it; and a sink that can neither block
-nor kill.
+"""The log: one event is one line, whatever its fields hold. The sink neither blocks nor
+raises.
 """
 
 import json
@@ -21,8 +21,8 @@ STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 class Paper:
-    """A sink that takes ``patience`` bytes at a time, and no byte when that is 0 (as a
-    full pipe does).
+    """A sink that takes ``patience`` bytes at a time. It takes none when that is 0, as
+    a full pipe does.
     """
 
     def __init__(self, patience: int = 10**9) -> None:
@@ -39,12 +39,12 @@ class Paper:
 
     @property
     def lines(self) -> list[str]:
-        """What was written, by line."""
+        """Return the written lines."""
         return self.written.decode().splitlines()
 
 
 def said(event: str, style: str = "text", level: Level = "info", **fields: Field) -> str:
-    """The one line that this event becomes, without its stamp."""
+    """Return the one line of this event, without its timestamp."""
     paper = Paper()
     Log(paper.sink, "debug", "json" if style == "json" else "text").event(level, event, **fields)
     (line,) = paper.written.decode().split("\n")[:-1]
@@ -52,7 +52,7 @@ def said(event: str, style: str = "text", level: Level = "info", **fields: Field
 
 
 def test_a_line_of_text() -> None:
-    """Stamp, level, event, fields in order."""
+    """A text line is timestamp, level, event, and the fields in order."""
     assert said(
         "worker.died", level="warning", pool="default", index=0, respawn_in_s=0.1, final=False
     ) == ("warning worker.died pool=default index=0 respawn_in_s=0.1 final=false")
@@ -81,8 +81,8 @@ def test_a_line_of_text() -> None:
     ],
 )
 def test_values_are_quoted_and_escaped(value: Field, shown: str) -> None:
-    """A value that is more than a word stands in quotes; nothing in it can end the
-    line, colour it, or turn its direction.
+    """A value of more than a word is quoted. Nothing in it can end the line, change its
+    colour or its direction.
     """
     assert said("x", peer=value) == f"info    x peer={shown}"
 
@@ -121,7 +121,7 @@ def test_any_event_is_one_line_of_text(value: str) -> None:
 
 
 def test_a_line_of_json() -> None:
-    """One object, with the time, the level and the event first; numbers stay
+    """A JSON line is one object with time, level and event first. Numbers stay
     numbers.
     """
     line = said(
@@ -142,14 +142,14 @@ def test_a_line_of_json() -> None:
 
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_a_field_is_cut(style: str) -> None:
-    """One long field keeps as much as is of use."""
+    """A long field is cut to the first limit."""
     assert said("x", style, reason="y" * 10**6).count("y") == FIELD_LIMITS[0]
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_no_line_outgrows_what_a_pipe_takes_whole(style: str) -> None:
-    """Several long fields whose every character needs many bytes are cut shorter, and
-    the line stays one whole line.
+def test_no_line_is_longer_than_a_pipe_takes_whole(style: str) -> None:
+    """Several long fields of multi-byte characters are cut shorter. The line stays
+    below PIPE_BUF and complete.
     """
     long = "\U0001f600" * 10**4
     line = said("x", style, one=long, two=long, three=long, four=long)
@@ -161,7 +161,9 @@ def test_no_line_outgrows_what_a_pipe_takes_whole(style: str) -> None:
     ("level", "heard"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)]
 )
 def test_the_level_is_a_threshold(level: Level, heard: int) -> None:
-    """What is below it is not written; it can be changed while the program runs."""
+    """Events below the level are not written. The level can change while the program
+    runs.
+    """
     paper = Paper()
     log = Log(paper.sink, "error", "text")
     log.set_level(level)
@@ -171,8 +173,10 @@ def test_the_level_is_a_threshold(level: Level, heard: int) -> None:
     assert log.debugging is (level == "debug")
 
 
-def test_a_child_log_says_who_it_is() -> None:
-    """On every line, in the same style, to the same sink, from the same level on."""
+def test_a_child_log_adds_its_fields() -> None:
+    """A child's log adds its fields to every line and keeps the format, the sink and
+    the level.
+    """
     paper = Paper()
     log = Log(paper.sink, "warning", "json").child(role="worker", index=3)
     log.info("unheard")
@@ -187,8 +191,8 @@ def test_a_child_log_says_who_it_is() -> None:
 
 
 def test_a_full_sink_drops_and_counts() -> None:
-    """It does not wait; whole lines are lost, each is counted, and the next that fits
-    is written.
+    """A full sink does not wait. It loses whole lines, counts each, and writes the next
+    one that fits.
     """
     paper = Paper(patience=0)
     drops: list[None] = []
@@ -200,8 +204,10 @@ def test_a_full_sink_drops_and_counts() -> None:
     assert (paper.written, paper.sink.dropped, len(drops)) == (b"kept\n", 3, 3)
 
 
-def test_a_line_that_was_written_by_half_is_finished_first() -> None:
-    """Lines never mix: what comes meanwhile is dropped."""
+def test_a_half_written_line_is_finished_first() -> None:
+    """A line that was written by half is finished before the next one. Lines that come
+    meanwhile are dropped, so lines never mix.
+    """
     paper = Paper(patience=4)
     paper.sink.put(b"first line\n")
     paper.sink.put(b"second\n")
@@ -213,8 +219,8 @@ def test_a_line_that_was_written_by_half_is_finished_first() -> None:
 
 @given(st.lists(st.integers(0, 12), max_size=30))
 def test_only_whole_lines_whatever_the_sink_takes(patience: list[int]) -> None:
-    """However much it takes each time: what arrives are whole lines in order, and those
-    that are missing were counted.
+    """Whatever number of bytes the sink takes, only whole lines arrive, in order. The
+    missing ones are counted.
     """
     paper = Paper()
     for number, paper.patience in enumerate(patience):
@@ -231,7 +237,7 @@ def test_only_whole_lines_whatever_the_sink_takes(patience: list[int]) -> None:
     "error", [BrokenPipeError(), OSError(28, "No space left on device"), BlockingIOError()]
 )
 def test_a_broken_sink_is_survived(error: OSError) -> None:
-    """Whatever is wrong with the log, the service goes on."""
+    """A sink that raises any error drops the line, and the service goes on."""
 
     def refuse(line: bytes) -> int:
         raise error
@@ -242,8 +248,8 @@ def test_a_broken_sink_is_survived(error: OSError) -> None:
 
 
 def test_a_log_file_is_not_for_everybody(tmp_path: Path) -> None:
-    """It is made with mode 0640 at most, appended to, and not inherited by programs
-    that are started.
+    """A log file is created with mode 0640 at most, appended to, and not inherited by
+    started programs.
     """
     path = tmp_path / "unpd.log"
     for text in (b"one\n", b"two\n"):
@@ -256,7 +262,9 @@ def test_a_log_file_is_not_for_everybody(tmp_path: Path) -> None:
 
 
 def test_a_child_opens_the_log_file_but_never_makes_it(tmp_path: Path) -> None:
-    """It would belong to the wrong user."""
+    """A child opens the log file but never creates it, because it would belong to the
+    wrong user.
+    """
     with pytest.raises(FileNotFoundError):
         open_file(str(tmp_path / "unpd.log"), create=False)
 
@@ -271,11 +279,11 @@ def test_a_child_opens_the_log_file_but_never_makes_it(tmp_path: Path) -> None:
         lambda path, _: path.mkdir(),
     ],
 )
-def test_what_is_no_plain_file_is_no_log(
+def test_a_log_must_be_a_plain_file(
     tmp_path: Path, prepare: Callable[[Path, Path], None], create: bool
 ) -> None:
-    """The directory may be another user's, who would like the master to write
-    elsewhere: neither links nor pipes are followed, and nothing is changed.
+    """A link, a FIFO or a directory at the log's path is refused and not changed. The
+    log's directory may belong to another user, who must not redirect the master.
     """
     target, path = tmp_path / "target", tmp_path / "unpd.log"
     target.write_bytes(b"precious\n")
@@ -288,8 +296,8 @@ def test_what_is_no_plain_file_is_no_log(
 
 
 def test_every_log_follows_its_sink(tmp_path: Path) -> None:
-    """After a rotation the logs of all roles write to the new file, through a
-    descriptor of the same number: others remember it.
+    """After a rotation the logs of all roles write to the new file, under the same
+    descriptor number, which faulthandler remembers.
     """
     sink, new = open_file(str(tmp_path / "old")), open_file(str(tmp_path / "new"))
     fd = sink.fd
@@ -309,8 +317,10 @@ def test_every_log_follows_its_sink(tmp_path: Path) -> None:
     os.close(fd)
 
 
-def test_a_child_does_not_finish_the_line_of_its_parent() -> None:
-    """What was written by half before the fork is the parent's."""
+def test_a_child_does_not_finish_its_parents_line() -> None:
+    """A line that the parent wrote by half before the fork stays the parent's to
+    finish.
+    """
     paper = Paper(patience=3)
     log = Log(paper.sink, "info", "json")
     log.info("parent")
