@@ -1,5 +1,5 @@
-"""The machine in a world that does what it likes: whatever happens in whatever order,
-what must hold holds after every step (:mod:`tests.support.simulation`).
+"""The core in a simulated world with random events (:mod:`tests.support.simulation`).
+All invariants hold after every step.
 """
 # ruff: noqa: D102 - the name of a rule says what happens
 
@@ -33,8 +33,8 @@ moments = st.sampled_from((0.0, 0.05, 0.5, 1.0, 3.0, 11.0, 70.0))
 
 
 class Life(RuleBasedStateMachine):
-    """One life of a master. Each rule lets something happen; most leave it in the
-    queue, so that events cross each other as they do in the shell's.
+    """One life of a master. Each rule causes an event. Most events stay in the queue,
+    so that they cross each other as in the shell.
     """
 
     @initialize(wanted=wanteds, ready=st.booleans())
@@ -50,7 +50,7 @@ class Life(RuleBasedStateMachine):
         reported: bool | None = None,
         ordered_to_leave: bool | None = None,
     ) -> SimulatedChild:
-        """One of the living children."""
+        """Draw one of the living children."""
         children = [
             child
             for child in self.simulation.children.values()
@@ -68,7 +68,7 @@ class Life(RuleBasedStateMachine):
         return any(child.reported for child in self.simulation.children.values())
 
     def any_told(self) -> bool:
-        """Whether a child was asked to leave and does so if it is not deaf."""
+        """Whether a child was told to leave. It leaves unless it is deaf."""
         return any(child.ordered_to_leave for child in self.simulation.children.values())
 
     @precondition(any_silent)
@@ -167,8 +167,8 @@ class Life(RuleBasedStateMachine):
             self.simulation.turn()
 
     def teardown(self) -> None:
-        """Whatever it went through: when the world behaves again the machine comes to
-        rest, whole; and a stop ends it within its grace, even if nobody obeys.
+        """Run the simulation until nothing is left to do, and check that the machine is
+        complete. Then stop it while every child is deaf: it leaves within its grace.
         """
         if not hasattr(self, "simulation"):
             return
@@ -186,8 +186,8 @@ class Life(RuleBasedStateMachine):
         assert set(simulation.answers) == set(simulation.requests)
 
     def is_whole(self) -> None:
-        """Every wanted slot has a ready child of the current generation, and there is
-        no other child and nothing to wait for.
+        """Assert that every wanted slot has a ready child of the current generation,
+        that no other child exists, and that the master runs.
         """
         state = self.simulation.state
         assert state.phase is MasterPhase.RUNNING
@@ -228,15 +228,15 @@ EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {
 
 @pytest.mark.parametrize("kind", get_args(ev.Event))
 def test_every_event_is_tried(kind: type[ev.Event]) -> None:
-    """The property below knows every event that there is."""
+    """The property below knows every event."""
     assert kind in EVENTS
 
 
 @settings(max_examples=many(4000, at_least=100), deadline=None)
 @given(st.data(), wanteds)
-def test_no_nonsense_raises(data: st.DataObject, wanted: Wanted) -> None:
-    """Whatever events come, of children that never were or are long gone, the machine
-    takes them; only what the shell cannot say at all is refused.
+def test_no_event_raises(data: st.DataObject, wanted: Wanted) -> None:
+    """The machine takes any events, also of children that never existed or are dead.
+    Only events that the shell cannot send are refused.
     """
     state, now = State(wanted), 1000.0
     impossible = EVENT_TABLE[ev.Booted][MasterPhase.RUNNING]

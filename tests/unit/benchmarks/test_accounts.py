@@ -1,4 +1,6 @@
-"""What others used of our two processors, from two looks at all processes."""
+"""The processor time that other programs used on our two processors, from two snapshots
+of all processes.
+"""
 
 import os
 
@@ -14,12 +16,12 @@ SERVER = 10
 def process(
     parent: int = 1, *, own: int = 0, reaped: int = 0, cpu: int = 0, name: str = "some"
 ) -> Process:
-    """A process that has used so many ticks."""
+    """Build a process that has used these ticks."""
     return Process(name, parent, own, 0, reaped, 0, cpu)
 
 
 def look(**processes: Process) -> Snapshot:
-    """A look at these processes, each named p and its pid."""
+    """Build a snapshot of these processes. Each is named p and its pid."""
     return Snapshot(CPUS, {_key(name): found for name, found in processes.items()})
 
 
@@ -28,12 +30,12 @@ def _key(name: str) -> Key:
 
 
 def foreign_ticks(before: Snapshot, after: Snapshot) -> float:
-    """What others used, in ticks."""
+    """Return the ticks that other programs used."""
     return after.foreign_s(before, [SERVER]) * TICKS_PER_S
 
 
-def test_what_others_use_counts_and_what_ours_use_does_not() -> None:
-    """The server, all below it, and we ourselves are not foreign."""
+def test_only_the_time_of_other_programs_counts() -> None:
+    """The server, its descendants and the harness are not foreign."""
     us = {f"p{os.getpid()}": process(own=50), "p10": process(own=5), "p11": process(10, own=5)}
     later = {f"p{os.getpid()}": process(own=90), "p10": process(own=50), "p11": process(10, own=60)}
     assert foreign_ticks(
@@ -41,32 +43,36 @@ def test_what_others_use_counts_and_what_ours_use_does_not() -> None:
     ) == pytest.approx(4)
 
 
-def test_a_process_that_began_meanwhile_counts_whole() -> None:
-    """It was not there before."""
+def test_a_new_process_counts_whole() -> None:
+    """A process that began between the snapshots counts with all its time."""
     assert foreign_ticks(look(), look(p30=process(own=7))) == pytest.approx(7)
 
 
-def test_another_processor_is_none_of_ours() -> None:
-    """Only the server's and the load's are measured upon."""
+def test_other_processors_do_not_count() -> None:
+    """A process on a processor other than the server's and the load's does not
+    count.
+    """
     assert foreign_ticks(look(p30=process(cpu=2)), look(p30=process(own=9, cpu=2))) == 0
 
 
 def test_stolen_time_counts() -> None:
-    """The hypervisor is somebody else too."""
+    """Time that the hypervisor took counts."""
     assert foreign_ticks(Snapshot(CPUS, {}, 1.0), Snapshot(CPUS, {}, 1.25)) == pytest.approx(
         0.25 * TICKS_PER_S
     )
 
 
 def test_a_child_that_was_reaped_counts_once() -> None:
-    """What a dead child had used before is not used again when its parent reaps it."""
+    """The earlier time of a dead child is not counted again when its parent reaps
+    it.
+    """
     before = look(p20=process(own=2, reaped=1), p21=process(20, own=40))
     assert foreign_ticks(before, look(p20=process(own=3, reaped=44))) == pytest.approx(1 + 3)
 
 
-def test_a_parent_that_ignores_its_dead_hides_nobody() -> None:
-    """With SIGCHLD ignored nobody gets the times of a dead child; they are taken
-    neither from what the parent used nor from what a hog did.
+def test_a_parent_that_ignores_sigchld_hides_nothing() -> None:
+    """With SIGCHLD ignored, no process gets the times of a dead child. They are
+    subtracted neither from the parent's time nor from a foreign process's.
     """
     before = look(p20=process(own=2), p21=process(20, own=4000), p30=process(own=5))
     assert foreign_ticks(before, look(p20=process(own=3), p30=process(own=25))) == pytest.approx(
@@ -75,8 +81,8 @@ def test_a_parent_that_ignores_its_dead_hides_nobody() -> None:
 
 
 def test_the_kernels_network_thread_is_not_foreign() -> None:
-    """It works for the server or for the generator, who make all the network work there
-    is.
+    """The kernel's network thread works for the server or the generator, because they
+    make all the network traffic.
     """
     before = look(p14=process(2, name=f"{SOFTIRQS}0"), p15=process(2, name=f"{SOFTIRQS}1", cpu=1))
     assert (

@@ -12,7 +12,7 @@ from tests.benchmarks.targets import Verdict
 
 
 def run(**verdicts: Verdict) -> Mapping[str, object]:
-    """What the JSON of a run says of its targets."""
+    """Build the JSON of a run with these targets."""
     return {
         "targets": [
             {"key": key, "verdict": verdict, "median": None if verdict is Verdict.NONE else 1.25}
@@ -21,8 +21,10 @@ def run(**verdicts: Verdict) -> Mapping[str, object]:
     }
 
 
-def test_met_in_one_and_missed_in_the_other_is_a_contradiction() -> None:
-    """All else is not: noise beside a verdict, or a target without a figure."""
+def test_a_target_met_in_one_run_and_missed_in_the_other_is_a_contradiction() -> None:
+    """A target that is met in one run and missed in the other is a contradiction. A
+    target within noise or without a figure is not.
+    """
     first = run(
         a=Verdict.MET,
         b=Verdict.MISSED,
@@ -39,7 +41,9 @@ def test_met_in_one_and_missed_in_the_other_is_a_contradiction() -> None:
 
 
 def test_every_target_of_either_run_has_a_line() -> None:
-    """Also the one that the other run did not measure."""
+    """Every target of either run has a line, also one that the other run did not
+    measure.
+    """
     lines = list(compare.lines(run(a=Verdict.MET), run(b=Verdict.NONE)))
     assert [line.split() for line in lines[:2]] == [
         ["a", "1.25", "met", "-"],
@@ -48,10 +52,10 @@ def test_every_target_of_either_run_has_a_line() -> None:
 
 
 @pytest.mark.parametrize(("other", "code"), [(Verdict.MET, 0), (Verdict.MISSED, 1)])
-def test_the_exit_code_tells(
+def test_a_contradiction_sets_the_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Verdict, code: int
 ) -> None:
-    """1 for a contradiction."""
+    """The exit code is 1 for a contradiction."""
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     first.write_text(json.dumps(run(a=Verdict.MET)))
     second.write_text(json.dumps(run(a=other)))

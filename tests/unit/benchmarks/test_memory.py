@@ -1,4 +1,4 @@
-"""Memory counted as if nobody else ran the interpreter."""
+"""Memory counted as if no other program ran the interpreter."""
 
 from collections import Counter
 
@@ -7,9 +7,9 @@ import pytest
 from tests.benchmarks.memory import PAGE_BYTES, shared_bytes
 
 
-def test_a_page_is_shared_by_those_who_count() -> None:
-    """A private page is whole, of a shared one a process has its part; who is not to
-    count has none.
+def test_a_shared_page_is_divided() -> None:
+    """A private page counts whole, a shared one by its share. Excluded processes do not
+    share.
     """
     mapped = Counter({1: 1, 2: 4, 3: 3})
     assert shared_bytes([1, 2, 3], mapped, Counter()) == pytest.approx(
@@ -20,11 +20,15 @@ def test_a_page_is_shared_by_those_who_count() -> None:
     )
 
 
-def test_the_zero_page_is_nobodys() -> None:
-    """The kernel maps it without counting, and so do we."""
+def test_the_zero_page_does_not_count() -> None:
+    """The kernel does not count mappings of the zero page, and neither does the
+    benchmark.
+    """
     assert shared_bytes([7], Counter(), Counter()) == 0
 
 
-def test_a_page_that_lost_a_mapping_meanwhile_is_ours_alone() -> None:
-    """The two counts are not of the same moment: no page is divided by nothing."""
+def test_a_page_that_lost_a_mapping_is_not_shared() -> None:
+    """The two counts are not simultaneous. A page whose last foreign mapping has gone
+    counts whole, and no division by zero occurs.
+    """
     assert shared_bytes([1], Counter({1: 1}), Counter({1: 1})) == PAGE_BYTES

@@ -12,8 +12,8 @@ NAMES = [f"server {number}" for number in range(8)]
 
 @pytest.mark.parametrize("count", range(2, 10))
 def test_every_server_follows_every_other_equally_often(count: int) -> None:
-    """Over all orders each pair of neighbours is there once (twice where the number of
-    servers is odd), and everybody has every place equally often.
+    """Over all orders each server follows each other one equally often (twice for an
+    odd number of servers) and takes each place equally often.
     """
     orders = balanced(count)
     neighbours = Counter(pair for order in orders for pair in pairwise(order))
@@ -27,8 +27,8 @@ def test_every_server_follows_every_other_equally_often(count: int) -> None:
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_rounds_begin_with_different_orders(count: int) -> None:
-    """Five rounds, or half as many as there are orders, begin differently, and the rows
-    of the table too.
+    """The first orders of five rounds, or of half as many as there are orders, differ,
+    and so do those of the table's rows.
     """
     orders = len(balanced(count))
     for shift in range(3):
@@ -40,16 +40,18 @@ def test_rounds_begin_with_different_orders(count: int) -> None:
     assert count < 3 or turns(NAMES[:count], lap=0, shift=0) != turns(NAMES[:count], lap=0, shift=1)
 
 
-def test_twenty_laps_of_five_servers_are_in_balance() -> None:
-    """Five rounds of four laps walk twice through the ten orders of five servers."""
+def test_twenty_laps_of_five_servers_are_balanced() -> None:
+    """Five rounds of four laps go twice through the ten orders of five servers."""
     neighbours = Counter(
         pair for lap in range(20) for pair in pairwise(turns(NAMES[:5], lap=lap, shift=3))
     )
     assert set(neighbours.values()) == {4}
 
 
-def test_nobody_has_no_order() -> None:
-    """All servers of a row may have a fault."""
+def test_no_server_has_no_order() -> None:
+    """Zero servers have an empty order, because all servers of a row may have a
+    fault.
+    """
     assert balanced(0) == []
     assert turns([], lap=3, shift=1) == []
     assert turns(["one"], lap=3, shift=1) == ["one"]

@@ -1,4 +1,4 @@
-"""What counts on a machine that is not quiet."""
+"""Which measurements count on a machine that other programs use."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,18 +10,18 @@ TOOK_S = 10.0
 
 
 class Clock:
-    """Stands still but while something is measured."""
+    """A clock that moves only while something is measured."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """The time."""
+        """Return the time."""
         return self.now
 
     def measuring(self, *shares: float) -> Callable[[], tuple[str, float]]:
-        """A measurement of TOOK_S seconds, that is called by its number; others use
-        these parts meanwhile, the last one always.
+        """Return a measurement that takes TOOK_S seconds and counts its calls. Other
+        programs use these shares meanwhile; the last one repeats.
         """
 
         def measured() -> Iterator[tuple[str, float]]:
@@ -33,13 +33,15 @@ class Clock:
 
 
 def quiet(patience_s: float) -> tuple[Quiet, Clock]:
-    """Others may use 2 %."""
+    """Build a Quiet that allows 2 %."""
     clock = Clock()
     return Quiet(CPUS, 0.02, patience_s, clock=clock), clock
 
 
 def test_what_was_disturbed_is_repeated_and_costs_patience() -> None:
-    """Until others used no more than they may."""
+    """A disturbed measurement is repeated until other programs use no more than
+    allowed. Repeats use up the patience.
+    """
     machine, clock = quiet(100.0)
     assert machine.take(clock.measuring(0.5, 0.021, 0.02)) == Taken(
         "number 2", disturbed=False, thrown_away=2
@@ -49,8 +51,8 @@ def test_what_was_disturbed_is_repeated_and_costs_patience() -> None:
 
 
 def test_at_the_end_of_patience_the_least_disturbed_one_counts() -> None:
-    """It is told as disturbed; whoever comes then has one try, and takes nothing from
-    those that come later.
+    """Without patience the least disturbed measurement counts and is marked. Later
+    measurements have one try each and use none of the patience of others.
     """
     machine, clock = quiet(30.0)
     assert machine.take(clock.measuring(0.5, 0.1, 0.4, 0.3)) == Taken(
@@ -61,8 +63,10 @@ def test_at_the_end_of_patience_the_least_disturbed_one_counts() -> None:
     assert (machine.patience_s, machine.thrown_away, machine.put_up_with) == (0.0, 3, 2)
 
 
-def test_each_row_has_its_part_of_the_patience_and_what_others_left() -> None:
-    """A disturbed row cannot take what the later ones may need."""
+def test_each_row_has_its_share_of_the_patience_and_the_rest_of_others() -> None:
+    """A disturbed row cannot use up the patience of later rows. It can use what earlier
+    rows left.
+    """
     machine, clock = quiet(90.0)
     left_s = []
     for rows, shares in ((3, (0.5,)), (2, (0.5, 0.0)), (1, (0.5,))):

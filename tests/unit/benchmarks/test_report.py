@@ -30,12 +30,12 @@ SAMPLE: dict[str, float] = {
 
 
 def each(sample: Sample, rounds: int = 3) -> Cell:
-    """A server in whose rounds this was measured."""
+    """Build a server with this sample in every round."""
     return Cell(dict.fromkeys(range(rounds), sample))
 
 
 def results(**cells: Cell) -> Results:
-    """A run of row turnover-50 with these servers, and with a fault in the daemon's own
+    """Build a run of row turnover-50 with these servers and a fault in the daemon's own
     figures.
     """
     table = {
@@ -47,7 +47,7 @@ def results(**cells: Cell) -> Results:
 
 
 def lines(page: str, title: str) -> list[list[str]]:
-    """The rows of the tables that begin with this title, cell by cell."""
+    """Return the table rows that begin with this title, as cells."""
     return [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in page.splitlines()
@@ -55,9 +55,9 @@ def lines(page: str, title: str) -> list[list[str]]:
     ]
 
 
-def test_a_fault_stands_in_the_table_and_the_rest_has_its_figures() -> None:
-    """One server, or the daemon's own figures, may fail: the page is written
-    nevertheless, and tells what was thrown away.
+def test_a_fault_is_shown_in_the_table_and_the_rest_has_its_figures() -> None:
+    """One server, or the daemon's own figures, may fail. The page is still written, and
+    counts the measurements that were repeated.
     """
     found = results(unpd=each(SAMPLE), go=Cell(fault="2 errors"))
     page = markdown(found)
@@ -68,8 +68,8 @@ def test_a_fault_stands_in_the_table_and_the_rest_has_its_figures() -> None:
 
 
 def test_a_server_that_forks_for_each_operation_has_no_user_and_system() -> None:
-    """The kernel books children that live shorter than a tick as user time, whatever
-    they did.
+    """For a server that forks per operation the page shows no user and system time. The
+    kernel books children that live shorter than a tick as user time.
     """
     page = markdown(results(unpd=each(SAMPLE), fork=each(SAMPLE)))
     bulk, turnover = lines(page, KINDS["fork"].title)
@@ -77,7 +77,9 @@ def test_a_server_that_forks_for_each_operation_has_no_user_and_system() -> None
 
 
 def test_a_generator_that_is_the_limit_is_marked_at_the_target() -> None:
-    """Beside the rate stands how busy the generator was on both sides."""
+    """The target shows how busy the generator was on both sides, and marks it as the
+    limit.
+    """
     page = markdown(results(unpd=each(SAMPLE | {"load_busy": 0.9}), epoll=each(SAMPLE)))
     assert LIMIT_SAYS in page
     assert "90% / 94% (generator-limited)" in page
@@ -87,7 +89,7 @@ def test_a_generator_that_is_the_limit_is_marked_at_the_target() -> None:
 
 
 def test_a_figure_of_fewer_rounds_says_so() -> None:
-    """At the target, and at the server in its row."""
+    """A figure of fewer rounds is marked, at the target and in the server's row."""
     found = dataclasses.replace(results(unpd=each(SAMPLE), epoll=each(SAMPLE)), rounds=4)
     (target,) = (line for line in lines(markdown(found), "bulk echo") if "at least" in line[1])
     assert target[3].endswith("(3 rounds)")
@@ -96,7 +98,9 @@ def test_a_figure_of_fewer_rounds_says_so() -> None:
 
 
 def test_a_figure_of_disturbed_rounds_says_so() -> None:
-    """At the target, and at the server that was."""
+    """A figure of disturbed rounds is marked, at the target and at the disturbed
+    server.
+    """
     quiet, disturbed = each(SAMPLE), each(SAMPLE)
     disturbed.disturbed.add(1)
     page = markdown(results(unpd=quiet, epoll=disturbed))
@@ -107,15 +111,17 @@ def test_a_figure_of_disturbed_rounds_says_so() -> None:
 
 
 def test_a_rate_has_the_ratio_of_the_processor_time_beside_it() -> None:
-    """It is the firm figure where the generator is the limit."""
+    """A rate has the ratio of the processor time beside it, which is the reliable
+    figure where the generator is the limit.
+    """
     page = markdown(results(unpd=each(SAMPLE), epoll=each(SAMPLE | {"cpu_us": 6.0})))
     (target,) = (line for line in lines(page, "bulk echo") if "at least" in line[1])
     assert target[5] == "1.50"
 
 
-def test_the_short_table_has_the_ratios_and_what_became_of_the_targets() -> None:
-    """Of unpd to three peers, a star where the generator is the limit; a row in which
-    one of them has no figure is left out.
+def test_the_short_table_has_the_ratios_and_the_verdicts() -> None:
+    """The short table has the ratios of unpd to three peers, with a star where the
+    generator is the limit. A row without a figure of one of them is left out.
     """
     quiet = {name: each(SAMPLE | {"load_busy": 0.9}) for name in (UNPD, "uvloop", "go")}
     page = markdown(results(**quiet, epoll=each(SAMPLE | {"rate": 80.0, "cpu_us": 6.0})))
@@ -138,8 +144,10 @@ def test_the_short_table_has_the_ratios_and_what_became_of_the_targets() -> None
     assert RATIOS_HEAD not in markdown(results(**quiet, epoll=Cell(fault="2 errors")))
 
 
-def test_the_short_table_says_where_the_work_is_not_the_same() -> None:
-    """In daytime, with the figures over the peer that does the same, if it has some."""
+def test_the_short_table_says_where_the_work_differs() -> None:
+    """For daytime the short table says that the work differs, and gives the ratios to
+    the peer that does the same, if it has a figure.
+    """
     quiet = {name: each(SAMPLE | {"load_busy": 0.9}) for name in (UNPD, "epoll", "uvloop", "go")}
     page = markdown(results(**quiet, corked=each(SAMPLE | {"rate": 125.0, "cpu_us": 6.0})))
     assert (
@@ -154,7 +162,7 @@ def test_the_short_table_says_where_the_work_is_not_the_same() -> None:
 
 
 def test_the_json_has_every_target_with_its_rounds() -> None:
-    """For programs: compare.py is one."""
+    """The JSON has every target with its rounds, for programs such as compare.py."""
     found = json.loads(as_json(results(unpd=each(SAMPLE), epoll=each(SAMPLE | {"rate": 80.0}))))
     by_key = {target["key"]: target for target in found["targets"]}
     assert by_key["bulk-4 rate best"] | {"what": ""} == {
@@ -174,7 +182,7 @@ def test_the_json_has_every_target_with_its_rounds() -> None:
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    """Where results are kept, with those of an earlier run."""
+    """Provide the places of results, with those of an earlier run."""
     found = Places(
         tmp_path / "RESULTS.md",
         *(tmp_path / "out" / f"{name}.json" for name in ("results", "previous", "partial")),
@@ -186,7 +194,7 @@ def places(tmp_path: Path) -> Places:
 
 
 def ran(verdict: Verdict, fault: str = "") -> Results:
-    """A run with one target and one server."""
+    """Build a run with one target and one server."""
     return dataclasses.replace(
         results(),
         table={"bulk-4": {UNPD: Cell(fault=fault)}},
@@ -194,8 +202,10 @@ def ran(verdict: Verdict, fault: str = "") -> Results:
     )
 
 
-def test_a_whole_run_replaces_the_one_before_it(places: Places) -> None:
-    """The page and the JSON are new, the old JSON is kept for the comparison."""
+def test_a_whole_run_replaces_the_run_before(places: Places) -> None:
+    """A whole run writes a new page and JSON. The old JSON is kept for the
+    comparison.
+    """
     assert keep(ran(Verdict.MISSED), "new", places, whole=True) == []
     assert (places.page.read_text(), places.previous.read_text()) == ("new", "earlier")
     assert json.loads(places.last.read_text())["thrown_away"] == 3
@@ -212,11 +222,11 @@ def test_a_whole_run_replaces_the_one_before_it(places: Places) -> None:
         (ran(Verdict.MET), False, []),
     ],
 )
-def test_what_is_not_whole_replaces_nothing(
+def test_an_incomplete_run_replaces_nothing(
     places: Places, run: Results, *, whole: bool, faults: list[str]
 ) -> None:
-    """A part of a run, or one that lacks a figure or found a fault, goes apart; the
-    latter two are told.
+    """A partial run, or one without a figure or with a fault, is written elsewhere.
+    Missing figures and faults are returned.
     """
     assert keep(run, "new", places, whole=whole) == faults
     assert (places.page.read_text(), places.last.read_text()) == ("earlier", "earlier")

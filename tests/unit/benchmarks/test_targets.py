@@ -1,4 +1,4 @@
-"""What becomes of a target."""
+"""The verdict on a target."""
 
 import pytest
 
@@ -21,7 +21,7 @@ BULK = Ratio("bulk-4", "rate", BEST, 1.0)
 
 
 def rates(*values: float) -> Cell:
-    """A server with these rates in its rounds."""
+    """Build a server with these rates in its rounds."""
     return Cell(
         {
             number: {"rate": value, "load_busy": 0.9, "cpu_us": 1 / value}
@@ -44,11 +44,12 @@ def rates(*values: float) -> Cell:
         ([], True, Verdict.NONE),
     ],
 )
-def test_a_verdict_is_that_of_all_rounds(
+def test_a_verdict_needs_all_rounds(
     values: list[float], *, at_least: bool, verdict: Verdict
 ) -> None:
-    """All rounds on one side: met or missed; the goal between them: within noise, with
-    the side of the median; no round: no figure.
+    """When all rounds are on one side, the target is met or missed. With the goal
+    between them it is within noise, with the side of the median. Without a round it has
+    no figure.
     """
     assert judge(values, 1.0, at_least) is verdict
 
@@ -63,36 +64,38 @@ def test_a_verdict_is_that_of_all_rounds(
         (0.96, Verdict.MISSED),
     ],
 )
-def test_rounds_that_agree_have_a_spread_nevertheless(middle: float, verdict: Verdict) -> None:
-    """The spread is at least three percent of the median each way, because two runs
-    differ by that.
+def test_equal_rounds_still_have_a_spread(middle: float, verdict: Verdict) -> None:
+    """The spread is at least 3 % of the median each way, because two runs differ by
+    that much.
     """
     assert judge([middle] * ROUNDS, 1.0, at_least=True) is verdict
 
 
 def test_fewer_than_three_rounds_are_no_verdict() -> None:
-    """A quick look has one."""
+    """Fewer than three rounds, as in a quick run, give no verdict."""
     assert judge([2.0, 2.0], 1.0, at_least=True) is Verdict.NOISE_HOLDS
     assert judge([2.0], 1.0, at_least=False) is Verdict.NOISE_MISSES
 
 
-def test_a_goal_at_the_edge_of_the_rounds_is_reached_or_not() -> None:
-    """The lowest of the rounds on the goal is met where more is better, and missed
-    where less is.
+def test_a_goal_at_the_edge_of_the_rounds() -> None:
+    """When the lowest round equals the goal, the target is met where more is better and
+    missed where less is better.
     """
     assert judge([1.0, 1.1, 1.2], 1.0, at_least=True) is Verdict.MET
     assert judge([1.0, 1.1, 1.2], 1.0, at_least=False) is Verdict.MISSED
 
 
-def test_every_target_appears_when_nothing_was_measured() -> None:
-    """A target without a figure says so; it is not left out."""
+def test_every_target_is_listed_without_measurements() -> None:
+    """A target without a figure is listed as such."""
     found = outcomes({})
     assert [outcome.verdict for outcome in found] == [Verdict.NONE] * (len(RATIOS) + len(BOUNDS))
     assert len({outcome.key for outcome in found}) == len(found)
 
 
 def test_a_peer_with_a_fault_leaves_the_target_without_a_figure() -> None:
-    """What has a fault has no figure, nor has what was not measured."""
+    """A peer that has a fault or was not measured leaves the target without a
+    figure.
+    """
     table = {
         "echo-16k-50": {
             UNPD: rates(1, 1, 1, 1, 1),
@@ -113,8 +116,10 @@ def test_a_peer_with_a_fault_leaves_the_target_without_a_figure() -> None:
     }
 
 
-def test_disturbed_rounds_are_left_out_where_there_are_enough_others() -> None:
-    """Three quiet rounds decide; with fewer all count, and nothing is decided."""
+def test_disturbed_rounds_are_left_out_if_enough_others_exist() -> None:
+    """Three quiet rounds decide. With fewer, all rounds count and the target is within
+    noise.
+    """
     ours, theirs = rates(1, 1.2, 1.2, 1.2, 0.5), rates(*[1] * ROUNDS)
     ours.disturbed |= {4}
     theirs.disturbed |= {0}
@@ -131,7 +136,7 @@ def test_disturbed_rounds_are_left_out_where_there_are_enough_others() -> None:
 
 
 def test_memory_is_the_same_on_a_disturbed_machine() -> None:
-    """Only times are uncertain there."""
+    """On a disturbed machine only times are uncertain, not memory."""
     rounds: dict[int, Sample] = {
         number: {"memory_bytes": 350.0, "p99_over_alone": 1.0} for number in range(ROUNDS)
     }
@@ -143,9 +148,9 @@ def test_memory_is_the_same_on_a_disturbed_machine() -> None:
     assert found["idle-10000 p99_over_alone"] is Verdict.NOISE_HOLDS
 
 
-def test_the_best_of_those_that_are_left_is_not_the_best() -> None:
-    """Where the best peer has a fault, a weaker one would make the target met: it has
-    no figure.
+def test_the_best_peer_needs_figures_of_all_peers() -> None:
+    """When the best peer has a fault, the target has no figure. A weaker peer could
+    make it look met.
     """
     table = {
         "bulk-4": {
@@ -161,9 +166,9 @@ def test_the_best_of_those_that_are_left_is_not_the_best() -> None:
     assert found.verdict is Verdict.NONE
 
 
-def test_another_unpd_is_no_peer() -> None:
-    """Beside it there are no ratios of targets; where peers are there too, it is none
-    of those that are to be beaten.
+def test_another_unpd_is_not_a_peer() -> None:
+    """A run beside another unpd has no target ratios to it, and it is never the best
+    peer.
     """
     assert outcomes({}, scope(["bulk-4"], [UNPD, OTHER])) == []
     table = {
@@ -179,7 +184,7 @@ def test_another_unpd_is_no_peer() -> None:
     assert OTHER not in scope([], []).servers
 
 
-def test_a_part_of_a_run_has_the_targets_that_were_asked_for() -> None:
+def test_a_partial_run_has_only_the_requested_targets() -> None:
     """With rows and servers named, only their targets are listed, measured or not."""
     keys = [outcome.key for outcome in outcomes({}, scope(["bulk-4", "echo-64-50"], [UNPD, "go"]))]
     assert keys == ["echo-64-50 rate go", "bulk-4 rate best"]
@@ -193,8 +198,8 @@ def test_a_part_of_a_run_has_the_targets_that_were_asked_for() -> None:
 
 
 def test_the_best_peer_is_the_one_that_is_best_beside_unpd() -> None:
-    """Within the rounds and not by its own median: a machine that was fast while unpd
-    was not measured proves nothing.
+    """The best peer is chosen by the ratios within rounds, not by its own median. A
+    machine that was fast while unpd was not measured proves nothing.
     """
     ours = rates(100, 100, 200, 200, 200)
     steady = rates(110, 110, 220, 220, 220)
@@ -219,8 +224,8 @@ def test_the_best_peer_is_the_one_that_is_best_beside_unpd() -> None:
     assert best_peer({"go": steady}, BULK) == ""
 
 
-def test_a_rate_says_how_busy_the_generator_was_with_both_and_what_it_cost() -> None:
-    """Where the generator is the limit the rate says little, so that its share and the
+def test_a_rate_shows_the_generators_load_and_the_cpu_ratio() -> None:
+    """Where the generator is the limit a rate says little. The generator's load and the
     ratio of the processor time stand beside the verdict.
     """
     busy = Cell(

@@ -1,5 +1,5 @@
-"""Respawning: at once, slower and slower for what keeps dying young, and never given
-up.
+"""Respawning: a dead child is replaced at once, a child that keeps dying early after
+growing delays, and no slot is ever given up.
 """
 
 import pytest
@@ -15,7 +15,9 @@ SLOT = Slot(ChildKind.WORKER, "default", 0)
 
 
 def child(ready_for_s: float | None) -> Child:
-    """A child that has been ready for so long, or never was."""
+    """Build a child that has been ready for ``ready_for_s`` seconds, or was never
+    ready.
+    """
     return Child(
         1,
         SLOT,
@@ -44,8 +46,9 @@ def child(ready_for_s: float | None) -> Child:
 def test_after_a_death(
     prior: Throttle | None, ready_for_s: float | None, after: Throttle | None
 ) -> None:
-    """Never ready or ready for less than a second counts as a failure; from a second on
-    the slot is filled at once, from ten on its record is cleared.
+    """A child that was never ready, or ready for less than a second, counts as a
+    failure. After a second its slot is filled at once; after ten seconds its record is
+    cleared.
     """
     assert after_death(prior, child(ready_for_s), NOW) == after
 
@@ -66,16 +69,16 @@ def test_after_a_death(
     ],
 )
 def test_delays_double(failures: int, delay_s: float) -> None:
-    """The delay doubles from 0.1 s to 30 s and stays there, after a night of failures
-    too.
+    """The delay doubles from 0.1 s to 30 s and stays there, even after a whole night of
+    failures.
     """
     prior = Throttle(failures, 0.0) if failures else None
     assert after_failure(prior, NOW) == Throttle(failures + 1, NOW + delay_s)
 
 
 def test_a_dead_worker_is_replaced_at_once() -> None:
-    """A worker that served for a while and dies has its successor in the same step, in
-    the same slot and generation, under a new birth.
+    """A worker that served for a while and dies is replaced in the same step, in the
+    same slot and generation, with a new birth.
     """
     machine = running(wants(2))
     machine.wait(60)
@@ -95,8 +98,8 @@ def test_a_dead_worker_is_replaced_at_once() -> None:
 
 
 def delays_of_deaths(machine: Machine, count: int) -> list[float]:
-    """The newest child dies young, again and again: how long it takes each time until
-    the next is born.
+    """Let the newest child die early ``count`` times. Return the delays until the next
+    spawn.
     """
     delays = []
     for _ in range(count):
@@ -112,7 +115,7 @@ def delays_of_deaths(machine: Machine, count: int) -> list[float]:
 
 def test_a_crash_loop_is_slowed_down_and_never_given_up() -> None:
     """A worker that dies before it is ready comes back after 0.1 s, 0.2 s and so on,
-    then every 30 s for ever; the other slot is not touched.
+    then every 30 s for ever. The other slot is not affected.
     """
     machine = running(wants(2))
     machine.wait(60)
@@ -124,7 +127,7 @@ def test_a_crash_loop_is_slowed_down_and_never_given_up() -> None:
 
 
 def test_a_worker_that_dies_within_a_second_of_readiness_is_slowed_down() -> None:
-    """Becoming ready is not enough: a death within a second of it counts."""
+    """A death within a second of readiness counts as early."""
     machine = running(wants(1))
     machine.wait(0.9)
     assert not machine.exit(1).spawned
@@ -132,8 +135,8 @@ def test_a_worker_that_dies_within_a_second_of_readiness_is_slowed_down() -> Non
 
 
 def test_ten_seconds_of_life_clear_the_record() -> None:
-    """After ten seconds of readiness a slot has no past: the next early death costs 0.1
-    s again.
+    """Ten seconds of readiness clear a slot's record. The next early death costs 0.1 s
+    again.
     """
     machine = running(wants(1))
     delays_of_deaths(machine, 6)
@@ -146,8 +149,8 @@ def test_ten_seconds_of_life_clear_the_record() -> None:
 
 
 def test_a_few_seconds_of_life_do_not_clear_the_record() -> None:
-    """Between one second and ten the successor comes at once, but the next early death
-    goes on where the delays had been.
+    """After a life between one and ten seconds the successor starts at once, but the
+    next early death continues the delays.
     """
     machine = running(wants(1))
     delays_of_deaths(machine, 3)
@@ -160,8 +163,8 @@ def test_a_few_seconds_of_life_do_not_clear_the_record() -> None:
 
 
 def test_failed_forks_are_slowed_down_too() -> None:
-    """A fork that the kernel refuses is tried again after the same delays, and each
-    failure is one line with its reason and its consequence.
+    """A fork that the kernel refuses is retried after the same delays. Each failure is
+    one log line with its reason and its consequence.
     """
     machine = running(wants(1))
     machine.wait(60)
@@ -180,7 +183,7 @@ def test_failed_forks_are_slowed_down_too() -> None:
 
 
 def test_an_exporter_in_a_crash_loop_does_not_touch_the_workers() -> None:
-    """The exporter's deaths slow down the exporter."""
+    """The exporter's early deaths delay only the exporter."""
     machine = running(wants(2, exporter=True))
     machine.wait(60)
     machine.exit(1)
@@ -189,9 +192,9 @@ def test_an_exporter_in_a_crash_loop_does_not_touch_the_workers() -> None:
     assert not machine.exit(max(machine.state.children)).log_lines("worker.died")
 
 
-def test_all_dead_at_once_are_all_replaced() -> None:
-    """Two hundred deaths in one breath are two hundred births, a batch a step, without
-    a pause between the batches.
+def test_two_hundred_deaths_at_once_are_all_replaced() -> None:
+    """After two hundred deaths in one step two hundred children are spawned, one batch
+    per step, without a pause.
     """
     machine = running(wants(200))
     machine.wait(60)

@@ -1,4 +1,6 @@
-"""Heartbeats: a child that falls silent prints its stack and dies; nobody else does."""
+"""Heartbeats: only a child that falls silent is aborted, so that it prints its stack,
+and killed.
+"""
 
 import pytest
 
@@ -8,9 +10,7 @@ from unpd.names import ChildOrder, ChildPhase, MasterPhase
 
 
 def sweep(machine: Machine, seconds: int, *beating: int) -> list[tuple[int, ChildOrder]]:
-    """The shell looks once a second, and only these children beat; return all
-    orders.
-    """
+    """Sweep once a second while only these children beat. Return all orders."""
     orders = []
     for _ in range(seconds):
         orders += machine.wait(1.0).orders
@@ -19,8 +19,8 @@ def sweep(machine: Machine, seconds: int, *beating: int) -> list[tuple[int, Chil
 
 
 def test_a_silent_child_is_aborted_and_then_killed() -> None:
-    """After heartbeat_timeout_s it gets SIGABRT, which prints its stack, and two
-    seconds later SIGKILL.
+    """A child that is silent for heartbeat_timeout_s gets SIGABRT, which prints its
+    stack, and SIGKILL two seconds later.
     """
     machine = running(wants(2))
     assert not sweep(machine, 30, 1)
@@ -31,8 +31,8 @@ def test_a_silent_child_is_aborted_and_then_killed() -> None:
 
 
 def test_a_hung_child_is_replaced_when_it_is_dead() -> None:
-    """Not before: its slot has one holder. It had served for long, so its successor
-    comes at once.
+    """A hung child is replaced when it is dead and not before, because a slot has one
+    holder. It had served for long, so its successor starts at once.
     """
     machine = running(wants(1))
     sweep(machine, 31)
@@ -42,7 +42,7 @@ def test_a_hung_child_is_replaced_when_it_is_dead() -> None:
 
 
 def test_the_line_about_a_hung_child_says_what_follows() -> None:
-    """With the time that it has left."""
+    """The log line about a hung child says how much time it has left."""
     machine = running(wants(1))
     sweep(machine, 30)
     machine.wait(1.0)
@@ -51,21 +51,21 @@ def test_the_line_about_a_hung_child_says_what_follows() -> None:
     ]
 
 
-def test_who_beats_lives() -> None:
-    """For as long as anybody looks."""
+def test_a_child_that_beats_lives() -> None:
+    """A child that keeps beating is never aborted."""
     machine = running(wants(2, exporter=True))
     assert not sweep(machine, 500, 1, 2, 3)
 
 
 def test_a_hung_exporter_is_aborted_too() -> None:
-    """Its kind makes no difference."""
+    """A hung exporter is aborted like a worker."""
     machine = running(wants(1, exporter=True))
     assert sweep(machine, 31, 2) == [(1, ChildOrder.ABORT)]
 
 
-def test_a_child_that_starts_is_not_judged_by_its_heart() -> None:
-    """A row may still show the beat of the birth before; the start timeout watches
-    instead.
+def test_a_child_that_starts_is_not_judged_by_its_heartbeat() -> None:
+    """A starting child is judged by the start timeout only. Its row may still show the
+    beat of the birth before.
     """
     machine = running(wants(1, heartbeat_timeout_s=0.5))
     machine.wait(20)
@@ -77,7 +77,9 @@ def test_a_child_that_starts_is_not_judged_by_its_heart() -> None:
 
 
 def test_readiness_counts_as_a_beat() -> None:
-    """A child that has just become ready has not had the time to beat."""
+    """Readiness counts as a beat, because a child that has just become ready had no
+    time to beat.
+    """
     machine = running(wants(1))
     machine.wait(60)
     machine.exit(1)
@@ -88,9 +90,9 @@ def test_readiness_counts_as_a_beat() -> None:
     assert sweep(machine, 1) == [(2, ChildOrder.ABORT)]
 
 
-def test_a_beat_from_the_future_is_none() -> None:
-    """A mad child writes what it likes: taken for a beat of now, at every look, it
-    would hide a hang for ever.
+def test_a_beat_from_the_future_is_ignored() -> None:
+    """A beat from the future is ignored. If it counted as a beat of now, a faulty child
+    could hide a hang for ever.
     """
     machine = running(wants(1))
     for _ in range(30):
@@ -101,23 +103,25 @@ def test_a_beat_from_the_future_is_none() -> None:
 
 
 def test_a_beat_of_this_very_moment_counts() -> None:
-    """It may have been written after the time was read."""
+    """A beat of this very moment counts, because it may be written after the time was
+    read.
+    """
     machine = running(wants(1))
     for _ in range(60):
         machine.wait(1.0)
         assert not machine.take(ev.BeatsRead({1: machine.clock.now + 0.01})).orders
 
 
-def test_beats_of_the_dead_mean_nothing() -> None:
-    """The event may cross a death."""
+def test_beats_of_the_dead_are_ignored() -> None:
+    """Heartbeats of a dead child are ignored, because the event may cross its death."""
     machine = running(wants(1))
     sweep(machine, 1, 1)
     assert machine.take(ev.BeatsRead({99: 0.0, -1: 0.0})) == ()
 
 
-def test_a_master_that_did_not_run_kills_nobody() -> None:
-    """After a freeze of the whole group everybody's beat is old. The children get until
-    the next look; who is still silent then is hung.
+def test_a_master_that_did_not_run_kills_no_child() -> None:
+    """After a freeze of the whole group all beats are old. The children get until the
+    next sweep; a child that is still silent then is hung.
     """
     machine = running(wants(2))
     sweep(machine, 3, 1, 2)
@@ -127,7 +131,9 @@ def test_a_master_that_did_not_run_kills_nobody() -> None:
 
 
 def test_a_draining_worker_that_hangs_is_aborted() -> None:
-    """It still has connections to look after."""
+    """A draining worker that hangs is aborted, because it still has connections to
+    serve.
+    """
     machine = proving(wants(1), wants(1, reload_grace_s=0))
     machine.ready(2)
     assert machine.child(1).phase is ChildPhase.DRAINING
@@ -135,8 +141,8 @@ def test_a_draining_worker_that_hangs_is_aborted() -> None:
     assert not machine.exit(1).spawned
 
 
-def test_a_hung_drain_ends_no_later_than_it_would_have() -> None:
-    """The two seconds for the stack do not go beyond the end of its drain."""
+def test_a_hung_drain_ends_no_later_than_its_deadline() -> None:
+    """The two seconds for the stack do not extend a drain."""
     machine = proving(wants(1), wants(1, reload_grace_s=4.0, heartbeat_timeout_s=3.0))
     machine.ready(2)
     assert sweep(machine, 3, 2) == []
@@ -149,9 +155,7 @@ def test_a_hung_drain_ends_no_later_than_it_would_have() -> None:
 def test_each_generation_has_its_own_timeout(
     old_s: float, new_s: float, aborted: list[int]
 ) -> None:
-    """While a candidate is proved, its children live by its limits and the others by
-    theirs.
-    """
+    """While a candidate is proved, each generation has its own heartbeat timeout."""
     machine = proving(wants(1, heartbeat_timeout_s=old_s), wants(2, heartbeat_timeout_s=new_s))
     machine.ready(2)
     assert machine.state.phase is MasterPhase.PROVING

@@ -1,6 +1,4 @@
-"""Smaller wishes: more or fewer workers, a rotated log; and what the state says of
-itself.
-"""
+"""Resizing a pool, reopening the log, and what the state says about itself."""
 
 import pytest
 
@@ -15,7 +13,7 @@ from unpd.names import MAX_WORKERS, ChildKind, ChildOrder, ChildPhase, MasterPha
 
 
 def test_one_worker_more() -> None:
-    """TTIN: born at once, in the next slot."""
+    """TTIN spawns one worker at once, in the next slot."""
     machine = running(wants(2))
     done = machine.take(ev.PoolResized("default", 1))
     assert [(child.birth, child.slot.index, child.generation) for child in done.spawned] == [
@@ -25,7 +23,7 @@ def test_one_worker_more() -> None:
 
 
 def test_one_worker_fewer() -> None:
-    """TTOU: the last slot's worker drains, and nobody takes its place."""
+    """TTOU drains the worker of the last slot, and no worker takes its place."""
     machine = running(wants(3))
     assert machine.take(ev.PoolResized("default", -1)).orders == [(3, ChildOrder.RETIRE)]
     assert machine.births(ChildPhase.READY) == [1, 2]
@@ -34,7 +32,7 @@ def test_one_worker_fewer() -> None:
 
 
 def test_never_fewer_than_one() -> None:
-    """A pool that serves nobody would be an outage by keyboard."""
+    """A pool keeps at least one worker, so that no key press causes an outage."""
     machine = running(wants(2))
     machine.take(ev.PoolResized("default", -1))
     done = machine.take(ev.PoolResized("default", -1))
@@ -44,7 +42,7 @@ def test_never_fewer_than_one() -> None:
 
 
 def test_an_unknown_pool_is_not_made() -> None:
-    """Without a default pool TTIN has nothing to grow."""
+    """TTIN does nothing without a default pool."""
     machine = running(wants({"slow": 1}))
     done = machine.take(ev.PoolResized("default", 1))
     assert not done.spawned
@@ -52,8 +50,9 @@ def test_an_unknown_pool_is_not_made() -> None:
 
 
 def test_a_surplus_worker_that_starts_drains() -> None:
-    """It may have accepted already: its report may lie unread in the pipe. When its
-    start would have been too late it is told to finish, and then killed.
+    """A surplus worker that is still starting drains too. It may have accepted clients
+    already, with its report unread in the pipe. At its start timeout it is told to
+    finish, and then killed.
     """
     machine = running(wants(1))
     machine.take(ev.PoolResized("default", 1))
@@ -67,7 +66,9 @@ def test_a_surplus_worker_that_starts_drains() -> None:
 
 
 def test_never_more_than_fit() -> None:
-    """Two generations of all pools together must find rows on the scoreboard."""
+    """A pool does not grow beyond the number of rows that two generations of all pools
+    have on the scoreboard.
+    """
     wanted = wants({"default": 1, "slow": MAX_WORKERS - 2})
     full = wanted.resized("default", 1)
     assert full.workers["default"] == 2
@@ -76,7 +77,9 @@ def test_never_more_than_fit() -> None:
 
 
 def test_a_slot_that_is_wanted_again_is_filled_beside_its_drain() -> None:
-    """TTOU, then TTIN: the draining worker keeps its connections, a new one serves."""
+    """After TTOU and TTIN the draining worker keeps its connections, and a new one
+    serves.
+    """
     machine = running(wants(2))
     machine.take(ev.PoolResized("default", -1))
     done = machine.take(ev.PoolResized("default", 1))
@@ -85,8 +88,10 @@ def test_a_slot_that_is_wanted_again_is_filled_beside_its_drain() -> None:
     assert machine.state.holder(1, Slot(ChildKind.WORKER, "default", 1)) == machine.child(3)
 
 
-def test_the_back_off_of_a_surplus_slot_is_forgotten() -> None:
-    """Nothing is due for it, and the daemon is not called degraded for its sake."""
+def test_the_back_off_of_a_surplus_slot_is_dropped() -> None:
+    """A slot that is no longer wanted has no respawn due, and does not make the daemon
+    degraded.
+    """
     machine = running(wants(2))
     machine.exit(2)
     assert machine.due_in_s == pytest.approx(0.1)
@@ -96,16 +101,18 @@ def test_the_back_off_of_a_surplus_slot_is_forgotten() -> None:
     assert not degraded(machine.state)
 
 
-def test_a_resize_during_a_proof_belongs_to_the_generation_that_serves() -> None:
-    """The candidate is what its configuration says."""
+def test_a_resize_during_a_proof_changes_the_serving_generation() -> None:
+    """A resize during a proof changes the generation that serves. The candidate keeps
+    to its configuration.
+    """
     machine = proving(wants(1), wants(1))
     done = machine.take(ev.PoolResized("default", 1))
     assert [(child.generation, child.slot.index) for child in done.spawned] == [(1, 1)]
 
 
-def test_a_rotated_log_is_opened_again_by_all() -> None:
-    """By the master first, which makes the file; then by every child, one that starts
-    too: it would write into the old file for all its life.
+def test_a_rotated_log_is_reopened_by_all() -> None:
+    """The master reopens the log first, because it creates the file. Then every child
+    does, a starting one too: otherwise it would write into the old file for ever.
     """
     machine = running(wants(2, exporter=True))
     machine.wait(60)
@@ -120,7 +127,9 @@ def test_a_rotated_log_is_opened_again_by_all() -> None:
 
 
 def test_draining_children_follow_the_log_and_killed_ones_do_not() -> None:
-    """Who drains may have days to go."""
+    """Draining children reopen the log, because they may live for days. Killed ones do
+    not.
+    """
     machine = proving(wants(1), wants(2))
     machine.ready(2)
     machine.exit(3)
@@ -135,8 +144,8 @@ def test_draining_children_follow_the_log_and_killed_ones_do_not() -> None:
 
 
 def test_degraded_names_what_is_missing() -> None:
-    """A pool without a ready worker, and each slot that keeps dying early; whole again
-    when they serve.
+    """The status names a pool without a ready worker and each slot that keeps dying
+    early. It is empty again when all serve.
     """
     machine = running(wants({"default": 2, "slow": 1}, exporter=True))
     assert degraded(machine.state) == ()
@@ -149,14 +158,16 @@ def test_degraded_names_what_is_missing() -> None:
     )
     machine.wait(0.1)
     assert "worker slow/0 keeps dying early" in degraded(machine.state), (
-        "it starts, but it did so before"
+        "the respawn alone cleared the record"
     )
     machine.ready(*machine.births(ChildPhase.STARTING))
     assert degraded(machine.state) == ()
 
 
 def test_one_death_of_many_is_not_degraded() -> None:
-    """A worker that had served dies, its successor starts: that is a Tuesday."""
+    """One worker that dies after serving, and its starting successor, do not make the
+    daemon degraded.
+    """
     machine = running(wants(2))
     machine.wait(60)
     machine.exit(1)
@@ -164,7 +175,7 @@ def test_one_death_of_many_is_not_degraded() -> None:
 
 
 def test_starting_and_stopping_are_not_degraded() -> None:
-    """They are not whole by nature."""
+    """A starting or stopping daemon is not degraded."""
     machine = booted(wants(1))
     assert degraded(machine.state) == ()
     machine.ready(1)
@@ -175,7 +186,7 @@ def test_starting_and_stopping_are_not_degraded() -> None:
 
 
 def test_draining_workers_do_not_make_a_pool_ready() -> None:
-    """They take no new connections."""
+    """Draining workers do not make a pool ready, because they accept no connections."""
     machine = running(wants(2))
     machine.take(ev.PoolResized("default", -1))
     machine.exit(1)
@@ -184,7 +195,9 @@ def test_draining_workers_do_not_make_a_pool_ready() -> None:
 
 
 def test_a_step_does_not_change_the_state_that_it_was_given() -> None:
-    """Neither its children, nor its back-offs, nor what is wanted."""
+    """A step does not change the given state: neither its children, nor its back-offs,
+    nor its wanted configuration.
+    """
     before = running(wants(2, exporter=True)).state
     copy = before.copy()
     for event in (
@@ -198,14 +211,16 @@ def test_a_step_does_not_change_the_state_that_it_was_given() -> None:
     assert before.wanted.workers == {"default": 2}
 
 
-def test_a_new_state_waits_for_nothing_but_its_first_births() -> None:
-    """They are due at once."""
+def test_a_new_state_is_due_at_once() -> None:
+    """In a new state only the first spawns are due, and they are due at once."""
     assert next_deadline(State(wants(1))) == 0.0
     assert next_deadline(State(wants({}))) is None
 
 
 def test_a_configuration_without_any_service_is_ready_at_once() -> None:
-    """There is nobody to wait for, at the start and at a reload alike."""
+    """Without any service the daemon is ready at once, at the start and after a
+    reload.
+    """
     machine = running(wants({}))
     assert machine.state.phase is MasterPhase.RUNNING
     machine.take(ev.ReloadAsked(1))
@@ -213,7 +228,7 @@ def test_a_configuration_without_any_service_is_ready_at_once() -> None:
 
 
 def test_every_change_of_phase_is_shown() -> None:
-    """On the scoreboard, once each."""
+    """Each change of phase is shown on the scoreboard once."""
     machine = booted(wants(1))
     shown = [*machine.ready(1), *machine.stop(), *machine.wait(10.0)]
     assert [effect.child.phase for effect in shown if isinstance(effect, fx.ShowPhase)] == [

@@ -1,4 +1,6 @@
-"""A reload: it proves itself before the old drain, and otherwise changes nothing."""
+"""A reload proves the new generation before the old one drains, and otherwise changes
+nothing.
+"""
 
 from collections.abc import Callable
 
@@ -11,9 +13,9 @@ from unpd.core.model import Slot
 from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
-def test_a_reload_goes_from_the_asking_to_the_answer() -> None:
-    """Loaded, proved, adopted, answered; and the old drain only when all the new are
-    ready.
+def test_a_reload_runs_from_request_to_answer() -> None:
+    """A reload is loaded, proved, adopted and answered. The old workers drain only when
+    all new children are ready.
     """
     machine = running(wants(2, exporter=True))
     assert machine.take(ev.ReloadAsked(5)) == (fx.LoadConfig(),)
@@ -38,35 +40,39 @@ def test_a_reload_goes_from_the_asking_to_the_answer() -> None:
     assert machine.births(ChildPhase.DRAINING) == [1, 2, 3]
 
 
-def test_adoption_comes_before_the_old_are_told() -> None:
-    """A worker that drains closes its listeners; the master has decided by then which
-    it keeps.
+def test_adoption_comes_before_the_old_workers_drain() -> None:
+    """The configuration is adopted before old workers drain, because a draining worker
+    closes its listeners and the master has then decided which it keeps.
     """
     effects = list(proving(wants(1), wants(1)).ready(2))
     assert effects.index(fx.AdoptConfig(2)) < effects.index(fx.Tell(1, ChildOrder.RETIRE))
 
 
-def test_a_reload_by_signal_is_answered_to_nobody() -> None:
-    """It is counted and logged like any other."""
+def test_a_reload_by_signal_has_no_answer() -> None:
+    """A reload by signal is counted and logged like any other, but not answered."""
     done = proving(wants(1), wants(1)).ready(2)
     assert not done.answers
     assert done.of_type(fx.CountReload)
 
 
 def test_the_old_generation_is_kept_whole_until_the_new_is_proved() -> None:
-    """A worker of it that dies meanwhile is replaced in its own generation."""
+    """A worker of the old generation that dies during a proof is replaced in its own
+    generation.
+    """
     machine = proving(wants(2), wants(2))
     machine.wait(5.0)
     assert [(child.generation, child.slot.index) for child in machine.exit(1).spawned] == [(1, 0)]
     done = machine.ready(3, 4)
     assert done.receivers(ChildOrder.RETIRE) == [2, 5]
     assert machine.wait(10.0).receivers(ChildOrder.FINISH) == [5], (
-        "that one is not ready in time, and is given up"
+        "this child is not ready in time and is killed"
     )
 
 
-def test_what_drains_may_drain_for_reload_grace_s() -> None:
-    """Then its connections end, then it is killed. Its slot is not filled again."""
+def test_a_retired_worker_drains_for_reload_grace_s() -> None:
+    """A retired worker drains for reload_grace_s. Then its connections end, then it is
+    killed. Its slot is not filled again.
+    """
     machine = proving(wants(1), wants(1, reload_grace_s=60.0))
     machine.ready(2)
     assert not machine.wait(59.9).orders
@@ -78,8 +84,10 @@ def test_what_drains_may_drain_for_reload_grace_s() -> None:
     assert not machine.exit(1).spawned
 
 
-def test_with_a_reload_grace_of_nought_connections_last_as_long_as_they_like() -> None:
-    """Nothing is due for the old worker, in a year."""
+def test_with_a_reload_grace_of_zero_connections_last() -> None:
+    """With reload_grace_s = 0 nothing is due for a retired worker, even after a
+    year.
+    """
     machine = proving(wants(1), wants(1, reload_grace_s=0.0))
     machine.ready(2)
     assert machine.due_in_s is None
@@ -88,9 +96,9 @@ def test_with_a_reload_grace_of_nought_connections_last_as_long_as_they_like() -
 
 
 @pytest.mark.parametrize("reload_grace_s", [0.0, 60.0])
-def test_an_old_exporter_is_not_kept(reload_grace_s: float) -> None:
-    """It has no connections that last: one that does not leave is killed after three
-    seconds.
+def test_an_old_exporter_is_killed_soon(reload_grace_s: float) -> None:
+    """A retired exporter has no lasting connections. It is killed after three seconds
+    if it does not leave.
     """
     machine = proving(
         wants(1, exporter=True), wants(1, exporter=True, reload_grace_s=reload_grace_s)
@@ -99,8 +107,8 @@ def test_an_old_exporter_is_not_kept(reload_grace_s: float) -> None:
     assert machine.wait(3.0).orders == [(1, ChildOrder.KILL)]
 
 
-def test_metrics_can_be_taken_away_and_given_back() -> None:
-    """The exporter goes with its configuration."""
+def test_metrics_can_be_switched_off_and_on() -> None:
+    """A reload removes the exporter, and another one brings it back."""
     machine = proving(wants(1, exporter=True), wants(1))
     machine.ready(3)
     machine.exit(1, 2)
@@ -111,7 +119,9 @@ def test_metrics_can_be_taken_away_and_given_back() -> None:
 
 
 def test_a_configuration_that_is_refused_changes_nothing() -> None:
-    """No birth, no order, no drain cut short; the asker hears why."""
+    """A refused configuration causes no spawn, no order and no cut drain. The request
+    gets the reason.
+    """
     machine = proving(wants(1), wants(1))
     machine.ready(2)
     before = machine.state.children
@@ -128,12 +138,12 @@ def test_a_configuration_that_is_refused_changes_nothing() -> None:
 
 
 def overdue(machine: Machine) -> Effects:
-    """Nobody becomes ready in time."""
+    """Let no child become ready in time."""
     return machine.wait(10.0)
 
 
 def hung(machine: Machine) -> Effects:
-    """The ready one falls silent while the other is still starting."""
+    """Let the ready child fall silent while the other one is still starting."""
     machine.ready(2)
     machine.beat(1)
     machine.wait(4.0)
@@ -141,8 +151,8 @@ def hung(machine: Machine) -> Effects:
 
 
 def late_death(machine: Machine) -> Effects:
-    """A child that was ready for longer than an early death dies while the other is
-    still starting.
+    """Let a child die that was ready for longer than an early death, while the other
+    one is still starting.
     """
     machine.ready(2)
     machine.wait(5.0)
@@ -172,8 +182,9 @@ def late_death(machine: Machine) -> Effects:
 def test_a_candidate_that_fails_is_refused(
     fault: Callable[[Machine], Effects], reason: str
 ) -> None:
-    """Whatever befalls a child of the candidate before all are ready: the old go on,
-    the new go, the asker hears the reason, and nothing is left to wait for.
+    """Whatever happens to a child of the candidate before all are ready, the old
+    generation goes on, the new one ends, the request gets the reason, and no deadline
+    remains.
     """
     machine = proving(
         wants(1, heartbeat_timeout_s=3.0), wants(2, heartbeat_timeout_s=3.0), request=5
@@ -193,11 +204,13 @@ def test_a_candidate_that_fails_is_refused(
     assert not done.spawned
     assert machine.births() == [1]
     assert machine.due_in_s is None
-    assert not machine.wait(3600.0), "something of the refused generation is still remembered"
+    assert not machine.wait(3600.0), "a part of the refused generation is still remembered"
 
 
 def test_every_fork_of_a_candidate_can_fail() -> None:
-    """The first refuses it; the others find nothing to do and leave nothing behind."""
+    """The first failed fork refuses the candidate. Further failures change nothing and
+    leave nothing behind.
+    """
     machine = proving(wants(1), wants(3))
     done = machine.take(*(ev.ForkFailed(birth, "Cannot allocate memory") for birth in (2, 3, 4)))
     assert len(done.of_type(fx.CountReload)) == 1
@@ -207,8 +220,8 @@ def test_every_fork_of_a_candidate_can_fail() -> None:
 
 
 def test_the_workers_of_a_refused_candidate_drain() -> None:
-    """They may have accepted clients, who are not to blame: those that were still
-    starting too, for their report may lie unread.
+    """The workers of a refused candidate drain, because they may have accepted clients.
+    So do those still starting, whose report may be unread.
     """
     machine = proving(wants(1), wants(3))
     machine.ready(2)
@@ -220,7 +233,9 @@ def test_the_workers_of_a_refused_candidate_drain() -> None:
 
 
 def test_the_drain_of_a_refused_candidate_is_cut_by_the_next() -> None:
-    """It counts as a generation: there are never three."""
+    """A refused candidate counts as a generation, and there are never three. The next
+    reload cuts its drain.
+    """
     machine = proving(wants(1), wants(2))
     machine.ready(2)
     machine.exit(3)
@@ -230,14 +245,18 @@ def test_the_drain_of_a_refused_candidate_is_cut_by_the_next() -> None:
 
 
 def test_a_hung_candidate_still_prints_its_stack() -> None:
-    """The reload is refused at once, the process gets its two seconds."""
+    """A hung child of a candidate refuses the reload at once, and still gets two
+    seconds to print its stack.
+    """
     machine = proving(wants(1, heartbeat_timeout_s=3.0), wants(2, heartbeat_timeout_s=3.0))
     assert hung(machine).orders == [(2, ChildOrder.ABORT), (3, ChildOrder.RETIRE)]
     assert machine.wait(2.0).orders == [(2, ChildOrder.KILL)]
 
 
-def test_a_candidate_that_cannot_be_killed_does_not_hold_up_the_answer() -> None:
-    """Not even the one that sleeps in the kernel; and the next reload is free to go."""
+def test_a_candidate_that_cannot_be_killed_does_not_delay_the_answer() -> None:
+    """A child that SIGKILL does not end at once delays neither the answer nor the next
+    reload.
+    """
     machine = proving(wants(1), wants(1), request=5)
     assert machine.wait(10.0).answers == [(5, "worker default/0 was not ready in time")]
     machine.reload(wants(1), 6)
@@ -245,8 +264,8 @@ def test_a_candidate_that_cannot_be_killed_does_not_hold_up_the_answer() -> None
     assert machine.births(ChildPhase.KILLED) == [2]
 
 
-def test_generations_count_on_after_a_refusal() -> None:
-    """A number is never used twice."""
+def test_generation_numbers_are_never_reused() -> None:
+    """After a refusal the next generation gets a new number."""
     machine = proving(wants(1), wants(1))
     machine.exit(2)
     machine.reload(wants(1))
@@ -255,8 +274,8 @@ def test_generations_count_on_after_a_refusal() -> None:
 
 
 def test_a_reload_cuts_the_drain_of_the_one_before() -> None:
-    """The candidate is born when the last of them is gone; the generation that serves
-    is not touched.
+    """A reload first ends the drain of the reload before. The candidate is spawned when
+    the last drained child is gone. The generation that serves is not affected.
     """
     machine = proving(wants(2), wants(1))
     machine.ready(3)
@@ -269,8 +288,8 @@ def test_a_reload_cuts_the_drain_of_the_one_before() -> None:
 
 
 def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
-    """Three seconds after the cut; a process that even SIGKILL does not end at once is
-    as good as gone.
+    """A drain that ignores the cut is killed three seconds later, and the reload goes
+    on at once, even if SIGKILL does not end the process.
     """
     machine = proving(wants(1), wants(1))
     machine.ready(2)
@@ -282,7 +301,7 @@ def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
 
 
 def test_a_drain_is_cut_once() -> None:
-    """One that was cut when its time was over is not told again, nor given more
+    """A drain that was cut when its time was over is not cut again and gets no more
     time.
     """
     machine = proving(wants(1), wants(1, reload_grace_s=5.0))
@@ -293,8 +312,8 @@ def test_a_drain_is_cut_once() -> None:
     assert machine.wait(1.1).receivers(ChildOrder.KILL) == [1]
 
 
-def test_a_worker_that_dies_while_room_is_made_is_replaced() -> None:
-    """The generation that serves goes on in every stage of a reload."""
+def test_a_worker_that_dies_while_a_drain_is_cut_is_replaced() -> None:
+    """A serving worker that dies in any stage of a reload is replaced."""
     machine = proving(wants(1), wants(2))
     machine.ready(2, 3)
     machine.wait(5.0)
@@ -307,8 +326,8 @@ def test_a_worker_that_dies_while_room_is_made_is_replaced() -> None:
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_reloads_during_a_reload_become_one_more(refused: bool) -> None:
-    """The file may have changed since: one more reload, however it went, and everybody
-    is answered once.
+    """Reload requests during a reload cause one more reload, because the file may have
+    changed. It runs whatever the first one's result, and each request gets one answer.
     """
     machine = running(wants(1))
     done = machine.take(*(ev.ReloadAsked(request) for request in (1, 2, None, 3)))
@@ -326,7 +345,7 @@ def test_reloads_during_a_reload_become_one_more(refused: bool) -> None:
 
 
 def test_a_signal_during_a_reload_is_not_forgotten() -> None:
-    """HUP twice is two reloads, though nobody waits for an answer."""
+    """Two HUPs cause two reloads, although no request waits for an answer."""
     machine = proving(wants(1), wants(1))
     machine.take(ev.ReloadAsked(None))
     assert machine.ready(2).of_type(fx.LoadConfig)
@@ -334,14 +353,16 @@ def test_a_signal_during_a_reload_is_not_forgotten() -> None:
 
 @pytest.mark.parametrize("end", [hung, overdue, late_death])
 def test_a_reload_that_waits_begins_after_a_refusal(end: Callable[[Machine], Effects]) -> None:
-    """In the same step."""
+    """A waiting reload begins after a refusal, in the same step."""
     machine = proving(wants(1, heartbeat_timeout_s=3.0), wants(2, heartbeat_timeout_s=3.0))
     machine.take(ev.ReloadAsked(9))
     assert end(machine).of_type(fx.LoadConfig)
 
 
 def test_back_offs_of_the_old_generation_do_not_burden_the_new() -> None:
-    """A new configuration may have mended what was wrong."""
+    """The back-offs of the old generation do not apply to the new one, because the new
+    configuration may have fixed the cause.
+    """
     machine = running(wants(2))
     machine.exit(1)
     machine.reload(wants(2))
@@ -351,7 +372,9 @@ def test_back_offs_of_the_old_generation_do_not_burden_the_new() -> None:
 
 
 def test_workers_that_were_added_by_hand_are_not_kept() -> None:
-    """The configuration says how many there are."""
+    """Workers added by TTIN are not kept by a reload. The configuration gives the
+    number.
+    """
     machine = running(wants(1))
     machine.take(ev.PoolResized("default", 1), ev.PoolResized("default", 1))
     machine.reload(wants(1))
@@ -364,8 +387,8 @@ def test_workers_that_were_added_by_hand_are_not_kept() -> None:
 
 
 def test_a_reload_while_surplus_workers_drain() -> None:
-    """They belong to the generation that serves: nobody cuts them, and after the
-    adoption they drain on.
+    """Surplus workers that drain belong to the serving generation. A reload does not
+    cut them, and after the adoption they drain on.
     """
     machine = running(wants(3))
     machine.take(ev.PoolResized("default", -1))
@@ -378,8 +401,10 @@ def test_a_reload_while_surplus_workers_drain() -> None:
     assert machine.reload(wants(1)).receivers(ChildOrder.FINISH) == [1, 2, 3]
 
 
-def test_an_aborted_worker_of_the_old_generation_may_still_print_its_stack() -> None:
-    """At the adoption it is retired as it is, and not replaced when it dies."""
+def test_an_aborted_worker_of_the_old_generation_still_prints_its_stack() -> None:
+    """An aborted worker of the old generation keeps its time to print its stack. At the
+    adoption it is retired, and its death spawns no successor.
+    """
     machine = running(wants(2, heartbeat_timeout_s=3.0))
     machine.beat()
     machine.wait(4.0)
@@ -391,8 +416,8 @@ def test_an_aborted_worker_of_the_old_generation_may_still_print_its_stack() -> 
 
 
 def test_each_generation_has_its_own_start_timeout() -> None:
-    """The candidate's children have its time; what is born into the old generation
-    meanwhile has the old one's.
+    """The candidate's children have the candidate's start timeout. Children of the old
+    generation have the old one.
     """
     machine = running(wants(1, start_timeout_s=8.0))
     machine.wait(60)

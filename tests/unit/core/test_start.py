@@ -1,4 +1,4 @@
-"""The start: from the first births to ready, or to the end with a reason."""
+"""The start: from the first spawns to ready, or to the end with a reason."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from unpd.core.converge import SPAWNS_PER_STEP
 from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
-def test_the_first_generation_is_born() -> None:
-    """Every slot that is wanted gets a child of generation 1; births count from 1."""
+def test_the_first_generation_is_spawned() -> None:
+    """Every wanted slot gets a child of generation 1. Births count from 1."""
     machine = booted(wants({"default": 2, "slow": 1}, exporter=True))
     children = list(machine.state.children.values())
     assert [(child.birth, str(child.slot)) for child in children] == [
@@ -23,8 +23,8 @@ def test_the_first_generation_is_born() -> None:
     assert machine.state.phase is MasterPhase.STARTING
 
 
-def test_many_are_born_in_batches() -> None:
-    """One step orders a bounded number of births; the rest is due at once."""
+def test_many_children_are_spawned_in_batches() -> None:
+    """One step spawns a bounded number of children. The rest is due at once."""
     machine = booted(wants(100))
     assert len(machine.state.children) == SPAWNS_PER_STEP
     assert machine.due_in_s is not None
@@ -35,8 +35,8 @@ def test_many_are_born_in_batches() -> None:
     assert machine.due_in_s == pytest.approx(10.0)
 
 
-def test_ready_is_when_each_pool_has_a_ready_worker() -> None:
-    """One ready worker of each pool is enough; the exporter is not waited for."""
+def test_the_daemon_is_ready_when_each_pool_has_a_ready_worker() -> None:
+    """One ready worker of each pool is enough. The exporter is not required."""
     machine = booted(wants({"default": 2, "slow": 1}, exporter=True))
     assert not machine.ready(2, 3).of_type(fx.AnnounceReady)
     done = machine.ready(4)
@@ -49,7 +49,7 @@ def test_ready_is_when_each_pool_has_a_ready_worker() -> None:
 
 
 def test_ready_is_announced_once() -> None:
-    """What happens to workers later does not announce it again."""
+    """Later events of workers do not announce readiness again."""
     machine = running(wants(1))
     machine.wait(60)
     machine.exit(1)
@@ -57,14 +57,14 @@ def test_ready_is_announced_once() -> None:
 
 
 def test_the_ready_exporter_is_not_enough() -> None:
-    """An exporter serves no client."""
+    """A ready exporter is not enough, because it serves no client."""
     machine = booted(wants(1, exporter=True))
     assert not machine.ready(1).of_type(fx.AnnounceReady)
 
 
 def test_a_start_that_takes_too_long_ends_with_the_reason() -> None:
-    """Not ready within start_timeout_s: the children are killed, the master leaves with
-    exit code 1, and names the pool and what it waited for.
+    """A start that is not ready within start_timeout_s kills the children and leaves
+    with exit code 1. The reason names the pool and what was missing.
     """
     machine = booted(wants({"default": 1, "slow": 1}, start_timeout_s=3.0))
     machine.ready(1)
@@ -78,7 +78,7 @@ def test_a_start_that_takes_too_long_ends_with_the_reason() -> None:
 
 
 def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
-    """A worker that always dies is respawned until start_timeout_s is over; the reason
+    """A worker that always dies is respawned until start_timeout_s is over. The reason
     says how the last one ended. No exit code of a child ends the master at once.
     """
     machine = booted(wants(1))
@@ -98,7 +98,9 @@ def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
 
 
 def test_forks_that_fail_at_the_start_end_with_their_cause() -> None:
-    """The same for forks."""
+    """Forks that always fail are retried until start_timeout_s is over, and the reason
+    says why they failed.
+    """
     machine = booted(wants(1, start_timeout_s=0.5))
     for birth in (1, 2):
         machine.take(ev.ForkFailed(birth, "Resource temporarily unavailable"))
@@ -112,7 +114,9 @@ def test_forks_that_fail_at_the_start_end_with_their_cause() -> None:
 
 
 def test_a_worker_that_reports_why_it_cannot_serve_ends_the_start() -> None:
-    """Its reason and its exit code become the master's; the others leave at once."""
+    """The reason and the exit code that a worker reports become the master's. The other
+    children leave at once.
+    """
     machine = booted(wants(3, exporter=True))
     done = machine.take(
         ev.ChildFailed(
@@ -129,7 +133,9 @@ def test_a_worker_that_reports_why_it_cannot_serve_ends_the_start() -> None:
 
 
 def test_an_exporter_that_cannot_serve_does_not_end_the_start() -> None:
-    """Services do not depend on it: it is tried again."""
+    """An exporter that cannot serve is respawned, because services do not depend
+    on it.
+    """
     machine = booted(wants(1, exporter=True))
     machine.take(ev.ChildFailed(1, "no", ExitCode.FAILED))
     machine.exit(1, ended="exit code 1")
@@ -137,8 +143,10 @@ def test_an_exporter_that_cannot_serve_does_not_end_the_start() -> None:
     assert [child.slot.kind for child in machine.wait(0.1).spawned] == [ChildKind.EXPORTER]
 
 
-def test_a_failure_of_a_worker_that_is_wanted_no_more_does_not_end_the_start() -> None:
-    """TTOU took its slot away before it reported."""
+def test_a_failure_of_an_unwanted_worker_does_not_end_the_start() -> None:
+    """A worker whose slot TTOU removed may report a failure without ending the
+    start.
+    """
     machine = booted(wants(2))
     machine.take(ev.PoolResized("default", -1))
     machine.take(ev.ChildFailed(2, "no", ExitCode.PRIVILEGE))
@@ -146,9 +154,7 @@ def test_a_failure_of_a_worker_that_is_wanted_no_more_does_not_end_the_start() -
 
 
 def test_a_respawned_worker_that_cannot_serve_does_not_end_the_daemon() -> None:
-    """Once it runs, a failure report is a line in the log, and the respawn is slowed
-    down.
-    """
+    """After the start a failure report is a log line, and the respawn is delayed."""
     machine = running(wants(2))
     machine.wait(60)
     machine.exit(1)
@@ -161,16 +167,16 @@ def test_a_respawned_worker_that_cannot_serve_does_not_end_the_daemon() -> None:
     assert machine.state.phase is MasterPhase.RUNNING
 
 
-def test_the_start_timeout_is_over_with_the_start() -> None:
-    """A running master has nothing to wake up for."""
+def test_the_start_timeout_ends_with_the_start() -> None:
+    """A running master has no deadline."""
     machine = running(wants(2, exporter=True))
     assert machine.due_in_s is None
     assert not machine.wait(10**6)
 
 
-def test_a_late_respawn_is_killed_and_slowed_down() -> None:
-    """A worker that is not ready within start_timeout_s is killed; its death counts as
-    an early one.
+def test_a_late_respawn_is_killed_and_delayed() -> None:
+    """A worker that is not ready within start_timeout_s is killed, and its death counts
+    as an early one.
     """
     machine = running(wants(2))
     machine.wait(60)
@@ -184,7 +190,7 @@ def test_a_late_respawn_is_killed_and_slowed_down() -> None:
 
 
 def test_a_reload_that_is_asked_for_during_the_start_follows_it() -> None:
-    """It is not lost, and begins when the start is through."""
+    """A reload request during the start is kept, and begins when the start is done."""
     machine = booted(wants(1))
     assert not machine.take(ev.ReloadAsked(7)).of_type(fx.LoadConfig)
     assert machine.ready(1).of_type(fx.LoadConfig)
@@ -192,7 +198,7 @@ def test_a_reload_that_is_asked_for_during_the_start_follows_it() -> None:
 
 
 def test_a_reload_that_waits_for_a_start_that_fails_is_answered() -> None:
-    """Nobody is left waiting."""
+    """A reload request that waits for a start that fails is answered."""
     machine = booted(wants(1))
     machine.take(ev.ReloadAsked(7), ev.ReloadAsked(None), ev.ReloadAsked(8))
     done = machine.take(ev.ChildFailed(1, "no", ExitCode.FAILED))

@@ -11,8 +11,8 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
 def test_a_graceful_stop_tells_the_workers_to_finish_and_the_exporter_nothing() -> None:
-    """The listeners are closed, the workers finish; the exporter goes on, so that a
-    scrape can watch the drain.
+    """A graceful stop closes the listeners and lets the workers finish. The exporter
+    goes on, so that a scrape can watch the drain.
     """
     machine = running(wants(2, exporter=True))
     done = machine.stop()
@@ -23,7 +23,9 @@ def test_a_graceful_stop_tells_the_workers_to_finish_and_the_exporter_nothing() 
 
 
 def test_the_exporter_finishes_after_the_last_worker() -> None:
-    """And the master leaves after the exporter, with exit code 0 and who wanted it."""
+    """The exporter finishes after the last worker. Then the master leaves with exit
+    code 0 and names the origin of the stop.
+    """
     machine = running(wants(2, exporter=True))
     machine.stop()
     assert not machine.exit(2).orders
@@ -32,7 +34,7 @@ def test_the_exporter_finishes_after_the_last_worker() -> None:
 
 
 def test_without_an_exporter_the_last_worker_is_the_end() -> None:
-    """Nothing is waited for that is not there."""
+    """Without an exporter the master leaves after the last worker."""
     machine = running(wants(2))
     machine.stop()
     assert not machine.exit(2).of_type(fx.Leave)
@@ -41,7 +43,9 @@ def test_without_an_exporter_the_last_worker_is_the_end() -> None:
 
 @pytest.mark.parametrize("grace_s", [0.1, 10.0, 3600.0])
 def test_workers_that_do_not_finish_are_killed_at_four_fifths_of_the_grace(grace_s: float) -> None:
-    """The rest of the grace is for the exporter, which is killed before it is over."""
+    """Workers that do not finish are killed at four fifths of the grace. The rest is
+    for the exporter, which is killed before the grace is over.
+    """
     machine = running(wants(2, exporter=True, grace_s=grace_s))
     machine.stop()
     assert not machine.wait(0.79 * grace_s).orders
@@ -53,8 +57,10 @@ def test_workers_that_do_not_finish_are_killed_at_four_fifths_of_the_grace(grace
     assert machine.exit(1).of_type(fx.Leave)
 
 
-def test_a_worker_that_starts_is_told_too() -> None:
-    """Its signal waits for it until it can take it."""
+def test_a_worker_that_starts_is_told_to_finish_too() -> None:
+    """A starting worker gets the order too. The signal stays pending until the worker
+    can take it.
+    """
     machine = running(wants(2))
     machine.exit(1)
     machine.wait(0.1)
@@ -64,8 +70,10 @@ def test_a_worker_that_starts_is_told_too() -> None:
     assert machine.child(3).phase is ChildPhase.DRAINING
 
 
-def test_nothing_is_born_during_a_stop() -> None:
-    """Neither for a death, nor for a back-off that is over, nor for a wish."""
+def test_nothing_is_spawned_during_a_stop() -> None:
+    """During a stop no child is spawned: neither after a death, nor after a back-off,
+    nor for TTIN.
+    """
     machine = running(wants(3, exporter=True))
     machine.exit(2)
     machine.stop()
@@ -81,8 +89,8 @@ def test_nothing_is_born_during_a_stop() -> None:
     assert not machine.wait(7.9).spawned
 
 
-def test_an_exporter_that_dies_during_the_stop_is_not_missed() -> None:
-    """The last worker is then the end."""
+def test_an_exporter_that_dies_during_the_stop_is_not_awaited() -> None:
+    """If the exporter dies first, the master leaves after the last worker."""
     machine = running(wants(1, exporter=True))
     machine.stop()
     assert not machine.exit(1).of_type(fx.Leave)
@@ -90,7 +98,9 @@ def test_an_exporter_that_dies_during_the_stop_is_not_missed() -> None:
 
 
 def test_a_quick_stop_tells_all_to_leave_and_kills_after_a_second() -> None:
-    """Workers and exporter alike."""
+    """A quick stop tells workers and exporter to leave, and kills them after a
+    second.
+    """
     machine = running(wants(2, exporter=True))
     assert machine.stop(quick=True).orders == [
         (1, ChildOrder.LEAVE),
@@ -107,14 +117,14 @@ def test_a_quick_stop_tells_all_to_leave_and_kills_after_a_second() -> None:
 
 
 def test_a_quick_stop_is_never_slower_than_the_grace() -> None:
-    """With a grace of a tenth of a second a second would be an eternity."""
+    """A quick stop with a grace of 0.1 s kills after 0.1 s instead of a second."""
     machine = running(wants(1, grace_s=0.1))
     machine.stop(quick=True)
     assert machine.wait(0.1).orders == [(1, ChildOrder.KILL)]
 
 
 def test_a_quick_stop_cuts_a_graceful_one_short() -> None:
-    """Ctrl-C after TERM."""
+    """A quick stop cuts a graceful one short, as Ctrl-C after TERM."""
     machine = running(wants(2, exporter=True))
     machine.stop()
     machine.wait(1.0)
@@ -124,16 +134,16 @@ def test_a_quick_stop_cuts_a_graceful_one_short() -> None:
     assert machine.wait(1.0).receivers(ChildOrder.KILL) == [1, 2, 3]
 
 
-def test_a_graceful_stop_does_not_slow_a_quick_one_down() -> None:
-    """TERM after Ctrl-C, or TERM twice, changes nothing."""
+def test_a_graceful_stop_does_not_delay_a_quick_one() -> None:
+    """TERM after Ctrl-C, or a second TERM, changes nothing."""
     machine = running(wants(2))
     machine.stop(quick=True)
     assert machine.stop() == ()
     assert machine.wait(1.0).receivers(ChildOrder.KILL) == [1, 2]
 
 
-def test_asking_again_and_again_gives_no_more_time() -> None:
-    """Somebody who leans on Ctrl-C is not made to wait for it."""
+def test_repeated_requests_give_no_more_time() -> None:
+    """Repeated quick stops do not extend the deadline."""
     machine = running(wants(1, exporter=True))
     machine.stop(quick=True)
     killed = [
@@ -148,7 +158,7 @@ def test_asking_again_and_again_gives_no_more_time() -> None:
 
 
 def test_a_quick_stop_late_in_a_graceful_one_does_not_prolong_it() -> None:
-    """The deadline of the graceful stop stands."""
+    """A quick stop late in a graceful one keeps the earlier deadline."""
     machine = running(wants(1))
     machine.stop()
     machine.wait(7.9)
@@ -169,7 +179,7 @@ def test_a_drain_that_outlasts_the_stop_is_cut() -> None:
 
 
 def test_an_exporter_that_was_retired_does_not_outlast_the_stop() -> None:
-    """It was told to leave, and is killed with the workers if it does not."""
+    """A retired exporter that does not leave is killed with the workers."""
     machine = running(wants(1, exporter=True, grace_s=1.0))
     machine.reload(wants(1, exporter=True, grace_s=1.0))
     machine.ready(3, 4)
@@ -183,8 +193,8 @@ def test_an_exporter_that_was_retired_does_not_outlast_the_stop() -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_hung_child_does_not_prolong_a_stop(quick: bool) -> None:
-    """One that was given two seconds to print its stack is killed when the
-    others are.
+    """A hung child that has two seconds to print its stack is killed with the
+    others.
     """
     machine = running(wants(2, grace_s=1.0, heartbeat_timeout_s=1.0))
     for _ in range(2):
@@ -196,7 +206,9 @@ def test_a_hung_child_does_not_prolong_a_stop(quick: bool) -> None:
 
 
 def test_a_child_that_hangs_in_the_stop_does_not_prolong_it() -> None:
-    """Its two seconds for the stack end with the time that it had."""
+    """A child that hangs during the stop gets no more time for its stack than it had
+    left.
+    """
     machine = running(wants(1, exporter=True, grace_s=2.0, heartbeat_timeout_s=1.0))
     machine.beat(1, 2)
     machine.wait(1.0)
@@ -209,8 +221,8 @@ def test_a_child_that_hangs_in_the_stop_does_not_prolong_it() -> None:
 
 
 def in_phase(phase: MasterPhase) -> Machine:
-    """A machine in this phase, with one worker, and its reload asked for by request 1
-    where there is one.
+    """Return a machine in this phase with one worker, and with reload request 1 where
+    the phase has one.
     """
     machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1))
     if phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING):
@@ -229,8 +241,8 @@ def in_phase(phase: MasterPhase) -> Machine:
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("phase", list(MasterPhase))
 def test_a_stop_works_in_every_phase(phase: MasterPhase, quick: bool) -> None:
-    """Every child is told, who waits for a reload is answered, the candidate is
-    dropped, and deaf children are killed within the grace.
+    """A stop from every phase tells every child, answers waiting requests, drops the
+    candidate, and kills deaf children within the grace.
     """
     machine = in_phase(phase)
     children = machine.births()
@@ -250,8 +262,8 @@ def test_a_stop_works_in_every_phase(phase: MasterPhase, quick: bool) -> None:
     ]
 
 
-def test_what_the_shell_had_already_loaded_comes_too_late() -> None:
-    """The answer to LoadConfig that crossed the stop changes nothing."""
+def test_a_configuration_loaded_before_the_stop_is_ignored() -> None:
+    """The answer to LoadConfig that crosses the stop changes nothing."""
     machine = running(wants(1))
     machine.take(ev.ReloadAsked(1))
     machine.stop()
@@ -260,15 +272,15 @@ def test_what_the_shell_had_already_loaded_comes_too_late() -> None:
 
 
 def test_a_reload_during_a_stop_is_refused() -> None:
-    """At once, and by a signal in silence."""
+    """A reload request during a stop is refused at once. A reload signal is ignored."""
     machine = running(wants(1))
     machine.stop()
     assert machine.take(ev.ReloadAsked(4)).answers == [(4, "the daemon is stopping")]
     assert machine.take(ev.ReloadAsked(None)) == ()
 
 
-def test_a_fork_that_fails_during_a_stop_is_one_child_less() -> None:
-    """It is neither tried again nor waited for."""
+def test_a_fork_that_fails_during_a_stop_is_not_retried() -> None:
+    """A fork that fails during a stop is neither retried nor awaited."""
     machine = proving(wants(1), wants(1))
     machine.stop()
     machine.exit(1)
@@ -278,7 +290,7 @@ def test_a_fork_that_fails_during_a_stop_is_one_child_less() -> None:
 
 
 def test_the_kinds_of_children_are_those_that_the_stop_knows() -> None:
-    """Workers first, then the exporter: another kind needs its own place in
-    this order.
+    """Workers stop first, then the exporter. A new kind of child needs a place in this
+    order.
     """
     assert set(ChildKind) == {ChildKind.WORKER, ChildKind.EXPORTER}

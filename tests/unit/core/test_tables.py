@@ -1,4 +1,4 @@
-"""The machine's tables: every pair is there and does what it should."""
+"""The machine's tables are complete, and each entry does what it should."""
 
 from itertools import product
 from typing import get_args
@@ -19,7 +19,7 @@ WORKER = Slot(ChildKind.WORKER, "default", 0)
 EXPORTER = Slot(ChildKind.EXPORTER, "exporter", 0)
 
 STAYS: tuple[list[ChildOrder], None] = ([], None)
-"""No order, and the phase that it was in."""
+"""No order, and the same phase."""
 
 OUTCOMES: dict[tuple[ChildPhase, Happening], tuple[list[ChildOrder], ChildPhase | None]] = {
     (ChildPhase.STARTING, Happening.REPORTED_READY): ([], ChildPhase.READY),
@@ -42,19 +42,19 @@ OUTCOMES: dict[tuple[ChildPhase, Happening], tuple[list[ChildOrder], ChildPhase 
 
 
 def draft_of(child: Child) -> Draft:
-    """A step in which this is the only child."""
+    """Build a step in which this is the only child."""
     state = State(wants(1, exporter=True), phase=MasterPhase.RUNNING)
     state.children[child.birth] = child
     return Draft(state, NOW)
 
 
 def orders(draft: Draft) -> list[ChildOrder]:
-    """What the child was told."""
+    """Return the orders to the child."""
     return [effect.order for effect in draft.effects if hasattr(effect, "order")]
 
 
-def test_every_pair_of_phase_and_happening_is_there() -> None:
-    """A pair that is missing is an error."""
+def test_every_pair_of_phase_and_happening_has_an_entry() -> None:
+    """Every pair of phase and happening has an entry."""
     assert set(CHILD_TABLE) == set(product(ChildPhase, Happening)) == set(OUTCOMES)
 
 
@@ -68,8 +68,8 @@ def test_what_happens_to_a_child(phase: ChildPhase, happening: Happening) -> Non
 
 
 @pytest.mark.parametrize("happening", list(Happening))
-def test_what_happens_to_the_dead_is_nothing(happening: Happening) -> None:
-    """An event may cross a death."""
+def test_what_happens_to_the_dead_is_ignored(happening: Happening) -> None:
+    """Events of a dead child are ignored, because an event may cross a death."""
     draft = draft_of(Child(1, WORKER, 1, ChildPhase.READY, NOW))
     happened(draft, 2, happening)
     assert not draft.effects
@@ -87,8 +87,8 @@ def test_what_happens_to_the_dead_is_nothing(happening: Happening) -> None:
 def test_the_end_of_a_drain(
     slot: Slot, finishing: bool, told: ChildOrder, deadline_at: float | None
 ) -> None:
-    """A worker is told to finish first; one that was told already, and an exporter, are
-    killed.
+    """At the end of a drain a worker is told to finish. A worker that was told already,
+    and an exporter, are killed.
     """
     draft = draft_of(
         Child(
@@ -125,7 +125,7 @@ EVENTS: dict[type[ev.Event], ev.Event] = {
 }
 
 NEVER = None
-"""What the shell cannot say in this phase."""
+"""An event that the shell cannot send in this phase."""
 
 NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
     **{(kind, phase): phase for kind in EVENTS for phase in MasterPhase},
@@ -146,13 +146,13 @@ NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
     (ev.ReloadAsked, MasterPhase.RUNNING): MasterPhase.LOADING,
     (ev.ChildReady, MasterPhase.STARTING): MasterPhase.RUNNING,
     (ev.ChildFailed, MasterPhase.STARTING): MasterPhase.STOPPING,
-    # In CUTTING the first child is the last that drains.
+    # In CUTTING the first child is the last one that drains.
     (ev.ChildExited, MasterPhase.CUTTING): MasterPhase.PROVING,
 }
 
 
 def in_phase(phase: MasterPhase) -> Machine:
-    """A machine in this phase."""
+    """Build a machine in this phase."""
     machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1))
     if phase is MasterPhase.CUTTING:
         machine.reload(wants(1))
@@ -167,14 +167,14 @@ def in_phase(phase: MasterPhase) -> Machine:
     return machine
 
 
-def test_every_pair_of_event_and_phase_is_there() -> None:
-    """Every event has every phase, and the list of events is whole."""
+def test_every_pair_of_event_and_phase_has_an_entry() -> None:
+    """Every event has an entry for every phase, and the list of events is complete."""
     assert set(EVENT_TABLE) == set(get_args(ev.Event)) == set(EVENTS)
     assert all(set(row) == set(MasterPhase) for row in EVENT_TABLE.values())
 
 
-def test_every_phase_has_its_end() -> None:
-    """And no other has one."""
+def test_every_phase_has_its_condition_for_the_end() -> None:
+    """Every phase has its own condition for its end, and nothing else has one."""
     assert set(SETTLE) == set(MasterPhase)
 
 
@@ -186,7 +186,7 @@ def test_every_phase_has_its_end() -> None:
     ],
 )
 def test_what_an_event_does_to_the_master(kind: type[ev.Event], phase: MasterPhase) -> None:
-    """Each pair leads to its phase, or is an error of ours."""
+    """Each pair leads to its phase, or is an error of our own."""
     machine = in_phase(phase)
     if NEXT[kind, phase] is NEVER:
         with pytest.raises(AssertionError, match=f"{kind.__name__} cannot happen in phase {phase}"):
