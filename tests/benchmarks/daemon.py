@@ -72,7 +72,7 @@ class Daemon:
             )
             piece = os.read(self.process.stderr.fileno(), 65536) if ready else b""
             if not piece:
-                raise RuntimeError(f"unpd did not say {event}")
+                raise RuntimeError(f"unpd did not log {event}")
             self._pending += piece
 
     def child_pids(self, kind: str) -> list[int]:

@@ -57,7 +57,7 @@ def prove(programs: Programs, cpus: Cpus) -> None:
     for mode, converse in HONEST.items():
         if fault := _tally(programs, cpus, Lie(mode, "nothing", converse, "")).fault:
             raise RuntimeError(
-                f"the generator finds fault with a right answer in mode {mode}: {fault}"
+                f"the generator reports a fault of a correct server in mode {mode}: {fault}"
             )
     for lie in LIES:
         tally = _tally(programs, cpus, lie)
