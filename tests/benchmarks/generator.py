@@ -61,7 +61,7 @@ class Generator:
         """Wait until the generator prints ``word``."""
         said = self._line()
         if said != word:
-            raise RuntimeError(f"the generator says {said!r} instead of {word!r}")
+            raise RuntimeError(f"the generator printed {said!r} instead of {word!r}")
 
     def go(self) -> None:
         """Start the next step."""
@@ -81,7 +81,7 @@ class Generator:
             piece = os.read(self._stdout.fileno(), 65536) if ready else b""
             if not piece:
                 raise RuntimeError(
-                    "the generator ended before its time"
+                    "the generator ended too early"
                     if ready
                     else f"the generator took more than {STEP_S} s"
                 )
