@@ -1,3 +1,3 @@
-"""unpd beside its peers: the same work in one run, one process against one. ``make
-bench``; README.md tells how it measures.
+"""Compares unpd with its peers: the same work in one run, one process against one.
+``make bench`` runs it. README.md describes the method.
 """

@@ -1,5 +1,5 @@
-"""``python -m tests.benchmarks``: the whole comparison; ``--quick``: unpd alone.
-README.md tells more.
+"""Runs the whole comparison (``python -m tests.benchmarks``), or unpd alone
+(``--quick``). ``make bench`` and ``make bench-quick`` call it. README.md describes it.
 """
 
 import argparse
@@ -23,40 +23,38 @@ from tests.support import procs
 
 ROUNDS, SECONDS, WARM_UP_S = 5, 1.0, 0.25
 TURN_S = 0.25
-"""A processor that is slow for a while, because of its neighbours in the host, is so
-for seconds: then turns of the same round share it.
+"""The length of one turn. A processor that is slow because of its neighbours on the
+host stays slow for seconds, so turns this short share it.
 """
 TRIES, QUICK_TRIES = 3, 1
-"""Of exec to ready, respawn and reload in one round."""
+"""How often exec to ready, respawn and reload are measured in one round."""
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 0.8, 0.15
 DISTURBED = 0.02
-"""The part of our two processors' time that others may use before what was measured is
-thrown away.
+"""The share of our two processors' time that others may use. A measurement above it is
+repeated.
 """
 PATIENCE_S = 600.0
 QUICK_DISTURBED = math.inf
-"""A short look has no time to throw anything away."""
+"""A quick run repeats nothing."""
 
 
 def main() -> int:
-    """Measure, print, write. 1 if unpd has a fault, or if a whole run lacks the figure
-    of a target.
+    """Measure, print and write. Return 1 if unpd has a fault, or if a whole run lacks
+    the figure of a target.
     """
     asked = _parse()
     _end_in_order()
     cpus = machine.choose_cpus()
     machine.raise_file_limit()
     programs = build(peers=not asked.quick, other=asked.other)
-    congestion = (
-        network.enter()
-    )  # not before the programs are built: Go may want the machine's network
+    congestion = network.enter()  # after the programs are built: Go may need the machine's network
     prove(programs, cpus)
     began = time.monotonic()
     quiet = Quiet(cpus, asked.disturbed, PATIENCE_S)
     laps = max(1, round(asked.seconds / TURN_S))
     facts = machine.facts(
         cpus, congestion, versions=not asked.quick, other=asked.other
-    )  # of the tree as it is measured, which may go on while we measure
+    )  # of the tree as it is measured; it may change during the run
     plan = Plan(
         programs,
         cpus,
@@ -76,11 +74,11 @@ def main() -> int:
 
 
 def _end_in_order() -> None:
-    """However we are asked to end, servers and directories are cleaned up; and whom a
-    server leaves behind becomes our child, to be collected where PID 1 does not do it.
+    """Clean up servers and directories, however this process is asked to end. Adopt
+    orphans of servers, and reap them where PID 1 does not.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) wants it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) expects
             signal.signal(number, _exit)
     procs.become_subreaper()
 

@@ -1,8 +1,9 @@
-"""Processor time, from /proc (proc(5)): what a server used, what the generator used,
-what anybody else took from them.
+"""Measures processor time from /proc (proc(5)): what a server used, what the generator
+used, and what other programs took from both.
 
-The kernel's tick of 10 ms is the grain, or the nanosecond where the scheduler's own
-count can be had; how user and system share it is sampled by the tick.
+:mod:`tests.benchmarks.rounds` and :mod:`tests.benchmarks.quiet` use it. The resolution
+is the kernel's tick of 10 ms, or a nanosecond where the scheduler's own count is
+available. The split into user and system time is sampled by the tick.
 """
 
 import dataclasses
@@ -16,19 +17,19 @@ from tests.benchmarks.machine import Cpus
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STEAL_AT = 8
-"""Of a cpuN line in /proc/stat, its name counted."""
+"""The index of stolen time in a cpuN line of /proc/stat, with its name counted."""
 
 SOFTIRQS = "ksoftirqd/"
-"""The kernel's thread of each processor that takes over network work when there is
-much. Nobody else makes any here: on the server's processor it works for the server, on
-the other one for the generator.
+"""The kernel's thread of each processor that takes over network work under load. Only
+the benchmark causes any: on the server's processor it works for the server, on the
+other one for the generator.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """Processor time in seconds. ``user_ticks`` and ``system_ticks`` tell how it
-    divides.
+    """Processor time in seconds. ``user_ticks`` and ``system_ticks`` give its
+    proportions.
     """
 
     total_s: float = 0.0
@@ -51,19 +52,19 @@ class Cpu:
 
     @property
     def user_s(self) -> float:
-        """The part in the program itself."""
+        """The time in the program itself."""
         return self.total_s * self.user_ticks / max(1, self.user_ticks + self.system_ticks)
 
     @property
     def system_s(self) -> float:
-        """The part in the kernel."""
+        """The time in the kernel."""
         return self.total_s - self.user_s
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A line of /proc/PID/stat. Times in ticks; ``reaped_``: of the dead children that
-    it waited for. ``cpu``: where it was last.
+    """One line of /proc/PID/stat. Times are in ticks; ``reaped_`` times belong to the
+    dead children that the process waited for. ``cpu`` is its last processor.
     """
 
     name: str
@@ -76,17 +77,17 @@ class Process:
 
     @property
     def own(self) -> int:
-        """What it used itself."""
+        """The ticks that the process used itself."""
         return self.user + self.system
 
     @property
     def reaped(self) -> int:
-        """What its dead children used."""
+        """The ticks that its dead children used."""
         return self.reaped_user + self.reaped_system
 
 
 Key = tuple[int, int]
-"""A pid, and when the process began: a pid may be given again."""
+"""A pid and the start time of its process, because pids are reused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Snapshot:
     load_softirq_s: float = 0.0
 
     def family(self, pid: int) -> set[Key]:
-        """``pid`` and all below it."""
+        """Return ``pid`` and all its descendants."""
         found = {key for key in self.processes if key[0] == pid}
         while more := {
             key
@@ -112,8 +113,9 @@ class Snapshot:
         return found
 
     def foreign_s(self, before: "Snapshot", ours: Iterable[int]) -> float:
-        """The time of our two processors since ``before`` that others used, stolen time
-        included. ``ours``: the roots of what is not foreign; we never are.
+        """Return the time of our two processors that others used since ``before``,
+        stolen time included. ``ours`` lists the roots of the processes that are not
+        foreign; this process is always one.
         """
         known = {(os.getpid(), start) for pid, start in self.processes if pid == os.getpid()}.union(
             *(self.family(pid) for pid in ours)
@@ -128,9 +130,10 @@ class Snapshot:
         return ticks / TICKS_PER_S + self.steal_s - before.steal_s
 
     def _ticks_since(self, key: Key, process: Process, before: Mapping[Key, Process]) -> int:
-        """Time used by a process and by children that it reaped meanwhile, without what
-        those had used already. A parent that ignores SIGCHLD gets nothing of what they
-        used: that may not be taken from what it used itself, nor from what others did.
+        """Return the time that a process used, with the children that it reaped
+        meanwhile, without what those had used before. A parent that ignores SIGCHLD
+        gets none of its children's time. That time must be subtracted neither from its
+        own time nor from that of others.
         """
         earlier = before.get(key)
         gone = sum(
@@ -144,9 +147,9 @@ class Snapshot:
 
 
 def snapshot(cpus: Cpus, server: int | None = None) -> Snapshot:
-    """The machine now. ``used`` is what ``server``, all below it, the dead that they
-    reaped and the kernel's thread of their processor have used, ``load_softirq_s`` what
-    that of the generator's has.
+    """Take a snapshot. ``used`` is the time of ``server``, its descendants, the dead
+    that they reaped, and the kernel's thread of their processor. ``load_softirq_s`` is
+    the time of that thread on the generator's processor.
     """
     at, steal_s = time.monotonic(), sum(_steal_s(cpu) for cpu in (cpus.server, cpus.load))
     seen = Snapshot(
@@ -203,9 +206,9 @@ def _used(pid: int, process: Process) -> Cpu:
 
 
 def _scheduled_s(pid: int) -> float | None:
-    """The scheduler's own count of a process's threads, none of which ends meanwhile;
-    None where it has none. Of fifty processes, each would lose half a tick in the other
-    count.
+    """Return the scheduler's own count of a process's threads, none of which ends
+    meanwhile; None where it is missing. In the other count each of fifty processes
+    would lose half a tick.
     """
     try:
         return (

@@ -1,6 +1,4 @@
-"""The compiled programs of the benchmark, made under build/ when their source
-is newer.
-"""
+"""Compiles the programs of the benchmark under build/ when their source is newer."""
 
 import os
 import subprocess
@@ -14,15 +12,15 @@ from tests.support import ROOT
 SOURCES = ROOT / "tests" / "benchmarks"
 OUT = ROOT / "build" / "benchmarks"
 CC = ("gcc", "-O2", "-Wall", "-Wextra")
-"""Warnings are shown and no errors: a newer compiler finds new ones, and the benchmark
-is to run there too.
+"""Warnings are shown but are no errors. A newer compiler finds new ones, and the
+benchmark has to run there too.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where results are kept: the page; the JSON of the last whole run, of the one
-    before it, and of any other.
+    """The files of results: the page, the JSON of the last whole run, of the one before
+    it, and of any other run.
     """
 
     page: Path = SOURCES / "RESULTS.md"
@@ -36,7 +34,7 @@ PLACES = Places()
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the programs are. ``other``: a tree with another unpd, to be measured
+    """The paths of the programs. ``other`` is a tree with another unpd to measure
     beside ours.
     """
 
@@ -49,10 +47,9 @@ class Programs:
 
 
 def build(peers: bool, other: Path | None = None) -> Programs:
-    """Compile the generator, and with ``peers`` the compiled peers. Bytecode stands
-    beside the modules of unpd, and of the ``other`` tree's, as pip leaves it where it
-    installs a package: otherwise every start would compile them anew, in a tree that
-    unpd may not write to.
+    """Compile the generator, and with ``peers`` the compiled peers. Compile the
+    bytecode of unpd and of the ``other`` tree's unpd, as pip does at an installation.
+    Otherwise every start would compile it again where unpd cannot write to the tree.
     """
     OUT.mkdir(parents=True, exist_ok=True)
     programs = Programs(

@@ -1,6 +1,6 @@
-"""``python -m tests.benchmarks.compare A.json B.json``: the targets of two runs side by
-side. 1 if the runs contradict each other: a target is met in one and missed in the
-other.
+"""Prints the targets of two runs side by side (``python -m tests.benchmarks.compare
+A.json B.json``). It exits with 1 if the runs contradict each other: a target is met in
+one and missed in the other.
 """
 
 import argparse
@@ -14,11 +14,13 @@ from tests.benchmarks.build import PLACES
 from tests.benchmarks.targets import Verdict
 
 MISSING = "-"
-"""In place of a target that one of the runs was not asked for."""
+"""Stands for a target that one of the runs did not measure."""
 
 
 def main() -> int:
-    """Print all targets; with no arguments those of the last two whole runs."""
+    """Print all targets of the named runs; without arguments those of the last two
+    whole runs.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.compare",
         description="The targets of two runs side by side.",
@@ -38,7 +40,7 @@ def main() -> int:
 
 
 def lines(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each target: both medians and verdicts."""
+    """Return a line for each target, with both medians and verdicts."""
     opposed = contradictions(first, second)
     for key, one, other in _pairs(first, second):
         yield (
@@ -51,7 +53,9 @@ def lines(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
 
 
 def contradictions(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """The keys of the targets that are met in one and missed in the other."""
+    """Return the keys of the targets that are met in one run and missed in the
+    other.
+    """
     return [
         key
         for key, one, other in _pairs(first, second)

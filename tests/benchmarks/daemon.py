@@ -1,5 +1,5 @@
-"""The daemon's own figures: how soon it is ready, how soon a dead worker has a
-successor, a reload, a scrape, and its memory. Not bound to one processor.
+"""Measures the daemon itself: the time to ready, to the successor of a dead worker, to
+a reload, to a scrape, and the memory. It is not bound to one processor.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from unpd.metrics.pages import CACHED_S
 
 LINE_S = 20.0
 SETTLED_S = 1.1
-"""A worker that lived less than a second counts as dead young: its successor would be
+"""A worker that lived less than a second died early, and its successor would be
 delayed.
 """
 VERSIONS = 5
@@ -37,7 +37,7 @@ MS = 1000.0
 
 
 class Daemon:
-    """An unpd whose log we read as it comes."""
+    """A running unpd. Its log is read as it comes."""
 
     def __init__(self, where: Place, workers: int) -> None:
         config = where.directory / "unpd.toml"
@@ -57,26 +57,26 @@ class Daemon:
         )
 
     def line(self, event: str) -> float:
-        """When the next line of ``event`` was read; RuntimeError if it does not
-        come.
+        """Return the time at which the next line of ``event`` was read. RuntimeError if
+        it does not come.
         """
         deadline = time.monotonic() + LINE_S
         assert self.process.stderr is not None
         while True:
             while b"\n" in self._pending:
                 line, _, self._pending = self._pending.partition(b"\n")
-                if line.split(maxsplit=3)[2:3] == [event.encode()]:  # behind the time and the level
+                if line.split(maxsplit=3)[2:3] == [event.encode()]:  # after the time and the level
                     return time.monotonic()
             ready, _, _ = select.select(
                 [self.process.stderr], [], [], max(0.0, deadline - time.monotonic())
             )
             piece = os.read(self.process.stderr.fileno(), 65536) if ready else b""
             if not piece:
-                raise RuntimeError(f"unpd did not say {event}")
+                raise RuntimeError(f"unpd did not log {event}")
             self._pending += piece
 
     def child_pids(self, kind: str) -> list[int]:
-        """The children whose title says ``kind``."""
+        """Return the children whose title names ``kind``."""
         return [
             child.pid
             for child in procs.children(self.process.pid)
@@ -84,16 +84,18 @@ class Daemon:
         ]
 
     def settle(self) -> None:
-        """Wait for all workers, and for those of an earlier generation to go."""
+        """Wait until all workers are ready and those of an earlier generation are
+        gone.
+        """
         until(
             lambda: len(self.child_pids("worker")) == self.workers,
             LINE_S,
-            "all workers, and no more",
+            "all workers to be ready and no others to be left",
         )
 
 
 def command() -> Sequence[str]:
-    """How to call unpd: as it was installed beside this interpreter, else as a
+    """Return the command of unpd: the installed program beside this interpreter, or the
     module.
     """
     script = Path(sys.executable).with_name("unpd")
@@ -113,7 +115,7 @@ def _daemon(workers: int) -> Iterator[Daemon]:
 
 
 def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
-    """The figures of all rounds, undisturbed as long as patience lasts."""
+    """Measure the figures of all rounds, undisturbed while patience lasts."""
 
     def measure() -> tuple[Sample, float]:
         before = snapshot(quiet.cpus)
@@ -133,7 +135,7 @@ def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
 
 
 def _round(tries: int) -> dict[str, float]:
-    """One round of all figures, each the median of a few tries."""
+    """Measure one round of all figures. Each is the median of a few tries."""
     figures = {
         "nothing_ms": _median(VERSIONS, _nothing_ms),
         "version_ms": _median(VERSIONS, _version_ms),
@@ -157,7 +159,7 @@ def _median(tries: int, measure: Callable[[], float]) -> float:
 
 
 def _nothing_ms() -> float:
-    """A yardstick: what the same interpreter takes to do nothing tells how fast the
+    """Measure how long the same interpreter takes to do nothing. It shows how fast the
     machine was in this round.
     """
     return _run_ms(sys.executable, "-I", "-S", "-c", "pass")
@@ -174,20 +176,23 @@ def _run_ms(*words: str) -> float:
 
 
 def _ready_ms() -> float:
-    """From before the fork of its process to the line that says ready. The program that
-    precedes unpd in that process (:func:`with_us`) takes a millisecond of it.
+    """Measure from before the fork of the process to the line that says ready. The
+    program that precedes unpd in that process (:func:`with_us`) takes a millisecond of
+    it.
     """
     with _daemon(2) as daemon:
         return (daemon.line("master.ready") - daemon.began) * MS
 
 
 def _respawn_ms(daemon: Daemon) -> float:
-    """From the kill of a worker to the line that says that its successor is ready."""
+    """Measure from the kill of a worker to the line that says that its successor is
+    ready.
+    """
     daemon.settle()
     pause(SETTLED_S)
     worker = daemon.child_pids("worker")[
         0
-    ]  # a look at all processes, which costs milliseconds: not within the time
+    ]  # a scan of all processes takes milliseconds and must not be in the measured time
     began = time.monotonic()
     os.kill(worker, signal.SIGKILL)
     daemon.line("worker.died")
@@ -195,7 +200,7 @@ def _respawn_ms(daemon: Daemon) -> float:
 
 
 def _reload_ms(daemon: Daemon) -> float:
-    """From HUP to the line that says that the new generation, all of it, has taken
+    """Measure from HUP to the line that says that the whole new generation has taken
     over.
     """
     daemon.settle()
@@ -205,7 +210,7 @@ def _reload_ms(daemon: Daemon) -> float:
 
 
 def _greet(daemon: Daemon) -> None:
-    """A few clients, so that the workers have run what they run."""
+    """Send a few clients, so that the workers have run their code once."""
     for _ in range(50):
         with socket.create_connection(("127.0.0.1", daemon.place.echo)) as sock:
             sock.sendall(b"hello")
@@ -215,8 +220,8 @@ def _greet(daemon: Daemon) -> None:
 
 
 def _scrape_ms(daemon: Daemon) -> float:
-    """One scrape on a connection that stays, as Prometheus does it; the first is not
-    counted, and none finds the page of the one before.
+    """Measure one scrape on a persistent connection, as Prometheus does it. The first
+    scrape does not count, and none finds the page of the one before.
     """
     connection = http.client.HTTPConnection("127.0.0.1", daemon.place.metrics, timeout=LINE_S)
 
@@ -236,8 +241,8 @@ def _scrape_ms(daemon: Daemon) -> float:
 
 
 def _memory_mb(daemon: Daemon) -> dict[str, float]:
-    """PSS after clients and scrapes, as if nobody else ran the same interpreter, as we
-    do.
+    """Measure the PSS after clients and scrapes, as if no other program ran the same
+    interpreter.
     """
     workers, exporters = daemon.child_pids("worker"), daemon.child_pids("exporter")
     each = {

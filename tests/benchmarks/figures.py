@@ -1,4 +1,4 @@
-"""From rounds to figures: medians, spreads, and ratios of the same round."""
+"""Turns rounds into figures: medians, spreads, and ratios within rounds."""
 
 import http.client
 import statistics
@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LEAST_ROUNDS = 3
-"""So many undisturbed rounds are enough to leave the others out, and fewer rounds are
-no verdict.
+"""Three undisturbed rounds are enough to leave the others out. Fewer rounds give no
+verdict.
 """
 
 
 class Faulty(Exception):
-    """The generator counted errors: this server has no figure in this row."""
+    """The generator counted errors. This server has no figure in this row."""
 
 
 FAILURES = (
@@ -26,8 +26,8 @@ FAILURES = (
     subprocess.SubprocessError,
     http.client.HTTPException,
 )
-"""What goes wrong with a server, or with our talk with it, is a fault in its place in
-the table; the run goes on.
+"""A failure of a server, or of the talk with it, is a fault in its place in the table.
+The run goes on.
 """
 
 
@@ -41,27 +41,26 @@ class Figure:
 
     @property
     def spread(self) -> float:
-        """How far the rounds lie apart, as a part of the median."""
+        """The distance between the rounds, as a share of the median."""
         return (self.high - self.low) / self.median if self.median else 0.0
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """The figure of these rounds, of which there is at least one."""
+    """Return the figure of these rounds. There has to be at least one."""
     return Figure(statistics.median(values), min(values), max(values))
 
 
 Sample = Mapping[str, float]
-"""What one round measured, by name: rate, cpu_us, user_us, system_us, busy;
-memory_bytes, p50_us, p99_us, p50_alone_us, p99_alone_us; the daemon's own.
+"""The results of one round, by name: rate, cpu_us, user_us, system_us, busy;
+memory_bytes, p50_us, p99_us, p50_alone_us, p99_alone_us; the daemon's own figures.
 """
 
 
 @dataclass(slots=True)
 class Cell:
-    """One server in one row: its rounds by number, or why it has no figure.
-    ``disturbed``: the rounds among them that were disturbed, patience having come to
-    its end; ``thrown_away``: how many turns were repeated (rounds where they have
-    none).
+    """One server in one row: its rounds by number, or the reason why it has no figure.
+    ``disturbed`` holds the rounds that were disturbed when patience had ended.
+    ``thrown_away`` counts the repeated turns (rounds where there are no turns).
     """
 
     rounds: dict[int, Sample] = field(default_factory=dict)
@@ -70,11 +69,11 @@ class Cell:
     thrown_away: int = 0
 
     def blame(self, failure: BaseException) -> None:
-        """It has no figure because of this."""
+        """Mark the server as faulty. It has no figure."""
         self.fault = str(failure) or repr(failure)
 
     def add(self, number: int, sample: Sample, *, disturbed: bool, thrown_away: int = 0) -> None:
-        """A round, and how many measurements were thrown away for it."""
+        """Add a round and the number of measurements repeated for it."""
         self.rounds[number] = sample
         if disturbed:
             self.disturbed.add(number)
@@ -86,8 +85,8 @@ class Cell:
         return self.fault or ("" if self.rounds else "it was not measured")
 
     def counted(self, beside: "Cell | None" = None) -> list[int]:
-        """The rounds that count, ``beside`` another server those that both have: the
-        undisturbed ones if there are LEAST_ROUNDS of them, else all.
+        """Return the rounds that count; with ``beside`` those that both servers have.
+        These are the undisturbed ones if there are LEAST_ROUNDS of them, else all.
         """
         other = beside or self
         both = self.rounds.keys() & other.rounds.keys()
@@ -99,16 +98,16 @@ class Cell:
         return not (self.disturbed | (beside or self).disturbed).isdisjoint(self.counted(beside))
 
     def values(self, measure: str) -> list[float]:
-        """``measure`` in every round that counts."""
+        """Return ``measure`` of every round that counts."""
         return [self.rounds[number][measure] for number in self.counted()]
 
     def figure(self, measure: str) -> Figure:
-        """The figure of ``measure``."""
+        """Return the figure of ``measure``."""
         return figure(self.values(measure))
 
     def ratios(self, measure: str, to: "Cell") -> list[float]:
-        """``measure`` over that of ``to``, of the rounds that both have: neighbours in
-        time saw the same machine.
+        """Return the ratios of ``measure`` to that of ``to``, for the rounds that both
+        have. Rounds of one number ran on the machine in the same state.
         """
         return [
             self.rounds[number][measure] / to.rounds[number][measure]

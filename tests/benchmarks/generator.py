@@ -1,5 +1,5 @@
-"""One run of the load generator (load.c), step by step: while it stands between two
-steps, nothing moves, and the server can be looked at.
+"""Runs the load generator (load.c) step by step. While it stands between two steps
+nothing moves, so the server can be measured.
 """
 
 import contextlib
@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STEP_S = 60.0
-"""No step takes longer: the generator itself gives up after 5 s without an answer."""
+"""The longest time of a step. The generator itself gives up after 5 s without an
+answer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the generator counted. ``cpu_s``: its own. Latencies are of mode
+    """The counts of the generator. ``cpu_s`` is its own time. Latencies exist in mode
     idle only.
     """
 
@@ -43,8 +45,8 @@ class Tally:
 
 
 class Generator:
-    """A generator that runs. ``wait(word)`` until it stands at that step, ``go()`` for
-    the next one.
+    """A running generator. ``wait(word)`` waits until it stands at that step, ``go()``
+    starts the next one.
     """
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
@@ -56,18 +58,18 @@ class Generator:
         self._pending = b""
 
     def wait(self, word: str) -> None:
-        """Until the generator says ``word``."""
+        """Wait until the generator prints ``word``."""
         said = self._line()
         if said != word:
-            raise RuntimeError(f"the generator says {said!r} instead of {word!r}")
+            raise RuntimeError(f"the generator printed {said!r} instead of {word!r}")
 
     def go(self) -> None:
-        """Let it go on."""
+        """Start the next step."""
         self._stdin.write(b"go\n")
         self._stdin.flush()
 
     def tally(self) -> Tally:
-        """What it counted in a step of work. Its connections are still open."""
+        """Return the counts of a step of work. Its connections are still open."""
         return Tally(**json.loads(self._line()))
 
     def _line(self) -> str:
@@ -79,7 +81,7 @@ class Generator:
             piece = os.read(self._stdout.fileno(), 65536) if ready else b""
             if not piece:
                 raise RuntimeError(
-                    "the generator ended before its time"
+                    "the generator ended too early"
                     if ready
                     else f"the generator took more than {STEP_S} s"
                 )
@@ -90,8 +92,8 @@ class Generator:
 
 @contextlib.contextmanager
 def generator(program: Path, cpu: int, arguments: Sequence[str]) -> Iterator[Generator]:
-    """Start the generator on ``cpu``; at the end of the block, where it stands at a
-    step, it closes its connections and goes.
+    """Start the generator on ``cpu``. At the end of the block, where it stands at a
+    step, it closes its connections and ends.
     """
     command = ["taskset", "-c", str(cpu), str(program), *arguments]
     with subprocess.Popen(

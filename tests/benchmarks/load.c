@@ -1,21 +1,31 @@
 /* The load generator: one process, one epoll, no thread.
  *
- *   load echo     --port P --connections N --size B    round trips of B bytes on N held connections
- *   load bulk     --port P --connections N --size B    a stream in writes of B bytes on each of N held connections
- *   load turnover --port P --connections N --size B    connect, one round trip, FIN both ways, close; N at a time
- *   load daytime  --port P --connections N --line F    connect, read one line (strftime format F) until FIN, close; N at a time
- *   load idle     --port P --connections N --size B    N connections held idle, and the latency of round trips on one more
+ *   load echo     --port P --connections N --size B
+ *                 round trips of B bytes on N held connections
+ *   load bulk     --port P --connections N --size B
+ *                 a stream in writes of B bytes on each of N held connections
+ *   load turnover --port P --connections N --size B
+ *                 connect, one round trip, FIN both ways, close; N at a time
+ *   load daytime  --port P --connections N --line F
+ *                 connect, read one line (strftime format F) until FIN, close; N at a time
+ *   load idle     --port P --connections N --size B
+ *                 N connections held idle, and the latency of round trips on one more
  *
- * Every byte that comes back is compared with the one that was sent; of a stream (bulk) only those of every LOOK_EACH'th read and of the last ones of a step, see stream().
- * What is wrong counts: an *error* is a connection that failed, a wrong byte, a byte too many or an answer that did not come within --stall seconds; a *short read* is a FIN
- * before the answer was complete, or an idle connection that does not stay as it is.
+ * Every byte that comes back is compared with the one that was sent. Of a stream (bulk) only those
+ * of every LOOK_EACH'th read and of the last reads of a step are compared, see stream(). An *error*
+ * is a connection that failed, a wrong byte, a byte too many, or an answer that did not come within
+ * --stall seconds. A *short read* is a FIN before the answer was complete, or any event on an idle
+ * connection.
  *
- * Talk with the harness: a word on standard output ("base" and "held" in mode idle, "ready" in all), upon which it may look at the server while nothing moves; the
- * next step begins with a line on standard input. After "ready" that is the work of --seconds, then one line of JSON, then "ready" again, until standard input ends.
- * The exit code is 0 whatever was counted. The clock of a step stops when the last answer has come, so that all work that the server did is in the count.
+ * Protocol with the harness: the generator prints a word ("base" and "held" in mode idle, "ready"
+ * in all modes). The harness may then measure the server while nothing moves. The next step begins
+ * with a line on standard input. After "ready" that is the work of --seconds, then one line of
+ * JSON, then "ready" again, until standard input ends. The exit code is 0 whatever was counted. The
+ * clock of a step stops when the last answer has come, so that all work of the server is counted.
  *
- * Source ports: connections leave from addresses of 127.0.0.0/24 in turn (--sources), bound without a port (IP_BIND_ADDRESS_NO_PORT), so that the kernel picks one that
- * is free for this destination; 28,000 ports and TIME_WAIT would be used up within a second or two from a single address.
+ * Source ports: connections leave from addresses of 127.0.0.0/24 in turn (--sources), bound without
+ * a port (IP_BIND_ADDRESS_NO_PORT), so that the kernel picks one that is free for this destination.
+ * From a single address 28,000 ports and TIME_WAIT would be used up within a second or two.
  */
 
 #define _GNU_SOURCE
@@ -44,11 +54,13 @@ enum {
     /* A prime: a stream that lost or repeated a block of any usual size is out of step. */
     PERIOD = 65521,
     PROVED_AT_ONCE = 128,
-    /* Connections held before the memory of the idle ones is measured: what the first of them make the server set up is not theirs. */
+    /* Connections held before the memory of the idle ones is measured. What the server sets up
+     * for the first of them is not theirs. */
     BASE = 100,
     LOOK_EACH = 8,
-    /* All that is there, mostly: a read that copies nothing needs no buffer. With 4 MiB the generator used 370 us for a MiB, with 256 KiB 430 (perf: a quarter of what is
-     * left is the copying of what it sends). */
+    /* Usually everything that has come. A read that copies nothing needs no buffer. With 4 MiB
+     * the generator used 370 us per MiB, with 256 KiB 430 (perf: a quarter of the rest is the
+     * copying of what it sends). */
     DROPPED_AT_ONCE = 4 * 1024 * 1024,
     MAX_ERRORS = 100,
     MAX_LATENCIES = 4 * 1000 * 1000,
@@ -75,7 +87,8 @@ static struct {
     char first_error[160];
 } tally;
 
-/* One connection, or in the modes that connect anew one place for a connection (fd -1: empty). Counts of bytes are of the present message, of the stream in mode bulk. */
+/* One connection; in the modes that connect again and again the place of one (fd -1: empty).
+ * Byte counts are of the present message, in mode bulk of the stream. */
 struct connection {
     int fd;
     bool expecting, writing;
@@ -123,7 +136,7 @@ static void count_short(const char *what)
         snprintf(tally.first_error, sizeof tally.first_error, "%s", what);
 }
 
-/* --- connections ------------------------------------------------------------------------------------------------------------------------------------------ */
+/* --- connections ------------------------------------------------------------------------------ */
 
 static bool bind_source(int fd)
 {
@@ -133,7 +146,7 @@ static bool bind_source(int fd)
     return setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) == 0 && bind(fd, (struct sockaddr *)&source, sizeof source) == 0;
 }
 
-/* A connection on its way, or -1. A source address without a free port is passed over. */
+/* Start a connection; -1 on failure. A source address without a free port is skipped. */
 static int connect_out(void)
 {
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(asked.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -176,7 +189,7 @@ static void settle(struct connection *c)
     c->expecting = false;
 }
 
-/* Over, in whatever way: the place is empty and nothing is expected of it. */
+/* The connection is over, however it ended: the place is empty and nothing is expected of it. */
 static void leave(struct connection *c)
 {
     close(c->fd);
@@ -198,7 +211,7 @@ static void want_writing(struct connection *c, bool writing)
     }
 }
 
-/* --- one message there and back --------------------------------------------------------------------------------------------------------------------------- */
+/* --- one message there and back --------------------------------------------------------------- */
 
 static const uint8_t *expected(const struct connection *c, uint64_t at)
 {
@@ -208,7 +221,7 @@ static const uint8_t *expected(const struct connection *c, uint64_t at)
 static bool send_rest(struct connection *c)
 {
     ssize_t count = send(c->fd, expected(c, c->sent), asked.size - c->sent, MSG_NOSIGNAL);
-    if (count < 0 && errno != EAGAIN && errno != ENOTCONN) { /* ENOTCONN: the handshake is not over */
+    if (count < 0 && errno != EAGAIN && errno != ENOTCONN) { /* ENOTCONN: the handshake is not complete */
         lose(c, "send");
         return false;
     }
@@ -217,7 +230,8 @@ static bool send_rest(struct connection *c)
     return true;
 }
 
-/* The next message of a connection: other bytes than in its last one and in its neighbours'. */
+/* Prepare the next message of a connection: other bytes than in its last one and in its
+ * neighbours. */
 static bool begin_message(struct connection *c)
 {
     c->begin = (c->begin + 61 * asked.size + 17) % PERIOD;
@@ -226,7 +240,7 @@ static bool begin_message(struct connection *c)
     return send_rest(c);
 }
 
-/* Take what has come; true when the answer is complete. */
+/* Read what has come. True when the answer is complete. */
 static bool take_answer(struct connection *c)
 {
     ssize_t count = recv(c->fd, received, sizeof received, 0);
@@ -249,11 +263,12 @@ static bool take_answer(struct connection *c)
     return c->received == asked.size;
 }
 
-/* --- the turn of the loop, for all modes ------------------------------------------------------------------------------------------------------------------ */
+/* --- the turn of the loop, for all modes ------------------------------------------------------ */
 
 typedef void react(struct connection *c, uint32_t events, bool more);
 
-/* Let things happen until nothing is expected any more. Until ``end_at`` what is over begins anew (``more``). */
+/* Handle events until nothing is expected any more. Until ``end_at`` each finished operation
+ * begins again (``more``). */
 static void serve(react *on_event, double end_at)
 {
     struct epoll_event events[MAX_EVENTS];
@@ -297,7 +312,8 @@ static void begin_held(struct connection *first, size_t count)
             begin_message(c);
 }
 
-/* Open connections and keep them. Each proves by one round trip that the server has accepted it; in small groups, so that no accept queue runs over. */
+/* Open connections and keep them. Each proves by one round trip that the server has accepted it.
+ * They open in small groups, so that no accept queue overflows. */
 static void hold(struct connection *first, size_t count)
 {
     for (size_t done = 0; done < count && !hopeless(); done += PROVED_AT_ONCE) {
@@ -319,11 +335,13 @@ static void run_echo(double seconds)
     serve(round_trip, now_s() + seconds);
 }
 
-/* --- mode bulk: an endless stream on each connection; every byte is an operation ------------------------------------------------------------------------------ */
+/* --- mode bulk: an endless stream on each connection; every byte is an operation -------------- */
 
-/* Take what has come of the stream. The generator would be the slower side if it copied and compared all of it: most reads tell TCP to drop the bytes (MSG_TRUNC, tcp(7))
- * and only count them. Those that look know where in the stream they are, and no period divides PERIOD: after a byte that was lost or repeated nothing fits any more. The
- * reads of the end, when we write no more, all look. What is wrong in a piece that was dropped, and only there, stays unseen. */
+/* Read what has come of the stream. Copying and comparing all of it would make the generator the
+ * slower side, so most reads let TCP drop the bytes (MSG_TRUNC, tcp(7)) and only count them. The
+ * reads that compare know their place in the stream, and no period divides PERIOD: after a lost
+ * or repeated byte nothing fits any more. At the end, when we write no more, all reads compare.
+ * An error within a dropped piece alone is not found. */
 static void take_stream(struct connection *c, bool more)
 {
     bool look = !more || ++c->reads % LOOK_EACH == 0;
@@ -377,7 +395,7 @@ static void run_bulk(double seconds)
     serve(stream, now_s() + seconds);
 }
 
-/* --- modes turnover and daytime: every operation a connection ----------------------------------------------------------------------------------------------- */
+/* --- modes turnover and daytime: every operation a connection --------------------------------- */
 
 static void begin_connection(struct connection *c)
 {
@@ -401,7 +419,7 @@ static void next_connection(struct connection *c, bool more)
         begin_connection(c);
 }
 
-/* After its answer we say FIN and wait for the server's; nothing else may come. */
+/* After the answer we send FIN and wait for the server's. Nothing else may come. */
 static void turn_over(struct connection *c, uint32_t events, bool more)
 {
     if (c->fd < 0)
@@ -432,7 +450,7 @@ static void turn_over(struct connection *c, uint32_t events, bool more)
     next_connection(c, more);
 }
 
-/* The text of a second, kept for the seconds that are asked for again and again. */
+/* The text of a second, kept because it is needed again and again. */
 static const char *text_of(time_t second)
 {
     static struct {
@@ -448,7 +466,8 @@ static const char *text_of(time_t second)
     return slot->text;
 }
 
-/* The line is right if it is that of a second between connect and now. time(2) may be late by a tick, so that it gives the lower bound only. */
+/* The line is right if it is that of a second between connect and now. time(2) may be late by a
+ * tick, so it gives only the lower bound. */
 static bool line_right(const struct connection *c)
 {
     struct timespec now;
@@ -470,7 +489,7 @@ static void read_line(struct connection *c, uint32_t events, bool more)
     if (count > 0) {
         c->received += (uint64_t)count;
         if (c->received < sizeof c->line)
-            return; /* the FIN may be there already: the next turn tells */
+            return; /* the FIN may have come already: the next event says so */
         count_error("a line without end");
     } else if (count == 0) {
         if (c->received == 0)
@@ -494,12 +513,13 @@ static void run_connections(double seconds)
     serve(asked.mode == DAYTIME ? read_line : turn_over, end_at);
 }
 
-/* --- mode idle: the latency of one connection beside many that sleep ---------------------------------------------------------------------------------------- */
+/* --- mode idle: the latency of one connection beside many that sleep -------------------------- */
 
 static uint32_t *latencies_ns;
 static size_t latencies;
 
-/* One round trip; false when there can be no other. Looks again and again instead of sleeping: the time that this process would take to wake up is not the server's. */
+/* Make one round trip. False when no other is possible. It polls instead of sleeping, because
+ * the time that this process takes to wake up is not the server's. */
 static bool trip(struct connection *c)
 {
     if (!begin_message(c))
@@ -516,7 +536,8 @@ static bool trip(struct connection *c)
     return c->fd >= 0;
 }
 
-/* Those that are held sleep: an event on one of them is a FIN, a reset or bytes that nobody asked for. The active one has answered and may have none either. */
+/* The held connections are idle: an event on one of them is a FIN, a reset, or unexpected bytes.
+ * The active one has its answer and may have no event either. */
 static void look_at_idle(void)
 {
     struct epoll_event event;
@@ -551,9 +572,10 @@ static double quantile_us(double share)
     return latencies ? latencies_ns[(size_t)((double)(latencies - 1) * share)] / 1e3 : 0.0;
 }
 
-/* --- the run ------------------------------------------------------------------------------------------------------------------------------------------------ */
+/* --- the run ---------------------------------------------------------------------------------- */
 
-/* Nothing moves: the harness may look at the server. Goes on with its next line; without one all is over. */
+/* Nothing moves, so the harness may measure the server. The next line on standard input
+ * continues; its end ends the run. */
 static void stop_for(const char *word)
 {
     char line[16];
@@ -602,7 +624,7 @@ static void measure(void)
     double took = now_s() - began;
     getrusage(RUSAGE_SELF, &after);
     qsort(latencies_ns, latencies, sizeof *latencies_ns, by_size);
-    for (char *at = tally.first_error; *at; at++) /* what a server sent may stand in it: keep the JSON whole */
+    for (char *at = tally.first_error; *at; at++) /* may hold bytes of a server: keep the JSON valid */
         if (*at == '"' || *at == '\\' || *at < ' ' || *at > '~')
             *at = '?';
     printf("{\"seconds\": %.6f, \"operations\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"short_reads\": %" PRIu64 ", \"first_error\": \"%s\", \"p50_us\": %.2f, "
@@ -652,7 +674,7 @@ static void prepare(void)
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN);
-    uint32_t state = 2463534242u; /* xorshift: no byte tells its neighbour */
+    uint32_t state = 2463534242u; /* xorshift: no byte predicts its neighbour */
     for (size_t i = 0; i < sizeof pattern; i++) {
         if (i >= PERIOD) {
             pattern[i] = pattern[i - PERIOD];

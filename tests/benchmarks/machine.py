@@ -1,5 +1,5 @@
-"""The machine: which processors serve and load, how many descriptors there may be, and
-the facts that stand beside every result.
+"""Describes the machine: which processors run server and load, how many descriptors are
+allowed, and the facts beside every result.
 """
 
 import datetime as dt
@@ -33,8 +33,8 @@ class Cpus:
 
 
 def choose_cpus() -> Cpus:
-    """The first processor that we may use, and the first other one that is no sibling
-    of it where there is one. SystemExit with fewer than two.
+    """Choose the first processor that we may use, and the first other one, preferably
+    not a sibling of it. SystemExit with fewer than two.
     """
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
@@ -46,7 +46,7 @@ def choose_cpus() -> Cpus:
 
 
 def _siblings(cpu: int) -> set[int]:
-    """The processors that share the core of ``cpu``, itself too."""
+    """Return the processors that share the core of ``cpu``, including itself."""
     path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
     found: set[int] = set()
     for part in path.read_text().strip().split(",") if path.exists() else ():
@@ -56,8 +56,8 @@ def _siblings(cpu: int) -> set[int]:
 
 
 def raise_file_limit() -> None:
-    """Descriptors for us and everything that we start. SystemExit if there cannot be
-    enough.
+    """Raise the limit of descriptors for this process and all it starts. SystemExit if
+    it cannot be high enough.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -71,8 +71,8 @@ def raise_file_limit() -> None:
 
 
 def facts(cpus: Cpus, congestion: str, versions: bool, other: Path | None = None) -> dict[str, str]:
-    """What a reader has to know of the run and its machine, of its ``congestion``
-    control, with ``versions`` of the peers' programs, and of the ``other`` tree.
+    """Return the facts about the run and its machine, its ``congestion`` control, the
+    ``versions`` of the peers' programs, and the ``other`` tree.
     """
     found = {
         "unpd": f"{__version__}, {commit(ROOT)}",
@@ -113,14 +113,14 @@ def facts(cpus: Cpus, congestion: str, versions: bool, other: Path | None = None
 
 
 def sees_others() -> bool:
-    """Whether /proc shows all processes of the machine: from the first PID namespace,
-    not from a container's.
+    """Whether /proc shows all processes of the machine, as the first PID namespace does
+    and a container's does not.
     """
     return Path("/proc/self/ns/pid").stat().st_ino == INITIAL_PID_NAMESPACE
 
 
 def _field(path: str, name: str) -> str:
-    """What stands behind ``name:`` in a file of /proc; "" if it is not there."""
+    """Return the text after ``name:`` in a file of /proc; "" if it is missing."""
     for line in Path(path).read_text().splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:
@@ -136,15 +136,15 @@ def _os_name() -> str:
 
 
 def program(name: str) -> str:
-    """A program of the system, also where daemons live, which is not on everybody's
-    PATH.
+    """Find a program of the system, also in directories of daemons that are not on
+    every user's PATH.
     """
     return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin") or name
 
 
 def commit(tree: Path) -> str:
-    """Which one a tree has, and whether it was changed since. The page of the run
-    before this one is no change of what is measured.
+    """Return the commit of a tree, and whether the tree was changed since. A new
+    results page does not count as a change.
     """
     git = ("git", "-C", str(tree))
     name = _says(*git, "describe", "--always", failed="unknown")
@@ -164,8 +164,8 @@ def commit(tree: Path) -> str:
 
 
 def _says(*command: str, failed: str = "", silent: str = "unknown") -> str:
-    """The first line that a program says; xinetd says it on standard error. ``failed``:
-    what stands for it if the program fails, ``silent``: if it says nothing.
+    """Return the first line that a program prints (xinetd prints on standard error).
+    ``failed`` replaces it if the program fails, ``silent`` if it prints nothing.
     """
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=30)

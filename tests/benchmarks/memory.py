@@ -1,10 +1,10 @@
-"""Memory as PSS: the private pages of a process, and its share of those that it shares.
+"""Measures memory as PSS: the private pages of a process and its share of shared pages.
 
 The harness runs the same interpreter as unpd and takes a share of each page of its
-text, as does any other Python program on the machine: with them unpd looks smaller than
-it is alone (39.8 MB in place of 44.6 beside the processes of a test run).
-:func:`pss_alone` counts as if none of them were there, from /proc/PID/pagemap and
-/proc/kpagecount (Documentation/admin-guide/mm/pagemap.rst), which only root may read.
+text, and so does every other Python program on the machine. With them unpd looks
+smaller than it is alone (39.8 MB instead of 44.6 beside the processes of a test run).
+:func:`pss_alone` counts as if none of them existed, from /proc/PID/pagemap and
+/proc/kpagecount (Documentation/admin-guide/mm/pagemap.rst), which only root can read.
 """
 
 import array
@@ -16,7 +16,7 @@ from pathlib import Path
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ENTRY_BYTES = 8
-"""Of a page in pagemap and in kpagecount."""
+"""The size of a page's entry in pagemap and in kpagecount."""
 FRAME_BITS = (1 << 55) - 1
 PRESENT_BIT = 63
 TOLERANCE = 0.02
@@ -25,7 +25,7 @@ KPAGECOUNT = Path("/proc/kpagecount")
 
 
 def pss_bytes(pid: int) -> int:
-    """PSS of one process as the kernel counts it (smaps_rollup)."""
+    """Return the PSS of one process as the kernel counts it (smaps_rollup)."""
     for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -33,18 +33,19 @@ def pss_bytes(pid: int) -> int:
 
 
 def counts_pages() -> bool:
-    """Whether pages can be counted one by one: the kernel shows their numbers and
-    counts to root alone.
+    """Whether pages can be counted one by one. The kernel shows their numbers and
+    counts to root only.
     """
     return os.geteuid() == 0 and os.access(KPAGECOUNT, os.R_OK)
 
 
 def pss_alone(pids: Collection[int]) -> dict[int, float]:
-    """PSS of each process as if no others ran our interpreter; as the kernel has it
-    where pages cannot be counted. RuntimeError if our count and the kernel's disagree.
+    """Return the PSS of each process as if no others ran our interpreter, or the
+    kernel's PSS where pages cannot be counted. RuntimeError if our count and the
+    kernel's disagree.
 
-    Others that begin or end meanwhile change the shares between the two counts: then
-    once more.
+    Processes that begin or end meanwhile change the shares between the two counts, so a
+    disagreement is checked once more.
     """
     if not counts_pages():
         return {pid: float(pss_bytes(pid)) for pid in pids}
@@ -61,7 +62,7 @@ def pss_alone(pids: Collection[int]) -> dict[int, float]:
 
 
 def _disagreement(frames: Mapping[int, list[int]], mapped: Counter[int]) -> str:
-    """Where the count of pages, nothing left out, is not what the kernel says."""
+    """Describe where our count of all pages differs from the kernel's."""
     for pid, found in frames.items():
         counted, said = shared_bytes(found, mapped, Counter()), pss_bytes(pid)
         if abs(counted - said) > TOLERANCE * said:
@@ -73,18 +74,18 @@ def _disagreement(frames: Mapping[int, list[int]], mapped: Counter[int]) -> str:
 
 
 def _same_program() -> Iterator[int]:
-    """Who runs the interpreter that we run, ourselves too."""
+    """Return the processes that run our interpreter, including this one."""
     ours = os.readlink("/proc/self/exe")
     for entry in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # gone, or a thread of the kernel, which has no program
+        with contextlib.suppress(OSError):  # gone, or a kernel thread, which has no program
             if os.readlink(f"/proc/{entry}/exe") == ours:
                 yield int(entry)
 
 
 def shared_bytes(frames: Iterable[int], mapped: Counter[int], without: Counter[int]) -> float:
-    """The share of a process in its pages. ``mapped``: how often each is mapped,
-    ``without``: by somebody who is not to count. A page that nobody maps is the
-    kernel's zero page.
+    """Return the bytes of a process's share in its pages. ``mapped`` is how often each
+    is mapped, ``without`` how often by excluded processes. A page that no process maps
+    is the kernel's zero page.
     """
     return sum(
         PAGE_BYTES / max(1, mapped[frame] - without[frame]) for frame in frames if mapped[frame]
@@ -92,8 +93,8 @@ def shared_bytes(frames: Iterable[int], mapped: Counter[int], without: Counter[i
 
 
 def _frames(pid: int) -> list[int]:
-    """The numbers of the pages that a process has in memory, each as often as it maps
-    it; none if it is gone.
+    """Return the numbers of the pages that a process has in memory, each as often as it
+    maps it; none if it is gone.
     """
     try:
         return _frames_there(pid)
@@ -114,7 +115,7 @@ def _frames_there(pid: int) -> list[int]:
 
 
 def _areas(pid: int) -> Iterator[tuple[int, int]]:
-    """The mappings of a process, without the one that lies in the kernel's half
+    """Return the mappings of a process, without the one in the kernel's half
     (vsyscall).
     """
     for line in Path("/proc", str(pid), "maps").read_text().splitlines():

@@ -1,10 +1,10 @@
-"""The network of a run: a namespace with nothing in it but loopback, on which TCP has
+"""Moves a run into a network namespace of its own, with only loopback, where TCP has
 Debian's congestion control.
 
-BBR paces every connection by a timer, at a bandwidth that it guesses, on loopback too.
-There its guesses decide a bulk echo: a server that is measured alone, six times for 1
+BBR paces every connection by a timer, at a bandwidth that it estimates, on loopback
+too. There its estimates decide a bulk echo: one server alone, measured six times for 1
 s, has 2,200 to 4,800 MiB/s, and with cubic 4,700 to 5,700. Debian's default is cubic,
-so that a machine that has another one measures with cubic as well.
+so a machine with another default measures with cubic as well.
 """
 
 import ctypes
@@ -17,17 +17,17 @@ from tests.benchmarks.machine import program
 CONTROL = "cubic"
 CLONE_NEWNET = 0x40000000
 LOOPBACK = ("127.0.0.1", "127.0.0.0/8")
-"""The routes that a connection of ours may take, both ways: to a server, and back to
-one of the generator's addresses.
+"""The routes that a connection of ours may take both ways: to a server, and back to one
+of the generator's addresses.
 """
 
 
 def enter() -> str:
-    """Go there with everything that is started from now on; what a reader has to know
-    of the congestion control.
+    """Enter the namespace with everything that is started later. Return a note about
+    the congestion control.
 
-    Who may not make or furnish such a namespace (a user, root of a container, a kernel
-    without cubic) stays in the machine's network.
+    A user, or root in a container, or a kernel without cubic cannot create such a
+    namespace. The run then stays in the machine's network.
     """
     machines = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     libc = ctypes.CDLL(None, use_errno=True)
@@ -35,9 +35,8 @@ def enter() -> str:
         if libc.unshare(CLONE_NEWNET) != 0:
             return _stays(machines, f"unshare: {os.strerror(ctypes.get_errno())}")
         try:
-            # By the route, because a namespace's own default can only be an
-            # unrestricted one (tcp_allowed_congestion_control), which cubic need not
-            # be.
+            # By the route, because a namespace's own default must be an unrestricted
+            # one (tcp_allowed_congestion_control), and cubic need not be.
             _ip("link", "set", "lo", "up")
             for to in LOOPBACK:
                 _ip(

@@ -1,6 +1,5 @@
-"""Before anything is measured: the generator finds what is wrong. In each of its modes
-a server that lies in one way after the other has to be caught each time, for what it
-did.
+"""Proves before any measurement that the generator finds errors. In each of its modes
+it has to find each kind of wrong server, for the right reason.
 """
 
 import contextlib
@@ -30,9 +29,9 @@ Converse = Callable[[socket.socket], None]
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """What a server does wrong in a mode of the generator; the fault that it has to
-    find. ``short``: that is a short read and no error. ``ends_idle``: the server ends
-    the connections that are held as soon as all is ready.
+    """What a server does wrong in a mode of the generator, and the fault that the
+    generator has to find. ``short``: the fault is a short read and no error.
+    ``ends_idle``: the server ends the held connections as soon as all are ready.
     """
 
     mode: str
@@ -45,20 +44,20 @@ class Lie:
 
 @dataclass(slots=True)
 class _Accepted:
-    """What a server has accepted, in this order."""
+    """The connections that a server has accepted, in order."""
 
     port: int
     socks: list[socket.socket] = field(default_factory=list)
 
 
 def prove(programs: Programs, cpus: Cpus) -> None:
-    """RuntimeError if the generator overlooks a lie, takes it for something else, or
-    finds one in the truth.
+    """Run all wrong servers and a correct one. RuntimeError if the generator overlooks
+    a fault, reports another one, or finds one in the correct server.
     """
     for mode, converse in HONEST.items():
         if fault := _tally(programs, cpus, Lie(mode, "nothing", converse, "")).fault:
             raise RuntimeError(
-                f"the generator finds fault with a right answer in mode {mode}: {fault}"
+                f"the generator reports a fault of a correct server in mode {mode}: {fault}"
             )
     for lie in LIES:
         tally = _tally(programs, cpus, lie)
@@ -114,14 +113,14 @@ def _accept(listener: socket.socket, converse: Converse, accepted: _Accepted) ->
     while True:
         try:
             sock, _ = listener.accept()
-        except OSError:  # shut down: all is over
+        except OSError:  # the generator has shut down the connection
             return
         accepted.socks.append(sock)
         threading.Thread(target=_converse, args=(sock, converse), daemon=True).start()
 
 
 def _converse(sock: socket.socket, converse: Converse) -> None:
-    with sock, contextlib.suppress(OSError):  # the generator may hang up when it has seen enough
+    with sock, contextlib.suppress(OSError):  # the generator may close when it has seen enough
         converse(sock)
 
 
@@ -129,7 +128,7 @@ def _converse(sock: socket.socket, converse: Converse) -> None:
 
 
 def _echo(answer: Callable[[bytes], bytes]) -> Converse:
-    """Honest for a few rounds, then not. A short answer is followed by a FIN."""
+    """Answer correctly for a few rounds, then wrongly. A FIN follows a short answer."""
 
     def converse(sock: socket.socket) -> None:
         for turn in itertools.count():
@@ -144,7 +143,7 @@ def _echo(answer: Callable[[bytes], bytes]) -> Converse:
 
 
 def _silent(sock: socket.socket) -> None:
-    """Says nothing any more after a few rounds, until the client hangs up."""
+    """Stop answering after a few rounds, until the client closes."""
     for _ in range(HONEST_ROUNDS):
         sock.sendall(read_exactly(sock, SIZE))
     while sock.recv(SIZE):
@@ -152,8 +151,8 @@ def _silent(sock: socket.socket) -> None:
 
 
 def _stream(spoil: Callable[[int, bytes], bytes]) -> Converse:
-    """Honest for a few pieces; then each is spoiled in its way (its number counts from
-    there).
+    """Send correctly for a few pieces, then spoil each piece in its own way (numbered
+    from there).
     """
 
     def converse(sock: socket.socket) -> None:
@@ -166,7 +165,7 @@ def _stream(spoil: Callable[[int, bytes], bytes]) -> Converse:
 
 
 def _turn_over(extra: bytes) -> Converse:
-    """One answer; something after the client's FIN, before ours."""
+    """Answer once, and spoil something after the client's FIN and before ours."""
 
     def converse(sock: socket.socket) -> None:
         sock.sendall(read_exactly(sock, SIZE))

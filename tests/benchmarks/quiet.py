@@ -1,4 +1,6 @@
-"""How quiet the machine has to be, and how long it is asked to be so."""
+"""Decides whether the machine was quiet enough for a measurement, and repeats it
+otherwise while patience lasts.
+"""
 
 import time
 from collections.abc import Callable
@@ -13,7 +15,7 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Taken(Generic[T]):
     """A measurement that counts: its value, whether it was ``disturbed`` all the same,
-    and how many were thrown away for it.
+    and how many were repeated before it.
     """
 
     value: T
@@ -23,11 +25,11 @@ class Taken(Generic[T]):
 
 @dataclass(slots=True)
 class Quiet:
-    """What others may use: ``disturbed``, a part of our two processors' time. What was
-    measured while they used more is repeated, for ``patience_s`` seconds in all.
+    """The limit for other programs: ``disturbed``, a share of our two processors' time.
+    A measurement above it is repeated, for ``patience_s`` seconds in total.
 
-    ``thrown_away``: how many measurements did not count; ``put_up_with``: how many did
-    although they were disturbed.
+    ``thrown_away`` counts the measurements that did not count, ``put_up_with`` the
+    disturbed ones that did.
     """
 
     cpus: Cpus
@@ -36,23 +38,23 @@ class Quiet:
     thrown_away: int = 0
     put_up_with: int = 0
     kept_s: float = 0.0
-    """Of the patience: for the rows that are still to come."""
+    """The part of the patience that is kept for later rows."""
     clock: Callable[[], float] = time.monotonic
 
     def share(self, rows: int) -> None:
-        """So many rows are still to come, the next one counted: it gets its part of the
-        patience, and what it leaves is theirs.
+        """Give the next row its share of the patience. ``rows`` more rows follow, the
+        next one included; what it leaves is theirs.
         """
         self.kept_s = self.patience_s * (rows - 1) / rows
 
     def take(
         self, measure: Callable[[], tuple[T, float]], *, allowed: float | None = None
     ) -> Taken[T]:
-        """Measure until others used no more than ``allowed`` (None: ``disturbed``), or
-        until patience ends: then the least disturbed one counts.
+        """Measure until others use no more than ``allowed`` (None: ``disturbed``), or
+        until patience ends. Then the least disturbed measurement counts.
 
-        ``measure`` returns what it measured and the part of our processors' time that
-        others used meanwhile.
+        ``measure`` returns its result and the share of our processors' time that others
+        used meanwhile.
         """
         limit = self.disturbed if allowed is None else allowed
         least: tuple[T, float] | None = None

@@ -1,4 +1,4 @@
-"""The results for people (Markdown) and for programs (JSON)."""
+"""Writes the results as a Markdown page and as JSON."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ DAEMON_TITLES = {
 }
 
 LIMITED = 0.93
-"""A generator that is busier than this is the limit of the rate."""
+"""A generator that is busier than this limits the rate."""
 LIMIT_SAYS = (
     f"Where the load generator was busier than {LIMITED:.0%} beside either server, it is the limit:"
     " the rate then says little about the server, and the ratio of the processor time per"
@@ -45,16 +45,15 @@ COMPARED = ("epoll", "uvloop", "go")
 CORKED = "corked"
 """The peer that sends daytime's line as unpd does."""
 NO_SPLIT = "—"
-"""In place of user and system, where each operation is a process: one that ends before
-the first tick has all its time booked as user time.
+"""Stands for user and system time where each operation is a process. A process that
+ends before the first tick has all its time counted as user time.
 """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that a run found. ``thrown_away``: turns and rounds that were
-    disturbed and repeated; ``put_up_with``: those that count although they were
-    disturbed.
+    """All results of a run. ``thrown_away`` counts the disturbed turns and rounds that
+    were repeated, ``put_up_with`` those that count all the same.
     """
 
     facts: Mapping[str, str]
@@ -67,7 +66,7 @@ class Results:
 
     @property
     def faults(self) -> Mapping[str, str]:
-        """What is wrong with unpd, by row."""
+        """The faults of unpd, by row."""
         return {
             row: cells[UNPD].fault
             for row, cells in self.table.items()
@@ -76,7 +75,7 @@ class Results:
 
 
 def markdown(results: Results) -> str:
-    """The page."""
+    """Return the page."""
     parts = [
         "# Results",
         "",
@@ -122,8 +121,8 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _ratios(results: Results) -> list[str]:
-    """The short table, with what became of the targets. It stands in the project's
-    README too.
+    """Return the short table with the verdicts on the targets. The project's README has
+    it too.
     """
     grid = [
         line
@@ -145,8 +144,8 @@ def _ratios(results: Results) -> list[str]:
 
 
 def _corked_says(table: Table) -> list[str]:
-    """What is not the same work in the short table, and what is left of daytime's
-    ratios where it is.
+    """Return the sentence on the peers that do not do the same work in the short table,
+    with daytime's ratios to the peer that does.
     """
     for cells in table.values():
         if all(name in cells and not cells[name].why_none for name in (UNPD, *COMPARED, CORKED)):
@@ -164,7 +163,9 @@ def _corked_says(table: Table) -> list[str]:
 
 
 def _ratios_row(row: Row, cells: Mapping[str, Cell]) -> tuple[str, ...]:
-    """Empty where one of these peers, or unpd, has no figure."""
+    """Return a row of the short table; empty if unpd or one of these peers has no
+    figure.
+    """
     if any(name not in cells or cells[name].why_none for name in (UNPD, *COMPARED)):
         return ()
     ours = cells[UNPD]
@@ -186,7 +187,7 @@ def _ratio_words(ours: Cell, theirs: Cell, measure: str) -> str:
 
 
 def _summary(outcomes: Sequence[Outcome]) -> str:
-    """How many targets there are of each verdict, and which ones are missed."""
+    """Return the number of targets of each verdict, and the missed ones."""
     count = Counter(outcome.verdict for outcome in outcomes)
     counted = ", ".join(f"{count[verdict]} {verdict}" for verdict in Verdict if count[verdict])
     missed = "; ".join(
@@ -227,8 +228,8 @@ def _outcome_row(outcome: Outcome, rounds: int) -> tuple[str, ...]:
 
 
 def _marks(counted: int, rounds: int, disturbed: bool) -> str:
-    """How many rounds are behind a figure where that are not all, and whether disturbed
-    ones are among them.
+    """Return a note on the number of rounds behind a figure if not all count, and on
+    disturbed ones among them.
     """
     fewer = f" ({counted} rounds)" if 0 < counted < rounds else ""
     return fewer + (" (disturbed)" if disturbed else "")
@@ -351,7 +352,7 @@ def _daemon_grid(cell: Cell, rounds: int) -> list[str]:
 
 
 def as_json(results: Results) -> str:
-    """Everything, each round too."""
+    """Return everything as JSON, with each round."""
     whole: dict[str, Any] = {
         "facts": dict(results.facts),
         "rounds": results.rounds,
@@ -387,11 +388,11 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 
 def keep(results: Results, page: str, places: Places, *, whole: bool) -> Sequence[str]:
-    """Write the results where they belong, and return what is missing: unpd's own
-    faults, and in a whole run the targets without a figure.
+    """Write the results to their files. Return what is missing: unpd's own faults, and
+    in a whole run the targets without a figure.
 
-    A whole run that has everything becomes the page and the last run, the last one the
-    previous; all others go apart.
+    A complete whole run becomes the page and the last run, and the last run becomes the
+    previous one. Any other run is written to its own file.
     """
     missing = [
         outcome.what for outcome in results.outcomes if whole and outcome.verdict is Verdict.NONE

@@ -1,10 +1,10 @@
-"""The rounds: in each, the servers of a row are started side by side and take short
-turns, so that what the machine does meanwhile happens to all of them.
+"""Runs the rounds. In each, the servers of a row are started side by side and take
+short turns, so that changes of the machine affect all of them.
 
-A *lap* is one turn of each server. A turn in which somebody else used our processors,
-or the hypervisor took them, is thrown away and repeated at once, so that it stays
-beside its neighbours, as long as the patience for that lasts; then it counts, and its
-round is a disturbed one.
+A *lap* is one turn of each server. A turn in which other programs used our processors,
+or the hypervisor took them, is repeated at once, so that it stays beside its
+neighbours. When patience has ended such a turn counts, and its round is a disturbed
+one.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, Server, running
 
 BASE_CONNECTIONS = 100
-"""As in load.c: held before the memory of the others is measured."""
+"""As in load.c: the connections held before the memory of the others is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to measure, on what: rounds of so many laps, in which each server has a turn
-    of ``turn_s`` seconds.
+    """How to measure, and on which processors: rounds of ``laps`` laps, in which each
+    server has a turn of ``turn_s`` seconds.
     """
 
     programs: Programs
@@ -43,16 +43,16 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of one server in one round."""
+        """The time of one server in one round."""
         return self.laps * self.turn_s
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one server did in a turn, or in several. ``operations``: the generator's;
-    ``load_s``: its own time and that of the kernel's thread of its processor;
-    ``foreign_s``: what others used of our two processors, and whether that
-    ``disturbed`` it.
+    """The work of one server in one or several turns. ``operations`` are the
+    generator's. ``load_s`` is its own time and that of the kernel's thread of its
+    processor. ``foreign_s`` is what others used of our two processors; ``disturbed``
+    says whether that was too much.
     """
 
     operations: int = 0
@@ -74,12 +74,12 @@ class Work:
 
     @property
     def foreign_share(self) -> float:
-        """The part of our two processors' time that others used."""
+        """The share of our two processors' time that others used."""
         return self.foreign_s / (2 * self.seconds) if self.seconds else 0.0
 
     def sample(self, operations_in_one: int) -> Sample:
-        """The figures of it. ``operations_in_one``: how many of the generator's
-        operations are one of the table's.
+        """Return the figures of this work. ``operations_in_one`` is the number of the
+        generator's operations in one of the table's.
         """
         operations = self.operations / operations_in_one
         each_us = 1e6 / operations
@@ -97,7 +97,7 @@ class Work:
 
 
 def run_row(plan: Plan, row: Row, servers: Sequence[str]) -> dict[str, Cell]:
-    """All rounds of a row."""
+    """Run all rounds of a row."""
     cells = {name: Cell() for name in servers}
     for number in range(plan.rounds):
         if row is IDLE:
@@ -110,7 +110,7 @@ def run_row(plan: Plan, row: Row, servers: Sequence[str]) -> dict[str, Cell]:
 
 
 def run_rows(plan: Plan, rows: Sequence[Row], only: Collection[str]) -> Table:
-    """All rows, with the servers among ``only``."""
+    """Run all rows, with the servers among ``only``."""
     table: Table = {}
     for number, row in enumerate(rows):
         print(f"{row.title}", flush=True)
@@ -140,7 +140,7 @@ def _said(row: Row, cell: Cell) -> str:
 
 
 def _round(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> None:
-    """One round of all servers, without those that had a fault."""
+    """Run one round of all servers without a fault."""
     for name, work in _laps(plan, row, cells, number).items():
         if not cells[name].fault:
             cells[name].add(number, work.sample(row.operations_in_one), disturbed=work.disturbed)
@@ -156,7 +156,7 @@ class Pair:
 
 
 def _laps(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> dict[str, Work]:
-    """What all servers did in the laps of a round."""
+    """Return the work of all servers in the laps of a round."""
     with contextlib.ExitStack() as all_stacks:
         pairs: dict[str, Pair] = {}
         for name, cell in cells.items():
@@ -196,8 +196,8 @@ def _start(plan: Plan, row: Row, name: str, stack: contextlib.ExitStack) -> Pair
 
 @contextlib.contextmanager
 def _blaming(cell: Cell, stack: contextlib.ExitStack) -> Iterator[None]:
-    """What goes wrong here is the server's fault, which has no figure any more and is
-    ended at once, so that it disturbs no other.
+    """Blame a failure in the block on the server. It has no figure, and is ended at
+    once so that it disturbs no other.
     """
     try:
         yield
@@ -208,7 +208,7 @@ def _blaming(cell: Cell, stack: contextlib.ExitStack) -> Iterator[None]:
 
 
 def _quiet_turn(plan: Plan, cell: Cell, pair: Pair) -> Work:
-    """A turn of a server, undisturbed as long as patience lasts."""
+    """Run a turn of a server, undisturbed while patience lasts."""
 
     def measure() -> tuple[Work, float]:
         work = _turn(plan, pair)
@@ -257,8 +257,8 @@ def _arguments(plan: Plan, row: Row, server: Server, connections: int, seconds: 
 
 
 def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
-    """One round of one server alone, undisturbed as long as patience lasts: ten
-    thousand connections want room.
+    """Run one round of one server alone, undisturbed while patience lasts. Ten thousand
+    connections leave no room for others.
     """
 
     def measure() -> tuple[Sample, float]:
@@ -282,16 +282,17 @@ def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
 
 
 def _allowed_beside_idle(plan: Plan) -> float:
-    """A percentile of 99 is made of the slowest one in a hundred: a quarter of what
-    others may use elsewhere, but the one tick that the kernel counts in.
+    """Return what others may use in an idle round. A 99th percentile depends on the
+    slowest hundredth, so it is a quarter of the usual share, but at least one kernel
+    tick.
     """
     return max(plan.quiet.disturbed / 4, 1.01 / TICKS_PER_S / (2 * plan.seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class IdleStep:
-    """Beside so many idle connections: the latency, their memory, and what others used
-    of our two processors meanwhile.
+    """The state beside idle connections: the latency, their memory, and what others
+    used of our two processors meanwhile.
     """
 
     tally: Tally

@@ -1,5 +1,5 @@
-"""The rows of the table: each is one piece of work for the generator, and the servers
-that do it.
+"""Owns the rows of the table. Each is one kind of work for the generator, and the
+servers that do it.
 """
 
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from tests.benchmarks.servers import OTHER, UNPD
 
 EVENT_LOOPS = (UNPD, OTHER, "epoll", "uvloop", "go", "asyncio")
 ALL = (*EVENT_LOOPS, "xinetd", "fork")
-"""The two that fork a process for each connection are left out where that would be 500
-of them and more.
+"""The two servers that fork per connection are left out of rows with 500 connections
+and more.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``mode``, ``connections`` and ``size`` are the generator's. ``unit``: what one
-    operation of the table is; ``operations_in_one``: how many of the generator's that
-    are.
+    """One row. ``mode``, ``connections`` and ``size`` are the generator's. ``unit`` is
+    one operation of the table, ``operations_in_one`` the number of the generator's
+    operations in it.
     """
 
     name: str

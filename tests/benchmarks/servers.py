@@ -1,5 +1,5 @@
-"""The servers of the comparison: how each is started on its processor, found ready, and
-ended.
+"""Starts the servers of the comparison on their processor, waits until they are ready,
+and ends them.
 """
 
 import contextlib
@@ -27,14 +27,12 @@ CTIME_LINE = "%a %b %e %H:%M:%S %Y\r\n"
 XINETD_LINE = "%d %^b %Y %H:%M:%S %Z\r\n"
 UNPD = "unpd"
 OTHER = "other"
-"""The unpd of another tree, for what a change brings."""
+"""The unpd of another tree, to measure the effect of a change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a server is to listen, on 127.0.0.1, and a directory of its own for its
-    files.
-    """
+    """Where a server listens on 127.0.0.1, and a directory for its files."""
 
     echo: int
     daytime: int
@@ -44,9 +42,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A server: how the table calls it, its command line, and the form of its daytime
-    (strftime). ``sources``: addresses that the load comes from; ``forks_in``: modes of
-    the generator in which each operation has a process of its own.
+    """A server: its title in the table, its command line, and the form of its daytime
+    (strftime). ``sources`` are the source addresses of the load. ``forks_in`` names the
+    modes of the generator in which each operation has its own process.
     """
 
     title: str
@@ -59,20 +57,20 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     kind: Kind
     place: Place
     pid: int
 
     def pids(self) -> list[int]:
-        """Its processes."""
+        """Return its processes."""
         return [self.pid, *(process.pid for process in procs.descendants(self.pid))]
 
 
 def unpd_config(place: Place, workers: int) -> str:
-    """The configuration of unpd as it is delivered, with metrics, deadlines, limits and
-    back-pressure; only addresses and places are ours, and room for 10,000 and one
+    """Return the delivered configuration of unpd, with metrics, deadlines, limits and
+    back-pressure. Only addresses and paths are changed, and the limit is 10,001
     connections.
     """
     return f"""
@@ -107,9 +105,9 @@ def _other_unpd(programs: Programs, place: Place) -> Sequence[str]:
 
 
 def _xinetd(_: Programs, place: Place) -> Sequence[str]:
-    """Its internal services without limits, TCP wrappers and Nagle's algorithm. Where
-    it forks it still looks up the client's name: 127.0.0.1 is in /etc/hosts, others
-    would go to a name server and wait for it.
+    """Return xinetd's configuration: its internal services without limits, TCP wrappers
+    and Nagle's algorithm. Where it forks it still looks up the client's name: 127.0.0.1
+    is in /etc/hosts, other addresses would be asked of a name server.
     """
     common = (
         "type = INTERNAL UNLISTED\nsocket_type = stream\nprotocol = tcp\nwait = no\nbind ="
@@ -179,23 +177,24 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 
 def with_us(*command: str) -> list[str]:
-    """The command whose process is killed when we are gone in whatever way
-    (PR_SET_PDEATHSIG): nothing keeps running beside the next measurement.
+    """Return the command with a prefix that kills the process when this one is gone,
+    however it ends (PR_SET_PDEATHSIG), so that no server runs beside the next
+    measurement.
     """
     return ["setpriv", "--pdeathsig", "KILL", *command]
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would change an interpreter: PYTHONDONTWRITEBYTECODE, as many
-    build machines have it, makes every start compile what is already compiled where
-    unpd is installed.
+    """Return our environment without variables that change an interpreter.
+    PYTHONDONTWRITEBYTECODE, which many build machines set, makes every start compile
+    again what an installed unpd has compiled.
     """
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 @contextlib.contextmanager
 def place() -> Iterator[Place]:
-    """Three free ports and a directory."""
+    """Return three free ports and a directory."""
     with tempfile.TemporaryDirectory(prefix="unpd-bench-") as directory:
         echo, daytime, metrics = _free_ports(3)
         yield Place(echo, daytime, metrics, Path(directory))
@@ -211,8 +210,8 @@ def _free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def running(kind: Kind, programs: Programs, cpu: int) -> Iterator[Server]:
-    """Start a server of ``kind`` on ``cpu``; AssertionError with what it said if it
-    does not come up. All its processes are gone at the end.
+    """Start a server of ``kind`` on ``cpu``. AssertionError with its output if it does
+    not become ready. All its processes are gone at the end of the block.
     """
     with place() as where:
         said = where.directory / "said"
@@ -264,7 +263,7 @@ def _listens(port: int) -> bool:
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Ask a server to end; what is left of it then is killed."""
+    """Ask a server to end, and kill what is left of it."""
     if (root := procs.stat(process.pid)) is None:
         return
     family = [root, *procs.descendants(process.pid)]

@@ -1,10 +1,10 @@
-"""The targets, as a table, and what became of them.
+"""Owns the targets, as a table, and the verdict on each.
 
-A target is *met* or *missed* where all rounds agree on it, and *within noise* where it
-lies inside their spread, with the side on which the median lies. The spread is at least
-NOISE of the median each way, because two runs differ even where the rounds of one do
-not. Fewer rounds than LEAST_ROUNDS, as a quick look has, and disturbed ones are within
-noise whatever they say.
+A target is *met* or *missed* where all rounds agree, and *within noise* where it lies
+inside their spread, with the side of the median. The spread is at least NOISE of the
+median each way, because two runs differ even where the rounds of one do not. Targets
+with fewer than LEAST_ROUNDS rounds, as in a quick run, and those with disturbed rounds
+are within noise whatever they show.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from tests.benchmarks.servers import KINDS, OTHER, UNPD
 
 PEERS = frozenset(KINDS) - {UNPD, OTHER}
 NOISE = 0.03
-"""Of two whole runs of one tree, one after the other on a quiet machine, half of the
-medians of the targets lie more than 1.6 % apart, a quarter more than 3.3 %.
+"""Half of the medians of the targets lie more than 1.6 % apart in two whole runs of one
+tree on a quiet machine, a quarter more than 3.3 %.
 """
 BEST = "best"
 
 
 class Verdict(StrEnum):
-    """What became of a target."""
+    """The verdict on a target."""
 
     MET = "met"
     MISSED = "missed"
@@ -37,8 +37,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """unpd's ``measure`` in ``row`` over that of the peer ``to`` (BEST: of the one that
-    is best beside unpd): at least, or at most, ``goal``.
+    """unpd's ``measure`` in ``row`` over that of the peer ``to`` (BEST: the one that is
+    best beside unpd). It has to be at least, or at most, ``goal``.
     """
 
     row: str
@@ -55,9 +55,8 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A figure of unpd alone: at most ``goal``. ``row``: where it is measured.
-    ``timed``: it is a time, which a disturbed machine lengthens; memory is the same on
-    any.
+    """A figure of unpd alone, at most ``goal``. ``row`` is where it is measured.
+    ``timed``: it is a time, which a disturbed machine lengthens; memory is not.
     """
 
     row: str
@@ -110,13 +109,13 @@ BOUNDS = (
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a run was asked for."""
+    """The rows and servers that a run was asked for."""
 
     rows: frozenset[str] = frozenset((*(row.name for row in EVERY), DAEMON))
     servers: frozenset[str] = PEERS | {UNPD}
 
     def has(self, target: Ratio | Bound) -> bool:
-        """Whether this target is among it."""
+        """Whether this target is part of it."""
         if target.row not in self.rows or UNPD not in self.servers:
             return False
         return isinstance(target, Bound) or bool(
@@ -126,12 +125,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A target and what became of it. ``key`` is the same in all runs. ``stretch``: the
-    same of its stretch, "" where it has none. ``disturbed``: whether rounds are among
-    the values in which the machine was. Beside a rate, ``load_busy``: how busy the
-    generator was with unpd and with the peer; ``cpu``: the median ratio of the
-    processor time per operation, which is the firm figure where the generator is the
-    limit.
+    """A target and its verdict. ``key`` is the same in all runs. ``stretch`` is the
+    verdict on its stretch goal, "" where it has none. ``disturbed``: disturbed rounds
+    are among the values. A rate also has ``load_busy``, the load of the generator with
+    unpd and with the peer, and ``cpu``, the median ratio of the processor time per
+    operation, which is the reliable figure where the generator is the limit.
     """
 
     key: str
@@ -146,7 +144,7 @@ class Outcome:
 
     @property
     def median(self) -> float:
-        """Of the rounds, of which there is at least one."""
+        """The median of the rounds. There has to be at least one."""
         return statistics.median(self.values)
 
 
@@ -154,12 +152,14 @@ EVERYTHING = Scope()
 
 
 def scope(rows: Sequence[str], servers: Sequence[str]) -> Scope:
-    """What these rows and servers are; all where none is named."""
+    """Return the scope for these rows and servers; everything where none is named."""
     return Scope(frozenset(rows) or EVERYTHING.rows, frozenset(servers) or EVERYTHING.servers)
 
 
 def judge(values: Sequence[float], goal: float, at_least: bool, disturbed: bool = False) -> Verdict:
-    """Compare the rounds' values with a goal. ``disturbed``: some rounds were."""
+    """Compare the rounds' values with a goal. ``disturbed``: some rounds were
+    disturbed.
+    """
     if not values:
         return Verdict.NONE
     middle = statistics.median(values)
@@ -171,7 +171,9 @@ def judge(values: Sequence[float], goal: float, at_least: bool, disturbed: bool 
 
 
 def outcomes(table: Table, scope: Scope = EVERYTHING) -> list[Outcome]:
-    """All targets that were asked for: "no figure" where nothing was measured."""
+    """Return the outcomes of all requested targets: "no figure" where nothing was
+    measured.
+    """
     ratios = [_of_ratio(ratio, table.get(ratio.row, {})) for ratio in RATIOS if scope.has(ratio)]
     return ratios + [
         _of_bound(bound, table.get(bound.row, {})) for bound in BOUNDS if scope.has(bound)
@@ -181,8 +183,8 @@ def outcomes(table: Table, scope: Scope = EVERYTHING) -> list[Outcome]:
 def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell]) -> Outcome:
     cells = {name: cell for name, cell in cells.items() if name != OTHER}
     usable = {name: cell for name, cell in cells.items() if not cell.why_none}
-    # The best of those that are left would be a weaker one: where one peer has no
-    # figure, "the best" has none.
+    # When one peer has no figure, the best of the others could be a weaker one, so "the
+    # best" has none.
     peer = (
         ratio.to
         if ratio.to != BEST
@@ -213,9 +215,9 @@ def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell]) -> Outcome:
 
 
 def best_peer(cells: Mapping[str, Cell], ratio: Ratio) -> str:
-    """The peer beside which unpd is worst, in the median of the ratios within a round;
-    "" if there is none. The highest median of its own would be the one with the
-    luckiest rounds.
+    """Return the peer beside which unpd is worst, by the median of the ratios within
+    rounds; "" if there is none. The peer with the highest median of its own would only
+    be the one with the luckiest rounds.
     """
     if UNPD not in cells:
         return ""

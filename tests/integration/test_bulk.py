@@ -18,7 +18,7 @@ from tests.support.waiting import until
 MIB = 1 << 20
 ECHO = """
 [log]
-level = "info" # as most have it: who is told of at debug is served in another way
+level = "info" # as in most installations
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
 """

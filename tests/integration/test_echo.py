@@ -55,7 +55,7 @@ def test_a_client_gets_its_bytes_back_and_then_a_fin(echo: Unpd, rng: random.Ran
     for kind, address in reachable(echo).items():
         for part in (b"", b"x", b"hello\r\n", data):
             assert clients.converse(address, part) == part, (
-                f"{kind}: not the {len(part)} bytes that were sent"
+                f"{kind}: other than the {len(part)} bytes that were sent"
             )
     counts = wait_ended(echo, {"client_fin": 4 * len(KINDS)})
     assert counts.received == counts.sent == len(KINDS) * (8 + MIB)

@@ -29,7 +29,7 @@ def fill(put: Callable[[bytes], None], sink: Sink) -> None:
         put(b"x" * 1000 + b"\n")
         if sink.dropped:
             return
-    raise AssertionError("it never fills")
+    raise AssertionError("the sink never fills")
 
 
 def test_standard_error_that_is_a_pipe_does_not_block_nor_change_for_others() -> None:

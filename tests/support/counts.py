@@ -40,7 +40,7 @@ def service_counts(unpd: Unpd, service: str = "echo") -> ServiceCounts:
         counts[COUNTS[0]], counts[COUNTS[1]], causes, counts[COUNTS[2]], counts[COUNTS[3]]
     )
     assert found.accepted == found.active + sum(found.ended.values()), (
-        f"the books of {service} do not balance: {found}"
+        f"the counts of {service} do not balance: {found}"
     )
     return found
 
@@ -67,7 +67,7 @@ def wait_ended(
         return last[0].active == 0 and last[0].accepted >= sum(ended.values())
 
     until(closed, timeout_s, lambda: f"no open connection of {service} after {dict(ended)}: {last}")
-    assert last[0].ended == ended, f"{service} ended otherwise: {last[0]}"
+    assert last[0].ended == ended, f"connections of {service} ended for other causes: {last[0]}"
     return last[0]
 
 

@@ -515,7 +515,7 @@ class Unpd:
         problems = []
         if self._exit_code is not None and self._exit_code != self.expectations.exit_code:
             problems.append(
-                f"exit code {self._exit_code}, promised was {self.expectations.exit_code}"
+                f"exit code {self._exit_code}, expected was {self.expectations.exit_code}"
             )
         if self._orphans_at_exit and self._exit_code != -SIGKILL:
             problems.append(f"orphans when the master left: {self._orphans_at_exit}")

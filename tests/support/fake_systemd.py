@@ -159,7 +159,9 @@ class FakeSystemd:
             return [heard for heard in self.heard(name)[after:] if value is None or heard == value]
 
         return until(
-            there, timeout_s, lambda: f"{name}={value or ''} after {after}; heard was {self.said}"
+            there,
+            timeout_s,
+            lambda: f"{name}={value or ''} after {after}; received were {self.said}",
         )[0]
 
     def listen(self, name: str, sock: socket.socket) -> tuple[str, int]:

@@ -47,7 +47,7 @@ class LoadResult:
             f"{self.attempts} attempts but {total} outcomes: {dict(self.outcomes)}"
         )
         assert set(self.outcomes) == set(OUTCOMES), (
-            f"not the outcomes there are: {sorted(self.outcomes)}"
+            f"unknown or missing outcomes: {sorted(self.outcomes)}"
         )
 
     @property
@@ -79,7 +79,7 @@ class LoadResult:
         }
         assert not excess, f"of {self.attempts} attempts: {excess}; {dict(self.details)}"
         assert self.ok >= at_least, (
-            f"only {self.ok} attempts were ok, {at_least} are needed for the test to say anything"
+            f"only {self.ok} attempts were ok, {at_least} are needed for a verdict"
         )
 
 
@@ -143,7 +143,7 @@ class RunningLoad:
             printed, _ = self._process.communicate(timeout=self._timeout_s + STOP_SLACK_S)
         except subprocess.TimeoutExpired:
             self.abandon()
-            raise LoadFailed("the load generator did not come to its end") from None
+            raise LoadFailed("the load generator did not end") from None
         if self._process.returncode != 0:
             raise LoadFailed(self._complaint())
         ledger = LoadResult(self.attempts(), self._outcomes(), **json.loads(printed))

@@ -76,7 +76,7 @@ def read_answer(sock: socket.socket) -> dict[str, Any]:
     """Return the answer. AssertionError if the daemon closes without one."""
     with sock.makefile("rb") as lines:
         line = lines.readline()
-    assert line.endswith(b"\n"), f"no answer but {line!r}"
+    assert line.endswith(b"\n"), f"{line!r} instead of an answer"
     answer = json.loads(line)
     assert isinstance(answer, dict)
     return answer
@@ -121,7 +121,7 @@ def nothing_remains() -> Iterator[None]:
         gone,
         10.0,
         lambda: (
-            "what `unpd start` left to end:"
+            "the processes of `unpd start` to end:"
             f" {[procs.stat(pid) for pid in procs.child_pids(os.getpid()) - before]}"
         ),
     )

@@ -256,9 +256,7 @@ def kill_and_reap(processes: Iterable[Stat]) -> None:
     until(
         gone,
         10.0,
-        lambda: (
-            f"killed processes did not go: {[found for found in doomed.values() if _same(found)]}"
-        ),
+        lambda: f"killed processes to end: {[found for found in doomed.values() if _same(found)]}",
     )
 
 
@@ -279,7 +277,7 @@ def stopped(pids: Iterable[int]) -> Iterator[None]:
             until(
                 lambda pid=pid: (now := stat(pid)) is None or now.state in "TtZX",  # type: ignore[misc]
                 5.0,
-                f"process {pid} does not stop",
+                f"process {pid} to stop",
             )
         yield
     finally:

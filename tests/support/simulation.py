@@ -147,7 +147,7 @@ class Simulation:
             case fx.DropConfig():
                 self.has_candidate = False
             case fx.AnswerReload(request, refused):
-                assert request in self.requests, f"{request} never asked"
+                assert request in self.requests, f"{request} is no request"
                 assert request not in self.answers, f"{request} is answered twice"
                 self.answers[request] = refused
             case fx.CountReload():
@@ -203,7 +203,7 @@ class Simulation:
         due = next_deadline(state)
         if isinstance(event, ev.TimePassed):
             assert due is None or due > self.clock.now or spawned, (
-                f"due at {due}, and nothing was done about it"
+                f"nothing was done at the deadline {due}"
             )
         if state.phase is MasterPhase.STOPPING:
             self._check_stopping()
@@ -232,7 +232,7 @@ class Simulation:
                 simulated is not None and simulated.lasting and child.slot.kind is ChildKind.WORKER
             )
             assert lasting or child.deadline_at is not None or simulated is None, (
-                f"nothing ever ends {child}"
+                f"no deadline ends {child}"
             )
 
     def _check_reloads(self) -> None:
@@ -277,7 +277,7 @@ class Simulation:
                 f"{child} may outlast the grace"
             )
             assert waits or child.deadline_at is not None or child.birth not in self.children, (
-                f"nothing ends {child}"
+                f"no deadline of the stop ends {child}"
             )
         assert state.children or self.leave, "no child is left, but the master does not leave"
 
@@ -306,7 +306,7 @@ class Simulation:
                 self.clock.advance_to(at)
             else:
                 return
-        raise AssertionError(f"it does not come to rest: {self.state}")
+        raise AssertionError(f"the core does not become idle: {self.state}")
 
     def run_until_stopped(self, *, quick: bool) -> None:
         """Ask for a stop while every child ignores all signals but SIGKILL, and run
@@ -320,6 +320,6 @@ class Simulation:
             if self.leave:
                 return
             at = next_deadline(self.state)
-            assert at is not None, f"nobody will ever end this: {self.state}"
+            assert at is not None, f"no deadline ends the stop: {self.state}"
             self.clock.advance_to(at)
-        raise AssertionError(f"it does not stop: {self.state}")
+        raise AssertionError(f"the core does not stop: {self.state}")

@@ -106,7 +106,7 @@ def test_nothing_is_found_on_a_daemon_that_behaves(tmp_path: Path) -> None:
         ("unlisted", "against the table of log events: the event is not in the table"),
         ("traceback", "a traceback on standard error"),
         ("files", "left behind:"),
-        ("exit", "exit code 3, promised was 0"),
+        ("exit", "exit code 3, expected was 0"),
     ],
 )
 def test_what_a_daemon_does_wrong_is_found(tmp_path: Path, mode: str, finding: str) -> None:
@@ -158,7 +158,7 @@ def test_expectations_are_no_findings(tmp_path: Path) -> None:
     unpd = launch(command=command(tmp_path), env={"FAKE": "error"})
     unpd.expect_errors("connection.failed")
     unpd.expect_exit(5)
-    assert launch.finish() == [f"{unpd.directory.name}: exit code 0, promised was 5"]
+    assert launch.finish() == [f"{unpd.directory.name}: exit code 0, expected was 5"]
 
 
 def test_a_start_that_fails_shows_its_standard_error(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """Echo and daytime on asyncio's protocols, with its own loop or uvloop's: ``python
 aio.py asyncio|uvloop ECHO_PORT DAYTIME_PORT``.
 
-Protocols and not streams, because they are the faster way. A BufferedProtocol over one
-buffer of 512 KiB for all is slower in bulk on either loop: what is written has to be
+It uses protocols and not streams, because they are faster. A BufferedProtocol over one
+shared buffer of 512 KiB is slower in bulk on either loop: what is written has to be
 copied out of it first, because the transport may keep it. Reading pauses while much
-output is pending; the daytime connection gets its line, our FIN, and up to two seconds
+output is pending. The daytime connection gets its line, our FIN, and up to two seconds
 for the client's.
 """
 
@@ -19,43 +19,45 @@ LINGER_S = 2.0
 HIGH_WATER_BYTES, LOW_WATER_BYTES = 256 * 1024, 64 * 1024
 """As unpd's and the epoll server's. In bulk, over the epoll server's rate: uvloop 0.80
 with its own limits (64 and 16 KiB), 0.79 with these, 0.83 with twice these, which is
-all within the noise; no difference in round trips.
+within the noise. Round trips do not differ.
 """
 
 
 class Echo(asyncio.Protocol):
-    """Whatever arrives goes back."""
+    """Send back what arrives."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none of asyncio's classes
+        self.transport = cast(
+            asyncio.Transport, transport
+        )  # uvloop's loop is not one of asyncio's classes
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        """Send it back."""
+        """Send the data back."""
         self.transport.write(data)
 
     def pause_writing(self) -> None:
-        """Much output is pending: read no more."""
+        """Stop reading, because much output is pending."""
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Read on."""
+        """Resume reading."""
         self.transport.resume_reading()
 
 
 class Daytime(asyncio.Protocol):
-    """The line, and a careful end."""
+    """Send the line, and end with care."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say the line and our FIN."""
+        """Send the line and our FIN."""
         stream = cast(asyncio.Transport, transport)
         stream.write(f"{time.ctime()}\r\n".encode())
         stream.write_eof()
         self.limit = asyncio.get_running_loop().call_later(LINGER_S, stream.abort)
 
     def connection_lost(self, failure: Exception | None) -> None:
-        """The client's FIN has come (the default eof_received closes)."""
+        """Note the end. The client's FIN has come (the default eof_received closes)."""
         self.limit.cancel()
 
 

@@ -1,7 +1,10 @@
-/* Echo and daytime in one process on a level-triggered epoll loop: epoll ECHO_PORT DAYTIME_PORT [corked]
+/* Echo and daytime in one process on a level-triggered epoll loop:
+ * epoll ECHO_PORT DAYTIME_PORT [corked]
  *
- * It keeps what unpd keeps: one read buffer for all; a reply that the socket takes at once is not copied; reading stops while much output is pending; the peer's FIN
- * is answered by what is pending and ours; a connection that we end gets its line, our FIN, and up to LINGER_S for the peer's. Corked, line and FIN are one segment.
+ * It works as unpd does. There is one read buffer for all, and a reply that the socket takes at
+ * once is not copied. Reading stops while much output is pending. The peer's FIN is answered with
+ * the pending output and our FIN. A connection that we end gets its line, our FIN, and up to
+ * LINGER_S for the peer's. Corked, line and FIN are one segment.
  */
 
 #define _GNU_SOURCE
@@ -18,13 +21,13 @@ struct connection {
     bool peer_finished;
     char *out;
     size_t out_begin, out_end, out_room;
-    double linger_at; /* 0: it does not */
+    double linger_at; /* 0: not lingering */
     struct connection *older, *newer;
 };
 
 static int queue, echo_fd, daytime_fd;
 static struct connection **by_fd;
-static struct connection lingering = {.older = &lingering, .newer = &lingering}; /* newer of the ring's head is the oldest: all linger for the same time */
+static struct connection lingering = {.older = &lingering, .newer = &lingering}; /* the ring's head: its newer neighbour is the oldest, because all linger for the same time */
 static char buffer[READ_BYTES];
 
 static double now_s(void)
@@ -116,7 +119,7 @@ static void take(struct connection *c)
         end(c);
 }
 
-/* Send what is pending; false if the connection is no more. */
+/* Send what is pending; false if the connection broke. */
 static bool flush(struct connection *c)
 {
     ssize_t sent = try_send(c, c->out + c->out_begin, pending(c));
@@ -163,14 +166,15 @@ static void greet(struct connection *c)
 {
     char line[LINE_BYTES];
     size_t count = daytime_line(line);
-    /* A fresh socket takes a line. */
+    /* A new socket has room for a line. */
     if (send(c->fd, line, count, MSG_NOSIGNAL) != (ssize_t)count || shutdown(c->fd, SHUT_WR) != 0)
         end(c);
     else
         linger(c);
 }
 
-/* Fewer accepts that find nobody left, each of which makes a socket before it looks: connect-echo-close costs 0.93 of what it costs without, daytime 0.91. */
+/* Avoids accepts that find no client, each of which creates a socket before it looks:
+ * connect-echo-close costs 0.93 of the time, daytime 0.91. */
 static int queued(int listener)
 {
     struct tcp_info info;
@@ -221,7 +225,7 @@ int main(int argc, char **argv)
         die("start");
     echo_fd = listen_on(argv[1], SOCK_NONBLOCK);
     daytime_fd = listen_on(argv[2], SOCK_NONBLOCK);
-    /* Every connection has it from its listener. */
+    /* Every connection inherits it from its listener. */
     if (argc == 4 && setsockopt(daytime_fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int)) != 0)
         die("setsockopt");
     for (int i = 0; i < 2; i++) {

@@ -1,6 +1,7 @@
-/* Bulk echo that never copies into user space: splice(2) from the socket into a pipe and back, on a level-triggered epoll loop: splice ECHO_PORT
+/* Bulk echo that never copies into user space: splice(2) from the socket into a pipe and back, on a
+ * level-triggered epoll loop: splice ECHO_PORT
  *
- * A variant for one row of the table, to know what the kernel's own way would give.
+ * It is in one row of the table only, to show what the kernel's own way achieves.
  */
 
 #define _GNU_SOURCE
@@ -9,12 +10,13 @@
 #include <stdbool.h>
 #include <sys/epoll.h>
 
-/* In bulk, 512 KiB and 1 MiB are no faster (0.97 and 1.01 of the rate with this), and what an ordinary user may have in pipes is limited. */
+/* In bulk, 512 KiB and 1 MiB are no faster (0.97 and 1.01 of the rate), and an ordinary user's
+ * share of pipe pages is limited. */
 enum { PIPE_BYTES = 256 * 1024, MAX_EVENTS = 512 };
 
 struct connection {
     int fd, in, out;
-    uint32_t watched; /* remembered: epoll_ctl(2) at every event cost a seventh of the processor time */
+    uint32_t watched; /* kept, because epoll_ctl(2) at every event cost a seventh of the processor time */
     size_t held;
     bool peer_finished;
 };

@@ -65,7 +65,7 @@ def test_the_old_generation_is_kept_whole_until_the_new_is_proved() -> None:
     done = machine.ready(3, 4)
     assert done.receivers(ChildOrder.RETIRE) == [2, 5]
     assert machine.wait(10.0).receivers(ChildOrder.FINISH) == [5], (
-        "this child is not ready in time and is killed"
+        "a worker that is retired while it starts keeps its start timeout"
     )
 
 
