@@ -133,6 +133,25 @@ def test_an_entry_that_makes_no_sense_is_left_out(board: Scoreboard, at: int) ->
     assert board.entries() == [entry(1)]
 
 
+@pytest.mark.parametrize(
+    ("at", "first_wrong"),
+    [
+        (layout.Directory.KIND, len(layout.KINDS)),
+        (layout.Directory.PHASE, len(layout.PHASES)),
+        (layout.Directory.POOL, layout.MAX_POOLS),
+    ],
+)
+def test_the_first_impossible_number_is_left_out(
+    board: Scoreboard, at: int, first_wrong: int
+) -> None:
+    """An index just beyond its table makes no sense; the table's last index does."""
+    board.enter(entry(0))
+    board.words[layout.Board.DIRECTORY + at] = first_wrong
+    assert board.entries() == []
+    board.words[layout.Board.DIRECTORY + at] = first_wrong - 1
+    assert len(board.entries()) == 1
+
+
 def test_an_impossible_number_of_rows_is_not_believed(board: Scoreboard) -> None:
     """There are no more than there are."""
     board.words[layout.Master.ROWS_USED] = 2**64 - 1
@@ -155,8 +174,27 @@ def test_what_a_dead_worker_left_open_is_booked(board: Scoreboard) -> None:
     assert board.book_worker_died(1) == 0
 
 
+def test_each_death_in_a_row_adds_to_what_the_deaths_before_left_open(board: Scoreboard) -> None:
+    """A row's counts are cumulative over its births; a single connection counts too."""
+    cells = board.row(1)
+    died = layout.service_cells(0) + layout.Service.ENDED
+    died += layout.END_CAUSES.index(EndCause.WORKER_DIED)
+    cells[layout.service_cells(0) + layout.Service.ACCEPTED] = 1
+    assert board.book_worker_died(1) == 1
+    cells[layout.service_cells(0) + layout.Service.ACCEPTED] = 3
+    assert board.book_worker_died(1) == 2
+    assert cells[died] == 3
+
+
 @pytest.mark.parametrize(
-    ("accepted", "ended"), [(5, 6), (0, 2**64 - 1), (2**64 - 1, 0), (2**64 - 1, 2**64 - 1)]
+    ("accepted", "ended"),
+    [
+        (5, 6),
+        (0, 2**64 - 1),
+        (2**64 - 1, 0),
+        (2**64 - 1, 2**64 - 1),
+        (layout.SANE_COUNT, 0),
+    ],
 )
 def test_nonsense_is_not_booked(board: Scoreboard, accepted: int, ended: int) -> None:
     """More ends than accepts, or more connections than there can be: a dead child was
@@ -191,6 +229,16 @@ def test_a_row_is_prepared_for_its_next_birth(board: Scoreboard) -> None:
     cells[layout.Row.EXIT_NS], cells[honest], cells[mad] = 123, layout.SANE_COUNT - 1, 2**64 - 1
     board.prepare(0)
     assert (cells[layout.Row.EXIT_NS], cells[honest], cells[mad]) == (0, layout.SANE_COUNT - 1, 0)
+
+
+@pytest.mark.parametrize("others", [0, 2**64 - 1])
+def test_the_least_value_that_no_counter_reaches_is_removed(board: Scoreboard, others: int) -> None:
+    """SANE_COUNT itself goes at the next birth, whatever else the row holds."""
+    cells = board.row(0)
+    cells[layout.Row.LISTENER_ACCEPTED] = layout.SANE_COUNT
+    cells[layout.Row.LISTENER_ACCEPTED + 1] = others
+    board.prepare(0)
+    assert not any(cells)
 
 
 @pytest.mark.parametrize("bounds", [layout.DURATION_BOUNDS_S, layout.REAP_BOUNDS_S])
@@ -265,6 +313,15 @@ def test_columns_are_known_again(board: Scoreboard) -> None:
     assert [again.column(name) for name in (longest, "new", "tcp://[::]:7")] == [1, 2, 0]
 
 
+def test_a_name_may_fill_its_column() -> None:
+    """A name of NAME_BYTES bytes is read back whole, and the next name too."""
+    cells = memoryview(bytearray(2 * layout.NAME_BYTES)).cast("Q")
+    names = ["n" * layout.NAME_BYTES, "next"]
+    columns = Columns("services", cells)
+    assert [columns.column(name) for name in names] == [0, 1]
+    assert Columns("services", cells).names == names
+
+
 def test_every_name_of_a_configuration_fits() -> None:
     """The longest listener keys: a free port on a scoped address of the longest service
     name, a UNIX path, a name of systemd's.
@@ -324,6 +381,69 @@ def test_what_a_dead_master_left_is_booked(fd: int) -> None:
     assert second.words[layout.Master.LISTEN_QUEUES] == 0
     second.take_over()
     assert sum(second.words[worker : worker + len(layout.REAP_REASONS)].tolist()) == 2
+
+
+def reaped_by_kind(board: Scoreboard) -> list[int]:
+    """How many children of each kind an earlier master left unreaped."""
+    return [
+        board.words[
+            layout.Master.REAPED
+            + kind * len(layout.REAP_REASONS)
+            + layout.REAP_REASONS.index(ReapReason.MASTER_DIED)
+        ]
+        for kind in range(len(layout.KINDS))
+    ]
+
+
+@pytest.mark.parametrize("kind", ChildKind)
+def test_a_child_of_a_dead_master_is_counted_by_its_kind(
+    board: Scoreboard, kind: ChildKind
+) -> None:
+    """The kind stands in the child's own entry of the directory."""
+    board.enter(Entry(4, 7, 4711, kind, 0, ChildPhase.READY, 1))
+    board.take_over()
+    assert reaped_by_kind(board) == [int(kind is other) for other in layout.KINDS]
+
+
+def test_a_child_of_an_unknown_kind_is_not_counted(board: Scoreboard) -> None:
+    """A mad child wrote the first index beyond the table: the row is free, no counter
+    of the master moves.
+    """
+    board.enter(entry(0))
+    board.words[layout.entry_start(0) + layout.Directory.KIND] = len(layout.KINDS)
+    board.take_over()
+    assert board.entries() == []
+    assert not any(board.words[layout.Master.SIGCHLD : layout.Master.ROWS_USED])
+    assert not any(board.words[layout.Master.REAPED : layout.Master.size])
+
+
+@pytest.mark.parametrize("last", [0, 4])
+def test_rows_that_hold_no_count_are_not_taken_over(board: Scoreboard, last: int) -> None:
+    """Whatever number stands there, the last row with a count is the last used."""
+    board.row(last)[layout.Row.LISTENER_ACCEPTED] = 1
+    board.words[layout.Master.ROWS_USED] = last + 4
+    board.take_over()
+    assert board.rows_used() == last + 1
+
+
+def test_a_board_without_counts_has_no_row_in_use(board: Scoreboard) -> None:
+    """Every claimed row is empty, the first one too."""
+    board.words[layout.Master.ROWS_USED] = 3
+    board.take_over()
+    assert board.rows_used() == 0
+
+
+@pytest.mark.parametrize("at", [layout.Master.PHASE, layout.Master.LISTEN_QUEUES - 1])
+def test_a_masters_word_that_no_counter_reaches_is_not_taken_over(
+    board: Scoreboard, at: int
+) -> None:
+    """It would overflow under the first honest count; one below is still a count."""
+    board.words[at] = layout.SANE_COUNT
+    board.take_over()
+    assert board.words[at] == 0
+    board.words[at] = layout.SANE_COUNT - 1
+    board.take_over()
+    assert board.words[at] == layout.SANE_COUNT - 1
 
 
 def test_a_board_that_is_none_is_refused(fd: int) -> None:
