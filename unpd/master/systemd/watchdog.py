@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unpd.board import layout
-from unpd.core.model import Child, State, believed
+from unpd.core.model import Child, State, credible_beat
 from unpd.core.policy import policy_of
 from unpd.kernel import sockets
 from unpd.master.listening.listener import METRICS, OpenListener
@@ -70,7 +70,7 @@ class Watchdog:
             if process is None or not _serves(state, child):
                 continue
             beat_ns = runtime.board.row(process.row)[layout.Row.BEAT_NS]
-            beat_at = believed(beat_ns / layout.NS, now)
+            beat_at = credible_beat(beat_ns / layout.NS, now)
             if now - max(beat_at, child.ready_at or 0.0) < self._interval_s:
                 found.setdefault(child.slot.pool, []).append(process.row)
         return found
