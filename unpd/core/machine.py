@@ -104,8 +104,7 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
     if throttle is not None:
         draft.state.throttles[key] = throttle
     respawn_in_s = round(max(0.0, throttle.retry_at - draft.now), 3) if throttle else 0.0
-    name = f"{child.slot.kind}.died"
-    draft.note_child(name, child, ended=event.ended, respawn_in_s=respawn_in_s)
+    draft.note_child(f"{child.slot.kind}.died", child, ended=event.ended, respawn_in_s=respawn_in_s)
 
 
 def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:

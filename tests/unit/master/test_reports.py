@@ -177,7 +177,7 @@ def test_the_last_words_of_a_child_come_before_its_end(master: Master) -> None:
     closes.
     """
     master.pipe.incoming.append(b'{"report":"failed","code":69,"reason":"in use"}\n')
-    reports.take_last_words(master.runtime, BIRTH)
+    reports.read_and_close(master.runtime, BIRTH)
     assert list(master.events) == [ev.ChildFailed(BIRTH, "in use", ExitCode.ADDRESS)]
     assert master.pipe.closed
     assert not master.watched
