@@ -234,10 +234,7 @@ def test_variables_that_contradict_themselves(
     own_pid = ("sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh")
     unpd = launch(ECHO, ready=False, prefix=own_pid, env=dict(env))
     said = refused(unpd, 1)
-    assert (
-        "what the service manager says about the descriptors that it passes cannot be true: "
-        in said
-    )
+    assert "the service manager's variables for passed descriptors are wrong: " in said
     assert reason in said
 
 
