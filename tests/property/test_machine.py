@@ -1,5 +1,5 @@
-"""The machine in a world that does what it likes: whatever happens in whatever order,
-what must hold holds after every step (:mod:`tests.support.world`).
+"""The machine in a world that does as it likes: the invariants hold after every step,
+whatever happens and in whatever order (:mod:`tests.support.world`).
 """
 # ruff: noqa: D102 - the name of a rule says what happens
 
@@ -33,8 +33,8 @@ moments = st.sampled_from((0.0, 0.05, 0.5, 1.0, 3.0, 11.0, 70.0))
 
 
 class Life(RuleBasedStateMachine):
-    """One life of a master. Each rule lets something happen; most leave it in the
-    queue, so that events cross each other as they do in the shell's.
+    """One life of a master. Each rule lets something happen. Most rules leave their
+    event in the queue, so that events cross each other as they do in the shell.
     """
 
     @initialize(wanted=wanteds, ready=st.booleans())
@@ -46,7 +46,7 @@ class Life(RuleBasedStateMachine):
     def some(
         self, data: st.DataObject, *, reported: bool | None = None, told: bool | None = None
     ) -> Kid:
-        """One of the living children."""
+        """Draw one of the living children."""
         kids = [
             kid
             for kid in self.world.kids.values()
@@ -55,7 +55,7 @@ class Life(RuleBasedStateMachine):
         return data.draw(st.sampled_from(kids))
 
     def any_silent(self) -> bool:
-        """Whether a child has not yet reported."""
+        """Whether a child has not reported yet."""
         return any(not kid.reported for kid in self.world.kids.values())
 
     def any_ready(self) -> bool:
@@ -63,7 +63,7 @@ class Life(RuleBasedStateMachine):
         return any(kid.reported for kid in self.world.kids.values())
 
     def any_told(self) -> bool:
-        """Whether a child was asked to leave and does so if it is not deaf."""
+        """Whether a child was ordered to leave. It does so unless it is deaf."""
         return any(kid.told for kid in self.world.kids.values())
 
     @precondition(any_silent)
@@ -162,8 +162,8 @@ class Life(RuleBasedStateMachine):
             self.world.turn()
 
     def teardown(self) -> None:
-        """Whatever it went through: when the world behaves again the machine comes to
-        rest, whole; and a stop ends it within its grace, even if nobody obeys.
+        """Check the end. When the world behaves well again, the machine comes to rest
+        and is whole. A stop ends it within its grace time, even if no child obeys.
         """
         if not hasattr(self, "world"):
             return
@@ -181,8 +181,8 @@ class Life(RuleBasedStateMachine):
         assert set(world.answered) == set(world.asked)
 
     def is_whole(self) -> None:
-        """Every wanted slot has a ready child of the current generation, and there is
-        no other child and nothing to wait for.
+        """Check that every wanted slot has a ready child of the current generation,
+        that there is no other child, and that no reload goes on.
         """
         state = self.world.state
         assert state.phase is MasterPhase.RUNNING
@@ -223,15 +223,15 @@ EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {
 
 @pytest.mark.parametrize("kind", get_args(ev.Event))
 def test_every_event_is_tried(kind: type[ev.Event]) -> None:
-    """The property below knows every event that there is."""
+    """The property below knows every event."""
     assert kind in EVENTS
 
 
 @settings(max_examples=many(4000, at_least=200), deadline=None)
 @given(st.data(), wanteds)
 def test_no_nonsense_raises(data: st.DataObject, wanted: Wanted) -> None:
-    """Whatever events come, of children that never were or are long gone, the machine
-    takes them; only what the shell cannot say at all is refused.
+    """The machine takes any sequence of events, even about children that are gone or
+    never lived. It refuses only events that the shell cannot send in a phase.
     """
     state, now = State(wanted), 1000.0
     impossible = EVENT_TABLE[ev.Booted][MasterPhase.RUNNING]

@@ -1,5 +1,5 @@
-"""Respawning: at once, slower and slower for what keeps dying young, and never given
-up.
+"""The back-off: a dead child is replaced at once, more and more slowly if its
+successors die early, and for ever.
 """
 
 from itertools import pairwise
@@ -17,15 +17,9 @@ SLOT = Slot(ChildKind.WORKER, "default", 0)
 
 
 def child(ready_for_s: float | None) -> Child:
-    """A child that has been ready for so long, or never was."""
-    return Child(
-        1,
-        SLOT,
-        1,
-        ChildPhase.READY,
-        NOW - 3600.0,
-        ready_at=None if ready_for_s is None else NOW - ready_for_s,
-    )
+    """A child that has been ready for this long, or never was (None)."""
+    ready_at = None if ready_for_s is None else NOW - ready_for_s
+    return Child(1, SLOT, 1, ChildPhase.READY, NOW - 3600.0, ready_at=ready_at)
 
 
 @pytest.mark.parametrize(
@@ -46,8 +40,8 @@ def child(ready_for_s: float | None) -> Child:
 def test_after_a_death(
     prior: Throttle | None, ready_for_s: float | None, after: Throttle | None
 ) -> None:
-    """Never ready or ready for less than a second counts as a failure; from a second on
-    the slot is filled at once, from ten on its record is cleared.
+    """A death counts as early if the child was never ready, or ready for less than a
+    second. After one second the slot is filled at once; after ten its back-off ends.
     """
     assert after_death(prior, child(ready_for_s), NOW) == after
 
@@ -68,8 +62,8 @@ def test_after_a_death(
     ],
 )
 def test_delays_double(failures: int, delay_s: float) -> None:
-    """The delay doubles from 0.1 s to 30 s and stays there, after a night of failures
-    too.
+    """The delay doubles from 0.1 s to 30 s and stays there, even after a night of
+    failures.
     """
     prior = Throttle(failures, 0.0) if failures else None
     assert after_failure(prior, NOW) == Throttle(failures + 1, NOW + delay_s)
@@ -77,7 +71,7 @@ def test_delays_double(failures: int, delay_s: float) -> None:
 
 def test_a_dead_worker_is_replaced_at_once() -> None:
     """A worker that served for a while and dies has its successor in the same step, in
-    the same slot and generation, under a new birth.
+    the same slot and generation, with a new birth number.
     """
     machine = running(wants(2))
     machine.wait(60)
@@ -97,9 +91,7 @@ def test_a_dead_worker_is_replaced_at_once() -> None:
 
 
 def delays_of_deaths(machine: Machine, count: int) -> list[float]:
-    """The newest child dies young, again and again: how long it takes each time until
-    the next is born.
-    """
+    """Let the newest child die early again and again; return the delays."""
     delays = []
     for _ in range(count):
         done = machine.exit(max(machine.state.children), ended="exit code 1")
@@ -113,8 +105,8 @@ def delays_of_deaths(machine: Machine, count: int) -> list[float]:
 
 
 def test_a_crash_loop_is_slowed_down_and_never_given_up() -> None:
-    """A worker that dies before it is ready comes back after 0.1 s, 0.2 s and so on,
-    then every 30 s for ever; the other slot is not touched.
+    """A worker that dies before it is ready is respawned after 0.1 s, 0.2 s and so on,
+    then every 30 s for ever. The other slot is not affected.
     """
     machine = running(wants(2))
     machine.wait(60)
@@ -126,7 +118,7 @@ def test_a_crash_loop_is_slowed_down_and_never_given_up() -> None:
 
 
 def test_a_worker_that_dies_within_a_second_of_readiness_is_slowed_down() -> None:
-    """Becoming ready is not enough: a death within a second of it counts."""
+    """A death within one second of readiness counts as early."""
     machine = running(wants(1))
     machine.wait(0.9)
     assert not machine.exit(1).born
@@ -134,8 +126,8 @@ def test_a_worker_that_dies_within_a_second_of_readiness_is_slowed_down() -> Non
 
 
 def test_ten_seconds_of_life_clear_the_record() -> None:
-    """After ten seconds of readiness a slot has no past: the next early death costs 0.1
-    s again.
+    """Ten seconds of readiness end the back-off: the next early death costs 0.1 s
+    again.
     """
     machine = running(wants(1))
     delays_of_deaths(machine, 6)
@@ -148,8 +140,8 @@ def test_ten_seconds_of_life_clear_the_record() -> None:
 
 
 def test_a_few_seconds_of_life_do_not_clear_the_record() -> None:
-    """Between one second and ten the successor comes at once, but the next early death
-    goes on where the delays had been.
+    """After one to ten seconds of readiness the successor comes at once, but the next
+    early death continues the earlier delays.
     """
     machine = running(wants(1))
     delays_of_deaths(machine, 3)
@@ -162,8 +154,8 @@ def test_a_few_seconds_of_life_do_not_clear_the_record() -> None:
 
 
 def test_failed_forks_are_slowed_down_too() -> None:
-    """A fork that the kernel refuses is tried again after the same delays, and each
-    failure is one line with its reason and its consequence.
+    """A refused fork is tried again after the same delays. Each failure is one log line
+    with its reason and the delay.
     """
     machine = running(wants(1))
     machine.wait(60)
@@ -173,10 +165,8 @@ def test_failed_forks_are_slowed_down_too() -> None:
         done = machine.take(ev.ForkFailed(birth, "Cannot allocate memory"))
         delays.append(machine.due_in)
         (note,) = done.notes("fork.failed")
-        assert (note["reason"], note["respawn_in_s"]) == (
-            "Cannot allocate memory",
-            round(0.1 * 2 ** (birth - 2), 3),
-        )
+        assert note["reason"] == "Cannot allocate memory"
+        assert note["respawn_in_s"] == round(0.1 * 2 ** (birth - 2), 3)
         assert len(machine.wait(30.0).born) == 1
     assert all(
         earlier is not None and later == pytest.approx(2 * earlier)
@@ -185,7 +175,7 @@ def test_failed_forks_are_slowed_down_too() -> None:
 
 
 def test_an_exporter_in_a_crash_loop_does_not_touch_the_workers() -> None:
-    """The exporter's deaths slow down the exporter."""
+    """Early deaths of the exporter delay only the exporter."""
     machine = running(wants(2, exporter=True))
     machine.wait(60)
     machine.exit(1)
@@ -195,8 +185,8 @@ def test_an_exporter_in_a_crash_loop_does_not_touch_the_workers() -> None:
 
 
 def test_all_dead_at_once_are_all_replaced() -> None:
-    """Two hundred deaths in one breath are two hundred births, a batch a step, without
-    a pause between the batches.
+    """Two hundred deaths at one moment cause two hundred births, one batch a step,
+    without a pause between the batches.
     """
     machine = running(wants(200))
     machine.wait(60)

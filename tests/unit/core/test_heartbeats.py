@@ -1,4 +1,6 @@
-"""Heartbeats: a child that falls silent prints its stack and dies; nobody else does."""
+"""Heartbeats: a child that stops beating prints its stack and is killed; no other child
+is.
+"""
 
 import pytest
 
@@ -8,8 +10,8 @@ from unpd.names import ChildOrder, ChildPhase, MasterPhase
 
 
 def sweep(machine: Machine, seconds: int, *beating: int) -> list[tuple[int, ChildOrder]]:
-    """The shell looks once a second, and only these children beat; return all
-    orders.
+    """Read the heartbeats once a second, while only the children in ``beating`` beat.
+    Return all orders.
     """
     orders = []
     for _ in range(seconds):
@@ -19,7 +21,7 @@ def sweep(machine: Machine, seconds: int, *beating: int) -> list[tuple[int, Chil
 
 
 def test_a_silent_child_is_aborted_and_then_killed() -> None:
-    """After heartbeat_timeout_s it gets SIGABRT, which prints its stack, and two
+    """After heartbeat_timeout_s the child gets SIGABRT, which prints its stack, and two
     seconds later SIGKILL.
     """
     machine = running(wants(2))
@@ -31,8 +33,8 @@ def test_a_silent_child_is_aborted_and_then_killed() -> None:
 
 
 def test_a_hung_child_is_replaced_when_it_is_dead() -> None:
-    """Not before: its slot has one holder. It had served for long, so its successor
-    comes at once.
+    """The slot stays empty until the hung child is dead. Then its successor comes at
+    once, because the child had served for long.
     """
     machine = running(wants(1))
     sweep(machine, 31)
@@ -42,7 +44,7 @@ def test_a_hung_child_is_replaced_when_it_is_dead() -> None:
 
 
 def test_the_line_about_a_hung_child_says_what_follows() -> None:
-    """With the time that it has left."""
+    """The log line gives the seconds until SIGKILL."""
     machine = running(wants(1))
     sweep(machine, 30)
     machine.wait(1.0)
@@ -51,21 +53,21 @@ def test_the_line_about_a_hung_child_says_what_follows() -> None:
     ]
 
 
-def test_who_beats_lives() -> None:
-    """For as long as anybody looks."""
+def test_a_child_that_beats_lives() -> None:
+    """A child that beats is left alone, for however long."""
     machine = running(wants(2, exporter=True))
     assert not sweep(machine, 500, 1, 2, 3)
 
 
 def test_a_hung_exporter_is_aborted_too() -> None:
-    """Its kind makes no difference."""
+    """A hung exporter is treated like a hung worker."""
     machine = running(wants(1, exporter=True))
     assert sweep(machine, 31, 2) == [(1, ChildOrder.ABORT)]
 
 
 def test_a_child_that_starts_is_not_judged_by_its_heart() -> None:
-    """A row may still show the beat of the birth before; the start timeout watches
-    instead.
+    """The heartbeat of a starting child is ignored, because its row may still show that
+    of the birth before. The start timeout watches it instead.
     """
     machine = running(wants(1, heartbeat_timeout_s=0.5))
     machine.wait(20)
@@ -77,7 +79,7 @@ def test_a_child_that_starts_is_not_judged_by_its_heart() -> None:
 
 
 def test_readiness_counts_as_a_beat() -> None:
-    """A child that has just become ready has not had the time to beat."""
+    """A child that has just become ready has had no time to beat."""
     machine = running(wants(1))
     machine.wait(60)
     machine.exit(1)
@@ -88,8 +90,8 @@ def test_readiness_counts_as_a_beat() -> None:
     assert sweep(machine, 1) == [(2, ChildOrder.ABORT)]
 
 
-def test_a_beat_from_the_future_is_none() -> None:
-    """A mad child writes what it likes: taken for a beat of now, at every look, it
+def test_a_beat_from_the_future_is_ignored() -> None:
+    """A heartbeat far in the future is ignored: only a faulty child writes it, and it
     would hide a hang for ever.
     """
     machine = running(wants(1))
@@ -101,23 +103,25 @@ def test_a_beat_from_the_future_is_none() -> None:
 
 
 def test_a_beat_of_this_very_moment_counts() -> None:
-    """It may have been written after the time was read."""
+    """A heartbeat slightly in the future counts: the child may have written it after
+    the master read the clock.
+    """
     machine = running(wants(1))
     for _ in range(60):
         machine.wait(1.0)
         assert not machine.take(ev.BeatsRead({1: machine.clock.now + 0.01})).orders
 
 
-def test_beats_of_the_dead_mean_nothing() -> None:
-    """The event may cross a death."""
+def test_beats_of_dead_children_are_ignored() -> None:
+    """A heartbeat of a child that is gone is ignored: the event may cross the death."""
     machine = running(wants(1))
     sweep(machine, 1, 1)
     assert machine.take(ev.BeatsRead({99: 0.0, -1: 0.0})) == ()
 
 
 def test_a_master_that_did_not_run_kills_nobody() -> None:
-    """After a freeze of the whole group everybody's beat is old. The children get until
-    the next look; who is still silent then is hung.
+    """After a freeze of the whole process group every heartbeat is old. Only children
+    that are still silent at the next reading are hung.
     """
     machine = running(wants(2))
     sweep(machine, 3, 1, 2)
@@ -127,7 +131,7 @@ def test_a_master_that_did_not_run_kills_nobody() -> None:
 
 
 def test_a_draining_worker_that_hangs_is_aborted() -> None:
-    """It still has connections to look after."""
+    """A draining worker that hangs is aborted, because it still has connections."""
     machine = proving(wants(1), wants(1, reload_grace_s=0))
     machine.ready(2)
     assert machine.child(1).phase is ChildPhase.DRAINING
@@ -136,7 +140,7 @@ def test_a_draining_worker_that_hangs_is_aborted() -> None:
 
 
 def test_a_hung_drain_ends_no_later_than_it_would_have() -> None:
-    """The two seconds for the stack do not go beyond the end of its drain."""
+    """The two seconds for the stack end when the drain would have ended."""
     machine = proving(wants(1), wants(1, reload_grace_s=4.0, heartbeat_timeout_s=3.0))
     machine.ready(2)
     assert sweep(machine, 3, 2) == []
@@ -149,8 +153,8 @@ def test_a_hung_drain_ends_no_later_than_it_would_have() -> None:
 def test_each_generation_has_its_own_timeout(
     old_s: float, new_s: float, aborted: list[int]
 ) -> None:
-    """While a candidate is proved, its children live by its limits and the others by
-    theirs.
+    """While a candidate is proved, its children have its heartbeat timeout, and the
+    other children have theirs.
     """
     machine = proving(wants(1, heartbeat_timeout_s=old_s), wants(2, heartbeat_timeout_s=new_s))
     machine.ready(2)

@@ -1,4 +1,4 @@
-"""Smaller wishes: more or fewer workers, a rotated log; and what the state says of
+"""The smaller orders, a resized pool and a rotated log; and what the state reports of
 itself.
 """
 
@@ -15,7 +15,7 @@ from unpd.names import MAX_WORKERS, ChildKind, ChildOrder, ChildPhase, MasterPha
 
 
 def test_one_worker_more() -> None:
-    """TTIN: born at once, in the next slot."""
+    """After TTIN a worker is born at once, in the next slot."""
     machine = running(wants(2))
     done = machine.take(ev.PoolResized("default", 1))
     assert [(child.birth, child.slot.index, child.generation) for child in done.born] == [(3, 2, 1)]
@@ -23,7 +23,7 @@ def test_one_worker_more() -> None:
 
 
 def test_one_worker_fewer() -> None:
-    """TTOU: the last slot's worker drains, and nobody takes its place."""
+    """After TTOU the worker of the last slot drains, and no other takes its place."""
     machine = running(wants(3))
     assert machine.take(ev.PoolResized("default", -1)).orders == [(3, ChildOrder.RETIRE)]
     assert machine.births(ChildPhase.READY) == [1, 2]
@@ -32,7 +32,7 @@ def test_one_worker_fewer() -> None:
 
 
 def test_never_fewer_than_one() -> None:
-    """A pool that serves nobody would be an outage by keyboard."""
+    """A pool keeps its last worker: a pool without workers would be an outage."""
     machine = running(wants(2))
     machine.take(ev.PoolResized("default", -1))
     done = machine.take(ev.PoolResized("default", -1))
@@ -42,7 +42,7 @@ def test_never_fewer_than_one() -> None:
 
 
 def test_an_unknown_pool_is_not_made() -> None:
-    """Without a default pool TTIN has nothing to grow."""
+    """Without a default pool TTIN changes nothing."""
     machine = running(wants({"slow": 1}))
     done = machine.take(ev.PoolResized("default", 1))
     assert not done.born
@@ -50,8 +50,9 @@ def test_an_unknown_pool_is_not_made() -> None:
 
 
 def test_a_surplus_worker_that_starts_drains() -> None:
-    """It may have accepted already: its report may lie unread in the pipe. When its
-    start would have been too late it is told to finish, and then killed.
+    """A surplus worker drains even while it starts, because it may have accepted
+    connections before its report is read. At the deadline of its start it is ordered to
+    finish, and then killed.
     """
     machine = running(wants(1))
     machine.take(ev.PoolResized("default", 1))
@@ -64,8 +65,10 @@ def test_a_surplus_worker_that_starts_drains() -> None:
     assert not machine.exit(2).born
 
 
-def test_never_more_than_fit() -> None:
-    """Two generations of all pools together must find rows on the scoreboard."""
+def test_never_more_workers_than_fit() -> None:
+    """A pool does not grow beyond MAX_WORKERS in all: two generations of all pools
+    together need rows on the scoreboard.
+    """
     wanted = wants({"default": 1, "slow": MAX_WORKERS - 2})
     full = wanted.resized("default", 1)
     assert full.workers["default"] == 2
@@ -74,7 +77,9 @@ def test_never_more_than_fit() -> None:
 
 
 def test_a_slot_that_is_wanted_again_is_filled_beside_its_drain() -> None:
-    """TTOU, then TTIN: the draining worker keeps its connections, a new one serves."""
+    """After TTOU and TTIN the draining worker keeps its connections, and a new one
+    serves.
+    """
     machine = running(wants(2))
     machine.take(ev.PoolResized("default", -1))
     done = machine.take(ev.PoolResized("default", 1))
@@ -84,7 +89,9 @@ def test_a_slot_that_is_wanted_again_is_filled_beside_its_drain() -> None:
 
 
 def test_the_back_off_of_a_surplus_slot_is_forgotten() -> None:
-    """Nothing is due for it, and the daemon is not called degraded for its sake."""
+    """Nothing is due for a slot that is not wanted, and it does not make the daemon
+    degraded.
+    """
     machine = running(wants(2))
     machine.exit(2)
     assert machine.due_in == pytest.approx(0.1)
@@ -95,30 +102,28 @@ def test_the_back_off_of_a_surplus_slot_is_forgotten() -> None:
 
 
 def test_a_resize_during_a_proof_belongs_to_the_generation_that_serves() -> None:
-    """The candidate is what its configuration says."""
+    """A resize leaves the candidate as its configuration wants it."""
     machine = proving(wants(1), wants(1))
     done = machine.take(ev.PoolResized("default", 1))
     assert [(child.generation, child.slot.index) for child in done.born] == [(1, 1)]
 
 
 def test_a_rotated_log_is_opened_again_by_all() -> None:
-    """By the master first, which makes the file; then by every child, one that starts
-    too: it would write into the old file for all its life.
+    """The master opens the log first, which makes the file. Then every child does, a
+    starting one too: it would write into the old file for all its life.
     """
     machine = running(wants(2, exporter=True))
     machine.wait(60)
     machine.exit(3)
     done = machine.take(ev.LogReopenAsked())
     assert done[0] == fx.ReopenLog()
-    assert done.orders == [
-        (1, ChildOrder.REOPEN_LOG),
-        (2, ChildOrder.REOPEN_LOG),
-        (4, ChildOrder.REOPEN_LOG),
-    ]
+    assert done.orders == [(birth, ChildOrder.REOPEN_LOG) for birth in (1, 2, 4)]
 
 
 def test_draining_children_follow_the_log_and_killed_ones_do_not() -> None:
-    """Who drains may have days to go."""
+    """A draining child may live for days more, so it opens the new log file. A killed
+    child does not.
+    """
     machine = proving(wants(1), wants(2))
     machine.ready(2)
     machine.exit(3)
@@ -133,8 +138,8 @@ def test_draining_children_follow_the_log_and_killed_ones_do_not() -> None:
 
 
 def test_degraded_names_what_is_missing() -> None:
-    """A pool without a ready worker, and each slot that keeps dying early; whole again
-    when they serve.
+    """A pool without a ready worker, and each slot whose children keep dying early, are
+    named until they serve again.
     """
     machine = running(wants({"default": 2, "slow": 1}, exporter=True))
     assert degraded(machine.state) == ()
@@ -146,15 +151,16 @@ def test_degraded_names_what_is_missing() -> None:
         "worker slow/0 keeps dying early",
     )
     machine.wait(0.1)
-    assert "worker slow/0 keeps dying early" in degraded(machine.state), (
-        "it starts, but it did so before"
-    )
+    # The worker of this slot starts again, but it did so before.
+    assert "worker slow/0 keeps dying early" in degraded(machine.state)
     machine.ready(*machine.births(ChildPhase.STARTING))
     assert degraded(machine.state) == ()
 
 
 def test_one_death_of_many_is_not_degraded() -> None:
-    """A worker that had served dies, its successor starts: that is a Tuesday."""
+    """The death of a worker that had served does not make the daemon degraded: its
+    successor starts at once.
+    """
     machine = running(wants(2))
     machine.wait(60)
     machine.exit(1)
@@ -162,7 +168,7 @@ def test_one_death_of_many_is_not_degraded() -> None:
 
 
 def test_starting_and_stopping_are_not_degraded() -> None:
-    """They are not whole by nature."""
+    """A starting or stopping daemon is never whole, and is not called degraded."""
     machine = booted(wants(1))
     assert degraded(machine.state) == ()
     machine.ready(1)
@@ -173,7 +179,7 @@ def test_starting_and_stopping_are_not_degraded() -> None:
 
 
 def test_draining_workers_do_not_make_a_pool_ready() -> None:
-    """They take no new connections."""
+    """A draining worker accepts no new connections, so its pool is not ready."""
     machine = running(wants(2))
     machine.take(ev.PoolResized("default", -1))
     machine.exit(1)
@@ -182,28 +188,28 @@ def test_draining_workers_do_not_make_a_pool_ready() -> None:
 
 
 def test_a_step_does_not_change_the_state_that_it_was_given() -> None:
-    """Neither its children, nor its back-offs, nor what is wanted."""
+    """A step changes neither the children, nor the back-offs, nor the wanted children
+    of its argument.
+    """
     before = running(wants(2, exporter=True)).state
     copy = before.copy()
-    for event in (
-        ev.ChildExited(1, ""),
-        ev.PoolResized("default", 1),
-        ev.StopAsked(quick=True, by=""),
-        ev.ReloadAsked(1),
-    ):
+    stop = ev.StopAsked(quick=True, by="")
+    for event in (ev.ChildExited(1, ""), ev.PoolResized("default", 1), stop, ev.ReloadAsked(1)):
         step(before, event, 2000.0)
         assert before == copy
     assert before.wanted.workers == {"default": 2}
 
 
 def test_a_new_state_waits_for_nothing_but_its_first_births() -> None:
-    """They are due at once."""
+    """The first births are due at once; a state without wanted children waits for
+    nothing.
+    """
     assert next_deadline(State(wants(1))) == 0.0
     assert next_deadline(State(wants({}))) is None
 
 
 def test_a_configuration_without_any_service_is_ready_at_once() -> None:
-    """There is nobody to wait for, at the start and at a reload alike."""
+    """Without a service, a start and a reload have no worker to wait for."""
     machine = running(wants({}))
     assert machine.state.phase is MasterPhase.RUNNING
     machine.take(ev.ReloadAsked(1))
@@ -211,7 +217,7 @@ def test_a_configuration_without_any_service_is_ready_at_once() -> None:
 
 
 def test_every_change_of_phase_is_shown() -> None:
-    """On the scoreboard, once each."""
+    """Each change of a child's phase is shown on the scoreboard once."""
     machine = booted(wants(1))
     shown = [*machine.ready(1), *machine.stop(), *machine.wait(10.0)]
     assert [effect.child.phase for effect in shown if isinstance(effect, fx.ShowPhase)] == [

@@ -1,4 +1,6 @@
-"""A reload: it proves itself before the old drain, and otherwise changes nothing."""
+"""The reload: a candidate proves itself before the old generation drains, and a refused
+one changes nothing.
+"""
 
 from collections.abc import Callable
 
@@ -12,8 +14,8 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
 def test_a_reload_goes_from_the_asking_to_the_answer() -> None:
-    """Loaded, proved, adopted, answered; and the old drain only when all the new are
-    ready.
+    """A reload loads, proves, adopts and answers. The old generation drains only when
+    all new children are ready.
     """
     machine = running(wants(2, exporter=True))
     assert machine.take(ev.ReloadAsked(5)) == (fx.LoadConfig(),)
@@ -39,34 +41,39 @@ def test_a_reload_goes_from_the_asking_to_the_answer() -> None:
 
 
 def test_adoption_comes_before_the_old_are_told() -> None:
-    """A worker that drains closes its listeners; the master has decided by then which
-    it keeps.
+    """The candidate is adopted before the old workers drain and close their listeners,
+    so that the master has decided by then which listeners stay.
     """
     effects = list(proving(wants(1), wants(1)).ready(2))
     assert effects.index(fx.AdoptConfig(2)) < effects.index(fx.Tell(1, ChildOrder.RETIRE))
 
 
 def test_a_reload_by_signal_is_answered_to_nobody() -> None:
-    """It is counted and logged like any other."""
+    """A reload by signal is counted and logged like any other, and answered to no
+    request.
+    """
     done = proving(wants(1), wants(1)).ready(2)
     assert not done.answers
     assert done.of(fx.CountReload)
 
 
 def test_the_old_generation_is_kept_whole_until_the_new_is_proved() -> None:
-    """A worker of it that dies meanwhile is replaced in its own generation."""
+    """While a candidate is proved, a dead worker of the old generation is replaced in
+    its own generation.
+    """
     machine = proving(wants(2), wants(2))
     machine.wait(5.0)
     assert [(child.generation, child.slot.index) for child in machine.exit(1).born] == [(1, 0)]
     done = machine.ready(3, 4)
     assert done.told(ChildOrder.RETIRE) == [2, 5]
-    assert machine.wait(10.0).told(ChildOrder.FINISH) == [5], (
-        "that one is not ready in time, and is given up"
-    )
+    # The replacement is not ready at the deadline of its start.
+    assert machine.wait(10.0).told(ChildOrder.FINISH) == [5]
 
 
-def test_what_drains_may_drain_for_reload_grace_s() -> None:
-    """Then its connections end, then it is killed. Its slot is not filled again."""
+def test_a_retired_worker_may_drain_for_reload_grace_s() -> None:
+    """After reload_grace_s a draining worker has to end its connections; then it is
+    killed. Its slot is not filled again.
+    """
     machine = proving(wants(1), wants(1, reload_grace_s=60.0))
     machine.ready(2)
     assert not machine.wait(59.9).orders
@@ -78,8 +85,8 @@ def test_what_drains_may_drain_for_reload_grace_s() -> None:
     assert not machine.exit(1).born
 
 
-def test_with_a_reload_grace_of_nought_connections_last_as_long_as_they_like() -> None:
-    """Nothing is due for the old worker, in a year."""
+def test_a_reload_grace_of_0_has_no_end() -> None:
+    """With a reload_grace_s of 0 nothing is due for the old worker, even in a year."""
     machine = proving(wants(1), wants(1, reload_grace_s=0.0))
     machine.ready(2)
     assert machine.due_in is None
@@ -89,18 +96,17 @@ def test_with_a_reload_grace_of_nought_connections_last_as_long_as_they_like() -
 
 @pytest.mark.parametrize("reload_grace_s", [0.0, 60.0])
 def test_an_old_exporter_is_not_kept(reload_grace_s: float) -> None:
-    """It has no connections that last: one that does not leave is killed after three
-    seconds.
+    """An exporter has no lasting connections: an old one that does not leave is killed
+    after three seconds, whatever reload_grace_s is.
     """
-    machine = proving(
-        wants(1, exporter=True), wants(1, exporter=True, reload_grace_s=reload_grace_s)
-    )
+    candidate = wants(1, exporter=True, reload_grace_s=reload_grace_s)
+    machine = proving(wants(1, exporter=True), candidate)
     assert machine.ready(3, 4).told(ChildOrder.RETIRE) == [1, 2]
     assert machine.wait(3.0).orders == [(1, ChildOrder.KILL)]
 
 
 def test_metrics_can_be_taken_away_and_given_back() -> None:
-    """The exporter goes with its configuration."""
+    """The exporter goes and comes with the configuration that wants it."""
     machine = proving(wants(1, exporter=True), wants(1))
     machine.ready(3)
     machine.exit(1, 2)
@@ -111,29 +117,28 @@ def test_metrics_can_be_taken_away_and_given_back() -> None:
 
 
 def test_a_configuration_that_is_refused_changes_nothing() -> None:
-    """No birth, no order, no drain cut short; the asker hears why."""
+    """A refused configuration causes no birth and no order, and cuts no drain. The
+    request is answered with the reason.
+    """
     machine = proving(wants(1), wants(1))
     machine.ready(2)
     before = machine.state.children
-    done = machine.take(
-        ev.ReloadAsked(5), ev.ConfigRefused("unpd.toml:3: daemon.grce_s: unknown key")
-    )
+    reason = "unpd.toml:3: daemon.grce_s: unknown key"
+    done = machine.take(ev.ReloadAsked(5), ev.ConfigRefused(reason))
     assert machine.state.children == before
-    assert done.answers == [(5, "unpd.toml:3: daemon.grce_s: unknown key")]
+    assert done.answers == [(5, reason)]
     assert done.of(fx.CountReload) == [fx.CountReload(succeeded=False)]
-    assert done.notes("reload.refused") == [
-        {"reason": "unpd.toml:3: daemon.grce_s: unknown key", "generation": 2}
-    ]
+    assert done.notes("reload.refused") == [{"reason": reason, "generation": 2}]
     assert (machine.state.phase, machine.state.generation) == (MasterPhase.RUNNING, 2)
 
 
 def overdue(machine: Machine) -> Done:
-    """Nobody becomes ready in time."""
+    """No child becomes ready in time."""
     return machine.wait(10.0)
 
 
 def hung(machine: Machine) -> Done:
-    """The ready one falls silent while the other is still starting."""
+    """The ready child falls silent while the other one still starts."""
     machine.ready(2)
     machine.beat(1)
     machine.wait(4.0)
@@ -141,8 +146,8 @@ def hung(machine: Machine) -> Done:
 
 
 def late_death(machine: Machine) -> Done:
-    """A child that was ready for longer than an early death dies while the other is
-    still starting.
+    """A child that was ready for too long to die early dies while the other one still
+    starts.
     """
     machine.ready(2)
     machine.wait(5.0)
@@ -170,22 +175,19 @@ def late_death(machine: Machine) -> Done:
     ],
 )
 def test_a_candidate_that_fails_is_refused(fault: Callable[[Machine], Done], reason: str) -> None:
-    """Whatever befalls a child of the candidate before all are ready: the old go on,
-    the new go, the asker hears the reason, and nothing is left to wait for.
+    """Any fault of a candidate's child before all are ready refuses the candidate. The
+    old children go on, the new ones go, the request is answered with the reason, and
+    nothing is left to wait for.
     """
-    machine = proving(
-        wants(1, heartbeat_timeout_s=3.0), wants(2, heartbeat_timeout_s=3.0), request=5
-    )
+    candidate = wants(2, heartbeat_timeout_s=3.0)
+    machine = proving(wants(1, heartbeat_timeout_s=3.0), candidate, request=5)
     done = fault(machine)
     assert done.answers == [(5, reason)]
     assert done.of(fx.DropConfig)
     assert not done.of(fx.AdoptConfig)
     assert done.of(fx.CountReload) == [fx.CountReload(succeeded=False)]
-    assert (machine.state.phase, machine.state.generation, machine.state.wanted.workers) == (
-        MasterPhase.RUNNING,
-        1,
-        {"default": 1},
-    )
+    assert (machine.state.phase, machine.state.generation) == (MasterPhase.RUNNING, 1)
+    assert machine.state.wanted.workers == {"default": 1}
     assert machine.child(1).phase is ChildPhase.READY
     done = machine.exit(*machine.births(generation=2))
     assert not done.born
@@ -195,7 +197,7 @@ def test_a_candidate_that_fails_is_refused(fault: Callable[[Machine], Done], rea
 
 
 def test_every_fork_of_a_candidate_can_fail() -> None:
-    """The first refuses it; the others find nothing to do and leave nothing behind."""
+    """The first failed fork refuses the candidate; the others change nothing more."""
     machine = proving(wants(1), wants(3))
     done = machine.take(*(ev.ForkFailed(birth, "Cannot allocate memory") for birth in (2, 3, 4)))
     assert len(done.of(fx.CountReload)) == 1
@@ -205,8 +207,8 @@ def test_every_fork_of_a_candidate_can_fail() -> None:
 
 
 def test_the_workers_of_a_refused_candidate_drain() -> None:
-    """They may have accepted clients, who are not to blame: those that were still
-    starting too, for their report may lie unread.
+    """The workers of a refused candidate drain, because they may have accepted clients.
+    Starting workers drain too: their reports may lie unread.
     """
     machine = proving(wants(1), wants(3))
     machine.ready(2)
@@ -218,7 +220,9 @@ def test_the_workers_of_a_refused_candidate_drain() -> None:
 
 
 def test_the_drain_of_a_refused_candidate_is_cut_by_the_next() -> None:
-    """It counts as a generation: there are never three."""
+    """A refused candidate counts as a generation, and at most two live: the next reload
+    cuts its drain.
+    """
     machine = proving(wants(1), wants(2))
     machine.ready(2)
     machine.exit(3)
@@ -228,14 +232,16 @@ def test_the_drain_of_a_refused_candidate_is_cut_by_the_next() -> None:
 
 
 def test_a_hung_candidate_still_prints_its_stack() -> None:
-    """The reload is refused at once, the process gets its two seconds."""
+    """A candidate that is refused for a hang still has its time to print its stack."""
     machine = proving(wants(1, heartbeat_timeout_s=3.0), wants(2, heartbeat_timeout_s=3.0))
     assert hung(machine).orders == [(2, ChildOrder.ABORT), (3, ChildOrder.RETIRE)]
     assert machine.wait(2.0).orders == [(2, ChildOrder.KILL)]
 
 
 def test_a_candidate_that_cannot_be_killed_does_not_hold_up_the_answer() -> None:
-    """Not even the one that sleeps in the kernel; and the next reload is free to go."""
+    """Even a child that the kernel cannot end does not delay the answer or the next
+    reload.
+    """
     machine = proving(wants(1), wants(1), request=5)
     assert machine.wait(10.0).answers == [(5, "worker default/0 was not ready in time")]
     machine.reload(wants(1), 6)
@@ -244,7 +250,7 @@ def test_a_candidate_that_cannot_be_killed_does_not_hold_up_the_answer() -> None
 
 
 def test_generations_count_on_after_a_refusal() -> None:
-    """A number is never used twice."""
+    """The number of a generation is never used twice."""
     machine = proving(wants(1), wants(1))
     machine.exit(2)
     machine.reload(wants(1))
@@ -253,8 +259,8 @@ def test_generations_count_on_after_a_refusal() -> None:
 
 
 def test_a_reload_cuts_the_drain_of_the_one_before() -> None:
-    """The candidate is born when the last of them is gone; the generation that serves
-    is not touched.
+    """The candidate is born when the last draining child is gone. The current
+    generation is not affected.
     """
     machine = proving(wants(2), wants(1))
     machine.ready(3)
@@ -267,8 +273,8 @@ def test_a_reload_cuts_the_drain_of_the_one_before() -> None:
 
 
 def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
-    """Three seconds after the cut; a process that even SIGKILL does not end at once is
-    as good as gone.
+    """A child that ignores the cut is killed after three seconds, and the reload goes
+    on, even if the kernel cannot end that child at once.
     """
     machine = proving(wants(1), wants(1))
     machine.ready(2)
@@ -280,9 +286,7 @@ def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
 
 
 def test_a_drain_is_cut_once() -> None:
-    """One that was cut when its time was over is not told again, nor given more
-    time.
-    """
+    """A child whose drain was cut is not ordered again, and gets no more time."""
     machine = proving(wants(1), wants(1, reload_grace_s=5.0))
     machine.ready(2)
     assert machine.wait(5.0).told(ChildOrder.FINISH) == [1]
@@ -292,7 +296,7 @@ def test_a_drain_is_cut_once() -> None:
 
 
 def test_a_worker_that_dies_while_room_is_made_is_replaced() -> None:
-    """The generation that serves goes on in every stage of a reload."""
+    """A dead worker of the current generation is replaced in every phase."""
     machine = proving(wants(1), wants(2))
     machine.ready(2, 3)
     machine.wait(5.0)
@@ -305,8 +309,8 @@ def test_a_worker_that_dies_while_room_is_made_is_replaced() -> None:
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_reloads_during_a_reload_become_one_more(refused: bool) -> None:
-    """The file may have changed since: one more reload, however it went, and everybody
-    is answered once.
+    """Requests during a reload cause one more reload after it, however it ended,
+    because the file may have changed since. Every request is answered once.
     """
     machine = running(wants(1))
     done = machine.take(*(ev.ReloadAsked(request) for request in (1, 2, None, 3)))
@@ -324,7 +328,7 @@ def test_reloads_during_a_reload_become_one_more(refused: bool) -> None:
 
 
 def test_a_signal_during_a_reload_is_not_forgotten() -> None:
-    """HUP twice is two reloads, though nobody waits for an answer."""
+    """Two SIGHUPs cause two reloads, though no request waits for an answer."""
     machine = proving(wants(1), wants(1))
     machine.take(ev.ReloadAsked(None))
     assert machine.ready(2).of(fx.LoadConfig)
@@ -332,14 +336,16 @@ def test_a_signal_during_a_reload_is_not_forgotten() -> None:
 
 @pytest.mark.parametrize("end", [hung, overdue, late_death])
 def test_a_reload_that_waits_begins_after_a_refusal(end: Callable[[Machine], Done]) -> None:
-    """In the same step."""
+    """A queued reload begins in the step that refuses the one before."""
     machine = proving(wants(1, heartbeat_timeout_s=3.0), wants(2, heartbeat_timeout_s=3.0))
     machine.take(ev.ReloadAsked(9))
     assert end(machine).of(fx.LoadConfig)
 
 
 def test_back_offs_of_the_old_generation_do_not_burden_the_new() -> None:
-    """A new configuration may have mended what was wrong."""
+    """An adoption ends all back-offs, because the new configuration may have removed
+    the cause.
+    """
     machine = running(wants(2))
     machine.exit(1)
     machine.reload(wants(2))
@@ -349,21 +355,22 @@ def test_back_offs_of_the_old_generation_do_not_burden_the_new() -> None:
 
 
 def test_workers_that_were_added_by_hand_are_not_kept() -> None:
-    """The configuration says how many there are."""
+    """A reload undoes every resize by signal: the configuration has the number of
+    workers.
+    """
     machine = running(wants(1))
     machine.take(ev.PoolResized("default", 1), ev.PoolResized("default", 1))
     machine.reload(wants(1))
     machine.take(ev.PoolResized("default", 1))
     machine.ready(*machine.births(ChildPhase.STARTING, generation=2))
     assert machine.state.wanted.workers == {"default": 1}
-    assert {child.slot for child in machine.state.children.values() if child.generation == 2} == {
-        Slot(ChildKind.WORKER, "default", 0)
-    }
+    new = [child for child in machine.state.children.values() if child.generation == 2]
+    assert [child.slot for child in new] == [Slot(ChildKind.WORKER, "default", 0)]
 
 
 def test_a_reload_while_surplus_workers_drain() -> None:
-    """They belong to the generation that serves: nobody cuts them, and after the
-    adoption they drain on.
+    """Surplus workers belong to the current generation: a reload does not cut their
+    drain, and after the adoption they drain on.
     """
     machine = running(wants(3))
     machine.take(ev.PoolResized("default", -1))
@@ -377,7 +384,9 @@ def test_a_reload_while_surplus_workers_drain() -> None:
 
 
 def test_an_aborted_worker_of_the_old_generation_may_still_print_its_stack() -> None:
-    """At the adoption it is retired as it is, and not replaced when it dies."""
+    """An aborted worker keeps its time at the adoption, and is not replaced when it
+    dies.
+    """
     machine = running(wants(2, heartbeat_timeout_s=3.0))
     machine.beat()
     machine.wait(4.0)
@@ -389,8 +398,8 @@ def test_an_aborted_worker_of_the_old_generation_may_still_print_its_stack() -> 
 
 
 def test_each_generation_has_its_own_start_timeout() -> None:
-    """The candidate's children have its time; what is born into the old generation
-    meanwhile has the old one's.
+    """The candidate's children have its start timeout. A child that is born into the
+    old generation meanwhile has the old one.
     """
     machine = running(wants(1, start_timeout_s=8.0))
     machine.wait(60)

@@ -1,4 +1,4 @@
-"""The start: from the first births to ready, or to the end with a reason."""
+"""The start: from the first births to readiness, or to an end with a reason."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
 def test_the_first_generation_is_born() -> None:
-    """Every slot that is wanted gets a child of generation 1; births count from 1."""
+    """Every wanted slot gets a child of generation 1. Births count from 1."""
     machine = booted(wants({"default": 2, "slow": 1}, exporter=True))
     children = list(machine.state.children.values())
     assert [(child.birth, str(child.slot)) for child in children] == [
@@ -24,7 +24,7 @@ def test_the_first_generation_is_born() -> None:
 
 
 def test_many_are_born_in_batches() -> None:
-    """One step orders a bounded number of births; the rest is due at once."""
+    """One step orders a bounded number of births; the other births are due at once."""
     machine = booted(wants(100))
     assert len(machine.state.children) == SPAWNS_PER_STEP
     assert machine.due_in is not None
@@ -35,8 +35,10 @@ def test_many_are_born_in_batches() -> None:
     assert machine.due_in == pytest.approx(10.0)
 
 
-def test_ready_is_when_each_pool_has_a_ready_worker() -> None:
-    """One ready worker of each pool is enough; the exporter is not waited for."""
+def test_the_daemon_is_ready_when_each_pool_has_a_ready_worker() -> None:
+    """The daemon is ready when each pool has one ready worker. It does not wait for the
+    exporter.
+    """
     machine = booted(wants({"default": 2, "slow": 1}, exporter=True))
     assert not machine.ready(2, 3).of(fx.AnnounceReady)
     done = machine.ready(4)
@@ -47,7 +49,7 @@ def test_ready_is_when_each_pool_has_a_ready_worker() -> None:
 
 
 def test_ready_is_announced_once() -> None:
-    """What happens to workers later does not announce it again."""
+    """A worker that becomes ready later does not announce readiness again."""
     machine = running(wants(1))
     machine.wait(60)
     machine.exit(1)
@@ -55,14 +57,14 @@ def test_ready_is_announced_once() -> None:
 
 
 def test_the_ready_exporter_is_not_enough() -> None:
-    """An exporter serves no client."""
+    """A ready exporter does not make the daemon ready, because it serves no client."""
     machine = booted(wants(1, exporter=True))
     assert not machine.ready(1).of(fx.AnnounceReady)
 
 
 def test_a_start_that_takes_too_long_ends_with_the_reason() -> None:
-    """Not ready within start_timeout_s: the children are killed, the master leaves with
-    exit code 1, and names the pool and what it waited for.
+    """If a pool is not ready within start_timeout_s, the children are killed, and the
+    master leaves with exit code 1 and a reason that names the pool.
     """
     machine = booted(wants({"default": 1, "slow": 1}, start_timeout_s=3.0))
     machine.ready(1)
@@ -76,7 +78,7 @@ def test_a_start_that_takes_too_long_ends_with_the_reason() -> None:
 
 
 def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
-    """A worker that always dies is respawned until start_timeout_s is over; the reason
+    """A worker that always dies is respawned until start_timeout_s is over. The reason
     says how the last one ended. No exit code of a child ends the master at once.
     """
     machine = booted(wants(1))
@@ -88,46 +90,41 @@ def test_a_crash_loop_at_the_start_ends_with_its_cause() -> None:
     machine.exit(7, ended="exit code 77")
     assert not machine.wait(9.9 - 6.3)
     done = machine.wait(0.2)
-    reason = (
-        "no worker of pool default was ready within 10 s (worker default/0 ended before it was"
-        " ready: exit code 77)"
-    )
+    trouble = "worker default/0 ended before it was ready: exit code 77"
+    reason = f"no worker of pool default was ready within 10 s ({trouble})"
     assert done.of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
 
 
 def test_forks_that_fail_at_the_start_end_with_their_cause() -> None:
-    """The same for forks."""
+    """Failed forks are repeated until start_timeout_s is over. The reason has the last
+    error.
+    """
     machine = booted(wants(1, start_timeout_s=0.5))
+    error = "Resource temporarily unavailable"
     for birth in (1, 2):
-        machine.take(ev.ForkFailed(birth, "Resource temporarily unavailable"))
+        machine.take(ev.ForkFailed(birth, error))
         assert machine.wait(0.1 * 2 ** (birth - 1)).born
-    machine.take(ev.ForkFailed(3, "Resource temporarily unavailable"))
-    reason = (
-        "no worker of pool default was ready within 0.5 s (fork failed: Resource temporarily"
-        " unavailable)"
-    )
+    machine.take(ev.ForkFailed(3, error))
+    reason = f"no worker of pool default was ready within 0.5 s (fork failed: {error})"
     assert machine.wait(0.5).of(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
 
 
 def test_a_worker_that_reports_why_it_cannot_serve_ends_the_start() -> None:
-    """Its reason and its exit code become the master's; the others leave at once."""
+    """The master takes its reason and exit code from the failed worker, and orders the
+    other children to leave.
+    """
     machine = booted(wants(3, exporter=True))
-    done = machine.take(
-        ev.ChildFailed(
-            2, "cannot drop privileges to unpd: Operation not permitted", ExitCode.PRIVILEGE
-        )
-    )
+    reason = "cannot drop privileges to unpd: Operation not permitted"
+    done = machine.take(ev.ChildFailed(2, reason, ExitCode.PRIVILEGE))
     assert machine.state.phase is MasterPhase.STOPPING
     assert done.told(ChildOrder.LEAVE) == [1, 2, 3, 4]
     assert done.of(fx.CloseListeners)
     done = machine.exit(1, 2, 3, 4)
-    assert done.of(fx.Leave) == [
-        fx.Leave(ExitCode.PRIVILEGE, "cannot drop privileges to unpd: Operation not permitted")
-    ]
+    assert done.of(fx.Leave) == [fx.Leave(ExitCode.PRIVILEGE, reason)]
 
 
 def test_an_exporter_that_cannot_serve_does_not_end_the_start() -> None:
-    """Services do not depend on it: it is tried again."""
+    """A failed exporter is respawned: services do not depend on it."""
     machine = booted(wants(1, exporter=True))
     machine.take(ev.ChildFailed(1, "no", ExitCode.FAILED))
     machine.exit(1, ended="exit code 1")
@@ -136,7 +133,7 @@ def test_an_exporter_that_cannot_serve_does_not_end_the_start() -> None:
 
 
 def test_a_failure_of_a_worker_that_is_wanted_no_more_does_not_end_the_start() -> None:
-    """TTOU took its slot away before it reported."""
+    """A worker whose slot TTOU has taken away may fail without ending the start."""
     machine = booted(wants(2))
     machine.take(ev.PoolResized("default", -1))
     machine.take(ev.ChildFailed(2, "no", ExitCode.PRIVILEGE))
@@ -144,8 +141,8 @@ def test_a_failure_of_a_worker_that_is_wanted_no_more_does_not_end_the_start() -
 
 
 def test_a_respawned_worker_that_cannot_serve_does_not_end_the_daemon() -> None:
-    """Once it runs, a failure report is a line in the log, and the respawn is slowed
-    down.
+    """While the daemon runs, a reported failure is a log line, and the respawn is
+    delayed.
     """
     machine = running(wants(2))
     machine.wait(60)
@@ -160,15 +157,15 @@ def test_a_respawned_worker_that_cannot_serve_does_not_end_the_daemon() -> None:
 
 
 def test_the_start_timeout_is_over_with_the_start() -> None:
-    """A running master has nothing to wake up for."""
+    """After the start nothing is due for a running master."""
     machine = running(wants(2, exporter=True))
     assert machine.due_in is None
     assert not machine.wait(10**6)
 
 
 def test_a_late_respawn_is_killed_and_slowed_down() -> None:
-    """A worker that is not ready within start_timeout_s is killed; its death counts as
-    an early one.
+    """A respawned worker that is not ready within start_timeout_s is killed, and its
+    death counts as early.
     """
     machine = running(wants(2))
     machine.wait(60)
@@ -182,7 +179,7 @@ def test_a_late_respawn_is_killed_and_slowed_down() -> None:
 
 
 def test_a_reload_that_is_asked_for_during_the_start_follows_it() -> None:
-    """It is not lost, and begins when the start is through."""
+    """A reload that is requested during the start begins when the start is over."""
     machine = booted(wants(1))
     assert not machine.take(ev.ReloadAsked(7)).of(fx.LoadConfig)
     assert machine.ready(1).of(fx.LoadConfig)
@@ -190,7 +187,7 @@ def test_a_reload_that_is_asked_for_during_the_start_follows_it() -> None:
 
 
 def test_a_reload_that_waits_for_a_start_that_fails_is_answered() -> None:
-    """Nobody is left waiting."""
+    """Every request that waits for a failed start is answered."""
     machine = booted(wants(1))
     machine.take(ev.ReloadAsked(7), ev.ReloadAsked(None), ev.ReloadAsked(8))
     done = machine.take(ev.ChildFailed(1, "no", ExitCode.FAILED))

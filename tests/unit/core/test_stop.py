@@ -1,5 +1,5 @@
-"""The stop: graceful within grace_s, quick within a second, from every phase, whatever
-the children do.
+"""The stop: graceful within grace_s, quick within a second, in every phase, and
+whatever the children do.
 """
 
 import pytest
@@ -11,8 +11,8 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
 def test_a_graceful_stop_tells_the_workers_to_finish_and_the_exporter_nothing() -> None:
-    """The listeners are closed, the workers finish; the exporter goes on, so that a
-    scrape can watch the drain.
+    """The master closes its listeners and orders the workers to finish. The exporter
+    goes on, so that a scrape can watch the drain.
     """
     machine = running(wants(2, exporter=True))
     done = machine.stop()
@@ -23,7 +23,9 @@ def test_a_graceful_stop_tells_the_workers_to_finish_and_the_exporter_nothing() 
 
 
 def test_the_exporter_finishes_after_the_last_worker() -> None:
-    """And the master leaves after the exporter, with exit code 0 and who wanted it."""
+    """The exporter is ordered to finish after the last worker. Then the master leaves
+    with exit code 0 and the name of what asked for the stop.
+    """
     machine = running(wants(2, exporter=True))
     machine.stop()
     assert not machine.exit(2).orders
@@ -32,7 +34,7 @@ def test_the_exporter_finishes_after_the_last_worker() -> None:
 
 
 def test_without_an_exporter_the_last_worker_is_the_end() -> None:
-    """Nothing is waited for that is not there."""
+    """Without an exporter the master leaves after the last worker."""
     machine = running(wants(2))
     machine.stop()
     assert not machine.exit(2).of(fx.Leave)
@@ -41,7 +43,9 @@ def test_without_an_exporter_the_last_worker_is_the_end() -> None:
 
 @pytest.mark.parametrize("grace_s", [0.1, 10.0, 3600.0])
 def test_workers_that_do_not_finish_are_killed_at_four_fifths_of_the_grace(grace_s: float) -> None:
-    """The rest of the grace is for the exporter, which is killed before it is over."""
+    """Deaf workers are killed after 80 % of grace_s. The exporter has the rest, and is
+    killed before grace_s is over.
+    """
     machine = running(wants(2, exporter=True, grace_s=grace_s))
     machine.stop()
     assert not machine.wait(0.79 * grace_s).orders
@@ -54,7 +58,9 @@ def test_workers_that_do_not_finish_are_killed_at_four_fifths_of_the_grace(grace
 
 
 def test_a_worker_that_starts_is_told_too() -> None:
-    """Its signal waits for it until it can take it."""
+    """A starting worker is ordered to finish too: the signal waits until the worker can
+    take it.
+    """
     machine = running(wants(2))
     machine.exit(1)
     machine.wait(0.1)
@@ -65,7 +71,7 @@ def test_a_worker_that_starts_is_told_too() -> None:
 
 
 def test_nothing_is_born_during_a_stop() -> None:
-    """Neither for a death, nor for a back-off that is over, nor for a wish."""
+    """Neither a death nor the end of a back-off spawns a child during a stop."""
     machine = running(wants(3, exporter=True))
     machine.exit(2)
     machine.stop()
@@ -82,7 +88,7 @@ def test_nothing_is_born_during_a_stop() -> None:
 
 
 def test_an_exporter_that_dies_during_the_stop_is_not_missed() -> None:
-    """The last worker is then the end."""
+    """If the exporter dies during the stop, the master leaves after the last worker."""
     machine = running(wants(1, exporter=True))
     machine.stop()
     assert not machine.exit(1).of(fx.Leave)
@@ -90,31 +96,24 @@ def test_an_exporter_that_dies_during_the_stop_is_not_missed() -> None:
 
 
 def test_a_quick_stop_tells_all_to_leave_and_kills_after_a_second() -> None:
-    """Workers and exporter alike."""
+    """A quick stop orders all children to leave, and kills them after a second."""
     machine = running(wants(2, exporter=True))
-    assert machine.stop(quick=True).orders == [
-        (1, ChildOrder.LEAVE),
-        (2, ChildOrder.LEAVE),
-        (3, ChildOrder.LEAVE),
-    ]
+    births = (1, 2, 3)
+    assert machine.stop(quick=True).orders == [(birth, ChildOrder.LEAVE) for birth in births]
     assert not machine.wait(0.99).orders
-    assert machine.wait(0.02).orders == [
-        (1, ChildOrder.KILL),
-        (2, ChildOrder.KILL),
-        (3, ChildOrder.KILL),
-    ]
+    assert machine.wait(0.02).orders == [(birth, ChildOrder.KILL) for birth in births]
     assert machine.exit(1, 2, 3).of(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
 
 
 def test_a_quick_stop_is_never_slower_than_the_grace() -> None:
-    """With a grace of a tenth of a second a second would be an eternity."""
+    """With a grace_s below a second, a quick stop kills within grace_s."""
     machine = running(wants(1, grace_s=0.1))
     machine.stop(quick=True)
     assert machine.wait(0.1).orders == [(1, ChildOrder.KILL)]
 
 
 def test_a_quick_stop_cuts_a_graceful_one_short() -> None:
-    """Ctrl-C after TERM."""
+    """A quick stop shortens a graceful one: Ctrl-C after TERM."""
     machine = running(wants(2, exporter=True))
     machine.stop()
     machine.wait(1.0)
@@ -125,7 +124,7 @@ def test_a_quick_stop_cuts_a_graceful_one_short() -> None:
 
 
 def test_a_graceful_stop_does_not_slow_a_quick_one_down() -> None:
-    """TERM after Ctrl-C, or TERM twice, changes nothing."""
+    """TERM after Ctrl-C, or a second TERM, changes nothing."""
     machine = running(wants(2))
     machine.stop(quick=True)
     assert machine.stop() == ()
@@ -133,22 +132,18 @@ def test_a_graceful_stop_does_not_slow_a_quick_one_down() -> None:
 
 
 def test_asking_again_and_again_gives_no_more_time() -> None:
-    """Somebody who leans on Ctrl-C is not made to wait for it."""
+    """Repeated quick stops never give the children more time."""
     machine = running(wants(1, exporter=True))
     machine.stop(quick=True)
-    killed = [
-        birth
-        for _ in range(10)
-        for birth in (
-            *machine.wait(0.2).told(ChildOrder.KILL),
-            *machine.stop(quick=True).told(ChildOrder.KILL),
-        )
-    ]
+    killed = []
+    for _ in range(10):
+        killed += machine.wait(0.2).told(ChildOrder.KILL)
+        killed += machine.stop(quick=True).told(ChildOrder.KILL)
     assert killed == [1, 2]
 
 
 def test_a_quick_stop_late_in_a_graceful_one_does_not_prolong_it() -> None:
-    """The deadline of the graceful stop stands."""
+    """A late quick stop keeps the deadline of the graceful one."""
     machine = running(wants(1))
     machine.stop()
     machine.wait(7.9)
@@ -169,7 +164,7 @@ def test_a_drain_that_outlasts_the_stop_is_cut() -> None:
 
 
 def test_an_exporter_that_was_retired_does_not_outlast_the_stop() -> None:
-    """It was told to leave, and is killed with the workers if it does not."""
+    """A retired exporter that does not leave is killed when the workers would be."""
     machine = running(wants(1, exporter=True, grace_s=1.0))
     machine.reload(wants(1, exporter=True, grace_s=1.0))
     machine.ready(3, 4)
@@ -183,9 +178,7 @@ def test_an_exporter_that_was_retired_does_not_outlast_the_stop() -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_hung_child_does_not_prolong_a_stop(quick: bool) -> None:
-    """One that was given two seconds to print its stack is killed when the
-    others are.
-    """
+    """A hung child that still has time to print its stack is killed with the others."""
     machine = running(wants(2, grace_s=1.0, heartbeat_timeout_s=1.0))
     for _ in range(2):
         machine.wait(1.0)
@@ -196,7 +189,7 @@ def test_a_hung_child_does_not_prolong_a_stop(quick: bool) -> None:
 
 
 def test_a_child_that_hangs_in_the_stop_does_not_prolong_it() -> None:
-    """Its two seconds for the stack end with the time that it had."""
+    """The time for the stack ends with the time that the child had for the stop."""
     machine = running(wants(1, exporter=True, grace_s=2.0, heartbeat_timeout_s=1.0))
     machine.beat(1, 2)
     machine.wait(1.0)
@@ -209,8 +202,8 @@ def test_a_child_that_hangs_in_the_stop_does_not_prolong_it() -> None:
 
 
 def in_phase(phase: MasterPhase) -> Machine:
-    """A machine in this phase, with one worker, and its reload asked for by request 1
-    where there is one.
+    """A machine in this phase, with one worker. Request 1 asked for its reload, if
+    there is one.
     """
     machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1))
     if phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING):
@@ -229,17 +222,16 @@ def in_phase(phase: MasterPhase) -> Machine:
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("phase", list(MasterPhase))
 def test_a_stop_works_in_every_phase(phase: MasterPhase, quick: bool) -> None:
-    """Every child is told, who waits for a reload is answered, the candidate is
-    dropped, and deaf children are killed within the grace.
+    """In every phase a stop orders every child to end, answers the waiting request,
+    drops the candidate, and kills deaf children within grace_s.
     """
     machine = in_phase(phase)
     children = machine.births()
     reloading = phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
     done = machine.stop(quick=quick)
     assert machine.state.phase is MasterPhase.STOPPING
-    assert done.answers == (
-        [(1, "the daemon is stopping (stopped by a test)")] if reloading else []
-    )
+    answer = (1, "the daemon is stopping (stopped by a test)")
+    assert done.answers == [answer] * reloading
     assert bool(done.of(fx.DropConfig)) is reloading
     assert bool(done.of(fx.CloseListeners)) is (phase is not MasterPhase.STOPPING)
     if quick or phase is not MasterPhase.STOPPING:
@@ -248,8 +240,8 @@ def test_a_stop_works_in_every_phase(phase: MasterPhase, quick: bool) -> None:
     assert machine.exit(*children).of(fx.Leave) == [fx.Leave(ExitCode.DONE, "stopped by a test")]
 
 
-def test_what_the_shell_had_already_loaded_comes_too_late() -> None:
-    """The answer to LoadConfig that crossed the stop changes nothing."""
+def test_an_answer_to_load_config_during_a_stop_is_ignored() -> None:
+    """An answer to LoadConfig that crosses the stop changes nothing."""
     machine = running(wants(1))
     machine.take(ev.ReloadAsked(1))
     machine.stop()
@@ -258,7 +250,7 @@ def test_what_the_shell_had_already_loaded_comes_too_late() -> None:
 
 
 def test_a_reload_during_a_stop_is_refused() -> None:
-    """At once, and by a signal in silence."""
+    """A request during a stop is refused at once. A signal is ignored."""
     machine = running(wants(1))
     machine.stop()
     assert machine.take(ev.ReloadAsked(4)).answers == [(4, "the daemon is stopping")]
@@ -266,7 +258,9 @@ def test_a_reload_during_a_stop_is_refused() -> None:
 
 
 def test_a_fork_that_fails_during_a_stop_is_one_child_less() -> None:
-    """It is neither tried again nor waited for."""
+    """A fork that fails during a stop is not repeated, and the stop does not wait for
+    its child.
+    """
     machine = proving(wants(1), wants(1))
     machine.stop()
     machine.exit(1)
@@ -276,7 +270,7 @@ def test_a_fork_that_fails_during_a_stop_is_one_child_less() -> None:
 
 
 def test_the_kinds_of_children_are_those_that_the_stop_knows() -> None:
-    """Workers first, then the exporter: another kind needs its own place in
-    this order.
+    """The stop was tested with workers and the exporter. A new kind needs tests of its
+    own.
     """
     assert set(ChildKind) == {ChildKind.WORKER, ChildKind.EXPORTER}

@@ -1,4 +1,4 @@
-"""The machine's tables: every pair is there and does what it should."""
+"""The machine's tables: every pair is there and has its effect."""
 
 from itertools import product
 from typing import get_args
@@ -19,7 +19,7 @@ WORKER = Slot(ChildKind.WORKER, "default", 0)
 EXPORTER = Slot(ChildKind.EXPORTER, "exporter", 0)
 
 STAYS: tuple[list[ChildOrder], None] = ([], None)
-"""No order, and the phase that it was in."""
+"""The outcome in which the child gets no order and keeps its phase."""
 
 OUTCOMES: dict[tuple[ChildPhase, Happening], tuple[list[ChildOrder], ChildPhase | None]] = {
     (ChildPhase.STARTING, Happening.REPORTED_READY): ([], ChildPhase.READY),
@@ -42,26 +42,26 @@ OUTCOMES: dict[tuple[ChildPhase, Happening], tuple[list[ChildOrder], ChildPhase 
 
 
 def draft_of(child: Child) -> Draft:
-    """A step in which this is the only child."""
+    """A draft whose state has this child alone."""
     state = State(wants(1, exporter=True), phase=MasterPhase.RUNNING)
     state.children[child.birth] = child
     return Draft(state, NOW)
 
 
 def orders(draft: Draft) -> list[ChildOrder]:
-    """What the child was told."""
+    """The orders to children, in order."""
     return [effect.order for effect in draft.effects if hasattr(effect, "order")]
 
 
 def test_every_pair_of_phase_and_happening_is_there() -> None:
-    """A pair that is missing is an error."""
+    """The table of children has every pair of phase and happening."""
     pairs = {(phase, happening) for phase, row in CHILD_TABLE.items() for happening in row}
     assert pairs == set(product(ChildPhase, Happening)) == set(OUTCOMES)
 
 
 @pytest.mark.parametrize(("phase", "happening"), list(product(ChildPhase, Happening)))
 def test_what_happens_to_a_child(phase: ChildPhase, happening: Happening) -> None:
-    """Each pair gives its orders and its next phase."""
+    """Each pair of phase and happening gives its orders and its next phase."""
     draft = draft_of(Child(1, WORKER, 1, phase, NOW - 50, ready_at=NOW - 40, deadline_at=NOW))
     happened(draft, 1, happening)
     told, after = OUTCOMES[phase, happening]
@@ -69,8 +69,8 @@ def test_what_happens_to_a_child(phase: ChildPhase, happening: Happening) -> Non
 
 
 @pytest.mark.parametrize("happening", list(Happening))
-def test_what_happens_to_the_dead_is_nothing(happening: Happening) -> None:
-    """An event may cross a death."""
+def test_happenings_of_dead_children_are_ignored(happening: Happening) -> None:
+    """A happening of a dead child changes nothing: an event may cross a death."""
     draft = draft_of(Child(1, WORKER, 1, ChildPhase.READY, NOW))
     happened(draft, 2, happening)
     assert not draft.effects
@@ -88,22 +88,21 @@ def test_what_happens_to_the_dead_is_nothing(happening: Happening) -> None:
 def test_the_end_of_a_drain(
     slot: Slot, finishing: bool, told: ChildOrder, deadline_at: float | None
 ) -> None:
-    """A worker is told to finish first; one that was told already, and an exporter, are
-    killed.
+    """A worker whose drain is over is ordered to finish first. A worker that already
+    has that order, and an exporter, are killed.
     """
-    draft = draft_of(
-        Child(
-            1,
-            slot,
-            1,
-            ChildPhase.DRAINING,
-            NOW - 50,
-            ready_at=NOW - 40,
-            deadline_at=NOW,
-            retired=True,
-            finishing=finishing,
-        )
+    child = Child(
+        birth=1,
+        slot=slot,
+        generation=1,
+        phase=ChildPhase.DRAINING,
+        born_at=NOW - 50,
+        ready_at=NOW - 40,
+        deadline_at=NOW,
+        retired=True,
+        finishing=finishing,
     )
+    draft = draft_of(child)
     happened(draft, 1, Happening.OVERDUE)
     assert orders(draft) == [told]
     assert draft.state.children[1].deadline_at == deadline_at
@@ -126,7 +125,7 @@ EVENTS: dict[type[ev.Event], ev.Event] = {
 }
 
 NEVER = None
-"""What the shell cannot say in this phase."""
+"""The outcome of an event that the shell cannot send in this phase."""
 
 NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
     **{(kind, phase): phase for kind in EVENTS for phase in MasterPhase},
@@ -147,7 +146,7 @@ NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
     (ev.ReloadAsked, MasterPhase.RUNNING): MasterPhase.LOADING,
     (ev.ChildReady, MasterPhase.STARTING): MasterPhase.RUNNING,
     (ev.ChildFailed, MasterPhase.STARTING): MasterPhase.STOPPING,
-    # In CUTTING the first child is the last that drains.
+    # In CUTTING, the child with birth 1 is the only one that drains.
     (ev.ChildExited, MasterPhase.CUTTING): MasterPhase.PROVING,
 }
 
@@ -169,13 +168,13 @@ def in_phase(phase: MasterPhase) -> Machine:
 
 
 def test_every_pair_of_event_and_phase_is_there() -> None:
-    """Every event has every phase, and the list of events is whole."""
+    """Every event has every phase, and the list of events is complete."""
     assert set(EVENT_TABLE) == set(get_args(ev.Event)) == set(EVENTS)
     assert all(set(row) == set(MasterPhase) for row in EVENT_TABLE.values())
 
 
 def test_every_phase_has_its_end() -> None:
-    """And no other has one."""
+    """SETTLE has every phase and no other key."""
     assert set(SETTLE) == set(MasterPhase)
 
 
@@ -187,7 +186,7 @@ def test_every_phase_has_its_end() -> None:
     ],
 )
 def test_what_an_event_does_to_the_master(kind: type[ev.Event], phase: MasterPhase) -> None:
-    """Each pair leads to its phase, or is an error of ours."""
+    """Each pair of event and phase leads to its next phase, or is an AssertionError."""
     machine = in_phase(phase)
     if NEXT[kind, phase] is NEVER:
         with pytest.raises(AssertionError, match=f"{kind.__name__} cannot happen in phase {phase}"):
