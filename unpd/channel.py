@@ -1,12 +1,14 @@
-"""The channel between the master and one child: JSON objects, one a line, each way.
+"""The channel between the master and one child: one JSON object per line, in both
+directions.
 
-Owns the framing and the buffers of one end of a socket pair. The master and its
-children each hold an end, watch its descriptor, and call :meth:`ChannelEnd.receive`
-when it is readable and :meth:`ChannelEnd.flush` when it is writable while ``pending``.
-Nothing here waits, and every buffer is bounded, whatever the other side does.
+Owns the framing and the buffers of one end of a socket pair. The master and each child
+hold an end. They watch its descriptor, call :meth:`ChannelEnd.receive` when it is
+readable, and :meth:`ChannelEnd.flush` when it is writable while ``pending``. No call
+here waits, and every buffer is bounded, whatever the other side does.
 
 Errors: :class:`ChannelError` if the other side breaks the protocol, and
-:class:`ChannelFullError` if it does not read. Its end is no error: see ``ended``.
+:class:`ChannelFullError` if it does not read. A closed channel is no error: ``ended``
+says so.
 """
 
 import json
@@ -14,17 +16,17 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 MAX_LINE_BYTES = 64 * 1024
-"""The longest line, its newline included."""
+"""The length of the longest line, with its newline."""
 MAX_PENDING_BYTES = 4 * MAX_LINE_BYTES
-"""How many bytes wait at most for the other side to read."""
+"""How many unsent bytes an end keeps at most."""
 
 
 class ChannelError(Exception):
-    """The other side sent something that is no message; the text says what."""
+    """The other side sent a line that is no message. The text describes it."""
 
 
 class ChannelFullError(Exception):
-    """The other side does not read: the message was not sent."""
+    """The other side does not read, so the message was not sent."""
 
 
 class Transport(Protocol):
@@ -37,17 +39,17 @@ class Transport(Protocol):
         """Send a part of ``data``; BlockingIOError if there is no room."""
 
     def recv(self, size: int, /) -> bytes:
-        """Return what has come, b"" at the end; BlockingIOError if nothing has."""
+        """Return received bytes, b"" at the end; BlockingIOError if there are none."""
 
     def close(self) -> None:
         """Close the descriptor."""
 
 
 class ChannelEnd:
-    """One end of a channel, which owns its transport.
+    """One end of a channel. It owns its transport.
 
-    ``ended``: the other side has closed, or died; nothing more will come, and what is
-    sent is lost.
+    ``ended``: the other side has closed its end or died. No more messages come, and
+    messages to it are lost.
     """
 
     def __init__(self, transport: Transport) -> None:
@@ -62,14 +64,15 @@ class ChannelEnd:
 
     @property
     def pending(self) -> bool:
-        """Whether something waits until the descriptor is writable."""
+        """Whether unsent bytes wait until the descriptor is writable."""
         return bool(self._pending)
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send ``message``, or keep what the socket does not take for :meth:`flush`.
+        """Send ``message``, and keep the part that the socket does not take for
+        :meth:`flush`.
 
-        ValueError if it is longer than a line may be, ChannelFullError if too much
-        waits already.
+        ValueError if the message is longer than a line may be, ChannelFullError if too
+        many bytes wait already.
         """
         line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
         if len(line) > MAX_LINE_BYTES:
@@ -80,20 +83,20 @@ class ChannelEnd:
         self.flush()
 
     def flush(self) -> None:
-        """Send as much of what is pending as the socket takes."""
+        """Send as many of the pending bytes as the socket takes."""
         try:
             while self._pending and not self.ended:
                 del self._pending[: self._transport.send(bytes(self._pending))]
         except BlockingIOError:
             return
-        except OSError:  # EPIPE, ECONNRESET: the other side has gone
+        except OSError:  # EPIPE, ECONNRESET: the other side has closed
             self.ended = True
         if self.ended:
             self._pending.clear()
 
     def receive(self) -> list[dict[str, Any]]:
-        """Read once, and return the messages that are complete now; none if only a part
-        of one has come. At the other side's end set ``ended``.
+        """Read once and return the messages that are complete now. Set ``ended`` if the
+        other side has closed.
 
         ChannelError if a line is too long or is no JSON object.
         """
@@ -101,7 +104,7 @@ class ChannelEnd:
             piece = self._transport.recv(MAX_LINE_BYTES)
         except BlockingIOError:
             return []
-        except OSError:  # ECONNRESET: it died with something of ours unread
+        except OSError:  # ECONNRESET: the other side died with unread messages
             piece = b""
         if not piece:
             self.ended = True
@@ -113,7 +116,7 @@ class ChannelEnd:
         return [_message(bytes(line)) for line in lines]
 
     def close(self) -> None:
-        """Close the descriptor; the other side sees the end."""
+        """Close the descriptor. The other side then reads the end."""
         self._transport.close()
 
 

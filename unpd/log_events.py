@@ -1,10 +1,8 @@
-"""The one table of log events: name, level, fields, meaning, what the operator does.
+"""The table of log events: name, level, fields, meaning, and what the operator does.
 
 Event names, levels and fields are public interface. :mod:`unpd.logs` takes the level of
 each line from here, the tests compare every place that logs with these rows, and
 ``packaging/manual.py`` prints them into unpd(8). A new event is a row here.
-
-Calls nothing and owns nothing that changes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,27 +14,26 @@ from unpd.names import ChildKind
 
 Level = Literal["debug", "info", "warning", "error"]
 Field = str | int | float | bool | None
-"""What a field of a log line may hold."""
+"""The types that a field of a log line may have."""
 
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
-"""From the most talkative to the gravest."""
+"""The levels, from the least to the most severe."""
 
 CHILD_FIELDS = ("role", "pool", "index", "pid")
-"""The fields that every line of a child begins with."""
+"""The first fields of every line that a child logs."""
 
 ABOUT_CHILD = ("pool", "index", "birth", "generation")
-"""The fields that begin what the master logs about one child."""
+"""The first fields of most lines that the master logs about one child."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """One row: an event that master, child or command line logs.
+    """One row: an event that the master, a child or the command line logs.
 
     ``fields`` are in the order of the line; those in ``optional`` may be missing.
-    ``meaning`` and ``what_to_do`` are one sentence each, in which fields, keys and
-    other names stand in backticks; ``what_to_do`` is "" where there is nothing to do.
-    ``debug_unless`` names a field, or is "": where that field is false, the line is of
-    level debug.
+    ``meaning`` and ``what_to_do`` are one sentence each, with fields, keys and other
+    names in backticks; ``what_to_do`` is "" if the operator has nothing to do. If
+    ``debug_unless`` names a field, a line in which that field is false has level debug.
     """
 
     name: str
@@ -55,7 +52,7 @@ class LogEvent:
 def _of_each_kind(
     name: str, level: Level, fields: tuple[str, ...], meaning: str, what_to_do: str = ""
 ) -> Iterator[LogEvent]:
-    """A row for each kind of child: worker.ready, exporter.ready."""
+    """A row for each kind of child, such as worker.ready and exporter.ready."""
     return (LogEvent(f"{kind}.{name}", level, fields, meaning, what_to_do) for kind in ChildKind)
 
 

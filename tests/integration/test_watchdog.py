@@ -238,7 +238,7 @@ def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
     )
 
 
-def test_a_beat_from_the_future_is_none(scene: Scene) -> None:
+def test_a_beat_from_the_future_is_ignored(scene: Scene) -> None:
     """A mad worker cannot promise to live for ever."""
     for row in (0, 1):
         scene.row(row)[layout.Row.BEAT_NS] = 2**64 - 1

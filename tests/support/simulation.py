@@ -238,12 +238,12 @@ class Simulation:
     def _check_reloads(self) -> None:
         state = self.state
         reloading = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
-        assert state.phase in reloading or not state.asked_by, (
+        assert state.phase in reloading or not state.requests, (
             "a request waits for a reload that does not run"
         )
         assert (
             state.phase not in (MasterPhase.RUNNING, MasterPhase.STOPPING)
-            or state.asked_again is None
+            or state.queued_requests is None
         ), "a requested reload does not begin"
         assert (state.candidate is None) == (
             state.phase not in (MasterPhase.CUTTING, MasterPhase.PROVING)
@@ -255,7 +255,7 @@ class Simulation:
             self.open_reloads == (1 if state.phase in reloading else 0)
             or state.phase is MasterPhase.STOPPING
         ), "a reload was counted twice or never"
-        waiting = {*state.asked_by, *(state.asked_again or ())}
+        waiting = {*state.requests, *(state.queued_requests or ())}
         queued = {event.request for event in self.queue if isinstance(event, ev.ReloadAsked)}
         assert {*self.requests} - {*self.answers} == waiting | (queued - {None}), (
             "a request is forgotten"

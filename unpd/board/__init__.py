@@ -1,1 +1,1 @@
-"""The boards: memory that master and children share."""
+"""The boards: memory that the master and its children share."""

@@ -1,14 +1,14 @@
-"""The layout of the scoreboard: every word of it, named once.
+"""The layout of the scoreboard: the tables that name every word once.
 
-Owns the tables of words: :class:`Master`, :class:`Directory`, :class:`Row`,
-:class:`Service`, and :class:`Board`, which puts them together. Offsets, sizes and the
-fingerprint are computed from these tables, in the order in which the words stand here.
-:mod:`unpd.board.memory` maps the board; whoever reads or writes a word names it by its
-place in a table, such as ``Service.ACCEPTED``.
+Owns the tables :class:`Master`, :class:`Directory`, :class:`Row` and :class:`Service`,
+and :class:`Board`, which puts them together. Offsets, sizes and the fingerprint are
+computed from these tables, in the order in which the words stand here. Code that reads
+or writes a word names it by its table, such as ``Service.ACCEPTED``.
+:mod:`unpd.board.memory` maps the board.
 
-A word is 64 bits wide. It has a single writer: a child for its own row, the master for
-the rest. After a child is reaped its row's writer is the master, until the row is given
-to the next birth. One word has several writers, and its meaning says so.
+A word is 64 bits wide and has one writer: a child for its own row, the master for the
+rest. After the master has reaped a child, it is the writer of that row until the next
+birth gets the row. Only ``Master.RENDERINGS`` has several writers.
 """
 
 import zlib
@@ -32,11 +32,11 @@ MAX_LISTENERS = 256
 
 WORD_BYTES = 8
 NAME_WORDS = 16
-"""A column's name: UTF-8, filled up with zeros."""
+"""The length of a column's name: UTF-8, filled up with zeros."""
 NAME_BYTES = NAME_WORDS * WORD_BYTES
 NS = 1_000_000_000
 SANE_COUNT = 1 << 62
-"""No counter of ours reaches this. A greater value was written by a faulty child."""
+"""No honest counter reaches this number: a faulty child wrote a value that does."""
 
 END_CAUSES: tuple[EndCause, ...] = tuple(EndCause)
 KINDS: tuple[ChildKind, ...] = tuple(ChildKind)
@@ -45,29 +45,29 @@ MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
 REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
 RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
 
-DURATION_BOUNDS_S: tuple[float, ...] = (
-    (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)  # up to half a second
-    + (1.0, 5.0, 10.0, 60.0, 600.0, 3600.0)
-)
-REAP_BOUNDS_S: tuple[float, ...] = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+_SHORT_BOUNDS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
+DURATION_BOUNDS_S: tuple[float, ...] = (*_SHORT_BOUNDS_S, 1.0, 5.0, 10.0, 60.0, 600.0, 3600.0)
+"""The upper bounds of the buckets of connection durations."""
+REAP_BOUNDS_S: tuple[float, ...] = (0.0001, 0.0005, *_SHORT_BOUNDS_S, 1.0, 5.0)
+"""The upper bounds of the buckets of delays from death to reaping."""
 
 Table = tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]
-"""An area as plain data: its name, and for each entry its name and the labels of its
-words.
+"""An area as plain data: its name, then for each entry its name and its labels and
+values.
 """
 
 
 class Word:
     """One entry of an area: a word, or one word for each of ``labels``.
 
-    Read from its area it is its offset, in words from the area's start.
+    As an attribute of its area it reads as its offset, in words from the area's start.
     """
 
     def __init__(
         self, meaning: str, labels: Iterable[object] = ("",), values: Iterable[object] = ()
     ) -> None:
-        """``values``: what the number in the word stands for, where it is an index of a
-        table.
+        """Describe the entry. ``values``: the table, if the number in the word is the
+        index of one.
         """
         self.meaning = meaning
         self.labels = tuple(str(label) for label in labels)
@@ -87,7 +87,7 @@ class Area:
 
     words: ClassVar[tuple[Word, ...]] = ()
     size: ClassVar[int] = 0
-    """In words."""
+    """The length of the area, in words."""
 
     def __init_subclass__(cls) -> None:
         """Give each entry its offset."""
@@ -104,7 +104,7 @@ class Area:
 
 
 def _columns(count: int, labels: Sequence[object]) -> Iterable[str]:
-    """Labels of ``count`` columns that have one word for each of ``labels``."""
+    """The labels of ``count`` columns, each with one word for each of ``labels``."""
     return (f"{column} {label}" for column in range(count) for label in labels)
 
 
@@ -143,10 +143,10 @@ class Master(Area):
 
 
 class Directory(Area):
-    """What the master writes about one row. A birth of 0: no child holds the row."""
+    """The master's words about one row. A birth of 0: no child holds the row."""
 
     BIRTH = Word("serial number of the child")
-    PID = Word("its process")
+    PID = Word("process id of the child")
     KIND = Word("index of its kind", values=KINDS)
     POOL = Word("column of its pool")
     PHASE = Word("index of its phase", values=PHASES)
@@ -156,8 +156,8 @@ class Directory(Area):
 class Service(Area):
     """One service's counters in one row.
 
-    The ends stand before ``ACCEPTED``: a reader copies upwards, so that it sees an end
-    only together with its accept, and active = accepted - ended is not negative.
+    The ends stand before ``ACCEPTED``. A reader copies upwards, so that it never sees
+    an end without its accept, and active = accepted - ended is not negative.
     """
 
     ENDED = Word("connections that ended, by cause", END_CAUSES)
@@ -170,7 +170,7 @@ class Service(Area):
 
 
 class Row(Area):
-    """What one child writes."""
+    """The words that one child writes."""
 
     BEAT_NS = Word("the last heartbeat, on the monotonic clock")
     EXIT_NS = Word("when the child was about to exit, on the monotonic clock")
@@ -181,8 +181,8 @@ class Row(Area):
 
 
 class Board(Area):
-    """The whole board. The names of its columns stand on it, so that it explains
-    itself.
+    """The whole board. It has the names of its columns, so that the next master can
+    read it.
     """
 
     MASTER = Word("the master's words", range(Master.size))
@@ -198,7 +198,7 @@ BOARD_BYTES = (Board.ROWS + MAX_ROWS * Row.size) * WORD_BYTES
 
 
 def fingerprint(tables: Iterable[Table]) -> int:
-    """A number that changes when any word changes its name, its place or its labels."""
+    """A number that changes when any word changes its name, place, labels or values."""
     return zlib.crc32(repr(tuple(tables)).encode())
 
 

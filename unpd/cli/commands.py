@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         with PidFile(loaded.config.daemon.pid_file):
             return serve(path, loaded, identity, boot.Starter(offers=offers))
     except UnpdError as error:
-        offers.say(f"STATUS=not started: {str(error).partition(chr(10))[0]}", once=True)
+        offers.send(f"STATUS=not started: {str(error).partition(chr(10))[0]}", once=True)
         raise
     finally:
         # The interpreter restores the default actions of signals while it ends: then a

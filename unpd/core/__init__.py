@@ -1,5 +1,6 @@
-"""The master's decisions, pure: ``step(state, event, now) -> (state, effects)``.
+"""The master's decisions as a pure function: ``step(state, event, now)``, which returns
+the next state and the effects.
 
-Nothing here touches the system or knows its clock; an import contract keeps it so.
-:mod:`unpd.core.machine` is the entry.
+No module here touches the system or reads a clock; an import contract checks that. The
+entry is :mod:`unpd.core.machine`.
 """

@@ -1,5 +1,8 @@
-"""What happens to one child: a table of phase and happening. A pair that is missing is
-an error; the tests walk all pairs.
+"""The transitions of one child: what each happening means in each phase.
+
+:data:`CHILD_TABLE` names every pair, and the tests walk all pairs; a pair that is
+missing is an error. Called by :mod:`unpd.core.machine`; changes the child through its
+:class:`~unpd.core.draft.Draft`.
 """
 
 import enum
@@ -14,15 +17,15 @@ from unpd.names import ChildPhase
 
 
 class Happening(enum.Enum):
-    """What can happen to a child that still lives."""
+    """What can happen to a living child."""
 
     REPORTED_READY = enum.auto()
     REPORTED_FAILURE = enum.auto()
-    """It cannot serve and leaves by itself."""
+    """The child cannot serve and is about to exit."""
     OVERDUE = enum.auto()
-    """Its phase lasted longer than its deadline."""
+    """The deadline of the child's phase has passed."""
     FELL_SILENT = enum.auto()
-    """Its heartbeat is older than heartbeat_timeout_s."""
+    """The child's heartbeat is older than heartbeat_timeout_s."""
 
 
 Action = Callable[[Draft, Child], None]
@@ -35,11 +38,8 @@ def _became_ready(draft: Draft, child: Child) -> None:
 
 def _start_timed_out(draft: Draft, child: Child) -> None:
     draft.state.last_trouble = f"{child.slot.kind} {child.slot} was not ready in time"
-    draft.note_child(
-        f"{child.slot.kind}.start_timed_out",
-        child,
-        after_s=round(draft.now - child.born_at, 3),
-    )
+    after_s = round(draft.now - child.born_at, 3)
+    draft.note_child(f"{child.slot.kind}.start_timed_out", child, after_s=after_s)
     draft.kill(child, retired=False)
 
 
@@ -49,7 +49,7 @@ def _drain_timed_out(draft: Draft, child: Child) -> None:
         draft.kill(child, retired=True)
     else:
         draft.note_child(f"{child.slot.kind}.drain_cut", child)
-        draft.cut(child)
+        draft.cut_drain(child)
 
 
 def _kill_hung(draft: Draft, child: Child) -> None:
@@ -63,38 +63,60 @@ def _kill_again(draft: Draft, child: Child) -> None:
 
 
 def _nothing(draft: Draft, child: Child) -> None:
-    """Already on its way out, or too early to matter."""
+    """Change nothing: the child is on its way out, or its exit is still to come."""
 
 
-CHILD_TABLE: Mapping[tuple[ChildPhase, Happening], Action] = MappingProxyType(
+_STARTING: Mapping[Happening, Action] = MappingProxyType(
     {
-        (ChildPhase.STARTING, Happening.REPORTED_READY): _became_ready,
-        (
-            ChildPhase.STARTING,
-            Happening.REPORTED_FAILURE,
-        ): _nothing,  # its exit follows and is accounted for
-        (ChildPhase.STARTING, Happening.OVERDUE): _start_timed_out,
-        (ChildPhase.STARTING, Happening.FELL_SILENT): _nothing,  # the start timeout watches
-        (ChildPhase.READY, Happening.REPORTED_READY): _nothing,
-        (ChildPhase.READY, Happening.REPORTED_FAILURE): _nothing,
-        (ChildPhase.READY, Happening.OVERDUE): _nothing,
-        (ChildPhase.READY, Happening.FELL_SILENT): _kill_hung,
-        (ChildPhase.DRAINING, Happening.REPORTED_READY): _nothing,  # the report crossed our order
-        (ChildPhase.DRAINING, Happening.REPORTED_FAILURE): _nothing,
-        (ChildPhase.DRAINING, Happening.OVERDUE): _drain_timed_out,
-        (ChildPhase.DRAINING, Happening.FELL_SILENT): _kill_hung,
-        (ChildPhase.KILLED, Happening.REPORTED_READY): _nothing,
-        (ChildPhase.KILLED, Happening.REPORTED_FAILURE): _nothing,
-        (ChildPhase.KILLED, Happening.OVERDUE): _kill_again,
-        (ChildPhase.KILLED, Happening.FELL_SILENT): _nothing,
+        Happening.REPORTED_READY: _became_ready,
+        # The exit of the child follows, and is accounted for then.
+        Happening.REPORTED_FAILURE: _nothing,
+        Happening.OVERDUE: _start_timed_out,
+        # The start timeout watches the child instead.
+        Happening.FELL_SILENT: _nothing,
+    }
+)
+_READY: Mapping[Happening, Action] = MappingProxyType(
+    {
+        Happening.REPORTED_READY: _nothing,
+        Happening.REPORTED_FAILURE: _nothing,
+        Happening.OVERDUE: _nothing,
+        Happening.FELL_SILENT: _kill_hung,
+    }
+)
+_DRAINING: Mapping[Happening, Action] = MappingProxyType(
+    {
+        # The report crossed the order to retire.
+        Happening.REPORTED_READY: _nothing,
+        Happening.REPORTED_FAILURE: _nothing,
+        Happening.OVERDUE: _drain_timed_out,
+        Happening.FELL_SILENT: _kill_hung,
+    }
+)
+_KILLED: Mapping[Happening, Action] = MappingProxyType(
+    {
+        Happening.REPORTED_READY: _nothing,
+        Happening.REPORTED_FAILURE: _nothing,
+        Happening.OVERDUE: _kill_again,
+        Happening.FELL_SILENT: _nothing,
     }
 )
 
+CHILD_TABLE: Mapping[ChildPhase, Mapping[Happening, Action]] = MappingProxyType(
+    {
+        ChildPhase.STARTING: _STARTING,
+        ChildPhase.READY: _READY,
+        ChildPhase.DRAINING: _DRAINING,
+        ChildPhase.KILLED: _KILLED,
+    }
+)
+"""What each happening means in each phase."""
+
 
 def happened(draft: Draft, birth: int, happening: Happening) -> None:
-    """Apply the table to the child, if it still lives (an event may have crossed its
-    death).
+    """Apply the table to the child. Its death may have crossed the event; then nothing
+    happens.
     """
     child = draft.state.children.get(birth)
     if child is not None:
-        CHILD_TABLE[child.phase, happening](draft, child)
+        CHILD_TABLE[child.phase][happening](draft, child)

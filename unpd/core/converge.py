@@ -1,5 +1,8 @@
-"""Closing the difference between wanted and actual: slots to fill, children to retire.
-The only place from which children are born.
+"""Closes the difference between wanted and actual: spawns children into empty slots and
+retires the children whose slots are no longer wanted.
+
+Called by :mod:`unpd.core.machine` after every event, and by :mod:`unpd.core.reload`.
+This is the only place that spawns children.
 """
 
 from collections.abc import Iterator
@@ -10,27 +13,19 @@ from unpd.core.model import Slot, State
 from unpd.names import MasterPhase
 
 SPAWNS_PER_STEP = 16
-"""A fork takes a millisecond or more: two hundred in a row would keep the loop from
-everything else.
-"""
+"""A fork takes a millisecond or more. Two hundred in a row would block the loop."""
 
 
-def _held(state: State) -> set[tuple[int, Slot]]:
-    return {
-        (child.generation, child.slot) for child in state.children.values() if not child.retired
-    }
-
-
-def vacant(state: State) -> Iterator[tuple[int, Slot, float]]:
-    """The slots that are wanted and empty, by generation, and from when on each may be
-    filled (0.0: at once).
+def vacant_slots(state: State) -> Iterator[tuple[int, Slot, float]]:
+    """Every wanted slot that is empty, with its generation before it, and after it the
+    time from which it may be filled (0.0: at once).
     """
     if state.phase is MasterPhase.STOPPING:
         return
     targets = [(state.generation, state.wanted)]
     if state.phase is MasterPhase.PROVING and state.candidate is not None:
         targets.append((state.last_generation, state.candidate))
-    held = _held(state)
+    held = _held_slots(state)
     for generation, wanted in targets:
         for slot in wanted.slots():
             if (generation, slot) not in held:
@@ -38,15 +33,20 @@ def vacant(state: State) -> Iterator[tuple[int, Slot, float]]:
                 yield generation, slot, throttle.retry_at if throttle else 0.0
 
 
+def _held_slots(state: State) -> set[tuple[int, Slot]]:
+    children = state.children.values()
+    return {(child.generation, child.slot) for child in children if not child.retired}
+
+
 def converge(draft: Draft) -> None:
-    """Fill the slots that are wanted and empty, a batch at a time (the rest is due at
-    once, in the next step); retire the children whose slots are wanted no more.
+    """Spawn at most SPAWNS_PER_STEP children into empty slots (the next step, due at
+    once, goes on), and retire the surplus children.
     """
     if draft.stopping:
         return
     due = (
         (generation, slot)
-        for generation, slot, retry_at in vacant(draft.state)
+        for generation, slot, retry_at in vacant_slots(draft.state)
         if retry_at <= draft.now
     )
     for generation, slot in list(islice(due, SPAWNS_PER_STEP)):
@@ -55,18 +55,14 @@ def converge(draft: Draft) -> None:
 
 
 def _retire_surplus(draft: Draft) -> None:
+    """Retire the current children whose slots are not wanted; forget the throttles of
+    such slots.
+    """
     state = draft.state
     for child in list(state.children.values()):
-        if (
-            child.generation == state.generation
-            and _is_surplus(state, child.slot)
-            and not child.retired
-        ):
-            draft.dismiss(child)
+        is_current = child.generation == state.generation and not child.retired
+        if is_current and not state.wanted.has(child.slot):
+            draft.retire(child)
     for generation, slot in list(state.throttles):
-        if generation == state.generation and _is_surplus(state, slot):
+        if generation == state.generation and not state.wanted.has(slot):
             del state.throttles[generation, slot]
-
-
-def _is_surplus(state: State, slot: Slot) -> bool:
-    return not state.wanted.has(slot)

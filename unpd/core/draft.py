@@ -1,7 +1,8 @@
 """The working copy of one step: a state that may change, and the effects so far.
 
-Every change of a child goes through :meth:`Draft.put`, so that the scoreboard never
-misses a phase.
+Made by :func:`unpd.core.machine.step`; every function of the core that changes the
+state takes a draft. Every change of a child goes through :meth:`Draft.put`, so that the
+scoreboard shows each phase.
 """
 
 from dataclasses import replace
@@ -14,15 +15,16 @@ from unpd.names import ChildOrder, ChildPhase, MasterPhase
 ABORT_GRACE_S = 2.0
 """How long a hung child has to print its stack before SIGKILL."""
 QUICK_GRACE_S = 1.0
+"""How long a child has to end at a quick stop before SIGKILL."""
 
 
 def sooner(deadline_at: float | None, other_at: float) -> float:
-    """The earlier of the two; None never comes."""
+    """The earlier of two deadlines; None is a deadline that never comes."""
     return other_at if deadline_at is None else min(deadline_at, other_at)
 
 
 class Draft:
-    """One step's state, effects and time."""
+    """The state, the effects and the time of one step."""
 
     def __init__(self, state: State, now: float) -> None:
         self.state = state.copy()
@@ -50,7 +52,7 @@ class Draft:
         )
 
     def put(self, child: Child) -> None:
-        """Store the child as it is now."""
+        """Replace the child's record by ``child``; show its phase if that changed."""
         before = self.state.children.get(child.birth)
         self.state.children[child.birth] = child
         if before is not None and before.phase is not child.phase:
@@ -58,22 +60,20 @@ class Draft:
 
     def spawn(self, generation: int, slot: Slot) -> None:
         """Order the birth of a child in ``slot``."""
-        wanted = (
-            self.state.candidate
-            if generation != self.state.generation and self.state.candidate
-            else self.state.wanted
-        )
-        deadline_at = self.now + wanted.limits.start_timeout_s
+        state = self.state
+        wanted = state.wanted
+        if generation != state.generation and state.candidate is not None:
+            wanted = state.candidate
         child = Child(
-            self.state.next_birth,
-            slot,
-            generation,
-            ChildPhase.STARTING,
-            self.now,
-            deadline_at=deadline_at,
+            birth=state.next_birth,
+            slot=slot,
+            generation=generation,
+            phase=ChildPhase.STARTING,
+            born_at=self.now,
+            deadline_at=self.now + wanted.limits.start_timeout_s,
         )
-        self.state.next_birth += 1
-        self.state.children[child.birth] = child
+        state.next_birth += 1
+        state.children[child.birth] = child
         self.do(fx.Spawn(child))
 
     def tell(self, child: Child, order: ChildOrder) -> None:
@@ -81,92 +81,81 @@ class Draft:
         self.do(fx.Tell(child.birth, order))
 
     def retire(self, child: Child) -> None:
-        """The child is wanted no more, its connections are: it drains for
-        ``reload_grace_s``. An exporter has none that last.
+        """Take the child's slot away, which is no longer wanted, and let the child
+        drain.
+
+        A starting child may accept connections before its report is read, so it drains
+        too. It keeps the deadline of its start, because it may be hung. A child that
+        drains already, or prints its stack after SIGABRT, goes on with that.
         """
+        if child.phase is ChildPhase.READY:
+            self._drain(child)
+        elif child.phase is ChildPhase.STARTING:
+            self.tell(child, ChildOrder.RETIRE)
+            self.put(replace(child, phase=ChildPhase.DRAINING, retired=True))
+        else:
+            self.put(replace(child, retired=True))
+
+    def _drain(self, child: Child) -> None:
+        """Let the child keep its connections for as long as its policy says."""
         grace_s = policy_of(child).drain_s(self.state.wanted.limits)
         deadline_at = self.now + grace_s if grace_s else None
         self.tell(child, ChildOrder.RETIRE)
         self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, deadline_at=deadline_at))
 
-    def dismiss(self, child: Child) -> None:
-        """The child's slot is wanted no more: it drains. One that starts may accept
-        before its report is read, so it drains too; an aborted one goes on printing its
-        stack.
-        """
-        if child.phase is ChildPhase.READY:
-            self.retire(child)
-        elif child.phase is ChildPhase.STARTING:
-            self.tell(child, ChildOrder.RETIRE)
-            self.put(
-                replace(child, phase=ChildPhase.DRAINING, retired=True)
-            )  # with the deadline of its start: it may be hung
-        else:
-            self.put(replace(child, retired=True))
-
-    def cut(self, child: Child) -> None:
-        """The child has drained long enough: its connections end now."""
-        self.tell(child, ChildOrder.FINISH)
-        self.put(
-            replace(
-                child,
-                phase=ChildPhase.DRAINING,
-                retired=True,
-                finishing=True,
-                deadline_at=self.now + CUT_GRACE_S,
-            )
-        )
+    def cut_drain(self, child: Child) -> None:
+        """End the child's drain: it has CUT_GRACE_S to end its connections."""
+        self.finish(child, self.now + CUT_GRACE_S)
 
     def finish(self, child: Child, deadline_at: float) -> None:
-        """The daemon stops: the child ends its connections until ``deadline_at``."""
+        """Have the child end its connections gracefully until ``deadline_at``."""
         self.tell(child, ChildOrder.FINISH)
-        self.put(
-            replace(
-                child,
-                phase=ChildPhase.DRAINING,
-                retired=True,
-                finishing=True,
-                deadline_at=deadline_at,
-            )
-        )
+        self._put_finishing(child, deadline_at)
+
+    def leave(self, child: Child, deadline_at: float) -> None:
+        """Have the child drop its connections and end until ``deadline_at``. It never
+        gets more time than it had before.
+        """
+        self.tell(child, ChildOrder.LEAVE)
+        self._put_finishing(child, sooner(child.deadline_at, deadline_at))
+
+    def _put_finishing(self, child: Child, deadline_at: float) -> None:
+        finishing = replace(child, retired=True, finishing=True, deadline_at=deadline_at)
+        self.put(replace(finishing, phase=ChildPhase.DRAINING))
 
     def kill(self, child: Child, retired: bool) -> None:
-        """SIGKILL; ``retired``: its slot is not to be filled for it again."""
+        """Send SIGKILL. ``retired``: the child also loses its slot."""
         self.tell(child, ChildOrder.KILL)
-        self.put(
-            replace(
-                child, phase=ChildPhase.KILLED, deadline_at=None, retired=child.retired or retired
-            )
-        )
+        retired = child.retired or retired
+        self.put(replace(child, phase=ChildPhase.KILLED, deadline_at=None, retired=retired))
 
     def abort(self, child: Child) -> float:
-        """SIGABRT; SIGKILL when its time to print a stack is over, which this returns.
-        It gets no more than it had anyway, nor than the daemon has to be gone.
+        """Send SIGABRT, which makes the child print its stack. Return the seconds until
+        SIGKILL: ABORT_GRACE_S, but never more than the child or the daemon had left.
         """
         self.tell(child, ChildOrder.ABORT)
         deadline_at = sooner(child.deadline_at, self.now + ABORT_GRACE_S)
         if self.stopping:
-            deadline_at = min(deadline_at, self.gone_by)
+            deadline_at = min(deadline_at, self.stop_ends_at)
         self.put(replace(child, phase=ChildPhase.KILLED, deadline_at=deadline_at))
         return deadline_at - self.now
 
-    def hasten(self, child: Child, deadline_at: float) -> None:
-        """A child that is on its way out is killed by ``deadline_at``; one that was
-        sent SIGKILL needs no more.
+    def bring_forward(self, child: Child, deadline_at: float) -> None:
+        """Kill the child at ``deadline_at`` at the latest. A child without a deadline
+        was sent SIGKILL, or drains without a limit, and stays as it is.
         """
         if child.deadline_at is not None:
             self.put(replace(child, deadline_at=sooner(child.deadline_at, deadline_at)))
 
     @property
     def stopping(self) -> bool:
-        """Whether the daemon is on its way out."""
+        """Whether the daemon is stopping."""
         return self.state.phase is MasterPhase.STOPPING
 
     @property
-    def gone_by(self) -> float:
-        """When the stop that is under way has no more time for any child; now, if that
-        is past.
+    def stop_ends_at(self) -> float:
+        """When the stop under way has no more time for any child; ``now`` if that
+        moment is past.
         """
-        return max(
-            self.now, self.state.stop_began_at + LAST_SHARE * self.state.wanted.limits.grace_s
-        )
+        longest_s = LAST_SHARE * self.state.wanted.limits.grace_s
+        return max(self.now, self.state.stop_began_at + longest_s)

@@ -1,5 +1,6 @@
-"""Effects: orders to the shell. :mod:`unpd.master.perform` has one small function for
-each.
+"""Effects: the orders of the core to the shell.
+
+Made by the core; :mod:`unpd.master.perform` has one small function for each.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Send a living child its order."""
+    """Send ``order`` to the child, if it still lives."""
 
     birth: int
     order: ChildOrder
@@ -27,22 +28,22 @@ class Tell:
 
 @dataclass(frozen=True, slots=True)
 class ShowPhase:
-    """The child is in a new phase: show it on the scoreboard."""
+    """Show the child's new phase on the scoreboard."""
 
     child: Child
 
 
 @dataclass(frozen=True, slots=True)
 class LoadConfig:
-    """Read the configuration and bind what it adds; answer with ConfigLoaded or
-    ConfigRefused.
+    """Read the configuration and open the listeners that it adds. ConfigLoaded or
+    ConfigRefused is the answer.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class AdoptConfig:
-    """The candidate is the configuration from now on, as ``generation``: close what it
-    no longer has.
+    """Make the candidate the current configuration, as ``generation``, and close the
+    listeners that it lacks.
     """
 
     generation: int
@@ -50,24 +51,25 @@ class AdoptConfig:
 
 @dataclass(frozen=True, slots=True)
 class DropConfig:
-    """Forget the candidate and close what it added."""
+    """Forget the candidate and close the listeners that it added."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloseListeners:
-    """The end has begun: close the master's listeners, so that the workers' are the
-    last and later arrivals are refused, not stranded.
+    """Close the master's listeners, because the daemon stops. When the workers have
+    closed theirs too, the kernel refuses new clients instead of queueing them for
+    nobody.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class AnnounceReady:
-    """Every service has a ready worker for the first time: tell whoever waits."""
+    """Tell the command that started the daemon that every service is ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerReload:
-    """Tell a control request how its reload ended."""
+    """Answer a control request: its reload has ended."""
 
     request: int
     refused: str
@@ -76,19 +78,19 @@ class AnswerReload:
 
 @dataclass(frozen=True, slots=True)
 class CountReload:
-    """A reload has ended: count it."""
+    """Count a reload that has ended."""
 
     succeeded: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ReopenLog:
-    """Open the log file again under its name."""
+    """Open the log file again by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One line for the log."""
+    """Write one line to the log."""
 
     event: str
     fields: tuple[tuple[str, Field], ...] = ()
@@ -96,7 +98,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """No child is left: end with this exit code."""
+    """End the master with this exit code: no child is left."""
 
     code: int
     reason: str

@@ -1,5 +1,7 @@
-"""Events: what happened, in the past tense. The shell gathers them,
-:func:`unpd.core.machine.step` takes them.
+"""Events: what happened, in the past tense.
+
+Made by the shell, the performers and the modules of the master that watch children and
+the control socket; taken by :func:`unpd.core.machine.step`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +13,9 @@ from unpd.names import ExitCode
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """Listeners are open and handlers installed: the first generation may be born."""
+    """The listeners are open and the signal handlers installed: the first children may
+    be spawned.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +25,15 @@ class TimePassed:
 
 @dataclass(frozen=True, slots=True)
 class ChildReady:
-    """The child reported over its readiness pipe that it serves."""
+    """The child reported over its channel that it serves."""
 
     birth: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChildFailed:
-    """The child reported that it cannot serve, and why; it leaves by itself. ``code``
-    is the exit code that the reason has.
+    """The child reported why it cannot serve, and is about to exit. ``code`` is the
+    exit code that belongs to the reason.
     """
 
     birth: int
@@ -39,8 +43,8 @@ class ChildFailed:
 
 @dataclass(frozen=True, slots=True)
 class ChildExited:
-    """The child was reaped. ``ended`` says how, for people ("exit code 3", "killed by
-    SIGSEGV").
+    """The master reaped the child. ``ended`` is its exit report in words ("exit code
+    3", "killed by SIGSEGV").
     """
 
     birth: int
@@ -49,7 +53,7 @@ class ChildExited:
 
 @dataclass(frozen=True, slots=True)
 class ForkFailed:
-    """The spawn that was ordered did not happen."""
+    """The fork that a Spawn ordered failed."""
 
     birth: int
     reason: str
@@ -57,8 +61,8 @@ class ForkFailed:
 
 @dataclass(frozen=True, slots=True)
 class BeatsRead:
-    """The heartbeats of all children, by birth: seconds of the monotonic clock, 0.0 for
-    none yet.
+    """The master read the heartbeats of all children. ``beats`` has them by birth, in
+    seconds of the monotonic clock; 0.0 is a child that has not beaten yet.
     """
 
     beats: Mapping[int, float]
@@ -66,8 +70,8 @@ class BeatsRead:
 
 @dataclass(frozen=True, slots=True)
 class ReloadAsked:
-    """Somebody wants the configuration read again. ``request`` is who waits for the
-    answer, None for a signal.
+    """A signal or the control socket asked for a reload. ``request`` is the number of
+    the control request that waits for the answer, None for a signal.
     """
 
     request: int | None
@@ -75,21 +79,21 @@ class ReloadAsked:
 
 @dataclass(frozen=True, slots=True)
 class ConfigLoaded:
-    """The new configuration is valid and its listeners are bound."""
+    """The new configuration is valid, and its listeners are open."""
 
     wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigRefused:
-    """The new configuration cannot be had; nothing changed."""
+    """The new configuration cannot be used. Nothing has changed."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """Somebody wants the end. ``by`` names who, for the log."""
+    """A signal or the control socket, named in ``by``, asked for a stop."""
 
     quick: bool
     by: str
@@ -97,7 +101,7 @@ class StopAsked:
 
 @dataclass(frozen=True, slots=True)
 class PoolResized:
-    """Somebody wants ``delta`` workers more (or fewer) in ``pool``."""
+    """A signal asked for ``delta`` more workers in ``pool`` (negative: fewer)."""
 
     pool: str
     delta: int
@@ -105,7 +109,7 @@ class PoolResized:
 
 @dataclass(frozen=True, slots=True)
 class LogReopenAsked:
-    """The log file was rotated."""
+    """A signal asked for the log file to be opened again: it was rotated."""
 
 
 Event = (

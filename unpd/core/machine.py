@@ -1,23 +1,26 @@
-"""The machine: ``step(state, event, now) -> (state, effects)``, and when it wants to be
-asked again.
+"""The machine: :func:`step` takes one event and returns the next state and the effects;
+:func:`next_deadline` says when the machine has to be called again.
 
-A step applies the event (:data:`EVENT_TABLE`: what each event means in each phase of
-the master), then closes the difference between wanted and actual, then sees whether the
-phase has come to its end. The reload has a module of its own. The phases::
+A step applies the event (:data:`EVENT_TABLE` says what each event means in each phase
+of the master), then closes the difference between wanted and actual, then checks
+whether the phase has ended (:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`.
+The phases::
 
-    STARTING --ready--> RUNNING --reload asked--> LOADING --loaded--> CUTTING --old
-    drain gone--> PROVING --all ready--> RUNNING
-                                                  LOADING --refused--> RUNNING
-                                                  PROVING --a child failed--> RUNNING
-    any --stop asked, or not ready in time--> STOPPING --no child left--> Leave
+    STARTING --all pools ready--> RUNNING
+    RUNNING --reload asked--> LOADING --loaded--> CUTTING --old drain gone--> PROVING
+    LOADING --refused--> RUNNING
+    PROVING --all ready, or a child failed--> RUNNING
+    any --stop asked, or a start that failed--> STOPPING --no child left--> Leave
 
-Invariants (tests/property/test_machine.py): at most two generations live, those that
-were sent SIGKILL aside; a slot never has two holders in one generation; births only go
-up; once STOPPING nothing is born; every reload asked for is answered exactly once.
+Called by the shell. An event that cannot happen in its phase is an AssertionError.
+
+Invariants (tests/property/test_machine.py): at most two generations live, apart from
+children that were sent SIGKILL; in one generation a slot never has two holders; births
+only go up; no child is spawned in STOPPING; every request for a reload is answered
+exactly once.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -26,23 +29,23 @@ from unpd.core import events as ev
 from unpd.core import reload
 from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
-from unpd.core.converge import converge, vacant
-from unpd.core.draft import QUICK_GRACE_S, Draft, sooner
-from unpd.core.model import Child, Exit, Limits, State, believed
+from unpd.core.converge import converge, vacant_slots
+from unpd.core.draft import QUICK_GRACE_S, Draft
+from unpd.core.model import Child, Exit, Limits, State, credible_beat
 from unpd.core.policy import policy_of
 from unpd.core.readiness import unready_pools
 from unpd.names import ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 ABSENCE_S = 5.0
-"""Heartbeats are looked at once a second. After a longer gap it was the master who did
-not run (frozen, stopped), and perhaps its children with it: they get until the next
-look to show that they live.
+"""The master reads heartbeats once a second. After a gap longer than this, the master
+itself did not run (frozen, stopped), and perhaps its children did not either. They get
+until the next reading to beat.
 """
 
 
 def step(state: State, event: ev.Event, now: float) -> tuple[State, tuple[fx.Effect, ...]]:
-    """Take one event at the monotonic time ``now`` (seconds); return the next state and
-    what to do. ``state`` itself is not changed.
+    """Take one event at the monotonic time ``now`` (seconds). Return the next state and
+    the effects; ``state`` itself does not change.
     """
     draft = Draft(state, now)
     EVENT_TABLE[type(event)][state.phase](draft, event)
@@ -52,13 +55,13 @@ def step(state: State, event: ev.Event, now: float) -> tuple[State, tuple[fx.Eff
 
 
 def next_deadline(state: State) -> float | None:
-    """The earliest time at which :class:`~unpd.core.events.TimePassed` has something to
-    do; None: nothing is due, ever.
+    """When the next :class:`~unpd.core.events.TimePassed` is due, in monotonic seconds.
+    None: the machine waits for other events alone.
     """
     due = [child.deadline_at for child in state.children.values() if child.deadline_at is not None]
     if state.phase_deadline_at is not None:
         due.append(state.phase_deadline_at)
-    due.extend(retry_at for _, _, retry_at in vacant(state))
+    due.extend(retry_at for _, _, retry_at in vacant_slots(state))
     return min(due, default=None)
 
 
@@ -88,12 +91,11 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
         return
     candidate = reload.is_candidate(draft.state, child)
     if candidate or child.ready_at is None:
-        who = "it was" if child.ready_at is None else "the others were"
-        draft.state.last_trouble = (
-            f"{child.slot.kind} {child.slot} ended before {who} ready: {event.ended}"
-        )
+        late = "it was" if child.ready_at is None else "the others were"
+        kind, slot = child.slot.kind, child.slot
+        draft.state.last_trouble = f"{kind} {slot} ended before {late} ready: {event.ended}"
     if candidate:
-        # However long it lived: what dies while it is being proved is not proven, and a
+        # A candidate that loses a child is not proved, however long that child lived. A
         # proof without respawns comes to an end.
         reload.refuse_candidate(draft, draft.state.last_trouble)
         return
@@ -101,13 +103,8 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
     throttle = after_death(draft.state.throttles.pop(key, None), child, draft.now)
     if throttle is not None:
         draft.state.throttles[key] = throttle
-    respawn_in_s = max(0.0, throttle.retry_at - draft.now) if throttle else 0.0
-    draft.note_child(
-        f"{child.slot.kind}.died",
-        child,
-        ended=event.ended,
-        respawn_in_s=round(respawn_in_s, 3),
-    )
+    respawn_in_s = round(max(0.0, throttle.retry_at - draft.now), 3) if throttle else 0.0
+    draft.note_child(f"{child.slot.kind}.died", child, ended=event.ended, respawn_in_s=respawn_in_s)
 
 
 def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:
@@ -123,24 +120,20 @@ def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:
     key = (child.generation, child.slot)
     throttle = after_failure(draft.state.throttles.get(key), draft.now)
     draft.state.throttles[key] = throttle
-    draft.note_child(
-        "fork.failed",
-        child,
-        reason=event.reason,
-        respawn_in_s=round(throttle.retry_at - draft.now, 3),
-    )
+    respawn_in_s = round(throttle.retry_at - draft.now, 3)
+    draft.note_child("fork.failed", child, reason=event.reason, respawn_in_s=respawn_in_s)
 
 
 def _beats_read(draft: Draft, event: ev.BeatsRead) -> None:
-    looked_at, draft.state.looked_at = draft.state.looked_at, draft.now
-    if draft.now - looked_at > ABSENCE_S:
+    last_read_at, draft.state.beats_read_at = draft.state.beats_read_at, draft.now
+    if draft.now - last_read_at > ABSENCE_S:
         return
     for birth, beat_at in event.beats.items():
         child = draft.state.children.get(birth)
         if child is None or child.ready_at is None:
             continue
-        last_at = max(child.ready_at, believed(beat_at, draft.now))
-        if draft.now - last_at > _limits_of(draft.state, child).heartbeat_timeout_s:
+        last_beat_at = max(child.ready_at, credible_beat(beat_at, draft.now))
+        if draft.now - last_beat_at > _limits_of(draft.state, child).heartbeat_timeout_s:
             happened(draft, birth, Happening.FELL_SILENT)
 
 
@@ -149,25 +142,25 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
     for child in list(draft.state.children.values()):
         if child.deadline_at is not None and child.deadline_at <= draft.now:
             happened(draft, child.birth, Happening.OVERDUE)
-    at = draft.state.phase_deadline_at
-    if at is not None and at <= draft.now and draft.state.phase is MasterPhase.STARTING:
-        missing = ", ".join(unready_pools(draft.state))
-        trouble = f" ({draft.state.last_trouble})" if draft.state.last_trouble else ""
-        reason = (
-            f"no worker of pool {missing} was ready within"
-            f" {draft.state.wanted.limits.start_timeout_s:g} s{trouble}"
-        )
-        draft.note("master.start_failed", reason=reason)
-        _stop(draft, Exit(ExitCode.FAILED, reason), quick=True)
+    deadline_at = draft.state.phase_deadline_at
+    starting = draft.state.phase is MasterPhase.STARTING
+    if starting and deadline_at is not None and deadline_at <= draft.now:
+        _give_up_start(draft)
+
+
+def _give_up_start(draft: Draft) -> None:
+    missing = ", ".join(unready_pools(draft.state))
+    timeout_s = draft.state.wanted.limits.start_timeout_s
+    trouble = f" ({draft.state.last_trouble})" if draft.state.last_trouble else ""
+    reason = f"no worker of pool {missing} was ready within {timeout_s:g} s{trouble}"
+    draft.note("master.start_failed", reason=reason)
+    _stop(draft, Exit(ExitCode.FAILED, reason), quick=True)
 
 
 def _limits_of(state: State, child: Child) -> Limits:
-    wanted = (
-        state.candidate
-        if state.candidate is not None and child.generation == state.last_generation
-        else state.wanted
-    )
-    return wanted.limits
+    if state.candidate is not None and child.generation == state.last_generation:
+        return state.candidate.limits
+    return state.wanted.limits
 
 
 # --- orders ---------------------------------------------------------------------------
@@ -181,15 +174,11 @@ def _boot(draft: Draft, event: ev.Booted) -> None:
 def _resize(draft: Draft, event: ev.PoolResized) -> None:
     before = draft.state.wanted
     draft.state.wanted = before.resized(event.pool, event.delta)
+    workers = draft.state.wanted.workers.get(event.pool, 0)
     if draft.state.wanted == before:
-        draft.note(
-            "pool.not_resized",
-            pool=event.pool,
-            delta=event.delta,
-            workers=before.workers.get(event.pool, 0),
-        )
+        draft.note("pool.not_resized", pool=event.pool, delta=event.delta, workers=workers)
     else:
-        draft.note("pool.resized", pool=event.pool, workers=draft.state.wanted.workers[event.pool])
+        draft.note("pool.resized", pool=event.pool, workers=workers)
 
 
 def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
@@ -202,13 +191,12 @@ def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
 
 def _stop_asked(draft: Draft, event: ev.StopAsked) -> None:
     _stop(draft, Exit(ExitCode.DONE, f"stopped by {event.by}"), quick=event.quick)
-    draft.note(
-        "master.stopping", quick=event.quick, by=event.by
-    )  # when it can be read, the listeners are closed
+    # The line comes last: a reader of it finds the listeners closed.
+    draft.note("master.stopping", quick=event.quick, by=event.by)
 
 
 def _stop_again(draft: Draft, event: ev.StopAsked) -> None:
-    """A stop during a stop: only a quick one has more to say."""
+    """Take a stop during a stop: only a quick one changes anything."""
     if event.quick:
         draft.note("master.stopping", quick=True, by=event.by)
         _leave_all(draft)
@@ -217,12 +205,10 @@ def _stop_again(draft: Draft, event: ev.StopAsked) -> None:
 def _stop(draft: Draft, end: Exit, quick: bool) -> None:
     state = draft.state
     reload.abandon(draft, f"the daemon is stopping ({end.reason})")
-    state.phase, state.exit, state.phase_deadline_at, state.stop_began_at = (
-        MasterPhase.STOPPING,
-        end,
-        None,
-        draft.now,
-    )
+    state.phase = MasterPhase.STOPPING
+    state.phase_deadline_at = None
+    state.stop_began_at = draft.now
+    state.exit = end
     draft.do(fx.CloseListeners())
     if quick:
         _leave_all(draft)
@@ -233,31 +219,22 @@ def _stop(draft: Draft, end: Exit, quick: bool) -> None:
         if child.phase is not ChildPhase.KILLED and policy_of(child).stop_share == share:
             draft.finish(child, deadline_at)
         elif child.phase is ChildPhase.KILLED or child.retired:
-            draft.hasten(child, deadline_at)
+            draft.bring_forward(child, deadline_at)
 
 
 def _smallest_share(state: State) -> float:
-    """The share of the grace time of those children that finish first."""
+    """The smallest ``stop_share`` of all children; its kind finishes first."""
     return min((policy_of(child).stop_share for child in state.children.values()), default=0.0)
 
 
 def _leave_all(draft: Draft) -> None:
-    """Quick: LEAVE to all. Asked for again, it never gives more time than before."""
-    deadline_at = min(draft.now + QUICK_GRACE_S, draft.gone_by)
+    """Order all children to leave within QUICK_GRACE_S, and within the stop's time."""
+    deadline_at = min(draft.now + QUICK_GRACE_S, draft.stop_ends_at)
     for child in list(draft.state.children.values()):
         if child.phase is not ChildPhase.KILLED:
-            draft.tell(child, ChildOrder.LEAVE)
-            draft.put(
-                replace(
-                    child,
-                    phase=ChildPhase.DRAINING,
-                    retired=True,
-                    finishing=True,
-                    deadline_at=sooner(child.deadline_at, deadline_at),
-                )
-            )
+            draft.leave(child, deadline_at)
         else:
-            draft.hasten(child, deadline_at)
+            draft.bring_forward(child, deadline_at)
 
 
 # --- the end of a phase ---------------------------------------------------------------
@@ -268,12 +245,12 @@ def _settle_starting(draft: Draft) -> None:
         draft.state.phase, draft.state.phase_deadline_at = MasterPhase.RUNNING, None
         draft.do(fx.AnnounceReady())
         draft.note("master.ready", generation=draft.state.generation)
-        reload.begin_waiting(draft)
+        reload.begin_queued(draft)
 
 
 def _settle_stopping(draft: Draft) -> None:
-    """Workers first, the exporter after them (a scrape can watch the drain), then the
-    master.
+    """Order the kind with the smallest stop_share to finish, once no child is left that
+    goes before it. After the last child, order the master to leave.
     """
     state = draft.state
     if not state.children:
@@ -288,8 +265,8 @@ def _settle_stopping(draft: Draft) -> None:
             draft.finish(child, deadline_at)
 
 
-def _settled(draft: Draft) -> None:
-    """LOADING ends with the shell's answer, not by itself."""
+def _settle_loading(draft: Draft) -> None:
+    """Change nothing: LOADING ends when the shell answers LoadConfig."""
 
 
 # --- the tables -----------------------------------------------------------------------
@@ -300,62 +277,60 @@ def _never(draft: Draft, event: ev.Event) -> None:
 
 
 def _too_late(draft: Draft, event: ev.Event) -> None:
-    """The daemon is stopping: it changes nothing any more."""
+    """Change nothing: the daemon is stopping."""
 
 
-Take = Callable[[Draft, Any], None]
+Reaction = Callable[[Draft, Any], None]
+"""What an event means in a phase."""
 
 
-def _in_all(take: Take) -> dict[MasterPhase, Take]:
-    return dict.fromkeys(MasterPhase, take)
+def _in_every_phase(reaction: Reaction) -> dict[MasterPhase, Reaction]:
+    return dict.fromkeys(MasterPhase, reaction)
 
 
-_ALIVE = tuple(phase for phase in MasterPhase if phase is not MasterPhase.STOPPING)
-
-EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Take]] = MappingProxyType(
+EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Reaction]] = MappingProxyType(
     {
         ev.Booted: {
-            **_in_all(_never),
+            **_in_every_phase(_never),
             MasterPhase.STARTING: _boot,
             MasterPhase.STOPPING: _too_late,
         },
-        ev.TimePassed: _in_all(_time_passed),
-        ev.ChildReady: _in_all(_child_ready),
-        ev.ChildFailed: _in_all(_child_failed),
-        ev.ChildExited: _in_all(_child_exited),
-        ev.ForkFailed: _in_all(_fork_failed),
-        ev.BeatsRead: _in_all(_beats_read),
+        ev.TimePassed: _in_every_phase(_time_passed),
+        ev.ChildReady: _in_every_phase(_child_ready),
+        ev.ChildFailed: _in_every_phase(_child_failed),
+        ev.ChildExited: _in_every_phase(_child_exited),
+        ev.ForkFailed: _in_every_phase(_fork_failed),
+        ev.BeatsRead: _in_every_phase(_beats_read),
         ev.ReloadAsked: {
-            **_in_all(reload.asked_during),
+            **_in_every_phase(reload.asked_during_reload),
             MasterPhase.RUNNING: reload.asked,
-            MasterPhase.STOPPING: reload.asked_too_late,
+            MasterPhase.STOPPING: reload.asked_during_stop,
         },
         ev.ConfigLoaded: {
-            **_in_all(_never),
-            MasterPhase.LOADING: reload.loaded,
+            **_in_every_phase(_never),
+            MasterPhase.LOADING: reload.config_loaded,
             MasterPhase.STOPPING: _too_late,
         },
         ev.ConfigRefused: {
-            **_in_all(_never),
-            MasterPhase.LOADING: reload.refused_to_load,
+            **_in_every_phase(_never),
+            MasterPhase.LOADING: reload.config_refused,
             MasterPhase.STOPPING: _too_late,
         },
-        ev.StopAsked: {**dict.fromkeys(_ALIVE, _stop_asked), MasterPhase.STOPPING: _stop_again},
-        ev.PoolResized: {**_in_all(_resize), MasterPhase.STOPPING: _too_late},
-        ev.LogReopenAsked: _in_all(_reopen_log),
+        ev.StopAsked: {**_in_every_phase(_stop_asked), MasterPhase.STOPPING: _stop_again},
+        ev.PoolResized: {**_in_every_phase(_resize), MasterPhase.STOPPING: _too_late},
+        ev.LogReopenAsked: _in_every_phase(_reopen_log),
     }
 )
-"""What each event means in each phase. Every event has every phase; a test walks all
-pairs.
-"""
+"""What each event means in each phase. A test walks all pairs."""
 
 SETTLE: Mapping[MasterPhase, Callable[[Draft], None]] = MappingProxyType(
     {
         MasterPhase.STARTING: _settle_starting,
-        MasterPhase.RUNNING: reload.begin_waiting,
-        MasterPhase.LOADING: _settled,
+        MasterPhase.RUNNING: reload.begin_queued,
+        MasterPhase.LOADING: _settle_loading,
         MasterPhase.CUTTING: reload.settle_cutting,
         MasterPhase.PROVING: reload.settle_proving,
         MasterPhase.STOPPING: _settle_stopping,
     }
 )
+"""What a step does at its end in each phase: it ends the phase if its time has come."""

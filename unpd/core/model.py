@@ -1,7 +1,9 @@
-"""What the master knows: children, what is wanted, and the reload under way.
+"""The core's model: the children, what is wanted, and the reload under way.
 
-All times are seconds of one monotonic clock, handed in as ``now``. Records are frozen;
-:class:`State` is copied by ``step`` before it changes.
+All times are seconds of one monotonic clock; callers pass the current one as ``now``.
+The records are frozen. :class:`State` may change, so ``step`` copies it first.
+
+Used by the whole core and by the modules of the master that read the state.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,8 +14,8 @@ from unpd.names import MAX_WORKERS, ChildKind, ChildPhase, MasterPhase
 
 @dataclass(frozen=True, slots=True, order=True)
 class Slot:
-    """The logical place of a child, which survives its respawns. ``index`` counts from
-    0 within the pool.
+    """The logical place of a child. It survives respawns. ``index`` counts from 0
+    within the pool.
     """
 
     kind: ChildKind
@@ -26,8 +28,8 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The spans, in seconds, that a configuration gives to its generation.
-    ``reload_grace_s`` of 0: as long as the connections last.
+    """The timeouts, in seconds, that a configuration gives to its generation. A
+    ``reload_grace_s`` of 0 lets retired children drain as long as connections last.
     """
 
     grace_s: float
@@ -38,8 +40,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one configuration wants: how many children of each kind in each pool (each
-    at least one), and its limits.
+    """The children that one configuration wants, and its limits. ``children`` has the
+    number, at least 1, for each kind and pool.
     """
 
     children: Mapping[tuple[ChildKind, str], int]
@@ -58,13 +60,14 @@ class Wanted:
     @property
     def workers(self) -> dict[str, int]:
         """The number of workers, by pool."""
-        return {
-            pool: count for (kind, pool), count in self.children.items() if kind is ChildKind.WORKER
-        }
+        counts = self.children.items()
+        return {pool: count for (kind, pool), count in counts if kind is ChildKind.WORKER}
 
     def resized(self, pool: str, delta: int) -> "Wanted":
-        """The same with ``delta`` workers more in ``pool``, but at least one there and
-        at most MAX_WORKERS in all. Without workers in that pool it stays as it is.
+        """The same with ``delta`` more workers in ``pool``, but at least one there.
+
+        Returns itself if the pool has no workers, or if more than MAX_WORKERS would be
+        wanted in all.
         """
         workers = self.workers
         if pool not in workers or sum(workers.values()) + delta > MAX_WORKERS:
@@ -75,11 +78,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One birth. ``deadline_at``: when the phase it is in has lasted too long (None: it
-    may last).
+    """One child, from its spawn to its reap. ``birth`` identifies it.
 
-    ``retired`` children no longer hold their slot. ``finishing``: it was told to bring
-    its connections to an end.
+    ``deadline_at``: when its phase has lasted too long; None: the phase may last.
+    ``retired``: the child no longer holds its slot. ``finishing``: it was ordered to
+    end its connections.
     """
 
     birth: int
@@ -94,21 +97,20 @@ class Child:
 
 
 BEAT_AHEAD_S = 1.0
-"""A heartbeat may be later than the time that was read before it, but hardly by this.
-"""
+"""How far a heartbeat may be ahead of ``now``, which may have been read before it."""
 
 
-def believed(beat_at: float, now: float) -> float:
-    """A heartbeat as far as it can be true: one from the future is none, for it would
-    hide a hang for ever.
+def credible_beat(beat_at: float, now: float) -> float:
+    """The heartbeat, or 0.0 for one from the future: only a faulty child writes that,
+    and it would hide a hang for ever.
     """
     return beat_at if beat_at <= now + BEAT_AHEAD_S else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """The back-off of one slot in one generation: early deaths in a row, and when it
-    may be filled again.
+    """The back-off of one slot in one generation. ``failures``: early deaths in a row.
+    ``retry_at``: when the slot may be filled again.
     """
 
     failures: int
@@ -117,7 +119,7 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How the master will end: the exit code of :class:`unpd.names.ExitCode` and the
+    """How the master will end: an exit code of :class:`unpd.names.ExitCode`, and the
     reason for the log.
     """
 
@@ -129,11 +131,12 @@ class Exit:
 class State:
     """Everything the core remembers.
 
-    ``wanted`` belongs to ``generation``; ``candidate`` to ``last_generation`` while a
-    reload is being proved. ``asked_by`` are the control requests that wait for the
-    reload under way, ``asked_again`` those that came during it (None: nobody asked).
-    ``phase_deadline_at`` bounds STARTING. ``looked_at`` is when heartbeats were last
-    read.
+    ``wanted`` belongs to ``generation``, the current one. While a reload is being
+    proved, ``candidate`` belongs to ``last_generation``. ``requests`` are the control
+    requests that wait for the reload under way. ``queued_requests`` wait for one more
+    reload after it (empty: only a signal asked for it; None: no reload is queued).
+    ``phase_deadline_at`` bounds STARTING. ``beats_read_at`` is when heartbeats were
+    last read. ``last_trouble`` is the latest reason why a child failed.
     """
 
     wanted: Wanted
@@ -144,17 +147,17 @@ class State:
     children: dict[int, Child] = field(default_factory=dict)
     throttles: dict[tuple[int, Slot], Throttle] = field(default_factory=dict)
     next_birth: int = 1
-    asked_by: tuple[int, ...] = ()
-    asked_again: tuple[int, ...] | None = None
+    requests: tuple[int, ...] = ()
+    queued_requests: tuple[int, ...] | None = None
     phase_deadline_at: float | None = None
     stop_began_at: float = 0.0
     exit: Exit | None = None
     last_trouble: str = ""
-    looked_at: float = 0.0
+    beats_read_at: float = 0.0
 
     def copy(self) -> "State":
-        """A state that may be changed without changing this one (the records in it are
-        frozen).
+        """A state that can change without changing this one. The records in it are
+        frozen, so both may share them.
         """
         return replace(self, children=dict(self.children), throttles=dict(self.throttles))
 

@@ -12,8 +12,8 @@ from unpd.core.model import Child, Limits
 from unpd.names import ChildKind
 
 CUT_GRACE_S = 3.0
-"""How long a child may take that was told to end its connections now: the 2 s of a
-lingering close, and a second more.
+"""How long a child may take to end its connections: the 2 s of a lingering close, and
+one second more.
 """
 
 
@@ -21,13 +21,14 @@ lingering close, and a second more.
 class Policy:
     """How the core treats one kind.
 
-    ``serves``: it serves the clients of its pool. Each such pool needs one that is
-    ready, and one that reports failure while the daemon starts makes the start fail.
+    ``serves``: a child of this kind serves the clients of its pool. The pool needs one
+    that is ready, and one that reports failure while the daemon starts ends the start.
     ``drain_s``: how long a retired child may keep its connections, in seconds; 0: as
-    long as they last. ``finish_before_kill``: when that time is over it is told to end
-    its connections and has CUT_GRACE_S more; else it is killed at once.
-    ``stop_share``: the part of ``grace_s`` that it has at a stop. Kinds with a smaller
-    part finish first; the next ones are told to when no child of these is left.
+    long as they last. ``finish_before_kill``: after that time the child is ordered to
+    end its connections and gets CUT_GRACE_S more; otherwise it is killed at once.
+    ``stop_share``: the part of ``grace_s`` that the kind has at a stop. The kind with
+    the smallest part finishes first; the next kind begins when none of its children is
+    left.
     """
 
     serves: bool
@@ -44,8 +45,8 @@ POLICIES: Mapping[ChildKind, Policy] = MappingProxyType(
             finish_before_kill=True,
             stop_share=0.8,
         ),
-        # Its connections are short. It outlives the workers, so that a scrape sees them
-        # drain.
+        # An exporter's connections are short. It outlives the workers, so that a scrape
+        # sees them drain.
         ChildKind.EXPORTER: Policy(
             serves=False,
             drain_s=lambda _: CUT_GRACE_S,
@@ -57,7 +58,7 @@ POLICIES: Mapping[ChildKind, Policy] = MappingProxyType(
 """One row for each kind."""
 
 LAST_SHARE = max(policy.stop_share for policy in POLICIES.values())
-"""The part of ``grace_s`` after which no child of any kind is left."""
+"""The part of ``grace_s`` after which no kind of child has any time left."""
 
 
 def policy_of(child: Child) -> Policy:

@@ -1,8 +1,8 @@
-"""Whether the generation that serves is whole: which pools lack a ready child, and
-which slots keep losing theirs.
+"""Whether the current generation is whole: which pools lack a ready child, and in which
+slots children keep dying early.
 
-Pure functions of the state. The core asks at the start; the status and the service
-manager's announcements ask at any time.
+Pure functions of the state. Called by :mod:`unpd.core.machine` at the start, and by
+:mod:`unpd.master.status` at any time.
 """
 
 from unpd.core.model import Slot, State
@@ -11,8 +11,8 @@ from unpd.names import ChildPhase
 
 
 def unready_pools(state: State) -> tuple[str, ...]:
-    """Pools of the current generation that clients are served from and that have no
-    ready child. A draining child does not count.
+    """The pools that serve clients and have no ready child. A draining child does not
+    count.
     """
     ready = {
         (child.slot.kind, child.slot.pool)
@@ -27,7 +27,7 @@ def unready_pools(state: State) -> tuple[str, ...]:
 
 
 def throttled(state: State) -> tuple[Slot, ...]:
-    """Slots of the current generation that keep losing their children before long."""
+    """The slots of the current generation whose children keep dying early."""
     return tuple(
         slot
         for (generation, slot), throttle in sorted(state.throttles.items())

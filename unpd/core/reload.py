@@ -1,10 +1,14 @@
-"""A reload, from the asking to the answer: LOADING, CUTTING, PROVING.
+"""The reload, from the request to the answer: the phases LOADING, CUTTING, PROVING.
 
-Never three generations: what drains of an earlier reload is cut before the candidate is
-born. The candidate is adopted when all its children are ready; whatever happens to one
-of them before (a failed fork, a report, a death, a hang, the start timeout) refuses it,
-and the generation that serves goes on as if nothing had been. Everybody who asks is
-answered once; those who ask during a reload are answered by one more reload after it.
+At most two generations live at a time: before the children of the candidate are born,
+the children that still drain from an earlier reload are cut. The candidate is adopted
+when all its children are ready. A failed fork, a reported failure, a death, a hang or a
+late start of one of them refuses it, and the current generation serves on as before.
+
+Every request is answered once. Requests that come during a reload are answered by one
+more reload after it.
+
+Called by :mod:`unpd.core.machine`, whose tables name the functions here.
 """
 
 from unpd.core import effects as fx
@@ -17,54 +21,113 @@ from unpd.names import ChildPhase, MasterPhase
 RELOADING = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
 
 
+# --- the request ----------------------------------------------------------------------
+
+
 def asked(draft: Draft, event: ev.ReloadAsked) -> None:
-    """The shell shall read the configuration."""
-    asked_by = () if event.request is None else (event.request,)
-    _begin(draft, asked_by)
+    """Begin a reload: the shell reads the configuration."""
+    _begin(draft, () if event.request is None else (event.request,))
 
 
-def _begin(draft: Draft, asked_by: tuple[int, ...]) -> None:
+def _begin(draft: Draft, requests: tuple[int, ...]) -> None:
     draft.state.phase = MasterPhase.LOADING
-    draft.state.asked_by = asked_by
+    draft.state.requests = requests
     draft.do(fx.LoadConfig())
 
 
-def asked_during(draft: Draft, event: ev.ReloadAsked) -> None:
-    """Reloads that come during a reload become one more, after it: it reads what the
-    file says then.
-    """
-    again = draft.state.asked_again or ()
-    draft.state.asked_again = again if event.request is None else (*again, event.request)
+def asked_during_reload(draft: Draft, event: ev.ReloadAsked) -> None:
+    """Queue one more reload, which reads the file again after this one has ended."""
+    queued = draft.state.queued_requests or ()
+    draft.state.queued_requests = queued if event.request is None else (*queued, event.request)
 
 
-def asked_too_late(draft: Draft, event: ev.ReloadAsked) -> None:
-    """During the stop."""
+def asked_during_stop(draft: Draft, event: ev.ReloadAsked) -> None:
+    """Refuse the request: the daemon is stopping."""
     if event.request is not None:
         draft.do(fx.AnswerReload(event.request, "the daemon is stopping"))
 
 
-def loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
-    """The candidate is valid: make room for its children."""
+def begin_queued(draft: Draft) -> None:
+    """Begin the queued reload, if there is one."""
+    requests, draft.state.queued_requests = draft.state.queued_requests, None
+    if requests is not None:
+        _begin(draft, requests)
+
+
+# --- LOADING and CUTTING --------------------------------------------------------------
+
+
+def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
+    """Cut what still drains, to make room for the children of the candidate."""
     draft.state.candidate = event.wanted
     draft.state.phase = MasterPhase.CUTTING
     for child in _draining_generation(draft.state):
         if not child.finishing:
             draft.note_child(f"{child.slot.kind}.drain_cut", child)
-            draft.cut(child)
+            draft.cut_drain(child)
 
 
-def refused_to_load(draft: Draft, event: ev.ConfigRefused) -> None:
-    """Nothing has begun, nothing is to be undone."""
+def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
+    """End the reload. Nothing has begun, so nothing is to be undone."""
     _end(draft, event.reason)
 
 
+def _draining_generation(state: State) -> list[Child]:
+    """The children that drain from an earlier reload, adopted or refused. Killed
+    children do not count: one that the kernel cannot end must not hold up reloads.
+    """
+    return [
+        child
+        for child in state.children.values()
+        if child.generation != state.generation and child.phase is ChildPhase.DRAINING
+    ]
+
+
+def settle_cutting(draft: Draft) -> None:
+    """Order the children of the candidate as soon as no earlier generation drains."""
+    if not _draining_generation(draft.state):
+        draft.state.phase = MasterPhase.PROVING
+        draft.state.last_generation += 1
+        draft.note("reload.proving", generation=draft.state.last_generation)
+        converge(draft)
+
+
+# --- PROVING --------------------------------------------------------------------------
+
+
+def is_candidate(state: State, child: Child) -> bool:
+    """Whether the child belongs to the generation that is being proved."""
+    return (
+        state.phase is MasterPhase.PROVING
+        and child.generation == state.last_generation
+        and not child.retired
+    )
+
+
+def settle_proving(draft: Draft) -> None:
+    """Adopt the candidate if all its children are ready. Refuse it if one was killed
+    for being late or hung, even where the kernel cannot end that child yet.
+    """
+    state = draft.state
+    if state.candidate is None:
+        return
+    proving = [child for child in state.children.values() if is_candidate(state, child)]
+    ready = {child.slot for child in proving if child.phase is ChildPhase.READY}
+    if any(child.phase is ChildPhase.KILLED for child in proving):
+        refuse_candidate(draft, state.last_trouble)
+        begin_queued(draft)
+    elif all(slot in ready for slot in state.candidate.slots()):
+        _adopt_candidate(draft, state.candidate)
+        begin_queued(draft)
+
+
 def refuse_candidate(draft: Draft, reason: str) -> None:
-    """Back to what was. The candidate's ready workers may have clients already, who are
-    not to blame: they drain like any generation that is wanted no more.
+    """Drop the candidate and retire its children. The ready ones may have clients
+    already, so they drain like any other child.
     """
     for child in list(draft.state.children.values()):
         if is_candidate(draft.state, child):
-            draft.dismiss(child)
+            draft.retire(child)
     draft.do(fx.DropConfig())
     _end(draft, reason)
 
@@ -77,11 +140,20 @@ def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
     _forget_throttles(state, old)
     for child in list(state.children.values()):
         if child.generation == old and not child.retired:
-            draft.dismiss(child)
+            draft.retire(child)
     _end(draft, "")
 
 
+def _forget_throttles(state: State, generation: int) -> None:
+    for key in [key for key in state.throttles if key[0] == generation]:
+        del state.throttles[key]
+
+
+# --- the end --------------------------------------------------------------------------
+
+
 def _end(draft: Draft, refused: str) -> None:
+    """Count, log and answer the reload. ``refused``: the reason, or "" for success."""
     draft.do(fx.CountReload(succeeded=not refused))
     if refused:
         draft.note("reload.refused", reason=refused, generation=draft.state.generation)
@@ -93,79 +165,17 @@ def _end(draft: Draft, refused: str) -> None:
 
 
 def abandon(draft: Draft, reason: str) -> None:
-    """The daemon stops: who waits for a reload hears so, and the candidate is
-    dropped.
-    """
+    """Drop the candidate and answer every waiting request, because the daemon stops."""
     state = draft.state
     if state.phase in RELOADING:
         draft.do(fx.DropConfig())
-    state.asked_by, state.asked_again, state.candidate = (
-        (*state.asked_by, *(state.asked_again or ())),
-        None,
-        None,
-    )
+    state.requests = (*state.requests, *(state.queued_requests or ()))
+    state.queued_requests = None
+    state.candidate = None
     _answer(draft, reason)
 
 
 def _answer(draft: Draft, refused: str) -> None:
-    for request in draft.state.asked_by:
+    for request in draft.state.requests:
         draft.do(fx.AnswerReload(request, refused))
-    draft.state.asked_by = ()
-
-
-def _forget_throttles(state: State, generation: int) -> None:
-    for key in [key for key in state.throttles if key[0] == generation]:
-        del state.throttles[key]
-
-
-def is_candidate(state: State, child: Child) -> bool:
-    """Whether the child belongs to the generation that is being proved."""
-    return (
-        state.phase is MasterPhase.PROVING
-        and child.generation == state.last_generation
-        and not child.retired
-    )
-
-
-def _draining_generation(state: State) -> list[Child]:
-    """What still drains of the generation before, or of a refused one. A killed child
-    is as good as gone: an unkillable one must not hold up reloads.
-    """
-    return [
-        c
-        for c in state.children.values()
-        if c.generation != state.generation and c.phase is ChildPhase.DRAINING
-    ]
-
-
-def settle_cutting(draft: Draft) -> None:
-    """Never three generations: the new one is born when the old one is gone."""
-    if not _draining_generation(draft.state):
-        draft.state.phase = MasterPhase.PROVING
-        draft.state.last_generation += 1
-        draft.note("reload.proving", generation=draft.state.last_generation)
-        converge(draft)
-
-
-def settle_proving(draft: Draft) -> None:
-    """All ready: adopted. One of them killed, for being late or hung: refused, even
-    where the kernel cannot end it yet.
-    """
-    state = draft.state
-    if state.candidate is None:
-        return
-    proving = [child for child in state.children.values() if is_candidate(state, child)]
-    ready = {child.slot for child in proving if child.phase is ChildPhase.READY}
-    if any(child.phase is ChildPhase.KILLED for child in proving):
-        refuse_candidate(draft, state.last_trouble)
-        begin_waiting(draft)
-    elif all(slot in ready for slot in state.candidate.slots()):
-        _adopt_candidate(draft, state.candidate)
-        begin_waiting(draft)
-
-
-def begin_waiting(draft: Draft) -> None:
-    """Begin the reload that was asked for in the meantime, if one was."""
-    if draft.state.asked_again is not None:
-        asked_by, draft.state.asked_again = draft.state.asked_again, None
-        _begin(draft, asked_by)
+    draft.state.requests = ()

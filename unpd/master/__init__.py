@@ -1,3 +1,3 @@
-"""The master: it boots, turns the loop, performs what the core decides, and never
-touches a client's bytes.
+"""The master: boots, turns the loop, and performs the effects that the core orders. It
+never touches a client's bytes.
 """

@@ -1,7 +1,8 @@
-"""The scoreboard over the master's death or restart: the next master takes it out of
-the service manager's descriptor store, so that counters go on.
+"""Opens the scoreboard: the one that an earlier master left in the service manager's
+descriptor store, so that counters go on, or a new one.
 
-Called by boot. (:mod:`unpd.master.listening.sources` does the same for listeners.)
+Called by boot; calls :mod:`unpd.board.memory`. :mod:`unpd.master.listening.sources`
+does the same for listeners.
 """
 
 import os
@@ -19,7 +20,7 @@ from unpd.master.runtime import BoardColumns
 from unpd.master.systemd.offers import Offers
 
 STORED_AS = "unpd-scoreboard"
-"""The name in the descriptor store."""
+"""The name of the scoreboard in the descriptor store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +34,19 @@ class OpenedBoard:
 def open_board(
     offers: Offers, log: Log, config: Config, wanted_listeners: Collection[WantedListener]
 ) -> OpenedBoard:
-    """Return the stored scoreboard of an earlier master if it can be used, else a new
-    one. OSError where the kernel refuses.
+    """Return the stored scoreboard of an earlier master if it can be used, otherwise a
+    new one. OSError if the kernel refuses that.
     """
-    found = _inherited(offers, log, config, wanted_listeners)
-    if found is None:
-        found = _new(offers, config, wanted_listeners)
-    words = found.board.words
+    opened = _adopt_stored(offers, log, config, wanted_listeners)
+    if opened is None:
+        opened = _create(offers, config, wanted_listeners)
+    words = opened.board.words
     words[layout.Master.START_WALL_NS] = words[layout.Master.LAST_RELOAD_WALL_NS] = time.time_ns()
     words[layout.Master.GENERATION] = words[layout.Master.LAST_RELOAD_OK] = 1
-    return found
+    return opened
 
 
-def _inherited(
+def _adopt_stored(
     offers: Offers, log: Log, config: Config, wanted_listeners: Collection[WantedListener]
 ) -> OpenedBoard | None:
     fds = [passed.fd for passed in offers.passed if passed.name == STORED_AS]
@@ -67,7 +68,7 @@ def _inherited(
     return OpenedBoard(board, columns)
 
 
-def _new(
+def _create(
     offers: Offers, config: Config, wanted_listeners: Collection[WantedListener]
 ) -> OpenedBoard:
     fd = memory.create()

@@ -1,12 +1,13 @@
-"""Boot: from a loaded configuration to a turning loop, and back down.
+"""Boot: sets up the master from a loaded configuration, runs its loop, and takes it
+down again.
 
 Called by the commands ``run`` and ``start``, with all signals blocked. The order is:
 identity, lock, log, listeners, scoreboard, handlers, control socket, loop. If a step
-fails, the steps before it are undone, and an UnpdError says why.
+fails, the earlier steps are undone, and an UnpdError gives the reason.
 
-Everything that a child will ever run is imported by now (through
-:mod:`unpd.master.children.kinds`), so that an upgrade of the package under a running
-daemon cannot mix versions, and ``gc.freeze`` keeps the memory of these modules shared.
+This module imports everything that a child will ever run (through
+:mod:`unpd.master.children.kinds`). So an upgrade of the package under a running daemon
+cannot mix versions, and ``gc.freeze`` keeps the memory of these modules shared.
 """
 
 import contextlib
@@ -35,20 +36,20 @@ from unpd.loop import Loop, now
 from unpd.master import boards
 from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
-from unpd.master.perform import note_listener
+from unpd.master.perform import log_listener
 from unpd.master.runtime import Deployment, Runtime
 from unpd.master.shell import SIGNAL_EVENTS, Shell
 from unpd.master.systemd.offers import Offers
 from unpd.names import ExitCode
 
 CRASH_GRACE_S = 2.0
-"""After a failure of the master itself, how long its children have to end their
-connections before they are killed.
+"""How long the children may take to end their connections after a failure of the master
+itself, before they are killed.
 """
 
 
 class StartFailed(UnpdError):
-    """The daemon gave up before it was ready; the code is that of the reason."""
+    """The daemon stopped before it was ready. The exit code belongs to the reason."""
 
     def __init__(self, exit_code: ExitCode, reason: str) -> None:
         self.exit_code = exit_code
@@ -56,26 +57,22 @@ class StartFailed(UnpdError):
 
 
 def identity_for(loaded: Loaded) -> Identity | None:
-    """Return the user and group that the children become, or None if they stay what the
-    master is. ConfigError for a name that does not exist, PrivilegeError for a change
+    """Return the user and group that the children become, or None if they keep those of
+    the master. ConfigError for a name that does not exist, PrivilegeError for a change
     that needs root.
     """
     daemon = loaded.config.daemon
-    if (
-        os.geteuid() != 0
-        and daemon.user == privileges.user_name(os.geteuid())
-        and daemon.group is None
-    ):
+    uid = os.geteuid()
+    if uid != 0 and daemon.user == privileges.user_name(uid) and daemon.group is None:
         return None
     try:
         identity = privileges.identify(daemon.user, daemon.group)
     except KeyError as error:
-        raise ConfigError(
-            (Problem(loaded.source, None, "daemon.user", f"{error.args[0]}"),)
-        ) from error
-    if os.geteuid() == 0:
+        problem = Problem(loaded.source, None, "daemon.user", f"{error.args[0]}")
+        raise ConfigError((problem,)) from error
+    if uid == 0:
         return identity
-    if identity.uid != os.geteuid():
+    if identity.uid != uid:
         raise PrivilegeError(
             f"only root can become {identity.user} (daemon.user in {loaded.source}): start unpd as"
             f" root or as {identity.user}"
@@ -89,55 +86,53 @@ def identity_for(loaded: Loaded) -> Identity | None:
 
 
 def open_log(config: Config, identity: Identity | None) -> Log:
-    """Open the log that the configuration asks for. Text on a standard error that
-    journald reads becomes entries of the journal. CannotCreateError if the file cannot
-    be opened.
+    """Open the log that the configuration asks for. CannotCreateError if its file
+    cannot be opened.
+
+    Lines of text become entries of the journal if journald reads the standard error.
     """
-    if not config.log.file:
-        sink = sinks.standard_error()
-        if config.log.format == "text" and journal.reads(sink.fd, os.environ.get("JOURNAL_STREAM")):
-            return Log(
-                sinks.Journal(sink, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)),
-                config.log.level,
-                "journal",
-            )
-    else:
+    path = config.log.file
+    if path:
         try:
-            sink = sinks.open_file(
-                config.log.file, (identity.uid, identity.gid) if identity else None
-            )
+            sink = sinks.open_file(path, (identity.uid, identity.gid) if identity else None)
         except OSError as error:
-            raise CannotCreateError(
-                f"cannot open the log file {config.log.file}: {error.strerror}"
-            ) from error
+            raise CannotCreateError(f"cannot open the log file {path}: {error.strerror}") from error
+        return Log(sink, config.log.level, config.log.format)
+    sink = sinks.standard_error()
+    if config.log.format == "text" and journal.reads(sink.fd, os.environ.get("JOURNAL_STREAM")):
+        datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        return Log(sinks.Journal(sink, datagrams), config.log.level, "journal")
     return Log(sink, config.log.level, config.log.format)
 
 
 def make_parents(config: Config) -> None:
     """Make the directories of the pid file and the control socket if they are missing.
-    CannotCreateError.
+    CannotCreateError if a directory cannot be made or belongs to another user.
     """
     _make_parent(config.daemon.pid_file)
     _make_parent(config.daemon.control)
 
 
 def _make_parent(path: Path) -> None:
-    """The last component only. In /tmp somebody else could have made it first."""
+    """Make the directory of ``path``, but no directory above it. In /tmp another user
+    may have made it first.
+    """
+    directory = path.parent
     try:
-        path.parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
-        owner = path.parent.stat().st_uid
+        directory.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        owner = directory.stat().st_uid
     except OSError as error:
         raise CannotCreateError(
-            f"cannot make the directory {path.parent}: {error.strerror}"
+            f"cannot make the directory {directory}: {error.strerror}"
         ) from error
     if os.geteuid() != 0 and owner not in (0, os.geteuid()):
-        raise CannotCreateError(f"the directory {path.parent} belongs to another user")
+        raise CannotCreateError(f"the directory {directory} belongs to another user")
 
 
 @dataclass(frozen=True, slots=True)
 class Starter:
-    """Who started the daemon: what to call once it is ready, and what the service
-    manager offers if it was that.
+    """What started the daemon. ``on_ready`` is called once the daemon is ready.
+    ``offers`` has the offers of the service manager, none if that did not start it.
     """
 
     on_ready: Callable[[], None] = lambda: None
@@ -151,8 +146,8 @@ def serve(
     log: Log,
     starter: Starter,
 ) -> ExitCode:
-    """Run the daemon until it has stopped; return how. The pid file's lock is the
-    caller's. UnpdError where the start is refused.
+    """Run the daemon until it has stopped; return its exit code. The caller holds the
+    lock of the pid file. UnpdError if the daemon cannot start.
     """
     setproctitle("unpd: master starting")
     processes.raise_descriptor_limit()
@@ -163,16 +158,11 @@ def serve(
         undo.callback(deployment.listeners.close)
         runtime = _make_runtime(deployment, load, identity, log, starter)
         for listener in deployment.listeners.opened.values():
-            note_listener(runtime, listener)
-        wakeup_fd = _handle_signals(runtime)
-        shell = Shell(runtime, wakeup_fd, starter.offers)
+            log_listener(runtime, listener)
+        shell = Shell(runtime, _handle_signals(runtime), starter.offers)
         path = loaded.config.daemon.control
-        runtime.control = ControlServer(
-            path,
-            identity.uid if identity and identity.uid != 0 else None,
-            runtime.loop,
-            shell.asked,
-        )
+        owner = identity.uid if identity and identity.uid != 0 else None
+        runtime.control = ControlServer(path, owner, runtime.loop, shell.carry_out)
         undo.callback(runtime.control.close)
         with _children_never_outlive(runtime):
             end = _run(shell, runtime)
@@ -184,9 +174,9 @@ def serve(
 
 def _deploy(config: Config, log: Log, offers: Offers) -> Deployment:
     """Open the listeners of the first configuration, or take them from the service
-    manager or its descriptor store; store what is new.
+    manager or its descriptor store. Store the new ones.
     """
-    passed = [passed for passed in offers.passed if passed.name != boards.STORED_AS]
+    passed = [descriptor for descriptor in offers.passed if descriptor.name != boards.STORED_AS]
     sources = ListenerSources(passed, offers.store)
     wanted_listeners = sources.wanted_listeners(config)
     for address in sources.settle(wanted_listeners):
@@ -225,8 +215,8 @@ def _make_runtime(
 
 
 def _handle_signals(runtime: Runtime) -> int:
-    """Install every handler, then unblock the signals, which were blocked since the
-    first line of the program. Return the read end of the wake-up pipe.
+    """Install all signal handlers, then unblock the signals, which the program blocked
+    in its first line. Return the read end of the wake-up pipe.
     """
     wakeup_fd, _ = signals.open_wakeup_pipe()
     runtime.signal_queue.install(SIGNAL_EVENTS)
@@ -237,8 +227,8 @@ def _handle_signals(runtime: Runtime) -> int:
 
 
 def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
-    # What exists now stays: a collection in a child would write to these pages and so
-    # copy them (gc.freeze in the manual of the library).
+    # The objects that exist now stay for good. A garbage collection in a child would
+    # write to their pages and so copy them (gc.freeze in the library reference).
     gc.freeze()
     processes.trim_heap()
     runtime.log.event(
@@ -252,15 +242,15 @@ def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
 
 @contextlib.contextmanager
 def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
-    """End all children if the loop fails by a fault of its own: TERM, CRASH_GRACE_S,
-    KILL. This does not use the loop, which has failed.
+    """End all children after the loop: SIGTERM, and SIGKILL after CRASH_GRACE_S.
+    Children are left only if the loop failed by a fault of its own, so this does not
+    use it.
     """
     try:
         yield
     finally:
-        pidfds = {
-            process.pidfd for process in runtime.processes.values() if process.pidfd is not None
-        }
+        left = runtime.processes.values()
+        pidfds = {process.pidfd for process in left if process.pidfd is not None}
         for signum in (signal.SIGTERM, signal.SIGKILL):
             for pidfd in pidfds:
                 processes.send_signal(pidfd, signum)

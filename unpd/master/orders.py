@@ -1,8 +1,8 @@
-"""What the master does for each verb of the control socket: one function a verb.
+"""Carries out the verbs of the control socket: one function for each verb.
 
-Called by the shell with each request; reads the status or queues events for the core,
-and answers. ``ORDERS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test
-compares. A verb that was forgotten here is refused, and does nothing.
+Called by the shell with each request. A function reads the status or queues events for
+the core; :func:`carry_out` answers. A test compares the names of :data:`ORDERS` with
+:data:`unpd.control.verbs.VERBS`. A verb that has no function here is refused.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from unpd.master.status import status
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A request, with what its function needs of the master."""
+    """A request, with the runtime and the state of the core that its function reads."""
 
     runtime: Runtime
     state: State
@@ -28,8 +28,8 @@ class Order:
 
 
 Fields = Mapping[str, Any]
-"""The fields of an answer. Those of a verb that is answered later come with its
-outcome: its function returns an empty one.
+"""The fields of an answer. The function of a verb that is answered later returns none:
+its fields come with the outcome.
 """
 
 
@@ -60,9 +60,7 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
 
 
 def carry_out(order: Order, control: ControlServer) -> None:
-    """Call the function of the verb, and answer the request unless its answer comes
-    later.
-    """
+    """Call the function of the verb; answer, unless the verb is answered later."""
     number, verb = order.pending.number, VERBS[order.pending.request.verb]
     function = ORDERS.get(verb.name)
     if function is None:

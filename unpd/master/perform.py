@@ -1,7 +1,8 @@
 """Performs effects: one small function for each, in the table :data:`PERFORMERS`.
 
-Nothing is decided here. What the system refuses goes back to the core as an event.
-Called by the shell; works on :class:`unpd.master.runtime.Runtime`.
+Nothing is decided here. A refusal by the system goes back to the core as an event.
+Called by the shell; works on :class:`unpd.master.runtime.Runtime`; calls
+:mod:`unpd.master.children` and :mod:`unpd.master.listening`.
 """
 
 import signal
@@ -30,7 +31,7 @@ from unpd.names import ReloadResult
 
 
 def perform(runtime: Runtime, effect: fx.Effect) -> None:
-    """Carry out one effect. The shell itself handles ``Leave``."""
+    """Perform one effect. The shell itself performs ``Leave``."""
     PERFORMERS[type(effect)](runtime, effect)
 
 
@@ -139,14 +140,12 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
     for warning in loaded.warnings:
         runtime.log.event("config.warning", text=warning)
     for listener in runtime.deployment.listeners.added_by(listeners):
-        note_listener(runtime, listener)
+        log_listener(runtime, listener)
     runtime.events.append(ev.ConfigLoaded(wanted_children(loaded.config)))
 
 
-def note_listener(runtime: Runtime, listener: OpenListener) -> None:
-    """Log the address of a new listener, with the port that the kernel chose for port
-    0.
-    """
+def log_listener(runtime: Runtime, listener: OpenListener) -> None:
+    """Log the address of a new listener, with the port that the kernel chose for 0."""
     runtime.log.event("listener.opened", service=listener.wanted.service, address=listener.text)
     if listener.without_ipv6:
         runtime.log.event(
@@ -159,7 +158,7 @@ def note_listener(runtime: Runtime, listener: OpenListener) -> None:
 
 def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     if runtime.candidate is None:
-        raise AssertionError("a configuration was adopted that was never loaded")
+        raise AssertionError("the core adopts a configuration that was never loaded")
     before = set(runtime.deployment.listeners.opened)
     listeners = runtime.deployment.listeners
     listeners.adopt(runtime.candidate.listeners)
@@ -246,3 +245,4 @@ PERFORMERS: Mapping[type[fx.Effect], Callable[[Runtime, Any], None]] = MappingPr
         fx.Note: _note,
     }
 )
+"""The function of each effect, but for ``Leave``."""

@@ -1,6 +1,7 @@
-"""What the master owns while it runs: descriptors, children, the scoreboard, the log.
+"""The runtime: everything that the master owns while it runs, such as descriptors,
+children, the scoreboard and the log.
 
-Made by boot. Has no behaviour: the shell, the performers and the modules of
+Made by boot. It has no behaviour: the shell, the performers and the other modules of
 ``unpd.master`` work on it.
 """
 
@@ -30,7 +31,7 @@ from unpd.names import ChildKind
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One configuration with its open listeners: what a generation of children gets."""
+    """One configuration with its open listeners. Each generation has its own."""
 
     config: Config
     listeners: Listeners
@@ -40,9 +41,9 @@ class Deployment:
 class ChildProcess:
     """A child that is not reaped yet.
 
-    ``pidfd`` is None if the kernel gave none. ``row``: its row of the board.
-    ``reported``: whether it has sent its report. ``unanswered``: who waits for the
-    answers to the questions that it was asked, in their order.
+    ``pidfd`` is None if the kernel refused one. ``row``: its row of the board.
+    ``reported``: whether it has sent its report. ``unanswered``: the functions to call
+    with its answers, in the order of the questions.
     """
 
     child: Child
@@ -70,16 +71,16 @@ class BoardColumns:
         self.listeners = Columns("listeners", listeners)
 
     def check(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """Take no column; ColumnsExhaustedError if the names of ``config`` have no
-        room. A configuration that is refused must not take any.
+        """Check that every name of ``config`` can have a column, without giving it one:
+        a refused configuration takes none. ColumnsExhaustedError if there is no room.
         """
         self.services.check(config.services)
         self.pools.check(service.pool for service in config.services.values())
         self.listeners.check(wanted.key for wanted in wanted_listeners if wanted.service != METRICS)
 
     def take(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """Give every name of ``config`` its column. ColumnsExhaustedError, and then
-        none.
+        """Give every name of ``config`` its column. ColumnsExhaustedError if there is
+        no room for all of them; then no name gets one.
         """
         self.check(config, wanted_listeners)
         for name, service in config.services.items():
@@ -94,11 +95,12 @@ class BoardColumns:
 class Runtime:
     """Everything that the master owns.
 
-    ``load`` reads the configuration again, ``on_ready`` is called once when every
-    service is ready: both come from the command that started the master. ``events``
-    wait for the core. ``generation`` is that of ``deployment``; the master does not
-    read it from the scoreboard, which children can write. ``processes`` has the
-    children that are not reaped yet by birth, ``birth_by_pid`` their births by pid.
+    ``load`` reads the configuration again. ``on_ready`` is called once, when every
+    service is ready. Both come from the command that started the master. ``candidate``
+    is the deployment that a reload proves. ``events`` wait for the core. ``generation``
+    is that of ``deployment``; the master does not read it from the scoreboard, which
+    children can write. ``processes`` has the children that are not reaped yet, by
+    birth; ``birth_by_pid`` has their births by pid.
     """
 
     deployment: Deployment

@@ -1,7 +1,7 @@
-"""The samples that the master takes once a second: accept queues, its own process, the
-heartbeats of its children.
+"""Samples what the master measures once a second: the accept queues, its own process,
+and the heartbeats of its children.
 
-Called by the shell's sweep; writes the master's words of the board.
+Called by the shell's sweep. :func:`sample` writes the master's words of the board.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 def sample(runtime: Runtime) -> None:
-    """Write what only the master sees: accept queues, the figures of its own process,
-    signals and dropped lines.
+    """Write the accept queues, and the figures of the master's process: signals,
+    dropped log lines, time, memory and descriptors.
     """
     words = runtime.board.words
     for key, listener in runtime.deployment.listeners.opened.items():
@@ -28,12 +28,12 @@ def sample(runtime: Runtime) -> None:
             continue
         queue = sockets.accept_queue(listener.sock)
         if queue is not None:
-            at = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
-            words[at], words[at + 1] = queue
+            word = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
+            words[word], words[word + 1] = queue
     words[layout.Master.SIGCHLD] = runtime.reaper.calls
     words[layout.Master.LOG_DROPPED] = runtime.log.sink.dropped
-    # Without a free descriptor, perhaps by another program's fault, the last figures
-    # stay.
+    # The samples of the process need a free descriptor. Without one, perhaps by another
+    # program's fault, the last figures stay.
     with contextlib.suppress(OSError):
         _sample_process(words)
 
@@ -44,18 +44,15 @@ def _sample_process(words: memoryview) -> None:
         virtual, resident = statm.read().split()[:2]
     words[layout.Master.VIRTUAL_BYTES] = int(virtual) * _PAGE_BYTES
     words[layout.Master.RESIDENT_BYTES] = int(resident) * _PAGE_BYTES
-    # listdir(3) opens the directory: one descriptor of those that it lists.
+    # os.listdir opens the directory: one of the descriptors in the list is its own.
     words[layout.Master.OPEN_FDS] = len(os.listdir("/proc/self/fd")) - 1
     words[layout.Master.MAX_FDS] = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def beats(runtime: Runtime) -> ev.BeatsRead:
-    """Read every child's heartbeat. The master decides nothing from what a child writes
-    but this, and only about that very child.
+    """Read the heartbeat of every child. It is the only word of a child from which the
+    master decides anything, and only about that child.
     """
-    return ev.BeatsRead(
-        {
-            birth: runtime.board.row(process.row)[layout.Row.BEAT_NS] / layout.NS
-            for birth, process in runtime.processes.items()
-        }
-    )
+    board = runtime.board
+    rows = {birth: board.row(process.row) for birth, process in runtime.processes.items()}
+    return ev.BeatsRead({birth: row[layout.Row.BEAT_NS] / layout.NS for birth, row in rows.items()})

@@ -1,13 +1,16 @@
-"""The shell around the core: it gathers events, asks the core, and performs effects.
-The whole main loop is :meth:`Shell.run`.
+"""The shell around the core: gathers events, passes them to the core, and performs the
+effects. Its main loop is :meth:`Shell.run`.
 
-The process blocks in one place, ``Loop.turn``. The wake-up pipe ends the wait (a
-handler has queued a signal), or a child's channel, the control socket, or a deadline.
-Each becomes an event; :func:`unpd.core.machine.step` answers with effects;
-:mod:`unpd.master.perform` carries them out. At SIGTERM: ``SignalQueue`` notes the
-signal, ``_gather`` makes StopAsked of it, ``machine._stop`` tells the workers to
-finish, ``worker.main`` drains, each exit becomes ChildExited, and after the last one
-the core says Leave.
+The master blocks in one place, ``Loop.turn``. The wait ends when a signal handler has
+written into the wake-up pipe, when a child's channel or the control socket is ready, or
+at a deadline. Each of these becomes an event, :func:`unpd.core.machine.step` returns
+effects, and :mod:`unpd.master.perform` performs them.
+
+At SIGTERM, ``SignalQueue`` notes the signal, ``_gather`` turns it into StopAsked, and
+``machine._stop`` orders the workers to finish. ``worker.main`` drains, each exit
+becomes ChildExited, and after the last one the core orders Leave.
+
+Made and run by boot.
 """
 
 import select
@@ -57,7 +60,7 @@ SIGNAL_EVENTS: Mapping[int, Callable[[], ev.Event]] = MappingProxyType(
         if row.meaning is not SignalMeaning.REAP
     }
 )
-"""The event that each signal becomes. SIGCHLD is not here: the reaper handles it."""
+"""The event that each signal becomes. The reaper handles SIGCHLD."""
 
 
 class Shell:
@@ -75,7 +78,7 @@ class Shell:
         )
 
     def run(self) -> fx.Leave:
-        """Turn until the core says Leave, when no child is left."""
+        """Turn the loop until the core orders Leave, when no child is left."""
         self._take(ev.Booted())
         while self._leave is None:
             self._runtime.loop.turn(self._timeout_s())
@@ -112,8 +115,8 @@ class Shell:
         return max(0.0, deadline_at - now())
 
     def _gather(self) -> None:
-        """Make events of what the callbacks of the loop did not: signals, deaths, the
-        time.
+        """Queue the events that no callback of the loop has queued: signals, deaths,
+        and deadlines.
         """
         runtime = self._runtime
         for signum in runtime.signal_queue.take():
@@ -129,7 +132,7 @@ class Shell:
     def _sweep(self) -> None:
         runtime = self._runtime
         self._sweep_at = now() + min(SWEEP_S, self._announcer.sweep_within_s)
-        with signals.blocked():  # the handler appends to the same deque
+        with signals.blocked():  # the SIGCHLD handler appends to the same deque
             runtime.reaper.sweep()
         sampling.sample(runtime)
         if runtime.control is not None:
@@ -142,16 +145,12 @@ class Shell:
     def _mend_listeners(self) -> None:
         log = self._runtime.log
         for listener, reason in self._runtime.deployment.listeners.mend():
+            service, address = listener.wanted.service, listener.text
             if reason:
-                log.event(
-                    "listener.broken",
-                    service=listener.wanted.service,
-                    address=listener.text,
-                    reason=reason,
-                )
+                log.event("listener.broken", service=service, address=address, reason=reason)
             else:
-                log.event("listener.mended", service=listener.wanted.service, address=listener.text)
+                log.event("listener.mended", service=service, address=address)
 
-    def asked(self, control: ControlServer, pending: PendingRequest) -> None:
+    def carry_out(self, control: ControlServer, pending: PendingRequest) -> None:
         """Carry out a request of the control socket."""
         orders.carry_out(orders.Order(self._runtime, self._state, pending), control)

@@ -1,7 +1,7 @@
 """The status of the daemon, for ``unpd status`` and for the service manager.
 
-Reads the core's state, the listeners and the scoreboard; changes nothing. Called by the
-control verbs and by :mod:`unpd.master.systemd.announcer`.
+Reads the core's state, the listeners and the scoreboard; changes nothing. Called by
+:mod:`unpd.master.orders` and :mod:`unpd.master.systemd.announcer`.
 """
 
 import os
@@ -18,7 +18,7 @@ from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 
 def degraded(state: State) -> tuple[str, ...]:
-    """The reasons why the daemon is not whole, in sentences; none if it is."""
+    """The faults of a running daemon, one sentence each; none if it is whole."""
     if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
         return ()
     without = [f"pool {pool} has no ready worker" for pool in unready_pools(state)]
@@ -26,8 +26,8 @@ def degraded(state: State) -> tuple[str, ...]:
 
 
 def summary(runtime: Runtime, state: State) -> str:
-    """Return one line: ``generation 3, 2 of 2 workers ready, 41 connections``, and what
-    is wrong.
+    """Return one line, such as ``generation 3, 2 of 2 workers ready, 41 connections``,
+    with every fault at its end.
     """
     ready = sum(
         child.slot.kind is ChildKind.WORKER
@@ -50,7 +50,7 @@ def summary(runtime: Runtime, state: State) -> str:
 
 
 def status(runtime: Runtime, state: State) -> dict[str, Any]:
-    """Return the status as JSON values; times in seconds."""
+    """Return the status as JSON values. Durations are in seconds."""
     at = now()
     running = state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)
     return {

@@ -34,24 +34,22 @@ def test_two_words_that_change_places_change_the_fingerprint(number: int, first:
 
 
 def test_a_change_of_meaning_changes_the_fingerprint() -> None:
-    """Other labels of a word, and other values that a word can have, are another
-    layout.
-    """
+    """Other labels of a word, or other values that it can have, make another layout."""
 
     class First(Area):
-        """An area to compare with."""
+        """The area that the others differ from."""
 
         CAUSES = Word("ends", ("fin", "rst"))
         PHASE = Word("phase", values=("starting", "running"))
 
     class OtherLabels(Area):
-        """Two labels changed places."""
+        """The same area with two labels swapped."""
 
         CAUSES = Word("ends", ("rst", "fin"))
         PHASE = Word("phase", values=("starting", "running"))
 
     class OtherValues(Area):
-        """Two values changed places."""
+        """The same area with two values swapped."""
 
         CAUSES = Word("ends", ("fin", "rst"))
         PHASE = Word("phase", values=("running", "starting"))
@@ -64,7 +62,7 @@ def test_a_change_of_meaning_changes_the_fingerprint() -> None:
     "area", [layout.Master, layout.Directory, layout.Service, layout.Row, layout.Board]
 )
 def test_the_words_of_an_area_stand_side_by_side(area: type[Area]) -> None:
-    """Each entry begins where the one before ends, and every one has its place."""
+    """Each entry begins where the one before ends, and reads as its offset."""
     at = 0
     for word in area.words:
         assert word.offset == at == getattr(area, word.name)
@@ -74,7 +72,9 @@ def test_the_words_of_an_area_stand_side_by_side(area: type[Area]) -> None:
 
 
 def test_ends_are_read_before_accepts() -> None:
-    """A reader copies upwards, and so sees an end only together with its accept."""
+    """The ends stand before the accepts, so that a reader never sees an end without its
+    accept.
+    """
     ends = range(layout.Service.ENDED, layout.Service.ENDED + len(layout.END_CAUSES))
     assert max(ends) < layout.Service.ACCEPTED == layout.Service.size - 1
 

@@ -1,5 +1,5 @@
-"""The scoreboard: a layout without overlaps, a directory of the living, and counts that
-nothing takes back.
+"""The scoreboard: rows that do not overlap, a directory of living children, and counts
+that are never lost.
 """
 
 import fcntl
@@ -29,30 +29,28 @@ def board(fd: int) -> Scoreboard:
 
 
 def entry(row: int, birth: int = 7) -> Entry:
-    """A ready worker."""
+    """The entry of a ready worker."""
     return Entry(row, birth, 4711, ChildKind.WORKER, 3, ChildPhase.READY, 2)
 
 
 def test_a_new_board_says_what_it_is_and_is_empty(board: Scoreboard) -> None:
-    """Magic and layout stand at its head, and nobody is in it."""
-    assert (board.words[layout.Master.MAGIC], board.words[layout.Master.LAYOUT]) == (
-        layout.MAGIC,
-        layout.FINGERPRINT,
-    )
+    """A new board begins with magic and layout, and has no entry and no count."""
+    assert board.words[layout.Master.MAGIC] == layout.MAGIC
+    assert board.words[layout.Master.LAYOUT] == layout.FINGERPRINT
     assert board.words[layout.Master.MAGIC].to_bytes(8, "little") == b"unpd-sb\0"
     assert (board.rows_used(), board.entries()) == (0, [])
     assert not any(board.words[layout.Master.PHASE : layout.Board.DIRECTORY])
 
 
 def test_a_board_costs_nothing_until_it_is_used(fd: int) -> None:
-    """The memory is sparse: rows that nobody ever had take no page."""
+    """The memory is sparse: rows that no child ever had take no page."""
     assert os.fstat(fd).st_size == layout.BOARD_BYTES > 10_000_000
     assert os.fstat(fd).st_blocks * 512 < 100_000
 
 
 def test_nobody_can_shrink_the_board_under_the_others(fd: int) -> None:
-    """The size is sealed, and so are the seals: a process that could shrink the memory
-    would end all others with SIGBUS.
+    """The size and the seals are sealed: a process that could shrink the memory would
+    end all others with SIGBUS.
     """
     for size in (0, layout.BOARD_BYTES + 1):
         with pytest.raises(PermissionError):
@@ -77,9 +75,7 @@ def test_a_board_that_can_be_shrunk_is_refused() -> None:
 
 
 def test_rows_do_not_touch(board: Scoreboard) -> None:
-    """Whatever a child writes into its row stands in no other, nor in the master's
-    area.
-    """
+    """A child that fills its row changes no other row and no word of the master."""
     before, mine, after = board.row(4), board.row(5), board.row(6)
     for at in range(len(mine)):
         mine[at] = 2**64 - 1
@@ -89,21 +85,19 @@ def test_rows_do_not_touch(board: Scoreboard) -> None:
 
 
 def test_the_last_row_is_the_end(board: Scoreboard) -> None:
-    """And is whole."""
+    """The last row is complete."""
     assert len(board.row(layout.MAX_ROWS - 1)) == layout.Row.size
 
 
 def test_every_mapping_sees_the_same(fd: int, board: Scoreboard) -> None:
-    """What one process counts, another reads."""
-    board.row(3)[layout.service_cells(2) + layout.Service.ACCEPTED] = 12345678901234567890
-    assert (
-        Scoreboard(fd).row(3)[layout.service_cells(2) + layout.Service.ACCEPTED]
-        == 12345678901234567890
-    )
+    """A count that one process writes can be read by another."""
+    cell = layout.service_cells(2) + layout.Service.ACCEPTED
+    board.row(3)[cell] = 12345678901234567890
+    assert Scoreboard(fd).row(3)[cell] == 12345678901234567890
 
 
 def test_the_living_are_listed_by_row(board: Scoreboard) -> None:
-    """As they entered, until they leave."""
+    """Entries are listed from enter to leave, by row."""
     exporter = Entry(2, 8, 4712, ChildKind.EXPORTER, 0, ChildPhase.DRAINING, 1)
     board.enter(entry(9))
     board.enter(exporter)
@@ -115,7 +109,7 @@ def test_the_living_are_listed_by_row(board: Scoreboard) -> None:
 
 
 def test_a_phase_can_change(board: Scoreboard) -> None:
-    """Only the phase."""
+    """set_phase changes the phase of an entry and nothing else."""
     board.enter(entry(0))
     board.set_phase(0, ChildPhase.DRAINING)
     (found,) = board.entries()
@@ -126,7 +120,7 @@ def test_a_phase_can_change(board: Scoreboard) -> None:
     "at", [layout.Directory.KIND, layout.Directory.PHASE, layout.Directory.POOL]
 )
 def test_an_entry_that_makes_no_sense_is_left_out(board: Scoreboard, at: int) -> None:
-    """A mad child may have written there; the others are still listed."""
+    """An entry that a faulty child overwrote is left out, and no other is."""
     board.enter(entry(0))
     board.enter(entry(1))
     board.words[layout.Board.DIRECTORY + at] = 2**64 - 1
@@ -153,14 +147,14 @@ def test_the_first_impossible_number_is_left_out(
 
 
 def test_an_impossible_number_of_rows_is_not_believed(board: Scoreboard) -> None:
-    """There are no more than there are."""
+    """The number of used rows is at most the number of rows."""
     board.words[layout.Master.ROWS_USED] = 2**64 - 1
     assert board.rows_used() == layout.MAX_ROWS
 
 
-def test_what_a_dead_worker_left_open_is_booked(board: Scoreboard) -> None:
-    """For each service, as worker_died; what had ended before stays as it is, and a
-    second look finds nothing.
+def test_open_connections_of_a_dead_worker_are_counted(board: Scoreboard) -> None:
+    """The open connections of a dead worker are counted as worker_died, for each
+    service. Earlier ends stay as they are, and a second call finds nothing.
     """
     cells = board.row(1)
     first, last = layout.service_cells(0), layout.service_cells(layout.MAX_SERVICES - 1)
@@ -196,9 +190,11 @@ def test_each_death_in_a_row_adds_to_what_the_deaths_before_left_open(board: Sco
         (layout.SANE_COUNT, 0),
     ],
 )
-def test_nonsense_is_not_booked(board: Scoreboard, accepted: int, ended: int) -> None:
-    """More ends than accepts, or more connections than there can be: a dead child was
-    mad, and its row stays as it is.
+def test_impossible_counts_are_not_counted_as_lost(
+    board: Scoreboard, accepted: int, ended: int
+) -> None:
+    """A row with more ends than accepts, or with an impossible number, stays as it is:
+    its child was faulty.
     """
     cells = board.row(0)
     cells[layout.service_cells(0) + layout.Service.ACCEPTED] = accepted
@@ -208,7 +204,9 @@ def test_nonsense_is_not_booked(board: Scoreboard, accepted: int, ended: int) ->
 
 
 def test_the_masters_counters_cannot_overflow(board: Scoreboard) -> None:
-    """A mad child may have written there: they wrap, and the master lives."""
+    """The master's counters wrap, so that a value that a faulty child wrote cannot stop
+    the master.
+    """
     board.words[layout.Master.FORK_FAILURES] = 2**64 - 1
     board.count(layout.Master.FORK_FAILURES)
     assert board.words[layout.Master.FORK_FAILURES] == 0
@@ -218,17 +216,19 @@ def test_the_masters_counters_cannot_overflow(board: Scoreboard) -> None:
 
 
 def test_a_row_is_prepared_for_its_next_birth(board: Scoreboard) -> None:
-    """Its honest counts stay; the stamp of the last death goes, and so does what would
-    overflow.
+    """A prepared row keeps its honest counts. The exit time of the last child is
+    removed, and so are values that would overflow.
     """
     cells = board.row(0)
-    honest, mad = (
-        layout.service_cells(0) + layout.Service.RECEIVED,
-        layout.service_cells(1) + layout.Service.SENT,
-    )
-    cells[layout.Row.EXIT_NS], cells[honest], cells[mad] = 123, layout.SANE_COUNT - 1, 2**64 - 1
+    honest = layout.service_cells(0) + layout.Service.RECEIVED
+    faulty = layout.service_cells(1) + layout.Service.SENT
+    cells[layout.Row.EXIT_NS] = 123
+    cells[honest] = layout.SANE_COUNT - 1
+    cells[faulty] = 2**64 - 1
     board.prepare(0)
-    assert (cells[layout.Row.EXIT_NS], cells[honest], cells[mad]) == (0, layout.SANE_COUNT - 1, 0)
+    assert cells[layout.Row.EXIT_NS] == 0
+    assert cells[honest] == layout.SANE_COUNT - 1
+    assert cells[faulty] == 0
 
 
 @pytest.mark.parametrize("others", [0, 2**64 - 1])
@@ -243,56 +243,46 @@ def test_the_least_value_that_no_counter_reaches_is_removed(board: Scoreboard, o
 
 @pytest.mark.parametrize("bounds", [layout.DURATION_BOUNDS_S, layout.REAP_BOUNDS_S])
 def test_bounds_go_up(bounds: tuple[float, ...]) -> None:
-    """Strictly: a value has one bucket, and one above all bounds has its own."""
+    """Bounds strictly increase: each value has one bucket, and so have values above all
+    bounds.
+    """
     assert list(bounds) == sorted(set(bounds))
 
 
 def columns_for(limit: int) -> Columns:
-    """Columns with room for so many names."""
+    """Columns with room for ``limit`` names."""
     return Columns("services", memoryview(bytearray(limit * layout.NAME_BYTES)).cast("Q"))
 
 
 def test_a_name_keeps_its_column() -> None:
-    """For the master's life, whatever comes and goes: no series ever changes its
+    """A name keeps its column for the master's life, so that no series changes its
     meaning.
     """
     columns = columns_for(3)
-    assert [columns.column(name) for name in ("echo", "daytime", "echo", "time", "daytime")] == [
-        0,
-        1,
-        0,
-        2,
-        1,
-    ]
+    names = ("echo", "daytime", "echo", "time", "daytime")
+    assert [columns.column(name) for name in names] == [0, 1, 0, 2, 1]
 
 
 def test_columns_run_out() -> None:
-    """The first name too many is refused; those that have a column keep it."""
+    """The first name without room is refused; names that have a column keep it."""
     columns = columns_for(2)
     columns.column("echo")
     columns.column("daytime")
-    with pytest.raises(
-        ColumnsExhaustedError,
-        match="more than 2 services in one life of the daemon: stop and start unpd to use time",
-    ):
+    reason = "more than 2 services in one life of the daemon: stop and start unpd to use time"
+    with pytest.raises(ColumnsExhaustedError, match=reason):
         columns.column("time")
     assert columns.column("echo") == 0
 
 
 def test_room_is_looked_for_before_any_is_taken() -> None:
-    """A configuration with one name too many takes no column at all; names that have
-    one need none.
+    """A configuration with one name too many takes no column. Names that have a column
+    need no other.
     """
     columns = columns_for(3)
     columns.column("echo")
     columns.check(("echo", "daytime", "time", "time"))
-    with pytest.raises(
-        ColumnsExhaustedError,
-        match=(
-            "more than 3 services in one life of the daemon: stop and start unpd to use chargen,"
-            " daytime, time"
-        ),
-    ):
+    reason = "more than 3 services in one life of the daemon: stop and start unpd to use"
+    with pytest.raises(ColumnsExhaustedError, match=f"{reason} chargen, daytime, time"):
         columns.check(("time", "echo", "daytime", "chargen"))
     assert columns.names == ["echo"]
 
@@ -301,7 +291,7 @@ def test_room_is_looked_for_before_any_is_taken() -> None:
 
 
 def test_columns_are_known_again(board: Scoreboard) -> None:
-    """Their names stand on the board: who reads them later gets the same columns, and
+    """The names stand on the board, so that the next master finds the same columns and
     the next free one.
     """
     area = board.names(layout.Board.LISTENER_NAMES, layout.MAX_LISTENERS)
@@ -323,8 +313,8 @@ def test_a_name_may_fill_its_column() -> None:
 
 
 def test_every_name_of_a_configuration_fits() -> None:
-    """The longest listener keys: a free port on a scoped address of the longest service
-    name, a UNIX path, a name of systemd's.
+    """The longest keys of listeners fit: a free port on a scoped address with the
+    longest service name, a UNIX path, and a name of systemd's.
     """
     keys = [
         f"{'s' * 32}#255 tcp://[fe80:1111:2222:3333:4444:5555:6666:7777%{'i' * 15}]:0",
@@ -337,7 +327,7 @@ def test_every_name_of_a_configuration_fits() -> None:
 
 @pytest.mark.parametrize("damage", [b"\xff", b"echo\0x", b"a\nb", b"\x01"])
 def test_damaged_names_are_refused(damage: bytes) -> None:
-    """A worker may have scribbled over them: no name is guessed."""
+    """A board whose names a child may have overwritten is refused."""
     cells = memoryview(bytearray(2 * layout.NAME_BYTES))
     cells[: len(damage)] = damage
     with pytest.raises(BoardRefusedError, match="the names of its services are damaged"):
@@ -345,16 +335,16 @@ def test_damaged_names_are_refused(damage: bytes) -> None:
 
 
 def test_a_name_twice_is_damage() -> None:
-    """Two columns of one name would be one series counted twice."""
+    """A name with two columns is damage: its series would be counted twice."""
     cells = memoryview(bytearray(2 * layout.NAME_BYTES))
     cells[:4] = cells[layout.NAME_BYTES : layout.NAME_BYTES + 4] = b"echo"
     with pytest.raises(BoardRefusedError, match="damaged"):
         Columns("services", cells.cast("Q"))
 
 
-def test_what_a_dead_master_left_is_booked(fd: int) -> None:
-    """Its children are counted as reaped, their connections as ended, their rows are
-    free; what it had counted stays.
+def test_children_of_a_dead_master_are_counted(fd: int) -> None:
+    """The children of a dead master count as reaped and their connections as ended, and
+    their rows become free. Earlier counts stay.
     """
     first = Scoreboard(fd)
     first.enter(entry(0, birth=1))
@@ -371,11 +361,8 @@ def test_what_a_dead_master_left_is_booked(fd: int) -> None:
     worker = layout.Master.REAPED + layout.KINDS.index(ChildKind.WORKER) * len(layout.REAP_REASONS)
     assert second.words[worker + layout.REAP_REASONS.index(ReapReason.MASTER_DIED)] == 2
     assert second.words[layout.Master.SPAWNS + 3] == 2
-    ended = second.row(5)[
-        layout.service_cells(1) + layout.Service.ENDED : layout.service_cells(1)
-        + layout.Service.ENDED
-        + len(layout.END_CAUSES)
-    ].tolist()
+    ends = layout.service_cells(1) + layout.Service.ENDED
+    ended = second.row(5)[ends : ends + len(layout.END_CAUSES)].tolist()
     assert ended[layout.END_CAUSES.index(EndCause.WORKER_DIED)] == 3
     assert sum(ended) == 10
     assert second.words[layout.Master.LISTEN_QUEUES] == 0
@@ -446,8 +433,8 @@ def test_a_masters_word_that_no_counter_reaches_is_not_taken_over(
     assert board.words[at] == layout.SANE_COUNT - 1
 
 
-def test_a_board_that_is_none_is_refused(fd: int) -> None:
-    """Another size, another magic, another layout, no memory at all."""
+def test_memory_that_is_no_board_is_refused(fd: int) -> None:
+    """Memory of another size or layout is no board, and a pipe is not one either."""
     Scoreboard(fd).words[layout.Master.LAYOUT] ^= 1
     with pytest.raises(BoardRefusedError, match="another layout"):
         adopt(fd)

@@ -14,14 +14,14 @@ def test_every_kind_has_a_policy_and_a_life() -> None:
 
 
 def test_some_kind_serves_and_all_have_an_end() -> None:
-    """At a stop the last kind is gone before the grace time is over."""
+    """One kind serves at least, and at a stop every kind ends within grace_s."""
     assert any(policy.serves for policy in POLICIES.values())
     assert all(0 < policy.stop_share <= LAST_SHARE < 1 for policy in POLICIES.values())
 
 
 def test_no_other_module_of_the_core_knows_a_kind() -> None:
     """The core decides by policy. Only the number of workers, which a signal changes,
-    is about one kind.
+    belongs to one kind.
     """
     named = {
         path.name: re.findall(r"ChildKind\.[A-Z]+", path.read_text())

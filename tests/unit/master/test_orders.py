@@ -1,4 +1,4 @@
-"""What the master does for each verb of the control socket."""
+"""The verbs of the control socket, as the master carries them out."""
 
 from collections import deque
 from functools import partial
@@ -21,8 +21,8 @@ NUMBER = 7
 
 
 class Master:
-    """As much of a master as the orders touch: it keeps the events, the log lines and
-    the answers.
+    """As much of a master as the orders use. It keeps the events, the log lines and the
+    answers.
     """
 
     def __init__(self) -> None:
@@ -34,26 +34,26 @@ class Master:
         )
 
     def answer(self, number: int, **fields: Any) -> None:
-        """Keep an answer, as the control server would send it."""
+        """Keep an answer that the control server would send."""
         self.answers.append({"number": number, **fields})
 
     def asked(self, verb: str, **arguments: Any) -> None:
-        """Take a request for ``verb``."""
+        """Carry out a request for ``verb``."""
         pending = PendingRequest(NUMBER, Request(verb, arguments), Credentials(41, 42, 43))
         carry_out(Order(cast(Runtime, self), cast(State, None), pending), cast(ControlServer, self))
 
 
 def test_each_verb_has_its_order_and_no_other() -> None:
-    """A verb that is added to one table and forgotten in the other fails here."""
+    """A verb that is in one table and not in the other fails here."""
     assert list(ORDERS) == list(VERBS)
     assert len(set(ORDERS.values())) == len(VERBS)
 
 
 @pytest.mark.parametrize("name", list(VERBS))
 def test_each_verb_does_its_own_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order of the verb is carried out and no other. Its fields are answered at
-    once, if the verb is answered at once; the log names the process that asked, if the
-    verb changes the daemon.
+    """Each verb calls its own function. A verb that is answered at once is answered
+    with the fields of the function. A verb that changes the daemon is logged with the
+    process that asked.
     """
     done: list[str] = []
 
@@ -74,7 +74,9 @@ def test_each_verb_does_its_own_order(name: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_stop_asks_the_core_to_stop(quick: bool) -> None:
-    """The event says how, and which process asked; the answer comes at once."""
+    """The event says how to stop and names the process that asked. The answer comes at
+    once.
+    """
     master = Master()
     master.asked("stop", quick=quick)
     assert [*master.events] == [ev.StopAsked(quick, "the control socket (uid 42, pid 41)")]
@@ -82,7 +84,7 @@ def test_stop_asks_the_core_to_stop(quick: bool) -> None:
 
 
 def test_reload_is_answered_with_its_outcome() -> None:
-    """The core gets the number of the request, and answers it later."""
+    """The core gets the number of the request, and the answer comes later."""
     master = Master()
     master.asked("reload")
     assert [*master.events] == [ev.ReloadAsked(NUMBER)]
@@ -90,7 +92,9 @@ def test_reload_is_answered_with_its_outcome() -> None:
 
 
 def test_a_verb_without_an_order_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does nothing, and above all not the order of another verb."""
+    """A verb without a function is refused and changes nothing. It never carries out
+    the order of another verb.
+    """
     monkeypatch.setattr(orders, "ORDERS", {})
     master = Master()
     master.asked("reload")

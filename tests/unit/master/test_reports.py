@@ -1,5 +1,5 @@
-"""The channel as the master sees it: reports, questions, answers, and what breaks
-it.
+"""The channel as the master uses it: reports, questions, answers, and messages that
+break it.
 """
 
 import json
@@ -23,7 +23,7 @@ QUESTION = {"question": "connections", "after": -1, "limit": 2}
 
 
 class Pipe:
-    """A transport that keeps what the master sends and brings what the child sent."""
+    """A transport that keeps the bytes of the master and returns those of the child."""
 
     def __init__(self) -> None:
         self.incoming: deque[bytes] = deque()
@@ -32,11 +32,11 @@ class Pipe:
         self.closed = False
 
     def fileno(self) -> int:
-        """A number that nothing uses."""
+        """A number that no descriptor has."""
         return 33
 
     def send(self, data: bytes, /) -> int:
-        """Take as much as there is room for."""
+        """Take as many bytes as there is room for."""
         taken = data[: self.room]
         if not taken:
             raise BlockingIOError
@@ -45,18 +45,18 @@ class Pipe:
         return len(taken)
 
     def recv(self, size: int, /) -> bytes:
-        """Bring the next piece; b"" is the end."""
+        """Return the next piece; b"" is the end."""
         if not self.incoming:
             raise BlockingIOError
         return self.incoming.popleft()
 
     def close(self) -> None:
-        """Note that it was closed."""
+        """Note that the transport was closed."""
         self.closed = True
 
 
 class Master:
-    """As much of a runtime as the reports touch, with one child."""
+    """As much of a runtime as the reports use, with one child."""
 
     def __init__(self) -> None:
         self.pipe = Pipe()
@@ -83,12 +83,12 @@ class Master:
         self.watched[fd] = mask
 
     def comes(self, *messages: object) -> None:
-        """The child sends messages, which the master reads at once."""
+        """Let the child send messages, which the master reads at once."""
         self.pipe.incoming.append(b"".join(json.dumps(m).encode() + b"\n" for m in messages))
         reports.read(self.runtime, BIRTH)
 
     def ends(self) -> None:
-        """The child's end closes."""
+        """Close the child's end."""
         self.pipe.incoming.append(b"")
         reports.read(self.runtime, BIRTH)
 
@@ -112,7 +112,7 @@ def test_a_child_reports_that_it_is_ready(master: Master) -> None:
 
 
 def test_a_child_reports_why_it_cannot_serve(master: Master) -> None:
-    """The reason and its exit code arrive; a code that is none of ours counts as 1."""
+    """The event has the reason and its exit code; an unknown exit code becomes 1."""
     master.comes(reports.failure(PrivilegeError("cannot drop privileges to unpd")))
     reason = "cannot drop privileges to unpd"
     assert list(master.events) == [ev.ChildFailed(BIRTH, reason, ExitCode.PRIVILEGE)]
@@ -121,7 +121,7 @@ def test_a_child_reports_why_it_cannot_serve(master: Master) -> None:
 
 
 def test_a_reason_is_bounded() -> None:
-    """A report fits a line, however long the reason is."""
+    """A report fits into a line, however long its reason is."""
     report = reports.failure(PrivilegeError("x" * 100_000))
     assert len(str(report["reason"])) == reports.MAX_REASON_CHARACTERS
 
@@ -133,7 +133,9 @@ def test_a_reason_is_bounded() -> None:
 def test_a_first_message_that_is_no_report_breaks_the_channel(
     master: Master, message: dict[str, Any]
 ) -> None:
-    """The master logs it once, stops listening, and gets no event from it."""
+    """A first message that is no report is logged once and causes no event. The master
+    stops listening.
+    """
     master.comes(message)
     assert master.logged == ["channel.broken"]
     assert not master.events
@@ -143,7 +145,7 @@ def test_a_first_message_that_is_no_report_breaks_the_channel(
 
 
 def test_questions_are_answered_in_their_order(master: Master) -> None:
-    """Each answer goes to the question that was asked first."""
+    """Each answer goes to the oldest open question."""
     master.comes(reports.ready())
     master.ask()
     master.ask()
@@ -153,8 +155,8 @@ def test_questions_are_answered_in_their_order(master: Master) -> None:
 
 
 def test_a_child_that_has_not_reported_is_not_asked(master: Master) -> None:
-    """Its first message has to be the report; the asker hears at once that no
-    answer comes.
+    """A child that has not reported is not asked, because its first message has to be
+    the report. The answer to the question is None, at once.
     """
     master.ask()
     assert master.answers == [None]
@@ -162,7 +164,9 @@ def test_a_child_that_has_not_reported_is_not_asked(master: Master) -> None:
 
 
 def test_a_dead_child_answers_nothing(master: Master) -> None:
-    """Whoever waits is told when the child's end closes, and later askers at once."""
+    """Open questions are answered with None when the child's end closes, later ones at
+    once.
+    """
     master.comes(reports.ready())
     master.ask()
     master.ends()
@@ -173,19 +177,19 @@ def test_a_dead_child_answers_nothing(master: Master) -> None:
 
 
 def test_the_last_words_of_a_child_come_before_its_end(master: Master) -> None:
-    """A report that lies in the channel when the child is reaped is read; then it
-    closes.
+    """A report that lies in the channel at the reap is read before the channel is
+    closed.
     """
     master.pipe.incoming.append(b'{"report":"failed","code":69,"reason":"in use"}\n')
-    reports.take_last_words(master.runtime, BIRTH)
+    reports.read_and_close(master.runtime, BIRTH)
     assert list(master.events) == [ev.ChildFailed(BIRTH, "in use", ExitCode.ADDRESS)]
     assert master.pipe.closed
     assert not master.watched
 
 
 def test_an_answer_without_a_question_breaks_the_channel(master: Master) -> None:
-    """A faulty child cannot keep the master busy with messages that nobody asked
-    for.
+    """A message without a question breaks the channel, so that a faulty child cannot
+    keep the master busy.
     """
     master.comes(reports.ready(), {"connections": []})
     assert list(master.events) == [ev.ChildReady(BIRTH)]
@@ -194,8 +198,8 @@ def test_an_answer_without_a_question_breaks_the_channel(master: Master) -> None
 
 
 def test_a_question_waits_for_room(master: Master) -> None:
-    """What the socket does not take is sent when it has room, and only then
-    watched for.
+    """A question that the socket does not take waits for room, and only then does the
+    master watch for room.
     """
     master.comes(reports.ready())
     before = master.watched[33]
@@ -209,7 +213,7 @@ def test_a_question_waits_for_room(master: Master) -> None:
 
 
 def test_a_child_that_reads_nothing_is_not_asked_for_ever(master: Master) -> None:
-    """Beyond the bound of what may wait, an asker hears that no answer comes."""
+    """A question to a channel that is full is answered with None."""
     master.comes(reports.ready())
     master.pipe.room = 0
     for _ in range(20_000):

@@ -1,1 +1,1 @@
-"""The children of the master: fork, report, reap."""
+"""The children of the master: their kinds, their fork, their reports, their reap."""

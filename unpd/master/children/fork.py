@@ -1,15 +1,15 @@
-"""The fork, and the first steps of every child, whatever its kind.
+"""The fork, and the first and last steps of a child of any kind.
 
-In the parent all signals are blocked around the fork until the child is registered, so
-that its death cannot be noticed before its pid is known. In the child they stay blocked
-until it has its own handlers: no signal for the child is lost, and none of the child's
-signals reaches the parent.
+The parent blocks all signals from before the fork until it has registered the child.
+So it cannot reap the child before it knows the pid. In the child the signals stay
+blocked until it has its own handlers. So no signal for the child is lost, and none of
+its signals reaches the parent.
 
 The child never returns into the master's frames: it ends in ``os._exit``. Those frames
 keep the master's objects alive, so that no destructor closes a descriptor number that
-means something else in the child.
+has another meaning in the child.
 
-Called by the performers; calls :mod:`unpd.kernel`. OSError where the kernel refuses.
+Called by the performers; calls :mod:`unpd.kernel`. OSError if the kernel refuses.
 """
 
 import faulthandler
@@ -37,29 +37,22 @@ from unpd.logs import Log
 from unpd.master.children import reports
 from unpd.names import ChildOrder, ExitCode
 
+_HANDLED = (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE, ChildOrder.REOPEN_LOG)
 CHILD_SIGNALS: Mapping[int, ChildOrder] = MappingProxyType(
-    {
-        int(signal.Signals[order.value]): order
-        for order in (
-            ChildOrder.RETIRE,
-            ChildOrder.FINISH,
-            ChildOrder.LEAVE,
-            ChildOrder.REOPEN_LOG,
-        )
-    }
+    {int(signal.Signals[order.value]): order for order in _HANDLED}
 )
 """The signals that a child handles. SIGABRT and SIGKILL keep their default actions."""
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
-"""The signals that a child ignores. A Ctrl-C or a closed terminal reaches the whole
-foreground group; the master tells its children what follows from it.
+"""The signals that a child ignores. A Ctrl-C or a closed terminal sends them to the
+whole foreground group, and the master then sends its own orders to its children.
 """
 TRACE_CHARACTERS = 900
-"""How much of the end of a trace is logged: a line of the log is bounded."""
+"""The length of the part of a trace that is logged, its end: a log line is bounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Newborn:
-    """What a child has, whatever its kind. ``cells`` is its row of the board."""
+    """The equipment of a child of any kind. ``cells`` is its row of the board."""
 
     child: Child
     board: Scoreboard
@@ -70,7 +63,7 @@ class Newborn:
     channel: ChannelEnd
 
     def report_ready(self) -> None:
-        """Tell the master that this child serves."""
+        """Report to the master that this child serves."""
         self.channel.send(reports.ready())
 
     def title(self, state: str) -> None:
@@ -80,9 +73,11 @@ class Newborn:
 
 @dataclass(frozen=True, slots=True)
 class ForkPlan:
-    """What the master gives to a fork: the board and the child's row, the user to
-    become (None: stay), the log, the descriptors that the child keeps beside 0, 1, 2,
-    the log's and the channel's, and the child's life.
+    """The master's part of a new child.
+
+    ``row``: the child's row of the board. ``identity``: the user and group to become
+    (None: those of the master). ``kept_fds``: the descriptors that the child keeps
+    beside 0, 1, 2, the log's and the channel's. ``live``: the child's whole life.
     """
 
     board: Scoreboard
@@ -95,7 +90,7 @@ class ForkPlan:
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A new child as its parent sees it. ``pidfd`` is None if the kernel gave none:
+    """A new child as its parent sees it. ``pidfd`` is None if the kernel refused one;
     then the child was killed and only waits to be reaped.
     """
 
@@ -105,36 +100,37 @@ class Forked:
 
 
 def show_title(child: Child, state: str) -> None:
-    """Set the process title of a child, the important words first: setproctitle cuts
-    the title at the size of argv and environment.
+    """Set the process title of a child. The important words come first, because
+    setproctitle cuts the title at the size of argv and environment.
     """
     place = f" {child.slot}" if policy_of(child).serves else ""
     setproctitle(f"unpd: {child.slot.kind}{place} {state}, generation {child.generation}")
 
 
 def fork(child: Child, plan: ForkPlan, register: Callable[[Forked], None]) -> None:
-    """Fork ``child``; call ``register`` in the parent before it can reap the child.
+    """Fork ``child``; call ``register`` in the parent before that can reap the child.
 
     OSError if the kernel refuses (EAGAIN at a pids limit, ENOMEM, EMFILE).
     """
-    ours, theirs = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    parent_sock, child_sock = socket.socketpair(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     parent_pid = os.getpid()
     try:
         with signals.blocked():
             pid = os.fork()
             if pid == 0:
-                _live_and_exit(child, plan, ChannelEnd(theirs), parent_pid)
-            register(Forked(pid, _open_pidfd(pid), ChannelEnd(ours)))
+                _live_and_exit(child, plan, ChannelEnd(child_sock), parent_pid)
+            register(Forked(pid, _open_pidfd(pid), ChannelEnd(parent_sock)))
     except BaseException:
-        ours.close()
+        parent_sock.close()
         raise
     finally:
-        theirs.close()
+        child_sock.close()
 
 
 def _open_pidfd(pid: int) -> int | None:
-    """Without its pidfd the child could not be signalled safely later. So it is killed
-    now, while it cannot be reaped: signals are still blocked.
+    """Return a pidfd of the new child, or kill the child if the kernel refuses one:
+    without a pidfd, a later signal might hit another process. The pid is safe now, for
+    the child cannot be reaped while signals are blocked.
     """
     try:
         return os.pidfd_open(pid)
@@ -159,7 +155,7 @@ def _live_and_exit(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid
 
 
 def _live(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid: int) -> int:
-    """Live the child's whole life; return its exit code."""
+    """Run the child's whole life; return its exit code."""
     newborn = _settle_in(child, plan, channel)
     try:
         _drop_privileges(plan.identity)
@@ -174,7 +170,7 @@ def _live(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid: int) ->
 
 
 def _settle_in(child: Child, plan: ForkPlan, channel: ChannelEnd) -> Newborn:
-    """Give up what belongs to the parent, and set up what is the child's own."""
+    """Give up the parent's handlers and descriptors; set up those of the child."""
     signals.reset_inherited()
     log_fds = plan.log.sink.fds
     processes.close_all_but((0, 1, 2, *log_fds, channel.fileno(), *plan.kept_fds))

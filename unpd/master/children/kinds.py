@@ -1,9 +1,12 @@
-"""The kinds of children: which descriptors each inherits, and what it runs.
+"""The kinds of children: the listeners that each inherits, and the program that it
+runs.
 
 A new kind is a row in :data:`KINDS` and a row in :data:`unpd.core.policy.POLICIES`. The
-functions here translate the master's configuration into what the programs of the
-children take; workers and the exporter import nothing of the master. Called by the
-performers.
+functions here translate the master's configuration into the arguments of these
+programs, which import nothing of the master.
+
+Called by the performers; calls :mod:`unpd.worker` and :mod:`unpd.metrics.exporter` in
+the child.
 """
 
 import ipaddress
@@ -13,7 +16,7 @@ from types import MappingProxyType
 
 from unpd import __version__, sinks
 from unpd.board import layout
-from unpd.config.addresses import TcpAddress
+from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.times import times_of
 from unpd.core.model import Child
@@ -30,16 +33,16 @@ from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
 from unpd.worker.siblings import Place
 
 FINISH_SHARE = 0.1
-"""The part of ``grace_s`` that an exporter has for its last answers. It is told to
-finish when the workers are gone, after 80 % of ``grace_s`` at the latest, and killed
-after 95 %.
+"""The part of ``grace_s`` that an exporter has for its last answers. The policy table
+orders it to finish when the workers are gone, after 80 % of ``grace_s`` at the latest,
+and kills it after 95 %.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of child. ``keeps``: the descriptors of listeners that it inherits.
-    ``live``: its whole life, called in the child.
+    """One kind of child. ``keeps`` returns the descriptors of the listeners that a
+    child inherits. ``live`` is its whole life, called in the child.
     """
 
     keeps: Callable[[Deployment, Child], tuple[int, ...]]
@@ -47,19 +50,20 @@ class Kind:
 
 
 def _worker_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
-    services = [
-        name
-        for name, service in deployment.config.services.items()
-        if service.pool == child.slot.pool
-    ]
-    return tuple(
-        listener.sock.fileno() for name in services for listener in deployment.listeners.of(name)
-    )
+    services = _services_of(deployment, child)
+    listeners = [listener for name in services for listener in deployment.listeners.of(name)]
+    return tuple(listener.sock.fileno() for listener in listeners)
+
+
+def _services_of(deployment: Deployment, child: Child) -> list[str]:
+    """The services of the child's pool."""
+    services = deployment.config.services.items()
+    return [name for name, service in services if service.pool == child.slot.pool]
 
 
 def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
-    """The HTTP listener and no other: a listener that its owner has closed still
-    completes handshakes while any duplicate of it is open.
+    """The HTTP listener and no other: while any duplicate of a listener is open, the
+    kernel completes handshakes for it, though its owner has closed it.
     """
     del child
     return tuple(listener.sock.fileno() for listener in deployment.listeners.of(METRICS))
@@ -67,14 +71,11 @@ def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
 
 def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
     config = deployment.config
-    # The master's own level changes only after this generation has proved itself.
+    services = _services_of(deployment, newborn.child)
+    # The master changes its own level only after this generation has been proved.
     newborn.log.set_level(config.log.level)
     setup = WorkerSetup(
-        services=tuple(
-            _service_setup(runtime, deployment, name)
-            for name, service in config.services.items()
-            if service.pool == newborn.child.slot.pool
-        ),
+        services=tuple(_service_setup(runtime, deployment, name) for name in services),
         max_connections=config.pools[newborn.child.slot.pool].max_connections,
         grace_s=config.daemon.grace_s,
         board=newborn.board,
@@ -98,8 +99,9 @@ def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) 
 
 def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> ServiceSetup:
     config = deployment.config.services[name]
-    # listen(2) cuts a greater backlog without a word.
+    # listen(2) silently cuts a greater backlog.
     backlog = min(config.backlog, read_somaxconn(SOMAXCONN) or config.backlog)
+    columns = runtime.columns.listeners
     return ServiceSetup(
         name=name,
         service=SERVICES[config.type].make(config.options),
@@ -107,10 +109,7 @@ def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> Servi
         times=times_of(config),
         listeners=tuple(
             ListenerSetup(
-                listener.text,
-                listener.sock,
-                backlog,
-                runtime.columns.listeners.column(listener.wanted.key),
+                listener.text, listener.sock, backlog, columns.column(listener.wanted.key)
             )
             for listener in deployment.listeners.of(name)
         ),
@@ -140,24 +139,29 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn
     def beat() -> None:
         newborn.cells[layout.Row.BEAT_NS] = int(now() * layout.NS)
 
-    run_exporter(
-        ExporterContext(
-            sock=listener.sock,
-            board=newborn.board,
-            labels=exporter_labels(runtime, deployment),
-            beat=beat,
-            wakeup_fd=newborn.wakeup_fd,
-            stop_within=stop_within,
-            report=newborn.log.event,
-            ready=ready,
-            loopback=isinstance(listener.address, TcpAddress)
-            and ipaddress.ip_address(listener.address.host.partition("%")[0]).is_loopback,
-        )
+    context = ExporterContext(
+        sock=listener.sock,
+        board=newborn.board,
+        labels=exporter_labels(runtime, deployment),
+        beat=beat,
+        wakeup_fd=newborn.wakeup_fd,
+        stop_within=stop_within,
+        report=newborn.log.event,
+        ready=ready,
+        loopback=_is_loopback(listener.address),
     )
+    run_exporter(context)
+
+
+def _is_loopback(address: BoundAddress) -> bool:
+    if not isinstance(address, TcpAddress):
+        return False
+    host, _, _ = address.host.partition("%")
+    return ipaddress.ip_address(host).is_loopback
 
 
 def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
-    """The labels of the exporter's series, and their columns on the scoreboard."""
+    """Return the labels of the exporter's series, with their columns on the board."""
     columns = runtime.columns
     listeners = tuple(
         ListenerLabels(
@@ -180,17 +184,14 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
 
 
 def _reopen_log(deployment: Deployment, newborn: Newborn) -> None:
-    """Open the new log file. The master has made it and given it to this child's
-    user.
-    """
-    if not deployment.config.log.file:
+    """Open the new log file, which the master has made for the child's user."""
+    path = deployment.config.log.file
+    if not path:
         return
     try:
-        newborn.log.sink.move_to(sinks.open_file(deployment.config.log.file, create=False))
+        newborn.log.sink.move_to(sinks.open_file(path, create=False))
     except OSError as error:
-        newborn.log.event(
-            "log.not_reopened", file=deployment.config.log.file, error=str(error.strerror)
-        )
+        newborn.log.event("log.not_reopened", file=path, error=str(error.strerror))
 
 
 KINDS: Mapping[ChildKind, Kind] = MappingProxyType(

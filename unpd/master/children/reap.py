@@ -1,5 +1,5 @@
-"""What the master does after a child was reaped: its exit is counted, its open
-connections are booked, and the core gets an event.
+"""Accounts for reaped children: counts the exit, counts the connections that the child
+left open, and queues an event for the core.
 
 Called by the shell for each pid that the SIGCHLD handler reaped; works on
 :class:`unpd.master.runtime.Runtime`.
@@ -13,16 +13,15 @@ from unpd.core import events as ev
 from unpd.kernel import processes
 from unpd.kernel.processes import ExitReport
 from unpd.kernel.signals import Reaped
-from unpd.master.children.reports import take_last_words
+from unpd.master.children.reports import read_and_close
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import ReapReason
 
 
 def account_for(runtime: Runtime, reaped: Reaped) -> None:
-    """Look a reaped pid up, count it, and tell the core.
+    """Count a reaped process, and queue ChildExited if it was a child.
 
-    A pid that the master did not fork (process 1 inherits orphans) is counted and
-    dropped, whatever its wait status.
+    A process that the master did not fork is only counted: process 1 inherits orphans.
     """
     birth = runtime.birth_by_pid.pop(reaped.pid, None)
     report = processes.decode_wait_status(reaped.status)
@@ -30,7 +29,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
         runtime.board.count(layout.Master.UNKNOWN_REAPED)
         runtime.log.event("child.unknown", pid=reaped.pid, ended=str(report))
         return
-    take_last_words(runtime, birth)  # its report comes before its exit
+    read_and_close(runtime, birth)  # the core gets the child's report before its exit
     process = runtime.processes.pop(birth)
     _count(runtime, process, reaped, report)
     lost = runtime.board.book_worker_died(process.row)
@@ -57,7 +56,8 @@ def _count(runtime: Runtime, process: ChildProcess, reaped: Reaped, report: Exit
     reason = layout.REAP_REASONS.index(_reason(report))
     board.count(layout.Master.REAPED + kind * len(layout.REAP_REASONS) + reason)
     exit_ns = board.row(process.row)[layout.Row.EXIT_NS]
-    if 0 < exit_ns <= reaped.at_ns:  # a killed child wrote none, a faulty one may write anything
+    # A killed child wrote no time, and a faulty child may have written any number.
+    if 0 < exit_ns <= reaped.at_ns:
         delay_ns = reaped.at_ns - exit_ns
         bucket = bisect_left(layout.REAP_BOUNDS_S, delay_ns / layout.NS)
         board.count(layout.Master.REAP_BUCKETS + bucket)

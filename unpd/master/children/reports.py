@@ -1,13 +1,15 @@
 """The messages between the master and a child: first the child's report, then questions
 and their answers.
 
-Owns the format of a report and the order of the channel. A child sends one report,
+Owns the format of a report and the order of the messages. A child sends one report,
 ``{"report": "ready"}`` or ``{"report": "failed", "code": 77, "reason": "..."}``. After
-that it sends one answer for each question, in their order. Anything else breaks the
-protocol: the master closes the channel, and the child goes on without it.
+that it sends one answer for each question, in the order of the questions. Any other
+message breaks the protocol: the master stops reading the channel, and the child goes on
+without it.
 
-:func:`watch` is called by the performers after a fork; :func:`take_last_words` by
-:mod:`unpd.master.children.reap` after a death.
+The performers call :func:`watch` after a fork, and :mod:`unpd.master.children.reap`
+calls :func:`read_and_close` after a death. Calls :mod:`unpd.channel`, whose errors end
+here: a broken channel is a line of the log.
 """
 
 import select
@@ -21,10 +23,10 @@ from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import ExitCode
 
 MAX_REASON_CHARACTERS = 4000
-"""A reason is a sentence or two; a line of the channel is bounded."""
+"""A reason has one or two sentences, and a line of the channel is bounded."""
 
-Answered = Callable[[dict[str, Any] | None], None]
-"""Called with the answer to a question, or with None if the child will give none."""
+OnAnswer = Callable[[dict[str, Any] | None], None]
+"""Called with the answer to a question, or with None if the child gives no answer."""
 
 
 def ready() -> dict[str, Any]:
@@ -39,7 +41,7 @@ def failure(error: UnpdError) -> dict[str, Any]:
 
 
 def event_of(birth: int, report: Mapping[str, Any]) -> ev.ChildReady | ev.ChildFailed:
-    """The event that a report means. ChannelError if it is no report."""
+    """The event that a report becomes. ChannelError if the message is no report."""
     match report:
         case {"report": "ready"}:
             return ev.ChildReady(birth)
@@ -50,31 +52,32 @@ def event_of(birth: int, report: Mapping[str, Any]) -> ev.ChildReady | ev.ChildF
 
 
 def watch(runtime: Runtime, birth: int) -> None:
-    """Read the channel of a new child whenever something comes."""
+    """Read the channel of a new child whenever it is readable."""
     channel = runtime.processes[birth].channel
     runtime.loop.watch(channel.fileno(), select.EPOLLIN, lambda _: read(runtime, birth))
 
 
-def ask(runtime: Runtime, birth: int, question: Mapping[str, Any], answered: Answered) -> None:
-    """Send a question to a child that has reported; call ``answered`` later, or at once
-    with None if the child cannot be asked. A child that is hung answers when it is
-    killed: with None.
+def ask(runtime: Runtime, birth: int, question: Mapping[str, Any], on_answer: OnAnswer) -> None:
+    """Send a question to a child, and call ``on_answer`` later.
+
+    The call comes at once, with None, if the child has not reported, does not read, or
+    is gone. If the child dies before it answers, the call comes then, with None.
     """
     process = runtime.processes.get(birth)
     if process is None or not process.reported or process.channel.ended:
-        answered(None)
+        on_answer(None)
         return
     try:
         process.channel.send(question)
     except ChannelFullError:
-        answered(None)
+        on_answer(None)
         return
-    process.unanswered.append(answered)
+    process.unanswered.append(on_answer)
     _watch_writable(runtime, birth, process)
 
 
 def read(runtime: Runtime, birth: int) -> None:
-    """Take what a child sent, and send what waits for room."""
+    """Take the messages of a child, and send the questions that wait for room."""
     process = runtime.processes.get(birth)
     if process is None or process.channel.ended:
         return
@@ -85,19 +88,19 @@ def read(runtime: Runtime, birth: int) -> None:
         runtime.log.event("channel.broken", birth=birth, pid=process.pid, reason=str(error))
         process.channel.ended = True
     if process.channel.ended:
-        _give_up(runtime, process)
+        _stop_watching(runtime, process)
     elif process.channel.pending:
         process.channel.flush()
         _watch_writable(runtime, birth, process)
 
 
-def take_last_words(runtime: Runtime, birth: int) -> None:
-    """Read what a dead child left in its channel, and close that."""
+def read_and_close(runtime: Runtime, birth: int) -> None:
+    """Read the last messages of a dead child, and close its channel."""
     process = runtime.processes[birth]
     read(runtime, birth)
     if not process.channel.ended:
         process.channel.ended = True
-        _give_up(runtime, process)
+        _stop_watching(runtime, process)
     process.channel.close()
 
 
@@ -111,14 +114,14 @@ def _take(runtime: Runtime, birth: int, process: ChildProcess, message: dict[str
         raise ChannelError("an answer came without a question")
 
 
-def _give_up(runtime: Runtime, process: ChildProcess) -> None:
-    """Stop watching a channel that has ended; whoever still waits gets no answer."""
+def _stop_watching(runtime: Runtime, process: ChildProcess) -> None:
+    """Stop watching a channel that has ended; answer the open questions with None."""
     runtime.loop.forget(process.channel.fileno())
     while process.unanswered:
         process.unanswered.popleft()(None)
 
 
 def _watch_writable(runtime: Runtime, birth: int, process: ChildProcess) -> None:
-    """Watch for room too while a question waits for it."""
+    """Watch the channel for reading, and for room while a question waits for that."""
     mask = select.EPOLLIN | (select.EPOLLOUT if process.channel.pending else 0)
     runtime.loop.watch(process.channel.fileno(), mask, lambda _: read(runtime, birth))

@@ -1,1 +1,1 @@
-"""Where listeners come from, and what becomes of them over reloads."""
+"""Listeners: their sources, and their life over reloads and restarts."""

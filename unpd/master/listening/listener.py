@@ -16,12 +16,12 @@ from unpd.kernel.sockets import ListenOptions
 from unpd.master.systemd.offers import DescriptorStore
 
 METRICS = "metrics"
-"""The name of the exporter's listener where other listeners have their service's name.
-"""
+"""The ``service`` of the exporter's listener."""
 
 STORED_PREFIX = "unpd-stored-listener-"
-"""Begins the name of each stored listener. systemd passes stored descriptors and those
-of socket units alike, and no administrator calls a socket so (FileDescriptorName=).
+"""The beginning of the name of each stored listener. systemd passes stored descriptors
+and those of socket units alike. No administrator gives this name to the socket of a
+unit (FileDescriptorName=).
 """
 
 
@@ -29,8 +29,8 @@ of socket units alike, and no administrator calls a socket so (FileDescriptorNam
 class WantedListener:
     """A listener that a configuration asks for.
 
-    ``key`` identifies it over reloads and restarts. ``nth`` is its place among the
-    listeners that systemd passes under one name.
+    ``key`` identifies the listener over reloads and restarts. ``nth`` is its place
+    among the listeners that systemd passes under one name.
     """
 
     key: str
@@ -46,9 +46,7 @@ class WantedListener:
 
     @property
     def stored_key(self) -> str:
-        """The key in letters that a name in the descriptor store may have (no
-        colon).
-        """
+        """The key in letters that a name in the descriptor store may have: no colon."""
         return base64.urlsafe_b64encode(self.key.encode()).decode()
 
 
@@ -57,9 +55,9 @@ class OpenListener:
     """A listener that is open.
 
     ``address`` is the actual one, with the port that the kernel chose for port 0.
-    ``inode`` is that of the UNIX socket's file if this daemon made it, else 0.
-    ``stored``: the service manager has a duplicate, so that closing this one ends
-    nothing.
+    ``inode`` is that of the UNIX socket's file if this daemon made it, otherwise 0.
+    ``stored``: the service manager has a duplicate, so that the queue of clients stays
+    open when this one is closed.
     """
 
     wanted: WantedListener
@@ -75,7 +73,7 @@ class OpenListener:
 
     @property
     def stored_as(self) -> str:
-        """Its name in the descriptor store. The inode tells whether the file at the
+        """Its name in the descriptor store. The inode shows whether the file at the
         path of a UNIX socket still leads to this listener.
         """
         return f"{STORED_PREFIX}{self.wanted.stored_key}-{self.inode}"
@@ -87,9 +85,7 @@ class OpenListener:
 
     @property
     def without_ipv6(self) -> bool:
-        """Whether it listens on IPv4 because the kernel lacks the IPv6 that was asked
-        for.
-        """
+        """Whether it listens on IPv4 because the kernel lacks the wanted IPv6."""
         return (
             isinstance(self.wanted.address, TcpAddress)
             and self.wanted.address.is_ipv6
@@ -97,8 +93,8 @@ class OpenListener:
         )
 
     def retune(self, options: ListenOptions) -> None:
-        """Give it other options. A TCP listener that another process shut down listens
-        again afterwards. OSError.
+        """Apply other options. A TCP listener that another process shut down listens
+        again afterwards. OSError if the kernel refuses.
         """
         if isinstance(self.address, TcpAddress) and not sockets.is_listening(self.sock):
             sockets.bind_again(self.sock, self.address.port)
@@ -107,30 +103,31 @@ class OpenListener:
             sockets.set_mode(self.sock, self.inode, options.mode)
 
     def stored_in(self, store: DescriptorStore) -> "OpenListener":
-        """Return it with a duplicate in ``store``, if there is a store and it takes
-        one. The service manager keeps what it passed without that.
+        """Return this listener, with a duplicate in ``store`` if there is a store and
+        it takes one. The service manager keeps the listeners that it passed anyway.
         """
         if self.stored or self.passed:
             return self
         return replace(self, stored=store.add(self.stored_as, self.sock.fileno()))
 
     def close(self) -> None:
-        """Close it. If the service manager has a duplicate, clients queue there for the
-        next master, and a UNIX socket keeps its file.
+        """Close the listener. If the service manager has a duplicate, clients queue
+        there for the next master, and a UNIX socket keeps its file.
         """
         if not (self.stored or self.passed):
             self._take_down()
         self.sock.close()
 
     def end(self, store: DescriptorStore) -> None:
-        """Close it for good, because no configuration wants it any more. If the service
-        manager cannot be told, its duplicate goes on, and can be taken back.
+        """Close the listener and its duplicate, because no configuration wants it any
+        more. If the service manager cannot be reached, the duplicate stays usable.
         """
         replace(self, stored=self.stored and not store.remove(self.stored_as)).close()
 
     def _take_down(self) -> None:
         """Let no new client into the queue of a service, so that the drain of its
-        workers loses none; remove the file. The exporter still answers while it drains.
+        workers loses none; remove the file. The exporter still takes clients while it
+        drains.
         """
         if self.wanted.service != METRICS:
             sockets.stop_new_handshakes(self.sock)

@@ -1,8 +1,9 @@
-"""Where listeners come from: the service manager passes them (``systemd:NAME``), or its
+"""The sources of listeners: the service manager passes them (``systemd:NAME``), or its
 descriptor store has them from an earlier master, or this master opens them.
 
-Called by boot and by :class:`unpd.master.listening.table.Listeners`. Each refusal is an
-AddressError or PrivilegeError, one sentence that names the service and the address.
+Called by boot and by :class:`unpd.master.listening.table.Listeners`; calls
+:mod:`unpd.kernel.sockets`. Errors: AddressError or PrivilegeError, each one sentence
+that names the service and the address.
 """
 
 import errno
@@ -28,13 +29,13 @@ _METRICS_OPTIONS = ListenOptions(
 )
 _STORED = re.compile(rf"{STORED_PREFIX}(.+)-([0-9]{{1,20}})")
 _UNWANTED = WantedListener("", "", UnixAddress("/"), _METRICS_OPTIONS)
-"""Stands in a listener that is only opened to be closed."""
+"""The wanted part of a stored listener that is only opened to be closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredListener:
-    """A listener of an earlier master: its name in the descriptor store, and the inode
-    of the file that led to it (0: it is no UNIX socket).
+    """A listener of an earlier master. ``stored_as``: its name in the descriptor store.
+    ``inode``: that of the file that led to it (0: it is no UNIX socket).
     """
 
     stored_as: str
@@ -43,35 +44,35 @@ class StoredListener:
 
 
 class ListenerSources:
-    """Opens wanted listeners. ``store`` keeps duplicates of those that this master
-    opens, for the next master.
+    """The sources. ``store`` keeps duplicates of the listeners that this master opens,
+    for the next master.
     """
 
     def __init__(self, passed: Iterable[Passed] = (), store: DescriptorStore | None = None) -> None:
-        """Take over the listeners among ``passed``. AddressError for a descriptor that
-        a socket unit passes and that is no listener.
+        """Take over the listeners among ``passed``. AddressError for a descriptor of a
+        socket unit that is no listener.
         """
         self.store = store or DescriptorStore()
         self._passed: dict[str, list[socket.socket]] = {}
         self._stored: dict[str, StoredListener] = {}
-        for one in passed:
-            sock = _listener(one)
-            stored_name = _STORED.fullmatch(one.name)
+        for descriptor in passed:
+            name, sock = descriptor.name, _as_listener(descriptor)
+            stored_name = _STORED.fullmatch(name)
             if stored_name:
-                self._remember(stored_name, sock)
+                self._take_stored(stored_name, sock)
             elif sock is None:
                 raise AddressError(
-                    f"systemd passes {one.name}, which is no listening stream socket: its socket"
+                    f"systemd passes {name}, which is no listening stream socket: its socket"
                     " unit needs ListenStream= and Accept=no"
                 )
             else:
                 sock.setblocking(False)
-                self._passed.setdefault(one.name, []).append(sock)
+                self._passed.setdefault(name, []).append(sock)
         self._refuse_doubles()
 
-    def _remember(self, stored_name: re.Match[str], sock: socket.socket | None) -> None:
-        """Keep a stored listener. Remove from the store what no longer listens and what
-        is stored twice.
+    def _take_stored(self, stored_name: re.Match[str], sock: socket.socket | None) -> None:
+        """Take over a stored listener. Remove it from the store if it no longer listens
+        or if the store has it twice.
         """
         key, inode = stored_name.groups()
         if sock is None or key in self._stored:
@@ -82,10 +83,10 @@ class ListenerSources:
             self._stored[key] = StoredListener(stored_name.group(), sock, int(inode))
 
     def _refuse_doubles(self) -> None:
-        """Refuse two passed sockets that share an address (ReusePort=): no log line and
-        no metric could tell them apart.
+        """Refuse two passed sockets that share an address (ReusePort=): log lines and
+        metrics could not distinguish them.
         """
-        texts = [_bound(sock).text for socks in self._passed.values() for sock in socks]
+        texts = [_bound_address(sock).text for socks in self._passed.values() for sock in socks]
         for text in texts:
             if texts.count(text) > 1:
                 raise AddressError(
@@ -99,11 +100,10 @@ class ListenerSources:
         names.
         """
         found = tuple(self._each_wanted(config))
-        named = {
-            wanted.address.name for wanted in found if isinstance(wanted.address, SystemdAddress)
-        }
+        addresses = [wanted.address for wanted in found]
+        named = {address.name for address in addresses if isinstance(address, SystemdAddress)}
         for name in sorted(set(self._passed) - named):
-            where = ", ".join(_bound(sock).text for sock in self._passed[name])
+            where = ", ".join(_bound_address(sock).text for sock in self._passed[name])
             raise AddressError(
                 f"systemd passes {where} as {name}, and nothing listens on it: write"
                 f' "systemd:{name}" into a listen, or disable its socket unit'
@@ -120,30 +120,24 @@ class ListenerSources:
                 mode=service.socket_mode,
             )
             for index, address in enumerate(service.listen):
-                yield from self._at(name, index, address, options)
+                yield from self._wanted_at(name, index, address, options)
         if config.metrics.listen is not None:
-            yield from self._at(METRICS, 0, config.metrics.listen, _METRICS_OPTIONS)
+            yield from self._wanted_at(METRICS, 0, config.metrics.listen, _METRICS_OPTIONS)
 
-    def _at(
+    def _wanted_at(
         self, service: str, index: int, address: Address, options: ListenOptions
     ) -> Iterator[WantedListener]:
-        """The listeners at one configured address: one, or those that systemd
-        passes.
-        """
+        """The listeners at one configured address. systemd may pass more than one."""
         if not isinstance(address, SystemdAddress):
             yield WantedListener(_key(service, index, address), service, address, options)
             return
         passed = self._passed.get(address.name, ())
         wanted = WantedListener(address.text, service, address, options)
         if not passed:
-            names = (
-                f"it passes {', '.join(sorted(self._passed))}"
-                if self._passed
-                else "it passes none at all"
-            )
+            names = ", ".join(sorted(self._passed)) or "none at all"
             raise AddressError(
                 f"{wanted.owner} cannot listen on {address.text}: systemd passes no listener of"
-                f" that name, {names}"
+                f" that name, it passes {names}"
             )
         if service == METRICS and len(passed) > 1:
             raise AddressError(
@@ -154,27 +148,29 @@ class ListenerSources:
             yield WantedListener(f"{address.text}#{nth}", service, address, options, nth)
 
     def open(self, wanted: WantedListener) -> OpenListener:
-        """Return a listener that is as wanted. AddressError (in use, missing) or
+        """Return the wanted listener, open. AddressError (in use, missing) or
         PrivilegeError in one sentence.
         """
         try:
             if isinstance(wanted.address, SystemdAddress):
                 sock = self._passed[wanted.address.name][wanted.nth]
                 sockets.apply_options(sock, wanted.options)
-                return OpenListener(wanted, sock, _bound(sock))
-            return self._take_back(wanted) or _open(wanted)
+                return OpenListener(wanted, sock, _bound_address(sock))
+            return self._open_stored(wanted) or _open(wanted)
         except socket.gaierror as error:
             raise AddressError(
                 f"{wanted.owner} cannot listen on {wanted.address.text}: this host has no such"
                 " interface"
             ) from error
         except OSError as error:
-            raise _sentence(wanted, error) from error
+            raise _refusal(wanted, error) from error
 
     def settle(self, wanted_listeners: Iterable[WantedListener]) -> list[str]:
-        """End each stored listener that the first configuration does not want, before
-        any other is opened, for it may hold an address that another one needs. Return
-        the addresses.
+        """End each stored listener that the first configuration does not want. Return
+        their addresses.
+
+        Called before any listener is opened, because a stored one may hold an address
+        that another one needs.
         """
         by_key = {wanted.stored_key: wanted for wanted in wanted_listeners}
         ended = []
@@ -182,44 +178,44 @@ class ListenerSources:
             wanted = by_key.get(key)
             if wanted is None or not _suits(stored, wanted):
                 del self._stored[key]
-                ended.append(self._end(stored))
+                ended.append(self._end_stored(stored))
         if ended:
             self.store.wait()
         return sorted(ended)
 
-    def _end(self, stored: StoredListener) -> str:
-        """Close it here and in the store; return its address."""
-        address = _bound(stored.sock)
+    def _end_stored(self, stored: StoredListener) -> str:
+        """Close the listener here and in the store; return its address."""
+        address = _bound_address(stored.sock)
         removed = self.store.remove(stored.stored_as)
         OpenListener(_UNWANTED, stored.sock, address, stored.inode, stored=not removed).close()
         return address.text
 
-    def _take_back(self, wanted: WantedListener) -> OpenListener | None:
-        """Return the stored listener that suits, if there is one. Called after
-        :meth:`settle`.
+    def _open_stored(self, wanted: WantedListener) -> OpenListener | None:
+        """Return the stored listener of that key, if there is one. :meth:`settle` has
+        ended the others.
         """
         stored = self._stored.pop(wanted.stored_key, None)
         if stored is None:
             return None
         stored.sock.setblocking(False)
-        address = _bound(stored.sock)
+        address = _bound_address(stored.sock)
         listener = OpenListener(wanted, stored.sock, address, stored.inode, stored=True)
         listener.retune(wanted.options)
         return listener
 
 
 def _key(service: str, index: int, address: BoundAddress) -> str:
-    """Return the identity of a listener: its address, and for a free port also its
-    place, for several listeners may ask for one.
+    """Return the identity of a listener: its address, and for port 0 also its place,
+    because several listeners may want a free port.
     """
     if isinstance(address, TcpAddress) and address.port == 0:
         return f"{service}#{index} {address.text}"
     return address.text
 
 
-def _listener(passed: Passed) -> socket.socket | None:
-    """Return the passed descriptor as a socket if it listens and its family is known;
-    else close it.
+def _as_listener(passed: Passed) -> socket.socket | None:
+    """Return the passed descriptor as a socket if it listens and its family is known.
+    Otherwise close it and return None.
     """
     try:
         sock = socket.socket(fileno=passed.fd)
@@ -233,26 +229,21 @@ def _listener(passed: Passed) -> socket.socket | None:
     return None
 
 
-def _bound(sock: socket.socket) -> BoundAddress:
+def _bound_address(sock: socket.socket) -> BoundAddress:
     """Return the address on which the socket listens."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        return UnixAddress(
-            os.fsdecode(name) if isinstance(name, str) else f"@{os.fsdecode(name[1:])}"
-        )
-    scope = (
-        f"%{socket.if_indextoname(name[3])}"
-        if sock.family == socket.AF_INET6 and name[3] and "%" not in name[0]
-        else ""
-    )
-    return TcpAddress(f"{name[0]}{scope}", name[1])
+        # The name of an abstract socket is bytes, and begins with a zero (unix(7)).
+        return UnixAddress(name if isinstance(name, str) else f"@{os.fsdecode(name[1:])}")
+    host, port = name[:2]
+    if sock.family == socket.AF_INET6 and name[3] and "%" not in host:
+        host = f"{host}%{socket.if_indextoname(name[3])}"
+    return TcpAddress(host, port)
 
 
 def _suits(stored: StoredListener, wanted: WantedListener) -> bool:
-    """Whether clients that connect to the wanted address arrive at the stored
-    listener.
-    """
-    bound, address = _bound(stored.sock), wanted.address
+    """Whether clients of the wanted address would reach the stored listener."""
+    bound, address = _bound_address(stored.sock), wanted.address
     if not sockets.allow_new_handshakes(stored.sock):
         return False
     if isinstance(address, TcpAddress) and isinstance(bound, TcpAddress):
@@ -263,7 +254,9 @@ def _suits(stored: StoredListener, wanted: WantedListener) -> bool:
 def _suits_tcp(
     sock: socket.socket, bound: TcpAddress, address: TcpAddress, *, ipv6_only: bool
 ) -> bool:
-    """Without IPv6 in the kernel, 0.0.0.0 stands for ``::`` (sockets.listen_tcp)."""
+    """Whether a TCP listener suits. 0.0.0.0 stands for ``::`` if the kernel has no IPv6
+    (sockets.listen_tcp).
+    """
     if sock.family == socket.AF_INET6 and sockets.is_ipv6_only(sock) != ipv6_only:
         return False
     hosts = {address.host}
@@ -287,11 +280,11 @@ def _open(wanted: WantedListener) -> OpenListener:
         return OpenListener(wanted, sock, wanted.address, os.lstat(wanted.address.path).st_ino)
     if isinstance(wanted.address, TcpAddress):
         sock = sockets.listen_tcp(wanted.address.host, wanted.address.port, wanted.options)
-        return OpenListener(wanted, sock, _bound(sock))
-    raise AssertionError("a passed listener is not opened")
+        return OpenListener(wanted, sock, _bound_address(sock))
+    raise AssertionError("the service manager opens a passed listener")
 
 
-_WHY: Mapping[int, str] = MappingProxyType(
+_REASONS: Mapping[int, str] = MappingProxyType(
     {
         errno.EADDRINUSE: "the address is in use by another program",
         errno.EADDRNOTAVAIL: "this host has no such address",
@@ -301,12 +294,13 @@ _WHY: Mapping[int, str] = MappingProxyType(
         errno.EEXIST: "something that is not a socket is there; move it away first",
     }
 )
+"""The reasons why a listener cannot be opened, as the end of a sentence."""
 
 
-def _sentence(wanted: WantedListener, error: OSError) -> UnpdError:
+def _refusal(wanted: WantedListener, error: OSError) -> UnpdError:
     start = f"{wanted.owner} cannot listen on {wanted.address.text}: "
     if isinstance(error, PermissionError):
         if isinstance(wanted.address, UnixAddress):
             return PrivilegeError(f"{start}this user may not make a socket there")
         return PrivilegeError(f"{start}a port below 1024 needs root or CAP_NET_BIND_SERVICE")
-    return AddressError(start + _WHY.get(error.errno or 0, error.strerror or str(error)))
+    return AddressError(start + _REASONS.get(error.errno or 0, error.strerror or str(error)))

@@ -1,10 +1,11 @@
 """All open listeners of the master, by key.
 
-A listener is opened once and stays open over reloads, identified by its address as
-configured; it is closed when no configuration has it any more. A change comes in two
-halves: :meth:`Listeners.prepare` opens what a new configuration adds, all of it or
-nothing, and :meth:`Listeners.adopt` closes what it lacks, tunes what stays and stores
-what is new. Until then a reload that fails has changed nothing.
+A listener is opened once and stays open over reloads. Its configured address identifies
+it, and it is closed when no configuration has that any more. A reload changes the
+listeners in two halves. :meth:`Listeners.prepare` opens all listeners that the new
+configuration adds, or none. :meth:`Listeners.adopt` closes the listeners that the new
+configuration lacks, applies its options to the others, and stores the new ones. A
+reload that fails before the second half has changed nothing.
 
 Called by boot, the performers and the shell's sweep; calls
 :mod:`unpd.master.listening.sources` to open listeners.
@@ -21,7 +22,7 @@ from unpd.master.listening.sources import ListenerSources
 
 
 class Listeners:
-    """The open listeners; ``sources`` opens others."""
+    """The open listeners. ``sources`` opens new ones."""
 
     def __init__(
         self, sources: ListenerSources, opened: Mapping[str, OpenListener] | None = None
@@ -31,8 +32,8 @@ class Listeners:
         self._broken: set[str] = set()
 
     def prepare(self, wanted_listeners: Iterable[WantedListener]) -> "Listeners":
-        """Return the wanted listeners: those that are open already, and the added ones,
-        opened now. After the first failure the added ones are closed again.
+        """Return the wanted listeners, those that are open already and the added ones.
+        If one cannot be opened, close the added ones again.
 
         AddressError (in use, missing) or PrivilegeError in one sentence that names the
         service and the address.
@@ -54,8 +55,8 @@ class Listeners:
         return Listeners(self.sources, found)
 
     def adopt(self, new: "Listeners") -> None:
-        """Become ``new``: close what it lacks, give what stays its new options, store
-        what it has.
+        """Become ``new``: close the listeners that it lacks, apply its options to the
+        others, and store all.
         """
         for key, listener in self.opened.items():
             if key not in new.opened:
@@ -66,26 +67,23 @@ class Listeners:
         self.store()
 
     def store(self) -> None:
-        """Store what is not in the descriptor store yet. Called again once a second,
-        for the service manager may have been out of reach.
+        """Store the listeners that are not in the descriptor store yet. Called once a
+        second, because the service manager may have been out of reach.
         """
         self.opened = {
             key: listener.stored_in(self.sources.store) for key, listener in self.opened.items()
         }
 
     def mend(self) -> Iterator[tuple[OpenListener, str]]:
-        """Listen again where another process ended that, with ``ss --kill`` or by
-        shutdown(2) on a socket that it shares. Yield each such listener with "", or
-        with the reason why it cannot be mended; that only once.
+        """Listen again on listeners that another process shut down, with ``ss --kill``
+        or by shutdown(2) on a shared socket. Yield each mended listener with "", and
+        each other one with the reason, but only once.
         """
-        ended = {
-            key: listener
-            for key, listener in self.opened.items()
-            if not sockets.is_listening(listener.sock)
-        }
-        self._broken &= ended.keys()
-        for key, listener in ended.items():
-            reason = _mended(listener)
+        opened = self.opened.items()
+        shut = {key: one for key, one in opened if not sockets.is_listening(one.sock)}
+        self._broken &= shut.keys()
+        for key, listener in shut.items():
+            reason = _mend(listener)
             if key not in self._broken:
                 yield listener, reason
             if reason:
@@ -101,17 +99,17 @@ class Listeners:
             listener.close()
 
     def of(self, service: str) -> list[OpenListener]:
-        """The listeners of one service (or METRICS)."""
+        """The listeners of one service, or of METRICS."""
         return [listener for listener in self.opened.values() if listener.wanted.service == service]
 
     def close(self) -> None:
-        """Close all, because the daemon ends."""
+        """Close all listeners, because the daemon ends."""
         while self.opened:
             self.opened.popitem()[1].close()
 
 
 def _refuse_other_ipv6_only(listener: OpenListener, wanted: WantedListener) -> None:
-    """IPV6_V6ONLY cannot change after bind(2) (ipv6(7))."""
+    """AddressError if ipv6_only differs: it cannot change after bind(2) (ipv6(7))."""
     if listener.wanted.options.ipv6_only != wanted.options.ipv6_only and not listener.passed:
         raise AddressError(
             f"service {wanted.service}: ipv6_only of {wanted.address.text} cannot be changed"
@@ -119,9 +117,9 @@ def _refuse_other_ipv6_only(listener: OpenListener, wanted: WantedListener) -> N
         )
 
 
-def _mended(listener: OpenListener) -> str:
-    """Listen again; return "" or the reason why not. A new UNIX socket would need a new
-    file, which clients of the old one do not see.
+def _mend(listener: OpenListener) -> str:
+    """Listen again; return "", or the reason why that fails. A UNIX socket stays shut:
+    a new one would need a new file, which clients of the old one do not see.
     """
     if isinstance(listener.address, UnixAddress):
         return "a UNIX socket cannot listen again: restart unpd"

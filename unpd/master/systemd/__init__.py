@@ -1,1 +1,1 @@
-"""What the master takes from a service manager and tells it."""
+"""The service manager: its offers to the master, and the master's messages to it."""

@@ -1,10 +1,13 @@
-"""Tells the service manager the daemon's state: all messages of sd_notify(3), in the
-order in which things happen.
+"""Announces the daemon's state to the service manager: sends all messages of
+sd_notify(3), in the order of the events.
 
-READY once every service has a ready worker; RELOADING and READY around a reload (READY
-before the answer to whoever asked for it); STOPPING; more time while any of these
-lasts; a status line whenever it changes; and WATCHDOG while
-:class:`unpd.master.systemd.watchdog.Watchdog` has no complaint. Called by the shell.
+READY comes once every service has a ready worker. RELOADING and READY come around a
+reload, with READY before the answer to the control request. STOPPING comes at a stop.
+While any of these lasts, the daemon asks for more time. STATUS comes whenever it
+changes, and WATCHDOG while :class:`unpd.master.systemd.watchdog.Watchdog` has no
+complaint.
+
+Called by the shell; calls :class:`unpd.master.systemd.offers.Offers`.
 """
 
 from collections import deque
@@ -19,8 +22,8 @@ from unpd.master.systemd.watchdog import Watchdog
 from unpd.names import MasterPhase
 
 MORE_TIME_S = 10
-"""How much time, from now on, each sweep of a start, reload or stop asks for. The core
-bounds each of these, so that the asking ends.
+"""How much more time, from now on, each sweep of a start, reload or stop asks for. The
+core bounds each of these, so no daemon asks for ever.
 """
 
 
@@ -48,7 +51,7 @@ class Announcer:
         before, self._phase = self._phase, state.phase
         if self._offers.notify is None or before is state.phase:
             return
-        # A reload asked for during the start begins in the step that ends the start.
+        # A reload that was requested during the start begins in the step that ends it.
         if state.phase is MasterPhase.STOPPING:
             self._announce(state, "STOPPING=1", _more_time())
         elif state.phase is MasterPhase.RUNNING or before is MasterPhase.STARTING:
@@ -58,8 +61,8 @@ class Announcer:
             self._announce(state, "RELOADING=1", began, _more_time())
 
     def sweep(self, state: State) -> None:
-        """Send what is due about once a second: more time, a sign of life, the
-        status.
+        """Send the messages that are due about once a second: a request for more time,
+        a sign of life, and a changed status.
         """
         if self._offers.notify is None:
             return
@@ -70,17 +73,17 @@ class Announcer:
         status = summary(self._runtime, state)
         if status != self._status:
             due.append(f"STATUS={status}")
-        if due and self._offers.say(*due):
+        if due and self._offers.send(*due):
             self._status = status
 
     def _announce(self, state: State, *assignments: str) -> None:
-        """Send a change of phase. What cannot be sent now is sent later, in order."""
+        """Send a change of phase. Messages that cannot be sent now follow in order."""
         self._status = summary(self._runtime, state)
         self._unsent.append((*assignments, f"STATUS={self._status}"))
         self._send_unsent()
 
     def _send_unsent(self) -> None:
-        while self._unsent and self._offers.say(*self._unsent[0], once=True):
+        while self._unsent and self._offers.send(*self._unsent[0], once=True):
             self._unsent.popleft()
 
     def _is_well(self, state: State) -> bool:

@@ -1,10 +1,13 @@
-"""What the service manager offers to the process that it started: a notification
-socket, a watchdog, descriptors that it passes, and a store of descriptors that outlives
-the daemon.
+"""The offers of the service manager to the process that it started: a notification
+socket, a watchdog, passed descriptors, and a store of descriptors that outlives the
+daemon.
 
-Read once, at the start, from the environment (sd_notify(3), sd_watchdog_enabled(3),
-sd_listen_fds(3)), and taken out of it, so that no child inherits it. A daemon that no
-service manager started has an :class:`Offers` with nothing in it.
+The command line reads them once, at the start, from the environment (sd_notify(3),
+sd_watchdog_enabled(3), sd_listen_fds(3)), and takes them out of it, so that no child
+inherits them. A daemon that no service manager started has an empty :class:`Offers`.
+
+Calls :mod:`unpd.kernel.notify` and :mod:`unpd.kernel.activation`. Errors: UnpdError for
+variables that contradict each other.
 """
 
 import contextlib
@@ -18,32 +21,32 @@ from unpd.kernel.activation import Passed
 from unpd.kernel.notify import NotifySocket
 
 BARRIER_S = 5.0
-"""How long the service manager may take to close what it was asked to close."""
+"""How long the service manager may take to close the descriptors it was asked to."""
 
 
 @dataclass(frozen=True, slots=True)
 class DescriptorStore:
     """The descriptor store of the unit (FileDescriptorStoreMax= of systemd.service(5)).
-    ``notify`` is None without one.
+    ``notify`` is None if the unit has no store.
     """
 
     notify: NotifySocket | None = None
 
     def add(self, name: str, fd: int) -> bool:
         """Store a duplicate of ``fd`` as ``name``. True if the service manager took the
-        message; the unit has to give the store enough room.
+        message. It answers nothing: the unit has to give the store enough room.
         """
         return self.notify is not None and self.notify.store(name, fd)
 
     def remove(self, name: str) -> bool:
-        """Have what is stored as ``name`` closed. True if the service manager took the
-        message.
+        """Ask the service manager to close the descriptors stored as ``name``. True if
+        it took the message.
         """
         return self.notify is not None and self.notify.remove(name)
 
     def wait(self) -> None:
-        """Wait at most BARRIER_S until what was removed is closed, so that its address
-        is free.
+        """Wait at most BARRIER_S until the service manager has closed the removed
+        descriptors, so that their addresses are free.
         """
         if self.notify is not None:
             with contextlib.suppress(OSError):
@@ -63,10 +66,11 @@ class Offers:
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Self:
-        """Take the offers out of ``environ``. UnpdError where it contradicts itself.
+        """Take the offers out of ``environ``. UnpdError if its variables contradict
+        each other.
 
         FDSTORE is the size of the descriptor store. systemd sets it since version 254;
-        the packaged unit sets it for older ones. Without it nothing is stored.
+        the packaged unit sets it for older versions. Without it nothing is stored.
         """
         socket = NotifySocket.from_environment(environ)
         size = environ.pop("FDSTORE", "")
@@ -85,8 +89,8 @@ class Offers:
             passed=passed,
         )
 
-    def say(self, *assignments: str, once: bool = False) -> bool:
+    def send(self, *assignments: str, once: bool = False) -> bool:
         """Send ``assignments`` to the service manager; True if it took them. ``once``:
-        they will not be sent again, so that it is worth waiting a moment for room.
+        no later message repeats them, so it is worth waiting a moment for room.
         """
         return self.notify is not None and self.notify.send(*assignments, wait=once)

@@ -1,10 +1,12 @@
-"""Judges whether the daemon serves, as far as its master can see; the service manager
-gets its sign of life (WATCHDOG=1) only while it does.
+"""Judges whether the daemon serves, as far as its master can see. The service manager
+gets its sign of life (WATCHDOG=1) only while the daemon does.
 
-The question itself shows that the master's loop turns. Beyond that, each service has a
-ready worker whose heart beats, and no listener has clients in its queue that no worker
-accepts for a whole interval although one has room. Called by the announcer once a
-sweep.
+A daemon serves if its master's loop turns (otherwise nothing calls this module), if
+each service has a ready worker that beats, and if no listener is neglected. A listener
+is neglected if clients wait in its queue for a whole interval and no worker accepts
+them, although one has room.
+
+Called by the announcer once a sweep; reads the scoreboard and the accept queues.
 
 Known gap: a faulty worker can hide its own neglect, or have the daemon restarted. It
 can do both by other means as well.
@@ -14,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unpd.board import layout
-from unpd.core.model import Child, State, believed
+from unpd.core.model import Child, State, credible_beat
 from unpd.core.policy import policy_of
 from unpd.kernel import sockets
 from unpd.master.listening.listener import METRICS, OpenListener
@@ -25,22 +27,23 @@ SHORTEST_INTERVAL_S = 3.0
 """A worker beats once a second, and a little later on a busy machine."""
 
 RowsByPool = dict[str, list[int]]
-"""The rows of the board of a pool's workers."""
+"""The rows of workers on the scoreboard, by pool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neglect:
-    """Clients of one listener that no worker accepts: since when (monotonic seconds),
-    and how many had been accepted by then.
+    """The neglect of one listener: when it began (monotonic seconds), and how many
+    clients the workers had accepted by then.
     """
 
-    since: float
+    began_at: float
     accepted: int
 
 
 class Watchdog:
-    """Judges once a sweep. ``interval_s``: how long neglect may last, in seconds; at
-    least SHORTEST_INTERVAL_S.
+    """The judge, which keeps the neglected listeners from one sweep to the next.
+
+    ``interval_s``: how long neglect may last, in seconds; at least SHORTEST_INTERVAL_S.
     """
 
     def __init__(self, interval_s: float) -> None:
@@ -48,8 +51,8 @@ class Watchdog:
         self._neglected: dict[str, Neglect] = {}
 
     def complaint(self, runtime: Runtime, state: State, now: float) -> str:
-        """Say what is wrong, in a sentence; "" if nothing is. A start and a stop have
-        their own deadlines, so that they give no reason to complain.
+        """Return the daemon's fault in a sentence, "" if it has none. A start and a
+        stop have their own deadlines, so they are no reason to complain.
         """
         if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
             self._neglected.clear()
@@ -58,7 +61,7 @@ class Watchdog:
         for name, service in runtime.deployment.config.services.items():
             if not beating.get(service.pool):
                 return f"service {name} has no ready worker that beats"
-        return self._neglect(runtime, beating, now)
+        return self._neglect_complaint(runtime, beating, now)
 
     def _beating_rows(self, runtime: Runtime, state: State, now: float) -> RowsByPool:
         """The rows of the ready workers whose last heartbeat is not older than the
@@ -70,23 +73,23 @@ class Watchdog:
             if process is None or not _serves(state, child):
                 continue
             beat_ns = runtime.board.row(process.row)[layout.Row.BEAT_NS]
-            beat_at = believed(beat_ns / layout.NS, now)
+            beat_at = credible_beat(beat_ns / layout.NS, now)
             if now - max(beat_at, child.ready_at or 0.0) < self._interval_s:
                 found.setdefault(child.slot.pool, []).append(process.row)
         return found
 
-    def _neglect(self, runtime: Runtime, beating: RowsByPool, now: float) -> str:
+    def _neglect_complaint(self, runtime: Runtime, beating: RowsByPool, now: float) -> str:
         neglected: dict[str, Neglect] = {}
         complaint = ""
         for key, listener in runtime.deployment.listeners.opened.items():
-            if not _waits_in_vain(runtime, listener, beating):
+            if not _is_neglected(runtime, listener, beating):
                 continue
             accepted = _accepted(runtime, key)
             neglect = self._neglected.get(key)
             if neglect is None or neglect.accepted != accepted:
                 neglect = Neglect(now, accepted)
             neglected[key] = neglect
-            if now - neglect.since >= self._interval_s:
+            if now - neglect.began_at >= self._interval_s:
                 complaint = (
                     f"clients wait on {listener.text} of service {listener.wanted.service}"
                     " and no worker accepts them"
@@ -103,8 +106,8 @@ def _serves(state: State, child: Child) -> bool:
     )
 
 
-def _waits_in_vain(runtime: Runtime, listener: OpenListener, beating: RowsByPool) -> bool:
-    """Whether a client is in the queue although a worker has room for it."""
+def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsByPool) -> bool:
+    """Whether a client waits in the queue although a worker has room for it."""
     service = listener.wanted.service
     return (
         service != METRICS
@@ -114,14 +117,14 @@ def _waits_in_vain(runtime: Runtime, listener: OpenListener, beating: RowsByPool
 
 
 def _accepted(runtime: Runtime, key: str) -> int:
-    """How many connections all workers together have accepted of a listener."""
-    at = layout.Row.LISTENER_ACCEPTED + runtime.columns.listeners.column(key)
-    return sum(runtime.board.row(row)[at] for row in range(runtime.board.rows_used()))
+    """How many connections all workers together have accepted from a listener."""
+    word = layout.Row.LISTENER_ACCEPTED + runtime.columns.listeners.column(key)
+    return sum(runtime.board.row(row)[word] for row in range(runtime.board.rows_used()))
 
 
 def _has_room(runtime: Runtime, service: str, beating: RowsByPool) -> bool:
     """Whether a worker of the service's pool may accept one more connection. The limit
-    holds for the services of the pool together.
+    is for all services of the pool together.
     """
     config = runtime.deployment.config
     pool = config.services[service].pool
@@ -139,6 +142,6 @@ def _has_room(runtime: Runtime, service: str, beating: RowsByPool) -> bool:
 def _open_connections(cells: memoryview, columns: Sequence[int]) -> int:
     ended = range(layout.Service.ENDED, layout.Service.ENDED + len(layout.END_CAUSES))
     return sum(
-        cells[at + layout.Service.ACCEPTED] - sum(cells[at + cause] for cause in ended)
-        for at in map(layout.service_cells, columns)
+        cells[start + layout.Service.ACCEPTED] - sum(cells[start + cause] for cause in ended)
+        for start in map(layout.service_cells, columns)
     )

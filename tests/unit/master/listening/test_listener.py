@@ -1,4 +1,4 @@
-"""A listener's name in the descriptor store."""
+"""The names of listeners in the descriptor store."""
 
 import pytest
 
@@ -8,12 +8,12 @@ from unpd.master.listening.listener import STORED_PREFIX, WantedListener
 
 OPTIONS = ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666)
 LONGEST_NAME = 255
-"""Of FDNAME= (sd_pid_notify_with_fds(3))."""
+"""The length that FDNAME= may have (sd_pid_notify_with_fds(3))."""
 LONGEST_INODE = 20
 
 
 def wanted(key: str) -> WantedListener:
-    """A wish of that key."""
+    """A wanted listener with that key."""
     return WantedListener(key, "echo", parse_address("tcp://127.0.0.1:7"), OPTIONS)
 
 
@@ -26,9 +26,8 @@ def wanted(key: str) -> WantedListener:
     ],
 )
 def test_the_longest_key_has_a_name(key: str) -> None:
-    """A UNIX socket's path of 107 bytes (unix(7)), a service with a name of 32 letters
-    that asks for a free port: with the inode they stay within what systemd takes, and
-    have no colon.
+    """The keys of a UNIX path of 107 bytes (unix(7)) and of a free port with a service
+    name of 32 letters have names of a length that systemd takes, without a colon.
     """
     name = f"{STORED_PREFIX}{wanted(key).stored_key}-{LONGEST_INODE * '9'}"
     assert len(name) <= LONGEST_NAME
@@ -37,5 +36,5 @@ def test_the_longest_key_has_a_name(key: str) -> None:
 
 
 def test_different_keys_have_different_names() -> None:
-    """Nothing is cut off or hashed away."""
+    """No part of a key is cut off or hashed in its name."""
     assert wanted("tcp://127.0.0.1:7").stored_key != wanted("tcp://127.0.0.1:70").stored_key
