@@ -18,16 +18,6 @@ scrape_configs:
   - job_name: unpd
     static_configs: [{targets: ["127.0.0.1:9867"]}]
 """
-EXPECTED = {
-    "unpd_connections_accepted_total",
-    "unpd_connections_active",
-    "unpd_connections_ended_total",
-    "unpd_received_bytes_total",
-    "unpd_workers",
-    "unpd_worker_spawns_total",
-    "unpd_zombies",
-    "unpd_config_last_reload_successful",
-}
 
 
 def query(unpd: Installed, expression: str) -> list[dict[str, Any]]:
@@ -54,8 +44,6 @@ def test_prometheus_scrapes(unpd: Installed) -> None:
             20.0,
             "a scrape that succeeds",
         )
-        found = {row["metric"]["__name__"]: row for row in query(unpd, '{job="unpd"}')}
-        assert set(found) >= EXPECTED
         assert query(unpd, 'unpd_connections_accepted_total{service="echo"}')[0]["value"][1] == "1"
     finally:
         unpd.systemctl("stop", "prometheus")
