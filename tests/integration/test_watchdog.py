@@ -183,7 +183,7 @@ def test_clients_that_nobody_accepts(scene: Scene) -> None:
         host, port = scene.address
         assert (
             sweep(scene, 110, 112)
-            == [f"clients wait on tcp://{host}:{port} of service echo and nobody accepts them"] * 2
+            == [f"clients wait on tcp://{host}:{port} of service echo and no worker accepts them"] * 2
         )
         scene.accept(0)
         said = sweep(scene, 112, 120)
@@ -211,7 +211,7 @@ def test_full_workers_are_well(scene: Scene) -> None:
         scene.row(1)[layout.service_cells(0) + layout.Service.ENDED] += 1
         said = sweep(scene, 150, 150 + int(INTERVAL_S))
         assert said == [""] * len(said), "it has had room for less than an interval"
-        assert "nobody accepts them" in sweep(scene, 160, 161)[0]
+        assert "no worker accepts them" in sweep(scene, 160, 161)[0]
 
 
 def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
@@ -232,11 +232,11 @@ def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
             said += sweep(scene, second, second + 1)
     assert said[:10] == [""] * 10
     assert (
-        said[10:] == [f"clients wait on unix://{path} of service echo and nobody accepts them"] * 2
+        said[10:] == [f"clients wait on unix://{path} of service echo and no worker accepts them"] * 2
     )
 
 
-def test_a_beat_from_the_future_is_ignored(scene: Scene) -> None:
+def test_a_beat_from_the_future_is_none(scene: Scene) -> None:
     """A mad worker cannot promise to live for ever."""
     for row in (0, 1):
         scene.row(row)[layout.Row.BEAT_NS] = 2**64 - 1
