@@ -177,7 +177,7 @@ def reset(connection: socket.socket) -> None:
 @contextmanager
 def silent(*, receive_buffer: int = 0) -> Iterator[int]:
     """A server that never answers and takes nothing: the kernel connects its clients,
-    no worker accepts them. Gives the port.
+    nobody accepts them. Gives the port.
     """
     with listening(receive_buffer=receive_buffer) as listener:
         yield listener.getsockname()[1]
