@@ -7,8 +7,8 @@ or writes a word names it by its table, such as ``Service.ACCEPTED``.
 :mod:`unpd.board.memory` maps the board.
 
 A word is 64 bits wide and has one writer: a child for its own row, the master for the
-rest. After the master has reaped a child, it is the writer of that row until the next
-birth gets the row. Only ``Master.RENDERINGS`` has several writers.
+rest. When the master has reaped a child, the master writes that row until the next
+birth gets it. Only ``Master.RENDERINGS`` has several writers.
 """
 
 import zlib
@@ -36,7 +36,7 @@ NAME_WORDS = 16
 NAME_BYTES = NAME_WORDS * WORD_BYTES
 NS = 1_000_000_000
 SANE_COUNT = 1 << 62
-"""No honest counter reaches this number: a faulty child wrote a value that does."""
+"""No honest counter reaches this number. Only a faulty child writes one that does."""
 
 END_CAUSES: tuple[EndCause, ...] = tuple(EndCause)
 KINDS: tuple[ChildKind, ...] = tuple(ChildKind)

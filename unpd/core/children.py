@@ -114,9 +114,7 @@ CHILD_TABLE: Mapping[ChildPhase, Mapping[Happening, Action]] = MappingProxyType(
 
 
 def happened(draft: Draft, birth: int, happening: Happening) -> None:
-    """Apply the table to the child. Its death may have crossed the event; then nothing
-    happens.
-    """
+    """Apply the table to the child. If its death crossed the event, change nothing."""
     child = draft.state.children.get(birth)
     if child is not None:
         CHILD_TABLE[child.phase][happening](draft, child)

@@ -81,8 +81,7 @@ class Draft:
         self.do(fx.Tell(child.birth, order))
 
     def retire(self, child: Child) -> None:
-        """Take the child's slot away, which is no longer wanted, and let the child
-        drain.
+        """Let the child drain and take its slot away: the slot is no longer wanted.
 
         A starting child may accept connections before its report is read, so it drains
         too. It keeps the deadline of its start, because it may be hung. A child that
@@ -141,8 +140,9 @@ class Draft:
         return deadline_at - self.now
 
     def bring_forward(self, child: Child, deadline_at: float) -> None:
-        """Kill the child at ``deadline_at`` at the latest. A child without a deadline
-        was sent SIGKILL, or drains without a limit, and stays as it is.
+        """Bring the child's deadline forward to ``deadline_at``, if that is earlier. A
+        child without a deadline was sent SIGKILL, or drains without a limit, and stays
+        as it is.
         """
         if child.deadline_at is not None:
             self.put(replace(child, deadline_at=sooner(child.deadline_at, deadline_at)))

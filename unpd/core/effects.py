@@ -57,8 +57,7 @@ class DropConfig:
 @dataclass(frozen=True, slots=True)
 class CloseListeners:
     """Close the master's listeners, because the daemon stops. When the workers have
-    closed theirs too, the kernel refuses new clients instead of queueing them for
-    nobody.
+    closed theirs too, the kernel refuses new clients instead of queueing them in vain.
     """
 
 

@@ -91,9 +91,9 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
         return
     candidate = reload.is_candidate(draft.state, child)
     if candidate or child.ready_at is None:
-        late = "it was" if child.ready_at is None else "the others were"
+        lacking = "it was" if child.ready_at is None else "the others were"
         kind, slot = child.slot.kind, child.slot
-        draft.state.last_trouble = f"{kind} {slot} ended before {late} ready: {event.ended}"
+        draft.state.last_trouble = f"{kind} {slot} ended before {lacking} ready: {event.ended}"
     if candidate:
         # A candidate that loses a child is not proved, however long that child lived. A
         # proof without respawns comes to an end.
@@ -249,8 +249,8 @@ def _settle_starting(draft: Draft) -> None:
 
 
 def _settle_stopping(draft: Draft) -> None:
-    """Order the kind with the smallest stop_share to finish, once no child is left that
-    goes before it. After the last child, order the master to leave.
+    """Order the children with the smallest ``stop_share`` to finish. When no child is
+    left, order the master to leave.
     """
     state = draft.state
     if not state.children:
@@ -333,4 +333,6 @@ SETTLE: Mapping[MasterPhase, Callable[[Draft], None]] = MappingProxyType(
         MasterPhase.STOPPING: _settle_stopping,
     }
 )
-"""What a step does at its end in each phase: it ends the phase if its time has come."""
+"""The last part of a step in each phase: it ends the phase if that has served its
+purpose.
+"""

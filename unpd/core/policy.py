@@ -27,8 +27,7 @@ class Policy:
     long as they last. ``finish_before_kill``: after that time the child is ordered to
     end its connections and gets CUT_GRACE_S more; otherwise it is killed at once.
     ``stop_share``: the part of ``grace_s`` that the kind has at a stop. The kind with
-    the smallest part finishes first; the next kind begins when none of its children is
-    left.
+    the smallest part finishes first; the next kind begins when that has no child left.
     """
 
     serves: bool

@@ -68,7 +68,7 @@ def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
 
 
 def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
-    """End the reload. Nothing has begun, so nothing is to be undone."""
+    """End the reload. It has no children yet, and no listeners to close."""
     _end(draft, event.reason)
 
 

@@ -1,5 +1,4 @@
-"""Boot: sets up the master from a loaded configuration, runs its loop, and takes it
-down again.
+"""Boot: sets up the master from a loaded configuration, runs it, and takes it down.
 
 Called by the commands ``run`` and ``start``, with all signals blocked. The order is:
 identity, lock, log, listeners, scoreboard, handlers, control socket, loop. If a step
@@ -242,9 +241,8 @@ def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
 
 @contextlib.contextmanager
 def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
-    """End all children after the loop: SIGTERM, and SIGKILL after CRASH_GRACE_S.
-    Children are left only if the loop failed by a fault of its own, so this does not
-    use it.
+    """End the children that are left after the loop: SIGTERM, and SIGKILL after
+    CRASH_GRACE_S. Some are left only if the loop failed, so this does not use it.
     """
     try:
         yield

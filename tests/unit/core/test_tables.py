@@ -64,8 +64,8 @@ def test_what_happens_to_a_child(phase: ChildPhase, happening: Happening) -> Non
     """Each pair gives its orders and its next phase."""
     draft = draft_of(Child(1, WORKER, 1, phase, NOW - 50, ready_at=NOW - 40, deadline_at=NOW))
     happened(draft, 1, happening)
-    told, after = OUTCOMES[phase, happening]
-    assert (orders(draft), draft.state.children[1].phase) == (told, after or phase)
+    ordered, after = OUTCOMES[phase, happening]
+    assert (orders(draft), draft.state.children[1].phase) == (ordered, after or phase)
 
 
 @pytest.mark.parametrize("happening", list(Happening))
@@ -77,7 +77,7 @@ def test_what_happens_to_the_dead_is_ignored(happening: Happening) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slot", "finishing", "told", "deadline_at"),
+    ("slot", "finishing", "order", "deadline_at"),
     [
         (WORKER, False, ChildOrder.FINISH, NOW + CUT_GRACE_S),
         (WORKER, True, ChildOrder.KILL, None),
@@ -86,7 +86,7 @@ def test_what_happens_to_the_dead_is_ignored(happening: Happening) -> None:
     ],
 )
 def test_the_end_of_a_drain(
-    slot: Slot, finishing: bool, told: ChildOrder, deadline_at: float | None
+    slot: Slot, finishing: bool, order: ChildOrder, deadline_at: float | None
 ) -> None:
     """At the end of a drain a worker is told to finish. A worker that was told already,
     and an exporter, are killed.
@@ -105,7 +105,7 @@ def test_the_end_of_a_drain(
         )
     )
     happened(draft, 1, Happening.OVERDUE)
-    assert orders(draft) == [told]
+    assert orders(draft) == [order]
     assert draft.state.children[1].deadline_at == deadline_at
 
 

@@ -47,12 +47,12 @@ IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 whole foreground group, and the master then sends its own orders to its children.
 """
 TRACE_CHARACTERS = 900
-"""The length of the part of a trace that is logged, its end: a log line is bounded."""
+"""How many characters of a trace are logged, its last ones: a log line is bounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Newborn:
-    """The equipment of a child of any kind. ``cells`` is its row of the board."""
+    """The objects of a new child of any kind. ``cells`` is its row of the board."""
 
     child: Child
     board: Scoreboard
@@ -73,7 +73,7 @@ class Newborn:
 
 @dataclass(frozen=True, slots=True)
 class ForkPlan:
-    """The master's part of a new child.
+    """The plan of a fork: the objects that the new child takes over from the master.
 
     ``row``: the child's row of the board. ``identity``: the user and group to become
     (None: those of the master). ``kept_fds``: the descriptors that the child keeps

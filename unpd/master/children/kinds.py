@@ -1,5 +1,4 @@
-"""The kinds of children: the listeners that each inherits, and the program that it
-runs.
+"""The kinds of children: which listeners each inherits, and which program it runs.
 
 A new kind is a row in :data:`KINDS` and a row in :data:`unpd.core.policy.POLICIES`. The
 functions here translate the master's configuration into the arguments of these
