@@ -66,14 +66,14 @@ def test_a_client_of_a_unix_socket_is_unix(unpd: Unpd) -> None:
 
 def test_a_reset_of_the_client_is_client_rst(unpd: Unpd) -> None:
     """A client that resets ends its connection by client_rst; what it had sent is
-    counted.
+    counted, and its address is known.
     """
     sock = clients.connect(unpd.address("echo"))
     sock.sendall(b"hello")
     assert clients.read_exactly(sock, 5) == b"hello"
     clients.reset(sock)
     assert settled(unpd, {"client_rst": 1}) == Books(1, 0, {"client_rst": 1}, 5, 5)
-    the_end(unpd, EndCause.CLIENT_RST)
+    assert TCP_PEER.fullmatch(the_end(unpd, EndCause.CLIENT_RST).fields["peer"])
 
 
 def test_a_reset_before_the_accept_is_client_rst(unpd: Unpd) -> None:
@@ -87,7 +87,7 @@ def test_a_reset_before_the_accept_is_client_rst(unpd: Unpd) -> None:
     clients.reset(sock)
     os.kill(pid, signal.SIGCONT)
     settled(unpd, {"client_rst": 1})
-    assert the_end(unpd, EndCause.CLIENT_RST).fields["peer"] == "unknown"
+    assert TCP_PEER.fullmatch(the_end(unpd, EndCause.CLIENT_RST).fields["peer"])
 
 
 def test_the_server_s_own_end_is_done(unpd: Unpd) -> None:

@@ -1,13 +1,16 @@
-"""The relay: what has come from a socket goes back into it without being copied into
-the process (splice(2), pipe(7)).
+"""Relays bytes from a socket back into the same socket within the kernel, through a
+pipe and without a copy into the process (splice(2), pipe(7)).
 
-It owns a pipe, which an engine's turn uses for one socket after the other. It has one
-only while there is something to relay, because pipes are rationed: all of one user's
-may have pipe-user-pages-soft pages together, which is 64 of this size at most by
-default, and a generation that drains and its successor need theirs at the same time.
+The pipe serves the sockets of an engine one after the other. The relay has a pipe only
+while it has bytes to relay, because pipes are rationed: all pipes of one user together
+may have pipe-user-pages-soft pages, by default enough for 64 pipes of this size. A
+generation that drains and its successor need their pipes at the same time.
 
-Known gap: more than 64 workers of an ordinary user that have flows in bulk at the same
-time. Those that get no pipe copy.
+Owns the pipe. Called by a worker's engine. Calls nothing of unpd. Raises OSError if the
+socket failed; a refused pipe or splice(2) is no error, the relay then moves nothing.
+
+Known gap: an ordinary user with more than 64 workers that transfer bulk data at the
+same time. Workers without a pipe copy the bytes.
 """
 
 import contextlib
@@ -16,12 +19,15 @@ import fcntl
 import os
 
 PIPE_BYTES = 1 << 20
-"""What pipe(7) lets anybody ask for (/proc/sys/fs/pipe-max-size). It is the number of
-slots that counts, one for each page of it (256 with pages of 4 KiB). A slot takes one
-fragment of a segment: on loopback up to 32 KiB, from a network card mostly 1.4 KiB.
+"""The size of our pipe, the most that pipe(7) allows every user
+(/proc/sys/fs/pipe-max-size).
+
+What counts is the number of slots, one for each page (256 with pages of 4 KiB). A slot
+takes one fragment of a segment: up to 32 KiB on loopback, mostly 1.4 KiB from a network
+card.
 """
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
-_NOT_OF_THE_SOCKET = frozenset(
+_REFUSALS = frozenset(
     (
         errno.EACCES,
         errno.EINVAL,
@@ -33,91 +39,94 @@ _NOT_OF_THE_SOCKET = frozenset(
         errno.ESPIPE,
     )
 )
-"""How splice(2) says that it cannot be had, for this kind of socket, from a filter of
-system calls or a security module, or now.
+"""The errors of splice(2) that mean that the call is not available: for this kind of
+socket, because of a system call filter or a security module, or at the moment.
 """
 
 
 class Relay:
-    """A pipe between a socket's input and its own output. One serves all sockets in
-    turn, because it is empty again when one is done: ``pull``, then ``push``.
+    """A pipe from a socket's input to its output: ``pull``, then ``push``.
 
-    Where a pipe or splice(2) is refused, ``pull`` brings nothing until the next
-    ``rest``.
+    One relay serves many sockets in turn, because the pipe is empty after each push. If
+    a pipe or splice(2) is refused, ``pull`` returns 0 until the next
+    :meth:`release_if_unused`.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        """``most_bytes`` at a time."""
-        self._most_bytes = most_bytes
-        self._out = self._in = -1
+    def __init__(self, max_bytes: int) -> None:
+        """``max_bytes``: how many bytes one ``pull`` may take."""
+        self._max_bytes = max_bytes
+        self._read_fd = self._write_fd = -1
         self._used = self._refused = False
 
     def pull(self, fd: int) -> int:
-        """How many bytes it took from the socket. 0 if there were none, at the peer's
-        FIN, before urgent data, or if it was refused: a read tells. OSError if the
-        socket failed.
+        """Move bytes from the socket into the pipe; return how many.
+
+        0 if the socket has none, at the peer's FIN, before urgent data, or if the call
+        was refused: read the socket to find out. OSError if the socket failed.
         """
-        if self._refused or (self._in < 0 and not self._open()):
+        if self._refused or (self._write_fd < 0 and not self._open()):
             return 0
         self._used = True
         try:
-            return os.splice(fd, self._in, self._most_bytes, flags=_FLAGS)
+            return os.splice(fd, self._write_fd, self._max_bytes, flags=_FLAGS)
         except BlockingIOError:
             return 0
         except OSError as error:
-            self._take(error)
+            self._refused_or_raise(error)
             return 0
 
     def push(self, fd: int, count: int) -> tuple[int, bytes]:
-        """How many of the ``count`` bytes that were pulled the socket took, and those
-        that it did not take. OSError if it failed: then they are gone.
+        """Move the ``count`` bytes that were pulled into the socket.
+
+        Return how many bytes the socket took, and the bytes that it did not take.
+        OSError if the socket failed: those bytes are then lost.
         """
         sent = 0
         try:
-            sent = os.splice(self._out, fd, count, flags=_FLAGS)
+            sent = os.splice(self._read_fd, fd, count, flags=_FLAGS)
         except BlockingIOError:
             pass
         except OSError as error:
-            self._take(error)
+            self._refused_or_raise(error)
         finally:
-            rest = self._emptied(count - sent)
+            rest = self._read_rest(count - sent)
         return sent, rest
 
-    def rest(self) -> None:
-        """To be called about once a second: give the pipe back if it was not used since
-        the last time; what was refused then may be asked for again.
+    def release_if_unused(self) -> None:
+        """Close the pipe if nothing was pulled since the last call, and allow a refused
+        call to be tried again. Call it about once a second.
         """
         if not self._used:
             self.close()
         self._used = self._refused = False
 
     def close(self) -> None:
-        """Give the pipe back."""
-        if self._in >= 0:
-            os.close(self._in)
-            os.close(self._out)
-            self._out = self._in = -1
+        """Close the pipe."""
+        if self._write_fd >= 0:
+            os.close(self._write_fd)
+            os.close(self._read_fd)
+            self._read_fd = self._write_fd = -1
 
     def _open(self) -> bool:
         self._refused = True
         with contextlib.suppress(OSError):
-            self._out, self._in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                fcntl.fcntl(self._write_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                 self._refused = False
             except OSError:
                 self.close()
         return not self._refused
 
-    def _take(self, error: OSError) -> None:
-        if error.errno not in _NOT_OF_THE_SOCKET:
+    def _refused_or_raise(self, error: OSError) -> None:
+        if error.errno not in _REFUSALS:
             raise error
         self._refused = True
 
-    def _emptied(self, count: int) -> bytes:
-        """What is left in the pipe, which must never come to the next socket."""
+    def _read_rest(self, count: int) -> bytes:
+        """Read ``count`` bytes out of the pipe: the next socket must never get them."""
         try:
-            return os.read(self._out, count) if count else b""
+            return os.read(self._read_fd, count) if count else b""
         except BaseException:
             self.close()
             raise

@@ -1,129 +1,149 @@
-"""Accepting from one listener, and what each failure of accept(2) means;
-:mod:`unpd.worker.event.intake` has all of a worker's.
+"""Accepting from one listener, and what each failure of accept(2) means.
+
+Owns the listener's socket in this worker, which it shares with other workers, and its
+pauses after failures. Called by :mod:`unpd.worker.event.intake`, which has all
+listeners of a worker. Raises OSError if the listener itself is broken; every other
+failure is an :class:`AcceptFailure`.
 """
 
 import errno
 import select
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from unpd.kernel import connections
+from unpd.board import layout
+from unpd.kernel.connections import Acceptor, treat_urgent_as_data
 from unpd.kernel.sockets import tcp_queue
-from unpd.names import ACCEPT_ERRNOS
-from unpd.worker.event.connection import Terms
+from unpd.worker.terms import Terms
 
 BATCH = 16
-"""Connections of one listener in one turn: enough to empty a burst, few enough that the
-others' turn comes.
+"""How many connections of one listener are accepted in one turn: enough to empty a
+burst, few enough that the other descriptors get their turn.
 """
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 PATIENCE = 16
-"""After so many failures in a row the listener rests, whatever they were: where a
-security module refuses each accept the connection stays in the queue, and wakes us
+"""After so many failures in a row the listener pauses, whatever they were: if a
+security module refuses each accept, the connection stays in the queue and wakes us
 again.
 """
 
-# Errors of the process or the machine: no connection can be had until something is
-# given back.
+# Errors of the process or the machine: no accept succeeds until something is released.
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 # Errors of the listener itself: the worker cannot go on with it.
 _BROKEN = frozenset((errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT))
-_ERRNO_INDEX = {
-    getattr(errno, name): index for index, name in enumerate(ACCEPT_ERRNOS) if name != "other"
-}
 
-
-def errno_cell(number: int) -> int:
-    """The place of an errno among the labels of unpd_accept_errors_total; the last one
-    stands for all others.
-    """
-    return _ERRNO_INDEX.get(number, len(ACCEPT_ERRNOS) - 1)
+Accepted = tuple[int, bytes]
+"""A connection: its descriptor, and its peer's address."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptFailure:
-    """An accept that failed: which error, and whether the listener rests now."""
+    """An accept that failed: its errno, and whether the listener pauses now."""
 
     number: int
     paused: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ListenerSetup:
+    """A listener as a worker gets it: its address for the log, its socket, the limit of
+    its accept queue, its ``column`` on the scoreboard.
+    """
+
+    text: str
+    sock: socket.socket
+    backlog: int
+    column: int
+
+
 class Listener:
-    """A listening socket in this worker. ``backlog``: the longest its queue can be.
-    ``cell``: of the row, for what it accepts. ``resume_at``: when it is watched again
-    after a failure (None: it does not rest).
+    """A listening socket in this worker. ``word``: where the row counts what it
+    accepts. ``resume_at``: when its pause after a failure ends (None: no pause).
     """
 
     def __init__(
-        self, sock: socket.socket, terms: Terms, text: str, backlog: int, cell: int
+        self,
+        setup: ListenerSetup,
+        terms: Terms,
+        accept_one: Callable[[], Accepted] | None = None,
     ) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
+        """``accept_one`` accepts one connection, or raises as accept(2) does; by
+        default it is the kernel's.
+        """
+        self.sock = setup.sock
+        self.fd = setup.sock.fileno()
         self.terms = terms
-        self.text = text
-        self.cell = cell
+        self.text = setup.text
+        self.word = layout.Row.LISTENER_ACCEPTED + setup.column
         self.resume_at: float | None = None
         self.watched = False
-        self._backlog = backlog
-        self._is_unix = sock.family == socket.AF_UNIX
+        self._backlog = setup.backlog
+        self._accept_one = accept_one or Acceptor(self.fd, setup.sock.family).accept
+        self._is_unix = setup.sock.family == socket.AF_UNIX
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
-        self._told_ended = False
+        self._reported_ended = False
 
     def watch(self, epoll: select.epoll) -> None:
-        """Take connections."""
+        """Let new connections wake this worker. If the queue holds one already, epoll
+        says so at once.
+        """
         if not self.watched:
             epoll.register(self.fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
             self.watched = True
 
-    def rest(self, epoll: select.epoll) -> None:
-        """Leave connections to the kernel's queue and to the other workers."""
+    def ignore(self, epoll: select.epoll) -> None:
+        """Leave new connections to the kernel's queue and to the other workers."""
         if self.watched:
             epoll.unregister(self.fd)
             self.watched = False
 
-    def accept(self, limit: int, now: float) -> tuple[list[int], AcceptFailure | None]:
-        """Accept up to ``limit`` connections: the descriptors of those there are, and
-        the failure that ended the batch if one did.
+    def accept(self, limit: int, now: float) -> tuple[list[Accepted], AcceptFailure | None]:
+        """Accept up to ``limit`` connections; return them, and the failure that ended
+        the batch, if one did.
 
-        An error of one connection (accept(2): the peer's network error that came before
-        we looked) costs that one only. OSError if the listener itself is broken.
+        An error of one connection (accept(2): a network error of the peer that came
+        before our accept) costs only that connection. OSError if the listener itself is
+        broken.
         """
-        accepted: list[int] = []
-        # To be told that nobody is left costs 3.5 us (accept4(2) makes the socket
-        # before it looks), to ask for the number 0.5 us.
+        accepted: list[Accepted] = []
+        # An accept on an empty queue costs 3.5 us (accept4(2) makes the socket before
+        # it looks), the length of the queue costs 0.5 us.
         for _ in range(min(limit, self.queued())):
             try:
-                accepted.append(self._accept_one())
+                connection = self._accept_one()
             except BlockingIOError:
                 break
             except OSError as error:
                 if accepted and error.errno in _BROKEN:
-                    break  # those are served first: its next event says it again
+                    break  # serve these first: the next event reports the error again
                 return accepted, self._failed(error, now, after=len(accepted))
+            if self._is_unix:
+                # TCP connections inherit this option from their listener.
+                treat_urgent_as_data(connection[0])
+            accepted.append(connection)
         if accepted:
-            self._told_ended = False
+            self._reported_ended = False
             self._failures = 0
             self._pause_s = FIRST_PAUSE_S
         return accepted, None
 
-    def _accept_one(self) -> int:
-        fd = connections.accept(self.fd)
-        if self._is_unix:
-            # An urgent byte is a byte like any other. TCP connections have this from
-            # their listener; UNIX ones inherit nothing.
-            with connections.borrowed(fd) as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        return fd
-
     def ended(self, now: float) -> AcceptFailure | None:
-        """Somebody has ended the listener for all who share it: it rests, until its
-        master may have mended it. The failure, the first time.
+        """Another process shut this shared listener down. Stop watching it for
+        LONGEST_PAUSE_S; the master may repair it meanwhile. Return the failure, the
+        first time.
         """
         self.resume_at = now + LONGEST_PAUSE_S
-        told, self._told_ended = self._told_ended, True
-        return None if told else AcceptFailure(errno.EINVAL, paused=True)
+        reported, self._reported_ended = self._reported_ended, True
+        return None if reported else AcceptFailure(errno.EINVAL, paused=True)
+
+    def queued(self) -> int:
+        """Return how many connections wait in the accept queue. A UNIX listener cannot
+        tell: the most that it can hold, one more than its backlog.
+        """
+        return self._backlog + 1 if self._is_unix else tcp_queue(self.sock)[0]
 
     def _failed(self, error: OSError, now: float, after: int) -> AcceptFailure:
         number = error.errno or 0
@@ -135,9 +155,3 @@ class Listener:
         self.resume_at = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         return AcceptFailure(number, paused=True)
-
-    def queued(self) -> int:
-        """How many connections wait in the accept queue now; for a UNIX listener, which
-        cannot tell, how many it can hold: one more than its backlog.
-        """
-        return self._backlog + 1 if self._is_unix else tcp_queue(self.sock)[0]

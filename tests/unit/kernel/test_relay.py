@@ -1,4 +1,4 @@
-"""The relay between a socket's input and its own output, over real sockets."""
+"""The relay from a socket's input to its output, over real sockets."""
 
 import contextlib
 import os
@@ -12,20 +12,20 @@ import pytest
 from tests.support import procs
 from unpd.kernel.relay import Relay
 
-MOST = 100_000
+MAX_BYTES = 100_000
 
 
 @pytest.fixture
 def relay() -> Iterator[Relay]:
-    """One that takes MOST bytes at a time."""
-    made = Relay(MOST)
-    yield made
-    made.close()
+    """A relay that takes at most MAX_BYTES at a time."""
+    relay_of_test = Relay(MAX_BYTES)
+    yield relay_of_test
+    relay_of_test.close()
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """The server's end, which does not block, and the client's."""
+    """The server's end, which is non-blocking, and the client's end."""
     server, client = socket.socketpair()
     with server, client:
         server.setblocking(False)
@@ -36,15 +36,15 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 Pair = tuple[socket.socket, socket.socket]
 
 
-def full(server: socket.socket) -> None:
-    """Fill what ``server`` has for its output."""
+def fill_send_buffer(server: socket.socket) -> None:
+    """Fill the send buffer of ``server``."""
     with contextlib.suppress(BlockingIOError):
         while True:
             server.send(bytes(65536))
 
 
-def test_what_came_goes_back(relay: Relay, pair: Pair) -> None:
-    """Pulled, pushed, and there is no rest."""
+def test_bytes_go_back(relay: Relay, pair: Pair) -> None:
+    """The bytes that were pulled are pushed back, and none is left."""
     server, client = pair
     client.sendall(b"hello")
     assert relay.pull(server.fileno()) == 5
@@ -52,38 +52,40 @@ def test_what_came_goes_back(relay: Relay, pair: Pair) -> None:
     assert client.recv(100) == b"hello"
 
 
-def test_it_takes_no_more_than_it_may(relay: Relay, pair: Pair) -> None:
-    """The rest stays in the socket, for the next time."""
+def test_a_pull_is_bounded(relay: Relay, pair: Pair) -> None:
+    """A pull takes at most the maximum; the other bytes stay in the socket for the next
+    pull.
+    """
     server, client = pair
     data = bytes(range(250)) * 600
     client.sendall(data)
-    got = b""
+    received = b""
     while count := relay.pull(server.fileno()):
-        assert count <= MOST
+        assert count <= MAX_BYTES
         assert relay.push(server.fileno(), count) == (count, b"")
-        got += (
-            client.recv(MOST, socket.MSG_WAITALL)
-            if len(got) + MOST <= len(data)
-            else client.recv(MOST)
+        received += (
+            client.recv(MAX_BYTES, socket.MSG_WAITALL)
+            if len(received) + MAX_BYTES <= len(data)
+            else client.recv(MAX_BYTES)
         )
-    assert got == data
+    assert received == data
 
 
-def test_nothing_to_be_had_and_the_end_are_left_to_a_read(relay: Relay, pair: Pair) -> None:
-    """Either way nothing is pulled."""
+def test_an_empty_socket_and_the_end_both_give_nothing(relay: Relay, pair: Pair) -> None:
+    """A pull returns 0 both for an empty socket and at the end of the stream."""
     server, client = pair
     assert relay.pull(server.fileno()) == 0
     client.close()
     assert relay.pull(server.fileno()) == 0
 
 
-def test_what_the_socket_does_not_take_is_given_back_and_nothing_stays(
-    relay: Relay, pair: Pair
-) -> None:
-    """The rest is what was pulled, and the next socket gets what is its own only."""
+def test_bytes_that_the_socket_does_not_take_are_returned(relay: Relay, pair: Pair) -> None:
+    """Bytes that the socket does not take are returned, and the next socket gets only
+    its own bytes.
+    """
     server, client = pair
     client.sendall(b"not taken")
-    full(server)
+    fill_send_buffer(server)
     assert relay.pull(server.fileno()) == 9
     assert relay.push(server.fileno(), 9) == (0, b"not taken")
     ours, theirs = socket.socketpair()
@@ -94,8 +96,10 @@ def test_what_the_socket_does_not_take_is_given_back_and_nothing_stays(
         assert theirs.recv(100) == b"mine"
 
 
-def test_what_a_broken_socket_did_not_take_comes_to_nobody(relay: Relay, pair: Pair) -> None:
-    """The error is the socket's; the next one gets what is its own only."""
+def test_bytes_for_a_broken_socket_never_reach_another(relay: Relay, pair: Pair) -> None:
+    """A push to a broken socket raises its error, and the next socket gets only its own
+    bytes.
+    """
     server, client = pair
     client.sendall(b"secret")
     assert relay.pull(server.fileno()) == 6
@@ -111,8 +115,8 @@ def test_what_a_broken_socket_did_not_take_comes_to_nobody(relay: Relay, pair: P
 
 
 def test_it_takes_many_small_pieces_at_once(relay: Relay, pair: Pair) -> None:
-    """As they come from a network card: each has a slot of the pipe, of which there are
-    more than the sixteen that a pipe has of itself.
+    """One pull takes many small pieces, as a network card delivers them: the pipe has
+    more slots than the default of sixteen.
     """
     server, client = pair
     for index in range(40):
@@ -122,22 +126,22 @@ def test_it_takes_many_small_pieces_at_once(relay: Relay, pair: Pair) -> None:
     assert b"".join(client.recv(1) for _ in range(40)) == bytes(range(40))
 
 
-def test_where_splice_is_refused_nothing_is_pulled_until_it_may_be_asked_for_again(
-    relay: Relay, pair: Pair
-) -> None:
-    """What is no socket is refused (EINVAL); what has come stays where it is."""
+def test_after_a_refused_pull_nothing_is_pulled_until_release(relay: Relay, pair: Pair) -> None:
+    """After splice(2) was refused (EINVAL for anything but a socket), nothing is pulled
+    until release_if_unused(); the bytes stay in the socket.
+    """
     server, client = pair
     client.sendall(b"hello")
     with select.epoll() as epoll:
         assert relay.pull(epoll.fileno()) == 0
     assert relay.pull(server.fileno()) == 0
-    relay.rest()
+    relay.release_if_unused()
     assert relay.pull(server.fileno()) == 5
     assert relay.push(server.fileno(), 5) == (5, b"")
 
 
-def test_where_a_push_is_refused_the_bytes_are_given_back(relay: Relay, pair: Pair) -> None:
-    """That says nothing about the socket: who called writes them."""
+def test_after_a_refused_push_the_bytes_are_returned(relay: Relay, pair: Pair) -> None:
+    """If splice(2) into the socket is refused, the bytes are returned to the caller."""
     server, client = pair
     client.sendall(b"hello")
     assert relay.pull(server.fileno()) == 5
@@ -148,10 +152,12 @@ def test_where_a_push_is_refused_the_bytes_are_given_back(relay: Relay, pair: Pa
     assert server.recv(100) == b"world"
 
 
-def test_without_a_descriptor_nothing_is_pulled_until_it_may_be_asked_for_again(
+def test_without_a_free_descriptor_nothing_is_pulled_until_release(
     relay: Relay, pair: Pair
 ) -> None:
-    """Too many open files: the bytes stay where they are."""
+    """If no descriptor is free for a pipe, nothing is pulled until release_if_unused();
+    the bytes stay in the socket.
+    """
     server, client = pair
     client.sendall(b"hello")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -161,14 +167,14 @@ def test_without_a_descriptor_nothing_is_pulled_until_it_may_be_asked_for_again(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert relay.pull(server.fileno()) == 0
-    relay.rest()
+    relay.release_if_unused()
     assert relay.pull(server.fileno()) == 5
     assert relay.push(server.fileno(), 5) == (5, b"")
 
 
-def test_a_pipe_that_was_not_used_is_given_back(relay: Relay, pair: Pair) -> None:
-    """Not at the first rest after it was used, but at the next one; there is another
-    one when it is wanted.
+def test_an_unused_pipe_is_closed(relay: Relay, pair: Pair) -> None:
+    """The first release_if_unused() after a use keeps the pipe, the second closes it;
+    the next pull opens another.
     """
     server, client = pair
     before = procs.fds(os.getpid())
@@ -176,7 +182,7 @@ def test_a_pipe_that_was_not_used_is_given_back(relay: Relay, pair: Pair) -> Non
         client.sendall(b"hello")
         assert relay.pull(server.fileno()) == 5
         assert relay.push(server.fileno(), 5) == (5, b"")
-        relay.rest()
+        relay.release_if_unused()
         assert len(procs.fds(os.getpid())) == len(before) + 2
-        relay.rest()
+        relay.release_if_unused()
         assert procs.fds(os.getpid()) == before

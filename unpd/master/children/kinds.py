@@ -11,6 +11,7 @@ from unpd import __version__, logs
 from unpd.board import layout
 from unpd.config.addresses import TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
+from unpd.config.times import times_of
 from unpd.core.model import Child
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
@@ -20,7 +21,9 @@ from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.names import Listener, Names
 from unpd.names import ChildKind, ChildOrder
 from unpd.services.table import SERVICES
-from unpd.worker.main import ListenerSetup, ServiceSetup, Worker, WorkerSetup
+from unpd.worker.accepting import ListenerSetup
+from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
+from unpd.worker.siblings import Place
 
 FINISH_SHARE = 0.1
 """The part of ``grace_s`` that an exporter has for its last answers: it is told to
@@ -70,12 +73,19 @@ def _live_as_worker(runtime: Runtime, deployment: Deployment, birth: Newborn) ->
         ),
         max_connections=config.pools[birth.child.slot.pool].max_connections,
         grace_s=config.daemon.grace_s,
-        cells=birth.cells,
+        board=birth.board,
+        place=Place(
+            birth=birth.child.birth,
+            pool=runtime.columns.pools.column(birth.child.slot.pool),
+            generation=birth.child.generation,
+        ),
+        row=birth.cells,
         log=birth.log,
         signal_queue=birth.signal_queue,
         signals=CHILD_SIGNALS,
         wakeup_fd=birth.wakeup_fd,
         report_ready=birth.report_ready,
+        channel=None,
         reopen_log=lambda: _reopen_log(deployment, birth),
         title=birth.title,
     )
@@ -91,9 +101,7 @@ def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> Servi
         name=name,
         service=SERVICES[config.type].make(config.options),
         column=runtime.columns.services.column(name),
-        idle_timeout_s=config.idle_timeout_s,
-        session_timeout_s=config.session_timeout_s,
-        user_timeout_s=config.user_timeout_s,
+        times=times_of(config),
         listeners=tuple(
             ListenerSetup(
                 listener.text,

@@ -1,19 +1,21 @@
-"""Why a connection ended, where only the kernel knows: an error of its socket, and a
-peer that has gone silent.
+"""Why a connection ended, where only the kernel knows: from an error of its socket, and
+from the silence of its peer.
+
+Owns nothing. Called by sessions. Asks the kernel by :mod:`unpd.kernel.sockets`, and
+turns its errors into a cause.
 """
 
 import errno
 import math
-import socket
 
 from unpd.kernel import connections as kernel
 from unpd.kernel.sockets import Silence, silence
 from unpd.names import EndCause
 
 GONE_SHARE = 0.75
-"""A peer whose kernel acknowledged nothing for this part of the user timeout has
-vanished. One that lives and does not read acknowledges the probes of its closed window;
-as they come in doubling intervals, the last one may be half of the time ago.
+"""A peer has vanished if its kernel acknowledged nothing for this share of the user
+timeout. A peer that lives and does not read acknowledges the probes of its closed
+window; these come in doubling intervals, so the last one may be half of the time ago.
 """
 
 _RESET = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDOWN))
@@ -21,7 +23,7 @@ _UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN
 
 
 def cause_of(error: OSError, fd: int, user_timeout_s: float) -> EndCause:
-    """Why the socket ``fd`` failed with ``error``."""
+    """Return why the socket ``fd`` failed with ``error``."""
     if error.errno in _RESET:
         return EndCause.CLIENT_RST
     if error.errno == errno.ETIMEDOUT:
@@ -30,8 +32,8 @@ def cause_of(error: OSError, fd: int, user_timeout_s: float) -> EndCause:
 
 
 def silence_of(fd: int) -> Silence:
-    """What the kernel knows of a peer's silence. A UNIX peer is always there, and of
-    what it reads nothing is known.
+    """Return what the kernel knows about a peer's silence. A UNIX peer is always there,
+    and the kernel does not tell what it reads.
     """
     try:
         with kernel.borrowed(fd) as sock:
@@ -41,26 +43,13 @@ def silence_of(fd: int) -> Silence:
 
 
 def why_silent(known: Silence, user_timeout_s: float) -> EndCause:
-    """Tell a peer that is gone from one that lives and does not read.
+    """Tell a peer that is gone (PEER_VANISHED) from one that lives and does not read
+    (STALLED).
 
-    The latter may leave one probe of its closed window unanswered: Linux answers no two
-    such segments within half a second (tcp_invalid_ratelimit), and the second one comes
-    0.4 s after the first. Every probe of keepalive is answered.
+    A living peer may leave one probe of its closed window unanswered: Linux does not
+    answer two such segments within half a second (tcp_invalid_ratelimit), and the
+    second one comes 0.4 s after the first. It answers every probe of keepalive.
     """
     owed = known.in_flight or known.probes > int(known.queued)
     gone = owed and known.acknowledged_s >= GONE_SHARE * user_timeout_s
     return EndCause.PEER_VANISHED if gone else EndCause.STALLED
-
-
-def peer_name(sock: socket.socket) -> str:
-    """The peer for the log, a v4-mapped address as v4; "unknown" once the connection is
-    reset (getpeername(2): ENOTCONN), "unix" for a UNIX socket.
-    """
-    if sock.family == socket.AF_UNIX:
-        return "unix"
-    try:
-        host, port = sock.getpeername()[:2]
-    except OSError:
-        return "unknown"
-    host = host.removeprefix("::ffff:") if "." in host else host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,329 @@
+"""A session: one client of a service, from its accept to its end.
+
+Owns the conversation, its deadlines and its stream, and decides once why it ends, by
+one of :class:`unpd.names.EndCause`. The engine makes it and opens it; its stream
+reports to it; the wheel calls :meth:`Session.come_due`. Raises nothing of its own.
+"""
+
+import enum
+import math
+import select
+import time
+from typing import Any
+
+from unpd.kernel import connections as kernel
+from unpd.names import EndCause
+from unpd.services.base import Piece, Reply, same
+from unpd.worker.event.ending import cause_of, silence_of, why_silent
+from unpd.worker.event.shared import Shared
+from unpd.worker.event.stream import Stream
+from unpd.worker.terms import Terms
+
+QUIET_S = 0.25
+"""In a graceful stop, a client that was silent for this long has sent all that it
+wanted to.
+"""
+LOOK_AHEAD_S = 60.0
+"""The wheel gets no time further ahead than this: it keeps an empty slot until the slot
+comes up, and a day has many.
+"""
+QUIET_SHARE = 0.9
+"""A peer is given up as silent if the kernel has sent nothing, or the peer has
+acknowledged nothing, for this share of the user timeout.
+"""
+
+
+class Stage(enum.IntEnum):
+    """The stages of a session, in their order."""
+
+    SERVING = 0
+    HALF_CLOSED = 1
+    """The peer's FIN has come: the pending output goes out, then the session ends."""
+    PARTING = 2
+    """We end it: no more input, the pending output goes out, then our FIN."""
+    LINGERING = 3
+    """Our FIN is sent: input is thrown away until the peer's FIN."""
+    ENDED = 4
+
+
+# A member that is asked of its class costs 0.1 us, because Python 3.11 answers with a
+# property. These are asked for at every session.
+_SERVING, _PARTING, _LINGERING = Stage.SERVING, Stage.PARTING, Stage.LINGERING
+_ENDED = Stage.ENDED
+_CLIENT_FIN, _DONE, _IDLE = EndCause.CLIENT_FIN, EndCause.DONE, EndCause.IDLE
+
+
+class Session:
+    """``reply`` answers received bytes; None: they are thrown away. ``peer``: the
+    client's address, for :func:`unpd.kernel.connections.address_text`. ``active_at``:
+    when bytes last moved. ``cause``: why we are ending it, None while we are not.
+    ``stream`` is gone once the stage is ENDED.
+    """
+
+    __slots__ = (
+        "active_at",
+        "cause",
+        "linger_at",
+        "opened_at",
+        "peer",
+        "reply",
+        "shared",
+        "stage",
+        "stream",
+        "terms",
+        "wheel_slot",
+    )
+
+    def __init__(self, shared: Shared, terms: Terms, fd: int, peer: bytes) -> None:
+        self.shared = shared
+        self.terms = terms
+        self.peer = peer
+        self.stream = Stream(fd, self, terms.totals)
+        self.reply: Reply | None = None
+        self.stage = _SERVING
+        self.cause: EndCause | None = None
+        self.opened_at = self.active_at = shared.now
+        self.linger_at = math.inf
+        self.wheel_slot: set[Any] | None = None
+
+    def open(self) -> None:
+        """Begin: greet the client, and close if the greeting was all."""
+        try:
+            self.stream.open()
+            self.reply = self.terms.service.converse()
+            greeting = self.terms.service.greet(time.time())
+            if greeting and self.reply is None:
+                # The greeting waits for the FIN: one segment, which costs 0.86 to 0.96
+                # of two, from machine to machine. (A greeting that a conversation
+                # follows would wait 200 ms for nothing.)
+                self.stream.send(greeting, kernel.send_before_fin)
+            elif greeting:
+                self.stream.send(greeting)
+            if self.stage is _ENDED:
+                return
+            if self.reply is None:
+                self.part(_DONE)
+            else:
+                self.schedule()
+        except Exception as error:  # noqa: BLE001 - the top of a connection
+            self.fail(error)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of the client's stream."""
+        return self.stream.fd
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Return what an operator may know of the session (see worker/questions.py).
+        ``now``: monotonic seconds.
+        """
+        return {
+            "service": self.terms.name,
+            "peer": kernel.address_text(self.peer),
+            "local": kernel.local_text(self.stream.fd),
+            "age_s": round(now - self.opened_at, 3),
+            "received": self.stream.received,
+            "sent": self.stream.sent,
+            "state": self.stage.name.lower(),
+        }
+
+    # --- reports of the stream --------------------------------------------------------
+
+    @property
+    def serving(self) -> bool:
+        """Whether input is still wanted."""
+        return self.stage is _SERVING
+
+    @property
+    def relays(self) -> bool:
+        """Whether an echo may go back within the kernel."""
+        return self.reply is same and self.terms.relays
+
+    def answer(self, piece: Piece) -> bool:
+        """Answer received bytes, or throw them away while lingering. Return whether
+        they go back as they are.
+        """
+        reply = self.reply
+        if reply is None:
+            return False
+        self.active_at = self.shared.now
+        self.stream.send(reply(piece))
+        return reply is same
+
+    def peer_finished(self) -> None:
+        """After the peer's FIN: send what is pending, then end."""
+        if self.stream.out:
+            self.stage = Stage.HALF_CLOSED
+            self.stream.watch(select.EPOLLOUT)
+            self.schedule()
+        else:
+            self.end(self.cause or _CLIENT_FIN)
+
+    def output_flushed(self) -> None:
+        """After the last pending byte: go on with what it held up."""
+        if self.stage is Stage.HALF_CLOSED:
+            self.end(_CLIENT_FIN)
+            return
+        self.stream.watch(select.EPOLLIN)
+        if self.stage is _PARTING:
+            self._linger()
+        elif self.shared.finish_at < math.inf:
+            self.schedule()
+
+    def lose(self, error: OSError) -> None:
+        """End because the socket failed. If we are ending the session already, that
+        does not change the cause.
+        """
+        times, fd = self.terms.times, self.stream.fd
+        self.end(self.cause or cause_of(error, fd, times.user_timeout_s))
+
+    def fail(self, error: Exception) -> None:
+        """End because the service or the engine raised an exception."""
+        self.shared.log.error("connection.failed", service=self.terms.name, error=repr(error))
+        if self.stage is not _ENDED:
+            self.end(EndCause.ERROR)
+
+    # --- deadlines --------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Stand in the wheel where the next deadline is."""
+        shared = self.shared
+        at, _ = self.due_at(shared.finish_at)
+        latest = shared.now + LOOK_AHEAD_S
+        shared.wheel.put(self, min(at, latest))
+
+    def due_at(self, finish_at: float) -> tuple[float, EndCause]:
+        """Return when and why the session ends if nothing happens until then.
+        ``finish_at``: when a graceful stop ends the last session, inf without one.
+        """
+        if self.stage >= _PARTING:
+            return self.linger_at, self.cause or _DONE
+        times, pending = self.terms.times, bool(self.stream.out)
+        at, cause = math.inf, _IDLE
+        if times.idle_timeout_s:
+            at = self.active_at + times.idle_timeout_s
+        if times.session_timeout_s and self.opened_at + times.session_timeout_s < at:
+            at, cause = self.opened_at + times.session_timeout_s, EndCause.SESSION_LIMIT
+        if pending and times.user_timeout_s and self.active_at + times.user_timeout_s <= at:
+            at, cause = self.active_at + times.user_timeout_s, EndCause.STALLED
+        if finish_at < math.inf:
+            stop_at = finish_at if pending else min(finish_at, self.active_at + QUIET_S)
+            if stop_at < at:
+                at, cause = stop_at, EndCause.SHUTDOWN
+        return at, cause
+
+    def come_due(self) -> None:
+        """Act on the nearest deadline, or wait on if there was activity meanwhile."""
+        at, cause = self.due_at(self.shared.finish_at)
+        if at > self.shared.now:
+            self.schedule()
+        elif self.stage >= _PARTING:
+            self._end_lingering(cause)
+        elif self.stream.out and cause in (EndCause.STALLED, _IDLE):
+            self._end_if_silent(cause)
+        elif self.stage is Stage.HALF_CLOSED:
+            self._reset(cause)
+        elif cause not in (EndCause.SHUTDOWN, _IDLE) or not self._heard_more():
+            self.part(cause)
+
+    def finish_soon(self) -> None:
+        """In a graceful stop: linger no longer than the stop allows, and end once the
+        client is quiet.
+        """
+        self.linger_at = min(self.linger_at, self.shared.now + self.shared.linger_s)
+        self.schedule()
+
+    def _heard_more(self) -> bool:
+        """Read once more before calling a peer quiet: its data may have waited for a
+        long turn. True if the session goes on, or has ended by this.
+        """
+        if not self.stream.mask & select.EPOLLIN:
+            return False
+        before = self.active_at
+        self.stream.read_large()
+        if self.stage is not _SERVING:
+            return True
+        if self.active_at == before or self.shared.now >= self.shared.finish_at:
+            return False
+        self.schedule()
+        return True
+
+    def _end_if_silent(self, cause: EndCause) -> None:
+        """End if the peer has taken nothing from us, as it seems. A socket says that it
+        is writable only when a part of its buffer is free, and a slow reader may be
+        emptying that part.
+        """
+        times, before = self.terms.times, self.active_at
+        known = silence_of(self.stream.fd)
+        if known.sent_s == math.inf:  # only a write tells whether a UNIX peer reads
+            self.stream.flush()
+        if self.stage is _ENDED:
+            return
+        stalled = cause is EndCause.STALLED
+        limit_s = QUIET_SHARE * times.user_timeout_s if stalled else times.idle_timeout_s
+        if self.active_at != before:
+            self.schedule()
+        elif known.sent_s < limit_s and (known.acknowledged_s < limit_s or not stalled):
+            self.active_at = self.shared.now - known.sent_s
+            self.schedule()
+        elif stalled:
+            self._reset(why_silent(known, times.user_timeout_s))
+        elif self.stage is _SERVING:
+            self.part(cause)
+        else:
+            self._reset(cause)
+
+    # --- ending -----------------------------------------------------------------------
+
+    def part(self, cause: EndCause) -> None:
+        """End in good order: the pending output goes out, then our FIN, then the peer's
+        FIN is awaited.
+        """
+        shared = self.shared
+        self.cause = cause
+        self.reply = None
+        self.stage = _PARTING
+        self.linger_at = shared.now + shared.linger_s
+        shared.wheel.put(self, self.linger_at)
+        self.stream.expect_fin()
+        if self.stream.out:
+            self.stream.watch(select.EPOLLOUT)
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        self.stage = _LINGERING
+        self.stream.send_fin()
+
+    def _end_lingering(self, cause: EndCause) -> None:
+        if self.stream.out:
+            self._reset(cause)
+        else:
+            self.end(cause)
+
+    def _reset(self, cause: EndCause) -> None:
+        kernel.reset_on_close(self.stream.fd)
+        self.end(cause)
+
+    def end(self, cause: EndCause) -> None:
+        """Close, count, and write the line of the log."""
+        shared = self.shared
+        duration_s = shared.now - self.opened_at
+        if shared.debugging:
+            self._log_end(cause, duration_s)
+        self.stage = _ENDED
+        shared.wheel.remove(self)
+        shared.ledger.ended(self.terms, cause, duration_s)
+        self.stream.close()
+        del self.stream  # they refer to each other, and would wait for the collector
+
+    def _log_end(self, cause: EndCause, duration_s: float) -> None:
+        self.shared.log.debug(
+            "connection.ended",
+            service=self.terms.name,
+            cause=cause,
+            received=self.stream.received,
+            sent=self.stream.sent,
+            duration_s=round(duration_s, 6),
+            peer=kernel.address_text(self.peer),
+        )

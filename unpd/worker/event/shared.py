@@ -1,0 +1,71 @@
+"""What the streams and sessions of one engine share.
+
+Owned and made by the engine. Streams and sessions read it; the engine sets ``now`` at
+each turn, and ``finish_at`` and ``linger_s`` when the worker has to finish. Calls
+nothing and raises nothing.
+"""
+
+import math
+import mmap
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from unpd.kernel.relay import Relay
+from unpd.logs import Log
+from unpd.worker.event.deadlines import Scheduled, Wheel
+from unpd.worker.event.poller import Poller
+from unpd.worker.ledger import Ledger
+
+LARGE_READ_BYTES = 512 * 1024
+"""The most that a large read or one relay takes.
+
+With 512 KiB as 1, the rate of bulk data that is copied is 0.81 with 128 KiB, 0.91 with
+256 KiB, 1.07 with 1 MiB. But up to this much is kept beyond HIGH_WATER_BYTES for a
+client that reads nothing. Bulk data that is relayed is no faster with 4 MiB.
+"""
+LINGER_S = 2.0
+"""How long a session that we ended waits for the peer's FIN, so that no unread byte
+turns our close into a reset.
+"""
+
+
+class Due(Scheduled, Protocol):
+    """An item of the wheel."""
+
+    def come_due(self) -> None:
+        """Look whether the item is really due, and act."""
+
+
+def _mapped() -> memoryview:
+    """The buffer of the large reads. It is mapped, not allocated: only the part that
+    clients ever filled becomes memory.
+    """
+    return memoryview(mmap.mmap(-1, LARGE_READ_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+@dataclass(slots=True)
+class Shared:
+    """The surroundings of a stream and of a session.
+
+    ``now``: the time of this turn. ``finish_at``: when a graceful stop ends the last
+    session; inf if no stop is under way. ``linger_s``: see LINGER_S, less in a stop.
+    """
+
+    poller: Poller
+    ledger: Ledger
+    log: Log
+    now: float
+    wheel: Wheel[Due] = field(default_factory=Wheel)
+    relay: Relay = field(default_factory=lambda: Relay(LARGE_READ_BYTES))
+    buffer: memoryview = field(default_factory=_mapped)
+    buffers: tuple[memoryview] = field(init=False)
+    debugging: bool = field(init=False)
+    finish_at: float = math.inf
+    linger_s: float = LINGER_S
+
+    def __post_init__(self) -> None:
+        """Make what is needed often: ``buffers``, the buffer as readv(2) takes it, and
+        ``debugging``, whether the log has a line for the end of each session.
+        """
+        self.buffers = (self.buffer,)
+        self.debugging = self.log.debugging

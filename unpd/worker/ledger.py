@@ -1,0 +1,87 @@
+"""The ledger: everything that a worker counts, and the only writer of its row.
+
+The engine and the intake call it; it writes the words of :mod:`unpd.board.layout`. A
+connection that is accepted is in ``open`` until it has ended. Bytes and ``open`` are
+booked once a turn. Raises nothing.
+"""
+
+import errno
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from unpd.board import layout
+from unpd.names import ACCEPT_ERRNOS, EndCause
+from unpd.worker.terms import Terms
+
+HEARTBEAT_S = 0.01
+"""The heartbeat is written no more often than this: a word costs 0.1 us, which is a
+tenth of a short turn.
+"""
+
+# A word that is asked of its table costs 0.1 us, because a call answers: the words that
+# are written at each turn or for each connection are named here.
+_BEAT_NS, _OPEN = layout.Row.BEAT_NS, layout.Row.OPEN
+_ACCEPTED, _RECEIVED, _SENT = layout.Service.ACCEPTED, layout.Service.RECEIVED, layout.Service.SENT
+_DURATION_BUCKETS = layout.Service.DURATION_BUCKETS
+_DURATION_SUM_NS = layout.Service.DURATION_SUM_NS
+_ENDED = {cause: layout.Service.ENDED + index for index, cause in enumerate(layout.END_CAUSES)}
+_ERRNO_INDEX = {
+    getattr(errno, name): index for index, name in enumerate(ACCEPT_ERRNOS) if name != "other"
+}
+
+
+def errno_index(number: int) -> int:
+    """Return the place of an errno among the labels of unpd_accept_errors_total; the
+    last label stands for all others.
+    """
+    return _ERRNO_INDEX.get(number, len(ACCEPT_ERRNOS) - 1)
+
+
+class Ledger:
+    """The counts of one worker. ``row``: its words on the board. ``open``: how many
+    connections are open.
+    """
+
+    def __init__(self, row: memoryview, terms: Iterable[Terms]) -> None:
+        self.open = 0
+        self._row = row
+        self._booked_open = 0
+        self._heartbeat_at = 0.0
+        # TCP and UNIX listeners of a service have terms of their own and one Totals.
+        self._totals = tuple({each.words: each.totals for each in terms}.items())
+
+    def beat(self, now: float) -> None:
+        """Write the heartbeat, unless the last one is younger than HEARTBEAT_S."""
+        if now - self._heartbeat_at >= HEARTBEAT_S:
+            self._heartbeat_at = now
+            self._row[_BEAT_NS] = int(now * layout.NS)
+
+    def accepted(self, listener_word: int, terms: Terms, count: int) -> None:
+        """Count ``count`` accepted connections; they are open from now on."""
+        self.open += count
+        self._row[listener_word] += count
+        self._row[terms.words + _ACCEPTED] += count
+
+    def accept_failed(self, terms: Terms, number: int) -> None:
+        """Count an accept that failed with the errno ``number``."""
+        self._row[terms.words + layout.Service.ACCEPT_ERRORS + errno_index(number)] += 1
+
+    def ended(self, terms: Terms, cause: EndCause, duration_s: float) -> None:
+        """Count the end of a connection."""
+        self.open -= 1
+        row, start = self._row, terms.words
+        bucket = bisect_left(layout.DURATION_BOUNDS_S, duration_s)
+        row[start + _DURATION_BUCKETS + bucket] += 1
+        row[start + _DURATION_SUM_NS] += int(duration_s * layout.NS)
+        row[start + _ENDED[cause]] += 1
+
+    def book(self) -> None:
+        """Write the changes of this turn that are not on the board yet."""
+        row = self._row
+        for start, totals in self._totals:
+            if totals.received or totals.sent:
+                row[start + _RECEIVED] += totals.received
+                row[start + _SENT] += totals.sent
+                totals.received = totals.sent = 0
+        if self.open != self._booked_open:
+            self._booked_open = row[_OPEN] = self.open

@@ -1,0 +1,126 @@
+"""The questions of the master to a worker, and the answers.
+
+{"question": "connections", "after": -1, "limit": 200} asks for the connections whose
+descriptors are above ``after``, in ascending order, at most ``limit`` of them. The
+answer is {"connections": [{"service": ..., "peer": ..., "local": ..., "age_s": ...,
+"received": ..., "sent": ..., "state": ...}, ...], "next": N}: ``next`` is the
+``after`` of the next question, null if there are no more. A question that is not
+understood is answered by {"error": "one sentence"}.
+
+An answer is short (one line of the channel), and it holds up one turn by a millisecond
+or two. Owns the worker's end of the channel. The worker makes it; the engine calls
+``ready``. A master that breaks the protocol or does not read ends the channel with a
+line in the log; the worker serves on.
+"""
+
+import json
+import select
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from unpd.channel import MAX_LINE_BYTES, ChannelEnd, ChannelError, ChannelFullError
+from unpd.logs import Log
+from unpd.loop import now
+from unpd.worker.event.poller import Target
+
+MAX_LIMIT = 200
+MAX_ANSWER_BYTES = MAX_LINE_BYTES - 1024
+"""How many bytes of connections an answer holds at most: the path of a UNIX socket can
+have 600 bytes in JSON, so the limit alone does not bound it.
+"""
+HIGHEST_FD = (1 << 31) - 1
+
+
+class Described(Protocol):
+    """A session, as far as it is described to the master."""
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of its connection."""
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Its service, peer, local address, age in seconds, bytes and state."""
+
+
+Sessions = Callable[[int], Iterable[Described]]
+"""The open sessions whose descriptors are above a number, in ascending order."""
+
+
+def answer(question: Mapping[str, Any], sessions: Sessions, now: float) -> dict[str, Any]:
+    """Return the answer to ``question``. ``now``: monotonic seconds."""
+    if question.get("question") != "connections":
+        return {"error": 'the only question is "connections"'}
+    after, limit = question.get("after", -1), question.get("limit", MAX_LIMIT)
+    if not _is_within(after, -1, HIGHEST_FD):
+        return {"error": "after must be a descriptor, or -1"}
+    if not _is_within(limit, 1, MAX_LIMIT):
+        return {"error": f"limit must be a whole number from 1 to {MAX_LIMIT}"}
+    return _connections(sessions(after), limit, now)
+
+
+def _is_within(value: object, lowest: int, highest: int) -> bool:
+    return type(value) is int and lowest <= value <= highest
+
+
+def _connections(sessions: Iterable[Described], limit: int, now: float) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+    last, size = -1, 0
+    for session in sessions:
+        if len(found) == limit:
+            return {"connections": found, "next": last}
+        described = session.describe(now)
+        size += len(json.dumps(described)) + 2
+        if size > MAX_ANSWER_BYTES:
+            return {"connections": found, "next": last}
+        found.append(described)
+        last = session.fd
+    return {"connections": found, "next": None}
+
+
+class Watching(Protocol):
+    """The engine, as far as the channel needs it."""
+
+    def watch(self, fd: int, target: Target, mask: int = select.EPOLLIN) -> None:
+        """Call ``target.ready`` when ``fd`` shows one of ``mask``."""
+
+    def forget(self, fd: int) -> None:
+        """Stop watching ``fd``."""
+
+    def sessions(self, after: int = -1) -> Iterable[Described]:
+        """Yield the sessions above ``after``."""
+
+
+class Questions:
+    """The channel as a target of the engine. A question is read once the answer before
+    it is sent, so at most one line of questions is held.
+    """
+
+    def __init__(self, channel: ChannelEnd, engine: Watching, log: Log) -> None:
+        self._channel = channel
+        self._engine = engine
+        self._log = log
+
+    def watch(self) -> None:
+        """Begin to answer."""
+        self._engine.watch(self._channel.fileno(), self)
+
+    def ready(self, mask: int) -> None:
+        """Read questions and answer them; or go on sending an answer."""
+        channel = self._channel
+        waited = channel.pending
+        try:
+            if waited:
+                channel.flush()
+            else:
+                for question in channel.receive():
+                    channel.send(answer(question, self._engine.sessions, now()))
+        except (ChannelError, ChannelFullError) as error:
+            self._log.error("channel.broken", error=str(error))
+            channel.ended = True
+        if channel.ended:
+            self._engine.forget(channel.fileno())
+            channel.close()
+        elif channel.pending != waited:
+            self._engine.forget(channel.fileno())
+            mask = select.EPOLLOUT if channel.pending else select.EPOLLIN
+            self._engine.watch(channel.fileno(), self, mask)

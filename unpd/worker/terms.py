@@ -1,0 +1,36 @@
+"""The terms of a service: everything its connections in one worker have in common.
+
+Owned by the worker, which makes them once, before it accepts. Read by listeners and
+sessions. Calls nothing.
+"""
+
+from dataclasses import dataclass, field
+
+from unpd.config.times import ServiceTimes
+from unpd.services.base import Service
+
+
+@dataclass(slots=True)
+class Totals:
+    """Bytes of one service since the ledger last booked them on the board: writing a
+    word of the board costs three times as much as adding to an attribute.
+    """
+
+    received: int = 0
+    sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the connections of one service are served, over TCP or over UNIX sockets.
+
+    ``words``: where the service's counters start in the worker's row. ``relays``:
+    whether bulk data may be relayed within the kernel.
+    """
+
+    name: str
+    service: Service
+    times: ServiceTimes
+    words: int
+    relays: bool = True
+    totals: Totals = field(default_factory=Totals)
