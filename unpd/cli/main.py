@@ -6,7 +6,6 @@ command imports its own world.
 """
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -68,9 +67,6 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         # From here on a signal is kept for the loop to take, not met with a trace
         # (SIGINT) or, by process 1, not at all.
         signals.block_all()
-        # What the imports make stays: to look for garbage in it again and again is 3 to
-        # 9 % of the way to readiness. boot.py turns the collector on again.
-        gc.disable()
     if name == "start":
         from unpd.cli import start  # noqa: PLC0415 - see above
 

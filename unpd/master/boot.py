@@ -239,7 +239,6 @@ def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
     # would fill, each in its own copy (0.4 MB in four processes; see gc.freeze's
     # manual).
     gc.freeze()
-    gc.enable()  # cli.main turned it off
     processes.trim_heap()
     runtime.log.info(
         "master.started",
