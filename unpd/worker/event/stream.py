@@ -78,7 +78,8 @@ class Stream:
 
     ``large_reads``: how many of the next reads are large, or BULK. A read that fills
     the small size is followed by large ones, until two of these have brought less (the
-    first one may have brought the rest of a message). The first read is large.
+    first one may have brought the rest of a message). The first read is large too; but
+    small for an echo, where the hot path saves a short connection 0.5 of 28 us.
     """
 
     __slots__ = (
@@ -118,10 +119,13 @@ class Stream:
 
     # --- input ------------------------------------------------------------------------
 
-    def expect_fin(self) -> None:
-        """Make the next reads small: mostly the peer's FIN is all that comes."""
-        self.session.shared.poller.plain[self.fd] = None
+    def expect_small(self, *, echoes: bool) -> None:
+        """Make the next reads small; on the hot path if their bytes go back as they
+        are.
+        """
         self.large_reads = 0
+        plain = self.session.shared.poller.plain
+        plain[self.fd] = self if echoes and not self.out else None
 
     def read_large(self) -> None:
         """Serve the stream as if it were readable, with a large read."""

@@ -1,0 +1,472 @@
+"""The engine, turned by hand over real sockets: the life of a session, its bounds, and
+what the scoreboard and the log say about its end. Every test runs with the hot path and
+without it.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import sys
+from itertools import pairwise
+
+import pytest
+
+from tests.support import clients, procs
+from tests.support.engine import MIB, Benches, Saying, pattern
+from unpd.board import layout
+from unpd.names import EndCause
+from unpd.services.base import Piece, same
+from unpd.services.echo import Echo, EchoOptions
+from unpd.worker.accepting import LONGEST_PAUSE_S
+from unpd.worker.event.engine import LONGEST_TURN_S
+from unpd.worker.event.intake import PATROL_S
+from unpd.worker.event.plain import SMALL_READ_BYTES
+from unpd.worker.event.session import Stage
+from unpd.worker.event.shared import LARGE_READ_BYTES
+from unpd.worker.event.stream import BULK_BYTES, HIGH_WATER_BYTES, LOW_WATER_BYTES
+from unpd.worker.ledger import HEARTBEAT_S
+
+SIOCOUTQNSD = 0x894B
+"""From linux/sockios.h: how many bytes of the send queue were not sent yet."""
+
+
+def pipes() -> set[str]:
+    """The pipes that this process has."""
+    return {name for name in procs.fds(os.getpid()).values() if name.startswith("pipe:")}
+
+
+# a session's life
+
+
+def test_every_end_is_on_the_scoreboard_and_in_the_log(bench: Benches) -> None:
+    """Accepted, bytes each way, duration and cause are counted in the service's own
+    column; the log has one line with the same.
+    """
+    b = bench(Echo(EchoOptions()), Saying(b"bye\n"))
+    first, second = b.connect(0), b.connect(1)
+    first.sendall(b"hello")
+    assert b.read(first, 5) == b"hello"
+    assert b.read(second, 100) == b"bye\n"
+    b.clock.advance(0.25)
+    first.close()
+    second.close()
+    b.until(lambda: not b.engine.open)
+    accepted = layout.Service.ACCEPTED
+    assert (b.count(accepted, 0), *b.bytes_counted(0)) == (1, 5, 5)
+    assert (b.count(accepted, 1), *b.bytes_counted(1)) == (1, 0, 4)
+    assert b.ended(0) == {EndCause.CLIENT_FIN: 1}
+    assert b.ended(1) == {EndCause.DONE: 1}
+    bucket = next(i for i, bound in enumerate(layout.DURATION_BOUNDS_S) if bound >= 0.25)
+    assert b.count(layout.Service.DURATION_BUCKETS + bucket) == 1
+    assert b.count(layout.Service.DURATION_SUM_NS) == 250_000_000
+    told = {
+        row["service"]: (row["cause"], row["received"], row["sent"], row["peer"])
+        for row in b.events("connection.ended")
+    }
+    assert told == {"service-0": ("client_fin", 5, 5, "unix"), "service-1": ("done", 0, 4, "unix")}
+
+
+def test_the_row_says_how_many_connections_are_open(bench: Benches) -> None:
+    """Of all services together, as of the last turn."""
+    b = bench(Echo(EchoOptions()), Echo(EchoOptions()))
+    socks = [b.connect(0), b.connect(0), b.connect(1)]
+    b.until(lambda: b.engine.open == 3)
+    assert b.row[layout.Row.OPEN] == 3
+    socks.pop().close()
+    b.until(lambda: b.engine.open == 2)
+    assert b.row[layout.Row.OPEN] == 2
+    b.engine.leave()
+    assert b.row[layout.Row.OPEN] == 0
+
+
+def test_a_turn_writes_the_heartbeat(bench: Benches) -> None:
+    """The stamp is of the engine's clock, and no more often than every HEARTBEAT_S."""
+    b = bench()
+    stamps = []
+    for _ in range(50):
+        b.advance(HEARTBEAT_S / 4)
+        stamps.append(b.row[layout.Row.BEAT_NS] / layout.NS)
+    assert stamps[-1] == pytest.approx(b.clock.now, abs=HEARTBEAT_S)
+    steps = [later - earlier for earlier, later in pairwise(stamps) if later != earlier]
+    assert len(steps) > 5
+    assert all(step >= HEARTBEAT_S - 1e-9 for step in steps)
+
+
+def test_a_turn_without_anything_to_do_ends_in_time_for_the_heartbeat(bench: Benches) -> None:
+    """An engine without a client, a signal or a deadline waits no longer than that."""
+    b = bench()
+    began = os.times().elapsed
+    b.engine.turn()
+    assert LONGEST_TURN_S <= 1.0
+    assert LONGEST_TURN_S - 0.1 <= os.times().elapsed - began < 10 * LONGEST_TURN_S
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+def test_a_greeting_of_any_length_goes_out_before_the_end(bench: Benches, tcp: bool) -> None:
+    """A greeting that no socket takes at once is sent to its last byte, then the FIN;
+    junk from the client changes nothing.
+    """
+    greeting = pattern(0, 9 * MIB)
+    b = bench(Saying(greeting), tcp=tcp)
+    sock = b.connect()
+    sock.sendall(b"junk")
+    assert b.read(sock, len(greeting) + 1) == greeting
+    sock.close()
+    b.until(lambda: not b.engine.open)
+    assert b.ended() == {EndCause.DONE: 1}
+    assert b.bytes_counted()[1] == len(greeting)
+
+
+def test_only_a_greeting_before_the_fin_is_held_back(bench: Benches) -> None:
+    """A service that greets and then talks has its greeting sent at once: held back for
+    a FIN that does not come it would wait 200 ms.
+    """
+    b = bench(Saying(b"hello\r\n", reply=same), tcp=True)
+    sock = b.connect()
+    session = b.session()
+    unsent = fcntl.ioctl(session.fd, SIOCOUTQNSD, bytes(4))
+    assert int.from_bytes(unsent, sys.byteorder) == 0
+    assert b.read(sock, 7) == b"hello\r\n"
+
+
+def test_only_a_large_message_after_small_ones_comes_in_two_pieces(bench: Benches) -> None:
+    """After two that brought little a read is small; if that is filled, the next one is
+    large, and so is the first one of a connection.
+    """
+    pieces: list[int] = []
+
+    def reply(piece: Piece) -> Piece:
+        pieces.append(len(piece))
+        return piece
+
+    b = bench(Saying(reply=reply))
+    sock = b.connect()
+    small, large = SMALL_READ_BYTES, SMALL_READ_BYTES + 1000
+    for size in (
+        (large, small, large, 1, large)
+        + (1, 1, small - 1, large, large)
+        + (1, 1, small + 1, BULK_BYTES, 1, 1, small + 1)
+    ):
+        message = pattern(size, size)
+        sock.sendall(message)
+        assert b.read(sock, size) == message
+    assert pieces[:5] == [large, small, large, 1, large]
+    assert pieces[5:10] == [1, 1, small - 1, small, 1000]
+    assert pieces[10:] == [large, 1, 1, small, 1, BULK_BYTES, 1, 1, small, 1]
+    assert b.bytes_counted() == (sum(pieces), sum(pieces))
+
+
+def test_a_large_message_over_an_echo_of_small_ones_comes_back_whole(bench: Benches) -> None:
+    """Also where the small read that begins it is made on the hot path."""
+    b = bench()
+    sock = b.connect()
+    total = 0
+    for size in (1, 1, 1, 10 * SMALL_READ_BYTES, 1, 1, 1, SMALL_READ_BYTES, 1):
+        sock.sendall(pattern(total, size))
+        assert b.read(sock, size) == pattern(total, size)
+        total += size
+    assert b.bytes_counted() == (total, total)
+
+
+def test_output_is_bounded_and_reading_goes_on_where_it_stopped(bench: Benches) -> None:
+    """A client that does not read is read no further above the high-water mark; below
+    the low-water mark it is read again, and nothing is lost.
+    """
+    b = bench()
+    sock = b.connect()
+    sent = b.stuff(sock)
+    pending = b.session().stream.out
+    assert pending is not None
+    assert HIGH_WATER_BYTES <= len(pending) < HIGH_WATER_BYTES + LARGE_READ_BYTES
+    assert LOW_WATER_BYTES < HIGH_WATER_BYTES
+    assert sent < 4 * MIB
+    sock.shutdown(socket.SHUT_WR)
+    assert b.read(sock, sent + 1) == pattern(0, sent)
+    assert b.ended() == {EndCause.CLIENT_FIN: 1}
+    assert b.bytes_counted() == (sent, sent)
+
+
+def test_a_small_message_that_finds_no_room_waits(bench: Benches) -> None:
+    """Small messages of a client that does not read fill the socket; what it does not
+    take is kept, and comes in order.
+    """
+    b = bench()
+    sock = b.connect()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    stream = b.session().stream
+    sent = 0
+    while not stream.out:
+        with contextlib.suppress(BlockingIOError):
+            sent += sock.send(pattern(sent, 100), socket.MSG_DONTWAIT)
+        b.turn()
+    assert b.read(sock, sent) == pattern(0, sent)
+    assert b.session().stream.out is None
+    assert b.bytes_counted() == (sent, sent)
+
+
+def test_input_that_comes_while_output_is_pending_goes_behind_it(bench: Benches) -> None:
+    """Also where the socket would take it: epoll says that a socket is writable only
+    when a part of its buffer is free.
+    """
+    b = bench()
+    sock = b.connect()
+    stream = b.session().stream
+    stream.refused(b"first ", 0)  # as a write that took nothing leaves it
+    sock.sendall(b"second")
+    stream.ready(select.EPOLLIN)  # readable, and not said to be writable
+    assert b.read(sock, 12) == b"first second"
+
+
+def test_bytes_are_counted_also_where_their_answer_fails(bench: Benches) -> None:
+    """The client has gone before the answer: its bytes are in the books, none is said
+    to be sent, and the log has the same.
+    """
+    b = bench()
+    sock = b.connect()
+    b.session()
+    for expected in ((1, 1), (11, 1)):
+        sock.sendall(b"x" * (expected[0] - b.bytes_counted()[0]))
+        if expected[1] > b.bytes_counted()[1]:
+            assert b.read(sock, 1) == b"x"
+        else:
+            sock.close()
+            b.until(lambda: not b.engine.open)
+        assert b.bytes_counted() == expected
+    (told,) = b.events("connection.ended")
+    assert (told["received"], told["sent"]) == (11, 1)
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_each_byte_is_counted_both_ways(bench: Benches, level: str) -> None:
+    """Small messages and large ones, over one connection; for the service and for the
+    session, whatever the level of the log.
+    """
+    b = bench(level="debug" if level == "debug" else "info")
+    sock = b.connect()
+    for size in (1, 64, SMALL_READ_BYTES, 5000, 1, 1, 1):
+        sock.sendall(pattern(size, size))
+        assert b.read(sock, size) == pattern(size, size)
+    total = 1 + 64 + SMALL_READ_BYTES + 5000 + 3
+    stream = b.session().stream
+    assert b.bytes_counted() == (stream.received, stream.sent) == (total, total)
+    sock.close()
+    b.until(lambda: not b.engine.open)
+    assert len(b.events("connection.ended")) == (1 if level == "debug" else 0)
+
+
+def test_relayed_bytes_are_activity_and_are_counted(bench: Benches) -> None:
+    """A piece that never came into the process puts off the end of an idle session, and
+    is in the books and in the line of its end.
+    """
+    b = bench(tcp=True)
+    sock = b.connect()
+    session = b.bulk(sock)
+    before = b.bytes_counted()[0]
+    b.clock.advance(5.0)
+    assert sock.send(bytes(BULK_BYTES)) == BULK_BYTES
+    b.read(sock, BULK_BYTES)
+    assert session.active_at == b.clock.now
+    sock.close()
+    b.until(lambda: not b.engine.open)
+    total = before + BULK_BYTES
+    assert b.bytes_counted() == (total, total)
+    (told,) = b.events("connection.ended")
+    assert (told["received"], told["sent"]) == (total, total)
+
+
+def test_an_urgent_byte_and_the_end_of_bulk_data_are_read(bench: Benches) -> None:
+    """At either splice moves nothing, though the socket is readable: a read brings
+    it.
+    """
+    b = bench(tcp=True)
+    sock = b.connect()
+    b.bulk(sock)
+    clients.send_urgent(sock, b"!")
+    assert b.read(sock, 1) == b"!"
+    b.bulk(sock)
+    sock.shutdown(socket.SHUT_WR)
+    assert b.read(sock, 1) == b""
+    assert b.ended() == {EndCause.CLIENT_FIN: 1}
+
+
+def test_the_pipe_is_given_back_when_there_is_no_bulk_data(bench: Benches) -> None:
+    """An engine has one only while it relays, for all pipes of a user are rationed."""
+    before = pipes()
+    b = bench(tcp=True)
+    sock = b.connect()
+    b.bulk(sock)
+    b.read(sock, sock.send(bytes(BULK_BYTES)))
+    assert len(pipes() - before) == 1
+    b.advance(PATROL_S)
+    b.advance(PATROL_S)
+    assert pipes() == before
+
+
+@pytest.mark.parametrize("place", ["greet", "reply"])
+def test_a_fault_of_a_service_ends_its_session_only(bench: Benches, place: str) -> None:
+    """An exception of a service is an error line and the cause error; the next client
+    and the other service are served.
+    """
+
+    def fail(piece: Piece) -> bytes:
+        raise LookupError("a fault of the service")
+
+    faulty = (
+        Saying(fault=LookupError("a fault of the service"))
+        if place == "greet"
+        else Saying(reply=fail)
+    )
+    b = bench(faulty, Echo(EchoOptions()))
+    good = b.connect(1)
+    for _ in range(2):
+        bad = b.connect(0)
+        bad.sendall(b"x")
+        with contextlib.suppress(ConnectionResetError):
+            assert b.read(bad, 1) == b""
+    good.sendall(b"still here")
+    assert b.read(good, 10) == b"still here"
+    assert b.ended(0) == {EndCause.ERROR: 2}
+    errors = [row["error"] for row in b.events("connection.failed")]
+    assert errors == ["LookupError('a fault of the service')"] * 2
+
+
+# the peer
+
+
+@pytest.mark.parametrize("service", [Echo(EchoOptions()), Saying(b"bye\n")], ids=["echo", "bye"])
+def test_the_peer_of_a_reset_connection_is_known(bench: Benches, service: Saying | Echo) -> None:
+    """Its address is kept from the accept: getpeername(2) no longer tells it."""
+    b = bench(service, tcp=True)
+    sock = b.connect()
+    host, port = sock.getsockname()
+    b.session()
+    clients.reset(sock)
+    b.until(lambda: not b.engine.open)
+    assert [row["peer"] for row in b.events("connection.ended")] == [f"{host}:{port}"]
+
+
+def test_a_session_describes_itself(bench: Benches) -> None:
+    """Service, both addresses, age, bytes and state, as the channel's answer has
+    them.
+    """
+    b = bench(tcp=True)
+    sock = b.connect()
+    session = b.session()
+    sock.sendall(b"hello")
+    b.read(sock, 5)
+    b.clock.advance(2.5)
+    assert session.describe(b.clock.now) == {
+        "service": "service-0",
+        "peer": "{}:{}".format(*sock.getsockname()),
+        "local": "{}:{}".format(*sock.getpeername()),
+        "age_s": 2.5,
+        "received": 5,
+        "sent": 5,
+        "state": "serving",
+    }
+
+
+def test_sessions_are_listed_by_descriptor(bench: Benches) -> None:
+    """In ascending order, from any descriptor on."""
+    b = bench()
+    for _ in range(5):
+        b.connect()
+    b.until(lambda: b.engine.open == 5)
+    fds = [session.fd for session in b.engine.sessions()]
+    assert fds == sorted(fds)
+    assert [session.fd for session in b.engine.sessions(fds[2])] == fds[3:]
+
+
+# limits
+
+
+def test_the_limit_holds_for_all_listeners_together(bench: Benches) -> None:
+    """With two listeners and more clients than places, the engine serves as many as it
+    may and goes on as places become free.
+    """
+    echo = Echo(EchoOptions())
+    b = bench(echo, echo, max_connections=3)
+    socks = [b.connect(index % 2) for index in range(8)]
+    for sock in socks:
+        sock.sendall(b"x")
+    b.until(lambda: b.engine.open >= 3)
+    # One listener's client may come in over the limit: its worker was woken for it and
+    # no other was.
+    assert 3 <= b.engine.open <= 4
+    held = b.engine.open
+    b.turn()
+    assert b.engine.open == held
+    for sock in socks:
+        assert b.read(sock, 1) == b"x"
+        sock.close()
+    b.until(lambda: not b.engine.open)
+    assert sum(b.count(layout.Service.ACCEPTED, column) for column in (0, 1)) == 8
+
+
+def test_a_client_for_which_another_worker_was_woken_is_found(bench: Benches) -> None:
+    """A client that waits in a queue without a wake-up for this worker, because the
+    woken one has no descriptor left or hangs, is accepted within a patrol.
+    """
+    b = bench()
+    b.listeners[0].watched = True  # so epoll never gets it: every wake-up goes elsewhere
+    b.turn()
+    sock = b.connect()
+    sock.sendall(b"x")
+    b.advance(PATROL_S / 2)
+    assert b.engine.open == 0
+    b.advance(PATROL_S / 2)
+    assert b.engine.open == 1
+    assert b.read(sock, 1) == b"x"
+    b.listeners[0].watched = False
+
+
+def test_a_listener_that_was_shut_down_costs_nothing(bench: Benches) -> None:
+    """It is ready for ever and has no client: it pauses, is reported once, and the
+    other service and its clients go on.
+    """
+    b = bench(Echo(EchoOptions()), Echo(EchoOptions()))
+    known = b.connect(1)
+    b.session()
+    b.listeners[0].sock.shutdown(socket.SHUT_RDWR)  # as any process that shares it could
+    pauses = 0
+    for _ in range(25):
+        watched = b.listeners[0].watched
+        b.advance(LONGEST_PAUSE_S / 10)
+        pauses += watched and not b.listeners[0].watched
+    assert pauses <= 3
+    assert b.listeners[0].resume_at is not None
+    assert [row["errno"] for row in b.events("accept.failed")] == ["EINVAL"]
+    another = b.connect(1)
+    for sock in (known, another):
+        sock.sendall(b"alive")
+        assert b.read(sock, 5) == b"alive"
+
+
+def test_an_event_of_a_closed_descriptor_is_passed_over(bench: Benches) -> None:
+    """One target of a turn may close the descriptor of a later one, and a later event
+    of the same turn then finds nobody behind it.
+    """
+    b = bench()
+    b.connect()
+    session = b.session()
+    reader, writer = os.pipe()
+
+    class Ending:
+        """Ends the session before its own event is served."""
+
+        def ready(self, mask: int) -> None:
+            """End it."""
+            os.read(reader, 1)
+            if session.stage is not Stage.ENDED:
+                session.end(EndCause.DONE)
+
+    b.engine.watch(reader, Ending())
+    os.write(writer, b"!")
+    b.until(lambda: not b.engine.open)
+    b.turn()
+    b.engine.forget(reader)
+    for fd in (reader, writer):
+        os.close(fd)
+    assert b.ended() == {EndCause.DONE: 1}

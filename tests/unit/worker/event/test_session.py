@@ -1,0 +1,149 @@
+"""When and why a session ends if nothing happens until then."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from unpd.board import layout
+from unpd.config.times import ServiceTimes
+from unpd.logs import Log
+from unpd.names import EndCause
+from unpd.services.echo import Echo, EchoOptions
+from unpd.sinks import Sink
+from unpd.worker.event.poller import Poller
+from unpd.worker.event.session import QUIET_S, Session, Stage
+from unpd.worker.event.shared import Shared
+from unpd.worker.ledger import Ledger
+from unpd.worker.terms import Terms
+
+OPENED = 1000.0
+NEVER = math.inf
+TIMES = ServiceTimes(idle_timeout_s=600.0, session_timeout_s=0.0, user_timeout_s=60.0)
+NO_FD = -1
+"""A descriptor that is never used."""
+
+
+def opened(*, active_at: float = OPENED, out: bytes = b"", **times: Any) -> Session:
+    """A session that was opened at 1000 and last active at ``active_at``, with this
+    much output pending; ``times`` replaces some of TIMES.
+    """
+    terms = Terms(name="echo", service=Echo(EchoOptions()), times=replace(TIMES, **times), words=0)
+    row = memoryview(bytearray(layout.Row.size * layout.WORD_BYTES)).cast("Q")
+    shared = Shared(
+        poller=Poller(),
+        ledger=Ledger(row, [terms]),
+        log=Log(Sink(NO_FD, len), "error", "text"),
+        now=OPENED,
+    )
+    session = Session(shared, terms, NO_FD, b"")
+    session.active_at = active_at
+    session.stream.out = bytearray(out) if out else None
+    return session
+
+
+def test_a_silent_session_is_idle() -> None:
+    """From its last activity on."""
+    assert opened(active_at=1200.0).due_at(NEVER) == (1800.0, EndCause.IDLE)
+
+
+def test_a_session_has_a_limit_if_one_is_set() -> None:
+    """From its beginning on, however active it is; the sooner of the two limits
+    counts.
+    """
+    assert opened(session_timeout_s=300.0, active_at=1290.0).due_at(NEVER) == (
+        1300.0,
+        EndCause.SESSION_LIMIT,
+    )
+    assert opened(session_timeout_s=900.0, active_at=1000.0).due_at(NEVER) == (
+        1600.0,
+        EndCause.IDLE,
+    )
+
+
+def test_a_peer_that_does_not_read_is_stalled() -> None:
+    """Only while something is pending for it."""
+    assert opened(active_at=1200.0, out=b"x").due_at(NEVER) == (1260.0, EndCause.STALLED)
+    assert opened(active_at=1200.0).due_at(NEVER)[1] is EndCause.IDLE
+
+
+def test_stalled_says_more_than_idle() -> None:
+    """Where both come at once."""
+    assert opened(idle_timeout_s=60.0, out=b"x").due_at(NEVER) == (
+        1060.0,
+        EndCause.STALLED,
+    )
+
+
+def test_idle_comes_before_stalled_if_it_is_shorter() -> None:
+    """The sooner counts."""
+    assert opened(idle_timeout_s=30.0, out=b"x").due_at(NEVER) == (
+        1030.0,
+        EndCause.IDLE,
+    )
+
+
+def test_nought_is_no_limit() -> None:
+    """Of any kind."""
+    assert opened(idle_timeout_s=0.0, user_timeout_s=0.0, out=b"x").due_at(NEVER)[0] == NEVER
+
+
+def test_on_a_stop_a_quiet_session_has_said_what_it_had_to_say() -> None:
+    """A quarter of a second of silence, and no patience beyond the stop's."""
+    assert opened(active_at=1200.0).due_at(1300.0) == (1200.0 + QUIET_S, EndCause.SHUTDOWN)
+    assert opened(active_at=1299.9).due_at(1300.0) == (1300.0, EndCause.SHUTDOWN)
+
+
+def test_on_a_stop_pending_output_has_all_the_patience() -> None:
+    """But not more than the peer's own deadline."""
+    assert opened(active_at=1200.0, out=b"x").due_at(1250.0) == (1250.0, EndCause.SHUTDOWN)
+    assert opened(active_at=1200.0, out=b"x").due_at(1300.0) == (1260.0, EndCause.STALLED)
+
+
+def test_a_stop_without_patience_ends_it_now() -> None:
+    """A worker that was retired before."""
+    assert opened(active_at=1200.0, out=b"x").due_at(1200.0) == (1200.0, EndCause.SHUTDOWN)
+
+
+@pytest.mark.parametrize("stage", [Stage.PARTING, Stage.LINGERING])
+def test_what_we_are_ending_already_only_lingers(stage: Stage) -> None:
+    """No other deadline matters, and the cause is why we ended it."""
+    session = opened(session_timeout_s=1.0)
+    session.stage, session.linger_at, session.cause = stage, 1234.0, EndCause.SESSION_LIMIT
+    assert session.due_at(1100.0) == (1234.0, EndCause.SESSION_LIMIT)
+
+
+def test_a_service_that_has_said_all_ends_with_done() -> None:
+    """No other cause was given."""
+    session = opened()
+    session.stage, session.linger_at = Stage.LINGERING, 1002.0
+    assert session.due_at(NEVER) == (1002.0, EndCause.DONE)
+
+
+def test_a_half_closed_session_keeps_its_deadlines() -> None:
+    """The peer has said all, but must still read."""
+    session = opened(active_at=1200.0, out=b"x")
+    session.stage = Stage.HALF_CLOSED
+    assert session.due_at(NEVER) == (1260.0, EndCause.STALLED)
+
+
+def test_a_new_session_has_done_nothing_yet() -> None:
+    """It serves, owes nothing, waits for nothing and stands in no wheel."""
+    new = opened()
+    assert (new.stage, new.opened_at, new.active_at, new.linger_at) == (
+        Stage.SERVING,
+        OPENED,
+        OPENED,
+        NEVER,
+    )
+    assert (new.reply, new.cause, new.wheel_slot) == (None, None, None)
+    stream = new.stream
+    assert (stream.fd, stream.out, stream.received, stream.sent) == (NO_FD, None, 0, 0)
+
+
+def test_a_session_is_small() -> None:
+    """There may be ten thousand: neither it nor its stream has a dictionary."""
+    session = opened()
+    assert not hasattr(session, "__dict__")
+    assert not hasattr(session.stream, "__dict__")

@@ -1,0 +1,122 @@
+"""The ledger: what is counted stands in the right word of the row, once."""
+
+import errno
+
+import pytest
+
+from unpd.board import layout
+from unpd.config.times import ServiceTimes
+from unpd.names import ACCEPT_ERRNOS, EndCause
+from unpd.services.echo import Echo, EchoOptions
+from unpd.worker.ledger import HEARTBEAT_S, Ledger, errno_index
+from unpd.worker.terms import Terms
+
+LISTENER = layout.Row.LISTENER_ACCEPTED + 2
+NO_TIMES = ServiceTimes(0.0, 0.0, 0.0)
+
+
+def terms(column: int) -> Terms:
+    """The terms of an echo in a column."""
+    words = layout.service_cells(column)
+    return Terms(name="echo", service=Echo(EchoOptions()), times=NO_TIMES, words=words)
+
+
+@pytest.fixture
+def row() -> memoryview:
+    """An empty row."""
+    return memoryview(bytearray(layout.Row.size * layout.WORD_BYTES)).cast("Q")
+
+
+def changed(row: memoryview) -> dict[int, int]:
+    """The words that are not 0."""
+    return {index: word for index, word in enumerate(row) if word}
+
+
+def test_a_connection_is_open_from_its_accept_to_its_end(row: memoryview) -> None:
+    """Accepts are counted for the listener and for the service, ends by cause and by
+    duration.
+    """
+    echo = terms(1)
+    ledger = Ledger(row, [echo])
+    ledger.accepted(LISTENER, echo, 3)
+    assert ledger.open == 3
+    assert changed(row) == {LISTENER: 3, echo.words + layout.Service.ACCEPTED: 3}
+    ledger.ended(echo, EndCause.IDLE, 0.2)
+    ledger.ended(echo, EndCause.IDLE, 10_000.0)
+    assert ledger.open == 1
+    idle = layout.END_CAUSES.index(EndCause.IDLE)
+    buckets = echo.words + layout.Service.DURATION_BUCKETS
+    assert changed(row) == {
+        LISTENER: 3,
+        echo.words + layout.Service.ACCEPTED: 3,
+        echo.words + layout.Service.ENDED + idle: 2,
+        echo.words + layout.Service.DURATION_SUM_NS: 10_000_200_000_000,
+        buckets + layout.DURATION_BOUNDS_S.index(0.5): 1,
+        buckets + len(layout.DURATION_BOUNDS_S): 1,
+    }
+
+
+@pytest.mark.parametrize("cause", [*layout.END_CAUSES])
+def test_each_cause_has_its_word(row: memoryview, cause: EndCause) -> None:
+    """In the order of the layout's labels."""
+    echo = terms(0)
+    ledger = Ledger(row, [echo])
+    ledger.ended(echo, cause, 0.0)
+    assert row[echo.words + layout.Service.ENDED + layout.END_CAUSES.index(cause)] == 1
+
+
+def test_bytes_are_booked_once(row: memoryview) -> None:
+    """Each service has its own; TCP and UNIX terms of one service share theirs."""
+    echo, other = terms(0), terms(5)
+    unix = Terms(
+        name="echo",
+        service=echo.service,
+        times=NO_TIMES,
+        words=echo.words,
+        relays=False,
+        totals=echo.totals,
+    )
+    ledger = Ledger(row, [echo, unix, other])
+    echo.totals.received += 10
+    unix.totals.sent += 4
+    other.totals.sent += 7
+    ledger.book()
+    ledger.book()
+    assert changed(row) == {
+        echo.words + layout.Service.RECEIVED: 10,
+        echo.words + layout.Service.SENT: 4,
+        other.words + layout.Service.SENT: 7,
+    }
+
+
+def test_the_number_of_open_connections_is_booked(row: memoryview) -> None:
+    """At the next booking, and back to 0 when all have ended."""
+    echo = terms(0)
+    ledger = Ledger(row, [echo])
+    ledger.accepted(LISTENER, echo, 2)
+    ledger.book()
+    assert row[layout.Row.OPEN] == 2
+    for _ in range(2):
+        ledger.ended(echo, EndCause.DONE, 0.0)
+    ledger.book()
+    assert row[layout.Row.OPEN] == 0
+
+
+def test_the_heartbeat_is_written_now_and_then(row: memoryview) -> None:
+    """At once the first time, then no more often than every HEARTBEAT_S."""
+    ledger = Ledger(row, [])
+    for at, written in ((5.0, 5.0), (5.0 + HEARTBEAT_S / 2, 5.0), (6.0, 6.0)):
+        ledger.beat(at)
+        assert row[layout.Row.BEAT_NS] == int(written * layout.NS)
+
+
+def test_each_errno_has_its_word(row: memoryview) -> None:
+    """What accept(2) names has a label of its own, the rest shares the last one."""
+    numbers = [getattr(errno, name) for name in ACCEPT_ERRNOS[:-1]]
+    assert [errno_index(number) for number in numbers] == list(range(len(numbers)))
+    assert errno_index(errno.ETIMEDOUT) == errno_index(0) == len(numbers)
+    echo = terms(0)
+    ledger = Ledger(row, [echo])
+    ledger.accept_failed(echo, errno.EMFILE)
+    word = echo.words + layout.Service.ACCEPT_ERRORS + ACCEPT_ERRNOS.index("EMFILE")
+    assert changed(row) == {word: 1}

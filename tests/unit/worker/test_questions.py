@@ -1,0 +1,244 @@
+"""The answers to the master's questions, and the worker's end of the channel."""
+
+import json
+import select
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from unpd.channel import MAX_LINE_BYTES, ChannelEnd
+from unpd.logs import Log
+from unpd.sinks import Sink
+from unpd.worker.event.poller import Target
+from unpd.worker.questions import HIGHEST_FD, MAX_LIMIT, Questions, answer
+
+NOW = 100.0
+ASK = {"question": "connections"}
+
+
+@dataclass(slots=True)
+class Client:
+    """A session that describes itself."""
+
+    fd: int
+    local: str = "127.0.0.1:7"
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """As a session does."""
+        return {"service": "echo", "peer": f"peer:{self.fd}", "local": self.local, "age_s": now}
+
+
+@dataclass(slots=True)
+class Engine:
+    """An engine that has ``clients`` and remembers what it watches."""
+
+    clients: list[Client] = field(default_factory=list)
+    watched: dict[int, tuple[Target, int]] = field(default_factory=dict)
+
+    def watch(self, fd: int, target: Target, mask: int = select.EPOLLIN) -> None:
+        """Note it."""
+        assert fd not in self.watched
+        self.watched[fd] = (target, mask)
+
+    def forget(self, fd: int) -> None:
+        """Note it."""
+        del self.watched[fd]
+
+    def sessions(self, after: int = -1) -> Iterable[Client]:
+        """The clients above ``after``."""
+        return (client for client in self.clients if client.fd > after)
+
+
+class Wire:
+    """The transport of a channel: ``comes`` are the pieces of the master, ``room`` how
+    much it reads.
+    """
+
+    def __init__(self, *comes: bytes, room: int = 1 << 30) -> None:
+        self.comes = deque(comes)
+        self.room = room
+        self.sent = b""
+        self.closed = False
+
+    def fileno(self) -> int:
+        """A number that no test uses."""
+        return 99
+
+    def send(self, data: bytes, /) -> int:
+        """Take what there is room for."""
+        taken = data[: self.room]
+        if not taken:
+            raise BlockingIOError
+        self.room -= len(taken)
+        self.sent += taken
+        return len(taken)
+
+    def recv(self, size: int, /) -> bytes:
+        """The next piece."""
+        if not self.comes:
+            raise BlockingIOError
+        return self.comes.popleft()
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+    def answers(self) -> list[dict[str, Any]]:
+        """What was sent."""
+        return [json.loads(line) for line in self.sent.splitlines()]
+
+
+def line(**question: Any) -> bytes:
+    """A question as it comes over the channel."""
+    return json.dumps(question).encode() + b"\n"
+
+
+def connections(count: int, **question: Any) -> dict[str, Any]:
+    """The answer of a worker with ``count`` clients, on the descriptors 10, 12, ..."""
+    engine = Engine([Client(10 + 2 * number) for number in range(count)])
+    return answer({**ASK, **question}, engine.sessions, NOW)
+
+
+def test_all_connections_are_told() -> None:
+    """In the order of their descriptors; next is null where nothing is left."""
+    assert connections(2) == {
+        "connections": [
+            {"service": "echo", "peer": "peer:10", "local": "127.0.0.1:7", "age_s": NOW},
+            {"service": "echo", "peer": "peer:12", "local": "127.0.0.1:7", "age_s": NOW},
+        ],
+        "next": None,
+    }
+    assert connections(0) == {"connections": [], "next": None}
+
+
+def test_an_answer_goes_on_where_the_last_one_ended() -> None:
+    """``next`` of an answer is ``after`` of the following question: each connection
+    comes once, also if one of them has gone meanwhile.
+    """
+    found: list[str] = []
+    after: int | None = -1
+    while after is not None:
+        told = connections(10, after=after, limit=3)
+        assert len(told["connections"]) <= 3
+        found += [row["peer"] for row in told["connections"]]
+        after = told["next"]
+    assert found == [f"peer:{10 + 2 * number}" for number in range(10)]
+    assert connections(10, after=11)["connections"][0]["peer"] == "peer:12"
+
+
+def test_a_full_page_that_is_the_last_one_says_so() -> None:
+    """There is no empty page behind it."""
+    assert connections(3, limit=3)["next"] is None
+    assert connections(4, limit=3)["next"] == 14
+
+
+def test_an_answer_fits_into_a_line() -> None:
+    """Also where every address is as long as it can be, and every page has at least one
+    connection.
+    """
+    engine = Engine([Client(fd, local="\x01" * 107) for fd in range(1000)])
+    after: int | None = -1
+    pages = 0
+    while after is not None:
+        told = answer({**ASK, "after": after}, engine.sessions, NOW)
+        assert len(json.dumps(told)) < MAX_LINE_BYTES
+        assert told["connections"]
+        after = told["next"]
+        pages += 1
+    assert 1000 / MAX_LIMIT < pages < 50
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"question": "weather"},
+        {"question": None},
+        {"question": "connections", "after": -2},
+        {"question": "connections", "after": HIGHEST_FD + 1},
+        {"question": "connections", "after": "7"},
+        {"question": "connections", "after": True},
+        {"question": "connections", "after": 1.5},
+        {"question": "connections", "limit": 0},
+        {"question": "connections", "limit": MAX_LIMIT + 1},
+        {"question": "connections", "limit": None},
+        {},
+    ],
+)
+def test_a_wrong_question_is_answered_by_one_sentence(wrong: dict[str, Any]) -> None:
+    """Never by an exception, and never by connections."""
+    told = answer(wrong, Engine([Client(10)]).sessions, NOW)
+    assert list(told) == ["error"]
+    assert "\n" not in told["error"]
+
+
+class Bench:
+    """The worker's end of a channel."""
+
+    def __init__(self, wire: Wire, *clients: Client) -> None:
+        self.wire = wire
+        self.engine = Engine(list(clients))
+        self.lines: list[bytes] = []
+        log = Log(Sink(-1, self.write), "info", "text")
+        Questions(ChannelEnd(wire), self.engine, log).watch()
+
+    def write(self, line: bytes) -> int:
+        """A line of the log."""
+        self.lines.append(line)
+        return len(line)
+
+    def ready(self) -> None:
+        """What the engine does when the channel is ready."""
+        target, mask = self.engine.watched[self.wire.fileno()]
+        target.ready(mask)
+
+    @property
+    def mask(self) -> int | None:
+        """What the engine watches the channel for; None if it does not."""
+        watched = self.engine.watched.get(self.wire.fileno())
+        return watched[1] if watched else None
+
+
+def test_questions_of_the_channel_are_answered() -> None:
+    """Each by one line, in order."""
+    bench = Bench(Wire(line(**ASK) + line(question="weather")), Client(10))
+    bench.ready()
+    first, second = bench.wire.answers()
+    assert [row["peer"] for row in first["connections"]] == ["peer:10"]
+    assert "error" in second
+    assert bench.mask == select.EPOLLIN
+
+
+def test_a_question_is_read_once_the_last_answer_is_sent() -> None:
+    """A master that does not read is asked for nothing more."""
+    bench = Bench(Wire(line(**ASK), line(question="weather"), room=10), Client(10))
+    bench.ready()
+    assert bench.mask == select.EPOLLOUT
+    bench.ready()
+    assert (len(bench.wire.sent), bench.mask) == (10, select.EPOLLOUT)
+    bench.wire.room = 1 << 20
+    bench.ready()
+    assert (len(bench.wire.answers()), bench.mask) == (1, select.EPOLLIN)
+    bench.ready()
+    assert len(bench.wire.answers()) == 2
+
+
+def test_the_end_of_the_channel_is_no_fault() -> None:
+    """The master has gone: the descriptor is closed, the log says nothing."""
+    bench = Bench(Wire(b""))
+    bench.ready()
+    assert (bench.mask, bench.wire.closed, bench.lines) == (None, True, [])
+
+
+@pytest.mark.parametrize("comes", [b"nonsense\n", line(question="weather") * 20_000])
+def test_a_master_that_breaks_the_protocol_loses_the_channel(comes: bytes) -> None:
+    """With nonsense, or with so many questions that the answers find no room: one error
+    line, and the worker serves on.
+    """
+    bench = Bench(Wire(comes, room=0))
+    bench.ready()
+    assert (bench.mask, bench.wire.closed) == (None, True)
+    assert len(bench.lines) == 1
+    assert b"channel.broken" in bench.lines[0]
