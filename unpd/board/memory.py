@@ -1,27 +1,27 @@
-"""The scoreboard: one anonymous shared memory of fixed layout.
+"""The scoreboard: one anonymous area of shared memory with a fixed layout.
 
-Made at boot; written by the master and its children; read by the exporter and the
-status. Owns the mapping and the rules for writing it. :mod:`unpd.board.layout` has the
-words and their writers.
+The master makes it at boot; the master and its children write it; the exporter and the
+status read it. Owns the mapping and the rules for writing it.
+:mod:`unpd.board.layout` says what each word means and which process writes it.
 
 A store to ``memoryview.cast("Q")`` is one aligned 64-bit store, so that a reader never
 sees half a number (with ``struct.pack_into`` a fifth of the reads saw false zeros).
 Counters are never zeroed and never moved: a row's counters are cumulative over all
-births that used it, and a scrape sums the rows. So no count is ever in two places or in
-none. The memory is sparse: a row that was never used costs nothing.
+births that used it, and a scrape sums the rows. So a scrape neither misses a count nor
+sees it twice. The memory is sparse: a row that was never used costs nothing.
 
-The names of the columns stand on the board too (:mod:`unpd.board.columns`). So the
-service manager can keep the board over the master's death or restart, and the next
-master goes on counting (:func:`adopt`).
+The board also holds the names of its columns (:mod:`unpd.board.columns`). So the
+service manager can keep the board when the master dies or restarts, and the next master
+goes on counting (:func:`adopt`).
 
-The memory is sealed: no process that shares it can shrink it, which would kill the
-others with SIGBUS (memfd_create(2)).
+The size of the memory is sealed: otherwise a process that shares it could shrink it,
+and SIGBUS would kill the others (memfd_create(2)).
 
 Errors: BoardRefusedError for a stored board that this program cannot use.
 
 Known gap: a child maps the whole board and could overwrite it. So the master keeps its
-own state in its own memory and range-checks the numbers that it reads here. It decides
-only one question from them: whether a child is hung, from that child's own heartbeat.
+own state in its own memory and range-checks the numbers that it reads here. It bases
+only one decision on them: whether a child is hung, from that child's own heartbeat.
 """
 
 import fcntl
@@ -44,7 +44,9 @@ class BoardRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The directory's entry of one living child. ``pool``: the column of its pool."""
+    """One living child in the directory, the part of the board that lists them.
+    ``pool``: the column of its pool.
+    """
 
     row: int
     birth: int
@@ -69,26 +71,27 @@ class Scoreboard:
         return self.words[start : start + Row.size]
 
     def count(self, word: int, number: int = 1) -> None:
-        """Add ``number`` to one of the master's counters. The counter wraps, so that no
-        value that a faulty child wrote into it can stop the master.
+        """Add ``number`` to one of the master's counters. The counter wraps: otherwise
+        a huge value from a faulty child would make this raise an exception.
         """
         self.words[word] = (self.words[word] + number) % (1 << 64)
 
     def names(self, start: int, limit: int) -> memoryview:
-        """Return the area of ``limit`` column names that begins at word ``start``."""
+        """Return the words of ``limit`` column names, from word ``start`` on."""
         return self.words[start : start + limit * layout.NAME_WORDS]
 
     def rows_used(self) -> int:
-        """How many rows a child ever had. No row after them holds a count."""
+        """How many rows were ever given to children. No later row holds a count."""
         return min(self.words[Master.ROWS_USED], layout.MAX_ROWS)
 
     # --- children: the master writes, every process reads ----------------------------
 
     def prepare(self, row: int) -> None:
-        """Make a free row fit for its next birth: clear the words that are about the
-        last child alone, and every value that would overflow at the next count.
+        """Prepare a free row for its next birth. Clear the words that describe only the
+        last child, and every value that is too large for an honest counter: the next
+        count could overflow it.
 
-        Readers take such a value as 0 already, so that the metrics do not change.
+        Readers take such a value for 0 anyway, so the metrics do not change.
         """
         cells = self.row(row)
         cells[Row.EXIT_NS] = cells[Row.OPEN] = 0
@@ -141,7 +144,7 @@ class Scoreboard:
 
     def book_worker_died(self, row: int) -> int:
         """Count every connection that the dead child of ``row`` left open as ended by
-        ``worker_died``; return how many they are. Called after the reap.
+        ``worker_died``; return their number. Called after the reap.
         """
         booked = 0
         cells = self.row(row)
@@ -163,7 +166,7 @@ class Scoreboard:
         ended: the service manager killed them, and that master did not reap them.
 
         Afterwards the board is sound, whatever a faulty child wrote: no word of the
-        master overflows at the next count, and every row after ROWS_USED is empty.
+        master overflows at the next count, and every row from ROWS_USED on is empty.
         """
         for row in range(self.rows_used()):
             self._book_master_died(row)
@@ -202,8 +205,9 @@ def create() -> int:
 
 
 def adopt(fd: int) -> Scoreboard:
-    """Map the board behind ``fd``, which an earlier master left, perhaps of another
-    version of unpd. BoardRefusedError if it has another layout or is not sealed.
+    """Map the board behind ``fd``, which an earlier master left. That master may have
+    been another version of unpd. BoardRefusedError if the board has another layout or
+    is not sealed.
     """
     try:
         if os.fstat(fd).st_size != layout.BOARD_BYTES:

@@ -2,17 +2,19 @@
 :func:`next_deadline` says when the machine has to be called again.
 
 A step applies the event (:data:`EVENT_TABLE` says what each event means in each phase
-of the master), then closes the difference between wanted and actual, then checks
-whether the phase has ended (:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`.
+of the master). Then it spawns and retires children until the actual ones are the wanted
+ones (:mod:`unpd.core.converge`), and checks whether the phase has ended
+(:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`.
 The phases::
 
     STARTING --all pools ready--> RUNNING
-    RUNNING --reload asked--> LOADING --loaded--> CUTTING --old drain gone--> PROVING
+    RUNNING --reload asked--> LOADING --loaded--> CUTTING --no old drain--> PROVING
     LOADING --refused--> RUNNING
     PROVING --all ready, or a child failed--> RUNNING
     any --stop asked, or a start that failed--> STOPPING --no child left--> Leave
 
-Called by the shell. An event that cannot happen in its phase is an AssertionError.
+Called by the shell. Raises AssertionError for an event that cannot happen in the
+current phase.
 
 Invariants (tests/property/test_machine.py): at most two generations live, apart from
 children that were sent SIGKILL; in one generation a slot never has two holders; births
@@ -38,8 +40,8 @@ from unpd.names import ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 ABSENCE_S = 5.0
 """The master reads heartbeats once a second. After a gap longer than this, the master
-itself did not run (frozen, stopped), and perhaps its children did not either. They get
-until the next reading to beat.
+itself did not run (frozen, stopped), and perhaps its children did not either. So no
+child counts as hung before the next reading.
 """
 
 
@@ -91,12 +93,12 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
         return
     candidate = reload.is_candidate(draft.state, child)
     if candidate or child.ready_at is None:
-        lacking = "it was" if child.ready_at is None else "the others were"
+        moment = "it was ready" if child.ready_at is None else "the others were ready"
         kind, slot = child.slot.kind, child.slot
-        draft.state.last_trouble = f"{kind} {slot} ended before {lacking} ready: {event.ended}"
+        draft.state.last_trouble = f"{kind} {slot} ended before {moment}: {event.ended}"
     if candidate:
-        # A candidate that loses a child is not proved, however long that child lived. A
-        # proof without respawns comes to an end.
+        # A candidate that loses a child is refused, however long that child lived. With
+        # respawns, a reload might never end.
         reload.refuse_candidate(draft, draft.state.last_trouble)
         return
     key = (child.generation, child.slot)
@@ -191,12 +193,12 @@ def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
 
 def _stop_asked(draft: Draft, event: ev.StopAsked) -> None:
     _stop(draft, Exit(ExitCode.DONE, f"stopped by {event.by}"), quick=event.quick)
-    # The line comes last: a reader of it finds the listeners closed.
+    # The log line comes last: when it appears, the listeners are closed.
     draft.note("master.stopping", quick=event.quick, by=event.by)
 
 
 def _stop_again(draft: Draft, event: ev.StopAsked) -> None:
-    """Take a stop during a stop: only a quick one changes anything."""
+    """Take another order to stop during a stop. Only a quick stop changes anything."""
     if event.quick:
         draft.note("master.stopping", quick=True, by=event.by)
         _leave_all(draft)
@@ -223,12 +225,16 @@ def _stop(draft: Draft, end: Exit, quick: bool) -> None:
 
 
 def _smallest_share(state: State) -> float:
-    """The smallest ``stop_share`` of all children; its kind finishes first."""
+    """The smallest ``stop_share`` of the children that are left; the kind that has it
+    finishes next.
+    """
     return min((policy_of(child).stop_share for child in state.children.values()), default=0.0)
 
 
 def _leave_all(draft: Draft) -> None:
-    """Order all children to leave within QUICK_GRACE_S, and within the stop's time."""
+    """Order all children to leave within QUICK_GRACE_S, and before the stop's own time
+    is over.
+    """
     deadline_at = min(draft.now + QUICK_GRACE_S, draft.stop_ends_at)
     for child in list(draft.state.children.values()):
         if child.phase is not ChildPhase.KILLED:
@@ -249,8 +255,8 @@ def _settle_starting(draft: Draft) -> None:
 
 
 def _settle_stopping(draft: Draft) -> None:
-    """Order the children with the smallest ``stop_share`` to finish. When no child is
-    left, order the master to leave.
+    """Order the kind to finish that has the smallest stop_share of those left. After
+    the last child, order the master to leave.
     """
     state = draft.state
     if not state.children:
@@ -281,7 +287,7 @@ def _too_late(draft: Draft, event: ev.Event) -> None:
 
 
 Reaction = Callable[[Draft, Any], None]
-"""What an event means in a phase."""
+"""A function that applies an event in a phase."""
 
 
 def _in_every_phase(reaction: Reaction) -> dict[MasterPhase, Reaction]:
@@ -321,7 +327,7 @@ EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Reaction]] = MappingPr
         ev.LogReopenAsked: _in_every_phase(_reopen_log),
     }
 )
-"""What each event means in each phase. A test walks all pairs."""
+"""The reaction to each event in each phase. A test walks all pairs."""
 
 SETTLE: Mapping[MasterPhase, Callable[[Draft], None]] = MappingProxyType(
     {
@@ -333,6 +339,4 @@ SETTLE: Mapping[MasterPhase, Callable[[Draft], None]] = MappingProxyType(
         MasterPhase.STOPPING: _settle_stopping,
     }
 )
-"""The last part of a step in each phase: it ends the phase if that has served its
-purpose.
-"""
+"""The last part of a step in each phase: checks whether the phase has ended."""

@@ -1,14 +1,16 @@
 """The shell around the core: gathers events, passes them to the core, and performs the
 effects. Its main loop is :meth:`Shell.run`.
 
-The master blocks in one place, ``Loop.turn``. The wait ends when a signal handler has
-written into the wake-up pipe, when a child's channel or the control socket is ready, or
-at a deadline. Each of these becomes an event, :func:`unpd.core.machine.step` returns
-effects, and :mod:`unpd.master.perform` performs them.
+The master blocks in one place, ``Loop.turn``. The wait ends when a signal has written
+into the wake-up pipe, when a child's channel or the control socket is ready, or at a
+deadline. The shell and its callbacks turn what happened into events. For each event
+:func:`unpd.core.machine.step` returns effects, and :mod:`unpd.master.perform` performs
+them.
 
-At SIGTERM, ``SignalQueue`` notes the signal, ``_gather`` turns it into StopAsked, and
-``machine._stop`` orders the workers to finish. ``worker.main`` drains, each exit
-becomes ChildExited, and after the last one the core orders Leave.
+At SIGTERM, ``SignalQueue`` queues the signal, ``_gather`` turns it into StopAsked, and
+``machine._stop`` orders the workers to finish. Each worker drains
+(:mod:`unpd.worker.main`), each exit becomes ChildExited, and after the last exit the
+core orders Leave.
 
 Made and run by boot.
 """
@@ -60,7 +62,7 @@ SIGNAL_EVENTS: Mapping[int, Callable[[], ev.Event]] = MappingProxyType(
         if row.meaning is not SignalMeaning.REAP
     }
 )
-"""The event that each signal becomes. The reaper handles SIGCHLD."""
+"""By signal, the function that makes its event. The reaper handles SIGCHLD."""
 
 
 class Shell:
@@ -78,7 +80,9 @@ class Shell:
         )
 
     def run(self) -> fx.Leave:
-        """Turn the loop until the core orders Leave, when no child is left."""
+        """Run the loop until the core orders Leave, once no child is left. Return that
+        effect, which has the exit code.
+        """
         self._take(ev.Booted())
         while self._leave is None:
             self._runtime.loop.turn(self._timeout_s())
@@ -97,8 +101,8 @@ class Shell:
                 perform(self._runtime, effect)
 
     def _show(self) -> None:
-        """Show a change of phase or generation: on the scoreboard, in the process
-        title, and to the service manager.
+        """After a change of phase or generation, update the process title and the phase
+        on the scoreboard, and inform the service manager.
         """
         title = f"unpd: master {self._state.phase}, generation {self._state.generation}"
         if title != self._title:
@@ -115,8 +119,8 @@ class Shell:
         return max(0.0, deadline_at - now())
 
     def _gather(self) -> None:
-        """Queue the events that no callback of the loop has queued: signals, deaths,
-        and deadlines.
+        """Queue the events that the loop's callbacks do not queue: those of signals,
+        deaths and deadlines. Sweep when it is time.
         """
         runtime = self._runtime
         for signum in runtime.signal_queue.take():

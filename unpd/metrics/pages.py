@@ -1,11 +1,12 @@
 """The pages of the exporter: a table of routes, and a function for each.
 
-Owns: the routes, and the renderings of /metrics that it shows again within 100 ms, so
-that a hundred scrapes a second cost ten renderings. :mod:`unpd.metrics.http` calls it
-with one request at a time. It reads the scoreboard, and writes one word of it.
+Owns: the routes, and a cache of rendered /metrics pages. It shows a page again within
+100 ms, so that a hundred scrapes a second cost ten renderings.
+:mod:`unpd.metrics.http` calls it with one request at a time. It reads the scoreboard,
+and writes one word of it, ``Master.RENDERINGS``.
 
-Of a request it uses method, path, Host and Accept. None of them reaches a label, a log
-line or a key of the cache.
+It uses the method, path, Host and Accept of a request. None of them reaches a label, a
+log line or a key of the cache.
 """
 
 import re
@@ -23,6 +24,7 @@ from unpd.metrics.labels import Labels
 from unpd.metrics.reading import why_not_ready
 
 CACHED_S = 0.1
+"""How long a rendered page may be shown again."""
 
 _TEXT = "text/plain; charset=utf-8"
 _OPENMETRICS = "application/openmetrics-text"
@@ -36,8 +38,9 @@ _REBINDING = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request. ``path``: decoded, without the query. ``host``: the authority of
-    the target if it has one, else the Host header. Both headers are "" if absent.
+    """One request. ``path``: decoded, without the query. ``host``: the host and port in
+    the target if it has them, else the Host header. ``accept``: the Accept header. An
+    absent header is "".
     """
 
     method: str
@@ -48,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer. The body is what GET gets; HEAD gets its length."""
+    """An answer. A GET gets the body; a HEAD gets only the length of the body."""
 
     status: HTTPStatus
     body: bytes
@@ -70,7 +73,7 @@ class Pages:
         self._clock = clock
         self._registry = make_registry(board, labels)
         self._rendered: dict[str, tuple[float, Page]] = {}
-        self._rendering = 0
+        self._rendering = 0  # the count of renderings as of our newest page
         self._routes: dict[tuple[str, str], Callable[[Request], Page]] = {
             ("GET", "/metrics"): self._metrics,
             ("GET", "/healthz"): self._healthz,
@@ -78,8 +81,8 @@ class Pages:
         }
 
     def answer(self, request: Request) -> Page:
-        """The page for a request: that of its route, or the error that says why it has
-        none. A route of GET answers HEAD too.
+        """The page for a request: the page of its route, or an error page that says why
+        the request has no route. A route for GET answers HEAD too.
         """
         if self._loopback and not _host_is_safe(request.host):
             return text_page(HTTPStatus.MISDIRECTED_REQUEST, _REBINDING)
@@ -101,8 +104,8 @@ class Pages:
     def _metrics(self, request: Request) -> Page:
         accept = _canonical_accept(request.accept)
         if self._board.words[layout.Master.RENDERINGS] != self._rendering:
-            # The exporter of another generation has shown newer counts meanwhile, and
-            # no counter may go down.
+            # The exporter of another generation has rendered a page meanwhile. It may
+            # show newer counts than our pages, and no counter may go down.
             self._rendered.clear()
         expires_at, page = self._rendered.get(accept, (0.0, None))
         if page is None or self._clock() >= expires_at:
@@ -111,8 +114,8 @@ class Pages:
             page = Page(HTTPStatus.OK, encode(self._registry), content_type)
             self._rendered[accept] = (self._clock() + CACHED_S, page)
             self._board.count(layout.Master.RENDERINGS)
-            # Not the word as it is now: a rendering that the other exporter counted
-            # during ours is newer than this page.
+            # Do not read the word again: if the other exporter counted a rendering
+            # during ours, its page is newer, and the next request must notice that.
             self._rendering = before + 1
         return page
 
@@ -131,12 +134,13 @@ def text_page(status: HTTPStatus, text: str) -> Page:
 
 
 def _canonical_accept(accept: str) -> str:
-    """One of the two Accept values that we render for. prometheus_client would echo a
-    version or an escaping of the request, and each would be one more key of the cache.
+    """One of the two Accept values for which we render. prometheus_client would repeat
+    the version or the escaping that a request names, and each of these would become one
+    more key of the cache.
     """
     try:
         _, content_type = choose_encoder(accept)
-    except TypeError:  # from a comparison, when a version of the request is no number
+    except TypeError:  # a comparison fails if the version in the request is no number
         return "text/plain"
     return (
         f"{_OPENMETRICS}; version=1.0.0" if content_type.startswith(_OPENMETRICS) else "text/plain"

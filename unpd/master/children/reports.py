@@ -7,9 +7,10 @@ that it sends one answer for each question, in the order of the questions. Any o
 message breaks the protocol: the master stops reading the channel, and the child goes on
 without it.
 
-The performers call :func:`watch` after a fork, and :mod:`unpd.master.children.reap`
-calls :func:`read_and_close` after a death. Calls :mod:`unpd.channel`, whose errors end
-here: a broken channel is a line of the log.
+The child makes its report with :func:`ready` or :func:`failure`. In the master,
+:mod:`unpd.master.perform` calls :func:`watch` after a fork, and
+:mod:`unpd.master.children.reap` calls :func:`read_and_close` after a death. Calls
+:mod:`unpd.channel`. If a channel breaks, :func:`read` logs the reason.
 """
 
 import select
@@ -23,7 +24,9 @@ from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import ExitCode
 
 MAX_REASON_CHARACTERS = 4000
-"""A reason has one or two sentences, and a line of the channel is bounded."""
+"""The longest reason that a report carries: the channel limits its messages. A usual
+reason has one or two sentences.
+"""
 
 OnAnswer = Callable[[dict[str, Any] | None], None]
 """Called with the answer to a question, or with None if the child gives no answer."""
@@ -52,16 +55,16 @@ def event_of(birth: int, report: Mapping[str, Any]) -> ev.ChildReady | ev.ChildF
 
 
 def watch(runtime: Runtime, birth: int) -> None:
-    """Read the channel of a new child whenever it is readable."""
+    """Have the loop read a new child's channel whenever it has messages."""
     channel = runtime.processes[birth].channel
     runtime.loop.watch(channel.fileno(), select.EPOLLIN, lambda _: read(runtime, birth))
 
 
 def ask(runtime: Runtime, birth: int, question: Mapping[str, Any], on_answer: OnAnswer) -> None:
-    """Send a question to a child, and call ``on_answer`` later.
+    """Send a question to a child. Call ``on_answer`` with the answer when it comes.
 
-    The call comes at once, with None, if the child has not reported, does not read, or
-    is gone. If the child dies before it answers, the call comes then, with None.
+    Call ``on_answer`` with None at once if the child has not reported, does not read
+    its channel, or is gone; with None later if the channel ends before the answer.
     """
     process = runtime.processes.get(birth)
     if process is None or not process.reported or process.channel.ended:
@@ -77,7 +80,9 @@ def ask(runtime: Runtime, birth: int, question: Mapping[str, Any], on_answer: On
 
 
 def read(runtime: Runtime, birth: int) -> None:
-    """Take the messages of a child, and send the questions that wait for room."""
+    """Take the messages of a child, and send it the questions that wait for room in the
+    channel.
+    """
     process = runtime.processes.get(birth)
     if process is None or process.channel.ended:
         return
@@ -122,6 +127,6 @@ def _stop_watching(runtime: Runtime, process: ChildProcess) -> None:
 
 
 def _watch_writable(runtime: Runtime, birth: int, process: ChildProcess) -> None:
-    """Watch the channel for reading, and for room while a question waits for that."""
+    """Watch the channel for messages, and for room while a question waits for room."""
     mask = select.EPOLLIN | (select.EPOLLOUT if process.channel.pending else 0)
     runtime.loop.watch(process.channel.fileno(), mask, lambda _: read(runtime, birth))

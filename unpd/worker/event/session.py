@@ -1,8 +1,9 @@
 """A session: one client of a service, from its accept to its end.
 
-Owns the conversation, its deadlines and its stream, and decides once why it ends, by
-one of :class:`unpd.names.EndCause`. The engine makes it and opens it; its stream
-reports to it; the wheel calls :meth:`Session.come_due`. Raises nothing of its own.
+Owns the conversation, its deadlines and its stream, and decides the one
+:class:`unpd.names.EndCause` for which it ends. The intake makes it and opens it; its
+stream reports to it; the engine calls :meth:`Session.come_due` when the wheel finds it
+due. Raises nothing of its own.
 """
 
 import enum
@@ -24,12 +25,12 @@ QUIET_S = 0.25
 wanted to.
 """
 LOOK_AHEAD_S = 60.0
-"""The wheel gets no time further ahead than this: it keeps an empty slot until the slot
-comes up, and a day has many.
+"""The wheel never gets a time further ahead than this: it keeps a slot, even an empty
+one, until the slot comes up, and a day has many slots.
 """
 QUIET_SHARE = 0.9
-"""A peer is given up as silent if the kernel has sent nothing, or the peer has
-acknowledged nothing, for this share of the user timeout.
+"""A stalled peer counts as silent if, for this share of the user timeout, our kernel
+has sent it nothing or it has acknowledged nothing.
 """
 
 
@@ -46,18 +47,19 @@ class Stage(enum.IntEnum):
     ENDED = 4
 
 
-# A member that is asked of its class costs 0.1 us, because Python 3.11 answers with a
-# property. These are asked for at every session.
+# To look up a member in its enum costs 0.1 us, because Python 3.11 does it through a
+# property. Every session needs the members that are named here.
 _SERVING, _PARTING, _LINGERING = Stage.SERVING, Stage.PARTING, Stage.LINGERING
 _ENDED = Stage.ENDED
 _CLIENT_FIN, _DONE, _IDLE = EndCause.CLIENT_FIN, EndCause.DONE, EndCause.IDLE
 
 
 class Session:
-    """``reply`` answers received bytes; None: they are thrown away. ``peer``: the
-    client's address, for :func:`unpd.kernel.connections.address_text`. ``active_at``:
-    when bytes last moved. ``cause``: why we are ending it, None while we are not.
-    ``stream`` is gone once the stage is ENDED.
+    """The state of a session. ``reply``: the function that answers received bytes;
+    None: they are thrown away. ``peer``: the client's address, for
+    :func:`unpd.kernel.connections.address_text`. ``active_at``: when bytes last moved.
+    ``cause``: why we are ending the session, None while we are not. ``stream``: absent
+    once the stage is ENDED.
     """
 
     __slots__ = (
@@ -87,15 +89,15 @@ class Session:
         self.wheel_slot: set[Any] | None = None
 
     def open(self) -> None:
-        """Begin: greet the client, and close if the greeting was all."""
+        """Begin: greet the client. End in good order if the service only greets."""
         try:
             self.stream.open()
             self.reply = self.terms.service.converse()
             greeting = self.terms.service.greet(time.time())
             if greeting and self.reply is None:
-                # The greeting waits for the FIN: one segment, which costs 0.86 to 0.96
-                # of two, from machine to machine. (A greeting that a conversation
-                # follows would wait 200 ms for nothing.)
+                # Hold the greeting back until the FIN: both then go in one segment,
+                # which costs 0.86 to 0.96 of what two cost, depending on the machine.
+                # (Before a conversation, the kernel would hold it for 200 ms in vain.)
                 self.stream.send(greeting, kernel.send_before_fin)
             elif greeting:
                 self.stream.send(greeting)
@@ -116,8 +118,8 @@ class Session:
         return self.stream.fd
 
     def describe(self, now: float) -> dict[str, Any]:
-        """Return what an operator may know of the session (see worker/questions.py).
-        ``now``: monotonic seconds.
+        """Return the facts about the session that an operator may see (see
+        worker/questions.py). ``now``: monotonic seconds.
         """
         return {
             "service": self.terms.name,
@@ -142,8 +144,8 @@ class Session:
         return self.reply is same and self.terms.relays
 
     def answer(self, piece: Piece) -> bool:
-        """Answer received bytes, or throw them away while lingering. Return whether
-        they go back as they are.
+        """Answer received bytes, or throw them away if there is no ``reply``. Return
+        whether the answer is these bytes themselves.
         """
         reply = self.reply
         if reply is None:
@@ -153,7 +155,7 @@ class Session:
         return reply is same
 
     def peer_finished(self) -> None:
-        """After the peer's FIN: send what is pending, then end."""
+        """Take the peer's FIN: send what is pending, then end."""
         if self.stream.out:
             self.stage = Stage.HALF_CLOSED
             self.stream.watch(select.EPOLLOUT)
@@ -162,7 +164,7 @@ class Session:
             self.end(self.cause or _CLIENT_FIN)
 
     def output_flushed(self) -> None:
-        """After the last pending byte: go on with what it held up."""
+        """After the last pending byte was sent, go on: end, send our FIN, or serve."""
         if self.stage is Stage.HALF_CLOSED:
             self.end(_CLIENT_FIN)
             return
@@ -173,8 +175,8 @@ class Session:
             self.schedule()
 
     def lose(self, error: OSError) -> None:
-        """End because the socket failed. If we are ending the session already, that
-        does not change the cause.
+        """End because the socket failed. If we were ending the session already, the
+        cause stays as it was.
         """
         times, fd = self.terms.times, self.stream.fd
         self.end(self.cause or cause_of(error, fd, times.user_timeout_s))
@@ -188,7 +190,7 @@ class Session:
     # --- deadlines --------------------------------------------------------------------
 
     def schedule(self) -> None:
-        """Stand in the wheel where the next deadline is."""
+        """Enter the wheel at the next deadline, or move there."""
         shared = self.shared
         at, _ = self.due_at(shared.finish_at)
         latest = shared.now + LOOK_AHEAD_S
@@ -196,7 +198,8 @@ class Session:
 
     def due_at(self, finish_at: float) -> tuple[float, EndCause]:
         """Return when and why the session ends if nothing happens until then.
-        ``finish_at``: when a graceful stop ends the last session, inf without one.
+        ``finish_at``: when a graceful stop ends the last session; inf if no stop is
+        under way.
         """
         if self.stage >= _PARTING:
             return self.linger_at, self.cause or _DONE
@@ -215,7 +218,7 @@ class Session:
         return at, cause
 
     def come_due(self) -> None:
-        """Act on the nearest deadline, or wait on if there was activity meanwhile."""
+        """Act on the nearest deadline; if activity put it off, move on in the wheel."""
         at, cause = self.due_at(self.shared.finish_at)
         if at > self.shared.now:
             self.schedule()
@@ -237,7 +240,8 @@ class Session:
 
     def _heard_more(self) -> bool:
         """Read once more before calling a peer quiet: its data may have waited for a
-        long turn. True if the session goes on, or has ended by this.
+        long turn. True if this read left the caller nothing to do: the session goes on,
+        or no longer serves.
         """
         if not self.stream.mask & select.EPOLLIN:
             return False
@@ -251,9 +255,9 @@ class Session:
         return True
 
     def _end_if_silent(self, cause: EndCause) -> None:
-        """End if the peer has taken nothing from us, as it seems. A socket says that it
-        is writable only when a part of its buffer is free, and a slow reader may be
-        emptying that part.
+        """End if the peer has really taken nothing from us. We may have missed that it
+        did: a socket is writable only when a part of its buffer is free, and a slow
+        reader may still be emptying that part.
         """
         times, before = self.terms.times, self.active_at
         known = silence_of(self.stream.fd)
@@ -278,8 +282,8 @@ class Session:
     # --- ending -----------------------------------------------------------------------
 
     def part(self, cause: EndCause) -> None:
-        """End in good order: the pending output goes out, then our FIN, then the peer's
-        FIN is awaited.
+        """End in good order: send the pending output, then our FIN, then wait for the
+        peer's FIN.
         """
         shared = self.shared
         self.cause = cause
@@ -308,7 +312,7 @@ class Session:
         self.end(cause)
 
     def end(self, cause: EndCause) -> None:
-        """Close, count, and write the line of the log."""
+        """End now: log the end (at level debug), count it, close the stream."""
         shared = self.shared
         duration_s = shared.now - self.opened_at
         if shared.debugging:
@@ -317,7 +321,9 @@ class Session:
         shared.wheel.remove(self)
         shared.ledger.ended(self.terms, cause, duration_s)
         self.stream.close()
-        del self.stream  # they refer to each other, and would wait for the collector
+        # The two refer to each other: without this, they would stay in memory until the
+        # next garbage collection.
+        del self.stream
 
     def _log_end(self, cause: EndCause, duration_s: float) -> None:
         self.shared.log.event(

@@ -1,15 +1,17 @@
 """A stream: one connected socket of a session, with its output and its reads.
 
-A level-triggered socket is read while less than HIGH_WATER_BYTES of output are pending
-(a bulk flow goes on moving with some output pending), and again below LOW_WATER_BYTES.
-Many bytes are read into one buffer for all streams, few into an object of their own; a
-reply that the socket takes at once is never copied; bulk data of an echo does not leave
-the kernel (:mod:`unpd.kernel.relay`).
+A stream reads while less than HIGH_WATER_BYTES of output are pending, so that bulk data
+keeps moving. Above that it stops, until at most LOW_WATER_BYTES are left. A large read
+fills one buffer, which all streams share; a small read makes a bytes object. A reply
+that the socket takes at once is never copied. Bulk data of an echo does not leave the
+kernel (:mod:`unpd.kernel.relay`). A stream that is marked plain, in the poller's list
+``plain``, lets the hot path serve its next small message
+(:mod:`unpd.worker.event.plain`).
 
-Owns its descriptor and the output that the socket has not taken. The poller calls
+Owns its descriptor and the output that the socket has not taken. The engine calls
 ``ready``; the stream reports to its session, which decides. A failure of the socket
-ends the session; any other exception does too, with a line in the log, and not the
-worker.
+ends the session. Any other exception ends the session too, with a line in the log, and
+the worker goes on.
 """
 
 import select
@@ -25,8 +27,9 @@ from unpd.worker.terms import Totals
 
 BULK_BYTES = 64 * 1024
 """A piece of this size or more is bulk data. If the service echoes, the next piece is
-relayed within the kernel: on loopback, bulk echo has 1.7 of the rate of copying at 0.6
-of its processor time, and round trips of 64 KiB on 50 connections have 1.2 of the rate.
+relayed within the kernel. On loopback this makes bulk echo 1.7 times as fast as
+copying, at 0.6 of the processor time, and round trips of 64 KiB on 50 connections 1.2
+times as fast.
 """
 HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
@@ -59,7 +62,7 @@ class Owner(Protocol):
         """Go on after the peer's FIN."""
 
     def schedule(self) -> None:
-        """Find the next deadline anew: output is pending from now on."""
+        """Compute the next deadline again: output is pending from now on."""
 
     def output_flushed(self) -> None:
         """Go on after all pending output has been sent."""
@@ -72,14 +75,15 @@ class Owner(Protocol):
 
 
 class Stream:
-    """``fd`` is -1 once the stream is closed. ``out``: the output that the socket has
-    not taken, or None. ``mask``: the events that epoll watches. ``received`` and
-    ``sent``: bytes of this stream; ``totals``: bytes of its service.
+    """One socket. ``fd`` is -1 once the stream is closed. ``out``: the output that the
+    socket has not taken, or None. ``mask``: the events that epoll watches. ``received``
+    and ``sent``: bytes of this stream; ``totals``: bytes of its service.
 
-    ``large_reads``: how many of the next reads are large, or BULK. A read that fills
-    the small size is followed by large ones, until two of these have brought less (the
-    first one may have brought the rest of a message). The first read is large too; but
-    small for an echo, where the hot path saves a short connection 0.5 of 28 us.
+    ``large_reads``: how many of the next reads are large, or BULK. After a read that
+    brings as much as a small read can, the next ones are large, until two in a row have
+    brought less (the first of the two may have brought the rest of a message). The
+    first read is large too; but small for an echo, where the hot path saves a short
+    connection 0.5 of 28 us.
     """
 
     __slots__ = (
@@ -154,8 +158,8 @@ class Stream:
             plain[self.fd] = self
 
     def failed(self, error: OSError, piece: Piece = b"") -> None:
-        """Go on after an error of a read, or of the write of ``piece``: the session
-        ends, unless the socket was only not ready.
+        """Take an error of the hot path, from a read or from the write of ``piece``.
+        The session ends, unless the socket was merely not ready.
         """
         if not isinstance(error, BlockingIOError):
             self._count_received(len(piece))
@@ -164,7 +168,7 @@ class Stream:
             self.refused(piece, 0)
 
     def refused(self, piece: Piece, sent: int) -> None:
-        """Keep what the socket did not take of a piece that goes back as it is."""
+        """Keep the rest of a piece if the hot path could echo only ``sent`` bytes."""
         self._count_received(len(piece))
         self._count_sent(sent)
         self.session.active_at = self.session.shared.now
@@ -187,8 +191,8 @@ class Stream:
         self.take(piece)
 
     def _relay(self) -> bool:
-        """Send received bytes back without a copy. False if they have to be read.
-        OSError if the socket failed.
+        """Send received bytes back without a copy. False if the caller has to read them
+        instead. OSError if the socket failed.
         """
         self.large_reads = 2
         if self.out or not self.session.relays:
@@ -210,15 +214,16 @@ class Stream:
         return True
 
     def _may_read(self, mask: int) -> bool:
-        """Do what events other than EPOLLIN alone ask for before a read; return whether
-        to read then.
+        """Handle any events but EPOLLIN alone: send pending output, or take an error.
+        Return whether to read afterwards.
         """
         if mask & _OUT:
             self.flush()
         if self.fd < 0 or not mask & _NOT_OUT:
             return False
         if not self.mask & _IN and not mask & _OUT:
-            # We neither read nor wrote: only the error itself can have woken us.
+            # We do not watch for input and there is no room for output: only an error
+            # can have woken us.
             self.session.lose(kernel.take_error(self.fd))
             return False
         return bool(self.mask & _IN)
@@ -265,7 +270,7 @@ class Stream:
             self.watch(_IN | _OUT)
 
     def send_fin(self) -> None:
-        """End our direction; what the peer still sends can be read."""
+        """End our direction. We can still read what the peer sends."""
         try:
             kernel.send_fin(self.fd)
         except OSError as error:
