@@ -23,6 +23,7 @@ def test_a_reload_goes_from_the_asking_to_the_answer() -> None:
         (5, "default/0", 2),
         (6, "slow/0", 2),
     ]
+    assert done.notes("reload.proving") == [{"generation": 2}]
     assert not done.orders
     assert not machine.ready(4, 5).orders
     assert machine.state.generation == 1
