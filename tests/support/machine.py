@@ -12,7 +12,7 @@ from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import Child, Limits, State, Wanted
-from unpd.log_events import EVENTS
+from unpd.log_events import EVENTS, Field
 from unpd.names import ChildKind, ChildOrder, ChildPhase
 
 LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbeat_timeout_s=30.0)
@@ -61,7 +61,7 @@ class Effects(tuple[fx.Effect, ...]):
         """The answers to reloads, as (request, reason of refusal or "")."""
         return [(effect.request, effect.refused) for effect in self.of_type(fx.AnswerReload)]
 
-    def log_lines(self, event: str) -> list[dict[str, fx.Field]]:
+    def log_lines(self, event: str) -> list[dict[str, Field]]:
         """Return the fields of each log line of this event."""
         return [dict(effect.fields) for effect in self.of_type(fx.Note) if effect.event == event]
 

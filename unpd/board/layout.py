@@ -12,7 +12,7 @@ birth gets it. Only ``Master.RENDERINGS`` has several writers.
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import ClassVar
 
 from unpd.names import (
@@ -58,19 +58,25 @@ values.
 
 
 class Word:
-    """One entry of an area: a word, or one word for each of ``labels``.
+    """One entry of an area: ``count`` times one word, or one for each of ``labels``.
 
     As an attribute of its area it reads as its offset, in words from the area's start.
     """
 
     def __init__(
-        self, meaning: str, labels: Iterable[object] = ("",), values: Iterable[object] = ()
+        self,
+        meaning: str,
+        labels: Iterable[object] = ("",),
+        *,
+        count: int = 1,
+        values: Iterable[object] = (),
     ) -> None:
         """Describe the entry. ``values``: the table, if the number in the word is the
         index of one.
         """
         self.meaning = meaning
         self.labels = tuple(str(label) for label in labels)
+        self.count = count
         self.values = tuple(str(value) for value in values)
         self.name = ""
         self.offset = -1
@@ -80,6 +86,11 @@ class Word:
 
     def __get__(self, instance: None, area: type) -> int:
         return self.offset
+
+    @property
+    def size(self) -> int:
+        """The length of the entry, in words."""
+        return self.count * len(self.labels)
 
 
 class Area:
@@ -95,17 +106,22 @@ class Area:
         cls.size = 0
         for word in cls.words:
             word.offset = cls.size
-            cls.size += len(word.labels)
+            cls.size += word.size
+
+    @classmethod
+    def span(cls, offset: int) -> slice:
+        """Return the slice of the entry that begins at ``offset``."""
+        (size,) = (word.size for word in cls.words if word.offset == offset)
+        return slice(offset, offset + size)
 
     @classmethod
     def table(cls) -> Table:
         """This area as plain data, for the fingerprint."""
-        return cls.__name__, tuple((word.name, (*word.labels, *word.values)) for word in cls.words)
-
-
-def _columns(count: int, labels: Sequence[object]) -> Iterable[str]:
-    """The labels of ``count`` columns, each with one word for each of ``labels``."""
-    return (f"{column} {label}" for column in range(count) for label in labels)
+        entries = tuple(
+            (word.name, (word.meaning, str(word.count), *word.labels, *word.values))
+            for word in cls.words
+        )
+        return cls.__name__, entries
 
 
 class Master(Area):
@@ -133,13 +149,13 @@ class Master(Area):
         " by it whether the other has shown newer counts"
     )
     RELOADS = Word("reloads, by result", RELOAD_RESULTS)
-    SPAWNS = Word("workers spawned, by pool", range(MAX_POOLS))
+    SPAWNS = Word("workers spawned, by pool", count=MAX_POOLS)
     REAPED = Word(
         "children reaped", (f"{kind} {reason}" for kind in KINDS for reason in REAP_REASONS)
     )
     REAP_BUCKETS = Word("delays from death to reaping, by bound", (*REAP_BOUNDS_S, "above"))
     REAP_SUM_NS = Word("the sum of these delays")
-    LISTEN_QUEUES = Word("accept queues", _columns(MAX_LISTENERS, ("length", "limit")))
+    LISTEN_QUEUES = Word("accept queues, by listener", ("length", "limit"), count=MAX_LISTENERS)
 
 
 class Directory(Area):
@@ -176,8 +192,8 @@ class Row(Area):
     EXIT_NS = Word("when the child was about to exit, on the monotonic clock")
     LOG_DROPPED = Word("log lines that the child dropped")
     OPEN = Word("connections that are open now, of all services")
-    SERVICES = Word("counters by service", range(MAX_SERVICES * Service.size))
-    LISTENER_ACCEPTED = Word("connections accepted, by listener", range(MAX_LISTENERS))
+    SERVICES = Word("counters by service", count=MAX_SERVICES * Service.size)
+    LISTENER_ACCEPTED = Word("connections accepted, by listener", count=MAX_LISTENERS)
 
 
 class Board(Area):
@@ -185,16 +201,16 @@ class Board(Area):
     read it.
     """
 
-    MASTER = Word("the master's words", range(Master.size))
-    DIRECTORY = Word("an entry for each row", range(MAX_ROWS * Directory.size))
-    SERVICE_NAMES = Word("names of services", range(MAX_SERVICES * NAME_WORDS))
-    POOL_NAMES = Word("names of pools", range(MAX_POOLS * NAME_WORDS))
-    LISTENER_NAMES = Word("keys of listeners", range(MAX_LISTENERS * NAME_WORDS))
-    ROWS = Word("a row for each child", range(MAX_ROWS))
+    MASTER = Word("the master's words", count=Master.size)
+    DIRECTORY = Word("an entry for each row", count=MAX_ROWS * Directory.size)
+    SERVICE_NAMES = Word("names of services", count=MAX_SERVICES * NAME_WORDS)
+    POOL_NAMES = Word("names of pools", count=MAX_POOLS * NAME_WORDS)
+    LISTENER_NAMES = Word("keys of listeners", count=MAX_LISTENERS * NAME_WORDS)
+    ROWS = Word("the rows of the children, each as in Row", count=MAX_ROWS * Row.size)
 
 
 TABLES: tuple[Table, ...] = tuple(area.table() for area in (Master, Directory, Service, Row, Board))
-BOARD_BYTES = (Board.ROWS + MAX_ROWS * Row.size) * WORD_BYTES
+BOARD_BYTES = Board.size * WORD_BYTES
 
 
 def fingerprint(tables: Iterable[Table]) -> int:

@@ -196,9 +196,13 @@ def create() -> int:
     its header. Return its descriptor. OSError if the kernel refuses.
     """
     fd = os.memfd_create("unpd-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, layout.BOARD_BYTES)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    words = Scoreboard(fd).words
+    try:
+        os.ftruncate(fd, layout.BOARD_BYTES)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        words = Scoreboard(fd).words
+    except BaseException:
+        os.close(fd)
+        raise
     words[Master.MAGIC] = layout.MAGIC
     words[Master.LAYOUT] = layout.FINGERPRINT
     return fd

@@ -15,6 +15,7 @@ collects.
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -30,6 +31,7 @@ from unpd.config.addresses import (
     parse_address,
     refuse_path,
 )
+from unpd.config.times import ServiceTimes
 from unpd.libraries import (
     AfterValidator,
     BaseModel,
@@ -223,6 +225,15 @@ class ServiceConfig(Section):
         0o666, description='a string of octal digits, such as "0660"'
     )
     options: SerializeAsAny[Options]
+
+    @cached_property
+    def times(self) -> ServiceTimes:
+        """The times of the service, as one record."""
+        return ServiceTimes(
+            idle_timeout_s=self.idle_timeout_s,
+            session_timeout_s=self.session_timeout_s,
+            user_timeout_s=self.user_timeout_s,
+        )
 
 
 COMMON_KEYS: tuple[str, ...] = tuple(

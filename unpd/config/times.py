@@ -1,12 +1,10 @@
 """The times of a service in one record.
 
-Made from a service's configuration by :func:`times_of`, once for each service; the
-worker passes the record on by reference. Calls nothing and raises nothing.
+Made once for each service by :class:`unpd.config.schema.ServiceConfig`; the worker
+passes the record on by reference. Calls nothing and raises nothing.
 """
 
 from dataclasses import dataclass
-
-from unpd.config.schema import ServiceConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +19,3 @@ class ServiceTimes:
     idle_timeout_s: float
     session_timeout_s: float
     user_timeout_s: float
-
-
-def times_of(service: ServiceConfig) -> ServiceTimes:
-    """The times that the configuration gives a service."""
-    return ServiceTimes(
-        idle_timeout_s=service.idle_timeout_s,
-        session_timeout_s=service.session_timeout_s,
-        user_timeout_s=service.user_timeout_s,
-    )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from unpd.core import effects as fx
 from unpd.core.model import Child, Slot, State
 from unpd.core.policy import CUT_GRACE_S, LAST_SHARE, policy_of
+from unpd.log_events import Field
 from unpd.names import ChildOrder, ChildPhase, MasterPhase
 
 ABORT_GRACE_S = 2.0
@@ -35,11 +36,11 @@ class Draft:
         """Order ``effect``."""
         self.effects.append(effect)
 
-    def note(self, event: str, **fields: fx.Field) -> None:
+    def note(self, event: str, **fields: Field) -> None:
         """Order a line of the log."""
         self.do(fx.Note(event, tuple(fields.items())))
 
-    def note_child(self, event: str, child: Child, **fields: fx.Field) -> None:
+    def note_child(self, event: str, child: Child, **fields: Field) -> None:
         """Order a line of the log about a child."""
         slot = child.slot
         self.note(

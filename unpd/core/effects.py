@@ -6,9 +6,8 @@ Made by the core; :mod:`unpd.master.perform` has one small function for each.
 from dataclasses import dataclass
 
 from unpd.core.model import Child
+from unpd.log_events import Field
 from unpd.names import ChildOrder
-
-Field = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)

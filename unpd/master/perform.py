@@ -24,9 +24,9 @@ from unpd.errors import UnpdError
 from unpd.kernel import processes
 from unpd.master.children import reports
 from unpd.master.children.fork import Forked, ForkPlan, fork
-from unpd.master.children.kinds import KINDS
+from unpd.master.children.kinds import KINDS, wanted_children
 from unpd.master.listening.listener import OpenListener
-from unpd.master.runtime import ChildProcess, Deployment, Runtime, wanted_children
+from unpd.master.runtime import ChildProcess, Deployment, Runtime
 from unpd.names import ReloadResult
 
 

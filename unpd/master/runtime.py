@@ -6,7 +6,7 @@ Made by boot. It has no behaviour: the shell, the performers and the other modul
 """
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,18 +15,16 @@ from unpd.board.columns import Columns
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
 from unpd.config.load import Loaded
-from unpd.config.plan import worker_count
 from unpd.config.schema import Config, is_name
 from unpd.control.server import ControlServer
 from unpd.core import events as ev
-from unpd.core.model import Child, Limits, Wanted
+from unpd.core.model import Child
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.master.listening.listener import METRICS, WantedListener
 from unpd.master.listening.table import Listeners
-from unpd.names import ChildKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,10 @@ class Deployment:
 
     config: Config
     listeners: Listeners
+
+
+Question = tuple[Mapping[str, Any], Callable[[dict[str, Any] | None], None]]
+"""A question for a child, and the call that takes its answer, or None without one."""
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ class ChildProcess:
     row: int
     channel: ChannelEnd
     reported: bool = False
-    unanswered: deque[Callable[[dict[str, Any] | None], None]] = field(default_factory=deque)
+    unanswered: deque[Question] = field(default_factory=deque)
 
 
 class BoardColumns:
@@ -121,23 +123,3 @@ class Runtime:
     processes: dict[int, ChildProcess] = field(default_factory=dict)
     birth_by_pid: dict[int, int] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
-
-
-def wanted_children(config: Config) -> Wanted:
-    """The children and limits that ``config`` wants. A pool that no service uses gets
-    no workers.
-    """
-    used = {service.pool for service in config.services.values()}
-    exporter = {(ChildKind.EXPORTER, "exporter"): 1} if config.metrics.listen else {}
-    workers = {
-        (ChildKind.WORKER, name): worker_count(pool)
-        for name, pool in config.pools.items()
-        if name in used
-    }
-    limits = Limits(
-        grace_s=config.daemon.grace_s,
-        reload_grace_s=config.daemon.reload_grace_s,
-        start_timeout_s=config.daemon.start_timeout_s,
-        heartbeat_timeout_s=config.daemon.heartbeat_timeout_s,
-    )
-    return Wanted(exporter | workers, limits)

@@ -33,9 +33,10 @@ from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
 from unpd.master import orders, sampling
+from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
 from unpd.master.perform import perform
-from unpd.master.runtime import Runtime, wanted_children
+from unpd.master.runtime import Runtime
 from unpd.master.systemd.announcer import Announcer
 from unpd.master.systemd.offers import Offers
 from unpd.names import MASTER_SIGNALS, SignalMeaning

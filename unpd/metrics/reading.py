@@ -117,15 +117,15 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
         name=name,
         accepted=totals[Service.ACCEPTED],
         active=active,
-        ended=totals[Service.ENDED : Service.DURATION_BUCKETS],
+        ended=totals[Service.span(Service.ENDED)],
         durations=Distribution(
             layout.DURATION_BOUNDS_S,
-            totals[Service.DURATION_BUCKETS : Service.DURATION_SUM_NS],
+            totals[Service.span(Service.DURATION_BUCKETS)],
             totals[Service.DURATION_SUM_NS],
         ),
         received_bytes=totals[Service.RECEIVED],
         sent_bytes=totals[Service.SENT],
-        accept_errors=totals[Service.ACCEPT_ERRORS : Service.ACCEPTED],
+        accept_errors=totals[Service.span(Service.ACCEPT_ERRORS)],
     )
 
 

@@ -7,6 +7,7 @@ failure is an :class:`AcceptFailure`.
 """
 
 import errno
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -80,8 +81,10 @@ class Listener:
         self.resume_at: float | None = None
         self.watched = False
         self._backlog = setup.backlog
-        self._accept_one = accept_one or Acceptor(self.fd, setup.sock.family).accept
         self._is_unix = setup.sock.family == socket.AF_UNIX
+        self._acceptor = Acceptor(self.fd, setup.sock.family)
+        by_family = self._accept_unix if self._is_unix else self._acceptor.accept
+        self._accept_one = accept_one or by_family
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
         self._reported_ended = False
@@ -113,22 +116,28 @@ class Listener:
         # it looks), the length of the queue costs 0.5 us.
         for _ in range(min(limit, self.queued())):
             try:
-                connection = self._accept_one()
+                accepted.append(self._accept_one())
             except BlockingIOError:
                 break
             except OSError as error:
                 if accepted and error.errno in _BROKEN:
                     break  # serve these first: the next event reports the error again
                 return accepted, self._failed(error, now, after=len(accepted))
-            if self._is_unix:
-                # TCP connections inherit this option from their listener.
-                treat_urgent_as_data(connection[0])
-            accepted.append(connection)
         if accepted:
             self._reported_ended = False
             self._failures = 0
             self._pause_s = FIRST_PAUSE_S
         return accepted, None
+
+    def _accept_unix(self) -> Accepted:
+        """Accept one UNIX connection, which inherits no option from its listener."""
+        fd, peer = self._acceptor.accept()
+        try:
+            treat_urgent_as_data(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd, peer
 
     def ended(self, now: float) -> AcceptFailure | None:
         """Another process shut this shared listener down. Stop watching it for

@@ -113,6 +113,7 @@ class Worker:
         while not self._leaving and not (self._draining and not self._engine.open):
             self._engine.turn()
         self._engine.leave()
+        self._engine.close()
 
     def _take_orders(self, _mask: int) -> None:
         empty_wakeup_pipe(self._setup.wakeup_fd)

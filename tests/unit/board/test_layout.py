@@ -66,7 +66,7 @@ def test_the_words_of_an_area_stand_side_by_side(area: type[Area]) -> None:
     at = 0
     for word in area.words:
         assert word.offset == at == getattr(area, word.name)
-        at += len(word.labels)
+        at += word.size
     assert area.size == at
     assert len({word.name for word in area.words}) == len(area.words) > 5
 

@@ -4,7 +4,14 @@ one.
 
 import pytest
 
-from unpd.config.addresses import Address, TcpAddress, UnixAddress, parse_address
+from unpd.config.addresses import (
+    Address,
+    SystemdAddress,
+    TcpAddress,
+    UnixAddress,
+    parse_address,
+    refuse_path,
+)
 
 FORMS = (
     'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock"'
@@ -14,6 +21,9 @@ NOT_NUMERIC = (
     "the host must be a numeric address such as 127.0.0.1, 0.0.0.0 or [::]; names are not looked up"
 )
 LONGEST = "/" + "x" * 106
+SYSTEMD_NAME = (
+    "the name must have 1 to 100 printable ASCII characters and no colon, as in FileDescriptorName="
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +33,9 @@ LONGEST = "/" + "x" * 106
         ("tcp://0.0.0.0:0", TcpAddress("0.0.0.0", 0)),
         ("tcp://[::]:65535", TcpAddress("::", 65535)),
         ("tcp://[fe80::1%eth0]:13", TcpAddress("fe80::1%eth0", 13)),
+        ("tcp://[fe80::1%0123456789abcde]:13", TcpAddress("fe80::1%0123456789abcde", 13)),
+        ("systemd:echo", SystemdAddress("echo")),
+        ("systemd:" + "n" * 100, SystemdAddress("n" * 100)),
         ("unix:///run/unpd/echo.sock", UnixAddress("/run/unpd/echo.sock")),
         (f"unix://{LONGEST}", UnixAddress(LONGEST)),
     ],
@@ -50,6 +63,16 @@ def test_canonical(text: str, canonical: str) -> None:
         ("udp://127.0.0.1:7", f'"udp://127.0.0.1:7": unpd serves no UDP; it {FORMS}'),
         ("tcp://127.0.0.1:7 ", f"{FORMS}, without spaces and control characters"),
         ("unix:///a\x00", f"{FORMS}, without spaces and control characters"),
+        ("unix:///a\x7f", f"{FORMS}, without spaces and control characters"),
+        ("file:///run/x", f'"file:///run/x" {FORMS}'),
+        ("systemd:", f'"systemd:": {SYSTEMD_NAME}'),
+        ("systemd:a:b", f'"systemd:a:b": {SYSTEMD_NAME}'),
+        ("systemd:\u00e9", f'"systemd:\\u00e9": {SYSTEMD_NAME}'),
+        ("systemd:" + "n" * 101, f'"systemd:{"n" * 101}": {SYSTEMD_NAME}'),
+        (
+            "systemd://echo",
+            '"systemd://echo": a name follows the colon, such as systemd:echo',
+        ),
         ("tcp://[::1]x:7", f'"tcp://[::1]x:7" {FORMS}'),
         ("tcp://127.0.0.1", '"tcp://127.0.0.1" lacks a port, such as tcp://127.0.0.1:7'),
         ("tcp://[::1]", '"tcp://[::1]" lacks a port, such as tcp://127.0.0.1:7'),
@@ -137,6 +160,26 @@ def test_refuses(text: str, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the text is compared below, whole
         parse_address(text)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("path", ["/with a space", "/" + "x" * 4094])
+def test_path_of_a_file(path: str) -> None:
+    """A path may contain spaces, and may be as long as the system allows."""
+    refuse_path(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/a\x1f", "a path must not contain control characters"),
+        ("/a\x7f", "a path must not contain control characters"),
+        ("/" + "x" * 4095, "a path has at most 4095 bytes"),
+    ],
+)
+def test_path_of_no_file(path: str, sentence: str) -> None:
+    """A path with a control character, or one byte too long, is refused."""
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        refuse_path(path)
 
 
 def test_long_text_is_cut() -> None:

@@ -220,6 +220,40 @@ def test_too_many_listeners(refuse: Refuse) -> None:
     ]
 
 
+def test_as_many_listeners_as_fit(accept: Accept) -> None:
+    """255 listeners of services and that of metrics are accepted."""
+    many = ", ".join(["'tcp://[::]:0'"] * 255)
+    config = accept(f"[services.echo]\nlisten = [{many}]").config
+    assert len(config.services["echo"].listen) == 255
+
+
+def test_faulty_types_do_not_clash(refuse: Refuse) -> None:
+    """Services of unknown types have no ports that clash: each gives one error."""
+    found = refuse("[services.a]\ntype = 'x'\n[services.b]\ntype = 'y'")
+    assert [line.split(": ")[1] for line in found] == ["services.a.type", "services.b.type"]
+
+
+def test_unknown_accounts(host: Host) -> None:
+    """Where accounts are checked, an unknown user or group is refused with its
+    line; a running master accepts the same text without asking.
+    """
+    text = "[services.echo]\n[daemon]\nuser = 'nosuchuser'\ngroup = 'nosuchgroup'"
+    with pytest.raises(ConfigError) as caught:
+        loads(text, replace(host, check_accounts=True))
+    assert str(caught.value).split("\n") == [
+        'unpd.toml:3: daemon.user: there is no user "nosuchuser" on this system',
+        'unpd.toml:4: daemon.group: there is no group "nosuchgroup" on this system',
+    ]
+    assert loads(text, host).config.daemon.user == "nosuchuser"
+
+
+@pytest.mark.parametrize("group", ["", "group = 'root'"])
+def test_known_accounts(host: Host, group: str) -> None:
+    """A known user is accepted, with a known group or without one."""
+    text = f"[services.echo]\n[daemon]\nuser = 'root'\n{group}"
+    assert loads(text, replace(host, check_accounts=True)).config.daemon.user == "root"
+
+
 def test_backlog_above_somaxconn(host: Host) -> None:
     """A backlog above the kernel's limit gives a warning with both numbers; without a
     known limit there is no warning.

@@ -51,6 +51,14 @@ def test_name_order(etc: Etc) -> None:
     ]
 
 
+def test_order_of_names_that_are_not_text(etc: Etc) -> None:
+    """Bytes that are not UTF-8 are sorted by their values, like all others."""
+    names = [b"\x80.toml", "é.toml".encode(), "\U0001f600.toml".encode(), b"\xff.toml"]
+    for name in reversed(names):
+        (etc.conf_d / os.fsdecode(name)).touch()
+    assert [os.fsencode(name) for name in drop_in_names(etc)] == names
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -108,6 +116,13 @@ def test_a_file_in_place_of_the_directory(etc: Etc) -> None:
     ], "the main file is reported too"
 
 
+def test_a_fifo_in_place_of_the_directory(etc: Etc) -> None:
+    """A FIFO called conf.d is refused without waiting for a writer."""
+    etc.conf_d.rmdir()
+    os.mkfifo(etc.conf_d)
+    assert refusal(etc) == ": the directory cannot be read: Not a directory"
+
+
 @pytest.fixture
 def no_root() -> Iterator[None]:
     """Run the test as an ordinary user, because root may read every file."""
@@ -143,6 +158,16 @@ def test_root_refuses_a_world_writable_directory(etc: Etc, host: Host) -> None:
     with pytest.raises(ConfigError) as caught:
         load(etc.main, host)
     assert f"{etc.conf_d}: {WORLD_WRITABLE}" in str(caught.value).split("\n")
+
+
+@faults.requires_root
+def test_root_trusts_its_own_directory(etc: Etc) -> None:
+    """For root, a directory of root's is read, even one to which root's group can
+    write.
+    """
+    etc.conf_d.chmod(0o775)
+    (etc.conf_d / "a.toml").touch()
+    assert find(etc.main, trusted_only=True).files == (etc.conf_d / "a.toml",)
 
 
 @faults.requires_root

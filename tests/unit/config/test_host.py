@@ -1,10 +1,12 @@
 """The machine and the user: runtime directory, defaults of the user, limits."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from unpd.config.host import Host, read_somaxconn, runtime_dir, this_host
+from unpd.config.host import SOMAXCONN, Host, read_somaxconn, runtime_dir, this_host
+from unpd.kernel.cpus import usable_cpus
 from unpd.kernel.privileges import user_name
 
 TEMPORARY = "/tmp"  # noqa: S108  only its name is looked at
@@ -61,7 +63,16 @@ def test_somaxconn_hidden(tmp_path: Path) -> None:
 
 
 def test_this_host() -> None:
-    """This machine can be described."""
-    host = this_host()
-    assert host.cpus >= 1
-    assert host.runtime_dir.startswith("/")
+    """This machine and the user of this process are described as they are, and accounts
+    are looked up.
+    """
+    uid = os.geteuid()
+    assert this_host() == Host(
+        uid,
+        user_name(uid),
+        runtime_dir(uid, os.environ),
+        read_somaxconn(SOMAXCONN),
+        usable_cpus(),
+        check_accounts=True,
+    )
+    assert this_host().cpus >= 1

@@ -80,6 +80,24 @@ def test_missing_key() -> None:
     assert line_of(lines, ()) is None
 
 
+def test_closest_table() -> None:
+    """Of several tables around a missing key the innermost gives the line."""
+    lines = lines_of("[services]\n[services.echo]\n")
+    assert line_of(lines, ("services", "echo", "backlog")) == 2
+
+
+def test_items_without_spaces() -> None:
+    """An item that follows its comma at once is found."""
+    assert lines_of("x = [1,2]\ny = {a=1,b=2}") == {
+        ("x",): 1,
+        ("x", 0): 1,
+        ("x", 1): 1,
+        ("y",): 2,
+        ("y", "a"): 2,
+        ("y", "b"): 2,
+    }
+
+
 @pytest.mark.parametrize(
     "text",
     ["x = [", "x = ]", "x = {a", "= 1", "[a", "x", "x = 'a", "x = [1 }", "x = [,,]", '"\\x" = 1'],

@@ -46,6 +46,13 @@ def test_builtin(host: Host) -> None:
     assert loaded.config.metrics.listen == TcpAddress("127.0.0.1", 9867)
 
 
+def test_builtin_is_checked_against_its_host(host: Host) -> None:
+    """The built-in default gives the warnings of the host that is passed."""
+    found = builtin(replace(host, somaxconn=1)).warnings
+    assert len(found) == 2
+    assert all("is above net.core.somaxconn, so the kernel uses 1;" in line for line in found)
+
+
 def test_defaults(accept: Accept) -> None:
     """Every key may be omitted: the name of the table gives the type, and the type
     gives its well-known port.
@@ -477,6 +484,25 @@ def test_faults_are_bounded(refuse: Refuse) -> None:
     lines = refuse("[daemon]\n" + "".join(f"zz{number} = 1\n" for number in range(150)) + ECHO)
     assert len(lines) == 101
     assert lines[-1] == "unpd.toml: 50 more problems are not shown"
+
+
+def test_the_longest_control_path(accept: Accept) -> None:
+    """The path of the control socket may have the 107 bytes that the kernel takes."""
+    longest = "/" + "x" * 106
+    config = accept(f"[daemon]\ncontrol = '{longest}'\n{ECHO}").config
+    assert str(config.daemon.control) == longest
+
+
+def test_as_many_faults_as_are_shown(refuse: Refuse) -> None:
+    """100 faults are all shown, without a line that counts the rest."""
+    lines = refuse(ECHO + "".join(f"x{number} = 1\n" for number in range(100)))
+    assert len(lines) == 100
+    assert "more problems" not in lines[-1]
+
+
+def test_a_fault_without_a_line_comes_first(refuse: Refuse) -> None:
+    """A fault of the whole file stands before a fault on its first line."""
+    assert [line.split(": ")[0] for line in refuse("x = 1")] == ["unpd.toml", "unpd.toml:1"]
 
 
 def test_values_stay_private(refuse: Refuse) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import faults
 from unpd.config.host import Host
 from unpd.config.load import load
 from unpd.config.source import MAX_FILE_BYTES, Source, distrust, parse, read
@@ -42,6 +43,8 @@ def write(tmp_path: Path, content: bytes, mode: int = 0o644) -> Path:
         (b"\x7fELF\x02\x01\x01\0\0", ": this is a binary file, not TOML"),
         (b"[log]\nfile = '\xff'\n", ":2: the text is not UTF-8: byte 0xff is wrong here"),
         (b"[log]\nfile = '\xc3", ":2: the text is not UTF-8: byte 0xc3 is wrong here"),
+        (b"\n\xff", ":2: the text is not UTF-8: byte 0xff is wrong here"),
+        (b"\n[log]\nx = [\n\n", ":3: not valid TOML: Invalid value (at the end of the file)"),
         (b"[log]\n\nlevel = \n", ":3: not valid TOML: Invalid value (column 9)"),
         (
             b"[log\n",
@@ -93,6 +96,14 @@ def test_dots_in_strings_and_comments() -> None:
         "a": f'"{dots}',
         "b": dots,
     }
+
+
+def test_the_most_dots_of_a_key() -> None:
+    """A key with 64 dots is accepted; one more is refused."""
+    key = ".".join("a" * 65)
+    assert "a" in parse(Source("unpd.toml", f"{key} = 1"))
+    with pytest.raises(ConfigError, match="more than 64 dots on one line"):
+        parse(Source("unpd.toml", f"a.{key} = 1"))
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -220,6 +231,13 @@ def test_root_refuses_a_world_writable_file(tmp_path: Path, host: Host) -> None:
     assert f"{path}: every user can write to the file (mode 0666): run chmod o-w on it" in str(
         caught.value
     ).split("\n")
+
+
+@faults.requires_root
+def test_root_trusts_its_own_file(tmp_path: Path) -> None:
+    """For root, a file of root's is read, even one to which root's group can write."""
+    source = read(write(tmp_path, ECHO, 0o664), trusted_only=True)
+    assert (source.text, source.warnings) == (ECHO.decode(), ())
 
 
 def test_other_users_get_a_warning(tmp_path: Path, host: Host) -> None:

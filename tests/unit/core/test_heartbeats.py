@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.machine import Machine, proving, running, wants
 from unpd.core import events as ev
+from unpd.core.model import BEAT_AHEAD_S, credible_beat
 from unpd.names import ChildOrder, ChildPhase, MasterPhase
 
 
@@ -110,6 +111,12 @@ def test_a_beat_of_this_very_moment_counts() -> None:
     for _ in range(60):
         machine.wait(1.0)
         assert not machine.take(ev.BeatsRead({1: machine.clock.now + 0.01})).orders
+
+
+def test_how_far_a_beat_may_be_ahead() -> None:
+    """A beat is believed up to BEAT_AHEAD_S ahead; beyond, it counts as no beat."""
+    assert credible_beat(1000.0 + BEAT_AHEAD_S, 1000.0) == 1000.0 + BEAT_AHEAD_S
+    assert credible_beat(1000.001 + BEAT_AHEAD_S, 1000.0) == 0.0
 
 
 def test_beats_of_the_dead_are_ignored() -> None:

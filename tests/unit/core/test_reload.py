@@ -25,6 +25,7 @@ def test_a_reload_runs_from_request_to_answer() -> None:
         (5, "default/0", 2),
         (6, "slow/0", 2),
     ]
+    assert done.log_lines("reload.proving") == [{"generation": 2}]
     assert not done.orders
     assert not machine.ready(4, 5).orders
     assert machine.state.generation == 1

@@ -113,6 +113,17 @@ def test_forks_that_fail_at_the_start_end_with_their_cause() -> None:
     assert machine.wait(0.5).of_type(fx.Leave) == [fx.Leave(ExitCode.FAILED, reason)]
 
 
+def test_the_reason_of_a_failed_start_is_the_last_trouble() -> None:
+    """An exporter's report after the last death of a worker is named."""
+    machine = booted(wants(1, exporter=True))
+    machine.exit(1, 2)
+    machine.wait(0.1)
+    assert machine.births(ChildPhase.STARTING, kind=ChildKind.EXPORTER) == [3]
+    machine.take(ev.ChildFailed(3, "its port is taken", ExitCode.FAILED))
+    (note,) = machine.wait(9.9).log_lines("master.start_failed")
+    assert note["reason"] == ("no worker of pool default was ready within 10 s (its port is taken)")
+
+
 def test_a_worker_that_reports_why_it_cannot_serve_ends_the_start() -> None:
     """The reason and the exit code that a worker reports become the master's. The other
     children leave at once.

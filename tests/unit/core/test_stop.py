@@ -205,6 +205,17 @@ def test_a_hung_child_does_not_prolong_a_stop(quick: bool) -> None:
     assert 2 in machine.wait(0.95).receivers(ChildOrder.KILL)
 
 
+def test_a_stop_gives_a_hung_child_no_more_time() -> None:
+    """Its two seconds for the stack are not stretched to the grace of the others."""
+    machine = running(wants(2, grace_s=10.0, heartbeat_timeout_s=1.0))
+    for _ in range(2):
+        machine.wait(1.0)
+        machine.beat(1)
+    assert machine.births(ChildPhase.KILLED) == [2]
+    machine.stop()
+    assert machine.wait(2.0).receivers(ChildOrder.KILL) == [2]
+
+
 def test_a_child_that_hangs_in_the_stop_does_not_prolong_it() -> None:
     """A child that hangs during the stop gets no more time for its stack than it had
     left.

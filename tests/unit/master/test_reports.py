@@ -5,6 +5,7 @@ break it.
 import json
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ class Pipe:
         self.sent = b""
         self.room = 1 << 20
         self.closed = False
+        self.broken = False
 
     def fileno(self) -> int:
         """A number that no descriptor has."""
@@ -37,6 +39,8 @@ class Pipe:
 
     def send(self, data: bytes, /) -> int:
         """Take as many bytes as there is room for."""
+        if self.broken:
+            raise BrokenPipeError
         taken = data[: self.room]
         if not taken:
             raise BlockingIOError
@@ -144,14 +148,39 @@ def test_a_first_message_that_is_no_report_breaks_the_channel(
     assert not master.events
 
 
-def test_questions_are_answered_in_their_order(master: Master) -> None:
-    """Each answer goes to the oldest open question."""
+def test_a_child_gets_one_question_at_a_time(master: Master) -> None:
+    """The next question goes out when the one before is answered, in their order."""
     master.comes(reports.ready())
     master.ask()
     master.ask()
+    assert master.pipe.sent.count(b'"question":"connections"') == 1
+    master.comes({"connections": [1]})
     assert master.pipe.sent.count(b'"question":"connections"') == 2
-    master.comes({"connections": [1]}, {"connections": [2]})
+    master.comes({"connections": [2]})
     assert master.answers == [{"connections": [1]}, {"connections": [2]}]
+
+
+def test_a_child_of_a_kind_that_answers_nothing_is_not_asked(master: Master) -> None:
+    """An exporter does not read its channel: the asker hears so at once."""
+    master.comes(reports.ready())
+    slot = Slot(ChildKind.EXPORTER, "exporter", 0)
+    master.process.child = replace(master.process.child, slot=slot)
+    master.ask()
+    assert master.answers == [None]
+    assert not master.pipe.sent
+
+
+def test_a_question_to_a_child_that_has_just_died_is_answered_by_none(master: Master) -> None:
+    """The send fails, the channel is no longer watched, and its number can be watched
+    for another descriptor.
+    """
+    master.comes(reports.ready())
+    master.pipe.broken = True
+    master.ask()
+    assert master.answers == [None]
+    assert not master.watched
+    reports.read_and_close(master.runtime, BIRTH)
+    assert master.pipe.closed
 
 
 def test_a_child_that_has_not_reported_is_not_asked(master: Master) -> None:
@@ -212,12 +241,10 @@ def test_a_question_waits_for_room(master: Master) -> None:
     assert master.watched[33] == before
 
 
-def test_a_child_that_reads_nothing_is_not_asked_for_ever(master: Master) -> None:
-    """A question to a channel that is full is answered with None."""
+def test_only_so_many_questions_wait_for_a_child(master: Master) -> None:
+    """Beyond the bound an asker hears at once that no answer comes."""
     master.comes(reports.ready())
-    master.pipe.room = 0
-    for _ in range(20_000):
+    for _ in range(reports.MAX_QUESTIONS + 3):
         master.ask()
-    assert master.answers
-    assert set(map(str, master.answers)) == {"None"}
-    assert len(master.process.unanswered) < 20_000
+    assert master.answers == [None] * 3
+    assert len(master.process.unanswered) == reports.MAX_QUESTIONS

@@ -50,7 +50,7 @@ TRACE_CHARACTERS = 900
 """How many characters of a trace are logged, its last ones: a log line is bounded."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Newborn:
     """The objects of a new child of any kind. ``cells`` is its row of the board."""
 
@@ -61,10 +61,12 @@ class Newborn:
     signal_queue: SignalQueue
     wakeup_fd: int
     channel: ChannelEnd
+    reported: bool = False
 
     def report_ready(self) -> None:
         """Report to the master that this child serves."""
         self.channel.send(reports.ready())
+        self.reported = True
 
     def title(self, state: str) -> None:
         """Show kind, slot and state as the process title."""
@@ -119,12 +121,24 @@ def fork(child: Child, plan: ForkPlan, register: Callable[[Forked], None]) -> No
             pid = os.fork()
             if pid == 0:
                 _live_and_exit(child, plan, ChannelEnd(child_sock), parent_pid)
-            register(Forked(pid, _open_pidfd(pid), ChannelEnd(parent_sock)))
+            forked = Forked(pid, _open_pidfd(pid), ChannelEnd(parent_sock))
+            _register(forked, register)
     except BaseException:
         parent_sock.close()
         raise
     finally:
         child_sock.close()
+
+
+def _register(forked: Forked, register: Callable[[Forked], None]) -> None:
+    """Register a new child. An OSError must not look like a refused fork, for the child
+    exists: it is killed, and the master fails.
+    """
+    try:
+        register(forked)
+    except OSError as error:
+        os.kill(forked.pid, signal.SIGKILL)
+        raise AssertionError(f"a forked child could not be registered: {error}") from error
 
 
 def _open_pidfd(pid: int) -> int | None:
@@ -164,7 +178,8 @@ def _live(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid: int) ->
         signals.unblock_all()
         plan.live(newborn)
     except UnpdError as error:
-        channel.send(reports.failure(error))
+        if not newborn.reported:
+            channel.send(reports.failure(error))
         return int(error.exit_code)
     return int(ExitCode.DONE)
 

@@ -17,8 +17,9 @@ from unpd import __version__, sinks
 from unpd.board import layout
 from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
-from unpd.config.times import times_of
-from unpd.core.model import Child
+from unpd.config.plan import worker_count
+from unpd.config.schema import Config
+from unpd.core.model import Child, Limits, Wanted
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.listening.listener import METRICS
@@ -40,12 +41,25 @@ and kills it after 95 %.
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of child. ``keeps`` returns the descriptors of the listeners that a
-    child inherits. ``live`` is its whole life, called in the child.
+    """One kind of child.
+
+    ``wanted``: how many a configuration wants, by pool. ``keeps``: the descriptors of
+    listeners that a child inherits. ``live``: its whole life, called in the child.
     """
 
+    wanted: Callable[[Config], Mapping[str, int]]
     keeps: Callable[[Deployment, Child], tuple[int, ...]]
     live: Callable[[Runtime, Deployment, Newborn], None]
+
+
+def _wanted_workers(config: Config) -> dict[str, int]:
+    """A pool that no service uses gets no workers."""
+    used = {service.pool for service in config.services.values()}
+    return {name: worker_count(pool) for name, pool in config.pools.items() if name in used}
+
+
+def _wanted_exporters(config: Config) -> dict[str, int]:
+    return {"exporter": 1} if config.metrics.listen else {}
 
 
 def _worker_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
@@ -105,7 +119,7 @@ def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> Servi
         name=name,
         service=SERVICES[config.type].make(config.options),
         column=runtime.columns.services.column(name),
-        times=times_of(config),
+        times=config.times,
         listeners=tuple(
             ListenerSetup(
                 listener.text, listener.sock, backlog, columns.column(listener.wanted.key)
@@ -195,8 +209,24 @@ def _reopen_log(deployment: Deployment, newborn: Newborn) -> None:
 
 KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
     {
-        ChildKind.WORKER: Kind(_worker_keeps, _live_as_worker),
-        ChildKind.EXPORTER: Kind(_exporter_keeps, _live_as_exporter),
+        ChildKind.EXPORTER: Kind(_wanted_exporters, _exporter_keeps, _live_as_exporter),
+        ChildKind.WORKER: Kind(_wanted_workers, _worker_keeps, _live_as_worker),
     }
 )
-"""One row for each kind."""
+"""One row for each kind, in the order in which they are spawned."""
+
+
+def wanted_children(config: Config) -> Wanted:
+    """The children and limits that ``config`` wants."""
+    limits = Limits(
+        grace_s=config.daemon.grace_s,
+        reload_grace_s=config.daemon.reload_grace_s,
+        start_timeout_s=config.daemon.start_timeout_s,
+        heartbeat_timeout_s=config.daemon.heartbeat_timeout_s,
+    )
+    children = {
+        (kind, pool): count
+        for kind, row in KINDS.items()
+        for pool, count in row.wanted(config).items()
+    }
+    return Wanted(children, limits)

@@ -17,8 +17,9 @@ import select
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from unpd.channel import ChannelError, ChannelFullError
+from unpd.channel import ChannelError
 from unpd.core import events as ev
+from unpd.core.policy import policy_of
 from unpd.errors import UnpdError
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import ExitCode
@@ -27,6 +28,9 @@ MAX_REASON_CHARACTERS = 4000
 """The longest reason that a report carries: the channel limits its messages. A usual
 reason has one or two sentences.
 """
+
+MAX_QUESTIONS = 16
+"""How many questions may wait for one child."""
 
 OnAnswer = Callable[[dict[str, Any] | None], None]
 """Called with the answer to a question, or with None if the child gives no answer."""
@@ -61,51 +65,49 @@ def watch(runtime: Runtime, birth: int) -> None:
 
 
 def ask(runtime: Runtime, birth: int, question: Mapping[str, Any], on_answer: OnAnswer) -> None:
-    """Send a question to a child. Call ``on_answer`` with the answer when it comes.
+    """Ask a child a question. Call ``on_answer`` with the answer when it comes.
 
-    Call ``on_answer`` with None at once if the child has not reported, does not read
-    its channel, or is gone; with None later if the channel ends before the answer.
+    A child gets one question at a time; up to MAX_QUESTIONS wait. Call ``on_answer``
+    with None at once if the child answers no questions, has not reported, or is gone,
+    or if too many wait; with None later if the channel ends before the answer.
     """
     process = runtime.processes.get(birth)
-    if process is None or not process.reported or process.channel.ended:
+    if (
+        process is None
+        or not process.reported
+        or process.channel.ended
+        or not policy_of(process.child).serves
+        or len(process.unanswered) >= MAX_QUESTIONS
+    ):
         on_answer(None)
         return
-    try:
-        process.channel.send(question)
-    except ChannelFullError:
-        on_answer(None)
-        return
-    process.unanswered.append(on_answer)
-    _watch_writable(runtime, birth, process)
+    process.unanswered.append((question, on_answer))
+    if len(process.unanswered) == 1:
+        _send_question(process)
+    _watch_or_stop(runtime, birth, process)
 
 
 def read(runtime: Runtime, birth: int) -> None:
-    """Take the messages of a child, and send it the questions that wait for room in the
-    channel.
-    """
+    """Take the messages of a child, and send what waits for room in the channel."""
     process = runtime.processes.get(birth)
     if process is None or process.channel.ended:
         return
     try:
         for message in process.channel.receive():
             _take(runtime, birth, process, message)
+        process.channel.flush()
     except ChannelError as error:
         runtime.log.event("channel.broken", birth=birth, pid=process.pid, reason=str(error))
         process.channel.ended = True
-    if process.channel.ended:
-        _stop_watching(runtime, process)
-    elif process.channel.pending:
-        process.channel.flush()
-        _watch_writable(runtime, birth, process)
+    _watch_or_stop(runtime, birth, process)
 
 
 def read_and_close(runtime: Runtime, birth: int) -> None:
     """Read the last messages of a dead child, and close its channel."""
     process = runtime.processes[birth]
     read(runtime, birth)
-    if not process.channel.ended:
-        process.channel.ended = True
-        _stop_watching(runtime, process)
+    _stop_watching(runtime, process)
+    process.channel.ended = True
     process.channel.close()
 
 
@@ -113,20 +115,37 @@ def _take(runtime: Runtime, birth: int, process: ChildProcess, message: dict[str
     if not process.reported:
         process.reported = True
         runtime.events.append(event_of(birth, message))
-    elif process.unanswered:
-        process.unanswered.popleft()(message)
-    else:
+        return
+    if not process.unanswered:
         raise ChannelError("an answer came without a question")
+    _, on_answer = process.unanswered.popleft()
+    on_answer(message)
+    if process.unanswered:
+        _send_question(process)
+
+
+def _send_question(process: ChildProcess) -> None:
+    """Send the first question that waits. The channel has room: the one before is
+    answered.
+    """
+    question, _ = process.unanswered[0]
+    process.channel.send(question)
+
+
+def _watch_or_stop(runtime: Runtime, birth: int, process: ChildProcess) -> None:
+    """Watch the channel for messages, and for room while a question waits for room;
+    stop watching it once it has ended.
+    """
+    if process.channel.ended:
+        _stop_watching(runtime, process)
+        return
+    mask = select.EPOLLIN | (select.EPOLLOUT if process.channel.pending else 0)
+    runtime.loop.watch(process.channel.fileno(), mask, lambda _: read(runtime, birth))
 
 
 def _stop_watching(runtime: Runtime, process: ChildProcess) -> None:
     """Stop watching a channel that has ended; answer the open questions with None."""
     runtime.loop.forget(process.channel.fileno())
     while process.unanswered:
-        process.unanswered.popleft()(None)
-
-
-def _watch_writable(runtime: Runtime, birth: int, process: ChildProcess) -> None:
-    """Watch the channel for messages, and for room while a question waits for room."""
-    mask = select.EPOLLIN | (select.EPOLLOUT if process.channel.pending else 0)
-    runtime.loop.watch(process.channel.fileno(), mask, lambda _: read(runtime, birth))
+        _, on_answer = process.unanswered.popleft()
+        on_answer(None)

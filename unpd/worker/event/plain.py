@@ -23,9 +23,7 @@ _IN = select.EPOLLIN
 
 
 def serve_plain(events: Iterable[tuple[int, int]], shared: Shared) -> None:
-    """Serve a turn's events: a small message on a plain stream here, the rest by the
-    ``ready`` of its target.
-    """
+    """Serve a turn's events: small messages of plain streams here, the rest apart."""
     plain, targets, now = shared.poller.plain, shared.poller.targets, shared.now
     for fd, mask in events:
         stream = plain[fd]
@@ -33,22 +31,23 @@ def serve_plain(events: Iterable[tuple[int, int]], shared: Shared) -> None:
             targets[fd].ready(mask)
             now = shared.now  # an order to drain takes its time
             continue
-        piece = b""
+        piece, sent = b"", -1
         try:
-            piece = read(fd, SMALL_READ_BYTES)
-            count = len(piece)
-            sent = write(fd, piece) if 0 < count < SMALL_READ_BYTES else -1
-        except OSError as error:
-            stream.failed(error, piece)
-            continue
-        if sent == count:
-            stream.received += count
-            stream.sent += count
-            totals = stream.totals
-            totals.received += count
-            totals.sent += count
-            stream.session.active_at = now
-        elif sent < 0:
-            stream.take(piece)
-        else:
-            stream.refused(piece, sent)
+            try:
+                piece = read(fd, SMALL_READ_BYTES)
+                if 0 < len(piece) < SMALL_READ_BYTES:
+                    sent = write(fd, piece)
+            except OSError as error:
+                stream.failed(error, piece)
+                continue
+            if sent == len(piece):
+                stream.received += sent
+                stream.sent += sent
+                totals = stream.totals
+                totals.received += sent
+                totals.sent += sent
+                stream.session.active_at = now
+            else:
+                stream.go_on(piece, sent)
+        except Exception as error:  # noqa: BLE001 - the top of a connection
+            stream.session.fail(error)

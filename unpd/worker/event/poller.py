@@ -24,6 +24,9 @@ class Active(Protocol):
 
     active_at: float
 
+    def fail(self, error: Exception) -> None:
+        """End because of a fault of ours."""
+
 
 class Plain(Protocol):
     """A stream that is marked plain, as far as ``serve_plain`` knows it: it echoes, it
@@ -41,11 +44,10 @@ class Plain(Protocol):
     def totals(self) -> Totals:
         """The bytes of its service."""
 
-    def take(self, piece: bytes) -> None:
-        """Go on with a piece that was read: the end, or a large message."""
-
-    def refused(self, piece: bytes, sent: int) -> None:
-        """Go on with a piece of which the socket took only ``sent`` bytes."""
+    def go_on(self, piece: bytes, sent: int) -> None:
+        """Go on with a piece that was read: with ``sent`` -1 it is the end or a large
+        message, else the socket took only ``sent`` bytes of its echo.
+        """
 
     def failed(self, error: OSError, piece: bytes = b"") -> None:
         """Go on after an error of the socket, in the read or in the write of
@@ -66,7 +68,7 @@ class Watcher:
         self._call(mask)
 
 
-class Nobody:
+class NoTarget:
     """The target of a descriptor that an earlier event of the same turn closed."""
 
     def ready(self, mask: int) -> None:
@@ -74,7 +76,7 @@ class Nobody:
 
 
 class Poller:
-    """``targets``: the target behind each descriptor, with a :class:`Nobody` in each
+    """``targets``: the target behind each descriptor, with a :class:`NoTarget` in each
     gap. ``plain``: the same target if it is a stream that is marked plain, else None.
 
     The kernel gives out the lowest free number, so the lists have few gaps. One costs 8
@@ -85,25 +87,25 @@ class Poller:
         self.epoll = select.epoll()
         self.targets: list[Target] = []
         self.plain: list[Plain | None] = []
-        self._nobody = Nobody()
+        self._no_target = NoTarget()
 
     def place(self, fd: int, target: Target) -> None:
         """Put ``target`` behind ``fd``, before ``epoll`` watches it."""
         gap = fd + 1 - len(self.targets)
         if gap > 0:
-            self.targets.extend(itertools.repeat(self._nobody, gap))
+            self.targets.extend(itertools.repeat(self._no_target, gap))
             self.plain.extend(itertools.repeat(None, gap))
         self.targets[fd] = target
 
     def forget(self, fd: int) -> None:
-        """Put nobody behind ``fd``. Closing it takes it out of the epoll (epoll(7)); a
+        """Put no target behind ``fd``. Closing it takes it out of the epoll (epoll(7)); a
         descriptor that stays open has to be unregistered.
         """
-        self.targets[fd] = self._nobody
+        self.targets[fd] = self._no_target
         self.plain[fd] = None
 
     def after(self, fd: int) -> Iterator[Target]:
         """Yield the targets of all descriptors above ``fd``, in ascending order."""
         for target in self.targets[fd + 1 :]:
-            if target is not self._nobody:
+            if target is not self._no_target:
                 yield target

@@ -157,6 +157,15 @@ class Stream:
         if echoes and not self.large_reads and not self.out and self.fd >= 0:
             plain[self.fd] = self
 
+    def go_on(self, piece: Piece, sent: int) -> None:
+        """Go on with a piece that the hot path read: with ``sent`` -1 it has no answer
+        yet, else the socket took only ``sent`` bytes of its echo.
+        """
+        if sent < 0:
+            self.take(piece)
+        else:
+            self.refused(piece, sent)
+
     def failed(self, error: OSError, piece: Piece = b"") -> None:
         """Take an error of the hot path, from a read or from the write of ``piece``.
         The session ends, unless the socket was merely not ready.
