@@ -46,9 +46,9 @@ LONGEST_TURN_S = 1.0
 class EngineSetup:
     """Everything an engine is made of.
 
-    ``row``: the worker's words on the scoreboard. ``siblings``: the workers that share its
-    listeners; None: it takes what it gets. ``hot_path``: False to serve small echoes on
-    the general path, too. ``clock``: the monotonic clock.
+    ``row``: the worker's words on the scoreboard. ``siblings``: the workers that share
+    its listeners; None: it takes what it gets. ``hot_path``: False to serve small
+    echoes on the general path, too. ``clock``: the monotonic clock.
     """
 
     listeners: Iterable[Listener]

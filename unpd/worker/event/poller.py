@@ -98,8 +98,8 @@ class Poller:
         self.targets[fd] = target
 
     def forget(self, fd: int) -> None:
-        """Put no target behind ``fd``. Closing it takes it out of the epoll (epoll(7)); a
-        descriptor that stays open has to be unregistered.
+        """Put no target behind ``fd``. Closing it takes it out of the epoll (epoll(7));
+        a descriptor that stays open has to be unregistered.
         """
         self.targets[fd] = self._no_target
         self.plain[fd] = None
