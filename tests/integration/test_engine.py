@@ -5,6 +5,7 @@ without it.
 
 import contextlib
 import fcntl
+import gc
 import os
 import select
 import socket
@@ -23,9 +24,9 @@ from unpd.worker.accepting import LONGEST_PAUSE_S
 from unpd.worker.event.engine import LONGEST_TURN_S
 from unpd.worker.event.intake import PATROL_S
 from unpd.worker.event.plain import SMALL_READ_BYTES
-from unpd.worker.event.session import Stage
+from unpd.worker.event.session import Session, Stage
 from unpd.worker.event.shared import LARGE_READ_BYTES
-from unpd.worker.event.stream import BULK_BYTES, HIGH_WATER_BYTES, LOW_WATER_BYTES
+from unpd.worker.event.stream import BULK_BYTES, HIGH_WATER_BYTES, LOW_WATER_BYTES, Stream
 from unpd.worker.ledger import HEARTBEAT_S
 
 SIOCOUTQNSD = 0x894B
@@ -213,10 +214,28 @@ def test_input_that_comes_while_output_is_pending_goes_behind_it(bench: Benches)
     b = bench()
     sock = b.connect()
     stream = b.session().stream
+    sock.sendall(b"x")
+    assert b.read(sock, 1) == b"x"
     stream.refused(b"first ", 0)  # as a write that took nothing leaves it
-    sock.sendall(b"second")
+    sock.sendall(b"second ")
     stream.ready(select.EPOLLIN)  # readable, and not said to be writable
-    assert b.read(sock, 12) == b"first second"
+    sock.sendall(b"third")
+    assert b.read(sock, 18) == b"first second third"
+
+
+def test_an_echo_that_comes_while_the_greeting_is_pending_goes_behind_it(bench: Benches) -> None:
+    """Also where the client has just read so much that the socket would take it."""
+    greeting = pattern(0, 4 * MIB)
+    b = bench(Saying(greeting, reply=same))
+    sock = b.connect()
+    b.session()
+    got = b""
+    for _ in range(3):
+        sock.sendall(b"echo")
+        got += sock.recv(65536)
+        b.turn()
+    expected = greeting + b"echo" * 3
+    assert got + b.read(sock, len(expected) - len(got)) == expected
 
 
 def test_bytes_are_counted_also_where_their_answer_fails(bench: Benches) -> None:
@@ -330,6 +349,18 @@ def test_a_fault_of_a_service_ends_its_session_only(bench: Benches, place: str) 
     assert b.ended(0) == {EndCause.ERROR: 2}
     errors = [row["error"] for row in b.events("connection.failed")]
     assert errors == ["LookupError('a fault of the service')"] * 2
+
+
+def test_an_ended_session_leaves_nothing_to_the_garbage_collector(bench: Benches) -> None:
+    """A session and its stream refer to each other while it lives, and no longer."""
+    b = bench()
+    gc.collect()
+    for _ in range(10):
+        sock = b.connect()
+        b.session()
+        sock.close()
+        b.until(lambda: not b.engine.open)
+    assert not [left for left in gc.get_objects() if type(left) in (Session, Stream)]
 
 
 # the peer

@@ -132,6 +132,17 @@ def test_what_was_sent_before_the_order_is_answered(
     assert b.ended() == {EndCause.SHUTDOWN: count}
 
 
+def test_a_client_that_has_been_quiet_for_long_is_not_waited_for(bench: Benches) -> None:
+    """Its time is over when the order comes: the next turn waits for nothing."""
+    b = bench()
+    sock = b.connect()
+    b.session()
+    b.clock.advance(10.0)
+    finish(b, 5.0, 1.0)
+    b.engine.turn()
+    assert sock.recv(1) == b""
+
+
 def test_a_session_that_is_ending_already_lingers_no_longer(bench: Benches) -> None:
     """A client that has had our FIN before the stop gets what a stop gives to each, not
     two seconds more.

@@ -1,12 +1,11 @@
 """The hot path: small messages of an echo service that go back at once.
 
-The general path (:mod:`unpd.worker.event.stream`) is complete without this module and
-does the same in 1.4 of the time: a call costs 0.05 us, and a round trip of 64 bytes on
-a socket pair 1.1 us. The engine calls :func:`serve_plain` unless it was made without.
-Calls nothing but the streams.
+The general path (:mod:`unpd.worker.event.stream`) is complete without this module. It
+takes 6.1 us of processor time for a round trip of 64 bytes over TCP, this loop 5.6: it
+does the same without a call for each part. The engine calls :func:`serve_plain` unless
+it was made without. It calls nothing but the targets.
 """
 
-import select
 import sys
 from collections.abc import Iterable
 from os import read, write
@@ -19,15 +18,15 @@ from its own allocator. That costs 0.2 us less than a read into the large buffer
 view of it.
 """
 
-_IN = select.EPOLLIN
-
 
 def serve_plain(events: Iterable[tuple[int, int]], shared: Shared) -> None:
-    """Serve a turn's events: small messages of plain streams here, the rest apart."""
+    """Serve a turn's events: small messages of plain streams here, the rest apart.
+    Every event of a plain stream asks for a read, for it is watched for input only.
+    """
     plain, targets, now = shared.poller.plain, shared.poller.targets, shared.now
     for fd, mask in events:
         stream = plain[fd]
-        if stream is None or mask != _IN:
+        if stream is None:
             targets[fd].ready(mask)
             now = shared.now  # an order to drain takes its time
             continue

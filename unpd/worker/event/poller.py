@@ -6,7 +6,7 @@ intake add and remove their descriptors. Raises OSError where epoll_ctl(2) does.
 
 import itertools
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 from unpd.worker.terms import Totals
@@ -104,8 +104,6 @@ class Poller:
         self.targets[fd] = self._no_target
         self.plain[fd] = None
 
-    def after(self, fd: int) -> Iterator[Target]:
-        """Yield the targets of all descriptors above ``fd``, in ascending order."""
-        for target in self.targets[fd + 1 :]:
-            if target is not self._no_target:
-                yield target
+    def after(self, fd: int) -> list[Target]:
+        """Return the targets of all descriptors above ``fd``, in ascending order."""
+        return self.targets[fd + 1 :]

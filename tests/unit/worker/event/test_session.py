@@ -44,13 +44,13 @@ def opened(*, active_at: float = OPENED, out: bytes = b"", **times: Any) -> Sess
 
 
 def test_a_silent_session_is_idle() -> None:
-    """From its last activity on."""
+    """The idle timeout runs from the last activity on."""
     assert opened(active_at=1200.0).due_at(NEVER) == (1800.0, EndCause.IDLE)
 
 
 def test_a_session_has_a_limit_if_one_is_set() -> None:
-    """From its beginning on, however active it is; the sooner of the two limits
-    counts.
+    """The limit runs from the beginning on, however active the session is; the sooner
+    of the two limits counts.
     """
     assert opened(session_timeout_s=300.0, active_at=1290.0).due_at(NEVER) == (
         1300.0,
@@ -63,13 +63,13 @@ def test_a_session_has_a_limit_if_one_is_set() -> None:
 
 
 def test_a_peer_that_does_not_read_is_stalled() -> None:
-    """Only while something is pending for it."""
+    """The user timeout runs only while output is pending."""
     assert opened(active_at=1200.0, out=b"x").due_at(NEVER) == (1260.0, EndCause.STALLED)
     assert opened(active_at=1200.0).due_at(NEVER)[1] is EndCause.IDLE
 
 
-def test_stalled_says_more_than_idle() -> None:
-    """Where both come at once."""
+def test_stalled_comes_before_idle() -> None:
+    """If both are due at once, the cause is stalled."""
     assert opened(idle_timeout_s=60.0, out=b"x").due_at(NEVER) == (
         1060.0,
         EndCause.STALLED,
@@ -77,7 +77,7 @@ def test_stalled_says_more_than_idle() -> None:
 
 
 def test_idle_comes_before_stalled_if_it_is_shorter() -> None:
-    """The sooner counts."""
+    """The sooner deadline gives the cause."""
     assert opened(idle_timeout_s=30.0, out=b"x").due_at(NEVER) == (
         1030.0,
         EndCause.IDLE,
@@ -85,44 +85,44 @@ def test_idle_comes_before_stalled_if_it_is_shorter() -> None:
 
 
 def test_nought_is_no_limit() -> None:
-    """Of any kind."""
+    """A timeout of 0 is never due, whichever it is."""
     assert opened(idle_timeout_s=0.0, user_timeout_s=0.0, out=b"x").due_at(NEVER)[0] == NEVER
 
 
-def test_on_a_stop_a_quiet_session_has_said_what_it_had_to_say() -> None:
-    """A quarter of a second of silence, and no patience beyond the stop's."""
+def test_a_stop_ends_a_quiet_session_after_a_moment() -> None:
+    """A stop waits for a quarter of a second of silence, and no longer than its end."""
     assert opened(active_at=1200.0).due_at(1300.0) == (1200.0 + QUIET_S, EndCause.SHUTDOWN)
     assert opened(active_at=1299.9).due_at(1300.0) == (1300.0, EndCause.SHUTDOWN)
 
 
-def test_on_a_stop_pending_output_has_all_the_patience() -> None:
-    """But not more than the peer's own deadline."""
+def test_a_stop_waits_for_pending_output() -> None:
+    """A stop waits for pending output to its end, or to the peer's own deadline."""
     assert opened(active_at=1200.0, out=b"x").due_at(1250.0) == (1250.0, EndCause.SHUTDOWN)
     assert opened(active_at=1200.0, out=b"x").due_at(1300.0) == (1260.0, EndCause.STALLED)
 
 
 def test_a_stop_without_patience_ends_it_now() -> None:
-    """A worker that was retired before."""
+    """A worker that was retired before has no patience: its sessions are due now."""
     assert opened(active_at=1200.0, out=b"x").due_at(1200.0) == (1200.0, EndCause.SHUTDOWN)
 
 
 @pytest.mark.parametrize("stage", [Stage.PARTING, Stage.LINGERING])
-def test_what_we_are_ending_already_only_lingers(stage: Stage) -> None:
-    """No other deadline matters, and the cause is why we ended it."""
+def test_a_session_that_we_end_only_lingers(stage: Stage) -> None:
+    """Once we end a session only the linger counts; the cause is why we ended it."""
     session = opened(session_timeout_s=1.0)
     session.stage, session.linger_at, session.cause = stage, 1234.0, EndCause.SESSION_LIMIT
     assert session.due_at(1100.0) == (1234.0, EndCause.SESSION_LIMIT)
 
 
-def test_a_service_that_has_said_all_ends_with_done() -> None:
-    """No other cause was given."""
+def test_a_session_that_ends_without_a_cause_is_done() -> None:
+    """Without another cause, a session that lingers ends by done."""
     session = opened()
     session.stage, session.linger_at = Stage.LINGERING, 1002.0
     assert session.due_at(NEVER) == (1002.0, EndCause.DONE)
 
 
 def test_a_half_closed_session_keeps_its_deadlines() -> None:
-    """The peer has said all, but must still read."""
+    """A peer that has sent its FIN must still read what is pending."""
     session = opened(active_at=1200.0, out=b"x")
     session.stage = Stage.HALF_CLOSED
     assert session.due_at(NEVER) == (1260.0, EndCause.STALLED)
