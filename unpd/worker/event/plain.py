@@ -3,7 +3,8 @@
 The general path (:mod:`unpd.worker.event.stream`) is complete without this module. It
 takes 6.1 us of processor time for a round trip of 64 bytes over TCP, this loop 5.6: it
 does the same without a call for each part. The engine calls :func:`serve_plain` unless
-it was made without. It calls nothing but the targets.
+it was made without. It calls nothing but the targets. A plain
+stream is watched for input only, so that each of its events asks for a read.
 """
 
 import sys
@@ -20,9 +21,7 @@ view of it.
 
 
 def serve_plain(events: Iterable[tuple[int, int]], shared: Shared) -> None:
-    """Serve a turn's events: small messages of plain streams here, the rest apart.
-    Every event of a plain stream asks for a read, for it is watched for input only.
-    """
+    """Serve a turn's events: small messages of plain streams here, the rest apart."""
     plain, targets, now = shared.poller.plain, shared.poller.targets, shared.now
     for fd, mask in events:
         stream = plain[fd]
