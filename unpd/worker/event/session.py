@@ -107,8 +107,7 @@ class Session:
                 self.part(_DONE)
                 return
             self.schedule()
-            if self.reply is same:
-                self.stream.expect_small(echoes=True)
+            self.stream.begin(echoes=self.reply is same)
         except Exception as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
 
@@ -287,11 +286,12 @@ class Session:
         """
         shared = self.shared
         self.cause = cause
-        self.reply = None
         self.stage = _PARTING
         self.linger_at = shared.now + shared.linger_s
         shared.wheel.put(self, self.linger_at)
-        self.stream.expect_small(echoes=False)  # mostly only the FIN
+        if self.reply is not None:
+            self.reply = None
+            self.stream.expect_fin()
         if self.stream.out:
             self.stream.watch(select.EPOLLOUT)
         else:
