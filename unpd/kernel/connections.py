@@ -25,8 +25,12 @@ _ADDRESS_BYTES: Mapping[int, int] = MappingProxyType(
     {socket.AF_INET: 16, socket.AF_INET6: 28, socket.AF_UNIX: 128}
 )
 """The size of each family's address (ip(7), ipv6(7), unix(7))."""
-_UNIX_KEPT_BYTES = 2
-"""Of a UNIX peer's address only the family is kept: its name is not shown."""
+_KEPT_BYTES: Mapping[int, int] = MappingProxyType(
+    {socket.AF_INET: 8, socket.AF_INET6: 28, socket.AF_UNIX: 2}
+)
+"""How much of it is kept for each open connection: a sockaddr_in ends in padding, and
+the name of a UNIX peer is not shown.
+"""
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
@@ -47,7 +51,7 @@ class Acceptor:
         """``family``: the listener's, which all its peers have."""
         self._fd = listener_fd
         size = _ADDRESS_BYTES[family]
-        self._kept = _UNIX_KEPT_BYTES if family == socket.AF_UNIX else size
+        self._kept = _KEPT_BYTES[family]
         self._address = ctypes.create_string_buffer(size)
         # The kernel reads the buffer's size here and writes the address' length, which
         # no later call sets back: an IP address has always the same. The length of a

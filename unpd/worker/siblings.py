@@ -18,7 +18,7 @@ SEARCH_S = 0.1
 after the other.
 """
 SAMPLE = 32
-"""How many siblings are asked at most: enough for a mean, and 2 us for an accept."""
+"""How many siblings are asked at most: enough for a mean, in 5 us for each wake-up."""
 SHARE = 1.125
 """A worker with more than this times the mean holds clearly more."""
 SANE_OPEN = 1 << 24
