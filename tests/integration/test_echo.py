@@ -61,6 +61,15 @@ def test_a_client_gets_its_bytes_back_and_then_a_fin(echo: Unpd, rng: random.Ran
     assert counts.received == counts.sent == len(KINDS) * (8 + MIB)
 
 
+def test_a_long_first_message_comes_back_in_one_piece(echo: Unpd) -> None:
+    """A client that sends 1,000 bytes at once and reads once gets all of them."""
+    for address in reachable(echo).values():
+        for _ in range(20):
+            with clients.connect(address) as sock:
+                sock.sendall(b"x" * 1000)
+                assert len(sock.recv(4096)) == 1000
+
+
 def test_one_byte_segments_come_back_in_order(echo: Unpd, rng: random.Random) -> None:
     """A client that sends each byte in a segment of its own reads the same bytes."""
     data = rng.randbytes(2000)

@@ -107,7 +107,7 @@ class Session:
                 self.part(_DONE)
                 return
             self.schedule()
-            self.stream.begin(echoes=self.reply is same)
+            self.stream.begin()
         except Exception as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
 
