@@ -3,10 +3,8 @@ only.
 """
 
 import os
-import socket
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.memory_sink import PLENTY, MemorySink
 from unpd.logs import Log
-from unpd.sinks import Sink, open_file, standard_error
+from unpd.sinks import Sink, open_file
 
 
 def test_a_full_sink_drops_and_counts() -> None:
@@ -150,71 +148,3 @@ def test_a_rest_can_be_left_to_the_parent() -> None:
     memory.at_a_time = PLENTY
     memory.sink.put(b"mine\n")
     assert memory.written == b"a lmine\n"
-
-
-@contextmanager
-def as_standard_error(fd: int) -> Iterator[None]:
-    """Make ``fd`` descriptor 2 for a while."""
-    saved = os.dup(2)
-    os.dup2(fd, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
-def fill(put: Callable[[bytes], None], sink: Sink) -> None:
-    """Write until a line is lost."""
-    for _ in range(10**5):
-        put(b"x" * 1000 + b"\n")
-        if sink.dropped:
-            return
-    raise AssertionError("it never fills")
-
-
-def test_standard_error_that_is_a_pipe_neither_blocks_nor_changes_for_others() -> None:
-    """A full pipe loses lines; the flags of the inherited descriptor stay as they
-    were.
-    """
-    reader, writer = os.pipe()
-    with as_standard_error(writer):
-        sink = standard_error()
-    sink.put(b"hello\n")
-    assert os.read(reader, 100) == b"hello\n"
-    fill(sink.put, sink)
-    assert os.get_blocking(writer)
-    for fd in (reader, writer, sink.fd):
-        os.close(fd)
-
-
-def test_standard_error_that_is_a_socket_neither_blocks_nor_changes_for_others() -> None:
-    """Under systemd standard error is a socket: a reader that is gone costs lines, and
-    neither a signal nor the end.
-    """
-    ours, theirs = socket.socketpair()
-    with ours, as_standard_error(ours.fileno()):
-        sink = standard_error()
-        sink.put(b"hello\n")
-        assert theirs.recv(100) == b"hello\n"
-        fill(sink.put, sink)
-        assert os.get_blocking(2)
-        theirs.close()
-        dropped = sink.dropped
-        sink.put(b"nobody reads this\n")
-        assert sink.dropped == dropped + 1
-    with pytest.warns(ResourceWarning):  # a daemon keeps its sink to the end
-        del sink
-
-
-def test_standard_error_that_is_a_file_is_shared_with_others(tmp_path: Path) -> None:
-    """The lines of a library on descriptor 2 and ours stand in the file one after the
-    other.
-    """
-    path = tmp_path / "stderr"
-    with path.open("wb") as file, as_standard_error(file.fileno()):
-        sink = standard_error()
-        for text in (b"one\n", b"three\n"):
-            sink.put(text)
-            os.write(2, b"two\n")
-    assert path.read_bytes() == b"one\ntwo\nthree\ntwo\n"
