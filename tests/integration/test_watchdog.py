@@ -59,7 +59,7 @@ class Scene:
 
     def accept(self, row: int, number: int = 1) -> None:
         """A worker accepts connections of the first listener."""
-        self.row(row)[layout.service_cells(0) + layout.Service.ACCEPTED] += number
+        self.row(row)[layout.Row.OPEN] += number
         self.row(row)[layout.Row.LISTENER_ACCEPTED] += number
 
     def complaint(self, now: float) -> str:
@@ -195,7 +195,7 @@ def test_a_queue_that_moves_is_well(scene: Scene) -> None:
     with socket.create_connection(scene.address):
         for second in range(100, 200):
             scene.accept(second % 2)
-            scene.row(second % 2)[layout.service_cells(0) + layout.Service.ENDED] += 1
+            scene.row(second % 2)[layout.Row.OPEN] -= 1
             assert sweep(scene, second, second + 1) == [""]
 
 
@@ -208,7 +208,7 @@ def test_full_workers_are_well(scene: Scene) -> None:
     with socket.create_connection(scene.address):
         said = sweep(scene, 100, 150)
         assert said == [""] * len(said)
-        scene.row(1)[layout.service_cells(0) + layout.Service.ENDED] += 1
+        scene.row(1)[layout.Row.OPEN] -= 1
         said = sweep(scene, 150, 150 + int(INTERVAL_S))
         assert said == [""] * len(said), "it has had room for less than an interval"
         assert "no worker accepts them" in sweep(scene, 160, 161)[0]
@@ -228,7 +228,7 @@ def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
         said = []
         for second in range(100, 112):
             scene.accept(0)
-            scene.row(0)[layout.service_cells(0) + layout.Service.ENDED] += 1
+            scene.row(0)[layout.Row.OPEN] -= 1
             said += sweep(scene, second, second + 1)
     assert said[:10] == [""] * 10
     complaint = f"clients wait on unix://{path} of service echo and no worker accepts them"

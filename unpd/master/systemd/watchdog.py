@@ -12,7 +12,6 @@ Known gap: a faulty worker can hide its own neglect, or have the daemon restarte
 can do both by other means as well.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unpd.board import layout
@@ -126,22 +125,7 @@ def _has_room(runtime: Runtime, service: str, beating: RowsByPool) -> bool:
     """Whether a worker of the service's pool may accept one more connection. The limit
     is for all services of the pool together.
     """
-    config = runtime.deployment.config
-    pool = config.services[service].pool
-    columns = [
-        runtime.columns.services.column(name)
-        for name, other in config.services.items()
-        if other.pool == pool
-    ]
-    return any(
-        _open_connections(runtime.board.row(row), columns) < config.pools[pool].max_connections
-        for row in beating.get(pool, ())
-    )
-
-
-def _open_connections(cells: memoryview, columns: Sequence[int]) -> int:
-    ended = range(layout.Service.ENDED, layout.Service.ENDED + len(layout.END_CAUSES))
-    return sum(
-        cells[start + layout.Service.ACCEPTED] - sum(cells[start + cause] for cause in ended)
-        for start in map(layout.service_cells, columns)
-    )
+    pool = runtime.deployment.config.services[service].pool
+    limit = runtime.deployment.config.pools[pool].max_connections
+    rows = map(runtime.board.row, beating.get(pool, ()))
+    return any(row[layout.Row.OPEN] < limit for row in rows)
