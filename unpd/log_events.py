@@ -1,8 +1,9 @@
 """The table of log events: name, level, fields, meaning, and what the operator does.
 
-Event names, levels and fields are public interface. :mod:`unpd.logs` takes the level of
-each line from here, the tests compare every place that logs with these rows, and
-``packaging/manual.py`` prints them into unpd(8). A new event is a row here.
+Owns the names, levels and fields, which are public interface. :mod:`unpd.logs` takes
+the level of each line from here, the tests compare every place that logs with these
+rows, and ``packaging/manual.py`` prints them into unpd(8). A new event is a row here.
+Imports only :mod:`unpd.names`, and raises nothing.
 """
 
 from collections.abc import Iterator, Mapping

@@ -2,7 +2,8 @@
 
 Owns the spelling of everything that is public interface: metric labels, log fields,
 exit codes, signals. Code and tests, also those of the manual pages, read it from here.
-Imported everywhere, so it imports only fast modules of the standard library.
+Imported everywhere, so it imports only fast modules of the standard library. Raises
+nothing.
 """
 
 import enum

@@ -1,7 +1,9 @@
 """What the core does differently for each kind of child: one table, :data:`POLICIES`.
 
-The rest of the core reads this table and names no kind. A new kind of child is a row
-here and a row in :data:`unpd.master.children.kinds.KINDS`.
+Owns the table. The rest of the core reads it and names no kind, except that an operator
+can change the number of workers (:meth:`unpd.core.model.Wanted.resized`). A new kind of
+child is a row here and a row in :data:`unpd.master.children.kinds.KINDS`. Calls and
+raises nothing.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,5 +1,8 @@
 """The credentials of the process at the other end of a UNIX stream socket: SO_PEERCRED
 (unix(7)). The kernel took them at connect(2), or at listen(2) for the listening end.
+
+Owns nothing. Called by both ends of the control socket. OSError if the socket is none
+of the family AF_UNIX.
 """
 
 import socket

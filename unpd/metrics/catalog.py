@@ -4,7 +4,7 @@ values.
 Owns: the table. The collector walks it; the manual page and the tests read it, because
 the names are public interface. Every label value of a fixed set is shown from the
 start, with 0, so that rate() sees the first event. No label ever holds anything that a
-peer sent.
+peer sent. Calls nothing but the reading that it is given, and raises nothing.
 """
 
 import platform

@@ -1,7 +1,8 @@
 """The label values of the metrics: which names the columns of the scoreboard belong to.
 
 The master makes one :class:`Labels` before it forks an exporter. A reload replaces the
-exporter, so the labels of one exporter never change.
+exporter, so the labels of one exporter never change. Read by the catalogue and by the
+readiness check. Calls and raises nothing.
 """
 
 from collections.abc import Mapping
