@@ -157,6 +157,23 @@ class ReloadResult(enum.StrEnum):
     REFUSED = "refused"
 
 
+class Fault(enum.StrEnum):
+    """Why a running daemon is degraded, as a metric label and in the status. A fault
+    stands until its cause is gone.
+    """
+
+    POOL_NOT_READY = "pool_not_ready"
+    """A pool that serves clients has no ready worker."""
+    CRASH_LOOP = "crash_loop"
+    """The children of a slot keep dying early."""
+    LISTENER_BROKEN = "listener_broken"
+    """A listener takes no clients, and could not be repaired yet."""
+    CONTROL_LOST = "control_lost"
+    """The control socket cannot be reached, and could not be made again yet."""
+    LOG_FAILED = "log_failed"
+    """A process could not open the new log file, and writes to the old one."""
+
+
 ACCEPT_ERRNOS: tuple[str, ...] = (
     "ECONNABORTED",
     "EPROTO",

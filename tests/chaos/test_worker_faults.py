@@ -161,6 +161,7 @@ def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> 
         degraded = status(unpd)["degraded"]
         assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
         assert unpd.get("/readyz").status == 200
+        unpd.metric_becomes(1, "unpd_degraded", reason="crash_loop")
     delays_s = [event.fields["respawn_in_s"] for event in unpd.log_events("worker.died")][1:4]
     assert delays_s == [delays_s[0] * factor for factor in (1, 2, 4)]
     assert delays_s[0] in (
@@ -172,6 +173,7 @@ def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> 
     assert second in unpd.workers()
     unpd.metric_becomes(2, "unpd_workers", state="ready")
     assert status(unpd)["degraded"] == []
+    unpd.metric_becomes(0, "unpd_degraded")
     samples = unpd.metrics()
     assert (
         total(samples, "unpd_worker_spawns_total")

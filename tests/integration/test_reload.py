@@ -338,6 +338,7 @@ def test_ttin_and_ttou_change_the_default_pool(launch: Launch) -> None:
     unpd = launch(ECHO)
     unpd.signal(SIGTTIN)
     unpd.metric_becomes(3, "unpd_workers", pool="default", state="ready")
+    unpd.metric_becomes(3, "unpd_workers_wanted", pool="default")
     with clients.idle(unpd.address("echo"), 12) as sessions:
         unpd.metric_becomes(12, "unpd_connections_active", service="echo")
         for left in (2, 1):

@@ -20,6 +20,7 @@ from unpd.names import (
     ChildKind,
     ChildPhase,
     EndCause,
+    Fault,
     MasterPhase,
     ReapReason,
     ReloadResult,
@@ -41,6 +42,7 @@ SANE_COUNT = 1 << 62
 END_CAUSES: tuple[EndCause, ...] = tuple(EndCause)
 KINDS: tuple[ChildKind, ...] = tuple(ChildKind)
 PHASES: tuple[ChildPhase, ...] = tuple(ChildPhase)
+FAULTS: tuple[Fault, ...] = tuple(Fault)
 MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
 REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
 RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
@@ -156,6 +158,8 @@ class Master(Area):
     REAP_BUCKETS = Word("delays from death to reaping, by bound", (*REAP_BOUNDS_S, "above"))
     REAP_SUM_NS = Word("the sum of these delays")
     LISTEN_QUEUES = Word("accept queues, by listener", ("length", "limit"), count=MAX_LISTENERS)
+    FAULTS = Word("1 while the daemon has the fault, else 0", FAULTS)
+    WANTED_WORKERS = Word("workers wanted, by pool", count=MAX_POOLS)
 
 
 class Directory(Area):

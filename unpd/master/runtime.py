@@ -25,6 +25,7 @@ from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.master.listening.listener import METRICS, WantedListener
 from unpd.master.listening.table import Listeners
+from unpd.names import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ class Runtime:
     is the deployment that a reload proves. ``events`` wait for the core. ``generation``
     is that of ``deployment``; the master does not read it from the scoreboard, which
     children can write. ``processes`` has the children that are not reaped yet, by
-    birth; ``birth_by_pid`` has their births by pid.
+    birth; ``birth_by_pid`` has their births by pid. ``faults`` has one sentence for
+    each fault that the core does not see, by the fault and the part that has it.
     """
 
     deployment: Deployment
@@ -122,4 +124,5 @@ class Runtime:
     candidate: Deployment | None = None
     processes: dict[int, ChildProcess] = field(default_factory=dict)
     birth_by_pid: dict[int, int] = field(default_factory=dict)
+    faults: dict[tuple[Fault, str], str] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)

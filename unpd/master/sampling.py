@@ -1,7 +1,8 @@
 """Samples what the master measures once a second: the accept queues, its own process,
-and the heartbeats of its children.
+its faults, the wanted workers, and the heartbeats of its children.
 
-Called by the shell's sweep. :func:`sample` writes the master's words of the board.
+Called by the shell's sweep. :func:`sample` and :func:`show_state` write the master's
+words of the board.
 """
 
 import contextlib
@@ -11,9 +12,11 @@ import time
 
 from unpd.board import layout
 from unpd.core import events as ev
+from unpd.core.model import State
 from unpd.kernel import sockets
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Runtime
+from unpd.master.status import degradations
 
 _PAGE_BYTES = resource.getpagesize()
 
@@ -47,6 +50,17 @@ def _sample_process(words: memoryview) -> None:
     # os.listdir opens the directory: one of the descriptors in the list is its own.
     words[layout.Master.OPEN_FDS] = len(os.listdir("/proc/self/fd")) - 1
     words[layout.Master.MAX_FDS] = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def show_state(runtime: Runtime, state: State) -> None:
+    """Write which faults the daemon has, and how many workers each pool wants."""
+    words = runtime.board.words
+    present = {found.fault for found in degradations(runtime, state)}
+    for index, fault in enumerate(layout.FAULTS):
+        words[layout.Master.FAULTS + index] = int(fault in present)
+    for column, pool in enumerate(runtime.columns.pools.names):
+        wanted = state.wanted.workers.get(pool, 0)
+        words[layout.Master.WANTED_WORKERS + column] = wanted
 
 
 def beats(runtime: Runtime) -> ev.BeatsRead:

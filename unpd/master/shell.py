@@ -140,6 +140,7 @@ class Shell:
         with signals.blocked():  # the SIGCHLD handler appends to the same deque
             runtime.reaper.sweep()
         sampling.sample(runtime)
+        sampling.show_state(runtime, self._state)
         if runtime.control is not None:
             runtime.control.expire()
         runtime.events.append(sampling.beats(runtime))

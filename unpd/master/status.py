@@ -5,6 +5,7 @@ Reads the core's state, the listeners and the scoreboard; changes nothing. Calle
 """
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 from unpd import __version__
@@ -14,15 +15,38 @@ from unpd.kernel import sockets
 from unpd.loop import now
 from unpd.master.runtime import Runtime
 from unpd.metrics.reading import count_active, count_service
-from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase
 
 
-def degraded(state: State) -> tuple[str, ...]:
-    """The faults of a running daemon, one sentence each; none if it is whole."""
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """A fault of a running daemon, and the sentence that names the part that has it."""
+
+    fault: Fault
+    text: str
+
+
+def degradations(runtime: Runtime, state: State) -> tuple[Degradation, ...]:
+    """The faults of a running daemon; none if it is whole."""
     if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
         return ()
-    without = [f"pool {pool} has no ready worker" for pool in unready_pools(state)]
-    return (*without, *(f"{slot.kind} {slot} keeps dying early" for slot in throttled(state)))
+    others = (Degradation(fault, text) for (fault, _), text in runtime.faults.items())
+    return (*faults_of(state), *others)
+
+
+def faults_of(state: State) -> tuple[Degradation, ...]:
+    """The faults that the core sees."""
+    if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
+        return ()
+    without = [
+        Degradation(Fault.POOL_NOT_READY, f"pool {pool} has no ready worker")
+        for pool in unready_pools(state)
+    ]
+    dying = [
+        Degradation(Fault.CRASH_LOOP, f"{slot.kind} {slot} keeps dying early")
+        for slot in throttled(state)
+    ]
+    return (*without, *dying)
 
 
 def summary(runtime: Runtime, state: State) -> str:
@@ -46,7 +70,8 @@ def summary(runtime: Runtime, state: State) -> str:
     ]
     if state.phase is not MasterPhase.RUNNING:
         parts.insert(0, str(state.phase))
-    return ", ".join(parts) + "".join(f"; degraded: {reason}" for reason in degraded(state))
+    reasons = [found.text for found in degradations(runtime, state)]
+    return ", ".join(parts) + "".join(f"; degraded: {reason}" for reason in reasons)
 
 
 def status(runtime: Runtime, state: State) -> dict[str, Any]:
@@ -58,7 +83,7 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "pid": os.getpid(),
         "phase": str(state.phase),
         "ready": running and not unready_pools(state),
-        "degraded": list(degraded(state)),
+        "degraded": [found.text for found in degradations(runtime, state)],
         "generation": state.generation,
         "uptime_s": round(at - runtime.started_at, 1),
         "services": [_service(runtime, name) for name in runtime.deployment.config.services],

@@ -111,6 +111,20 @@ def _workers(reading: Reading) -> Series[float]:
     )
 
 
+def _wanted_workers(reading: Reading) -> Series[float]:
+    return (
+        ((pool,), reading.master[Master.WANTED_WORKERS + column])
+        for pool, column in reading.labels.pools
+    )
+
+
+def _faults(reading: Reading) -> Series[float]:
+    return (
+        ((fault.value,), reading.master[Master.FAULTS + index])
+        for index, fault in enumerate(layout.FAULTS)
+    )
+
+
 def _spawns(reading: Reading) -> Series[float]:
     return (
         ((pool,), reading.master[Master.SPAWNS + column]) for pool, column in reading.labels.pools
@@ -206,6 +220,18 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     ),
     Gauge(
         "unpd_workers", ("pool", "state"), "Workers that are not reaped yet, by state.", _workers
+    ),
+    Gauge(
+        "unpd_workers_wanted",
+        ("pool",),
+        "Workers that the pool should have, by the configuration and SIGTTIN or SIGTTOU.",
+        _wanted_workers,
+    ),
+    Gauge(
+        "unpd_degraded",
+        ("reason",),
+        "1 while the daemon is degraded for this reason, else 0; sampled once a second.",
+        _faults,
     ),
     Counter(
         "unpd_worker_spawns_total",

@@ -8,8 +8,13 @@ from unpd.core import events as ev
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import Slot, State
 from unpd.core.readiness import unready_pools
-from unpd.master.status import degraded
+from unpd.master.status import faults_of
 from unpd.names import MAX_WORKERS, ChildKind, ChildOrder, ChildPhase, MasterPhase
+
+
+def reasons(state: State) -> tuple[str, ...]:
+    """The sentences about the faults that the core sees."""
+    return tuple(found.text for found in faults_of(state))
 
 
 def test_one_worker_more() -> None:
@@ -98,7 +103,7 @@ def test_the_back_off_of_a_surplus_slot_is_dropped() -> None:
     machine.take(ev.PoolResized("default", -1))
     assert machine.due_in_s is None
     assert not machine.state.throttles
-    assert not degraded(machine.state)
+    assert not reasons(machine.state)
 
 
 def test_a_resize_during_a_proof_changes_the_serving_generation() -> None:
@@ -148,20 +153,20 @@ def test_degraded_names_what_is_missing() -> None:
     early. It is empty again when all serve.
     """
     machine = running(wants({"default": 2, "slow": 1}, exporter=True))
-    assert degraded(machine.state) == ()
+    assert reasons(machine.state) == ()
     machine.exit(1)
     machine.exit(4)
-    assert degraded(machine.state) == (
+    assert reasons(machine.state) == (
         "pool slow has no ready worker",
         "exporter exporter/0 keeps dying early",
         "worker slow/0 keeps dying early",
     )
     machine.wait(0.1)
-    assert "worker slow/0 keeps dying early" in degraded(machine.state), (
+    assert "worker slow/0 keeps dying early" in reasons(machine.state), (
         "the respawn alone cleared the record"
     )
     machine.ready(*machine.births(ChildPhase.STARTING))
-    assert degraded(machine.state) == ()
+    assert reasons(machine.state) == ()
 
 
 def test_one_death_of_many_is_not_degraded() -> None:
@@ -171,18 +176,18 @@ def test_one_death_of_many_is_not_degraded() -> None:
     machine = running(wants(2))
     machine.wait(60)
     machine.exit(1)
-    assert degraded(machine.state) == ()
+    assert reasons(machine.state) == ()
 
 
 def test_starting_and_stopping_are_not_degraded() -> None:
     """A starting or stopping daemon is not degraded."""
     machine = booted(wants(1))
-    assert degraded(machine.state) == ()
+    assert reasons(machine.state) == ()
     machine.ready(1)
     machine.exit(1)
-    assert degraded(machine.state)
+    assert reasons(machine.state)
     machine.stop()
-    assert degraded(machine.state) == ()
+    assert reasons(machine.state) == ()
 
 
 def test_draining_workers_do_not_make_a_pool_ready() -> None:
