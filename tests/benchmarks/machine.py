@@ -82,9 +82,7 @@ def facts(cpus: Cpus, congestion: str, versions: bool, other: Path | None = None
         ),
         "used": (
             f"CPU {cpus.server} for the server, CPU {cpus.load} for the load;"
-            " two threads of one core"
-            if cpus.load in _siblings(cpus.server)
-            else " not of one core"
+            f" {'' if cpus.load in _siblings(cpus.server) else 'not '}of one core"
         ),
         "memory": f"{int(_field('/proc/meminfo', 'MemTotal').split()[0]) * 1024 / 1e9:.1f} GB",
         "system": f"{_os_name()}, Linux {platform.release().split('-')[0]}",

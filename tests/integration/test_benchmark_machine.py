@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.benchmarks.machine import commit
+from tests.benchmarks.machine import Cpus, commit, facts
 
 
 def git(tree: Path, *words: str) -> None:
@@ -34,3 +34,12 @@ def test_an_earlier_results_page_does_not_make_the_tree_dirty(tmp_path: Path) ->
 def test_a_tree_without_a_history_has_no_commit(tmp_path: Path) -> None:
     """A tree without a history, such as an unpacked archive, has an unknown commit."""
     assert commit(tmp_path) == "commit unknown"
+
+
+def test_the_page_names_both_processors() -> None:
+    """The page names the processors of server and load, whether or not they share a
+    core.
+    """
+    used = facts(Cpus(server=0, load=1), "cubic", versions=False)["used"]
+    assert used.startswith("CPU 0 for the server, CPU 1 for the load; ")
+    assert used.endswith("of one core")
