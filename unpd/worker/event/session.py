@@ -107,7 +107,6 @@ class Session:
                 self.part(_DONE)
                 return
             self.schedule()
-            self.stream.begin()
         except Exception as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
 
@@ -245,7 +244,7 @@ class Session:
         if not self.stream.mask & select.EPOLLIN:
             return False
         before = self.active_at
-        self.stream.read_large()
+        self.stream.ready(select.EPOLLIN)
         if self.stage is not _SERVING:
             return True
         if self.active_at == before or self.shared.now >= self.shared.finish_at:
