@@ -3,8 +3,10 @@ accepts are written down.
 """
 
 import errno
+import os
 import socket
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 
@@ -141,3 +143,29 @@ def test_an_error_that_lasts_pauses_the_listener_too() -> None:
         assert listener.accept(1, 0.0) == ([], AcceptFailure(errno.EACCES, paused=False))
     assert listener.accept(1, 7.0) == ([], AcceptFailure(errno.EACCES, paused=True))
     assert listener.resume_at == pytest.approx(7.0 + FIRST_PAUSE_S)
+
+
+# options of a connection
+
+
+def unix_listener(accept_one: Callable[[], Accepted]) -> Listener:
+    """A UNIX listener whose connections come from ``accept_one``."""
+    with socket.socket(socket.AF_UNIX) as sock:  # for its family only
+        return Listener(ListenerSetup("unix:///nowhere", sock, 16, 0), TERMS, accept_one)
+
+
+def test_a_refused_option_costs_only_the_connection() -> None:
+    """A UNIX connection gets its option after the accept. If that fails, even with an
+    errno that a broken listener has, the connection is closed and counted as failed,
+    and the listener goes on.
+    """
+    no_socket, other_end = os.pipe()  # setsockopt(2) refuses it: ENOTSOCK
+    listener = unix_listener(lambda: (no_socket, b""))
+    try:
+        failure = AcceptFailure(errno.ECONNABORTED, paused=False)
+        assert listener.accept(1, 0.0) == ([], failure)
+        assert listener.resume_at is None
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(no_socket)
+    finally:
+        os.close(other_end)
