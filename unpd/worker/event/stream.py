@@ -22,7 +22,9 @@ from os import close, read, readv, write
 from typing import Any, Protocol
 
 from unpd.kernel import connections as kernel
+from unpd.kernel.sockets import Silence
 from unpd.services.base import Piece
+from unpd.worker.event.ending import silence_of
 from unpd.worker.event.shared import SMALL_READ_BYTES, Shared
 from unpd.worker.terms import Totals
 
@@ -170,8 +172,8 @@ class Stream:
             return
         self.take(whole)
 
-    def failed(self, error: OSError, piece: Piece = b"") -> None:
-        """Take an error of the hot path, from a read or from the write of ``piece``.
+    def failed(self, error: OSError, piece: Piece) -> None:
+        """Take an error of the hot path, from a read (``piece`` is empty) or a write.
         The session ends, unless the socket was merely not ready.
         """
         if not isinstance(error, BlockingIOError):
@@ -301,6 +303,10 @@ class Stream:
         except OSError as error:
             self.session.lose(error)
 
+    def reset_on_close(self) -> None:
+        """Drop the unsent output at the close. OSError."""
+        kernel.reset_on_close(self.fd)
+
     def watch(self, mask: int) -> None:
         """Have epoll watch for the events ``mask``."""
         if self.mask != mask:
@@ -324,6 +330,10 @@ class Stream:
         self.watch(_OUT if len(self.out) >= HIGH_WATER_BYTES else _IN | _OUT)
 
     # --- both -------------------------------------------------------------------------
+
+    def silence(self) -> Silence:
+        """Return what the kernel knows about the peer's silence."""
+        return silence_of(self.fd)
 
     def _unmark_plain(self) -> None:
         self.session.shared.poller.plain[self.fd] = None
