@@ -70,6 +70,19 @@ def test_a_long_first_message_comes_back_in_one_piece(echo: Unpd) -> None:
                 assert len(sock.recv(4096)) == 1000
 
 
+@pytest.mark.parametrize("size", [480, 1000, 4096, 16384])
+def test_a_long_message_after_small_ones_comes_back_in_one_piece(echo: Unpd, size: int) -> None:
+    """A client that reads once gets all of its message, also after two small ones."""
+    for address in reachable(echo).values():
+        for _ in range(20):
+            with clients.connect(address) as sock:
+                for _ in range(2):
+                    sock.sendall(b"hello")
+                    assert clients.read_exactly(sock, 5) == b"hello"
+                sock.sendall(b"x" * size)
+                assert len(sock.recv(65536)) == size
+
+
 def test_one_byte_segments_come_back_in_order(echo: Unpd, rng: random.Random) -> None:
     """A client that sends each byte in a segment of its own reads the same bytes."""
     data = rng.randbytes(2000)

@@ -58,6 +58,33 @@ def test_a_fin_of_the_client_is_client_fin(unpd: Unpd) -> None:
     assert TCP_PEER.fullmatch(event.fields["peer"])
 
 
+@pytest.mark.parametrize(
+    ("service", "resets", "cause"),
+    [
+        ("echo", False, EndCause.CLIENT_FIN),
+        ("echo", True, EndCause.CLIENT_RST),
+        ("daytime", False, EndCause.DONE),
+        ("daytime", True, EndCause.DONE),
+    ],
+)
+def test_the_log_line_names_the_client(
+    unpd: Unpd, service: str, resets: bool, cause: EndCause
+) -> None:
+    """The line of each end has the client's address and port, whoever ended the
+    connection and whether or not the client has reset it since.
+    """
+    with clients.connect(unpd.address(service)) as sock:
+        host, port = sock.getsockname()
+        if service == "echo":
+            sock.sendall(b"hello")
+            assert clients.read_exactly(sock, 5) == b"hello"
+        else:
+            assert clients.read_all(sock)
+        if resets:
+            clients.reset(sock)
+    assert the_end(unpd, cause, service).fields["peer"] == f"{host}:{port}"
+
+
 def test_a_client_of_a_unix_socket_is_unix(unpd: Unpd) -> None:
     """A peer of a UNIX socket has no address and is named unix."""
     clients.converse(unpd.address("echo", 1), b"hello")

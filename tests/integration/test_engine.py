@@ -15,7 +15,7 @@ from itertools import pairwise
 import pytest
 
 from tests.support import clients, procs
-from tests.support.engine import MIB, Benches, Saying, pattern
+from tests.support.engine import MIB, Bench, Benches, Saying, pattern
 from unpd.board import layout
 from unpd.names import EndCause
 from unpd.services.base import Piece, same
@@ -23,19 +23,42 @@ from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import LONGEST_PAUSE_S
 from unpd.worker.event.engine import LONGEST_TURN_S
 from unpd.worker.event.intake import PATROL_S
-from unpd.worker.event.plain import SMALL_READ_BYTES
 from unpd.worker.event.session import Session, Stage
-from unpd.worker.event.shared import LARGE_READ_BYTES
+from unpd.worker.event.shared import LARGE_READ_BYTES, SMALL_READ_BYTES
 from unpd.worker.event.stream import BULK_BYTES, HIGH_WATER_BYTES, LOW_WATER_BYTES, Stream
 from unpd.worker.ledger import HEARTBEAT_S
 
 SIOCOUTQNSD = 0x894B
 """From linux/sockios.h: how many bytes of the send queue were not sent yet."""
+DATA_SEGMENTS_RECEIVED_AT = 152
+"""The offset of tcpi_data_segs_in in struct tcp_info (linux/tcp.h)."""
 
 
 def pipes() -> set[str]:
     """The pipes that this process has."""
     return {name for name in procs.fds(os.getpid()).values() if name.startswith("pipe:")}
+
+
+def data_segments(sock: socket.socket) -> int:
+    """How many segments with data a TCP client has received."""
+    known = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, DATA_SEGMENTS_RECEIVED_AT + 4)
+    return int.from_bytes(known[DATA_SEGMENTS_RECEIVED_AT:], sys.byteorder)
+
+
+def first_of(b: Bench, sock: socket.socket) -> bytes:
+    """What a client gets that reads once, as soon as there is something to read."""
+    sock.setblocking(False)
+    got = b""
+
+    def read_once() -> bool:
+        nonlocal got
+        with contextlib.suppress(BlockingIOError):
+            got = sock.recv(2 * MIB)
+        return bool(got)
+
+    b.until(read_once, "an answer")
+    sock.setblocking(True)
+    return got
 
 
 # a session's life
@@ -132,9 +155,14 @@ def test_only_a_greeting_before_the_fin_is_held_back(bench: Benches) -> None:
     assert b.read(sock, 7) == b"hello\r\n"
 
 
-def test_only_a_large_message_after_small_ones_comes_in_two_pieces(bench: Benches) -> None:
-    """After two that brought little a read is small; if that is filled, the next one is
-    large, and so is the first one of a connection.
+SIZES = (SMALL_READ_BYTES - 1, SMALL_READ_BYTES, SMALL_READ_BYTES + 1, 1000, 4096, 16384)
+"""Sizes of messages that a sender's kernel passes on as one segment."""
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+def test_a_message_of_any_size_is_answered_in_one_piece(bench: Benches, tcp: bool) -> None:
+    """Whatever came before it, small messages or large ones: the service gets all that
+    one read could have brought, also where a small read brings only its beginning.
     """
     pieces: list[int] = []
 
@@ -142,33 +170,87 @@ def test_only_a_large_message_after_small_ones_comes_in_two_pieces(bench: Benche
         pieces.append(len(piece))
         return piece
 
-    b = bench(Saying(reply=reply))
+    b = bench(Saying(reply=reply), tcp=tcp)
     sock = b.connect()
-    small, large = SMALL_READ_BYTES, SMALL_READ_BYTES + 1000
-    for size in (
-        (large, small, large, 1, large)
-        + (1, 1, small - 1, large, large)
-        + (1, 1, small + 1, BULK_BYTES, 1, 1, small + 1)
-    ):
+    sizes = [size for large in SIZES for size in (large, large, 1, large, 1, 1, large, 1, 1, 1)]
+    for size in sizes:
         message = pattern(size, size)
         sock.sendall(message)
         assert b.read(sock, size) == message
-    assert pieces[:5] == [large, small, large, 1, large]
-    assert pieces[5:10] == [1, 1, small - 1, small, 1000]
-    assert pieces[10:] == [large, 1, 1, small, 1, BULK_BYTES, 1, 1, small, 1]
-    assert b.bytes_counted() == (sum(pieces), sum(pieces))
+    assert pieces == sizes
+    assert b.bytes_counted() == (sum(sizes), sum(sizes))
 
 
-def test_a_large_message_over_an_echo_of_small_ones_comes_back_whole(bench: Benches) -> None:
-    """Also where the small read that begins it is made on the hot path."""
+@pytest.mark.parametrize("before", [(), (1, 1), (1, 1, 1), (4096, 1), (BULK_BYTES,)])
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+def test_an_echo_of_any_size_comes_back_to_one_recv(
+    bench: Benches, tcp: bool, before: tuple[int, ...]
+) -> None:
+    """A client that reads once gets the whole message, whatever the engine echoed
+    ``before`` it. Over TCP it is one segment.
+    """
+    for size in SIZES:
+        b = bench(tcp=tcp)
+        sock = b.connect()
+        for earlier in before:
+            sock.sendall(pattern(0, earlier))
+            assert b.read(sock, earlier) == pattern(0, earlier)
+        segments = data_segments(sock) if tcp else 0
+        sock.sendall(pattern(1, size))
+        assert first_of(b, sock) == pattern(1, size)
+        assert not tcp or data_segments(sock) == segments + 1
+        assert sum(before) + size == b.session().stream.sent
+
+
+def test_an_echo_that_is_relayed_comes_back_to_one_recv(bench: Benches) -> None:
+    """Also a message behind bulk data, which never comes into the process, is one
+    segment.
+    """
+    b = bench(tcp=True)
+    sock = b.connect()
+    for size in SIZES:
+        b.bulk(sock)
+        segments = data_segments(sock)
+        sock.sendall(pattern(1, size))
+        assert first_of(b, sock) == pattern(1, size)
+        assert data_segments(sock) == segments + 1
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_large_message_while_output_is_pending_stays_whole(
+    bench: Benches, writable: bool
+) -> None:
+    """It goes behind the pending output if the socket has no room, and goes out in one
+    write if the pending output has just left.
+    """
     b = bench()
     sock = b.connect()
-    total = 0
-    for size in (1, 1, 1, 10 * SMALL_READ_BYTES, 1, 1, 1, SMALL_READ_BYTES, 1):
-        sock.sendall(pattern(total, size))
-        assert b.read(sock, size) == pattern(total, size)
-        total += size
-    assert b.bytes_counted() == (total, total)
+    for _ in range(2):
+        sock.sendall(b"x")
+        assert b.read(sock, 1) == b"x"
+    stream = b.session().stream
+    stream.refused(b"pending ", 0)  # as a write that took nothing leaves it
+    sock.sendall(pattern(0, 1000))
+    stream.ready(select.EPOLLIN | select.EPOLLOUT if writable else select.EPOLLIN)
+    assert stream.out == (None if writable else b"pending " + pattern(0, 1000))
+    assert first_of(b, sock) == b"pending " + pattern(0, 1000)
+
+
+@pytest.mark.parametrize("size", [10, SMALL_READ_BYTES, SMALL_READ_BYTES + 1])
+def test_the_end_behind_a_message_is_no_part_of_it(bench: Benches, size: int) -> None:
+    """A client that sends something and its FIN gets its answer and our FIN, also where
+    the message fills a small read.
+    """
+    b = bench()
+    sock = b.connect()
+    for _ in range(2):
+        sock.sendall(b"x")
+        assert b.read(sock, 1) == b"x"
+    sock.sendall(pattern(0, size))
+    sock.shutdown(socket.SHUT_WR)
+    assert b.read(sock, size + 1) == pattern(0, size)
+    assert b.ended() == {EndCause.CLIENT_FIN: 1}
+    assert b.bytes_counted() == (size + 2, size + 2)
 
 
 def test_output_is_bounded_and_reading_goes_on_where_it_stopped(bench: Benches) -> None:
@@ -238,23 +320,31 @@ def test_an_echo_that_comes_while_the_greeting_is_pending_goes_behind_it(bench: 
     assert got + b.read(sock, len(expected) - len(got)) == expected
 
 
-def test_bytes_are_counted_also_where_their_answer_fails(bench: Benches) -> None:
+@pytest.mark.parametrize("size", [10, SMALL_READ_BYTES, SMALL_READ_BYTES + 1])
+@pytest.mark.parametrize("way", ["closed", "reset"])
+def test_bytes_are_counted_also_where_their_answer_fails(
+    bench: Benches, way: str, size: int
+) -> None:
     """The client has gone before the answer: its bytes are in the books, none is said
     to be sent, and the log has the same.
     """
-    b = bench()
+    b = bench(tcp=way == "reset")
     sock = b.connect()
     b.session()
-    for expected in ((1, 1), (11, 1)):
-        sock.sendall(b"x" * (expected[0] - b.bytes_counted()[0]))
-        if expected[1] > b.bytes_counted()[1]:
-            assert b.read(sock, 1) == b"x"
-        else:
-            sock.close()
-            b.until(lambda: not b.engine.open)
-        assert b.bytes_counted() == expected
+    for _ in range(2):
+        sock.sendall(b"x")
+        assert b.read(sock, 1) == b"x"
+    assert b.bytes_counted() == (2, 2)
+    sock.sendall(b"x" * size)
+    if way == "reset":
+        clients.reset(sock)
+    else:
+        sock.close()
+    b.until(lambda: not b.engine.open)
+    assert b.bytes_counted() == (2 + size, 2)
     (told,) = b.events("connection.ended")
-    assert (told["received"], told["sent"]) == (11, 1)
+    assert (told["received"], told["sent"]) == (2 + size, 2)
+    assert told["cause"] == "client_rst"
 
 
 @pytest.mark.parametrize("level", ["debug", "info"])
@@ -473,6 +563,32 @@ def test_a_listener_that_was_shut_down_costs_nothing(bench: Benches) -> None:
     for sock in (known, another):
         sock.sendall(b"alive")
         assert b.read(sock, 5) == b"alive"
+
+
+def test_a_target_is_called_only_for_what_it_watches(bench: Benches) -> None:
+    """Input, if it asks for nothing else: an eventfd always has room for output."""
+    b = bench()
+    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    masks: list[int] = []
+
+    class Noting:
+        """Notes its events."""
+
+        def ready(self, mask: int) -> None:
+            """Note them."""
+            masks.append(mask)
+
+    b.engine.watch(fd, Noting())
+    b.turn()
+    os.eventfd_write(fd, 1)
+    b.turn()
+    b.engine.forget(fd)
+    b.engine.watch(fd, Noting(), select.EPOLLOUT)
+    b.turn()
+    b.engine.forget(fd)
+    b.turn()
+    os.close(fd)
+    assert masks == [select.EPOLLIN, select.EPOLLOUT]
 
 
 def test_an_event_of_a_closed_descriptor_is_passed_over(bench: Benches) -> None:

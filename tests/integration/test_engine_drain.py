@@ -17,9 +17,8 @@ from unpd.names import EndCause
 from unpd.worker.accepting import PATIENCE, Accepted
 from unpd.worker.event.deadlines import SLOTS_PER_S
 from unpd.worker.event.engine import MAX_EVENTS
-from unpd.worker.event.plain import SMALL_READ_BYTES
 from unpd.worker.event.session import QUIET_S
-from unpd.worker.event.shared import LINGER_S
+from unpd.worker.event.shared import LINGER_S, SMALL_READ_BYTES
 from unpd.worker.ledger import errno_index
 
 SLOT_S = 1 / SLOTS_PER_S

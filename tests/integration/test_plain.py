@@ -23,7 +23,7 @@ class FaultyStream:
         """Fail as a machine without memory does."""
         raise MemoryError
 
-    def failed(self, error: OSError, piece: bytes = b"") -> None:
+    def failed(self, error: OSError, piece: bytes) -> None:
         """Fail as a machine without memory does."""
         raise MemoryError
 

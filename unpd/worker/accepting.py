@@ -82,9 +82,8 @@ class Listener:
         self.watched = False
         self._backlog = setup.backlog
         self._is_unix = setup.sock.family == socket.AF_UNIX
-        self._acceptor = Acceptor(self.fd, setup.sock.family)
-        by_family = self._accept_unix if self._is_unix else self._acceptor.accept
-        self._accept_one = accept_one or by_family
+        self._accept_bare = accept_one or Acceptor(self.fd, setup.sock.family).accept
+        self._accept_one = self._accept_unix if self._is_unix else self._accept_bare
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
         self._reported_ended = False
@@ -130,12 +129,16 @@ class Listener:
         return accepted, None
 
     def _accept_unix(self) -> Accepted:
-        """Accept one UNIX connection, which inherits no option from its listener."""
-        fd, peer = self._acceptor.accept()
+        """Accept one UNIX connection, which inherits no option from its listener. A
+        refused option costs only this connection.
+        """
+        fd, peer = self._accept_bare()
         try:
             treat_urgent_as_data(fd)
-        except OSError:
+        except OSError as error:
             os.close(fd)
+            if error.errno in _BROKEN:  # the connection is broken, not the listener
+                raise ConnectionAbortedError(errno.ECONNABORTED, str(error)) from error
             raise
         return fd, peer
 

@@ -4,7 +4,9 @@ that are never lost.
 
 import fcntl
 import os
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +48,24 @@ def test_a_board_costs_nothing_until_it_is_used(fd: int) -> None:
     """The memory is sparse: rows that no child ever had take no page."""
     assert os.fstat(fd).st_size == layout.BOARD_BYTES > 10_000_000
     assert os.fstat(fd).st_blocks * 512 < 100_000
+
+
+@pytest.mark.parametrize("limit", [resource.RLIMIT_FSIZE, resource.RLIMIT_AS], ids=["size", "map"])
+def test_a_board_that_cannot_be_made_leaves_no_descriptor(limit: int) -> None:
+    """Neither where the kernel refuses its size nor where it refuses to map it."""
+    address_space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = sorted(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(limit)
+    low = layout.BOARD_BYTES // 2
+    resource.setrlimit(
+        limit, (low if limit == resource.RLIMIT_FSIZE else address_space + low, hard)
+    )
+    try:
+        with pytest.raises(OSError, match=r"File too large|Cannot allocate memory"):
+            create()
+    finally:
+        resource.setrlimit(limit, (soft, hard))
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_nobody_can_shrink_the_board_under_the_others(fd: int) -> None:

@@ -3,13 +3,13 @@ accepts are written down.
 """
 
 import errno
+import os
 import socket
-from collections import deque
+from collections.abc import Callable
 
 import pytest
 
-from unpd.config.times import ServiceTimes
-from unpd.services.echo import Echo, EchoOptions
+from tests.support.accepts import CLIENT, TERMS, Scripted
 from unpd.worker.accepting import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
@@ -19,37 +19,6 @@ from unpd.worker.accepting import (
     Listener,
     ListenerSetup,
 )
-from unpd.worker.terms import Terms
-
-CLIENT = (12345, b"an address")
-"""Stands for an accepted connection and its peer's address."""
-TERMS = Terms(name="echo", service=Echo(EchoOptions()), times=ServiceTimes(0.0, 0.0, 0.0), words=0)
-
-
-class Scripted(Listener):
-    """A listener whose accepts are written down: an errno fails, None is a connection;
-    at the end the queue is empty. ``others``: how much longer the queue seems.
-    """
-
-    def __init__(self, *script: int | None, others: int = 0) -> None:
-        self.script = deque(script)
-        self.others = others
-        with socket.socket() as sock:  # for its family only
-            setup = ListenerSetup("tcp://nowhere:0", sock, 16, 0)
-            super().__init__(setup, TERMS, self.next_of_script)
-
-    def queued(self) -> int:
-        """What is left of the script."""
-        return len(self.script) + self.others
-
-    def next_of_script(self) -> Accepted:
-        """What the script says."""
-        if not self.script:
-            raise BlockingIOError(errno.EAGAIN, "the queue is empty")
-        if (number := self.script.popleft()) is not None:
-            raise OSError(number, "as written")
-        return CLIENT
-
 
 # batches
 
@@ -141,3 +110,29 @@ def test_an_error_that_lasts_pauses_the_listener_too() -> None:
         assert listener.accept(1, 0.0) == ([], AcceptFailure(errno.EACCES, paused=False))
     assert listener.accept(1, 7.0) == ([], AcceptFailure(errno.EACCES, paused=True))
     assert listener.resume_at == pytest.approx(7.0 + FIRST_PAUSE_S)
+
+
+# options of a connection
+
+
+def unix_listener(accept_one: Callable[[], Accepted]) -> Listener:
+    """A UNIX listener whose connections come from ``accept_one``."""
+    with socket.socket(socket.AF_UNIX) as sock:  # for its family only
+        return Listener(ListenerSetup("unix:///nowhere", sock, 16, 0), TERMS, accept_one)
+
+
+def test_a_refused_option_costs_only_the_connection() -> None:
+    """A UNIX connection gets its option after the accept. If that fails, even with an
+    errno that a broken listener has, the connection is closed and counted as failed,
+    and the listener goes on.
+    """
+    no_socket, other_end = os.pipe()  # setsockopt(2) refuses it: ENOTSOCK
+    listener = unix_listener(lambda: (no_socket, b""))
+    try:
+        failure = AcceptFailure(errno.ECONNABORTED, paused=False)
+        assert listener.accept(1, 0.0) == ([], failure)
+        assert listener.resume_at is None
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(no_socket)
+    finally:
+        os.close(other_end)

@@ -1,12 +1,13 @@
 """Why a connection ended, where only the kernel knows: from an error of its socket, and
 from the silence of its peer.
 
-Owns nothing. Called by sessions. Asks the kernel by :mod:`unpd.kernel.sockets`, and
-turns its errors into a cause.
+Owns nothing. Called by sessions and streams. Asks the kernel by
+:mod:`unpd.kernel.sockets`, and turns its errors into a cause.
 """
 
 import errno
 import math
+from collections.abc import Callable
 
 from unpd.kernel import connections as kernel
 from unpd.kernel.sockets import Silence, silence
@@ -22,12 +23,16 @@ _RESET = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDO
 _UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN))
 
 
-def cause_of(error: OSError, fd: int, user_timeout_s: float) -> EndCause:
-    """Return why the socket ``fd`` failed with ``error``."""
+def cause_of(
+    error: OSError, silence_of_peer: Callable[[], Silence], user_timeout_s: float
+) -> EndCause:
+    """Return why a socket failed with ``error``. ``silence_of_peer`` is called if the
+    error alone does not tell.
+    """
     if error.errno in _RESET:
         return EndCause.CLIENT_RST
     if error.errno == errno.ETIMEDOUT:
-        return why_silent(silence_of(fd), user_timeout_s)
+        return why_silent(silence_of_peer(), user_timeout_s)
     return EndCause.PEER_VANISHED if error.errno in _UNREACHABLE else EndCause.ERROR
 
 

@@ -7,17 +7,10 @@ it was made without. It calls nothing but the targets. A plain
 stream is watched for input only, so that each of its events asks for a read.
 """
 
-import sys
 from collections.abc import Iterable
 from os import read, write
 
-from unpd.worker.event.shared import Shared
-
-SMALL_READ_BYTES = 512 - sys.getsizeof(b"")
-"""How many bytes a small read asks for: the largest bytes object that CPython takes
-from its own allocator. That costs 0.2 us less than a read into the large buffer and a
-view of it.
-"""
+from unpd.worker.event.shared import SMALL_READ_BYTES, Shared
 
 
 def serve_plain(events: Iterable[tuple[int, int]], shared: Shared) -> None:

@@ -49,9 +49,9 @@ class Plain(Protocol):
         message, else the socket took only ``sent`` bytes of its echo.
         """
 
-    def failed(self, error: OSError, piece: bytes = b"") -> None:
-        """Go on after an error of the socket, in the read or in the write of
-        ``piece``.
+    def failed(self, error: OSError, piece: bytes) -> None:
+        """Go on after an error of the socket, in the read (``piece`` is empty) or in
+        the write of ``piece``.
         """
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from unpd.kernel import connections as kernel
 from unpd.names import EndCause
 from unpd.services.base import Piece, Reply, same
-from unpd.worker.event.ending import cause_of, silence_of, why_silent
+from unpd.worker.event.ending import cause_of, why_silent
 from unpd.worker.event.shared import Shared
 from unpd.worker.event.stream import Stream
 from unpd.worker.terms import Terms
@@ -107,7 +107,6 @@ class Session:
                 self.part(_DONE)
                 return
             self.schedule()
-            self.stream.begin()
         except Exception as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
 
@@ -177,8 +176,8 @@ class Session:
         """End because the socket failed. If we were ending the session already, the
         cause stays as it was.
         """
-        times, fd = self.terms.times, self.stream.fd
-        self.end(self.cause or cause_of(error, fd, times.user_timeout_s))
+        user_timeout_s = self.terms.times.user_timeout_s
+        self.end(self.cause or cause_of(error, self.stream.silence, user_timeout_s))
 
     def fail(self, error: Exception) -> None:
         """End because the service or the engine raised an exception."""
@@ -218,6 +217,12 @@ class Session:
 
     def come_due(self) -> None:
         """Act on the nearest deadline; if activity put it off, move on in the wheel."""
+        try:
+            self._act_on_deadline()
+        except Exception as error:  # noqa: BLE001 - the top of a connection
+            self.fail(error)
+
+    def _act_on_deadline(self) -> None:
         at, cause = self.due_at(self.shared.finish_at)
         if at > self.shared.now:
             self.schedule()
@@ -245,7 +250,7 @@ class Session:
         if not self.stream.mask & select.EPOLLIN:
             return False
         before = self.active_at
-        self.stream.read_large()
+        self.stream.ready(select.EPOLLIN)
         if self.stage is not _SERVING:
             return True
         if self.active_at == before or self.shared.now >= self.shared.finish_at:
@@ -259,7 +264,7 @@ class Session:
         reader may still be emptying that part.
         """
         times, before = self.terms.times, self.active_at
-        known = silence_of(self.stream.fd)
+        known = self.stream.silence()
         if known.sent_s == math.inf:  # only a write tells whether a UNIX peer reads
             self.stream.flush()
         if self.stage is _ENDED:
@@ -308,7 +313,7 @@ class Session:
             self.end(cause)
 
     def _reset(self, cause: EndCause) -> None:
-        kernel.reset_on_close(self.stream.fd)
+        self.stream.reset_on_close()
         self.end(cause)
 
     def end(self, cause: EndCause) -> None:

@@ -2,7 +2,9 @@
 
 A stream reads while less than HIGH_WATER_BYTES of output are pending, so that bulk data
 keeps moving. Above that it stops, until at most LOW_WATER_BYTES are left. A large read
-fills one buffer, which all streams share; a small read makes a bytes object. A reply
+fills one buffer, which all streams share; a small read makes a bytes object, and if it
+comes back full, the rest is read before anything is answered. So a message that came in
+one segment goes back in one write: clients that read once depend on that. A reply
 that the socket takes at once is never copied. Bulk data of an echo does not leave the
 kernel (:mod:`unpd.kernel.relay`). A stream that is marked plain, in the poller's list
 ``plain``, lets the hot path serve its next small message
@@ -20,9 +22,10 @@ from os import close, read, readv, write
 from typing import Any, Protocol
 
 from unpd.kernel import connections as kernel
+from unpd.kernel.sockets import Silence
 from unpd.services.base import Piece
-from unpd.worker.event.plain import SMALL_READ_BYTES
-from unpd.worker.event.shared import Shared
+from unpd.worker.event.ending import silence_of
+from unpd.worker.event.shared import SMALL_READ_BYTES, Shared
 from unpd.worker.terms import Totals
 
 BULK_BYTES = 64 * 1024
@@ -130,22 +133,10 @@ class Stream:
 
     # --- input ------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Begin to read. The first read is large, so that a long first message is
-        answered in one piece: clients that read once depend on that.
-        """
-        self.large_reads = 1
-
     def expect_fin(self) -> None:
         """Make the next reads small: mostly the peer's FIN is all that comes."""
         self.large_reads = 0
         self._unmark_plain()
-
-    def read_large(self) -> None:
-        """Serve the stream as if it were readable, with a large read."""
-        self._unmark_plain()
-        self.large_reads = max(1, self.large_reads)
-        self.ready(_IN)
 
     def take(self, piece: Piece) -> None:
         """Count a piece that was read, and have it answered. An empty one is the peer's
@@ -167,17 +158,22 @@ class Stream:
         if echoes and not self.large_reads and not self.out and self.fd >= 0:
             plain[self.fd] = self
 
-    def go_on(self, piece: Piece, sent: int) -> None:
+    def go_on(self, piece: bytes, sent: int) -> None:
         """Go on with a piece that the hot path read: with ``sent`` -1 it has no answer
         yet, else the socket took only ``sent`` bytes of its echo.
         """
-        if sent < 0:
-            self.take(piece)
-        else:
+        if sent >= 0:
             self.refused(piece, sent)
+            return
+        try:
+            whole = self._with_rest(piece)
+        except OSError as error:
+            self.session.lose(error)
+            return
+        self.take(whole)
 
-    def failed(self, error: OSError, piece: Piece = b"") -> None:
-        """Take an error of the hot path, from a read or from the write of ``piece``.
+    def failed(self, error: OSError, piece: Piece) -> None:
+        """Take an error of the hot path, from a read (``piece`` is empty) or a write.
         The session ends, unless the socket was merely not ready.
         """
         if not isinstance(error, BlockingIOError):
@@ -198,11 +194,28 @@ class Stream:
         has nothing.
         """
         if not self.large_reads:
-            return read(self.fd, SMALL_READ_BYTES)
+            return self._with_rest(read(self.fd, SMALL_READ_BYTES))
         if self.large_reads == BULK and self._relay():
             return None
         shared = self.session.shared
         return shared.buffer[: readv(self.fd, shared.buffers)]
+
+    def _with_rest(self, piece: bytes) -> Piece:
+        """Return a piece of a small read, together with what the socket still holds if
+        the read came back full. OSError if the socket failed.
+        """
+        if len(piece) < SMALL_READ_BYTES:
+            return piece
+        shared = self.session.shared
+        try:
+            count = readv(self.fd, shared.after_small)
+        except BlockingIOError:
+            return piece
+        except OSError:
+            self._count_received(len(piece))
+            raise
+        shared.buffer[:SMALL_READ_BYTES] = piece
+        return shared.buffer[: SMALL_READ_BYTES + count]
 
     def _relay(self) -> bool:
         """Send received bytes back without a copy. False if the caller has to read them
@@ -290,6 +303,10 @@ class Stream:
         except OSError as error:
             self.session.lose(error)
 
+    def reset_on_close(self) -> None:
+        """Drop the unsent output at the close. OSError."""
+        kernel.reset_on_close(self.fd)
+
     def watch(self, mask: int) -> None:
         """Have epoll watch for the events ``mask``."""
         if self.mask != mask:
@@ -313,6 +330,10 @@ class Stream:
         self.watch(_OUT if len(self.out) >= HIGH_WATER_BYTES else _IN | _OUT)
 
     # --- both -------------------------------------------------------------------------
+
+    def silence(self) -> Silence:
+        """Return what the kernel knows about the peer's silence."""
+        return silence_of(self.fd)
 
     def _unmark_plain(self) -> None:
         self.session.shared.poller.plain[self.fd] = None
