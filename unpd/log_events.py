@@ -176,8 +176,8 @@ _ROWS: tuple[LogEvent, ...] = (
         "drain_cut",
         "info",
         ABOUT_CHILD,
-        "The child of an earlier generation has drained for `daemon.reload_grace_s`, or another"
-        " reload begins: its last connections end now.",
+        "A retired child has drained for `daemon.reload_grace_s`, or eight later reloads have"
+        " children that drain: its last connections end now.",
     ),
     *_of_each_kind(
         "drain_timed_out",
@@ -234,13 +234,15 @@ _ROWS: tuple[LogEvent, ...] = (
         "reload.proving",
         "info",
         ("generation",),
-        "The new configuration is valid, and its children start beside the old ones.",
+        "The new configuration is valid, and new children start beside the old ones in the pools"
+        " that it changes.",
     ),
     LogEvent(
         "reload.succeeded",
         "info",
-        ("generation",),
-        "The new configuration is in use, and the old children drain.",
+        ("generation", "replaced"),
+        "The new configuration is in use; the pools in `replaced` have new children, and their"
+        " old ones drain.",
     ),
     LogEvent(
         "reload.refused",

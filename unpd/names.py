@@ -56,9 +56,13 @@ class ClientExit(enum.IntEnum):
     INTERRUPTED = 130
 
 
+MAX_CHILDREN = 2048
+"""The most children at one time, of all kinds and generations: the scoreboard has a row
+for each.
+"""
 MAX_WORKERS = 900
-"""The most workers of all pools together: the scoreboard has rows for two generations
-of them.
+"""The most workers of all pools together: MAX_CHILDREN is enough for two generations of
+them.
 """
 
 
@@ -84,8 +88,9 @@ class ChildPhase(enum.StrEnum):
 class MasterPhase(enum.StrEnum):
     """The phases of the master.
 
-    A reload has three: LOADING reads the configuration, CUTTING ends what still drains
-    after an earlier reload, PROVING waits until the new generation is ready.
+    A reload has three: LOADING reads the configuration, CUTTING waits until there is
+    room for the new children beside those that still drain, PROVING waits until the new
+    children are ready.
     """
 
     STARTING = "starting"

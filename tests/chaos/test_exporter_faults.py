@@ -71,7 +71,7 @@ def test_counters_never_decrease(launch: Launch, rng: random.Random) -> None:
     watch = Monotonic(unpd)
     acts: list[Callable[[], object]] = [
         lambda: kill_some_workers(unpd, rng),
-        lambda: ask(unpd.control, verb="reload"),
+        lambda: ask(unpd.control, verb="reload", all=True),
         lambda: procs.kill(rng.sample(unpd.workers(), 1) if unpd.workers() else [], SIGTERM),
     ]
     with loads.running(unpd.address("echo"), rate=500, concurrency=256) as load:

@@ -42,7 +42,7 @@ def test_the_limit_of_processes(launch: Launch) -> None:
         procs.kill([victim])
         until(lambda: len(unpd.log_events("fork.failed")) >= 3, 10.0, "three failures")
         served = client.count("ok")
-        reload = unpd.run("reload", "--config", str(unpd.config_path))
+        reload = unpd.run("reload", "--all", "--config", str(unpd.config_path))
         assert reload.returncode == 1
         assert b"fork failed: Resource temporarily unavailable" in reload.stderr
         client.more(50)

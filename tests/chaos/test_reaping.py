@@ -252,6 +252,6 @@ def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(
         "the new workers to be ready",
     )
     look()
-    assert unpd.run("reload", "--config", str(unpd.config_path)).returncode == 0
+    assert unpd.run("reload", "--all", "--config", str(unpd.config_path)).returncode == 0
     until(lambda: len(unpd.workers()) == 2, 5.0, "the old generation to end")
     look()

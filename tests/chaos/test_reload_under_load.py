@@ -10,6 +10,7 @@ from tests.support.observed import total
 from tests.support.operating import descriptors, refused_reload, reload
 from tests.support.scale import many
 from tests.support.waiting import until
+from unpd.core.converge import MAX_RETIRED_GENERATIONS
 
 CONFIG = """
 [log]
@@ -56,14 +57,14 @@ def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
     balance.
     """
     unpd = launch(CONFIG)
-    reload(unpd)
+    reload(unpd, every_pool=True)
     quiet(unpd, 2)
     open_before, resident = descriptors(unpd, births=6), procs.rss_bytes(unpd.pid)
     count = many(100, at_least=6)
     with loads.running(unpd.address("echo"), rate=RATE, concurrency=512) as load:
         for number in range(count):
             reload(unpd, (CHANGED, CONFIG)[number % 2])
-            assert len(generations(unpd)) <= 2
+            assert len(generations(unpd)) <= MAX_RETIRED_GENERATIONS + 2
             load.more(100)
         said = load.stop()
     print(
@@ -104,7 +105,7 @@ def test_bad_reloads_under_load_lose_no_connection(launch: Launch) -> None:
         for _ in range(many(20, at_least=2)):
             refused_reload(unpd, b"[services\n")
             refused_reload(unpd, CONFIG + taken)
-            reload(unpd, CONFIG)
+            reload(unpd, CONFIG, every_pool=True)
             load.more(50)
         load.stop().assert_clean(at_least=100)
     assert unpd.metric("unpd_config_last_reload_successful") == 1
@@ -121,7 +122,7 @@ def test_long_sessions_and_new_ones_through_reloads(launch: Launch) -> None:
     ):
         for session in sessions:
             session.sendall(b"before ")
-        reload(unpd)
+        reload(unpd, every_pool=True)
         load.more(200)
         for session in sessions:
             session.sendall(b"after")

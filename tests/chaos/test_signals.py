@@ -16,6 +16,7 @@ import pytest
 from tests.support import clients, faults, loads, procs, scale
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
+from tests.support.operating import send_request
 from tests.support.waiting import pause, until
 
 CONCURRENCY = 64
@@ -283,7 +284,7 @@ def test_usr1_every_millisecond(open_directory: Path, launch: Launch) -> None:
     end_at = time.monotonic() + scale.long(60, at_least=2)
     with loads.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:
         while time.monotonic() < end_at:
-            unpd.signal(SIGHUP)
+            send_request(unpd.control, verb="reload", all=True).close()
             reloads += 1
             until(
                 lambda wanted=reloads: (  # type: ignore[misc]

@@ -205,13 +205,13 @@ def test_a_reload_whose_workers_never_become_ready(launch: Launch, tmp_path: Pat
     serving = unpd.workers()
     with loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
         with faults.straced(unpd.pid, tmp_path / "trace", "capset", "capset:delay_enter=20000000"):
-            answer = unpd.run("reload", "--config", str(unpd.config_path))
+            answer = unpd.run("reload", "--all", "--config", str(unpd.config_path))
         assert answer.returncode == 1
         assert b"was not ready in time" in answer.stderr
         until(lambda: unpd.workers() == serving, 5.0, "the new workers to end")
         unpd.metric_becomes(0, "unpd_config_last_reload_successful")
         assert unpd.metric("unpd_generation") == 1
-        assert unpd.run("reload", "--config", str(unpd.config_path)).returncode == 0
+        assert unpd.run("reload", "--all", "--config", str(unpd.config_path)).returncode == 0
         unpd.metric_becomes(1, "unpd_config_last_reload_successful")
         assert unpd.metric("unpd_generation") > 1
         client.more(50)

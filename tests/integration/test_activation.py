@@ -61,7 +61,7 @@ def test_every_listener_is_passed_by_name(launch: Launch, systemd: FakeSystemd) 
         f"tcp://{host}:{port}"
         in unpd.run("status", "--json", "--config", str(unpd.config_path)).stdout.decode()
     )
-    assert reload(unpd) == 2
+    assert reload(unpd, every_pool=True) == 2
     assert clients.converse(where["echo"], b"still") == b"still"
     assert unpd.stop() == 0
 

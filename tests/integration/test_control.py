@@ -229,7 +229,7 @@ def test_silent_and_slow_peers_do_not_hold_the_master_up(launch: Launch) -> None
             5.0,
             "the respawn",
         )
-        assert ask(unpd.control, verb="reload")["ok"] is True
+        assert ask(unpd.control, verb="reload", all=True)["ok"] is True
         load.more(20)
         books = load.stop()
     assert set(books.failed()) <= {"reset_before", "reset_after", "shed"}, (

@@ -123,7 +123,7 @@ def test_promtool_finds_nothing(launch: Launch) -> None:
     workers = unpd.workers()
     procs.kill(workers)
     unpd.wait_respawned(workers)
-    reload(unpd)
+    reload(unpd, every_pool=True)
     checked = subprocess.run(
         ["promtool", "check", "metrics"],
         input=exposition(unpd),
@@ -171,7 +171,7 @@ def test_reaping_is_measured(launch: Launch) -> None:
     reaping, and no zombie stays.
     """
     unpd = launch(ECHO)
-    reload(unpd)
+    reload(unpd, every_pool=True)
     unpd.metric_becomes(3, "unpd_reap_delay_seconds_count")
     samples = unpd.metrics()
     assert total(samples, "unpd_children_reaped_total", reason="clean") == 3
@@ -357,7 +357,7 @@ def test_no_process_that_forks_has_a_thread(launch: Launch) -> None:
     """
     unpd = launch(ECHO)
     clients.converse(unpd.address("echo"), b"x")
-    reload(unpd)
+    reload(unpd, every_pool=True)
     assert unpd.get("/metrics").status == 200
     assert {procs.status(pid)["Threads"] for pid in (unpd.pid, *unpd.workers())} == {"1"}
 

@@ -101,7 +101,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         master_pid=os.getpid(),
         started_at=0.0,
     )
-    state = State(wanted_children(config), phase=MasterPhase.RUNNING)
+    state = State(wanted_children(runtime.deployment), phase=MasterPhase.RUNNING)
     ours, theirs = socket.socketpair()
     for row in (0, 1):
         child = Child(
@@ -155,8 +155,15 @@ def test_none_that_is_ready(scene: Scene, phase: ChildPhase) -> None:
 def test_workers_of_another_generation_do_not_count(scene: Scene) -> None:
     """They drain, or are not proved yet."""
     scene.beat(5.0)
-    scene.state.generation = 2
+    scene.state.wanted = scene.state.wanted.after(scene.state.wanted, 2, every_pool=True)
     assert scene.complaint(5.0) == "service echo has no ready worker that beats"
+
+
+def test_workers_of_a_pool_that_a_reload_left_alone_count(scene: Scene) -> None:
+    """Their generation is older than the daemon's."""
+    scene.beat(5.0)
+    scene.state.generation = 2
+    assert scene.complaint(5.0) == ""
 
 
 @pytest.mark.parametrize("phase", [MasterPhase.STARTING, MasterPhase.STOPPING])

@@ -17,12 +17,15 @@ from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.machine import EVENT_TABLE, next_deadline, step
 from unpd.core.model import State, Wanted
-from unpd.names import ChildPhase, ExitCode, MasterPhase
+from unpd.names import MAX_CHILDREN, ChildPhase, ExitCode, MasterPhase
 
 pools = st.dictionaries(st.sampled_from(("default", "other")), st.integers(1, 3), min_size=1)
 wanteds = st.builds(
     wants,
     pools,
+    recipes=st.dictionaries(
+        st.sampled_from(("default", "other", "exporter")), st.sampled_from(("a", "b"))
+    ),
     exporter=st.booleans(),
     grace_s=st.sampled_from((0.1, 1.0, 10.0)),
     reload_grace_s=st.sampled_from((0.0, 5.0, 60.0)),
@@ -37,9 +40,11 @@ class Life(RuleBasedStateMachine):
     so that they cross each other as in the shell.
     """
 
-    @initialize(wanted=wanteds, ready=st.booleans())
-    def begin(self, wanted: Wanted, ready: bool) -> None:
-        self.simulation = Simulation(wanted)
+    @initialize(
+        wanted=wanteds, ready=st.booleans(), max_children=st.sampled_from((14, 18, MAX_CHILDREN))
+    )
+    def begin(self, wanted: Wanted, ready: bool, max_children: int) -> None:
+        self.simulation = Simulation(wanted, max_children)
         if ready:
             self.simulation.run_until_idle()
 
@@ -117,9 +122,9 @@ class Life(RuleBasedStateMachine):
     def the_file_is_edited(self, wanted: Wanted | None) -> None:
         self.simulation.config_file = wanted
 
-    @rule(answer=st.booleans(), turn=st.booleans())
-    def a_reload_is_asked_for(self, answer: bool, turn: bool) -> None:
-        self.simulation.ask_reload(answer)
+    @rule(answer=st.booleans(), every_pool=st.booleans(), turn=st.booleans())
+    def a_reload_is_asked_for(self, answer: bool, every_pool: bool, turn: bool) -> None:
+        self.simulation.ask_reload(answer, every_pool)
         if turn:
             self.simulation.turn()
 
@@ -186,15 +191,14 @@ class Life(RuleBasedStateMachine):
         assert set(simulation.answers) == set(simulation.requests)
 
     def is_whole(self) -> None:
-        """Assert that every wanted slot has a ready child of the current generation,
+        """Assert that every wanted slot has a ready child of its pool's generation,
         that no other child exists, and that the master runs.
         """
         state = self.simulation.state
         assert state.phase is MasterPhase.RUNNING
-        assert {child.slot for child in state.children.values()} == set(state.wanted.slots())
-        assert {(child.phase, child.generation) for child in state.children.values()} == {
-            (ChildPhase.READY, state.generation)
-        }
+        children = state.children.values()
+        assert {(child.generation, child.slot) for child in children} == set(state.wanted.slots())
+        assert {child.phase for child in children} == {ChildPhase.READY}
         assert len(state.children) == len(set(state.wanted.slots()))
 
 
@@ -215,7 +219,7 @@ EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {
     ev.ChildExited: st.builds(ev.ChildExited, births, st.just("exit code 3")),
     ev.ForkFailed: st.builds(ev.ForkFailed, births, st.just("why")),
     ev.BeatsRead: st.builds(ev.BeatsRead, st.dictionaries(births, st.floats(0, 1e9))),
-    ev.ReloadAsked: st.builds(ev.ReloadAsked, st.none() | births),
+    ev.ReloadAsked: st.builds(ev.ReloadAsked, st.none() | births, st.booleans()),
     ev.ConfigLoaded: st.builds(ev.ConfigLoaded, wanteds),
     ev.ConfigRefused: st.builds(ev.ConfigRefused, st.just("why")),
     ev.StopAsked: st.builds(ev.StopAsked, st.booleans(), st.just("a test")),

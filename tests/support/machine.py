@@ -3,17 +3,18 @@ each step. It uses no process, no socket, and no other clock. The tests in
 tests/unit/core and the property tests use it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from tests.support.clock import ManualClock
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.machine import next_deadline, step
-from unpd.core.model import Child, Limits, State, Wanted
+from unpd.core.model import Child, Limits, State, Wanted, WantedPool
 from unpd.log_events import EVENTS, Field
-from unpd.names import ChildKind, ChildOrder, ChildPhase
+from unpd.names import MAX_CHILDREN, ChildKind, ChildOrder, ChildPhase
 
 LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbeat_timeout_s=30.0)
 """The built-in limits."""
@@ -22,15 +23,23 @@ Kind = TypeVar("Kind", bound=fx.Effect)
 
 
 def wants(
-    workers: int | Mapping[str, int] = 2, *, exporter: bool = False, **limits: float
+    workers: int | Mapping[str, int] = 2,
+    *,
+    exporter: bool = False,
+    recipes: Mapping[str, str] = MappingProxyType({}),
+    **limits: float,
 ) -> Wanted:
     """Build a Wanted: the number of workers of the default pool, or workers by pool,
-    and limits that differ from the built-in ones.
+    the recipes of pools, and limits that differ from the built-in ones.
     """
     by_pool = {"default": workers} if isinstance(workers, int) else workers
-    children = {(ChildKind.EXPORTER, "exporter"): 1} if exporter else {}
-    children |= {(ChildKind.WORKER, pool): count for pool, count in by_pool.items()}
-    return Wanted(children, replace(LIMITS, **limits))
+    counts = {(ChildKind.EXPORTER, "exporter"): 1} if exporter else {}
+    counts |= {(ChildKind.WORKER, pool): count for pool, count in by_pool.items()}
+    pools = {
+        (kind, pool): WantedPool(count, recipes.get(pool, ""))
+        for (kind, pool), count in counts.items()
+    }
+    return Wanted(pools, replace(LIMITS, **limits))
 
 
 class Effects(tuple[fx.Effect, ...]):
@@ -69,9 +78,10 @@ class Effects(tuple[fx.Effect, ...]):
 class Machine:
     """Drives the core as the shell does."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, max_children: int = MAX_CHILDREN) -> None:
         self.clock = ManualClock()
-        self.state = State(wanted)
+        self.state = State(wanted, max_children=max_children)
+        self._edits = 0
 
     def take(self, *events: ev.Event) -> Effects:
         """Take these events now, one after another. Check that each log line is in the
@@ -116,9 +126,26 @@ class Machine:
             )
         )
 
-    def reload(self, wanted: Wanted, request: int | None = None) -> Effects:
-        """Ask for a reload with a file that holds ``wanted``."""
-        return self.take(ev.ReloadAsked(request), ev.ConfigLoaded(wanted))
+    def edited(self, wanted: Wanted, changed: Collection[str] | None = None) -> Wanted:
+        """Return ``wanted`` with new recipes for the pools ``changed`` (None: all), and
+        the current recipes for the other pools.
+        """
+        self._edits += 1
+        pools = {
+            key: replace(pool, recipe=f"edit {self._edits}")
+            if changed is None or key[1] in changed
+            else replace(pool, recipe=self.state.wanted.pools[key].recipe)
+            for key, pool in wanted.pools.items()
+        }
+        return replace(wanted, pools=pools)
+
+    def reload(
+        self, wanted: Wanted, request: int | None = None, *, changed: Collection[str] | None = None
+    ) -> Effects:
+        """Ask for a reload with a file that holds ``wanted`` and changes the recipes of
+        the pools ``changed`` (None: of all pools).
+        """
+        return self.take(ev.ReloadAsked(request), ev.ConfigLoaded(self.edited(wanted, changed)))
 
     def stop(self, *, quick: bool = False) -> Effects:
         """Ask for a stop."""
@@ -151,28 +178,34 @@ class Machine:
         return self.state.children[birth]
 
 
-def booted(wanted: Wanted) -> Machine:
+def booted(wanted: Wanted, max_children: int = MAX_CHILDREN) -> Machine:
     """Create a machine that has just spawned its first generation."""
-    machine = Machine(wanted)
+    machine = Machine(wanted, max_children)
     machine.take(ev.Booted())
     return machine
 
 
-def running(wanted: Wanted) -> Machine:
+def running(wanted: Wanted, max_children: int = MAX_CHILDREN) -> Machine:
     """Create a machine whose first generation is ready. Births count from 1; an
     exporter comes first.
     """
-    machine = booted(wanted)
+    machine = booted(wanted, max_children)
     while starting := machine.births(ChildPhase.STARTING):
         machine.ready(*starting)
         machine.take(ev.TimePassed())
     return machine
 
 
-def proving(wanted: Wanted, candidate: Wanted, request: int | None = None) -> Machine:
-    """Create a running machine that proves a candidate. It has just spawned generation
-    2.
+def proving(
+    wanted: Wanted,
+    candidate: Wanted,
+    request: int | None = None,
+    *,
+    max_children: int = MAX_CHILDREN,
+) -> Machine:
+    """Create a running machine that proves a candidate, in which every pool changed. It
+    has just spawned generation 2.
     """
-    machine = running(wanted)
+    machine = running(wanted, max_children)
     machine.reload(candidate, request)
     return machine

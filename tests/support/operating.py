@@ -34,13 +34,14 @@ def reconfigure(unpd: Unpd, text: str | bytes) -> None:
     os.replace(new, unpd.config_path)
 
 
-def reload(unpd: Unpd, text: str | bytes | None = None) -> int:
+def reload(unpd: Unpd, text: str | bytes | None = None, *, every_pool: bool = False) -> int:
     """Reload, with the configuration ``text`` if given, and assert success. Return the
-    generation that serves now.
+    generation that serves now. ``every_pool``: as ``unpd reload --all``.
     """
     if text is not None:
         reconfigure(unpd, text)
-    answer = ask(unpd.control, verb="reload")
+    arguments = {"all": True} if every_pool else {}
+    answer = ask(unpd.control, verb="reload", **arguments)
     assert answer["ok"], f"the reload was refused: {answer}"
     return int(answer["generation"])
 

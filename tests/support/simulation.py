@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from tests.support.clock import ManualClock
 from unpd.core import effects as fx
 from unpd.core import events as ev
+from unpd.core.converge import MAX_RETIRED_GENERATIONS
 from unpd.core.machine import next_deadline, step
-from unpd.core.model import Slot, State, Wanted
-from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
+from unpd.core.model import Asked, Slot, State, Wanted
+from unpd.names import MAX_CHILDREN, ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 LEAVING = (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE)
 STEPS_UNTIL_REST = 3000
@@ -42,12 +43,12 @@ class SimulatedChild:
 class Simulation:
     """The simulated shell. ``config_file`` is the content of the configuration file
     (None: invalid). ``forks_to_fail`` is the number of next forks that the kernel
-    refuses.
+    refuses. ``max_children`` have room at a time.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, max_children: int = MAX_CHILDREN) -> None:
         self.clock = ManualClock()
-        self.state = State(wanted)
+        self.state = State(wanted, max_children=max_children)
         self.queue: deque[ev.Event] = deque([ev.Booted()])
         self.children: dict[int, SimulatedChild] = {}
         self.config_file: Wanted | None = wanted
@@ -95,13 +96,13 @@ class Simulation:
         }
         self.queue.append(ev.BeatsRead(beats))
 
-    def ask_reload(self, answer: bool) -> None:
-        """Ask for a reload, over the control socket (with ``answer``) or by a
-        signal.
+    def ask_reload(self, answer: bool, every_pool: bool = False) -> None:
+        """Ask for a reload, over the control socket (with ``answer``) or by a signal.
+        ``every_pool``: of unchanged pools too.
         """
         if answer:
             self.requests.append(len(self.requests) + 1)
-        self.queue.append(ev.ReloadAsked(self.requests[-1] if answer else None))
+        self.queue.append(ev.ReloadAsked(self.requests[-1] if answer else None, every_pool))
 
     # --- the shell --------------------------------------------------------------------
 
@@ -162,7 +163,7 @@ class Simulation:
 
     def _fork(self, child: SimulatedChild) -> None:
         assert child.birth > max(self.births, default=0), "a birth was used twice"
-        assert child.generation == self.state.generation or self.has_candidate, (
+        assert self.state.wanted.has(child.generation, child.slot) or self.has_candidate, (
             "a child was spawned for a generation that does not exist"
         )
         self.births.append(child.birth)
@@ -192,10 +193,11 @@ class Simulation:
         state = self.state
         self._check_children()
         self._check_reloads()
-        slots = set(state.wanted.slots())
-        assert all(
-            generation == state.generation and slot in slots for generation, slot in state.throttles
-        ), "a throttle exists for a slot that is not wanted"
+        assert state.throttles.keys() <= set(state.wanted.slots()), (
+            "a throttle exists for a slot that is not wanted"
+        )
+        if any(isinstance(effect, fx.AdoptConfig) for effect in effects):
+            self._check_adoption(event, before, effects)
         spawned = any(isinstance(effect, fx.Spawn) for effect in effects)
         assert not (spawned and before.phase is MasterPhase.STOPPING), (
             "a child is spawned during the stop"
@@ -213,12 +215,18 @@ class Simulation:
         assert state.children.keys() == self.unreaped, (
             "the core's children differ from the births that are not reaped"
         )
-        alive = {
-            child.generation
+        lasting_since = {
+            child.retired_by or 0
             for child in state.children.values()
-            if child.phase is not ChildPhase.KILLED
+            if child.retired and child.phase is ChildPhase.DRAINING and not child.finishing
         }
-        assert len(alive) <= 2, f"generations {sorted(alive)} live"
+        assert len(lasting_since) <= MAX_RETIRED_GENERATIONS, (
+            f"children that were retired by {sorted(lasting_since)} keep their connections"
+        )
+        assert state.phase is MasterPhase.STOPPING or all(
+            child.retired or state.is_current(child) or state.is_candidate(child)
+            for child in state.children.values()
+        ), "a child holds a slot that is not wanted"
         holders = [
             (child.generation, child.slot) for child in state.children.values() if not child.retired
         ]
@@ -235,15 +243,39 @@ class Simulation:
                 f"no deadline ends {child}"
             )
 
+    def _check_adoption(
+        self, event: ev.Event, before: State, effects: tuple[fx.Effect, ...]
+    ) -> None:
+        """A reload that ends with success touches no child of an unchanged pool, unless
+        the pool shrinks.
+        """
+        state = self.state
+        told = {effect.birth for effect in effects if isinstance(effect, fx.Tell)}
+        for key, pool in before.wanted.pools.items():
+            new = state.wanted.pools.get(key)
+            if new is None or new.recipe != pool.recipe or before.asked.every_pool:
+                continue
+            assert new.generation == pool.generation, "an unchanged pool has a new generation"
+            kept = {
+                child.birth
+                for child in before.children.values()
+                if before.is_current(child)
+                and (child.slot.kind, child.slot.pool) == key
+                and child.slot.index < new.count
+                and event != ev.ChildReady(child.birth)
+            }
+            assert not kept & told, f"the reload gave orders to {kept & told}"
+            for birth in kept:
+                assert state.children[birth] == before.children[birth]
+
     def _check_reloads(self) -> None:
         state = self.state
         reloading = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
-        assert state.phase in reloading or not state.requests, (
+        assert state.phase in reloading or state.asked == Asked(), (
             "a request waits for a reload that does not run"
         )
         assert (
-            state.phase not in (MasterPhase.RUNNING, MasterPhase.STOPPING)
-            or state.queued_requests is None
+            state.phase not in (MasterPhase.RUNNING, MasterPhase.STOPPING) or state.queued is None
         ), "a requested reload does not begin"
         assert (state.candidate is None) == (
             state.phase not in (MasterPhase.CUTTING, MasterPhase.PROVING)
@@ -255,7 +287,7 @@ class Simulation:
             self.open_reloads == (1 if state.phase in reloading else 0)
             or state.phase is MasterPhase.STOPPING
         ), "a reload was counted twice or never"
-        waiting = {*state.requests, *(state.queued_requests or ())}
+        waiting = {*state.asked.requests, *(state.queued or Asked()).requests}
         queued = {event.request for event in self.queue if isinstance(event, ev.ReloadAsked)}
         assert {*self.requests} - {*self.answers} == waiting | (queued - {None}), (
             "a request is forgotten"

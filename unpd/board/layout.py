@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from unpd.names import (
     ACCEPT_ERRNOS,
+    MAX_CHILDREN,
     ChildKind,
     ChildPhase,
     EndCause,
@@ -26,7 +27,7 @@ from unpd.names import (
     ReloadResult,
 )
 
-MAX_ROWS = 2048
+MAX_ROWS = MAX_CHILDREN
 MAX_SERVICES = 64
 MAX_POOLS = 32
 MAX_LISTENERS = 256
@@ -132,7 +133,7 @@ class Master(Area):
     MAGIC = Word("marks a board of unpd")
     LAYOUT = Word("the fingerprint of the layout")
     PHASE = Word("index of the phase", values=MASTER_PHASES)
-    GENERATION = Word("the generation that serves")
+    GENERATION = Word("the generation of the configuration in use")
     START_WALL_NS = Word("when the master started, since the epoch")
     SIGCHLD = Word("runs of the SIGCHLD handler")
     UNKNOWN_REAPED = Word("reaped processes that the master had not forked")
@@ -147,8 +148,8 @@ class Master(Area):
     MAX_FDS = Word("the master's limit of open descriptors")
     ROWS_USED = Word("how many rows were ever given out")
     RENDERINGS = Word(
-        "pages of metrics rendered; the exporters write it, two at a reload, and each sees"
-        " by it whether the other has shown newer counts"
+        "pages of metrics rendered; the exporters write it, several after a reload, and each"
+        " sees by it whether another has shown newer counts"
     )
     RELOADS = Word("reloads, by result", RELOAD_RESULTS)
     SPAWNS = Word("workers spawned, by pool", count=MAX_POOLS)

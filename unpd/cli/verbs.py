@@ -67,8 +67,8 @@ def _wait_exit(pidfd: int) -> None:
 
 
 def reload(args: argparse.Namespace) -> int:
-    """``unpd reload``: wait until the new generation serves. Fail, with the reason, if
-    the daemon refuses the new configuration.
+    """``unpd reload``: wait until the new configuration serves. Fail, with the reason,
+    if the daemon refuses it.
     """
     control = control_path(args)
     try:

@@ -1,5 +1,5 @@
 """Derives from a configuration what others need: which keys a reload may not change,
-how many workers a pool wants, and the whole configuration as TOML.
+how many workers a pool wants, values to compare, and the whole configuration as TOML.
 
 Called by the master and the command line. Calls unpd.kernel.cpus. Raises TypeError for
 an option that TOML cannot express: a fault of the service type.
@@ -14,6 +14,7 @@ from unpd.config.addresses import SystemdAddress, TcpAddress, UnixAddress
 from unpd.config.checks import wanted_workers
 from unpd.config.schema import DEFAULT_POOL, Config, Pool, Section, ServiceConfig
 from unpd.kernel.cpus import usable_cpus
+from unpd.libraries import BaseModel
 
 RESTART_KEYS: tuple[tuple[str, str], ...] = (
     ("daemon", "user"),
@@ -35,6 +36,17 @@ def restart_needed(old: Config, new: Config) -> tuple[str, ...]:
         for table, key in RESTART_KEYS
         if getattr(getattr(old, table), key) != getattr(getattr(new, table), key)
     )
+
+
+def values_of(section: BaseModel) -> dict[str, Any]:
+    """The values of a table of the configuration, by key, down to those of its own
+    models. Two tables that mean the same have equal values.
+    """
+    found = {key: getattr(section, key) for key in type(section).model_fields}
+    return {
+        key: values_of(value) if isinstance(value, BaseModel) else value
+        for key, value in found.items()
+    }
 
 
 def worker_count(pool: Pool, cpus: int | None = None) -> int:

@@ -91,14 +91,23 @@ _ROWS = (
         help="read the configuration again; fail if it is refused",
         description=(
             "Make the daemon read its configuration file again, and wait for the result."
-            " The daemon starts a new generation of workers."
-            " Only when all of them are ready does the old generation close its listeners;"
-            " it may keep its connections for daemon.reload_grace_s."
-            " If a step fails, the old generation serves on;"
+            " The daemon starts new processes for each pool whose configuration changed."
+            " Only when all of them are ready do the old ones close their listeners;"
+            " they may keep their connections for daemon.reload_grace_s."
+            " A pool whose configuration did not change is left alone."
+            " If a step fails, the daemon serves on as before;"
             " the command then fails and says why."
         ),
         answered=Answered.LATER,
         changes=True,
+        arguments=(
+            Argument(
+                name="all",
+                type=bool,
+                default=False,
+                help="replace the processes of unchanged pools too",
+            ),
+        ),
     ),
     Verb(
         name="status",

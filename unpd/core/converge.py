@@ -1,19 +1,28 @@
-"""Closes the difference between wanted and actual: spawns children into empty slots and
-retires the children whose slots are no longer wanted.
+"""Closes the difference between wanted and actual: spawns children into empty slots,
+retires the children whose slots are no longer wanted, and bounds how many reloads may
+have retired children that still drain.
 
 Called by :mod:`unpd.core.machine` after every event, and by :mod:`unpd.core.reload`.
-This is the only place that spawns children.
+This is the only place that spawns or retires children.
 """
 
 from collections.abc import Iterator
 from itertools import islice
 
 from unpd.core.draft import Draft
-from unpd.core.model import Slot, State
-from unpd.names import MasterPhase
+from unpd.core.model import Child, Slot, State
+from unpd.names import ChildPhase, MasterPhase
 
 SPAWNS_PER_STEP = 16
 """A fork takes a millisecond or more. Two hundred in a row would block the loop."""
+
+MAX_RETIRED_GENERATIONS = 8
+"""How many generations of retired children may drain at a time; one more ends the
+connections of the oldest. Without a bound, ``reload_grace_s = 0`` and a client that
+never leaves would keep a process for each reload, for ever.
+
+Children that were retired between two reloads, by a signal, count to the reload before.
+"""
 
 
 def vacant_slots(state: State) -> Iterator[tuple[int, Slot, float]]:
@@ -22,20 +31,28 @@ def vacant_slots(state: State) -> Iterator[tuple[int, Slot, float]]:
     """
     if state.phase is MasterPhase.STOPPING:
         return
-    targets = [(state.generation, state.wanted)]
-    if state.phase is MasterPhase.PROVING and state.candidate is not None:
-        targets.append((state.last_generation, state.candidate))
-    held = _held_slots(state)
-    for generation, wanted in targets:
-        for slot in wanted.slots():
-            if (generation, slot) not in held:
-                throttle = state.throttles.get((generation, slot))
-                yield generation, slot, throttle.retry_at if throttle else 0.0
+    held = {
+        (child.generation, child.slot) for child in state.children.values() if not child.retired
+    }
+    wanted = list(state.wanted.slots())
+    if state.phase is MasterPhase.PROVING:
+        wanted += slots_to_prove(state)
+    for generation, slot in wanted:
+        if (generation, slot) not in held:
+            throttle = state.throttles.get((generation, slot))
+            yield generation, slot, throttle.retry_at if throttle else 0.0
 
 
-def _held_slots(state: State) -> set[tuple[int, Slot]]:
-    children = state.children.values()
-    return {(child.generation, child.slot) for child in children if not child.retired}
+def slots_to_prove(state: State) -> list[tuple[int, Slot]]:
+    """The slots, with their generations, that only the candidate wants: all slots of
+    the pools that changed, and those by which the other pools grow.
+    """
+    if state.candidate is None:
+        return []
+    slots = state.candidate.slots()
+    return [
+        (generation, slot) for generation, slot in slots if not state.wanted.has(generation, slot)
+    ]
 
 
 def converge(draft: Draft) -> None:
@@ -51,18 +68,55 @@ def converge(draft: Draft) -> None:
     )
     for generation, slot in list(islice(due, SPAWNS_PER_STEP)):
         draft.spawn(generation, slot)
-    _retire_surplus(draft)
+    retire_surplus(draft)
 
 
-def _retire_surplus(draft: Draft) -> None:
-    """Retire the current children whose slots are not wanted; forget the throttles of
-    such slots.
+def retire_surplus(draft: Draft) -> None:
+    """Retire the children whose slots neither the current configuration nor the
+    candidate wants; forget the throttles of such slots. Then make room.
     """
     state = draft.state
     for child in list(state.children.values()):
-        is_current = child.generation == state.generation and not child.retired
-        if is_current and not state.wanted.has(child.slot):
+        if not (child.retired or state.is_current(child) or state.is_candidate(child)):
             draft.retire(child)
     for generation, slot in list(state.throttles):
-        if generation == state.generation and not state.wanted.has(slot):
+        if not state.wanted.has(generation, slot):
             del state.throttles[generation, slot]
+    _make_room(draft)
+
+
+def _make_room(draft: Draft) -> None:
+    """Cut the oldest drains: those of more than MAX_RETIRED_GENERATIONS generations,
+    and as many as the wanted children need.
+    """
+    state = draft.state
+    draining = _lingering(state)
+    kept = sorted({retired_by for retired_by, _ in draining})[-MAX_RETIRED_GENERATIONS:]
+    too_old = sum(retired_by not in kept for retired_by, _ in draining)
+    ending = sum(child.finishing for child in state.children.values() if child.retired)
+    for _, child in draining[: max(too_old, missing_room(state) - ending)]:
+        draft.note_child(f"{child.slot.kind}.drain_cut", child)
+        draft.cut_drain(child)
+
+
+def _lingering(state: State) -> list[tuple[int, Child]]:
+    """The children that drain and may keep their connections, each with the reload by
+    which it was retired, the earliest first.
+    """
+    found = [
+        (child.retired_by, child)
+        for child in state.children.values()
+        if child.retired_by is not None
+        and child.phase is ChildPhase.DRAINING
+        and not child.finishing
+    ]
+    return sorted(found, key=lambda one: (one[0], one[1].birth))
+
+
+def missing_room(state: State) -> int:
+    """How many retired children have to go, so that all children that the current
+    configuration and the candidate want have room beside the others; 0 or less: none.
+    """
+    retired = sum(child.retired for child in state.children.values())
+    wanted = sum(pool.count for pool in state.wanted.pools.values())
+    return retired + wanted + len(slots_to_prove(state)) - state.max_children

@@ -8,7 +8,7 @@ scoreboard shows each phase.
 from dataclasses import replace
 
 from unpd.core import effects as fx
-from unpd.core.model import Child, Slot, State
+from unpd.core.model import Child, Limits, Slot, State
 from unpd.core.policy import CUT_GRACE_S, LAST_SHARE, policy_of
 from unpd.log_events import Field
 from unpd.names import ChildOrder, ChildPhase, MasterPhase
@@ -62,20 +62,24 @@ class Draft:
     def spawn(self, generation: int, slot: Slot) -> None:
         """Order the birth of a child in ``slot``."""
         state = self.state
-        wanted = state.wanted
-        if generation != state.generation and state.candidate is not None:
-            wanted = state.candidate
         child = Child(
             birth=state.next_birth,
             slot=slot,
             generation=generation,
             phase=ChildPhase.STARTING,
             born_at=self.now,
-            deadline_at=self.now + wanted.limits.start_timeout_s,
         )
+        deadline_at = self.now + self.limits_of(child).start_timeout_s
+        child = replace(child, deadline_at=deadline_at)
         state.next_birth += 1
         state.children[child.birth] = child
         self.do(fx.Spawn(child))
+
+    def limits_of(self, child: Child) -> Limits:
+        """The limits of the configuration to which the child belongs."""
+        if self.state.candidate is not None and self.state.is_candidate(child):
+            return self.state.candidate.limits
+        return self.state.wanted.limits
 
     def tell(self, child: Child, order: ChildOrder) -> None:
         """Order a signal to the child."""
@@ -92,16 +96,21 @@ class Draft:
             self._drain(child)
         elif child.phase is ChildPhase.STARTING:
             self.tell(child, ChildOrder.RETIRE)
-            self.put(replace(child, phase=ChildPhase.DRAINING, retired=True))
+            self.put(replace(self._retired(child), phase=ChildPhase.DRAINING))
         else:
-            self.put(replace(child, retired=True))
+            self.put(self._retired(child))
+
+    def _retired(self, child: Child) -> Child:
+        """The child without its slot. A second retirement changes nothing."""
+        return child if child.retired else replace(child, retired_by=self.state.last_generation)
 
     def _drain(self, child: Child) -> None:
         """Let the child keep its connections for as long as its policy says."""
         grace_s = policy_of(child).drain_s(self.state.wanted.limits)
         deadline_at = self.now + grace_s if grace_s else None
         self.tell(child, ChildOrder.RETIRE)
-        self.put(replace(child, phase=ChildPhase.DRAINING, retired=True, deadline_at=deadline_at))
+        draining = replace(child, phase=ChildPhase.DRAINING, deadline_at=deadline_at)
+        self.put(self._retired(draining))
 
     def cut_drain(self, child: Child) -> None:
         """End the child's drain: it has CUT_GRACE_S to end its connections."""
@@ -120,14 +129,14 @@ class Draft:
         self._put_finishing(child, sooner(child.deadline_at, deadline_at))
 
     def _put_finishing(self, child: Child, deadline_at: float) -> None:
-        finishing = replace(child, retired=True, finishing=True, deadline_at=deadline_at)
-        self.put(replace(finishing, phase=ChildPhase.DRAINING))
+        draining = replace(child, phase=ChildPhase.DRAINING, deadline_at=deadline_at)
+        self.put(self._retired(replace(draining, finishing=True)))
 
     def kill(self, child: Child, retired: bool) -> None:
         """Send SIGKILL. ``retired``: the child also loses its slot."""
         self.tell(child, ChildOrder.KILL)
-        retired = child.retired or retired
-        self.put(replace(child, phase=ChildPhase.KILLED, deadline_at=None, retired=retired))
+        killed = replace(child, phase=ChildPhase.KILLED, deadline_at=None)
+        self.put(self._retired(killed) if retired else killed)
 
     def abort(self, child: Child) -> float:
         """Send SIGABRT, which makes the child print its stack. Return the seconds until

@@ -71,15 +71,19 @@ class BeatsRead:
 @dataclass(frozen=True, slots=True)
 class ReloadAsked:
     """A signal or the control socket asked for a reload. ``request`` is the number of
-    the control request that waits for the answer, None for a signal.
+    the control request that waits for the answer, None for a signal. ``every_pool``:
+    the children of unchanged pools are to be replaced too.
     """
 
     request: int | None
+    every_pool: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigLoaded:
-    """The new configuration is valid, and its listeners are open."""
+    """The new configuration is valid, and its listeners are open. The core gives the
+    pools of ``wanted`` their generations.
+    """
 
     wanted: Wanted
 

@@ -8,7 +8,7 @@ ones (:mod:`unpd.core.converge`), and checks whether the phase has ended
 The phases::
 
     STARTING --all pools ready--> RUNNING
-    RUNNING --reload asked--> LOADING --loaded--> CUTTING --no old drain--> PROVING
+    RUNNING --reload asked--> LOADING --loaded--> CUTTING --room enough--> PROVING
     LOADING --refused--> RUNNING
     PROVING --all ready, or a child failed--> RUNNING
     any --stop asked, or a start that failed--> STOPPING --no child left--> Leave
@@ -16,10 +16,12 @@ The phases::
 Called by the shell. Raises AssertionError for an event that cannot happen in the
 current phase.
 
-Invariants (tests/property/test_machine.py): at most two generations live, apart from
-children that were sent SIGKILL; in one generation a slot never has two holders; births
-only go up; no child is spawned in STOPPING; every request for a reload is answered
-exactly once.
+Invariants (tests/property/test_machine.py): beside the current children and those of
+one candidate, only the retired children of MAX_RETIRED_GENERATIONS reloads keep their
+connections; in the generation of its pool a slot never has two holders; a reload
+touches no child of a pool that it leaves alone, unless the pool shrinks; births only go
+up; no child is spawned in STOPPING; every request for a reload is answered exactly
+once.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +35,7 @@ from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
 from unpd.core.converge import converge, vacant_slots
 from unpd.core.draft import QUICK_GRACE_S, Draft
-from unpd.core.model import Child, Exit, Limits, State, credible_beat
+from unpd.core.model import Exit, State, credible_beat
 from unpd.core.policy import policy_of
 from unpd.core.readiness import unready_pools
 from unpd.names import ChildOrder, ChildPhase, ExitCode, MasterPhase
@@ -83,7 +85,7 @@ def _child_failed(draft: Draft, event: ev.ChildFailed) -> None:
     happened(draft, event.birth, Happening.REPORTED_FAILURE)
     if draft.state.phase is MasterPhase.STARTING and policy_of(child).serves and not child.retired:
         _stop(draft, Exit(event.code, event.reason), quick=True)
-    elif reload.is_candidate(draft.state, child):
+    elif draft.state.is_candidate(child):
         reload.refuse_candidate(draft, event.reason)
 
 
@@ -91,7 +93,7 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
     child = draft.state.children.pop(event.birth, None)
     if child is None or child.retired or draft.stopping:
         return
-    candidate = reload.is_candidate(draft.state, child)
+    candidate = draft.state.is_candidate(child)
     if candidate or child.ready_at is None:
         moment = "it was ready" if child.ready_at is None else "the others were ready"
         kind, slot = child.slot.kind, child.slot
@@ -114,7 +116,7 @@ def _fork_failed(draft: Draft, event: ev.ForkFailed) -> None:
     if child is None:
         return
     draft.state.last_trouble = f"fork failed: {event.reason}"
-    if reload.is_candidate(draft.state, child):
+    if draft.state.is_candidate(child):
         reload.refuse_candidate(draft, draft.state.last_trouble)
         return
     if child.retired or draft.stopping:
@@ -135,7 +137,7 @@ def _beats_read(draft: Draft, event: ev.BeatsRead) -> None:
         if child is None or child.ready_at is None:
             continue
         last_beat_at = max(child.ready_at, credible_beat(beat_at, draft.now))
-        if draft.now - last_beat_at > _limits_of(draft.state, child).heartbeat_timeout_s:
+        if draft.now - last_beat_at > draft.limits_of(child).heartbeat_timeout_s:
             happened(draft, birth, Happening.FELL_SILENT)
 
 
@@ -157,12 +159,6 @@ def _give_up_start(draft: Draft) -> None:
     reason = f"no worker of pool {missing} was ready within {timeout_s:g} s{trouble}"
     draft.note("master.start_failed", reason=reason)
     _stop(draft, Exit(ExitCode.FAILED, reason), quick=True)
-
-
-def _limits_of(state: State, child: Child) -> Limits:
-    if state.candidate is not None and child.generation == state.last_generation:
-        return state.candidate.limits
-    return state.wanted.limits
 
 
 # --- orders ---------------------------------------------------------------------------

@@ -9,7 +9,7 @@ Used by the whole core and by the modules of the master that read the state.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from unpd.names import MAX_WORKERS, ChildKind, ChildPhase, MasterPhase
+from unpd.names import MAX_CHILDREN, MAX_WORKERS, ChildKind, ChildPhase, MasterPhase
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,30 +38,61 @@ class Limits:
     heartbeat_timeout_s: float
 
 
+Recipe = object
+"""Everything that the children of a pool are born with, as a value that only its maker
+understands. The core compares two of them with ``==``.
+"""
+
+PoolKey = tuple[ChildKind, str]
+"""A kind, and the name of a pool."""
+
+
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The children that one configuration wants, and its limits. ``children`` has the
-    number, at least 1, for each kind and pool.
+class WantedPool:
+    """The children of one kind that a pool wants. ``count``: how many, at least 1.
+    ``generation``: that of the pool. A reload that leaves the pool alone does not
+    change it.
     """
 
-    children: Mapping[tuple[ChildKind, str], int]
+    count: int
+    recipe: Recipe
+    generation: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The children that one configuration wants, and its limits."""
+
+    pools: Mapping[PoolKey, WantedPool]
     limits: Limits
 
-    def slots(self) -> Iterator[Slot]:
-        """Every slot that must hold a child."""
-        for (kind, pool), count in self.children.items():
-            for index in range(count):
-                yield Slot(kind, pool, index)
+    def slots(self) -> Iterator[tuple[int, Slot]]:
+        """Every slot that must hold a child, with the generation of its pool."""
+        for (kind, name), pool in self.pools.items():
+            for index in range(pool.count):
+                yield pool.generation, Slot(kind, name, index)
 
-    def has(self, slot: Slot) -> bool:
-        """Whether ``slot`` must hold a child."""
-        return slot.index < self.children.get((slot.kind, slot.pool), 0)
+    def has(self, generation: int, slot: Slot) -> bool:
+        """Whether ``slot`` must hold a child of ``generation``."""
+        pool = self.pools.get((slot.kind, slot.pool))
+        return pool is not None and pool.generation == generation and slot.index < pool.count
 
     @property
     def workers(self) -> dict[str, int]:
         """The number of workers, by pool."""
-        counts = self.children.items()
-        return {pool: count for (kind, pool), count in counts if kind is ChildKind.WORKER}
+        pools = self.pools.items()
+        return {name: pool.count for (kind, name), pool in pools if kind is ChildKind.WORKER}
+
+    def after(self, current: "Wanted", generation: int, every_pool: bool) -> "Wanted":
+        """The same as the successor of ``current``. A pool whose recipe did not change
+        keeps its generation, unless ``every_pool``; the others are of ``generation``.
+        """
+        pools = {}
+        for key, pool in self.pools.items():
+            old = current.pools.get(key)
+            kept = old is not None and old.recipe == pool.recipe and not every_pool
+            pools[key] = replace(pool, generation=old.generation if old and kept else generation)
+        return replace(self, pools=pools)
 
     def resized(self, pool: str, delta: int) -> "Wanted":
         """The same with ``delta`` more workers in ``pool``, but at least one there.
@@ -72,8 +103,9 @@ class Wanted:
         workers = self.workers
         if pool not in workers or sum(workers.values()) + delta > MAX_WORKERS:
             return self
-        count = max(1, workers[pool] + delta)
-        return replace(self, children={**self.children, (ChildKind.WORKER, pool): count})
+        key = (ChildKind.WORKER, pool)
+        resized = replace(self.pools[key], count=max(1, workers[pool] + delta))
+        return replace(self, pools={**self.pools, key: resized})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +113,8 @@ class Child:
     """One child, from its spawn to its reap. ``birth`` identifies it.
 
     ``deadline_at``: when its phase has lasted too long; None: the phase may last.
-    ``retired``: the child no longer holds its slot. ``finishing``: it was ordered to
-    end its connections.
+    ``retired_by``: the number of the last reload when it lost its slot, None while it
+    holds it. ``finishing``: it was ordered to end its connections.
     """
 
     birth: int
@@ -92,8 +124,13 @@ class Child:
     born_at: float
     ready_at: float | None = None
     deadline_at: float | None = None
-    retired: bool = False
+    retired_by: int | None = None
     finishing: bool = False
+
+    @property
+    def retired(self) -> bool:
+        """Whether it no longer holds its slot."""
+        return self.retired_by is not None
 
 
 BEAT_AHEAD_S = 1.0
@@ -127,16 +164,33 @@ class Exit:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A reload that was asked for. ``requests``: the control requests that wait for its
+    end; none if only a signal asked. ``every_pool``: it also replaces the children of
+    pools whose recipe did not change.
+    """
+
+    requests: tuple[int, ...] = ()
+    every_pool: bool = False
+
+    def __add__(self, other: "Asked") -> "Asked":
+        """One reload that does what both ask for."""
+        return Asked(self.requests + other.requests, self.every_pool or other.every_pool)
+
+
 @dataclass(slots=True)
 class State:
     """Everything the core remembers.
 
-    ``wanted`` belongs to ``generation``, the current one. While a reload is being
-    proved, ``candidate`` belongs to ``last_generation``. ``requests`` are the control
-    requests that wait for the reload under way. ``queued_requests`` wait for one more
-    reload after it (empty: only a signal asked for it; None: no reload is queued).
+    ``wanted`` is the current configuration's; the reload of the number ``generation``
+    adopted it. Each of its pools has a generation of its own, which is older if later
+    reloads left the pool alone. While a reload is being proved, ``candidate`` is what
+    the new configuration wants, and ``last_generation`` is the number of that reload.
+    ``asked`` is the reload under way, ``queued`` one more reload after it.
     ``phase_deadline_at`` bounds STARTING. ``beats_read_at`` is when heartbeats were
     last read. ``last_trouble`` is the latest reason why a child failed.
+    ``max_children`` have room at a time.
     """
 
     wanted: Wanted
@@ -147,19 +201,34 @@ class State:
     children: dict[int, Child] = field(default_factory=dict)
     throttles: dict[tuple[int, Slot], Throttle] = field(default_factory=dict)
     next_birth: int = 1
-    requests: tuple[int, ...] = ()
-    queued_requests: tuple[int, ...] | None = None
+    asked: Asked = Asked()
+    queued: Asked | None = None
     phase_deadline_at: float | None = None
     stop_began_at: float = 0.0
     exit: Exit | None = None
     last_trouble: str = ""
     beats_read_at: float = 0.0
+    max_children: int = MAX_CHILDREN
 
     def copy(self) -> "State":
         """A state that can change without changing this one. The records in it are
         frozen, so both may share them.
         """
         return replace(self, children=dict(self.children), throttles=dict(self.throttles))
+
+    def is_current(self, child: Child) -> bool:
+        """Whether the child holds a slot of the current configuration."""
+        return not child.retired and self.wanted.has(child.generation, child.slot)
+
+    def is_candidate(self, child: Child) -> bool:
+        """Whether the reload under way has to prove the child."""
+        return (
+            self.phase is MasterPhase.PROVING
+            and not child.retired
+            and self.candidate is not None
+            and self.candidate.has(child.generation, child.slot)
+            and not self.wanted.has(child.generation, child.slot)
+        )
 
     def holder(self, generation: int, slot: Slot) -> Child | None:
         """The child that holds ``slot`` in ``generation``."""

@@ -1,5 +1,5 @@
-"""Whether the current generation is whole: which pools lack a ready child, and in which
-slots children keep dying early.
+"""Whether what the current configuration wants is there: which pools lack a ready
+child, and in which slots children keep dying early.
 
 Pure functions of the state. Called by :mod:`unpd.core.machine` at the start, and by
 :mod:`unpd.master.status` at any time.
@@ -21,20 +21,20 @@ def unready_pools(state: State) -> tuple[str, ...]:
     }
     return tuple(
         pool
-        for kind, pool in state.wanted.children
+        for kind, pool in state.wanted.pools
         if POLICIES[kind].serves and (kind, pool) not in ready
     )
 
 
 def throttled(state: State) -> tuple[Slot, ...]:
-    """The slots of the current generation whose children keep dying early."""
+    """The slots whose children keep dying early."""
     return tuple(
         slot
         for (generation, slot), throttle in sorted(state.throttles.items())
-        if generation == state.generation and throttle.failures and not _is_ready(state, slot)
+        if throttle.failures and not _is_ready(state, generation, slot)
     )
 
 
-def _is_ready(state: State, slot: Slot) -> bool:
-    holder = state.holder(state.generation, slot)
+def _is_ready(state: State, generation: int, slot: Slot) -> bool:
+    holder = state.holder(generation, slot)
     return holder is not None and holder.phase is ChildPhase.READY

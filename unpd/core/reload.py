@@ -1,9 +1,15 @@
 """The reload, from the request to the answer: the phases LOADING, CUTTING, PROVING.
 
-At most two generations live at a time: before the children of the candidate are born,
-the children that still drain from an earlier reload are cut. The candidate is adopted
-when all its children are ready. A failed fork, a reported failure, a death, a hang or a
-late start of one of them refuses it, and the current generation serves on as before.
+A pool whose recipe did not change keeps its children and its generation. So the
+candidate's children are those of the other pools, and those by which a pool grows. The
+candidate is adopted when all its children are ready; only then are the old children of
+the changed pools retired. A failed fork, a reported failure, a death, a hang or a late
+start of a candidate's child refuses it, and the daemon serves on as before.
+
+The retired children of several reloads drain side by side
+(:data:`unpd.core.converge.MAX_RETIRED_GENERATIONS`). They are cut before the proof only
+where the new children would have no room beside them: a candidate that is refused would
+have ended connections in vain.
 
 Every request is answered once. Requests that come during a reload are answered by one
 more reload after it.
@@ -13,9 +19,9 @@ Called by :mod:`unpd.core.machine`, whose tables name the functions here.
 
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.core.converge import converge
+from unpd.core.converge import converge, missing_room, retire_surplus, slots_to_prove
 from unpd.core.draft import Draft
-from unpd.core.model import Child, State, Wanted
+from unpd.core.model import Asked, State, Wanted
 from unpd.names import ChildPhase, MasterPhase
 
 RELOADING = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
@@ -26,19 +32,22 @@ RELOADING = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
 
 def asked(draft: Draft, event: ev.ReloadAsked) -> None:
     """Begin a reload: the shell reads the configuration."""
-    _begin(draft, () if event.request is None else (event.request,))
+    _begin(draft, _asked(event))
 
 
-def _begin(draft: Draft, requests: tuple[int, ...]) -> None:
+def _asked(event: ev.ReloadAsked) -> Asked:
+    return Asked(() if event.request is None else (event.request,), event.every_pool)
+
+
+def _begin(draft: Draft, asked: Asked) -> None:
     draft.state.phase = MasterPhase.LOADING
-    draft.state.requests = requests
+    draft.state.asked = asked
     draft.do(fx.LoadConfig())
 
 
 def asked_during_reload(draft: Draft, event: ev.ReloadAsked) -> None:
     """Queue one more reload, which reads the file again after this one has ended."""
-    queued = draft.state.queued_requests or ()
-    draft.state.queued_requests = queued if event.request is None else (*queued, event.request)
+    draft.state.queued = (draft.state.queued or Asked()) + _asked(event)
 
 
 def asked_during_stop(draft: Draft, event: ev.ReloadAsked) -> None:
@@ -49,22 +58,24 @@ def asked_during_stop(draft: Draft, event: ev.ReloadAsked) -> None:
 
 def begin_queued(draft: Draft) -> None:
     """Begin the queued reload, if there is one."""
-    requests, draft.state.queued_requests = draft.state.queued_requests, None
-    if requests is not None:
-        _begin(draft, requests)
+    queued, draft.state.queued = draft.state.queued, None
+    if queued is not None:
+        _begin(draft, queued)
 
 
 # --- LOADING and CUTTING --------------------------------------------------------------
 
 
 def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
-    """Cut what still drains, to make room for the children of the candidate."""
-    draft.state.candidate = event.wanted
-    draft.state.phase = MasterPhase.CUTTING
-    for child in _draining_generation(draft.state):
-        if not child.finishing:
-            draft.note_child(f"{child.slot.kind}.drain_cut", child)
-            draft.cut_drain(child)
+    """Compare the candidate with the current configuration, pool by pool. If there is
+    no room for its children, the oldest drains are cut in this step
+    (:mod:`unpd.core.converge`).
+    """
+    state = draft.state
+    state.last_generation += 1
+    every_pool = state.asked.every_pool
+    state.candidate = event.wanted.after(state.wanted, state.last_generation, every_pool)
+    state.phase = MasterPhase.CUTTING
 
 
 def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
@@ -72,36 +83,23 @@ def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
     _end(draft, event.reason)
 
 
-def _draining_generation(state: State) -> list[Child]:
-    """The children that drain from an earlier reload, adopted or refused. Killed
-    children do not count: one that the kernel cannot end must not hold up reloads.
-    """
-    return [
-        child
-        for child in state.children.values()
-        if child.generation != state.generation and child.phase is ChildPhase.DRAINING
-    ]
-
-
 def settle_cutting(draft: Draft) -> None:
-    """Order the children of the candidate as soon as no earlier generation drains."""
-    if not _draining_generation(draft.state):
-        draft.state.phase = MasterPhase.PROVING
-        draft.state.last_generation += 1
-        draft.note("reload.proving", generation=draft.state.last_generation)
-        converge(draft)
+    """Order the children of the candidate as soon as there is room for them. Killed
+    children are not waited for: one that the kernel cannot end must not hold up
+    reloads.
+    """
+    state = draft.state
+    draining = any(child.phase is ChildPhase.DRAINING for child in state.children.values())
+    if draining and missing_room(state) > 0:
+        return
+    state.phase = MasterPhase.PROVING
+    draft.note("reload.proving", generation=state.last_generation)
+    converge(draft)
+    # There may be nothing to prove.
+    settle_proving(draft)
 
 
 # --- PROVING --------------------------------------------------------------------------
-
-
-def is_candidate(state: State, child: Child) -> bool:
-    """Whether the child belongs to the generation that is being proved."""
-    return (
-        state.phase is MasterPhase.PROVING
-        and child.generation == state.last_generation
-        and not child.retired
-    )
 
 
 def settle_proving(draft: Draft) -> None:
@@ -111,12 +109,12 @@ def settle_proving(draft: Draft) -> None:
     state = draft.state
     if state.candidate is None:
         return
-    proving = [child for child in state.children.values() if is_candidate(state, child)]
-    ready = {child.slot for child in proving if child.phase is ChildPhase.READY}
+    proving = [child for child in state.children.values() if state.is_candidate(child)]
+    ready = sum(child.phase is ChildPhase.READY for child in proving)
     if any(child.phase is ChildPhase.KILLED for child in proving):
         refuse_candidate(draft, state.last_trouble)
         begin_queued(draft)
-    elif all(slot in ready for slot in state.candidate.slots()):
+    elif ready == len(slots_to_prove(state)):
         _adopt_candidate(draft, state.candidate)
         begin_queued(draft)
 
@@ -125,28 +123,22 @@ def refuse_candidate(draft: Draft, reason: str) -> None:
     """Drop the candidate and retire its children. The ready ones may have clients
     already, so they drain like any other child.
     """
-    for child in list(draft.state.children.values()):
-        if is_candidate(draft.state, child):
-            draft.retire(child)
+    draft.state.candidate = None
+    retire_surplus(draft)
     draft.do(fx.DropConfig())
     _end(draft, reason)
 
 
 def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
+    """Make the candidate the current configuration; retire the children that it does
+    not want. Forget all back-offs: the reload may have mended the cause.
+    """
     state = draft.state
-    old = state.generation
-    state.generation, state.wanted = state.last_generation, candidate
+    state.generation, state.wanted, state.candidate = state.last_generation, candidate, None
     draft.do(fx.AdoptConfig(state.generation))
-    _forget_throttles(state, old)
-    for child in list(state.children.values()):
-        if child.generation == old and not child.retired:
-            draft.retire(child)
+    state.throttles.clear()
+    converge(draft)
     _end(draft, "")
-
-
-def _forget_throttles(state: State, generation: int) -> None:
-    for key in [key for key in state.throttles if key[0] == generation]:
-        del state.throttles[key]
 
 
 # --- the end --------------------------------------------------------------------------
@@ -158,10 +150,19 @@ def _end(draft: Draft, refused: str) -> None:
     if refused:
         draft.note("reload.refused", reason=refused, generation=draft.state.generation)
     else:
-        draft.note("reload.succeeded", generation=draft.state.generation)
+        draft.note(
+            "reload.succeeded",
+            generation=draft.state.generation,
+            replaced=", ".join(_replaced(draft.state)),
+        )
     _answer(draft, refused)
-    draft.state.candidate = None
     draft.state.phase = MasterPhase.RUNNING
+
+
+def _replaced(state: State) -> list[str]:
+    """The names of the pools whose children the reload has replaced or added."""
+    pools = state.wanted.pools.items()
+    return [name for (_, name), pool in pools if pool.generation == state.generation]
 
 
 def abandon(draft: Draft, reason: str) -> None:
@@ -169,13 +170,13 @@ def abandon(draft: Draft, reason: str) -> None:
     state = draft.state
     if state.phase in RELOADING:
         draft.do(fx.DropConfig())
-    state.requests = (*state.requests, *(state.queued_requests or ()))
-    state.queued_requests = None
+    state.asked += state.queued or Asked()
+    state.queued = None
     state.candidate = None
     _answer(draft, reason)
 
 
 def _answer(draft: Draft, refused: str) -> None:
-    for request in draft.state.requests:
+    for request in draft.state.asked.requests:
         draft.do(fx.AnswerReload(request, refused))
-    draft.state.requests = ()
+    draft.state.asked = Asked()

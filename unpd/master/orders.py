@@ -45,7 +45,8 @@ def _stop(order: Order) -> Fields:
 
 
 def _reload(order: Order) -> Fields:
-    order.runtime.events.append(ev.ReloadAsked(order.pending.number))
+    every_pool = order.pending.request.arguments["all"]
+    order.runtime.events.append(ev.ReloadAsked(order.pending.number, every_pool))
     return {}
 
 

@@ -64,7 +64,11 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
 
 
 def _deployment_of(runtime: Runtime, child: Child) -> Deployment:
-    """The configuration and listeners of the child's generation."""
+    """The configuration and listeners with which the child is born.
+
+    A child of a pool that the candidate leaves alone is of an earlier generation, and
+    gets the current ones: what it reads of both is the same.
+    """
     if runtime.candidate is not None and child.generation > runtime.generation:
         return runtime.candidate
     return runtime.deployment
@@ -141,7 +145,7 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         runtime.log.event("config.warning", text=warning)
     for listener in runtime.deployment.listeners.added_by(listeners):
         log_listener(runtime, listener)
-    runtime.events.append(ev.ConfigLoaded(wanted_children(loaded.config)))
+    runtime.events.append(ev.ConfigLoaded(wanted_children(runtime.candidate)))
 
 
 def log_listener(runtime: Runtime, listener: OpenListener) -> None:

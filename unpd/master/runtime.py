@@ -30,7 +30,7 @@ from unpd.names import Fault
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One configuration with its open listeners. Each generation has its own."""
+    """One configuration with its open listeners. Each reload makes another one."""
 
     config: Config
     listeners: Listeners

@@ -72,7 +72,7 @@ class Shell:
     def __init__(self, runtime: Runtime, wakeup_fd: int, offers: Offers) -> None:
         self._runtime = runtime
         self._announcer = Announcer(offers, runtime)
-        self._state = State(wanted_children(runtime.deployment.config))
+        self._state = State(wanted_children(runtime.deployment))
         self._leave: fx.Leave | None = None
         self._sweep_at = 0.0
         self._title = ""

@@ -56,7 +56,7 @@ def summary(runtime: Runtime, state: State) -> str:
     ready = sum(
         child.slot.kind is ChildKind.WORKER
         and child.phase is ChildPhase.READY
-        and child.generation == state.generation
+        and state.is_current(child)
         for child in state.children.values()
     )
     active = sum(

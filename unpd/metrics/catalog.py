@@ -297,7 +297,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Gauge(
         "unpd_generation",
         (),
-        "The generation that serves; it goes up at each reload.",
+        "The generation of the configuration in use; it goes up at each reload.",
         _word(Master.GENERATION),
     ),
     Counter(

@@ -24,7 +24,8 @@ from unpd.control.verbs import VERBS
 
 REQUESTS = [
     Request("status"),
-    Request("reload"),
+    Request("reload", {"all": False}),
+    Request("reload", {"all": True}),
     Request("stop", {"quick": False}),
     Request("stop", {"quick": True}),
 ]

@@ -58,7 +58,7 @@ def test_a_value_of_another_type_is_refused(value: object) -> None:
     ("verb", "sentence"),
     [
         ("stop", "unknown argument 'fast': stop takes only quick"),
-        ("reload", "unknown argument 'fast': reload takes no argument"),
+        ("reload", "unknown argument 'fast': reload takes only all"),
         ("status", "unknown argument 'fast': status takes no argument"),
     ],
 )

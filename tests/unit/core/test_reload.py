@@ -19,7 +19,8 @@ def test_a_reload_runs_from_request_to_answer() -> None:
     """
     machine = running(wants(2, exporter=True))
     assert machine.take(ev.ReloadAsked(5)) == (fx.LoadConfig(),)
-    done = machine.take(ev.ConfigLoaded(wants({"default": 1, "slow": 1}, exporter=True)))
+    new = wants({"default": 1, "slow": 1}, exporter=True)
+    done = machine.take(ev.ConfigLoaded(machine.edited(new)))
     assert [(child.birth, str(child.slot), child.generation) for child in done.spawned] == [
         (4, "exporter/0", 2),
         (5, "default/0", 2),
@@ -35,7 +36,9 @@ def test_a_reload_runs_from_request_to_answer() -> None:
     assert done.receivers(ChildOrder.RETIRE) == [1, 2, 3]
     assert done.of_type(fx.CountReload) == [fx.CountReload(succeeded=True)]
     assert done.answers == [(5, "")]
-    assert done.log_lines("reload.succeeded") == [{"generation": 2}]
+    assert done.log_lines("reload.succeeded") == [
+        {"generation": 2, "replaced": "exporter, default, slow"}
+    ]
     assert (machine.state.phase, machine.state.generation) == (MasterPhase.RUNNING, 2)
     assert machine.births(ChildPhase.READY) == [4, 5, 6]
     assert machine.births(ChildPhase.DRAINING) == [1, 2, 3]
@@ -233,16 +236,20 @@ def test_the_workers_of_a_refused_candidate_drain() -> None:
     assert machine.wait(50.0).receivers(ChildOrder.FINISH) == [2]
 
 
-def test_the_drain_of_a_refused_candidate_is_cut_by_the_next() -> None:
-    """A refused candidate counts as a generation, and there are never three. The next
-    reload cuts its drain.
+def test_the_drain_of_a_refused_candidate_goes_on_over_the_next() -> None:
+    """The drain of a refused candidate goes on over the next reload. Only where there
+    is no room for the new children, it is cut, like any other.
     """
-    machine = proving(wants(1), wants(2))
-    machine.ready(2)
-    machine.exit(3)
-    done = machine.reload(wants(1))
-    assert (done.receivers(ChildOrder.FINISH), done.spawned) == ([2], [])
-    assert [child.generation for child in machine.exit(2).spawned] == [3]
+    for room, cut in ((4, []), (2, [2])):
+        machine = proving(wants(1), wants(2), max_children=room)
+        machine.ready(2)
+        machine.exit(3)
+        done = machine.reload(wants(1))
+        assert done.receivers(ChildOrder.FINISH) == cut
+        assert len(done.spawned) == (not cut)
+        if cut:
+            done = machine.exit(2)
+        assert [child.generation for child in done.spawned] == [3]
 
 
 def test_a_hung_candidate_still_prints_its_stack() -> None:
@@ -274,25 +281,27 @@ def test_generation_numbers_are_never_reused() -> None:
     assert machine.state.generation == 3
 
 
-def test_a_reload_cuts_the_drain_of_the_one_before() -> None:
-    """A reload first ends the drain of the reload before. The candidate is spawned when
-    the last drained child is gone. The generation that serves is not affected.
+def test_a_reload_cuts_drains_where_its_children_have_no_room() -> None:
+    """A reload cuts as many drains as its children need room, the oldest first. The
+    candidate is spawned when there is room. The generation that serves is not affected.
     """
-    machine = proving(wants(2), wants(1))
-    machine.ready(3)
-    done = machine.reload(wants(1))
-    assert done.orders == [(1, ChildOrder.FINISH), (2, ChildOrder.FINISH)]
-    assert len(done.log_lines("worker.drain_cut")) == 2
+    machine = proving(wants(4), wants(1), max_children=5)
+    machine.ready(*range(5, 6))
+    done = machine.reload(wants(3))
+    assert done.orders == [(birth, ChildOrder.FINISH) for birth in (1, 2, 3)]
+    assert len(done.log_lines("worker.drain_cut")) == 3
     assert machine.state.phase is MasterPhase.CUTTING
-    assert not machine.exit(1).spawned
-    assert [child.generation for child in machine.exit(2).spawned] == [3]
+    assert not machine.exit(1, 2).spawned
+    assert [child.generation for child in machine.exit(3).spawned] == [3, 3, 3]
+    assert not machine.ready(6, 7, 8).receivers(ChildOrder.FINISH)
+    assert machine.births(ChildPhase.DRAINING) == [4, 5]
 
 
 def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
     """A drain that ignores the cut is killed three seconds later, and the reload goes
     on at once, even if SIGKILL does not end the process.
     """
-    machine = proving(wants(1), wants(1))
+    machine = proving(wants(1), wants(1), max_children=2)
     machine.ready(2)
     machine.reload(wants(1))
     assert not machine.wait(2.9).orders
@@ -305,7 +314,7 @@ def test_a_drain_is_cut_once() -> None:
     """A drain that was cut when its time was over is not cut again and gets no more
     time.
     """
-    machine = proving(wants(1), wants(1, reload_grace_s=5.0))
+    machine = proving(wants(1), wants(1, reload_grace_s=5.0), max_children=2)
     machine.ready(2)
     assert machine.wait(5.0).receivers(ChildOrder.FINISH) == [1]
     machine.wait(2.0)
@@ -315,12 +324,12 @@ def test_a_drain_is_cut_once() -> None:
 
 def test_a_worker_that_dies_while_a_drain_is_cut_is_replaced() -> None:
     """A serving worker that dies in any stage of a reload is replaced."""
-    machine = proving(wants(1), wants(2))
+    machine = proving(wants(1), wants(2), max_children=3)
     machine.ready(2, 3)
     machine.wait(5.0)
     machine.take(ev.ReloadAsked(None))
     assert [child.birth for child in machine.exit(2).spawned] == [4]
-    machine.take(ev.ConfigLoaded(wants(1)))
+    machine.take(ev.ConfigLoaded(machine.edited(wants(1))))
     assert machine.state.phase is MasterPhase.CUTTING
     assert [child.birth for child in machine.exit(3).spawned] == [5]
 
@@ -336,7 +345,7 @@ def test_reloads_during_a_reload_become_one_more(refused: bool) -> None:
     if refused:
         done = machine.take(ev.ConfigRefused("nonsense"))
     else:
-        machine.take(ev.ConfigLoaded(wants(1)))
+        machine.take(ev.ConfigLoaded(machine.edited(wants(1))))
         done = machine.ready(2)
     assert done.answers == [(1, "nonsense" if refused else "")]
     assert done.of_type(fx.LoadConfig)
@@ -388,8 +397,8 @@ def test_workers_that_were_added_by_hand_are_not_kept() -> None:
 
 
 def test_a_reload_while_surplus_workers_drain() -> None:
-    """Surplus workers that drain belong to the serving generation. A reload does not
-    cut them, and after the adoption they drain on.
+    """Surplus workers that drain are not cut by the next reloads: they drain on beside
+    those that the reloads retire.
     """
     machine = running(wants(3))
     machine.take(ev.PoolResized("default", -1))
@@ -399,7 +408,7 @@ def test_a_reload_while_surplus_workers_drain() -> None:
     done = machine.ready(4)
     assert done.receivers(ChildOrder.RETIRE) == [1, 2]
     assert machine.births(ChildPhase.DRAINING) == [1, 2, 3]
-    assert machine.reload(wants(1)).receivers(ChildOrder.FINISH) == [1, 2, 3]
+    assert not machine.reload(wants(1)).receivers(ChildOrder.FINISH)
 
 
 def test_an_aborted_worker_of_the_old_generation_still_prints_its_stack() -> None:

@@ -235,14 +235,14 @@ def in_phase(phase: MasterPhase) -> Machine:
     """Return a machine in this phase with one worker, and with reload request 1 where
     the phase has one.
     """
-    machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1))
+    machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1), 2)
     if phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING):
         if phase is MasterPhase.CUTTING:
             machine.reload(wants(1))
             machine.ready(2)
         machine.take(ev.ReloadAsked(1))
         if phase is not MasterPhase.LOADING:
-            machine.take(ev.ConfigLoaded(wants(2)))
+            machine.take(ev.ConfigLoaded(machine.edited(wants(2))))
     if phase is MasterPhase.STOPPING:
         machine.stop()
     assert machine.state.phase is phase

@@ -100,7 +100,7 @@ def test_the_end_of_a_drain(
             NOW - 50,
             ready_at=NOW - 40,
             deadline_at=NOW,
-            retired=True,
+            retired_by=1,
             finishing=finishing,
         )
     )
@@ -118,7 +118,7 @@ EVENTS: dict[type[ev.Event], ev.Event] = {
     ev.ForkFailed: ev.ForkFailed(99, "why"),
     ev.BeatsRead: ev.BeatsRead({1: NOW, 99: 0.0}),
     ev.ReloadAsked: ev.ReloadAsked(7),
-    ev.ConfigLoaded: ev.ConfigLoaded(wants(1)),
+    ev.ConfigLoaded: ev.ConfigLoaded(wants(1, recipes={"default": "new"})),
     ev.ConfigRefused: ev.ConfigRefused("why"),
     ev.StopAsked: ev.StopAsked(quick=False, by="a test"),
     ev.PoolResized: ev.PoolResized("default", 1),
@@ -154,14 +154,14 @@ NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
 
 def in_phase(phase: MasterPhase) -> Machine:
     """Build a machine in this phase."""
-    machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1))
+    machine = booted(wants(1)) if phase is MasterPhase.STARTING else running(wants(1), 2)
     if phase is MasterPhase.CUTTING:
         machine.reload(wants(1))
         machine.ready(2)
     if phase in (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING):
         machine.take(ev.ReloadAsked(None))
     if phase in (MasterPhase.CUTTING, MasterPhase.PROVING):
-        machine.take(ev.ConfigLoaded(wants(1)))
+        machine.take(ev.ConfigLoaded(machine.edited(wants(1))))
     if phase is MasterPhase.STOPPING:
         machine.stop()
     assert machine.state.phase is phase

@@ -83,11 +83,14 @@ def test_stop_asks_the_core_to_stop(quick: bool) -> None:
     assert master.answers == [{"number": NUMBER, "ok": True}]
 
 
-def test_reload_is_answered_with_its_outcome() -> None:
-    """The core gets the number of the request, and the answer comes later."""
+@pytest.mark.parametrize("every_pool", [False, True])
+def test_reload_is_answered_with_its_outcome(every_pool: bool) -> None:
+    """The core gets the number of the request, and whether every pool is to be
+    replaced. The answer comes later.
+    """
     master = Master()
-    master.asked("reload")
-    assert [*master.events] == [ev.ReloadAsked(NUMBER)]
+    master.asked("reload", all=every_pool)
+    assert [*master.events] == [ev.ReloadAsked(NUMBER, every_pool)]
     assert master.answers == []
 
 

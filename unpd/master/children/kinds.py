@@ -1,15 +1,21 @@
-"""The kinds of children: which listeners each inherits, and which program it runs.
+"""The kinds of children: which listeners each inherits, which program it runs, and the
+recipe by which a reload notices that a pool changed.
 
 A new kind is a row in :data:`KINDS` and a row in :data:`unpd.core.policy.POLICIES`. The
 functions here translate the master's configuration into the arguments of these
 programs, which import nothing of the master.
+
+A recipe has every value of the configuration that a child of the pool reads, and which
+sockets it listens on. A function here that reads one more value adds it to the recipe
+of its kind: otherwise a reload leaves the pool alone although that value changed.
 
 Called by the performers; calls :mod:`unpd.worker` and :mod:`unpd.metrics.exporter` in
 the child.
 """
 
 import ipaddress
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -17,12 +23,12 @@ from unpd import __version__, sinks
 from unpd.board import layout
 from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
-from unpd.config.plan import worker_count
+from unpd.config.plan import values_of, worker_count
 from unpd.config.schema import Config
-from unpd.core.model import Child, Limits, Wanted
+from unpd.core.model import Child, Limits, Recipe, Wanted, WantedPool
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
-from unpd.master.listening.listener import METRICS
+from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels
@@ -43,11 +49,13 @@ and kills it after 95 %.
 class Kind:
     """One kind of child.
 
-    ``wanted``: how many a configuration wants, by pool. ``keeps``: the descriptors of
-    listeners that a child inherits. ``live``: its whole life, called in the child.
+    ``wanted``: how many a configuration wants, by pool. ``recipe``: that of a pool.
+    ``keeps``: the descriptors of listeners that a child inherits. ``live``: its whole
+    life, called in the child.
     """
 
     wanted: Callable[[Config], Mapping[str, int]]
+    recipe: Callable[[Deployment, str], Recipe]
     keeps: Callable[[Deployment, Child], tuple[int, ...]]
     live: Callable[[Runtime, Deployment, Newborn], None]
 
@@ -62,16 +70,51 @@ def _wanted_exporters(config: Config) -> dict[str, int]:
     return {"exporter": 1} if config.metrics.listen else {}
 
 
+def _worker_recipe(deployment: Deployment, pool: str) -> Recipe:
+    config = deployment.config
+    services = _services_of(deployment, pool)
+    pool_values = values_of(config.pools[pool])
+    del pool_values["workers"]  # how many siblings a worker has does not concern it
+    return (
+        pool_values,
+        {name: values_of(config.services[name]) for name in services},
+        _identities(listener for name in services for listener in deployment.listeners.of(name)),
+        values_of(config.log),
+        config.daemon.grace_s,
+    )
+
+
+def _exporter_recipe(deployment: Deployment, pool: str) -> Recipe:
+    del pool
+    config = deployment.config
+    return (
+        {name: service.pool for name, service in config.services.items()},
+        _identities(deployment.listeners.opened.values()),
+        values_of(config.log),
+        config.daemon.grace_s,
+    )
+
+
+def _identities(listeners: Iterable[OpenListener]) -> dict[str, tuple[str, str, int]]:
+    """What distinguishes open listeners, by key: also the socket's inode, because a
+    listener may have been opened again.
+    """
+    return {
+        one.wanted.key: (one.wanted.service, one.text, os.fstat(one.sock.fileno()).st_ino)
+        for one in listeners
+    }
+
+
 def _worker_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
-    services = _services_of(deployment, child)
+    services = _services_of(deployment, child.slot.pool)
     listeners = [listener for name in services for listener in deployment.listeners.of(name)]
     return tuple(listener.sock.fileno() for listener in listeners)
 
 
-def _services_of(deployment: Deployment, child: Child) -> list[str]:
-    """The services of the child's pool."""
+def _services_of(deployment: Deployment, pool: str) -> list[str]:
+    """The services of a pool."""
     services = deployment.config.services.items()
-    return [name for name, service in services if service.pool == child.slot.pool]
+    return [name for name, service in services if service.pool == pool]
 
 
 def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
@@ -84,7 +127,7 @@ def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
 
 def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
     config = deployment.config
-    services = _services_of(deployment, newborn.child)
+    services = _services_of(deployment, newborn.child.slot.pool)
     # The master changes its own level only after this generation has been proved.
     newborn.log.set_level(config.log.level)
     setup = WorkerSetup(
@@ -209,24 +252,35 @@ def _reopen_log(deployment: Deployment, newborn: Newborn) -> None:
 
 KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
     {
-        ChildKind.EXPORTER: Kind(_wanted_exporters, _exporter_keeps, _live_as_exporter),
-        ChildKind.WORKER: Kind(_wanted_workers, _worker_keeps, _live_as_worker),
+        ChildKind.EXPORTER: Kind(
+            wanted=_wanted_exporters,
+            recipe=_exporter_recipe,
+            keeps=_exporter_keeps,
+            live=_live_as_exporter,
+        ),
+        ChildKind.WORKER: Kind(
+            wanted=_wanted_workers,
+            recipe=_worker_recipe,
+            keeps=_worker_keeps,
+            live=_live_as_worker,
+        ),
     }
 )
 """One row for each kind, in the order in which they are spawned."""
 
 
-def wanted_children(config: Config) -> Wanted:
-    """The children and limits that ``config`` wants."""
+def wanted_children(deployment: Deployment) -> Wanted:
+    """The children and limits that the configuration of ``deployment`` wants."""
+    config = deployment.config
     limits = Limits(
         grace_s=config.daemon.grace_s,
         reload_grace_s=config.daemon.reload_grace_s,
         start_timeout_s=config.daemon.start_timeout_s,
         heartbeat_timeout_s=config.daemon.heartbeat_timeout_s,
     )
-    children = {
-        (kind, pool): count
+    pools = {
+        (kind, pool): WantedPool(count, row.recipe(deployment, pool))
         for kind, row in KINDS.items()
         for pool, count in row.wanted(config).items()
     }
-    return Wanted(children, limits)
+    return Wanted(pools, limits)

@@ -98,11 +98,7 @@ class Watchdog:
 
 
 def _serves(state: State, child: Child) -> bool:
-    return (
-        policy_of(child).serves
-        and child.phase is ChildPhase.READY
-        and child.generation == state.generation
-    )
+    return policy_of(child).serves and child.phase is ChildPhase.READY and state.is_current(child)
 
 
 def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsByPool) -> bool:

@@ -1,0 +1,232 @@
+"""A reload replaces the processes of the pools whose configuration changed, and no
+others. Retired processes drain side by side.
+"""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import clients, procs
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.operating import ask, reconfigure, reload, status
+from tests.support.waiting import until
+from unpd.core.converge import MAX_RETIRED_GENERATIONS
+
+ECHO = """
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+"""
+
+APART = (
+    ECHO
+    + """
+[pools.slow]
+workers = 1
+
+[services.daytime]
+listen = ["tcp://127.0.0.1:0"]
+pool = "slow"
+"""
+)
+"""The service echo in the pool default, the service daytime in the pool slow."""
+
+LASTING = "[daemon]\nreload_grace_s = 0\n"
+
+
+def backlogs(number: int) -> str:
+    """Return a configuration of echo that differs for each number."""
+    return LASTING + ECHO + f"backlog = {100 + number}\n"
+
+
+def places(unpd: Unpd) -> dict[int, str]:
+    """Return the kind and the pool of each living child that does not drain."""
+    found = (
+        (child.pid, re.match(r"unpd: (worker [a-z]+/\d+|exporter) (?!draining)", child.title))
+        for child in procs.children(unpd.pid)
+        if not child.zombie
+    )
+    return {pid: match[1] for pid, match in found if match}
+
+
+def wait_replaced(unpd: Unpd, old: set[int]) -> None:
+    """Wait until none of the children ``old`` accepts connections any more."""
+    until(lambda: not old & set(places(unpd)), 10.0, "the old processes to drain")
+
+
+def generations(unpd: Unpd, phase: str) -> list[int]:
+    """Return the generations of the workers that are in ``phase``, by the status."""
+    return sorted(
+        child["generation"]
+        for child in status(unpd)["children"]
+        if child["phase"] == phase and child["kind"] == "worker"
+    )
+
+
+def test_connections_without_a_limit_outlast_two_reloads(launch: Launch) -> None:
+    """With ``reload_grace_s = 0`` a connection goes on over two reloads that change its
+    service. The status shows the generations that drain.
+    """
+    unpd = launch(backlogs(0))
+    with clients.connect(unpd.address("echo")) as session:
+        session.sendall(b"before")
+        assert clients.read_exactly(session, 6) == b"before"
+        for number in (1, 2):
+            old = set(unpd.workers())
+            assert reload(unpd, backlogs(number)) == number + 1
+            wait_replaced(unpd, old)
+            with clients.connect(unpd.address("echo")) as other:
+                other.sendall(b"new")
+                assert clients.read_exactly(other, 3) == b"new"
+            session.sendall(b"still here")
+            assert clients.read_exactly(session, 10) == b"still here"
+        until(
+            lambda: generations(unpd, "draining") == [1],
+            10.0,
+            lambda: f"only generation 1 to drain; {generations(unpd, 'draining')} do",
+        )
+        assert set(generations(unpd, "ready")) == {3}
+
+
+def test_a_ninth_retired_generation_ends_the_oldest(launch: Launch) -> None:
+    """With ``reload_grace_s = 0`` the connections of eight retired generations go on.
+    The ninth ends those of the oldest with a FIN, and no others.
+    """
+    unpd = launch(backlogs(0))
+    sessions = []
+    for number in range(1, MAX_RETIRED_GENERATIONS + 2):
+        session = clients.connect(unpd.address("echo"))
+        session.sendall(b"1")
+        assert clients.read_exactly(session, 1) == b"1"
+        sessions.append(session)
+        old = set(unpd.workers())
+        reload(unpd, backlogs(number))
+        wait_replaced(unpd, old)
+    assert clients.read_all(sessions[0]) == b""
+    for session in sessions[1:]:
+        session.sendall(b"still here")
+        assert clients.read_exactly(session, 10) == b"still here"
+    for session in sessions:
+        session.close()
+    assert unpd.wait_event("worker.drain_cut").fields["generation"] == 1
+
+
+def test_a_reload_keeps_the_connections_of_unchanged_services(launch: Launch) -> None:
+    """A reload that changes one pool leaves the processes and the connections of the
+    other one alone, however short ``reload_grace_s`` is.
+    """
+    unpd = launch("[daemon]\nreload_grace_s = 0.1\n" + APART)
+    before = places(unpd)
+    with clients.connect(unpd.address("echo")) as session:
+        session.sendall(b"before")
+        assert clients.read_exactly(session, 6) == b"before"
+        changed = "[daemon]\nreload_grace_s = 0.1\n" + APART + 'format = "iso8601"\n'
+        assert reload(unpd, changed) == 2
+        wait_replaced(unpd, {pid for pid, place in before.items() if "slow" in place})
+        assert re.match(rb"\d{4}-", clients.ask(unpd.address("daytime")))
+        session.sendall(b"still here")
+        assert clients.read_exactly(session, 10) == b"still here"
+    after = places(unpd)
+    assert {pid for pid, place in after.items() if "default" in place} == {
+        pid for pid, place in before.items() if "default" in place
+    }
+    generations = {child["pool"]: child["generation"] for child in status(unpd)["children"]}
+    assert (generations["default"], generations["slow"]) == (1, 2)
+    succeeded = unpd.wait_event("reload.succeeded")
+    assert succeeded.fields["replaced"] == "slow"
+
+
+def test_a_reload_that_changes_nothing_replaces_nothing(launch: Launch) -> None:
+    """A reload of the same file succeeds and counts, and every process stays. So does a
+    reload of another order of the same services, and of limits that only the master
+    reads.
+    """
+    unpd = launch(APART)
+    before = places(unpd)
+    assert reload(unpd) == 2
+    limits = "[daemon]\nreload_grace_s = 7\nstart_timeout_s = 7\nheartbeat_timeout_s = 7\n"
+    assert reload(unpd, limits + APART) == 3
+    first, _, second = APART.partition("[pools.slow]")
+    assert reload(unpd, "[pools.slow]" + second + first) == 4
+    unpd.signal(signal.SIGHUP)
+    unpd.wait_event("reload.succeeded", generation=5)
+    assert places(unpd) == before
+    assert unpd.metric("unpd_generation") == 5
+    assert unpd.metric("unpd_config_reloads_total", result="success") == 4
+    assert clients.converse(unpd.address("echo"), b"as before") == b"as before"
+
+
+def test_reload_all_replaces_every_process(launch: Launch) -> None:
+    """``unpd reload --all`` replaces the processes of unchanged pools too; the old ones
+    drain.
+    """
+    unpd = launch(APART)
+    before = places(unpd)
+    with clients.connect(unpd.address("echo")) as session:
+        session.sendall(b"before")
+        assert clients.read_exactly(session, 6) == b"before"
+        done = unpd.run("reload", "--all", "--control", str(unpd.control))
+        assert (done.returncode, done.stdout) == (0, b"reloaded: generation 2\n")
+        wait_replaced(unpd, set(before))
+        assert sorted(places(unpd).values()) == sorted(before.values())
+        session.sendall(b"still here")
+        assert clients.read_exactly(session, 10) == b"still here"
+
+
+def test_another_number_of_workers_keeps_the_others(launch: Launch) -> None:
+    """A pool that grows or shrinks keeps its other workers. The reload is answered when
+    the new ones are ready.
+    """
+    unpd = launch("[pools.default]\nworkers = 1\n" + ECHO)
+    (first,) = unpd.workers()
+    assert reload(unpd, "[pools.default]\nworkers = 3\n" + ECHO) == 2
+    assert generations(unpd, "ready") == [1, 1, 1]
+    assert first in unpd.workers()
+    assert reload(unpd, "[pools.default]\nworkers = 1\n" + ECHO) == 3
+    until(lambda: unpd.workers() == [first], 10.0, "the surplus workers to leave")
+
+
+def test_a_worker_of_an_unchanged_pool_is_replaced_by_its_equal(launch: Launch) -> None:
+    """A worker that dies after a reload left its pool alone is replaced in the pool's
+    generation, with the same listener, and serves.
+    """
+    unpd = launch(APART)
+    assert reload(unpd, APART + 'format = "iso8601"\n') == 2
+    default = [pid for pid, place in places(unpd).items() if "default" in place]
+    os.kill(default[0], signal.SIGKILL)
+    unpd.wait_event("worker.died", pool="default", generation=1)
+    for pid in default[1:]:
+        os.kill(pid, signal.SIGKILL)
+    until(
+        lambda: len([1 for place in places(unpd).values() if "default" in place]) == len(default),
+        10.0,
+        "the workers to be replaced",
+    )
+    assert clients.converse(unpd.address("echo"), b"again") == b"again"
+
+
+@pytest.mark.parametrize("argument", ['"yes"', "1", "null"])
+def test_all_is_true_or_false(launch: Launch, argument: str) -> None:
+    """A request with another value of ``all`` is refused with what would be right."""
+    unpd = launch(ECHO)
+    answer = ask(unpd.control, verb="reload", all={"null": None}.get(argument, argument))
+    assert (answer["ok"], answer["reason"]) == (False, "all must be true or false")
+
+
+def test_a_listener_that_came_back_gets_new_workers(launch: Launch, tmp_path: Path) -> None:
+    """A service that a reload removes and another one brings back is served by new
+    processes, on the new listener.
+    """
+    path = tmp_path / "echo.sock"
+    echo = f'[services.echo]\nlisten = ["unix://{path}"]\n'
+    daytime = '[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    unpd = launch(echo)
+    assert reload(unpd, daytime) == 2
+    reconfigure(unpd, echo)
+    assert reload(unpd) == 3
+    with clients.connect(str(path)) as session:
+        session.sendall(b"back")
+        assert clients.read_exactly(session, 4) == b"back"

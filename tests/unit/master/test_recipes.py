@@ -1,0 +1,211 @@
+"""A recipe changes with every value of the configuration that a child is born with."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from unpd.config.addresses import TcpAddress
+from unpd.config.host import this_host
+from unpd.config.load import loads
+from unpd.config.schema import Config, Daemon, LogConfig, Metrics, Pool, ServiceConfig
+from unpd.core.model import PoolKey, Recipe
+from unpd.libraries import BaseModel
+from unpd.master.children.kinds import wanted_children
+from unpd.master.listening.listener import OpenListener
+from unpd.master.listening.sources import ListenerSources
+from unpd.master.listening.table import Listeners
+from unpd.master.runtime import Deployment
+from unpd.names import ChildKind
+from unpd.services.table import SERVICES
+
+TEXT = """
+[daemon]
+user = "nobody"
+
+[metrics]
+listen = "tcp://127.0.0.1:9867"
+
+[pools.slow]
+workers = 1
+
+[services.echo]
+listen = ["tcp://127.0.0.1:7007"]
+
+[services.daytime]
+listen = ["tcp://127.0.0.1:7013"]
+pool = "slow"
+"""
+
+WORKERS = (ChildKind.WORKER, "default")
+SLOW = (ChildKind.WORKER, "slow")
+EXPORTER = (ChildKind.EXPORTER, "exporter")
+EVERY = {WORKERS, SLOW, EXPORTER}
+
+TABLES: dict[str, type[BaseModel]] = {
+    "daemon": Daemon,
+    "log": LogConfig,
+    "metrics": Metrics,
+    "pools.default": Pool,
+    "services.echo": ServiceConfig,
+    "services.daytime.options": SERVICES["daytime"].options,
+}
+"""A table of each model of the configuration."""
+
+CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
+    ("daemon", "grace_s"): (11.0, EVERY),
+    ("log", "level"): ("error", EVERY),
+    ("log", "format"): ("json", EVERY),
+    ("log", "file"): ("/other.log", EVERY),
+    ("metrics", "listen"): (TcpAddress("127.0.0.1", 1), {EXPORTER}),
+    ("pools.default", "max_connections"): (11, {WORKERS}),
+    ("services.echo", "name"): ("other", {WORKERS}),
+    ("services.echo", "type"): ("daytime", {WORKERS}),
+    ("services.echo", "listen"): ((TcpAddress("127.0.0.1", 1),), {WORKERS, EXPORTER}),
+    ("services.echo", "pool"): ("slow", EVERY),
+    ("services.echo", "backlog"): (11, {WORKERS}),
+    ("services.echo", "idle_timeout_s"): (11.0, {WORKERS}),
+    ("services.echo", "session_timeout_s"): (11.0, {WORKERS}),
+    ("services.echo", "keepalive"): (False, {WORKERS}),
+    ("services.echo", "user_timeout_s"): (11.0, {WORKERS}),
+    ("services.echo", "ipv6_only"): (True, {WORKERS}),
+    ("services.echo", "socket_mode"): (0o600, {WORKERS}),
+    ("services.echo", "options"): (SERVICES["daytime"].options(), {WORKERS}),
+    ("services.daytime.options", "format"): ("iso8601", {SLOW}),
+    ("services.daytime.options", "timezone"): ("UTC", {SLOW}),
+}
+"""Another value for a key, and the pools whose recipes it changes."""
+
+MASTER_ONLY: dict[tuple[str, str], Any] = {
+    # A reload cannot change these; the children read what the master made of them.
+    ("daemon", "user"): "daemon",
+    ("daemon", "group"): "daemon",
+    ("daemon", "pid_file"): Path("/other.pid"),
+    ("daemon", "control"): Path("/other.sock"),
+    # Only the master watches how long its children take.
+    ("daemon", "reload_grace_s"): 11.0,
+    ("daemon", "start_timeout_s"): 11.0,
+    ("daemon", "heartbeat_timeout_s"): 11.0,
+    # The number of children; no child reads it.
+    ("pools.default", "workers"): 7,
+}
+"""Another value for a key that no child reads, with the reason before it."""
+
+
+class FakeSocket:
+    """As much of a listening socket as a recipe reads: a descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+
+@pytest.fixture(scope="module")
+def fds() -> Iterator[tuple[int, int]]:
+    """Two descriptors of different files."""
+    found = os.pipe()[0], os.open("/dev/null", os.O_RDONLY)
+    yield found
+    for fd in found:
+        os.close(fd)
+
+
+def recipes(config: Config, fd: int) -> dict[PoolKey, Recipe]:
+    """Return the recipes of a configuration whose listeners have the descriptor
+    ``fd``.
+    """
+    sources = ListenerSources()
+    sock = cast(socket.socket, FakeSocket(fd))
+    opened = {
+        wanted.key: OpenListener(wanted, sock, cast(TcpAddress, wanted.address))
+        for wanted in sources.wanted_listeners(config)
+    }
+    wanted = wanted_children(Deployment(config, Listeners(sources, opened)))
+    return {key: pool.recipe for key, pool in wanted.pools.items()}
+
+
+def changed_pools(before: Config, after: Config, fds: tuple[int, int]) -> set[PoolKey]:
+    """Return the pools whose recipes differ between two configurations."""
+    old, new = recipes(before, fds[0]), recipes(after, fds[1])
+    return {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+
+
+def changed(config: Config, table: str, key: str, value: Any) -> Config:
+    """Return ``config`` with another value of one key."""
+
+    def replaced(model: Any, path: list[str]) -> Any:
+        if not path:
+            return model.model_copy(update={key: value})
+        first, *rest = path
+        if isinstance(model, BaseModel):
+            return model.model_copy(update={first: replaced(getattr(model, first), rest)})
+        return {**model, first: replaced(model[first], rest)}
+
+    result = replaced(config, table.split("."))
+    assert isinstance(result, Config)
+    return result
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    """Return the configuration that each test changes."""
+    return loads(TEXT, this_host()).config
+
+
+def test_every_key_of_the_configuration_is_known_here() -> None:
+    """A new key of the configuration stands in one of the two tables above: either it
+    changes a recipe, or there is a reason why no child reads it.
+    """
+    keys = {(table, key) for table, model in TABLES.items() for key in model.model_fields}
+    assert CHANGES.keys() | MASTER_ONLY.keys() == keys
+    assert set(Config.model_fields) == {table.partition(".")[0] for table in TABLES}
+    options = {row.options for row in SERVICES.values() if row.options.model_fields}
+    assert options <= set(TABLES.values())
+
+
+@pytest.mark.parametrize(("table", "key"), CHANGES)
+def test_a_key_that_children_read_changes_their_recipes(
+    config: Config, fds: tuple[int, int], table: str, key: str
+) -> None:
+    """A key that children read changes the recipes of exactly these children."""
+    value, pools = CHANGES[table, key]
+    assert changed_pools(config, changed(config, table, key, value), (fds[0], fds[0])) == pools
+
+
+@pytest.mark.parametrize(("table", "key"), MASTER_ONLY)
+def test_a_key_that_no_child_reads_changes_no_recipe(
+    config: Config, fds: tuple[int, int], table: str, key: str
+) -> None:
+    """A key that no child reads changes no recipe, so that a reload which changes it
+    touches no connection.
+    """
+    other = changed(config, table, key, MASTER_ONLY[table, key])
+    assert other != config
+    assert changed_pools(config, other, (fds[0], fds[0])) == set()
+
+
+def test_a_listener_that_was_opened_again_changes_the_recipes(
+    config: Config, fds: tuple[int, int]
+) -> None:
+    """Another socket at the same address changes the recipes: the children that have
+    the old one must be replaced.
+    """
+    assert changed_pools(config, config, fds) == EVERY
+
+
+def test_the_same_file_gives_the_same_recipes(config: Config, fds: tuple[int, int]) -> None:
+    """A file that is loaded again gives equal recipes, also when its tables stand in
+    another order, and although a record was computed from the first one meanwhile.
+    """
+    assert config.services["echo"].times.idle_timeout_s == 600.0
+    first, second = TEXT.index("[pools.slow]"), TEXT.index("[services.echo]")
+    third = TEXT.index("[services.daytime]")
+    moved = TEXT[third:] + TEXT[second:third] + TEXT[first:second] + TEXT[:first]
+    for text in (TEXT, moved):
+        again = loads(text, this_host()).config
+        assert changed_pools(config, again, (fds[0], fds[0])) == set()
