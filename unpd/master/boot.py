@@ -115,8 +115,12 @@ def make_parents(config: Config) -> None:
 def _make_parent(path: Path) -> None:
     """Make the directory of ``path``, but no directory above it. In /tmp another user
     may have made it first.
+
+    The directory may outlive this daemon, so its mode must not depend on the umask of
+    one start. A directory that exists keeps its mode.
     """
     directory = path.parent
+    old_umask = os.umask(0)
     try:
         directory.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
         owner = directory.stat().st_uid
@@ -124,6 +128,8 @@ def _make_parent(path: Path) -> None:
         raise CannotCreateError(
             f"cannot make the directory {directory}: {error.strerror}"
         ) from error
+    finally:
+        os.umask(old_umask)
     if os.geteuid() != 0 and owner not in (0, os.geteuid()):
         raise CannotCreateError(f"the directory {directory} belongs to another user")
 
