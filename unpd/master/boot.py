@@ -22,6 +22,7 @@ from setproctitle import setproctitle
 
 from unpd import __version__, sinks
 from unpd.board import layout
+from unpd.board.memory import sane
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
 from unpd.control.server import ControlServer
@@ -201,8 +202,8 @@ def _make_runtime(
     wanted_listeners = [listener.wanted for listener in deployment.listeners.opened.values()]
     opened = boards.open_board(starter.offers, log, deployment.config, wanted_listeners)
     reaper = Reaper()
-    reaper.calls = opened.board.words[layout.Master.SIGCHLD]
-    log.sink.dropped += opened.board.words[layout.Master.LOG_DROPPED]
+    reaper.calls = sane(opened.board.words[layout.Master.SIGCHLD])
+    log.sink.dropped += sane(opened.board.words[layout.Master.LOG_DROPPED])
     return Runtime(
         deployment=deployment,
         load=load,
