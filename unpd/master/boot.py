@@ -28,7 +28,7 @@ from unpd.config.schema import Config
 from unpd.control.server import ControlServer
 from unpd.core import effects as fx
 from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
-from unpd.kernel import journal, privileges, processes, signals
+from unpd.kernel import journal, needed, privileges, processes, signals
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
@@ -156,7 +156,9 @@ def serve(
     lock of the pid file. UnpdError if the daemon cannot start.
     """
     setproctitle("unpd: master starting")
-    processes.raise_descriptor_limit()
+    _check_calls()
+    with contextlib.suppress(OSError):  # a filter refuses prlimit(2): the limit stays
+        processes.raise_descriptor_limit()
     for warning in loaded.warnings:
         log.event("config.warning", text=warning)
     with contextlib.ExitStack() as undo:
@@ -176,6 +178,13 @@ def serve(
     if end.code != ExitCode.DONE:
         raise StartFailed(ExitCode(end.code), end.reason)
     return ExitCode.DONE
+
+
+def _check_calls() -> None:
+    try:
+        needed.check_calls()
+    except needed.CallRefusedError as error:
+        raise PrivilegeError(str(error)) from error
 
 
 def _deploy(config: Config, log: Log, offers: Offers) -> Deployment:
