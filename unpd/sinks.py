@@ -26,6 +26,8 @@ from collections.abc import Callable
 
 from unpd.kernel import journal
 
+FILE_MODE = 0o640
+"""The mode of a new log file."""
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -161,8 +163,9 @@ def open_file(path: str, owner: tuple[int, int] | None = None, create: bool = Tr
 
 
 def _make_file(path: str, owner: tuple[int, int] | None) -> int:
-    fd = os.open(path, _FILE_FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
+    fd = os.open(path, _FILE_FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
     try:
+        os.fchmod(fd, FILE_MODE)  # whatever the umask
         if owner is not None:
             os.fchown(fd, *owner)
     except BaseException:

@@ -2,7 +2,12 @@
 it, and the nonsense does not stay.
 """
 
+import contextlib
 import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,10 +15,25 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support import clients, faults, loads, procs, scale
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
+from tests.support.operating import status
 from tests.support.waiting import until
 from unpd.board import layout
+from unpd.names import EndCause
 
 CONCURRENCY = 32
+WORKER_DIED = layout.Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
+SLOW_S = 2.0
+"""No answer takes as long as this, on a busy machine either."""
+
+TOGGLE = """
+import os, sys
+memory = os.open(sys.argv[1], os.O_RDWR)
+start, end = int(sys.argv[2]), int(sys.argv[3])
+patterns = [bytes.fromhex(word) * ((end - start) // 8) for word in ("00" * 8, "ff" * 8)]
+while True:
+    for pattern in patterns:
+        os.pwrite(memory, pattern, start)
+"""
 
 
 class Scribbler:
@@ -43,6 +63,19 @@ class Scribbler:
         with self._memory.open("r+b", buffering=0) as memory:
             memory.seek(self._start + word * layout.WORD_BYTES)
             memory.write(value.to_bytes(layout.WORD_BYTES, "little"))
+
+    @contextlib.contextmanager
+    def toggling(self, first: int, count: int) -> Iterator[None]:
+        """For the length of the block, write 0 and the largest number in turns into the
+        ``count`` words from ``first`` on, as fast as a process can.
+        """
+        place = self._start + first * layout.WORD_BYTES
+        bounds = (str(place), str(place + count * layout.WORD_BYTES))
+        with subprocess.Popen([sys.executable, "-c", TOGGLE, str(self._memory), *bounds]) as mad:
+            try:
+                yield
+            finally:
+                mad.kill()
 
     def _nonsense(self) -> int:
         return self._rng.choice(
@@ -154,3 +187,27 @@ def test_nonsense_in_the_masters_own_area(
     assert answer.returncode == 0, answer.stderr
     assert clients.converse(str(later), b"hello") == b"hello"
     assert unpd.stop() == 0
+
+
+@faults.requires_strace()
+def test_a_word_that_changes_all_the_time(launch: Launch, rng: random.Random) -> None:
+    """A worker that toggles a word of its sibling, and forges the number of rows in
+    use, neither stops the master nor slows it down: status and scrapes come in time,
+    and the sibling is replaced whenever it dies with open connections.
+    """
+    unpd = launch("[pools.default]\nworkers = 2\n")
+    mad, sibling = unpd.workers()
+    scribbler = Scribbler(mad, rng)
+    word = layout.row_start(row_of(unpd, sibling)) + layout.service_cells(0) + WORKER_DIED
+    with scribbler.toggling(word, 1):
+        for _ in range(scale.many(8, at_least=5)):
+            with clients.idle(unpd.address("echo"), 16):
+                scribbler.put(layout.Master.ROWS_USED, (1 << 64) - 1)
+                began = time.monotonic()
+                assert status(unpd)["ready"] is True
+                assert_exposition_is_valid(unpd)
+                assert time.monotonic() - began < SLOW_S
+                (victim,) = set(unpd.workers()) - {mad}
+                procs.kill([victim])
+                await_successor(unpd, victim, count=2)
+    assert clients.converse(unpd.address("echo"), b"hello") == b"hello"

@@ -131,6 +131,39 @@ def test_anything_but_a_regular_file_is_refused_and_stays(
     assert target.read_text() == "precious"
 
 
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_hard_link_is_refused_and_its_target_stays(
+    path: Path, tmp_path: Path, *, locked: bool
+) -> None:
+    """A file with a second name is refused, and keeps its text and mode: the name may
+    lead to any file of ours. A lock on that file means no other daemon.
+    """
+    target = tmp_path / "target"
+    target.write_text("precious")
+    target.chmod(0o644)
+    path.hardlink_to(target)
+    reason = "this file has 2 names (hard links), and unpd leaves it alone"
+    with target.open() as file:
+        if locked:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(CannotCreateError) as refused:
+            PidFile(path).__enter__()
+    assert str(refused.value) == f"cannot create the pid file {path}: {reason}"
+    assert (target.read_text(), target.stat().st_mode & 0o777) == ("precious", 0o644)
+    assert path.samefile(target)
+
+
+@pytest.mark.parametrize("mask", [0, 0o022, 0o077, 0o777])
+def test_the_mode_does_not_depend_on_the_umask(path: Path, mask: int) -> None:
+    """The file has mode 0600, whatever the umask."""
+    before = os.umask(mask)
+    try:
+        with PidFile(path):
+            assert path.stat().st_mode & 0o7777 == 0o600
+    finally:
+        os.umask(before)
+
+
 def test_a_device_is_not_removed(path: Path) -> None:
     """The pid file /dev/null is refused; root could remove the device."""
     with pytest.raises(CannotCreateError):

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, faults
+from tests.support.refused_calls import requires_filters
 from unpd.kernel.processes import (
     ExitReport,
     alive_after,
@@ -23,11 +25,19 @@ from unpd.kernel.processes import (
 )
 
 
-def python(script: str, *, preset: str = "", close: str = "", stdin: int | None = None) -> str:
+def python(
+    script: str,
+    *,
+    preset: str = "",
+    close: str = "",
+    stdin: int | None = None,
+    prefix: Sequence[str] = (),
+) -> str:
     """Run a script in an interpreter of its own; return what it prints. ``close``:
-    redirections that close descriptors before it starts.
+    redirections that close descriptors before it starts. ``prefix`` runs the command.
     """
     command = [
+        *prefix,
         "/bin/sh",
         "-c",
         f'exec {close} "$0" -c "$1"',
@@ -119,12 +129,36 @@ def test_processes_that_outlive_the_timeout_are_returned() -> None:
 
 
 OPEN = "for fd in (5, 9, 10, 4000): os.dup2(1, fd)"
-LIST = (
-    "print(*sorted(int(fd) for fd in os.listdir('/proc/self/fd') if os.path.exists('/proc/self/fd/'"
-    " + fd)))"
+LIST = """
+def is_open(fd):
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+print(*filter(is_open, range(5000)))
+"""
+WITHOUT_CLOSE_RANGE = "from tests.support.refused_calls import refuse; refuse('close_range', 1)"
+WITHOUT_PROC = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount -t tmpfs none /proc && exec "$@"',
+    "sh",
 )
 
 
+@pytest.mark.parametrize(
+    ("refusal", "prefix"),
+    [
+        pytest.param("", (), id="close_range"),
+        pytest.param(WITHOUT_CLOSE_RANGE, (), id="proc", marks=requires_filters),
+        pytest.param(
+            WITHOUT_CLOSE_RANGE,
+            WITHOUT_PROC,
+            id="one-by-one",
+            marks=[requires_filters, faults.requires_root],
+        ),
+    ],
+)
 @pytest.mark.parametrize(
     ("kept", "left"),
     [
@@ -135,9 +169,11 @@ LIST = (
         ("(-1, 1, 77)", "1"),
     ],
 )
-def test_only_listed_descriptors_stay_open(kept: str, left: str) -> None:
+def test_only_listed_descriptors_stay_open(
+    kept: str, left: str, refusal: str, prefix: Sequence[str]
+) -> None:
     """Exactly the listed descriptors stay open, whatever their numbers and whether or
-    not 0 is listed.
+    not 0 is listed; and so without close_range(2), and without /proc too.
     """
     script = f"""
 import resource
@@ -147,11 +183,12 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 5000) if hard != -1 else 5
 pid = os.fork()
 if pid == 0:
     close_all_but({kept})
-    {LIST}
+{indent(LIST, "    ")}
     os._exit(0 if not __import__('sys').stdout.flush() else 1)
 assert os.waitpid(pid, 0)[1] == 0
 """
-    assert python(script, preset="from unpd.kernel.processes import close_all_but") == left
+    preset = f"from unpd.kernel.processes import close_all_but\n{refusal}"
+    assert python(script, preset=preset, prefix=prefix) == left
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,14 @@ and SIGBUS would kill the others (memfd_create(2)).
 
 Errors: BoardRefusedError for a stored board that this program cannot use.
 
-Known gap: a child maps the whole board and could overwrite it. So the master keeps its
-own state in its own memory and range-checks the numbers that it reads here. It bases
-only one decision on them: whether a child is hung, from that child's own heartbeat.
+A child maps the whole board and could write any number into any word at any moment, in
+the middle of a read too. So nothing here raises, loops or slows down because of a
+number on the board: each word is read once, each sum that is written wraps
+(:func:`wrapped`), each index is compared with its table, and the master counts the rows
+in use in its own memory. It bases only one decision on the board: whether a child is
+hung, from that child's own heartbeat.
+
+Known gap: a hostile child can falsify the metrics.
 """
 
 import fcntl
@@ -33,9 +38,22 @@ from unpd.board import layout
 from unpd.board.layout import Directory, Master, Row, Service
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 
+_LARGEST = (1 << 64) - 1
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _WORKER_DIED = Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
 _MASTER_DIED = layout.REAP_REASONS.index(ReapReason.MASTER_DIED)
+
+
+def wrapped(number: int) -> int:
+    """The number as a word can hold it. A word that another process overwrote may be so
+    large that the next count does not fit.
+    """
+    return number & _LARGEST
+
+
+def sane(number: int) -> int:
+    """The number, or 0 if no honest counter reaches it."""
+    return number if number < layout.SANE_COUNT else 0
 
 
 class BoardRefusedError(Exception):
@@ -58,12 +76,16 @@ class Entry:
 
 
 class Scoreboard:
-    """The mapped board. ``words`` is the whole board as 64-bit words."""
+    """The mapped board. ``words`` is the whole board as 64-bit words. ``rows_given``:
+    how many rows this process, the master, gave to children or took over; a forked
+    child keeps the number of that moment.
+    """
 
     def __init__(self, fd: int) -> None:
         """Map the board behind ``fd`` (from :func:`create`), which the caller keeps."""
         self._map = mmap.mmap(fd, layout.BOARD_BYTES)
         self.words: memoryview = memoryview(self._map).cast("Q")
+        self.rows_given = 0
 
     def row(self, row: int) -> memoryview:
         """Return the words of row ``row`` (0 to MAX_ROWS - 1)."""
@@ -71,18 +93,19 @@ class Scoreboard:
         return self.words[start : start + Row.size]
 
     def count(self, word: int, number: int = 1) -> None:
-        """Add ``number`` to one of the master's counters. The counter wraps: otherwise
-        a huge value from a faulty child would make this raise an exception.
-        """
-        self.words[word] = (self.words[word] + number) % (1 << 64)
+        """Add ``number`` to one of the master's counters."""
+        self.words[word] = wrapped(self.words[word] + number)
 
     def names(self, start: int, limit: int) -> memoryview:
         """Return the words of ``limit`` column names, from word ``start`` on."""
         return self.words[start : start + limit * layout.NAME_WORDS]
 
-    def rows_used(self) -> int:
-        """How many rows were ever given to children. No later row holds a count."""
-        return min(self.words[Master.ROWS_USED], layout.MAX_ROWS)
+    def rows_shown(self) -> int:
+        """How many rows were ever given to children, as far as a child can know: no
+        later row holds a count. A forged number makes a reader slower, by MAX_ROWS at
+        most. The master asks ``rows_given`` instead.
+        """
+        return max(self.rows_given, min(self.words[Master.ROWS_USED], layout.MAX_ROWS))
 
     # --- children: the master writes, every process reads ----------------------------
 
@@ -111,7 +134,7 @@ class Scoreboard:
         words[start + Directory.PHASE] = layout.PHASES.index(entry.phase)
         words[start + Directory.GENERATION] = entry.generation
         words[start + Directory.BIRTH] = entry.birth
-        words[Master.ROWS_USED] = max(words[Master.ROWS_USED], entry.row + 1)
+        self.rows_given = words[Master.ROWS_USED] = max(self.rows_given, entry.row + 1)
 
     def set_phase(self, row: int, phase: ChildPhase) -> None:
         """Write a child's new phase into the directory."""
@@ -124,7 +147,7 @@ class Scoreboard:
     def entries(self) -> list[Entry]:
         """Return the living children by row; leave out entries that make no sense."""
         found = []
-        for row in range(self.rows_used()):
+        for row in range(self.rows_shown()):
             start = layout.entry_start(row)
             words = self.words[start : start + Directory.size].tolist()
             birth, pid, kind, pool, phase, generation = words
@@ -150,11 +173,10 @@ class Scoreboard:
         cells = self.row(row)
         for column in range(layout.MAX_SERVICES):
             start = layout.service_cells(column)
-            first = start + Service.ENDED
-            ended = sum(cells[first : first + len(layout.END_CAUSES)])
-            missing = cells[start + Service.ACCEPTED] - ended
+            counts = cells[start : start + Service.size].tolist()
+            missing = counts[Service.ACCEPTED] - sum(counts[Service.span(Service.ENDED)])
             if 0 < missing < layout.SANE_COUNT:
-                cells[start + _WORKER_DIED] += missing
+                cells[start + _WORKER_DIED] = wrapped(counts[_WORKER_DIED] + missing)
                 booked += missing
         cells[Row.OPEN] = 0
         return booked
@@ -168,17 +190,17 @@ class Scoreboard:
         Afterwards the board is sound, whatever a faulty child wrote: no word of the
         master overflows at the next count, and every row from ROWS_USED on is empty.
         """
-        for row in range(self.rows_used()):
+        for row in range(self.rows_shown()):
             self._book_master_died(row)
         for word in range(Master.LISTEN_QUEUES, Master.size):
             self.words[word] = 0
         for word in range(Master.PHASE, Master.LISTEN_QUEUES):
             if self.words[word] >= layout.SANE_COUNT:
                 self.words[word] = 0
-        rows = self.rows_used()
+        rows = self.rows_shown()
         while rows and not any(self.row(rows - 1)):
             rows -= 1
-        self.words[Master.ROWS_USED] = rows
+        self.rows_given = self.words[Master.ROWS_USED] = rows
 
     def _book_master_died(self, row: int) -> None:
         start = layout.entry_start(row)

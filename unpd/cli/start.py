@@ -20,7 +20,7 @@ from unpd.cli.commands import load_path, serve
 from unpd.cli.configured import config_path
 from unpd.config.load import Loaded
 from unpd.errors import ConfigError, Problem, UnpdError
-from unpd.kernel import signals
+from unpd.kernel import processes, signals
 from unpd.kernel.detach import detach
 from unpd.kernel.pidfile import PidFile
 from unpd.master import boot
@@ -106,5 +106,6 @@ def _daemon(
 ) -> ExitCode:
     identity = boot.identity_for(loaded)
     boot.make_parents(loaded.config)
-    with detach(PidFile(loaded.config.daemon.pid_file), (report_fd,)):
+    detach((report_fd,), processes.close_all_but)
+    with PidFile(loaded.config.daemon.pid_file):
         return serve(path, loaded, identity, boot.Starter(ready))

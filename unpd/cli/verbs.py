@@ -50,11 +50,11 @@ def stop(args: argparse.Namespace) -> int:
 
 def _open_pidfd(pid: int) -> int | None:
     """Return None if there is no process to wait for: the daemon lives in another pid
-    namespace (its pid is 0 here), or it has just ended.
+    namespace (its pid is 0 here), it has just ended, or a filter refuses the call.
     """
     try:
         return os.pidfd_open(pid) if pid > 0 else None
-    except ProcessLookupError:
+    except OSError:
         return None
 
 

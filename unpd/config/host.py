@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unpd.kernel.cpus import usable_cpus
-from unpd.kernel.privileges import user_name
+from unpd.kernel.privileges import unprivileged_user, user_name
 
 ROOT_RUNTIME_DIR = "/run/unpd"
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
@@ -37,13 +37,15 @@ class Host:
     """Whether the checks look up users and groups. A running master does not: it must
     not wait for a user database on the network.
     """
+    drops_to: str = "nobody"
+    """The user that the children of root become by default."""
 
     def daemon_defaults(self) -> dict[str, str]:
-        """The defaults of ``[daemon]`` that depend on the user: root drops to nobody,
-        other users cannot change to another user.
+        """The defaults of ``[daemon]`` that depend on the user: root drops to
+        ``drops_to``, other users cannot change to another user.
         """
         return {
-            "user": "nobody" if self.uid == 0 else self.user,
+            "user": self.drops_to if self.uid == 0 else self.user,
             "pid_file": f"{self.runtime_dir}/unpd.pid",
             "control": f"{self.runtime_dir}/control.sock",
         }
@@ -59,6 +61,7 @@ def this_host() -> Host:
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
         check_accounts=True,
+        drops_to=unprivileged_user(),
     )
 
 

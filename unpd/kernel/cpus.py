@@ -33,7 +33,10 @@ def usable_cpus(root: Path = Path("/")) -> int:
     A quota is rounded up: with one and a half CPUs, one worker could not use the whole
     quota. ``root``: see :func:`cgroup_quota`.
     """
-    affinity = len(os.sched_getaffinity(0))
+    try:
+        affinity = len(os.sched_getaffinity(0))
+    except OSError:  # a system call filter refuses it
+        affinity = os.cpu_count() or 1
     quota = cgroup_quota(root)
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 

@@ -61,11 +61,10 @@ class PidFile:
         fd = os.open(
             self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, MODE
         )
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        reason = _why_not_ours(os.fstat(fd))
+        if reason:
             os.close(fd)
-            raise OSError(
-                errno.EEXIST, "this is not a regular file, and unpd leaves it alone", str(self.path)
-            )
+            raise OSError(errno.EEXIST, f"{reason}, and unpd leaves it alone", str(self.path))
         return fd
 
     def _is_ours_or_removed(self, fd: int) -> bool:
@@ -141,3 +140,15 @@ class PidFile:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _why_not_ours(status: os.stat_result) -> str:
+    """Say why a file cannot be a pid file of unpd, "" if it can. A hard link may lead
+    to any file of our user: to write would destroy it (fs.protected_hardlinks may be
+    off).
+    """
+    if not stat.S_ISREG(status.st_mode):
+        return "this is not a regular file"
+    if status.st_nlink > 1:
+        return f"this file has {status.st_nlink} names (hard links)"
+    return ""

@@ -13,6 +13,7 @@ import grp
 import os
 import pwd
 from dataclasses import dataclass
+from typing import Literal
 
 PR_GET_SECCOMP = 21
 PR_SET_NO_NEW_PRIVS = 38
@@ -88,22 +89,78 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+def unprivileged_user() -> str:
+    """The user that the children of root become by default: nobody. A user namespace
+    without nobody has only its root, which is an ordinary user outside of it.
+    """
+    try:
+        nobody = pwd.getpwnam("nobody").pw_uid
+    except KeyError:
+        return "nobody"
+    return "nobody" if is_mapped(nobody, "uid") else user_name(0)
+
+
 def drop_to(identity: Identity) -> None:
     """Become ``identity`` for good: no supplementary groups, no way back to root.
 
     Works for root only. OSError on any failure; the caller must then exit.
     """
-    os.setgroups([])
+    if not (is_mapped(identity.uid, "uid") and is_mapped(identity.gid, "gid")):
+        raise PermissionError(
+            f"this user namespace has no user {identity.user} (uid {identity.uid}) or no group"
+            f" {identity.group} (gid {identity.gid}): map them, or set daemon.user ="
+            f' "{user_name(os.geteuid())}"'
+        )
+    _drop_groups(identity)
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
     if (
         os.getresuid() != (identity.uid,) * 3
         or os.getresgid() != (identity.gid,) * 3
-        or os.getgroups()
+        or not set(os.getgroups()) <= {identity.gid}
     ):
         raise PermissionError(f"the kernel did not change this process to user {identity.user}")
     if identity.uid != 0:
         _prove_no_return()
+
+
+def _drop_groups(identity: Identity) -> None:
+    """Drop the supplementary groups. A user namespace that an ordinary user made denies
+    setgroups(2) (user_namespaces(7)). That does not matter if there is no group but
+    that of ``identity``; any other would stay a way to files that the children must not
+    reach.
+    """
+    try:
+        os.setgroups([])
+    except PermissionError as error:
+        if not _are_groups_fixed():
+            raise
+        others = sorted(set(os.getgroups()) - {identity.gid})
+        if others:
+            raise PermissionError(
+                "this user namespace denies setgroups(2), and supplementary groups would stay (gid"
+                f" {', '.join(map(str, others))})"
+            ) from error
+
+
+def _are_groups_fixed() -> bool:
+    try:
+        with open("/proc/self/setgroups") as text:
+            return text.read().strip() == "deny"
+    except OSError:
+        return False
+
+
+def is_mapped(number: int, kind: Literal["uid", "gid"]) -> bool:
+    """Whether the user namespace of this process has the user or group ``number``; True
+    if that cannot be found out.
+    """
+    try:
+        with open(f"/proc/self/{kind}_map") as lines:
+            ranges = [tuple(map(int, line.split())) for line in lines]
+    except (OSError, ValueError):
+        return True
+    return any(first <= number < first + count for first, _, count in ranges)
 
 
 def _prove_no_return() -> None:

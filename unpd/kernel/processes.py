@@ -12,10 +12,15 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 PR_SET_PDEATHSIG = 1
+LAST_FD = 2**31 - 1
+MAX_TRIED = 1 << 20
+"""How many descriptors are closed one by one, in a tenth of a second: as many as the
+kernel lets a process have by default (fs.nr_open).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +96,48 @@ def die_with_parent(parent_pid: int) -> bool:
 
 
 def close_all_but(kept: Iterable[int]) -> None:
-    """Close every descriptor that is not in ``kept``."""
-    start = 0
-    for fd in sorted(set(kept)):
-        # CPython turns the empty range (0, 0) into close_range(0, UINT_MAX), which
-        # closes everything.
-        if start < fd:
-            os.closerange(start, fd)
-        start = fd + 1
-    # Linux closes the rest in one call (close_range(2)), whatever the descriptor limit.
-    os.closerange(start, 2**31 - 1)
+    """Close every descriptor that is not in ``kept``.
+
+    close_range(2) does it. Linux before 5.9 lacks that call, and the filter of a
+    container may refuse it: then the descriptors in /proc are closed. Without /proc,
+    every number is tried up to the descriptor limit, at most MAX_TRIED of them, because
+    the limit can be a thousand million.
+    """
+    kept = {fd for fd in kept if fd >= 0}
+    gaps = list(_gaps(sorted(kept)))
+    if all(_close_range(first, last) for first, last in gaps):
+        return
+    try:
+        open_now = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        tried = MAX_TRIED if limit == resource.RLIM_INFINITY else min(limit, MAX_TRIED)
+        for first, last in gaps:
+            if first < tried:
+                os.closerange(first, min(last + 1, tried))
+        return
+    for fd in set(open_now) - kept:
+        with contextlib.suppress(OSError):  # the list's own descriptor is closed by now
+            os.close(fd)
+
+
+def _gaps(fds: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The ranges of numbers between and after the sorted ``fds``, ends included."""
+    first = 0
+    for fd in fds:
+        if first < fd:
+            yield first, fd - 1
+        first = fd + 1
+    yield first, LAST_FD
+
+
+def _close_range(first: int, last: int) -> bool:
+    """Whether the C library has close_range(2) and the system carries it out."""
+    try:
+        close_range = ctypes.CDLL(None).close_range
+    except AttributeError:
+        return False
+    return bool(close_range(ctypes.c_uint(first), ctypes.c_uint(last), 0) == 0)
 
 
 def trim_heap() -> None:

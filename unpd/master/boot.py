@@ -22,12 +22,13 @@ from setproctitle import setproctitle
 
 from unpd import __version__, sinks
 from unpd.board import layout
+from unpd.board.memory import sane
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
 from unpd.control.server import ControlServer
 from unpd.core import effects as fx
 from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
-from unpd.kernel import journal, privileges, processes, signals
+from unpd.kernel import journal, needed, privileges, processes, signals
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
@@ -115,8 +116,12 @@ def make_parents(config: Config) -> None:
 def _make_parent(path: Path) -> None:
     """Make the directory of ``path``, but no directory above it. In /tmp another user
     may have made it first.
+
+    The directory may outlive this daemon, so its mode must not depend on the umask of
+    one start. A directory that exists keeps its mode.
     """
     directory = path.parent
+    old_umask = os.umask(0)
     try:
         directory.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
         owner = directory.stat().st_uid
@@ -124,6 +129,8 @@ def _make_parent(path: Path) -> None:
         raise CannotCreateError(
             f"cannot make the directory {directory}: {error.strerror}"
         ) from error
+    finally:
+        os.umask(old_umask)
     if os.geteuid() != 0 and owner not in (0, os.geteuid()):
         raise CannotCreateError(f"the directory {directory} belongs to another user")
 
@@ -149,7 +156,9 @@ def serve(
     lock of the pid file. UnpdError if the daemon cannot start.
     """
     setproctitle("unpd: master starting")
-    processes.raise_descriptor_limit()
+    _check_calls()
+    with contextlib.suppress(OSError):  # a filter refuses prlimit(2): the limit stays
+        processes.raise_descriptor_limit()
     for warning in loaded.warnings:
         log.event("config.warning", text=warning)
     with contextlib.ExitStack() as undo:
@@ -169,6 +178,13 @@ def serve(
     if end.code != ExitCode.DONE:
         raise StartFailed(ExitCode(end.code), end.reason)
     return ExitCode.DONE
+
+
+def _check_calls() -> None:
+    try:
+        needed.check_calls()
+    except needed.CallRefusedError as error:
+        raise PrivilegeError(str(error)) from error
 
 
 def _deploy(config: Config, log: Log, offers: Offers) -> Deployment:
@@ -195,8 +211,8 @@ def _make_runtime(
     wanted_listeners = [listener.wanted for listener in deployment.listeners.opened.values()]
     opened = boards.open_board(starter.offers, log, deployment.config, wanted_listeners)
     reaper = Reaper()
-    reaper.calls = opened.board.words[layout.Master.SIGCHLD]
-    log.sink.dropped += opened.board.words[layout.Master.LOG_DROPPED]
+    reaper.calls = sane(opened.board.words[layout.Master.SIGCHLD])
+    log.sink.dropped += sane(opened.board.words[layout.Master.LOG_DROPPED])
     return Runtime(
         deployment=deployment,
         load=load,

@@ -59,8 +59,10 @@ def summary(runtime: Runtime, state: State) -> str:
         and state.is_current(child)
         for child in state.children.values()
     )
+    # The row of a dead child has no open connection.
+    rows = [process.row for process in runtime.processes.values()]
     active = sum(
-        count_active(runtime.board, runtime.columns.services.column(name))
+        count_active(runtime.board, runtime.columns.services.column(name), rows)
         for name in runtime.deployment.config.services
     )
     parts = [
@@ -106,7 +108,8 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
 
 
 def _service(runtime: Runtime, name: str) -> dict[str, Any]:
-    counts = count_service(runtime.board, name, runtime.columns.services.column(name))
+    rows = range(runtime.board.rows_given)
+    counts = count_service(runtime.board, name, runtime.columns.services.column(name), rows)
     listeners = [
         {"address": opened.text, "queue": list(sockets.accept_queue(opened.sock) or ())}
         for opened in runtime.deployment.listeners.of(name)

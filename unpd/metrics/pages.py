@@ -16,7 +16,7 @@ from http import HTTPStatus
 from ipaddress import ip_address
 
 from unpd.board import layout
-from unpd.board.memory import Scoreboard
+from unpd.board.memory import Scoreboard, wrapped
 from unpd.libraries import choose_encoder
 from unpd.loop import now
 from unpd.metrics.collector import make_registry
@@ -116,7 +116,7 @@ class Pages:
             self._board.count(layout.Master.RENDERINGS)
             # Do not read the word again: if the other exporter counted a rendering
             # during ours, its page is newer, and the next request must notice that.
-            self._rendering = before + 1
+            self._rendering = wrapped(before + 1)
         return page
 
     def _healthz(self, _: Request) -> Page:

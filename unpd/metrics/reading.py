@@ -6,8 +6,9 @@ as 0, and an entry with an index outside its table is left out.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Self
 
 from unpd.board import layout
@@ -71,14 +72,14 @@ class Reading:
     @classmethod
     def take(cls, board: Scoreboard, labels: Labels) -> Self:
         """Read the board now."""
-        rows = board.rows_used()
+        rows = range(board.rows_shown())
         master = _sane(board.words[: Board.DIRECTORY].tolist())
         dropped = _sane(
-            [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in range(rows)]
+            [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in rows]
         )
         return cls(
             labels=labels,
-            services=[count_service(board, name, column) for name, column in labels.services],
+            services=[count_service(board, name, column, rows) for name, column in labels.services],
             workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
             master=master,
             log_lines_dropped=master[Master.LOG_DROPPED] + sum(dropped),
@@ -103,16 +104,16 @@ def _workers(board: Scoreboard) -> list[Entry]:
     return [entry for entry in board.entries() if entry.kind is ChildKind.WORKER]
 
 
-def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
-    """Sum up one service over all rows. ``active`` is computed row by row: only damage
+def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]) -> ServiceCounts:
+    """Sum up one service over ``rows``. ``active`` is computed row by row: only damage
     makes a row's count negative, and such a row counts as 0.
     """
     totals = [0] * Service.size
     active = 0
-    for row in range(board.rows_used()):
+    for row in rows:
         cells = _sane(_copied(board, row, column))
         active += _active(cells)
-        totals = [total + cell for total, cell in zip(totals, cells, strict=True)]
+        totals = list(map(add, totals, cells))
     return ServiceCounts(
         name=name,
         accepted=totals[Service.ACCEPTED],
@@ -129,11 +130,11 @@ def count_service(board: Scoreboard, name: str, column: int) -> ServiceCounts:
     )
 
 
-def count_active(board: Scoreboard, column: int) -> int:
+def count_active(board: Scoreboard, column: int, rows: Iterable[int]) -> int:
     """Count the open connections of a service: ``active`` of :func:`count_service` at
     half the cost.
     """
-    return sum(_active(_sane(_copied(board, row, column))) for row in range(board.rows_used()))
+    return sum(_active(_sane(_copied(board, row, column))) for row in rows)
 
 
 def _active(cells: Sequence[int]) -> int:

@@ -40,7 +40,7 @@ def test_a_new_board_says_what_it_is_and_is_empty(board: Scoreboard) -> None:
     assert board.words[layout.Master.MAGIC] == layout.MAGIC
     assert board.words[layout.Master.LAYOUT] == layout.FINGERPRINT
     assert board.words[layout.Master.MAGIC].to_bytes(8, "little") == b"unpd-sb\0"
-    assert (board.rows_used(), board.entries()) == (0, [])
+    assert (board.rows_shown(), board.entries()) == (0, [])
     assert not any(board.words[layout.Master.PHASE : layout.Board.DIRECTORY])
 
 
@@ -101,7 +101,7 @@ def test_rows_do_not_touch(board: Scoreboard) -> None:
         mine[at] = 2**64 - 1
     assert not any(before)
     assert not any(after)
-    assert not board.rows_used()
+    assert not board.rows_shown()
 
 
 def test_the_last_row_is_the_end(board: Scoreboard) -> None:
@@ -122,10 +122,10 @@ def test_the_living_are_listed_by_row(board: Scoreboard) -> None:
     board.enter(entry(9))
     board.enter(exporter)
     assert board.entries() == [exporter, entry(9)]
-    assert board.rows_used() == 10
+    assert board.rows_shown() == 10
     board.leave(2)
     assert board.entries() == [entry(9)]
-    assert board.rows_used() == 10, "the counts of a row outlive its child"
+    assert board.rows_shown() == 10, "the counts of a row outlive its child"
 
 
 def test_a_phase_can_change(board: Scoreboard) -> None:
@@ -169,7 +169,7 @@ def test_the_first_impossible_number_is_left_out(
 def test_an_impossible_number_of_rows_is_not_believed(board: Scoreboard) -> None:
     """The number of used rows is at most the number of rows."""
     board.words[layout.Master.ROWS_USED] = 2**64 - 1
-    assert board.rows_used() == layout.MAX_ROWS
+    assert board.rows_shown() == layout.MAX_ROWS
 
 
 def test_open_connections_of_a_dead_worker_are_counted(board: Scoreboard) -> None:
@@ -377,7 +377,7 @@ def test_children_of_a_dead_master_are_counted(fd: int) -> None:
     second = adopt(fd)
     second.take_over()
     assert second.entries() == []
-    assert second.rows_used() == 6
+    assert second.rows_shown() == 6
     worker = layout.Master.REAPED + layout.KINDS.index(ChildKind.WORKER) * len(layout.REAP_REASONS)
     assert second.words[worker + layout.REAP_REASONS.index(ReapReason.MASTER_DIED)] == 2
     assert second.words[layout.Master.SPAWNS + 3] == 2
@@ -430,14 +430,14 @@ def test_rows_that_hold_no_count_are_not_taken_over(board: Scoreboard, last: int
     board.row(last)[layout.Row.LISTENER_ACCEPTED] = 1
     board.words[layout.Master.ROWS_USED] = last + 4
     board.take_over()
-    assert board.rows_used() == last + 1
+    assert board.rows_shown() == last + 1
 
 
 def test_a_board_without_counts_has_no_row_in_use(board: Scoreboard) -> None:
     """Every claimed row is empty, the first one too."""
     board.words[layout.Master.ROWS_USED] = 3
     board.take_over()
-    assert board.rows_used() == 0
+    assert board.rows_shown() == 0
 
 
 @pytest.mark.parametrize("at", [layout.Master.PHASE, layout.Master.LISTEN_QUEUES - 1])

@@ -41,7 +41,11 @@ def test_user_name() -> None:
 
 
 def test_user_of_defaults() -> None:
-    """By default root drops to nobody; another user stays the same."""
+    """By default root drops to nobody, or to the one that its namespace has; another
+    user stays the same.
+    """
+    alone = Host(0, "root", "/run/unpd", None, 1, drops_to="root")
+    assert alone.daemon_defaults()["user"] == "root"
     assert Host(0, "root", "/run/unpd", None, 1).daemon_defaults()["user"] == "nobody"
     assert Host(1000, "ada", "/x", None, 1).daemon_defaults() == {
         "user": "ada",
@@ -74,5 +78,6 @@ def test_this_host() -> None:
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
         check_accounts=True,
+        drops_to="nobody",
     )
     assert this_host().cpus >= 1

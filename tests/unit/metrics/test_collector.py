@@ -183,13 +183,12 @@ def test_an_interrupted_reader_counts_no_connection_that_is_over(
     """
     metrics.service(0, ECHO)[layout.Service.ACCEPTED] = 3
     counts: tuple[Callable[[], int], ...] = (
-        lambda: count_active(metrics.board, ECHO),
-        lambda: count_service(metrics.board, "echo", ECHO).active,
+        lambda: count_active(metrics.board, ECHO, (0,)),
+        lambda: count_service(metrics.board, "echo", ECHO, (0,)).active,
     )
     for count in counts:
         with monkeypatch.context() as patch:
             patch.setattr(metrics.board, "words", InterruptedReads(metrics.board.words, times))
-            patch.setattr(metrics.board, "rows_used", lambda: 1)
             assert count() == 3
 
 

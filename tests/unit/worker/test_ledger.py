@@ -120,3 +120,23 @@ def test_each_errno_has_its_word(row: memoryview) -> None:
     ledger.accept_failed(echo, errno.EMFILE)
     word = echo.words + layout.Service.ACCEPT_ERRORS + ACCEPT_ERRNOS.index("EMFILE")
     assert changed(row) == {word: 1}
+
+
+def test_a_hostile_sibling_stops_no_worker(row: memoryview) -> None:
+    """A number that another process writes into the row, before the birth or later,
+    raises nothing. A word that it falsified is right again after the next change.
+    """
+    echo = terms(1)
+    accepted = echo.words + layout.Service.ACCEPTED
+    row[accepted], row[LISTENER] = 7, 2**64 - 1
+    ledger = Ledger(row, [echo])
+    for at in range(len(row)):
+        row[at] = 2**64 - 1
+    ledger.accepted(LISTENER, echo, 2)
+    echo.totals.received = echo.totals.sent = 5
+    ledger.ended(echo, EndCause.IDLE, 0.2)
+    ledger.accept_failed(echo, errno.EMFILE)
+    ledger.book()
+    ledger.beat(1.0)
+    assert (row[accepted], row[LISTENER]) == (9, 2)
+    assert row[echo.words + layout.Service.RECEIVED] == 5

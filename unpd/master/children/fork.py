@@ -25,7 +25,7 @@ from types import MappingProxyType
 from setproctitle import setproctitle
 
 from unpd.board import layout
-from unpd.board.memory import Scoreboard
+from unpd.board.memory import Scoreboard, wrapped
 from unpd.channel import ChannelEnd
 from unpd.core.model import Child
 from unpd.core.policy import policy_of
@@ -211,7 +211,7 @@ def _settle_in(child: Child, plan: ForkPlan, channel: ChannelEnd) -> Newborn:
 
 
 def _count_dropped(cells: memoryview) -> None:
-    cells[layout.Row.LOG_DROPPED] += 1
+    cells[layout.Row.LOG_DROPPED] = wrapped(cells[layout.Row.LOG_DROPPED] + 1)
 
 
 def _drop_privileges(identity: Identity | None) -> None:

@@ -114,7 +114,7 @@ def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsByPool)
 def _accepted(runtime: Runtime, key: str) -> int:
     """How many connections all workers together have accepted from a listener."""
     word = layout.Row.LISTENER_ACCEPTED + runtime.columns.listeners.column(key)
-    return sum(runtime.board.row(row)[word] for row in range(runtime.board.rows_used()))
+    return sum(runtime.board.row(row)[word] for row in range(runtime.board.rows_given))
 
 
 def _has_room(runtime: Runtime, service: str, beating: RowsByPool) -> bool:

@@ -1,0 +1,151 @@
+"""Another process writes any number into any word of the scoreboard, at any moment: in
+the middle of a read, and between a read and the write that follows it.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unpd.board import layout, memory
+from unpd.board.memory import Entry, Scoreboard
+from unpd.metrics.labels import Labels, ListenerLabels
+from unpd.metrics.pages import Pages, Request
+from unpd.metrics.reading import count_active, count_service
+from unpd.names import ChildKind, ChildPhase
+from unpd.worker.siblings import Place, Siblings
+
+ROWS = 3
+"""How many rows are in use."""
+VALUES = (0, 1, layout.SANE_COUNT - 1, layout.SANE_COUNT, (1 << 64) - 2, (1 << 64) - 1)
+LABELS = Labels(
+    services=(("echo", 0), ("daytime", 1)),
+    pools=(("default", 0),),
+    listeners=(ListenerLabels("echo", "tcp://[::]:7", 0, is_tcp=True),),
+    service_pools={"echo": "default", "daytime": "default"},
+    version="1.2.3",
+    master_pid=os.getpid(),
+)
+
+
+class Contested:
+    """Words of a board that a hostile process writes too. Before every second access it
+    writes a number into one of the words that are about to be read or written.
+    """
+
+    def __init__(self, words: memoryview, rng: random.Random) -> None:
+        self._words, self._rng = words, rng
+
+    def _lose(self, at: int) -> None:
+        if self._rng.randrange(2):
+            self._words[at] = self._rng.choice(VALUES)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Contested(self._words[at], self._rng)
+        self._lose(at)
+        return self._words[at]
+
+    def __setitem__(self, at: int, value: int) -> None:
+        self._lose(at)
+        self._words[at] = value
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def __iter__(self) -> Iterator[int]:
+        return (self[at] for at in range(len(self._words)))
+
+    def tolist(self) -> list[int]:
+        """As memoryview.tolist, with one word written before."""
+        self._lose(self._rng.randrange(len(self._words)))
+        return self._words.tolist()
+
+
+def contested(rng: random.Random) -> Scoreboard:
+    """A board with ROWS workers, whose every word is contested."""
+    fd = memory.create()
+    board = Scoreboard(fd)
+    os.close(fd)
+    for row in range(ROWS):
+        board.enter(entry(row))
+        board.row(row)[layout.service_cells(0) + layout.Service.ACCEPTED] = 5
+    board.words = Contested(board.words, rng)  # type: ignore[assignment]
+    return board
+
+
+def entry(row: int) -> Entry:
+    """A ready worker."""
+    return Entry(row, row + 1, 1000 + row, ChildKind.WORKER, 0, ChildPhase.READY, 1)
+
+
+def scrape(board: Scoreboard) -> None:
+    """Render the page twice, the second time perhaps from the cache."""
+    pages = Pages(board, LABELS, loopback=True)
+    for _ in range(2):
+        page = pages.answer(Request("GET", "/metrics"))
+        for line in page.body.decode().splitlines():
+            assert line.startswith("#") or float(line.rpartition(" ")[2]) >= 0, line
+    pages.answer(Request("GET", "/readyz"))
+
+
+def sample(board: Scoreboard) -> None:
+    """Count as the status of the master does."""
+    rows = range(board.rows_given)
+    assert len(rows) == ROWS, "only the master itself says how many rows it gave out"
+    assert count_service(board, "echo", 0, rows).active >= 0
+    assert count_active(board, 0, rows) >= 0
+
+
+ACTIONS: dict[str, Callable[[Scoreboard], object]] = {
+    "prepare": lambda board: board.prepare(1),
+    "enter": lambda board: board.enter(entry(2)),
+    "set_phase": lambda board: board.set_phase(0, ChildPhase.DRAINING),
+    "leave": lambda board: board.leave(0),
+    "count": lambda board: board.count(layout.Master.FORK_FAILURES, 3),
+    "book_worker_died": lambda board: board.book_worker_died(1),
+    "siblings": lambda board: Siblings(board, Place(1, 0, 1)).have_clearly_fewer(9, 0.0),
+    "scrape": scrape,
+    "sample": sample,
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_nothing_raises(action: str, seed: int) -> None:
+    """Whatever a hostile process writes, and when, each reader and writer of the board
+    ends without an exception, and no sample is negative.
+    """
+    ACTIONS[action](contested(random.Random(seed)))
+
+
+def test_the_next_master_raises_nothing_either() -> None:
+    """A master that takes the board over while a left-over process still writes comes
+    to an end. It believes no number of rows beyond the last row.
+    """
+    board = contested(random.Random(18))
+    board.take_over()
+    assert board.rows_given <= layout.MAX_ROWS
+
+
+def test_a_forged_number_of_rows_costs_the_master_nothing() -> None:
+    """The master counts the rows that it gave out in its own memory: a forged number on
+    the board does not make it read more rows. It writes the right number again with the
+    next birth.
+    """
+    fd = memory.create()
+    board = Scoreboard(fd)
+    os.close(fd)
+    board.enter(entry(0))
+    board.words[layout.Master.ROWS_USED] = (1 << 64) - 1
+    assert board.rows_given == 1
+    assert board.rows_shown() == layout.MAX_ROWS
+    board.enter(entry(1))
+    assert (board.rows_given, board.words[layout.Master.ROWS_USED]) == (2, 2)
+    board.words[layout.Master.ROWS_USED] = 0
+    assert board.rows_shown() == 2, "a child that was forked now knows of two rows"
