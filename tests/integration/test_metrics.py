@@ -35,6 +35,8 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_listen_queue_length": ("gauge", {"service", "listener"}),
     "unpd_listen_queue_limit": ("gauge", {"service", "listener"}),
     "unpd_workers": ("gauge", {"pool", "state"}),
+    "unpd_workers_wanted": ("gauge", {"pool"}),
+    "unpd_degraded": ("gauge", {"reason"}),
     "unpd_worker_spawns_total": ("counter", {"pool"}),
     "unpd_children_reaped_total": ("counter", {"kind", "reason"}),
     "unpd_unknown_children_reaped_total": ("counter", set()),
