@@ -78,6 +78,11 @@ class ReloadAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenersRenewed:
+    """The master had to open a listener anew, and the children have the old one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigLoaded:
     """The new configuration is valid, and its listeners are open."""
 
@@ -121,6 +126,7 @@ Event = (
     | ForkFailed
     | BeatsRead
     | ReloadAsked
+    | ListenersRenewed
     | ConfigLoaded
     | ConfigRefused
     | StopAsked

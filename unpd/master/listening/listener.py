@@ -7,6 +7,7 @@ Owns the names that listeners have in the service manager's descriptor store. Ca
 """
 
 import base64
+import contextlib
 import socket
 from dataclasses import dataclass, replace
 
@@ -57,7 +58,8 @@ class OpenListener:
     ``address`` is the actual one, with the port that the kernel chose for port 0.
     ``inode`` is that of the UNIX socket's file if this daemon made it, otherwise 0.
     ``stored``: the service manager has a duplicate, so that the queue of clients stays
-    open when this one is closed.
+    open when this one is closed. ``epoch`` goes up each time the listener is opened
+    anew: the children that inherited an earlier one cannot serve it.
     """
 
     wanted: WantedListener
@@ -65,6 +67,7 @@ class OpenListener:
     address: BoundAddress
     inode: int = 0
     stored: bool = False
+    epoch: int = 0
 
     @property
     def text(self) -> str:
@@ -127,9 +130,10 @@ class OpenListener:
     def _take_down(self) -> None:
         """Let no new client into the queue of a service, so that the drain of its
         workers loses none; remove the file. The exporter still takes clients while it
-        drains.
+        drains. A listener that somebody shut down has no queue, and may refuse it all.
         """
-        if self.wanted.service != METRICS:
-            sockets.stop_new_handshakes(self.sock)
+        if self.wanted.service != METRICS and sockets.is_listening(self.sock):
+            with contextlib.suppress(OSError):
+                sockets.stop_new_handshakes(self.sock)
         if self.inode:
             sockets.remove_path(self.sock, self.inode)
