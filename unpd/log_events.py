@@ -304,6 +304,23 @@ _ROWS: tuple[LogEvent, ...] = (
         "If the same line comes at each start, stop the unit once: that empties its store.",
     ),
     LogEvent(
+        "control.lost",
+        "error",
+        ("path", "reason"),
+        "The file of the control socket was removed or replaced, and cannot be made again for"
+        " `reason`; the daemon tries again every second, and `unpd status`, `reload` and `stop` do"
+        " not reach it.",
+        "Remove the cause that `reason` names; signals reach the daemon meanwhile.",
+    ),
+    LogEvent(
+        "control.renewed",
+        "warning",
+        ("path", "reason"),
+        "The control socket can be reached again, after `reason`; the daemon has made a new file if"
+        " it had to.",
+        "Find out who removes it; exclude sockets from programs that clean directories.",
+    ),
+    LogEvent(
         "accept.failed",
         "warning",
         ("service", "address", "errno", "paused"),

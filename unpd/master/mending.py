@@ -1,11 +1,12 @@
-"""Looks after the services' listeners.
+"""Looks after the sockets on which the master is reached: the services' listeners and
+the control socket.
 
 :func:`look_after` is called by the shell's sweep, once a second. It repairs what it
 can, logs that, and keeps :attr:`Runtime.faults <unpd.master.runtime.Runtime>` true.
 Where a listener had to be opened anew, it asks the core for a reload with the running
 configuration. :func:`mend_listeners` is also called after a reload, by the performers.
 
-Calls :mod:`unpd.master.listening`.
+Calls :mod:`unpd.master.listening` and :mod:`unpd.control.server`.
 """
 
 from unpd.core import events as ev
@@ -19,6 +20,7 @@ from unpd.names import Fault, MasterPhase
 def look_after(runtime: Runtime, state: State) -> None:
     """Repair the sockets. Ask for a reload if the children lack a new listener."""
     mend_listeners(runtime)
+    _mend_control(runtime)
     if state.phase is MasterPhase.RUNNING and runtime.deployment.listeners.needs_reload(now()):
         runtime.events.append(ev.ListenersRenewed())
 
@@ -49,3 +51,22 @@ def _log_repair(runtime: Runtime, repair: Repair) -> None:
             log.event("listener.renewed", service=service, address=address, reason=reason)
         case Outcome.BROKEN:
             log.event("listener.broken", service=service, address=address, reason=reason)
+
+
+def _mend_control(runtime: Runtime) -> None:
+    control = runtime.control
+    if control is None:
+        return
+    lost = (Fault.CONTROL_LOST, control.path)
+    repair = control.mend()
+    if repair is None and lost not in runtime.faults:
+        return
+    if repair is None or repair.remade:
+        runtime.faults.pop(lost, None)
+        reason = repair.reason if repair else "its file was away for a while"
+        runtime.log.event("control.renewed", path=control.path, reason=reason)
+        return
+    text = f"the control socket {control.path} cannot be reached: {repair.reason}"
+    if runtime.faults.get(lost) != text:
+        runtime.log.event("control.lost", path=control.path, reason=repair.reason)
+    runtime.faults[lost] = text
