@@ -219,6 +219,19 @@ def test_a_port_that_the_kernel_chose_is_refused_by_name(launch: Launch) -> None
     assert f"unpd itself listens on tcp://127.0.0.1:{port} for service echo; use another" in reason
 
 
+@requires_namespaces()
+def test_two_names_of_one_interface_are_one_address(launch: Launch) -> None:
+    """A link-local address with the number of its interface is the same as with the
+    name.
+    """
+    with namespace() as net, interface(net), net.entered():
+        unpd = launch(SCOPED)
+        number = f"tcp://[{LINK_LOCAL}%{socket.if_nametoindex('wire0')}]:{PORT}"
+        reason = refused_reload(unpd, f'services.echo.listen = ["{number}"]')
+        assert f"unpd itself listens on tcp://[{LINK_LOCAL}%wire0]:{PORT} for service" in reason
+        assert unpd.stop() == 0
+
+
 # the file of a UNIX listener
 
 

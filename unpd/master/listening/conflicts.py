@@ -4,7 +4,7 @@ The kernel says only that the address is in use. A reload opens what it adds bef
 closes what it removes, because a refused configuration must change nothing. So one
 address of a port cannot take the place of another that overlaps it.
 
-Called by :mod:`unpd.master.listening.table`; calls :mod:`unpd.kernel.sockets`. Raises
+Called by :mod:`unpd.master.listening.table`; calls :mod:`unpd.kernel`. Raises
 AddressError.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from unpd.config.addresses import TcpAddress
 from unpd.errors import AddressError
-from unpd.kernel import sockets
+from unpd.kernel import interfaces, sockets
 from unpd.master.listening.listener import OpenListener, WantedListener
 
 
@@ -47,7 +47,18 @@ def _overlaps(listener: OpenListener, wanted: WantedListener) -> bool:
     if new.port != old.port:  # also for port 0: then the kernel chooses a free one
         return False
     if new.is_ipv6 == old.is_ipv6:
-        return new.host == old.host or new.is_wildcard or old.is_wildcard
+        return _same_host(new.host, old.host) or new.is_wildcard or old.is_wildcard
     if new.is_ipv6:
         return new.is_wildcard and not wanted.options.ipv6_only
     return old.is_wildcard and not sockets.is_ipv6_only(listener.sock)
+
+
+def _same_host(one: str, other: str) -> bool:
+    """Whether two hosts of a family are the same. An interface has a name and a
+    number.
+    """
+    host, _, scope = one.partition("%")
+    other_host, _, other_scope = other.partition("%")
+    if host != other_host or not scope:
+        return host == other_host
+    return interfaces.interface_index(scope) == interfaces.interface_index(other_scope)

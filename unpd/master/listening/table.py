@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from unpd.config.addresses import SystemdAddress
 from unpd.errors import AddressError, UnpdError
 from unpd.master.listening.conflicts import refuse_conflict
 from unpd.master.listening.listener import OpenListener, WantedListener
@@ -60,10 +61,11 @@ class Listeners:
         found: dict[str, OpenListener] = {}
         added: list[OpenListener] = []
         try:
-            for wanted in all_wanted:
+            # The passed ones are open in any case: another one may conflict with them.
+            for wanted in sorted(all_wanted, key=_is_ours):
                 listener = self.opened.get(wanted.key)
                 if listener is None:
-                    refuse_conflict(wanted, self.opened.values(), kept)
+                    refuse_conflict(wanted, (self.opened | found).values(), kept)
                     listener = self.sources.open(wanted)
                     added.append(listener)
                 _refuse_other_ipv6_only(listener, wanted)
@@ -72,7 +74,7 @@ class Listeners:
             for listener in added:
                 listener.close()
             raise
-        return Listeners(self.sources, found)
+        return Listeners(self.sources, {wanted.key: found[wanted.key] for wanted in all_wanted})
 
     def adopt(self, new: "Listeners") -> None:
         """Become ``new``: close the listeners that it lacks, apply its options to the
@@ -192,6 +194,10 @@ class Listeners:
         while self.opened:
             self.opened.popitem()[1].close()
         self._forget_closed()
+
+
+def _is_ours(wanted: WantedListener) -> bool:
+    return not isinstance(wanted.address, SystemdAddress)
 
 
 def _refuse_other_ipv6_only(listener: OpenListener, wanted: WantedListener) -> None:
