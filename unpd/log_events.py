@@ -275,16 +275,52 @@ _ROWS: tuple[LogEvent, ...] = (
         "listener.broken",
         "error",
         ("service", "address", "reason"),
-        "Another process shut the listener down, and it cannot be opened again: nobody is served"
-        " at this address.",
-        "Restart unpd, and find out who uses `ss --kill` or shares the socket.",
+        "No new client is served at `address`, and the daemon could not repair that for `reason`;"
+        " it tries again every second.",
+        "Remove the cause that `reason` names; the daemon logs `listener.mended` or"
+        " `listener.renewed` afterwards.",
     ),
     LogEvent(
         "listener.mended",
         "warning",
         ("service", "address"),
-        "Another process shut the listener down; the daemon listens again at the same address.",
+        "Another process shut the listener down, or it was broken; clients are served at `address`"
+        " again.",
         "Find out who uses `ss --kill` or shares the socket.",
+    ),
+    LogEvent(
+        "listener.renewed",
+        "warning",
+        ("service", "address", "reason"),
+        "No client reached the listener for `reason`, and the daemon has opened it anew; a reload"
+        " with the running configuration starts the children that serve it.",
+        "Find out who removes the file of the socket or the interface; exclude sockets from"
+        " programs that clean directories.",
+    ),
+    LogEvent(
+        "listener.dropped",
+        "warning",
+        ("item", "reason"),
+        "The descriptor store of the unit had an `item` that is of no use for `reason`; the daemon"
+        " removed it there, and opens the listener anew if the configuration has it.",
+        "If the same line comes at each start, stop the unit once: that empties its store.",
+    ),
+    LogEvent(
+        "control.lost",
+        "error",
+        ("path", "reason"),
+        "The file of the control socket was removed or replaced, and cannot be made again for"
+        " `reason`; the daemon tries again every second, and `unpd status`, `reload` and `stop` do"
+        " not reach it.",
+        "Remove the cause that `reason` names; signals reach the daemon meanwhile.",
+    ),
+    LogEvent(
+        "control.renewed",
+        "warning",
+        ("path", "reason"),
+        "The control socket can be reached again, after `reason`; the daemon has made a new file if"
+        " it had to.",
+        "Find out who removes it; exclude sockets from programs that clean directories.",
     ),
     LogEvent(
         "accept.failed",

@@ -147,6 +147,27 @@ def test_a_passed_listener_that_the_configuration_does_not_name(
     assert clients.converse(where, b"as before") == b"as before"
 
 
+def test_an_address_that_a_passed_listener_has(launch: Launch, systemd: FakeSystemd) -> None:
+    """An address of the configuration that a passed listener has already is refused
+    with the name of that listener's service.
+    """
+    port = systemd.listen("echo", listener())[1]
+    unpd = systemd.start(
+        launch,
+        f"""
+        [services.daytime]
+        listen = ["tcp://0.0.0.0:{port}"]
+        [services.echo]
+        listen = ["systemd:echo"]
+        """,
+        ready=False,
+    )
+    assert (
+        f"service daytime cannot listen on tcp://0.0.0.0:{port}: unpd itself listens on"
+        f" tcp://127.0.0.1:{port} for service echo; use another port" in refused(unpd, 69)
+    )
+
+
 def datagram() -> socket.socket:
     """Create what ListenDatagram= creates."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

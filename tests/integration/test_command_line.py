@@ -341,7 +341,7 @@ def test_an_address_in_use_ends_the_start(launch: Launch, tmp_path: Path) -> Non
     assert (
         second.stderr().splitlines()[-1]
         == f"unpd: service echo cannot listen on tcp://127.0.0.1:{first.port('echo')}: the address"
-        " is in use by another program"
+        f" is in use by another program (ss -ltnp sport = :{first.port('echo')} shows it)"
     )
     assert not path.exists()
 

@@ -74,8 +74,8 @@ def as_user(uid: int, gid: int, control: Path) -> str:
 
 @faults.requires_strace()
 def test_no_other_user_can_connect_at_any_moment(launch: Launch, tmp_path: Path) -> None:
-    """From its first moment only its owner may use the socket, then its mode is 0660.
-    With every step between bind and listen slowed down, no other mode shows.
+    """From its first moment the socket has its mode, 0660. With every step between bind
+    and listen slowed down, no other mode shows.
     """
     prefix = faults.strace_prefix(
         tmp_path / "trace",
@@ -93,7 +93,7 @@ def test_no_other_user_can_connect_at_any_moment(launch: Launch, tmp_path: Path)
         return bool(unpd.log_events("master.ready"))
 
     until(ready, 20.0, "the daemon to be ready")
-    assert modes == [0o600, 0o660]
+    assert modes == [0o660]
 
 
 @faults.requires_root
@@ -139,6 +139,78 @@ def test_a_stale_socket_is_replaced_and_anything_else_is_not(
     assert refused.wait_exit() == 73
     assert f"cannot make the control socket {path}" in refused.stderr()
     assert path.read_text() == "precious"
+
+
+# a file that is gone
+
+
+def test_a_removed_control_socket_is_made_again(launch: Launch, tmp_path: Path) -> None:
+    """When a cleaner removes the file, a new one is there within seconds, with its
+    mode, and the log says so. The daemon removes that one when it stops.
+    """
+    path = tmp_path / "control.sock"
+    unpd = launch(f'[daemon]\ncontrol = "{path}"\n' + ECHO)
+    with contextlib.closing(send_request(path, verb="reload")) as waiting:
+        path.unlink()
+        assert read_answer(waiting)["ok"] is True
+    renewed = unpd.wait_event("control.renewed", path=str(path))
+    assert renewed.fields["reason"] == "its file was removed"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert status(unpd)["degraded"] == []
+    assert unpd.stop() == 0
+    assert not path.exists()
+
+
+def test_the_control_path_of_another_program_is_not_replaced(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """Another program listens at the path. The daemon says so once and in its metrics,
+    and takes the path back when that program has left it.
+    """
+    path = tmp_path / "control.sock"
+    unpd = launch(f'[daemon]\ncontrol = "{path}"\n' + ECHO)
+    unpd.expect_errors("control.lost")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{path}.new")
+        other.listen()
+        os.replace(f"{path}.new", path)
+        inode = path.stat().st_ino
+        lost = unpd.wait_event("control.lost", path=str(path))
+        assert lost.fields["reason"] == "another program listens there"
+        unpd.metric_becomes(1, "unpd_degraded", reason="control_lost")
+        holds(
+            lambda: len(unpd.log_events("control.lost")) == 1 and path.stat().st_ino == inode,
+            2.5,
+            "the daemon says it once and leaves the file alone",
+        )
+    unpd.wait_event("control.renewed", path=str(path))
+    assert status(unpd)["degraded"] == []
+    unpd.metric_becomes(0, "unpd_degraded", reason="control_lost")
+
+
+def test_a_control_socket_whose_directory_was_away_is_found_again(
+    launch: Launch, tmp_path: Path
+) -> None:
+    """While the directory is gone the daemon says so once; then it makes the socket
+    again, or finds the old one.
+    """
+    place, aside = tmp_path / "place", tmp_path / "aside"
+    place.mkdir()
+    path = place / "control.sock"
+    unpd = launch(f'[daemon]\ncontrol = "{path}"\n' + ECHO)
+    unpd.expect_errors("control.lost")
+    place.rename(aside)
+    lost = unpd.wait_event("control.lost", path=str(path))
+    assert lost.fields["reason"] == "the directory does not exist"
+    aside.rename(place)
+    back = unpd.wait_event("control.renewed", path=str(path))
+    assert back.fields["reason"] == "its file was away for a while"
+    assert status(unpd)["degraded"] == []
+    shutil.rmtree(place)
+    unpd.wait_event("control.lost", path=str(path), after=1)
+    place.mkdir()
+    unpd.wait_event("control.renewed", path=str(path), after=1)
+    assert status(unpd)["ready"] is True
 
 
 # requests

@@ -94,8 +94,8 @@ def test_a_reload_works_in_a_detached_daemon(launch: Launch) -> None:
 
 
 def test_an_address_in_use_is_reported(tmp_path: Path) -> None:
-    """An address in use exits with 69 and one sentence that names service and
-    address.
+    """An address in use exits with 69 and one sentence that names service, address, and
+    the command that shows the other program.
     """
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -106,7 +106,7 @@ def test_an_address_in_use_is_reported(tmp_path: Path) -> None:
     assert (
         ended.stderr
         == f"unpd: service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by"
-        " another program\n"
+        f" another program (ss -ltnp sport = :{port} shows it)\n"
     )
     assert ended.stdout == ""
 

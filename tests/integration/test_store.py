@@ -308,16 +308,79 @@ def test_a_board_of_another_size_is_dropped(
     assert unpd.stop() == 0
 
 
-def test_nonsense_in_the_store_is_no_obstacle(
-    launch: Launch, systemd: FakeSystemd, config: str, tmp_path: Path
-) -> None:
-    """A pipe under a listener's name is closed, and the listener is bound."""
+def a_pipe() -> int:
+    """A descriptor that is no socket."""
     reader, writer = os.pipe()
     os.close(writer)
-    systemd.store.append(("unpd-stored-listener-0123456789abcdef-0", reader))
+    return reader
+
+
+def a_datagram_socket() -> int:
+    """A socket that cannot listen."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    return sock.detach()
+
+
+def a_socket_that_does_not_listen() -> int:
+    """A stream socket without listen(2)."""
+    return socket.socket().detach()
+
+
+def a_listener() -> int:
+    """A listener on a free port."""
+    return socket.create_server(("127.0.0.1", 0)).detach()
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("unpd-stored-listener-0123456789abcdef-0", a_pipe),
+        ("unpd-stored-listener-0123456789abcdef-0", a_datagram_socket),
+        ("unpd-stored-listener-0123456789abcdef-0", a_socket_that_does_not_listen),
+        ("unpd-stored-listener", a_listener),
+        ("unpd-stored-listener--", a_listener),
+        ("unpd-stored-of-the-future", a_listener),
+        ("unpd-scoreboard-of-the-future", a_pipe),
+        ("stored", a_pipe),
+        ("stored", a_listener),
+    ],
+)
+def test_nonsense_in_the_store_is_no_obstacle(
+    launch: Launch,
+    systemd: FakeSystemd,
+    config: str,
+    name: str,
+    make: Callable[[], int],
+) -> None:
+    """An item of the store that is of no use is closed, removed from the store and
+    logged, and the listeners are bound.
+    """
+    systemd.store.append((name, make()))
     unpd = start(launch, systemd, config)
+    assert [event.fields["item"] for event in unpd.log_events("listener.dropped")] == [name]
+    assert name not in by_name(systemd)
     assert clients.converse(unpd.address("echo"), b"served") == b"served"
     assert unpd.stop() == 0
+
+
+def test_a_listener_that_was_stored_twice_is_stored_again(
+    launch: Launch, systemd: FakeSystemd, config: str
+) -> None:
+    """Of two stored listeners of one name one serves, and only that is stored
+    afterwards: a crash refuses no client.
+    """
+    first = start(launch, systemd, config)
+    where = first.address("echo")
+    kept = inodes(systemd)
+    systemd.kill(first)
+    name = next(name for name in by_name(systemd) if name != "unpd-scoreboard")
+    systemd.store.append((name, a_listener()))
+    second = start(launch, systemd, config)
+    assert second.log_events("listener.dropped")
+    until(lambda: inodes(systemd) == kept, 5.0, "the store to have each listener once")
+    assert clients.converse(where, b"served") == b"served"
+    assert second.stop() == 0
 
 
 def test_without_a_store_the_daemon_closes_everything(

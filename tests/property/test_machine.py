@@ -128,6 +128,11 @@ class Life(RuleBasedStateMachine):
         if turn:
             self.simulation.turn()
 
+    @rule()
+    def a_listener_is_renewed(self) -> None:
+        self.simulation.renew_listeners()
+        self.simulation.turn()
+
     @rule(wanted=wanteds)
     def a_reload_is_begun(self, wanted: Wanted) -> None:
         self.simulation.config_file = wanted
@@ -220,6 +225,7 @@ EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {
     ev.ForkFailed: st.builds(ev.ForkFailed, births, st.just("why")),
     ev.BeatsRead: st.builds(ev.BeatsRead, st.dictionaries(births, st.floats(0, 1e9))),
     ev.ReloadAsked: st.builds(ev.ReloadAsked, st.none() | births, st.booleans()),
+    ev.ListenersRenewed: st.just(ev.ListenersRenewed()),
     ev.ConfigLoaded: st.builds(ev.ConfigLoaded, wanteds),
     ev.ConfigRefused: st.builds(ev.ConfigRefused, st.just("why")),
     ev.StopAsked: st.builds(ev.StopAsked, st.booleans(), st.just("a test")),

@@ -104,6 +104,10 @@ class Simulation:
             self.requests.append(len(self.requests) + 1)
         self.queue.append(ev.ReloadAsked(self.requests[-1] if answer else None, every_pool))
 
+    def renew_listeners(self) -> None:
+        """Report that a listener had to be opened anew."""
+        self.queue.append(ev.ListenersRenewed())
+
     # --- the shell --------------------------------------------------------------------
 
     def turn(self) -> None:
@@ -131,17 +135,8 @@ class Simulation:
             case fx.Tell(birth, order):
                 assert birth in self.unreaped, f"{order} to {birth}, which is gone"
                 self._hear(birth, order)
-            case fx.LoadConfig():
-                assert not self.has_candidate, (
-                    "a configuration is loaded while another one is a candidate"
-                )
-                self.has_candidate = self.config_file is not None
-                self.open_reloads += 1
-                self.queue.append(
-                    ev.ConfigLoaded(self.config_file)
-                    if self.config_file
-                    else ev.ConfigRefused("nonsense in line 1")
-                )
+            case fx.LoadConfig() | fx.ReuseConfig():
+                self._load(self.config_file if effect == fx.LoadConfig() else self.state.wanted)
             case fx.AdoptConfig():
                 assert self.has_candidate, "a configuration was adopted without being loaded"
                 self.has_candidate = False
@@ -160,6 +155,14 @@ class Simulation:
                 self.leave, self.left_at = effect, self.clock.now
             case _:
                 pass
+
+    def _load(self, wanted: Wanted | None) -> None:
+        assert not self.has_candidate, "a configuration is loaded while another one is a candidate"
+        self.has_candidate = wanted is not None
+        self.open_reloads += 1
+        self.queue.append(
+            ev.ConfigLoaded(wanted) if wanted else ev.ConfigRefused("nonsense in line 1")
+        )
 
     def _fork(self, child: SimulatedChild) -> None:
         assert child.birth > max(self.births, default=0), "a birth was used twice"

@@ -12,11 +12,14 @@ its credentials all the same: a worker that an attacker took over must not comma
 master.
 """
 
+import errno
+import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from unpd.control.protocol import (
@@ -38,6 +41,30 @@ PEER_TIMEOUT_S = 5.0
 _OPTIONS = ListenOptions(
     backlog=64, ipv6_only=False, keepalive=False, user_timeout_s=0.0, mode=0o660
 )
+
+
+_REASONS: Mapping[int, str] = MappingProxyType(
+    {
+        errno.EADDRINUSE: "another program listens there",
+        errno.EEXIST: "something that is not a socket is there; move it away first",
+        errno.ENOENT: "the directory does not exist",
+    }
+)
+
+
+def _reason_of(error: OSError) -> str:
+    """Why the socket cannot be made, as the end of a sentence."""
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRepair:
+    """The repair of a control socket that no client could reach. ``remade``: it can be
+    reached again. ``reason``: why it could not, or why it still cannot.
+    """
+
+    remade: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +103,14 @@ class ControlServer:
         loop: Loop,
         asked: "Callable[[ControlServer, PendingRequest], None]",
     ) -> None:
+        self.path = str(path)
         try:
-            self._sock = sockets.listen_unix(str(path), _OPTIONS)
-            self._inode = path.lstat().st_ino
+            self._sock = sockets.listen_unix(self.path, _OPTIONS)
         except OSError as error:
             raise CannotCreateError(
-                f"cannot make the control socket {path}: {error.strerror}"
+                f"cannot make the control socket {path}: {_reason_of(error)}"
             ) from error
+        self._inode = sockets.socket_inode(self.path)
         self._refused_uid = refused_uid
         self._loop, self._asked = loop, asked
         self._peers: dict[int, Peer] = {}
@@ -191,6 +219,26 @@ class ControlServer:
         for number, peer in list(self._peers.items()):
             if peer.deadline_at <= now() and (peer.unsent or not peer.waiting):
                 self._close(number)
+
+    def mend(self) -> ControlRepair | None:
+        """Make the socket again if its file was removed or replaced. None if clients
+        can reach it. A file that belongs to another program stays. Called once a
+        second.
+
+        Connections that are open go on. Those in the old socket's queue are lost.
+        """
+        if self._inode and sockets.socket_inode(self.path) == self._inode:
+            return None
+        gone = not os.path.lexists(self.path)
+        try:
+            sock = sockets.listen_unix(self.path, _OPTIONS)
+        except OSError as error:
+            return ControlRepair(False, _reason_of(error))
+        self._loop.forget(self._sock.fileno())
+        self._sock.close()
+        self._sock, self._inode = sock, sockets.socket_inode(self.path)
+        self._listen()
+        return ControlRepair(True, "its file was removed" if gone else "its file was replaced")
 
     def close(self) -> None:
         """Stop listening, remove the socket's file and close every connection without

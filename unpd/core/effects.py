@@ -40,6 +40,13 @@ class LoadConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ReuseConfig:
+    """Make the running configuration, with its listeners as they are now, the
+    candidate. ConfigLoaded or ConfigRefused is the answer.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class AdoptConfig:
     """Make the candidate the current configuration, as ``generation``, and close the
     listeners that it lacks.
@@ -107,6 +114,7 @@ Effect = (
     | Tell
     | ShowPhase
     | LoadConfig
+    | ReuseConfig
     | AdoptConfig
     | DropConfig
     | CloseListeners

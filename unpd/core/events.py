@@ -80,6 +80,11 @@ class ReloadAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenersRenewed:
+    """The master had to open a listener anew, and the children have the old one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigLoaded:
     """The new configuration is valid, and its listeners are open. The core gives the
     pools of ``wanted`` their generations.
@@ -125,6 +130,7 @@ Event = (
     | ForkFailed
     | BeatsRead
     | ReloadAsked
+    | ListenersRenewed
     | ConfigLoaded
     | ConfigRefused
     | StopAsked

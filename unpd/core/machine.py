@@ -278,6 +278,10 @@ def _never(draft: Draft, event: ev.Event) -> None:
     raise AssertionError(f"{type(event).__name__} cannot happen in phase {draft.state.phase}")
 
 
+def _not_now(draft: Draft, event: ev.Event) -> None:
+    """Change nothing: the shell asks again if the reload under way does not help."""
+
+
 def _too_late(draft: Draft, event: ev.Event) -> None:
     """Change nothing: the daemon is stopping."""
 
@@ -307,6 +311,10 @@ EVENT_TABLE: Mapping[type[ev.Event], Mapping[MasterPhase, Reaction]] = MappingPr
             **_in_every_phase(reload.asked_during_reload),
             MasterPhase.RUNNING: reload.asked,
             MasterPhase.STOPPING: reload.asked_during_stop,
+        },
+        ev.ListenersRenewed: {
+            **_in_every_phase(_not_now),
+            MasterPhase.RUNNING: reload.listeners_renewed,
         },
         ev.ConfigLoaded: {
             **_in_every_phase(_never),

@@ -50,6 +50,15 @@ def asked_during_reload(draft: Draft, event: ev.ReloadAsked) -> None:
     draft.state.queued = (draft.state.queued or Asked()) + _asked(event)
 
 
+def listeners_renewed(draft: Draft, event: ev.ListenersRenewed) -> None:
+    """Begin a reload with the running configuration: its new children inherit the
+    renewed listeners. The file may hold a change that nobody asked for yet.
+    """
+    del event
+    draft.state.phase = MasterPhase.LOADING
+    draft.do(fx.ReuseConfig())
+
+
 def asked_during_stop(draft: Draft, event: ev.ReloadAsked) -> None:
     """Refuse the request: the daemon is stopping."""
     if event.request is not None:

@@ -18,6 +18,7 @@ import socket
 import stat
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 KEEPALIVE_IDLE_S = 60
@@ -107,46 +108,73 @@ def listen_unix(path: str, options: ListenOptions) -> socket.socket:
     Replaces a stale socket, on which no process listens. OSError: EADDRINUSE if a
     process listens there, EEXIST for any other file; both are left alone.
 
+    The file has its mode from its first moment: bind(2) gives it that of the socket,
+    less the umask. A chmod afterwards would follow a link that another user of the
+    directory has put there meanwhile.
+
     Call it under the pid file's lock: no other daemon may bind between the check of a
     stale socket and its removal.
     """
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    # No client can connect between bind and chmod: the umask gives the file to its
-    # owner only, and a socket has no queue before listen.
-    old_umask = os.umask(0o177)
     try:
-        sock.bind(path)
+        os.fchmod(sock.fileno(), options.mode)
+        old_umask = os.umask(0)
         try:
-            os.chmod(path, options.mode)
+            sock.bind(path)
+        finally:
+            os.umask(old_umask)
+        inode = socket_inode(path)
+        try:
             apply_options(sock, options)
         except BaseException:
-            os.unlink(path)
+            remove_path(sock, inode)
             raise
     except BaseException:
         sock.close()
         raise
-    finally:
-        os.umask(old_umask)
     return sock
 
 
-def _remove_stale(path: str) -> None:
+def socket_inode(path: str) -> int:
+    """Return the inode of the socket file at ``path``; 0 if no socket is there."""
     try:
         status = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(status.st_mode):
-        raise OSError(errno.EEXIST, "this is not a socket, and unpd leaves it alone", path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+    except OSError:
+        return 0
+    return status.st_ino if stat.S_ISSOCK(status.st_mode) else 0
+
+
+@contextlib.contextmanager
+def _directory_of(path: str) -> Iterator[int]:
+    """Open the directory of ``path``. What is done to a name in it stays in it, even if
+    another user puts a link in the place of the directory meanwhile. OSError.
+    """
+    fd = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _remove_stale(path: str) -> None:
+    name = os.path.basename(path)
+    with _directory_of(path) as directory:
         try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except BlockingIOError:
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path) from None
-        else:
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+            status = os.lstat(name, dir_fd=directory)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(status.st_mode):
+            raise OSError(errno.EEXIST, "this is not a socket, and unpd leaves it alone", path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(name, dir_fd=directory)
+            except BlockingIOError:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path) from None
+            else:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
 
 
 def apply_options(sock: socket.socket, options: ListenOptions) -> None:
@@ -325,16 +353,27 @@ def remove_path(sock: socket.socket, inode: int) -> None:
     another daemon stays. Ignores a file that is gone or cannot be removed.
     """
     path = sock.getsockname()
-    with contextlib.suppress(OSError):
-        if os.lstat(path).st_ino == inode:
-            os.unlink(path)
+    name = os.path.basename(path)
+    with contextlib.suppress(OSError), _directory_of(path) as directory:
+        if os.lstat(name, dir_fd=directory).st_ino == inode:
+            os.unlink(name, dir_fd=directory)
 
 
 def set_mode(sock: socket.socket, inode: int, mode: int) -> None:
-    """Change the mode of a UNIX listener's file, if its inode is still ``inode``: a
-    user who may write to the directory could have put a link there. Ignores errors.
+    """Change the mode of a UNIX listener's file, if it is still our socket of that
+    inode. A user who may write to the directory could put a link or another file there
+    at any moment, so the file is opened first, then compared. Nothing happens to a file
+    that is gone or not ours. OSError if the mode of ours cannot be changed.
     """
-    path = sock.getsockname()
-    with contextlib.suppress(OSError):
-        if os.lstat(path).st_ino == inode:
-            os.chmod(path, mode)
+    try:
+        fd = os.open(sock.getsockname(), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        found = os.fstat(fd)
+        ours = found.st_ino == inode and found.st_uid == os.geteuid()
+        if ours and stat.S_ISSOCK(found.st_mode):
+            # fchmod(2) refuses a descriptor of O_PATH (open(2)).
+            os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)

@@ -193,11 +193,15 @@ def _deploy(config: Config, log: Log, offers: Offers) -> Deployment:
     """
     passed = [descriptor for descriptor in offers.passed if descriptor.name != boards.STORED_AS]
     sources = ListenerSources(passed, offers.store)
-    wanted_listeners = sources.wanted_listeners(config)
-    for address in sources.settle(wanted_listeners):
-        log.event("listener.closed", address=address)
     listeners = Listeners(sources)
-    listeners.adopt(listeners.prepare(wanted_listeners))
+    try:
+        wanted_listeners = sources.wanted_listeners(config)
+        for address in sources.stored.settle(wanted_listeners):
+            log.event("listener.closed", address=address)
+        listeners.adopt(listeners.prepare(wanted_listeners))
+    finally:
+        for dropped in sources.stored.dropped:
+            log.event("listener.dropped", item=dropped.item, reason=dropped.reason)
     return Deployment(config, listeners)
 
 

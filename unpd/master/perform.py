@@ -26,6 +26,7 @@ from unpd.master.children import reports
 from unpd.master.children.fork import Forked, ForkPlan, fork
 from unpd.master.children.kinds import KINDS, wanted_children
 from unpd.master.listening.listener import OpenListener
+from unpd.master.mending import mend_listeners
 from unpd.master.runtime import ChildProcess, Deployment, Runtime
 from unpd.names import ReloadResult
 
@@ -148,6 +149,18 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
     runtime.events.append(ev.ConfigLoaded(wanted_children(runtime.candidate)))
 
 
+def _reuse_config(runtime: Runtime, effect: fx.ReuseConfig) -> None:
+    del effect
+    config, listeners = runtime.deployment.config, runtime.deployment.listeners
+    try:
+        wanted_listeners = listeners.sources.wanted_listeners(config)
+        runtime.candidate = Deployment(config, listeners.prepare(wanted_listeners))
+    except UnpdError as error:
+        runtime.events.append(ev.ConfigRefused(str(error)))
+        return
+    runtime.events.append(ev.ConfigLoaded(wanted_children(runtime.candidate)))
+
+
 def log_listener(runtime: Runtime, listener: OpenListener) -> None:
     """Log the address of a new listener, with the port that the kernel chose for 0."""
     runtime.log.event("listener.opened", service=listener.wanted.service, address=listener.text)
@@ -170,6 +183,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
         runtime.log.event("listener.closed", address=key)
     runtime.deployment = Deployment(runtime.candidate.config, listeners)
     runtime.candidate = None
+    mend_listeners(runtime)
     runtime.log.set_level(runtime.deployment.config.log.level)
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
 
@@ -239,6 +253,7 @@ PERFORMERS: Mapping[type[fx.Effect], Callable[[Runtime, Any], None]] = MappingPr
         fx.Tell: _tell,
         fx.ShowPhase: _show_phase,
         fx.LoadConfig: _load_config,
+        fx.ReuseConfig: _reuse_config,
         fx.AdoptConfig: _adopt_config,
         fx.DropConfig: _drop_config,
         fx.CloseListeners: _close_listeners,

@@ -32,7 +32,7 @@ from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
-from unpd.master import orders, sampling
+from unpd.master import mending, orders, sampling
 from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
 from unpd.master.perform import perform
@@ -139,23 +139,13 @@ class Shell:
         self._sweep_at = now() + min(SWEEP_S, self._announcer.sweep_within_s)
         with signals.blocked():  # the SIGCHLD handler appends to the same deque
             runtime.reaper.sweep()
+        mending.look_after(runtime, self._state)
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)
         if runtime.control is not None:
             runtime.control.expire()
         runtime.events.append(sampling.beats(runtime))
-        runtime.deployment.listeners.store()
-        self._mend_listeners()
         self._announcer.sweep(self._state)
-
-    def _mend_listeners(self) -> None:
-        log = self._runtime.log
-        for listener, reason in self._runtime.deployment.listeners.mend():
-            service, address = listener.wanted.service, listener.text
-            if reason:
-                log.event("listener.broken", service=service, address=address, reason=reason)
-            else:
-                log.event("listener.mended", service=service, address=address)
 
     def carry_out(self, control: ControlServer, pending: PendingRequest) -> None:
         """Carry out a request of the control socket."""

@@ -118,6 +118,7 @@ EVENTS: dict[type[ev.Event], ev.Event] = {
     ev.ForkFailed: ev.ForkFailed(99, "why"),
     ev.BeatsRead: ev.BeatsRead({1: NOW, 99: 0.0}),
     ev.ReloadAsked: ev.ReloadAsked(7),
+    ev.ListenersRenewed: ev.ListenersRenewed(),
     ev.ConfigLoaded: ev.ConfigLoaded(wants(1, recipes={"default": "new"})),
     ev.ConfigRefused: ev.ConfigRefused("why"),
     ev.StopAsked: ev.StopAsked(quick=False, by="a test"),
@@ -145,6 +146,7 @@ NEXT: dict[tuple[type[ev.Event], MasterPhase], MasterPhase | None] = {
     (ev.ConfigLoaded, MasterPhase.LOADING): MasterPhase.PROVING,
     (ev.ConfigRefused, MasterPhase.LOADING): MasterPhase.RUNNING,
     (ev.ReloadAsked, MasterPhase.RUNNING): MasterPhase.LOADING,
+    (ev.ListenersRenewed, MasterPhase.RUNNING): MasterPhase.LOADING,
     (ev.ChildReady, MasterPhase.STARTING): MasterPhase.RUNNING,
     (ev.ChildFailed, MasterPhase.STARTING): MasterPhase.STOPPING,
     # In CUTTING the first child is the last one that drains.

@@ -7,6 +7,7 @@ Owns the names that listeners have in the service manager's descriptor store. Ca
 """
 
 import base64
+import contextlib
 import socket
 from dataclasses import dataclass, replace
 
@@ -127,9 +128,10 @@ class OpenListener:
     def _take_down(self) -> None:
         """Let no new client into the queue of a service, so that the drain of its
         workers loses none; remove the file. The exporter still takes clients while it
-        drains.
+        drains. A listener that somebody shut down has no queue, and may refuse it all.
         """
-        if self.wanted.service != METRICS:
-            sockets.stop_new_handshakes(self.sock)
+        if self.wanted.service != METRICS and sockets.is_listening(self.sock):
+            with contextlib.suppress(OSError):
+                sockets.stop_new_handshakes(self.sock)
         if self.inode:
             sockets.remove_path(self.sock, self.inode)

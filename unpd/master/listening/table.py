@@ -7,18 +7,32 @@ configuration adds, or none. :meth:`Listeners.adopt` closes the listeners that t
 configuration lacks, applies its options to the others, and stores the new ones. A
 reload that fails before the second half has changed nothing.
 
-Called by boot, the performers and the shell's sweep; calls
-:mod:`unpd.master.listening.sources` to open listeners.
+:meth:`Listeners.mend` looks after the listeners that no client reaches. A listener that
+refuses its new options in :meth:`Listeners.adopt` becomes one of them: the reload goes
+through, and the fault stands until a later repair.
+
+Called by boot, the performers and :mod:`unpd.master.mending`; calls
+:mod:`unpd.master.listening.sources` to open listeners. Errors: AddressError and
+PrivilegeError of :meth:`Listeners.prepare`.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from unpd.config.addresses import UnixAddress
+from unpd.config.addresses import SystemdAddress
 from unpd.errors import AddressError, UnpdError
-from unpd.kernel import sockets
+from unpd.master.listening.conflicts import refuse_conflict
 from unpd.master.listening.listener import OpenListener, WantedListener
+from unpd.master.listening.opening import REFUSALS, open_anew, reason_of
+from unpd.master.listening.repair import Outcome, Repair, ailment, repairs_in_place
 from unpd.master.listening.sources import ListenerSources
+
+RENEWAL_PAUSE_S = 30.0
+"""How long after one renewal the same listener is not opened anew, and how long after
+one request for a reload there is no other. A renewal replaces children: a user who may
+remove the file of a UNIX listener must not be able to do that every second.
+"""
 
 
 class Listeners:
@@ -29,7 +43,11 @@ class Listeners:
     ) -> None:
         self.sources = sources
         self.opened: dict[str, OpenListener] = dict(opened or {})
-        self._broken: set[str] = set()
+        self._broken: dict[str, str] = {}  # by key, the reason that was reported last
+        self._untuned: set[str] = set()  # keys of those that refused their new options
+        self._unserved: set[str] = set()  # keys of renewed ones that the children lack
+        self._renewed_at: dict[str, float] = {}
+        self._ask_at = 0.0
 
     def prepare(self, wanted_listeners: Iterable[WantedListener]) -> "Listeners":
         """Return the wanted listeners, those that are open already and the added ones.
@@ -38,12 +56,16 @@ class Listeners:
         AddressError (in use, missing) or PrivilegeError in one sentence that names the
         service and the address.
         """
+        all_wanted = tuple(wanted_listeners)
+        kept = {wanted.key for wanted in all_wanted}
         found: dict[str, OpenListener] = {}
         added: list[OpenListener] = []
         try:
-            for wanted in wanted_listeners:
+            # The passed ones are open in any case: another one may conflict with them.
+            for wanted in sorted(all_wanted, key=_is_ours):
                 listener = self.opened.get(wanted.key)
                 if listener is None:
+                    refuse_conflict(wanted, (self.opened | found).values(), kept)
                     listener = self.sources.open(wanted)
                     added.append(listener)
                 _refuse_other_ipv6_only(listener, wanted)
@@ -52,19 +74,32 @@ class Listeners:
             for listener in added:
                 listener.close()
             raise
-        return Listeners(self.sources, found)
+        return Listeners(self.sources, {wanted.key: found[wanted.key] for wanted in all_wanted})
 
     def adopt(self, new: "Listeners") -> None:
         """Become ``new``: close the listeners that it lacks, apply its options to the
-        others, and store all.
+        others, and store all. A listener that refuses its options is mended later.
         """
         for key, listener in self.opened.items():
             if key not in new.opened:
                 listener.end(self.sources.store)
             elif listener.wanted.options != new.opened[key].wanted.options:
-                listener.retune(new.opened[key].wanted.options)
+                try:
+                    listener.retune(new.opened[key].wanted.options)
+                except REFUSALS:
+                    self._untuned.add(key)
         self.opened = new.opened
+        self._unserved.clear()
+        self._ask_at = 0.0
+        self._forget_closed()
         self.store()
+
+    def _forget_closed(self) -> None:
+        for notes in (self._broken, self._renewed_at):
+            for key in notes.keys() - self.opened.keys():
+                del notes[key]
+        self._untuned &= self.opened.keys()
+        self._unserved &= self.opened.keys()
 
     def store(self) -> None:
         """Store the listeners that are not in the descriptor store yet. Called once a
@@ -74,20 +109,72 @@ class Listeners:
             key: listener.stored_in(self.sources.store) for key, listener in self.opened.items()
         }
 
-    def mend(self) -> Iterator[tuple[OpenListener, str]]:
-        """Listen again on listeners that another process shut down, with ``ss --kill``
-        or by shutdown(2) on a shared socket. Yield each mended listener with "", and
-        each other one with the reason, but only once.
+    def mend(self, now: float, *, may_renew: bool) -> Iterator[Repair]:
+        """Repair each listener that no client reaches. Yield every repair, and a failed
+        one only once for each reason. ``may_renew``: a new socket may take the place of
+        one that cannot be repaired itself.
         """
-        opened = self.opened.items()
-        shut = {key: one for key, one in opened if not sockets.is_listening(one.sock)}
-        self._broken &= shut.keys()
-        for key, listener in shut.items():
-            reason = _mend(listener)
-            if key not in self._broken:
-                yield listener, reason
-            if reason:
-                self._broken.add(key)
+        for key, listener in list(self.opened.items()):
+            reason = ailment(listener)
+            if not reason and key not in self._untuned:
+                if self._broken.pop(key, ""):
+                    yield Repair(listener, Outcome.MENDED, "")
+                continue
+            in_place = repairs_in_place(listener, reason)
+            if not in_place and not may_renew:
+                continue
+            repair = (
+                self._retune(listener, reason)
+                if in_place
+                else self._renew(key, listener, reason, now)
+            )
+            if repair.outcome is not Outcome.BROKEN:
+                self._broken.pop(key, None)
+                self._untuned.discard(key)
+                yield repair
+            elif self._broken.get(key) != repair.reason:
+                self._broken[key] = repair.reason
+                yield repair
+
+    def _retune(self, listener: OpenListener, reason: str) -> Repair:
+        try:
+            listener.retune(listener.wanted.options)
+        except REFUSALS as error:
+            return Repair(listener, Outcome.BROKEN, reason_of(listener.wanted, error))
+        return Repair(listener, Outcome.MENDED, reason)
+
+    def _renew(self, key: str, listener: OpenListener, reason: str, now: float) -> Repair:
+        if listener.passed:
+            return Repair(listener, Outcome.BROKEN, f"{reason}; restart its socket unit")
+        if now < self._renewed_at.get(key, -math.inf) + RENEWAL_PAUSE_S:
+            again = f"{reason}; it was opened anew less than {RENEWAL_PAUSE_S:g} s ago"
+            return Repair(listener, Outcome.BROKEN, again)
+        try:
+            new = open_anew(listener)
+        except REFUSALS as error:
+            return Repair(listener, Outcome.BROKEN, reason_of(listener.wanted, error))
+        listener.end(self.sources.store)
+        self.opened[key] = new
+        self._renewed_at[key] = now
+        self._unserved.add(key)
+        return Repair(new, Outcome.RENEWED, reason)
+
+    def faults(self) -> dict[str, str]:
+        """One sentence for each listener that clients do not reach, by key."""
+        new = dict.fromkeys(self._unserved, "it is a new socket, which the children lack yet")
+        return {
+            key: f"{self.opened[key].wanted.owner} does not serve {self.opened[key].text}: {reason}"
+            for key, reason in (new | self._broken).items()
+        }
+
+    def needs_reload(self, now: float) -> bool:
+        """Whether to ask for a reload now, so that the children get the renewed
+        listeners.
+        """
+        if not self._unserved or now < self._ask_at:
+            return False
+        self._ask_at = now + RENEWAL_PAUSE_S
+        return True
 
     def added_by(self, new: "Listeners") -> list[OpenListener]:
         """The listeners that only ``new`` has."""
@@ -106,6 +193,11 @@ class Listeners:
         """Close all listeners, because the daemon ends."""
         while self.opened:
             self.opened.popitem()[1].close()
+        self._forget_closed()
+
+
+def _is_ours(wanted: WantedListener) -> bool:
+    return not isinstance(wanted.address, SystemdAddress)
 
 
 def _refuse_other_ipv6_only(listener: OpenListener, wanted: WantedListener) -> None:
@@ -115,16 +207,3 @@ def _refuse_other_ipv6_only(listener: OpenListener, wanted: WantedListener) -> N
             f"service {wanted.service}: ipv6_only of {wanted.address.text} cannot be changed"
             " while it is open: restart unpd"
         )
-
-
-def _mend(listener: OpenListener) -> str:
-    """Listen again; return "", or the reason why that fails. A UNIX socket stays shut:
-    a new one would need a new file, which clients of the old one do not see.
-    """
-    if isinstance(listener.address, UnixAddress):
-        return "a UNIX socket cannot listen again: restart unpd"
-    try:
-        listener.retune(listener.wanted.options)
-    except OSError as error:
-        return str(error.strerror)
-    return ""

@@ -1,0 +1,189 @@
+"""The table of listeners inside one process: what opening refuses, and how often a
+listener is opened anew.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from unpd.config.addresses import Address, TcpAddress, UnixAddress
+from unpd.errors import AddressError
+from unpd.kernel.activation import Passed
+from unpd.kernel.sockets import ListenOptions
+from unpd.master.listening.listener import WantedListener
+from unpd.master.listening.opening import open_new
+from unpd.master.listening.repair import Outcome
+from unpd.master.listening.sources import ListenerSources
+from unpd.master.listening.table import RENEWAL_PAUSE_S, Listeners
+
+OPTIONS = ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666)
+NOW = 1000.0
+
+
+def wanted(address: Address, options: ListenOptions = OPTIONS) -> WantedListener:
+    """A wanted listener of the service echo."""
+    return WantedListener(address.text, "echo", address, options)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The path of a UNIX listener."""
+    return tmp_path / "echo.sock"
+
+
+@pytest.fixture
+def listeners(path: Path) -> Iterator[Listeners]:
+    """A table with a UNIX listener."""
+    table = Listeners(ListenerSources())
+    table.adopt(table.prepare([wanted(UnixAddress(str(path)))]))
+    yield table
+    table.close()
+
+
+def repairs(table: Listeners, at: float, *, may_renew: bool = True) -> list[Outcome]:
+    """The outcomes of the repairs at that time."""
+    return [repair.outcome for repair in table.mend(at, may_renew=may_renew)]
+
+
+def test_a_stored_listener_that_refuses_its_options_is_dropped(path: Path) -> None:
+    """A stored listener that cannot be used is closed and noted, and then opening a new
+    one decides whether the address is refused.
+    """
+    impossible = wanted(
+        UnixAddress(str(path)),
+        ListenOptions(
+            backlog=2**40, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666
+        ),
+    )
+    old = open_new(wanted(UnixAddress(str(path))))
+    sources = ListenerSources([Passed(old.stored_as, old.sock.detach())])
+    with pytest.raises(AddressError):
+        sources.open(impossible)
+    assert [dropped.item for dropped in sources.stored.dropped] == [impossible.address.text]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        TcpAddress("fe80::1%eth0..1", 7),
+        TcpAddress("fe80::1%" + 15 * "é", 7),
+        TcpAddress("fe80::1%nowhere", 7),
+        TcpAddress("fe80::1%" + 200 * "x", 7),
+        UnixAddress("/" + 200 * "x"),
+        UnixAddress("/\0"),
+    ],
+    ids=lambda address: ascii(address.text)[:40],
+)
+def test_whatever_opening_raises_is_a_refusal(address: Address) -> None:
+    """An address that no system call takes is refused in one sentence that names it.
+    What was opened before it is closed again.
+    """
+    table = Listeners(ListenerSources())
+    with pytest.raises(AddressError) as refused:
+        table.prepare([wanted(TcpAddress("127.0.0.1", 0)), wanted(address)])
+    assert str(refused.value).startswith(f"service echo cannot listen on {address.text}: ")
+
+
+def test_a_listener_that_refuses_its_options_stands_as_a_fault(
+    listeners: Listeners, path: Path
+) -> None:
+    """A reload goes through although listen(2) refuses the new backlog; the fault is
+    reported until the options are taken.
+    """
+    impossible = wanted(
+        UnixAddress(str(path)),
+        ListenOptions(
+            backlog=2**40, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666
+        ),
+    )
+    listeners.adopt(listeners.prepare([impossible]))
+    assert repairs(listeners, NOW) == [Outcome.BROKEN]
+    assert repairs(listeners, NOW + 1) == []
+    assert list(listeners.faults()) == [impossible.key]
+    listeners.adopt(listeners.prepare([wanted(UnixAddress(str(path)))]))
+    assert repairs(listeners, NOW + 2) == [Outcome.MENDED]
+    assert listeners.faults() == {}
+
+
+def test_a_listener_is_not_opened_anew_every_second(listeners: Listeners, path: Path) -> None:
+    """A user who removes the file again and again gets one new listener in
+    RENEWAL_PAUSE_S, because each one replaces children.
+    """
+    path.unlink()
+    assert repairs(listeners, NOW) == [Outcome.RENEWED]
+    path.unlink()
+    assert repairs(listeners, NOW + 1) == [Outcome.BROKEN]
+    assert repairs(listeners, NOW + RENEWAL_PAUSE_S - 1) == []
+    assert repairs(listeners, NOW + RENEWAL_PAUSE_S) == [Outcome.RENEWED]
+
+
+def test_a_reload_is_asked_for_until_the_children_have_the_new_listener(
+    listeners: Listeners, path: Path
+) -> None:
+    """After a renewal the fault stands, and a reload is asked for at once, then once in
+    RENEWAL_PAUSE_S, until a reload has adopted the listener.
+    """
+    assert not listeners.needs_reload(NOW)
+    path.unlink()
+    repairs(listeners, NOW)
+    assert listeners.needs_reload(NOW)
+    assert not listeners.needs_reload(NOW + 1)
+    assert listeners.needs_reload(NOW + RENEWAL_PAUSE_S)
+    assert len(listeners.faults()) == 1
+    listeners.adopt(listeners.prepare([wanted(UnixAddress(str(path)))]))
+    assert not listeners.needs_reload(NOW + 2 * RENEWAL_PAUSE_S)
+    assert listeners.faults() == {}
+
+
+def test_nothing_is_opened_anew_while_a_candidate_shares_it(
+    listeners: Listeners, path: Path
+) -> None:
+    """During a reload the listeners stay the same sockets."""
+    path.unlink()
+    assert repairs(listeners, NOW, may_renew=False) == []
+    assert repairs(listeners, NOW) == [Outcome.RENEWED]
+
+
+def test_a_file_that_is_moved_back_is_found(listeners: Listeners, path: Path) -> None:
+    """A listener whose own file comes back is whole again."""
+    aside = path.with_suffix(".aside")
+    path.rename(aside)
+    path.write_text("precious")
+    assert repairs(listeners, NOW) == [Outcome.BROKEN]
+    assert path.read_text() == "precious"
+    os.replace(aside, path)
+    assert repairs(listeners, NOW + 1) == [Outcome.MENDED]
+    assert listeners.faults() == {}
+
+
+def test_a_listener_that_is_closed_has_no_fault(listeners: Listeners, path: Path) -> None:
+    """At the stop the faults end with the listeners."""
+    path.rename(path.with_suffix(".aside"))
+    repairs(listeners, NOW)
+    listeners.close()
+    assert listeners.faults() == {}
+    assert not listeners.needs_reload(NOW)
+
+
+def test_a_changed_mode_reaches_no_other_file(listeners: Listeners, path: Path) -> None:
+    """A new socket_mode changes the file of the listener alone, and not another socket
+    that took its place.
+    """
+    changed = wanted(
+        UnixAddress(str(path)),
+        ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o600),
+    )
+    path.rename(path.with_suffix(".aside"))
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        path.chmod(0o666)
+        listeners.adopt(listeners.prepare([changed]))
+        assert path.stat().st_mode & 0o7777 == 0o666
+    os.replace(path.with_suffix(".aside"), path)
+    listeners.adopt(listeners.prepare([wanted(UnixAddress(str(path)))]))
+    listeners.adopt(listeners.prepare([changed]))
+    assert path.stat().st_mode & 0o7777 == 0o600

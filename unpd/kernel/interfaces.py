@@ -1,0 +1,40 @@
+"""Network interfaces: the one to which a link-local listener is bound, and the names
+and numbers of the others.
+
+A listener on a link-local address stays bound to the number of its interface. When the
+interface is deleted and made again, it has another number, and the listener gets no
+client any more.
+
+Owns nothing. Called by unpd.master.listening. Calls nothing of unpd. OSError only for a
+socket that is closed.
+"""
+
+import contextlib
+import socket
+
+
+def scope_id(sock: socket.socket) -> int:
+    """The index of the interface to which an IPv6 listener is bound, because its
+    address is link-local; 0 for every other listener.
+    """
+    return int(sock.getsockname()[3]) if sock.family == socket.AF_INET6 else 0
+
+
+def interface_index(scope: str) -> int:
+    """The index of the interface that an address names after ``%``, by name or number;
+    0 if this host has no such interface.
+    """
+    with contextlib.suppress(OSError):
+        return socket.if_nametoindex(scope)
+    with contextlib.suppress(OSError, ValueError, OverflowError):
+        socket.if_indextoname(int(scope))
+        return int(scope)
+    return 0
+
+
+def interface_name(index: int) -> str:
+    """The name of the interface ``index``; the number if the interface is gone."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)

@@ -1,0 +1,111 @@
+"""Opens a listener of our own, and turns what the system says against it into a
+sentence.
+
+Called by the other modules of this package; calls :mod:`unpd.kernel.sockets` and
+:mod:`unpd.kernel.interfaces`. Errors: :data:`REFUSALS`, which a caller passes to
+:func:`reason_of` or :func:`refusal`.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from unpd.config.addresses import BoundAddress, TcpAddress, UnixAddress
+from unpd.errors import AddressError, PrivilegeError, UnpdError
+from unpd.kernel import interfaces, sockets
+from unpd.master.listening.listener import OpenListener, WantedListener
+
+REFUSALS = (OSError, ValueError, OverflowError)
+"""What an address or an option that no system call takes can raise: getaddrinfo(3) in
+Python raises UnicodeError, a ValueError, for some hosts.
+"""
+
+_REASONS: Mapping[int, str] = MappingProxyType(
+    {
+        errno.EADDRNOTAVAIL: "this host has no such address",
+        errno.EAFNOSUPPORT: "this kernel does not know the address family",
+        errno.ENODEV: "this host has no such interface",
+        errno.ENOENT: "the directory does not exist",
+        errno.ENOTDIR: "the directory does not exist",
+        errno.EEXIST: "something that is not a socket is there; move it away first",
+    }
+)
+"""The reasons why a listener cannot be opened, as the end of a sentence."""
+
+
+def open_new(wanted: WantedListener) -> OpenListener:
+    """Open a listener of our own. One of REFUSALS if the system refuses it."""
+    if isinstance(wanted.address, UnixAddress):
+        return _open_unix(wanted, wanted.address)
+    if isinstance(wanted.address, TcpAddress):
+        sock = sockets.listen_tcp(wanted.address.host, wanted.address.port, wanted.options)
+        return OpenListener(wanted, sock, bound_address(sock))
+    raise AssertionError("the service manager opens a passed listener")
+
+
+def _open_unix(wanted: WantedListener, address: UnixAddress) -> OpenListener:
+    sock = sockets.listen_unix(address.path, wanted.options)
+    inode = sockets.socket_inode(address.path)
+    if not inode:
+        sock.close()
+        raise OSError(errno.ESTALE, "another program removed the new socket at once")
+    return OpenListener(wanted, sock, address, inode)
+
+
+def open_anew(old: OpenListener) -> OpenListener:
+    """Open a listener in the place of ``old``, which no client can reach any more and
+    which the caller closes. It keeps the port that the kernel once chose. One of
+    REFUSALS if the system refuses it.
+    """
+    address = old.wanted.address
+    if isinstance(address, TcpAddress) and isinstance(old.address, TcpAddress):
+        address = replace(address, port=old.address.port)
+    new = open_new(replace(old.wanted, address=address))
+    return replace(new, wanted=old.wanted)
+
+
+def bound_address(sock: socket.socket) -> BoundAddress:
+    """Return the address on which the socket listens. An interface that is gone is
+    named by its number.
+    """
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        # The name of an abstract socket is bytes, and begins with a zero (unix(7)).
+        return UnixAddress(name if isinstance(name, str) else f"@{os.fsdecode(name[1:])}")
+    host, port = name[:2]
+    if sock.family == socket.AF_INET6 and name[3] and "%" not in host:
+        host = f"{host}%{interfaces.interface_name(name[3])}"
+    return TcpAddress(host, port)
+
+
+def refusal(wanted: WantedListener, error: Exception) -> UnpdError:
+    """The sentence for the operator: service, address and reason."""
+    sentence = f"{wanted.owner} cannot listen on {wanted.address.text}: {reason_of(wanted, error)}"
+    kind = PrivilegeError if isinstance(error, PermissionError) else AddressError
+    return kind(sentence)
+
+
+def reason_of(wanted: WantedListener, error: Exception) -> str:
+    """Why the system refuses the listener, as the end of a sentence."""
+    is_unix = isinstance(wanted.address, UnixAddress)
+    if isinstance(error, PermissionError):
+        if is_unix:
+            return "this user may not make a socket there"
+        return "a port below 1024 needs root or CAP_NET_BIND_SERVICE"
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "this host has no such interface"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"the address is in use by another program ({_how_to_find(wanted)} shows it)"
+    if isinstance(error, OSError):
+        return _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return str(error)
+
+
+def _how_to_find(wanted: WantedListener) -> str:
+    """The command that shows the program that has the address."""
+    if isinstance(wanted.address, TcpAddress):
+        return f"ss -ltnp sport = :{wanted.address.port}"
+    return "ss -lxp"

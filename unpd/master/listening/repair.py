@@ -1,0 +1,84 @@
+"""Why no client reaches a listener, and the repair of that.
+
+A TCP listener that another process shut down listens again on the same socket, so that
+the children notice nothing. A UNIX listener whose file is gone and a link-local one
+whose interface was made again need a new socket, because bind(2) works only once. The
+children have inherited the old one: they serve the new one after a reload.
+
+Called by :mod:`unpd.master.listening.table`; calls :mod:`unpd.kernel`. Errors: the
+REFUSALS of :mod:`unpd.master.listening.opening`.
+"""
+
+import enum
+import os
+from dataclasses import dataclass
+
+from unpd.config.addresses import TcpAddress, UnixAddress
+from unpd.kernel import interfaces, sockets
+from unpd.master.listening.listener import OpenListener
+
+SHUT_DOWN = "another process shut it down"
+FILE_GONE = "its file was removed"
+FILE_REPLACED = "another file took the place of its own"
+
+
+class Outcome(enum.Enum):
+    """How a repair ended."""
+
+    MENDED = enum.auto()
+    """Clients reach the listener again."""
+    RENEWED = enum.auto()
+    """The listener is a new socket, which the children do not have yet."""
+    BROKEN = enum.auto()
+    """Clients do not reach the listener, and the repair failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One repair. ``listener`` is the new one if it was opened anew. ``reason``: why
+    clients did not reach it, or for BROKEN why they still do not.
+    """
+
+    listener: OpenListener
+    outcome: Outcome
+    reason: str
+
+
+def ailment(listener: OpenListener) -> str:
+    """Why no new client reaches the listener; "" if clients reach it."""
+    if isinstance(listener.address, TcpAddress):
+        moved = _interface_ailment(listener)
+        return moved or ("" if sockets.is_listening(listener.sock) else SHUT_DOWN)
+    if not sockets.is_listening(listener.sock):
+        return SHUT_DOWN
+    return _file_ailment(listener, listener.address)
+
+
+def _interface_ailment(listener: OpenListener) -> str:
+    bound = interfaces.scope_id(listener.sock)
+    if not bound:
+        return ""
+    wanted = listener.wanted.address
+    scope = wanted.host.partition("%")[2] if isinstance(wanted, TcpAddress) else str(bound)
+    index = interfaces.interface_index(scope)
+    if index:
+        return "" if index == bound else f"interface {scope} was made again"
+    # A renamed interface is still the same one.
+    alive = interfaces.interface_index(str(bound)) == bound
+    return "" if alive else f"this host has no interface {scope}"
+
+
+def _file_ailment(listener: OpenListener, address: UnixAddress) -> str:
+    if address.path.startswith("@"):
+        return ""  # an abstract name has no file (unix(7))
+    inode = sockets.socket_inode(address.path)
+    if inode and inode == (listener.inode or inode):
+        return ""
+    return FILE_REPLACED if os.path.lexists(address.path) else FILE_GONE
+
+
+def repairs_in_place(listener: OpenListener, reason: str) -> bool:
+    """Whether the socket can be repaired itself. ``reason``: its ailment, or "" if it
+    only refused new options.
+    """
+    return not reason or (isinstance(listener.address, TcpAddress) and reason == SHUT_DOWN)

@@ -1,0 +1,72 @@
+"""Looks after the sockets on which the master is reached: the services' listeners and
+the control socket.
+
+:func:`look_after` is called by the shell's sweep, once a second. It repairs what it
+can, logs that, and keeps :attr:`Runtime.faults <unpd.master.runtime.Runtime>` true.
+Where a listener had to be opened anew, it asks the core for a reload with the running
+configuration. :func:`mend_listeners` is also called after a reload, by the performers.
+
+Calls :mod:`unpd.master.listening` and :mod:`unpd.control.server`.
+"""
+
+from unpd.core import events as ev
+from unpd.core.model import State
+from unpd.loop import now
+from unpd.master.listening.repair import Outcome, Repair
+from unpd.master.runtime import Runtime
+from unpd.names import Fault, MasterPhase
+
+
+def look_after(runtime: Runtime, state: State) -> None:
+    """Repair the sockets. Ask for a reload if the children lack a new listener."""
+    mend_listeners(runtime)
+    _mend_control(runtime)
+    if state.phase is MasterPhase.RUNNING and runtime.deployment.listeners.needs_reload(now()):
+        runtime.events.append(ev.ListenersRenewed())
+
+
+def mend_listeners(runtime: Runtime) -> None:
+    """Repair the listeners. While a reload is being proved none is opened anew: its
+    candidate shares the present ones.
+    """
+    listeners = runtime.deployment.listeners
+    for repair in listeners.mend(now(), may_renew=runtime.candidate is None):
+        _log_repair(runtime, repair)
+    listeners.store()
+    standing = listeners.faults()
+    for fault, key in list(runtime.faults):
+        if fault is Fault.LISTENER_BROKEN and key not in standing:
+            del runtime.faults[fault, key]
+    for key, text in standing.items():
+        runtime.faults[Fault.LISTENER_BROKEN, key] = text
+
+
+def _log_repair(runtime: Runtime, repair: Repair) -> None:
+    log, reason = runtime.log, repair.reason
+    service, address = repair.listener.wanted.service, repair.listener.text
+    match repair.outcome:
+        case Outcome.MENDED:
+            log.event("listener.mended", service=service, address=address)
+        case Outcome.RENEWED:
+            log.event("listener.renewed", service=service, address=address, reason=reason)
+        case Outcome.BROKEN:
+            log.event("listener.broken", service=service, address=address, reason=reason)
+
+
+def _mend_control(runtime: Runtime) -> None:
+    control = runtime.control
+    if control is None:
+        return
+    lost = (Fault.CONTROL_LOST, control.path)
+    repair = control.mend()
+    if repair is None and lost not in runtime.faults:
+        return
+    if repair is None or repair.remade:
+        runtime.faults.pop(lost, None)
+        reason = repair.reason if repair else "its file was away for a while"
+        runtime.log.event("control.renewed", path=control.path, reason=reason)
+        return
+    text = f"the control socket {control.path} cannot be reached: {repair.reason}"
+    if runtime.faults.get(lost) != text:
+        runtime.log.event("control.lost", path=control.path, reason=repair.reason)
+    runtime.faults[lost] = text
