@@ -106,7 +106,7 @@ def test_an_address_in_use_is_reported(tmp_path: Path) -> None:
     assert (
         ended.stderr
         == f"unpd: service echo cannot listen on tcp://127.0.0.1:{port}: the address is in use by"
-        " another program\n"
+        f" another program; to see which, run: ss -ltnp sport = :{port}\n"
     )
     assert ended.stdout == ""
 

@@ -9,6 +9,7 @@ that names the service and the address.
 import errno
 import os
 import re
+import shlex
 import socket
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -303,4 +304,15 @@ def _refusal(wanted: WantedListener, error: OSError) -> UnpdError:
         if isinstance(wanted.address, UnixAddress):
             return PrivilegeError(f"{start}this user may not make a socket there")
         return PrivilegeError(f"{start}a port below 1024 needs root or CAP_NET_BIND_SERVICE")
-    return AddressError(start + _REASONS.get(error.errno or 0, error.strerror or str(error)))
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return AddressError(start + reason + _how_to_find(wanted, error))
+
+
+def _how_to_find(wanted: WantedListener, error: OSError) -> str:
+    """Return the command that shows by which program an address is in use."""
+    if error.errno != errno.EADDRINUSE:
+        return ""
+    if isinstance(wanted.address, TcpAddress):
+        return f"; to see which, run: ss -ltnp sport = :{wanted.address.port}"
+    path = wanted.address.text.removeprefix("unix://")
+    return f"; to see which, run: ss -lxp | grep -F {shlex.quote(path)}"
