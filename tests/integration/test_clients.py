@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -725,6 +726,44 @@ def test_a_non_blocking_output_is_waited_for(start: StartClient) -> None:
         printed = threads.submit(output.read)
         assert client.ended(text).exit_code == 0
         assert printed.result(PATIENCE_S) == text
+
+
+EVIL = b"\x1b[2Jbell\x07 back\r\xc2\x9b31m \xe2\x80\xae \xff \tt\xc3\xbc\r\n"
+ESCAPED = "\\x1b[2Jbell\\x07 back\n\\u009b31m \\u202e \\xff \ttü\n\\xe2\\x80"
+
+
+def say_evil(connection: socket.socket) -> None:
+    """Send what would control a terminal, in pieces, with half a character at the
+    end.
+    """
+    with suppress(OSError):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in EVIL + b"\xe2\x80":
+            connection.sendall(bytes([byte]))
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
+
+
+@pytest.mark.parametrize("service", ["daytime", "echo"])
+def test_a_server_cannot_control_the_terminal(start: StartClient, service: str) -> None:
+    """On a terminal, control characters and bytes that are no UTF-8 are escaped, and
+    lines end with a newline. A pipe gets the bytes as they are.
+    """
+    with serving(say_evil) as port:
+        terminal, own_side = os.openpty()
+        attributes = termios.tcgetattr(own_side)
+        attributes[1] &= ~termios.OPOST  # the terminal itself changes nothing
+        termios.tcsetattr(own_side, termios.TCSANOW, attributes)
+        try:
+            start(service, "127.0.0.1", port, stdout=own_side).ended(b"x" * 40)
+            assert os.read(terminal, 65536).decode() == ESCAPED
+        finally:
+            os.close(terminal)
+            os.close(own_side)
+    with serving(say_evil) as port:
+        ended = start(service, "127.0.0.1", port).ended(b"x" * 40)
+    assert ended.output == EVIL + b"\xe2\x80"
 
 
 def test_a_closed_standard_input_is_not_mistaken_for_the_server(start: StartClient) -> None:

@@ -150,7 +150,7 @@ def test_a_stale_socket_is_replaced_and_anything_else_is_not(
         (b"\n", "the request is not a line of JSON"),
         (b"\x00\xff\xfe\n", "the request is not a line of JSON"),
         (b"[" * 4000 + b"\n", "the request is not a line of JSON"),
-        (b"[1]\n", "the request is not of version 1"),
+        (b"[1]\n", "the request is not a JSON object"),
         (b'{"verb": "status"}\n', "the request is not of version 1"),
         (b'{"version": 2, "verb": "status"}\n', "the request is not of version 1"),
         (b'{"version": 1, "verb": "explode"}\n', "the verb must be one of stop, reload, status"),

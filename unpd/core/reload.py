@@ -154,7 +154,7 @@ def _forget_throttles(state: State, generation: int) -> None:
 
 def _end(draft: Draft, refused: str) -> None:
     """Count, log and answer the reload. ``refused``: the reason, or "" for success."""
-    draft.do(fx.CountReload(succeeded=not refused))
+    draft.do(fx.CountReload(refused))
     if refused:
         draft.note("reload.refused", reason=refused, generation=draft.state.generation)
     else:
