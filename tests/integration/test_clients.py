@@ -704,11 +704,29 @@ def test_a_reader_that_closed_before_ends_the_client_quietly(
 
 
 def test_output_to_a_full_device_is_reported(start: StartClient) -> None:
-    """A full disk is no closed pipe. The client reports it and exits with 1."""
+    """A full disk is no closed pipe. The client reports it and exits with 1. So does
+    one whose standard output the caller closed.
+    """
     with serving(say_the_time) as port, Path("/dev/full").open("wb") as full:
         ended = start("daytime", "127.0.0.1", port, stdout=full.fileno()).ended()
     assert "standard output cannot be written" in complaint(ended, ClientExit.FAILED)
     assert "No space left on device" in ended.errors
+    with serving(say_the_time) as port:
+        closed = without(">&-", "daytime", port)
+    assert "standard output cannot be written" in complaint(closed, ClientExit.FAILED)
+
+
+def without(redirection: str, service: str, port: int) -> Ended:
+    """Run a client to its end, without a descriptor that the shell closes."""
+    command = ("sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, *CLIENT)
+    done = subprocess.run(
+        (*command, service, "127.0.0.1", str(port)),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr.decode())
 
 
 def test_a_non_blocking_output_is_waited_for(start: StartClient) -> None:
@@ -771,27 +789,8 @@ def test_a_closed_standard_input_is_not_mistaken_for_the_server(start: StartClie
     with 1. It does not read the server's socket as input.
     """
     with silent() as port:
-        command = (
-            "sh",
-            "-c",
-            'exec "$@" <&-',
-            "sh",
-            sys.executable,
-            *CLIENT,
-            "echo",
-            "127.0.0.1",
-            str(port),
-        )
-        done = subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-    assert "standard input cannot be read" in complaint(
-        Ended(done.returncode, done.stdout, done.stderr.decode()), ClientExit.FAILED
-    )
+        ended = without("<&-", "echo", port)
+    assert "standard input cannot be read" in complaint(ended, ClientExit.FAILED)
 
 
 def test_the_arguments_alone_import_nothing_heavy() -> None:

@@ -86,7 +86,7 @@ def _write(descriptor: int, chunk: bytes) -> None:
             # blocking again would change it for that process.
             check_output(wait({descriptor: WRITABLE}, None)[descriptor] & ~WRITABLE)
         except OSError as error:
-            if error.errno in (errno.EPIPE, errno.EBADF):
+            if error.errno == errno.EPIPE:
                 raise OutputClosed from None
             raise ClientFailure(
                 ClientExit.FAILED, "standard output cannot be written", reason_of(error)
