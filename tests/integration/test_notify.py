@@ -116,7 +116,7 @@ def test_a_refused_start_says_why(launch: Launch, systemd: FakeSystemd) -> None:
         (
             "not started: service echo cannot listen on"
             f" tcp://127.0.0.1:{port}: the address is in use"
-            " by another program"
+            f" by another program; to see which, run: ss -ltnp sport = :{port}"
         )
     ]
     assert not systemd.heard("READY")

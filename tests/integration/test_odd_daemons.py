@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,12 +32,14 @@ listen = ["tcp://127.0.0.1:0", "unix://{directory}/echo.sock"]
 """
 
 
-def unpd(*words: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+def unpd(
+    *words: str, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run ``unpd WORDS`` to its end."""
     return subprocess.run(
         [*prefix, sys.executable, "-m", "unpd", *words],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
         capture_output=True,
         text=True,
         timeout=60.0,
@@ -111,6 +113,19 @@ def test_the_default_path_is_named_with_another_way() -> None:
         " for this user; to reach another daemon, name its socket with --control (the packaged one:"
         " --control /run/unpd/control.sock)\n"
     )
+
+
+@faults.requires_root()
+def test_the_default_path_depends_on_the_user() -> None:
+    """A user other than root learns which path was tried, and the one of the packaged
+    daemon.
+    """
+    stranger = pwd.getpwnam("bin")
+    prefix = ("setpriv", f"--reuid={stranger.pw_uid}", "--clear-groups", "--regid=65534")
+    ended = unpd("status", prefix=prefix, env={"XDG_RUNTIME_DIR": "/run/nobody"})
+    assert ended.returncode == 3
+    assert "no process listens on /run/nobody/unpd/control.sock, the default" in ended.stderr
+    assert "--control /run/unpd/control.sock" in ended.stderr
 
 
 @faults.requires_root()
