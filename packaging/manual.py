@@ -1,5 +1,6 @@
-"""Makes the parts of the manual page unpd(8) that repeat a table of the program: its
-log events and its metrics. Run by ``make manual``; a test compares the page with it.
+"""Makes the parts of the manual page unpd(8) that repeat a table of the program: the
+commands for a running daemon, the fields of its status, its log events and its metrics.
+Run by ``make manual``; a test compares the page with it.
 
 A part stands between two comments of the page, which name it. The prose around the
 parts is written by hand. Errors: ValueError if the page lacks the comments of a part.
@@ -13,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from unpd.control.status_fields import paths
+from unpd.control.verbs import VERBS
 from unpd.log_events import EVENTS, LogEvent
 from unpd.metrics.catalog import METRICS
 
@@ -34,6 +37,37 @@ def prose(*texts: str) -> Iterator[str]:
             marked = _MARKED.sub(r"\\fI\1\\fP", whole)
             for line in textwrap.wrap(marked, WIDTH, break_on_hyphens=False):
                 yield rf"\&{line}" if line.startswith((".", "'")) else line
+
+
+def verbs_synopsis() -> Iterator[str]:
+    """The synopsis of each verb of a running daemon."""
+    for verb in VERBS.values():
+        yield from (".Nm", f".Cm {verb.name}", ".Op Fl -config Ar FILE | Fl -control Ar PATH")
+        yield from (f".Op Fl -{option.name}" for option in (*verb.arguments, *verb.options))
+
+
+def verbs() -> Iterator[str]:
+    """An item for each verb of a running daemon."""
+    for verb in VERBS.values():
+        yield f".It Cm {verb.name}"
+        yield from prose(verb.description)
+
+
+def verbs_options() -> Iterator[str]:
+    """An item for each option that only one verb has, in the order of their names."""
+    rows = [(option, verb) for verb in VERBS.values() for option in verb.arguments + verb.options]
+    for option, verb in sorted(rows, key=lambda row: row[0].name):
+        yield f".It Fl -{option.name} Pq Cm {verb.name}"
+        yield from prose(f"{option.help[0].upper()}{option.help[1:]}.")
+
+
+def status_fields() -> Iterator[str]:
+    """An item for each field of the status, by its path in the JSON."""
+    yield ".Bl -tag -width Ds"
+    for path, row in paths():
+        yield f".It Va {path} Pq {row.type}"
+        yield from prose(row.meaning, *([f"Null means: {row.absent}."] if row.absent else []))
+    yield ".El"
 
 
 def log_events() -> Iterator[str]:
@@ -70,7 +104,14 @@ def metrics() -> Iterator[str]:
 
 
 PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
-    {"the log events": log_events, "the metrics": metrics}
+    {
+        "the synopsis of the verbs": verbs_synopsis,
+        "the verbs": verbs,
+        "the options of the verbs": verbs_options,
+        "the fields of the status": status_fields,
+        "the log events": log_events,
+        "the metrics": metrics,
+    }
 )
 """What makes each part, by the name in its comments."""
 

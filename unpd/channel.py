@@ -1,19 +1,21 @@
 """The channel between the master and one child: one JSON object per line, in both
 directions.
 
-Owns the framing and the buffers of one end of a socket pair. The master and each child
-hold an end. They watch its descriptor, call :meth:`ChannelEnd.receive` when it is
-readable, and :meth:`ChannelEnd.flush` when it is writable while ``pending``. No call
-here waits, and every buffer is bounded, whatever the other side does.
+Owns the buffers of one end of a socket pair; :mod:`unpd.json_lines` makes the lines.
+The master and each child hold an end. They watch its descriptor, call
+:meth:`ChannelEnd.receive` when it is readable, and :meth:`ChannelEnd.flush` when it is
+writable while ``pending``. No call here waits, and every buffer is bounded, whatever
+the other side does.
 
 Errors: :class:`ChannelError` if the other side breaks the protocol, and
 :class:`ChannelFullError` if it does not read. A closed channel is no error: ``ended``
 says so.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, Protocol
+
+from unpd.json_lines import LineBuffer, LineError, decode, encode
 
 MAX_LINE_BYTES = 64 * 1024
 """The length of the longest line, with its newline."""
@@ -55,7 +57,7 @@ class ChannelEnd:
     def __init__(self, transport: Transport) -> None:
         self.ended = False
         self._transport = transport
-        self._received = bytearray()
+        self._received = LineBuffer(MAX_LINE_BYTES)
         self._pending = bytearray()
 
     def fileno(self) -> int:
@@ -74,7 +76,7 @@ class ChannelEnd:
         ValueError if the message is longer than a line may be, ChannelFullError if too
         many bytes wait already.
         """
-        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        line = encode(message)
         if len(line) > MAX_LINE_BYTES:
             raise ValueError(f"a message of {len(line)} bytes is too long for a line")
         if len(self._pending) + len(line) > MAX_PENDING_BYTES:
@@ -109,22 +111,11 @@ class ChannelEnd:
         if not piece:
             self.ended = True
             return []
-        *lines, rest = (self._received + piece).split(b"\n")
-        self._received = rest
-        if any(len(line) >= MAX_LINE_BYTES for line in (*lines, rest)):
-            raise ChannelError(f"a line is longer than {MAX_LINE_BYTES} bytes")
-        return [_message(bytes(line)) for line in lines]
+        try:
+            return [decode(line) for line in self._received.feed(piece)]
+        except LineError as error:
+            raise ChannelError(f"a message is {error}") from None
 
     def close(self) -> None:
         """Close the descriptor. The other side then reads the end."""
         self._transport.close()
-
-
-def _message(line: bytes) -> dict[str, Any]:
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        raise ChannelError("a line is no JSON") from None
-    if not isinstance(message, dict):
-        raise ChannelError("a line is no JSON object")
-    return message

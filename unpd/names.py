@@ -20,6 +20,8 @@ class ExitCode(enum.IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    NOT_RUNNING = 3
+    DEGRADED = 4
     ADDRESS = 69
     CANNOT_CREATE = 73
     ALREADY_RUNNING = 75
@@ -30,8 +32,13 @@ class ExitCode(enum.IntEnum):
 EXIT_MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
     {
         ExitCode.DONE: "done",
-        ExitCode.FAILED: "not running, a reload refused, or a failure of unpd itself",
+        ExitCode.FAILED: (
+            "not running, a reload refused, no answer, an answer that cannot be printed, or a"
+            " failure of unpd itself"
+        ),
         ExitCode.USAGE: "wrong usage",
+        ExitCode.NOT_RUNNING: "of status: not running",
+        ExitCode.DEGRADED: "of status --check: degraded or not ready",
         ExitCode.ADDRESS: "an address is in use, missing, or cannot be listened on",
         ExitCode.CANNOT_CREATE: "the pid file, the log file or the control socket cannot be made",
         ExitCode.ALREADY_RUNNING: "already running",

@@ -168,7 +168,8 @@ def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> 
         0.1,
         0.2,
     )  # depends on whether the first worker, which served, had lived for a second
-    assert degraded == ["worker default/0 keeps dying early"]
+    text = "worker default/0 keeps dying early"
+    assert degraded == [{"reason": "crash_loop", "text": text}]
     assert share < 0.2
     assert second in unpd.workers()
     unpd.metric_becomes(2, "unpd_workers", state="ready")

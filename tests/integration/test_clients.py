@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -703,11 +704,29 @@ def test_a_reader_that_closed_before_ends_the_client_quietly(
 
 
 def test_output_to_a_full_device_is_reported(start: StartClient) -> None:
-    """A full disk is no closed pipe. The client reports it and exits with 1."""
+    """A full disk is no closed pipe. The client reports it and exits with 1. So does
+    one whose standard output the caller closed.
+    """
     with serving(say_the_time) as port, Path("/dev/full").open("wb") as full:
         ended = start("daytime", "127.0.0.1", port, stdout=full.fileno()).ended()
     assert "standard output cannot be written" in complaint(ended, ClientExit.FAILED)
     assert "No space left on device" in ended.errors
+    with serving(say_the_time) as port:
+        closed = without(">&-", "daytime", port)
+    assert "standard output cannot be written" in complaint(closed, ClientExit.FAILED)
+
+
+def without(redirection: str, service: str, port: int) -> Ended:
+    """Run a client to its end, without a descriptor that the shell closes."""
+    command = ("sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, *CLIENT)
+    done = subprocess.run(
+        (*command, service, "127.0.0.1", str(port)),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr.decode())
 
 
 def test_a_non_blocking_output_is_waited_for(start: StartClient) -> None:
@@ -727,32 +746,51 @@ def test_a_non_blocking_output_is_waited_for(start: StartClient) -> None:
         assert printed.result(PATIENCE_S) == text
 
 
+EVIL = b"\x1b[2Jbell\x07 back\r\xc2\x9b31m \xe2\x80\xae \xff \tt\xc3\xbc\r\n"
+ESCAPED = "\\x1b[2Jbell\\x07 back\n\\u009b31m \\u202e \\xff \ttü\n\\xe2\\x80"
+
+
+def say_evil(connection: socket.socket) -> None:
+    """Send what would control a terminal, in pieces, with half a character at the
+    end.
+    """
+    with suppress(OSError):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in EVIL + b"\xe2\x80":
+            connection.sendall(bytes([byte]))
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
+
+
+@pytest.mark.parametrize("service", ["daytime", "echo"])
+def test_a_server_cannot_control_the_terminal(start: StartClient, service: str) -> None:
+    """On a terminal, control characters and bytes that are no UTF-8 are escaped, and
+    lines end with a newline. A pipe gets the bytes as they are.
+    """
+    with serving(say_evil) as port:
+        terminal, own_side = os.openpty()
+        attributes = termios.tcgetattr(own_side)
+        attributes[1] &= ~termios.OPOST  # the terminal itself changes nothing
+        termios.tcsetattr(own_side, termios.TCSANOW, attributes)
+        try:
+            start(service, "127.0.0.1", port, stdout=own_side).ended(b"x" * 40)
+            assert os.read(terminal, 65536).decode() == ESCAPED
+        finally:
+            os.close(terminal)
+            os.close(own_side)
+    with serving(say_evil) as port:
+        ended = start(service, "127.0.0.1", port).ended(b"x" * 40)
+    assert ended.output == EVIL + b"\xe2\x80"
+
+
 def test_a_closed_standard_input_is_not_mistaken_for_the_server(start: StartClient) -> None:
     """With standard input closed by the caller, the echo client reports it and exits
     with 1. It does not read the server's socket as input.
     """
     with silent() as port:
-        command = (
-            "sh",
-            "-c",
-            'exec "$@" <&-',
-            "sh",
-            sys.executable,
-            *CLIENT,
-            "echo",
-            "127.0.0.1",
-            str(port),
-        )
-        done = subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-    assert "standard input cannot be read" in complaint(
-        Ended(done.returncode, done.stdout, done.stderr.decode()), ClientExit.FAILED
-    )
+        ended = without("<&-", "echo", port)
+    assert "standard input cannot be read" in complaint(ended, ClientExit.FAILED)
 
 
 def test_the_arguments_alone_import_nothing_heavy() -> None:

@@ -222,7 +222,7 @@ def test_a_control_socket_whose_directory_was_away_is_found_again(
         (b"\n", "the request is not a line of JSON"),
         (b"\x00\xff\xfe\n", "the request is not a line of JSON"),
         (b"[" * 4000 + b"\n", "the request is not a line of JSON"),
-        (b"[1]\n", "the request is not of version 1"),
+        (b"[1]\n", "the request is not a JSON object"),
         (b'{"verb": "status"}\n', "the request is not of version 1"),
         (b'{"version": 2, "verb": "status"}\n', "the request is not of version 1"),
         (b'{"version": 1, "verb": "explode"}\n', "the verb must be one of stop, reload, status"),

@@ -59,7 +59,9 @@ def test_a_second_instance_is_refused_and_touches_nothing(path: Path) -> None:
         second = PidFile(path)
         with pytest.raises(
             AlreadyRunningError,
-            match=rf"^unpd is already running \(pid {holder.pid}\): it holds the lock on {path}$",
+            match=rf"^unpd is already running \(pid {holder.pid}\): it holds the lock on {path};"
+            r" a second instance needs a configuration with a daemon\.pid_file and a"
+            r" daemon\.control of its own$",
         ):
             second.__enter__()
         second.release()

@@ -199,14 +199,14 @@ def test_no_socket_becomes_a_standard_descriptor(close: str, replaced: list[int]
     one stays.
     """
     script = """
-open_standard_descriptors()
+occupy()
 null = [fd for fd in (0, 1, 2) if os.path.samestat(os.fstat(fd), os.stat(os.devnull))]
 print(null, [os.get_inheritable(fd) for fd in (0, 1, 2)])
 """
     with Path("/proc/self/status").open("rb") as some_file:
         output = python(
             script,
-            preset="from unpd.kernel.processes import open_standard_descriptors",
+            preset="from unpd.kernel.standard_descriptors import occupy",
             close=close,
             stdin=some_file.fileno(),
         )

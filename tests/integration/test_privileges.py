@@ -121,6 +121,8 @@ def test_a_drop_that_fails_ends_the_start(launch: Launch, tmp_path: Path, fault:
     unpd.expect_errors("worker.failed", "exporter.failed", "master.refused")
     assert unpd.wait_exit() == 77
     assert "cannot drop privileges to nobody" in unpd.stderr()
+    needed = "; that needs the capabilities CAP_SETUID and CAP_SETGID"
+    assert (needed in unpd.stderr()) == ("EPERM" in fault)
     assert not unpd.log_events("worker.ready")
 
 

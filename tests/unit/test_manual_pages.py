@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from tests.support import ROOT
 from unpd.cli.parser import make_parser
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
+from unpd.control.status_fields import paths
 from unpd.control.verbs import VERBS, Verb
 from unpd.log_events import EVENTS
 from unpd.metrics.catalog import METRICS
@@ -132,8 +133,8 @@ def test_every_command_and_option_is_explained() -> None:
     every = dict(commands(make_parser()))
     assert [label for label, _ in items(verbs, "Cm")] == list(every)
     explained = {
-        label.split(" Ar ")[0].removeprefix("h , Fl ")
-        for label, _ in items(flags.split("\n.El")[0], "Fl")
+        label.split(" Ar ")[0].split(" Pq ")[0].removeprefix("h , Fl ")
+        for label, _ in items(flags, "Fl")
     }
     assert explained == {"-help", "-version"} | {
         option.removeprefix("-") for parser in every.values() for option in options(parser)
@@ -143,19 +144,23 @@ def test_every_command_and_option_is_explained() -> None:
 @pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
 def test_a_verb_is_explained_as_in_its_table(verb: Verb) -> None:
     """unpd(8) has the description of each verb of a running daemon, and the text of
-    each of its arguments, word for word.
+    each of its arguments and options, word for word.
     """
     verbs, flags = section(UNPD, "DESCRIPTION").split("The options are:")
-    assert plain(dict(items(verbs, "Cm"))[verb.name]) == verb.description
-    for argument in verb.arguments:
-        assert dict(items(flags, "Fl"))[f"-{argument.name}"] == f"{sentence(argument.help)}."
+    text = dict(items(verbs, "Cm"))[verb.name].partition(' .\\" End of')[0]
+    assert text.replace("\\%", "") == verb.description
+    for argument in verb.arguments + verb.options:
+        text = dict(items(flags, "Fl"))[f"-{argument.name} Pq Cm {verb.name}"]
+        assert text.partition(' .\\" End of')[0] == f"{sentence(argument.help)}."
 
 
-def plain(text: str) -> str:
-    """Return the text of an item, which stands in one line, without the macros for
-    words of the configuration.
+def test_the_fields_of_the_status_are_those_of_the_table() -> None:
+    """unpd(8) lists every field of ``unpd status --json`` with its type, and no
+    other.
     """
-    return re.sub(r"\.Cm (\S+)(?: (?=[.,;]))?", r"\1", text)
+    assert [label for label, _ in items(section(UNPD, "STATUS"), "Va")] == [
+        f"{path} Pq {row.type}" for path, row in paths()
+    ]
 
 
 def sentence(text: str) -> str:

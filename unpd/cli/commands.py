@@ -8,17 +8,17 @@ which the log has too if it goes to a file.
 
 import argparse
 import os
-import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
 
 from unpd.cli.configured import config_path
+from unpd.cli.output import complain, show
 from unpd.config.host import Host, this_host
 from unpd.config.load import Loaded, builtin, load
 from unpd.config.plan import effective
 from unpd.errors import UnpdError
-from unpd.kernel import processes, signals
+from unpd.kernel import signals
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.master import boot
@@ -35,7 +35,6 @@ def load_path(path: Path | None, host: Host | None = None) -> Loaded:
 
 def run(args: argparse.Namespace) -> int:
     """``unpd run``: serve in the foreground. All signals must be blocked."""
-    processes.open_standard_descriptors()
     offers = Offers.from_environment(os.environ)
     try:
         path = config_path(args)
@@ -83,6 +82,6 @@ def check(args: argparse.Namespace) -> int:
     """``unpd check``: print whether the configuration would be accepted."""
     loaded = load_path(config_path(args))
     for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(effective(loaded.config) if args.show else "configuration OK\n", end="")
-    return ExitCode.DONE
+        complain(warning, name="warning: ")
+    shown = show(effective(loaded.config) if args.show else "configuration OK")
+    return ExitCode.DONE if shown else ExitCode.FAILED

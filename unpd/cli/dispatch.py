@@ -3,23 +3,20 @@ code.
 
 Called by main; calls one module of ``unpd.cli`` for each command. Errors: an UnpdError
 becomes its sentence on standard error and its exit code; a fault of our own ends with a
-trace.
+trace. A command prints through :mod:`unpd.cli.output`, which never fails.
 
 A command is imported when it is asked for, because imports are most of what a short
 command costs: the verbs and the clients need no pydantic.
 """
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Sequence
 
 from unpd.cli import client
-from unpd.cli.parser import make_parser
+from unpd.cli.output import complain
+from unpd.cli.parser import parse
 from unpd.control.verbs import VERBS
 from unpd.errors import UnpdError
-from unpd.kernel import journal
-from unpd.names import ExitCode
 
 INTERRUPTED = 130
 """The exit code that a shell expects after Ctrl-C: 128 and the number of SIGINT."""
@@ -27,31 +24,16 @@ INTERRUPTED = 130
 
 def run_command(words: Sequence[str]) -> int:
     """Run the command that ``words`` name; return its exit code."""
-    args = make_parser().parse_args(words)
+    args = parse(words)
     if args.command == "client":
         return client.run(args)
     try:
-        code = _command(args.command)(args)
-        sys.stdout.flush()  # here, where a reader that has gone is caught
+        return _command(args.command)(args)
     except UnpdError as error:
-        for line in str(error).splitlines():
-            print(f"{_priority()}unpd: {line}", file=sys.stderr)
+        complain(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone. The interpreter flushes once more at its
-        # end, which must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILED
-    return code
-
-
-def _priority() -> str:
-    """Return the prefix by which journald knows a line for an error (sd-daemon(3)),
-    where it reads standard error.
-    """
-    return journal.ERROR_PREFIX if journal.reads(2, os.environ.get("JOURNAL_STREAM")) else ""
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:

@@ -3,15 +3,18 @@
 Called by dispatch, by the build of the shell completions, and by the tests that compare
 the manual page with it. The verbs of a running daemon come from
 :data:`unpd.control.verbs.VERBS`, the signals and exit codes from :mod:`unpd.names`.
-Runs nothing. Errors: argparse ends the process with code 2 and the usage.
+Runs nothing. Errors: wrong usage ends the process with code 2 and the usage of the
+command, and ``--help`` with code 0; both print through :mod:`unpd.cli.output`.
 """
 
 import argparse
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any, NoReturn
 
 from unpd import __version__
-from unpd.cli import client
+from unpd.cli import client, output
 from unpd.control.verbs import VERBS, Verb
 from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
 
@@ -21,11 +24,44 @@ _ACTIONS: Mapping[type, str] = MappingProxyType({bool: "store_true"})
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that prints through :mod:`unpd.cli.output`: argparse itself ends with a
+    trace, or with code 0, where it cannot write.
+    """
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help on standard output."""
+        del file
+        if not output.show(self.format_help()):
+            sys.exit(1)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message on standard error, and end with code 2."""
+        output.complain(f"{self.format_usage()}{self.prog}: error: {message}", name="")
+        sys.exit(2)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments that ``words`` mean. Wrong usage ends the process."""
+    args, left = make_parser().parse_known_args(words)
+    if left:
+        args.parser.error(_not_taken(left, takes_config=hasattr(args, "config")))
+    return args
+
+
+def _not_taken(left: Sequence[str], *, takes_config: bool) -> str:
+    """Return the message about arguments that the command does not take."""
+    message = f"unrecognized arguments: {' '.join(left)}"
+    if takes_config and not left[0].startswith("-"):
+        message += f"; to name a configuration file, write --config {left[0]}"
+    return message
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of ``unpd``. ``command`` is the name of the command that it
-    found.
+    found, ``parser`` the parser of that command.
     """
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="unpd",
         description="A preforking super-server for the classic small Internet services.",
         allow_abbrev=False,
@@ -35,11 +71,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_start(commands)
-    verbs = {verb.name: _add_verb(commands, verb) for verb in VERBS.values()}
-    verbs["status"].add_argument(
-        "--json", action="store_true", help="print the whole status, as JSON"
-    )
+    for verb in VERBS.values():
+        _add_verb(commands, verb)
     client.add_arguments(commands)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return parser
 
 
@@ -82,23 +118,20 @@ def _add_start(commands: "_Commands[argparse.ArgumentParser]") -> None:
     _add_config(start, "the configuration file (default: as for run); it must name a log.file")
 
 
-def _add_verb(
-    commands: "_Commands[argparse.ArgumentParser]", verb: Verb
-) -> argparse.ArgumentParser:
+def _add_verb(commands: "_Commands[argparse.ArgumentParser]", verb: Verb) -> None:
     parser = commands.add_parser(
         verb.name, help=verb.help, description=verb.description, allow_abbrev=False
     )
     _add_config(
         parser, "the configuration file that names the control socket (default: as for run)"
     ).add_argument("--control", metavar="PATH", help="the path of the control socket")
-    for argument in verb.arguments:
+    for argument in (*verb.arguments, *verb.options):
         parser.add_argument(
             f"--{argument.name}",
             action=_ACTIONS[argument.type],
             default=argument.default,
             help=argument.help,
         )
-    return parser
 
 
 def _add_config(parser: argparse.ArgumentParser, text: str) -> "argparse._MutuallyExclusiveGroup":

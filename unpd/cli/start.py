@@ -11,13 +11,13 @@ import argparse
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from unpd.cli.commands import load_path, serve
 from unpd.cli.configured import config_path
+from unpd.cli.output import complain
 from unpd.config.load import Loaded
 from unpd.errors import ConfigError, Problem, UnpdError
 from unpd.kernel import processes, signals
@@ -60,8 +60,7 @@ def _outcome(report: str, log_file: str) -> int:
     if word == "ready":
         return ExitCode.DONE
     code, _, reason = rest.partition(" ")
-    for line in (reason or f"the daemon ended before it was ready: see {log_file}").splitlines():
-        print(f"unpd: {line}", file=sys.stderr)
+    complain(reason or f"the daemon ended before it was ready: see {log_file}")
     return int(code) if code.isascii() and code.isdecimal() else ExitCode.FAILED
 
 

@@ -1,9 +1,11 @@
 """The commands that ask a running daemon: a function for each verb, which waits for the
 result and prints it.
 
-Called by dispatch; calls :mod:`unpd.control.client`. ``COMMANDS`` has the names of
-:data:`unpd.control.verbs.VERBS`, which a test compares. Imports no pydantic. Errors:
-UnpdError, from finding the control socket or from the daemon.
+Called by dispatch; calls :mod:`unpd.control.client` and :mod:`unpd.cli.status_text`.
+``COMMANDS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test compares.
+Imports no pydantic. Errors: UnpdError, from finding the control socket, from the
+daemon, or about an answer that is none of this version. A change that was made is a
+success, also if standard output does not take the words about it.
 """
 
 import argparse
@@ -12,39 +14,58 @@ import json
 import os
 import select
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from unpd.cli.configured import control_path
-from unpd.control.client import ControlClient
+from unpd.cli.configured import config_path, control_path, default_control
+from unpd.cli.output import complain, show
+from unpd.cli.status_text import as_text
+from unpd.config.host import ROOT_RUNTIME_DIR
+from unpd.config.source import names_of
+from unpd.control.client import ANSWER_TIMEOUT_S, ControlClient, NotRunningError
 from unpd.control.protocol import Request
+from unpd.control.status_fields import mismatch
 from unpd.control.verbs import VERBS
 from unpd.errors import UnpdError
 from unpd.names import ExitCode
 
+_HINT = (
+    "the default path for this user; to reach another daemon, name its socket with --control"
+    f" (the packaged one: --control {ROOT_RUNTIME_DIR}/control.sock)"
+)
+
 
 def request_of(args: argparse.Namespace) -> Request:
-    """Return the request that the command line asks for."""
+    """Return the request that the command line asks for. Without --control it is for
+    the daemon of one configuration file.
+    """
     verb = VERBS[args.command]
-    return Request(
-        verb.name, {argument.name: getattr(args, argument.name) for argument in verb.arguments}
-    )
+    values = {argument.name: getattr(args, argument.name) for argument in verb.arguments}
+    config = None if args.control is not None else config_path(args)
+    return Request(verb.name, values, names_of(config))
 
 
-def _ask(control: Path, args: argparse.Namespace) -> dict[str, Any]:
-    with contextlib.closing(ControlClient(control)) as client:
-        return client.ask(request_of(args))
+def _connect(args: argparse.Namespace) -> ControlClient:
+    """Connect to the daemon. If nobody named this one, NotRunningError says how to name
+    another one.
+    """
+    path = control_path(args)
+    try:
+        return ControlClient(path)
+    except NotRunningError as error:
+        if args.control is None and path == default_control():
+            raise NotRunningError(f"{error}, {_HINT}") from None
+        raise
 
 
 def stop(args: argparse.Namespace) -> int:
     """``unpd stop``: wait until the daemon's process is gone."""
-    with contextlib.closing(ControlClient(control_path(args))) as client:
+    with contextlib.closing(_connect(args)) as client:
         pidfd = _open_pidfd(client.daemon_pid())
         client.ask(request_of(args))
         if pidfd is not None:
-            _wait_exit(pidfd)
-    print("stopped" if pidfd is not None else "told to stop")
+            _wait_exit(pidfd, client)
+    show("stopped" if pidfd is not None else "told to stop")
     return ExitCode.DONE
 
 
@@ -58,11 +79,14 @@ def _open_pidfd(pid: int) -> int | None:
         return None
 
 
-def _wait_exit(pidfd: int) -> None:
-    """Wait until the process has ended: then its pidfd is readable (pidfd_open(2))."""
+def _wait_exit(pidfd: int, client: ControlClient) -> None:
+    """Wait until the process has ended: then its pidfd is readable (pidfd_open(2)).
+    SilentError if it stands still before that.
+    """
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    poll.poll()
+    while not poll.poll(ANSWER_TIMEOUT_S * 1000):
+        client.probe()
     os.close(pidfd)
 
 
@@ -70,61 +94,49 @@ def reload(args: argparse.Namespace) -> int:
     """``unpd reload``: wait until the new configuration serves. Fail, with the reason,
     if the daemon refuses it.
     """
-    control = control_path(args)
-    try:
-        answer = _ask(control, args)
-    except UnpdError as error:
-        raise type(error)(f"reload failed: {error}") from error
-    print(f"reloaded: generation {answer['generation']}")
+    with contextlib.closing(_connect(args)) as client:
+        try:
+            answer = client.ask(request_of(args))
+        except UnpdError as error:
+            raise type(error)(f"reload failed: {error}") from error
+    show(f"reloaded: generation {answer.get('generation', 'unknown')}")
     return ExitCode.DONE
 
 
 def status(args: argparse.Namespace) -> int:
-    """``unpd status``: show the state of the daemon. The exit code is 0 whenever it
-    answers.
+    """``unpd status``: show the state of the daemon. If it answers, the exit code is 0;
+    with --check only if it is well.
     """
-    shown = _ask(control_path(args), args)["status"]
-    print(json.dumps(shown, indent=2) if args.json else as_text(shown))
-    return ExitCode.DONE
+    try:
+        client = _connect(args)
+    except NotRunningError as error:
+        complain(str(error))
+        return ExitCode.NOT_RUNNING
+    with contextlib.closing(client):
+        shown = _checked(client.ask(request_of(args)).get("status"))
+    if not show(_as_json(shown) if args.json else as_text(shown)):
+        return ExitCode.FAILED
+    well = shown["ready"] and not shown["degraded"]
+    return ExitCode.DEGRADED if args.check and not well else ExitCode.DONE
+
+
+def _checked(status: Any) -> dict[str, Any]:
+    """Return the status if it has every field of the table. UnpdError."""
+    wrong = mismatch(status)
+    if wrong:
+        raise UnpdError(
+            f"the daemon's answer has no usable field {wrong}: the daemon may be of another version"
+            " of unpd"
+        )
+    return dict(status)
+
+
+def _as_json(status: dict[str, Any]) -> str:
+    """Return the status as JSON in ASCII without a control character."""
+    return json.dumps(status, indent=2).replace("\x7f", "\\u007f")
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
     {"stop": stop, "reload": reload, "status": status}
 )
 """The command of each verb."""
-
-
-def as_text(status: dict[str, Any]) -> str:
-    """Return the status for people: state first, then services, then children."""
-    state = "ready" if status["ready"] else status["phase"]
-    lines = [
-        (
-            f"unpd {status['version']}: {state}, pid {status['pid']},"
-            f" generation {status['generation']}, up {status['uptime_s']:.0f} s"
-        )
-    ]
-    lines += [f"degraded: {reason}" for reason in status["degraded"]]
-    for service in status["services"]:
-        lines.append(
-            f"service {service['name']}: {service['active']} active, {service['accepted']} accepted"
-        )
-        lines += [f"  {_listener(listener)}" for listener in service["listeners"]]
-    lines += [_child(child) for child in status["children"]]
-    return "\n".join(lines)
-
-
-def _listener(listener: dict[str, Any]) -> str:
-    queue = listener["queue"]
-    return (
-        f"{listener['address']}, accept queue {queue[0]} of {queue[1]}"
-        if queue
-        else str(listener["address"])
-    )
-
-
-def _child(child: dict[str, Any]) -> str:
-    place = f" {child['pool']}/{child['index']}" if child["kind"] == "worker" else ""
-    return (
-        f"{child['kind']}{place}: {child['phase']}, pid {child['pid']},"
-        f" generation {child['generation']}, {child['age_s']:.0f} s old"
-    )

@@ -181,3 +181,13 @@ def _syntax_error(source: Source, message: str) -> ConfigError:
 
 def _refusal(file: str, message: str, line: int | None = None) -> ConfigError:
     return ConfigError((Problem(file, line, "", message),))
+
+
+def names_of(path: Path | None) -> tuple[str, ...]:
+    """The absolute names of a file, as it is written and without symbolic links; () for
+    None, the built-in default. Two processes that mean the same file share a name, even
+    if a link was changed meanwhile.
+    """
+    if path is None:
+        return ()
+    return tuple(dict.fromkeys((str(path.absolute()), os.path.realpath(path))))

@@ -1,38 +1,71 @@
 """The asking end of the control socket: one request, and its answer.
 
 Called by the verbs of the command line; calls the protocol. Owns one connection.
-Errors: UnpdError in one sentence, for a daemon that cannot be reached, breaks off or
-refuses.
+Errors: UnpdError in one sentence, for a daemon that cannot be reached, does not answer,
+breaks off, answers nonsense or refuses.
 
-Known gap: a request has no time limit of its own. A reload takes as long as it takes,
-and the kernel ends the connection if the daemon dies.
+No call waits for ever on a daemon that is stopped or hung. The daemon answers every
+request at once but a reload, which takes as long as it takes. While the answer to a
+reload is awaited, and the end of a daemon that stops, :meth:`ControlClient.probe` asks
+every few seconds whether the daemon still answers other requests.
 """
 
 import contextlib
 import socket
+import struct
+import time
 from pathlib import Path
 from typing import Any
 
-from unpd.control.protocol import ProtocolError, Request, decode_answer, encode_request
+from unpd.control.protocol import (
+    MAX_ANSWER_BYTES,
+    ProtocolError,
+    Request,
+    decode_answer,
+    encode_request,
+)
+from unpd.control.verbs import VERBS, Answered, Verb
 from unpd.errors import PrivilegeError, UnpdError
+from unpd.json_lines import LineBuffer, LineError
 from unpd.kernel.credentials import peer_credentials
 
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
+ANSWER_TIMEOUT_S = 5.0
+"""How long a daemon may take to answer. One that works takes milliseconds."""
+
+
+class NotRunningError(UnpdError):
+    """No daemon listens on the control socket."""
+
+
+class SilentError(UnpdError):
+    """The daemon does not answer in time."""
 
 
 class ControlClient:
     """A connection to the daemon. UnpdError if none can be made."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # A connect to a UNIX socket waits only where the accept queue is full
+        # (connect(2)), and then without a limit, but for this one (socket(7)).
+        self._sock.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_TIMEOUT_S), 0)
+        )
         try:
             self._sock.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            raise UnpdError(f"unpd is not running: no process listens on {path}") from None
+            raise NotRunningError(f"unpd is not running: no process listens on {path}") from None
         except PermissionError:
-            raise PrivilegeError(f"this user may not control unpd: no access to {path}") from None
-        except OSError as error:
-            raise UnpdError(f"cannot reach unpd on {path}: {error.strerror or error}") from error
+            raise PrivilegeError(
+                f"this user may not use the control socket {path}: ask as root, or as the user that"
+                " unpd runs as"
+            ) from None
+        except BlockingIOError:
+            raise self._silence() from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UnpdError(f"cannot reach unpd on {path}: {reason}") from error
 
     def daemon_pid(self) -> int:
         """Return the pid of the daemon as the kernel knows it; 0 if the daemon lives in
@@ -41,31 +74,69 @@ class ControlClient:
         return peer_credentials(self._sock).pid
 
     def ask(self, request: Request) -> dict[str, Any]:
-        """Send the request and wait for its answer, as long as the daemon lives.
-        UnpdError, with the daemon's reason, if it refuses.
+        """Send the request and wait for its answer. UnpdError, with the daemon's
+        reason, if it refuses; SilentError if it does not answer.
         """
+        verb = VERBS[request.verb]
         try:
             # A broken pipe: the daemon refuses this user. It has answered and closed
             # the connection before the request came.
             with contextlib.suppress(BrokenPipeError):
                 self._sock.sendall(encode_request(request))
-            answer = decode_answer(self._read_line())
+            answer = decode_answer(self._read_line(verb))
         except ProtocolError as error:
             raise UnpdError(str(error)) from error
+        except LineError as error:
+            raise UnpdError(f"the daemon's answer is {error}") from error
         except OSError as error:
             raise UnpdError(f"unpd broke the connection off: {error.strerror or error}") from error
         if not answer["ok"]:
             raise UnpdError(str(answer.get("reason", "unpd refused without a reason")))
         return answer
 
-    def _read_line(self) -> bytes:
-        received = bytearray()
-        while not received.endswith(b"\n") and len(received) < MAX_ANSWER_BYTES:
-            piece = self._sock.recv(65536)
-            if not piece:
-                raise ProtocolError("unpd ended before it answered")
-            received += piece
-        return bytes(received)
+    def _read_line(self, verb: Verb) -> bytes:
+        lines = LineBuffer(MAX_ANSWER_BYTES)
+        deadline_at = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            left_s = deadline_at - time.monotonic()
+            if left_s <= 0:
+                if verb.answered is Answered.AT_ONCE:
+                    raise self._silence(changes=verb.changes)
+                self.probe()
+                deadline_at = time.monotonic() + ANSWER_TIMEOUT_S
+                continue
+            self._sock.settimeout(left_s)
+            with contextlib.suppress(TimeoutError):
+                piece = self._sock.recv(65536)
+                if not piece:
+                    raise ProtocolError(
+                        "unpd closed the connection without an answer: it has ended, or has too"
+                        " many control connections"
+                    )
+                if complete := lines.feed(piece):
+                    return complete[0]
+
+    def probe(self) -> None:
+        """Ask on a connection of its own whether the daemon still answers. SilentError
+        if it does not. A daemon that has ended is no error: the first connection and
+        the process show that.
+        """
+        try:
+            with contextlib.closing(ControlClient(self._path)) as other:
+                other.ask(Request("status"))
+        except SilentError:
+            raise
+        except UnpdError:
+            return
+
+    def _silence(self, *, changes: bool = False) -> SilentError:
+        pid = self.daemon_pid()  # 0 also where it never accepted
+        who = f"unpd (pid {pid})" if pid > 0 else "unpd"
+        later = "; it may still carry the request out when it goes on" if changes else ""
+        return SilentError(
+            f"{who} has not answered on {self._path} for {ANSWER_TIMEOUT_S:g} s: it is stopped"
+            f" (SIGSTOP) or hung{later}"
+        )
 
     def close(self) -> None:
         """Close the connection."""

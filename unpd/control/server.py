@@ -17,7 +17,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +30,7 @@ from unpd.control.protocol import (
     encode_answer,
 )
 from unpd.errors import CannotCreateError
+from unpd.json_lines import LineBuffer, LineError
 from unpd.kernel import sockets
 from unpd.kernel.credentials import Credentials, peer_credentials
 from unpd.kernel.sockets import ListenOptions
@@ -85,7 +86,7 @@ class Peer:
     sock: socket.socket
     credentials: Credentials
     deadline_at: float
-    received: bytes = b""
+    received: LineBuffer = field(default_factory=lambda: LineBuffer(MAX_REQUEST_BYTES))
     unsent: bytes = b""
     waiting: bool = False
 
@@ -164,12 +165,13 @@ class ControlServer:
             return True
         if not piece:
             return False
-        peer.received += piece
-        line, newline, _ = peer.received.partition(b"\n")
-        if not newline:
-            return len(peer.received) < MAX_REQUEST_BYTES
-        peer.waiting = True
-        self._take(number, peer, line)
+        try:
+            lines = peer.received.feed(piece)
+        except LineError:
+            return False
+        if lines:
+            peer.waiting = True
+            self._take(number, peer, lines[0])
         return True
 
     def _take(self, number: int, peer: Peer, line: bytes) -> None:

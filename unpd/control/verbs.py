@@ -2,9 +2,9 @@
 how the daemon answers.
 
 Read by the protocol (which checks requests against it), the master's orders, the
-command line (and so the shell completions, which are made from its parser), and by
-tests that compare the manual page and the tables of functions with it. Imports nothing
-of unpd.
+command line (and so the shell completions, which are made from its parser), ``make
+manual``, and by tests that compare the tables of functions with it. Imports nothing of
+unpd.
 
 Arguments are rows of a frozen dataclass, checked by :func:`checked`, and not a pydantic
 model: the command line reads this table too, and ``unpd stop`` must answer without the
@@ -59,7 +59,8 @@ class Verb:
 
     ``help`` is the line in the list of commands; ``description`` is the text of the
     manual and of ``unpd VERB --help``. ``changes`` is true if the verb changes the
-    daemon: then the log says which process asked.
+    daemon: then the log says which process asked. ``options`` say what the command does
+    with the answer; the daemon does not see them.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Verb:
     answered: Answered
     changes: bool
     arguments: tuple[Argument, ...] = ()
+    options: tuple[Argument, ...] = ()
 
 
 _ROWS = (
@@ -112,9 +114,27 @@ _ROWS = (
     Verb(
         name="status",
         help="show the state of the daemon",
-        description="Show the state of the daemon: its services, listeners and processes.",
+        description=(
+            "Show the state of the daemon: its configuration, its last reload, why it is degraded,"
+            " its services, listeners and processes."
+            " The exit code is 3 if no daemon runs."
+        ),
         answered=Answered.AT_ONCE,
         changes=False,
+        options=(
+            Argument(
+                name="check",
+                type=bool,
+                default=False,
+                help="end with exit code 4 if the daemon is degraded or not ready",
+            ),
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print the whole status, as JSON",
+            ),
+        ),
     ),
 )
 

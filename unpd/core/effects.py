@@ -83,9 +83,10 @@ class AnswerReload:
 
 @dataclass(frozen=True, slots=True)
 class CountReload:
-    """Count a reload that has ended."""
+    """Count and record a reload that has ended."""
 
-    succeeded: bool
+    refused: str
+    """The reason, or "" if the reload succeeded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
 
 def _end(draft: Draft, refused: str) -> None:
     """Count, log and answer the reload. ``refused``: the reason, or "" for success."""
-    draft.do(fx.CountReload(succeeded=not refused))
+    draft.do(fx.CountReload(refused))
     if refused:
         draft.note("reload.refused", reason=refused, generation=draft.state.generation)
     else:

@@ -129,7 +129,9 @@ class PidFile:
             ) from error
         if not acquired:
             raise AlreadyRunningError(
-                f"unpd is already running (pid {self.read()}): it holds the lock on {self.path}"
+                f"unpd is already running (pid {self.read()}): it holds the lock on {self.path};"
+                " a second instance needs a configuration with a daemon.pid_file and a"
+                " daemon.control of its own"
             )
         return self
 

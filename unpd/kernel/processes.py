@@ -156,17 +156,3 @@ def raise_descriptor_limit() -> int:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
-
-
-def open_standard_descriptors() -> None:
-    """Open /dev/null as each of the descriptors 0, 1 and 2 that is closed.
-
-    Otherwise a socket of ours could become standard error.
-    """
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            # open(2) takes the lowest free number, which is this one. It is inheritable
-            # like every standard descriptor.
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

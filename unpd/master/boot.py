@@ -25,6 +25,7 @@ from unpd.board import layout
 from unpd.board.memory import sane
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
+from unpd.config.source import names_of
 from unpd.control.server import ControlServer
 from unpd.core import effects as fx
 from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
@@ -165,6 +166,7 @@ def serve(
         deployment = _deploy(loaded.config, log, starter.offers)
         undo.callback(deployment.listeners.close)
         runtime = _make_runtime(deployment, load, identity, log, starter)
+        runtime.config_names = names_of(loaded.path)
         for listener in deployment.listeners.opened.values():
             log_listener(runtime, listener)
         shell = Shell(runtime, _handle_signals(runtime), starter.offers)

@@ -61,11 +61,16 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
 
 
 def carry_out(order: Order, control: ControlServer) -> None:
-    """Call the function of the verb; answer, unless the verb is answered later."""
+    """Call the function of the verb; answer, unless the verb is answered later. A
+    request for a daemon with another configuration file is refused.
+    """
     number, verb = order.pending.number, VERBS[order.pending.request.verb]
     function = ORDERS.get(verb.name)
     if function is None:
         control.answer(number, ok=False, reason=f"this daemon cannot carry out {verb.name}")
+        return
+    if reason := _other_daemon(order):
+        control.answer(number, ok=False, reason=reason)
         return
     if verb.changes:
         caller = order.pending.credentials
@@ -75,3 +80,15 @@ def carry_out(order: Order, control: ControlServer) -> None:
     fields = function(order)
     if verb.answered is Answered.AT_ONCE:
         control.answer(number, ok=True, **fields)
+
+
+def _other_daemon(order: Order) -> str:
+    """Say why the request is for another daemon; "" if it may be for this one."""
+    asked, ours = order.pending.request.config, order.runtime.config_names
+    if not asked or set(asked) & set(ours):
+        return ""
+    own = f"the configuration {ours[0]}" if ours else "the built-in default configuration"
+    return (
+        f"the daemon on this control socket runs with {own}, not with {asked[0]}: name the daemon"
+        " that you mean with --config FILE or --control PATH"
+    )

@@ -27,7 +27,7 @@ from unpd.master.children.fork import Forked, ForkPlan, fork
 from unpd.master.children.kinds import KINDS, wanted_children
 from unpd.master.listening.listener import OpenListener
 from unpd.master.mending import mend_listeners
-from unpd.master.runtime import ChildProcess, Deployment, Runtime
+from unpd.master.runtime import ChildProcess, Deployment, LastReload, Runtime
 from unpd.names import ReloadResult
 
 
@@ -204,11 +204,13 @@ def _close_listeners(runtime: Runtime, effect: fx.CloseListeners) -> None:
 
 def _count_reload(runtime: Runtime, effect: fx.CountReload) -> None:
     words = runtime.board.words
-    result = ReloadResult.SUCCESS if effect.succeeded else ReloadResult.REFUSED
+    result = ReloadResult.REFUSED if effect.refused else ReloadResult.SUCCESS
     runtime.board.count(layout.Master.RELOADS + layout.RELOAD_RESULTS.index(result))
-    words[layout.Master.LAST_RELOAD_OK] = int(effect.succeeded)
-    if effect.succeeded:
-        words[layout.Master.LAST_RELOAD_WALL_NS] = time.time_ns()
+    words[layout.Master.LAST_RELOAD_OK] = int(not effect.refused)
+    ended_at = time.time()
+    if not effect.refused:
+        words[layout.Master.LAST_RELOAD_WALL_NS] = int(ended_at * layout.NS)
+    runtime.last_reload = LastReload(effect.refused, ended_at, runtime.generation)
 
 
 def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:

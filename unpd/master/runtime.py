@@ -58,6 +58,17 @@ class ChildProcess:
     unanswered: deque[Question] = field(default_factory=deque)
 
 
+@dataclass(frozen=True, slots=True)
+class LastReload:
+    """A reload that has ended. ``refused``: the reason, "" for success. ``ended_at``:
+    seconds since the epoch. ``generation``: the one that served afterwards.
+    """
+
+    refused: str
+    ended_at: float
+    generation: int
+
+
 class BoardColumns:
     """The columns of a scoreboard, by name."""
 
@@ -105,6 +116,8 @@ class Runtime:
     children can write. ``processes`` has the children that are not reaped yet, by
     birth; ``birth_by_pid`` has their births by pid. ``faults`` has one sentence for
     each fault that the core does not see, by the fault and the part that has it.
+    ``config_names`` are the absolute names of the configuration file, none for the
+    built-in default. ``last_reload`` is the last one that has ended.
     """
 
     deployment: Deployment
@@ -119,7 +132,9 @@ class Runtime:
     on_ready: Callable[[], None]
     master_pid: int
     started_at: float
+    config_names: tuple[str, ...] = ()
     generation: int = 1
+    last_reload: LastReload | None = None
     control: ControlServer | None = None
     candidate: Deployment | None = None
     processes: dict[int, ChildProcess] = field(default_factory=dict)

@@ -1,21 +1,25 @@
 """The status of the daemon, for ``unpd status`` and for the service manager.
 
 Reads the core's state, the listeners and the scoreboard; changes nothing. Called by
-:mod:`unpd.master.orders` and :mod:`unpd.master.systemd.announcer`.
+:mod:`unpd.master.orders` and :mod:`unpd.master.systemd.announcer`. The fields are those
+of :data:`unpd.control.status_fields.STATUS`, which a test compares.
 """
 
 import os
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from unpd import __version__
+from unpd.control.status_fields import SCHEMA
 from unpd.core.model import Child, State
 from unpd.core.readiness import throttled, unready_pools
 from unpd.kernel import sockets
 from unpd.loop import now
-from unpd.master.runtime import Runtime
-from unpd.metrics.reading import count_active, count_service
-from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase
+from unpd.master.listening.listener import METRICS
+from unpd.master.runtime import LastReload, Runtime
+from unpd.metrics.reading import count_active, count_in_row, count_service
+from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +84,62 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
     """Return the status as JSON values. Durations are in seconds."""
     at = now()
     running = state.phase not in (MasterPhase.STARTING, MasterPhase.STOPPING)
+    exporter = runtime.deployment.listeners.of(METRICS)
     return {
+        "schema": SCHEMA,
         "version": __version__,
         "pid": os.getpid(),
+        "config": next(iter(runtime.config_names), None),
+        "metrics": exporter[0].text if exporter else None,
         "phase": str(state.phase),
         "ready": running and not unready_pools(state),
-        "degraded": [found.text for found in degradations(runtime, state)],
+        "degraded": [
+            {"reason": str(found.fault), "text": found.text}
+            for found in degradations(runtime, state)
+        ],
         "generation": state.generation,
         "uptime_s": round(at - runtime.started_at, 1),
+        "last_reload": _reload(runtime.last_reload) if runtime.last_reload else None,
+        "retired": _retired(runtime, state),
         "services": [_service(runtime, name) for name in runtime.deployment.config.services],
         "children": [_child(runtime, child, at) for child in state.children.values()],
     }
+
+
+def _reload(last: LastReload) -> dict[str, Any]:
+    return {
+        "result": str(ReloadResult.REFUSED if last.refused else ReloadResult.SUCCESS),
+        "reason": last.refused,
+        "ended_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.ended_at)),
+        "generation": last.generation,
+    }
+
+
+def _retired(runtime: Runtime, state: State) -> list[dict[str, Any]]:
+    """The retired children that have not ended, by generation."""
+    left: dict[int, list[Child]] = {}
+    for child in state.children.values():
+        if child.retired:
+            left.setdefault(child.generation, []).append(child)
+    return [
+        {
+            "generation": generation,
+            "children": len(children),
+            "connections": sum(_connections(runtime, child) for child in children),
+        }
+        for generation, children in sorted(left.items())
+    ]
+
+
+def _connections(runtime: Runtime, child: Child) -> int:
+    """Count the open connections of a child."""
+    process = runtime.processes.get(child.birth)
+    if process is None:
+        return 0
+    return sum(
+        count_in_row(runtime.board, process.row, column)
+        for column in range(len(runtime.columns.services.names))
+    )
 
 
 def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
@@ -111,7 +160,7 @@ def _service(runtime: Runtime, name: str) -> dict[str, Any]:
     rows = range(runtime.board.rows_given)
     counts = count_service(runtime.board, name, runtime.columns.services.column(name), rows)
     listeners = [
-        {"address": opened.text, "queue": list(sockets.accept_queue(opened.sock) or ())}
+        {"address": opened.text, "queue": _queue(sockets.accept_queue(opened.sock))}
         for opened in runtime.deployment.listeners.of(name)
     ]
     return {
@@ -120,3 +169,7 @@ def _service(runtime: Runtime, name: str) -> dict[str, Any]:
         "active": counts.active,
         "listeners": listeners,
     }
+
+
+def _queue(queue: tuple[int, int] | None) -> dict[str, int] | None:
+    return {"length": queue[0], "limit": queue[1]} if queue else None

@@ -134,7 +134,12 @@ def count_active(board: Scoreboard, column: int, rows: Iterable[int]) -> int:
     """Count the open connections of a service: ``active`` of :func:`count_service` at
     half the cost.
     """
-    return sum(_active(_sane(_copied(board, row, column))) for row in rows)
+    return sum(count_in_row(board, row, column) for row in rows)
+
+
+def count_in_row(board: Scoreboard, row: int, column: int) -> int:
+    """Count the open connections of a service in one row: those of its child."""
+    return _active(_sane(_copied(board, row, column)))
 
 
 def _active(cells: Sequence[int]) -> int:

@@ -1,10 +1,12 @@
 """The commands that the table of verbs gives to the command line."""
 
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
 from unpd.cli.parser import make_parser
+from unpd.cli.parser import parse as command_line
 from unpd.cli.verbs import COMMANDS, request_of
 from unpd.control.protocol import Request, decode_request, encode_request
 from unpd.control.verbs import VERBS
@@ -24,7 +26,7 @@ def test_each_verb_has_its_command() -> None:
 @pytest.mark.parametrize("name", list(VERBS))
 def test_a_verb_without_options_asks_for_its_defaults(name: str) -> None:
     """Each verb is a command, and the daemon understands its request."""
-    request = request_of(parse(name))
+    request = request_of(parse(name, "--control", "there"))
     defaults = {argument.name: argument.default for argument in VERBS[name].arguments}
     assert request == Request(name, defaults)
     assert decode_request(encode_request(request)) == request
@@ -32,7 +34,42 @@ def test_a_verb_without_options_asks_for_its_defaults(name: str) -> None:
 
 def test_an_argument_is_an_option() -> None:
     """``--quick`` goes into the request."""
-    assert request_of(parse("stop", "--quick")) == Request("stop", {"quick": True})
+    words = ("stop", "--quick", "--control", "there")
+    assert request_of(parse(*words)) == Request("stop", {"quick": True})
+
+
+def test_a_request_names_the_configuration(tmp_path: Path) -> None:
+    """With --config the request has every absolute name of the file; with --control it
+    has none, for nobody named a file.
+    """
+    link = tmp_path / "link.toml"
+    link.symlink_to(tmp_path / "unpd.toml")
+    names = (str(link), str((tmp_path / "unpd.toml").resolve()))
+    assert request_of(parse("stop", "--config", str(link))).config == names
+    assert request_of(parse("stop", "--control", str(link))).config == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "sentence"),
+    [
+        ("check a.toml", "check", "a.toml; to name a configuration file, write --config a.toml"),
+        ("run a.toml", "run", "a.toml; to name a configuration file, write --config a.toml"),
+        ("reload a b", "reload", "a b; to name a configuration file, write --config a"),
+        ("check --bad", "check", "--bad"),
+        ("client echo h 7 8", "client echo", "8"),
+        ("stop \x1b[2J", "stop", r"\x1b[2J; to name a configuration file, write --config \x1b[2J"),
+    ],
+)
+def test_arguments_too_many_get_the_usage_of_the_command(
+    words: str, usage: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message ends with the right form, if the argument looks like a file."""
+    with pytest.raises(SystemExit) as ended:
+        command_line(words.split(" "))
+    assert ended.value.code == 2
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"usage: unpd {usage} [-h]")
+    assert last == f"unpd {usage}: error: unrecognized arguments: {sentence}"
 
 
 @pytest.mark.parametrize("name", list(VERBS))
@@ -43,7 +80,7 @@ def test_the_help_is_that_of_the_table(name: str, capsys: pytest.CaptureFixture[
     assert VERBS[name].help in unwrapped("--help", capsys)
     shown = unwrapped(f"{name} --help", capsys)
     assert VERBS[name].description in shown
-    for argument in VERBS[name].arguments:
+    for argument in VERBS[name].arguments + VERBS[name].options:
         assert f"--{argument.name} {argument.help}" in shown
 
 

@@ -28,6 +28,7 @@ REQUESTS = [
     Request("reload", {"all": True}),
     Request("stop", {"quick": False}),
     Request("stop", {"quick": True}),
+    Request("reload", {"all": False}, config=("/etc/unpd/unpd.toml", "/srv/ü\udcff.toml")),
 ]
 
 
@@ -39,6 +40,12 @@ def test_a_request_comes_out_as_it_went_in(request_: Request) -> None:
     assert line.count(b"\n") == 1
     assert len(line) < MAX_REQUEST_BYTES
     assert decode_request(line) == request_
+
+
+def test_the_longest_names_of_a_file_fit_into_a_request() -> None:
+    """Two paths of PATH_MAX bytes, each of them escaped by JSON."""
+    names = ("\udcff" * 4095, "\x01" * 4095)
+    assert len(encode_request(Request("stop", {"quick": True}, names))) < MAX_REQUEST_BYTES
 
 
 @pytest.mark.parametrize(
@@ -59,7 +66,9 @@ def test_a_request_may_leave_an_argument_out() -> None:
 
 
 NO_JSON = "the request is not a line of JSON"
+NO_OBJECT = "the request is not a JSON object"
 NO_REQUEST = "the request is not of version 1"
+NO_CONFIG = "config must be a list of names of a file"
 NO_VERB = "the verb must be one of stop, reload, status"
 
 
@@ -71,16 +80,19 @@ NO_VERB = "the verb must be one of stop, reload, status"
         (b"\xff\xfe\n", NO_JSON),
         (b'{"version": 1, "verb": "status"', NO_JSON),
         (b"[" * 3000, NO_JSON),
-        (b"1" * 4095 + b"\n", NO_REQUEST),
-        (b"null\n", NO_REQUEST),
-        (b"[]\n", NO_REQUEST),
-        (b'"status"\n', NO_REQUEST),
+        (b"1" * 4095 + b"\n", NO_OBJECT),
+        (b"null\n", NO_OBJECT),
+        (b"[]\n", NO_OBJECT),
+        (b'"status"\n', NO_OBJECT),
         (b'{"verb": "status"}\n', NO_REQUEST),
         (b'{"version": 2, "verb": "status"}\n', NO_REQUEST),
         (b'{"version": "1", "verb": "status"}\n', NO_REQUEST),
         (b'{"version": 1}\n', NO_VERB),
         (b'{"version": 1, "verb": "restart"}\n', NO_VERB),
         (b'{"version": 1, "verb": ["stop"]}\n', NO_VERB),
+        (b'{"version": 1, "verb": "status", "config": "/a"}\n', NO_CONFIG),
+        (b'{"version": 1, "verb": "status", "config": [1]}\n', NO_CONFIG),
+        (b'{"version": 1, "verb": "status", "config": null}\n', NO_CONFIG),
         (b'{"version": 1, "verb": "stop", "quick": 1}\n', "quick must be true or false"),
         (b'{"version": 1, "verb": "stop", "quick": "no"}\n', "quick must be true or false"),
         (b'{"version": 1, "verb": "stop", "quick": null}\n', "quick must be true or false"),

@@ -34,7 +34,7 @@ def test_a_reload_runs_from_request_to_answer() -> None:
     done = machine.ready(6)
     assert done.of_type(fx.AdoptConfig) == [fx.AdoptConfig(2)]
     assert done.receivers(ChildOrder.RETIRE) == [1, 2, 3]
-    assert done.of_type(fx.CountReload) == [fx.CountReload(succeeded=True)]
+    assert done.of_type(fx.CountReload) == [fx.CountReload(refused="")]
     assert done.answers == [(5, "")]
     assert done.log_lines("reload.succeeded") == [
         {"generation": 2, "replaced": "exporter, default, slow"}
@@ -134,7 +134,9 @@ def test_a_configuration_that_is_refused_changes_nothing() -> None:
     )
     assert machine.state.children == before
     assert done.answers == [(5, "unpd.toml:3: daemon.grce_s: unknown key")]
-    assert done.of_type(fx.CountReload) == [fx.CountReload(succeeded=False)]
+    assert done.of_type(fx.CountReload) == [
+        fx.CountReload("unpd.toml:3: daemon.grce_s: unknown key")
+    ]
     assert done.log_lines("reload.refused") == [
         {"reason": "unpd.toml:3: daemon.grce_s: unknown key", "generation": 2}
     ]
@@ -197,7 +199,7 @@ def test_a_candidate_that_fails_is_refused(
     assert done.answers == [(5, reason)]
     assert done.of_type(fx.DropConfig)
     assert not done.of_type(fx.AdoptConfig)
-    assert done.of_type(fx.CountReload) == [fx.CountReload(succeeded=False)]
+    assert done.of_type(fx.CountReload) == [fx.CountReload(reason)]
     assert (machine.state.phase, machine.state.generation, machine.state.wanted.workers) == (
         MasterPhase.RUNNING,
         1,

@@ -18,6 +18,7 @@ from unpd.master.orders import ORDERS, Fields, Order, carry_out
 from unpd.master.runtime import Runtime
 
 NUMBER = 7
+OWN, REAL = "/etc/unpd/unpd.toml", "/srv/unpd/unpd.toml"
 
 
 class Master:
@@ -27,6 +28,7 @@ class Master:
 
     def __init__(self) -> None:
         self.events: deque[ev.Event] = deque()
+        self.config_names: tuple[str, ...] = (OWN, REAL)
         self.logged: list[dict[str, Any]] = []
         self.answers: list[dict[str, Any]] = []
         self.log = SimpleNamespace(
@@ -37,9 +39,10 @@ class Master:
         """Keep an answer that the control server would send."""
         self.answers.append({"number": number, **fields})
 
-    def asked(self, verb: str, **arguments: Any) -> None:
+    def asked(self, verb: str, config: tuple[str, ...] = (), **arguments: Any) -> None:
         """Carry out a request for ``verb``."""
-        pending = PendingRequest(NUMBER, Request(verb, arguments), Credentials(41, 42, 43))
+        request = Request(verb, arguments, config)
+        pending = PendingRequest(NUMBER, request, Credentials(41, 42, 43))
         carry_out(Order(cast(Runtime, self), cast(State, None), pending), cast(ControlServer, self))
 
 
@@ -104,4 +107,28 @@ def test_a_verb_without_an_order_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert master.answers == [
         {"number": NUMBER, "ok": False, "reason": "this daemon cannot carry out reload"}
     ]
+    assert (list(master.events), master.logged) == ([], [])
+
+
+@pytest.mark.parametrize("config", [(), (OWN,), (REAL,), ("/etc/unpd/../unpd.toml", OWN)])
+def test_a_request_for_this_daemon_is_carried_out(config: tuple[str, ...]) -> None:
+    """One of the names of the file is enough, and so is none."""
+    master = Master()
+    master.asked("reload", config=config, all=False)
+    assert [*master.events] == [ev.ReloadAsked(NUMBER)]
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+@pytest.mark.parametrize("own", [(OWN, REAL), ()])
+def test_a_request_for_another_daemon_is_refused(verb: str, own: tuple[str, ...]) -> None:
+    """The answer names both files, and the daemon neither logs nor does anything."""
+    master = Master()
+    master.config_names = own
+    master.asked(verb, config=("/etc/unpd/other.toml", "/srv/other.toml"))
+    runs_with = f"the configuration {OWN}" if own else "the built-in default configuration"
+    reason = (
+        f"the daemon on this control socket runs with {runs_with}, not with /etc/unpd/other.toml:"
+        " name the daemon that you mean with --config FILE or --control PATH"
+    )
+    assert master.answers == [{"number": NUMBER, "ok": False, "reason": reason}]
     assert (list(master.events), master.logged) == ([], [])

@@ -93,7 +93,7 @@ def _add_server(parser: argparse.ArgumentParser, *, default_port: int) -> None:
             " progress (default: 10; 0: never)"
         ),
     )
-    parser.set_defaults(default_port=default_port)
+    parser.set_defaults(default_port=default_port, parser=parser)
 
 
 def _port(text: str) -> int:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from unpd.cli.client import connect, daytime, echo, framing
 from unpd.cli.client.failures import ClientFailure, OutputClosed
+from unpd.cli.client.streams import Output
+from unpd.cli.output import printable
 from unpd.names import ClientExit
 
 INPUT_FD, OUTPUT_FD, ERROR_FD = 0, 1, 2
@@ -36,7 +38,6 @@ def run_client(options: Options) -> ClientExit:
     code.
     """
     started_at = time.monotonic()
-    occupy_standard_descriptors()
     if problem := connect.usage_problem(options.host, options.port):
         complain(problem)
         return ClientExit.USAGE
@@ -58,35 +59,20 @@ def run_client(options: Options) -> ClientExit:
 def _talk(options: Options, target: connect.Target) -> None:
     timeout_s = options.timeout_s or None
     with connect.connect(target, timeout_s) as sock:
-        if options.service == "daytime":
-            daytime.read_time(sock, OUTPUT_FD, timeout_s)
-        else:
-            cut = framing.Pieces() if options.raw else framing.Lines()
-            echo.Exchange(echo.Endpoints(sock, INPUT_FD, OUTPUT_FD), cut, timeout_s).run()
-
-
-def occupy_standard_descriptors() -> None:
-    """Open something unusable on each standard descriptor that the caller closed.
-    Otherwise the server's socket could become standard input.
-    """
-    for descriptor, unusable in (
-        (INPUT_FD, os.O_WRONLY),
-        (OUTPUT_FD, os.O_RDONLY),
-        (ERROR_FD, os.O_RDONLY),
-    ):
+        output = Output(OUTPUT_FD)
         try:
-            os.fstat(descriptor)
-        except OSError:
-            # open(2) takes the lowest free number, and those below are taken by now.
-            os.open(os.devnull, unusable)
+            if options.service == "daytime":
+                daytime.read_time(sock, output, timeout_s)
+            else:
+                cut = framing.Pieces() if options.raw else framing.Lines()
+                echo.Exchange(echo.Endpoints(sock, INPUT_FD, output), cut, timeout_s).run()
+        finally:
+            output.finish()
 
 
 def complain(sentence: str) -> None:
     """Write one line to standard error, with control characters of a host name escaped.
     If standard error is closed, the exit code has to do.
     """
-    line = "".join(
-        char if char.isprintable() else ascii(char)[1:-1] for char in f"unpd: client: {sentence}"
-    )
     with suppress(OSError):
-        os.write(ERROR_FD, f"{line}\n".encode("utf-8", "backslashreplace"))
+        os.write(ERROR_FD, f"unpd: client: {printable(sentence)}\n".encode())

@@ -14,13 +14,13 @@ from unpd.cli.client.failures import ClientFailure, failure_of
 from unpd.names import ClientExit
 
 
-def read_time(sock: socket.socket, output_fd: int, timeout_s: float | None) -> None:
-    """Copy the socket to the descriptor ``output_fd`` until the server closes.
-    ClientFailure or OutputClosed.
+def read_time(sock: socket.socket, output: streams.Output, timeout_s: float | None) -> None:
+    """Copy the socket to ``output`` until the server closes. ClientFailure or
+    OutputClosed.
     """
     received_bytes = 0
-    while chunk := _receive(sock, output_fd, timeout_s):
-        streams.write_output(output_fd, chunk)
+    while chunk := _receive(sock, output.fd, timeout_s):
+        output.write(chunk)
         received_bytes += len(chunk)
     if not received_bytes:
         raise ClientFailure(

@@ -17,7 +17,7 @@ OutputClosed. Theory of operation:
   timeout off, and a user who thinks does not run into it.
 
 Known gap: bytes are counted, not compared. The client prints whatever the server sends,
-also if it is not an echo server.
+also if it is not an echo server; on a terminal, control characters are escaped.
 """
 
 import os
@@ -36,13 +36,13 @@ HIGH_MARK_BYTES = 262_144
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The endpoints of an exchange: the server's socket, and the descriptors of the
-    user's input and output.
+    """The endpoints of an exchange: the server's socket, the descriptor of the user's
+    input, and the user's output.
     """
 
     sock: socket.socket
     input_fd: int
-    output_fd: int
+    output: streams.Output
 
 
 class Exchange:
@@ -84,7 +84,7 @@ class Exchange:
 
     def _turn(self) -> None:
         ready = self._wait()
-        streams.check_output(ready.get(self._endpoints.output_fd, 0))
+        streams.check_output(ready.get(self._endpoints.output.fd, 0))
         had_unsent = bool(self._unsent)
         received = self._endpoints.sock.fileno() in ready and self._receive()
         if self._endpoints.input_fd in ready:
@@ -95,7 +95,7 @@ class Exchange:
 
     def _wait(self) -> dict[int, int]:
         interests = {
-            self._endpoints.output_fd: streams.WATCHED,
+            self._endpoints.output.fd: streams.WATCHED,
             self._endpoints.sock.fileno(): streams.READABLE
             | (streams.WRITABLE if self._unsent else 0),
         }
@@ -125,7 +125,7 @@ class Exchange:
         if not chunk:
             self._end()
         self._received_bytes += len(chunk)
-        streams.write_output(self._endpoints.output_fd, chunk)
+        self._endpoints.output.write(chunk)
         return True
 
     def _end(self) -> None:

@@ -8,12 +8,15 @@ Known gap: a reader of standard output that does not read holds the whole client
 That is the back-pressure of a pipeline: no byte is lost or piled up.
 """
 
+import codecs
 import errno
+import io
 import os
 import select
 from collections.abc import Mapping
 
 from unpd.cli.client.failures import ClientFailure, OutputClosed, reason_of
+from unpd.cli.output import printable
 from unpd.names import ClientExit
 
 CHUNK_BYTES = 65_536
@@ -44,8 +47,36 @@ def check_output(events: int) -> None:
         raise OutputClosed
 
 
-def write_output(descriptor: int, chunk: bytes) -> None:
-    """Write all of ``chunk``, blocking. OutputClosed or ClientFailure."""
+class Output:
+    """Standard output, the descriptor ``fd``.
+
+    A file or a pipe gets the server's bytes as they are. On a terminal the bytes become
+    text: control characters and bytes that are no UTF-8 are escaped, and every end of a
+    line is a newline. A server could otherwise rewrite the screen, or make the terminal
+    answer for the user.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        utf8 = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
+        self._terminal = os.isatty(fd)
+
+    def write(self, chunk: bytes) -> None:
+        """Write all of ``chunk``, blocking. OutputClosed or ClientFailure."""
+        _write(self.fd, self._text(chunk) if self._terminal else chunk)
+
+    def finish(self) -> None:
+        """Write the rest of a character that the server did not complete."""
+        if self._terminal:
+            _write(self.fd, self._text(b"", final=True))
+
+    def _text(self, chunk: bytes, *, final: bool = False) -> bytes:
+        text = self._decoder.decode(chunk, final=final)
+        return "".join(char if char in "\t\n" else printable(char) for char in text).encode()
+
+
+def _write(descriptor: int, chunk: bytes) -> None:
     rest = memoryview(chunk)
     while rest:
         try:
@@ -55,7 +86,7 @@ def write_output(descriptor: int, chunk: bytes) -> None:
             # blocking again would change it for that process.
             check_output(wait({descriptor: WRITABLE}, None)[descriptor] & ~WRITABLE)
         except OSError as error:
-            if error.errno in (errno.EPIPE, errno.EBADF):
+            if error.errno == errno.EPIPE:
                 raise OutputClosed from None
             raise ClientFailure(
                 ClientExit.FAILED, "standard output cannot be written", reason_of(error)

@@ -12,6 +12,7 @@ has another meaning in the child.
 Called by the performers; calls :mod:`unpd.kernel`. OSError if the kernel refuses.
 """
 
+import errno
 import faulthandler
 import os
 import signal
@@ -216,11 +217,14 @@ def _count_dropped(cells: memoryview) -> None:
 
 def _drop_privileges(identity: Identity | None) -> None:
     """Become ``identity`` and give up all capabilities. PrivilegeError."""
+    user = f" to {identity.user}" if identity else ""
+    needed = ""
     try:
         if identity is not None:
+            needed = "; that needs the capabilities CAP_SETUID and CAP_SETGID"
             privileges.drop_to(identity)
+            needed = ""
         privileges.give_up_capabilities(unless_filtered=identity is None)
     except OSError as error:
-        user = identity.user if identity else "unprivileged"
-        reason = error.strerror or error
-        raise PrivilegeError(f"cannot drop privileges to {user}: {reason}") from error
+        reason = f"{error.strerror or error}{needed if error.errno == errno.EPERM else ''}"
+        raise PrivilegeError(f"cannot drop privileges{user}: {reason}") from error

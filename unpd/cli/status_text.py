@@ -1,0 +1,78 @@
+"""The text that ``unpd status`` prints for people.
+
+Called by unpd.cli.verbs with a status that has every field of
+:data:`unpd.control.status_fields.STATUS`. Pure. Raises nothing.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+Values = dict[str, Any]
+
+
+def as_text(status: Values) -> str:
+    """Return the status: the daemon first, then services, then children."""
+    return "\n".join(
+        [
+            *_daemon(status),
+            *(line for service in status["services"] for line in _service(service)),
+            *map(_child, status["children"]),
+        ]
+    )
+
+
+def _daemon(status: Values) -> Iterator[str]:
+    yield (
+        f"unpd {status['version']}: {_state(status)}, pid {status['pid']},"
+        f" generation {status['generation']}, up {status['uptime_s']:.0f} s"
+    )
+    yield f"configuration: {status['config'] or 'the built-in default'}"
+    yield f"metrics: {status['metrics'] or 'off'}"
+    if status["last_reload"]:
+        yield _reload(status["last_reload"])
+    for fault in status["degraded"]:
+        yield f"degraded: {fault['text']}"
+    for retired in status["retired"]:
+        yield (
+            f"generation {retired['generation']} drains: {_count(retired['children'], 'child')},"
+            f" {_count(retired['connections'], 'connection')}"
+        )
+
+
+def _state(status: Values) -> str:
+    """Return what the daemon does for clients, then what it is doing itself."""
+    phase = status["phase"]
+    if phase in ("starting", "stopping"):
+        return str(phase)
+    serves = "ready" if status["ready"] else "not ready"
+    return serves if phase == "running" else f"{serves}, reloading ({phase})"
+
+
+def _reload(reload: Values) -> str:
+    at = f"at {reload['ended_at']}"
+    if not reload["reason"]:
+        return f"last reload: succeeded {at}"
+    first, *more = reload["reason"].splitlines()
+    rest = f" (and {len(more)} more)" if more else ""
+    return f"last reload: refused {at}: {first}{rest}"
+
+
+def _count(number: int, word: str) -> str:
+    plural = "children" if word == "child" else f"{word}s"
+    return f"{number} {word if number == 1 else plural}"
+
+
+def _service(service: Values) -> Iterator[str]:
+    yield f"service {service['name']}: {service['active']} active, {service['accepted']} accepted"
+    for listener in service["listeners"]:
+        queue = listener["queue"]
+        length = f", accept queue {queue['length']} of {queue['limit']}" if queue else ""
+        yield f"  {listener['address']}{length}"
+
+
+def _child(child: Values) -> str:
+    place = f" {child['pool']}/{child['index']}" if child["kind"] == "worker" else ""
+    return (
+        f"{child['kind']}{place}: {child['phase']}, pid {child['pid']},"
+        f" generation {child['generation']}, {child['age_s']:.0f} s old"
+    )

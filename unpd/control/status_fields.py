@@ -1,0 +1,168 @@
+"""The fields of the answer to ``status``, one row each: name, type, meaning.
+
+Read by the command line, which checks an answer against it before it reads one, by
+``make manual``, and by a test that compares the master's answer with it. Calls
+unpd.names for the words that a field may have.
+
+Within one number of the schema, fields may be added, and none goes away or changes its
+meaning.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from unpd.names import ChildKind, ChildPhase, MasterPhase, ReloadResult
+
+SCHEMA = 1
+
+TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
+    {
+        "text": (str,),
+        "integer": (int,),
+        "number": (int, float),
+        "boolean": (bool,),
+        "object": (dict,),
+        "list": (list,),
+    }
+)
+"""The types of fields, and those of Python that JSON gives for each."""
+
+LARGEST = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class StatusField:
+    """One row. ``fields``: those of an object, or of each object in a list.
+    ``absent``: what null means, "" if the field is never null.
+    """
+
+    name: str
+    type: str
+    meaning: str
+    absent: str = ""
+    fields: tuple["StatusField", ...] = ()
+
+
+_DEGRADED = (
+    StatusField("reason", "text", "The reason, as the metric `unpd_degraded` has it."),
+    StatusField("text", "text", "A sentence that names the part with the fault."),
+)
+_LAST_RELOAD = (
+    StatusField("result", "text", f"{' or '.join(ReloadResult)}."),
+    StatusField("reason", "text", "Why the reload was refused; empty after a success."),
+    StatusField("ended_at", "text", "When it ended, in UTC, such as 2026-11-22T21:23:10Z."),
+    StatusField("generation", "integer", "The generation that served afterwards."),
+)
+_RETIRED = (
+    StatusField("generation", "integer", "The number of the generation."),
+    StatusField("children", "integer", "How many of its children have not ended."),
+    StatusField("connections", "integer", "How many connections they still serve."),
+)
+_QUEUE = (
+    StatusField("length", "integer", "How many connections wait to be accepted."),
+    StatusField("limit", "integer", "How many may wait."),
+)
+_LISTENERS = (
+    StatusField("address", "text", "The address, with the port that the kernel chose for 0."),
+    StatusField(
+        "queue", "object", "The accept queue.", "a UNIX listener, whose queue is not known", _QUEUE
+    ),
+)
+_SERVICES = (
+    StatusField("name", "text", "The name of the service."),
+    StatusField("accepted", "integer", "How many connections it has accepted."),
+    StatusField("active", "integer", "How many connections are open."),
+    StatusField("listeners", "list", "Its listeners.", fields=_LISTENERS),
+)
+_CHILDREN = (
+    StatusField("kind", "text", f"{' or '.join(ChildKind)}."),
+    StatusField("pool", "text", "The name of its pool."),
+    StatusField("index", "integer", "Its place in the pool, from 0."),
+    StatusField("phase", "text", f"{', '.join(ChildPhase)}; one that is reaped is not listed."),
+    StatusField("generation", "integer", "The generation to which it belongs."),
+    StatusField("birth", "integer", "The serial number of its start."),
+    StatusField("pid", "integer", "The process.", "it has just been reaped"),
+    StatusField("age_s", "number", "How long it has lived, in seconds."),
+)
+STATUS = (
+    StatusField("schema", "integer", f"The number of this list of fields: {SCHEMA}."),
+    StatusField("version", "text", "The version of unpd."),
+    StatusField("pid", "integer", "The main process."),
+    StatusField(
+        "config",
+        "text",
+        "The path of the configuration file.",
+        "the built-in default configuration",
+    ),
+    StatusField(
+        "metrics", "text", "The address at which the exporter listens.", "the exporter is off"
+    ),
+    StatusField(
+        "phase",
+        "text",
+        f"What the main process does: {', '.join(MasterPhase)}; {MasterPhase.RUNNING} means none"
+        " of the others.",
+    ),
+    StatusField("ready", "boolean", "Whether every service has a ready worker."),
+    StatusField("degraded", "list", "The faults that stand now.", fields=_DEGRADED),
+    StatusField("generation", "integer", "The generation that serves; it goes up at each reload."),
+    StatusField("uptime_s", "number", "The time since the start, in seconds."),
+    StatusField(
+        "last_reload",
+        "object",
+        "The last reload that has ended.",
+        "there was none since the start",
+        _LAST_RELOAD,
+    ),
+    StatusField(
+        "retired", "list", "The other generations whose children still drain.", fields=_RETIRED
+    ),
+    StatusField("services", "list", "The services.", fields=_SERVICES),
+    StatusField(
+        "children", "list", "The processes that the main process started.", fields=_CHILDREN
+    ),
+)
+
+
+def paths(
+    fields: tuple[StatusField, ...] = STATUS, before: str = ""
+) -> Iterator[tuple[str, StatusField]]:
+    """Yield each field with its path, such as ``services[].name``."""
+    for field in fields:
+        path = f"{before}{field.name}"
+        yield path, field
+        yield from paths(field.fields, f"{path}[]." if field.type == "list" else f"{path}.")
+
+
+def mismatch(status: object) -> str:
+    """Return the path of the first field that is not as in the table, "" if every field
+    is.
+    """
+    return _mismatch(status, STATUS, "")
+
+
+def _mismatch(values: object, fields: tuple[StatusField, ...], before: str) -> str:
+    if not isinstance(values, dict):
+        return before.rstrip(".") or "status"
+    for field in fields:
+        path, value = f"{before}{field.name}", values.get(field.name)
+        if value is None and field.absent and field.name in values:
+            continue
+        if not _fits(value, field):
+            return path
+        parts = value if isinstance(value, list) else [value] if field.fields else []
+        below = f"{path}[]." if field.type == "list" else f"{path}."
+        wrong = next(filter(None, (_mismatch(part, field.fields, below) for part in parts)), "")
+        if wrong:
+            return wrong
+    return ""
+
+
+def _fits(value: object, field: StatusField) -> bool:
+    """Whether a value is of the field's type: a number is none that arithmetic or a
+    format could refuse.
+    """
+    if type(value) not in TYPES[field.type] or (field.name == "schema" and value != SCHEMA):
+        return False
+    return not isinstance(value, int | float) or -LARGEST < value < LARGEST
