@@ -81,7 +81,7 @@ def serve(
 
 def check(args: argparse.Namespace) -> int:
     """``unpd check``: print whether the configuration would be accepted."""
-    loaded = load_path(config_path(args))
+    loaded = load_path(config_path(args), replace(this_host(), check_interfaces=True))
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(effective(loaded.config) if args.show else "configuration OK\n", end="")

@@ -37,6 +37,11 @@ class Host:
     """Whether the checks look up users and groups. A running master does not: it must
     not wait for a user database on the network.
     """
+    check_interfaces: bool = False
+    """Whether the checks look for the interfaces of link-local addresses. Only ``unpd
+    check`` does: an interface may come up later than the daemon, and a reload keeps a
+    listener that is open.
+    """
 
     def daemon_defaults(self) -> dict[str, str]:
         """The defaults of ``[daemon]`` that depend on the user: root drops to nobody,

@@ -36,6 +36,13 @@ def file_shown(path: Path) -> str:
     return str(path) if str(path).isprintable() else quoted(str(path))
 
 
+def word_shown(word: str) -> str:
+    """``word`` as it is, or quoted if it has spaces or unprintable characters, so that
+    a sentence shows where it ends.
+    """
+    return word if word.isprintable() and " " not in word else quoted(word)
+
+
 def quoted_list(words: Iterable[str]) -> str:
     """The words, quoted, separated by commas."""
     return ", ".join(quoted(word) for word in words)
