@@ -15,7 +15,7 @@ from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.schema import DEFAULT_POOL, MAX_POOL_WORKERS, Config, Pool
-from unpd.config.wording import quoted, suggestion, word_shown
+from unpd.config.wording import quoted, word_shown
 from unpd.kernel import privileges, sockets
 from unpd.names import MAX_WORKERS
 
@@ -162,9 +162,10 @@ def _check_paths(config: Config, listeners: tuple[_Listener, ...], findings: Fin
 def _check_pools(config: Config, written_pools: frozenset[str], findings: Findings) -> None:
     for name, service in config.services.items():
         if service.pool not in config.pools:
-            advice = (
-                suggestion(service.pool, config.pools)
-                or f"; add a table [pools.NAME] or use {quoted(DEFAULT_POOL)}"
+            advice = findings.advice(
+                service.pool,
+                config.pools,
+                f"add a table [pools.NAME] or use {quoted(DEFAULT_POOL)}",
             )
             findings.error(
                 ("services", name, "pool"), f"there is no pool {quoted(service.pool)}{advice}"

@@ -9,8 +9,9 @@ Called by unpd.config.origins, only if there is something to report, with text t
 tomllib has accepted. Calls nothing of unpd. Raises nothing: for other text it returns
 the lines that it found.
 
-Known gap: the items of an array of tables share the path of the array. The
-configuration of unpd has no such arrays.
+Known gaps: a key more than eight levels deep has no line of its own, because long paths
+take long to hash. The items of an array of tables share the path of the array. The
+configuration of unpd has neither.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import tomllib
 from collections.abc import Mapping
 
 KeyPath = tuple[str | int, ...]
+MAX_DEPTH = 8
 
 BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 SPACE = re.compile(r"[ \t]*")
@@ -93,13 +95,18 @@ class _Scanner:
         path = table
         while True:
             self._match(SPACE)
-            line = self._line_here()
-            path += (_unquoted(self._match(KEY)),)
-            self.lines.setdefault(path, line)
+            path = self._below(path, self._line_here(), _unquoted(self._match(KEY)))
             self._match(SPACE)
             if not self.text.startswith(".", self.position):
                 return path
             self.position += 1
+
+    def _below(self, path: KeyPath, line: int, key: str | int) -> KeyPath:
+        """Note the line of ``key`` in ``path``; return the path of both."""
+        if len(path) >= MAX_DEPTH:
+            return path
+        self.lines.setdefault((*path, key), line)
+        return (*path, key)
 
     def _value(self, path: KeyPath) -> None:
         self._match(SPACE)
@@ -115,8 +122,7 @@ class _Scanner:
         self.position += 1
         index = 0
         while not self._closes("]"):
-            self.lines.setdefault((*path, index), self._line_here())
-            self._value((*path, index))
+            self._value(self._below(path, self._line_here(), index))
             index += 1
 
     def _inline_table(self, path: KeyPath) -> None:

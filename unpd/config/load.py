@@ -21,7 +21,7 @@ from unpd.config.findings import Findings, bounded, problems
 from unpd.config.host import Host, this_host
 from unpd.config.merge import Table, merge
 from unpd.config.schema import Config
-from unpd.config.source import Source
+from unpd.config.source import Source, Used
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
 
@@ -74,14 +74,14 @@ def builtin(host: Host | None = None) -> Loaded:
     no privilege.
     """
     with _refusing(BUILTIN.file):
-        config, warnings = _build_and_check([_parse(BUILTIN)], host or this_host())
+        config, warnings = _build_and_check([_parsed(BUILTIN)], host or this_host())
     return Loaded(config, None, warnings)
 
 
 def loads(text: str, host: Host, file: str = "unpd.toml") -> Loaded:
     """Load the configuration in ``text``; messages call it ``file``. ConfigError."""
     with _refusing(file):
-        config, warnings = _build_and_check([_parse(Source(file, text))], host)
+        config, warnings = _build_and_check([_parsed(Source(file, text))], host)
     return Loaded(config, None, warnings)
 
 
@@ -128,17 +128,21 @@ def _read(path: Path, *, trusted_only: bool) -> tuple[DropIns, list[tuple[Source
         drop_ins = dropins.find(path, trusted_only=trusted_only)
     except ConfigError as error:
         refused += error.problems
+    used = Used()
     for file in (path, *drop_ins.files):
         try:
-            files.append(_parse(source.read(file, trusted_only=trusted_only)))
+            text = source.read(file, trusted_only=trusted_only)
+            files.append((text, source.parse(text, used)))
         except ConfigError as error:
             refused += error.problems
+        if used.too_much:
+            break
     if refused:
-        raise ConfigError(bounded(refused, file_shown(path)))
+        raise ConfigError(bounded(refused, len(refused), file_shown(path)))
     return drop_ins, files
 
 
-def _parse(text: Source) -> tuple[Source, Table]:
+def _parsed(text: Source) -> tuple[Source, Table]:
     return text, source.parse(text)
 
 

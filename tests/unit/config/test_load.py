@@ -210,7 +210,10 @@ def test_frozen(accept: Accept) -> None:
         ),
         (
             f"[metrics]\nport = 1\n{ECHO}",
-            'unpd.toml:2: metrics.port: unknown key; known here: "listen"',
+            (
+                "unpd.toml:2: metrics.port: unknown key; address and port stand in listen, such as"
+                ' listen = ["tcp://[::]:7"]'
+            ),
         ),
         (
             f"{ECHO}options = 1",
