@@ -5,24 +5,28 @@ value as input.
 import contextlib
 import copy
 import ipaddress
+import json
 import tomllib
 from collections import ChainMap
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support import ROOT
 from tests.support.scale import many
 from unpd.config.addresses import parse_address
 from unpd.config.build import build
 from unpd.config.findings import Findings, problems
 from unpd.config.host import Host
 from unpd.config.lines import lines_of
-from unpd.config.load import loads
+from unpd.config.load import load, loads
 from unpd.config.merge import merge
 from unpd.config.plan import effective, restart_needed
-from unpd.config.schema import Config
-from unpd.config.source import Source
+from unpd.config.schema import COMMON_KEYS, Config
+from unpd.config.source import Source, Used, parse
 from unpd.errors import ConfigError
 from unpd.names import MAX_WORKERS
 
@@ -37,7 +41,9 @@ HOST = Host(uid=0, user="root", runtime_dir="/run/unpd", somaxconn=None, cpus=4)
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True)
 file_names = st.text(
-    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/ "), min_size=1, max_size=20
+    st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp"), exclude_characters="/"),
+    min_size=1,
+    max_size=20,
 ).filter(lambda name: name not in (".", ".."))
 hosts = st.one_of(
     st.integers(0, 0xDFFF_FFFF).map(
@@ -244,6 +250,7 @@ def test_address_round_trip(text: str) -> None:
 @example("unix://")
 @example("tcp://[]:")
 @example("tcp://[%]:7")
+@example("tcp://[fe80::1%eth0..1]:7")
 def test_any_text_as_address(text: str) -> None:
     """Any text is an address or is refused with one printable line."""
     try:
@@ -301,16 +308,118 @@ def test_any_values(files: list[dict[str, Any]]) -> None:
     assert all(str(problem).isprintable() for problem in problems(findings.errors, origins))
 
 
+def elements(value: Any) -> int:
+    """How many keys, tables and items of lists ``value`` has, in any depth. The marks
+    of TOML do not show the last item of a list.
+    """
+    if isinstance(value, dict):
+        return len(value) + sum(map(elements, value.values()))
+    return len(value) - 1 + sum(map(elements, value)) if isinstance(value, list) and value else 0
+
+
 @without_deadline
 @given(st.text(st.sampled_from("abc.=[]{}\"'#\\ \n\t,1:-"), max_size=60) | st.text(max_size=60))
+@example('a = ["""x"""", 1, "", 1, 1]')
+@example("a = ['''y''''', 1, 1]")
+@example('a = ["\\"", 1, 1] # "')
 def test_any_text(text: str) -> None:
     """Any text loads or is refused with a ConfigError, and the scanner of lines ends
-    and finds every top-level key that tomllib finds.
+    and finds every top-level key that tomllib finds. No text looks smaller to the bound
+    than it is.
     """
     lines = lines_of(text)
     with contextlib.suppress(tomllib.TOMLDecodeError):
-        assert all((key,) in lines for key in tomllib.loads(text))
+        parsed, used = tomllib.loads(text), Used()
+        assert all((key,) in lines for key in parsed)
+        with contextlib.suppress(ConfigError):
+            parse(Source("unpd.toml", text), used)
+        assert used.elements >= elements(parsed)
     try:
         loads(text, HOST)
     except ConfigError as error:
         assert error.problems  # noqa: PT017  both ways out are right
+
+
+SHIPPED = (ROOT / "config/unpd.toml").read_bytes()
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """The shipped file, with a piece of it replaced by any bytes."""
+    start = draw(st.integers(0, len(SHIPPED)))
+    end = draw(st.integers(start, min(start + 40, len(SHIPPED))))
+    return SHIPPED[:start] + draw(st.binary(max_size=12)) + SHIPPED[end:]
+
+
+@pytest.fixture(scope="module")
+def some_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration file that a test may write again and again."""
+    path = tmp_path_factory.mktemp("fuzz") / "unpd.toml"
+    path.touch(mode=0o644)
+    return path
+
+
+@without_deadline
+@given(content=st.binary() | damaged())
+@example(content=b"\xff\xfe[\0l\0o\0g\0]\0")
+@example(content=b"\xef\xbb\xbf[services.echo]\r\n")
+def test_any_bytes_as_file(some_file: Path, content: bytes) -> None:
+    """Any bytes in a file load or are refused with sentences of one printable line
+    each. No other exception leaves the loader.
+    """
+    some_file.write_bytes(content)
+    try:
+        load(some_file, HOST)
+    except ConfigError as error:
+        assert all(str(problem).isprintable() for problem in error.problems)  # noqa: PT017
+
+
+KEYS = [
+    *(("daemon", key) for key in ("user", "group", "pid_file", "control", "grace_s")),
+    *(("log", key) for key in ("level", "format", "file")),
+    ("metrics", "listen"),
+    *(("pools.default", key) for key in ("workers", "max_connections")),
+    *(("services.daytime", key) for key in (*COMMON_KEYS, "timezone", "format")),
+]
+ODD_TEXTS = st.sampled_from(
+    [
+        "tcp://[fe80::1%eth0..1]:7777",
+        "unix:///caf\u00e9 \u2028",
+        "/run/\x00",
+        "Europe",
+        "../UTC",
+        "tzdata.zi",
+        "__init__.py",
+        "Europe/\ud7ff",
+    ]
+)
+
+
+@without_deadline
+@given(
+    place=st.sampled_from(KEYS),
+    text=st.text() | st.text("/.:-%[]0123456789abcdef", max_size=40) | ODD_TEXTS | names,
+    in_list=st.booleans(),
+)
+def test_any_text_as_value(place: tuple[str, str], text: str, in_list: bool) -> None:
+    """Any text as the value of any key loads or is refused, on a host where accounts
+    and interfaces are looked up.
+    """
+    table, key = place
+    value = json.dumps(text).replace("\x7f", "\\u007f")
+    host = Host(
+        uid=0,
+        user="root",
+        runtime_dir="/run/unpd",
+        somaxconn=None,
+        cpus=4,
+        check_accounts=True,
+        check_interfaces=True,
+    )
+    line = f"{key} = [{value}]" if in_list else f"{key} = {value}"
+    services = "" if table == "services.daytime" else "[services.daytime]\n"
+    try:
+        loads(f"{services}[{table}]\n{line}\n", host)
+    except ConfigError as error:
+        assert all(str(problem).isprintable() for problem in error.problems)  # noqa: PT017
+        assert "please report it" not in str(error)  # noqa: PT017

@@ -95,4 +95,5 @@ def _control(file: Path) -> Path | None:
     """
     daemon = source.parse(source.read(file, trusted_only=False)).get("daemon")
     control = daemon.get("control") if isinstance(daemon, dict) else None
-    return Path(control) if isinstance(control, str) else None
+    # The daemon refuses a zero byte; here it must not hide the socket that it has.
+    return Path(control) if isinstance(control, str) and "\0" not in control else None

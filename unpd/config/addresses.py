@@ -12,6 +12,7 @@ Known gap: it does not ask the system whether an address exists; bind(2) finds o
 """
 
 import ipaddress
+import os
 import posixpath
 import re
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ MAX_PATH_BYTES = 4095
 
 MAX_INTERFACE_BYTES = 15
 """IFNAMSIZ is 16, including the final zero byte (netdevice(7))."""
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What no path may have: the control characters of ASCII and Latin-1, Unicode's two
+separators of lines, and halves of characters. They would break a line of output.
+"""
 
 MAX_SYSTEMD_NAME_BYTES = 100
 """A limit of unpd; systemd itself accepts 255."""
@@ -65,6 +71,11 @@ class TcpAddress:
         """Whether the host means every address of this machine."""
         return self.host in ("::", "0.0.0.0")
 
+    @property
+    def interface(self) -> str:
+        """The interface of a link-local address, by name or number; otherwise ""."""
+        return self.host.partition("%")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
@@ -101,34 +112,68 @@ BoundAddress = TcpAddress | UnixAddress
 
 def parse_address(text: str) -> Address:
     """Parse a listen address. ValueError with one sentence if ``text`` is none."""
-    if any(character <= " " or character == "\x7f" for character in text):
+    if text.startswith("unix://"):
+        return _unix(text.removeprefix("unix://"))
+    if re.search(r"\s", text) or CONTROL.search(text):
         raise ValueError(f"must be {FORMS}, without spaces and control characters")
     if text.startswith("systemd:"):
         return _systemd(text.removeprefix("systemd:"))
     scheme, separator, rest = text.partition("://")
     if separator and scheme == "udp":
         raise ValueError(f"{quoted(text)}: unpd serves no UDP; it must be {FORMS}")
-    if not separator or scheme not in ("tcp", "unix"):
-        raise ValueError(f"{quoted(text)} must be {FORMS}")
-    return _tcp(text, rest) if scheme == "tcp" else _unix(rest)
+    if not separator or scheme != "tcp":
+        raise ValueError(_meant(text) or f"{quoted(text)} must be {FORMS}")
+    return _tcp(text, rest)
+
+
+def _meant(text: str) -> str:
+    """A sentence about the address that was meant; "" if there is no telling."""
+    port = re.fullmatch(r"(?:\*?:)?([0-9]{1,5})", text)
+    if port and int(port[1]) <= MAX_PORT:
+        return (
+            f'{quoted(text)} is no address: for every address of this host write "tcp://[::]:'
+            f'{port[1]}", for clients on this host only "tcp://127.0.0.1:{port[1]}"'
+        )
+    scheme = re.fullmatch(r"(tcp|unix)[46]?:(?://)?(.*)", text, re.IGNORECASE)
+    if scheme:
+        guess = f"{scheme[1].lower()}://{scheme[2]}"
+    else:
+        guess = f"unix://{text}" if text.startswith("/") else f"tcp://{text}"
+    try:
+        parse_address(guess)
+    except ValueError:
+        return ""
+    return f"{quoted(text)} is no address; did you mean {quoted(guess)}?"
 
 
 def refuse_path(path: str) -> None:
     """Check a path. ValueError with one sentence unless it is absolute, normal (no
     ``.``, ``..``, double slashes or trailing slash), at most 4095 bytes long and free
-    of control characters.
+    of control characters, and the locale can write it.
     """
-    if any(character < " " or character == "\x7f" for character in path):
+    if CONTROL.search(path):
         raise ValueError("a path must not contain control characters")
     if not path.startswith("/"):
         raise ValueError(f'{quoted(path)} is not an absolute path: it must begin with "/"')
-    if len(path.encode()) > MAX_PATH_BYTES:
+    if bytes_of_path(path) > MAX_PATH_BYTES:
         raise ValueError(f"a path has at most {MAX_PATH_BYTES} bytes")
     if path == "/" or path.startswith("//") or posixpath.normpath(path) != path:
         raise ValueError(
             f'{quoted(path)} must name a file, without ".", "..", double slashes or a trailing'
             " slash"
         )
+
+
+def bytes_of_path(path: str) -> int:
+    """How many bytes the path has for the kernel. ValueError with one sentence if it
+    has a character that the locale lacks, as Latin-1 lacks the euro sign.
+    """
+    try:
+        return len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{quoted(path)} has a character that this locale lacks: run unpd with LC_ALL=C.UTF-8"
+        ) from None
 
 
 def _tcp(text: str, rest: str) -> TcpAddress:
@@ -144,6 +189,8 @@ def _tcp(text: str, rest: str) -> TcpAddress:
 def _form_fault(text: str, rest: str) -> str:
     if rest.count(":") > 1 and "[" not in rest:
         return f"{quoted(text)}: an IPv6 address must be in brackets, such as tcp://[::1]:7"
+    if rest.isdecimal():
+        return f"{quoted(text)} lacks a host, such as tcp://[::]:7 for every address"
     if ":" not in rest or rest.endswith("]"):
         return f"{quoted(text)} lacks a port, such as tcp://127.0.0.1:7"
     return f"{quoted(text)} must be {FORMS}"
@@ -156,6 +203,8 @@ def _port(text: str, port: str) -> int:
 
 
 def _ipv4(text: str, host: str) -> str:
+    if host in ("", "*"):
+        raise ValueError(f"{quoted(text)}: every address is written as [::] or 0.0.0.0")
     try:
         address = ipaddress.IPv4Address(host)
     except ValueError:
@@ -196,11 +245,22 @@ def _refuse_scope(text: str, address: ipaddress.IPv6Address) -> None:
         )
     if scope is not None and not address.is_link_local:
         raise ValueError(f"{quoted(text)}: only a link-local address (fe80::) takes an interface")
-    if scope is not None and ("/" in scope or len(scope.encode()) > MAX_INTERFACE_BYTES):
+    if scope is not None and not _is_interface_name(scope):
         raise ValueError(
-            f"{quoted(text)}: an interface name has at most {MAX_INTERFACE_BYTES} bytes and no"
-            " slash"
+            f"{quoted(text)}: the name of an interface has at most {MAX_INTERFACE_BYTES} bytes,"
+            " without slashes and colons"
         )
+
+
+def _is_interface_name(text: str) -> bool:
+    """Whether the kernel could have an interface of this name (dev_valid_name() in
+    net/core/dev.c). :func:`parse_address` has refused spaces.
+    """
+    return (
+        text not in (".", "..")
+        and not set(text) & set("/:")
+        and len(text.encode()) <= MAX_INTERFACE_BYTES
+    )
 
 
 def _unix(path: str) -> UnixAddress:
@@ -210,7 +270,7 @@ def _unix(path: str) -> UnixAddress:
             " unix:///run/unpd/echo.sock"
         )
     refuse_path(path)
-    if len(path.encode()) > MAX_UNIX_PATH_BYTES:
+    if bytes_of_path(path) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH_BYTES} bytes")
     return UnixAddress(path)
 

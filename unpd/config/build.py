@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from unpd.board import layout
 from unpd.config.findings import Findings
+from unpd.config.foreign import INSTEAD
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.schema import (
@@ -30,7 +31,7 @@ from unpd.config.schema import (
     ServiceConfig,
     is_name,
 )
-from unpd.config.wording import quoted, quoted_list, suggestion
+from unpd.config.wording import key_shown, nearest, quoted, quoted_list
 from unpd.libraries import BaseModel, ValidationError
 from unpd.services.base import Options, ServiceType
 from unpd.services.table import SERVICES
@@ -66,7 +67,8 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
             f" most {layout.MAX_POOLS} are allowed",
         )
     services = _named_tables("services", raw, layout.MAX_SERVICES, findings)
-    if raw.get("services", {}) == {}:
+    # An unknown table was meant to be one of services, more likely than not.
+    if raw.get("services", {}) == {} and not _unknown_tables(raw):
         findings.error((), "no service is configured: add a table such as [services.echo]")
     return Config(
         daemon=_section("daemon", Daemon, raw, findings, host.daemon_defaults()),
@@ -78,6 +80,10 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
         },
         services={name: _service(name, table, findings) for name, table in services.items()},
     )
+
+
+def _unknown_tables(raw: Table) -> list[str]:
+    return [key for key, value in raw.items() if isinstance(value, dict) and key not in SECTIONS]
 
 
 def _section(
@@ -194,7 +200,7 @@ def _service_type(path: KeyPath, given: Any, findings: Findings) -> ServiceType 
     if isinstance(given, str) and given in SERVICES:
         return SERVICES[given]
     if isinstance(given, str):
-        advice = suggestion(given, SERVICES) or f"; set type to one of {quoted_list(SERVICES)}"
+        advice = findings.advice(given, SERVICES, f"set type to one of {quoted_list(SERVICES)}")
         findings.error((*path, "type"), f"there is no service type {quoted(given)}{advice}")
     else:
         findings.error((*path, "type"), f"must be one of {quoted_list(SERVICES)}")
@@ -207,20 +213,49 @@ def _refuse_unknown(
     for key, value in table.items():
         if key not in known:
             noun = "table" if isinstance(value, dict) else "key"
-            findings.error((*path, key), f"unknown {noun}{_advice(key, path, known)}")
+            advice = f"; {_advice(key, value, path, known)}" if findings.may_advise() else ""
+            findings.error((*path, key), f"unknown {noun}{advice}")
 
 
-def _advice(key: str, path: KeyPath, known: tuple[str, ...]) -> str:
-    """What the operator may have meant: a key of another table, a key of this table
+def _advice(key: str, value: Any, path: KeyPath, known: tuple[str, ...]) -> str:
+    """What the operator may have meant: a key of another table, a foreign word, a key
     with a similar spelling, or else a list of all keys of this table.
     """
     if path[:1] == ("services",) and (
         types := [row.name for row in SERVICES.values() if key in row.options.model_fields]
     ):
-        return f"; only services of type {quoted_list(types)} have it"
+        return f"only services of type {quoted_list(types)} have it"
     tables = [table for table, keys in KEYS_OF_TABLES if key in keys]
+    if tables and not isinstance(value, dict):
+        return f"it belongs in [{tables[0]}]"
     return (
-        f"; it belongs in [{tables[0]}]"
-        if tables
-        else suggestion(key, known) or f"; known here: {quoted_list(known)}"
+        _table_advice(key, value, path)
+        or _near_advice(key, known)
+        or f"known here: {quoted_list(known)}"
     )
+
+
+def _table_advice(key: str, value: Any, path: KeyPath) -> str:
+    """Advice about a word of another program, or about a table in the wrong place; ""
+    if it is neither.
+    """
+    if path == ("metrics",) and "switched off" in INSTEAD.get(key, ""):
+        return "listen = false switches the metrics off"
+    if key in INSTEAD and not isinstance(value, dict):
+        return INSTEAD[key]
+    if path == () and isinstance(value, dict):
+        if key in SERVICES or value.keys() & {"listen", "type"}:
+            return f"a service is a table [services.{key_shown(key)}]"
+        if value.keys() & Pool.model_fields.keys():
+            return f"a pool is a table [pools.{key_shown(key)}]"
+    return ""
+
+
+def _near_advice(key: str, known: tuple[str, ...]) -> str:
+    """The nearest key of this table, else of any table; "" if none is near."""
+    if near := nearest(key, known):
+        return f"did you mean {quoted(near)}?"
+    if near := nearest(key, (word for _, keys in KEYS_OF_TABLES for word in keys)):
+        table = next(table for table, keys in KEYS_OF_TABLES if near in keys)
+        return f"did you mean {quoted(near)} in [{table}]?"
+    return ""

@@ -2,8 +2,8 @@
 twice, missing and unused pools, totals, limits of the kernel, unknown accounts.
 
 Each check is one small function. Called by unpd.config.load, once after the build.
-Calls unpd.kernel.privileges to look accounts up. Raises nothing: every fault goes to
-the findings.
+Calls unpd.kernel to look up accounts and interfaces. Raises nothing: every fault goes
+to the findings.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.schema import DEFAULT_POOL, MAX_POOL_WORKERS, Config, Pool
-from unpd.config.wording import quoted, suggestion
-from unpd.kernel import privileges
+from unpd.config.wording import quoted, word_shown
+from unpd.kernel import privileges, sockets
 from unpd.names import MAX_WORKERS
 
 
@@ -53,6 +53,8 @@ def check(config: Config, written_pools: frozenset[str], host: Host, findings: F
     _check_backlogs(config, host, findings)
     if host.check_accounts:
         _check_accounts(config, findings)
+    if host.check_interfaces:
+        _check_interfaces(listeners, findings)
 
 
 def _check_accounts(config: Config, findings: Findings) -> None:
@@ -84,8 +86,15 @@ def _check_addresses(listeners: tuple[_Listener, ...], findings: Findings) -> No
     for position, later in enumerate(listeners):
         for earlier in listeners[:position]:
             if clash := _clash(earlier, later):
-                findings.error(later.path, f"{later.address.text} {clash}")
+                findings.error(later.path, f"{word_shown(later.address.text)} {clash}")
                 break
+
+
+def _check_interfaces(listeners: tuple[_Listener, ...], findings: Findings) -> None:
+    for listener in listeners:
+        name = listener.address.interface if isinstance(listener.address, TcpAddress) else ""
+        if name and not sockets.has_interface(name):
+            findings.error(listener.path, f"this host has no interface {quoted(name)}")
 
 
 def _clash(earlier: _Listener, later: _Listener) -> str:
@@ -153,9 +162,10 @@ def _check_paths(config: Config, listeners: tuple[_Listener, ...], findings: Fin
 def _check_pools(config: Config, written_pools: frozenset[str], findings: Findings) -> None:
     for name, service in config.services.items():
         if service.pool not in config.pools:
-            advice = (
-                suggestion(service.pool, config.pools)
-                or f"; add a table [pools.NAME] or use {quoted(DEFAULT_POOL)}"
+            advice = findings.advice(
+                service.pool,
+                config.pools,
+                f"add a table [pools.NAME] or use {quoted(DEFAULT_POOL)}",
             )
             findings.error(
                 ("services", name, "pool"), f"there is no pool {quoted(service.pool)}{advice}"

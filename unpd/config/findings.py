@@ -9,17 +9,24 @@ Owns the findings of one load. Called by the steps of a load. Calls unpd.config.
 for files and lines. Raises nothing.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from unpd.config.lines import KeyPath
 from unpd.config.origins import Origins
-from unpd.config.wording import key_shown
+from unpd.config.wording import key_shown, suggestion
 from unpd.errors import Problem
 from unpd.libraries import BaseModel, ErrorDetails, ValidationError
+from unpd.services.base import UnknownNameError
 
 MAX_PROBLEMS = 100
 """More than an operator reads, and few enough for one answer of the control socket."""
+
+MAX_ADVICE = 10
+"""How many faults get advice. To find the nearest word takes up to a few milliseconds,
+and a file may hold thousands of faults.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,19 @@ class Findings:
     def __init__(self) -> None:
         self.errors: list[Finding] = []
         self.warnings: list[Finding] = []
+        self._advised = 0
+        self._known: dict[Callable[[], Iterable[str]], tuple[str, ...]] = {}
+
+    def may_advise(self) -> bool:
+        """Whether one more fault gets advice; the question counts."""
+        self._advised += 1
+        return self._advised <= MAX_ADVICE
+
+    def advice(self, word: str, known: Iterable[str], otherwise: str) -> str:
+        """The end of a sentence about ``word``: the nearest of the ``known`` words if
+        one is near, else ``otherwise``.
+        """
+        return (self.may_advise() and suggestion(word, known)) or f"; {otherwise}"
 
     def error(self, path: KeyPath, message: str) -> None:
         """Add an error: the configuration is refused because of ``path``."""
@@ -51,13 +71,41 @@ class Findings:
         """Add what pydantic found in the table at ``path``: one error for each value,
         although pydantic reports several for the members of a union.
         """
-        details = failure.errors(include_input=False, include_url=False)
-        found = {_path_in_table(detail): _sentence(model, detail) for detail in reversed(details)}
+        details = failure.errors(include_url=False)
+        found = {
+            _path_in_table(detail): self._sentence(model, detail) for detail in reversed(details)
+        }
         lists_with_bad_items = {key_path[:1] for key_path in found if len(key_path) > 1}
         for key_path, sentence in reversed(found.items()):
             # pydantic also calls a list too short if it refused the items.
             if key_path not in lists_with_bad_items:
                 self.error((*path, *key_path), sentence)
+
+    def _sentence(self, model: type[BaseModel], detail: ErrorDetails) -> str:
+        """The sentence of our validator, else one made of the field's description, else
+        pydantic's own.
+        """
+        if detail["type"] == "value_error":
+            error = detail["ctx"]["error"]
+            return self._unknown_name(error) if isinstance(error, UnknownNameError) else str(error)
+        known = model.model_fields.get(str(detail["loc"][0])) if detail["loc"] else None
+        if known is None or not known.description:
+            return detail["msg"][:1].lower() + detail["msg"][1:]
+        if detail["type"] == "missing":
+            return f"is missing; it must be {known.description}"
+        quotes = "; write it without quotes" if _needless_quotes(known.description, detail) else ""
+        return f"must be {known.description}{quotes}"
+
+    def _unknown_name(self, error: UnknownNameError) -> str:
+        """The sentence about an unknown name, with the nearest one that is known. The
+        list of these is made once.
+        """
+        if not self.may_advise():
+            return str(error)
+        if error.known not in self._known:
+            self._known[error.known] = tuple(error.known())
+        near = suggestion(error.word, self._known[error.known])
+        return error.sentence + near if near else str(error)
 
 
 def _path_in_table(detail: ErrorDetails) -> KeyPath:
@@ -67,19 +115,14 @@ def _path_in_table(detail: ErrorDetails) -> KeyPath:
     return (*detail["loc"][:1], *(index for index in detail["loc"][1:2] if isinstance(index, int)))
 
 
-def _sentence(model: type[BaseModel], detail: ErrorDetails) -> str:
-    """The sentence of our validator, else one made of the field's description, else
-    pydantic's own.
-    """
-    if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
-    known = model.model_fields.get(str(detail["loc"][0])) if detail["loc"] else None
-    if known is None or not known.description:
-        return detail["msg"][:1].lower() + detail["msg"][1:]
+def _needless_quotes(wanted: str, detail: ErrorDetails) -> bool:
+    """Whether the value is a number or a truth value in quotes, where one is wanted."""
+    given = detail["input"]
+    pattern = r"true|false" if wanted == "true or false" else r"-?[0-9]+(\.[0-9]+)?"
     return (
-        f"is missing; it must be {known.description}"
-        if detail["type"] == "missing"
-        else f"must be {known.description}"
+        isinstance(given, str)
+        and ("number" in wanted or wanted == "true or false")
+        and re.fullmatch(pattern, given) is not None
     )
 
 
@@ -99,19 +142,20 @@ def problems(findings: list[Finding], origins: Origins) -> tuple[Problem, ...]:
     return bounded(
         [
             Problem(place.file, place.line, dotted_key(finding.path), finding.message)
-            for place, finding in placed
+            for place, finding in placed[:MAX_PROBLEMS]
         ],
+        len(placed),
         origins.sources[0].file,
     )
 
 
-def bounded(found: Sequence[Problem], file: str) -> tuple[Problem, ...]:
-    """The first :data:`MAX_PROBLEMS` of ``found``, and a last one about ``file`` that
-    counts the rest.
+def bounded(found: Sequence[Problem], total: int, file: str) -> tuple[Problem, ...]:
+    """The first :data:`MAX_PROBLEMS` of ``found``, and, if ``total`` is larger, a last
+    one about ``file`` that counts the rest.
     """
-    if len(found) <= MAX_PROBLEMS:
+    if total <= MAX_PROBLEMS:
         return tuple(found)
     return (
         *found[:MAX_PROBLEMS],
-        Problem(file, None, "", f"{len(found) - MAX_PROBLEMS} more problems are not shown"),
+        Problem(file, None, "", f"{total - MAX_PROBLEMS} more problems are not shown"),
     )

@@ -39,6 +39,11 @@ class Host:
     """
     drops_to: str = "nobody"
     """The user that the children of root become by default."""
+    check_interfaces: bool = False
+    """Whether the checks look for the interfaces of link-local addresses. Only ``unpd
+    check`` does: an interface may come up later than the daemon, and a reload keeps a
+    listener that is open.
+    """
 
     def daemon_defaults(self) -> dict[str, str]:
         """The defaults of ``[daemon]`` that depend on the user: root drops to

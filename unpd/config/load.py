@@ -3,10 +3,13 @@ and checks it, and reports all faults together.
 
 Called by the command line and, at a reload, by the master. Calls the other modules of
 unpd.config. Has no side effects: it writes and binds nothing, and waits for the network
-only if the user database is there (see Host.check_accounts). Raises ConfigError.
+only if the user database is there (see Host.check_accounts). Raises ConfigError and
+nothing else, whatever the files hold: a reload must not end a daemon.
 """
 
-from collections.abc import Sequence
+import contextlib
+import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from unpd.config.findings import Findings, bounded, problems
 from unpd.config.host import Host, this_host
 from unpd.config.merge import Table, merge
 from unpd.config.schema import Config
-from unpd.config.source import Source
+from unpd.config.source import Source, Used
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
 
@@ -59,9 +62,10 @@ def load(path: Path, host: Host | None = None) -> Loaded:
     ``host``: the machine to check against, by default this one. ConfigError with every
     fault in the files.
     """
-    host = host or this_host()
-    drop_ins, files = _read(path, trusted_only=host.uid == 0)
-    config, warnings = _build_and_check(files, host)
+    with _refusing(file_shown(path)):
+        host = host or this_host()
+        drop_ins, files = _read(path, trusted_only=host.uid == 0)
+        config, warnings = _build_and_check(files, host)
     return Loaded(config, path, drop_ins.warnings + warnings, len(drop_ins.files))
 
 
@@ -69,14 +73,46 @@ def builtin(host: Host | None = None) -> Loaded:
     """Load the built-in default: daytime, echo and metrics on loopback ports that need
     no privilege.
     """
-    config, warnings = _build_and_check([_parse(BUILTIN)], host or this_host())
+    with _refusing(BUILTIN.file):
+        config, warnings = _build_and_check([_parsed(BUILTIN)], host or this_host())
     return Loaded(config, None, warnings)
 
 
 def loads(text: str, host: Host, file: str = "unpd.toml") -> Loaded:
     """Load the configuration in ``text``; messages call it ``file``. ConfigError."""
-    config, warnings = _build_and_check([_parse(Source(file, text))], host)
+    with _refusing(file):
+        config, warnings = _build_and_check([_parsed(Source(file, text))], host)
     return Loaded(config, None, warnings)
+
+
+@contextlib.contextmanager
+def _refusing(file: str) -> Iterator[None]:
+    """Turn every exception of a load into a ConfigError about ``file``.
+
+    This includes faults of our own. A load changes nothing, so the daemon can go on
+    with the configuration that it has.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError((Problem(file, None, "", _reason(error)),)) from error
+
+
+def _reason(error: Exception) -> str:
+    """A sentence about an exception that no part of a load expects. It repeats no text
+    of the exception, which may hold a value of the file.
+    """
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to load the configuration"
+    if isinstance(error, RecursionError):
+        return "the nesting is too deep"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"unpd fails on this configuration ({type(error).__name__} in"
+        f" {Path(place.filename).name}:{place.lineno}): please report it"
+    )
 
 
 def _read(path: Path, *, trusted_only: bool) -> tuple[DropIns, list[tuple[Source, Table]]]:
@@ -92,17 +128,21 @@ def _read(path: Path, *, trusted_only: bool) -> tuple[DropIns, list[tuple[Source
         drop_ins = dropins.find(path, trusted_only=trusted_only)
     except ConfigError as error:
         refused += error.problems
+    used = Used()
     for file in (path, *drop_ins.files):
         try:
-            files.append(_parse(source.read(file, trusted_only=trusted_only)))
+            text = source.read(file, trusted_only=trusted_only)
+            files.append((text, source.parse(text, used)))
         except ConfigError as error:
             refused += error.problems
+        if used.too_much:
+            break
     if refused:
-        raise ConfigError(bounded(refused, file_shown(path)))
+        raise ConfigError(bounded(refused, len(refused), file_shown(path)))
     return drop_ins, files
 
 
-def _parse(text: Source) -> tuple[Source, Table]:
+def _parsed(text: Source) -> tuple[Source, Table]:
     return text, source.parse(text)
 
 

@@ -28,6 +28,7 @@ from unpd.config.addresses import (
     SystemdAddress,
     TcpAddress,
     UnixAddress,
+    bytes_of_path,
     parse_address,
     refuse_path,
 )
@@ -91,9 +92,10 @@ def _path(value: Any) -> Any:
 
 
 def _socket_path(value: Any) -> Any:
-    if isinstance(value, str) and len(value.encode()) > MAX_UNIX_PATH_BYTES:
+    value = _path(value)
+    if isinstance(value, Path) and bytes_of_path(str(value)) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH_BYTES} bytes")
-    return _path(value)
+    return value
 
 
 def _log_file(value: str) -> str:

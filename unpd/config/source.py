@@ -1,15 +1,19 @@
-"""Reads a configuration file without trusting it: a regular file of at most 1 MiB, in
+"""Reads a configuration file without trusting it: a regular file of bounded size, in
 UTF-8, which, if root runs unpd, no other user can change.
 
-It never blocks (it opens a FIFO without waiting) and writes nothing.
+It never blocks (it opens a FIFO without waiting) and writes nothing. The bounds keep a
+load short, because the master does nothing else meanwhile: no files within them take
+half a second.
 
 Called by unpd.config.load, and by the command line to find a daemon. Calls
-unpd.config.wording. Raises :class:`ConfigError` with one sentence for each objection.
+unpd.config.syntax and unpd.config.wording. Raises :class:`ConfigError` with one
+sentence for each objection.
 
 Known gaps: it checks neither access control lists nor the directories above the file
 (unpd.config.dropins checks conf.d).
 """
 
+import codecs
 import os
 import re
 import stat
@@ -18,18 +22,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unpd.config import syntax
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
+from unpd.kernel.privileges import user_name
 
-MAX_FILE_BYTES = 1 << 20
-MAX_DOTS = 64
-"""The most dots on one line, outside strings and comments.
-
-tomllib takes quadratic time for the parts of a dotted key: 60,000 parts, 120 kB, kept
-it busy for a minute.
+MAX_BYTES = 256 << 10
+"""How many bytes all files of a configuration may have, together. The shipped file has
+9,000, and most of them are comments.
 """
 
-QUOTED_OR_COMMENT = re.compile(r""""(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*""")
+MAX_ELEMENTS = 8192
+"""How many keys, tables and items of lists all files may have, together. The largest
+configuration that the schema allows has about 2,000.
+"""
+
+MAX_DOTS = 8
+"""The most dots of one key; ours have two. tomllib takes quadratic time for the parts
+of a key.
+"""
+
+STRING_OR_COMMENT = re.compile(
+    r'''"""(?:[^"\\]|\\.|"(?!""))*+"{0,5}|\'{3}.*?(?:\'{3,5}|\Z)'''
+    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|#[^\n]*""",
+    re.DOTALL,
+)
+NO_KEY = re.compile(r"[^A-Za-z0-9_\- \t.]+")
+"""What separates one key from the next, in a text without strings and comments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +62,23 @@ class Source:
     file: str
     text: str
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Used:
+    """How much the files of one configuration hold so far, together.
+
+    ``size_bytes``: of text. ``elements``: keys, tables and items of lists, as the marks
+    of TOML outside strings and comments show them; never fewer than there are.
+    """
+
+    size_bytes: int = 0
+    elements: int = 0
+
+    @property
+    def too_much(self) -> bool:
+        """Whether this is more than is allowed."""
+        return self.size_bytes > MAX_BYTES or self.elements > MAX_ELEMENTS
 
 
 def read(path: Path, *, trusted_only: bool) -> Source:
@@ -59,7 +95,13 @@ def read(path: Path, *, trusted_only: bool) -> Source:
         raise _refusal(file, _reason(error)) from None
     if trusted_only and (objections := distrust(status.st_mode, status.st_uid, status.st_gid)):
         raise ConfigError(tuple(Problem(file, None, "", objection) for objection in objections))
+    if len(content) > MAX_BYTES:
+        raise _refusal(file, _too_large(f"the file has {max(len(content), status.st_size)} bytes"))
     return Source(file, _decode(file, content), world_writable(status.st_mode))
+
+
+def _too_large(beginning: str) -> str:
+    return f"{beginning}, but all files of a configuration together may have at most {MAX_BYTES}"
 
 
 def distrust(mode: int, owner: int, group: int) -> tuple[str, ...]:
@@ -103,9 +145,7 @@ def _read_bounded(path: Path) -> tuple[bytes, os.stat_result]:
                 IsADirectoryError if stat.S_ISDIR(status.st_mode) else OSError("not a regular file")
             )
         content = b""
-        while len(content) <= MAX_FILE_BYTES and (
-            piece := os.read(fd, MAX_FILE_BYTES + 1 - len(content))
-        ):
+        while len(content) <= MAX_BYTES and (piece := os.read(fd, MAX_BYTES + 1 - len(content))):
             content += piece
         return content, status
     finally:
@@ -117,7 +157,7 @@ def _reason(error: OSError) -> str:
         case FileNotFoundError():
             return "there is no such file"
         case PermissionError():
-            return "the file cannot be read: permission denied"
+            return f"the file cannot be read by user {user_name(os.geteuid())}: permission denied"
         case IsADirectoryError():
             return "this is a directory, not a file"
     return (
@@ -128,8 +168,8 @@ def _reason(error: OSError) -> str:
 
 
 def _decode(file: str, content: bytes) -> str:
-    if len(content) > MAX_FILE_BYTES:
-        raise _refusal(file, f"the file is larger than the limit of {MAX_FILE_BYTES} bytes")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _refusal(file, "the text is UTF-16: save the file as UTF-8")
     if b"\0" in content:
         raise _refusal(file, "this is a binary file, not TOML")
     try:
@@ -141,42 +181,48 @@ def _decode(file: str, content: bytes) -> str:
         ) from None
 
 
-def parse(source: Source) -> dict[str, Any]:
+def parse(source: Source, used: Used | None = None) -> dict[str, Any]:
     """Parse the TOML of ``source``. ConfigError, with the line if it is known, if the
-    text is not TOML.
+    text is not TOML, or if it is too much.
+
+    ``used``: what the other files hold; this one is added. None for a single file.
     """
-    for number, line in enumerate(QUOTED_OR_COMMENT.sub("", source.text).split("\n"), start=1):
-        if line.count(".") > MAX_DOTS:
-            raise _refusal(
-                source.file,
-                f"more than {MAX_DOTS} dots on one line: the nesting is too deep",
-                number,
-            )
+    _refuse_excess(source, used or Used())
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        raise _syntax_error(source, str(error)) from None
+        line, sentence = syntax.explain(source.text, str(error))
+        raise _refusal(source.file, f"not valid TOML: {sentence}", line) from None
     except RecursionError:
         raise _refusal(source.file, "the nesting is too deep") from None
     except ValueError:  # int() refuses more than 4300 digits, and tomllib passes that on
         raise _refusal(source.file, "a number has too many digits") from None
 
 
-def _syntax_error(source: Source, message: str) -> ConfigError:
-    """Split the message of tomllib, which ends with "(at line 3, column 5)" or "(at end
-    of document)".
-    """
-    fault, _, place = message.rpartition(" (at ")
-    found = re.fullmatch(r"line (\d+), column (\d+)\)", place)
-    if found:
-        return _refusal(
-            source.file, f"not valid TOML: {fault} (column {found.group(2)})", int(found.group(1))
+def _refuse_excess(source: Source, used: Used) -> None:
+    """ConfigError before a text that would take long to parse."""
+    bare = STRING_OR_COMMENT.sub("", source.text)
+    used.size_bytes += len(source.text.encode())
+    used.elements += sum(bare.count(mark) for mark in "=,[{.")
+    if used.size_bytes > MAX_BYTES:
+        raise _refusal(
+            source.file, _too_large(f"the files up to this one have {used.size_bytes} bytes")
         )
-    return _refusal(
-        source.file,
-        f"not valid TOML: {fault or message} (at the end of the file)",
-        source.text.rstrip("\n").count("\n") + 1,
-    )
+    if used.elements > MAX_ELEMENTS:
+        raise _refusal(
+            source.file,
+            f"the files up to this one have about {used.elements} keys, tables and items of lists,"
+            f" but all files of a configuration together may have at most {MAX_ELEMENTS}",
+        )
+    for number, line in enumerate(bare.split("\n"), start=1):
+        if line.count(".") > MAX_DOTS and _has_deep_key(line):
+            raise _refusal(
+                source.file, f"a key has more than {MAX_DOTS} dots: the nesting is too deep", number
+            )
+
+
+def _has_deep_key(line: str) -> bool:
+    return any(part.count(".") > MAX_DOTS for part in NO_KEY.split(line))
 
 
 def _refusal(file: str, message: str, line: int | None = None) -> ConfigError:

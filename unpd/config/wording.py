@@ -15,6 +15,12 @@ MAX_CHARACTERS = 120
 """The most characters that a message repeats from a file; a UNIX path fits."""
 
 
+CLOSE = 0.75
+"""How near a word must be to be suggested, from 0 to 1: the share of equal letters. Of
+"access_times" and "session_timeout_s" it is 0.62.
+"""
+
+
 def quoted(text: str) -> str:
     """``text`` in double quotes, cut after :data:`MAX_CHARACTERS`; control characters
     and all but ASCII are escaped as in TOML.
@@ -36,14 +42,31 @@ def file_shown(path: Path) -> str:
     return str(path) if str(path).isprintable() else quoted(str(path))
 
 
+def word_shown(word: str) -> str:
+    """``word`` as it is, or quoted if it has spaces or unprintable characters, so that
+    a sentence shows where it ends.
+    """
+    return word if word.isprintable() and " " not in word else quoted(word)
+
+
 def quoted_list(words: Iterable[str]) -> str:
     """The words, quoted, separated by commas."""
     return ", ".join(quoted(word) for word in words)
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """``; did you mean "x"?`` with the closest word of ``known``; "" if no word is
-    close.
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The word of ``known`` that is nearest; "" if none is near. A name without its
+    directory is near: "Berlin" to "Europe/Berlin".
     """
-    close = difflib.get_close_matches(word[:MAX_CHARACTERS].lower(), tuple(known), n=1)
-    return f"; did you mean {quoted(close[0])}?" if close else ""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    wanted = word[:MAX_CHARACTERS].lower()
+    close = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=CLOSE) or [
+        lower for lower in by_lower if wanted and lower.endswith(f"/{wanted}")
+    ]
+    return by_lower[close[0]] if close else ""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``; did you mean "x"?`` with the :func:`nearest` word; "" if none is near."""
+    found = nearest(word, known)
+    return f"; did you mean {quoted(found)}?" if found else ""

@@ -58,7 +58,7 @@ def has_user(user: str) -> bool:
     """
     try:
         pwd.getpwnam(user)
-    except KeyError:
+    except (KeyError, UnicodeEncodeError):  # the latter: the locale lacks a character
         return user == user_name(os.geteuid())
     return True
 
@@ -67,7 +67,7 @@ def has_group(group: str) -> bool:
     """Whether the group exists."""
     try:
         grp.getgrnam(group)
-    except KeyError:
+    except (KeyError, UnicodeEncodeError):  # as above
         return False
     return True
 

@@ -84,8 +84,13 @@ def listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
 
 
 def _listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
+    # As bytes: a str would go through the codec of domain names, which fails on the
+    # names of some interfaces.
     family, kind, proto, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE
+        host.encode(),
+        port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE,
     )[0]
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
     try:
@@ -100,6 +105,16 @@ def _listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def has_interface(name: str) -> bool:
+    """Whether this host has a network interface of this name or number."""
+    with contextlib.suppress(OSError, UnicodeEncodeError):
+        return bool(socket.if_nametoindex(name))
+    with contextlib.suppress(OSError, ValueError):
+        # if_indextoname() would silently drop the higher bits.
+        return 0 < int(name) < 1 << 31 and bool(socket.if_indextoname(int(name)))
+    return False
 
 
 def listen_unix(path: str, options: ListenOptions) -> socket.socket:

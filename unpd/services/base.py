@@ -3,12 +3,12 @@
 A worker makes each service once, from its frozen options; all connections share it. A
 service sees no socket and no clock: the engine passes the time and the bytes in.
 
-Owns the protocol :class:`Service` and the rows of the table of services. Called by the
-service modules, the table, the configuration and the engine. Calls nothing but
-pydantic. Raises nothing itself.
+Owns the protocol :class:`Service`, the rows of the table of services, and the refusal
+of an option that names nothing. Called by the service modules, the table, the
+configuration and the engine. Calls nothing but pydantic. Raises nothing itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +36,23 @@ class Options(BaseModel):
     """Base class of every service's options: frozen, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class UnknownNameError(ValueError):
+    """An option names something that does not exist.
+
+    ``word``: the name. ``known``: lists the names that exist, for a suggestion; it may
+    be slow. ``advice``: what to do if none of them is near. The text of the error is
+    ``sentence``, then ``advice``.
+    """
+
+    def __init__(
+        self, sentence: str, word: str, known: Callable[[], Iterable[str]], advice: str
+    ) -> None:
+        super().__init__(f"{sentence}; {advice}")
+        self.sentence = sentence
+        self.word = word
+        self.known = known
 
 
 class Service(Protocol):

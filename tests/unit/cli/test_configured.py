@@ -46,6 +46,12 @@ def test_the_default(main: Path) -> None:
     assert found(main) == str(DEFAULT)
 
 
+def test_a_path_that_no_file_can_have_is_passed_over(main: Path) -> None:
+    """A zero byte in the path, which the daemon refuses, does not break the verbs."""
+    main.write_text('[daemon]\ncontrol = "/a\\u0000b"\n')
+    assert found(main) == str(DEFAULT)
+
+
 def test_the_last_file_wins(main: Path) -> None:
     """The drop-ins come after the main file, in the order of their names, as when the
     daemon loads them.

@@ -20,6 +20,7 @@ FORMS = (
 NOT_NUMERIC = (
     "the host must be a numeric address such as 127.0.0.1, 0.0.0.0 or [::]; names are not looked up"
 )
+NO_CONTROL = "a path must not contain control characters"
 LONGEST = "/" + "x" * 106
 SYSTEMD_NAME = (
     "the name must have 1 to 100 printable ASCII characters and no colon, as in FileDescriptorName="
@@ -36,7 +37,10 @@ SYSTEMD_NAME = (
         ("tcp://[fe80::1%0123456789abcde]:13", TcpAddress("fe80::1%0123456789abcde", 13)),
         ("systemd:echo", SystemdAddress("echo")),
         ("systemd:" + "n" * 100, SystemdAddress("n" * 100)),
+        ("tcp://[fe80::1%eth0.100]:13", TcpAddress("fe80::1%eth0.100", 13)),
         ("unix:///run/unpd/echo.sock", UnixAddress("/run/unpd/echo.sock")),
+        ("unix:///run/my echo .sock", UnixAddress("/run/my echo .sock")),
+        ("unix:///run/caf\u00e9\u00a0:%20@[\"'", UnixAddress("/run/caf\u00e9\u00a0:%20@[\"'")),
         (f"unix://{LONGEST}", UnixAddress(LONGEST)),
     ],
 )
@@ -62,8 +66,15 @@ def test_canonical(text: str, canonical: str) -> None:
         ("echo", f'"echo" {FORMS}'),
         ("udp://127.0.0.1:7", f'"udp://127.0.0.1:7": unpd serves no UDP; it {FORMS}'),
         ("tcp://127.0.0.1:7 ", f"{FORMS}, without spaces and control characters"),
-        ("unix:///a\x00", f"{FORMS}, without spaces and control characters"),
-        ("unix:///a\x7f", f"{FORMS}, without spaces and control characters"),
+        (" unix:///a", f"{FORMS}, without spaces and control characters"),
+        ("systemd:a b", f"{FORMS}, without spaces and control characters"),
+        ("tcp://[fe80::1%a\u00a0b]:7", f"{FORMS}, without spaces and control characters"),
+        ("unix:///a\x00", NO_CONTROL),
+        ("unix:///a\n", NO_CONTROL),
+        ("unix:///a\x7f", NO_CONTROL),
+        ("unix:///a\x85", NO_CONTROL),
+        ("unix:///a\u2028", NO_CONTROL),
+        ("unix:///a\udc80", NO_CONTROL),
         ("file:///run/x", f'"file:///run/x" {FORMS}'),
         ("systemd:", f'"systemd:": {SYSTEMD_NAME}'),
         ("systemd:a:b", f'"systemd:a:b": {SYSTEMD_NAME}'),
@@ -91,8 +102,34 @@ def test_canonical(text: str, canonical: str) -> None:
             '"tcp://::1:7": an IPv6 address must be in brackets, such as tcp://[::1]:7',
         ),
         ("tcp://localhost:7", f'"tcp://localhost:7": {NOT_NUMERIC}'),
-        ("tcp://*:7", f'"tcp://*:7": {NOT_NUMERIC}'),
-        ("tcp://:7", f'"tcp://:7": {NOT_NUMERIC}'),
+        ("tcp://*:7", '"tcp://*:7": every address is written as [::] or 0.0.0.0'),
+        ("tcp://:7", '"tcp://:7": every address is written as [::] or 0.0.0.0'),
+        ("tcp://7", '"tcp://7" lacks a host, such as tcp://[::]:7 for every address'),
+        *(
+            (
+                text,
+                (
+                    f'"{text}" is no address: for every address of this host write'
+                    ' "tcp://[::]:65535", for clients on this host only "tcp://127.0.0.1:65535"'
+                ),
+            )
+            for text in ("65535", ":65535", "*:65535")
+        ),
+        ("65536", f'"65536" {FORMS}'),
+        *(
+            (text, f'"{text}" is no address; did you mean "{meant}"?')
+            for text, meant in {
+                "0.0.0.0:7": "tcp://0.0.0.0:7",
+                "[::]:7": "tcp://[::]:7",
+                "tcp:127.0.0.1:7": "tcp://127.0.0.1:7",
+                "tcp4://127.0.0.1:7": "tcp://127.0.0.1:7",
+                "TCP6:[::1]:7": "tcp://[::1]:7",
+                "/run/x.sock": "unix:///run/x.sock",
+                "unix:/run/x.sock": "unix:///run/x.sock",
+            }.items()
+        ),
+        ("http://127.0.0.1:7", f'"http://127.0.0.1:7" {FORMS}'),
+        ("localhost:7", f'"localhost:7" {FORMS}'),
         ("tcp://127.1:7", f'"tcp://127.1:7": {NOT_NUMERIC}'),
         (
             "tcp://224.0.0.1:7",
@@ -123,9 +160,19 @@ def test_canonical(text: str, canonical: str) -> None:
         (
             "tcp://[fe80::1%0123456789abcdef]:7",
             (
-                '"tcp://[fe80::1%0123456789abcdef]:7": an interface name has at most 15 bytes and'
-                " no slash"
+                '"tcp://[fe80::1%0123456789abcdef]:7": the name of an interface has at most 15'
+                " bytes, without slashes and colons"
             ),
+        ),
+        *(
+            (
+                f"tcp://[fe80::1%{name}]:7",
+                (
+                    f'"tcp://[fe80::1%{name}]:7": the name of an interface has at most 15 bytes,'
+                    " without slashes and colons"
+                ),
+            )
+            for name in ("a:b", ".", "..")
         ),
         (
             "unix://run/x",
@@ -162,7 +209,7 @@ def test_refuses(text: str, sentence: str) -> None:
     assert str(caught.value) == sentence
 
 
-@pytest.mark.parametrize("path", ["/with a space", "/" + "x" * 4094])
+@pytest.mark.parametrize("path", ["/with a space", "/caf\u00e9", "/" + "x" * 4094])
 def test_path_of_a_file(path: str) -> None:
     """A path may contain spaces, and may be as long as the system allows."""
     refuse_path(path)
@@ -173,6 +220,7 @@ def test_path_of_a_file(path: str) -> None:
     [
         ("/a\x1f", "a path must not contain control characters"),
         ("/a\x7f", "a path must not contain control characters"),
+        ("/a\x9b31m", "a path must not contain control characters"),
         ("/" + "x" * 4095, "a path has at most 4095 bytes"),
     ],
 )

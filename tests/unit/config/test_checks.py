@@ -45,6 +45,11 @@ def two(one: str, other: str, *, ipv6_only: bool = False) -> str:
             "unix:///run/x is also an address of services.echo.listen",
         ),
         (
+            "unix:///run/my echo",
+            "unix:///run/my echo",
+            '"unix:///run/my echo" is also an address of services.echo.listen',
+        ),
+        (
             "tcp://0.0.0.0:7",
             "tcp://127.0.0.1:7",
             (
@@ -252,6 +257,27 @@ def test_known_accounts(host: Host, group: str) -> None:
     """A known user is accepted, with a known group or without one."""
     text = f"[services.echo]\n[daemon]\nuser = 'root'\n{group}"
     assert loads(text, replace(host, check_accounts=True)).config.daemon.user == "root"
+
+
+@pytest.mark.parametrize("interface", ["eth0..1", "nosuchinterface", "4294967297"])
+def test_unknown_interface(host: Host, interface: str) -> None:
+    """Where interfaces are checked, one that this host lacks is refused with its line;
+    elsewhere bind(2) decides.
+    """
+    text = f"[services.echo]\nlisten = ['tcp://127.0.0.1:7', 'tcp://[fe80::1%{interface}]:7']"
+    with pytest.raises(ConfigError) as caught:
+        loads(text, replace(host, check_interfaces=True))
+    assert str(caught.value) == (
+        f'unpd.toml:2: services.echo.listen: this host has no interface "{interface}"'
+    )
+    assert len(loads(text, host).config.services["echo"].listen) == 2
+
+
+@pytest.mark.parametrize("interface", ["lo", "1"])
+def test_known_interface(host: Host, interface: str) -> None:
+    """An interface of this host is accepted, by its name or its number."""
+    text = f"[services.echo]\nlisten = ['tcp://[fe80::1%{interface}]:7']"
+    assert loads(text, replace(host, check_interfaces=True)).warnings == ()
 
 
 def test_backlog_above_somaxconn(host: Host) -> None:

@@ -210,7 +210,10 @@ def test_frozen(accept: Accept) -> None:
         ),
         (
             f"[metrics]\nport = 1\n{ECHO}",
-            'unpd.toml:2: metrics.port: unknown key; known here: "listen"',
+            (
+                "unpd.toml:2: metrics.port: unknown key; address and port stand in listen, such as"
+                ' listen = ["tcp://[::]:7"]'
+            ),
         ),
         (
             f"{ECHO}options = 1",
@@ -245,7 +248,10 @@ def test_frozen(accept: Accept) -> None:
         ),
         (
             f"[daemon]\ngrace_s = '10'\n{ECHO}",
-            "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600",
+            (
+                "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600; write"
+                " it without quotes"
+            ),
         ),
         (
             f"[daemon]\ngrace_s = true\n{ECHO}",
@@ -563,3 +569,50 @@ def test_load_of_a_missing_file(tmp_path: Path) -> None:
     """A missing file is refused with one sentence; the default host is this machine."""
     with pytest.raises(ConfigError, match=r"nothing\.toml: there is no such file$"):
         load(tmp_path / "nothing.toml")
+
+
+class BrokenHost(Host):
+    """A host at which a load fails in a way that nothing expects."""
+
+    def __init__(self, host: Host, failure: Exception) -> None:
+        super().__init__(host.uid, host.user, host.runtime_dir, host.somaxconn, host.cpus)
+        object.__setattr__(self, "_failure", failure)
+
+    def daemon_defaults(self) -> dict[str, str]:
+        """Fail."""
+        raise self._failure  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (MemoryError(), "there is not enough memory to load the configuration"),
+        (RecursionError("too deep"), "the nesting is too deep"),
+        *(
+            (
+                failure,
+                (
+                    rf"unpd fails on this configuration \({type(failure).__name__} in"
+                    r" test_load\.py:\d+\): please report it"
+                ),
+            )
+            for failure in (
+                UnicodeError("hunter2"),
+                ValueError("hunter2"),
+                OverflowError("hunter2"),
+                OSError(5, "hunter2"),
+                KeyError("hunter2"),
+                AssertionError("hunter2"),
+            )
+        ),
+    ],
+)
+def test_no_exception_but_a_refusal_leaves_the_loader(
+    host: Host, failure: Exception, sentence: str
+) -> None:
+    """Whatever fails within a load, its caller gets a refusal in one sentence, so that
+    a reload cannot end a daemon. The text of the exception stays private.
+    """
+    with pytest.raises(ConfigError, match=rf"^unpd\.toml: {sentence}$") as caught:
+        loads(ECHO, BrokenHost(host, failure))
+    assert caught.value.__cause__ is failure

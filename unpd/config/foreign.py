@@ -1,0 +1,65 @@
+"""What unpd has in place of the words of xinetd and of other daemons, for the advice
+about an unknown key.
+
+Owns the table :data:`INSTEAD`. Called by unpd.config.build. Calls and raises nothing.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+_ADDRESS = 'address and port stand in listen, such as listen = ["tcp://[::]:7"]'
+_STREAMS = "unpd serves streams only, over TCP and UNIX sockets: leave it out"
+_SWITCH = "a service is switched off by deleting its table"
+_PROGRAMS = "unpd starts no programs"
+_ABSENT = "unpd has nothing like it"
+_ACCESS = f"{_ABSENT}: use a firewall, or IPAddressAllow= and IPAddressDeny= in its unit"
+_LIMIT = "the key is max_connections in [pools.NAME], which counts for each worker"
+_WORKERS = "the key is workers in [pools.NAME]"
+_LEVEL = "the key is level in [log]"
+_FILE = "the key is file in [log]"
+_INCLUDE = "unpd reads the files conf.d/NAME.toml beside the main file"
+_TIMES = "the keys are idle_timeout_s and session_timeout_s"
+
+_ROWS: tuple[tuple[str, str], ...] = (
+    # Every attribute in xinetd.conf(5) that unpd does not know under the same name.
+    ("access_times", _ABSENT),
+    ("banner banner_fail banner_success", _ABSENT),
+    ("bind interface port", _ADDRESS),
+    ("cps deny_time max_load per_source", f"{_ABSENT}: use a firewall"),
+    ("disable enabled", _SWITCH),
+    ("env passenv", "set it in the unit of systemd: Environment="),
+    ("flags", "the keys are keepalive and ipv6_only"),
+    ("groups", "unpd takes no supplementary groups"),
+    ("id", "the name of the service is that of its table: [services.NAME]"),
+    ("include includedir", _INCLUDE),
+    ("instances", _LIMIT),
+    ("libwrap no_access only_from", _ACCESS),
+    ("log_on_failure log_on_success", _LEVEL),
+    ("log_type", f"{_FILE}; without it the log goes to standard error"),
+    ("mdns rpc_number rpc_version", _ABSENT),
+    ("nice", "set it in the unit of systemd: Nice="),
+    ("protocol socket_type wait", _STREAMS),
+    ("redirect server server_args", _PROGRAMS),
+    (
+        "rlimit_as rlimit_cpu rlimit_data rlimit_files rlimit_rss rlimit_stack",
+        "set it in the unit of systemd: Limit...=",
+    ),
+    ("umask", "the key for a UNIX socket is socket_mode"),
+    ("v6only", "the key is ipv6_only"),
+    # Words that other daemons have.
+    ("address addresses bind_address host hostname ip ports", _ADDRESS),
+    ("allow allowed_hosts deny whitelist", _ACCESS),
+    ("command exec program", _PROGRAMS),
+    ("connections limit max_clients maxclients maxconn", _LIMIT),
+    ("disabled enable on", _SWITCH),
+    ("logfile log_file path", _FILE),
+    ("loglevel log_level debug verbose", _LEVEL),
+    ("processes threads worker_processes", _WORKERS),
+    ("mode permissions", "the key for a UNIX socket is socket_mode"),
+    ("timeout", _TIMES),
+)
+
+INSTEAD: Mapping[str, str] = MappingProxyType(
+    {word: advice for words, advice in _ROWS for word in words.split()}
+)
+"""The advice for each foreign word: the end of a sentence."""
