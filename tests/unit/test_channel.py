@@ -5,6 +5,7 @@ from collections import deque
 
 import pytest
 
+from tests.support.transports import WithoutDescriptors
 from unpd.channel import (
     MAX_LINE_BYTES,
     MAX_PENDING_BYTES,
@@ -14,7 +15,7 @@ from unpd.channel import (
 )
 
 
-class Script:
+class Script(WithoutDescriptors):
     """A transport: ``comes`` is what each recv brings (an errno fails; when it is used
     up, nothing has come), ``room`` is how many bytes send takes before it would block.
     """

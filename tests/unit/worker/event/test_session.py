@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.memory_sink import MemorySink
 from unpd.board import layout
 from unpd.config.times import ServiceTimes
 from unpd.logs import Log
 from unpd.names import EndCause
 from unpd.services.echo import Echo, EchoOptions
-from unpd.sinks import Sink
 from unpd.worker.event.poller import Poller
 from unpd.worker.event.session import QUIET_S, Session, Stage
 from unpd.worker.event.shared import Shared
@@ -34,7 +34,7 @@ def opened(*, active_at: float = OPENED, out: bytes = b"", **times: Any) -> Sess
     shared = Shared(
         poller=Poller(),
         ledger=Ledger(row, [terms]),
-        log=Log(Sink(NO_FD, len), "error", "text"),
+        log=Log(MemorySink().sink, "error", "text"),
         now=OPENED,
     )
     session = Session(shared, terms, NO_FD, b"")
