@@ -4,7 +4,7 @@ background.
 A test makes a :class:`Terminal` and launches the daemon with its ``prefix`` and
 ``attach``. ``python -m tests.support.terminal fg|bg COMMAND ...`` is the shell. When
 its job stops (Ctrl-Z), it takes the terminal back, and SIGUSR1 makes it do what ``bg``
-does.
+does. When the terminal is closed, it passes SIGHUP on to its job and waits for its end.
 """
 
 import contextlib
@@ -106,6 +106,7 @@ def main() -> None:
         signal.signal(signal.SIGTTOU, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR1,))
         os.execvp(command[0], command)  # noqa: S606 - the shell is this program
+    signal.signal(signal.SIGHUP, lambda *_: os.killpg(job, signal.SIGHUP))
     while True:
         _, status = os.waitpid(job, os.WUNTRACED)
         if not os.WIFSTOPPED(status):

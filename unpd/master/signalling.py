@@ -71,7 +71,10 @@ class Signalling:
         its first line.
         """
         self._runtime = runtime
-        self._terminal = Terminal()
+        # The handler that comes next hides whether nohup(1) had SIGHUP ignored.
+        nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        watched = not nohup and terminal.controls_us()
+        self._terminal = Terminal(watched=watched, has_gone=terminal.has_gone)
         self._note_at = 0.0
         self._suppressed = 0
         self.wakeup_fd, _ = signals.open_wakeup_pipe()
@@ -107,18 +110,18 @@ class Signalling:
 
 
 class Terminal:
-    """The terminal that controlled this process at its start, if any did, and when it
-    was first missing.
+    """The terminal that controlled this process at its start, and when it was first
+    missing. ``watched``: whether there was one, and whether its end matters.
     """
 
-    def __init__(self) -> None:
-        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup(1)
-        self._watched = not ignored and terminal.controls_us()
+    def __init__(self, *, watched: bool, has_gone: Callable[[], bool]) -> None:
+        self._watched = watched
+        self._has_gone = has_gone
         self._gone_at: float | None = None
 
     def look(self, at: float) -> None:
         """Note the time ``at`` if the terminal is missing for the first time."""
-        if self._watched and self._gone_at is None and terminal.has_gone():
+        if self._watched and self._gone_at is None and self._has_gone():
             self._gone_at = at
 
     def was_closed(self, at: float) -> bool:
