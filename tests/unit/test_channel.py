@@ -151,6 +151,20 @@ def test_a_message_that_is_no_line_is_our_fault() -> None:
         ChannelEnd(Script()).send({"a": "x" * (MAX_LINE_BYTES - 8)})
 
 
+def test_a_descriptor_never_overtakes_bytes_that_wait() -> None:
+    """It belongs to the first byte of its message, so that the message is refused while
+    a part of another one waits, although the socket has room again.
+    """
+    script = Script(room=5)
+    end = ChannelEnd(script)
+    end.send({"a": 1})
+    script.room = 1 << 20
+    with pytest.raises(ChannelFullError):
+        end.send({"log": 1}, 7)
+    end.flush()
+    assert script.sent == b'{"a":1}\n'
+
+
 def test_what_is_sent_to_nobody_is_lost() -> None:
     """The other side's end shows itself in a send as well; it is no error."""
     end = ChannelEnd(Script(broken=errno.EPIPE))
