@@ -50,8 +50,8 @@ STOP_S = 20.0
 """How long a stop may take unless the test sets ``unpd.stop_s``."""
 LISTENING = "0A"
 """TCP_LISTEN, as /proc/net/tcp writes it."""
-ORPHANS = ("unpd: worker", "unpd: exporter")
-"""The titles of children whose master has died."""
+ORPHANS = ("unpd: worker", "unpd: exporter", "(unpd: worker", "(unpd: exporter")
+"""The titles of children whose master has died, and of dead ones in brackets."""
 ORPHANS_S = 2.0
 """How long a child may outlive its master unless the test sets ``unpd.orphans_s``."""
 
