@@ -2,6 +2,7 @@
 only.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.memory_sink import PLENTY, MemorySink
 from unpd.logs import Log
-from unpd.sinks import Sink, open_file
+from unpd.sinks import Sink, open_file, refusal
 
 
 def test_a_full_sink_drops_and_counts() -> None:
@@ -107,6 +108,26 @@ def test_only_a_plain_file_becomes_the_log(
         open_file(str(path), (os.getuid(), os.getgid()))
     assert target.read_bytes() == b"precious\n"
     assert os.lstat(path).st_ino == before.st_ino
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "words"),
+    [
+        (errno.ENOENT, "missing/unpd.log", ("there is no directory", "missing", "LogsDirectory=")),
+        (errno.EROFS, "unpd.log", ("is read-only", "/var/log/unpd")),
+        (errno.EACCES, "there.log", ("may not write it", "`create 0640")),
+        (errno.EACCES, "unpd.log", ("may make no file in",)),
+        (errno.EISDIR, "unpd.log", ("Is a directory",)),
+    ],
+)
+def test_a_refusal_says_what_would_be_right(
+    tmp_path: Path, number: int, name: str, words: tuple[str, ...]
+) -> None:
+    """One clause, which names the directory or the user."""
+    (tmp_path / "there.log").touch()
+    said = refusal(str(tmp_path / name), OSError(number, os.strerror(number)))
+    assert all(word in said for word in words), said
+    assert "\n" not in said
 
 
 def test_every_log_follows_its_sink(tmp_path: Path) -> None:
