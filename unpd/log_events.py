@@ -360,7 +360,7 @@ _ROWS: tuple[LogEvent, ...] = (
         "log.reopened",
         "info",
         ("file",),
-        "The main process writes to the new `file` from here on.",
+        "The main process writes to the new `file` from here on, and its children follow.",
     ),
     LogEvent(
         "log.kept",
@@ -371,9 +371,19 @@ _ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "log.not_reopened",
         "error",
-        ("file", "error"),
-        "This process cannot open the new `file` and goes on with the old one.",
+        ("file", "error", "pid"),
+        "The main process, or its child `pid`, cannot write to the new `file` and goes on with the"
+        " old one; the daemon is degraded until it can.",
         "Remove the cause that `error` names, then send SIGUSR1 again.",
+        optional=("pid",),
+    ),
+    LogEvent(
+        "signal.ignored",
+        "warning",
+        ("signal", "suppressed"),
+        "A signal came that means nothing to the daemon; it left out `suppressed` lines about such"
+        " signals since the last one.",
+        "Find out which program sends it, and which signal it should send.",
     ),
     # the service manager
     LogEvent(

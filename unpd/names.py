@@ -111,7 +111,7 @@ class MasterPhase(enum.StrEnum):
 class ChildOrder(enum.StrEnum):
     """The orders of the master to a child, and the signals that carry them."""
 
-    RETIRE = "SIGUSR2"
+    RETIRE = "SIGRTMIN"
     """Accept no new connections, because a newer generation serves; keep the old ones
     until the next order.
     """
@@ -121,8 +121,6 @@ class ChildOrder(enum.StrEnum):
     """
     LEAVE = "SIGQUIT"
     """Exit at once."""
-    REOPEN_LOG = "SIGUSR1"
-    """Reopen the log file."""
     ABORT = "SIGABRT"
     """Print the stack and die, because the child is hung."""
     KILL = "SIGKILL"
@@ -209,20 +207,26 @@ ACCEPT_ERRNOS: tuple[str, ...] = (
 
 
 class SignalMeaning(enum.StrEnum):
-    """What a signal asks the master to do."""
+    """What a signal does to the master."""
 
     REAP = "reap children"
     STOP = "graceful stop within grace_s"
     QUICK_STOP = "quick stop"
-    RELOAD = "reload the configuration"
+    RELOAD = "reload the configuration; graceful stop if the terminal was closed"
     REOPEN_LOG = "reopen the log file"
     MORE_WORKERS = "one worker more in the default pool, until the next reload"
     FEWER_WORKERS = "one worker fewer in the default pool, until the next reload"
+    STOP_JOB = "stop the main process until SIGCONT; its children serve on"
+    GO_ON = "go on after SIGTSTP"
+    NOTED = "ignored, with a line in the log"
+    IGNORED = "ignored"
 
 
 @dataclass(frozen=True, slots=True)
 class SignalRow:
-    """A row of the table of signals."""
+    """A row of the table of signals. ``name``: a signal, or the first and the last of a
+    range with two dots between them.
+    """
 
     name: str
     meaning: SignalMeaning
@@ -237,9 +241,27 @@ MASTER_SIGNALS: tuple[SignalRow, ...] = (
     SignalRow("SIGTTIN", SignalMeaning.MORE_WORKERS),
     SignalRow("SIGTTOU", SignalMeaning.FEWER_WORKERS),
     SignalRow("SIGCHLD", SignalMeaning.REAP),
+    SignalRow("SIGTSTP", SignalMeaning.STOP_JOB),
+    SignalRow("SIGCONT", SignalMeaning.GO_ON),
+    SignalRow("SIGUSR2", SignalMeaning.NOTED),
+    SignalRow("SIGALRM", SignalMeaning.NOTED),
+    SignalRow("SIGVTALRM", SignalMeaning.NOTED),
+    SignalRow("SIGPROF", SignalMeaning.NOTED),
+    SignalRow("SIGIO", SignalMeaning.NOTED),
+    SignalRow("SIGPWR", SignalMeaning.NOTED),
+    SignalRow("SIGSTKFLT", SignalMeaning.NOTED),
+    SignalRow("SIGXCPU", SignalMeaning.NOTED),
+    SignalRow("SIGRTMIN..SIGRTMAX", SignalMeaning.NOTED),
+    # The log could cause the next two itself, where it is a pipe or at RLIMIT_FSIZE.
+    SignalRow("SIGPIPE", SignalMeaning.IGNORED),
+    SignalRow("SIGXFSZ", SignalMeaning.IGNORED),
+    SignalRow("SIGURG", SignalMeaning.IGNORED),
+    SignalRow("SIGWINCH", SignalMeaning.IGNORED),
 )
-"""The table of signals that the master handles.
+"""The table of signals: every one that a process can handle, but for those that report
+a fault of the program (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS).
 
 The code that installs the handlers, the log, ``unpd run --help`` and the tests of the
-manual page and the README read it.
+manual page and the README read it. Children ignore all of these signals but the orders
+of their master (:class:`ChildOrder`).
 """

@@ -2,29 +2,45 @@
 that writes.
 
 Owns the descriptors of the log and the rest of a line that was written in part. Called
-by :class:`unpd.logs.Log` for each line, and by whoever opens or rotates the log. Calls
-:mod:`unpd.kernel.journal` for the format of journald.
+by :class:`unpd.logs.Log` for each line, by the code that opens or rotates the log, and
+by each new child. Calls :mod:`unpd.kernel.journal` for the format of journald.
 
 A line is written without blocking. A line that the sink does not take at once is
 dropped and counted; a line that was written in part is finished first, so that two
 lines never mix.
 
-The sink is standard error, a file or journald. O_NONBLOCK on an inherited descriptor
-would change it for every process that shares it. So a socket is written with
-MSG_DONTWAIT, and anything else is opened again through /proc/self/fd. Where that is not
-allowed (a terminal of another user), poll(2) is asked before each write.
+The sink is standard error, a file or journald. O_NONBLOCK belongs to the open file
+description (open(2)), and so does the offset. Every process that shares a description
+can change both: it could make another one wait. So each process opens the log again
+through /proc/self/fd (:func:`open_again`), the master at its start, a child before it
+drops its rights (:meth:`Sink.separate`). A socket cannot be opened again; it is written
+with MSG_DONTWAIT, which no other process can undo.
+
+Where opening again is refused (a pipe or a terminal of another user), a process writes
+to the inherited descriptor 2, and asks poll(2) before each write. A file that was not
+opened for appending is shared, because a second offset would overwrite lines; a write
+to a file does not wait for another process.
 
 Errors: :func:`open_file` raises OSError; writing raises nothing.
+
+Known gaps: between that poll(2) and the write, a faulty child that shares the
+description can fill the pipe or the terminal, and the write waits for its reader. A
+child can shut down a stream socket that it shares (shutdown(2)): later lines are
+dropped and counted.
 """
 
+import contextlib
 import errno
+import fcntl
 import os
 import select
+import signal
 import socket
 import stat
 from collections.abc import Callable
 
 from unpd.kernel import journal
+from unpd.kernel.privileges import user_name
 
 FILE_MODE = 0o640
 """The mode of a new log file."""
@@ -36,11 +52,12 @@ def _count_nowhere() -> None:
 
 
 class Sink:
-    """Takes lines. ``dropped`` counts the lines that were lost because the sink was
+    """Takes lines, and writes them to ``fd`` with ``write``, which returns how many
+    bytes it wrote. ``dropped`` counts the lines that were lost because the sink was
     full, gone or broken; ``on_drop`` is called for each.
     """
 
-    def __init__(self, fd: int, write: Callable[[bytes], int]) -> None:
+    def __init__(self, fd: int, write: Callable[[int, bytes], int] = os.write) -> None:
         self.fd = fd
         self.dropped = 0
         self.on_drop: Callable[[], None] = _count_nowhere
@@ -58,11 +75,11 @@ class Sink:
         """Write a whole line, or drop it."""
         try:
             if self._rest:
-                self._rest = self._rest[self.write(self._rest) :]
+                self._rest = self._rest[self.write(self.fd, self._rest) :]
             if self._rest:
                 self._drop()
             else:
-                self._rest = line[self.write(line) :]
+                self._rest = line[self.write(self.fd, line) :]
         except OSError:
             # A full disk, a closed pipe or a full pipe must not stop the service.
             self._drop()
@@ -71,17 +88,48 @@ class Sink:
         self.dropped += 1
         self.on_drop()
 
-    def move_to(self, other: "Sink") -> None:
-        """Write to the file of ``other`` from now on. The number of our descriptor
-        stays: faulthandler remembers it, and the next client would get it.
+    def switch_to(self, fd: int) -> None:
+        """Write to the file behind ``fd`` from now on, and close ``fd``. The number of
+        our descriptor stays: faulthandler remembers it, and the next client would get
+        it.
         """
-        os.dup2(other.fd, self.fd, inheritable=False)
-        os.close(other.fd)
+        os.dup2(fd, self.fd, inheritable=False)
+        os.close(fd)
         self._rest = b""
+
+    def separate(self) -> None:
+        """Share no description with the parent, where that is possible. Called in a
+        forked child before it drops its rights.
+
+        The child then writes to descriptor 2. So the last words of a library go to the
+        log, and the child holds no description of a terminal that it could read.
+        """
+        self.forget_rest()
+        own = open_again(self.fd)
+        if own is not None:
+            os.dup2(own, 2)
+            os.close(own)
+        elif stat.S_ISREG(os.fstat(self.fd).st_mode):
+            os.dup2(self.fd, 2)
+        else:
+            self.write = _write_after_poll
+        self.fd = 2
 
     def forget_rest(self) -> None:
         """Leave the rest of a line to the parent. Called in a forked child."""
         self._rest = b""
+
+
+class SocketSink(Sink):
+    """Writes to a connected socket without waiting, whatever its flags are."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        super().__init__(sock.fileno(), lambda _fd, line: sock.send(line, flags))
+
+    def separate(self) -> None:
+        """Go on with the parent's socket: see the head of this module."""
+        self.forget_rest()
 
 
 class Journal(Sink):
@@ -92,8 +140,7 @@ class Journal(Sink):
     The socket refuses while journald is gone or out of a sandbox's reach, and when an
     entry is too big for a datagram. The socket is not connected, so that the next entry
     finds a journald that came back. A datagram goes whole or not at all, so that no
-    rest is left. The kernel tells journald the pid of each sender, although a fork
-    shares the socket. ``sock`` is a datagram socket, ``path`` the place of journald's.
+    rest is left. ``sock`` is a datagram socket, ``path`` the place of journald's.
     """
 
     def __init__(self, stream: Sink, sock: socket.socket, path: str = journal.SOCKET) -> None:
@@ -115,51 +162,73 @@ class Journal(Sink):
         except OSError:
             super().put(journal.as_line(line))
 
+    def separate(self) -> None:
+        """Open a socket of our own. The stream stays the parent's."""
+        self.forget_rest()
+        with contextlib.suppress(OSError):  # the parent's socket serves too
+            own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._sock.close()
+            self._sock = own
+
 
 def standard_error() -> Sink:
     """Return the sink on descriptor 2."""
     mode = os.fstat(2).st_mode
     if stat.S_ISSOCK(mode):
-        sock = socket.socket(fileno=os.dup(2))
-        return Sink(
-            sock.fileno(), lambda line: sock.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        )
-    if stat.S_ISREG(mode):
-        # A file never blocks. Opened again it would have an offset of its own, and the
-        # lines of others on descriptor 2 would overwrite ours.
-        return Sink(2, lambda line: os.write(2, line))
+        return SocketSink(socket.socket(fileno=os.dup(2)))
+    fd = open_again(2)
+    if fd is None:
+        return Sink(2) if stat.S_ISREG(mode) else Sink(2, _write_after_poll)
+    return Sink(fd, _write_to_terminal if os.isatty(fd) else os.write)
+
+
+def open_again(fd: int) -> int | None:
+    """Open the file, pipe or terminal behind ``fd`` once more, for a description of its
+    own. None if the kernel refuses, and for a file that was not opened for appending.
+    """
+    appended = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
+    if stat.S_ISREG(os.fstat(fd).st_mode) and not appended:
+        return None
     try:
-        fd = os.open("/proc/self/fd/2", _FILE_FLAGS)
+        return os.open(f"/proc/self/fd/{fd}", _FILE_FLAGS)
     except OSError:
-        return Sink(2, _writer_after_poll())
-    return Sink(fd, lambda line: os.write(fd, line))
+        return None
 
 
-def _writer_after_poll() -> Callable[[bytes], int]:
+def _write_to_terminal(fd: int, line: bytes) -> int:
+    """Write to a terminal that may control this process.
+
+    With ``stty tostop`` a background job that writes gets SIGTTOU, which is an order to
+    the master, and the write begins again after the handler, for ever. The kernel lets
+    a process that blocks SIGTTOU write (tty_check_change in the kernel, termios(3)).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
+    try:
+        return os.write(fd, line)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _write_after_poll(fd: int, line: bytes) -> int:
+    """Write to a description that may be a blocking one, once it has room."""
     poll = select.poll()
-    poll.register(2, select.POLLOUT)
-
-    def write(line: bytes) -> int:
-        if not poll.poll(0):
-            raise BlockingIOError
-        return os.write(2, line)
-
-    return write
+    poll.register(fd, select.POLLOUT)
+    if not poll.poll(0):
+        raise BlockingIOError
+    return _write_to_terminal(fd, line)
 
 
-def open_file(path: str, owner: tuple[int, int] | None = None, create: bool = True) -> Sink:
-    """Open the log file at ``path`` as a sink. A new file gets mode 0640 and belongs to
-    ``owner`` (uid, gid), so that the processes of that user can open it again. OSError
-    if it cannot be opened.
+def open_file(path: str, owner: tuple[int, int] | None = None) -> int:
+    """Open the log file at ``path`` for a :class:`Sink`. A new file gets mode 0640 and
+    belongs to ``owner`` (uid, gid). OSError if it cannot be opened.
 
     The directory may belong to that user, who could put a link to any file there: links
     are not followed, and only a file that was made here is given away.
     """
     try:
-        fd = _make_file(path, owner) if create else _find_file(path, owner)
+        return _make_file(path, owner)
     except FileExistsError:
-        fd = _find_file(path, owner)
-    return Sink(fd, lambda line: os.write(fd, line))
+        return _find_file(path, owner)
 
 
 def _make_file(path: str, owner: tuple[int, int] | None) -> int:
@@ -184,3 +253,27 @@ def _find_file(path: str, owner: tuple[int, int] | None) -> int:
     raise OSError(
         errno.EPERM, "it is not a plain file that belongs to root or to the serving user", path
     )
+
+
+def refusal(path: str, error: OSError) -> str:
+    """Say in one clause why :func:`open_file` raised ``error``, and what would be
+    right.
+    """
+    directory = os.path.dirname(path)
+    user = user_name(os.geteuid())
+    match error.errno:
+        case errno.ENOENT:
+            return (
+                f"there is no directory {directory}: make it, or let systemd make it"
+                " (LogsDirectory= in the unit)"
+            )
+        case errno.EROFS:
+            return f"{directory} is read-only here: under unpd.service use /var/log/unpd"
+        case errno.EACCES if os.path.exists(path):
+            return (
+                f"the user {user} may not write it: change its owner, or let logrotate make it"
+                f" with `create 0640 {user}`"
+            )
+        case errno.EACCES:
+            return f"the user {user} may make no file in {directory}"
+    return error.strerror or str(error)

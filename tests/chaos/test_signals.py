@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
+from signal import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, Signals
 
 import pytest
 
@@ -18,6 +18,9 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import send_request
 from tests.support.waiting import pause, until
+from unpd.kernel.signals import numbers_of
+from unpd.master.children.fork import IGNORED
+from unpd.names import MASTER_SIGNALS, SignalMeaning
 
 CONCURRENCY = 64
 
@@ -55,6 +58,82 @@ def assert_reaped_is_spawned(unpd: Unpd) -> None:
     reaped = [event.fields["birth"] for event in unpd.log_events("child.reaped")]
     assert sorted(spawned) == sorted(reaped)
     assert not unpd.log_events("child.unknown")
+
+
+# --- strays ---------------------------------------------------------------------------
+
+NOTED = [
+    number
+    for row in MASTER_SIGNALS
+    if row.meaning is SignalMeaning.NOTED
+    for number in numbers_of(row.name)
+]
+QUIET = [
+    number
+    for row in MASTER_SIGNALS
+    if row.meaning is SignalMeaning.IGNORED
+    for number in numbers_of(row.name)
+]
+
+
+def test_a_stray_signal_ends_no_process(launch: Launch) -> None:
+    """Every signal that means nothing leaves the master alive, which notes it. Others
+    use SIGUSR2 for an upgrade, and killall(1) sends it to all processes of a name: each
+    child ignores every signal but its orders.
+    """
+    unpd = launch()
+    family = sorted(procs.child_pids(unpd.pid))
+    for number in (*NOTED, *QUIET):
+        os.kill(unpd.pid, number)
+    for pid in family:
+        for number in IGNORED:
+            os.kill(pid, number)
+    noted = unpd.wait_event("signal.ignored")
+    assert noted.level == "warning"
+    assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
+    unpd.metric_becomes(2, "unpd_workers", state="ready")
+    assert sorted(procs.child_pids(unpd.pid)) == family
+    assert not unpd.log_events("child.reaped")
+    assert unpd.stop() == 0
+
+
+def test_a_flood_of_stray_signals_is_no_flood_of_lines(launch: Launch) -> None:
+    """At most one line a second is written; each says how many were left out."""
+    unpd = launch()
+    began = time.monotonic()
+    for _ in range(200):
+        os.kill(unpd.pid, signal.SIGUSR2)
+        pause(0.001)
+    unpd.wait_event("signal.ignored", signal="SIGUSR2", suppressed=0)
+    until(lambda: told(unpd), 10.0, "the number of those that were left out")
+    assert len(unpd.log_events("signal.ignored")) <= time.monotonic() - began + 1
+
+
+def told(unpd: Unpd) -> bool:
+    """Send one more signal. Whether a line says that others were left out."""
+    os.kill(unpd.pid, signal.SIGUSR2)
+    return any(event.fields["suppressed"] > 0 for event in unpd.log_events("signal.ignored"))
+
+
+@pytest.mark.parametrize(
+    "number", [SIGQUIT, SIGTERM, signal.SIGRTMIN], ids=["QUIT", "TERM", "RTMIN"]
+)
+def test_an_order_that_is_not_the_masters_is_told(launch: Launch, number: int) -> None:
+    """A worker obeys whoever may send it a signal. The log names that signal, and the
+    master, which did not send it, starts another worker.
+    """
+    unpd = launch()
+    workers = unpd.workers()
+    os.kill(workers[0], number)
+    died = unpd.wait_event("worker.died")
+    name = signal.Signals(number).name
+    assert died.fields["ended"] == f"exit code 0 after {name} from another process"
+    assert unpd.wait_event("child.reaped").fields["ended"] == died.fields["ended"]
+    unpd.metric_becomes(2, "unpd_workers", state="ready")
+    unpd.stop()
+    assert {event.fields["ended"] for event in unpd.log_events("child.reaped")[1:]} == {
+        "exit code 0"
+    }
 
 
 # --- the fork -------------------------------------------------------------------------

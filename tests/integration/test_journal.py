@@ -19,11 +19,12 @@ from tests.support import clients, faults, procs
 from tests.support.daemon import Unpd
 from tests.support.fake_journald import Entry, FakeJournald
 from tests.support.launch import Launch
+from tests.support.memory_sink import MemorySink
 from tests.support.operating import status
 from tests.support.waiting import until
 from unpd.kernel.journal import SOCKET
 from unpd.logs import Log
-from unpd.sinks import Journal, Sink
+from unpd.sinks import Journal
 
 TEXT = """
 [log]
@@ -261,7 +262,11 @@ def test_a_forked_child_sends_with_its_own_pid(journald: FakeJournald) -> None:
     each sender.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        log = Log(Journal(Sink(-1, len), sock, str(journald.path)), "info", "journal")
+        log = Log(
+            Journal(MemorySink().sink, sock, str(journald.path)),
+            "info",
+            "journal",
+        )
         log.event("master.started")
         pid = os.fork()
         if pid == 0:

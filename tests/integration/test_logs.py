@@ -4,9 +4,11 @@ fails does not affect the service.
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import tempfile
@@ -16,10 +18,10 @@ from signal import SIGABRT, SIGUSR1
 
 import pytest
 
-from tests.support import clients, faults, procs
+from tests.support import clients, descriptors, faults, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.observed import parse_log
+from tests.support.observed import parse_address, parse_log
 from tests.support.operating import status
 from tests.support.ports import free_port
 from tests.support.waiting import until
@@ -29,6 +31,7 @@ ECHO = """
 listen = ["tcp://127.0.0.1:0"]
 """
 
+ENDED = "connection.ended"
 DROPPED = "unpd_log_lines_dropped_total"
 START_LINES = 11
 """The lines of a start with one service, an exporter and two workers: configuration,
@@ -240,9 +243,152 @@ def test_the_stack_of_a_hung_worker_never_goes_to_a_client(launch: Launch, publi
     unpd.wait_respawned(workers)
 
 
+@faults.requires_root
+def test_children_write_to_a_file_that_they_may_not_open(launch: Launch, public: Path) -> None:
+    """The new file belongs to root and has mode 0640, as logrotate makes it (``create
+    640 root adm``). The children, which have dropped root, write to it all the same.
+    """
+    path, old = public / "unpd.log", public / "unpd.log.1"
+    unpd = launch(f'[log]\nfile = "{path}"\n' + ECHO)
+    address = unpd.address("echo")
+    path.rename(old)
+    path.touch(0o640)
+    os.chown(path, 0, 0)
+    unpd.signal(SIGUSR1)
+    until(lambda: not holders(unpd, old), 10.0, "the old file to be closed by all")
+    clients.converse(address, b"in the new file")
+    until(
+        lambda: [event for event in parse_log(path.read_text()) if event.name == ENDED],
+        10.0,
+        "a worker's line in the new file",
+    )
+    assert path.stat().st_uid == 0
+
+
+def degraded(unpd: Unpd) -> list[str]:
+    """Return the causes for which the daemon is degraded."""
+    return [str(cause["text"]) for cause in status(unpd)["degraded"]]
+
+
+def allow_few_descriptors() -> None:
+    """Let a process have 64 descriptors."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+
+@pytest.mark.parametrize("end", ["another-signal", "a-death"])
+def test_a_child_that_cannot_switch_is_shown(launch: Launch, public: Path, end: str) -> None:
+    """A worker without a free descriptor cannot take the new file. Log, status and
+    metrics show it, until another SIGUSR1 finds it able, or until it has died.
+    """
+    path, old = public / "unpd.log", public / "unpd.log.1"
+    one_worker = "[pools.default]\nworkers = 1\n"
+    unpd = launch(f'[log]\nfile = "{path}"\n{one_worker}{ECHO}', preexec=allow_few_descriptors)
+    unpd.expect_errors("log.not_reopened")
+    (worker,) = unpd.workers()
+    with clients.idle(unpd.address("echo"), 80):
+        until(lambda: len(procs.fds(worker)) == 64, 10.0, "a full table of descriptors")
+        path.rename(old)
+        unpd.signal(SIGUSR1)
+        refused = unpd.wait_event("log.not_reopened")
+        assert refused.fields["pid"] == worker
+        assert "no free one" in refused.fields["error"]
+        (cause,) = degraded(unpd)
+        assert cause.startswith(f"worker default/0 (pid {worker}) writes to the old log file")
+        assert holders(unpd, old) == [worker]
+        until(lambda: 'reason="log_failed"} 1.0' in metrics(unpd), 10.0, "the metric")
+        if end == "a-death":
+            procs.kill([worker])
+    if end == "another-signal":
+        until(lambda: len(procs.fds(worker)) < 64, 10.0, "free descriptors")
+        unpd.signal(SIGUSR1)
+    until(lambda: not degraded(unpd), 10.0, "the end of the fault")
+    assert not holders(unpd, old)
+
+
+def metrics(unpd: Unpd) -> str:
+    """Return what the exporter says. Its address stands in the old log file."""
+    (line,) = [
+        event
+        for event in parse_log(unpd.log_path.with_name("unpd.log.1").read_text())
+        if event.name == "listener.opened" and event.fields["service"] == "metrics"
+    ]
+    with clients.connect(parse_address(line.fields["address"])) as sock:
+        sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        return clients.read_all(sock).decode()
+
+
+@faults.requires_strace()
+def test_no_child_shares_the_description_of_the_masters_log(launch: Launch, public: Path) -> None:
+    """Neither with each other nor with the master, in a file as on a pipe, after a
+    rotation too.
+    """
+    path = public / "unpd.log"
+    unpd = launch(f'[log]\nfile = "{path}"\n' + ECHO)
+    assert_all_apart(unpd, str(path))
+    path.rename(public / "unpd.log.1")
+    unpd.signal(SIGUSR1)
+    until(lambda: len(holders(unpd, path)) == 4, 10.0, "the new file to be opened by all")
+    assert_all_apart(unpd, str(path))
+    assert unpd.stop() == 0
+    with piped(launch, ECHO) as (other, _, _):
+        assert_all_apart(other, os.readlink(f"/proc/{other.pid}/fd/2"))
+        assert other.stop() == 0
+
+
+def assert_all_apart(unpd: Unpd, target: str) -> None:
+    """Assert that no two processes of the daemon share a description of ``target``."""
+    family = [unpd.pid, *(child.pid for child in procs.children(unpd.pid))]
+    assert len(holders(unpd, Path(target))) == len(family) == 4
+    for pid, other in itertools.combinations(family, 2):
+        common = {procs.fds(pid)[fd] for fd, _ in descriptors.shared(pid, other)}
+        assert target not in common, (pid, other, common)
+
+
+@faults.requires_strace()
+def test_a_worker_cannot_make_the_master_wait_for_the_log(launch: Launch) -> None:
+    """A faulty worker clears O_NONBLOCK on its descriptors of the log and fills the
+    pipe. The master drops its lines, and does its work.
+    """
+    with piped(launch, ECHO) as (unpd, _, _):
+        workers = unpd.workers()
+        opened = procs.fds(workers[0])
+        for number in (fd for fd, target in opened.items() if target == opened[2]):
+            fd = descriptors.borrow(workers[0], number)
+            fill(fd)
+            os.set_blocking(fd, True)
+            os.close(fd)
+        procs.kill(workers)
+        unpd.wait_respawned(workers)
+        assert status(unpd)["ready"]
+        until(lambda: unpd.metric(DROPPED) > 0, 10.0, "dropped lines")
+        assert unpd.stop() == 0
+
+
+def fill(fd: int) -> None:
+    """Write into a pipe until not one byte more has room."""
+    os.set_blocking(fd, False)
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while os.write(fd, b"x" * size):
+                pass
+
+
+@pytest.mark.parametrize("fault", ["missing", "forbidden"])
+def test_a_start_says_why_there_is_no_log(launch: Launch, public: Path, fault: str) -> None:
+    """The message names the directory, and what would make it."""
+    path = public / "missing" / "unpd.log" if fault == "missing" else Path("/proc/unpd.log")
+    unpd = launch(f'[log]\nfile = "{path}"\n' + ECHO, ready=False)
+    unpd.expect_exit(73)
+    assert unpd.wait_exit() == 73
+    assert f"cannot open the log file {path}: " in unpd.stderr()
+    if fault == "missing":
+        assert f"there is no directory {path.parent}: make it" in unpd.stderr()
+        assert "LogsDirectory=" in unpd.stderr()
+
+
 def test_a_log_that_cannot_be_reopened_stays_where_it_is(launch: Launch, public: Path) -> None:
-    """When the new file cannot be created, the old one gets an error line and the
-    service goes on.
+    """When the new file cannot be created, the old one gets an error line, status and
+    metrics show the fault, and the service goes on. Another SIGUSR1 mends it.
     """
     inner, moved = public / "log", public / "moved"
     inner.mkdir(mode=0o755)
@@ -262,7 +408,13 @@ def test_a_log_that_cannot_be_reopened_stays_where_it_is(launch: Launch, public:
 
     until(told, 10.0, "the error in the old file")
     assert clients.converse(address, b"served") == b"served"
+    (cause,) = degraded(unpd)
+    assert cause.startswith("the log goes to the old file")
+    assert f"there is no directory {inner}" in cause
     moved.rename(inner)
+    unpd.signal(SIGUSR1)
+    unpd.wait_event("log.reopened")
+    assert not degraded(unpd)
 
 
 # failing sinks

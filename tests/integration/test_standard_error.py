@@ -2,12 +2,15 @@
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support import ROOT, faults
 from unpd.sinks import Sink, standard_error
 
 
@@ -42,6 +45,32 @@ def test_standard_error_that_is_a_pipe_does_not_block_nor_change_for_others() ->
     fill(sink.put, sink)
     assert os.get_blocking(writer)
     for fd in (reader, writer, sink.fd):
+        os.close(fd)
+
+
+@faults.requires_root
+def test_standard_error_of_another_user_does_not_block() -> None:
+    """The pipe of another user cannot be opened again (su, sudo -u). Lines are written
+    while it has room, and dropped when it is full.
+    """
+    script = """
+import os
+from unpd.sinks import open_again, standard_error
+os.setuid(65534)
+assert open_again(2) is None
+sink = standard_error()
+for _ in range(1000):
+    sink.put(b"x" * 1000 + b"\\n")
+print(sink.fd, sink.dropped > 0, os.get_blocking(2))
+"""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=writer, timeout=30, check=True
+    )
+    assert ended.stdout == b"2 True True\n"
+    assert os.read(reader, 1002) == b"x" * 1000 + b"\nx"
+    for fd in (reader, writer):
         os.close(fd)
 
 

@@ -144,11 +144,15 @@ def test_a_log_file_is_needed(tmp_path: Path) -> None:
 
 
 def test_a_log_file_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
-    """A log file that cannot be created exits with 73 and its path."""
-    ended = start(tmp_path, f'[log]\nfile = "{tmp_path}/missing/unpd.log"\n' + ECHO)
-    assert (ended.returncode, ended.stderr) == (
-        73,
-        f"unpd: cannot open the log file {tmp_path}/missing/unpd.log: No such file or directory\n",
+    """A log file that cannot be created exits with 73, its path and the missing
+    directory.
+    """
+    directory = tmp_path / "missing"
+    ended = start(tmp_path, f'[log]\nfile = "{directory}/unpd.log"\n' + ECHO)
+    assert ended.returncode == 73
+    assert ended.stderr == (
+        f"unpd: cannot open the log file {directory}/unpd.log: there is no directory {directory}:"
+        " make it, or let systemd make it (LogsDirectory= in the unit)\n"
     )
 
 

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.packaging
 LIBRARY = "/usr/lib/unpd"
 PROGRAM = "/usr/bin/unpd"
 CONFFILE = "/etc/unpd/unpd.toml"
+LOGROTATE = "/etc/logrotate.d/unpd"
 UNITS = tuple(
     f"/usr/lib/systemd/system/{unit}"
     for unit in ("unpd-daytime.socket", "unpd-metrics.socket", "unpd.service", "unpd.socket")
@@ -34,6 +35,7 @@ SCRIPTS = {"postinst", "prerm", "postrm"}
 COMMON = (
     "/etc/unpd/conf.d",
     CONFFILE,
+    LOGROTATE,
     PROGRAM,
     *UNITS,
     "/usr/lib/sysusers.d/unpd.conf",
@@ -298,7 +300,7 @@ def test_the_scripts_of_the_deb(unpacked: dict[str, Path]) -> None:
         "conffiles",
         "md5sums",
     }
-    assert (control / "conffiles").read_text() == f"{CONFFILE}\n"
+    assert (control / "conffiles").read_text().split() == [LOGROTATE, CONFFILE]
     for name in SCRIPTS:
         output("sh", "-n", control / name)
         assert "\nset -e\n" in (control / name).read_text()
@@ -356,7 +358,8 @@ def test_what_the_rpm_needs(packages: dict[str, Path]) -> None:
             "rpm", "--query", "--package", packages["rpm"], "--queryformat", flags
         ).splitlines()
     )
-    assert {path for path, flag in listed.items() if "n" in flag} == {CONFFILE}, "config(noreplace)"
+    kept = {path for path, flag in listed.items() if "n" in flag}
+    assert kept == {CONFFILE, LOGROTATE}, "config(noreplace)"
 
 
 @faults.requires_root

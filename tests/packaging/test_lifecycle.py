@@ -12,7 +12,6 @@ import pytest
 from tests.packaging.installed import (
     CONF_D,
     CONFIG,
-    DROP_INS,
     ECHO,
     PREVIOUS,
     SERVICE,
@@ -92,10 +91,8 @@ def test_remove_and_purge(fresh: Machine, package: Path) -> None:
         ("idle_timeout_s = 600", "idle_timeout_s = 500"),
         ('file = ""', 'file = "/var/log/unpd/unpd.log"'),
     )
-    unpd.drop_in("[Service]\nLogsDirectory=unpd\n")
     unpd.start()
     assert fresh.path("/var/log/unpd/unpd.log").stat().st_size > 0
-    fresh.run("rm", "-r", DROP_INS)
     fresh.run("apt-get", "remove", "--yes", "--quiet", "unpd")
     with pytest.raises(ConnectionRefusedError):
         clients.connect(ECHO).close()

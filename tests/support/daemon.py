@@ -10,8 +10,9 @@ file, a traceback, an error line that the test did not name, a port still in use
 
 A process belongs to the daemon by descent, by session or process group (the daemon
 leads its own), or by UNPD_TEST_ID in its environment. A process that sets its title
-over its environment loses the last. Orphans therefore become children of the test run
-(see :func:`tests.support.procs.become_subreaper`).
+over its environment loses the last, and a child leads a session of its own. Orphans
+therefore become children of the test run
+(see :func:`tests.support.procs.become_subreaper`), and are known by their titles.
 """
 
 import contextlib
@@ -49,6 +50,8 @@ STOP_S = 20.0
 """How long a stop may take unless the test sets ``unpd.stop_s``."""
 LISTENING = "0A"
 """TCP_LISTEN, as /proc/net/tcp writes it."""
+ORPHANS = ("unpd: worker", "unpd: exporter", "(unpd: worker", "(unpd: exporter")
+"""The titles of children whose master has died, and of dead ones in brackets."""
 ORPHANS_S = 2.0
 """How long a child may outlive its master unless the test sets ``unpd.orphans_s``."""
 
@@ -181,20 +184,16 @@ class Unpd:
             return int(self.pid_file.read_text().split()[0])
         if not self.setting.prefix:
             return self.process.pid
-        found = (procs.stat(self.process.pid), *procs.descendants(self.process.pid))
+        below = (procs.stat(self.process.pid), *procs.descendants(self.process.pid))
+        found = [process for process in below if process]
         names = [Path(word).name for word in self.setting.command[:1]]
-        masters = [
-            process.pid
-            for process in found
-            if process
-            and (
-                process.title.startswith("unpd: ")
-                or Path(process.title.split(" ")[0]).name in names
-            )
+        masters = [process.pid for process in found if process.title.startswith("unpd: ")]
+        starting = [
+            process.pid for process in found if Path(process.title.split(" ")[0]).name in names
         ]
-        if not masters:
+        if not (masters or starting):
             raise AssertionError(f"no unpd below {' '.join(self.setting.prefix)}: {found}")
-        return masters[0]
+        return (masters or starting)[0]
 
     def workers(self) -> list[int]:
         """Return the pids of the living workers, by their titles."""
@@ -231,6 +230,8 @@ class Unpd:
 
     def _ours(self, process: procs.Stat) -> bool:
         if process.session in self._sessions or process.pgid in self._sessions:
+            return True
+        if process.ppid == os.getpid() and process.title.startswith(ORPHANS):
             return True
         return (
             process.pid != os.getpid()

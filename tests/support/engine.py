@@ -247,7 +247,7 @@ class Benches:
                 listeners=listeners,
                 max_connections=max_connections,
                 row=row,
-                log=Log(Sink(-1, write), level, "json"),
+                log=Log(Sink(-1, lambda _, line: write(line)), level, "json"),
                 hot_path=self._hot_path,
                 clock=lambda: clock.now,
             )

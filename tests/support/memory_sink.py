@@ -15,7 +15,7 @@ class MemorySink:
         self.written = b""
         self.sink = Sink(-1, self._write)
 
-    def _write(self, line: bytes) -> int:
+    def _write(self, _fd: int, line: bytes) -> int:
         if not self.at_a_time:
             raise BlockingIOError
         taken = line[: self.at_a_time]

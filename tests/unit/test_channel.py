@@ -5,6 +5,7 @@ from collections import deque
 
 import pytest
 
+from tests.support.transports import WithoutDescriptors
 from unpd.channel import (
     MAX_LINE_BYTES,
     MAX_PENDING_BYTES,
@@ -14,7 +15,7 @@ from unpd.channel import (
 )
 
 
-class Script:
+class Script(WithoutDescriptors):
     """A transport: ``comes`` is what each recv brings (an errno fails; when it is used
     up, nothing has come), ``room`` is how many bytes send takes before it would block.
     """
@@ -148,6 +149,20 @@ def test_a_message_that_is_no_line_is_our_fault() -> None:
     assert len(script.sent) == MAX_LINE_BYTES
     with pytest.raises(ValueError, match="too long"):
         ChannelEnd(Script()).send({"a": "x" * (MAX_LINE_BYTES - 8)})
+
+
+def test_a_descriptor_never_overtakes_bytes_that_wait() -> None:
+    """It belongs to the first byte of its message, so that the message is refused while
+    a part of another one waits, although the socket has room again.
+    """
+    script = Script(room=5)
+    end = ChannelEnd(script)
+    end.send({"a": 1})
+    script.room = 1 << 20
+    with pytest.raises(ChannelFullError):
+        end.send({"log": 1}, 7)
+    end.flush()
+    assert script.sent == b'{"a":1}\n'
 
 
 def test_what_is_sent_to_nobody_is_lost() -> None:

@@ -11,7 +11,9 @@ import pytest
 from unpd import errors
 from unpd.core import events as ev
 from unpd.errors import ConfigError, Problem, UnpdError
-from unpd.master.shell import SIGNAL_EVENTS
+from unpd.kernel.signals import numbers_of
+from unpd.master.children.fork import CHILD_SIGNALS, IGNORED
+from unpd.master.signalling import SIGNAL_EVENTS
 from unpd.names import (
     ACCEPT_ERRNOS,
     EXIT_MEANINGS,
@@ -23,13 +25,28 @@ from unpd.names import (
     SignalMeaning,
 )
 
+FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGABRT", "SIGSYS"}
+"""The signals by which a program reports a fault of its own, or its parent does."""
 
-def test_every_row_of_the_signal_table_is_a_signal() -> None:
-    """Each is named once and exists; each meaning is given by some signal."""
-    names = [row.name for row in MASTER_SIGNALS]
-    assert len(set(names)) == len(names)
-    assert all(name in signal.Signals.__members__ for name in names)
+
+def test_the_table_has_every_signal_that_can_be_handled() -> None:
+    """Each stands there once, the real-time ones included; each meaning is that of some
+    signal.
+    """
+    numbers = [number for row in MASTER_SIGNALS for number in numbers_of(row.name)]
+    assert len(set(numbers)) == len(numbers)
+    others = {signal.Signals[name] for name in ("SIGKILL", "SIGSTOP", *FAULTS)}
+    assert set(numbers) == signal.valid_signals() - others
     assert {row.meaning for row in MASTER_SIGNALS} == set(SignalMeaning)
+
+
+def test_a_child_ignores_what_is_no_order() -> None:
+    """A signal that was meant for the master, or for every process of that name, ends
+    no child.
+    """
+    numbers = {number for row in MASTER_SIGNALS for number in numbers_of(row.name)}
+    assert set(IGNORED) | set(CHILD_SIGNALS) | {signal.SIGCHLD} == numbers
+    assert not set(IGNORED) & set(CHILD_SIGNALS)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +64,6 @@ def test_every_row_of_the_signal_table_is_a_signal() -> None:
 def test_what_each_signal_asks_of_the_core(name: str, event: ev.Event) -> None:
     """The shell makes this event of it."""
     assert SIGNAL_EVENTS[signal.Signals[name]]() == event
-
-
-def test_the_shell_takes_the_signals_of_the_table_and_no_other() -> None:
-    """SIGCHLD is the reaper's."""
-    assert set(SIGNAL_EVENTS) == {
-        signal.Signals[row.name] for row in MASTER_SIGNALS if row.name != "SIGCHLD"
-    }
 
 
 def test_every_order_is_a_signal_of_its_own() -> None:

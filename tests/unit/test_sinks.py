@@ -2,6 +2,7 @@
 only.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.memory_sink import PLENTY, MemorySink
 from unpd.logs import Log
-from unpd.sinks import Sink, open_file
+from unpd.sinks import Sink, open_file, refusal
 
 
 def test_a_full_sink_drops_and_counts() -> None:
@@ -62,7 +63,7 @@ def test_only_whole_lines_are_written(sizes: list[int]) -> None:
 def test_a_broken_sink_drops_the_line(error: OSError) -> None:
     """A write that fails raises nothing: the service goes on."""
 
-    def refuse(line: bytes) -> int:
+    def refuse(_fd: int, line: bytes) -> int:
         raise error
 
     sink = Sink(-1, refuse)
@@ -76,21 +77,14 @@ def test_a_log_file_is_private(tmp_path: Path) -> None:
     """
     path = tmp_path / "unpd.log"
     for text in (b"one\n", b"two\n"):
-        sink = open_file(str(path), (os.getuid(), os.getgid()))
-        sink.put(text)
-        assert not os.get_inheritable(sink.fd)
-        os.close(sink.fd)
+        fd = open_file(str(path), (os.getuid(), os.getgid()))
+        Sink(fd).put(text)
+        assert not os.get_inheritable(fd)
+        os.close(fd)
     assert path.read_bytes() == b"one\ntwo\n"
     assert stat.S_IMODE(path.stat().st_mode) & ~0o640 == 0
 
 
-def test_a_child_opens_the_log_file_but_never_makes_it(tmp_path: Path) -> None:
-    """A file that a child made would belong to the wrong user."""
-    with pytest.raises(FileNotFoundError):
-        open_file(str(tmp_path / "unpd.log"), create=False)
-
-
-@pytest.mark.parametrize("create", [False, True])
 @pytest.mark.parametrize(
     "prepare",
     [
@@ -101,7 +95,7 @@ def test_a_child_opens_the_log_file_but_never_makes_it(tmp_path: Path) -> None:
     ],
 )
 def test_only_a_plain_file_becomes_the_log(
-    tmp_path: Path, prepare: Callable[[Path, Path], None], create: bool
+    tmp_path: Path, prepare: Callable[[Path, Path], None]
 ) -> None:
     """The directory may belong to another user, who wants the master to write
     elsewhere: links and pipes are not followed, and nothing is changed.
@@ -111,20 +105,40 @@ def test_only_a_plain_file_becomes_the_log(
     prepare(path, target)
     before = os.lstat(path)
     with pytest.raises(OSError, match=r"unpd\.log"):
-        open_file(str(path), (os.getuid(), os.getgid()), create=create)
+        open_file(str(path), (os.getuid(), os.getgid()))
     assert target.read_bytes() == b"precious\n"
     assert os.lstat(path).st_ino == before.st_ino
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "words"),
+    [
+        (errno.ENOENT, "missing/unpd.log", ("there is no directory", "missing", "LogsDirectory=")),
+        (errno.EROFS, "unpd.log", ("is read-only", "/var/log/unpd")),
+        (errno.EACCES, "there.log", ("may not write it", "`create 0640")),
+        (errno.EACCES, "unpd.log", ("may make no file in",)),
+        (errno.EISDIR, "unpd.log", ("Is a directory",)),
+    ],
+)
+def test_a_refusal_says_what_would_be_right(
+    tmp_path: Path, number: int, name: str, words: tuple[str, ...]
+) -> None:
+    """One clause, which names the directory or the user."""
+    (tmp_path / "there.log").touch()
+    said = refusal(str(tmp_path / name), OSError(number, os.strerror(number)))
+    assert all(word in said for word in words), said
+    assert "\n" not in said
 
 
 def test_every_log_follows_its_sink(tmp_path: Path) -> None:
     """After a rotation the logs of all roles write to the new file, through a
     descriptor of the same number, which others remember.
     """
-    sink, new = open_file(str(tmp_path / "old")), open_file(str(tmp_path / "new"))
-    fd = sink.fd
+    fd, new = open_file(str(tmp_path / "old")), open_file(str(tmp_path / "new"))
+    sink = Sink(fd)
     log = Log(sink, "info", "text").child(role="worker")
     log.event("log.reopened", file="before")
-    sink.move_to(new)
+    sink.switch_to(new)
     log.event("log.reopened", file="after")
     assert sink.fd == fd
     assert [
@@ -134,7 +148,7 @@ def test_every_log_follows_its_sink(tmp_path: Path) -> None:
     ] == [True, False, False, True]
     assert not os.get_inheritable(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(new.fd)
+        os.fstat(new)
     os.close(fd)
 
 

@@ -4,9 +4,10 @@ import re
 import tomllib
 
 from tests.support import ROOT
-from unpd.names import ExitCode
+from unpd.names import MASTER_SIGNALS, ExitCode, SignalMeaning
 
 DIRECTORY = ROOT / "systemd"
+LOGROTATE = (ROOT / "packaging/logrotate").read_text()
 SERVICE = (DIRECTORY / "unpd.service").read_text()
 DROP_IN = (DIRECTORY / "unpd.service.d/socket-activation.conf").read_text()
 SOCKETS = {path.name: path.read_text() for path in sorted(DIRECTORY.glob("*.socket"))}
@@ -34,6 +35,20 @@ def test_the_store_is_as_large_as_it_is_said_to_be() -> None:
     assert [f"FDSTORE={size}" for size in setting(SERVICE, "FileDescriptorStoreMax")] == setting(
         SERVICE, "Environment"
     )
+
+
+def test_the_rotation_fits_the_unit() -> None:
+    """Logrotate looks into the directory that the unit makes, works and makes files as
+    the user of the unit, and sends the main process the signal that reopens the log.
+    """
+    (user,), (directory,) = setting(SERVICE, "User"), setting(SERVICE, "LogsDirectory")
+    (reopen,) = (row.name for row in MASTER_SIGNALS if row.meaning is SignalMeaning.REOPEN_LOG)
+    lines = [line.strip() for line in LOGROTATE.splitlines()]
+    assert f"/var/log/{directory}/*.log {{" in lines
+    assert {f"su {user} adm", f"create 0640 {user} adm", "delaycompress"} <= set(lines)
+    (command,) = (line for line in lines if line.startswith("systemctl"))
+    name = reopen.removeprefix("SIG")
+    assert command.startswith(f"systemctl kill --signal={name} --kill-who=main unpd.service ")
 
 
 def test_what_is_allowed_comes_first() -> None:

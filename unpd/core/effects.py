@@ -91,7 +91,7 @@ class CountReload:
 
 @dataclass(frozen=True, slots=True)
 class ReopenLog:
-    """Open the log file again by its name."""
+    """Open the log file again by its name, in every process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from unpd.core.draft import QUICK_GRACE_S, Draft
 from unpd.core.model import Exit, State, credible_beat
 from unpd.core.policy import policy_of
 from unpd.core.readiness import unready_pools
-from unpd.names import ChildOrder, ChildPhase, ExitCode, MasterPhase
+from unpd.names import ChildPhase, ExitCode, MasterPhase
 
 ABSENCE_S = 5.0
 """The master reads heartbeats once a second. After a gap longer than this, the master
@@ -182,9 +182,6 @@ def _resize(draft: Draft, event: ev.PoolResized) -> None:
 def _reopen_log(draft: Draft, event: ev.LogReopenAsked) -> None:
     del event
     draft.do(fx.ReopenLog())
-    for child in draft.state.children.values():
-        if child.phase is not ChildPhase.KILLED:
-            draft.tell(child, ChildOrder.REOPEN_LOG)
 
 
 def _stop_asked(draft: Draft, event: ev.StopAsked) -> None:

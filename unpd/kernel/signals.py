@@ -14,6 +14,9 @@ runs later, between two bytecodes of the main thread.
 
 Owns the handlers and the mask of the process. Called by the master, its new children,
 the workers, the exporter and the command line. Calls nothing of unpd. Raises OSError.
+
+Known gap: glibc keeps two real-time signals, 32 and 33, for itself (nptl(7)). No
+program can handle or ignore them through it, so they end a process.
 """
 
 import ctypes
@@ -105,9 +108,13 @@ def _add_flags(signum: int, flags: int) -> None:
 
 
 class SignalQueue:
-    """The handler of every other signal: queues their numbers in order of arrival."""
+    """The handler of every other signal: queues their numbers in order of arrival.
+
+    ``last``: the number that was taken last, 0 before the first.
+    """
 
     def __init__(self) -> None:
+        self.last = 0
         self._numbers: deque[int] = deque()
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
@@ -122,7 +129,22 @@ class SignalQueue:
     def take(self) -> Iterator[int]:
         """Take the queued numbers out, one after the other."""
         while self._numbers:
-            yield self._numbers.popleft()
+            self.last = self._numbers.popleft()
+            yield self.last
+
+
+def numbers_of(name: str) -> tuple[int, ...]:
+    """Return the number of a signal, or those of a range, such as SIGRTMIN..SIGRTMAX.
+    KeyError for an unknown name.
+    """
+    first, _, last = name.partition("..")
+    return tuple(range(signal.Signals[first], signal.Signals[last or first] + 1))
+
+
+def ignore(signums: Iterable[int]) -> None:
+    """Ignore these signals."""
+    for signum in signums:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def open_wakeup_pipe() -> tuple[int, int]:

@@ -29,7 +29,7 @@ from unpd.config.source import names_of
 from unpd.control.server import ControlServer
 from unpd.core import effects as fx
 from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
-from unpd.kernel import journal, needed, privileges, processes, signals
+from unpd.kernel import journal, needed, privileges, processes
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
@@ -39,7 +39,8 @@ from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
 from unpd.master.perform import log_listener
 from unpd.master.runtime import Deployment, Runtime
-from unpd.master.shell import SIGNAL_EVENTS, Shell
+from unpd.master.shell import Shell
+from unpd.master.signalling import Signalling
 from unpd.master.systemd.offers import Offers
 from unpd.names import ExitCode
 
@@ -95,10 +96,11 @@ def open_log(config: Config, identity: Identity | None) -> Log:
     path = config.log.file
     if path:
         try:
-            sink = sinks.open_file(path, (identity.uid, identity.gid) if identity else None)
+            fd = sinks.open_file(path, (identity.uid, identity.gid) if identity else None)
         except OSError as error:
-            raise CannotCreateError(f"cannot open the log file {path}: {error.strerror}") from error
-        return Log(sink, config.log.level, config.log.format)
+            reason = sinks.refusal(path, error)
+            raise CannotCreateError(f"cannot open the log file {path}: {reason}") from error
+        return Log(sinks.Sink(fd), config.log.level, config.log.format)
     sink = sinks.standard_error()
     if config.log.format == "text" and journal.reads(sink.fd, os.environ.get("JOURNAL_STREAM")):
         datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -169,7 +171,7 @@ def serve(
         runtime.config_names = names_of(loaded.path)
         for listener in deployment.listeners.opened.values():
             log_listener(runtime, listener)
-        shell = Shell(runtime, _handle_signals(runtime), starter.offers)
+        shell = Shell(runtime, Signalling(runtime), starter.offers)
         path = loaded.config.daemon.control
         owner = identity.uid if identity and identity.uid != 0 else None
         runtime.control = ControlServer(path, owner, runtime.loop, shell.carry_out)
@@ -233,18 +235,6 @@ def _make_runtime(
         master_pid=os.getpid(),
         started_at=now(),
     )
-
-
-def _handle_signals(runtime: Runtime) -> int:
-    """Install all signal handlers, then unblock the signals, which the program blocked
-    in its first line. Return the read end of the wake-up pipe.
-    """
-    wakeup_fd, _ = signals.open_wakeup_pipe()
-    runtime.signal_queue.install(SIGNAL_EVENTS)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    runtime.reaper.install()
-    signals.unblock_all()
-    return wakeup_fd
 
 
 def _run(shell: Shell, runtime: Runtime) -> fx.Leave:

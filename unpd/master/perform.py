@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from unpd import sinks
 from unpd.board import layout
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.memory import Entry
@@ -22,6 +21,7 @@ from unpd.core.model import Child
 from unpd.core.policy import policy_of
 from unpd.errors import UnpdError
 from unpd.kernel import processes
+from unpd.master import rotation
 from unpd.master.children import reports
 from unpd.master.children.fork import Forked, ForkPlan, fork
 from unpd.master.children.kinds import KINDS, wanted_children
@@ -114,6 +114,7 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
 def _tell(runtime: Runtime, effect: fx.Tell) -> None:
     process = runtime.processes.get(effect.birth)
     if process is not None and process.pidfd is not None:
+        process.ordered = True
         processes.send_signal(process.pidfd, signal.Signals[effect.order.value])
 
 
@@ -232,17 +233,7 @@ def _announce_ready(runtime: Runtime, effect: fx.AnnounceReady) -> None:
 
 def _reopen_log(runtime: Runtime, effect: fx.ReopenLog) -> None:
     del effect
-    path = runtime.deployment.config.log.file
-    if not path:
-        runtime.log.event("log.kept", reason="there is no log file")
-        return
-    try:
-        owner = (runtime.identity.uid, runtime.identity.gid) if runtime.identity else None
-        runtime.log.sink.move_to(sinks.open_file(path, owner))
-    except OSError as error:
-        runtime.log.event("log.not_reopened", file=path, error=error.strerror or str(error))
-    else:
-        runtime.log.event("log.reopened", file=path)
+    rotation.reopen(runtime)
 
 
 def _note(runtime: Runtime, effect: fx.Note) -> None:

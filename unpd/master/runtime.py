@@ -5,6 +5,7 @@ Made by boot. It has no behaviour: the shell, the performers and the other modul
 ``unpd.master`` work on it.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -36,8 +37,22 @@ class Deployment:
     listeners: Listeners
 
 
-Question = tuple[Mapping[str, Any], Callable[[dict[str, Any] | None], None]]
-"""A question for a child, and the call that takes its answer, or None without one."""
+@dataclass(slots=True)
+class Question:
+    """A question for a child. ``on_answer`` is called once: with the answer, or with
+    None if there is none. ``descriptor`` goes with the message, and is closed when
+    the question was sent or dropped.
+    """
+
+    message: Mapping[str, Any]
+    on_answer: Callable[[dict[str, Any] | None], None]
+    descriptor: int | None = None
+
+    def close(self) -> None:
+        """Close the descriptor, if that has not been done."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
 
 
 @dataclass(slots=True)
@@ -45,8 +60,10 @@ class ChildProcess:
     """A child that is not reaped yet.
 
     ``pidfd`` is None if the kernel refused one. ``row``: its row of the board.
-    ``reported``: whether it has sent its report. ``unanswered``: the functions to call
-    with its answers, in the order of the questions.
+    ``reported``: whether it has sent its report. ``unanswered``: its questions, in
+    their order; the first was sent. ``log_orders``: how often it has to switch to a new
+    log file; the first of these orders was sent. ``ordered``: whether the master has
+    sent it a signal. ``left_by``: the signal that ended it, as it says itself.
     """
 
     child: Child
@@ -55,6 +72,9 @@ class ChildProcess:
     row: int
     channel: ChannelEnd
     reported: bool = False
+    log_orders: int = 0
+    ordered: bool = False
+    left_by: str = ""
     unanswered: deque[Question] = field(default_factory=deque)
 
 

@@ -7,7 +7,7 @@ deadline. The shell and its callbacks turn what happened into events. For each e
 :func:`unpd.core.machine.step` returns effects, and :mod:`unpd.master.perform` performs
 them.
 
-At SIGTERM, ``SignalQueue`` queues the signal, ``_gather`` turns it into StopAsked, and
+At SIGTERM, ``SignalQueue`` queues the signal, ``Signalling.take`` makes StopAsked, and
 ``machine._stop`` orders the workers to finish. Each worker drains
 (:mod:`unpd.worker.main`), each exit becomes ChildExited, and after the last exit the
 core orders Leave.
@@ -16,10 +16,6 @@ Made and run by boot.
 """
 
 import select
-import signal
-from collections.abc import Callable, Mapping
-from functools import partial
-from types import MappingProxyType
 
 from setproctitle import setproctitle
 
@@ -37,45 +33,28 @@ from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
 from unpd.master.perform import perform
 from unpd.master.runtime import Runtime
+from unpd.master.signalling import Signalling
 from unpd.master.systemd.announcer import Announcer
 from unpd.master.systemd.offers import Offers
-from unpd.names import MASTER_SIGNALS, SignalMeaning
 
 SWEEP_S = 1.0
 """How often the master reads heartbeats, samples queues, and looks for children whose
 SIGCHLD was lost.
 """
 
-_EVENTS: Mapping[SignalMeaning, Callable[[str], ev.Event]] = MappingProxyType(
-    {
-        SignalMeaning.STOP: lambda name: ev.StopAsked(quick=False, by=name),
-        SignalMeaning.QUICK_STOP: lambda name: ev.StopAsked(quick=True, by=name),
-        SignalMeaning.RELOAD: lambda _: ev.ReloadAsked(request=None),
-        SignalMeaning.REOPEN_LOG: lambda _: ev.LogReopenAsked(),
-        SignalMeaning.MORE_WORKERS: lambda _: ev.PoolResized("default", 1),
-        SignalMeaning.FEWER_WORKERS: lambda _: ev.PoolResized("default", -1),
-    }
-)
-SIGNAL_EVENTS: Mapping[int, Callable[[], ev.Event]] = MappingProxyType(
-    {
-        int(signal.Signals[row.name]): partial(_EVENTS[row.meaning], row.name)
-        for row in MASTER_SIGNALS
-        if row.meaning is not SignalMeaning.REAP
-    }
-)
-"""By signal, the function that makes its event. The reaper handles SIGCHLD."""
-
 
 class Shell:
     """The master's main loop."""
 
-    def __init__(self, runtime: Runtime, wakeup_fd: int, offers: Offers) -> None:
+    def __init__(self, runtime: Runtime, signalling: Signalling, offers: Offers) -> None:
         self._runtime = runtime
+        self._signalling = signalling
         self._announcer = Announcer(offers, runtime)
         self._state = State(wanted_children(runtime.deployment))
         self._leave: fx.Leave | None = None
         self._sweep_at = 0.0
         self._title = ""
+        wakeup_fd = signalling.wakeup_fd
         runtime.loop.watch(
             wakeup_fd, select.EPOLLIN, lambda _: signals.empty_wakeup_pipe(wakeup_fd)
         )
@@ -124,8 +103,7 @@ class Shell:
         deaths and deadlines. Sweep when it is time.
         """
         runtime = self._runtime
-        for signum in runtime.signal_queue.take():
-            runtime.events.append(SIGNAL_EVENTS[signum]())
+        self._signalling.take()
         if now() >= self._sweep_at:
             self._sweep()
         while runtime.reaper.reaped:
@@ -140,6 +118,7 @@ class Shell:
         with signals.blocked():  # the SIGCHLD handler appends to the same deque
             runtime.reaper.sweep()
         mending.look_after(runtime, self._state)
+        self._signalling.sweep()
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)
         if runtime.control is not None:

@@ -22,9 +22,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from unpd.board.memory import Scoreboard
+from unpd.channel import ChannelEnd, ChannelError, ChannelFullError
 from unpd.kernel.signals import empty_wakeup_pipe
 from unpd.log_events import Field
 from unpd.loop import Loop, now
@@ -72,6 +73,8 @@ class ExporterContext:
     a signal. ``stop_within`` says how many seconds the end may take, None to go on.
     ``report`` logs a warning. ``ready`` is called when requests can be answered.
     ``connection_s``: how long a connection may last, looked at once a turn.
+    ``channel``: the questions of the master, of which the exporter knows one, "log":
+    ``switch_log`` carries it out and returns the answer.
     """
 
     sock: socket.socket
@@ -84,6 +87,8 @@ class ExporterContext:
     ready: Callable[[], None]
     loopback: bool
     connection_s: float = CONNECTION_S
+    channel: ChannelEnd | None = None
+    switch_log: Callable[[], dict[str, Any]] = dict
 
 
 def run_exporter(context: ExporterContext) -> None:
@@ -108,6 +113,7 @@ class _Exporter:
         self._listener.setblocking(False)
         self._listen_at = 0.0
         self._connection_s = context.connection_s
+        self._report = context.report
         self._complaints = _Complaints(context.report)
         self._pages = Pages(context.board, context.labels, context.loopback)
         self._connections: dict[int, HttpConnection] = {}
@@ -115,6 +121,9 @@ class _Exporter:
         self._loop.watch(
             context.wakeup_fd, select.EPOLLIN, lambda _: empty_wakeup_pipe(context.wakeup_fd)
         )
+        self._switch_log = context.switch_log
+        if (channel := context.channel) is not None:
+            self._loop.watch(channel.fileno(), select.EPOLLIN, lambda _: self._answer(channel))
 
     def turn(self, timeout_s: float) -> None:
         """Wait until something happens, at most ``timeout_s``; serve it; close the
@@ -138,6 +147,18 @@ class _Exporter:
             self.turn(min(left_s, FRESH_S))
         for connection in list(self._connections.values()):
             self._close(connection)
+
+    def _answer(self, channel: ChannelEnd) -> None:
+        """Answer the questions of the master. An answer is short and has room."""
+        try:
+            for question in channel.receive():
+                known = question.get("question") == "log"
+                channel.send(self._switch_log() if known else {"error": "not a worker"})
+        except (ChannelError, ChannelFullError) as error:
+            self._report("channel.broken", reason=str(error))
+            channel.ended = True
+        if channel.ended:
+            self._loop.forget(channel.fileno())
 
     def _close_silent(self) -> bool:
         """Close the connections that had their time to send a request and sent nothing;

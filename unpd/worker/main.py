@@ -14,6 +14,7 @@ FINISH.
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from unpd.board import layout
 from unpd.board.memory import Scoreboard
@@ -63,7 +64,8 @@ class WorkerSetup:
     ``board`` and ``place``: where it finds its siblings. ``row``: its own words on the
     board. ``wakeup_fd`` becomes readable when ``signal_queue`` has signals.
     ``channel``: the questions of the master, which come after ``report_ready`` (None:
-    no questions). ``title`` sets the state in the process title.
+    no questions). ``switch_log`` answers the question that brings a new log file.
+    ``title`` sets the state in the process title.
     """
 
     services: tuple[ServiceSetup, ...]
@@ -78,7 +80,7 @@ class WorkerSetup:
     wakeup_fd: int
     report_ready: Callable[[], None]
     channel: ChannelEnd | None
-    reopen_log: Callable[[], None]
+    switch_log: Callable[[], dict[str, Any]]
     title: Callable[[str], None]
 
 
@@ -108,7 +110,8 @@ class Worker:
         """Serve until drained, or ordered to leave."""
         self._setup.report_ready()
         if self._setup.channel is not None:
-            Questions(self._setup.channel, self._engine, self._setup.log).watch()
+            setup = self._setup
+            Questions(self._setup.channel, self._engine, setup.log, setup.switch_log).watch()
         self._setup.title("ready")
         while not self._leaving and not (self._draining and not self._engine.open):
             self._engine.turn()
@@ -126,8 +129,6 @@ class Worker:
                     self._finish()
                 case ChildOrder.LEAVE:
                     self._leaving = True
-                case ChildOrder.REOPEN_LOG:
-                    self._setup.reopen_log()
 
     def _drain(self) -> None:
         if not self._draining:

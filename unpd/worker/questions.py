@@ -7,6 +7,9 @@ answer is {"connections": [{"service": ..., "peer": ..., "local": ..., "age_s": 
 ``after`` of the next question, null if there are no more. A question that is not
 understood is answered by {"error": "one sentence"}.
 
+{"question": "log"} brings the descriptor of a new log file. The answer is {"log":
+"switched"} or an error.
+
 An answer is short (one line of the channel), and it holds up one turn by a millisecond
 or two. Owns the worker's end of the channel. The worker makes it; the engine calls
 ``ready``. A master that breaks the protocol or does not read ends the channel with a
@@ -49,7 +52,7 @@ Sessions = Callable[[int], Iterable[Described]]
 def answer(question: Mapping[str, Any], sessions: Sessions, now: float) -> dict[str, Any]:
     """Return the answer to ``question``. ``now``: monotonic seconds."""
     if question.get("question") != "connections":
-        return {"error": 'the only question is "connections"'}
+        return {"error": 'the only questions are "connections" and "log"'}
     after, limit = question.get("after", -1), question.get("limit", MAX_LIMIT)
     if not _is_within(after, -1, HIGHEST_FD):
         return {"error": "after must be a descriptor, or -1"}
@@ -95,14 +98,26 @@ class Questions:
     it is sent, so at most one line of questions is held.
     """
 
-    def __init__(self, channel: ChannelEnd, engine: Watching, log: Log) -> None:
+    def __init__(
+        self,
+        channel: ChannelEnd,
+        engine: Watching,
+        log: Log,
+        switch_log: Callable[[], dict[str, Any]],
+    ) -> None:
         self._channel = channel
         self._engine = engine
         self._log = log
+        self._switch_log = switch_log
 
     def watch(self) -> None:
         """Begin to answer."""
         self._engine.watch(self._channel.fileno(), self)
+
+    def _answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        if question.get("question") == "log":
+            return self._switch_log()
+        return answer(question, self._engine.sessions, now())
 
     def ready(self, mask: int) -> None:
         """Read questions and answer them; or go on sending an answer."""
@@ -113,7 +128,7 @@ class Questions:
                 channel.flush()
             else:
                 for question in channel.receive():
-                    channel.send(answer(question, self._engine.sessions, now()))
+                    channel.send(self._answer(question))
         except (ChannelError, ChannelFullError) as error:
             self._log.event("channel.broken", reason=str(error))
             channel.ended = True

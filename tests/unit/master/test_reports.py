@@ -5,25 +5,25 @@ break it.
 import json
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from tests.support.transports import WithoutDescriptors
 from unpd.channel import ChannelEnd
 from unpd.core import events as ev
 from unpd.core.model import Child, Slot
 from unpd.errors import PrivilegeError
 from unpd.master.children import reports
-from unpd.master.runtime import ChildProcess, Runtime
-from unpd.names import ChildKind, ChildPhase, ExitCode
+from unpd.master.runtime import ChildProcess, Question, Runtime
+from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode
 
 BIRTH = 7
 QUESTION = {"question": "connections", "after": -1, "limit": 2}
 
 
-class Pipe:
+class Pipe(WithoutDescriptors):
     """A transport that keeps the bytes of the master and returns those of the child."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Master:
 
     def ask(self) -> None:
         """Ask the child for its connections."""
-        reports.ask(self.runtime, BIRTH, QUESTION, self.answers.append)
+        reports.ask(self.runtime, BIRTH, Question(QUESTION, self.answers.append))
 
 
 @pytest.fixture
@@ -160,16 +160,6 @@ def test_a_child_gets_one_question_at_a_time(master: Master) -> None:
     assert master.answers == [{"connections": [1]}, {"connections": [2]}]
 
 
-def test_a_child_of_a_kind_that_answers_nothing_is_not_asked(master: Master) -> None:
-    """An exporter does not read its channel: the asker hears so at once."""
-    master.comes(reports.ready())
-    slot = Slot(ChildKind.EXPORTER, "exporter", 0)
-    master.process.child = replace(master.process.child, slot=slot)
-    master.ask()
-    assert master.answers == [None]
-    assert not master.pipe.sent
-
-
 def test_a_question_to_a_child_that_has_just_died_is_answered_by_none(master: Master) -> None:
     """The send fails, the channel is no longer watched, and its number can be watched
     for another descriptor.
@@ -183,13 +173,51 @@ def test_a_question_to_a_child_that_has_just_died_is_answered_by_none(master: Ma
     assert master.pipe.closed
 
 
-def test_a_child_that_has_not_reported_is_not_asked(master: Master) -> None:
-    """A child that has not reported is not asked, because its first message has to be
-    the report. The answer to the question is None, at once.
+def test_a_starting_child_answers_after_its_report(master: Master) -> None:
+    """A question to a child that has not reported is sent at once. Its first message is
+    still the report.
     """
     master.ask()
-    assert master.answers == [None]
-    assert not master.pipe.sent
+    assert json.loads(master.pipe.sent) == QUESTION
+    master.comes(reports.ready(), {"connections": []})
+    assert list(master.events) == [ev.ChildReady(BIRTH)]
+    assert master.answers == [{"connections": []}]
+    assert not master.logged
+
+
+def test_a_question_may_be_asked_where_an_answer_is_taken(master: Master) -> None:
+    """Each question is sent once, also one that the asker has only after an answer."""
+    master.comes(reports.ready())
+    question = Question(QUESTION, lambda _: master.ask())
+    reports.ask(master.runtime, BIRTH, question)
+    master.comes({"connections": [1]})
+    assert master.pipe.sent.count(b"\n") == 2
+    master.comes({"connections": [2]})
+    assert master.answers == [{"connections": [2]}]
+
+
+def test_a_child_says_which_signal_has_ended_it(master: Master) -> None:
+    """The last report names an order of the master, which may have come from another
+    process. A second one breaks the channel.
+    """
+    master.comes(reports.ready(), reports.left(ChildOrder.LEAVE))
+    assert master.process.left_by == "SIGQUIT"
+    assert not master.logged
+    master.comes(reports.left(ChildOrder.FINISH))
+    assert master.process.left_by == "SIGQUIT"
+    assert master.logged == ["channel.broken"]
+
+
+@pytest.mark.parametrize(
+    "message", [{"report": "left"}, {"report": "left", "by": "SIGNONE"}, {"report": "ready"}]
+)
+def test_a_last_report_that_is_none_breaks_the_channel(
+    master: Master, message: dict[str, Any]
+) -> None:
+    """A child cannot put a text of its own into the master's log."""
+    master.comes(reports.ready(), message)
+    assert not master.process.left_by
+    assert master.logged == ["channel.broken"]
 
 
 def test_a_dead_child_answers_nothing(master: Master) -> None:

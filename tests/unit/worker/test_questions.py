@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.transports import WithoutDescriptors
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd
 from unpd.logs import Log
 from unpd.sinks import Sink
@@ -52,7 +53,7 @@ class Engine:
         return (client for client in self.clients if client.fd > after)
 
 
-class Wire:
+class Wire(WithoutDescriptors):
     """The transport of a channel: ``comes`` are the pieces of the master, ``room`` how
     much it reads.
     """
@@ -182,9 +183,15 @@ class Bench:
         self.engine = Engine(list(clients))
         self.lines: list[bytes] = []
         log = Log(Sink(-1, self.write), "info", "text")
-        Questions(ChannelEnd(wire), self.engine, log).watch()
+        self.switched = 0
+        Questions(ChannelEnd(wire), self.engine, log, self.switch_log).watch()
 
-    def write(self, line: bytes) -> int:
+    def switch_log(self) -> dict[str, Any]:
+        """Count the switches to a new log file."""
+        self.switched += 1
+        return {"log": "switched"}
+
+    def write(self, _fd: int, line: bytes) -> int:
         """A line of the log."""
         self.lines.append(line)
         return len(line)
@@ -209,6 +216,18 @@ def test_questions_of_the_channel_are_answered() -> None:
     assert [row["peer"] for row in first["connections"]] == ["peer:10"]
     assert "error" in second
     assert bench.mask == select.EPOLLIN
+
+
+def test_the_order_to_switch_the_log_is_carried_out() -> None:
+    """A new log file comes as a question, between others, and is answered in its
+    place.
+    """
+    bench = Bench(Wire(line(question="log") + line(**ASK)), Client(10))
+    bench.ready()
+    first, second = bench.wire.answers()
+    assert first == {"log": "switched"}
+    assert list(second) == ["connections", "next"]
+    assert bench.switched == 1
 
 
 def test_a_question_is_read_once_the_last_answer_is_sent() -> None:

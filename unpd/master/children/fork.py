@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from setproctitle import setproctitle
 
@@ -31,21 +32,27 @@ from unpd.channel import ChannelEnd
 from unpd.core.model import Child
 from unpd.core.policy import policy_of
 from unpd.errors import PrivilegeError, UnpdError
-from unpd.kernel import privileges, processes, signals
+from unpd.kernel import privileges, processes, signals, terminal
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import SignalQueue
 from unpd.logs import Log
 from unpd.master.children import reports
-from unpd.names import ChildOrder, ExitCode
+from unpd.names import MASTER_SIGNALS, ChildOrder, ExitCode
 
-_HANDLED = (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE, ChildOrder.REOPEN_LOG)
+_HANDLED = (ChildOrder.RETIRE, ChildOrder.FINISH, ChildOrder.LEAVE)
 CHILD_SIGNALS: Mapping[int, ChildOrder] = MappingProxyType(
     {int(signal.Signals[order.value]): order for order in _HANDLED}
 )
 """The signals that a child handles. SIGABRT and SIGKILL keep their default actions."""
-IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
-"""The signals that a child ignores. A Ctrl-C or a closed terminal sends them to the
-whole foreground group, and the master then sends its own orders to its children.
+IGNORED = tuple(
+    number
+    for row in MASTER_SIGNALS
+    for number in signals.numbers_of(row.name)
+    if number not in CHILD_SIGNALS and number != signal.SIGCHLD
+)
+"""The signals that a child ignores: one that was meant for the master, or for all
+processes of one name (killall(1)), ends none of them. The default action of SIGCHLD is
+to be ignored, and SIG_IGN would mean more (wait(2)).
 """
 TRACE_CHARACTERS = 900
 """How many characters of a trace are logged, its last ones: a log line is bounded."""
@@ -68,6 +75,16 @@ class Newborn:
         """Report to the master that this child serves."""
         self.channel.send(reports.ready())
         self.reported = True
+
+    def switch_log(self) -> dict[str, Any]:
+        """Write to the log file whose descriptor came with a question; return the
+        answer.
+        """
+        fd = self.channel.take_descriptor()
+        if fd is None:
+            return {"error": "no descriptor came: the process has no free one"}
+        self.log.sink.switch_to(fd)
+        return {"log": "switched"}
 
     def title(self, state: str) -> None:
         """Show kind, slot and state as the process title."""
@@ -121,7 +138,8 @@ def fork(child: Child, plan: ForkPlan, register: Callable[[Forked], None]) -> No
         with signals.blocked():
             pid = os.fork()
             if pid == 0:
-                _live_and_exit(child, plan, ChannelEnd(child_sock), parent_pid)
+                channel = ChannelEnd(child_sock, takes_descriptors=True)
+                _live_and_exit(child, plan, channel, parent_pid)
             forked = Forked(pid, _open_pidfd(pid), ChannelEnd(parent_sock))
             _register(forked, register)
     except BaseException:
@@ -179,23 +197,30 @@ def _live(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid: int) ->
         signals.unblock_all()
         plan.live(newborn)
     except UnpdError as error:
-        if not newborn.reported:
-            channel.send(reports.failure(error))
+        if newborn.reported:
+            raise  # the master waits for no reason any more: the log gets it
+        channel.send(reports.failure(error))
         return int(error.exit_code)
+    order = CHILD_SIGNALS.get(newborn.signal_queue.last)
+    if order is not None:
+        channel.send(reports.left(order))
     return int(ExitCode.DONE)
 
 
 def _settle_in(child: Child, plan: ForkPlan, channel: ChannelEnd) -> Newborn:
-    """Give up the parent's handlers and descriptors; set up those of the child."""
+    """Give up the parent's handlers, terminal and descriptors; set up those of the
+    child.
+    """
     signals.reset_inherited()
+    terminal.leave()
+    plan.log.sink.separate()
     log_fds = plan.log.sink.fds
     processes.close_all_but((0, 1, 2, *log_fds, channel.fileno(), *plan.kept_fds))
     cells = plan.board.row(plan.row)
     show_title(child, "starting")
     faulthandler.enable(file=plan.log.sink.fd)
     plan.log.sink.on_drop = lambda: _count_dropped(cells)
-    for signum in IGNORED:
-        signal.signal(signum, signal.SIG_IGN)
+    signals.ignore(IGNORED)
     signal_queue = SignalQueue()
     signal_queue.install(CHILD_SIGNALS)
     wakeup_fd, _ = signals.open_wakeup_pipe()

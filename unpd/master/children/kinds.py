@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from unpd import __version__, sinks
+from unpd import __version__
 from unpd.board import layout
 from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
@@ -147,7 +147,7 @@ def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) 
         wakeup_fd=newborn.wakeup_fd,
         report_ready=newborn.report_ready,
         channel=newborn.channel,
-        reopen_log=lambda: _reopen_log(deployment, newborn),
+        switch_log=newborn.switch_log,
         title=newborn.title,
     )
     Worker(setup).run()
@@ -188,8 +188,6 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn
 
     def stop_within() -> float | None:
         orders = [CHILD_SIGNALS.get(signum) for signum in newborn.signal_queue.take()]
-        if ChildOrder.REOPEN_LOG in orders:
-            _reopen_log(deployment, newborn)
         return min((patience_s[order] for order in orders if order in patience_s), default=None)
 
     def beat() -> None:
@@ -205,6 +203,8 @@ def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn
         report=newborn.log.event,
         ready=ready,
         loopback=_is_loopback(listener.address),
+        channel=newborn.channel,
+        switch_log=newborn.switch_log,
     )
     run_exporter(context)
 
@@ -237,17 +237,6 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
         version=__version__,
         master_pid=runtime.master_pid,
     )
-
-
-def _reopen_log(deployment: Deployment, newborn: Newborn) -> None:
-    """Open the new log file, which the master has made for the child's user."""
-    path = deployment.config.log.file
-    if not path:
-        return
-    try:
-        newborn.log.sink.move_to(sinks.open_file(path, create=False))
-    except OSError as error:
-        newborn.log.event("log.not_reopened", file=path, error=str(error.strerror))
 
 
 KINDS: Mapping[ChildKind, Kind] = MappingProxyType(

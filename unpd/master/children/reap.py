@@ -13,6 +13,7 @@ from unpd.core import events as ev
 from unpd.kernel import processes
 from unpd.kernel.processes import ExitReport
 from unpd.kernel.signals import Reaped
+from unpd.master import rotation
 from unpd.master.children.reports import read_and_close
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import ReapReason
@@ -31,6 +32,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
         return
     read_and_close(runtime, birth)  # the core gets the child's report before its exit
     process = runtime.processes.pop(birth)
+    rotation.forget(runtime, birth)
     _count(runtime, process, reaped, report)
     lost = runtime.board.book_worker_died(process.row)
     runtime.board.leave(process.row)
@@ -44,10 +46,19 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
         birth=birth,
         pid=reaped.pid,
         reason=str(_reason(report)),
-        ended=str(report),
+        ended=_in_words(process, report),
         connections_lost=lost,
     )
-    runtime.events.append(ev.ChildExited(birth, str(report)))
+    runtime.events.append(ev.ChildExited(birth, _in_words(process, report)))
+
+
+def _in_words(process: ChildProcess, report: ExitReport) -> str:
+    """How the child ended. One that left in peace without an order of the master
+    followed a signal of another process.
+    """
+    if report.code != 0 or process.ordered:
+        return str(report)
+    return f"{report} after {process.left_by or 'a signal'} from another process"
 
 
 def _count(runtime: Runtime, process: ChildProcess, reaped: Reaped, report: ExitReport) -> None:

@@ -3,26 +3,27 @@ and their answers.
 
 Owns the format of a report and the order of the messages. A child sends one report,
 ``{"report": "ready"}`` or ``{"report": "failed", "code": 77, "reason": "..."}``. After
-that it sends one answer for each question, in the order of the questions. Any other
+that it sends one answer for each question, in the order of the questions. A child that
+a signal has ended says so last, ``{"report": "left", "by": "SIGQUIT"}``. Any other
 message breaks the protocol: the master stops reading the channel, and the child goes on
 without it.
 
-The child makes its report with :func:`ready` or :func:`failure`. In the master,
-:mod:`unpd.master.perform` calls :func:`watch` after a fork, and
-:mod:`unpd.master.children.reap` calls :func:`read_and_close` after a death. Calls
-:mod:`unpd.channel`. If a channel breaks, :func:`read` logs the reason.
+The child makes its reports with :func:`ready`, :func:`failure` and :func:`left`. In the
+master, :mod:`unpd.master.perform` calls :func:`watch` after a fork,
+:mod:`unpd.master.rotation` asks, and :mod:`unpd.master.children.reap` calls
+:func:`read_and_close` after a death. Calls :mod:`unpd.channel`. If a channel breaks,
+:func:`read` logs the reason.
 """
 
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from unpd.channel import ChannelError
+from unpd.channel import ChannelError, ChannelFullError
 from unpd.core import events as ev
-from unpd.core.policy import policy_of
 from unpd.errors import UnpdError
-from unpd.master.runtime import ChildProcess, Runtime
-from unpd.names import ExitCode
+from unpd.master.runtime import ChildProcess, Question, Runtime
+from unpd.names import ChildOrder, ExitCode
 
 MAX_REASON_CHARACTERS = 4000
 """The longest reason that a report carries: the channel limits its messages. A usual
@@ -31,9 +32,6 @@ reason has one or two sentences.
 
 MAX_QUESTIONS = 16
 """How many questions may wait for one child."""
-
-OnAnswer = Callable[[dict[str, Any] | None], None]
-"""Called with the answer to a question, or with None if the child gives no answer."""
 
 
 def ready() -> dict[str, Any]:
@@ -45,6 +43,11 @@ def failure(error: UnpdError) -> dict[str, Any]:
     """The report of a child that cannot serve because of ``error``."""
     code, reason = int(error.exit_code), str(error)[:MAX_REASON_CHARACTERS]
     return {"report": "failed", "code": code, "reason": reason}
+
+
+def left(order: ChildOrder) -> dict[str, Any]:
+    """The last report of a child that ``order`` has ended."""
+    return {"report": "left", "by": order.value}
 
 
 def event_of(birth: int, report: Mapping[str, Any]) -> ev.ChildReady | ev.ChildFailed:
@@ -64,24 +67,20 @@ def watch(runtime: Runtime, birth: int) -> None:
     runtime.loop.watch(channel.fileno(), select.EPOLLIN, lambda _: read(runtime, birth))
 
 
-def ask(runtime: Runtime, birth: int, question: Mapping[str, Any], on_answer: OnAnswer) -> None:
-    """Ask a child a question. Call ``on_answer`` with the answer when it comes.
+def ask(runtime: Runtime, birth: int, question: Question) -> None:
+    """Ask a child a question. Its ``on_answer`` gets the answer when it comes.
 
-    A child gets one question at a time; up to MAX_QUESTIONS wait. Call ``on_answer``
-    with None at once if the child answers no questions, has not reported, or is gone,
-    or if too many wait; with None later if the channel ends before the answer.
+    A child gets one question at a time; up to MAX_QUESTIONS wait. A child that has not
+    reported yet reads its first question after its report. ``on_answer`` gets None at
+    once if the child is gone or too many questions wait, and None later if the channel
+    ends before the answer.
     """
     process = runtime.processes.get(birth)
-    if (
-        process is None
-        or not process.reported
-        or process.channel.ended
-        or not policy_of(process.child).serves
-        or len(process.unanswered) >= MAX_QUESTIONS
-    ):
-        on_answer(None)
+    if process is None or process.channel.ended or len(process.unanswered) >= MAX_QUESTIONS:
+        question.close()
+        question.on_answer(None)
         return
-    process.unanswered.append((question, on_answer))
+    process.unanswered.append(question)
     if len(process.unanswered) == 1:
         _send_question(process)
     _watch_or_stop(runtime, birth, process)
@@ -116,20 +115,40 @@ def _take(runtime: Runtime, birth: int, process: ChildProcess, message: dict[str
         process.reported = True
         runtime.events.append(event_of(birth, message))
         return
+    if "report" in message and not process.left_by:
+        process.left_by = _signal_of(message)
+        return
     if not process.unanswered:
         raise ChannelError("an answer came without a question")
-    _, on_answer = process.unanswered.popleft()
-    on_answer(message)
-    if process.unanswered:
-        _send_question(process)
+    question = process.unanswered.popleft()
+    _send_question(process)
+    question.on_answer(message)
+
+
+def _signal_of(report: Mapping[str, Any]) -> str:
+    """The signal of the last report. ChannelError if the message is no such report."""
+    match report:
+        case {"report": "left", "by": str(by)} if by in tuple(ChildOrder):
+            return by
+    raise ChannelError("the last message is no report")
 
 
 def _send_question(process: ChildProcess) -> None:
-    """Send the first question that waits. The channel has room: the one before is
-    answered.
+    """Send the first question that waits, if one does. The channel has room for a
+    message without a descriptor, because the question before is answered. A question
+    with one that finds no room has no answer.
     """
-    question, _ = process.unanswered[0]
-    process.channel.send(question)
+    while process.unanswered:
+        question = process.unanswered[0]
+        try:
+            process.channel.send(question.message, question.descriptor)
+        except ChannelFullError:
+            process.unanswered.popleft()
+            question.close()
+            question.on_answer(None)
+        else:
+            question.close()
+            return
 
 
 def _watch_or_stop(runtime: Runtime, birth: int, process: ChildProcess) -> None:
@@ -147,5 +166,6 @@ def _stop_watching(runtime: Runtime, process: ChildProcess) -> None:
     """Stop watching a channel that has ended; answer the open questions with None."""
     runtime.loop.forget(process.channel.fileno())
     while process.unanswered:
-        _, on_answer = process.unanswered.popleft()
-        on_answer(None)
+        question = process.unanswered.popleft()
+        question.close()
+        question.on_answer(None)
