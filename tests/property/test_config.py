@@ -26,7 +26,7 @@ from unpd.config.load import load, loads
 from unpd.config.merge import merge
 from unpd.config.plan import effective, restart_needed
 from unpd.config.schema import COMMON_KEYS, Config
-from unpd.config.source import Source
+from unpd.config.source import Source, Used, parse
 from unpd.errors import ConfigError
 from unpd.names import MAX_WORKERS
 
@@ -308,15 +308,32 @@ def test_any_values(files: list[dict[str, Any]]) -> None:
     assert all(str(problem).isprintable() for problem in problems(findings.errors, origins))
 
 
+def elements(value: Any) -> int:
+    """How many keys, tables and items of lists ``value`` has, in any depth. The marks
+    of TOML do not show the last item of a list.
+    """
+    if isinstance(value, dict):
+        return len(value) + sum(map(elements, value.values()))
+    return len(value) - 1 + sum(map(elements, value)) if isinstance(value, list) and value else 0
+
+
 @without_deadline
 @given(st.text(st.sampled_from("abc.=[]{}\"'#\\ \n\t,1:-"), max_size=60) | st.text(max_size=60))
+@example('a = ["""x"""", 1, "", 1, 1]')
+@example("a = ['''y''''', 1, 1]")
+@example('a = ["\\"", 1, 1] # "')
 def test_any_text(text: str) -> None:
     """Any text loads or is refused with a ConfigError, and the scanner of lines ends
-    and finds every top-level key that tomllib finds.
+    and finds every top-level key that tomllib finds. No text looks smaller to the bound
+    than it is.
     """
     lines = lines_of(text)
     with contextlib.suppress(tomllib.TOMLDecodeError):
-        assert all((key,) in lines for key in tomllib.loads(text))
+        parsed, used = tomllib.loads(text), Used()
+        assert all((key,) in lines for key in parsed)
+        with contextlib.suppress(ConfigError):
+            parse(Source("unpd.toml", text), used)
+        assert used.elements >= elements(parsed)
     try:
         loads(text, HOST)
     except ConfigError as error:

@@ -6,6 +6,7 @@ is changed.
 The other modules are the steps of a load: ``dropins`` (finds the files) -> ``source``
 (reads a file) -> ``merge`` (joins their tables) -> ``build`` (makes the models) ->
 ``checks`` (compares keys with each other and with the machine). ``findings``,
-``origins`` and ``lines`` collect the faults with their files and lines, ``wording``
-quotes words, and ``host`` describes the machine.
+``origins`` and ``lines`` collect the faults with their files and lines. ``syntax`` and
+``foreign`` know what people write by mistake, ``wording`` quotes words, and ``host``
+describes the machine.
 """

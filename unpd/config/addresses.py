@@ -122,8 +122,28 @@ def parse_address(text: str) -> Address:
     if separator and scheme == "udp":
         raise ValueError(f"{quoted(text)}: unpd serves no UDP; it must be {FORMS}")
     if not separator or scheme != "tcp":
-        raise ValueError(f"{quoted(text)} must be {FORMS}")
+        raise ValueError(_meant(text) or f"{quoted(text)} must be {FORMS}")
     return _tcp(text, rest)
+
+
+def _meant(text: str) -> str:
+    """A sentence about the address that was meant; "" if there is no telling."""
+    port = re.fullmatch(r"(?:\*?:)?([0-9]{1,5})", text)
+    if port and int(port[1]) <= MAX_PORT:
+        return (
+            f'{quoted(text)} is no address: for every address of this host write "tcp://[::]:'
+            f'{port[1]}", for clients on this host only "tcp://127.0.0.1:{port[1]}"'
+        )
+    scheme = re.fullmatch(r"(tcp|unix)[46]?:(?://)?(.*)", text, re.IGNORECASE)
+    if scheme:
+        guess = f"{scheme[1].lower()}://{scheme[2]}"
+    else:
+        guess = f"unix://{text}" if text.startswith("/") else f"tcp://{text}"
+    try:
+        parse_address(guess)
+    except ValueError:
+        return ""
+    return f"{quoted(text)} is no address; did you mean {quoted(guess)}?"
 
 
 def refuse_path(path: str) -> None:
@@ -169,6 +189,8 @@ def _tcp(text: str, rest: str) -> TcpAddress:
 def _form_fault(text: str, rest: str) -> str:
     if rest.count(":") > 1 and "[" not in rest:
         return f"{quoted(text)}: an IPv6 address must be in brackets, such as tcp://[::1]:7"
+    if rest.isdecimal():
+        return f"{quoted(text)} lacks a host, such as tcp://[::]:7 for every address"
     if ":" not in rest or rest.endswith("]"):
         return f"{quoted(text)} lacks a port, such as tcp://127.0.0.1:7"
     return f"{quoted(text)} must be {FORMS}"
@@ -181,6 +203,8 @@ def _port(text: str, port: str) -> int:
 
 
 def _ipv4(text: str, host: str) -> str:
+    if host in ("", "*"):
+        raise ValueError(f"{quoted(text)}: every address is written as [::] or 0.0.0.0")
     try:
         address = ipaddress.IPv4Address(host)
     except ValueError:

@@ -67,7 +67,8 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
             f" most {layout.MAX_POOLS} are allowed",
         )
     services = _named_tables("services", raw, layout.MAX_SERVICES, findings)
-    if raw.get("services", {}) == {}:
+    # An unknown table was meant to be one of services, more likely than not.
+    if raw.get("services", {}) == {} and not _unknown_tables(raw):
         findings.error((), "no service is configured: add a table such as [services.echo]")
     return Config(
         daemon=_section("daemon", Daemon, raw, findings, host.daemon_defaults()),
@@ -79,6 +80,10 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
         },
         services={name: _service(name, table, findings) for name, table in services.items()},
     )
+
+
+def _unknown_tables(raw: Table) -> list[str]:
+    return [key for key, value in raw.items() if isinstance(value, dict) and key not in SECTIONS]
 
 
 def _section(
@@ -221,7 +226,7 @@ def _advice(key: str, value: Any, path: KeyPath, known: tuple[str, ...]) -> str:
     ):
         return f"only services of type {quoted_list(types)} have it"
     tables = [table for table, keys in KEYS_OF_TABLES if key in keys]
-    if tables:
+    if tables and not isinstance(value, dict):
         return f"it belongs in [{tables[0]}]"
     return (
         _table_advice(key, value, path)

@@ -9,6 +9,7 @@ Owns the findings of one load. Called by the steps of a load. Calls unpd.config.
 for files and lines. Raises nothing.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ class Findings:
         """Add what pydantic found in the table at ``path``: one error for each value,
         although pydantic reports several for the members of a union.
         """
-        details = failure.errors(include_input=False, include_url=False)
+        details = failure.errors(include_url=False)
         found = {
             _path_in_table(detail): self._sentence(model, detail) for detail in reversed(details)
         }
@@ -90,11 +91,10 @@ class Findings:
         known = model.model_fields.get(str(detail["loc"][0])) if detail["loc"] else None
         if known is None or not known.description:
             return detail["msg"][:1].lower() + detail["msg"][1:]
-        return (
-            f"is missing; it must be {known.description}"
-            if detail["type"] == "missing"
-            else f"must be {known.description}"
-        )
+        if detail["type"] == "missing":
+            return f"is missing; it must be {known.description}"
+        quotes = "; write it without quotes" if _needless_quotes(known.description, detail) else ""
+        return f"must be {known.description}{quotes}"
 
     def _unknown_name(self, error: UnknownNameError) -> str:
         """The sentence about an unknown name, with the nearest one that is known. The
@@ -113,6 +113,17 @@ def _path_in_table(detail: ErrorDetails) -> KeyPath:
     pydantic's location names the members of a union.
     """
     return (*detail["loc"][:1], *(index for index in detail["loc"][1:2] if isinstance(index, int)))
+
+
+def _needless_quotes(wanted: str, detail: ErrorDetails) -> bool:
+    """Whether the value is a number or a truth value in quotes, where one is wanted."""
+    given = detail["input"]
+    pattern = r"true|false" if wanted == "true or false" else r"-?[0-9]+(\.[0-9]+)?"
+    return (
+        isinstance(given, str)
+        and ("number" in wanted or wanted == "true or false")
+        and re.fullmatch(pattern, given) is not None
+    )
 
 
 def dotted_key(path: KeyPath) -> str:

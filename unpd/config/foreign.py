@@ -10,9 +10,9 @@ from types import MappingProxyType
 _ADDRESS = 'address and port stand in listen, such as listen = ["tcp://[::]:7"]'
 _STREAMS = "unpd serves streams only, over TCP and UNIX sockets: leave it out"
 _SWITCH = "a service is switched off by deleting its table"
-_PROGRAMS = "unpd starts no programs and has no such key"
-_ABSENT = "unpd has no such key"
-_ACCESS = "unpd has no such key: use a firewall, or IPAddressAllow= and IPAddressDeny= in its unit"
+_PROGRAMS = "unpd starts no programs"
+_ABSENT = "unpd has nothing like it"
+_ACCESS = f"{_ABSENT}: use a firewall, or IPAddressAllow= and IPAddressDeny= in its unit"
 _LIMIT = "the key is max_connections in [pools.NAME], which counts for each worker"
 _WORKERS = "the key is workers in [pools.NAME]"
 _LEVEL = "the key is level in [log]"
@@ -25,7 +25,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("access_times", _ABSENT),
     ("banner banner_fail banner_success", _ABSENT),
     ("bind interface port", _ADDRESS),
-    ("cps deny_time max_load per_source", _ACCESS),
+    ("cps deny_time max_load per_source", f"{_ABSENT}: use a firewall"),
     ("disable enabled", _SWITCH),
     ("env passenv", "set it in the unit of systemd: Environment="),
     ("flags", "the keys are keepalive and ipv6_only"),

@@ -5,9 +5,9 @@ index for an item of an array. The scanner knows the grammar as far as it decide
 keys are: comments, the four kinds of strings, arrays, inline tables, dotted and quoted
 keys. It knows nothing about values.
 
-Called by unpd.config.origins, only if there is something to report, with text that
-tomllib has accepted. Calls nothing of unpd. Raises nothing: for other text it returns
-the lines that it found.
+Called by unpd.config.origins and unpd.config.syntax, only if there is something to
+report. Calls nothing of unpd. Raises nothing: in a text that is not TOML it stops at
+the fault.
 
 Known gaps: a key more than eight levels deep has no line of its own, because long paths
 take long to hash. The items of an array of tables share the path of the array. The
@@ -17,7 +17,8 @@ configuration of unpd has neither.
 import contextlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 KeyPath = tuple[str | int, ...]
 MAX_DEPTH = 8
@@ -32,15 +33,35 @@ STRING = re.compile(
 SCALAR = re.compile(r"[^,\]}#\n]+")
 
 
-def lines_of(text: str) -> Mapping[KeyPath, int]:
-    """The line of the first occurrence of each path in ``text``, without the paths that
-    the scanner cannot follow because they are nested too deep.
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What the scanner found before it came to the end, or to a fault.
+
+    ``lines``: the line of the first occurrence of each path. ``last``: the last key, or
+    the last table if ``last_is_table``. ``open_lists``: the lines on which the lists
+    begin that are not closed yet.
+    """
+
+    lines: Mapping[KeyPath, int]
+    last: KeyPath
+    last_is_table: bool
+    open_lists: Sequence[int]
+
+
+def scan(text: str) -> Scanned:
+    """Scan ``text``. The paths are missing that the scanner cannot follow because they
+    are nested too deep.
     """
     scanner = _Scanner(text)
     # A line number only helps: without it, the fault itself is still reported.
     with contextlib.suppress(RecursionError, _LostError, tomllib.TOMLDecodeError):
         scanner.document()
-    return scanner.lines
+    return Scanned(scanner.lines, scanner.last, scanner.last_is_table, scanner.open_lists)
+
+
+def lines_of(text: str) -> Mapping[KeyPath, int]:
+    """The line of the first occurrence of each path in ``text``."""
+    return scan(text).lines
 
 
 def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int | None:
@@ -70,6 +91,9 @@ class _Scanner:
         self.counted_to = 0
         self.line = 1
         self.lines: dict[KeyPath, int] = {}
+        self.last: KeyPath = ()
+        self.last_is_table = False
+        self.open_lists: list[int] = []
 
     def document(self) -> None:
         table: KeyPath = ()
@@ -83,13 +107,16 @@ class _Scanner:
         brackets = 2 if self.text.startswith("[[", self.position) else 1
         self.position += brackets
         table = self._key(())
+        self.last, self.last_is_table = table, True
         self._expect("]" * brackets)
         return table
 
     def _pair(self, table: KeyPath) -> None:
         path = self._key(table)
+        self.last, self.last_is_table = path, False
         self._expect("=")
         self._value(path)
+        self.last = path  # the value may have been a table with keys
 
     def _key(self, table: KeyPath) -> KeyPath:
         path = table
@@ -119,11 +146,13 @@ class _Scanner:
             self._match(STRING if first in ('"', "'") else SCALAR)
 
     def _array(self, path: KeyPath) -> None:
+        self.open_lists.append(self._line_here())
         self.position += 1
         index = 0
         while not self._closes("]"):
             self._value(self._below(path, self._line_here(), index))
             index += 1
+        self.open_lists.pop()
 
     def _inline_table(self, path: KeyPath) -> None:
         self.position += 1

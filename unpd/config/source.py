@@ -2,16 +2,18 @@
 UTF-8, which, if root runs unpd, no other user can change.
 
 It never blocks (it opens a FIFO without waiting) and writes nothing. The bounds keep a
-load short, because the master does nothing else meanwhile: no files within them take a
-hundred milliseconds.
+load short, because the master does nothing else meanwhile: no files within them take
+half a second.
 
 Called by unpd.config.load, and by the command line to find a daemon. Calls
-unpd.config.wording. Raises :class:`ConfigError` with one sentence for each objection.
+unpd.config.syntax and unpd.config.wording. Raises :class:`ConfigError` with one
+sentence for each objection.
 
 Known gaps: it checks neither access control lists nor the directories above the file
 (unpd.config.dropins checks conf.d).
 """
 
+import codecs
 import os
 import re
 import stat
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unpd.config import syntax
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
 
@@ -164,6 +167,8 @@ def _reason(error: OSError) -> str:
 
 
 def _decode(file: str, content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _refusal(file, "the text is UTF-16: save the file as UTF-8")
     if b"\0" in content:
         raise _refusal(file, "this is a binary file, not TOML")
     try:
@@ -185,7 +190,8 @@ def parse(source: Source, used: Used | None = None) -> dict[str, Any]:
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        raise _syntax_error(source, str(error)) from None
+        line, sentence = syntax.explain(source.text, str(error))
+        raise _refusal(source.file, f"not valid TOML: {sentence}", line) from None
     except RecursionError:
         raise _refusal(source.file, "the nesting is too deep") from None
     except ValueError:  # int() refuses more than 4300 digits, and tomllib passes that on
@@ -216,23 +222,6 @@ def _refuse_excess(source: Source, used: Used) -> None:
 
 def _has_deep_key(line: str) -> bool:
     return any(part.count(".") > MAX_DOTS for part in NO_KEY.split(line))
-
-
-def _syntax_error(source: Source, message: str) -> ConfigError:
-    """Split the message of tomllib, which ends with "(at line 3, column 5)" or "(at end
-    of document)".
-    """
-    fault, _, place = message.rpartition(" (at ")
-    found = re.fullmatch(r"line (\d+), column (\d+)\)", place)
-    if found:
-        return _refusal(
-            source.file, f"not valid TOML: {fault} (column {found.group(2)})", int(found.group(1))
-        )
-    return _refusal(
-        source.file,
-        f"not valid TOML: {fault or message} (at the end of the file)",
-        source.text.rstrip("\n").count("\n") + 1,
-    )
 
 
 def _refusal(file: str, message: str, line: int | None = None) -> ConfigError:

@@ -102,8 +102,34 @@ def test_canonical(text: str, canonical: str) -> None:
             '"tcp://::1:7": an IPv6 address must be in brackets, such as tcp://[::1]:7',
         ),
         ("tcp://localhost:7", f'"tcp://localhost:7": {NOT_NUMERIC}'),
-        ("tcp://*:7", f'"tcp://*:7": {NOT_NUMERIC}'),
-        ("tcp://:7", f'"tcp://:7": {NOT_NUMERIC}'),
+        ("tcp://*:7", '"tcp://*:7": every address is written as [::] or 0.0.0.0'),
+        ("tcp://:7", '"tcp://:7": every address is written as [::] or 0.0.0.0'),
+        ("tcp://7", '"tcp://7" lacks a host, such as tcp://[::]:7 for every address'),
+        *(
+            (
+                text,
+                (
+                    f'"{text}" is no address: for every address of this host write'
+                    ' "tcp://[::]:65535", for clients on this host only "tcp://127.0.0.1:65535"'
+                ),
+            )
+            for text in ("65535", ":65535", "*:65535")
+        ),
+        ("65536", f'"65536" {FORMS}'),
+        *(
+            (text, f'"{text}" is no address; did you mean "{meant}"?')
+            for text, meant in {
+                "0.0.0.0:7": "tcp://0.0.0.0:7",
+                "[::]:7": "tcp://[::]:7",
+                "tcp:127.0.0.1:7": "tcp://127.0.0.1:7",
+                "tcp4://127.0.0.1:7": "tcp://127.0.0.1:7",
+                "TCP6:[::1]:7": "tcp://[::1]:7",
+                "/run/x.sock": "unix:///run/x.sock",
+                "unix:/run/x.sock": "unix:///run/x.sock",
+            }.items()
+        ),
+        ("http://127.0.0.1:7", f'"http://127.0.0.1:7" {FORMS}'),
+        ("localhost:7", f'"localhost:7" {FORMS}'),
         ("tcp://127.1:7", f'"tcp://127.1:7": {NOT_NUMERIC}'),
         (
             "tcp://224.0.0.1:7",

@@ -248,7 +248,10 @@ def test_frozen(accept: Accept) -> None:
         ),
         (
             f"[daemon]\ngrace_s = '10'\n{ECHO}",
-            "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600",
+            (
+                "unpd.toml:2: daemon.grace_s: must be a number of seconds from 0.5 to 3600; write"
+                " it without quotes"
+            ),
         ),
         (
             f"[daemon]\ngrace_s = true\n{ECHO}",
