@@ -3,11 +3,14 @@ its own.
 """
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.packaging.installed import (
+    CONF_D,
     CONFIG,
     DROP_INS,
     ECHO,
@@ -19,7 +22,7 @@ from tests.packaging.installed import (
     under_load,
 )
 from tests.packaging.machine import Machine
-from tests.support import clients
+from tests.support import ROOT, clients
 from unpd import __version__
 
 pytestmark = pytest.mark.packaging
@@ -35,6 +38,7 @@ KEEPERS = (
     "/var/lib/dpkg",
     "/var/lib/systemd/catalog",
 )
+REFUSED = "unpd: the configuration is refused, checked with the rights of the service"
 LOGS = ("/var/log/apt", "/var/log/journal", "/var/log/alternatives.log", "/var/log/dpkg.log")
 """Paths that apt, dpkg and the journal write for themselves."""
 
@@ -119,6 +123,82 @@ def test_an_upgrade_leaves_a_daemon_that_could_not_come_back(
     assert "the configuration is refused" in printed
     assert unpd.pid == pid
     assert clients.converse(ECHO, b"hello") == b"hello"
+
+
+def test_an_upgrade_checks_as_the_daemon(fresh: Machine, previous: Path, package: Path) -> None:
+    """An upgrade does not restart a daemon that could no longer read its configuration,
+    although root can: a drop-in that only root may read, and then one that the sandbox
+    hides. It says so, and the daemon serves on. Once that is repaired, the next upgrade
+    restarts it.
+    """
+    install(fresh, previous)
+    unpd = Installed(fresh)
+    unpd.start()
+    pid = unpd.pid
+    fresh.put(f"{CONF_D}/secret.toml", "[log]\nlevel = 'debug'\n", mode=0o600)
+    assert fresh.run("unpd", "check").stdout == "configuration OK\n"
+    printed = install(fresh, package)
+    assert f"unpd: {CONF_D}/secret.toml: the file cannot be read by user unpd" in printed
+    assert REFUSED in printed
+    assert unpd.pid == pid
+    fresh.run("rm", f"{CONF_D}/secret.toml")
+    fresh.put("/home/admin/hidden.toml", "[log]\nlevel = 'debug'\n")
+    fresh.run("ln", "-s", "/home/admin/hidden.toml", CONF_D)
+    printed = reinstall(fresh, package)
+    assert f"unpd: {CONF_D}/hidden.toml: " in printed
+    assert REFUSED in printed
+    assert unpd.pid == pid
+    assert clients.converse(ECHO, b"hello") == b"hello"
+    fresh.run("rm", f"{CONF_D}/hidden.toml")
+    assert REFUSED not in reinstall(fresh, package)
+    assert unpd.pid != pid
+    assert clients.converse(ECHO, b"hello") == b"hello"
+
+
+def reinstall(machine: Machine, package: Path) -> str:
+    """Upgrade to the same version once more; return what apt prints."""
+    done = machine.run("apt-get", "install", "--reinstall", "--yes", f"/root/{package.name}")
+    return done.stdout + done.stderr
+
+
+def test_an_upgrade_of_the_rpm_checks_as_the_daemon(
+    fresh: Machine, package: Path, posttrans: str
+) -> None:
+    """The rpm's last scriptlet takes the mark back by which systemd would restart a
+    daemon that could no longer read its configuration. A daemon that can come back
+    keeps its mark, and systemd restarts it.
+    """
+    install(fresh, package)
+    unpd = Installed(fresh)
+    unpd.start()
+    pid = unpd.pid
+    mark = ("systemctl", "set-property", SERVICE, "Markers=+needs-restart")
+    restart = ("systemctl", "reload-or-restart", "--marked")  # systemd's own trigger
+    fresh.put(f"{CONF_D}/secret.toml", "[log]\nlevel = 'debug'\n", mode=0o600)
+    fresh.run(*mark)
+    done = fresh.run("sh", "-c", posttrans, "posttrans", "1")
+    assert f"unpd: {CONF_D}/secret.toml: the file cannot be read by user unpd" in done.stderr
+    assert REFUSED in done.stderr
+    fresh.run(*restart, check=False)
+    assert unpd.pid == pid
+    fresh.path(f"{CONF_D}/secret.toml").chmod(0o644)
+    fresh.run(*mark)
+    assert fresh.run("sh", "-c", posttrans, "posttrans", "1").stderr == ""
+    fresh.run(*restart)
+    assert unpd.pid != pid
+    unpd.systemctl("stop", SERVICE)
+    fresh.path(f"{CONF_D}/secret.toml").chmod(0o600)
+    assert fresh.run("sh", "-c", posttrans, "posttrans", "1").stderr == ""
+
+
+@pytest.fixture
+def posttrans(tmp_path: Path) -> str:
+    """The scriptlet that the rpm runs last, out of a built rpm."""
+    command = [sys.executable, "packaging/build.py", "rpm", "--output", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    (rpm,) = tmp_path.glob("*.rpm")
+    query = ["rpm", "--query", "--package", "--queryformat", "%{POSTTRANS}", str(rpm)]
+    return subprocess.run(query, check=True, capture_output=True, text=True).stdout
 
 
 def test_what_was_removed_comes_back(fresh: Machine, package: Path) -> None:

@@ -115,7 +115,7 @@ def test_the_synopsis_is_that_of_the_parser() -> None:
     lines = section(UNPD, "SYNOPSIS").split(".Nm\n")[1:]
     shown = {
         " ".join(re.findall(r"^\.Cm (.+)$", line, re.MULTILINE)): set(
-            re.findall(r"Fl (-[a-z]+)", line)
+            re.findall(r"Fl (-[a-z-]+)", line)
         )
         for line in lines
     }

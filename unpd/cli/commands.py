@@ -1,24 +1,27 @@
 """The commands that need the whole configuration, run and check, and the part of run
 that start shares.
 
-Called by dispatch and by start; calls the loader of the configuration and
-:mod:`unpd.master.boot`. Owns the pid file while ``unpd run`` serves. Errors: UnpdError,
-which the log has too if it goes to a file.
+Called by dispatch and by start; calls the loader of the configuration,
+:mod:`unpd.master.boot`, and for ``check --as-daemon`` :mod:`unpd.kernel.likeness`. Owns
+the pid file while ``unpd run`` serves. Errors: UnpdError, which the log has too if it
+goes to a file.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
 
-from unpd.cli.configured import config_path
+from unpd.cli.configured import config_path, control_path
 from unpd.config.host import Host, this_host
 from unpd.config.load import Loaded, builtin, load
 from unpd.config.plan import effective
-from unpd.errors import UnpdError
-from unpd.kernel import processes, signals
+from unpd.control.client import ControlClient
+from unpd.errors import PrivilegeError, UnpdError
+from unpd.kernel import likeness, processes, signals
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.master import boot
@@ -81,8 +84,30 @@ def serve(
 
 def check(args: argparse.Namespace) -> int:
     """``unpd check``: print whether the configuration would be accepted."""
-    loaded = load_path(config_path(args), replace(this_host(), check_interfaces=True))
+    path = config_path(args)
+    if args.as_daemon:
+        _become_daemon_user(args)
+    loaded = load_path(path, replace(this_host(), check_interfaces=True))
+    if args.as_daemon:
+        boot.identity_for(loaded)
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(effective(loaded.config) if args.show else "configuration OK\n", end="")
     return ExitCode.DONE
+
+
+def _become_daemon_user(args: argparse.Namespace) -> None:
+    """Take over the rights of the daemon that runs, and its view of the file system:
+    root, who checks, may read files that the daemon may not. UnpdError if no daemon
+    runs, PrivilegeError if this user may not.
+    """
+    with contextlib.closing(ControlClient(control_path(args))) as client:
+        pid = client.daemon_pid()
+    if pid == 0:
+        raise UnpdError("the daemon lives in another pid namespace: check beside it")
+    try:
+        likeness.become_like(pid)
+    except OSError as error:
+        raise PrivilegeError(
+            f"cannot check as the daemon (pid {pid}): {error.strerror or error}; only root can"
+        ) from error

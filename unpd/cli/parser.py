@@ -73,6 +73,15 @@ def _add_check(commands: "_Commands[argparse.ArgumentParser]") -> None:
     check.add_argument(
         "--show", action="store_true", help="print the effective configuration, defaults included"
     )
+    check.add_argument(
+        "--as-daemon",
+        action="store_true",
+        help=(
+            "check with the rights of the daemon that runs and with its view of the file system;"
+            " for root, before a restart"
+        ),
+    )
+    check.set_defaults(control=None)
 
 
 def _add_start(commands: "_Commands[argparse.ArgumentParser]") -> None:

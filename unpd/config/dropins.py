@@ -17,6 +17,7 @@ from pathlib import Path
 from unpd.config.source import distrust, world_writable
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
+from unpd.kernel.privileges import user_name
 
 DIRECTORY = "conf.d"
 SUFFIX = ".toml"
@@ -52,6 +53,10 @@ def find(main: Path, *, trusted_only: bool) -> DropIns:
         names, status = _list_directory(path)
     except FileNotFoundError:
         return DropIns()
+    except PermissionError:
+        user = user_name(os.geteuid())
+        sentence = f"the directory cannot be read by user {user}: permission denied"
+        raise _refusal(directory, sentence) from None
     except OSError as error:
         raise _refusal(directory, f"the directory cannot be read: {error.strerror}") from None
     if trusted_only and (objections := distrust(status.st_mode, status.st_uid, status.st_gid)):

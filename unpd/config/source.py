@@ -25,6 +25,7 @@ from typing import Any
 from unpd.config import syntax
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
+from unpd.kernel.privileges import user_name
 
 MAX_BYTES = 256 << 10
 """How many bytes all files of a configuration may have, together. The shipped file has
@@ -156,7 +157,7 @@ def _reason(error: OSError) -> str:
         case FileNotFoundError():
             return "there is no such file"
         case PermissionError():
-            return "the file cannot be read: permission denied"
+            return f"the file cannot be read by user {user_name(os.geteuid())}: permission denied"
         case IsADirectoryError():
             return "this is a directory, not a file"
     return (

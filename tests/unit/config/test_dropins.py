@@ -13,6 +13,7 @@ from unpd.config.dropins import MAX_DROP_INS, find
 from unpd.config.host import Host
 from unpd.config.load import load
 from unpd.errors import ConfigError
+from unpd.kernel.privileges import user_name
 
 ORDINARY_UID = 1000
 ECHO = "[services.echo]\n"
@@ -139,7 +140,8 @@ def test_a_closed_directory(tmp_path: Path, etc: Etc, request: pytest.FixtureReq
     for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         parent.chmod(parent.stat().st_mode | 0o011)
     request.getfixturevalue("no_root")
-    assert refusal(etc) == ": the directory cannot be read: Permission denied"
+    user = user_name(os.geteuid())
+    assert refusal(etc) == f": the directory cannot be read by user {user}: permission denied"
 
 
 def test_descriptors_are_closed(etc: Etc) -> None:

@@ -14,6 +14,7 @@ from unpd.config.host import Host
 from unpd.config.load import load
 from unpd.config.source import MAX_BYTES, Source, distrust, parse, read
 from unpd.errors import ConfigError
+from unpd.kernel.privileges import user_name
 
 ORDINARY_UID = 1000
 ECHO = b"[services.echo]\n"
@@ -160,7 +161,8 @@ def test_unreadable(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """A file without permission to read is reported so."""
     path = write(tmp_path, ECHO, 0)
     request.getfixturevalue("no_root")
-    assert refusal(path) == ": the file cannot be read: permission denied"
+    user = user_name(os.geteuid())
+    assert refusal(path) == f": the file cannot be read by user {user}: permission denied"
 
 
 @pytest.mark.parametrize(
