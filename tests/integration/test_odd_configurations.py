@@ -2,10 +2,12 @@
 serves with them like with any other.
 """
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
-from tests.support import clients
+from tests.support import ROOT, clients
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
 from tests.support.operating import refused_reload, reload
@@ -89,3 +91,29 @@ def test_the_descriptor_store_keeps_a_path_with_spaces(
     second.expect_leftover(path)
     assert clients.converse(str(path), b"two") == b"two"
     assert path.stat().st_ino == inode
+
+
+def test_a_character_that_the_locale_lacks_is_refused(tmp_path: Path) -> None:
+    """Where the locale cannot write a character, a path with it is refused with a
+    remedy, and an account of that name does not exist. Neither ends in a traceback.
+    """
+    config = tmp_path / "unpd.toml"
+    config.write_text(
+        '[daemon]\nuser = "\u00e9"\n[services.echo]\nlisten = ["unix:///run/\u00e9"]\n'
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "unpd", "check", "--config", str(config)],
+        cwd=ROOT,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == ExitCode.CONFIGURATION
+    assert ended.stderr.splitlines() == [
+        f'unpd: {config}:2: daemon.user: there is no user "\\u00e9" on this system',
+        (
+            f'unpd: {config}:4: services.echo.listen: "/run/\\u00e9" has a character that this'
+            " locale lacks: run unpd with LC_ALL=C.UTF-8"
+        ),
+    ]

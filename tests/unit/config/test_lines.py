@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from unpd.config.lines import KeyPath, line_of, lines_of
+from unpd.config.lines import MAX_DEPTH, KeyPath, line_of, lines_of
 
 TEXT = '''# a comment with [brackets] and key = 1
 top = 1
@@ -112,3 +112,15 @@ def test_stops_at_deep_nesting() -> None:
     found.
     """
     assert lines_of("\nx = " + "[" * 100_000)[("x",)] == 2
+
+
+def test_deep_keys_have_no_path_of_their_own() -> None:
+    """A key more than MAX_DEPTH levels deep is not noted: the length of a path bounds
+    the time that its hash takes.
+    """
+    lines = lines_of(
+        "\n".join(["x = {", *["y = {"] * 20, "z = 1", *["}"] * 21]).replace("{\n", "{")
+    )
+    assert max(map(len, lines)) == MAX_DEPTH
+    lists = lines_of(f"x = {'[' * 100}1, 2{']' * 100}")
+    assert max(map(len, lists)) == MAX_DEPTH
