@@ -38,9 +38,11 @@ def test_the_store_is_as_large_as_it_is_said_to_be() -> None:
 
 def test_what_is_allowed_comes_first() -> None:
     """The first SystemCallFilter= is the list of what is allowed; what is taken from it
-    follows.
+    follows, then the one call that the children need to give up their capabilities.
     """
-    assert [line.startswith("~") for line in setting(SERVICE, "SystemCallFilter")] == [False, True]
+    allowed, taken, again = setting(SERVICE, "SystemCallFilter")
+    assert [line.startswith("~") for line in (allowed, taken)] == [False, True]
+    assert again == "capset"
 
 
 def test_the_sockets_belong_to_the_service() -> None:

@@ -215,11 +215,18 @@ def _count_dropped(cells: memoryview) -> None:
 
 
 def _drop_privileges(identity: Identity | None) -> None:
-    """Become ``identity`` and give up all capabilities. PrivilegeError."""
+    """Become ``identity`` and give up all capabilities. PrivilegeError.
+
+    A child of the master's own user becomes inspectable, which the master is not. The
+    exporter can then see dead siblings where /proc hides what is not, and a crash
+    leaves a core dump. A child that was root stays as the change of user left it.
+    """
     try:
         if identity is not None:
             privileges.drop_to(identity)
-        privileges.give_up_capabilities(unless_filtered=identity is None)
+        privileges.give_up_capabilities(required=identity is not None)
+        if identity is None:
+            privileges.set_inspectable(inspectable=True)
     except OSError as error:
         user = identity.user if identity else "unprivileged"
         reason = error.strerror or error
