@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 PR_SET_DUMPABLE = 4
+PR_GET_SECCOMP = 21
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
+SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -174,17 +176,19 @@ def give_up_capabilities(*, required: bool) -> None:
     """Clear the ambient, permitted, effective and inheritable capabilities and set
     no_new_privs (capabilities(7), prctl(2)). OSError on failure.
 
-    Only a system call filter can refuse capset(2) here. Unless ``required``, that is no
-    failure: the author of the filter has chosen the capabilities too, and with an empty
-    ambient set no program that is executed gets one.
+    Unless ``required``, it is no failure if a system call filter (seccomp(2)) refuses
+    capset(2): the author of the filter has chosen the capabilities too, and with an
+    empty ambient set no program that is executed gets one.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     # A kernel without ambient capabilities returns EINVAL: it has nothing to clear.
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     no_capabilities = (ctypes.c_uint32 * 6)()
-    if libc.capset(header, no_capabilities) != 0 and required:
-        raise OSError(ctypes.get_errno(), "capset: cannot give up capabilities")
+    if libc.capset(header, no_capabilities) != 0:
+        error = ctypes.get_errno()
+        if required or libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER:
+            raise OSError(error, "capset: cannot give up capabilities")
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl: cannot set no_new_privs")
 
