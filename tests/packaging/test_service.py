@@ -56,6 +56,21 @@ def test_who_serves(unpd: Installed) -> None:
         assert {name: mask for name, mask in sets.items() if mask and name != "CapBnd"} == {}
 
 
+def test_the_main_process_is_closed_to_its_own_user(unpd: Installed) -> None:
+    """The user that the workers run as can look into a worker, but not into the main
+    process; the zombies of the main process are still counted.
+    """
+    unpd.start()
+    look = "import os, sys; open(f'/proc/{sys.argv[1]}/mem', 'rb')"
+    inner = unpd.show("MainPID")
+    worker = unpd.machine.run("pgrep", "-f", "unpd: worker", check=False).stdout.split()
+    as_unpd = ("setpriv", "--reuid", "unpd", "--regid", "unpd", "--clear-groups")
+    for pid, opened in ((inner, False), *((pid, True) for pid in worker[:1])):
+        done = unpd.machine.run(*as_unpd, "python3", "-c", look, pid, check=False)
+        assert (done.returncode == 0) is opened, (pid, done.stderr)
+    assert unpd.samples()["unpd_zombies", frozenset()] == 0
+
+
 def test_exposure(unpd: Installed) -> None:
     """The exposure of the unit, which binds ports 7 and 13 itself, is at most 1.5."""
     assert unpd.exposure() <= 1.5

@@ -50,7 +50,7 @@ def control_path(args: argparse.Namespace) -> Path:
         return Path(args.control)
     path = config_path(args)
     if path is None:
-        return _default_control()
+        return _default_control(None)
     if not _exists(path):
         raise ConfigError((Problem(file_shown(path), None, "", "there is no such file"),))
     control, problems = _last_control((path, *_drop_ins(path)))
@@ -59,11 +59,11 @@ def control_path(args: argparse.Namespace) -> Path:
     if problems and path != DEFAULT_CONFIG:
         sentence = "so its control socket is not known: name it with --control"
         raise ConfigError((*problems, Problem(file_shown(path), None, "", sentence)))
-    return _default_control()
+    return _default_control(path)
 
 
-def _default_control() -> Path:
-    return Path(this_host().daemon_defaults()["control"])
+def _default_control(config: Path | None) -> Path:
+    return Path(this_host(config).daemon_defaults()["control"])
 
 
 def _drop_ins(path: Path) -> tuple[Path, ...]:

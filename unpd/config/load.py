@@ -59,7 +59,7 @@ def load(path: Path, host: Host | None = None) -> Loaded:
     ``host``: the machine to check against, by default this one. ConfigError with every
     fault in the files.
     """
-    host = host or this_host()
+    host = host or this_host(path)
     drop_ins, files = _read(path, trusted_only=host.uid == 0)
     config, warnings = _build_and_check(files, host)
     return Loaded(config, path, drop_ins.warnings + warnings, len(drop_ins.files))
