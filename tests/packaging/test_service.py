@@ -1,5 +1,6 @@
 """The installed unit under a real systemd: start, stop, watchdog, hardening."""
 
+import json
 import os
 import re
 import socket
@@ -62,10 +63,10 @@ def test_the_main_process_is_closed_to_its_own_user(unpd: Installed) -> None:
     """
     unpd.start()
     look = "import os, sys; open(f'/proc/{sys.argv[1]}/mem', 'rb')"
-    inner = unpd.show("MainPID")
-    worker = unpd.machine.run("pgrep", "-f", "unpd: worker", check=False).stdout.split()
+    status = json.loads(unpd.machine.run("unpd", "status", "--json").stdout)
+    worker = next(child["pid"] for child in status["children"] if child["kind"] == "worker")
     as_unpd = ("setpriv", "--reuid", "unpd", "--regid", "unpd", "--clear-groups")
-    for pid, opened in ((inner, False), *((pid, True) for pid in worker[:1])):
+    for pid, opened in ((unpd.show("MainPID"), False), (str(worker), True)):
         done = unpd.machine.run(*as_unpd, "python3", "-c", look, pid, check=False)
         assert (done.returncode == 0) is opened, (pid, done.stderr)
     assert unpd.samples()["unpd_zombies", frozenset()] == 0
