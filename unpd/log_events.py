@@ -128,6 +128,14 @@ _ROWS: tuple[LogEvent, ...] = (
     ),
     # children
     LogEvent(
+        "control.refused",
+        "warning",
+        ("by_uid", "by_pid", "reason"),
+        "The process `by_pid` of the user `by_uid` may not control the daemon.",
+        "If it is a child of the daemon, it may have been taken over: find out what the process"
+        " does.",
+    ),
+    LogEvent(
         "child.spawned",
         "debug",
         ("kind", "slot", "birth", "generation", "pid"),
@@ -198,7 +206,8 @@ _ROWS: tuple[LogEvent, ...] = (
         "child.unknown",
         "debug",
         ("pid", "ended"),
-        "The main process, running as process 1, reaped an orphan that it had not forked.",
+        "The main process reaped an orphan that it had not forked: of a container whose process"
+        " 1 it is, or of a child.",
     ),
     LogEvent(
         "channel.broken",

@@ -116,7 +116,7 @@ def test_nonsense_in_a_workers_row(launch: Launch, rng: random.Random) -> None:
     with loads.running(unpd.address("echo"), rate=300, concurrency=CONCURRENCY) as client:
         for _ in range(5):
             mad = min(unpd.workers())
-            row = row_of(unpd, mad)
+            row = row_of(mad)
             scribbler = Scribbler(mad, rng)
             scribbler.scribble(
                 layout.Board.ROWS + row * layout.Row.size,
@@ -146,13 +146,13 @@ def await_successor(unpd: Unpd, dead: int, count: int) -> None:
     )
 
 
-def row_of(unpd: Unpd, pid: int) -> int:
-    """Return the row of the scoreboard that ``pid`` has, read from the directory in the
-    master's memory.
+def row_of(pid: int) -> int:
+    """Return the row of the scoreboard that ``pid`` has, read from the directory in its
+    own mapping.
     """
-    maps = (Path("/proc") / str(unpd.pid) / "maps").read_text().splitlines()
+    maps = (Path("/proc") / str(pid) / "maps").read_text().splitlines()
     start = int(next(line for line in maps if "unpd-scoreboard" in line).partition("-")[0], 16)
-    with (Path("/proc") / str(unpd.pid) / "mem").open("rb", buffering=0) as memory:
+    with (Path("/proc") / str(pid) / "mem").open("rb", buffering=0) as memory:
         for row in range(layout.MAX_ROWS):
             memory.seek(
                 start
@@ -198,7 +198,7 @@ def test_a_word_that_changes_all_the_time(launch: Launch, rng: random.Random) ->
     unpd = launch("[pools.default]\nworkers = 2\n")
     mad, sibling = unpd.workers()
     scribbler = Scribbler(mad, rng)
-    word = layout.row_start(row_of(unpd, sibling)) + layout.service_cells(0) + WORKER_DIED
+    word = layout.row_start(row_of(sibling)) + layout.service_cells(0) + WORKER_DIED
     with scribbler.toggling(word, 1):
         for _ in range(scale.many(8, at_least=5)):
             with clients.idle(unpd.address("echo"), 16):

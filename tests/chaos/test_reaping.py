@@ -109,6 +109,7 @@ def test_every_fork_is_reaped_by_an_independent_witness(launch: Launch) -> None:
     assert sorted(reaped) == sorted(born_before | forked)
 
 
+@faults.requires_root
 @faults.requires_strace()
 def test_lost_sigchld(launch: Launch) -> None:
     """A lost SIGCHLD costs a second: the sweep finds the dead workers, and they come

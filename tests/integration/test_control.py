@@ -9,6 +9,7 @@ import pwd
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,27 @@ def test_the_masters_group_may_ask_but_neither_strangers_nor_its_own_children(
         "ok": False,
         "reason": f"user {worker.pw_uid} may not control this daemon",
     }
+
+
+def test_a_process_from_before_the_daemon_may_ask(launch: Launch, tmp_path: Path) -> None:
+    """The entrypoint of a container may start a watcher of its files and then become
+    the daemon. The watcher looks like a child of the daemon, but may ask for a reload.
+    The daemon's user is that of its children here.
+    """
+    go, answer = tmp_path / "go", tmp_path / "answer"
+    watcher = (
+        f'(until [ -e {go} ]; do sleep 0.05; done; "{sys.executable}" -m unpd reload --control'
+        f' {tmp_path}/control.sock >{answer}.new 2>&1; mv {answer}.new {answer}) & exec "$@"'
+    )
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    unpd = launch(
+        f'[daemon]\nuser = "{user}"\ncontrol = "{tmp_path}/control.sock"\n{ECHO}',
+        prefix=("sh", "-c", watcher, "sh"),
+    )
+    go.touch()
+    until(answer.exists, 20.0, "the watcher's answer")
+    assert answer.read_text() == "reloaded: generation 2\n"
+    unpd.metric_becomes(1, "unpd_unknown_children_reaped_total")
 
 
 def test_a_stale_socket_is_replaced_and_anything_else_is_not(

@@ -14,6 +14,7 @@ import pytest
 from tests.support import ROOT, clients, faults, procs
 from tests.support.launch import Launch
 from tests.support.operating import refused_reload, reload
+from tests.support.refused_calls import requires_filters
 from tests.support.waiting import until
 from unpd.config.load import builtin
 from unpd.errors import PrivilegeError
@@ -127,33 +128,38 @@ def test_a_drop_that_fails_ends_the_start(launch: Launch, tmp_path: Path, fault:
 
 
 FILTERED = """
-import ctypes, struct, sys
-libc = ctypes.CDLL(None, use_errno=True)
-allow = ctypes.create_string_buffer(struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000))
-program = struct.pack("HP", 1, ctypes.addressof(allow))
-assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()
+import errno, sys
+from tests.support.refused_calls import refuse
 from unpd.kernel.privileges import give_up_capabilities
-give_up_capabilities(unless_filtered=sys.argv[1] == "True")
+refuse(sys.argv[1], errno.EPERM)
+try:
+    give_up_capabilities(required=sys.argv[2] == "True")
+except OSError as error:
+    print(error.strerror)
 print(open("/proc/self/status").read())
 """
 
 
 @faults.requires_root
-@pytest.mark.parametrize("unless_filtered", [True, False])
-def test_under_a_filter_capset_is_not_tried(*, unless_filtered: bool) -> None:
-    """A system call filter such as that of unpd.service refuses capset. A master
-    without root skips it then; a master with root tries it. no_new_privs is set either
-    way.
+@requires_filters
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("refused", ["capset", "rseq"])
+def test_capabilities_under_a_filter(refused: str, *, required: bool) -> None:
+    """Under a filter that allows capset, such as that of unpd.service, no capability
+    stays. One that refuses it is no failure for a master without root, and one for a
+    master with root. no_new_privs is set either way.
     """
     done = subprocess.run(
-        [sys.executable, "-c", FILTERED, str(unless_filtered)],
+        [sys.executable, "-c", FILTERED, refused, str(required)],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
     )
     assert "NoNewPrivs:\t1" in done.stdout, done.stderr
-    assert ("CapEff:\t0000000000000000" in done.stdout) is not unless_filtered
+    assert ("CapEff:\t0000000000000000" in done.stdout) is (refused != "capset")
+    failed = "capset: cannot give up capabilities" in done.stdout
+    assert failed is (required and refused == "capset")
 
 
 @faults.requires_root

@@ -31,6 +31,7 @@ UNITS = tuple(
     f"/usr/lib/systemd/system/{unit}"
     for unit in ("unpd-daytime.socket", "unpd-metrics.socket", "unpd.service", "unpd.socket")
 )
+TEMPLATE = "/usr/lib/systemd/system/unpd@.service"
 SCRIPTS = {"postinst", "prerm", "postrm"}
 COMMON = (
     "/etc/unpd/conf.d",
@@ -38,6 +39,7 @@ COMMON = (
     LOGROTATE,
     PROGRAM,
     *UNITS,
+    TEMPLATE,
     "/usr/lib/sysusers.d/unpd.conf",
     f"{LIBRARY}/unpd/__init__.py",
     "/usr/share/bash-completion/completions/unpd",
@@ -337,8 +339,9 @@ def test_the_scriptlets_of_the_rpm(packages: dict[str, Path]) -> None:
         (tag, verb, set(named.split())) for tag, found in verbs.items() for verb, named in found
     ] == [
         ("POSTIN", "install-system-units", units),
-        ("PREUN", "remove-system-units", units),
+        ("PREUN", "remove-system-units", units | {"'unpd@*.service'"}),
         ("POSTUN", "mark-restart-system-units", {"unpd.service"}),
+        ("POSTUN", "mark-restart-system-units", {'"$instance"'}),
     ]
     assert "systemd-sysusers unpd.conf" in scripts["POSTIN"]
     assert "compileall" in scripts["POSTTRANS"]
@@ -463,7 +466,7 @@ def test_the_manual_pages_are_well_formed(page: str) -> None:
     assert output("mandoc", "-Tlint", "-Wwarning", ROOT / "packaging/man" / page) == ""
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, TEMPLATE])
 def test_the_units_are_well_formed(unpacked: dict[str, Path], unit: str) -> None:
     """systemd-analyze knows every setting of the units."""
     name = unit.rpartition("/")[2]

@@ -28,7 +28,8 @@ STOPPING = frozenset((Signals.SIGSTOP, Signals.SIGTSTP, Signals.SIGTTIN, Signals
 @contextlib.contextmanager
 def signal_dropped(pid: int, number: Signals) -> Iterator[None]:
     """Keep signal ``number`` from ``pid`` for the length of the block. Mark the test
-    with requires_strace(), which needs the same privilege.
+    with requires_strace() and requires_root: a master does not let its own user trace
+    it.
     """
     command = [sys.executable, "-m", "tests.support.drop_signal", str(pid), str(int(number))]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as tracer:

@@ -11,7 +11,7 @@ class Launch:
     """Starts daemons for one test, and finishes all of them after it."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._started: list[Unpd] = []
 
     def __call__(
@@ -35,7 +35,7 @@ class Launch:
         ``drop_ins`` maps NAME to the text of conf.d/NAME.toml. ``detached`` runs ``unpd
         start`` instead of ``unpd run``.
         """
-        directory = self._directory / f"unpd-{len(self._started)}"
+        directory = self.directory / f"unpd-{len(self._started)}"
         directory.mkdir()
         for name, drop_in in (drop_ins or {}).items():
             write_drop_in(directory / "unpd.toml", name, drop_in)

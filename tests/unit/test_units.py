@@ -2,14 +2,17 @@
 
 import re
 import tomllib
+from pathlib import Path
 
 from tests.support import ROOT
+from unpd.config.host import instance_of, runtime_dir
 from unpd.names import MASTER_SIGNALS, ExitCode, SignalMeaning
 
 DIRECTORY = ROOT / "systemd"
 LOGROTATE = (ROOT / "packaging/logrotate").read_text()
 SERVICE = (DIRECTORY / "unpd.service").read_text()
 DROP_IN = (DIRECTORY / "unpd.service.d/socket-activation.conf").read_text()
+TEMPLATE = (DIRECTORY / "unpd@.service").read_text()
 SOCKETS = {path.name: path.read_text() for path in sorted(DIRECTORY.glob("*.socket"))}
 
 
@@ -44,7 +47,7 @@ def test_the_rotation_fits_the_unit() -> None:
     (user,), (directory,) = setting(SERVICE, "User"), setting(SERVICE, "LogsDirectory")
     (reopen,) = (row.name for row in MASTER_SIGNALS if row.meaning is SignalMeaning.REOPEN_LOG)
     lines = [line.strip() for line in LOGROTATE.splitlines()]
-    assert f"/var/log/{directory}/*.log {{" in lines
+    assert f"/var/log/{directory}/*.log /var/log/{directory}-*/*.log {{" in lines
     assert {f"su {user} adm", f"create 0640 {user} adm", "delaycompress"} <= set(lines)
     (command,) = (line for line in lines if line.startswith("systemctl"))
     name = reopen.removeprefix("SIG")
@@ -53,9 +56,42 @@ def test_the_rotation_fits_the_unit() -> None:
 
 def test_what_is_allowed_comes_first() -> None:
     """The first SystemCallFilter= is the list of what is allowed; what is taken from it
-    follows.
+    follows, then the one call that the children need to give up their capabilities.
     """
-    assert [line.startswith("~") for line in setting(SERVICE, "SystemCallFilter")] == [False, True]
+    allowed, taken, again = setting(SERVICE, "SystemCallFilter")
+    assert [line.startswith("~") for line in (allowed, taken)] == [False, True]
+    assert again == "capset"
+
+
+def settings(unit: str) -> list[str]:
+    """The lines of a unit that are no comment."""
+    return [line for line in unit.splitlines() if line and not line.startswith("#")]
+
+
+def test_an_instance_differs_only_in_its_names() -> None:
+    """unpd@.service has every setting of unpd.service, and no other. Its configuration,
+    its directories and its description bear the name of the instance.
+    """
+    expected = [
+        re.sub(r"^(\w+Directory)=unpd$", r"\1=unpd-%i", line).replace(
+            "/etc/unpd/unpd.toml", "/etc/unpd/%i/unpd.toml"
+        )
+        for line in settings(SERVICE)
+    ]
+    described = [f"{line}, instance %i" if "Description=" in line else line for line in expected]
+    assert settings(TEMPLATE) == described
+
+
+def test_an_instance_is_found_by_its_configuration() -> None:
+    """The commands look for the control socket of /etc/unpd/NAME/unpd.toml where the
+    unit makes its directory.
+    """
+    (command,) = setting(TEMPLATE, "ExecStart")
+    config = command.rpartition(" ")[2].replace("%i", "lab")
+    (directory,) = setting(TEMPLATE, "RuntimeDirectory")
+    assert runtime_dir(0, {}, instance=instance_of(Path(config))) == "/run/" + directory.replace(
+        "%i", "lab"
+    )
 
 
 def test_the_sockets_belong_to_the_service() -> None:

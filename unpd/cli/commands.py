@@ -66,7 +66,7 @@ def serve(
     try:
         # A reload looks up no account: user and group cannot change, and the user
         # database may be at the other end of a network.
-        host = replace(this_host(), check_accounts=False)
+        host = replace(this_host(path), check_accounts=False)
         return boot.serve(loaded, lambda: load_path(path, host), identity, log, starter)
     except UnpdError as error:
         if loaded.config.log.file:  # dispatch prints the error on standard error
@@ -86,7 +86,7 @@ def check(args: argparse.Namespace) -> int:
     path = config_path(args)
     if args.as_daemon:
         _become_daemon_user(args)
-    loaded = load_path(path, replace(this_host(), check_interfaces=True))
+    loaded = load_path(path, replace(this_host(path), check_interfaces=True))
     if args.as_daemon:
         boot.identity_for(loaded)
     for warning in loaded.warnings:

@@ -50,7 +50,7 @@ def control_path(args: argparse.Namespace) -> Path:
         return Path(args.control)
     path = config_path(args)
     if path is None:
-        return default_control()
+        return default_control(None)
     if not _exists(path):
         raise ConfigError((Problem(file_shown(path), None, "", "there is no such file"),))
     control, problems = _last_control((path, *_drop_ins(path)))
@@ -59,14 +59,14 @@ def control_path(args: argparse.Namespace) -> Path:
     if problems and path != DEFAULT_CONFIG:
         sentence = "so its control socket is not known: name it with --control"
         raise ConfigError((*problems, Problem(file_shown(path), None, "", sentence)))
-    return default_control()
+    return default_control(path)
 
 
-def default_control() -> Path:
-    """Return the path of the control socket of a daemon that this user starts, without
-    ``daemon.control``.
+def default_control(config: Path | None) -> Path:
+    """Return the path of the control socket of a daemon that this user starts with the
+    configuration file ``config`` (None: the built-in one), without ``daemon.control``.
     """
-    return Path(this_host().daemon_defaults()["control"])
+    return Path(this_host(config).daemon_defaults()["control"])
 
 
 def _drop_ins(path: Path) -> tuple[Path, ...]:

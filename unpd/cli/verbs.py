@@ -53,7 +53,7 @@ def _connect(args: argparse.Namespace) -> ControlClient:
     try:
         return ControlClient(path)
     except NotRunningError as error:
-        if args.control is None and path == default_control():
+        if args.control is None and path == default_control(config_path(args)):
             raise NotRunningError(f"{error}, {_HINT}") from None
         raise
 

@@ -16,6 +16,7 @@ from unpd.kernel.cpus import usable_cpus
 from unpd.kernel.privileges import unprivileged_user, user_name
 
 ROOT_RUNTIME_DIR = "/run/unpd"
+CONFIG_DIR = Path("/etc/unpd")
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
@@ -56,13 +57,15 @@ class Host:
         }
 
 
-def this_host() -> Host:
-    """Describe the machine and the user of this process."""
+def this_host(config: Path | None = None) -> Host:
+    """Describe the machine and the user of this process, for the instance that the
+    configuration file ``config`` belongs to.
+    """
     uid = os.geteuid()
     return Host(
         uid,
         user_name(uid),
-        runtime_dir(uid, os.environ),
+        runtime_dir(uid, os.environ, instance=instance_of(config)),
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
         check_accounts=True,
@@ -70,21 +73,36 @@ def this_host() -> Host:
     )
 
 
+def instance_of(config: Path | None) -> str:
+    """The instance NAME of unpd@NAME.service that /etc/unpd/NAME/unpd.toml belongs to;
+    "" for any other file, and without one.
+    """
+    place = Path(os.path.normpath(config)) if config else CONFIG_DIR
+    return place.parent.name if place == CONFIG_DIR / place.parent.name / "unpd.toml" else ""
+
+
 def runtime_dir(
-    uid: int, environment: Mapping[str, str], run_user: Path = Path("/run/user")
+    uid: int,
+    environment: Mapping[str, str],
+    run_user: Path = Path("/run/user"),
+    instance: str = "",
 ) -> str:
     """The directory of the pid file and the control socket.
 
     For root: /run/unpd. For other users: RuntimeDirectory= of our unit, else
     $XDG_RUNTIME_DIR/unpd, else /run/user/UID/unpd if /run/user/UID exists, else
-    unpd-UID in $TMPDIR or /tmp.
+    unpd-UID in $TMPDIR or /tmp. For an instance, -NAME follows, except in the unit's,
+    which names it already.
     """
-    if uid == 0:
-        return ROOT_RUNTIME_DIR
     # The unit may have several directories, separated by colons (systemd.exec(5)).
     of_unit = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    if of_unit.startswith("/"):
+    if uid != 0 and of_unit.startswith("/"):
         return posixpath.normpath(of_unit)
+    shared = ROOT_RUNTIME_DIR if uid == 0 else _users_runtime_dir(uid, environment, run_user)
+    return f"{shared}-{instance}" if instance else shared
+
+
+def _users_runtime_dir(uid: int, environment: Mapping[str, str], run_user: Path) -> str:
     of_session = environment.get("XDG_RUNTIME_DIR", "")
     if of_session.startswith("/"):
         return posixpath.normpath(f"{of_session}/unpd")

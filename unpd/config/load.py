@@ -63,7 +63,7 @@ def load(path: Path, host: Host | None = None) -> Loaded:
     fault in the files.
     """
     with _refusing(file_shown(path)):
-        host = host or this_host()
+        host = host or this_host(path)
         drop_ins, files = _read(path, trusted_only=host.uid == 0)
         config, warnings = _build_and_check(files, host)
     return Loaded(config, path, drop_ins.warnings + warnings, len(drop_ins.files))

@@ -7,9 +7,7 @@ afterwards a connection that fails is closed, and a request that makes no sense 
 answered with the reason.
 
 The file's owner and mode (0660, the master's own user and group) say which processes
-may connect. Where the master is root, the user that its children become is refused by
-its credentials all the same: a worker that an attacker took over must not command its
-master.
+may connect. :mod:`unpd.control.callers` decides which of them may ask.
 """
 
 import errno
@@ -93,14 +91,14 @@ class Peer:
 
 class ControlServer:
     """Listens at ``path`` and hands each request to ``asked(self, pending)``, which
-    calls :meth:`answer` now or later. The user ``refused_uid`` may not ask (None: each
-    user that can connect may).
+    calls :meth:`answer` now or later. ``refusal`` says why a peer may not ask, "" if it
+    may.
     """
 
     def __init__(
         self,
         path: Path,
-        refused_uid: int | None,
+        refusal: Callable[[Credentials], str],
         loop: Loop,
         asked: "Callable[[ControlServer, PendingRequest], None]",
     ) -> None:
@@ -112,7 +110,7 @@ class ControlServer:
                 f"cannot make the control socket {path}: {_reason_of(error)}"
             ) from error
         self._inode = sockets.socket_inode(self.path)
-        self._refused_uid = refused_uid
+        self._refusal = refusal
         self._loop, self._asked = loop, asked
         self._peers: dict[int, Peer] = {}
         self._next_number = 1
@@ -140,8 +138,9 @@ class ControlServer:
         peer = Peer(sock, peer_credentials(sock), now() + PEER_TIMEOUT_S)
         self._peers[number] = peer
         self._loop.watch(sock.fileno(), select.EPOLLIN, lambda events: self._ready(number, events))
-        if peer.credentials.uid == self._refused_uid:
-            self._refuse(number, f"user {self._refused_uid} may not control this daemon")
+        reason = self._refusal(peer.credentials)
+        if reason:
+            self._refuse(number, reason)
 
     def _ready(self, number: int, events: int) -> None:
         peer = self._peers[number]

@@ -15,6 +15,7 @@ import pwd
 from dataclasses import dataclass
 from typing import Literal
 
+PR_SET_DUMPABLE = 4
 PR_GET_SECCOMP = 21
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
@@ -171,22 +172,35 @@ def _prove_no_return() -> None:
     raise PermissionError("this process could become root again after it dropped root")
 
 
-def give_up_capabilities(*, unless_filtered: bool) -> None:
+def give_up_capabilities(*, required: bool) -> None:
     """Clear the ambient, permitted, effective and inheritable capabilities and set
     no_new_privs (capabilities(7), prctl(2)). OSError on failure.
 
-    ``unless_filtered``: under a system call filter (seccomp(2)), such as that of our
-    unit, clear the ambient set only. The author of the filter has chosen the
-    capabilities too, and the filter may refuse capset(2). With an empty ambient set, no
-    program that is executed gets a capability.
+    Unless ``required``, it is no failure if a system call filter (seccomp(2)) refuses
+    capset(2): the author of the filter has chosen the capabilities too, and with an
+    empty ambient set no program that is executed gets one.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     # A kernel without ambient capabilities returns EINVAL: it has nothing to clear.
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    if not unless_filtered or libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER:
-        header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-        no_capabilities = (ctypes.c_uint32 * 6)()
-        if libc.capset(header, no_capabilities) != 0:
-            raise OSError(ctypes.get_errno(), "capset: cannot give up capabilities")
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    no_capabilities = (ctypes.c_uint32 * 6)()
+    if libc.capset(header, no_capabilities) != 0:
+        error = ctypes.get_errno()
+        if required or libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER:
+            raise OSError(error, "capset: cannot give up capabilities")
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl: cannot set no_new_privs")
+
+
+def set_inspectable(*, inspectable: bool) -> None:
+    """Whether other processes of our user may look into this one: its memory and its
+    descriptors, through /proc or ptrace(2) (PR_SET_DUMPABLE of prctl(2)).
+
+    A process that is not inspectable dumps no core, and /proc mounted with
+    hidepid=invisible hides it from its own user. Its children inherit the setting.
+    OSError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_DUMPABLE, int(inspectable), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl: cannot set the dumpable flag")

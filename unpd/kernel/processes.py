@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 LAST_FD = 2**31 - 1
 MAX_TRIED = 1 << 20
 """How many descriptors are closed one by one, in a tenth of a second: as many as the
@@ -93,6 +94,16 @@ def die_with_parent(parent_pid: int) -> bool:
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl: cannot set the parent death signal")
     return os.getppid() == parent_pid
+
+
+def adopt_orphans() -> None:
+    """Become the parent of the descendants whose parent ends (prctl(2),
+    PR_SET_CHILD_SUBREAPER). So each of them has this process among its ancestors.
+    OSError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl: cannot become the reaper of orphans")
 
 
 def close_all_but(kept: Iterable[int]) -> None:

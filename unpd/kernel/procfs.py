@@ -1,28 +1,51 @@
-"""Counts the zombies among the children of a process, from proc(5).
+"""Reads proc(5): how many children of a process are zombies, and whether a process
+descends from us.
 
-Owns nothing. Called by the exporter at each scrape. Calls nothing of unpd. Raises
-nothing for a process that has ended or is hidden: that is None or no zombie.
+Owns nothing. Called by the exporter at each scrape and by the control socket at each
+connection. Calls nothing of unpd. Raises nothing for a process that has ended or is
+hidden.
+
+Where /proc is mounted with hidepid=invisible (ProtectProc= of systemd.exec(5)), it
+hides the processes of other users, and those of our own user that are not dumpable or
+have more capabilities than we.
 
 Known gaps: ``/proc/PID/task/PID/children`` can omit a child while a sibling exits
 (proc(5)), so a count during mass deaths may be low; the next count is right. A kernel
 without that file (CONFIG_PROC_CHILDREN off) makes us read all of /proc, which costs
-about 10 us for each process.
+about 10 us for each process. A zombie that died before it gave up a capability may be
+hidden.
 """
 
 import os
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 _STAT_BYTES = 1024
+MAX_ANCESTORS = 256
+TRIES = 5
+"""How often the ancestors are looked up anew because one of them ended meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A process: its state letter, its parent, and its start in clock ticks since the
+    boot (proc(5), /proc/PID/stat).
+    """
+
+    state: str
+    parent: int
+    started: int
 
 
 def zombie_children(pid: int) -> int | None:
     """How many children of the single-threaded process ``pid`` are in state Z now.
 
-    None if we cannot see ``pid`` (it has ended, or the mount option hidepid hides it).
+    None if we cannot see them: ``pid`` has ended, or is hidden and of another user.
     """
-    if _state(pid) is None:
-        return None
+    if _stat(pid) is None:
+        return zombies_among(all_processes(), pid) if _is_of_our_user(pid) else None
     try:
         return zombies_among(_children(pid), pid)
     except OSError:
@@ -33,7 +56,8 @@ def zombies_among(pids: Iterable[int], parent: int) -> int:
     """How many of ``pids`` are children of ``parent`` in state Z; processes that we
     cannot see do not count.
     """
-    return sum(_state(pid) == ("Z", parent) for pid in pids)
+    stats = map(_stat, pids)
+    return sum(stat is not None and (stat.state, stat.parent) == ("Z", parent) for stat in stats)
 
 
 def all_processes() -> list[int]:
@@ -41,15 +65,71 @@ def all_processes() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
 
 
+def ticks_since_boot() -> int:
+    """The time as ``Stat.started`` has it."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def may_descend(pid: int, since: int) -> bool:
+    """Whether ``pid``, a process of our user, descends from a child that we got at
+    ``since`` (:func:`ticks_since_boot`) or later. False only if that is certain; a pid
+    of 0 is a process outside our pid namespace.
+
+    We must be the reaper of orphans: otherwise a descendant whose parent ended would no
+    longer look like one. A child that is older was there before us: a shell may have
+    started it and then have become this program.
+    """
+    for _ in range(TRIES):
+        found = _descends(pid, since)
+        if found is not None:
+            return found
+    return True
+
+
+def _descends(pid: int, since: int) -> bool | None:
+    """Look the ancestors up once. None if one of them has ended meanwhile."""
+    for _ in range(MAX_ANCESTORS):
+        if pid == 0:
+            return False
+        stat = _stat(pid)
+        if stat is None:
+            return _descends_hidden(pid)
+        if stat.parent == os.getpid():
+            return stat.started >= since
+        pid = stat.parent
+    return True
+
+
+def _descends_hidden(pid: int) -> bool | None:
+    """Whether a process that /proc does not show may be our descendant. Those are of
+    our user, because no process can become another user with no_new_privs and without
+    capabilities.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return False
+    return True
+
+
+def _is_of_our_user(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_bytes().split()]
 
 
-def _state(pid: int) -> tuple[str, int] | None:
-    """The state letter and the parent of ``pid`` (proc(5), /proc/PID/stat); None if we
-    cannot see it.
+def _stat(pid: int) -> Stat | None:
+    """The process ``pid``; None if we cannot see it.
 
-    Both follow the name in brackets, which may itself hold spaces and brackets.
+    The fields follow the name in brackets, which may itself hold spaces and brackets.
     """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -61,5 +141,5 @@ def _state(pid: int) -> tuple[str, int] | None:
         return None
     finally:
         os.close(fd)
-    state, parent = stat.rpartition(b")")[2].split()[:2]
-    return state.decode("ascii"), int(parent)
+    fields = stat.rpartition(b")")[2].split()
+    return Stat(fields[0].decode("ascii"), int(fields[1]), int(fields[19]))

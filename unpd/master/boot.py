@@ -10,6 +10,7 @@ cannot mix versions, and ``gc.freeze`` keeps the memory of these modules shared.
 """
 
 import contextlib
+import faulthandler
 import gc
 import os
 import signal
@@ -26,10 +27,12 @@ from unpd.board.memory import sane
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
 from unpd.config.source import names_of
+from unpd.control.callers import Callers
 from unpd.control.server import ControlServer
 from unpd.core import effects as fx
 from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
 from unpd.kernel import journal, needed, privileges, processes
+from unpd.kernel.credentials import Credentials
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
@@ -160,6 +163,7 @@ def serve(
     """
     setproctitle("unpd: master starting")
     _check_calls()
+    _protect(identity, log)
     with contextlib.suppress(OSError):  # a filter refuses prlimit(2): the limit stays
         processes.raise_descriptor_limit()
     for warning in loaded.warnings:
@@ -173,8 +177,8 @@ def serve(
             log_listener(runtime, listener)
         shell = Shell(runtime, Signalling(runtime), starter.offers)
         path = loaded.config.daemon.control
-        owner = identity.uid if identity and identity.uid != 0 else None
-        runtime.control = ControlServer(path, owner, runtime.loop, shell.carry_out)
+        refusal = _refusal_of(Callers(identity.uid if identity else os.geteuid()), log)
+        runtime.control = ControlServer(path, refusal, runtime.loop, shell.carry_out)
         undo.callback(runtime.control.close)
         with _children_never_outlive(runtime):
             end = _run(shell, runtime)
@@ -189,6 +193,29 @@ def _check_calls() -> None:
         needed.check_calls()
     except needed.CallRefusedError as error:
         raise PrivilegeError(str(error)) from error
+
+
+def _protect(identity: Identity | None, log: Log) -> None:
+    """Keep the children out of the master, and its descendants in sight.
+
+    Children of another user cannot look into it anyway. If they are of its own user, it
+    must not be inspectable: then it dumps no core either, so that a trace in the log
+    has to tell where it crashed.
+    """
+    if identity is None:
+        privileges.set_inspectable(inspectable=False)
+    processes.adopt_orphans()
+    faulthandler.enable(file=log.sink.fd)
+
+
+def _refusal_of(callers: Callers, log: Log) -> Callable[[Credentials], str]:
+    def refusal(caller: Credentials) -> str:
+        reason = callers.refusal(caller)
+        if reason:
+            log.event("control.refused", by_uid=caller.uid, by_pid=caller.pid, reason=reason)
+        return reason
+
+    return refusal
 
 
 def _deploy(config: Config, log: Log, offers: Offers) -> Deployment:

@@ -248,7 +248,7 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
     Counter(
         "unpd_unknown_children_reaped_total",
         (),
-        "Reaped processes that the master had not forked (orphans that came to it as process 1).",
+        "Reaped processes that the master had not forked: orphans that came to it.",
         _word(Master.UNKNOWN_REAPED),
     ),
     Gauge(

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from unpd.config.host import SOMAXCONN, Host, read_somaxconn, runtime_dir, this_host
+from unpd.config.host import (
+    SOMAXCONN,
+    Host,
+    instance_of,
+    read_somaxconn,
+    runtime_dir,
+    this_host,
+)
 from unpd.kernel.cpus import usable_cpus
 from unpd.kernel.privileges import user_name
 
@@ -32,6 +39,37 @@ def test_runtime_dir(tmp_path: Path, uid: int, environment: dict[str, str], expe
     """
     (tmp_path / "1000").mkdir()
     assert runtime_dir(uid, environment, tmp_path) == expected.format(run=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uid", "environment", "expected"),
+    [
+        (0, {}, "/run/unpd-lab"),
+        (7, {"RUNTIME_DIRECTORY": "/run/unpd-lab"}, "/run/unpd-lab"),
+        (7, {"XDG_RUNTIME_DIR": "/run/mine/"}, "/run/mine/unpd-lab"),
+    ],
+)
+def test_runtime_dir_of_an_instance(uid: int, environment: dict[str, str], expected: str) -> None:
+    """An instance has a directory of its own, the one that its unit makes."""
+    assert runtime_dir(uid, environment, instance="lab") == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "instance"),
+    [
+        ("/etc/unpd/lab/unpd.toml", "lab"),
+        ("/etc/unpd/../unpd/lab/./unpd.toml", "lab"),
+        ("/etc/unpd/unpd.toml", ""),
+        ("/etc/unpd/lab/other.toml", ""),
+        ("/etc/unpd/lab/sub/unpd.toml", ""),
+        ("/etc/elsewhere/lab/unpd.toml", ""),
+        ("/srv/lab/unpd.toml", ""),
+    ],
+)
+def test_instance_of(config: str, instance: str) -> None:
+    """Only /etc/unpd/NAME/unpd.toml belongs to an instance."""
+    assert instance_of(Path(config)) == instance
+    assert instance_of(None) == ""
 
 
 def test_user_name() -> None:

@@ -241,7 +241,12 @@ def _count_dropped(cells: memoryview) -> None:
 
 
 def _drop_privileges(identity: Identity | None) -> None:
-    """Become ``identity`` and give up all capabilities. PrivilegeError."""
+    """Become ``identity`` and give up all capabilities. PrivilegeError.
+
+    A child of the master's own user becomes inspectable, which the master is not. The
+    exporter can then see dead siblings where /proc hides what is not, and a crash
+    leaves a core dump. A child that was root stays as the change of user left it.
+    """
     user = f" to {identity.user}" if identity else ""
     needed = ""
     try:
@@ -249,7 +254,9 @@ def _drop_privileges(identity: Identity | None) -> None:
             needed = "; that needs the capabilities CAP_SETUID and CAP_SETGID"
             privileges.drop_to(identity)
             needed = ""
-        privileges.give_up_capabilities(unless_filtered=identity is None)
+        privileges.give_up_capabilities(required=identity is not None)
+        if identity is None:
+            privileges.set_inspectable(inspectable=True)
     except OSError as error:
         reason = f"{error.strerror or error}{needed if error.errno == errno.EPERM else ''}"
         raise PrivilegeError(f"cannot drop privileges{user}: {reason}") from error

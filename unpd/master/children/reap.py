@@ -22,7 +22,7 @@ from unpd.names import ReapReason
 def account_for(runtime: Runtime, reaped: Reaped) -> None:
     """Count a reaped process, and queue ChildExited if it was a child.
 
-    A process that the master did not fork is only counted: process 1 inherits orphans.
+    A process that the master did not fork is only counted: it inherits orphans.
     """
     birth = runtime.birth_by_pid.pop(reaped.pid, None)
     report = processes.decode_wait_status(reaped.status)
