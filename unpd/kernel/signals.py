@@ -5,12 +5,15 @@ A handler appends to a deque and does nothing else: no log, no lock, no table. A
 the wake-up pipe only ends the wait and counts nothing: a full pipe loses bytes, the
 deques lose nothing.
 
-SIGCHLD is installed through ``signal.signal`` and then changed through sigaction(2)
-itself. CPython sets ``SA_ONSTACK`` only, but a reaper needs ``SA_RESTART`` (a slow
-system call of a library is not interrupted) and ``SA_NOCLDSTOP`` (no signal for a
-child that is only stopped). Adding the flags to the action that is in force keeps
-CPython's C handler, which sets a flag and writes the wake-up byte; the Python handler
-runs later, between two bytecodes of the main thread.
+A handler is installed through ``signal.signal`` and then changed through sigaction(2)
+itself. CPython sets ``SA_ONSTACK`` only and blocks nothing meanwhile. A reaper needs
+``SA_RESTART`` (a slow system call of a library is not interrupted) and ``SA_NOCLDSTOP``
+(no signal for a child that is only stopped). And every handler has to block all other
+signals: otherwise the handlers of signals that come together run one inside the other,
+on the small stack that faulthandler gave the process, and a few of them overflow it.
+Changing the action that is in force keeps CPython's C handler, which sets a flag and
+writes the wake-up byte; the Python handler runs later, between two bytecodes of the
+main thread.
 
 Owns the handlers and the mask of the process. Called by the master, its new children,
 the workers, the exporter and the command line. Calls nothing of unpd. Raises OSError.
@@ -24,7 +27,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -35,12 +38,13 @@ class _SigAction(ctypes.Structure):
 
     _fields_ = (
         ("sa_handler", ctypes.c_void_p),
-        ("sa_mask", ctypes.c_byte * 128),
+        ("sa_mask", ctypes.c_ubyte * 128),
         ("sa_flags", ctypes.c_int),
         ("sa_restorer", ctypes.c_void_p),
     )
 
 
+_ALL_SIGNALS = (ctypes.c_ubyte * 128)(*[0xFF] * 128)
 SA_NOCLDSTOP = 0x00000001
 SA_RESTART = 0x10000000
 
@@ -93,18 +97,20 @@ class Reaper:
         """Become the handler of SIGCHLD, with SA_RESTART and SA_NOCLDSTOP. OSError if
         sigaction(2) fails.
         """
-        signal.signal(signal.SIGCHLD, self)
-        _add_flags(signal.SIGCHLD, SA_RESTART | SA_NOCLDSTOP)
+        _install(signal.SIGCHLD, self, SA_RESTART | SA_NOCLDSTOP)
 
 
-def _add_flags(signum: int, flags: int) -> None:
+def _install(signum: int, handler: Callable[[int, FrameType | None], None], flags: int = 0) -> None:
+    """Install a handler that adds ``flags`` and blocks all signals while it runs."""
+    signal.signal(signum, handler)
     libc = ctypes.CDLL(None, use_errno=True)
     action = _SigAction()
     if libc.sigaction(signum, None, ctypes.byref(action)) != 0:
         raise OSError(ctypes.get_errno(), "sigaction: cannot read the action")
     action.sa_flags |= flags
+    action.sa_mask = _ALL_SIGNALS
     if libc.sigaction(signum, ctypes.byref(action), None) != 0:
-        raise OSError(ctypes.get_errno(), "sigaction: cannot set the flags")
+        raise OSError(ctypes.get_errno(), "sigaction: cannot change the action")
 
 
 class SignalQueue:
@@ -122,9 +128,9 @@ class SignalQueue:
         self._numbers.append(signum)
 
     def install(self, signums: Iterable[int]) -> None:
-        """Become the handler of these signals."""
+        """Become the handler of these signals. OSError if sigaction(2) fails."""
         for signum in signums:
-            signal.signal(signum, self)
+            _install(signum, self)
 
     def take(self) -> Iterator[int]:
         """Take the queued numbers out, one after the other."""
