@@ -20,6 +20,7 @@ from tests.support import clients, faults, loads, procs
 from tests.support.launch import Launch
 from tests.support.operating import (
     ask,
+    degraded,
     descriptors,
     read_answer,
     refused_reload,
@@ -178,7 +179,7 @@ def test_a_removed_control_socket_is_made_again(launch: Launch, tmp_path: Path) 
     renewed = unpd.wait_event("control.renewed", path=str(path))
     assert renewed.fields["reason"] == "its file was removed"
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
-    assert status(unpd)["degraded"] == []
+    assert degraded(unpd) == []
     assert unpd.stop() == 0
     assert not path.exists()
 
@@ -206,7 +207,7 @@ def test_the_control_path_of_another_program_is_not_replaced(
             "the daemon says it once and leaves the file alone",
         )
     unpd.wait_event("control.renewed", path=str(path))
-    assert status(unpd)["degraded"] == []
+    assert degraded(unpd) == []
     unpd.metric_becomes(0, "unpd_degraded", reason="control_lost")
 
 
@@ -227,7 +228,7 @@ def test_a_control_socket_whose_directory_was_away_is_found_again(
     aside.rename(place)
     back = unpd.wait_event("control.renewed", path=str(path))
     assert back.fields["reason"] == "its file was away for a while"
-    assert status(unpd)["degraded"] == []
+    assert degraded(unpd) == []
     shutil.rmtree(place)
     unpd.wait_event("control.lost", path=str(path), after=1)
     place.mkdir()

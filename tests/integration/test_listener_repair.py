@@ -16,7 +16,7 @@ from tests.support.daemon import Unpd
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.faults import Namespace, namespace, requires_namespaces, ss_kill
 from tests.support.launch import Launch
-from tests.support.operating import refused_reload, reload, status
+from tests.support.operating import degraded, refused_reload, reload, status
 from tests.support.waiting import holds, until
 
 LINK_LOCAL = "fe80::1"
@@ -90,10 +90,10 @@ def test_a_reload_survives_a_listener_whose_port_was_taken(launch: Launch) -> No
         broken = unpd.wait_event("listener.broken", service="echo")
         assert "the address is in use by another program" in broken.fields["reason"]
         shown_broken(unpd, 1)
-        assert f"service echo does not serve tcp://127.0.0.1:{port}" in status(unpd)["degraded"][0]
+        assert f"service echo does not serve tcp://127.0.0.1:{port}" in degraded(unpd)[0]
     unpd.wait_event("listener.mended", service="echo")
     assert echoes(("127.0.0.1", port))
-    assert status(unpd)["services"][0]["listeners"][0]["queue"][1] == 32
+    assert status(unpd)["services"][0]["listeners"][0]["queue"]["limit"] == 32
     shown_broken(unpd, 0)
 
 
@@ -113,7 +113,7 @@ def test_a_listener_whose_port_was_taken_can_be_removed(launch: Launch, tmp_path
             unpd.pid, tmp_path / "trace", "setsockopt", "setsockopt:error=EPERM", follow=False
         ):
             assert reload(unpd, f'services.echo.listen = ["{kept}"]') == 2
-        assert status(unpd)["degraded"] == []
+        assert degraded(unpd) == []
 
 
 # an interface that was made again
@@ -149,14 +149,14 @@ def test_a_listener_follows_its_interface(launch: Launch) -> None:
         sentence = (
             f"service echo does not serve tcp://[{LINK_LOCAL}%wire0]:{PORT}: this host has no"
         )
-        assert status(unpd)["degraded"] == [f"{sentence} such interface"]
+        assert degraded(unpd) == [f"{sentence} such interface"]
         with interface(net):
             renewed = unpd.wait_event("listener.renewed", service="echo")
             assert renewed.fields["reason"] == "interface wire0 was made again"
             unpd.wait_event("reload.succeeded", generation=2)
             with net.entered():
                 assert scoped_echo()
-            until(lambda: status(unpd)["degraded"] == [], 5.0, "the fault to end")
+            until(lambda: degraded(unpd) == [], 5.0, "the fault to end")
             assert unpd.stop() == 0
 
 
@@ -253,7 +253,7 @@ def test_a_removed_socket_file_is_made_again(launch: Launch, tmp_path: Path) -> 
         assert path.stat().st_mode & 0o7777 == 0o640
         old.sendall(b"still here")
         assert clients.read_exactly(old, 10) == b"still here"
-    until(lambda: status(unpd)["degraded"] == [], 5.0, "the fault to end")
+    until(lambda: degraded(unpd) == [], 5.0, "the fault to end")
     assert unpd.stop() == 0
     assert not path.exists()
 

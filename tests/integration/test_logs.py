@@ -22,7 +22,7 @@ from tests.support import clients, descriptors, faults, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import parse_address, parse_log
-from tests.support.operating import status
+from tests.support.operating import degraded, status
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -263,11 +263,6 @@ def test_children_write_to_a_file_that_they_may_not_open(launch: Launch, public:
         "a worker's line in the new file",
     )
     assert path.stat().st_uid == 0
-
-
-def degraded(unpd: Unpd) -> list[str]:
-    """Return the causes for which the daemon is degraded."""
-    return [str(cause["text"]) for cause in status(unpd)["degraded"]]
 
 
 def allow_few_descriptors() -> None:

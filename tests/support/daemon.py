@@ -215,13 +215,15 @@ class Unpd:
         )
 
     def family(self) -> list[procs.Stat]:
-        """Return every process of this daemon, zombies included."""
-        below = {
-            self.process.pid,
-            *(process.pid for process in procs.descendants(self.process.pid)),
+        """Return every process of this daemon, zombies included. Another process may
+        have the pid of a master that was reaped.
+        """
+        masters = {self.process.pid, *([] if self._pid is None else [self._pid])}
+        if self._exit_code is not None:
+            masters.clear()
+        below = masters | {
+            process.pid for master in masters for process in procs.descendants(master)
         }
-        if self._pid is not None:
-            below |= {self._pid, *(process.pid for process in procs.descendants(self._pid))}
         return [
             process
             for process in procs.all_processes()

@@ -105,6 +105,11 @@ def status(unpd: Unpd) -> dict[str, Any]:
     return found
 
 
+def degraded(unpd: Unpd) -> list[str]:
+    """Return the sentences about the faults that stand."""
+    return [str(fault["text"]) for fault in status(unpd)["degraded"]]
+
+
 @contextlib.contextmanager
 def nothing_remains() -> Iterator[None]:
     """Assert that no process remains of an ``unpd start`` that fails in the block.

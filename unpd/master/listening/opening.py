@@ -8,6 +8,7 @@ Called by the other modules of this package; calls :mod:`unpd.kernel.sockets` an
 
 import errno
 import os
+import shlex
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
@@ -108,4 +109,4 @@ def _how_to_find(wanted: WantedListener) -> str:
     """The command that shows the program that has the address."""
     if isinstance(wanted.address, TcpAddress):
         return f"ss -ltnp sport = :{wanted.address.port}"
-    return "ss -lxp"
+    return f"ss -lxp | grep -F {shlex.quote(wanted.address.text.removeprefix('unix://'))}"
