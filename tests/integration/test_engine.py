@@ -565,6 +565,32 @@ def test_a_listener_that_was_shut_down_costs_nothing(bench: Benches) -> None:
         assert b.read(sock, 5) == b"alive"
 
 
+def test_a_target_is_called_only_for_what_it_watches(bench: Benches) -> None:
+    """Input, if it asks for nothing else: an eventfd always has room for output."""
+    b = bench()
+    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    masks: list[int] = []
+
+    class Noting:
+        """Notes its events."""
+
+        def ready(self, mask: int) -> None:
+            """Note them."""
+            masks.append(mask)
+
+    b.engine.watch(fd, Noting())
+    b.turn()
+    os.eventfd_write(fd, 1)
+    b.turn()
+    b.engine.forget(fd)
+    b.engine.watch(fd, Noting(), select.EPOLLOUT)
+    b.turn()
+    b.engine.forget(fd)
+    b.turn()
+    os.close(fd)
+    assert masks == [select.EPOLLIN, select.EPOLLOUT]
+
+
 def test_an_event_of_a_closed_descriptor_is_passed_over(bench: Benches) -> None:
     """One target of a turn may close the descriptor of a later one, and a later event
     of the same turn then finds nobody behind it.

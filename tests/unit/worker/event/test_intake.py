@@ -1,0 +1,148 @@
+"""The intake without a kernel: what a failed accept says in the log and on the row,
+when a pause ends, and what a drain leaves behind.
+"""
+
+import errno
+import math
+import select
+from typing import Any
+
+import pytest
+
+from tests.support.accepts import TERMS, Scripted
+from tests.support.surroundings import Surroundings, surroundings
+from unpd.board import layout
+from unpd.worker.accepting import FIRST_PAUSE_S, LONGEST_PAUSE_S, Listener
+from unpd.worker.event.intake import PATROL_S, Intake
+from unpd.worker.event.poller import NoTarget
+from unpd.worker.ledger import errno_index
+
+NOW = 1000.0
+
+
+class Broken(Scripted):
+    """A listener whose queue cannot be asked."""
+
+    error = OSError(errno.EBADF, "as the test says")
+
+    def queued(self) -> int:
+        """Fail."""
+        raise self.error
+
+
+class Unnumbered(Broken):
+    """One that fails without an errno."""
+
+    error = OSError("as the test says")
+
+
+def intake_of(*listeners: Listener, room: int = 10) -> tuple[Intake, Surroundings]:
+    """The intake of these listeners, and its surroundings."""
+    around = surroundings(TERMS, NOW)
+    return Intake(listeners, None, room, around.shared), around
+
+
+def told(around: Surroundings) -> list[dict[str, Any]]:
+    """The lines about accepts that failed, without their stamps."""
+    names = ("level", "service", "address", "errno", "paused")
+    return [{name: row[name] for name in names} for row in around.events("accept.failed")]
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "paused"),
+    [
+        (errno.EMFILE, "EMFILE", True),
+        (errno.ECONNABORTED, "ECONNABORTED", False),
+        (9999, "9999", False),
+    ],
+)
+def test_a_failed_accept_has_a_line_and_is_counted(number: int, name: str, paused: bool) -> None:
+    """The line names the service, the listener and the error, and is a warning only if
+    the listener pauses.
+    """
+    listener = Scripted(number)
+    intake, around = intake_of(listener)
+    intake.watch()
+    intake.patrol()
+    assert told(around) == [
+        {
+            "level": "warning" if paused else "debug",
+            "service": "echo",
+            "address": "tcp://nowhere:0",
+            "errno": name,
+            "paused": paused,
+        }
+    ]
+    assert around.row[TERMS.words + layout.Service.ACCEPT_ERRORS + errno_index(number)] == 1
+    assert intake.pausing is paused
+
+
+@pytest.mark.parametrize(
+    ("listener", "name"), [(Broken(), "EBADF"), (Unnumbered(), "0")], ids=["errno", "none"]
+)
+def test_a_listener_that_breaks_in_a_drain_has_a_line(listener: Listener, name: str) -> None:
+    """It does not pause, because it is closed anyway."""
+    intake, around = intake_of(listener)
+    intake.drain()
+    assert [(row["errno"], row["paused"]) for row in told(around)] == [(name, False)]
+    assert around.events("accept.failed")[0]["level"] == "debug"
+
+
+def test_a_drain_leaves_no_listener() -> None:
+    """None is watched, none stands behind its descriptor, and nothing pauses."""
+    listener = Scripted(errno.EMFILE)
+    intake, around = intake_of(listener)
+    intake.watch()
+    assert around.epoll.masks == {listener.fd: select.EPOLLIN | select.EPOLLEXCLUSIVE}
+    intake.drain()
+    assert around.epoll.masks == {}
+    assert isinstance(around.shared.poller.targets[listener.fd], NoTarget)
+    assert intake.resume_at() == math.inf
+
+
+def test_the_first_pause_to_end_counts() -> None:
+    """Without a pause there is no such time."""
+    first, second, third = Scripted(errno.EMFILE), Scripted(), Scripted(errno.EMFILE)
+    intake, _ = intake_of(first, second, third)
+    intake.watch()
+    assert intake.resume_at() == math.inf
+    intake.patrol()
+    assert third.resume_at is not None
+    third.resume_at += 1.0
+    assert intake.resume_at() == NOW + FIRST_PAUSE_S
+
+
+def test_a_listener_that_pauses_is_not_watched_until_its_pause_ends() -> None:
+    """Nor does a patrol ask it."""
+    listener = Scripted(errno.EMFILE, errno.EMFILE)
+    intake, around = intake_of(listener)
+    intake.watch()
+    intake.patrol()
+    intake.watch()
+    intake.patrol()
+    assert (around.epoll.masks, intake.pausing, len(listener.script)) == ({}, True, 1)
+    around.shared.now += FIRST_PAUSE_S
+    intake.watch()
+    assert (list(around.epoll.masks), intake.pausing) == ([listener.fd], False)
+
+
+def test_a_full_worker_watches_nothing_and_does_not_patrol() -> None:
+    """Its clients wait for the others."""
+    listener = Scripted(errno.EMFILE)
+    intake, around = intake_of(listener, room=0)
+    intake.watch()
+    intake.patrol()
+    assert (intake.has_room, around.epoll.masks, len(listener.script)) == (False, {}, 1)
+    assert intake.patrol_at == NOW + PATROL_S
+
+
+def test_a_listener_that_was_shut_down_pauses_and_is_reported_once() -> None:
+    """It shows a hang-up for ever."""
+    listener = Scripted(errno.EMFILE)
+    intake, around = intake_of(listener)
+    intake.watch()
+    for _ in range(2):
+        around.shared.poller.targets[listener.fd].ready(select.EPOLLIN | select.EPOLLHUP)
+    assert (intake.pausing, intake.resume_at()) == (True, NOW + LONGEST_PAUSE_S)
+    assert [row["errno"] for row in told(around)] == ["EINVAL"]
+    assert len(listener.script) == 1
