@@ -5,7 +5,7 @@ when a pause ends, and what a drain leaves behind.
 import errno
 import math
 import select
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -36,10 +36,30 @@ class Unnumbered(Broken):
     error = OSError("as the test says")
 
 
-def intake_of(*listeners: Listener, room: int = 10) -> tuple[Intake, Surroundings]:
+class FakeSiblings:
+    """Siblings that hold clearly fewer connections, if ``fewer`` says so."""
+
+    def __init__(self, *, fewer: bool) -> None:
+        self.fewer = fewer
+        self.asked: list[tuple[int, float]] = []
+
+    def have_clearly_fewer(self, own: int, now: float) -> bool:
+        """What the test says."""
+        self.asked.append((own, now))
+        return self.fewer
+
+
+def intake_of(
+    *listeners: Listener, room: int = 10, siblings: FakeSiblings | None = None
+) -> tuple[Intake, Surroundings]:
     """The intake of these listeners, and its surroundings."""
     around = surroundings(TERMS, NOW)
-    return Intake(listeners, None, room, around.shared), around
+    return Intake(listeners, cast(Any, siblings), room, around.shared), around
+
+
+def wake(around: Surroundings, listener: Listener, mask: int = select.EPOLLIN) -> None:
+    """Show the events ``mask`` on the listener."""
+    around.shared.poller.targets[listener.fd].ready(mask)
 
 
 def told(around: Surroundings) -> list[dict[str, Any]]:
@@ -142,7 +162,36 @@ def test_a_listener_that_was_shut_down_pauses_and_is_reported_once() -> None:
     intake, around = intake_of(listener)
     intake.watch()
     for _ in range(2):
-        around.shared.poller.targets[listener.fd].ready(select.EPOLLIN | select.EPOLLHUP)
+        wake(around, listener, select.EPOLLIN | select.EPOLLHUP)
     assert (intake.pausing, intake.resume_at()) == (True, NOW + LONGEST_PAUSE_S)
     assert [row["errno"] for row in told(around)] == ["EINVAL"]
     assert len(listener.script) == 1
+
+
+@pytest.mark.parametrize("fewer", [True, False])
+def test_a_crowded_worker_goes_to_the_end_of_the_line(fewer: bool) -> None:
+    """After its accept it deletes and adds its listener, so that the kernel wakes a
+    sibling first. Siblings with as many connections change nothing.
+    """
+    listener, siblings = Scripted(errno.ECONNABORTED), FakeSiblings(fewer=fewer)
+    intake, around = intake_of(listener, siblings=siblings)
+    around.shared.ledger.open = 7
+    intake.watch()
+    other_fd = listener.fd + 1
+    around.epoll.register(other_fd, select.EPOLLIN)
+    wake(around, listener)
+    assert len(listener.script) == 0
+    order = [other_fd, listener.fd] if fewer else [listener.fd, other_fd]
+    assert list(around.epoll.masks) == order
+    assert siblings.asked == [(7, NOW)]
+
+
+def test_a_worker_without_siblings_stays_where_it_is() -> None:
+    """It takes what it gets, one client at least even if it is full meanwhile."""
+    listener = Scripted(errno.ECONNABORTED, errno.ECONNABORTED)
+    intake, around = intake_of(listener)
+    intake.watch()
+    around.shared.ledger.open = 10
+    wake(around, listener)
+    assert len(listener.script) == 1
+    assert list(around.epoll.masks) == [listener.fd]

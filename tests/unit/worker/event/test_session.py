@@ -513,6 +513,48 @@ def test_an_error_while_we_end_a_session_changes_no_cause() -> None:
     assert s.ended == [("idle", 1)]
 
 
+def test_an_echo_answers_with_the_bytes_themselves() -> None:
+    """Its stream may take the hot path then. An answer is activity."""
+    s = served()
+    s.advance(5.0)
+    assert s.session.answer(b"hello") is True
+    assert (s.stream.calls, s.session.active_at) == ([("send", b"hello")], OPENED + 5.0)
+
+
+def test_another_answer_is_not_the_bytes_themselves() -> None:
+    """Not even if it is equal to them."""
+    s = served()
+    s.session.reply = bytes
+    assert s.session.answer(b"hello") is False
+    assert s.stream.calls == [("send", b"hello")]
+
+
+def test_input_after_the_last_answer_is_thrown_away() -> None:
+    """It is no activity, and its stream must not take the hot path."""
+    s = served(stage=Stage.LINGERING)
+    s.session.reply = None
+    s.advance(5.0)
+    assert s.session.answer(b"junk") is False
+    assert (s.stream.calls, s.session.active_at) == ([], OPENED)
+
+
+def test_the_line_of_an_end_has_its_duration_to_the_microsecond() -> None:
+    """Beside the bytes of its stream, its cause and its peer."""
+    s = served()
+    s.session.peer = b""
+    s.advance(1.23456789)
+    s.session.end(EndCause.IDLE)
+    (told,) = s.around.events("connection.ended")
+    assert {name: told[name] for name in ("service", "cause", "received", "sent", "peer")} == {
+        "service": "echo",
+        "cause": "idle",
+        "received": 11,
+        "sent": 22,
+        "peer": "unknown",
+    }
+    assert told["duration_s"] == 1.234568
+
+
 def test_the_last_output_of_a_half_closed_session_ends_it() -> None:
     """Its client has sent its FIN, and has everything now."""
     s = served(stage=Stage.HALF_CLOSED)

@@ -8,6 +8,7 @@ import fcntl
 import os
 import select
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -469,11 +470,13 @@ def test_a_stream_that_is_above_its_mark_is_not_read(reading: Ends, mask: int) -
 
 
 def test_an_error_while_only_room_is_awaited_ends_the_session() -> None:
-    """No read and no write would tell it: the socket is asked, once."""
+    """No read and no write would tell it: the socket is asked, once, and no other."""
     with socket.socket(socket.AF_UNIX) as sock:  # has no error, which stands for a reset
         ends = on(sock.fileno(), -1)
         ends.stream.watch(OUT)
+        before = os.listdir("/proc/self/fd")
         ends.stream.ready(HUP)
+        assert os.listdir("/proc/self/fd") == before
     assert [error.errno for error in ends.session.errors] == [errno.ECONNRESET]
     assert ends.session.faults == []
 
@@ -579,6 +582,14 @@ def test_an_error_of_the_fin_ends_the_session(writing: Ends) -> None:
     """A pipe cannot be shut down, as a socket that was reset cannot."""
     writing.stream.send_fin()
     assert [error.errno for error in writing.session.errors] == [errno.ENOTSOCK]
+
+
+def test_unsent_output_can_be_dropped_at_the_close() -> None:
+    """Else the kernel would go on sending it for minutes."""
+    with socket.socket() as sock:
+        on(sock.fileno(), -1).stream.reset_on_close()
+        linger = sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+    assert linger == struct.pack("ii", 1, 0)
 
 
 # the descriptor
