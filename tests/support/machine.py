@@ -17,6 +17,8 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase
 
 LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbeat_timeout_s=30.0)
 """The built-in limits."""
+ENDLESS = 10_000
+"""After so many steps a machine that comes to no rest fails its test."""
 
 Kind = TypeVar("Kind", bound=fx.Effect)
 
@@ -90,7 +92,10 @@ class Machine:
         """Let time pass, and wake at each deadline as the shell does."""
         end = self.clock.now + seconds
         effects: list[fx.Effect] = []
+        wakes = 0
         while (at := next_deadline(self.state)) is not None and at <= end:
+            wakes += 1
+            assert wakes < ENDLESS, "the deadlines never end"
             before = self.state
             self.clock.advance_to(at)
             effects.extend(self.take(ev.TimePassed()))
@@ -163,10 +168,13 @@ def running(wanted: Wanted) -> Machine:
     exporter comes first.
     """
     machine = booted(wanted)
-    while starting := machine.births(ChildPhase.STARTING):
+    for _ in range(ENDLESS):
+        starting = machine.births(ChildPhase.STARTING)
+        if not starting:
+            return machine
         machine.ready(*starting)
         machine.take(ev.TimePassed())
-    return machine
+    raise AssertionError("the children never become ready")
 
 
 def proving(wanted: Wanted, candidate: Wanted, request: int | None = None) -> Machine:
