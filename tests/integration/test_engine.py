@@ -4,6 +4,7 @@ without it.
 """
 
 import contextlib
+import errno
 import fcntl
 import gc
 import os
@@ -15,12 +16,13 @@ from itertools import pairwise
 import pytest
 
 from tests.support import clients, procs
-from tests.support.engine import MIB, Bench, Benches, Saying, pattern
+from tests.support.engine import MIB, AcceptOne, Bench, Benches, Saying, pattern
 from unpd.board import layout
+from unpd.config.times import ServiceTimes
 from unpd.names import EndCause
 from unpd.services.base import Piece, same
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.accepting import LONGEST_PAUSE_S
+from unpd.worker.accepting import LONGEST_PAUSE_S, Accepted
 from unpd.worker.event.engine import LONGEST_TURN_S
 from unpd.worker.event.intake import PATROL_S
 from unpd.worker.event.session import Session, Stage
@@ -125,6 +127,26 @@ def test_a_turn_without_anything_to_do_ends_in_time_for_the_heartbeat(bench: Ben
     b.engine.turn()
     assert LONGEST_TURN_S <= 1.0
     assert LONGEST_TURN_S - 0.1 <= os.times().elapsed - began < 10 * LONGEST_TURN_S
+
+
+@pytest.mark.parametrize("reason", ["deadline", "pause"])
+def test_a_turn_waits_no_longer_than_to_what_is_due(bench: Benches, reason: str) -> None:
+    """The deadline of a session, or the end of a listener's pause, ends its wait."""
+
+    def accepting(accept_one: AcceptOne) -> AcceptOne:
+        def or_fail() -> Accepted:
+            if reason == "pause":
+                raise OSError(errno.EMFILE, "as the test says")
+            return accept_one()
+
+        return or_fail
+
+    b = bench(accepting=accepting, times=ServiceTimes(0.05, 0.0, 0.0))
+    b.connect()
+    b.until(lambda: b.engine.open or b.listeners[0].resume_at)
+    began = os.times().elapsed
+    b.engine.turn(longest_s=20.0)
+    assert os.times().elapsed - began < 10.0
 
 
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
@@ -524,6 +546,21 @@ def test_the_limit_holds_for_all_listeners_together(bench: Benches) -> None:
         sock.close()
     b.until(lambda: not b.engine.open)
     assert sum(b.count(layout.Service.ACCEPTED, column) for column in (0, 1)) == 8
+
+
+def test_a_full_engine_leaves_clients_to_others(bench: Benches) -> None:
+    """Its limit is reached exactly, and the next client stays in the queue until a
+    place is free.
+    """
+    b = bench(max_connections=1)
+    first, second = b.connect(), b.connect()
+    b.until(lambda: b.engine.open)
+    for _ in range(3):
+        b.turn()
+    assert b.engine.open == 1
+    first.close()
+    second.sendall(b"x")
+    assert b.read(second, 1) == b"x"
 
 
 def test_a_client_for_which_another_worker_was_woken_is_found(bench: Benches) -> None:
