@@ -23,7 +23,7 @@ from unpd.names import EndCause
 from unpd.services.base import Piece, same
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import LONGEST_PAUSE_S, Accepted
-from unpd.worker.event.engine import LONGEST_TURN_S
+from unpd.worker.event.engine import LONGEST_TURN_S, MAX_EVENTS
 from unpd.worker.event.intake import PATROL_S
 from unpd.worker.event.session import Session, Stage
 from unpd.worker.event.shared import LARGE_READ_BYTES, SMALL_READ_BYTES
@@ -626,6 +626,34 @@ def test_a_target_is_called_only_for_what_it_watches(bench: Benches) -> None:
     b.turn()
     os.close(fd)
     assert masks == [select.EPOLLIN, select.EPOLLOUT]
+
+
+def test_a_turn_serves_so_many_events_and_no_more(bench: Benches) -> None:
+    """The others get the next turn, so that deadlines and counts are not held up."""
+    b = bench()
+    fds = [os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(MAX_EVENTS + 1)]
+    served: set[int] = set()
+
+    class Reading:
+        """Reads its descriptor."""
+
+        def __init__(self, fd: int) -> None:
+            self.fd = fd
+
+        def ready(self, mask: int) -> None:
+            """Read, so that no more events come."""
+            os.eventfd_read(self.fd)
+            served.add(self.fd)
+
+    for fd in fds:
+        b.engine.watch(fd, Reading(fd))
+    b.turn()
+    assert len(served) == MAX_EVENTS
+    b.turn()
+    assert len(served) == MAX_EVENTS + 1
+    for fd in fds:
+        b.engine.forget(fd)
+        os.close(fd)
 
 
 def test_an_event_of_a_closed_descriptor_is_passed_over(bench: Benches) -> None:

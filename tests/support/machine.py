@@ -17,7 +17,7 @@ from unpd.names import ChildKind, ChildOrder, ChildPhase
 
 LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbeat_timeout_s=30.0)
 """The built-in limits."""
-ENDLESS = 10_000
+ENDLESS = 300
 """After so many steps a machine that comes to no rest fails its test."""
 
 Kind = TypeVar("Kind", bound=fx.Effect)
