@@ -5,6 +5,7 @@ of a child that was retired before it hung.
 import pytest
 
 from tests.support.machine import proving, running, wants
+from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.names import ChildOrder, ChildPhase
 
@@ -33,3 +34,13 @@ def test_a_retired_child_that_hung_does_not_get_its_slot_back() -> None:
     assert machine.child(1).retired
     done = machine.take(ev.ChildExited(1, "killed by SIGKILL"))
     assert (done.spawned, done.log_lines("worker.died")) == ([], [])
+
+
+def test_a_stop_shows_only_phases_that_change() -> None:
+    """A child that drains already goes on draining. None holds its slot any more."""
+    machine = proving(wants(1), wants(1))
+    machine.ready(2)
+    assert machine.child(1).phase is ChildPhase.DRAINING
+    done = machine.stop()
+    assert [effect.child.birth for effect in done.of_type(fx.ShowPhase)] == [2]
+    assert all(child.retired for child in machine.state.children.values())
