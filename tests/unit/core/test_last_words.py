@@ -1,5 +1,5 @@
-"""Edges of a child's end: the time that the exporter has left in a stop, and the slot
-of a child that was retired before it hung.
+"""Edges of a child's end: the time that the exporter has left in a stop, the slot of a
+child that was retired before it hung, the silence that is noticed beside a start.
 """
 
 import pytest
@@ -7,7 +7,9 @@ import pytest
 from tests.support.machine import proving, running, wants
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.names import ChildOrder, ChildPhase
+from unpd.core.machine import ABSENCE_S
+from unpd.core.model import Slot
+from unpd.names import ChildKind, ChildOrder, ChildPhase
 
 
 def test_the_exporter_has_the_rest_of_the_grace() -> None:
@@ -44,3 +46,35 @@ def test_a_stop_shows_only_phases_that_change() -> None:
     done = machine.stop()
     assert [effect.child.birth for effect in done.of_type(fx.ShowPhase)] == [2]
     assert all(child.retired for child in machine.state.children.values())
+
+
+def test_a_silent_child_is_noticed_beside_one_that_starts() -> None:
+    """Whatever the order in which heartbeats are read; also where one has been reaped
+    meanwhile.
+    """
+    machine = running(wants(3))
+    for _ in range(29):
+        machine.wait(1.0)
+        machine.beat(1, 2)
+    machine.exit(1)
+    (successor,) = machine.births(ChildPhase.STARTING)
+    machine.wait(2.0)
+    beats = {1: 0.0, successor: 0.0, 2: machine.clock.now, 3: 0.0}
+    assert machine.take(ev.BeatsRead(beats)).orders == [(3, ChildOrder.ABORT)]
+
+
+def test_a_gap_between_two_readings_is_an_absence_only_above_its_bound() -> None:
+    """A gap of exactly ABSENCE_S is none."""
+    machine = running(wants(1))
+    for _ in range(6):
+        machine.wait(ABSENCE_S)
+        machine.beat()
+    machine.wait(ABSENCE_S)
+    assert machine.beat().orders == [(1, ChildOrder.ABORT)]
+
+
+def test_a_pool_that_is_not_wanted_has_no_slot() -> None:
+    """Not even its first."""
+    assert not wants({"a": 1}).has(Slot(ChildKind.WORKER, "b", 0))
+    assert wants({"a": 1}).has(Slot(ChildKind.WORKER, "a", 0))
+    assert not wants({"a": 1}).has(Slot(ChildKind.WORKER, "a", 1))
