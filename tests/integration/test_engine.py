@@ -4,6 +4,7 @@ without it.
 """
 
 import contextlib
+import errno
 import fcntl
 import gc
 import os
@@ -15,13 +16,14 @@ from itertools import pairwise
 import pytest
 
 from tests.support import clients, procs
-from tests.support.engine import MIB, Bench, Benches, Saying, pattern
+from tests.support.engine import MIB, AcceptOne, Bench, Benches, Saying, pattern
 from unpd.board import layout
+from unpd.config.times import ServiceTimes
 from unpd.names import EndCause
 from unpd.services.base import Piece, same
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.accepting import LONGEST_PAUSE_S
-from unpd.worker.event.engine import LONGEST_TURN_S
+from unpd.worker.accepting import LONGEST_PAUSE_S, Accepted
+from unpd.worker.event.engine import LONGEST_TURN_S, MAX_EVENTS
 from unpd.worker.event.intake import PATROL_S
 from unpd.worker.event.session import Session, Stage
 from unpd.worker.event.shared import LARGE_READ_BYTES, SMALL_READ_BYTES
@@ -125,6 +127,26 @@ def test_a_turn_without_anything_to_do_ends_in_time_for_the_heartbeat(bench: Ben
     b.engine.turn()
     assert LONGEST_TURN_S <= 1.0
     assert LONGEST_TURN_S - 0.1 <= os.times().elapsed - began < 10 * LONGEST_TURN_S
+
+
+@pytest.mark.parametrize("reason", ["deadline", "pause"])
+def test_a_turn_waits_no_longer_than_to_what_is_due(bench: Benches, reason: str) -> None:
+    """The deadline of a session, or the end of a listener's pause, ends its wait."""
+
+    def accepting(accept_one: AcceptOne) -> AcceptOne:
+        def or_fail() -> Accepted:
+            if reason == "pause":
+                raise OSError(errno.EMFILE, "as the test says")
+            return accept_one()
+
+        return or_fail
+
+    b = bench(accepting=accepting, times=ServiceTimes(0.05, 0.0, 0.0))
+    b.connect()
+    b.until(lambda: b.engine.open or b.listeners[0].resume_at)
+    began = os.times().elapsed
+    b.engine.turn(longest_s=20.0)
+    assert os.times().elapsed - began < 10.0
 
 
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
@@ -526,6 +548,21 @@ def test_the_limit_holds_for_all_listeners_together(bench: Benches) -> None:
     assert sum(b.count(layout.Service.ACCEPTED, column) for column in (0, 1)) == 8
 
 
+def test_a_full_engine_leaves_clients_to_others(bench: Benches) -> None:
+    """Its limit is reached exactly, and the next client stays in the queue until a
+    place is free.
+    """
+    b = bench(max_connections=1)
+    first, second = b.connect(), b.connect()
+    b.until(lambda: b.engine.open)
+    for _ in range(3):
+        b.turn()
+    assert b.engine.open == 1
+    first.close()
+    second.sendall(b"x")
+    assert b.read(second, 1) == b"x"
+
+
 def test_a_client_for_which_another_worker_was_woken_is_found(bench: Benches) -> None:
     """A client that waits in a queue without a wake-up for this worker, because the
     woken one has no descriptor left or hangs, is accepted within a patrol.
@@ -589,6 +626,34 @@ def test_a_target_is_called_only_for_what_it_watches(bench: Benches) -> None:
     b.turn()
     os.close(fd)
     assert masks == [select.EPOLLIN, select.EPOLLOUT]
+
+
+def test_a_turn_serves_so_many_events_and_no_more(bench: Benches) -> None:
+    """The others get the next turn, so that deadlines and counts are not held up."""
+    b = bench()
+    fds = [os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(MAX_EVENTS + 1)]
+    served: set[int] = set()
+
+    class Reading:
+        """Reads its descriptor."""
+
+        def __init__(self, fd: int) -> None:
+            self.fd = fd
+
+        def ready(self, mask: int) -> None:
+            """Read, so that no more events come."""
+            os.eventfd_read(self.fd)
+            served.add(self.fd)
+
+    for fd in fds:
+        b.engine.watch(fd, Reading(fd))
+    b.turn()
+    assert len(served) == MAX_EVENTS
+    b.turn()
+    assert len(served) == MAX_EVENTS + 1
+    for fd in fds:
+        b.engine.forget(fd)
+        os.close(fd)
 
 
 def test_an_event_of_a_closed_descriptor_is_passed_over(bench: Benches) -> None:

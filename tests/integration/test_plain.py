@@ -114,11 +114,17 @@ def test_the_end_is_handed_on(pair: tuple[socket.socket, socket.socket]) -> None
 
 
 def test_an_error_of_the_read_is_handed_on(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Also that nothing was there."""
-    ours, _ = pair
-    stream = FakeStream()
-    serve_plain([(ours.fileno(), IN)], surroundings({ours.fileno(): stream}))
+    """Also that nothing was there. The stream behind it is served."""
+    ours, theirs = pair
+    idle, idle_client = socket.socketpair()
+    idle.setblocking(False)
+    stream, served = FakeStream(), FakeStream()
+    theirs.sendall(b"x")
+    with idle, idle_client:
+        events = [(idle.fileno(), IN), (ours.fileno(), IN)]
+        serve_plain(events, surroundings({idle.fileno(): stream, ours.fileno(): served}))
     assert (stream.handed, stream.is_untouched) == ([(BlockingIOError, b"")], True)
+    assert theirs.recv(10) == b"x"
 
 
 def test_an_error_of_the_write_is_handed_on_with_its_piece(

@@ -18,6 +18,8 @@ from unpd.names import MAX_CHILDREN, ChildKind, ChildOrder, ChildPhase
 
 LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbeat_timeout_s=30.0)
 """The built-in limits."""
+ENDLESS = 300
+"""After so many steps a machine that comes to no rest fails its test."""
 
 Kind = TypeVar("Kind", bound=fx.Effect)
 
@@ -100,7 +102,10 @@ class Machine:
         """Let time pass, and wake at each deadline as the shell does."""
         end = self.clock.now + seconds
         effects: list[fx.Effect] = []
+        wakes = 0
         while (at := next_deadline(self.state)) is not None and at <= end:
+            wakes += 1
+            assert wakes < ENDLESS, "the deadlines never end"
             before = self.state
             self.clock.advance_to(at)
             effects.extend(self.take(ev.TimePassed()))
@@ -190,10 +195,13 @@ def running(wanted: Wanted, max_children: int = MAX_CHILDREN) -> Machine:
     exporter comes first.
     """
     machine = booted(wanted, max_children)
-    while starting := machine.births(ChildPhase.STARTING):
+    for _ in range(ENDLESS):
+        starting = machine.births(ChildPhase.STARTING)
+        if not starting:
+            return machine
         machine.ready(*starting)
         machine.take(ev.TimePassed())
-    return machine
+    raise AssertionError("the children never become ready")
 
 
 def proving(

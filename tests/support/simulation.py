@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from tests.support.clock import ManualClock
+from tests.support.machine import ENDLESS
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.converge import MAX_RETIRED_GENERATIONS
@@ -115,8 +116,11 @@ class Simulation:
         at = next_deadline(self.state)
         if at is not None and at <= self.clock.now:
             self.queue.append(ev.TimePassed())
-        while self.queue:
+        for _ in range(ENDLESS):
+            if not self.queue:
+                return
             self._take(self.queue.popleft())
+        raise AssertionError("the events never end")
 
     def _take(self, event: ev.Event) -> None:
         if isinstance(event, ev.ChildExited | ev.ForkFailed):

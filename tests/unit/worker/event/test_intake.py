@@ -146,6 +146,34 @@ def test_a_listener_that_pauses_is_not_watched_until_its_pause_ends() -> None:
     assert (list(around.epoll.masks), intake.pausing) == ([listener.fd], False)
 
 
+def test_a_patrol_passes_over_a_listener_that_has_just_begun_to_pause() -> None:
+    """It is still watched then, until the next turn."""
+    listener = Scripted(errno.EMFILE, errno.EMFILE)
+    intake, _ = intake_of(listener)
+    intake.watch()
+    intake.patrol()
+    intake.patrol()
+    assert (listener.watched, len(listener.script)) == (True, 1)
+
+
+def test_a_patrol_fills_the_last_place() -> None:
+    """Room for one connection is room."""
+    listener = Scripted(errno.ECONNABORTED)
+    intake, _ = intake_of(listener, room=1)
+    intake.watch()
+    intake.patrol()
+    assert len(listener.script) == 0
+
+
+def test_a_drain_goes_on_behind_connections_that_failed() -> None:
+    """Each of them left the queue, and each counts once."""
+    listener = Scripted(*[errno.ECONNABORTED] * 5)
+    intake, around = intake_of(listener)
+    intake.drain()
+    assert len(listener.script) == 0
+    assert len(told(around)) == 5
+
+
 def test_a_full_worker_watches_nothing_and_does_not_patrol() -> None:
     """Its clients wait for the others."""
     listener = Scripted(errno.EMFILE)

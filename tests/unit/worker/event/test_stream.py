@@ -604,8 +604,11 @@ def test_a_mask_is_changed_once(writing: Ends) -> None:
 
 
 def test_an_open_stream_is_watched_for_input(pipe: tuple[int, int]) -> None:
-    """It stands behind its descriptor before the first event can come."""
+    """It stands behind its descriptor before the first event can come. Its first read
+    is small.
+    """
     ends = on(*pipe)
+    assert ends.stream.large_reads == 0
     assert ends.around.epoll.masks == {pipe[0]: IN}
     assert ends.around.shared.poller.targets[pipe[0]] is ends.stream
 
