@@ -37,7 +37,10 @@ KEEPERS = (
     "/var/lib/dpkg",
     "/var/lib/systemd/catalog",
 )
-REFUSED = "unpd: the configuration is refused, checked with the rights of the service"
+REFUSED = (
+    "unpd: the configuration (/etc/unpd/unpd.toml) is refused, checked with the rights of the"
+    " service"
+)
 LOGS = ("/var/log/apt", "/var/log/journal", "/var/log/alternatives.log", "/var/log/dpkg.log")
 """Paths that apt, dpkg and the journal write for themselves."""
 
@@ -117,7 +120,7 @@ def test_an_upgrade_leaves_a_daemon_that_could_not_come_back(
     pid = unpd.pid
     unpd.edit(("grace_s = 10", "grace = 10"))
     printed = install(fresh, package)
-    assert "the configuration is refused" in printed
+    assert REFUSED in printed
     assert unpd.pid == pid
     assert clients.converse(ECHO, b"hello") == b"hello"
 
