@@ -17,7 +17,7 @@ from pathlib import Path
 from unpd.config.source import distrust, world_writable
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
-from unpd.kernel.privileges import user_name
+from unpd.kernel.privileges import owner_here, user_name
 
 DIRECTORY = "conf.d"
 SUFFIX = ".toml"
@@ -59,7 +59,8 @@ def find(main: Path, *, trusted_only: bool) -> DropIns:
         raise _refusal(directory, sentence) from None
     except OSError as error:
         raise _refusal(directory, f"the directory cannot be read: {error.strerror}") from None
-    if trusted_only and (objections := distrust(status.st_mode, status.st_uid, status.st_gid)):
+    owner = owner_here(status.st_uid)
+    if trusted_only and (objections := distrust(status.st_mode, owner, status.st_gid)):
         raise _refusal(directory, *objections)
     chosen = sorted(
         (name for name in names if name.endswith(SUFFIX) and not name.startswith(".")),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unpd.kernel.cpus import usable_cpus
-from unpd.kernel.privileges import unprivileged_user, user_name
+from unpd.kernel.privileges import uid_outside, unprivileged_user, user_name
 
 ROOT_RUNTIME_DIR = "/run/unpd"
 CONFIG_DIR = Path("/etc/unpd")
@@ -65,12 +65,20 @@ def this_host(config: Path | None = None) -> Host:
     return Host(
         uid,
         user_name(uid),
-        runtime_dir(uid, os.environ, instance=instance_of(config)),
+        runtime_dir(_outside(uid), os.environ, instance=instance_of(config)),
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
         check_accounts=True,
         drops_to=unprivileged_user(),
     )
+
+
+def _outside(uid: int) -> int:
+    """The user whose default directory to use. The root of a user namespace
+    (unshare -Ur) may not write to /run, unless /run is its own, as in a container.
+    """
+    place = ROOT_RUNTIME_DIR if os.path.isdir(ROOT_RUNTIME_DIR) else "/run"
+    return uid_outside(uid) if uid == 0 and not os.access(place, os.W_OK) else uid
 
 
 def instance_of(config: Path | None) -> str:

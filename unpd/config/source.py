@@ -25,7 +25,7 @@ from typing import Any
 from unpd.config import syntax
 from unpd.config.wording import file_shown
 from unpd.errors import ConfigError, Problem
-from unpd.kernel.privileges import user_name
+from unpd.kernel.privileges import owner_here, user_name
 
 MAX_BYTES = 256 << 10
 """How many bytes all files of a configuration may have, together. The shipped file has
@@ -93,7 +93,8 @@ def read(path: Path, *, trusted_only: bool) -> Source:
         content, status = _read_bounded(path)
     except OSError as error:
         raise _refusal(file, _reason(error)) from None
-    if trusted_only and (objections := distrust(status.st_mode, status.st_uid, status.st_gid)):
+    owner = owner_here(status.st_uid)
+    if trusted_only and (objections := distrust(status.st_mode, owner, status.st_gid)):
         raise ConfigError(tuple(Problem(file, None, "", objection) for objection in objections))
     if len(content) > MAX_BYTES:
         raise _refusal(file, _too_large(f"the file has {max(len(content), status.st_size)} bytes"))

@@ -112,36 +112,41 @@ def drop_to(identity: Identity) -> None:
             f" {identity.group} (gid {identity.gid}): map them, or set daemon.user ="
             f' "{user_name(os.geteuid())}"'
         )
-    _drop_groups(identity)
+    kept_groups = _drop_groups(identity)
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
     if (
         os.getresuid() != (identity.uid,) * 3
         or os.getresgid() != (identity.gid,) * 3
-        or not set(os.getgroups()) <= {identity.gid}
+        or not set(os.getgroups()) <= {identity.gid, *kept_groups}
     ):
         raise PermissionError(f"the kernel did not change this process to user {identity.user}")
     if identity.uid != 0:
         _prove_no_return()
 
 
-def _drop_groups(identity: Identity) -> None:
-    """Drop the supplementary groups. A user namespace that an ordinary user made denies
-    setgroups(2) (user_namespaces(7)). That does not matter if there is no group but
-    that of ``identity``; any other would stay a way to files that the children must not
-    reach.
+def _drop_groups(identity: Identity) -> list[int]:
+    """Drop the supplementary groups; return those that stay.
+
+    A user namespace that an ordinary user made denies setgroups(2)
+    (user_namespaces(7)). If its root stays root, its groups stay too, as they do for a
+    daemon of that user outside. Another user must not keep them: they would be a way to
+    files that the children must not reach.
     """
     try:
         os.setgroups([])
     except PermissionError as error:
         if not _are_groups_fixed():
             raise
-        others = sorted(set(os.getgroups()) - {identity.gid})
-        if others:
+        kept = os.getgroups()
+        others = sorted(set(kept) - {identity.gid})
+        if others and identity.uid != os.geteuid():
             raise PermissionError(
                 "this user namespace denies setgroups(2), and supplementary groups would stay (gid"
-                f" {', '.join(map(str, others))})"
+                f' {", ".join(map(str, others))}): set daemon.user = "{user_name(os.geteuid())}"'
             ) from error
+        return kept
+    return []
 
 
 def _are_groups_fixed() -> bool:
@@ -156,12 +161,47 @@ def is_mapped(number: int, kind: Literal["uid", "gid"]) -> bool:
     """Whether the user namespace of this process has the user or group ``number``; True
     if that cannot be found out.
     """
+    return any(first <= number < first + count for first, _, count in _mapping(kind))
+
+
+def uid_outside(uid: int) -> int:
+    """The user ``uid`` as the parent of this user namespace knows it: another number
+    than 0 shows that root here is an ordinary user there.
+    """
+    for first, outside, count in _mapping("uid"):
+        if first <= uid < first + count:
+            return uid - first + outside
+    return uid
+
+
+def owner_here(uid: int) -> int:
+    """The owner ``uid`` of a file, with 0 for a user that this namespace has no number
+    for: nobody in the namespace can become that user, and it may be the real root.
+    """
+    if uid == _overflow_uid() and not is_mapped(uid, "uid"):
+        return 0
+    return uid
+
+
+def _mapping(kind: str) -> list[tuple[int, int, int]]:
+    """The ranges of numbers in this namespace: first, first outside, count. All numbers
+    if that cannot be found out.
+    """
     try:
         with open(f"/proc/self/{kind}_map") as lines:
-            ranges = [tuple(map(int, line.split())) for line in lines]
+            rows = [line.split() for line in lines]
+        return [(int(first), int(outside), int(count)) for first, outside, count in rows]
     except (OSError, ValueError):
-        return True
-    return any(first <= number < first + count for first, _, count in ranges)
+        return [(0, 0, 1 << 32)]
+
+
+def _overflow_uid() -> int:
+    """The number that the kernel shows for users that the namespace lacks (proc(5))."""
+    try:
+        with open("/proc/sys/kernel/overflowuid") as text:
+            return int(text.read())
+    except (OSError, ValueError):
+        return 65534
 
 
 def _prove_no_return() -> None:

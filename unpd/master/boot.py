@@ -127,9 +127,10 @@ def _make_parent(path: Path) -> None:
     one start. A directory that exists keeps its mode.
     """
     directory = path.parent
+    uid = os.geteuid()
     old_umask = os.umask(0)
     try:
-        directory.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        directory.mkdir(mode=0o755 if uid == 0 else 0o700, exist_ok=True)
         owner = directory.stat().st_uid
     except OSError as error:
         raise CannotCreateError(
@@ -137,7 +138,8 @@ def _make_parent(path: Path) -> None:
         ) from error
     finally:
         os.umask(old_umask)
-    if os.geteuid() != 0 and owner not in (0, os.geteuid()):
+    # A user namespace has no number for most users, and its root no power over them.
+    if (uid != 0 and owner not in (0, uid)) or not privileges.is_mapped(owner, "uid"):
         raise CannotCreateError(f"the directory {directory} belongs to another user")
 
 
