@@ -126,7 +126,6 @@ _ROWS: tuple[LogEvent, ...] = (
         ("verb", "by_uid", "by_pid"),
         "The process `by_pid` of the user `by_uid` asked over the control socket for `verb`.",
     ),
-    # children
     LogEvent(
         "control.refused",
         "warning",
@@ -135,6 +134,7 @@ _ROWS: tuple[LogEvent, ...] = (
         "If it is a child of the daemon, it may have been taken over: find out what the process"
         " does.",
     ),
+    # children
     LogEvent(
         "child.spawned",
         "debug",

@@ -43,6 +43,20 @@ def test_no_daemon(launch: Launch) -> None:
     assert check(unpd)[0] == ExitCode.DONE
 
 
+def test_a_daemon_whose_control_socket_is_to_change(launch: Launch, tmp_path: Path) -> None:
+    """The new file may name another control socket than the daemon has: its pid names
+    the daemon then, and the message says so.
+    """
+    unpd = launch(ECHO)
+    elsewhere = tmp_path / "other.toml"
+    elsewhere.write_text(f'[daemon]\ncontrol = "{tmp_path}/other.sock"\n{ECHO}')
+    ended = unpd.run("check", "--as-daemon", "--config", str(elsewhere))
+    assert ended.returncode != ExitCode.DONE
+    assert b"if daemon.control has changed, name the daemon: --as-daemon=PID" in ended.stderr
+    ended = unpd.run("check", f"--as-daemon={unpd.pid}", "--config", str(elsewhere))
+    assert (ended.returncode, ended.stdout) == (ExitCode.DONE, b"configuration OK\n")
+
+
 @faults.requires_root
 @faults.requires_tool("unshare")
 def test_what_the_daemon_does_not_see_is_refused(launch: Launch, tmp_path: Path) -> None:
@@ -107,8 +121,8 @@ class Stranger:
 
 @faults.requires_root
 def test_the_rights_are_those_of_the_other_process(tmp_path: Path) -> None:
-    """Who becomes like another process has its user, its groups and no way back, and
-    cannot read what that one cannot.
+    """A process that becomes like another one has its user, its groups and no way back,
+    and cannot read what that one cannot.
     """
     nobody = pwd.getpwnam("nobody")
     rights = Rights(uid=nobody.pw_uid, gid=nobody.pw_gid, groups=(4, 1234))

@@ -110,8 +110,7 @@ def test_the_default_path_is_named_with_another_way() -> None:
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr == (
         "unpd: unpd is not running: no process listens on /run/unpd/control.sock, the default path"
-        " for this user; to reach another daemon, name its socket with --control (the packaged one:"
-        " --control /run/unpd/control.sock)\n"
+        " for this user; to reach another daemon, name its socket with --control\n"
     )
 
 

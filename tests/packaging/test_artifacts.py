@@ -339,10 +339,12 @@ def test_the_scriptlets_of_the_rpm(packages: dict[str, Path]) -> None:
         (tag, verb, set(named.split())) for tag, found in verbs.items() for verb, named in found
     ] == [
         ("POSTIN", "install-system-units", units),
-        ("PREUN", "remove-system-units", units | {"'unpd@*.service'"}),
+        ("PREUN", "remove-system-units", units),
         ("POSTUN", "mark-restart-system-units", {"unpd.service"}),
         ("POSTUN", "mark-restart-system-units", {'"$instance"'}),
     ]
+    assert "systemctl --no-reload disable unpd@.service" in scripts["PREUN"]
+    assert "systemctl stop 'unpd@*.service'" in scripts["PREUN"]
     assert "systemd-sysusers unpd.conf" in scripts["POSTIN"]
     assert "compileall" in scripts["POSTTRANS"]
     assert scripts["PREIN"] == "(none)"

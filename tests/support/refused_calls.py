@@ -38,7 +38,6 @@ NUMBERS: Mapping[str, int] = MappingProxyType(
         "openat2": 437,
         "pidfd_open": 434,
         "pidfd_send_signal": 424,
-        "pipe2": 293,
         "prctl": 157,
         "prlimit64": 302,
         "rseq": 334,

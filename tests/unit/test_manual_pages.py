@@ -133,7 +133,7 @@ def test_every_command_and_option_is_explained() -> None:
     every = dict(commands(make_parser()))
     assert [label for label, _ in items(verbs, "Cm")] == list(every)
     explained = {
-        label.split(" Ar ")[0].split(" Pq ")[0].removeprefix("h , Fl ")
+        re.split(r" (?:Ar|Pq|Ns) ", label)[0].removeprefix("h , Fl ")
         for label, _ in items(flags, "Fl")
     }
     assert explained == {"-help", "-version"} | {

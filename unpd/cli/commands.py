@@ -19,7 +19,7 @@ from unpd.cli.output import complain, show
 from unpd.config.host import Host, this_host
 from unpd.config.load import Loaded, builtin, load
 from unpd.config.plan import effective
-from unpd.control.client import ControlClient
+from unpd.control.client import ControlClient, NotRunningError
 from unpd.errors import PrivilegeError, UnpdError
 from unpd.kernel import likeness, signals
 from unpd.kernel.pidfile import PidFile
@@ -84,10 +84,11 @@ def serve(
 def check(args: argparse.Namespace) -> int:
     """``unpd check``: print whether the configuration would be accepted."""
     path = config_path(args)
-    if args.as_daemon:
+    as_daemon = args.as_daemon is not None
+    if as_daemon:
         _become_daemon_user(args)
     loaded = load_path(path, replace(this_host(path), check_interfaces=True))
-    if args.as_daemon:
+    if as_daemon:
         boot.identity_for(loaded)
     for warning in loaded.warnings:
         complain(warning, name="warning: ")
@@ -100,13 +101,26 @@ def _become_daemon_user(args: argparse.Namespace) -> None:
     root, who checks, may read files that the daemon may not. UnpdError if no daemon
     runs, PrivilegeError if this user may not.
     """
-    with contextlib.closing(ControlClient(control_path(args))) as client:
-        pid = client.daemon_pid()
-    if pid == 0:
-        raise UnpdError("the daemon lives in another pid namespace: check beside it")
+    pid = args.as_daemon or _daemon_pid(args)
     try:
         likeness.become_like(pid)
     except OSError as error:
         raise PrivilegeError(
             f"cannot check as the daemon (pid {pid}): {error.strerror or error}; only root can"
         ) from error
+
+
+def _daemon_pid(args: argparse.Namespace) -> int:
+    """Return the pid of the daemon at the control socket that the file names. UnpdError
+    if none listens there, as when the file names another socket than the daemon has.
+    """
+    try:
+        with contextlib.closing(ControlClient(control_path(args))) as client:
+            pid = client.daemon_pid()
+    except NotRunningError as error:
+        raise NotRunningError(
+            f"{error}; if daemon.control has changed, name the daemon: --as-daemon=PID"
+        ) from None
+    if pid == 0:
+        raise UnpdError("the daemon lives in another pid namespace: check beside it")
+    return pid

@@ -84,7 +84,8 @@ def _add_run(commands: "_Commands[argparse.ArgumentParser]") -> None:
         "run",
         help="serve in the foreground",
         allow_abbrev=False,
-        formatter_class=_WithTables,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_tables(),
         description="Serve in the foreground until a signal says stop.",
     )
     _add_config(
@@ -111,10 +112,14 @@ def _add_check(commands: "_Commands[argparse.ArgumentParser]") -> None:
     )
     check.add_argument(
         "--as-daemon",
-        action="store_true",
+        metavar="PID",
+        type=int,
+        nargs="?",
+        const=0,
         help=(
             "check with the rights of the daemon that runs and with its view of the file system;"
-            " for root, before a restart"
+            " for root, before a restart (default: the daemon at the control socket of the"
+            " configuration)"
         ),
     )
     check.set_defaults(control=None)
@@ -149,11 +154,13 @@ def _add_config(parser: argparse.ArgumentParser, text: str) -> "argparse._Mutual
     return group
 
 
-class _WithTables(argparse.RawDescriptionHelpFormatter):
-    """Adds the tables of signals and exit codes to the help."""
+def _tables() -> str:
+    """The tables of signals and exit codes, for the end of the help."""
+    signals = [(row.name, row.meaning) for row in MASTER_SIGNALS]
+    codes = [(str(int(code)), meaning) for code, meaning in EXIT_MEANINGS.items()]
+    return f"signals:\n{_columns(signals)}\n\nexit codes:\n{_columns(codes)}"
 
-    def format_help(self) -> str:
-        """Return the help text with the tables behind it."""
-        signals = "".join(f"  {row.name:<8} {row.meaning}\n" for row in MASTER_SIGNALS)
-        codes = "".join(f"  {int(code):<8} {meaning}\n" for code, meaning in EXIT_MEANINGS.items())
-        return f"{super().format_help()}\nsignals:\n{signals}\nexit codes:\n{codes}"
+
+def _columns(rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name:<{width}}  {meaning}" for name, meaning in rows)

@@ -14,6 +14,7 @@ import json
 import os
 import select
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -29,10 +30,8 @@ from unpd.control.verbs import VERBS
 from unpd.errors import UnpdError
 from unpd.names import ExitCode
 
-_HINT = (
-    "the default path for this user; to reach another daemon, name its socket with --control"
-    f" (the packaged one: --control {ROOT_RUNTIME_DIR}/control.sock)"
-)
+_PACKAGED = Path(f"{ROOT_RUNTIME_DIR}/control.sock")
+_HINT = "the default path for this user; to reach another daemon, name its socket with --control"
 
 
 def request_of(args: argparse.Namespace) -> Request:
@@ -54,7 +53,8 @@ def _connect(args: argparse.Namespace) -> ControlClient:
         return ControlClient(path)
     except NotRunningError as error:
         if args.control is None and path == default_control(config_path(args)):
-            raise NotRunningError(f"{error}, {_HINT}") from None
+            packaged = f" (the packaged one: --control {_PACKAGED})" if path != _PACKAGED else ""
+            raise NotRunningError(f"{error}, {_HINT}{packaged}") from None
         raise
 
 

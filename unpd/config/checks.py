@@ -16,7 +16,7 @@ from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.schema import DEFAULT_POOL, MAX_POOL_WORKERS, Config, Pool
 from unpd.config.wording import quoted, word_shown
-from unpd.kernel import privileges, sockets
+from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
 
 
@@ -93,7 +93,7 @@ def _check_addresses(listeners: tuple[_Listener, ...], findings: Findings) -> No
 def _check_interfaces(listeners: tuple[_Listener, ...], findings: Findings) -> None:
     for listener in listeners:
         name = listener.address.interface if isinstance(listener.address, TcpAddress) else ""
-        if name and not sockets.has_interface(name):
+        if name and not interfaces.interface_index(name):
             findings.error(listener.path, f"this host has no interface {quoted(name)}")
 
 

@@ -5,8 +5,8 @@ A listener on a link-local address stays bound to the number of its interface. W
 interface is deleted and made again, it has another number, and the listener gets no
 client any more.
 
-Owns nothing. Called by unpd.master.listening. Calls nothing of unpd. OSError only for a
-socket that is closed.
+Owns nothing. Called by unpd.config and unpd.master.listening. Calls nothing of unpd.
+OSError only for a socket that is closed.
 """
 
 import contextlib
@@ -24,11 +24,13 @@ def interface_index(scope: str) -> int:
     """The index of the interface that an address names after ``%``, by name or number;
     0 if this host has no such interface.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnicodeEncodeError):
         return socket.if_nametoindex(scope)
-    with contextlib.suppress(OSError, ValueError, OverflowError):
-        socket.if_indextoname(int(scope))
-        return int(scope)
+    with contextlib.suppress(OSError, ValueError):
+        index = int(scope)
+        # if_indextoname() would silently drop the higher bits.
+        if 0 < index < 1 << 31 and socket.if_indextoname(index):
+            return index
     return 0
 
 

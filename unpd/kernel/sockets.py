@@ -107,16 +107,6 @@ def _listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
     return sock
 
 
-def has_interface(name: str) -> bool:
-    """Whether this host has a network interface of this name or number."""
-    with contextlib.suppress(OSError, UnicodeEncodeError):
-        return bool(socket.if_nametoindex(name))
-    with contextlib.suppress(OSError, ValueError):
-        # if_indextoname() would silently drop the higher bits.
-        return 0 < int(name) < 1 << 31 and bool(socket.if_indextoname(int(name)))
-    return False
-
-
 def listen_unix(path: str, options: ListenOptions) -> socket.socket:
     """Open a non-blocking UNIX listener at ``path`` with file mode ``options.mode``.
 

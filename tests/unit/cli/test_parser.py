@@ -67,8 +67,9 @@ def test_arguments_too_many_get_the_usage_of_the_command(
     with pytest.raises(SystemExit) as ended:
         command_line(words.split(" "))
     assert ended.value.code == 2
-    first, *_, last = capsys.readouterr().err.splitlines()
+    first, *between, last = capsys.readouterr().err.splitlines()
     assert first.startswith(f"usage: unpd {usage} [-h]")
+    assert all(line.startswith(" ") for line in between), "more than the usage"
     assert last == f"unpd {usage}: error: unrecognized arguments: {sentence}"
 
 

@@ -4,7 +4,8 @@ whatever its name.
 
 import pytest
 
-from unpd.kernel.sockets import ListenOptions, has_interface, listen_tcp
+from unpd.kernel.interfaces import interface_index
+from unpd.kernel.sockets import ListenOptions, listen_tcp
 
 OPTIONS = ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666)
 NOT_THERE = ["eth0..1", "..", "", "a" * 64, "\u00e9", "-1", "0", "9" * 20, "4294967297", "\ud800"]
@@ -13,13 +14,13 @@ NOT_THERE = ["eth0..1", "..", "", "a" * 64, "\u00e9", "-1", "0", "9" * 20, "4294
 @pytest.mark.parametrize("name", ["lo", "1"])
 def test_the_loopback_interface_is_there(name: str) -> None:
     """An interface is found by its name and by its number."""
-    assert has_interface(name)
+    assert interface_index(name)
 
 
 @pytest.mark.parametrize("name", NOT_THERE)
 def test_any_other_word_is_no_interface(name: str) -> None:
     """A word that names no interface is none, however odd it is."""
-    assert not has_interface(name)
+    assert not interface_index(name)
 
 
 @pytest.mark.parametrize("name", [name for name in NOT_THERE if name.isprintable()])
