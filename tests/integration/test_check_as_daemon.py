@@ -1,5 +1,6 @@
-"""``unpd check --as-daemon``: what root may read and the daemon may not, or cannot see,
-is found before a restart.
+"""``unpd check --as-daemon``: what root may read and the daemon may not is found before
+a restart, and root does not follow a daemon into a file system that may deceive it.
+tests/packaging has the sandbox of the unit.
 """
 
 import os
@@ -39,7 +40,7 @@ def test_no_daemon(launch: Launch) -> None:
     unpd.stop()
     code, printed = check(unpd, "--as-daemon")
     assert code != 0
-    assert printed.startswith("unpd: unpd is not running: ")
+    assert printed.startswith("unpd: unpd is not running, or its control socket is another one: ")
     assert check(unpd)[0] == ExitCode.DONE
 
 
@@ -57,24 +58,61 @@ def test_a_daemon_whose_control_socket_is_to_change(launch: Launch, tmp_path: Pa
     assert (ended.returncode, ended.stdout) == (ExitCode.DONE, b"configuration OK\n")
 
 
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (
+            '[log]\nfile = "{path}/missing/unpd.log"\n',
+            "log.file: there is no directory {path}/missing",
+        ),
+        ('[log]\nfile = "{path}"\n', "log.file: {path} is not a plain file"),
+        (
+            '[services.more]\ntype = "echo"\nlisten = ["unix://{path}/missing/e.sock"]\n',
+            "services.more.listen: there is no directory {path}/missing",
+        ),
+        ('[log]\nfile = "/proc/unpd.log"\n', "log.file: nothing can be made in /proc by this user"),
+    ],
+)
+def test_a_place_that_the_daemon_could_not_use_is_refused(
+    launch: Launch, tmp_path: Path, keys: str, sentence: str
+) -> None:
+    """A start would fail there, so the check as the daemon does; nothing is made."""
+    unpd = launch(ECHO)
+    other = tmp_path / "other.toml"
+    other.write_text(keys.format(path=tmp_path) + ECHO)
+    ended = unpd.run("check", f"--as-daemon={unpd.pid}", "--config", str(other))
+    if "/proc" in sentence and ended.returncode == ExitCode.DONE:
+        pytest.skip("this user may write there")
+    assert ended.returncode == ExitCode.CONFIGURATION
+    assert sentence.format(path=tmp_path) in ended.stderr.decode()
+    assert not (tmp_path / "missing").exists()
+
+
 @faults.requires_root
 @faults.requires_tool("unshare")
-def test_what_the_daemon_does_not_see_is_refused(launch: Launch, tmp_path: Path) -> None:
-    """A drop-in in a directory that the daemon's mounts hide passes root's own check,
-    and not the check as the daemon. The reload, which does no harm, agrees with it.
+def test_a_root_elsewhere_is_not_followed(launch: Launch, tmp_path: Path) -> None:
+    """Root does not enter the file system of another root: it may belong to an
+    intruder, whose libraries this process would load.
     """
-    hidden = tmp_path / "hidden"
-    hidden.mkdir()
-    unpd = launch(ECHO, prefix=("unshare", "--mount", "sh", "-c", HIDE, str(hidden)))
-    (hidden / "more.toml").write_text("[log]\nlevel = 'debug'\n")
-    drop_in = unpd.config_path.parent / "conf.d" / "more.toml"
-    drop_in.parent.mkdir()
-    drop_in.symlink_to(hidden / "more.toml")
-    assert check(unpd) == (ExitCode.DONE, "configuration OK\n")
-    refused = f"{drop_in}: there is no such file\n"
-    assert check(unpd, "--as-daemon") == (ExitCode.CONFIGURATION, f"unpd: {refused}")
-    unpd.expect_errors("reload.refused")
-    assert refused in unpd.run("reload", "--control", str(unpd.control)).stderr.decode()
+    (tmp_path / "hidden").mkdir()
+    prefix = ("unshare", "--mount", "sh", "-c", HIDE, str(tmp_path / "hidden"))
+    unpd = launch(ECHO, prefix=prefix)
+    code, printed = check(unpd, "--as-daemon")
+    assert code == ExitCode.FAILED
+    assert "it is root with another view of the file system" in printed
+
+
+@faults.requires_root
+@faults.requires_tool("unshare")
+def test_a_user_namespace_is_not_followed(launch: Launch) -> None:
+    """Any user can mount anything in a user namespace of their own, and so deceive
+    root.
+    """
+    prefix = ("unshare", "--user", "--map-root-user", "--mount")
+    unpd = launch(ECHO, prefix=prefix)
+    code, printed = check(unpd, f"--as-daemon={unpd.pid}")
+    assert code == ExitCode.FAILED
+    assert "its file system belongs to another user namespace" in printed
 
 
 class Stranger:

@@ -39,6 +39,12 @@ def test_assignments_come_in_one_message(receiver: socket.socket, notify: Notify
     assert receiver.recv(100).decode() == "READY=1\nSTATUS=läuft"
 
 
+def test_an_assignment_cannot_bring_another(receiver: socket.socket, notify: NotifySocket) -> None:
+    """A text that an intruder in a child chose, as in STATUS=, adds no assignment."""
+    assert notify.send("STATUS=a\nMAINPID=1", "READY=1")
+    assert receiver.recv(100).decode() == "STATUS=a?MAINPID=1\nREADY=1"
+
+
 def test_a_descriptor_is_stored_and_removed(receiver: socket.socket, notify: NotifySocket) -> None:
     """A stored descriptor arrives with its name and refers to the same file; remove()
     names it again.
@@ -169,6 +175,8 @@ def test_no_address(address: str) -> None:
         ("soon", "", 0.0),
         ("-1", "", 0.0),
         ("0", "", 0.0),
+        ("9" * 400, "", 0.0),
+        ("9" * 5000, "", 0.0),
     ],
 )
 def test_the_watchdog_s_interval(usec: str, pid: str, wanted: float) -> None:

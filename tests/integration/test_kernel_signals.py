@@ -11,7 +11,14 @@ import sys
 import pytest
 
 from tests.support import ROOT
-from unpd.kernel.signals import SA_NOCLDSTOP, SA_RESTART, SignalQueue, blocked, empty_wakeup_pipe
+from unpd.kernel.signals import (
+    SA_NOCLDSTOP,
+    SA_RESTART,
+    Reaper,
+    SignalQueue,
+    blocked,
+    empty_wakeup_pipe,
+)
 
 
 def python(script: str) -> str:
@@ -199,3 +206,43 @@ with signals.blocked():
 print(os.waitpid(pid, 0)[1] >> 8)
 """
     assert python(script) == "7"
+
+
+def test_the_reaper_is_never_called_inside_itself() -> None:
+    """A child that forks without end calls the handler while it runs: it goes on in
+    place of nesting, and reaps what died meanwhile.
+    """
+    calls = 5000
+
+    class Flooded(Reaper):
+        def sweep(self) -> None:
+            sweeps.append(self.calls)
+            if self.calls < calls:
+                self(signal.SIGCHLD, None)
+
+    sweeps: list[int] = []
+    reaper = Flooded()
+    reaper(signal.SIGCHLD, None)
+    assert reaper.calls == calls
+    assert sweeps == list(range(1, calls + 1))
+
+
+def test_one_call_reaps_a_bounded_number() -> None:
+    """Children may die faster than they are reaped: the master must go on meanwhile."""
+    script = """
+signals.MAX_REAPED = 3
+pids = []
+for _ in range(5):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    pids.append(pid)
+for pid in pids:
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+reaper = Reaper()
+reaper.sweep()
+print(len(reaper.reaped))
+reaper.sweep()
+print(len(reaper.reaped))
+"""
+    assert python(script).split() == ["3", "5"]

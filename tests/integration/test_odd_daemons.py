@@ -109,7 +109,8 @@ def test_the_default_path_is_named_with_another_way() -> None:
     ended = unpd("status", prefix=private)
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr == (
-        "unpd: unpd is not running: no process listens on /run/unpd/control.sock, the default path"
+        "unpd: unpd is not running, or its control socket is another one: no process listens on"
+        " /run/unpd/control.sock, the default path"
         " for this user; to reach another daemon, name its socket with --control\n"
     )
 

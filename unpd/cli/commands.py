@@ -16,11 +16,12 @@ from pathlib import Path
 
 from unpd.cli.configured import config_path, control_path
 from unpd.cli.output import complain, show
+from unpd.config import places
 from unpd.config.host import Host, this_host
 from unpd.config.load import Loaded, builtin, load
 from unpd.config.plan import effective
 from unpd.control.client import ControlClient, NotRunningError
-from unpd.errors import PrivilegeError, UnpdError
+from unpd.errors import ConfigError, PrivilegeError, UnpdError
 from unpd.kernel import likeness, signals
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
@@ -90,6 +91,8 @@ def check(args: argparse.Namespace) -> int:
     loaded = load_path(path, replace(this_host(path), check_interfaces=True))
     if as_daemon:
         boot.identity_for(loaded)
+        if problems := places.unusable(loaded.config, loaded.source):
+            raise ConfigError(problems)
     for warning in loaded.warnings:
         complain(warning, name="warning: ")
     shown = show(effective(loaded.config) if args.show else "configuration OK")
@@ -104,6 +107,8 @@ def _become_daemon_user(args: argparse.Namespace) -> None:
     pid = args.as_daemon or _daemon_pid(args)
     try:
         likeness.become_like(pid)
+    except likeness.ForeignError as error:
+        raise UnpdError(f"cannot check as the daemon (pid {pid}): {error}") from error
     except OSError as error:
         raise PrivilegeError(
             f"cannot check as the daemon (pid {pid}): {error.strerror or error}; only root can"

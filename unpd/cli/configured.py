@@ -23,7 +23,11 @@ def config_path(args: argparse.Namespace) -> Path | None:
     default.
     """
     if args.config is not None:
-        return Path(args.config).absolute()
+        try:
+            return Path(args.config).absolute()
+        except FileNotFoundError:
+            sentence = "the working directory was removed: give the whole path"
+            raise ConfigError((Problem(file_shown(args.config), None, "", sentence),)) from None
     if getattr(args, "builtin", False) or not _exists(DEFAULT_CONFIG):
         return None
     return DEFAULT_CONFIG

@@ -55,7 +55,10 @@ class ControlClient:
         try:
             self._sock.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            raise NotRunningError(f"unpd is not running: no process listens on {path}") from None
+            raise NotRunningError(
+                f"unpd is not running, or its control socket is another one: no process listens on"
+                f" {path}"
+            ) from None
         except PermissionError:
             raise PrivilegeError(
                 f"this user may not use the control socket {path}: ask as root, or as the user that"
@@ -102,7 +105,7 @@ class ControlClient:
             if left_s <= 0:
                 if verb.answered is Answered.AT_ONCE:
                     raise self._silence(changes=verb.changes)
-                self.probe()
+                self._probe_during(verb)
                 deadline_at = time.monotonic() + ANSWER_TIMEOUT_S
                 continue
             self._sock.settimeout(left_s)
@@ -115,6 +118,12 @@ class ControlClient:
                     )
                 if complete := lines.feed(piece):
                     return complete[0]
+
+    def _probe_during(self, verb: Verb) -> None:
+        try:
+            self.probe()
+        except SilentError:
+            raise self._silence(changes=verb.changes) from None
 
     def probe(self) -> None:
         """Ask on a connection of its own whether the daemon still answers. SilentError

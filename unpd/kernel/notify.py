@@ -22,6 +22,8 @@ import time
 from collections.abc import MutableMapping
 from typing import Self
 
+MAX_USEC_DIGITS = 20
+"""The length of the largest 64-bit number, which is what systemd can mean."""
 SEND_TIMEOUT_S = 1.0
 """How long a message that is sent only once may wait for room, in seconds."""
 
@@ -58,7 +60,8 @@ class NotifySocket:
         self._sock.close()
 
     def send(self, *assignments: str, wait: bool = False) -> bool:
-        """Send ``assignments`` (NAME=value, without line feeds) in one message.
+        """Send ``assignments`` (NAME=value) in one message. A line feed in one would
+        begin another assignment, so control characters become "?".
 
         Return whether the socket took it. ``wait``: up to :data:`SEND_TIMEOUT_S` for
         room. Never raises.
@@ -107,7 +110,7 @@ class NotifySocket:
         """Send one message. Wait only if the message before it was taken: a service
         manager that reads nothing costs one timeout, not one for each listener.
         """
-        message = "\n".join(assignments).encode("utf-8", "replace")
+        message = "\n".join(map(_one_line, assignments)).encode("utf-8", "replace")
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         flags = socket.MSG_NOSIGNAL | (0 if wait and not self._last_failed else socket.MSG_DONTWAIT)
         try:
@@ -119,6 +122,10 @@ class NotifySocket:
         return True
 
 
+def _one_line(assignment: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in assignment)
+
+
 def watchdog_s(environ: MutableMapping[str, str]) -> float:
     """How often the service manager expects WATCHDOG=1, in seconds; 0.0 for never
     (sd_watchdog_enabled(3)).
@@ -128,7 +135,7 @@ def watchdog_s(environ: MutableMapping[str, str]) -> float:
     usec, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
     if not (usec.isascii() and usec.isdecimal()) or (pid and pid != str(os.getpid())):
         return 0.0
-    return int(usec) / 1_000_000
+    return int(usec) / 1_000_000 if len(usec) <= MAX_USEC_DIGITS else 0.0
 
 
 def monotonic_usec() -> int:

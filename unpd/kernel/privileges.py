@@ -224,8 +224,9 @@ def give_up_capabilities(*, required: bool) -> None:
     # A kernel without ambient capabilities returns EINVAL: it has nothing to clear.
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    no_capabilities = (ctypes.c_uint32 * 6)()
-    if libc.capset(header, no_capabilities) != 0:
+    capabilities = (ctypes.c_uint32 * 6)()
+    has_some = libc.capget(header, capabilities) != 0 or any(capabilities)
+    if has_some and libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
         error = ctypes.get_errno()
         if required or libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER:
             raise OSError(error, "capset: cannot give up capabilities")

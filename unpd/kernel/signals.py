@@ -45,6 +45,8 @@ class _SigAction(ctypes.Structure):
 
 
 _ALL_SIGNALS = (ctypes.c_ubyte * 128)(*[0xFF] * 128)
+MAX_REAPED = 4096
+"""How many children one call reaps, more than the scoreboard has rows."""
 SA_NOCLDSTOP = 0x00000001
 SA_RESTART = 0x10000000
 
@@ -66,6 +68,10 @@ class Reaper:
     """The SIGCHLD handler. It calls waitpid(2) until no child is dead, because signals
     coalesce: one SIGCHLD may stand for 200 deaths.
 
+    A SIGCHLD that comes while the handler runs does not call it inside itself: a child
+    that forks without end could make that nest too deep. The running one goes on
+    instead.
+
     ``reaped``: the results that nobody has taken yet, oldest first. ``calls``: how many
     times SIGCHLD called the handler.
     """
@@ -73,18 +79,25 @@ class Reaper:
     def __init__(self) -> None:
         self.reaped: deque[Reaped] = deque()
         self.calls = 0
+        self._runs = False
+        self._again = False
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Handle SIGCHLD."""
         self.calls += 1
-        self.sweep()
+        self._again = True
+        while self._again and not self._runs:
+            self._runs, self._again = True, False
+            self.sweep()
+            self._runs = False
 
     def sweep(self) -> None:
-        """Reap every child that is dead now.
+        """Reap the children that are dead now, at most MAX_REAPED: more may die without
+        end, and the others wait for the next call.
 
         The master also calls this once a second, in case a signal was lost.
         """
-        while True:
+        for _ in range(MAX_REAPED):
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:

@@ -14,6 +14,7 @@ from unpd.board import layout, memory
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.memory import BoardRefusedError, Scoreboard
 from unpd.config.schema import Config
+from unpd.errors import CannotCreateError
 from unpd.logs import Log
 from unpd.master.listening.listener import WantedListener
 from unpd.master.runtime import BoardColumns
@@ -35,7 +36,7 @@ def open_board(
     offers: Offers, log: Log, config: Config, wanted_listeners: Collection[WantedListener]
 ) -> OpenedBoard:
     """Return the stored scoreboard of an earlier master if it can be used, otherwise a
-    new one. OSError if the kernel refuses that.
+    new one. CannotCreateError if the kernel refuses that.
     """
     opened = _adopt_stored(offers, log, config, wanted_listeners)
     if opened is None:
@@ -71,7 +72,14 @@ def _adopt_stored(
 def _create(
     offers: Offers, config: Config, wanted_listeners: Collection[WantedListener]
 ) -> OpenedBoard:
-    fd = memory.create()
+    try:
+        fd = memory.create()
+    except OSError as error:
+        raise CannotCreateError(
+            f"cannot make the scoreboard of {layout.BOARD_BYTES} bytes in shared memory:"
+            f" {error.strerror}; the limits of file size (ulimit -f), address space (ulimit -v) and"
+            " open files (ulimit -n) apply to it"
+        ) from error
     try:
         board = Scoreboard(fd)
         columns = BoardColumns(board)

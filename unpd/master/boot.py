@@ -164,7 +164,7 @@ def serve(
     lock of the pid file. UnpdError if the daemon cannot start.
     """
     setproctitle("unpd: master starting")
-    _check_calls()
+    _check_surroundings()
     _protect(identity, log)
     with contextlib.suppress(OSError):  # a filter refuses prlimit(2): the limit stays
         processes.raise_descriptor_limit()
@@ -190,11 +190,18 @@ def serve(
     return ExitCode.DONE
 
 
-def _check_calls() -> None:
+def _check_surroundings() -> None:
+    """UnpdError in one sentence if this system lacks what every child needs."""
     try:
         needed.check_calls()
     except needed.CallRefusedError as error:
         raise PrivilegeError(str(error)) from error
+    try:
+        os.close(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise CannotCreateError(
+            f"cannot open {os.devnull}, which every child needs: {error.strerror}"
+        ) from error
 
 
 def _protect(identity: Identity | None, log: Log) -> None:

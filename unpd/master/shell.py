@@ -106,7 +106,7 @@ class Shell:
         self._signalling.take()
         if now() >= self._sweep_at:
             self._sweep()
-        while runtime.reaper.reaped:
+        for _ in range(len(runtime.reaper.reaped)):
             account_for(runtime, runtime.reaper.reaped.popleft())
         deadline_at = next_deadline(self._state)
         if deadline_at is not None and deadline_at <= now():

@@ -62,6 +62,14 @@ def _word(at: int, scale: int = 1) -> Callable[[Reading], Series[float]]:
     return series
 
 
+def _sampled(at: int, scale: int = 1) -> Callable[[Reading], Series[float]]:
+    """As :func:`_word`, but no series while the word is 0: the master could not take
+    the sample, as without /proc.
+    """
+    word = _word(at, scale)
+    return lambda reading: word(reading) if reading.master[at] else ()
+
+
 def _per_service(value: Callable[[ServiceCounts], Value]) -> Callable[[Reading], Series[Value]]:
     """One series for each service."""
 
@@ -328,25 +336,25 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         "process_resident_memory_bytes",
         (),
         "Resident memory of the master.",
-        _word(Master.RESIDENT_BYTES),
+        _sampled(Master.RESIDENT_BYTES),
     ),
     Gauge(
         "process_virtual_memory_bytes",
         (),
         "Virtual memory of the master.",
-        _word(Master.VIRTUAL_BYTES),
+        _sampled(Master.VIRTUAL_BYTES),
     ),
     Gauge(
         "process_open_fds",
         (),
         "Open file descriptors of the master.",
-        _word(Master.OPEN_FDS),
+        _sampled(Master.OPEN_FDS),
     ),
     Gauge(
         "process_max_fds",
         (),
         "Limit of the master's open file descriptors.",
-        _word(Master.MAX_FDS),
+        _sampled(Master.MAX_FDS),
     ),
     Gauge(
         "process_start_time_seconds",

@@ -276,3 +276,12 @@ def test_only_so_many_questions_wait_for_a_child(master: Master) -> None:
         master.ask()
     assert master.answers == [None] * 3
     assert len(master.process.unanswered) == reports.MAX_QUESTIONS
+
+
+def test_a_reason_is_one_line() -> None:
+    """An intruder in a child adds no line to what the master shows."""
+    report = {"report": "failed", "code": 1, "reason": "why\nunpd: all is well\x1b[2J" + "x" * 9000}
+    event = reports.event_of(BIRTH, report)
+    assert isinstance(event, ev.ChildFailed)
+    assert event.reason.startswith("why?unpd: all is well?[2J")
+    assert len(event.reason) == reports.MAX_REASON_CHARACTERS

@@ -57,8 +57,17 @@ def event_of(birth: int, report: Mapping[str, Any]) -> ev.ChildReady | ev.ChildF
             return ev.ChildReady(birth)
         case {"report": "failed", "code": int(code), "reason": str(reason)}:
             known = code in tuple(ExitCode)
-            return ev.ChildFailed(birth, reason, ExitCode(code) if known else ExitCode.FAILED)
+            code = ExitCode(code) if known else ExitCode.FAILED
+            return ev.ChildFailed(birth, shown(reason), code)
     raise ChannelError("the first message is no report")
+
+
+def shown(text: str) -> str:
+    """The text of a child as one line of at most MAX_REASON_CHARACTERS: an intruder in
+    the child must not add lines to what the master shows.
+    """
+    cut = text[:MAX_REASON_CHARACTERS]
+    return "".join(character if character.isprintable() else "?" for character in cut)
 
 
 def watch(runtime: Runtime, birth: int) -> None:
