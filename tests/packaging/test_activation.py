@@ -67,6 +67,16 @@ def test_it_sees_no_network(activated: Installed) -> None:
     assert clients.converse(ECHO, b"hello") == b"hello"
 
 
+def test_a_reload_is_obeyed(activated: Installed) -> None:
+    """A reload by systemctl works, although the daemon's user namespace hides it from
+    other processes of its user: the command comes as root.
+    """
+    activated.systemctl("start", SERVICE)
+    activated.systemctl("reload", SERVICE)
+    reloads = ("unpd_config_reloads_total", frozenset({("result", "success")}))
+    assert activated.samples()[reloads] == 1
+
+
 def test_exposure(activated: Installed) -> None:
     """The exposure of the unit is at most 0.4."""
     assert activated.exposure() <= 0.4
