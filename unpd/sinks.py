@@ -34,7 +34,6 @@ import errno
 import fcntl
 import os
 import select
-import signal
 import socket
 import stat
 from collections.abc import Callable
@@ -179,7 +178,7 @@ def standard_error() -> Sink:
     fd = open_again(2)
     if fd is None:
         return Sink(2) if stat.S_ISREG(mode) else Sink(2, _write_after_poll)
-    return Sink(fd, _write_to_terminal if os.isatty(fd) else os.write)
+    return Sink(fd)
 
 
 def open_again(fd: int) -> int | None:
@@ -195,27 +194,13 @@ def open_again(fd: int) -> int | None:
         return None
 
 
-def _write_to_terminal(fd: int, line: bytes) -> int:
-    """Write to a terminal that may control this process.
-
-    With ``stty tostop`` a background job that writes gets SIGTTOU, which is an order to
-    the master, and the write begins again after the handler, for ever. The kernel lets
-    a process that blocks SIGTTOU write (tty_check_change in the kernel, termios(3)).
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
-    try:
-        return os.write(fd, line)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _write_after_poll(fd: int, line: bytes) -> int:
     """Write to a description that may be a blocking one, once it has room."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     if not poll.poll(0):
         raise BlockingIOError
-    return _write_to_terminal(fd, line)
+    return os.write(fd, line)
 
 
 def open_file(path: str, owner: tuple[int, int] | None = None) -> int:

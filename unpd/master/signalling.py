@@ -11,6 +11,16 @@ controlling terminal any more. A SIGHUP that comes within HANG_UP_S after that i
 stop. A later one is a reload again, for the daemon outlived its terminal as a
 background job. So is any SIGHUP under nohup(1), which asks for a life without a
 terminal.
+
+SIGTTOU has two senders too. An administrator means one worker fewer. With ``stty
+tostop`` the kernel sends it to a background job that writes to its terminal, and the
+write begins again after the handler, for ever: that of a log line, of faulthandler, or
+of a library that complains. A process that blocks the signal may write, and gets none
+from the kernel (tty_check_change in the kernel, termios(3)). So it stays blocked where
+a terminal controls the master, and :meth:`take` looks for it at each turn of the loop,
+at the latest after a second. Children have no controlling terminal.
+
+Known gap: on a terminal, SIGTTOUs that come within one turn count as one.
 """
 
 import signal
@@ -77,14 +87,19 @@ class Signalling:
         self._terminal = Terminal(watched=watched, has_gone=terminal.has_gone)
         self._note_at = 0.0
         self._suppressed = 0
+        # Only ENXIO is certain to mean that no terminal controls this process.
+        self._blocked = () if terminal.has_gone() else (signal.SIGTTOU,)
         self.wakeup_fd, _ = signals.open_wakeup_pipe()
         runtime.signal_queue.install((*SIGNAL_EVENTS, *meaning(SignalMeaning.NOTED)))
         signals.ignore(meaning(SignalMeaning.IGNORED))
         runtime.reaper.install()
-        signals.unblock_all()
+        signals.unblock_all(but=self._blocked)
 
     def take(self) -> None:
         """Queue an event for each signal that came, or note that it is ignored."""
+        pending = signals.take_pending(self._blocked)
+        if pending is not None:
+            self._runtime.events.append(SIGNAL_EVENTS[pending]())
         for signum in self._runtime.signal_queue.take():
             make_event = SIGNAL_EVENTS.get(signum)
             if make_event is None:
