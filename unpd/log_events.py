@@ -390,8 +390,9 @@ _ROWS: tuple[LogEvent, ...] = (
         "signal.ignored",
         "warning",
         ("signal", "suppressed"),
-        "A signal came that means nothing to the daemon; it left out `suppressed` lines about such"
-        " signals since the last one.",
+        "Signals came that mean nothing to the daemon: `signal` has the name of each since the"
+        " last line, at most one a second, and how often one came if it was more than once;"
+        " `suppressed` is how many came beside the first of each name.",
         "Find out which program sends it, and which signal it should send.",
     ),
     # the service manager
