@@ -381,8 +381,8 @@ _ROWS: tuple[LogEvent, ...] = (
         "log.not_reopened",
         "error",
         ("file", "error", "pid"),
-        "The main process, or its child `pid`, cannot write to the new `file` and goes on with the"
-        " old one; the daemon is degraded until it can.",
+        "The main process, or its child `pid`, cannot write to the new `file`, or the child does"
+        " not answer, and goes on with the old one; the daemon is degraded until it has switched.",
         "Remove the cause that `error` names, then send SIGUSR1 again.",
         optional=("pid",),
     ),

@@ -300,6 +300,27 @@ def test_a_child_that_cannot_switch_is_shown(launch: Launch, public: Path, end: 
     assert not holders(unpd, old)
 
 
+def test_a_child_that_does_not_answer_is_shown(launch: Launch, public: Path) -> None:
+    """A worker that is stopped holds the old file. Log and status show it after some
+    seconds, until it goes on and has switched.
+    """
+    path, old = public / "unpd.log", public / "unpd.log.1"
+    unpd = launch(f'[log]\nfile = "{path}"\n{ECHO}')
+    unpd.expect_errors("log.not_reopened")
+    worker, _ = unpd.workers()
+    with procs.stopped([worker]):
+        path.rename(old)
+        unpd.signal(SIGUSR1)
+        late = unpd.wait_event("log.not_reopened")
+        assert (late.fields["pid"], late.fields["error"]) == (worker, "it does not answer")
+        (cause,) = degraded(unpd)
+        assert f"(pid {worker}) writes to the old log file: it does not answer" in cause
+        unpd.signal(SIGUSR1)
+    until(lambda: not degraded(unpd), 10.0, "the end of the fault")
+    assert not holders(unpd, old)
+    assert len(unpd.log_events("log.not_reopened")) == 1
+
+
 def metrics(unpd: Unpd) -> str:
     """Return what the exporter says. Its address stands in the old log file."""
     (line,) = [
