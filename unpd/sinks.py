@@ -46,6 +46,9 @@ from unpd.kernel.privileges import user_name
 
 FILE_MODE = 0o640
 """The mode of a new log file."""
+_NO_PLAIN_FILE = (
+    "it is no plain file: name a plain file, or redirect standard error and leave log.file out"
+)
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -287,13 +290,20 @@ def _make_file(path: str, owner: tuple[int, int] | None) -> int:
 def _find_file(path: str, owner: tuple[int, int] | None) -> int:
     fd = os.open(path, _FILE_FLAGS | os.O_NOFOLLOW)
     found = os.fstat(fd)
-    trusted = {0, os.geteuid(), owner[0] if owner else 0}
-    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid in trusted:
+    user = owner[0] if owner else os.geteuid()
+    if not stat.S_ISREG(found.st_mode):
+        fault = _NO_PLAIN_FILE
+    elif found.st_nlink != 1:
+        fault = "it has another name, a hard link, which unpd does not accept here: remove one"
+    elif found.st_uid not in (0, os.geteuid(), user):
+        fault = (
+            f"it belongs to the user {user_name(found.st_uid)}: change its owner to"
+            f" {user_name(user)} or root"
+        )
+    else:
         return fd
     os.close(fd)
-    raise OSError(
-        errno.EPERM, "it is not a plain file that belongs to root or to the serving user", path
-    )
+    raise OSError(errno.EPERM, fault, path)
 
 
 def refusal(path: str, error: OSError) -> str:
@@ -309,7 +319,19 @@ def refusal(path: str, error: OSError) -> str:
                 " (LogsDirectory= in the unit)"
             )
         case errno.EROFS:
-            return f"{directory} is read-only here: under unpd.service use /var/log/unpd"
+            return (
+                f"{directory} is read-only here: under unpd.service use /var/log/unpd, under"
+                " unpd@NAME.service /var/log/unpd-NAME"
+            )
+        case errno.ELOOP if os.path.islink(path):
+            return (
+                "it is a symbolic link, which unpd does not follow here: name"
+                f" {os.path.realpath(path)} itself"
+            )
+        case errno.EISDIR:
+            return "it is a directory: name a file in it"
+        case errno.ENXIO:  # a FIFO that nobody reads, or a socket
+            return _NO_PLAIN_FILE
         case errno.EACCES if os.path.exists(path):
             return (
                 f"the user {user} may not write it: change its owner, or let logrotate make it"
