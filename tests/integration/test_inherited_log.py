@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGABRT, SIGINT
 
@@ -97,10 +98,10 @@ def test_no_child_can_read_the_terminal_of_another_user(launch: Launch) -> None:
         assert unpd.log_events()[-1].name == "master.stopped"
 
 
-@faults.requires_strace()
-def test_no_child_can_make_the_master_wait_for_the_pipe_of_another_user(launch: Launch) -> None:
-    """A faulty worker clears O_NONBLOCK on its log and fills it. The master shares that
-    description with no child, and does its work.
+@contextmanager
+def piped(launch: Launch) -> Iterator[tuple[Unpd, int, int]]:
+    """Start a daemon of nobody on a pipe of root, and read that until it is ready.
+    Yields (daemon, read end, write end).
     """
     reader, writer = os.pipe()
     unpd = launch(
@@ -110,23 +111,48 @@ def test_no_child_can_make_the_master_wait_for_the_pipe_of_another_user(launch: 
         preexec=lambda: os.dup2(writer, 2),
     )
     said = b""
-    while b'"master.ready"' not in said:
+    while said.count(b".ready") < 4 or not said.endswith(b"\n"):
         said += os.read(reader, 4096)
     unpd.stderr_path.write_bytes(said)
-    workers = unpd.workers()
-    for worker in workers:
-        assert not {fd for fd, other in descriptors.shared(unpd.pid, worker) if fd == 2}
-    fd = descriptors.borrow(workers[0], 2)
-    os.set_blocking(fd, True)
-    os.write(fd, b'{"level":"info","event":"noise"}\n' * 5000)  # more than both pipes hold
-    os.close(fd)
-    procs.kill(workers)
-    unpd.wait_respawned(workers)
-    assert status(unpd)["ready"]
-    until(lambda: unpd.metric("unpd_log_lines_dropped_total") > 0, 10.0, "dropped lines")
-    assert unpd.stop() == 0
-    assert os.get_blocking(writer)
     os.set_blocking(reader, False)
-    assert parse_log(os.read(reader, 1 << 20).decode())
+    yield unpd, reader, writer
     for end in (reader, writer):
         os.close(end)
+
+
+@faults.requires_strace()
+def test_no_child_can_make_the_master_wait_for_the_pipe_of_another_user(launch: Launch) -> None:
+    """A faulty worker clears O_NONBLOCK on its log and fills it. The master shares that
+    description with no child, and does its work.
+    """
+    with piped(launch) as (unpd, reader, writer):
+        workers = unpd.workers()
+        for worker in workers:
+            assert not {fd for fd, _ in descriptors.shared(unpd.pid, worker) if fd == 2}
+        fd = descriptors.borrow(workers[0], 2)
+        os.set_blocking(fd, True)
+        os.write(fd, b'{"level":"info","event":"noise"}\n' * 5000)  # more than both pipes hold
+        os.close(fd)
+        procs.kill(workers)
+        unpd.wait_respawned(workers)
+        assert status(unpd)["ready"]
+        until(lambda: unpd.metric("unpd_log_lines_dropped_total") > 0, 10.0, "dropped lines")
+        assert unpd.stop() == 0
+        assert os.get_blocking(writer)
+        assert parse_log(os.read(reader, 1 << 20).decode())
+
+
+def test_no_line_of_an_ended_child_is_lost(launch: Launch) -> None:
+    """At a quick stop each worker writes many lines and ends. The master passes them on
+    before its own last line.
+    """
+    with piped(launch) as (unpd, reader, _):
+        with clients.idle(unpd.address("echo"), 100) as connected:
+            for sock in connected:
+                sock.sendall(b"x")
+                assert clients.read_exactly(sock, 1) == b"x"
+            unpd.signal(SIGINT)
+            assert unpd.wait_exit() == 0
+        events = parse_log(os.read(reader, 1 << 20).decode())
+        assert sum(event.name == "connection.ended" for event in events) == 100
+        assert events[-1].name == "master.stopped"
