@@ -117,6 +117,33 @@ def test_the_last_stray_signals_are_noted_too(launch: Launch) -> None:
     until(lambda: noted(unpd) == wanted, 5.0, lambda: f"{wanted}: {noted(unpd)}")
 
 
+def gather_signals() -> None:
+    """Block every signal, and let many wait for the daemon that this process becomes:
+    they outlast execve(2).
+    """
+    block_everything()
+    orders = (SIGHUP, SIGUSR1, signal.SIGTTIN, signal.SIGCHLD)
+    for number in (*NOTED, *QUIET, *orders):
+        for _ in range(20):
+            os.kill(os.getpid(), number)
+
+
+def test_signals_that_gather_before_the_start_are_all_taken(launch: Launch) -> None:
+    """The kernel delivers them all when the master unblocks them. Their handlers run
+    one after the other, and the daemon starts: the orders are carried out, and the
+    others noted.
+    """
+    unpd = launch(preexec=gather_signals)
+    names = {signal_name(number) for number in NOTED}
+    until(lambda: names <= noted(unpd), 10.0, lambda: f"all but {noted(unpd)} of {names}")
+    unpd.wait_event("log.kept")
+    unpd.wait_event("pool.resized")
+    unpd.wait_event("reload.succeeded")
+    unpd.metric_becomes(2, "unpd_workers", state="ready")
+    assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
+    assert unpd.stop() == 0
+
+
 def test_a_flood_of_stray_signals_is_no_flood_of_lines(launch: Launch) -> None:
     """At most one line a second is written; each says how many were left out."""
     unpd = launch()
