@@ -381,8 +381,8 @@ _ROWS: tuple[LogEvent, ...] = (
         "log.not_reopened",
         "error",
         ("file", "error", "pid"),
-        "The main process, or its child `pid`, cannot write to the new `file` and goes on with the"
-        " old one; the daemon is degraded until it can.",
+        "The main process, or its child `pid`, cannot write to the new `file`, or the child does"
+        " not answer, and goes on with the old one; the daemon is degraded until it has switched.",
         "Remove the cause that `error` names, then send SIGUSR1 again.",
         optional=("pid",),
     ),
@@ -390,8 +390,9 @@ _ROWS: tuple[LogEvent, ...] = (
         "signal.ignored",
         "warning",
         ("signal", "suppressed"),
-        "A signal came that means nothing to the daemon; it left out `suppressed` lines about such"
-        " signals since the last one.",
+        "Signals came that mean nothing to the daemon: `signal` has the name of each since the"
+        " last line, at most one a second, and how often one came if it was more than once;"
+        " `suppressed` is how many came beside the first of each name.",
         "Find out which program sends it, and which signal it should send.",
     ),
     # the service manager

@@ -255,6 +255,7 @@ MASTER_SIGNALS: tuple[SignalRow, ...] = (
     # The log could cause the next two itself, where it is a pipe or at RLIMIT_FSIZE.
     SignalRow("SIGPIPE", SignalMeaning.IGNORED),
     SignalRow("SIGXFSZ", SignalMeaning.IGNORED),
+    # The default action of the last two is to be ignored, so many programs send them.
     SignalRow("SIGURG", SignalMeaning.IGNORED),
     SignalRow("SIGWINCH", SignalMeaning.IGNORED),
 )

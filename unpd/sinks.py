@@ -16,17 +16,20 @@ through /proc/self/fd (:func:`open_again`), the master at its start, a child bef
 drops its rights (:meth:`Sink.separate`). A socket cannot be opened again; it is written
 with MSG_DONTWAIT, which no other process can undo.
 
-Where opening again is refused (a pipe or a terminal of another user), a process writes
-to the inherited descriptor 2, and asks poll(2) before each write. A file that was not
+Where opening again is refused (a pipe or a terminal of another user), the master writes
+to the inherited descriptor 2, and asks poll(2) before each write. Its children get a
+pipe of its own instead, whose lines it passes on (:class:`Inherited`). Otherwise they
+could change that description, and read what is typed on a terminal. A file that was not
 opened for appending is shared, because a second offset would overwrite lines; a write
 to a file does not wait for another process.
 
 Errors: :func:`open_file` raises OSError; writing raises nothing.
 
-Known gaps: between that poll(2) and the write, a faulty child that shares the
-description can fill the pipe or the terminal, and the write waits for its reader. A
-child can shut down a stream socket that it shares (shutdown(2)): later lines are
-dropped and counted.
+Known gaps: between that poll(2) and the write, a program outside the daemon that shares
+the description can fill the pipe or the terminal, and the write waits for its reader.
+A child can shut down a stream socket that it shares (shutdown(2)): later lines are
+dropped and counted. A child that starts while nobody reads a FIFO, or after the
+terminal was closed, drops and counts its lines as long as it lives.
 """
 
 import contextlib
@@ -34,7 +37,6 @@ import errno
 import fcntl
 import os
 import select
-import signal
 import socket
 import stat
 from collections.abc import Callable
@@ -44,6 +46,9 @@ from unpd.kernel.privileges import user_name
 
 FILE_MODE = 0o640
 """The mode of a new log file."""
+_NO_PLAIN_FILE = (
+    "it is no plain file: name a plain file, or redirect standard error and leave log.file out"
+)
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -73,16 +78,21 @@ class Sink:
 
     def put(self, line: bytes) -> None:
         """Write a whole line, or drop it."""
+        if not self._takes(line):
+            self._drop()
+
+    def _takes(self, lines: bytes) -> bool:
+        """Write whole lines, if the sink takes the beginning. Whether it did."""
         try:
             if self._rest:
                 self._rest = self._rest[self.write(self.fd, self._rest) :]
             if self._rest:
-                self._drop()
-            else:
-                self._rest = line[self.write(self.fd, line) :]
+                return False
+            self._rest = lines[self.write(self.fd, lines) :]
         except OSError:
             # A full disk, a closed pipe or a full pipe must not stop the service.
-            self._drop()
+            return False
+        return True
 
     def _drop(self) -> None:
         self.dropped += 1
@@ -105,19 +115,62 @@ class Sink:
         log, and the child holds no description of a terminal that it could read.
         """
         self.forget_rest()
-        own = open_again(self.fd)
-        if own is not None:
-            os.dup2(own, 2)
-            os.close(own)
-        elif stat.S_ISREG(os.fstat(self.fd).st_mode):
-            os.dup2(self.fd, 2)
-        else:
-            self.write = _write_after_poll
+        self._follow(self.fd)
+
+    def _follow(self, fd: int) -> None:
+        """Write to the file behind ``fd``, from descriptor 2."""
+        own = open_again(fd)
+        if own is None and stat.S_ISREG(os.fstat(fd).st_mode):
+            own = os.dup(fd)
+        if own is None:
+            own = os.open(os.devnull, os.O_WRONLY)
+            self.write = _refuse
+        os.dup2(own, 2)
+        os.close(own)
         self.fd = 2
 
     def forget_rest(self) -> None:
         """Leave the rest of a line to the parent. Called in a forked child."""
         self._rest = b""
+
+
+class Inherited(Sink):
+    """Writes to descriptor 2, which cannot be opened again. The children write to
+    ``outlet`` of a pipe, and the master calls :meth:`relay` when ``inlet`` is readable.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2, _write_after_poll)
+        self.inlet, self.outlet = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._begun = b""
+
+    def relay(self) -> None:
+        """Pass on lines of the children, or drop them; at most PIPE_BUF bytes, because
+        that is the room that poll(2) promises, and the master has other work.
+        """
+        try:
+            self._begun += os.read(self.inlet, select.PIPE_BUF - len(self._begun))
+        except BlockingIOError:
+            return
+        whole = self._begun.rfind(b"\n") + 1
+        if not whole and len(self._begun) == select.PIPE_BUF:
+            whole = select.PIPE_BUF
+        lines, self._begun = self._begun[:whole], self._begun[whole:]
+        if lines and not self._takes(lines):
+            for _ in range(lines.count(b"\n")):
+                self._drop()
+
+    def relay_rest(self) -> None:
+        """Pass on the last lines, after the end of the children: as many as the pipe
+        holds, for a program that a child has left behind could write for ever.
+        """
+        for _ in range(2 * fcntl.fcntl(self.inlet, fcntl.F_GETPIPE_SZ) // select.PIPE_BUF):
+            self.relay()
+
+    def separate(self) -> None:
+        """Write to the pipe."""
+        self.forget_rest()
+        self._follow(self.outlet)
 
 
 class SocketSink(Sink):
@@ -178,8 +231,8 @@ def standard_error() -> Sink:
         return SocketSink(socket.socket(fileno=os.dup(2)))
     fd = open_again(2)
     if fd is None:
-        return Sink(2) if stat.S_ISREG(mode) else Sink(2, _write_after_poll)
-    return Sink(fd, _write_to_terminal if os.isatty(fd) else os.write)
+        return Sink(2) if stat.S_ISREG(mode) else Inherited()
+    return Sink(fd)
 
 
 def open_again(fd: int) -> int | None:
@@ -195,27 +248,18 @@ def open_again(fd: int) -> int | None:
         return None
 
 
-def _write_to_terminal(fd: int, line: bytes) -> int:
-    """Write to a terminal that may control this process.
-
-    With ``stty tostop`` a background job that writes gets SIGTTOU, which is an order to
-    the master, and the write begins again after the handler, for ever. The kernel lets
-    a process that blocks SIGTTOU write (tty_check_change in the kernel, termios(3)).
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
-    try:
-        return os.write(fd, line)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _write_after_poll(fd: int, line: bytes) -> int:
     """Write to a description that may be a blocking one, once it has room."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     if not poll.poll(0):
         raise BlockingIOError
-    return _write_to_terminal(fd, line)
+    return os.write(fd, line)
+
+
+def _refuse(_fd: int, _line: bytes) -> int:
+    """Stand for a log that cannot be reached: each line is dropped."""
+    raise BrokenPipeError
 
 
 def open_file(path: str, owner: tuple[int, int] | None = None) -> int:
@@ -246,13 +290,20 @@ def _make_file(path: str, owner: tuple[int, int] | None) -> int:
 def _find_file(path: str, owner: tuple[int, int] | None) -> int:
     fd = os.open(path, _FILE_FLAGS | os.O_NOFOLLOW)
     found = os.fstat(fd)
-    trusted = {0, os.geteuid(), owner[0] if owner else 0}
-    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid in trusted:
+    user = owner[0] if owner else os.geteuid()
+    if not stat.S_ISREG(found.st_mode):
+        fault = _NO_PLAIN_FILE
+    elif found.st_nlink != 1:
+        fault = "it has another name, a hard link, which unpd does not accept here: remove one"
+    elif found.st_uid not in (0, os.geteuid(), user):
+        fault = (
+            f"it belongs to the user {user_name(found.st_uid)}: change its owner to"
+            f" {user_name(user)} or root"
+        )
+    else:
         return fd
     os.close(fd)
-    raise OSError(
-        errno.EPERM, "it is not a plain file that belongs to root or to the serving user", path
-    )
+    raise OSError(errno.EPERM, fault, path)
 
 
 def refusal(path: str, error: OSError) -> str:
@@ -268,7 +319,19 @@ def refusal(path: str, error: OSError) -> str:
                 " (LogsDirectory= in the unit)"
             )
         case errno.EROFS:
-            return f"{directory} is read-only here: under unpd.service use /var/log/unpd"
+            return (
+                f"{directory} is read-only here: under unpd.service use /var/log/unpd, under"
+                " unpd@NAME.service /var/log/unpd-NAME"
+            )
+        case errno.ELOOP if os.path.islink(path):
+            return (
+                "it is a symbolic link, which unpd does not follow here: name"
+                f" {os.path.realpath(path)} itself"
+            )
+        case errno.EISDIR:
+            return "it is a directory: name a file in it"
+        case errno.ENXIO:  # a FIFO that nobody reads, or a socket
+            return _NO_PLAIN_FILE
         case errno.EACCES if os.path.exists(path):
             return (
                 f"the user {user} may not write it: change its owner, or let logrotate make it"

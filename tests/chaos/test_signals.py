@@ -18,6 +18,7 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import send_request
 from tests.support.waiting import pause, until
+from unpd.kernel.processes import signal_name
 from unpd.kernel.signals import numbers_of
 from unpd.master.children.fork import IGNORED
 from unpd.names import MASTER_SIGNALS, SignalMeaning
@@ -88,12 +89,58 @@ def test_a_stray_signal_ends_no_process(launch: Launch) -> None:
     for pid in family:
         for number in IGNORED:
             os.kill(pid, number)
-    noted = unpd.wait_event("signal.ignored")
-    assert noted.level == "warning"
+    names = {signal_name(number) for number in NOTED}
+    until(lambda: names <= noted(unpd), 10.0, lambda: f"all but {noted(unpd)} of {names}")
+    assert not {signal_name(number) for number in QUIET} & noted(unpd)
+    assert unpd.log_events("signal.ignored")[0].level == "warning"
     assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
     unpd.metric_becomes(2, "unpd_workers", state="ready")
     assert sorted(procs.child_pids(unpd.pid)) == family
     assert not unpd.log_events("child.reaped")
+    assert unpd.stop() == 0
+
+
+def noted(unpd: Unpd) -> set[str]:
+    """The names of the signals that the log says were ignored."""
+    lines = [event.fields["signal"] for event in unpd.log_events("signal.ignored")]
+    return {name.partition("*")[0] for line in lines for name in line.split(",")}
+
+
+def test_the_last_stray_signals_are_noted_too(launch: Launch) -> None:
+    """A line about those that came soon after another line follows, though no other
+    signal comes.
+    """
+    unpd = launch()
+    for number in (signal.SIGUSR2, signal.SIGALRM, signal.SIGRTMIN, signal.SIGALRM):
+        os.kill(unpd.pid, number)
+    wanted = {"SIGUSR2", "SIGALRM", "SIGRTMIN"}
+    until(lambda: noted(unpd) == wanted, 5.0, lambda: f"{wanted}: {noted(unpd)}")
+
+
+def gather_signals() -> None:
+    """Block every signal, and let many wait for the daemon that this process becomes:
+    they outlast execve(2).
+    """
+    block_everything()
+    orders = (SIGHUP, SIGUSR1, signal.SIGTTIN, signal.SIGCHLD)
+    for number in (*NOTED, *QUIET, *orders):
+        for _ in range(20):
+            os.kill(os.getpid(), number)
+
+
+def test_signals_that_gather_before_the_start_are_all_taken(launch: Launch) -> None:
+    """The kernel delivers them all when the master unblocks them. Their handlers run
+    one after the other, and the daemon starts: the orders are carried out, and the
+    others noted.
+    """
+    unpd = launch(preexec=gather_signals)
+    names = {signal_name(number) for number in NOTED}
+    until(lambda: names <= noted(unpd), 10.0, lambda: f"all but {noted(unpd)} of {names}")
+    unpd.wait_event("log.kept")
+    unpd.wait_event("pool.resized")
+    unpd.wait_event("reload.succeeded")
+    unpd.metric_becomes(2, "unpd_workers", state="ready")
+    assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
     assert unpd.stop() == 0
 
 

@@ -222,3 +222,20 @@ def test_the_descriptors_are_those_of_the_stream_and_of_the_socket(
     with closing(socket.socket(fileno=os.dup(second))) as sock:
         assert (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_DGRAM)
     assert not os.get_inheritable(second)
+
+
+def test_a_child_has_a_socket_of_its_own(journald: FakeJournald, stream: MemorySink) -> None:
+    """A child changes and fills no socket of its parent's; its entries arrive all the
+    same.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as parents:
+        sink = Journal(stream.sink, parents.dup(), str(journald.path))
+        inherited = os.fstat(parents.fileno()).st_ino
+        assert [os.fstat(fd).st_ino for fd in sink.fds[1:]] == [inherited]
+        sink.separate()
+        (own,) = sink.fds[1:]
+        assert os.fstat(own).st_ino != inherited
+        Log(sink, "debug", "journal", role="worker").event("master.ready")
+        assert [entry["UNPD_ROLE"] for entry in journald.entries()] == ["worker"]
+    with pytest.warns(ResourceWarning):  # a child keeps its sink to the end
+        del sink

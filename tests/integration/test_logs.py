@@ -33,6 +33,8 @@ listen = ["tcp://127.0.0.1:0"]
 
 ENDED = "connection.ended"
 DROPPED = "unpd_log_lines_dropped_total"
+SHORTEST_LINE_BYTES = 100
+"""No line about a connection is as short as this."""
 START_LINES = 11
 """The lines of a start with one service, an exporter and two workers: configuration,
 two listeners, master started, three spawned, three ready, master ready.
@@ -300,6 +302,27 @@ def test_a_child_that_cannot_switch_is_shown(launch: Launch, public: Path, end: 
     assert not holders(unpd, old)
 
 
+def test_a_child_that_does_not_answer_is_shown(launch: Launch, public: Path) -> None:
+    """A worker that is stopped holds the old file. Log and status show it after some
+    seconds, until it goes on and has switched.
+    """
+    path, old = public / "unpd.log", public / "unpd.log.1"
+    unpd = launch(f'[log]\nfile = "{path}"\n{ECHO}')
+    unpd.expect_errors("log.not_reopened")
+    worker, _ = unpd.workers()
+    with procs.stopped([worker]):
+        path.rename(old)
+        unpd.signal(SIGUSR1)
+        late = unpd.wait_event("log.not_reopened")
+        assert (late.fields["pid"], late.fields["error"]) == (worker, "it does not answer")
+        (cause,) = degraded(unpd)
+        assert f"(pid {worker}) writes to the old log file: it does not answer" in cause
+        unpd.signal(SIGUSR1)
+    until(lambda: not degraded(unpd), 10.0, "the end of the fault")
+    assert not holders(unpd, old)
+    assert len(unpd.log_events("log.not_reopened")) == 1
+
+
 def metrics(unpd: Unpd) -> str:
     """Return what the exporter says. Its address stands in the old log file."""
     (line,) = [
@@ -523,7 +546,8 @@ def test_a_full_pipe_never_blocks(launch: Launch) -> None:
     """
     with piped(launch, ECHO) as (unpd, reader, writer):
         address = unpd.address("echo")
-        for _ in range(60):
+        # The least that the kernel gives is a page, which may be one of 64 KiB.
+        for _ in range(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) // SHORTEST_LINE_BYTES):
             assert clients.converse(address, b"served", timeout_s=5.0) == b"served"
         until(lambda: unpd.metric(DROPPED) > 0, 10.0, "dropped lines")
         assert not fcntl.fcntl(writer, fcntl.F_GETFL) & os.O_NONBLOCK

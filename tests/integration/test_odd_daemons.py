@@ -100,13 +100,21 @@ def test_the_control_socket_alone_names_the_daemon(launch: Launch) -> None:
 # no daemon
 
 
+HIDING = """
+mount -t tmpfs tmpfs /run
+test ! -d /etc/unpd || mount -t tmpfs tmpfs /etc/unpd
+exec "$@"
+"""
+"""Hides the daemon and the configuration that this machine may have."""
+BARE = ("unshare", "--mount", "sh", "-e", "-c", HIDING, "sh")
+
+
 @faults.requires_namespaces()
 def test_the_default_path_is_named_with_another_way() -> None:
     """Where nobody named a socket, the message says which one was tried, and how to
     name another.
     """
-    private = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh")
-    ended = unpd("status", prefix=private)
+    ended = unpd("status", prefix=BARE)
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr == (
         "unpd: unpd is not running, or its control socket is another one: no process listens on"
@@ -122,7 +130,7 @@ def test_the_default_path_depends_on_the_user() -> None:
     """
     stranger = pwd.getpwnam("bin")
     prefix = ("setpriv", f"--reuid={stranger.pw_uid}", "--clear-groups", "--regid=65534")
-    ended = unpd("status", prefix=prefix, env={"XDG_RUNTIME_DIR": "/run/nobody"})
+    ended = unpd("status", prefix=(*BARE, *prefix), env={"XDG_RUNTIME_DIR": "/run/nobody"})
     assert ended.returncode == 3
     assert "no process listens on /run/nobody/unpd/control.sock, the default" in ended.stderr
     assert "--control /run/unpd/control.sock" in ended.stderr

@@ -1,6 +1,7 @@
 """Standard error as the log's sink: a pipe, a socket, a file."""
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT, faults
-from unpd.sinks import Sink, standard_error
+from unpd.sinks import Inherited, Sink, standard_error
 
 
 @contextmanager
@@ -104,3 +105,71 @@ def test_standard_error_that_is_a_file_is_shared_with_others(tmp_path: Path) -> 
             sink.put(text)
             os.write(2, b"two\n")
     assert path.read_bytes() == b"one\ntwo\nthree\ntwo\n"
+
+
+def test_a_child_without_a_reader_shares_nothing_with_its_parent(tmp_path: Path) -> None:
+    """A FIFO that nobody reads cannot be opened again. A child that starts then drops
+    and counts its lines: it must not hold the parent's description.
+    """
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(tmp_path / "fifo", os.O_WRONLY)
+    with as_standard_error(writer):
+        sink = standard_error()
+        fd = sink.fd
+        os.close(reader)
+        sink.separate()
+        assert sink.fd == 2
+        assert os.readlink("/proc/self/fd/2") == os.devnull
+        sink.put(b"lost\n")
+        assert sink.dropped == 1
+    for number in (writer, fd):
+        os.close(number)
+
+
+@contextmanager
+def inherited() -> Iterator[tuple[Inherited, int]]:
+    """Make a sink that cannot be opened again. Yields it, and the reader of its
+    descriptor 2.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with as_standard_error(writer):
+        sink = Inherited()
+        yield sink, reader
+    for fd in (reader, writer, sink.inlet, sink.outlet):
+        os.close(fd)
+
+
+def test_only_whole_lines_of_children_are_passed_on() -> None:
+    """A child may have written the beginning of a line, which waits for its end; the
+    master's own line goes between two lines.
+    """
+    with inherited() as (sink, reader):
+        os.write(sink.outlet, b"one\ntw")
+        sink.relay()
+        sink.put(b"the master's\n")
+        os.write(sink.outlet, b"o\n")
+        sink.relay()
+        sink.relay()
+        assert os.read(reader, 100) == b"one\nthe master's\ntwo\n"
+        assert sink.dropped == 0
+
+
+def test_a_line_without_an_end_is_passed_on_in_pieces() -> None:
+    """A faulty child that never ends its line does not stop the log of the others."""
+    text = b"x" * (select.PIPE_BUF + 10) + b"\nnext\n"
+    with inherited() as (sink, reader):
+        os.write(sink.outlet, text)
+        sink.relay_rest()
+        assert os.read(reader, 10000) == text
+
+
+def test_lines_of_children_that_find_no_room_are_counted() -> None:
+    """The master takes them from the children, drops them and counts each."""
+    with inherited() as (sink, _):
+        fill(sink.put, sink)
+        before = sink.dropped
+        os.write(sink.outlet, b"lost\n" * 7)
+        sink.relay()
+        assert sink.dropped == before + 7

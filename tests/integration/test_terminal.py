@@ -4,7 +4,9 @@ after the terminal was closed.
 
 import os
 from pathlib import Path
-from signal import SIGHUP, SIGTERM, SIGUSR1
+from signal import SIGABRT, SIGHUP, SIGSEGV, SIGTERM, SIGTTOU, SIGUSR1, Signals
+
+import pytest
 
 from tests.support import clients, procs
 from tests.support.daemon import Unpd
@@ -38,6 +40,41 @@ def test_a_background_job_may_log_on_its_terminal(launch: Launch) -> None:
         os.kill(unpd.pid, SIGTERM)
         assert unpd.wait_exit() == 0
         assert '"pool.resized"' not in screen.said
+
+
+@pytest.mark.parametrize("fault", [SIGABRT, SIGSEGV])
+def test_a_background_job_may_crash_on_its_terminal(launch: Launch, fault: Signals) -> None:
+    """The trace of a crash is no log line: faulthandler writes it in a handler, and
+    begins again when a signal interrupts it. It too gets no SIGTTOU.
+    """
+    with terminal("bg", tostop=True) as screen:
+        unpd = launch(ECHO, ready=False, prefix=screen.prefix, preexec=screen.attach)
+        logged(unpd, screen, "master.ready")
+        unpd.expect_exit(256 - fault)
+        unpd.expect_traceback()
+        unpd.expect_leftover(unpd.pid_file)
+        unpd.expect_leftover(unpd.control)
+        os.kill(unpd.pid, fault)
+        until(lambda: unpd.process.poll() is not None, 10.0, "the end of the crashed master")
+        procs.kill_and_reap(unpd.family())  # its children die with it
+        assert unpd.wait_exit() == 256 - fault
+        assert "Fatal Python error" in screen.said
+
+
+def test_a_worker_fewer_can_be_asked_for_on_a_terminal(launch: Launch) -> None:
+    """The kernel sends no SIGTTOU to a daemon that logs on its terminal, whatever
+    writes there. So one that comes is an order, and is obeyed within a second or so.
+    """
+    with terminal("bg", tostop=True) as screen:
+        unpd = launch(ECHO, ready=False, prefix=screen.prefix, preexec=screen.attach)
+        logged(unpd, screen, "master.ready")
+        assert SIGTTOU in procs.signals(unpd.pid).blocked
+        assert not [child for child in procs.children(unpd.pid) if procs.signals(child.pid).blocked]
+        os.kill(unpd.pid, SIGTTOU)
+        logged(unpd, screen, "pool.resized")
+        assert '"workers":1' in screen.said
+        os.kill(unpd.pid, SIGTERM)
+        assert unpd.wait_exit() == 0
 
 
 def test_children_serve_while_their_master_is_stopped(launch: Launch) -> None:

@@ -4,6 +4,7 @@ only.
 
 import errno
 import os
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import faults
 from tests.support.memory_sink import PLENTY, MemorySink
 from unpd.logs import Log
 from unpd.sinks import Sink, open_file, refusal
@@ -114,10 +116,14 @@ def test_only_a_plain_file_becomes_the_log(
     ("number", "name", "words"),
     [
         (errno.ENOENT, "missing/unpd.log", ("there is no directory", "missing", "LogsDirectory=")),
-        (errno.EROFS, "unpd.log", ("is read-only", "/var/log/unpd")),
+        (
+            errno.EROFS,
+            "unpd.log",
+            ("is read-only", "/var/log/unpd,", "unpd@NAME.service /var/log/unpd-NAME"),
+        ),
         (errno.EACCES, "there.log", ("may not write it", "`create 0640")),
         (errno.EACCES, "unpd.log", ("may make no file in",)),
-        (errno.EISDIR, "unpd.log", ("Is a directory",)),
+        (errno.ENOSPC, "unpd.log", ("No space left on device",)),
     ],
 )
 def test_a_refusal_says_what_would_be_right(
@@ -128,6 +134,63 @@ def test_a_refusal_says_what_would_be_right(
     said = refusal(str(tmp_path / name), OSError(number, os.strerror(number)))
     assert all(word in said for word in words), said
     assert "\n" not in said
+
+
+def linked(path: Path) -> None:
+    """Make a symbolic link."""
+    path.symlink_to(path.with_name("real.log"))
+
+
+def hard_linked(path: Path) -> None:
+    """Make a file that has two names."""
+    path.touch()
+    path.with_name("other").hardlink_to(path)
+
+
+def bound(path: Path) -> None:
+    """Make the file of a socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+def owned(path: Path) -> None:
+    """Make a file of another user."""
+    path.touch()
+    os.chown(path, 65534, -1)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (linked, ("it is a symbolic link, which unpd does not follow", "name ", "/real.log")),
+        (os.mkfifo, ("it is no plain file", "standard error")),
+        (bound, ("it is no plain file", "standard error")),
+        (Path.mkdir, ("it is a directory", "name a file in it")),
+        (hard_linked, ("it has another name", "hard link", "remove")),
+        pytest.param(owned, ("it belongs to", "change its owner to"), marks=faults.requires_root),
+    ],
+)
+def test_the_refusal_of_what_is_no_log_file(
+    tmp_path: Path, make: Callable[[Path], None], words: tuple[str, ...]
+) -> None:
+    """It says what the file is, and what would be right."""
+    path = tmp_path / "unpd.log"
+    make(path)
+    with pytest.raises(OSError, match=r"unpd\.log") as caught:
+        open_file(str(path))
+    said = refusal(str(path), caught.value)
+    assert all(word in said for word in words), said
+
+
+def test_a_fifo_that_is_read_is_no_log_file_either(tmp_path: Path) -> None:
+    """The kernel would open it, but it is no plain file."""
+    path = tmp_path / "unpd.log"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OSError, match=r"unpd\.log") as caught:
+        open_file(str(path))
+    assert "it is no plain file" in refusal(str(path), caught.value)
+    os.close(reader)
 
 
 def test_every_log_follows_its_sink(tmp_path: Path) -> None:

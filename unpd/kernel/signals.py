@@ -195,9 +195,17 @@ def block_all() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
 
 
-def unblock_all() -> None:
-    """Unblock every signal, also those that were blocked when the process began."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+def unblock_all(but: Iterable[int] = ()) -> None:
+    """Unblock every signal, also those that were blocked when the process began; leave
+    those in ``but`` blocked.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, but)
+
+
+def take_pending(signums: Iterable[int]) -> int | None:
+    """Take one of these blocked signals that has come; None if none has."""
+    taken = signal.sigtimedwait(signums, 0)
+    return taken.si_signo if taken else None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import contextlib
 import faulthandler
 import gc
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -182,6 +183,9 @@ def serve(
         refusal = _refusal_of(Callers(identity.uid if identity else os.geteuid()), log)
         runtime.control = ControlServer(path, refusal, runtime.loop, shell.carry_out)
         undo.callback(runtime.control.close)
+        if isinstance(log.sink, sinks.Inherited):
+            relay = log.sink.relay
+            runtime.loop.watch(log.sink.inlet, select.EPOLLIN, lambda _: relay())
         with _children_never_outlive(runtime):
             end = _run(shell, runtime)
     log.event("master.stopped", code=end.code, reason=end.reason)
@@ -290,7 +294,8 @@ def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
 @contextlib.contextmanager
 def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
     """End the children that are left after the loop: SIGTERM, and SIGKILL after
-    CRASH_GRACE_S. Some are left only if the loop failed, so this does not use it.
+    CRASH_GRACE_S. Some are left only if the loop failed, so this does not use it. Pass
+    on their last lines.
     """
     try:
         yield
@@ -301,3 +306,5 @@ def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
             for pidfd in pidfds:
                 processes.send_signal(pidfd, signum)
             pidfds = processes.alive_after(pidfds, CRASH_GRACE_S)
+        if isinstance(runtime.log.sink, sinks.Inherited):
+            runtime.log.sink.relay_rest()

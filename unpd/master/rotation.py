@@ -5,20 +5,26 @@ an open file description of the child's own: a child has no right to open the fi
 must share no description with the master (:mod:`unpd.sinks`).
 
 A process that goes on with the old file is a fault of the daemon until it has switched,
-or has ended. Called by the performers, and by :mod:`unpd.master.children.reap` after a
-death. Calls :mod:`unpd.sinks` and :mod:`unpd.master.children.reports`. Raises nothing.
+or has ended. A child has ANSWER_S to answer, so that a rotation that succeeds shows no
+fault. Called by the performers, by :mod:`unpd.master.children.reap` after a death, and
+by the shell once a second. Calls :mod:`unpd.sinks` and
+:mod:`unpd.master.children.reports`. Raises nothing.
 """
 
 from functools import partial
 from typing import Any
 
 from unpd import sinks
+from unpd.loop import now
 from unpd.master.children import reports
 from unpd.master.runtime import ChildProcess, Question, Runtime
 from unpd.names import Fault
 
+SILENCE = "it does not answer"
 MASTER = "master"
 """The subject of the master's own fault. That of a child is its birth."""
+ANSWER_S = 5.0
+"""How long a child may take to switch before that is logged and shown."""
 MAX_REASON_CHARACTERS = 200
 """The longest reason of a child that is logged and shown."""
 
@@ -51,6 +57,15 @@ def forget(runtime: Runtime, birth: int) -> None:
     runtime.faults.pop((Fault.LOG_FAILED, str(birth)), None)
 
 
+def look_after(runtime: Runtime, at: float) -> None:
+    """Log and show each child that has not answered for ANSWER_S. Call it about once a
+    second; ``at`` is the time.
+    """
+    for process in runtime.processes.values():
+        if process.log_late_at is not None and at >= process.log_late_at:
+            _failed(runtime, process, SILENCE)
+
+
 def _hand_over(runtime: Runtime, birth: int) -> None:
     """Send a child a descriptor of the new file; after its next answer, if one is still
     on its way.
@@ -61,8 +76,10 @@ def _hand_over(runtime: Runtime, birth: int) -> None:
         return
     descriptor = sinks.open_again(runtime.log.sink.fd)
     if descriptor is None:
+        process.log_orders = 0
         _failed(runtime, process, "the main process cannot open it once more")
         return
+    process.log_late_at = now() + ANSWER_S
     question = Question({"question": "log"}, partial(_answered, runtime, birth), descriptor)
     reports.ask(runtime, birth, question)
 
@@ -73,17 +90,19 @@ def _answered(runtime: Runtime, birth: int, answer: dict[str, Any] | None) -> No
     process.log_orders = 0
     if answer is None:
         # Most such children have just died, and their fault goes when they are reaped.
-        _stays_behind(runtime, process, "it does not answer")
+        # The others are logged when they are late.
+        _stays_behind(runtime, process, SILENCE)
     elif outdated:
         _hand_over(runtime, birth)
     elif "error" in answer:
-        _failed(runtime, process, str(answer["error"])[:MAX_REASON_CHARACTERS])
+        _failed(runtime, process, reports.shown(str(answer["error"]))[:MAX_REASON_CHARACTERS])
     else:
+        process.log_late_at = None
         forget(runtime, birth)
 
 
 def _failed(runtime: Runtime, process: ChildProcess, reason: str) -> None:
-    process.log_orders = 0
+    process.log_late_at = None
     _stays_behind(runtime, process, reason)
     path = runtime.deployment.config.log.file
     runtime.log.event("log.not_reopened", file=path, error=reason, pid=process.pid)

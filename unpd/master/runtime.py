@@ -62,8 +62,10 @@ class ChildProcess:
     ``pidfd`` is None if the kernel refused one. ``row``: its row of the board.
     ``reported``: whether it has sent its report. ``unanswered``: its questions, in
     their order; the first was sent. ``log_orders``: how often it has to switch to a new
-    log file; the first of these orders was sent. ``ordered``: whether the master has
-    sent it a signal. ``left_by``: the signal that ended it, as it says itself.
+    log file; the first of these orders was sent. ``log_late_at``: when the master logs
+    that it has not switched, None if it has no order or the master has done so.
+    ``ordered``: whether the master has sent it a signal. ``left_by``: the signal that
+    ended it, as it says itself.
     """
 
     child: Child
@@ -73,6 +75,7 @@ class ChildProcess:
     channel: ChannelEnd
     reported: bool = False
     log_orders: int = 0
+    log_late_at: float | None = None
     ordered: bool = False
     left_by: str = ""
     unanswered: deque[Question] = field(default_factory=deque)

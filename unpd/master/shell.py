@@ -28,7 +28,7 @@ from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
-from unpd.master import mending, orders, sampling
+from unpd.master import mending, orders, rotation, sampling
 from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
 from unpd.master.perform import perform
@@ -119,6 +119,7 @@ class Shell:
             runtime.reaper.sweep()
         mending.look_after(runtime, self._state)
         self._signalling.sweep()
+        rotation.look_after(runtime, now())
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)
         if runtime.control is not None:

@@ -11,15 +11,27 @@ controlling terminal any more. A SIGHUP that comes within HANG_UP_S after that i
 stop. A later one is a reload again, for the daemon outlived its terminal as a
 background job. So is any SIGHUP under nohup(1), which asks for a life without a
 terminal.
+
+SIGTTOU has two senders too. An administrator means one worker fewer. With ``stty
+tostop`` the kernel sends it to a background job that writes to its terminal, and the
+write begins again after the handler, for ever: that of a log line, of faulthandler, or
+of a library that complains. A process that blocks the signal may write, and gets none
+from the kernel (tty_check_change in the kernel, termios(3)). So it stays blocked where
+a terminal controls the master, and :meth:`take` looks for it at each turn of the loop,
+at the latest after a second. Children have no controlling terminal.
+
+Known gap: on a terminal, SIGTTOUs that come within one turn count as one.
 """
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
 from unpd.core import events as ev
 from unpd.kernel import processes, signals, terminal
+from unpd.logs import Log
 from unpd.loop import now
 from unpd.master.runtime import Runtime
 from unpd.names import MASTER_SIGNALS, SignalMeaning
@@ -30,6 +42,7 @@ it at once; a shell that was busy passes it on later.
 """
 NOTE_PAUSE_S = 1.0
 """At most one line in this time is logged about ignored signals: any number may come.
+The next line names those that came meanwhile.
 """
 
 _EVENTS: Mapping[SignalMeaning, Callable[[str], ev.Event]] = MappingProxyType(
@@ -75,20 +88,24 @@ class Signalling:
         nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         watched = not nohup and terminal.controls_us()
         self._terminal = Terminal(watched=watched, has_gone=terminal.has_gone)
-        self._note_at = 0.0
-        self._suppressed = 0
+        self._strays = Strays(runtime.log)
+        # Only ENXIO is certain to mean that no terminal controls this process.
+        self._blocked = () if terminal.has_gone() else (signal.SIGTTOU,)
         self.wakeup_fd, _ = signals.open_wakeup_pipe()
         runtime.signal_queue.install((*SIGNAL_EVENTS, *meaning(SignalMeaning.NOTED)))
         signals.ignore(meaning(SignalMeaning.IGNORED))
         runtime.reaper.install()
-        signals.unblock_all()
+        signals.unblock_all(but=self._blocked)
 
     def take(self) -> None:
         """Queue an event for each signal that came, or note that it is ignored."""
+        pending = signals.take_pending(self._blocked)
+        if pending is not None:
+            self._runtime.events.append(SIGNAL_EVENTS[pending]())
         for signum in self._runtime.signal_queue.take():
             make_event = SIGNAL_EVENTS.get(signum)
             if make_event is None:
-                self._note(signum)
+                self._strays.add(signum, now())
             elif signum == signal.SIGHUP and self._terminal.was_closed(now()):
                 by = "SIGHUP, because the terminal was closed"
                 self._runtime.events.append(ev.StopAsked(quick=False, by=by))
@@ -96,17 +113,38 @@ class Signalling:
                 self._runtime.events.append(make_event())
 
     def sweep(self) -> None:
-        """Look whether the terminal is still there."""
+        """Look whether the terminal is still there, and whether signals that were
+        ignored wait to be logged.
+        """
         self._terminal.look(now())
+        self._strays.tell(now())
 
-    def _note(self, signum: int) -> None:
-        if now() < self._note_at:
-            self._suppressed += 1
+
+class Strays:
+    """The signals that were ignored since the last line about such signals."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._counts: Counter[int] = Counter()
+        self._tell_at = 0.0
+
+    def add(self, signum: int, at: float) -> None:
+        """Count a signal that came at ``at``, and log it if that is allowed now."""
+        self._counts[signum] += 1
+        self.tell(at)
+
+    def tell(self, at: float) -> None:
+        """Log those that wait, each by its name, if the last line is old enough."""
+        if not self._counts or at < self._tell_at:
             return
-        self._note_at = now() + NOTE_PAUSE_S
-        name = processes.signal_name(signum)
-        self._runtime.log.event("signal.ignored", signal=name, suppressed=self._suppressed)
-        self._suppressed = 0
+        self._tell_at = at + NOTE_PAUSE_S
+        names = (
+            processes.signal_name(signum) + (f"*{count}" if count > 1 else "")
+            for signum, count in self._counts.items()
+        )
+        suppressed = self._counts.total() - len(self._counts)
+        self._log.event("signal.ignored", signal=",".join(names), suppressed=suppressed)
+        self._counts.clear()
 
 
 class Terminal:

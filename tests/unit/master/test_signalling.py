@@ -1,8 +1,14 @@
-"""A SIGHUP with and without a terminal that was closed."""
+"""A SIGHUP with and without a terminal that was closed, and signals that mean
+nothing.
+"""
+
+import signal
 
 import pytest
 
-from unpd.master.signalling import HANG_UP_S, Terminal
+from tests.support.memory_sink import MemorySink
+from unpd.logs import Log
+from unpd.master.signalling import HANG_UP_S, NOTE_PAUSE_S, Strays, Terminal
 
 
 class Window:
@@ -43,3 +49,21 @@ def test_without_a_terminal_at_the_start_a_hangup_is_never_one() -> None:
     terminal = Terminal(watched=False, has_gone=lambda: True)
     terminal.look(1.0)
     assert not terminal.was_closed(2.0)
+
+
+def test_every_stray_signal_is_named_at_most_once_a_second() -> None:
+    """The first one at once; those that follow soon with the next line, which says how
+    often each came. Nothing is said twice.
+    """
+    memory = MemorySink()
+    strays = Strays(Log(memory.sink, "info", "text"))
+    strays.add(signal.SIGUSR2, 100.0)
+    for number in (signal.SIGALRM, signal.SIGUSR2, signal.SIGALRM, signal.SIGALRM):
+        strays.add(number, 100.5)
+    strays.tell(100.0 + NOTE_PAUSE_S - 0.1)
+    strays.tell(100.0 + NOTE_PAUSE_S)
+    strays.tell(200.0)
+    assert [line.partition("signal.ignored ")[2] for line in memory.lines] == [
+        "signal=SIGUSR2 suppressed=0",
+        "signal=SIGALRM*3,SIGUSR2 suppressed=2",
+    ]
