@@ -16,7 +16,7 @@ import pytest
 from tests.support import clients, faults, loads, procs, scale
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import send_request
+from tests.support.operating import send_request, status
 from tests.support.waiting import pause, until
 from unpd.kernel.processes import signal_name
 from unpd.kernel.signals import numbers_of
@@ -141,6 +141,23 @@ def test_signals_that_gather_before_the_start_are_all_taken(launch: Launch) -> N
     unpd.wait_event("reload.succeeded")
     unpd.metric_becomes(2, "unpd_workers", state="ready")
     assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
+    assert unpd.stop() == 0
+
+
+def test_a_flood_of_real_time_signals_does_not_deafen_the_master(launch: Launch) -> None:
+    """Real-time signals queue. When too many of one come, the kernel discards it for a
+    while, and the master does its work.
+    """
+    unpd = launch()
+    number = signal.SIGRTMIN + 5
+
+    def discarded() -> bool:
+        for _ in range(1000):
+            os.kill(unpd.pid, number)
+        return number in procs.signals(unpd.pid).ignored
+
+    until(discarded, 20.0, "the signal to be discarded")
+    assert status(unpd)["ready"]
     assert unpd.stop() == 0
 
 

@@ -40,6 +40,12 @@ HANG_UP_S = 10.0
 """How long after the end of the terminal a SIGHUP belongs to that end. The kernel sends
 it at once; a shell that was busy passes it on later.
 """
+FLOOD = 100
+"""How many times between two sweeps a meaningless signal may come. Real-time signals
+queue, so a sender that never stops would keep the master in their handler for ever.
+"""
+FLOOD_PAUSE_S = 60.0
+"""How long the kernel then discards that signal."""
 NOTE_PAUSE_S = 1.0
 """At most one line in this time is logged about ignored signals: any number may come.
 The next line names those that came meanwhile.
@@ -89,6 +95,8 @@ class Signalling:
         watched = not nohup and terminal.controls_us()
         self._terminal = Terminal(watched=watched, has_gone=terminal.has_gone)
         self._strays = Strays(runtime.log)
+        self._came: Counter[int] = Counter()  # strays since the last sweep
+        self._discarded_until: dict[int, float] = {}
         # Only ENXIO is certain to mean that no terminal controls this process.
         self._blocked = () if terminal.has_gone() else (signal.SIGTTOU,)
         self.wakeup_fd, _ = signals.open_wakeup_pipe()
@@ -106,6 +114,10 @@ class Signalling:
             make_event = SIGNAL_EVENTS.get(signum)
             if make_event is None:
                 self._strays.add(signum, now())
+                self._came[signum] += 1
+                if self._came[signum] == FLOOD:
+                    signals.ignore((signum,))
+                    self._discarded_until[signum] = now() + FLOOD_PAUSE_S
             elif signum == signal.SIGHUP and self._terminal.was_closed(now()):
                 by = "SIGHUP, because the terminal was closed"
                 self._runtime.events.append(ev.StopAsked(quick=False, by=by))
@@ -114,10 +126,15 @@ class Signalling:
 
     def sweep(self) -> None:
         """Look whether the terminal is still there, and whether signals that were
-        ignored wait to be logged.
+        ignored wait to be logged. End the pause after a flood.
         """
         self._terminal.look(now())
         self._strays.tell(now())
+        self._came.clear()
+        over = [signum for signum, until in self._discarded_until.items() if until <= now()]
+        self._runtime.signal_queue.install(over)
+        for signum in over:
+            del self._discarded_until[signum]
 
 
 class Strays:
