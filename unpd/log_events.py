@@ -243,22 +243,23 @@ _ROWS: tuple[LogEvent, ...] = (
         "reload.proving",
         "info",
         ("generation",),
-        "The new configuration is valid, and new children start beside the old ones in the pools"
-        " that it changes.",
+        "The new configuration, or the running one with renewed listeners, is valid, and new"
+        " children start beside the old ones in the pools that it changes.",
     ),
     LogEvent(
         "reload.succeeded",
         "info",
         ("generation", "replaced"),
-        "The new configuration is in use; the pools in `replaced` have new children, and their"
-        " old ones drain.",
+        "The new configuration, or the running one with renewed listeners, is in use; the pools in"
+        " `replaced` have new children, and their old ones drain.",
     ),
     LogEvent(
         "reload.refused",
         "error",
         ("reason", "generation"),
-        "The new configuration is not in use: the daemon serves on as before, as `generation`.",
-        "Correct what `reason` names, then reload.",
+        "The new configuration, or the running one with renewed listeners, is not in use: the"
+        " daemon serves on as before, as `generation`.",
+        "Correct what `reason` names, then reload; new listeners are tried again without that.",
     ),
     # listeners and connections
     LogEvent(

@@ -8,7 +8,7 @@ invariants after every step. It uses no process and no time but its own clock.
 
 import copy
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.support.clock import ManualClock
 from tests.support.machine import ENDLESS
@@ -64,8 +64,9 @@ class Simulation:
         self.has_candidate = False
         self.requests: list[int] = []
         self.answers: dict[int, str] = {}
+        self.renewals = 0
         self.open_reloads = 0
-        """Reloads that have begun and are not yet counted as ended."""
+        """Reloads that were asked for, have begun and are not yet counted as ended."""
 
     # --- what happens to it -----------------------------------------------------------
 
@@ -109,6 +110,17 @@ class Simulation:
         """Report that a listener had to be opened anew."""
         self.queue.append(ev.ListenersRenewed())
 
+    def renewed_config(self) -> Wanted:
+        """Return what the running configuration wants with new listeners. It has the
+        numbers of the file, which signals may have changed since.
+        """
+        self.renewals += 1
+        pools = {
+            key: replace(pool, count=1, recipe=f"{pool.recipe} {self.renewals}")
+            for key, pool in self.state.wanted.pools.items()
+        }
+        return replace(self.state.wanted, pools=pools)
+
     # --- the shell --------------------------------------------------------------------
 
     def turn(self) -> None:
@@ -140,7 +152,7 @@ class Simulation:
                 assert birth in self.unreaped, f"{order} to {birth}, which is gone"
                 self._hear(birth, order)
             case fx.LoadConfig() | fx.ReuseConfig():
-                self._load(self.config_file if effect == fx.LoadConfig() else self.state.wanted)
+                self._load(effect)
             case fx.AdoptConfig():
                 assert self.has_candidate, "a configuration was adopted without being loaded"
                 self.has_candidate = False
@@ -160,10 +172,12 @@ class Simulation:
             case _:
                 pass
 
-    def _load(self, wanted: Wanted | None) -> None:
+    def _load(self, effect: fx.LoadConfig | fx.ReuseConfig) -> None:
         assert not self.has_candidate, "a configuration is loaded while another one is a candidate"
+        asked_for = isinstance(effect, fx.LoadConfig)
+        self.open_reloads += asked_for
+        wanted = self.config_file if asked_for else self.renewed_config()
         self.has_candidate = wanted is not None
-        self.open_reloads += 1
         self.queue.append(
             ev.ConfigLoaded(wanted) if wanted else ev.ConfigRefused("nonsense in line 1")
         )
@@ -257,6 +271,8 @@ class Simulation:
         the pool shrinks.
         """
         state = self.state
+        if before.asked.renewal:
+            assert state.wanted.workers == before.wanted.workers, "a renewal resized a pool"
         told = {effect.birth for effect in effects if isinstance(effect, fx.Tell)}
         for key, pool in before.wanted.pools.items():
             new = state.wanted.pools.get(key)
@@ -290,10 +306,10 @@ class Simulation:
         assert state.phase in reloading or not self.has_candidate, (
             "a candidate was neither adopted nor dropped"
         )
-        assert (
-            self.open_reloads == (1 if state.phase in reloading else 0)
-            or state.phase is MasterPhase.STOPPING
-        ), "a reload was counted twice or never"
+        counts = state.phase in reloading and not state.asked.renewal
+        assert self.open_reloads == counts or state.phase is MasterPhase.STOPPING, (
+            "a reload was counted twice or never"
+        )
         waiting = {*state.asked.requests, *(state.queued or Asked()).requests}
         queued = {event.request for event in self.queue if isinstance(event, ev.ReloadAsked)}
         assert {*self.requests} - {*self.answers} == waiting | (queued - {None}), (

@@ -170,10 +170,12 @@ def _boot(draft: Draft, event: ev.Booted) -> None:
 
 
 def _resize(draft: Draft, event: ev.PoolResized) -> None:
-    before = draft.state.wanted
-    draft.state.wanted = before.resized(event.pool, event.delta)
-    workers = draft.state.wanted.workers.get(event.pool, 0)
-    if draft.state.wanted == before:
+    state, before = draft.state, draft.state.wanted
+    state.wanted = before.resized(event.pool, event.delta)
+    workers = state.wanted.workers.get(event.pool, 0)
+    if state.candidate is not None and state.asked.renewal:
+        state.candidate = state.candidate.sized_as(state.wanted)
+    if state.wanted == before:
         draft.note("pool.not_resized", pool=event.pool, delta=event.delta, workers=workers)
     else:
         draft.note("pool.resized", pool=event.pool, workers=workers)

@@ -94,6 +94,16 @@ class Wanted:
             pools[key] = replace(pool, generation=old.generation if old and kept else generation)
         return replace(self, pools=pools)
 
+    def sized_as(self, current: "Wanted") -> "Wanted":
+        """The same with as many children in each pool as ``current`` wants there."""
+        pools = {
+            key: replace(
+                pool, count=current.pools[key].count if key in current.pools else pool.count
+            )
+            for key, pool in self.pools.items()
+        }
+        return replace(self, pools=pools)
+
     def resized(self, pool: str, delta: int) -> "Wanted":
         """The same with ``delta`` more workers in ``pool``, but at least one there.
 
@@ -168,11 +178,13 @@ class Exit:
 class Asked:
     """A reload that was asked for. ``requests``: the control requests that wait for its
     end; none if only a signal asked. ``every_pool``: it also replaces the children of
-    pools whose recipe did not change.
+    pools whose recipe did not change. ``renewal``: nobody asked: it only gives renewed
+    listeners to the children, and reads no file.
     """
 
     requests: tuple[int, ...] = ()
     every_pool: bool = False
+    renewal: bool = False
 
     def __add__(self, other: "Asked") -> "Asked":
         """One reload that does what both ask for."""

@@ -14,6 +14,9 @@ have ended connections in vain.
 Every request is answered once. Requests that come during a reload are answered by one
 more reload after it.
 
+A renewal of listeners runs like a reload, but nobody asked for it and no file is read.
+So it does not count as one, and it keeps the numbers of workers that signals have set.
+
 Called by :mod:`unpd.core.machine`, whose tables name the functions here.
 """
 
@@ -56,6 +59,7 @@ def listeners_renewed(draft: Draft, event: ev.ListenersRenewed) -> None:
     """
     del event
     draft.state.phase = MasterPhase.LOADING
+    draft.state.asked = Asked(renewal=True)
     draft.do(fx.ReuseConfig())
 
 
@@ -82,8 +86,9 @@ def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
     """
     state = draft.state
     state.last_generation += 1
+    wanted = event.wanted.sized_as(state.wanted) if state.asked.renewal else event.wanted
     every_pool = state.asked.every_pool
-    state.candidate = event.wanted.after(state.wanted, state.last_generation, every_pool)
+    state.candidate = wanted.after(state.wanted, state.last_generation, every_pool)
     state.phase = MasterPhase.CUTTING
 
 
@@ -155,7 +160,8 @@ def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
 
 def _end(draft: Draft, refused: str) -> None:
     """Count, log and answer the reload. ``refused``: the reason, or "" for success."""
-    draft.do(fx.CountReload(refused))
+    if not draft.state.asked.renewal:
+        draft.do(fx.CountReload(refused))
     if refused:
         draft.note("reload.refused", reason=refused, generation=draft.state.generation)
     else:
