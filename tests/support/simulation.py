@@ -14,7 +14,7 @@ from tests.support.clock import ManualClock
 from tests.support.machine import ENDLESS
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.core.converge import MAX_RETIRED_GENERATIONS
+from unpd.core.converge import MAX_RETIRED_GENERATIONS, missing_room
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import Asked, Slot, State, Wanted
 from unpd.names import MAX_CHILDREN, ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
@@ -219,6 +219,8 @@ class Simulation:
         )
         if any(isinstance(effect, fx.AdoptConfig) for effect in effects):
             self._check_adoption(event, before, effects)
+        if any(isinstance(effect, fx.DropConfig) for effect in effects):
+            self._check_refusal(event, before, effects)
         spawned = any(isinstance(effect, fx.Spawn) for effect in effects)
         assert not (spawned and before.phase is MasterPhase.STOPPING), (
             "a child is spawned during the stop"
@@ -236,14 +238,18 @@ class Simulation:
         assert state.children.keys() == self.unreaped, (
             "the core's children differ from the births that are not reaped"
         )
-        lasting_since = {
-            child.retired_by or 0
-            for child in state.children.values()
-            if child.retired and child.phase is ChildPhase.DRAINING and not child.finishing
-        }
-        assert len(lasting_since) <= MAX_RETIRED_GENERATIONS, (
-            f"children that were retired by {sorted(lasting_since)} keep their connections"
-        )
+        for refused in (False, True):
+            lasting_since = {
+                child.retired_by or 0
+                for child in state.children.values()
+                if child.retired
+                and child.refused == refused
+                and child.phase is ChildPhase.DRAINING
+                and not child.finishing
+            }
+            assert len(lasting_since) <= MAX_RETIRED_GENERATIONS, (
+                f"children that were retired by {sorted(lasting_since)} keep their connections"
+            )
         assert state.phase is MasterPhase.STOPPING or all(
             child.retired or state.is_current(child) or state.is_candidate(child)
             for child in state.children.values()
@@ -290,6 +296,27 @@ class Simulation:
             assert not kept & told, f"the reload gave orders to {kept & told}"
             for birth in kept:
                 assert state.children[birth] == before.children[birth]
+
+    def _check_refusal(
+        self, event: ev.Event, before: State, effects: tuple[fx.Effect, ...]
+    ) -> None:
+        """A reload that is refused ends no connection of a generation that drained
+        before, but for room and where its time is over.
+        """
+        told = {
+            effect.birth
+            for effect in effects
+            if isinstance(effect, fx.Tell) and effect.order is ChildOrder.FINISH
+        }
+        cut = {
+            birth
+            for birth in told & before.children.keys()
+            if before.children[birth].retired and not before.children[birth].refused
+        }
+        crowded = missing_room(self.state) > 0
+        assert not cut or crowded or isinstance(event, ev.TimePassed | ev.StopAsked), (
+            f"a reload that was refused cut {cut}"
+        )
 
     def _check_reloads(self) -> None:
         state = self.state

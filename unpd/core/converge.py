@@ -22,6 +22,8 @@ connections of the oldest. Without a bound, ``reload_grace_s = 0`` and a client 
 never leaves would keep a process for each reload, for ever.
 
 Children that were retired between two reloads, by a signal, count to the reload before.
+Those of refused candidates count apart, up to the same number: a reload that changes
+nothing must not end the connections of an older generation.
 """
 
 
@@ -86,31 +88,39 @@ def retire_surplus(draft: Draft) -> None:
 
 
 def _make_room(draft: Draft) -> None:
-    """Cut the oldest drains: those of more than MAX_RETIRED_GENERATIONS generations,
-    and as many as the wanted children need.
+    """Cut the drains of more than MAX_RETIRED_GENERATIONS generations, and as many more
+    as the wanted children need: those of refused candidates first, then the oldest.
     """
     state = draft.state
-    draining = _lingering(state)
-    kept = sorted({retired_by for retired_by, _ in draining})[-MAX_RETIRED_GENERATIONS:]
-    too_old = sum(retired_by not in kept for retired_by, _ in draining)
+    refused, replaced = _lingering(state, refused=True), _lingering(state, refused=False)
+    cut = _too_old(refused) + _too_old(replaced)
     ending = sum(child.finishing for child in state.children.values() if child.retired)
-    for _, child in draining[: max(too_old, missing_room(state) - ending)]:
+    others = [child for child in refused + replaced if child not in cut]
+    cut += others[: max(0, missing_room(state) - ending - len(cut))]
+    for child in cut:
         draft.note_child(f"{child.slot.kind}.drain_cut", child)
         draft.cut_drain(child)
 
 
-def _lingering(state: State) -> list[tuple[int, Child]]:
-    """The children that drain and may keep their connections, each with the reload by
-    which it was retired, the earliest first.
+def _lingering(state: State, *, refused: bool) -> list[Child]:
+    """The children that drain and may keep their connections, the first retired first.
+    ``refused``: those of refused candidates; otherwise, the others.
     """
     found = [
-        (child.retired_by, child)
+        child
         for child in state.children.values()
-        if child.retired_by is not None
+        if child.refused == refused
+        and child.retired
         and child.phase is ChildPhase.DRAINING
         and not child.finishing
     ]
-    return sorted(found, key=lambda one: (one[0], one[1].birth))
+    return sorted(found, key=lambda child: (child.retired_by, child.birth))
+
+
+def _too_old(draining: list[Child]) -> list[Child]:
+    """Those of more than MAX_RETIRED_GENERATIONS generations."""
+    kept = sorted({child.retired_by or 0 for child in draining})[-MAX_RETIRED_GENERATIONS:]
+    return [child for child in draining if child.retired_by not in kept]
 
 
 def missing_room(state: State) -> int:

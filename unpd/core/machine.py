@@ -17,11 +17,11 @@ Called by the shell. Raises AssertionError for an event that cannot happen in th
 current phase.
 
 Invariants (tests/property/test_machine.py): beside the current children and those of
-one candidate, only the retired children of MAX_RETIRED_GENERATIONS reloads keep their
-connections; in the generation of its pool a slot never has two holders; a reload
-touches no child of a pool that it leaves alone, unless the pool shrinks; births only go
-up; no child is spawned in STOPPING; every request for a reload is answered exactly
-once.
+one candidate, only the retired children of MAX_RETIRED_GENERATIONS reloads, and those
+of as many refused candidates, keep their connections; in the generation of its pool a
+slot never has two holders; a reload touches no child of a pool that it leaves alone,
+unless the pool shrinks; births only go up; no child is spawned in STOPPING; every
+request for a reload is answered exactly once.
 """
 
 from collections.abc import Callable, Mapping

@@ -123,8 +123,9 @@ class Child:
     """One child, from its spawn to its reap. ``birth`` identifies it.
 
     ``deadline_at``: when its phase has lasted too long; None: the phase may last.
-    ``retired_by``: the number of the last reload when it lost its slot, None while it
-    holds it. ``finishing``: it was ordered to end its connections.
+    ``retired_by``: the number of the reload by which it lost its slot, None while it
+    holds it. ``refused``: it was of a candidate that was refused. ``finishing``: it was
+    ordered to end its connections.
     """
 
     birth: int
@@ -135,6 +136,7 @@ class Child:
     ready_at: float | None = None
     deadline_at: float | None = None
     retired_by: int | None = None
+    refused: bool = False
     finishing: bool = False
 
     @property

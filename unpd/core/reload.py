@@ -20,6 +20,8 @@ So it does not count as one, and it keeps the numbers of workers that signals ha
 Called by :mod:`unpd.core.machine`, whose tables name the functions here.
 """
 
+from dataclasses import replace
+
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.converge import converge, missing_room, retire_surplus, slots_to_prove
@@ -137,7 +139,10 @@ def refuse_candidate(draft: Draft, reason: str) -> None:
     """Drop the candidate and retire its children. The ready ones may have clients
     already, so they drain like any other child.
     """
-    draft.state.candidate = None
+    state = draft.state
+    for child in [child for child in state.children.values() if state.is_candidate(child)]:
+        draft.put(replace(child, refused=True))
+    state.candidate = None
     retire_surplus(draft)
     draft.do(fx.DropConfig())
     _end(draft, reason)
