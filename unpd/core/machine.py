@@ -10,6 +10,7 @@ The phases::
     STARTING --all pools ready--> RUNNING
     RUNNING --reload asked--> LOADING --loaded--> CUTTING --room enough--> PROVING
     LOADING --refused--> RUNNING
+    CUTTING --no room in time--> RUNNING
     PROVING --all ready, or a child failed--> RUNNING
     any --stop asked, or a start that failed--> STOPPING --no child left--> Leave
 
@@ -147,9 +148,12 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
         if child.deadline_at is not None and child.deadline_at <= draft.now:
             happened(draft, child.birth, Happening.OVERDUE)
     deadline_at = draft.state.phase_deadline_at
-    starting = draft.state.phase is MasterPhase.STARTING
-    if starting and deadline_at is not None and deadline_at <= draft.now:
+    if deadline_at is None or deadline_at > draft.now:
+        return
+    if draft.state.phase is MasterPhase.STARTING:
         _give_up_start(draft)
+    elif draft.state.phase is MasterPhase.CUTTING:
+        reload.give_up_cutting(draft)
 
 
 def _give_up_start(draft: Draft) -> None:

@@ -202,8 +202,8 @@ class State:
     reloads left the pool alone. While a reload is being proved, ``candidate`` is what
     the new configuration wants, and ``last_generation`` is the number of that reload.
     ``asked`` is the reload under way, ``queued`` one more reload after it.
-    ``phase_deadline_at`` bounds STARTING. ``beats_read_at`` is when heartbeats were
-    last read. ``last_trouble`` is the latest reason why a child failed.
+    ``phase_deadline_at`` bounds STARTING and CUTTING. ``beats_read_at`` is when
+    heartbeats were last read. ``last_trouble`` is the latest reason why a child failed.
     ``max_children`` have room at a time.
     """
 

@@ -9,7 +9,8 @@ start of a candidate's child refuses it, and the daemon serves on as before.
 The retired children of several reloads drain side by side
 (:data:`unpd.core.converge.MAX_RETIRED_GENERATIONS`). They are cut before the proof only
 where the new children would have no room beside them: a candidate that is refused would
-have ended connections in vain.
+have ended connections in vain. If there is no room after CUTTING_S all the same, the
+reload is refused.
 
 Every request is answered once. Requests that come during a reload are answered by one
 more reload after it.
@@ -27,7 +28,14 @@ from unpd.core import events as ev
 from unpd.core.converge import converge, missing_room, retire_surplus, slots_to_prove
 from unpd.core.draft import Draft
 from unpd.core.model import Asked, State, Wanted
+from unpd.core.policy import CUT_GRACE_S
 from unpd.names import ChildPhase, MasterPhase
+
+CUTTING_S = CUT_GRACE_S + 2.0
+"""How long a reload waits for room: until the drains that it cut have ended or were
+killed, and for these to be reaped. A process in an uninterruptible call of the kernel
+is not reaped before that call returns, perhaps never.
+"""
 
 RELOADING = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
 
@@ -92,6 +100,7 @@ def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
     every_pool = state.asked.every_pool
     state.candidate = wanted.after(state.wanted, state.last_generation, every_pool)
     state.phase = MasterPhase.CUTTING
+    state.phase_deadline_at = draft.now + CUTTING_S
 
 
 def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
@@ -100,19 +109,34 @@ def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
 
 
 def settle_cutting(draft: Draft) -> None:
-    """Order the children of the candidate as soon as there is room for them. Killed
-    children are not waited for: one that the kernel cannot end must not hold up
-    reloads.
+    """Order the children of the candidate as soon as there is room for them. Where all
+    drains were killed they are not waited for: a child that the kernel cannot end must
+    not hold up reloads.
     """
     state = draft.state
     draining = any(child.phase is ChildPhase.DRAINING for child in state.children.values())
     if draining and missing_room(state) > 0:
         return
-    state.phase = MasterPhase.PROVING
+    state.phase, state.phase_deadline_at = MasterPhase.PROVING, None
     draft.note("reload.proving", generation=state.last_generation)
     converge(draft)
     # There may be nothing to prove.
     settle_proving(draft)
+
+
+def give_up_cutting(draft: Draft) -> None:
+    """Refuse the candidate, because the drains that were cut have not made room."""
+    state = draft.state
+    stuck = [
+        child
+        for child in state.children.values()
+        if child.retired and child.phase is ChildPhase.KILLED
+    ]
+    births = ", ".join(str(child.birth) for child in stuck)
+    reason = f"there is no room for the new children within {CUTTING_S:g} s"
+    if stuck:
+        reason += f": the kernel has not ended the killed children of birth {births}"
+    refuse_candidate(draft, reason)
 
 
 # --- PROVING --------------------------------------------------------------------------
@@ -142,7 +166,7 @@ def refuse_candidate(draft: Draft, reason: str) -> None:
     state = draft.state
     for child in [child for child in state.children.values() if state.is_candidate(child)]:
         draft.put(replace(child, refused=True))
-    state.candidate = None
+    state.candidate = state.phase_deadline_at = None
     retire_surplus(draft)
     draft.do(fx.DropConfig())
     _end(draft, reason)
