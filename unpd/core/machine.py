@@ -2,8 +2,8 @@
 :func:`next_deadline` says when the machine has to be called again.
 
 A step applies the event (:data:`EVENT_TABLE` says what each event means in each phase
-of the master). Then it spawns and retires children until the actual ones are the wanted
-ones (:mod:`unpd.core.converge`), and checks whether the phase has ended
+of the master), and retires children that are not wanted any more. Then it spawns those
+that are missing (:mod:`unpd.core.converge`), and checks whether the phase has ended
 (:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`.
 The phases::
 
@@ -34,7 +34,7 @@ from unpd.core import events as ev
 from unpd.core import reload
 from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
-from unpd.core.converge import converge, vacant_slots
+from unpd.core.converge import converge, retire_surplus, vacant_slots
 from unpd.core.draft import QUICK_GRACE_S, Draft
 from unpd.core.model import Exit, State, credible_beat
 from unpd.core.policy import policy_of
@@ -179,6 +179,7 @@ def _resize(draft: Draft, event: ev.PoolResized) -> None:
     workers = state.wanted.workers.get(event.pool, 0)
     if state.candidate is not None and state.asked.renewal:
         state.candidate = state.candidate.sized_as(state.wanted)
+    retire_surplus(draft)
     if state.wanted == before:
         draft.note("pool.not_resized", pool=event.pool, delta=event.delta, workers=workers)
     else:

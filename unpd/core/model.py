@@ -58,6 +58,12 @@ class WantedPool:
     recipe: Recipe
     generation: int = 1
 
+    def kept_of(self, current: "WantedPool | None") -> int:
+        """How many children of ``current``, the same pool before, it may go on with:
+        none if its recipe changed.
+        """
+        return current.count if current and current.generation == self.generation else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -71,6 +77,24 @@ class Wanted:
         for (kind, name), pool in self.pools.items():
             for index in range(pool.count):
                 yield pool.generation, Slot(kind, name, index)
+
+    def added_to(self, current: "Wanted") -> Iterator[tuple[int, Slot]]:
+        """Those of its :meth:`slots` that ``current`` does not want: all slots of the
+        pools that changed, and those by which the other pools grow.
+        """
+        for (kind, name), pool in self.pools.items():
+            for index in range(pool.kept_of(current.pools.get((kind, name))), pool.count):
+                yield pool.generation, Slot(kind, name, index)
+
+    def count_added_to(self, current: "Wanted") -> int:
+        """How many slots :meth:`added_to` yields."""
+        pools = self.pools.items()
+        return sum(max(0, pool.count - pool.kept_of(current.pools.get(key))) for key, pool in pools)
+
+    @property
+    def count(self) -> int:
+        """How many children it wants in all."""
+        return sum(pool.count for pool in self.pools.values())
 
     def has(self, generation: int, slot: Slot) -> bool:
         """Whether ``slot`` must hold a child of ``generation``."""

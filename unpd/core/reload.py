@@ -21,13 +21,14 @@ So it does not count as one, and it keeps the numbers of workers that signals ha
 Called by :mod:`unpd.core.machine`, whose tables name the functions here.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.core.converge import converge, missing_room, retire_surplus, slots_to_prove
+from unpd.core.converge import converge, make_room, missing_room, retire_surplus
 from unpd.core.draft import Draft
-from unpd.core.model import Asked, State, Wanted
+from unpd.core.model import Asked, Child, State, Wanted
 from unpd.core.policy import CUT_GRACE_S
 from unpd.names import ChildPhase, MasterPhase
 
@@ -101,6 +102,7 @@ def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
     state.candidate = wanted.after(state.wanted, state.last_generation, every_pool)
     state.phase = MasterPhase.CUTTING
     state.phase_deadline_at = draft.now + CUTTING_S
+    make_room(draft)
 
 
 def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
@@ -149,14 +151,23 @@ def settle_proving(draft: Draft) -> None:
     state = draft.state
     if state.candidate is None:
         return
-    proving = [child for child in state.children.values() if state.is_candidate(child)]
-    ready = sum(child.phase is ChildPhase.READY for child in proving)
-    if any(child.phase is ChildPhase.KILLED for child in proving):
+    if any(_candidates(state, ChildPhase.KILLED)):
         refuse_candidate(draft, state.last_trouble)
         begin_queued(draft)
-    elif ready == len(slots_to_prove(state)):
-        _adopt_candidate(draft, state.candidate)
-        begin_queued(draft)
+    elif not any(_candidates(state, ChildPhase.STARTING)):
+        ready = sum(1 for _ in _candidates(state, ChildPhase.READY))
+        if ready == state.candidate.count_added_to(state.wanted):
+            _adopt_candidate(draft, state.candidate)
+            begin_queued(draft)
+
+
+def _candidates(state: State, phase: ChildPhase) -> Iterator[Child]:
+    """The children of the candidate that are in ``phase``."""
+    return (
+        child
+        for child in state.children.values()
+        if child.phase is phase and state.is_candidate(child)
+    )
 
 
 def refuse_candidate(draft: Draft, reason: str) -> None:
@@ -180,6 +191,7 @@ def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
     state.generation, state.wanted, state.candidate = state.last_generation, candidate, None
     draft.do(fx.AdoptConfig(state.generation))
     state.throttles.clear()
+    retire_surplus(draft)
     converge(draft)
     _end(draft, "")
 
