@@ -279,7 +279,8 @@ _ROWS: tuple[LogEvent, ...] = (
         "listener.closed",
         "info",
         ("address",),
-        "The configuration names `address` no longer, and the daemon has closed it.",
+        "The daemon has closed `address`: the configuration names it no longer, or a reload that"
+        " added it was refused.",
     ),
     LogEvent(
         "listener.broken",
