@@ -184,8 +184,8 @@ _ROWS: tuple[LogEvent, ...] = (
         "drain_cut",
         "info",
         ABOUT_CHILD,
-        "A retired child has drained for `daemon.reload_grace_s`, or eight later reloads have"
-        " children that drain: its last connections end now.",
+        "A retired child has drained for `daemon.reload_grace_s`, eight later reloads have"
+        " children that drain, or wanted children need its room: its last connections end now.",
     ),
     *_of_each_kind(
         "drain_timed_out",

@@ -8,7 +8,8 @@ that are missing (:mod:`unpd.core.converge`), and checks whether the phase has e
 The phases::
 
     STARTING --all pools ready--> RUNNING
-    RUNNING --reload asked--> LOADING --loaded--> CUTTING --room enough--> PROVING
+    RUNNING --reload asked, or listeners renewed--> LOADING
+    LOADING --loaded--> CUTTING --room enough--> PROVING
     LOADING --refused--> RUNNING
     CUTTING --no room in time--> RUNNING
     PROVING --all ready, or a child failed--> RUNNING
