@@ -1,6 +1,7 @@
 """Makes the parts of the manual page unpd(8) that repeat a table of the program: the
-commands for a running daemon, the fields of its status, its log events and its metrics.
-Run by ``make manual``; a test compares the page with it.
+commands for a running daemon, the fields of its status, its log events, its metrics and
+the reasons for which it is degraded. Run by ``make manual``; a test compares the page
+with it.
 
 A part stands between two comments of the page, which name it. The prose around the
 parts is written by hand. Errors: ValueError if the page lacks the comments of a part.
@@ -18,6 +19,7 @@ from unpd.control.status_fields import paths
 from unpd.control.verbs import VERBS
 from unpd.log_events import EVENTS, LogEvent
 from unpd.metrics.catalog import METRICS
+from unpd.names import FAULT_MEANINGS
 
 PAGE = Path(__file__).parent / "man" / "unpd.8"
 WIDTH = 80
@@ -91,6 +93,15 @@ def _fields(row: LogEvent) -> Iterator[str]:
         yield f"{name} (optional)" if name in row.optional else name
 
 
+def reasons() -> Iterator[str]:
+    """An item for each reason for which a daemon is degraded."""
+    yield ".Bl -tag -width Ds"
+    for fault, meaning in FAULT_MEANINGS.items():
+        yield f".It Li {fault}"
+        yield from prose(f"{meaning[0].upper()}{meaning[1:]}.")
+    yield ".El"
+
+
 def metrics() -> Iterator[str]:
     """An item for each metric."""
     yield ".Bl -tag -width Ds"
@@ -111,6 +122,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of the status": status_fields,
         "the log events": log_events,
         "the metrics": metrics,
+        "the reasons": reasons,
     }
 )
 """What makes each part, by the name in its comments."""

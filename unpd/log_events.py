@@ -184,8 +184,8 @@ _ROWS: tuple[LogEvent, ...] = (
         "drain_cut",
         "info",
         ABOUT_CHILD,
-        "A retired child has drained for `daemon.reload_grace_s`, or eight later reloads have"
-        " children that drain: its last connections end now.",
+        "A retired child has drained for `daemon.reload_grace_s`, eight later reloads have"
+        " children that drain, or wanted children need its room: its last connections end now.",
     ),
     *_of_each_kind(
         "drain_timed_out",
@@ -243,22 +243,23 @@ _ROWS: tuple[LogEvent, ...] = (
         "reload.proving",
         "info",
         ("generation",),
-        "The new configuration is valid, and new children start beside the old ones in the pools"
-        " that it changes.",
+        "The new configuration, or the running one with renewed listeners, is valid, and new"
+        " children start beside the old ones in the pools that it changes.",
     ),
     LogEvent(
         "reload.succeeded",
         "info",
         ("generation", "replaced"),
-        "The new configuration is in use; the pools in `replaced` have new children, and their"
-        " old ones drain.",
+        "The new configuration, or the running one with renewed listeners, is in use; the pools in"
+        " `replaced` have new children, and their old ones drain.",
     ),
     LogEvent(
         "reload.refused",
         "error",
         ("reason", "generation"),
-        "The new configuration is not in use: the daemon serves on as before, as `generation`.",
-        "Correct what `reason` names, then reload.",
+        "The new configuration, or the running one with renewed listeners, is not in use: the"
+        " daemon serves on as before, as `generation`.",
+        "Correct what `reason` names, then reload; new listeners are tried again without that.",
     ),
     # listeners and connections
     LogEvent(
@@ -278,7 +279,8 @@ _ROWS: tuple[LogEvent, ...] = (
         "listener.closed",
         "info",
         ("address",),
-        "The configuration names `address` no longer, and the daemon has closed it.",
+        "The daemon has closed `address`: the configuration names it no longer, or a reload that"
+        " added it was refused.",
     ),
     LogEvent(
         "listener.broken",

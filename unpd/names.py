@@ -169,19 +169,25 @@ class ReloadResult(enum.StrEnum):
 
 class Fault(enum.StrEnum):
     """Why a running daemon is degraded, as a metric label and in the status. A fault
-    stands until its cause is gone.
+    stands until its cause is gone. :data:`FAULT_MEANINGS` has the meanings.
     """
 
     POOL_NOT_READY = "pool_not_ready"
-    """A pool that serves clients has no ready worker."""
     CRASH_LOOP = "crash_loop"
-    """The children of a slot keep dying early."""
     LISTENER_BROKEN = "listener_broken"
-    """A listener takes no clients, and could not be repaired yet."""
     CONTROL_LOST = "control_lost"
-    """The control socket cannot be reached, and could not be made again yet."""
     LOG_FAILED = "log_failed"
-    """A process could not open the new log file, and writes to the old one."""
+
+
+FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
+    {
+        Fault.POOL_NOT_READY: "a pool that serves clients has no ready worker",
+        Fault.CRASH_LOOP: "the children of a slot keep dying early",
+        Fault.LISTENER_BROKEN: "a listener takes no clients, and could not be repaired yet",
+        Fault.CONTROL_LOST: "the control socket cannot be reached, and could not be made again yet",
+        Fault.LOG_FAILED: "a process could not open the new log file, and writes to the old one",
+    }
+)
 
 
 ACCEPT_ERRNOS: tuple[str, ...] = (

@@ -8,13 +8,13 @@ invariants after every step. It uses no process and no time but its own clock.
 
 import copy
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.support.clock import ManualClock
 from tests.support.machine import ENDLESS
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.core.converge import MAX_RETIRED_GENERATIONS
+from unpd.core.converge import MAX_RETIRED_GENERATIONS, missing_room
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import Asked, Slot, State, Wanted
 from unpd.names import MAX_CHILDREN, ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
@@ -64,8 +64,9 @@ class Simulation:
         self.has_candidate = False
         self.requests: list[int] = []
         self.answers: dict[int, str] = {}
+        self.renewals = 0
         self.open_reloads = 0
-        """Reloads that have begun and are not yet counted as ended."""
+        """Reloads that were asked for, have begun and are not yet counted as ended."""
 
     # --- what happens to it -----------------------------------------------------------
 
@@ -109,6 +110,17 @@ class Simulation:
         """Report that a listener had to be opened anew."""
         self.queue.append(ev.ListenersRenewed())
 
+    def renewed_config(self) -> Wanted:
+        """Return what the running configuration wants with new listeners. It has the
+        numbers of the file, which signals may have changed since.
+        """
+        self.renewals += 1
+        pools = {
+            key: replace(pool, count=1, recipe=f"{pool.recipe} {self.renewals}")
+            for key, pool in self.state.wanted.pools.items()
+        }
+        return replace(self.state.wanted, pools=pools)
+
     # --- the shell --------------------------------------------------------------------
 
     def turn(self) -> None:
@@ -140,7 +152,7 @@ class Simulation:
                 assert birth in self.unreaped, f"{order} to {birth}, which is gone"
                 self._hear(birth, order)
             case fx.LoadConfig() | fx.ReuseConfig():
-                self._load(self.config_file if effect == fx.LoadConfig() else self.state.wanted)
+                self._load(effect)
             case fx.AdoptConfig():
                 assert self.has_candidate, "a configuration was adopted without being loaded"
                 self.has_candidate = False
@@ -160,10 +172,12 @@ class Simulation:
             case _:
                 pass
 
-    def _load(self, wanted: Wanted | None) -> None:
+    def _load(self, effect: fx.LoadConfig | fx.ReuseConfig) -> None:
         assert not self.has_candidate, "a configuration is loaded while another one is a candidate"
+        asked_for = isinstance(effect, fx.LoadConfig)
+        self.open_reloads += asked_for
+        wanted = self.config_file if asked_for else self.renewed_config()
         self.has_candidate = wanted is not None
-        self.open_reloads += 1
         self.queue.append(
             ev.ConfigLoaded(wanted) if wanted else ev.ConfigRefused("nonsense in line 1")
         )
@@ -205,6 +219,8 @@ class Simulation:
         )
         if any(isinstance(effect, fx.AdoptConfig) for effect in effects):
             self._check_adoption(event, before, effects)
+        if any(isinstance(effect, fx.DropConfig) for effect in effects):
+            self._check_refusal(event, before, effects)
         spawned = any(isinstance(effect, fx.Spawn) for effect in effects)
         assert not (spawned and before.phase is MasterPhase.STOPPING), (
             "a child is spawned during the stop"
@@ -222,14 +238,18 @@ class Simulation:
         assert state.children.keys() == self.unreaped, (
             "the core's children differ from the births that are not reaped"
         )
-        lasting_since = {
-            child.retired_by or 0
-            for child in state.children.values()
-            if child.retired and child.phase is ChildPhase.DRAINING and not child.finishing
-        }
-        assert len(lasting_since) <= MAX_RETIRED_GENERATIONS, (
-            f"children that were retired by {sorted(lasting_since)} keep their connections"
-        )
+        for refused in (False, True):
+            lasting_since = {
+                child.retired_by or 0
+                for child in state.children.values()
+                if child.retired
+                and child.refused == refused
+                and child.phase is ChildPhase.DRAINING
+                and not child.finishing
+            }
+            assert len(lasting_since) <= MAX_RETIRED_GENERATIONS, (
+                f"children that were retired by {sorted(lasting_since)} keep their connections"
+            )
         assert state.phase is MasterPhase.STOPPING or all(
             child.retired or state.is_current(child) or state.is_candidate(child)
             for child in state.children.values()
@@ -257,6 +277,8 @@ class Simulation:
         the pool shrinks.
         """
         state = self.state
+        if before.asked.renewal:
+            assert state.wanted.workers == before.wanted.workers, "a renewal resized a pool"
         told = {effect.birth for effect in effects if isinstance(effect, fx.Tell)}
         for key, pool in before.wanted.pools.items():
             new = state.wanted.pools.get(key)
@@ -275,6 +297,27 @@ class Simulation:
             for birth in kept:
                 assert state.children[birth] == before.children[birth]
 
+    def _check_refusal(
+        self, event: ev.Event, before: State, effects: tuple[fx.Effect, ...]
+    ) -> None:
+        """A reload that is refused ends no connection of a generation that drained
+        before, but for room and where its time is over.
+        """
+        told = {
+            effect.birth
+            for effect in effects
+            if isinstance(effect, fx.Tell) and effect.order is ChildOrder.FINISH
+        }
+        cut = {
+            birth
+            for birth in told & before.children.keys()
+            if before.children[birth].retired and not before.children[birth].refused
+        }
+        crowded = missing_room(self.state) > 0
+        assert not cut or crowded or isinstance(event, ev.TimePassed | ev.StopAsked), (
+            f"a reload that was refused cut {cut}"
+        )
+
     def _check_reloads(self) -> None:
         state = self.state
         reloading = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
@@ -290,10 +333,10 @@ class Simulation:
         assert state.phase in reloading or not self.has_candidate, (
             "a candidate was neither adopted nor dropped"
         )
-        assert (
-            self.open_reloads == (1 if state.phase in reloading else 0)
-            or state.phase is MasterPhase.STOPPING
-        ), "a reload was counted twice or never"
+        counts = state.phase in reloading and not state.asked.renewal
+        assert self.open_reloads == counts or state.phase is MasterPhase.STOPPING, (
+            "a reload was counted twice or never"
+        )
         waiting = {*state.asked.requests, *(state.queued or Asked()).requests}
         queued = {event.request for event in self.queue if isinstance(event, ev.ReloadAsked)}
         assert {*self.requests} - {*self.answers} == waiting | (queued - {None}), (

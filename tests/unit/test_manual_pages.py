@@ -18,7 +18,7 @@ from unpd.control.status_fields import paths
 from unpd.control.verbs import VERBS, Verb
 from unpd.log_events import EVENTS
 from unpd.metrics.catalog import METRICS
-from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, ClientExit
+from unpd.names import EXIT_MEANINGS, FAULT_MEANINGS, MASTER_SIGNALS, ClientExit, Fault
 from unpd.services.table import SERVICES
 
 UNPD = (ROOT / "packaging/man/unpd.8").read_text()
@@ -211,6 +211,17 @@ def test_the_metrics_are_those_of_the_catalog() -> None:
     assert [(label, listed(text)) for label, text in items(section(UNPD, "METRICS"), "Sy")] == [
         (f"{row.name} Pq {type(row).__name__.lower()}", row.labels) for row in METRICS
     ]
+
+
+def test_the_reasons_are_those_of_the_table() -> None:
+    """unpd(8) lists every reason for which the daemon can be degraded, with its
+    meaning, and no other.
+    """
+    listed_reasons = section(UNPD, "METRICS").split(".El")[0]
+    assert items(listed_reasons, "Li") == [
+        (str(fault), f"{sentence(meaning)}.") for fault, meaning in FAULT_MEANINGS.items()
+    ]
+    assert [*FAULT_MEANINGS] == [*Fault]
 
 
 def explained_keys(heading: str) -> list[str]:

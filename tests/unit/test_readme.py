@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.support import ROOT
-from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, ClientExit, EndCause
+from unpd.names import EXIT_MEANINGS, FAULT_MEANINGS, MASTER_SIGNALS, ClientExit, EndCause
 
 README = (ROOT / "README.md").read_text()
 
@@ -33,6 +33,16 @@ def test_the_exit_codes_are_those_of_the_table() -> None:
     """
     assert rows("Exit codes") == [
         (str(int(code)), meaning) for code, meaning in EXIT_MEANINGS.items()
+    ]
+
+
+def test_the_reasons_are_those_of_the_table() -> None:
+    """Every reason for which the daemon can be degraded stands in the README with its
+    meaning, and no other.
+    """
+    table = README.split("| reason | meaning |\n|---|---|\n", 1)[1].split("\n\n", 1)[0]
+    assert table.splitlines() == [
+        f"| `{fault}` | {meaning} |" for fault, meaning in FAULT_MEANINGS.items()
     ]
 
 

@@ -34,7 +34,8 @@ def _daemon(status: Values) -> Iterator[str]:
         yield f"degraded: {fault['text']}"
     for retired in status["retired"]:
         yield (
-            f"generation {retired['generation']} drains: {_count(retired['children'], 'child')},"
+            f"retired from generation {retired['generation']}:"
+            f" {_count(retired['children'], 'child')},"
             f" {_count(retired['connections'], 'connection')}"
         )
 

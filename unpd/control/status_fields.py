@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from unpd.names import ChildKind, ChildPhase, MasterPhase, ReloadResult
+from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult
 
 SCHEMA = 1
 
@@ -45,7 +45,7 @@ class StatusField:
 
 
 _DEGRADED = (
-    StatusField("reason", "text", "The reason, as the metric `unpd_degraded` has it."),
+    StatusField("reason", "text", f"{', '.join(Fault)}; as the metric `unpd_degraded` has it."),
     StatusField("text", "text", "A sentence that names the part with the fault."),
 )
 _LAST_RELOAD = (
@@ -56,7 +56,7 @@ _LAST_RELOAD = (
 )
 _RETIRED = (
     StatusField("generation", "integer", "The number of the generation."),
-    StatusField("children", "integer", "How many of its children have not ended."),
+    StatusField("children", "integer", "How many of its retired children have not ended."),
     StatusField("connections", "integer", "How many connections they still serve."),
 )
 _QUEUE = (
@@ -116,7 +116,11 @@ STATUS = (
         _LAST_RELOAD,
     ),
     StatusField(
-        "retired", "list", "The other generations whose children still drain.", fields=_RETIRED
+        "retired",
+        "list",
+        "The generations of which retired children have not ended. After SIGTTOU, or where a pool"
+        " shrank, one of them may be a generation that serves.",
+        fields=_RETIRED,
     ),
     StatusField("services", "list", "The services.", fields=_SERVICES),
     StatusField(

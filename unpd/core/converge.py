@@ -2,12 +2,15 @@
 retires the children whose slots are no longer wanted, and bounds how many reloads may
 have retired children that still drain.
 
-Called by :mod:`unpd.core.machine` after every event, and by :mod:`unpd.core.reload`.
-This is the only place that spawns or retires children.
+This is the only place that spawns or retires children. :mod:`unpd.core.machine` calls
+:func:`converge` after every event. It and :mod:`unpd.core.reload` call
+:func:`retire_surplus` or :func:`make_room` where they change what is wanted. An event
+of one child among 900 must not look at the slots of all: at a reload 900 children
+report within start_timeout_s.
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from unpd.core.draft import Draft
 from unpd.core.model import Child, Slot, State
@@ -22,6 +25,8 @@ connections of the oldest. Without a bound, ``reload_grace_s = 0`` and a client 
 never leaves would keep a process for each reload, for ever.
 
 Children that were retired between two reloads, by a signal, count to the reload before.
+Those of refused candidates count apart, up to the same number: a reload that changes
+nothing must not end the connections of an older generation.
 """
 
 
@@ -31,36 +36,24 @@ def vacant_slots(state: State) -> Iterator[tuple[int, Slot, float]]:
     """
     if state.phase is MasterPhase.STOPPING:
         return
-    held = {
-        (child.generation, child.slot) for child in state.children.values() if not child.retired
-    }
-    wanted = list(state.wanted.slots())
-    if state.phase is MasterPhase.PROVING:
-        wanted += slots_to_prove(state)
-    for generation, slot in wanted:
+    proved = state.candidate if state.phase is MasterPhase.PROVING else None
+    holders = [child for child in state.children.values() if not child.retired]
+    # Each child that is not retired holds a wanted slot, and no slot has two holders.
+    added = proved.count_added_to(state.wanted) if proved else 0
+    if len(holders) == state.wanted.count + added:
+        return
+    held = {(child.generation, child.slot) for child in holders}
+    added_slots = proved.added_to(state.wanted) if proved else iter(())
+    for generation, slot in chain(state.wanted.slots(), added_slots):
         if (generation, slot) not in held:
             throttle = state.throttles.get((generation, slot))
             yield generation, slot, throttle.retry_at if throttle else 0.0
 
 
-def slots_to_prove(state: State) -> list[tuple[int, Slot]]:
-    """The slots, with their generations, that only the candidate wants: all slots of
-    the pools that changed, and those by which the other pools grow.
-    """
-    if state.candidate is None:
-        return []
-    slots = state.candidate.slots()
-    return [
-        (generation, slot) for generation, slot in slots if not state.wanted.has(generation, slot)
-    ]
-
-
 def converge(draft: Draft) -> None:
-    """Spawn at most SPAWNS_PER_STEP children into empty slots (the next step, due at
-    once, goes on), and retire the surplus children.
+    """Spawn at most SPAWNS_PER_STEP children into empty slots. The next step, due at
+    once, goes on.
     """
-    if draft.stopping:
-        return
     due = (
         (generation, slot)
         for generation, slot, retry_at in vacant_slots(draft.state)
@@ -68,12 +61,13 @@ def converge(draft: Draft) -> None:
     )
     for generation, slot in list(islice(due, SPAWNS_PER_STEP)):
         draft.spawn(generation, slot)
-    retire_surplus(draft)
 
 
 def retire_surplus(draft: Draft) -> None:
     """Retire the children whose slots neither the current configuration nor the
     candidate wants; forget the throttles of such slots. Then make room.
+
+    Called wherever one of these two wants less than before.
     """
     state = draft.state
     for child in list(state.children.values()):
@@ -82,35 +76,45 @@ def retire_surplus(draft: Draft) -> None:
     for generation, slot in list(state.throttles):
         if not state.wanted.has(generation, slot):
             del state.throttles[generation, slot]
-    _make_room(draft)
+    make_room(draft)
 
 
-def _make_room(draft: Draft) -> None:
-    """Cut the oldest drains: those of more than MAX_RETIRED_GENERATIONS generations,
-    and as many as the wanted children need.
+def make_room(draft: Draft) -> None:
+    """Cut the drains of more than MAX_RETIRED_GENERATIONS generations, and as many more
+    as the wanted children need: those of refused candidates first, then the oldest.
+
+    Called wherever more children are wanted or retired than before.
     """
     state = draft.state
-    draining = _lingering(state)
-    kept = sorted({retired_by for retired_by, _ in draining})[-MAX_RETIRED_GENERATIONS:]
-    too_old = sum(retired_by not in kept for retired_by, _ in draining)
+    refused, replaced = _lingering(state, refused=True), _lingering(state, refused=False)
+    cut = _too_old(refused) + _too_old(replaced)
     ending = sum(child.finishing for child in state.children.values() if child.retired)
-    for _, child in draining[: max(too_old, missing_room(state) - ending)]:
+    others = [child for child in refused + replaced if child not in cut]
+    cut += others[: max(0, missing_room(state) - ending - len(cut))]
+    for child in cut:
         draft.note_child(f"{child.slot.kind}.drain_cut", child)
         draft.cut_drain(child)
 
 
-def _lingering(state: State) -> list[tuple[int, Child]]:
-    """The children that drain and may keep their connections, each with the reload by
-    which it was retired, the earliest first.
+def _lingering(state: State, *, refused: bool) -> list[Child]:
+    """The children that drain and may keep their connections, the first retired first.
+    ``refused``: those of refused candidates; otherwise, the others.
     """
     found = [
-        (child.retired_by, child)
+        child
         for child in state.children.values()
-        if child.retired_by is not None
+        if child.refused == refused
+        and child.retired
         and child.phase is ChildPhase.DRAINING
         and not child.finishing
     ]
-    return sorted(found, key=lambda one: (one[0], one[1].birth))
+    return sorted(found, key=lambda child: (child.retired_by, child.birth))
+
+
+def _too_old(draining: list[Child]) -> list[Child]:
+    """Those of more than MAX_RETIRED_GENERATIONS generations."""
+    kept = sorted({child.retired_by or 0 for child in draining})[-MAX_RETIRED_GENERATIONS:]
+    return [child for child in draining if child.retired_by not in kept]
 
 
 def missing_room(state: State) -> int:
@@ -118,5 +122,5 @@ def missing_room(state: State) -> int:
     configuration and the candidate want have room beside the others; 0 or less: none.
     """
     retired = sum(child.retired for child in state.children.values())
-    wanted = sum(pool.count for pool in state.wanted.pools.values())
-    return retired + wanted + len(slots_to_prove(state)) - state.max_children
+    added = state.candidate.count_added_to(state.wanted) if state.candidate else 0
+    return retired + state.wanted.count + added - state.max_children

@@ -101,8 +101,15 @@ class Draft:
             self.put(self._retired(child))
 
     def _retired(self, child: Child) -> Child:
-        """The child without its slot. A second retirement changes nothing."""
-        return child if child.retired else replace(child, retired_by=self.state.last_generation)
+        """The child without its slot. A second retirement changes nothing. A child that
+        a signal has removed counts to the last reload that was adopted.
+        """
+        if child.retired:
+            return child
+        state = self.state
+        return replace(
+            child, retired_by=state.last_generation if child.refused else state.generation
+        )
 
     def _drain(self, child: Child) -> None:
         """Let the child keep its connections for as long as its policy says."""

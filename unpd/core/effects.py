@@ -83,7 +83,7 @@ class AnswerReload:
 
 @dataclass(frozen=True, slots=True)
 class CountReload:
-    """Count and record a reload that has ended."""
+    """Count and record a reload that was asked for and has ended."""
 
     refused: str
     """The reason, or "" if the reload succeeded."""

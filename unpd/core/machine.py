@@ -2,14 +2,16 @@
 :func:`next_deadline` says when the machine has to be called again.
 
 A step applies the event (:data:`EVENT_TABLE` says what each event means in each phase
-of the master). Then it spawns and retires children until the actual ones are the wanted
-ones (:mod:`unpd.core.converge`), and checks whether the phase has ended
+of the master), and retires children that are not wanted any more. Then it spawns those
+that are missing (:mod:`unpd.core.converge`), and checks whether the phase has ended
 (:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`.
 The phases::
 
     STARTING --all pools ready--> RUNNING
-    RUNNING --reload asked--> LOADING --loaded--> CUTTING --room enough--> PROVING
+    RUNNING --reload asked, or listeners renewed--> LOADING
+    LOADING --loaded--> CUTTING --room enough--> PROVING
     LOADING --refused--> RUNNING
+    CUTTING --no room in time--> RUNNING
     PROVING --all ready, or a child failed--> RUNNING
     any --stop asked, or a start that failed--> STOPPING --no child left--> Leave
 
@@ -17,11 +19,11 @@ Called by the shell. Raises AssertionError for an event that cannot happen in th
 current phase.
 
 Invariants (tests/property/test_machine.py): beside the current children and those of
-one candidate, only the retired children of MAX_RETIRED_GENERATIONS reloads keep their
-connections; in the generation of its pool a slot never has two holders; a reload
-touches no child of a pool that it leaves alone, unless the pool shrinks; births only go
-up; no child is spawned in STOPPING; every request for a reload is answered exactly
-once.
+one candidate, only the retired children of MAX_RETIRED_GENERATIONS reloads, and those
+of as many refused candidates, keep their connections; in the generation of its pool a
+slot never has two holders; a reload touches no child of a pool that it leaves alone,
+unless the pool shrinks; births only go up; no child is spawned in STOPPING; every
+request for a reload is answered exactly once.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +35,7 @@ from unpd.core import events as ev
 from unpd.core import reload
 from unpd.core.backoff import after_death, after_failure
 from unpd.core.children import Happening, happened
-from unpd.core.converge import converge, vacant_slots
+from unpd.core.converge import converge, retire_surplus, vacant_slots
 from unpd.core.draft import QUICK_GRACE_S, Draft
 from unpd.core.model import Exit, State, credible_beat
 from unpd.core.policy import policy_of
@@ -147,9 +149,12 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
         if child.deadline_at is not None and child.deadline_at <= draft.now:
             happened(draft, child.birth, Happening.OVERDUE)
     deadline_at = draft.state.phase_deadline_at
-    starting = draft.state.phase is MasterPhase.STARTING
-    if starting and deadline_at is not None and deadline_at <= draft.now:
+    if deadline_at is None or deadline_at > draft.now:
+        return
+    if draft.state.phase is MasterPhase.STARTING:
         _give_up_start(draft)
+    elif draft.state.phase is MasterPhase.CUTTING:
+        reload.give_up_cutting(draft)
 
 
 def _give_up_start(draft: Draft) -> None:
@@ -170,10 +175,13 @@ def _boot(draft: Draft, event: ev.Booted) -> None:
 
 
 def _resize(draft: Draft, event: ev.PoolResized) -> None:
-    before = draft.state.wanted
-    draft.state.wanted = before.resized(event.pool, event.delta)
-    workers = draft.state.wanted.workers.get(event.pool, 0)
-    if draft.state.wanted == before:
+    state, before = draft.state, draft.state.wanted
+    state.wanted = before.resized(event.pool, event.delta)
+    workers = state.wanted.workers.get(event.pool, 0)
+    if state.candidate is not None and state.asked.renewal:
+        state.candidate = state.candidate.sized_as(state.wanted)
+    retire_surplus(draft)
+    if state.wanted == before:
         draft.note("pool.not_resized", pool=event.pool, delta=event.delta, workers=workers)
     else:
         draft.note("pool.resized", pool=event.pool, workers=workers)

@@ -58,6 +58,12 @@ class WantedPool:
     recipe: Recipe
     generation: int = 1
 
+    def kept_of(self, current: "WantedPool | None") -> int:
+        """How many children of ``current``, the same pool before, it may go on with:
+        none if its recipe changed.
+        """
+        return current.count if current and current.generation == self.generation else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -71,6 +77,24 @@ class Wanted:
         for (kind, name), pool in self.pools.items():
             for index in range(pool.count):
                 yield pool.generation, Slot(kind, name, index)
+
+    def added_to(self, current: "Wanted") -> Iterator[tuple[int, Slot]]:
+        """Those of its :meth:`slots` that ``current`` does not want: all slots of the
+        pools that changed, and those by which the other pools grow.
+        """
+        for (kind, name), pool in self.pools.items():
+            for index in range(pool.kept_of(current.pools.get((kind, name))), pool.count):
+                yield pool.generation, Slot(kind, name, index)
+
+    def count_added_to(self, current: "Wanted") -> int:
+        """How many slots :meth:`added_to` yields."""
+        pools = self.pools.items()
+        return sum(max(0, pool.count - pool.kept_of(current.pools.get(key))) for key, pool in pools)
+
+    @property
+    def count(self) -> int:
+        """How many children it wants in all."""
+        return sum(pool.count for pool in self.pools.values())
 
     def has(self, generation: int, slot: Slot) -> bool:
         """Whether ``slot`` must hold a child of ``generation``."""
@@ -94,6 +118,16 @@ class Wanted:
             pools[key] = replace(pool, generation=old.generation if old and kept else generation)
         return replace(self, pools=pools)
 
+    def sized_as(self, current: "Wanted") -> "Wanted":
+        """The same with as many children in each pool as ``current`` wants there."""
+        pools = {
+            key: replace(
+                pool, count=current.pools[key].count if key in current.pools else pool.count
+            )
+            for key, pool in self.pools.items()
+        }
+        return replace(self, pools=pools)
+
     def resized(self, pool: str, delta: int) -> "Wanted":
         """The same with ``delta`` more workers in ``pool``, but at least one there.
 
@@ -113,8 +147,9 @@ class Child:
     """One child, from its spawn to its reap. ``birth`` identifies it.
 
     ``deadline_at``: when its phase has lasted too long; None: the phase may last.
-    ``retired_by``: the number of the last reload when it lost its slot, None while it
-    holds it. ``finishing``: it was ordered to end its connections.
+    ``retired_by``: the number of the reload by which it lost its slot, None while it
+    holds it. ``refused``: it was of a candidate that was refused. ``finishing``: it was
+    ordered to end its connections.
     """
 
     birth: int
@@ -125,6 +160,7 @@ class Child:
     ready_at: float | None = None
     deadline_at: float | None = None
     retired_by: int | None = None
+    refused: bool = False
     finishing: bool = False
 
     @property
@@ -168,11 +204,13 @@ class Exit:
 class Asked:
     """A reload that was asked for. ``requests``: the control requests that wait for its
     end; none if only a signal asked. ``every_pool``: it also replaces the children of
-    pools whose recipe did not change.
+    pools whose recipe did not change. ``renewal``: nobody asked: it only gives renewed
+    listeners to the children, and reads no file.
     """
 
     requests: tuple[int, ...] = ()
     every_pool: bool = False
+    renewal: bool = False
 
     def __add__(self, other: "Asked") -> "Asked":
         """One reload that does what both ask for."""
@@ -188,8 +226,8 @@ class State:
     reloads left the pool alone. While a reload is being proved, ``candidate`` is what
     the new configuration wants, and ``last_generation`` is the number of that reload.
     ``asked`` is the reload under way, ``queued`` one more reload after it.
-    ``phase_deadline_at`` bounds STARTING. ``beats_read_at`` is when heartbeats were
-    last read. ``last_trouble`` is the latest reason why a child failed.
+    ``phase_deadline_at`` bounds STARTING and CUTTING. ``beats_read_at`` is when
+    heartbeats were last read. ``last_trouble`` is the latest reason why a child failed.
     ``max_children`` have room at a time.
     """
 

@@ -9,20 +9,34 @@ start of a candidate's child refuses it, and the daemon serves on as before.
 The retired children of several reloads drain side by side
 (:data:`unpd.core.converge.MAX_RETIRED_GENERATIONS`). They are cut before the proof only
 where the new children would have no room beside them: a candidate that is refused would
-have ended connections in vain.
+have ended connections in vain. If there is no room after CUTTING_S all the same, the
+reload is refused.
 
 Every request is answered once. Requests that come during a reload are answered by one
 more reload after it.
 
+A renewal of listeners runs like a reload, but nobody asked for it and no file is read.
+So it does not count as one, and it keeps the numbers of workers that signals have set.
+
 Called by :mod:`unpd.core.machine`, whose tables name the functions here.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.core.converge import converge, missing_room, retire_surplus, slots_to_prove
+from unpd.core.converge import converge, make_room, missing_room, retire_surplus
 from unpd.core.draft import Draft
-from unpd.core.model import Asked, State, Wanted
+from unpd.core.model import Asked, Child, State, Wanted
+from unpd.core.policy import CUT_GRACE_S
 from unpd.names import ChildPhase, MasterPhase
+
+CUTTING_S = CUT_GRACE_S + 2.0
+"""How long a reload waits for room: until the drains that it cut have ended or were
+killed, and for these to be reaped. A process in an uninterruptible call of the kernel
+is not reaped before that call returns, perhaps never.
+"""
 
 RELOADING = (MasterPhase.LOADING, MasterPhase.CUTTING, MasterPhase.PROVING)
 
@@ -56,6 +70,7 @@ def listeners_renewed(draft: Draft, event: ev.ListenersRenewed) -> None:
     """
     del event
     draft.state.phase = MasterPhase.LOADING
+    draft.state.asked = Asked(renewal=True)
     draft.do(fx.ReuseConfig())
 
 
@@ -82,9 +97,12 @@ def config_loaded(draft: Draft, event: ev.ConfigLoaded) -> None:
     """
     state = draft.state
     state.last_generation += 1
+    wanted = event.wanted.sized_as(state.wanted) if state.asked.renewal else event.wanted
     every_pool = state.asked.every_pool
-    state.candidate = event.wanted.after(state.wanted, state.last_generation, every_pool)
+    state.candidate = wanted.after(state.wanted, state.last_generation, every_pool)
     state.phase = MasterPhase.CUTTING
+    state.phase_deadline_at = draft.now + CUTTING_S
+    make_room(draft)
 
 
 def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
@@ -93,19 +111,34 @@ def config_refused(draft: Draft, event: ev.ConfigRefused) -> None:
 
 
 def settle_cutting(draft: Draft) -> None:
-    """Order the children of the candidate as soon as there is room for them. Killed
-    children are not waited for: one that the kernel cannot end must not hold up
-    reloads.
+    """Order the children of the candidate as soon as there is room for them. Where all
+    drains were killed they are not waited for: a child that the kernel cannot end must
+    not hold up reloads.
     """
     state = draft.state
     draining = any(child.phase is ChildPhase.DRAINING for child in state.children.values())
     if draining and missing_room(state) > 0:
         return
-    state.phase = MasterPhase.PROVING
+    state.phase, state.phase_deadline_at = MasterPhase.PROVING, None
     draft.note("reload.proving", generation=state.last_generation)
     converge(draft)
     # There may be nothing to prove.
     settle_proving(draft)
+
+
+def give_up_cutting(draft: Draft) -> None:
+    """Refuse the candidate, because the drains that were cut have not made room."""
+    state = draft.state
+    stuck = [
+        child
+        for child in state.children.values()
+        if child.retired and child.phase is ChildPhase.KILLED
+    ]
+    births = ", ".join(str(child.birth) for child in stuck)
+    reason = f"there is no room for the new children within {CUTTING_S:g} s"
+    if stuck:
+        reason += f": the kernel has not ended the killed children of birth {births}"
+    refuse_candidate(draft, reason)
 
 
 # --- PROVING --------------------------------------------------------------------------
@@ -118,21 +151,33 @@ def settle_proving(draft: Draft) -> None:
     state = draft.state
     if state.candidate is None:
         return
-    proving = [child for child in state.children.values() if state.is_candidate(child)]
-    ready = sum(child.phase is ChildPhase.READY for child in proving)
-    if any(child.phase is ChildPhase.KILLED for child in proving):
+    if any(_candidates(state, ChildPhase.KILLED)):
         refuse_candidate(draft, state.last_trouble)
         begin_queued(draft)
-    elif ready == len(slots_to_prove(state)):
-        _adopt_candidate(draft, state.candidate)
-        begin_queued(draft)
+    elif not any(_candidates(state, ChildPhase.STARTING)):
+        ready = sum(1 for _ in _candidates(state, ChildPhase.READY))
+        if ready == state.candidate.count_added_to(state.wanted):
+            _adopt_candidate(draft, state.candidate)
+            begin_queued(draft)
+
+
+def _candidates(state: State, phase: ChildPhase) -> Iterator[Child]:
+    """The children of the candidate that are in ``phase``."""
+    return (
+        child
+        for child in state.children.values()
+        if child.phase is phase and state.is_candidate(child)
+    )
 
 
 def refuse_candidate(draft: Draft, reason: str) -> None:
     """Drop the candidate and retire its children. The ready ones may have clients
     already, so they drain like any other child.
     """
-    draft.state.candidate = None
+    state = draft.state
+    for child in [child for child in state.children.values() if state.is_candidate(child)]:
+        draft.put(replace(child, refused=True))
+    state.candidate = state.phase_deadline_at = None
     retire_surplus(draft)
     draft.do(fx.DropConfig())
     _end(draft, reason)
@@ -146,6 +191,7 @@ def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
     state.generation, state.wanted, state.candidate = state.last_generation, candidate, None
     draft.do(fx.AdoptConfig(state.generation))
     state.throttles.clear()
+    retire_surplus(draft)
     converge(draft)
     _end(draft, "")
 
@@ -155,7 +201,8 @@ def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
 
 def _end(draft: Draft, refused: str) -> None:
     """Count, log and answer the reload. ``refused``: the reason, or "" for success."""
-    draft.do(fx.CountReload(refused))
+    if not draft.state.asked.renewal:
+        draft.do(fx.CountReload(refused))
     if refused:
         draft.note("reload.refused", reason=refused, generation=draft.state.generation)
     else:

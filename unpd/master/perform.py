@@ -41,7 +41,7 @@ def perform(runtime: Runtime, effect: fx.Effect) -> None:
 
 def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
     child = effect.child
-    deployment = _deployment_of(runtime, child)
+    deployment = deployment_of(runtime, child)
     row = _free_row(runtime)
     if row is None:
         reason = f"all {layout.MAX_ROWS} rows of the scoreboard are taken"
@@ -64,7 +64,7 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
         runtime.events.append(ev.ForkFailed(child.birth, error.strerror or str(error)))
 
 
-def _deployment_of(runtime: Runtime, child: Child) -> Deployment:
+def deployment_of(runtime: Runtime, child: Child) -> Deployment:
     """The configuration and listeners with which the child is born.
 
     A child of a pool that the candidate leaves alone is of an earlier generation, and
@@ -192,7 +192,10 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
 def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
     del effect
     if runtime.candidate is not None:
-        runtime.deployment.listeners.drop(runtime.candidate.listeners)
+        listeners, dropped = runtime.deployment.listeners, runtime.candidate.listeners
+        for listener in listeners.added_by(dropped):
+            runtime.log.event("listener.closed", address=listener.wanted.key)
+        listeners.drop(dropped)
         runtime.candidate = None
 
 

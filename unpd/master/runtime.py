@@ -108,8 +108,12 @@ class BoardColumns:
         self.listeners = Columns("listeners", listeners)
 
     def check(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """Check that every name of ``config`` can have a column, without giving it one:
-        a refused configuration takes none. ColumnsExhaustedError if there is no room.
+        """Check that every name of ``config`` can have a column, without giving it one.
+        ColumnsExhaustedError if there is no room.
+
+        A configuration that is refused when it is read takes no column. One that is
+        refused later, while its children are proved, has taken them, because these
+        children count; its names need no more columns the next time.
         """
         self.services.check(config.services)
         self.pools.check(service.pool for service in config.services.values())

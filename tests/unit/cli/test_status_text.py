@@ -64,8 +64,10 @@ def test_the_state(phase: str, ready: bool, state: str) -> None:
     assert lines(phase=phase, ready=ready)[0].split(", pid")[0] == f"unpd 1.2.3: {state}"
 
 
-def test_a_fault_and_a_generation_that_drains() -> None:
-    """Each has a line."""
+def test_a_fault_and_a_generation_with_retired_children() -> None:
+    """Each has a line. That of the children does not say that the generation is over:
+    the one that serves has retired children too, after SIGTTOU.
+    """
     assert lines(
         degraded=[{"reason": "crash_loop", "text": "worker default/0 keeps dying early"}],
         retired=[
@@ -74,8 +76,8 @@ def test_a_fault_and_a_generation_that_drains() -> None:
         ],
     )[3:] == [
         "degraded: worker default/0 keeps dying early",
-        "generation 1 drains: 1 child, 0 connections",
-        "generation 2 drains: 2 children, 1 connection",
+        "retired from generation 1: 1 child, 0 connections",
+        "retired from generation 2: 2 children, 1 connection",
     ]
 
 

@@ -312,6 +312,52 @@ def test_a_drain_that_ignores_the_cut_is_killed_and_not_waited_for() -> None:
     assert [child.generation for child in done.spawned] == [3]
 
 
+def test_a_reload_does_not_wait_for_ever_for_room() -> None:
+    """A drain that was killed and is never reaped, while others still drain, makes no
+    room: the reload is refused after five seconds, and the reason names that child. The
+    other drains go on, and no deadline remains.
+    """
+    lasting = wants(1, reload_grace_s=0.0)
+    machine = running(lasting, max_children=4)
+    for birth in (2, 3, 4):
+        machine.reload(lasting)
+        machine.ready(birth)
+    assert machine.reload(lasting, 5).receivers(ChildOrder.FINISH) == [1]
+    done = machine.wait(4.9)
+    assert done.orders == [(1, ChildOrder.KILL)]
+    assert not done.answers
+    done = machine.wait(0.2)
+    reason = (
+        "there is no room for the new children within 5 s: the kernel has not ended the killed"
+        " children of birth 1"
+    )
+    assert done.answers == [(5, reason)]
+    assert done.of_type(fx.DropConfig)
+    assert not done.orders
+    assert machine.state.phase is MasterPhase.RUNNING
+    assert machine.due_in_s is None
+    assert machine.births(ChildPhase.READY) == [4]
+    assert machine.births(ChildPhase.DRAINING) == [2, 3]
+
+
+def test_a_reload_that_waits_begins_after_one_without_room() -> None:
+    """A request that came while a reload waited for room is not forgotten when that is
+    refused. When the killed child is reaped, a reload succeeds.
+    """
+    lasting = wants(1, reload_grace_s=0.0)
+    machine = running(lasting, max_children=4)
+    for birth in (2, 3, 4):
+        machine.reload(lasting)
+        machine.ready(birth)
+    machine.reload(lasting, 5)
+    machine.take(ev.ReloadAsked(6))
+    assert machine.wait(5.0).of_type(fx.LoadConfig)
+    machine.exit(1)
+    machine.take(ev.ConfigLoaded(machine.edited(lasting)))
+    assert machine.due_in_s == lasting.limits.start_timeout_s
+    assert machine.ready(5).answers == [(6, "")]
+
+
 def test_a_drain_is_cut_once() -> None:
     """A drain that was cut when its time was over is not cut again and gets no more
     time.

@@ -1,5 +1,7 @@
 """Retired children of several reloads drain side by side, up to a bound."""
 
+import pytest
+
 from tests.support.machine import Machine, running, wants
 from unpd.core import events as ev
 from unpd.core.converge import MAX_RETIRED_GENERATIONS
@@ -44,13 +46,64 @@ def test_a_ninth_retired_generation_ends_the_oldest() -> None:
     assert machine.wait(4.0).receivers(ChildOrder.KILL) == [1]
 
 
-def test_a_reload_that_is_refused_cuts_no_drain() -> None:
-    """A reload that is refused retires no generation, so it ends none."""
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_reload_that_is_refused_cuts_no_drain(workers: int) -> None:
+    """A reload that is refused ends no generation that drains, also where children of
+    its candidate are left and drain too.
+    """
     machine = running(LASTING)
     reloaded(machine, MAX_RETIRED_GENERATIONS)
-    machine.reload(LASTING)
-    assert not machine.exit(10).orders
-    assert machine.births(ChildPhase.DRAINING) == [1, 2, 3, 4, 5, 6, 7, 8]
+    machine.reload(wants(workers, reload_grace_s=0.0))
+    machine.ready(*range(11, 10 + workers))
+    assert machine.exit(10).receivers(ChildOrder.FINISH) == []
+    assert machine.births(ChildPhase.DRAINING) == [*range(1, 9), *range(11, 10 + workers)]
+    assert machine.due_in_s is None
+
+
+def refuse(machine: Machine, workers: int = 2) -> list[int]:
+    """Have a reload refused of which all children but one are ready; return the births
+    whose connections end by that.
+    """
+    first, *others = machine.reload(wants(workers, reload_grace_s=0.0)).spawned
+    machine.ready(*(child.birth for child in others))
+    return machine.exit(first.birth).receivers(ChildOrder.FINISH)
+
+
+def test_refused_candidates_have_a_bound_of_their_own() -> None:
+    """The children of eight refused candidates drain beside those of eight adopted
+    reloads. A ninth refusal ends the oldest of the refused, and an adoption that of the
+    adopted.
+    """
+    machine = running(LASTING)
+    reloaded(machine, MAX_RETIRED_GENERATIONS)
+    assert [refuse(machine) for _ in range(MAX_RETIRED_GENERATIONS)] == [[]] * 8
+    assert refuse(machine) == [11]
+    (child,) = machine.reload(LASTING).spawned
+    assert machine.ready(child.birth).receivers(ChildOrder.FINISH) == [1]
+
+
+def test_a_signal_after_a_refusal_cuts_no_drain() -> None:
+    """A worker that a signal removes after a refused reload counts to the last reload
+    that was adopted: it is no ninth generation.
+    """
+    machine = running(wants(2, reload_grace_s=0.0))
+    for _ in range(MAX_RETIRED_GENERATIONS):
+        done = machine.reload(wants(2, reload_grace_s=0.0))
+        machine.ready(*(child.birth for child in done.spawned))
+    machine.take(ev.ReloadAsked(None), ev.ConfigLoaded(machine.edited(wants(1))))
+    machine.exit(*machine.births(ChildPhase.STARTING))
+    assert not machine.take(ev.PoolResized("default", -1)).receivers(ChildOrder.FINISH)
+
+
+def test_refused_candidates_make_room_first() -> None:
+    """Where children need room, the drains of refused candidates end before older ones
+    of generations that served.
+    """
+    machine = running(LASTING, max_children=5)
+    reloaded(machine, 2)
+    assert refuse(machine) == []
+    assert machine.births() == [1, 2, 3, 5]
+    assert machine.reload(wants(2, reload_grace_s=0.0)).receivers(ChildOrder.FINISH) == [5]
 
 
 def test_a_reload_that_retires_nothing_ends_nothing() -> None:
