@@ -225,8 +225,9 @@ def give_up_capabilities(*, required: bool) -> None:
     libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     capabilities = (ctypes.c_uint32 * 6)()
-    has_some = libc.capget(header, capabilities) != 0 or any(capabilities)
-    if has_some and libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
+    # A filter may log each call that it refuses, so it is not called in vain.
+    needed = required or libc.capget(header, capabilities) != 0 or any(capabilities)
+    if needed and libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
         error = ctypes.get_errno()
         if required or libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != SECCOMP_MODE_FILTER:
             raise OSError(error, "capset: cannot give up capabilities")
