@@ -217,3 +217,27 @@ def test_a_word_that_changes_all_the_time(launch: Launch, rng: random.Random) ->
                 procs.kill([victim])
                 await_successor(unpd, victim, count=2)
     assert clients.converse(unpd.address("echo"), b"hello") == b"hello"
+
+
+def touched_bytes(pid: int) -> int:
+    """How much memory of the scoreboard a process has touched (proc_pid_smaps(5))."""
+    maps = (Path("/proc") / str(pid) / "smaps").read_text()
+    board = maps.split("unpd-scoreboard", 1)[1]
+    return 1024 * int(board.split("Rss:", 1)[1].split()[0])
+
+
+@faults.requires_strace()
+def test_a_forged_number_of_rows_does_not_make_the_exporter_read_them(
+    launch: Launch, rng: random.Random
+) -> None:
+    """A scrape reads some of the 2048 rows, and not all, whatever number of rows a
+    worker forges: the master has told the exporter how many there are.
+    """
+    unpd = launch("[pools.default]\nworkers = 1\n")
+    exporter = unpd.exporter()
+    assert exporter is not None
+    (mad,) = unpd.workers()
+    Scribbler(mad, rng).put(layout.Master.ROWS_USED, (1 << 64) - 1)
+    assert_exposition_is_valid(unpd)
+    rows = touched_bytes(exporter) / (layout.Row.size * layout.WORD_BYTES)
+    assert rows < layout.MAX_ROWS / 8

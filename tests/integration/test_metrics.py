@@ -17,6 +17,7 @@ from tests.support.launch import Launch
 from tests.support.observed import total
 from tests.support.operating import reload
 from tests.support.waiting import until
+from unpd.board import memory
 from unpd.names import EndCause, ReapReason, ReloadResult
 
 ECHO = """
@@ -135,6 +136,15 @@ def test_promtool_finds_nothing(launch: Launch) -> None:
         check=False,
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_more_workers_than_an_exporter_reads_at_first(launch: Launch) -> None:
+    """The exporter reads the rows of 128 children when it begins, and more when the
+    master gives out more.
+    """
+    count = memory.ROWS_STEP + 2
+    unpd = launch(f"[pools.default]\nworkers = {count}\n" + ECHO)
+    unpd.metric_becomes(count, "unpd_workers", pool="default", state="ready")
 
 
 def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:

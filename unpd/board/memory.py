@@ -23,8 +23,9 @@ A child maps the whole board and could write any number into any word at any mom
 the middle of a read too. So nothing here raises, loops or slows down because of a
 number on the board: each word is read once, each sum that is written wraps
 (:func:`wrapped`), each index is compared with its table, and the master counts the rows
-in use in its own memory. It bases only one decision on the board: whether a child is
-hung, from that child's own heartbeat.
+in use in its own memory and tells the exporters a bound (:func:`rows_bound`). It bases
+only one decision on the board: whether a child is hung, from that child's own
+heartbeat.
 
 Known gap: a hostile child can falsify the metrics.
 """
@@ -42,6 +43,17 @@ _LARGEST = (1 << 64) - 1
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _WORKER_DIED = Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
 _MASTER_DIED = layout.REAP_REASONS.index(ReapReason.MASTER_DIED)
+
+
+ROWS_STEP = 128
+"""The steps in which the master raises the number of rows that an exporter reads."""
+
+
+def rows_bound(rows: int) -> int:
+    """How many rows an exporter may read while the master has given out ``rows``: more
+    than that, in steps of ROWS_STEP.
+    """
+    return min((rows // ROWS_STEP + 1) * ROWS_STEP, layout.MAX_ROWS)
 
 
 def wrapped(number: int) -> int:
@@ -78,7 +90,8 @@ class Entry:
 class Scoreboard:
     """The mapped board. ``words`` is the whole board as 64-bit words. ``rows_given``:
     how many rows this process, the master, gave to children or took over; a forked
-    child keeps the number of that moment.
+    child keeps the number of that moment. ``rows_bound``: how many rows this process
+    reads at most, whatever number a faulty child writes.
     """
 
     def __init__(self, fd: int) -> None:
@@ -86,6 +99,7 @@ class Scoreboard:
         self._map = mmap.mmap(fd, layout.BOARD_BYTES)
         self.words: memoryview = memoryview(self._map).cast("Q")
         self.rows_given = 0
+        self.rows_bound = layout.MAX_ROWS
 
     def row(self, row: int) -> memoryview:
         """Return the words of row ``row`` (0 to MAX_ROWS - 1)."""
@@ -102,10 +116,10 @@ class Scoreboard:
 
     def rows_shown(self) -> int:
         """How many rows were ever given to children, as far as a child can know: no
-        later row holds a count. A forged number makes a reader slower, by MAX_ROWS at
-        most. The master asks ``rows_given`` instead.
+        later row holds a count. A forged number makes a reader slower, up to its
+        ``rows_bound``. The master asks ``rows_given`` instead.
         """
-        return max(self.rows_given, min(self.words[Master.ROWS_USED], layout.MAX_ROWS))
+        return max(self.rows_given, min(self.words[Master.ROWS_USED], self.rows_bound))
 
     # --- children: the master writes, every process reads ----------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from unpd.board import layout
 from unpd.board.columns import ColumnsExhaustedError
-from unpd.board.memory import Entry
+from unpd.board.memory import Entry, rows_bound
 from unpd.config.plan import restart_needed
 from unpd.core import effects as fx
 from unpd.core import events as ev
@@ -27,8 +27,8 @@ from unpd.master.children.fork import Forked, ForkPlan, fork
 from unpd.master.children.kinds import KINDS, wanted_children
 from unpd.master.listening.listener import OpenListener
 from unpd.master.mending import mend_listeners
-from unpd.master.runtime import ChildProcess, Deployment, LastReload, Runtime
-from unpd.names import ReloadResult
+from unpd.master.runtime import ChildProcess, Deployment, LastReload, Question, Runtime
+from unpd.names import ChildKind, ReloadResult
 
 
 def perform(runtime: Runtime, effect: fx.Effect) -> None:
@@ -100,7 +100,10 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
         phase=child.phase,
         generation=child.generation,
     )
+    rows_before = runtime.board.rows_given
     runtime.board.enter(entry)
+    if rows_bound(runtime.board.rows_given) > rows_bound(rows_before):
+        _raise_bounds(runtime)
     runtime.log.event(
         "child.spawned",
         kind=str(slot.kind),
@@ -109,6 +112,17 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
         generation=child.generation,
         pid=forked.pid,
     )
+
+
+def _raise_bounds(runtime: Runtime) -> None:
+    """Have each exporter read more rows of the board. It must not take the number from
+    the board, where a faulty child could forge it. There are 16 steps at most, so that
+    the questions find room.
+    """
+    message = {"question": "rows", "bound": rows_bound(runtime.board.rows_given)}
+    for birth, process in list(runtime.processes.items()):
+        if process.child.slot.kind is ChildKind.EXPORTER:
+            reports.ask(runtime, birth, Question(message, on_answer=lambda _: None))
 
 
 def _tell(runtime: Runtime, effect: fx.Tell) -> None:

@@ -73,8 +73,9 @@ class ExporterContext:
     a signal. ``stop_within`` says how many seconds the end may take, None to go on.
     ``report`` logs a warning. ``ready`` is called when requests can be answered.
     ``connection_s``: how long a connection may last, looked at once a turn.
-    ``channel``: the questions of the master, of which the exporter knows one, "log":
-    ``switch_log`` carries it out and returns the answer.
+    ``channel``: the questions of the master, of which the exporter knows two. "log":
+    ``switch_log`` carries it out and returns the answer. "rows": how many rows of the
+    board to read at most from now on.
     """
 
     sock: socket.socket
@@ -112,6 +113,7 @@ class _Exporter:
         self._listener = context.sock
         self._listener.setblocking(False)
         self._listen_at = 0.0
+        self._board = context.board
         self._connection_s = context.connection_s
         self._report = context.report
         self._complaints = _Complaints(context.report)
@@ -152,13 +154,21 @@ class _Exporter:
         """Answer the questions of the master. An answer is short and has room."""
         try:
             for question in channel.receive():
-                known = question.get("question") == "log"
-                channel.send(self._switch_log() if known else {"error": "not a worker"})
+                channel.send(self._answer_to(question))
         except (ChannelError, ChannelFullError) as error:
             self._report("channel.broken", reason=str(error))
             channel.ended = True
         if channel.ended:
             self._loop.forget(channel.fileno())
+
+    def _answer_to(self, question: dict[str, Any]) -> dict[str, Any]:
+        match question:
+            case {"question": "log"}:
+                return self._switch_log()
+            case {"question": "rows", "bound": int(bound)}:
+                self._board.rows_bound = bound
+                return {}
+        return {"error": "not a worker"}
 
     def _close_silent(self) -> bool:
         """Close the connections that had their time to send a request and sent nothing;

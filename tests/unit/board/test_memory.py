@@ -12,7 +12,7 @@ import pytest
 
 from unpd.board import layout
 from unpd.board.columns import Columns, ColumnsExhaustedError
-from unpd.board.memory import BoardRefusedError, Entry, Scoreboard, adopt, create
+from unpd.board.memory import BoardRefusedError, Entry, Scoreboard, adopt, create, rows_bound
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 
 
@@ -170,6 +170,28 @@ def test_an_impossible_number_of_rows_is_not_believed(board: Scoreboard) -> None
     """The number of used rows is at most the number of rows."""
     board.words[layout.Master.ROWS_USED] = 2**64 - 1
     assert board.rows_shown() == layout.MAX_ROWS
+
+
+@pytest.mark.parametrize(
+    ("rows", "bound"),
+    [(0, 128), (1, 128), (127, 128), (128, 256), (2047, layout.MAX_ROWS), (2048, layout.MAX_ROWS)],
+)
+def test_the_bound_of_rows_has_few_steps(rows: int, bound: int) -> None:
+    """The bound has room for one row more than was given out, and no more than 16
+    steps.
+    """
+    assert rows_bound(rows) == bound
+
+
+def test_no_more_rows_are_believed_than_the_bound(board: Scoreboard) -> None:
+    """A forged number of rows counts up to the bound of this process; the bound hides
+    no row that it knows itself.
+    """
+    board.rows_bound = 128
+    board.words[layout.Master.ROWS_USED] = 2**64 - 1
+    assert board.rows_shown() == 128
+    board.rows_given = 130
+    assert board.rows_shown() == 130
 
 
 def test_open_connections_of_a_dead_worker_are_counted(board: Scoreboard) -> None:

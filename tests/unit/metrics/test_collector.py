@@ -227,6 +227,32 @@ def test_a_board_full_of_noise_is_still_shown(metrics: Metrics) -> None:
     assert all(sample.value >= 0 for family in families for sample in family.samples)
 
 
+class CountedWords:
+    """The words of a board. ``rows``: the rows that were read."""
+
+    def __init__(self, words: memoryview) -> None:
+        self._words = words
+        self.rows: set[int] = set()
+
+    def __getitem__(self, at: int | slice) -> object:
+        first = at.start or 0 if isinstance(at, slice) else at
+        if first >= layout.Board.ROWS:
+            self.rows.add((first - layout.Board.ROWS) // layout.Row.size)
+        return self._words[at]
+
+
+def test_a_forged_number_of_rows_makes_no_scrape_read_them_all(metrics: Metrics) -> None:
+    """A scrape reads no more rows than the master has told the exporter of, whatever
+    number a faulty child writes on the board.
+    """
+    metrics.board.rows_bound = memory.rows_bound(3)
+    metrics.board.words[layout.Master.ROWS_USED] = 2**64 - 1
+    counted = CountedWords(metrics.board.words)
+    metrics.board.words = counted  # type: ignore[assignment]
+    metrics.text()
+    assert counted.rows == set(range(memory.ROWS_STEP))
+
+
 def test_workers_are_counted_by_pool_and_state_without_exporters(metrics: Metrics) -> None:
     """Only living workers count: no exporter, and no row whose child has left."""
     metrics.board.enter(worker(0, 0, ChildPhase.READY))

@@ -21,6 +21,7 @@ from types import MappingProxyType
 
 from unpd import __version__
 from unpd.board import layout
+from unpd.board.memory import rows_bound
 from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
@@ -175,6 +176,7 @@ def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> Servi
 def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
     listener = deployment.listeners.of(METRICS)[0]
     newborn.log.set_level(deployment.config.log.level)
+    newborn.board.rows_bound = rows_bound(newborn.board.rows_given)
 
     def ready() -> None:
         newborn.report_ready()

@@ -9,8 +9,8 @@ message breaks the protocol: the master stops reading the channel, and the child
 without it.
 
 The child makes its reports with :func:`ready`, :func:`failure` and :func:`left`. In the
-master, :mod:`unpd.master.perform` calls :func:`watch` after a fork,
-:mod:`unpd.master.rotation` asks, and :mod:`unpd.master.children.reap` calls
+master, :mod:`unpd.master.perform` calls :func:`watch` after a fork, it and
+:mod:`unpd.master.rotation` ask, and :mod:`unpd.master.children.reap` calls
 :func:`read_and_close` after a death. Calls :mod:`unpd.channel`. If a channel breaks,
 :func:`read` logs the reason.
 """
