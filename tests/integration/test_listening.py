@@ -13,7 +13,7 @@ from unpd.config.addresses import Address, TcpAddress, UnixAddress
 from unpd.errors import AddressError
 from unpd.kernel.activation import Passed
 from unpd.kernel.sockets import ListenOptions
-from unpd.master.listening.listener import WantedListener
+from unpd.master.listening.listener import OpenListener, WantedListener
 from unpd.master.listening.opening import open_new
 from unpd.master.listening.repair import Outcome
 from unpd.master.listening.sources import ListenerSources
@@ -86,6 +86,38 @@ def test_whatever_opening_raises_is_a_refusal(address: Address) -> None:
     with pytest.raises(AddressError) as refused:
         table.prepare([wanted(TcpAddress("127.0.0.1", 0)), wanted(address)])
     assert str(refused.value).startswith(f"service echo cannot listen on {address.text}: ")
+
+
+class Unlucky(ListenerSources):
+    """Sources in which the second listener meets ``error``."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.opened: list[OpenListener] = []
+
+    def open(self, wanted: WantedListener) -> OpenListener:
+        """Open the first one."""
+        if self.opened:
+            raise self.error
+        self.opened.append(super().open(wanted))
+        return self.opened[0]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "broken"), UnicodeError("broken"), OverflowError("broken")]
+)
+def test_whatever_a_reload_meets_is_a_refusal(path: Path, error: Exception) -> None:
+    """Also an error that no system call for the address itself made refuses the
+    configuration, and the added listeners are closed.
+    """
+    sources = Unlucky(error)
+    with pytest.raises(AddressError, match="service echo cannot listen on"):
+        Listeners(sources).prepare(
+            [wanted(UnixAddress(str(path))), wanted(TcpAddress("127.0.0.1", 0))]
+        )
+    assert sources.opened[0].sock.fileno() == -1
+    assert not path.exists()
 
 
 def test_a_listener_that_refuses_its_options_stands_as_a_fault(

@@ -47,18 +47,7 @@ def _overlaps(listener: OpenListener, wanted: WantedListener) -> bool:
     if new.port != old.port:  # also for port 0: then the kernel chooses a free one
         return False
     if new.is_ipv6 == old.is_ipv6:
-        return _same_host(new.host, old.host) or new.is_wildcard or old.is_wildcard
+        return interfaces.same_host(new.host, old.host) or new.is_wildcard or old.is_wildcard
     if new.is_ipv6:
         return new.is_wildcard and not wanted.options.ipv6_only
     return old.is_wildcard and not sockets.is_ipv6_only(listener.sock)
-
-
-def _same_host(one: str, other: str) -> bool:
-    """Whether two hosts of a family are the same. An interface has a name and a
-    number.
-    """
-    host, _, scope = one.partition("%")
-    other_host, _, other_scope = other.partition("%")
-    if host != other_host or not scope:
-        return host == other_host
-    return interfaces.interface_index(scope) == interfaces.interface_index(other_scope)

@@ -20,11 +20,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from unpd.config.addresses import SystemdAddress
+from unpd.config.addresses import SystemdAddress, TcpAddress
 from unpd.errors import AddressError, UnpdError
 from unpd.master.listening.conflicts import refuse_conflict
 from unpd.master.listening.listener import OpenListener, WantedListener
-from unpd.master.listening.opening import REFUSALS, open_anew, reason_of
+from unpd.master.listening.opening import REFUSALS, open_anew, reason_of, refusal
 from unpd.master.listening.repair import Outcome, Repair, ailment, repairs_in_place
 from unpd.master.listening.sources import ListenerSources
 
@@ -65,8 +65,7 @@ class Listeners:
             for wanted in sorted(all_wanted, key=_is_ours):
                 listener = self.opened.get(wanted.key)
                 if listener is None:
-                    refuse_conflict(wanted, (self.opened | found).values(), kept)
-                    listener = self.sources.open(wanted)
+                    listener = self._open(wanted, (self.opened | found).values(), kept)
                     added.append(listener)
                 _refuse_other_ipv6_only(listener, wanted)
                 found[wanted.key] = replace(listener, wanted=wanted)
@@ -75,6 +74,18 @@ class Listeners:
                 listener.close()
             raise
         return Listeners(self.sources, {wanted.key: found[wanted.key] for wanted in all_wanted})
+
+    def _open(
+        self, wanted: WantedListener, opened: Iterable[OpenListener], kept: Iterable[str]
+    ) -> OpenListener:
+        """Open an added listener. A fault in the search for conflicts, too, refuses the
+        configuration: the input of a reload must not end the master.
+        """
+        try:
+            refuse_conflict(wanted, opened, kept)
+            return self.sources.open(wanted)
+        except REFUSALS as error:
+            raise refusal(wanted, error) from error
 
     def adopt(self, new: "Listeners") -> None:
         """Become ``new``: close the listeners that it lacks, apply its options to the
@@ -201,8 +212,11 @@ def _is_ours(wanted: WantedListener) -> bool:
 
 
 def _refuse_other_ipv6_only(listener: OpenListener, wanted: WantedListener) -> None:
-    """AddressError if ipv6_only differs: it cannot change after bind(2) (ipv6(7))."""
-    if listener.wanted.options.ipv6_only != wanted.options.ipv6_only and not listener.passed:
+    """AddressError if ipv6_only of ``::`` differs: it cannot change after bind(2)
+    (ipv6(7)). It means nothing for other addresses.
+    """
+    changed = listener.wanted.options.ipv6_only != wanted.options.ipv6_only
+    if changed and isinstance(wanted.address, TcpAddress) and wanted.address.host == "::":
         raise AddressError(
             f"service {wanted.service}: ipv6_only of {wanted.address.text} cannot be changed"
             " while it is open: restart unpd"
