@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from unpd.config.addresses import Address, TcpAddress, UnixAddress
+from tests.support import faults
+from unpd.config.addresses import Address, SystemdAddress, TcpAddress, UnixAddress
 from unpd.errors import AddressError
 from unpd.kernel.activation import Passed
 from unpd.kernel.sockets import ListenOptions
@@ -139,6 +140,49 @@ def test_a_listener_that_refuses_its_options_stands_as_a_fault(
     listeners.adopt(listeners.prepare([wanted(UnixAddress(str(path)))]))
     assert repairs(listeners, NOW + 2) == [Outcome.MENDED]
     assert listeners.faults() == {}
+
+
+def passed_at(path: Path) -> Listeners:
+    """A table with the listener that a socket unit has at ``path``."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+        made.listen()
+        sources = ListenerSources([Passed("echo", os.dup(made.fileno()))])
+    table = Listeners(sources)
+    address = SystemdAddress("echo")
+    table.adopt(table.prepare([WantedListener("systemd:echo#0", "echo", address, OPTIONS)]))
+    return table
+
+
+def test_a_passed_listener_whose_file_goes_is_broken(path: Path) -> None:
+    """The daemon sees that the file of a passed listener is gone, and that it is back."""
+    table = passed_at(path)
+    assert repairs(table, NOW) == []
+    path.rename(path.with_suffix(".aside"))
+    assert repairs(table, NOW) == [Outcome.BROKEN]
+    path.write_text("precious")
+    assert repairs(table, NOW) == [Outcome.BROKEN]
+    path.with_suffix(".aside").replace(path)
+    assert repairs(table, NOW) == [Outcome.MENDED]
+    table.close()
+
+
+@faults.requires_root
+def test_a_passed_listener_whose_directory_is_closed_is_not_broken(path: Path) -> None:
+    """A directory that this daemon may not search tells nothing about the clients, who
+    may be able to.
+    """
+    path.parent.chmod(0o700)
+    table = passed_at(path)
+    os.seteuid(65534)
+    try:
+        assert repairs(table, NOW) == []
+        hidden = Listeners(table.sources)
+        hidden.adopt(hidden.prepare([listener.wanted for listener in table.opened.values()]))
+    finally:
+        os.seteuid(0)
+    assert repairs(hidden, NOW) == []
+    table.close()
 
 
 def test_a_listener_is_not_opened_anew_every_second(listeners: Listeners, path: Path) -> None:

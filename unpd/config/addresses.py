@@ -85,8 +85,10 @@ class UnixAddress:
 
     @property
     def text(self) -> str:
-        """The address as the configuration writes it."""
-        return f"unix://{self.path}"
+        """The address as the configuration writes it. The kernel may have bytes in the
+        path that are not UTF-8: they are escaped.
+        """
+        return f"unix://{self.path}".encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True)

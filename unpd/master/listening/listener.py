@@ -57,6 +57,8 @@ class OpenListener:
 
     ``address`` is the actual one, with the port that the kernel chose for port 0.
     ``inode`` is that of the UNIX socket's file if this daemon made it, otherwise 0.
+    ``seen_inode`` is that of the file of a passed one as it was at the start, 0 if this
+    daemon cannot see the file (PrivateTmp=, ProtectHome=).
     ``stored``: the service manager has a duplicate, so that the queue of clients stays
     open when this one is closed.
     """
@@ -65,6 +67,7 @@ class OpenListener:
     sock: socket.socket
     address: BoundAddress
     inode: int = 0
+    seen_inode: int = 0
     stored: bool = False
 
     @property
