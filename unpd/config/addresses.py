@@ -272,7 +272,8 @@ def _unix(path: str) -> UnixAddress:
             " unix:///run/unpd/echo.sock"
         )
     refuse_path(path)
-    if bytes_of_path(path) > MAX_UNIX_PATH_BYTES:
+    # The scoreboard has the path in UTF-8, which may be longer than in the locale.
+    if max(bytes_of_path(path), len(path.encode())) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH_BYTES} bytes")
     return UnixAddress(path)
 

@@ -24,7 +24,7 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
-from unpd.master.listening.listener import METRICS, WantedListener
+from unpd.master.listening.listener import METRICS, WantedListener, is_key
 from unpd.master.listening.table import Listeners
 from unpd.names import Fault
 
@@ -102,7 +102,7 @@ class BoardColumns:
         listeners = board.names(areas.LISTENER_NAMES, layout.MAX_LISTENERS)
         self.services = Columns("services", services, is_name)
         self.pools = Columns("pools", pools, is_name)
-        self.listeners = Columns("listeners", listeners)
+        self.listeners = Columns("listeners", listeners, is_key)
 
     def check(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
         """Check that every name of ``config`` can have a column, without giving it one:

@@ -11,7 +11,7 @@ import contextlib
 import socket
 from dataclasses import dataclass, replace
 
-from unpd.config.addresses import Address, BoundAddress, SystemdAddress, TcpAddress
+from unpd.config.addresses import CONTROL, Address, BoundAddress, SystemdAddress, TcpAddress
 from unpd.kernel import sockets
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.systemd.offers import DescriptorStore
@@ -24,6 +24,13 @@ STORED_PREFIX = "unpd-stored-listener-"
 and those of socket units alike. No administrator gives this name to the socket of a
 unit (FileDescriptorName=).
 """
+
+
+def is_key(text: str) -> bool:
+    """Whether a listener could have this key: an address, which has any character but
+    those that no path may have.
+    """
+    return CONTROL.search(text) is None
 
 
 @dataclass(frozen=True, slots=True)
