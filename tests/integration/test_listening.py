@@ -155,7 +155,7 @@ def passed_at(path: Path) -> Listeners:
 
 
 def test_a_passed_listener_whose_file_goes_is_broken(path: Path) -> None:
-    """The daemon sees that the file of a passed listener is gone, and that it is back."""
+    """The daemon sees that the file of a passed listener is gone, and is back."""
     table = passed_at(path)
     assert repairs(table, NOW) == []
     path.rename(path.with_suffix(".aside"))
