@@ -129,8 +129,9 @@ _ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "control.refused",
         "warning",
-        ("by_uid", "by_pid", "reason"),
-        "The process `by_pid` of the user `by_uid` may not control the daemon.",
+        ("by_uid", "by_pid", "reason", "suppressed"),
+        "The process `by_pid` of the user `by_uid` may not control the daemon, for `reason`; it"
+        " left out `suppressed` lines about such processes since the last one.",
         "If it is a child of the daemon, it may have been taken over: find out what the process"
         " does.",
     ),

@@ -38,6 +38,7 @@ from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop, now
 from unpd.master import boards
+from unpd.master.line_limit import LineLimit
 from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
 from unpd.master.perform import log_listener
@@ -211,10 +212,19 @@ def _protect(identity: Identity | None, log: Log) -> None:
 
 
 def _refusal_of(callers: Callers, log: Log) -> Callable[[Credentials], str]:
+    limit = LineLimit()
+
     def refusal(caller: Credentials) -> str:
         reason = callers.refusal(caller)
-        if reason:
-            log.event("control.refused", by_uid=caller.uid, by_pid=caller.pid, reason=reason)
+        suppressed = limit.take(now()) if reason else None
+        if suppressed is not None:
+            log.event(
+                "control.refused",
+                by_uid=caller.uid,
+                by_pid=caller.pid,
+                reason=reason,
+                suppressed=suppressed,
+            )
         return reason
 
     return refusal

@@ -21,15 +21,13 @@ from types import MappingProxyType
 from unpd.core import events as ev
 from unpd.kernel import processes, signals, terminal
 from unpd.loop import now
+from unpd.master.line_limit import LineLimit
 from unpd.master.runtime import Runtime
 from unpd.names import MASTER_SIGNALS, SignalMeaning
 
 HANG_UP_S = 10.0
 """How long after the end of the terminal a SIGHUP belongs to that end. The kernel sends
 it at once; a shell that was busy passes it on later.
-"""
-NOTE_PAUSE_S = 1.0
-"""At most one line in this time is logged about ignored signals: any number may come.
 """
 
 _EVENTS: Mapping[SignalMeaning, Callable[[str], ev.Event]] = MappingProxyType(
@@ -75,8 +73,7 @@ class Signalling:
         nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         watched = not nohup and terminal.controls_us()
         self._terminal = Terminal(watched=watched, has_gone=terminal.has_gone)
-        self._note_at = 0.0
-        self._suppressed = 0
+        self._notes = LineLimit()
         self.wakeup_fd, _ = signals.open_wakeup_pipe()
         runtime.signal_queue.install((*SIGNAL_EVENTS, *meaning(SignalMeaning.NOTED)))
         signals.ignore(meaning(SignalMeaning.IGNORED))
@@ -100,13 +97,10 @@ class Signalling:
         self._terminal.look(now())
 
     def _note(self, signum: int) -> None:
-        if now() < self._note_at:
-            self._suppressed += 1
-            return
-        self._note_at = now() + NOTE_PAUSE_S
-        name = processes.signal_name(signum)
-        self._runtime.log.event("signal.ignored", signal=name, suppressed=self._suppressed)
-        self._suppressed = 0
+        suppressed = self._notes.take(now())
+        if suppressed is not None:
+            name = processes.signal_name(signum)
+            self._runtime.log.event("signal.ignored", signal=name, suppressed=suppressed)
 
 
 class Terminal:
