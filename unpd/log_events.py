@@ -333,6 +333,21 @@ _ROWS: tuple[LogEvent, ...] = (
         "Find out who removes it; exclude sockets from programs that clean directories.",
     ),
     LogEvent(
+        "pidfile.lost",
+        "error",
+        ("path", "reason"),
+        "The pid file was removed or replaced, and cannot be made again for `reason`; the daemon"
+        " tries again every second. Its lock is gone: a second daemon could start.",
+        "Remove the cause that `reason` names.",
+    ),
+    LogEvent(
+        "pidfile.renewed",
+        "warning",
+        ("path",),
+        "The pid file is there again, with its lock; the daemon has made a new one if it had to.",
+        "Find out who removes it; exclude `/run` from programs that clean directories.",
+    ),
+    LogEvent(
         "accept.failed",
         "warning",
         ("service", "address", "errno", "paused"),

@@ -180,6 +180,10 @@ class Fault(enum.StrEnum):
     """A listener takes no clients, and could not be repaired yet."""
     CONTROL_LOST = "control_lost"
     """The control socket cannot be reached, and could not be made again yet."""
+    PID_FILE_LOST = "pid_file_lost"
+    """The pid file is gone or was replaced, and could not be made again yet: a second
+    daemon could start.
+    """
     LOG_FAILED = "log_failed"
     """A process could not open the new log file, and writes to the old one."""
 

@@ -33,6 +33,7 @@ from unpd.core import effects as fx
 from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
 from unpd.kernel import journal, needed, privileges, processes
 from unpd.kernel.credentials import Credentials
+from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
@@ -148,10 +149,12 @@ def _make_parent(path: Path) -> None:
 class Starter:
     """What started the daemon. ``on_ready`` is called once the daemon is ready.
     ``offers`` has the offers of the service manager, none if that did not start it.
+    ``pid_file`` is locked.
     """
 
     on_ready: Callable[[], None] = lambda: None
     offers: Offers = field(default_factory=Offers)
+    pid_file: PidFile | None = None
 
 
 def serve(
@@ -271,6 +274,7 @@ def _make_runtime(
         reaper=reaper,
         signal_queue=SignalQueue(),
         on_ready=starter.on_ready,
+        pid_file=starter.pid_file,
         master_pid=os.getpid(),
         started_at=now(),
     )

@@ -20,6 +20,7 @@ from unpd.config.schema import Config, is_name
 from unpd.control.server import ControlServer
 from unpd.core import events as ev
 from unpd.core.model import Child
+from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
@@ -156,6 +157,7 @@ class Runtime:
     generation: int = 1
     last_reload: LastReload | None = None
     control: ControlServer | None = None
+    pid_file: PidFile | None = None
     candidate: Deployment | None = None
     processes: dict[int, ChildProcess] = field(default_factory=dict)
     birth_by_pid: dict[int, int] = field(default_factory=dict)
