@@ -336,8 +336,8 @@ _ROWS: tuple[LogEvent, ...] = (
         "pidfile.lost",
         "error",
         ("path", "reason"),
-        "The pid file was removed or replaced, and cannot be made again for `reason`; the daemon"
-        " tries again every second. Its lock is gone: a second daemon could start.",
+        "The pid file was removed or replaced, and cannot be made again for `reason`, so that a"
+        " second daemon could start; the daemon tries again every second.",
         "Remove the cause that `reason` names.",
     ),
     LogEvent(

@@ -358,6 +358,29 @@ def test_a_directory_that_comes_back_has_its_socket_again(launch: Launch, tmp_pa
     assert len(unpd.log_events("listener.broken")) == 1
 
 
+def test_a_service_that_nobody_reaches_is_not_ready(launch: Launch, tmp_path: Path) -> None:
+    """While no listener of a service can be reached, /readyz and the status say so. One
+    listener of a service is enough, and the exporter's own does not count.
+    """
+    place = tmp_path / "place"
+    place.mkdir()
+    services = (
+        f'services.echo.listen = ["unix://{place}/echo.sock"]\n'
+        f'services.daytime.listen = ["unix://{place}/daytime.sock", "tcp://127.0.0.1:0"]\n'
+    )
+    unpd = launch(services)
+    unpd.expect_errors("listener.broken")
+    shutil.rmtree(place)
+    until(lambda: unpd.get("/readyz").status == 503, 10.0, "the service to be out of reach")
+    assert unpd.get("/readyz").body == b"clients reach no listener of service echo\n"
+    assert status(unpd)["ready"] is False
+    assert ": not ready, " in unpd.run("status", "--control", str(unpd.control)).stdout.decode()
+    place.mkdir()
+    until(lambda: unpd.get("/readyz").status == 200, 10.0, "the service to be in reach again")
+    assert status(unpd)["ready"] is True
+    assert echoes(str(place / "echo.sock"))
+
+
 def test_the_exporters_socket_file_is_made_again(launch: Launch, tmp_path: Path) -> None:
     """The same for the listener of the exporter."""
     path = tmp_path / "metrics.sock"

@@ -178,6 +178,14 @@ class Listeners:
             for key, reason in (new | self._broken).items()
         }
 
+    def unreachable(self) -> set[str]:
+        """The services of which clients reach no listener."""
+        faults = self.faults()
+        reached = {
+            opened.wanted.service for key, opened in self.opened.items() if key not in faults
+        }
+        return {opened.wanted.service for opened in self.opened.values()} - reached
+
     def needs_reload(self, now: float) -> bool:
         """Whether to ask for a reload now, so that the children get the renewed
         listeners.
