@@ -22,6 +22,7 @@ from dataclasses import replace
 
 from unpd.config.addresses import SystemdAddress, TcpAddress
 from unpd.errors import AddressError, UnpdError
+from unpd.master.listening.closed import ClosedListeners
 from unpd.master.listening.conflicts import refuse_conflict
 from unpd.master.listening.listener import OpenListener, WantedListener
 from unpd.master.listening.opening import REFUSALS, open_anew, reason_of, refusal
@@ -43,6 +44,7 @@ class Listeners:
     ) -> None:
         self.sources = sources
         self.opened: dict[str, OpenListener] = dict(opened or {})
+        self._closed = ClosedListeners()
         self._broken: dict[str, str] = {}  # by key, the reason that was reported last
         self._untuned: set[str] = set()  # keys of those that refused their new options
         self._unserved: set[str] = set()  # keys of renewed ones that the children lack
@@ -54,7 +56,7 @@ class Listeners:
         If one cannot be opened, close the added ones again.
 
         AddressError (in use, missing) or PrivilegeError in one sentence that names the
-        service and the address.
+        service and the address; StillHeldError if a worker that drains has the address.
         """
         all_wanted = tuple(wanted_listeners)
         kept = {wanted.key for wanted in all_wanted}
@@ -83,7 +85,11 @@ class Listeners:
         """
         try:
             refuse_conflict(wanted, opened, kept)
-            return self.sources.open(wanted)
+            try:
+                return self.sources.open(wanted)
+            except AddressError:
+                self._closed.refuse_held(wanted)
+                raise
         except REFUSALS as error:
             raise refusal(wanted, error) from error
 
@@ -93,6 +99,7 @@ class Listeners:
         """
         for key, listener in self.opened.items():
             if key not in new.opened:
+                self._closed.note(listener)
                 listener.end(self.sources.store)
             elif listener.wanted.options != new.opened[key].wanted.options:
                 try:
@@ -125,6 +132,7 @@ class Listeners:
         one only once for each reason. ``may_renew``: a new socket may take the place of
         one that cannot be repaired itself.
         """
+        self._closed.forget_gone()
         for key, listener in list(self.opened.items()):
             reason = ailment(listener)
             if not reason and key not in self._untuned:
@@ -202,6 +210,7 @@ class Listeners:
     def drop(self, new: "Listeners") -> None:
         """Close the listeners that only ``new`` has: its configuration was refused."""
         for listener in self.added_by(new):
+            self._closed.note(listener)
             listener.close()
 
     def of(self, service: str) -> list[OpenListener]:
