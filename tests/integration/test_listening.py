@@ -263,3 +263,18 @@ def test_a_changed_mode_reaches_no_other_file(listeners: Listeners, path: Path) 
     listeners.adopt(listeners.prepare([wanted(UnixAddress(str(path)))]))
     listeners.adopt(listeners.prepare([changed]))
     assert path.stat().st_mode & 0o7777 == 0o600
+
+
+@faults.requires_root
+def test_a_changed_mode_reaches_no_file_of_another_user(listeners: Listeners, path: Path) -> None:
+    """The number of an inode can be used again: a file of another user keeps its mode,
+    although the number is that of the listener's own file.
+    """
+    path.chmod(0o644)
+    os.chown(path, 65534, -1)
+    changed = wanted(
+        UnixAddress(str(path)),
+        ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o600),
+    )
+    listeners.adopt(listeners.prepare([changed]))
+    assert path.stat().st_mode & 0o7777 == 0o644
