@@ -34,7 +34,7 @@ class ClosedListeners:
     def __init__(self) -> None:
         self._closed: list[_Closed] = []
 
-    def note(self, listener: OpenListener) -> None:
+    def remember(self, listener: OpenListener) -> None:
         """Remember a listener that is about to be closed."""
         if isinstance(listener.address, TcpAddress):
             sock = listener.sock

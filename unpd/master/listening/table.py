@@ -99,7 +99,7 @@ class Listeners:
         """
         for key, listener in self.opened.items():
             if key not in new.opened:
-                self._closed.note(listener)
+                self._closed.remember(listener)
                 listener.end(self.sources.store)
             elif listener.wanted.options != new.opened[key].wanted.options:
                 try:
@@ -210,7 +210,7 @@ class Listeners:
     def drop(self, new: "Listeners") -> None:
         """Close the listeners that only ``new`` has: its configuration was refused."""
         for listener in self.added_by(new):
-            self._closed.note(listener)
+            self._closed.remember(listener)
             listener.close()
 
     def of(self, service: str) -> list[OpenListener]:
