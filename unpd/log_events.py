@@ -129,8 +129,9 @@ _ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "control.refused",
         "warning",
-        ("by_uid", "by_pid", "reason"),
-        "The process `by_pid` of the user `by_uid` may not control the daemon.",
+        ("by_uid", "by_pid", "reason", "suppressed"),
+        "The process `by_pid` of the user `by_uid` may not control the daemon, for `reason`; it"
+        " left out `suppressed` lines about such processes since the last one.",
         "If it is a child of the daemon, it may have been taken over: find out what the process"
         " does.",
     ),
@@ -332,6 +333,21 @@ _ROWS: tuple[LogEvent, ...] = (
         "The control socket can be reached again, after `reason`; the daemon has made a new file if"
         " it had to.",
         "Find out who removes it; exclude sockets from programs that clean directories.",
+    ),
+    LogEvent(
+        "pidfile.lost",
+        "error",
+        ("path", "reason"),
+        "The pid file was removed or replaced, and cannot be made again for `reason`, so that a"
+        " second daemon could start; the daemon tries again every second.",
+        "Remove the cause that `reason` names.",
+    ),
+    LogEvent(
+        "pidfile.renewed",
+        "warning",
+        ("path",),
+        "The pid file is there again, with its lock; the daemon has made a new one if it had to.",
+        "Find out who removes it; exclude `/run` from programs that clean directories.",
     ),
     LogEvent(
         "accept.failed",

@@ -176,6 +176,7 @@ class Fault(enum.StrEnum):
     CRASH_LOOP = "crash_loop"
     LISTENER_BROKEN = "listener_broken"
     CONTROL_LOST = "control_lost"
+    PID_FILE_LOST = "pid_file_lost"
     LOG_FAILED = "log_failed"
 
 
@@ -185,6 +186,10 @@ FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
         Fault.CRASH_LOOP: "the children of a slot keep dying early",
         Fault.LISTENER_BROKEN: "a listener takes no clients, and could not be repaired yet",
         Fault.CONTROL_LOST: "the control socket cannot be reached, and could not be made again yet",
+        Fault.PID_FILE_LOST: (
+            "the pid file is gone or was replaced, and could not be made again yet: a second daemon"
+            " could start"
+        ),
         Fault.LOG_FAILED: "a process could not open the new log file, and writes to the old one",
     }
 )

@@ -21,6 +21,7 @@ from unpd.names import EndCause
 
 CONCURRENCY = 32
 WORKER_DIED = layout.Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
+FORGED = 1 << 40
 SLOW_S = 1.0
 """No answer costs as much processor time as this. A busy machine adds none of it."""
 
@@ -205,12 +206,16 @@ def test_a_word_that_changes_all_the_time(launch: Launch, rng: random.Random) ->
     mad, sibling = unpd.workers()
     scribbler = Scribbler(mad, rng)
     word = layout.row_start(row_of(sibling)) + layout.service_cells(0) + WORKER_DIED
+    beyond = layout.row_start(layout.MAX_ROWS - 1) + layout.service_cells(0)
+    scribbler.put(beyond + layout.Service.ACCEPTED, FORGED)
     with scribbler.toggling(word, 1):
         for _ in range(scale.many(8, at_least=5)):
             with clients.idle(unpd.address("echo"), 16):
                 scribbler.put(layout.Master.ROWS_USED, (1 << 64) - 1)
                 began_s = work_s(unpd)
-                assert status(unpd)["ready"] is True
+                shown = status(unpd)
+                assert shown["ready"] is True
+                assert shown["services"][0]["accepted"] < FORGED, "read rows never given out"
                 assert_exposition_is_valid(unpd)
                 assert work_s(unpd) - began_s < SLOW_S
                 (victim,) = set(unpd.workers()) - {mad}

@@ -14,7 +14,8 @@ from tests.support import clients
 from tests.support.daemon import Unpd
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
-from tests.support.operating import refused_reload, reload
+from tests.support.operating import degraded, refused_reload, reload
+from tests.support.waiting import holds
 
 CONFIG = """
 [metrics]
@@ -99,6 +100,29 @@ def test_one_name_may_stand_for_several(
         assert clients.converse(where, b"one of three") == b"one of three"
     assert unpd.stop() == 0
     assert path.is_socket()
+
+
+def test_a_passed_socket_whose_file_is_out_of_sight(
+    launch: Launch, systemd: FakeSystemd, tmp_path: Path
+) -> None:
+    """The daemon cannot see the file of a passed UNIX socket, as with PrivateTmp= or
+    ProtectHome=. Its clients are served, so the daemon does not call it broken; nor
+    does a name that is not UTF-8 harm it.
+    """
+    path = os.fsencode(tmp_path) + b"/\xffecho.sock"
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(path)
+    unix.listen()
+    systemd.listen("echo", unix)
+    os.rename(path, path + b".seen")
+    unpd = systemd.start(launch, ECHO)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path + b".seen")
+        client.sendall(b"served")
+        assert clients.read_exactly(client, 6) == b"served"
+    assert unpd.get("/metrics").status == 200
+    holds(lambda: degraded(unpd) == [], 1.5, "the listener to be whole")
+    assert unpd.stop() == 0
 
 
 def test_a_name_without_a_listener(launch: Launch, systemd: FakeSystemd) -> None:

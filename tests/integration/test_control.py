@@ -28,6 +28,10 @@ from tests.support.operating import (
     status,
 )
 from tests.support.waiting import holds, until
+from unpd.control import server
+from unpd.control.server import ControlServer
+from unpd.kernel.credentials import Credentials
+from unpd.loop import Loop
 
 ECHO = """
 [services.echo]
@@ -385,6 +389,40 @@ def test_without_descriptors_the_master_does_not_spin(launch: Launch, tmp_path: 
         holds(lambda: trace.count("accept4") < 20, 0.4, "the master spins on accept")
     with contextlib.closing(waiting):
         assert read_answer(waiting)["ok"] is True
+
+
+def test_a_peer_that_the_kernel_does_not_name_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller without credentials is closed, and the next one is answered: a client's
+    connection never ends the master.
+    """
+    names = [Credentials(1, 0, 0)]
+    asked_for: list[socket.socket] = []
+
+    def credentials(sock: socket.socket) -> Credentials:
+        asked_for.append(sock)
+        if len(asked_for) == 1:
+            raise OSError(22, "no credentials")
+        return names.pop()
+
+    monkeypatch.setattr(server, "peer_credentials", credentials)
+    loop = Loop()
+    path = tmp_path / "control.sock"
+    listener = ControlServer(
+        path, lambda _: "", loop, lambda control, asked: control.answer(asked.number, ok=True)
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(listener.close)
+        unnamed, named = (
+            stack.enter_context(contextlib.closing(send_request(path, verb="status")))
+            for _ in range(2)
+        )
+        for _ in range(4):
+            loop.turn(0.1)
+        with contextlib.suppress(ConnectionResetError):
+            assert unnamed.recv(1) == b""
+        assert read_answer(named)["ok"] is True
 
 
 # the two sides together

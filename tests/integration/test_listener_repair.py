@@ -175,9 +175,65 @@ def test_a_stored_listener_of_a_vanished_interface_is_no_obstacle(
         with interface(net):
             text = SCOPED if wanted else 'services.echo.listen = ["tcp://[::1]:0"]'
             second = systemd.start(launch, text)
-            assert second.log_events("listener.dropped" if wanted else "listener.closed")
+            if wanted:
+                (dropped,) = second.log_events("listener.dropped")
+                assert dropped.fields["reason"].startswith(f"it listens on tcp://[{LINK_LOCAL}%")
+            else:
+                assert second.log_events("listener.closed")
             assert scoped_echo() is wanted
             assert second.stop() == 0
+
+
+@requires_namespaces()
+@pytest.mark.parametrize("named", ["by name", "by number"])
+def test_a_stored_listener_of_an_interface_serves_on(
+    launch: Launch, systemd: FakeSystemd, named: str
+) -> None:
+    """A client that connects between a crash and the next start is served, whether the
+    configuration has the name or the number of the interface.
+    """
+    with namespace() as net, interface(net), net.entered():
+        number = str(socket.if_nametoindex("wire0"))
+        text = SCOPED if named == "by name" else SCOPED.replace("wire0", number)
+        systemd.kill(systemd.start(launch, text))
+        with socket.create_connection((f"{LINK_LOCAL}%wire0", PORT), timeout=5.0) as sock:
+            sock.sendall(b"patience")
+            second = systemd.start(launch, text)
+            assert clients.read_exactly(sock, 8) == b"patience"
+        assert second.log_events("listener.dropped") == []
+        assert second.stop() == 0
+
+
+WITHOUT_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@requires_namespaces()
+def test_the_name_of_an_interface_needs_no_locale(launch: Launch) -> None:
+    """In a locale without UTF-8, a reload adds a listener on an interface whose name is
+    not ASCII. It is served, nothing is broken, and every page shows its name.
+    """
+    name = "é0"
+    with namespace() as net, net.entered():
+        net.ip("link", "add", name, "type", "veth", "peer", "name", "wire1")
+        net.ip("address", "add", f"{LINK_LOCAL}/64", "dev", name, "nodad")
+        net.ip("link", "set", name, "up")
+        net.ip("link", "set", "wire1", "up")
+        text = 'services.echo.listen = ["tcp://127.0.0.1:0"]\n'
+        address = f"tcp://[{LINK_LOCAL}%{name}]:{PORT}"
+        unpd = launch(text, env=WITHOUT_UTF8)
+        assert reload(unpd, f'{text}services.daytime.listen = ["{address}"]') == 2
+        unpd.metric_becomes(4096, "unpd_listen_queue_limit", service="daytime", listener=address)
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.settimeout(5.0)
+            sock.connect((LINK_LOCAL, PORT, 0, socket.if_nametoindex(name)))
+            assert clients.read_all(sock).endswith(b"\r\n")
+        assert status(unpd)["services"][1]["listeners"][0]["address"] == address
+        assert degraded(unpd) == []
+        reason = refused_reload(
+            unpd, f'{text}services.daytime.listen = ["tcp://[{LINK_LOCAL}%é1]:{PORT}"]'
+        )
+        assert "this host has no such interface" in reason
+        assert unpd.stop() == 0
 
 
 # an address that unpd itself holds
@@ -300,6 +356,29 @@ def test_a_directory_that_comes_back_has_its_socket_again(launch: Launch, tmp_pa
     unpd.wait_event("reload.succeeded", generation=2)
     assert echoes(str(place / "echo.sock"))
     assert len(unpd.log_events("listener.broken")) == 1
+
+
+def test_a_service_that_nobody_reaches_is_not_ready(launch: Launch, tmp_path: Path) -> None:
+    """While no listener of a service can be reached, /readyz and the status say so. One
+    listener of a service is enough, and the exporter's own does not count.
+    """
+    place = tmp_path / "place"
+    place.mkdir()
+    services = (
+        f'services.echo.listen = ["unix://{place}/echo.sock"]\n'
+        f'services.daytime.listen = ["unix://{place}/daytime.sock", "tcp://127.0.0.1:0"]\n'
+    )
+    unpd = launch(services)
+    unpd.expect_errors("listener.broken")
+    shutil.rmtree(place)
+    until(lambda: unpd.get("/readyz").status == 503, 10.0, "the service to be out of reach")
+    assert unpd.get("/readyz").body == b"clients reach no listener of service echo\n"
+    assert status(unpd)["ready"] is False
+    assert ": not ready, " in unpd.run("status", "--control", str(unpd.control)).stdout.decode()
+    place.mkdir()
+    until(lambda: unpd.get("/readyz").status == 200, 10.0, "the service to be in reach again")
+    assert status(unpd)["ready"] is True
+    assert echoes(str(place / "echo.sock"))
 
 
 def test_the_exporters_socket_file_is_made_again(launch: Launch, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from unpd.config.addresses import Address, TcpAddress, UnixAddress
+from tests.support import faults
+from unpd.config.addresses import Address, SystemdAddress, TcpAddress, UnixAddress
 from unpd.errors import AddressError
 from unpd.kernel.activation import Passed
 from unpd.kernel.sockets import ListenOptions
-from unpd.master.listening.listener import WantedListener
+from unpd.master.listening.listener import OpenListener, WantedListener
 from unpd.master.listening.opening import open_new
 from unpd.master.listening.repair import Outcome
 from unpd.master.listening.sources import ListenerSources
@@ -88,6 +89,38 @@ def test_whatever_opening_raises_is_a_refusal(address: Address) -> None:
     assert str(refused.value).startswith(f"service echo cannot listen on {address.text}: ")
 
 
+class Unlucky(ListenerSources):
+    """Sources in which the second listener meets ``error``."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.opened: list[OpenListener] = []
+
+    def open(self, wanted: WantedListener) -> OpenListener:
+        """Open the first one."""
+        if self.opened:
+            raise self.error
+        self.opened.append(super().open(wanted))
+        return self.opened[0]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "broken"), UnicodeError("broken"), OverflowError("broken")]
+)
+def test_whatever_a_reload_meets_is_a_refusal(path: Path, error: Exception) -> None:
+    """Also an error that no system call for the address itself made refuses the
+    configuration, and the added listeners are closed.
+    """
+    sources = Unlucky(error)
+    with pytest.raises(AddressError, match="service echo cannot listen on"):
+        Listeners(sources).prepare(
+            [wanted(UnixAddress(str(path))), wanted(TcpAddress("127.0.0.1", 0))]
+        )
+    assert sources.opened[0].sock.fileno() == -1
+    assert not path.exists()
+
+
 def test_a_listener_that_refuses_its_options_stands_as_a_fault(
     listeners: Listeners, path: Path
 ) -> None:
@@ -107,6 +140,49 @@ def test_a_listener_that_refuses_its_options_stands_as_a_fault(
     listeners.adopt(listeners.prepare([wanted(UnixAddress(str(path)))]))
     assert repairs(listeners, NOW + 2) == [Outcome.MENDED]
     assert listeners.faults() == {}
+
+
+def passed_at(path: Path) -> Listeners:
+    """A table with the listener that a socket unit has at ``path``."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+        made.listen()
+        sources = ListenerSources([Passed("echo", os.dup(made.fileno()))])
+    table = Listeners(sources)
+    address = SystemdAddress("echo")
+    table.adopt(table.prepare([WantedListener("systemd:echo#0", "echo", address, OPTIONS)]))
+    return table
+
+
+def test_a_passed_listener_whose_file_goes_is_broken(path: Path) -> None:
+    """The daemon sees that the file of a passed listener is gone, and is back."""
+    table = passed_at(path)
+    assert repairs(table, NOW) == []
+    path.rename(path.with_suffix(".aside"))
+    assert repairs(table, NOW) == [Outcome.BROKEN]
+    path.write_text("precious")
+    assert repairs(table, NOW) == [Outcome.BROKEN]
+    path.with_suffix(".aside").replace(path)
+    assert repairs(table, NOW) == [Outcome.MENDED]
+    table.close()
+
+
+@faults.requires_root
+def test_a_passed_listener_whose_directory_is_closed_is_not_broken(path: Path) -> None:
+    """A directory that this daemon may not search tells nothing about the clients, who
+    may be able to.
+    """
+    path.parent.chmod(0o700)
+    table = passed_at(path)
+    os.seteuid(65534)
+    try:
+        assert repairs(table, NOW) == []
+        hidden = Listeners(table.sources)
+        hidden.adopt(hidden.prepare([listener.wanted for listener in table.opened.values()]))
+    finally:
+        os.seteuid(0)
+    assert repairs(hidden, NOW) == []
+    table.close()
 
 
 def test_a_listener_is_not_opened_anew_every_second(listeners: Listeners, path: Path) -> None:
@@ -187,3 +263,18 @@ def test_a_changed_mode_reaches_no_other_file(listeners: Listeners, path: Path) 
     listeners.adopt(listeners.prepare([wanted(UnixAddress(str(path)))]))
     listeners.adopt(listeners.prepare([changed]))
     assert path.stat().st_mode & 0o7777 == 0o600
+
+
+@faults.requires_root
+def test_a_changed_mode_reaches_no_file_of_another_user(listeners: Listeners, path: Path) -> None:
+    """The number of an inode can be used again: a file of another user keeps its mode,
+    although the number is that of the listener's own file.
+    """
+    path.chmod(0o644)
+    os.chown(path, 65534, -1)
+    changed = wanted(
+        UnixAddress(str(path)),
+        ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o600),
+    )
+    listeners.adopt(listeners.prepare([changed]))
+    assert path.stat().st_mode & 0o7777 == 0o644

@@ -5,6 +5,7 @@ trusted.
 import fcntl
 import os
 import pwd
+import shutil
 import socket
 from pathlib import Path
 from signal import SIGKILL
@@ -14,7 +15,7 @@ import pytest
 from tests.support import clients, faults
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import nothing_remains
+from tests.support.operating import degraded, nothing_remains
 
 ECHO = """
 [services.echo]
@@ -169,9 +170,54 @@ def test_a_killed_instance_does_not_keep_the_next_from_starting(
     assert not list(tmp_path.glob("*.sock"))
 
 
+def test_a_removed_pid_file_is_made_again(launch: Launch, tmp_path: Path) -> None:
+    """When a cleaner removes the runtime directory, the fault is logged and shown. Once
+    the directory is there again, so is the file with its lock: a second instance is
+    refused.
+    """
+    place = tmp_path / "run"
+    place.mkdir()
+    unpd = launch(with_pid_file(place / "unpd.pid"))
+    unpd.expect_errors("pidfile.lost")
+    shutil.rmtree(place)
+    lost = unpd.wait_event("pidfile.lost", path=str(place / "unpd.pid"))
+    assert lost.fields["reason"] == "the directory does not exist"
+    unpd.metric_becomes(1, "unpd_degraded", reason="pid_file_lost")
+    assert "a second daemon could start" in degraded(unpd)[0]
+    place.mkdir()
+    unpd.wait_event("pidfile.renewed", path=str(place / "unpd.pid"))
+    assert (place / "unpd.pid").read_text() == f"{unpd.pid}\n"
+    assert degraded(unpd) == []
+    assert unpd.run("run", "--config", str(unpd.config_path)).returncode == 75
+    (place / "unpd.pid").unlink()
+    unpd.wait_event("pidfile.renewed", after=1)
+    assert len(unpd.log_events("pidfile.lost")) == 1
+    assert unpd.stop() == 0
+    assert not (place / "unpd.pid").exists()
+
+
+def test_a_pid_file_that_was_away_is_found_again(launch: Launch, tmp_path: Path) -> None:
+    """The daemon leaves the file of another program alone, says so, and finds its own
+    file when that comes back.
+    """
+    path = tmp_path / "unpd.pid"
+    unpd = launch(with_pid_file(path))
+    unpd.expect_errors("pidfile.lost")
+    path.rename(tmp_path / "aside")
+    path.write_text("somebody else's\n")
+    assert "another file" in unpd.wait_event("pidfile.lost").fields["reason"]
+    assert path.read_text() == "somebody else's\n"
+    (tmp_path / "aside").replace(path)
+    unpd.wait_event("pidfile.renewed")
+    assert path.read_text() == f"{unpd.pid}\n"
+    assert degraded(unpd) == []
+    assert unpd.stop() == 0
+
+
 def test_a_replaced_pid_file_is_not_removed(launch: Launch) -> None:
     """A pid file that another program put in the place of ours stays at our end."""
     unpd = launch(ECHO)
+    unpd.expect_errors("pidfile.lost")
     unpd.pid_file.unlink()
     unpd.pid_file.write_text("somebody else's\n")
     unpd.expect_leftover(unpd.pid_file)

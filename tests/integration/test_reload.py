@@ -283,6 +283,13 @@ def test_a_changed_ipv6_only_is_refused(launch: Launch) -> None:
     assert clients.converse(("127.0.0.1", port), b"both") == b"both"
 
 
+def test_ipv6_only_of_one_address_means_nothing(launch: Launch) -> None:
+    """``ipv6_only`` changes nothing for one IPv6 address, and a reload takes it."""
+    echo = f'[services.echo]\nlisten = ["tcp://[::1]:{free_port()}"]\n'
+    unpd = launch(echo)
+    assert reload(unpd, echo + "ipv6_only = true\n") == 2
+
+
 def test_services_come_and_go(launch: Launch) -> None:
     """An added service serves. A removed one wait_drained: its session goes on, new
     connections are refused, and its port is free.

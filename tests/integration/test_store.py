@@ -132,6 +132,27 @@ def test_a_restart_refuses_no_client(
     assert second.stop() == 0
 
 
+@pytest.mark.parametrize("host", ["[::1]", "[::]"])
+@pytest.mark.parametrize("more", ["", "ipv6_only = true\n"])
+def test_a_crash_refuses_no_client_of_ipv6(
+    launch: Launch, systemd: FakeSystemd, host: str, more: str
+) -> None:
+    """A listener on an IPv6 address stays over a restart, whatever ipv6_only says:
+    bind(2) sets that option itself for one address of a host.
+    """
+    text = f'[services.echo]\nlisten = ["tcp://{host}:0"]\n{more}'
+    first = start(launch, systemd, text)
+    port = first.port("echo")
+    systemd.kill(first)
+    with socket.create_connection(("::1", port), timeout=10.0) as waiting:
+        waiting.sendall(b"patience")
+        waiting.shutdown(socket.SHUT_WR)
+        second = start(launch, systemd, text)
+        assert clients.read_all(waiting) == b"patience"
+    assert second.log_events("listener.dropped") == []
+    assert second.stop() == 0
+
+
 @pytest.mark.parametrize("crash", [True, False], ids=["crash", "restart"])
 def test_counters_go_on(
     launch: Launch, systemd: FakeSystemd, config: str, *, crash: bool, tmp_path: Path

@@ -15,10 +15,12 @@ import os
 import pwd
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.clients import connect
 from tests.support.operating import ask
 from tests.support.waiting import until
 from unpd.cli import commands, dispatch, verbs
@@ -27,6 +29,7 @@ from unpd.config.load import loads
 from unpd.master.children import kinds
 from unpd.worker.main import Worker
 
+FLOOD = 300
 CAP_NET_BIND_SERVICE = 10
 PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 4, 8, 47, 2
 PTRACE_SEIZE = 0x4206
@@ -87,6 +90,17 @@ def command(_: int) -> str:
     return json.dumps(ask(control(), verb="status").get("reason", "obeyed"))
 
 
+def command_often(master: int) -> str:
+    """Connect and leave again and again for longer than a second, then command the
+    master.
+    """
+    done, enough_at = 0, time.monotonic() + 1.2
+    while done < FLOOD or time.monotonic() < enough_at:
+        with contextlib.suppress(BlockingIOError), connect(str(control())):
+            done += 1
+    return command(master)
+
+
 def command_from(prepare: Callable[[], None]) -> Callable[[int], str]:
     """Command the master from an own child that ``prepare`` makes."""
 
@@ -144,6 +158,7 @@ ATTEMPTS: dict[str, Callable[[int], str]] = {
     "trace": trace,
     "bind_low_port": bind_low_port,
     "command": command,
+    "command_often": command_often,
     "command_as_child": command_from(as_child),
     "command_as_orphan": command_from(as_orphan),
     "command_behind_a_hidden_parent": command_from(behind_a_hidden_parent),

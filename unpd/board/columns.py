@@ -22,11 +22,12 @@ class ColumnsExhaustedError(Exception):
 class Columns:
     """The columns of one area. ``names`` lists their names in order."""
 
-    def __init__(self, plural: str, cells: memoryview, valid: Callable[[str], bool] = bool) -> None:
+    def __init__(self, plural: str, cells: memoryview, valid: Callable[[str], bool]) -> None:
         """Read the names in ``cells`` (from :meth:`Scoreboard.names`).
 
         ``plural``: what the names belong to, for messages, such as "services".
-        BoardRefusedError if a name is damaged, occurs twice, or is not ``valid``.
+        ``valid``: the rule of the configuration for such a name. BoardRefusedError if a
+        name is no UTF-8, occurs twice, or is not ``valid``.
         """
         self.plural = plural
         self.limit = len(cells) // NAME_WORDS
@@ -36,9 +37,11 @@ class Columns:
             encoded = bytes(self._bytes[start : start + NAME_BYTES]).rstrip(b"\0")
             if not encoded:
                 break
-            name = encoded.decode("utf-8", "replace")
-            damaged = not name.isprintable() or "\ufffd" in name
-            if damaged or name in self.names or not valid(name):
+            try:
+                name = encoded.decode()
+            except UnicodeDecodeError:
+                name = ""
+            if not name or name in self.names or not valid(name):
                 raise BoardRefusedError(f"the names of its {plural} are damaged")
             self.names.append(name)
 

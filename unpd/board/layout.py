@@ -161,6 +161,7 @@ class Master(Area):
     LISTEN_QUEUES = Word("accept queues, by listener", ("length", "limit"), count=MAX_LISTENERS)
     FAULTS = Word("1 while the daemon has the fault, else 0", FAULTS)
     WANTED_WORKERS = Word("workers wanted, by pool", count=MAX_POOLS)
+    UNREACHABLE = Word("1 while clients reach no listener of it, by service", count=MAX_SERVICES)
 
 
 class Directory(Area):

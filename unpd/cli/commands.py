@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         loaded = load_path(path)
         identity = boot.identity_for(loaded)
         boot.make_parents(loaded.config)
-        with PidFile(loaded.config.daemon.pid_file):
-            return serve(path, loaded, identity, boot.Starter(offers=offers))
+        with PidFile(loaded.config.daemon.pid_file) as pid_file:
+            return serve(path, loaded, identity, boot.Starter(offers=offers, pid_file=pid_file))
     except UnpdError as error:
         offers.send(f"STATUS=not started: {str(error).partition(chr(10))[0]}", once=True)
         raise

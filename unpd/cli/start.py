@@ -106,5 +106,5 @@ def _daemon(
     identity = boot.identity_for(loaded)
     boot.make_parents(loaded.config)
     detach((report_fd,), processes.close_all_but)
-    with PidFile(loaded.config.daemon.pid_file):
-        return serve(path, loaded, identity, boot.Starter(ready))
+    with PidFile(loaded.config.daemon.pid_file) as pid_file:
+        return serve(path, loaded, identity, boot.Starter(ready, pid_file=pid_file))

@@ -85,8 +85,10 @@ class UnixAddress:
 
     @property
     def text(self) -> str:
-        """The address as the configuration writes it."""
-        return f"unix://{self.path}"
+        """The address as the configuration writes it. The kernel may have bytes in the
+        path that are not UTF-8: they are escaped.
+        """
+        return f"unix://{self.path}".encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +272,8 @@ def _unix(path: str) -> UnixAddress:
             " unix:///run/unpd/echo.sock"
         )
     refuse_path(path)
-    if bytes_of_path(path) > MAX_UNIX_PATH_BYTES:
+    # The scoreboard has the path in UTF-8, which may be longer than in the locale.
+    if max(bytes_of_path(path), len(path.encode())) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH_BYTES} bytes")
     return UnixAddress(path)
 

@@ -133,9 +133,14 @@ class ControlServer:
         if len(self._peers) >= MAX_PEERS:
             sock.close()
             return
+        try:
+            credentials = peer_credentials(sock)
+        except OSError:  # a caller that nobody knows may ask for nothing
+            sock.close()
+            return
         sock.setblocking(False)
         number, self._next_number = self._next_number, self._next_number + 1
-        peer = Peer(sock, peer_credentials(sock), now() + PEER_TIMEOUT_S)
+        peer = Peer(sock, credentials, now() + PEER_TIMEOUT_S)
         self._peers[number] = peer
         self._loop.watch(sock.fileno(), select.EPOLLIN, lambda events: self._ready(number, events))
         reason = self._refusal(peer.credentials)

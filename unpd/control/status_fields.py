@@ -104,7 +104,11 @@ STATUS = (
         f"What the main process does: {', '.join(MasterPhase)}; {MasterPhase.RUNNING} means none"
         " of the others.",
     ),
-    StatusField("ready", "boolean", "Whether every service has a ready worker."),
+    StatusField(
+        "ready",
+        "boolean",
+        "Whether every service has a ready worker and a listener that clients reach.",
+    ),
     StatusField("degraded", "list", "The faults that stand now.", fields=_DEGRADED),
     StatusField("generation", "integer", "The generation that serves; it goes up at each reload."),
     StatusField("uptime_s", "number", "The time since the start, in seconds."),

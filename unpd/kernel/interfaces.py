@@ -10,6 +10,7 @@ OSError only for a socket that is closed.
 """
 
 import contextlib
+import os
 import socket
 
 
@@ -25,7 +26,8 @@ def interface_index(scope: str) -> int:
     0 if this host has no such interface.
     """
     with contextlib.suppress(OSError, UnicodeEncodeError):
-        return socket.if_nametoindex(scope)
+        # The configuration is UTF-8 in every locale, and so is the name in it.
+        return socket.if_nametoindex(os.fsdecode(scope.encode()))
     with contextlib.suppress(OSError, ValueError):
         index = int(scope)
         # if_indextoname() would silently drop the higher bits.
@@ -35,8 +37,21 @@ def interface_index(scope: str) -> int:
 
 
 def interface_name(index: int) -> str:
-    """The name of the interface ``index``; the number if the interface is gone."""
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return str(index)
+    """The name of the interface ``index``, as text in every locale; the number if the
+    interface is gone or its name is not UTF-8.
+    """
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return os.fsencode(socket.if_indextoname(index)).decode()
+    return str(index)
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether two numeric hosts of a family are the same. An interface has a name and a
+    number.
+    """
+    host, _, scope = one.partition("%")
+    other_host, _, other_scope = other.partition("%")
+    if host != other_host or scope == other_scope:
+        return one == other
+    index = interface_index(scope)
+    return index != 0 and index == interface_index(other_scope)

@@ -4,11 +4,13 @@ flock(2) on the open file decides which daemon runs. The number in the file is f
 people: no code trusts it, because it may be stale, reused or forged. The kernel drops
 the lock when the process ends, so a crash leaves none; children close the descriptor.
 
-Owns the file, its lock and its descriptor. Called by unpd.cli. Calls unpd.errors for
+Owns the file, its lock and its descriptor. Called by unpd.cli, and by
+the master's sweep, which mends it. Calls unpd.errors for
 what ``with`` raises. Raises OSError, and as a context manager AlreadyRunningError and
 CannotCreateError.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -57,10 +59,32 @@ class PidFile:
             # removed the file, or we removed it because another user owned it.
             os.close(fd)
 
+    def mend(self) -> bool:
+        """Make and lock the file again if it was removed; return whether that was
+        needed. Without it a second daemon could start. The caller holds the lock.
+
+        OSError if it cannot be made: FileExistsError for a file of somebody else, which
+        stays, and BlockingIOError if another daemon was faster.
+        """
+        if self._fd is None or self._is_still_there(self._fd):
+            return False
+        fd = self._open_with(os.O_EXCL)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise
+        os.close(self._fd)
+        self._fd = fd
+        self._fill(fd)
+        return True
+
     def _open(self) -> int:
-        fd = os.open(
-            self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, MODE
-        )
+        return self._open_with(0)
+
+    def _open_with(self, more: int) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(self.path, flags | more, MODE)
         reason = _why_not_ours(os.fstat(fd))
         if reason:
             os.close(fd)
@@ -85,26 +109,31 @@ class PidFile:
     def _is_still_there(self, fd: int) -> bool:
         try:
             return os.path.samestat(os.fstat(fd), os.lstat(self.path))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def _write(self, fd: int) -> None:
         try:
-            os.fchmod(fd, MODE)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            self._fill(fd)
         except OSError:
             self.release()
             raise
 
+    def _fill(self, fd: int) -> None:
+        os.fchmod(fd, MODE)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+
     def release(self) -> None:
-        """Remove the file if it is still ours, then give up the lock.
+        """Remove the file if it is still ours, then give up the lock. A file in a
+        directory that was closed to us meanwhile stays.
 
         In this order no other daemon can lock a file that we are about to remove.
         """
         if self._fd is not None:
-            if self._is_still_there(self._fd):
-                self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if self._is_still_there(self._fd):
+                    self.path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = None
 

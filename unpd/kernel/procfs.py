@@ -23,7 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _STAT_BYTES = 1024
-MAX_ANCESTORS = 256
+MAX_ANCESTORS = 64
+"""How many ancestors are looked up, each for about 10 us. A hostile child that makes a
+longer chain must not cost the master more with each connection.
+"""
 TRIES = 5
 """How often the ancestors are looked up anew because one of them ended meanwhile."""
 

@@ -150,6 +150,17 @@ def socket_inode(path: str) -> int:
     return status.st_ino if stat.S_ISSOCK(status.st_mode) else 0
 
 
+def may_search(path: str) -> bool:
+    """Whether this process could see a file at ``path`` if one were there."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def _directory_of(path: str) -> Iterator[int]:
     """Open the directory of ``path``. What is done to a name in it stays in it, even if

@@ -34,11 +34,13 @@ from unpd.core import effects as fx
 from unpd.errors import CannotCreateError, ConfigError, PrivilegeError, Problem, UnpdError
 from unpd.kernel import journal, needed, privileges, processes
 from unpd.kernel.credentials import Credentials
+from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop, now
 from unpd.master import boards
+from unpd.master.line_limit import LineLimit
 from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
 from unpd.master.perform import log_listener
@@ -148,10 +150,12 @@ def _make_parent(path: Path) -> None:
 class Starter:
     """What started the daemon. ``on_ready`` is called once the daemon is ready.
     ``offers`` has the offers of the service manager, none if that did not start it.
+    ``pid_file`` is locked.
     """
 
     on_ready: Callable[[], None] = lambda: None
     offers: Offers = field(default_factory=Offers)
+    pid_file: PidFile | None = None
 
 
 def serve(
@@ -222,10 +226,19 @@ def _protect(identity: Identity | None, log: Log) -> None:
 
 
 def _refusal_of(callers: Callers, log: Log) -> Callable[[Credentials], str]:
+    limit = LineLimit()
+
     def refusal(caller: Credentials) -> str:
         reason = callers.refusal(caller)
-        if reason:
-            log.event("control.refused", by_uid=caller.uid, by_pid=caller.pid, reason=reason)
+        suppressed = limit.take(now()) if reason else None
+        if suppressed is not None:
+            log.event(
+                "control.refused",
+                by_uid=caller.uid,
+                by_pid=caller.pid,
+                reason=reason,
+                suppressed=suppressed,
+            )
         return reason
 
     return refusal
@@ -272,6 +285,7 @@ def _make_runtime(
         reaper=reaper,
         signal_queue=SignalQueue(),
         on_ready=starter.on_ready,
+        pid_file=starter.pid_file,
         master_pid=os.getpid(),
         started_at=now(),
     )

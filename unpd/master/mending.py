@@ -1,12 +1,13 @@
-"""Looks after the sockets on which the master is reached: the services' listeners and
-the control socket.
+"""Looks after what others find in the file system or the network: the services'
+listeners, the control socket and the pid file.
 
 :func:`look_after` is called by the shell's sweep, once a second. It repairs what it
 can, logs that, and keeps :attr:`Runtime.faults <unpd.master.runtime.Runtime>` true.
 Where a listener had to be opened anew, it asks the core for a reload with the running
 configuration. :func:`mend_listeners` is also called after a reload, by the performers.
 
-Calls :mod:`unpd.master.listening` and :mod:`unpd.control.server`.
+Calls :mod:`unpd.master.listening`, :mod:`unpd.control.server` and
+:mod:`unpd.kernel.pidfile`.
 """
 
 from unpd.core import events as ev
@@ -18,9 +19,12 @@ from unpd.names import Fault, MasterPhase
 
 
 def look_after(runtime: Runtime, state: State) -> None:
-    """Repair the sockets. Ask for a reload if the children lack a new listener."""
+    """Repair the sockets and the pid file. Ask for a reload if the children lack a new
+    listener.
+    """
     mend_listeners(runtime)
     _mend_control(runtime)
+    _mend_pid_file(runtime)
     if state.phase is MasterPhase.RUNNING and runtime.deployment.listeners.needs_reload(now()):
         runtime.events.append(ev.ListenersRenewed())
 
@@ -70,3 +74,34 @@ def _mend_control(runtime: Runtime) -> None:
     if runtime.faults.get(lost) != text:
         runtime.log.event("control.lost", path=control.path, reason=repair.reason)
     runtime.faults[lost] = text
+
+
+def _mend_pid_file(runtime: Runtime) -> None:
+    pid_file = runtime.pid_file
+    if pid_file is None:
+        return
+    path = str(pid_file.path)
+    lost = (Fault.PID_FILE_LOST, path)
+    try:
+        renewed = pid_file.mend()
+    except OSError as error:
+        reason = _why_no_pid_file(error)
+        text = f"the pid file {path} is gone, and a second daemon could start: {reason}"
+        if runtime.faults.get(lost) != text:
+            runtime.log.event("pidfile.lost", path=path, reason=reason)
+        runtime.faults[lost] = text
+        return
+    if runtime.faults.pop(lost, None) or renewed:
+        runtime.log.event("pidfile.renewed", path=path)
+
+
+def _why_no_pid_file(error: OSError) -> str:
+    """Why the pid file cannot be made again, as the end of a sentence."""
+    match error:
+        case FileExistsError():
+            return "another file took its place; move it away"
+        case BlockingIOError():
+            return "another daemon has locked it"
+        case FileNotFoundError() | NotADirectoryError():
+            return "the directory does not exist"
+    return error.strerror or str(error)

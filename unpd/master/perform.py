@@ -21,10 +21,12 @@ from unpd.core.model import Child
 from unpd.core.policy import policy_of
 from unpd.errors import UnpdError
 from unpd.kernel import processes
+from unpd.loop import now
 from unpd.master import rotation
 from unpd.master.children import reports
 from unpd.master.children.fork import Forked, ForkPlan, fork
 from unpd.master.children.kinds import KINDS, wanted_children
+from unpd.master.listening.closed import StillHeldError
 from unpd.master.listening.listener import OpenListener
 from unpd.master.mending import mend_listeners
 from unpd.master.runtime import ChildProcess, Deployment, LastReload, Question, Runtime
@@ -155,7 +157,8 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         runtime.candidate = Deployment(loaded.config, listeners)
         runtime.columns.take(loaded.config, wanted_listeners)
     except (UnpdError, ColumnsExhaustedError) as error:
-        runtime.events.append(ev.ConfigRefused(str(error)))
+        if not (isinstance(error, StillHeldError) and runtime.postpone(now())):
+            runtime.events.append(ev.ConfigRefused(str(error)))
         return
     for warning in loaded.warnings:
         runtime.log.event("config.warning", text=warning)

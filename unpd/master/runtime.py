@@ -1,8 +1,8 @@
 """The runtime: everything that the master owns while it runs, such as descriptors,
 children, the scoreboard and the log.
 
-Made by boot. It has no behaviour: the shell, the performers and the other modules of
-``unpd.master`` work on it.
+Made by boot. It has hardly any behaviour: the shell, the performers and the other
+modules of ``unpd.master`` work on it.
 """
 
 import os
@@ -20,11 +20,12 @@ from unpd.config.schema import Config, is_name
 from unpd.control.server import ControlServer
 from unpd.core import events as ev
 from unpd.core.model import Child
+from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
-from unpd.master.listening.listener import METRICS, WantedListener
+from unpd.master.listening.listener import METRICS, WantedListener, is_key
 from unpd.master.listening.table import Listeners
 from unpd.names import Fault
 
@@ -92,6 +93,23 @@ class LastReload:
     generation: int
 
 
+PAUSE_S = 0.05
+PATIENCE_S = 3.0
+"""How long a reload waits for an address that a retired worker has yet to close. A
+worker that is not hung closes it within milliseconds.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A load of the configuration that is tried again, at ``again_at``, and no more
+    after ``until``.
+    """
+
+    again_at: float
+    until: float
+
+
 class BoardColumns:
     """The columns of a scoreboard, by name."""
 
@@ -105,7 +123,7 @@ class BoardColumns:
         listeners = board.names(areas.LISTENER_NAMES, layout.MAX_LISTENERS)
         self.services = Columns("services", services, is_name)
         self.pools = Columns("pools", pools, is_name)
-        self.listeners = Columns("listeners", listeners)
+        self.listeners = Columns("listeners", listeners, is_key)
 
     def check(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
         """Check that every name of ``config`` can have a column, without giving it one.
@@ -138,7 +156,8 @@ class Runtime:
 
     ``load`` reads the configuration again. ``on_ready`` is called once, when every
     service is ready. Both come from the command that started the master. ``candidate``
-    is the deployment that a reload proves. ``events`` wait for the core. ``generation``
+    is the deployment that a reload proves. ``postponed``: a reload waits for an address
+    that a retired worker has yet to close. ``events`` wait for the core. ``generation``
     is that of ``deployment``; the master does not read it from the scoreboard, which
     children can write. ``processes`` has the children that are not reaped yet, by
     birth; ``birth_by_pid`` has their births by pid. ``faults`` has one sentence for
@@ -163,8 +182,21 @@ class Runtime:
     generation: int = 1
     last_reload: LastReload | None = None
     control: ControlServer | None = None
+    pid_file: PidFile | None = None
     candidate: Deployment | None = None
+    postponed: Postponed | None = None
     processes: dict[int, ChildProcess] = field(default_factory=dict)
     birth_by_pid: dict[int, int] = field(default_factory=dict)
     faults: dict[tuple[Fault, str], str] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
+
+    def postpone(self, at: float) -> bool:
+        """Have the configuration loaded again soon; False if that has lasted too long
+        at the time ``at``.
+        """
+        until = self.postponed.until if self.postponed else at + PATIENCE_S
+        if at >= until:
+            self.postponed = None
+            return False
+        self.postponed = Postponed(at + PAUSE_S, until)
+        return True

@@ -1,5 +1,6 @@
 """Samples what the master measures once a second: the accept queues, its own process,
-its faults, the wanted workers, and the heartbeats of its children.
+its faults, the wanted workers, the services out of reach, and the heartbeats of its
+children.
 
 Called by the shell's sweep. :func:`sample` and :func:`show_state` write the master's
 words of the board.
@@ -53,7 +54,9 @@ def _sample_process(words: memoryview) -> None:
 
 
 def show_state(runtime: Runtime, state: State) -> None:
-    """Write which faults the daemon has, and how many workers each pool wants."""
+    """Write which faults the daemon has, how many workers each pool wants, and which
+    services clients cannot reach.
+    """
     words = runtime.board.words
     present = {found.fault for found in degradations(runtime, state)}
     for index, fault in enumerate(layout.FAULTS):
@@ -61,6 +64,9 @@ def show_state(runtime: Runtime, state: State) -> None:
     for column, pool in enumerate(runtime.columns.pools.names):
         wanted = state.wanted.workers.get(pool, 0)
         words[layout.Master.WANTED_WORKERS + column] = wanted
+    unreachable = runtime.deployment.listeners.unreachable()
+    for column, service in enumerate(runtime.columns.services.names):
+        words[layout.Master.UNREACHABLE + column] = int(service in unreachable)
 
 
 def beats(runtime: Runtime) -> ev.BeatsRead:

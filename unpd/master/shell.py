@@ -36,6 +36,7 @@ from unpd.master.runtime import Runtime
 from unpd.master.signalling import Signalling
 from unpd.master.systemd.announcer import Announcer
 from unpd.master.systemd.offers import Offers
+from unpd.names import MasterPhase
 
 SWEEP_S = 1.0
 """How often the master reads heartbeats, samples queues, and looks for children whose
@@ -73,6 +74,8 @@ class Shell:
 
     def _take(self, event: ev.Event) -> None:
         self._state, effects = step(self._state, event, now())
+        if self._state.phase is not MasterPhase.LOADING:
+            self._runtime.postponed = None
         self._show()
         for effect in effects:
             if isinstance(effect, fx.Leave):
@@ -96,14 +99,18 @@ class Shell:
         if self._runtime.events or self._runtime.reaper.reaped:
             return 0.0
         deadline_at = sooner(next_deadline(self._state), self._sweep_at)
+        if self._runtime.postponed is not None:
+            deadline_at = sooner(deadline_at, self._runtime.postponed.again_at)
         return max(0.0, deadline_at - now())
 
     def _gather(self) -> None:
         """Queue the events that the loop's callbacks do not queue: those of signals,
-        deaths and deadlines. Sweep when it is time.
+        deaths and deadlines. Load and sweep when it is time.
         """
         runtime = self._runtime
         self._signalling.take()
+        if runtime.postponed is not None and runtime.postponed.again_at <= now():
+            perform(runtime, fx.LoadConfig())
         if now() >= self._sweep_at:
             self._sweep()
         for _ in range(len(runtime.reaper.reaped)):

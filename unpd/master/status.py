@@ -92,7 +92,7 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "config": next(iter(runtime.config_names), None),
         "metrics": exporter[0].text if exporter else None,
         "phase": str(state.phase),
-        "ready": running and not unready_pools(state),
+        "ready": running and not unready_pools(state) and not _unreachable(runtime),
         "degraded": [
             {"reason": str(found.fault), "text": found.text}
             for found in degradations(runtime, state)
@@ -104,6 +104,11 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "services": [_service(runtime, name) for name in runtime.deployment.config.services],
         "children": [_child(runtime, child, at) for child in state.children.values()],
     }
+
+
+def _unreachable(runtime: Runtime) -> set[str]:
+    """The services of which clients reach no listener. The exporter is none of them."""
+    return runtime.deployment.listeners.unreachable() - {METRICS}
 
 
 def _reload(last: LastReload) -> dict[str, Any]:

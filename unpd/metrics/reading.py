@@ -88,7 +88,9 @@ class Reading:
 
 
 def why_not_ready(board: Scoreboard, labels: Labels) -> str:
-    """Say why not every configured service has a ready worker; "" when each has one."""
+    """Say why not every configured service has a ready worker and a listener that
+    clients reach; "" when each has both.
+    """
     phase = board.words[Master.PHASE]
     if phase >= len(layout.MASTER_PHASES):
         return "the scoreboard is damaged"
@@ -97,7 +99,15 @@ def why_not_ready(board: Scoreboard, labels: Labels) -> str:
     ready = {entry.pool for entry in _workers(board) if entry.phase is ChildPhase.READY}
     ready_pools = {name for name, column in labels.pools if column in ready}
     waiting = [service for service, pool in labels.service_pools.items() if pool not in ready_pools]
-    return f"no ready worker for service {', '.join(waiting)}" if waiting else ""
+    if waiting:
+        return f"no ready worker for service {', '.join(waiting)}"
+    columns = dict(labels.services)
+    unreachable = [
+        service
+        for service in labels.service_pools
+        if board.words[Master.UNREACHABLE + columns[service]]
+    ]
+    return f"clients reach no listener of service {', '.join(unreachable)}" if unreachable else ""
 
 
 def _workers(board: Scoreboard) -> list[Entry]:

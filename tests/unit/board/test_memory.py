@@ -13,6 +13,8 @@ import pytest
 from unpd.board import layout
 from unpd.board.columns import Columns, ColumnsExhaustedError
 from unpd.board.memory import BoardRefusedError, Entry, Scoreboard, adopt, create, rows_bound
+from unpd.config.addresses import parse_address
+from unpd.master.listening.listener import is_key
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 
 
@@ -293,7 +295,7 @@ def test_bounds_go_up(bounds: tuple[float, ...]) -> None:
 
 def columns_for(limit: int) -> Columns:
     """Columns with room for ``limit`` names."""
-    return Columns("services", memoryview(bytearray(limit * layout.NAME_BYTES)).cast("Q"))
+    return Columns("services", memoryview(bytearray(limit * layout.NAME_BYTES)).cast("Q"), is_key)
 
 
 def test_a_name_keeps_its_column() -> None:
@@ -337,21 +339,34 @@ def test_columns_are_known_again(board: Scoreboard) -> None:
     the next free one.
     """
     area = board.names(layout.Board.LISTENER_NAMES, layout.MAX_LISTENERS)
-    first = Columns("listeners", area)
+    first = Columns("listeners", area, is_key)
     longest = "unix:///" + "ä" * 53
     assert [first.column(name) for name in ("tcp://[::]:7", longest)] == [0, 1]
-    again = Columns("listeners", area)
+    again = Columns("listeners", area, is_key)
     assert again.names == ["tcp://[::]:7", longest]
     assert [again.column(name) for name in (longest, "new", "tcp://[::]:7")] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("odd", "\xa0\xad\u200b\u202e\ue000\ufffd\u0378\U0010ffff é\\")
+def test_every_path_that_the_configuration_takes_is_known_again(
+    board: Scoreboard, odd: str
+) -> None:
+    """The next master takes over the counters of every UNIX listener: one rule decides
+    which characters its path may have.
+    """
+    area = board.names(layout.Board.LISTENER_NAMES, layout.MAX_LISTENERS)
+    key = parse_address(f"unix:///run/a{odd}b").text
+    Columns("listeners", area, is_key).column(key)
+    assert Columns("listeners", area, is_key).names == [key]
 
 
 def test_a_name_may_fill_its_column() -> None:
     """A name of NAME_BYTES bytes is read back whole, and the next name too."""
     cells = memoryview(bytearray(2 * layout.NAME_BYTES)).cast("Q")
     names = ["n" * layout.NAME_BYTES, "next"]
-    columns = Columns("services", cells)
+    columns = Columns("services", cells, is_key)
     assert [columns.column(name) for name in names] == [0, 1]
-    assert Columns("services", cells).names == names
+    assert Columns("services", cells, is_key).names == names
 
 
 def test_every_name_of_a_configuration_fits() -> None:
@@ -373,7 +388,7 @@ def test_damaged_names_are_refused(damage: bytes) -> None:
     cells = memoryview(bytearray(2 * layout.NAME_BYTES))
     cells[: len(damage)] = damage
     with pytest.raises(BoardRefusedError, match="the names of its services are damaged"):
-        Columns("services", cells.cast("Q"))
+        Columns("services", cells.cast("Q"), is_key)
 
 
 def test_a_name_twice_is_damage() -> None:
@@ -381,7 +396,7 @@ def test_a_name_twice_is_damage() -> None:
     cells = memoryview(bytearray(2 * layout.NAME_BYTES))
     cells[:4] = cells[layout.NAME_BYTES : layout.NAME_BYTES + 4] = b"echo"
     with pytest.raises(BoardRefusedError, match="damaged"):
-        Columns("services", cells.cast("Q"))
+        Columns("services", cells.cast("Q"), is_key)
 
 
 def test_children_of_a_dead_master_are_counted(fd: int) -> None:

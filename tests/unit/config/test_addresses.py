@@ -2,6 +2,8 @@
 one.
 """
 
+import os
+
 import pytest
 
 from unpd.config.addresses import (
@@ -235,3 +237,14 @@ def test_long_text_is_cut() -> None:
     with pytest.raises(ValueError, match=r'^"x{120}\.\.\." must be an address') as caught:
         parse_address("x" * 1_000_000)
     assert len(str(caught.value)) < 300
+
+
+def test_a_path_has_its_limit_in_utf8_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a locale of one byte a letter, a path that fits the kernel may be too long for
+    the scoreboard.
+    """
+    monkeypatch.setattr(os, "fsencode", lambda path: path.encode("latin-1"))
+    path = "/" + "\u00e9" * 53
+    assert parse_address(f"unix://{path}") == UnixAddress(path)
+    with pytest.raises(ValueError, match="the path of a UNIX socket has at most 107 bytes"):
+        parse_address(f"unix://{path}\u00e9")

@@ -4,7 +4,7 @@ whatever its name.
 
 import pytest
 
-from unpd.kernel.interfaces import interface_index
+from unpd.kernel.interfaces import interface_index, same_host
 from unpd.kernel.sockets import ListenOptions, listen_tcp
 
 OPTIONS = ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666)
@@ -30,3 +30,22 @@ def test_no_name_of_an_interface_breaks_a_listener(name: str) -> None:
     """
     with pytest.raises(OSError, match=r"\w"):
         listen_tcp(f"fe80::1%{name}", 0, OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("fe80::1", "fe80::1", True),
+        ("fe80::1%lo", "fe80::1%1", True),
+        ("fe80::1%1", "fe80::1%lo", True),
+        ("fe80::1%lo", "fe80::2%1", False),
+        ("fe80::1%lo", "fe80::1%99999", False),
+        ("fe80::1%gone", "fe80::1%gone", True),
+        ("fe80::1%gone", "fe80::1%away", False),
+    ],
+)
+def test_an_interface_has_a_name_and_a_number(one: str, other: str, same: bool) -> None:
+    """Two hosts are the same if their interface is. Interfaces that are not there are
+    compared by what they are called.
+    """
+    assert same_host(one, other) is same

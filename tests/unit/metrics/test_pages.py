@@ -308,6 +308,18 @@ def test_not_ready_without_a_ready_worker_names_the_services(site: Site) -> None
     assert (page.status, page.body) == (503, b"no ready worker for service daytime, echo\n")
 
 
+def test_not_ready_while_clients_reach_no_listener(site: Site) -> None:
+    """The word of the master about a service that is configured counts."""
+    site.enter(MasterPhase.RUNNING)
+    site.worker(0, ChildPhase.READY)
+    site.board.words[layout.Master.UNREACHABLE + 1] = 1
+    page = site.ask("/readyz")
+    assert (page.status, page.body) == (503, b"clients reach no listener of service echo\n")
+    site.board.words[layout.Master.UNREACHABLE + 1] = 0
+    site.board.words[layout.Master.UNREACHABLE + 2] = 1
+    assert site.ask("/readyz").status == 200
+
+
 def test_not_ready_on_a_damaged_board(site: Site) -> None:
     """A number that is no phase is never taken for readiness."""
     site.board.words[layout.Master.PHASE] = 2**63

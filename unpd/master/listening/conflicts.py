@@ -4,13 +4,14 @@ The kernel says only that the address is in use. A reload opens what it adds bef
 closes what it removes, because a refused configuration must change nothing. So one
 address of a port cannot take the place of another that overlaps it.
 
-Called by :mod:`unpd.master.listening.table`; calls :mod:`unpd.kernel`. Raises
+Called by the tables of open and of closed listeners; calls :mod:`unpd.kernel`. Raises
 AddressError.
 """
 
+import socket
 from collections.abc import Iterable
 
-from unpd.config.addresses import TcpAddress
+from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.errors import AddressError
 from unpd.kernel import interfaces, sockets
 from unpd.master.listening.listener import OpenListener, WantedListener
@@ -22,7 +23,7 @@ def refuse_conflict(
     """AddressError if one of ``opened`` holds the address of ``wanted``. ``kept`` are
     the keys of those that stay open.
     """
-    conflict = next((listener for listener in opened if _overlaps(listener, wanted)), None)
+    conflict = next((listener for listener in opened if _conflicts(listener, wanted)), None)
     if conflict is None:
         return
     remedy = (
@@ -36,29 +37,24 @@ def refuse_conflict(
     )
 
 
-def _overlaps(listener: OpenListener, wanted: WantedListener) -> bool:
-    """Whether the kernel refuses to bind ``wanted`` while ``listener`` is open: one
-    address includes the other, as a wildcard does (ip(7)), and [::] also IPv4
-    (ipv6(7)).
+def _conflicts(listener: OpenListener, wanted: WantedListener) -> bool:
+    is_ipv6 = listener.sock.family == socket.AF_INET6
+    only = is_ipv6 and sockets.is_ipv6_only(listener.sock)
+    return overlaps(listener.address, wanted, ipv6_only=only)
+
+
+def overlaps(old: BoundAddress, wanted: WantedListener, *, ipv6_only: bool) -> bool:
+    """Whether the kernel refuses to bind ``wanted`` while a listener is open on ``old``
+    with that option: one address includes the other, as a wildcard does (ip(7)), and
+    [::] also IPv4 (ipv6(7)).
     """
-    new, old = wanted.address, listener.address
+    new = wanted.address
     if not isinstance(new, TcpAddress) or not isinstance(old, TcpAddress):
         return False
     if new.port != old.port:  # also for port 0: then the kernel chooses a free one
         return False
     if new.is_ipv6 == old.is_ipv6:
-        return _same_host(new.host, old.host) or new.is_wildcard or old.is_wildcard
+        return interfaces.same_host(new.host, old.host) or new.is_wildcard or old.is_wildcard
     if new.is_ipv6:
         return new.is_wildcard and not wanted.options.ipv6_only
-    return old.is_wildcard and not sockets.is_ipv6_only(listener.sock)
-
-
-def _same_host(one: str, other: str) -> bool:
-    """Whether two hosts of a family are the same. An interface has a name and a
-    number.
-    """
-    host, _, scope = one.partition("%")
-    other_host, _, other_scope = other.partition("%")
-    if host != other_host or not scope:
-        return host == other_host
-    return interfaces.interface_index(scope) == interfaces.interface_index(other_scope)
+    return old.is_wildcard and not ipv6_only

@@ -11,7 +11,7 @@ import contextlib
 import socket
 from dataclasses import dataclass, replace
 
-from unpd.config.addresses import Address, BoundAddress, SystemdAddress, TcpAddress
+from unpd.config.addresses import CONTROL, Address, BoundAddress, SystemdAddress, TcpAddress
 from unpd.kernel import sockets
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.systemd.offers import DescriptorStore
@@ -24,6 +24,13 @@ STORED_PREFIX = "unpd-stored-listener-"
 and those of socket units alike. No administrator gives this name to the socket of a
 unit (FileDescriptorName=).
 """
+
+
+def is_key(text: str) -> bool:
+    """Whether a listener could have this key: an address, which has any character but
+    those that no path may have.
+    """
+    return CONTROL.search(text) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class OpenListener:
 
     ``address`` is the actual one, with the port that the kernel chose for port 0.
     ``inode`` is that of the UNIX socket's file if this daemon made it, otherwise 0.
+    ``seen_inode`` is that of the file of a passed one as it was at the start, 0 if this
+    daemon cannot see the file (PrivateTmp=, ProtectHome=).
     ``stored``: the service manager has a duplicate, so that the queue of clients stays
     open when this one is closed.
     """
@@ -65,6 +74,7 @@ class OpenListener:
     sock: socket.socket
     address: BoundAddress
     inode: int = 0
+    seen_inode: int = 0
     stored: bool = False
 
     @property

@@ -56,6 +56,13 @@ def _open_unix(wanted: WantedListener, address: UnixAddress) -> OpenListener:
     return OpenListener(wanted, sock, address, inode)
 
 
+def adopted(wanted: WantedListener, sock: socket.socket) -> OpenListener:
+    """Return a listener that the service manager passed."""
+    address = bound_address(sock)
+    seen = sockets.socket_inode(address.path) if isinstance(address, UnixAddress) else 0
+    return OpenListener(wanted, sock, address, seen_inode=seen)
+
+
 def open_anew(old: OpenListener) -> OpenListener:
     """Open a listener in the place of ``old``, which no client can reach any more and
     which the caller closes. It keeps the port that the kernel once chose. One of

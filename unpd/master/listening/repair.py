@@ -69,10 +69,13 @@ def _interface_ailment(listener: OpenListener) -> str:
 
 
 def _file_ailment(listener: OpenListener, address: UnixAddress) -> str:
-    if address.path.startswith("@"):
-        return ""  # an abstract name has no file (unix(7))
-    inode = sockets.socket_inode(address.path)
-    if inode and inode == (listener.inode or inode):
+    """Why the file does not lead to the listener. That of a passed listener may be
+    hidden from this daemon, but not from the clients: a hidden file is no ailment.
+    """
+    known = listener.inode or listener.seen_inode
+    if not known or sockets.socket_inode(address.path) == known:
+        return ""
+    if listener.passed and not sockets.may_search(address.path):
         return ""
     return FILE_REPLACED if os.path.lexists(address.path) else FILE_GONE
 

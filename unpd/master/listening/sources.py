@@ -17,7 +17,7 @@ from unpd.kernel import sockets
 from unpd.kernel.activation import Passed
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.listening.listener import METRICS, OpenListener, WantedListener
-from unpd.master.listening.opening import REFUSALS, bound_address, open_new, refusal
+from unpd.master.listening.opening import REFUSALS, adopted, bound_address, open_new, refusal
 from unpd.master.listening.stored import StoredListeners
 from unpd.master.systemd.offers import DescriptorStore
 
@@ -125,7 +125,7 @@ class ListenerSources:
             if isinstance(wanted.address, SystemdAddress):
                 sock = self._passed[wanted.address.name][wanted.nth]
                 sockets.apply_options(sock, wanted.options)
-                return OpenListener(wanted, sock, bound_address(sock))
+                return adopted(wanted, sock)
             return self.stored.open(wanted) or open_new(wanted)
         except REFUSALS as error:
             raise refusal(wanted, error) from error

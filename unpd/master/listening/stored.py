@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from unpd.config.addresses import BoundAddress, TcpAddress, UnixAddress
-from unpd.kernel import sockets
+from unpd.kernel import interfaces, sockets
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.listening.listener import STORED_PREFIX, OpenListener, WantedListener
 from unpd.master.listening.opening import REFUSALS, bound_address, reason_of
@@ -167,12 +167,12 @@ def _unsuitable_tcp(
     sock: socket.socket, bound: TcpAddress, address: TcpAddress, *, ipv6_only: bool
 ) -> str:
     """Why a TCP listener does not suit. 0.0.0.0 stands for ``::`` if the kernel has no
-    IPv6 (sockets.listen_tcp).
+    IPv6 (sockets.listen_tcp). On any other address than ``::``, bind(2) itself makes
+    the listener IPv6 only.
     """
-    if sock.family == socket.AF_INET6 and sockets.is_ipv6_only(sock) != ipv6_only:
+    if bound.host == "::" and sockets.is_ipv6_only(sock) != ipv6_only:
         return "its ipv6_only is another one"
-    hosts = {address.host}
-    if address.host == "::" and not ipv6_only:
-        hosts.add("0.0.0.0")
-    suits = bound.host in hosts and address.port in (0, bound.port)
+    fallback = address.host == "::" and not ipv6_only and bound.host == "0.0.0.0"
+    same = fallback or interfaces.same_host(bound.host, address.host)
+    suits = same and address.port in (0, bound.port)
     return "" if suits else f"it listens on {bound.text}"

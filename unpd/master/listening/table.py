@@ -20,11 +20,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from unpd.config.addresses import SystemdAddress
+from unpd.config.addresses import SystemdAddress, TcpAddress
 from unpd.errors import AddressError, UnpdError
+from unpd.master.listening.closed import ClosedListeners
 from unpd.master.listening.conflicts import refuse_conflict
 from unpd.master.listening.listener import OpenListener, WantedListener
-from unpd.master.listening.opening import REFUSALS, open_anew, reason_of
+from unpd.master.listening.opening import REFUSALS, open_anew, reason_of, refusal
 from unpd.master.listening.repair import Outcome, Repair, ailment, repairs_in_place
 from unpd.master.listening.sources import ListenerSources
 
@@ -43,6 +44,7 @@ class Listeners:
     ) -> None:
         self.sources = sources
         self.opened: dict[str, OpenListener] = dict(opened or {})
+        self._closed = ClosedListeners()
         self._broken: dict[str, str] = {}  # by key, the reason that was reported last
         self._untuned: set[str] = set()  # keys of those that refused their new options
         self._unserved: set[str] = set()  # keys of renewed ones that the children lack
@@ -54,7 +56,7 @@ class Listeners:
         If one cannot be opened, close the added ones again.
 
         AddressError (in use, missing) or PrivilegeError in one sentence that names the
-        service and the address.
+        service and the address; StillHeldError if a worker that drains has the address.
         """
         all_wanted = tuple(wanted_listeners)
         kept = {wanted.key for wanted in all_wanted}
@@ -65,8 +67,7 @@ class Listeners:
             for wanted in sorted(all_wanted, key=_is_ours):
                 listener = self.opened.get(wanted.key)
                 if listener is None:
-                    refuse_conflict(wanted, (self.opened | found).values(), kept)
-                    listener = self.sources.open(wanted)
+                    listener = self._open(wanted, (self.opened | found).values(), kept)
                     added.append(listener)
                 _refuse_other_ipv6_only(listener, wanted)
                 found[wanted.key] = replace(listener, wanted=wanted)
@@ -76,12 +77,29 @@ class Listeners:
             raise
         return Listeners(self.sources, {wanted.key: found[wanted.key] for wanted in all_wanted})
 
+    def _open(
+        self, wanted: WantedListener, opened: Iterable[OpenListener], kept: Iterable[str]
+    ) -> OpenListener:
+        """Open an added listener. A fault in the search for conflicts, too, refuses the
+        configuration: the input of a reload must not end the master.
+        """
+        try:
+            refuse_conflict(wanted, opened, kept)
+            try:
+                return self.sources.open(wanted)
+            except AddressError:
+                self._closed.refuse_held(wanted)
+                raise
+        except REFUSALS as error:
+            raise refusal(wanted, error) from error
+
     def adopt(self, new: "Listeners") -> None:
         """Become ``new``: close the listeners that it lacks, apply its options to the
         others, and store all. A listener that refuses its options is mended later.
         """
         for key, listener in self.opened.items():
             if key not in new.opened:
+                self._closed.remember(listener)
                 listener.end(self.sources.store)
             elif listener.wanted.options != new.opened[key].wanted.options:
                 try:
@@ -114,6 +132,7 @@ class Listeners:
         one only once for each reason. ``may_renew``: a new socket may take the place of
         one that cannot be repaired itself.
         """
+        self._closed.forget_gone()
         for key, listener in list(self.opened.items()):
             reason = ailment(listener)
             if not reason and key not in self._untuned:
@@ -167,6 +186,14 @@ class Listeners:
             for key, reason in (new | self._broken).items()
         }
 
+    def unreachable(self) -> set[str]:
+        """The services of which clients reach no listener."""
+        faults = self.faults()
+        reached = {
+            opened.wanted.service for key, opened in self.opened.items() if key not in faults
+        }
+        return {opened.wanted.service for opened in self.opened.values()} - reached
+
     def needs_reload(self, now: float) -> bool:
         """Whether to ask for a reload now, so that the children get the renewed
         listeners.
@@ -183,6 +210,7 @@ class Listeners:
     def drop(self, new: "Listeners") -> None:
         """Close the listeners that only ``new`` has: its configuration was refused."""
         for listener in self.added_by(new):
+            self._closed.remember(listener)
             listener.close()
 
     def of(self, service: str) -> list[OpenListener]:
@@ -201,8 +229,11 @@ def _is_ours(wanted: WantedListener) -> bool:
 
 
 def _refuse_other_ipv6_only(listener: OpenListener, wanted: WantedListener) -> None:
-    """AddressError if ipv6_only differs: it cannot change after bind(2) (ipv6(7))."""
-    if listener.wanted.options.ipv6_only != wanted.options.ipv6_only and not listener.passed:
+    """AddressError if ipv6_only of ``::`` differs: it cannot change after bind(2)
+    (ipv6(7)). It means nothing for other addresses.
+    """
+    changed = listener.wanted.options.ipv6_only != wanted.options.ipv6_only
+    if changed and isinstance(wanted.address, TcpAddress) and wanted.address.host == "::":
         raise AddressError(
             f"service {wanted.service}: ipv6_only of {wanted.address.text} cannot be changed"
             " while it is open: restart unpd"
