@@ -385,6 +385,35 @@ def test_nonsense_in_the_store_is_no_obstacle(
     assert unpd.stop() == 0
 
 
+def test_a_tcp_listener_with_an_inode_is_no_obstacle(
+    launch: Launch, systemd: FakeSystemd, config: str
+) -> None:
+    """The name of a stored TCP listener that speaks of a file is nonsense too."""
+    first = start(launch, systemd, config)
+    systemd.kill(first)
+    name = next(name for name, _ in systemd.store if "listener" in name and name.endswith("-0"))
+    systemd.store[:] = [
+        (f"{old[:-1]}5", fd) if old == name else (old, fd) for old, fd in systemd.store
+    ]
+    unpd = start(launch, systemd, config)
+    assert len(unpd.log_events("listener.dropped")) == 1
+    assert unpd.stop() == 0
+
+
+def test_a_listener_in_the_place_of_the_scoreboard_holds_no_address(
+    launch: Launch, systemd: FakeSystemd
+) -> None:
+    """It is closed before any listener is opened: it may have the address of one."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    systemd.store.append(("unpd-scoreboard", sock.detach()))
+    text = f'[metrics]\nlisten = false\n[services.echo]\nlisten = ["tcp://127.0.0.1:{port}"]\n'
+    unpd = start(launch, systemd, text)
+    assert unpd.log_events("scoreboard.dropped")
+    assert clients.converse(("127.0.0.1", port), b"served") == b"served"
+    assert unpd.stop() == 0
+
+
 def test_a_listener_that_was_stored_twice_is_stored_again(
     launch: Launch, systemd: FakeSystemd, config: str
 ) -> None:

@@ -388,7 +388,8 @@ def set_mode(sock: socket.socket, inode: int, mode: int) -> None:
     try:
         found = os.fstat(fd)
         ours = found.st_ino == inode and found.st_uid == os.geteuid()
-        if ours and stat.S_ISSOCK(found.st_mode):
+        is_other = stat.S_IMODE(found.st_mode) != mode
+        if ours and stat.S_ISSOCK(found.st_mode) and is_other:
             # fchmod(2) refuses a descriptor of O_PATH (open(2)).
             os.chmod(f"/proc/self/fd/{fd}", mode)
     finally:

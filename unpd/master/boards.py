@@ -6,6 +6,7 @@ does the same for listeners.
 """
 
 import os
+import stat
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -45,6 +46,22 @@ def open_board(
     words[layout.Master.START_WALL_NS] = words[layout.Master.LAST_RELOAD_WALL_NS] = time.time_ns()
     words[layout.Master.GENERATION] = words[layout.Master.LAST_RELOAD_OK] = 1
     return opened
+
+
+def drop_impostors(offers: Offers, log: Log) -> None:
+    """Close what the descriptor store has under the name of the scoreboard and is none.
+    A listener there would hold its address.
+
+    Called before any listener is opened.
+    """
+    for passed in offers.passed:
+        if passed.name == STORED_AS and not stat.S_ISREG(os.fstat(passed.fd).st_mode):
+            log.event("scoreboard.dropped", reason="what was stored under its name is none")
+            offers.store.remove(STORED_AS)
+            # The number stays taken, so that open_board() closes nothing of others.
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(null, passed.fd, inheritable=False)
+            os.close(null)
 
 
 def _adopt_stored(

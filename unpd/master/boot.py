@@ -248,6 +248,7 @@ def _deploy(config: Config, log: Log, offers: Offers) -> Deployment:
     """Open the listeners of the first configuration, or take them from the service
     manager or its descriptor store. Store the new ones.
     """
+    boards.drop_impostors(offers, log)
     passed = [descriptor for descriptor in offers.passed if descriptor.name != boards.STORED_AS]
     sources = ListenerSources(passed, offers.store)
     listeners = Listeners(sources)

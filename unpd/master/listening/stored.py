@@ -86,6 +86,10 @@ class StoredListeners:
             sock.close()
             self._drop(name, name, f"it has no address: {error}")
             return
+        if int(inode) and not isinstance(address, UnixAddress):
+            sock.close()
+            self._drop(name, address.text, "it has no file, but its name has an inode")
+            return
         if key not in self._by_key:
             self._by_key[key] = StoredListener(name, sock, address, int(inode))
             return
