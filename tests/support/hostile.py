@@ -98,7 +98,9 @@ def command_often(master: int) -> str:
     while done < FLOOD or time.monotonic() < enough_at:
         with contextlib.suppress(BlockingIOError), connect(str(control())):
             done += 1
-    return command(master)
+    while True:
+        with contextlib.suppress(BlockingIOError):  # the queue is full of our own
+            return command(master)
 
 
 def command_from(prepare: Callable[[], None]) -> Callable[[int], str]:
