@@ -62,6 +62,7 @@ def drop_impostors(offers: Offers, log: Log) -> None:
             null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             os.dup2(null, passed.fd, inheritable=False)
             os.close(null)
+            offers.store.wait()
 
 
 def _adopt_stored(

@@ -122,7 +122,7 @@ class StoredListeners:
             else:
                 continue
             self._end(self._by_key.pop(key))
-        if len(self._by_key) < before:
+        if len(self._by_key) < before or self.dropped:
             self._store.wait()
         return sorted(unwanted)
 
