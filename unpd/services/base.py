@@ -67,9 +67,18 @@ class Conversation:
 
 
 class Options(BaseModel):
-    """Base class of every service's options: frozen, and refuses unknown keys."""
+    """Base class of every service's options: frozen, and refuses unknown keys. Private
+    attributes may hold what the options name outside the configuration, such as the
+    content of a file: a reload compares them, too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def nothing(piece: Piece) -> Piece:
+    """Reply with nothing: the received bytes are thrown away."""
+    del piece
+    return b""
 
 
 class UnknownNameError(ValueError):
@@ -117,16 +126,19 @@ class DatagramService(Protocol):
 class ServiceType:
     """A row of the table of services.
 
-    ``rfc``: the number of its RFC. ``port``: its well-known port. ``stream`` and
+    ``rfc``: the number of its RFC, or None. ``port``: its well-known port; 0 to listen
+    on a free one unless the configuration names one. ``stream`` and
     ``datagram``: whether it serves streams and datagrams. ``options``: the model of the
     keys that only this type has. ``make``: makes the service from them, a
-    :class:`StreamService`, a :class:`DatagramService` or both.
+    :class:`StreamService`, a :class:`DatagramService` or both. ``note``: a limit of the
+    protocol that the log names at start.
     """
 
     name: str
-    rfc: int
+    rfc: int | None
     port: int
     stream: bool
     datagram: bool
     options: type[Options]
     make: Callable[[Any], Any]
+    note: str = ""

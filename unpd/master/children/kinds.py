@@ -25,6 +25,7 @@ from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
 from unpd.config.schema import Config
+from unpd.config.service_types import service_type
 from unpd.core.model import Child, Limits, Recipe, Wanted, WantedPool
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
@@ -33,7 +34,6 @@ from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.names import ChildKind, ChildOrder
-from unpd.services.table import SERVICES
 from unpd.worker.accepting import ListenerSetup
 from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
 from unpd.worker.siblings import Place
@@ -160,7 +160,7 @@ def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> Servi
     columns = runtime.columns.listeners
     return ServiceSetup(
         name=name,
-        service=SERVICES[config.type].make(config.options),
+        service=service_type(config.type).make(config.options),
         column=runtime.columns.services.column(name),
         times=config.times,
         listeners=tuple(
