@@ -7,9 +7,7 @@ character later than the line before it, so that they repeat after 95 lines.
 Called by the table of services and the engine. Raises nothing.
 """
 
-import random
-
-from unpd.services.base import MAX_PIECE_BYTES, Conversation, Options, Peer, Piece, nothing
+from unpd.services.base import MAX_PIECE_BYTES, Conversation, Options, Peer, Piece, chance, nothing
 
 PRINTING = bytes(range(0x20, 0x7F))
 LINE_CHARACTERS = 72
@@ -53,8 +51,7 @@ class Chargen:
     def answer(self, piece: Piece, peer: Peer, now: float) -> bytes:
         """The beginning of the lines, of a random length from 1 to 512."""
         longest = FACTOR * (len(piece) + HEADER_BYTES) - HEADER_BYTES
-        count = random.randint(1, min(MAX_ANSWER_BYTES, longest))  # noqa: S311 - no secret
-        return self._lines[:count]
+        return self._lines[: 1 + chance(now, min(MAX_ANSWER_BYTES, longest))]
 
 
 def lines() -> bytes:

@@ -11,12 +11,11 @@ with one sentence for a text or a file that is empty or too long, while the opti
 validated.
 """
 
-import random
 from collections.abc import Callable
 from typing import Self
 
 from unpd.libraries import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
-from unpd.services.base import Options, Peer, Piece
+from unpd.services.base import Options, Peer, Piece, chance
 
 MAX_QUOTATION_BYTES = 512
 """RFC 865 has this limit; it includes the ends of the lines."""
@@ -129,9 +128,9 @@ class Qotd:
         """A quotation."""
         count = len(self._quotations)
         if self._last is None:
-            self._last = random.randrange(count)  # noqa: S311 - no secret
+            self._last = chance(wall_s, count)
         elif count > 1:
-            self._last = (self._last + random.randrange(1, count)) % count  # noqa: S311
+            self._last = (self._last + 1 + chance(wall_s, count - 1)) % count
         return self._quotations[self._last]
 
     def converse(self) -> None:

@@ -1,6 +1,7 @@
 """The service of quotations (RFC 865), and what its options accept."""
 
 import itertools
+import random
 from collections import Counter
 from typing import Any
 
@@ -67,7 +68,12 @@ def test_a_percent_sign_within_a_line_separates_nothing() -> None:
 def test_every_quotation_gets_its_turn_and_none_comes_twice_in_a_row() -> None:
     """Over connections and datagrams together."""
     qotd = Qotd(options(FORTUNES, file="/fortunes"))
-    got = [qotd.greet(0.0) if number % 2 else qotd.answer(b"", None, 0.0) for number in range(3000)]
+    seeded = random.Random(19)
+    moments = [1.8e9 + seeded.random() for _ in range(3000)]
+    got = [
+        qotd.greet(now) if number % 2 else qotd.answer(b"", None, now)
+        for number, now in enumerate(moments)
+    ]
     assert all(first != second for first, second in itertools.pairwise(got))
     assert set(got) == set(quotations_in(FORTUNES))
     assert min(Counter(got).values()) > 500
@@ -75,7 +81,7 @@ def test_every_quotation_gets_its_turn_and_none_comes_twice_in_a_row() -> None:
 
 def test_the_first_quotation_may_be_any() -> None:
     """Each worker begins anew, and a session that is forked does so for each client."""
-    firsts = {Qotd(options(FORTUNES, file="/fortunes")).greet(0.0) for _ in range(200)}
+    firsts = {Qotd(options(FORTUNES, file="/fortunes")).greet(now / 1e6) for now in range(200)}
     assert firsts == set(quotations_in(FORTUNES))
 
 

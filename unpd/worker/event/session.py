@@ -171,6 +171,7 @@ class Session:
         more = self.more
         if more is None or self.shared.finish_at < math.inf:
             self.stream.watch(select.EPOLLIN)
+            self.schedule()
             return
         piece = more()
         if piece is None:
@@ -185,9 +186,15 @@ class Session:
         """Have the stream call :meth:`room` when the socket has room. While output is
         pending, :meth:`output_flushed` does so later.
         """
-        stream = self.stream
-        if self.stage is _SERVING and not stream.out:
-            stream.watch(select.EPOLLIN | select.EPOLLOUT)
+        if self.stage is _SERVING and not self._waits_for_room():
+            self.stream.watch(select.EPOLLIN | select.EPOLLOUT)
+            self.schedule()
+
+    def _waits_for_room(self) -> bool:
+        """Whether output is pending, or would be if the service had been asked for it:
+        the last piece may have filled the socket exactly.
+        """
+        return bool(self.stream.out) or bool(self.stream.mask & select.EPOLLOUT)
 
     def peer_finished(self) -> None:
         """Take the peer's FIN: send what is pending, then end."""
@@ -239,7 +246,7 @@ class Session:
         """
         if self.stage >= _PARTING:
             return self.linger_at, self.cause or _DONE
-        times, pending = self.terms.times, bool(self.stream.out)
+        times, pending = self.terms.times, self._waits_for_room()
         at, cause = math.inf, _IDLE
         if times.idle_timeout_s:
             at = self.active_at + times.idle_timeout_s
@@ -266,7 +273,7 @@ class Session:
             self.schedule()
         elif self.stage >= _PARTING:
             self._end_lingering(cause)
-        elif self.stream.out and cause in (EndCause.STALLED, _IDLE):
+        elif cause in (EndCause.STALLED, _IDLE) and self._waits_for_room():
             self._end_if_silent(cause)
         elif self.stage is Stage.HALF_CLOSED:
             self._reset(cause)
