@@ -201,3 +201,21 @@ def test_slow_readers_of_chargen_cost_little_memory_and_no_processor(unpd: Unpd)
         used_s = procs.cpu_s(pid)
         pause(1.0)
         assert procs.cpu_s(pid) - used_s < 0.3
+
+
+def test_tcpmux_offers_services_of_its_pool(launch: Launch, config: str) -> None:
+    """Each over the one port, as over its own; help lists them, another name is
+    refused, and the connections are counted for tcpmux.
+    """
+    unpd = launch(
+        f'{config}[services.tcpmux]\nlisten = ["tcp://127.0.0.1:0"]\n'
+        'services = ["time", "echo", "discard"]\n'
+    )
+    address = unpd.address("tcpmux")
+    assert clients.converse(address, b"help\r\n") == b"time\r\necho\r\ndiscard\r\n"
+    assert clients.converse(address, b"qotd\r\n") == b"-There is no such service\r\n"
+    assert len(clients.converse(address, b"time\r\n")) == len("+Go\r\n") + 4
+    assert clients.converse(address, b"Discard\r\nhello") == b"+Go\r\n"
+    assert clients.converse(address, b"echo\r\n" + bytes(MIB)) == b"+Go\r\n" + bytes(MIB)
+    ended = wait_ended(unpd, {"done": 3, "client_fin": 2}, service="tcpmux")
+    assert (ended.accepted, service_counts(unpd).accepted) == (5, 0)

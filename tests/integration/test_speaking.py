@@ -13,7 +13,7 @@ from tests.support.engine import Bench, Benches, Saying
 from unpd.board import layout
 from unpd.config.times import ServiceTimes
 from unpd.names import EndCause
-from unpd.services.base import MAX_PIECE_BYTES, Piece, nothing
+from unpd.services.base import MAX_PIECE_BYTES, HandOver, Piece, StreamService, nothing
 from unpd.services.chargen import Chargen, ChargenOptions, lines
 from unpd.services.discard import Discard, DiscardOptions
 from unpd.services.echo import Echo, EchoOptions
@@ -282,3 +282,52 @@ def test_discard_is_active_while_its_client_sends(bench: Benches) -> None:
     clients.read_all(sock)
     sock.close()
     b.until(lambda: b.ended() == {EndCause.IDLE: 1}, "the end")
+
+
+def handing(service: StreamService | None, rest: bytes = b"") -> Saying:
+    """A service that hands its client over to ``service`` at the first piece."""
+    return Saying(reply=lambda _: HandOver(b"+Go\r\n", service, rest))
+
+
+def test_a_hand_over_begins_the_other_service(bench: Benches) -> None:
+    """The client gets the first bytes, then the answer to those that came behind the
+    name; the counts stay those of the first service.
+    """
+    b = bench(handing(Echo(EchoOptions()), b"rest"), tcp=True)
+    sock = b.connect()
+    sock.sendall(b"echo\r\n")
+    assert b.read(sock, 9) == b"+Go\r\nrest"
+    for _ in range(3):
+        sock.sendall(b"hello")
+        assert b.read(sock, 5) == b"hello"
+    assert b.bytes_counted() == (6 + 15, 9 + 15)
+    sock.close()
+    b.until(lambda: b.ended() == {EndCause.CLIENT_FIN: 1}, "the end")
+
+
+def test_a_hand_over_to_a_service_that_only_greets_closes(bench: Benches) -> None:
+    """In good order, after the greeting."""
+    b = bench(handing(Saying(b"bye\n")), tcp=True)
+    sock = b.connect()
+    sock.sendall(b"daytime\r\n")
+    assert b.read(sock, 100) == b"+Go\r\nbye\n"
+    sock.close()
+    b.until(lambda: b.ended() == {EndCause.DONE: 1}, "the end")
+
+
+def test_a_hand_over_to_a_service_that_speaks(bench: Benches) -> None:
+    """Its lines follow."""
+    b = bench(handing(chargen()), tcp=True)
+    sock = b.connect()
+    sock.sendall(b"chargen\r\n")
+    assert b.read(sock, 5 + MIB) == b"+Go\r\n" + pattern(MIB)
+
+
+def test_a_hand_over_to_no_service_closes(bench: Benches) -> None:
+    """After its first bytes; what the client still sends is thrown away."""
+    b = bench(handing(None), tcp=True)
+    sock = b.connect()
+    sock.sendall(b"finger\r\nroot\r\n")
+    assert b.read(sock, 100) == b"+Go\r\n"
+    sock.close()
+    b.until(lambda: b.ended() == {EndCause.DONE: 1}, "the end")

@@ -60,6 +60,16 @@ def service_type(name: str) -> ServiceType:
     raise LookupError(name)
 
 
+def serves_streams(name: str) -> bool:
+    """Whether the type of that name serves streams; True if it cannot be used, which is
+    an error of its own.
+    """
+    try:
+        return service_type(name).stream
+    except (LookupError, UnusableTypeError):
+        return True
+
+
 def known_types() -> Iterator[Known]:
     """Yield each type that there is, by name. This loads those of other packages."""
     for name, row in sorted(SERVICES.items()):

@@ -18,9 +18,10 @@ from unpd.libraries import BaseModel, ConfigDict
 Piece = bytes | memoryview
 """Received bytes or a reply. A memoryview is valid only until the next call."""
 
-Reply = Callable[[Piece], Piece]
+Reply = Callable[[Piece], "Piece | HandOver"]
 """A function that answers one piece of received bytes. It may return the piece itself:
-the engine uses or copies the reply before the next call. b"" answers nothing.
+the engine uses or copies the reply before the next call. b"" answers nothing, and a
+:class:`HandOver` ends the conversation.
 """
 
 More = Callable[[], Piece | None]
@@ -127,6 +128,18 @@ class DatagramService(Protocol):
         None to answer nothing. ``peer``: the sender. ``now``: the time, in seconds
         since the epoch (time.time()).
         """
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """The last answer of a conversation: ``first`` is sent, then ``service`` begins
+    with the same client, as with a new one, and gets the received bytes ``rest``.
+    Without a service, the server closes.
+    """
+
+    first: bytes
+    service: StreamService | None = None
+    rest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

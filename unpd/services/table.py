@@ -14,6 +14,7 @@ from unpd.services.daytime import Daytime, DaytimeOptions
 from unpd.services.discard import Discard, DiscardOptions
 from unpd.services.echo import Echo, EchoOptions
 from unpd.services.qotd import Qotd, QotdOptions
+from unpd.services.tcpmux import Tcpmux, TcpmuxOptions
 from unpd.services.time868 import NOTE, Time, TimeOptions
 
 SERVICES: Mapping[str, ServiceType] = MappingProxyType(
@@ -64,6 +65,15 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
                 datagram=True,
                 options=QotdOptions,
                 make=Qotd,
+            ),
+            ServiceType(
+                name="tcpmux",
+                rfc=1078,
+                port=1,
+                stream=True,
+                datagram=False,
+                options=TcpmuxOptions,
+                make=Tcpmux,
             ),
             ServiceType(
                 name="time",

@@ -58,6 +58,8 @@ def says_default(text: str, default: object) -> bool:
         if isinstance(default, bool)
         else f"{default:g}"
         if isinstance(default, float)
+        else str([*default])
+        if isinstance(default, tuple)
         else str(default)
     )
     return f"Default: {written}" in text or f'Default: "{written}"' in text

@@ -128,7 +128,7 @@ TEXTS = [
         "[services.echo]\ntype='finger'\n",
         (
             ':2: services.echo.type: there is no service type "finger"; set type to one'
-            ' of "chargen", "daytime", "discard", "echo", "qotd", "time"'
+            ' of "chargen", "daytime", "discard", "echo", "qotd", "tcpmux", "time"'
         ),
     ),
     (

@@ -42,6 +42,11 @@ pool = "slow"
 [services.qotd]
 listen = ["tcp://127.0.0.1:7017"]
 pool = "slow"
+
+[services.tcpmux]
+listen = ["tcp://127.0.0.1:7001"]
+pool = "slow"
+services = ["qotd"]
 """
 
 WORKERS = (ChildKind.WORKER, "default")
@@ -57,6 +62,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "services.echo": ServiceConfig,
     "services.daytime.options": SERVICES["daytime"].options,
     "services.qotd.options": SERVICES["qotd"].options,
+    "services.tcpmux.options": SERVICES["tcpmux"].options,
 }
 """A table of each model of the configuration."""
 
@@ -83,6 +89,7 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.daytime.options", "timezone"): ("UTC", {SLOW}),
     ("services.qotd.options", "text"): ("another", {SLOW}),
     ("services.qotd.options", "file"): ("/fortunes", {SLOW}),
+    ("services.tcpmux.options", "services"): (("qotd", "daytime"), {SLOW}),
 }
 """Another value for a key, and the pools whose recipes it changes."""
 

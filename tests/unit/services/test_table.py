@@ -16,6 +16,7 @@ from unpd.services.table import SERVICES
         ("qotd", 865, 17),
         ("daytime", 867, 13),
         ("time", 868, 37),
+        ("tcpmux", 1078, 1),
     ],
 )
 def test_rows(name: str, rfc: int, port: int) -> None:
