@@ -5,6 +5,7 @@ and a package that cannot be used is an error of the configuration that names it
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from types import MappingProxyType
 
@@ -109,6 +110,28 @@ def test_services_lists_what_there_is(installed: Path) -> None:
     assert rows[0] == ["NAME", "RFC", "PORT", "KINDS", "FROM"]
     assert rows[1] == ["chargen", "864", "19", "stream, datagram", f"unpd {__version__}"]
     assert rows[-1] == ["linecount", "-", "10077", "stream, datagram", "unpd-linecount 1.0"]
+
+
+def test_the_packaged_program_finds_packages_of_the_administrator(
+    installed: Path, tmp_path: Path
+) -> None:
+    """It is isolated from site-packages, and looks in /usr/local/lib/unpd."""
+    launcher = (ROOT / "packaging/launcher").read_text()
+    libraries = (str(ROOT), sysconfig.get_path("purelib"))
+    moved = launcher.replace('sys.path.insert(0, "/usr/lib/unpd")', f"sys.path[:0] = {libraries}")
+    moved = moved.replace('"/usr/local/lib/unpd"', repr(str(installed)))
+    assert moved.count("/usr/") == launcher.count("/usr/") - 2
+    program = tmp_path / "unpd"
+    program.write_text(moved)
+    ended = subprocess.run(
+        [sys.executable, "-IS", str(program), "services"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1].endswith("  unpd-linecount 1.0")
 
 
 FAULTS = MappingProxyType(
