@@ -14,10 +14,12 @@ from unpd.config.addresses import Address, TcpAddress, UnixAddress
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
-from unpd.config.schema import DEFAULT_POOL, MAX_POOL_WORKERS, Config, Pool
+from unpd.config.schema import DEFAULT_POOL, MAX_POOL_WORKERS, Config, Pool, ServiceConfig
+from unpd.config.service_types import serves_streams
 from unpd.config.wording import quoted, word_shown
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
+from unpd.services.tcpmux import HELP, TcpmuxOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def check(config: Config, written_pools: frozenset[str], host: Host, findings: F
         _check_addresses(listeners, findings)
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
+    _check_offers(config, findings)
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
     if host.check_accounts:
@@ -174,6 +177,39 @@ def _check_pools(config: Config, written_pools: frozenset[str], findings: Findin
     for name in config.pools:
         if name in written_pools and name not in used:
             findings.warning(("pools", name), "no service uses this pool")
+
+
+def _check_offers(config: Config, findings: Findings) -> None:
+    """Refuse a tcpmux that offers nothing, or a service that it cannot."""
+    for name, service in config.services.items():
+        if not isinstance(service.options, TcpmuxOptions):
+            continue
+        path = ("services", name, "services")
+        if not service.options.services:
+            findings.error(path, "must name the services that it offers, such as echo")
+        for offered in service.options.services:
+            if sentence := _why_not_offered(config, service, offered, findings):
+                findings.error(path, sentence)
+
+
+def _why_not_offered(config: Config, mux: ServiceConfig, offered: str, findings: Findings) -> str:
+    """Why a tcpmux cannot offer a service; "" if it can."""
+    service = config.services.get(offered)
+    if service is None:
+        advice = findings.advice(offered, config.services, "add its table or remove the name")
+        return f"there is no service {quoted(offered)}{advice}"
+    if service.pool != mux.pool:
+        return (
+            f"{quoted(offered)} is in the pool {quoted(service.pool)}, but a tcpmux offers only"
+            f" services of its own pool, {quoted(mux.pool)}"
+        )
+    if isinstance(service.options, TcpmuxOptions):
+        return f"{quoted(offered)} is itself of type tcpmux"
+    if not serves_streams(service.type):
+        return f"{quoted(offered)} serves no streams"
+    if offered == HELP:
+        return f"the name {quoted(HELP)} asks a tcpmux for its services (RFC 1078)"
+    return ""
 
 
 def _check_workers(

@@ -305,3 +305,36 @@ def test_warnings_do_not_hide_errors(host: Host) -> None:
     with pytest.raises(ConfigError) as caught:
         loads("[services.echo]\nbacklog = 5000\nkeepalive = 0", host)
     assert [problem.key for problem in caught.value.problems] == ["services.echo.keepalive"]
+
+
+TCPMUX = """
+[pools.other]
+[services.echo]
+[services.time]
+pool = "other"
+[services.mux]
+type = "tcpmux"
+services = {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("services", "sentence"),
+    [
+        ("[]", "must name the services that it offers, such as echo"),
+        ('["eco"]', 'there is no service "eco"; did you mean "echo"?'),
+        (
+            '["echo", "time"]',
+            (
+                '"time" is in the pool "other", but a tcpmux offers only services of its own pool,'
+                ' "default"'
+            ),
+        ),
+        ('["mux"]', '"mux" is itself of type tcpmux'),
+    ],
+)
+def test_a_tcpmux_offers_services_of_its_own_pool(
+    refuse: Refuse, services: str, sentence: str
+) -> None:
+    """Another one is an error that names it."""
+    assert refuse(TCPMUX.format(services)) == [f"unpd.toml:8: services.mux.services: {sentence}"]
