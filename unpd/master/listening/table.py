@@ -89,7 +89,8 @@ class Listeners:
                 return self.sources.open(wanted)
             except AddressError:
                 self._closed.refuse_held(wanted)
-                raise
+                # The worker that held it may have closed it since the first try.
+                return self.sources.open(wanted)
         except REFUSALS as error:
             raise refusal(wanted, error) from error
 
