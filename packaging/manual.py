@@ -17,7 +17,8 @@ from types import MappingProxyType
 
 from unpd.control.status_fields import paths
 from unpd.control.verbs import VERBS
-from unpd.log_events import EVENTS, LogEvent
+from unpd.log_events.row import LogEvent
+from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog import METRICS
 from unpd.names import FAULT_MEANINGS
 

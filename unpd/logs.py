@@ -2,7 +2,7 @@
 
 Owns the threshold, the style and the fields that begin each line. Called only by the
 top of each process. Calls a sink (:mod:`unpd.sinks`), and takes the level of each event
-from the table in :mod:`unpd.log_events`.
+from the table :mod:`unpd.log_events.table`.
 
 A line is formatted once, and its control characters are escaped: no text of a peer can
 make a line or a field of its own. An event that the table lacks is logged as an error:
@@ -19,7 +19,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from unpd.kernel import journal
-from unpd.log_events import EVENTS, LEVELS, Field, Level
+from unpd.log_events.row import LEVELS, Field, Level
+from unpd.log_events.table import EVENTS
 from unpd.sinks import Sink
 
 Style = Literal["text", "json", "journal"]

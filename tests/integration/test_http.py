@@ -29,7 +29,7 @@ from tests.support.waiting import holds, until
 from unpd.board import layout, memory
 from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel import procfs
-from unpd.log_events import Field
+from unpd.log_events.row import Field
 from unpd.metrics.exporter import CONNECTIONS, FINISH_S, ExporterContext, Report, run_exporter
 from unpd.metrics.http import LINGER_S
 from unpd.metrics.labels import Labels, ListenerLabels

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.fake_journald import FakeJournald, parse
 from tests.support.memory_sink import MemorySink
-from unpd.log_events import Field
+from unpd.log_events.row import Field
 from unpd.logs import Log
 from unpd.sinks import Journal
 

@@ -16,7 +16,7 @@ from unpd.board.memory import Scoreboard, create
 from unpd.config.times import ServiceTimes
 from unpd.kernel.connections import Acceptor
 from unpd.kernel.sockets import ListenOptions, listen_tcp, listen_unix
-from unpd.log_events import Level
+from unpd.log_events.row import Level
 from unpd.logs import Log
 from unpd.names import EndCause
 from unpd.services.base import Conversation, More, Reply, StreamService

@@ -13,7 +13,8 @@ from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import Child, Limits, State, Wanted, WantedPool
-from unpd.log_events import EVENTS, Field
+from unpd.log_events.row import Field
+from unpd.log_events.table import EVENTS
 from unpd.names import MAX_CHILDREN, ChildKind, ChildOrder, ChildPhase
 
 LIMITS = Limits(grace_s=10.0, reload_grace_s=60.0, start_timeout_s=10.0, heartbeat_timeout_s=30.0)

@@ -11,7 +11,8 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.clients import Address
-from unpd.log_events import CHILD_FIELDS, EVENTS
+from unpd.log_events.row import CHILD_FIELDS
+from unpd.log_events.table import EVENTS
 
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 

@@ -15,7 +15,8 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.observed import Event, contradiction
-from unpd.log_events import _ROWS, ABOUT_CHILD, CHILD_FIELDS, EVENTS, LEVELS, LogEvent
+from unpd.log_events.row import ABOUT_CHILD, CHILD_FIELDS, LEVELS, LogEvent
+from unpd.log_events.table import EVENTS, ROWS
 from unpd.names import ChildKind
 
 VERBS = ("event", "note", "note_child")
@@ -79,7 +80,7 @@ def places_in(path: Path) -> Iterator[Place]:
             )
 
 
-MODULES = sorted({*(ROOT / "unpd").rglob("*.py")} - {ROOT / "unpd/log_events.py"})
+MODULES = sorted({*(ROOT / "unpd").rglob("*.py")} - {*(ROOT / "unpd/log_events").iterdir()})
 PLACES = [place for module in MODULES for place in places_in(module)]
 
 
@@ -116,7 +117,7 @@ def test_the_name_of_an_event_can_be_read_where_it_is_logged() -> None:
 
 def test_an_event_stands_once_in_the_table() -> None:
     """Two rows of one name would contradict each other."""
-    assert len(_ROWS) == len(EVENTS)
+    assert len(ROWS) == len(EVENTS)
 
 
 @pytest.mark.parametrize("row", EVENTS.values(), ids=EVENTS)

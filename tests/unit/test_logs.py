@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.memory_sink import MemorySink
-from unpd.log_events import Field, Level
+from unpd.log_events.row import Field, Level
 from unpd.logs import FIELD_LIMITS, Log, Style
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"

@@ -16,7 +16,7 @@ from unpd.cli.parser import make_parser
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
 from unpd.control.status_fields import paths
 from unpd.control.verbs import VERBS, Verb
-from unpd.log_events import EVENTS
+from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog import METRICS
 from unpd.names import EXIT_MEANINGS, FAULT_MEANINGS, MASTER_SIGNALS, ClientExit, Fault
 from unpd.services.table import SERVICES

@@ -10,7 +10,7 @@ from dataclasses import replace
 from unpd.core import effects as fx
 from unpd.core.model import Child, Limits, Slot, State
 from unpd.core.policy import CUT_GRACE_S, LAST_SHARE, policy_of
-from unpd.log_events import Field
+from unpd.log_events.row import Field
 from unpd.names import ChildOrder, ChildPhase, MasterPhase
 
 ABORT_GRACE_S = 2.0

@@ -6,7 +6,7 @@ Made by the core; :mod:`unpd.master.perform` has one small function for each.
 from dataclasses import dataclass
 
 from unpd.core.model import Child
-from unpd.log_events import Field
+from unpd.log_events.row import Field
 from unpd.names import ChildOrder
 
 

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd, ChannelError, ChannelFullError
 from unpd.kernel.signals import empty_wakeup_pipe
-from unpd.log_events import Field
+from unpd.log_events.row import Field
 from unpd.loop import Loop, now
 from unpd.metrics.http import CONNECTION_S, HttpConnection, Phase
 from unpd.metrics.labels import Labels

@@ -1,146 +1,11 @@
-"""The table of log events: name, level, fields, meaning, and what the operator does.
+"""The log events about children, listeners and connections.
 
-Owns the names, levels and fields, which are public interface. :mod:`unpd.logs` takes
-the level of each line from here, the tests compare every place that logs with these
-rows, and ``packaging/manual.py`` prints them into unpd(8). A new event is a row here.
-Imports only :mod:`unpd.names`, and raises nothing.
+Owns their names and fields. Called by :mod:`unpd.log_events.table`.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
+from unpd.log_events.row import ABOUT_CHILD, LogEvent, of_each_kind
 
-from unpd.names import ChildKind
-
-Level = Literal["debug", "info", "warning", "error"]
-Field = str | int | float | bool | None
-"""The types that a field of a log line may have."""
-
-LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
-"""The levels, from the least to the most severe."""
-
-CHILD_FIELDS = ("role", "pool", "index", "pid")
-"""The first fields of every line that a child logs."""
-
-ABOUT_CHILD = ("pool", "index", "birth", "generation")
-"""The first fields of most lines that the master logs about one child."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogEvent:
-    """One row: an event that the master, a child or the command line logs.
-
-    ``fields`` are in the order of the line; those in ``optional`` may be missing.
-    ``meaning`` and ``what_to_do`` are one sentence each, with fields, keys and other
-    names in backticks; ``what_to_do`` is "" if the operator has nothing to do. If
-    ``debug_unless`` names a field, a line in which that field is false has level debug.
-    """
-
-    name: str
-    level: Level
-    fields: tuple[str, ...]
-    meaning: str
-    what_to_do: str = ""
-    optional: tuple[str, ...] = ()
-    debug_unless: str = ""
-
-    def level_of(self, fields: Mapping[str, Field]) -> Level:
-        """The level of a line with these fields."""
-        return self.level if not self.debug_unless or fields.get(self.debug_unless) else "debug"
-
-
-def _of_each_kind(
-    name: str, level: Level, fields: tuple[str, ...], meaning: str, what_to_do: str = ""
-) -> Iterator[LogEvent]:
-    """A row for each kind of child, such as worker.ready and exporter.ready."""
-    return (LogEvent(f"{kind}.{name}", level, fields, meaning, what_to_do) for kind in ChildKind)
-
-
-_ROWS: tuple[LogEvent, ...] = (
-    # the daemon
-    LogEvent(
-        "config.loaded",
-        "info",
-        ("source", "drop_ins"),
-        "The daemon starts with this configuration file and this number of drop-ins.",
-    ),
-    LogEvent(
-        "config.warning",
-        "warning",
-        ("text",),
-        "The configuration is accepted, but a part of it is probably not what was meant.",
-        "Correct what `text` names, then reload.",
-    ),
-    LogEvent(
-        "service.note",
-        "info",
-        ("service", "text"),
-        "The protocol of this service has a limit that its clients will meet.",
-    ),
-    LogEvent(
-        "master.started",
-        "info",
-        ("version", "pid", "user"),
-        "The main process has opened its listeners and begins to start its children.",
-    ),
-    LogEvent(
-        "master.ready",
-        "info",
-        ("generation",),
-        "Every service has a ready worker for the first time: the daemon serves.",
-    ),
-    LogEvent(
-        "master.start_failed",
-        "error",
-        ("reason",),
-        "A pool had no ready worker within `daemon.start_timeout_s`: the daemon stops.",
-        "Remove the cause that `reason` and the lines before it name; on a slow machine raise"
-        " `daemon.start_timeout_s`.",
-    ),
-    LogEvent(
-        "master.refused",
-        "error",
-        ("reason",),
-        "The daemon ends because it could not start; without a log file the command says this"
-        " itself.",
-        "Remove the cause that `reason` names, then start the daemon again.",
-    ),
-    LogEvent(
-        "master.crashed",
-        "error",
-        ("error", "trace"),
-        "A fault in unpd itself ended the main process, and its children with it.",
-        "Start the daemon again if the service manager has not, and report `trace`.",
-    ),
-    LogEvent(
-        "master.stopping",
-        "info",
-        ("quick", "by"),
-        "A signal or the control socket asked for a stop: the listeners are closed, and a quick"
-        " stop ends every connection at once.",
-    ),
-    LogEvent(
-        "master.stopped",
-        "info",
-        ("code", "reason"),
-        "No child is left, and the daemon ends with the exit status `code`.",
-    ),
-    LogEvent(
-        "control.asked",
-        "info",
-        ("verb", "by_uid", "by_pid"),
-        "The process `by_pid` of the user `by_uid` asked over the control socket for `verb`.",
-    ),
-    LogEvent(
-        "control.refused",
-        "warning",
-        ("by_uid", "by_pid", "reason", "suppressed"),
-        "The process `by_pid` of the user `by_uid` may not control the daemon, for `reason`; it"
-        " left out `suppressed` lines about such processes since the last one.",
-        "If it is a child of the daemon, it may have been taken over: find out what the process"
-        " does.",
-    ),
+ROWS: tuple[LogEvent, ...] = (
     # children
     LogEvent(
         "child.spawned",
@@ -148,8 +13,8 @@ _ROWS: tuple[LogEvent, ...] = (
         ("kind", "slot", "birth", "generation", "pid"),
         "The main process forked a child.",
     ),
-    *_of_each_kind("ready", "info", ABOUT_CHILD, "The child is ready to serve."),
-    *_of_each_kind(
+    *of_each_kind("ready", "info", ABOUT_CHILD, "The child is ready to serve."),
+    *of_each_kind(
         "failed",
         "error",
         (*ABOUT_CHILD, "reason"),
@@ -157,14 +22,14 @@ _ROWS: tuple[LogEvent, ...] = (
         " failure during a reload refuses the new configuration.",
         "Remove the cause that `reason` names.",
     ),
-    *_of_each_kind(
+    *of_each_kind(
         "start_timed_out",
         "error",
         (*ABOUT_CHILD, "after_s"),
         "The child was not ready within `daemon.start_timeout_s` and is killed.",
         "Look for a lack of processor time or memory, or raise `daemon.start_timeout_s`.",
     ),
-    *_of_each_kind(
+    *of_each_kind(
         "died",
         "warning",
         (*ABOUT_CHILD, "ended", "respawn_in_s"),
@@ -172,7 +37,7 @@ _ROWS: tuple[LogEvent, ...] = (
         "If it happens again and again, look at `ended`, at the lines of the child before, and for"
         " a kill by the kernel for lack of memory.",
     ),
-    *_of_each_kind(
+    *of_each_kind(
         "hung",
         "error",
         (*ABOUT_CHILD, "kill_in_s"),
@@ -180,21 +45,21 @@ _ROWS: tuple[LogEvent, ...] = (
         " stack and is replaced.",
         "Report the stack that follows, unless the machine itself stood still.",
     ),
-    *_of_each_kind(
+    *of_each_kind(
         "crashed",
         "error",
         ("error", "trace"),
         "A fault in unpd itself ended the child; another one takes its place.",
         "Report `trace`, unless somebody shut a listener down at that moment.",
     ),
-    *_of_each_kind(
+    *of_each_kind(
         "drain_cut",
         "info",
         ABOUT_CHILD,
         "A retired child has drained for `daemon.reload_grace_s`, eight later reloads have"
         " children that drain, or wanted children need its room: its last connections end now.",
     ),
-    *_of_each_kind(
+    *of_each_kind(
         "drain_timed_out",
         "warning",
         ABOUT_CHILD,
@@ -244,29 +109,6 @@ _ROWS: tuple[LogEvent, ...] = (
         ("pool", "delta", "workers"),
         "A signal asked for a number of workers that the pool cannot have.",
         "If you need another number, set `pools.NAME.workers` in the configuration and reload.",
-    ),
-    # reloads
-    LogEvent(
-        "reload.proving",
-        "info",
-        ("generation",),
-        "The new configuration, or the running one with renewed listeners, is valid, and new"
-        " children start beside the old ones in the pools that it changes.",
-    ),
-    LogEvent(
-        "reload.succeeded",
-        "info",
-        ("generation", "replaced"),
-        "The new configuration, or the running one with renewed listeners, is in use; the pools in"
-        " `replaced` have new children, and their old ones drain.",
-    ),
-    LogEvent(
-        "reload.refused",
-        "error",
-        ("reason", "generation"),
-        "The new configuration, or the running one with renewed listeners, is not in use: the"
-        " daemon serves on as before, as `generation`.",
-        "Correct what `reason` names, then reload; new listeners are tried again without that.",
     ),
     # listeners and connections
     LogEvent(
@@ -388,66 +230,5 @@ _ROWS: tuple[LogEvent, ...] = (
         "If scrapes fail, look at `message`, and report `error` and `at` if they are there.",
         optional=("error", "at"),
     ),
-    # the log itself
-    LogEvent(
-        "log.reopened",
-        "info",
-        ("file",),
-        "The main process writes to the new `file` from here on, and its children follow.",
-    ),
-    LogEvent(
-        "log.kept",
-        "info",
-        ("reason",),
-        "A signal asked for the log file to be reopened, but the log goes elsewhere.",
-    ),
-    LogEvent(
-        "log.not_reopened",
-        "error",
-        ("file", "error", "pid"),
-        "The main process, or its child `pid`, cannot write to the new `file`, or the child does"
-        " not answer, and goes on with the old one; the daemon is degraded until it has switched.",
-        "Remove the cause that `error` names, then send SIGUSR1 again.",
-        optional=("pid",),
-    ),
-    LogEvent(
-        "signal.ignored",
-        "warning",
-        ("signal", "suppressed"),
-        "Signals came that mean nothing to the daemon: `signal` has the name of each since the"
-        " last line, at most one a second, and how often one came if it was more than once;"
-        " `suppressed` is how many came beside the first of each name.",
-        "Find out which program sends it, and which signal it should send.",
-    ),
-    # the service manager
-    LogEvent(
-        "watchdog.withheld",
-        "error",
-        ("reason",),
-        "The daemon does not do its work and gives the service manager no sign of life, which"
-        " restarts it if this lasts.",
-        "Look at `reason` and at the lines of the workers before.",
-    ),
-    LogEvent(
-        "watchdog.resumed",
-        "info",
-        (),
-        "The daemon does its work again and gives the service manager its sign of life.",
-    ),
-    LogEvent(
-        "scoreboard.taken_over",
-        "info",
-        (),
-        "The counters of the metrics go on where the last run of the daemon left them.",
-    ),
-    LogEvent(
-        "scoreboard.dropped",
-        "warning",
-        ("reason",),
-        "The counters of the last run cannot be used, so the metrics begin at 0.",
-        "After an upgrade this is to be expected; otherwise report `reason`.",
-    ),
 )
-
-EVENTS: Mapping[str, LogEvent] = MappingProxyType({row.name: row for row in _ROWS})
-"""Every event by its name, in the order of the manual page."""
+"""In the order of the manual page."""

@@ -1,0 +1,1 @@
+"""Log events: the table of all, which is public interface."""

@@ -1,0 +1,175 @@
+"""The log events about the daemon itself, its reloads, its log and its service manager.
+
+Owns their names and fields. Called by :mod:`unpd.log_events.table`.
+"""
+
+from unpd.log_events.row import LogEvent
+
+ROWS: tuple[LogEvent, ...] = (
+    # the daemon
+    LogEvent(
+        "config.loaded",
+        "info",
+        ("source", "drop_ins"),
+        "The daemon starts with this configuration file and this number of drop-ins.",
+    ),
+    LogEvent(
+        "config.warning",
+        "warning",
+        ("text",),
+        "The configuration is accepted, but a part of it is probably not what was meant.",
+        "Correct what `text` names, then reload.",
+    ),
+    LogEvent(
+        "service.note",
+        "info",
+        ("service", "text"),
+        "The protocol of this service has a limit that its clients will meet.",
+    ),
+    LogEvent(
+        "master.started",
+        "info",
+        ("version", "pid", "user"),
+        "The main process has opened its listeners and begins to start its children.",
+    ),
+    LogEvent(
+        "master.ready",
+        "info",
+        ("generation",),
+        "Every service has a ready worker for the first time: the daemon serves.",
+    ),
+    LogEvent(
+        "master.start_failed",
+        "error",
+        ("reason",),
+        "A pool had no ready worker within `daemon.start_timeout_s`: the daemon stops.",
+        "Remove the cause that `reason` and the lines before it name; on a slow machine raise"
+        " `daemon.start_timeout_s`.",
+    ),
+    LogEvent(
+        "master.refused",
+        "error",
+        ("reason",),
+        "The daemon ends because it could not start; without a log file the command says this"
+        " itself.",
+        "Remove the cause that `reason` names, then start the daemon again.",
+    ),
+    LogEvent(
+        "master.crashed",
+        "error",
+        ("error", "trace"),
+        "A fault in unpd itself ended the main process, and its children with it.",
+        "Start the daemon again if the service manager has not, and report `trace`.",
+    ),
+    LogEvent(
+        "master.stopping",
+        "info",
+        ("quick", "by"),
+        "A signal or the control socket asked for a stop: the listeners are closed, and a quick"
+        " stop ends every connection at once.",
+    ),
+    LogEvent(
+        "master.stopped",
+        "info",
+        ("code", "reason"),
+        "No child is left, and the daemon ends with the exit status `code`.",
+    ),
+    LogEvent(
+        "control.asked",
+        "info",
+        ("verb", "by_uid", "by_pid"),
+        "The process `by_pid` of the user `by_uid` asked over the control socket for `verb`.",
+    ),
+    LogEvent(
+        "control.refused",
+        "warning",
+        ("by_uid", "by_pid", "reason", "suppressed"),
+        "The process `by_pid` of the user `by_uid` may not control the daemon, for `reason`; it"
+        " left out `suppressed` lines about such processes since the last one.",
+        "If it is a child of the daemon, it may have been taken over: find out what the process"
+        " does.",
+    ),
+    # reloads
+    LogEvent(
+        "reload.proving",
+        "info",
+        ("generation",),
+        "The new configuration, or the running one with renewed listeners, is valid, and new"
+        " children start beside the old ones in the pools that it changes.",
+    ),
+    LogEvent(
+        "reload.succeeded",
+        "info",
+        ("generation", "replaced"),
+        "The new configuration, or the running one with renewed listeners, is in use; the pools in"
+        " `replaced` have new children, and their old ones drain.",
+    ),
+    LogEvent(
+        "reload.refused",
+        "error",
+        ("reason", "generation"),
+        "The new configuration, or the running one with renewed listeners, is not in use: the"
+        " daemon serves on as before, as `generation`.",
+        "Correct what `reason` names, then reload; new listeners are tried again without that.",
+    ),
+    # the log itself
+    LogEvent(
+        "log.reopened",
+        "info",
+        ("file",),
+        "The main process writes to the new `file` from here on, and its children follow.",
+    ),
+    LogEvent(
+        "log.kept",
+        "info",
+        ("reason",),
+        "A signal asked for the log file to be reopened, but the log goes elsewhere.",
+    ),
+    LogEvent(
+        "log.not_reopened",
+        "error",
+        ("file", "error", "pid"),
+        "The main process, or its child `pid`, cannot write to the new `file`, or the child does"
+        " not answer, and goes on with the old one; the daemon is degraded until it has switched.",
+        "Remove the cause that `error` names, then send SIGUSR1 again.",
+        optional=("pid",),
+    ),
+    LogEvent(
+        "signal.ignored",
+        "warning",
+        ("signal", "suppressed"),
+        "Signals came that mean nothing to the daemon: `signal` has the name of each since the"
+        " last line, at most one a second, and how often one came if it was more than once;"
+        " `suppressed` is how many came beside the first of each name.",
+        "Find out which program sends it, and which signal it should send.",
+    ),
+    # the service manager
+    LogEvent(
+        "watchdog.withheld",
+        "error",
+        ("reason",),
+        "The daemon does not do its work and gives the service manager no sign of life, which"
+        " restarts it if this lasts.",
+        "Look at `reason` and at the lines of the workers before.",
+    ),
+    LogEvent(
+        "watchdog.resumed",
+        "info",
+        (),
+        "The daemon does its work again and gives the service manager its sign of life.",
+    ),
+    LogEvent(
+        "scoreboard.taken_over",
+        "info",
+        (),
+        "The counters of the metrics go on where the last run of the daemon left them.",
+    ),
+    LogEvent(
+        "scoreboard.dropped",
+        "warning",
+        ("reason",),
+        "The counters of the last run cannot be used, so the metrics begin at 0.",
+        "After an upgrade this is to be expected; otherwise report `reason`.",
+    ),
+)
+"""In the order of the manual page."""
