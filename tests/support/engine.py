@@ -19,7 +19,7 @@ from unpd.kernel.sockets import ListenOptions, listen_tcp, listen_unix
 from unpd.log_events import Level
 from unpd.logs import Log
 from unpd.names import EndCause
-from unpd.services.base import Reply, Service
+from unpd.services.base import Conversation, More, Reply, StreamService
 from unpd.services.echo import Echo, EchoOptions
 from unpd.sinks import Sink
 from unpd.worker.accepting import Accepted, Listener, ListenerSetup
@@ -50,12 +50,13 @@ def pattern(begin: int, count: int) -> bytes:
 @dataclass(slots=True)
 class Saying:
     """A service that greets with ``greeting`` and then answers with ``reply`` (None: it
-    closes); ``fault`` is raised instead of the greeting.
+    closes) and says ``more`` unasked; ``fault`` is raised instead of the greeting.
     """
 
     greeting: bytes = b""
     reply: Reply | None = None
     fault: Exception | None = None
+    more: More | None = None
 
     def greet(self, wall_s: float) -> bytes:
         """The greeting, or the fault."""
@@ -63,9 +64,9 @@ class Saying:
             raise self.fault
         return self.greeting
 
-    def converse(self) -> Reply | None:
+    def converse(self) -> Conversation | None:
         """The conversation."""
-        return self.reply
+        return None if self.reply is None else Conversation(self.reply, self.more)
 
 
 @dataclass(slots=True)
@@ -210,7 +211,7 @@ class Benches:
 
     def __call__(
         self,
-        *services: Service,
+        *services: StreamService,
         times: ServiceTimes = NO_TIMES,
         max_connections: int = 100,
         tcp: bool = False,

@@ -3,9 +3,10 @@
 A worker makes each service once, from its frozen options; all connections share it. A
 service sees no socket and no clock: the engine passes the time and the bytes in.
 
-Owns the protocol :class:`Service`, the rows of the table of services, and the refusal
-of an option that names nothing. Called by the service modules, the table, the
-configuration and the engine. Calls nothing but pydantic. Raises nothing itself.
+Owns the protocols :class:`StreamService` and :class:`DatagramService`, the rows of the
+table of services, and the refusal of an option that names nothing. Called by the
+service modules, the table, the configuration and the engine. Calls nothing but
+pydantic. Raises nothing itself.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +20,22 @@ Piece = bytes | memoryview
 
 Reply = Callable[[Piece], Piece]
 """A function that answers one piece of received bytes. It may return the piece itself:
-the engine uses or copies the reply before the next call.
+the engine uses or copies the reply before the next call. b"" answers nothing.
+"""
+
+More = Callable[[], Piece | None]
+"""A function that says a service's next bytes unasked (:class:`Conversation`)."""
+
+Peer = tuple[str, int] | tuple[str, int, int, int] | str | bytes | None
+"""The sender of a datagram, as the module socket gives addresses: host and port of an
+IPv4 or IPv6 sender, the path of a UNIX one (bytes if it is abstract, None or "" if it
+has no name).
+"""
+
+
+MAX_PIECE_BYTES = 64 * 1024
+"""The most that a service says unasked in one turn: more would keep the other clients
+waiting, and is kept for a client that does not read.
 """
 
 
@@ -30,6 +46,24 @@ def same(piece: Piece) -> Piece:
     calling it.
     """
     return piece
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The part of a service that talks with one client.
+
+    ``received`` answers what the client sends. A service without a state of its own may
+    give all clients the same conversation.
+
+    ``more``, of a service that speaks unasked, returns its next bytes, at most
+    MAX_PIECE_BYTES. The engine calls it when the client has taken all earlier output
+    and the socket has room, once a turn; no longer after it returned b"", until the
+    client sends again; and not in a graceful stop. None instead of bytes: the service
+    has said everything, and the server closes.
+    """
+
+    received: Reply
+    more: More | None = None
 
 
 class Options(BaseModel):
@@ -55,17 +89,27 @@ class UnknownNameError(ValueError):
         self.known = known
 
 
-class Service(Protocol):
-    """A configured service, which all connections of a worker share."""
+class StreamService(Protocol):
+    """A configured service over streams, which all connections of a worker share."""
 
     def greet(self, wall_s: float) -> bytes:
         """The first bytes that the server sends on a new connection; b"" if the client
         speaks first. ``wall_s``: the time, in seconds since the epoch (time.time()).
         """
 
-    def converse(self) -> Reply | None:
-        """The function that answers the client of one new connection; None if the
-        server closes after the greeting.
+    def converse(self) -> Conversation | None:
+        """The conversation with the client of one new connection; None if the server
+        closes after the greeting.
+        """
+
+
+class DatagramService(Protocol):
+    """A configured service over datagrams, which all sockets of a worker share."""
+
+    def answer(self, piece: Piece, peer: Peer, now: float) -> bytes | None:
+        """The datagram that answers ``piece``, which may be empty, as may the answer;
+        None to answer nothing. ``peer``: the sender. ``now``: the time, in seconds
+        since the epoch (time.time()).
         """
 
 
@@ -73,12 +117,16 @@ class Service(Protocol):
 class ServiceType:
     """A row of the table of services.
 
-    ``rfc``: the number of its RFC. ``port``: its well-known TCP port. ``options``: the
-    model of the keys that only this type has. ``make``: makes the service from them.
+    ``rfc``: the number of its RFC. ``port``: its well-known port. ``stream`` and
+    ``datagram``: whether it serves streams and datagrams. ``options``: the model of the
+    keys that only this type has. ``make``: makes the service from them, a
+    :class:`StreamService`, a :class:`DatagramService` or both.
     """
 
     name: str
     rfc: int
     port: int
+    stream: bool
+    datagram: bool
     options: type[Options]
-    make: Callable[[Any], Service]
+    make: Callable[[Any], Any]

@@ -1,4 +1,5 @@
-"""Daytime (RFC 867): the server sends the date and the time, and closes.
+"""Daytime (RFC 867): the server sends the date and the time, and closes; it answers
+each datagram with the same line.
 
 The names of days and months are English in every locale. The service keeps its line for
 the rest of the second: making a line takes 2 of the 30 microseconds that a connection
@@ -19,7 +20,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 
 from unpd.libraries import AfterValidator, Field
-from unpd.services.base import Options, UnknownNameError
+from unpd.services.base import Options, Peer, Piece, UnknownNameError
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
@@ -162,3 +163,7 @@ class Daytime:
         """None: the server closes after the greeting and discards what the client sends
         (RFC 867).
         """
+
+    def answer(self, piece: Piece, peer: Peer, now: float) -> bytes:
+        """The line for ``now``, whatever the client sent."""
+        return self.greet(now)

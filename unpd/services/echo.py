@@ -3,7 +3,9 @@
 Called by the table of services and the engine. Raises nothing.
 """
 
-from unpd.services.base import Options, Reply, same
+from unpd.services.base import Conversation, Options, Peer, Piece, same
+
+_CONVERSATION = Conversation(received=same)
 
 
 class EchoOptions(Options):
@@ -11,7 +13,9 @@ class EchoOptions(Options):
 
 
 class Echo:
-    """The echo service. It has no state, so one function serves every connection."""
+    """The echo service. It has no state, so every connection has the same
+    conversation.
+    """
 
     def __init__(self, options: EchoOptions) -> None:
         del options
@@ -20,6 +24,10 @@ class Echo:
         """Nothing: the client speaks first."""
         return b""
 
-    def converse(self) -> Reply:
-        """The function that replies with the received bytes themselves."""
-        return same
+    def converse(self) -> Conversation:
+        """The conversation that replies with the received bytes themselves."""
+        return _CONVERSATION
+
+    def answer(self, piece: Piece, peer: Peer, now: float) -> bytes:
+        """The same bytes in a datagram."""
+        return bytes(piece)

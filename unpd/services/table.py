@@ -16,8 +16,24 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
     {
         row.name: row
         for row in (
-            ServiceType(name="daytime", rfc=867, port=13, options=DaytimeOptions, make=Daytime),
-            ServiceType(name="echo", rfc=862, port=7, options=EchoOptions, make=Echo),
+            ServiceType(
+                name="daytime",
+                rfc=867,
+                port=13,
+                stream=True,
+                datagram=True,
+                options=DaytimeOptions,
+                make=Daytime,
+            ),
+            ServiceType(
+                name="echo",
+                rfc=862,
+                port=7,
+                stream=True,
+                datagram=True,
+                options=EchoOptions,
+                make=Echo,
+            ),
         )
     }
 )

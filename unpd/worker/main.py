@@ -24,7 +24,7 @@ from unpd.kernel.signals import SignalQueue, empty_wakeup_pipe
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import ChildOrder
-from unpd.services.base import Service
+from unpd.services.base import StreamService
 from unpd.worker.accepting import Listener, ListenerSetup
 from unpd.worker.event.deadlines import SLOTS_PER_S
 from unpd.worker.event.engine import Engine, EngineSetup
@@ -51,7 +51,7 @@ class ServiceSetup:
     """One service as a worker gets it. ``column``: its column on the scoreboard."""
 
     name: str
-    service: Service
+    service: StreamService
     column: int
     times: ServiceTimes
     listeners: tuple[ListenerSetup, ...]

@@ -7,7 +7,7 @@ sessions. Calls nothing.
 from dataclasses import dataclass, field
 
 from unpd.config.times import ServiceTimes
-from unpd.services.base import Service
+from unpd.services.base import StreamService
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Terms:
     """
 
     name: str
-    service: Service
+    service: StreamService
     times: ServiceTimes
     words: int
     relays: bool = True

@@ -138,6 +138,13 @@ def test_no_conversation() -> None:
     assert service.converse() is None  # type: ignore[func-returns-value]
 
 
+def test_answers_a_datagram_with_the_line_of_its_time() -> None:
+    """Whatever the datagram holds; RFC 867 has an empty one."""
+    service = Daytime(DaytimeOptions(timezone="UTC"))
+    assert service.answer(b"", ("127.0.0.1", 4711), NOON_S) == service.greet(NOON_S)
+    assert service.answer(b"what time is it?", None, NOON_S) == service.greet(NOON_S)
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [

@@ -14,7 +14,7 @@ from typing import Any
 
 from unpd.kernel import connections as kernel
 from unpd.names import EndCause
-from unpd.services.base import Piece, Reply, same
+from unpd.services.base import More, Piece, Reply, same
 from unpd.worker.event.ending import cause_of, why_silent
 from unpd.worker.event.shared import Shared
 from unpd.worker.event.stream import Stream
@@ -56,16 +56,17 @@ _CLIENT_FIN, _DONE, _IDLE = EndCause.CLIENT_FIN, EndCause.DONE, EndCause.IDLE
 
 class Session:
     """The state of a session. ``reply``: the function that answers received bytes;
-    None: they are thrown away. ``peer``: the client's address, for
-    :func:`unpd.kernel.connections.address_text`. ``active_at``: when bytes last moved.
-    ``cause``: why we are ending the session, None while we are not. ``stream``: absent
-    once the stage is ENDED.
+    None: they are thrown away. ``more``: the function that speaks unasked, or None.
+    ``peer``: the client's address, for :func:`unpd.kernel.connections.address_text`.
+    ``active_at``: when bytes last moved. ``cause``: why we are ending the session, None
+    while we are not. ``stream``: absent once the stage is ENDED.
     """
 
     __slots__ = (
         "active_at",
         "cause",
         "linger_at",
+        "more",
         "opened_at",
         "peer",
         "reply",
@@ -82,6 +83,7 @@ class Session:
         self.peer = peer
         self.stream = Stream(fd, self, terms.totals)
         self.reply: Reply | None = None
+        self.more: More | None = None
         self.stage = _SERVING
         self.cause: EndCause | None = None
         self.opened_at = self.active_at = shared.now
@@ -92,7 +94,9 @@ class Session:
         """Begin: greet the client. End in good order if the service only greets."""
         try:
             self.stream.open()
-            self.reply = self.terms.service.converse()
+            conversation = self.terms.service.converse()
+            self.reply = None if conversation is None else conversation.received
+            self.more = None if conversation is None else conversation.more
             greeting = self.terms.service.greet(time.time())
             if greeting and self.reply is None:
                 # Hold the greeting back until the FIN: both then go in one segment,
@@ -106,6 +110,8 @@ class Session:
             if self.reply is None:
                 self.part(_DONE)
                 return
+            if self.more is not None:
+                self._await_room()
             self.schedule()
         except Exception as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
@@ -149,8 +155,39 @@ class Session:
         if reply is None:
             return False
         self.active_at = self.shared.now
-        self.stream.send(reply(piece))
-        return reply is same
+        if reply is same:
+            self.stream.send(piece)
+            return True
+        if answer := reply(piece):
+            self.stream.send(answer)
+        if self.more is not None:
+            self._await_room()
+        return False
+
+    def room(self) -> None:
+        """Let the service speak unasked: no output is pending, and the socket has room.
+        In a graceful stop it no longer does, so that its client falls quiet.
+        """
+        more = self.more
+        if more is None or self.shared.finish_at < math.inf:
+            self.stream.watch(select.EPOLLIN)
+            return
+        piece = more()
+        if piece is None:
+            self.part(_DONE)
+        elif piece:
+            self.active_at = self.shared.now
+            self.stream.send(piece)
+        else:
+            self.stream.watch(select.EPOLLIN)
+
+    def _await_room(self) -> None:
+        """Have the stream call :meth:`room` when the socket has room. While output is
+        pending, :meth:`output_flushed` does so later.
+        """
+        stream = self.stream
+        if self.stage is _SERVING and not stream.out:
+            stream.watch(select.EPOLLIN | select.EPOLLOUT)
 
     def peer_finished(self) -> None:
         """Take the peer's FIN: send what is pending, then end."""
@@ -166,7 +203,8 @@ class Session:
         if self.stage is Stage.HALF_CLOSED:
             self.end(_CLIENT_FIN)
             return
-        self.stream.watch(select.EPOLLIN)
+        speaks = self.more is not None and self.stage is _SERVING
+        self.stream.watch(select.EPOLLIN | select.EPOLLOUT if speaks else select.EPOLLIN)
         if self.stage is _PARTING:
             self._linger()
         elif self.shared.finish_at < math.inf:
@@ -294,6 +332,9 @@ class Session:
         self.stage = _PARTING
         self.linger_at = shared.now + shared.linger_s
         shared.wheel.put(self, self.linger_at)
+        if self.more is not None:  # it may have waited for room
+            self.more = None
+            self.stream.watch(select.EPOLLIN)
         if self.reply is not None:
             self.reply = None
             self.stream.expect_fin()

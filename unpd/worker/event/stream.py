@@ -70,6 +70,9 @@ class Owner(Protocol):
     def output_flushed(self) -> None:
         """Go on after all pending output has been sent."""
 
+    def room(self) -> None:
+        """Go on with a socket that has room while no output is pending."""
+
     def lose(self, error: OSError) -> None:
         """End because the socket failed."""
 
@@ -245,7 +248,10 @@ class Stream:
         Return whether to read afterwards.
         """
         if mask & _OUT:
-            self.flush()
+            if self.out:
+                self.flush()
+            else:
+                self.session.room()
         if self.fd < 0 or not mask & _NOT_OUT:
             return False
         if not self.mask & _IN and not mask & _OUT:

@@ -18,7 +18,7 @@ from unpd.config.times import ServiceTimes
 from unpd.kernel.connections import send_before_fin
 from unpd.kernel.sockets import Silence
 from unpd.names import EndCause
-from unpd.services.base import Reply, Service, same
+from unpd.services.base import Conversation, More, Piece, Reply, StreamService, same
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.event.session import QUIET_S, QUIET_SHARE, Session, Stage
 from unpd.worker.terms import Terms
@@ -130,7 +130,7 @@ ECHO = Echo(EchoOptions())
 
 
 def served(
-    *, out: bytes = b"", stage: Stage = Stage.SERVING, service: Service = ECHO, **times: Any
+    *, out: bytes = b"", stage: Stage = Stage.SERVING, service: StreamService = ECHO, **times: Any
 ) -> Served:
     """A session in ``stage`` that has never been active; ``times`` replaces some of
     TIMES.
@@ -282,10 +282,13 @@ def test_a_refused_option_at_the_end_costs_one_session() -> None:
 
 @dataclass(slots=True)
 class Greeting:
-    """A service that greets with ``greeting``, then answers with ``reply``."""
+    """A service that greets with ``greeting``, then answers with ``reply`` and says
+    ``more``.
+    """
 
     greeting: bytes
     reply: Reply | None
+    more: More | None = None
     asked_at: list[float] = field(default_factory=list)
 
     def greet(self, wall_s: float) -> bytes:
@@ -293,9 +296,9 @@ class Greeting:
         self.asked_at.append(wall_s)
         return self.greeting
 
-    def converse(self) -> Reply | None:
+    def converse(self) -> Conversation | None:
         """The conversation."""
-        return self.reply
+        return None if self.reply is None else Conversation(self.reply, self.more)
 
 
 @pytest.mark.parametrize(
@@ -530,3 +533,88 @@ def test_a_session_shows_its_age_to_the_millisecond() -> None:
     s = served()
     shown = s.session.describe(OPENED + 1.23456)
     assert (shown["age_s"], shown["received"], shown["sent"]) == (1.235, 11, 22)
+
+
+# a service that speaks unasked
+
+
+def speaking(*pieces: Piece | None, out: bytes = b"", **times: Any) -> Served:
+    """A session whose service says ``pieces`` one after the other."""
+    s = served(out=out, service=Greeting(b"", bytes, iter(pieces).__next__), **times)
+    s.session.open()
+    s.stream.calls.clear()
+    return s
+
+
+def test_a_service_that_speaks_waits_for_room_from_the_beginning() -> None:
+    """It does not speak before the socket has room."""
+    s = served(service=Greeting(b"", bytes, iter([b"one"]).__next__))
+    s.session.open()
+    assert s.stream.calls == ["open", ("watch", IN | OUT)]
+
+
+def test_a_service_speaks_one_piece_whenever_the_socket_has_room() -> None:
+    """To speak is activity."""
+    s = speaking(b"one", b"two", b"three")
+    s.advance(5.0)
+    s.session.room()
+    assert (s.stream.calls, s.session.active_at) == ([("send", b"one")], OPENED + 5.0)
+    s.session.room()
+    assert s.stream.calls[1:] == [("send", b"two")]
+
+
+def test_a_service_that_has_nothing_to_say_waits_for_its_client() -> None:
+    """Its stream no longer wakes the worker, until the client has sent something."""
+    s = speaking(b"", b"two")
+    s.session.room()
+    assert s.stream.calls == [("watch", IN)]
+    s.session.answer(b"go on")
+    assert s.stream.calls[1:] == [("send", b"go on"), ("watch", IN | OUT)]
+
+
+def test_a_service_that_has_said_everything_closes() -> None:
+    """The server closes in good order."""
+    s = speaking(None)
+    s.session.room()
+    assert s.stream.calls == [("watch", IN), "expect_fin", "send_fin"]
+    assert (s.session.stage, s.session.cause) == (Stage.LINGERING, EndCause.DONE)
+
+
+def test_pending_output_goes_out_before_a_service_speaks_again() -> None:
+    """So no more than one piece is ever pending: room is awaited once it has gone."""
+    s = speaking(b"one", out=b"pending")
+    s.session.answer(b"x")
+    assert ("watch", IN | OUT) not in s.stream.calls
+    s.stream.out = None
+    s.session.output_flushed()
+    assert s.stream.calls[-1] == ("watch", IN | OUT)
+
+
+def test_in_a_graceful_stop_no_service_speaks_unasked() -> None:
+    """Its client falls quiet, and then the session parts."""
+    s = speaking(b"one")
+    s.session.shared.finish_at = OPENED + 10.0
+    s.session.room()
+    assert s.stream.calls == [("watch", IN)]
+    s.advance(QUIET_S)
+    s.session.come_due()
+    assert (s.session.stage, s.session.cause) == (Stage.LINGERING, EndCause.SHUTDOWN)
+
+
+def test_a_session_that_ends_no_longer_waits_for_room() -> None:
+    """A socket with room would wake the worker again and again."""
+    s = speaking(b"one")
+    s.session.part(EndCause.IDLE)
+    assert s.stream.calls == [("watch", IN), "expect_fin", "send_fin"]
+    s.stream.calls.clear()
+    s.session.room()  # an event of the same turn
+    assert s.stream.calls == [("watch", IN)]
+
+
+def test_a_client_that_has_finished_gets_the_pending_output_and_no_more() -> None:
+    """Then the session ends."""
+    s = speaking(b"one", out=b"pending")
+    s.session.peer_finished()
+    s.stream.out = None
+    s.session.output_flushed()
+    assert s.ended == [("client_fin", 1)]

@@ -80,6 +80,10 @@ class FakeSession:
         self.calls.append("output_flushed")
         self._close()
 
+    def room(self) -> None:
+        """Note that the socket has room."""
+        self.calls.append("room")
+
     def lose(self, error: OSError) -> None:
         """Note an error of the socket."""
         self.errors.append(error)
@@ -631,3 +635,13 @@ def test_a_closed_stream_leaves_nothing_behind_its_descriptor(reading: Ends) -> 
     assert (poller.plain[fd], reading.stream.fd) == (None, -1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_room_is_reported_while_no_output_is_pending(writing: Ends) -> None:
+    """Output that is pending goes first."""
+    writing.stream.send(bytes(PIPE_BYTES + 1))
+    os.read(writing.other_fd, PIPE_BYTES)
+    writing.stream.ready(OUT)
+    assert "room" not in writing.session.calls
+    writing.stream.ready(OUT)
+    assert writing.session.calls[-1] == "room"
