@@ -73,6 +73,8 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.echo", "user_timeout_s"): (11.0, {WORKERS}),
     ("services.echo", "ipv6_only"): (True, {WORKERS}),
     ("services.echo", "socket_mode"): (0o600, {WORKERS}),
+    ("services.echo", "amplification"): (2.0, {WORKERS}),
+    ("services.echo", "datagram_rate"): (11, {WORKERS}),
     ("services.echo", "options"): (SERVICES["daytime"].options(), {WORKERS}),
     ("services.daytime.options", "format"): ("iso8601", {SLOW}),
     ("services.daytime.options", "timezone"): ("UTC", {SLOW}),

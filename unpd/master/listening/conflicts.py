@@ -10,7 +10,7 @@ AddressError.
 
 from collections.abc import Iterable
 
-from unpd.config.addresses import TcpAddress
+from unpd.config.addresses import InternetAddress
 from unpd.errors import AddressError
 from unpd.kernel import interfaces, sockets
 from unpd.master.listening.listener import OpenListener, WantedListener
@@ -42,7 +42,9 @@ def _overlaps(listener: OpenListener, wanted: WantedListener) -> bool:
     (ipv6(7)).
     """
     new, old = wanted.address, listener.address
-    if not isinstance(new, TcpAddress) or not isinstance(old, TcpAddress):
+    if not isinstance(new, InternetAddress) or not isinstance(old, InternetAddress):
+        return False
+    if new.scheme != old.scheme:
         return False
     if new.port != old.port:  # also for port 0: then the kernel chooses a free one
         return False

@@ -13,8 +13,13 @@ import enum
 import os
 from dataclasses import dataclass
 
-from unpd.config.addresses import TcpAddress, UnixAddress
-from unpd.kernel import interfaces, sockets
+from unpd.config.addresses import (
+    FileAddress,
+    InternetAddress,
+    TcpAddress,
+    takes_datagrams,
+)
+from unpd.kernel import datagrams, interfaces, sockets
 from unpd.master.listening.listener import OpenListener
 
 SHUT_DOWN = "another process shut it down"
@@ -46,12 +51,15 @@ class Repair:
 
 def ailment(listener: OpenListener) -> str:
     """Why no new client reaches the listener; "" if clients reach it."""
-    if isinstance(listener.address, TcpAddress):
-        moved = _interface_ailment(listener)
-        return moved or ("" if sockets.is_listening(listener.sock) else SHUT_DOWN)
-    if not sockets.is_listening(listener.sock):
-        return SHUT_DOWN
-    return _file_ailment(listener, listener.address)
+    address = listener.address
+    takes_clients = (
+        not datagrams.is_shut_down(listener.sock)
+        if takes_datagrams(address)
+        else sockets.is_listening(listener.sock)
+    )
+    if isinstance(address, FileAddress):
+        return _file_ailment(listener, address) if takes_clients else SHUT_DOWN
+    return _interface_ailment(listener) or ("" if takes_clients else SHUT_DOWN)
 
 
 def _interface_ailment(listener: OpenListener) -> str:
@@ -59,7 +67,7 @@ def _interface_ailment(listener: OpenListener) -> str:
     if not bound:
         return ""
     wanted = listener.wanted.address
-    scope = wanted.host.partition("%")[2] if isinstance(wanted, TcpAddress) else str(bound)
+    scope = wanted.host.partition("%")[2] if isinstance(wanted, InternetAddress) else str(bound)
     index = interfaces.interface_index(scope)
     if index:
         return "" if index == bound else f"interface {scope} was made again"
@@ -68,7 +76,7 @@ def _interface_ailment(listener: OpenListener) -> str:
     return "" if alive else f"this host has no interface {scope}"
 
 
-def _file_ailment(listener: OpenListener, address: UnixAddress) -> str:
+def _file_ailment(listener: OpenListener, address: FileAddress) -> str:
     if address.path.startswith("@"):
         return ""  # an abstract name has no file (unix(7))
     inode = sockets.socket_inode(address.path)
