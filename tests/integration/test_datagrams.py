@@ -23,6 +23,9 @@ from tests.support.scale import many
 from tests.support.waiting import until
 
 PATIENCE_S = 10.0
+WAITING = 200
+"""More datagrams than all workers answer in one turn, and fewer than the kernel queues.
+"""
 SYS_PIDFD_GETFD = 438
 LIBC = ctypes.CDLL(None, use_errno=True)
 UDP = """
@@ -160,13 +163,13 @@ def test_a_stop_answers_what_waits(launch: Launch) -> None:
     address = unpd.address("echo")
     with asking(address) as sock:
         workers = stop_workers(unpd)
-        for number in range(50):
+        for number in range(WAITING):
             sock.send(b"%d" % number)
         unpd.signal(signal.SIGTERM)
         until(lambda: unpd.log_events("master.stopping"), PATIENCE_S, "the stop to begin")
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
-        assert sorted(int(sock.recv(100)) for _ in range(50)) == list(range(50))
+        assert sorted(int(sock.recv(100)) for _ in range(WAITING)) == list(range(WAITING))
     assert unpd.wait_exit() == 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(address)
@@ -179,7 +182,7 @@ def test_a_reload_that_takes_the_listener_away_answers_what_waits(launch: Launch
     unpd = launch(UDP.replace('"udp://127.0.0.1:0"', '"udp://127.0.0.1:0", "tcp://127.0.0.1:0"'))
     with asking(unpd.address("echo")) as sock:
         workers = stop_workers(unpd)
-        for number in range(50):
+        for number in range(WAITING):
             sock.send(b"%d" % number)
         text = unpd.config_path.read_text().replace('"udp://127.0.0.1:0", ', "")
         unpd.config_path.write_text(text)
@@ -187,7 +190,7 @@ def test_a_reload_that_takes_the_listener_away_answers_what_waits(launch: Launch
         unpd.wait_event("listener.closed")
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
-        assert sorted(int(sock.recv(100)) for _ in range(50)) == list(range(50))
+        assert sorted(int(sock.recv(100)) for _ in range(WAITING)) == list(range(WAITING))
 
 
 def test_drops_of_the_kernel_are_shown(launch: Launch) -> None:
@@ -257,6 +260,7 @@ def test_a_stale_file_is_replaced_and_a_living_socket_is_not(
         refused.expect_exit(69)
         refused.expect_leftover(path)
         assert refused.wait_exit() == 69
+        assert "the address is in use by another program" in refused.stderr()
     launch(text)
     assert ask(str(path), b"hello") == b"hello"
 
