@@ -134,7 +134,7 @@ class Benches:
         engine = Engine(
             EngineSetup(
                 listeners=(),
-                datagrams=[DatagramSetup(sock, terms, own) for sock in socks],
+                datagrams=[DatagramSetup(sock, 0, terms, own) for sock in socks],
                 max_connections=1,
                 row=row,
                 log=Log(Sink(-1, write), "debug", "json"),
@@ -170,6 +170,7 @@ def test_an_echo_of_datagrams(make: Benches) -> None:
     ):
         assert bench.count(word) == count
     assert bench.unanswered() == {}
+    assert bench.row[layout.Row.LISTENER_ACCEPTED] == 6
 
 
 def test_daytime_answers_an_empty_datagram(make: Benches) -> None:

@@ -210,7 +210,7 @@ class Row(Area):
     LOG_DROPPED = Word("log lines that the child dropped")
     OPEN = Word("connections that are open now, of all services")
     SERVICES = Word("counters by service", count=MAX_SERVICES * Service.size)
-    LISTENER_ACCEPTED = Word("connections accepted, by listener", count=MAX_LISTENERS)
+    LISTENER_ACCEPTED = Word("connections or datagrams taken, by listener", count=MAX_LISTENERS)
 
 
 class Board(Area):

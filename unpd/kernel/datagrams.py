@@ -186,6 +186,14 @@ def is_open(sock: socket.socket) -> bool:
     return sock.type == socket.SOCK_DGRAM and bound and not is_shut_down(sock)
 
 
+def has_queued(sock: socket.socket) -> bool:
+    """Whether a datagram waits; False for a socket that was shut down."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN | select.POLLRDHUP)
+    seen = sum(mask for _, mask in poll.poll(0))
+    return bool(seen & select.POLLIN) and not seen & (select.POLLRDHUP | select.POLLHUP)
+
+
 def is_shut_down(sock: socket.socket) -> bool:
     """Whether a process has shut the socket down for reading (shutdown(2)): no datagram
     comes any more, and epoll calls it readable for ever.

@@ -88,10 +88,11 @@ class Ledger:
         self._add(start + _DURATION_SUM_NS, int(duration_s * layout.NS))
         self._add(start + _ENDED[cause], 1)
 
-    def datagrams_received(self, start: int, count: int, size: int) -> None:
+    def datagrams_received(self, listener_word: int, start: int, count: int, size: int) -> None:
         """Count datagrams of ``size`` bytes in all that came to the service whose words
         start at ``start``.
         """
+        self._add(listener_word, count)
         self._add(start + _DATAGRAMS_RECEIVED, count)
         self._add(start + _DATAGRAM_BYTES_RECEIVED, size)
 

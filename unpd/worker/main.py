@@ -51,8 +51,8 @@ with a short ``grace_s`` more than lies between 0.75 and 0.8.
 class ServiceSetup:
     """One service as a worker gets it. ``column``: its column on the scoreboard.
     ``service``: a StreamService, a DatagramService or both, as its listeners need it.
-    ``datagrams``: its datagram sockets; the two numbers bound what a source network is
-    sent.
+    ``datagrams``: its datagram sockets with their columns; the two numbers bound what a
+    source network is sent.
     """
 
     name: str
@@ -60,7 +60,7 @@ class ServiceSetup:
     column: int
     times: ServiceTimes
     listeners: tuple[ListenerSetup, ...]
-    datagrams: tuple[socket.socket, ...] = ()
+    datagrams: tuple[tuple[socket.socket, int], ...] = ()
     amplification: float = 1.0
     datagram_rate: int = 0
 
@@ -192,4 +192,4 @@ def _datagrams(service: ServiceSetup, own: OwnAddresses) -> list[DatagramSetup]:
         words=layout.service_cells(service.column),
         networks=Networks(service.amplification, service.datagram_rate, now()),
     )
-    return [DatagramSetup(sock, terms, own) for sock in service.datagrams]
+    return [DatagramSetup(sock, column, terms, own) for sock, column in service.datagrams]

@@ -194,7 +194,11 @@ def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> Servi
             for listener in listeners
             if not takes_datagrams(listener.address)
         ),
-        datagrams=tuple(one.sock for one in listeners if takes_datagrams(one.address)),
+        datagrams=tuple(
+            (one.sock, columns.column(one.wanted.key))
+            for one in listeners
+            if takes_datagrams(one.address)
+        ),
         amplification=config.amplification,
         datagram_rate=config.datagram_rate,
     )

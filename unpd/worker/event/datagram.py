@@ -25,6 +25,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from unpd.board import layout
 from unpd.kernel import senders
 from unpd.kernel.datagrams import BATCH, MAX_DATAGRAM_BYTES, is_shut_down
 from unpd.names import Unanswered
@@ -69,9 +70,12 @@ class OwnAddresses:
 
 @dataclass(frozen=True, slots=True)
 class DatagramSetup:
-    """A datagram socket as a worker gets it."""
+    """A datagram socket as a worker gets it. ``column``: its column on the
+    scoreboard.
+    """
 
     sock: socket.socket
+    column: int
     terms: DatagramTerms
     own: OwnAddresses
 
@@ -87,6 +91,7 @@ class DatagramSocket:
         self.wheel_slot = None
         self._sock = setup.sock
         self._fd = setup.sock.fileno()
+        self._word = layout.Row.LISTENER_ACCEPTED + setup.column
         self._terms = setup.terms
         self._own = setup.own
         self._shared = shared
@@ -156,7 +161,7 @@ class DatagramSocket:
                 answers += 1
             else:
                 ledger.unanswered(words, reason)
-        ledger.datagrams_received(words, count, received)
+        ledger.datagrams_received(self._word, words, count, received)
         if answers:
             sent = batch.pending_bytes()
             for size, number in batch.send(self._fd):
