@@ -304,6 +304,24 @@ def test_a_closed_port_stops_nothing(make: Benches) -> None:
         assert bench.ask(bench.client(host), b"hello") == b"hello"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_error_in_the_place_of_a_datagram_is_counted(make: Benches, host: str) -> None:
+    """An ICMP error that waits on the socket (ECONNREFUSED) is counted, and the
+    datagram behind it is answered.
+    """
+    bench = make(socks=[datagrams.open_udp(host, 0, ipv6_only=False)])
+    server, sock = bench.socks[0], bench.client(host)
+    gone = bench.client(host)
+    target = gone.getsockname()
+    gone.close()
+    server.connect(target)
+    server.send(b"x")
+    server.connect(sock.getsockname())
+    assert bench.ask(sock, b"hello", turns=2) == b"hello"
+    assert bench.count(SERVICE.DATAGRAM_RECEIVE_ERRORS) == 1
+    assert bench.unanswered() == {}
+
+
 def test_unix_senders(make: Benches, tmp_path: Path) -> None:
     """A UNIX sender with a path or an abstract name gets its answer. One without a
     name, one that is a socket of unpd, and one that sent more than 64 KiB do not.

@@ -9,7 +9,7 @@ import signal
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -265,23 +265,47 @@ def test_a_stale_file_is_replaced_and_a_living_socket_is_not(
     assert ask(str(path), b"hello") == b"hello"
 
 
+def shut_down(sock: socket.socket) -> None:
+    """Shut a datagram socket down for all who share it."""
+    with contextlib.suppress(OSError):  # it is done all the same
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def connect_to_one(sock: socket.socket) -> None:
+    """Let a datagram socket take the datagrams of one sender only."""
+    if sock.family == socket.AF_INET:
+        sock.connect(("127.0.0.1", 9))
+    else:
+        sock.connect(sock.getsockname())
+
+
 @faults.requires_root
-def test_a_socket_that_was_shut_down_is_opened_anew(launch: Launch) -> None:
-    """A UDP socket that a process shuts down is replaced on its port, and serves again
-    after a reload that the daemon starts.
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (shut_down, "another process shut it down"),
+        (connect_to_one, "another process connected it to one sender"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["udp", "unixgram"])
+def test_a_spoilt_socket_is_opened_anew(
+    launch: Launch, tmp_path: Path, kind: str, spoil: Callable[[socket.socket], None], reason: str
+) -> None:
+    """A datagram socket that a process shuts down or connects is replaced at its
+    address, and serves again after a reload that the daemon starts.
     """
-    unpd = launch(UDP)
+    unpd = launch(
+        UDP if kind == "udp" else UDP.replace("udp://127.0.0.1:0", f"unixgram://{tmp_path}/echo")
+    )
     address = unpd.address("echo")
     pid = unpd.workers()[0]
     for fd, target in procs.fds(pid).items():
-        if not target.startswith("socket:"):
-            continue
-        with taken(pid, fd) as sock:
-            if sock.type == socket.SOCK_DGRAM and sock.family == socket.AF_INET:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+        if target.startswith("socket:"):
+            with taken(pid, fd) as sock:
+                if sock.type == socket.SOCK_DGRAM and sock.getsockname() == address:
+                    spoil(sock)
     event = unpd.wait_event("listener.renewed")
-    assert event.fields["reason"] == "another process shut it down"
+    assert event.fields["reason"] == reason
     until(lambda: unpd.metric("unpd_generation") == 2, PATIENCE_S, "the reload")
     assert unpd.address("echo") == address
     assert ask(address, b"hello") == b"hello"

@@ -186,6 +186,16 @@ def is_open(sock: socket.socket) -> bool:
     return sock.type == socket.SOCK_DGRAM and bound and not is_shut_down(sock)
 
 
+def is_connected(sock: socket.socket) -> bool:
+    """Whether a process has connected the socket: it takes datagrams of one sender
+    only.
+    """
+    try:
+        return bool(sock.getpeername())
+    except OSError:
+        return False
+
+
 def has_queued(sock: socket.socket) -> bool:
     """Whether a datagram waits; False for a socket that was shut down."""
     poll = select.poll()

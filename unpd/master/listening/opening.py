@@ -77,6 +77,9 @@ def open_anew(old: OpenListener) -> OpenListener:
     address = old.wanted.address
     if isinstance(address, InternetAddress) and isinstance(old.address, InternetAddress):
         address = replace(address, port=old.address.port)
+    if isinstance(address, UnixgramAddress):
+        # One that was shut down still takes a connect(2), and so would look alive.
+        sockets.remove_path(old.sock, old.inode)
     new = (
         _open_beside(old, address)
         if isinstance(address, UdpAddress)

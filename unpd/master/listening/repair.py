@@ -1,8 +1,9 @@
 """Why no client reaches a listener, and the repair of that.
 
 A TCP listener that another process shut down listens again on the same socket, so that
-the children notice nothing. A UNIX listener whose file is gone and a link-local one
-whose interface was made again need a new socket, because bind(2) works only once. The
+the children notice nothing. A UNIX listener whose file is gone, a link-local one whose
+interface was made again, and a datagram socket that another process shut down or
+connected need a new socket, because bind(2) works only once. The
 children have inherited the old one: they serve the new one after a reload.
 
 Called by :mod:`unpd.master.listening.table`; calls :mod:`unpd.kernel`. Errors: the
@@ -23,6 +24,7 @@ from unpd.kernel import datagrams, interfaces, sockets
 from unpd.master.listening.listener import OpenListener
 
 SHUT_DOWN = "another process shut it down"
+CONNECTED = "another process connected it to one sender"
 FILE_GONE = "its file was removed"
 FILE_REPLACED = "another file took the place of its own"
 
@@ -52,14 +54,17 @@ class Repair:
 def ailment(listener: OpenListener) -> str:
     """Why no new client reaches the listener; "" if clients reach it."""
     address = listener.address
-    takes_clients = (
-        not datagrams.is_shut_down(listener.sock)
-        if takes_datagrams(address)
-        else sockets.is_listening(listener.sock)
-    )
     if isinstance(address, FileAddress):
-        return _file_ailment(listener, address) if takes_clients else SHUT_DOWN
-    return _interface_ailment(listener) or ("" if takes_clients else SHUT_DOWN)
+        return _socket_ailment(listener) or _file_ailment(listener, address)
+    return _interface_ailment(listener) or _socket_ailment(listener)
+
+
+def _socket_ailment(listener: OpenListener) -> str:
+    if not takes_datagrams(listener.address):
+        return "" if sockets.is_listening(listener.sock) else SHUT_DOWN
+    if datagrams.is_shut_down(listener.sock):
+        return SHUT_DOWN
+    return CONNECTED if datagrams.is_connected(listener.sock) else ""
 
 
 def _interface_ailment(listener: OpenListener) -> str:
