@@ -45,11 +45,15 @@ __all__ = [
     "HistogramMetricFamily",
     "InfoMetricFamily",
     "Metric",
+    "PrivateAttr",
     "SerializeAsAny",
     "ValidationError",
+    "ValidationInfo",
     "choose_encoder",
+    "field_validator",
     "floatToGoString",
     "h11",
+    "model_validator",
 ]
 
 
@@ -102,9 +106,13 @@ with left_out("importlib.metadata", "secrets"):
         BeforeValidator,
         ConfigDict,
         Field,
+        PrivateAttr,
         SerializeAsAny,
         ValidationError,
+        ValidationInfo,
         create_model,
+        field_validator,
+        model_validator,
     )
     from pydantic_core import ErrorDetails
 

@@ -73,6 +73,12 @@ _ROWS: tuple[LogEvent, ...] = (
         "Correct what `text` names, then reload.",
     ),
     LogEvent(
+        "service.note",
+        "info",
+        ("service", "text"),
+        "The protocol of this service has a limit that its clients will meet.",
+    ),
+    LogEvent(
         "master.started",
         "info",
         ("version", "pid", "user"),

@@ -43,7 +43,9 @@ def net() -> Iterator[Network]:
 
 
 def serve(launch: Launch, net: Network, keys: str = "") -> Unpd:
-    """Start echo on every address, over UDP and TCP, and daytime on those of IPv4."""
+    """Start echo on every address, over UDP and TCP, and daytime and chargen on those
+    of IPv4.
+    """
     return launch(
         f"""
 [metrics]
@@ -59,6 +61,10 @@ listen = ["udp://[::]:7007", "tcp://[::]:7007"]
 [services.daytime]
 listen = ["udp://0.0.0.0:7013"]
 timezone = "UTC"
+{keys}
+
+[services.chargen]
+listen = ["udp://0.0.0.0:7019"]
 {keys}
 """,
         prefix=net.server.prefix,
@@ -180,14 +186,14 @@ def test_a_loop_ends_after_one_packet(launch: Launch, net: Network) -> None:
 
 
 @pytest.mark.parametrize("amplification", [1, 3, 10])
-@pytest.mark.parametrize("service", ["daytime", "echo"])
+@pytest.mark.parametrize("service", ["daytime", "echo", "chargen"])
 def test_a_victim_gets_no_more_than_the_amplification(
     launch: Launch, net: Network, amplification: int, service: str
 ) -> None:
     """The bytes that reach the owner of a forged address are at most ``amplification``
     times those that were sent, as the wire counts them.
     """
-    port, data = {"daytime": (7013, b""), "echo": (7007, b"x")}[service]
+    port, data = {"daytime": (7013, b""), "echo": (7007, b"x"), "chargen": (7019, b"")}[service]
     unpd = serve(launch, net, f"amplification = {amplification}\ndatagram_rate = 0")
     victim = "10.99.0.77"
     net.client.ip("address", "add", f"{victim}/32", "dev", "wire")

@@ -21,6 +21,7 @@ from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
 from tests.support.scale import many
 from tests.support.waiting import until
+from unpd.services.table import SERVICES
 
 PATIENCE_S = 10.0
 WAITING = 200
@@ -95,6 +96,29 @@ listen = ["udp://0.0.0.0:0"]
     assert unpd.total("unpd_datagrams_unanswered_total", service="echo") == 0
     assert unpd.stop() == 0
     assert not path.exists()
+
+
+def test_every_service_answers_datagrams(launch: Launch) -> None:
+    """Each built-in service that knows datagrams answers an empty one over UDP, and
+    discard answers nothing.
+    """
+    names = [row.name for row in SERVICES.values() if row.datagram]
+    keys = {"qotd": 'text = "A quotation."\n'}
+    unpd = launch(
+        "".join(
+            f'[services.{name}]\nlisten = ["udp://127.0.0.1:0"]\n{keys.get(name, "")}'
+            for name in names
+        )
+    )
+    assert set(names) == {"echo", "discard", "chargen", "daytime", "time", "qotd"}
+    lengths = {
+        name: len(ask(unpd.address(name), b"")) for name in names if name not in ("discard", "echo")
+    }
+    assert lengths["time"] == 4
+    assert all(0 < length <= 56 for length in lengths.values())
+    with asking(unpd.address("discard")) as sock:
+        sock.send(b"nothing")
+    unpd.metric_becomes(1, "unpd_datagrams_unanswered_total", service="discard", reason="no_answer")
 
 
 def test_no_datagram_is_lost_or_doubled_over_reloads(launch: Launch) -> None:

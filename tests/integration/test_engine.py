@@ -25,8 +25,9 @@ from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import LONGEST_PAUSE_S, Accepted
 from unpd.worker.event.engine import LONGEST_TURN_S, MAX_EVENTS
 from unpd.worker.event.intake import PATROL_S
-from unpd.worker.event.session import Session, Stage
+from unpd.worker.event.session import Session
 from unpd.worker.event.shared import LARGE_READ_BYTES, SMALL_READ_BYTES
+from unpd.worker.event.stage import Stage
 from unpd.worker.event.stream import BULK_BYTES, HIGH_WATER_BYTES, LOW_WATER_BYTES, Stream
 from unpd.worker.ledger import HEARTBEAT_S
 

@@ -12,7 +12,8 @@ from unpd.config.times import ServiceTimes
 from unpd.names import EndCause
 from unpd.worker.event.deadlines import SLOTS_PER_S
 from unpd.worker.event.engine import MAX_EVENTS
-from unpd.worker.event.session import LOOK_AHEAD_S, Stage
+from unpd.worker.event.session import LOOK_AHEAD_S
+from unpd.worker.event.stage import Stage
 
 SLOT_S = 1 / SLOTS_PER_S
 

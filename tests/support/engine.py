@@ -131,6 +131,10 @@ class Bench:
         self.until(enough, f"{count} bytes")
         return bytes(got)
 
+    def rests(self) -> bool:
+        """Whether nothing wakes the engine: no descriptor is ready."""
+        return not self.engine._poller.epoll.poll(0.0)  # noqa: SLF001 - nothing else shows it
+
     def bulk(self, sock: socket.socket) -> Session:
         """Make ``sock``, the only client, transfer bulk data, all of which has come
         back. ``sock`` no longer blocks.

@@ -46,6 +46,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         from unpd.cli import start  # noqa: PLC0415 - see above
 
         return start.start
+    if name == "services":
+        from unpd.cli import services  # noqa: PLC0415 - see above
+
+        return services.services
     if name == "run":
         _prepare_run()
     from unpd.cli import commands  # noqa: PLC0415 - see above

@@ -71,6 +71,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_start(commands)
+    commands.add_parser(
+        "services",
+        help="list the service types",
+        allow_abbrev=False,
+        description="List the service types of unpd and of other packages.",
+    )
     for verb in VERBS.values():
         _add_verb(commands, verb)
     client.add_arguments(commands)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from unpd.board import layout
+from unpd.config.files import NamedFiles
 from unpd.config.findings import Findings
 from unpd.config.foreign import INSTEAD
 from unpd.config.host import Host
@@ -31,6 +32,7 @@ from unpd.config.schema import (
     ServiceConfig,
     is_name,
 )
+from unpd.config.service_types import UnusableTypeError, check_service, service_type
 from unpd.config.wording import key_shown, nearest, quoted, quoted_list
 from unpd.libraries import BaseModel, ValidationError
 from unpd.services.base import Options, ServiceType
@@ -78,7 +80,7 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
             name: _validate(("pools", name), Pool, table, findings, {})
             for name, table in {**DEFAULT_POOLS, **pools}.items()
         },
-        services={name: _service(name, table, findings) for name, table in services.items()},
+        services=_services(services, findings),
     )
 
 
@@ -159,51 +161,68 @@ def _named_tables(
     return found
 
 
-def _service(name: str, table: Table, findings: Findings) -> ServiceConfig:
+def _services(tables: Mapping[str, dict[str, Any]], findings: Findings) -> dict[str, ServiceConfig]:
+    files = NamedFiles()
+    return {name: _service(name, table, files, findings) for name, table in tables.items()}
+
+
+def _service(name: str, table: Table, files: NamedFiles, findings: Findings) -> ServiceConfig:
     path: KeyPath = ("services", name)
-    service_type = _service_type(path, table.get("type", name), findings)
+    row = _service_type(path, table.get("type", name), findings)
     common = {key: value for key, value in table.items() if key in COMMON_KEYS}
     common |= {
         "name": name,
-        "type": service_type.name if service_type else name,
-        "options": _options(path, service_type, table, findings),
+        "type": row.name if row else name,
+        "options": _options(path, row, table, findings, files),
     }
     return _validate_known(
         path,
         ServiceConfig,
         common,
         findings,
-        {"listen": [f"tcp://[::]:{service_type.port if service_type else 0}"]},
+        {"listen": [f"tcp://[::]:{row.port if row else 0}"]},
     )
 
 
 def _options(
-    path: KeyPath, service_type: ServiceType | None, table: Table, findings: Findings
+    path: KeyPath,
+    row: ServiceType | None,
+    table: Table,
+    findings: Findings,
+    files: NamedFiles,
 ) -> Options:
     """The options in a service's table that only its type has; a placeholder if they
     are faulty, or if the type itself is unknown.
     """
-    if service_type is None:
+    if row is None:
         return Options()
-    known = tuple(service_type.options.model_fields)
+    known = tuple(row.options.model_fields)
     _refuse_unknown(path, table, (*COMMON_KEYS, *known), findings)
     try:
-        return service_type.options.model_validate(
-            {key: table[key] for key in known if key in table}
+        options = row.options.model_validate(
+            {key: table[key] for key in known if key in table}, context=files
         )
+        check_service(row, options)
     except ValidationError as failure:
-        findings.refuse(path, service_type.options, failure)
-        return Options()
+        findings.refuse(path, row.options, failure)
+    except UnusableTypeError as error:
+        findings.error((*path, "type"), str(error))
+    else:
+        return options
+    return Options()
 
 
 def _service_type(path: KeyPath, given: Any, findings: Findings) -> ServiceType | None:
-    if isinstance(given, str) and given in SERVICES:
-        return SERVICES[given]
-    if isinstance(given, str):
+    if not isinstance(given, str):
+        findings.error((*path, "type"), f"must be one of {quoted_list(SERVICES)}")
+        return None
+    try:
+        return service_type(given)
+    except UnusableTypeError as error:
+        findings.error((*path, "type"), str(error))
+    except LookupError:
         advice = findings.advice(given, SERVICES, f"set type to one of {quoted_list(SERVICES)}")
         findings.error((*path, "type"), f"there is no service type {quoted(given)}{advice}")
-    else:
-        findings.error((*path, "type"), f"must be one of {quoted_list(SERVICES)}")
     return None
 
 

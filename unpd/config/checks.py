@@ -6,7 +6,7 @@ Calls unpd.kernel to look up accounts and interfaces. Raises nothing: every faul
 to the findings.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from unpd.board import layout
@@ -26,12 +26,13 @@ from unpd.config.schema import (
     MAX_POOL_WORKERS,
     Config,
     Pool,
+    ServiceConfig,
 )
+from unpd.config.service_types import Kinds, kinds_of
 from unpd.config.wording import quoted, word_shown
 from unpd.kernel import privileges, sockets
 from unpd.names import MAX_WORKERS
-from unpd.services.base import ServiceType
-from unpd.services.table import SERVICES
+from unpd.services.tcpmux import HELP, TcpmuxOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,12 @@ def check(
     written_pools: frozenset[str],
     host: Host,
     findings: Findings,
-    types: Mapping[str, ServiceType] = SERVICES,
+    kinds: Callable[[str], Kinds] = kinds_of,
 ) -> None:
     """Add every error and warning about ``config`` as a whole to ``findings``.
 
-    ``written_pools``: the pools that the files configure. ``types``: the table of
-    services.
+    ``written_pools``: the pools that the files configure. ``kinds``: what a
+    service type serves.
     """
     listeners = tuple(_listeners(config))
     if len(listeners) > layout.MAX_LISTENERS:
@@ -68,10 +69,11 @@ def check(
         )
     else:
         _check_addresses(listeners, findings)
-    _check_kinds(config, listeners, findings, types)
+    _check_kinds(config, listeners, findings, kinds)
     _check_amplification(config, findings)
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
+    _check_offers(config, findings)
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
     if host.check_accounts:
@@ -117,7 +119,7 @@ def _check_kinds(
     config: Config,
     listeners: tuple[_Listener, ...],
     findings: Findings,
-    types: Mapping[str, ServiceType],
+    kinds: Callable[[str], Kinds],
 ) -> None:
     """Refuse a datagram address where only streams are served, and the reverse."""
     for listener in listeners:
@@ -126,8 +128,8 @@ def _check_kinds(
             kind, served = "the metrics exporter", not datagrams
         else:
             service = config.services[str(listener.path[1])]
-            kind, row = f"a service of type {quoted(service.type)}", types.get(service.type)
-            served = row is None or (row.datagram if datagrams else row.stream)
+            kind = f"a service of type {quoted(service.type)}"
+            served = kinds(service.type)[datagrams]
         if not served and not isinstance(listener.address, SystemdAddress):
             wanted = "tcp:// or unix://" if datagrams else "udp:// or unixgram://"
             findings.error(
@@ -237,6 +239,39 @@ def _check_pools(config: Config, written_pools: frozenset[str], findings: Findin
     for name in config.pools:
         if name in written_pools and name not in used:
             findings.warning(("pools", name), "no service uses this pool")
+
+
+def _check_offers(config: Config, findings: Findings) -> None:
+    """Refuse a tcpmux that offers nothing, or a service that it cannot."""
+    for name, service in config.services.items():
+        if not isinstance(service.options, TcpmuxOptions):
+            continue
+        path = ("services", name, "services")
+        if not service.options.services:
+            findings.error(path, "must name the services that it offers, such as echo")
+        for offered in service.options.services:
+            if sentence := _why_not_offered(config, service, offered, findings):
+                findings.error(path, sentence)
+
+
+def _why_not_offered(config: Config, mux: ServiceConfig, offered: str, findings: Findings) -> str:
+    """Why a tcpmux cannot offer a service; "" if it can."""
+    service = config.services.get(offered)
+    if service is None:
+        advice = findings.advice(offered, config.services, "add its table or remove the name")
+        return f"there is no service {quoted(offered)}{advice}"
+    if service.pool != mux.pool:
+        return (
+            f"{quoted(offered)} is in the pool {quoted(service.pool)}, but a tcpmux offers only"
+            f" services of its own pool, {quoted(mux.pool)}"
+        )
+    if isinstance(service.options, TcpmuxOptions):
+        return f"{quoted(offered)} is itself of type tcpmux"
+    if not kinds_of(service.type)[0]:
+        return f"{quoted(offered)} serves no streams"
+    if offered == HELP:
+        return f"the name {quoted(HELP)} asks a tcpmux for its services (RFC 1078)"
+    return ""
 
 
 def _check_workers(

@@ -40,9 +40,11 @@ def restart_needed(old: Config, new: Config) -> tuple[str, ...]:
 
 def values_of(section: BaseModel) -> dict[str, Any]:
     """The values of a table of the configuration, by key, down to those of its own
-    models. Two tables that mean the same have equal values.
+    models, and what their private attributes hold, such as the content of a file. Two
+    tables that mean the same have equal values.
     """
     found = {key: getattr(section, key) for key in type(section).model_fields}
+    found |= section.__pydantic_private__ or {}
     return {
         key: values_of(value) if isinstance(value, BaseModel) else value
         for key, value in found.items()

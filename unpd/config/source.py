@@ -5,9 +5,9 @@ It never blocks (it opens a FIFO without waiting) and writes nothing. The bounds
 load short, because the master does nothing else meanwhile: no files within them take
 half a second.
 
-Called by unpd.config.load, and by the command line to find a daemon. Calls
-unpd.config.syntax and unpd.config.wording. Raises :class:`ConfigError` with one
-sentence for each objection.
+Called by unpd.config.load, by unpd.config.files for other files, and by the command
+line to find a daemon. Calls unpd.config.syntax and unpd.config.wording. Raises
+:class:`ConfigError` with one sentence for each objection.
 
 Known gaps: it checks neither access control lists nor the directories above the file
 (unpd.config.dropins checks conf.d).
@@ -90,9 +90,9 @@ def read(path: Path, *, trusted_only: bool) -> Source:
     """
     file = file_shown(path)
     try:
-        content, status = _read_bounded(path)
+        content, status = read_bounded(path, MAX_BYTES)
     except OSError as error:
-        raise _refusal(file, _reason(error)) from None
+        raise _refusal(file, reason(error)) from None
     if trusted_only and (objections := distrust(status.st_mode, status.st_uid, status.st_gid)):
         raise ConfigError(tuple(Problem(file, None, "", objection) for objection in objections))
     if len(content) > MAX_BYTES:
@@ -133,9 +133,9 @@ def _noun(mode: int) -> str:
     return "directory" if stat.S_ISDIR(mode) else "file"
 
 
-def _read_bounded(path: Path) -> tuple[bytes, os.stat_result]:
-    """Read at most one byte more than is allowed: the size of what was read then
-    decides, whatever fstat(2) said.
+def read_bounded(path: Path, max_bytes: int) -> tuple[bytes, os.stat_result]:
+    """Read at most one byte more than ``max_bytes``: the size of what was read then
+    decides, whatever fstat(2) said. OSError, also if this is no regular file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
@@ -145,14 +145,15 @@ def _read_bounded(path: Path) -> tuple[bytes, os.stat_result]:
                 IsADirectoryError if stat.S_ISDIR(status.st_mode) else OSError("not a regular file")
             )
         content = b""
-        while len(content) <= MAX_BYTES and (piece := os.read(fd, MAX_BYTES + 1 - len(content))):
+        while len(content) <= max_bytes and (piece := os.read(fd, max_bytes + 1 - len(content))):
             content += piece
         return content, status
     finally:
         os.close(fd)
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """Why a file cannot be read, as one sentence."""
     match error:
         case FileNotFoundError():
             return "there is no such file"

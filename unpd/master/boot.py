@@ -26,6 +26,7 @@ from unpd.board import layout
 from unpd.board.memory import sane
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
+from unpd.config.service_types import service_type
 from unpd.config.source import names_of
 from unpd.control.callers import Callers
 from unpd.control.server import ControlServer
@@ -151,6 +152,13 @@ class Starter:
     offers: Offers = field(default_factory=Offers)
 
 
+def _log_notes(config: Config, log: Log) -> None:
+    """Log the limits of the protocols that are served."""
+    for name, service in config.services.items():
+        if note := service_type(service.type).note:
+            log.event("service.note", service=name, text=note)
+
+
 def serve(
     loaded: Loaded,
     load: Callable[[], Loaded],
@@ -168,6 +176,7 @@ def serve(
         processes.raise_descriptor_limit()
     for warning in loaded.warnings:
         log.event("config.warning", text=warning)
+    _log_notes(loaded.config, log)
     with contextlib.ExitStack() as undo:
         deployment = _deploy(loaded.config, log, starter.offers)
         undo.callback(deployment.listeners.close)

@@ -18,9 +18,10 @@ from unpd.libraries import BaseModel, ConfigDict
 Piece = bytes | memoryview
 """Received bytes or a reply. A memoryview is valid only until the next call."""
 
-Reply = Callable[[Piece], Piece]
+Reply = Callable[[Piece], "Piece | HandOver"]
 """A function that answers one piece of received bytes. It may return the piece itself:
-the engine uses or copies the reply before the next call. b"" answers nothing.
+the engine uses or copies the reply before the next call. b"" answers nothing, and a
+:class:`HandOver` ends the conversation.
 """
 
 More = Callable[[], Piece | None]
@@ -66,10 +67,26 @@ class Conversation:
     more: More | None = None
 
 
+def chance(moment: float, count: int) -> int:
+    """A number from 0 to ``count`` - 1 that nobody needs to foresee: the microsecond of
+    ``moment``. (The module random would cost every process 0.5 MB.)
+    """
+    return int(moment * 1e6) % count
+
+
 class Options(BaseModel):
-    """Base class of every service's options: frozen, and refuses unknown keys."""
+    """Base class of every service's options: frozen, and refuses unknown keys. Private
+    attributes may hold what the options name outside the configuration, such as the
+    content of a file: a reload compares them, too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def nothing(piece: Piece) -> Piece:
+    """Reply with nothing: the received bytes are thrown away."""
+    del piece
+    return b""
 
 
 class UnknownNameError(ValueError):
@@ -114,19 +131,34 @@ class DatagramService(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """The last answer of a conversation: ``first`` is sent, then ``service`` begins
+    with the same client, as with a new one, and gets the received bytes ``rest``.
+    Without a service, the server closes.
+    """
+
+    first: bytes
+    service: StreamService | None = None
+    rest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceType:
     """A row of the table of services.
 
-    ``rfc``: the number of its RFC. ``port``: its well-known port. ``stream`` and
+    ``rfc``: the number of its RFC, or None. ``port``: its well-known port; 0 to listen
+    on a free one unless the configuration names one. ``stream`` and
     ``datagram``: whether it serves streams and datagrams. ``options``: the model of the
     keys that only this type has. ``make``: makes the service from them, a
-    :class:`StreamService`, a :class:`DatagramService` or both.
+    :class:`StreamService`, a :class:`DatagramService` or both. ``note``: a limit of the
+    protocol that the log names at start.
     """
 
     name: str
-    rfc: int
+    rfc: int | None
     port: int
     stream: bool
     datagram: bool
     options: type[Options]
     make: Callable[[Any], Any]
+    note: str = ""

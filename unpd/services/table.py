@@ -9,13 +9,27 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from unpd.services.base import ServiceType
+from unpd.services.chargen import Chargen, ChargenOptions
 from unpd.services.daytime import Daytime, DaytimeOptions
+from unpd.services.discard import Discard, DiscardOptions
 from unpd.services.echo import Echo, EchoOptions
+from unpd.services.qotd import Qotd, QotdOptions
+from unpd.services.tcpmux import Tcpmux, TcpmuxOptions
+from unpd.services.time868 import NOTE, Time, TimeOptions
 
 SERVICES: Mapping[str, ServiceType] = MappingProxyType(
     {
         row.name: row
         for row in (
+            ServiceType(
+                name="chargen",
+                rfc=864,
+                port=19,
+                stream=True,
+                datagram=True,
+                options=ChargenOptions,
+                make=Chargen,
+            ),
             ServiceType(
                 name="daytime",
                 rfc=867,
@@ -26,6 +40,15 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
                 make=Daytime,
             ),
             ServiceType(
+                name="discard",
+                rfc=863,
+                port=9,
+                stream=True,
+                datagram=True,
+                options=DiscardOptions,
+                make=Discard,
+            ),
+            ServiceType(
                 name="echo",
                 rfc=862,
                 port=7,
@@ -33,6 +56,34 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
                 datagram=True,
                 options=EchoOptions,
                 make=Echo,
+            ),
+            ServiceType(
+                name="qotd",
+                rfc=865,
+                port=17,
+                stream=True,
+                datagram=True,
+                options=QotdOptions,
+                make=Qotd,
+            ),
+            ServiceType(
+                name="tcpmux",
+                rfc=1078,
+                port=1,
+                stream=True,
+                datagram=False,
+                options=TcpmuxOptions,
+                make=Tcpmux,
+            ),
+            ServiceType(
+                name="time",
+                rfc=868,
+                port=37,
+                stream=True,
+                datagram=True,
+                options=TimeOptions,
+                make=Time,
+                note=NOTE,
             ),
         )
     }

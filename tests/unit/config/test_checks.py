@@ -10,7 +10,6 @@ from unpd.config.findings import Finding, Findings
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
 from unpd.errors import ConfigError
-from unpd.services.table import SERVICES
 
 Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
@@ -360,8 +359,7 @@ def test_an_address_of_the_other_kind_is_refused(
     """
     config = loads(f"[services.echo]\nlisten = ['{address}']", host).config
     findings = Findings()
-    row = replace(SERVICES["echo"], stream=stream, datagram=datagram)
-    check(config, frozenset(), host, findings, {"echo": row})
+    check(config, frozenset(), host, findings, lambda _: (stream, datagram))
     assert findings.errors == [
         Finding(
             ("services", "echo", "listen", 0),
@@ -379,3 +377,36 @@ def test_a_raised_amplification_gives_a_warning(accept: Accept) -> None:
             " an attacker can multiply the traffic that reaches a victim by that much"
         ),
     )
+
+
+TCPMUX = """
+[pools.other]
+[services.echo]
+[services.time]
+pool = "other"
+[services.mux]
+type = "tcpmux"
+services = {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("services", "sentence"),
+    [
+        ("[]", "must name the services that it offers, such as echo"),
+        ('["eco"]', 'there is no service "eco"; did you mean "echo"?'),
+        (
+            '["echo", "time"]',
+            (
+                '"time" is in the pool "other", but a tcpmux offers only services of its own pool,'
+                ' "default"'
+            ),
+        ),
+        ('["mux"]', '"mux" is itself of type tcpmux'),
+    ],
+)
+def test_a_tcpmux_offers_services_of_its_own_pool(
+    refuse: Refuse, services: str, sentence: str
+) -> None:
+    """Another one is an error that names it."""
+    assert refuse(TCPMUX.format(services)) == [f"unpd.toml:8: services.mux.services: {sentence}"]

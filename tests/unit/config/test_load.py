@@ -361,7 +361,7 @@ def test_frozen(accept: Accept) -> None:
             "[services.lobby]",
             (
                 'unpd.toml:1: services.lobby.type: there is no service type "lobby"; set type to'
-                ' one of "daytime", "echo"'
+                ' one of "chargen", "daytime", "discard", "echo", "qotd", "tcpmux", "time"'
             ),
         ),
         (
@@ -373,7 +373,10 @@ def test_frozen(accept: Accept) -> None:
         ),
         (
             "[services.x]\ntype = 7",
-            'unpd.toml:2: services.x.type: must be one of "daytime", "echo"',
+            (
+                'unpd.toml:2: services.x.type: must be one of "chargen", "daytime", "discard",'
+                ' "echo", "qotd", "tcpmux", "time"'
+            ),
         ),
         (f"{ECHO}listen = 'tcp://[::]:7'", f"unpd.toml:2: services.echo.listen: {SOME_ADDRESSES}"),
         (f"{ECHO}listen = []", f"unpd.toml:2: services.echo.listen: {SOME_ADDRESSES}"),

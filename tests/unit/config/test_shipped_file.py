@@ -18,6 +18,9 @@ from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, Se
 from unpd.services.table import SERVICES
 
 TEXT = (Path(__file__).parents[3] / "config/unpd.toml").read_text()
+ENABLED = re.sub(r"^#(?=\[|\w+ = )", "", TEXT, flags=re.MULTILINE)
+"""The file with the services that are off, as if the operator had enabled them all."""
+
 SECTIONS = (("daemon", Daemon), ("log", LogConfig), ("metrics", Metrics), ("pools.default", Pool))
 KEYS = [
     (table, key, field) for table, model in SECTIONS for key, field in model.model_fields.items()
@@ -28,7 +31,7 @@ OWN = [(name, key) for name, row in SERVICES.items() for key in row.options.mode
 
 def comment_above(table: str, key: str) -> str:
     """The comment directly above ``key`` in ``[table]``, as one line."""
-    body = re.split(r"^\[", TEXT.split(f"\n[{table}]\n")[1], flags=re.MULTILINE)[0]
+    body = re.split(r"^\[", ENABLED.split(f"\n[{table}]\n")[1], flags=re.MULTILINE)[0]
     found = re.search(rf"((?:^#.*\n)+){key} = ", body, flags=re.MULTILINE)
     assert found, f"[{table}] {key} has no comment right above it"
     return re.sub(r"\s*\n#\s*", " ", found.group(1))
@@ -55,6 +58,8 @@ def says_default(text: str, default: object) -> bool:
         if isinstance(default, bool)
         else f"{default:g}"
         if isinstance(default, float)
+        else str([*default])
+        if isinstance(default, tuple)
         else str(default)
     )
     return f"Default: {written}" in text or f'Default: "{written}"' in text
@@ -112,6 +117,19 @@ def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
     assert says_range(text, field)
     if key not in ("type", "listen"):  # their defaults depend on the service
         assert says_default(text, "0666" if key == "socket_mode" else field.default)
+
+
+def test_every_service_is_there_to_be_enabled(host: Host) -> None:
+    """Each service type has its table, with its own port, and those that are off load
+    once the "#" before them is removed (and a file of quotations is not there).
+    """
+    text = re.sub(r'^file = "/.*', "", ENABLED, flags=re.MULTILINE)
+    loaded = loads(text, host)
+    assert {
+        name: [address.text for address in service.listen]
+        for name, service in loaded.config.services.items()
+    } == {name: [f"tcp://[::]:{row.port}"] for name, row in SERVICES.items()}
+    assert loaded.warnings == ()
 
 
 @pytest.mark.parametrize(("service", "key"), OWN)

@@ -125,10 +125,10 @@ TEXTS = [
     ),
     ("[services.echo]\npool=['default']", ":2: services.echo.pool: must be the name of a pool"),
     (
-        "[services.echo]\ntype='discard'\n",
+        "[services.echo]\ntype='finger'\n",
         (
-            ':2: services.echo.type: there is no service type "discard"; set type to one'
-            ' of "daytime", "echo"'
+            ':2: services.echo.type: there is no service type "finger"; set type to one'
+            ' of "chargen", "daytime", "discard", "echo", "qotd", "tcpmux", "time"'
         ),
     ),
     (

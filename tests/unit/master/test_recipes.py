@@ -38,6 +38,15 @@ listen = ["tcp://127.0.0.1:7007"]
 [services.daytime]
 listen = ["tcp://127.0.0.1:7013"]
 pool = "slow"
+
+[services.qotd]
+listen = ["tcp://127.0.0.1:7017"]
+pool = "slow"
+
+[services.tcpmux]
+listen = ["tcp://127.0.0.1:7001"]
+pool = "slow"
+services = ["qotd"]
 """
 
 WORKERS = (ChildKind.WORKER, "default")
@@ -52,6 +61,8 @@ TABLES: dict[str, type[BaseModel]] = {
     "pools.default": Pool,
     "services.echo": ServiceConfig,
     "services.daytime.options": SERVICES["daytime"].options,
+    "services.qotd.options": SERVICES["qotd"].options,
+    "services.tcpmux.options": SERVICES["tcpmux"].options,
 }
 """A table of each model of the configuration."""
 
@@ -78,6 +89,9 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.echo", "options"): (SERVICES["daytime"].options(), {WORKERS}),
     ("services.daytime.options", "format"): ("iso8601", {SLOW}),
     ("services.daytime.options", "timezone"): ("UTC", {SLOW}),
+    ("services.qotd.options", "text"): ("another", {SLOW}),
+    ("services.qotd.options", "file"): ("/fortunes", {SLOW}),
+    ("services.tcpmux.options", "services"): (("qotd", "daytime"), {SLOW}),
 }
 """Another value for a key, and the pools whose recipes it changes."""
 

@@ -3,11 +3,22 @@
 import pytest
 
 from unpd.config.schema import COMMON_KEYS, is_name
-from unpd.services.base import ServiceType
+from unpd.services.base import Conversation, ServiceType
 from unpd.services.table import SERVICES
 
 
-@pytest.mark.parametrize(("name", "rfc", "port"), [("echo", 862, 7), ("daytime", 867, 13)])
+@pytest.mark.parametrize(
+    ("name", "rfc", "port"),
+    [
+        ("echo", 862, 7),
+        ("discard", 863, 9),
+        ("chargen", 864, 19),
+        ("qotd", 865, 17),
+        ("daytime", 867, 13),
+        ("time", 868, 37),
+        ("tcpmux", 1078, 1),
+    ],
+)
 def test_rows(name: str, rfc: int, port: int) -> None:
     """The table has each classic service with its RFC and its well-known port."""
     assert (SERVICES[name].rfc, SERVICES[name].port) == (rfc, port)
@@ -21,10 +32,16 @@ def test_row_is_valid(row: ServiceType) -> None:
     assert is_name(row.name)
     assert SERVICES[row.name] is row
     assert not set(row.options.model_fields) & {*COMMON_KEYS, "name", "options"}
-    assert isinstance(row.make(row.options()).greet(0.0), bytes)
+    service = row.make(row.options())
+    if row.stream:
+        assert isinstance(service.greet(0.0), bytes)
+        assert isinstance(service.converse(), Conversation | None)
+    if row.datagram:
+        assert isinstance(service.answer(b"", None, 0.0), bytes | None)
+    assert row.stream or row.datagram
 
 
 def test_table_is_closed() -> None:
     """The table cannot be changed at run time."""
     with pytest.raises(TypeError):
-        SERVICES["chargen"] = SERVICES["echo"]  # type: ignore[index]
+        SERVICES["finger"] = SERVICES["echo"]  # type: ignore[index]

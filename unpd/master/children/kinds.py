@@ -31,6 +31,7 @@ from unpd.config.addresses import (
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
 from unpd.config.schema import Config
+from unpd.config.service_types import service_type
 from unpd.core.model import Child, Limits, Recipe, Wanted, WantedPool
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
@@ -39,7 +40,8 @@ from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.names import ChildKind, ChildOrder
-from unpd.services.table import SERVICES
+from unpd.services.base import StreamService
+from unpd.services.tcpmux import Tcpmux
 from unpd.worker.accepting import ListenerSetup
 from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
@@ -152,8 +154,17 @@ def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) 
     services = _services_of(deployment, newborn.child.slot.pool)
     # The master changes its own level only after this generation has been proved.
     newborn.log.set_level(config.log.level)
+    made = {
+        name: service_type(config.services[name].type).make(config.services[name].options)
+        for name in services
+    }
+    for service in made.values():
+        if isinstance(service, Tcpmux):
+            service.offer(made)
     setup = WorkerSetup(
-        services=tuple(_service_setup(runtime, deployment, name) for name in services),
+        services=tuple(
+            _service_setup(runtime, deployment, name, service) for name, service in made.items()
+        ),
         own=own_addresses(deployment),
         max_connections=config.pools[newborn.child.slot.pool].max_connections,
         grace_s=config.daemon.grace_s,
@@ -176,7 +187,9 @@ def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) 
     Worker(setup).run()
 
 
-def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> ServiceSetup:
+def _service_setup(
+    runtime: Runtime, deployment: Deployment, name: str, service: StreamService
+) -> ServiceSetup:
     config = deployment.config.services[name]
     # listen(2) silently cuts a greater backlog.
     backlog = min(config.backlog, read_somaxconn(SOMAXCONN) or config.backlog)
@@ -184,7 +197,7 @@ def _service_setup(runtime: Runtime, deployment: Deployment, name: str) -> Servi
     listeners = deployment.listeners.of(name)
     return ServiceSetup(
         name=name,
-        service=SERVICES[config.type].make(config.options),
+        service=service,
         column=runtime.columns.services.column(name),
         times=config.times,
         listeners=tuple(

@@ -17,6 +17,7 @@ from unpd.config.addresses import (
     SystemdAddress,
 )
 from unpd.config.schema import Config
+from unpd.config.service_types import Kinds, kinds_of
 from unpd.errors import AddressError
 from unpd.kernel import datagrams, sockets
 from unpd.kernel.activation import Passed
@@ -25,7 +26,6 @@ from unpd.master.listening.listener import METRICS, OpenListener, WantedListener
 from unpd.master.listening.opening import REFUSALS, bound_address, open_new, refusal
 from unpd.master.listening.stored import StoredListeners
 from unpd.master.systemd.offers import DescriptorStore
-from unpd.services.table import SERVICES
 
 _METRICS_OPTIONS = ListenOptions(
     backlog=128, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666
@@ -94,11 +94,10 @@ class ListenerSources:
         """
         self._refuse_kind("the metrics exporter", config.metrics.listen, (True, False))
         for name, service in config.services.items():
-            row = SERVICES[service.type]
             for address in service.listen:
-                self._refuse_kind(f"service {name}", address, (row.stream, row.datagram))
+                self._refuse_kind(f"service {name}", address, kinds_of(service.type))
 
-    def _refuse_kind(self, owner: str, address: Address | None, served: tuple[bool, bool]) -> None:
+    def _refuse_kind(self, owner: str, address: Address | None, served: Kinds) -> None:
         """``served``: whether the owner serves streams, and datagrams."""
         if not isinstance(address, SystemdAddress):
             return

@@ -6,7 +6,6 @@ stream reports to it; the engine calls :meth:`Session.come_due` when the wheel f
 due. Raises nothing of its own.
 """
 
-import enum
 import math
 import select
 import time
@@ -14,9 +13,10 @@ from typing import Any
 
 from unpd.kernel import connections as kernel
 from unpd.names import EndCause
-from unpd.services.base import More, Piece, Reply, same
+from unpd.services.base import HandOver, More, Piece, Reply, StreamService, same
 from unpd.worker.event.ending import cause_of, why_silent
 from unpd.worker.event.shared import Shared
+from unpd.worker.event.stage import Stage
 from unpd.worker.event.stream import Stream
 from unpd.worker.terms import Terms
 
@@ -32,19 +32,6 @@ QUIET_SHARE = 0.9
 """A stalled peer counts as silent if, for this share of the user timeout, our kernel
 has sent it nothing or it has acknowledged nothing.
 """
-
-
-class Stage(enum.IntEnum):
-    """The stages of a session, in their order."""
-
-    SERVING = 0
-    HALF_CLOSED = 1
-    """The peer's FIN has come: the pending output goes out, then the session ends."""
-    PARTING = 2
-    """We end it: no more input, the pending output goes out, then our FIN."""
-    LINGERING = 3
-    """Our FIN is sent: input is thrown away until the peer's FIN."""
-    ENDED = 4
 
 
 # To look up a member in its enum costs 0.1 us, because Python 3.11 does it through a
@@ -94,27 +81,43 @@ class Session:
         """Begin: greet the client. End in good order if the service only greets."""
         try:
             self.stream.open()
-            conversation = self.terms.service.converse()
-            self.reply = None if conversation is None else conversation.received
-            self.more = None if conversation is None else conversation.more
-            greeting = self.terms.service.greet(time.time())
-            if greeting and self.reply is None:
-                # Hold the greeting back until the FIN: both then go in one segment,
-                # which costs 0.86 to 0.96 of what two cost, depending on the machine.
-                # (Before a conversation, the kernel would hold it for 200 ms in vain.)
-                self.stream.send(greeting, kernel.send_before_fin)
-            elif greeting:
-                self.stream.send(greeting)
-            if self.stage is _ENDED:
-                return
-            if self.reply is None:
-                self.part(_DONE)
-                return
-            if self.more is not None:
-                self._await_room()
-            self.schedule()
+            self._begin(self.terms.service)
         except Exception as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
+
+    def _begin(self, service: StreamService) -> None:
+        conversation = service.converse()
+        self.reply = None if conversation is None else conversation.received
+        self.more = None if conversation is None else conversation.more
+        greeting = service.greet(time.time())
+        if greeting and self.reply is None:
+            # Hold the greeting back until the FIN: both then go in one segment, which
+            # costs 0.86 to 0.96 of what two cost, depending on the machine. (Before a
+            # conversation, the kernel would hold it for 200 ms in vain.)
+            self.stream.send(greeting, kernel.send_before_fin)
+        elif greeting:
+            self.stream.send(greeting)
+        if self.stage is _ENDED:
+            return
+        if self.reply is None:
+            self.part(_DONE)
+            return
+        if self.more is not None:
+            self._await_room()
+        self.schedule()
+
+    def _hand_over(self, over: HandOver) -> None:
+        """Let another service go on with the client, or end."""
+        if over.first:
+            self.stream.send(over.first)
+        if self.stage is _ENDED:
+            return
+        if over.service is None:
+            self.part(_DONE)
+            return
+        self._begin(over.service)
+        if over.rest and self.stage is _SERVING:
+            self.answer(over.rest)
 
     @property
     def fd(self) -> int:
@@ -158,7 +161,11 @@ class Session:
         if reply is same:
             self.stream.send(piece)
             return True
-        if answer := reply(piece):
+        answer = reply(piece)
+        if isinstance(answer, HandOver):
+            self._hand_over(answer)
+            return False
+        if answer:
             self.stream.send(answer)
         if self.more is not None:
             self._await_room()
@@ -171,6 +178,7 @@ class Session:
         more = self.more
         if more is None or self.shared.finish_at < math.inf:
             self.stream.watch(select.EPOLLIN)
+            self.schedule()
             return
         piece = more()
         if piece is None:
@@ -185,9 +193,15 @@ class Session:
         """Have the stream call :meth:`room` when the socket has room. While output is
         pending, :meth:`output_flushed` does so later.
         """
-        stream = self.stream
-        if self.stage is _SERVING and not stream.out:
-            stream.watch(select.EPOLLIN | select.EPOLLOUT)
+        if self.stage is _SERVING and not self._waits_for_room():
+            self.stream.watch(select.EPOLLIN | select.EPOLLOUT)
+            self.schedule()
+
+    def _waits_for_room(self) -> bool:
+        """Whether output is pending, or would be if the service had been asked for it:
+        the last piece may have filled the socket exactly.
+        """
+        return bool(self.stream.out) or bool(self.stream.mask & select.EPOLLOUT)
 
     def peer_finished(self) -> None:
         """Take the peer's FIN: send what is pending, then end."""
@@ -239,7 +253,7 @@ class Session:
         """
         if self.stage >= _PARTING:
             return self.linger_at, self.cause or _DONE
-        times, pending = self.terms.times, bool(self.stream.out)
+        times, pending = self.terms.times, self._waits_for_room()
         at, cause = math.inf, _IDLE
         if times.idle_timeout_s:
             at = self.active_at + times.idle_timeout_s
@@ -266,7 +280,7 @@ class Session:
             self.schedule()
         elif self.stage >= _PARTING:
             self._end_lingering(cause)
-        elif self.stream.out and cause in (EndCause.STALLED, _IDLE):
+        elif cause in (EndCause.STALLED, _IDLE) and self._waits_for_room():
             self._end_if_silent(cause)
         elif self.stage is Stage.HALF_CLOSED:
             self._reset(cause)

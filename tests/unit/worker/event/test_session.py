@@ -10,7 +10,8 @@ from tests.support.surroundings import surroundings
 from unpd.config.times import ServiceTimes
 from unpd.names import EndCause
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.event.session import QUIET_S, Session, Stage
+from unpd.worker.event.session import QUIET_S, Session
+from unpd.worker.event.stage import Stage
 from unpd.worker.terms import Terms
 
 OPENED = 1000.0

@@ -20,7 +20,8 @@ from unpd.kernel.sockets import Silence
 from unpd.names import EndCause
 from unpd.services.base import Conversation, More, Piece, Reply, StreamService, same
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.event.session import QUIET_S, QUIET_SHARE, Session, Stage
+from unpd.worker.event.session import QUIET_S, QUIET_SHARE, Session
+from unpd.worker.event.stage import Stage
 from unpd.worker.terms import Terms
 
 OPENED = 1000.0

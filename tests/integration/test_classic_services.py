@@ -1,0 +1,223 @@
+"""Discard, chargen, time and qotd in a whole daemon: bytes, ends and counters, over TCP
+and UNIX sockets, and what a stop and a reload do to a chargen that never ends.
+"""
+
+import re
+import signal
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import clients, procs
+from tests.support.counts import ServiceCounts, service_counts, wait_active, wait_ended
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.operating import refused_reload, reload
+from tests.support.waiting import pause, until
+from unpd.services.chargen import lines
+from unpd.services.time868 import EPOCH_S, NOTE
+
+MIB = 1 << 20
+LATE_S = 10.0
+"""How much later than its deadline an end may be seen on a busy machine."""
+FORTUNES = "one\n%\ntwo\nlines\n%\nthree\n"
+QUOTATIONS = {b"one\r\n", b"two\r\nlines\r\n", b"three\r\n"}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """Every classic service over TCP and over a UNIX socket, with one worker."""
+    (tmp_path / "fortunes").write_text(FORTUNES)
+    text = "[pools.default]\nworkers = 1\n"
+    for name in ("discard", "chargen", "time", "qotd", "echo"):
+        text += (
+            f'[services.{name}]\nlisten = ["tcp://127.0.0.1:0", "unix://{tmp_path}/{name}.sock"]\n'
+        )
+        text += f'file = "{tmp_path}/fortunes"\n' if name == "qotd" else ""
+    return text
+
+
+@pytest.fixture
+def unpd(launch: Launch, config: str) -> Unpd:
+    """The daemon."""
+    return launch(config)
+
+
+def pattern(count: int) -> bytes:
+    """The first bytes that chargen sends."""
+    return (lines() * (count // len(lines()) + 1))[:count]
+
+
+def read_pattern(sock: socket.socket, count: int = 0) -> int:
+    """Read ``count`` bytes of the pattern (0: to the FIN), compare each piece, and
+    return how many bytes came. A fast reader gets gigabytes, so it keeps none.
+    """
+    period, read = lines() * 40, 0
+    while not count or read < count:
+        piece = sock.recv(min(256 << 10, count - read) if count else 256 << 10)
+        if not piece:
+            break
+        begin = read % len(lines())
+        assert period[begin : begin + len(piece)] == piece, f"after {read} bytes"
+        read += len(piece)
+    return read
+
+
+@pytest.fixture(params=[0, 1], ids=["tcp", "unix"])
+def kind(request: pytest.FixtureRequest) -> int:
+    """The index of a listen address: TCP or UNIX."""
+    return int(request.param)
+
+
+def test_discard_takes_everything(unpd: Unpd, kind: int) -> None:
+    """Nothing comes back, and the client's FIN is answered."""
+    assert clients.converse(unpd.address("discard", kind), bytes(3 * MIB)) == b""
+    assert wait_ended(unpd, {"client_fin": 1}, service="discard") == ServiceCounts(
+        1, 0, {"client_fin": 1}, 3 * MIB, 0
+    )
+
+
+def test_chargen_goes_on_for_as_long_as_the_client_reads(unpd: Unpd, kind: int) -> None:
+    """Its client gets the pattern, and the end of the client is the end."""
+    with clients.connect(unpd.address("chargen", kind)) as sock:
+        assert read_pattern(sock, 1000 * len(lines())) == 1000 * len(lines())
+        assert clients.read_exactly(sock, MIB) == pattern(MIB)
+        sock.shutdown(socket.SHUT_WR)
+        rest = clients.read_all(sock)
+    assert pattern(MIB) + rest == pattern(MIB + len(rest))
+    assert wait_ended(unpd, {"client_fin": 1}, service="chargen") == ServiceCounts(
+        1, 0, {"client_fin": 1}, 0, 1000 * len(lines()) + MIB + len(rest)
+    )
+
+
+def test_time_sends_four_bytes_and_closes(unpd: Unpd, kind: int) -> None:
+    """The seconds since 1900, most significant byte first. The log at start says when
+    they begin again.
+    """
+    before = int(time.time())
+    answer = clients.ask(unpd.address("time", kind))
+    assert len(answer) == 4
+    (seconds,) = struct.unpack("!I", answer)
+    assert before <= seconds - EPOCH_S <= time.time()
+    assert wait_ended(unpd, {"done": 1}, service="time") == ServiceCounts(1, 0, {"done": 1}, 0, 4)
+    (note,) = unpd.log_events("service.note")
+    assert (note.fields["service"], note.fields["text"]) == ("time", NOTE)
+
+
+def test_qotd_sends_another_quotation_to_each_client(unpd: Unpd, kind: int) -> None:
+    """Each one of the file comes, and none comes twice in a row."""
+    got = [clients.ask(unpd.address("qotd", kind)) for _ in range(100)]
+    assert set(got) == QUOTATIONS
+    assert all(got[index] != got[index + 1] for index in range(99))
+    assert wait_ended(unpd, {"done": 100}, service="qotd").sent == sum(map(len, got))
+
+
+def test_a_reload_reads_the_quotations_again(unpd: Unpd, tmp_path: Path) -> None:
+    """Although the configuration itself is the same. A file that is not good is
+    refused, and the old quotations go on. Nobody's pool is replaced for nothing.
+    """
+    before = unpd.workers()
+    reload(unpd)
+    assert unpd.workers() == before
+    (tmp_path / "fortunes").write_text("four\n")
+    reload(unpd)
+    until(  # an old worker may still take what waited in its queue
+        lambda: clients.ask(unpd.address("qotd")) == b"four\r\n", 10.0, "the new quotation"
+    )
+    until(lambda: not set(before) & set(unpd.workers()), 10.0, "the old worker to leave")
+    for content, reason in (("", "holds no quotation"), ("x" * 511, "has 513 bytes")):
+        (tmp_path / "fortunes").write_text(content)
+        assert reason in refused_reload(unpd)
+    (tmp_path / "fortunes").unlink()
+    assert "there is no such file" in refused_reload(unpd)
+    assert clients.ask(unpd.address("qotd")) == b"four\r\n"
+
+
+def test_a_stop_ends_chargen_in_time(launch: Launch, config: str) -> None:
+    """A client that reads gets every byte and the FIN long before the time of the stop
+    is over; one that does not read is cut within it.
+    """
+    unpd = launch(f"[daemon]\ngrace_s = 30\n{config}")
+    with clients.connect(unpd.address("chargen")) as sock:
+        clients.read_exactly(sock, 100 * len(lines()))
+        began = time.monotonic()
+        unpd.signal(signal.SIGTERM)
+        assert read_pattern(sock) > 0
+        assert time.monotonic() - began < 0.5 * 30
+    assert unpd.wait_exit() == 0
+    assert [e.fields["cause"] for e in unpd.log_events("connection.ended")] == ["shutdown"]
+
+
+def test_a_stop_cuts_a_chargen_client_that_does_not_read(launch: Launch, config: str) -> None:
+    """Within the time of the stop."""
+    unpd = launch(f"[daemon]\ngrace_s = 1\n{config}")
+    with clients.connect(unpd.address("chargen"), receive_buffer=1):
+        wait_active(unpd, 1, service="chargen")
+        began = time.monotonic()
+        unpd.signal(signal.SIGTERM)
+        assert unpd.wait_exit() == 0
+        assert time.monotonic() - began < 1 + LATE_S
+
+
+def test_a_reload_ends_chargen_within_reload_grace_s(launch: Launch, config: str) -> None:
+    """It goes on under the old configuration until then, and its client gets every byte
+    and the FIN.
+    """
+    text = f"[daemon]\nreload_grace_s = 1\n{config}"
+    unpd = launch(text)
+    with clients.connect(unpd.address("chargen")) as sock:
+        clients.read_exactly(sock, 100 * len(lines()))
+        old = unpd.workers()
+        began = time.monotonic()
+        reload(unpd, text.replace("workers = 1", "workers = 1\nmax_connections = 9"))
+        assert read_pattern(sock) > 0
+        assert time.monotonic() - began < 1 + LATE_S
+    until(lambda: not set(old) & set(unpd.workers()), 10.0, "the old worker to leave")
+
+
+def memory_kib(pid: int) -> int:
+    """The memory that a process does not share (proc(5), smaps_rollup)."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) for size in re.findall(r"^Private_\w+: +(\d+) kB$", text, re.MULTILINE))
+
+
+def test_slow_readers_of_chargen_cost_little_memory_and_no_processor(unpd: Unpd) -> None:
+    """Of 50 that read nothing each costs the worker less than 100 KiB, the worker
+    rests, and other clients are served.
+    """
+    (pid,) = unpd.workers()
+    before = memory_kib(pid)
+    with clients.idle(unpd.address("chargen"), 50):
+        wait_active(unpd, 50, service="chargen")
+
+        def stuck() -> bool:
+            sent = service_counts(unpd, "chargen").sent
+            clients.converse(unpd.address("echo"), b"x" * 1000)
+            return service_counts(unpd, "chargen").sent == sent > 50 * 7030
+
+        until(stuck, 10.0, "all output to be stuck")
+        assert memory_kib(pid) - before < 50 * 100
+        used_s = procs.cpu_s(pid)
+        pause(1.0)
+        assert procs.cpu_s(pid) - used_s < 0.3
+
+
+def test_tcpmux_offers_services_of_its_pool(launch: Launch, config: str) -> None:
+    """Each over the one port, as over its own; help lists them, another name is
+    refused, and the connections are counted for tcpmux.
+    """
+    unpd = launch(
+        f'{config}[services.tcpmux]\nlisten = ["tcp://127.0.0.1:0"]\n'
+        'services = ["time", "echo", "discard"]\n'
+    )
+    address = unpd.address("tcpmux")
+    assert clients.converse(address, b"help\r\n") == b"time\r\necho\r\ndiscard\r\n"
+    assert clients.converse(address, b"qotd\r\n") == b"-There is no such service\r\n"
+    assert len(clients.converse(address, b"time\r\n")) == len("+Go\r\n") + 4
+    assert clients.converse(address, b"Discard\r\nhello") == b"+Go\r\n"
+    assert clients.converse(address, b"echo\r\n" + bytes(MIB)) == b"+Go\r\n" + bytes(MIB)
+    ended = wait_ended(unpd, {"done": 3, "client_fin": 2}, service="tcpmux")
+    assert (ended.accepted, service_counts(unpd).accepted) == (5, 0)

@@ -1,0 +1,241 @@
+"""Services of other packages: the worked example of the manual is installed and served,
+and a package that cannot be used is an error of the configuration that names it.
+"""
+
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from tests.support import ROOT, clients
+from tests.support.counts import ServiceCounts, wait_ended
+from tests.support.launch import Launch
+from tests.support.operating import refused_reload, reload
+from tests.support.waiting import until
+from unpd import __version__
+
+LINECOUNT = """
+[services.linecount]
+listen = ["tcp://127.0.0.1:0"]
+first = 5
+"""
+GOOD = """
+from unpd.services.base import Options, ServiceType
+class Own:
+    def __init__(self, options): pass
+    def greet(self, wall_s): return b"own"
+    def converse(self): return None
+def row(**given):
+    return ServiceType(**{
+        "name": "own", "rfc": None, "port": 10078, "stream": True, "datagram": False,
+        "options": Options, "make": Own, **given})
+"""
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which pip has installed the example."""
+    directory = tmp_path_factory.mktemp("installed")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--no-index", "--no-deps", "--no-build-isolation", "--target", str(directory)),
+            str(ROOT / "tests/linecount"),
+        ],
+        check=True,
+        timeout=60,
+    )
+    return directory
+
+
+def unpd(packages: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of unpd with these packages installed."""
+    return subprocess.run(
+        [sys.executable, "-m", "unpd", *words],
+        cwd=packages,
+        env={"PATH": "/usr/bin", "PYTHONPATH": f"{ROOT}:{packages}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def package(directory: Path, module: str, value: str = "own:ROW", name: str = "own") -> None:
+    """Lay out an installed package with one entry point."""
+    info = directory / "own_services-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-services\nVersion: 2.0\n")
+    (info / "entry_points.txt").write_text(f"[unpd.services]\n{name} = {value}\n")
+    (directory / "own.py").write_text(module)
+
+
+def checked(directory: Path, keys: str = "") -> str:
+    """What ``unpd check`` says of a configuration with the service of the package."""
+    config = directory / "unpd.toml"
+    config.write_text(f'[services.own]\nlisten = ["tcp://127.0.0.1:0"]\n{keys}')
+    ended = unpd(directory, "check", "--config", str(config))
+    assert ended.returncode in (0, 78), ended.stderr
+    return ended.stderr or ended.stdout
+
+
+def test_the_example_serves(launch: Launch, installed: Path) -> None:
+    """Its own key has its range and its default, its connections are counted, and a
+    reload changes its options as it does for any service.
+    """
+    daemon = launch(LINECOUNT, env={"PYTHONPATH": f"{ROOT}:{installed}"})
+    address = daemon.address("linecount")
+    with clients.connect(address) as sock:
+        sock.sendall(b"one\ntwo\nthr")
+        assert clients.read_exactly(sock, 3) == b"7\r\n"
+        sock.sendall(b"ee\n")
+        assert clients.read_exactly(sock, 3) == b"8\r\n"
+    assert wait_ended(daemon, {"client_fin": 1}, service="linecount") == ServiceCounts(
+        1, 0, {"client_fin": 1}, 14, 6
+    )
+    reload(daemon, LINECOUNT.replace("first = 5", "first = 0"))
+    until(  # an old worker may still take what waited in its queue
+        lambda: clients.converse(daemon.address("linecount"), b"a\n") == b"1\r\n",
+        10.0,
+        "a count from 0",
+    )
+    reason = refused_reload(daemon, LINECOUNT.replace("first = 5", "first = -1"))
+    assert "services.linecount.first: must be a whole number from 0 to 1000000" in reason
+
+
+def test_services_lists_what_there_is(installed: Path) -> None:
+    """Name, RFC, port, kinds and origin, those of unpd first."""
+    ended = unpd(installed, "services")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows = [re.split(r" {2,}", line) for line in ended.stdout.splitlines()]
+    assert rows[0] == ["NAME", "RFC", "PORT", "KINDS", "FROM"]
+    assert rows[1] == ["chargen", "864", "19", "stream, datagram", f"unpd {__version__}"]
+    assert rows[-1] == ["linecount", "-", "10077", "stream, datagram", "unpd-linecount 1.0"]
+
+
+def test_the_packaged_program_finds_packages_of_the_administrator(
+    installed: Path, tmp_path: Path
+) -> None:
+    """It is isolated from site-packages, and looks in /usr/local/lib/unpd."""
+    launcher = (ROOT / "packaging/launcher").read_text()
+    libraries = (str(ROOT), sysconfig.get_path("purelib"))
+    moved = launcher.replace('sys.path.insert(0, "/usr/lib/unpd")', f"sys.path[:0] = {libraries}")
+    moved = moved.replace('"/usr/local/lib/unpd"', repr(str(installed)))
+    assert moved.count("/usr/") == launcher.count("/usr/") - 2
+    program = tmp_path / "unpd"
+    program.write_text(moved)
+    ended = subprocess.run(
+        [sys.executable, "-IS", str(program), "services"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1].endswith("  unpd-linecount 1.0")
+
+
+FAULTS = MappingProxyType(
+    {
+        "no module": (
+            "raise LookupError('broken')",
+            'the service type "own" of own-services 2.0 cannot be imported: LookupError: broken',
+        ),
+        "no name": (
+            "",
+            'the service type "own" of own-services 2.0 cannot be imported: AttributeError:',
+        ),
+        "no row": (
+            "ROW = int",
+            'the service type "own" of own-services 2.0 is no ServiceType: own:ROW is type',
+        ),
+        "other name": (
+            GOOD + "ROW = row(name='other')",
+            'the service type "own" of own-services 2.0 is wrong: its name is "other"',
+        ),
+        "no kind": (
+            GOOD + "ROW = row(stream=False)",
+            "is wrong: it serves neither streams nor datagrams",
+        ),
+        "no options": (
+            GOOD + "ROW = row(options=dict)",
+            "is wrong: its options are no class that is derived from Options",
+        ),
+        "a common key": (
+            GOOD + "class Bad(Options):\n    backlog: int = 7\nROW = row(options=Bad)",
+            'is wrong: its option "backlog" is a key that every service has',
+        ),
+        "no method": (
+            GOOD + "ROW = row(datagram=True)",
+            'the service of type "own" has no method answer()',
+        ),
+        "no class": (
+            GOOD + "ROW = row(make=lambda options: 1 / 0)",
+            'the service type "own" cannot make its service: ZeroDivisionError: division by zero',
+        ),
+    }
+)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_package_that_cannot_be_used_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+    """With the file, the line and the key of the service that has its type."""
+    module, complaint = FAULTS[name]
+    package(tmp_path, module)
+    said = checked(tmp_path)
+    assert complaint in said
+    assert said.startswith(f"unpd: {tmp_path}/unpd.toml:1: services.own.type: ")
+    assert "Traceback" not in said
+
+
+def test_a_package_that_is_right_is_accepted(tmp_path: Path) -> None:
+    """The modules of the faults above are wrong for no other reason."""
+    package(tmp_path, GOOD + "ROW = row()")
+    assert checked(tmp_path) == "configuration OK\n"
+    assert "unknown key" in checked(tmp_path, "color = 1")
+
+
+def test_services_reports_a_package_that_cannot_be_used(tmp_path: Path) -> None:
+    """It lists all others, and its exit code is that of a wrong configuration."""
+    package(tmp_path, "raise LookupError('broken')")
+    ended = unpd(tmp_path, "services")
+    assert ended.returncode == 78
+    assert 'the service type "own" of own-services 2.0 cannot be imported' in ended.stderr
+    assert ended.stdout.splitlines()[-1].split() == [
+        *("own", "-", "-", "unusable", "own-services", "2.0")
+    ]
+
+
+def test_a_package_runs_only_if_a_service_has_its_type(tmp_path: Path) -> None:
+    """A daemon runs no code because a package lies on its path."""
+    package(tmp_path, "print('the package runs')")
+    config = tmp_path / "unpd.toml"
+    config.write_text('[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    for words in (("check", "--config", str(config)), ("--version",)):
+        ended = unpd(tmp_path, *words)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert "the package runs" not in ended.stdout
+
+
+def test_a_package_replaces_no_service_of_unpd(tmp_path: Path) -> None:
+    """The name echo means the echo of unpd."""
+    package(tmp_path, "print('the package runs')", name="echo")
+    ended = unpd(tmp_path, "services")
+    assert ended.returncode == 0
+    assert "the package runs" not in ended.stdout
+    assert ended.stdout.count("\necho ") == 1
+
+
+def test_the_example_stands_in_the_manual() -> None:
+    """unpd.toml(5) has its module and its entry point, word for word."""
+    page = (ROOT / "packaging/man/unpd.toml.5").read_text()
+    text = page.replace("\\e", "\\").replace("\n\\&", "\n")
+    example = (ROOT / "tests/linecount/linecount.py").read_text()
+    assert example in text
+    entry = '[project.entry-points."unpd.services"]\nlinecount = "linecount:LINECOUNT"\n'
+    assert entry in text
+    assert entry in (ROOT / "tests/linecount/pyproject.toml").read_text()

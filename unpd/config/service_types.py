@@ -1,0 +1,151 @@
+"""The types of services: those of unpd, and those of other packages, which an entry
+point of the group ``unpd.services`` names.
+
+An entry point is loaded only if a service has its type, or for ``unpd services``: a
+daemon that starts as root runs no code because a package lies on its path. The master
+loads it while it loads the configuration, so before it forks the children that run it.
+A type is loaded once in the life of a process; a newer package needs a restart.
+
+Called by unpd.config.build, by the master, which makes the services in its children,
+and by the command line. Raises :class:`UnusableTypeError` with one sentence.
+"""
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unpd import __version__
+from unpd.config.schema import COMMON_KEYS
+from unpd.config.wording import quoted
+from unpd.services.base import Options, ServiceType
+from unpd.services.table import SERVICES
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+Kinds = tuple[bool, bool]
+"""Whether a type serves streams, and whether it serves datagrams."""
+
+GROUP = "unpd.services"
+STREAM_METHODS = ("greet", "converse")
+DATAGRAM_METHODS = ("answer",)
+MAX_REASON_CHARACTERS = 200
+
+
+class UnusableTypeError(Exception):
+    """A package has a service type that cannot be used. Its text is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One service type that there is. ``origin``: the package that it comes from. The
+    type is None if it cannot be used; ``fault`` is why.
+    """
+
+    name: str
+    origin: str
+    type: ServiceType | None
+    fault: str = ""
+
+
+@functools.cache
+def service_type(name: str) -> ServiceType:
+    """The type of that name. LookupError if there is none, UnusableTypeError if a
+    package has one that cannot be used.
+    """
+    if name in SERVICES:
+        return SERVICES[name]
+    for point in _entry_points():
+        if point.name == name:
+            return _load(point)
+    raise LookupError(name)
+
+
+def kinds_of(name: str) -> Kinds:
+    """Whether the type of that name serves streams, and datagrams; both if it cannot be
+    used, which is an error of its own.
+    """
+    try:
+        row = service_type(name)
+    except (LookupError, UnusableTypeError):
+        return True, True
+    return row.stream, row.datagram
+
+
+def known_types() -> Iterator[Known]:
+    """Yield each type that there is, by name. This loads those of other packages."""
+    for name, row in sorted(SERVICES.items()):
+        yield Known(name, f"unpd {__version__}", row)
+    for point in sorted(_entry_points(), key=lambda point: point.name):
+        try:
+            yield Known(point.name, _origin(point), _load(point))
+        except UnusableTypeError as error:
+            yield Known(point.name, _origin(point), None, str(error))
+
+
+def check_service(row: ServiceType, options: Options) -> None:
+    """Make the service of another package once. UnusableTypeError if that fails, or if
+    it has not the methods of its kinds.
+    """
+    if SERVICES.get(row.name) is row:
+        return
+    try:
+        service = row.make(options)
+    except Exception as error:
+        raise UnusableTypeError(
+            f"the service type {quoted(row.name)} cannot make its service: {_shown(error)}"
+        ) from error
+    wanted = (STREAM_METHODS if row.stream else ()) + (DATAGRAM_METHODS if row.datagram else ())
+    missing = [name for name in wanted if not callable(getattr(service, name, None))]
+    if missing:
+        raise UnusableTypeError(
+            f"the service of type {quoted(row.name)} has no method {missing[0]}()"
+        )
+
+
+def _entry_points() -> "Iterator[EntryPoint]":
+    # The import takes 30 ms and 3 MB, which a daemon without such a type does not need.
+    from importlib.metadata import entry_points  # noqa: PLC0415 - see above
+
+    return (point for point in entry_points(group=GROUP) if point.name not in SERVICES)
+
+
+def _load(point: "EntryPoint") -> ServiceType:
+    name = f"the service type {quoted(point.name)} of {_origin(point)}"
+    try:
+        found: Any = point.load()
+    except Exception as error:
+        raise UnusableTypeError(f"{name} cannot be imported: {_shown(error)}") from error
+    if not isinstance(found, ServiceType):
+        raise UnusableTypeError(
+            f"{name} is no ServiceType: {point.value} is {type(found).__name__}"
+        )
+    if fault := _fault(point.name, found):
+        raise UnusableTypeError(f"{name} is wrong: {fault}")
+    return found
+
+
+def _fault(name: str, row: ServiceType) -> str:
+    """What is wrong with a row of another package; "" if nothing is."""
+    options: Any = row.options  # no type checker may have seen the package
+    if row.name != name:
+        return f"its name is {quoted(str(row.name))}"
+    if not (row.stream or row.datagram):
+        return "it serves neither streams nor datagrams"
+    if not (isinstance(options, type) and issubclass(options, Options)):
+        return "its options are no class that is derived from Options"
+    if hidden := sorted(options.model_fields.keys() & {*COMMON_KEYS, "name", "options"}):
+        return f"its option {quoted(hidden[0])} is a key that every service has"
+    return ""
+
+
+def _origin(point: "EntryPoint") -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
+
+
+def _shown(error: Exception) -> str:
+    """An exception in one line of bounded length."""
+    text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
+    return text[:MAX_REASON_CHARACTERS]

@@ -1,0 +1,143 @@
+"""Quote of the day (RFC 865): the server sends a short text and closes; it answers each
+datagram with such a text.
+
+The text stands in the configuration, or the texts stand in a file, separated by lines
+of a single ``%``, as fortune(6) has them. The configuration reads the file while it
+validates the options, and again at each reload: the function that reads it is the
+context of the validation, because a service opens no file.
+
+Called by the table of services, the configuration and the engine. Raises ValueError
+with one sentence for a text or a file that is empty or too long, while the options are
+validated.
+"""
+
+from collections.abc import Callable
+from typing import Self
+
+from unpd.libraries import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from unpd.services.base import Options, Peer, Piece, chance
+
+MAX_QUOTATION_BYTES = 512
+"""RFC 865 has this limit; it includes the ends of the lines."""
+
+MAX_FILE_BYTES = 1 << 20
+
+ReadFile = Callable[[str, int], bytes]
+"""Reads the file at an absolute path of at most so many bytes; ValueError with one
+sentence. The context in which :class:`QotdOptions` are validated.
+"""
+
+SEPARATOR = b"%"
+
+
+class QotdOptions(Options):
+    """The keys that only qotd services have, and the quotations that they name."""
+
+    text: str = Field(
+        "Be conservative in what you do, be liberal in what you accept from others.",
+        description="a text of at most 512 bytes",
+    )
+    file: str = Field("", description='the absolute path of a file of texts, or ""')
+
+    _quotations: tuple[bytes, ...] = PrivateAttr(())
+
+    @field_validator("text")
+    @classmethod
+    def _bounded(cls, text: str) -> str:
+        quotation = _quotation(text.encode())
+        if not quotation:
+            raise ValueError("the quotation is empty")
+        if len(quotation) > MAX_QUOTATION_BYTES:
+            raise ValueError(f"the quotation {_too_long(quotation)}")
+        return text
+
+    @field_validator("file")
+    @classmethod
+    def _readable(cls, path: str, known: ValidationInfo) -> str:
+        _read(path, known)
+        return path
+
+    @model_validator(mode="after")
+    def _look_up(self, known: ValidationInfo) -> Self:
+        if self.file and "text" in self.model_fields_set:
+            raise ValueError("text and file exclude each other: remove one of them")
+        self._quotations = _read(self.file, known) or (_quotation(self.text.encode()),)
+        return self
+
+    @property
+    def quotations(self) -> tuple[bytes, ...]:
+        """The quotations as they are sent; there is at least one."""
+        return self._quotations
+
+
+def _read(path: str, known: ValidationInfo) -> tuple[bytes, ...]:
+    """The quotations in the file at ``path``; none if it is ""."""
+    if not path:
+        return ()
+    if known.context is None:
+        raise ValueError("a file cannot be read here")
+    read: ReadFile = known.context
+    return quotations_in(read(path, MAX_FILE_BYTES))
+
+
+def quotations_in(content: bytes) -> tuple[bytes, ...]:
+    """The quotations in a file. ValueError if it has none, or if one is too long."""
+    found: list[bytes] = []
+    begin, lines = 1, content.splitlines()
+    for number, line in enumerate((*lines, SEPARATOR), start=1):
+        if line.rstrip() != SEPARATOR:
+            continue
+        quotation = _quotation(b"\n".join(lines[begin - 1 : number - 1]))
+        if len(quotation) > MAX_QUOTATION_BYTES:
+            raise ValueError(f"the quotation at line {begin} of the file {_too_long(quotation)}")
+        if quotation:
+            found.append(quotation)
+        begin = number + 1
+    if not found:
+        raise ValueError("the file holds no quotation")
+    return tuple(found)
+
+
+def _too_long(quotation: bytes) -> str:
+    return (
+        f"has {len(quotation)} bytes with CR LF at the end of each line, but RFC 865 allows"
+        f" {MAX_QUOTATION_BYTES}"
+    )
+
+
+def _quotation(text: bytes) -> bytes:
+    """A text as it is sent, its lines ended by CR LF; b"" if it is blank."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    while lines and not lines[0]:
+        del lines[0]
+    while lines and not lines[-1]:
+        del lines[-1]
+    return b"".join(line + b"\r\n" for line in lines)
+
+
+class Qotd:
+    """The quotation service. It chooses at random, but never the same quotation twice
+    in a row if there are several.
+    """
+
+    def __init__(self, options: QotdOptions) -> None:
+        self._quotations = options.quotations
+        self._last: int | None = None
+
+    def greet(self, wall_s: float) -> bytes:
+        """A quotation."""
+        count = len(self._quotations)
+        if self._last is None:
+            self._last = chance(wall_s, count)
+        elif count > 1:
+            self._last = (self._last + 1 + chance(wall_s, count - 1)) % count
+        return self._quotations[self._last]
+
+    def converse(self) -> None:
+        """None: the server closes after the quotation and discards what the client
+        sends.
+        """
+
+    def answer(self, piece: Piece, peer: Peer, now: float) -> bytes:
+        """A quotation, whatever the client sent."""
+        return self.greet(now)
