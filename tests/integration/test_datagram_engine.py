@@ -24,7 +24,7 @@ from unpd.services.base import Peer, Piece
 from unpd.services.daytime import Daytime, DaytimeOptions
 from unpd.services.echo import Echo, EchoOptions
 from unpd.sinks import Sink
-from unpd.worker.event.datagram import DatagramSetup, DatagramTerms, OwnAddresses
+from unpd.worker.event.datagram import MAX_SENDERS, DatagramSetup, DatagramTerms, OwnAddresses
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.networks import Networks
 
@@ -407,6 +407,20 @@ def test_a_socket_that_was_shut_down_does_not_keep_the_loop_busy(make: Benches, 
     bench.clock.advance(1.2)
     bench.engine.turn(0.0)
     assert len(bench.engine._poller.epoll.poll(0.0)) == 1  # noqa: SLF001
+
+
+def test_more_senders_than_are_remembered(make: Benches) -> None:
+    """The worker remembers a bounded number of senders, and answers every one."""
+    bench = make()
+    for number in range(MAX_SENDERS + 50):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sock:
+            sock.bind((f"127.1.{number // 250}.{number % 250 + 1}", 0))
+            sock.setblocking(False)
+            sock.connect(("127.0.0.1", bench.socks[0].getsockname()[1]))
+            assert bench.ask(sock, b"%d" % number) == b"%d" % number
+    (target,) = bench.engine._datagrams  # noqa: SLF001
+    assert len(target._senders) == 50  # noqa: SLF001
 
 
 def test_the_reasons_are_known_to_the_board() -> None:
