@@ -121,10 +121,9 @@ def listen_unix(
     path: str, options: ListenOptions, kind: socket.SocketKind = socket.SOCK_STREAM
 ) -> socket.socket:
     """Open a non-blocking UNIX listener at ``path`` with file mode ``options.mode``.
-    ``kind``: SOCK_DGRAM for datagrams, which need no listen(2).
-
-    Replaces a stale socket, on which no process listens. OSError: EADDRINUSE if a
-    process listens there, EEXIST for any other file; both are left alone.
+    ``kind``: SOCK_DGRAM for datagrams, which need no listen(2). Replaces a stale
+    socket, on which no process listens. OSError: EADDRINUSE if a process listens there,
+    EEXIST for any other file; both are left alone.
 
     The file has its mode from its first moment: bind(2) gives it that of the socket,
     less the umask. A chmod afterwards would follow a link that another user of the
@@ -257,11 +256,10 @@ def is_ipv6_only(sock: socket.socket) -> bool:
 
 def accept_queue(sock: socket.socket) -> tuple[int, int] | None:
     """The length and the limit of a TCP listener's accept queue, in connections, from
-    TCP_INFO; None for a UNIX listener, whose queue the kernel does not show, and for a
-    datagram socket, which has none.
+    TCP_INFO; None for UNIX listeners and datagram sockets, which show none.
     """
-    has_one = sock.family != socket.AF_UNIX and sock.type == socket.SOCK_STREAM
-    return tcp_accept_queue(sock) if has_one else None
+    is_tcp = sock.family != socket.AF_UNIX and sock.type == socket.SOCK_STREAM
+    return tcp_accept_queue(sock) if is_tcp else None
 
 
 def tcp_accept_queue(sock: socket.socket) -> tuple[int, int]:
