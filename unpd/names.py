@@ -142,6 +142,35 @@ class EndCause(enum.StrEnum):
     DONE = "done"
 
 
+class Unanswered(enum.StrEnum):
+    """Why a datagram was not answered, as a metric label. The order is that of the
+    counters on the scoreboard.
+    """
+
+    LOW_PORT = "low_port"
+    """Its source port is below 1024: the sender would be another server."""
+    OWN_PORT = "own_port"
+    """Its source is a port or a path on which unpd itself listens."""
+    GROUP = "group"
+    """It came from, or was sent to, a broadcast or multicast address."""
+    NO_SENDER = "no_sender"
+    """The socket of its UNIX sender has no address."""
+    CUT = "cut"
+    """It was longer than 64 KiB, or came without the address to which it was sent."""
+    RATE = "rate"
+    """Its network has had ``datagram_rate`` answers within a second."""
+    AMPLIFICATION = "amplification"
+    """The answer would be too long for what its network has sent."""
+    NO_ANSWER = "no_answer"
+    """The service has no answer to it."""
+    NO_ROOM = "no_room"
+    """The send buffer, or the receiver's queue, was full."""
+    SEND_ERROR = "send_error"
+    """The kernel refused the answer for another reason."""
+    ERROR = "error"
+    """The service failed: the log tells why."""
+
+
 class ReapReason(enum.StrEnum):
     """How a reaped child ended, as a metric label: with exit code 0, with another exit
     code, by a signal, or together with its master.

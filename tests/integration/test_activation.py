@@ -193,10 +193,8 @@ def test_an_address_that_a_passed_listener_has(launch: Launch, systemd: FakeSyst
 
 
 def datagram() -> socket.socket:
-    """Create what ListenDatagram= creates."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("127.0.0.1", 0))
-    return sock
+    """Create a datagram socket without an address."""
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
 def connected() -> socket.socket:
@@ -211,13 +209,13 @@ def connected() -> socket.socket:
 def test_a_passed_socket_that_does_not_listen(
     launch: Launch, systemd: FakeSystemd, make: Callable[[], socket.socket]
 ) -> None:
-    """A passed datagram socket or connection is refused."""
+    """A passed connection, or a datagram socket without an address, is refused."""
     systemd.sockets.append(("echo", os.dup((sock := make()).fileno())))
     sock.close()
     said = refused(systemd.start(launch, ECHO, ready=False), 69)
     assert (
-        "systemd passes echo, which is no listening stream socket: its socket unit needs"
-        " ListenStream= and Accept=no" in said
+        "systemd passes echo, which is no listening stream socket and no datagram socket: its"
+        " socket unit needs ListenStream= and Accept=no, or ListenDatagram=" in said
     )
 
 

@@ -2,6 +2,7 @@
 works must never fail.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -35,14 +36,14 @@ listen = false
 workers = 2
 max_connections = 2
 [services.echo]
-listen = ["tcp://127.0.0.1:0", "unix://{path}"]
+listen = ["tcp://127.0.0.1:0", "unix://{path}", "udp://127.0.0.1:0"]
 """
 INTERVAL_S = 10.0
 
 
 @dataclass(slots=True)
 class Scene:
-    """A master with two ready workers, two listeners of one service, and a clock."""
+    """A master with two ready workers, three listeners of one service, and a clock."""
 
     runtime: Runtime
     state: State
@@ -240,6 +241,29 @@ def test_a_listener_that_is_forgotten_beside_a_busy_one(scene: Scene) -> None:
     assert said[:10] == [""] * 10
     complaint = f"clients wait on unix://{path} of service echo and no worker accepts them"
     assert said[10:] == [complaint] * 2
+
+
+def test_datagrams_that_nobody_receives(scene: Scene) -> None:
+    """Datagrams that wait for a whole interval are a neglect, also beside workers full
+    of connections; a queue that moves is well, and so is a socket that was shut down,
+    which the master repairs.
+    """
+    opened = list(scene.runtime.deployment.listeners.opened.values())[2]
+    for row in (0, 1):
+        scene.accept(row, 2)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"x", opened.sock.getsockname())
+        said = []
+        for second in range(100, 130):
+            scene.row(0)[layout.Row.LISTENER_ACCEPTED + 2] += 1
+            said += sweep(scene, second, second + 1)
+        assert said == [""] * 30
+        said = sweep(scene, 130, 142)
+        complaint = f"datagrams wait on {opened.text} of service echo and no worker accepts them"
+        assert [said[0], said[-1]] == ["", complaint]
+        with contextlib.suppress(OSError):
+            opened.sock.shutdown(socket.SHUT_RD)
+        assert sweep(scene, 142, 160) == [""] * 18
 
 
 def test_a_beat_from_the_future_is_none(scene: Scene) -> None:

@@ -55,7 +55,7 @@ hosts = st.one_of(
     st.just("[fe80::1%eth0]"),
 )
 addresses = st.one_of(
-    st.builds("tcp://{}:{}".format, hosts, st.integers(0, 65535)),
+    st.builds("{}://{}:{}".format, st.sampled_from(("tcp", "udp")), hosts, st.integers(0, 65535)),
     st.lists(file_names, min_size=1, max_size=2)
     .map(lambda parts: "unix:///sockets/" + "/".join(parts))
     .filter(lambda text: len(text.encode()) < 107),

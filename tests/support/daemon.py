@@ -542,9 +542,9 @@ class Unpd:
             return []  # a killed master cannot clean up
         opened = [event.fields["address"] for event in self.log_events("listener.opened")]
         sockets = [
-            Path(address.removeprefix("unix://"))
+            Path(address.partition("://")[2])
             for address in opened
-            if address.startswith("unix://")
+            if address.startswith(("unix://", "unixgram://"))
         ]
         expected = self.expectations.leftovers | self._existed
         return [

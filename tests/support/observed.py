@@ -95,8 +95,9 @@ def total(samples: Samples, name: str, **labels: str) -> float:
 
 def parse_address(text: str) -> Address:
     """Return an address of the log as clients use it. Loopback replaces a wildcard."""
-    if text.startswith("unix://"):
-        return text.removeprefix("unix://")
-    host, _, port = text.removeprefix("tcp://").rpartition(":")
+    scheme, _, rest = text.partition("://")
+    if scheme.startswith("unix"):
+        return rest
+    host, _, port = rest.rpartition(":")
     host = host.strip("[]")
     return ANY_HOST.get(host, host), int(port)

@@ -18,7 +18,7 @@ from unpd.control.status_fields import paths
 from unpd.control.verbs import VERBS, Verb
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog import METRICS
-from unpd.names import EXIT_MEANINGS, FAULT_MEANINGS, MASTER_SIGNALS, ClientExit, Fault
+from unpd.names import EXIT_MEANINGS, FAULT_MEANINGS, MASTER_SIGNALS, ClientExit, Fault, Unanswered
 from unpd.services.table import SERVICES
 
 UNPD = (ROOT / "packaging/man/unpd.8").read_text()
@@ -293,3 +293,11 @@ def test_the_keys_that_need_a_restart_are_marked() -> None:
     assert marked == {("THE DAEMON", key) for key in ("user", "group", "pid_file", "control")} | {
         ("THE LOG", key) for key in ("format", "file")
     }
+
+
+def test_the_manual_names_every_reason_for_no_answer() -> None:
+    """The section on datagrams has each reason of the counter, and each key."""
+    text = UNPD.split("\n.Ss Datagrams\n", 1)[1].split("\n.Ss ", 1)[0]
+    words = set(re.findall(r"\w+", text))
+    assert {reason.value for reason in Unanswered} <= words
+    assert {"amplification", "datagram_rate"} <= words

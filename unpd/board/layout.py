@@ -25,6 +25,7 @@ from unpd.names import (
     MasterPhase,
     ReapReason,
     ReloadResult,
+    Unanswered,
 )
 
 MAX_ROWS = MAX_CHILDREN
@@ -46,6 +47,7 @@ PHASES: tuple[ChildPhase, ...] = tuple(ChildPhase)
 FAULTS: tuple[Fault, ...] = tuple(Fault)
 MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
 REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
+UNANSWERED: tuple[Unanswered, ...] = tuple(Unanswered)
 RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
 
 _SHORT_BOUNDS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
@@ -158,6 +160,10 @@ class Master(Area):
     )
     REAP_BUCKETS = Word("delays from death to reaping, by bound", (*REAP_BOUNDS_S, "above"))
     REAP_SUM_NS = Word("the sum of these delays")
+    KERNEL_DROPS = Word("datagrams that the kernel dropped, by service", count=MAX_SERVICES)
+    DROPS_SEEN = Word(
+        "the kernel's own count of the listener's present socket, by listener", count=MAX_LISTENERS
+    )
     LISTEN_QUEUES = Word("accept queues, by listener", ("length", "limit"), count=MAX_LISTENERS)
     FAULTS = Word("1 while the daemon has the fault, else 0", FAULTS)
     WANTED_WORKERS = Word("workers wanted, by pool", count=MAX_POOLS)
@@ -188,6 +194,12 @@ class Service(Area):
     RECEIVED = Word("bytes received")
     SENT = Word("bytes that the kernel took")
     ACCEPT_ERRORS = Word("errors of accept(2), by errno", ACCEPT_ERRNOS)
+    DATAGRAMS_RECEIVED = Word("datagrams received")
+    DATAGRAMS_SENT = Word("datagrams that the kernel took")
+    DATAGRAM_BYTES_RECEIVED = Word("bytes in the datagrams received")
+    DATAGRAM_BYTES_SENT = Word("bytes in the datagrams sent")
+    DATAGRAM_RECEIVE_ERRORS = Word("errors that came from the network in the place of a datagram")
+    UNANSWERED = Word("datagrams without an answer, by reason", UNANSWERED)
     ACCEPTED = Word("connections accepted")
 
 
@@ -199,7 +211,7 @@ class Row(Area):
     LOG_DROPPED = Word("log lines that the child dropped")
     OPEN = Word("connections that are open now, of all services")
     SERVICES = Word("counters by service", count=MAX_SERVICES * Service.size)
-    LISTENER_ACCEPTED = Word("connections accepted, by listener", count=MAX_LISTENERS)
+    LISTENER_ACCEPTED = Word("connections or datagrams taken, by listener", count=MAX_LISTENERS)
 
 
 class Board(Area):

@@ -64,7 +64,12 @@ def _count(number: int, word: str) -> str:
 
 
 def _service(service: Values) -> Iterator[str]:
-    yield f"service {service['name']}: {service['active']} active, {service['accepted']} accepted"
+    received, sent = service["datagrams_received"], service["datagrams_sent"]
+    datagrams = f", {_count(received, 'datagram')}, {sent} answered" if received else ""
+    yield (
+        f"service {service['name']}: {service['active']} active, {service['accepted']} accepted"
+        f"{datagrams}"
+    )
     for listener in service["listeners"]:
         queue = listener["queue"]
         length = f", accept queue {queue['length']} of {queue['limit']}" if queue else ""

@@ -1,9 +1,9 @@
 """Listen addresses: parses the text of the configuration once; each address then has
 one canonical form.
 
-Owns the forms of a listen address: ``tcp://127.0.0.1:7``, ``tcp://[::]:7``,
-``tcp://[fe80::1%eth0]:7``, ``unix:///run/x``, ``systemd:echo``. Hosts are numeric,
-because the master never waits for DNS.
+Owns the forms of a listen address: ``tcp://127.0.0.1:7``, ``udp://[::]:7``,
+``tcp://[fe80::1%eth0]:7``, ``unix:///run/x``, ``unixgram:///run/x.dgram``,
+``systemd:echo``. Hosts are numeric, because the master never waits for DNS.
 
 Called by the schema while pydantic validates; the master uses the parsed addresses.
 Calls unpd.config.wording to quote. Raises ValueError with one sentence.
@@ -16,6 +16,7 @@ import os
 import posixpath
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unpd.config.wording import quoted
 
@@ -38,28 +39,28 @@ MAX_SYSTEMD_NAME_BYTES = 100
 """A limit of unpd; systemd itself accepts 255."""
 
 FORMS = (
-    'an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock" or'
-    ' "systemd:echo"'
+    'an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "udp://[::]:7",'
+    ' "unix:///run/unpd/echo.sock" or "systemd:echo"'
 )
 
 
 @dataclass(frozen=True, slots=True)
-class TcpAddress:
-    """A TCP address.
+class InternetAddress:
+    """A host and a port of one transport. A TCP and a UDP address are never equal.
 
     ``host``: numeric, in canonical form, without brackets; a scope id follows ``%``.
     ``port``: 0 to 65535; for 0 the kernel chooses a free port.
     """
 
+    scheme: ClassVar[str]
     host: str
     port: int
 
     @property
     def text(self) -> str:
         """The address as the configuration writes it."""
-        return (
-            f"tcp://[{self.host}]:{self.port}" if self.is_ipv6 else f"tcp://{self.host}:{self.port}"
-        )
+        host = f"[{self.host}]" if self.is_ipv6 else self.host
+        return f"{self.scheme}://{host}:{self.port}"
 
     @property
     def is_ipv6(self) -> bool:
@@ -78,9 +79,26 @@ class TcpAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class UnixAddress:
-    """A UNIX stream socket; its ``path`` is absolute, normal and at most 107 bytes."""
+class TcpAddress(InternetAddress):
+    """A TCP address."""
 
+    scheme: ClassVar[str] = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class UdpAddress(InternetAddress):
+    """A UDP address."""
+
+    scheme: ClassVar[str] = "udp"
+
+
+@dataclass(frozen=True, slots=True)
+class FileAddress:
+    """A UNIX socket of one type; its ``path`` is absolute, normal and at most 107
+    bytes.
+    """
+
+    scheme: ClassVar[str]
     path: str
 
     @property
@@ -88,7 +106,29 @@ class UnixAddress:
         """The address as the configuration writes it. The kernel may have bytes in the
         path that are not UTF-8: they are escaped.
         """
-        return f"unix://{self.path}".encode("utf-8", "backslashreplace").decode()
+        return f"{self.scheme}://{self.path}".encode("utf-8", "backslashreplace").decode()
+
+    @property
+    def kernel_path(self) -> bytes:
+        """The path as the kernel has it: an abstract one, which is shown with an at
+        sign, begins with a zero (unix(7)).
+        """
+        path = os.fsencode(self.path)
+        return b"\0" + path[1:] if path.startswith(b"@") else path
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress(FileAddress):
+    """A UNIX stream socket."""
+
+    scheme: ClassVar[str] = "unix"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixgramAddress(FileAddress):
+    """A UNIX datagram socket."""
+
+    scheme: ClassVar[str] = "unixgram"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +147,32 @@ class SystemdAddress:
         return f"systemd:{self.name}"
 
 
-Address = TcpAddress | UnixAddress | SystemdAddress
-BoundAddress = TcpAddress | UnixAddress
+BoundAddress = TcpAddress | UdpAddress | UnixAddress | UnixgramAddress
 """The address of a listener itself: the service manager passes such addresses too."""
+Address = BoundAddress | SystemdAddress
+
+
+def takes_datagrams(address: Address) -> bool:
+    """Whether datagrams come to this address. That of the service manager does not
+    tell.
+    """
+    return isinstance(address, UdpAddress | UnixgramAddress)
 
 
 def parse_address(text: str) -> Address:
     """Parse a listen address. ValueError with one sentence if ``text`` is none."""
-    if text.startswith("unix://"):
-        return _unix(text.removeprefix("unix://"))
+    for of_file in (UnixAddress, UnixgramAddress):
+        if text.startswith(f"{of_file.scheme}://"):
+            return of_file(_path_of(of_file.scheme, text.removeprefix(f"{of_file.scheme}://")))
     if re.search(r"\s", text) or CONTROL.search(text):
         raise ValueError(f"must be {FORMS}, without spaces and control characters")
     if text.startswith("systemd:"):
         return _systemd(text.removeprefix("systemd:"))
     scheme, separator, rest = text.partition("://")
-    if separator and scheme == "udp":
-        raise ValueError(f"{quoted(text)}: unpd serves no UDP; it must be {FORMS}")
-    if not separator or scheme != "tcp":
-        raise ValueError(_meant(text) or f"{quoted(text)} must be {FORMS}")
-    return _tcp(text, rest)
+    for of_port in (TcpAddress, UdpAddress):
+        if separator and scheme == of_port.scheme:
+            return of_port(*_host_and_port(text, rest))
+    raise ValueError(_meant(text) or f"{quoted(text)} must be {FORMS}")
 
 
 def _meant(text: str) -> str:
@@ -136,7 +183,7 @@ def _meant(text: str) -> str:
             f'{quoted(text)} is no address: for every address of this host write "tcp://[::]:'
             f'{port[1]}", for clients on this host only "tcp://127.0.0.1:{port[1]}"'
         )
-    scheme = re.fullmatch(r"(tcp|unix)[46]?:(?://)?(.*)", text, re.IGNORECASE)
+    scheme = re.fullmatch(r"(tcp|udp|unix|unixgram)[46]?:(?://)?(.*)", text, re.IGNORECASE)
     if scheme:
         guess = f"{scheme[1].lower()}://{scheme[2]}"
     else:
@@ -178,23 +225,24 @@ def bytes_of_path(path: str) -> int:
         ) from None
 
 
-def _tcp(text: str, rest: str) -> TcpAddress:
+def _host_and_port(text: str, rest: str) -> tuple[str, int]:
     bracketed = re.fullmatch(r"\[([^\[\]]*)\]:([^:\[\]]*)", rest)
     plain = re.fullmatch(r"([^:\[\]]*):([^:\[\]]*)", rest)
     match = bracketed or plain
     if not match:
         raise ValueError(_form_fault(text, rest))
     host, port = match.groups()
-    return TcpAddress(_ipv6(text, host) if bracketed else _ipv4(text, host), _port(text, port))
+    return _ipv6(text, host) if bracketed else _ipv4(text, host), _port(text, port)
 
 
 def _form_fault(text: str, rest: str) -> str:
+    scheme = text.partition(":")[0]
     if rest.count(":") > 1 and "[" not in rest:
-        return f"{quoted(text)}: an IPv6 address must be in brackets, such as tcp://[::1]:7"
+        return f"{quoted(text)}: an IPv6 address must be in brackets, such as {scheme}://[::1]:7"
     if rest.isdecimal():
-        return f"{quoted(text)} lacks a host, such as tcp://[::]:7 for every address"
+        return f"{quoted(text)} lacks a host, such as {scheme}://[::]:7 for every address"
     if ":" not in rest or rest.endswith("]"):
-        return f"{quoted(text)} lacks a port, such as tcp://127.0.0.1:7"
+        return f"{quoted(text)} lacks a port, such as {scheme}://127.0.0.1:7"
     return f"{quoted(text)} must be {FORMS}"
 
 
@@ -228,7 +276,8 @@ def _ipv6(text: str, host: str) -> str:
         raise ValueError(f"{quoted(text)}: nothing can listen on a multicast or broadcast address")
     if address.ipv4_mapped:
         raise ValueError(
-            f"{quoted(text)}: write an IPv4 address plainly, as tcp://{address.ipv4_mapped}:PORT"
+            f"{quoted(text)}: write an IPv4 address plainly, as"
+            f" {text.partition(':')[0]}://{address.ipv4_mapped}:PORT"
         )
     _refuse_scope(text, address)
     return str(address)
@@ -265,17 +314,17 @@ def _is_interface_name(text: str) -> bool:
     )
 
 
-def _unix(path: str) -> UnixAddress:
+def _path_of(scheme: str, path: str) -> str:
     if not path.startswith("/"):
         raise ValueError(
-            f"{quoted(f'unix://{path}')}: the path must be absolute, such as"
-            " unix:///run/unpd/echo.sock"
+            f"{quoted(f'{scheme}://{path}')}: the path must be absolute, such as"
+            f" {scheme}:///run/unpd/echo.sock"
         )
     refuse_path(path)
     # The scoreboard has the path in UTF-8, which may be longer than in the locale.
     if max(bytes_of_path(path), len(path.encode())) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"the path of a UNIX socket has at most {MAX_UNIX_PATH_BYTES} bytes")
-    return UnixAddress(path)
+    return path
 
 
 def _systemd(name: str) -> SystemdAddress:

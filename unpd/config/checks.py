@@ -6,16 +6,29 @@ Calls unpd.kernel to look up accounts and interfaces. Raises nothing: every faul
 to the findings.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from unpd.board import layout
-from unpd.config.addresses import Address, TcpAddress, UnixAddress
+from unpd.config.addresses import (
+    Address,
+    FileAddress,
+    InternetAddress,
+    SystemdAddress,
+    takes_datagrams,
+)
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
-from unpd.config.schema import DEFAULT_POOL, MAX_POOL_WORKERS, Config, Pool, ServiceConfig
-from unpd.config.service_types import serves_streams
+from unpd.config.schema import (
+    DEFAULT_AMPLIFICATION,
+    DEFAULT_POOL,
+    MAX_POOL_WORKERS,
+    Config,
+    Pool,
+    ServiceConfig,
+)
+from unpd.config.service_types import Kinds, kinds_of
 from unpd.config.wording import quoted, word_shown
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
@@ -35,10 +48,17 @@ class _Listener:
     ipv6_only: bool
 
 
-def check(config: Config, written_pools: frozenset[str], host: Host, findings: Findings) -> None:
+def check(
+    config: Config,
+    written_pools: frozenset[str],
+    host: Host,
+    findings: Findings,
+    kinds: Callable[[str], Kinds] = kinds_of,
+) -> None:
     """Add every error and warning about ``config`` as a whole to ``findings``.
 
-    ``written_pools``: the pools that the files configure.
+    ``written_pools``: the pools that the files configure. ``kinds``: what a
+    service type serves.
     """
     listeners = tuple(_listeners(config))
     if len(listeners) > layout.MAX_LISTENERS:
@@ -49,6 +69,8 @@ def check(config: Config, written_pools: frozenset[str], host: Host, findings: F
         )
     else:
         _check_addresses(listeners, findings)
+    _check_kinds(config, listeners, findings, kinds)
+    _check_amplification(config, findings)
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
     _check_offers(config, findings)
@@ -93,9 +115,44 @@ def _check_addresses(listeners: tuple[_Listener, ...], findings: Findings) -> No
                 break
 
 
+def _check_kinds(
+    config: Config,
+    listeners: tuple[_Listener, ...],
+    findings: Findings,
+    kinds: Callable[[str], Kinds],
+) -> None:
+    """Refuse a datagram address where only streams are served, and the reverse."""
+    for listener in listeners:
+        datagrams = takes_datagrams(listener.address)
+        if listener.owner == "metrics.listen":
+            kind, served = "the metrics exporter", not datagrams
+        else:
+            service = config.services[str(listener.path[1])]
+            kind = f"a service of type {quoted(service.type)}"
+            served = kinds(service.type)[datagrams]
+        if not served and not isinstance(listener.address, SystemdAddress):
+            wanted = "tcp:// or unix://" if datagrams else "udp:// or unixgram://"
+            findings.error(
+                listener.path,
+                f"{word_shown(listener.address.text)}: {kind} is served at addresses with {wanted}",
+            )
+
+
+def _check_amplification(config: Config, findings: Findings) -> None:
+    """Warn where forged sources make unpd send a victim more than QUIC would allow."""
+    for name, service in config.services.items():
+        if service.amplification > DEFAULT_AMPLIFICATION:
+            findings.warning(
+                ("services", name, "amplification"),
+                f"{service.amplification:g} is above {DEFAULT_AMPLIFICATION}: with a forged source"
+                " address, an attacker can multiply the traffic that reaches a victim by that much",
+            )
+
+
 def _check_interfaces(listeners: tuple[_Listener, ...], findings: Findings) -> None:
     for listener in listeners:
-        name = listener.address.interface if isinstance(listener.address, TcpAddress) else ""
+        address = listener.address
+        name = address.interface if isinstance(address, InternetAddress) else ""
         if name and not interfaces.interface_index(name):
             findings.error(listener.path, f"this host has no interface {quoted(name)}")
 
@@ -103,19 +160,24 @@ def _check_interfaces(listeners: tuple[_Listener, ...], findings: Findings) -> N
 def _clash(earlier: _Listener, later: _Listener) -> str:
     """Why the kernel cannot bind both, for a message about the later; "" if it can.
 
-    Two ports 0 never clash: the kernel chooses a free port for each.
+    Two ports 0 never clash: the kernel chooses a free port for each. A port of TCP and
+    the same of UDP are two, and a path is one, whatever socket is there.
     """
     old, new = earlier.address, later.address
-    if not isinstance(old, TcpAddress) or not isinstance(new, TcpAddress):
+    if isinstance(old, FileAddress) and isinstance(new, FileAddress):
+        return f"is also an address of {earlier.owner}" if old.path == new.path else ""
+    if not isinstance(old, InternetAddress) or not isinstance(new, InternetAddress):
         return f"is also an address of {earlier.owner}" if old == new else ""
-    if old.port != new.port or new.port == 0:
+    if old.port != new.port or new.port == 0 or old.scheme != new.scheme:
         return ""
     if old.host == new.host:
         return f"is also an address of {earlier.owner}"
     return _overlap(earlier, later, old, new)
 
 
-def _overlap(earlier: _Listener, later: _Listener, old: TcpAddress, new: TcpAddress) -> str:
+def _overlap(
+    earlier: _Listener, later: _Listener, old: InternetAddress, new: InternetAddress
+) -> str:
     """Why two hosts on one port clash; "" if they do not.
 
     The kernel binds both unless one host includes the other (ip(7)); an IPv6 wildcard
@@ -129,7 +191,7 @@ def _overlap(earlier: _Listener, later: _Listener, old: TcpAddress, new: TcpAddr
             else ""
         )
     ipv6 = later if new.is_ipv6 else earlier
-    if ipv6.ipv6_only or ipv6.address != TcpAddress("::", new.port):
+    if ipv6.ipv6_only or (old if ipv6 is earlier else new).host != "::":
         return ""
     remedy = (
         "use another port"
@@ -154,7 +216,7 @@ def _check_paths(config: Config, listeners: tuple[_Listener, ...], findings: Fin
             findings.error(path, f"{quoted(file)} is also the path of {owners[file]}")
         owners.setdefault(file, ".".join(str(key) for key in path))
     for listener in listeners:
-        if isinstance(listener.address, UnixAddress) and listener.address.path in owners:
+        if isinstance(listener.address, FileAddress) and listener.address.path in owners:
             findings.error(
                 listener.path,
                 f"{quoted(listener.address.path)} is also the path of"
@@ -205,7 +267,7 @@ def _why_not_offered(config: Config, mux: ServiceConfig, offered: str, findings:
         )
     if isinstance(service.options, TcpmuxOptions):
         return f"{quoted(offered)} is itself of type tcpmux"
-    if not serves_streams(service.type):
+    if not kinds_of(service.type)[0]:
         return f"{quoted(offered)} serves no streams"
     if offered == HELP:
         return f"the name {quoted(HELP)} asks a tcpmux for its services (RFC 1078)"

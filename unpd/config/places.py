@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from unpd.config.addresses import UnixAddress
+from unpd.config.addresses import FileAddress
 from unpd.config.schema import Config
 from unpd.config.wording import file_shown
 from unpd.errors import Problem
@@ -38,7 +38,7 @@ def _places(config: Config) -> Iterator[tuple[str, Path, bool]]:
         yield "log.file", Path(config.log.file), True
     for name, service in config.services.items():
         for address in service.listen:
-            if isinstance(address, UnixAddress) and not address.path.startswith("@"):
+            if isinstance(address, FileAddress) and not address.path.startswith("@"):
                 yield f"services.{name}.listen", Path(address.path), False
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from unpd.config.addresses import SystemdAddress, TcpAddress, UnixAddress
+from unpd.config.addresses import FileAddress, InternetAddress, SystemdAddress
 from unpd.config.checks import wanted_workers
 from unpd.config.schema import DEFAULT_POOL, Config, Pool, Section, ServiceConfig
 from unpd.kernel.cpus import usable_cpus
@@ -115,7 +115,7 @@ def _toml(value: Any) -> str:
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case Path():
             return _toml(str(value))
-        case TcpAddress() | UnixAddress() | SystemdAddress():
+        case InternetAddress() | FileAddress() | SystemdAddress():
             return _toml(value.text)
         case tuple() | list():
             return f"[{', '.join(_toml(item) for item in value)}]"

@@ -25,9 +25,10 @@ from unpd.config.addresses import (
     FORMS,
     MAX_UNIX_PATH_BYTES,
     Address,
+    FileAddress,
+    InternetAddress,
     SystemdAddress,
     TcpAddress,
-    UnixAddress,
     bytes_of_path,
     parse_address,
     refuse_path,
@@ -50,6 +51,10 @@ MAX_POOL_WORKERS = 512
 
 MAX_CONNECTIONS = 1_000_000
 MAX_BACKLOG = 1_000_000
+DEFAULT_AMPLIFICATION = 3
+"""How many bytes may answer one, headers counted: as RFC 9000 section 8.1 has it."""
+MAX_AMPLIFICATION = 100
+MAX_DATAGRAM_RATE = 10_000_000
 DEFAULT_POOL = "default"
 NAME_RULE = (
     "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
@@ -62,7 +67,7 @@ def is_name(text: str) -> bool:
 
 
 def _address(value: Any) -> Any:
-    if isinstance(value, TcpAddress | UnixAddress | SystemdAddress):
+    if isinstance(value, InternetAddress | FileAddress | SystemdAddress):
         return value
     if isinstance(value, str):
         return parse_address(value)
@@ -72,7 +77,7 @@ def _address(value: Any) -> Any:
 def _optional_address(value: Any) -> Any:
     if value is None or value is False:
         return None
-    if isinstance(value, str | TcpAddress | UnixAddress | SystemdAddress):
+    if isinstance(value, str | InternetAddress | FileAddress | SystemdAddress):
         return _address(value)
     raise ValueError(f"must be {FORMS}, or false")
 
@@ -196,7 +201,8 @@ class ServiceConfig(Section):
     """A table ``[services.NAME]``: the keys that every service has.
 
     ``options``: the keys that only this type has, validated by the type's own model.
-    ``listen``: never empty.
+    ``listen``: never empty. ``amplification`` and ``datagram_rate`` are of datagrams:
+    how many bytes may answer one, and how many answers a second go to a source prefix.
     """
 
     name: str
@@ -225,6 +231,18 @@ class ServiceConfig(Section):
     ipv6_only: bool = Field(False, description="true or false")
     socket_mode: Annotated[int, BeforeValidator(_mode)] = Field(
         0o666, description='a string of octal digits, such as "0660"'
+    )
+    amplification: float = Field(
+        float(DEFAULT_AMPLIFICATION),
+        ge=1,
+        le=MAX_AMPLIFICATION,
+        description=f"a number from 1 to {MAX_AMPLIFICATION}",
+    )
+    datagram_rate: int = Field(
+        1000,
+        ge=0,
+        le=MAX_DATAGRAM_RATE,
+        description=f"a whole number from 0 (no limit) to {MAX_DATAGRAM_RATE}",
     )
     options: SerializeAsAny[Options]
 

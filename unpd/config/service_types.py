@@ -25,6 +25,9 @@ from unpd.services.table import SERVICES
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+Kinds = tuple[bool, bool]
+"""Whether a type serves streams, and whether it serves datagrams."""
+
 GROUP = "unpd.services"
 STREAM_METHODS = ("greet", "converse")
 DATAGRAM_METHODS = ("answer",)
@@ -60,14 +63,15 @@ def service_type(name: str) -> ServiceType:
     raise LookupError(name)
 
 
-def serves_streams(name: str) -> bool:
-    """Whether the type of that name serves streams; True if it cannot be used, which is
-    an error of its own.
+def kinds_of(name: str) -> Kinds:
+    """Whether the type of that name serves streams, and datagrams; both if it cannot be
+    used, which is an error of its own.
     """
     try:
-        return service_type(name).stream
+        row = service_type(name)
     except (LookupError, UnusableTypeError):
-        return True
+        return True, True
+    return row.stream, row.datagram
 
 
 def known_types() -> Iterator[Known]:

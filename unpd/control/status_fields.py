@@ -66,13 +66,19 @@ _QUEUE = (
 _LISTENERS = (
     StatusField("address", "text", "The address, with the port that the kernel chose for 0."),
     StatusField(
-        "queue", "object", "The accept queue.", "a UNIX listener, whose queue is not known", _QUEUE
+        "queue",
+        "object",
+        "The accept queue.",
+        "a UNIX listener, whose queue is not known, or a datagram socket",
+        _QUEUE,
     ),
 )
 _SERVICES = (
     StatusField("name", "text", "The name of the service."),
     StatusField("accepted", "integer", "How many connections it has accepted."),
     StatusField("active", "integer", "How many connections are open."),
+    StatusField("datagrams_received", "integer", "How many datagrams have come."),
+    StatusField("datagrams_sent", "integer", "How many of them were answered."),
     StatusField("listeners", "list", "Its listeners.", fields=_LISTENERS),
 )
 _CHILDREN = (

@@ -107,11 +107,13 @@ def _listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:
     return sock
 
 
-def listen_unix(path: str, options: ListenOptions) -> socket.socket:
+def listen_unix(
+    path: str, options: ListenOptions, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> socket.socket:
     """Open a non-blocking UNIX listener at ``path`` with file mode ``options.mode``.
-
-    Replaces a stale socket, on which no process listens. OSError: EADDRINUSE if a
-    process listens there, EEXIST for any other file; both are left alone.
+    ``kind``: SOCK_DGRAM for datagrams, which need no listen(2). Replaces a stale
+    socket, on which no process listens. OSError: EADDRINUSE if a process listens there,
+    EEXIST for any other file; both are left alone.
 
     The file has its mode from its first moment: bind(2) gives it that of the socket,
     less the umask. A chmod afterwards would follow a link that another user of the
@@ -121,7 +123,7 @@ def listen_unix(path: str, options: ListenOptions) -> socket.socket:
     stale socket and its removal.
     """
     _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
     try:
         os.fchmod(sock.fileno(), options.mode)
         old_umask = os.umask(0)
@@ -131,7 +133,8 @@ def listen_unix(path: str, options: ListenOptions) -> socket.socket:
             os.umask(old_umask)
         inode = socket_inode(path)
         try:
-            apply_options(sock, options)
+            if kind == socket.SOCK_STREAM:
+                apply_options(sock, options)
         except BaseException:
             remove_path(sock, inode)
             raise
@@ -187,10 +190,11 @@ def _remove_stale(path: str) -> None:
                 probe.connect(path)
             except ConnectionRefusedError:
                 os.unlink(name, dir_fd=directory)
-            except BlockingIOError:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path) from None
-            else:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+                return
+            except OSError as error:  # a socket of another type is alive, too
+                if error.errno not in (errno.EAGAIN, errno.EPROTOTYPE):
+                    raise
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
 
 
 def apply_options(sock: socket.socket, options: ListenOptions) -> None:
@@ -253,9 +257,10 @@ def is_ipv6_only(sock: socket.socket) -> bool:
 
 def accept_queue(sock: socket.socket) -> tuple[int, int] | None:
     """The length and the limit of a TCP listener's accept queue, in connections, from
-    TCP_INFO; None for a UNIX listener, whose queue the kernel does not show.
+    TCP_INFO; None for UNIX listeners and datagram sockets, which show none.
     """
-    return None if sock.family == socket.AF_UNIX else tcp_accept_queue(sock)
+    is_tcp = sock.family != socket.AF_UNIX and sock.type == socket.SOCK_STREAM
+    return tcp_accept_queue(sock) if is_tcp else None
 
 
 def tcp_accept_queue(sock: socket.socket) -> tuple[int, int]:

@@ -215,6 +215,14 @@ ROWS: tuple[LogEvent, ...] = (
         " `unpd_connections_ended_total`.",
     ),
     LogEvent(
+        "datagram.failed",
+        "error",
+        ("service", "error"),
+        "A service raised `error` for a datagram, which gets no answer; logged once a second at"
+        " most for each socket.",
+        "Report it with this line; of a service of your own, look for the fault there.",
+    ),
+    LogEvent(
         "connection.failed",
         "error",
         ("service", "error"),

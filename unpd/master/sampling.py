@@ -1,6 +1,6 @@
-"""Samples what the master measures once a second: the accept queues, its own process,
-its faults, the wanted workers, the services out of reach, and the heartbeats of its
-children.
+"""Samples what the master measures once a second: the accept queues, the datagrams
+that the kernel dropped, its own process, its faults, the wanted workers, the services
+out of reach, and the heartbeats of its children.
 
 Called by the shell's sweep. :func:`sample` and :func:`show_state` write the master's
 words of the board.
@@ -12,10 +12,11 @@ import resource
 import time
 
 from unpd.board import layout
+from unpd.config.addresses import takes_datagrams
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.kernel import sockets
-from unpd.master.listening.listener import METRICS
+from unpd.kernel import datagrams, sockets
+from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Runtime
 from unpd.master.status import degradations
 
@@ -34,12 +35,26 @@ def sample(runtime: Runtime) -> None:
         if queue is not None:
             word = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
             words[word], words[word + 1] = queue
+        if takes_datagrams(listener.address):
+            _sample_drops(runtime, key, listener)
     words[layout.Master.SIGCHLD] = runtime.reaper.calls
     words[layout.Master.LOG_DROPPED] = runtime.log.sink.dropped
     # The samples of the process need a free descriptor. Without one, perhaps by another
     # program's fault, the last figures stay.
     with contextlib.suppress(OSError):
         _sample_process(words)
+
+
+def _sample_drops(runtime: Runtime, key: str, listener: OpenListener) -> None:
+    """Add what the kernel dropped since the last sample. Its own count begins with the
+    socket, which the next master may get from the service manager, with the board.
+    """
+    seen = layout.Master.DROPS_SEEN + runtime.columns.listeners.column(key)
+    total = layout.Master.KERNEL_DROPS + runtime.columns.services.column(listener.wanted.service)
+    words, drops = runtime.board.words, datagrams.kernel_drops(listener.sock)
+    before = words[seen] if words[seen] <= drops else 0  # a new socket
+    runtime.board.count(total, drops - before)
+    words[seen] = drops
 
 
 def _sample_process(words: memoryview) -> None:

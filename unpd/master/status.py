@@ -172,6 +172,8 @@ def _service(runtime: Runtime, name: str) -> dict[str, Any]:
         "name": name,
         "accepted": counts.accepted,
         "active": counts.active,
+        "datagrams_received": counts.datagrams.received,
+        "datagrams_sent": counts.datagrams.sent,
         "listeners": listeners,
     }
 

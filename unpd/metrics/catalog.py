@@ -95,6 +95,21 @@ def _accept_errors(reading: Reading) -> Series[float]:
     )
 
 
+def _unanswered(reading: Reading) -> Series[float]:
+    return (
+        ((service.name, reason.value), count)
+        for service in reading.services
+        for reason, count in zip(layout.UNANSWERED, service.datagrams.unanswered, strict=True)
+    )
+
+
+def _kernel_drops(reading: Reading) -> Series[float]:
+    return (
+        ((service,), reading.master[Master.KERNEL_DROPS + column])
+        for service, column in reading.labels.services
+    )
+
+
 def _queue(offset: int) -> Callable[[Reading], Series[float]]:
     """One series for each TCP listener: the length of its accept queue (offset 0) or
     the limit of it (offset 1).
@@ -213,6 +228,49 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         ("service", "errno"),
         "Errors of accept(2), by errno.",
         _accept_errors,
+    ),
+    Counter(
+        "unpd_datagrams_received_total",
+        ("service",),
+        "Datagrams received.",
+        _per_service(lambda service: service.datagrams.received),
+    ),
+    Counter(
+        "unpd_datagrams_sent_total",
+        ("service",),
+        "Datagrams that the kernel accepted as answers.",
+        _per_service(lambda service: service.datagrams.sent),
+    ),
+    Counter(
+        "unpd_datagrams_unanswered_total",
+        ("service", "reason"),
+        "Datagrams received that got no answer, by reason.",
+        _unanswered,
+    ),
+    Counter(
+        "unpd_datagram_received_bytes_total",
+        ("service",),
+        "Bytes in the datagrams received, without headers.",
+        _per_service(lambda service: service.datagrams.received_bytes),
+    ),
+    Counter(
+        "unpd_datagram_sent_bytes_total",
+        ("service",),
+        "Bytes in the datagrams sent, without headers.",
+        _per_service(lambda service: service.datagrams.sent_bytes),
+    ),
+    Counter(
+        "unpd_datagram_receive_errors_total",
+        ("service",),
+        "Errors that a datagram socket returned in the place of a datagram.",
+        _per_service(lambda service: service.datagrams.receive_errors),
+    ),
+    Counter(
+        "unpd_datagram_kernel_drops_total",
+        ("service",),
+        "Datagrams that the kernel dropped before a worker read them, most often because the"
+        " socket's buffer was full; sampled once a second.",
+        _kernel_drops,
     ),
     Gauge(
         "unpd_listen_queue_length",

@@ -41,6 +41,18 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
+class DatagramCounts:
+    """One service's counts of datagrams over all rows."""
+
+    received: int
+    sent: int
+    received_bytes: int
+    sent_bytes: int
+    receive_errors: int
+    unanswered: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceCounts:
     """One service's counts over all rows, in the order of the tables in
     :mod:`unpd.board.memory`.
@@ -54,6 +66,7 @@ class ServiceCounts:
     received_bytes: int
     sent_bytes: int
     accept_errors: Sequence[int]
+    datagrams: DatagramCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +150,14 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
         received_bytes=totals[Service.RECEIVED],
         sent_bytes=totals[Service.SENT],
         accept_errors=totals[Service.span(Service.ACCEPT_ERRORS)],
+        datagrams=DatagramCounts(
+            received=totals[Service.DATAGRAMS_RECEIVED],
+            sent=totals[Service.DATAGRAMS_SENT],
+            received_bytes=totals[Service.DATAGRAM_BYTES_RECEIVED],
+            sent_bytes=totals[Service.DATAGRAM_BYTES_SENT],
+            receive_errors=totals[Service.DATAGRAM_RECEIVE_ERRORS],
+            unanswered=totals[Service.span(Service.UNANSWERED)],
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from unpd.board import layout
 from unpd.board.memory import sane
-from unpd.names import ACCEPT_ERRNOS, EndCause
+from unpd.names import ACCEPT_ERRNOS, EndCause, Unanswered
 from unpd.worker.terms import Terms
 
 HEARTBEAT_S = 0.01
@@ -29,6 +29,13 @@ _BEAT_NS, _OPEN = layout.Row.BEAT_NS, layout.Row.OPEN
 _ACCEPTED, _RECEIVED, _SENT = layout.Service.ACCEPTED, layout.Service.RECEIVED, layout.Service.SENT
 _DURATION_BUCKETS = layout.Service.DURATION_BUCKETS
 _DURATION_SUM_NS = layout.Service.DURATION_SUM_NS
+_DATAGRAMS_RECEIVED = layout.Service.DATAGRAMS_RECEIVED
+_DATAGRAM_BYTES_RECEIVED = layout.Service.DATAGRAM_BYTES_RECEIVED
+_DATAGRAMS_SENT = layout.Service.DATAGRAMS_SENT
+_DATAGRAM_BYTES_SENT = layout.Service.DATAGRAM_BYTES_SENT
+_UNANSWERED = {
+    reason: layout.Service.UNANSWERED + index for index, reason in enumerate(layout.UNANSWERED)
+}
 _ENDED = {cause: layout.Service.ENDED + index for index, cause in enumerate(layout.END_CAUSES)}
 _ERRNO_INDEX = {
     getattr(errno, name): index for index, name in enumerate(ACCEPT_ERRNOS) if name != "other"
@@ -80,6 +87,27 @@ class Ledger:
         self._add(start + _DURATION_BUCKETS + bucket, 1)
         self._add(start + _DURATION_SUM_NS, int(duration_s * layout.NS))
         self._add(start + _ENDED[cause], 1)
+
+    def datagrams_received(self, listener_word: int, start: int, count: int, size: int) -> None:
+        """Count datagrams of ``size`` bytes in all that came to the service whose words
+        start at ``start``.
+        """
+        self._add(listener_word, count)
+        self._add(start + _DATAGRAMS_RECEIVED, count)
+        self._add(start + _DATAGRAM_BYTES_RECEIVED, size)
+
+    def datagrams_sent(self, start: int, count: int, size: int) -> None:
+        """Count datagrams of ``size`` bytes in all that the kernel took."""
+        self._add(start + _DATAGRAMS_SENT, count)
+        self._add(start + _DATAGRAM_BYTES_SENT, size)
+
+    def unanswered(self, start: int, reason: Unanswered) -> None:
+        """Count a datagram that gets no answer."""
+        self._add(start + _UNANSWERED[reason], 1)
+
+    def datagram_receive_failed(self, start: int) -> None:
+        """Count an error in the place of a datagram."""
+        self._add(start + layout.Service.DATAGRAM_RECEIVE_ERRORS, 1)
 
     def book(self) -> None:
         """Write the changes of this turn that are not on the board yet."""

@@ -24,12 +24,13 @@ from unpd.kernel.signals import SignalQueue, empty_wakeup_pipe
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import ChildOrder
-from unpd.services.base import StreamService
 from unpd.worker.accepting import Listener, ListenerSetup
+from unpd.worker.event.datagram import DatagramSetup, DatagramTerms, OwnAddresses
 from unpd.worker.event.deadlines import SLOTS_PER_S
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.event.poller import Watcher
 from unpd.worker.event.shared import LINGER_S
+from unpd.worker.networks import Networks
 from unpd.worker.questions import Questions
 from unpd.worker.siblings import Place, Siblings
 from unpd.worker.terms import Terms
@@ -48,27 +49,36 @@ with a short ``grace_s`` more than lies between 0.75 and 0.8.
 
 @dataclass(frozen=True, slots=True)
 class ServiceSetup:
-    """One service as a worker gets it. ``column``: its column on the scoreboard."""
+    """One service as a worker gets it. ``column``: its column on the scoreboard.
+    ``service``: a StreamService, a DatagramService or both, as its listeners need it.
+    ``datagrams``: its datagram sockets with their columns; the two numbers bound what a
+    source network is sent.
+    """
 
     name: str
-    service: StreamService
+    service: Any
     column: int
     times: ServiceTimes
     listeners: tuple[ListenerSetup, ...]
+    datagrams: tuple[tuple[socket.socket, int], ...] = ()
+    amplification: float = 1.0
+    datagram_rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
     """Everything a worker gets.
 
-    ``board`` and ``place``: where it finds its siblings. ``row``: its own words on the
-    board. ``wakeup_fd`` becomes readable when ``signal_queue`` has signals.
-    ``channel``: the questions of the master, which come after ``report_ready`` (None:
-    no questions). ``switch_log`` answers the question that brings a new log file.
-    ``title`` sets the state in the process title.
+    ``own``: the addresses on which unpd listens. ``board`` and ``place``: where it
+    finds its siblings. ``row``: its own words on the board. ``wakeup_fd`` becomes
+    readable when ``signal_queue`` has signals. ``channel``: the questions of the
+    master, which come after ``report_ready`` (None: no questions). ``switch_log``
+    answers the question that brings a new log file. ``title`` sets the state in the
+    process title.
     """
 
     services: tuple[ServiceSetup, ...]
+    own: OwnAddresses
     max_connections: int
     grace_s: float
     board: Scoreboard
@@ -93,6 +103,11 @@ class Worker:
             EngineSetup(
                 listeners=[
                     listener for service in setup.services for listener in _listeners(service)
+                ],
+                datagrams=[
+                    datagrams
+                    for service in setup.services
+                    for datagrams in _datagrams(service, setup.own)
                 ],
                 max_connections=setup.max_connections,
                 row=setup.row,
@@ -167,3 +182,14 @@ def _listeners(service: ServiceSetup) -> list[Listener]:
         Listener(setup, unix_terms if setup.sock.family == socket.AF_UNIX else terms)
         for setup in service.listeners
     ]
+
+
+def _datagrams(service: ServiceSetup, own: OwnAddresses) -> list[DatagramSetup]:
+    """The datagram sockets of a service, which share what a source network is sent."""
+    terms = DatagramTerms(
+        name=service.name,
+        service=service.service,
+        words=layout.service_cells(service.column),
+        networks=Networks(service.amplification, service.datagram_rate, now()),
+    )
+    return [DatagramSetup(sock, column, terms, own) for sock, column in service.datagrams]

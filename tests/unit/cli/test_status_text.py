@@ -97,19 +97,39 @@ def test_the_last_reload(reason: str, line: str) -> None:
 
 
 def test_services_and_children() -> None:
-    """The queue of a UNIX listener is not known, and only workers have a place."""
+    """The queue of a UNIX listener and of a datagram socket is not known, datagrams are
+    shown where some came, and only workers have a place.
+    """
     listeners = [
         {"address": "tcp://127.0.0.1:7", "queue": {"length": 2, "limit": 4096}},
         {"address": "unix:///run/echo.sock", "queue": None},
+        {"address": "udp://[::]:7", "queue": None},
     ]
     child = {"pool": "p", "index": 0, "phase": "ready", "generation": 1, "birth": 1, "pid": 9}
     assert lines(
-        services=[{"name": "echo", "accepted": 5, "active": 1, "listeners": listeners}],
+        services=[
+            {
+                "name": "echo",
+                "accepted": 5,
+                "active": 1,
+                "datagrams_received": datagrams,
+                "datagrams_sent": 0,
+                "listeners": listeners,
+            }
+            for datagrams in (0, 1, 7)
+        ],
         children=[{"kind": kind, **child, "age_s": 3.0} for kind in ("exporter", "worker")],
     )[3:] == [
-        "service echo: 1 active, 5 accepted",
-        "  tcp://127.0.0.1:7, accept queue 2 of 4096",
-        "  unix:///run/echo.sock",
+        *(
+            line
+            for datagrams in ("", ", 1 datagram, 0 answered", ", 7 datagrams, 0 answered")
+            for line in (
+                f"service echo: 1 active, 5 accepted{datagrams}",
+                "  tcp://127.0.0.1:7, accept queue 2 of 4096",
+                "  unix:///run/echo.sock",
+                "  udp://[::]:7",
+            )
+        ),
         "exporter: ready, pid 9, generation 1, 3 s old",
         "worker p/0: ready, pid 9, generation 1, 3 s old",
     ]

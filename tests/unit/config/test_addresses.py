@@ -10,14 +10,16 @@ from unpd.config.addresses import (
     Address,
     SystemdAddress,
     TcpAddress,
+    UdpAddress,
     UnixAddress,
+    UnixgramAddress,
     parse_address,
     refuse_path,
 )
 
 FORMS = (
-    'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock"'
-    ' or "systemd:echo"'
+    'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "udp://[::]:7",'
+    ' "unix:///run/unpd/echo.sock" or "systemd:echo"'
 )
 NOT_NUMERIC = (
     "the host must be a numeric address such as 127.0.0.1, 0.0.0.0 or [::]; names are not looked up"
@@ -44,6 +46,11 @@ SYSTEMD_NAME = (
         ("unix:///run/my echo .sock", UnixAddress("/run/my echo .sock")),
         ("unix:///run/caf\u00e9\u00a0:%20@[\"'", UnixAddress("/run/caf\u00e9\u00a0:%20@[\"'")),
         (f"unix://{LONGEST}", UnixAddress(LONGEST)),
+        ("udp://127.0.0.1:7", UdpAddress("127.0.0.1", 7)),
+        ("udp://[::]:0", UdpAddress("::", 0)),
+        ("udp://[fe80::1%eth0]:13", UdpAddress("fe80::1%eth0", 13)),
+        ("unixgram:///run/unpd/echo.dgram", UnixgramAddress("/run/unpd/echo.dgram")),
+        (f"unixgram://{LONGEST}", UnixgramAddress(LONGEST)),
     ],
 )
 def test_round_trip(text: str, address: Address) -> None:
@@ -66,7 +73,19 @@ def test_canonical(text: str, canonical: str) -> None:
     [
         ("", f'"" {FORMS}'),
         ("echo", f'"echo" {FORMS}'),
-        ("udp://127.0.0.1:7", f'"udp://127.0.0.1:7": unpd serves no UDP; it {FORMS}'),
+        ("udp://7", '"udp://7" lacks a host, such as udp://[::]:7 for every address'),
+        ("udp://127.0.0.1", '"udp://127.0.0.1" lacks a port, such as udp://127.0.0.1:7'),
+        (
+            "udp://224.0.0.1:7",
+            '"udp://224.0.0.1:7": nothing can listen on a multicast or broadcast address',
+        ),
+        (
+            "unixgram://run/x",
+            (
+                '"unixgram://run/x": the path must be absolute, such as'
+                " unixgram:///run/unpd/echo.sock"
+            ),
+        ),
         ("tcp://127.0.0.1:7 ", f"{FORMS}, without spaces and control characters"),
         (" unix:///a", f"{FORMS}, without spaces and control characters"),
         ("systemd:a b", f"{FORMS}, without spaces and control characters"),
@@ -248,3 +267,11 @@ def test_a_path_has_its_limit_in_utf8_too(monkeypatch: pytest.MonkeyPatch) -> No
     assert parse_address(f"unix://{path}") == UnixAddress(path)
     with pytest.raises(ValueError, match="the path of a UNIX socket has at most 107 bytes"):
         parse_address(f"unix://{path}\u00e9")
+
+
+def test_one_host_and_port_of_two_transports_are_two_addresses() -> None:
+    """A UDP address is another than the TCP address of the same host and port, and a
+    datagram socket another than a stream socket of the same path.
+    """
+    assert parse_address("udp://[::]:7") != parse_address("tcp://[::]:7")
+    assert parse_address("unix:///run/x") != parse_address("unixgram:///run/x")

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from unpd.config.checks import check
+from unpd.config.findings import Finding, Findings
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
 from unpd.errors import ConfigError
@@ -84,6 +86,19 @@ def two(one: str, other: str, *, ipv6_only: bool = False) -> str:
             "tcp://127.0.0.1:9867 is also an address of metrics.listen",
         ),
         ("tcp://[::1]:8", "tcp://[::]:9867", f"{OVERLAPS_METRICS}: {INCLUDES_IPV4}"),
+        (
+            "udp://[::]:7",
+            "udp://0.0.0.0:7",
+            (
+                "udp://0.0.0.0:7 overlaps udp://[::]:7 of services.echo.listen: [::] includes IPv4;"
+                " set ipv6_only = true in [services.echo] or use another port"
+            ),
+        ),
+        (
+            "unix:///run/x",
+            "unixgram:///run/x",
+            "unixgram:///run/x is also an address of services.echo.listen",
+        ),
     ],
 )
 def test_addresses_clash(refuse: Refuse, one: str, other: str, sentence: str) -> None:
@@ -305,6 +320,63 @@ def test_warnings_do_not_hide_errors(host: Host) -> None:
     with pytest.raises(ConfigError) as caught:
         loads("[services.echo]\nbacklog = 5000\nkeepalive = 0", host)
     assert [problem.key for problem in caught.value.problems] == ["services.echo.keepalive"]
+
+
+def test_a_port_of_two_transports_does_not_clash(accept: Accept) -> None:
+    """TCP and UDP have ports of their own, so a service may have both of one number."""
+    text = "[services.echo]\nlisten = ['udp://[::]:7', 'tcp://[::]:7', 'unixgram:///run/x']"
+    assert [address.text for address in accept(text).config.services["echo"].listen] == [
+        "udp://[::]:7",
+        "tcp://[::]:7",
+        "unixgram:///run/x",
+    ]
+
+
+@pytest.mark.parametrize("address", ["udp://127.0.0.1:9867", "unixgram:///run/metrics"])
+def test_metrics_over_datagrams_are_refused(refuse: Refuse, address: str) -> None:
+    """The exporter speaks HTTP, so a datagram address is an error in its place."""
+    assert refuse(f"metrics.listen = '{address}'\n[services.echo]") == [
+        (
+            f"unpd.toml:1: metrics.listen: {address}: the metrics exporter is served at addresses"
+            " with tcp:// or unix://"
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stream", "datagram", "address", "wanted"),
+    [
+        (True, False, "udp://[::]:7", "tcp:// or unix://"),
+        (True, False, "unixgram:///run/x", "tcp:// or unix://"),
+        (False, True, "tcp://[::]:7", "udp:// or unixgram://"),
+    ],
+)
+def test_an_address_of_the_other_kind_is_refused(
+    host: Host, stream: bool, datagram: bool, address: str, wanted: str
+) -> None:
+    """A service whose row knows only streams takes no datagram address, and the
+    reverse.
+    """
+    config = loads(f"[services.echo]\nlisten = ['{address}']", host).config
+    findings = Findings()
+    check(config, frozenset(), host, findings, lambda _: (stream, datagram))
+    assert findings.errors == [
+        Finding(
+            ("services", "echo", "listen", 0),
+            f'{address}: a service of type "echo" is served at addresses with {wanted}',
+        )
+    ]
+
+
+def test_a_raised_amplification_gives_a_warning(accept: Accept) -> None:
+    """More than the default amplification is allowed, with a warning; less has none."""
+    assert accept("[services.echo]\namplification = 2.5").warnings == ()
+    assert accept("[services.echo]\namplification = 4").warnings == (
+        (
+            "unpd.toml:2: services.echo.amplification: 4 is above 3: with a forged source address,"
+            " an attacker can multiply the traffic that reaches a victim by that much"
+        ),
+    )
 
 
 TCPMUX = """

@@ -21,8 +21,8 @@ Refuse = Callable[[str], list[str]]
 
 ECHO = "[services.echo]\n"
 FORMS = (
-    'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "unix:///run/unpd/echo.sock"'
-    ' or "systemd:echo"'
+    'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "udp://[::]:7",'
+    ' "unix:///run/unpd/echo.sock" or "systemd:echo"'
 )
 NAME_RULE = (
     "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
@@ -415,6 +415,23 @@ def test_frozen(accept: Accept) -> None:
                 "unpd.toml:2: services.echo.session_timeout_s: must be a number of seconds from 0"
                 " (no limit) to 604800"
             ),
+        ),
+        *(
+            (
+                f"{ECHO}amplification = {wrong}",
+                "unpd.toml:2: services.echo.amplification: must be a number from 1 to 100",
+            )
+            for wrong in ("0.9", "101", "true", "inf")
+        ),
+        *(
+            (
+                f"{ECHO}datagram_rate = {wrong}",
+                (
+                    "unpd.toml:2: services.echo.datagram_rate: must be a whole number from 0 (no"
+                    " limit) to 10000000"
+                ),
+            )
+            for wrong in ("-1", "1.5", "10000001")
         ),
         (f"{ECHO}keepalive = 1", "unpd.toml:2: services.echo.keepalive: must be true or false"),
         (

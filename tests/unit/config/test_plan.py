@@ -95,6 +95,8 @@ def test_effective_shows_every_key(host: Host) -> None:
                 "user_timeout_s": 60,
                 "ipv6_only": False,
                 "socket_mode": "0600",
+                "amplification": 3,
+                "datagram_rate": 1000,
                 "format": "ctime",
                 "timezone": "local",
             }

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from unpd.config.addresses import TcpAddress
+from unpd.config.addresses import TcpAddress, UdpAddress
 from unpd.config.host import this_host
 from unpd.config.load import loads
 from unpd.config.schema import Config, Daemon, LogConfig, Metrics, Pool, ServiceConfig
@@ -84,6 +84,8 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.echo", "user_timeout_s"): (11.0, {WORKERS}),
     ("services.echo", "ipv6_only"): (True, {WORKERS}),
     ("services.echo", "socket_mode"): (0o600, {WORKERS}),
+    ("services.echo", "amplification"): (2.0, {WORKERS}),
+    ("services.echo", "datagram_rate"): (11, {WORKERS}),
     ("services.echo", "options"): (SERVICES["daytime"].options(), {WORKERS}),
     ("services.daytime.options", "format"): ("iso8601", {SLOW}),
     ("services.daytime.options", "timezone"): ("UTC", {SLOW}),
@@ -223,3 +225,15 @@ def test_the_same_file_gives_the_same_recipes(config: Config, fds: tuple[int, in
     for text in (TEXT, moved):
         again = loads(text, this_host()).config
         assert changed_pools(config, again, (fds[0], fds[0])) == set()
+
+
+def test_a_pool_with_datagrams_knows_every_port(config: Config, fds: tuple[int, int]) -> None:
+    """Workers that answer datagrams answer no port of unpd, so that the port of any
+    service or of the metrics changes their recipe, and that of no other pool.
+    """
+    listen = (TcpAddress("127.0.0.1", 7007), UdpAddress("127.0.0.1", 7007))
+    before = changed(config, "services.echo", "listen", listen)
+    metrics = changed(before, "metrics", "listen", TcpAddress("127.0.0.1", 1))
+    assert changed_pools(before, metrics, (fds[0], fds[0])) == {WORKERS, EXPORTER}
+    daytime = changed(before, "services.daytime", "listen", (TcpAddress("127.0.0.1", 1),))
+    assert changed_pools(before, daytime, (fds[0], fds[0])) == EVERY

@@ -22,7 +22,13 @@ from types import MappingProxyType
 from unpd import __version__
 from unpd.board import layout
 from unpd.board.memory import rows_bound
-from unpd.config.addresses import BoundAddress, TcpAddress
+from unpd.config.addresses import (
+    BoundAddress,
+    FileAddress,
+    InternetAddress,
+    TcpAddress,
+    takes_datagrams,
+)
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
 from unpd.config.schema import Config
@@ -38,6 +44,7 @@ from unpd.names import ChildKind, ChildOrder
 from unpd.services.base import StreamService
 from unpd.services.tcpmux import Tcpmux
 from unpd.worker.accepting import ListenerSetup
+from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
 from unpd.worker.siblings import Place
 
@@ -78,12 +85,14 @@ def _worker_recipe(deployment: Deployment, pool: str) -> Recipe:
     services = _services_of(deployment, pool)
     pool_values = values_of(config.pools[pool])
     del pool_values["workers"]  # how many siblings a worker has does not concern it
+    datagrams = any(takes_datagrams(one.address) for one in _listeners_of(deployment, pool))
     return (
         pool_values,
         {name: values_of(config.services[name]) for name in services},
-        _identities(listener for name in services for listener in deployment.listeners.of(name)),
+        _identities(_listeners_of(deployment, pool)),
         values_of(config.log),
         config.daemon.grace_s,
+        own_addresses(deployment) if datagrams else None,
     )
 
 
@@ -109,9 +118,22 @@ def _identities(listeners: Iterable[OpenListener]) -> dict[str, tuple[str, str, 
 
 
 def _worker_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
-    services = _services_of(deployment, child.slot.pool)
-    listeners = [listener for name in services for listener in deployment.listeners.of(name)]
-    return tuple(listener.sock.fileno() for listener in listeners)
+    return tuple(listener.sock.fileno() for listener in _listeners_of(deployment, child.slot.pool))
+
+
+def _listeners_of(deployment: Deployment, pool: str) -> list[OpenListener]:
+    """The listeners of the services of a pool."""
+    services = _services_of(deployment, pool)
+    return [listener for name in services for listener in deployment.listeners.of(name)]
+
+
+def own_addresses(deployment: Deployment) -> OwnAddresses:
+    """The addresses on which unpd itself listens, which get no datagram from us."""
+    addresses = [listener.address for listener in deployment.listeners.opened.values()]
+    return OwnAddresses(
+        ports=frozenset(one.port for one in addresses if isinstance(one, InternetAddress)),
+        paths=frozenset(one.kernel_path for one in addresses if isinstance(one, FileAddress)),
+    )
 
 
 def _services_of(deployment: Deployment, pool: str) -> list[str]:
@@ -144,6 +166,7 @@ def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) 
         services=tuple(
             _service_setup(runtime, deployment, name, service) for name, service in made.items()
         ),
+        own=own_addresses(deployment),
         max_connections=config.pools[newborn.child.slot.pool].max_connections,
         grace_s=config.daemon.grace_s,
         board=newborn.board,
@@ -172,6 +195,7 @@ def _service_setup(
     # listen(2) silently cuts a greater backlog.
     backlog = min(config.backlog, read_somaxconn(SOMAXCONN) or config.backlog)
     columns = runtime.columns.listeners
+    listeners = deployment.listeners.of(name)
     return ServiceSetup(
         name=name,
         service=service,
@@ -181,8 +205,16 @@ def _service_setup(
             ListenerSetup(
                 listener.text, listener.sock, backlog, columns.column(listener.wanted.key)
             )
-            for listener in deployment.listeners.of(name)
+            for listener in listeners
+            if not takes_datagrams(listener.address)
         ),
+        datagrams=tuple(
+            (one.sock, columns.column(one.wanted.key))
+            for one in listeners
+            if takes_datagrams(one.address)
+        ),
+        amplification=config.amplification,
+        datagram_rate=config.datagram_rate,
     )
 
 

@@ -11,7 +11,7 @@ AddressError.
 import socket
 from collections.abc import Iterable
 
-from unpd.config.addresses import BoundAddress, TcpAddress
+from unpd.config.addresses import BoundAddress, InternetAddress
 from unpd.errors import AddressError
 from unpd.kernel import interfaces, sockets
 from unpd.master.listening.listener import OpenListener, WantedListener
@@ -49,7 +49,9 @@ def overlaps(old: BoundAddress, wanted: WantedListener, *, ipv6_only: bool) -> b
     [::] also IPv4 (ipv6(7)).
     """
     new = wanted.address
-    if not isinstance(new, TcpAddress) or not isinstance(old, TcpAddress):
+    if not isinstance(new, InternetAddress) or not isinstance(old, InternetAddress):
+        return False
+    if new.scheme != old.scheme:
         return False
     if new.port != old.port:  # also for port 0: then the kernel chooses a free one
         return False

@@ -11,8 +11,16 @@ import contextlib
 import socket
 from dataclasses import dataclass, replace
 
-from unpd.config.addresses import CONTROL, Address, BoundAddress, SystemdAddress, TcpAddress
-from unpd.kernel import sockets
+from unpd.config.addresses import (
+    CONTROL,
+    Address,
+    BoundAddress,
+    InternetAddress,
+    SystemdAddress,
+    TcpAddress,
+    takes_datagrams,
+)
+from unpd.kernel import datagrams, sockets
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.systemd.offers import DescriptorStore
 
@@ -98,7 +106,7 @@ class OpenListener:
     def without_ipv6(self) -> bool:
         """Whether it listens on IPv4 because the kernel lacks the wanted IPv6."""
         return (
-            isinstance(self.wanted.address, TcpAddress)
+            isinstance(self.wanted.address, InternetAddress)
             and self.wanted.address.is_ipv6
             and self.sock.family == socket.AF_INET
         )
@@ -107,11 +115,17 @@ class OpenListener:
         """Apply other options. A TCP listener that another process shut down listens
         again afterwards. OSError if the kernel refuses.
         """
+        if takes_datagrams(self.address):
+            datagrams.prepare(self.sock)
+        else:
+            self._retune_stream(options)
+        if self.inode:
+            sockets.set_mode(self.sock, self.inode, options.mode)
+
+    def _retune_stream(self, options: ListenOptions) -> None:
         if isinstance(self.address, TcpAddress) and not sockets.is_listening(self.sock):
             sockets.bind_again(self.sock, self.address.port)
         sockets.apply_options(self.sock, options)
-        if self.inode:
-            sockets.set_mode(self.sock, self.inode, options.mode)
 
     def stored_in(self, store: DescriptorStore) -> "OpenListener":
         """Return this listener, with a duplicate in ``store`` if there is a store and
@@ -139,6 +153,7 @@ class OpenListener:
         """Let no new client into the queue of a service, so that the drain of its
         workers loses none; remove the file. The exporter still takes clients while it
         drains. A listener that somebody shut down has no queue, and may refuse it all.
+        A datagram socket has no clients, and its queue is the workers'.
         """
         if self.wanted.service != METRICS and sockets.is_listening(self.sock):
             with contextlib.suppress(OSError):

@@ -14,9 +14,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from unpd.config.addresses import BoundAddress, TcpAddress, UnixAddress
+from unpd.config.addresses import (
+    BoundAddress,
+    FileAddress,
+    InternetAddress,
+    TcpAddress,
+    UdpAddress,
+    UnixAddress,
+    UnixgramAddress,
+)
 from unpd.errors import AddressError, PrivilegeError, UnpdError
-from unpd.kernel import interfaces, sockets
+from unpd.kernel import datagrams, interfaces, sockets
 from unpd.master.listening.listener import OpenListener, WantedListener
 
 REFUSALS = (OSError, ValueError, OverflowError)
@@ -39,16 +47,21 @@ _REASONS: Mapping[int, str] = MappingProxyType(
 
 def open_new(wanted: WantedListener) -> OpenListener:
     """Open a listener of our own. One of REFUSALS if the system refuses it."""
-    if isinstance(wanted.address, UnixAddress):
-        return _open_unix(wanted, wanted.address)
-    if isinstance(wanted.address, TcpAddress):
-        sock = sockets.listen_tcp(wanted.address.host, wanted.address.port, wanted.options)
-        return OpenListener(wanted, sock, bound_address(sock))
-    raise AssertionError("the service manager opens a passed listener")
+    match wanted.address:
+        case UnixAddress() | UnixgramAddress() as address:
+            return _open_unix(wanted, address)
+        case TcpAddress(host=host, port=port):
+            sock = sockets.listen_tcp(host, port, wanted.options)
+        case UdpAddress(host=host, port=port):
+            sock = datagrams.open_udp(host, port, ipv6_only=wanted.options.ipv6_only)
+        case _:
+            raise AssertionError("the service manager opens a passed listener")
+    return OpenListener(wanted, sock, bound_address(sock))
 
 
-def _open_unix(wanted: WantedListener, address: UnixAddress) -> OpenListener:
-    sock = sockets.listen_unix(address.path, wanted.options)
+def _open_unix(wanted: WantedListener, address: UnixAddress | UnixgramAddress) -> OpenListener:
+    kind = socket.SOCK_STREAM if isinstance(address, UnixAddress) else socket.SOCK_DGRAM
+    sock = sockets.listen_unix(address.path, wanted.options, kind)
     inode = sockets.socket_inode(address.path)
     if not inode:
         sock.close()
@@ -59,7 +72,7 @@ def _open_unix(wanted: WantedListener, address: UnixAddress) -> OpenListener:
 def adopted(wanted: WantedListener, sock: socket.socket) -> OpenListener:
     """Return a listener that the service manager passed."""
     address = bound_address(sock)
-    seen = sockets.socket_inode(address.path) if isinstance(address, UnixAddress) else 0
+    seen = sockets.socket_inode(address.path) if isinstance(address, FileAddress) else 0
     return OpenListener(wanted, sock, address, seen_inode=seen)
 
 
@@ -69,10 +82,25 @@ def open_anew(old: OpenListener) -> OpenListener:
     REFUSALS if the system refuses it.
     """
     address = old.wanted.address
-    if isinstance(address, TcpAddress) and isinstance(old.address, TcpAddress):
+    if isinstance(address, InternetAddress) and isinstance(old.address, InternetAddress):
         address = replace(address, port=old.address.port)
-    new = open_new(replace(old.wanted, address=address))
+    if isinstance(address, UnixgramAddress):
+        # One that was shut down still takes a connect(2), and so would look alive.
+        sockets.remove_path(old.sock, old.inode)
+    new = (
+        _open_beside(old, address)
+        if isinstance(address, UdpAddress)
+        else open_new(replace(old.wanted, address=address))
+    )
     return replace(new, wanted=old.wanted)
+
+
+def _open_beside(old: OpenListener, address: UdpAddress) -> OpenListener:
+    """Open a UDP socket while the old one, which children hold, has the address."""
+    sock = datagrams.open_udp(
+        address.host, address.port, ipv6_only=old.wanted.options.ipv6_only, beside=old.sock
+    )
+    return OpenListener(old.wanted, sock, bound_address(sock))
 
 
 def bound_address(sock: socket.socket) -> BoundAddress:
@@ -80,13 +108,15 @@ def bound_address(sock: socket.socket) -> BoundAddress:
     named by its number.
     """
     name = sock.getsockname()
+    is_stream = sock.type == socket.SOCK_STREAM
     if sock.family == socket.AF_UNIX:
         # The name of an abstract socket is bytes, and begins with a zero (unix(7)).
-        return UnixAddress(name if isinstance(name, str) else f"@{os.fsdecode(name[1:])}")
+        path = name if isinstance(name, str) else f"@{os.fsdecode(name[1:])}"
+        return UnixAddress(path) if is_stream else UnixgramAddress(path)
     host, port = name[:2]
     if sock.family == socket.AF_INET6 and name[3] and "%" not in host:
         host = f"{host}%{interfaces.interface_name(name[3])}"
-    return TcpAddress(host, port)
+    return TcpAddress(host, port) if is_stream else UdpAddress(host, port)
 
 
 def refusal(wanted: WantedListener, error: Exception) -> UnpdError:
@@ -98,7 +128,7 @@ def refusal(wanted: WantedListener, error: Exception) -> UnpdError:
 
 def reason_of(wanted: WantedListener, error: Exception) -> str:
     """Why the system refuses the listener, as the end of a sentence."""
-    is_unix = isinstance(wanted.address, UnixAddress)
+    is_unix = isinstance(wanted.address, FileAddress)
     if isinstance(error, PermissionError):
         if is_unix:
             return "this user may not make a socket there"
@@ -114,6 +144,8 @@ def reason_of(wanted: WantedListener, error: Exception) -> str:
 
 def _how_to_find(wanted: WantedListener) -> str:
     """The command that shows the program that has the address."""
-    if isinstance(wanted.address, TcpAddress):
-        return f"ss -ltnp sport = :{wanted.address.port}"
-    return f"ss -lxp | grep -F {shlex.quote(wanted.address.text.removeprefix('unix://'))}"
+    address = wanted.address
+    if isinstance(address, InternetAddress):
+        letter = "u" if isinstance(address, UdpAddress) else "t"
+        return f"ss -l{letter}np sport = :{address.port}"
+    return f"ss -lxp | grep -F {shlex.quote(address.text.partition('://')[2])}"

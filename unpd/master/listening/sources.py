@@ -10,10 +10,16 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 
-from unpd.config.addresses import Address, BoundAddress, SystemdAddress, TcpAddress
+from unpd.config.addresses import (
+    Address,
+    BoundAddress,
+    InternetAddress,
+    SystemdAddress,
+)
 from unpd.config.schema import Config
+from unpd.config.service_types import Kinds, kinds_of
 from unpd.errors import AddressError
-from unpd.kernel import sockets
+from unpd.kernel import datagrams, sockets
 from unpd.kernel.activation import Passed
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.listening.listener import METRICS, OpenListener, WantedListener
@@ -44,8 +50,9 @@ class ListenerSources:
                 self.stored.take(name, sock)
             elif sock is None:
                 raise AddressError(
-                    f"systemd passes {name}, which is no listening stream socket: its socket"
-                    " unit needs ListenStream= and Accept=no"
+                    f"systemd passes {name}, which is no listening stream socket and no datagram"
+                    " socket: its socket unit needs ListenStream= and Accept=no, or"
+                    " ListenDatagram="
                 )
             else:
                 sock.setblocking(False)
@@ -70,6 +77,7 @@ class ListenerSources:
         names.
         """
         found = tuple(self._each_wanted(config))
+        self._refuse_kinds(config)
         addresses = [wanted.address for wanted in found]
         named = {address.name for address in addresses if isinstance(address, SystemdAddress)}
         for name in sorted(set(self._passed) - named):
@@ -79,6 +87,28 @@ class ListenerSources:
                 f' "systemd:{name}" into a listen, or disable its socket unit'
             )
         return found
+
+    def _refuse_kinds(self, config: Config) -> None:
+        """Refuse a passed datagram socket where only streams are served, and the
+        reverse.
+        """
+        self._refuse_kind("the metrics exporter", config.metrics.listen, (True, False))
+        for name, service in config.services.items():
+            for address in service.listen:
+                self._refuse_kind(f"service {name}", address, kinds_of(service.type))
+
+    def _refuse_kind(self, owner: str, address: Address | None, served: Kinds) -> None:
+        """``served``: whether the owner serves streams, and datagrams."""
+        if not isinstance(address, SystemdAddress):
+            return
+        for sock in self._passed.get(address.name, ()):
+            is_datagram = sock.type == socket.SOCK_DGRAM
+            if not served[is_datagram]:
+                key = "ListenStream=" if is_datagram else "ListenDatagram="
+                raise AddressError(
+                    f"{owner} cannot listen on {address.text}: systemd passes"
+                    f" {bound_address(sock).text}, and its socket unit needs {key}"
+                )
 
     def _each_wanted(self, config: Config) -> Iterator[WantedListener]:
         for name, service in config.services.items():
@@ -124,8 +154,9 @@ class ListenerSources:
         try:
             if isinstance(wanted.address, SystemdAddress):
                 sock = self._passed[wanted.address.name][wanted.nth]
-                sockets.apply_options(sock, wanted.options)
-                return adopted(wanted, sock)
+                listener = adopted(wanted, sock)
+                listener.retune(wanted.options)
+                return listener
             return self.stored.open(wanted) or open_new(wanted)
         except REFUSALS as error:
             raise refusal(wanted, error) from error
@@ -135,14 +166,14 @@ def _key(service: str, index: int, address: BoundAddress) -> str:
     """Return the identity of a listener: its address, and for port 0 also its place,
     because several listeners may want a free port.
     """
-    if isinstance(address, TcpAddress) and address.port == 0:
+    if isinstance(address, InternetAddress) and address.port == 0:
         return f"{service}#{index} {address.text}"
     return address.text
 
 
 def _as_listener(passed: Passed) -> socket.socket | None:
-    """Return the passed descriptor as a socket if it listens and its family is known.
-    Otherwise close it and return None.
+    """Return the passed descriptor as a socket if it listens, or takes datagrams, and
+    its family is known. Otherwise close it and return None.
     """
     try:
         sock = socket.socket(fileno=passed.fd)
@@ -150,7 +181,7 @@ def _as_listener(passed: Passed) -> socket.socket | None:
         os.close(passed.fd)
         return None
     known = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-    if known and sockets.is_listening(sock):
+    if known and (sockets.is_listening(sock) or datagrams.is_open(sock)):
         return sock
     sock.close()
     return None

@@ -13,7 +13,13 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from unpd.config.addresses import BoundAddress, TcpAddress, UnixAddress
+from unpd.config.addresses import (
+    BoundAddress,
+    FileAddress,
+    InternetAddress,
+    UnixAddress,
+    takes_datagrams,
+)
 from unpd.kernel import interfaces, sockets
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.listening.listener import STORED_PREFIX, OpenListener, WantedListener
@@ -86,7 +92,7 @@ class StoredListeners:
             sock.close()
             self._drop(name, name, f"it has no address: {error}")
             return
-        if int(inode) and not isinstance(address, UnixAddress):
+        if int(inode) and not isinstance(address, FileAddress):
             sock.close()
             self._drop(name, address.text, "it has no file, but its name has an inode")
             return
@@ -157,22 +163,23 @@ def _unsuitable(stored: StoredListener, wanted: WantedListener) -> str:
     would.
     """
     bound, address = stored.address, wanted.address
-    if not sockets.allow_new_handshakes(stored.sock):
+    if not takes_datagrams(bound) and not sockets.allow_new_handshakes(stored.sock):
         return "it refuses new clients"
-    if isinstance(address, TcpAddress) and isinstance(bound, TcpAddress):
-        return _unsuitable_tcp(stored.sock, bound, address, ipv6_only=wanted.options.ipv6_only)
+    if isinstance(address, InternetAddress) and isinstance(bound, type(address)):
+        ipv6_only = wanted.options.ipv6_only
+        return _unsuitable_port(stored.sock, bound, address, ipv6_only=ipv6_only)
     if bound != address:
         return f"it listens on {bound.text}"
-    inode = sockets.socket_inode(bound.path) if isinstance(bound, UnixAddress) else 0
+    inode = sockets.socket_inode(bound.path) if isinstance(bound, FileAddress) else 0
     return "" if inode and inode == stored.inode else "its file is gone or was replaced"
 
 
-def _unsuitable_tcp(
-    sock: socket.socket, bound: TcpAddress, address: TcpAddress, *, ipv6_only: bool
+def _unsuitable_port(
+    sock: socket.socket, bound: InternetAddress, address: InternetAddress, *, ipv6_only: bool
 ) -> str:
-    """Why a TCP listener does not suit. 0.0.0.0 stands for ``::`` if the kernel has no
-    IPv6 (sockets.listen_tcp). On any other address than ``::``, bind(2) itself makes
-    the listener IPv6 only.
+    """Why a listener of the same transport does not suit. 0.0.0.0 stands for ``::`` if
+    the kernel has no IPv6 (sockets.listen_tcp, datagrams.open_udp). On any other
+    address than ``::``, bind(2) itself makes the listener IPv6 only.
     """
     if bound.host == "::" and sockets.is_ipv6_only(sock) != ipv6_only:
         return "its ipv6_only is another one"

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from unpd.config.addresses import SystemdAddress, TcpAddress
+from unpd.config.addresses import InternetAddress, SystemdAddress
 from unpd.errors import AddressError, UnpdError
 from unpd.master.listening.closed import ClosedListeners
 from unpd.master.listening.conflicts import refuse_conflict
@@ -234,7 +234,7 @@ def _refuse_other_ipv6_only(listener: OpenListener, wanted: WantedListener) -> N
     (ipv6(7)). It means nothing for other addresses.
     """
     changed = listener.wanted.options.ipv6_only != wanted.options.ipv6_only
-    if changed and isinstance(wanted.address, TcpAddress) and wanted.address.host == "::":
+    if changed and isinstance(wanted.address, InternetAddress) and wanted.address.host == "::":
         raise AddressError(
             f"service {wanted.service}: ipv6_only of {wanted.address.text} cannot be changed"
             " while it is open: restart unpd"

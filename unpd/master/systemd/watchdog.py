@@ -4,7 +4,7 @@ gets its sign of life (WATCHDOG=1) only while the daemon does.
 A daemon serves if its master's loop turns (otherwise nothing calls this module), if
 each service has a ready worker that beats, and if no listener is neglected. A listener
 is neglected if clients wait in its queue for a whole interval and no worker accepts
-them, although one has room.
+them, although one has room; or if datagrams wait and no worker receives any.
 
 Called by the announcer once a sweep; reads the scoreboard and the accept queues.
 
@@ -15,9 +15,10 @@ can do both by other means as well.
 from dataclasses import dataclass
 
 from unpd.board import layout
+from unpd.config.addresses import takes_datagrams
 from unpd.core.model import Child, State, credible_beat
 from unpd.core.policy import policy_of
-from unpd.kernel import sockets
+from unpd.kernel import datagrams, sockets
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Runtime
 from unpd.names import ChildPhase, MasterPhase
@@ -89,8 +90,9 @@ class Watchdog:
                 neglect = Neglect(now, accepted)
             neglected[key] = neglect
             if now - neglect.began_at >= self._interval_s:
+                what = "datagrams" if takes_datagrams(listener.address) else "clients"
                 complaint = (
-                    f"clients wait on {listener.text} of service {listener.wanted.service}"
+                    f"{what} wait on {listener.text} of service {listener.wanted.service}"
                     " and no worker accepts them"
                 )
         self._neglected = neglected
@@ -102,8 +104,12 @@ def _serves(state: State, child: Child) -> bool:
 
 
 def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsByPool) -> bool:
-    """Whether a client waits in the queue although a worker has room for it."""
+    """Whether a client waits in the queue although a worker has room for it, or a
+    datagram, for which there is always room.
+    """
     service = listener.wanted.service
+    if takes_datagrams(listener.address):
+        return datagrams.has_queued(listener.sock)
     return (
         service != METRICS
         and sockets.has_queued_connection(listener.sock)
@@ -112,7 +118,9 @@ def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsByPool)
 
 
 def _accepted(runtime: Runtime, key: str) -> int:
-    """How many connections all workers together have accepted from a listener."""
+    """How many connections, or datagrams, all workers together have taken from a
+    listener.
+    """
     word = layout.Row.LISTENER_ACCEPTED + runtime.columns.listeners.column(key)
     return sum(runtime.board.row(row)[word] for row in range(runtime.board.rows_given))
 

@@ -25,6 +25,7 @@ from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.worker.accepting import Listener
+from unpd.worker.event.datagram import DatagramSetup, DatagramSocket
 from unpd.worker.event.intake import Intake
 from unpd.worker.event.plain import serve_plain
 from unpd.worker.event.poller import Poller, Target
@@ -46,7 +47,8 @@ LONGEST_TURN_S = 1.0
 class EngineSetup:
     """Everything an engine is made of.
 
-    ``row``: the worker's words on the scoreboard. ``siblings``: the workers that share
+    ``row``: the worker's words on the scoreboard. ``datagrams``: its datagram sockets.
+    ``siblings``: the workers that share
     its listeners; None: it takes what it gets. ``hot_path``: False to serve small
     echoes on the general path, too. ``clock``: the monotonic clock.
     """
@@ -55,6 +57,7 @@ class EngineSetup:
     max_connections: int
     row: memoryview
     log: Log
+    datagrams: Iterable[DatagramSetup] = ()
     siblings: Siblings | None = None
     hot_path: bool = True
     clock: Callable[[], float] = now
@@ -74,6 +77,9 @@ class Engine:
             poller=self._poller, ledger=self._ledger, log=setup.log, now=setup.clock()
         )
         self._intake = Intake(listeners, setup.siblings, setup.max_connections, self._shared)
+        self._datagrams = [DatagramSocket(each, self._shared) for each in setup.datagrams]
+        for datagrams in self._datagrams:
+            datagrams.watch()
 
     @property
     def open(self) -> int:
@@ -131,10 +137,13 @@ class Engine:
 
     def stop_accepting(self) -> None:
         """Stop watching the listeners, accept what their queues hold at this moment,
-        close them.
+        close them. So with the datagrams that wait.
         """
         self._shared.now = self._clock()
         self._intake.drain()
+        while self._datagrams:
+            self._datagrams.pop().drain()
+        self._ledger.book()
 
     def finish(self, finish_at: float, linger_s: float) -> None:
         """Bring every session to its end: once its client has been quiet for a moment,

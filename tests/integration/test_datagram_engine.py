@@ -1,0 +1,428 @@
+"""Datagrams in an engine that the test turns, by a clock of the test: which are not
+answered, and that the loop goes on.
+"""
+
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import faults
+from tests.support.clock import ManualClock
+from unpd.board import layout
+from unpd.board.memory import Scoreboard, create
+from unpd.kernel import datagrams
+from unpd.kernel.sockets import ListenOptions, listen_unix
+from unpd.logs import Log
+from unpd.names import Unanswered
+from unpd.services.base import Peer, Piece
+from unpd.services.daytime import Daytime, DaytimeOptions
+from unpd.services.echo import Echo, EchoOptions
+from unpd.sinks import Sink
+from unpd.worker.event.datagram import MAX_SENDERS, DatagramSetup, DatagramTerms, OwnAddresses
+from unpd.worker.event.engine import Engine, EngineSetup
+from unpd.worker.networks import Networks
+
+Answer = Callable[[Piece, Peer, float], bytes | None]
+OPTIONS = ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666)
+SERVICE = layout.Service
+ECHO = Echo(EchoOptions())
+NO_ADDRESSES = OwnAddresses()
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A service that answers with a function of the test."""
+
+    answer: Answer
+
+
+@dataclass(slots=True)
+class Padding:
+    """A service that answers so many zeros."""
+
+    length: int = 0
+
+    def answer(self, piece: Piece, peer: Peer, now: float) -> bytes:
+        """The zeros."""
+        del piece, peer, now
+        return bytes(self.length)
+
+
+@dataclass(slots=True)
+class Bench:
+    """An engine with datagram sockets of one service."""
+
+    engine: Engine
+    socks: list[socket.socket]
+    row: memoryview
+    clock: ManualClock
+    lines: list[bytes]
+    clients: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def client(self, host: str = "127.0.0.1", *, index: int = 0, port: int = 0) -> socket.socket:
+        """A UDP client of one socket, which does not block. ``port``: its own."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = self.clients.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+        sock.bind((host, port))
+        sock.connect((host, self.socks[index].getsockname()[1]))
+        sock.setblocking(False)
+        return sock
+
+    def ask(self, sock: socket.socket, data: bytes, turns: int = 1) -> bytes | None:
+        """Send, turn, and return the answer, None if none came."""
+        sock.send(data)
+        for _ in range(turns):
+            self.engine.turn(0.0)
+        with contextlib.suppress(BlockingIOError):
+            return sock.recv(datagrams.MAX_DATAGRAM_BYTES)
+        return None
+
+    def count(self, word: int) -> int:
+        """One word of the service."""
+        return self.row[layout.service_cells(0) + word]
+
+    def unanswered(self) -> dict[str, int]:
+        """The datagrams without an answer, by reason."""
+        counts = {
+            reason.value: self.count(SERVICE.UNANSWERED + index)
+            for index, reason in enumerate(layout.UNANSWERED)
+        }
+        return {reason: count for reason, count in counts.items() if count}
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The lines of the log with that event."""
+        rows = [json.loads(line) for line in self.lines]
+        return [row for row in rows if row["event"] == name]
+
+
+@dataclass(slots=True)
+class Benches:
+    """Makes benches, and takes them down."""
+
+    stack: contextlib.ExitStack
+
+    def __call__(
+        self,
+        answer: Answer = ECHO.answer,
+        *,
+        socks: list[socket.socket] | None = None,
+        own: OwnAddresses = NO_ADDRESSES,
+        amplification: float = 3.0,
+        rate: int = 0,
+    ) -> Bench:
+        """Make a bench; without ``socks`` it has one UDP socket on every address."""
+        if socks is None:
+            socks = [datagrams.open_udp("::", 0, ipv6_only=False)]
+        fd = create()
+        self.stack.callback(socket.close, fd)
+        row = Scoreboard(fd).row(0)
+        lines: list[bytes] = []
+
+        def write(_: int, line: bytes) -> int:
+            lines.append(line)
+            return len(line)
+
+        clock = ManualClock()
+        networks = Networks(amplification, rate, clock.now)
+        terms = DatagramTerms("it", Answering(answer), layout.service_cells(0), networks)
+        engine = Engine(
+            EngineSetup(
+                listeners=(),
+                datagrams=[DatagramSetup(sock, 0, terms, own) for sock in socks],
+                max_connections=1,
+                row=row,
+                log=Log(Sink(-1, write), "debug", "json"),
+                clock=lambda: clock.now,
+            )
+        )
+        bench = Bench(engine, socks, row, clock, lines)
+        for sock in socks:
+            self.stack.callback(sock.close)
+        self.stack.enter_context(bench.clients)
+        self.stack.callback(engine.close)
+        return bench
+
+
+@pytest.fixture
+def make() -> Iterator[Benches]:
+    """Benches for one test."""
+    with contextlib.ExitStack() as stack:
+        yield Benches(stack)
+
+
+def test_an_echo_of_datagrams(make: Benches) -> None:
+    """Datagrams come back as they are, and both directions are counted."""
+    bench = make()
+    for host in ("127.0.0.1", "::1"):
+        for data in (b"", b"hello", bytes(65507)):
+            assert bench.ask(bench.client(host), data) == data
+    for word, count in (
+        (SERVICE.DATAGRAMS_RECEIVED, 6),
+        (SERVICE.DATAGRAMS_SENT, 6),
+        (SERVICE.DATAGRAM_BYTES_RECEIVED, 2 * 65512),
+        (SERVICE.DATAGRAM_BYTES_SENT, 2 * 65512),
+    ):
+        assert bench.count(word) == count
+    assert bench.unanswered() == {}
+    assert bench.row[layout.Row.LISTENER_ACCEPTED] == 6
+
+
+def test_daytime_answers_an_empty_datagram(make: Benches) -> None:
+    """An empty datagram gets the line of daytime, in each of its formats."""
+    for form in ("ctime", "rfc867", "iso8601"):
+        options = DaytimeOptions(format=form, timezone="UTC")
+        bench = make(Daytime(options).answer)
+        answer = bench.ask(bench.client(), b"")
+        assert answer is not None, form
+        assert answer.endswith(b"\r\n")
+        assert bench.ask(bench.client("::1"), b"") is not None
+
+
+@faults.requires_root
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_low_port_gets_no_answer(make: Benches, host: str) -> None:
+    """Nothing is answered to a source port below 1024, where another server listens;
+    port 1024 gets its answer.
+    """
+    bench = make()
+    for port in (7, 1023):
+        sock = bench.client(host, port=port)
+        assert bench.ask(sock, b"x") is None
+    assert bench.unanswered() == {"low_port": 2}
+    assert bench.ask(bench.client(host, port=1024), b"x") == b"x"
+
+
+def test_a_port_of_unpd_gets_no_answer(make: Benches) -> None:
+    """Nothing is answered to a port on which unpd itself listens."""
+    bench = make()
+    sock = bench.client()
+    own = OwnAddresses(ports=frozenset((sock.getsockname()[1],)))
+    bench = make(own=own, socks=bench.socks)
+    assert bench.ask(sock, b"x") is None
+    assert bench.unanswered() == {"own_port": 1}
+
+
+def test_the_amplification_bounds_an_answer(make: Benches) -> None:
+    """Over IPv4 an empty datagram gets 56 bytes and not 57, over IPv6 96 and not 97;
+    with an amplification of 1 an echo still goes.
+    """
+    padding = Padding()
+    bench = make(padding.answer)
+    for host, most in (("127.0.0.1", 56), ("::1", 96)):
+        padding.length = most + 1
+        assert bench.ask(bench.client(host), b"") is None
+        bench.clock.advance(5.0)
+        padding.length = most
+        assert bench.ask(bench.client(host), b"") == bytes(most)
+        bench.clock.advance(5.0)
+    assert bench.unanswered() == {"amplification": 2}
+    echo = make(amplification=1.0)
+    assert echo.ask(echo.client(), b"hello") == b"hello"
+
+
+def test_the_rate_bounds_the_answers(make: Benches) -> None:
+    """A network gets ``rate`` answers within a second, from all sockets of the service
+    together, and more later.
+    """
+    socks = [datagrams.open_udp("127.0.0.1", 0, ipv6_only=False) for _ in range(2)]
+    bench = make(rate=3, socks=socks)
+    clients = [bench.client(index=index) for index in (0, 1)]
+    answers = [bench.ask(clients[number % 2], b"x") for number in range(6)]
+    assert answers == [b"x", b"x", b"x", None, None, None]
+    assert bench.unanswered() == {"rate": 3}
+    bench.clock.advance(3.0)
+    assert bench.ask(clients[0], b"x") == b"x"
+
+
+def test_a_service_may_be_silent_or_fail(make: Benches) -> None:
+    """A service without an answer sends nothing; one that raises costs its datagram
+    only, and logs once a second.
+    """
+
+    def answer(piece: Piece, peer: Peer, now: float) -> bytes | None:
+        if piece == b"raise":
+            raise LookupError("no")
+        return None if piece == b"hush" else repr(peer).encode()
+
+    bench = make(answer, amplification=100.0)
+    sock = bench.client()
+    assert bench.ask(sock, b"hush") is None
+    assert [bench.ask(sock, b"raise") for _ in range(3)] == [None] * 3
+    assert (
+        bench.ask(sock, b"who") == repr(("::ffff:127.0.0.1", sock.getsockname()[1], 0, 0)).encode()
+    )
+    assert bench.unanswered() == {"no_answer": 1, "error": 3}
+    assert [event["error"] for event in bench.events("datagram.failed")] == ["LookupError('no')"]
+    bench.clock.advance(1.0)
+    bench.ask(sock, b"raise")
+    assert len(bench.events("datagram.failed")) == 2
+
+
+def test_an_answer_that_the_kernel_refuses_is_counted(make: Benches) -> None:
+    """An answer of more than UDP carries is not sent, and the loop goes on."""
+    padding = Padding()
+    bench = make(padding.answer, amplification=100.0)
+    sock = bench.client()
+    for padding.length in (65508, 70_000, 1):
+        bench.ask(sock, bytes(1000))
+        bench.ask(sock, bytes(1000))
+    assert bench.count(SERVICE.DATAGRAMS_SENT) == 2
+    assert bench.unanswered() == {"send_error": 4}
+
+
+def test_too_long_an_answer_spoils_no_other(make: Benches) -> None:
+    """An answer longer than the room for it leaves the next datagram as it came."""
+    bench = make(
+        lambda piece, _peer, _now: bytes(70_000) if piece == b"long" else bytes(piece),
+        amplification=100.0,
+    )
+    sock = bench.client()
+    bench.ask(sock, bytes(1000))
+    sock.send(b"long")
+    assert bench.ask(sock, b"hello") == b"hello"
+    assert bench.unanswered() == {"send_error": 1}
+
+
+def test_a_closed_port_stops_nothing(make: Benches) -> None:
+    """Answers to clients that are gone cause ICMP errors, and the next client is
+    served.
+    """
+    bench = make()
+    for host in ("127.0.0.1", "::1"):
+        for _ in range(5):
+            gone = bench.client(host)
+            gone.send(b"x")
+            gone.close()
+            bench.engine.turn(0.0)
+            bench.engine.turn(0.0)
+        assert bench.ask(bench.client(host), b"hello") == b"hello"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_error_in_the_place_of_a_datagram_is_counted(make: Benches, host: str) -> None:
+    """An ICMP error that waits on the socket (ECONNREFUSED) is counted, and the
+    datagram behind it is answered.
+    """
+    bench = make(socks=[datagrams.open_udp(host, 0, ipv6_only=False)])
+    server, sock = bench.socks[0], bench.client(host)
+    gone = bench.client(host)
+    target = gone.getsockname()
+    gone.close()
+    server.connect(target)
+    server.send(b"x")
+    server.connect(sock.getsockname())
+    assert bench.ask(sock, b"hello", turns=2) == b"hello"
+    assert bench.count(SERVICE.DATAGRAM_RECEIVE_ERRORS) == 1
+    assert bench.unanswered() == {}
+
+
+def test_unix_senders(make: Benches, tmp_path: Path) -> None:
+    """A UNIX sender with a path or an abstract name gets its answer. One without a
+    name, one that is a socket of unpd, and one that sent more than 64 KiB do not.
+    """
+    path = str(tmp_path / "echo.dgram")
+    server = listen_unix(path, OPTIONS, socket.SOCK_DGRAM)
+    own = str(tmp_path / "own")
+    bench = make(socks=[server], own=OwnAddresses(paths=frozenset((own.encode(),))))
+    answered = {}
+    for name in (str(tmp_path / "client"), "\0unpd-test-client", "", own):
+        sock = bench.clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        if name:
+            sock.bind(name)
+        sock.setblocking(False)
+        sock.connect(path)
+        answered[name] = bench.ask(sock, b"hello")
+        if name.startswith("\0"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            assert bench.ask(sock, bytes(100_000)) is None
+    assert list(answered.values()) == [b"hello", b"hello", None, None]
+    assert bench.unanswered() == {"no_sender": 1, "own_port": 1, "cut": 1}
+
+
+def test_a_leaving_worker_answers_what_waits(make: Benches) -> None:
+    """Datagrams that wait when a worker stops are answered, more than one turn takes;
+    then its socket is closed.
+    """
+    bench = make()
+    sock = bench.client()
+    for number in range(100):
+        sock.send(b"%d" % number)
+    bench.engine.stop_accepting()
+    assert [sock.recv(100) for _ in range(100)] == [b"%d" % number for number in range(100)]
+    assert bench.count(SERVICE.DATAGRAMS_SENT) == 100
+    assert bench.socks[0].fileno() == -1
+
+
+def test_a_turn_is_bounded(make: Benches) -> None:
+    """One turn serves no more than a batch, the next turn the rest."""
+    bench = make()
+    sock = bench.client()
+    for _ in range(datagrams.BATCH + 5):
+        sock.send(b"x")
+    bench.engine.turn(0.0)
+    assert bench.count(SERVICE.DATAGRAMS_SENT) == datagrams.BATCH
+    bench.engine.turn(0.0)
+    assert bench.count(SERVICE.DATAGRAMS_SENT) == datagrams.BATCH + 5
+
+
+def test_a_datagram_without_a_wake_up_is_found(make: Benches) -> None:
+    """A worker finds within about a second a datagram for which the kernel woke
+    another worker that died.
+    """
+    bench = make()
+    sock = bench.client()
+    # No wake-up comes without the epoll: only the patrol looks.
+    for target in bench.engine._datagrams:  # noqa: SLF001
+        bench.engine.forget(target._fd)  # noqa: SLF001
+    sock.send(b"y")
+    bench.engine.turn(0.0)
+    with pytest.raises(BlockingIOError):
+        sock.recv(10)
+    bench.clock.advance(1.2)
+    bench.engine.turn(0.0)
+    assert sock.recv(10) == b"y"
+
+
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
+def test_a_socket_that_was_shut_down_does_not_keep_the_loop_busy(make: Benches, how: int) -> None:
+    """The kernel calls such a socket ready for ever; the worker looks at it once a
+    second.
+    """
+    bench = make()
+    bench.engine.turn(0.0)
+    with contextlib.suppress(OSError):
+        bench.socks[0].shutdown(how)
+    events = []
+    for _ in range(10):
+        events.append(bench.engine._poller.epoll.poll(0.0))  # noqa: SLF001
+        bench.engine.turn(0.0)
+    assert len(events[0]) == 1
+    assert events[1:] == [[]] * 9
+    bench.clock.advance(1.2)
+    bench.engine.turn(0.0)
+    assert len(bench.engine._poller.epoll.poll(0.0)) == 1  # noqa: SLF001
+
+
+def test_more_senders_than_are_remembered(make: Benches) -> None:
+    """The worker remembers a bounded number of senders, and answers every one."""
+    bench = make()
+    for number in range(MAX_SENDERS + 50):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sock:
+            sock.bind((f"127.1.{number // 250}.{number % 250 + 1}", 0))
+            sock.setblocking(False)
+            sock.connect(("127.0.0.1", bench.socks[0].getsockname()[1]))
+            assert bench.ask(sock, b"%d" % number) == b"%d" % number
+    (target,) = bench.engine._datagrams  # noqa: SLF001
+    assert len(target._senders) == 50  # noqa: SLF001
+
+
+def test_the_reasons_are_known_to_the_board() -> None:
+    """Each reason has a word."""
+    assert tuple(Unanswered) == layout.UNANSWERED

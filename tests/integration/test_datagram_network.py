@@ -1,0 +1,296 @@
+"""Datagrams on a network of their own: several addresses, forged sources, broadcasts,
+ICMP errors, floods. Forged packets are made with raw sockets, which needs root.
+"""
+
+import contextlib
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import clients, faults, procs
+from tests.support.daemon import Unpd
+from tests.support.faults import Network
+from tests.support.launch import Launch
+from tests.support.scale import many
+from tests.support.waiting import until
+
+pytestmark = [faults.requires_root, faults.requires_namespaces()]
+
+PATIENCE_S = 10.0
+IP_HEADER_BYTES, UDP_HEADER_BYTES = 20, 8
+ETH_P_IP = 0x0800
+SERVER_V6, CLIENT_V6 = "fd99::1", "fd99::2"
+SECOND, SECOND_V6 = "10.99.0.3", "fd99::3"
+
+
+@pytest.fixture
+def net() -> Iterator[Network]:
+    """A server and a client on one wire. The server has two addresses of each family,
+    and sends everything else to the client.
+    """
+    with faults.network() as made:
+        server, client = made.server, made.client
+        server.ip("address", "add", f"{SECOND}/24", "dev", "wire")
+        for host in (SERVER_V6, SECOND_V6):
+            server.ip("address", "add", f"{host}/64", "dev", "wire", "nodad")
+        client.ip("address", "add", f"{CLIENT_V6}/64", "dev", "wire", "nodad")
+        server.ip("route", "add", "default", "via", made.client_host)
+        yield made
+
+
+def serve(launch: Launch, net: Network, keys: str = "") -> Unpd:
+    """Start echo on every address, over UDP and TCP, and daytime and chargen on those
+    of IPv4.
+    """
+    return launch(
+        f"""
+[metrics]
+listen = "unix://{launch.directory}/metrics.sock"
+
+[pools.default]
+workers = 1
+
+[services.echo]
+listen = ["udp://[::]:7007", "tcp://[::]:7007"]
+{keys}
+
+[services.daytime]
+listen = ["udp://0.0.0.0:7013"]
+timezone = "UTC"
+{keys}
+
+[services.chargen]
+listen = ["udp://0.0.0.0:7019"]
+{keys}
+""",
+        prefix=net.server.prefix,
+    )
+
+
+def packet(source: tuple[str, int], target: tuple[str, int], data: bytes = b"") -> bytes:
+    """An IPv4 packet with a UDP datagram from a forged source; the kernel fills in the
+    checksum of the header, and UDP may go without.
+    """
+    size = IP_HEADER_BYTES + UDP_HEADER_BYTES + len(data)
+    addresses = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
+    header = struct.pack("!BBHHHBBH", 0x45, 0, size, 0, 0, 64, socket.IPPROTO_UDP, 0)
+    ports = struct.pack("!HHHH", source[1], target[1], UDP_HEADER_BYTES + len(data), 0)
+    return header + addresses + ports + data
+
+
+@contextlib.contextmanager
+def forging(namespace: faults.Namespace) -> Iterator[socket.socket]:
+    """A socket that sends packets as they are."""
+    with namespace.entered():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    with sock:
+        yield sock
+
+
+@contextlib.contextmanager
+def udp(net: Network, target: tuple[str, int], own: tuple[str, int]) -> Iterator[socket.socket]:
+    """A client on the other end of the wire, which hears ``target`` alone."""
+    with net.client.entered():
+        sock = socket.socket(clients.family(target), socket.SOCK_DGRAM)
+    with sock:
+        sock.settimeout(PATIENCE_S)
+        sock.bind(own)
+        sock.connect(target)
+        yield sock
+
+
+def unanswered(unpd: Unpd, service: str = "echo") -> dict[str, int]:
+    """The datagrams without an answer, by reason."""
+    return {
+        dict(labels)["reason"]: int(value)
+        for (name, labels), value in unpd.metrics().items()
+        if name == "unpd_datagrams_unanswered_total" and ("service", service) in labels and value
+    }
+
+
+def wait_received(unpd: Unpd, count: int, service: str = "echo") -> None:
+    """Wait until so many datagrams have come."""
+    unpd.metric_becomes(count, "unpd_datagrams_received_total", service=service)
+
+
+def test_answers_leave_from_the_address_that_was_asked(launch: Launch, net: Network) -> None:
+    """On a host with several addresses, over one socket for both families, a client
+    that hears only the address that it asked gets its answer from it.
+    """
+    serve(launch, net)
+    for host, own in (
+        (net.server_host, net.client_host),
+        (SECOND, net.client_host),
+        (SERVER_V6, CLIENT_V6),
+        (SECOND_V6, CLIENT_V6),
+    ):
+        for data in (b"", b"hello", bytes(5000)):
+            with udp(net, (host, 7007), (own, 0)) as sock:
+                sock.send(data)
+                assert sock.recv(1 << 16) == data, host
+
+
+def test_a_link_local_client_is_answered(launch: Launch, net: Network) -> None:
+    """A link-local address is of one interface, and the answer leaves by it."""
+    serve(launch, net)
+    with net.server.entered():
+        rows = [row.split() for row in Path("/proc/self/net/if_inet6").read_text().splitlines()]
+    host = next(row[0] for row in rows if row[5] == "wire" and row[0].startswith("fe80"))
+    target = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(host))
+    with net.client.entered():
+        wire = socket.if_nametoindex("wire")
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    answers = []
+    with sock:
+        sock.settimeout(0.2)
+
+        def answered() -> bool:  # the addresses may still be tentative (RFC 4862)
+            with contextlib.suppress(OSError):
+                sock.connect((target, 7007, 0, wire))
+                sock.send(b"hello")
+                answers.append(sock.recv(100))
+            return bool(answers)
+
+        until(answered, PATIENCE_S, "the answer")
+    assert answers == [b"hello"]
+
+
+def test_a_loop_ends_after_one_packet(launch: Launch, net: Network) -> None:
+    """A forged datagram from another port of unpd, from its own address and port, or
+    from the port of another server gets no answer: nothing comes back to it.
+    """
+    unpd = serve(launch, net)
+    own = net.server_host
+    forged = [
+        ((own, 7013), "own_port"),
+        ((own, 7007), "own_port"),
+        ((own, 7), "low_port"),
+        ((own, 19), "low_port"),
+        ((own, 1023), "low_port"),
+    ]
+    with forging(net.server) as sock:
+        for source, _ in forged:
+            sock.sendto(packet(source, (own, 7007), b"loop"), (own, 0))
+    with forging(net.client) as sock:
+        for port in (7, 13, 7007, 7013):
+            source = (net.client_host, port)
+            sock.sendto(packet(source, (own, 7007), b"loop"), (own, 0))
+    wait_received(unpd, len(forged) + 4)
+    assert unanswered(unpd) == {"own_port": 4, "low_port": 5}
+    assert unpd.metric("unpd_datagrams_sent_total", service="echo") == 0
+    assert unpd.metric("unpd_datagrams_received_total", service="daytime") == 0
+
+
+@pytest.mark.parametrize("amplification", [1, 3, 10])
+@pytest.mark.parametrize("service", ["daytime", "echo", "chargen"])
+def test_a_victim_gets_no_more_than_the_amplification(
+    launch: Launch, net: Network, amplification: int, service: str
+) -> None:
+    """The bytes that reach the owner of a forged address are at most ``amplification``
+    times those that were sent, as the wire counts them.
+    """
+    port, data = {"daytime": (7013, b""), "echo": (7007, b"x"), "chargen": (7019, b"")}[service]
+    unpd = serve(launch, net, f"amplification = {amplification}\ndatagram_rate = 0")
+    victim = "10.99.0.77"
+    net.client.ip("address", "add", f"{victim}/32", "dev", "wire")
+    with net.client.entered():
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
+    sent = 0
+    count = 200
+    with forging(net.client) as sock, wire:
+        for _ in range(count):
+            forged = packet((victim, 4444), (net.server_host, port), data)
+            sock.sendto(forged, (net.server_host, 0))
+            sent += len(forged)
+        wait_received(unpd, count, service)
+        wire.setblocking(False)
+        reached = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                seen = wire.recv(1 << 16)
+                if seen[9] == socket.IPPROTO_UDP and seen[16:20] == socket.inet_aton(victim):
+                    reached += len(seen)
+    assert 0 < reached <= amplification * sent
+
+
+def test_groups_get_no_answer(launch: Launch, net: Network) -> None:
+    """A datagram to a broadcast or multicast address gets no answer; the next one to
+    the host does.
+    """
+    unpd = serve(launch, net)
+    with net.client.entered():
+        ipv4 = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        ipv6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        wire = socket.if_nametoindex("wire")
+    with ipv4, ipv6:
+        ipv4.bind((net.client_host, 0))
+        ipv4.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        net.client.ip("route", "add", "default", "dev", "wire")
+        for group in ("10.99.0.255", "255.255.255.255", "224.0.0.1"):
+            for port in (7007, 7013):
+                ipv4.sendto(b"all", (group, port))
+        ipv6.sendto(b"all", ("ff02::1", 7007, 0, wire))
+        # A socket of IPv6 does not hear the multicast of IPv4.
+        for service in ("echo", "daytime"):
+            wait_received(unpd, 3, service)
+            assert unanswered(unpd, service) == {"group": 3}
+        ipv4.settimeout(PATIENCE_S)
+        ipv4.sendto(b"one", (net.server_host, 7007))
+        assert ipv4.recv(100) == b"one"
+
+
+def test_errors_of_the_network_stop_nothing(launch: Launch, net: Network) -> None:
+    """Clients that are gone, sources without a route and a small MTU: each error is
+    counted where the kernel tells it, and the next client is served.
+    """
+    unpd = serve(launch, net)
+    for _ in range(3):
+        with udp(net, (net.server_host, 7007), (net.client_host, 0)) as gone:
+            gone.send(b"x")
+    net.server.ip("route", "add", "unreachable", "10.77.0.0/24")
+    with forging(net.client) as sock:
+        for source in ("10.77.0.1", "10.77.0.2"):
+            forged = packet((source, 4444), (net.server_host, 7007), b"x")
+            sock.sendto(forged, (net.server_host, 0))
+    wait_received(unpd, 5)
+    assert unanswered(unpd) == {"send_error": 2}
+    for end in (net.server, net.client):
+        end.ip("link", "set", "wire", "mtu", "576")
+    with udp(net, (net.server_host, 7007), (net.client_host, 0)) as sock:
+        sock.send(bytes(20_000))
+        assert sock.recv(1 << 16) == bytes(20_000)
+
+
+def test_a_flood_of_forged_sources_is_borne(
+    launch: Launch, net: Network, rng: random.Random
+) -> None:
+    """Under a flood of random sources the worker's memory stays bounded, TCP is served
+    at once, and a datagram of an honest client still gets its answer afterwards.
+    """
+    unpd = serve(launch, net)
+    (worker,) = unpd.workers()
+    before = procs.rss_bytes(worker)
+    target = (net.server_host, 7007)
+    with forging(net.client) as sock:
+        for number in range(many(100_000, at_least=20_000)):
+            host = socket.inet_ntoa(struct.pack("!I", rng.randrange(0x0B000000, 0x7E000000)))
+            sock.sendto(packet((host, 4444), target, b"x"), (net.server_host, 0))
+            if number % 5000 == 0:
+                with net.client.entered():
+                    assert clients.converse(target, b"hello") == b"hello"
+    assert procs.rss_bytes(worker) - before < 16 << 20
+    with udp(net, target, (net.client_host, 0)) as honest:
+        answers = []
+
+        def answered() -> bool:
+            honest.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):
+                honest.send(b"hello")
+                answers.append(honest.recv(100))
+            return bool(answers)
+
+        until(answered, PATIENCE_S, "the answer after the flood")

@@ -1,0 +1,265 @@
+"""Datagrams in a worker: receives them, lets the service answer, and sends only the
+answers that can do no harm.
+
+A datagram service answers whoever seems to ask, and a sender can forge its address. So
+these are never answered: a source port below 1024 and every port of unpd itself, where
+another server would answer our answer without end (CVE-1999-0103, CVE-2024-2169); and
+broadcast and multicast addresses, where many would answer one. How much a network may
+be sent is the matter of :mod:`unpd.worker.networks`. UNIX senders cannot forge an
+address; one that is a socket of unpd itself is not answered.
+
+A turn serves a bounded batch; the poller is level-triggered, so the rest comes with the
+next turn. Workers share the socket, which belongs to the master: one that dies or
+leaves lets the kernel's queue to the others.
+
+Owns the socket's duplicate in this worker. The engine calls it, and it counts in the
+ledger. Errors of the network are counted, and the loop goes on. Raises nothing.
+
+Known gap: the rate and the amplification are of one worker.
+"""
+
+import errno
+import select
+import socket
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from unpd.board import layout
+from unpd.kernel import senders
+from unpd.kernel.datagrams import BATCH, MAX_DATAGRAM_BYTES, is_shut_down
+from unpd.names import Unanswered
+from unpd.services.base import DatagramService, Peer
+from unpd.worker.event.shared import Shared
+from unpd.worker.networks import Network, Networks
+
+LOWEST_PORT = 1024
+"""Source ports below it are those of servers (RFC 6335 section 6)."""
+PATROL_S = 1.0
+"""How often a socket is looked at for which this worker was not woken: the kernel wakes
+one worker for a datagram, and that one may have died.
+"""
+DRAIN_BATCHES = 64
+"""How many batches of a socket a leaving worker answers at most: more than the kernel
+queues by default (net.core.rmem_default).
+"""
+MAX_SENDERS = 512
+"""How many senders a socket remembers: to read an address takes 3 us, to find it again
+0.1 us. When there are more, all are forgotten.
+"""
+_NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramTerms:
+    """How the datagrams of one service are answered. ``words``: where the service's
+    counters start in the worker's row. ``networks``: what its sources may be sent.
+    """
+
+    name: str
+    service: DatagramService
+    words: int
+    networks: Networks
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAddresses:
+    """The addresses on which unpd itself listens: ports of any transport, and paths as
+    the kernel writes them.
+    """
+
+    ports: Collection[int] = frozenset()
+    paths: Collection[bytes] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramSetup:
+    """A datagram socket as a worker gets it. ``column``: its column on the
+    scoreboard.
+    """
+
+    sock: socket.socket
+    column: int
+    terms: DatagramTerms
+    own: OwnAddresses
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What the address of a sender says: why it gets no answer (None: it may get one),
+    its network with the bytes of the headers there, and its address for the service.
+    """
+
+    refusal: Unanswered | None
+    network: bytes
+    headers: int
+    peer: Peer
+
+
+class DatagramSocket:
+    """A datagram socket in this worker, which is a target of the poller. It stands in
+    the wheel for the next patrol.
+    """
+
+    wheel_slot: "set[DatagramSocket] | None"
+
+    def __init__(self, setup: DatagramSetup, shared: Shared) -> None:
+        self.wheel_slot = None
+        self._sock = setup.sock
+        self._fd = setup.sock.fileno()
+        self._word = layout.Row.LISTENER_ACCEPTED + setup.column
+        self._terms = setup.terms
+        self._own = setup.own
+        self._shared = shared
+        self._is_unix = setup.sock.family == socket.AF_UNIX
+        self._senders: dict[bytes, Sender] = {}
+        self._watched = False
+        self._failed_at = -PATROL_S
+
+    def watch(self) -> None:
+        """Let datagrams wake this worker. If the queue holds one already, epoll says so
+        at once.
+        """
+        shared = self._shared
+        shared.poller.place(self._fd, self)
+        shared.poller.epoll.register(self._fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._watched = True
+        shared.wheel.put(self, shared.now + PATROL_S)
+
+    def _ignore(self) -> None:
+        if self._watched:
+            self._shared.poller.epoll.unregister(self._fd)
+            self._watched = False
+
+    def come_due(self) -> None:
+        """Look after a socket for which no wake-up came, or whose shutdown the master
+        may have mended.
+        """
+        if not self._watched:
+            self.watch()
+            return
+        self._shared.wheel.put(self, self._shared.now + PATROL_S)
+        self.ready(0)
+
+    def drain(self) -> None:
+        """Stop watching, answer what waits at this moment, close the socket."""
+        self._shared.wheel.remove(self)
+        self._ignore()
+        self._shared.poller.forget(self._fd)
+        for _ in range(DRAIN_BATCHES):
+            if self._serve() < BATCH:
+                break
+        self._sock.close()
+
+    def ready(self, mask: int) -> None:
+        """Answer a batch. If a process has shut the socket down, leave it alone until
+        the next patrol: epoll would call it ready for ever.
+        """
+        del mask
+        if not self._serve() and is_shut_down(self._sock):
+            self._ignore()
+
+    def _serve(self) -> int:
+        """Receive a batch and send the answers; return how many datagrams came."""
+        batch, ledger, words = self._shared.batch, self._shared.ledger, self._terms.words
+        try:
+            count = batch.receive(self._fd)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            ledger.datagram_receive_failed(words)
+            return 0
+        wall_s = time.time()
+        received = sent = answers = 0
+        for slot in range(count):
+            received += batch.size(slot)
+            reason = self._refusal(slot, batch.name(slot), wall_s)
+            if reason is None:
+                answers += 1
+            else:
+                ledger.unanswered(words, reason)
+        ledger.datagrams_received(self._word, words, count, received)
+        if answers:
+            sent = batch.pending_bytes()
+            for size, number in batch.send(self._fd):
+                sent -= size
+                answers -= 1
+                no_room = number in _NO_ROOM
+                ledger.unanswered(words, Unanswered.NO_ROOM if no_room else Unanswered.SEND_ERROR)
+            ledger.datagrams_sent(words, answers, sent)
+        return count
+
+    def _refusal(self, slot: int, name: bytes, wall_s: float) -> Unanswered | None:
+        """Let the service answer the datagram in ``slot``; None if an answer waits to
+        be sent, else why there is none.
+        """
+        batch = self._shared.batch
+        if batch.cut(slot):
+            return Unanswered.CUT
+        sender = self._senders.get(name)
+        if sender is None:
+            sender = self._enter(name)
+        if sender.refusal is not None:
+            return sender.refusal
+        if self._is_unix:
+            return self._answer(slot, sender, wall_s, None)
+        if not batch.came_to_us(slot):
+            return Unanswered.GROUP
+        now, networks = self._shared.now, self._terms.networks
+        network = networks.received(sender.network, sender.headers + batch.size(slot), now)
+        if not networks.may_answer(network, now):
+            return Unanswered.RATE
+        return self._answer(slot, sender, wall_s, network)
+
+    def _enter(self, name: bytes) -> Sender:
+        """Return what is known about a sender, and keep it for its next datagram."""
+        if len(self._senders) >= MAX_SENDERS:
+            self._senders.clear()
+        refusal = self._refusal_of_path(name) if self._is_unix else self._refusal_of_port(name)
+        network, headers = (b"", 0) if self._is_unix else senders.network_of(name)
+        sender = Sender(
+            refusal=refusal, network=network, headers=headers, peer=senders.sender_of(name)
+        )
+        self._senders[name] = sender
+        return sender
+
+    def _refusal_of_path(self, name: bytes) -> Unanswered | None:
+        path = senders.path_of(name)
+        if not path:
+            return Unanswered.NO_SENDER
+        return Unanswered.OWN_PORT if path in self._own.paths else None
+
+    def _refusal_of_port(self, name: bytes) -> Unanswered | None:
+        port = senders.port_of(name)
+        if port < LOWEST_PORT:
+            return Unanswered.LOW_PORT
+        if port in self._own.ports:
+            return Unanswered.OWN_PORT
+        return Unanswered.GROUP if senders.is_group(name) else None
+
+    def _answer(
+        self, slot: int, sender: Sender, wall_s: float, network: Network | None
+    ) -> Unanswered | None:
+        batch = self._shared.batch
+        try:
+            reply = self._terms.service.answer(batch.piece(slot), sender.peer, wall_s)
+        except Exception as error:  # noqa: BLE001 - the top of a datagram
+            self._report(error)
+            return Unanswered.ERROR
+        if reply is None:
+            return Unanswered.NO_ANSWER
+        if len(reply) > MAX_DATAGRAM_BYTES:
+            return Unanswered.SEND_ERROR
+        size = sender.headers + len(reply)
+        if network is not None and not self._terms.networks.spend(network, size):
+            return Unanswered.AMPLIFICATION
+        batch.answer(slot, reply)
+        return None
+
+    def _report(self, error: Exception) -> None:
+        """Log a failure of the service, once a second at most: each datagram could
+        cause one.
+        """
+        if self._shared.now - self._failed_at >= PATROL_S:
+            self._failed_at = self._shared.now
+            self._shared.log.event("datagram.failed", service=self._terms.name, error=repr(error))
