@@ -17,6 +17,7 @@ from tests.support.fake_systemd import FakeSystemd
 from tests.support.faults import Namespace, namespace, requires_namespaces, ss_kill
 from tests.support.launch import Launch
 from tests.support.operating import degraded, refused_reload, reload, status
+from tests.support.ports import free_port
 from tests.support.waiting import holds, until
 
 LINK_LOCAL = "fe80::1"
@@ -44,12 +45,6 @@ def scoped_echo() -> bool:
             return clients.read_exactly(sock, 8) == b"anybody?"
     except OSError:
         return False
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def listening_on(path: Path, more: str = "") -> str:

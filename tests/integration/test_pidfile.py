@@ -6,7 +6,6 @@ import fcntl
 import os
 import pwd
 import shutil
-import socket
 from pathlib import Path
 from signal import SIGKILL
 
@@ -16,6 +15,7 @@ from tests.support import clients, faults
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import degraded, nothing_remains
+from tests.support.ports import free_port
 
 ECHO = """
 [services.echo]
@@ -230,12 +230,8 @@ def test_a_full_disk_under_the_pid_file_refuses_the_start(launch: Launch, tmp_pa
     """When the pid cannot be written, the daemon does not start (code 73), and nothing
     listens.
     """
-    with (
-        faults.small_disk(tmp_path / "full") as disk,
-        socket.create_server(("127.0.0.1", 0)) as probe,
-    ):
-        port = probe.getsockname()[1]
-        probe.close()
+    port = free_port()
+    with faults.small_disk(tmp_path / "full") as disk:
         with (disk / "filler").open("wb", buffering=0) as filler:
             try:
                 while filler.write(bytes(4096)):

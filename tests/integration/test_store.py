@@ -18,6 +18,7 @@ from tests.support.daemon import Unpd
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
 from tests.support.operating import reload
+from tests.support.ports import free_port
 from tests.support.waiting import until
 from unpd.board import layout
 from unpd.board import memory as sb
@@ -37,8 +38,7 @@ def config(tmp_path: Path) -> str:
     """Return a configuration with echo on a free port and a UNIX socket, and daytime on
     any port.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return CONFIG.format(port=free.getsockname()[1], path=tmp_path / "echo.sock")
+    return CONFIG.format(port=free_port(), path=tmp_path / "echo.sock")
 
 
 def start(launch: Launch, systemd: FakeSystemd, text: str, **options: Any) -> Unpd:
@@ -402,8 +402,8 @@ def test_a_listener_in_the_place_of_the_scoreboard_holds_no_address(
     launch: Launch, systemd: FakeSystemd
 ) -> None:
     """It is closed before any listener is opened: it may have the address of one."""
-    sock = socket.create_server(("127.0.0.1", 0))
-    port = sock.getsockname()[1]
+    port = free_port()
+    sock = socket.create_server(("127.0.0.1", port))
     systemd.store.append(("unpd-scoreboard", sock.detach()))
     text = f'[metrics]\nlisten = false\n[services.echo]\nlisten = ["tcp://127.0.0.1:{port}"]\n'
     unpd = start(launch, systemd, text)
@@ -483,8 +483,7 @@ def test_a_changed_address_is_free_at_the_restart(
     """A stored listener that is no longer wanted is closed, in the service manager too,
     before another one binds its port.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     first = start(launch, systemd, "[services.echo]\n" + before.format(port=port))
     assert clients.converse(("127.0.0.1", port), b"x") == b"x"
     systemd.kill(first)
