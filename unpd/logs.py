@@ -14,6 +14,7 @@ Errors: none. A line that cannot be written is dropped and counted by the sink.
 import json
 import select
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -28,6 +29,8 @@ Style = Literal["text", "json", "journal"]
 :class:`unpd.sinks.Journal` takes.
 """
 
+TRACE_CHARACTERS = 900
+"""How many characters of a trace are logged."""
 PRIORITIES: Mapping[Level, int] = MappingProxyType(
     {"debug": 7, "info": 6, "warning": 4, "error": 3}
 )
@@ -51,10 +54,10 @@ class Log:
 
     def child(self, **base: Field) -> "Log":
         """Return the log of a forked child, which writes to the same sink in the same
-        style.
+        style. ``base``: more fields of each line, or others.
         """
         self.sink.forget_rest()
-        return Log(self.sink, LEVELS[self._threshold], self._style, **base)
+        return Log(self.sink, LEVELS[self._threshold], self._style, **{**self._base, **base})
 
     def set_level(self, level: Level) -> None:
         """Write the events of ``level`` and graver ones from now on."""
@@ -141,3 +144,8 @@ def _as_word(value: Field) -> str:
     if text and all((c.isalnum() and c.isascii()) or c in "-_./:+@,[]%*" for c in text):
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def trace_of(error: BaseException) -> str:
+    """The last TRACE_CHARACTERS of the trace of ``error``: a log line is bounded."""
+    return "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]

@@ -73,11 +73,28 @@ them.
 """
 
 
+class Model(enum.StrEnum):
+    """How the streams of a service are served: in the order of UNP, backwards."""
+
+    EVENT = "event"
+    """A worker serves many connections at once, in one loop."""
+    FORK = "fork"
+    """A dispatcher accepts and forks a session process for each connection."""
+    ITERATIVE = "iterative"
+    """A worker of its own serves one connection at a time."""
+
+
 class ChildKind(enum.StrEnum):
-    """The kinds of children that the master forks."""
+    """The kinds of children that the master forks.
+
+    An iterative worker is a kind of its own, because it takes no datagrams and no
+    second connection.
+    """
 
     WORKER = "worker"
     EXPORTER = "exporter"
+    DISPATCHER = "dispatcher"
+    ITERATIVE = "iterative"
 
 
 class ChildPhase(enum.StrEnum):
@@ -187,6 +204,16 @@ class ReapReason(enum.StrEnum):
     """The child died together with its master, which could not reap it; the next master
     found it on the scoreboard.
     """
+    UNKNOWN = "unknown"
+    """Of a session process: the dispatcher that reaped it died before it could tell."""
+
+
+def reap_reason(code: int | None, signal_name: str) -> ReapReason:
+    """The reason for an exit code, or for the signal that killed the process."""
+    if code is not None:
+        return ReapReason.CLEAN if code == 0 else ReapReason.FAILED
+    name = signal_name.lower()
+    return ReapReason(name) if name in tuple(ReapReason) else ReapReason.OTHER_SIGNAL
 
 
 class ReloadResult(enum.StrEnum):

@@ -84,7 +84,7 @@ listen = "tcp://127.0.0.1:{place.metrics}"
 
 [pools.default]
 workers = {workers}
-max_connections = 20000
+max_connections_per_worker = 20000
 
 [services.echo]
 listen = ["tcp://127.0.0.1:{place.echo}"]

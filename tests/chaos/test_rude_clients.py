@@ -61,7 +61,7 @@ def test_thousands_of_idle_clients_cost_next_to_nothing(launch: Launch) -> None:
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     count = min(many(10_000, at_least=2000), hard - RESERVED)
-    unpd = launch(ONE_WORKER + "max_connections = 20_000\n")
+    unpd = launch(ONE_WORKER + "max_connections_per_worker = 20_000\n")
     (pid,) = unpd.workers()
     before = procs.rss_bytes(pid)
     with clients.idle(unpd.address("echo"), count):
@@ -105,7 +105,7 @@ def test_a_crowd_of_slowloris_is_gone_when_its_sessions_are_over(launch: Launch)
         """
         [pools.default]
         workers = 1
-        max_connections = 50
+        max_connections_per_worker = 50
 
         [services.echo]
         listen = ["tcp://127.0.0.1:0"]

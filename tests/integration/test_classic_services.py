@@ -172,7 +172,7 @@ def test_a_reload_ends_chargen_within_reload_grace_s(launch: Launch, config: str
         clients.read_exactly(sock, 100 * len(lines()))
         old = unpd.workers()
         began = time.monotonic()
-        reload(unpd, text.replace("workers = 1", "workers = 1\nmax_connections = 9"))
+        reload(unpd, text.replace("workers = 1", "workers = 1\nmax_connections_per_worker = 9"))
         assert read_pattern(sock) > 0
         assert time.monotonic() - began < 1 + LATE_S
     until(lambda: not set(old) & set(unpd.workers()), 10.0, "the old worker to leave")

@@ -173,7 +173,7 @@ def test_only_a_greeting_before_the_fin_is_held_back(bench: Benches) -> None:
     b = bench(Saying(b"hello\r\n", reply=same), tcp=True)
     sock = b.connect()
     session = b.session()
-    unsent = fcntl.ioctl(session.fd, SIOCOUTQNSD, bytes(4))
+    unsent = fcntl.ioctl(session.number, SIOCOUTQNSD, bytes(4))
     assert int.from_bytes(unsent, sys.byteorder) == 0
     assert b.read(sock, 7) == b"hello\r\n"
 
@@ -518,9 +518,9 @@ def test_sessions_are_listed_by_descriptor(bench: Benches) -> None:
     for _ in range(5):
         b.connect()
     b.until(lambda: b.engine.open == 5)
-    fds = [session.fd for session in b.engine.sessions()]
+    fds = [session.number for session in b.engine.sessions()]
     assert fds == sorted(fds)
-    assert [session.fd for session in b.engine.sessions(fds[2])] == fds[3:]
+    assert [session.number for session in b.engine.sessions(fds[2])] == fds[3:]
 
 
 # limits

@@ -1,5 +1,5 @@
-"""max_connections: a worker at its limit leaves further clients in the accept queue
-without spinning, and accepts them as connections end.
+"""max_connections_per_worker: a worker at its limit leaves further clients in the
+accept queue without spinning, and accepts them as connections end.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def test_beyond_its_limit_a_worker_leaves_clients_in_the_queue(launch: Launch) -
     """Of five clients of a worker with a limit of three, two wait in the accept queue,
     as the metrics show. Each ended connection lets one of them in.
     """
-    unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 3")
+    unpd = launch("[pools.default]\nworkers = 1\nmax_connections_per_worker = 3")
     with contextlib.ExitStack() as stack:
         socks = crowd(stack, unpd, 5)
         wait_active(unpd, 3)
@@ -62,7 +62,7 @@ def test_a_full_worker_with_a_queue_does_not_spin(launch: Launch) -> None:
     """While clients wait in the accept queue of a worker at its limit, the worker uses
     almost no processor time.
     """
-    unpd = launch("[pools.default]\nworkers = 1\nmax_connections = 2")
+    unpd = launch("[pools.default]\nworkers = 1\nmax_connections_per_worker = 2")
     with contextlib.ExitStack() as stack:
         crowd(stack, unpd, 10)
         wait_active(unpd, 2)
@@ -76,7 +76,7 @@ def test_the_limit_is_reached_exactly_and_again_after_a_crash(launch: Launch) ->
     """Two workers with a limit of three serve six of ten clients. When one is killed,
     its successor accepts exactly three from the queue.
     """
-    unpd = launch("[pools.default]\nworkers = 2\nmax_connections = 3")
+    unpd = launch("[pools.default]\nworkers = 2\nmax_connections_per_worker = 3")
     with contextlib.ExitStack() as stack:
         socks = crowd(stack, unpd, 10)
         wait_active(unpd, 6)
@@ -106,7 +106,7 @@ def test_the_limit_belongs_to_the_pool_not_the_service(launch: Launch) -> None:
         """
         [pools.default]
         workers = 1
-        max_connections = 2
+        max_connections_per_worker = 2
 
         [services.echo]
         listen = ["tcp://127.0.0.1:0"]

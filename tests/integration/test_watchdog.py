@@ -34,7 +34,7 @@ CONFIG = """
 listen = false
 [pools.default]
 workers = 2
-max_connections = 2
+max_connections_per_worker = 2
 [services.echo]
 listen = ["tcp://127.0.0.1:0", "unix://{path}", "udp://127.0.0.1:0"]
 """
@@ -208,8 +208,8 @@ def test_a_queue_that_moves_is_well(scene: Scene) -> None:
 
 
 def test_full_workers_are_well(scene: Scene) -> None:
-    """Beyond max_connections the kernel queues: that is the limit at work. One place
-    free, and it is neglect.
+    """Beyond max_connections_per_worker the kernel queues: that is the limit at work.
+    One place free, and it is neglect.
     """
     for row in (0, 1):
         scene.accept(row, 2)

@@ -136,7 +136,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
             name: draw(
                 table(
                     workers=st.just("auto") | st.integers(1, MAX_WORKERS // 4),
-                    max_connections=st.integers(1, 1_000_000),
+                    max_connections_per_worker=st.integers(1, 1_000_000),
                 )
             )
             for name in pools
@@ -378,7 +378,7 @@ KEYS = [
     *(("daemon", key) for key in ("user", "group", "pid_file", "control", "grace_s")),
     *(("log", key) for key in ("level", "format", "file")),
     ("metrics", "listen"),
-    *(("pools.default", key) for key in ("workers", "max_connections")),
+    *(("pools.default", key) for key in ("workers", "max_connections_per_worker")),
     *(("services.daytime", key) for key in (*COMMON_KEYS, "timezone", "format")),
 ]
 ODD_TEXTS = st.sampled_from(

@@ -26,8 +26,11 @@ from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
 from unpd.logs import Log
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels
+from unpd.names import ChildKind
 from unpd.sinks import standard_error
 
+WORKERS = frozenset({(ChildKind.WORKER, "default")})
+"""The children that serve both services."""
 ROOT = Path(__file__).parents[2]
 BEAT_ROW = layout.MAX_ROWS - 1
 """The row whose heartbeat cell counts the exporter's turns."""
@@ -45,7 +48,7 @@ def make_labels(master_pid: int) -> Labels:
             ListenerLabels("echo", "tcp://[::]:7", 1, is_tcp=True),
             ListenerLabels("echo", "unix:///run/unpd/echo.sock", 2, is_tcp=False),
         ),
-        service_pools={"daytime": "default", "echo": "default"},
+        served_by=dict.fromkeys(("daytime", "echo"), WORKERS),
         version="1.2.3",
         master_pid=master_pid,
     )

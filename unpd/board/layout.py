@@ -1,7 +1,8 @@
 """The layout of the scoreboard: the tables that name every word once.
 
 Owns the tables :class:`Master`, :class:`Directory`, :class:`Row` and :class:`Service`,
-and :class:`Board`, which puts them together. Offsets, sizes and the fingerprint are
+and :class:`Board`, which puts them together; and :class:`Session`, an entry of a table
+of sessions (:mod:`unpd.board.sessions`). Offsets, sizes and the fingerprint are
 computed from these tables, in the order in which the words stand here. Code that reads
 or writes a word names it by its table, such as ``Service.ACCEPTED``.
 :mod:`unpd.board.memory` maps the board.
@@ -200,6 +201,9 @@ class Service(Area):
     DATAGRAM_BYTES_SENT = Word("bytes in the datagrams sent")
     DATAGRAM_RECEIVE_ERRORS = Word("errors that came from the network in the place of a datagram")
     UNANSWERED = Word("datagrams without an answer, by reason", UNANSWERED)
+    SESSIONS_FORKED = Word("session processes forked")
+    SESSIONS_REAPED = Word("session processes reaped, by reason", REAP_REASONS)
+    SESSION_FORK_FAILURES = Word("forks of session processes that the kernel refused")
     ACCEPTED = Word("connections accepted")
 
 
@@ -212,6 +216,29 @@ class Row(Area):
     OPEN = Word("connections that are open now, of all services")
     SERVICES = Word("counters by service", count=MAX_SERVICES * Service.size)
     LISTENER_ACCEPTED = Word("connections or datagrams taken, by listener", count=MAX_LISTENERS)
+
+
+class Session(Area):
+    """One session process of a dispatcher, and its connection.
+
+    The session writes the first words, which are those of a row, and ``COUNTS``. The
+    keeper of the table writes the others: the dispatcher, or the master while there is
+    none. But the master writes ``STATUS``, when it has reaped a session that an earlier
+    dispatcher forked.
+    """
+
+    BEAT_NS = Word("as in a row")
+    EXIT_NS = Word("as in a row")
+    LOG_DROPPED = Word("as in a row")
+    OPEN = Word("as in a row")
+    COUNTS = Word("the counters of its service", count=Service.size)
+    SERVICE = Word("column of its service, and one more; 0: the entry is free")
+    PID = Word("process id of the session; 0: it was not forked yet")
+    ACCEPTED_NS = Word("when its connection was accepted, on the monotonic clock")
+    PEER = Word("the address of its client, filled up with zeros", count=4)
+    BOOKED_RECEIVED = Word("bytes received that are booked in the dispatcher's row")
+    BOOKED_SENT = Word("bytes sent that are booked there")
+    STATUS = Word("its wait status, and one more; 0: the master has not reaped it")
 
 
 class Board(Area):
@@ -227,7 +254,9 @@ class Board(Area):
     ROWS = Word("the rows of the children, each as in Row", count=MAX_ROWS * Row.size)
 
 
-TABLES: tuple[Table, ...] = tuple(area.table() for area in (Master, Directory, Service, Row, Board))
+TABLES: tuple[Table, ...] = tuple(
+    area.table() for area in (Master, Directory, Service, Row, Session, Board)
+)
 BOARD_BYTES = Board.size * WORD_BYTES
 
 

@@ -240,6 +240,8 @@ def _advice(key: str, value: Any, path: KeyPath, known: tuple[str, ...]) -> str:
     """What the operator may have meant: a key of another table, a foreign word, a key
     with a similar spelling, or else a list of all keys of this table.
     """
+    if path[:1] == ("pools",) and key == "max_connections":
+        return "the limit of a pool is max_connections_per_worker; max_connections is of a service"
     if path[:1] == ("services",) and (
         types := [row.name for row in SERVICES.values() if key in row.options.model_fields]
     ):

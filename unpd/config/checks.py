@@ -70,6 +70,7 @@ def check(
     else:
         _check_addresses(listeners, findings)
     _check_kinds(config, listeners, findings, kinds)
+    _check_models(config, findings)
     _check_amplification(config, findings)
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
@@ -135,6 +136,23 @@ def _check_kinds(
             findings.error(
                 listener.path,
                 f"{word_shown(listener.address.text)}: {kind} is served at addresses with {wanted}",
+            )
+
+
+def _check_models(config: Config, findings: Findings) -> None:
+    """Refuse a limit that nothing would keep, and warn of a model without streams."""
+    for name, service in config.services.items():
+        if "max_connections" in service.model_fields_set and service.model != "fork":
+            findings.error(
+                ("services", name, "max_connections"),
+                f'only a service with model = "fork" has it: this one has the model'
+                f" {quoted(service.model)}, and shares max_connections_per_worker in [pools.NAME]",
+            )
+        if service.model != "event" and all(map(takes_datagrams, service.listen)):
+            findings.warning(
+                ("services", name, "model"),
+                f"{quoted(service.model)} changes nothing: a model is about streams, and every"
+                " address of this service is of datagrams",
             )
 
 
@@ -269,6 +287,11 @@ def _why_not_offered(config: Config, mux: ServiceConfig, offered: str, findings:
         return f"{quoted(offered)} is itself of type tcpmux"
     if not kinds_of(service.type)[0]:
         return f"{quoted(offered)} serves no streams"
+    if service.model != "event":
+        return (
+            f"{quoted(offered)} has the model {quoted(service.model)}, but a tcpmux offers only"
+            ' services of the model "event"'
+        )
     if offered == HELP:
         return f"the name {quoted(HELP)} asks a tcpmux for its services (RFC 1078)"
     return ""
@@ -283,10 +306,13 @@ def _check_workers(
         for name, pool in config.pools.items()
         if name in used or name in written_pools
     )
+    # Each of the other models has at most one process of its own for each service.
+    total += sum(service.model != "event" for service in config.services.values())
     if total > MAX_WORKERS:
         findings.error(
             ("pools",),
-            f"all pools together have {total} workers, but at most {MAX_WORKERS} are allowed",
+            f"all pools together have {total} workers and dispatchers, but at"
+            f" most {MAX_WORKERS} are allowed",
         )
 
 

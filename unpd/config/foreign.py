@@ -13,7 +13,10 @@ _SWITCH = "a service is switched off by deleting its table"
 _PROGRAMS = "unpd starts no programs"
 _ABSENT = "unpd has nothing like it"
 _ACCESS = f"{_ABSENT}: use a firewall, or IPAddressAllow= and IPAddressDeny= in its unit"
-_LIMIT = "the key is max_connections in [pools.NAME], which counts for each worker"
+_LIMIT = (
+    'the key is max_connections, of a service with model = "fork"; the other services share'
+    " max_connections_per_worker in [pools.NAME]"
+)
 _WORKERS = "the key is workers in [pools.NAME]"
 _LEVEL = "the key is level in [log]"
 _FILE = "the key is file in [log]"

@@ -92,9 +92,8 @@ def _fields(section: Section) -> dict[str, Any]:
 
 
 def _service_fields(service: ServiceConfig) -> dict[str, Any]:
-    common = {
-        key: value for key, value in _fields(service).items() if key not in ("name", "options")
-    }
+    left_out = {"name", "options"} | ({"max_connections"} if service.model != "fork" else set())
+    common = {key: value for key, value in _fields(service).items() if key not in left_out}
     return {
         **common,
         "socket_mode": f"{service.socket_mode:04o}",

@@ -50,6 +50,8 @@ MAX_POOL_WORKERS = 512
 """The most workers of one pool."""
 
 MAX_CONNECTIONS = 1_000_000
+MAX_SESSIONS = 10_000
+"""The most session processes of one service."""
 MAX_BACKLOG = 1_000_000
 DEFAULT_AMPLIFICATION = 3
 """How many bytes may answer one, headers counted: as RFC 9000 section 8.1 has it."""
@@ -187,12 +189,12 @@ class Metrics(Section):
 
 
 class Pool(Section):
-    """A table ``[pools.NAME]``. ``max_connections``: of one worker."""
+    """A table ``[pools.NAME]``."""
 
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_POOL_WORKERS)] = Field(
         "auto", description=f'"auto" or a whole number from 1 to {MAX_POOL_WORKERS}'
     )
-    max_connections: int = Field(
+    max_connections_per_worker: int = Field(
         10_000, ge=1, le=MAX_CONNECTIONS, description=f"a whole number from 1 to {MAX_CONNECTIONS}"
     )
 
@@ -201,8 +203,11 @@ class ServiceConfig(Section):
     """A table ``[services.NAME]``: the keys that every service has.
 
     ``options``: the keys that only this type has, validated by the type's own model.
-    ``listen``: never empty. ``amplification`` and ``datagram_rate`` are of datagrams:
-    how many bytes may answer one, and how many answers a second go to a source prefix.
+    ``listen``: never empty. ``model``: how its streams are served
+    (:class:`unpd.names.Model`). ``max_connections``: of all its session processes
+    together, in the model fork. ``amplification`` and ``datagram_rate`` are of
+    datagrams: how many bytes may answer one, and how many answers a second go to a
+    source prefix.
     """
 
     name: str
@@ -215,6 +220,15 @@ class ServiceConfig(Section):
         description=f'a list of 1 to {layout.MAX_LISTENERS} addresses, such as ["tcp://[::]:7"]',
     )
     pool: str = Field(DEFAULT_POOL, description="the name of a pool")
+    model: Literal["event", "fork", "iterative"] = Field(
+        "event", description='"event", "fork" or "iterative"'
+    )
+    max_connections: int = Field(
+        256,
+        ge=1,
+        le=MAX_SESSIONS,
+        description=f"a whole number from 1 to {MAX_SESSIONS}",
+    )
     backlog: int = Field(
         4096, ge=1, le=MAX_BACKLOG, description=f"a whole number from 1 to {MAX_BACKLOG}"
     )

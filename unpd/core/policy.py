@@ -38,14 +38,19 @@ class Policy:
     stop_share: float
 
 
+_SERVING = Policy(
+    serves=True,
+    drain_s=lambda limits: limits.reload_grace_s,
+    finish_before_kill=True,
+    stop_share=0.8,
+)
+
 POLICIES: Mapping[ChildKind, Policy] = MappingProxyType(
     {
-        ChildKind.WORKER: Policy(
-            serves=True,
-            drain_s=lambda limits: limits.reload_grace_s,
-            finish_before_kill=True,
-            stop_share=0.8,
-        ),
+        ChildKind.WORKER: _SERVING,
+        ChildKind.ITERATIVE: _SERVING,
+        # A dispatcher drains for as long as the sessions that it forked.
+        ChildKind.DISPATCHER: _SERVING,
         # An exporter's connections are short. It outlives the workers, so that a scrape
         # sees them drain.
         ChildKind.EXPORTER: Policy(

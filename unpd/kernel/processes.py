@@ -34,6 +34,11 @@ class ExitReport:
     signum: int | None
     core: bool
 
+    @property
+    def signal(self) -> str:
+        """The name of the signal, "" without one."""
+        return "" if self.signum is None else signal_name(self.signum)
+
     def __str__(self) -> str:
         if self.signum is None:
             return f"exit code {self.code}"

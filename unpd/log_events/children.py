@@ -98,6 +98,30 @@ ROWS: tuple[LogEvent, ...] = (
         " cgroup).",
     ),
     LogEvent(
+        "session.fork_failed",
+        "error",
+        ("service", "reason", "retry_in_s"),
+        "A dispatcher could not fork a process for a connection; it keeps the connection, accepts"
+        " no other, and tries again after `retry_in_s`.",
+        "Free memory, or raise the limit of processes (`TasksMax=` of the unit, `pids.max` of the"
+        " cgroup, `ulimit -u`), or lower `services.NAME.max_connections`.",
+    ),
+    LogEvent(
+        "session.died",
+        "warning",
+        ("service", "session_pid", "peer", "ended"),
+        "The process that served one connection did not end well, and the connection with it.",
+        "If nobody killed it, look for a `session.crashed` line before, and for a kill by the"
+        " kernel for lack of memory.",
+    ),
+    LogEvent(
+        "session.crashed",
+        "error",
+        ("error", "trace"),
+        "A fault in unpd itself ended the process that served one connection.",
+        "Report `trace`.",
+    ),
+    LogEvent(
         "pool.resized",
         "info",
         ("pool", "workers"),

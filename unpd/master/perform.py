@@ -44,13 +44,15 @@ def perform(runtime: Runtime, effect: fx.Effect) -> None:
 def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
     child = effect.child
     deployment = deployment_of(runtime, child)
-    row = _free_row(runtime)
+    kind = KINDS[child.slot.kind]
+    left = runtime.lanes.left_for(child)
+    row = left.row if left else _free_row(runtime)
     if row is None:
         reason = f"all {layout.MAX_ROWS} rows of the scoreboard are taken"
         runtime.events.append(ev.ForkFailed(child.birth, reason))
         return
     runtime.board.prepare(row)
-    kind = KINDS[child.slot.kind]
+    sessions = kind.sessions(deployment, child)
     plan = ForkPlan(
         board=runtime.board,
         row=row,
@@ -60,8 +62,12 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
         live=lambda newborn: kind.live(runtime, deployment, newborn),
     )
     try:
+        if sessions:
+            runtime.lanes.give(child, row, sessions)
         fork(child, plan, lambda forked: _register(runtime, child, row, forked))
     except OSError as error:
+        if lane := runtime.lanes.held_by(child.birth):
+            runtime.lanes.take_back(lane)
         runtime.board.count(layout.Master.FORK_FAILURES)
         runtime.events.append(ev.ForkFailed(child.birth, error.strerror or str(error)))
 
@@ -78,7 +84,7 @@ def deployment_of(runtime: Runtime, child: Child) -> Deployment:
 
 
 def _free_row(runtime: Runtime) -> int | None:
-    taken = {process.row for process in runtime.processes.values()}
+    taken = {process.row for process in runtime.processes.values()} | runtime.lanes.rows
     return next((row for row in range(layout.MAX_ROWS) if row not in taken), None)
 
 
@@ -218,6 +224,7 @@ def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
 
 def _close_listeners(runtime: Runtime, effect: fx.CloseListeners) -> None:
     del effect
+    runtime.lanes.end_unkept()
     runtime.deployment.listeners.close()
     for column in range(len(runtime.columns.listeners.names)):
         runtime.board.words[layout.Master.LISTEN_QUEUES + 2 * column] = 0

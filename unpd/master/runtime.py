@@ -25,6 +25,7 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
+from unpd.master.children.lanes import Lanes
 from unpd.master.listening.listener import METRICS, WantedListener, is_key
 from unpd.master.listening.table import Listeners
 from unpd.names import Fault
@@ -160,10 +161,11 @@ class Runtime:
     that a retired worker has yet to close. ``events`` wait for the core. ``generation``
     is that of ``deployment``; the master does not read it from the scoreboard, which
     children can write. ``processes`` has the children that are not reaped yet, by
-    birth; ``birth_by_pid`` has their births by pid. ``faults`` has one sentence for
-    each fault that the core does not see, by the fault and the part that has it.
-    ``config_names`` are the absolute names of the configuration file, none for the
-    built-in default. ``last_reload`` is the last one that has ended.
+    birth; ``birth_by_pid`` has their births by pid. ``lanes``: what dispatchers leave
+    to their successors. ``faults`` has one sentence for each fault that the core does
+    not see, by the fault and the part that has it. ``config_names`` are the absolute
+    names of the configuration file, none for the built-in default. ``last_reload`` is
+    the last one that has ended.
     """
 
     deployment: Deployment
@@ -189,6 +191,11 @@ class Runtime:
     birth_by_pid: dict[int, int] = field(default_factory=dict)
     faults: dict[tuple[Fault, str], str] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
+    lanes: Lanes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin without lanes."""
+        self.lanes = Lanes(self.board, lambda: self.columns.services.names)
 
     def postpone(self, at: float) -> bool:
         """Have the configuration loaded again soon; False if that has lasted too long

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unpd import __version__
+from unpd.board.active import count_active, count_in_row
 from unpd.control.status_fields import SCHEMA
 from unpd.core.model import Child, State
 from unpd.core.readiness import throttled, unready_pools
@@ -18,7 +19,7 @@ from unpd.kernel import sockets
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import LastReload, Runtime
-from unpd.metrics.reading import count_active, count_in_row, count_service
+from unpd.metrics.reading import count_service
 from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult
 
 

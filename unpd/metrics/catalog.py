@@ -103,6 +103,14 @@ def _unanswered(reading: Reading) -> Series[float]:
     )
 
 
+def _sessions_reaped(reading: Reading) -> Series[float]:
+    return (
+        ((service.name, reason.value), count)
+        for service in reading.services
+        for reason, count in zip(layout.REAP_REASONS, service.sessions.reaped, strict=True)
+    )
+
+
 def _kernel_drops(reading: Reading) -> Series[float]:
     return (
         ((service,), reading.master[Master.KERNEL_DROPS + column])
@@ -228,6 +236,24 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         ("service", "errno"),
         "Errors of accept(2), by errno.",
         _accept_errors,
+    ),
+    Counter(
+        "unpd_session_processes_spawned_total",
+        ("service",),
+        "Processes forked for one connection each, by services that fork.",
+        _per_service(lambda service: service.sessions.forked),
+    ),
+    Counter(
+        "unpd_session_processes_reaped_total",
+        ("service", "reason"),
+        "Such processes that have ended and were reaped, by how they ended.",
+        _sessions_reaped,
+    ),
+    Counter(
+        "unpd_session_fork_failures_total",
+        ("service",),
+        "Forks of such processes that the kernel refused. The connection waits for the next.",
+        _per_service(lambda service: service.sessions.fork_failures),
     ),
     Counter(
         "unpd_datagrams_received_total",

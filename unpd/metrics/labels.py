@@ -8,6 +8,8 @@ readiness check. Calls and raises nothing.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from unpd.names import ChildKind
+
 
 @dataclass(frozen=True, slots=True)
 class ListenerLabels:
@@ -27,14 +29,14 @@ class Labels:
     """The label values of every series, each with its column.
 
     ``services`` and ``pools`` hold every name that ever had a column in this life of
-    the master, so that no counter disappears at a reload. ``service_pools`` maps each
-    service that is configured now to its pool, in the order of the configuration;
-    /readyz asks about these.
+    the master, so that no counter disappears at a reload. ``served_by`` has the kinds
+    and pools of the children that serve each service that is configured now, in the
+    order of the configuration; /readyz asks about these.
     """
 
     services: tuple[tuple[str, int], ...]
     pools: tuple[tuple[str, int], ...]
     listeners: tuple[ListenerLabels, ...]
-    service_pools: Mapping[str, str]
+    served_by: Mapping[str, frozenset[tuple[ChildKind, str]]]
     version: str
     master_pid: int

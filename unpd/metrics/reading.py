@@ -12,16 +12,12 @@ from operator import add
 from typing import Self
 
 from unpd.board import layout
+from unpd.board.active import active_of, copied, sane_cells
 from unpd.board.layout import Board, Master, Row, Service
 from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
 from unpd.metrics.labels import Labels
 from unpd.names import ChildKind, ChildPhase, MasterPhase
-
-COPIES = 5
-"""How often a service's cells of one row are copied, at most. A worker that ends 30,000
-connections a second ends one every 33 us; a copy and its check take 2 or 3 us.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +49,15 @@ class DatagramCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionCounts:
+    """One service's counts of session processes over all rows."""
+
+    forked: int
+    reaped: Sequence[int]
+    fork_failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceCounts:
     """One service's counts over all rows, in the order of the tables in
     :mod:`unpd.board.memory`.
@@ -67,6 +72,7 @@ class ServiceCounts:
     sent_bytes: int
     accept_errors: Sequence[int]
     datagrams: DatagramCounts
+    sessions: SessionCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,8 @@ class Reading:
     def take(cls, board: Scoreboard, labels: Labels) -> Self:
         """Read the board now."""
         rows = range(board.rows_shown())
-        master = _sane(board.words[: Board.DIRECTORY].tolist())
-        dropped = _sane(
+        master = sane_cells(board.words[: Board.DIRECTORY].tolist())
+        dropped = sane_cells(
             [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in rows]
         )
         return cls(
@@ -96,8 +102,15 @@ class Reading:
             workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
             master=master,
             log_lines_dropped=master[Master.LOG_DROPPED] + sum(dropped),
-            zombies=zombie_children(labels.master_pid),
+            zombies=_zombies(board, labels.master_pid),
         )
+
+
+def _zombies(board: Scoreboard, master_pid: int) -> int | None:
+    """The zombies of the master and of its dispatchers; None where /proc hides them."""
+    parents = [entry.pid for entry in board.entries() if entry.kind is ChildKind.DISPATCHER]
+    counts = [zombie_children(pid) for pid in (master_pid, *parents)]
+    return None if counts[0] is None else sum(count or 0 for count in counts)
 
 
 def why_not_ready(board: Scoreboard, labels: Labels) -> str:
@@ -109,15 +122,19 @@ def why_not_ready(board: Scoreboard, labels: Labels) -> str:
         return "the scoreboard is damaged"
     if layout.MASTER_PHASES[phase] in (MasterPhase.STARTING, MasterPhase.STOPPING):
         return layout.MASTER_PHASES[phase].value
-    ready = {entry.pool for entry in _workers(board) if entry.phase is ChildPhase.READY}
-    ready_pools = {name for name, column in labels.pools if column in ready}
-    waiting = [service for service, pool in labels.service_pools.items() if pool not in ready_pools]
+    pools = {column: name for name, column in labels.pools}
+    ready = {
+        (entry.kind, pools.get(entry.pool, ""))
+        for entry in board.entries()
+        if entry.phase is ChildPhase.READY
+    }
+    waiting = [service for service, children in labels.served_by.items() if not children <= ready]
     if waiting:
         return f"no ready worker for service {', '.join(waiting)}"
     columns = dict(labels.services)
     unreachable = [
         service
-        for service in labels.service_pools
+        for service in labels.served_by
         if board.words[Master.UNREACHABLE + columns[service]]
     ]
     return f"clients reach no listener of service {', '.join(unreachable)}" if unreachable else ""
@@ -134,8 +151,8 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
     totals = [0] * Service.size
     active = 0
     for row in rows:
-        cells = _sane(_copied(board, row, column))
-        active += _active(cells)
+        cells = sane_cells(copied(board, row, column))
+        active += active_of(cells)
         totals = list(map(add, totals, cells))
     return ServiceCounts(
         name=name,
@@ -158,49 +175,9 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
             receive_errors=totals[Service.DATAGRAM_RECEIVE_ERRORS],
             unanswered=totals[Service.span(Service.UNANSWERED)],
         ),
+        sessions=SessionCounts(
+            forked=totals[Service.SESSIONS_FORKED],
+            reaped=totals[Service.span(Service.SESSIONS_REAPED)],
+            fork_failures=totals[Service.SESSION_FORK_FAILURES],
+        ),
     )
-
-
-def count_active(board: Scoreboard, column: int, rows: Iterable[int]) -> int:
-    """Count the open connections of a service: ``active`` of :func:`count_service` at
-    half the cost.
-    """
-    return sum(count_in_row(board, row, column) for row in rows)
-
-
-def count_in_row(board: Scoreboard, row: int, column: int) -> int:
-    """Count the open connections of a service in one row: those of its child."""
-    return _active(_sane(_copied(board, row, column)))
-
-
-def _active(cells: Sequence[int]) -> int:
-    return max(
-        0,
-        cells[Service.ACCEPTED]
-        - sum(cells[Service.ENDED : Service.ENDED + len(layout.END_CAUSES)]),
-    )
-
-
-def _copied(board: Scoreboard, row: int, column: int) -> list[int]:
-    """Copy one service's cells of a row. The copy goes upwards, so it reads the ends
-    before the accepts. If more connections ended meanwhile it is made again: a reader
-    that the scheduler interrupts in the middle would count connections that came and
-    went as open (191 for a single one, with both processors busy).
-    """
-    start = Board.ROWS + row * Row.size + layout.service_cells(column)
-    cells: list[int] = []
-    for _ in range(COPIES):
-        cells = board.words[start : start + Service.size].tolist()
-        if (
-            board.words[start : start + len(layout.END_CAUSES)].tolist()
-            == cells[: len(layout.END_CAUSES)]
-        ):
-            break
-    return cells
-
-
-def _sane(cells: list[int]) -> list[int]:
-    """The cells, with 0 in place of each that no honest counter reaches."""
-    if max(cells, default=0) < layout.SANE_COUNT:
-        return cells
-    return [cell if cell < layout.SANE_COUNT else 0 for cell in cells]

@@ -12,11 +12,12 @@ repairs the word. It is also quicker than to read the row.
 import errno
 from bisect import bisect_left
 from collections.abc import Iterable
+from typing import Protocol
 
 from unpd.board import layout
 from unpd.board.memory import sane
-from unpd.names import ACCEPT_ERRNOS, EndCause, Unanswered
-from unpd.worker.terms import Terms
+from unpd.names import ACCEPT_ERRNOS, EndCause, ReapReason, Unanswered
+from unpd.worker.terms import Totals
 
 HEARTBEAT_S = 0.01
 """The heartbeat is written no more often than this: a word costs 0.1 us, which is a
@@ -49,19 +50,35 @@ def errno_index(number: int) -> int:
     return _ERRNO_INDEX.get(number, len(ACCEPT_ERRNOS) - 1)
 
 
+class Account(Protocol):
+    """A service, as far as the ledger knows it: mostly its terms."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def words(self) -> int:
+        """Where the service's counters start in the row."""
+
+    @property
+    def totals(self) -> Totals:
+        """Its bytes since they were last booked."""
+
+
 class Ledger:
     """The counts of one worker. ``row``: its words on the board. ``open``: how many
-    connections are open.
+    connections are open; a dispatcher may take some over.
     """
 
-    def __init__(self, row: memoryview, terms: Iterable[Terms]) -> None:
+    def __init__(self, row: memoryview, accounts: Iterable[Account]) -> None:
         self.open = 0
         self._row = row
         self._counts = [sane(word) for word in row]
         self._booked_open = 0
         self._heartbeat_at = 0.0
         # TCP and UNIX listeners of a service have terms of their own and one Totals.
-        self._totals = tuple({each.words: each.totals for each in terms}.items())
+        self._totals = tuple({each.words: each.totals for each in accounts}.items())
 
     def beat(self, now: float) -> None:
         """Write the heartbeat, unless the last one is younger than HEARTBEAT_S."""
@@ -69,24 +86,41 @@ class Ledger:
             self._heartbeat_at = now
             self._row[_BEAT_NS] = int(now * layout.NS)
 
-    def accepted(self, listener_word: int, terms: Terms, count: int) -> None:
+    def accepted(self, listener_word: int, account: Account, count: int) -> None:
         """Count ``count`` accepted connections; they are open from now on."""
         self.open += count
         self._add(listener_word, count)
-        self._add(terms.words + _ACCEPTED, count)
+        self._add(account.words + _ACCEPTED, count)
 
-    def accept_failed(self, terms: Terms, number: int) -> None:
+    def accept_failed(self, account: Account, number: int) -> None:
         """Count an accept that failed with the errno ``number``."""
-        self._add(terms.words + layout.Service.ACCEPT_ERRORS + errno_index(number), 1)
+        self._add(account.words + layout.Service.ACCEPT_ERRORS + errno_index(number), 1)
 
-    def ended(self, terms: Terms, cause: EndCause, duration_s: float) -> None:
+    def ended(self, account: Account, cause: EndCause, duration_s: float) -> None:
         """Count the end of a connection."""
         self.open -= 1
-        start = terms.words
+        start = account.words
         bucket = bisect_left(layout.DURATION_BOUNDS_S, duration_s)
         self._add(start + _DURATION_BUCKETS + bucket, 1)
         self._add(start + _DURATION_SUM_NS, int(duration_s * layout.NS))
         self._add(start + _ENDED[cause], 1)
+
+    def session_forked(self, account: Account) -> None:
+        """Count a session process."""
+        self._add(account.words + layout.Service.SESSIONS_FORKED, 1)
+
+    def session_fork_failed(self, account: Account) -> None:
+        """Count a session process that could not be forked."""
+        self._add(account.words + layout.Service.SESSION_FORK_FAILURES, 1)
+
+    def session_reaped(self, account: Account, reason: ReapReason) -> None:
+        """Count the end of a session process."""
+        index = layout.REAP_REASONS.index(reason)
+        self._add(account.words + layout.Service.SESSIONS_REAPED + index, 1)
+
+    def lines_dropped(self, count: int) -> None:
+        """Count log lines that a session process dropped."""
+        self._add(layout.Row.LOG_DROPPED, count)
 
     def datagrams_received(self, listener_word: int, start: int, count: int, size: int) -> None:
         """Count datagrams of ``size`` bytes in all that came to the service whose words

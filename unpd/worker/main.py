@@ -4,15 +4,14 @@ The master calls :meth:`Worker.run` in the forked child, after the prologue of
 :mod:`unpd.master.children.fork` made it an unprivileged child of its own. It owns the
 engine. It raises OSError if a listener is broken for good.
 
-On RETIRE (a newer generation serves) and FINISH (the daemon stops) the worker drains,
-in this order: listeners out of the epoll; the connections in their queues accepted;
-listeners closed; the process title, which tells that no new client is taken; each
-session brought to its end; leave. After RETIRE, sessions live until the master says
-FINISH.
+When it is ordered to drain (:mod:`unpd.worker.orders`), the worker does so in this
+order: listeners out of the epoll; the connections in their queues accepted; listeners
+closed; the process title, which tells that no new client is taken; each session brought
+to its end; leave.
 """
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,31 +19,16 @@ from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
 from unpd.config.times import ServiceTimes
-from unpd.kernel.signals import SignalQueue, empty_wakeup_pipe
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.names import ChildOrder
 from unpd.worker.accepting import Listener, ListenerSetup
 from unpd.worker.event.datagram import DatagramSetup, DatagramTerms, OwnAddresses
-from unpd.worker.event.deadlines import SLOTS_PER_S
 from unpd.worker.event.engine import Engine, EngineSetup
-from unpd.worker.event.poller import Watcher
-from unpd.worker.event.shared import LINGER_S
 from unpd.worker.networks import Networks
+from unpd.worker.orders import Orders, Signals
 from unpd.worker.questions import Questions
 from unpd.worker.siblings import Place, Siblings
 from unpd.worker.terms import Terms
-
-PATIENCE_SHARE = 0.75
-"""The share of ``grace_s`` after which the last session is over: a little before the
-master kills what is left (at 0.8).
-"""
-LINGER_SHARE = 0.2
-"""The share of ``grace_s`` that a session lingers at most."""
-TWO_SLOTS_S = 2 / SLOTS_PER_S
-"""How late the wheel may be, once with our FIN and once with the end of the lingering:
-with a short ``grace_s`` more than lies between 0.75 and 0.8.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +36,8 @@ class ServiceSetup:
     """One service as a worker gets it. ``column``: its column on the scoreboard.
     ``service``: a StreamService, a DatagramService or both, as its listeners need it.
     ``datagrams``: its datagram sockets with their columns; the two numbers bound what a
-    source network is sent.
+    source network is sent. ``max_sessions``: how many session processes it may have,
+    for a dispatcher.
     """
 
     name: str
@@ -63,6 +48,7 @@ class ServiceSetup:
     datagrams: tuple[tuple[socket.socket, int], ...] = ()
     amplification: float = 1.0
     datagram_rate: int = 0
+    max_sessions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +56,9 @@ class WorkerSetup:
     """Everything a worker gets.
 
     ``own``: the addresses on which unpd listens. ``board`` and ``place``: where it
-    finds its siblings. ``row``: its own words on the board. ``wakeup_fd`` becomes
-    readable when ``signal_queue`` has signals. ``channel``: the questions of the
+    finds its siblings; without a place it has its listeners alone, and never takes more
+    than ``max_connections``. ``row``: its own words on the board. ``channel``: the
+    questions of the
     master, which come after ``report_ready`` (None: no questions). ``switch_log``
     answers the question that brings a new log file. ``title`` sets the state in the
     process title.
@@ -82,12 +69,10 @@ class WorkerSetup:
     max_connections: int
     grace_s: float
     board: Scoreboard
-    place: Place
+    place: Place | None
     row: memoryview
     log: Log
-    signal_queue: SignalQueue
-    signals: Mapping[int, ChildOrder]
-    wakeup_fd: int
+    signals: Signals
     report_ready: Callable[[], None]
     channel: ChannelEnd | None
     switch_log: Callable[[], dict[str, Any]]
@@ -102,7 +87,7 @@ class Worker:
         self._engine = Engine(
             EngineSetup(
                 listeners=[
-                    listener for service in setup.services for listener in _listeners(service)
+                    listener for service in setup.services for listener in listeners_of(service)
                 ],
                 datagrams=[
                     datagrams
@@ -112,62 +97,32 @@ class Worker:
                 max_connections=setup.max_connections,
                 row=setup.row,
                 log=setup.log,
-                siblings=Siblings(setup.board, setup.place),
+                siblings=Siblings(setup.board, setup.place) if setup.place else None,
+                alone=setup.place is None,
             )
         )
-        self._engine.watch(setup.wakeup_fd, Watcher(self._take_orders))
-        self._draining = False
-        self._retired = False
-        self._finishing = False
-        self._leaving = False
+        self._orders = Orders(self._engine, setup.signals, setup.grace_s, self._drain)
 
     def run(self) -> None:
         """Serve until drained, or ordered to leave."""
-        self._setup.report_ready()
-        if self._setup.channel is not None:
-            setup = self._setup
-            Questions(self._setup.channel, self._engine, setup.log, setup.switch_log).watch()
-        self._setup.title("ready")
-        while not self._leaving and not (self._draining and not self._engine.open):
-            self._engine.turn()
-        self._engine.leave()
-        self._engine.close()
-
-    def _take_orders(self, _mask: int) -> None:
-        empty_wakeup_pipe(self._setup.wakeup_fd)
-        for signum in self._setup.signal_queue.take():
-            match self._setup.signals.get(signum):
-                case ChildOrder.RETIRE:
-                    self._retired = True
-                    self._drain()
-                case ChildOrder.FINISH:
-                    self._finish()
-                case ChildOrder.LEAVE:
-                    self._leaving = True
+        setup, engine, orders = self._setup, self._engine, self._orders
+        orders.watch()
+        setup.report_ready()
+        if setup.channel is not None:
+            Questions(setup.channel, engine, setup.log, setup.switch_log).watch()
+        setup.title("ready")
+        while not orders.leaving and not (orders.draining and not engine.open):
+            engine.turn()
+        engine.leave()
+        engine.close()
 
     def _drain(self) -> None:
-        if not self._draining:
-            self._draining = True
-            self._engine.stop_accepting()
-            self._setup.title("draining")
-
-    def _finish(self) -> None:
-        """At a stop, sessions end as their clients fall quiet. A worker that was
-        retired before has waited enough: its sessions end now.
-
-        A second FINISH means no more than the first: a SIGTERM for the whole process
-        group or cgroup comes once from there and once from the master.
-        """
-        if self._finishing and not self._retired:
-            return
-        self._finishing = True
-        linger_s = min(LINGER_S, LINGER_SHARE * self._setup.grace_s)
-        patience_s = max(0.0, PATIENCE_SHARE * self._setup.grace_s - linger_s - TWO_SLOTS_S)
-        self._drain()
-        self._engine.finish(now() + (0.0 if self._retired else patience_s), linger_s)
+        self._engine.stop_accepting()
+        self._setup.title("draining")
 
 
-def _listeners(service: ServiceSetup) -> list[Listener]:
+def listeners_of(service: ServiceSetup) -> list[Listener]:
+    """The listeners of a service, with its terms."""
     terms = Terms(
         name=service.name,
         service=service.service,

@@ -1,7 +1,7 @@
 """The questions of the master to a worker, and the answers.
 
 {"question": "connections", "after": -1, "limit": 200} asks for the connections whose
-descriptors are above ``after``, in ascending order, at most ``limit`` of them. The
+numbers are above ``after``, in ascending order, at most ``limit`` of them. The
 answer is {"connections": [{"service": ..., "peer": ..., "local": ..., "age_s": ...,
 "received": ..., "sent": ..., "state": ...}, ...], "next": N}: ``next`` is the
 ``after`` of the next question, null if there are no more. A question that is not
@@ -31,22 +31,24 @@ MAX_ANSWER_BYTES = MAX_LINE_BYTES - 1024
 """How many bytes of connections an answer holds at most: the path of a UNIX socket can
 have 600 bytes in JSON, so the limit alone does not bound it.
 """
-HIGHEST_FD = (1 << 31) - 1
+HIGHEST = (1 << 31) - 1
 
 
 class Described(Protocol):
     """A session, as far as it is described to the master."""
 
     @property
-    def fd(self) -> int:
-        """The descriptor of its connection."""
+    def number(self) -> int:
+        """Its number: the descriptor of its connection, or its entry in the table of
+        sessions.
+        """
 
     def describe(self, now: float) -> dict[str, Any]:
         """Its service, peer, local address, age in seconds, bytes and state."""
 
 
 Sessions = Callable[[int], Iterable[Described]]
-"""The open sessions whose descriptors are above a number, in ascending order."""
+"""The open sessions whose numbers are above another one, in ascending order."""
 
 
 def answer(question: Mapping[str, Any], sessions: Sessions, now: float) -> dict[str, Any]:
@@ -54,8 +56,8 @@ def answer(question: Mapping[str, Any], sessions: Sessions, now: float) -> dict[
     if question.get("question") != "connections":
         return {"error": 'the only questions are "connections" and "log"'}
     after, limit = question.get("after", -1), question.get("limit", MAX_LIMIT)
-    if not _is_within(after, -1, HIGHEST_FD):
-        return {"error": "after must be a descriptor, or -1"}
+    if not _is_within(after, -1, HIGHEST):
+        return {"error": "after must be a number of a connection, or -1"}
     if not _is_within(limit, 1, MAX_LIMIT):
         return {"error": f"limit must be a whole number from 1 to {MAX_LIMIT}"}
     return _connections(sessions(after), limit, now)
@@ -76,7 +78,7 @@ def _connections(sessions: Iterable[Described], limit: int, now: float) -> dict[
         if size > MAX_ANSWER_BYTES:
             return {"connections": found, "next": last}
         found.append(described)
-        last = session.fd
+        last = session.number
     return {"connections": found, "next": None}
 
 

@@ -193,6 +193,77 @@ def test_unused_pool(accept: Accept) -> None:
     )
 
 
+MODELS = "[services.echo]\nlisten = ['{}']\nmodel = '{}'\n"
+
+
+@pytest.mark.parametrize("model", ["event", "iterative"])
+def test_only_a_service_that_forks_has_a_limit_of_sessions(refuse: Refuse, model: str) -> None:
+    """Nothing would keep max_connections of another model. The default model is
+    event.
+    """
+    text = MODELS.format("tcp://[::]:7", model) + "max_connections = 256\n"
+    sentence = (
+        f'unpd.toml:4: services.echo.max_connections: only a service with model = "fork" has it:'
+        f' this one has the model "{model}", and shares max_connections_per_worker in [pools.NAME]'
+    )
+    assert refuse(text) == [sentence]
+
+
+@pytest.mark.parametrize("model", ["fork", "iterative"])
+def test_a_model_without_streams_is_warned_of(accept: Accept, model: str) -> None:
+    """Workers serve all datagrams, so the model of such a service changes nothing."""
+    warnings = accept(MODELS.format("udp://[::]:7", model)).warnings
+    assert warnings == (
+        (
+            f'unpd.toml:3: services.echo.model: "{model}" changes nothing: a model is about'
+            " streams, and every address of this service is of datagrams"
+        ),
+    )
+    assert accept(MODELS.format("tcp://[::]:7", model)).warnings == ()
+
+
+def test_a_tcpmux_offers_only_services_of_the_event_model(refuse: Refuse, accept: Accept) -> None:
+    """It hands the connection over inside one process."""
+    mux = "[services.mux]\ntype = 'tcpmux'\nservices = ['echo']\n"
+    text = MODELS.format("tcp://[::]:7", "fork") + mux
+    assert refuse(text) == [
+        (
+            'unpd.toml:6: services.mux.services: "echo" has the model "fork", but a tcpmux offers'
+            ' only services of the model "event"'
+        )
+    ]
+    event = MODELS.format("tcp://[::]:7", "event")
+    assert accept(event + mux + "model = 'fork'\n").warnings == ()
+
+
+def test_a_pool_has_no_limit_of_sessions(refuse: Refuse) -> None:
+    """The key of a pool has another name."""
+    assert refuse("[pools.default]\nmax_connections = 9\n[services.echo]\n") == [
+        (
+            "unpd.toml:2: pools.default.max_connections: unknown key; the limit of a pool is"
+            " max_connections_per_worker; max_connections is of a service"
+        )
+    ]
+
+
+TOO_MANY = (
+    "unpd.toml:1: pools: all pools together have {} workers and dispatchers, but at most 900 are"
+    " allowed"
+)
+
+
+def test_dispatchers_and_iterative_workers_count(refuse: Refuse) -> None:
+    """They have rows of the scoreboard as workers have."""
+    text = "[pools.a]\nworkers = 500\n[pools.b]\nworkers = 400\n[services.echo]\npool = 'a'\n"
+    text += "[services.daytime]\npool = 'b'\nmodel = 'iterative'\n"
+    assert refuse(text) == [
+        (
+            "unpd.toml:1: pools: all pools together have 901 workers and dispatchers,"
+            " but at most 900 are allowed"
+        )
+    ]
+
+
 def test_too_many_workers(refuse: Refuse, accept: Accept) -> None:
     """All pools together have at most 900 workers; "auto" counts one for each CPU."""
     text = (
@@ -200,12 +271,10 @@ def test_too_many_workers(refuse: Refuse, accept: Accept) -> None:
         " 'a'\n[services.daytime]\npool = 'b'\n"
     )
     assert accept(text.format(400)).warnings == ()
-    assert refuse(text.format(401)) == [
-        "unpd.toml:1: pools: all pools together have 901 workers, but at most 900 are allowed"
-    ]
+    assert refuse(text.format(401)) == [TOO_MANY.format(901)]
     assert refuse(
         text.format(400) + "[services.more]\ntype = 'echo'\nlisten = ['tcp://[::]:1']"
-    ) == ["unpd.toml:1: pools: all pools together have 904 workers, but at most 900 are allowed"]
+    ) == [TOO_MANY.format(904)]
 
 
 def test_too_many_services(refuse: Refuse) -> None:

@@ -97,10 +97,8 @@ def test_defaults(accept: Accept) -> None:
     ) == (10.0, 60.0, 10.0, 30.0)
     assert (config.log.level, config.log.format, config.log.file) == ("info", "text", "")
     assert list(config.pools) == ["default"]
-    assert (config.pools["default"].workers, config.pools["default"].max_connections) == (
-        "auto",
-        10_000,
-    )
+    pool = config.pools["default"]
+    assert (pool.workers, pool.max_connections_per_worker) == ("auto", 10_000)
 
 
 def test_defaults_of_an_ordinary_user(host: Host) -> None:
@@ -341,8 +339,11 @@ def test_frozen(accept: Accept) -> None:
             'unpd.toml:2: pools.default.workers: must be "auto" or a whole number from 1 to 512',
         ),
         (
-            f"[pools.default]\nmax_connections = 0\n{ECHO}",
-            "unpd.toml:2: pools.default.max_connections: must be a whole number from 1 to 1000000",
+            f"[pools.default]\nmax_connections_per_worker = 0\n{ECHO}",
+            (
+                "unpd.toml:2: pools.default.max_connections_per_worker: must be a whole number from"
+                " 1 to 1000000"
+            ),
         ),
         ("[services._echo]", f"unpd.toml:1: services._echo: the name of a service {NAME_RULE}"),
         ("[services.'']", f'unpd.toml:1: services."": the name of a service {NAME_RULE}'),

@@ -15,7 +15,7 @@ def test_key_by_key(etc: Etc) -> None:
     """
     etc.write(
         "[daemon]\nuser = 'main'\ngroup = 'main'\ngrace_s = 1\n[metrics]\nlisten ="
-        f" false\n[pools.default]\nworkers = 1\nmax_connections = 1\n{ECHO}",
+        f" false\n[pools.default]\nworkers = 1\nmax_connections_per_worker = 1\n{ECHO}",
         b="[daemon]\nuser = 'b'\n[log]\nlevel = 'debug'\n[pools.default]\nworkers = 3\n",
         a=(
             "daemon = { user = 'a', group = 'a' }\nmetrics.listen ="
@@ -28,7 +28,10 @@ def test_key_by_key(etc: Etc) -> None:
     assert (config.log.level, config.log.format) == ("debug", "text")
     assert config.metrics.listen is not None
     assert config.metrics.listen.text == "unix:///a"
-    assert (config.pools["default"].workers, config.pools["default"].max_connections) == (3, 1)
+    assert (
+        config.pools["default"].workers,
+        config.pools["default"].max_connections_per_worker,
+    ) == (3, 1)
     assert (loaded.path, loaded.drop_ins, loaded.warnings) == (etc.main, 2, ())
 
 

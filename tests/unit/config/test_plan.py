@@ -82,12 +82,13 @@ def test_effective_shows_every_key(host: Host) -> None:
         },
         "log": {"level": "info", "format": "text", "file": ""},
         "metrics": {"listen": False},
-        "pools": {"default": {"workers": "auto", "max_connections": 10000}},
+        "pools": {"default": {"workers": "auto", "max_connections_per_worker": 10000}},
         "services": {
             "daytime": {
                 "type": "daytime",
                 "listen": ["unix:///run/d"],
                 "pool": "default",
+                "model": "event",
                 "backlog": 4096,
                 "idle_timeout_s": 600,
                 "session_timeout_s": 0,

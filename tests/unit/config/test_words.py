@@ -22,7 +22,10 @@ WORDS = {
         " in its unit"
     ),
     "access_times": "unpd has nothing like it",
-    "instances": "the key is max_connections in [pools.NAME], which counts for each worker",
+    "instances": (
+        'the key is max_connections, of a service with model = "fork"; the other services share'
+        " max_connections_per_worker in [pools.NAME]"
+    ),
     "log_type": "the key is file in [log]; without it the log goes to standard error",
     "log_on_success": "the key is level in [log]",
     "nice": "set it in the unit of systemd: Nice=",

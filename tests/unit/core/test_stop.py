@@ -7,6 +7,7 @@ import pytest
 from tests.support.machine import Machine, booted, proving, running, wants
 from unpd.core import effects as fx
 from unpd.core import events as ev
+from unpd.core.policy import POLICIES
 from unpd.names import ChildKind, ChildOrder, ChildPhase, ExitCode, MasterPhase
 
 
@@ -301,7 +302,11 @@ def test_a_fork_that_fails_during_a_stop_is_not_retried() -> None:
 
 
 def test_the_kinds_of_children_are_those_that_the_stop_knows() -> None:
-    """Workers stop first, then the exporter. A new kind of child needs a place in this
-    order.
+    """Those that serve stop first, then the exporter. A new kind of child needs a place
+    in this order.
     """
-    assert set(ChildKind) == {ChildKind.WORKER, ChildKind.EXPORTER}
+    first = {ChildKind.WORKER, ChildKind.DISPATCHER, ChildKind.ITERATIVE}
+    assert set(ChildKind) == first | {ChildKind.EXPORTER}
+    shares = {POLICIES[kind].stop_share for kind in first}
+    assert len(shares) == 1
+    assert max(shares) < POLICIES[ChildKind.EXPORTER].stop_share

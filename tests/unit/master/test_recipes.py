@@ -43,6 +43,12 @@ pool = "slow"
 listen = ["tcp://127.0.0.1:7017"]
 pool = "slow"
 
+[services.forked]
+type = "discard"
+model = "fork"
+listen = ["tcp://127.0.0.1:7009"]
+pool = "slow"
+
 [services.tcpmux]
 listen = ["tcp://127.0.0.1:7001"]
 pool = "slow"
@@ -52,7 +58,8 @@ services = ["qotd"]
 WORKERS = (ChildKind.WORKER, "default")
 SLOW = (ChildKind.WORKER, "slow")
 EXPORTER = (ChildKind.EXPORTER, "exporter")
-EVERY = {WORKERS, SLOW, EXPORTER}
+DISPATCHER = (ChildKind.DISPATCHER, "slow")
+EVERY = {WORKERS, SLOW, DISPATCHER, EXPORTER}
 
 TABLES: dict[str, type[BaseModel]] = {
     "daemon": Daemon,
@@ -72,11 +79,17 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("log", "format"): ("json", EVERY),
     ("log", "file"): ("/other.log", EVERY),
     ("metrics", "listen"): (TcpAddress("127.0.0.1", 1), {EXPORTER}),
-    ("pools.default", "max_connections"): (11, {WORKERS}),
+    # The exporter looks for a ready child of another kind.
+    ("services.echo", "model"): (
+        "iterative",
+        {WORKERS, (ChildKind.ITERATIVE, "default"), EXPORTER},
+    ),
+    ("services.echo", "max_connections"): (11, {WORKERS}),
+    ("pools.default", "max_connections_per_worker"): (11, {WORKERS}),
     ("services.echo", "name"): ("other", {WORKERS}),
     ("services.echo", "type"): ("daytime", {WORKERS}),
     ("services.echo", "listen"): ((TcpAddress("127.0.0.1", 1),), {WORKERS, EXPORTER}),
-    ("services.echo", "pool"): ("slow", EVERY),
+    ("services.echo", "pool"): ("slow", {WORKERS, SLOW, EXPORTER}),
     ("services.echo", "backlog"): (11, {WORKERS}),
     ("services.echo", "idle_timeout_s"): (11.0, {WORKERS}),
     ("services.echo", "session_timeout_s"): (11.0, {WORKERS}),
@@ -236,4 +249,4 @@ def test_a_pool_with_datagrams_knows_every_port(config: Config, fds: tuple[int, 
     metrics = changed(before, "metrics", "listen", TcpAddress("127.0.0.1", 1))
     assert changed_pools(before, metrics, (fds[0], fds[0])) == {WORKERS, EXPORTER}
     daytime = changed(before, "services.daytime", "listen", (TcpAddress("127.0.0.1", 1),))
-    assert changed_pools(before, daytime, (fds[0], fds[0])) == EVERY
+    assert changed_pools(before, daytime, (fds[0], fds[0])) == {WORKERS, SLOW, EXPORTER}

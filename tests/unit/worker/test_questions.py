@@ -14,7 +14,7 @@ from unpd.channel import MAX_LINE_BYTES, ChannelEnd
 from unpd.logs import Log
 from unpd.sinks import Sink
 from unpd.worker.event.poller import Target
-from unpd.worker.questions import HIGHEST_FD, MAX_LIMIT, Questions, answer
+from unpd.worker.questions import HIGHEST, MAX_LIMIT, Questions, answer
 
 NOW = 100.0
 ASK = {"question": "connections"}
@@ -24,12 +24,12 @@ ASK = {"question": "connections"}
 class Client:
     """A session that describes itself."""
 
-    fd: int
+    number: int
     local: str = "127.0.0.1:7"
 
     def describe(self, now: float) -> dict[str, Any]:
         """As a session does."""
-        return {"service": "echo", "peer": f"peer:{self.fd}", "local": self.local, "age_s": now}
+        return {"service": "echo", "peer": f"peer:{self.number}", "local": self.local, "age_s": now}
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Engine:
 
     def sessions(self, after: int = -1) -> Iterable[Client]:
         """The clients above ``after``."""
-        return (client for client in self.clients if client.fd > after)
+        return (client for client in self.clients if client.number > after)
 
 
 class Wire(WithoutDescriptors):
@@ -158,7 +158,7 @@ def test_an_answer_fits_into_a_line() -> None:
         {"question": "weather"},
         {"question": None},
         {"question": "connections", "after": -2},
-        {"question": "connections", "after": HIGHEST_FD + 1},
+        {"question": "connections", "after": HIGHEST + 1},
         {"question": "connections", "after": "7"},
         {"question": "connections", "after": True},
         {"question": "connections", "after": 1.5},

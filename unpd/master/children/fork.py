@@ -18,7 +18,6 @@ import os
 import signal
 import socket
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -35,7 +34,7 @@ from unpd.errors import PrivilegeError, UnpdError
 from unpd.kernel import privileges, processes, signals, terminal
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import SignalQueue
-from unpd.logs import Log
+from unpd.logs import Log, trace_of
 from unpd.master.children import reports
 from unpd.names import MASTER_SIGNALS, ChildOrder, ExitCode
 
@@ -54,8 +53,6 @@ IGNORED = tuple(
 processes of one name (killall(1)), ends none of them. The default action of SIGCHLD is
 to be ignored, and SIG_IGN would mean more (wait(2)).
 """
-TRACE_CHARACTERS = 900
-"""How many characters of a trace are logged, its last ones: a log line is bounded."""
 
 
 @dataclass(slots=True)
@@ -180,8 +177,7 @@ def _live_and_exit(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid
     try:
         code = _live(child, plan, channel, parent_pid)
     except BaseException as error:  # noqa: BLE001 - the top of a process
-        trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
-        plan.log.event(f"{child.slot.kind}.crashed", error=repr(error), trace=trace)
+        plan.log.event(f"{child.slot.kind}.crashed", error=repr(error), trace=trace_of(error))
     finally:
         plan.board.row(plan.row)[layout.Row.EXIT_NS] = time.monotonic_ns()
         os._exit(code)

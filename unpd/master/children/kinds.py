@@ -3,16 +3,18 @@ recipe by which a reload notices that a pool changed.
 
 A new kind is a row in :data:`KINDS` and a row in :data:`unpd.core.policy.POLICIES`. The
 functions here translate the master's configuration into the arguments of these
-programs, which import nothing of the master.
+programs, which import nothing of the master. :mod:`unpd.master.children.serving` tells
+which services a child serves.
 
 A recipe has every value of the configuration that a child of the pool reads, and which
 sockets it listens on. A function here that reads one more value adds it to the recipe
 of its kind: otherwise a reload leaves the pool alone although that value changed.
 
-Called by the performers; calls :mod:`unpd.worker` and :mod:`unpd.metrics.exporter` in
-the child.
+Called by the performers; calls :mod:`unpd.worker`, :mod:`unpd.dispatcher` and
+:mod:`unpd.metrics.exporter` in the child.
 """
 
+import functools
 import ipaddress
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -22,30 +24,32 @@ from types import MappingProxyType
 from unpd import __version__
 from unpd.board import layout
 from unpd.board.memory import rows_bound
-from unpd.config.addresses import (
-    BoundAddress,
-    FileAddress,
-    InternetAddress,
-    TcpAddress,
-    takes_datagrams,
-)
+from unpd.board.sessions import SessionTable
+from unpd.config.addresses import BoundAddress, TcpAddress, takes_datagrams
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
-from unpd.config.schema import Config
-from unpd.config.service_types import service_type
 from unpd.core.model import Child, Limits, Recipe, Wanted, WantedPool
+from unpd.dispatcher.main import Dispatcher, DispatcherSetup
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
+from unpd.master.children.serving import (
+    kind_of,
+    listeners_of,
+    make_services,
+    needed_by,
+    own_addresses,
+    served_by,
+    services_of,
+)
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.names import ChildKind, ChildOrder
 from unpd.services.base import StreamService
-from unpd.services.tcpmux import Tcpmux
 from unpd.worker.accepting import ListenerSetup
-from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
+from unpd.worker.orders import Signals
 from unpd.worker.siblings import Place
 
 FINISH_SHARE = 0.1
@@ -59,37 +63,58 @@ and kills it after 95 %.
 class Kind:
     """One kind of child.
 
-    ``wanted``: how many a configuration wants, by pool. ``recipe``: that of a pool.
+    ``wanted``: how many a deployment wants, by pool. ``recipe``: that of a pool.
     ``keeps``: the descriptors of listeners that a child inherits. ``live``: its whole
-    life, called in the child.
+    life, called in the child. ``sessions``: how many session processes a child may have
+    at a time.
     """
 
-    wanted: Callable[[Config], Mapping[str, int]]
+    wanted: Callable[[Deployment], Mapping[str, int]]
     recipe: Callable[[Deployment, str], Recipe]
     keeps: Callable[[Deployment, Child], tuple[int, ...]]
     live: Callable[[Runtime, Deployment, Newborn], None]
+    sessions: Callable[[Deployment, Child], int] = lambda _deployment, _child: 0
 
 
-def _wanted_workers(config: Config) -> dict[str, int]:
-    """A pool that no service uses gets no workers."""
-    used = {service.pool for service in config.services.values()}
-    return {name: worker_count(pool) for name, pool in config.pools.items() if name in used}
+# --- what is wanted -------------------------------------------------------------------
 
 
-def _wanted_exporters(config: Config) -> dict[str, int]:
-    return {"exporter": 1} if config.metrics.listen else {}
+def _used_pools(deployment: Deployment, kind: ChildKind) -> dict[str, int]:
+    """The pools that need children of a kind, with the number of services that these
+    serve.
+    """
+    counts = {pool: len(services_of(deployment, kind, pool)) for pool in deployment.config.pools}
+    return {pool: count for pool, count in counts.items() if count}
 
 
-def _worker_recipe(deployment: Deployment, pool: str) -> Recipe:
+def _wanted_workers(deployment: Deployment) -> dict[str, int]:
+    """A pool in which workers serve nothing gets none."""
+    pools = deployment.config.pools
+    return {name: worker_count(pools[name]) for name in _used_pools(deployment, ChildKind.WORKER)}
+
+
+def _wanted_dispatchers(deployment: Deployment) -> dict[str, int]:
+    return dict.fromkeys(_used_pools(deployment, ChildKind.DISPATCHER), 1)
+
+
+def _wanted_iterative(deployment: Deployment) -> dict[str, int]:
+    return _used_pools(deployment, ChildKind.ITERATIVE)
+
+
+def _wanted_exporters(deployment: Deployment) -> dict[str, int]:
+    return {"exporter": 1} if deployment.config.metrics.listen else {}
+
+
+def _serving_recipe(kind: ChildKind, deployment: Deployment, pool: str) -> Recipe:
     config = deployment.config
-    services = _services_of(deployment, pool)
-    pool_values = values_of(config.pools[pool])
-    del pool_values["workers"]  # how many siblings a worker has does not concern it
-    datagrams = any(takes_datagrams(one.address) for one in _listeners_of(deployment, pool))
+    services = services_of(deployment, kind, pool)
+    listeners = [one for name in services for one in listeners_of(deployment, kind, name)]
+    datagrams = any(takes_datagrams(one.address) for one in listeners)
     return (
-        pool_values,
-        {name: values_of(config.services[name]) for name in services},
-        _identities(_listeners_of(deployment, pool)),
+        # How many siblings a worker has does not concern it.
+        config.pools[pool].max_connections_per_worker if kind is ChildKind.WORKER else None,
+        {name: values_of(config.services[name]) for name in needed_by(deployment, services)},
+        _identities(listeners),
         values_of(config.log),
         config.daemon.grace_s,
         own_addresses(deployment) if datagrams else None,
@@ -100,7 +125,7 @@ def _exporter_recipe(deployment: Deployment, pool: str) -> Recipe:
     del pool
     config = deployment.config
     return (
-        {name: service.pool for name, service in config.services.items()},
+        _served_by(deployment),
         _identities(deployment.listeners.opened.values()),
         values_of(config.log),
         config.daemon.grace_s,
@@ -117,29 +142,15 @@ def _identities(listeners: Iterable[OpenListener]) -> dict[str, tuple[str, str, 
     }
 
 
-def _worker_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
-    return tuple(listener.sock.fileno() for listener in _listeners_of(deployment, child.slot.pool))
+# --- children that serve --------------------------------------------------------------
 
 
-def _listeners_of(deployment: Deployment, pool: str) -> list[OpenListener]:
-    """The listeners of the services of a pool."""
-    services = _services_of(deployment, pool)
-    return [listener for name in services for listener in deployment.listeners.of(name)]
-
-
-def own_addresses(deployment: Deployment) -> OwnAddresses:
-    """The addresses on which unpd itself listens, which get no datagram from us."""
-    addresses = [listener.address for listener in deployment.listeners.opened.values()]
-    return OwnAddresses(
-        ports=frozenset(one.port for one in addresses if isinstance(one, InternetAddress)),
-        paths=frozenset(one.kernel_path for one in addresses if isinstance(one, FileAddress)),
+def _serving_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
+    return tuple(
+        listener.sock.fileno()
+        for name in served_by(deployment, child.slot)
+        for listener in listeners_of(deployment, child.slot.kind, name)
     )
-
-
-def _services_of(deployment: Deployment, pool: str) -> list[str]:
-    """The services of a pool."""
-    services = deployment.config.services.items()
-    return [name for name, service in services if service.pool == pool]
 
 
 def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
@@ -151,51 +162,101 @@ def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
 
 
 def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
-    config = deployment.config
-    services = _services_of(deployment, newborn.child.slot.pool)
-    # The master changes its own level only after this generation has been proved.
-    newborn.log.set_level(config.log.level)
-    made = {
-        name: service_type(config.services[name].type).make(config.services[name].options)
-        for name in services
-    }
-    for service in made.values():
-        if isinstance(service, Tcpmux):
-            service.offer(made)
-    setup = WorkerSetup(
-        services=tuple(
-            _service_setup(runtime, deployment, name, service) for name, service in made.items()
-        ),
+    pool = deployment.config.pools[newborn.child.slot.pool]
+    place = _place(runtime, newborn)
+    Worker(
+        _worker_setup(runtime, deployment, newborn, pool.max_connections_per_worker, place)
+    ).run()
+
+
+def _live_as_iterative(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
+    Worker(_worker_setup(runtime, deployment, newborn, max_connections=1, place=None)).run()
+
+
+def _worker_setup(
+    runtime: Runtime,
+    deployment: Deployment,
+    newborn: Newborn,
+    max_connections: int,
+    place: Place | None,
+) -> WorkerSetup:
+    return WorkerSetup(
+        services=_service_setups(runtime, deployment, newborn),
         own=own_addresses(deployment),
-        max_connections=config.pools[newborn.child.slot.pool].max_connections,
-        grace_s=config.daemon.grace_s,
+        max_connections=max_connections,
+        grace_s=deployment.config.daemon.grace_s,
         board=newborn.board,
-        place=Place(
-            birth=newborn.child.birth,
-            pool=runtime.columns.pools.column(newborn.child.slot.pool),
-            generation=newborn.child.generation,
-        ),
+        place=place,
         row=newborn.cells,
         log=newborn.log,
-        signal_queue=newborn.signal_queue,
-        signals=CHILD_SIGNALS,
-        wakeup_fd=newborn.wakeup_fd,
+        signals=_signals(newborn),
         report_ready=newborn.report_ready,
         channel=newborn.channel,
         switch_log=newborn.switch_log,
         title=newborn.title,
     )
-    Worker(setup).run()
+
+
+def _live_as_dispatcher(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
+    setup = DispatcherSetup(
+        services=_service_setups(runtime, deployment, newborn),
+        table=_table_of(runtime, newborn),
+        grace_s=deployment.config.daemon.grace_s,
+        board=newborn.board,
+        place=_place(runtime, newborn),
+        row=newborn.cells,
+        log=newborn.log,
+        signals=_signals(newborn),
+        report_ready=newborn.report_ready,
+        channel=newborn.channel,
+        switch_log=newborn.switch_log,
+        title=newborn.title,
+    )
+    Dispatcher(setup).run()
+
+
+def _table_of(runtime: Runtime, newborn: Newborn) -> SessionTable:
+    lane = runtime.lanes.held_by(newborn.child.birth)
+    if lane is None:
+        raise AssertionError("a dispatcher was forked without a lane")
+    return lane.table
+
+
+def _sessions(deployment: Deployment, child: Child) -> int:
+    services = served_by(deployment, child.slot)
+    return sum(deployment.config.services[name].max_connections for name in services)
+
+
+def _place(runtime: Runtime, newborn: Newborn) -> Place:
+    return Place(
+        birth=newborn.child.birth,
+        pool=runtime.columns.pools.column(newborn.child.slot.pool),
+        generation=newborn.child.generation,
+    )
+
+
+def _signals(newborn: Newborn) -> Signals:
+    return Signals(newborn.signal_queue, CHILD_SIGNALS, newborn.wakeup_fd)
+
+
+def _service_setups(
+    runtime: Runtime, deployment: Deployment, newborn: Newborn
+) -> tuple[ServiceSetup, ...]:
+    # The master changes its own level only after this generation has been proved.
+    newborn.log.set_level(deployment.config.log.level)
+    kind, served = newborn.child.slot.kind, served_by(deployment, newborn.child.slot)
+    made = make_services(deployment, served)
+    return tuple(_service_setup(runtime, deployment, kind, name, made[name]) for name in served)
 
 
 def _service_setup(
-    runtime: Runtime, deployment: Deployment, name: str, service: StreamService
+    runtime: Runtime, deployment: Deployment, kind: ChildKind, name: str, service: StreamService
 ) -> ServiceSetup:
     config = deployment.config.services[name]
     # listen(2) silently cuts a greater backlog.
     backlog = min(config.backlog, read_somaxconn(SOMAXCONN) or config.backlog)
     columns = runtime.columns.listeners
-    listeners = deployment.listeners.of(name)
+    listeners = listeners_of(deployment, kind, name)
     return ServiceSetup(
         name=name,
         service=service,
@@ -215,7 +276,11 @@ def _service_setup(
         ),
         amplification=config.amplification,
         datagram_rate=config.datagram_rate,
+        max_sessions=config.max_connections,
     )
+
+
+# --- the exporter ---------------------------------------------------------------------
 
 
 def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
@@ -280,10 +345,21 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
         services=tuple((name, columns.services.column(name)) for name in columns.services.names),
         pools=tuple((name, columns.pools.column(name)) for name in columns.pools.names),
         listeners=listeners,
-        service_pools={name: service.pool for name, service in deployment.config.services.items()},
+        served_by=_served_by(deployment),
         version=__version__,
         master_pid=runtime.master_pid,
     )
+
+
+def _served_by(deployment: Deployment) -> dict[str, frozenset[tuple[ChildKind, str]]]:
+    """The kinds and the pools of the children that serve each service."""
+    return {
+        name: frozenset(
+            (kind_of(deployment, listener), service.pool)
+            for listener in deployment.listeners.of(name)
+        )
+        for name, service in deployment.config.services.items()
+    }
 
 
 KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
@@ -296,9 +372,22 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
         ),
         ChildKind.WORKER: Kind(
             wanted=_wanted_workers,
-            recipe=_worker_recipe,
-            keeps=_worker_keeps,
+            recipe=functools.partial(_serving_recipe, ChildKind.WORKER),
+            keeps=_serving_keeps,
             live=_live_as_worker,
+        ),
+        ChildKind.ITERATIVE: Kind(
+            wanted=_wanted_iterative,
+            recipe=functools.partial(_serving_recipe, ChildKind.ITERATIVE),
+            keeps=_serving_keeps,
+            live=_live_as_iterative,
+        ),
+        ChildKind.DISPATCHER: Kind(
+            wanted=_wanted_dispatchers,
+            recipe=functools.partial(_serving_recipe, ChildKind.DISPATCHER),
+            keeps=_serving_keeps,
+            live=_live_as_dispatcher,
+            sessions=_sessions,
         ),
     }
 )
@@ -317,6 +406,6 @@ def wanted_children(deployment: Deployment) -> Wanted:
     pools = {
         (kind, pool): WantedPool(count, row.recipe(deployment, pool))
         for kind, row in KINDS.items()
-        for pool, count in row.wanted(config).items()
+        for pool, count in row.wanted(deployment).items()
     }
     return Wanted(pools, limits)

@@ -16,16 +16,19 @@ from unpd.kernel.signals import Reaped
 from unpd.master import rotation
 from unpd.master.children.reports import read_and_close
 from unpd.master.runtime import ChildProcess, Runtime
-from unpd.names import ReapReason
+from unpd.names import reap_reason
 
 
 def account_for(runtime: Runtime, reaped: Reaped) -> None:
     """Count a reaped process, and queue ChildExited if it was a child.
 
-    A process that the master did not fork is only counted: it inherits orphans.
+    A process that the master did not fork is only counted: it inherits orphans. But the
+    sessions of a dispatcher that died are accounted for.
     """
     birth = runtime.birth_by_pid.pop(reaped.pid, None)
     report = processes.decode_wait_status(reaped.status)
+    if birth is None and runtime.lanes.session_ended(reaped):
+        return
     if birth is None:
         runtime.board.count(layout.Master.UNKNOWN_REAPED)
         runtime.log.event("child.unknown", pid=reaped.pid, ended=str(report))
@@ -34,7 +37,11 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
     process = runtime.processes.pop(birth)
     rotation.forget(runtime, birth)
     _count(runtime, process, reaped, report)
-    lost = runtime.board.book_worker_died(process.row)
+    lane = runtime.lanes.held_by(birth)
+    if lane is None:
+        lost = runtime.board.book_worker_died(process.row)
+    else:
+        lost = runtime.lanes.take_back(lane)
     runtime.board.leave(process.row)
     if process.pidfd is not None:
         os.close(process.pidfd)
@@ -45,7 +52,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
         slot=str(slot),
         birth=birth,
         pid=reaped.pid,
-        reason=str(_reason(report)),
+        reason=str(reap_reason(report.code, report.signal)),
         ended=_in_words(process, report),
         connections_lost=lost,
     )
@@ -64,7 +71,7 @@ def _in_words(process: ChildProcess, report: ExitReport) -> str:
 def _count(runtime: Runtime, process: ChildProcess, reaped: Reaped, report: ExitReport) -> None:
     board = runtime.board
     kind = layout.KINDS.index(process.child.slot.kind)
-    reason = layout.REAP_REASONS.index(_reason(report))
+    reason = layout.REAP_REASONS.index(reap_reason(report.code, report.signal))
     board.count(layout.Master.REAPED + kind * len(layout.REAP_REASONS) + reason)
     exit_ns = board.row(process.row)[layout.Row.EXIT_NS]
     # A killed child wrote no time, and a faulty child may have written any number.
@@ -73,10 +80,3 @@ def _count(runtime: Runtime, process: ChildProcess, reaped: Reaped, report: Exit
         bucket = bisect_left(layout.REAP_BOUNDS_S, delay_ns / layout.NS)
         board.count(layout.Master.REAP_BUCKETS + bucket)
         board.count(layout.Master.REAP_SUM_NS, delay_ns)
-
-
-def _reason(report: ExitReport) -> ReapReason:
-    if report.signum is None:
-        return ReapReason.CLEAN if report.code == 0 else ReapReason.FAILED
-    name = processes.signal_name(report.signum).lower()
-    return ReapReason(name) if name in tuple(ReapReason) else ReapReason.OTHER_SIGNAL

@@ -130,6 +130,6 @@ def _has_room(runtime: Runtime, service: str, beating: RowsByPool) -> bool:
     is for all services of the pool together.
     """
     pool = runtime.deployment.config.services[service].pool
-    limit = runtime.deployment.config.pools[pool].max_connections
+    limit = runtime.deployment.config.pools[pool].max_connections_per_worker
     rows = map(runtime.board.row, beating.get(pool, ()))
     return any(row[layout.Row.OPEN] < limit for row in rows)

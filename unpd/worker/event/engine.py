@@ -34,6 +34,7 @@ from unpd.worker.event.shared import Shared
 from unpd.worker.event.stream import Stream
 from unpd.worker.ledger import Ledger
 from unpd.worker.siblings import Siblings
+from unpd.worker.terms import Terms
 
 MAX_EVENTS = 64
 """How many events a turn takes: enough to pay for the turn, and so few that malloc(3)
@@ -48,9 +49,11 @@ class EngineSetup:
     """Everything an engine is made of.
 
     ``row``: the worker's words on the scoreboard. ``datagrams``: its datagram sockets.
-    ``siblings``: the workers that share
-    its listeners; None: it takes what it gets. ``hot_path``: False to serve small
-    echoes on the general path, too. ``clock``: the monotonic clock.
+    ``handed``: the terms of connections that come through :meth:`Engine.take_over`.
+    ``siblings``: the workers that share its listeners; None: it takes what it gets.
+    ``alone``: nobody shares them, so that it never takes more than ``max_connections``.
+    ``hot_path``: False to serve small echoes on the general path, too. ``clock``: the
+    monotonic clock.
     """
 
     listeners: Iterable[Listener]
@@ -58,7 +61,9 @@ class EngineSetup:
     row: memoryview
     log: Log
     datagrams: Iterable[DatagramSetup] = ()
+    handed: Iterable[Terms] = ()
     siblings: Siblings | None = None
+    alone: bool = False
     hot_path: bool = True
     clock: Callable[[], float] = now
 
@@ -68,7 +73,8 @@ class Engine:
 
     def __init__(self, setup: EngineSetup) -> None:
         listeners = tuple(setup.listeners)
-        self._ledger = Ledger(setup.row, (listener.terms for listener in listeners))
+        terms = (*(listener.terms for listener in listeners), *setup.handed)
+        self._ledger = Ledger(setup.row, terms)
         self._poller = Poller()
         self._clock = setup.clock
         self._hot_path = setup.hot_path
@@ -76,7 +82,9 @@ class Engine:
         self._shared = Shared(
             poller=self._poller, ledger=self._ledger, log=setup.log, now=setup.clock()
         )
-        self._intake = Intake(listeners, setup.siblings, setup.max_connections, self._shared)
+        self._intake = Intake(
+            listeners, setup.siblings, setup.max_connections, self._shared, alone=setup.alone
+        )
         self._datagrams = [DatagramSocket(each, self._shared) for each in setup.datagrams]
         for datagrams in self._datagrams:
             datagrams.watch()
@@ -103,6 +111,12 @@ class Engine:
         for target in self._poller.after(after):
             if isinstance(target, Stream) and isinstance(target.session, Session):
                 yield target.session
+
+    def take_over(self, terms: Terms, fd: int, peer: bytes) -> None:
+        """Serve a connection that another process has accepted and counted."""
+        self._shared.now = self._clock()
+        self._ledger.open += 1
+        Session(self._shared, terms, fd, peer).open()
 
     def turn(self, longest_s: float = LONGEST_TURN_S) -> None:
         """Wait once, but no longer than ``longest_s``; serve what is ready, end what is

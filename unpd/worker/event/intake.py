@@ -58,13 +58,17 @@ class Intake:
         siblings: Siblings | None,
         max_connections: int,
         shared: Shared,
+        *,
+        alone: bool = False,
     ) -> None:
+        """``alone``: no other worker shares the listeners."""
         self.has_room: bool | None = None
         self.pausing = False
         self.patrol_at = 0.0
         self._listeners = list(listeners)
         self._siblings = siblings
         self._max_connections = max_connections
+        self._alone = alone
         self._shared = shared
         for listener in self._listeners:
             woken = functools.partial(self._woken, listener)
@@ -105,7 +109,8 @@ class Intake:
     def drain(self) -> None:
         """Stop watching; accept what the queues hold at this moment, also above the
         limit of connections, because no other worker may be left to do it; close the
-        listeners.
+        listeners. A worker that has its listeners alone keeps its limit: the queue
+        belongs to its successor.
         """
         for listener in self._listeners:
             listener.ignore(self._shared.poller.epoll)
@@ -135,7 +140,7 @@ class Intake:
             os.sched_yield()
         # At least one, even if another listener of this turn took the last place: the
         # kernel woke no other worker for it.
-        self._accept(listener, min(BATCH, max(1, self._room())))
+        self._accept(listener, self._bounded(min(BATCH, max(1, self._room()))))
         if crowded:
             listener.ignore(self._shared.poller.epoll)
             listener.watch(self._shared.poller.epoll)
@@ -145,10 +150,16 @@ class Intake:
         until the listener would have to pause.
         """
         listener.resume_at = None
-        left = taken = listener.queued()
+        left = taken = self._bounded(listener.queued())
         while left > 0 and taken > 0 and listener.resume_at is None:
             taken = self._accept(listener, left)
             left -= taken
+
+    def _bounded(self, count: int) -> int:
+        """``count``, but no more than there is room for if no other worker shares the
+        listeners.
+        """
+        return min(count, max(0, self._room())) if self._alone else count
 
     def _accept(self, listener: Listener, limit: int) -> int:
         """Accept a batch; return how many left the queue, failed ones included."""

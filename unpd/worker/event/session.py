@@ -120,8 +120,10 @@ class Session:
             self.answer(over.rest)
 
     @property
-    def fd(self) -> int:
-        """The descriptor of the client's stream."""
+    def number(self) -> int:
+        """The descriptor of the client's stream: no other session of this process has
+        it.
+        """
         return self.stream.fd
 
     def describe(self, now: float) -> dict[str, Any]:

@@ -1,0 +1,65 @@
+"""The table of the sessions of one dispatcher: memory that it shares with the session
+processes that it forks, and with the master.
+
+Owns the mapping and the rule by which entries are found.
+:class:`unpd.board.layout.Session` names the words of an entry and their writers. The
+master makes a table before it forks a dispatcher. If that dispatcher dies, its sessions
+live on and its successor gets the same table (:mod:`unpd.master.children.lanes`);
+:mod:`unpd.dispatcher.roll` keeps it.
+
+Its size is that of the services' ``max_connections``, so memory is bounded. It has no
+name and no descriptor, so nobody can shrink it. Raises OSError if the kernel refuses
+the memory.
+
+A session could write any number into any word. So whoever reads an entry compares each
+index with its table, and takes a counter that no honest session reaches for 0.
+"""
+
+import mmap
+
+from unpd.board.layout import WORD_BYTES, Session
+
+_PEER_BYTES = WORD_BYTES * (Session.span(Session.PEER).stop - Session.PEER)
+
+
+class SessionTable:
+    """``size`` entries, all free at first."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._map = mmap.mmap(-1, size * Session.size * WORD_BYTES)
+        self._words = memoryview(self._map).cast("Q")
+
+    def entry(self, index: int) -> memoryview:
+        """The words of one entry, 0 to ``size`` - 1."""
+        return self._words[index * Session.size : (index + 1) * Session.size]
+
+    def used(self) -> list[int]:
+        """The entries that are not free."""
+        return [index for index in range(self.size) if self.entry(index)[Session.SERVICE]]
+
+    def find(self, pid: int) -> int | None:
+        """The entry of the session process ``pid``, or None."""
+        for index in self.used():
+            if self.entry(index)[Session.PID] == pid:
+                return index
+        return None
+
+    def begin(self, index: int, service: int, accepted_ns: int, peer: bytes) -> None:
+        """Fill a free entry. ``service``: the column of the service. ``peer``: a
+        sockaddr of at most 32 bytes.
+        """
+        words = self.entry(index)
+        words[:] = memoryview(bytes(Session.size * WORD_BYTES)).cast("Q")
+        words[Session.ACCEPTED_NS] = accepted_ns
+        padded = peer.ljust(_PEER_BYTES, b"\0")
+        words[Session.span(Session.PEER)] = memoryview(padded).cast("Q")
+        words[Session.SERVICE] = service + 1  # the last: it makes the entry valid
+
+    def peer(self, index: int) -> bytes:
+        """The address of the client, for kernel.connections.address_text."""
+        return self.entry(index)[Session.span(Session.PEER)].tobytes()
+
+    def clear(self, index: int) -> None:
+        """Make the entry free."""
+        self.entry(index)[Session.SERVICE] = 0

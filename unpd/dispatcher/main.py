@@ -1,0 +1,295 @@
+"""A dispatcher from its first line to its last: UNP's concurrent server.
+
+It accepts a connection, forks a session process for it, closes its own descriptor of
+the connection, and goes on. SIGCHLD tells it that sessions have ended; its handler
+loops waitpid (:class:`unpd.kernel.signals.Reaper`). A service has at most
+``max_connections`` sessions: beyond that its listeners are not watched, and clients
+wait in the accept queue. If the kernel refuses a fork, the connection is kept and the
+fork is tried again after a pause; meanwhile nothing is accepted.
+
+The master calls :meth:`Dispatcher.run` in the forked child. If an earlier dispatcher
+died, this one has its table: the sessions in it count on, and get the orders too.
+
+On RETIRE and FINISH it drains: it accepts what waits in the queues, as far as there is
+room, closes the listeners, and leaves after its last session. On LEAVE it waits for the
+sessions alone. It passes every order on. Raises OSError if a listener is broken for
+good.
+"""
+
+import errno
+import functools
+import os
+import select
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from unpd.board import layout
+from unpd.board.memory import Scoreboard
+from unpd.board.sessions import SessionTable
+from unpd.channel import ChannelEnd
+from unpd.dispatcher.others import Others
+from unpd.dispatcher.processes import SessionProcesses
+from unpd.dispatcher.roll import Roll
+from unpd.dispatcher.session import SessionSetup
+from unpd.kernel.signals import Reaper, blocked
+from unpd.logs import Log
+from unpd.loop import Loop, now
+from unpd.names import ChildOrder
+from unpd.worker.accepting import BATCH, FIRST_PAUSE_S, LONGEST_PAUSE_S, AcceptFailure, Listener
+from unpd.worker.event.poller import Target
+from unpd.worker.ledger import Ledger
+from unpd.worker.main import ServiceSetup, listeners_of
+from unpd.worker.orders import Signals
+from unpd.worker.questions import Described, Questions
+from unpd.worker.siblings import Place
+
+SWEEP_S = 1.0
+"""How often the bytes of sessions are booked, and a lost SIGCHLD is made up for. A turn
+waits no longer, so the heartbeat is written as often.
+"""
+INHERITED_SWEEP_S = 0.1
+"""As SWEEP_S, while there are sessions of an earlier dispatcher: no signal tells their
+end.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherSetup:
+    """Everything a dispatcher gets. ``table``: of its sessions, with room for
+    ``max_sessions`` of each service. The others are as in
+    :class:`unpd.worker.main.WorkerSetup`.
+    """
+
+    services: tuple[ServiceSetup, ...]
+    table: SessionTable
+    grace_s: float
+    board: Scoreboard
+    place: Place
+    row: memoryview
+    log: Log
+    signals: Signals
+    report_ready: Callable[[], None]
+    channel: ChannelEnd
+    switch_log: Callable[[], dict[str, Any]]
+    title: Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Door:
+    """A listener, with the ``column`` and the ``limit`` of its service. ``watched``:
+    whether a new connection wakes the dispatcher.
+    """
+
+    listener: Listener
+    column: int
+    limit: int
+    watched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A connection that has no process yet. ``index``: its entry in the table."""
+
+    door: Door
+    fd: int
+    peer: bytes
+    index: int
+
+
+class Dispatcher:
+    """The listeners of the services that fork, and their sessions."""
+
+    def __init__(self, setup: DispatcherSetup) -> None:
+        self._setup = setup
+        self._loop = Loop()
+        self._doors = [
+            Door(listener, service.column, service.max_sessions)
+            for service in setup.services
+            for listener in listeners_of(service)
+        ]
+        accounts = {door.column: door.listener.terms for door in self._doors}
+        self._ledger = Ledger(setup.row, accounts.values())
+        self._roll = Roll(setup.table, self._ledger, accounts)
+        self._reaper = Reaper()
+        self._processes = SessionProcesses(self._roll, self._reaper, setup.log, now)
+        self._others = Others(setup.board, setup.place)
+        self._waiting: Accepted | None = None  # the kernel refused its fork
+        self._retry_at = 0.0
+        self._pause_s = FIRST_PAUSE_S
+        self._sweep_at = 0.0
+        self._draining = False
+        self._retired = False
+
+    def run(self) -> None:
+        """Serve until drained."""
+        setup = self._setup
+        self._reaper.install()
+        self._loop.watch(setup.signals.wakeup_fd, select.EPOLLIN, self._take_orders)
+        setup.report_ready()
+        Questions(setup.channel, self, setup.log, setup.switch_log).watch()
+        setup.title("ready")
+        while not self._draining or self._roll.enrolled:
+            self._turn()
+
+    def _turn(self) -> None:
+        self._watch_doors()
+        self._loop.turn(self._wait_s())
+        self._ledger.beat(now())
+        self._processes.take_ends()
+        if self._waiting is not None and self._retry_at <= now():
+            self._fork(self._waiting)
+        if self._sweep_at <= now():
+            self._sweep()
+        self._ledger.book()
+
+    def _wait_s(self) -> float:
+        pauses = [door.listener.resume_at for door in self._doors]
+        retry_at = self._retry_at if self._waiting is not None else self._sweep_at
+        due_at = min(self._sweep_at, retry_at, *(at for at in pauses if at is not None))
+        return 0.0 if self._reaper.reaped else max(0.0, due_at - now())
+
+    def _sweep(self) -> None:
+        pause_s = INHERITED_SWEEP_S if self._processes.inherited else SWEEP_S
+        self._sweep_at = now() + pause_s
+        with blocked():  # the SIGCHLD handler appends to the same deque
+            self._reaper.sweep()
+        self._roll.book()
+
+    # --- accepting --------------------------------------------------------------------
+
+    def _watch_doors(self) -> None:
+        """Watch each listener whose service has room, unless it pauses."""
+        at = now()
+        for door in self._doors:
+            listener = door.listener
+            if listener.resume_at is not None and listener.resume_at <= at:
+                listener.resume_at = None
+            wanted = listener.resume_at is None and self._room(door) > 0
+            if wanted and not door.watched:
+                woken = functools.partial(self._woken, door)
+                self._loop.watch(listener.fd, select.EPOLLIN, woken)
+            elif door.watched and not wanted:
+                self._loop.forget(listener.fd)
+            door.watched = wanted
+
+    def _room(self, door: Door) -> int:
+        """How many more sessions the service of a listener may have now."""
+        if self._waiting is not None or self._roll.full:
+            return 0
+        taken = self._roll.open[door.column] + self._others.sessions(door.column, now())
+        return door.limit - taken
+
+    def _woken(self, door: Door, mask: int) -> None:
+        if mask & select.EPOLLHUP:  # another process shut the shared listener down
+            if (failure := door.listener.ended(now())) is not None:
+                self._report(door, failure)
+            return
+        for _ in range(BATCH):
+            if not self._accept(door):
+                return
+
+    def _accept(self, door: Door) -> bool:
+        """Accept one connection, if there is room for it, and fork its session. Whether
+        one was there.
+        """
+        if self._room(door) <= 0:
+            return False
+        accepted, failure = door.listener.accept(1, now())
+        if failure is not None:
+            self._report(door, failure)
+            return not failure.paused
+        for fd, peer in accepted:
+            index = self._roll.begin(door.column, door.listener.word, peer, int(now() * layout.NS))
+            self._fork(Accepted(door, fd, peer, index))
+        return bool(accepted)
+
+    def _report(self, door: Door, failure: AcceptFailure) -> None:
+        terms = door.listener.terms
+        self._ledger.accept_failed(terms, failure.number)
+        self._setup.log.event(
+            "accept.failed",
+            service=terms.name,
+            address=door.listener.text,
+            errno=errno.errorcode.get(failure.number, str(failure.number)),
+            paused=failure.paused,
+        )
+
+    def _fork(self, accepted: Accepted) -> None:
+        """Fork the session of a connection, and close our descriptor of it: the
+        connection ends when no process has one. Keep both if the kernel refuses.
+        """
+        setup, terms = self._setup, accepted.door.listener.terms
+        session = SessionSetup(
+            terms=terms,
+            fd=accepted.fd,
+            peer=accepted.peer,
+            entry=setup.table.entry(accepted.index),
+            listeners=[door.listener.sock.close for door in self._doors],
+            signals=setup.signals,
+            grace_s=setup.grace_s,
+            log=setup.log,
+            retired=self._retired,
+        )
+        try:
+            self._processes.fork(accepted.index, session)
+        except OSError as error:
+            self._keep(accepted, error)
+            return
+        os.close(accepted.fd)
+        self._waiting, self._pause_s = None, FIRST_PAUSE_S
+
+    def _keep(self, accepted: Accepted, error: OSError) -> None:
+        self._roll.fork_failed(accepted.index)
+        self._waiting = accepted
+        self._retry_at = now() + self._pause_s
+        self._setup.log.event(
+            "session.fork_failed",
+            service=accepted.door.listener.terms.name,
+            reason=error.strerror or str(error),
+            retry_in_s=self._pause_s,
+        )
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+    # --- orders -----------------------------------------------------------------------
+
+    def _take_orders(self, _mask: int) -> None:
+        for order in self._setup.signals.take():
+            self._drain(accepts=order is not ChildOrder.LEAVE)
+            self._retired = self._retired or order is ChildOrder.RETIRE
+            if order is not ChildOrder.RETIRE and self._waiting is not None:
+                os.close(self._waiting.fd)
+                self._roll.ended(self._waiting.index, None, int(now() * layout.NS))
+                self._waiting = None
+            self._processes.tell(order)
+
+    def _drain(self, accepts: bool) -> None:
+        """Accept what the queues hold at this moment, as far as there is room, and
+        close the listeners. What is left belongs to the next generation.
+        """
+        if self._draining:
+            return
+        self._draining = True
+        for door in self._doors:
+            if door.watched:
+                self._loop.forget(door.listener.fd)
+            left = door.listener.queued() if accepts else 0
+            while left > 0 and self._accept(door):
+                left -= 1
+        while self._doors:
+            self._doors.pop().listener.sock.close()
+        self._setup.title("draining")
+
+    # --- as the channel sees it -------------------------------------------------------
+
+    def watch(self, fd: int, target: Target, mask: int = select.EPOLLIN) -> None:
+        """Call ``target.ready(events)`` when ``fd`` shows one of ``mask``."""
+        self._loop.watch(fd, mask, target.ready)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching ``fd``, which stays open."""
+        self._loop.forget(fd)
+
+    def sessions(self, after: int = -1) -> Iterable[Described]:
+        """The sessions in the entries above ``after``."""
+        return (each for each in self._roll.present() if each.number > after)

@@ -1,0 +1,111 @@
+"""The session processes of a dispatcher: forks them, takes their ends, passes orders
+on.
+
+Its own children are reaped by the SIGCHLD handler. Those of an earlier dispatcher,
+whose table it has got, became children of the master, which writes their status into
+the table when it has reaped them.
+
+Owns the pidfds of the latter: their pids could be used again. The pid of a child is its
+own until it is reaped. Called by the dispatcher. Raises OSError if the kernel refuses a
+fork, and nothing else.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+from unpd.board.layout import NS
+from unpd.dispatcher.roll import Roll
+from unpd.dispatcher.session import SessionSetup, live
+from unpd.kernel import processes, signals
+from unpd.kernel.connections import address_text
+from unpd.kernel.signals import Reaper
+from unpd.logs import Log
+from unpd.names import ChildOrder, ReapReason, reap_reason
+
+
+class SessionProcesses:
+    """The processes of the sessions in ``roll``; those that are there already are of an
+    earlier dispatcher.
+    """
+
+    def __init__(self, roll: Roll, reaper: Reaper, log: Log, clock: Callable[[], float]) -> None:
+        self._roll = roll
+        self._reaper = reaper
+        self._log = log
+        self._clock = clock
+        self._own: dict[int, int] = {}  # entries by pid
+        self._inherited = {
+            index: self._pidfd_of(index, session.pid) for index, session in roll.enrolled.items()
+        }
+
+    def _pidfd_of(self, index: int, pid: int) -> int | None:
+        """A pidfd of an inherited session; None if it has ended."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return None
+        if self._roll.status(index) is None:
+            return pidfd
+        os.close(pidfd)  # it was reaped before: the pid may be another process
+        return None
+
+    @property
+    def inherited(self) -> int:
+        """How many sessions of an earlier dispatcher are left."""
+        return len(self._inherited)
+
+    def fork(self, index: int, setup: SessionSetup) -> None:
+        """Fork the process of the session in an entry. OSError if the kernel refuses.
+
+        Signals are blocked meanwhile, so that the child runs no handler of the
+        dispatcher, and loses no signal.
+        """
+        with signals.blocked():
+            pid = os.fork()
+            if pid == 0:
+                live(setup)
+        self._own[pid] = index
+        self._roll.forked(index, pid)
+
+    def take_ends(self) -> None:
+        """Account for the sessions that have ended."""
+        for _ in range(len(self._reaper.reaped)):
+            reaped = self._reaper.reaped.popleft()
+            index = self._own.pop(reaped.pid, None)
+            if index is not None:
+                self._ended(index, reaped.status)
+        for index in list(self._inherited):
+            if (status := self._roll.status(index)) is not None:
+                pidfd = self._inherited.pop(index)
+                if pidfd is not None:
+                    os.close(pidfd)
+                self._ended(index, status)
+
+    def _ended(self, index: int, status: int) -> None:
+        pid = self._roll.enrolled[index].pid
+        name = self._roll.enrolled[index].account.name
+        report = processes.decode_wait_status(status)
+        reason = reap_reason(report.code, report.signal)
+        ended = self._roll.ended(index, reason, int(self._clock() * NS))
+        if reason is not ReapReason.CLEAN:
+            self._log.event(
+                "session.died",
+                service=name,
+                session_pid=pid,
+                peer=address_text(ended.peer),
+                ended=str(report),
+            )
+
+    def tell(self, order: ChildOrder) -> None:
+        """Send every session the signal of an order."""
+        signum = signal.Signals[order.value]
+        with signals.blocked():  # no child is reaped meanwhile
+            gone = {reaped.pid for reaped in self._reaper.reaped}
+            for pid in self._own.keys() - gone:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signum)
+        for pidfd in self._inherited.values():
+            if pidfd is not None:
+                processes.send_signal(pidfd, signum)

@@ -1,0 +1,192 @@
+"""The roll: which sessions a dispatcher has, and what is booked of them in its row.
+
+A session counts in its own entry of the table. The keeper of the table copies its bytes
+into the row now and then, and its end when the process has been reaped: that is the one
+place where counters move. They only grow there, so a scrape reads the row alone.
+
+Owns the keeper's memory of its sessions. It decides from that, and not from the table,
+which sessions can write. Kept by the dispatcher; by the master, while there is none.
+Calls :mod:`unpd.board.sessions` and the ledger. Raises nothing.
+
+Known gap: a dispatcher that is killed between two words of a booking leaves these bytes
+uncounted.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unpd.board import layout
+from unpd.board.layout import Service, Session
+from unpd.board.memory import sane
+from unpd.board.sessions import SessionTable
+from unpd.kernel.connections import address_text
+from unpd.names import EndCause, ReapReason
+from unpd.worker.ledger import Account, Ledger
+
+
+@dataclass(slots=True)
+class Enrolled:
+    """A session. ``pid`` is 0 while it is not forked."""
+
+    column: int
+    account: Account
+    accepted_ns: int
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is known of a session that has ended."""
+
+    peer: bytes
+    cause: EndCause
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A session as an operator may see it (:mod:`unpd.worker.questions`). ``number``:
+    its entry.
+    """
+
+    number: int
+    service: str
+    peer: str
+    accepted_ns: int
+    received: int
+    sent: int
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Its facts. ``now``: monotonic seconds. The dispatcher has no descriptor of
+        the connection, so it does not know our own address.
+        """
+        return {
+            "service": self.service,
+            "peer": self.peer,
+            "local": "unknown",
+            "age_s": round(now - self.accepted_ns / layout.NS, 3),
+            "received": self.received,
+            "sent": self.sent,
+            "state": "serving",
+        }
+
+
+class Roll:
+    """The sessions in ``table``, and their accounts in ``ledger``.
+
+    ``accounts``: that of each service, by its column. ``enrolled``: the sessions by
+    their entries. ``open``: how many a service has, by its column.
+    """
+
+    def __init__(
+        self, table: SessionTable, ledger: Ledger, accounts: Mapping[int, Account]
+    ) -> None:
+        self.enrolled: dict[int, Enrolled] = {}
+        self.open: Counter[int] = Counter()
+        self._table = table
+        self._ledger = ledger
+        self._accounts = accounts
+        for index in table.used():
+            words = table.entry(index)
+            self._enrol(
+                index, words[Session.SERVICE] - 1, words[Session.ACCEPTED_NS], words[Session.PID]
+            )
+        self._free = [index for index in range(table.size) if index not in self.enrolled]
+        ledger.open = len(self.enrolled)
+
+    def _enrol(self, index: int, column: int, accepted_ns: int, pid: int) -> None:
+        account = self._accounts.get(column)
+        if account is None:  # a session forged its entry
+            self._table.clear(index)
+            return
+        self.enrolled[index] = Enrolled(column, account, accepted_ns, pid)
+        self.open[column] += 1
+
+    @property
+    def full(self) -> bool:
+        """Whether the table has no free entry."""
+        return not self._free
+
+    def begin(self, column: int, listener_word: int, peer: bytes, accepted_ns: int) -> int:
+        """Enter an accepted connection of a service; return its entry. The table must
+        not be full.
+        """
+        index = self._free.pop()
+        self._table.begin(index, column, accepted_ns, peer)
+        self._enrol(index, column, accepted_ns, pid=0)
+        self._ledger.accepted(listener_word, self._accounts[column], 1)
+        return index
+
+    def forked(self, index: int, pid: int) -> None:
+        """Note the process that serves the connection."""
+        self._table.entry(index)[Session.PID] = pid
+        self.enrolled[index].pid = pid
+        self._ledger.session_forked(self.enrolled[index].account)
+
+    def fork_failed(self, index: int) -> None:
+        """Count a fork that the kernel refused. The connection waits for another."""
+        self._ledger.session_fork_failed(self.enrolled[index].account)
+
+    def book(self) -> None:
+        """Book the bytes that have moved since the last time."""
+        for index, session in self.enrolled.items():
+            self._book_bytes(index, session)
+
+    def _book_bytes(self, index: int, session: Enrolled) -> None:
+        words, totals = self._table.entry(index), session.account.totals
+        received = sane(words[Session.COUNTS + Service.RECEIVED])
+        sent = sane(words[Session.COUNTS + Service.SENT])
+        totals.received += max(0, received - sane(words[Session.BOOKED_RECEIVED]))
+        totals.sent += max(0, sent - sane(words[Session.BOOKED_SENT]))
+        words[Session.BOOKED_RECEIVED], words[Session.BOOKED_SENT] = received, sent
+
+    def present(self) -> Iterator[Present]:
+        """The sessions in the order of their entries."""
+        for index, session in sorted(self.enrolled.items()):
+            words = self._table.entry(index)
+            yield Present(
+                number=index,
+                service=session.account.name,
+                peer=address_text(self._table.peer(index)),
+                accepted_ns=session.accepted_ns,
+                received=sane(words[Session.COUNTS + Service.RECEIVED]),
+                sent=sane(words[Session.COUNTS + Service.SENT]),
+            )
+
+    def status(self, index: int) -> int | None:
+        """The wait status of a session that the master has reaped, else None."""
+        status = self._table.entry(index)[Session.STATUS]
+        return status - 1 if 0 < status <= 1 << 16 else None
+
+    def ended(self, index: int, reason: ReapReason | None, now_ns: int) -> Ended:
+        """Book the rest of a session that has ended, and free its entry.
+
+        ``reason``: how its process ended; None: it never had one, because the
+        dispatcher had to leave. A session that did not say why its connection ended has
+        died with it.
+        """
+        session = self.enrolled.pop(index)
+        words = self._table.entry(index)
+        self._book_bytes(index, session)
+        cause = EndCause.SHUTDOWN if reason is None else _cause(words)
+        duration_s = max(0, now_ns - sane(session.accepted_ns)) / layout.NS
+        self._ledger.ended(session.account, cause, duration_s)
+        if reason is not None:
+            self._ledger.session_reaped(session.account, reason)
+        self._ledger.lines_dropped(sane(words[Session.LOG_DROPPED]))
+        ended = Ended(self._table.peer(index), cause, duration_s)
+        self.open[session.column] -= 1
+        self._table.clear(index)
+        self._free.append(index)
+        return ended
+
+
+def _cause(words: memoryview) -> EndCause:
+    """Why the connection ended, as the session counted it."""
+    start = Session.COUNTS + Service.ENDED
+    for cause, count in zip(layout.END_CAUSES, words[start:], strict=False):
+        if count:
+            return cause
+    return EndCause.WORKER_DIED

@@ -1,0 +1,177 @@
+"""Lanes: what outlives a dispatcher, because its sessions do.
+
+A lane is the row of a dispatcher on the scoreboard and the table of its sessions. If a
+dispatcher dies, its sessions go on and become children of the master, which is a
+subreaper; so they stay counted. The next dispatcher in the same slot, of the same
+generation, gets the lane: it counts these sessions, and gives them orders.
+
+A lane has one keeper at a time, which alone books in the row: its dispatcher, or the
+master while there is none. When the master has reaped a session, it writes the status
+into the table for the dispatcher, or books the end itself. A lane without a dispatcher
+is given up after its last session.
+
+Owns the lanes of a :class:`unpd.master.runtime.Runtime`. Called by the performers for
+each birth, and by :mod:`unpd.master.children.reap` for each death. Raises OSError if
+the kernel refuses the memory of a table.
+
+Known gaps: the sessions of a dispatcher that was killed while it drained have no
+successor. They end with their clients, or with the stop of the daemon.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from unpd.board import layout
+from unpd.board.layout import Session
+from unpd.board.memory import Scoreboard
+from unpd.board.sessions import SessionTable
+from unpd.core.model import Child, Slot
+from unpd.dispatcher.roll import Roll
+from unpd.kernel import signals
+from unpd.kernel.processes import ExitReport, decode_wait_status
+from unpd.kernel.signals import Reaped
+from unpd.loop import now
+from unpd.names import ReapReason, reap_reason
+from unpd.worker.ledger import Ledger
+from unpd.worker.terms import Totals
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """A service, as far as its sessions are booked."""
+
+    name: str
+    words: int
+    totals: Totals = field(default_factory=Totals)
+
+
+@dataclass(slots=True)
+class Lane:
+    """The row and the table of the dispatchers of one slot in one generation.
+
+    ``keeper``: the birth of the dispatcher that keeps it; 0 for the master, which then
+    has a ``roll`` and a ``ledger``.
+    """
+
+    slot: Slot
+    generation: int
+    row: int
+    table: SessionTable
+    keeper: int = 0
+    roll: Roll | None = None
+    ledger: Ledger | None = None
+
+
+class Lanes:
+    """All lanes. ``account_names`` returns the names of the services by column."""
+
+    def __init__(self, board: Scoreboard, service_names: Callable[[], list[str]]) -> None:
+        self._board = board
+        self._service_names = service_names
+        self._lanes: list[Lane] = []
+
+    @property
+    def rows(self) -> set[int]:
+        """The rows of the board that belong to lanes."""
+        return {lane.row for lane in self._lanes}
+
+    def left_for(self, child: Child) -> Lane | None:
+        """The lane that an earlier dispatcher in the same place has left, if any."""
+        for lane in self._lanes:
+            if (lane.slot, lane.generation, lane.keeper) == (child.slot, child.generation, 0):
+                return lane
+        return None
+
+    def give(self, child: Child, row: int, sessions: int) -> None:
+        """Give a dispatcher, before it is forked, the lane that is left for it, or a
+        new one with ``row`` and room for ``sessions``.
+        """
+        lane = self.left_for(child)
+        if lane is None:
+            lane = Lane(child.slot, child.generation, row, SessionTable(sessions))
+            self._lanes.append(lane)
+        lane.keeper, lane.roll, lane.ledger = child.birth, None, None
+
+    def held_by(self, birth: int) -> Lane | None:
+        """The lane of a dispatcher; None for a child of another kind."""
+        return next((lane for lane in self._lanes if lane.keeper == birth), None)
+
+    def take_back(self, lane: Lane) -> int:
+        """Keep the lane of a dispatcher that has died or was never forked. Return how
+        many connections are lost with it.
+        """
+        accounts = {
+            column: _Account(name, layout.service_cells(column))
+            for column, name in enumerate(self._service_names())
+        }
+        lane.keeper = 0
+        lane.ledger = Ledger(self._board.row(lane.row), accounts.values())
+        lane.roll = Roll(lane.table, lane.ledger, accounts)
+        lost = 0
+        for index, session in list(lane.roll.enrolled.items()):
+            status = lane.roll.status(index)
+            if status is not None:
+                self._book(lane, index, decode_wait_status(status))
+            elif not session.pid:
+                lane.roll.ended(index, None, _now_ns())
+                lost += 1
+            elif not _is_our_child(session.pid):
+                # The dispatcher had reaped it and died before it could book that.
+                lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
+        lane.ledger.book()
+        return lost + self._give_up_if_empty(lane)
+
+    def session_ended(self, reaped: Reaped) -> bool:
+        """Account for a process that the master has reaped and did not fork. False if
+        it was no session.
+        """
+        for lane in self._lanes:
+            index = lane.table.find(reaped.pid)
+            if index is None:
+                continue
+            if lane.roll is None or lane.ledger is None:
+                lane.table.entry(index)[Session.STATUS] = reaped.status + 1
+            elif index in lane.roll.enrolled:
+                self._book(lane, index, decode_wait_status(reaped.status))
+                lane.ledger.book()
+                self._give_up_if_empty(lane)
+            return True
+        return False
+
+    def _book(self, lane: Lane, index: int, report: ExitReport) -> None:
+        if lane.roll is not None:
+            lane.roll.ended(index, reap_reason(report.code, report.signal), _now_ns())
+
+    def _give_up_if_empty(self, lane: Lane) -> int:
+        """Give up a lane without sessions. Return how many connections its row still
+        shows as open: the dispatcher died between two words.
+        """
+        if lane.roll is None or lane.roll.enrolled:
+            return 0
+        self._lanes.remove(lane)
+        return self._board.book_worker_died(lane.row)
+
+    def end_unkept(self) -> None:
+        """Tell the sessions that have no dispatcher to finish, because the daemon
+        stops.
+        """
+        with signals.blocked():  # none of them is reaped meanwhile
+            for lane in self._lanes:
+                for session in lane.roll.enrolled.values() if lane.roll else ():
+                    if session.pid and _is_our_child(session.pid):
+                        os.kill(session.pid, signal.SIGTERM)
+
+
+def _is_our_child(pid: int) -> bool:
+    """Whether ``pid`` is a child that was not reaped yet."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _now_ns() -> int:
+    return int(now() * layout.NS)
