@@ -77,7 +77,7 @@ def _service(service: Values) -> Iterator[str]:
 
 
 def _child(child: Values) -> str:
-    place = f" {child['pool']}/{child['index']}" if child["kind"] == "worker" else ""
+    place = "" if child["kind"] == "exporter" else f" {child['pool']}/{child['index']}"
     return (
         f"{child['kind']}{place}: {child['phase']}, pid {child['pid']},"
         f" generation {child['generation']}, {child['age_s']:.0f} s old"

@@ -158,10 +158,10 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
 
 
 def _give_up_start(draft: Draft) -> None:
-    missing = ", ".join(unready_pools(draft.state))
+    missing = ", ".join(f"no {kind} of pool {pool}" for kind, pool in unready_pools(draft.state))
     timeout_s = draft.state.wanted.limits.start_timeout_s
     trouble = f" ({draft.state.last_trouble})" if draft.state.last_trouble else ""
-    reason = f"no worker of pool {missing} was ready within {timeout_s:g} s{trouble}"
+    reason = f"{missing} was ready within {timeout_s:g} s{trouble}"
     draft.note("master.start_failed", reason=reason)
     _stop(draft, Exit(ExitCode.FAILED, reason), quick=True)
 

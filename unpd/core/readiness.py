@@ -5,25 +5,21 @@ Pure functions of the state. Called by :mod:`unpd.core.machine` at the start, an
 :mod:`unpd.master.status` at any time.
 """
 
-from unpd.core.model import Slot, State
+from unpd.core.model import PoolKey, Slot, State
 from unpd.core.policy import POLICIES
 from unpd.names import ChildPhase
 
 
-def unready_pools(state: State) -> tuple[str, ...]:
-    """The pools that serve clients and have no ready child. A draining child does not
-    count.
+def unready_pools(state: State) -> tuple[PoolKey, ...]:
+    """The kinds that serve clients, each with a pool that has no ready child of it. A
+    draining child does not count.
     """
     ready = {
         (child.slot.kind, child.slot.pool)
         for child in state.children.values()
         if child.phase is ChildPhase.READY
     }
-    return tuple(
-        pool
-        for kind, pool in state.wanted.pools
-        if POLICIES[kind].serves and (kind, pool) not in ready
-    )
+    return tuple(key for key in state.wanted.pools if POLICIES[key[0]].serves and key not in ready)
 
 
 def throttled(state: State) -> tuple[Slot, ...]:

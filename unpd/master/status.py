@@ -7,7 +7,10 @@ of :data:`unpd.control.status_fields.STATUS`, which a test compares.
 
 import os
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from unpd import __version__
@@ -21,6 +24,15 @@ from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import LastReload, Runtime
 from unpd.metrics.reading import count_service
 from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult
+
+_NOUNS: Mapping[ChildKind, str] = MappingProxyType(
+    {
+        ChildKind.WORKER: "workers",
+        ChildKind.ITERATIVE: "iterative workers",
+        ChildKind.DISPATCHER: "dispatchers",
+    }
+)
+"""The kinds of children that serve, in the plural."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +56,8 @@ def faults_of(state: State) -> tuple[Degradation, ...]:
     if state.phase in (MasterPhase.STARTING, MasterPhase.STOPPING):
         return ()
     without = [
-        Degradation(Fault.POOL_NOT_READY, f"pool {pool} has no ready worker")
-        for pool in unready_pools(state)
+        Degradation(Fault.POOL_NOT_READY, f"pool {pool} has no ready {kind}")
+        for kind, pool in unready_pools(state)
     ]
     dying = [
         Degradation(Fault.CRASH_LOOP, f"{slot.kind} {slot} keeps dying early")
@@ -58,12 +70,14 @@ def summary(runtime: Runtime, state: State) -> str:
     """Return one line, such as ``generation 3, 2 of 2 workers ready, 41 connections``,
     with every fault at its end.
     """
-    ready = sum(
-        child.slot.kind is ChildKind.WORKER
-        and child.phase is ChildPhase.READY
-        and state.is_current(child)
+    ready = Counter(
+        child.slot.kind
         for child in state.children.values()
+        if child.phase is ChildPhase.READY and state.is_current(child)
     )
+    wanted: Counter[ChildKind] = Counter()
+    for (kind, _), pool in state.wanted.pools.items():
+        wanted[kind] += pool.count
     # The row of a dead child has no open connection.
     rows = [process.row for process in runtime.processes.values()]
     active = sum(
@@ -72,7 +86,11 @@ def summary(runtime: Runtime, state: State) -> str:
     )
     parts = [
         f"generation {state.generation}",
-        f"{ready} of {sum(state.wanted.workers.values())} workers ready",
+        *(
+            f"{ready[kind]} of {wanted[kind]} {noun} ready"
+            for kind, noun in _NOUNS.items()
+            if wanted[kind]
+        ),
         f"{active} connection{'s' * (active != 1)}",
     ]
     if state.phase is not MasterPhase.RUNNING:

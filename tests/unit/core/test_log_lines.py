@@ -17,7 +17,7 @@ def test_a_start_that_failed_without_trouble_names_only_the_pools() -> None:
     machine.exit(1, 2)
     machine.ready(3)
     done = machine.wait(5.0)
-    reason = "no worker of pool a, b was ready within 10 s"
+    reason = "no worker of pool a, no worker of pool b was ready within 10 s"
     assert done.log_lines("master.start_failed") == [{"reason": reason}]
     assert machine.state.phase is MasterPhase.STOPPING
 

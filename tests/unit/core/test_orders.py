@@ -174,7 +174,7 @@ def test_draining_workers_do_not_make_a_pool_ready() -> None:
     machine.take(ev.PoolResized("default", -1))
     machine.exit(1)
     assert machine.births(ChildPhase.DRAINING) == [2]
-    assert unready_pools(machine.state) == ("default",)
+    assert unready_pools(machine.state) == ((ChildKind.WORKER, "default"),)
 
 
 def test_a_step_does_not_change_the_state_that_it_was_given() -> None:

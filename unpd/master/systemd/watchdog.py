@@ -15,19 +15,21 @@ can do both by other means as well.
 from dataclasses import dataclass
 
 from unpd.board import layout
+from unpd.board.active import count_active
 from unpd.config.addresses import takes_datagrams
-from unpd.core.model import Child, State, credible_beat
+from unpd.core.model import Child, Slot, State, credible_beat
 from unpd.core.policy import policy_of
 from unpd.kernel import datagrams, sockets
+from unpd.master.children.serving import kind_of, served_by
 from unpd.master.listening.listener import METRICS, OpenListener
-from unpd.master.runtime import Runtime
-from unpd.names import ChildPhase, MasterPhase
+from unpd.master.runtime import Deployment, Runtime
+from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 SHORTEST_INTERVAL_S = 3.0
 """A worker beats once a second, and a little later on a busy machine."""
 
-RowsByPool = dict[str, list[int]]
-"""The rows of workers on the scoreboard, by pool."""
+RowsBySlot = dict[Slot, int]
+"""The rows of children on the scoreboard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +60,17 @@ class Watchdog:
             self._neglected.clear()
             return ""
         beating = self._beating_rows(runtime, state, now)
-        for name, service in runtime.deployment.config.services.items():
-            if not beating.get(service.pool):
-                return f"service {name} has no ready worker that beats"
+        for listener in runtime.deployment.listeners.opened.values():
+            service = listener.wanted.service
+            if service != METRICS and not _rows_of(runtime.deployment, listener, beating):
+                return f"service {service} has no ready worker that beats"
         return self._neglect_complaint(runtime, beating, now)
 
-    def _beating_rows(self, runtime: Runtime, state: State, now: float) -> RowsByPool:
-        """The rows of the ready workers whose last heartbeat is not older than the
-        interval.
+    def _beating_rows(self, runtime: Runtime, state: State, now: float) -> RowsBySlot:
+        """The rows of the ready children that serve whose last heartbeat is not older
+        than the interval.
         """
-        found: RowsByPool = {}
+        found: RowsBySlot = {}
         for child in state.children.values():
             process = runtime.processes.get(child.birth)
             if process is None or not _serves(state, child):
@@ -75,10 +78,10 @@ class Watchdog:
             beat_ns = runtime.board.row(process.row)[layout.Row.BEAT_NS]
             beat_at = credible_beat(beat_ns / layout.NS, now)
             if now - max(beat_at, child.ready_at or 0.0) < self._interval_s:
-                found.setdefault(child.slot.pool, []).append(process.row)
+                found[child.slot] = process.row
         return found
 
-    def _neglect_complaint(self, runtime: Runtime, beating: RowsByPool, now: float) -> str:
+    def _neglect_complaint(self, runtime: Runtime, beating: RowsBySlot, now: float) -> str:
         neglected: dict[str, Neglect] = {}
         complaint = ""
         for key, listener in runtime.deployment.listeners.opened.items():
@@ -103,7 +106,7 @@ def _serves(state: State, child: Child) -> bool:
     return policy_of(child).serves and child.phase is ChildPhase.READY and state.is_current(child)
 
 
-def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsByPool) -> bool:
+def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsBySlot) -> bool:
     """Whether a client waits in the queue although a worker has room for it, or a
     datagram, for which there is always room.
     """
@@ -113,7 +116,7 @@ def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsByPool)
     return (
         service != METRICS
         and sockets.has_queued_connection(listener.sock)
-        and _has_room(runtime, service, beating)
+        and _has_room(runtime, listener, beating)
     )
 
 
@@ -125,11 +128,30 @@ def _accepted(runtime: Runtime, key: str) -> int:
     return sum(runtime.board.row(row)[word] for row in range(runtime.board.rows_given))
 
 
-def _has_room(runtime: Runtime, service: str, beating: RowsByPool) -> bool:
-    """Whether a worker of the service's pool may accept one more connection. The limit
-    is for all services of the pool together.
+def _rows_of(deployment: Deployment, listener: OpenListener, beating: RowsBySlot) -> list[int]:
+    """The rows of the children that accept from a listener."""
+    kind = kind_of(deployment, listener)
+    return [
+        row
+        for slot, row in beating.items()
+        if slot.kind is kind and listener.wanted.service in served_by(deployment, slot)
+    ]
+
+
+def _has_room(runtime: Runtime, listener: OpenListener, beating: RowsBySlot) -> bool:
+    """Whether a child may accept one more connection from a listener. The limit of a
+    worker is for all its services together, that of a dispatcher for each service.
     """
-    pool = runtime.deployment.config.services[service].pool
-    limit = runtime.deployment.config.pools[pool].max_connections_per_worker
-    rows = map(runtime.board.row, beating.get(pool, ()))
-    return any(row[layout.Row.OPEN] < limit for row in rows)
+    deployment, name = runtime.deployment, listener.wanted.service
+    service = deployment.config.services[name]
+    rows = _rows_of(deployment, listener, beating)
+    match kind_of(deployment, listener):
+        case ChildKind.DISPATCHER:
+            column = runtime.columns.services.column(name)
+            every = range(runtime.board.rows_given)
+            return count_active(runtime.board, column, every) < service.max_connections
+        case ChildKind.ITERATIVE:
+            limit = 1
+        case _:
+            limit = deployment.config.pools[service.pool].max_connections_per_worker
+    return any(runtime.board.row(row)[layout.Row.OPEN] < limit for row in rows)
