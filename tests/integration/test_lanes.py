@@ -1,0 +1,214 @@
+"""The lanes: rows and tables that outlive dispatchers, with real processes as the
+sessions of dispatchers that are only simulated.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from unpd.board import layout
+from unpd.board.active import count_in_row
+from unpd.board.layout import Service, Session
+from unpd.board.memory import Scoreboard, create
+from unpd.core.model import Child, Slot
+from unpd.dispatcher.roll import Roll
+from unpd.kernel.signals import Reaped
+from unpd.master.children.lanes import Lane, Lanes
+from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
+from unpd.services.echo import Echo, EchoOptions
+from unpd.worker.ledger import Ledger
+from unpd.worker.terms import Terms
+
+ECHO = 0
+ROW = 5
+CELLS = layout.service_cells(ECHO)
+NO_CHILD = 1
+"""The pid of a process that is not ours."""
+
+
+def dispatcher(birth: int, generation: int = 1) -> Child:
+    """A dispatcher of the default pool."""
+    slot = Slot(ChildKind.DISPATCHER, "default", 0)
+    return Child(birth, slot, generation, ChildPhase.READY, 0.0)
+
+
+class Scene:
+    """A master with its lanes, and a dispatcher of birth 1 that has the first."""
+
+    def __init__(self) -> None:
+        fd = create()
+        self.board = Scoreboard(fd)
+        os.close(fd)
+        self.lanes = Lanes(self.board, lambda: ["echo"])
+        self.lanes.give(dispatcher(1), ROW, 4)
+        self.sessions: list[int] = []
+        self.serve(1)
+
+    def lane(self, birth: int) -> Lane:
+        """The lane of a dispatcher."""
+        lane = self.lanes.held_by(birth)
+        assert lane is not None
+        return lane
+
+    def serve(self, birth: int) -> None:
+        """A dispatcher keeps its lane."""
+        terms = Terms("echo", Echo(EchoOptions()), None, CELLS)  # type: ignore[arg-type]
+        self.ledger = Ledger(self.board.row(ROW), [terms])
+        self.roll = Roll(self.lane(birth).table, self.ledger, {ECHO: terms})
+
+    def begin(self, pid: int) -> int:
+        """The dispatcher serves a client, in a process if there is a ``pid``."""
+        index = self.roll.begin(ECHO, layout.Row.LISTENER_ACCEPTED, b"", time.monotonic_ns())
+        if pid:
+            self.roll.forked(index, pid)
+        return index
+
+    def session(self) -> int:
+        """A process that lives until SIGTERM, as a child of the master: its dispatcher
+        has died.
+        """
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            while True:
+                signal.pause()
+        self.sessions.append(pid)
+        return pid
+
+    def end(self, pid: int) -> Reaped:
+        """The session ends, and the master reaps it."""
+        os.kill(pid, signal.SIGKILL)
+        self.sessions.remove(pid)
+        return Reaped(*os.waitpid(pid, 0), time.monotonic_ns())
+
+    def word(self, word: int) -> int:
+        """A word of the service in the row."""
+        return self.board.row(ROW)[CELLS + word]
+
+    def reaped(self, reason: ReapReason) -> int:
+        """How many sessions ended in a way."""
+        return self.word(Service.SESSIONS_REAPED + layout.REAP_REASONS.index(reason))
+
+    @property
+    def active(self) -> int:
+        """The open connections that a scrape shows."""
+        return count_in_row(self.board, ROW, ECHO)
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """Every session is ended and reaped."""
+    with ExitStack() as stack:
+        scene = Scene()
+        stack.callback(lambda: [scene.end(pid) for pid in list(scene.sessions)])
+        yield scene
+
+
+def test_a_dispatcher_that_leaves_no_session_leaves_no_lane(scene: Scene) -> None:
+    """Its row may be given to another child."""
+    assert scene.lanes.rows == {ROW}
+    assert scene.lanes.take_back(scene.lane(1)) == 0
+    assert scene.lanes.rows == set()
+    assert scene.lanes.left_for(dispatcher(2)) is None
+
+
+def test_its_successor_gets_the_sessions(scene: Scene) -> None:
+    """They stay counted, in the row that stays reserved. One that ends later is booked
+    by the successor, from the status that the master writes.
+    """
+    pid = scene.session()
+    index = scene.begin(pid)
+    assert scene.lanes.take_back(scene.lane(1)) == 0
+    assert (scene.lanes.rows, scene.active) == ({ROW}, 1)
+    left = scene.lanes.left_for(dispatcher(2))
+    assert left is not None
+    assert left.row == ROW
+    scene.lanes.give(dispatcher(2), ROW, 4)
+    scene.serve(2)
+    assert list(scene.roll.enrolled) == [index]
+    assert scene.lanes.session_ended(scene.end(pid))
+    assert scene.active == 1, "the successor books it"
+    assert scene.roll.status(index) == signal.SIGKILL
+    scene.roll.ended(index, ReapReason.SIGKILL, time.monotonic_ns())
+    assert scene.active == 0
+    assert scene.reaped(ReapReason.SIGKILL) == 1
+
+
+def test_without_a_successor_the_master_books(scene: Scene) -> None:
+    """The lane is given up after the last session."""
+    first, second = scene.session(), scene.session()
+    scene.begin(first)
+    scene.begin(second)
+    scene.lanes.take_back(scene.lane(1))
+    assert scene.lanes.session_ended(scene.end(first))
+    assert (scene.active, scene.lanes.rows) == (1, {ROW})
+    assert scene.lanes.session_ended(scene.end(second))
+    assert (scene.active, scene.lanes.rows) == (0, set())
+    assert scene.reaped(ReapReason.SIGKILL) == 2
+    cause = Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
+    assert scene.word(cause) == 2
+
+
+def test_a_session_that_ended_beside_its_dispatcher_is_booked(scene: Scene) -> None:
+    """The master may reap it before it has accounted for the dispatcher."""
+    pid = scene.session()
+    scene.begin(pid)
+    assert scene.lanes.session_ended(scene.end(pid))
+    scene.lanes.take_back(scene.lane(1))
+    assert (scene.active, scene.lanes.rows) == (0, set())
+    assert scene.reaped(ReapReason.SIGKILL) == 1
+
+
+def test_a_session_that_its_dispatcher_had_reaped_is_booked(scene: Scene) -> None:
+    """Nobody else will ever report it."""
+    scene.begin(NO_CHILD)
+    assert scene.lanes.take_back(scene.lane(1)) == 0
+    assert (scene.active, scene.lanes.rows) == (0, set())
+    assert scene.reaped(ReapReason.UNKNOWN) == 1
+
+
+def test_a_connection_without_a_process_is_lost(scene: Scene) -> None:
+    """The dispatcher had its only descriptor."""
+    scene.begin(pid=0)
+    assert scene.lanes.take_back(scene.lane(1)) == 1
+    assert (scene.active, scene.lanes.rows) == (0, set())
+
+
+def test_a_dispatcher_of_another_generation_gets_its_own_lane(scene: Scene) -> None:
+    """Its table has the size of another configuration."""
+    scene.begin(scene.session())
+    scene.lanes.take_back(scene.lane(1))
+    assert scene.lanes.left_for(dispatcher(2, generation=2)) is None
+    scene.lanes.give(dispatcher(2, generation=2), ROW + 1, 9)
+    assert scene.lanes.rows == {ROW, ROW + 1}
+    assert scene.lane(2).table.size == 9
+    assert scene.lanes.left_for(dispatcher(3)) is not None
+
+
+def test_a_lane_that_has_a_keeper_is_left_for_nobody(scene: Scene) -> None:
+    """Two dispatchers never write one row."""
+    assert scene.lanes.left_for(dispatcher(2)) is None
+
+
+def test_another_process_is_no_session(scene: Scene) -> None:
+    """The master inherits other orphans too."""
+    scene.begin(scene.session())
+    assert not scene.lanes.session_ended(Reaped(NO_CHILD, 0, 0))
+
+
+def test_at_a_stop_the_sessions_without_a_dispatcher_are_told(scene: Scene) -> None:
+    """The master signals its own children alone, whatever pid stands in the table."""
+    scene.begin(scene.session())
+    scene.begin(pid=0)
+    forged = scene.begin(scene.session())
+    scene.lane(1).table.entry(forged)[Session.PID] = NO_CHILD
+    scene.lanes.take_back(scene.lane(1))
+    scene.lanes.end_unkept()
+    told, untold = scene.sessions
+    assert os.waitpid(told, 0)[1] == signal.SIGTERM
+    scene.sessions.remove(told)
+    assert os.waitpid(untold, os.WNOHANG) == (0, 0)

@@ -1,0 +1,55 @@
+"""The table of sessions: which entries are used, and what they hold."""
+
+import itertools
+
+from unpd.board.layout import Row, Session, Word
+from unpd.board.sessions import SessionTable
+
+PEER = bytes(range(1, 29))
+"""As long as a sockaddr_in6."""
+
+
+def test_an_entry_is_used_from_its_beginning_until_it_is_cleared() -> None:
+    """Its words are those that were given, and all others 0, whatever the session
+    before left there.
+    """
+    table = SessionTable(3)
+    table.entry(1)[Session.COUNTS] = table.entry(1)[Session.STATUS] = 9
+    table.begin(1, service=0, accepted_ns=5, peer=PEER)
+    assert table.used() == [1]
+    assert table.peer(1)[: len(PEER)] == PEER
+    words = {
+        offset: word
+        for offset, word in enumerate(table.entry(1))
+        if word and offset not in range(*Session.span(Session.PEER).indices(Session.size))
+    }
+    assert words == {Session.SERVICE: 1, Session.ACCEPTED_NS: 5}
+    table.clear(1)
+    assert table.used() == []
+
+
+def test_a_session_is_found_by_its_pid() -> None:
+    """An entry that is free has no process, whatever its word says."""
+    table = SessionTable(3)
+    table.begin(0, service=1, accepted_ns=1, peer=b"")
+    table.entry(0)[Session.PID] = 4711
+    table.entry(2)[Session.PID] = 4712
+    assert (table.find(4711), table.find(4712), table.find(1)) == (0, None, None)
+
+
+def test_entries_do_not_overlap() -> None:
+    """What one session writes is in no other entry."""
+    table = SessionTable(2)
+    table.entry(0)[:] = memoryview(b"\xff" * 8 * Session.size).cast("Q")
+    assert not any(table.entry(1))
+    assert len(table.entry(1)) == Session.size
+
+
+def test_an_entry_begins_as_a_row_does() -> None:
+    """A session counts by the ledger of a worker, which writes these words."""
+
+    def names(words: tuple[Word, ...]) -> list[str]:
+        return [word.name for word in words]
+
+    same = itertools.takewhile(lambda name: name != "SERVICES", names(Row.words))
+    assert list(same) == names(Session.words)[: names(Session.words).index("COUNTS")]
