@@ -98,6 +98,7 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
     pool = 0
     if policy_of(child).serves:
         pool = runtime.columns.pools.column(slot.pool)
+    if slot.kind is ChildKind.WORKER:
         runtime.board.count(layout.Master.SPAWNS + pool)
     entry = Entry(
         row=row,
