@@ -1,7 +1,7 @@
 """The clients that send standard input over a stream: echo (RFC 862), discard (RFC 863)
 and a service behind tcpmux, after UNP chapter 6: one wait on standard input and the
-socket, so that it sees the end of either while the other is silent (tcpcli, the poll
-version).
+socket, so that it sees the end of either while the other is silent (tcpcli01 with the
+str_cli of figure 6.13, with poll in place of select).
 
 Called by ``command`` with a connected non-blocking socket. Errors: ClientFailure,
 OutputClosed. Theory of operation:

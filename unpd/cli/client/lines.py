@@ -1,5 +1,6 @@
-"""Echo and discard over datagrams, after UNP chapter 8 (dg_cli): each line of standard
-input is a datagram, and one wait sees the input, the answers and the ICMP errors.
+"""Echo and discard over datagrams, after UNP's udpcli01 and figure 8.17: each line of
+standard input is a datagram, and one wait sees the input, the answers and the ICMP
+errors.
 
 Called by ``command`` with a connected non-blocking socket. Errors: ClientFailure,
 OutputClosed; OSError if the first datagram found no server, so that the next address

@@ -1,5 +1,6 @@
 """The measuring echo client, in the way of ping(8): one wait on the server, on Ctrl-C
-and on the clock (the poll version of UNP's clients, 6.10, with deadlines).
+and on the clock. The ping of UNP 28.5 sends in a handler of SIGALRM; here all is
+poll(2).
 
 Called by ``command`` with a probe; calls ``tally`` for what an answer means and
 ``report`` for the words. Errors: OutputClosed; ClientFailure if a stream ends early.
