@@ -140,7 +140,8 @@ def _call_by_datagrams(call: Call, output: Output) -> None:
             call.timeout_s,
             answered=call.service == "echo",
         )
-        datagrams.with_each(call.target, call.timeout_s, lambda sock, _, __: client.run(sock))
+        candidates = connect.find(call.target, call.timeout_s)
+        datagrams.with_each(call.target, candidates, lambda sock, _, __: client.run(sock))
         return
     request = printing.request_of(call.service)
     answer = datagrams.ask(call.target, request, output.fd, call.timeout_s)

@@ -74,13 +74,12 @@ def open_connected(candidate: Candidate) -> socket.socket:
         return sock
 
 
-def with_each(target: Target, timeout_s: float | None, talk: Talk[T]) -> T:
+def with_each(target: Target, candidates: tuple[Candidate, ...], talk: Talk[T]) -> T:
     """Have ``talk`` use a socket for each address of ``target`` in turn, until it
     raises no OSError, and return its result. ClientFailure, with the exit code of the
     last address.
     """
     failed: list[tuple[Candidate, OSError]] = []
-    candidates = find(target, timeout_s)
     for candidate in candidates:
         try:
             with open_connected(candidate) as sock:
@@ -107,7 +106,7 @@ def ask(target: Target, request: bytes, output_fd: int, timeout_s: float | None)
         streams.check_output(ready.get(output_fd, 0))
         return Answer(sock.recv(BUFFER_BYTES), asked_wall_s)
 
-    return with_each(target, timeout_s, ask_once)
+    return with_each(target, find(target, timeout_s), ask_once)
 
 
 def wait_for_room(sock: socket.socket, timeout_s: float | None) -> None:

@@ -69,11 +69,11 @@ def measure(asked: Asked, target: Target, output: Output, timeout_s: float | Non
     Ctrl-C came before any answer.
     """
     talk = _measure if asked.bulk_s is None else _transfer
+    candidates = connect.find(target, timeout_s)
     if target.datagrams:
         with Interrupts() as interrupts:
             setting = Setting(asked, target, output, timeout_s, interrupts)
-            return datagrams.with_each(target, timeout_s, partial(_over, talk, setting))
-    candidates = connect.find(target, timeout_s)
+            return datagrams.with_each(target, candidates, partial(_over, talk, setting))
     with connect.connect_any(target, candidates, timeout_s) as sock, Interrupts() as interrupts:
         setting = Setting(asked, target, output, timeout_s, interrupts)
         return talk(setting, sock, _peer_of(sock, target), False)

@@ -54,7 +54,7 @@ def test_without_a_timeout_nothing_is_due() -> None:
 
 
 def test_a_request_that_met_an_error_is_not_awaited() -> None:
-    """After an ICMP error the request neither expires nor delays the end; it is lost."""
+    """After an ICMP error a request is lost; it neither expires nor delays the end."""
     tally = Tally(timeout_ns=10)
     tally.send(0)
     assert tally.suffer() == 1
