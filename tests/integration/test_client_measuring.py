@@ -14,6 +14,7 @@ import termios
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -326,6 +327,50 @@ def test_a_name_behind_tcpmux_is_checked(start: StartClient) -> None:
     """A control character would be another line of the protocol."""
     ended = start("tcpmux", "h", "--name", "a\nb").ended()
     assert complaint(ended, ClientExit.USAGE).startswith(r"--name a\nb: give 1 to 64 printable")
+
+
+def fill(sender: socket.socket, path: str) -> None:
+    """Send until the receiver's queue is full (unix(7), max_dgram_qlen)."""
+    with suppress(BlockingIOError):
+        while True:
+            sender.sendto(b"x", path)
+
+
+def test_a_unix_receiver_with_a_full_queue_times_out(start: StartClient, tmp_path: Path) -> None:
+    """A UNIX datagram waits for room; without any, the exit code is 4, in words."""
+    path = str(tmp_path / "full.dgram")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
+    ):
+        receiver.bind(path)
+        sender.setblocking(False)
+        fill(sender, path)
+        asked = start("daytime", "--udp", "--timeout", 0.3, path).ended()
+        measured_ = start("echo", f"unixgram://{path}", "--count", 2, "--interval", 0.05).ended()
+    assert complaint(asked, ClientExit.TIMED_OUT).endswith("(the server's queue is full)")
+    assert measured_.output.count(b": not sent, because the server's queue is full\n") == 2
+    assert "the server's queue is full" in complaint(measured_, ClientExit.TIMED_OUT)
+
+
+def test_a_datagram_that_is_too_long_is_told_in_words(start: StartClient, tmp_path: Path) -> None:
+    """The kernel decides over a UNIX socket, and the path over UDP: then the words have
+    the size that it takes (IP_MTU, ip(7)).
+    """
+    path = str(tmp_path / "echo.dgram")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(path)
+        words = ("--count", 2, "--interval", 0.05, "--size", 1 << 20)
+        ended = start("echo", f"unixgram://{path}", *words).ended()
+    assert b"seq=1: too long for a datagram\nseq=2: too long" in ended.output
+    assert "the datagram is too long" in complaint(ended, ClientExit.FAILED)
+    too_long = OSError(errno.EMSGSIZE, "Message too long")
+    with closed_udp_port() as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", port))
+        assert re.fullmatch(
+            r"too long for a datagram \(the path takes \d+ bytes with headers\)",
+            datagrams.trouble_of(sock, too_long),
+        )
 
 
 # --- lines over datagrams -------------------------------------------------------------

@@ -151,8 +151,7 @@ def test_the_throughput_is_measured_over_every_kind(unpd: Unpd, start: StartClie
     """
     addresses = printed(unpd)
     for kind in KINDS:
-        address = addresses["echo", kind]
-        ended = start("echo", address, "--bulk", 0.2, "--json").ended()
+        ended = start("echo", addresses["echo", kind], "--bulk", 0.2, "--json").ended()
         assert (ended.exit_code, ended.errors) == (0, "")
         result = json.loads(ended.output)
         assert list(result) == [*list(MEASURED_FIELDS)[:7], *BULK_FIELDS]
@@ -165,6 +164,6 @@ def test_the_throughput_is_measured_over_every_kind(unpd: Unpd, start: StartClie
         else:
             assert result["received_datagrams"] >= 0.5 * result["sent_datagrams"]
             assert result["sent_bytes"] == 1400 * result["sent_datagrams"]
-    text = start("echo", address, "--bulk", 0.1).ended().output.decode()
+    text = start("echo", addresses["echo", "udp"], "--bulk", 0.1).ended().output.decode()
     for way in ("sent", "received"):
         assert re.search(rf"^{way} \d+ bytes in \d+\.\d\d s: [\d.]+ MB/s$", text, re.MULTILINE)

@@ -137,7 +137,7 @@ def trouble_of(sock: socket.socket, error: OSError) -> str:
     if error.errno == errno.EAGAIN:
         return "not sent, because the server's queue is full"
     if error.errno == errno.EMSGSIZE:
-        return f"longer than the path takes in one piece{_path_text(sock)}"
+        return f"too long for a datagram{_path_text(sock)}"
     return error.strerror or os.strerror(error.errno or 0)
 
 
@@ -148,6 +148,6 @@ def _path_text(sock: socket.socket) -> str:
         else (socket.IPPROTO_IP, _IP_MTU)
     )
     try:
-        return f": {sock.getsockopt(level, option)} bytes with headers"
+        return f" (the path takes {sock.getsockopt(level, option)} bytes with headers)"
     except OSError:
         return ""
