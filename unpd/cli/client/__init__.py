@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
     from unpd.names import ClientExit  # noqa: PLC0415 - see above
 
     try:
-        from unpd.cli.client import command, measuring, targets  # noqa: PLC0415 - see above
+        from unpd.cli.client import asked, command, targets  # noqa: PLC0415 - see above
 
         measured = (args.count, args.interval_s, args.size, args.bulk_s, args.json or None)
-        asked = measuring.Asked(
+        wanted = asked.Asked(
             count=args.count,
             interval_s=args.interval_s,
             size=args.size,
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
                 timeout_s=args.timeout_s,
                 raw=args.raw,
                 name=args.name or "",
-                asked=None if measured == (None,) * len(measured) else asked,
+                asked=None if measured == (None,) * len(measured) else wanted,
             )
         )
     except KeyboardInterrupt:

@@ -33,10 +33,6 @@ WINDOW_BYTES = 98_304
 buffer of Linux (net.core.rmem_default, 212,992 bytes with what the kernel adds).
 """
 
-STREAM_PIECE_BYTES = 65_536
-DATAGRAM_BYTES = 1_400
-"""A datagram that needs no fragments on an Ethernet."""
-
 
 class Bulk:
     """What streams and datagrams share: the clock and the counts."""

@@ -19,11 +19,11 @@ from unpd.cli.client import (
     echo,
     framing,
     lines,
-    measuring,
     printing,
     tcpmux,
     time868,
 )
+from unpd.cli.client.asked import Asked, refuse_contradictions
 from unpd.cli.client.failures import ClientFailure, OutputClosed
 from unpd.cli.client.streams import Output
 from unpd.cli.client.targets import Target, UsageError, Words, target_of
@@ -44,7 +44,7 @@ class Options:
     timeout_s: float
     raw: bool
     name: str
-    asked: measuring.Asked | None
+    asked: Asked | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def run_client(options: Options) -> ClientExit:
     try:
         target = target_of(options.words)
         if options.asked is not None:
-            measuring.refuse_contradictions(options.asked, target, raw=options.raw)
+            refuse_contradictions(options.asked, target, raw=options.raw)
         if options.name and not tcpmux.is_name(options.name):
             raise UsageError(
                 f"--name {options.name}: give 1 to {tcpmux.MAX_NAME_BYTES} printable characters of"
@@ -92,6 +92,8 @@ def _talk(options: Options, target: Target) -> ClientExit:
     cut = framing.Pieces() if options.raw else framing.Lines()
     try:
         if options.asked is not None:
+            from unpd.cli.client import measuring  # noqa: PLC0415 - its imports take long
+
             return measuring.measure(options.asked, target, output, timeout_s)
         call = Call(options.service, target, timeout_s, cut, options.name)
         if target.datagrams:

@@ -21,11 +21,8 @@ from typing import TypeVar
 from unpd.cli.client import streams
 from unpd.cli.client.connect import Candidate, find, tried
 from unpd.cli.client.failures import ClientFailure, failure_of
-from unpd.cli.client.targets import Target, UsageError
+from unpd.cli.client.targets import Target
 from unpd.names import ClientExit
-
-MAX_UDP_BYTES = 65_507
-"""What one datagram carries over IPv4: 65,535 bytes less its headers (RFC 791, 768)."""
 
 BUFFER_BYTES = 1 << 18
 """More than any datagram has: an answer is never cut."""
@@ -48,14 +45,6 @@ class Answer:
 
     text: bytes
     asked_wall_s: float
-
-
-def refuse_size(target: Target, size: int) -> None:
-    """Raise UsageError if no datagram of UDP has ``size`` bytes."""
-    if target.datagrams and target.port is not None and size > MAX_UDP_BYTES:
-        raise UsageError(
-            f"--size {size} does not fit a datagram of UDP: give at most {MAX_UDP_BYTES}"
-        )
 
 
 def open_connected(candidate: Candidate) -> socket.socket:

@@ -20,9 +20,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from unpd.cli.client import streams
-from unpd.cli.client.datagrams import BUFFER_BYTES, MAX_UDP_BYTES, datagram_failure
+from unpd.cli.client.datagrams import BUFFER_BYTES, datagram_failure
 from unpd.cli.client.failures import ClientFailure, reason_of
 from unpd.cli.client.framing import Framing
+from unpd.cli.client.targets import MAX_UDP_BYTES
 from unpd.names import ClientExit
 
 REFUSAL_S = 0.5

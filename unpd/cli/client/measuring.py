@@ -1,7 +1,7 @@
 """A measurement of an echo server, from the user's options to the report.
 
 Called by ``command``; calls ``ping`` or ``bulk`` with a connected socket, and
-``report``. Errors: UsageError, ClientFailure, OutputClosed.
+``report``. Errors: ClientFailure, OutputClosed.
 """
 
 import socket
@@ -10,29 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from unpd.cli.client import bulk, connect, datagrams, probes, report
+from unpd.cli.client.asked import DEFAULT_INTERVAL_S, Asked, size_of
 from unpd.cli.client.connect import Candidate
 from unpd.cli.client.failures import ClientFailure
 from unpd.cli.client.interrupts import Interrupts
 from unpd.cli.client.ping import Measurement, Plan, failure_without_answer
 from unpd.cli.client.streams import Output
-from unpd.cli.client.targets import Target, UsageError
+from unpd.cli.client.targets import Target
 from unpd.names import ClientExit
 
 NS = 1_000_000_000
-DEFAULT_SIZE = 56
-"""The size of ping(8)."""
-DEFAULT_INTERVAL_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the user asked to measure; None stands for an option that was not given."""
-
-    count: int | None
-    interval_s: float | None
-    size: int | None
-    bulk_s: float | None
-    as_json: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +31,6 @@ class Setting:
     output: Output
     timeout_s: float | None
     interrupts: Interrupts
-
-
-def refuse_contradictions(asked: Asked, target: Target, *, raw: bool) -> None:
-    """Raise UsageError if the options contradict each other or the target."""
-    if raw:
-        raise UsageError("--raw sends standard input, and a measurement sends bytes of its own")
-    if asked.bulk_s is not None and (asked.count is not None or asked.interval_s is not None):
-        raise UsageError("--bulk sends without a pause: leave --count and --interval out")
-    datagrams.refuse_size(target, size_of(asked, target))
-
-
-def size_of(asked: Asked, target: Target) -> int:
-    """Return the size of a request, or the default."""
-    if asked.size is not None:
-        return asked.size
-    if asked.bulk_s is None:
-        return DEFAULT_SIZE
-    return bulk.DATAGRAM_BYTES if target.datagrams else bulk.STREAM_PIECE_BYTES
 
 
 def measure(asked: Asked, target: Target, output: Output, timeout_s: float | None) -> ClientExit:

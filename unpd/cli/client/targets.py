@@ -14,6 +14,9 @@ import socket
 from dataclasses import dataclass
 
 UNIX_PATH_BYTES = 107
+MAX_UDP_BYTES = 65_507
+"""What one datagram carries over IPv4: 65,535 bytes less its headers (RFC 791, 768)."""
+
 FILE_SCHEMES = ("unix", "unixgram")
 DATAGRAM_SCHEMES = ("udp", "unixgram")
 SCHEMES = ("tcp", "udp", *FILE_SCHEMES)

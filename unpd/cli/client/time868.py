@@ -15,7 +15,6 @@ Known gap: a clock that starts at 1970 and asks after 2038 gets an era too early
 import socket
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from unpd.cli.client import printing, streams
 from unpd.cli.client.failures import ClientFailure
@@ -93,6 +92,4 @@ def read(sock: socket.socket, output_fd: int, timeout_s: float | None) -> bytes:
 
 
 def _text(seconds: int) -> str:
-    """Return a time as ISO 8601 has it. timedelta knows times before 1970, too."""
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
