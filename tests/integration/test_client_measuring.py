@@ -165,11 +165,11 @@ def test_a_late_answer_counts_as_received_and_as_late(start: StartClient) -> Non
         server.sendto(data, sender)
 
     with receiving(delay) as port:
-        words = ("--udp", "127.0.0.1", port, "--count", 3, "--interval", 0.4, "--timeout", 0.3)
+        words = ("--udp", "127.0.0.1", port, "--count", 3, "--interval", 0.6, "--timeout", 0.5)
         ended = start("echo", *words).ended()
     assert ended.exit_code == 0
     text = ended.output.decode()
-    assert "seq=1: no answer within 0.3 s\n" in text
+    assert "seq=1: no answer within 0.5 s\n" in text
     assert re.search(r"^56 bytes: seq=1 time=\d+ ms \(late\)$", text, re.MULTILINE)
     assert re.search(r"^3 sent, 3 received, 0 lost \(0%\), \d late, time", text, re.MULTILINE)
 

@@ -25,6 +25,18 @@ SERVICES = (
 )
 """The clients: service, port, and the line in the list of clients."""
 
+_NOT_GIVEN = (
+    ("udp", False),
+    ("raw", False),
+    ("name", None),
+    ("count", None),
+    ("interval_s", None),
+    ("size", None),
+    ("bulk_s", None),
+    ("json", False),
+)
+"""The options that not every client has, as they are where nobody gave them."""
+
 
 def add_arguments(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command ``client`` and its services to the command line; ``run`` takes
@@ -91,18 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add_server(parser: argparse.ArgumentParser, *, default_port: int, udp: bool) -> None:
-    parser.set_defaults(
-        default_port=default_port,
-        parser=parser,
-        udp=False,
-        raw=False,
-        name=None,
-        count=None,
-        interval_s=None,
-        size=None,
-        bulk_s=None,
-        json=False,
-    )
+    parser.set_defaults(default_port=default_port, parser=parser, **dict(_NOT_GIVEN))
     parser.add_argument(
         "host",
         metavar="HOST",
