@@ -23,19 +23,19 @@ MEASURED_FIELDS: Mapping[str, str] = MappingProxyType(
         "schema": "the number of this list",
         "target": "the server, as the command names it",
         "address": "its address, as a number or a path",
-        "transport": "tcp, udp, unix or unixgram",
+        "transport": "one of tcp, udp, unix and unixgram",
         "size_bytes": "the size of a request",
         "elapsed_s": "how long the measurement took",
         "retransmits": "segments that the kernel sent again; null but over TCP",
         "interval_s": "the time between two requests",
-        "sent": "requests",
+        "sent": "requests that were sent",
         "received": "requests that were answered",
-        "lost": "requests that were not",
+        "lost": "requests that were not answered",
         "late": "requests whose answer came after the timeout; they count as received",
         "duplicates": "answers after the first",
         "strange": "datagrams that are no answers",
         "troubled": "requests that met an error, such as one of ICMP",
-        "round_trip_ms": "min, avg, max, mdev and p99; null if no answer came",
+        "round_trip_ms": "the object of min, avg, max, mdev and p99; null if no answer came",
     }
 )
 """The fields of the object that a measurement prints, and their meanings."""
@@ -44,10 +44,10 @@ BULK_FIELDS: Mapping[str, str] = MappingProxyType(
     {
         "sent_bytes": "bytes that the kernel took",
         "received_bytes": "bytes that came back",
-        "sent_bytes_per_s": "while the client was sending",
-        "received_bytes_per_s": "until the last byte came",
-        "sent_datagrams": "null over a stream",
-        "received_datagrams": "null over a stream",
+        "sent_bytes_per_s": "the rate while the client was sending",
+        "received_bytes_per_s": "the rate until the last byte came",
+        "sent_datagrams": "datagrams that were sent; null over a stream",
+        "received_datagrams": "datagrams that came back; null over a stream",
     }
 )
 """The fields that ``--bulk`` has in place of those from interval_s on."""
