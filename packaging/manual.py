@@ -1,7 +1,7 @@
 """Makes the parts of the manual page unpd(8) that repeat a table of the program: the
-commands for a running daemon, the fields of its status, its log events, its metrics and
-the reasons for which it is degraded. Run by ``make manual``; a test compares the page
-with it.
+commands for a running daemon, the fields of its status, its log events, its metrics,
+the reasons for which it is degraded, and the fields of a client's measurement. Run by
+``make manual``; a test compares the page with it.
 
 A part stands between two comments of the page, which name it. The prose around the
 parts is written by hand. Errors: ValueError if the page lacks the comments of a part.
@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from unpd.cli.client.report import BULK_FIELDS, MEASURED_FIELDS
 from unpd.control.status_fields import paths
 from unpd.control.verbs import VERBS
 from unpd.log_events.row import LogEvent
@@ -115,6 +116,16 @@ def metrics() -> Iterator[str]:
     yield ".El"
 
 
+def measured_fields() -> Iterator[str]:
+    """An item for each field of the JSON of a measurement."""
+    yield ".Bl -tag -width Ds"
+    for fields, condition in ((MEASURED_FIELDS, ""), (BULK_FIELDS, " Pq Fl -bulk")):
+        for name, meaning in fields.items():
+            yield f".It Va {name}{condition}"
+            yield from prose(f"{meaning[0].upper()}{meaning[1:]}.")
+    yield ".El"
+
+
 PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
     {
         "the synopsis of the verbs": verbs_synopsis,
@@ -124,6 +135,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the log events": log_events,
         "the metrics": metrics,
         "the reasons": reasons,
+        "the fields of a measurement": measured_fields,
     }
 )
 """What makes each part, by the name in its comments."""

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.client_process import StartClient, starting
 from tests.support.engine import Benches, benches
+
+
+@pytest.fixture
+def start() -> Iterator[StartClient]:
+    """Starts ``unpd client ...``, and kills what is left of it after the test."""
+    with starting() as start_client:
+        yield start_client
 
 
 @pytest.fixture(params=[True, False], ids=["hot", "general"])

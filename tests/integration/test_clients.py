@@ -3,7 +3,6 @@
 import errno
 import os
 import random
-import re
 import select
 import signal
 import socket
@@ -14,100 +13,29 @@ import termios
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.client_process import (
+    CLIENT,
+    PATIENCE_S,
+    Ended,
+    StartClient,
+    closed_port,
+    complaint,
+    drop_time,
+    time_of,
+)
 from tests.support.waiting import holds, until
 from unpd.cli.client import connect
 from unpd.cli.client.failures import ClientFailure
+from unpd.cli.client.targets import Target
 from unpd.names import ClientExit
 
-CLIENT = ("-m", "unpd", "client")
-PATIENCE_S = 30.0
-"""Longer than anything here takes on a busy machine. Only a test that fails waits so
-long.
-"""
-
 Behaviour = Callable[[socket.socket], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The end of a client."""
-
-    exit_code: int
-    output: bytes
-    errors: str
-
-
-class Running:
-    """A running client. Its standard input is a pipe that stays open until ``ended`` is
-    called.
-    """
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-
-    def type(self, text: bytes) -> None:
-        """Write to its standard input."""
-        assert self.process.stdin is not None
-        rest = memoryview(text)
-        while rest:
-            rest = rest[os.write(self.process.stdin.fileno(), rest) :]
-
-    def read(self, count: int) -> bytes:
-        """Read the next ``count`` bytes of its standard output; fewer only if it
-        ended.
-        """
-        assert self.process.stdout is not None
-        text = b""
-        while len(text) < count and (
-            chunk := os.read(self.process.stdout.fileno(), count - len(text))
-        ):
-            text += chunk
-        return text
-
-    def ended_by_itself(self) -> Ended:
-        """Wait for the end while its standard input is still open."""
-        self.process.wait(PATIENCE_S)
-        return self.ended()
-
-    def ended(self, text: bytes | None = None) -> Ended:
-        """Send ``text`` and the end of its standard input, and wait for the end."""
-        output, errors = self.process.communicate(text, timeout=PATIENCE_S)
-        return Ended(self.process.returncode, output, errors.decode())
-
-
-StartClient = Callable[..., Running]
-
-
-@pytest.fixture
-def start() -> Iterator[StartClient]:
-    """Start ``unpd client ...``. Kill what is left of it after the test."""
-    with ExitStack() as stack:
-
-        def start_client(
-            *words: str | int, stdin: int = subprocess.PIPE, stdout: int = subprocess.PIPE
-        ) -> Running:
-            command = (sys.executable, "-W", "error", *CLIENT, *map(str, words))
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            process = subprocess.Popen(
-                command,
-                bufsize=0,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-                env=environment,
-            )
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            return Running(process)
-
-        yield start_client
 
 
 @contextmanager
@@ -185,38 +113,6 @@ def silent(*, receive_buffer: int = 0) -> Iterator[int]:
     """
     with listening(receive_buffer=receive_buffer) as listener:
         yield listener.getsockname()[1]
-
-
-@contextmanager
-def closed_port() -> Iterator[int]:
-    """Provide a port that refuses connections. It is bound, so no other program can
-    listen there.
-    """
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
-
-
-def complaint(ended: Ended, exit_code: ClientExit) -> str:
-    """Assert that a client ended with ``exit_code``. Return its one line on standard
-    error without the prefix.
-    """
-    assert ended.exit_code == exit_code, ended
-    line = re.fullmatch(r"unpd: client: (.+)\n", ended.errors)
-    assert line, ended.errors
-    return line[1]
-
-
-def drop_time(sentence: str) -> str:
-    """Replace the time in the sentence."""
-    return re.sub(r"after \d+\.\d s", "after T s", sentence)
-
-
-def time_of(sentence: str) -> float:
-    """Return the seconds in the sentence."""
-    time_s = re.search(r"after (\d+\.\d) s", sentence)
-    assert time_s, sentence
-    return float(time_s[1])
 
 
 # --- it works -------------------------------------------------------------------------
@@ -343,9 +239,7 @@ def test_the_next_address_is_tried_after_a_failure() -> None:
     with listening() as listener, closed_port() as port:
         refusing = connect.Candidate(socket.AF_INET, ("127.0.0.1", port))
         answering = connect.Candidate(socket.AF_INET, listener.getsockname())
-        with connect.connect_any(
-            connect.Target("name", 7), (refusing, answering), PATIENCE_S
-        ) as sock:
+        with connect.connect_any(Target("name", 7), (refusing, answering), PATIENCE_S) as sock:
             assert sock.getpeername() == listener.getsockname()
 
 
@@ -357,7 +251,7 @@ def test_the_last_address_decides_and_all_are_named() -> None:
     with closed_port() as port:
         candidates = (connect.Candidate(socket.AF_INET, ("127.0.0.1", port)), unreachable)
         with pytest.raises(ClientFailure) as failed:
-            connect.connect_any(connect.Target("name", 7), candidates, PATIENCE_S)
+            connect.connect_any(Target("name", 7), candidates, PATIENCE_S)
     assert failed.value.exit_code is ClientExit.UNREACHABLE
     assert (
         failed.value.detail

@@ -37,9 +37,11 @@ def sockets(pids: Sequence[int]) -> list[int]:
     return [sum(name.startswith("socket:") for name in procs.fds(pid).values()) for pid in pids]
 
 
-def test_no_worker_holds_twice_the_mean(unpd: Unpd) -> None:
+def test_no_worker_holds_three_times_the_mean(unpd: Unpd) -> None:
     """Of 2,000 connections that are held open, the worker with the most of them has
-    less than twice the mean: the kernel alone would wake the same one again and again.
+    less than three times the mean, 375. The kernel alone wakes the same one again and
+    again, which then has 666, and 591 if it does not let the others run first. (On a
+    quiet machine the most is 181; where other programs use both processors, 256.)
     """
     pids = unpd.workers()
     before = sockets(pids)
@@ -47,7 +49,7 @@ def test_no_worker_holds_twice_the_mean(unpd: Unpd) -> None:
         wait_active(unpd, CONNECTIONS)
         held = [now - then for now, then in zip(sockets(pids), before, strict=True)]
     assert sum(held) == CONNECTIONS
-    assert max(held) < 2 * CONNECTIONS / WORKERS, sorted(held, reverse=True)
+    assert max(held) < 3 * CONNECTIONS / WORKERS, sorted(held, reverse=True)
 
 
 def test_a_worker_that_alone_is_awake_serves_every_client_at_once(unpd: Unpd) -> None:

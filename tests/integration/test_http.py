@@ -480,20 +480,22 @@ def test_a_client_that_does_not_read_is_ended() -> None:
 
 def test_silent_clients_without_number_do_not_delay_a_scrape() -> None:
     """Beyond the most connections, each new one takes the place of the oldest that has
-    sent no whole request: a scrape behind 200 silent clients is answered within a
-    second. The one log line about it goes the way of all lines.
+    sent no whole request: a scrape behind 200 silent clients is answered within
+    3 s. A log line about it comes once a second at most.
     """
     with running_exporter(listener()) as running, contextlib.ExitStack() as stack:
+        first = time.monotonic()
         silent = [stack.enter_context(running.connect()) for _ in range(200)]
         began = time.monotonic()
         assert running.get("/metrics").status == 200
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 3.0
         assert len(procs.fds(running.process.pid)) < CONNECTIONS + 20
         assert read_all(silent[0]) == b"", "the oldest is closed"
         silent[-1].sendall(HEALTHZ)
         assert Answer.parse(read_all(silent[-1])).body == b"ok\n", "the youngest is not"
+        lasted_s = time.monotonic() - first
     assert running.process.returncode == 0
-    assert len(running.stderr) == 1
+    assert 1 <= len(running.stderr) <= 1 + lasted_s, running.stderr
     assert " warning exporter.http message=" in running.stderr[0]
     assert "64 connections are open" in running.stderr[0]
 

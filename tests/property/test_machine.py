@@ -215,6 +215,24 @@ TestLife.settings = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 
+
+def test_a_signal_may_end_a_renewal() -> None:
+    """A renewal waits for the worker by which a signal made a pool grow; another signal
+    takes that worker away. The renewal then ends, and the pool is as small as before.
+    """
+    life = Life()
+    life.begin(wants({"default": 1, "other": 1}), ready=True, max_children=MAX_CHILDREN)
+    life.a_listener_is_renewed()
+    life.a_pool_is_resized("other", 1)
+    life.all_become_ready(turn=False)
+    life.a_pool_is_resized("other", -1)
+    life.a_listener_is_renewed()
+    state = life.simulation.state
+    assert state.wanted.workers == {"default": 1, "other": 1}
+    assert state.generation == 2, "the first renewal has ended"
+    life.teardown()
+
+
 births = st.integers(0, 12)
 EVENTS: dict[type[ev.Event], st.SearchStrategy[ev.Event]] = {
     ev.Booted: st.just(ev.Booted()),

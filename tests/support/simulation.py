@@ -278,7 +278,13 @@ class Simulation:
         """
         state = self.state
         if before.asked.renewal:
-            assert state.wanted.workers == before.wanted.workers, "a renewal resized a pool"
+            # A signal may remove the last worker that the renewal waits for.
+            wanted = (
+                before.wanted.resized(event.pool, event.delta)
+                if isinstance(event, ev.PoolResized)
+                else before.wanted
+            )
+            assert state.wanted.workers == wanted.workers, "a renewal resized a pool"
         told = {effect.birth for effect in effects if isinstance(effect, fx.Tell)}
         for key, pool in before.wanted.pools.items():
             new = state.wanted.pools.get(key)

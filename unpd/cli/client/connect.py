@@ -1,7 +1,8 @@
-"""From HOST and PORT to a connected, non-blocking socket: look the name up, then try
+"""From a target to a connected, non-blocking stream socket: look the name up, then try
 its addresses in turn (UNP 11.12).
 
-Called by ``command``. Errors: ClientFailure, which names every address that was tried.
+Called by ``command``, and for the look-up by ``datagrams``. Errors: ClientFailure,
+which names every address that was tried.
 
 The timeout bounds the look-up, and each attempt anew: an address that does not answer
 must not use up the time of the next one. getaddrinfo(3) cannot be interrupted, so it
@@ -13,6 +14,7 @@ import errno
 import functools
 import os
 import queue
+import re
 import socket
 import struct
 import threading
@@ -23,24 +25,8 @@ from typing import Any
 
 from unpd.cli.client import streams
 from unpd.cli.client.failures import ClientFailure, failure_of, reason_of
+from unpd.cli.client.targets import Target
 from unpd.names import ClientExit
-
-UNIX_PATH_BYTES = 107
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The server that the user named. ``port`` is None if ``host`` is the path of a
-    UNIX socket.
-    """
-
-    host: str
-    port: int | None
-
-    @property
-    def text(self) -> str:
-        """The target as a message names it."""
-        return self.host if self.port is None else f"{self.host} port {self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +39,9 @@ class Candidate:
     @property
     def text(self) -> str:
         """The address alone, as numbers or a path."""
-        return self.address if isinstance(self.address, str) else str(self.address[0])
-
-
-def usage_problem(host: str, port: int | None) -> str | None:
-    """Return a sentence about the fault of this pair, or None if it has none."""
-    if "/" not in host:
-        return None
-    if port is not None:
-        return f"{host} is the path of a UNIX socket, which has no port"
-    if len(os.fsencode(host)) > UNIX_PATH_BYTES:
-        return f"{host} is too long for the path of a UNIX socket: at most {UNIX_PATH_BYTES} bytes"
-    return None
+        if self.family == socket.AF_UNIX:
+            return str(self.address).replace("\0", "@")
+        return str(self.address[0])
 
 
 def connect(target: Target, timeout_s: float | None) -> socket.socket:
@@ -84,20 +61,21 @@ def connect_any(
             return _attempt(candidate, timeout_s)
         except OSError as error:
             failed.append((candidate, error))
-    raise failure_of(failed[-1][1], _tried(target, failed))
+    raise failure_of(failed[-1][1], tried(target, failed))
 
 
 def find(target: Target, timeout_s: float | None) -> tuple[Candidate, ...]:
     """Return the addresses of ``target``, in the order of RFC 6724. ClientFailure
-    (NAME_NOT_FOUND) if the name has none.
+    (NAME_NOT_FOUND) if the name has none, (UNREACHABLE) if its interface is missing.
     """
     if target.port is None:
-        return (Candidate(socket.AF_UNIX, target.host),)
+        return (Candidate(socket.AF_UNIX, re.sub("^@", "\0", target.host)),)
     name = _wire_name(target.host)
     try:
-        return _resolve(name, target.port, socket.AI_NUMERICHOST)
+        return _resolve(target, name, socket.AI_NUMERICHOST)
     except socket.gaierror:
-        return look_up(functools.partial(_resolve, name, target.port, 0), timeout_s)
+        _require_interface(target.host)
+        return look_up(functools.partial(_resolve, target, name, 0), timeout_s)
 
 
 def look_up(
@@ -146,10 +124,23 @@ def _wire_name(host: str) -> bytes:
         ) from error
 
 
-def _resolve(name: bytes, port: int, flags: int) -> tuple[Candidate, ...]:
-    found = socket.getaddrinfo(
-        name, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICSERV
-    )
+def _require_interface(host: str) -> None:
+    """Raise ClientFailure if ``host`` is an IPv6 address on an interface that this
+    machine lacks.
+    """
+    address, percent, interface = host.strip("[]").partition("%")
+    if percent and ":" in address:
+        try:
+            socket.if_nametoindex(interface)
+        except (OSError, ValueError):
+            raise ClientFailure(
+                ClientExit.UNREACHABLE, "unreachable", f"there is no interface {interface}"
+            ) from None
+
+
+def _resolve(target: Target, name: bytes, flags: int) -> tuple[Candidate, ...]:
+    kind = socket.SOCK_DGRAM if target.datagrams else socket.SOCK_STREAM
+    found = socket.getaddrinfo(name, target.port, type=kind, flags=flags | socket.AI_NUMERICSERV)
     return tuple(Candidate(family, address) for family, _, _, _, address in found)
 
 
@@ -208,7 +199,7 @@ def _no_answer(timeout_s: float | None) -> OSError:
     return TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout_s:g} s")
 
 
-def _tried(target: Target, failed: list[tuple[Candidate, OSError]]) -> str:
+def tried(target: Target, failed: list[tuple[Candidate, OSError]]) -> str:
     """Return the addresses with their reasons, or the reason alone if the user named
     the address.
     """

@@ -1,7 +1,7 @@
 """Cuts standard input into pieces to send: whole lines, or the pieces as they come.
 
-Called by ``echo``; ``command`` chooses the class. Pure. A line longer than
-``max_held_bytes`` goes out in parts, so memory is bounded for any input.
+Called by ``echo`` and ``lines``; ``command`` chooses the class. Pure. A line longer
+than ``max_held_bytes`` goes out in parts, so memory is bounded for any input.
 """
 
 from typing import Protocol
@@ -18,6 +18,9 @@ class Framing(Protocol):
     def finish(self) -> bytes:
         """Return the bytes that are left at the end of the input."""
 
+    def cut(self, framed: bytes, most: int) -> list[bytes]:
+        """Cut what goes out now into datagrams of at most ``most`` bytes."""
+
 
 class Pieces:
     """The input as it comes (``--raw``)."""
@@ -29,6 +32,10 @@ class Pieces:
     def finish(self) -> bytes:
         """Return b"": nothing was held."""
         return b""
+
+    def cut(self, framed: bytes, most: int) -> list[bytes]:
+        """Return the piece as one datagram, or as several if it is too long."""
+        return [framed[begin : begin + most] for begin in range(0, len(framed), most)]
 
 
 class Lines:
@@ -57,3 +64,12 @@ class Lines:
         held = bytes(self._held)
         self._held.clear()
         return held
+
+    def cut(self, framed: bytes, most: int) -> list[bytes]:
+        """Return a datagram for each line, and several for a line that is too long."""
+        *lines, rest = framed.split(b"\n")
+        return [
+            line[begin : begin + most]
+            for line in (*(line + b"\n" for line in lines), rest)
+            for begin in range(0, len(line), most)
+        ]

@@ -54,3 +54,19 @@ def test_every_cut_of_the_input_comes_out_byte_for_byte(make: type[Framing]) -> 
         assert (
             b"".join(pieces_of(make(), [text[:first], text[first:second], text[second:]])) == text
         )
+
+
+def test_a_datagram_has_one_line() -> None:
+    """Each line is a datagram with its newline, an empty one too, and so is the rest;
+    a line that is too long is several.
+    """
+    assert Lines().cut(b"a\n\nbc\nd", 100) == [b"a\n", b"\n", b"bc\n", b"d"]
+    assert Lines().cut(b"abcde\nf\n", 3) == [b"abc", b"de\n", b"f\n"]
+    assert Lines().cut(b"", 3) == []
+
+
+def test_a_raw_piece_is_one_datagram() -> None:
+    """Newlines mean nothing; a piece that is too long is several datagrams."""
+    assert Pieces().cut(b"a\nb\n", 100) == [b"a\nb\n"]
+    assert Pieces().cut(b"abcde", 2) == [b"ab", b"cd", b"e"]
+    assert Pieces().cut(b"", 2) == []
