@@ -23,9 +23,10 @@ from unpd.core.model import Child, Slot, State
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.loop import Loop
 from unpd.master.children.kinds import wanted_children
+from unpd.master.columns import BoardColumns
 from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
-from unpd.master.runtime import BoardColumns, ChildProcess, Deployment, Runtime
+from unpd.master.runtime import ChildProcess, Deployment, Runtime
 from unpd.master.systemd.watchdog import Watchdog
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 

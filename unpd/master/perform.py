@@ -152,10 +152,11 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         if fixed:
             raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
         wanted_listeners = runtime.deployment.listeners.sources.wanted_listeners(loaded.config)
+        runtime.columns.give_back(runtime.processes.keys())
         runtime.columns.check(loaded.config, wanted_listeners)
         listeners = runtime.deployment.listeners.prepare(wanted_listeners)
         runtime.candidate = Deployment(loaded.config, listeners)
-        runtime.columns.take(loaded.config, wanted_listeners)
+        runtime.columns.try_out(loaded.config, wanted_listeners)
     except (UnpdError, ColumnsExhaustedError) as error:
         if not (isinstance(error, StillHeldError) and runtime.postpone(now())):
             runtime.events.append(ev.ConfigRefused(str(error)))
@@ -201,6 +202,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
         runtime.log.event("listener.closed", address=key)
     runtime.deployment = Deployment(runtime.candidate.config, listeners)
     runtime.candidate = None
+    runtime.columns.take(runtime.deployment.config, listeners.wanted())
     mend_listeners(runtime)
     runtime.log.set_level(runtime.deployment.config.log.level)
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
@@ -213,13 +215,19 @@ def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
         for listener in listeners.added_by(dropped):
             runtime.log.event("listener.closed", address=listener.wanted.key)
         listeners.drop(dropped)
+        births = [
+            birth
+            for birth, process in runtime.processes.items()
+            if process.child.generation > runtime.generation
+        ]
+        runtime.columns.refuse(runtime.candidate.config, dropped.wanted(), births)
         runtime.candidate = None
 
 
 def _close_listeners(runtime: Runtime, effect: fx.CloseListeners) -> None:
     del effect
     runtime.deployment.listeners.close()
-    for column in range(len(runtime.columns.listeners.names)):
+    for column in runtime.columns.listeners.by_name.values():
         runtime.board.words[layout.Master.LISTEN_QUEUES + 2 * column] = 0
 
 

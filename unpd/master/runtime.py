@@ -7,16 +7,14 @@ modules of ``unpd.master`` work on it.
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unpd.board import layout
-from unpd.board.columns import Columns
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
 from unpd.config.load import Loaded
-from unpd.config.schema import Config, is_name
+from unpd.config.schema import Config
 from unpd.control.server import ControlServer
 from unpd.core import events as ev
 from unpd.core.model import Child
@@ -25,7 +23,7 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
-from unpd.master.listening.listener import METRICS, WantedListener, is_key
+from unpd.master.columns import BoardColumns
 from unpd.master.listening.table import Listeners
 from unpd.names import Fault
 
@@ -108,46 +106,6 @@ class Postponed:
 
     again_at: float
     until: float
-
-
-class BoardColumns:
-    """The columns of a scoreboard, by name."""
-
-    def __init__(self, board: Scoreboard) -> None:
-        """Read the names that stand on ``board``. BoardRefusedError if they are
-        damaged.
-        """
-        areas = layout.Board
-        services = board.names(areas.SERVICE_NAMES, layout.MAX_SERVICES)
-        pools = board.names(areas.POOL_NAMES, layout.MAX_POOLS)
-        listeners = board.names(areas.LISTENER_NAMES, layout.MAX_LISTENERS)
-        self.services = Columns("services", services, is_name)
-        self.pools = Columns("pools", pools, is_name)
-        self.listeners = Columns("listeners", listeners, is_key)
-
-    def check(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """Check that every name of ``config`` can have a column, without giving it one.
-        ColumnsExhaustedError if there is no room.
-
-        A configuration that is refused when it is read takes no column. One that is
-        refused later, while its children are proved, has taken them, because these
-        children count; its names need no more columns the next time.
-        """
-        self.services.check(config.services)
-        self.pools.check(service.pool for service in config.services.values())
-        self.listeners.check(wanted.key for wanted in wanted_listeners if wanted.service != METRICS)
-
-    def take(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """Give every name of ``config`` its column. ColumnsExhaustedError if there is
-        no room for all of them; then no name gets one.
-        """
-        self.check(config, wanted_listeners)
-        for name, service in config.services.items():
-            self.services.column(name)
-            self.pools.column(service.pool)
-        for wanted in wanted_listeners:
-            if wanted.service != METRICS:
-                self.listeners.column(wanted.key)
 
 
 @dataclass(slots=True, kw_only=True)

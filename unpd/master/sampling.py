@@ -76,11 +76,11 @@ def show_state(runtime: Runtime, state: State) -> None:
     present = {found.fault for found in degradations(runtime, state)}
     for index, fault in enumerate(layout.FAULTS):
         words[layout.Master.FAULTS + index] = int(fault in present)
-    for column, pool in enumerate(runtime.columns.pools.names):
+    for pool, column in runtime.columns.pools.by_name.items():
         wanted = state.wanted.workers.get(pool, 0)
         words[layout.Master.WANTED_WORKERS + column] = wanted
     unreachable = runtime.deployment.listeners.unreachable()
-    for column, service in enumerate(runtime.columns.services.names):
+    for service, column in runtime.columns.services.by_name.items():
         words[layout.Master.UNREACHABLE + column] = int(service in unreachable)
 
 

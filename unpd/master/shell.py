@@ -125,6 +125,8 @@ class Shell:
         with signals.blocked():  # the SIGCHLD handler appends to the same deque
             runtime.reaper.sweep()
         mending.look_after(runtime, self._state)
+        if runtime.candidate is None:
+            runtime.columns.give_back(runtime.processes.keys())
         self._signalling.sweep()
         rotation.look_after(runtime, now())
         sampling.sample(runtime)

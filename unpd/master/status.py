@@ -143,7 +143,7 @@ def _connections(runtime: Runtime, child: Child) -> int:
         return 0
     return sum(
         count_in_row(runtime.board, process.row, column)
-        for column in range(len(runtime.columns.services.names))
+        for column in runtime.columns.services.by_name.values()
     )
 
 

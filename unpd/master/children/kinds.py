@@ -265,7 +265,7 @@ def _is_loopback(address: BoundAddress) -> bool:
 
 def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
     """Return the labels of the exporter's series, with their columns on the board."""
-    columns = runtime.columns
+    columns, services = runtime.columns, deployment.config.services
     listeners = tuple(
         ListenerLabels(
             opened.wanted.service,
@@ -277,10 +277,10 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
         if opened.wanted.service != METRICS
     )
     return Labels(
-        services=tuple((name, columns.services.column(name)) for name in columns.services.names),
-        pools=tuple((name, columns.pools.column(name)) for name in columns.pools.names),
+        services=columns.services.shown_with(services),
+        pools=columns.pools.shown_with({service.pool for service in services.values()}),
         listeners=listeners,
-        service_pools={name: service.pool for name, service in deployment.config.services.items()},
+        service_pools={name: service.pool for name, service in services.items()},
         version=__version__,
         master_pid=runtime.master_pid,
     )

@@ -214,6 +214,10 @@ class Listeners:
             self._closed.remember(listener)
             listener.close()
 
+    def wanted(self) -> list[WantedListener]:
+        """What each open listener is for."""
+        return [listener.wanted for listener in self.opened.values()]
+
     def of(self, service: str) -> list[OpenListener]:
         """The listeners of one service, or of METRICS."""
         return [listener for listener in self.opened.values() if listener.wanted.service == service]
