@@ -69,6 +69,15 @@ ROWS: tuple[LogEvent, ...] = (
         " stop ends every connection at once.",
     ),
     LogEvent(
+        "orphans.killed",
+        "warning",
+        ("count", "pids", "alive"),
+        "When the last child had ended, `count` processes that children had left behind were still"
+        " there, `pids` among them: the daemon killed them, and `alive` of them have not ended.",
+        "Find out what started them: nothing in unpd leaves a process, so that a worker may have"
+        " been taken over.",
+    ),
+    LogEvent(
         "master.stopped",
         "info",
         ("code", "reason"),
