@@ -207,6 +207,8 @@ class Fault(enum.StrEnum):
     CONTROL_LOST = "control_lost"
     PID_FILE_LOST = "pid_file_lost"
     LOG_FAILED = "log_failed"
+    LOG_FILE_LOST = "log_file_lost"
+    LOG_LOSING = "log_losing"
 
 
 FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
@@ -220,6 +222,8 @@ FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
             " could start"
         ),
         Fault.LOG_FAILED: "a process could not open the new log file, and writes to the old one",
+        Fault.LOG_FILE_LOST: "the log file was removed or replaced, and no line reaches it",
+        Fault.LOG_LOSING: "the log is full or gone, and has lost lines within some seconds",
     }
 )
 

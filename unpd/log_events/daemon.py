@@ -144,6 +144,21 @@ ROWS: tuple[LogEvent, ...] = (
         optional=("pid",),
     ),
     LogEvent(
+        "log.lines_lost",
+        "warning",
+        ("lines",),
+        "The log takes lines again after it had lost `lines` of them.",
+        "Make room on the disk, or find out why the reader of the log did not read.",
+    ),
+    LogEvent(
+        "log.file_lost",
+        "error",
+        ("file", "reason"),
+        "The log `file`, which is empty for standard error, gets no line any more, for `reason`:"
+        " this line and the next ones go to the old file.",
+        "Send SIGUSR1, which makes a new file, and have the program that rotates the log send it.",
+    ),
+    LogEvent(
         "signal.ignored",
         "warning",
         ("signal", "suppressed"),

@@ -87,17 +87,20 @@ class Reading:
         """Read the board now."""
         rows = range(board.rows_shown())
         master = _sane(board.words[: Board.DIRECTORY].tolist())
-        dropped = _sane(
-            [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in rows]
-        )
         return cls(
             labels=labels,
             services=[count_service(board, name, column, rows) for name, column in labels.services],
             workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
             master=master,
-            log_lines_dropped=master[Master.LOG_DROPPED] + sum(dropped),
+            log_lines_dropped=master[Master.LOG_DROPPED] + lines_dropped(board, rows),
             zombies=zombie_children(labels.master_pid),
         )
+
+
+def lines_dropped(board: Scoreboard, rows: Iterable[int]) -> int:
+    """How many log lines the children of these rows have dropped."""
+    words = [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in rows]
+    return sum(_sane(words))
 
 
 def why_not_ready(board: Scoreboard, labels: Labels) -> str:
