@@ -1,6 +1,6 @@
 """Samples what the master measures once a second: the accept queues, the datagrams
 that the kernel dropped, its own process, its faults, the wanted workers, the services
-out of reach, and the heartbeats of its children.
+out of reach, and the heartbeats of its children. Writes the master's own heartbeat.
 
 Called by the shell's sweep. :func:`sample` and :func:`show_state` write the master's
 words of the board.
@@ -16,6 +16,7 @@ from unpd.config.addresses import takes_datagrams
 from unpd.core import events as ev
 from unpd.core.model import State
 from unpd.kernel import datagrams, sockets
+from unpd.loop import now
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Runtime
 from unpd.master.status import degradations
@@ -24,8 +25,8 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 def sample(runtime: Runtime) -> None:
-    """Write the accept queues, and the figures of the master's process: signals,
-    dropped log lines, time, memory and descriptors.
+    """Write the accept queues, and the figures of the master's process: heartbeat,
+    signals, dropped log lines, time, memory and descriptors.
     """
     words = runtime.board.words
     for key, listener in runtime.deployment.listeners.opened.items():
@@ -37,6 +38,7 @@ def sample(runtime: Runtime) -> None:
             words[word], words[word + 1] = queue
         if takes_datagrams(listener.address):
             _sample_drops(runtime, key, listener)
+    words[layout.Master.BEAT_NS] = int(now() * layout.NS)
     words[layout.Master.SIGCHLD] = runtime.reaper.calls
     words[layout.Master.LOG_DROPPED] = runtime.log.sink.dropped
     # The samples of the process need a free descriptor. Without one, perhaps by another

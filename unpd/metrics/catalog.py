@@ -171,6 +171,11 @@ def _zombies(reading: Reading) -> Series[float]:
     return () if reading.zombies is None else (((), reading.zombies),)
 
 
+def _beat_age(reading: Reading) -> Series[float]:
+    """No sample before the first heartbeat."""
+    return () if reading.beat_age_s is None else (((), reading.beat_age_s),)
+
+
 def _reloads(reading: Reading) -> Series[float]:
     return (
         ((result.value,), reading.master[Master.RELOADS + index])
@@ -341,6 +346,13 @@ METRICS: tuple[Counter | Gauge | Info | Histogram, ...] = (
         (),
         "Forks that the kernel refused.",
         _word(Master.FORK_FAILURES),
+    ),
+    Gauge(
+        "unpd_master_heartbeat_age_seconds",
+        (),
+        "Time since the master's last heartbeat, one a second; it grows while the master is"
+        " stopped or hung.",
+        _beat_age,
     ),
     Counter(
         "unpd_config_reloads_total",

@@ -15,6 +15,7 @@ from unpd.board import layout
 from unpd.board.layout import Board, Master, Row, Service
 from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
+from unpd.loop import now
 from unpd.metrics.labels import Labels
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
@@ -72,7 +73,8 @@ class ServiceCounts:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Everything that one scrape shows. ``master``: the words of the master area;
-    ``workers``: living workers by pool column and phase.
+    ``workers``: living workers by pool column and phase. ``beat_age_s``: how long ago
+    the master's last heartbeat was.
     """
 
     labels: Labels
@@ -81,6 +83,7 @@ class Reading:
     master: Sequence[int]
     log_lines_dropped: int
     zombies: int | None
+    beat_age_s: float | None
 
     @classmethod
     def take(cls, board: Scoreboard, labels: Labels) -> Self:
@@ -94,7 +97,16 @@ class Reading:
             master=master,
             log_lines_dropped=master[Master.LOG_DROPPED] + lines_dropped(board, rows),
             zombies=zombie_children(labels.master_pid),
+            beat_age_s=_beat_age_s(board),
         )
+
+
+def _beat_age_s(board: Scoreboard) -> float | None:
+    """How old the master's last heartbeat is; None before the first one. Only a faulty
+    child could write one from the future.
+    """
+    beat_ns = board.words[Master.BEAT_NS]
+    return max(0.0, now() - beat_ns / layout.NS) if beat_ns else None
 
 
 def lines_dropped(board: Scoreboard, rows: Iterable[int]) -> int:
