@@ -196,6 +196,19 @@ class ReloadResult(enum.StrEnum):
     REFUSED = "refused"
 
 
+class PoolOutcome(enum.StrEnum):
+    """What a reload did to a pool, in the answer to the reload."""
+
+    UNCHANGED = "unchanged"
+    """Its children and their connections were left alone."""
+    RESIZED = "resized"
+    """It has more or fewer children; the others were left alone."""
+    RESPAWNED = "respawned"
+    """It has new children, and the old ones drain."""
+    ADDED = "added"
+    REMOVED = "removed"
+
+
 class Fault(enum.StrEnum):
     """Why a running daemon is degraded, as a metric label and in the status. A fault
     stands until its cause is gone. :data:`FAULT_MEANINGS` has the meanings.

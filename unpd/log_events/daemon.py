@@ -109,9 +109,20 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "reload.succeeded",
         "info",
-        ("generation", "replaced"),
+        (
+            "generation",
+            "replaced",
+            "resized",
+            "removed",
+            "services_added",
+            "services_removed",
+            "opened",
+            "closed",
+        ),
         "The new configuration, or the running one with renewed listeners, is in use; the pools in"
-        " `replaced` have new children, and their old ones drain.",
+        " `replaced` have new children, and their old ones drain; all other pools but those in"
+        " `resized` and `removed` were left alone; the listeners in `opened` and `closed` came or"
+        " went.",
     ),
     LogEvent(
         "reload.refused",

@@ -8,6 +8,7 @@ Called by the shell; works on :class:`unpd.master.runtime.Runtime`; calls
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -29,8 +30,9 @@ from unpd.master.children.kinds import KINDS, wanted_children
 from unpd.master.listening.closed import StillHeldError
 from unpd.master.listening.listener import OpenListener
 from unpd.master.mending import mend_listeners
+from unpd.master.reload_report import ReloadReport, listed
 from unpd.master.runtime import ChildProcess, Deployment, LastReload, Question, Runtime
-from unpd.names import ChildKind, ReloadResult
+from unpd.names import ChildKind, PoolOutcome, ReloadResult
 
 
 def perform(runtime: Runtime, effect: fx.Effect) -> None:
@@ -196,6 +198,10 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     if runtime.candidate is None:
         raise AssertionError("the core adopts a configuration that was never loaded")
     before = set(runtime.deployment.listeners.opened)
+    old, new = runtime.deployment, runtime.candidate
+    runtime.report = ReloadReport.between(
+        (old.config, new.config), (old.listeners.opened, new.listeners.opened)
+    )
     listeners = runtime.deployment.listeners
     listeners.adopt(runtime.candidate.listeners)
     for key in sorted(before - set(listeners.opened)):
@@ -242,13 +248,28 @@ def _count_reload(runtime: Runtime, effect: fx.CountReload) -> None:
     runtime.last_reload = LastReload(effect.refused, ended_at, runtime.generation)
 
 
+def _report_reload(runtime: Runtime, effect: fx.ReportReload) -> None:
+    report = runtime.report = replace(runtime.report, pools=effect.pools)
+    runtime.log.event(
+        "reload.succeeded",
+        generation=runtime.generation,
+        replaced=report.pools_with(PoolOutcome.RESPAWNED, PoolOutcome.ADDED),
+        resized=report.pools_with(PoolOutcome.RESIZED),
+        removed=report.pools_with(PoolOutcome.REMOVED),
+        services_added=listed(report.services_added),
+        services_removed=listed(report.services_removed),
+        opened=listed(report.listeners_opened),
+        closed=listed(report.listeners_closed),
+    )
+
+
 def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:
     if runtime.control is None:
         return
     if effect.refused:
         runtime.control.answer(effect.request, ok=False, reason=effect.refused)
     else:
-        runtime.control.answer(effect.request, ok=True, generation=runtime.generation)
+        runtime.control.answer(effect.request, ok=True, **runtime.report.fields(runtime.generation))
 
 
 # --- the rest -------------------------------------------------------------------------
@@ -279,6 +300,7 @@ PERFORMERS: Mapping[type[fx.Effect], Callable[[Runtime, Any], None]] = MappingPr
         fx.DropConfig: _drop_config,
         fx.CloseListeners: _close_listeners,
         fx.CountReload: _count_reload,
+        fx.ReportReload: _report_reload,
         fx.AnswerReload: _answer_reload,
         fx.AnnounceReady: _announce_ready,
         fx.ReopenLog: _reopen_log,

@@ -25,6 +25,7 @@ from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.master.columns import BoardColumns
 from unpd.master.listening.table import Listeners
+from unpd.master.reload_report import ReloadReport
 from unpd.names import Fault
 
 
@@ -121,7 +122,8 @@ class Runtime:
     birth; ``birth_by_pid`` has their births by pid. ``faults`` has one sentence for
     each fault that the core does not see, by the fault and the part that has it.
     ``config_names`` are the absolute names of the configuration file, none for the
-    built-in default. ``last_reload`` is the last one that has ended.
+    built-in default. ``last_reload`` is the last one that has ended, ``report`` what
+    the last one that succeeded has changed.
     """
 
     deployment: Deployment
@@ -139,6 +141,7 @@ class Runtime:
     config_names: tuple[str, ...] = ()
     generation: int = 1
     last_reload: LastReload | None = None
+    report: ReloadReport = field(default_factory=ReloadReport)
     control: ControlServer | None = None
     pid_file: PidFile | None = None
     candidate: Deployment | None = None
