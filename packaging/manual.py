@@ -20,7 +20,7 @@ from unpd.control.status_fields import CHANGES, STATUS, StatusField, paths
 from unpd.control.verbs import VERBS
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
-from unpd.metrics.catalog import METRICS
+from unpd.metrics.catalog.table import METRICS
 from unpd.names import FAULT_MEANINGS
 
 PAGE = Path(__file__).parent / "man" / "unpd.8"

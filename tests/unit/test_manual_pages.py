@@ -17,7 +17,7 @@ from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, Se
 from unpd.control.status_fields import CHANGES, paths
 from unpd.control.verbs import VERBS, Verb
 from unpd.log_events.table import EVENTS
-from unpd.metrics.catalog import METRICS
+from unpd.metrics.catalog.table import METRICS
 from unpd.names import EXIT_MEANINGS, FAULT_MEANINGS, MASTER_SIGNALS, ClientExit, Fault, Unanswered
 from unpd.services.table import SERVICES
 

@@ -12,7 +12,8 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from tests.support.exporter import make_labels, parse_openmetrics, parse_text
 from unpd.board import layout, memory
 from unpd.board.memory import Entry, Scoreboard
-from unpd.metrics.catalog import METRICS, Counter, Histogram
+from unpd.metrics.catalog.row import Counter, Histogram
+from unpd.metrics.catalog.table import METRICS
 from unpd.metrics.collector import make_registry
 from unpd.metrics.reading import COPIES, count_active, count_service
 from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason, ReloadResult
