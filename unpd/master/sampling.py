@@ -15,7 +15,7 @@ from unpd.board import layout
 from unpd.config.addresses import takes_datagrams
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.kernel import datagrams, sockets
+from unpd.kernel import datagrams, tcp_info
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Runtime
@@ -32,7 +32,7 @@ def sample(runtime: Runtime) -> None:
     for key, listener in runtime.deployment.listeners.opened.items():
         if listener.wanted.service == METRICS:
             continue
-        queue = sockets.accept_queue(listener.sock)
+        queue = tcp_info.accept_queue(listener.sock)
         if queue is not None:
             word = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
             words[word], words[word + 1] = queue

@@ -14,7 +14,7 @@ from unpd import __version__
 from unpd.control.status_fields import SCHEMA
 from unpd.core.model import Child, State
 from unpd.core.readiness import throttled, unready_pools
-from unpd.kernel import sockets
+from unpd.kernel import tcp_info
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import LastReload, Runtime
@@ -165,7 +165,7 @@ def _service(runtime: Runtime, name: str) -> dict[str, Any]:
     rows = range(runtime.board.rows_given)
     counts = count_service(runtime.board, name, runtime.columns.services.column(name), rows)
     listeners = [
-        {"address": opened.text, "queue": _queue(sockets.accept_queue(opened.sock))}
+        {"address": opened.text, "queue": _queue(tcp_info.accept_queue(opened.sock))}
         for opened in runtime.deployment.listeners.of(name)
     ]
     return {
