@@ -2,7 +2,6 @@
 scoreboard, and no children.
 """
 
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,24 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.support.memory_sink import MemorySink
+from tests.support.runtimes import running
 from unpd import logs
-from unpd.board import layout, memory
-from unpd.board.memory import Scoreboard
+from unpd.board import layout
 from unpd.channel import ChannelEnd
 from unpd.config.host import this_host
 from unpd.config.load import Loaded, loads
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.model import Child, Slot
-from unpd.kernel.signals import Reaper, SignalQueue
-from unpd.loop import Loop
 from unpd.master import mending
 from unpd.master.children.kinds import exporter_labels
-from unpd.master.columns import BoardColumns
-from unpd.master.listening.sources import ListenerSources
-from unpd.master.listening.table import Listeners
 from unpd.master.perform import deployment_of, perform
-from unpd.master.runtime import ChildProcess, Deployment, Runtime
+from unpd.master.runtime import ChildProcess, Runtime
 from unpd.metrics.reading import count_service
 from unpd.names import ChildKind, ChildPhase
 
@@ -72,35 +66,11 @@ class Scene:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """A master with one service."""
     sink = MemorySink()
-    config = loads(CONFIG.format(path=tmp_path), this_host()).config
-    sources = ListenerSources()
-    listeners = Listeners(sources)
-    listeners.adopt(listeners.prepare(sources.wanted_listeners(config)))
-    fd = memory.create()
-    board = Scoreboard(fd)
-    os.close(fd)
-    columns = BoardColumns(board)
-    columns.take(config, [listener.wanted for listener in listeners.opened.values()])
-    runtime = Runtime(
-        deployment=Deployment(config, listeners),
-        load=lambda: loads("", this_host()),
-        identity=None,
-        log=logs.Log(sink.sink, "info", "text"),
-        board=board,
-        columns=columns,
-        loop=Loop(),
-        reaper=Reaper(),
-        signal_queue=SignalQueue(),
-        on_ready=lambda: None,
-        master_pid=os.getpid(),
-        started_at=0.0,
-    )
-    scene = Scene(runtime, tmp_path, CONFIG, sink)
-    runtime.load = scene.load
-    yield scene
-    if runtime.candidate is not None:
-        runtime.deployment.listeners.drop(runtime.candidate.listeners)
-    runtime.deployment.listeners.close()
+    text = CONFIG.format(path=tmp_path)
+    with running(text, logs.Log(sink.sink, "info", "text")) as runtime:
+        scene = Scene(runtime, tmp_path, CONFIG, sink)
+        runtime.load = scene.load
+        yield scene
 
 
 def test_a_configuration_without_a_column_changes_nothing(scene: Scene) -> None:

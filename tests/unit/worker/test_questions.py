@@ -2,14 +2,13 @@
 
 import json
 import select
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from tests.support.transports import WithoutDescriptors
+from tests.support.transports import Wire
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd
 from unpd.logs import Log
 from unpd.sinks import Sink
@@ -53,43 +52,9 @@ class Engine:
         return (client for client in self.clients if client.fd > after)
 
 
-class Wire(WithoutDescriptors):
-    """The transport of a channel: ``comes`` are the pieces of the master, ``room`` how
-    much it reads.
-    """
-
-    def __init__(self, *comes: bytes, room: int = 1 << 30) -> None:
-        self.comes = deque(comes)
-        self.room = room
-        self.sent = b""
-        self.closed = False
-
-    def fileno(self) -> int:
-        """A number that no test uses."""
-        return 99
-
-    def send(self, data: bytes, /) -> int:
-        """Take what there is room for."""
-        taken = data[: self.room]
-        if not taken:
-            raise BlockingIOError
-        self.room -= len(taken)
-        self.sent += taken
-        return len(taken)
-
-    def recv(self, size: int, /) -> bytes:
-        """The next piece."""
-        if not self.comes:
-            raise BlockingIOError
-        return self.comes.popleft()
-
-    def close(self) -> None:
-        """Note it."""
-        self.closed = True
-
-    def answers(self) -> list[dict[str, Any]]:
-        """What was sent."""
-        return [json.loads(line) for line in self.sent.splitlines()]
+def answers(wire: Wire) -> list[dict[str, Any]]:
+    """What the worker sent."""
+    return [json.loads(line) for line in wire.sent.splitlines()]
 
 
 def line(**question: Any) -> bytes:
@@ -212,7 +177,7 @@ def test_questions_of_the_channel_are_answered() -> None:
     """Each by one line, in order."""
     bench = Bench(Wire(line(**ASK) + line(question="weather")), Client(10))
     bench.ready()
-    first, second = bench.wire.answers()
+    first, second = answers(bench.wire)
     assert [row["peer"] for row in first["connections"]] == ["peer:10"]
     assert "error" in second
     assert bench.mask == select.EPOLLIN
@@ -224,7 +189,7 @@ def test_the_order_to_switch_the_log_is_carried_out() -> None:
     """
     bench = Bench(Wire(line(question="log") + line(**ASK)), Client(10))
     bench.ready()
-    first, second = bench.wire.answers()
+    first, second = answers(bench.wire)
     assert first == {"log": "switched"}
     assert list(second) == ["connections", "next"]
     assert bench.switched == 1
@@ -239,9 +204,9 @@ def test_a_question_is_read_once_the_last_answer_is_sent() -> None:
     assert (len(bench.wire.sent), bench.mask) == (10, select.EPOLLOUT)
     bench.wire.room = 1 << 20
     bench.ready()
-    assert (len(bench.wire.answers()), bench.mask) == (1, select.EPOLLIN)
+    assert (len(answers(bench.wire)), bench.mask) == (1, select.EPOLLIN)
     bench.ready()
-    assert len(bench.wire.answers()) == 2
+    assert len(answers(bench.wire)) == 2
 
 
 def test_the_end_of_the_channel_is_no_fault() -> None:
