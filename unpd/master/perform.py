@@ -32,7 +32,7 @@ from unpd.master.listening.listener import OpenListener
 from unpd.master.mending import mend_listeners
 from unpd.master.reload_report import ReloadReport, listed
 from unpd.master.runtime import ChildProcess, Deployment, LastReload, Question, Runtime
-from unpd.names import ChildKind, PoolOutcome, ReloadResult
+from unpd.names import PoolOutcome, ReloadResult
 
 
 def perform(runtime: Runtime, effect: fx.Effect) -> None:
@@ -119,14 +119,13 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
 
 
 def _raise_bounds(runtime: Runtime) -> None:
-    """Have each exporter read more rows of the board. It must not take the number from
-    the board, where a faulty child could forge it. There are 16 steps at most, so that
-    the questions find room.
+    """Have each child read more rows of the board. It must not take the number from the
+    board, where a faulty child could forge it. There are 16 steps at most, so that the
+    questions find room.
     """
     message = {"question": "rows", "bound": rows_bound(runtime.board.rows_given)}
-    for birth, process in list(runtime.processes.items()):
-        if process.child.slot.kind is ChildKind.EXPORTER:
-            reports.ask(runtime, birth, Question(message, on_answer=lambda _: None))
+    for birth in list(runtime.processes):
+        reports.ask(runtime, birth, Question(message, on_answer=lambda _: None))
 
 
 def _tell(runtime: Runtime, effect: fx.Tell) -> None:

@@ -126,7 +126,9 @@ class Worker:
         self._setup.report_ready()
         if self._setup.channel is not None:
             setup = self._setup
-            Questions(self._setup.channel, self._engine, setup.log, setup.switch_log).watch()
+            Questions(
+                self._setup.channel, self._engine, setup.log, setup.switch_log, setup.board
+            ).watch()
         self._setup.title("ready")
         while not self._leaving and not (self._draining and not self._engine.open):
             self._engine.turn()

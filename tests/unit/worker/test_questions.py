@@ -4,11 +4,13 @@ import json
 import select
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.support.transports import Wire
+from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd
 from unpd.logs import Log
 from unpd.sinks import Sink
@@ -149,7 +151,9 @@ class Bench:
         self.lines: list[bytes] = []
         log = Log(Sink(-1, self.write), "info", "text")
         self.switched = 0
-        Questions(ChannelEnd(wire), self.engine, log, self.switch_log).watch()
+        self.board = SimpleNamespace(rows_bound=128)
+        board = cast(Scoreboard, self.board)
+        Questions(ChannelEnd(wire), self.engine, log, self.switch_log, board).watch()
 
     def switch_log(self) -> dict[str, Any]:
         """Count the switches to a new log file."""
@@ -193,6 +197,17 @@ def test_the_order_to_switch_the_log_is_carried_out() -> None:
     assert first == {"log": "switched"}
     assert list(second) == ["connections", "next"]
     assert bench.switched == 1
+
+
+def test_the_master_says_how_many_rows_to_read() -> None:
+    """The bound comes over the channel, and not from the board, where a faulty worker
+    could forge it. What is no number changes nothing.
+    """
+    bench = Bench(Wire(line(question="rows", bound=256) + line(question="rows", bound="all")))
+    bench.ready()
+    first, second = answers(bench.wire)
+    assert (first, list(second)) == ({}, ["error"])
+    assert bench.board.rows_bound == 256
 
 
 def test_a_question_is_read_once_the_last_answer_is_sent() -> None:

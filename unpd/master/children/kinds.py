@@ -21,7 +21,6 @@ from types import MappingProxyType
 
 from unpd import __version__
 from unpd.board import layout
-from unpd.board.memory import rows_bound
 from unpd.config.addresses import (
     BoundAddress,
     FileAddress,
@@ -221,7 +220,6 @@ def _service_setup(
 def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
     listener = deployment.listeners.of(METRICS)[0]
     newborn.log.set_level(deployment.config.log.level)
-    newborn.board.rows_bound = rows_bound(newborn.board.rows_given)
 
     def ready() -> None:
         newborn.report_ready()
