@@ -18,13 +18,13 @@ from unpd.config.host import this_host
 from unpd.config.load import Loaded, loads
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.core.model import Child, Slot
+from unpd.core.model import Child, Slot, State
 from unpd.master import mending
-from unpd.master.children.kinds import exporter_labels
+from unpd.master.children.kinds import exporter_labels, wanted_children
 from unpd.master.perform import deployment_of, perform
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.metrics.reading import count_service
-from unpd.names import ChildKind, ChildPhase
+from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 CONFIG = """
 [metrics]
@@ -213,3 +213,23 @@ def test_a_refused_child_keeps_the_columns_of_its_names(scene: Scene) -> None:
     scene.runtime.processes.pop(7).channel.close()
     perform(scene.runtime, fx.LoadConfig())
     assert scene.runtime.columns.services.by_name == {"echo": 0, "other": 1}
+
+
+def test_a_renewed_listener_that_waits_is_logged_once(scene: Scene) -> None:
+    """Where the reload for a renewed listener was refused, the log says once that the
+    children lack it, and when the next reload comes; the fault has the same.
+    """
+    runtime = scene.runtime
+    state = State(wanted_children(runtime.deployment), phase=MasterPhase.RUNNING)
+    (scene.path / "echo").unlink()
+    mending.look_after(runtime, state)
+    assert [type(event) for event in runtime.events] == [ev.ListenersRenewed]
+    perform(runtime, fx.ReuseConfig())
+    perform(runtime, fx.DropConfig())
+    assert not scene.lines("listener.waiting")
+    for _ in range(3):
+        mending.look_after(runtime, state)
+    (line,) = scene.lines("listener.waiting")
+    assert f"service=echo address=unix://{scene.path}/echo pause_s=30.0" in line
+    (fault,) = runtime.faults.values()
+    assert "the reload for it was refused, the next one is 30 s later" in fault
