@@ -16,11 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unpd.cli.client.report import BULK_FIELDS, MEASURED_FIELDS
-from unpd.control.status_fields import paths
+from unpd.control.status_fields import CHANGES, STATUS, StatusField, paths
 from unpd.control.verbs import VERBS
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
-from unpd.metrics.catalog import METRICS
+from unpd.metrics.catalog.table import METRICS
 from unpd.names import FAULT_MEANINGS
 
 PAGE = Path(__file__).parent / "man" / "unpd.8"
@@ -67,8 +67,17 @@ def verbs_options() -> Iterator[str]:
 
 def status_fields() -> Iterator[str]:
     """An item for each field of the status, by its path in the JSON."""
+    return _fields_of(STATUS)
+
+
+def change_fields() -> Iterator[str]:
+    """An item for each field of the changes of a reload."""
+    return _fields_of(CHANGES)
+
+
+def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
     yield ".Bl -tag -width Ds"
-    for path, row in paths():
+    for path, row in paths(fields):
         yield f".It Va {path} Pq {row.type}"
         yield from prose(row.meaning, *([f"Null means: {row.absent}."] if row.absent else []))
     yield ".El"
@@ -132,6 +141,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the verbs": verbs,
         "the options of the verbs": verbs_options,
         "the fields of the status": status_fields,
+        "the fields of a reload": change_fields,
         "the log events": log_events,
         "the metrics": metrics,
         "the reasons": reasons,

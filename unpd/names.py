@@ -223,6 +223,19 @@ class ReloadResult(enum.StrEnum):
     REFUSED = "refused"
 
 
+class PoolOutcome(enum.StrEnum):
+    """What a reload did to a pool, in the answer to the reload."""
+
+    UNCHANGED = "unchanged"
+    """Its children and their connections were left alone."""
+    RESIZED = "resized"
+    """It has more or fewer children; the others were left alone."""
+    RESPAWNED = "respawned"
+    """It has new children, and the old ones drain."""
+    ADDED = "added"
+    REMOVED = "removed"
+
+
 class Fault(enum.StrEnum):
     """Why a running daemon is degraded, as a metric label and in the status. A fault
     stands until its cause is gone. :data:`FAULT_MEANINGS` has the meanings.
@@ -234,6 +247,8 @@ class Fault(enum.StrEnum):
     CONTROL_LOST = "control_lost"
     PID_FILE_LOST = "pid_file_lost"
     LOG_FAILED = "log_failed"
+    LOG_FILE_LOST = "log_file_lost"
+    LOG_LOSING = "log_losing"
 
 
 FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
@@ -247,6 +262,8 @@ FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
             " could start"
         ),
         Fault.LOG_FAILED: "a process could not open the new log file, and writes to the old one",
+        Fault.LOG_FILE_LOST: "the log file was removed or replaced, and no line reaches it",
+        Fault.LOG_LOSING: "the log is full or gone, and has lost lines within some seconds",
     }
 )
 

@@ -49,6 +49,7 @@ FILE_MODE = 0o640
 _NO_PLAIN_FILE = (
     "it is no plain file: name a plain file, or redirect standard error and leave log.file out"
 )
+_REMOVED = "it was removed"
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -304,6 +305,23 @@ def _find_file(path: str, owner: tuple[int, int] | None) -> int:
         return fd
     os.close(fd)
     raise OSError(errno.EPERM, fault, path)
+
+
+def why_lost(path: str, fd: int) -> str:
+    """Say in one clause why lines that are written to ``fd`` do not reach the log file
+    at ``path``; "" if they do, or if the path is out of reach. Without a path, ``fd``
+    is standard error, which may be a file too.
+    """
+    ours = os.fstat(fd)
+    if not path:
+        return _REMOVED if stat.S_ISREG(ours.st_mode) and not ours.st_nlink else ""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return _REMOVED
+    except OSError:
+        return ""
+    return "" if os.path.samestat(ours, found) else "another file took its place"
 
 
 def refusal(path: str, error: OSError) -> str:

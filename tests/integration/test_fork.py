@@ -96,3 +96,21 @@ print(forked[0].channel.receive()[0]["reason"])
     said, logged = python(script)
     assert said == "1\nno such port"
     assert not logged
+
+
+def test_a_child_reads_few_rows_whatever_stands_on_the_board() -> None:
+    """A forged number of used rows on the board makes no child read all of them: it
+    keeps a bound of its own from its birth.
+    """
+    script = """
+from unpd.board.layout import Master
+
+def live(newborn):
+    newborn.board.words[Master.ROWS_USED] = 1 << 62
+    newborn.channel.send({"rows": newborn.board.rows_shown()})
+
+fork(child, plan(live), forked.append)
+os.waitpid(forked[0].pid, 0)
+print(forked[0].channel.receive())
+"""
+    assert python(script) == ("[{'rows': 128}]", "")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import clients, faults
 from tests.support.waiting import until
-from unpd.kernel import sockets
+from unpd.kernel import handshakes, sockets, tcp_info
 from unpd.kernel.sockets import ListenOptions
 
 OPTIONS = ListenOptions(backlog=16, ipv6_only=False, keepalive=False, user_timeout_s=0.0, mode=0)
@@ -26,22 +26,22 @@ def test_a_handshake_under_way_completes_and_no_new_one_begins() -> None:
         address = listener.getsockname()
         with clients.connect(address) as queued, clients.connect(address) as under_way:
             queued.send(b"x")
-            until(lambda: sockets.accept_queue(listener) == (1, 16), 5.0, "the first to be queued")
-            sockets.stop_new_handshakes(listener)
+            until(lambda: tcp_info.accept_queue(listener) == (1, 16), 5.0, "the first to be queued")
+            handshakes.stop_new_handshakes(listener)
             under_way.send(b"x")
             until(
-                lambda: (sockets.accept_queue(listener) or (0, 0))[0] == 2,
+                lambda: (tcp_info.accept_queue(listener) or (0, 0))[0] == 2,
                 5.0,
                 "the second to be queued",
             )
             with socket.socket() as late:
                 late.settimeout(0.2)
                 assert late.connect_ex(address) != 0
-            assert sockets.allow_new_handshakes(listener)
+            assert handshakes.allow_new_handshakes(listener)
             with clients.connect(address) as again:
                 again.send(b"x")
                 until(
-                    lambda: (sockets.accept_queue(listener) or (0, 0))[0] == 3,
+                    lambda: (tcp_info.accept_queue(listener) or (0, 0))[0] == 3,
                     5.0,
                     "the third to be queued",
                 )

@@ -43,7 +43,7 @@ class Scene:
         fd = create()
         self.board = Scoreboard(fd)
         os.close(fd)
-        self.lanes = Lanes(self.board, lambda: ["echo"])
+        self.lanes = Lanes(self.board, lambda: {"echo": ECHO})
         self.lanes.give(dispatcher(1), ROW, 4)
         self.sessions: list[int] = []
         self.serve(1)

@@ -16,9 +16,16 @@ from tests.support.daemon import Unpd
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.faults import Namespace, namespace, requires_namespaces, ss_kill
 from tests.support.launch import Launch
-from tests.support.operating import degraded, refused_reload, reload, status
+from tests.support.operating import (
+    another_listens_at,
+    degraded,
+    refused_reload,
+    reload,
+    says_once_and_leaves_alone,
+    status,
+)
 from tests.support.ports import free_port
-from tests.support.waiting import holds, until
+from tests.support.waiting import until
 
 LINK_LOCAL = "fe80::1"
 PORT = 7007
@@ -316,19 +323,11 @@ def test_the_file_of_another_program_is_not_replaced(launch: Launch, tmp_path: P
     path = tmp_path / "echo.sock"
     unpd = launch(listening_on(path))
     unpd.expect_errors("listener.broken")
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(f"{path}.new")
-        other.listen()
-        os.replace(f"{path}.new", path)
-        inode = path.stat().st_ino
+    with another_listens_at(path):
         broken = unpd.wait_event("listener.broken", service="echo")
         assert "in use by another program" in broken.fields["reason"]
         shown_broken(unpd, 1)
-        holds(
-            lambda: len(unpd.log_events("listener.broken")) == 1 and path.stat().st_ino == inode,
-            2.5,
-            "the daemon says it once and leaves the file alone",
-        )
+        says_once_and_leaves_alone(unpd, "listener.broken", path)
         path.unlink()
     unpd.wait_event("listener.renewed", service="echo")
     unpd.wait_event("reload.succeeded", generation=2)

@@ -193,6 +193,8 @@ def test_a_listener_is_not_opened_anew_every_second(listeners: Listeners, path: 
     assert repairs(listeners, NOW) == [Outcome.RENEWED]
     path.unlink()
     assert repairs(listeners, NOW + 1) == [Outcome.BROKEN]
+    (text,) = listeners.faults().values()
+    assert text.endswith(": its file was removed; it is opened anew 30 s after the last time")
     assert repairs(listeners, NOW + RENEWAL_PAUSE_S - 1) == []
     assert repairs(listeners, NOW + RENEWAL_PAUSE_S) == [Outcome.RENEWED]
 
@@ -201,14 +203,22 @@ def test_a_reload_is_asked_for_until_the_children_have_the_new_listener(
     listeners: Listeners, path: Path
 ) -> None:
     """After a renewal the fault stands, and a reload is asked for at once, then once in
-    RENEWAL_PAUSE_S, until a reload has adopted the listener.
+    RENEWAL_PAUSE_S, until a reload has adopted the listener. The fault says which of
+    the two it waits for.
     """
     assert not listeners.needs_reload(NOW)
     path.unlink()
     repairs(listeners, NOW)
     assert listeners.needs_reload(NOW)
+    (text,) = listeners.faults().values()
+    assert text.endswith(": it is a new socket, which the children lack yet")
+    assert not listeners.waiting
     assert not listeners.needs_reload(NOW + 1)
+    (text,) = listeners.faults().values()
+    assert text.endswith("lack yet; the reload for it was refused, the next one is 30 s later")
+    assert [listener.text for listener in listeners.waiting] == [f"unix://{path}"]
     assert listeners.needs_reload(NOW + RENEWAL_PAUSE_S)
+    assert not listeners.waiting
     assert len(listeners.faults()) == 1
     listeners.adopt(listeners.prepare([wanted(UnixAddress(str(path)))]))
     assert not listeners.needs_reload(NOW + 2 * RENEWAL_PAUSE_S)

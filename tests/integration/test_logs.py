@@ -323,6 +323,23 @@ def test_a_child_that_does_not_answer_is_shown(launch: Launch, public: Path) -> 
     assert len(unpd.log_events("log.not_reopened")) == 1
 
 
+def test_a_log_file_that_is_gone_is_shown(launch: Launch, public: Path) -> None:
+    """A log file that was moved away without SIGUSR1 makes the daemon degraded, in the
+    status and the metrics, until the signal comes.
+    """
+    path, old = public / "unpd.log", public / "unpd.log.1"
+    unpd = launch(f'[log]\nfile = "{path}"\n{ECHO}')
+    assert not degraded(unpd)
+    path.rename(old)
+    (cause,) = until(lambda: degraded(unpd), 10.0, "the fault")
+    assert cause == (f"no line reaches the log file {path}: it was removed; SIGUSR1 opens it anew")
+    assert "log.file_lost" in old.read_text()
+    until(lambda: 'reason="log_file_lost"} 1.0' in metrics(unpd), 10.0, "the metric")
+    unpd.signal(SIGUSR1)
+    until(lambda: not degraded(unpd), 10.0, "the end of the fault")
+    assert path.exists()
+
+
 def metrics(unpd: Unpd) -> str:
     """Return what the exporter says. Its address stands in the old log file."""
     (line,) = [

@@ -52,6 +52,7 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_reap_delay_seconds": ("histogram", set()),
     "unpd_sigchld_total": ("counter", set()),
     "unpd_fork_failures_total": ("counter", set()),
+    "unpd_master_heartbeat_age_seconds": ("gauge", set()),
     "unpd_config_reloads_total": ("counter", {"result"}),
     "unpd_config_last_reload_successful": ("gauge", set()),
     "unpd_config_last_reload_success_timestamp_seconds": ("gauge", set()),
@@ -387,3 +388,15 @@ def test_the_metrics_are_on_loopback_unless_told_otherwise(unpd: Unpd) -> None:
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.2", unpd.port("metrics")))
+
+
+def test_a_stopped_master_shows_in_the_metrics(launch: Launch) -> None:
+    """The master's heartbeat is no older than a sweep and a bit. It ages while the
+    master is stopped, when the exporter still answers, and is young again afterwards.
+    """
+    unpd = launch(ECHO)
+    name = "unpd_master_heartbeat_age_seconds"
+    until(lambda: unpd.metric(name) < 2.0, 10.0, "a young heartbeat")
+    with procs.stopped([unpd.pid]):
+        until(lambda: unpd.metric(name) > 3.0, 10.0, "an old heartbeat")
+    until(lambda: unpd.metric(name) < 2.0, 10.0, "a young heartbeat")

@@ -2,7 +2,7 @@
 scoreboard, and no children.
 """
 
-import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.support.memory_sink import MemorySink
+from tests.support.runtimes import running
 from unpd import logs
-from unpd.board import layout, memory
-from unpd.board.memory import Scoreboard
+from unpd.board import layout
+from unpd.channel import ChannelEnd
 from unpd.config.host import this_host
 from unpd.config.load import Loaded, loads
 from unpd.core import effects as fx
 from unpd.core import events as ev
-from unpd.core.model import Child, Slot
-from unpd.kernel.signals import Reaper, SignalQueue
-from unpd.loop import Loop
+from unpd.core.model import Child, Slot, State
 from unpd.master import mending
-from unpd.master.listening.sources import ListenerSources
-from unpd.master.listening.table import Listeners
+from unpd.master.children.kinds import exporter_labels, wanted_children
 from unpd.master.perform import deployment_of, perform
-from unpd.master.runtime import BoardColumns, Deployment, Runtime
-from unpd.names import ChildKind, ChildPhase
+from unpd.master.runtime import ChildProcess, Runtime
+from unpd.metrics.reading import count_service
+from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 CONFIG = """
 [metrics]
@@ -67,35 +66,11 @@ class Scene:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """A master with one service."""
     sink = MemorySink()
-    config = loads(CONFIG.format(path=tmp_path), this_host()).config
-    sources = ListenerSources()
-    listeners = Listeners(sources)
-    listeners.adopt(listeners.prepare(sources.wanted_listeners(config)))
-    fd = memory.create()
-    board = Scoreboard(fd)
-    os.close(fd)
-    columns = BoardColumns(board)
-    columns.take(config, [listener.wanted for listener in listeners.opened.values()])
-    runtime = Runtime(
-        deployment=Deployment(config, listeners),
-        load=lambda: loads("", this_host()),
-        identity=None,
-        log=logs.Log(sink.sink, "info", "text"),
-        board=board,
-        columns=columns,
-        loop=Loop(),
-        reaper=Reaper(),
-        signal_queue=SignalQueue(),
-        on_ready=lambda: None,
-        master_pid=os.getpid(),
-        started_at=0.0,
-    )
-    scene = Scene(runtime, tmp_path, CONFIG, sink)
-    runtime.load = scene.load
-    yield scene
-    if runtime.candidate is not None:
-        runtime.deployment.listeners.drop(runtime.candidate.listeners)
-    runtime.deployment.listeners.close()
+    text = CONFIG.format(path=tmp_path)
+    with running(text, logs.Log(sink.sink, "info", "text")) as runtime:
+        scene = Scene(runtime, tmp_path, CONFIG, sink)
+        runtime.load = scene.load
+        yield scene
 
 
 def test_a_configuration_without_a_column_changes_nothing(scene: Scene) -> None:
@@ -164,3 +139,97 @@ def test_a_child_is_born_with_the_deployment_of_its_generation(
     expected = scene.runtime.candidate if is_new else scene.runtime.deployment
     assert expected is not None
     assert deployment_of(scene.runtime, child) is expected
+
+
+def refused_child(scene: Scene, birth: int) -> None:
+    """Let a child of the candidate live."""
+    slot = Slot(ChildKind.WORKER, "default", 0)
+    child = Child(birth, slot, 2, ChildPhase.DRAINING, born_at=0.0)
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    scene.runtime.processes[birth] = ChildProcess(child, 4711, None, 1, ChannelEnd(ours))
+
+
+def test_reloads_that_are_refused_use_no_columns_up(scene: Scene) -> None:
+    """More reloads with new services, pools and listeners than the board has columns
+    are refused while their children are proved; the next one is loaded all the same,
+    with counters that begin at 0.
+    """
+    for number in range(layout.MAX_SERVICES):
+        scene.text = CONFIG + ADDED.replace("more", f"new{number}") + f'pool = "pool{number}"\n'
+        scene.text += f"[pools.pool{number}]\n"
+        perform(scene.runtime, fx.LoadConfig())
+        event = scene.runtime.events.popleft()
+        assert isinstance(event, ev.ConfigLoaded), event
+        board, columns = scene.runtime.board, scene.runtime.columns
+        cells = layout.service_cells(columns.services.column(f"new{number}"))
+        assert not any(board.row(0)[cells : cells + layout.Service.size])
+        board.row(0)[cells + layout.Service.ACCEPTED] += 3
+        board.count(layout.Master.SPAWNS + columns.pools.column(f"pool{number}"))
+        perform(scene.runtime, fx.DropConfig())
+    scene.text = CONFIG + ADDED
+    perform(scene.runtime, fx.LoadConfig())
+    assert isinstance(scene.runtime.events.popleft(), ev.ConfigLoaded)
+    assert scene.runtime.columns.services.names == ["echo", "more"]
+
+
+def test_a_refused_service_has_its_counts_again_when_it_is_adopted(scene: Scene) -> None:
+    """The counts of a service whose reload was refused go on in the next reload that
+    has it, though other names had its columns meanwhile.
+    """
+    runtime, columns = scene.runtime, scene.runtime.columns
+    for text in (ADDED, ADDED.replace("more", "other"), ADDED):
+        scene.text = CONFIG + text
+        perform(runtime, fx.LoadConfig())
+        perform(runtime, fx.DropConfig())
+        if text == ADDED and "more" in columns.services.names:
+            cells = layout.service_cells(columns.services.column("more"))
+            runtime.board.row(0)[cells + layout.Service.ACCEPTED] += 3
+    perform(runtime, fx.LoadConfig())
+    perform(runtime, fx.AdoptConfig(2))
+    found = count_service(runtime.board, "more", columns.services.column("more"), range(1))
+    assert found.accepted == 6
+
+
+def test_a_refused_child_keeps_the_columns_of_its_names(scene: Scene) -> None:
+    """While a child of a refused reload lives, the next reload takes other columns. No
+    exporter but one of that reload shows its services.
+    """
+    scene.text = CONFIG + ADDED
+    perform(scene.runtime, fx.LoadConfig())
+    refused_child(scene, birth=7)
+    perform(scene.runtime, fx.DropConfig())
+    scene.text = CONFIG + ADDED.replace("more", "other")
+    perform(scene.runtime, fx.LoadConfig())
+    assert scene.runtime.columns.services.by_name == {"echo": 0, "more": 1, "other": 2}
+    for deployment, shown in (
+        (scene.runtime.deployment, ["echo"]),
+        (scene.runtime.candidate, ["echo", "other"]),
+    ):
+        assert deployment is not None
+        labels = exporter_labels(scene.runtime, deployment)
+        assert [name for name, _ in labels.services] == shown
+    perform(scene.runtime, fx.DropConfig())
+    scene.runtime.processes.pop(7).channel.close()
+    perform(scene.runtime, fx.LoadConfig())
+    assert scene.runtime.columns.services.by_name == {"echo": 0, "other": 1}
+
+
+def test_a_renewed_listener_that_waits_is_logged_once(scene: Scene) -> None:
+    """Where the reload for a renewed listener was refused, the log says once that the
+    children lack it, and when the next reload comes; the fault has the same.
+    """
+    runtime = scene.runtime
+    state = State(wanted_children(runtime.deployment), phase=MasterPhase.RUNNING)
+    (scene.path / "echo").unlink()
+    mending.look_after(runtime, state)
+    assert [type(event) for event in runtime.events] == [ev.ListenersRenewed]
+    perform(runtime, fx.ReuseConfig())
+    perform(runtime, fx.DropConfig())
+    assert not scene.lines("listener.waiting")
+    for _ in range(3):
+        mending.look_after(runtime, state)
+    (line,) = scene.lines("listener.waiting")
+    assert f"service=echo address=unix://{scene.path}/echo pause_s=30.0" in line
+    (fault,) = runtime.faults.values()
+    assert "the reload for it was refused, the next one is 30 s later" in fault

@@ -251,3 +251,18 @@ def test_an_ordinary_user_keeps_its_user(launch: Launch) -> None:
         )
         if os.geteuid() != 0:
             assert ids.uids == (os.geteuid(),) * 4
+
+
+@faults.requires_root
+def test_workers_that_stay_root_are_warned_of(launch: Launch) -> None:
+    """``unpd check`` and the start warn once where ``daemon.user`` is root; a reload
+    does not repeat it.
+    """
+    text = '[daemon]\nuser = "root"\n[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    unpd = launch(text)
+    reload(unpd)
+    (warning,) = unpd.log_events("config.warning")
+    assert 'daemon.user: "root" lets the workers keep root\'s rights' in warning.fields["text"]
+    checked = unpd.run("check", "--config", str(unpd.config_path))
+    assert checked.returncode == 0
+    assert checked.stderr.count(b"keep root's rights") == 1

@@ -2,6 +2,7 @@
 others. Retired processes drain side by side.
 """
 
+import json
 import os
 import re
 import signal
@@ -169,7 +170,13 @@ def test_reload_all_replaces_every_process(launch: Launch) -> None:
         session.sendall(b"before")
         assert clients.read_exactly(session, 6) == b"before"
         done = unpd.run("reload", "--all", "--control", str(unpd.control))
-        assert (done.returncode, done.stdout) == (0, b"reloaded: generation 2\n")
+        assert done.returncode == 0
+        assert done.stdout.decode().splitlines() == [
+            "reloaded: generation 2",
+            "exporter: respawned with 1 process, generation 2",
+            "pool default: respawned with 2 workers, generation 2",
+            "pool slow: respawned with 1 worker, generation 2",
+        ]
         wait_replaced(unpd, set(before))
         assert sorted(places(unpd).values()) == sorted(before.values())
         session.sendall(b"still here")
@@ -230,3 +237,45 @@ def test_a_listener_that_came_back_gets_new_workers(launch: Launch, tmp_path: Pa
     with clients.connect(str(path)) as session:
         session.sendall(b"back")
         assert clients.read_exactly(session, 4) == b"back"
+
+
+def test_a_reload_tells_what_it_has_changed(launch: Launch) -> None:
+    """``unpd reload`` prints what became of each pool, and which services and listeners
+    came or went; ``--json`` and the log line have the same.
+    """
+    unpd = launch(APART)
+    old = bound_address(unpd, "daytime")
+    less = APART.replace("services.daytime", "services.new").replace(
+        "pool = ", "type='echo'\npool = "
+    )
+    reconfigure(unpd, less)
+    told = unpd.run("reload", "--control", str(unpd.control)).stdout.decode().splitlines()
+    new = bound_address(unpd, "new")
+    assert told == [
+        "reloaded: generation 2",
+        "exporter: respawned with 1 process, generation 2",
+        "pool slow: respawned with 1 worker, generation 2",
+        "pool default: unchanged",
+        "services: added new; removed daytime",
+        f"listeners: opened {new}; closed {old}",
+    ]
+    line = unpd.wait_event("reload.succeeded", generation=2).fields
+    assert (line["replaced"], line["resized"], line["removed"]) == ("exporter, slow", "", "")
+    assert (line["services_added"], line["services_removed"]) == ("new", "daytime")
+    assert (line["opened"], line["closed"]) == (new, old)
+    reconfigure(unpd, less.replace("[pools.slow]\nworkers = 1", "[pools.slow]\nworkers = 3"))
+    shown = unpd.run("reload", "--json", "--control", str(unpd.control)).stdout
+    changes = json.loads(shown)["changes"]
+    assert {one["pool"]: (one["outcome"], one["children"]) for one in changes["pools"]} == {
+        "exporter": ("unchanged", 1),
+        "default": ("unchanged", 2),
+        "slow": ("resized", 3),
+    }
+    assert changes["services_added"] == changes["listeners_closed"] == []
+
+
+def bound_address(unpd: Unpd, service: str) -> str:
+    """Return the address of the one listener of a service."""
+    (found,) = [one for one in status(unpd)["services"] if one["name"] == service]
+    (listener,) = found["listeners"]
+    return str(listener["address"])

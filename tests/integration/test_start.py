@@ -89,9 +89,8 @@ def test_a_reload_works_in_a_detached_daemon(launch: Launch) -> None:
     path was relative.
     """
     unpd = launch(ECHO, detached=True)
-    assert (
-        unpd.run("reload", "--config", unpd.config_path.name).stdout == b"reloaded: generation 2\n"
-    )
+    done = unpd.run("reload", "--config", unpd.config_path.name)
+    assert done.stdout.startswith(b"reloaded: generation 2\n")
 
 
 def test_an_address_in_use_is_reported(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.support.ports import free_port
 from tests.support.waiting import until
 from unpd.board import layout
 from unpd.board import memory as sb
-from unpd.kernel.sockets import stop_new_handshakes
+from unpd.kernel.handshakes import stop_new_handshakes
 
 CONFIG = """
 [services.echo]

@@ -3,7 +3,6 @@ works must never fail.
 """
 
 import contextlib
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,21 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.runtimes import running
 from unpd import logs, sinks
 from unpd.board import layout
 from unpd.board import memory as sb
-from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
 from unpd.config.addresses import UnixAddress
-from unpd.config.host import this_host
-from unpd.config.load import loads
 from unpd.core.model import Child, Slot, State
-from unpd.kernel.signals import Reaper, SignalQueue
-from unpd.loop import Loop
 from unpd.master.children.kinds import wanted_children
-from unpd.master.listening.sources import ListenerSources
-from unpd.master.listening.table import Listeners
-from unpd.master.runtime import BoardColumns, ChildProcess, Deployment, Runtime
+from unpd.master.runtime import ChildProcess, Runtime
 from unpd.master.systemd.watchdog import Watchdog
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
@@ -78,47 +71,29 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """Nothing is simulated but the workers."""
-    config = loads(CONFIG.format(path=tmp_path / "echo.sock"), this_host()).config
-    sources = ListenerSources()
-    listeners = Listeners(sources)
-    listeners.adopt(listeners.prepare(sources.wanted_listeners(config)))
-    fd = sb.create()
-    board = Scoreboard(fd)
-    os.close(fd)
-    columns = BoardColumns(board)
-    columns.take(config, [listener.wanted for listener in listeners.opened.values()])
-    log = logs.Log(sinks.standard_error(), "error", "text")
-    runtime = Runtime(
-        deployment=Deployment(config, listeners),
-        load=lambda: loads("", this_host()),
-        identity=None,
-        log=log,
-        board=board,
-        columns=columns,
-        loop=Loop(),
-        reaper=Reaper(),
-        signal_queue=SignalQueue(),
-        on_ready=lambda: None,
-        master_pid=os.getpid(),
-        started_at=0.0,
-    )
-    state = State(wanted_children(runtime.deployment), phase=MasterPhase.RUNNING)
-    ours, theirs = socket.socketpair()
-    for row in (0, 1):
-        child = Child(
-            row + 1, Slot(ChildKind.WORKER, "default", row), 1, ChildPhase.READY, 0.0, ready_at=0.0
-        )
-        state.children[child.birth] = child
-        runtime.processes[child.birth] = ChildProcess(
-            child, 4711 + row, None, row, ChannelEnd(ours)
-        )
-        board.enter(
-            sb.Entry(row, child.birth, 4711 + row, ChildKind.WORKER, 0, ChildPhase.READY, 1)
-        )
-    yield Scene(runtime, state, Watchdog(INTERVAL_S))
-    listeners.close()
-    ours.close()
-    theirs.close()
+    text = CONFIG.format(path=tmp_path / "echo.sock")
+    with running(text, logs.Log(sinks.standard_error(), "error", "text")) as runtime:
+        state = State(wanted_children(runtime.deployment), phase=MasterPhase.RUNNING)
+        ours, theirs = socket.socketpair()
+        for row in (0, 1):
+            child = Child(
+                row + 1,
+                Slot(ChildKind.WORKER, "default", row),
+                1,
+                ChildPhase.READY,
+                0.0,
+                ready_at=0.0,
+            )
+            state.children[child.birth] = child
+            runtime.processes[child.birth] = ChildProcess(
+                child, 4711 + row, None, row, ChannelEnd(ours)
+            )
+            runtime.board.enter(
+                sb.Entry(row, child.birth, 4711 + row, ChildKind.WORKER, 0, ChildPhase.READY, 1)
+            )
+        yield Scene(runtime, state, Watchdog(INTERVAL_S))
+        ours.close()
+        theirs.close()
 
 
 def test_workers_that_beat_are_well(scene: Scene) -> None:

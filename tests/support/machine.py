@@ -73,6 +73,14 @@ class Effects(tuple[fx.Effect, ...]):
         """The answers to reloads, as (request, reason of refusal or "")."""
         return [(effect.request, effect.refused) for effect in self.of_type(fx.AnswerReload)]
 
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """What the reload that succeeded did to each pool, with its number of
+        children.
+        """
+        (report,) = self.of_type(fx.ReportReload)
+        return {change.pool: f"{change.outcome} {change.children}" for change in report.pools}
+
     def log_lines(self, event: str) -> list[dict[str, Field]]:
         """Return the fields of each log line of this event."""
         return [dict(effect.fields) for effect in self.of_type(fx.Note) if effect.event == event]

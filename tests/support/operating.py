@@ -14,7 +14,7 @@ from tests.support import procs
 from tests.support.clients import connect
 from tests.support.configs import compose
 from tests.support.daemon import Unpd
-from tests.support.waiting import until
+from tests.support.waiting import holds, until
 
 VERSION = 1
 
@@ -130,4 +130,28 @@ def nothing_remains() -> Iterator[None]:
             "the processes of `unpd start` to end:"
             f" {[procs.stat(pid) for pid in procs.child_pids(os.getpid()) - before]}"
         ),
+    )
+
+
+@contextlib.contextmanager
+def another_listens_at(path: Path) -> Iterator[None]:
+    """Have another program take the place of a UNIX socket for the length of the
+    block. Its file stays.
+    """
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{path}.new")
+        other.listen()
+        os.replace(f"{path}.new", path)
+        yield
+
+
+def says_once_and_leaves_alone(unpd: Unpd, event: str, path: Path) -> None:
+    """Assert that the daemon, which has logged ``event``, does so once, and leaves the
+    file of another program as it is.
+    """
+    inode = path.stat().st_ino
+    holds(
+        lambda: len(unpd.log_events(event)) == 1 and path.stat().st_ino == inode,
+        2.5,
+        "the daemon says it once and leaves the file alone",
     )

@@ -14,10 +14,10 @@ from pydantic.fields import FieldInfo
 from tests.support import ROOT
 from unpd.cli.parser import make_parser
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
-from unpd.control.status_fields import paths
+from unpd.control.status_fields import CHANGES, paths
 from unpd.control.verbs import VERBS, Verb
 from unpd.log_events.table import EVENTS
-from unpd.metrics.catalog import METRICS
+from unpd.metrics.catalog.table import METRICS
 from unpd.names import EXIT_MEANINGS, FAULT_MEANINGS, MASTER_SIGNALS, ClientExit, Fault, Unanswered
 from unpd.services.table import SERVICES
 
@@ -160,6 +160,13 @@ def test_the_fields_of_the_status_are_those_of_the_table() -> None:
     """
     assert [label for label, _ in items(section(UNPD, "STATUS"), "Va")] == [
         f"{path} Pq {row.type}" for path, row in paths()
+    ]
+
+
+def test_the_page_lists_the_changes_of_a_reload() -> None:
+    """RELOAD has an item for each field of the answer's changes."""
+    assert [label for label, _ in items(section(UNPD, "RELOAD"), "Va")] == [
+        f"{path} Pq {row.type}" for path, row in paths(CHANGES)
     ]
 
 

@@ -169,6 +169,7 @@ class Master(Area):
     FAULTS = Word("1 while the daemon has the fault, else 0", FAULTS)
     WANTED_WORKERS = Word("workers wanted, by pool", count=MAX_POOLS)
     UNREACHABLE = Word("1 while clients reach no listener of it, by service", count=MAX_SERVICES)
+    BEAT_NS = Word("the master's last heartbeat, on the monotonic clock; 0 before the first")
 
 
 class Directory(Area):

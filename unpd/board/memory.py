@@ -23,7 +23,7 @@ A child maps the whole board and could write any number into any word at any mom
 the middle of a read too. So nothing here raises, loops or slows down because of a
 number on the board: each word is read once, each sum that is written wraps
 (:func:`wrapped`), each index is compared with its table, and the master counts the rows
-in use in its own memory and tells the exporters a bound (:func:`rows_bound`). It bases
+in use in its own memory and tells its children a bound (:func:`rows_bound`). It bases
 only one decision on the board: whether a child is hung, from that child's own
 heartbeat.
 
@@ -46,11 +46,11 @@ _MASTER_DIED = layout.REAP_REASONS.index(ReapReason.MASTER_DIED)
 
 
 ROWS_STEP = 128
-"""The steps in which the master raises the number of rows that an exporter reads."""
+"""The steps in which the master raises the number of rows that a child reads."""
 
 
 def rows_bound(rows: int) -> int:
-    """How many rows an exporter may read while the master has given out ``rows``: more
+    """How many rows a child may read while the master has given out ``rows``: more
     than that, in steps of ROWS_STEP.
     """
     return min((rows // ROWS_STEP + 1) * ROWS_STEP, layout.MAX_ROWS)

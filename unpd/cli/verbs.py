@@ -1,7 +1,8 @@
 """The commands that ask a running daemon: a function for each verb, which waits for the
 result and prints it.
 
-Called by dispatch; calls :mod:`unpd.control.client` and :mod:`unpd.cli.status_text`.
+Called by dispatch; calls :mod:`unpd.control.client`, :mod:`unpd.cli.status_text` and
+:mod:`unpd.cli.reload_text`.
 ``COMMANDS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test compares.
 Imports no pydantic. Errors: UnpdError, from finding the control socket, from the
 daemon, or about an answer that is none of this version. A change that was made is a
@@ -18,9 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from unpd.cli import reload_text, status_text
 from unpd.cli.configured import config_path, control_path, default_control
 from unpd.cli.output import complain, show
-from unpd.cli.status_text import as_text
 from unpd.config.host import ROOT_RUNTIME_DIR
 from unpd.config.source import names_of
 from unpd.control.client import ANSWER_TIMEOUT_S, ControlClient, NotRunningError
@@ -91,15 +92,16 @@ def _wait_exit(pidfd: int, client: ControlClient) -> None:
 
 
 def reload(args: argparse.Namespace) -> int:
-    """``unpd reload``: wait until the new configuration serves. Fail, with the reason,
-    if the daemon refuses it.
+    """``unpd reload``: wait until the new configuration serves, and print what that has
+    changed. Fail, with the reason, if the daemon refuses it.
     """
     with contextlib.closing(_connect(args)) as client:
         try:
             answer = client.ask(request_of(args))
         except UnpdError as error:
             raise type(error)(f"reload failed: {error}") from error
-    show(f"reloaded: generation {answer.get('generation', 'unknown')}")
+    told = {name: answer.get(name) for name in ("generation", "changes")}
+    show(_as_json(told) if args.json else reload_text.as_text(answer))
     return ExitCode.DONE
 
 
@@ -114,7 +116,7 @@ def status(args: argparse.Namespace) -> int:
         return ExitCode.NOT_RUNNING
     with contextlib.closing(client):
         shown = _checked(client.ask(request_of(args)).get("status"))
-    if not show(_as_json(shown) if args.json else as_text(shown)):
+    if not show(_as_json(shown) if args.json else status_text.as_text(shown)):
         return ExitCode.FAILED
     well = shown["ready"] and not shown["degraded"]
     return ExitCode.DEGRADED if args.check and not well else ExitCode.DONE
@@ -131,9 +133,9 @@ def _checked(status: Any) -> dict[str, Any]:
     return dict(status)
 
 
-def _as_json(status: dict[str, Any]) -> str:
-    """Return the status as JSON in ASCII without a control character."""
-    return json.dumps(status, indent=2).replace("\x7f", "\\u007f")
+def _as_json(answer: dict[str, Any]) -> str:
+    """Return the answer as JSON in ASCII without a control character."""
+    return json.dumps(answer, indent=2).replace("\x7f", "\\u007f")
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(

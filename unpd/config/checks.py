@@ -79,6 +79,7 @@ def check(
     _check_backlogs(config, host, findings)
     if host.check_accounts:
         _check_accounts(config, findings)
+        _check_root(config, host, findings)
     if host.check_interfaces:
         _check_interfaces(listeners, findings)
 
@@ -90,6 +91,20 @@ def _check_accounts(config: Config, findings: Findings) -> None:
     if daemon.group is not None and not privileges.has_group(daemon.group):
         findings.error(
             ("daemon", "group"), f"there is no group {quoted(daemon.group)} on this system"
+        )
+
+
+def _check_root(config: Config, host: Host, findings: Findings) -> None:
+    """Warn where the children would keep root's rights. The root of a user namespace
+    without another user has no choice, and few rights.
+    """
+    user = config.daemon.user
+    if host.uid == 0 and user != host.drops_to and privileges.is_root(user):
+        findings.warning(
+            ("daemon", "user"),
+            f"{quoted(user)} lets the workers keep root's rights: a client that takes one over has"
+            f" the whole system; name a user without rights, such as {quoted(host.drops_to)}, or"
+            " leave the key out",
         )
 
 

@@ -1,4 +1,5 @@
-"""The fields of the answer to ``status``, one row each: name, type, meaning.
+"""The fields of the answers to ``status`` and ``reload``, one row each: name, type,
+meaning.
 
 Read by the command line, which checks an answer against it before it reads one, by
 ``make manual``, and by a test that compares the master's answer with it. Calls
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult
+from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, PoolOutcome, ReloadResult
 
 SCHEMA = 1
 
@@ -139,6 +140,23 @@ STATUS = (
 )
 
 
+_POOLS = (
+    StatusField("kind", "text", f"{' or '.join(ChildKind)}."),
+    StatusField("pool", "text", "The name of the pool."),
+    StatusField("outcome", "text", f"{', '.join(PoolOutcome)}."),
+    StatusField("children", "integer", "How many processes of this kind it wants now."),
+    StatusField("generation", "integer", "The generation of the pool."),
+)
+CHANGES = (
+    StatusField("pools", "list", "The pools of the old and of the new file.", fields=_POOLS),
+    StatusField("services_added", "list", "The names of the services that were added."),
+    StatusField("services_removed", "list", "The names of those that were removed."),
+    StatusField("listeners_opened", "list", "The addresses that were opened."),
+    StatusField("listeners_closed", "list", "The addresses that were closed."),
+)
+"""The fields of ``changes`` in the answer to ``reload``."""
+
+
 def paths(
     fields: tuple[StatusField, ...] = STATUS, before: str = ""
 ) -> Iterator[tuple[str, StatusField]]:
@@ -149,11 +167,11 @@ def paths(
         yield from paths(field.fields, f"{path}[]." if field.type == "list" else f"{path}.")
 
 
-def mismatch(status: object) -> str:
+def mismatch(answer: object, fields: tuple[StatusField, ...] = STATUS) -> str:
     """Return the path of the first field that is not as in the table, "" if every field
-    is.
+    is. The items of a list without fields are not looked at.
     """
-    return _mismatch(status, STATUS, "")
+    return _mismatch(answer, fields, "")
 
 
 def _mismatch(values: object, fields: tuple[StatusField, ...], before: str) -> str:
@@ -165,7 +183,8 @@ def _mismatch(values: object, fields: tuple[StatusField, ...], before: str) -> s
             continue
         if not _fits(value, field):
             return path
-        parts = value if isinstance(value, list) else [value] if field.fields else []
+        parts = value if isinstance(value, list) else [value]
+        parts = parts if field.fields else []
         below = f"{path}[]." if field.type == "list" else f"{path}."
         wrong = next(filter(None, (_mismatch(part, field.fields, below) for part in parts)), "")
         if wrong:

@@ -97,6 +97,8 @@ _ROWS = (
             " Only when all of them are ready do the old ones close their listeners;"
             " they may keep their connections for daemon.reload_grace_s."
             " A pool whose configuration did not change is left alone."
+            " The command prints what became of each pool,"
+            " and which services and listeners came or went."
             " If a step fails, the daemon serves on as before;"
             " the command then fails and says why."
         ),
@@ -108,6 +110,14 @@ _ROWS = (
                 type=bool,
                 default=False,
                 help="replace the processes of unchanged pools too",
+            ),
+        ),
+        options=(
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print what was changed, as JSON",
             ),
         ),
     ),

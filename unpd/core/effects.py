@@ -5,7 +5,7 @@ Made by the core; :mod:`unpd.master.perform` has one small function for each.
 
 from dataclasses import dataclass
 
-from unpd.core.model import Child
+from unpd.core.model import Child, PoolChange
 from unpd.log_events.row import Field
 from unpd.names import ChildOrder
 
@@ -82,6 +82,13 @@ class AnswerReload:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportReload:
+    """Log what a reload that succeeded has changed, and remember it for its answers."""
+
+    pools: tuple[PoolChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CountReload:
     """Count and record a reload that was asked for and has ended."""
 
@@ -122,6 +129,7 @@ Effect = (
     | AnnounceReady
     | AnswerReload
     | CountReload
+    | ReportReload
     | ReopenLog
     | Note
     | Leave

@@ -9,7 +9,14 @@ Used by the whole core and by the modules of the master that read the state.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from unpd.names import MAX_CHILDREN, MAX_WORKERS, ChildKind, ChildPhase, MasterPhase
+from unpd.names import (
+    MAX_CHILDREN,
+    MAX_WORKERS,
+    ChildKind,
+    ChildPhase,
+    MasterPhase,
+    PoolOutcome,
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -140,6 +147,41 @@ class Wanted:
         key = (ChildKind.WORKER, pool)
         resized = replace(self.pools[key], count=max(1, workers[pool] + delta))
         return replace(self, pools={**self.pools, key: resized})
+
+
+@dataclass(frozen=True, slots=True)
+class PoolChange:
+    """What a reload did to the children of one kind in a pool. ``children``: how many
+    it wants now; ``generation``: that of the pool, of the old one if it was removed.
+    """
+
+    kind: ChildKind
+    pool: str
+    outcome: PoolOutcome
+    children: int
+    generation: int
+
+
+def pool_changes(before: Wanted, after: Wanted) -> tuple[PoolChange, ...]:
+    """What came of each pool of two configurations, the pools of ``after`` first."""
+    present = (
+        PoolChange(*key, _outcome(before.pools.get(key), pool), pool.count, pool.generation)
+        for key, pool in after.pools.items()
+    )
+    removed = (
+        PoolChange(*key, PoolOutcome.REMOVED, 0, pool.generation)
+        for key, pool in before.pools.items()
+        if key not in after.pools
+    )
+    return (*present, *removed)
+
+
+def _outcome(old: WantedPool | None, new: WantedPool) -> PoolOutcome:
+    if old is None:
+        return PoolOutcome.ADDED
+    if old.generation != new.generation:
+        return PoolOutcome.RESPAWNED
+    return PoolOutcome.UNCHANGED if old.count == new.count else PoolOutcome.RESIZED
 
 
 @dataclass(frozen=True, slots=True)

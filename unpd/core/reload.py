@@ -28,7 +28,7 @@ from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.converge import converge, make_room, missing_room, retire_surplus
 from unpd.core.draft import Draft
-from unpd.core.model import Asked, Child, State, Wanted
+from unpd.core.model import Asked, Child, PoolChange, State, Wanted, pool_changes
 from unpd.core.policy import CUT_GRACE_S
 from unpd.names import ChildPhase, MasterPhase
 
@@ -188,37 +188,30 @@ def _adopt_candidate(draft: Draft, candidate: Wanted) -> None:
     not want. Forget all back-offs: the reload may have mended the cause.
     """
     state = draft.state
+    changes = pool_changes(state.wanted, candidate)
     state.generation, state.wanted, state.candidate = state.last_generation, candidate, None
     draft.do(fx.AdoptConfig(state.generation))
     state.throttles.clear()
     retire_surplus(draft)
     converge(draft)
-    _end(draft, "")
+    _end(draft, "", changes)
 
 
 # --- the end --------------------------------------------------------------------------
 
 
-def _end(draft: Draft, refused: str) -> None:
-    """Count, log and answer the reload. ``refused``: the reason, or "" for success."""
+def _end(draft: Draft, refused: str, changes: tuple[PoolChange, ...] = ()) -> None:
+    """Count, log and answer the reload. ``refused``: the reason, or "" for success.
+    ``changes``: what a success did to each pool.
+    """
     if not draft.state.asked.renewal:
         draft.do(fx.CountReload(refused))
     if refused:
         draft.note("reload.refused", reason=refused, generation=draft.state.generation)
     else:
-        draft.note(
-            "reload.succeeded",
-            generation=draft.state.generation,
-            replaced=", ".join(_replaced(draft.state)),
-        )
+        draft.do(fx.ReportReload(changes))
     _answer(draft, refused)
     draft.state.phase = MasterPhase.RUNNING
-
-
-def _replaced(state: State) -> list[str]:
-    """The names of the pools whose children the reload has replaced or added."""
-    pools = state.wanted.pools.items()
-    return [name for (_, name), pool in pools if pool.generation == state.generation]
 
 
 def abandon(draft: Draft, reason: str) -> None:

@@ -127,7 +127,7 @@ class Dispatcher:
         self._reaper.install()
         self._loop.watch(setup.signals.wakeup_fd, select.EPOLLIN, self._take_orders)
         setup.report_ready()
-        Questions(setup.channel, self, setup.log, setup.switch_log).watch()
+        Questions(setup.channel, self, setup.log, setup.switch_log, setup.board).watch()
         setup.title("ready")
         while not self._draining or self._roll.enrolled:
             self._turn()

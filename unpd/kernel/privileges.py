@@ -64,6 +64,14 @@ def has_user(user: str) -> bool:
     return True
 
 
+def is_root(user: str) -> bool:
+    """Whether the user has the uid 0; False for one that does not exist."""
+    try:
+        return pwd.getpwnam(user).pw_uid == 0
+    except (KeyError, UnicodeEncodeError):
+        return False
+
+
 def has_group(group: str) -> bool:
     """Whether the group exists."""
     try:

@@ -1,9 +1,9 @@
-"""Reads proc(5): how many children of a process are zombies, and whether a process
-descends from us.
+"""Reads proc(5): how many children of a process are zombies, which children of our own
+live, and whether a process descends from us.
 
-Owns nothing. Called by the exporter at each scrape and by the control socket at each
-connection. Calls nothing of unpd. Raises nothing for a process that has ended or is
-hidden.
+Owns nothing. Called by the exporter at each scrape, by the control socket at each
+connection, and at the end of the master. Calls nothing of unpd. Raises nothing for a
+process that has ended or is hidden.
 
 Where /proc is mounted with hidepid=invisible (ProtectProc= of systemd.exec(5)), it
 hides the processes of other users, and those of our own user that are not dumpable or
@@ -71,6 +71,27 @@ def all_processes() -> list[int]:
 def ticks_since_boot() -> int:
     """The time as ``Stat.started`` has it."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def living_children(since: int) -> list[int]:
+    """The pids of our own children that are not dead, and that began at ``since``
+    (:func:`ticks_since_boot`) or later. One that is hidden is among them.
+    """
+    pids = _children_of_ours()
+    stats = ((pid, _stat(pid)) for pid in pids)
+    return [
+        pid for pid, stat in stats if stat is None or (stat.state != "Z" and stat.started >= since)
+    ]
+
+
+def _children_of_ours() -> list[int]:
+    """Without the kernel's list, those that we can see."""
+    own = os.getpid()
+    try:
+        return _children(own)
+    except OSError:
+        stats = ((pid, _stat(pid)) for pid in all_processes())
+        return [pid for pid, stat in stats if stat is not None and stat.parent == own]
 
 
 def may_descend(pid: int, since: int) -> bool:

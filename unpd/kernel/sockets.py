@@ -1,5 +1,4 @@
-"""Listening sockets: opens them, sets their options, reads their accept queues, ends
-them. Also reads what TCP_INFO knows about a connection's peer.
+"""Listening sockets: opens them, sets their options, and keeps the files of UNIX ones.
 
 Options for connections (TCP_NODELAY, keepalive, TCP_USER_TIMEOUT) are set on the
 listener: Linux copies them to every accepted socket (tcp(7)), which saves the worker
@@ -16,7 +15,6 @@ import os
 import select
 import socket
 import stat
-import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,34 +22,6 @@ from dataclasses import dataclass
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 3
-
-# Offsets in struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words.
-_TCP_INFO_BYTES = 148
-_RETRANSMITS = 2
-_PROBES = 3
-# tcpi_unacked of a listener is the length of its accept queue; the next word,
-# tcpi_sacked, is the limit of that queue.
-_UNACKED = 24
-_QUEUE = struct.Struct("=II")
-_LAST_DATA_SENT = 44
-_LAST_ACK_RECV = 56
-_NOT_SENT = 144
-
-# From <asm-generic/socket.h>: Python's socket module lacks them.
-_SO_ATTACH_FILTER = 26
-_SO_DETACH_FILTER = 27
-# Classic BPF (linux/filter.h) over a segment from its TCP header on: load the flags
-# (byte 13), keep SYN, drop the segment if it is set, else pass the whole segment.
-_DROP_SYN = b"".join(
-    struct.pack("=HBBI", *step)
-    for step in (
-        (0x30, 0, 0, 13),
-        (0x54, 0, 0, 0x02),
-        (0x15, 0, 1, 0x02),
-        (0x06, 0, 0, 0),
-        (0x06, 0, 0, 0xFFFFFFFF),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,26 +225,6 @@ def is_ipv6_only(sock: socket.socket) -> bool:
     return sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) != 0
 
 
-def accept_queue(sock: socket.socket) -> tuple[int, int] | None:
-    """The length and the limit of a TCP listener's accept queue, in connections, from
-    TCP_INFO; None for UNIX listeners and datagram sockets, which show none.
-    """
-    is_tcp = sock.family != socket.AF_UNIX and sock.type == socket.SOCK_STREAM
-    return tcp_accept_queue(sock) if is_tcp else None
-
-
-def tcp_accept_queue(sock: socket.socket) -> tuple[int, int]:
-    """:func:`accept_queue` of a TCP listener.
-
-    It does not ask for the family: Python makes an enumeration's member of that, which
-    takes longer than all the rest.
-    """
-    length, limit = _QUEUE.unpack_from(
-        sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED + _QUEUE.size), _UNACKED
-    )
-    return length, limit
-
-
 def has_queued_connection(sock: socket.socket) -> bool:
     """Whether a connection waits in the accept queue of a TCP or UNIX listener; False
     for a listener that was shut down.
@@ -286,87 +236,6 @@ def _polled(sock: socket.socket) -> int:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return sum(mask for _, mask in poll.poll(0))
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """How long a peer has been silent, as our kernel knows it.
-
-    ``sent_s``: seconds since our kernel last sent data. Retransmissions count as data,
-    probes of a closed window do not. ``acknowledged_s``: seconds since the peer's
-    kernel last acknowledged data or a probe. ``in_flight``: data waits for its
-    acknowledgement, or was retransmitted in vain until the kernel gave up. ``queued``:
-    data in our kernel waits for room in the peer's window. ``probes``: how many probes
-    went unanswered, also when the kernel gave up; probes of the window if data is
-    queued, else of keepalive.
-    """
-
-    sent_s: float
-    acknowledged_s: float
-    in_flight: bool
-    queued: bool
-    probes: int
-
-
-def silence(sock: socket.socket) -> Silence | None:
-    """How long the peer of a TCP connection has been silent, from TCP_INFO; None for a
-    UNIX socket. OSError on a socket that never was connected.
-    """
-    if sock.family == socket.AF_UNIX:
-        return None
-    tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    sent_ms, acknowledged_ms, unacknowledged, not_sent = (
-        struct.unpack_from("=I", tcp_info, offset)[0]
-        for offset in (_LAST_DATA_SENT, _LAST_ACK_RECV, _UNACKED, _NOT_SENT)
-    )
-    return Silence(
-        sent_ms / 1000,
-        acknowledged_ms / 1000,
-        bool(unacknowledged or tcp_info[_RETRANSMITS]),
-        bool(not_sent),
-        tcp_info[_PROBES],
-    )
-
-
-def stop_new_handshakes(sock: socket.socket) -> None:
-    """Drop the SYNs of new connections to a TCP listener that every process is about to
-    close; handshakes under way complete. Does nothing to a UNIX listener.
-
-    Closing a listener resets the connections in its queue, and one more can always
-    arrive between the last accept(2) and the last close(2). With SYNs dropped, the
-    queue runs empty. A new client sends its SYN again after a second, and then gets a
-    refusal or meets the next daemon. A listener that stays open must not be treated so:
-    see :func:`allow_new_handshakes`.
-
-    Some kernels require CAP_NET_ADMIN for the filter. If it is refused, the backlog
-    becomes 0 instead: the kernel then drops SYNs while one connection is queued. It
-    also drops the last segment of a handshake under way, whose client believes that it
-    is connected and is reset at the close. That makes the backlog the second choice,
-    and it is never combined with the filter. OSError if both fail.
-    """
-    if sock.family != socket.AF_UNIX:
-        program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
-        try:
-            sock.setsockopt(
-                socket.SOL_SOCKET,
-                _SO_ATTACH_FILTER,
-                struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program)),
-            )
-        except OSError:
-            sock.listen(0)
-
-
-def allow_new_handshakes(sock: socket.socket) -> bool:
-    """Remove the filter of :func:`stop_new_handshakes`, if the listener has it.
-
-    Its last owner may have died before it closed the listener. False if the filter
-    cannot be removed.
-    """
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
-    except OSError as error:
-        return error.errno == errno.ENOENT  # the listener has no filter
-    return True
 
 
 def remove_path(sock: socket.socket, inode: int) -> None:

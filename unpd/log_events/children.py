@@ -182,6 +182,14 @@ ROWS: tuple[LogEvent, ...] = (
         " programs that clean directories.",
     ),
     LogEvent(
+        "listener.waiting",
+        "warning",
+        ("service", "address", "pause_s"),
+        "The children still lack the listener that was opened anew, because the reload for it was"
+        " refused; the next one begins `pause_s` seconds after that.",
+        "Remove the cause that the line `reload.refused` before this one names.",
+    ),
+    LogEvent(
         "listener.dropped",
         "warning",
         ("item", "reason"),

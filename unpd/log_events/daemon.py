@@ -69,6 +69,15 @@ ROWS: tuple[LogEvent, ...] = (
         " stop ends every connection at once.",
     ),
     LogEvent(
+        "orphans.killed",
+        "warning",
+        ("count", "pids", "alive"),
+        "When the last child had ended, `count` processes that children had left behind were still"
+        " there, `pids` among them: the daemon killed them, and `alive` of them have not ended.",
+        "Find out what started them: nothing in unpd leaves a process, so that a worker may have"
+        " been taken over.",
+    ),
+    LogEvent(
         "master.stopped",
         "info",
         ("code", "reason"),
@@ -100,9 +109,20 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "reload.succeeded",
         "info",
-        ("generation", "replaced"),
+        (
+            "generation",
+            "replaced",
+            "resized",
+            "removed",
+            "services_added",
+            "services_removed",
+            "opened",
+            "closed",
+        ),
         "The new configuration, or the running one with renewed listeners, is in use; the pools in"
-        " `replaced` have new children, and their old ones drain.",
+        " `replaced` have new children, and their old ones drain; all other pools but those in"
+        " `resized` and `removed` were left alone; the listeners in `opened` and `closed` came or"
+        " went.",
     ),
     LogEvent(
         "reload.refused",
@@ -133,6 +153,21 @@ ROWS: tuple[LogEvent, ...] = (
         " not answer, and goes on with the old one; the daemon is degraded until it has switched.",
         "Remove the cause that `error` names, then send SIGUSR1 again.",
         optional=("pid",),
+    ),
+    LogEvent(
+        "log.lines_lost",
+        "warning",
+        ("lines",),
+        "The log takes lines again after it had lost `lines` of them.",
+        "Make room on the disk, or find out why the reader of the log did not read.",
+    ),
+    LogEvent(
+        "log.file_lost",
+        "error",
+        ("file", "reason"),
+        "The log `file`, which is empty for standard error, gets no line any more, for `reason`:"
+        " this line and the next ones go to the old file.",
+        "Send SIGUSR1, which makes a new file, and have the program that rotates the log send it.",
     ),
     LogEvent(
         "signal.ignored",

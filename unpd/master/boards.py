@@ -17,8 +17,8 @@ from unpd.board.memory import BoardRefusedError, Scoreboard
 from unpd.config.schema import Config
 from unpd.errors import CannotCreateError
 from unpd.logs import Log
+from unpd.master.columns import BoardColumns
 from unpd.master.listening.listener import WantedListener
-from unpd.master.runtime import BoardColumns
 from unpd.master.systemd.offers import Offers
 
 STORED_AS = "unpd-scoreboard"

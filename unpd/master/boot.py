@@ -37,10 +37,11 @@ from unpd.kernel import journal, needed, privileges, processes
 from unpd.kernel.credentials import Credentials
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
+from unpd.kernel.procfs import ticks_since_boot
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop, now
-from unpd.master import boards
+from unpd.master import boards, left_behind
 from unpd.master.line_limit import LineLimit
 from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
@@ -177,6 +178,7 @@ def serve(
     lock of the pid file. UnpdError if the daemon cannot start.
     """
     setproctitle("unpd: master starting")
+    since = ticks_since_boot()
     _check_surroundings()
     _protect(identity, log)
     with contextlib.suppress(OSError):  # a filter refuses prlimit(2): the limit stays
@@ -193,13 +195,14 @@ def serve(
             log_listener(runtime, listener)
         shell = Shell(runtime, Signalling(runtime), starter.offers)
         path = loaded.config.daemon.control
-        refusal = _refusal_of(Callers(identity.uid if identity else os.geteuid()), log)
+        callers = Callers(identity.uid if identity else os.geteuid(), since)
+        refusal = _refusal_of(callers, log)
         runtime.control = ControlServer(path, refusal, runtime.loop, shell.carry_out)
         undo.callback(runtime.control.close)
         if isinstance(log.sink, sinks.Inherited):
             relay = log.sink.relay
             runtime.loop.watch(log.sink.inlet, select.EPOLLIN, lambda _: relay())
-        with _children_never_outlive(runtime):
+        with _children_never_outlive(runtime, since):
             end = _run(shell, runtime)
     log.event("master.stopped", code=end.code, reason=end.reason)
     if end.code != ExitCode.DONE:
@@ -316,10 +319,10 @@ def _run(shell: Shell, runtime: Runtime) -> fx.Leave:
 
 
 @contextlib.contextmanager
-def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
+def _children_never_outlive(runtime: Runtime, since: int) -> Iterator[None]:
     """End the children that are left after the loop: SIGTERM, and SIGKILL after
-    CRASH_GRACE_S. Some are left only if the loop failed, so this does not use it. Pass
-    on their last lines.
+    CRASH_GRACE_S. Some are left only if the loop failed, so this does not use it. End
+    what they left behind, all of it younger than ``since``. Pass on their last lines.
     """
     try:
         yield
@@ -330,5 +333,7 @@ def _children_never_outlive(runtime: Runtime) -> Iterator[None]:
             for pidfd in pidfds:
                 processes.send_signal(pidfd, signum)
             pidfds = processes.alive_after(pidfds, CRASH_GRACE_S)
+        timeout_s = left_behind.time_for(runtime.deployment.config.daemon.grace_s)
+        left_behind.end_left_behind(since, timeout_s, runtime.log)
         if isinstance(runtime.log.sink, sinks.Inherited):
             runtime.log.sink.relay_rest()

@@ -14,6 +14,7 @@ from unpd.core import events as ev
 from unpd.core.model import State
 from unpd.loop import now
 from unpd.master.listening.repair import Outcome, Repair
+from unpd.master.listening.table import RENEWAL_PAUSE_S
 from unpd.master.runtime import Runtime
 from unpd.names import Fault, MasterPhase
 
@@ -25,8 +26,23 @@ def look_after(runtime: Runtime, state: State) -> None:
     mend_listeners(runtime)
     _mend_control(runtime)
     _mend_pid_file(runtime)
-    if state.phase is MasterPhase.RUNNING and runtime.deployment.listeners.needs_reload(now()):
+    if state.phase is MasterPhase.RUNNING:
+        _ask_for_reload(runtime)
+
+
+def _ask_for_reload(runtime: Runtime) -> None:
+    listeners = runtime.deployment.listeners
+    waited = bool(listeners.waiting)
+    if listeners.needs_reload(now()):
         runtime.events.append(ev.ListenersRenewed())
+    elif not waited:
+        for listener in listeners.waiting:
+            runtime.log.event(
+                "listener.waiting",
+                service=listener.wanted.service,
+                address=listener.text,
+                pause_s=RENEWAL_PAUSE_S,
+            )
 
 
 def mend_listeners(runtime: Runtime) -> None:

@@ -8,6 +8,7 @@ Called by the shell; works on :class:`unpd.master.runtime.Runtime`; calls
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -29,8 +30,9 @@ from unpd.master.children.kinds import KINDS, wanted_children
 from unpd.master.listening.closed import StillHeldError
 from unpd.master.listening.listener import OpenListener
 from unpd.master.mending import mend_listeners
+from unpd.master.reload_report import ReloadReport, listed
 from unpd.master.runtime import ChildProcess, Deployment, LastReload, Question, Runtime
-from unpd.names import ChildKind, ReloadResult
+from unpd.names import ChildKind, PoolOutcome, ReloadResult
 
 
 def perform(runtime: Runtime, effect: fx.Effect) -> None:
@@ -124,14 +126,13 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
 
 
 def _raise_bounds(runtime: Runtime) -> None:
-    """Have each exporter read more rows of the board. It must not take the number from
-    the board, where a faulty child could forge it. There are 16 steps at most, so that
-    the questions find room.
+    """Have each child read more rows of the board. It must not take the number from the
+    board, where a faulty child could forge it. There are 16 steps at most, so that the
+    questions find room.
     """
     message = {"question": "rows", "bound": rows_bound(runtime.board.rows_given)}
-    for birth, process in list(runtime.processes.items()):
-        if process.child.slot.kind is ChildKind.EXPORTER:
-            reports.ask(runtime, birth, Question(message, on_answer=lambda _: None))
+    for birth in list(runtime.processes):
+        reports.ask(runtime, birth, Question(message, on_answer=lambda _: None))
 
 
 def _tell(runtime: Runtime, effect: fx.Tell) -> None:
@@ -159,10 +160,11 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         if fixed:
             raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
         wanted_listeners = runtime.deployment.listeners.sources.wanted_listeners(loaded.config)
+        runtime.columns.give_back(runtime.processes.keys() | runtime.lanes.births)
         runtime.columns.check(loaded.config, wanted_listeners)
         listeners = runtime.deployment.listeners.prepare(wanted_listeners)
         runtime.candidate = Deployment(loaded.config, listeners)
-        runtime.columns.take(loaded.config, wanted_listeners)
+        runtime.columns.try_out(loaded.config, wanted_listeners)
     except (UnpdError, ColumnsExhaustedError) as error:
         if not (isinstance(error, StillHeldError) and runtime.postpone(now())):
             runtime.events.append(ev.ConfigRefused(str(error)))
@@ -202,12 +204,17 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     if runtime.candidate is None:
         raise AssertionError("the core adopts a configuration that was never loaded")
     before = set(runtime.deployment.listeners.opened)
+    old, new = runtime.deployment, runtime.candidate
+    runtime.report = ReloadReport.between(
+        (old.config, new.config), (old.listeners.opened, new.listeners.opened)
+    )
     listeners = runtime.deployment.listeners
     listeners.adopt(runtime.candidate.listeners)
     for key in sorted(before - set(listeners.opened)):
         runtime.log.event("listener.closed", address=key)
     runtime.deployment = Deployment(runtime.candidate.config, listeners)
     runtime.candidate = None
+    runtime.columns.take(runtime.deployment.config, listeners.wanted())
     mend_listeners(runtime)
     runtime.log.set_level(runtime.deployment.config.log.level)
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
@@ -220,6 +227,12 @@ def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
         for listener in listeners.added_by(dropped):
             runtime.log.event("listener.closed", address=listener.wanted.key)
         listeners.drop(dropped)
+        births = [
+            birth
+            for birth, process in runtime.processes.items()
+            if process.child.generation > runtime.generation
+        ]
+        runtime.columns.refuse(runtime.candidate.config, dropped.wanted(), births)
         runtime.candidate = None
 
 
@@ -227,7 +240,7 @@ def _close_listeners(runtime: Runtime, effect: fx.CloseListeners) -> None:
     del effect
     runtime.lanes.end_unkept()
     runtime.deployment.listeners.close()
-    for column in range(len(runtime.columns.listeners.names)):
+    for column in runtime.columns.listeners.by_name.values():
         runtime.board.words[layout.Master.LISTEN_QUEUES + 2 * column] = 0
 
 
@@ -242,13 +255,28 @@ def _count_reload(runtime: Runtime, effect: fx.CountReload) -> None:
     runtime.last_reload = LastReload(effect.refused, ended_at, runtime.generation)
 
 
+def _report_reload(runtime: Runtime, effect: fx.ReportReload) -> None:
+    report = runtime.report = replace(runtime.report, pools=effect.pools)
+    runtime.log.event(
+        "reload.succeeded",
+        generation=runtime.generation,
+        replaced=report.pools_with(PoolOutcome.RESPAWNED, PoolOutcome.ADDED),
+        resized=report.pools_with(PoolOutcome.RESIZED),
+        removed=report.pools_with(PoolOutcome.REMOVED),
+        services_added=listed(report.services_added),
+        services_removed=listed(report.services_removed),
+        opened=listed(report.listeners_opened),
+        closed=listed(report.listeners_closed),
+    )
+
+
 def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:
     if runtime.control is None:
         return
     if effect.refused:
         runtime.control.answer(effect.request, ok=False, reason=effect.refused)
     else:
-        runtime.control.answer(effect.request, ok=True, generation=runtime.generation)
+        runtime.control.answer(effect.request, ok=True, **runtime.report.fields(runtime.generation))
 
 
 # --- the rest -------------------------------------------------------------------------
@@ -279,6 +307,7 @@ PERFORMERS: Mapping[type[fx.Effect], Callable[[Runtime, Any], None]] = MappingPr
         fx.DropConfig: _drop_config,
         fx.CloseListeners: _close_listeners,
         fx.CountReload: _count_reload,
+        fx.ReportReload: _report_reload,
         fx.AnswerReload: _answer_reload,
         fx.AnnounceReady: _announce_ready,
         fx.ReopenLog: _reopen_log,

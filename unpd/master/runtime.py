@@ -7,16 +7,14 @@ modules of ``unpd.master`` work on it.
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unpd.board import layout
-from unpd.board.columns import Columns
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
 from unpd.config.load import Loaded
-from unpd.config.schema import Config, is_name
+from unpd.config.schema import Config
 from unpd.control.server import ControlServer
 from unpd.core import events as ev
 from unpd.core.model import Child
@@ -26,8 +24,9 @@ from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.master.children.lanes import Lanes
-from unpd.master.listening.listener import METRICS, WantedListener, is_key
+from unpd.master.columns import BoardColumns
 from unpd.master.listening.table import Listeners
+from unpd.master.reload_report import ReloadReport
 from unpd.names import Fault
 
 
@@ -111,46 +110,6 @@ class Postponed:
     until: float
 
 
-class BoardColumns:
-    """The columns of a scoreboard, by name."""
-
-    def __init__(self, board: Scoreboard) -> None:
-        """Read the names that stand on ``board``. BoardRefusedError if they are
-        damaged.
-        """
-        areas = layout.Board
-        services = board.names(areas.SERVICE_NAMES, layout.MAX_SERVICES)
-        pools = board.names(areas.POOL_NAMES, layout.MAX_POOLS)
-        listeners = board.names(areas.LISTENER_NAMES, layout.MAX_LISTENERS)
-        self.services = Columns("services", services, is_name)
-        self.pools = Columns("pools", pools, is_name)
-        self.listeners = Columns("listeners", listeners, is_key)
-
-    def check(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """Check that every name of ``config`` can have a column, without giving it one.
-        ColumnsExhaustedError if there is no room.
-
-        A configuration that is refused when it is read takes no column. One that is
-        refused later, while its children are proved, has taken them, because these
-        children count; its names need no more columns the next time.
-        """
-        self.services.check(config.services)
-        self.pools.check(service.pool for service in config.services.values())
-        self.listeners.check(wanted.key for wanted in wanted_listeners if wanted.service != METRICS)
-
-    def take(self, config: Config, wanted_listeners: Collection[WantedListener]) -> None:
-        """Give every name of ``config`` its column. ColumnsExhaustedError if there is
-        no room for all of them; then no name gets one.
-        """
-        self.check(config, wanted_listeners)
-        for name, service in config.services.items():
-            self.services.column(name)
-            self.pools.column(service.pool)
-        for wanted in wanted_listeners:
-            if wanted.service != METRICS:
-                self.listeners.column(wanted.key)
-
-
 @dataclass(slots=True, kw_only=True)
 class Runtime:
     """Everything that the master owns.
@@ -165,7 +124,8 @@ class Runtime:
     to their successors. ``faults`` has one sentence for each fault that the core does
     not see, by the fault and the part that has it. ``config_names`` are the absolute
     names of the configuration file, none for the built-in default. ``last_reload`` is
-    the last one that has ended.
+    the last one that has ended, ``report`` what the last one that succeeded has
+    changed.
     """
 
     deployment: Deployment
@@ -183,6 +143,7 @@ class Runtime:
     config_names: tuple[str, ...] = ()
     generation: int = 1
     last_reload: LastReload | None = None
+    report: ReloadReport = field(default_factory=ReloadReport)
     control: ControlServer | None = None
     pid_file: PidFile | None = None
     candidate: Deployment | None = None
@@ -195,7 +156,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """Begin without lanes."""
-        self.lanes = Lanes(self.board, lambda: self.columns.services.names)
+        self.lanes = Lanes(self.board, lambda: self.columns.services.by_name)
 
     def postpone(self, at: float) -> bool:
         """Have the configuration loaded again soon; False if that has lasted too long

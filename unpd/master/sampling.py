@@ -1,6 +1,6 @@
 """Samples what the master measures once a second: the accept queues, the datagrams
 that the kernel dropped, its own process, its faults, the wanted workers, the services
-out of reach, and the heartbeats of its children.
+out of reach, and the heartbeats of its children. Writes the master's own heartbeat.
 
 Called by the shell's sweep. :func:`sample` and :func:`show_state` write the master's
 words of the board.
@@ -15,7 +15,8 @@ from unpd.board import layout
 from unpd.config.addresses import takes_datagrams
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.kernel import datagrams, sockets
+from unpd.kernel import datagrams, tcp_info
+from unpd.loop import now
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Runtime
 from unpd.master.status import degradations
@@ -24,19 +25,20 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 def sample(runtime: Runtime) -> None:
-    """Write the accept queues, and the figures of the master's process: signals,
-    dropped log lines, time, memory and descriptors.
+    """Write the accept queues, and the figures of the master's process: heartbeat,
+    signals, dropped log lines, time, memory and descriptors.
     """
     words = runtime.board.words
     for key, listener in runtime.deployment.listeners.opened.items():
         if listener.wanted.service == METRICS:
             continue
-        queue = sockets.accept_queue(listener.sock)
+        queue = tcp_info.accept_queue(listener.sock)
         if queue is not None:
             word = layout.Master.LISTEN_QUEUES + 2 * runtime.columns.listeners.column(key)
             words[word], words[word + 1] = queue
         if takes_datagrams(listener.address):
             _sample_drops(runtime, key, listener)
+    words[layout.Master.BEAT_NS] = int(now() * layout.NS)
     words[layout.Master.SIGCHLD] = runtime.reaper.calls
     words[layout.Master.LOG_DROPPED] = runtime.log.sink.dropped
     # The samples of the process need a free descriptor. Without one, perhaps by another
@@ -76,11 +78,11 @@ def show_state(runtime: Runtime, state: State) -> None:
     present = {found.fault for found in degradations(runtime, state)}
     for index, fault in enumerate(layout.FAULTS):
         words[layout.Master.FAULTS + index] = int(fault in present)
-    for column, pool in enumerate(runtime.columns.pools.names):
+    for pool, column in runtime.columns.pools.by_name.items():
         wanted = state.wanted.workers.get(pool, 0)
         words[layout.Master.WANTED_WORKERS + column] = wanted
     unreachable = runtime.deployment.listeners.unreachable()
-    for column, service in enumerate(runtime.columns.services.names):
+    for service, column in runtime.columns.services.by_name.items():
         words[layout.Master.UNREACHABLE + column] = int(service in unreachable)
 
 

@@ -31,6 +31,7 @@ from unpd.loop import now
 from unpd.master import mending, orders, rotation, sampling
 from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
+from unpd.master.log_watch import LogWatch
 from unpd.master.perform import perform
 from unpd.master.runtime import Runtime
 from unpd.master.signalling import Signalling
@@ -51,6 +52,7 @@ class Shell:
         self._runtime = runtime
         self._signalling = signalling
         self._announcer = Announcer(offers, runtime)
+        self._log_watch = LogWatch(runtime)
         self._state = State(wanted_children(runtime.deployment))
         self._leave: fx.Leave | None = None
         self._sweep_at = 0.0
@@ -125,8 +127,11 @@ class Shell:
         with signals.blocked():  # the SIGCHLD handler appends to the same deque
             runtime.reaper.sweep()
         mending.look_after(runtime, self._state)
+        if runtime.candidate is None:
+            runtime.columns.give_back(runtime.processes.keys() | runtime.lanes.births)
         self._signalling.sweep()
         rotation.look_after(runtime, now())
+        self._log_watch.look(now())
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)
         if runtime.control is not None:

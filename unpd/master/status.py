@@ -18,7 +18,7 @@ from unpd.board.active import count_active, count_in_row
 from unpd.control.status_fields import SCHEMA
 from unpd.core.model import Child, State
 from unpd.core.readiness import throttled, unready_pools
-from unpd.kernel import sockets
+from unpd.kernel import tcp_info
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import LastReload, Runtime
@@ -162,7 +162,7 @@ def _connections(runtime: Runtime, child: Child) -> int:
         return 0
     return sum(
         count_in_row(runtime.board, process.row, column)
-        for column in range(len(runtime.columns.services.names))
+        for column in runtime.columns.services.by_name.values()
     )
 
 
@@ -184,7 +184,7 @@ def _service(runtime: Runtime, name: str) -> dict[str, Any]:
     rows = range(runtime.board.rows_given)
     counts = count_service(runtime.board, name, runtime.columns.services.column(name), rows)
     listeners = [
-        {"address": opened.text, "queue": _queue(sockets.accept_queue(opened.sock))}
+        {"address": opened.text, "queue": _queue(tcp_info.accept_queue(opened.sock))}
         for opened in runtime.deployment.listeners.of(name)
     ]
     return {

@@ -22,7 +22,8 @@ from unpd.libraries import (
     Metric,
     floatToGoString,
 )
-from unpd.metrics.catalog import METRICS, Counter, Gauge, Histogram, Info, Series
+from unpd.metrics.catalog.row import Counter, Gauge, Histogram, Info, Series
+from unpd.metrics.catalog.table import METRICS
 from unpd.metrics.labels import Labels
 from unpd.metrics.reading import Reading
 

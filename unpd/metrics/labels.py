@@ -28,10 +28,10 @@ class ListenerLabels:
 class Labels:
     """The label values of every series, each with its column.
 
-    ``services`` and ``pools`` hold every name that ever had a column in this life of
-    the master, so that no counter disappears at a reload. ``served_by`` has the kinds
-    and pools of the children that serve each service that is configured now, in the
-    order of the configuration; /readyz asks about these.
+    ``services`` and ``pools`` hold every name that a configuration in use ever had in
+    this life of the master, so that no counter disappears at a reload. ``served_by``
+    has the kinds and pools of the children that serve each service that is configured
+    now, in the order of the configuration; /readyz asks about these.
     """
 
     services: tuple[tuple[str, int], ...]

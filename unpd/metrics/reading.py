@@ -16,6 +16,7 @@ from unpd.board.active import active_of, copied, sane_cells
 from unpd.board.layout import Board, Master, Row, Service
 from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
+from unpd.loop import now
 from unpd.metrics.labels import Labels
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
@@ -78,7 +79,8 @@ class ServiceCounts:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Everything that one scrape shows. ``master``: the words of the master area;
-    ``workers``: living workers by pool column and phase.
+    ``workers``: living workers by pool column and phase. ``beat_age_s``: how long ago
+    the master's last heartbeat was.
     """
 
     labels: Labels
@@ -87,23 +89,36 @@ class Reading:
     master: Sequence[int]
     log_lines_dropped: int
     zombies: int | None
+    beat_age_s: float | None
 
     @classmethod
     def take(cls, board: Scoreboard, labels: Labels) -> Self:
         """Read the board now."""
         rows = range(board.rows_shown())
         master = sane_cells(board.words[: Board.DIRECTORY].tolist())
-        dropped = sane_cells(
-            [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in rows]
-        )
         return cls(
             labels=labels,
             services=[count_service(board, name, column, rows) for name, column in labels.services],
             workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
             master=master,
-            log_lines_dropped=master[Master.LOG_DROPPED] + sum(dropped),
+            log_lines_dropped=master[Master.LOG_DROPPED] + lines_dropped(board, rows),
             zombies=_zombies(board, labels.master_pid),
+            beat_age_s=_beat_age_s(board),
         )
+
+
+def _beat_age_s(board: Scoreboard) -> float | None:
+    """How old the master's last heartbeat is; None before the first one. Only a faulty
+    child could write one from the future.
+    """
+    beat_ns = board.words[Master.BEAT_NS]
+    return max(0.0, now() - beat_ns / layout.NS) if beat_ns else None
+
+
+def lines_dropped(board: Scoreboard, rows: Iterable[int]) -> int:
+    """How many log lines the children of these rows have dropped."""
+    words = [board.words[Board.ROWS + row * Row.size + Row.LOG_DROPPED] for row in rows]
+    return sum(sane_cells(words))
 
 
 def _zombies(board: Scoreboard, master_pid: int) -> int | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from unpd.board import layout
 from unpd.kernel.connections import Acceptor, treat_urgent_as_data
-from unpd.kernel.sockets import tcp_accept_queue
+from unpd.kernel.tcp_info import tcp_accept_queue
 from unpd.worker.terms import Terms
 
 BATCH = 16

@@ -109,7 +109,7 @@ class Worker:
         orders.watch()
         setup.report_ready()
         if setup.channel is not None:
-            Questions(setup.channel, engine, setup.log, setup.switch_log).watch()
+            Questions(setup.channel, engine, setup.log, setup.switch_log, setup.board).watch()
         setup.title("ready")
         while not orders.leaving and not (orders.draining and not engine.open):
             engine.turn()

@@ -7,6 +7,9 @@ answer is {"connections": [{"service": ..., "peer": ..., "local": ..., "age_s": 
 ``after`` of the next question, null if there are no more. A question that is not
 understood is answered by {"error": "one sentence"}.
 
+{"question": "rows", "bound": 256} says how many rows of the scoreboard to read at most
+from now on. The answer is {}.
+
 {"question": "log"} brings the descriptor of a new log file. The answer is {"log":
 "switched"} or an error.
 
@@ -21,6 +24,7 @@ import select
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd, ChannelError, ChannelFullError
 from unpd.logs import Log
 from unpd.loop import now
@@ -54,7 +58,7 @@ Sessions = Callable[[int], Iterable[Described]]
 def answer(question: Mapping[str, Any], sessions: Sessions, now: float) -> dict[str, Any]:
     """Return the answer to ``question``. ``now``: monotonic seconds."""
     if question.get("question") != "connections":
-        return {"error": 'the only questions are "connections" and "log"'}
+        return {"error": 'the only questions are "connections", "rows" and "log"'}
     after, limit = question.get("after", -1), question.get("limit", MAX_LIMIT)
     if not _is_within(after, -1, HIGHEST):
         return {"error": "after must be a number of a connection, or -1"}
@@ -106,19 +110,25 @@ class Questions:
         engine: Watching,
         log: Log,
         switch_log: Callable[[], dict[str, Any]],
+        board: Scoreboard,
     ) -> None:
         self._channel = channel
         self._engine = engine
         self._log = log
         self._switch_log = switch_log
+        self._board = board
 
     def watch(self) -> None:
         """Begin to answer."""
         self._engine.watch(self._channel.fileno(), self)
 
     def _answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        if question.get("question") == "log":
-            return self._switch_log()
+        match question:
+            case {"question": "log"}:
+                return self._switch_log()
+            case {"question": "rows", "bound": int(bound)}:
+                self._board.rows_bound = bound
+                return {}
         return answer(question, self._engine.sessions, now())
 
     def ready(self, mask: int) -> None:

@@ -2,7 +2,9 @@
 
 Reads their rows of the scoreboard, to tell whether this worker holds clearly more
 connections than they do. Called by the intake after an accept. Owns nothing. Raises
-nothing, whatever a faulty sibling wrote into its row.
+nothing, whatever a faulty sibling wrote into its row. A forged number of used rows
+costs little: this process keeps its own bound of the rows to read
+(:func:`unpd.board.memory.rows_bound`).
 """
 
 from dataclasses import dataclass

@@ -479,3 +479,24 @@ def test_a_tcpmux_offers_services_of_its_own_pool(
 ) -> None:
     """Another one is an error that names it."""
     assert refuse(TCPMUX.format(services)) == [f"unpd.toml:8: services.mux.services: {sentence}"]
+
+
+ROOT_WARNING = (
+    'unpd.toml:2: daemon.user: "root" lets the workers keep root\'s rights: a client that takes one'
+    ' over has the whole system; name a user without rights, such as "nobody", or leave the key out'
+)
+
+
+def test_workers_that_keep_the_rights_of_root(host: Host) -> None:
+    """Where root starts a daemon whose workers stay root, a warning says so and what
+    would be right. It is silent for another user, by default, and for the root of a
+    user namespace that has no other user.
+    """
+    text = "[daemon]\nuser = 'root'\n[services.echo]"
+    looked_up = replace(host, check_accounts=True)
+    assert loads(text, looked_up).warnings == (ROOT_WARNING,)
+    assert loads(text.replace("root", "nobody"), looked_up).warnings == ()
+    assert loads("[services.echo]", looked_up).warnings == ()
+    assert loads(text, replace(looked_up, drops_to="root")).warnings == ()
+    assert loads(text, replace(looked_up, uid=65534, user="root")).warnings == ()
+    assert loads(text, host).warnings == (), "a reload asks no user database"

@@ -31,7 +31,7 @@ def test_a_reload_that_changes_nothing_is_answered_at_once() -> None:
     assert not done.spawned
     assert not done.orders
     assert done.of_type(fx.AdoptConfig) == [fx.AdoptConfig(2)]
-    assert done.log_lines("reload.succeeded") == [{"generation": 2, "replaced": ""}]
+    assert done.outcomes == {"exporter": "unchanged 1", "default": "unchanged 2"}
     assert machine.state.children == before
     assert (machine.state.phase, machine.state.generation) == (MasterPhase.RUNNING, 2)
     assert machine.state.wanted.limits.reload_grace_s == 5.0
@@ -48,7 +48,7 @@ def test_only_the_pool_that_changed_gets_new_children() -> None:
     ]
     done = machine.ready(4)
     assert done.orders == [(3, ChildOrder.RETIRE)]
-    assert done.log_lines("reload.succeeded") == [{"generation": 2, "replaced": "other"}]
+    assert done.outcomes == {"default": "unchanged 2", "other": "respawned 1"}
     assert generations(machine) == {"default": 1, "other": 2}
     assert machine.births(ChildPhase.READY) == [1, 2, 4]
 

@@ -36,9 +36,11 @@ def test_a_reload_runs_from_request_to_answer() -> None:
     assert done.receivers(ChildOrder.RETIRE) == [1, 2, 3]
     assert done.of_type(fx.CountReload) == [fx.CountReload(refused="")]
     assert done.answers == [(5, "")]
-    assert done.log_lines("reload.succeeded") == [
-        {"generation": 2, "replaced": "exporter, default, slow"}
-    ]
+    assert done.outcomes == {
+        "exporter": "respawned 1",
+        "default": "respawned 1",
+        "slow": "added 1",
+    }
     assert (machine.state.phase, machine.state.generation) == (MasterPhase.RUNNING, 2)
     assert machine.births(ChildPhase.READY) == [4, 5, 6]
     assert machine.births(ChildPhase.DRAINING) == [1, 2, 3]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.transports import WithoutDescriptors
+from tests.support.transports import Wire
 from unpd.channel import ChannelEnd
 from unpd.core import events as ev
 from unpd.core.model import Child, Slot
@@ -23,47 +23,11 @@ BIRTH = 7
 QUESTION = {"question": "connections", "after": -1, "limit": 2}
 
 
-class Pipe(WithoutDescriptors):
-    """A transport that keeps the bytes of the master and returns those of the child."""
-
-    def __init__(self) -> None:
-        self.incoming: deque[bytes] = deque()
-        self.sent = b""
-        self.room = 1 << 20
-        self.closed = False
-        self.broken = False
-
-    def fileno(self) -> int:
-        """A number that no descriptor has."""
-        return 33
-
-    def send(self, data: bytes, /) -> int:
-        """Take as many bytes as there is room for."""
-        if self.broken:
-            raise BrokenPipeError
-        taken = data[: self.room]
-        if not taken:
-            raise BlockingIOError
-        self.room -= len(taken)
-        self.sent += taken
-        return len(taken)
-
-    def recv(self, size: int, /) -> bytes:
-        """Return the next piece; b"" is the end."""
-        if not self.incoming:
-            raise BlockingIOError
-        return self.incoming.popleft()
-
-    def close(self) -> None:
-        """Note that the transport was closed."""
-        self.closed = True
-
-
 class Master:
     """As much of a runtime as the reports use, with one child."""
 
     def __init__(self) -> None:
-        self.pipe = Pipe()
+        self.pipe = Wire()
         self.watched: dict[int, int] = {}
         self.logged: list[str] = []
         slot = Slot(ChildKind.WORKER, "default", 0)
@@ -88,12 +52,12 @@ class Master:
 
     def comes(self, *messages: object) -> None:
         """Let the child send messages, which the master reads at once."""
-        self.pipe.incoming.append(b"".join(json.dumps(m).encode() + b"\n" for m in messages))
+        self.pipe.comes.append(b"".join(json.dumps(m).encode() + b"\n" for m in messages))
         reports.read(self.runtime, BIRTH)
 
     def ends(self) -> None:
         """Close the child's end."""
-        self.pipe.incoming.append(b"")
+        self.pipe.comes.append(b"")
         reports.read(self.runtime, BIRTH)
 
     def ask(self) -> None:
@@ -237,7 +201,7 @@ def test_the_last_words_of_a_child_come_before_its_end(master: Master) -> None:
     """A report that lies in the channel at the reap is read before the channel is
     closed.
     """
-    master.pipe.incoming.append(b'{"report":"failed","code":69,"reason":"in use"}\n')
+    master.pipe.comes.append(b'{"report":"failed","code":69,"reason":"in use"}\n')
     reports.read_and_close(master.runtime, BIRTH)
     assert list(master.events) == [ev.ChildFailed(BIRTH, "in use", ExitCode.ADDRESS)]
     assert master.pipe.closed
@@ -259,14 +223,14 @@ def test_a_question_waits_for_room(master: Master) -> None:
     master watch for room.
     """
     master.comes(reports.ready())
-    before = master.watched[33]
+    before = master.watched[master.pipe.fileno()]
     master.pipe.room = 5
     master.ask()
-    assert master.watched[33] != before
+    assert master.watched[master.pipe.fileno()] != before
     master.pipe.room = 1 << 20
     reports.read(master.runtime, BIRTH)
     assert json.loads(master.pipe.sent) == QUESTION
-    assert master.watched[33] == before
+    assert master.watched[master.pipe.fileno()] == before
 
 
 def test_only_so_many_questions_wait_for_a_child(master: Master) -> None:

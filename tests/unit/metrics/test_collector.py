@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from array import array
 from collections.abc import Callable, Iterator
 
@@ -12,7 +13,8 @@ from tests.support.exporter import make_labels, parse_openmetrics, parse_text
 from unpd.board import layout, memory
 from unpd.board.active import COPIES, count_active
 from unpd.board.memory import Entry, Scoreboard
-from unpd.metrics.catalog import METRICS, Counter, Histogram
+from unpd.metrics.catalog.row import Counter, Histogram
+from unpd.metrics.catalog.table import METRICS
 from unpd.metrics.collector import make_registry
 from unpd.metrics.reading import count_service
 from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason, ReloadResult
@@ -408,3 +410,15 @@ def test_zombies_are_left_out_where_the_master_cannot_be_seen(metrics: Metrics) 
     assert blind.registry.get_sample_value("unpd_zombies") is None
     assert "# HELP unpd_zombies " in blind.text()
     assert parse_openmetrics(blind.openmetrics())
+
+
+def test_the_heartbeat_of_the_master_is_shown_by_its_age(metrics: Metrics) -> None:
+    """No sample before the first heartbeat, then its age. A forged one from the future
+    is no negative age.
+    """
+    name = "unpd_master_heartbeat_age_seconds"
+    assert metrics.registry.get_sample_value(name) is None
+    metrics.board.words[layout.Master.BEAT_NS] = time.monotonic_ns() - 7 * layout.NS
+    assert 7.0 <= metrics.value(name) < 60.0
+    metrics.board.words[layout.Master.BEAT_NS] = (1 << 64) - 1
+    assert metrics.value(name) == 0.0

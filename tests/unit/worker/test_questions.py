@@ -2,14 +2,15 @@
 
 import json
 import select
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from tests.support.transports import WithoutDescriptors
+from tests.support.transports import Wire
+from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd
 from unpd.logs import Log
 from unpd.sinks import Sink
@@ -53,43 +54,9 @@ class Engine:
         return (client for client in self.clients if client.number > after)
 
 
-class Wire(WithoutDescriptors):
-    """The transport of a channel: ``comes`` are the pieces of the master, ``room`` how
-    much it reads.
-    """
-
-    def __init__(self, *comes: bytes, room: int = 1 << 30) -> None:
-        self.comes = deque(comes)
-        self.room = room
-        self.sent = b""
-        self.closed = False
-
-    def fileno(self) -> int:
-        """A number that no test uses."""
-        return 99
-
-    def send(self, data: bytes, /) -> int:
-        """Take what there is room for."""
-        taken = data[: self.room]
-        if not taken:
-            raise BlockingIOError
-        self.room -= len(taken)
-        self.sent += taken
-        return len(taken)
-
-    def recv(self, size: int, /) -> bytes:
-        """The next piece."""
-        if not self.comes:
-            raise BlockingIOError
-        return self.comes.popleft()
-
-    def close(self) -> None:
-        """Note it."""
-        self.closed = True
-
-    def answers(self) -> list[dict[str, Any]]:
-        """What was sent."""
-        return [json.loads(line) for line in self.sent.splitlines()]
+def answers(wire: Wire) -> list[dict[str, Any]]:
+    """What the worker sent."""
+    return [json.loads(line) for line in wire.sent.splitlines()]
 
 
 def line(**question: Any) -> bytes:
@@ -184,7 +151,9 @@ class Bench:
         self.lines: list[bytes] = []
         log = Log(Sink(-1, self.write), "info", "text")
         self.switched = 0
-        Questions(ChannelEnd(wire), self.engine, log, self.switch_log).watch()
+        self.board = SimpleNamespace(rows_bound=128)
+        board = cast(Scoreboard, self.board)
+        Questions(ChannelEnd(wire), self.engine, log, self.switch_log, board).watch()
 
     def switch_log(self) -> dict[str, Any]:
         """Count the switches to a new log file."""
@@ -212,7 +181,7 @@ def test_questions_of_the_channel_are_answered() -> None:
     """Each by one line, in order."""
     bench = Bench(Wire(line(**ASK) + line(question="weather")), Client(10))
     bench.ready()
-    first, second = bench.wire.answers()
+    first, second = answers(bench.wire)
     assert [row["peer"] for row in first["connections"]] == ["peer:10"]
     assert "error" in second
     assert bench.mask == select.EPOLLIN
@@ -224,10 +193,21 @@ def test_the_order_to_switch_the_log_is_carried_out() -> None:
     """
     bench = Bench(Wire(line(question="log") + line(**ASK)), Client(10))
     bench.ready()
-    first, second = bench.wire.answers()
+    first, second = answers(bench.wire)
     assert first == {"log": "switched"}
     assert list(second) == ["connections", "next"]
     assert bench.switched == 1
+
+
+def test_the_master_says_how_many_rows_to_read() -> None:
+    """The bound comes over the channel, and not from the board, where a faulty worker
+    could forge it. What is no number changes nothing.
+    """
+    bench = Bench(Wire(line(question="rows", bound=256) + line(question="rows", bound="all")))
+    bench.ready()
+    first, second = answers(bench.wire)
+    assert (first, list(second)) == ({}, ["error"])
+    assert bench.board.rows_bound == 256
 
 
 def test_a_question_is_read_once_the_last_answer_is_sent() -> None:
@@ -239,9 +219,9 @@ def test_a_question_is_read_once_the_last_answer_is_sent() -> None:
     assert (len(bench.wire.sent), bench.mask) == (10, select.EPOLLOUT)
     bench.wire.room = 1 << 20
     bench.ready()
-    assert (len(bench.wire.answers()), bench.mask) == (1, select.EPOLLIN)
+    assert (len(answers(bench.wire)), bench.mask) == (1, select.EPOLLIN)
     bench.ready()
-    assert len(bench.wire.answers()) == 2
+    assert len(answers(bench.wire)) == 2
 
 
 def test_the_end_of_the_channel_is_no_fault() -> None:

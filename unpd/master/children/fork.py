@@ -26,7 +26,7 @@ from typing import Any
 from setproctitle import setproctitle
 
 from unpd.board import layout
-from unpd.board.memory import Scoreboard, wrapped
+from unpd.board.memory import Scoreboard, rows_bound, wrapped
 from unpd.channel import ChannelEnd
 from unpd.core.model import Child
 from unpd.core.policy import policy_of
@@ -212,6 +212,7 @@ def _settle_in(child: Child, plan: ForkPlan, channel: ChannelEnd) -> Newborn:
     plan.log.sink.separate()
     log_fds = plan.log.sink.fds
     processes.close_all_but((0, 1, 2, *log_fds, channel.fileno(), *plan.kept_fds))
+    plan.board.rows_bound = rows_bound(plan.board.rows_given)
     cells = plan.board.row(plan.row)
     show_title(child, "starting")
     faulthandler.enable(file=plan.log.sink.fd)

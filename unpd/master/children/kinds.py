@@ -23,7 +23,6 @@ from types import MappingProxyType
 
 from unpd import __version__
 from unpd.board import layout
-from unpd.board.memory import rows_bound
 from unpd.board.sessions import SessionTable
 from unpd.config.addresses import BoundAddress, TcpAddress, takes_datagrams
 from unpd.config.host import SOMAXCONN, read_somaxconn
@@ -286,7 +285,6 @@ def _service_setup(
 def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
     listener = deployment.listeners.of(METRICS)[0]
     newborn.log.set_level(deployment.config.log.level)
-    newborn.board.rows_bound = rows_bound(newborn.board.rows_given)
 
     def ready() -> None:
         newborn.report_ready()
@@ -330,7 +328,7 @@ def _is_loopback(address: BoundAddress) -> bool:
 
 def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
     """Return the labels of the exporter's series, with their columns on the board."""
-    columns = runtime.columns
+    columns, services = runtime.columns, deployment.config.services
     listeners = tuple(
         ListenerLabels(
             opened.wanted.service,
@@ -342,8 +340,8 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
         if opened.wanted.service != METRICS
     )
     return Labels(
-        services=tuple((name, columns.services.column(name)) for name in columns.services.names),
-        pools=tuple((name, columns.pools.column(name)) for name in columns.pools.names),
+        services=columns.services.shown_with(services),
+        pools=columns.pools.shown_with({service.pool for service in services.values()}),
         listeners=listeners,
         served_by=_served_by(deployment),
         version=__version__,

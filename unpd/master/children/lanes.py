@@ -20,7 +20,7 @@ successor. They end with their clients, or with the stop of the daemon.
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from unpd.board import layout
@@ -51,31 +51,37 @@ class _Account:
 class Lane:
     """The row and the table of the dispatchers of one slot in one generation.
 
-    ``keeper``: the birth of the dispatcher that keeps it; 0 for the master, which then
-    has a ``roll`` and a ``ledger``.
+    ``last``: the birth of its last dispatcher. ``keeper``: the same while that one
+    lives; 0 for the master, which then has a ``roll`` and a ``ledger``.
     """
 
     slot: Slot
     generation: int
     row: int
     table: SessionTable
+    last: int = 0
     keeper: int = 0
     roll: Roll | None = None
     ledger: Ledger | None = None
 
 
 class Lanes:
-    """All lanes. ``account_names`` returns the names of the services by column."""
+    """All lanes. ``columns`` returns the columns of the services by name."""
 
-    def __init__(self, board: Scoreboard, service_names: Callable[[], list[str]]) -> None:
+    def __init__(self, board: Scoreboard, columns: Callable[[], Mapping[str, int]]) -> None:
         self._board = board
-        self._service_names = service_names
+        self._columns = columns
         self._lanes: list[Lane] = []
 
     @property
     def rows(self) -> set[int]:
         """The rows of the board that belong to lanes."""
         return {lane.row for lane in self._lanes}
+
+    @property
+    def births(self) -> set[int]:
+        """The dispatchers whose rows are still written, though they may be dead."""
+        return {lane.last for lane in self._lanes}
 
     def left_for(self, child: Child) -> Lane | None:
         """The lane that an earlier dispatcher in the same place has left, if any."""
@@ -92,7 +98,8 @@ class Lanes:
         if lane is None:
             lane = Lane(child.slot, child.generation, row, SessionTable(sessions))
             self._lanes.append(lane)
-        lane.keeper, lane.roll, lane.ledger = child.birth, None, None
+        lane.last = lane.keeper = child.birth
+        lane.roll = lane.ledger = None
 
     def held_by(self, birth: int) -> Lane | None:
         """The lane of a dispatcher; None for a child of another kind."""
@@ -104,7 +111,7 @@ class Lanes:
         """
         accounts = {
             column: _Account(name, layout.service_cells(column))
-            for column, name in enumerate(self._service_names())
+            for name, column in self._columns().items()
         }
         lane.keeper = 0
         lane.ledger = Ledger(self._board.row(lane.row), accounts.values())

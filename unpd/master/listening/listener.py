@@ -20,7 +20,7 @@ from unpd.config.addresses import (
     TcpAddress,
     takes_datagrams,
 )
-from unpd.kernel import datagrams, sockets
+from unpd.kernel import datagrams, handshakes, sockets
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.systemd.offers import DescriptorStore
 
@@ -157,6 +157,6 @@ class OpenListener:
         """
         if self.wanted.service != METRICS and sockets.is_listening(self.sock):
             with contextlib.suppress(OSError):
-                sockets.stop_new_handshakes(self.sock)
+                handshakes.stop_new_handshakes(self.sock)
         if self.inode:
             sockets.remove_path(self.sock, self.inode)

@@ -20,7 +20,7 @@ from unpd.config.addresses import (
     UnixAddress,
     takes_datagrams,
 )
-from unpd.kernel import interfaces, sockets
+from unpd.kernel import handshakes, interfaces, sockets
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.listening.listener import STORED_PREFIX, OpenListener, WantedListener
 from unpd.master.listening.opening import REFUSALS, bound_address, reason_of
@@ -163,7 +163,7 @@ def _unsuitable(stored: StoredListener, wanted: WantedListener) -> str:
     would.
     """
     bound, address = stored.address, wanted.address
-    if not takes_datagrams(bound) and not sockets.allow_new_handshakes(stored.sock):
+    if not takes_datagrams(bound) and not handshakes.allow_new_handshakes(stored.sock):
         return "it refuses new clients"
     if isinstance(address, InternetAddress) and isinstance(bound, type(address)):
         ipv6_only = wanted.options.ipv6_only

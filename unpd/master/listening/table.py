@@ -34,6 +34,7 @@ RENEWAL_PAUSE_S = 30.0
 one request for a reload there is no other. A renewal replaces children: a user who may
 remove the file of a UNIX listener must not be able to do that every second.
 """
+_PAUSE = f"{RENEWAL_PAUSE_S:g} s"
 
 
 class Listeners:
@@ -50,6 +51,7 @@ class Listeners:
         self._unserved: set[str] = set()  # keys of renewed ones that the children lack
         self._renewed_at: dict[str, float] = {}
         self._ask_at = 0.0
+        self._pauses = False  # the reload that was asked for did not help
 
     def prepare(self, wanted_listeners: Iterable[WantedListener]) -> "Listeners":
         """Return the wanted listeners, those that are open already and the added ones.
@@ -109,7 +111,7 @@ class Listeners:
                     self._untuned.add(key)
         self.opened = new.opened
         self._unserved.clear()
-        self._ask_at = 0.0
+        self._ask_at, self._pauses = 0.0, False
         self._forget_closed()
         self.store()
 
@@ -167,7 +169,7 @@ class Listeners:
         if listener.passed:
             return Repair(listener, Outcome.BROKEN, f"{reason}; restart its socket unit")
         if now < self._renewed_at.get(key, -math.inf) + RENEWAL_PAUSE_S:
-            again = f"{reason}; it was opened anew less than {RENEWAL_PAUSE_S:g} s ago"
+            again = f"{reason}; it is opened anew {RENEWAL_PAUSE_S:g} s after the last time"
             return Repair(listener, Outcome.BROKEN, again)
         try:
             new = open_anew(listener)
@@ -181,7 +183,10 @@ class Listeners:
 
     def faults(self) -> dict[str, str]:
         """One sentence for each listener that clients do not reach, by key."""
-        new = dict.fromkeys(self._unserved, "it is a new socket, which the children lack yet")
+        lack = "it is a new socket, which the children lack yet"
+        if self._pauses:
+            lack += f"; the reload for it was refused, the next one is {_PAUSE} later"
+        new = dict.fromkeys(self._unserved, lack)
         return {
             key: f"{self.opened[key].wanted.owner} does not serve {self.opened[key].text}: {reason}"
             for key, reason in (new | self._broken).items()
@@ -197,12 +202,22 @@ class Listeners:
 
     def needs_reload(self, now: float) -> bool:
         """Whether to ask for a reload now, so that the children get the renewed
-        listeners.
+        listeners. Call it only while no reload is under way.
         """
-        if not self._unserved or now < self._ask_at:
+        if not self._unserved:
+            return False
+        self._pauses = now < self._ask_at
+        if self._pauses:
             return False
         self._ask_at = now + RENEWAL_PAUSE_S
         return True
+
+    @property
+    def waiting(self) -> list[OpenListener]:
+        """The renewed listeners that the children lack, while no reload is asked for,
+        because the last one was refused.
+        """
+        return [self.opened[key] for key in sorted(self._unserved)] if self._pauses else []
 
     def added_by(self, new: "Listeners") -> list[OpenListener]:
         """The listeners that only ``new`` has."""
@@ -213,6 +228,10 @@ class Listeners:
         for listener in self.added_by(new):
             self._closed.remember(listener)
             listener.close()
+
+    def wanted(self) -> list[WantedListener]:
+        """What each open listener is for."""
+        return [listener.wanted for listener in self.opened.values()]
 
     def of(self, service: str) -> list[OpenListener]:
         """The listeners of one service, or of METRICS."""

@@ -2,7 +2,7 @@
 from the silence of its peer.
 
 Owns nothing. Called by sessions and streams. Asks the kernel by
-:mod:`unpd.kernel.sockets`, and turns its errors into a cause.
+:mod:`unpd.kernel.tcp_info`, and turns its errors into a cause.
 """
 
 import errno
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from unpd.kernel import connections as kernel
-from unpd.kernel.sockets import Silence, silence
+from unpd.kernel.tcp_info import Silence, silence
 from unpd.names import EndCause
 
 GONE_SHARE = 0.75

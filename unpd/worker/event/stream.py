@@ -22,7 +22,7 @@ from os import close, read, readv, write
 from typing import Any, Protocol
 
 from unpd.kernel import connections as kernel
-from unpd.kernel.sockets import Silence
+from unpd.kernel.tcp_info import Silence
 from unpd.services.base import Piece
 from unpd.worker.event.ending import silence_of
 from unpd.worker.event.shared import SMALL_READ_BYTES, Shared

@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from unpd.kernel.sockets import Silence
+from unpd.kernel.tcp_info import Silence
 from unpd.names import EndCause
 from unpd.worker.event.ending import cause_of, silence_of, why_silent
 

@@ -16,7 +16,7 @@ from tests.support.surroundings import Surroundings, surroundings
 from unpd.board import layout
 from unpd.config.times import ServiceTimes
 from unpd.kernel.connections import send_before_fin
-from unpd.kernel.sockets import Silence
+from unpd.kernel.tcp_info import Silence
 from unpd.names import EndCause
 from unpd.services.base import Conversation, More, Piece, Reply, StreamService, same
 from unpd.services.echo import Echo, EchoOptions

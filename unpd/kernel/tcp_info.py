@@ -1,0 +1,81 @@
+"""TCP_INFO: the accept queue of a listener, and how long a peer has been silent.
+
+Owns nothing: each socket belongs to the caller, which is the master or a worker. Calls
+nothing of unpd. Raises OSError.
+"""
+
+import socket
+import struct
+from dataclasses import dataclass
+
+# Offsets in struct tcp_info (linux/tcp.h): eight bytes, then 32-bit words.
+_TCP_INFO_BYTES = 148
+_RETRANSMITS = 2
+_PROBES = 3
+# tcpi_unacked of a listener is the length of its accept queue; the next word,
+# tcpi_sacked, is the limit of that queue.
+_UNACKED = 24
+_QUEUE = struct.Struct("=II")
+_LAST_DATA_SENT = 44
+_LAST_ACK_RECV = 56
+_NOT_SENT = 144
+
+
+def accept_queue(sock: socket.socket) -> tuple[int, int] | None:
+    """The length and the limit of a TCP listener's accept queue, in connections, from
+    TCP_INFO; None for UNIX listeners and datagram sockets, which show none.
+    """
+    is_tcp = sock.family != socket.AF_UNIX and sock.type == socket.SOCK_STREAM
+    return tcp_accept_queue(sock) if is_tcp else None
+
+
+def tcp_accept_queue(sock: socket.socket) -> tuple[int, int]:
+    """:func:`accept_queue` of a TCP listener.
+
+    It does not ask for the family: Python makes an enumeration's member of that, which
+    takes longer than all the rest.
+    """
+    length, limit = _QUEUE.unpack_from(
+        sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED + _QUEUE.size), _UNACKED
+    )
+    return length, limit
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """How long a peer has been silent, as our kernel knows it.
+
+    ``sent_s``: seconds since our kernel last sent data. Retransmissions count as data,
+    probes of a closed window do not. ``acknowledged_s``: seconds since the peer's
+    kernel last acknowledged data or a probe. ``in_flight``: data waits for its
+    acknowledgement, or was retransmitted in vain until the kernel gave up. ``queued``:
+    data in our kernel waits for room in the peer's window. ``probes``: how many probes
+    went unanswered, also when the kernel gave up; probes of the window if data is
+    queued, else of keepalive.
+    """
+
+    sent_s: float
+    acknowledged_s: float
+    in_flight: bool
+    queued: bool
+    probes: int
+
+
+def silence(sock: socket.socket) -> Silence | None:
+    """How long the peer of a TCP connection has been silent, from TCP_INFO; None for a
+    UNIX socket. OSError on a socket that never was connected.
+    """
+    if sock.family == socket.AF_UNIX:
+        return None
+    tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    sent_ms, acknowledged_ms, unacknowledged, not_sent = (
+        struct.unpack_from("=I", tcp_info, offset)[0]
+        for offset in (_LAST_DATA_SENT, _LAST_ACK_RECV, _UNACKED, _NOT_SENT)
+    )
+    return Silence(
+        sent_ms / 1000,
+        acknowledged_ms / 1000,
+        bool(unacknowledged or tcp_info[_RETRANSMITS]),
+        bool(not_sent),
+        tcp_info[_PROBES],
+    )

@@ -1,0 +1,123 @@
+"""The columns of a scoreboard that the names of configurations get.
+
+Owns which words of the board belong to which column. Made by
+:mod:`unpd.master.boards`; the performers call it at each reload, and the shell's sweep
+once a second. Calls :mod:`unpd.board.columns`. Errors: BoardRefusedError and
+ColumnsExhaustedError.
+"""
+
+from collections.abc import Collection
+
+from unpd.board import layout
+from unpd.board.columns import Cells, Columns
+from unpd.board.layout import Master, Row
+from unpd.board.memory import Scoreboard
+from unpd.config.schema import Config, is_name
+from unpd.master.listening.listener import METRICS, WantedListener, is_key
+
+WantedListeners = Collection[WantedListener]
+
+
+class BoardColumns:
+    """The columns of a scoreboard, by name."""
+
+    def __init__(self, board: Scoreboard) -> None:
+        """Read the names that stand on ``board``. BoardRefusedError if they are
+        damaged.
+        """
+        areas = layout.Board
+        services = board.names(areas.SERVICE_NAMES, layout.MAX_SERVICES)
+        pools = board.names(areas.POOL_NAMES, layout.MAX_POOLS)
+        listeners = board.names(areas.LISTENER_NAMES, layout.MAX_LISTENERS)
+        self._board = board
+        self.services = Columns("services", services, is_name, self._cells_of_service)
+        self.pools = Columns("pools", pools, is_name, self._cells_of_pool)
+        self.listeners = Columns("listeners", listeners, is_key, self._cells_of_listener)
+
+    def check(self, config: Config, wanted_listeners: WantedListeners) -> None:
+        """Check that every name of ``config`` can have a column, without giving it one.
+        ColumnsExhaustedError if there is no room.
+        """
+        for columns, names in self._names(config, wanted_listeners):
+            columns.check(names)
+
+    def take(self, config: Config, wanted_listeners: WantedListeners) -> None:
+        """Give every name of ``config``, which is in use from now on, its column for
+        good. ColumnsExhaustedError if there is no room for all; then none gets one.
+        """
+        self.check(config, wanted_listeners)
+        for columns, names in self._names(config, wanted_listeners):
+            columns.keep(names)
+
+    def try_out(self, config: Config, wanted_listeners: WantedListeners) -> None:
+        """Give every name of ``config``, whose children have yet to prove it, its
+        column. ColumnsExhaustedError if there is no room for all; then none gets one.
+        """
+        self.check(config, wanted_listeners)
+        for columns, names in self._names(config, wanted_listeners):
+            columns.try_out(names)
+
+    def refuse(
+        self, config: Config, wanted_listeners: WantedListeners, births: Collection[int]
+    ) -> None:
+        """Note that ``config`` was refused, and that its children ``births`` may write
+        to its columns until they are reaped.
+        """
+        for columns, names in self._names(config, wanted_listeners):
+            columns.refuse(names, births)
+
+    def give_back(self, alive: Collection[int]) -> None:
+        """Free the columns that only refused configurations had, unless one of the
+        children ``alive`` may write there. No configuration is being proved now.
+        """
+        for columns in (self.services, self.pools, self.listeners):
+            columns.give_back(alive)
+
+    def _names(
+        self, config: Config, wanted_listeners: WantedListeners
+    ) -> tuple[tuple[Columns, list[str]], ...]:
+        return (
+            (self.services, list(config.services)),
+            (self.pools, [service.pool for service in config.services.values()]),
+            (
+                self.listeners,
+                [wanted.key for wanted in wanted_listeners if wanted.service != METRICS],
+            ),
+        )
+
+    # --- the words of a column --------------------------------------------------------
+
+    def _cells_of_service(self, column: int) -> Cells:
+        start, size = layout.service_cells(column), layout.Service.size
+        return Cells(
+            counters=(
+                [row[start : start + size] for row in self._rows()],
+                [self._word(Master.KERNEL_DROPS + column)],
+            ),
+            samples=[self._word(Master.UNREACHABLE + column)],
+        )
+
+    def _cells_of_pool(self, column: int) -> Cells:
+        return Cells(
+            counters=([self._word(Master.SPAWNS + column)],),
+            samples=[self._word(Master.WANTED_WORKERS + column)],
+        )
+
+    def _cells_of_listener(self, column: int) -> Cells:
+        """No metric has the counts of a listener, so that none is set aside."""
+        accepted = Row.LISTENER_ACCEPTED + column
+        queue = Master.LISTEN_QUEUES + 2 * column
+        return Cells(
+            samples=[
+                *(row[accepted : accepted + 1] for row in self._rows()),
+                self._word(Master.DROPS_SEEN + column),
+                self._board.words[queue : queue + 2],
+            ]
+        )
+
+    def _rows(self) -> list[memoryview]:
+        """The rows that may hold counts, and at least one that can take some."""
+        return [self._board.row(row) for row in range(max(1, self._board.rows_given))]
+
+    def _word(self, word: int) -> memoryview:
+        return self._board.words[word : word + 1]

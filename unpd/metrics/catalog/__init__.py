@@ -1,0 +1,1 @@
+"""The catalogue of metrics: the table of all, which is public interface."""

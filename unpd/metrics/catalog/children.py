@@ -1,0 +1,104 @@
+"""The metrics of children: the workers of each pool, and how children ended.
+
+Owns their names, labels and helps. Called by :mod:`unpd.metrics.catalog.table`.
+"""
+
+from unpd.board import layout
+from unpd.board.layout import Master
+from unpd.metrics.catalog.row import Counter, Gauge, Histogram, Metric, Series, word
+from unpd.metrics.reading import Distribution, Reading
+
+
+def _workers(reading: Reading) -> Series[float]:
+    return (
+        ((pool, phase.value), reading.workers.get((column, phase), 0))
+        for pool, column in reading.labels.pools
+        for phase in layout.PHASES
+    )
+
+
+def _wanted_workers(reading: Reading) -> Series[float]:
+    return (
+        ((pool,), reading.master[Master.WANTED_WORKERS + column])
+        for pool, column in reading.labels.pools
+    )
+
+
+def _spawns(reading: Reading) -> Series[float]:
+    return (
+        ((pool,), reading.master[Master.SPAWNS + column]) for pool, column in reading.labels.pools
+    )
+
+
+def _reaped(reading: Reading) -> Series[float]:
+    pairs = ((kind.value, reason.value) for kind in layout.KINDS for reason in layout.REAP_REASONS)
+    return ((pair, reading.master[Master.REAPED + index]) for index, pair in enumerate(pairs))
+
+
+def _reap_delay(reading: Reading) -> Series[Distribution]:
+    counts = reading.master[
+        Master.REAP_BUCKETS : Master.REAP_BUCKETS + len(layout.REAP_BOUNDS_S) + 1
+    ]
+    yield (), Distribution(layout.REAP_BOUNDS_S, counts, reading.master[Master.REAP_SUM_NS])
+
+
+def _zombies(reading: Reading) -> Series[float]:
+    """No sample where /proc hides the master's children: 0 would be a lie."""
+    return () if reading.zombies is None else (((), reading.zombies),)
+
+
+ROWS: tuple[Metric, ...] = (
+    Gauge(
+        "unpd_workers", ("pool", "state"), "Workers that are not reaped yet, by state.", _workers
+    ),
+    Gauge(
+        "unpd_workers_wanted",
+        ("pool",),
+        "Workers that the pool should have, by the configuration and SIGTTIN or SIGTTOU.",
+        _wanted_workers,
+    ),
+    Counter(
+        "unpd_worker_spawns_total",
+        ("pool",),
+        "Workers spawned and respawned.",
+        _spawns,
+    ),
+    Counter(
+        "unpd_children_reaped_total",
+        ("kind", "reason"),
+        "Children of the master that were reaped, by how they ended.",
+        _reaped,
+    ),
+    Counter(
+        "unpd_unknown_children_reaped_total",
+        (),
+        "Reaped processes that the master had not forked: orphans that came to it.",
+        word(Master.UNKNOWN_REAPED),
+    ),
+    Gauge(
+        "unpd_zombies",
+        (),
+        "Children of the master that are dead and not reaped at this moment; absent where /proc"
+        " hides them.",
+        _zombies,
+    ),
+    Histogram(
+        "unpd_reap_delay_seconds",
+        (),
+        "Time from a child's last act to its reaping, without children that were killed.",
+        _reap_delay,
+    ),
+    Counter(
+        "unpd_sigchld_total",
+        (),
+        "Runs of the SIGCHLD handler; one run can reap many children.",
+        word(Master.SIGCHLD),
+    ),
+    Counter(
+        "unpd_fork_failures_total",
+        (),
+        "Forks that the kernel refused.",
+        word(Master.FORK_FAILURES),
+    ),
+)
+"""In the order of the exposition."""

@@ -1,0 +1,196 @@
+"""The metrics of services: connections, datagrams, and the queues of listeners.
+
+Owns their names, labels and helps. Called by :mod:`unpd.metrics.catalog.table`.
+"""
+
+from collections.abc import Callable
+
+from unpd.board import layout
+from unpd.board.layout import Master
+from unpd.metrics.catalog.row import Counter, Gauge, Histogram, Metric, Series, Value
+from unpd.metrics.reading import Reading, ServiceCounts
+from unpd.names import ACCEPT_ERRNOS
+
+
+def per_service(value: Callable[[ServiceCounts], Value]) -> Callable[[Reading], Series[Value]]:
+    """One series for each service."""
+
+    def series(reading: Reading) -> Series[Value]:
+        return (((service.name,), value(service)) for service in reading.services)
+
+    return series
+
+
+def _ended(reading: Reading) -> Series[float]:
+    return (
+        ((service.name, cause.value), count)
+        for service in reading.services
+        for cause, count in zip(layout.END_CAUSES, service.ended, strict=True)
+    )
+
+
+def _accept_errors(reading: Reading) -> Series[float]:
+    return (
+        ((service.name, errno), count)
+        for service in reading.services
+        for errno, count in zip(ACCEPT_ERRNOS, service.accept_errors, strict=True)
+    )
+
+
+def _unanswered(reading: Reading) -> Series[float]:
+    return (
+        ((service.name, reason.value), count)
+        for service in reading.services
+        for reason, count in zip(layout.UNANSWERED, service.datagrams.unanswered, strict=True)
+    )
+
+
+def _sessions_reaped(reading: Reading) -> Series[float]:
+    return (
+        ((service.name, reason.value), count)
+        for service in reading.services
+        for reason, count in zip(layout.REAP_REASONS, service.sessions.reaped, strict=True)
+    )
+
+
+def _kernel_drops(reading: Reading) -> Series[float]:
+    return (
+        ((service,), reading.master[Master.KERNEL_DROPS + column])
+        for service, column in reading.labels.services
+    )
+
+
+def _queue(offset: int) -> Callable[[Reading], Series[float]]:
+    """One series for each TCP listener: the length of its accept queue (offset 0) or
+    the limit of it (offset 1).
+    """
+
+    def series(reading: Reading) -> Series[float]:
+        for listener in reading.labels.listeners:
+            if listener.is_tcp:
+                yield (
+                    (listener.service, listener.address),
+                    reading.master[Master.LISTEN_QUEUES + 2 * listener.column + offset],
+                )
+
+    return series
+
+
+ROWS: tuple[Metric, ...] = (
+    Counter(
+        "unpd_connections_accepted_total",
+        ("service",),
+        "Connections accepted.",
+        per_service(lambda service: service.accepted),
+    ),
+    Gauge(
+        "unpd_connections_active",
+        ("service",),
+        "Connections open now: accepted and not ended.",
+        per_service(lambda service: service.active),
+    ),
+    Counter(
+        "unpd_connections_ended_total",
+        ("service", "cause"),
+        "Connections that ended, by cause.",
+        _ended,
+    ),
+    Histogram(
+        "unpd_connection_duration_seconds",
+        ("service",),
+        "How long connections lasted, from accept to end, without those that a dead worker left.",
+        per_service(lambda service: service.durations),
+    ),
+    Counter(
+        "unpd_received_bytes_total",
+        ("service",),
+        "Bytes received from clients.",
+        per_service(lambda service: service.received_bytes),
+    ),
+    Counter(
+        "unpd_sent_bytes_total",
+        ("service",),
+        "Bytes that the kernel accepted for clients.",
+        per_service(lambda service: service.sent_bytes),
+    ),
+    Counter(
+        "unpd_accept_errors_total",
+        ("service", "errno"),
+        "Errors of accept(2), by errno.",
+        _accept_errors,
+    ),
+    Counter(
+        "unpd_session_processes_spawned_total",
+        ("service",),
+        "Processes forked for one connection each, by services that fork.",
+        per_service(lambda service: service.sessions.forked),
+    ),
+    Counter(
+        "unpd_session_processes_reaped_total",
+        ("service", "reason"),
+        "Such processes that have ended and were reaped, by how they ended.",
+        _sessions_reaped,
+    ),
+    Counter(
+        "unpd_session_fork_failures_total",
+        ("service",),
+        "Forks of such processes that the kernel refused. The connection waits for the next.",
+        per_service(lambda service: service.sessions.fork_failures),
+    ),
+    Counter(
+        "unpd_datagrams_received_total",
+        ("service",),
+        "Datagrams received.",
+        per_service(lambda service: service.datagrams.received),
+    ),
+    Counter(
+        "unpd_datagrams_sent_total",
+        ("service",),
+        "Datagrams that the kernel accepted as answers.",
+        per_service(lambda service: service.datagrams.sent),
+    ),
+    Counter(
+        "unpd_datagrams_unanswered_total",
+        ("service", "reason"),
+        "Datagrams received that got no answer, by reason.",
+        _unanswered,
+    ),
+    Counter(
+        "unpd_datagram_received_bytes_total",
+        ("service",),
+        "Bytes in the datagrams received, without headers.",
+        per_service(lambda service: service.datagrams.received_bytes),
+    ),
+    Counter(
+        "unpd_datagram_sent_bytes_total",
+        ("service",),
+        "Bytes in the datagrams sent, without headers.",
+        per_service(lambda service: service.datagrams.sent_bytes),
+    ),
+    Counter(
+        "unpd_datagram_receive_errors_total",
+        ("service",),
+        "Errors that a datagram socket returned in the place of a datagram.",
+        per_service(lambda service: service.datagrams.receive_errors),
+    ),
+    Counter(
+        "unpd_datagram_kernel_drops_total",
+        ("service",),
+        "Datagrams that the kernel dropped before a worker read them, most often because the"
+        " socket's buffer was full; sampled once a second.",
+        _kernel_drops,
+    ),
+    Gauge(
+        "unpd_listen_queue_length",
+        ("service", "listener"),
+        "Connections waiting in a TCP listener's accept queue, sampled once a second.",
+        _queue(0),
+    ),
+    Gauge(
+        "unpd_listen_queue_limit",
+        ("service", "listener"),
+        "Limit of a TCP listener's accept queue.",
+        _queue(1),
+    ),
+)
+"""In the order of the exposition."""
