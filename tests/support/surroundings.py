@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from tests.support.memory_sink import MemorySink
 from unpd.board import layout
+from unpd.kernel.batches import PlainBatch
 from unpd.logs import Log
 from unpd.worker.event.poller import Poller
 from unpd.worker.event.shared import Shared
@@ -72,5 +73,6 @@ def surroundings(terms: Terms, now: float) -> Surroundings:
         ledger=Ledger(row, [terms]),
         log=Log(sink.sink, "debug", "json"),
         now=now,
+        batch=PlainBatch(),
     )
     return Surroundings(shared, epoll, row, sink)

@@ -21,6 +21,7 @@ import select
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from unpd.kernel.batches import make_batch
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
@@ -50,7 +51,8 @@ class EngineSetup:
     ``row``: the worker's words on the scoreboard. ``datagrams``: its datagram sockets.
     ``siblings``: the workers that share
     its listeners; None: it takes what it gets. ``hot_path``: False to serve small
-    echoes on the general path, too. ``clock``: the monotonic clock.
+    echoes on the general path, too. ``batches``: False to receive and send a datagram a
+    call. ``clock``: the monotonic clock.
     """
 
     listeners: Iterable[Listener]
@@ -60,6 +62,7 @@ class EngineSetup:
     datagrams: Iterable[DatagramSetup] = ()
     siblings: Siblings | None = None
     hot_path: bool = True
+    batches: bool = True
     clock: Callable[[], float] = now
 
 
@@ -74,7 +77,11 @@ class Engine:
         self._hot_path = setup.hot_path
         self._max_connections = setup.max_connections
         self._shared = Shared(
-            poller=self._poller, ledger=self._ledger, log=setup.log, now=setup.clock()
+            poller=self._poller,
+            ledger=self._ledger,
+            log=setup.log,
+            now=setup.clock(),
+            batch=make_batch(plain=not setup.batches),
         )
         self._intake = Intake(listeners, setup.siblings, setup.max_connections, self._shared)
         self._datagrams = [DatagramSocket(each, self._shared) for each in setup.datagrams]
