@@ -17,7 +17,7 @@ from tests.benchmarks.figures import DAEMON
 from tests.benchmarks.proof import prove
 from tests.benchmarks.quiet import Quiet
 from tests.benchmarks.rounds import Plan, run_rows
-from tests.benchmarks.rows import EVERY
+from tests.benchmarks.rows import EVERY, left_out
 from tests.benchmarks.servers import OTHER, UNPD
 from tests.support import procs
 
@@ -64,7 +64,12 @@ def main() -> int:
         asked.seconds / laps,
         QUICK_WARM_UP_S if asked.quick else WARM_UP_S,
     )
-    results = _measure(plan, facts, targets.scope(asked.rows, asked.servers), asked.quick)
+    without = left_out()
+    for row, reason in without.items():
+        facts[f"left out: {row}"] = reason
+        print(f"left out: {row}: {reason}", flush=True)
+    scope = targets.scope(asked.rows, asked.servers, without)
+    results = _measure(plan, facts, scope, asked.quick)
     page = report.markdown(results)
     print(f"\n{page}\n{time.monotonic() - began:.0f} s")
     faults = report.keep(results, page, PLACES, whole=not asked.quick and _is_whole(asked))

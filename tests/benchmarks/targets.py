@@ -9,7 +9,7 @@ are within noise whatever they show.
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -89,6 +89,12 @@ RATIOS = (
     ),
     Ratio("echo-64-50", "cpu_us", "epoll", 1.15, 1.05),
     Ratio("echo-64-50", "cpu_us", "uvloop", 1.0),
+    Ratio("udp-64-50", "cpu_us", "epoll", 1.43),
+    Ratio("udp-64-50", "cpu_us", "go", 1.0),
+    Ratio("udp-64-50", "cpu_us", "asyncio", 1.0),
+    Ratio("chargen-4", "rate", "epoll", 0.9),
+    Ratio("fork-50", "rate", "fork", 0.25),
+    Ratio("fork-50", "rate", "pyfork", 1.0),
 )
 
 BOUNDS = (
@@ -151,9 +157,14 @@ class Outcome:
 EVERYTHING = Scope()
 
 
-def scope(rows: Sequence[str], servers: Sequence[str]) -> Scope:
-    """Return the scope for these rows and servers; everything where none is named."""
-    return Scope(frozenset(rows) or EVERYTHING.rows, frozenset(servers) or EVERYTHING.servers)
+def scope(
+    rows: Sequence[str], servers: Sequence[str], left_out: Collection[str] = frozenset()
+) -> Scope:
+    """Return the scope for these rows and servers, everything where none is named, but
+    without the rows ``left_out``.
+    """
+    asked = frozenset(rows) or EVERYTHING.rows
+    return Scope(asked.difference(left_out), frozenset(servers) or EVERYTHING.servers)
 
 
 def judge(values: Sequence[float], goal: float, at_least: bool, disturbed: bool = False) -> Verdict:

@@ -197,6 +197,15 @@ def test_a_partial_run_has_only_the_requested_targets() -> None:
     ]
 
 
+def test_a_row_that_is_left_out_has_no_targets() -> None:
+    """A row that this unpd cannot do yet has no targets, whatever was asked for."""
+    assert outcomes({}, scope(["fork-50"], [], ["fork-50"])) == []
+    keys = {outcome.key for outcome in outcomes({}, scope([], [], ["fork-50"]))}
+    assert keys == {
+        outcome.key for outcome in outcomes({}) if not outcome.key.startswith("fork-50")
+    }
+
+
 def test_the_best_peer_is_the_one_that_is_best_beside_unpd() -> None:
     """The best peer is chosen by the ratios within rounds, not by its own median. A
     machine that was fast while unpd was not measured proves nothing.
