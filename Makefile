@@ -4,10 +4,10 @@
 #   make test       runs the default tests
 #   make test-full  runs every test, with long durations in full
 #   make check      checks style, types and import contracts
-#   make bench      measures unpd beside its peers, in 12 minutes
+#   make bench      measures unpd beside its peers, in 17 minutes
 #                   (tests/benchmarks/README.md)
 #   make bench-quick
-#                   measures unpd alone, in 30 seconds
+#                   measures unpd alone, in 40 seconds
 #   make test-packaging
 #                   tests the packages, and the deb in a booted Debian 12, in 3 minutes;
 #                   needs root, mmdebstrap, systemd-container

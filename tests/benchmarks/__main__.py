@@ -64,7 +64,8 @@ def main() -> int:
         asked.seconds / laps,
         QUICK_WARM_UP_S if asked.quick else WARM_UP_S,
     )
-    results = _measure(plan, facts, targets.scope(asked.rows, asked.servers), asked.quick)
+    scope = targets.scope(asked.rows, asked.servers)
+    results = _measure(plan, facts, scope, asked.quick)
     page = report.markdown(results)
     print(f"\n{page}\n{time.monotonic() - began:.0f} s")
     faults = report.keep(results, page, PLACES, whole=not asked.quick and _is_whole(asked))

@@ -40,6 +40,8 @@ class Programs:
 
     load: Path
     epoll: Path
+    udp: Path
+    chargen: Path
     fork: Path
     splice: Path
     go: Path
@@ -53,7 +55,14 @@ def build(peers: bool, other: Path | None = None) -> Programs:
     """
     OUT.mkdir(parents=True, exist_ok=True)
     programs = Programs(
-        OUT / "load", OUT / "epoll", OUT / "fork", OUT / "splice", OUT / "goserver", other
+        load=OUT / "load",
+        epoll=OUT / "epoll",
+        udp=OUT / "udp",
+        chargen=OUT / "chargen",
+        fork=OUT / "fork",
+        splice=OUT / "splice",
+        go=OUT / "goserver",
+        other=other,
     )
     subprocess.run(
         [
@@ -67,7 +76,13 @@ def build(peers: bool, other: Path | None = None) -> Programs:
     )
     _make(programs.load, CC, SOURCES / "load.c")
     if peers:
-        for program in (programs.epoll, programs.fork, programs.splice):
+        for program in (
+            programs.epoll,
+            programs.udp,
+            programs.chargen,
+            programs.fork,
+            programs.splice,
+        ):
             _make(
                 program, CC, SOURCES / "peers" / f"{program.name}.c", SOURCES / "peers" / "listen.h"
             )

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.benchmarks.accounts import snapshot
+from tests.benchmarks.configs import Place, unpd_config
 from tests.benchmarks.figures import FAILURES, Cell, Sample
 from tests.benchmarks.memory import pss_alone
 from tests.benchmarks.quiet import Quiet
-from tests.benchmarks.servers import Place, end, environment, place, unpd_config, with_us
+from tests.benchmarks.servers import end, environment, place, with_us
 from tests.support import ROOT, procs
 from tests.support.waiting import pause, until
 from unpd.metrics.pages import CACHED_S

@@ -21,13 +21,14 @@ answer.
 @dataclass(frozen=True, slots=True)
 class Tally:
     """The counts of the generator. ``cpu_s`` is its own time. Latencies exist in mode
-    idle only.
+    idle only. ``lost`` counts datagrams without an answer, which are no operations.
     """
 
     seconds: float
     operations: int
     errors: int
     short_reads: int
+    lost: int
     first_error: str
     p50_us: float
     p99_us: float

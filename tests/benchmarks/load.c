@@ -8,14 +8,23 @@
  *                 connect, one round trip, FIN both ways, close; N at a time
  *   load daytime  --port P --connections N --line F
  *                 connect, read one line (strftime format F) until FIN, close; N at a time
+ *   load time     --port P --connections N
+ *                 the same with the four bytes of RFC 868 instead of the line
+ *   load chargen  --port P --connections N --lines F
+ *                 the lines of a character generator on each of N held connections; file F holds
+ *                 one period of them
+ *   load udp      --port P --connections N --size B
+ *                 datagrams of B bytes there and back, one at a time on each of N sockets
  *   load idle     --port P --connections N --size B
  *                 N connections held idle, and the latency of round trips on one more
  *
- * Every byte that comes back is compared with the one that was sent. Of a stream (bulk) only those
- * of every LOOK_EACH'th read and of the last reads of a step are compared, see stream(). An *error*
+ * Every byte that comes back is compared with the one that was sent. Of a stream (bulk, chargen)
+ * only those of every LOOK_EACH'th read are compared, and in bulk of the last reads of a step, see
+ * take_stream(). An *error*
  * is a connection that failed, a wrong byte, a byte too many, or an answer that did not come within
  * --stall seconds. A *short read* is a FIN before the answer was complete, or any event on an idle
- * connection.
+ * connection. A datagram without an answer within --loss seconds is *lost*, which is no error: an
+ * operation is a datagram that was answered.
  *
  * Protocol with the harness: the generator prints a word ("base" and "held" in mode idle, "ready"
  * in all modes). The harness may then measure the server while nothing moves. The next step begins
@@ -43,6 +52,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -65,10 +75,16 @@ enum {
     MAX_ERRORS = 100,
     MAX_LATENCIES = 4 * 1000 * 1000,
     LINE_BYTES = 128,
+    /* RFC 864: 95 lines of 72 characters and CR LF. */
+    LINES_BYTES = 95 * 74,
+    TIME_BYTES = 4,
 };
+#define LOOK_FOR_LOSS_S 0.05
+#define FULL_FOR_S 0.1
+#define SECONDS_TO_1970 2208988800u /* from 1900, RFC 868 */
 
-enum mode { ECHO, BULK, TURNOVER, DAYTIME, IDLE, MODES };
-static const char *const MODE_NAMES[MODES] = {"echo", "bulk", "turnover", "daytime", "idle"};
+enum mode { ECHO, BULK, TURNOVER, DAYTIME, TIME, CHARGEN, UDP, IDLE, MODES };
+static const char *const MODE_NAMES[MODES] = {"echo", "bulk", "turnover", "daytime", "time", "chargen", "udp", "idle"};
 
 static struct {
     enum mode mode;
@@ -78,12 +94,14 @@ static struct {
     double seconds;
     double warm_up;
     double stall;
+    double loss;
     unsigned sources;
     const char *line;
-} asked = {.size = 64, .connections = 1, .sources = 32, .seconds = 1.0, .warm_up = 0.2, .stall = 5, .line = "%a %b %e %H:%M:%S %Y\r\n"};
+    const char *lines;
+} asked = {.size = 64, .connections = 1, .sources = 32, .seconds = 1.0, .warm_up = 0.2, .stall = 5, .loss = 0.2, .line = "%a %b %e %H:%M:%S %Y\r\n"};
 
 static struct {
-    uint64_t operations, errors, short_reads;
+    uint64_t operations, errors, short_reads, lost;
     char first_error[160];
 } tally;
 
@@ -95,13 +113,14 @@ struct connection {
     uint64_t begin, sent, received;
     unsigned reads;
     time_t opened_at;
+    double asked_at;
     char line[LINE_BYTES];
 };
 
 static int queue;
 static struct connection *places;
 static size_t busy;
-static uint8_t pattern[PERIOD + MAX_SIZE], received[MAX_SIZE];
+static uint8_t pattern[PERIOD + MAX_SIZE], received[MAX_SIZE], lines[LINES_BYTES + MAX_SIZE];
 
 static void die(const char *what)
 {
@@ -146,17 +165,20 @@ static bool bind_source(int fd)
     return setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) == 0 && bind(fd, (struct sockaddr *)&source, sizeof source) == 0;
 }
 
-/* Start a connection; -1 on failure. A source address without a free port is skipped. */
+/* Start a connection, in mode udp of a datagram socket; -1 on failure. A source address without a
+ * free port is skipped. */
 static int connect_out(void)
 {
     struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(asked.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     for (unsigned attempt = 0; attempt < asked.sources; attempt++) {
-        int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        int kind = asked.mode == UDP ? SOCK_DGRAM : SOCK_STREAM;
+        int on = 1, fd = socket(AF_INET, kind | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0)
             die("socket");
         if (!bind_source(fd))
             die("bind");
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (kind == SOCK_STREAM)
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         if (connect(fd, (struct sockaddr *)&server, sizeof server) == 0 || errno == EINPROGRESS)
             return fd;
         int failure = errno;
@@ -395,7 +417,165 @@ static void run_bulk(double seconds)
     serve(stream, now_s() + seconds);
 }
 
-/* --- modes turnover and daytime: every operation a connection --------------------------------- */
+/* --- mode chargen: the server speaks unasked; every byte is an operation ---------------------- */
+
+/* As take_stream(). A lost or repeated piece is found unless it is a whole number of periods. */
+static void take_lines(struct connection *c)
+{
+    bool look = ++c->reads % LOOK_EACH == 0;
+    ssize_t count = look ? recv(c->fd, received, sizeof received, 0) : recv(c->fd, NULL, DROPPED_AT_ONCE, MSG_TRUNC);
+    if (count == 0) {
+        count_short("FIN in the middle of the lines");
+        leave(c);
+    } else if (count < 0) {
+        if (errno != EAGAIN)
+            lose(c, "recv");
+    } else if (look && memcmp(received, lines + c->received % LINES_BYTES, (size_t)count) != 0) {
+        count_error("a wrong byte in the lines");
+        leave(c);
+    } else {
+        c->received += (uint64_t)count;
+        tally.operations += (uint64_t)count;
+    }
+}
+
+static void take_first_lines(struct connection *c, uint32_t events, bool more)
+{
+    (void)events;
+    (void)more;
+    if (c->fd >= 0) {
+        take_lines(c);
+        settle(c);
+    }
+}
+
+/* The server goes on until all buffers are full, and so a step begins and ends with full ones: the
+ * server has then produced as much as we have read. Return when the last byte came. */
+static double wait_until_full(void)
+{
+    double grown_at = now_s();
+    for (size_t before = 0;;) {
+        size_t held = 0;
+        for (struct connection *c = places; c < places + asked.connections; c++) {
+            int count = 0;
+            if (c->fd >= 0 && ioctl(c->fd, FIONREAD, &count) == 0)
+                held += (size_t)count;
+        }
+        double now = now_s();
+        if (held != before)
+            grown_at = now;
+        else if (now - grown_at > FULL_FOR_S)
+            return grown_at;
+        before = held;
+        nanosleep(&(struct timespec){.tv_nsec = 500 * 1000}, NULL);
+    }
+}
+
+static double run_chargen(double seconds)
+{
+    struct epoll_event events[MAX_EVENTS];
+    double now = now_s(), end_at = now + seconds, moved_at = now;
+    for (struct connection *c = places; c < places + asked.connections; c++)
+        if (c->fd >= 0)
+            expect(c);
+    while (busy > 0 && now < end_at) {
+        int count = epoll_wait(queue, events, MAX_EVENTS, 100);
+        now = now_s();
+        for (int i = 0; i < count; i++)
+            take_lines(events[i].data.ptr);
+        if (count > 0)
+            moved_at = now;
+        else if (now - moved_at > asked.stall) {
+            count_error("no line within %g s", asked.stall);
+            break;
+        }
+    }
+    for (struct connection *c = places; c < places + asked.connections; c++)
+        settle(c);
+    return wait_until_full();
+}
+
+/* --- mode udp: every operation a datagram that was answered ----------------------------------- */
+
+static void ask(struct connection *c, double now)
+{
+    c->begin = (c->begin + 61 * asked.size + 17) % PERIOD;
+    c->asked_at = now;
+    expect(c);
+    if (send(c->fd, expected(c, 0), asked.size, MSG_NOSIGNAL) < 0)
+        lose(c, "send");
+}
+
+static void open_one(struct connection *c)
+{
+    c->fd = connect_out();
+    if (c->fd >= 0)
+        watch(c, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+/* An answer that comes twice is an error, too: it is not the answer to the next datagram. */
+static void take_datagram(struct connection *c, bool more, double now)
+{
+    ssize_t count = recv(c->fd, received, sizeof received, 0);
+    if (count < 0) {
+        if (errno != EAGAIN)
+            lose(c, "recv");
+        return;
+    }
+    if (!c->expecting || (size_t)count != asked.size || memcmp(received, expected(c, 0), asked.size) != 0) {
+        count_error(!c->expecting                  ? "a datagram too many came back"
+                    : (size_t)count != asked.size ? "a datagram of another size came back"
+                                                  : "a wrong byte came back");
+        leave(c);
+        return;
+    }
+    tally.operations++;
+    settle(c);
+    if (more)
+        ask(c, now);
+}
+
+/* A socket that lost a datagram is replaced: a late answer cannot be taken for the next one's. */
+static void count_lost(bool more, double now)
+{
+    for (struct connection *c = places; c < places + asked.connections; c++)
+        if (c->expecting && now - c->asked_at > asked.loss) {
+            tally.lost++;
+            leave(c);
+            open_one(c);
+            if (more && c->fd >= 0)
+                ask(c, now);
+        }
+}
+
+/* Return when the last answer came. */
+static double run_udp(double seconds)
+{
+    struct epoll_event events[MAX_EVENTS];
+    double now = now_s(), end_at = now + seconds, answered_at = now, looked_at = now;
+    uint64_t before = tally.operations;
+    for (struct connection *c = places; c < places + asked.connections; c++)
+        if (c->fd >= 0)
+            ask(c, now);
+    while (busy > 0) {
+        int count = epoll_wait(queue, events, MAX_EVENTS, (int)(1000 * LOOK_FOR_LOSS_S));
+        now = now_s();
+        bool more = now < end_at && !hopeless();
+        for (int i = 0; i < count; i++)
+            take_datagram(events[i].data.ptr, more, now);
+        if (count > 0)
+            answered_at = now;
+        if (now - looked_at > LOOK_FOR_LOSS_S) {
+            looked_at = now;
+            count_lost(more, now);
+        }
+    }
+    if (tally.operations == before)
+        count_error("no datagram was answered");
+    return answered_at;
+}
+
+/* --- modes turnover, daytime and time: every operation a connection --------------------------- */
 
 static void begin_connection(struct connection *c)
 {
@@ -406,10 +586,10 @@ static void begin_connection(struct connection *c)
     if (c->fd < 0)
         return;
     watch(c, EPOLL_CTL_ADD, EPOLLIN);
-    if (asked.mode == DAYTIME)
-        expect(c);
-    else
+    if (asked.mode == TURNOVER)
         begin_message(c);
+    else
+        expect(c);
 }
 
 static void next_connection(struct connection *c, bool more)
@@ -480,6 +660,17 @@ static bool line_right(const struct connection *c)
     return false;
 }
 
+/* The four bytes are right as a line is. */
+static bool time_right(const struct connection *c)
+{
+    struct timespec now;
+    uint32_t number;
+    clock_gettime(CLOCK_REALTIME, &now);
+    memcpy(&number, c->line, sizeof number);
+    uint32_t since = ntohl(number) - SECONDS_TO_1970 - (uint32_t)c->opened_at;
+    return c->received == TIME_BYTES && since <= (uint32_t)(now.tv_sec - c->opened_at);
+}
+
 static void read_line(struct connection *c, uint32_t events, bool more)
 {
     (void)events;
@@ -494,8 +685,10 @@ static void read_line(struct connection *c, uint32_t events, bool more)
     } else if (count == 0) {
         if (c->received == 0)
             count_short("FIN without a line");
-        else if (line_right(c))
+        else if (asked.mode == TIME ? time_right(c) : line_right(c))
             tally.operations++;
+        else if (asked.mode == TIME)
+            count_error("a wrong time in %u bytes", (unsigned)c->received);
         else
             count_error("a wrong line: %.*s", (int)c->received, c->line);
     } else if (errno == EAGAIN)
@@ -510,7 +703,7 @@ static void run_connections(double seconds)
     double end_at = now_s() + seconds;
     for (struct connection *c = places; c < places + asked.connections; c++)
         begin_connection(c);
-    serve(asked.mode == DAYTIME ? read_line : turn_over, end_at);
+    serve(asked.mode == TURNOVER ? turn_over : read_line, end_at);
 }
 
 /* --- mode idle: the latency of one connection beside many that sleep -------------------------- */
@@ -596,16 +789,29 @@ static void open_held(void)
         hold(places + asked.connections, 1);
     } else if (asked.mode == ECHO || asked.mode == BULK)
         hold(places, asked.connections);
+    else if (asked.mode == CHARGEN || asked.mode == UDP) {
+        for (struct connection *c = places; c < places + asked.connections; c++) {
+            c->begin = (uint64_t)(c - places) * 977;
+            open_one(c);
+            if (asked.mode == CHARGEN && c->fd >= 0)
+                expect(c);
+        }
+        serve(take_first_lines, 0); /* in mode udp nothing is expected yet */
+    }
 }
 
-static void run(double seconds)
+/* Work for ``seconds``. Return when that ended. */
+static double run(double seconds)
 {
     switch (asked.mode) {
     case ECHO: run_echo(seconds); break;
     case BULK: run_bulk(seconds); break;
     case IDLE: run_active(seconds); break;
+    case CHARGEN: return run_chargen(seconds);
+    case UDP: return run_udp(seconds);
     default: run_connections(seconds);
     }
+    return now_s();
 }
 
 static double seconds_of(struct timeval at)
@@ -616,27 +822,27 @@ static double seconds_of(struct timeval at)
 static void measure(void)
 {
     struct rusage before, after;
-    tally.operations = 0;
+    tally.operations = tally.lost = 0;
     latencies = 0;
     getrusage(RUSAGE_SELF, &before);
     double began = now_s();
-    run(asked.seconds);
-    double took = now_s() - began;
+    double took = run(asked.seconds) - began;
     getrusage(RUSAGE_SELF, &after);
     qsort(latencies_ns, latencies, sizeof *latencies_ns, by_size);
     for (char *at = tally.first_error; *at; at++) /* may hold bytes of a server: keep the JSON valid */
         if (*at == '"' || *at == '\\' || *at < ' ' || *at > '~')
             *at = '?';
-    printf("{\"seconds\": %.6f, \"operations\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"short_reads\": %" PRIu64 ", \"first_error\": \"%s\", \"p50_us\": %.2f, "
+    printf("{\"seconds\": %.6f, \"operations\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"short_reads\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"first_error\": \"%s\", \"p50_us\": %.2f, "
            "\"p99_us\": %.2f, \"cpu_s\": %.6f}\n",
-           took, tally.operations, tally.errors, tally.short_reads, tally.first_error, quantile_us(0.5), quantile_us(0.99),
+           took, tally.operations, tally.errors, tally.short_reads, tally.lost, tally.first_error, quantile_us(0.5), quantile_us(0.99),
            seconds_of(after.ru_utime) + seconds_of(after.ru_stime) - seconds_of(before.ru_utime) - seconds_of(before.ru_stime));
     fflush(stdout);
 }
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: load echo|bulk|turnover|daytime|idle --port P [--connections N] [--size B] [--seconds S] [--warm-up S] [--stall S] [--sources N] [--line FORMAT]\n");
+    fprintf(stderr, "usage: load echo|bulk|turnover|daytime|time|chargen|udp|idle --port P [--connections N] [--size B] [--seconds S] [--warm-up S] [--stall S]"
+                    " [--loss S] [--sources N] [--line FORMAT] [--lines FILE]\n");
     exit(2);
 }
 
@@ -645,7 +851,8 @@ static void parse(int argc, char **argv)
     static const struct option OPTIONS[] = {
         {"port", required_argument, NULL, 'p'},    {"connections", required_argument, NULL, 'c'}, {"size", required_argument, NULL, 's'},
         {"seconds", required_argument, NULL, 't'}, {"warm-up", required_argument, NULL, 'w'},     {"line", required_argument, NULL, 'l'},
-        {"sources", required_argument, NULL, 'n'}, {"stall", required_argument, NULL, 'a'},       {NULL, 0, NULL, 0},
+        {"sources", required_argument, NULL, 'n'}, {"stall", required_argument, NULL, 'a'},       {"loss", required_argument, NULL, 'o'},
+        {"lines", required_argument, NULL, 'f'},   {NULL, 0, NULL, 0},
     };
     for (int option; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;)
         switch (option) {
@@ -656,15 +863,27 @@ static void parse(int argc, char **argv)
         case 'w': asked.warm_up = atof(optarg); break;
         case 'a': asked.stall = atof(optarg); break;
         case 'n': asked.sources = (unsigned)atoi(optarg); break;
+        case 'o': asked.loss = atof(optarg); break;
         case 'l': asked.line = optarg; break;
+        case 'f': asked.lines = optarg; break;
         default: usage();
         }
     asked.mode = MODES;
     for (int mode = 0; optind == argc - 1 && mode < MODES; mode++)
         if (strcmp(argv[optind], MODE_NAMES[mode]) == 0)
             asked.mode = (enum mode)mode;
-    if (asked.mode == MODES || asked.port == 0 || asked.size == 0 || asked.size > MAX_SIZE || asked.sources == 0)
+    if (asked.mode == MODES || asked.port == 0 || asked.size == 0 || asked.size > MAX_SIZE || asked.sources == 0 || (asked.mode == CHARGEN && asked.lines == NULL))
         usage();
+}
+
+static void read_lines(void)
+{
+    FILE *file = fopen(asked.lines, "rb");
+    if (file == NULL || fread(lines, 1, LINES_BYTES, file) != LINES_BYTES)
+        die(asked.lines);
+    fclose(file);
+    for (size_t i = LINES_BYTES; i < sizeof lines; i++)
+        lines[i] = lines[i - LINES_BYTES];
 }
 
 static void prepare(void)
@@ -685,6 +904,8 @@ static void prepare(void)
         state ^= state << 5;
         pattern[i] = (uint8_t)state;
     }
+    if (asked.mode == CHARGEN)
+        read_lines();
     places = calloc(asked.connections + 1, sizeof *places);
     latencies_ns = asked.mode == IDLE ? malloc(MAX_LATENCIES * sizeof *latencies_ns) : NULL;
     queue = epoll_create1(EPOLL_CLOEXEC);

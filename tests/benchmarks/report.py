@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.benchmarks.build import Places
+from tests.benchmarks.configs import Service
 from tests.benchmarks.figures import DAEMON, Cell, Figure, Table, figure
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, UNPD
@@ -268,6 +269,7 @@ def _work_grid(row: Row, cells: Mapping[str, Cell], rounds: int) -> list[str]:
         "spread",
         "over unpd's",
         "load busy",
+        *(("lost",) if row.loses else ()),
     )
     return _grid(heads, [_work_row(row, cells, name, rounds) for name in cells])
 
@@ -279,10 +281,11 @@ def _no_figure(fault: str) -> str:
 def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tuple[str, ...]:
     cell = cells[name]
     if fault := cell.why_none:
-        return (KINDS[name].title, _no_figure(fault), *[""] * 8)
+        return (KINDS[name].title, _no_figure(fault), *[""] * (9 if row.loses else 8))
     rate, cpu = cell.figure("rate"), cell.figure("cpu_us")
+    forks = row.service is Service.FORKED or row.mode in KINDS[name].forks_in
     parts = [
-        NO_SPLIT if row.mode in KINDS[name].forks_in else _number(cell.figure(part).median, 2)
+        NO_SPLIT if forks else _number(cell.figure(part).median, 2)
         for part in ("user_us", "system_us")
     ]
     busy = cell.figure("load_busy").median
@@ -296,6 +299,7 @@ def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tu
         f"{cpu.spread:.0%}",
         _over(cell, cells, "cpu_us"),
         f"{busy:.0%}{' (the limit)' if busy > LIMITED else ''}",
+        *((f"{cell.figure('lost').high:.2%}",) if row.loses else ()),
     )
 
 

@@ -50,9 +50,9 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Work:
     """The work of one server in one or several turns. ``operations`` are the
-    generator's. ``load_s`` is its own time and that of the kernel's thread of its
-    processor. ``foreign_s`` is what others used of our two processors; ``disturbed``
-    says whether that was too much.
+    generator's, ``lost`` its datagrams without an answer. ``load_s`` is its own time
+    and that of the kernel's thread of its processor. ``foreign_s`` is what others used
+    of our two processors; ``disturbed`` says whether that was too much.
     """
 
     operations: int = 0
@@ -61,6 +61,7 @@ class Work:
     load_s: float = 0.0
     foreign_s: float = 0.0
     disturbed: bool = False
+    lost: int = 0
 
     def __add__(self, other: "Work") -> "Work":
         return Work(
@@ -70,6 +71,7 @@ class Work:
             self.load_s + other.load_s,
             self.foreign_s + other.foreign_s,
             self.disturbed or other.disturbed,
+            self.lost + other.lost,
         )
 
     @property
@@ -93,6 +95,7 @@ class Work:
             "operations": operations,
             "seconds": self.seconds,
             "foreign": self.foreign_share,
+            "lost": self.lost / (self.operations + self.lost),
         }
 
 
@@ -126,6 +129,8 @@ def _said(row: Row, cell: Cell) -> str:
         return cell.why_none
     repeated = f", {cell.thrown_away} repeated" if cell.thrown_away else ""
     marks = f"{repeated}, disturbed" if cell.is_disturbed() else repeated
+    if row is not IDLE and (lost := cell.figure("lost").high):
+        marks += f", {lost:.2%} lost"
     if row is IDLE:
         return (
             f"{cell.figure('memory_bytes').median:8.0f} bytes, p50"
@@ -182,7 +187,7 @@ def _close(cell: Cell, stack: contextlib.ExitStack) -> None:
 
 
 def _start(plan: Plan, row: Row, name: str, stack: contextlib.ExitStack) -> Pair:
-    server = stack.enter_context(running(KINDS[name], plan.programs, plan.cpus.server))
+    server = stack.enter_context(running(KINDS[name], plan.programs, plan.cpus.server, row.service))
     load = stack.enter_context(
         generator(
             plan.programs.load,
@@ -231,6 +236,7 @@ def _turn(plan: Plan, pair: Pair) -> Work:
         after.used - before.used,
         load_s,
         after.foreign_s(before, (pair.server.pid, pair.load.pid)),
+        lost=tally.lost,
     )
 
 
@@ -243,14 +249,16 @@ def _step(load: Generator) -> Tally:
 
 
 def _arguments(plan: Plan, row: Row, server: Server, connections: int, seconds: float) -> list[str]:
-    port = server.place.daytime if row.mode == "daytime" else server.place.echo
+    lines = server.place.directory / "lines"
+    lines.write_bytes(server.kind.lines)
     asked = {
-        "port": port,
+        "port": server.place.port,
         "connections": connections,
         "size": row.size,
         "seconds": seconds,
         "warm-up": plan.warm_up_s,
         "line": server.kind.line,
+        "lines": lines,
         "sources": server.kind.sources,
     }
     return [row.mode, *(word for key, value in asked.items() for word in (f"--{key}", str(value)))]

@@ -4,6 +4,7 @@ servers that do it.
 
 from dataclasses import dataclass
 
+from tests.benchmarks.configs import Service
 from tests.benchmarks.servers import OTHER, UNPD
 
 EVENT_LOOPS = (UNPD, OTHER, "epoll", "uvloop", "go", "asyncio")
@@ -17,7 +18,7 @@ and more.
 class Row:
     """One row. ``mode``, ``connections`` and ``size`` are the generator's. ``unit`` is
     one operation of the table, ``operations_in_one`` the number of the generator's
-    operations in it.
+    operations in it. ``service``: what the servers are asked for.
     """
 
     name: str
@@ -28,8 +29,24 @@ class Row:
     servers: tuple[str, ...]
     unit: str
     operations_in_one: int = 1
+    service: Service = Service.ECHO
+
+    @property
+    def loses(self) -> bool:
+        """Whether an operation may be lost, which is no fault."""
+        return self.service is Service.UDP
 
 
+FORK = Row(
+    "fork-50",
+    "a process per client: connect, echo 64 bytes, close; 50 at a time",
+    "turnover",
+    50,
+    64,
+    (UNPD, OTHER, "fork", "xinetd", "pyfork"),
+    "connection",
+    service=Service.FORKED,
+)
 ROWS = (
     Row(
         "echo-64-1", "echo, round trips of 64 bytes, 1 connection", "echo", 1, 64, ALL, "round trip"
@@ -89,7 +106,39 @@ ROWS = (
         ALL,
         "connection",
     ),
-    Row("daytime-50", "daytime; 50 at a time", "daytime", 50, 64, (*ALL, "corked"), "connection"),
+    Row(
+        "daytime-50",
+        "daytime; 50 at a time",
+        "daytime",
+        50,
+        64,
+        (*ALL, "corked"),
+        "connection",
+        service=Service.DAYTIME,
+    ),
+    Row("time-50", "time; 50 at a time", "time", 50, 64, ALL, "connection", service=Service.TIME),
+    Row(
+        "udp-64-50",
+        "UDP echo, datagrams of 64 bytes, 50 clients",
+        "udp",
+        50,
+        64,
+        (UNPD, OTHER, "plain", *EVENT_LOOPS[2:], "xinetd"),
+        "datagram",
+        service=Service.UDP,
+    ),
+    Row(
+        "chargen-4",
+        "chargen, 4 connections",
+        "chargen",
+        4,
+        64,
+        (UNPD, OTHER, "epoll", "xinetd"),
+        "MiB",
+        1 << 20,
+        service=Service.CHARGEN,
+    ),
+    FORK,
 )
 
 IDLE = Row(

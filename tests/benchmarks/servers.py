@@ -3,7 +3,6 @@ and ends them.
 """
 
 import contextlib
-import getpass
 import os
 import signal
 import socket
@@ -16,6 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.benchmarks.build import SOURCES, Programs
+from tests.benchmarks.configs import (
+    CHARGEN_LINES,
+    XINETD_LINES,
+    Place,
+    Service,
+    unpd_config,
+    xinetd_config,
+)
 from tests.benchmarks.machine import program
 from tests.support import ROOT, procs
 from tests.support.waiting import until
@@ -31,26 +38,17 @@ OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a server listens on 127.0.0.1, and a directory for its files."""
-
-    echo: int
-    daytime: int
-    metrics: int
-    directory: Path
-
-
-@dataclass(frozen=True, slots=True)
 class Kind:
-    """A server: its title in the table, its command line, and the form of its daytime
-    (strftime). ``sources`` are the source addresses of the load. ``forks_in`` names the
-    modes of the generator in which each operation has its own process.
+    """A server: its title in the table, its command line, the form of its daytime
+    (strftime), and one period of its chargen. ``sources`` are the source addresses of
+    the load. ``forks_in`` names the modes of the generator in which each operation has
+    its own process.
     """
 
     title: str
     command: Callable[[Programs, Place], Sequence[str]]
     line: str = CTIME_LINE
-    has_daytime: bool = True
+    lines: bytes = CHARGEN_LINES
     sources: int = 32
     forks_in: tuple[str, ...] = ()
 
@@ -68,32 +66,6 @@ class Server:
         return [self.pid, *(process.pid for process in procs.descendants(self.pid))]
 
 
-def unpd_config(place: Place, workers: int) -> str:
-    """Return the delivered configuration of unpd, with metrics, deadlines, limits and
-    back-pressure. Only addresses and paths are changed, and the limit is 10,001
-    connections.
-    """
-    return f"""
-[daemon]
-user = "{"nobody" if os.geteuid() == 0 else getpass.getuser()}"
-pid_file = "{place.directory}/unpd.pid"
-control = "{place.directory}/control.sock"
-
-[metrics]
-listen = "tcp://127.0.0.1:{place.metrics}"
-
-[pools.default]
-workers = {workers}
-max_connections_per_worker = 20000
-
-[services.echo]
-listen = ["tcp://127.0.0.1:{place.echo}"]
-
-[services.daytime]
-listen = ["tcp://127.0.0.1:{place.daytime}"]
-"""
-
-
 def _unpd(_: Programs, place: Place) -> Sequence[str]:
     config = place.directory / "unpd.toml"
     config.write_text(unpd_config(place, workers=1))
@@ -104,74 +76,78 @@ def _other_unpd(programs: Programs, place: Place) -> Sequence[str]:
     return ("env", "-C", str(programs.other), *_unpd(programs, place))
 
 
+def _plain_unpd(programs: Programs, place: Place) -> Sequence[str]:
+    _, _, _, *arguments = _unpd(programs, place)
+    return (sys.executable, str(SOURCES / "peers" / "plain_unpd.py"), *arguments)
+
+
 def _xinetd(_: Programs, place: Place) -> Sequence[str]:
-    """Return xinetd's configuration: its internal services without limits, TCP wrappers
-    and Nagle's algorithm. Where it forks it still looks up the client's name: 127.0.0.1
-    is in /etc/hosts, other addresses would be asked of a name server.
-    """
-    common = (
-        "type = INTERNAL UNLISTED\nsocket_type = stream\nprotocol = tcp\nwait = no\nbind ="
-        f" 127.0.0.1\nflags = NODELAY NOLIBWRAP\nuser = {getpass.getuser()}"
-    )
     config = place.directory / "xinetd.conf"
-    config.write_text(
-        "defaults\n{\ninstances = UNLIMITED\nper_source = UNLIMITED\ncps = 1000000 1\nlog_type ="
-        " FILE /dev/null\n}\nservice echo\n{\nid = echo-stream\nport ="
-        f" {place.echo}\n{common}\n}}\nservice daytime\n{{\nid = daytime-stream\nport ="
-        f" {place.daytime}\n{common}\n}}\n"
-    )
-    return (
-        program("xinetd"),
-        "-dontfork",
-        "-f",
-        str(config),
-        "-pidfile",
-        str(place.directory / "xinetd.pid"),
-    )
+    config.write_text(xinetd_config(place))
+    pid_file = place.directory / "xinetd.pid"
+    return (program("xinetd"), "-dontfork", "-f", str(config), "-pidfile", str(pid_file))
+
+
+def _second(place: Place) -> Sequence[str]:
+    """Return the arguments for the second service of a peer: its port and its name."""
+    if place.service in (Service.TIME, Service.UDP):
+        return (str(place.own), place.service)
+    return (str(place.daytime), Service.DAYTIME)
 
 
 def _asyncio(loop: str) -> Callable[[Programs, Place], Sequence[str]]:
-    return lambda _, place: (
-        sys.executable,
-        str(SOURCES / "peers" / "aio.py"),
-        loop,
-        str(place.echo),
-        str(place.daytime),
-    )
+    peer = str(SOURCES / "peers" / "aio.py")
+    return lambda _, place: (sys.executable, peer, loop, str(place.echo), *_second(place))
 
 
-def _compiled(name: str) -> Callable[[Programs, Place], Sequence[str]]:
-    return lambda programs, place: (
-        str(getattr(programs, name)),
-        str(place.echo),
-        str(place.daytime),
-    )
+def _epoll(programs: Programs, place: Place) -> Sequence[str]:
+    match place.service:
+        case Service.UDP:
+            return (str(programs.udp), str(place.own))
+        case Service.CHARGEN:
+            return (str(programs.chargen), str(place.own))
+        case _:
+            return (str(programs.epoll), str(place.echo), *_second(place))
+
+
+def _corked(programs: Programs, place: Place) -> Sequence[str]:
+    return (str(programs.epoll), str(place.echo), str(place.daytime), "corked")
+
+
+def _fork(programs: Programs, place: Place) -> Sequence[str]:
+    echo = place.own if place.service is Service.FORKED else place.echo
+    return (str(programs.fork), str(echo), *_second(place))
+
+
+def _pyfork(_: Programs, place: Place) -> Sequence[str]:
+    return (sys.executable, str(SOURCES / "peers" / "forking.py"), str(place.own))
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         UNPD: Kind("unpd, one worker", _unpd),
         OTHER: Kind("the other unpd", _other_unpd),
-        "epoll": Kind("C, epoll", _compiled("epoll")),
-        "corked": Kind(
-            "C, epoll, corked",
-            lambda programs, place: (
-                str(programs.epoll),
-                str(place.echo),
-                str(place.daytime),
-                "corked",
-            ),
-        ),
+        "plain": Kind("unpd, a datagram a call", _plain_unpd),
+        "epoll": Kind("C, epoll", _epoll),
+        "corked": Kind("C, epoll, corked", _corked),
         "uvloop": Kind("uvloop", _asyncio("uvloop")),
-        "go": Kind("Go, net", _compiled("go")),
+        "go": Kind(
+            "Go, net", lambda programs, place: (str(programs.go), str(place.echo), *_second(place))
+        ),
         "splice": Kind(
-            "C, splice",
-            lambda programs, place: (str(programs.splice), str(place.echo)),
-            has_daytime=False,
+            "C, splice", lambda programs, place: (str(programs.splice), str(place.echo))
         ),
         "asyncio": Kind("asyncio", _asyncio("asyncio")),
-        "xinetd": Kind("xinetd, internal", _xinetd, XINETD_LINE, sources=1, forks_in=("turnover",)),
-        "fork": Kind("C, a fork per client", _compiled("fork"), forks_in=("turnover", "daytime")),
+        "xinetd": Kind(
+            "xinetd, internal",
+            _xinetd,
+            line=XINETD_LINE,
+            lines=XINETD_LINES,
+            sources=1,
+            forks_in=("turnover",),
+        ),
+        "fork": Kind("C, a fork per client", _fork, forks_in=("turnover", "daytime", "time")),
+        "pyfork": Kind("Python, a fork per client", _pyfork, forks_in=("turnover",)),
     }
 )
 
@@ -193,11 +169,11 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def place() -> Iterator[Place]:
-    """Return three free ports and a directory."""
+def place(service: Service = Service.ECHO) -> Iterator[Place]:
+    """Return four free ports and a directory, to measure ``service``."""
     with tempfile.TemporaryDirectory(prefix="unpd-bench-") as directory:
-        echo, daytime, metrics = _free_ports(3)
-        yield Place(echo, daytime, metrics, Path(directory))
+        echo, daytime, metrics, own = _free_ports(4)
+        yield Place(echo, daytime, metrics, own, service, Path(directory))
 
 
 def _free_ports(count: int) -> list[int]:
@@ -209,11 +185,14 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def running(kind: Kind, programs: Programs, cpu: int) -> Iterator[Server]:
-    """Start a server of ``kind`` on ``cpu``. AssertionError with its output if it does
-    not become ready. All its processes are gone at the end of the block.
+def running(
+    kind: Kind, programs: Programs, cpu: int, service: Service = Service.ECHO
+) -> Iterator[Server]:
+    """Start a server of ``kind`` on ``cpu``, to measure ``service``. AssertionError
+    with its output if it does not become ready. All its processes are gone at the end
+    of the block.
     """
-    with place() as where:
+    with place(service) as where:
         said = where.directory / "said"
         command = with_us("taskset", "-c", str(cpu), *kind.command(programs, where))
         with said.open("wb") as out:
@@ -249,17 +228,25 @@ def _ready(server: Server, process: "subprocess.Popen[bytes]", said: Path) -> bo
         )
     if server.kind in (KINDS[UNPD], KINDS[OTHER]):
         return "master.ready" in said.read_text(errors="replace")
-    ports = (
-        (server.place.echo, server.place.daytime)
-        if server.kind.has_daytime
-        else (server.place.echo,)
-    )
-    return all(_listens(port) for port in ports)
+    is_open = _answers if server.place.service is Service.UDP else _listens
+    return is_open(server.place.port)
 
 
 def _listens(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _answers(port: int) -> bool:
+    """Whether a datagram comes back. A port without a server refuses it (ICMP)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.1)
+        sock.connect(("127.0.0.1", port))
+        try:
+            sock.send(b"are you there?")
+            return bool(sock.recv(64))
+        except OSError:
+            return False
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

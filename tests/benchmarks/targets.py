@@ -89,6 +89,12 @@ RATIOS = (
     ),
     Ratio("echo-64-50", "cpu_us", "epoll", 1.15, 1.05),
     Ratio("echo-64-50", "cpu_us", "uvloop", 1.0),
+    Ratio("udp-64-50", "cpu_us", "epoll", 1.43),
+    Ratio("udp-64-50", "cpu_us", "go", 1.0),
+    Ratio("udp-64-50", "cpu_us", "asyncio", 1.0),
+    Ratio("chargen-4", "rate", "epoll", 0.9),
+    Ratio("fork-50", "rate", "fork", 0.25),
+    Ratio("fork-50", "rate", "pyfork", 1.0),
 )
 
 BOUNDS = (
@@ -152,7 +158,7 @@ EVERYTHING = Scope()
 
 
 def scope(rows: Sequence[str], servers: Sequence[str]) -> Scope:
-    """Return the scope for these rows and servers; everything where none is named."""
+    """Return the scope for these rows and servers, everything where none is named."""
     return Scope(frozenset(rows) or EVERYTHING.rows, frozenset(servers) or EVERYTHING.servers)
 
 

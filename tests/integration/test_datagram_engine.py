@@ -17,6 +17,7 @@ from tests.support.clock import ManualClock
 from unpd.board import layout
 from unpd.board.memory import Scoreboard, create
 from unpd.kernel import datagrams
+from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES
 from unpd.kernel.sockets import ListenOptions, listen_unix
 from unpd.logs import Log
 from unpd.names import Unanswered
@@ -28,7 +29,7 @@ from unpd.worker.event.datagram import MAX_SENDERS, DatagramSetup, DatagramTerms
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.networks import Networks
 
-Answer = Callable[[Piece, Peer, float], bytes | None]
+Answer = Callable[[Piece, Peer, float], Piece | None]
 OPTIONS = ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666)
 SERVICE = layout.Service
 ECHO = Echo(EchoOptions())
@@ -80,7 +81,7 @@ class Bench:
         for _ in range(turns):
             self.engine.turn(0.0)
         with contextlib.suppress(BlockingIOError):
-            return sock.recv(datagrams.MAX_DATAGRAM_BYTES)
+            return sock.recv(MAX_DATAGRAM_BYTES)
         return None
 
     def count(self, word: int) -> int:
@@ -106,6 +107,7 @@ class Benches:
     """Makes benches, and takes them down."""
 
     stack: contextlib.ExitStack
+    batches: bool
 
     def __call__(
         self,
@@ -139,6 +141,7 @@ class Benches:
                 row=row,
                 log=Log(Sink(-1, write), "debug", "json"),
                 clock=lambda: clock.now,
+                batches=self.batches,
             )
         )
         bench = Bench(engine, socks, row, clock, lines)
@@ -149,11 +152,11 @@ class Benches:
         return bench
 
 
-@pytest.fixture
-def make() -> Iterator[Benches]:
-    """Benches for one test."""
+@pytest.fixture(params=[True, False], ids=["batches", "plain"])
+def make(request: pytest.FixtureRequest) -> Iterator[Benches]:
+    """Benches for one test, whose engines receive in batches or a datagram a call."""
     with contextlib.ExitStack() as stack:
-        yield Benches(stack)
+        yield Benches(stack, request.param)
 
 
 def test_an_echo_of_datagrams(make: Benches) -> None:
@@ -363,12 +366,12 @@ def test_a_turn_is_bounded(make: Benches) -> None:
     """One turn serves no more than a batch, the next turn the rest."""
     bench = make()
     sock = bench.client()
-    for _ in range(datagrams.BATCH + 5):
+    for _ in range(BATCH + 5):
         sock.send(b"x")
     bench.engine.turn(0.0)
-    assert bench.count(SERVICE.DATAGRAMS_SENT) == datagrams.BATCH
+    assert bench.count(SERVICE.DATAGRAMS_SENT) == BATCH
     bench.engine.turn(0.0)
-    assert bench.count(SERVICE.DATAGRAMS_SENT) == datagrams.BATCH + 5
+    assert bench.count(SERVICE.DATAGRAMS_SENT) == BATCH + 5
 
 
 def test_a_datagram_without_a_wake_up_is_found(make: Benches) -> None:

@@ -3,6 +3,7 @@ ICMP errors, floods. Forged packets are made with raw sockets, which needs root.
 """
 
 import contextlib
+import errno
 import random
 import socket
 import struct
@@ -15,6 +16,7 @@ from tests.support import clients, faults, procs
 from tests.support.daemon import Unpd
 from tests.support.faults import Network
 from tests.support.launch import Launch
+from tests.support.refused_calls import refuse, requires_filters
 from tests.support.scale import many
 from tests.support.waiting import until
 
@@ -42,9 +44,15 @@ def net() -> Iterator[Network]:
         yield made
 
 
-def serve(launch: Launch, net: Network, keys: str = "") -> Unpd:
+in_both_versions = pytest.mark.parametrize(
+    "plain", [False, pytest.param(True, marks=requires_filters)], ids=["batches", "plain"]
+)
+"""With recvmmsg(2), and where a filter refuses it."""
+
+
+def serve(launch: Launch, net: Network, keys: str = "", *, plain: bool = False) -> Unpd:
     """Start echo on every address, over UDP and TCP, and daytime and chargen on those
-    of IPv4.
+    of IPv4. ``plain``: the workers receive and send a datagram a call.
     """
     return launch(
         f"""
@@ -68,6 +76,7 @@ listen = ["udp://0.0.0.0:7019"]
 {keys}
 """,
         prefix=net.server.prefix,
+        preexec=(lambda: refuse("recvmmsg", errno.ENOSYS)) if plain else None,
     )
 
 
@@ -117,11 +126,14 @@ def wait_received(unpd: Unpd, count: int, service: str = "echo") -> None:
     unpd.metric_becomes(count, "unpd_datagrams_received_total", service=service)
 
 
-def test_answers_leave_from_the_address_that_was_asked(launch: Launch, net: Network) -> None:
+@in_both_versions
+def test_answers_leave_from_the_address_that_was_asked(
+    launch: Launch, net: Network, *, plain: bool
+) -> None:
     """On a host with several addresses, over one socket for both families, a client
     that hears only the address that it asked gets its answer from it.
     """
-    serve(launch, net)
+    serve(launch, net, plain=plain)
     for host, own in (
         (net.server_host, net.client_host),
         (SECOND, net.client_host),
@@ -134,9 +146,10 @@ def test_answers_leave_from_the_address_that_was_asked(launch: Launch, net: Netw
                 assert sock.recv(1 << 16) == data, host
 
 
-def test_a_link_local_client_is_answered(launch: Launch, net: Network) -> None:
+@in_both_versions
+def test_a_link_local_client_is_answered(launch: Launch, net: Network, *, plain: bool) -> None:
     """A link-local address is of one interface, and the answer leaves by it."""
-    serve(launch, net)
+    serve(launch, net, plain=plain)
     with net.server.entered():
         rows = [row.split() for row in Path("/proc/self/net/if_inet6").read_text().splitlines()]
     host = next(row[0] for row in rows if row[5] == "wire" and row[0].startswith("fe80"))
@@ -217,11 +230,12 @@ def test_a_victim_gets_no_more_than_the_amplification(
     assert 0 < reached <= amplification * sent
 
 
-def test_groups_get_no_answer(launch: Launch, net: Network) -> None:
+@in_both_versions
+def test_groups_get_no_answer(launch: Launch, net: Network, *, plain: bool) -> None:
     """A datagram to a broadcast or multicast address gets no answer; the next one to
     the host does.
     """
-    unpd = serve(launch, net)
+    unpd = serve(launch, net, plain=plain)
     with net.client.entered():
         ipv4 = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         ipv6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
@@ -243,11 +257,12 @@ def test_groups_get_no_answer(launch: Launch, net: Network) -> None:
         assert ipv4.recv(100) == b"one"
 
 
-def test_errors_of_the_network_stop_nothing(launch: Launch, net: Network) -> None:
+@in_both_versions
+def test_errors_of_the_network_stop_nothing(launch: Launch, net: Network, *, plain: bool) -> None:
     """Clients that are gone, sources without a route and a small MTU: each error is
     counted where the kernel tells it, and the next client is served.
     """
-    unpd = serve(launch, net)
+    unpd = serve(launch, net, plain=plain)
     for _ in range(3):
         with udp(net, (net.server_host, 7007), (net.client_host, 0)) as gone:
             gone.send(b"x")

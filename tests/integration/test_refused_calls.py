@@ -4,6 +4,7 @@ sentence which call it needs.
 
 import errno
 import os
+import socket
 from signal import SIGHUP
 
 import pytest
@@ -72,6 +73,24 @@ def test_a_detached_daemon_serves_without_close_range(launch: Launch, refusal: s
     os.close(writer)
     with open(reader, "rb") as pipe:
         assert pipe.read() == b"", "nobody holds the pipe of the caller"
+    serves(unpd)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("call", ["recvmmsg", "sendmmsg"])
+def test_datagrams_are_answered_a_call_each(launch: Launch, call: str, refusal: str) -> None:
+    """Where a filter refuses the calls that take many datagrams, the worker makes a
+    call for each.
+    """
+    udp = f'{CONFIG.rstrip()[:-1]}, "udp://127.0.0.1:0"]\n'
+    unpd = launch(udp, ready=False, preexec=lambda: refuse(call, REFUSALS[refusal]))
+    unpd.wait_ready(READY_S)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(READY_S)
+        sock.connect(unpd.address("echo", 1))
+        for data in (b"", b"hello", bytes(65507)):
+            sock.send(data)
+            assert sock.recv(1 << 16) == data
     serves(unpd)
 
 

@@ -123,10 +123,10 @@ class StreamService(Protocol):
 class DatagramService(Protocol):
     """A configured service over datagrams, which all sockets of a worker share."""
 
-    def answer(self, piece: Piece, peer: Peer, now: float) -> bytes | None:
-        """The datagram that answers ``piece``, which may be empty, as may the answer;
-        None to answer nothing. ``peer``: the sender. ``now``: the time, in seconds
-        since the epoch (time.time()).
+    def answer(self, piece: Piece, peer: Peer, now: float) -> Piece | None:
+        """The datagram that answers ``piece``, which may be empty, as may the answer,
+        and may be the answer itself; None to answer nothing. ``peer``: the sender.
+        ``now``: the time, in seconds since the epoch (time.time()).
         """
 
 

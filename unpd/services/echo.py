@@ -28,6 +28,6 @@ class Echo:
         """The conversation that replies with the received bytes themselves."""
         return _CONVERSATION
 
-    def answer(self, piece: Piece, peer: Peer, now: float) -> bytes:
+    def answer(self, piece: Piece, peer: Peer, now: float) -> Piece:
         """The same bytes in a datagram."""
-        return bytes(piece)
+        return piece

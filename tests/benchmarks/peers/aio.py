@@ -1,5 +1,5 @@
-"""Echo and daytime on asyncio's protocols, with its own loop or uvloop's: ``python
-aio.py asyncio|uvloop ECHO_PORT DAYTIME_PORT``.
+"""Echo and a second service on asyncio's protocols, with its own loop or uvloop's:
+``python aio.py asyncio|uvloop ECHO_PORT PORT daytime|time|udp``.
 
 It uses protocols and not streams, because they are faster. A BufferedProtocol over one
 shared buffer of 512 KiB is slower in bulk on either loop: what is written has to be
@@ -16,6 +16,7 @@ from typing import cast
 
 BACKLOG = 4096
 LINGER_S = 2.0
+EPOCH_S = 2_208_988_800
 HIGH_WATER_BYTES, LOW_WATER_BYTES = 256 * 1024, 64 * 1024
 """As unpd's and the epoll server's. In bulk, over the epoll server's rate: uvloop 0.80
 with its own limits (64 and 16 KiB), 0.79 with these, 0.83 with twice these, which is
@@ -46,13 +47,29 @@ class Echo(asyncio.Protocol):
         self.transport.resume_reading()
 
 
+class EchoDatagrams(asyncio.DatagramProtocol):
+    """Send each datagram back."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Send the datagram back."""
+        self.transport.sendto(data, addr)
+
+
 class Daytime(asyncio.Protocol):
     """Send the line, and end with care."""
+
+    def line(self) -> bytes:
+        """The bytes that the client gets."""
+        return f"{time.ctime()}\r\n".encode()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the line and our FIN."""
         stream = cast(asyncio.Transport, transport)
-        stream.write(f"{time.ctime()}\r\n".encode())
+        stream.write(self.line())
         stream.write_eof()
         self.limit = asyncio.get_running_loop().call_later(LINGER_S, stream.abort)
 
@@ -61,15 +78,28 @@ class Daytime(asyncio.Protocol):
         self.limit.cancel()
 
 
-async def serve(echo_port: int, daytime_port: int) -> None:
+class Time(Daytime):
+    """Send the four bytes of RFC 868, and end with care."""
+
+    def line(self) -> bytes:
+        """The bytes that the client gets."""
+        return (int(time.time()) + EPOCH_S).to_bytes(4, "big")
+
+
+async def serve(echo_port: int, port: int, service: str) -> None:
     """Listen on both ports for ever."""
     loop = asyncio.get_running_loop()
-    daytime = await loop.create_server(Daytime, "127.0.0.1", daytime_port, backlog=BACKLOG)
+    here = ("127.0.0.1", port)
+    if service == "udp":
+        await loop.create_datagram_endpoint(EchoDatagrams, local_addr=here)
+    else:
+        second = Time if service == "time" else Daytime
+        await loop.create_server(second, *here, backlog=BACKLOG)
     echo = await loop.create_server(Echo, "127.0.0.1", echo_port, backlog=BACKLOG)
-    await asyncio.gather(daytime.serve_forever(), echo.serve_forever())
+    await echo.serve_forever()
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "uvloop":
         importlib.import_module("uvloop").install()
-    asyncio.run(serve(int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(serve(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))

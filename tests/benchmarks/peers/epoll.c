@@ -1,5 +1,5 @@
-/* Echo and daytime in one process on a level-triggered epoll loop:
- * epoll ECHO_PORT DAYTIME_PORT [corked]
+/* Echo and daytime, or time, in one process on a level-triggered epoll loop:
+ * epoll ECHO_PORT DAYTIME_PORT [daytime|corked|time]
  *
  * It works as unpd does. There is one read buffer for all, and a reply that the socket takes at
  * once is not copied. Reading stops while much output is pending. The peer's FIN is answered with
@@ -26,6 +26,7 @@ struct connection {
 };
 
 static int queue, echo_fd, daytime_fd;
+static bool tells_time;
 static struct connection **by_fd;
 static struct connection lingering = {.older = &lingering, .newer = &lingering}; /* the ring's head: its newer neighbour is the oldest, because all linger for the same time */
 static char buffer[READ_BYTES];
@@ -165,7 +166,7 @@ static void linger(struct connection *c)
 static void greet(struct connection *c)
 {
     char line[LINE_BYTES];
-    size_t count = daytime_line(line);
+    size_t count = tells_time ? time_bytes(line) : daytime_line(line);
     /* A new socket has room for a line. */
     if (send(c->fd, line, count, MSG_NOSIGNAL) != (ssize_t)count || shutdown(c->fd, SHUT_WR) != 0)
         end(c);
@@ -218,6 +219,7 @@ int main(int argc, char **argv)
     if (argc != 3 && argc != 4)
         return 2;
     raise_files();
+    tells_time = argc == 4 && strcmp(argv[3], "time") == 0;
     getrlimit(RLIMIT_NOFILE, &files);
     by_fd = calloc(files.rlim_cur, sizeof *by_fd);
     queue = epoll_create1(EPOLL_CLOEXEC);
@@ -226,7 +228,7 @@ int main(int argc, char **argv)
     echo_fd = listen_on(argv[1], SOCK_NONBLOCK);
     daytime_fd = listen_on(argv[2], SOCK_NONBLOCK);
     /* Every connection inherits it from its listener. */
-    if (argc == 4 && setsockopt(daytime_fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int)) != 0)
+    if (argc == 4 && strcmp(argv[3], "corked") == 0 && setsockopt(daytime_fd, IPPROTO_TCP, TCP_CORK, &(int){1}, sizeof(int)) != 0)
         die("setsockopt");
     for (int i = 0; i < 2; i++) {
         struct epoll_event wanted = {.events = EPOLLIN, .data.fd = i ? daytime_fd : echo_fd};

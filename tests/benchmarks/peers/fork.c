@@ -1,5 +1,5 @@
-/* Echo and daytime with a process for each client, as in Stevens, UNIX Network Programming
- * (figures 5.2, 5.3 and 5.12): fork ECHO_PORT DAYTIME_PORT
+/* Echo and daytime, or time, with a process for each client, as in Stevens, UNIX Network Programming
+ * (figures 5.2, 5.3 and 5.12): fork ECHO_PORT DAYTIME_PORT [daytime|time]
  *
  * There is one parent for each service. SIGCHLD's handler reaps all dead children. The daytime
  * child closes as carefully as unpd does: line, FIN, and up to LINGER_S for the client's FIN.
@@ -48,14 +48,26 @@ static void echo(int fd)
             return;
 }
 
-static void daytime(int fd)
+static void greet(int fd, const char *line, size_t count)
 {
-    char line[LINE_BYTES], rest[512];
+    char rest[512];
     struct pollfd quiet = {.fd = fd, .events = POLLIN};
-    if (write_all(fd, line, daytime_line(line)) != 0 || shutdown(fd, SHUT_WR) != 0)
+    if (write_all(fd, line, count) != 0 || shutdown(fd, SHUT_WR) != 0)
         return;
     while (poll(&quiet, 1, LINGER_S * 1000) > 0 && read(fd, rest, sizeof rest) > 0)
         ;
+}
+
+static void daytime(int fd)
+{
+    char line[LINE_BYTES];
+    greet(fd, line, daytime_line(line));
+}
+
+static void tell_time(int fd)
+{
+    char line[LINE_BYTES];
+    greet(fd, line, time_bytes(line));
 }
 
 static void serve(int listener, void (*client)(int))
@@ -79,7 +91,7 @@ static void serve(int listener, void (*client)(int))
 int main(int argc, char **argv)
 {
     struct sigaction action = {.sa_handler = reap, .sa_flags = SA_RESTART};
-    if (argc != 3)
+    if (argc != 3 && argc != 4)
         return 2;
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGCHLD, &action, NULL);
@@ -87,7 +99,7 @@ int main(int argc, char **argv)
     if (fork() == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(echo_fd);
-        serve(daytime_fd, daytime);
+        serve(daytime_fd, argc == 4 && strcmp(argv[3], "time") == 0 ? tell_time : daytime);
     }
     close(daytime_fd);
     serve(echo_fd, echo);

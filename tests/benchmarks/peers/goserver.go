@@ -1,7 +1,8 @@
-// Echo and daytime on Go's net package, a goroutine for each connection: goserver ECHO_PORT DAYTIME_PORT
+// Echo and a second service on Go's net package, a goroutine for each connection: goserver ECHO_PORT PORT daytime|time|udp
 package main
 
 import (
+	"encoding/binary"
 	"io"
 	"log"
 	"net"
@@ -13,14 +14,45 @@ const (
 	linger     = 2 * time.Second
 	firstBytes = 32 * 1024 // io.Copy's own
 	mostBytes  = 512 * 1024
+	mostOfUDP  = 64 * 1024
+	from1900   = 2208988800 // to 1970, RFC 868
 )
 
 func main() {
-	if len(os.Args) != 3 {
+	if len(os.Args) != 4 {
 		os.Exit(2)
 	}
-	go serve(os.Args[2], daytime)
+	switch os.Args[3] {
+	case "daytime":
+		go serve(os.Args[2], daytime)
+	case "time":
+		go serve(os.Args[2], tellTime)
+	case "udp":
+		go echoDatagrams(os.Args[2])
+	}
 	serve(os.Args[1], echo)
+}
+
+// One goroutine, whose calls allocate nothing.
+func echoDatagrams(port string) {
+	address, err := net.ResolveUDPAddr("udp4", "127.0.0.1:"+port)
+	if err != nil {
+		log.Fatal(err)
+	}
+	socket, err := net.ListenUDP("udp4", address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	buffer := make([]byte, mostOfUDP)
+	for {
+		count, sender, err := socket.ReadFromUDPAddrPort(buffer)
+		if err == nil {
+			_, err = socket.WriteToUDPAddrPort(buffer[:count], sender)
+		}
+		if err != nil {
+			log.Print(err)
+		}
+	}
 }
 
 func serve(port string, client func(*net.TCPConn)) {
@@ -63,11 +95,19 @@ func echo(connection *net.TCPConn) {
 	}
 }
 
+func daytime(connection *net.TCPConn) {
+	greet(connection, []byte(time.Now().Format(time.ANSIC)+"\r\n"))
+}
+
+func tellTime(connection *net.TCPConn) {
+	greet(connection, binary.BigEndian.AppendUint32(nil, uint32(time.Now().Unix()+from1900)))
+}
+
 // Send the line and our FIN, and wait up to two seconds for the client's, so that no unread byte
 // turns the close into a reset.
-func daytime(connection *net.TCPConn) {
+func greet(connection *net.TCPConn, line []byte) {
 	defer connection.Close()
-	if _, err := io.WriteString(connection, time.Now().Format(time.ANSIC)+"\r\n"); err != nil {
+	if _, err := connection.Write(line); err != nil {
 		return
 	}
 	if err := connection.CloseWrite(); err != nil {

@@ -52,4 +52,12 @@ static inline size_t daytime_line(char line[LINE_BYTES])
     return strftime(line, LINE_BYTES, "%a %b %e %H:%M:%S %Y\r\n", localtime_r(&now, &moment));
 }
 
+/* The four bytes of time (RFC 868): seconds since 1900. */
+static inline size_t time_bytes(char line[LINE_BYTES])
+{
+    uint32_t number = htonl((uint32_t)time(NULL) + 2208988800u);
+    memcpy(line, &number, sizeof number);
+    return sizeof number;
+}
+
 #endif

@@ -88,6 +88,28 @@ def test_a_generator_that_is_the_limit_is_marked_at_the_target() -> None:
     )
 
 
+def test_datagrams_that_were_lost_are_shown() -> None:
+    """The row of UDP shows for each server the largest share of datagrams without an
+    answer in a round. No other row has that column.
+    """
+    lossy = each(SAMPLE | {"lost": 0.0})
+    lossy.rounds[1] = SAMPLE | {"lost": 0.25}
+    cells = {UNPD: each(SAMPLE | {"lost": 0.0}), "xinetd": lossy, "go": Cell(fault="2 errors")}
+    page = markdown(dataclasses.replace(results(), table={"udp-64-50": cells}))
+    ours, xinetd, go = lines(page, "")[-3:]
+    assert lines(page, "server")[0][-1] == "lost"
+    assert (ours[-1], xinetd[-1]) == ("0.00%", "25.00%")
+    assert len(go) == len(ours)
+    assert "lost" not in markdown(results(unpd=each(SAMPLE)))
+
+
+def test_a_row_of_processes_has_no_user_and_system() -> None:
+    """Where all servers fork for each client, none has user and system time."""
+    cells = {UNPD: each(SAMPLE), "pyfork": each(SAMPLE)}
+    page = markdown(dataclasses.replace(results(), table={"fork-50": cells}))
+    assert [line[5:7] for line in lines(page, "")[-2:]] == [[NO_SPLIT] * 2] * 2
+
+
 def test_a_figure_of_fewer_rounds_says_so() -> None:
     """A figure of fewer rounds is marked, at the target and in the server's row."""
     found = dataclasses.replace(results(unpd=each(SAMPLE), epoll=each(SAMPLE)), rounds=4)
@@ -138,7 +160,7 @@ def test_the_short_table_has_the_ratios_and_the_verdicts() -> None:
         ]
     ]
     assert (
-        "Of 24 targets: 1 missed, 2 within noise (median holds), 21 no figure. Missed: connect"
+        "Of 30 targets: 1 missed, 2 within noise (median holds), 27 no figure. Missed: connect"
         in section
     )
     assert RATIOS_HEAD not in markdown(results(**quiet, epoll=Cell(fault="2 errors")))

@@ -22,16 +22,17 @@ import errno
 import select
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
 from unpd.board import layout
 from unpd.kernel import senders
-from unpd.kernel.datagrams import BATCH, MAX_DATAGRAM_BYTES, is_shut_down
+from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch
+from unpd.kernel.datagrams import is_shut_down
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
 from unpd.worker.event.shared import Shared
-from unpd.worker.networks import Network, Networks
+from unpd.worker.networks import Networks
 
 LOWEST_PORT = 1024
 """Source ports below it are those of servers (RFC 6335 section 6)."""
@@ -103,7 +104,7 @@ class DatagramSocket:
 
     wheel_slot: "set[DatagramSocket] | None"
 
-    def __init__(self, setup: DatagramSetup, shared: Shared) -> None:
+    def __init__(self, setup: DatagramSetup, shared: Shared, batch: AnyBatch) -> None:
         self.wheel_slot = None
         self._sock = setup.sock
         self._fd = setup.sock.fileno()
@@ -111,8 +112,9 @@ class DatagramSocket:
         self._terms = setup.terms
         self._own = setup.own
         self._shared = shared
+        self._batch = batch
         self._is_unix = setup.sock.family == socket.AF_UNIX
-        self._senders: dict[bytes, Sender] = {}
+        self._senders: dict[Hashable, Sender] = {}
         self._watched = False
         self._failed_at = -PATROL_S
 
@@ -161,58 +163,39 @@ class DatagramSocket:
 
     def _serve(self) -> int:
         """Receive a batch and send the answers; return how many datagrams came."""
-        batch, ledger, words = self._shared.batch, self._shared.ledger, self._terms.words
+        batch, ledger, words = self._batch, self._shared.ledger, self._terms.words
         try:
-            count = batch.receive(self._fd)
+            came = batch.receive(self._sock)
         except BlockingIOError:
             return 0
         except OSError:
             ledger.datagram_receive_failed(words)
             return 0
         wall_s = time.time()
-        received = sent = answers = 0
-        for slot in range(count):
-            received += batch.size(slot)
-            reason = self._refusal(slot, batch.name(slot), wall_s)
+        received, answering = 0, False
+        for slot, (key, size, cut, to_us) in enumerate(came):
+            received += size
+            sender = self._senders.get(key) or self._enter(key)
+            reason = Unanswered.CUT if cut else sender.refusal
+            if reason is None and not (to_us or self._is_unix):
+                reason = Unanswered.GROUP
+            reason = reason or self._answer(slot, size, sender, wall_s)
             if reason is None:
-                answers += 1
+                answering = True
             else:
                 ledger.unanswered(words, reason)
-        ledger.datagrams_received(self._word, words, count, received)
-        if answers:
-            sent = batch.pending_bytes()
-            for size, number in batch.send(self._fd):
-                sent -= size
-                answers -= 1
+        ledger.datagrams_received(self._word, words, len(came), received)
+        if answering:
+            sent = batch.send(self._sock)
+            for number in sent.failures:
                 no_room = number in _NO_ROOM
                 ledger.unanswered(words, Unanswered.NO_ROOM if no_room else Unanswered.SEND_ERROR)
-            ledger.datagrams_sent(words, answers, sent)
-        return count
+            ledger.datagrams_sent(words, sent.count, sent.size)
+        return len(came)
 
-    def _refusal(self, slot: int, name: bytes, wall_s: float) -> Unanswered | None:
-        """Let the service answer the datagram in ``slot``; None if an answer waits to
-        be sent, else why there is none.
-        """
-        batch = self._shared.batch
-        if batch.cut(slot):
-            return Unanswered.CUT
-        sender = self._senders.get(name)
-        if sender is None:
-            sender = self._enter(name)
-        if sender.refusal is not None:
-            return sender.refusal
-        if self._is_unix:
-            return self._answer(slot, sender, wall_s, None)
-        if not batch.came_to_us(slot):
-            return Unanswered.GROUP
-        now, networks = self._shared.now, self._terms.networks
-        network = networks.received(sender.network, sender.headers + batch.size(slot), now)
-        if not networks.may_answer(network, now):
-            return Unanswered.RATE
-        return self._answer(slot, sender, wall_s, network)
-
-    def _enter(self, name: bytes) -> Sender:
+    def _enter(self, key: Hashable) -> Sender:
         """Return what is known about a sender, and keep it for its next datagram."""
+        name = self._batch.name(key)
         if len(self._senders) >= MAX_SENDERS:
             self._senders.clear()
         refusal = self._refusal_of_path(name) if self._is_unix else self._refusal_of_port(name)
@@ -220,7 +203,7 @@ class DatagramSocket:
         sender = Sender(
             refusal=refusal, network=network, headers=headers, peer=senders.sender_of(name)
         )
-        self._senders[name] = sender
+        self._senders[key] = sender
         return sender
 
     def _refusal_of_path(self, name: bytes) -> Unanswered | None:
@@ -237,12 +220,18 @@ class DatagramSocket:
             return Unanswered.OWN_PORT
         return Unanswered.GROUP if senders.is_group(name) else None
 
-    def _answer(
-        self, slot: int, sender: Sender, wall_s: float, network: Network | None
-    ) -> Unanswered | None:
-        batch = self._shared.batch
+    def _answer(self, slot: int, size: int, sender: Sender, wall_s: float) -> Unanswered | None:
+        """Let the service answer the datagram in ``slot``; None if an answer waits to
+        be sent, else why there is none.
+        """
+        networks, network = self._terms.networks, None
+        if not self._is_unix:
+            now = self._shared.now
+            network = networks.received(sender.network, sender.headers + size, now)
+            if not networks.may_answer(network, now):
+                return Unanswered.RATE
         try:
-            reply = self._terms.service.answer(batch.piece(slot), sender.peer, wall_s)
+            reply = self._terms.service.answer(self._batch.piece(slot), sender.peer, wall_s)
         except Exception as error:  # noqa: BLE001 - the top of a datagram
             self._report(error)
             return Unanswered.ERROR
@@ -250,10 +239,9 @@ class DatagramSocket:
             return Unanswered.NO_ANSWER
         if len(reply) > MAX_DATAGRAM_BYTES:
             return Unanswered.SEND_ERROR
-        size = sender.headers + len(reply)
-        if network is not None and not self._terms.networks.spend(network, size):
+        if network is not None and not networks.spend(network, sender.headers + len(reply)):
             return Unanswered.AMPLIFICATION
-        batch.answer(slot, reply)
+        self._batch.answer(slot, reply)
         return None
 
     def _report(self, error: Exception) -> None:

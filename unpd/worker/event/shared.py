@@ -11,7 +11,6 @@ import sys
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from unpd.kernel.datagrams import Batch
 from unpd.kernel.relay import Relay
 from unpd.logs import Log
 from unpd.worker.event.deadlines import Scheduled, Wheel
@@ -64,7 +63,6 @@ class Shared:
     now: float
     wheel: Wheel[Due] = field(default_factory=Wheel)
     relay: Relay = field(default_factory=lambda: Relay(LARGE_READ_BYTES))
-    batch: Batch = field(default_factory=Batch)
     buffer: memoryview = field(default_factory=_mapped)
     buffers: tuple[memoryview] = field(init=False)
     after_small: tuple[memoryview] = field(init=False)

@@ -1,0 +1,143 @@
+"""Owns what a server is asked to serve: the services of the benchmark, the ports, the
+configuration files of unpd and xinetd, and the lines of a character generator.
+"""
+
+import getpass
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+_PRINTING = bytes(range(0x20, 0x7F))
+_LINE_CHARACTERS = 72
+
+
+class Service(StrEnum):
+    """The service that a row asks. FORKED is echo with a process for each client, UDP
+    is echo of datagrams.
+    """
+
+    ECHO = "echo"
+    DAYTIME = "daytime"
+    TIME = "time"
+    CHARGEN = "chargen"
+    FORKED = "forked"
+    UDP = "udp"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server listens on 127.0.0.1, and a directory for its files. All servers
+    have echo and daytime if they can. ``own`` is the port of ``service`` if that is
+    another one.
+    """
+
+    echo: int
+    daytime: int
+    metrics: int
+    own: int
+    service: Service
+    directory: Path
+
+    @property
+    def port(self) -> int:
+        """The port of the service that is measured."""
+        match self.service:
+            case Service.ECHO:
+                return self.echo
+            case Service.DAYTIME:
+                return self.daytime
+            case _:
+                return self.own
+
+
+def unpd_config(place: Place, workers: int) -> str:
+    """Return the delivered configuration of unpd, with metrics, deadlines, limits and
+    back-pressure, and the service that is measured. Only addresses and paths are
+    changed, and the limit is 10,001 connections.
+
+    All clients are in one source network, so that datagram_rate is 0 for UDP: by
+    default a network gets 1,000 answers a second.
+    """
+    return f"""
+[daemon]
+user = "{"nobody" if os.geteuid() == 0 else getpass.getuser()}"
+pid_file = "{place.directory}/unpd.pid"
+control = "{place.directory}/control.sock"
+
+[metrics]
+listen = "tcp://127.0.0.1:{place.metrics}"
+
+[pools.default]
+workers = {workers}
+max_connections_per_worker = 20000
+
+[services.echo]
+listen = ["tcp://127.0.0.1:{place.echo}"]
+
+[services.daytime]
+listen = ["tcp://127.0.0.1:{place.daytime}"]
+{_own_service(place)}"""
+
+
+def _own_service(place: Place) -> str:
+    stream = f'listen = ["tcp://127.0.0.1:{place.own}"]\n'
+    match place.service:
+        case Service.TIME | Service.CHARGEN:
+            return f"\n[services.{place.service}]\n{stream}"
+        case Service.FORKED:
+            return f'\n[services.forked]\ntype = "echo"\nmodel = "fork"\n{stream}'
+        case Service.UDP:
+            return (
+                f'\n[services.datagrams]\ntype = "echo"\nlisten = ["udp://127.0.0.1:{place.own}"]\n'
+                "datagram_rate = 0\n"
+            )
+        case _:
+            return ""
+
+
+def xinetd_config(place: Place) -> str:
+    """Return xinetd's configuration: its internal services without limits, TCP wrappers
+    and Nagle's algorithm. Where it forks it still looks up the client's name: 127.0.0.1
+    is in /etc/hosts, other addresses would be asked of a name server.
+
+    ``wait = no`` also for datagrams: with ``yes`` every second one is lost.
+    """
+    services = [("echo", "stream", place.echo), ("daytime", "stream", place.daytime)]
+    match place.service:
+        case Service.TIME | Service.CHARGEN:
+            services.append((place.service.value, "stream", place.own))
+        case Service.FORKED:
+            services = [("echo", "stream", place.own)]
+        case Service.UDP:
+            services.append(("echo", "dgram", place.own))
+        case _:
+            pass
+    return (
+        "defaults\n{\ninstances = UNLIMITED\nper_source = UNLIMITED\ncps = 1000000 1\n"
+        "log_type = FILE /dev/null\n}\n"
+    ) + "".join(_xinetd_service(*service) for service in services)
+
+
+def _xinetd_service(name: str, kind: str, port: int) -> str:
+    protocol, flags = ("tcp", "NODELAY NOLIBWRAP") if kind == "stream" else ("udp", "NOLIBWRAP")
+    return (
+        f"service {name}\n{{\nid = {name}-{kind}\ntype = INTERNAL UNLISTED\nsocket_type = {kind}\n"
+        f"protocol = {protocol}\nwait = no\nbind = 127.0.0.1\nport = {port}\nflags = {flags}\n"
+        f"user = {getpass.getuser()}\n}}\n"
+    )
+
+
+def _chargen_lines(characters: bytes, firsts: Iterable[int]) -> bytes:
+    """Return one period of lines over a ring of ``characters``, each of which begins
+    with the character of this number.
+    """
+    ring = characters * 2
+    return b"".join(ring[first : first + _LINE_CHARACTERS] + b"\r\n" for first in firsts)
+
+
+CHARGEN_LINES = _chargen_lines(_PRINTING, range(len(_PRINTING)))
+"""As RFC 864 prints them."""
+XINETD_LINES = _chargen_lines(_PRINTING[1:-1], (*range(93), 0, 1))
+"""xinetd leaves out the space and the tilde, and repeats its first two lines."""

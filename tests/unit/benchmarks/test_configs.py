@@ -1,0 +1,57 @@
+"""The configuration files of the servers, and the lines that the generator expects."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.configs import (
+    CHARGEN_LINES,
+    XINETD_LINES,
+    Place,
+    Service,
+    unpd_config,
+    xinetd_config,
+)
+from unpd.config.host import Host
+from unpd.config.load import loads
+from unpd.services.chargen import PERIOD_BYTES, lines
+
+ECHO, DAYTIME, METRICS, OWN = 10007, 10013, 10080, 10099
+HOST = Host(uid=0, user="root", runtime_dir="/run", somaxconn=None, cpus=2)
+
+
+def place(service: Service, directory: Path) -> Place:
+    """A place of one row."""
+    return Place(ECHO, DAYTIME, METRICS, OWN, service, directory)
+
+
+@pytest.mark.parametrize("service", list(Service))
+def test_unpd_serves_what_the_row_measures(service: Service, tmp_path: Path) -> None:
+    """Unpd takes the configuration of each row, and listens on the port to which the
+    row's load goes.
+    """
+    where = place(service, tmp_path)
+    config = loads(unpd_config(where, workers=1), HOST).config
+    scheme = "udp" if service is Service.UDP else "tcp"
+    addresses = [address.text for each in config.services.values() for address in each.listen]
+    assert f"{scheme}://127.0.0.1:{where.port}" in addresses
+    own = service not in (Service.ECHO, Service.DAYTIME)
+    assert len(addresses) == 2 + own
+
+
+@pytest.mark.parametrize("service", list(Service))
+def test_xinetd_serves_what_the_row_measures(service: Service, tmp_path: Path) -> None:
+    """The configuration of xinetd has the row's port, once."""
+    where = place(service, tmp_path)
+    text = xinetd_config(where)
+    assert text.count(f"port = {where.port}\n") == 1
+    assert ("socket_type = dgram" in text) is (service is Service.UDP)
+
+
+def test_the_lines_are_those_of_the_rfc() -> None:
+    """The generator expects what unpd says, and of xinetd a period of the same
+    length.
+    """
+    assert lines() == CHARGEN_LINES
+    assert len(XINETD_LINES) == len(CHARGEN_LINES) == PERIOD_BYTES
+    assert len(set(XINETD_LINES.split(b"\r\n"))) == 94
