@@ -99,10 +99,13 @@ class Worker:
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
+        all_times = {service.name: service.times for service in setup.services}
         self._engine = Engine(
             EngineSetup(
                 listeners=[
-                    listener for service in setup.services for listener in _listeners(service)
+                    listener
+                    for service in setup.services
+                    for listener in _listeners(service, all_times)
                 ],
                 datagrams=[
                     datagrams
@@ -169,12 +172,13 @@ class Worker:
         self._engine.finish(now() + (0.0 if self._retired else patience_s), linger_s)
 
 
-def _listeners(service: ServiceSetup) -> list[Listener]:
+def _listeners(service: ServiceSetup, all_times: Mapping[str, ServiceTimes]) -> list[Listener]:
     terms = Terms(
         name=service.name,
         service=service.service,
         times=service.times,
         words=layout.service_cells(service.column),
+        all_times=all_times,
     )
     # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
     # while it reads, as long as a page fault in its buffer takes: it could hold up the
