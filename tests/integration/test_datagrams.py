@@ -33,6 +33,7 @@ UDP = """
 [services.echo]
 listen = ["udp://127.0.0.1:0"]
 datagram_rate = 0
+datagram_total_rate = 0
 """
 
 

@@ -51,8 +51,8 @@ with a short ``grace_s`` more than lies between 0.75 and 0.8.
 class ServiceSetup:
     """One service as a worker gets it. ``column``: its column on the scoreboard.
     ``service``: a StreamService, a DatagramService or both, as its listeners need it.
-    ``datagrams``: its datagram sockets with their columns; the two numbers bound what a
-    source network is sent.
+    ``datagrams``: its datagram sockets with their columns; the three numbers bound what
+    a source network, and all of them, are sent.
     """
 
     name: str
@@ -63,6 +63,7 @@ class ServiceSetup:
     datagrams: tuple[tuple[socket.socket, int], ...] = ()
     amplification: float = 1.0
     datagram_rate: int = 0
+    datagram_total_rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,11 @@ def _datagrams(service: ServiceSetup, own: OwnAddresses) -> list[DatagramSetup]:
         name=service.name,
         service=service.service,
         words=layout.service_cells(service.column),
-        networks=Networks(service.amplification, service.datagram_rate, now()),
+        networks=Networks(
+            service.amplification,
+            service.datagram_rate,
+            now(),
+            total_rate=service.datagram_total_rate,
+        ),
     )
     return [DatagramSetup(sock, column, terms, own) for sock, column in service.datagrams]

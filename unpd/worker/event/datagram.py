@@ -15,7 +15,7 @@ leaves lets the kernel's queue to the others.
 Owns the socket's duplicate in this worker. The engine calls it, and it counts in the
 ledger. Errors of the network are counted, and the loop goes on. Raises nothing.
 
-Known gap: the rate and the amplification are of one worker.
+Known gap: the rates and the amplification are of one worker.
 """
 
 import errno
@@ -207,8 +207,8 @@ class DatagramSocket:
             return Unanswered.GROUP
         now, networks = self._shared.now, self._terms.networks
         network = networks.received(sender.network, sender.headers + batch.size(slot), now)
-        if not networks.may_answer(network, now):
-            return Unanswered.RATE
+        if (refusal := networks.refusal(network, now)) is not None:
+            return refusal
         return self._answer(slot, sender, wall_s, network)
 
     def _enter(self, name: bytes) -> Sender:
