@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import clients, faults, procs
-from tests.support.clients import Address
+from tests.support.clients import Address, asking
 from tests.support.daemon import Unpd
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
@@ -35,19 +35,6 @@ listen = ["udp://127.0.0.1:0"]
 datagram_rate = 0
 datagram_total_rate = 0
 """
-
-
-@contextlib.contextmanager
-def asking(address: Address) -> Iterator[socket.socket]:
-    """A client that takes datagrams from ``address`` alone. A UNIX one has an abstract
-    name, because the user of the workers may not reach the directory of the test.
-    """
-    with socket.socket(clients.family(address), socket.SOCK_DGRAM) as sock:
-        sock.settimeout(PATIENCE_S)
-        if isinstance(address, str):
-            sock.bind("")
-        sock.connect(address)
-        yield sock
 
 
 def ask(address: Address, data: bytes) -> bytes:

@@ -132,8 +132,9 @@ def test_check_udp_finds_what_it_expects(served: Served) -> None:
     """It gets its own datagram from echo, the pattern from chargen, and the year from
     daytime.
     """
-    for name, expected in (("echo", "x"), ("chargen", '!"#$%'), ("daytime", time.strftime("%Y"))):
-        expects = ("-s", "x", "-e", expected)
+    year = time.strftime("%Y")
+    for name, expected in (("echo", "hello"), ("chargen", '!"#$%'), ("daytime", year)):
+        expects = ("-s", "hello", "-e", expected)
         output = served.run(f"{PLUGINS}/check_udp", "-H", HOST, "-p", str(PORTS[name]), *expects)
         assert output.startswith("UDP OK - "), name
 
