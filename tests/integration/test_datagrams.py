@@ -226,6 +226,36 @@ def test_drops_of_the_kernel_are_shown(launch: Launch) -> None:
         until(all_counted, PATIENCE_S, "the drops to be counted")
 
 
+def test_a_reload_loses_only_what_the_buffer_cannot_hold(launch: Launch) -> None:
+    """Of more datagrams than the receive buffer holds, which come while a whole
+    generation of workers hangs, the next generation answers all that the kernel did
+    not drop; reloads drop none.
+    """
+    unpd = launch(UDP)
+    count = 2000
+    answered: set[int] = set()
+    with asking(unpd.address("echo")) as sock:
+        workers = stop_workers(unpd)
+        for number in range(count):
+            sock.send(b"%1000d" % number)
+        for _ in range(3):
+            assert unpd.run("reload", "--all", "--control", str(unpd.control)).returncode == 0
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+
+        def all_told() -> bool:
+            sock.settimeout(0.1)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    answered.add(int(sock.recv(2000)))
+            dropped = unpd.metric("unpd_datagram_kernel_drops_total", service="echo")
+            return 0 < dropped == count - len(answered)
+
+        until(all_told, PATIENCE_S, lambda: f"{len(answered)} answers and the drops to be {count}")
+    unpd.metric_becomes(len(answered), "unpd_datagrams_sent_total", service="echo")
+    assert answered == set(range(len(answered)))
+
+
 def test_the_exporter_holds_no_datagram_socket(launch: Launch) -> None:
     """Only the master and the workers hold a datagram socket."""
     unpd = launch(UDP)
