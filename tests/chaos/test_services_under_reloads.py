@@ -216,7 +216,8 @@ def add_up(unpd: Unpd, service: str, sent: int) -> None:
 
     def all_counted() -> bool:
         counts = datagram_counts(unpd, service)
-        return counts["received"] + counts["dropped"] == sent
+        came, done = counts["received"], counts["sent"] + counts["unanswered"]
+        return came + counts["dropped"] == sent and done == came
 
     until(all_counted, PATIENCE_S, lambda: f"{service}: {sent} of {datagram_counts(unpd, service)}")
     counts = datagram_counts(unpd, service)

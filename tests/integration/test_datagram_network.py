@@ -239,6 +239,46 @@ def test_two_servers_do_not_answer_each_other(launch: Launch, net: Network) -> N
         assert client.recv(100) == b"hello"
 
 
+def test_two_servers_on_unusual_ports_go_no_further_than_the_rate(
+    launch: Launch, net: Network
+) -> None:
+    """A server cannot know the port of another one above 1023: they answer each other,
+    but the rate bounds that, and the first answer that it withholds is the end.
+    """
+    rate = 50
+    text = """
+[metrics]
+listen = "unix://{}/{}.sock"
+
+[pools.default]
+workers = 1
+
+[services.echo]
+listen = ["udp://0.0.0.0:{}"]
+datagram_rate = {}
+"""
+    directory = launch.directory
+    one = launch(text.format(directory, "one", 7007, rate), prefix=net.server.prefix)
+    two = launch(text.format(directory, "two", 8007, rate), prefix=net.client.prefix)
+
+    def ended() -> bool:
+        return bool(unanswered(one) or unanswered(two))
+
+    with forging(net.client) as sock:
+        began = time.monotonic()
+        sock.sendto(packet((net.client_host, 8007), (net.server_host, 7007)), (net.server_host, 0))
+        until(ended, PATIENCE_S, "the end of the loop")
+        took_s = time.monotonic() - began
+
+    def sent() -> list[float]:
+        return [unpd.metric("unpd_datagrams_sent_total", service="echo") for unpd in (one, two)]
+
+    # A scrape shows the counts of a moment ago.
+    until(lambda: min(sent()) >= rate - 1, PATIENCE_S, lambda: f"{rate} answers: {sent()}")
+    assert max(sent()) <= rate * (1 + took_s)
+    assert {**unanswered(one), **unanswered(two)} == {"rate": 1}
+
+
 @pytest.mark.parametrize("amplification", [1, 3, 10])
 @pytest.mark.parametrize("service", ["daytime", "echo", "chargen"])
 def test_a_victim_gets_no_more_than_the_amplification(
@@ -374,8 +414,12 @@ def test_all_networks_together_get_no_more_than_the_total_rate(
 
     def come() -> bool:
         samples = unpd.metrics()
-        names = ("unpd_datagrams_received_total", "unpd_datagram_kernel_drops_total")
-        return sum(total(samples, name, service="echo") for name in names) == count
+        names = ("received", "sent", "unanswered")
+        came, sent, refused = (
+            total(samples, f"unpd_datagrams_{name}_total", service="echo") for name in names
+        )
+        dropped = total(samples, "unpd_datagram_kernel_drops_total", service="echo")
+        return came + dropped == count and sent + refused == came
 
     until(come, PATIENCE_S, "all datagrams to be counted")
     sent = unpd.metric("unpd_datagrams_sent_total", service="echo")
