@@ -51,8 +51,8 @@ with a short ``grace_s`` more than lies between 0.75 and 0.8.
 class ServiceSetup:
     """One service as a worker gets it. ``column``: its column on the scoreboard.
     ``service``: a StreamService, a DatagramService or both, as its listeners need it.
-    ``datagrams``: its datagram sockets with their columns; the two numbers bound what a
-    source network is sent.
+    ``datagrams``: its datagram sockets with their columns; the three numbers bound what
+    a source network, and all of them, are sent.
     """
 
     name: str
@@ -63,6 +63,7 @@ class ServiceSetup:
     datagrams: tuple[tuple[socket.socket, int], ...] = ()
     amplification: float = 1.0
     datagram_rate: int = 0
+    datagram_total_rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +100,13 @@ class Worker:
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
+        all_times = {service.name: service.times for service in setup.services}
         self._engine = Engine(
             EngineSetup(
                 listeners=[
-                    listener for service in setup.services for listener in _listeners(service)
+                    listener
+                    for service in setup.services
+                    for listener in _listeners(service, all_times)
                 ],
                 datagrams=[
                     datagrams
@@ -169,12 +173,13 @@ class Worker:
         self._engine.finish(now() + (0.0 if self._retired else patience_s), linger_s)
 
 
-def _listeners(service: ServiceSetup) -> list[Listener]:
+def _listeners(service: ServiceSetup, all_times: Mapping[str, ServiceTimes]) -> list[Listener]:
     terms = Terms(
         name=service.name,
         service=service.service,
         times=service.times,
         words=layout.service_cells(service.column),
+        all_times=all_times,
     )
     # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
     # while it reads, as long as a page fault in its buffer takes: it could hold up the
@@ -192,6 +197,11 @@ def _datagrams(service: ServiceSetup, own: OwnAddresses) -> list[DatagramSetup]:
         name=service.name,
         service=service.service,
         words=layout.service_cells(service.column),
-        networks=Networks(service.amplification, service.datagram_rate, now()),
+        networks=Networks(
+            service.amplification,
+            service.datagram_rate,
+            now(),
+            total_rate=service.datagram_total_rate,
+        ),
     )
     return [DatagramSetup(sock, column, terms, own) for sock, column in service.datagrams]

@@ -214,6 +214,7 @@ def _service_setup(
         ),
         amplification=config.amplification,
         datagram_rate=config.datagram_rate,
+        datagram_total_rate=config.datagram_total_rate,
     )
 
 
