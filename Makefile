@@ -2,6 +2,7 @@
 #
 #   make run        serves in the foreground, with the built-in default configuration
 #   make test       runs the default tests
+#   make test-slow  runs the tests that take more than a few seconds each
 #   make test-full  runs every test, with long durations in full
 #   make check      checks style, types and import contracts
 #   make bench      measures unpd beside its peers, in 17 minutes
@@ -26,14 +27,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-full check test-packaging bench bench-quick deb rpm manual clean
+.PHONY: run test test-slow test-full check test-packaging bench bench-quick deb rpm manual clean
 
 run: $(VENV)/runtime.stamp
 	@exec $(BIN)/unpd run --builtin
 
 test: $(VENV)/tests.stamp
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
-		-m "not full and not benchmarks and not packaging" $(ARGS)
+		-m "not slow and not full and not benchmarks and not packaging" $(ARGS)
+
+test-slow: $(VENV)/tests.stamp
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
+		-m "slow and not full and not benchmarks and not packaging" -o timeout=600 $(ARGS)
 
 test-full: $(VENV)/tests.stamp
 	@UNPD_TEST_SCALE=1 $(BIN)/python -m pytest -m "not benchmarks and not packaging" \

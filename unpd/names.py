@@ -176,6 +176,8 @@ class Unanswered(enum.StrEnum):
     """It was longer than 64 KiB, or came without the address to which it was sent."""
     RATE = "rate"
     """Its network has had ``datagram_rate`` answers within a second."""
+    TOTAL_RATE = "total_rate"
+    """All networks together have had ``datagram_total_rate`` answers a second."""
     AMPLIFICATION = "amplification"
     """The answer would be too long for what its network has sent."""
     NO_ANSWER = "no_answer"

@@ -57,7 +57,7 @@ def unpd_config(place: Place, workers: int) -> str:
     back-pressure, and the service that is measured. Only addresses and paths are
     changed, and the limit is 10,001 connections.
 
-    All clients are in one source network, so that datagram_rate is 0 for UDP: by
+    All clients are in one source network, so that both rates are 0 for UDP: by
     default a network gets 1,000 answers a second.
     """
     return f"""
@@ -91,7 +91,7 @@ def _own_service(place: Place) -> str:
         case Service.UDP:
             return (
                 f'\n[services.datagrams]\ntype = "echo"\nlisten = ["udp://127.0.0.1:{place.own}"]\n'
-                "datagram_rate = 0\n"
+                "datagram_rate = 0\ndatagram_total_rate = 0\n"
             )
         case _:
             return ""

@@ -94,8 +94,8 @@ def test_chargen_goes_on_for_as_long_as_the_client_reads(unpd: Unpd, kind: int) 
 
 
 def test_time_sends_four_bytes_and_closes(unpd: Unpd, kind: int) -> None:
-    """The seconds since 1900, most significant byte first. The log at start says when
-    they begin again.
+    """The seconds since 1900, most significant byte first. The log says when they begin
+    again.
     """
     before = int(time.time())
     answer = clients.ask(unpd.address("time", kind))
@@ -105,6 +105,24 @@ def test_time_sends_four_bytes_and_closes(unpd: Unpd, kind: int) -> None:
     assert wait_ended(unpd, {"done": 1}, service="time") == ServiceCounts(1, 0, {"done": 1}, 0, 4)
     (note,) = unpd.log_events("service.note")
     assert (note.fields["service"], note.fields["text"]) == ("time", NOTE)
+
+
+def test_a_reload_tells_the_limit_of_a_new_service(launch: Launch) -> None:
+    """The log says once of each service when its 32 bits begin again: at start, or when
+    a reload adds the service or changes its type.
+    """
+    text = '[services.one]\ntype = "time"\nlisten = ["tcp://127.0.0.1:0"]\n'
+    unpd = launch(text)
+
+    def noted() -> list[str]:
+        return [str(event.fields["service"]) for event in unpd.log_events("service.note")]
+
+    two = '[services.two]\ntype = "daytime"\nlisten = ["udp://127.0.0.1:0"]\n'
+    reload(unpd, text + two)
+    reload(unpd, every_pool=True)
+    assert noted() == ["one"]
+    reload(unpd, text + two.replace("daytime", "time"))
+    assert noted() == ["one", "two"]
 
 
 def test_qotd_sends_another_quotation_to_each_client(unpd: Unpd, kind: int) -> None:
@@ -221,3 +239,61 @@ def test_tcpmux_offers_services_of_its_pool(launch: Launch, config: str) -> None
     assert clients.converse(address, b"echo\r\n" + bytes(MIB)) == b"+Go\r\n" + bytes(MIB)
     ended = wait_ended(unpd, {"done": 3, "client_fin": 2}, service="tcpmux")
     assert (ended.accepted, service_counts(unpd).accepted) == (5, 0)
+
+
+@pytest.mark.parametrize("path", [False, True], ids=["tcp", "unix"])
+def test_the_deadlines_of_the_chosen_service_hold(
+    launch: Launch, tmp_path: Path, *, path: bool
+) -> None:
+    """Until a client of tcpmux chooses, the deadlines of tcpmux hold; after that those
+    of the chosen service, which count from the choice.
+    """
+    listen = f"unix://{tmp_path}/mux.sock" if path else "tcp://127.0.0.1:0"
+    unpd = launch(
+        f"""
+[services.tcpmux]
+listen = ["{listen}"]
+services = ["echo", "short", "limited"]
+idle_timeout_s = 1
+session_timeout_s = 1.5
+
+[services.echo]
+listen = ["tcp://127.0.0.1:0"]
+
+[services.short]
+type = "echo"
+listen = ["tcp://127.0.0.1:0"]
+idle_timeout_s = 0.1
+
+[services.limited]
+type = "echo"
+listen = ["tcp://127.0.0.1:0"]
+session_timeout_s = 0.3
+"""
+    )
+
+    def chosen(name: bytes) -> socket.socket:
+        sock = clients.connect(unpd.address("tcpmux"), timeout_s=60.0)
+        sock.sendall(name + b"\r\n")
+        assert clients.read_exactly(sock, 5) == b"+Go\r\n"
+        return sock
+
+    with chosen(b"echo") as echo, clients.connect(unpd.address("tcpmux")) as undecided:
+        began = time.monotonic()
+        for name, at_least, cause in ((b"short", 0.1, "idle"), (b"limited", 0.3, "session_limit")):
+            at = time.monotonic()
+            with chosen(name) as sock:
+                assert clients.read_all(sock) == b""
+            assert at_least <= time.monotonic() - at + 0.05
+            wait_cause(unpd, cause)
+        assert clients.read_all(undecided) == b""
+        wait_cause(unpd, "idle", 2)
+        # Later than any deadline of tcpmux.
+        until(lambda: time.monotonic() > began + 2, 10.0, "the deadlines to be over")
+        echo.sendall(b"hello")
+        assert clients.read_exactly(echo, 5) == b"hello"
+
+
+def wait_cause(unpd: Unpd, cause: str, count: int = 1) -> None:
+    """Wait until so many connections of tcpmux have ended for ``cause``."""
+    unpd.metric_becomes(count, "unpd_connections_ended_total", service="tcpmux", cause=cause)

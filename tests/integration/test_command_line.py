@@ -235,6 +235,30 @@ def test_check_warns_of_a_backlog_that_the_kernel_would_cut(tmp_path: Path) -> N
     assert (ended.returncode, ended.stdout) == (0, "configuration OK\n")
 
 
+@pytest.mark.parametrize("value", ["1", "3.0"])
+def test_check_accepts_a_harmless_amplification(tmp_path: Path, value: str) -> None:
+    """The default and less are no matter of a warning."""
+    config = tmp_path / "unpd.toml"
+    config.write_text(f'[services.chargen]\nlisten = ["udp://[::]:0"]\namplification = {value}\n')
+    ended = unpd("check", "--config", str(config))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "configuration OK\n", "")
+
+
+def test_check_warns_of_a_raised_amplification(tmp_path: Path) -> None:
+    """An amplification above the default is no error but a warning, which names its
+    place and tells what an attacker can do with it.
+    """
+    config = tmp_path / "unpd.toml"
+    config.write_text('[services.chargen]\nlisten = ["udp://[::]:0"]\namplification = 3.5\n')
+    ended = unpd("check", "--config", str(config))
+    assert ended.stderr == (
+        f"warning: {config}:3: services.chargen.amplification: 3.5 is above 3: with a forged"
+        " source address, an attacker can multiply the traffic that reaches a victim by that"
+        " much\n"
+    )
+    assert (ended.returncode, ended.stdout) == (0, "configuration OK\n")
+
+
 def test_the_output_of_check_show_loads_back(tmp_path: Path) -> None:
     """``--show`` prints the effective configuration as TOML that means the same. By
     default the metrics listen on loopback.

@@ -7,6 +7,8 @@ import errno
 import random
 import socket
 import struct
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tests.support import clients, faults, procs
 from tests.support.daemon import Unpd
 from tests.support.faults import Network
 from tests.support.launch import Launch
+from tests.support.observed import total
 from tests.support.refused_calls import refuse, requires_filters
 from tests.support.scale import many
 from tests.support.waiting import until
@@ -24,7 +27,7 @@ pytestmark = [faults.requires_root, faults.requires_namespaces()]
 
 PATIENCE_S = 10.0
 IP_HEADER_BYTES, UDP_HEADER_BYTES = 20, 8
-ETH_P_IP = 0x0800
+ETH_P_IP, ETH_P_ALL = 0x0800, 0x0003
 SERVER_V6, CLIENT_V6 = "fd99::1", "fd99::2"
 SECOND, SECOND_V6 = "10.99.0.3", "fd99::3"
 
@@ -198,6 +201,97 @@ def test_a_loop_ends_after_one_packet(launch: Launch, net: Network) -> None:
     assert unpd.metric("unpd_datagrams_received_total", service="daytime") == 0
 
 
+def capture(namespace: faults.Namespace) -> socket.socket:
+    """A socket that sees every IPv4 packet of a namespace, in both directions."""
+    with namespace.entered():
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    wire.setblocking(False)
+    return wire
+
+
+def captured(wire: socket.socket) -> list[bytes]:
+    """The UDP packets that ``wire`` has seen, from their IPv4 headers on."""
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            seen, where = wire.recvfrom(1 << 16)
+            if where[1] == ETH_P_IP and seen[9] == socket.IPPROTO_UDP:
+                found.append(seen)
+    return found
+
+
+def test_two_servers_do_not_answer_each_other(launch: Launch, net: Network) -> None:
+    """A datagram from port 7 of one server, forged, to port 7, 13 or 19 of another is
+    all that the wire carries; and each server answers a client.
+    """
+    listen = "".join(
+        f'[services.{name}]\nlisten = ["udp://0.0.0.0:{port}"]\n'
+        for name, port in (("echo", 7), ("daytime", 13), ("chargen", 19))
+    )
+    text = f'[metrics]\nlisten = "unix://{launch.directory}/%s.sock"\n{listen}'
+    one = launch(text % "one", prefix=net.server.prefix)
+    two = launch(text % "two", prefix=net.client.prefix)
+    forged = [
+        packet((net.client_host, source), (net.server_host, target), b"loop")
+        for source in (7, 13, 19)
+        for target in (7, 13, 19)
+    ]
+    with forging(net.client) as sock, capture(net.server) as wire:
+        for each in forged:
+            sock.sendto(each, (net.server_host, 0))
+        for service in ("echo", "daytime", "chargen"):
+            wait_received(one, 3, service)
+            assert unanswered(one, service) == {"low_port": 3}
+        assert [seen[IP_HEADER_BYTES:] for seen in captured(wire)] == [
+            each[IP_HEADER_BYTES:] for each in forged
+        ]
+    assert two.total("unpd_datagrams_received_total") == 0
+    with udp(net, (net.server_host, 7), (net.client_host, 0)) as client:
+        client.send(b"hello")
+        assert client.recv(100) == b"hello"
+
+
+def test_two_servers_on_unusual_ports_go_no_further_than_the_rate(
+    launch: Launch, net: Network
+) -> None:
+    """A server cannot know the port of another one above 1023: they answer each other,
+    but the rate bounds that, and the first answer that it withholds is the end.
+    """
+    rate = 50
+    text = """
+[metrics]
+listen = "unix://{}/{}.sock"
+
+[pools.default]
+workers = 1
+
+[services.echo]
+listen = ["udp://0.0.0.0:{}"]
+datagram_rate = {}
+"""
+    directory = launch.directory
+    one = launch(text.format(directory, "one", 7007, rate), prefix=net.server.prefix)
+    two = launch(text.format(directory, "two", 8007, rate), prefix=net.client.prefix)
+
+    def ended() -> bool:
+        return bool(unanswered(one) or unanswered(two))
+
+    with forging(net.client) as sock:
+        began = time.monotonic()
+        sock.sendto(packet((net.client_host, 8007), (net.server_host, 7007)), (net.server_host, 0))
+        until(ended, PATIENCE_S, "the end of the loop")
+        took_s = time.monotonic() - began
+
+    def sent() -> list[float]:
+        return [unpd.metric("unpd_datagrams_sent_total", service="echo") for unpd in (one, two)]
+
+    # A scrape shows the counts of a moment ago.
+    until(lambda: min(sent()) >= rate - 1, PATIENCE_S, lambda: f"{rate} answers: {sent()}")
+    assert max(sent()) <= rate * (1 + took_s)
+    assert {**unanswered(one), **unanswered(two)} == {"rate": 1}
+
+
 @pytest.mark.parametrize("amplification", [1, 3, 10])
 @pytest.mark.parametrize("service", ["daytime", "echo", "chargen"])
 def test_a_victim_gets_no_more_than_the_amplification(
@@ -210,23 +304,16 @@ def test_a_victim_gets_no_more_than_the_amplification(
     unpd = serve(launch, net, f"amplification = {amplification}\ndatagram_rate = 0")
     victim = "10.99.0.77"
     net.client.ip("address", "add", f"{victim}/32", "dev", "wire")
-    with net.client.entered():
-        wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
     sent = 0
     count = 200
-    with forging(net.client) as sock, wire:
+    with forging(net.client) as sock, capture(net.client) as wire:
         for _ in range(count):
             forged = packet((victim, 4444), (net.server_host, port), data)
             sock.sendto(forged, (net.server_host, 0))
             sent += len(forged)
         wait_received(unpd, count, service)
-        wire.setblocking(False)
-        reached = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                seen = wire.recv(1 << 16)
-                if seen[9] == socket.IPPROTO_UDP and seen[16:20] == socket.inet_aton(victim):
-                    reached += len(seen)
+        to_victim = [seen for seen in captured(wire) if seen[16:20] == socket.inet_aton(victim)]
+        reached = sum(map(len, to_victim))
     assert 0 < reached <= amplification * sent
 
 
@@ -278,6 +365,82 @@ def test_errors_of_the_network_stop_nothing(launch: Launch, net: Network, *, pla
     with udp(net, (net.server_host, 7007), (net.client_host, 0)) as sock:
         sock.send(bytes(20_000))
         assert sock.recv(1 << 16) == bytes(20_000)
+
+
+def test_a_narrow_path_costs_no_more_than_the_first_answer(launch: Launch, net: Network) -> None:
+    """Behind a router whose next link carries 576 bytes, the kernel learns from the
+    ICMP error to send a longer answer in fragments; nobody else notices.
+    """
+    unpd = serve(launch, net)
+    router, far_host = net.client, "10.98.0.2"
+    with faults.namespace() as far:
+        router.ip("link", "add", "narrow", "type", "veth", "peer", "wire", "netns", far.name)
+        for end, device, host in ((router, "narrow", "10.98.0.1"), (far, "wire", far_host)):
+            end.ip("address", "add", f"{host}/24", "dev", device)
+            end.ip("link", "set", device, "mtu", "576", "up")
+        far.ip("route", "add", "default", "via", "10.98.0.1")
+        router.sysctl("net.ipv4.ip_forward", "1")
+        with far.entered():
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        answers = []
+        with sock:
+            sock.connect((net.server_host, 7007))
+            sock.settimeout(0.5)
+
+            def answered() -> bool:
+                sock.send(bytes(1000))
+                with contextlib.suppress(TimeoutError):
+                    answers.append(sock.recv(1 << 16))
+                return bool(answers)
+
+            until(answered, PATIENCE_S, "the answer in fragments")
+        assert answers == [bytes(1000)]
+        route = subprocess.run(
+            [*net.server.prefix, "ip", "route", "get", far_host],
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        assert "mtu 576" in route.stdout
+    with udp(net, (net.server_host, 7007), (net.client_host, 0)) as near:
+        near.send(bytes(1000))
+        assert near.recv(1 << 16) == bytes(1000)
+    assert unanswered(unpd) == {}
+    assert unpd.total("unpd_datagram_receive_errors_total") == 0
+
+
+def test_all_networks_together_get_no_more_than_the_total_rate(
+    launch: Launch, net: Network, rng: random.Random
+) -> None:
+    """Sources that are all forged and all different get at most so many answers a
+    second; the rest is counted, and TCP on the same worker is served meanwhile.
+    """
+    rate, count = 100, 2000
+    unpd = serve(launch, net, f"datagram_total_rate = {rate}")
+    target = (net.server_host, 7007)
+    began = time.monotonic()
+    with forging(net.client) as sock:
+        for number in range(count):
+            host = socket.inet_ntoa(struct.pack("!I", rng.randrange(0x0B000000, 0x7E000000)))
+            sock.sendto(packet((host, 4444), target, b"x"), (net.server_host, 0))
+            if number % 100 == 0:
+                with net.client.entered():
+                    assert clients.converse(target, b"hello") == b"hello"
+
+    def come() -> bool:
+        samples = unpd.metrics()
+        names = ("received", "sent", "unanswered")
+        came, sent, refused = (
+            total(samples, f"unpd_datagrams_{name}_total", service="echo") for name in names
+        )
+        dropped = total(samples, "unpd_datagram_kernel_drops_total", service="echo")
+        return came + dropped == count and sent + refused == came
+
+    until(come, PATIENCE_S, "all datagrams to be counted")
+    sent = unpd.metric("unpd_datagrams_sent_total", service="echo")
+    assert rate <= sent <= rate * (1 + time.monotonic() - began)
+    received = unpd.metric("unpd_datagrams_received_total", service="echo")
+    assert unanswered(unpd) == {"total_rate": received - sent}
 
 
 def test_a_flood_of_forged_sources_is_borne(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import clients, faults, procs
-from tests.support.clients import Address
+from tests.support.clients import Address, asking
 from tests.support.daemon import Unpd
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
@@ -33,20 +33,8 @@ UDP = """
 [services.echo]
 listen = ["udp://127.0.0.1:0"]
 datagram_rate = 0
+datagram_total_rate = 0
 """
-
-
-@contextlib.contextmanager
-def asking(address: Address) -> Iterator[socket.socket]:
-    """A client that takes datagrams from ``address`` alone. A UNIX one has an abstract
-    name, because the user of the workers may not reach the directory of the test.
-    """
-    with socket.socket(clients.family(address), socket.SOCK_DGRAM) as sock:
-        sock.settimeout(PATIENCE_S)
-        if isinstance(address, str):
-            sock.bind("")
-        sock.connect(address)
-        yield sock
 
 
 def ask(address: Address, data: bytes) -> bytes:
@@ -236,6 +224,36 @@ def test_drops_of_the_kernel_are_shown(launch: Launch) -> None:
             return dropped > 0 and received + dropped == 2000
 
         until(all_counted, PATIENCE_S, "the drops to be counted")
+
+
+def test_a_reload_loses_only_what_the_buffer_cannot_hold(launch: Launch) -> None:
+    """Of more datagrams than the receive buffer holds, which come while a whole
+    generation of workers hangs, the next generation answers all that the kernel did
+    not drop; reloads drop none.
+    """
+    unpd = launch(UDP)
+    count = 2000
+    answered: set[int] = set()
+    with asking(unpd.address("echo")) as sock:
+        workers = stop_workers(unpd)
+        for number in range(count):
+            sock.send(b"%1000d" % number)
+        for _ in range(3):
+            assert unpd.run("reload", "--all", "--control", str(unpd.control)).returncode == 0
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+
+        def all_told() -> bool:
+            sock.settimeout(0.1)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    answered.add(int(sock.recv(2000)))
+            dropped = unpd.metric("unpd_datagram_kernel_drops_total", service="echo")
+            return 0 < dropped == count - len(answered)
+
+        until(all_told, PATIENCE_S, lambda: f"{len(answered)} answers and the drops to be {count}")
+    unpd.metric_becomes(len(answered), "unpd_datagrams_sent_total", service="echo")
+    assert answered == set(range(len(answered)))
 
 
 def test_the_exporter_holds_no_datagram_socket(launch: Launch) -> None:

@@ -18,7 +18,7 @@ from tests.support.observed import total
 from tests.support.operating import reload
 from tests.support.waiting import until
 from unpd.board import memory
-from unpd.names import EndCause, ReapReason, ReloadResult
+from unpd.names import ChildKind, EndCause, ReapReason, ReloadResult
 
 ECHO = """
 [services.echo]

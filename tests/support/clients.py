@@ -126,6 +126,20 @@ def converse(
                 pieces.append(piece)
 
 
+@contextlib.contextmanager
+def asking(address: Address, *, timeout_s: float = 10.0) -> Iterator[socket.socket]:
+    """A datagram client that takes answers from ``address`` alone. A UNIX one has an
+    abstract name, because the user of the workers may not reach the directory of the
+    test.
+    """
+    with socket.socket(family(address), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout_s)
+        if isinstance(address, str):
+            sock.bind("")
+        sock.connect(address)
+        yield sock
+
+
 def send_slowly(sock: socket.socket, data: bytes, interval_s: float) -> int:
     """Send ``data`` one byte each ``interval_s`` seconds (slowloris) and discard the
     answers. Return the number of bytes sent before the peer closed.

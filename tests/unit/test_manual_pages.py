@@ -307,4 +307,4 @@ def test_the_manual_names_every_reason_for_no_answer() -> None:
     text = UNPD.split("\n.Ss Datagrams\n", 1)[1].split("\n.Ss ", 1)[0]
     words = set(re.findall(r"\w+", text))
     assert {reason.value for reason in Unanswered} <= words
-    assert {"amplification", "datagram_rate"} <= words
+    assert {"amplification", "datagram_rate", "datagram_total_rate"} <= words

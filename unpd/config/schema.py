@@ -205,9 +205,9 @@ class ServiceConfig(Section):
     ``options``: the keys that only this type has, validated by the type's own model.
     ``listen``: never empty. ``model``: how its streams are served
     (:class:`unpd.names.Model`). ``max_connections``: of all its session processes
-    together, in the model fork. ``amplification`` and ``datagram_rate`` are of
-    datagrams: how many bytes may answer one, and how many answers a second go to a
-    source prefix.
+    together, in the model fork. ``amplification`` and the two rates are of datagrams:
+    how many bytes may answer one, and how many answers a second go to a source prefix,
+    and to all of them.
     """
 
     name: str
@@ -254,6 +254,12 @@ class ServiceConfig(Section):
     )
     datagram_rate: int = Field(
         1000,
+        ge=0,
+        le=MAX_DATAGRAM_RATE,
+        description=f"a whole number from 0 (no limit) to {MAX_DATAGRAM_RATE}",
+    )
+    datagram_total_rate: int = Field(
+        20_000,
         ge=0,
         le=MAX_DATAGRAM_RATE,
         description=f"a whole number from 0 (no limit) to {MAX_DATAGRAM_RATE}",

@@ -151,6 +151,16 @@ def take_error(fd: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def set_user_timeout(fd: int, user_timeout_s: float) -> None:
+    """Set how long the peer may acknowledge nothing (TCP_USER_TIMEOUT, tcp(7)). A UNIX
+    socket has no such option.
+    """
+    with borrowed(fd) as sock:
+        if sock.family != socket.AF_UNIX:
+            milliseconds = round(user_timeout_s * 1000)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
 def treat_urgent_as_data(fd: int) -> None:
     """Deliver an urgent byte in its place in the stream (SO_OOBINLINE)."""
     with borrowed(fd) as sock:

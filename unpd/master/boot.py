@@ -27,7 +27,6 @@ from unpd.board import layout
 from unpd.board.memory import sane
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
-from unpd.config.service_types import service_type
 from unpd.config.source import names_of
 from unpd.control.callers import Callers
 from unpd.control.server import ControlServer
@@ -45,7 +44,7 @@ from unpd.master import boards, left_behind
 from unpd.master.line_limit import LineLimit
 from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
-from unpd.master.perform import log_listener
+from unpd.master.perform import log_listener, log_notes
 from unpd.master.runtime import Deployment, Runtime
 from unpd.master.shell import Shell
 from unpd.master.signalling import Signalling
@@ -160,13 +159,6 @@ class Starter:
     pid_file: PidFile | None = None
 
 
-def _log_notes(config: Config, log: Log) -> None:
-    """Log the limits of the protocols that are served."""
-    for name, service in config.services.items():
-        if note := service_type(service.type).note:
-            log.event("service.note", service=name, text=note)
-
-
 def serve(
     loaded: Loaded,
     load: Callable[[], Loaded],
@@ -185,7 +177,7 @@ def serve(
         processes.raise_descriptor_limit()
     for warning in loaded.warnings:
         log.event("config.warning", text=warning)
-    _log_notes(loaded.config, log)
+    log_notes(log, loaded.config)
     with contextlib.ExitStack() as undo:
         deployment = _deploy(loaded.config, log, starter.offers)
         undo.callback(deployment.listeners.close)

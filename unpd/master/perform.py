@@ -16,12 +16,15 @@ from unpd.board import layout
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.memory import Entry, rows_bound
 from unpd.config.plan import restart_needed
+from unpd.config.schema import Config
+from unpd.config.service_types import service_type
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.model import Child
 from unpd.core.policy import policy_of
 from unpd.errors import UnpdError
 from unpd.kernel import processes
+from unpd.logs import Log
 from unpd.loop import now
 from unpd.master import rotation
 from unpd.master.children import reports
@@ -200,6 +203,17 @@ def log_listener(runtime: Runtime, listener: OpenListener) -> None:
         )
 
 
+def log_notes(log: Log, config: Config, before: Config | None = None) -> None:
+    """Log the limits of the protocols that are served, of services that are not of the
+    same type in the configuration ``before``.
+    """
+    types_before = {name: one.type for name, one in before.services.items()} if before else {}
+    for name, service in config.services.items():
+        note = service_type(service.type).note
+        if note and types_before.get(name) != service.type:
+            log.event("service.note", service=name, text=note)
+
+
 def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     if runtime.candidate is None:
         raise AssertionError("the core adopts a configuration that was never loaded")
@@ -212,6 +226,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     listeners.adopt(runtime.candidate.listeners)
     for key in sorted(before - set(listeners.opened)):
         runtime.log.event("listener.closed", address=key)
+    log_notes(runtime.log, runtime.candidate.config, runtime.deployment.config)
     runtime.deployment = Deployment(runtime.candidate.config, listeners)
     runtime.candidate = None
     runtime.columns.take(runtime.deployment.config, listeners.wanted())

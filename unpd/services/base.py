@@ -134,12 +134,14 @@ class DatagramService(Protocol):
 class HandOver:
     """The last answer of a conversation: ``first`` is sent, then ``service`` begins
     with the same client, as with a new one, and gets the received bytes ``rest``.
-    Without a service, the server closes.
+    Without a service, the server closes. ``name``: the service in the configuration
+    whose times hold from then on; "" to keep those of the first service.
     """
 
     first: bytes
     service: StreamService | None = None
     rest: bytes = b""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class ServiceType:
     ``datagram``: whether it serves streams and datagrams. ``options``: the model of the
     keys that only this type has. ``make``: makes the service from them, a
     :class:`StreamService`, a :class:`DatagramService` or both. ``note``: a limit of the
-    protocol that the log names at start.
+    protocol that the log names when such a service begins.
     """
 
     name: str

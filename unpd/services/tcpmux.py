@@ -3,7 +3,8 @@ name of a service; the server answers "+" and hands the connection over to it, o
 answers "-" and closes. The name "help" asks for the names of all.
 
 The services are others of the same pool; the configuration checks that, and the worker
-gives them by :meth:`Tcpmux.offer`. Deadlines and counts stay those of tcpmux.
+gives them by :meth:`Tcpmux.offer`. Until the choice the deadlines of tcpmux hold, then
+those of the chosen service; the counts stay those of tcpmux.
 
 Called by the table of services, the worker and the engine. Raises nothing.
 """
@@ -73,4 +74,4 @@ class Choice:
             return HandOver("".join(f"{offered}\r\n" for offered in self._offered).encode())
         if name not in self._offered:
             return HandOver(b"-There is no such service\r\n")
-        return HandOver(b"+Go\r\n", self._offered[name], rest)
+        return HandOver(b"+Go\r\n", self._offered[name], rest, name)

@@ -18,7 +18,7 @@ EPOCH_S = 2_208_988_800
 WRAPS_S = 1 << 32
 
 NOTE = "the 32 bits of RFC 868 begin again at 0 on 2036-02-07 06:28:16 UTC"
-"""For the log at start."""
+"""For the log, when such a service begins."""
 
 
 class TimeOptions(Options):

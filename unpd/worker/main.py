@@ -11,8 +11,8 @@ to its end; leave.
 """
 
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unpd.board import layout
@@ -35,9 +35,10 @@ from unpd.worker.terms import Terms
 class ServiceSetup:
     """One service as a worker gets it. ``column``: its column on the scoreboard.
     ``service``: a StreamService, a DatagramService or both, as its listeners need it.
-    ``datagrams``: its datagram sockets with their columns; the two numbers bound what a
-    source network is sent. ``max_sessions``: how many session processes it may have,
-    for a dispatcher.
+    ``datagrams``: its datagram sockets with their columns; the three numbers bound what
+    a source network, and all of them, are sent. ``max_sessions``: how many session
+    processes it may have, for a dispatcher. ``offered``: the times of the services to
+    which its sessions may be handed over.
     """
 
     name: str
@@ -48,7 +49,9 @@ class ServiceSetup:
     datagrams: tuple[tuple[socket.socket, int], ...] = ()
     amplification: float = 1.0
     datagram_rate: int = 0
+    datagram_total_rate: int = 0
     max_sessions: int = 0
+    offered: Mapping[str, ServiceTimes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ def listeners_of(service: ServiceSetup) -> list[Listener]:
         service=service.service,
         times=service.times,
         words=layout.service_cells(service.column),
+        offered=service.offered,
     )
     # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
     # while it reads, as long as a page fault in its buffer takes: it could hold up the
@@ -145,6 +149,11 @@ def _datagrams(service: ServiceSetup, own: OwnAddresses) -> list[DatagramSetup]:
         name=service.name,
         service=service.service,
         words=layout.service_cells(service.column),
-        networks=Networks(service.amplification, service.datagram_rate, now()),
+        networks=Networks(
+            service.amplification,
+            service.datagram_rate,
+            now(),
+            total_rate=service.datagram_total_rate,
+        ),
     )
     return [DatagramSetup(sock, column, terms, own) for sock, column in service.datagrams]

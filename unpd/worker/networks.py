@@ -4,7 +4,9 @@ flooding a victim.
 The bytes sent to a network are at most ``amplification`` times those that came from it,
 headers counted, as RFC 9000 section 8.1 has it for QUIC; and at most ``rate`` answers
 within a second go to it. A sender can forge its address, but not what it has to send
-for that.
+for that. A flood of random sources stays below ``rate`` in each network, so a token
+bucket bounds the answers to all networks together: it holds ``total_rate`` tokens, and
+so many come a second.
 
 The memory is bounded, whatever the flood: a network is remembered for one to two
 seconds after its last datagram, and at most MAX_NETWORKS of them in each second. All
@@ -13,10 +15,14 @@ the table nor pushes a network out of it.
 
 Owns the table of one service in one worker. Called by the datagram sockets of the
 worker, which pass the time in. Calls nothing. Raises nothing.
+
+Known gap: when forged sources empty the bucket, honest ones get no answer either.
 """
 
 import math
 from dataclasses import dataclass
+
+from unpd.names import Unanswered
 
 WINDOW_S = 1.0
 MAX_NETWORKS = 4096
@@ -39,12 +45,14 @@ class Network:
 class Networks:
     """The networks of the present window and of the one before."""
 
-    def __init__(self, amplification: float, rate: int, now: float) -> None:
-        """``rate``: answers a second to one network, 0 for any number. ``now``:
-        monotonic seconds.
+    def __init__(self, amplification: float, rate: int, now: float, *, total_rate: int = 0) -> None:
+        """``rate``: answers a second to one network, 0 for any number. ``total_rate``:
+        to all networks, likewise. ``now``: monotonic seconds.
         """
         self._amplification = amplification
         self._rate = rate or math.inf
+        self._total_rate = self._tokens = float(total_rate or math.inf)
+        self._filled_at = now
         self._present: dict[bytes, Network] = {}
         self._before: dict[bytes, Network] = {}
         self._began_at = now
@@ -86,12 +94,18 @@ class Networks:
         self._present[OTHERS] = network
         return network
 
-    def may_answer(self, network: Network, now: float) -> bool:
-        """Whether the rate allows one more answer: of the earlier window counts the
-        part that lies within the last second.
+    def refusal(self, network: Network, now: float) -> Unanswered | None:
+        """The rate that allows no answer more, or None. Of the earlier window counts
+        the part that lies within the last second.
         """
         passed = (now - self._began_at) / WINDOW_S
-        return network.answers + network.earlier * (1.0 - passed) < self._rate
+        if network.answers + network.earlier * (1.0 - passed) >= self._rate:
+            return Unanswered.RATE
+        if now > self._filled_at:
+            tokens = self._tokens + (now - self._filled_at) * self._total_rate
+            self._tokens = min(tokens, self._total_rate)
+            self._filled_at = now
+        return None if self._tokens >= 1.0 else Unanswered.TOTAL_RATE
 
     def spend(self, network: Network, size: int) -> bool:
         """Whether the network may be sent ``size`` bytes, headers counted. If so, the
@@ -101,6 +115,7 @@ class Networks:
             return False
         network.credit -= size
         network.answers += 1
+        self._tokens -= 1.0
         return True
 
     def _turn_over(self, now: float) -> None:

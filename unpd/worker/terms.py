@@ -4,6 +4,7 @@ Owned by the worker, which makes them once, before it accepts. Read by listeners
 sessions. Calls nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from unpd.config.times import ServiceTimes
@@ -25,7 +26,8 @@ class Terms:
     """How the connections of one service are served, over TCP or over UNIX sockets.
 
     ``words``: where the service's counters start in the worker's row. ``relays``:
-    whether bulk data may be relayed within the kernel.
+    whether bulk data may be relayed within the kernel. ``offered``: the times of the
+    services to which its sessions may be handed over; they hold from then on.
     """
 
     name: str
@@ -34,3 +36,4 @@ class Terms:
     words: int
     relays: bool = True
     totals: Totals = field(default_factory=Totals)
+    offered: Mapping[str, ServiceTimes] = field(default_factory=dict)

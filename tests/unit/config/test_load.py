@@ -426,12 +426,13 @@ def test_frozen(accept: Accept) -> None:
         ),
         *(
             (
-                f"{ECHO}datagram_rate = {wrong}",
+                f"{ECHO}{key} = {wrong}",
                 (
-                    "unpd.toml:2: services.echo.datagram_rate: must be a whole number from 0 (no"
+                    f"unpd.toml:2: services.echo.{key}: must be a whole number from 0 (no"
                     " limit) to 10000000"
                 ),
             )
+            for key in ("datagram_rate", "datagram_total_rate")
             for wrong in ("-1", "1.5", "10000001")
         ),
         (f"{ECHO}keepalive = 1", "unpd.toml:2: services.echo.keepalive: must be true or false"),

@@ -98,6 +98,7 @@ def test_effective_shows_every_key(host: Host) -> None:
                 "socket_mode": "0600",
                 "amplification": 3,
                 "datagram_rate": 1000,
+                "datagram_total_rate": 20_000,
                 "format": "ctime",
                 "timezone": "local",
             }

@@ -99,6 +99,7 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.echo", "socket_mode"): (0o600, {WORKERS}),
     ("services.echo", "amplification"): (2.0, {WORKERS}),
     ("services.echo", "datagram_rate"): (11, {WORKERS}),
+    ("services.echo", "datagram_total_rate"): (11, {WORKERS}),
     ("services.echo", "options"): (SERVICES["daytime"].options(), {WORKERS}),
     ("services.daytime.options", "format"): ("iso8601", {SLOW}),
     ("services.daytime.options", "timezone"): ("UTC", {SLOW}),

@@ -22,19 +22,22 @@ def test_hands_a_name_that_it_offers_over() -> None:
     """With "+" before the service begins, which gets what the client sent behind the
     line.
     """
-    assert answers(b"echo\r\n") == [HandOver(b"+Go\r\n", ECHO)]
-    assert answers(memoryview(b"echo\r\nhello\r\n")) == [HandOver(b"+Go\r\n", ECHO, b"hello\r\n")]
+    assert answers(b"echo\r\n") == [HandOver(b"+Go\r\n", ECHO, b"", "echo")]
+    assert answers(memoryview(b"echo\r\nhello\r\n")) == [
+        HandOver(b"+Go\r\n", ECHO, b"hello\r\n", "echo")
+    ]
 
 
 @pytest.mark.parametrize("line", [b"ECHO\r\n", b"Echo\n", b" echo \r\n"])
 def test_takes_a_name_as_people_write_it(line: bytes) -> None:
     """It is never case sensitive; the end of the line may be LF alone."""
-    assert answers(line) == [HandOver(b"+Go\r\n", ECHO)]
+    assert answers(line) == [HandOver(b"+Go\r\n", ECHO, b"", "echo")]
 
 
 def test_waits_for_the_whole_line() -> None:
     """However many segments bring it."""
-    assert answers(b"day", b"", b"time\r", b"\n") == [b"", b"", b"", HandOver(b"+Go\r\n", DAYTIME)]
+    chosen = HandOver(b"+Go\r\n", DAYTIME, b"", "daytime")
+    assert answers(b"day", b"", b"time\r", b"\n") == [b"", b"", b"", chosen]
 
 
 @pytest.mark.parametrize("line", [b"finger\r\n", b"secret\r\n", b"\r\n", b"\xff\n", b"echo x\n"])

@@ -5,15 +5,18 @@ import random
 import pytest
 
 from tests.support.clock import ManualClock
+from unpd.names import Unanswered
 from unpd.worker.networks import MAX_NETWORKS, OTHERS, Networks
 
 A, B = b"\xc0\x00\x02", b"\xc6\x33\x64"
 
 
-def table(*, amplification: float = 3.0, rate: int = 0) -> tuple[Networks, ManualClock]:
+def table(
+    *, amplification: float = 3.0, rate: int = 0, total_rate: int = 0
+) -> tuple[Networks, ManualClock]:
     """A table and its clock."""
     clock = ManualClock()
-    return Networks(amplification, rate, clock.now), clock
+    return Networks(amplification, rate, clock.now, total_rate=total_rate), clock
 
 
 def test_an_empty_datagram_may_be_answered_with_56_bytes() -> None:
@@ -60,7 +63,7 @@ def answers(networks: Networks, clock: ManualClock, asked: int, key: bytes = A) 
     found = 0
     for _ in range(asked):
         network = networks.received(key, 28, clock.now)
-        found += networks.may_answer(network, clock.now) and networks.spend(network, 28)
+        found += not networks.refusal(network, clock.now) and networks.spend(network, 28)
     return found
 
 
@@ -89,6 +92,23 @@ def test_a_rate_of_zero_is_no_limit() -> None:
     """A rate of 0 lets any number of answers go."""
     networks, clock = table()
     assert answers(networks, clock, 10_000) == 10_000
+
+
+def test_the_total_rate_bounds_the_answers_to_all_networks() -> None:
+    """However many networks ask, and though each asks little: at once so many answers
+    go out, then as many a second. What is not answered costs no token.
+    """
+    networks, clock = table(rate=10, total_rate=100)
+    keys = [number.to_bytes(3, "big") for number in range(1000)]
+    assert sum(answers(networks, clock, 1, key) for key in keys) == 100
+    network = networks.received(A, 28, clock.now)
+    assert networks.refusal(network, clock.now) is Unanswered.TOTAL_RATE
+    clock.advance(0.25)
+    assert answers(networks, clock, 30) == 10
+    assert networks.refusal(network, clock.now) is Unanswered.RATE
+    assert sum(answers(networks, clock, 1, key) for key in keys) == 15
+    clock.advance(60.0)
+    assert sum(answers(networks, clock, 1, key) for key in keys) == 100
 
 
 def test_a_flood_of_random_sources_does_not_grow_the_table() -> None:

@@ -275,7 +275,12 @@ def _service_setup(
         ),
         amplification=config.amplification,
         datagram_rate=config.datagram_rate,
+        datagram_total_rate=config.datagram_total_rate,
         max_sessions=config.max_connections,
+        offered={
+            offered: deployment.config.services[offered].times
+            for offered in needed_by(deployment, (name,))
+        },
     )
 
 

@@ -15,7 +15,7 @@ leaves lets the kernel's queue to the others.
 Owns the socket's duplicate in this worker. The engine calls it, and it counts in the
 ledger. Errors of the network are counted, and the loop goes on. Raises nothing.
 
-Known gap: the rate and the amplification are of one worker.
+Known gap: the rates and the amplification are of one worker.
 """
 
 import errno
@@ -228,8 +228,8 @@ class DatagramSocket:
         if not self._is_unix:
             now = self._shared.now
             network = networks.received(sender.network, sender.headers + size, now)
-            if not networks.may_answer(network, now):
-                return Unanswered.RATE
+            if (refusal := networks.refusal(network, now)) is not None:
+                return refusal
         try:
             reply = self._terms.service.answer(self._batch.piece(slot), sender.peer, wall_s)
         except Exception as error:  # noqa: BLE001 - the top of a datagram

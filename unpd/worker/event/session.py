@@ -33,11 +33,10 @@ QUIET_SHARE = 0.9
 has sent it nothing or it has acknowledged nothing.
 """
 
-
 # To look up a member in its enum costs 0.1 us, because Python 3.11 does it through a
 # property. Every session needs the members that are named here.
-_SERVING, _PARTING, _LINGERING = Stage.SERVING, Stage.PARTING, Stage.LINGERING
-_ENDED = Stage.ENDED
+_SERVING, _PARTING = Stage.SERVING, Stage.PARTING
+_LINGERING, _ENDED = Stage.LINGERING, Stage.ENDED
 _CLIENT_FIN, _DONE, _IDLE = EndCause.CLIENT_FIN, EndCause.DONE, EndCause.IDLE
 
 
@@ -45,12 +44,14 @@ class Session:
     """The state of a session. ``reply``: the function that answers received bytes;
     None: they are thrown away. ``more``: the function that speaks unasked, or None.
     ``peer``: the client's address, for :func:`unpd.kernel.connections.address_text`.
-    ``active_at``: when bytes last moved. ``cause``: why we are ending the session, None
-    while we are not. ``stream``: absent once the stage is ENDED.
+    ``active_at``: when bytes last moved. ``began_at``: since when ``times`` hold.
+    ``cause``: why we are ending the session, None while we are not. ``stream``: absent
+    once the stage is ENDED.
     """
 
     __slots__ = (
         "active_at",
+        "began_at",
         "cause",
         "linger_at",
         "more",
@@ -61,19 +62,21 @@ class Session:
         "stage",
         "stream",
         "terms",
+        "times",
         "wheel_slot",
     )
 
     def __init__(self, shared: Shared, terms: Terms, fd: int, peer: bytes) -> None:
         self.shared = shared
         self.terms = terms
+        self.times = terms.times
         self.peer = peer
         self.stream = Stream(fd, self, terms.totals)
         self.reply: Reply | None = None
         self.more: More | None = None
         self.stage = _SERVING
         self.cause: EndCause | None = None
-        self.opened_at = self.active_at = shared.now
+        self.opened_at = self.began_at = self.active_at = shared.now
         self.linger_at = math.inf
         self.wheel_slot: set[Any] | None = None
 
@@ -89,8 +92,7 @@ class Session:
         conversation = service.converse()
         self.reply = None if conversation is None else conversation.received
         self.more = None if conversation is None else conversation.more
-        greeting = service.greet(time.time())
-        if greeting and self.reply is None:
+        if (greeting := service.greet(time.time())) and self.reply is None:
             # Hold the greeting back until the FIN: both then go in one segment, which
             # costs 0.86 to 0.96 of what two cost, depending on the machine. (Before a
             # conversation, the kernel would hold it for 200 ms in vain.)
@@ -115,6 +117,9 @@ class Session:
         if over.service is None:
             self.part(_DONE)
             return
+        if (times := self.terms.offered.get(over.name)) is not None:
+            self.times, self.began_at = times, self.shared.now
+            kernel.set_user_timeout(self.stream.fd, times.user_timeout_s)
         self._begin(over.service)
         if over.rest and self.stage is _SERVING:
             self.answer(over.rest)
@@ -182,8 +187,7 @@ class Session:
             self.stream.watch(select.EPOLLIN)
             self.schedule()
             return
-        piece = more()
-        if piece is None:
+        if (piece := more()) is None:
             self.part(_DONE)
         elif piece:
             self.active_at = self.shared.now
@@ -230,8 +234,7 @@ class Session:
         """End because the socket failed. If we were ending the session already, the
         cause stays as it was.
         """
-        user_timeout_s = self.terms.times.user_timeout_s
-        self.end(self.cause or cause_of(error, self.stream.silence, user_timeout_s))
+        self.end(self.cause or cause_of(error, self.stream.silence, self.times.user_timeout_s))
 
     def fail(self, error: Exception) -> None:
         """End because the service or the engine raised an exception."""
@@ -245,8 +248,7 @@ class Session:
         """Enter the wheel at the next deadline, or move there."""
         shared = self.shared
         at, _ = self.due_at(shared.finish_at)
-        latest = shared.now + LOOK_AHEAD_S
-        shared.wheel.put(self, min(at, latest))
+        shared.wheel.put(self, min(at, shared.now + LOOK_AHEAD_S))
 
     def due_at(self, finish_at: float) -> tuple[float, EndCause]:
         """Return when and why the session ends if nothing happens until then.
@@ -255,12 +257,12 @@ class Session:
         """
         if self.stage >= _PARTING:
             return self.linger_at, self.cause or _DONE
-        times, pending = self.terms.times, self._waits_for_room()
+        times, pending = self.times, self._waits_for_room()
         at, cause = math.inf, _IDLE
         if times.idle_timeout_s:
             at = self.active_at + times.idle_timeout_s
-        if times.session_timeout_s and self.opened_at + times.session_timeout_s < at:
-            at, cause = self.opened_at + times.session_timeout_s, EndCause.SESSION_LIMIT
+        if times.session_timeout_s and self.began_at + times.session_timeout_s < at:
+            at, cause = self.began_at + times.session_timeout_s, EndCause.SESSION_LIMIT
         if pending and times.user_timeout_s and self.active_at + times.user_timeout_s <= at:
             at, cause = self.active_at + times.user_timeout_s, EndCause.STALLED
         if finish_at < math.inf:
@@ -317,7 +319,7 @@ class Session:
         did: a socket is writable only when a part of its buffer is free, and a slow
         reader may still be emptying that part.
         """
-        times, before = self.terms.times, self.active_at
+        times, before = self.times, self.active_at
         known = self.stream.silence()
         if known.sent_s == math.inf:  # only a write tells whether a UNIX peer reads
             self.stream.flush()

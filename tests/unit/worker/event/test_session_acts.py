@@ -5,6 +5,7 @@ has come. A stream that only remembers stands for the socket.
 import errno
 import math
 import select
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from unpd.config.times import ServiceTimes
 from unpd.kernel.connections import send_before_fin
 from unpd.kernel.tcp_info import Silence
 from unpd.names import EndCause
-from unpd.services.base import Conversation, More, Piece, Reply, StreamService, same
+from unpd.services.base import Conversation, HandOver, More, Piece, Reply, StreamService, same
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.event.session import QUIET_S, QUIET_SHARE, Session
 from unpd.worker.event.stage import Stage
@@ -175,6 +176,20 @@ def test_a_silent_session_parts_at_its_time() -> None:
     s.session.come_due()
     assert s.stream.calls == [("ready", IN), *PARTED]
     assert (s.session.stage, s.session.cause) == (Stage.LINGERING, EndCause.IDLE)
+
+
+def test_the_times_of_a_chosen_service_hold_from_the_choice_on() -> None:
+    """Those of the engine and that of the kernel."""
+    s = served(idle_timeout_s=30.0)
+    chosen = replace(TIMES, session_timeout_s=50.0, user_timeout_s=7.0)
+    s.session.terms = replace(s.session.terms, offered={"other": chosen})
+    s.session.reply = lambda _: HandOver(b"", ECHO, name="other")
+    s.advance(20.0)
+    with socket.socket() as sock:
+        s.stream.fd = sock.fileno()
+        s.session.answer(b"other")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+    assert OPENED + 70.0 <= s.due_at <= OPENED + 70.2
 
 
 def test_a_session_limit_is_not_put_off_by_a_read() -> None:
