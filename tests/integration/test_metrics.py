@@ -121,9 +121,8 @@ def test_every_metric_is_there_with_its_help(unpd: Unpd) -> None:
         }, name
     assert len(re.findall(r"^# TYPE ", text, re.MULTILINE)) == len(METRICS)
     assert len(re.findall(r"^unpd_connections_ended_total\{", text, re.MULTILINE)) == len(EndCause)
-    assert len(re.findall(r"^unpd_children_reaped_total\{", text, re.MULTILINE)) == 2 * len(
-        ReapReason
-    )
+    reaped = re.findall(r"^unpd_children_reaped_total\{", text, re.MULTILINE)
+    assert len(reaped) == len(ChildKind) * len(ReapReason)
     assert len(re.findall(r"^unpd_config_reloads_total\{", text, re.MULTILINE)) == len(ReloadResult)
 
 
