@@ -76,7 +76,7 @@ manual: $(VENV)/runtime.stamp
 	@$(BIN)/python packaging/manual.py
 
 clean:
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist unp.trace .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find unpd tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The recipe asks the interpreter for its own path: PATH may lead to the shell script of
