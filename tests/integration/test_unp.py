@@ -43,8 +43,10 @@ NEEDED = ("unshare", "nsenter", "setpriv", "strace", "pstree", "ss", "ip", "curl
 
 
 def needs_a_machine(test: Callable[..., None]) -> Callable[..., None]:
-    """Skip a test where the programs or the namespaces of the section are missing."""
-    marked: Callable[..., None] = faults.requires_namespaces()(test)
+    """Skip a test where the programs or the namespaces of the section are missing. The
+    commands wait for seconds, so the test is slow.
+    """
+    marked: Callable[..., None] = pytest.mark.slow(faults.requires_namespaces()(test))
     for name in NEEDED:
         marked = faults.requires_tool(name)(marked)
     return marked
