@@ -2,7 +2,6 @@
 and UNIX sockets, and what a stop and a reload do to a chargen that never ends.
 """
 
-import re
 import signal
 import socket
 import struct
@@ -196,18 +195,12 @@ def test_a_reload_ends_chargen_within_reload_grace_s(launch: Launch, config: str
     until(lambda: not set(old) & set(unpd.workers()), 10.0, "the old worker to leave")
 
 
-def memory_kib(pid: int) -> int:
-    """The memory that a process does not share (proc(5), smaps_rollup)."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(size) for size in re.findall(r"^Private_\w+: +(\d+) kB$", text, re.MULTILINE))
-
-
 def test_slow_readers_of_chargen_cost_little_memory_and_no_processor(unpd: Unpd) -> None:
     """Of 50 that read nothing each costs the worker less than 100 KiB, the worker
     rests, and other clients are served.
     """
     (pid,) = unpd.workers()
-    before = memory_kib(pid)
+    before = procs.private_bytes(pid)
     with clients.idle(unpd.address("chargen"), 50):
         wait_active(unpd, 50, service="chargen")
 
@@ -217,7 +210,7 @@ def test_slow_readers_of_chargen_cost_little_memory_and_no_processor(unpd: Unpd)
             return service_counts(unpd, "chargen").sent == sent > 50 * 7030
 
         until(stuck, 10.0, "all output to be stuck")
-        assert memory_kib(pid) - before < 50 * 100
+        assert procs.private_bytes(pid) - before < 50 * 100 * 1024
         used_s = procs.cpu_s(pid)
         pause(1.0)
         assert procs.cpu_s(pid) - used_s < 0.3

@@ -5,6 +5,7 @@ uses it. A process that is gone reads as None, empty or False, never as an excep
 import contextlib
 import ctypes
 import os
+import re
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -209,6 +210,16 @@ def fds(pid: int) -> dict[int, str]:
 def rss_bytes(pid: int) -> int:
     """Return the resident memory in bytes; 0 if the process is gone."""
     return int(status(pid).get("VmRSS", "0 kB").split()[0]) * 1024
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that ``pid`` shares with no other process (proc(5),
+    smaps_rollup).
+    """
+    text = (_read(pid, "smaps_rollup") or b"").decode()
+    return sum(
+        int(size) * 1024 for size in re.findall(r"^Private_\w+: +(\d+) kB$", text, re.MULTILINE)
+    )
 
 
 def cpu_s(pid: int) -> float:
