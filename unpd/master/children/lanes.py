@@ -20,7 +20,7 @@ successor. They end with their clients, or with the stop of the daemon.
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from unpd.board import layout
@@ -33,7 +33,7 @@ from unpd.kernel import signals
 from unpd.kernel.processes import ExitReport, decode_wait_status
 from unpd.kernel.signals import Reaped
 from unpd.loop import now
-from unpd.names import ReapReason, reap_reason
+from unpd.names import EndCause, ReapReason, reap_reason
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Totals
 
@@ -105,9 +105,10 @@ class Lanes:
         """The lane of a dispatcher; None for a child of another kind."""
         return next((lane for lane in self._lanes if lane.keeper == birth), None)
 
-    def take_back(self, lane: Lane) -> int:
+    def take_back(self, lane: Lane, reaped: Collection[Reaped] = ()) -> int:
         """Keep the lane of a dispatcher that has died or was never forked. Return how
-        many connections are lost with it.
+        many connections are lost with it. ``reaped``: what the master has reaped and
+        not yet accounted for; more may come meanwhile.
         """
         accounts = {
             column: _Account(name, layout.service_cells(column))
@@ -122,9 +123,9 @@ class Lanes:
             if status is not None:
                 self._book(lane, index, decode_wait_status(status))
             elif not session.pid:
-                lane.roll.ended(index, None, _now_ns())
+                lane.roll.ended(index, None, _now_ns(), EndCause.WORKER_DIED)
                 lost += 1
-            elif not _is_our_child(session.pid):
+            elif not (_is_our_child(session.pid) or _has(reaped, session.pid)):
                 # The dispatcher had reaped it and died before it could book that.
                 lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
         lane.ledger.book()
@@ -178,6 +179,11 @@ def _is_our_child(pid: int) -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def _has(reaped: Collection[Reaped], pid: int) -> bool:
+    """Whether ``pid`` waits to be accounted for. A handler may append meanwhile."""
+    return any(each.pid == pid for each in tuple(reaped))
 
 
 def _now_ns() -> int:
