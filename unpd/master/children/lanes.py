@@ -15,7 +15,8 @@ each birth, and by :mod:`unpd.master.children.reap` for each death. Raises OSErr
 the kernel refuses the memory of a table.
 
 Known gaps: the sessions of a dispatcher that was killed while it drained have no
-successor. They end with their clients, or with the stop of the daemon.
+successor. They end with their clients, or with the stop of the daemon, which waits for
+them. Until then the next generation does not count them for ``max_connections``.
 """
 
 import os
@@ -72,6 +73,7 @@ class Lanes:
         self._board = board
         self._columns = columns
         self._lanes: list[Lane] = []
+        self._ending = False
 
     @property
     def rows(self) -> set[int]:
@@ -129,6 +131,8 @@ class Lanes:
                 # The dispatcher had reaped it and died before it could book that.
                 lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
         lane.ledger.book()
+        if self._ending:  # the dispatcher may have died before it told them
+            self.end_unkept()
         return lost + self._give_up_if_empty(lane)
 
     def session_ended(self, reaped: Reaped) -> bool:
@@ -161,15 +165,16 @@ class Lanes:
         self._lanes.remove(lane)
         return self._board.book_worker_died(lane.row)
 
-    def end_unkept(self) -> None:
+    def end_unkept(self, signum: signal.Signals = signal.SIGTERM) -> None:
         """Tell the sessions that have no dispatcher to finish, because the daemon
-        stops.
+        stops; also those that will have none. SIGKILL ends them at once.
         """
+        self._ending = True
         with signals.blocked():  # none of them is reaped meanwhile
             for lane in self._lanes:
                 for session in lane.roll.enrolled.values() if lane.roll else ():
                     if session.pid and _is_our_child(session.pid):
-                        os.kill(session.pid, signal.SIGTERM)
+                        os.kill(session.pid, signum)
 
 
 def _is_our_child(pid: int) -> bool:
