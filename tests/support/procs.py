@@ -230,6 +230,11 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
+def limits(pid: int) -> str:
+    """Return the text of /proc/PID/limits; "" if the process is gone."""
+    return (_read(pid, "limits") or b"").decode()
+
+
 def environ(pid: int) -> dict[str, str]:
     """Return the environment at the start of ``pid``. A process that changed its title
     has overwritten it; the result is then empty or nonsense.
