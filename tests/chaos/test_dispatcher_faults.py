@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from signal import SIGSTOP, SIGTERM
+from signal import SIGKILL, SIGSTOP, SIGTERM, Signals
 
 import pytest
 
@@ -25,6 +25,7 @@ from tests.support.sessions import (
     kill_dispatcher,
     served,
     session_of,
+    works,
 )
 from tests.support.waiting import holds, until
 
@@ -272,6 +273,30 @@ def test_a_fork_that_fails_loses_nobody(launch: Launch, tmp_path: Path) -> None:
         unpd.metric_becomes(3, "unpd_session_fork_failures_total", service="echo")
         assert unpd.total("unpd_session_processes_spawned_total") == 3
     wait_ended(unpd, {"client_fin": 3})
+
+
+@faults.requires_strace()
+@pytest.mark.parametrize(("number", "cause"), [(SIGKILL, "worker_died"), (SIGTERM, "shutdown")])
+def test_a_connection_without_a_process_ends_with_its_dispatcher(
+    launch: Launch, tmp_path: Path, number: Signals, cause: str
+) -> None:
+    """A client that the kernel gave no process loses its connection when the dispatcher
+    is killed or has to leave; the next dispatcher serves the others.
+    """
+    unpd = launch(FORK)
+    unpd.expect_errors("session.fork_failed")
+    parent = dispatcher(unpd)
+    fault = "clone:error=EAGAIN"
+    with contextlib.ExitStack() as stack:
+        with faults.straced(parent, tmp_path / "trace", "clone", fault, follow=False):
+            lost = waiting_client(stack, unpd)
+            unpd.wait_event("session.fork_failed")
+            late = waiting_client(stack, unpd)
+            procs.kill([parent], number)
+            unpd.wait_event("child.reaped", pid=parent)
+        assert not works(lost)
+        assert clients.read_exactly(late, 1) == b"x"
+    wait_ended(unpd, {cause: 1, "client_fin": 1})
 
 
 def no_more_by_user(unpd: Unpd) -> Iterator[None]:
