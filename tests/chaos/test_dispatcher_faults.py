@@ -327,9 +327,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize("limited", LIMITS)
-def test_at_a_limit_of_processes_clients_wait(
-    launch: Launch, limited: Callable[[Unpd], Iterator[None]]
-) -> None:
+def test_at_a_limit_clients_wait(launch: Launch, limited: Callable[[Unpd], Iterator[None]]) -> None:
     """The running sessions go on; one connection is kept and the others stay in the
     queue. All are served when there is room again. A stop meanwhile would end the one
     that is kept, and a session that ends makes room in the cgroup.

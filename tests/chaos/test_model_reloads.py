@@ -8,7 +8,7 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import total
 from tests.support.operating import reload
-from tests.support.scale import many, scale
+from tests.support.scale import scale
 from tests.support.sessions import dispatcher, greet, served
 from tests.support.waiting import until
 from unpd.names import ChildKind, Model
@@ -48,7 +48,7 @@ def test_the_model_changes_under_load(launch: Launch) -> None:
         ) as load,
     ):
         lasting = served(stack, unpd.address("echo"))
-        for model in ROUND * many(10):
+        for model in ROUND * (10 if scale() == 1 else 1):
             reload(unpd, CONFIG.format(model=model))
             assert unpd.children(SERVING[model])
             load.more(50, timeout_s=PATIENCE_S)
@@ -83,7 +83,7 @@ def test_ten_thousand_sessions_leave_no_zombie(launch: Launch) -> None:
         served(stack, unpd.address("echo"))
     wait_ended(unpd, {"client_fin": 1})
     before, resident = procs.fds(parent), procs.rss_bytes(parent)
-    count = many(10_000)
+    count = 10_000 if scale() == 1 else 200
     with loads.running(unpd.address("echo"), concurrency=32, timeout_s=PATIENCE_S) as load:
         load.more(count, timeout_s=10 * PATIENCE_S)
         assert unpd.total("unpd_zombies") < 256

@@ -1,9 +1,7 @@
-"""What every model of a service has in common: conversations, deadlines, ends, counts.
-The models fork and iterative are compared with the model event, which has tests of its
-own for each of these.
+"""What the models fork and iterative have in common with the model event, which has
+tests of its own: conversations, deadlines, causes of ends, counts, status, readiness.
 """
 
-import socket
 import time
 
 import pytest
@@ -20,12 +18,11 @@ LATE_S = 10.0
 """How much later than its deadline an end may be seen on a busy machine."""
 
 
-@pytest.fixture(params=list(Model))
+@pytest.fixture(params=[Model.FORK, Model.ITERATIVE])
 def unpd(request: pytest.FixtureRequest, launch: Launch) -> Unpd:
     """A daemon that serves echo in one of the models, with different deadlines."""
     echo = f'type = "echo"\nlisten = ["tcp://127.0.0.1:0"]\nmodel = "{request.param}"\n'
     return launch(
-        "[pools.default]\nworkers = 1\n"
         f"[services.plain]\n{echo}"
         f"[services.idle]\n{echo}idle_timeout_s = 0.5\n"
         f"[services.session]\n{echo}session_timeout_s = 0.7\n"
@@ -33,10 +30,18 @@ def unpd(request: pytest.FixtureRequest, launch: Launch) -> Unpd:
     )
 
 
-def test_every_model_ends_a_connection_for_the_same_causes(unpd: Unpd) -> None:
+def test_a_model_changes_neither_ends_nor_status(unpd: Unpd) -> None:
     """A half-closed client gets every byte; a reset is one; a silent client, one that
-    sends slowly, and one that does not read end at their deadlines, and not before.
+    sends slowly, and one that does not read end at their deadlines, and not before. The
+    status shows the children that serve, and readiness knows them.
     """
+    shown = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
+    lines = [line for line in shown.splitlines() if " default/0: ready, pid " in line]
+    assert [line.split()[0] in (ChildKind.DISPATCHER, ChildKind.ITERATIVE) for line in lines] == [
+        True
+    ]
+    assert "service plain: 0 active, 0 accepted\n" in shown
+    assert unpd.get("/readyz").status == 200
     data = bytes(range(256)) * 4096
     assert clients.converse(unpd.address("plain"), data) == data
     with clients.connect(unpd.address("plain")) as sock:
@@ -61,19 +66,3 @@ def test_every_model_ends_a_connection_for_the_same_causes(unpd: Unpd) -> None:
             clients.read_all(deaf)
     wait_ended(unpd, {"idle": 1}, service="idle")
     wait_ended(unpd, {"session_limit": 1}, service="session")
-
-
-def test_a_service_of_every_model_counts_as_served(unpd: Unpd) -> None:
-    """The status shows the children that serve, and readiness knows them."""
-    shown = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
-    (line,) = [line for line in shown.splitlines() if " default/0: " in line]
-    assert "0: ready, pid " in line
-    assert line.split()[0] in (ChildKind.WORKER, ChildKind.DISPATCHER, ChildKind.ITERATIVE)
-    assert unpd.get("/readyz").status == 200
-    with clients.connect(unpd.address("plain")) as sock:
-        greet(sock)
-        shown = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
-        assert "service plain: 1 active, 1 accepted\n" in shown
-        sock.shutdown(socket.SHUT_WR)
-        assert clients.read_all(sock) == b""
-    wait_ended(unpd, {"client_fin": 1}, service="plain")

@@ -5,6 +5,7 @@ a descriptor stays open in the dispatchers or in their sessions.
 A test runs it to show what each descriptor does to the clients.
 """
 
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from unpd.dispatcher.session import SessionSetup
 
 def parent_keeps_connection() -> None:
     """A dispatcher does not close its descriptor of a connection."""
-    vars(main)["os"] = SimpleNamespace(close=keep)
+    vars(main)["os"] = SimpleNamespace(**{**vars(os), "close": keep})
 
 
 def child_keeps_listener() -> None:
