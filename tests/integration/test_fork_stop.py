@@ -17,6 +17,7 @@ from tests.support.launch import Launch
 from tests.support.ports import free_port
 from tests.support.sessions import FORK, dispatcher, greet, served
 from tests.support.waiting import until
+from unpd.worker.accepting import BATCH
 
 AIR_S = 5.0
 """What a busy machine may add to a bound."""
@@ -35,21 +36,24 @@ def test_conversations_are_finished_at_a_graceful_stop(launch: Launch) -> None:
     data = b"in the middle " * 4000
     with contextlib.ExitStack() as stack:
         quiet, half, busy = served(stack, unpd.address("echo"), 3)
-        with procs.stopped([dispatcher(unpd)]):  # it reads the order before the queue
-            late = stack.enter_context(clients.connect(unpd.address("echo")))
-            late.sendall(b"late")
-            late.shutdown(socket.SHUT_WR)
+        with procs.stopped([dispatcher(unpd)]):
+            late = [  # more than it accepts before it reads the order
+                stack.enter_context(clients.connect(unpd.address("echo"))) for _ in range(BATCH + 2)
+            ]
+            for sock in late:
+                sock.sendall(b"late")
+                sock.shutdown(socket.SHUT_WR)
             unpd.signal(SIGTERM)
             unpd.wait_event("master.stopping", quick=False)
         busy.sendall(data)
         half.sendall(b"half-closed")
         half.shutdown(socket.SHUT_WR)
         assert clients.read_all(half) == b"half-closed"
-        assert clients.read_all(late) == b"late"
+        assert [clients.read_all(sock) for sock in late] == [b"late"] * len(late)
         assert clients.read_all(busy) == data
         assert clients.read_all(quiet) == b""
     assert unpd.wait_exit() == 0
-    assert causes(unpd) == ["client_fin", "client_fin", "shutdown", "shutdown"]
+    assert causes(unpd) == ["client_fin"] * (len(late) + 1) + ["shutdown"] * 2
 
 
 def test_clients_that_hold_on_do_not_extend_a_stop(launch: Launch) -> None:
