@@ -2,6 +2,8 @@
 
 import contextlib
 
+import pytest
+
 from tests.support import clients, loads, procs
 from tests.support.counts import service_counts, wait_ended
 from tests.support.daemon import Unpd
@@ -73,6 +75,7 @@ def only(unpd: Unpd, model: Model) -> bool:
     return [kind for kind in SERVING.values() if unpd.children(kind)] == [SERVING[model]]
 
 
+@pytest.mark.timeout(900)  # the full run forks 10,000, as fast as the machine can
 def test_ten_thousand_sessions_leave_no_zombie(launch: Launch) -> None:
     """Each is forked, reaped and counted once, with every byte. No descriptor stays
     open in the dispatcher, and its memory does not grow.
@@ -85,7 +88,7 @@ def test_ten_thousand_sessions_leave_no_zombie(launch: Launch) -> None:
     before, resident = procs.fds(parent), procs.rss_bytes(parent)
     count = 10_000 if scale() == 1 else 200
     with loads.running(unpd.address("echo"), concurrency=32, timeout_s=PATIENCE_S) as load:
-        load.more(count, timeout_s=10 * PATIENCE_S)
+        load.more(count, timeout_s=800)
         assert unpd.total("unpd_zombies") < 256
         said = load.stop()
     said.assert_clean(at_least=count)

@@ -130,12 +130,14 @@ def test_counters_go_on_after_a_crash(launch: Launch, systemd: FakeSystemd) -> N
     assert second.stop() == 0
 
 
-@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
-def test_a_session_that_stands_still_is_killed_in_time(launch: Launch, number: Signals) -> None:
+@pytest.mark.parametrize(("number", "grace_s"), [(SIGTERM, 2), (SIGINT, 60)])
+def test_a_session_that_stands_still_is_killed_in_time(
+    launch: Launch, number: Signals, grace_s: int
+) -> None:
     """The dispatcher that waits for it is killed first; then the master has the
     session, and leaves no process behind.
     """
-    unpd = launch(f"[daemon]\ngrace_s = 2\n{FORK}")
+    unpd = launch(f"[daemon]\ngrace_s = {grace_s}\n{FORK}")
     with contextlib.ExitStack() as stack:
         served(stack, unpd.address("echo"))
         (session,) = unpd.sessions()
