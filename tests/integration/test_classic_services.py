@@ -2,7 +2,6 @@
 and UNIX sockets, and what a stop and a reload do to a chargen that never ends.
 """
 
-import re
 import signal
 import socket
 import struct
@@ -17,6 +16,7 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import refused_reload, reload
 from tests.support.waiting import pause, until
+from unpd.names import Model
 from unpd.services.chargen import lines
 from unpd.services.time868 import EPOCH_S, NOTE
 
@@ -28,13 +28,35 @@ QUOTATIONS = {b"one\r\n", b"two\r\nlines\r\n", b"three\r\n"}
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> str:
+def model(request: pytest.FixtureRequest) -> Model:
+    """The model of the services: event, or what :data:`in_every_model` says."""
+    return Model(getattr(request, "param", Model.EVENT))
+
+
+in_every_model = pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        pytest.param(model, kind, id=f"{model}-{name}")
+        for model in Model
+        for kind, name in enumerate(("tcp", "unix"))
+        if (model, name) != (Model.ITERATIVE, "unix")  # a worker too, as with event
+    ],
+    indirect=["model"],
+)
+"""Runs a test in each model, over TCP and over a UNIX socket."""
+serving_longer = pytest.mark.parametrize("model", [Model.EVENT, Model.FORK], indirect=True)
+"""Runs a test with a worker and with a session."""
+
+
+@pytest.fixture
+def config(tmp_path: Path, model: Model) -> str:
     """Every classic service over TCP and over a UNIX socket, with one worker."""
     (tmp_path / "fortunes").write_text(FORTUNES)
     text = "[pools.default]\nworkers = 1\n"
     for name in ("discard", "chargen", "time", "qotd", "echo"):
         text += (
             f'[services.{name}]\nlisten = ["tcp://127.0.0.1:0", "unix://{tmp_path}/{name}.sock"]\n'
+            f'model = "{model}"\n'
         )
         text += f'file = "{tmp_path}/fortunes"\n' if name == "qotd" else ""
     return text
@@ -66,12 +88,7 @@ def read_pattern(sock: socket.socket, count: int = 0) -> int:
     return read
 
 
-@pytest.fixture(params=[0, 1], ids=["tcp", "unix"])
-def kind(request: pytest.FixtureRequest) -> int:
-    """The index of a listen address: TCP or UNIX."""
-    return int(request.param)
-
-
+@in_every_model
 def test_discard_takes_everything(unpd: Unpd, kind: int) -> None:
     """Nothing comes back, and the client's FIN is answered."""
     assert clients.converse(unpd.address("discard", kind), bytes(3 * MIB)) == b""
@@ -80,6 +97,7 @@ def test_discard_takes_everything(unpd: Unpd, kind: int) -> None:
     )
 
 
+@in_every_model
 def test_chargen_goes_on_for_as_long_as_the_client_reads(unpd: Unpd, kind: int) -> None:
     """Its client gets the pattern, and the end of the client is the end."""
     with clients.connect(unpd.address("chargen", kind)) as sock:
@@ -93,6 +111,7 @@ def test_chargen_goes_on_for_as_long_as_the_client_reads(unpd: Unpd, kind: int) 
     )
 
 
+@in_every_model
 def test_time_sends_four_bytes_and_closes(unpd: Unpd, kind: int) -> None:
     """The seconds since 1900, most significant byte first. The log says when they begin
     again.
@@ -125,11 +144,14 @@ def test_a_reload_tells_the_limit_of_a_new_service(launch: Launch) -> None:
     assert noted() == ["one", "two"]
 
 
-def test_qotd_sends_another_quotation_to_each_client(unpd: Unpd, kind: int) -> None:
-    """Each one of the file comes, and none comes twice in a row."""
+@in_every_model
+def test_qotd_sends_another_quotation_to_each_client(unpd: Unpd, kind: int, model: Model) -> None:
+    """Each one of the file comes. A process sends none twice in a row; a session has
+    one client.
+    """
     got = [clients.ask(unpd.address("qotd", kind)) for _ in range(100)]
     assert set(got) == QUOTATIONS
-    assert all(got[index] != got[index + 1] for index in range(99))
+    assert model is Model.FORK or all(got[index] != got[index + 1] for index in range(99))
     assert wait_ended(unpd, {"done": 100}, service="qotd").sent == sum(map(len, got))
 
 
@@ -154,6 +176,7 @@ def test_a_reload_reads_the_quotations_again(unpd: Unpd, tmp_path: Path) -> None
     assert clients.ask(unpd.address("qotd")) == b"four\r\n"
 
 
+@serving_longer
 def test_a_stop_ends_chargen_in_time(launch: Launch, config: str) -> None:
     """A client that reads gets every byte and the FIN long before the time of the stop
     is over; one that does not read is cut within it.
@@ -169,6 +192,7 @@ def test_a_stop_ends_chargen_in_time(launch: Launch, config: str) -> None:
     assert [e.fields["cause"] for e in unpd.log_events("connection.ended")] == ["shutdown"]
 
 
+@serving_longer
 def test_a_stop_cuts_a_chargen_client_that_does_not_read(launch: Launch, config: str) -> None:
     """Within the time of the stop."""
     unpd = launch(f"[daemon]\ngrace_s = 1\n{config}")
@@ -196,18 +220,12 @@ def test_a_reload_ends_chargen_within_reload_grace_s(launch: Launch, config: str
     until(lambda: not set(old) & set(unpd.workers()), 10.0, "the old worker to leave")
 
 
-def memory_kib(pid: int) -> int:
-    """The memory that a process does not share (proc(5), smaps_rollup)."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(size) for size in re.findall(r"^Private_\w+: +(\d+) kB$", text, re.MULTILINE))
-
-
 def test_slow_readers_of_chargen_cost_little_memory_and_no_processor(unpd: Unpd) -> None:
     """Of 50 that read nothing each costs the worker less than 100 KiB, the worker
     rests, and other clients are served.
     """
     (pid,) = unpd.workers()
-    before = memory_kib(pid)
+    before = procs.private_bytes(pid)
     with clients.idle(unpd.address("chargen"), 50):
         wait_active(unpd, 50, service="chargen")
 
@@ -217,7 +235,7 @@ def test_slow_readers_of_chargen_cost_little_memory_and_no_processor(unpd: Unpd)
             return service_counts(unpd, "chargen").sent == sent > 50 * 7030
 
         until(stuck, 10.0, "all output to be stuck")
-        assert memory_kib(pid) - before < 50 * 100
+        assert procs.private_bytes(pid) - before < 50 * 100 * 1024
         used_s = procs.cpu_s(pid)
         pause(1.0)
         assert procs.cpu_s(pid) - used_s < 0.3

@@ -43,15 +43,23 @@ from tests.support.observed import (
     total,
 )
 from tests.support.waiting import until
+from unpd.names import ChildKind
 
 COMMAND = (sys.executable, "-m", "unpd")
 READY_S = 20.0
 STOP_S = 20.0
 """How long a stop may take unless the test sets ``unpd.stop_s``."""
+COMM_BYTES = 15
 LISTENING = "0A"
 """TCP_LISTEN, as /proc/net/tcp writes it."""
-ORPHANS = ("unpd: worker", "unpd: exporter", "(unpd: worker", "(unpd: exporter")
-"""The titles of children whose master has died, and of dead ones in brackets."""
+ORPHANS = tuple(
+    title[: COMM_BYTES + 1]
+    for role in (*ChildKind, "session")
+    for title in (f"unpd: {role}", f"(unpd: {role}")
+)
+"""How the titles of children begin whose master has died, and of dead ones in brackets:
+there the kernel keeps 15 bytes.
+"""
 ORPHANS_S = 2.0
 """How long a child may outlive its master unless the test sets ``unpd.orphans_s``."""
 
@@ -197,22 +205,26 @@ class Unpd:
 
     def workers(self) -> list[int]:
         """Return the pids of the living workers, by their titles."""
+        return self.children(ChildKind.WORKER)
+
+    def children(self, kind: ChildKind) -> list[int]:
+        """Return the pids of the living children of a kind, by their titles."""
         return [
             child.pid
             for child in procs.children(self.pid)
-            if child.title.startswith("unpd: worker")
+            if child.title.startswith(f"unpd: {kind} ")
         ]
+
+    def sessions(self, service: str = "") -> list[int]:
+        """Return the pids of the living session processes, of one service if named, by
+        their titles.
+        """
+        start = f"unpd: session {service} " if service else "unpd: session "
+        return [child.pid for child in self.family() if child.title.startswith(start)]
 
     def exporter(self) -> int | None:
         """Return the pid of the exporter, or None if it is not alive."""
-        return next(
-            (
-                child.pid
-                for child in procs.children(self.pid)
-                if child.title.startswith("unpd: exporter")
-            ),
-            None,
-        )
+        return next(iter(self.children(ChildKind.EXPORTER)), None)
 
     def family(self) -> list[procs.Stat]:
         """Return every process of this daemon, zombies included. Another process may
@@ -413,7 +425,7 @@ class Unpd:
         }  # a line of level debug
         settled = {
             event.fields["birth"]
-            for name in ("worker.ready", "exporter.ready", "child.reaped")
+            for name in (*(f"{kind}.ready" for kind in ChildKind), "child.reaped")
             for event in self.log_events(name)
         }
         return spawned <= settled and not [

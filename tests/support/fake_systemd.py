@@ -105,6 +105,7 @@ class FakeSystemd:
         unpd.expect_exit(-signal.SIGKILL)
         os.kill(unpd.pid, signal.SIGKILL)
         unpd.wait_exit()
+        procs.kill(unpd.sessions())  # they do not die with their parents
         until(
             lambda: not [process for process in unpd.family() if not process.zombie],
             5.0,

@@ -25,6 +25,7 @@ from tests.support import procs
 from tests.support.waiting import until
 
 CLONE_NEWNET = 0x40000000
+UNFINISHED = " <unfinished ...>"
 CGROUPS = Path("/sys/fs/cgroup")
 SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
 """Not on every user's PATH, but ip and tc are there."""
@@ -152,6 +153,24 @@ class Trace:
     def lines(self) -> list[str]:
         """Return the lines so far. With ``-f`` each begins with the pid."""
         return self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
+
+    def whole_calls(self) -> list[str]:
+        """Return the lines, with each call that lines of another process interrupted in
+        one piece, where it began.
+        """
+        found: list[str] = []
+        begun: dict[str, int] = {}
+        for line in self.lines():
+            pid, _, call = line.partition(" ")
+            resumed = re.match(r" *<\.\.\. \w+ resumed>(.*)$", call)
+            if resumed and pid in begun:
+                found[begun.pop(pid)] += resumed[1]
+            elif line.endswith(UNFINISHED):
+                begun[pid] = len(found)
+                found.append(line.removesuffix(UNFINISHED))
+            else:
+                found.append(line)
+        return found
 
     def count(self, syscall: str) -> int:
         """Count the calls of ``syscall`` in the lines so far."""

@@ -5,6 +5,7 @@ uses it. A process that is gone reads as None, empty or False, never as an excep
 import contextlib
 import ctypes
 import os
+import re
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -211,12 +212,27 @@ def rss_bytes(pid: int) -> int:
     return int(status(pid).get("VmRSS", "0 kB").split()[0]) * 1024
 
 
+def private_bytes(pid: int) -> int:
+    """Return the memory that ``pid`` shares with no other process (proc(5),
+    smaps_rollup).
+    """
+    text = (_read(pid, "smaps_rollup") or b"").decode()
+    return sum(
+        int(size) * 1024 for size in re.findall(r"^Private_\w+: +(\d+) kB$", text, re.MULTILINE)
+    )
+
+
 def cpu_s(pid: int) -> float:
     """Return the processor time used so far, user and system, in seconds; 0.0 if the
     process is gone.
     """
     fields = (_read(pid, "stat") or b"").decode(errors="replace").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
+
+def limits(pid: int) -> str:
+    """Return the text of /proc/PID/limits; "" if the process is gone."""
+    return (_read(pid, "limits") or b"").decode()
 
 
 def environ(pid: int) -> dict[str, str]:

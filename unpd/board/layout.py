@@ -224,8 +224,8 @@ class Session(Area):
 
     The session writes the first words, which are those of a row, and ``COUNTS``. The
     keeper of the table writes the others: the dispatcher, or the master while there is
-    none. But the master writes ``STATUS``, when it has reaped a session that an earlier
-    dispatcher forked.
+    none. But the session enters its ``PID`` too, and the master writes ``STATUS``, when
+    it has reaped a session that an earlier dispatcher forked.
     """
 
     BEAT_NS = Word("as in a row")

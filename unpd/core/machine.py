@@ -211,6 +211,7 @@ def _stop(draft: Draft, end: Exit, quick: bool) -> None:
     state.phase = MasterPhase.STOPPING
     state.phase_deadline_at = None
     state.stop_began_at = draft.now
+    state.sessions_end_at = draft.stop_ends_at
     state.exit = end
     draft.do(fx.CloseListeners())
     if quick:
@@ -237,6 +238,7 @@ def _leave_all(draft: Draft) -> None:
     is over.
     """
     deadline_at = min(draft.now + QUICK_GRACE_S, draft.stop_ends_at)
+    draft.state.sessions_end_at = deadline_at
     for child in list(draft.state.children.values()):
         if child.phase is not ChildPhase.KILLED:
             draft.leave(child, deadline_at)

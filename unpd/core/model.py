@@ -270,7 +270,8 @@ class State:
     ``asked`` is the reload under way, ``queued`` one more reload after it.
     ``phase_deadline_at`` bounds STARTING and CUTTING. ``beats_read_at`` is when
     heartbeats were last read. ``last_trouble`` is the latest reason why a child failed.
-    ``max_children`` have room at a time.
+    ``max_children`` have room at a time. ``sessions_end_at``: how long the master
+    waits, after its last child, for sessions that have no dispatcher.
     """
 
     wanted: Wanted
@@ -285,6 +286,7 @@ class State:
     queued: Asked | None = None
     phase_deadline_at: float | None = None
     stop_began_at: float = 0.0
+    sessions_end_at: float = 0.0
     exit: Exit | None = None
     last_trouble: str = ""
     beats_read_at: float = 0.0

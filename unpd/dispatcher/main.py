@@ -230,6 +230,7 @@ class Dispatcher:
             grace_s=setup.grace_s,
             log=setup.log,
             retired=self._retired,
+            dispatcher_pid=os.getpid(),
         )
         try:
             self._processes.fork(accepted.index, session)

@@ -160,17 +160,23 @@ class Roll:
         status = self._table.entry(index)[Session.STATUS]
         return status - 1 if 0 < status <= 1 << 16 else None
 
-    def ended(self, index: int, reason: ReapReason | None, now_ns: int) -> Ended:
+    def ended(
+        self,
+        index: int,
+        reason: ReapReason | None,
+        now_ns: int,
+        unserved: EndCause = EndCause.SHUTDOWN,
+    ) -> Ended:
         """Book the rest of a session that has ended, and free its entry.
 
-        ``reason``: how its process ended; None: it never had one, because the
-        dispatcher had to leave. A session that did not say why its connection ended has
-        died with it.
+        ``reason``: how its process ended; None: it never had one, and its connection
+        ended for the cause ``unserved``. A session that did not say why its connection
+        ended has died with it.
         """
         session = self.enrolled.pop(index)
         words = self._table.entry(index)
         self._book_bytes(index, session)
-        cause = EndCause.SHUTDOWN if reason is None else _cause(words)
+        cause = unserved if reason is None else _cause(words)
         duration_s = max(0, now_ns - sane(session.accepted_ns)) / layout.NS
         self._ledger.ended(session.account, cause, duration_s)
         if reason is not None:

@@ -7,7 +7,8 @@ its connection with the engine of a worker, and exits. It never returns into the
 of the dispatcher.
 
 It belongs to its client: it does not die with its dispatcher. It takes the orders of a
-worker. It counts in its entry of the table of sessions, and writes nothing else there.
+worker. It enters its pid into its entry of the table of sessions, counts there, and
+writes nothing else there.
 
 Known gaps: a session writes to the log file that was open when it was forked, also
 after a rotation; and it shares the file's description with its dispatcher.
@@ -42,6 +43,7 @@ class SessionSetup:
     """Everything a session gets. ``terms``: of its service in the dispatcher. ``fd``
     and ``peer``: its connection. ``entry``: its words of the table. ``listeners``: what
     it closes first. ``retired``: the dispatcher was ordered to retire.
+    ``dispatcher_pid``: its own.
     """
 
     terms: Terms
@@ -53,18 +55,30 @@ class SessionSetup:
     grace_s: float
     log: Log
     retired: bool
+    dispatcher_pid: int
 
 
 def live(setup: SessionSetup) -> NoReturn:
     """Serve the connection, and exit."""
     code = ExitCode.FAILED
     try:
-        _live(setup)
+        if _enter_pid(setup):
+            _live(setup)
         code = ExitCode.DONE
     except BaseException as error:  # noqa: BLE001 - the top of a process
         setup.log.event("session.crashed", error=repr(error), trace=trace_of(error))
     finally:
         os._exit(code)
+
+
+def _enter_pid(setup: SessionSetup) -> bool:
+    """Enter our pid, as the dispatcher does: it may die before it can. False if it died
+    before we could: then the master has booked the connection as lost.
+    """
+    if os.getppid() != setup.dispatcher_pid:
+        return False  # the entry may be another session's by now
+    setup.entry[Session.PID] = os.getpid()
+    return os.getppid() == setup.dispatcher_pid
 
 
 def _live(setup: SessionSetup) -> None:

@@ -10,12 +10,14 @@ them.
 At SIGTERM, ``SignalQueue`` queues the signal, ``Signalling.take`` makes StopAsked, and
 ``machine._stop`` orders the workers to finish. Each worker drains
 (:mod:`unpd.worker.main`), each exit becomes ChildExited, and after the last exit the
-core orders Leave.
+core orders Leave. Sessions whose dispatcher was killed are no children of the core: the
+shell waits for them, and kills them when the stop has no more time.
 
 Made and run by boot.
 """
 
 import select
+import signal
 
 from setproctitle import setproctitle
 
@@ -45,6 +47,12 @@ SIGCHLD was lost.
 """
 
 
+KILL_S = 1.0
+"""How long the master waits for processes that it has killed. For a forged pid in a
+table of sessions it would wait in vain.
+"""
+
+
 class Shell:
     """The master's main loop."""
 
@@ -63,16 +71,26 @@ class Shell:
         )
 
     def run(self) -> fx.Leave:
-        """Run the loop until the core orders Leave, once no child is left. Return that
-        effect, which has the exit code.
+        """Run the loop until the core orders Leave, once no child is left, and no
+        session either. Return that effect, which has the exit code.
         """
         self._take(ev.Booted())
-        while self._leave is None:
+        while self._leave is None or self._sessions_last():
             self._runtime.loop.turn(self._timeout_s())
             self._gather()
             while self._runtime.events:
                 self._take(self._runtime.events.popleft())
         return self._leave
+
+    def _sessions_last(self) -> bool:
+        """Whether sessions without a dispatcher are left, and the master waits for
+        them. It kills them when their time is over.
+        """
+        if not self._runtime.lanes.rows:
+            return False
+        if now() >= self._state.sessions_end_at:
+            self._runtime.lanes.end_unkept(signal.SIGKILL)
+        return now() < self._state.sessions_end_at + KILL_S
 
     def _take(self, event: ev.Event) -> None:
         self._state, effects = step(self._state, event, now())
@@ -101,6 +119,8 @@ class Shell:
         if self._runtime.events or self._runtime.reaper.reaped:
             return 0.0
         deadline_at = sooner(next_deadline(self._state), self._sweep_at)
+        if self._leave is not None:
+            return max(0.0, min(self._state.sessions_end_at, self._sweep_at) - now())
         if self._runtime.postponed is not None:
             deadline_at = sooner(deadline_at, self._runtime.postponed.again_at)
         return max(0.0, deadline_at - now())

@@ -15,12 +15,13 @@ each birth, and by :mod:`unpd.master.children.reap` for each death. Raises OSErr
 the kernel refuses the memory of a table.
 
 Known gaps: the sessions of a dispatcher that was killed while it drained have no
-successor. They end with their clients, or with the stop of the daemon.
+successor. They end with their clients, or with the stop of the daemon, which waits for
+them. Until then the next generation does not count them for ``max_connections``.
 """
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from unpd.board import layout
@@ -33,7 +34,7 @@ from unpd.kernel import signals
 from unpd.kernel.processes import ExitReport, decode_wait_status
 from unpd.kernel.signals import Reaped
 from unpd.loop import now
-from unpd.names import ReapReason, reap_reason
+from unpd.names import EndCause, ReapReason, reap_reason
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Totals
 
@@ -72,6 +73,7 @@ class Lanes:
         self._board = board
         self._columns = columns
         self._lanes: list[Lane] = []
+        self._ending = False
 
     @property
     def rows(self) -> set[int]:
@@ -105,9 +107,10 @@ class Lanes:
         """The lane of a dispatcher; None for a child of another kind."""
         return next((lane for lane in self._lanes if lane.keeper == birth), None)
 
-    def take_back(self, lane: Lane) -> int:
+    def take_back(self, lane: Lane, reaped: Collection[Reaped] = ()) -> int:
         """Keep the lane of a dispatcher that has died or was never forked. Return how
-        many connections are lost with it.
+        many connections are lost with it. ``reaped``: what the master has reaped and
+        not yet accounted for; more may come meanwhile.
         """
         accounts = {
             column: _Account(name, layout.service_cells(column))
@@ -122,12 +125,14 @@ class Lanes:
             if status is not None:
                 self._book(lane, index, decode_wait_status(status))
             elif not session.pid:
-                lane.roll.ended(index, None, _now_ns())
+                lane.roll.ended(index, None, _now_ns(), EndCause.WORKER_DIED)
                 lost += 1
-            elif not _is_our_child(session.pid):
+            elif not (_is_our_child(session.pid) or _has(reaped, session.pid)):
                 # The dispatcher had reaped it and died before it could book that.
                 lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
         lane.ledger.book()
+        if self._ending:  # the dispatcher may have died before it told them
+            self.end_unkept()
         return lost + self._give_up_if_empty(lane)
 
     def session_ended(self, reaped: Reaped) -> bool:
@@ -160,15 +165,16 @@ class Lanes:
         self._lanes.remove(lane)
         return self._board.book_worker_died(lane.row)
 
-    def end_unkept(self) -> None:
+    def end_unkept(self, signum: signal.Signals = signal.SIGTERM) -> None:
         """Tell the sessions that have no dispatcher to finish, because the daemon
-        stops.
+        stops; also those that will have none. SIGKILL ends them at once.
         """
+        self._ending = True
         with signals.blocked():  # none of them is reaped meanwhile
             for lane in self._lanes:
                 for session in lane.roll.enrolled.values() if lane.roll else ():
                     if session.pid and _is_our_child(session.pid):
-                        os.kill(session.pid, signal.SIGTERM)
+                        os.kill(session.pid, signum)
 
 
 def _is_our_child(pid: int) -> bool:
@@ -178,6 +184,11 @@ def _is_our_child(pid: int) -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def _has(reaped: Collection[Reaped], pid: int) -> bool:
+    """Whether ``pid`` waits to be accounted for. A handler may append meanwhile."""
+    return any(each.pid == pid for each in tuple(reaped))
 
 
 def _now_ns() -> int:

@@ -41,7 +41,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
     if lane is None:
         lost = runtime.board.book_worker_died(process.row)
     else:
-        lost = runtime.lanes.take_back(lane)
+        lost = runtime.lanes.take_back(lane, runtime.reaper.reaped)
     runtime.board.leave(process.row)
     if process.pidfd is not None:
         os.close(process.pidfd)
