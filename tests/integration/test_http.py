@@ -701,7 +701,7 @@ def test_a_fault_of_ours_is_in_the_log_and_not_in_the_answer() -> None:
             "IndexError('list index out of range')",
         )
     ]
-    assert str(logged[0]["at"]).startswith("catalog.py:")
+    assert str(logged[0]["at"]).startswith("services.py:")
 
 
 def ask(address: tuple[str, int], request: bytes) -> bytes:
