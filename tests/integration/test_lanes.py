@@ -2,6 +2,7 @@
 sessions of dispatchers that are only simulated.
 """
 
+import json
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.support.memory_sink import MemorySink
 from unpd.board import layout
 from unpd.board.active import count_in_row
 from unpd.board.layout import Service, Session
@@ -17,6 +19,7 @@ from unpd.board.memory import Scoreboard, create
 from unpd.core.model import Child, Slot
 from unpd.dispatcher.roll import Roll
 from unpd.kernel.signals import Reaped
+from unpd.logs import Log
 from unpd.master.children.lanes import Lane, Lanes
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
@@ -43,7 +46,8 @@ class Scene:
         fd = create()
         self.board = Scoreboard(fd)
         os.close(fd)
-        self.lanes = Lanes(self.board, lambda: {"echo": ECHO})
+        self.sink = MemorySink()
+        self.lanes = Lanes(self.board, lambda: {"echo": ECHO}, Log(self.sink.sink, "info", "json"))
         self.lanes.give(dispatcher(1), ROW, 4)
         self.sessions: list[int] = []
         self.serve(1)
@@ -149,6 +153,9 @@ def test_without_a_successor_the_master_books(scene: Scene) -> None:
     assert scene.lanes.session_ended(scene.end(second))
     assert (scene.active, scene.lanes.rows) == (0, set())
     assert scene.reaped(ReapReason.SIGKILL) == 2
+    lines = map(json.loads, scene.sink.lines)
+    died = [line for line in lines if line["event"] == "session.died"]
+    assert [line["session_pid"] for line in died] == [first, second]
     cause = Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
     assert scene.word(cause) == 2
 

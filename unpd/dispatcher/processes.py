@@ -19,10 +19,9 @@ from unpd.board.layout import NS
 from unpd.dispatcher.roll import Roll
 from unpd.dispatcher.session import SessionSetup, live
 from unpd.kernel import processes, signals
-from unpd.kernel.connections import address_text
 from unpd.kernel.signals import Reaper
 from unpd.logs import Log
-from unpd.names import ChildOrder, ReapReason, reap_reason
+from unpd.names import ChildOrder, reap_reason
 
 
 class SessionProcesses:
@@ -84,19 +83,10 @@ class SessionProcesses:
                 self._ended(index, status)
 
     def _ended(self, index: int, status: int) -> None:
-        pid = self._roll.enrolled[index].pid
-        name = self._roll.enrolled[index].account.name
         report = processes.decode_wait_status(status)
         reason = reap_reason(report.code, report.signal)
         ended = self._roll.ended(index, reason, int(self._clock() * NS))
-        if reason is not ReapReason.CLEAN:
-            self._log.event(
-                "session.died",
-                service=name,
-                session_pid=pid,
-                peer=address_text(ended.peer),
-                ended=str(report),
-            )
+        ended.log_death(self._log, reason, str(report))
 
     def tell(self, order: ChildOrder) -> None:
         """Send every session the signal of an order."""

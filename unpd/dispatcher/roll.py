@@ -22,6 +22,7 @@ from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
 from unpd.board.sessions import SessionTable
 from unpd.kernel.connections import address_text
+from unpd.logs import Log
 from unpd.names import EndCause, ReapReason
 from unpd.worker.ledger import Account, Ledger
 
@@ -38,11 +39,24 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What is known of a session that has ended."""
+    """What is known of a session that has ended. ``pid`` is 0 if it had no process."""
 
+    service: str
+    pid: int
     peer: bytes
     cause: EndCause
     duration_s: float
+
+    def log_death(self, log: Log, reason: ReapReason, report: str) -> None:
+        """Log how its process ended (``report``), unless it ended well."""
+        if reason is not ReapReason.CLEAN:
+            log.event(
+                "session.died",
+                service=self.service,
+                session_pid=self.pid,
+                peer=address_text(self.peer),
+                ended=report,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +196,7 @@ class Roll:
         if reason is not None:
             self._ledger.session_reaped(session.account, reason)
         self._ledger.lines_dropped(sane(words[Session.LOG_DROPPED]))
-        ended = Ended(self._table.peer(index), cause, duration_s)
+        ended = Ended(session.account.name, session.pid, self._table.peer(index), cause, duration_s)
         self.open[session.column] -= 1
         self._table.clear(index)
         self._free.append(index)

@@ -156,7 +156,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """Begin without lanes."""
-        self.lanes = Lanes(self.board, lambda: self.columns.services.by_name)
+        self.lanes = Lanes(self.board, lambda: self.columns.services.by_name, self.log)
 
     def postpone(self, at: float) -> bool:
         """Have the configuration loaded again soon; False if that has lasted too long

@@ -117,8 +117,8 @@ def _quotation(text: bytes) -> bytes:
 
 class Qotd:
     """The quotation service. It chooses at random, but never the same quotation twice
-    in a row if there are several. That holds for one process: with the model fork, each
-    client has another one.
+    in a row if there are several. That holds for one process: with the model fork,
+    where each client has its own, one may come twice.
     """
 
     def __init__(self, options: QotdOptions) -> None:

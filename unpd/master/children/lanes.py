@@ -33,6 +33,7 @@ from unpd.dispatcher.roll import Roll
 from unpd.kernel import signals
 from unpd.kernel.processes import ExitReport, decode_wait_status
 from unpd.kernel.signals import Reaped
+from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause, ReapReason, reap_reason
 from unpd.worker.ledger import Ledger
@@ -69,8 +70,11 @@ class Lane:
 class Lanes:
     """All lanes. ``columns`` returns the columns of the services by name."""
 
-    def __init__(self, board: Scoreboard, columns: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self, board: Scoreboard, columns: Callable[[], Mapping[str, int]], log: Log
+    ) -> None:
         self._board = board
+        self._log = log
         self._columns = columns
         self._lanes: list[Lane] = []
         self._ending = False
@@ -154,7 +158,9 @@ class Lanes:
 
     def _book(self, lane: Lane, index: int, report: ExitReport) -> None:
         if lane.roll is not None:
-            lane.roll.ended(index, reap_reason(report.code, report.signal), _now_ns())
+            reason = reap_reason(report.code, report.signal)
+            ended = lane.roll.ended(index, reason, _now_ns())
+            ended.log_death(self._log, reason, str(report))
 
     def _give_up_if_empty(self, lane: Lane) -> int:
         """Give up a lane without sessions. Return how many connections its row still
