@@ -169,11 +169,13 @@ class Unanswered(enum.StrEnum):
     OWN_PORT = "own_port"
     """Its source is a port or a path on which unpd itself listens."""
     GROUP = "group"
-    """It came from, or was sent to, a broadcast or multicast address."""
+    """It came from, or was sent to, a broadcast or multicast address, or came without
+    the address to which it was sent.
+    """
     NO_SENDER = "no_sender"
     """The socket of its UNIX sender has no address."""
     CUT = "cut"
-    """It was longer than 64 KiB, or came without the address to which it was sent."""
+    """It was longer than 64 KiB."""
     RATE = "rate"
     """Its network has had ``datagram_rate`` answers within a second."""
     TOTAL_RATE = "total_rate"

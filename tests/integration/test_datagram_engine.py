@@ -4,7 +4,9 @@ answered, and that the loop goes on.
 
 import contextlib
 import json
+import os
 import socket
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -346,6 +348,24 @@ def test_unix_senders(make: Benches, tmp_path: Path) -> None:
             assert bench.ask(sock, bytes(100_000)) is None
     assert list(answered.values()) == [b"hello", b"hello", None, None]
     assert bench.unanswered() == {"no_sender": 1, "own_port": 1, "cut": 1}
+
+
+def test_descriptors_from_unix_senders_are_left_alone(make: Benches, tmp_path: Path) -> None:
+    """A UNIX sender that sends descriptors along is answered, and fills no table of
+    this process.
+    """
+    path = str(tmp_path / "echo.dgram")
+    bench = make(socks=[listen_unix(path, OPTIONS, socket.SOCK_DGRAM)])
+    sock = bench.clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    sock.bind("")
+    sock.connect(path)
+    before = set(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [sock.fileno()] * 20))
+        sock.sendmsg([b"hello"], [rights])
+        bench.engine.turn(0.0)
+        assert sock.recvmsg(100, 1000)[:3] == (b"hello", [], 0)
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_leaving_worker_answers_what_waits(make: Benches) -> None:

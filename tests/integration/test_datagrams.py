@@ -385,7 +385,9 @@ def test_sockets_of_a_unit_are_adopted(
     """
     path = tmp_path / "echo.dgram"
     stream = socket.create_server(("127.0.0.1", 0))
-    for sock in (datagram_unit(("0.0.0.0", 0)), datagram_unit(str(path)), stream):
+    unixgram = datagram_unit(str(path))
+    unixgram.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # PassCredentials=yes
+    for sock in (datagram_unit(("0.0.0.0", 0)), unixgram, stream):
         systemd.listen("echo", sock)
     path.chmod(0o777)
     unpd = systemd.start(launch, '[services.echo]\nlisten = ["systemd:echo"]\n')

@@ -1,7 +1,10 @@
 """Datagram sockets of the kernel: batches, source addresses, errors, drops."""
 
 import errno
+import os
 import socket
+import sys
+from array import array
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +27,20 @@ def sock() -> Iterator[socket.socket]:
         yield opened
 
 
+@pytest.fixture
+def unix() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A UNIX datagram socket and a client of it, which do not block."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking,
+    ):
+        for each in (server, asking):
+            each.bind("")
+            each.setblocking(False)
+        asking.connect(server.getsockname())
+        yield server, asking
+
+
 def client(host: str, server: socket.socket) -> socket.socket:
     """A client that takes datagrams from no other address than the one it asks."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
@@ -43,14 +60,14 @@ def test_an_answer_leaves_from_the_address_that_was_asked(
     with client(host, sock) as asking:
         for data in (b"", b"hello", bytes(range(256)) * 256):
             asking.send(data[:longest])
-            ((key, size, cut, to_us),) = batch.receive(sock)
+            ((key, size, cut, to_us),) = batch.receive(sock, is_unix=False)
             assert (size, cut, to_us) == (len(data[:longest]), False, True)
             assert senders.port_of(batch.name(key)) == asking.getsockname()[1]
             batch.answer(0, batch.piece(0))
             assert batch.send(sock) == Sent(1, size)
             assert asking.recv(MAX_DATAGRAM_BYTES) == data[:longest]
     with pytest.raises(BlockingIOError):
-        batch.receive(sock)
+        batch.receive(sock, is_unix=False)
 
 
 def test_a_batch_takes_what_fits_and_leaves_the_rest(batch: AnyBatch, sock: socket.socket) -> None:
@@ -60,14 +77,14 @@ def test_a_batch_takes_what_fits_and_leaves_the_rest(batch: AnyBatch, sock: sock
     with client("127.0.0.1", sock) as asking:
         for number in range(BATCH + 3):
             asking.send(b"%d" % number)
-        assert len(batch.receive(sock)) == BATCH
+        assert len(batch.receive(sock, is_unix=False)) == BATCH
         for slot in range(0, BATCH, 2):
             batch.answer(slot, b"to " + bytes(batch.piece(slot)))
         assert batch.send(sock).count == BATCH // 2
         assert [asking.recv(100) for _ in range(BATCH // 2)] == [
             b"to %d" % number for number in range(0, BATCH, 2)
         ]
-        assert len(batch.receive(sock)) == 3
+        assert len(batch.receive(sock, is_unix=False)) == 3
         assert [bytes(batch.piece(slot)) for slot in range(3)] == [
             b"%d" % (BATCH + number) for number in range(3)
         ]
@@ -80,7 +97,7 @@ def test_a_refused_answer_stops_no_other(batch: AnyBatch, sock: socket.socket) -
     with client("127.0.0.1", sock) as asking:
         for _ in range(3):
             asking.send(b"x")
-        assert len(batch.receive(sock)) == 3
+        assert len(batch.receive(sock, is_unix=False)) == 3
         batch.answer(0, b"one")
         batch.answer(1, bytes(MAX_DATAGRAM_BYTES))
         batch.answer(2, b"three")
@@ -89,26 +106,122 @@ def test_a_refused_answer_stops_no_other(batch: AnyBatch, sock: socket.socket) -
         assert batch.send(sock) == Sent()
 
 
-def test_a_datagram_between_two_others_may_get_no_answer(batch: AnyBatch) -> None:
+def test_a_datagram_between_two_others_may_get_no_answer(
+    batch: AnyBatch, unix: tuple[socket.socket, socket.socket]
+) -> None:
     """Only what was answered is sent, also where the kernel would send all."""
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking,
-    ):
-        for sock in (server, asking):
-            sock.bind("")
-            sock.setblocking(False)
-        asking.connect(server.getsockname())
-        for number in range(6):
-            asking.send(b"%d" % number)
-        came = batch.receive(server)
-        assert {batch.name(key)[2:] for key, *_ in came} == {asking.getsockname()}
-        for slot in (1, 2, 4):
-            batch.answer(slot, batch.piece(slot))
-        assert batch.send(server) == Sent(3, 3)
-        assert [asking.recv(100) for _ in range(3)] == [b"1", b"2", b"4"]
-        with pytest.raises(BlockingIOError):
-            asking.recv(100)
+    server, asking = unix
+    for number in range(6):
+        asking.send(b"%d" % number)
+    came = batch.receive(server, is_unix=True)
+    assert {batch.name(key)[2:] for key, *_ in came} == {asking.getsockname()}
+    for slot in (1, 2, 4):
+        batch.answer(slot, batch.piece(slot))
+    assert batch.send(server) == Sent(3, 3)
+    assert [asking.recv(100) for _ in range(3)] == [b"1", b"2", b"4"]
+    with pytest.raises(BlockingIOError):
+        asking.recv(100)
+
+
+@pytest.mark.parametrize("count", [1, 3, 28, 200])
+def test_descriptors_of_a_unix_sender_are_not_taken(
+    batch: AnyBatch, unix: tuple[socket.socket, socket.socket], count: int
+) -> None:
+    """However many descriptors a UNIX sender sends along, this process gets none, and
+    the answer carries none back.
+    """
+    server, asking = unix
+    with open("/dev/null", "rb") as null:
+        before = set(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            rights = array("i", [null.fileno()] * count)
+            asking.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            ((_, size, cut, _),) = batch.receive(server, is_unix=True)
+            assert (size, cut) == (1, False)
+            batch.answer(0, batch.piece(0))
+            assert batch.send(server) == Sent(1, 1)
+            assert asking.recvmsg(100, 4096)[:3] == (b"x", [], 0)
+        assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_credentials_of_a_unix_sender_are_not_sent_back(
+    batch: AnyBatch, unix: tuple[socket.socket, socket.socket]
+) -> None:
+    """A socket to which the kernel adds the credentials of each sender (a socket unit
+    with PassCredentials=) is answered like any other.
+    """
+    server, asking = unix
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    asking.send(b"hello")
+    ((_, size, cut, _),) = batch.receive(server, is_unix=True)
+    assert (size, cut) == (5, False)
+    batch.answer(0, batch.piece(0))
+    assert batch.send(server) == Sent(1, 5)
+    assert asking.recvmsg(100, 4096)[:3] == (b"hello", [], 0)
+
+
+FOREIGN = {
+    "IP_RECVTTL": (socket.IPPROTO_IP, 12),
+    "IP_RECVTOS": (socket.IPPROTO_IP, 13),
+    "IP_RECVORIGDSTADDR": (socket.IPPROTO_IP, 20),
+    "IP_CHECKSUM": (socket.IPPROTO_IP, 23),
+    "SO_TIMESTAMP": (socket.SOL_SOCKET, 29),
+    "SO_TIMESTAMPNS": (socket.SOL_SOCKET, 35),
+    "SO_TIMESTAMPING": (socket.SOL_SOCKET, 37),
+    "SO_RXQ_OVFL": (socket.SOL_SOCKET, 40),
+    "IPV6_RECVHOPLIMIT": (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT),
+    "IPV6_RECVTCLASS": (socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS),
+}
+"""Options that let the kernel add control messages (ip(7), ipv6(7), socket(7))."""
+SOFTWARE_TIMESTAMPS = 0x18  # <linux/net_tstamp.h>
+
+
+def set_foreign(sock: socket.socket, name: str) -> None:
+    """Let the kernel add a control message to each datagram."""
+    level, option = FOREIGN[name]
+    sock.setsockopt(level, option, SOFTWARE_TIMESTAMPS if name == "SO_TIMESTAMPING" else 1)
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in FOREIGN), tuple(FOREIGN)], ids="+".join)
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_foreign_control_messages_are_passed_over(
+    batch: AnyBatch, sock: socket.socket, host: str, names: tuple[str, ...]
+) -> None:
+    """Control messages that another process asked for on the shared socket neither
+    hide the address that was asked, nor go back with the answer.
+    """
+    for name in names:
+        set_foreign(sock, name)
+    with client(host, sock) as asking:
+        asking.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 7)
+        asking.setsockopt(*FOREIGN["IP_RECVTTL"], 1)
+        for data in (b"", b"hello"):
+            asking.send(data)
+            ((_, size, cut, to_us),) = batch.receive(sock, is_unix=False)
+            assert (size, cut, to_us) == (len(data), False, True)
+            batch.answer(0, batch.piece(0))
+            assert batch.send(sock) == Sent(1, size)
+            answer, controls, *_ = asking.recvmsg(100, 100)
+            assert answer == data
+            assert [content for level, _, content in controls if level == socket.IPPROTO_IP] in (
+                [],
+                [(64).to_bytes(4, sys.byteorder)],
+            )
+
+
+def test_a_datagram_without_its_address_is_not_ours(batch: AnyBatch, sock: socket.socket) -> None:
+    """Where another process has switched the message about the address off, and
+    others of the same size on, no datagram counts as sent to this host.
+    """
+    for level, option in ((socket.IPPROTO_IP, 8), (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)):
+        sock.setsockopt(level, option, 0)
+    for name in ("SO_TIMESTAMP", "IP_RECVTTL"):
+        for host in ("127.0.0.1", "::1"):
+            with client(host, sock) as asking:
+                asking.send(b"hello")
+                ((_, size, cut, to_us),) = batch.receive(sock, is_unix=False)
+                assert (size, cut, to_us) == (5, False, False)
+        set_foreign(sock, name)
 
 
 def test_drops_of_the_kernel_are_counted(sock: socket.socket) -> None:
@@ -121,7 +234,7 @@ def test_drops_of_the_kernel_are_counted(sock: socket.socket) -> None:
         received = 0
         while True:
             try:
-                received += len(make_batch().receive(sock))
+                received += len(make_batch().receive(sock, is_unix=False))
             except BlockingIOError:
                 break
         assert datagrams.kernel_drops(sock) == 100 - received > 0

@@ -67,8 +67,8 @@ def _open_udp(host: str, port: int, ipv6_only: bool, beside: socket.socket | Non
 def prepare(sock: socket.socket) -> None:
     """Set the options of a UDP socket that is open; none of a UNIX socket. OSError.
 
-    Without SO_BROADCAST the kernel refuses to answer a broadcast address. The options
-    of other programs would add control messages that nobody reads.
+    Without SO_BROADCAST the kernel refuses to answer a broadcast address. The control
+    messages that the options of other programs add would cost time.
     """
     if sock.family == socket.AF_UNIX:
         return

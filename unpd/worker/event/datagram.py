@@ -165,7 +165,7 @@ class DatagramSocket:
         """Receive a batch and send the answers; return how many datagrams came."""
         batch, ledger, words = self._batch, self._shared.ledger, self._terms.words
         try:
-            came = batch.receive(self._sock)
+            came = batch.receive(self._sock, is_unix=self._is_unix)
         except BlockingIOError:
             return 0
         except OSError:
