@@ -3,6 +3,7 @@ answered, and that the loop goes on.
 """
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -19,7 +20,7 @@ from tests.support.clock import ManualClock
 from unpd.board import layout
 from unpd.board.memory import Scoreboard, create
 from unpd.kernel import datagrams
-from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES
+from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, Came
 from unpd.kernel.sockets import ListenOptions, listen_unix
 from unpd.logs import Log
 from unpd.names import Unanswered
@@ -27,7 +28,13 @@ from unpd.services.base import Peer, Piece
 from unpd.services.daytime import Daytime, DaytimeOptions
 from unpd.services.echo import Echo, EchoOptions
 from unpd.sinks import Sink
-from unpd.worker.event.datagram import MAX_SENDERS, DatagramSetup, DatagramTerms, OwnAddresses
+from unpd.worker.event.datagram import (
+    MAX_SENDERS,
+    MOST_ERRORS,
+    DatagramSetup,
+    DatagramTerms,
+    OwnAddresses,
+)
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.networks import Networks
 
@@ -410,6 +417,41 @@ def test_a_datagram_without_a_wake_up_is_found(make: Benches) -> None:
     bench.clock.advance(1.2)
     bench.engine.turn(0.0)
     assert sock.recv(10) == b"y"
+
+
+@dataclass(slots=True)
+class Refused:
+    """A batch whose call a filter has begun to refuse."""
+
+    calls: int = 0
+
+    def receive(self, sock: socket.socket, *, is_unix: bool) -> list[Came]:
+        """Fail."""
+        del sock, is_unix
+        self.calls += 1
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_a_refused_call_does_not_keep_the_loop_busy(make: Benches) -> None:
+    """A worker that can receive no more looks once a second, says so once, and serves
+    again as soon as it can.
+    """
+    bench = make()
+    (target,) = bench.engine._datagrams  # noqa: SLF001
+    sock, refused = bench.client(), Refused()
+    sock.send(b"hello")
+    for _ in range(3):
+        target._batch = refused  # type: ignore[assignment]  # noqa: SLF001
+        for _ in range(100):
+            bench.engine.turn(0.0)
+        bench.clock.advance(1.2)
+    assert refused.calls < 2 * MOST_ERRORS
+    assert bench.count(SERVICE.DATAGRAM_RECEIVE_ERRORS) == refused.calls
+    assert [event["error"] for event in bench.events("datagram.receive_failed")] == [
+        repr(PermissionError(errno.EPERM, os.strerror(errno.EPERM)))
+    ]
+    assert bench.ask(sock, b"again", turns=2) == b"hello"
+    assert sock.recv(100) == b"again"
 
 
 @pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])

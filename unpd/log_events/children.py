@@ -255,6 +255,15 @@ ROWS: tuple[LogEvent, ...] = (
         "Report it with this line; of a service of your own, look for the fault there.",
     ),
     LogEvent(
+        "datagram.receive_failed",
+        "error",
+        ("service", "error"),
+        "A worker cannot receive from a datagram socket; it tries again once a second, and logs"
+        " this once until it can.",
+        "Remove the cause that `error` names: most often a filter of system calls in the unit or"
+        " the container refuses recvmsg(2).",
+    ),
+    LogEvent(
         "connection.failed",
         "error",
         ("service", "error"),

@@ -47,11 +47,10 @@ _LINK_LOCAL = int.from_bytes(b"\xfe\x80\0\0", sys.byteorder)
 
 def takes_batches() -> bool:
     """Whether the kernel takes both calls: -1 is no socket, which only a call that is
-    not refused finds out.
+    not refused finds out. A filter may also say that a call succeeded.
     """
     for call in (_libc.recvmmsg, _libc.sendmmsg):
-        call(-1, None, 0, 0, None)
-        if ctypes.get_errno() != errno.EBADF:
+        if call(-1, None, 0, 0, None) != -1 or ctypes.get_errno() != errno.EBADF:
             return False
     return True
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from unpd.board import layout
 from unpd.kernel import senders
-from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch
+from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch, make_batch
 from unpd.kernel.datagrams import is_shut_down
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
@@ -47,6 +47,10 @@ queues by default (net.core.rmem_default).
 MAX_SENDERS = 512
 """How many senders a socket remembers: to read an address takes 3 us, to find it again
 0.1 us. When there are more, all are forgotten.
+"""
+MOST_ERRORS = 16
+"""How many receives in a row may fail. An error of the network comes once; that of a
+filter (seccomp(2)) comes each time, and epoll calls the socket ready for ever.
 """
 _NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 
@@ -117,6 +121,7 @@ class DatagramSocket:
         self._senders: dict[Hashable, Sender] = {}
         self._watched = False
         self._failed_at = -PATROL_S
+        self._errors = 0  # receives in a row that failed
 
     def watch(self) -> None:
         """Let datagrams wake this worker. If the queue holds one already, epoll says so
@@ -168,9 +173,11 @@ class DatagramSocket:
             came = batch.receive(self._sock, is_unix=self._is_unix)
         except BlockingIOError:
             return 0
-        except OSError:
+        except OSError as error:
             ledger.datagram_receive_failed(words)
+            self._bear(error)
             return 0
+        self._errors = 0
         wall_s = time.time()
         received, answering = 0, False
         for slot, (key, size, cut, to_us) in enumerate(came):
@@ -192,6 +199,20 @@ class DatagramSocket:
                 ledger.unanswered(words, Unanswered.NO_ROOM if no_room else Unanswered.SEND_ERROR)
             ledger.datagrams_sent(words, sent.count, sent.size)
         return len(came)
+
+    def _bear(self, error: OSError) -> None:
+        """Leave the socket alone until the next patrol if its errors do not end, and
+        choose the version anew: a filter may have begun to refuse a call of this one.
+        """
+        self._errors += 1
+        if self._errors < MOST_ERRORS:
+            return
+        self._ignore()
+        self._batch = make_batch()
+        if self._errors == MOST_ERRORS:
+            self._shared.log.event(
+                "datagram.receive_failed", service=self._terms.name, error=repr(error)
+            )
 
     def _enter(self, key: Hashable) -> Sender:
         """Return what is known about a sender, and keep it for its next datagram."""
