@@ -173,11 +173,15 @@ class Unanswered(enum.StrEnum):
     the address to which it was sent.
     """
     NO_SENDER = "no_sender"
-    """The socket of its UNIX sender has no address."""
+    """The socket of its UNIX sender has no address, or a relative one, which would lead
+    elsewhere from here.
+    """
     CUT = "cut"
     """It was longer than 64 KiB."""
     RATE = "rate"
-    """Its network has had ``datagram_rate`` answers within a second."""
+    """Its network, or UNIX address, has had ``datagram_rate`` answers within a
+    second.
+    """
     TOTAL_RATE = "total_rate"
     """All networks together have had ``datagram_total_rate`` answers a second."""
     AMPLIFICATION = "amplification"

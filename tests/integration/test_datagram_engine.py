@@ -126,6 +126,7 @@ class Benches:
         own: OwnAddresses = NO_ADDRESSES,
         amplification: float = 3.0,
         rate: int = 0,
+        total_rate: int = 0,
     ) -> Bench:
         """Make a bench; without ``socks`` it has one UDP socket on every address."""
         if socks is None:
@@ -140,7 +141,7 @@ class Benches:
             return len(line)
 
         clock = ManualClock()
-        networks = Networks(amplification, rate, clock.now)
+        networks = Networks(amplification, rate, clock.now, total_rate=total_rate)
         terms = DatagramTerms("it", Answering(answer), layout.service_cells(0), networks)
         engine = Engine(
             EngineSetup(
@@ -334,16 +335,18 @@ def test_an_error_in_the_place_of_a_datagram_is_counted(make: Benches, host: str
     assert bench.unanswered() == {}
 
 
-def test_unix_senders(make: Benches, tmp_path: Path) -> None:
-    """A UNIX sender with a path or an abstract name gets its answer. One without a
-    name, one that is a socket of unpd, and one that sent more than 64 KiB do not.
+def test_unix_senders(make: Benches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A UNIX sender with an absolute path or an abstract name gets its answer. One
+    without a name, one whose name is relative to its own directory, one that is a
+    socket of unpd, and one that sent more than 64 KiB do not.
     """
     path = str(tmp_path / "echo.dgram")
     server = listen_unix(path, OPTIONS, socket.SOCK_DGRAM)
     own = str(tmp_path / "own")
     bench = make(socks=[server], own=OwnAddresses(paths=frozenset((own.encode(),))))
     answered = {}
-    for name in (str(tmp_path / "client"), "\0unpd-test-client", "", own):
+    monkeypatch.chdir(tmp_path)
+    for name in (str(tmp_path / "client"), "\0unpd-test-client", "", own, "relative"):
         sock = bench.clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         if name:
             sock.bind(name)
@@ -353,8 +356,54 @@ def test_unix_senders(make: Benches, tmp_path: Path) -> None:
         if name.startswith("\0"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             assert bench.ask(sock, bytes(100_000)) is None
-    assert list(answered.values()) == [b"hello", b"hello", None, None]
-    assert bench.unanswered() == {"no_sender": 1, "own_port": 1, "cut": 1}
+    assert list(answered.values()) == [b"hello", b"hello", None, None, None]
+    assert bench.unanswered() == {"no_sender": 2, "own_port": 1, "cut": 1}
+
+
+@pytest.mark.parametrize("total", [False, True])
+def test_the_rates_bound_the_answers_to_unix_senders(
+    make: Benches, tmp_path: Path, *, total: bool
+) -> None:
+    """A UNIX sender gets ``rate`` answers within a second, whatever others get, and all
+    together get ``total_rate``; so two servers do not answer each other without end.
+    """
+    path = str(tmp_path / "echo.dgram")
+    server = listen_unix(path, OPTIONS, socket.SOCK_DGRAM)
+    bench = make(socks=[server], rate=0 if total else 3, total_rate=3 if total else 0)
+    socks = []
+    for _ in range(2):
+        sock = bench.clients.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        sock.bind("")
+        sock.setblocking(False)
+        sock.connect(path)
+        socks.append(sock)
+    answers = [[bench.ask(sock, b"x") for _ in range(5)] for sock in socks]
+    assert answers[0] == [b"x", b"x", b"x", None, None]
+    assert answers[1] == ([None] * 5 if total else answers[0])
+    assert bench.unanswered() == ({"total_rate": 7} if total else {"rate": 4})
+    bench.clock.advance(3.0)
+    assert bench.ask(socks[0], bytes(1000)) == bytes(1000)
+
+
+def test_two_servers_that_a_link_joins_fall_silent(make: Benches, tmp_path: Path) -> None:
+    """A UNIX sender that puts a link to another server in the place of its socket lets
+    the two answer each other, until a rate withholds an answer.
+    """
+    paths = [str(tmp_path / name) for name in ("one", "two")]
+    benches = [
+        make(socks=[listen_unix(path, OPTIONS, socket.SOCK_DGRAM)], rate=20) for path in paths
+    ]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        forged = tmp_path / "forged"
+        sock.bind(str(forged))
+        forged.unlink()
+        forged.symlink_to(paths[1])
+        sock.sendto(b"around", paths[0])
+    for _ in range(100):
+        for bench in benches:
+            bench.engine.turn(0.0)
+    assert [bench.unanswered() for bench in benches].count({"rate": 1}) == 1
+    assert [bench.count(SERVICE.DATAGRAMS_SENT) for bench in benches] == [21, 20]
 
 
 def test_descriptors_from_unix_senders_are_left_alone(make: Benches, tmp_path: Path) -> None:

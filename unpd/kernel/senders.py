@@ -52,7 +52,8 @@ def is_group(name: bytes) -> bool:
 
 def path_of(name: bytes) -> bytes:
     """The path of a UNIX sender, with a zero before an abstract one; b"" if the sender
-    has no address, so that nothing can be sent back.
+    has no address, so that nothing can be sent back. A relative path is one from the
+    directory where the sender was: here it leads elsewhere.
     """
     path = name[2:]
     return path if path[:1] == b"\0" else path.rstrip(b"\0")

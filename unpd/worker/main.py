@@ -144,16 +144,24 @@ def listeners_of(service: ServiceSetup) -> list[Listener]:
 
 
 def _datagrams(service: ServiceSetup, own: OwnAddresses) -> list[DatagramSetup]:
-    """The datagram sockets of a service, which share what a source network is sent."""
-    terms = DatagramTerms(
-        name=service.name,
-        service=service.service,
-        words=layout.service_cells(service.column),
-        networks=Networks(
-            service.amplification,
-            service.datagram_rate,
-            now(),
-            total_rate=service.datagram_total_rate,
-        ),
+    """The datagram sockets of a service. Those of UDP share what a source network is
+    sent, and the UNIX ones what a sender is.
+    """
+    udp, unix = (
+        DatagramTerms(
+            name=service.name,
+            service=service.service,
+            words=layout.service_cells(service.column),
+            networks=Networks(
+                service.amplification,
+                service.datagram_rate,
+                now(),
+                total_rate=service.datagram_total_rate,
+            ),
+        )
+        for _ in range(2)
     )
-    return [DatagramSetup(sock, column, terms, own) for sock, column in service.datagrams]
+    return [
+        DatagramSetup(sock, column, unix if sock.family == socket.AF_UNIX else udp, own)
+        for sock, column in service.datagrams
+    ]

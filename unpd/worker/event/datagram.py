@@ -5,8 +5,12 @@ A datagram service answers whoever seems to ask, and a sender can forge its addr
 these are never answered: a source port below 1024 and every port of unpd itself, where
 another server would answer our answer without end (CVE-1999-0103, CVE-2024-2169); and
 broadcast and multicast addresses, where many would answer one. How much a network may
-be sent is the matter of :mod:`unpd.worker.networks`. UNIX senders cannot forge an
-address; one that is a socket of unpd itself is not answered.
+be sent is the matter of :mod:`unpd.worker.networks`.
+
+A UNIX sender can forge its address too: it gives its socket a relative name, which
+would lead elsewhere from here, or puts a symbolic link in the place of its socket. So a
+relative name is not answered, nor is a socket of unpd itself; and the rates hold for
+each name, because two servers would answer each other without end.
 
 A turn serves a bounded batch; the poller is level-triggered, so the rest comes with the
 next turn. Workers share the socket, which belongs to the master: one that dies or
@@ -15,7 +19,8 @@ leaves lets the kernel's queue to the others.
 Owns the socket's duplicate in this worker. The engine calls it, and it counts in the
 ledger. Errors of the network are counted, and the loop goes on. Raises nothing.
 
-Known gap: the rates and the amplification are of one worker.
+Known gaps: the rates and the amplification are of one worker. An answer to a UNIX
+sender goes where its path leads at that moment, with the rights of the worker.
 """
 
 import errno
@@ -58,7 +63,8 @@ _NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 @dataclass(frozen=True, slots=True)
 class DatagramTerms:
     """How the datagrams of one service are answered. ``words``: where the service's
-    counters start in the worker's row. ``networks``: what its sources may be sent.
+    counters start in the worker's row. ``networks``: what its sources may be sent; for
+    UNIX sockets each name is a network of its own.
     """
 
     name: str
@@ -92,7 +98,8 @@ class DatagramSetup:
 @dataclass(frozen=True, slots=True)
 class Sender:
     """What the address of a sender says: why it gets no answer (None: it may get one),
-    its network with the bytes of the headers there, and its address for the service.
+    its network with the bytes of the headers there (its path, without headers, if it is
+    a UNIX socket), and its address for the service.
     """
 
     refusal: Unanswered | None
@@ -220,7 +227,7 @@ class DatagramSocket:
         if len(self._senders) >= MAX_SENDERS:
             self._senders.clear()
         refusal = self._refusal_of_path(name) if self._is_unix else self._refusal_of_port(name)
-        network, headers = (b"", 0) if self._is_unix else senders.network_of(name)
+        network, headers = senders.network_of(name) if not self._is_unix else (name, 0)
         sender = Sender(
             refusal=refusal, network=network, headers=headers, peer=senders.sender_of(name)
         )
@@ -229,7 +236,7 @@ class DatagramSocket:
 
     def _refusal_of_path(self, name: bytes) -> Unanswered | None:
         path = senders.path_of(name)
-        if not path:
+        if not path.startswith((b"/", b"\0")):
             return Unanswered.NO_SENDER
         return Unanswered.OWN_PORT if path in self._own.paths else None
 
@@ -245,12 +252,10 @@ class DatagramSocket:
         """Let the service answer the datagram in ``slot``; None if an answer waits to
         be sent, else why there is none.
         """
-        networks, network = self._terms.networks, None
-        if not self._is_unix:
-            now = self._shared.now
-            network = networks.received(sender.network, sender.headers + size, now)
-            if (refusal := networks.refusal(network, now)) is not None:
-                return refusal
+        now, networks = self._shared.now, self._terms.networks
+        network = networks.received(sender.network, self._counted(sender, size), now)
+        if (refusal := networks.refusal(network, now)) is not None:
+            return refusal
         try:
             reply = self._terms.service.answer(self._batch.piece(slot), sender.peer, wall_s)
         except Exception as error:  # noqa: BLE001 - the top of a datagram
@@ -260,10 +265,16 @@ class DatagramSocket:
             return Unanswered.NO_ANSWER
         if len(reply) > MAX_DATAGRAM_BYTES:
             return Unanswered.SEND_ERROR
-        if network is not None and not networks.spend(network, sender.headers + len(reply)):
+        if not networks.spend(network, self._counted(sender, len(reply))):
             return Unanswered.AMPLIFICATION
         self._batch.answer(slot, reply)
         return None
+
+    def _counted(self, sender: Sender, size: int) -> int:
+        """How many bytes of a datagram the amplification counts: over a UNIX socket an
+        answer may have any length.
+        """
+        return 0 if self._is_unix else sender.headers + size
 
     def _report(self, error: Exception) -> None:
         """Log a failure of the service, once a second at most: each datagram could
