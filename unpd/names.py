@@ -189,7 +189,9 @@ class Unanswered(enum.StrEnum):
     NO_ANSWER = "no_answer"
     """The service has no answer to it."""
     NO_ROOM = "no_room"
-    """The send buffer, or the receiver's queue, was full."""
+    """The receiver's queue, or the send buffer, was full; of that, half is kept for
+    short answers.
+    """
     SEND_ERROR = "send_error"
     """The kernel refused the answer for another reason."""
     ERROR = "error"

@@ -443,6 +443,31 @@ def test_all_networks_together_get_no_more_than_the_total_rate(
     assert unanswered(unpd) == {"total_rate": received - sent}
 
 
+@pytest.mark.parametrize("size", [1, 1400, 20_000])
+def test_answers_that_wait_for_a_neighbour_leave_room(
+    launch: Launch, net: Network, size: int
+) -> None:
+    """While answers to forged addresses of the own subnet, which no host has, wait for
+    their neighbours (arp(7)), an honest client of that subnet gets its own.
+    """
+    for end in (net.server, net.client):
+        end.ip("link", "set", "wire", "mtu", "60000")  # a raw socket makes no fragments
+    unpd = serve(launch, net)
+    target = (net.server_host, 7007)
+    answered, asked = 0, 20
+    with forging(net.client) as sock, udp(net, target, (net.client_host, 0)) as honest:
+        honest.settimeout(0.5)
+        for round_ in range(asked):
+            for number in range(30):
+                source = (f"10.99.0.{100 + (8 * round_ + number // 4) % 120}", 4444)
+                sock.sendto(packet(source, target, bytes(size)), (net.server_host, 0))
+            honest.send(b"hello")
+            with contextlib.suppress(TimeoutError):
+                answered += honest.recv(100) == b"hello"
+    assert answered == asked
+    assert unpd.metric("unpd_datagrams_received_total", service="echo") >= asked
+
+
 def test_a_flood_of_forged_sources_is_borne(
     launch: Launch, net: Network, rng: random.Random
 ) -> None:

@@ -86,6 +86,19 @@ listen = ["udp://0.0.0.0:0"]
     assert not path.exists()
 
 
+def test_a_client_that_reads_nothing_keeps_no_other_waiting(launch: Launch, tmp_path: Path) -> None:
+    """While a UNIX client leaves its answers unread, as many as its queue takes, others
+    get theirs.
+    """
+    unpd = launch(UDP.replace("udp://127.0.0.1:0", f"unixgram://{tmp_path}/echo"))
+    address = unpd.address("echo")
+    with asking(address) as greedy, asking(address) as honest:
+        for number in range(15):
+            greedy.send(bytes(60_000))
+            honest.send(b"%d" % number)
+            assert honest.recv(100) == b"%d" % number
+
+
 def test_every_service_answers_datagrams(launch: Launch) -> None:
     """Each built-in service that knows datagrams answers an empty one over UDP, and
     discard answers nothing.

@@ -1,27 +1,43 @@
-"""Datagram sockets: opens UDP sockets, says their state, and counts the datagrams that
-the kernel dropped. :mod:`unpd.kernel.batches` receives and sends.
+"""Datagram sockets: opens UDP sockets, prepares all, says their state, and counts the
+datagrams that the kernel dropped. :mod:`unpd.kernel.batches` receives and sends.
 
 A datagram is answered from the address to which it was sent: the kernel tells that
 address (IP_PKTINFO, IPV6_RECVPKTINFO), and takes the same message back with the answer.
 Otherwise the answer of a socket on a wildcard address would leave from the address of
 the route, and the client would not know it.
 
+An answer takes room in the send buffer until its UNIX client has read it, or until UDP
+knows the Ethernet address of the receiver (arp(7)): three seconds if no host has it.
+All clients share that buffer, so it is made large, and a half of it is kept for short
+answers (:func:`room_for_long`).
+
 Each socket belongs to the caller, which is the master or a worker. Calls nothing of
 unpd. Raises OSError with the errno of the man page.
 """
 
 import errno
+import fcntl
 import select
 import socket
 import struct
+import termios
 
 # From <asm-generic/socket.h>, <linux/in.h>, <linux/in6.h>: Python's socket module lacks
 # them.
+_SO_SNDBUFFORCE = 32
 _SO_MEMINFO = 55
 _SO_TIMESTAMPS = (29, 35, 37)  # SO_TIMESTAMP, SO_TIMESTAMPNS, SO_TIMESTAMPING
 _IP_PKTINFO = 8
 _MEMINFO_WORDS = 9
 _MEMINFO_DROPS = 8
+
+SEND_BUFFER_BYTES = 4 << 20
+"""The send buffer that is asked for; the kernel doubles it (socket(7)).
+
+A UNIX client that reads nothing holds up to 11 answers
+(net.unix.max_dgram_qlen), 769 KB of this if they are the longest: 11 such clients fill
+it, where one filled the default.
+"""
 
 
 def open_udp(
@@ -65,11 +81,12 @@ def _open_udp(host: str, port: int, ipv6_only: bool, beside: socket.socket | Non
 
 
 def prepare(sock: socket.socket) -> None:
-    """Set the options of a UDP socket that is open; none of a UNIX socket. OSError.
+    """Set the options of a datagram socket that is open. OSError.
 
     Without SO_BROADCAST the kernel refuses to answer a broadcast address. The control
     messages that the options of other programs add would cost time.
     """
+    _raise_send_buffer(sock)
     if sock.family == socket.AF_UNIX:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
@@ -79,6 +96,36 @@ def prepare(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+
+
+def _raise_send_buffer(sock: socket.socket) -> None:
+    """Raise the send buffer to SEND_BUFFER_BYTES, or as far as net.core.wmem_max allows
+    a process without CAP_NET_ADMIN. A trial socket shows how far: a buffer that is
+    larger already, as by SendBuffer= of a socket unit, is left alone.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as trial:
+        _set_send_buffer(trial)
+        if _send_buffer(trial) > _send_buffer(sock):
+            _set_send_buffer(sock)
+
+
+def _set_send_buffer(sock: socket.socket) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER_BYTES)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+
+def _send_buffer(sock: socket.socket) -> int:
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+
+def room_for_long(sock: socket.socket) -> int:
+    """How many bytes of long answers may still be sent: while what waits fills half of
+    the send buffer, the other half is for short answers. OSError.
+    """
+    waiting: int = struct.unpack("=i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+    return _send_buffer(sock) // 2 - waiting
 
 
 def kernel_drops(sock: socket.socket) -> int:

@@ -63,9 +63,15 @@ def _open_unix(wanted: WantedListener, address: UnixAddress | UnixgramAddress) -
     kind = socket.SOCK_STREAM if isinstance(address, UnixAddress) else socket.SOCK_DGRAM
     sock = sockets.listen_unix(address.path, wanted.options, kind)
     inode = sockets.socket_inode(address.path)
-    if not inode:
+    try:
+        if not inode:
+            raise OSError(errno.ESTALE, "another program removed the new socket at once")
+        if kind == socket.SOCK_DGRAM:
+            datagrams.prepare(sock)
+    except BaseException:
+        sockets.remove_path(sock, inode)
         sock.close()
-        raise OSError(errno.ESTALE, "another program removed the new socket at once")
+        raise
     return OpenListener(wanted, sock, address, inode)
 
 

@@ -20,7 +20,9 @@ Owns the socket's duplicate in this worker. The engine calls it, and it counts i
 ledger. Errors of the network are counted, and the loop goes on. Raises nothing.
 
 Known gaps: the rates and the amplification are of one worker. An answer to a UNIX
-sender goes where its path leads at that moment, with the rights of the worker.
+sender goes where its path leads at that moment, with the rights of the worker. One
+client that reads nothing keeps no other from short answers, but enough of them fill the
+send buffer (:func:`unpd.kernel.datagrams.room_for_long`).
 """
 
 import errno
@@ -33,7 +35,7 @@ from dataclasses import dataclass
 from unpd.board import layout
 from unpd.kernel import senders
 from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch, make_batch
-from unpd.kernel.datagrams import is_shut_down
+from unpd.kernel.datagrams import is_shut_down, room_for_long
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
 from unpd.worker.event.shared import Shared
@@ -56,6 +58,10 @@ MAX_SENDERS = 512
 MOST_ERRORS = 16
 """How many receives in a row may fail. An error of the network comes once; that of a
 filter (seccomp(2)) comes each time, and epoll calls the socket ready for ever.
+"""
+SHORT_BYTES = 1472
+"""An answer that is no longer may fill the whole send buffer, a longer one only half of
+it. This is what UDP carries in one frame of Ethernet; the kernel charges 2304 bytes.
 """
 _NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 
@@ -129,6 +135,7 @@ class DatagramSocket:
         self._watched = False
         self._failed_at = -PATROL_S
         self._errors = 0  # receives in a row that failed
+        self._long_bytes = 0  # of the long answers that wait to be sent
 
     def watch(self) -> None:
         """Let datagrams wake this worker. If the queue holds one already, epoll says so
@@ -184,7 +191,7 @@ class DatagramSocket:
             ledger.datagram_receive_failed(words)
             self._bear(error)
             return 0
-        self._errors = 0
+        self._errors = self._long_bytes = 0
         wall_s = time.time()
         received, answering = 0, False
         for slot, (key, size, cut, to_us) in enumerate(came):
@@ -265,6 +272,8 @@ class DatagramSocket:
             return Unanswered.NO_ANSWER
         if len(reply) > MAX_DATAGRAM_BYTES:
             return Unanswered.SEND_ERROR
+        if len(reply) > SHORT_BYTES and not self._has_room(len(reply)):
+            return Unanswered.NO_ROOM
         if not networks.spend(network, self._counted(sender, len(reply))):
             return Unanswered.AMPLIFICATION
         self._batch.answer(slot, reply)
@@ -275,6 +284,15 @@ class DatagramSocket:
         answer may have any length.
         """
         return 0 if self._is_unix else sender.headers + size
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a long answer may be sent. Clients that read nothing, and addresses
+        that no host has, would otherwise keep all others from their answers.
+        """
+        if self._long_bytes >= room_for_long(self._sock):
+            return False
+        self._long_bytes += size
+        return True
 
     def _report(self, error: Exception) -> None:
         """Log a failure of the service, once a second at most: each datagram could
