@@ -159,20 +159,33 @@ def takes_datagrams(address: Address) -> bool:
     return isinstance(address, UdpAddress | UnixgramAddress)
 
 
-def parse_address(text: str) -> Address:
-    """Parse a listen address. ValueError with one sentence if ``text`` is none."""
+def parse_address(text: str, forms: str = FORMS) -> Address:
+    """Parse a listen address. ValueError with one sentence if ``text`` is none;
+    ``forms``: the addresses that are right, for that sentence.
+    """
+    if _are_several(text):
+        raise ValueError(f"{quoted(text)} has several addresses: put each in quotes of its own")
     for of_file in (UnixAddress, UnixgramAddress):
         if text.startswith(f"{of_file.scheme}://"):
             return of_file(_path_of(of_file.scheme, text.removeprefix(f"{of_file.scheme}://")))
     if re.search(r"\s", text) or CONTROL.search(text):
-        raise ValueError(f"must be {FORMS}, without spaces and control characters")
+        raise ValueError(f"{quoted(text)} must be {forms}, without spaces and control characters")
     if text.startswith("systemd:"):
         return _systemd(text.removeprefix("systemd:"))
     scheme, separator, rest = text.partition("://")
     for of_port in (TcpAddress, UdpAddress):
         if separator and scheme == of_port.scheme:
-            return of_port(*_host_and_port(text, rest))
-    raise ValueError(_meant(text) or f"{quoted(text)} must be {FORMS}")
+            return of_port(*_host_and_port(text, rest, forms))
+    raise ValueError(_meant(text) or f"{quoted(text)} must be {forms}")
+
+
+def _are_several(text: str) -> bool:
+    """Whether commas, semicolons or spaces separate several addresses. A path may hold
+    such characters, but no ``//``.
+    """
+    of_file = text.startswith(("unix://", "unixgram://"))
+    words: list[str] = re.split(r"[\s,;]+", text)
+    return sum("://" in word or (word.startswith("systemd:") and not of_file) for word in words) > 1
 
 
 def _meant(text: str) -> str:
@@ -225,17 +238,17 @@ def bytes_of_path(path: str) -> int:
         ) from None
 
 
-def _host_and_port(text: str, rest: str) -> tuple[str, int]:
+def _host_and_port(text: str, rest: str, forms: str) -> tuple[str, int]:
     bracketed = re.fullmatch(r"\[([^\[\]]*)\]:([^:\[\]]*)", rest)
     plain = re.fullmatch(r"([^:\[\]]*):([^:\[\]]*)", rest)
     match = bracketed or plain
     if not match:
-        raise ValueError(_form_fault(text, rest))
+        raise ValueError(_form_fault(text, rest, forms))
     host, port = match.groups()
     return _ipv6(text, host) if bracketed else _ipv4(text, host), _port(text, port)
 
 
-def _form_fault(text: str, rest: str) -> str:
+def _form_fault(text: str, rest: str, forms: str) -> str:
     scheme = text.partition(":")[0]
     if rest.count(":") > 1 and "[" not in rest:
         return f"{quoted(text)}: an IPv6 address must be in brackets, such as {scheme}://[::1]:7"
@@ -243,7 +256,7 @@ def _form_fault(text: str, rest: str) -> str:
         return f"{quoted(text)} lacks a host, such as {scheme}://[::]:7 for every address"
     if ":" not in rest or rest.endswith("]"):
         return f"{quoted(text)} lacks a port, such as {scheme}://127.0.0.1:7"
-    return f"{quoted(text)} must be {FORMS}"
+    return f"{quoted(text)} must be {forms}"
 
 
 def _port(text: str, port: str) -> int:

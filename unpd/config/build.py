@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from unpd.board import layout
 from unpd.config.files import NamedFiles
-from unpd.config.findings import Findings
+from unpd.config.findings import NO_ADVICE, Findings
 from unpd.config.foreign import INSTEAD
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
@@ -232,13 +232,13 @@ def _refuse_unknown(
     for key, value in table.items():
         if key not in known:
             noun = "table" if isinstance(value, dict) else "key"
-            advice = f"; {_advice(key, value, path, known)}" if findings.may_advise() else ""
-            findings.error((*path, key), f"unknown {noun}{advice}")
+            advice = _known_advice(key, value, path) or _near_advice(key, known, findings)
+            findings.error((*path, key), f"unknown {noun}; {advice}")
 
 
-def _advice(key: str, value: Any, path: KeyPath, known: tuple[str, ...]) -> str:
-    """What the operator may have meant: a key of another table, a foreign word, a key
-    with a similar spelling, or else a list of all keys of this table.
+def _known_advice(key: str, value: Any, path: KeyPath) -> str:
+    """What the operator may have meant, from the tables alone: a key of another table,
+    a foreign word, or a table in the wrong place; "" if it is none of these.
     """
     if path[:1] == ("pools",) and key == "max_connections":
         return "the limit of a pool is max_connections_per_worker; max_connections is of a service"
@@ -248,12 +248,9 @@ def _advice(key: str, value: Any, path: KeyPath, known: tuple[str, ...]) -> str:
         return f"only services of type {quoted_list(types)} have it"
     tables = [table for table, keys in KEYS_OF_TABLES if key in keys]
     if tables and not isinstance(value, dict):
-        return f"it belongs in [{tables[0]}]"
-    return (
-        _table_advice(key, value, path)
-        or _near_advice(key, known)
-        or f"known here: {quoted_list(known)}"
-    )
+        # Whoever forgets the header of a table means that of a service.
+        return f"it belongs in [{tables[-1]}]"
+    return _table_advice(key, value, path)
 
 
 def _table_advice(key: str, value: Any, path: KeyPath) -> str:
@@ -272,11 +269,15 @@ def _table_advice(key: str, value: Any, path: KeyPath) -> str:
     return ""
 
 
-def _near_advice(key: str, known: tuple[str, ...]) -> str:
-    """The nearest key of this table, else of any table; "" if none is near."""
+def _near_advice(key: str, known: tuple[str, ...], findings: Findings) -> str:
+    """The nearest key of this table, else of any table, else all keys of this table;
+    for the first faults only.
+    """
+    if not findings.may_advise():
+        return NO_ADVICE
     if near := nearest(key, known):
         return f"did you mean {quoted(near)}?"
     if near := nearest(key, (word for _, keys in KEYS_OF_TABLES for word in keys)):
         table = next(table for table, keys in KEYS_OF_TABLES if near in keys)
         return f"did you mean {quoted(near)} in [{table}]?"
-    return ""
+    return f"known here: {quoted_list(known)}"

@@ -174,12 +174,17 @@ def _check_models(config: Config, findings: Findings) -> None:
 def _check_amplification(config: Config, findings: Findings) -> None:
     """Warn where forged sources make unpd send a victim more than QUIC would allow."""
     for name, service in config.services.items():
-        if service.amplification > DEFAULT_AMPLIFICATION:
+        datagrams = any(map(_may_take_datagrams, service.listen))
+        if service.amplification > DEFAULT_AMPLIFICATION and datagrams:
             findings.warning(
                 ("services", name, "amplification"),
                 f"{service.amplification:g} is above {DEFAULT_AMPLIFICATION}: with a forged source"
                 " address, an attacker can multiply the traffic that reaches a victim by that much",
             )
+
+
+def _may_take_datagrams(address: Address) -> bool:
+    return takes_datagrams(address) or isinstance(address, SystemdAddress)
 
 
 def _check_interfaces(listeners: tuple[_Listener, ...], findings: Findings) -> None:
@@ -198,14 +203,22 @@ def _clash(earlier: _Listener, later: _Listener) -> str:
     """
     old, new = earlier.address, later.address
     if isinstance(old, FileAddress) and isinstance(new, FileAddress):
-        return f"is also an address of {earlier.owner}" if old.path == new.path else ""
+        return _equal(earlier, later) if old.path == new.path else ""
     if not isinstance(old, InternetAddress) or not isinstance(new, InternetAddress):
-        return f"is also an address of {earlier.owner}" if old == new else ""
+        return _equal(earlier, later) if old == new else ""
     if old.port != new.port or new.port == 0 or old.scheme != new.scheme:
         return ""
     if old.host == new.host:
-        return f"is also an address of {earlier.owner}"
+        return _equal(earlier, later)
     return _overlap(earlier, later, old, new)
+
+
+def _equal(earlier: _Listener, later: _Listener) -> str:
+    if earlier.owner != later.owner:
+        return f"is also an address of {earlier.owner}"
+    if earlier.address == later.address:
+        return "is listed twice: remove one of the two"
+    return f"has the path of {word_shown(earlier.address.text)}: two sockets need two paths"
 
 
 def _overlap(
@@ -281,7 +294,9 @@ def _check_offers(config: Config, findings: Findings) -> None:
             continue
         path = ("services", name, "services")
         if not service.options.services:
-            findings.error(path, "must name the services that it offers, such as echo")
+            findings.error(
+                path, 'must name the services that it offers, such as services = ["echo"]'
+            )
         for offered in service.options.services:
             if sentence := _why_not_offered(config, service, offered, findings):
                 findings.error(path, sentence)

@@ -24,9 +24,11 @@ MAX_PROBLEMS = 100
 """More than an operator reads, and few enough for one answer of the control socket."""
 
 MAX_ADVICE = 10
-"""How many faults get advice. To find the nearest word takes up to a few milliseconds,
-and a file may hold thousands of faults.
+"""For how many faults the nearest word is looked for. That takes up to a few
+milliseconds, and a file may hold thousands of faults.
 """
+NO_ADVICE = f"similar words are shown for the first {MAX_ADVICE} faults only"
+"""The end of a sentence that has no advice otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Findings:
         self._known: dict[Callable[[], Iterable[str]], tuple[str, ...]] = {}
 
     def may_advise(self) -> bool:
-        """Whether one more fault gets advice; the question counts."""
+        """Whether the nearest word is looked for once more; the question counts."""
         self._advised += 1
         return self._advised <= MAX_ADVICE
 

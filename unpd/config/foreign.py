@@ -8,27 +8,37 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 _ADDRESS = 'address and port stand in listen, such as listen = ["tcp://[::]:7"]'
-_STREAMS = "unpd serves streams only, over TCP and UNIX sockets: leave it out"
+_TRANSPORT = (
+    "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp:// and"
+    " unixgram://"
+)
+_WAIT = "leave it out: unpd itself accepts the connections and receives the datagrams"
 _SWITCH = "a service is switched off by deleting its table"
 _PROGRAMS = "unpd starts no programs"
+_FORWARDS = "unpd forwards no connections"
 _ABSENT = "unpd has nothing like it"
 _ACCESS = f"{_ABSENT}: use a firewall, or IPAddressAllow= and IPAddressDeny= in its unit"
 _LIMIT = (
     'the key is max_connections, of a service with model = "fork"; the other services share'
     " max_connections_per_worker in [pools.NAME]"
 )
+_PATH = (
+    'a UNIX socket stands in listen, such as listen = ["unix:///run/unpd/echo.sock"]; the log file'
+    " is file in [log]"
+)
 _WORKERS = "the key is workers in [pools.NAME]"
 _LEVEL = "the key is level in [log]"
 _FILE = "the key is file in [log]"
 _INCLUDE = "unpd reads the files conf.d/NAME.toml beside the main file"
-_TIMES = "the keys are idle_timeout_s and session_timeout_s"
+_TIMES = "the keys are idle_timeout_s, session_timeout_s and user_timeout_s in [services.NAME]"
 
 _ROWS: tuple[tuple[str, str], ...] = (
     # Every attribute in xinetd.conf(5) that unpd does not know under the same name.
     ("access_times", _ABSENT),
     ("banner banner_fail banner_success", _ABSENT),
     ("bind interface port", _ADDRESS),
-    ("cps deny_time max_load per_source", f"{_ABSENT}: use a firewall"),
+    ("cps", f"{_ABSENT} for connections: use a firewall; for datagrams the key is datagram_rate"),
+    ("deny_time max_load per_source", f"{_ABSENT}: use a firewall"),
     ("disable enabled", _SWITCH),
     ("env passenv", "set it in the unit of systemd: Environment="),
     ("flags", "the keys are keepalive and ipv6_only"),
@@ -41,24 +51,27 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("log_type", f"{_FILE}; without it the log goes to standard error"),
     ("mdns rpc_number rpc_version", _ABSENT),
     ("nice", "set it in the unit of systemd: Nice="),
-    ("protocol socket_type wait", _STREAMS),
-    ("redirect server server_args", _PROGRAMS),
+    ("protocol socket_type", _TRANSPORT),
+    ("redirect", _FORWARDS),
     (
         "rlimit_as rlimit_cpu rlimit_data rlimit_files rlimit_rss rlimit_stack",
         "set it in the unit of systemd: Limit...=",
     ),
+    ("server server_args", _PROGRAMS),
     ("umask", "the key for a UNIX socket is socket_mode"),
     ("v6only", "the key is ipv6_only"),
+    ("wait", _WAIT),
     # Words that other daemons have.
     ("address addresses bind_address host hostname ip ports", _ADDRESS),
     ("allow allowed_hosts deny whitelist", _ACCESS),
     ("command exec program", _PROGRAMS),
     ("connections limit max_clients maxclients maxconn", _LIMIT),
     ("disabled enable on", _SWITCH),
-    ("logfile log_file path", _FILE),
+    ("logfile log_file", _FILE),
     ("loglevel log_level debug verbose", _LEVEL),
     ("processes threads worker_processes", _WORKERS),
     ("mode permissions", "the key for a UNIX socket is socket_mode"),
+    ("path", _PATH),
     ("timeout", _TIMES),
 )
 

@@ -34,6 +34,7 @@ from unpd.config.addresses import (
     refuse_path,
 )
 from unpd.config.times import ServiceTimes
+from unpd.config.wording import quoted
 from unpd.libraries import (
     AfterValidator,
     BaseModel,
@@ -57,6 +58,11 @@ DEFAULT_AMPLIFICATION = 3
 """How many bytes may answer one, headers counted: as RFC 9000 section 8.1 has it."""
 MAX_AMPLIFICATION = 100
 MAX_DATAGRAM_RATE = 10_000_000
+METRICS_FORMS = (
+    'an address such as "tcp://127.0.0.1:9867", "unix:///run/unpd/metrics.sock" or'
+    ' "systemd:metrics", or false for no metrics'
+)
+_NO_METRICS = ("", "disabled", "false", "no", "none", "null", "off")
 DEFAULT_POOL = "default"
 NAME_RULE = (
     "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
@@ -76,12 +82,16 @@ def _address(value: Any) -> Any:
     raise ValueError(f"must be {FORMS}")
 
 
-def _optional_address(value: Any) -> Any:
+def _metrics_address(value: Any) -> Any:
     if value is None or value is False:
         return None
-    if isinstance(value, str | InternetAddress | FileAddress | SystemdAddress):
-        return _address(value)
-    raise ValueError(f"must be {FORMS}, or false")
+    if isinstance(value, InternetAddress | FileAddress | SystemdAddress):
+        return value
+    if isinstance(value, str):
+        if value.strip().lower() in _NO_METRICS:
+            raise ValueError(f"{quoted(value)} is no address; for no metrics write listen = false")
+        return parse_address(value, METRICS_FORMS)
+    raise ValueError(f"must be {'one address, no list: ' * isinstance(value, list)}{METRICS_FORMS}")
 
 
 def _tuple(value: Any) -> Any:
@@ -106,6 +116,11 @@ def _socket_path(value: Any) -> Any:
 
 
 def _log_file(value: str) -> str:
+    if value in ("/dev/stderr", "/dev/stdout") or value.startswith(("/dev/fd/", "/proc/self/fd/")):
+        raise ValueError(
+            f"{quoted(value)} is no plain file: leave log.file out, and the log goes to standard"
+            " error"
+        )
     if value:
         refuse_path(value)
     return value
@@ -183,8 +198,8 @@ class LogConfig(Section):
 class Metrics(Section):
     """The table ``[metrics]``. ``listen``: None (in TOML: false) for no exporter."""
 
-    listen: Annotated[Address | None, BeforeValidator(_optional_address)] = Field(
-        TcpAddress("127.0.0.1", 9867), description=f"{FORMS}, or false"
+    listen: Annotated[Address | None, BeforeValidator(_metrics_address)] = Field(
+        TcpAddress("127.0.0.1", 9867), description=METRICS_FORMS
     )
 
 

@@ -24,9 +24,14 @@ _XINETD = (
     "this looks like a file of xinetd or inetd: here a service is a table [services.NAME] with"
     " lines KEY = VALUE"
 )
+_JSON = (
+    "this looks like JSON: here a table begins with a line [services.NAME], and lines KEY = VALUE"
+    " follow"
+)
 _NO_VALUE = "this is no value: a value is a number, true, false, a text in quotes or a list"
 _RETURN = "a carriage return stands here alone: end each line with LF, or with CR and LF"
 _BOOLEANS = frozenset({"true", "false", "yes", "no", "on", "off", "enabled", "disabled"})
+_UNITS_OF_TIME = frozenset({"ms", "s", "sec", "min", "h"})
 _QUOTES = "\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb`\u00b4"
 
 
@@ -176,7 +181,7 @@ def _after_bare_value(value: str, fault: _Fault) -> str:
         return 'a number does not begin with 0; a mode needs quotes, such as "0660"'
     if re.fullmatch(r"[-+]?[0-9._]+", value):
         if re.fullmatch(r"[A-Za-z%][\w.]*", rest):
-            return "a number has no unit; times are in seconds"
+            return _unit(rest, fault)
         if re.fullmatch(r",[0-9]+", rest):
             return "a point, not a comma, stands before the fraction of a number"
         if re.fullmatch(r"[._][0-9._]*", rest):
@@ -184,6 +189,13 @@ def _after_bare_value(value: str, fault: _Fault) -> str:
     if rest[:1] == ";":
         return _COMMENT_ONLY
     return f"a text needs quotes: {fault.example}"
+
+
+def _unit(unit: str, fault: _Fault) -> str:
+    """Of a number with a unit, which a time has too."""
+    if fault.last_part.endswith("_s") or unit.lower() in _UNITS_OF_TIME:
+        return "a number has no unit; times are in seconds"
+    return "a number has no unit: write it in digits alone"
 
 
 def _no_equals(fault: _Fault) -> str:
@@ -205,7 +217,7 @@ def _statement(fault: _Fault) -> str:
     """Of a line that begins like no statement."""
     first = fault.after[:1]
     if first == "{":
-        return _XINETD
+        return _XINETD if fault.scanned.lines else _JSON
     if first in ("]", "}"):
         return _NO_OPENING
     if first == "=":

@@ -86,10 +86,26 @@ def test_canonical(text: str, canonical: str) -> None:
                 " unixgram:///run/unpd/echo.sock"
             ),
         ),
-        ("tcp://127.0.0.1:7 ", f"{FORMS}, without spaces and control characters"),
-        (" unix:///a", f"{FORMS}, without spaces and control characters"),
-        ("systemd:a b", f"{FORMS}, without spaces and control characters"),
-        ("tcp://[fe80::1%a\u00a0b]:7", f"{FORMS}, without spaces and control characters"),
+        (
+            "tcp://127.0.0.1:7 ",
+            f'"tcp://127.0.0.1:7 " {FORMS}, without spaces and control characters',
+        ),
+        (" unix:///a", f'" unix:///a" {FORMS}, without spaces and control characters'),
+        ("systemd:a b", f'"systemd:a b" {FORMS}, without spaces and control characters'),
+        (
+            "tcp://[fe80::1%a\u00a0b]:7",
+            f'"tcp://[fe80::1%a\\u00a0b]:7" {FORMS}, without spaces and control characters',
+        ),
+        *(
+            (text, f'"{text}" has several addresses: put each in quotes of its own')
+            for text in (
+                "tcp://127.0.0.1:7,udp://127.0.0.1:7",
+                "tcp://127.0.0.1:7, tcp://[::1]:7",
+                "tcp://127.0.0.1:7 unix:///run/x",
+                "unix:///run/x,unixgram:///run/y",
+                "systemd:echo;systemd:daytime",
+            )
+        ),
         ("unix:///a\x00", NO_CONTROL),
         ("unix:///a\n", NO_CONTROL),
         ("unix:///a\x7f", NO_CONTROL),

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.etc import Etc
-from unpd.config.findings import MAX_ADVICE
+from unpd.config.findings import MAX_ADVICE, NO_ADVICE
+from unpd.config.foreign import INSTEAD
 from unpd.config.load import Loaded, load
 from unpd.config.source import MAX_BYTES, MAX_DOTS, MAX_ELEMENTS
 from unpd.errors import ConfigError
@@ -95,13 +96,21 @@ def test_many_files_are_refused_in_time(etc: Etc) -> None:
 
 def test_only_the_first_faults_get_advice(refuse: Refuse) -> None:
     """The search for a near word costs more than all else, so the first faults alone
-    get advice. The others are reported without.
+    get advice. The others say why they have none.
     """
     lines = refuse("[daemon]\n" + numbered(50, "grace_ss{} = 1\n") + ECHO)
     assert [line.endswith('unknown key; did you mean "grace_s"?') for line in lines] == [
         number < MAX_ADVICE for number in range(50)
     ]
-    assert all(line.endswith(": unknown key") for line in lines[MAX_ADVICE:])
+    assert all(line.endswith(f": unknown key; {NO_ADVICE}") for line in lines[MAX_ADVICE:])
+
+
+def test_every_foreign_word_gets_its_advice(refuse: Refuse) -> None:
+    """Advice that needs no search is given for any number of words."""
+    lines = refuse(ECHO + "".join(f"{word} = 1\n" for word in sorted(INSTEAD)))
+    assert len(lines) == len(INSTEAD)
+    for word, line in zip(sorted(INSTEAD), lines, strict=True):
+        assert line.endswith(f"services.echo.{word}: unknown key; {INSTEAD[word]}")
 
 
 def test_the_size_of_a_file(etc: Etc) -> None:

@@ -126,8 +126,14 @@ def test_clash_within_a_service(refuse: Refuse) -> None:
         "[services.echo]\nlisten = [\n  'tcp://127.0.0.1:7',\n  'tcp://127.0.0.1:7',\n]"
     ) == [
         (
-            "unpd.toml:4: services.echo.listen: tcp://127.0.0.1:7 is also an address of"
-            " services.echo.listen"
+            "unpd.toml:4: services.echo.listen: tcp://127.0.0.1:7 is listed twice: remove one of"
+            " the two"
+        )
+    ]
+    assert refuse("[services.echo]\nlisten = ['unix:///run/x', 'unixgram:///run/x']") == [
+        (
+            "unpd.toml:2: services.echo.listen: unixgram:///run/x has the path of unix:///run/x:"
+            " two sockets need two paths"
         )
     ]
 
@@ -438,11 +444,18 @@ def test_an_address_of_the_other_kind_is_refused(
 
 
 def test_a_raised_amplification_gives_a_warning(accept: Accept) -> None:
-    """More than the default amplification is allowed, with a warning; less has none."""
-    assert accept("[services.echo]\namplification = 2.5").warnings == ()
-    assert accept("[services.echo]\namplification = 4").warnings == (
+    """More than the default amplification is allowed, with a warning where datagrams
+    may come; less has none, and streams have no forged sources.
+    """
+    streams = "[services.echo]\nlisten = ['tcp://[::]:7', 'unix:///run/x']\n"
+    assert accept(f"{streams}amplification = 4").warnings == ()
+    by_systemd = "[services.echo]\nlisten = ['systemd:echo']\n"
+    assert len(accept(f"{by_systemd}amplification = 4").warnings) == 1
+    datagrams = "[services.echo]\nlisten = ['tcp://[::]:7', 'udp://[::]:7']\n"
+    assert accept(f"{datagrams}amplification = 2.5").warnings == ()
+    assert accept(f"{datagrams}amplification = 4").warnings == (
         (
-            "unpd.toml:2: services.echo.amplification: 4 is above 3: with a forged source address,"
+            "unpd.toml:3: services.echo.amplification: 4 is above 3: with a forged source address,"
             " an attacker can multiply the traffic that reaches a victim by that much"
         ),
     )
@@ -462,7 +475,7 @@ services = {}
 @pytest.mark.parametrize(
     ("services", "sentence"),
     [
-        ("[]", "must name the services that it offers, such as echo"),
+        ("[]", 'must name the services that it offers, such as services = ["echo"]'),
         ('["eco"]', 'there is no service "eco"; did you mean "echo"?'),
         (
             '["echo", "time"]',

@@ -24,6 +24,10 @@ FORMS = (
     'must be an address such as "tcp://127.0.0.1:7", "tcp://[::]:7", "udp://[::]:7",'
     ' "unix:///run/unpd/echo.sock" or "systemd:echo"'
 )
+METRICS_FORMS = (
+    'an address such as "tcp://127.0.0.1:9867", "unix:///run/unpd/metrics.sock" or'
+    ' "systemd:metrics", or false for no metrics'
+)
 NAME_RULE = (
     "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
 )
@@ -314,9 +318,43 @@ def test_frozen(accept: Accept) -> None:
             f"[log]\nfile = false\n{ECHO}",
             'unpd.toml:2: log.file: must be an absolute path, or "" for standard error',
         ),
-        (f"[metrics]\nlisten = true\n{ECHO}", f"unpd.toml:2: metrics.listen: {FORMS}, or false"),
-        (f"[metrics]\nlisten = 9867\n{ECHO}", f"unpd.toml:2: metrics.listen: {FORMS}, or false"),
-        (f"[metrics]\nlisten = 'x'\n{ECHO}", f'unpd.toml:2: metrics.listen: "x" {FORMS}'),
+        (
+            f"[metrics]\nlisten = true\n{ECHO}",
+            f"unpd.toml:2: metrics.listen: must be {METRICS_FORMS}",
+        ),
+        (
+            f"[metrics]\nlisten = 9867\n{ECHO}",
+            f"unpd.toml:2: metrics.listen: must be {METRICS_FORMS}",
+        ),
+        (
+            f"[metrics]\nlisten = 'x'\n{ECHO}",
+            f'unpd.toml:2: metrics.listen: "x" must be {METRICS_FORMS}',
+        ),
+        (
+            f"[metrics]\nlisten = ['tcp://127.0.0.1:9867']\n{ECHO}",
+            f"unpd.toml:2: metrics.listen: must be one address, no list: {METRICS_FORMS}",
+        ),
+        *(
+            (
+                f"[metrics]\nlisten = '{word}'\n{ECHO}",
+                (
+                    f'unpd.toml:2: metrics.listen: "{word}" is no address; for no metrics write'
+                    " listen = false"
+                ),
+            )
+            for word in ("off", "false", "none", "")
+        ),
+        (
+            f"listen = ['tcp://127.0.0.1:7']\n{ECHO}",
+            "unpd.toml:1: listen: unknown key; it belongs in [services.NAME]",
+        ),
+        (
+            f"[log]\nfile = '/dev/stderr'\n{ECHO}",
+            (
+                'unpd.toml:2: log.file: "/dev/stderr" is no plain file: leave log.file out, and the'
+                " log goes to standard error"
+            ),
+        ),
         (f"[pools.Web]\n{ECHO}", f"unpd.toml:1: pools.Web: the name of a pool {NAME_RULE}"),
         (
             f"[pools.default]\nworkers = 0\n{ECHO}",

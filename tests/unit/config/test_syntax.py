@@ -14,6 +14,10 @@ XINETD = (
     "this looks like a file of xinetd or inetd: here a service is a table [services.NAME] with"
     " lines KEY = VALUE"
 )
+JSON = (
+    "this looks like JSON: here a table begins with a line [services.NAME], and lines KEY = VALUE"
+    " follow"
+)
 MISTAKES = [
     (
         "[services.echo]\n[services.daytime]\n[services.echo]\n",
@@ -77,7 +81,10 @@ MISTAKES = [
     ("[daemon]\ngrace_s = 10s\n", 2, "a number has no unit; times are in seconds"),
     ("grace_s = 10 s\n", 1, "a number has no unit; times are in seconds"),
     ("grace_s = 1m30s", 1, "a number has no unit; times are in seconds"),
-    ("x = 5%\n", 1, "a number has no unit; times are in seconds"),
+    ("x = 5%\n", 1, "a number has no unit: write it in digits alone"),
+    ("[services.echo]\nbacklog = 4k\n", 2, "a number has no unit: write it in digits alone"),
+    ("max_connections = 2M\n", 1, "a number has no unit: write it in digits alone"),
+    ("timeout = 10 min\n", 1, "a number has no unit; times are in seconds"),
     (
         "socket_mode = 0660\n",
         1,
@@ -144,11 +151,10 @@ MISTAKES = [
     ("[]\n", 1, "the name of the table is missing"),
     ("[services.]\n", 1, "a key is missing here"),
     ("= 5\n", 1, "the key before = is missing"),
-    (
-        "{\n",
-        1,
-        XINETD,
-    ),
+    ("[service]\n{\n", 2, XINETD),
+    ("{\n", 1, JSON),
+    ('{"services": {"echo": {}}}\n', 1, JSON),
+    ('\n# a comment\n{\n  "services": {}\n}\n', 3, JSON),
     ("}\n", 1, "a closing bracket stands here without its opening one"),
     ("; comment\n", 1, "a line is KEY = VALUE, or [TABLE], or a comment that begins with #"),
     ("// comment\n", 1, "a line is KEY = VALUE, or [TABLE], or a comment that begins with #"),
@@ -211,7 +217,7 @@ MISTAKES = [
     ("a..b = 1\n", 1, "a key is missing here"),
     ('"a = 1\n', 1, "the closing quotation mark is missing"),
     ("a = 08\n", 1, 'a number does not begin with 0; a mode needs quotes, such as "0660"'),
-    ("a = 0x\n", 1, "a number has no unit; times are in seconds"),
+    ("a = 0x\n", 1, "a number has no unit: write it in digits alone"),
     ("listen = []]\n", 1, "a closing bracket stands here without its opening one"),
     ("listen = [1, 2],\n", 1, 'a text needs quotes: listen = "..."'),
     ("a = {b = c}\n", 1, 'a text needs quotes: b = "..."'),

@@ -31,15 +31,32 @@ WORDS = {
     "nice": "set it in the unit of systemd: Nice=",
     "server": "unpd starts no programs",
     "flags": "the keys are keepalive and ipv6_only",
-    "wait": "unpd serves streams only, over TCP and UNIX sockets: leave it out",
-    "socket_type": "unpd serves streams only, over TCP and UNIX sockets: leave it out",
+    "wait": "leave it out: unpd itself accepts the connections and receives the datagrams",
+    "socket_type": (
+        "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp://"
+        " and unixgram://"
+    ),
+    "protocol": (
+        "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp://"
+        " and unixgram://"
+    ),
+    "path": (
+        'a UNIX socket stands in listen, such as listen = ["unix:///run/unpd/echo.sock"]; the log'
+        " file is file in [log]"
+    ),
     "id": "the name of the service is that of its table: [services.NAME]",
     "v6only": "the key is ipv6_only",
-    "cps": "unpd has nothing like it: use a firewall",
+    "cps": (
+        "unpd has nothing like it for connections: use a firewall; for datagrams the key is"
+        " datagram_rate"
+    ),
+    "per_source": "unpd has nothing like it: use a firewall",
     "umask": "the key for a UNIX socket is socket_mode",
     "user": "it belongs in [daemon]",
     "group": "it belongs in [daemon]",
-    "timeout": "the keys are idle_timeout_s and session_timeout_s",
+    "timeout": (
+        "the keys are idle_timeout_s, session_timeout_s and user_timeout_s in [services.NAME]"
+    ),
     "threads": "the key is workers in [pools.NAME]",
     "loglevel": "the key is level in [log]",
     "logfile": "the key is file in [log]",
@@ -47,7 +64,7 @@ WORDS = {
     "workers": "it belongs in [pools.NAME]",
     "session_timeout": 'did you mean "session_timeout_s"?',
     "keep_alive": 'did you mean "keepalive"?',
-    "redirect": "unpd starts no programs",
+    "redirect": "unpd forwards no connections",
     "env": "set it in the unit of systemd: Environment=",
     "rlimit_as": "set it in the unit of systemd: Limit...=",
 }
