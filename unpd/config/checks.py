@@ -17,6 +17,7 @@ from unpd.config.addresses import (
     SystemdAddress,
     takes_datagrams,
 )
+from unpd.config.answers import check_answers
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
@@ -72,6 +73,7 @@ def check(
     _check_kinds(config, listeners, findings, kinds)
     _check_models(config, findings)
     _check_amplification(config, findings)
+    check_answers(config, findings)
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
     _check_offers(config, findings)

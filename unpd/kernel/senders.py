@@ -11,8 +11,8 @@ import sys
 
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 _SOCKADDR_IN_BYTES = 16
-_V4_HEADERS = 20 + 8
-_V6_HEADERS = 40 + 8
+V4_HEADERS = 20 + 8
+V6_HEADERS = 40 + 8
 _MULTICAST_V6 = 0xFF
 _MULTICAST_V4 = 0xE0
 
@@ -32,11 +32,11 @@ def network_of(name: bytes) -> tuple[bytes, int]:
     of IP and UDP that a datagram has there.
     """
     if len(name) == _SOCKADDR_IN_BYTES:
-        return name[4:7], _V4_HEADERS
+        return name[4:7], V4_HEADERS
     host = name[8:24]
     if host.startswith(_V4_MAPPED):
-        return host[12:15], _V4_HEADERS
-    return host[:7], _V6_HEADERS
+        return host[12:15], V4_HEADERS
+    return host[:7], V6_HEADERS
 
 
 def is_group(name: bytes) -> bool:
@@ -45,7 +45,7 @@ def is_group(name: bytes) -> bool:
     """
     network, headers = network_of(name)
     first = network[0]
-    if headers == _V6_HEADERS:
+    if headers == V6_HEADERS:
         return first == _MULTICAST_V6
     return first == 0 or first >= _MULTICAST_V4
 

@@ -41,6 +41,9 @@ ABBREVIATION = 3
 
 MAX_SHOWN_CHARACTERS = 64
 
+_LONG_DAY = datetime(2026, 9, 30, 12, tzinfo=UTC)
+"""A Wednesday in September."""
+
 
 def _known_zone(name: str) -> str:
     zone(name)
@@ -134,6 +137,11 @@ def _clock(moment: datetime) -> str:
 FORMATS: Mapping[str, Callable[[datetime], str]] = MappingProxyType(
     {"ctime": ctime, "rfc867": rfc867, "iso8601": iso8601}
 )
+
+
+def answer_sizes(options: DaytimeOptions) -> tuple[int, ...]:
+    """How many bytes the answer to a datagram has on a day with a long name."""
+    return (len(Daytime(options).greet(_LONG_DAY.timestamp())),)
 
 
 class Daytime:

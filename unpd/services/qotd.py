@@ -34,7 +34,7 @@ class QotdOptions(Options):
     """The keys that only qotd services have, and the quotations that they name."""
 
     text: str = Field(
-        "Be conservative in what you do, be liberal in what you accept from others.",
+        "Be strict when sending and tolerant when receiving.",
         description="a text of at most 512 bytes",
     )
     file: str = Field("", description='the absolute path of a file of texts, or ""')
@@ -113,6 +113,11 @@ def _quotation(text: bytes) -> bytes:
     while lines and not lines[-1]:
         del lines[-1]
     return b"".join(line + b"\r\n" for line in lines)
+
+
+def answer_sizes(options: QotdOptions) -> tuple[int, ...]:
+    """How many bytes each answer to a datagram has."""
+    return tuple(map(len, options.quotations))
 
 
 class Qotd:

@@ -5,9 +5,11 @@ configuration, which validates the options, and by the master, whose workers mak
 services. Raises nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
+from unpd.services import daytime, qotd, time868
 from unpd.services.base import ServiceType
 from unpd.services.chargen import Chargen, ChargenOptions
 from unpd.services.daytime import Daytime, DaytimeOptions
@@ -88,3 +90,14 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
         )
     }
 )
+
+ANSWER_SIZES: Mapping[str, Callable[[Any], tuple[int, ...]]] = MappingProxyType(
+    {
+        "daytime": daytime.answer_sizes,
+        "qotd": qotd.answer_sizes,
+        "time": time868.answer_sizes,
+    }
+)
+"""How many bytes the answers to datagrams have, as a function of the options, for each
+type whose answer is the same whatever the datagram holds.
+"""

@@ -15,6 +15,7 @@ from unpd.services.base import Options, Peer, Piece
 EPOCH_S = 2_208_988_800
 """The seconds from 1900 to 1970, as RFC 868 has it."""
 
+ANSWER_BYTES = 4
 WRAPS_S = 1 << 32
 
 NOTE = "the 32 bits of RFC 868 begin again at 0 on 2036-02-07 06:28:16 UTC"
@@ -25,6 +26,12 @@ class TimeOptions(Options):
     """No options: all keys of a time service are common keys."""
 
 
+def answer_sizes(options: TimeOptions) -> tuple[int, ...]:
+    """How many bytes the answer to a datagram has."""
+    del options
+    return (ANSWER_BYTES,)
+
+
 class Time:
     """The time service."""
 
@@ -33,7 +40,7 @@ class Time:
 
     def greet(self, wall_s: float) -> bytes:
         """The four bytes for ``wall_s`` seconds since the epoch, rounded down."""
-        return ((math.floor(wall_s) + EPOCH_S) % WRAPS_S).to_bytes(4, "big")
+        return ((math.floor(wall_s) + EPOCH_S) % WRAPS_S).to_bytes(ANSWER_BYTES, "big")
 
     def converse(self) -> None:
         """None: the server closes after the greeting and discards what the client

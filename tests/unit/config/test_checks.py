@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -459,6 +460,71 @@ def test_a_raised_amplification_gives_a_warning(accept: Accept) -> None:
             " an attacker can multiply the traffic that reaches a victim by that much"
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("service", "keys", "sentence"),
+    [
+        ("qotd", "", ""),
+        ("daytime", "format = 'rfc867'", ""),
+        ("time", "", ""),
+        ("echo", "amplification = 1", ""),
+        ("chargen", "amplification = 1", ""),
+        ("time", "amplification = 1", "1 allows 0 {}the answer has 4 and {}raise it to 2"),
+        (
+            "daytime",
+            "amplification = 1.5",
+            "1.5 allows 14 {}the answer has 26 and {}raise it to 2",
+        ),
+        (
+            "daytime",
+            "format = 'rfc867'\ntimezone = 'UTC'\namplification = 2",
+            "2 allows 28 {}the answer has 44 and {}raise it to 3",
+        ),
+        (
+            "qotd",
+            f"text = '{'x' * 55}'",
+            "3 allows 56 {}the answer has 57 and {}shorten it to 56 bytes",
+        ),
+        ("qotd", f"text = '{'x' * 55}'\nlisten = ['udp://[::1]:17']", ""),
+        ("qotd", f"text = '{'x' * 55}'\nlisten = ['udp://[::]:17']\nipv6_only = true", ""),
+        (
+            "qotd",
+            f"text = '{'x' * 95}'\nlisten = ['udp://[::1]:17']",
+            "3 allows 96 {}the answer has 97 and {}shorten it to 96 bytes",
+        ),
+        ("qotd", f"text = '{'x' * 95}'\nlisten = ['tcp://[::1]:17', 'unixgram:///run/q']", ""),
+    ],
+)
+def test_an_answer_that_an_empty_datagram_does_not_get(
+    accept: Accept, service: str, keys: str, sentence: str
+) -> None:
+    """An answer that is too long for the usual client, which sends an empty datagram,
+    gives a warning. The headers of IPv6 allow more, and a UNIX socket any length.
+    """
+    listen = "" if "listen" in keys else "listen = ['udp://127.0.0.1:17']\n"
+    warnings = accept(f"[services.{service}]\n{listen}{keys}\n").warnings
+    shown = [text.partition(".amplification: ")[2] for text in warnings]
+    assert shown == [
+        text.format(
+            "bytes in answer to an empty datagram, which the usual client sends, but ",
+            "would not be sent: ",
+        )
+        for text in [sentence]
+        if text
+    ]
+
+
+def test_the_quotations_of_a_file_that_an_empty_datagram_does_not_get(
+    accept: Accept, tmp_path: Path
+) -> None:
+    """The warning counts the texts of a file."""
+    file = tmp_path / "texts"
+    file.write_text(f"short\n%\n{'x' * 60}\n%\n{'x' * 70}\n")
+    (warning,) = accept(
+        f"[services.qotd]\nlisten = ['udp://127.0.0.1:17']\nfile = '{file}'\n"
+    ).warnings
+    assert "but 2 of 3 answers have up to 72 and would not be sent: shorten" in warning
 
 
 TCPMUX = """
