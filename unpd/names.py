@@ -60,6 +60,7 @@ class ClientExit(enum.IntEnum):
     RESET = 6
     CLOSED_EARLY = 7
     NAME_NOT_FOUND = 8
+    ANOTHER_PROTOCOL = 9
     INTERRUPTED = 130
 
 

@@ -190,6 +190,22 @@ def test_forged_answers_are_strange(start: StartClient) -> None:
     assert (result["received"], result["strange"], result["duplicates"]) == (2, 10, 0)
 
 
+def test_answers_of_another_protocol_alone_are_recognised(start: StartClient) -> None:
+    """A server whose datagrams are none of them answers is no echo server: exit code
+    9.
+    """
+
+    def tell_the_time(server: socket.socket, data: bytes, sender: Any, number: int) -> None:
+        server.sendto(b"Sun Nov 29 14:00:00 2026\r\n", sender)
+
+    with receiving(tell_the_time) as port:
+        words = ("--udp", "127.0.0.1", port, "--count", 2, "--interval", 0.1, "--timeout", 0.3)
+        ended = start("echo", *words).ended()
+    assert complaint(ended, ClientExit.ANOTHER_PROTOCOL).endswith(
+        "(2 datagrams came, but no answer to 2 requests)"
+    )
+
+
 @pytest.mark.parametrize("service", ["daytime", "qotd", "chargen", "time", "echo"])
 def test_an_answer_from_another_address_is_not_taken(start: StartClient, service: str) -> None:
     """A server that answers from another port has not answered: exit code 4."""
@@ -412,7 +428,7 @@ def test_a_lost_line_ends_the_client(start: StartClient) -> None:
 
 def test_a_server_of_another_protocol_is_recognised(start: StartClient) -> None:
     """A time of five bytes, a quotation without an end, a discard server that talks, a
-    tcpmux without a reply: one sentence, exit code 1, and nothing without a bound.
+    tcpmux without a reply: one sentence, exit code 9, and nothing without a bound.
     """
 
     def talk(text: bytes) -> Callable[[socket.socket], None]:
@@ -434,7 +450,7 @@ def test_a_server_of_another_protocol_is_recognised(start: StartClient) -> None:
     ):
         with streaming(talk(text)) as port:
             ended = start(service, "127.0.0.1", port, *words).ended(b"one\n")
-        assert sentence in drop_time(complaint(ended, ClientExit.FAILED))
+        assert sentence in drop_time(complaint(ended, ClientExit.ANOTHER_PROTOCOL))
         assert len(ended.output) <= 65_536
     with streaming(talk(b"-no \x1b[2J" + b"y" * 900 + b"\r\n")) as port:
         ended = start("tcpmux", "127.0.0.1", port, "--name", "x").ended()
@@ -455,14 +471,14 @@ def test_a_server_of_another_protocol_is_recognised(start: StartClient) -> None:
 def test_a_datagram_that_is_no_answer_is_refused(
     start: StartClient, service: str, answer: bytes, sentence: str
 ) -> None:
-    """A datagram of the wrong size is an answer of another protocol: exit code 1."""
+    """A datagram of the wrong size is an answer of another protocol: exit code 9."""
 
     def send(server: socket.socket, data: bytes, sender: Any, number: int) -> None:
         server.sendto(answer, sender)
 
     with receiving(send) as port:
         ended = start(service, "--udp", "127.0.0.1", port).ended()
-    assert sentence in drop_time(complaint(ended, ClientExit.FAILED))
+    assert sentence in drop_time(complaint(ended, ClientExit.ANOTHER_PROTOCOL))
 
 
 def test_a_time_that_is_cut_is_closed_early(start: StartClient) -> None:
@@ -476,7 +492,8 @@ def test_a_time_that_is_cut_is_closed_early(start: StartClient) -> None:
     ("answers", "exit_code", "cause"),
     [
         (lambda data: data[:10], ClientExit.CLOSED_EARLY, "server terminated prematurely"),
-        (lambda data: b"x" * len(data), ClientExit.FAILED, "not an echo server"),
+        (lambda data: b"x" * len(data), ClientExit.ANOTHER_PROTOCOL, "not an echo server"),
+        (lambda _: b"Sun Nov 29\r\n", ClientExit.ANOTHER_PROTOCOL, "not an echo server"),
     ],
 )
 def test_a_stream_that_breaks_ends_the_measurement_after_its_summary(

@@ -489,6 +489,23 @@ def test_an_echo_that_closes_with_bytes_missing_is_closed_early(start: StartClie
     assert ended.errors.endswith("(8 of 12 bytes are missing)\n")
 
 
+@pytest.mark.parametrize("line", [b"hi\n", b"a line that is longer than the date and the time\n"])
+def test_an_echo_client_recognises_a_daytime_server(start: StartClient, line: bytes) -> None:
+    """A server that sends other bytes and closes is no echo server, however many bytes
+    the client sent: exit code 9.
+    """
+
+    def tell_the_time(connection: socket.socket) -> None:
+        connection.sendall(b"Sun Nov 29 14:00:00 2026\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+    with serving(tell_the_time) as port:
+        ended = start("echo", "127.0.0.1", port).ended(line)
+    assert "not an echo server" in complaint(ended, ClientExit.ANOTHER_PROTOCOL)
+
+
 def test_daytime_without_a_byte_is_closed_early(start: StartClient) -> None:
     """A daytime server that closes without sending exits the client with 7."""
     with serving(close_at_once) as port:
@@ -500,7 +517,7 @@ def test_daytime_without_a_byte_is_closed_early(start: StartClient) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["name.invalid", "a" * 64 + ".invalid", ""])
+@pytest.mark.parametrize("name", ["name.invalid", "a" * 64 + ".invalid"])
 def test_an_unknown_name_is_not_found(start: StartClient, name: str) -> None:
     """A name without an address exits with 8, with or without a network: a resolver
     that does not answer has the same code.

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from unpd.cli.client import streams
 from unpd.cli.client.datagrams import BUFFER_BYTES, datagram_failure
-from unpd.cli.client.failures import ClientFailure, failure_of
+from unpd.cli.client.failures import ClientFailure, failure_of, not_a_server
 from unpd.cli.client.interrupts import Interrupts
 from unpd.cli.client.probes import retransmits
 from unpd.cli.client.report import Transferred
@@ -131,7 +131,7 @@ class StreamBulk(Bulk):
 
     def _check_counts(self) -> None:
         if self.received_bytes > self.sent_bytes:
-            raise ClientFailure(ClientExit.FAILED, "not an echo server", "it sent more than it got")
+            raise not_a_server("echo", "it sent more than it got")
         if self.received_bytes < self.sent_bytes and not self._watch.came:
             raise ClientFailure(
                 ClientExit.CLOSED_EARLY, "server terminated prematurely", self._missing_text()

@@ -18,7 +18,8 @@ OutputClosed. Theory of operation:
   that came, room that it made). So typing into a dead connection does not put the
   timeout off, and a user who thinks does not run into it.
 
-Known gap: bytes are counted, not compared. The client prints whatever the server sends,
+Known gap: bytes are counted, and compared only where the server ends too early, up to
+COMPARED_BYTES. The client prints whatever the server sends,
 also if it is not an echo server; on a terminal, control characters are escaped.
 """
 
@@ -30,11 +31,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from unpd.cli.client import streams
-from unpd.cli.client.failures import ClientFailure, failure_of, reason_of
+from unpd.cli.client.failures import (
+    OTHER_BYTES,
+    ClientFailure,
+    failure_of,
+    not_a_server,
+    reason_of,
+)
 from unpd.cli.client.framing import Framing
 from unpd.names import ClientExit
 
 HIGH_MARK_BYTES = 262_144
+COMPARED_BYTES = 512
+"""How many bytes from the start tell an echo that breaks off from another protocol."""
 
 
 class Expected(enum.Enum):
@@ -67,8 +76,10 @@ class Exchange:
         "_framing",
         "_half_closed",
         "_input_open",
+        "_offered",
         "_offered_bytes",
         "_owed_since",
+        "_received",
         "_received_bytes",
         "_timeout_s",
         "_unsent",
@@ -88,6 +99,8 @@ class Exchange:
         self._unsent = bytearray()
         self._offered_bytes = 0
         self._received_bytes = 0
+        self._offered = bytearray()
+        self._received = bytearray()
         self._input_open = True
         self._half_closed = False
         self._ended = False
@@ -144,6 +157,7 @@ class Exchange:
         if not chunk:
             self._end()
         self._received_bytes += len(chunk)
+        self._received += chunk[: COMPARED_BYTES - len(self._received)]
         self._endpoints.output.write(chunk)
         return True
 
@@ -152,15 +166,15 @@ class Exchange:
         if self._broken is not None:
             raise failure_of(self._broken, self._missing_text())
         if self._missing_bytes() < 0:
-            raise ClientFailure(
-                ClientExit.FAILED,
-                f"not {'an' if self._expected is Expected.THE_SAME else 'a'}"
-                f" {self._expected.value} server",
+            raise not_a_server(
+                self._expected.value,
                 f"it sent {self._received_bytes} bytes for {self._offered_bytes}",
             )
         if self._expected is Expected.ANYTHING:
             return
         if not self._half_closed or self._missing_bytes() > 0:
+            if not self._offered.startswith(self._received):
+                raise not_a_server(self._expected.value, OTHER_BYTES)
             raise ClientFailure(
                 ClientExit.CLOSED_EARLY, "server terminated prematurely", self._missing_text()
             )
@@ -178,6 +192,7 @@ class Exchange:
         framed = self._framing.feed(chunk) if chunk else self._framing.finish()
         self._unsent += framed
         self._offered_bytes += len(framed)
+        self._offered += framed[: COMPARED_BYTES - len(self._offered)]
 
     def _send(self) -> bool:
         if not self._unsent:

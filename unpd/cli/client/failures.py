@@ -72,6 +72,16 @@ _BY_ERRNO: Mapping[int, tuple[ClientExit, str]] = MappingProxyType(
 )
 
 
+OTHER_BYTES = "it sent other bytes than it got"
+"""The detail about an echo server that is none."""
+
+
+def not_a_server(service: str, detail: str) -> ClientFailure:
+    """Return the failure of a server that does not speak the protocol."""
+    article = "an" if service[0] in "aeiou" else "a"
+    return ClientFailure(ClientExit.ANOTHER_PROTOCOL, f"not {article} {service} server", detail)
+
+
 def reason_of(error: OSError) -> str:
     """Return the reason in the words of the kernel or of the name service."""
     return error.strerror or (os.strerror(error.errno) if error.errno else str(error))

@@ -200,4 +200,4 @@ def failure_without_answer(measurement: Measurement, timeout_s: float | None) ->
     """Return the failure of a measurement to which no answer came."""
     if measurement.trouble is not None:
         return datagram_failure(measurement.trouble, "no answer came")
-    return report.nothing_came(measurement.tally.sent, timeout_s)
+    return report.nothing_came(measurement.tally.counts, timeout_s)

@@ -12,7 +12,7 @@ it.
 import socket
 
 from unpd.cli.client import streams
-from unpd.cli.client.failures import ClientFailure, failure_of
+from unpd.cli.client.failures import ClientFailure, failure_of, not_a_server
 from unpd.names import ClientExit
 
 MAX_TEXT_BYTES = 65_536
@@ -54,11 +54,6 @@ def print_datagram(service: str, answer: bytes, output: streams.Output) -> None:
     if not answer and service != ENDLESS:
         raise not_a_server(service, "its answer is empty")
     output.write(answer)
-
-
-def not_a_server(service: str, detail: str) -> ClientFailure:
-    """Return the failure of a server that does not speak the protocol."""
-    return ClientFailure(ClientExit.FAILED, f"not a {service} server", detail)
 
 
 def receive(sock: socket.socket, output_fd: int, timeout_s: float | None) -> bytes:

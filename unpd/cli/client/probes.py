@@ -18,7 +18,7 @@ from typing import Protocol
 
 from unpd.cli.client import streams
 from unpd.cli.client.datagrams import BUFFER_BYTES
-from unpd.cli.client.failures import ClientFailure
+from unpd.cli.client.failures import OTHER_BYTES, ClientFailure, not_a_server
 from unpd.names import ClientExit
 
 TOKEN_BYTES = 8
@@ -142,15 +142,15 @@ class StreamProbe:
             chunk = self.sock.recv(streams.CHUNK_BYTES)
         except BlockingIOError:
             return
+        if not chunk and not self._coder.request(self._last + 1).startswith(self._received):
+            raise not_a_server("echo", OTHER_BYTES)
         if not chunk:
             raise ClientFailure(ClientExit.CLOSED_EARLY, "server terminated prematurely")
         self._received += chunk
         while len(self._received) >= self._coder.size:
             number = self._coder.number_of(bytes(self._received[: self._coder.size]))
             if number != self._last + 1:
-                raise ClientFailure(
-                    ClientExit.FAILED, "not an echo server", "it sent other bytes than it got"
-                )
+                raise not_a_server("echo", OTHER_BYTES)
             del self._received[: self._coder.size]
             self._last = number
             yield number

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from unpd.cli.client import figures
-from unpd.cli.client.failures import ClientFailure
+from unpd.cli.client.failures import ClientFailure, not_a_server
 from unpd.cli.client.tally import Counts, Verdict
 from unpd.cli.client.targets import Target
 from unpd.cli.output import printable
@@ -211,10 +211,16 @@ def throughput_json(subject: Subject, moved: Transferred) -> str:
     )
 
 
-def nothing_came(sent: int, timeout_s: float | None) -> ClientFailure:
+def nothing_came(counts: Counts, timeout_s: float | None) -> ClientFailure:
     """Return the failure of a measurement without an answer."""
+    if counts.strange:
+        return not_a_server(
+            "echo", f"{counts.strange} datagrams came, but no answer to {counts.sent} requests"
+        )
     within = "" if timeout_s is None else f" within {timeout_s:g} s"
-    return ClientFailure(ClientExit.TIMED_OUT, "timed out", f"no answer to {sent} requests{within}")
+    return ClientFailure(
+        ClientExit.TIMED_OUT, "timed out", f"no answer to {counts.sent} requests{within}"
+    )
 
 
 def _moved(amount: int, elapsed_ns: int) -> str:

@@ -76,8 +76,25 @@ def target_of(words: Words) -> Target:
         raise UsageError(f"{words.text} must begin with one of {', '.join(SCHEMES)} and ://")
     if "/" in words.text:
         return _of_path(words, words.text, datagrams=words.udp)
+    _refuse_no_host(words)
     host = _host_of(words.text)
     return Target(host, words.port or words.default_port, words.udp)
+
+
+def _refuse_no_host(words: Words) -> None:
+    """Refuse an empty host, and one with its port behind a colon: no host has a colon
+    but an IPv6 address, which has two.
+    """
+    if not words.text:
+        raise UsageError("HOST is empty: give a name, an address or a path")
+    host, colon, port = words.text.rpartition(":")
+    bare = ":" not in host or (host.startswith("[") and host.endswith("]"))
+    if colon and bare:
+        shown = f"{host} {port}" if host and port else "HOST PORT"
+        raise UsageError(
+            f"{words.text}: the port is an argument of its own: write {shown}, or an address such"
+            f" as tcp://{host or 'HOST'}:{port or 'PORT'}"
+        )
 
 
 def _of_address(words: Words, scheme: str, rest: str) -> Target:

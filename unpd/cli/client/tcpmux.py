@@ -8,7 +8,7 @@ OutputClosed.
 import socket
 
 from unpd.cli.client import printing
-from unpd.cli.client.failures import ClientFailure, failure_of
+from unpd.cli.client.failures import ClientFailure, failure_of, not_a_server
 from unpd.names import ClientExit
 
 HELP = "help"
@@ -46,7 +46,7 @@ def read_reply(sock: socket.socket, output_fd: int, timeout_s: float | None) -> 
             )
         reply += chunk
         if reply[:1] not in (b"+", b"-") or len(reply.partition(b"\n")[0]) > MAX_REPLY_BYTES:
-            raise printing.not_a_server("tcpmux", "its reply has neither + nor - and a line")
+            raise not_a_server("tcpmux", "its reply has neither + nor - and a line")
     line, _, rest = reply.partition(b"\n")
     if line.startswith(b"-"):
         words = line[1:].decode("ascii", "backslashreplace").strip()[:SHOWN]

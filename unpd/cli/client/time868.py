@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 
 from unpd.cli.client import printing, streams
-from unpd.cli.client.failures import ClientFailure
+from unpd.cli.client.failures import ClientFailure, not_a_server
 from unpd.names import ClientExit
 
 ANSWER_BYTES = 4
@@ -71,7 +71,7 @@ def print_answer(answer: bytes, asked_wall_s: float, output: streams.Output) -> 
     try:
         output.write(lines(answer, Asked(asked_wall_s, time.time())).encode())
     except ValueError as error:
-        raise printing.not_a_server("time", str(error)) from error
+        raise not_a_server("time", str(error)) from error
 
 
 def read(sock: socket.socket, output_fd: int, timeout_s: float | None) -> bytes:

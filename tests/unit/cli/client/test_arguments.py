@@ -98,6 +98,30 @@ def test_a_unix_socket_has_no_port_and_a_bounded_path() -> None:
     assert of("name", 8) == Target("name", 8)
 
 
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("127.0.0.1:21013", "write 127.0.0.1 21013, or an address such as tcp://127.0.0.1:21013"),
+        ("localhost:13", "write localhost 13, or an address such as tcp://localhost:13"),
+        ("[::1]:13", "write [::1] 13, or an address such as tcp://[::1]:13"),
+        ("localhost:", "write HOST PORT, or an address such as tcp://localhost:PORT"),
+        (":13", "write HOST PORT, or an address such as tcp://HOST:13"),
+    ],
+)
+def test_a_port_behind_a_colon_is_wrong_usage(text: str, right: str) -> None:
+    """A host has no colon, but an IPv6 address has: the port is an argument of its own,
+    and no part of a name to look up.
+    """
+    assert refused(text) == f"{text}: the port is an argument of its own: {right}"
+    assert of("::1") == Target("::1", 7)
+    assert of("[::1]").port == 7
+
+
+def test_an_empty_host_is_wrong_usage() -> None:
+    """An empty host, as of a variable that is not set, is no name to look up."""
+    assert refused("") == "HOST is empty: give a name, an address or a path"
+
+
 def test_a_message_names_the_target_as_the_user_wrote_it() -> None:
     """A TCP target shows host and port, a UNIX one its path."""
     assert (Target("::1", 7).text, Target("/run/x", None).text) == ("::1 port 7", "/run/x")
