@@ -132,7 +132,10 @@ def test_a_missing_configuration_ends_with_78(tmp_path: Path, command: str) -> N
     path = tmp_path / "missing.toml"
     ended = unpd(command, "--config", str(path))
     assert ended.returncode == 78
-    assert ended.stderr == f"unpd: {path}: there is no such file\n"
+    first, *more = ended.stderr.splitlines()
+    assert first == f"unpd: {path}: there is no such file"
+    hint = f"unpd: {path}: so its control socket is not known: name it with --control"
+    assert more == ([hint] if command in VERBS else [])
 
 
 @pytest.mark.parametrize(("verb", "code"), [("stop", 1), ("reload", 1), ("status", 3)])
@@ -152,6 +155,21 @@ def test_a_verb_without_a_daemon_fails(tmp_path: Path, verb: str, code: int) -> 
             f" {control}\n"
         )
         assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("verb", "code"), [("stop", 1), ("reload", 1), ("status", 3)])
+def test_a_socket_that_the_configuration_names(tmp_path: Path, verb: str, code: int) -> None:
+    """Where no process listens on the path of the file, the message says that the file
+    names it, which may have changed since the start, and how to name another.
+    """
+    config = tmp_path / "unpd.toml"
+    config.write_text(f"[daemon]\ncontrol = '{tmp_path}/new.sock'\n")
+    ended = unpd(verb, "--config", str(config))
+    assert ended.returncode == code
+    assert ended.stderr.endswith(
+        f"no process listens on {tmp_path}/new.sock, which the configuration {config} names"
+        " (daemon.control); to reach another daemon, name its socket with --control\n"
+    )
 
 
 # check

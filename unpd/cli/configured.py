@@ -56,14 +56,18 @@ def control_path(args: argparse.Namespace) -> Path:
     if path is None:
         return default_control(None)
     if not _exists(path):
-        raise ConfigError((Problem(file_shown(path), None, "", "there is no such file"),))
+        raise _unknown(path, (Problem(file_shown(path), None, "", "there is no such file"),))
     control, problems = _last_control((path, *_drop_ins(path)))
     if control is not None:
         return control
     if problems and path != DEFAULT_CONFIG:
-        sentence = "so its control socket is not known: name it with --control"
-        raise ConfigError((*problems, Problem(file_shown(path), None, "", sentence)))
+        raise _unknown(path, problems)
     return default_control(path)
+
+
+def _unknown(path: Path, problems: tuple[Problem, ...]) -> ConfigError:
+    sentence = "so its control socket is not known: name it with --control"
+    return ConfigError((*problems, Problem(file_shown(path), None, "", sentence)))
 
 
 def default_control(config: Path | None) -> Path:
@@ -95,9 +99,20 @@ def _last_control(files: tuple[Path, ...]) -> tuple[Path | None, tuple[Problem, 
 
 def _control(file: Path) -> Path | None:
     """Return the control socket that the file names, if it names one. ConfigError if it
-    is broken.
+    is broken, or names what no control socket can be.
     """
-    daemon = source.parse(source.read(file, trusted_only=False)).get("daemon")
-    control = daemon.get("control") if isinstance(daemon, dict) else None
-    # The daemon refuses a zero byte; here it must not hide the socket that it has.
-    return Path(control) if isinstance(control, str) and "\0" not in control else None
+    daemon = source.parse(source.read(file, trusted_only=False)).get("daemon", {})
+    if not isinstance(daemon, dict):
+        raise _broken(file, "daemon", "must be a table, written as [daemon]")
+    control = daemon.get("control")
+    if control is None:
+        return None
+    if not isinstance(control, str) or not control.startswith("/") or "\0" in control:
+        raise _broken(
+            file, "daemon.control", 'must be an absolute path, such as "/run/unpd/control.sock"'
+        )
+    return Path(control)
+
+
+def _broken(file: Path, key: str, sentence: str) -> ConfigError:
+    return ConfigError((Problem(file_shown(file), None, key, sentence),))

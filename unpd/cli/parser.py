@@ -21,6 +21,8 @@ from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
 _ACTIONS: Mapping[type, str] = MappingProxyType({bool: "store_true"})
 """How argparse takes an argument of a verb, by the argument's type."""
 
+_WITHOUT_COMMAND = ("-h", "--help", "--version", "--")
+
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
@@ -43,7 +45,11 @@ class Parser(argparse.ArgumentParser):
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Return the arguments that ``words`` mean. Wrong usage ends the process."""
-    args, left = make_parser().parse_known_args(words)
+    parser = make_parser()
+    if words and words[0].startswith("-") and words[0] not in _WITHOUT_COMMAND:
+        option = words[0].partition("=")[0]
+        parser.error(f"{option} follows the command: write unpd COMMAND {option} ...")
+    args, left = parser.parse_known_args(words)
     if left:
         args.parser.error(_not_taken(left, takes_config=hasattr(args, "config")))
     return args
@@ -144,7 +150,7 @@ def _add_verb(commands: "_Commands[argparse.ArgumentParser]", verb: Verb) -> Non
     )
     _add_config(
         parser, "the configuration file that names the control socket (default: as for run)"
-    ).add_argument("--control", metavar="PATH", help="the path of the control socket")
+    ).add_argument("--control", metavar="PATH", type=_path, help="the path of the control socket")
     for argument in (*verb.arguments, *verb.options):
         parser.add_argument(
             f"--{argument.name}",
@@ -156,8 +162,15 @@ def _add_verb(commands: "_Commands[argparse.ArgumentParser]", verb: Verb) -> Non
 
 def _add_config(parser: argparse.ArgumentParser, text: str) -> "argparse._MutuallyExclusiveGroup":
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--config", metavar="FILE", help=text)
+    group.add_argument("--config", metavar="FILE", type=_path, help=text)
     return group
+
+
+def _path(text: str) -> str:
+    """Refuse an empty path, which would mean the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return text
 
 
 def _tables() -> str:

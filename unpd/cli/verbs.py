@@ -24,6 +24,7 @@ from unpd.cli.configured import config_path, control_path, default_control
 from unpd.cli.output import complain, show
 from unpd.config.host import ROOT_RUNTIME_DIR
 from unpd.config.source import names_of
+from unpd.config.wording import file_shown
 from unpd.control.client import ANSWER_TIMEOUT_S, ControlClient, NotRunningError
 from unpd.control.protocol import Request
 from unpd.control.status_fields import mismatch
@@ -32,7 +33,7 @@ from unpd.errors import UnpdError
 from unpd.names import ExitCode
 
 _PACKAGED = Path(f"{ROOT_RUNTIME_DIR}/control.sock")
-_HINT = "the default path for this user; to reach another daemon, name its socket with --control"
+_OTHER = "to reach another daemon, name its socket with --control"
 
 
 def request_of(args: argparse.Namespace) -> Request:
@@ -53,10 +54,16 @@ def _connect(args: argparse.Namespace) -> ControlClient:
     try:
         return ControlClient(path)
     except NotRunningError as error:
-        if args.control is None and path == default_control(config_path(args)):
-            packaged = f" (the packaged one: --control {_PACKAGED})" if path != _PACKAGED else ""
-            raise NotRunningError(f"{error}, {_HINT}{packaged}") from None
-        raise
+        if args.control is not None:
+            raise
+        config = config_path(args)
+        if config is not None and path != default_control(config):
+            named = f"which the configuration {file_shown(config)} names (daemon.control)"
+            raise NotRunningError(f"{error}, {named}; {_OTHER}") from None
+        packaged = f" (the packaged one: --control {_PACKAGED})" if path != _PACKAGED else ""
+        raise NotRunningError(
+            f"{error}, the default path for this user; {_OTHER}{packaged}"
+        ) from None
 
 
 def stop(args: argparse.Namespace) -> int:

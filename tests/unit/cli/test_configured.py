@@ -46,10 +46,18 @@ def test_the_default(main: Path) -> None:
     assert found(main) == str(DEFAULT)
 
 
-def test_a_path_that_no_file_can_have_is_passed_over(main: Path) -> None:
-    """A zero byte in the path, which the daemon refuses, does not break the verbs."""
-    main.write_text('[daemon]\ncontrol = "/a\\u0000b"\n')
-    assert found(main) == str(DEFAULT)
+@pytest.mark.parametrize("value", [r'"/a\u0000b"', "5", "false", '"run/control.sock"', '""'])
+def test_a_value_that_is_no_path_is_a_broken_file(main: Path, value: str) -> None:
+    """A value that the daemon refuses names no socket, and the default could be the
+    socket of another daemon.
+    """
+    main.write_text(f"[daemon]\ncontrol = {value}\n")
+    with pytest.raises(ConfigError) as refusal:
+        found(main)
+    assert str(refusal.value).split("\n") == [
+        f'{main}: daemon.control: must be an absolute path, such as "/run/unpd/control.sock"',
+        f"{main}: so its control socket is not known: name it with --control",
+    ]
 
 
 def test_the_last_file_wins(main: Path) -> None:
@@ -78,7 +86,7 @@ def test_broken_files_are_passed_over(main: Path, broken: str) -> None:
     assert found(main) == "/b"
 
 
-@pytest.mark.parametrize("broken", ["x = ", "\0"])
+@pytest.mark.parametrize("broken", ["x = ", "\0", "daemon = 1"])
 def test_the_default_may_be_another_daemon_s(main: Path, broken: str) -> None:
     """A broken file that names no socket is an error: the default socket may be that of
     another daemon.
@@ -125,8 +133,12 @@ def test_a_missing_file(main: Path) -> None:
     """A main file that does not exist is an error, whatever conf.d holds."""
     main.unlink()
     (main.parent / "conf.d/a.toml").write_text(control("/a"))
-    with pytest.raises(ConfigError, match=r"unpd\.toml: there is no such file$"):
+    with pytest.raises(ConfigError) as refusal:
         found(main)
+    assert str(refusal.value).split("\n") == [
+        f"{main}: there is no such file",
+        f"{main}: so its control socket is not known: name it with --control",
+    ]
 
 
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:

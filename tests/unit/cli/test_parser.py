@@ -73,6 +73,35 @@ def test_arguments_too_many_get_the_usage_of_the_command(
     assert last == f"unpd {usage}: error: unrecognized arguments: {sentence}"
 
 
+@pytest.mark.parametrize(
+    ("words", "usage", "sentence"),
+    [
+        (
+            ["--config", "f", "check"],
+            "",
+            "--config follows the command: write unpd COMMAND --config ...",
+        ),
+        (
+            ["--control=x", "stop"],
+            "",
+            "--control follows the command: write unpd COMMAND --control ...",
+        ),
+        (["status", "--control", ""], " status", "argument --control: the path is empty"),
+        (["check", "--config", ""], " check", "argument --config: the path is empty"),
+    ],
+)
+def test_an_option_in_the_wrong_place_or_empty(
+    words: list[str], usage: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An option before the command is not taken for the command, and an empty path not
+    for the working directory.
+    """
+    with pytest.raises(SystemExit) as ended:
+        command_line(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"unpd{usage}: error: {sentence}"
+
+
 @pytest.mark.parametrize("name", list(VERBS))
 def test_the_help_is_that_of_the_table(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The list of commands has the line of each verb, and the help of the verb has its
