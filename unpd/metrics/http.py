@@ -231,8 +231,6 @@ def _checked(event: h11.Request) -> Request:
         headers[name] = headers[name] + b", " + value if name in headers else value
     if event.http_version not in (b"1.0", b"1.1"):
         raise Refused(HTTPStatus.BAD_REQUEST, "Only HTTP/1.0 and HTTP/1.1 are spoken here.")
-    if b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0"):
-        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "No request here has a body.")
     target = _TARGET.fullmatch(event.target)
     if target is None or not (target["host"] or target["path"]):
         raise Refused(HTTPStatus.BAD_REQUEST, "The target is neither a path nor an http URL.")
@@ -242,4 +240,6 @@ def _checked(event: h11.Request) -> Request:
         path=unquote((target["path"] or b"/").decode("ascii")),
         host=host.decode("latin-1"),
         accept=headers.get(b"accept", b"").decode("latin-1"),
+        has_body=b"transfer-encoding" in headers
+        or headers.get(b"content-length", b"0").strip(b"0") != b"",
     )

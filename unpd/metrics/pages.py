@@ -40,13 +40,14 @@ _REBINDING = (
 class Request:
     """One request. ``path``: decoded, without the query. ``host``: the host and port in
     the target if it has them, else the Host header. ``accept``: the Accept header. An
-    absent header is "".
+    absent header is "". ``has_body``: whether a body follows; nobody reads it.
     """
 
     method: str
     path: str
     host: str = ""
     accept: str = ""
+    has_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,11 @@ class Pages:
             return text_page(HTTPStatus.MISDIRECTED_REQUEST, _REBINDING)
         method = "GET" if request.method == "HEAD" else request.method
         route = self._routes.get((method, request.path))
-        return self._no_route(request.path) if route is None else route(request)
+        if route is None:
+            return self._no_route(request.path)
+        if request.has_body:
+            return text_page(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "No request here has a body.\n")
+        return route(request)
 
     def _no_route(self, path: str) -> Page:
         methods = [method for method, known in self._routes if known == path]
