@@ -1,5 +1,6 @@
 # Needs make, and Python 3.11 or later with its venv module. All else goes into .venv.
 #
+#   make help       prints these lines; so does make alone
 #   make run        serves in the foreground, with the built-in default configuration
 #   make test       runs the default tests
 #   make test-slow  runs the tests that take more than a few seconds each
@@ -27,7 +28,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-slow test-full check test-packaging bench bench-quick deb rpm manual clean
+.PHONY: help run test test-slow test-full check test-packaging bench bench-quick deb rpm \
+	manual clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//; p' $(firstword $(MAKEFILE_LIST))
 
 run: $(VENV)/runtime.stamp
 	@exec $(BIN)/unpd run --builtin

@@ -60,8 +60,9 @@ def test_a_second_instance_is_refused_and_touches_nothing(path: Path) -> None:
         with pytest.raises(
             AlreadyRunningError,
             match=rf"^unpd is already running \(pid {holder.pid}\): it holds the lock on {path};"
-            r" a second instance needs a configuration with a daemon\.pid_file and a"
-            r" daemon\.control of its own$",
+            r" a second instance needs a daemon\.pid_file and a daemon\.control of its own, which"
+            r" /etc/unpd/NAME/unpd\.toml, the configuration of unpd@NAME, has by leaving both keys"
+            r" out$",
         ):
             second.__enter__()
         second.release()

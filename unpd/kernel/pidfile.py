@@ -159,8 +159,9 @@ class PidFile:
         if not acquired:
             raise AlreadyRunningError(
                 f"unpd is already running (pid {self.read()}): it holds the lock on {self.path};"
-                " a second instance needs a configuration with a daemon.pid_file and a"
-                " daemon.control of its own"
+                " a second instance needs a daemon.pid_file and a daemon.control of its own, which"
+                " /etc/unpd/NAME/unpd.toml, the configuration of unpd@NAME, has by leaving both"
+                " keys out"
             )
         return self
 
