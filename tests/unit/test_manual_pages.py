@@ -111,6 +111,19 @@ def test_the_exit_codes_are_those_of_the_table() -> None:
     assert [label for label, _ in items(clients, "")] == [str(int(code)) for code in ClientExit]
 
 
+def test_the_rfcs_are_those_of_the_services() -> None:
+    """unpd(8) refers to the RFC of every built-in service, and the description of the
+    packages names each service.
+    """
+    numbers = re.findall(r"^\.%R RFC (\d+)$", section(UNPD, "SEE ALSO"), re.MULTILINE)
+    assert [int(number) for number in numbers] == sorted(
+        row.rfc for row in SERVICES.values() if row.rfc
+    )
+    description = (ROOT / "packaging/nfpm.yaml").read_text().split("description: |\n")[1]
+    words = re.findall(r"\w+", description.split("\numask:")[0])
+    assert SERVICES.keys() - set(words) == set()
+
+
 def test_the_synopsis_is_that_of_the_parser() -> None:
     """Every command stands in the synopsis of unpd(8) with exactly its options."""
     lines = section(UNPD, "SYNOPSIS").split(".Nm\n")[1:]

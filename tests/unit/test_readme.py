@@ -54,6 +54,17 @@ def test_the_codes_of_the_clients_are_all_there() -> None:
     ]
 
 
+def test_the_ways_through_the_program_lead_to_what_is_there() -> None:
+    """In the tables of files and functions, each file has the first name of its row."""
+    found = re.findall(r"^\| `(unpd/[\w/]+\.py)` \| [^|`]*`(\w+)", README, re.MULTILINE)
+    assert found
+    assert [
+        (file, name)
+        for file, name in found
+        if not re.search(rf"\b{name}\b", (ROOT / file).read_text())
+    ] == []
+
+
 @pytest.mark.parametrize("cause", list(EndCause))
 def test_every_end_cause_is_named(cause: EndCause) -> None:
     """The README names each cause for which a connection can end."""
