@@ -6,6 +6,7 @@ Calls unpd.kernel to look up accounts and interfaces. Raises nothing: every faul
 to the findings.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -34,6 +35,9 @@ from unpd.config.wording import quoted, word_shown
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
 from unpd.services.tcpmux import HELP, TcpmuxOptions
+
+OTHER_DESCRIPTORS = 16
+"""How many descriptors a worker has besides connections and listeners: about that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ def check(
     _check_offers(config, findings)
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
+    _check_descriptors(config, len(listeners), host, findings)
     if host.check_accounts:
         _check_accounts(config, findings)
         _check_root(config, host, findings)
@@ -363,3 +368,18 @@ def _check_backlogs(config: Config, host: Host, findings: Findings) -> None:
                 f" {host.somaxconn}; raise that limit with sysctl(8) or lower the backlog"
             )
             findings.warning(("services", name, "backlog"), text)
+
+
+def _check_descriptors(config: Config, listeners: int, host: Host, findings: Findings) -> None:
+    """Warn of a limit of connections that no worker could reach."""
+    room = (host.open_files or math.inf) - listeners - OTHER_DESCRIPTORS
+    of_workers = (service for service in config.services.values() if service.model == "event")
+    for name in {service.pool: None for service in of_workers}:
+        pool = config.pools.get(name)
+        if pool is not None and pool.max_connections_per_worker > room:
+            findings.warning(
+                ("pools", name, "max_connections_per_worker"),
+                f"a worker would need a descriptor for each of {pool.max_connections_per_worker}"
+                f" connections, but may have {host.open_files}, its listeners included: raise the"
+                " limit of open files (LimitNOFILE= of the unit, ulimit -n) or lower the key",
+            )

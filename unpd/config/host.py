@@ -14,6 +14,7 @@ from pathlib import Path
 
 from unpd.kernel.cpus import usable_cpus
 from unpd.kernel.privileges import uid_outside, unprivileged_user, user_name
+from unpd.kernel.processes import descriptor_limit
 
 ROOT_RUNTIME_DIR = "/run/unpd"
 CONFIG_DIR = Path("/etc/unpd")
@@ -34,6 +35,10 @@ class Host:
     runtime_dir: str
     somaxconn: int | None
     cpus: int
+    open_files: int | None = None
+    """How many descriptors a process of this user may have at most (RLIMIT_NOFILE, the
+    hard limit: the daemon raises the soft one); None if there is no such limit.
+    """
     check_accounts: bool = False
     """Whether the checks look up users and groups. A running master does not: it must
     not wait for a user database on the network.
@@ -68,6 +73,7 @@ def this_host(config: Path | None = None) -> Host:
         runtime_dir(_outside(uid), os.environ, instance=instance_of(config)),
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
+        open_files=descriptor_limit(),
         check_accounts=True,
         drops_to=unprivileged_user(),
     )

@@ -166,6 +166,14 @@ def trim_heap() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def descriptor_limit() -> int | None:
+    """How many descriptors this process may have at most, the hard limit
+    RLIMIT_NOFILE; None if there is no limit.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return None if hard == resource.RLIM_INFINITY else hard
+
+
 def raise_descriptor_limit() -> int:
     """Raise the soft limit RLIMIT_NOFILE to the hard limit; return that limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

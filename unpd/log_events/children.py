@@ -94,8 +94,8 @@ ROWS: tuple[LogEvent, ...] = (
         "error",
         (*ABOUT_CHILD, "reason", "respawn_in_s"),
         "A child could not be forked; the next attempt follows after `respawn_in_s`.",
-        "Free memory, or raise the limit of processes (`TasksMax=` of the unit, `pids.max` of the"
-        " cgroup).",
+        "Free memory, or raise the limit that `reason` means: of processes (`TasksMax=` of the"
+        " unit, `pids.max` of the cgroup), or of open files (`LimitNOFILE=`).",
     ),
     LogEvent(
         "session.fork_failed",

@@ -527,6 +527,35 @@ def test_the_quotations_of_a_file_that_an_empty_datagram_does_not_get(
     assert "but 2 of 3 answers have up to 72 and would not be sent: shorten" in warning
 
 
+@pytest.mark.parametrize(
+    ("limit", "warned"), [(64, True), (10_016, True), (10_017, False), (None, False)]
+)
+def test_more_connections_than_descriptors_give_a_warning(
+    host: Host, limit: int | None, warned: bool
+) -> None:
+    """A limit of connections above the limit of open files gives a warning: a worker
+    has descriptors of its own and one for each listener. A pool that no service uses
+    gives none.
+    """
+    text = (
+        "[metrics]\nlisten = false\n[pools.spare]\nmax_connections_per_worker = 20000\n"
+        "[services.echo]\nlisten = ['tcp://[::]:7']\n"
+    )
+    warnings = loads(text, replace(host, open_files=limit)).warnings
+    assert [line for line in warnings if "no service uses" not in line] == (
+        [
+            (
+                "unpd.toml:3: pools.default.max_connections_per_worker: a worker would need a"
+                f" descriptor for each of 10000 connections, but may have {limit}, its listeners"
+                " included: raise the limit of open files (LimitNOFILE= of the unit, ulimit -n) or"
+                " lower the key"
+            )
+        ]
+        if warned
+        else []
+    )
+
+
 TCPMUX = """
 [pools.other]
 [services.echo]

@@ -1,6 +1,7 @@
 """The machine and the user: runtime directory, defaults of the user, limits."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -109,12 +110,14 @@ def test_this_host() -> None:
     are looked up.
     """
     uid = os.geteuid()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert this_host() == Host(
         uid,
         user_name(uid),
         runtime_dir(uid, os.environ),
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
+        open_files=None if hard == resource.RLIM_INFINITY else hard,
         check_accounts=True,
         drops_to="nobody",
     )
