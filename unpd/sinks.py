@@ -276,6 +276,20 @@ def open_file(path: str, owner: tuple[int, int] | None = None) -> int:
         return _find_file(path, owner)
 
 
+def is_shared(fd: int) -> bool:
+    """Lock the log file behind ``fd``; return whether another process has locked it, as
+    another daemon does. The kernel unlocks the file when the last process closes this
+    description (flock(2)). A file system without locks has no shared file.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _make_file(path: str, owner: tuple[int, int] | None) -> int:
     fd = os.open(path, _FILE_FLAGS | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
     try:

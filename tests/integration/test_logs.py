@@ -340,6 +340,28 @@ def test_a_log_file_that_is_gone_is_shown(launch: Launch, public: Path) -> None:
     assert path.exists()
 
 
+def test_a_log_file_of_two_daemons_is_a_warning(launch: Launch, public: Path) -> None:
+    """A second daemon on the same log file warns, at its start and when it opens the
+    file anew; the first does not, nor does a second alone.
+    """
+    config = f'[log]\nfile = "{public}/unpd.log"\n{ECHO}'
+
+    def logged(event: str) -> int:
+        return (public / "unpd.log").read_text().count(f'"event":"{event}"')
+
+    first = launch(config)
+    second = launch(config, ready=False)
+    until(lambda: logged("master.ready") == 2, 10.0, "the second daemon")
+    assert logged("log.shared") == 1
+    second.signal(SIGUSR1)
+    until(lambda: logged("log.shared") == 2, 10.0, "the warning of the reopened file")
+    assert first.stop() == 0
+    second.signal(SIGUSR1)
+    until(lambda: logged("log.reopened") == 2, 10.0, "the file")
+    assert second.stop() == 0
+    assert logged("log.shared") == 2
+
+
 def metrics(unpd: Unpd) -> str:
     """Return what the exporter says. Its address stands in the old log file."""
     (line,) = [

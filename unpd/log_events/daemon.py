@@ -155,6 +155,14 @@ ROWS: tuple[LogEvent, ...] = (
         optional=("pid",),
     ),
     LogEvent(
+        "log.shared",
+        "warning",
+        ("file",),
+        "Another process has locked the log `file`, as another instance of unpd does: the lines of"
+        " both mix, and SIGUSR1 reaches only one of them.",
+        "Give each instance a `log.file` of its own.",
+    ),
+    LogEvent(
         "log.lines_lost",
         "warning",
         ("lines",),

@@ -107,7 +107,10 @@ def open_log(config: Config, identity: Identity | None) -> Log:
         except OSError as error:
             reason = sinks.refusal(path, error)
             raise CannotCreateError(f"cannot open the log file {path}: {reason}") from error
-        return Log(sinks.Sink(fd), config.log.level, config.log.format)
+        log = Log(sinks.Sink(fd), config.log.level, config.log.format)
+        if sinks.is_shared(fd):
+            log.event("log.shared", file=path)
+        return log
     sink = sinks.standard_error()
     if config.log.format == "text" and journal.reads(sink.fd, os.environ.get("JOURNAL_STREAM")):
         datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -48,6 +48,8 @@ def reopen(runtime: Runtime) -> None:
     runtime.log.sink.switch_to(fd)
     runtime.faults.pop((Fault.LOG_FAILED, MASTER), None)
     runtime.log.event("log.reopened", file=path)
+    if sinks.is_shared(runtime.log.sink.fd):
+        runtime.log.event("log.shared", file=path)
     for birth in tuple(runtime.processes):
         _hand_over(runtime, birth)
 
