@@ -15,15 +15,19 @@ from tests.support.memory_sink import MemorySink
 from unpd.board import layout
 from unpd.board.active import count_in_row
 from unpd.board.layout import Service, Session
-from unpd.board.memory import Scoreboard, create
+from unpd.board.memory import Entry, Scoreboard, create
 from unpd.core.model import Child, Slot
+from unpd.core.policy import CUT_GRACE_S
+from unpd.dispatcher.others import Others
+from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.roll import Roll
-from unpd.kernel.signals import Reaped
+from unpd.kernel.signals import Reaped, Reaper
 from unpd.logs import Log
 from unpd.master.children.lanes import Lane, Lanes
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import Ledger
+from unpd.worker.siblings import Place
 from unpd.worker.terms import Terms
 
 ECHO = 0
@@ -219,3 +223,50 @@ def test_at_a_stop_the_sessions_without_a_dispatcher_are_told(scene: Scene) -> N
     assert os.waitpid(told, 0)[1] == signal.SIGTERM
     scene.sessions.remove(told)
     assert os.waitpid(untold, os.WNOHANG) == (0, 0)
+
+
+def test_a_dead_dispatcher_stays_in_the_directory_with_its_sessions(scene: Scene) -> None:
+    """So the other dispatchers of the pool count them. It is not ready."""
+    scene.board.enter(Entry(ROW, 1, 4711, ChildKind.DISPATCHER, 0, ChildPhase.READY, generation=1))
+    pid = scene.session()
+    scene.begin(pid)
+    scene.lanes.take_back(scene.lane(1))
+    assert [entry.phase for entry in scene.board.entries()] == [ChildPhase.KILLED]
+    others = Others(scene.board, Place(birth=2, pool=0, generation=2))
+    assert others.sessions(ECHO, now=1.0) == 1
+    scene.lanes.session_ended(scene.end(pid))
+    assert scene.board.entries() == []
+
+
+def test_sessions_without_a_successor_have_the_time_of_their_dispatcher(scene: Scene) -> None:
+    """They are told to finish when it is over, and killed if they do not."""
+    deaf, told = scene.session(), scene.session()
+    os.kill(deaf, signal.SIGSTOP)
+    os.waitpid(deaf, os.WUNTRACED)
+    scene.begin(deaf)
+    scene.begin(told)
+    scene.lanes.take_back(scene.lane(1), ends_at=100.0)
+    scene.lanes.expire(99.0)
+    assert os.waitpid(told, os.WNOHANG) == (0, 0)
+    scene.lanes.expire(100.0)
+    assert os.waitpid(told, 0)[1] == signal.SIGTERM
+    scene.sessions.remove(told)
+    scene.lanes.expire(100.0 + CUT_GRACE_S - 0.1)
+    assert os.waitpid(deaf, os.WNOHANG) == (0, 0)
+    scene.lanes.expire(100.0 + CUT_GRACE_S)
+    assert os.waitpid(deaf, 0)[1] == signal.SIGKILL
+    scene.sessions.remove(deaf)
+
+
+@pytest.mark.parametrize("pid", [1 << 40, (1 << 64) - 1])
+def test_a_forged_pid_stops_neither_the_master_nor_a_successor(scene: Scene, pid: int) -> None:
+    """No call of the kernel takes such a number."""
+    index = scene.begin(scene.session())
+    scene.begin(scene.session())
+    scene.lane(1).table.entry(index)[Session.PID] = pid
+    assert scene.lanes.take_back(scene.lane(1)) == 1
+    scene.lanes.give(dispatcher(2), ROW, 4)
+    scene.serve(2)
+    SessionProcesses(scene.roll, Reaper(), Log(scene.sink.sink, "info", "json"), time.monotonic)
+    scene.lanes.take_back(scene.lane(2))
+    scene.lanes.end_unkept()

@@ -48,9 +48,9 @@ SWEEP_S = 1.0
 """How often the bytes of sessions are booked, and a lost SIGCHLD is made up for. A turn
 waits no longer, so the heartbeat is written as often.
 """
-INHERITED_SWEEP_S = 0.1
-"""As SWEEP_S, while there are sessions of an earlier dispatcher: no signal tells their
-end.
+LOOK_S = 0.1
+"""How long a turn waits at most while there are sessions of an earlier dispatcher, or
+another dispatcher of the pool: no signal tells that one of their sessions has ended.
 """
 
 
@@ -118,6 +118,7 @@ class Dispatcher:
         self._retry_at = 0.0
         self._pause_s = FIRST_PAUSE_S
         self._sweep_at = 0.0
+        self._look_at = 0.0
         self._draining = False
         self._retired = False
 
@@ -137,6 +138,9 @@ class Dispatcher:
         self._loop.turn(self._wait_s())
         self._ledger.beat(now())
         self._processes.take_ends()
+        if self._look_at <= now():
+            self._look_at = now() + LOOK_S
+            self._processes.take_inherited_ends()
         if self._waiting is not None and self._retry_at <= now():
             self._fork(self._waiting)
         if self._sweep_at <= now():
@@ -146,12 +150,16 @@ class Dispatcher:
     def _wait_s(self) -> float:
         pauses = [door.listener.resume_at for door in self._doors]
         retry_at = self._retry_at if self._waiting is not None else self._sweep_at
-        due_at = min(self._sweep_at, retry_at, *(at for at in pauses if at is not None))
+        look_at = self._look_at if self._awaits_others else self._sweep_at
+        due_at = min(self._sweep_at, retry_at, look_at, *(at for at in pauses if at is not None))
         return 0.0 if self._reaper.reaped else max(0.0, due_at - now())
 
+    @property
+    def _awaits_others(self) -> bool:
+        return self._processes.inherited > 0 or self._others.present
+
     def _sweep(self) -> None:
-        pause_s = INHERITED_SWEEP_S if self._processes.inherited else SWEEP_S
-        self._sweep_at = now() + pause_s
+        self._sweep_at = now() + SWEEP_S
         with blocked():  # the SIGCHLD handler appends to the same deque
             self._reaper.sweep()
         self._roll.book()

@@ -26,6 +26,11 @@ class Others:
         self._rows: tuple[int, ...] = ()
         self._refresh_at = 0.0
 
+    @property
+    def present(self) -> bool:
+        """Whether there was one when they were last looked for."""
+        return bool(self._rows)
+
     def sessions(self, column: int, now: float) -> int:
         """How many sessions they have of the service in ``column``."""
         if now >= self._refresh_at:

@@ -40,7 +40,9 @@ class SessionProcesses:
         }
 
     def _pidfd_of(self, index: int, pid: int) -> int | None:
-        """A pidfd of an inherited session; None if it has ended."""
+        """A pidfd of an inherited session. None if it has ended, or without a free
+        descriptor: then it gets no orders.
+        """
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
@@ -69,12 +71,17 @@ class SessionProcesses:
         self._roll.forked(index, pid)
 
     def take_ends(self) -> None:
-        """Account for the sessions that have ended."""
+        """Account for the children that have ended."""
         for _ in range(len(self._reaper.reaped)):
             reaped = self._reaper.reaped.popleft()
             index = self._own.pop(reaped.pid, None)
             if index is not None:
                 self._ended(index, reaped.status)
+
+    def take_inherited_ends(self) -> None:
+        """Account for the sessions of an earlier dispatcher that the master has
+        reaped. No signal tells their end.
+        """
         for index in list(self._inherited):
             if (status := self._roll.status(index)) is not None:
                 pidfd = self._inherited.pop(index)

@@ -26,6 +26,9 @@ from unpd.logs import Log
 from unpd.names import EndCause, ReapReason
 from unpd.worker.ledger import Account, Ledger
 
+MAX_PID = 1 << 22
+"""The kernel gives no greater pid (proc(5), /proc/sys/kernel/pid_max)."""
+
 
 @dataclass(slots=True)
 class Enrolled:
@@ -104,8 +107,12 @@ class Roll:
         self._accounts = accounts
         for index in table.used():
             words = table.entry(index)
+            pid = words[Session.PID]
             self._enrol(
-                index, words[Session.SERVICE] - 1, words[Session.ACCEPTED_NS], words[Session.PID]
+                index,
+                words[Session.SERVICE] - 1,
+                words[Session.ACCEPTED_NS],
+                pid if pid <= MAX_PID else 0,
             )
         self._free = [index for index in range(table.size) if index not in self.enrolled]
         ledger.open = len(self.enrolled)

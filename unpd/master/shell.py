@@ -151,6 +151,7 @@ class Shell:
             runtime.columns.give_back(runtime.processes.keys() | runtime.lanes.births)
         self._signalling.sweep()
         rotation.look_after(runtime, now())
+        runtime.lanes.expire(now())
         self._log_watch.look(now())
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)

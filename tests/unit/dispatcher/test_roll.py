@@ -8,7 +8,7 @@ from unpd.board import layout
 from unpd.board.layout import Row, Service, Session
 from unpd.board.sessions import SessionTable
 from unpd.config.times import ServiceTimes
-from unpd.dispatcher.roll import Roll
+from unpd.dispatcher.roll import MAX_PID, Roll
 from unpd.names import EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import Ledger
@@ -189,6 +189,17 @@ def test_a_forged_entry_stops_nobody(
     forge(scene.table.entry(index), number)
     scene.begin_again()
     assert len(scene.roll.enrolled) == scene.ledger.open <= 1
+
+
+@pytest.mark.parametrize("pid", [MAX_PID + 1, 1 << 40, (1 << 64) - 1])
+def test_a_pid_that_the_kernel_never_gives_is_none(scene: Scene, pid: int) -> None:
+    """The keeper asks the kernel about the pids in the table, and it takes only an
+    int.
+    """
+    index = scene.begin(pid=4711)
+    scene.table.entry(index)[Session.PID] = pid
+    scene.begin_again()
+    assert scene.roll.enrolled[index].pid == 0
 
 
 def test_a_session_as_an_operator_sees_it(scene: Scene) -> None:

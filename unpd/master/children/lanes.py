@@ -14,9 +14,8 @@ Owns the lanes of a :class:`unpd.master.runtime.Runtime`. Called by the performe
 each birth, and by :mod:`unpd.master.children.reap` for each death. Raises OSError if
 the kernel refuses the memory of a table.
 
-Known gaps: the sessions of a dispatcher that was killed while it drained have no
-successor. They end with their clients, or with the stop of the daemon, which waits for
-them. Until then the next generation does not count them for ``max_connections``.
+The sessions of a dispatcher that was killed while it drained get no successor. They
+have the time that it had, and count for ``max_connections`` of the others.
 """
 
 import os
@@ -29,13 +28,14 @@ from unpd.board.layout import Session
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
 from unpd.core.model import Child, Slot
+from unpd.core.policy import CUT_GRACE_S
 from unpd.dispatcher.roll import Roll
 from unpd.kernel import signals
 from unpd.kernel.processes import ExitReport, decode_wait_status
 from unpd.kernel.signals import Reaped
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.names import EndCause, ReapReason, reap_reason
+from unpd.names import ChildPhase, EndCause, ReapReason, reap_reason
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Totals
 
@@ -54,7 +54,8 @@ class Lane:
     """The row and the table of the dispatchers of one slot in one generation.
 
     ``last``: the birth of its last dispatcher. ``keeper``: the same while that one
-    lives; 0 for the master, which then has a ``roll`` and a ``ledger``.
+    lives; 0 for the master, which then has a ``roll`` and a ``ledger``. ``ends_at``:
+    when the sessions have to end that will have no dispatcher; ``told``: they know.
     """
 
     slot: Slot
@@ -63,6 +64,8 @@ class Lane:
     table: SessionTable
     last: int = 0
     keeper: int = 0
+    ends_at: float | None = None
+    told: bool = False
     roll: Roll | None = None
     ledger: Ledger | None = None
 
@@ -111,11 +114,15 @@ class Lanes:
         """The lane of a dispatcher; None for a child of another kind."""
         return next((lane for lane in self._lanes if lane.keeper == birth), None)
 
-    def take_back(self, lane: Lane, reaped: Collection[Reaped] = ()) -> int:
+    def take_back(
+        self, lane: Lane, reaped: Collection[Reaped] = (), ends_at: float | None = None
+    ) -> int:
         """Keep the lane of a dispatcher that has died or was never forked. Return how
         many connections are lost with it. ``reaped``: what the master has reaped and
-        not yet accounted for; more may come meanwhile.
+        not yet accounted for; more may come meanwhile. ``ends_at``: when the time of
+        the dispatcher would have been over, if it drained.
         """
+        lane.ends_at = ends_at
         accounts = {
             column: _Account(name, layout.service_cells(column))
             for name, column in self._columns().items()
@@ -135,6 +142,8 @@ class Lanes:
                 # The dispatcher had reaped it and died before it could book that.
                 lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
         lane.ledger.book()
+        # It stays in the directory, so that other dispatchers count its sessions.
+        self._board.set_phase(lane.row, ChildPhase.KILLED)
         if self._ending:  # the dispatcher may have died before it told them
             self.end_unkept()
         return lost + self._give_up_if_empty(lane)
@@ -169,18 +178,34 @@ class Lanes:
         if lane.roll is None or lane.roll.enrolled:
             return 0
         self._lanes.remove(lane)
+        self._board.leave(lane.row)
         return self._board.book_worker_died(lane.row)
+
+    def expire(self, at: float) -> None:
+        """End the sessions whose time is over and that have no dispatcher: tell them to
+        finish, and kill what is left after CUT_GRACE_S.
+        """
+        for lane in self._lanes:
+            if lane.roll is not None and lane.ends_at is not None and lane.ends_at <= at:
+                _send(lane.roll, signal.SIGKILL if lane.told else signal.SIGTERM)
+                lane.told, lane.ends_at = True, at + CUT_GRACE_S
 
     def end_unkept(self, signum: signal.Signals = signal.SIGTERM) -> None:
         """Tell the sessions that have no dispatcher to finish, because the daemon
         stops; also those that will have none. SIGKILL ends them at once.
         """
         self._ending = True
-        with signals.blocked():  # none of them is reaped meanwhile
-            for lane in self._lanes:
-                for session in lane.roll.enrolled.values() if lane.roll else ():
-                    if session.pid and _is_our_child(session.pid):
-                        os.kill(session.pid, signum)
+        for lane in self._lanes:
+            if lane.roll is not None:
+                _send(lane.roll, signum)
+
+
+def _send(roll: Roll, signum: signal.Signals) -> None:
+    """Send a signal to the sessions of a roll that are our children."""
+    with signals.blocked():  # none of them is reaped meanwhile
+        for session in roll.enrolled.values():
+            if session.pid and _is_our_child(session.pid):
+                os.kill(session.pid, signum)
 
 
 def _is_our_child(pid: int) -> bool:

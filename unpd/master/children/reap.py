@@ -40,9 +40,10 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
     lane = runtime.lanes.held_by(birth)
     if lane is None:
         lost = runtime.board.book_worker_died(process.row)
+        runtime.board.leave(process.row)
     else:
-        lost = runtime.lanes.take_back(lane, runtime.reaper.reaped)
-    runtime.board.leave(process.row)
+        ends_at = process.child.deadline_at if process.child.retired else None
+        lost = runtime.lanes.take_back(lane, runtime.reaper.reaped, ends_at)
     if process.pidfd is not None:
         os.close(process.pidfd)
     slot = process.child.slot
