@@ -152,6 +152,19 @@ class SignalQueue:
             yield self.last
 
 
+def interrupt_waits(period_s: float) -> None:
+    """Interrupt a system call of this process that waits, once every ``period_s``: it
+    fails with EINTR. Python tries most of its own calls again (PEP 475). SIGALRM does
+    it, by a timer that a child does not inherit. OSError if sigaction(2) fails.
+    """
+    _install(signal.SIGALRM, _do_nothing)
+    signal.setitimer(signal.ITIMER_REAL, period_s, period_s)
+
+
+def _do_nothing(_signum: int, _frame: FrameType | None) -> None:
+    """Handle SIGALRM: its arrival has done all."""
+
+
 def numbers_of(name: str) -> tuple[int, ...]:
     """Return the number of a signal, or those of a range, such as SIGRTMIN..SIGRTMAX.
     KeyError for an unknown name.

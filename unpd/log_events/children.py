@@ -234,9 +234,10 @@ ROWS: tuple[LogEvent, ...] = (
         "warning",
         ("service", "address", "errno", "paused"),
         "A connection could not be accepted; where `paused` is true, this worker leaves the"
-        " listener alone for up to a second.",
+        " listener alone for up to three seconds.",
         "For EMFILE or ENFILE raise the limit of open files (`LimitNOFILE=` of the unit), for"
-        " ENOBUFS or ENOMEM free memory, for EINVAL look for `listener.broken`.",
+        " ENOBUFS or ENOMEM free memory, for EINVAL look for `listener.broken`;"
+        " EINTR means that another process cleared O_NONBLOCK of the listener.",
         debug_unless="paused",
     ),
     LogEvent(
