@@ -167,10 +167,11 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "listener.mended",
         "warning",
-        ("service", "address"),
-        "Another process shut the listener down, or it was broken; clients are served at `address`"
-        " again.",
-        "Find out who uses `ss --kill` or shares the socket.",
+        ("service", "address", "reason"),
+        "The listener was broken, or another process shut it down or changed its options, for"
+        " `reason`; it is as before, and clients are served at `address` again.",
+        "Find out who uses `ss --kill` or shares the socket; where options were changed, a worker"
+        " may have been taken over.",
     ),
     LogEvent(
         "listener.renewed",
