@@ -28,7 +28,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -155,10 +155,12 @@ class SignalQueue:
 def interrupt_waits(period_s: float) -> None:
     """Interrupt a system call of this process that waits, once every ``period_s``: it
     fails with EINTR. Python tries most of its own calls again (PEP 475). SIGALRM does
-    it, by a timer that a child does not inherit. OSError if sigaction(2) fails.
+    it, by a timer that a child does not inherit. A system call filter may refuse the
+    timer: then nothing is interrupted. OSError if sigaction(2) fails.
     """
     _install(signal.SIGALRM, _do_nothing)
-    signal.setitimer(signal.ITIMER_REAL, period_s, period_s)
+    with suppress(signal.ItimerError):
+        signal.setitimer(signal.ITIMER_REAL, period_s, period_s)
 
 
 def _do_nothing(_signum: int, _frame: FrameType | None) -> None:
