@@ -266,7 +266,10 @@ FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
     {
         Fault.POOL_NOT_READY: "a pool that serves clients has no ready worker",
         Fault.CRASH_LOOP: "the children of a slot keep dying early",
-        Fault.LISTENER_BROKEN: "a listener takes no clients, and could not be repaired yet",
+        Fault.LISTENER_BROKEN: (
+            "a listener takes no clients, and could not be repaired yet; or another process changes"
+            " its options again and again"
+        ),
         Fault.CONTROL_LOST: "the control socket cannot be reached, and could not be made again yet",
         Fault.PID_FILE_LOST: (
             "the pid file is gone or was replaced, and could not be made again yet: a second daemon"

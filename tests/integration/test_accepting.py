@@ -3,8 +3,10 @@ that an accepted socket has.
 """
 
 import contextlib
+import errno
 import os
 import select
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from unpd.config.times import ServiceTimes
+from unpd.kernel.connections import Acceptor
+from unpd.kernel.signals import interrupt_waits
 from unpd.kernel.sockets import (
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
@@ -21,7 +25,13 @@ from unpd.kernel.sockets import (
     listen_unix,
 )
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.accepting import Listener, ListenerSetup
+from unpd.worker.accepting import (
+    LONGEST_WAIT_S,
+    Accepted,
+    AcceptFailure,
+    Listener,
+    ListenerSetup,
+)
 from unpd.worker.terms import Terms
 
 OPTIONS = ListenOptions(backlog=16, ipv6_only=False, keepalive=True, user_timeout_s=7.5, mode=0o600)
@@ -141,3 +151,52 @@ def test_an_accepted_socket_is_closed_on_exec_and_does_not_block(tcp: Listener) 
     with accepted_by(tcp) as accepted:
         assert not accepted.get_inheritable()
         assert not os.get_blocking(accepted.fileno())
+
+
+# a listener whose flag another process has cleared
+
+
+def test_a_unix_listener_never_waits(tmp_path: Path) -> None:
+    """O_NONBLOCK of a shared UNIX listener is set again before an accept, because its
+    queue may be empty.
+    """
+    with listen_unix(str(tmp_path / "s"), OPTIONS) as sock:
+        listener = on(sock)
+        os.set_blocking(sock.fileno(), True)
+        with interrupted_after(5.0):
+            assert listener.accept(16, 0.0) == ([], None)
+        assert not os.get_blocking(sock.fileno())
+
+
+def test_an_accept_that_waits_ends_soon(tcp: Listener) -> None:
+    """If another process clears the flag and takes the connection just before an
+    accept, the wait ends. The flag is set again, and the listener rests for longer than
+    the wait can have lasted.
+    """
+    acceptor = Acceptor(tcp.fd, socket.AF_INET)
+
+    def late() -> Accepted:
+        fd, _ = acceptor.accept()
+        os.close(fd)
+        os.set_blocking(tcp.fd, True)
+        return acceptor.accept()
+
+    listener = Listener(ListenerSetup("", tcp.sock, OPTIONS.backlog, 0), TERMS, late)
+    with socket.create_connection(tcp.sock.getsockname()), interrupted_after(0.2):
+        accepted, failure = listener.accept(16, 7.0)
+    assert accepted == []
+    assert failure == AcceptFailure(errno.EINTR, paused=True)
+    assert listener.resume_at is not None
+    assert listener.resume_at > 7.0 + LONGEST_WAIT_S
+    assert not os.get_blocking(tcp.fd)
+
+
+@contextlib.contextmanager
+def interrupted_after(period_s: float) -> Iterator[None]:
+    """Interrupt what waits, as in a worker."""
+    interrupt_waits(period_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -5,6 +5,7 @@ that it does not handle.
 import os
 import subprocess
 import sys
+from pathlib import Path
 from signal import SIGTERM, SIGUSR2, Signals
 
 import pytest
@@ -48,6 +49,19 @@ def test_adopted_children_are_reaped_and_change_nothing(launch: Launch) -> None:
     assert not unpd.log_events("master.stopping")
     unpd.signal(SIGTERM)
     assert unpd.wait_exit() == 0
+
+
+def test_an_orphan_of_an_administrator_is_obeyed(launch: Launch, tmp_path: Path) -> None:
+    """Process 1 adopts a command whose shell has ended. It obeys that, although its
+    workers have its own user.
+    """
+    unpd = launch('[daemon]\nuser = "root"\n', prefix=AS_PID_1)
+    answer = tmp_path / "answer"
+    answer.touch()
+    command = f"sleep 0.5; exec {sys.executable} -m unpd reload --control {unpd.control}"
+    beside(unpd, f"sh -c '{command}' > {answer} 2>&1 &")
+    until(lambda: answer.read_text().endswith("\n"), 20.0, "an answer")
+    assert answer.read_text().startswith("reloaded: generation 2\n")
 
 
 @pytest.mark.parametrize("number", [Signals.SIGTERM, Signals.SIGINT, Signals.SIGQUIT])

@@ -7,6 +7,8 @@ import itertools
 import os
 import signal
 
+import pytest
+
 from tests.support import clients, procs
 from tests.support.launch import Launch
 from tests.support.operating import (
@@ -34,25 +36,28 @@ def test_quick_reloads_take_an_address_away_and_bring_it_back(launch: Launch) ->
         assert reload(unpd, text.format(next(hosts))) == generation
 
 
-def test_a_reload_waits_for_a_worker_that_drains(launch: Launch) -> None:
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_a_reload_waits_for_a_worker_that_drains(launch: Launch, scheme: str) -> None:
     """While a stopped worker holds an address that a reload brings back, the daemon
     answers others. The reload goes through when the worker has closed it, and is
     refused with the true reason if that takes too long.
     """
-    text = '[services.echo]\nlisten = ["tcp://127.0.0.1:{}"]\n'
-    one, other = free_port(), free_port()
+    one, other, always = free_port(), free_port(), free_port()
+    text = f'[services.echo]\nlisten = ["{scheme}://127.0.0.1:{{}}", "tcp://127.0.0.1:{always}"]\n'
     unpd = launch(text.format(one))
     worker = unpd.workers()[0]
     with procs.stopped([worker]):
         assert reload(unpd, text.format(other)) == 2
         reason = refused_reload(unpd, text.format(one))
-        assert f"unpd itself listened on tcp://127.0.0.1:{one} before" in reason
+        assert f"unpd itself listened on {scheme}://127.0.0.1:{one} before" in reason
         with contextlib.closing(send_request(unpd.control, verb="reload")) as asked:
             until(lambda: status(unpd)["phase"] == "loading", 5.0, "the reload to begin")
-            assert clients.converse(("127.0.0.1", other), b"still") == b"still"
+            assert clients.converse(("127.0.0.1", always), b"still") == b"still"
             os.kill(worker, signal.SIGCONT)
             assert read_answer(asked)["generation"] == 3
-    assert clients.converse(("127.0.0.1", one), b"again") == b"again"
+    assert clients.converse(("127.0.0.1", always), b"again") == b"again"
+    listeners = status(unpd)["services"][0]["listeners"]
+    assert f"{scheme}://127.0.0.1:{one}" in [listener["address"] for listener in listeners]
 
 
 def test_a_stop_ends_the_wait_for_an_address(launch: Launch) -> None:

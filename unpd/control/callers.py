@@ -10,9 +10,11 @@ Raises nothing.
 
 A cgroup would tell less: ``systemctl reload`` runs its command in that of the service.
 
-Known gap: a pid that another process gets in the moment between connect(2) and the
+Known gaps: a pid that another process gets in the moment between connect(2) and the
 look-up. A child that shares the master's user could still look into such a command
-while it runs.
+while it runs. In a container that sets no_new_privs for all, process 1 refuses an
+administrator's command whose shell has ended, because it looks like an orphan of a
+child.
 """
 
 import os

@@ -102,7 +102,13 @@ def may_descend(pid: int, since: int) -> bool:
     We must be the reaper of orphans: otherwise a descendant whose parent ended would no
     longer look like one. A child that is older was there before us: a shell may have
     started it and then have become this program.
+
+    As process 1 we also adopt the orphans of others, such as a command whose shell has
+    ended. Our children set no_new_privs, which no descendant loses (prctl(2)): one that
+    lacks it is an orphan of others.
     """
+    if _may_get_privileges(pid):
+        return False
     for _ in range(TRIES):
         found = _descends(pid, since)
         if found is not None:
@@ -136,6 +142,17 @@ def _descends_hidden(pid: int) -> bool | None:
     except PermissionError:
         return False
     return True
+
+
+def _may_get_privileges(pid: int) -> bool:
+    """Whether the process lacks no_new_privs (proc(5), /proc/PID/status); False if we
+    cannot see it.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_bytes()
+    except OSError:
+        return False
+    return b"\nNoNewPrivs:\t0\n" in status
 
 
 def _is_of_our_user(pid: int) -> bool:

@@ -1,5 +1,5 @@
-"""Reads /proc/net/tcp and tcp6 (proc(5)): whether a TCP listener is still open
-somewhere, after we have closed our own descriptor of it.
+"""Reads /proc/net/tcp and udp, and those of IPv6 (proc(5)): whether a TCP listener or a
+UDP socket is still open somewhere, after we have closed our own descriptor of it.
 
 Owns nothing. Called by unpd.master.listening. Calls nothing of unpd. Raises nothing.
 
@@ -7,27 +7,28 @@ Known gap: where /proc has no net (ProcSubset=pid of systemd.exec(5)), every lis
 counts as open.
 """
 
-_FILES = ("/proc/net/tcp", "/proc/net/tcp6")
+from typing import Literal
+
 _LISTENING = "0A"
 _STATE, _INODE = 3, 9
 
 
-def is_open(inode: int) -> bool:
-    """Whether a process of this network namespace has a listener with the inode that
-    fstat(2) gave for its descriptor.
+def is_open(inode: int, transport: Literal["tcp", "udp"]) -> bool:
+    """Whether a process of this network namespace has a TCP listener, or a UDP socket,
+    with the inode that fstat(2) gave for its descriptor.
     """
     try:
-        return any(_lists(name, str(inode)) for name in _FILES)
+        return any(_lists(transport, version, str(inode)) for version in ("", "6"))
     except OSError:
         return True
 
 
-def _lists(name: str, inode: str) -> bool:
-    with open(name, encoding="ascii") as lines:
+def _lists(transport: str, version: str, inode: str) -> bool:
+    with open(f"/proc/net/{transport}{version}", encoding="ascii") as lines:
         next(lines, "")  # the heads of the columns
         for line in lines:
             fields = line.split()
-            if fields[_STATE] != _LISTENING:
+            if transport == "tcp" and fields[_STATE] != _LISTENING:
                 return False  # the kernel lists all listeners first (tcp_seq_start())
             if fields[_INODE] == inode:
                 return True

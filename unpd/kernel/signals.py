@@ -28,7 +28,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -150,6 +150,21 @@ class SignalQueue:
         while self._numbers:
             self.last = self._numbers.popleft()
             yield self.last
+
+
+def interrupt_waits(period_s: float) -> None:
+    """Interrupt a system call of this process that waits, once every ``period_s``: it
+    fails with EINTR. Python tries most of its own calls again (PEP 475). SIGALRM does
+    it, by a timer that a child does not inherit. A system call filter may refuse the
+    timer: then nothing is interrupted. OSError if sigaction(2) fails.
+    """
+    _install(signal.SIGALRM, _do_nothing)
+    with suppress(signal.ItimerError):
+        signal.setitimer(signal.ITIMER_REAL, period_s, period_s)
+
+
+def _do_nothing(_signum: int, _frame: FrameType | None) -> None:
+    """Handle SIGALRM: its arrival has done all."""
 
 
 def numbers_of(name: str) -> tuple[int, ...]:

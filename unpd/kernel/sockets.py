@@ -173,19 +173,30 @@ def apply_options(sock: socket.socket, options: ListenOptions) -> None:
     On a socket that listens already, listen(2) changes the backlog and nothing else.
     For the mode of a UNIX socket see :func:`set_mode`. OSError.
     """
+    tune(sock, options)
+    sock.listen(options.backlog)
+
+
+def tune(sock: socket.socket, options: ListenOptions) -> None:
+    """Set the socket options alone. OSError."""
     if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for (level, option), value in tcp_options(options).items():
+            sock.setsockopt(level, option, value)
+
+
+def tcp_options(options: ListenOptions) -> dict[tuple[int, int], int]:
+    """The socket options of a TCP listener, by level and option."""
+    return {
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY): 1,
         # Urgent data is ordinary data (RFC 6093): without this option, recv(2) never
         # returns the byte before the urgent pointer.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(options.keepalive))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-        sock.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(options.user_timeout_s * 1000)
-        )
-    sock.listen(options.backlog)
+        (socket.SOL_SOCKET, socket.SO_OOBINLINE): 1,
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE): int(options.keepalive),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): KEEPALIVE_IDLE_S,
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): KEEPALIVE_INTERVAL_S,
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): KEEPALIVE_PROBES,
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): round(options.user_timeout_s * 1000),
+    }
 
 
 def bind_again(sock: socket.socket, port: int) -> None:

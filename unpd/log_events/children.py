@@ -167,10 +167,11 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "listener.mended",
         "warning",
-        ("service", "address"),
-        "Another process shut the listener down, or it was broken; clients are served at `address`"
-        " again.",
-        "Find out who uses `ss --kill` or shares the socket.",
+        ("service", "address", "reason"),
+        "The listener was broken, or another process shut it down or changed its options, for"
+        " `reason`; it is as before, and clients are served at `address` again.",
+        "Find out who uses `ss --kill` or shares the socket; where options were changed, a worker"
+        " may have been taken over.",
     ),
     LogEvent(
         "listener.renewed",
@@ -234,9 +235,10 @@ ROWS: tuple[LogEvent, ...] = (
         "warning",
         ("service", "address", "errno", "paused"),
         "A connection could not be accepted; where `paused` is true, this worker leaves the"
-        " listener alone for up to a second.",
+        " listener alone for up to three seconds.",
         "For EMFILE or ENFILE raise the limit of open files (`LimitNOFILE=` of the unit), for"
-        " ENOBUFS or ENOMEM free memory, for EINVAL look for `listener.broken`.",
+        " ENOBUFS or ENOMEM free memory, for EINVAL look for `listener.broken`;"
+        " EINTR means that another process cleared O_NONBLOCK of the listener.",
         debug_unless="paused",
     ),
     LogEvent(

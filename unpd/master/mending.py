@@ -66,7 +66,7 @@ def _log_repair(runtime: Runtime, repair: Repair) -> None:
     service, address = repair.listener.wanted.service, repair.listener.text
     match repair.outcome:
         case Outcome.MENDED:
-            log.event("listener.mended", service=service, address=address)
+            log.event("listener.mended", service=service, address=address, reason=reason)
         case Outcome.RENEWED:
             log.event("listener.renewed", service=service, address=address, reason=reason)
         case Outcome.BROKEN:

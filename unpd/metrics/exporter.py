@@ -194,6 +194,8 @@ class _Exporter:
         return next((each for each in connections if each.phase is not Phase.SENDING), None)
 
     def _accept(self, _mask: int) -> None:
+        # Another exporter, which shares the listener, may have cleared the flag.
+        self._listener.setblocking(False)
         for _ in range(BATCH):
             if not self._has_room():
                 return

@@ -1,5 +1,10 @@
 """Accepting from one listener, and what each failure of accept(2) means.
 
+A process that shares the listener can clear O_NONBLOCK, and an accept on an empty queue
+would then wait without end; accept4(2) has no flag against that. So the flag is set
+again where the length of the queue is not known, and the timer of
+:func:`unpd.kernel.signals.interrupt_waits` ends a wait that began nevertheless.
+
 Owns the listener's socket in this worker, which it shares with other workers, and its
 pauses after failures. Called by :mod:`unpd.worker.event.intake`, which has all
 listeners of a worker. Raises OSError if the listener itself is broken; every other
@@ -22,6 +27,8 @@ BATCH = 16
 """How many connections of one listener are accepted in one turn: enough to empty a
 burst, few enough that the other descriptors get their turn.
 """
+LONGEST_WAIT_S = 2.0
+"""How long an accept waits at most if another process has cleared O_NONBLOCK."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 PATIENCE = 16
@@ -111,6 +118,8 @@ class Listener:
         broken.
         """
         accepted: list[Accepted] = []
+        if self._is_unix:
+            os.set_blocking(self.fd, False)
         # An accept on an empty queue costs 3.5 us (accept4(2) makes the socket before
         # it looks), the length of the queue costs 0.5 us.
         for _ in range(min(limit, self.queued())):
@@ -118,6 +127,8 @@ class Listener:
                 accepted.append(self._accept_one())
             except BlockingIOError:
                 break
+            except InterruptedError as error:
+                return accepted, self._interrupted(error, now)
             except OSError as error:
                 if accepted and error.errno in _BROKEN:
                     break  # serve these first: the next event reports the error again
@@ -150,6 +161,15 @@ class Listener:
         self.resume_at = now + LONGEST_PAUSE_S
         reported, self._reported_ended = self._reported_ended, True
         return None if reported else AcceptFailure(errno.EINVAL, paused=True)
+
+    def _interrupted(self, error: InterruptedError, now: float) -> AcceptFailure:
+        """The accept waited, because another process cleared O_NONBLOCK. It may do so
+        again at once: leave the listener alone for a while, so that the others get
+        their turns. ``now``: when the accept began.
+        """
+        os.set_blocking(self.fd, False)
+        self.resume_at = now + LONGEST_WAIT_S + LONGEST_PAUSE_S
+        return AcceptFailure(error.errno or 0, paused=True)
 
     def queued(self) -> int:
         """Return how many connections wait in the accept queue. A UNIX listener cannot

@@ -116,9 +116,11 @@ def test_an_error_that_lasts_pauses_the_listener_too() -> None:
 
 
 def unix_listener(accept_one: Callable[[], Accepted]) -> Listener:
-    """A UNIX listener whose connections come from ``accept_one``."""
-    with socket.socket(socket.AF_UNIX) as sock:  # for its family only
-        return Listener(ListenerSetup("unix:///nowhere", sock, 16, 0), TERMS, accept_one)
+    """A UNIX listener whose connections come from ``accept_one``. The test closes its
+    socket, which is there for its family and its flags.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    return Listener(ListenerSetup("unix:///nowhere", sock, 16, 0), TERMS, accept_one)
 
 
 def test_a_refused_option_costs_only_the_connection() -> None:
@@ -136,3 +138,4 @@ def test_a_refused_option_costs_only_the_connection() -> None:
             os.fstat(no_socket)
     finally:
         os.close(other_end)
+        listener.sock.close()

@@ -29,6 +29,7 @@ from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
 from unpd.core.model import Child, Limits, Recipe, Wanted, WantedPool
 from unpd.dispatcher.main import Dispatcher, DispatcherSetup
+from unpd.kernel.signals import interrupt_waits
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.children.serving import (
@@ -46,7 +47,7 @@ from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels
 from unpd.names import ChildKind, ChildOrder
 from unpd.services.base import StreamService
-from unpd.worker.accepting import ListenerSetup
+from unpd.worker.accepting import LONGEST_WAIT_S, ListenerSetup
 from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
 from unpd.worker.orders import Signals
 from unpd.worker.siblings import Place
@@ -163,13 +164,13 @@ def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
 def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
     pool = deployment.config.pools[newborn.child.slot.pool]
     place = _place(runtime, newborn)
-    Worker(
-        _worker_setup(runtime, deployment, newborn, pool.max_connections_per_worker, place)
-    ).run()
+    limit = pool.max_connections_per_worker
+    _serve(Worker(_worker_setup(runtime, deployment, newborn, limit, place)))
 
 
 def _live_as_iterative(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
-    Worker(_worker_setup(runtime, deployment, newborn, max_connections=1, place=None)).run()
+    setup = _worker_setup(runtime, deployment, newborn, max_connections=1, place=None)
+    _serve(Worker(setup))
 
 
 def _worker_setup(
@@ -211,7 +212,15 @@ def _live_as_dispatcher(runtime: Runtime, deployment: Deployment, newborn: Newbo
         switch_log=newborn.switch_log,
         title=newborn.title,
     )
-    Dispatcher(setup).run()
+    _serve(Dispatcher(setup))
+
+
+def _serve(server: Worker | Dispatcher) -> None:
+    """Run a server whose accepts end soon, whatever a process that shares its listeners
+    may do.
+    """
+    interrupt_waits(LONGEST_WAIT_S)
+    server.run()
 
 
 def _table_of(runtime: Runtime, newborn: Newborn) -> SessionTable:

@@ -18,10 +18,13 @@ from unpd.config.addresses import (
     InternetAddress,
     SystemdAddress,
     TcpAddress,
+    UnixAddress,
     takes_datagrams,
 )
-from unpd.kernel import datagrams, handshakes, sockets
+from unpd.kernel import datagrams, handshakes, socket_options, sockets
+from unpd.kernel.socket_options import SocketState
 from unpd.kernel.sockets import ListenOptions
+from unpd.kernel.tcp_info import accept_queue
 from unpd.master.systemd.offers import DescriptorStore
 
 METRICS = "metrics"
@@ -75,7 +78,9 @@ class OpenListener:
     ``seen_inode`` is that of the file of a passed one as it was at the start, 0 if this
     daemon cannot see the file (PrivateTmp=, ProtectHome=).
     ``stored``: the service manager has a duplicate, so that the queue of clients stays
-    open when this one is closed.
+    open when this one is closed. ``state``: the socket as it was opened, None if nobody
+    looks after it. ``queue_limit``: the limit of its accept queue as the kernel took
+    it, 0 if that shows none.
     """
 
     wanted: WantedListener
@@ -84,6 +89,8 @@ class OpenListener:
     inode: int = 0
     seen_inode: int = 0
     stored: bool = False
+    state: SocketState | None = None
+    queue_limit: int = 0
 
     @property
     def text(self) -> str:
@@ -126,6 +133,53 @@ class OpenListener:
         if isinstance(self.address, TcpAddress) and not sockets.is_listening(self.sock):
             sockets.bind_again(self.sock, self.address.port)
         sockets.apply_options(self.sock, options)
+
+    def noted(self) -> "OpenListener":
+        """Return this listener with the present state of its socket as the one to keep.
+        OSError.
+        """
+        return replace(self, state=socket_options.state_of(self.sock)).tuned()
+
+    def tuned(self) -> "OpenListener":
+        """Return this listener with the present limit of its queue as the one to keep,
+        after :meth:`retune`. OSError.
+        """
+        return replace(self, queue_limit=self._present_limit())
+
+    def changes(self) -> list[str]:
+        """The names of what another process has changed about the socket. OSError."""
+        state = self._wanted_state
+        if state is None:
+            return []
+        backlog = ["listen"] if self._present_limit() != self.queue_limit else []
+        return socket_options.changes(self.sock, state) + backlog
+
+    def _present_limit(self) -> int:
+        queue = accept_queue(self.sock)
+        return queue[1] if queue else 0
+
+    def restore(self) -> None:
+        """Undo such changes, as far as the kernel lets this process. OSError if another
+        socket has taken the address.
+        """
+        if state := self._wanted_state:
+            socket_options.restore(self.sock, state)
+        if not takes_datagrams(self.address):
+            self.sock.listen(self.wanted.options.backlog)
+
+    def keep_backlog(self) -> None:
+        """Set the limit of a UNIX listener's queue again, because nobody can read it.
+        OSError.
+        """
+        if isinstance(self.address, UnixAddress):
+            self.sock.listen(self.wanted.options.backlog)
+
+    @property
+    def _wanted_state(self) -> SocketState | None:
+        if self.state is None or not isinstance(self.address, TcpAddress):
+            return self.state
+        tuned = sockets.tcp_options(self.wanted.options)
+        return replace(self.state, options={**self.state.options, **tuned})
 
     def stored_in(self, store: DescriptorStore) -> "OpenListener":
         """Return this listener, with a duplicate in ``store`` if there is a store and

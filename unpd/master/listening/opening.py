@@ -22,9 +22,11 @@ from unpd.config.addresses import (
     UdpAddress,
     UnixAddress,
     UnixgramAddress,
+    takes_datagrams,
 )
 from unpd.errors import AddressError, PrivilegeError, UnpdError
-from unpd.kernel import datagrams, interfaces, sockets
+from unpd.kernel import datagrams, interfaces, socket_options, sockets
+from unpd.kernel.socket_options import SocketState
 from unpd.master.listening.listener import OpenListener, WantedListener
 
 REFUSALS = (OSError, ValueError, OverflowError)
@@ -43,6 +45,8 @@ _REASONS: Mapping[int, str] = MappingProxyType(
     }
 )
 """The reasons why a listener cannot be opened, as the end of a sentence."""
+_BOUND = ((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY),)
+"""The options that bind(2) settles."""
 
 
 def open_new(wanted: WantedListener) -> OpenListener:
@@ -56,7 +60,7 @@ def open_new(wanted: WantedListener) -> OpenListener:
             sock = datagrams.open_udp(host, port, ipv6_only=wanted.options.ipv6_only)
         case _:
             raise AssertionError("the service manager opens a passed listener")
-    return OpenListener(wanted, sock, bound_address(sock))
+    return OpenListener(wanted, sock, bound_address(sock)).noted()
 
 
 def _open_unix(wanted: WantedListener, address: UnixAddress | UnixgramAddress) -> OpenListener:
@@ -72,7 +76,7 @@ def _open_unix(wanted: WantedListener, address: UnixAddress | UnixgramAddress) -
         sockets.remove_path(sock, inode)
         sock.close()
         raise
-    return OpenListener(wanted, sock, address, inode)
+    return OpenListener(wanted, sock, address, inode).noted()
 
 
 def adopted(wanted: WantedListener, sock: socket.socket) -> OpenListener:
@@ -80,6 +84,32 @@ def adopted(wanted: WantedListener, sock: socket.socket) -> OpenListener:
     address = bound_address(sock)
     seen = sockets.socket_inode(address.path) if isinstance(address, FileAddress) else 0
     return OpenListener(wanted, sock, address, seen_inode=seen)
+
+
+def like_new(listener: OpenListener) -> OpenListener:
+    """Return a stored listener after what a child of the earlier master has changed
+    about its socket is undone, as far as the kernel lets this process. OSError.
+    """
+    sock, options = listener.sock, listener.wanted.options
+    with socket.socket(sock.family, sock.type) as new:
+        if takes_datagrams(listener.address):
+            datagrams.prepare(new)
+        else:
+            sockets.tune(new, options)
+        fresh = socket_options.state_of(new)
+    present = socket_options.state_of(sock)
+    bound = {key: present.options[key] for key in _BOUND if key in present.options}
+    bound[socket.SOL_SOCKET, socket.SO_REUSEADDR] = int(isinstance(listener.address, TcpAddress))
+    bound[socket_options.BOUND_INTERFACE] = interfaces.scope_id(sock)
+    state = SocketState(
+        options={**fresh.options, **bound},
+        flags=fresh.flags | os.O_NONBLOCK,
+        name=present.name,
+        instructions=0,
+    )
+    found = replace(listener, state=state).tuned()
+    found.restore()
+    return found
 
 
 def open_anew(old: OpenListener) -> OpenListener:
@@ -90,8 +120,8 @@ def open_anew(old: OpenListener) -> OpenListener:
     address = old.wanted.address
     if isinstance(address, InternetAddress) and isinstance(old.address, InternetAddress):
         address = replace(address, port=old.address.port)
-    if isinstance(address, UnixgramAddress):
-        # One that was shut down still takes a connect(2), and so would look alive.
+    if isinstance(address, FileAddress):
+        # It still takes a connect(2), and so would look alive.
         sockets.remove_path(old.sock, old.inode)
     new = (
         _open_beside(old, address)
@@ -101,12 +131,20 @@ def open_anew(old: OpenListener) -> OpenListener:
     return replace(new, wanted=old.wanted)
 
 
+def free_port(old: OpenListener) -> None:
+    """Let a new TCP listener take the port of ``old``, which children hold: two cannot
+    listen, and both need SO_REUSEADDR (tcp(7)). OSError.
+    """
+    old.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    old.sock.shutdown(socket.SHUT_RDWR)
+
+
 def _open_beside(old: OpenListener, address: UdpAddress) -> OpenListener:
     """Open a UDP socket while the old one, which children hold, has the address."""
     sock = datagrams.open_udp(
         address.host, address.port, ipv6_only=old.wanted.options.ipv6_only, beside=old.sock
     )
-    return OpenListener(old.wanted, sock, bound_address(sock))
+    return OpenListener(old.wanted, sock, bound_address(sock)).noted()
 
 
 def bound_address(sock: socket.socket) -> BoundAddress:

@@ -6,6 +6,10 @@ interface was made again, and a datagram socket that another process shut down o
 connected need a new socket, because bind(2) works only once. The
 children have inherited the old one: they serve the new one after a reload.
 
+A process that shares a socket can also change its options, its flags and its address
+(:mod:`unpd.kernel.socket_options`). They are restored; where the kernel refuses that, a
+new socket takes its place.
+
 Called by :mod:`unpd.master.listening.table`; calls :mod:`unpd.kernel`. Errors: the
 REFUSALS of :mod:`unpd.master.listening.opening`.
 """
@@ -25,6 +29,8 @@ from unpd.master.listening.listener import OpenListener
 
 SHUT_DOWN = "another process shut it down"
 CONNECTED = "another process connected it to one sender"
+CHANGED = "another process changed"
+KEEPS_CHANGING = "another process keeps changing its options, which are restored each time"
 FILE_GONE = "its file was removed"
 FILE_REPLACED = "another file took the place of its own"
 
@@ -40,6 +46,17 @@ class Outcome(enum.Enum):
     """Clients do not reach the listener, and the repair failed."""
 
 
+class Remedy(enum.Enum):
+    """How a listener can be repaired."""
+
+    RETUNE = enum.auto()
+    """Its socket can be repaired."""
+    RESTORE = enum.auto()
+    """Its socket can be repaired, unless the kernel refuses: then as RENEW."""
+    RENEW = enum.auto()
+    """A new socket must take its place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repair:
     """One repair. ``listener`` is the new one if it was opened anew. ``reason``: why
@@ -51,20 +68,41 @@ class Repair:
     reason: str
 
 
-def ailment(listener: OpenListener) -> str:
-    """Why no new client reaches the listener; "" if clients reach it."""
+@dataclass(frozen=True, slots=True)
+class Ailment:
+    """Why no new client reaches the listener, or not as it should, and the remedy."""
+
+    reason: str
+    remedy: Remedy
+
+
+NOT_TUNED = Ailment("it refused its new options", Remedy.RETUNE)
+
+
+def ailment(listener: OpenListener, *, look_closely: bool = True) -> Ailment | None:
+    """What is wrong with the listener. ``look_closely``: read its options, too.
+    OSError.
+    """
     address = listener.address
-    if isinstance(address, FileAddress):
-        return _socket_ailment(listener) or _file_ailment(listener, address)
-    return _interface_ailment(listener) or _socket_ailment(listener)
-
-
-def _socket_ailment(listener: OpenListener) -> str:
-    if not takes_datagrams(listener.address):
-        return "" if sockets.is_listening(listener.sock) else SHUT_DOWN
-    if datagrams.is_shut_down(listener.sock):
-        return SHUT_DOWN
-    return CONNECTED if datagrams.is_connected(listener.sock) else ""
+    reason = (
+        _file_ailment(listener, address)
+        if isinstance(address, FileAddress)
+        else _interface_ailment(listener)
+    )
+    if reason:
+        return Ailment(reason, Remedy.RENEW)
+    if not takes_datagrams(address):
+        if not sockets.is_listening(listener.sock):
+            is_tcp = isinstance(address, TcpAddress)
+            return Ailment(SHUT_DOWN, Remedy.RETUNE if is_tcp else Remedy.RENEW)
+    elif datagrams.is_connected(listener.sock):
+        return Ailment(CONNECTED, Remedy.RENEW)
+    # An error that waits on the socket looks like a shutdown: first the options.
+    if look_closely and (changed := listener.changes()):
+        return Ailment(f"{CHANGED} {', '.join(changed)}", Remedy.RESTORE)
+    if takes_datagrams(address) and datagrams.is_shut_down(listener.sock):
+        return Ailment(SHUT_DOWN, Remedy.RENEW)
+    return None
 
 
 def _interface_ailment(listener: OpenListener) -> str:
@@ -93,10 +131,3 @@ def _file_ailment(listener: OpenListener, address: FileAddress) -> str:
     if listener.passed and not sockets.may_search(address.path):
         return ""
     return FILE_REPLACED if os.path.lexists(address.path) else FILE_GONE
-
-
-def repairs_in_place(listener: OpenListener, reason: str) -> bool:
-    """Whether the socket can be repaired itself. ``reason``: its ailment, or "" if it
-    only refused new options.
-    """
-    return not reason or (isinstance(listener.address, TcpAddress) and reason == SHUT_DOWN)

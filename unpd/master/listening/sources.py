@@ -156,7 +156,7 @@ class ListenerSources:
                 sock = self._passed[wanted.address.name][wanted.nth]
                 listener = adopted(wanted, sock)
                 listener.retune(wanted.options)
-                return listener
+                return listener.noted()
             return self.stored.open(wanted) or open_new(wanted)
         except REFUSALS as error:
             raise refusal(wanted, error) from error

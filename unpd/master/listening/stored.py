@@ -23,7 +23,7 @@ from unpd.config.addresses import (
 from unpd.kernel import handshakes, interfaces, sockets
 from unpd.kernel.sockets import ListenOptions
 from unpd.master.listening.listener import STORED_PREFIX, OpenListener, WantedListener
-from unpd.master.listening.opening import REFUSALS, bound_address, reason_of
+from unpd.master.listening.opening import REFUSALS, bound_address, like_new, reason_of
 from unpd.master.systemd.offers import DescriptorStore
 
 _LISTENER = re.compile(rf"{STORED_PREFIX}(.+)-([0-9]{{1,20}})")
@@ -148,10 +148,14 @@ class StoredListeners:
             wanted, stored.sock, stored.address, stored.inode, stored=stored.kept
         )
         try:
-            stored.sock.setblocking(False)
             listener.retune(wanted.options)
+            listener = like_new(listener)
+            changed = listener.changes()
+            reason = f"another process changed {', '.join(changed)}" if changed else ""
         except REFUSALS as error:
-            self.dropped.append(Dropped(wanted.address.text, reason_of(wanted, error)))
+            reason = reason_of(wanted, error)
+        if reason:
+            self.dropped.append(Dropped(wanted.address.text, reason))
             self._end(stored)
             self._store.wait()
             return None

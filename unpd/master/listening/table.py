@@ -20,13 +20,27 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from unpd.config.addresses import InternetAddress, SystemdAddress
+from unpd.config.addresses import InternetAddress, SystemdAddress, TcpAddress
 from unpd.errors import AddressError, UnpdError
 from unpd.master.listening.closed import ClosedListeners
 from unpd.master.listening.conflicts import refuse_conflict
 from unpd.master.listening.listener import OpenListener, WantedListener
-from unpd.master.listening.opening import REFUSALS, open_anew, reason_of, refusal
-from unpd.master.listening.repair import Outcome, Repair, ailment, repairs_in_place
+from unpd.master.listening.opening import (
+    REFUSALS,
+    free_port,
+    open_anew,
+    reason_of,
+    refusal,
+)
+from unpd.master.listening.repair import (
+    KEEPS_CHANGING,
+    NOT_TUNED,
+    Ailment,
+    Outcome,
+    Remedy,
+    Repair,
+    ailment,
+)
 from unpd.master.listening.sources import ListenerSources
 
 RENEWAL_PAUSE_S = 30.0
@@ -35,6 +49,8 @@ one request for a reload there is no other. A renewal replaces children: a user 
 remove the file of a UNIX listener must not be able to do that every second.
 """
 _PAUSE = f"{RENEWAL_PAUSE_S:g} s"
+CLOSE_LOOKS = 64
+"""How many listeners one sweep compares with their state at the opening."""
 
 
 class Listeners:
@@ -50,6 +66,9 @@ class Listeners:
         self._untuned: set[str] = set()  # keys of those that refused their new options
         self._unserved: set[str] = set()  # keys of renewed ones that the children lack
         self._renewed_at: dict[str, float] = {}
+        self._changed_at: dict[str, float] = {}  # by another process, and restored
+        self._changing_until: dict[str, float] = {}  # how long that stands as a fault
+        self._look_next = 0
         self._ask_at = 0.0
         self._pauses = False  # the reload that was asked for did not help
 
@@ -107,6 +126,7 @@ class Listeners:
             elif listener.wanted.options != new.opened[key].wanted.options:
                 try:
                     listener.retune(new.opened[key].wanted.options)
+                    new.opened[key] = new.opened[key].tuned()
                 except REFUSALS:
                     self._untuned.add(key)
         self.opened = new.opened
@@ -116,9 +136,11 @@ class Listeners:
         self.store()
 
     def _forget_closed(self) -> None:
-        for notes in (self._broken, self._renewed_at):
-            for key in notes.keys() - self.opened.keys():
-                del notes[key]
+        for key in self._broken.keys() - self.opened.keys():
+            del self._broken[key]
+        for times in (self._renewed_at, self._changed_at, self._changing_until):
+            for key in times.keys() - self.opened.keys():
+                del times[key]
         self._untuned &= self.opened.keys()
         self._unserved &= self.opened.keys()
 
@@ -131,25 +153,24 @@ class Listeners:
         }
 
     def mend(self, now: float, *, may_renew: bool) -> Iterator[Repair]:
-        """Repair each listener that no client reaches. Yield every repair, and a failed
-        one only once for each reason. ``may_renew``: a new socket may take the place of
-        one that cannot be repaired itself.
+        """Repair each listener that no client reaches, or that another process has
+        changed. Yield every repair, and a failed one only once for each reason.
+        ``may_renew``: a new socket may take the place of one that cannot be repaired
+        itself.
         """
         self._closed.forget_gone()
+        closely = self._next_keys()
         for key, listener in list(self.opened.items()):
-            reason = ailment(listener)
-            if not reason and key not in self._untuned:
-                if self._broken.pop(key, ""):
-                    yield Repair(listener, Outcome.MENDED, "")
+            found = ailment(listener, look_closely=key in closely)
+            if found is None and key not in self._untuned:
+                listener.keep_backlog()
+                calm = now >= self._changing_until.get(key, -math.inf)
+                if calm and (reason := self._broken.pop(key, "")):
+                    yield Repair(listener, Outcome.MENDED, reason)
                 continue
-            in_place = repairs_in_place(listener, reason)
-            if not in_place and not may_renew:
+            repair = self._repair(key, found or NOT_TUNED, now, may_renew=may_renew)
+            if repair is None:
                 continue
-            repair = (
-                self._retune(listener, reason)
-                if in_place
-                else self._renew(key, listener, reason, now)
-            )
             if repair.outcome is not Outcome.BROKEN:
                 self._broken.pop(key, None)
                 self._untuned.discard(key)
@@ -158,20 +179,61 @@ class Listeners:
                 self._broken[key] = repair.reason
                 yield repair
 
-    def _retune(self, listener: OpenListener, reason: str) -> Repair:
+    def _next_keys(self) -> set[str]:
+        """The keys of the listeners to look at closely in this sweep, which takes 0.1
+        ms for each.
+        """
+        keys = list(self.opened)
+        if len(keys) <= CLOSE_LOOKS:
+            return set(keys)
+        first, self._look_next = self._look_next % len(keys), self._look_next + CLOSE_LOOKS
+        return set((keys + keys)[first : first + CLOSE_LOOKS])
+
+    def _repair(self, key: str, found: Ailment, now: float, *, may_renew: bool) -> Repair | None:
+        """Repair one listener; None if that has to wait."""
+        listener = self.opened[key]
+        if found.remedy is not Remedy.RENEW:
+            repair = self._mend_in_place(listener, found)
+            if repair is not None:
+                return self._noticed(key, repair, now) if found.remedy is Remedy.RESTORE else repair
+        return self._renew(key, listener, found, now) if may_renew else None
+
+    def _mend_in_place(self, listener: OpenListener, found: Ailment) -> Repair | None:
+        """Repair the socket; None if it needs a new one."""
         try:
-            listener.retune(listener.wanted.options)
+            if found.remedy is Remedy.RETUNE:
+                listener.retune(listener.wanted.options)
+                self.opened[listener.wanted.key] = listener.tuned()
+            else:
+                listener.restore()
+                if listener.changes():
+                    return None
         except REFUSALS as error:
             return Repair(listener, Outcome.BROKEN, reason_of(listener.wanted, error))
-        return Repair(listener, Outcome.MENDED, reason)
+        return Repair(listener, Outcome.MENDED, found.reason)
 
-    def _renew(self, key: str, listener: OpenListener, reason: str, now: float) -> Repair:
+    def _noticed(self, key: str, repair: Repair, now: float) -> Repair:
+        """Return the repair of a socket that another process has changed, as a fault if
+        that happens again and again.
+        """
+        again = now < self._changed_at.get(key, -math.inf) + RENEWAL_PAUSE_S
+        self._changed_at[key] = now
+        if repair.outcome is not Outcome.MENDED or not again:
+            return repair
+        self._changing_until[key] = now + RENEWAL_PAUSE_S
+        return Repair(repair.listener, Outcome.BROKEN, KEEPS_CHANGING)
+
+    def _renew(self, key: str, listener: OpenListener, found: Ailment, now: float) -> Repair:
+        reason = found.reason
         if listener.passed:
             return Repair(listener, Outcome.BROKEN, f"{reason}; restart its socket unit")
         if now < self._renewed_at.get(key, -math.inf) + RENEWAL_PAUSE_S:
             again = f"{reason}; it is opened anew {RENEWAL_PAUSE_S:g} s after the last time"
             return Repair(listener, Outcome.BROKEN, again)
         try:
+            if found.remedy is Remedy.RESTORE and isinstance(listener.address, TcpAddress):
+                self._renewed_at[key] = now  # its clients are reset: not every second
+                free_port(listener)
             new = open_anew(listener)
         except REFUSALS as error:
             return Repair(listener, Outcome.BROKEN, reason_of(listener.wanted, error))
