@@ -279,6 +279,25 @@ def test_a_service_may_be_silent_or_fail(make: Benches) -> None:
     assert len(bench.events("datagram.failed")) == 2
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_an_exit_of_a_service_costs_a_datagram_only(
+    make: Benches, kind: type[BaseException]
+) -> None:
+    """sys.exit() in a service does not end the worker."""
+
+    def answer(piece: Piece, peer: Peer, now: float) -> bytes:
+        if piece == b"exit":
+            raise kind
+        return b"here"
+
+    bench = make(answer, amplification=100.0)
+    sock = bench.client()
+    assert bench.ask(sock, b"exit") is None
+    assert bench.ask(sock, b"?") == b"here"
+    assert bench.unanswered() == {"error": 1}
+    assert [event["error"] for event in bench.events("datagram.failed")] == [f"{kind.__name__}()"]
+
+
 def test_an_answer_that_the_kernel_refuses_is_counted(make: Benches) -> None:
     """An answer of more than UDP carries is not sent, and the loop goes on."""
     padding = Padding()

@@ -20,7 +20,7 @@ from tests.support.engine import MIB, AcceptOne, Bench, Benches, Saying, pattern
 from unpd.board import layout
 from unpd.config.times import ServiceTimes
 from unpd.names import EndCause
-from unpd.services.base import Piece, same
+from unpd.services.base import HandOver, Piece, nothing, same
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.accepting import LONGEST_PAUSE_S, Accepted
 from unpd.worker.event.engine import LONGEST_TURN_S, MAX_EVENTS
@@ -462,6 +462,41 @@ def test_a_fault_of_a_service_ends_its_session_only(bench: Benches, place: str) 
     assert b.ended(0) == {EndCause.ERROR: 2}
     errors = [row["error"] for row in b.events("connection.failed")]
     assert errors == ["LookupError('a fault of the service')"] * 2
+
+
+class Wordless(Exception):
+    """An exception that cannot describe itself."""
+
+    def __repr__(self) -> str:
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize("place", ["greet", "reply", "more", "begun"])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, Wordless])
+def test_an_exit_of_a_service_ends_its_session_only(
+    bench: Benches, place: str, kind: type[BaseException]
+) -> None:
+    """sys.exit() in a service, and what else is no Exception, or has no text, does not
+    end the worker.
+    """
+
+    def fail(*_piece: Piece) -> bytes:
+        raise kind
+
+    faulty = {
+        "greet": Saying(fault=kind()),
+        "reply": Saying(reply=fail),
+        "more": Saying(reply=nothing, more=fail),
+        "begun": Saying(reply=lambda _piece: HandOver(b"", Saying(fault=kind()))),
+    }[place]
+    b = bench(faulty, Echo(EchoOptions()))
+    good, bad = b.connect(1), b.connect(0)
+    bad.sendall(b"x")
+    b.until(lambda: b.ended(0) == {EndCause.ERROR: 1}, "the end")
+    good.sendall(b"still here")
+    assert b.read(good, 10) == b"still here"
+    (row,) = b.events("connection.failed")
+    assert row["error"].startswith(kind.__name__)
 
 
 def test_an_ended_session_leaves_nothing_to_the_garbage_collector(bench: Benches) -> None:

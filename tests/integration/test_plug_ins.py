@@ -23,6 +23,7 @@ LINECOUNT = """
 listen = ["tcp://127.0.0.1:0"]
 first = 5
 """
+ECHO = '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
 GOOD = """
 from unpd.services.base import Options, ServiceType
 class Own:
@@ -145,6 +146,37 @@ FAULTS = MappingProxyType(
             "raise LookupError('broken')",
             'the service type "own" of own-services 2.0 cannot be imported: LookupError: broken',
         ),
+        "an exit at import": (
+            "raise SystemExit(0)",
+            'the service type "own" of own-services 2.0 cannot be imported: SystemExit: 0',
+        ),
+        "an interrupt at import": (
+            "raise KeyboardInterrupt",
+            'the service type "own" of own-services 2.0 cannot be imported: KeyboardInterrupt\n',
+        ),
+        "no words": (
+            "class Mute(Exception):\n    __str__ = exit\nraise Mute",
+            'the service type "own" of own-services 2.0 cannot be imported: Mute: its text cannot',
+        ),
+        "an exit in make": (
+            GOOD + "ROW = row(make=exit)",
+            'the service type "own" cannot make its service: SystemExit',
+        ),
+        "a model in make": (
+            GOOD + "class Bad(Options):\n    color: int\nROW = row(make=lambda options: Bad())",
+            'the service type "own" cannot make its service: ValidationError: ',
+        ),
+        "an exit in a method's place": (
+            GOOD + "class Odd:\n    def __getattr__(self, name): exit()\n"
+            "ROW = row(make=lambda options: Odd())",
+            'the service type "own" cannot make its service: SystemExit',
+        ),
+        "an exit in the options": (
+            GOOD + "from pydantic import model_validator\nclass Bad(Options):\n"
+            "    @model_validator(mode='after')\n    def look(self): raise SystemExit\n"
+            "ROW = row(options=Bad)",
+            'the service type "own" cannot check its options: SystemExit',
+        ),
         "no name": (
             "",
             'the service type "own" of own-services 2.0 cannot be imported: AttributeError:',
@@ -208,6 +240,20 @@ def test_services_reports_a_package_that_cannot_be_used(tmp_path: Path) -> None:
     assert ended.stdout.splitlines()[-1].split() == [
         *("own", "-", "-", "unusable", "own-services", "2.0")
     ]
+
+
+@pytest.mark.parametrize("module", ["raise SystemExit(0)", GOOD + "ROW = row(make=exit)"])
+def test_a_package_that_exits_is_refused_by_a_reload(
+    launch: Launch, tmp_path: Path, module: str
+) -> None:
+    """The daemon serves on: sys.exit() in a package does not end the master."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    package(packages, module)
+    daemon = launch(ECHO, env={"PYTHONPATH": f"{ROOT}:{packages}"})
+    own = '[services.own]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    assert "SystemExit" in refused_reload(daemon, ECHO + own)
+    assert clients.converse(daemon.address("echo"), b"on") == b"on"
 
 
 def test_a_package_runs_only_if_a_service_has_its_type(tmp_path: Path) -> None:

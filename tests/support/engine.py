@@ -55,7 +55,7 @@ class Saying:
 
     greeting: bytes = b""
     reply: Reply | None = None
-    fault: Exception | None = None
+    fault: BaseException | None = None
     more: More | None = None
 
     def greet(self, wall_s: float) -> bytes:

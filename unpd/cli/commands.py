@@ -10,7 +10,6 @@ goes to a file.
 import argparse
 import contextlib
 import os
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from unpd.errors import ConfigError, PrivilegeError, UnpdError
 from unpd.kernel import likeness, signals
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
+from unpd.logs import error_text, trace_of
 from unpd.master import boot
 from unpd.master.systemd.offers import Offers
 from unpd.names import ExitCode
@@ -76,8 +76,8 @@ def serve(
     except Exception as error:
         log.event(
             "master.crashed",
-            error=repr(error),
-            trace="".join(traceback.format_exception(error))[-900:],
+            error=error_text(error),
+            trace=trace_of(error),
         )
         raise
 

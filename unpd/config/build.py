@@ -32,7 +32,12 @@ from unpd.config.schema import (
     ServiceConfig,
     is_name,
 )
-from unpd.config.service_types import UnusableTypeError, check_service, service_type
+from unpd.config.service_types import (
+    UnusableTypeError,
+    check_service,
+    options_of,
+    service_type,
+)
 from unpd.config.wording import key_shown, nearest, quoted, quoted_list
 from unpd.libraries import BaseModel, ValidationError
 from unpd.services.base import Options, ServiceType
@@ -199,9 +204,8 @@ def _options(
     known = tuple(row.options.model_fields)
     _refuse_unknown(path, table, (*COMMON_KEYS, *known), findings)
     try:
-        options = row.options.model_validate(
-            {key: table[key] for key in known if key in table}, context=files
-        )
+        given = {key: table[key] for key in known if key in table}
+        options = options_of(row, given, files)
         check_service(row, options)
     except ValidationError as failure:
         findings.refuse(path, row.options, failure)

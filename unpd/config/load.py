@@ -96,11 +96,11 @@ def _refusing(file: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError((Problem(file, None, "", _reason(error)),)) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """A sentence about an exception that no part of a load expects. It repeats no text
     of the exception, which may hold a value of the file.
     """

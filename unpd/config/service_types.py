@@ -10,15 +10,17 @@ Called by unpd.config.build, by the master, which makes the services in its chil
 and by the command line. Raises :class:`UnusableTypeError` with one sentence.
 """
 
+import contextlib
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unpd import __version__
 from unpd.config.schema import COMMON_KEYS
 from unpd.config.wording import quoted
+from unpd.libraries import ValidationError
 from unpd.services.base import Options, ServiceType
 from unpd.services.table import SERVICES
 
@@ -85,20 +87,30 @@ def known_types() -> Iterator[Known]:
             yield Known(point.name, _origin(point), None, str(error))
 
 
+def options_of(row: ServiceType, given: Mapping[str, Any], files: object) -> Options:
+    """Validate the keys that only this type has. ``files``: the context of the
+    validation. pydantic's ValidationError, and UnusableTypeError if the package fails.
+    """
+    if SERVICES.get(row.name) is row:
+        return row.options.model_validate(given, context=files)
+    with _foreign(f"the service type {quoted(row.name)} cannot check its options"):
+        try:
+            return row.options.model_validate(given, context=files)
+        except ValidationError as error:  # the keys are wrong, not the package
+            failure = error
+    raise failure
+
+
 def check_service(row: ServiceType, options: Options) -> None:
     """Make the service of another package once. UnusableTypeError if that fails, or if
     it has not the methods of its kinds.
     """
     if SERVICES.get(row.name) is row:
         return
-    try:
-        service = row.make(options)
-    except Exception as error:
-        raise UnusableTypeError(
-            f"the service type {quoted(row.name)} cannot make its service: {_shown(error)}"
-        ) from error
     wanted = (STREAM_METHODS if row.stream else ()) + (DATAGRAM_METHODS if row.datagram else ())
-    missing = [name for name in wanted if not callable(getattr(service, name, None))]
+    with _foreign(f"the service type {quoted(row.name)} cannot make its service"):
+        service = row.make(options)
+        missing = [name for name in wanted if not callable(getattr(service, name, None))]
     if missing:
         raise UnusableTypeError(
             f"the service of type {quoted(row.name)} has no method {missing[0]}()"
@@ -114,10 +126,8 @@ def _entry_points() -> "Iterator[EntryPoint]":
 
 def _load(point: "EntryPoint") -> ServiceType:
     name = f"the service type {quoted(point.name)} of {_origin(point)}"
-    try:
+    with _foreign(f"{name} cannot be imported"):
         found: Any = point.load()
-    except Exception as error:
-        raise UnusableTypeError(f"{name} cannot be imported: {_shown(error)}") from error
     if not isinstance(found, ServiceType):
         raise UnusableTypeError(
             f"{name} is no ServiceType: {point.value} is {type(found).__name__}"
@@ -145,7 +155,22 @@ def _origin(point: "EntryPoint") -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
 
 
-def _shown(error: Exception) -> str:
+@contextlib.contextmanager
+def _foreign(sentence: str) -> Iterator[None]:
+    """Turn every exception of a package into an UnusableTypeError. SystemExit must not
+    end the master, and the exception may be unable to describe itself.
+    """
+    try:
+        yield
+    except BaseException as error:
+        raise UnusableTypeError(f"{sentence}: {_shown(error)}") from error
+
+
+def _shown(error: BaseException) -> str:
     """An exception in one line of bounded length."""
-    text = re.sub(r"\s+", " ", f"{type(error).__name__}: {error}")
-    return text[:MAX_REASON_CHARACTERS]
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001 - foreign code may raise anything
+        text = "its text cannot be shown"
+    words = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return re.sub(r"\s+", " ", words)[:MAX_REASON_CHARACTERS]

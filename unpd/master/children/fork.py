@@ -34,7 +34,7 @@ from unpd.errors import PrivilegeError, UnpdError
 from unpd.kernel import privileges, processes, signals, terminal
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import SignalQueue
-from unpd.logs import Log, trace_of
+from unpd.logs import Log, error_text, trace_of
 from unpd.master.children import reports
 from unpd.names import MASTER_SIGNALS, ChildOrder, ExitCode
 
@@ -177,7 +177,8 @@ def _live_and_exit(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid
     try:
         code = _live(child, plan, channel, parent_pid)
     except BaseException as error:  # noqa: BLE001 - the top of a process
-        plan.log.event(f"{child.slot.kind}.crashed", error=repr(error), trace=trace_of(error))
+        text, trace = error_text(error), trace_of(error)
+        plan.log.event(f"{child.slot.kind}.crashed", error=text, trace=trace)
     finally:
         plan.board.row(plan.row)[layout.Row.EXIT_NS] = time.monotonic_ns()
         os._exit(code)

@@ -36,6 +36,7 @@ from unpd.board import layout
 from unpd.kernel import senders
 from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch, make_batch
 from unpd.kernel.datagrams import is_shut_down, room_for_long
+from unpd.logs import error_text
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
 from unpd.worker.event.shared import Shared
@@ -265,7 +266,7 @@ class DatagramSocket:
             return refusal
         try:
             reply = self._terms.service.answer(self._batch.piece(slot), sender.peer, wall_s)
-        except Exception as error:  # noqa: BLE001 - the top of a datagram
+        except BaseException as error:  # noqa: BLE001 - the top of a datagram
             self._report(error)
             return Unanswered.ERROR
         if reply is None:
@@ -294,10 +295,11 @@ class DatagramSocket:
         self._long_bytes += size
         return True
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: BaseException) -> None:
         """Log a failure of the service, once a second at most: each datagram could
         cause one.
         """
         if self._shared.now - self._failed_at >= PATROL_S:
             self._failed_at = self._shared.now
-            self._shared.log.event("datagram.failed", service=self._terms.name, error=repr(error))
+            name = self._terms.name
+            self._shared.log.event("datagram.failed", service=name, error=error_text(error))

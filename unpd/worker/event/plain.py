@@ -40,5 +40,5 @@ def serve_plain(events: Iterable[tuple[int, int]], shared: Shared) -> None:
                 stream.session.active_at = now
             else:
                 stream.go_on(piece, sent)
-        except Exception as error:  # noqa: BLE001 - the top of a connection
+        except BaseException as error:  # noqa: BLE001 - the top of a connection
             stream.session.fail(error)

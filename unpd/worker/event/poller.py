@@ -24,7 +24,7 @@ class Active(Protocol):
 
     active_at: float
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End because of a fault of ours."""
 
 

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from unpd.kernel import connections as kernel
+from unpd.logs import error_text
 from unpd.names import EndCause
 from unpd.services.base import HandOver, More, Piece, Reply, StreamService, same
 from unpd.worker.event.ending import cause_of, why_silent
@@ -85,7 +86,7 @@ class Session:
         try:
             self.stream.open()
             self._begin(self.terms.service)
-        except Exception as error:  # noqa: BLE001 - the top of a connection
+        except BaseException as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
 
     def _begin(self, service: StreamService) -> None:
@@ -236,9 +237,10 @@ class Session:
         """
         self.end(self.cause or cause_of(error, self.stream.silence, self.times.user_timeout_s))
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End because the service or the engine raised an exception."""
-        self.shared.log.event("connection.failed", service=self.terms.name, error=repr(error))
+        name = self.terms.name
+        self.shared.log.event("connection.failed", service=name, error=error_text(error))
         if self.stage is not _ENDED:
             self.end(EndCause.ERROR)
 
@@ -275,7 +277,7 @@ class Session:
         """Act on the nearest deadline; if activity put it off, move on in the wheel."""
         try:
             self._act_on_deadline()
-        except Exception as error:  # noqa: BLE001 - the top of a connection
+        except BaseException as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
 
     def _act_on_deadline(self) -> None:

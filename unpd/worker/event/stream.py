@@ -76,7 +76,7 @@ class Owner(Protocol):
     def lose(self, error: OSError) -> None:
         """End because the socket failed."""
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End because of a fault of ours."""
 
 
@@ -131,7 +131,7 @@ class Stream:
                 return
             if piece is not None:
                 self.take(piece)
-        except Exception as error:  # noqa: BLE001 - the top of a connection
+        except BaseException as error:  # noqa: BLE001 - the top of a connection
             self.session.fail(error)
 
     # --- input ------------------------------------------------------------------------

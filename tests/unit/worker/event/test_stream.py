@@ -53,7 +53,7 @@ class FakeSession:
     pieces: list[bytes] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     errors: list[OSError] = field(default_factory=list)
-    faults: list[Exception] = field(default_factory=list)
+    faults: list[BaseException] = field(default_factory=list)
 
     def _close(self) -> None:
         if self.closes and self.stream is not None:
@@ -88,7 +88,7 @@ class FakeSession:
         """Note an error of the socket."""
         self.errors.append(error)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Note a fault."""
         self.faults.append(error)
 
