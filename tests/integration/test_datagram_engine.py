@@ -9,9 +9,10 @@ import json
 import os
 import socket
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -296,6 +297,33 @@ def test_an_exit_of_a_service_costs_a_datagram_only(
     assert bench.ask(sock, b"?") == b"here"
     assert bench.unanswered() == {"error": 1}
     assert [event["error"] for event in bench.events("datagram.failed")] == [f"{kind.__name__}()"]
+
+
+WRONG: Mapping[str, Any] = MappingProxyType(
+    {
+        "str": "text",
+        "int": 7,
+        "list": [7],
+        "float": 7.5,
+    }
+)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_answer_of_the_wrong_type_costs_a_datagram_only(make: Benches, name: str) -> None:
+    """An answer that is no bytes is a fault of the service, and the worker goes on."""
+
+    def answer(piece: Piece, peer: Peer, now: float) -> bytes:
+        wrong: bytes = WRONG[name]
+        return wrong if piece == b"wrong" else b"here"
+
+    bench = make(answer, amplification=100.0)
+    sock = bench.client()
+    assert bench.ask(sock, b"wrong") is None
+    assert bench.ask(sock, b"?") == b"here"
+    assert bench.unanswered() == {"error": 1}
+    (event,) = bench.events("datagram.failed")
+    assert event["error"].startswith("TypeError(")
 
 
 def test_an_answer_that_the_kernel_refuses_is_counted(make: Benches) -> None:

@@ -12,6 +12,7 @@ import select
 import socket
 import sys
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -462,6 +463,27 @@ def test_a_fault_of_a_service_ends_its_session_only(bench: Benches, place: str) 
     assert b.ended(0) == {EndCause.ERROR: 2}
     errors = [row["error"] for row in b.events("connection.failed")]
     assert errors == ["LookupError('a fault of the service')"] * 2
+
+
+@pytest.mark.parametrize("wrong", ["text", 7, [7]], ids=type)
+@pytest.mark.parametrize("place", ["greet", "reply", "more", "converse"])
+def test_an_answer_of_the_wrong_type_ends_its_session_only(
+    bench: Benches, place: str, wrong: Any
+) -> None:
+    """What is no bytes is a fault of the service, and the worker goes on."""
+    faulty = {
+        "greet": Saying(greeting=wrong),
+        "reply": Saying(reply=lambda _piece: wrong),
+        "more": Saying(reply=nothing, more=lambda: wrong),
+        "converse": Saying(reply=lambda _piece: HandOver(wrong, wrong, wrong)),
+    }[place]
+    b = bench(faulty, Echo(EchoOptions()))
+    good, bad = b.connect(1), b.connect(0)
+    bad.sendall(b"x")
+    b.until(lambda: b.ended(0) == {EndCause.ERROR: 1}, "the end")
+    good.sendall(b"still here")
+    assert b.read(good, 10) == b"still here"
+    assert b.events("connection.failed")
 
 
 class Wordless(Exception):

@@ -122,7 +122,8 @@ def send_before_fin(fd: int, data: bytes) -> int:
     Over TCP the end of them waits for the FIN and leaves in one segment with it
     (MSG_MORE). BlockingIOError if the send buffer is full, OSError as in the man page.
     """
-    sent: int = _libc.send(fd, data, len(data), _LAST_DATA_FLAGS)
+    # c_char_p refuses a str, whose wide characters ctypes would send.
+    sent: int = _libc.send(fd, ctypes.c_char_p(data), len(data), _LAST_DATA_FLAGS)
     if sent < 0:
         raise _error()
     return sent

@@ -40,7 +40,7 @@ from unpd.logs import error_text
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
 from unpd.worker.event.shared import Shared
-from unpd.worker.networks import Networks
+from unpd.worker.networks import Network, Networks
 
 LOWEST_PORT = 1024
 """Source ports below it are those of servers (RFC 6335 section 6)."""
@@ -64,6 +64,7 @@ SHORT_BYTES = 1472
 """An answer that is no longer may fill the whole send buffer, a longer one only half of
 it. This is what UDP carries in one frame of Ethernet; the kernel charges 2304 bytes.
 """
+_PIECES = (bytes, bytearray, memoryview)
 _NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -265,17 +266,24 @@ class DatagramSocket:
         if (refusal := networks.refusal(network, now)) is not None:
             return refusal
         try:
-            reply = self._terms.service.answer(self._batch.piece(slot), sender.peer, wall_s)
+            return self._ask_service(slot, sender, network, wall_s)
         except BaseException as error:  # noqa: BLE001 - the top of a datagram
             self._report(error)
             return Unanswered.ERROR
+
+    def _ask_service(
+        self, slot: int, sender: Sender, network: Network, wall_s: float
+    ) -> Unanswered | None:
+        reply = self._terms.service.answer(self._batch.piece(slot), sender.peer, wall_s)
         if reply is None:
             return Unanswered.NO_ANSWER
+        if not isinstance(reply, _PIECES):
+            raise TypeError(f"answer() returned {type(reply).__name__}, not bytes")
         if len(reply) > MAX_DATAGRAM_BYTES:
             return Unanswered.SEND_ERROR
         if len(reply) > SHORT_BYTES and not self._has_room(len(reply)):
             return Unanswered.NO_ROOM
-        if not networks.spend(network, self._counted(sender, len(reply))):
+        if not self._terms.networks.spend(network, self._counted(sender, len(reply))):
             return Unanswered.AMPLIFICATION
         self._batch.answer(slot, reply)
         return None
