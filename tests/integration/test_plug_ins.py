@@ -24,6 +24,7 @@ listen = ["tcp://127.0.0.1:0"]
 first = 5
 """
 ECHO = '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
+OWN = '[services.own]\nlisten = ["tcp://127.0.0.1:0"]\n'
 GOOD = """
 from unpd.services.base import Options, ServiceType
 class Own:
@@ -251,9 +252,30 @@ def test_a_package_that_exits_is_refused_by_a_reload(
     packages.mkdir()
     package(packages, module)
     daemon = launch(ECHO, env={"PYTHONPATH": f"{ROOT}:{packages}"})
-    own = '[services.own]\nlisten = ["tcp://127.0.0.1:0"]\n'
-    assert "SystemExit" in refused_reload(daemon, ECHO + own)
+    assert "SystemExit" in refused_reload(daemon, ECHO + OWN)
     assert clients.converse(daemon.address("echo"), b"on") == b"on"
+
+
+def test_a_directory_of_packages_that_comes_later(launch: Launch, tmp_path: Path) -> None:
+    """A directory that is made while the daemon runs is found by a reload."""
+    packages = tmp_path / "packages"
+    daemon = launch(ECHO, env={"PYTHONPATH": f"{ROOT}:{packages}"})
+    packages.mkdir()
+    package(packages, GOOD + "ROW = row()")
+    reload(daemon, ECHO + OWN)
+    assert clients.converse(daemon.address("own"), b"") == b"own"
+
+
+def test_a_package_that_was_corrected(launch: Launch, tmp_path: Path) -> None:
+    """A reload loads the corrected file of a package that an earlier one refused."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    package(packages, "ROW = int")
+    daemon = launch(ECHO, env={"PYTHONPATH": f"{ROOT}:{packages}"})
+    assert "is no ServiceType" in refused_reload(daemon, ECHO + OWN)
+    (packages / "own.py").write_text(GOOD + "ROW = row()")
+    reload(daemon, ECHO + OWN)
+    assert clients.converse(daemon.address("own"), b"") == b"own"
 
 
 def test_a_package_runs_only_if_a_service_has_its_type(tmp_path: Path) -> None:

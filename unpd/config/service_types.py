@@ -12,7 +12,9 @@ and by the command line. Raises :class:`UnusableTypeError` with one sentence.
 
 import contextlib
 import functools
+import importlib
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -121,10 +123,32 @@ def _entry_points() -> "Iterator[EntryPoint]":
     # The import takes 30 ms and 3 MB, which a daemon without such a type does not need.
     from importlib.metadata import entry_points  # noqa: PLC0415 - see above
 
+    # The import system may remember a directory as missing, or as it was.
+    importlib.invalidate_caches()
     return (point for point in entry_points(group=GROUP) if point.name not in SERVICES)
 
 
 def _load(point: "EntryPoint") -> ServiceType:
+    """Import a type and check it. If it cannot be used, forget its modules: a corrected
+    package must not be hidden by the faulty one.
+    """
+    known = frozenset(sys.modules)
+    try:
+        return _loaded(point)
+    except UnusableTypeError:
+        root = _root(point)
+        for name in [name for name in sys.modules if name.partition(".")[0] == root]:
+            if name not in known:
+                del sys.modules[name]
+        raise
+
+
+def _root(point: "EntryPoint") -> str:
+    """The name of the package, or the module, at the top of the import path."""
+    return re.split(r"[.:\s]", point.value, maxsplit=1)[0]
+
+
+def _loaded(point: "EntryPoint") -> ServiceType:
     name = f"the service type {quoted(point.name)} of {_origin(point)}"
     with _foreign(f"{name} cannot be imported"):
         found: Any = point.load()
