@@ -17,6 +17,7 @@ from tests.support.launch import Launch
 from tests.support.operating import refused_reload, reload
 from tests.support.waiting import until
 from unpd import __version__
+from unpd.config.service_types import known_types
 
 LINECOUNT = """
 [services.linecount]
@@ -223,6 +224,80 @@ def test_a_package_that_cannot_be_used_is_an_error_that_names_it(tmp_path: Path,
     assert complaint in said
     assert said.startswith(f"unpd: {tmp_path}/unpd.toml:1: services.own.type: ")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        (
+            "port=100770",
+            "its port must be a whole number from 0 to 65535, not 100770",
+        ),
+        (
+            "port=-1",
+            "its port must be a whole number from 0 to 65535, not -1",
+        ),
+        (
+            "port=None",
+            "its port must be a whole number from 0 to 65535, not None",
+        ),
+        (
+            "port=True",
+            "its port must be a whole number from 0 to 65535, not True",
+        ),
+        (
+            "port='10077'",
+            "its port must be a whole number from 0 to 65535, not '10077'",
+        ),
+        (
+            "rfc='862'",
+            "its rfc must be the number of an RFC or None, not '862'",
+        ),
+        (
+            "rfc=0",
+            "its rfc must be the number of an RFC or None, not 0",
+        ),
+        (
+            "name=b'own'",
+            "its name must be a text, not of type bytes",
+        ),
+        (
+            "stream=1",
+            "its stream must be True or False, not 1",
+        ),
+        (
+            "datagram=None",
+            "its datagram must be True or False, not None",
+        ),
+        (
+            "make='Own'",
+            "its make must be a class or a function, not 'Own'",
+        ),
+        (
+            "note=None",
+            "its note must be a text, not None",
+        ),
+    ],
+)
+def test_a_row_with_a_wrong_field_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, sentence: str
+) -> None:
+    """The reason says what the field must be."""
+    package(tmp_path, GOOD + f"ROW = row({field})")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (own,) = (known for known in known_types() if known.name == "own")
+    assert own.fault == f'the service type "own" of own-services 2.0 is wrong: {sentence}'
+
+
+def test_a_wrong_port_is_named_as_the_reason(tmp_path: Path) -> None:
+    """Where it is the default of a table without listen, too."""
+    package(tmp_path, GOOD + "ROW = row(port=None)")
+    config = tmp_path / "unpd.toml"
+    config.write_text("[services.own]\n")
+    ended = unpd(tmp_path, "check", "--config", str(config))
+    assert ended.returncode == 78
+    assert f"unpd: {config}:1: services.own.type: the service type" in ended.stderr
+    assert "is wrong: its port must be" in ended.stderr
 
 
 def test_a_package_that_is_right_is_accepted(tmp_path: Path) -> None:

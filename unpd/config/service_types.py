@@ -15,8 +15,9 @@ import functools
 import importlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from unpd import __version__
@@ -36,6 +37,8 @@ GROUP = "unpd.services"
 STREAM_METHODS = ("greet", "converse")
 DATAGRAM_METHODS = ("answer",)
 MAX_REASON_CHARACTERS = 200
+MAX_VALUE_CHARACTERS = 40
+MAX_PORT = 65535
 
 
 class UnusableTypeError(Exception):
@@ -52,6 +55,34 @@ class Known:
     origin: str
     type: ServiceType | None
     fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A rule about a field of a ServiceType, which no type checker may have seen."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+_BOOL = _Rule(lambda value: isinstance(value, bool), "True or False")
+_RULES: Mapping[str, _Rule] = MappingProxyType(
+    {
+        "name": _Rule(lambda value: isinstance(value, str), "a text"),
+        "rfc": _Rule(
+            lambda value: value is None or (type(value) is int and value > 0),
+            "the number of an RFC or None",
+        ),
+        "port": _Rule(
+            lambda value: type(value) is int and 0 <= value <= MAX_PORT,
+            f"a whole number from 0 to {MAX_PORT}",
+        ),
+        "stream": _BOOL,
+        "datagram": _BOOL,
+        "make": _Rule(callable, "a class or a function"),
+        "note": _Rule(lambda value: isinstance(value, str), "a text"),
+    }
+)
 
 
 @functools.cache
@@ -164,8 +195,12 @@ def _loaded(point: "EntryPoint") -> ServiceType:
 def _fault(name: str, row: ServiceType) -> str:
     """What is wrong with a row of another package; "" if nothing is."""
     options: Any = row.options  # no type checker may have seen the package
+    for field, rule in _RULES.items():
+        value = getattr(row, field)
+        if not rule.holds(value):
+            return f"its {field} must be {rule.words}, not {_value_shown(value)}"
     if row.name != name:
-        return f"its name is {quoted(str(row.name))}"
+        return f"its name is {quoted(row.name)}"
     if not (row.stream or row.datagram):
         return "it serves neither streams nor datagrams"
     if not (isinstance(options, type) and issubclass(options, Options)):
@@ -173,6 +208,13 @@ def _fault(name: str, row: ServiceType) -> str:
     if hidden := sorted(options.model_fields.keys() & {*COMMON_KEYS, "name", "options"}):
         return f"its option {quoted(hidden[0])} is a key that every service has"
     return ""
+
+
+def _value_shown(value: Any) -> str:
+    """A number or a text as Python writes it, anything else by its type."""
+    if value is None or type(value) in (bool, int, float, str):
+        return repr(value)[:MAX_VALUE_CHARACTERS]
+    return f"of type {type(value).__name__}"
 
 
 def _origin(point: "EntryPoint") -> str:
