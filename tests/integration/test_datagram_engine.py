@@ -324,6 +324,7 @@ def test_an_answer_of_the_wrong_type_costs_a_datagram_only(make: Benches, name: 
     assert bench.unanswered() == {"error": 1}
     (event,) = bench.events("datagram.failed")
     assert event["error"].startswith("TypeError(")
+    assert "in _answer" in event["trace"]
 
 
 def test_an_answer_that_the_kernel_refuses_is_counted(make: Benches) -> None:

@@ -20,6 +20,7 @@ from tests.support import clients, procs
 from tests.support.engine import MIB, AcceptOne, Bench, Benches, Saying, pattern
 from unpd.board import layout
 from unpd.config.times import ServiceTimes
+from unpd.logs import TRACE_CHARACTERS
 from unpd.names import EndCause
 from unpd.services.base import HandOver, Piece, nothing, same
 from unpd.services.echo import Echo, EchoOptions
@@ -519,6 +520,22 @@ def test_an_exit_of_a_service_ends_its_session_only(
     assert b.read(good, 10) == b"still here"
     (row,) = b.events("connection.failed")
     assert row["error"].startswith(kind.__name__)
+
+
+def test_the_fault_of_a_service_is_logged_with_its_place(bench: Benches) -> None:
+    """The trace names the file, the line and the function; a long one keeps its end."""
+
+    def fail(piece: Piece) -> bytes:
+        return fail(piece[1:]) if piece else b"%d" % len(None)  # type: ignore[arg-type]
+
+    b = bench(Saying(reply=fail))
+    b.connect().sendall(bytes(100))
+    b.until(lambda: b.events("connection.failed"), "the line")
+    (row,) = b.events("connection.failed")
+    number = fail.__code__.co_firstlineno + 1
+    assert f'File "{__file__}", line {number}, in fail' in row["trace"]
+    assert row["trace"].endswith(": object of type 'NoneType' has no len()\n")
+    assert len(row["trace"]) <= TRACE_CHARACTERS
 
 
 def test_an_ended_session_leaves_nothing_to_the_garbage_collector(bench: Benches) -> None:

@@ -5,6 +5,11 @@ Owns their names and fields. Called by :mod:`unpd.log_events.table`.
 
 from unpd.log_events.row import ABOUT_CHILD, LogEvent, of_each_kind
 
+_FAILED_SERVICE = (
+    "Look at the file and the line in `trace` if they are of a service of your own, else report"
+    " `trace`."
+)
+
 ROWS: tuple[LogEvent, ...] = (
     # children
     LogEvent(
@@ -251,10 +256,10 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "datagram.failed",
         "error",
-        ("service", "error"),
+        ("service", "error", "trace"),
         "A service raised `error` for a datagram, which gets no answer; logged once a second at"
         " most for each socket.",
-        "Report it with this line; of a service of your own, look for the fault there.",
+        _FAILED_SERVICE,
     ),
     LogEvent(
         "datagram.receive_failed",
@@ -268,9 +273,10 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "connection.failed",
         "error",
-        ("service", "error"),
-        "A fault in unpd itself ended one connection; the worker serves on.",
-        "Report `error`.",
+        ("service", "error", "trace"),
+        "A service, or unpd itself, raised `error`, which ended one connection; the worker serves"
+        " on.",
+        _FAILED_SERVICE,
     ),
     LogEvent(
         "exporter.http",

@@ -36,7 +36,7 @@ from unpd.board import layout
 from unpd.kernel import senders
 from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch, make_batch
 from unpd.kernel.datagrams import is_shut_down, room_for_long
-from unpd.logs import error_text
+from unpd.logs import error_text, trace_of
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
 from unpd.worker.event.shared import Shared
@@ -310,4 +310,6 @@ class DatagramSocket:
         if self._shared.now - self._failed_at >= PATROL_S:
             self._failed_at = self._shared.now
             name = self._terms.name
-            self._shared.log.event("datagram.failed", service=name, error=error_text(error))
+            self._shared.log.event(
+                "datagram.failed", service=name, error=error_text(error), trace=trace_of(error)
+            )

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from unpd.kernel import connections as kernel
-from unpd.logs import error_text
+from unpd.logs import error_text, trace_of
 from unpd.names import EndCause
 from unpd.services.base import HandOver, More, Piece, Reply, StreamService, same
 from unpd.worker.event.ending import cause_of, why_silent
@@ -240,7 +240,9 @@ class Session:
     def fail(self, error: BaseException) -> None:
         """End because the service or the engine raised an exception."""
         name = self.terms.name
-        self.shared.log.event("connection.failed", service=name, error=error_text(error))
+        self.shared.log.event(
+            "connection.failed", service=name, error=error_text(error), trace=trace_of(error)
+        )
         if self.stage is not _ENDED:
             self.end(EndCause.ERROR)
 
