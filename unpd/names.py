@@ -64,6 +64,8 @@ class ClientExit(enum.IntEnum):
     INTERRUPTED = 130
 
 
+MASTER_TITLE = "unpd: master"
+"""How the process title of a master begins (setproctitle)."""
 MAX_CHILDREN = 2048
 """The most children at one time, of all kinds and generations: the scoreboard has a row
 for each.

@@ -14,6 +14,7 @@ import pytest
 from tests.support import faults
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
+from unpd.cli.parser import MAX_PID
 from unpd.kernel.likeness import Rights, become_like, rights_of
 from unpd.names import ExitCode
 
@@ -56,6 +57,20 @@ def test_a_daemon_whose_control_socket_is_to_change(launch: Launch, tmp_path: Pa
     assert b"if daemon.control has changed, name the daemon: --as-daemon=PID" in ended.stderr
     ended = unpd.run("check", f"--as-daemon={unpd.pid}", "--config", str(elsewhere))
     assert (ended.returncode, ended.stdout) == (ExitCode.DONE, b"configuration OK\n")
+
+
+def test_a_process_that_is_no_master(launch: Launch) -> None:
+    """A check as any other process says nothing about the daemon: a worker, the test
+    itself or init is refused, and a pid that no process has.
+    """
+    unpd = launch(ECHO)
+    for pid in (unpd.workers()[0], os.getpid(), 1):
+        code, printed = check(unpd, f"--as-daemon={pid}")
+        assert code == ExitCode.FAILED
+        assert f"cannot check as the daemon: process {pid} is no unpd master" in printed
+    code, printed = check(unpd, f"--as-daemon={MAX_PID}")
+    assert code == ExitCode.FAILED
+    assert printed == f"unpd: cannot check as the daemon: no process has pid {MAX_PID}\n"
 
 
 @pytest.mark.parametrize(

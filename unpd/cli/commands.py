@@ -27,7 +27,7 @@ from unpd.kernel.privileges import Identity
 from unpd.logs import error_text, trace_of
 from unpd.master import boot
 from unpd.master.systemd.offers import Offers
-from unpd.names import ExitCode
+from unpd.names import MASTER_TITLE, ExitCode
 
 
 def load_path(path: Path | None, host: Host | None = None) -> Loaded:
@@ -106,13 +106,26 @@ def _become_daemon_user(args: argparse.Namespace) -> None:
     """
     pid = args.as_daemon or _daemon_pid(args)
     try:
+        _refuse_other(pid)
         likeness.become_like(pid)
     except likeness.ForeignError as error:
         raise UnpdError(f"cannot check as the daemon (pid {pid}): {error}") from error
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise UnpdError(f"cannot check as the daemon: no process has pid {pid}") from error
     except OSError as error:
+        root = "; only root can" if os.geteuid() else ""
         raise PrivilegeError(
-            f"cannot check as the daemon (pid {pid}): {error.strerror or error}; only root can"
+            f"cannot check as the daemon (pid {pid}): {error.strerror or error}{root}"
         ) from error
+
+
+def _refuse_other(pid: int) -> None:
+    """UnpdError if the process is no master: the check would hold for another one."""
+    if not likeness.title_of(pid).startswith(MASTER_TITLE):
+        raise UnpdError(
+            f"cannot check as the daemon: process {pid} is no unpd master; unpd status prints the"
+            " pid of the master"
+        )
 
 
 def _daemon_pid(args: argparse.Namespace) -> int:

@@ -18,6 +18,8 @@ from unpd.cli import client, output
 from unpd.control.verbs import VERBS, Verb
 from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
 
+MAX_PID = 1 << 22
+"""The kernel's bound of kernel.pid_max (proc(5))."""
 _ACTIONS: Mapping[type, str] = MappingProxyType({bool: "store_true"})
 """How argparse takes an argument of a verb, by the argument's type."""
 
@@ -125,7 +127,7 @@ def _add_check(commands: "_Commands[argparse.ArgumentParser]") -> None:
     check.add_argument(
         "--as-daemon",
         metavar="PID",
-        type=int,
+        type=_pid,
         nargs="?",
         const=0,
         help=(
@@ -135,6 +137,15 @@ def _add_check(commands: "_Commands[argparse.ArgumentParser]") -> None:
         ),
     )
     check.set_defaults(control=None)
+
+
+def _pid(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PID:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no pid: give the number of the daemon's main process, as unpd status prints"
+        " it; to name a configuration file, write --config FILE"
+    )
 
 
 def _add_start(commands: "_Commands[argparse.ArgumentParser]") -> None:

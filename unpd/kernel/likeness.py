@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 CLONE_NEWNS = 0x00020000
 NS_GET_USERNS = 0xB701
+TITLE_BYTES = 200
 
 
 class ForeignError(Exception):
@@ -80,6 +81,14 @@ def _refuse_foreign(mounts: int, theirs: Rights) -> None:
             "it is root with another view of the file system, as in a container: run the check"
             " inside"
         )
+
+
+def title_of(pid: int) -> str:
+    """The process title, or the command line, of the process ``pid``; "" of a zombie.
+    OSError if it is gone.
+    """
+    with _opened(f"/proc/{pid}/cmdline") as cmdline:
+        return os.read(cmdline, TITLE_BYTES).replace(b"\0", b" ").decode(errors="replace")
 
 
 def rights_of(pid: int) -> Rights:

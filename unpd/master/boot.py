@@ -49,7 +49,7 @@ from unpd.master.runtime import Deployment, Runtime
 from unpd.master.shell import Shell
 from unpd.master.signalling import Signalling
 from unpd.master.systemd.offers import Offers
-from unpd.names import ExitCode
+from unpd.names import MASTER_TITLE, ExitCode
 
 CRASH_GRACE_S = 2.0
 """How long the children may take to end their connections after a failure of the master
@@ -172,7 +172,7 @@ def serve(
     """Run the daemon until it has stopped; return its exit code. The caller holds the
     lock of the pid file. UnpdError if the daemon cannot start.
     """
-    setproctitle("unpd: master starting")
+    setproctitle(f"{MASTER_TITLE} starting")
     since = ticks_since_boot()
     _check_surroundings()
     _protect(identity, log)

@@ -39,7 +39,7 @@ from unpd.master.runtime import Runtime
 from unpd.master.signalling import Signalling
 from unpd.master.systemd.announcer import Announcer
 from unpd.master.systemd.offers import Offers
-from unpd.names import MasterPhase
+from unpd.names import MASTER_TITLE, MasterPhase
 
 SWEEP_S = 1.0
 """How often the master reads heartbeats, samples queues, and looks for children whose
@@ -107,7 +107,7 @@ class Shell:
         """After a change of phase or generation, update the process title and the phase
         on the scoreboard, and inform the service manager.
         """
-        title = f"unpd: master {self._state.phase}, generation {self._state.generation}"
+        title = f"{MASTER_TITLE} {self._state.phase}, generation {self._state.generation}"
         if title != self._title:
             self._title = title
             setproctitle(title)

@@ -102,6 +102,19 @@ def test_an_option_in_the_wrong_place_or_empty(
     assert capsys.readouterr().err.splitlines()[-1] == f"unpd{usage}: error: {sentence}"
 
 
+@pytest.mark.parametrize("word", ["abc", "-3", "0", "1.5", "99999999", "a.toml", "²", ""])
+def test_a_daemon_is_named_by_its_pid(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Anything else is wrong usage: a pid of 0 or below names no process, and a file is
+    named with --config.
+    """
+    with pytest.raises(SystemExit) as ended:
+        command_line(["check", f"--as-daemon={word}"])
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"{word!r} is no pid: give the number of the daemon's main process" in last
+    assert "write --config FILE" in last
+
+
 @pytest.mark.parametrize("name", list(VERBS))
 def test_the_help_is_that_of_the_table(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The list of commands has the line of each verb, and the help of the verb has its
