@@ -273,7 +273,7 @@ def open_file(path: str, owner: tuple[int, int] | None = None) -> int:
     try:
         return _make_file(path, owner)
     except FileExistsError:
-        return _find_file(path, owner)
+        return find_file(path, owner)
 
 
 def is_shared(fd: int) -> bool:
@@ -302,7 +302,10 @@ def _make_file(path: str, owner: tuple[int, int] | None) -> int:
     return fd
 
 
-def _find_file(path: str, owner: tuple[int, int] | None) -> int:
+def find_file(path: str, owner: tuple[int, int] | None) -> int:
+    """Open the log file that is at ``path`` already, as :func:`open_file` does. OSError
+    if there is none, or if it cannot be opened.
+    """
     fd = os.open(path, _FILE_FLAGS | os.O_NOFOLLOW)
     found = os.fstat(fd)
     user = owner[0] if owner else os.geteuid()

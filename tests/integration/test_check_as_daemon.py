@@ -6,12 +6,14 @@ tests/packaging has the sandbox of the unit.
 import os
 import pwd
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support import faults
+from tests.support import ROOT, faults
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from unpd.cli.parser import MAX_PID
@@ -80,7 +82,15 @@ def test_a_process_that_is_no_master(launch: Launch) -> None:
             '[log]\nfile = "{path}/missing/unpd.log"\n',
             "log.file: there is no directory {path}/missing",
         ),
-        ('[log]\nfile = "{path}"\n', "log.file: {path} is not a plain file"),
+        ('[log]\nfile = "{path}"\n', "log.file: it is a directory: name a file in it"),
+        (
+            '[daemon]\npid_file = "{path}/missing/more/unpd.pid"\n',
+            "daemon.pid_file: there is no directory {path}/missing/more",
+        ),
+        (
+            '[daemon]\ncontrol = "{path}/missing/more/c.sock"\n',
+            "daemon.control: there is no directory {path}/missing/more",
+        ),
         (
             '[services.more]\ntype = "echo"\nlisten = ["unix://{path}/missing/e.sock"]\n',
             "services.more.listen: there is no directory {path}/missing",
@@ -98,6 +108,58 @@ def test_a_place_that_the_daemon_could_not_use_is_refused(
     assert ended.returncode == ExitCode.CONFIGURATION
     assert sentence.format(path=tmp_path) in ended.stderr.decode()
     assert not (tmp_path / "missing").exists()
+
+
+def test_a_directory_that_a_start_would_make_may_be_missing(launch: Launch, tmp_path: Path) -> None:
+    """A start makes the directories of the pid file and of the control socket, so the
+    check accepts them; it makes none itself.
+    """
+    unpd = launch(ECHO)
+    other = tmp_path / "other.toml"
+    lines = f'pid_file = "{tmp_path}/one/unpd.pid"\ncontrol = "{tmp_path}/two/control.sock"\n'
+    other.write_text(f"[daemon]\n{lines}{ECHO}")
+    ended = unpd.run("check", f"--as-daemon={unpd.pid}", "--config", str(other))
+    assert (ended.returncode, ended.stdout) == (ExitCode.DONE, b"configuration OK\n")
+    assert list(tmp_path.glob("[ot][nw][eo]")) == []
+
+
+@faults.requires_root
+@faults.requires_tool("setpriv")
+@faults.requires_tool("unshare")
+def test_the_reason_about_a_log_file_is_that_of_a_start(tmp_path: Path) -> None:
+    """Whether the user may not write, or the file system is read-only, the check has
+    the sentence of the start, with the user and the right place.
+    """
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    log = closed / "unpd.log"
+    program = (
+        "import os, sys; from unpd import sinks; from unpd.config import places;"
+        " from unpd.config.host import this_host; from unpd.config.load import builtin;"
+        " loaded = builtin(this_host(None)); log = loaded.config.log;"
+        " config = loaded.config.model_copy(update={'log': log.model_copy(update={'file':"
+        " sys.argv[1]})}); print(places.unusable(config, 'f')[-1])\n"
+        "try: sinks.open_file(sys.argv[1])\n"
+        "except OSError as error: print('f: log.file:', sinks.refusal(sys.argv[1], error))\n"
+    )
+    read_only = f"mount --bind {closed} {closed} && mount -o remount,ro,bind {closed}"
+    for prefix, sentence in (
+        (f"chmod 755 {tmp_path}", f"the user nobody may make no file in {closed}"),
+        (read_only, f"{closed} is read-only here: under unpd.service use /var/log/unpd"),
+    ):
+        user = "" if prefix is read_only else "setpriv --reuid=nobody --clear-groups "
+        command = f'{prefix} && exec {user}"$@"'
+        ended = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", command, "-", sys.executable, "-c", program, log],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        checked, started = ended.stdout.splitlines() or [ended.stderr, ""]
+        assert sentence in checked
+        assert checked == started
 
 
 @faults.requires_root

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pwd
 import shutil
+import stat
 from pathlib import Path
 from signal import SIGKILL
 
@@ -171,20 +172,20 @@ def test_a_killed_instance_does_not_keep_the_next_from_starting(
 
 
 def test_a_removed_pid_file_is_made_again(launch: Launch, tmp_path: Path) -> None:
-    """When a cleaner removes the runtime directory, the fault is logged and shown. Once
-    the directory is there again, so is the file with its lock: a second instance is
-    refused.
+    """When a cleaner removes more than the runtime directory, the fault is logged and
+    shown. Once the directory can be made again, so can the file with its lock: a second
+    instance is refused.
     """
-    place = tmp_path / "run"
-    place.mkdir()
+    place = tmp_path / "run" / "unpd"
+    place.mkdir(parents=True)
     unpd = launch(with_pid_file(place / "unpd.pid"))
     unpd.expect_errors("pidfile.lost")
-    shutil.rmtree(place)
+    shutil.rmtree(place.parent)
     lost = unpd.wait_event("pidfile.lost", path=str(place / "unpd.pid"))
     assert lost.fields["reason"] == "the directory does not exist"
     unpd.metric_becomes(1, "unpd_degraded", reason="pid_file_lost")
     assert "a second daemon could start" in degraded(unpd)[0]
-    place.mkdir()
+    place.parent.mkdir()
     unpd.wait_event("pidfile.renewed", path=str(place / "unpd.pid"))
     assert (place / "unpd.pid").read_text() == f"{unpd.pid}\n"
     assert degraded(unpd) == []
@@ -194,6 +195,24 @@ def test_a_removed_pid_file_is_made_again(launch: Launch, tmp_path: Path) -> Non
     assert len(unpd.log_events("pidfile.lost")) == 1
     assert unpd.stop() == 0
     assert not (place / "unpd.pid").exists()
+
+
+def test_a_removed_runtime_directory_is_made_again(launch: Launch, tmp_path: Path) -> None:
+    """A start makes the directory of the pid file, so its repair does; the daemon is
+    not degraded meanwhile, and the control socket is there again, too.
+    """
+    place = tmp_path / "run"
+    text = f'[daemon]\npid_file = "{place}/unpd.pid"\ncontrol = "{place}/control.sock"\n' + ECHO
+    unpd = launch(text)
+    mode = stat.S_IMODE(place.stat().st_mode)
+    unpd.expect_errors("control.lost")
+    shutil.rmtree(place)
+    unpd.wait_event("pidfile.renewed", path=str(place / "unpd.pid"))
+    unpd.wait_event("control.renewed", path=str(place / "control.sock"))
+    assert stat.S_IMODE(place.stat().st_mode) == mode
+    assert unpd.run("run", "--config", str(unpd.config_path)).returncode == 75
+    assert unpd.log_events("pidfile.lost") == []
+    assert degraded(unpd) == []
 
 
 def test_a_pid_file_that_was_away_is_found_again(launch: Launch, tmp_path: Path) -> None:

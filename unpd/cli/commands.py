@@ -25,7 +25,7 @@ from unpd.kernel import likeness, signals
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.logs import error_text, trace_of
-from unpd.master import boot
+from unpd.master import boot, parents
 from unpd.master.systemd.offers import Offers
 from unpd.names import MASTER_TITLE, ExitCode
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         path = config_path(args)
         loaded = load_path(path)
         identity = boot.identity_for(loaded)
-        boot.make_parents(loaded.config)
+        parents.make_parents(loaded.config)
         with PidFile(loaded.config.daemon.pid_file) as pid_file:
             return serve(path, loaded, identity, boot.Starter(offers=offers, pid_file=pid_file))
     except UnpdError as error:
@@ -90,8 +90,9 @@ def check(args: argparse.Namespace) -> int:
         _become_daemon_user(args)
     loaded = load_path(path, replace(this_host(path), check_interfaces=True))
     if as_daemon:
-        boot.identity_for(loaded)
-        if problems := places.unusable(loaded.config, loaded.source):
+        identity = boot.identity_for(loaded)
+        owner = (identity.uid, identity.gid) if identity else None
+        if problems := places.unusable(loaded.config, loaded.source, owner):
             raise ConfigError(problems)
     for warning in loaded.warnings:
         complain(warning, name="warning: ")

@@ -23,7 +23,7 @@ from unpd.errors import ConfigError, Problem, UnpdError
 from unpd.kernel import processes, signals
 from unpd.kernel.detach import detach
 from unpd.kernel.pidfile import PidFile
-from unpd.master import boot
+from unpd.master import boot, parents
 from unpd.master.systemd.offers import Offers
 from unpd.names import ExitCode
 
@@ -104,7 +104,7 @@ def _daemon(
     path: Path | None, loaded: Loaded, report_fd: int, ready: Callable[[], None]
 ) -> ExitCode:
     identity = boot.identity_for(loaded)
-    boot.make_parents(loaded.config)
+    parents.make_parents(loaded.config)
     detach((report_fd,), processes.close_all_but)
     with PidFile(loaded.config.daemon.pid_file) as pid_file:
         return serve(path, loaded, identity, boot.Starter(ready, pid_file=pid_file))

@@ -2,61 +2,121 @@
 this process: the log file, and the directories of the sockets and the pid file.
 
 ``unpd check --as-daemon`` calls it, as the daemon's user and in the daemon's view of
-the file system. Changes nothing. Calls and raises nothing of its own: it returns
-problems.
+the file system. Changes nothing. Calls :mod:`unpd.sinks`, so that the reasons about the
+log file are those of a start. Raises nothing of its own: it returns problems.
 
 Known gap: whether an address is free, only a start or a reload can tell.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from unpd import sinks
 from unpd.config.addresses import FileAddress
 from unpd.config.schema import Config
 from unpd.config.wording import file_shown
 from unpd.errors import Problem
+from unpd.kernel.privileges import user_name
+
+Owner = tuple[int, int]
+"""A user and a group, as numbers."""
 
 
-def unusable(config: Config, source: str) -> tuple[Problem, ...]:
+def unusable(config: Config, source: str, owner: Owner | None = None) -> tuple[Problem, ...]:
     """One problem for each place that this process could not use. ``source`` is the
-    configuration's file.
+    configuration's file, ``owner`` that of a new log file (None: this process).
     """
     return tuple(
         Problem(source, None, key, sentence)
-        for key, path, is_file in _places(config)
-        if (sentence := _why_unusable(path, is_file=is_file))
+        for key, sentence in _sentences(config, owner)
+        if sentence
     )
 
 
-def _places(config: Config) -> Iterator[tuple[str, Path, bool]]:
-    """The key of each place, its path, and whether a plain file may be there."""
-    yield "daemon.pid_file", config.daemon.pid_file, True
-    yield "daemon.control", config.daemon.control, False
+def _sentences(config: Config, owner: Owner | None) -> Iterator[tuple[str, str]]:
+    """The key of each place, and why it cannot be used; "" if it can."""
+    daemon = config.daemon
+    for key, path in (("daemon.pid_file", daemon.pid_file), ("daemon.control", daemon.control)):
+        if path.parent.exists():
+            yield key, _why_unusable(path, is_file=path is daemon.pid_file)
+        else:
+            yield key, _why_no_directory(path.parent)
     if config.log.file:
-        yield "log.file", Path(config.log.file), True
+        yield "log.file", _why_no_log(config.log.file, owner)
     for name, service in config.services.items():
         for address in service.listen:
             if isinstance(address, FileAddress) and not address.path.startswith("@"):
-                yield f"services.{name}.listen", Path(address.path), False
+                yield (
+                    f"services.{name}.listen",
+                    _why_unusable(Path(address.path), is_file=False),
+                )
 
 
 def _why_unusable(path: Path, *, is_file: bool) -> str:
-    """Say why no file can be opened or made at ``path``; "" if one can."""
-    directory, shown = path.parent, file_shown(path)
+    """Say why no file can be opened or made at ``path``; "" if one can. ``is_file``: a
+    plain file may be there.
+    """
+    shown = file_shown(path)
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         mode = 0
     except OSError as error:
         return f"{shown} cannot be reached: {error.strerror}"
-    if is_file and mode:
-        if not stat.S_ISREG(mode):
-            return f"{shown} is not a plain file"
-        return "" if os.access(path, os.W_OK) else f"{shown} cannot be written to by this user"
-    if not directory.is_dir():
-        return f"there is no directory {file_shown(directory)}"
-    if not os.access(directory, os.W_OK | os.X_OK):
-        return f"nothing can be made in {file_shown(directory)} by this user"
+    if not (is_file and mode):
+        return _why_nothing_in(path.parent)
+    if not stat.S_ISREG(mode):
+        return f"{shown} is not a plain file"
+    return "" if os.access(path, os.W_OK) else f"the user {_user()} may not write {shown}"
+
+
+def _why_no_directory(directory: Path) -> str:
+    """Say why a start could not make this directory, which is missing; "" if it could.
+    It makes no directory above it.
+    """
+    if directory.parent.exists() and (reason := _why_nothing_in(directory.parent)):
+        return f"there is no directory {file_shown(directory)}, and {reason}"
+    return "" if directory.parent.exists() else _why_nothing_in(directory)
+
+
+def _why_nothing_in(directory: Path) -> str:
+    shown = file_shown(directory)
+    match _refused(directory):
+        case errno.ENOENT:
+            return f"there is no directory {shown}"
+        case errno.EROFS:
+            return f"{shown} is read-only here"
+        case errno.EACCES:
+            return f"the user {_user()} may make nothing in {shown}"
     return ""
+
+
+def _refused(directory: Path) -> int:
+    """The errno of an open(2) that makes a file in a directory; 0 if none."""
+    if not directory.is_dir():
+        return errno.ENOENT
+    if os.access(directory, os.W_OK | os.X_OK):
+        return 0
+    return errno.EROFS if os.statvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES
+
+
+def _why_no_log(path: str, owner: Owner | None) -> str:
+    """Say why the log file cannot be opened or made, as a start says; "" if it can."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISFIFO(mode):  # an open and a close would be the end for its reader
+            return sinks.refusal(path, OSError(errno.ENXIO, os.strerror(errno.ENXIO)))
+        os.close(sinks.find_file(path, owner))
+    except FileNotFoundError:
+        number = _refused(Path(path).parent)
+        return sinks.refusal(path, OSError(number, os.strerror(number))) if number else ""
+    except OSError as error:
+        return sinks.refusal(path, error)
+    return ""
+
+
+def _user() -> str:
+    return user_name(os.geteuid())

@@ -18,7 +18,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from setproctitle import setproctitle
 
@@ -116,38 +115,6 @@ def open_log(config: Config, identity: Identity | None) -> Log:
         datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         return Log(sinks.Journal(sink, datagrams), config.log.level, "journal")
     return Log(sink, config.log.level, config.log.format)
-
-
-def make_parents(config: Config) -> None:
-    """Make the directories of the pid file and the control socket if they are missing.
-    CannotCreateError if a directory cannot be made or belongs to another user.
-    """
-    _make_parent(config.daemon.pid_file)
-    _make_parent(config.daemon.control)
-
-
-def _make_parent(path: Path) -> None:
-    """Make the directory of ``path``, but no directory above it. In /tmp another user
-    may have made it first.
-
-    The directory may outlive this daemon, so its mode must not depend on the umask of
-    one start. A directory that exists keeps its mode.
-    """
-    directory = path.parent
-    uid = os.geteuid()
-    old_umask = os.umask(0)
-    try:
-        directory.mkdir(mode=0o755 if uid == 0 else 0o700, exist_ok=True)
-        owner = directory.stat().st_uid
-    except OSError as error:
-        raise CannotCreateError(
-            f"cannot make the directory {directory}: {error.strerror}"
-        ) from error
-    finally:
-        os.umask(old_umask)
-    # A user namespace has no number for most users, and its root no power over them.
-    if (uid != 0 and owner not in (0, uid)) or not privileges.is_mapped(owner, "uid"):
-        raise CannotCreateError(f"the directory {directory} belongs to another user")
 
 
 @dataclass(frozen=True, slots=True)

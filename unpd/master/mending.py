@@ -10,11 +10,15 @@ Calls :mod:`unpd.master.listening`, :mod:`unpd.control.server` and
 :mod:`unpd.kernel.pidfile`.
 """
 
+import contextlib
+
 from unpd.core import events as ev
 from unpd.core.model import State
+from unpd.errors import CannotCreateError
 from unpd.loop import now
 from unpd.master.listening.repair import Outcome, Repair
 from unpd.master.listening.table import RENEWAL_PAUSE_S
+from unpd.master.parents import make_parent
 from unpd.master.runtime import Runtime
 from unpd.names import Fault, MasterPhase
 
@@ -98,6 +102,10 @@ def _mend_pid_file(runtime: Runtime) -> None:
         return
     path = str(pid_file.path)
     lost = (Fault.PID_FILE_LOST, path)
+    if not pid_file.path.parent.exists():
+        # As the start makes it. If that fails, the repair says what is wrong.
+        with contextlib.suppress(CannotCreateError):
+            make_parent(pid_file.path)
     try:
         renewed = pid_file.mend()
     except OSError as error:
