@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
-from tests.support import ROOT, clients
+from tests.support import ROOT, clients, faults
 from tests.support.counts import ServiceCounts, wait_ended
 from tests.support.launch import Launch
 from tests.support.operating import refused_reload, reload
@@ -55,7 +57,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def unpd(packages: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def unpd(packages: Path, *words: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command of unpd with these packages installed."""
     return subprocess.run(
         [sys.executable, "-m", "unpd", *words],
@@ -65,6 +67,8 @@ def unpd(packages: Path, *words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=30,
         check=False,
+        user=user,
+        extra_groups=[] if user else None,
     )
 
 
@@ -351,6 +355,52 @@ def test_a_package_that_was_corrected(launch: Launch, tmp_path: Path) -> None:
     (packages / "own.py").write_text(GOOD + "ROW = row()")
     reload(daemon, ECHO + OWN)
     assert clients.converse(daemon.address("own"), b"") == b"own"
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory that every user can reach."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@faults.requires_root
+@pytest.mark.parametrize("closed", ["packages", "packages/own_services-2.0.dist-info"])
+def test_a_package_that_the_user_may_not_read(reachable: Path, closed: str) -> None:
+    """A missing type is no proof that there is none: the message names the place that
+    is closed, such as the umask of a root who installed the package has made it.
+    """
+    packages = reachable / "packages"
+    packages.mkdir()
+    package(packages, GOOD + "ROW = row()")
+    (reachable / closed).chmod(0o700)
+    config = reachable / "unpd.toml"
+    config.write_text(OWN)
+    place = f"{reachable / closed}, which the user nobody may not read"
+    ended = unpd(packages, "check", "--config", str(config), user="nobody")
+    assert ended.returncode == 78
+    assert f'there is no service type "own", unless it is in {place}; ' in ended.stderr
+    ended = unpd(packages, "services", user="nobody")
+    assert ended.returncode == 0
+    assert ended.stderr == f"warning: there may be more types in {place}\n"
+
+
+def test_a_package_that_is_gone_is_refused_by_a_reload(launch: Launch, tmp_path: Path) -> None:
+    """A restart would fail without it, so a reload does, too, and the daemon serves on;
+    whether the module is gone or the table of its entry points.
+    """
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    package(packages, GOOD + "ROW = row()")
+    daemon = launch(ECHO + OWN, env={"PYTHONPATH": f"{ROOT}:{packages}"})
+    for name in ("own.py", "own_services-2.0.dist-info"):
+        (packages / name).rename(tmp_path / "aside")
+        reason = refused_reload(daemon, ECHO + OWN + "backlog = 7\n")
+        assert 'the service type "own" is loaded, but its package was removed' in reason
+        assert clients.converse(daemon.address("own"), b"") == b"own"
+        (tmp_path / "aside").rename(packages / name)
+    reload(daemon, ECHO + OWN + "backlog = 7\n")
 
 
 def test_a_package_runs_only_if_a_service_has_its_type(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from unpd.cli.output import complain, show
-from unpd.config.service_types import Known, known_types
+from unpd.config.service_types import Known, closed_packages, known_types
 from unpd.names import ExitCode
 
 HEADINGS = ("NAME", "RFC", "PORT", "KINDS", "FROM")
@@ -23,6 +23,8 @@ def services(args: argparse.Namespace) -> ExitCode:
     faults = [each.fault for each in known if each.type is None]
     for fault in faults:
         complain(fault)
+    if closed := closed_packages():
+        complain(f"there may be more types in {closed}", name="warning: ")
     if faults:
         return ExitCode.CONFIGURATION
     return ExitCode.DONE if shown else ExitCode.FAILED

@@ -35,6 +35,7 @@ from unpd.config.schema import (
 from unpd.config.service_types import (
     UnusableTypeError,
     check_service,
+    closed_packages,
     options_of,
     service_type,
 )
@@ -226,7 +227,9 @@ def _service_type(path: KeyPath, given: Any, findings: Findings) -> ServiceType 
         findings.error((*path, "type"), str(error))
     except LookupError:
         advice = findings.advice(given, SERVICES, f"set type to one of {quoted_list(SERVICES)}")
-        findings.error((*path, "type"), f"there is no service type {quoted(given)}{advice}")
+        unless = f", unless it is in {closed}" if (closed := closed_packages()) else ""
+        sentence = f"there is no service type {quoted(given)}{unless}{advice}"
+        findings.error((*path, "type"), sentence)
     return None
 
 

@@ -13,6 +13,7 @@ and by the command line. Raises :class:`UnusableTypeError` with one sentence.
 import contextlib
 import functools
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from unpd import __version__
 from unpd.config.schema import COMMON_KEYS
 from unpd.config.wording import quoted
+from unpd.kernel.privileges import user_name
 from unpd.libraries import ValidationError
 from unpd.services.base import Options, ServiceType
 from unpd.services.table import SERVICES
@@ -120,6 +122,39 @@ def known_types() -> Iterator[Known]:
             yield Known(point.name, _origin(point), None, str(error))
 
 
+def closed_packages() -> str:
+    """The places of packages that this user may not read, as the end of a sentence; ""
+    if there are none. The import system passes over them.
+    """
+    places = [
+        place for directory in dict.fromkeys(sys.path) if directory for place in _closed(directory)
+    ]
+    if not places:
+        return ""
+    return f"{', '.join(places)}, which the user {user_name(os.geteuid())} may not read"
+
+
+def _closed(directory: str) -> Iterator[str]:
+    """The directory of packages, or the tables of entry points in it, that this user
+    may not read.
+    """
+    try:
+        names = os.listdir(directory)
+    except PermissionError:
+        yield directory
+        return
+    except OSError:
+        return
+    for name in names:
+        if name.endswith((".dist-info", ".egg-info")):
+            try:
+                open(os.path.join(directory, name, "entry_points.txt"), "rb").close()
+            except PermissionError:
+                yield os.path.join(directory, name)
+            except OSError:
+                continue
+
+
 def options_of(row: ServiceType, given: Mapping[str, Any], files: object) -> Options:
     """Validate the keys that only this type has. ``files``: the context of the
     validation. pydantic's ValidationError, and UnusableTypeError if the package fails.
@@ -140,6 +175,7 @@ def check_service(row: ServiceType, options: Options) -> None:
     """
     if SERVICES.get(row.name) is row:
         return
+    _check_installed(row.name)
     wanted = (STREAM_METHODS if row.stream else ()) + (DATAGRAM_METHODS if row.datagram else ())
     with _foreign(f"the service type {quoted(row.name)} cannot make its service"):
         service = row.make(options)
@@ -148,6 +184,25 @@ def check_service(row: ServiceType, options: Options) -> None:
         raise UnusableTypeError(
             f"the service of type {quoted(row.name)} has no method {missing[0]}()"
         )
+
+
+def _check_installed(name: str) -> None:
+    """UnusableTypeError if the package of a loaded type is gone: this process could go
+    on with it, but the next start would fail.
+    """
+    for point in _entry_points():
+        if point.name == name and _is_found(_root(point)):
+            return
+    raise UnusableTypeError(
+        f"the service type {quoted(name)} is loaded, but its package was removed or cannot be read:"
+        " a restart would fail"
+    )
+
+
+def _is_found(module: str) -> bool:
+    """Whether an import would find the module, which may be loaded already."""
+    with _foreign(f"the module {quoted(module)} cannot be looked for"):
+        return any(finder.find_spec(module, None) for finder in sys.meta_path)
 
 
 def _entry_points() -> "Iterator[EntryPoint]":
