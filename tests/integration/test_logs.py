@@ -656,7 +656,8 @@ def test_a_socket_as_standard_error_is_written_without_waiting(launch: Launch) -
 @faults.requires_root
 def test_a_full_disk_costs_lines_and_nothing_else(launch: Launch, public: Path) -> None:
     """On a full disk dropped lines are counted and the service goes on. When there is
-    room again the log goes on too.
+    room again the log goes on too, and says before the end how many lines its workers
+    have lost.
     """
     with faults.small_disk(public / "disk") as disk:
         unpd = launch(f'[log]\nfile = "{disk}/unpd.log"\n' + ECHO)
@@ -675,4 +676,7 @@ def test_a_full_disk_costs_lines_and_nothing_else(launch: Launch, public: Path) 
             return bool(unpd.log_events("connection.ended", received=19))
 
         until(goes_on, 10.0, "the log to go on")
+        dropped = unpd.metric(DROPPED)
         assert unpd.stop() == 0
+        told = [event.fields["lines"] for event in unpd.log_events("log.lines_lost")]
+        assert sum(told) == dropped

@@ -166,7 +166,8 @@ ROWS: tuple[LogEvent, ...] = (
         "log.lines_lost",
         "warning",
         ("lines",),
-        "The log takes lines again after it had lost `lines` of them.",
+        "The log takes lines again after it had lost `lines` of them, of all processes, since the"
+        " last line like this.",
         "Make room on the disk, or find out why the reader of the log did not read.",
     ),
     LogEvent(

@@ -36,8 +36,8 @@ class LogWatch:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._seen = _dropped(runtime)
-        self._lost = 0
-        self._quiet_at = 0.0
+        self._lost = self._told = 0
+        self._quiet_at = self._try_at = 0.0
         self._moved_at: float | None = None
 
     def look(self, at: float) -> None:
@@ -47,21 +47,43 @@ class LogWatch:
 
     def _look_at_losses(self, at: float) -> None:
         """The fault ends with a line that the log takes: a daemon that has nothing to
-        log loses nothing on a full disk.
+        log loses nothing on a full disk. A log that goes on losing some of its lines
+        has such a line for each QUIET_S.
         """
-        runtime, dropped = self._runtime, _dropped(self._runtime)
-        grown, self._seen = dropped - self._seen, dropped
-        if grown > 0:
-            self._lost += grown
+        if self._count_losses():
+            if not self._quiet_at:
+                self._try_at = at + QUIET_S
             self._quiet_at = at + QUIET_S
-            runtime.faults[LOSING] = (
+            self._runtime.faults[LOSING] = (
                 f"the log loses lines, {self._lost} so far: it is full, or gone"
             )
-        elif self._lost and at >= self._quiet_at:
-            runtime.log.event("log.lines_lost", lines=self._lost)
-            if _dropped(runtime) <= dropped:
-                self._lost = 0
-                runtime.faults.pop(LOSING, None)
+        if self._quiet_at and at >= min(self._try_at, self._quiet_at):
+            self._try_at = at + QUIET_S
+            self._tell()
+            if self._told == self._lost and at >= self._quiet_at:
+                self._lost = self._told = 0
+                self._quiet_at = 0.0
+                self._runtime.faults.pop(LOSING, None)
+
+    def _count_losses(self) -> bool:
+        """Count what was lost since the last look; whether there was any."""
+        dropped = _dropped(self._runtime)
+        grown, self._seen = dropped - self._seen, dropped
+        self._lost += max(0, grown)
+        return grown > 0
+
+    def _tell(self) -> None:
+        """Log how many lines were lost since the last line about it."""
+        if self._lost > self._told:
+            before = _dropped(self._runtime)
+            self._runtime.log.event("log.lines_lost", lines=self._lost - self._told)
+            if _dropped(self._runtime) <= before:
+                self._told = self._lost
+
+    def finish(self) -> None:
+        """Log the last losses, at the end of the daemon."""
+        self._count_losses()
+        self._tell()
 
     def _look_at_file(self, at: float) -> None:
         runtime, path = self._runtime, self._runtime.deployment.config.log.file

@@ -80,6 +80,7 @@ class Shell:
             self._gather()
             while self._runtime.events:
                 self._take(self._runtime.events.popleft())
+        self._log_watch.finish()
         return self._leave
 
     def _sessions_last(self) -> bool:

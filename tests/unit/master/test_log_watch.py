@@ -85,6 +85,34 @@ def test_a_log_that_loses_lines_is_a_fault_until_it_takes_one(daemon: Daemon) ->
     assert daemon.written.count("lines_lost") == 1
 
 
+def test_a_log_that_goes_on_losing_lines_says_so_in_between(daemon: Daemon) -> None:
+    """A reader that is too slow loses some lines and takes others: each of its gaps is
+    counted in a line, though it is never quiet.
+    """
+    lost = 0
+    for second in range(1, 3 * int(QUIET_S) + 2):
+        daemon.board.row(0)[Row.LOG_DROPPED] = lost = lost + 2
+        daemon.watch.look(float(second))
+    assert daemon.reasons == [Fault.LOG_LOSING]
+    counts = [int(line.rpartition("=")[2]) for line in daemon.written.splitlines()]
+    assert len(counts) == 3
+    assert sum(counts) == lost
+    daemon.watch.look(second + QUIET_S)
+    assert not daemon.faults
+    assert daemon.written.count("lines_lost") == 3
+
+
+def test_the_last_losses_are_logged_at_the_end(daemon: Daemon) -> None:
+    """A daemon that stops soon after it lost lines leaves no gap without a trace."""
+    daemon.watch.finish()
+    assert daemon.written == ""
+    daemon.board.row(0)[Row.LOG_DROPPED] = 3
+    daemon.watch.look(1.0)
+    daemon.board.row(0)[Row.LOG_DROPPED] = 5
+    daemon.watch.finish()
+    assert "log.lines_lost lines=5" in daemon.written
+
+
 def test_lines_that_a_child_loses_count_too(daemon: Daemon) -> None:
     """The count in a child's row shows that the child loses lines. A forged number is
     no count.
