@@ -357,6 +357,31 @@ def test_a_package_that_was_corrected(launch: Launch, tmp_path: Path) -> None:
     assert clients.converse(daemon.address("own"), b"") == b"own"
 
 
+@pytest.mark.parametrize("model", ["event", "fork", "iterative"])
+def test_a_package_that_exits_ends_a_connection_only(
+    launch: Launch, tmp_path: Path, model: str
+) -> None:
+    """sys.exit() in an answer ends neither the worker, nor the process of the session
+    before it has counted and logged the end.
+    """
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    spoken = GOOD.replace("return None", "return Conversation(lambda piece: exit(0))")
+    package(packages, "from unpd.services.base import Conversation\n" + spoken + "ROW = row()")
+    text = f'[pools.default]\nworkers = 1\n{ECHO}{OWN}model = "{model}"\n'
+    daemon = launch(text, env={"PYTHONPATH": f"{ROOT}:{packages}"})
+    daemon.expect_errors("connection.failed")
+    daemon.expect_traceback()
+    workers = daemon.workers()
+    for count in (1, 2):
+        assert clients.converse(daemon.address("own"), b"x") == b"own"
+        wait_ended(daemon, {"error": count}, service="own")
+    (failed, _) = daemon.log_events("connection.failed")
+    assert failed.fields["error"] == "SystemExit(0)"
+    assert daemon.workers() == workers
+    assert clients.converse(daemon.address("echo"), b"on") == b"on"
+
+
 @pytest.fixture
 def reachable() -> Iterator[Path]:
     """A directory that every user can reach."""

@@ -26,7 +26,7 @@ from unpd.board.layout import Session
 from unpd.board.memory import wrapped
 from unpd.kernel import processes, signals
 from unpd.kernel.connections import address_text
-from unpd.logs import Log, trace_of
+from unpd.logs import Log, error_text, trace_of
 from unpd.names import ExitCode
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.orders import Orders, Signals
@@ -66,7 +66,7 @@ def live(setup: SessionSetup) -> NoReturn:
             _live(setup)
         code = ExitCode.DONE
     except BaseException as error:  # noqa: BLE001 - the top of a process
-        setup.log.event("session.crashed", error=repr(error), trace=trace_of(error))
+        setup.log.event("session.crashed", error=error_text(error), trace=trace_of(error))
     finally:
         os._exit(code)
 
