@@ -4,15 +4,17 @@ datagram with such a text.
 The text stands in the configuration, or the texts stand in a file, separated by lines
 of a single ``%``, as fortune(6) has them. The configuration reads the file while it
 validates the options, and again at each reload: the function that reads it is the
-context of the validation, because a service opens no file.
+context of the validation, because a service opens no file. It also parses the file, and
+only once for all services that name it. Both take time in proportion to the bytes: the
+master does nothing else meanwhile.
 
 Called by the table of services, the configuration and the engine. Raises ValueError
 with one sentence for a text or a file that is empty or too long, while the options are
 validated.
 """
 
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self, TypeVar
 
 from unpd.libraries import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 from unpd.services.base import Options, Peer, Piece, chance
@@ -22,12 +24,18 @@ MAX_QUOTATION_BYTES = 512
 
 MAX_FILE_BYTES = 1 << 20
 
-ReadFile = Callable[[str, int], bytes]
-"""Reads the file at an absolute path of at most so many bytes; ValueError with one
-sentence. The context in which :class:`QotdOptions` are validated.
-"""
-
 SEPARATOR = b"%"
+
+Parsed = TypeVar("Parsed")
+
+
+class ReadFile(Protocol):
+    """The context in which :class:`QotdOptions` are validated."""
+
+    def __call__(self, path: str, max_bytes: int, parse: Callable[[bytes], Parsed]) -> Parsed:
+        """What ``parse`` makes of the file at the absolute ``path``. ValueError with
+        one sentence if the file cannot be read or is too large, or from ``parse``.
+        """
 
 
 class QotdOptions(Options):
@@ -44,7 +52,7 @@ class QotdOptions(Options):
     @field_validator("text")
     @classmethod
     def _bounded(cls, text: str) -> str:
-        quotation = _quotation(text.encode())
+        quotation = _quotation(text.encode().splitlines())
         if not quotation:
             raise ValueError("the quotation is empty")
         if len(quotation) > MAX_QUOTATION_BYTES:
@@ -61,7 +69,7 @@ class QotdOptions(Options):
     def _look_up(self, known: ValidationInfo) -> Self:
         if self.file and "text" in self.model_fields_set:
             raise ValueError("text and file exclude each other: remove one of them")
-        self._quotations = _read(self.file, known) or (_quotation(self.text.encode()),)
+        self._quotations = _read(self.file, known) or (_quotation(self.text.encode().splitlines()),)
         return self
 
     @property
@@ -77,19 +85,20 @@ def _read(path: str, known: ValidationInfo) -> tuple[bytes, ...]:
     if known.context is None:
         raise ValueError("a file cannot be read here")
     read: ReadFile = known.context
-    return quotations_in(read(path, MAX_FILE_BYTES))
+    return read(path, MAX_FILE_BYTES, quotations_in)
 
 
 def quotations_in(content: bytes) -> tuple[bytes, ...]:
     """The quotations in a file. ValueError if it has none, or if one is too long."""
     found: list[bytes] = []
-    begin, lines = 1, content.splitlines()
-    for number, line in enumerate((*lines, SEPARATOR), start=1):
-        if line.rstrip() != SEPARATOR:
-            continue
-        quotation = _quotation(b"\n".join(lines[begin - 1 : number - 1]))
+    lines = (*content.splitlines(), SEPARATOR)
+    begin = 0
+    for number in [at for at, line in enumerate(lines) if line.rstrip() == SEPARATOR]:
+        quotation = _quotation(lines[begin:number]) if number > begin else b""
         if len(quotation) > MAX_QUOTATION_BYTES:
-            raise ValueError(f"the quotation at line {begin} of the file {_too_long(quotation)}")
+            raise ValueError(
+                f"the quotation at line {begin + 1} of the file {_too_long(quotation)}"
+            )
         if quotation:
             found.append(quotation)
         begin = number + 1
@@ -105,14 +114,13 @@ def _too_long(quotation: bytes) -> str:
     )
 
 
-def _quotation(text: bytes) -> bytes:
-    """A text as it is sent, its lines ended by CR LF; b"" if it is blank."""
-    lines = [line.rstrip() for line in text.splitlines()]
-    while lines and not lines[0]:
-        del lines[0]
-    while lines and not lines[-1]:
-        del lines[-1]
-    return b"".join(line + b"\r\n" for line in lines)
+def _quotation(lines: Sequence[bytes]) -> bytes:
+    """Lines as they are sent, each ended by CR LF; b"" if all are blank."""
+    bare = [line.rstrip() for line in lines]
+    full = [index for index, line in enumerate(bare) if line]
+    if not full:
+        return b""
+    return b"".join(line + b"\r\n" for line in bare[full[0] : full[-1] + 1])
 
 
 def answer_sizes(options: QotdOptions) -> tuple[int, ...]:

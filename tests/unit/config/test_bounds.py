@@ -4,15 +4,18 @@ else meanwhile.
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.support.etc import Etc
 from unpd.config.findings import MAX_ADVICE, NO_ADVICE
 from unpd.config.foreign import INSTEAD
-from unpd.config.load import Loaded, load
+from unpd.config.host import Host
+from unpd.config.load import Loaded, load, loads
 from unpd.config.source import MAX_BYTES, MAX_DOTS, MAX_ELEMENTS
 from unpd.errors import ConfigError
+from unpd.services.qotd import MAX_FILE_BYTES
 
 Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
@@ -67,6 +70,9 @@ WORST = {
     "escapes": f'x = "{chr(92) * (MAX_BYTES - 100)}"\n',
     "open strings": '"\n' * (MAX_BYTES // 2),
     "dots": ".\n" * (MAX_BYTES // 2),
+    "a quotation of blank lines": "[services.q]\ntype = 'qotd'\ntext = '''"
+    + "\n" * (MAX_BYTES - 100)
+    + "x'''\n",
 }
 
 
@@ -84,6 +90,42 @@ def _load(refuse: Refuse, text: str) -> None:
         refuse(text)
     except pytest.fail.Exception:  # it was accepted, which is as good
         return
+
+
+QUOTATIONS = {
+    "separators": b"%\n" * (MAX_FILE_BYTES // 2 - 2) + b"x\n",
+    "short quotations": b"x\n%\n" * (MAX_FILE_BYTES // 4),
+    "blank lines": b"\n" * (MAX_FILE_BYTES - 2) + b"x\n",
+    "a long quotation": b"x\n" * (MAX_FILE_BYTES // 2),
+}
+
+
+@pytest.mark.parametrize("content", QUOTATIONS.values(), ids=QUOTATIONS.keys())
+def test_the_worst_file_of_quotations_is_read_in_time(
+    refuse: Refuse, tmp_path: Path, content: bytes
+) -> None:
+    """However many services name it: it is parsed once, even if it is refused."""
+    file = tmp_path / "quotations"
+    file.write_bytes(content)
+    before = time.process_time()
+    _load(refuse, numbered(64, f"[services.q{{}}]\ntype = 'qotd'\nfile = '{file}'\n"))
+    assert time.process_time() - before < LIMIT_S * PATIENCE
+
+
+def test_the_size_of_all_files_of_quotations(host: Host, tmp_path: Path) -> None:
+    """The bound holds for all files together, each of which may be as large as its
+    service allows; the file that exceeds it is named by its key.
+    """
+    files = [tmp_path / f"quotations{number}" for number in range(3)]
+    for file in files:
+        file.write_bytes(b"x\n%\n" * (MAX_FILE_BYTES // 4))
+    texts = [
+        f"[services.q{n}]\ntype = 'qotd'\nlisten = ['tcp://127.0.0.1:0']\nfile = '{file}'\n"
+        for n, file in enumerate(files)
+    ]
+    assert loads("".join(texts[:2]), host).config.services
+    with pytest.raises(ConfigError, match=r"services\.q2\.file: .* 3145728 bytes.* 2097152"):
+        loads("".join(texts), host)
 
 
 def test_many_files_are_refused_in_time(etc: Etc) -> None:

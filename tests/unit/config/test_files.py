@@ -19,10 +19,10 @@ def test_a_file_is_read_once_in_a_load(tmp_path: Path) -> None:
     """Two options that name it see the same content, even if it changes meanwhile."""
     file, files = tmp_path / "fortunes", NamedFiles()
     file.write_bytes(b"one")
-    assert files(str(file), 10) == b"one"
+    assert files(str(file), 10, bytes) == b"one"
     file.write_bytes(b"another")
-    assert files(str(file), 10) == b"one"
-    assert NamedFiles()(str(file), 10) == b"another"
+    assert files(str(file), 10, bytes) == b"one"
+    assert NamedFiles()(str(file), 10, bytes) == b"another"
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "fortunes"
     file.write_bytes(bytes(11))
     with pytest.raises(ValueError, match=r"has 11 bytes, but may have at most 10$"):
-        NamedFiles()(str(file), 10)
+        NamedFiles()(str(file), 10, bytes)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ Three.
 
 def options(content: bytes = b"", **given: Any) -> QotdOptions:
     """The options ``given``; each file has the ``content``."""
-    return QotdOptions.model_validate(given, context=lambda *_: content)
+    return QotdOptions.model_validate(given, context=lambda *asked: asked[-1](content))
 
 
 def refusal(content: bytes = b"", **given: Any) -> str:
@@ -122,9 +123,9 @@ def test_a_file_is_read_by_the_configuration_only() -> None:
     """The service itself opens no file; the limit of its size is its own."""
     asked: list[tuple[str, int]] = []
 
-    def read(path: str, max_bytes: int) -> bytes:
+    def read(path: str, max_bytes: int, parse: Callable[[bytes], Any]) -> Any:
         asked.append((path, max_bytes))
-        return FORTUNES
+        return parse(FORTUNES)
 
     QotdOptions.model_validate({"file": "/fortunes"}, context=read)
     assert set(asked) == {("/fortunes", MAX_FILE_BYTES)}
