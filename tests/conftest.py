@@ -6,7 +6,9 @@ pytest loads this file. It uses :mod:`tests.support`.
 
 import os
 import random
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +63,17 @@ def launch(no_process_left: None, tmp_path: Path) -> Iterator[Launch]:
     yield launcher
     problems = launcher.finish()
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """Provide a directory that every user can reach, as /run is; pytest's own are
+    closed to other users.
+    """
+    path = Path(tempfile.mkdtemp(prefix="unpd-public-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture

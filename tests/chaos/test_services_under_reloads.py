@@ -173,16 +173,14 @@ def datagram_counts(unpd: Unpd, service: str) -> dict[str, int]:
         pytest.param(100, id="hundred", marks=pytest.mark.slow),
     ],
 )
-def test_reloads_under_traffic_of_every_service(
-    launch: Launch, tmp_path: Path, reloads: int
-) -> None:
+def test_reloads_under_traffic_of_every_service(launch: Launch, public: Path, reloads: int) -> None:
     """No client is refused, reset or given a wrong byte, each datagram is answered
     once, and every connection and every datagram is counted once. The kernel drops
     datagrams to discard only, whose client waits for no answer.
     """
     assert set(SERVICES) == set(CLIENTS)
     assert {name for name, row in SERVICES.items() if row.datagram} == {*ANSWERS, "discard"}
-    unpd = launch(configuration(tmp_path))
+    unpd = launch(configuration(public))
     over = threading.Event()
 
     def outcome(running: Mapping[str, Future[int]]) -> dict[str, int]:

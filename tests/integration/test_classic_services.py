@@ -49,16 +49,16 @@ serving_longer = pytest.mark.parametrize("model", [Model.EVENT, Model.FORK], ind
 
 
 @pytest.fixture
-def config(tmp_path: Path, model: Model) -> str:
+def config(tmp_path: Path, public: Path, model: Model) -> str:
     """Every classic service over TCP and over a UNIX socket, with one worker."""
-    (tmp_path / "fortunes").write_text(FORTUNES)
+    (public / "fortunes").write_text(FORTUNES)
     text = "[pools.default]\nworkers = 1\n"
     for name in ("discard", "chargen", "time", "qotd", "echo"):
         text += (
             f'[services.{name}]\nlisten = ["tcp://127.0.0.1:0", "unix://{tmp_path}/{name}.sock"]\n'
             f'model = "{model}"\n'
         )
-        text += f'file = "{tmp_path}/fortunes"\n' if name == "qotd" else ""
+        text += f'file = "{public}/fortunes"\n' if name == "qotd" else ""
     return text
 
 
@@ -155,23 +155,23 @@ def test_qotd_sends_another_quotation_to_each_client(unpd: Unpd, kind: int, mode
     assert wait_ended(unpd, {"done": 100}, service="qotd").sent == sum(map(len, got))
 
 
-def test_a_reload_reads_the_quotations_again(unpd: Unpd, tmp_path: Path) -> None:
+def test_a_reload_reads_the_quotations_again(unpd: Unpd, public: Path) -> None:
     """Although the configuration itself is the same. A file that is not good is
     refused, and the old quotations go on. Nobody's pool is replaced for nothing.
     """
     before = unpd.workers()
     reload(unpd)
     assert unpd.workers() == before
-    (tmp_path / "fortunes").write_text("four\n")
+    (public / "fortunes").write_text("four\n")
     reload(unpd)
     until(  # an old worker may still take what waited in its queue
         lambda: clients.ask(unpd.address("qotd")) == b"four\r\n", 10.0, "the new quotation"
     )
     until(lambda: not set(before) & set(unpd.workers()), 10.0, "the old worker to leave")
     for content, reason in (("", "holds no quotation"), ("x" * 511, "has 513 bytes")):
-        (tmp_path / "fortunes").write_text(content)
+        (public / "fortunes").write_text(content)
         assert reason in refused_reload(unpd)
-    (tmp_path / "fortunes").unlink()
+    (public / "fortunes").unlink()
     assert "there is no such file" in refused_reload(unpd)
     assert clients.ask(unpd.address("qotd")) == b"four\r\n"
 

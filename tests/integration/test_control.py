@@ -10,7 +10,6 @@ import shutil
 import socket
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,17 +38,6 @@ ECHO = """
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
 """
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A directory that every user can reach, as /run is; pytest's own are closed to
-    other users.
-    """
-    path = Path(tempfile.mkdtemp(prefix="unpd-run-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 def as_user(uid: int, gid: int, control: Path) -> str:

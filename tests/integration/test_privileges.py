@@ -7,6 +7,7 @@ import pwd
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,104 @@ def test_workers_that_stay_root_are_warned_of(launch: Launch) -> None:
     checked = unpd.run("check", "--config", str(unpd.config_path))
     assert checked.returncode == 0
     assert checked.stderr.count(b"keep root's rights") == 1
+
+
+ROOTS = "of-root"
+STRANGER = 12345
+
+
+@pytest.fixture
+def theirs(public: Path) -> Path:
+    """A directory of another user, beside a file that only root can read."""
+    (public / ROOTS).write_text("the secret\n")
+    (public / ROOTS).chmod(0o600)
+    theirs = public / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, STRANGER, STRANGER)
+    return theirs
+
+
+@faults.requires_root
+@pytest.mark.parametrize("by", [os.symlink, os.link])
+def test_no_client_gets_a_file_that_only_root_can_read(
+    launch: Launch, theirs: Path, by: Callable[[Path, Path], None]
+) -> None:
+    """The owner of the directory of a file of quotations replaces it by a link. The
+    reload is refused, because the master reads the file with the rights of the
+    children. It has its own again afterwards.
+    """
+    quotations = theirs / "quotations"
+    quotations.write_text("harmless\n")
+    text = f'[services.qotd]\nlisten = ["tcp://127.0.0.1:0"]\nfile = "{quotations}"\n'
+    unpd = launch(text)
+    before = procs.credentials(unpd.pid)
+    quotations.unlink()
+    by(theirs.parent / ROOTS, quotations)
+    assert (
+        refused_reload(unpd)
+        .strip()
+        .endswith(
+            f"services.qotd.file: {quotations}: the file cannot be read by user nobody: permission"
+            " denied (its content goes to clients, so the rights of daemon.user count)"
+        )
+    )
+    assert clients.ask(unpd.address("qotd")) == b"harmless\r\n"
+    assert procs.credentials(unpd.pid) == before
+    quotations.unlink()
+    quotations.write_text("another\n")
+    reload(unpd)
+    until(lambda: clients.ask(unpd.address("qotd")) == b"another\r\n", 10.0, "the new quotation")
+
+
+@faults.requires_root
+@pytest.mark.parametrize("user", ["nobody", "root"])
+def test_check_reads_a_file_of_quotations_as_the_daemon_would(theirs: Path, user: str) -> None:
+    """With the rights of daemon.user and of no group of root. Where that is root, its
+    file is read.
+    """
+    secret = theirs.parent / ROOTS
+    secret.chmod(0o640)
+    config = theirs.parent / "unpd.toml"
+    config.write_text(f'[daemon]\nuser = "{user}"\n[services.qotd]\nfile = "{secret}"\n')
+    ended = subprocess.run(
+        [sys.executable, "-m", "unpd", "check", "--config", str(config)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    if user == "root":
+        assert ended.returncode == 0, ended.stderr
+    else:
+        assert (ended.returncode, "cannot be read by user nobody" in ended.stderr) == (78, True)
+
+
+FILE_RIGHTS = """
+import ctypes, os
+from unpd.kernel.privileges import file_rights_of, identify
+
+def seen():
+    status = open("/proc/self/status").read()
+    rows = dict(line.split(":", 1) for line in status.splitlines())
+    dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+    return rows["Uid"].split(), rows["Gid"].split(), rows["Groups"].split(), dumpable
+
+os.setgroups([4, 5])
+before = seen()
+nobody = identify("nobody", None)
+with file_rights_of(nobody):
+    uids, gids, groups, _ = seen()
+assert uids == ["0", "0", "0", str(nobody.uid)], uids
+assert gids == [*before[1][:3], str(nobody.gid)], gids
+assert groups == [], groups
+assert before == seen() and before[2:] == (["4", "5"], 1), (before, seen())
+"""
+
+
+@faults.requires_root
+def test_only_the_rights_to_files_change_while_a_file_is_read() -> None:
+    """The effective user stays: that user could otherwise set the priority of the
+    master meanwhile. Groups and the right to dump core come back.
+    """
+    subprocess.run([sys.executable, "-c", FILE_RIGHTS], check=True, cwd=ROOT, timeout=30)

@@ -67,7 +67,7 @@ def serve(
     try:
         # A reload looks up no account: user and group cannot change, and the user
         # database may be at the other end of a network.
-        host = replace(this_host(path), check_accounts=False)
+        host = replace(this_host(path), check_accounts=False, children=identity)
         return boot.serve(loaded, lambda: load_path(path, host), identity, log, starter)
     except UnpdError as error:
         if loaded.config.log.file:  # dispatch prints the error on standard error

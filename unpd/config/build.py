@@ -11,6 +11,7 @@ the service types. Raises nothing: every fault goes to the findings.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -40,6 +41,7 @@ from unpd.config.service_types import (
     service_type,
 )
 from unpd.config.wording import key_shown, nearest, quoted, quoted_list
+from unpd.kernel.privileges import Identity, identify
 from unpd.libraries import BaseModel, ValidationError
 from unpd.services.base import Options, ServiceType
 from unpd.services.table import SERVICES
@@ -78,16 +80,24 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
     # An unknown table was meant to be one of services, more likely than not.
     if raw.get("services", {}) == {} and not _unknown_tables(raw):
         findings.error((), "no service is configured: add a table such as [services.echo]")
+    daemon = _section("daemon", Daemon, raw, findings, host.daemon_defaults())
     return Config(
-        daemon=_section("daemon", Daemon, raw, findings, host.daemon_defaults()),
+        daemon=daemon,
         log=_section("log", LogConfig, raw, findings, {}),
         metrics=_section("metrics", Metrics, raw, findings, {}),
         pools={
             name: _validate(("pools", name), Pool, table, findings, {})
             for name, table in {**DEFAULT_POOLS, **pools}.items()
         },
-        services=_services(services, findings),
+        services=_services(services, NamedFiles(partial(_reader, host, daemon)), findings),
     )
+
+
+def _reader(host: Host, daemon: Daemon) -> Identity | None:
+    """The user with whose rights root reads a file whose content goes to clients; None
+    for any other user, who reads with their own. KeyError for an unknown account.
+    """
+    return None if host.uid != 0 else host.children or identify(daemon.user, daemon.group)
 
 
 def _unknown_tables(raw: Table) -> list[str]:
@@ -167,8 +177,9 @@ def _named_tables(
     return found
 
 
-def _services(tables: Mapping[str, dict[str, Any]], findings: Findings) -> dict[str, ServiceConfig]:
-    files = NamedFiles()
+def _services(
+    tables: Mapping[str, dict[str, Any]], files: NamedFiles, findings: Findings
+) -> dict[str, ServiceConfig]:
     return {name: _service(name, table, files, findings) for name, table in tables.items()}
 
 

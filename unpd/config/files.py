@@ -1,23 +1,29 @@
 """Reads the files that the options of services name, such as one with quotations.
 
-Their content goes to clients, so a file that other users can change is no danger to
-unpd, and is not refused.
+Their content goes to clients. So root reads them with the rights of daemon.user: the
+owner of a directory could replace one by a link to a file of root's. A file that other
+users can change is no danger to unpd itself, and is not refused.
 
 Owns the contents of one load. Made by unpd.config.build, called by the models of the
-service types, which open no file themselves. Calls unpd.config.source. Raises
-ValueError with one sentence, which pydantic collects.
+service types, which open no file themselves. Calls unpd.config.source and
+unpd.kernel.privileges. Raises ValueError with one sentence, which pydantic collects.
 """
 
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 from unpd.config.addresses import refuse_path
 from unpd.config.source import read_bounded, reason
 from unpd.config.wording import file_shown
+from unpd.kernel.privileges import Identity, file_rights_of, user_name
 
 Parsed = TypeVar("Parsed")
 Parse = Callable[[bytes], Any]
+
+CLIENTS_READ_IT = " (its content goes to clients, so the rights of daemon.user count)"
 
 MAX_BYTES = 2 << 20
 """How many bytes all files that options name may have, together: a load has to be short
@@ -27,10 +33,13 @@ MAX_BYTES = 2 << 20
 
 class NamedFiles:
     """Reads and parses each file once, so that all options of one load see the same
-    content, and no number of services makes a load long.
+    content, and no number of services makes a load long. ``reader``: looks up the user
+    with whose rights to read them, None for those of this process; KeyError if there is
+    no such user.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Callable[[], Identity | None]) -> None:
+        self._reader = reader
         self._contents: dict[str, bytes] = {}
         self._parsed: dict[tuple[str, Parse], Any] = {}
         self._size_bytes = 0
@@ -58,7 +67,7 @@ class NamedFiles:
             return refusal
 
     def _read(self, path: str, max_bytes: int) -> bytes:
-        content = _read(path, max_bytes)
+        content = self._content(path, max_bytes)
         self._size_bytes += len(content)
         if self._size_bytes > MAX_BYTES:
             raise ValueError(
@@ -67,15 +76,21 @@ class NamedFiles:
             )
         return content
 
-
-def _read(path: str, max_bytes: int) -> bytes:
-    refuse_path(path)
-    shown = file_shown(Path(path))
-    try:
-        content, status = read_bounded(Path(path), max_bytes)
-    except OSError as error:
-        raise ValueError(f"{shown}: {reason(error)}") from None
-    if len(content) > max_bytes:
-        size = max(len(content), status.st_size)
-        raise ValueError(f"{shown} has {size} bytes, but may have at most {max_bytes}")
-    return content
+    def _content(self, path: str, max_bytes: int) -> bytes:
+        refuse_path(path)
+        shown = file_shown(Path(path))
+        try:
+            reader = self._reader()
+        except (KeyError, UnicodeEncodeError):  # the latter: the locale lacks a character
+            raise ValueError(f"{shown}: daemon.user or daemon.group does not exist") from None
+        try:
+            with file_rights_of(reader) if reader else nullcontext():
+                content, status = read_bounded(Path(path), max_bytes)
+        except OSError as error:
+            user = reader.user if reader else user_name(os.geteuid())
+            advice = CLIENTS_READ_IT if reader and isinstance(error, PermissionError) else ""
+            raise ValueError(f"{shown}: {reason(error, user)}{advice}") from None
+        if len(content) > max_bytes:
+            size = max(len(content), status.st_size)
+            raise ValueError(f"{shown} has {size} bytes, but may have at most {max_bytes}")
+        return content

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unpd.kernel.cpus import usable_cpus
-from unpd.kernel.privileges import uid_outside, unprivileged_user, user_name
+from unpd.kernel.privileges import Identity, uid_outside, unprivileged_user, user_name
 from unpd.kernel.processes import descriptor_limit
 
 ROOT_RUNTIME_DIR = "/run/unpd"
@@ -45,6 +45,10 @@ class Host:
     """
     drops_to: str = "nobody"
     """The user that the children of root become by default."""
+    children: Identity | None = None
+    """The user and group of root's children, where that is settled; None: a load looks
+    daemon.user up if it needs them.
+    """
     check_interfaces: bool = False
     """Whether the checks look for the interfaces of link-local addresses. Only ``unpd
     check`` does: an interface may come up later than the daemon, and a reload keeps a

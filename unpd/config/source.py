@@ -92,7 +92,7 @@ def read(path: Path, *, trusted_only: bool) -> Source:
     try:
         content, status = read_bounded(path, MAX_BYTES)
     except OSError as error:
-        raise _refusal(file, reason(error)) from None
+        raise _refusal(file, reason(error, user_name(os.geteuid()))) from None
     owner = owner_here(status.st_uid)
     if trusted_only and (objections := distrust(status.st_mode, owner, status.st_gid)):
         raise ConfigError(tuple(Problem(file, None, "", objection) for objection in objections))
@@ -153,13 +153,13 @@ def read_bounded(path: Path, max_bytes: int) -> tuple[bytes, os.stat_result]:
         os.close(fd)
 
 
-def reason(error: OSError) -> str:
-    """Why a file cannot be read, as one sentence."""
+def reason(error: OSError, user: str) -> str:
+    """Why ``user`` cannot read a file, as one sentence."""
     match error:
         case FileNotFoundError():
             return "there is no such file"
         case PermissionError():
-            return f"the file cannot be read by user {user_name(os.geteuid())}: permission denied"
+            return f"the file cannot be read by user {user}: permission denied"
         case IsADirectoryError():
             return "this is a directory, not a file"
     return (

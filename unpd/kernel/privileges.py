@@ -1,4 +1,5 @@
-"""Users, groups and privileges: looks accounts up, and drops root for good.
+"""Users, groups and privileges: looks accounts up, drops root for good, and opens files
+with the rights of another user.
 
 The order of a drop is that of every careful daemon: supplementary groups, then group,
 then user. Afterwards the process proves that it cannot become root again.
@@ -8,13 +9,16 @@ nothing of unpd. Raises KeyError with one sentence for an unknown account, OSErr
 (PermissionError) for a drop that failed: the process must then exit.
 """
 
+import contextlib
 import ctypes
 import grp
 import os
 import pwd
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+PR_GET_DUMPABLE = 3
 PR_SET_DUMPABLE = 4
 PR_GET_SECCOMP = 21
 PR_SET_NO_NEW_PRIVS = 38
@@ -131,6 +135,41 @@ def drop_to(identity: Identity) -> None:
         raise PermissionError(f"the kernel did not change this process to user {identity.user}")
     if identity.uid != 0:
         _prove_no_return()
+
+
+@contextlib.contextmanager
+def file_rights_of(identity: Identity) -> Iterator[None]:
+    """Have this process open files as a child can that became ``identity``. It changes
+    nothing if this process is not root, or if ``identity`` is.
+
+    Only the ids of the file system change (setfsuid(2)). With effective ids, that user
+    could set the priority and the CPUs of this process meanwhile
+    (sched_setscheduler(2)). PermissionError if the kernel refuses the change.
+    """
+    if os.geteuid() != 0 or identity.uid == 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    groups = os.getgroups()
+    was_inspectable = libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1
+    kept_groups = _drop_groups(identity)
+    try:
+        _set_file_ids(libc, identity.uid, identity.gid)
+        yield
+    finally:
+        _set_file_ids(libc, os.geteuid(), os.getegid())
+        if not kept_groups:
+            os.setgroups(groups)
+        if was_inspectable:  # each change of these ids ends that
+            set_inspectable(inspectable=True)
+
+
+def _set_file_ids(libc: ctypes.CDLL, uid: int, gid: int) -> None:
+    # These calls return the former id, whether they fail or not; an invalid id asks.
+    libc.setfsgid(ctypes.c_uint(gid))
+    libc.setfsuid(ctypes.c_uint(uid))
+    if (libc.setfsuid(-1) & 0xFFFFFFFF, libc.setfsgid(-1) & 0xFFFFFFFF) != (uid, gid):
+        raise PermissionError(f"the kernel did not change to the file rights of uid {uid}")
 
 
 def _drop_groups(identity: Identity) -> list[int]:

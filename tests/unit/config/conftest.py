@@ -11,12 +11,20 @@ from tests.support.etc import Etc
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
 from unpd.errors import ConfigError
+from unpd.kernel.privileges import Identity
 
 
 @pytest.fixture
 def host() -> Host:
-    """A machine with four CPUs on which root runs unpd."""
-    return Host(uid=0, user="root", runtime_dir="/run/unpd", somaxconn=4096, cpus=4)
+    """A machine with four CPUs on which root runs unpd, and reads files as root."""
+    return Host(
+        uid=0,
+        user="root",
+        runtime_dir="/run/unpd",
+        somaxconn=4096,
+        cpus=4,
+        children=Identity("root", 0, "root", 0),
+    )
 
 
 @pytest.fixture

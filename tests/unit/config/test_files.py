@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,12 @@ QOTD = '[services.qotd]\nfile = "{}"\n'
 
 def test_a_file_is_read_once_in_a_load(tmp_path: Path) -> None:
     """Two options that name it see the same content, even if it changes meanwhile."""
-    file, files = tmp_path / "fortunes", NamedFiles()
+    file, files = tmp_path / "fortunes", NamedFiles(lambda: None)
     file.write_bytes(b"one")
     assert files(str(file), 10, bytes) == b"one"
     file.write_bytes(b"another")
     assert files(str(file), 10, bytes) == b"one"
-    assert NamedFiles()(str(file), 10, bytes) == b"another"
+    assert NamedFiles(lambda: None)(str(file), 10, bytes) == b"another"
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "fortunes"
     file.write_bytes(bytes(11))
     with pytest.raises(ValueError, match=r"has 11 bytes, but may have at most 10$"):
-        NamedFiles()(str(file), 10, bytes)
+        NamedFiles(lambda: None)(str(file), 10, bytes)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,13 @@ def test_the_content_of_a_file_is_part_of_the_values_of_its_service(
     assert values[0] == values[1] != values[2]
     assert f'file = "{file}"' in effective(before)
     assert "one" not in effective(before)
+
+
+def test_a_file_without_a_user_to_read_it(host: Host, tmp_path: Path) -> None:
+    """The user is looked up for a file only, and one that does not exist refuses it."""
+    (tmp_path / "fortunes").write_bytes(b"one")
+    unsettled = replace(host, children=None)
+    account = "[daemon]\nuser = 'no-such-user'\n"
+    assert loads(f"{account}[services.echo]", unsettled).config.daemon.user == "no-such-user"
+    with pytest.raises(ConfigError, match=r": daemon\.user or daemon\.group does not exist$"):
+        loads(account + QOTD.format(tmp_path / "fortunes"), unsettled)
