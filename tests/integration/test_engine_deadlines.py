@@ -116,6 +116,27 @@ def test_a_unix_peer_that_does_not_read_is_stalled(bench: Benches) -> None:
             pass
 
 
+def test_a_unix_peer_that_sends_and_does_not_read_is_stalled(bench: Benches) -> None:
+    """Its bytes are activity, so that it is not idle; but it takes nothing, and that
+    has its own deadline.
+    """
+    b = bench(times=times(idle_s=5.0, user_s=10.0))
+    sock = b.connect()
+    session = b.session()
+    while not session.stream.out:
+        sock.sendall(bytes(4096))
+        b.turn()
+    for _ in range(4):
+        b.advance(2.0)
+        received = session.stream.received
+        sock.sendall(b"x")
+        b.until(lambda: session.stream.received > received, "the byte")  # noqa: B023
+    b.advance(2.0 - SLOT_S)
+    assert b.ended() == {}
+    b.advance(2 * SLOT_S)
+    assert b.ended() == {EndCause.STALLED: 1}
+
+
 @pytest.mark.parametrize(
     "limits",
     [times(idle_s=60.0, user_s=1.0), times(idle_s=1.0, user_s=60.0)],

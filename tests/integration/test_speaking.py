@@ -149,6 +149,20 @@ def test_a_client_that_does_not_read_has_stalled_in_its_time(bench: Benches) -> 
     b.until(lambda: b.ended() == {EndCause.STALLED: 1}, "the end")
 
 
+def test_a_client_that_sends_and_does_not_read_has_stalled(bench: Benches) -> None:
+    """A byte now and then does not keep the output waiting for ever: user_timeout_s."""
+    b = bench(chargen(), times=ServiceTimes(20.0, 0.0, 30.0))
+    sock = b.connect()
+    until_stuck(b)
+    for _ in range(5):
+        b.advance(5.0)
+        sock.sendall(b"x")
+        b.turn()
+    assert not b.ended()
+    b.advance(5.5)
+    b.until(lambda: b.ended() == {EndCause.STALLED: 1}, "the end")
+
+
 def test_a_session_ends_in_its_time_however_fast_the_client_reads(bench: Benches) -> None:
     """The client gets its FIN after the pending output: session_timeout_s."""
     b = bench(chargen(), times=ServiceTimes(0.0, 20.0, 30.0), tcp=True)

@@ -49,6 +49,7 @@ class Owner(Protocol):
 
     shared: Shared
     active_at: float
+    taken_at: float
 
     @property
     def serving(self) -> bool:
@@ -294,7 +295,7 @@ class Stream:
             self.session.lose(error)
             return
         self._count_sent(sent)
-        self.session.active_at = self.session.shared.now
+        self.session.active_at = self.session.taken_at = self.session.shared.now
         del self.out[:sent]
         if not self.out:
             self.out = None
@@ -316,6 +317,8 @@ class Stream:
     def watch(self, mask: int) -> None:
         """Have epoll watch for the events ``mask``."""
         if self.mask != mask:
+            if not self.mask & _OUT:
+                self.session.taken_at = self.session.shared.now
             self.session.shared.poller.epoll.modify(self.fd, mask)
             self.mask = mask
 
@@ -332,6 +335,7 @@ class Stream:
             self.out += rest
         else:
             self.out = bytearray(rest)
+            self.session.taken_at = self.session.shared.now
             self.session.schedule()  # pending output has a deadline of its own
         self.watch(_OUT if len(self.out) >= HIGH_WATER_BYTES else _IN | _OUT)
 

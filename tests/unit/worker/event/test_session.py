@@ -22,12 +22,13 @@ NO_FD = -1
 
 
 def opened(*, active_at: float = OPENED, out: bytes = b"", **times: Any) -> Session:
-    """A session that was opened at 1000 and last active at ``active_at``, with this
-    much output pending; ``times`` replaces some of TIMES.
+    """A session that was opened at 1000 and last active at ``active_at``, when its
+    socket took some output, with this much output pending; ``times`` replaces some of
+    TIMES.
     """
     terms = Terms(name="echo", service=Echo(EchoOptions()), times=replace(TIMES, **times), words=0)
     session = Session(surroundings(terms, OPENED).shared, terms, NO_FD, b"")
-    session.active_at = active_at
+    session.active_at = session.taken_at = active_at
     session.stream.out = bytearray(out) if out else None
     return session
 
@@ -55,6 +56,15 @@ def test_a_peer_that_does_not_read_is_stalled() -> None:
     """The user timeout runs only while output is pending."""
     assert opened(active_at=1200.0, out=b"x").due_at(NEVER) == (1260.0, EndCause.STALLED)
     assert opened(active_at=1200.0).due_at(NEVER)[1] is EndCause.IDLE
+
+
+def test_a_peer_that_sends_and_does_not_read_is_stalled() -> None:
+    """Its bytes are activity, but the user timeout runs from the last output on that
+    the socket took.
+    """
+    session = opened(active_at=1200.0, out=b"x")
+    session.active_at = 1250.0
+    assert session.due_at(NEVER) == (1260.0, EndCause.STALLED)
 
 
 def test_stalled_comes_before_idle() -> None:

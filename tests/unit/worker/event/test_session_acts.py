@@ -407,7 +407,7 @@ def test_only_a_write_tells_whether_a_unix_peer_reads() -> None:
     """If it takes something, the session goes on from there."""
     s = served(idle_timeout_s=0.0, out=b"x")
     s.stream.known = UNIX
-    s.stream.on_flush = lambda: setattr(s.session, "active_at", s.around.shared.now)
+    s.stream.on_flush = lambda: setattr(s.session, "taken_at", s.around.shared.now)
     s.advance(60.0)
     s.session.come_due()
     assert (s.stream.calls, s.session.stage) == (["flush"], Stage.SERVING)

@@ -44,6 +44,7 @@ class FakeSession:
 
     shared: Shared
     active_at: float = 0.0
+    taken_at: float = 0.0
     serving: bool = True
     relays: bool = True
     echoes: bool = True
@@ -552,6 +553,16 @@ def test_input_begins_again_at_the_low_mark(
     assert (writing.pending, writing.watched) == (bytes(left), mask)
     assert writing.counts == counted(sent=PIPE_BYTES)
     assert (writing.session.active_at, writing.session.calls) == (NOW, [])
+    assert writing.session.taken_at == NOW
+
+
+def test_output_waits_from_the_watch_for_room_on(writing: Ends) -> None:
+    """Also if nothing is pending yet; another watch for room does not begin anew."""
+    writing.stream.watch(IN | OUT)
+    assert writing.session.taken_at == NOW
+    writing.session.taken_at = 0.0
+    writing.stream.watch(OUT)
+    assert writing.session.taken_at == 0.0
 
 
 def test_the_last_pending_byte_is_reported(writing: Ends) -> None:
