@@ -256,9 +256,9 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "datagram.failed",
         "error",
-        ("service", "error", "trace"),
-        "A service raised `error` for a datagram, which gets no answer; logged once a second at"
-        " most for each socket.",
+        ("service", "error", "suppressed", "trace"),
+        "A service raised `error` for a datagram, which gets no answer; each socket has one such"
+        " line a second at most, which left out `suppressed` since the one before it.",
         _FAILED_SERVICE,
     ),
     LogEvent(
@@ -273,9 +273,10 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "connection.failed",
         "error",
-        ("service", "error", "trace"),
-        "A service, or unpd itself, raised `error`, which ended one connection; the worker serves"
-        " on.",
+        ("service", "error", "suppressed", "trace"),
+        "A service, or unpd itself, raised `error`, which ended one connection, and the worker"
+        " serves on; each service of a worker has one such line a second at most, which left out"
+        " `suppressed` since the one before it.",
         _FAILED_SERVICE,
     ),
     LogEvent(

@@ -37,10 +37,10 @@ from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.kernel.procfs import ticks_since_boot
 from unpd.kernel.signals import Reaper, SignalQueue
+from unpd.line_limit import LineLimit
 from unpd.logs import Log
 from unpd.loop import Loop, now
 from unpd.master import boards, left_behind
-from unpd.master.line_limit import LineLimit
 from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
 from unpd.master.perform import log_listener, log_notes

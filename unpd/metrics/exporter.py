@@ -27,6 +27,7 @@ from typing import Any, Protocol
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd, ChannelError, ChannelFullError
 from unpd.kernel.signals import empty_wakeup_pipe
+from unpd.line_limit import LineLimit
 from unpd.log_events.row import Field
 from unpd.loop import Loop, now
 from unpd.metrics.http import CONNECTION_S, HttpConnection, Phase
@@ -49,7 +50,6 @@ PAUSE_S = 0.5
 """How long the listener rests after a failure of accept(2), for instance EMFILE, which
 leaves the connection in the queue: without a pause the loop would spin.
 """
-REPORT_PAUSE_S = 1.0
 LONGEST_MESSAGE = 300
 
 _BROKEN = frozenset((errno.EBADF, errno.EINVAL, errno.ENOTSOCK))
@@ -249,28 +249,24 @@ class _Exporter:
 
 
 class _Complaints:
-    """What goes wrong, as log lines: at most one each REPORT_PAUSE_S, because a client
-    can cause as many as it likes. Each line says how many were left out before it.
+    """What goes wrong, as log lines: limited, because a client can cause as many as it
+    likes. Each line says how many were left out before it.
     """
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._next_at = 0.0
-        self._suppressed = 0
+        self._limit = LineLimit()
 
     def add(self, message: str, error: Exception | None = None) -> None:
         """Report, or count what is left out."""
-        if now() < self._next_at:
-            self._suppressed += 1
-            return
-        self._next_at = now() + REPORT_PAUSE_S
-        self._report(
-            "exporter.http",
-            message=message[:LONGEST_MESSAGE],
-            **_describe(error),
-            suppressed=self._suppressed,
-        )
-        self._suppressed = 0
+        suppressed = self._limit.take(now())
+        if suppressed is not None:
+            self._report(
+                "exporter.http",
+                message=message[:LONGEST_MESSAGE],
+                **_describe(error),
+                suppressed=suppressed,
+            )
 
 
 def _describe(error: Exception | None) -> dict[str, Field]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from unpd.config.times import ServiceTimes
+from unpd.line_limit import LineLimit
 from unpd.services.base import StreamService
 
 
@@ -28,6 +29,7 @@ class Terms:
     ``words``: where the service's counters start in the worker's row. ``relays``:
     whether bulk data may be relayed within the kernel. ``offered``: the times of the
     services to which its sessions may be handed over; they hold from then on.
+    ``failures``: the limit of the lines about connections that failed.
     """
 
     name: str
@@ -37,3 +39,4 @@ class Terms:
     relays: bool = True
     totals: Totals = field(default_factory=Totals)
     offered: Mapping[str, ServiceTimes] = field(default_factory=dict)
+    failures: LineLimit = field(default_factory=LineLimit)

@@ -36,6 +36,7 @@ from unpd.board import layout
 from unpd.kernel import senders
 from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch, make_batch
 from unpd.kernel.datagrams import is_shut_down, room_for_long
+from unpd.line_limit import LineLimit
 from unpd.logs import error_text, trace_of
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
@@ -135,7 +136,7 @@ class DatagramSocket:
         self._is_unix = setup.sock.family == socket.AF_UNIX
         self._senders: dict[Hashable, Sender] = {}
         self._watched = False
-        self._failed_at = -PATROL_S
+        self._failures = LineLimit()
         self._errors = 0  # receives in a row that failed
         self._long_bytes = 0  # of the long answers that wait to be sent
 
@@ -304,12 +305,15 @@ class DatagramSocket:
         return True
 
     def _report(self, error: BaseException) -> None:
-        """Log a failure of the service, once a second at most: each datagram could
-        cause one.
+        """Log a failure of the service, unless the last one was just now: each datagram
+        could cause one.
         """
-        if self._shared.now - self._failed_at >= PATROL_S:
-            self._failed_at = self._shared.now
-            name = self._terms.name
+        suppressed = self._failures.take(self._shared.now)
+        if suppressed is not None:
             self._shared.log.event(
-                "datagram.failed", service=name, error=error_text(error), trace=trace_of(error)
+                "datagram.failed",
+                service=self._terms.name,
+                error=error_text(error),
+                suppressed=suppressed,
+                trace=trace_of(error),
             )

@@ -1,5 +1,5 @@
 """Why a connection ended, where only the kernel knows: from an error of its socket, and
-from the silence of its peer.
+from the silence of its peer. Also reports the end by a fault.
 
 Owns nothing. Called by sessions and streams. Asks the kernel by
 :mod:`unpd.kernel.tcp_info`, and turns its errors into a cause.
@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 from unpd.kernel import connections as kernel
 from unpd.kernel.tcp_info import Silence, silence
+from unpd.logs import Log, error_text, trace_of
 from unpd.names import EndCause
+from unpd.worker.terms import Terms
 
 GONE_SHARE = 0.75
 """A peer has vanished if its kernel acknowledged nothing for this share of the user
@@ -34,6 +36,21 @@ def cause_of(
     if error.errno == errno.ETIMEDOUT:
         return why_silent(silence_of_peer(), user_timeout_s)
     return EndCause.PEER_VANISHED if error.errno in _UNREACHABLE else EndCause.ERROR
+
+
+def report_failure(error: BaseException, terms: Terms, log: Log, now: float) -> None:
+    """Log that the service or the engine raised ``error``, once a second at most for
+    each service: any of its clients may cause it.
+    """
+    suppressed = terms.failures.take(now)
+    if suppressed is not None:
+        log.event(
+            "connection.failed",
+            service=terms.name,
+            error=error_text(error),
+            suppressed=suppressed,
+            trace=trace_of(error),
+        )
 
 
 def silence_of(fd: int) -> Silence:

@@ -12,10 +12,9 @@ import time
 from typing import Any
 
 from unpd.kernel import connections as kernel
-from unpd.logs import error_text, trace_of
 from unpd.names import EndCause
 from unpd.services.base import HandOver, More, Piece, Reply, StreamService, same
-from unpd.worker.event.ending import cause_of, why_silent
+from unpd.worker.event.ending import cause_of, report_failure, why_silent
 from unpd.worker.event.shared import Shared
 from unpd.worker.event.stage import Stage
 from unpd.worker.event.stream import Stream
@@ -239,10 +238,7 @@ class Session:
 
     def fail(self, error: BaseException) -> None:
         """End because the service or the engine raised an exception."""
-        name = self.terms.name
-        self.shared.log.event(
-            "connection.failed", service=name, error=error_text(error), trace=trace_of(error)
-        )
+        report_failure(error, self.terms, self.shared.log, self.shared.now)
         if self.stage is not _ENDED:
             self.end(EndCause.ERROR)
 

@@ -1,7 +1,8 @@
 """A limit for log lines about acts that any number of strangers can do: each act would
 cost the master a line, and the lines would bury all others.
 
-Used by boot, for refusals of the control socket. Calls and raises nothing.
+Used by boot for refusals of the control socket, by the exporter for its clients, and by
+workers for failures of a service. Calls and raises nothing.
 """
 
 PAUSE_S = 1.0
