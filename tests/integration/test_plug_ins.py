@@ -3,6 +3,7 @@ and a package that cannot be used is an error of the configuration that names it
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -75,7 +76,7 @@ def unpd(packages: Path, *words: str, user: str | None = None) -> subprocess.Com
 def package(directory: Path, module: str, value: str = "own:ROW", name: str = "own") -> None:
     """Lay out an installed package with one entry point."""
     info = directory / "own_services-2.0.dist-info"
-    info.mkdir()
+    info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-services\nVersion: 2.0\n")
     (info / "entry_points.txt").write_text(f"[unpd.services]\n{name} = {value}\n")
     (directory / "own.py").write_text(module)
@@ -124,26 +125,63 @@ def test_services_lists_what_there_is(installed: Path) -> None:
     assert rows[-1] == ["linecount", "-", "10077", "stream, datagram", "unpd-linecount 1.0"]
 
 
-def test_the_packaged_program_finds_packages_of_the_administrator(
-    installed: Path, tmp_path: Path
-) -> None:
-    """It is isolated from site-packages, and looks in /usr/local/lib/unpd."""
+def launcher_for(packages: Path, directory: Path) -> Path:
+    """The launcher of the packaged program, which finds packages in ``packages``."""
     launcher = (ROOT / "packaging/launcher").read_text()
-    libraries = (str(ROOT), sysconfig.get_path("purelib"))
+    libraries = (str(ROOT), str(directory / "libraries"))
+    (directory / "libraries").mkdir()
+    for installed in Path(sysconfig.get_path("purelib")).iterdir():
+        if not installed.name.startswith("tzdata"):  # the packaged program has none
+            (directory / "libraries" / installed.name).symlink_to(installed)
     moved = launcher.replace('sys.path.insert(0, "/usr/lib/unpd")', f"sys.path[:0] = {libraries}")
-    moved = moved.replace('"/usr/local/lib/unpd"', repr(str(installed)))
+    moved = moved.replace('"/usr/local/lib/unpd"', repr(str(packages)))
     assert moved.count("/usr/") == launcher.count("/usr/") - 2
-    program = tmp_path / "unpd"
+    program = directory / "unpd"
     program.write_text(moved)
-    ended = subprocess.run(
-        [sys.executable, "-IS", str(program), "services"],
+    return program
+
+
+def packaged(program: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the packaged program."""
+    return subprocess.run(
+        [sys.executable, "-IS", str(program), *words],
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
+
+
+def test_the_packaged_program_finds_packages_of_the_administrator(
+    installed: Path, tmp_path: Path
+) -> None:
+    """It is isolated from site-packages, and looks in /usr/local/lib/unpd."""
+    ended = packaged(launcher_for(installed, tmp_path), "services")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1].endswith("  unpd-linecount 1.0")
+
+
+@pytest.mark.parametrize("module", ["nt", "snappy", "tzdata", "org"])
+def test_the_packaged_program_runs_nothing_else_of_that_directory(
+    tmp_path: Path, module: str
+) -> None:
+    """Python and the libraries import some modules if they are there; root imports none
+    of them from the directory of the administrator, unless a service needs a package.
+    """
+    directory = tmp_path / "packages"
+    package(directory, GOOD + "ROW = row()")
+    (directory / f"{module}.py").write_text(f"print('{module} runs')\n")
+    config = tmp_path / "unpd.toml"
+    config.write_text(
+        '[services.daytime]\nlisten = ["tcp://127.0.0.1:0"]\ntimezone = "Europe/Berlni"\n'
+    )
+    program = launcher_for(directory, tmp_path)
+    ended = packaged(program, "check", "--config", str(config))
+    assert (ended.returncode, ended.stdout) == (78, "")
+    assert "there is no time zone" in ended.stderr
+    ended = packaged(program, "services")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1].startswith("own ")
 
 
 FAULTS = MappingProxyType(
@@ -429,7 +467,7 @@ def test_a_package_that_is_gone_is_refused_by_a_reload(launch: Launch, tmp_path:
 
 
 def test_a_package_runs_only_if_a_service_has_its_type(tmp_path: Path) -> None:
-    """A daemon runs no code because a package lies on its path."""
+    """That it has a service type is not enough."""
     package(tmp_path, "print('the package runs')")
     config = tmp_path / "unpd.toml"
     config.write_text('[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n')
@@ -446,6 +484,61 @@ def test_a_package_replaces_no_service_of_unpd(tmp_path: Path) -> None:
     assert ended.returncode == 0
     assert "the package runs" not in ended.stdout
     assert ended.stdout.count("\necho ") == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "fault"),
+    [
+        (b"[unpd.services]\nown own:ROW\n", 'line 2 of entry_points.txt has no "=": "own own:ROW"'),
+        (b"[unpd.services]\n\xe9wn = own:ROW\n", "entry_points.txt is not UTF-8"),
+    ],
+)
+def test_a_broken_table_of_entry_points_is_named(tmp_path: Path, table: bytes, fault: str) -> None:
+    """By the list of types, which has all others, and where a type is not found. No
+    other configuration is refused.
+    """
+    package(tmp_path, GOOD + "ROW = row()")
+    (tmp_path / "own_services-2.0.dist-info/entry_points.txt").write_bytes(table)
+    sentence = f"the entry points of own-services 2.0 cannot be read: {fault}\n"
+    ended = unpd(tmp_path, "services")
+    assert (ended.returncode, ended.stderr) == (78, f"unpd: {sentence}")
+    assert "\necho " in ended.stdout
+    assert checked(tmp_path).endswith(
+        f':1: services.own.type: there is no service type "own", but {sentence}'
+    )
+    config = tmp_path / "unpd.toml"
+    config.write_text('[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    assert unpd(tmp_path, "check", "--config", str(config)).returncode == 0
+
+
+def test_a_package_without_metadata_has_no_name(tmp_path: Path) -> None:
+    """Its type serves nevertheless."""
+    package(tmp_path, GOOD + "ROW = row()")
+    (tmp_path / "own_services-2.0.dist-info/METADATA").unlink()
+    ended = unpd(tmp_path, "services")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1].endswith("  a package without a name")
+
+
+def test_two_packages_with_one_type_are_an_error_that_names_both(tmp_path: Path) -> None:
+    """The order of a directory does not decide which one runs. A package that is there
+    twice is not two.
+    """
+    package(tmp_path, GOOD + "ROW = row()")
+    shutil.copytree(tmp_path / "own_services-2.0.dist-info", tmp_path / "other-1.dist-info")
+    assert checked(tmp_path) == "configuration OK\n"
+    (tmp_path / "other-1.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: other\nVersion: 1\n"
+    )
+    said = checked(tmp_path)
+    assert re.search(
+        r'the service type "own" is in (own-services 2\.0 and other 1|other 1 and own-services'
+        r" 2\.0): remove all but one\n",
+        said,
+    )
+    ended = unpd(tmp_path, "services")
+    assert (ended.returncode, ended.stdout.count("\nown ")) == (78, 1)
+    assert "remove all but one" in ended.stderr
 
 
 def test_the_example_stands_in_the_manual() -> None:

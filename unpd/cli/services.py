@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from unpd.cli.output import complain, show
-from unpd.config.service_types import Known, closed_packages, known_types
+from unpd.config.service_types import Known, closed_packages, known_types, unread_packages
 from unpd.names import ExitCode
 
 HEADINGS = ("NAME", "RFC", "PORT", "KINDS", "FROM")
@@ -20,7 +20,7 @@ def services(args: argparse.Namespace) -> ExitCode:
     del args
     known = tuple(known_types())
     shown = show("\n".join(_aligned([HEADINGS, *map(_row, known)])))
-    faults = [each.fault for each in known if each.type is None]
+    faults = [*(each.fault for each in known if each.type is None), *unread_packages()]
     for fault in faults:
         complain(fault)
     if closed := closed_packages():

@@ -1,8 +1,8 @@
 """The types of services: those of unpd, and those of other packages, which an entry
 point of the group ``unpd.services`` names.
 
-An entry point is loaded only if a service has its type, or for ``unpd services``: a
-daemon that starts as root runs no code because a package lies on its path. The master
+An entry point is loaded only if a service has its type, or for ``unpd services``. No
+package runs as root only because it says that it has a service type. The master
 loads it while it loads the configuration, so before it forks the children that run it.
 A type is loaded once in the life of a process; a newer package needs a restart.
 
@@ -12,16 +12,17 @@ and by the command line. Raises :class:`UnusableTypeError` with one sentence.
 
 import contextlib
 import functools
-import importlib
+import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from unpd import __version__
+from unpd.config.packages import origin_of, search
 from unpd.config.schema import COMMON_KEYS
 from unpd.config.wording import quoted
 from unpd.kernel.privileges import user_name
@@ -94,9 +95,11 @@ def service_type(name: str) -> ServiceType:
     """
     if name in SERVICES:
         return SERVICES[name]
-    for point in _entry_points():
-        if point.name == name:
-            return _load(point)
+    found = search(GROUP)
+    if points := [point for point in found.points if point.name == name]:
+        return _load_only(points)
+    if found.broken:
+        raise UnusableTypeError(f"there is no service type {quoted(name)}, but {found.broken[0]}")
     raise LookupError(name)
 
 
@@ -112,14 +115,23 @@ def kinds_of(name: str) -> Kinds:
 
 
 def known_types() -> Iterator[Known]:
-    """Yield each type that there is, by name. This loads those of other packages."""
+    """Yield each type that there is, by name. This loads those of other packages, but
+    none that two packages have.
+    """
     for name, row in sorted(SERVICES.items()):
         yield Known(name, f"unpd {__version__}", row)
-    for point in sorted(_entry_points(), key=lambda point: point.name):
+    by_name = itertools.groupby(sorted(_entry_points(), key=_name), key=_name)
+    for name, points in ((name, list(same)) for name, same in by_name):
+        origin = ", ".join(map(_origin, points))
         try:
-            yield Known(point.name, _origin(point), _load(point))
+            yield Known(name, origin, _load_only(points))
         except UnusableTypeError as error:
-            yield Known(point.name, _origin(point), None, str(error))
+            yield Known(name, origin, None, str(error))
+
+
+def unread_packages() -> tuple[str, ...]:
+    """One sentence for each package that may have a type, but cannot be read."""
+    return search(GROUP).broken
 
 
 def closed_packages() -> str:
@@ -206,12 +218,23 @@ def _is_found(module: str) -> bool:
 
 
 def _entry_points() -> "Iterator[EntryPoint]":
-    # The import takes 30 ms and 3 MB, which a daemon without such a type does not need.
-    from importlib.metadata import entry_points  # noqa: PLC0415 - see above
+    return (point for point in search(GROUP).points if point.name not in SERVICES)
 
-    # The import system may remember a directory as missing, or as it was.
-    importlib.invalidate_caches()
-    return (point for point in entry_points(group=GROUP) if point.name not in SERVICES)
+
+def _name(point: "EntryPoint") -> str:
+    return point.name
+
+
+def _load_only(points: "Sequence[EntryPoint]") -> ServiceType:
+    """Load the only type of its name. UnusableTypeError if there are several: the order
+    of a directory must not decide which one root runs.
+    """
+    if len(points) > 1:
+        origins = " and ".join(map(_origin, points))
+        raise UnusableTypeError(
+            f"the service type {quoted(points[0].name)} is in {origins}: remove all but one"
+        )
+    return _load(points[0])
 
 
 def _load(point: "EntryPoint") -> ServiceType:
@@ -273,7 +296,7 @@ def _value_shown(value: Any) -> str:
 
 
 def _origin(point: "EntryPoint") -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
+    return origin_of(point.dist)
 
 
 @contextlib.contextmanager
