@@ -324,3 +324,43 @@ def test_children_do_not_inherit_the_variables(
             "WATCHDOG_USEC",
             "FDSTORE",
         } & set(line.split())
+
+
+MPTCP = 262
+"""IPPROTO_MPTCP (linux/in.h). The module socket has a name for it on some systems."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocol", "name"),
+    [
+        (
+            socket.SOCK_STREAM,
+            MPTCP,
+            "MPTCP",
+        ),
+        (
+            socket.SOCK_DGRAM,
+            socket.IPPROTO_UDPLITE,
+            "UDP-Lite",
+        ),
+    ],
+    ids=["mptcp", "udplite"],
+)
+def test_a_socket_of_another_protocol_is_refused(
+    launch: Launch, systemd: FakeSystemd, kind: int, protocol: int, name: str
+) -> None:
+    """With what its socket unit needs: it takes not all options, or only looks like one
+    of TCP or UDP.
+    """
+    try:
+        sock = socket.socket(socket.AF_INET, kind, protocol)
+    except OSError as error:
+        pytest.skip(f"this kernel has no {name}: {error}")
+    sock.bind(("127.0.0.1", 0))
+    if kind == socket.SOCK_STREAM:
+        sock.listen()
+    systemd.listen("echo", sock)
+    assert refused(systemd.start(launch, ECHO, ready=False), 69).endswith(
+        f"service echo cannot listen on systemd:echo: systemd passes a socket of {name}: remove"
+        " SocketProtocol= from its socket unit\n"
+    )

@@ -8,7 +8,8 @@ that names the service and the address.
 
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from unpd.config.addresses import (
     Address,
@@ -30,6 +31,13 @@ from unpd.master.systemd.offers import DescriptorStore
 _METRICS_OPTIONS = ListenOptions(
     backlog=128, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666
 )
+PROTOCOLS = (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP)
+"""What a passed socket may speak; 0 is that of UNIX sockets."""
+
+_OTHER_PROTOCOLS: Mapping[int, str] = MappingProxyType(
+    {socket.IPPROTO_SCTP: "SCTP", socket.IPPROTO_UDPLITE: "UDP-Lite", 262: "MPTCP"}
+)
+"""Those that SocketProtocol= of a socket unit can name (systemd.socket(5))."""
 
 
 class ListenerSources:
@@ -89,8 +97,8 @@ class ListenerSources:
         return found
 
     def _refuse_kinds(self, config: Config) -> None:
-        """Refuse a passed datagram socket where only streams are served, and the
-        reverse.
+        """Refuse a passed datagram socket where only streams are served, the reverse,
+        and a socket of another protocol.
         """
         self._refuse_kind("the metrics exporter", config.metrics.listen, (True, False))
         for name, service in config.services.items():
@@ -102,6 +110,12 @@ class ListenerSources:
         if not isinstance(address, SystemdAddress):
             return
         for sock in self._passed.get(address.name, ()):
+            if sock.proto not in PROTOCOLS:
+                protocol = _OTHER_PROTOCOLS.get(sock.proto, f"protocol {sock.proto}")
+                raise AddressError(
+                    f"{owner} cannot listen on {address.text}: systemd passes a socket of"
+                    f" {protocol}: remove SocketProtocol= from its socket unit"
+                )
             is_datagram = sock.type == socket.SOCK_DGRAM
             if not served[is_datagram]:
                 key = "ListenStream=" if is_datagram else "ListenDatagram="
