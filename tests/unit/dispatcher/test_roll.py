@@ -91,6 +91,16 @@ def test_a_session_is_counted_from_its_accept_to_its_end(scene: Scene) -> None:
     assert (scene.ledger.open, scene.roll.open[ECHO], scene.table.used()) == (0, 0, [])
 
 
+def test_the_bytes_stand_in_the_row_before_the_end(scene: Scene) -> None:
+    """A scrape that sees the end of a connection sees all its bytes."""
+    index = scene.begin(pid=4711)
+    scene.moves(index, 7, 5)
+    scene.says(index, EndCause.DONE)
+    scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
+    assert scene.row[CELLS + Service.RECEIVED] == 7
+    assert scene.row[CELLS + Service.SENT] == 5
+
+
 def test_bytes_are_booked_once(scene: Scene) -> None:
     """However often they are looked at, also by the next keeper."""
     index = scene.begin(pid=4711)
