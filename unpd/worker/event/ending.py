@@ -21,6 +21,10 @@ timeout. A peer that lives and does not read acknowledges the probes of its clos
 window; these come in doubling intervals, so the last one may be half of the time ago.
 """
 
+QUIET_SHARE = 0.9
+"""A stalled peer counts as silent if, for this share of the user timeout, our kernel
+has sent it nothing or it has acknowledged nothing.
+"""
 _RESET = frozenset((errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDOWN))
 _UNREACHABLE = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN))
 

@@ -14,7 +14,7 @@ from typing import Any
 from unpd.kernel import connections as kernel
 from unpd.names import EndCause
 from unpd.services.base import HandOver, More, Piece, Reply, StreamService, same
-from unpd.worker.event.ending import cause_of, report_failure, why_silent
+from unpd.worker.event.ending import QUIET_SHARE, cause_of, report_failure, why_silent
 from unpd.worker.event.shared import Shared
 from unpd.worker.event.stage import Stage
 from unpd.worker.event.stream import Stream
@@ -27,10 +27,6 @@ wanted to.
 LOOK_AHEAD_S = 60.0
 """The wheel never gets a time further ahead than this: it keeps a slot, even an empty
 one, until the slot comes up, and a day has many slots.
-"""
-QUIET_SHARE = 0.9
-"""A stalled peer counts as silent if, for this share of the user timeout, our kernel
-has sent it nothing or it has acknowledged nothing.
 """
 
 # To look up a member in its enum costs 0.1 us, because Python 3.11 does it through a
