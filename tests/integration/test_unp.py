@@ -85,6 +85,11 @@ def pstree() -> Row:
     return Row("pstree", "", command, tuple(printed))
 
 
+def children() -> int:
+    """How many children the daemon has, as that block shows them."""
+    return sum(line.startswith(("  |-", "  `-")) for line in pstree().printed)
+
+
 def shells() -> tuple[str, str]:
     """What the README has a reader type first in each of the two shells."""
     typed = [
@@ -189,16 +194,24 @@ def _gone(unshare: "subprocess.Popen[str]", others: set[int]) -> bool:
     return unshare.poll() is not None
 
 
+def is_ready(log: str) -> bool:
+    """Whether the master and all its children are ready, as the log has it."""
+    return len(re.findall(r" \w+\.ready ", log)) == 1 + children()
+
+
 @contextmanager
 def started(there: Machine) -> Iterator[None]:
-    """Start the daemon as the README does in the first shell; stop it afterwards."""
+    """Start the daemon as the README does in the first shell; stop it afterwards. A
+    reader types the first command when all children have started: one that has not
+    taken its title yet would look like a second master.
+    """
     log = there.directory / "log"
     with (
         log.open("wb") as stderr,
         subprocess.Popen(there.shell(shells()[0]), env=environment(), stderr=stderr) as first,
     ):
         try:
-            until(lambda: "master.ready" in log.read_text(), READY_S, log.read_text)
+            until(lambda: is_ready(log.read_text()), READY_S, log.read_text)
             yield
             there.run("kill $(pgrep -nf '^unpd: master')")
             assert first.wait(READY_S) == 0, log.read_text()

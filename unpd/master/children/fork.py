@@ -205,9 +205,11 @@ def _live(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid: int) ->
 
 
 def _settle_in(child: Child, plan: ForkPlan, channel: ChannelEnd) -> Newborn:
-    """Give up the parent's handlers, terminal and descriptors; set up those of the
-    child.
+    """Give up the parent's title, handlers, terminal and descriptors; set up those of
+    the child. The title comes first: until then, ps and pgrep take the child for a
+    second master.
     """
+    show_title(child, "starting")
     signals.reset_inherited()
     terminal.leave()
     plan.log.sink.separate()
@@ -215,7 +217,6 @@ def _settle_in(child: Child, plan: ForkPlan, channel: ChannelEnd) -> Newborn:
     processes.close_all_but((0, 1, 2, *log_fds, channel.fileno(), *plan.kept_fds))
     plan.board.rows_bound = rows_bound(plan.board.rows_given)
     cells = plan.board.row(plan.row)
-    show_title(child, "starting")
     faulthandler.enable(file=plan.log.sink.fd)
     plan.log.sink.on_drop = lambda: _count_dropped(cells)
     signals.ignore(IGNORED)
