@@ -101,6 +101,13 @@ def streaming(behaviour: Callable[[socket.socket], None]) -> Iterator[int]:
         served.result(PATIENCE_S)
 
 
+@contextmanager
+def listening_only() -> Iterator[int]:
+    """Provide a port where the kernel completes connections and no process reads."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
 def measured(client: Running) -> dict[str, Any]:
     """Return the JSON of a measurement that has ended well."""
     ended = client.ended()
@@ -526,6 +533,18 @@ def test_a_bulk_that_breaks_is_closed_early(start: StartClient) -> None:
         ended = start("echo", "127.0.0.1", port, "--bulk", 0.1).ended()
     assert re.search(
         r"\((\d+) of \1 bytes are missing\)$", complaint(ended, ClientExit.CLOSED_EARLY)
+    )
+
+
+def test_a_bulk_to_a_server_that_reads_nothing_times_out(start: StartClient) -> None:
+    """The timeout counts while the client sends, too: it does not wait for the end of
+    the transfer's time.
+    """
+    with listening_only() as port:
+        ended = start("echo", "127.0.0.1", port, "--bulk", 600, "--timeout", 1).ended()
+    assert re.fullmatch(
+        rf"echo at 127.0.0.1 port {port}: timed out after T s \((\d+) of \1 bytes are missing\)",
+        drop_time(complaint(ended, ClientExit.TIMED_OUT)),
     )
 
 

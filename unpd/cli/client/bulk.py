@@ -85,14 +85,16 @@ class Bulk:
 class StreamBulk(Bulk):
     """A transfer over a stream."""
 
+    def __init__(self, sock: socket.socket, size: int, output_fd: int, watch: Interrupts) -> None:
+        super().__init__(sock, size, output_fd, watch)
+        self._moved_ns = 0  # when the last bytes moved
+
     def run(self, duration_ns: int, timeout_ns: int | None) -> Transferred:
         """Send for ``duration_ns``, then read on until the server closes. A server that
-        makes no progress for ``timeout_ns`` has timed out.
+        neither takes nor sends a byte for ``timeout_ns`` has timed out, at any time.
         """
         while not self._watch.came and self._elapsed_ns() < duration_ns:
-            events = self._wait(
-                streams.READABLE | streams.WRITABLE, duration_ns - self._elapsed_ns()
-            )
+            events = self._progress(streams.READABLE | streams.WRITABLE, duration_ns, timeout_ns)
             if events & ~streams.WRITABLE and not self._receive():
                 raise ClientFailure(ClientExit.CLOSED_EARLY, "server terminated prematurely")
             if events & streams.WRITABLE:
@@ -102,12 +104,24 @@ class StreamBulk(Bulk):
             self._sock.shutdown(socket.SHUT_WR)
         open_ = True
         while open_ and not self._watch.came:
-            if self._wait(streams.READABLE, timeout_ns):
+            if self._progress(streams.READABLE, None, timeout_ns):
                 open_ = self._receive()
-            elif not self._watch.came:
-                raise ClientFailure(ClientExit.TIMED_OUT, "timed out", self._missing_text())
         self._check_counts()
         return self._result(datagrams=False)
+
+    def _progress(self, events: int, end_ns: int | None, timeout_ns: int | None) -> int:
+        """Wait until bytes can move, or until ``end_ns`` of the transfer; return the
+        socket's events. ClientFailure if none moved for ``timeout_ns``.
+        """
+        late_ns = None if timeout_ns is None else self._moved_ns + timeout_ns
+        moments = [moment for moment in (end_ns, late_ns) if moment is not None]
+        ready = self._wait(events, min(moments) - self._elapsed_ns() if moments else None)
+        now_ns = self._elapsed_ns()
+        if ready:
+            self._moved_ns = now_ns
+        elif late_ns is not None and now_ns >= late_ns and not self._watch.came:
+            raise ClientFailure(ClientExit.TIMED_OUT, "timed out", self._missing_text())
+        return ready
 
     def _send(self) -> None:
         try:
