@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import termios
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import clients
 from tests.support.client_process import (
     PATIENCE_S,
     Running,
@@ -30,7 +32,10 @@ from tests.support.waiting import until
 from unpd.cli.client import connect, datagrams
 from unpd.cli.client.failures import ClientFailure
 from unpd.cli.client.framing import Lines
+from unpd.cli.client.interrupts import Interrupts
 from unpd.cli.client.lines import Ends, LineDatagrams
+from unpd.cli.client.ping import Measurement, Plan
+from unpd.cli.client.probes import Coder, StreamProbe
 from unpd.cli.client.streams import Output
 from unpd.cli.client.targets import Target
 from unpd.names import ClientExit
@@ -546,6 +551,49 @@ def test_a_bulk_to_a_server_that_reads_nothing_times_out(start: StartClient) -> 
         rf"echo at 127.0.0.1 port {port}: timed out after T s \((\d+) of \1 bytes are missing\)",
         drop_time(complaint(ended, ClientExit.TIMED_OUT)),
     )
+
+
+class WatchedProbe(StreamProbe):
+    """A probe that notices a client which asks it over and over."""
+
+    def __init__(self, sock: socket.socket, coder: Coder) -> None:
+        super().__init__(sock, coder)
+        self.looks = 0
+        self.spinning = threading.Event()
+
+    @property
+    def busy(self) -> bool:
+        """Whether bytes wait to be sent. Each turn of the measurement asks."""
+        self.looks += 1
+        if self.looks > 500:
+            self.spinning.set()
+        return super().busy
+
+
+def test_a_measurement_rests_while_the_last_request_waits() -> None:
+    """One answer came, then the server stops reading in the middle of the last request.
+    The client waits in the kernel, without a turn, until the server reads on; only then
+    does the wait for the last answer begin.
+    """
+    size = 1 << 20  # more than the buffers of a UNIX socket hold
+    near, far = socket.socketpair()
+    plan = Plan(size=size, interval_ns=1_000_000, count=2, timeout_ns=None, as_json=True)
+    near.setblocking(False)
+    probe = WatchedProbe(near, Coder(bytes(8), size))
+    with (
+        ThreadPoolExecutor(1) as pool,
+        Interrupts() as interrupts,
+        open(os.devnull, "wb") as sink,
+        near,
+        far,
+    ):
+        measurement = Measurement(probe, plan, Output(sink.fileno()), interrupts)
+        ran = pool.submit(measurement.run)
+        far.sendall(clients.read_exactly(far, size))
+        assert not probe.spinning.wait(0.5), probe.looks
+        far.sendall(clients.read_exactly(far, size))
+        ran.result(PATIENCE_S)
+    assert measurement.tally.counts.received == 2
 
 
 # --- Ctrl-C ---------------------------------------------------------------------------

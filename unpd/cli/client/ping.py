@@ -12,7 +12,8 @@ Theory of operation:
   counts when it comes. An ICMP error is a line, too, and the measurement goes on: the
   server may start again.
 - After the last request the client waits for the missing answers, as long as
-  ``figures.linger_ns`` says. A Ctrl-C ends all this at once.
+  ``figures.linger_ns`` says. That time begins when the last byte is sent. A Ctrl-C ends
+  all this at once.
 
 Known gap: times are those of this process, so a busy machine adds to them.
 """
@@ -92,8 +93,17 @@ class Measurement:
             return False
         if self.tally.complete:
             return True
+        until_ns = self._lingers_until_ns()
+        return until_ns is not None and now_ns >= until_ns
+
+    def _lingers_until_ns(self) -> int | None:
+        """When the wait for the missing answers is over; None as long as it has not
+        begun, or without a limit.
+        """
         linger_ns = self.tally.linger_ns(self._plan.interval_ns)
-        return linger_ns is not None and now_ns >= self._last_ns + linger_ns
+        if linger_ns is None or not self._all_sent() or self._probe.busy:
+            return None
+        return self._last_ns + linger_ns
 
     def _all_sent(self) -> bool:
         return self.tally.sent == self._plan.count
@@ -119,11 +129,10 @@ class Measurement:
         self._send()
 
     def _wait_s(self, now_ns: int) -> float | None:
-        linger_ns = self.tally.linger_ns(self._plan.interval_ns)
         moments = [
             self.tally.due_ns(),
             None if self._all_sent() else self._next_ns,
-            self._last_ns + linger_ns if self._all_sent() and linger_ns is not None else None,
+            self._lingers_until_ns(),
         ]
         known = [moment for moment in moments if moment is not None]
         return max((min(known) - now_ns) / NS, 0.0) if known else None
@@ -145,10 +154,13 @@ class Measurement:
             self._suffer(error)
 
     def _flush(self) -> None:
+        if not self._probe.busy:
+            return
         try:
             self._probe.flush()
         except OSError as error:
             self._suffer(error)
+        self._last_ns = time.monotonic_ns()
 
     def _receive(self) -> None:
         for number in self._numbers():
