@@ -1,7 +1,8 @@
-"""TCP_INFO: the accept queue of a listener, and how long a peer has been silent.
+"""TCP_INFO: the accept queue of a listener, how long a peer has been silent, and how
+many segments were sent again.
 
-Owns nothing: each socket belongs to the caller, which is the master or a worker. Calls
-nothing of unpd. Raises OSError.
+Owns nothing: each socket belongs to the caller, which is the master, a worker or a
+client. Calls nothing of unpd. Raises OSError where a function does not say otherwise.
 """
 
 import socket
@@ -18,6 +19,7 @@ _UNACKED = 24
 _QUEUE = struct.Struct("=II")
 _LAST_DATA_SENT = 44
 _LAST_ACK_RECV = 56
+_TOTAL_RETRANSMITS = 100
 _NOT_SENT = 144
 
 
@@ -79,3 +81,16 @@ def silence(sock: socket.socket) -> Silence | None:
         bool(not_sent),
         tcp_info[_PROBES],
     )
+
+
+def retransmits(sock: socket.socket) -> int | None:
+    """How many segments the kernel has retransmitted on a TCP connection; None for any
+    other socket, and where the kernel does not tell.
+    """
+    if sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        return None
+    try:
+        tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        return int(struct.unpack_from("=I", tcp_info, _TOTAL_RETRANSMITS)[0])
+    except (OSError, struct.error):
+        return None

@@ -61,10 +61,9 @@ class WorkerSetup:
     ``own``: the addresses on which unpd listens. ``board`` and ``place``: where it
     finds its siblings; without a place it has its listeners alone, and never takes more
     than ``max_connections``. ``row``: its own words on the board. ``channel``: the
-    questions of the
-    master, which come after ``report_ready`` (None: no questions). ``switch_log``
-    answers the question that brings a new log file. ``title`` sets the state in the
-    process title.
+    questions of the master, which come after ``report_ready`` (None: no questions).
+    ``switch_log`` answers the question that brings a new log file. ``title`` sets the
+    state in the process title.
     """
 
     services: tuple[ServiceSetup, ...]

@@ -1,7 +1,7 @@
 """``echo --bulk``: sends for some seconds as fast as the server takes it, and counts
 what comes back.
 
-Called by ``command`` with a connected non-blocking socket; ``report`` has the words.
+Called by ``measuring`` with a connected non-blocking socket; ``report`` has the words.
 Errors: ClientFailure, OutputClosed; OSError over datagrams if nothing has come yet.
 Bytes are counted, not compared.
 
@@ -19,8 +19,8 @@ from unpd.cli.client import streams
 from unpd.cli.client.datagrams import BUFFER_BYTES, datagram_failure
 from unpd.cli.client.failures import ClientFailure, failure_of, not_a_server
 from unpd.cli.client.interrupts import Interrupts
-from unpd.cli.client.probes import retransmits
 from unpd.cli.client.report import Transferred
+from unpd.kernel.tcp_info import retransmits
 from unpd.names import ClientExit
 
 NS = 1_000_000_000

@@ -2,7 +2,7 @@
 
 Called by ``unpd.cli.client.run``; calls the client of the service: ``printing`` for
 daytime, qotd and chargen, ``time868``, ``tcpmux``, ``echo`` and ``lines`` for echo and
-discard, ``ping`` and ``bulk`` for the measurements of echo. Errors: each
+discard, ``measuring`` for the measurements of echo. Errors: each
 ClientFailure becomes one sentence and an exit code here, and no other module of the
 client writes to standard error.
 """

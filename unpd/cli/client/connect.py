@@ -1,8 +1,8 @@
 """From a target to a connected, non-blocking stream socket: look the name up, then try
 its addresses in turn (UNP 11.12).
 
-Called by ``command``, and for the look-up by ``datagrams``. Errors: ClientFailure,
-which names every address that was tried.
+Called by ``command`` and ``measuring``, and for the look-up by ``datagrams``. Errors:
+ClientFailure, which names every address that was tried.
 
 The timeout bounds the look-up, and each attempt anew: an address that does not answer
 must not use up the time of the next one. getaddrinfo(3) cannot be interrupted, so it

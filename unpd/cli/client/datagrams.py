@@ -1,8 +1,9 @@
 """Datagram sockets of the clients: connected, so that the kernel takes answers from the
 server's address alone and reports its ICMP errors (UNP 8.11).
 
-Called by ``command``, ``lines`` and ``probes``. Calls ``connect`` for the addresses of
-a name. Errors: ClientFailure, OutputClosed, and OSError where a function says so.
+Called by ``command``, ``measuring``, ``ping`` and ``lines``. Calls ``connect`` for the
+addresses of a name. Errors: ClientFailure, OutputClosed, and OSError where a function
+says so.
 
 Nothing is sent twice: a lost datagram, or a lost answer, is a timeout (UNP 8.7). The
 kernel sets "don't fragment" while a datagram fits what it knows of the path, and sends

@@ -1,7 +1,7 @@
 """Ctrl-C as a descriptor: the first one ends a wait, so that a measurement can print
 its summary. The second one ends the client at once, even where it hangs in a write.
 
-Called by ``command`` around a measurement. Calls :mod:`unpd.kernel.signals` for the
+Called by ``measuring`` around a measurement. Calls :mod:`unpd.kernel.signals` for the
 wake-up pipe. Where SIGINT is ignored, as in a background job of a shell script, it
 stays ignored.
 """

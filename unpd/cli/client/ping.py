@@ -2,7 +2,7 @@
 and on the clock. The ping of UNP 28.5 sends in a handler of SIGALRM; here all is
 poll(2).
 
-Called by ``command`` with a probe; calls ``tally`` for what an answer means and
+Called by ``measuring`` with a probe; calls ``tally`` for what an answer means and
 ``report`` for the words. Errors: OutputClosed; ClientFailure if a stream ends early.
 Theory of operation:
 
@@ -27,8 +27,9 @@ from unpd.cli.client import report, streams
 from unpd.cli.client.datagrams import datagram_failure, trouble_of
 from unpd.cli.client.failures import ClientFailure, failure_of
 from unpd.cli.client.interrupts import Interrupts
-from unpd.cli.client.probes import STRANGE, Probe, retransmits
+from unpd.cli.client.probes import STRANGE, Probe
 from unpd.cli.client.tally import Tally
+from unpd.kernel.tcp_info import retransmits
 from unpd.names import ClientExit
 
 NS = 1_000_000_000

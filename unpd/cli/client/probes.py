@@ -1,8 +1,8 @@
 """The requests of a measurement on the wire, and their answers: over a stream and over
 datagrams.
 
-Called by ``ping`` with a connected non-blocking socket. Errors: OSError of send(2)
-and recv(2) as it is, and ClientFailure for the end of a stream.
+Made by ``measuring`` with a connected non-blocking socket, called by ``ping``. Errors:
+OSError of send(2) and recv(2) as it is, and ClientFailure for the end of a stream.
 
 A request has a token that tells this measurement from others, its number, and letters
 up to its size. An answer is the same bytes. Whatever else comes is strange: over
@@ -33,8 +33,6 @@ STRANGE = 0
 """The number of what is no answer: requests begin at 1."""
 
 _LETTERS = bytes(range(0x61, 0x7B))
-# Offset in struct tcp_info (linux/tcp.h).
-_TOTAL_RETRANS = 100
 
 
 class Coder:
@@ -159,16 +157,3 @@ class StreamProbe:
 def new_token() -> bytes:
     """Return a token that no other measurement has."""
     return os.urandom(TOKEN_BYTES)
-
-
-def retransmits(sock: socket.socket) -> int | None:
-    """Return how many segments the kernel has retransmitted on a TCP connection
-    (TCP_INFO, tcp(7)); None for any other socket.
-    """
-    if sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
-        return None
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS + 4)
-    except OSError:
-        return None
-    return int(struct.unpack_from("=I", info, _TOTAL_RETRANS)[0])

@@ -1,6 +1,6 @@
 """The words and the JSON of a measurement.
 
-Called by ``ping``, ``bulk`` and ``command``; calls ``figures``. Pure. The lines are
+Called by ``ping`` and ``measuring``; calls ``figures``. Pure. The lines are
 those of ping(8), where it has them. unpd(8) lists the fields of the JSON.
 """
 

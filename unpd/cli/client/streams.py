@@ -1,8 +1,8 @@
 """The one wait of the clients, and writing to standard output.
 
-Called by ``connect``, ``daytime`` and ``echo``. Waits with poll(2) and not epoll(7):
-standard input may be a regular file, which epoll refuses. Errors: OutputClosed,
-ClientFailure.
+Called by ``connect``, ``datagrams`` and every client. Waits with poll(2) and not
+epoll(7): standard input may be a regular file, which epoll refuses. Errors:
+OutputClosed, ClientFailure.
 
 Known gap: a reader of standard output that does not read holds the whole client up.
 That is the back-pressure of a pipeline: no byte is lost or piled up.
