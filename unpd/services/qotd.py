@@ -129,9 +129,9 @@ def answer_sizes(options: QotdOptions) -> tuple[int, ...]:
 
 
 class Qotd:
-    """The quotation service. It chooses at random, but never the same quotation twice
-    in a row if there are several. That holds for one process: with the model fork,
-    where each client has its own, one may come twice.
+    """The quotation service. It chooses at random. One process never sends the same
+    quotation twice in a row if there are several; two workers, or two sessions of the
+    model fork, may.
     """
 
     def __init__(self, options: QotdOptions) -> None:
