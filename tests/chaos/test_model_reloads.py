@@ -10,7 +10,6 @@ from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import total
 from tests.support.operating import reload
-from tests.support.scale import scale
 from tests.support.sessions import dispatcher, greet, served
 from tests.support.waiting import until
 from unpd.names import ChildKind, Model
@@ -23,8 +22,6 @@ level = "info"
 listen = ["tcp://127.0.0.1:0"]
 model = "{model}"
 """
-FULL_RATE = 500.0
-"""Sessions a second in the full run. In the default run other tests use the machine."""
 PATIENCE_S = 60.0
 ROUND = (Model.FORK, Model.ITERATIVE, Model.EVENT)
 SERVING = {
@@ -34,9 +31,16 @@ SERVING = {
 }
 
 
-def test_the_model_changes_under_load(launch: Launch) -> None:
-    """Event, fork, iterative, event, by reloads under 500 sessions a second: nobody is
-    refused or reset, each session is counted once, a client of each model goes on
+@pytest.mark.parametrize(
+    ("rate", "rounds"),
+    [
+        pytest.param(100.0, 1, id="some"),  # other tests use the machine at this time
+        pytest.param(500.0, 10, id="full", marks=pytest.mark.slow),
+    ],
+)
+def test_the_model_changes_under_load(launch: Launch, rate: float, rounds: int) -> None:
+    """Event, fork, iterative, event, by reloads under so many sessions a second: nobody
+    is refused or reset, each session is counted once, a client of each model goes on
     through the later ones, and no process is left.
     """
     unpd = launch(CONFIG.format(model=Model.EVENT))
@@ -44,13 +48,13 @@ def test_the_model_changes_under_load(launch: Launch) -> None:
         contextlib.ExitStack() as stack,
         loads.running(
             unpd.address("echo"),
-            rate=FULL_RATE if scale() == 1 else FULL_RATE / 5,
+            rate=rate,
             concurrency=256,
             timeout_s=PATIENCE_S,
         ) as load,
     ):
         lasting = served(stack, unpd.address("echo"))
-        for model in ROUND * (10 if scale() == 1 else 1):
+        for model in ROUND * rounds:
             reload(unpd, CONFIG.format(model=model))
             assert unpd.children(SERVING[model])
             load.more(50, timeout_s=PATIENCE_S)
@@ -75,8 +79,15 @@ def only(unpd: Unpd, model: Model) -> bool:
     return [kind for kind in SERVING.values() if unpd.children(kind)] == [SERVING[model]]
 
 
-@pytest.mark.timeout(900)  # the full run forks 10,000, as fast as the machine can
-def test_ten_thousand_sessions_leave_no_zombie(launch: Launch) -> None:
+@pytest.mark.timeout(900)  # ten thousand take as long as the machine needs
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(200, id="some"),
+        pytest.param(10_000, id="full", marks=pytest.mark.slow),
+    ],
+)
+def test_thousands_of_sessions_leave_no_zombie(launch: Launch, count: int) -> None:
     """Each is forked, reaped and counted once, with every byte. No descriptor stays
     open in the dispatcher, and its memory does not grow.
     """
@@ -86,7 +97,6 @@ def test_ten_thousand_sessions_leave_no_zombie(launch: Launch) -> None:
         served(stack, unpd.address("echo"))
     wait_ended(unpd, {"client_fin": 1})
     before, resident = procs.fds(parent), procs.rss_bytes(parent)
-    count = 10_000 if scale() == 1 else 200
     with loads.running(unpd.address("echo"), concurrency=32, timeout_s=PATIENCE_S) as load:
         load.more(count, timeout_s=800)
         assert unpd.total("unpd_zombies") < 256
