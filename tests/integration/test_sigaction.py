@@ -1,4 +1,4 @@
-"""The system calls behind signals and reaping, as strace shows them."""
+"""The system calls behind signals, reaping and a new child, as strace shows them."""
 
 import os
 import re
@@ -63,3 +63,15 @@ def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
 
     assert any("pidfd_send_signal(" in call for call in calls)
     assert not [call for call in calls if re.match(r"(kill|tkill|tgkill)\(", call)]
+
+
+@faults.requires_strace()
+def test_a_child_takes_its_title_first(launch: Launch, tmp_path: Path) -> None:
+    """Before it gives up the master's handlers. Until it has a title of its own, pgrep
+    takes it for a second master.
+    """
+    prefix = faults.strace_prefix(tmp_path / "trace", "prctl,rt_sigaction", options=("-ff",))
+    unpd = launch(prefix=prefix)
+    for pid in unpd.workers():
+        first = faults.Trace(tmp_path / f"trace.{pid}").lines()[0]
+        assert first.startswith('prctl(PR_SET_NAME, "unpd: worker'), first
