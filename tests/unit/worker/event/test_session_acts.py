@@ -21,7 +21,8 @@ from unpd.kernel.tcp_info import Silence
 from unpd.names import EndCause
 from unpd.services.base import Conversation, HandOver, More, Piece, Reply, StreamService, same
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.event.session import QUIET_S, QUIET_SHARE, Session
+from unpd.worker.event.ending import QUIET_SHARE
+from unpd.worker.event.session import QUIET_S, Session
 from unpd.worker.event.stage import Stage
 from unpd.worker.terms import Terms
 
