@@ -168,9 +168,12 @@ def trim_heap() -> None:
 
 def descriptor_limit() -> int | None:
     """How many descriptors this process may have at most, the hard limit
-    RLIMIT_NOFILE; None if there is no limit.
+    RLIMIT_NOFILE; None if there is no limit, or if a filter refuses to tell it.
     """
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    try:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    except OSError:
+        return None
     return None if hard == resource.RLIM_INFINITY else hard
 
 
