@@ -266,7 +266,9 @@ class Fault(enum.StrEnum):
 
 FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
     {
-        Fault.POOL_NOT_READY: "a pool that serves clients has no ready worker",
+        Fault.POOL_NOT_READY: (
+            "a pool that serves clients, or an iterative service, has no ready child"
+        ),
         Fault.CRASH_LOOP: "the children of a slot keep dying early",
         Fault.LISTENER_BROKEN: (
             "a listener takes no clients, and could not be repaired yet; or another process changes"

@@ -73,6 +73,31 @@ def test_one_client_is_served_at_a_time(launch: Launch) -> None:
     assert wait_ended(unpd, {"client_fin": 5}).received == 6
 
 
+def test_a_service_that_nothing_serves_is_not_ready(launch: Launch) -> None:
+    """While the worker of one service is gone, /readyz, the status and the log name
+    that service, though the worker of another one in the pool is ready.
+    """
+    unpd = launch(
+        ECHO + '[services.other]\ntype = "echo"\nlisten = ["tcp://127.0.0.1:0"]\n'
+        'model = "iterative"\n'
+    )
+
+    def not_ready() -> tuple[bytes, ...]:
+        children = unpd.children(ChildKind.ITERATIVE)
+        procs.kill(pid for pid in children if " other " in procs.title(pid))
+        shown = unpd.run("status", "--control", str(unpd.control)).stdout
+        answer = unpd.get("/readyz")
+        both = answer.status == 503 and b"no ready worker" in shown
+        return (answer.body, shown) if both else ()
+
+    body, shown = until(not_ready, 20.0, "503, and a degraded status")
+    assert body == b"no ready worker for service other\n"
+    assert b"degraded: service other has no ready worker\n" in shown
+    assert b"\niterative echo: ready, " in shown
+    assert {event.fields["service"] for event in unpd.log_events("iterative.died")} == {"other"}
+    until(lambda: unpd.get("/readyz").status == 200, 20.0, "200 again")
+
+
 def test_a_silent_client_does_not_hold_the_others_up_for_ever(launch: Launch) -> None:
     """Its deadline ends it, and the next one is served."""
     unpd = launch(f"{ECHO}idle_timeout_s = {IDLE_S}\nsession_timeout_s = 1.5\n")

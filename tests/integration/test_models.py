@@ -36,8 +36,10 @@ def test_a_model_changes_neither_ends_nor_status(unpd: Unpd) -> None:
     status shows the children that serve, and readiness knows them.
     """
     shown = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
-    (line,) = [line for line in shown.splitlines() if " default/0: ready, pid " in line]
-    assert line.split()[0] in (ChildKind.DISPATCHER, ChildKind.ITERATIVE)
+    assert (f"\n{ChildKind.DISPATCHER} default/0: ready, pid " in shown) is not all(
+        f"\n{ChildKind.ITERATIVE} {service}: ready, pid " in shown
+        for service in ("plain", "idle", "session", "stall")
+    )
     assert "service plain: 0 active, 0 accepted\n" in shown
     assert unpd.get("/readyz").status == 200
     data = bytes(range(256)) * 4096

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from unpd.board import layout, memory
 from unpd.board.active import count_active
 from unpd.board.memory import Entry, Scoreboard
-from unpd.metrics.labels import Labels, ListenerLabels
+from unpd.metrics.labels import Labels, ListenerLabels, Server
 from unpd.metrics.pages import Pages, Request
 from unpd.metrics.reading import count_service
 from unpd.names import ChildKind, ChildPhase
@@ -27,7 +27,7 @@ LABELS = Labels(
     services=(("echo", 0), ("daytime", 1)),
     pools=(("default", 0),),
     listeners=(ListenerLabels("echo", "tcp://[::]:7", 0, is_tcp=True),),
-    served_by=dict.fromkeys(("echo", "daytime"), frozenset({(ChildKind.WORKER, "default")})),
+    served_by=dict.fromkeys(("echo", "daytime"), frozenset({Server(ChildKind.WORKER, "default")})),
     version="1.2.3",
     master_pid=os.getpid(),
 )

@@ -25,11 +25,11 @@ from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
 from unpd.logs import Log
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
-from unpd.metrics.labels import Labels, ListenerLabels
+from unpd.metrics.labels import Labels, ListenerLabels, Server
 from unpd.names import ChildKind
 from unpd.sinks import standard_error
 
-WORKERS = frozenset({(ChildKind.WORKER, "default")})
+WORKERS = frozenset({Server(ChildKind.WORKER, "default")})
 """The children that serve both services."""
 ROOT = Path(__file__).parents[2]
 BEAT_ROW = layout.MAX_ROWS - 1

@@ -45,6 +45,12 @@ def wants(
     return Wanted(pools, replace(LIMITS, **limits))
 
 
+def wants_iterative(*services: str, **limits: float) -> Wanted:
+    """Build a Wanted with a slot of its own for each of these services."""
+    pool = WantedPool(len(services), "", services=services)
+    return Wanted({(ChildKind.ITERATIVE, "default"): pool}, replace(LIMITS, **limits))
+
+
 class Effects(tuple[fx.Effect, ...]):
     """The effects of one step, or of several in order."""
 

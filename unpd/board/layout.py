@@ -181,6 +181,7 @@ class Directory(Area):
     POOL = Word("column of its pool")
     PHASE = Word("index of its phase", values=PHASES)
     GENERATION = Word("its generation")
+    INDEX = Word("its place in the pool")
 
 
 class Service(Area):

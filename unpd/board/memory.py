@@ -75,7 +75,7 @@ class BoardRefusedError(Exception):
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One living child in the directory, the part of the board that lists them.
-    ``pool``: the column of its pool.
+    ``pool``: the column of its pool; ``index``: its place there.
     """
 
     row: int
@@ -85,6 +85,7 @@ class Entry:
     pool: int
     phase: ChildPhase
     generation: int
+    index: int = 0
 
 
 class Scoreboard:
@@ -147,6 +148,7 @@ class Scoreboard:
         words[start + Directory.POOL] = entry.pool
         words[start + Directory.PHASE] = layout.PHASES.index(entry.phase)
         words[start + Directory.GENERATION] = entry.generation
+        words[start + Directory.INDEX] = entry.index
         words[start + Directory.BIRTH] = entry.birth
         self.rows_given = words[Master.ROWS_USED] = max(self.rows_given, entry.row + 1)
 
@@ -164,7 +166,7 @@ class Scoreboard:
         for row in range(self.rows_shown()):
             start = layout.entry_start(row)
             words = self.words[start : start + Directory.size].tolist()
-            birth, pid, kind, pool, phase, generation = words
+            birth, pid, kind, pool, phase, generation, index = words
             known = kind < len(layout.KINDS) and phase < len(layout.PHASES)
             if birth and known and pool < layout.MAX_POOLS:
                 entry = Entry(
@@ -175,6 +177,7 @@ class Scoreboard:
                     pool=pool,
                     phase=layout.PHASES[phase],
                     generation=generation,
+                    index=index,
                 )
                 found.append(entry)
         return found

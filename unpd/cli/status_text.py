@@ -78,6 +78,8 @@ def _service(service: Values) -> Iterator[str]:
 
 def _child(child: Values) -> str:
     place = "" if child["kind"] == "exporter" else f" {child['pool']}/{child['index']}"
+    if child["service"] is not None:
+        place = f" {child['service']}"
     return (
         f"{child['kind']}{place}: {child['phase']}, pid {child['pid']},"
         f" generation {child['generation']}, {child['age_s']:.0f} s old"

@@ -86,6 +86,12 @@ _CHILDREN = (
     StatusField("kind", "text", f"{' or '.join(ChildKind)}."),
     StatusField("pool", "text", "The name of its pool."),
     StatusField("index", "integer", "Its place in the pool, from 0."),
+    StatusField(
+        "service",
+        "text",
+        "The service that it alone serves.",
+        "every child of this kind in the pool serves the same",
+    ),
     StatusField("phase", "text", f"{', '.join(ChildPhase)}; one that is reaped is not listed."),
     StatusField("generation", "integer", "The generation to which it belongs."),
     StatusField("birth", "integer", "The serial number of its start."),

@@ -41,8 +41,12 @@ class Draft:
         self.do(fx.Note(event, tuple(fields.items())))
 
     def note_child(self, event: str, child: Child, **fields: Field) -> None:
-        """Order a line of the log about a child."""
+        """Order a line of the log about a child. It names the service of a slot that
+        alone serves one.
+        """
         slot = child.slot
+        if slot.service:
+            fields = {"service": slot.service, **fields}
         self.note(
             event,
             pool=slot.pool,

@@ -7,7 +7,7 @@ that are missing (:mod:`unpd.core.converge`), and checks whether the phase has e
 (:data:`SETTLE`). The reload is in :mod:`unpd.core.reload`.
 The phases::
 
-    STARTING --all pools ready--> RUNNING
+    STARTING --all services ready--> RUNNING
     RUNNING --reload asked, or listeners renewed--> LOADING
     LOADING --loaded--> CUTTING --room enough--> PROVING
     LOADING --refused--> RUNNING
@@ -39,7 +39,7 @@ from unpd.core.converge import converge, retire_surplus, vacant_slots
 from unpd.core.draft import QUICK_GRACE_S, Draft
 from unpd.core.model import Exit, State, credible_beat
 from unpd.core.policy import policy_of
-from unpd.core.readiness import unready_pools
+from unpd.core.readiness import is_ready, unready_pools, unready_slots
 from unpd.names import ChildPhase, ExitCode, MasterPhase
 
 ABSENCE_S = 5.0
@@ -158,7 +158,9 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
 
 
 def _give_up_start(draft: Draft) -> None:
-    missing = ", ".join(f"no {kind} of pool {pool}" for kind, pool in unready_pools(draft.state))
+    pools = [f"no {kind} of pool {pool}" for kind, pool in unready_pools(draft.state)]
+    slots = [f"no {slot.kind} of service {slot.service}" for slot in unready_slots(draft.state)]
+    missing = ", ".join(pools + slots)
     timeout_s = draft.state.wanted.limits.start_timeout_s
     trouble = f" ({draft.state.last_trouble})" if draft.state.last_trouble else ""
     reason = f"{missing} was ready within {timeout_s:g} s{trouble}"
@@ -250,7 +252,7 @@ def _leave_all(draft: Draft) -> None:
 
 
 def _settle_starting(draft: Draft) -> None:
-    if not unready_pools(draft.state):
+    if is_ready(draft.state):
         draft.state.phase, draft.state.phase_deadline_at = MasterPhase.RUNNING, None
         draft.do(fx.AnnounceReady())
         draft.note("master.ready", generation=draft.state.generation)

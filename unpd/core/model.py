@@ -22,15 +22,17 @@ from unpd.names import (
 @dataclass(frozen=True, slots=True, order=True)
 class Slot:
     """The logical place of a child. It survives respawns. ``index`` counts from 0
-    within the pool.
+    within the pool. ``service``: the service that this slot alone serves, by which it
+    is called; "" where all slots of the pool serve the same.
     """
 
     kind: ChildKind
     pool: str
     index: int
+    service: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"{self.pool}/{self.index}"
+        return self.service or f"{self.pool}/{self.index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,18 @@ PoolKey = tuple[ChildKind, str]
 class WantedPool:
     """The children of one kind that a pool wants. ``count``: how many, at least 1.
     ``generation``: that of the pool. A reload that leaves the pool alone does not
-    change it.
+    change it. ``services``: the one of each slot, where each serves another; empty
+    where one child serves as well as another.
     """
 
     count: int
     recipe: Recipe
     generation: int = 1
+    services: tuple[str, ...] = ()
+
+    def slot(self, key: PoolKey, index: int) -> Slot:
+        """The slot with this index of the pool, whose kind and name are ``key``."""
+        return Slot(*key, index, self.services[index] if self.services else "")
 
     def kept_of(self, current: "WantedPool | None") -> int:
         """How many children of ``current``, the same pool before, it may go on with:
@@ -81,17 +89,17 @@ class Wanted:
 
     def slots(self) -> Iterator[tuple[int, Slot]]:
         """Every slot that must hold a child, with the generation of its pool."""
-        for (kind, name), pool in self.pools.items():
+        for key, pool in self.pools.items():
             for index in range(pool.count):
-                yield pool.generation, Slot(kind, name, index)
+                yield pool.generation, pool.slot(key, index)
 
     def added_to(self, current: "Wanted") -> Iterator[tuple[int, Slot]]:
         """Those of its :meth:`slots` that ``current`` does not want: all slots of the
         pools that changed, and those by which the other pools grow.
         """
-        for (kind, name), pool in self.pools.items():
-            for index in range(pool.kept_of(current.pools.get((kind, name))), pool.count):
-                yield pool.generation, Slot(kind, name, index)
+        for key, pool in self.pools.items():
+            for index in range(pool.kept_of(current.pools.get(key)), pool.count):
+                yield pool.generation, pool.slot(key, index)
 
     def count_added_to(self, current: "Wanted") -> int:
         """How many slots :meth:`added_to` yields."""

@@ -23,8 +23,9 @@ one second more.
 class Policy:
     """How the core treats one kind.
 
-    ``serves``: a child of this kind serves the clients of its pool. The pool needs one
-    that is ready, and one that reports failure while the daemon starts ends the start.
+    ``serves``: a child of this kind serves the clients of its pool. One has to be ready
+    there, or one for each slot (:mod:`unpd.core.readiness`); one that reports failure
+    while the daemon starts ends the start.
     ``drain_s``: how long a retired child may keep its connections, in seconds; 0: as
     long as they last. ``finish_before_kill``: after that time the child is ordered to
     end its connections and gets CUT_GRACE_S more; otherwise it is killed at once.

@@ -101,6 +101,7 @@ ROWS: tuple[LogEvent, ...] = (
         "A child could not be forked; the next attempt follows after `respawn_in_s`.",
         "Free memory, or raise the limit that `reason` means: of processes (`TasksMax=` of the"
         " unit, `pids.max` of the cgroup), or of open files (`LimitNOFILE=`).",
+        optional=("service",),
     ),
     LogEvent(
         "session.fork_failed",

@@ -20,8 +20,10 @@ LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 CHILD_FIELDS = ("role", "pool", "index", "pid")
 """The first fields of every line that a child logs."""
 
-ABOUT_CHILD = ("pool", "index", "birth", "generation")
-"""The first fields of most lines that the master logs about one child."""
+ABOUT_CHILD = ("pool", "index", "birth", "generation", "service")
+"""The first fields of most lines that the master logs about one child. ``service``: the
+one that the child alone serves, so only an iterative worker has it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +53,8 @@ def of_each_kind(
     name: str, level: Level, fields: tuple[str, ...], meaning: str, what_to_do: str = ""
 ) -> Iterator[LogEvent]:
     """A row for each kind of child, such as worker.ready and exporter.ready."""
-    return (LogEvent(f"{kind}.{name}", level, fields, meaning, what_to_do) for kind in ChildKind)
+    optional = ("service",) if "service" in fields else ()
+    return (
+        LogEvent(f"{kind}.{name}", level, fields, meaning, what_to_do, optional)
+        for kind in ChildKind
+    )

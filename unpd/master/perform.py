@@ -113,6 +113,7 @@ def _register(runtime: Runtime, child: Child, row: int, forked: Forked) -> None:
         pool=pool,
         phase=child.phase,
         generation=child.generation,
+        index=slot.index,
     )
     rows_before = runtime.board.rows_given
     runtime.board.enter(entry)

@@ -17,7 +17,7 @@ from unpd import __version__
 from unpd.board.active import count_active, count_in_row
 from unpd.control.status_fields import SCHEMA
 from unpd.core.model import Child, State
-from unpd.core.readiness import throttled, unready_pools
+from unpd.core.readiness import is_ready, throttled, unready_pools, unready_slots
 from unpd.kernel import tcp_info
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS
@@ -58,6 +58,10 @@ def faults_of(state: State) -> tuple[Degradation, ...]:
     without = [
         Degradation(Fault.POOL_NOT_READY, f"pool {pool} has no ready {kind}")
         for kind, pool in unready_pools(state)
+    ]
+    without += [
+        Degradation(Fault.POOL_NOT_READY, f"service {slot.service} has no ready worker")
+        for slot in unready_slots(state)
     ]
     dying = [
         Degradation(Fault.CRASH_LOOP, f"{slot.kind} {slot} keeps dying early")
@@ -111,7 +115,7 @@ def status(runtime: Runtime, state: State) -> dict[str, Any]:
         "config": next(iter(runtime.config_names), None),
         "metrics": exporter[0].text if exporter else None,
         "phase": str(state.phase),
-        "ready": running and not unready_pools(state) and not _unreachable(runtime),
+        "ready": running and is_ready(state) and not _unreachable(runtime),
         "degraded": [
             {"reason": str(found.fault), "text": found.text}
             for found in degradations(runtime, state)
@@ -172,6 +176,7 @@ def _child(runtime: Runtime, child: Child, at: float) -> dict[str, Any]:
         "kind": str(child.slot.kind),
         "pool": child.slot.pool,
         "index": child.slot.index,
+        "service": child.slot.service or None,
         "phase": str(child.phase),
         "generation": child.generation,
         "birth": child.birth,

@@ -25,18 +25,29 @@ class ListenerLabels:
 
 
 @dataclass(frozen=True, slots=True)
+class Server:
+    """The children that serve a service: those of a kind in a pool, or only the one in
+    the slot ``index`` there.
+    """
+
+    kind: ChildKind
+    pool: str
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Labels:
     """The label values of every series, each with its column.
 
     ``services`` and ``pools`` hold every name that a configuration in use ever had in
     this life of the master, so that no counter disappears at a reload. ``served_by``
-    has the kinds and pools of the children that serve each service that is configured
-    now, in the order of the configuration; /readyz asks about these.
+    has the children that serve each service that is configured now, in the order of the
+    configuration; /readyz asks about these.
     """
 
     services: tuple[tuple[str, int], ...]
     pools: tuple[tuple[str, int], ...]
     listeners: tuple[ListenerLabels, ...]
-    served_by: Mapping[str, frozenset[tuple[ChildKind, str]]]
+    served_by: Mapping[str, frozenset[Server]]
     version: str
     master_pid: int

@@ -17,7 +17,7 @@ from unpd.board.layout import Board, Master, Row, Service
 from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
 from unpd.loop import now
-from unpd.metrics.labels import Labels
+from unpd.metrics.labels import Labels, Server
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
 
@@ -139,9 +139,10 @@ def why_not_ready(board: Scoreboard, labels: Labels) -> str:
         return layout.MASTER_PHASES[phase].value
     pools = {column: name for name, column in labels.pools}
     ready = {
-        (entry.kind, pools.get(entry.pool, ""))
+        Server(entry.kind, pools.get(entry.pool, ""), index)
         for entry in board.entries()
         if entry.phase is ChildPhase.READY
+        for index in (None, entry.index)
     }
     waiting = [service for service, children in labels.served_by.items() if not children <= ready]
     if waiting:

@@ -98,7 +98,7 @@ def test_the_last_reload(reason: str, line: str) -> None:
 
 def test_services_and_children() -> None:
     """The queue of a UNIX listener and of a datagram socket is not known, datagrams are
-    shown where some came, and only workers have a place.
+    shown where some came. Workers have a place, or the service that they alone serve.
     """
     listeners = [
         {"address": "tcp://127.0.0.1:7", "queue": {"length": 2, "limit": 4096}},
@@ -118,7 +118,10 @@ def test_services_and_children() -> None:
             }
             for datagrams in (0, 1, 7)
         ],
-        children=[{"kind": kind, **child, "age_s": 3.0} for kind in ("exporter", "worker")],
+        children=[
+            {"kind": kind, **child, "service": service, "age_s": 3.0}
+            for kind, service in (("exporter", None), ("worker", None), ("iterative", "echo"))
+        ],
     )[3:] == [
         *(
             line
@@ -132,4 +135,5 @@ def test_services_and_children() -> None:
         ),
         "exporter: ready, pid 9, generation 1, 3 s old",
         "worker p/0: ready, pid 9, generation 1, 3 s old",
+        "iterative echo: ready, pid 9, generation 1, 3 s old",
     ]

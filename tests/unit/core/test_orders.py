@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.support.machine import booted, proving, running, wants
+from tests.support.machine import booted, proving, running, wants, wants_iterative
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.machine import next_deadline, step
 from unpd.core.model import Slot, State
-from unpd.core.readiness import unready_pools
+from unpd.core.readiness import is_ready, unready_pools
 from unpd.master.status import faults_of
 from unpd.names import MAX_WORKERS, ChildKind, ChildOrder, ChildPhase, MasterPhase
 
@@ -124,6 +124,21 @@ def test_a_rotated_log_is_reopened_in_any_phase() -> None:
     machine.exit(3)
     done = machine.take(ev.LogReopenAsked())
     assert list(done) == [fx.ReopenLog()]
+
+
+def test_degraded_names_an_iterative_service_that_nothing_serves() -> None:
+    """A ready worker of another service in the pool does not hide it."""
+    machine = running(wants_iterative("daytime", "echo"))
+    assert reasons(machine.state) == ()
+    machine.exit(2)
+    assert reasons(machine.state) == (
+        "service echo has no ready worker",
+        "iterative echo keeps dying early",
+    )
+    assert not is_ready(machine.state)
+    machine.wait(0.1)
+    machine.ready(3)
+    assert is_ready(machine.state)
 
 
 def test_degraded_names_what_is_missing() -> None:

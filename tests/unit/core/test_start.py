@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.machine import booted, running, wants
+from tests.support.machine import booted, running, wants, wants_iterative
 from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.converge import SPAWNS_PER_STEP
@@ -46,6 +46,35 @@ def test_the_daemon_is_ready_when_each_pool_has_a_ready_worker() -> None:
     assert done.of_type(fx.AnnounceReady) == [fx.AnnounceReady()]
     assert done.log_lines("master.ready") == [{"generation": 1}]
     assert machine.state.phase is MasterPhase.RUNNING
+
+
+def test_the_daemon_is_ready_when_each_iterative_service_has_its_worker() -> None:
+    """No other worker can take the place of the one of a service. Its lines name the
+    service.
+    """
+    machine = booted(wants_iterative("daytime", "echo"))
+    done = machine.ready(2)
+    assert not done.of_type(fx.AnnounceReady)
+    (line,) = done.log_lines("iterative.ready")
+    assert line == {
+        "pool": "default",
+        "index": 1,
+        "birth": 2,
+        "generation": 1,
+        "service": "echo",
+    }
+    assert machine.ready(1).of_type(fx.AnnounceReady)
+
+
+def test_a_start_without_an_iterative_service_names_it() -> None:
+    """The reason names the service, and not the other one, which was ready."""
+    machine = booted(wants_iterative("daytime", "echo", start_timeout_s=3.0))
+    machine.ready(2)
+    (note,) = machine.wait(3.1).log_lines("master.start_failed")
+    assert note["reason"] == (
+        "no iterative of service daytime was ready within 3 s (iterative daytime was not ready in"
+        " time)"
+    )
 
 
 def test_ready_is_announced_once() -> None:

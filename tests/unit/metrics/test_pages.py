@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +14,7 @@ from unpd.board import layout, memory
 from unpd.board.memory import Entry, Scoreboard
 from unpd.libraries import choose_encoder
 from unpd.metrics import pages
+from unpd.metrics.labels import Server
 from unpd.metrics.pages import CACHED_S, Page, Pages, Request
 from unpd.names import ChildKind, ChildPhase, MasterPhase
 
@@ -40,7 +41,12 @@ class Site:
         self.board.words[layout.Master.PHASE] = layout.MASTER_PHASES.index(phase)
 
     def worker(
-        self, row: int, phase: ChildPhase, pool: int = 0, kind: ChildKind = ChildKind.WORKER
+        self,
+        row: int,
+        phase: ChildPhase,
+        pool: int = 0,
+        kind: ChildKind = ChildKind.WORKER,
+        index: int = 0,
     ) -> None:
         """Put a child into the directory."""
         self.board.enter(
@@ -52,6 +58,7 @@ class Site:
                 pool=pool,
                 phase=phase,
                 generation=1,
+                index=index,
             )
         )
 
@@ -306,6 +313,27 @@ def test_not_ready_without_a_ready_worker_names_the_services(site: Site) -> None
     site.worker(4, ChildPhase.READY, kind=ChildKind.EXPORTER)
     page = site.ask("/readyz")
     assert (page.status, page.body) == (503, b"no ready worker for service daytime, echo\n")
+
+
+def test_not_ready_without_the_worker_of_an_iterative_service(site: Site) -> None:
+    """The worker in another slot of the pool serves another service."""
+    site.pages = Pages(
+        site.board,
+        replace(
+            make_labels(os.getpid()),
+            served_by={
+                "daytime": frozenset({Server(ChildKind.ITERATIVE, "default", 0)}),
+                "echo": frozenset({Server(ChildKind.ITERATIVE, "default", 1)}),
+            },
+        ),
+        site.loopback,
+    )
+    site.enter(MasterPhase.RUNNING)
+    site.worker(0, ChildPhase.READY, kind=ChildKind.ITERATIVE, index=1)
+    page = site.ask("/readyz")
+    assert (page.status, page.body) == (503, b"no ready worker for service daytime\n")
+    site.worker(1, ChildPhase.READY, kind=ChildKind.ITERATIVE, index=0)
+    assert site.ask("/readyz").status == 200
 
 
 def test_not_ready_while_clients_reach_no_listener(site: Site) -> None:

@@ -84,7 +84,7 @@ class Newborn:
         return {"log": "switched"}
 
     def title(self, state: str) -> None:
-        """Show kind, slot and state as the process title."""
+        """Show kind, slot or service, and state as the process title."""
         show_title(self.child, state)
 
 

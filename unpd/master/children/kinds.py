@@ -44,7 +44,7 @@ from unpd.master.children.serving import (
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
-from unpd.metrics.labels import Labels, ListenerLabels
+from unpd.metrics.labels import Labels, ListenerLabels, Server
 from unpd.names import ChildKind, ChildOrder
 from unpd.services.base import StreamService
 from unpd.worker.accepting import LONGEST_WAIT_S, ListenerSetup
@@ -64,6 +64,7 @@ class Kind:
     """One kind of child.
 
     ``wanted``: how many a deployment wants, by pool. ``recipe``: that of a pool.
+    ``services``: the one of each slot of a pool, where each slot serves another.
     ``keeps``: the descriptors of listeners that a child inherits. ``live``: its whole
     life, called in the child. ``sessions``: how many session processes a child may have
     at a time.
@@ -74,6 +75,7 @@ class Kind:
     keeps: Callable[[Deployment, Child], tuple[int, ...]]
     live: Callable[[Runtime, Deployment, Newborn], None]
     sessions: Callable[[Deployment, Child], int] = lambda _deployment, _child: 0
+    services: Callable[[Deployment, str], tuple[str, ...]] = lambda _deployment, _pool: ()
 
 
 # --- what is wanted -------------------------------------------------------------------
@@ -99,6 +101,10 @@ def _wanted_dispatchers(deployment: Deployment) -> dict[str, int]:
 
 def _wanted_iterative(deployment: Deployment) -> dict[str, int]:
     return _used_pools(deployment, ChildKind.ITERATIVE)
+
+
+def _services_of_slots(deployment: Deployment, pool: str) -> tuple[str, ...]:
+    return tuple(services_of(deployment, ChildKind.ITERATIVE, pool))
 
 
 def _wanted_exporters(deployment: Deployment) -> dict[str, int]:
@@ -363,15 +369,20 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
     )
 
 
-def _served_by(deployment: Deployment) -> dict[str, frozenset[tuple[ChildKind, str]]]:
-    """The kinds and the pools of the children that serve each service."""
+def _served_by(deployment: Deployment) -> dict[str, frozenset[Server]]:
+    """The children that serve each service."""
     return {
         name: frozenset(
-            (kind_of(deployment, listener), service.pool)
+            _server(deployment, kind_of(deployment, listener), service.pool, name)
             for listener in deployment.listeners.of(name)
         )
         for name, service in deployment.config.services.items()
     }
+
+
+def _server(deployment: Deployment, kind: ChildKind, pool: str, service: str) -> Server:
+    services = KINDS[kind].services(deployment, pool)
+    return Server(kind, pool, services.index(service) if services else None)
 
 
 KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
@@ -393,6 +404,7 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
             recipe=functools.partial(_serving_recipe, ChildKind.ITERATIVE),
             keeps=_serving_keeps,
             live=_live_as_iterative,
+            services=_services_of_slots,
         ),
         ChildKind.DISPATCHER: Kind(
             wanted=_wanted_dispatchers,
@@ -416,7 +428,9 @@ def wanted_children(deployment: Deployment) -> Wanted:
         heartbeat_timeout_s=config.daemon.heartbeat_timeout_s,
     )
     pools = {
-        (kind, pool): WantedPool(count, row.recipe(deployment, pool))
+        (kind, pool): WantedPool(
+            count, row.recipe(deployment, pool), services=row.services(deployment, pool)
+        )
         for kind, row in KINDS.items()
         for pool, count in row.wanted(deployment).items()
     }
