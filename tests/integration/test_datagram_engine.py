@@ -224,6 +224,20 @@ def test_a_port_of_unpd_gets_no_answer(make: Benches) -> None:
     assert bench.unanswered() == {"own_port": 1}
 
 
+def test_addresses_of_unpd_may_change(make: Benches) -> None:
+    """A sender that was answered gets nothing once its port is one of unpd, and answers
+    again afterwards.
+    """
+    bench = make()
+    sock = bench.client()
+    assert bench.ask(sock, b"x") == b"x"
+    bench.engine.learn(OwnAddresses(ports=frozenset((sock.getsockname()[1],))))
+    assert bench.ask(sock, b"x") is None
+    bench.engine.learn(NO_ADDRESSES)
+    assert bench.ask(sock, b"x") == b"x"
+    assert bench.unanswered() == {"own_port": 1}
+
+
 def test_the_amplification_bounds_an_answer(make: Benches) -> None:
     """Over IPv4 an empty datagram gets 56 bytes and not 57, over IPv6 96 and not 97;
     with an amplification of 1 an echo still goes.

@@ -19,6 +19,8 @@ from tests.support.clients import Address, asking
 from tests.support.daemon import Unpd
 from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
+from tests.support.operating import reload
+from tests.support.ports import free_port
 from tests.support.scale import many
 from tests.support.waiting import until
 from unpd.services.table import SERVICES
@@ -166,6 +168,41 @@ def stop_workers(unpd: Unpd) -> list[int]:
         os.kill(pid, signal.SIGSTOP)
     until(lambda: all(_is_stopped(pid) for pid in workers), PATIENCE_S, "the stop")
     return workers
+
+
+def test_a_new_port_reaches_the_workers_and_cuts_no_connection(launch: Launch) -> None:
+    """A reload that adds a service in another pool leaves the workers that answer
+    datagrams alone. They answer nothing that comes from its port, until another reload
+    takes the service away.
+    """
+    port = free_port()
+    other = f'[pools.other]\n[services.daytime]\npool = "other"\nlisten = ["tcp://[::1]:{port}"]\n'
+    before = UDP.replace('"]', '", "tcp://127.0.0.1:0"]')
+    unpd = launch(before)
+    workers = unpd.workers()
+    with contextlib.ExitStack() as stack:
+        tcp = stack.enter_context(clients.connect(unpd.address("echo", 1)))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.bind(("127.0.0.1", port))
+        udp.connect(("127.0.0.1", unpd.port("echo")))
+        udp.settimeout(0.2)
+
+        def answered() -> bool:
+            udp.send(b"x")
+            with contextlib.suppress(TimeoutError):
+                return udp.recv(9) == b"x"
+            return False
+
+        until(answered, PATIENCE_S, "an answer to a port that is not ours")
+        reload(unpd, before + other)
+        until(lambda: not answered(), PATIENCE_S, "no answer to the new port")
+        assert set(workers) < set(unpd.workers())
+        assert unpd.metric("unpd_datagrams_unanswered_total", service="echo", reason="own_port")
+        tcp.sendall(b"y")
+        assert clients.read_exactly(tcp, 1) == b"y"
+        reload(unpd, before)
+        until(answered, PATIENCE_S, "an answer to the port that was ours")
+        assert unpd.workers() == workers
 
 
 def test_datagrams_outlive_their_workers(launch: Launch) -> None:

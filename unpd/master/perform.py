@@ -30,6 +30,7 @@ from unpd.master import rotation
 from unpd.master.children import reports
 from unpd.master.children.fork import Forked, ForkPlan, fork
 from unpd.master.children.kinds import KINDS, wanted_children
+from unpd.master.children.serving import own_addresses
 from unpd.master.listening.closed import StillHeldError
 from unpd.master.listening.listener import OpenListener
 from unpd.master.mending import mend_listeners
@@ -139,6 +140,16 @@ def _raise_bounds(runtime: Runtime) -> None:
         reports.ask(runtime, birth, Question(message, on_answer=lambda _: None))
 
 
+def _send_addresses(runtime: Runtime) -> None:
+    """Have the workers answer no datagram of the addresses on which unpd listens now. A
+    worker whose channel is broken goes on with those of its start.
+    """
+    message = {"question": "own", **own_addresses(runtime.deployment).as_message()}
+    for birth, process in list(runtime.processes.items()):
+        if process.child.slot.kind is ChildKind.WORKER:
+            reports.ask(runtime, birth, Question(message, on_answer=lambda _: None))
+
+
 def _tell(runtime: Runtime, effect: fx.Tell) -> None:
     process = runtime.processes.get(effect.birth)
     if process is not None and process.pidfd is not None:
@@ -219,6 +230,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     if runtime.candidate is None:
         raise AssertionError("the core adopts a configuration that was never loaded")
     before = set(runtime.deployment.listeners.opened)
+    addresses_before = own_addresses(runtime.deployment)
     old, new = runtime.deployment, runtime.candidate
     runtime.report = ReloadReport.between(
         (old.config, new.config), (old.listeners.opened, new.listeners.opened)
@@ -231,6 +243,8 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     runtime.deployment = Deployment(runtime.candidate.config, listeners)
     runtime.candidate = None
     runtime.columns.take(runtime.deployment.config, listeners.wanted())
+    if own_addresses(runtime.deployment) != addresses_before:
+        _send_addresses(runtime)
     mend_listeners(runtime)
     runtime.log.set_level(runtime.deployment.config.log.level)
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation

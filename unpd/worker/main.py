@@ -58,12 +58,12 @@ class ServiceSetup:
 class WorkerSetup:
     """Everything a worker gets.
 
-    ``own``: the addresses on which unpd listens. ``board`` and ``place``: where it
-    finds its siblings; without a place it has its listeners alone, and never takes more
-    than ``max_connections``. ``row``: its own words on the board. ``channel``: the
-    questions of the master, which come after ``report_ready`` (None: no questions).
-    ``switch_log`` answers the question that brings a new log file. ``title`` sets the
-    state in the process title.
+    ``own``: the addresses on which unpd listens at its start. ``board`` and ``place``:
+    where it finds its siblings; without a place it has its listeners alone, and never
+    takes more than ``max_connections``. ``row``: its own words on the board.
+    ``channel``: the questions of the master, which come after ``report_ready`` (None:
+    no questions). ``switch_log`` answers the question that brings a new log file.
+    ``title`` sets the state in the process title.
     """
 
     services: tuple[ServiceSetup, ...]
@@ -111,7 +111,8 @@ class Worker:
         orders.watch()
         setup.report_ready()
         if setup.channel is not None:
-            Questions(setup.channel, engine, setup.log, setup.switch_log, setup.board).watch()
+            questions = Questions(setup.channel, engine, setup.log, setup.switch_log, setup.board)
+            questions.watch(engine.learn)
         setup.title("ready")
         while not orders.leaving and not (orders.draining and not engine.open):
             engine.turn()

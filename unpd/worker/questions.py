@@ -10,6 +10,9 @@ understood is answered by {"error": "one sentence"}.
 {"question": "rows", "bound": 256} says how many rows of the scoreboard to read at most
 from now on. The answer is {}.
 
+{"question": "own", "ports": [7, 13], "paths": ["2f72"]} says on which ports and paths
+(in hexadecimal digits) unpd listens from now on. The answer is {}.
+
 {"question": "log"} brings the descriptor of a new log file. The answer is {"log":
 "switched"} or an error.
 
@@ -28,6 +31,7 @@ from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd, ChannelError, ChannelFullError
 from unpd.logs import Log
 from unpd.loop import now
+from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.event.poller import Target
 
 MAX_LIMIT = 200
@@ -58,7 +62,7 @@ Sessions = Callable[[int], Iterable[Described]]
 def answer(question: Mapping[str, Any], sessions: Sessions, now: float) -> dict[str, Any]:
     """Return the answer to ``question``. ``now``: monotonic seconds."""
     if question.get("question") != "connections":
-        return {"error": 'the only questions are "connections", "rows" and "log"'}
+        return {"error": 'the only questions are "connections", "rows", "own" and "log"'}
     after, limit = question.get("after", -1), question.get("limit", MAX_LIMIT)
     if not _is_within(after, -1, HIGHEST):
         return {"error": "after must be a number of a connection, or -1"}
@@ -117,9 +121,13 @@ class Questions:
         self._log = log
         self._switch_log = switch_log
         self._board = board
+        self._learn: Callable[[OwnAddresses], None] = lambda _: None
 
-    def watch(self) -> None:
-        """Begin to answer."""
+    def watch(self, learn: Callable[[OwnAddresses], None] | None = None) -> None:
+        """Begin to answer. ``learn`` takes the addresses on which unpd listens; without
+        it, the process answers no datagrams, and the addresses do not concern it.
+        """
+        self._learn = learn or self._learn
         self._engine.watch(self._channel.fileno(), self)
 
     def _answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,6 +136,9 @@ class Questions:
                 return self._switch_log()
             case {"question": "rows", "bound": int(bound)}:
                 self._board.rows_bound = bound
+                return {}
+            case {"question": "own", "ports": list(ports), "paths": list(paths)}:
+                self._learn(OwnAddresses.of_message(ports, paths))
                 return {}
         return answer(question, self._engine.sessions, now())
 

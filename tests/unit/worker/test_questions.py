@@ -10,10 +10,12 @@ from typing import Any, cast
 import pytest
 
 from tests.support.transports import Wire
+from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd
 from unpd.logs import Log
 from unpd.sinks import Sink
+from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.event.poller import Target
 from unpd.worker.questions import HIGHEST, MAX_LIMIT, Questions, answer
 
@@ -153,7 +155,9 @@ class Bench:
         self.switched = 0
         self.board = SimpleNamespace(rows_bound=128)
         board = cast(Scoreboard, self.board)
-        Questions(ChannelEnd(wire), self.engine, log, self.switch_log, board).watch()
+        self.learnt: list[OwnAddresses] = []
+        questions = Questions(ChannelEnd(wire), self.engine, log, self.switch_log, board)
+        questions.watch(self.learnt.append)
 
     def switch_log(self) -> dict[str, Any]:
         """Count the switches to a new log file."""
@@ -185,6 +189,22 @@ def test_questions_of_the_channel_are_answered() -> None:
     assert [row["peer"] for row in first["connections"]] == ["peer:10"]
     assert "error" in second
     assert bench.mask == select.EPOLLIN
+
+
+def test_the_most_addresses_fit_a_question() -> None:
+    """The longest paths (unix(7)), as many as there are listeners, come over the
+    channel as they were sent.
+    """
+    own = OwnAddresses(
+        ports=frozenset({7, 65535}),
+        paths=frozenset(b"\0%0107d" % number for number in range(layout.MAX_LISTENERS)),
+    )
+    question = line(question="own", **own.as_message())
+    assert len(question) < MAX_LINE_BYTES
+    bench = Bench(Wire(question))
+    bench.ready()
+    assert answers(bench.wire) == [{}]
+    assert bench.learnt == [own]
 
 
 def test_the_order_to_switch_the_log_is_carried_out() -> None:

@@ -8,7 +8,9 @@ which services a child serves.
 
 A recipe has every value of the configuration that a child of the pool reads, and which
 sockets it listens on. A function here that reads one more value adds it to the recipe
-of its kind: otherwise a reload leaves the pool alone although that value changed.
+of its kind: otherwise a reload leaves the pool alone although that value changed. Only
+the addresses of all listeners are in no recipe: the adoption of a configuration sends
+them to the workers (:mod:`unpd.master.perform`), which keep their connections.
 
 Called by the performers; calls :mod:`unpd.worker`, :mod:`unpd.dispatcher` and
 :mod:`unpd.metrics.exporter` in the child.
@@ -115,7 +117,6 @@ def _serving_recipe(kind: ChildKind, deployment: Deployment, pool: str) -> Recip
     config = deployment.config
     services = services_of(deployment, kind, pool)
     listeners = [one for name in services for one in listeners_of(deployment, kind, name)]
-    datagrams = any(takes_datagrams(one.address) for one in listeners)
     return (
         # How many siblings a worker has does not concern it.
         config.pools[pool].max_connections_per_worker if kind is ChildKind.WORKER else None,
@@ -123,7 +124,6 @@ def _serving_recipe(kind: ChildKind, deployment: Deployment, pool: str) -> Recip
         _identities(listeners),
         values_of(config.log),
         config.daemon.grace_s,
-        own_addresses(deployment) if datagrams else None,
     )
 
 

@@ -29,8 +29,9 @@ import errno
 import select
 import socket
 import time
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
 from unpd.board import layout
 from unpd.kernel import senders
@@ -91,6 +92,17 @@ class OwnAddresses:
     ports: Collection[int] = frozenset()
     paths: Collection[bytes] = frozenset()
 
+    @classmethod
+    def of_message(cls, ports: Iterable[int], paths: Iterable[str]) -> Self:
+        """The addresses of a message that :meth:`as_message` made."""
+        return cls(frozenset(ports), frozenset(map(bytes.fromhex, paths)))
+
+    def as_message(self) -> dict[str, Any]:
+        """The addresses as JSON values, the paths in hexadecimal digits. A line of the
+        channel has room for those of layout.MAX_LISTENERS.
+        """
+        return {"ports": sorted(self.ports), "paths": [path.hex() for path in sorted(self.paths)]}
+
 
 @dataclass(frozen=True, slots=True)
 class DatagramSetup:
@@ -149,6 +161,11 @@ class DatagramSocket:
         shared.poller.epoll.register(self._fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._watched = True
         shared.wheel.put(self, shared.now + PATROL_S)
+
+    def learn(self, own: OwnAddresses) -> None:
+        """Answer none of these addresses from now on, and all others."""
+        self._own = own
+        self._senders.clear()
 
     def _ignore(self) -> None:
         if self._watched:

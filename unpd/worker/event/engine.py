@@ -26,7 +26,7 @@ from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.worker.accepting import Listener
-from unpd.worker.event.datagram import DatagramSetup, DatagramSocket
+from unpd.worker.event.datagram import DatagramSetup, DatagramSocket, OwnAddresses
 from unpd.worker.event.intake import Intake
 from unpd.worker.event.plain import serve_plain
 from unpd.worker.event.poller import Poller, Target
@@ -116,6 +116,11 @@ class Engine:
         for target in self._poller.after(after):
             if isinstance(target, Stream) and isinstance(target.session, Session):
                 yield target.session
+
+    def learn(self, own: OwnAddresses) -> None:
+        """Take the addresses on which unpd listens from now on."""
+        for datagrams in self._datagrams:
+            datagrams.learn(own)
 
     def take_over(self, terms: Terms, fd: int, peer: bytes) -> None:
         """Serve a connection that another process has accepted and counted."""
