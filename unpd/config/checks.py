@@ -162,13 +162,20 @@ def _check_kinds(
 
 
 def _check_models(config: Config, findings: Findings) -> None:
-    """Refuse a limit that nothing would keep, and warn of a model without streams."""
+    """Warn of a limit that nothing keeps, and of a model without streams. A service may
+    change its model by one key, so neither is an error.
+    """
     for name, service in config.services.items():
         if "max_connections" in service.model_fields_set and service.model != "fork":
-            findings.error(
+            limit = (
+                "one connection at a time"
+                if service.model == "iterative"
+                else "max_connections_per_worker in [pools.NAME], with the pool's other services"
+            )
+            findings.warning(
                 ("services", name, "max_connections"),
-                f'only a service with model = "fork" has it: this one has the model'
-                f" {quoted(service.model)}, and shares max_connections_per_worker in [pools.NAME]",
+                f"nothing keeps it now: it limits the model {quoted('fork')}, and this service has"
+                f" the model {quoted(service.model)}, whose limit is {limit}",
             )
         if service.model != "event" and all(map(takes_datagrams, service.listen)):
             findings.warning(

@@ -203,17 +203,27 @@ def test_unused_pool(accept: Accept) -> None:
 MODELS = "[services.echo]\nlisten = ['{}']\nmodel = '{}'\n"
 
 
-@pytest.mark.parametrize("model", ["event", "iterative"])
-def test_only_a_service_that_forks_has_a_limit_of_sessions(refuse: Refuse, model: str) -> None:
-    """Nothing would keep max_connections of another model. The default model is
-    event.
+@pytest.mark.parametrize(
+    ("model", "limit"),
+    [
+        ("event", "max_connections_per_worker in [pools.NAME], with the pool's other services"),
+        ("iterative", "one connection at a time"),
+    ],
+)
+def test_a_limit_of_sessions_in_another_model_is_warned_of(
+    accept: Accept, model: str, limit: str
+) -> None:
+    """Nothing keeps max_connections of another model, but the model can be switched
+    there and back by its own key.
     """
-    text = MODELS.format("tcp://[::]:7", model) + "max_connections = 256\n"
-    sentence = (
-        f'unpd.toml:4: services.echo.max_connections: only a service with model = "fork" has it:'
-        f' this one has the model "{model}", and shares max_connections_per_worker in [pools.NAME]'
+    text = MODELS.format("tcp://[::]:7", "{}") + "max_connections = 256\n"
+    assert accept(text.format(model)).warnings == (
+        (
+            "unpd.toml:4: services.echo.max_connections: nothing keeps it now: it limits the model"
+            f' "fork", and this service has the model "{model}", whose limit is {limit}'
+        ),
     )
-    assert refuse(text) == [sentence]
+    assert accept(text.format("fork")).warnings == ()
 
 
 @pytest.mark.parametrize("model", ["fork", "iterative"])
