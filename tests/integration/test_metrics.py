@@ -45,8 +45,8 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_datagram_kernel_drops_total": ("counter", {"service"}),
     "unpd_listen_queue_length": ("gauge", {"service", "listener"}),
     "unpd_listen_queue_limit": ("gauge", {"service", "listener"}),
-    "unpd_workers": ("gauge", {"pool", "state"}),
-    "unpd_workers_wanted": ("gauge", {"pool"}),
+    "unpd_workers": ("gauge", {"kind", "pool", "state"}),
+    "unpd_workers_wanted": ("gauge", {"kind", "pool"}),
     "unpd_degraded": ("gauge", {"reason"}),
     "unpd_worker_spawns_total": ("counter", {"pool"}),
     "unpd_children_reaped_total": ("counter", {"kind", "reason"}),
@@ -122,7 +122,7 @@ def test_every_metric_is_there_with_its_help(unpd: Unpd) -> None:
     assert len(re.findall(r"^# TYPE ", text, re.MULTILINE)) == len(METRICS)
     assert len(re.findall(r"^unpd_connections_ended_total\{", text, re.MULTILINE)) == len(EndCause)
     reaped = re.findall(r"^unpd_children_reaped_total\{", text, re.MULTILINE)
-    assert len(reaped) == len(ChildKind) * len(ReapReason)
+    assert len(reaped) == len(ChildKind) * (len(ReapReason) - 1)
     assert len(re.findall(r"^unpd_config_reloads_total\{", text, re.MULTILINE)) == len(ReloadResult)
 
 

@@ -33,7 +33,7 @@ def unpd(request: pytest.FixtureRequest, launch: Launch) -> Unpd:
 def test_a_model_changes_neither_ends_nor_status(unpd: Unpd) -> None:
     """A half-closed client gets every byte; a reset is one; a silent client, one that
     sends slowly, and one that does not read end at their deadlines, and not before. The
-    status shows the children that serve, and readiness knows them.
+    status and the metrics show the children that serve, and readiness knows them.
     """
     shown = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
     assert (f"\n{ChildKind.DISPATCHER} default/0: ready, pid " in shown) is not all(
@@ -42,6 +42,11 @@ def test_a_model_changes_neither_ends_nor_status(unpd: Unpd) -> None:
     )
     assert "service plain: 0 active, 0 accepted\n" in shown
     assert unpd.get("/readyz").status == 200
+    kind = ChildKind.ITERATIVE if unpd.children(ChildKind.ITERATIVE) else ChildKind.DISPATCHER
+    count = len(unpd.children(kind))
+    unpd.metric_becomes(count, "unpd_workers_wanted", kind=kind, pool="default")
+    unpd.metric_becomes(count, "unpd_workers_wanted")
+    unpd.metric_becomes(count, "unpd_workers", kind=kind, pool="default", state="ready")
     data = bytes(range(256)) * 4096
     assert clients.converse(unpd.address("plain"), data) == data
     with clients.connect(unpd.address("plain")) as sock:

@@ -44,6 +44,8 @@ SANE_COUNT = 1 << 62
 
 END_CAUSES: tuple[EndCause, ...] = tuple(EndCause)
 KINDS: tuple[ChildKind, ...] = tuple(ChildKind)
+SERVING_KINDS = tuple(kind for kind in KINDS if kind is not ChildKind.EXPORTER)
+"""The kinds of children that serve clients."""
 PHASES: tuple[ChildPhase, ...] = tuple(ChildPhase)
 FAULTS: tuple[Fault, ...] = tuple(Fault)
 MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
@@ -167,7 +169,7 @@ class Master(Area):
     )
     LISTEN_QUEUES = Word("accept queues, by listener", ("length", "limit"), count=MAX_LISTENERS)
     FAULTS = Word("1 while the daemon has the fault, else 0", FAULTS)
-    WANTED_WORKERS = Word("workers wanted, by pool", count=MAX_POOLS)
+    WANTED = Word("children wanted, by pool and kind", SERVING_KINDS, count=MAX_POOLS)
     UNREACHABLE = Word("1 while clients reach no listener of it, by service", count=MAX_SERVICES)
     BEAT_NS = Word("the master's last heartbeat, on the monotonic clock; 0 before the first")
 
@@ -274,6 +276,13 @@ FINGERPRINT = fingerprint(TABLES)
 def service_cells(column: int) -> int:
     """Where the words of service ``column`` start within a row."""
     return Row.SERVICES + column * Service.size
+
+
+def wanted_words(pool: int) -> int:
+    """Where the numbers of wanted children of the pool in column ``pool`` start, one
+    for each of SERVING_KINDS, in the master area.
+    """
+    return Master.WANTED + pool * len(SERVING_KINDS)
 
 
 def row_start(row: int) -> int:

@@ -98,9 +98,10 @@ class BoardColumns:
         )
 
     def _cells_of_pool(self, column: int) -> Cells:
+        wanted = layout.wanted_words(column)
         return Cells(
             counters=([self._word(Master.SPAWNS + column)],),
-            samples=[self._word(Master.WANTED_WORKERS + column)],
+            samples=[self._board.words[wanted : wanted + len(layout.SERVING_KINDS)]],
         )
 
     def _cells_of_listener(self, column: int) -> Cells:

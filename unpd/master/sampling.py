@@ -71,7 +71,7 @@ def _sample_process(words: memoryview) -> None:
 
 
 def show_state(runtime: Runtime, state: State) -> None:
-    """Write which faults the daemon has, how many workers each pool wants, and which
+    """Write which faults the daemon has, how many children each pool wants, and which
     services clients cannot reach.
     """
     words = runtime.board.words
@@ -79,8 +79,9 @@ def show_state(runtime: Runtime, state: State) -> None:
     for index, fault in enumerate(layout.FAULTS):
         words[layout.Master.FAULTS + index] = int(fault in present)
     for pool, column in runtime.columns.pools.by_name.items():
-        wanted = state.wanted.workers.get(pool, 0)
-        words[layout.Master.WANTED_WORKERS + column] = wanted
+        for word, kind in enumerate(layout.SERVING_KINDS, layout.wanted_words(column)):
+            wanted = state.wanted.pools.get((kind, pool))
+            words[word] = wanted.count if wanted else 0
     unreachable = runtime.deployment.listeners.unreachable()
     for service, column in runtime.columns.services.by_name.items():
         words[layout.Master.UNREACHABLE + column] = int(service in unreachable)

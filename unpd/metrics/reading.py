@@ -14,7 +14,7 @@ from typing import Self
 from unpd.board import layout
 from unpd.board.active import active_of, copied, sane_cells
 from unpd.board.layout import Board, Master, Row, Service
-from unpd.board.memory import Entry, Scoreboard
+from unpd.board.memory import Scoreboard
 from unpd.kernel.procfs import zombie_children
 from unpd.loop import now
 from unpd.metrics.labels import Labels, Server
@@ -79,13 +79,13 @@ class ServiceCounts:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Everything that one scrape shows. ``master``: the words of the master area;
-    ``workers``: living workers by pool column and phase. ``beat_age_s``: how long ago
-    the master's last heartbeat was.
+    ``children``: living children by kind, pool column and phase. ``beat_age_s``: how
+    long ago the master's last heartbeat was.
     """
 
     labels: Labels
     services: Sequence[ServiceCounts]
-    workers: Mapping[tuple[int, ChildPhase], int]
+    children: Mapping[tuple[ChildKind, int, ChildPhase], int]
     master: Sequence[int]
     log_lines_dropped: int
     zombies: int | None
@@ -99,7 +99,7 @@ class Reading:
         return cls(
             labels=labels,
             services=[count_service(board, name, column, rows) for name, column in labels.services],
-            workers=Counter((entry.pool, entry.phase) for entry in _workers(board)),
+            children=Counter((entry.kind, entry.pool, entry.phase) for entry in board.entries()),
             master=master,
             log_lines_dropped=master[Master.LOG_DROPPED] + lines_dropped(board, rows),
             zombies=_zombies(board, labels.master_pid),
@@ -154,10 +154,6 @@ def why_not_ready(board: Scoreboard, labels: Labels) -> str:
         if board.words[Master.UNREACHABLE + columns[service]]
     ]
     return f"clients reach no listener of service {', '.join(unreachable)}" if unreachable else ""
-
-
-def _workers(board: Scoreboard) -> list[Entry]:
-    return [entry for entry in board.entries() if entry.kind is ChildKind.WORKER]
 
 
 def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]) -> ServiceCounts:

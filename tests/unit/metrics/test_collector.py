@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 from tests.support.exporter import make_labels, parse_openmetrics, parse_text
 from unpd.board import layout, memory
 from unpd.board.active import COPIES, count_active
+from unpd.board.layout import SERVING_KINDS
 from unpd.board.memory import Entry, Scoreboard
 from unpd.metrics.catalog.row import Counter, Histogram
 from unpd.metrics.catalog.table import METRICS
@@ -116,15 +118,21 @@ def test_all_label_values_are_there_before_the_first_event(metrics: Metrics) -> 
         ] == [0] * len(ACCEPT_ERRNOS)
         assert metrics.value("unpd_connection_duration_seconds_count", service=service) == 0
     for pool in ("default", "slow"):
-        assert [metrics.value("unpd_workers", pool=pool, state=phase) for phase in ChildPhase] == [
-            0
-        ] * len(ChildPhase)
+        for served in SERVING_KINDS:
+            assert [
+                metrics.value("unpd_workers", kind=served, pool=pool, state=phase)
+                for phase in ChildPhase
+            ] == [0] * len(ChildPhase)
+            assert metrics.value("unpd_workers_wanted", kind=served, pool=pool) == 0
         assert metrics.value("unpd_worker_spawns_total", pool=pool) == 0
+    # The master knows how each of its own children ended.
+    reasons = [reason for reason in ReapReason if reason is not ReapReason.UNKNOWN]
+    assert not re.search("^unpd_children_reaped_total.*unknown", metrics.text(), re.MULTILINE)
     for kind in ChildKind:
         assert [
             metrics.value("unpd_children_reaped_total", kind=kind, reason=reason)
-            for reason in ReapReason
-        ] == [0] * len(ReapReason)
+            for reason in reasons
+        ] == [0] * len(reasons)
     assert [
         metrics.value("unpd_config_reloads_total", result=result) for result in ReloadResult
     ] == [0] * len(ReloadResult)
@@ -256,17 +264,35 @@ def test_a_forged_number_of_rows_makes_no_scrape_read_them_all(metrics: Metrics)
     assert counted.rows == set(range(memory.ROWS_STEP))
 
 
-def test_workers_are_counted_by_pool_and_state_without_exporters(metrics: Metrics) -> None:
-    """Only living workers count: no exporter, and no row whose child has left."""
+def test_children_that_serve_are_counted_by_kind_pool_and_state(metrics: Metrics) -> None:
+    """Only living ones that serve count: no exporter, and no row whose child has left.
+    The numbers that are wanted stand beside them.
+    """
     metrics.board.enter(worker(0, 0, ChildPhase.READY))
     metrics.board.enter(worker(1, 0, ChildPhase.READY))
     metrics.board.enter(worker(2, 1, ChildPhase.DRAINING))
     metrics.board.enter(worker(3, 0, ChildPhase.READY, ChildKind.EXPORTER))
     metrics.board.enter(worker(4, 0, ChildPhase.STARTING))
     metrics.board.leave(4)
-    assert metrics.value("unpd_workers", pool="default", state="ready") == 2
-    assert metrics.value("unpd_workers", pool="default", state="starting") == 0
-    assert metrics.value("unpd_workers", pool="slow", state="draining") == 1
+    metrics.board.enter(worker(5, 0, ChildPhase.READY, ChildKind.ITERATIVE))
+    metrics.board.enter(worker(6, 1, ChildPhase.KILLED, ChildKind.DISPATCHER))
+    for number, kind in enumerate(SERVING_KINDS, 1):
+        metrics.board.words[layout.wanted_words(1) + SERVING_KINDS.index(kind)] = number
+        assert metrics.value("unpd_workers_wanted", kind=kind, pool="slow") == number
+        assert metrics.value("unpd_workers_wanted", kind=kind, pool="default") == 0
+    found = {
+        (kind, pool, phase): count
+        for kind in SERVING_KINDS
+        for pool in ("default", "slow")
+        for phase in ChildPhase
+        if (count := metrics.value("unpd_workers", kind=kind, pool=pool, state=phase))
+    }
+    assert found == {
+        (ChildKind.WORKER, "default", ChildPhase.READY): 2,
+        (ChildKind.WORKER, "slow", ChildPhase.DRAINING): 1,
+        (ChildKind.ITERATIVE, "default", ChildPhase.READY): 1,
+        (ChildKind.DISPATCHER, "slow", ChildPhase.KILLED): 1,
+    }
 
 
 def test_spawns_and_reaps_are_the_masters_words(metrics: Metrics) -> None:

@@ -1,4 +1,4 @@
-"""The metrics of children: the workers of each pool, and how children ended.
+"""The metrics of children: those that serve each pool, and how children ended.
 
 Owns their names, labels and helps. Called by :mod:`unpd.metrics.catalog.table`.
 """
@@ -7,20 +7,23 @@ from unpd.board import layout
 from unpd.board.layout import Master
 from unpd.metrics.catalog.row import Counter, Gauge, Histogram, Metric, Series, word
 from unpd.metrics.reading import Distribution, Reading
+from unpd.names import ReapReason
 
 
 def _workers(reading: Reading) -> Series[float]:
     return (
-        ((pool, phase.value), reading.workers.get((column, phase), 0))
+        ((kind.value, pool, phase.value), reading.children.get((kind, column, phase), 0))
         for pool, column in reading.labels.pools
+        for kind in layout.SERVING_KINDS
         for phase in layout.PHASES
     )
 
 
-def _wanted_workers(reading: Reading) -> Series[float]:
+def _wanted(reading: Reading) -> Series[float]:
     return (
-        ((pool,), reading.master[Master.WANTED_WORKERS + column])
+        ((kind.value, pool), reading.master[word])
         for pool, column in reading.labels.pools
+        for word, kind in enumerate(layout.SERVING_KINDS, layout.wanted_words(column))
     )
 
 
@@ -32,7 +35,11 @@ def _spawns(reading: Reading) -> Series[float]:
 
 def _reaped(reading: Reading) -> Series[float]:
     pairs = ((kind.value, reason.value) for kind in layout.KINDS for reason in layout.REAP_REASONS)
-    return ((pair, reading.master[Master.REAPED + index]) for index, pair in enumerate(pairs))
+    return (
+        (pair, reading.master[Master.REAPED + index])
+        for index, pair in enumerate(pairs)
+        if pair[1] != ReapReason.UNKNOWN.value  # only of sessions
+    )
 
 
 def _reap_delay(reading: Reading) -> Series[Distribution]:
@@ -49,18 +56,22 @@ def _zombies(reading: Reading) -> Series[float]:
 
 ROWS: tuple[Metric, ...] = (
     Gauge(
-        "unpd_workers", ("pool", "state"), "Workers that are not reaped yet, by state.", _workers
+        "unpd_workers",
+        ("kind", "pool", "state"),
+        "Workers, iterative workers and dispatchers that are not reaped yet, by state.",
+        _workers,
     ),
     Gauge(
         "unpd_workers_wanted",
-        ("pool",),
-        "Workers that the pool should have, by the configuration and SIGTTIN or SIGTTOU.",
-        _wanted_workers,
+        ("kind", "pool"),
+        "Workers, iterative workers and dispatchers that the pool should have, by the configuration"
+        " and SIGTTIN or SIGTTOU.",
+        _wanted,
     ),
     Counter(
         "unpd_worker_spawns_total",
         ("pool",),
-        "Workers spawned and respawned.",
+        "Workers spawned and respawned, without iterative workers and dispatchers.",
         _spawns,
     ),
     Counter(
@@ -78,8 +89,8 @@ ROWS: tuple[Metric, ...] = (
     Gauge(
         "unpd_zombies",
         (),
-        "Children of the master that are dead and not reaped at this moment; absent where /proc"
-        " hides them.",
+        "Children of the master, and sessions of its dispatchers, that are dead and not reaped at"
+        " this moment; absent where /proc hides them.",
         _zombies,
     ),
     Histogram(
