@@ -20,7 +20,8 @@ from unpd.core import effects as fx
 from unpd.core import events as ev
 from unpd.core.model import Child, Slot, State
 from unpd.master import mending
-from unpd.master.children.kinds import exporter_labels, wanted_children
+from unpd.master.children.exporting import exporter_labels
+from unpd.master.children.kinds import wanted_children
 from unpd.master.perform import deployment_of, perform
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.metrics.reading import count_service

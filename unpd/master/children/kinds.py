@@ -17,48 +17,41 @@ Called by the performers; calls :mod:`unpd.worker`, :mod:`unpd.dispatcher` and
 """
 
 import functools
-import ipaddress
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from unpd import __version__
-from unpd.board import layout
 from unpd.board.sessions import SessionTable
-from unpd.config.addresses import BoundAddress, TcpAddress, takes_datagrams
+from unpd.config.addresses import takes_datagrams
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
 from unpd.core.model import Child, Limits, Recipe, Wanted, WantedPool
 from unpd.dispatcher.main import Dispatcher, DispatcherSetup
 from unpd.kernel.signals import interrupt_waits
-from unpd.loop import now
+from unpd.master.children.exporting import (
+    exporter_keeps,
+    live_as_exporter,
+    servers_by_service,
+)
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.children.serving import (
-    kind_of,
     listeners_of,
     make_services,
     needed_by,
     own_addresses,
     served_by,
     services_of,
+    services_of_slots,
 )
-from unpd.master.listening.listener import METRICS, OpenListener
+from unpd.master.listening.listener import OpenListener
 from unpd.master.runtime import Deployment, Runtime
-from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
-from unpd.metrics.labels import Labels, ListenerLabels, Server
-from unpd.names import ChildKind, ChildOrder
+from unpd.names import ChildKind
 from unpd.services.base import StreamService
 from unpd.worker.accepting import LONGEST_WAIT_S, ListenerSetup
 from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
 from unpd.worker.orders import Signals
 from unpd.worker.siblings import Place
-
-FINISH_SHARE = 0.1
-"""The part of ``grace_s`` that an exporter has for its last answers. The policy table
-orders it to finish when the workers are gone, after 80 % of ``grace_s`` at the latest,
-and kills it after 95 %.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +98,6 @@ def _wanted_iterative(deployment: Deployment) -> dict[str, int]:
     return _used_pools(deployment, ChildKind.ITERATIVE)
 
 
-def _services_of_slots(deployment: Deployment, pool: str) -> tuple[str, ...]:
-    return tuple(services_of(deployment, ChildKind.ITERATIVE, pool))
-
-
 def _wanted_exporters(deployment: Deployment) -> dict[str, int]:
     return {"exporter": 1} if deployment.config.metrics.listen else {}
 
@@ -131,7 +120,7 @@ def _exporter_recipe(deployment: Deployment, pool: str) -> Recipe:
     del pool
     config = deployment.config
     return (
-        _served_by(deployment),
+        servers_by_service(deployment),
         _identities(deployment.listeners.opened.values()),
         values_of(config.log),
         config.daemon.grace_s,
@@ -157,14 +146,6 @@ def _serving_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
         for name in served_by(deployment, child.slot)
         for listener in listeners_of(deployment, child.slot.kind, name)
     )
-
-
-def _exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
-    """The HTTP listener and no other: while any duplicate of a listener is open, the
-    kernel completes handshakes for it, though its owner has closed it.
-    """
-    del child
-    return tuple(listener.sock.fileno() for listener in deployment.listeners.of(METRICS))
 
 
 def _live_as_worker(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
@@ -299,99 +280,13 @@ def _service_setup(
     )
 
 
-# --- the exporter ---------------------------------------------------------------------
-
-
-def _live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
-    listener = deployment.listeners.of(METRICS)[0]
-    newborn.log.set_level(deployment.config.log.level)
-
-    def ready() -> None:
-        newborn.report_ready()
-        newborn.title("ready")
-
-    patience_s = {
-        ChildOrder.RETIRE: FINISH_S,
-        ChildOrder.FINISH: min(FINISH_S, FINISH_SHARE * deployment.config.daemon.grace_s),
-        ChildOrder.LEAVE: 0.0,
-    }
-
-    def stop_within() -> float | None:
-        orders = [CHILD_SIGNALS.get(signum) for signum in newborn.signal_queue.take()]
-        return min((patience_s[order] for order in orders if order in patience_s), default=None)
-
-    def beat() -> None:
-        newborn.cells[layout.Row.BEAT_NS] = int(now() * layout.NS)
-
-    context = ExporterContext(
-        sock=listener.sock,
-        board=newborn.board,
-        labels=exporter_labels(runtime, deployment),
-        beat=beat,
-        wakeup_fd=newborn.wakeup_fd,
-        stop_within=stop_within,
-        report=newborn.log.event,
-        ready=ready,
-        loopback=_is_loopback(listener.address),
-        channel=newborn.channel,
-        switch_log=newborn.switch_log,
-    )
-    run_exporter(context)
-
-
-def _is_loopback(address: BoundAddress) -> bool:
-    if not isinstance(address, TcpAddress):
-        return False
-    host, _, _ = address.host.partition("%")
-    return ipaddress.ip_address(host).is_loopback
-
-
-def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
-    """Return the labels of the exporter's series, with their columns on the board."""
-    columns, services = runtime.columns, deployment.config.services
-    listeners = tuple(
-        ListenerLabels(
-            opened.wanted.service,
-            opened.text,
-            columns.listeners.column(key),
-            isinstance(opened.address, TcpAddress),
-        )
-        for key, opened in deployment.listeners.opened.items()
-        if opened.wanted.service != METRICS
-    )
-    return Labels(
-        services=columns.services.shown_with(services),
-        pools=columns.pools.shown_with({service.pool for service in services.values()}),
-        listeners=listeners,
-        served_by=_served_by(deployment),
-        version=__version__,
-        master_pid=runtime.master_pid,
-    )
-
-
-def _served_by(deployment: Deployment) -> dict[str, frozenset[Server]]:
-    """The children that serve each service."""
-    return {
-        name: frozenset(
-            _server(deployment, kind_of(deployment, listener), service.pool, name)
-            for listener in deployment.listeners.of(name)
-        )
-        for name, service in deployment.config.services.items()
-    }
-
-
-def _server(deployment: Deployment, kind: ChildKind, pool: str, service: str) -> Server:
-    services = KINDS[kind].services(deployment, pool)
-    return Server(kind, pool, services.index(service) if services else None)
-
-
 KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
     {
         ChildKind.EXPORTER: Kind(
             wanted=_wanted_exporters,
             recipe=_exporter_recipe,
-            keeps=_exporter_keeps,
-            live=_live_as_exporter,
+            keeps=exporter_keeps,
+            live=live_as_exporter,
         ),
         ChildKind.WORKER: Kind(
             wanted=_wanted_workers,
@@ -404,7 +299,7 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
             recipe=functools.partial(_serving_recipe, ChildKind.ITERATIVE),
             keeps=_serving_keeps,
             live=_live_as_iterative,
-            services=_services_of_slots,
+            services=functools.partial(services_of_slots, ChildKind.ITERATIVE),
         ),
         ChildKind.DISPATCHER: Kind(
             wanted=_wanted_dispatchers,

@@ -46,6 +46,13 @@ def services_of(deployment: Deployment, kind: ChildKind, pool: str) -> list[str]
     )
 
 
+def services_of_slots(kind: ChildKind, deployment: Deployment, pool: str) -> tuple[str, ...]:
+    """The service of each slot of a kind in a pool, where each slot serves another; ()
+    where all serve the same.
+    """
+    return tuple(services_of(deployment, kind, pool)) if kind is ChildKind.ITERATIVE else ()
+
+
 def listeners_of(deployment: Deployment, kind: ChildKind, service: str) -> list[OpenListener]:
     """The listeners of a service that children of a kind serve."""
     return [one for one in deployment.listeners.of(service) if kind_of(deployment, one) is kind]

@@ -1,0 +1,120 @@
+"""The exporter as a child: which listener it inherits, which labels its series have,
+and its life.
+
+Translates the master's configuration into the arguments of
+:mod:`unpd.metrics.exporter`, which imports nothing of the master. Called by
+:mod:`unpd.master.children.kinds`. Owns nothing.
+"""
+
+import ipaddress
+
+from unpd import __version__
+from unpd.board import layout
+from unpd.config.addresses import BoundAddress, TcpAddress
+from unpd.core.model import Child
+from unpd.loop import now
+from unpd.master.children.fork import CHILD_SIGNALS, Newborn
+from unpd.master.children.serving import kind_of, services_of_slots
+from unpd.master.listening.listener import METRICS
+from unpd.master.runtime import Deployment, Runtime
+from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
+from unpd.metrics.labels import Labels, ListenerLabels, Server
+from unpd.names import ChildKind, ChildOrder
+
+FINISH_SHARE = 0.1
+"""The part of ``grace_s`` that an exporter has for its last answers. The policy table
+orders it to finish when the workers are gone, after 80 % of ``grace_s`` at the latest,
+and kills it after 95 %.
+"""
+
+
+def exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
+    """The HTTP listener and no other: while any duplicate of a listener is open, the
+    kernel completes handshakes for it, though its owner has closed it.
+    """
+    del child
+    return tuple(listener.sock.fileno() for listener in deployment.listeners.of(METRICS))
+
+
+def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
+    """The whole life of an exporter, called in the child."""
+    listener = deployment.listeners.of(METRICS)[0]
+    newborn.log.set_level(deployment.config.log.level)
+
+    def ready() -> None:
+        newborn.report_ready()
+        newborn.title("ready")
+
+    patience_s = {
+        ChildOrder.RETIRE: FINISH_S,
+        ChildOrder.FINISH: min(FINISH_S, FINISH_SHARE * deployment.config.daemon.grace_s),
+        ChildOrder.LEAVE: 0.0,
+    }
+
+    def stop_within() -> float | None:
+        orders = [CHILD_SIGNALS.get(signum) for signum in newborn.signal_queue.take()]
+        return min((patience_s[order] for order in orders if order in patience_s), default=None)
+
+    def beat() -> None:
+        newborn.cells[layout.Row.BEAT_NS] = int(now() * layout.NS)
+
+    context = ExporterContext(
+        sock=listener.sock,
+        board=newborn.board,
+        labels=exporter_labels(runtime, deployment),
+        beat=beat,
+        wakeup_fd=newborn.wakeup_fd,
+        stop_within=stop_within,
+        report=newborn.log.event,
+        ready=ready,
+        loopback=_is_loopback(listener.address),
+        channel=newborn.channel,
+        switch_log=newborn.switch_log,
+    )
+    run_exporter(context)
+
+
+def _is_loopback(address: BoundAddress) -> bool:
+    if not isinstance(address, TcpAddress):
+        return False
+    host, _, _ = address.host.partition("%")
+    return ipaddress.ip_address(host).is_loopback
+
+
+def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
+    """Return the labels of the exporter's series, with their columns on the board."""
+    columns, services = runtime.columns, deployment.config.services
+    listeners = tuple(
+        ListenerLabels(
+            opened.wanted.service,
+            opened.text,
+            columns.listeners.column(key),
+            isinstance(opened.address, TcpAddress),
+        )
+        for key, opened in deployment.listeners.opened.items()
+        if opened.wanted.service != METRICS
+    )
+    return Labels(
+        services=columns.services.shown_with(services),
+        pools=columns.pools.shown_with({service.pool for service in services.values()}),
+        listeners=listeners,
+        served_by=servers_by_service(deployment),
+        version=__version__,
+        master_pid=runtime.master_pid,
+    )
+
+
+def servers_by_service(deployment: Deployment) -> dict[str, frozenset[Server]]:
+    """The children that serve each service."""
+    return {
+        name: frozenset(
+            _server(deployment, kind_of(deployment, listener), service.pool, name)
+            for listener in deployment.listeners.of(name)
+        )
+        for name, service in deployment.config.services.items()
+    }
+
+
+def _server(deployment: Deployment, kind: ChildKind, pool: str, service: str) -> Server:
+    services = services_of_slots(kind, deployment, pool)
+    return Server(kind, pool, services.index(service) if services else None)
