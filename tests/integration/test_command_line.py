@@ -351,7 +351,7 @@ def test_a_degraded_daemon_says_so(launch: Launch) -> None:
 
     shown = until(degraded, 20.0, "a degraded status")
     assert "degraded: pool default has no ready worker" in shown
-    unpd.metric_becomes(1, "unpd_workers", pool="default", state="ready")
+    unpd.metric_becomes(1, "unpd_workers", kind="worker", pool="default", state="ready")
 
 
 def test_a_broken_configuration_does_not_hide_the_daemon(launch: Launch) -> None:

@@ -154,7 +154,7 @@ def test_more_workers_than_an_exporter_reads_at_first(launch: Launch) -> None:
     """
     count = memory.ROWS_STEP + 2
     unpd = launch(f"[pools.default]\nworkers = {count}\n" + ECHO)
-    unpd.metric_becomes(count, "unpd_workers", pool="default", state="ready")
+    unpd.metric_becomes(count, "unpd_workers", kind="worker", pool="default", state="ready")
 
 
 def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:

@@ -50,7 +50,7 @@ def test_children_have_dropped_all_privileges(launch: Launch, user: str, group: 
         "a respawned worker",
     )
     until(
-        lambda: unpd.metric("unpd_workers", pool="default", state="ready") == 2,
+        lambda: unpd.metric("unpd_workers", kind="worker", pool="default", state="ready") == 2,
         10.0,
         "the worker to be ready",
     )
@@ -176,9 +176,9 @@ def test_a_worker_whose_drop_fails_later_never_serves(launch: Launch, tmp_path: 
         procs.kill(workers[:1])
         unpd.wait_event("worker.failed", after=1)
         assert clients.converse(unpd.address("echo"), b"served") == b"served"
-        assert unpd.metric("unpd_workers", pool="default", state="ready") == 1
+        assert unpd.metric("unpd_workers", kind="worker", pool="default", state="ready") == 1
         assert unpd.metric("unpd_children_reaped_total", kind="worker", reason="failed") >= 1
-    unpd.metric_becomes(2, "unpd_workers", pool="default", state="ready")
+    unpd.metric_becomes(2, "unpd_workers", kind="worker", pool="default", state="ready")
 
 
 @faults.requires_root

@@ -336,7 +336,7 @@ def test_pools_come_and_change(launch: Launch) -> None:
     title = procs.stat(pid)
     assert title is not None
     assert " slow/0 " in title.title
-    assert unpd.metric("unpd_workers", pool="slow", state="ready") == 1
+    assert unpd.metric("unpd_workers", kind="worker", pool="slow", state="ready") == 1
 
 
 def test_ttin_and_ttou_change_the_default_pool(launch: Launch) -> None:
@@ -345,19 +345,19 @@ def test_ttin_and_ttou_change_the_default_pool(launch: Launch) -> None:
     """
     unpd = launch(ECHO)
     unpd.signal(SIGTTIN)
-    unpd.metric_becomes(3, "unpd_workers", pool="default", state="ready")
+    unpd.metric_becomes(3, "unpd_workers", kind="worker", pool="default", state="ready")
     unpd.metric_becomes(3, "unpd_workers_wanted", pool="default")
     with clients.idle(unpd.address("echo"), 12) as sessions:
         unpd.metric_becomes(12, "unpd_connections_active", service="echo")
         for left in (2, 1):
             unpd.signal(SIGTTOU)
-            unpd.metric_becomes(left, "unpd_workers", pool="default", state="ready")
+            unpd.metric_becomes(left, "unpd_workers", kind="worker", pool="default", state="ready")
         unpd.signal(SIGTTOU)
         unpd.wait_event("pool.not_resized", workers=1)
         for session in sessions:
             session.sendall(b"still here")
             assert clients.read_exactly(session, 10) == b"still here"
-        assert unpd.metric("unpd_workers", pool="default", state="ready") == 1
+        assert unpd.metric("unpd_workers", kind="worker", pool="default", state="ready") == 1
     until(lambda: len(unpd.workers()) == 1, 10.0, "the surplus workers to leave")
 
 

@@ -451,7 +451,7 @@ def test_a_store_keeps_signals_and_deaths_counted(
     first = start(launch, systemd, config)
     procs.kill(first.workers(), signal.SIGKILL)
     first.metric_becomes(2, "unpd_children_reaped_total", kind="worker", reason="sigkill")
-    first.metric_becomes(2, "unpd_workers", pool="default", state="ready")
+    first.metric_becomes(2, "unpd_workers", kind="worker", pool="default", state="ready")
     assert reload(first, every_pool=True) == 2
     calls = until(
         lambda: first.metric("unpd_sigchld_total"),

@@ -58,7 +58,7 @@ if mode in ("orphan", "hidden_orphan", "zombie"):
 say("listener.opened", service="echo", address="tcp://127.0.0.1:%d" % listener.getsockname()[1])
 say("master.ready", generation=1)
 if mode == "error":
-    say("connection.failed", level="error", service="echo", error="fake", trace="fake")
+    say("connection.failed", level="error", service="echo", error="x", trace="x", suppressed=0)
 if mode == "unlisted":
     say("worker.lost")
 signal.sigwait({signal.SIGTERM})
