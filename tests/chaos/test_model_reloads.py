@@ -70,7 +70,7 @@ def test_the_model_changes_under_load(launch: Launch, rate: float, rounds: int) 
     forked = total(samples, "unpd_session_processes_spawned_total", service="echo")
     assert 1 < forked < said.ok
     assert total(samples, "unpd_session_processes_reaped_total", reason="clean") == forked
-    assert total(samples, "unpd_zombies") == 0
+    unpd.metric_becomes(0, "unpd_zombies")  # a child that retired may just have died
     until(lambda: only(unpd, Model.EVENT), 10.0, "the children of the other models to leave")
 
 
@@ -109,7 +109,7 @@ def test_thousands_of_sessions_leave_no_zombie(launch: Launch, count: int) -> No
     for name in ("spawned", "reaped"):
         assert total(samples, f"unpd_session_processes_{name}_total") == said.ok + 1
     assert total(samples, "unpd_session_processes_reaped_total", reason="clean") == said.ok + 1
-    assert total(samples, "unpd_zombies") == 0
+    unpd.metric_becomes(0, "unpd_zombies")  # a child that retired may just have died
     assert not procs.children(parent)
     assert procs.fds(parent) == before
     assert procs.rss_bytes(parent) < resident + (4 << 20)
