@@ -24,7 +24,6 @@ also if it is not an echo server; on a terminal, control characters are escaped.
 """
 
 import enum
-import os
 import socket
 import time
 from contextlib import suppress
@@ -36,7 +35,6 @@ from unpd.cli.client.failures import (
     ClientFailure,
     failure_of,
     not_a_server,
-    reason_of,
 )
 from unpd.cli.client.framing import Framing
 from unpd.names import ClientExit
@@ -180,14 +178,9 @@ class Exchange:
             )
 
     def _take_input(self) -> None:
-        try:
-            chunk = os.read(self._endpoints.input_fd, streams.CHUNK_BYTES)
-        except BlockingIOError:
+        chunk = streams.read_input(self._endpoints.input_fd)
+        if chunk is None:
             return
-        except OSError as error:
-            raise ClientFailure(
-                ClientExit.FAILED, "standard input cannot be read", reason_of(error)
-            ) from error
         self._input_open = bool(chunk)
         framed = self._framing.feed(chunk) if chunk else self._framing.finish()
         self._unsent += framed

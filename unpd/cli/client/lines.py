@@ -13,7 +13,6 @@ nothing but an error: it cannot know what arrived.
 Known gap: answers are counted, not compared. A duplicate counts for the next line.
 """
 
-import os
 import socket
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 
 from unpd.cli.client import streams
 from unpd.cli.client.datagrams import BUFFER_BYTES, datagram_failure
-from unpd.cli.client.failures import ClientFailure, reason_of
+from unpd.cli.client.failures import ClientFailure
 from unpd.cli.client.framing import Framing
 from unpd.cli.client.targets import MAX_UDP_BYTES
 from unpd.names import ClientExit
@@ -126,14 +125,9 @@ class LineDatagrams:
         self._owed_since = None
 
     def _take_input(self) -> None:
-        try:
-            chunk = os.read(self._ends.input_fd, streams.CHUNK_BYTES)
-        except BlockingIOError:
+        chunk = streams.read_input(self._ends.input_fd)
+        if chunk is None:
             return
-        except OSError as error:
-            raise ClientFailure(
-                ClientExit.FAILED, "standard input cannot be read", reason_of(error)
-            ) from error
         self._input_open = bool(chunk)
         framed = self._framing.feed(chunk) if chunk else self._framing.finish()
         self._waiting += self._framing.cut(framed, MAX_UDP_BYTES)

@@ -1,4 +1,4 @@
-"""The one wait of the clients, and writing to standard output.
+"""The one wait of the clients, and the standard input and output.
 
 Called by ``connect``, ``datagrams`` and every client. Waits with poll(2) and not
 epoll(7): standard input may be a regular file, which epoll refuses. Errors:
@@ -91,3 +91,17 @@ def _write(descriptor: int, chunk: bytes) -> None:
             raise ClientFailure(
                 ClientExit.FAILED, "standard output cannot be written", reason_of(error)
             ) from error
+
+
+def read_input(fd: int) -> bytes | None:
+    """Return the next bytes of standard input, b"" at its end, None if it has none now.
+    ClientFailure if it cannot be read.
+    """
+    try:
+        return os.read(fd, CHUNK_BYTES)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise ClientFailure(
+            ClientExit.FAILED, "standard input cannot be read", reason_of(error)
+        ) from error
