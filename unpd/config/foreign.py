@@ -19,7 +19,7 @@ _FORWARDS = "unpd forwards no connections"
 _ABSENT = "unpd has nothing like it"
 _ACCESS = f"{_ABSENT}: use a firewall, or IPAddressAllow= and IPAddressDeny= in its unit"
 _LIMIT = (
-    'the key is max_connections, of a service with model = "fork"; the other services share'
+    'the key is max_connections, of a service with model = "fork"; with model = "event", it is'
     " max_connections_per_worker in [pools.NAME]"
 )
 _PATH = (

@@ -23,7 +23,7 @@ WORDS = {
     ),
     "access_times": "unpd has nothing like it",
     "instances": (
-        'the key is max_connections, of a service with model = "fork"; the other services share'
+        'the key is max_connections, of a service with model = "fork"; with model = "event", it is'
         " max_connections_per_worker in [pools.NAME]"
     ),
     "log_type": "the key is file in [log]; without it the log goes to standard error",
