@@ -197,7 +197,6 @@ class Roll:
         session = self.enrolled.pop(index)
         words = self._table.entry(index)
         self._book_bytes(index, session)
-        self._ledger.book()  # a scrape that shows the end shows its bytes
         cause = unserved if reason is None else _cause(words)
         duration_s = max(0, now_ns - sane(session.accepted_ns)) / layout.NS
         self._ledger.ended(session.account, cause, duration_s)

@@ -97,9 +97,12 @@ class Ledger:
         self._add(account.words + layout.Service.ACCEPT_ERRORS + errno_index(number), 1)
 
     def ended(self, account: Account, cause: EndCause, duration_s: float) -> None:
-        """Count the end of a connection."""
+        """Count a connection's bytes, then its end: a scrape that shows the end shows
+        them.
+        """
         self.open -= 1
         start = account.words
+        self._book_bytes(start, account.totals)
         bucket = bisect_left(layout.DURATION_BOUNDS_S, duration_s)
         self._add(start + _DURATION_BUCKETS + bucket, 1)
         self._add(start + _DURATION_SUM_NS, int(duration_s * layout.NS))
@@ -146,12 +149,15 @@ class Ledger:
     def book(self) -> None:
         """Write the changes of this turn that are not on the board yet."""
         for start, totals in self._totals:
-            if totals.received or totals.sent:
-                self._add(start + _RECEIVED, totals.received)
-                self._add(start + _SENT, totals.sent)
-                totals.received = totals.sent = 0
+            self._book_bytes(start, totals)
         if self.open != self._booked_open:
             self._booked_open = self._row[_OPEN] = self.open
+
+    def _book_bytes(self, start: int, totals: Totals) -> None:
+        if totals.received or totals.sent:
+            self._add(start + _RECEIVED, totals.received)
+            self._add(start + _SENT, totals.sent)
+            totals.received = totals.sent = 0
 
     def _add(self, word: int, number: int) -> None:
         self._counts[word] = self._row[word] = self._counts[word] + number

@@ -89,6 +89,23 @@ def test_bytes_are_booked_once(row: memoryview) -> None:
     }
 
 
+def test_an_end_is_never_seen_before_its_bytes(row: memoryview) -> None:
+    """Whoever reads the row between two writes finds the bytes of each end that it
+    finds.
+    """
+    echo = terms(2)
+    ledger = Ledger(row, [echo])
+    start = echo.words
+    done = start + layout.Service.ENDED + layout.END_CAUSES.index(EndCause.DONE)
+    ledger.accepted(LISTENER, echo, 2)
+    for ends in 1, 2:
+        echo.totals.received += 10
+        echo.totals.sent += 4
+        ledger.ended(echo, EndCause.DONE, 0.0)
+        counted = row[done], row[start + layout.Service.RECEIVED], row[start + layout.Service.SENT]
+        assert counted == (ends, 10 * ends, 4 * ends)
+
+
 def test_the_number_of_open_connections_is_booked(row: memoryview) -> None:
     """At the next booking, and back to 0 when all have ended."""
     echo = terms(0)
