@@ -225,6 +225,7 @@ def overflows() -> int:
     return int(values[names.index("ListenOverflows")])
 
 
+@pytest.mark.slow
 @requires_namespaces()
 def test_a_queue_that_overflows_loses_no_client(launch: Launch) -> None:
     """While the workers stand still and the queue is full, the kernel drops handshakes

@@ -51,6 +51,7 @@ def waiting_client(stack: contextlib.ExitStack, unpd: Unpd) -> socket.socket:
 # --- deaths ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sessions_outlive_their_dispatcher(launch: Launch) -> None:
     """However often it is killed, its sessions go on as children of the master and stay
     counted; the limit holds for its successor, which brings them to their end at a
@@ -227,6 +228,7 @@ def test_a_dispatcher_killed_during_a_stop(launch: Launch, told: bool) -> None:
     assert [e.fields["cause"] for e in unpd.log_events("connection.ended")] == ["shutdown"]
 
 
+@pytest.mark.slow
 def test_a_hung_dispatcher_is_replaced(launch: Launch) -> None:
     """It writes no heartbeat: it is killed, its sessions go on, and the clients that
     waited are served by the next one.

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import clients, faults, loads, procs, scale
@@ -196,6 +197,7 @@ def work_s(unpd: Unpd) -> float:
     return procs.cpu_s(unpd.pid) + procs.cpu_s(exporter)
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_a_word_that_changes_all_the_time(launch: Launch, rng: random.Random) -> None:
     """A worker that toggles a word of its sibling, and forges the number of rows in

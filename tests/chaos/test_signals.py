@@ -421,6 +421,7 @@ def open_directory() -> Iterator[Path]:
         yield Path(path)
 
 
+@pytest.mark.slow
 def test_usr1_every_millisecond(open_directory: Path, launch: Launch) -> None:
     """USR1 in every system call, under load and during reloads, changes nothing. No
     client notices, each reload succeeds, and no log line is broken.

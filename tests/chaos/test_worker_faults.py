@@ -230,6 +230,7 @@ workers = 3
 """
 
 
+@pytest.mark.slow
 def test_hung_workers_are_replaced(launch: Launch) -> None:
     """A worker without a heartbeat gets SIGABRT and prints where it hangs. If it does
     not end, it gets SIGKILL 2 s later. Both are replaced, and the master answers all

@@ -25,6 +25,7 @@ listen = ["tcp://127.0.0.1:0"]
 ONE_WORKER = "[pools.default]\nworkers = 1\n" + ECHO
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_a_stream_is_relayed(launch: Launch, rng: random.Random, tmp_path: Path) -> None:
     """Most of a long stream never enters the worker, as strace shows, and is counted

@@ -259,6 +259,7 @@ def test_tcpmux_offers_services_of_its_pool(launch: Launch, config: str) -> None
     assert (ended.accepted, service_counts(unpd).accepted) == (5, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [False, True], ids=["tcp", "unix"])
 def test_the_deadlines_of_the_chosen_service_hold(
     launch: Launch, tmp_path: Path, *, path: bool

@@ -47,6 +47,7 @@ def printed(unpd: Unpd) -> dict[tuple[str, str], str]:
     return addresses
 
 
+@pytest.mark.slow
 def test_every_service_answers_its_client(unpd: Unpd, start: StartClient) -> None:
     """An address that the status prints is enough, for each service and kind of
     socket, and each client prints what its service says.

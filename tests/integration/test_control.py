@@ -178,6 +178,7 @@ def test_a_removed_control_socket_is_made_again(launch: Launch, tmp_path: Path) 
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_the_control_path_of_another_program_is_not_replaced(
     launch: Launch, tmp_path: Path
 ) -> None:
@@ -197,6 +198,7 @@ def test_the_control_path_of_another_program_is_not_replaced(
     unpd.metric_becomes(0, "unpd_degraded", reason="control_lost")
 
 
+@pytest.mark.slow
 def test_a_control_socket_whose_directory_was_away_is_found_again(
     launch: Launch, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def test_every_service_answers_datagrams(launch: Launch) -> None:
     unpd.metric_becomes(1, "unpd_datagrams_unanswered_total", service="discard", reason="no_answer")
 
 
+@pytest.mark.slow
 def test_no_datagram_is_lost_or_doubled_over_reloads(launch: Launch) -> None:
     """While every pool is replaced again and again, each datagram is answered once."""
     unpd = launch(UDP)

@@ -21,6 +21,8 @@ from tests.support.hostile import ATTEMPTS, FLOOD
 from tests.support.launch import Launch
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = (sys.executable, "-m", "tests.support.hostile")
 HIDDEN = (
     *("unshare", "--mount", "sh", "-c"),

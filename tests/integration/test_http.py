@@ -262,6 +262,7 @@ while True:
 RISING = ("_total", "_bucket", "_count", "_sum")
 
 
+@pytest.mark.slow
 def test_counters_never_go_down_while_a_child_writes() -> None:
     """Beside a writer that never pauses a reader sees every counter only rise, and at
     most one open connection in each row.

@@ -316,6 +316,7 @@ def test_a_removed_socket_file_is_made_again(launch: Launch, tmp_path: Path) -> 
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_the_file_of_another_program_is_not_replaced(launch: Launch, tmp_path: Path) -> None:
     """Another program listens at the path. The daemon says so once, leaves the file
     alone, and takes the path back when it is free.
@@ -352,6 +353,7 @@ def test_a_directory_that_comes_back_has_its_socket_again(launch: Launch, tmp_pa
     assert len(unpd.log_events("listener.broken")) == 1
 
 
+@pytest.mark.slow
 def test_a_service_that_nobody_reaches_is_not_ready(launch: Launch, tmp_path: Path) -> None:
     """While no listener of a service can be reached, /readyz and the status say so. One
     listener of a service is enough, and the exporter's own does not count.

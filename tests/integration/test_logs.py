@@ -302,6 +302,7 @@ def test_a_child_that_cannot_switch_is_shown(launch: Launch, public: Path, end: 
     assert not holders(unpd, old)
 
 
+@pytest.mark.slow
 def test_a_child_that_does_not_answer_is_shown(launch: Launch, public: Path) -> None:
     """A worker that is stopped holds the old file. Log and status show it after some
     seconds, until it goes on and has switched.
@@ -323,6 +324,7 @@ def test_a_child_that_does_not_answer_is_shown(launch: Launch, public: Path) -> 
     assert len(unpd.log_events("log.not_reopened")) == 1
 
 
+@pytest.mark.slow
 def test_a_log_file_that_is_gone_is_shown(launch: Launch, public: Path) -> None:
     """A log file that was moved away without SIGUSR1 makes the daemon degraded, in the
     status and the metrics, until the signal comes.

@@ -392,6 +392,7 @@ def test_the_metrics_are_on_loopback_unless_told_otherwise(unpd: Unpd) -> None:
         probe.bind(("127.0.0.2", unpd.port("metrics")))
 
 
+@pytest.mark.slow
 def test_a_stopped_master_shows_in_the_metrics(launch: Launch) -> None:
     """The master's heartbeat is no older than a sweep and a bit. It ages while the
     master is stopped, when the exporter still answers, and is young again afterwards.

@@ -176,6 +176,7 @@ def test_a_healthy_daemon_gives_signs_of_life(launch: Launch, systemd: FakeSyste
     assert unpd.stop() == 0
 
 
+@pytest.mark.slow
 def test_stopped_workers_end_the_signs_of_life(launch: Launch, systemd: FakeSystemd) -> None:
     """While the master's loop turns but no worker beats, no sign of life is sent, and
     the log says why. The signs resume with the workers.

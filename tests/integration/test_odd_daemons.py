@@ -162,6 +162,7 @@ def test_another_user_s_daemon_is_not_called_dead(launch: Launch) -> None:
 # a daemon that stands still
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["status", "reload", "stop"])
 def test_a_stopped_daemon_is_reported(launch: Launch, verb: str) -> None:
     """A master that SIGSTOP stopped does not hold a command up for ever."""
@@ -184,6 +185,7 @@ def test_a_stopped_daemon_is_reported(launch: Launch, verb: str) -> None:
         assert daemon.wait_exit() == 0
 
 
+@pytest.mark.slow
 def test_a_stopped_daemon_with_a_full_queue_is_reported(launch: Launch) -> None:
     """Neither does one whose control socket takes no more connections."""
     daemon = launch()
@@ -200,6 +202,7 @@ def test_a_stopped_daemon_with_a_full_queue_is_reported(launch: Launch) -> None:
     assert f"unpd has not answered on {daemon.control}" in ended.stderr.decode()
 
 
+@pytest.mark.slow
 def test_a_daemon_that_stands_still_while_it_stops_is_reported(launch: Launch) -> None:
     """``unpd stop`` does not wait for ever for the end of a process that stands
     still.

@@ -171,6 +171,7 @@ def test_a_killed_instance_does_not_keep_the_next_from_starting(
     assert not list(tmp_path.glob("*.sock"))
 
 
+@pytest.mark.slow
 def test_a_removed_pid_file_is_made_again(launch: Launch, tmp_path: Path) -> None:
     """When a cleaner removes more than the runtime directory, the fault is logged and
     shown. Once the directory can be made again, so can the file with its lock: a second
@@ -197,6 +198,7 @@ def test_a_removed_pid_file_is_made_again(launch: Launch, tmp_path: Path) -> Non
     assert not (place / "unpd.pid").exists()
 
 
+@pytest.mark.slow
 def test_a_removed_runtime_directory_is_made_again(launch: Launch, tmp_path: Path) -> None:
     """A start makes the directory of the pid file, so its repair does; the daemon is
     not degraded meanwhile, and the control socket is there again, too.
@@ -215,6 +217,7 @@ def test_a_removed_runtime_directory_is_made_again(launch: Launch, tmp_path: Pat
     assert degraded(unpd) == []
 
 
+@pytest.mark.slow
 def test_a_pid_file_that_was_away_is_found_again(launch: Launch, tmp_path: Path) -> None:
     """The daemon leaves the file of another program alone, says so, and finds its own
     file when that comes back.

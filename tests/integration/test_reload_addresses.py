@@ -23,6 +23,7 @@ from tests.support.ports import free_port
 from tests.support.waiting import until
 
 
+@pytest.mark.slow
 def test_quick_reloads_take_an_address_away_and_bring_it_back(launch: Launch) -> None:
     """Reload after reload exchanges the address, also for one that includes it. The
     workers that drain may still have the old one open: the reload waits for them.
@@ -36,6 +37,7 @@ def test_quick_reloads_take_an_address_away_and_bring_it_back(launch: Launch) ->
         assert reload(unpd, text.format(next(hosts))) == generation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["tcp", "udp"])
 def test_a_reload_waits_for_a_worker_that_drains(launch: Launch, scheme: str) -> None:
     """While a stopped worker holds an address that a reload brings back, the daemon

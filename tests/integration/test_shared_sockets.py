@@ -253,6 +253,7 @@ def test_a_listener_that_cannot_be_restored_is_opened_anew(
     until(lambda: degraded(unpd) == [], 5.0, "the fault to end")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["event", "fork", "iterative"])
 def test_no_server_hangs_for_long(launch: Launch, tmp_path: Path, model: str) -> None:
     """While a process clears O_NONBLOCK of a UNIX listener again and again, workers and

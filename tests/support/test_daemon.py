@@ -200,6 +200,7 @@ SKIPPING = (
 )
 
 
+@pytest.mark.slow
 def test_a_skip_fails_the_run_where_skips_are_forbidden(tmp_path: Path) -> None:
     """With UNPD_TEST_NO_SKIP=1 a run with a skipped test fails, and names the test and
     the reason. Without it the run passes.
