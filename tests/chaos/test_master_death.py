@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from signal import SIGKILL
 
+import pytest
+
 from tests.support import clients, faults, loads, procs, scale
 from tests.support.configs import compose
 from tests.support.daemon import ORPHANS_S, Unpd
@@ -141,6 +143,7 @@ def test_a_failure_of_the_master_itself(launch: Launch, tmp_path: Path) -> None:
 # --- the pid file ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_number_in_a_pid_file_names_no_process(launch: Launch) -> None:
     """Whatever a pid file says, no process is taken for the daemon. Without a daemon
     ``unpd stop`` says so, and a start replaces the file.

@@ -31,6 +31,7 @@ SERVING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "rounds"),
     [
@@ -79,6 +80,7 @@ def only(unpd: Unpd, model: Model) -> bool:
     return [kind for kind in SERVING.values() if unpd.children(kind)] == [SERVING[model]]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # ten thousand take as long as the machine needs
 @pytest.mark.parametrize(
     "count",

@@ -262,6 +262,7 @@ def test_a_peer_that_never_reads_what_the_kernel_has_taken_is_stalled_too(
         wait_ended(unpd, {"stalled": 1}, timeout_s=15.0)
 
 
+@pytest.mark.slow
 @requires_namespaces()
 def test_a_peer_that_lives_is_stalled_however_late_the_worker_looks(launch: Launch) -> None:
     """The kernel gives the client up long before the worker looks. The kernel's answer

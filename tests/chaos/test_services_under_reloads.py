@@ -166,6 +166,7 @@ def datagram_counts(unpd: Unpd, service: str) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reloads",
     [

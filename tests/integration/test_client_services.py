@@ -146,6 +146,7 @@ def test_round_trips_are_measured_over_every_kind(unpd: Unpd, start: StartClient
         assert spread.startswith("round trip min/avg/max/mdev/p99 = ")
 
 
+@pytest.mark.slow
 def test_the_throughput_is_measured_over_every_kind(unpd: Unpd, start: StartClient) -> None:
     """Bytes go both ways; over a stream each one comes back, and over datagrams most,
     because only a few are under way.

@@ -169,6 +169,7 @@ def test_counters_go_on(
         sock.sendall(b"x")
         assert clients.read_exactly(sock, 1) == b"x"
         first.metric_becomes(6, "unpd_connections_accepted_total", service="echo")
+        first.metric_becomes(5 * 8 + 1, "unpd_received_bytes_total", service="echo")
         if crash:
             systemd.kill(first)
     if not crash:

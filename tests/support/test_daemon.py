@@ -178,6 +178,7 @@ def test_a_killed_master_is_no_finding_where_it_is_expected(tmp_path: Path) -> N
     assert launch.finish() == []
 
 
+@pytest.mark.slow
 def test_a_process_left_by_a_test_fails_that_test(tmp_path: Path) -> None:
     """The check after every test fails a test that leaves a process behind, and removes
     the process.
