@@ -33,6 +33,8 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_received_bytes_total": ("counter", {"service"}),
     "unpd_sent_bytes_total": ("counter", {"service"}),
     "unpd_accept_errors_total": ("counter", {"service", "errno"}),
+    "unpd_refused_total": ("counter", {"service", "reason"}),
+    "unpd_would_refuse_total": ("counter", {"service", "reason"}),
     "unpd_session_processes_spawned_total": ("counter", {"service"}),
     "unpd_session_processes_reaped_total": ("counter", {"service", "reason"}),
     "unpd_session_fork_failures_total": ("counter", {"service"}),
