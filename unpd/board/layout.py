@@ -173,6 +173,9 @@ class Master(Area):
     FAULTS = Word("1 while the daemon has the fault, else 0", FAULTS)
     WANTED = Word("children wanted, by pool and kind", SERVING_KINDS, count=MAX_POOLS)
     UNREACHABLE = Word("1 while clients reach no listener of it, by service", count=MAX_SERVICES)
+    CONNECTION_PEAKS = Word(
+        "most connections open at a sample of the last minute, by service", count=MAX_SERVICES
+    )
     BEAT_NS = Word("the master's last heartbeat, on the monotonic clock; 0 before the first")
 
 

@@ -406,6 +406,13 @@ def test_queues_are_shown_for_tcp_listeners_alone(metrics: Metrics) -> None:
     )
 
 
+def test_the_peak_of_a_service_is_a_word_of_the_masters(metrics: Metrics) -> None:
+    """Each service has its own, by its column."""
+    metrics.board.words[layout.Master.CONNECTION_PEAKS + ECHO] = 17
+    assert metrics.value("unpd_connections_peak", service="echo") == 17
+    assert metrics.value("unpd_connections_peak", service="daytime") == 0
+
+
 def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
     """One counter holds the lines that master and children dropped."""
     metrics.service(2, ECHO)

@@ -76,6 +76,13 @@ def _kernel_drops(reading: Reading) -> Series[float]:
     )
 
 
+def _peaks(reading: Reading) -> Series[float]:
+    return (
+        ((service,), reading.master[Master.CONNECTION_PEAKS + column])
+        for service, column in reading.labels.services
+    )
+
+
 def _queue(offset: int) -> Callable[[Reading], Series[float]]:
     """One series for each TCP listener: the length of its accept queue (offset 0) or
     the limit of it (offset 1).
@@ -104,6 +111,13 @@ ROWS: tuple[Metric, ...] = (
         ("service",),
         "Connections open now: accepted and not ended.",
         per_service(lambda service: service.active),
+    ),
+    Gauge(
+        "unpd_connections_peak",
+        ("service",),
+        "Most connections that were open at one of the samples of the last 60 seconds, one a"
+        " second.",
+        _peaks,
     ),
     Counter(
         "unpd_connections_ended_total",
