@@ -3,7 +3,7 @@
 Owns their names and fields. Called by :mod:`unpd.log_events.table`.
 """
 
-from unpd.log_events.row import ABOUT_CHILD, LogEvent, of_each_kind
+from unpd.log_events.row import ABOUT_CHILD, CONNECTIONS, LogEvent, of_each_kind
 
 _FAILED_SERVICE = (
     "Look at the file and the line in `trace` if they are of a service of your own, else report"
@@ -250,11 +250,19 @@ ROWS: tuple[LogEvent, ...] = (
         debug_unless="paused",
     ),
     LogEvent(
+        "connection.started",
+        "info",
+        ("service", "peer"),
+        "The service begins with a client.",
+        debug_unless=CONNECTIONS,
+    ),
+    LogEvent(
         "connection.ended",
-        "debug",
+        "info",
         ("service", "cause", "received", "sent", "duration_s", "peer"),
         "A connection ended after `received` and `sent` bytes; the causes are those of the metric"
         " `unpd_connections_ended_total`.",
+        debug_unless=CONNECTIONS,
     ),
     LogEvent(
         "connection.refused",
