@@ -5,6 +5,7 @@ sums.
 import json
 import math
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -14,12 +15,34 @@ from hypothesis import strategies as st
 from tests.support.clock import ManualClock
 from tests.support.memory_sink import MemorySink
 from tests.support.observed import Event, contradiction
+from unpd.access.network import V4, V6
+from unpd.access.peer import UNIX, Peer
+from unpd.access.rules import Entry, Origin
 from unpd.logs import Log
 from unpd.names import RefusalReason
-from unpd.worker.refusals import MAX_SOURCES, OTHERS, PERIOD_S, Refusal, RefusalLines
+from unpd.worker.refusals import MAX_SOURCES, OTHERS, PERIOD_S, RefusalLines
 
 DENY, RATE = RefusalReason.DENY, RefusalReason.ACCEPT_RATE
 REFUSED, OBSERVED = "connection.refused", "connection.would_be_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A verdict."""
+
+    reason: RefusalReason
+    value: int | None = None
+    limit: int | None = None
+    rule: Entry | None = None
+
+
+SOMEBODY = Peer(V4, 0xC0000201)
+"""192.0.2.1"""
+
+
+def peer(number: int) -> Peer:
+    """One of many peers."""
+    return Peer(V6, (0x20010DB8 << 96) + number)
 
 
 class Scene:
@@ -34,14 +57,17 @@ class Scene:
 
     def refuse(
         self,
-        peer: str = "192.0.2.1",
-        reason: RefusalReason = DENY,
+        peer: Peer = SOMEBODY,
+        verdict: Decided | RefusalReason = DENY,
         service: str = "echo",
         *,
         observed: bool = False,
     ) -> None:
         """Refuse a connection now."""
-        self.refusals.take(Refusal(service, peer, reason, observed=observed), self.clock.now)
+        take = self.refusals.would_refuse if observed else self.refusals.refused
+        if isinstance(verdict, RefusalReason):
+            verdict = Decided(verdict)
+        take(service, peer, verdict, self.clock.now)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and the process come back whenever it is time."""
@@ -57,6 +83,7 @@ class Scene:
         for line in found:
             del line["time"]
             assert line.pop("level") == "info"
+            assert line["repeated"] > 0
         return found
 
     @property
@@ -112,7 +139,7 @@ def test_a_flood_from_many_sources_gives_a_bounded_number_of_lines(scene: Scene)
     (fault F7: log flood).
     """
     for number in range(100_000):
-        scene.refuse(f"2001:db8::{number:x}", service=f"service-{number % 2}")
+        scene.refuse(peer(number), service=f"service-{number % 2}")
         scene.advance(0.00001)
     scene.advance(PERIOD_S)
     *first, last_but_one, last = scene.lines
@@ -135,8 +162,8 @@ def test_a_second_has_no_more_lines_than_the_table_has_sources(scene: Scene) -> 
     for _ in range(5):
         before = len(scene.lines)
         for number in range(2 * MAX_SOURCES):
-            scene.refuse(str(number))
-            scene.refuse(str(number))
+            scene.refuse(peer(number))
+            scene.refuse(peer(number))
         scene.advance(PERIOD_S)
         assert len(scene.lines) - before <= MAX_SOURCES + (MAX_SOURCES if not before else 0) + 1
     assert sum(scene.repeated) == 5 * 4 * MAX_SOURCES
@@ -147,25 +174,25 @@ def test_sources_that_fell_quiet_make_room(scene: Scene) -> None:
     gives a line at once, and so does that of another.
     """
     for number in range(MAX_SOURCES):
-        scene.refuse(str(number))
-    scene.refuse("late")
+        scene.refuse(peer(number))
+    scene.refuse(SOMEBODY)
     assert len(scene.lines) == MAX_SOURCES
     scene.advance(PERIOD_S)
     assert scene.lines[-1]["peer"] == OTHERS
-    scene.refuse("late")
-    scene.refuse("0")
-    assert [line["peer"] for line in scene.lines[-2:]] == ["late", "0"]
+    scene.refuse(SOMEBODY)
+    scene.refuse(peer(0))
+    assert [line["peer"] for line in scene.lines[-2:]] == ["192.0.2.1", "2001:db8::"]
 
 
 def test_a_source_is_a_peer_a_service_and_a_reason(scene: Scene) -> None:
     """Each other of these is another source, and so is one that is only observed."""
     for reason in RefusalReason:
         for service in ("echo", "daytime"):
-            for peer in ("192.0.2.1", "2001:db8::1", "unix"):
+            for each in (SOMEBODY, peer(1), Peer(UNIX, uid=0), Peer(UNIX, uid=1)):
                 for observed in (False, True):
-                    scene.refuse(peer, reason, service, observed=observed)
-    assert scene.repeated == [1] * len(RefusalReason) * 2 * 3 * 2
-    assert Counter(line["event"] for line in scene.lines) == {REFUSED: 60, OBSERVED: 60}
+                    scene.refuse(each, reason, service, observed=observed)
+    assert scene.repeated == [1] * len(RefusalReason) * 2 * 4 * 2
+    assert Counter(line["event"] for line in scene.lines) == {REFUSED: 80, OBSERVED: 80}
 
 
 def test_others_with_several_reasons_say_so(scene: Scene) -> None:
@@ -173,12 +200,12 @@ def test_others_with_several_reasons_say_so(scene: Scene) -> None:
     are observed have a line of their own.
     """
     for number in range(MAX_SOURCES):
-        scene.refuse(str(number))
-    scene.refuse("a", DENY)
-    scene.refuse("b", RATE)
-    scene.refuse("c", DENY)
-    scene.refuse("d", RATE, observed=True)
-    scene.refuse("e", RATE, "daytime")
+        scene.refuse(peer(number))
+    scene.refuse(peer(1000), DENY)
+    scene.refuse(peer(1001), RATE)
+    scene.refuse(peer(1002), DENY)
+    scene.refuse(peer(1003), RATE, observed=True)
+    scene.refuse(peer(1004), RATE, "daytime")
     scene.advance(PERIOD_S)
     assert [
         (line["event"], line["service"], line["reason"], line["repeated"])
@@ -196,18 +223,11 @@ def test_a_sum_shows_the_last_values(scene: Scene) -> None:
     missing, and the line fits the table of log events.
     """
     for value in (10, 11, 12):
-        scene.refusals.take(
-            Refusal("echo", "192.0.2.1", RefusalReason.MAX_PER_SOURCE, value=value, limit=10),
-            scene.clock.now,
-        )
+        scene.refuse(verdict=Decided(RefusalReason.MAX_PER_SOURCE, value, limit=10))
     path = "/etc/unpd/unpd.toml"
-    scene.refusals.take(
-        Refusal("echo", "192.0.2.1", DENY, rule="192.0.2.0/24", file=path, line=3),
-        scene.clock.now,
-    )
-    scene.refusals.take(
-        Refusal("echo", "192.0.2.1", RefusalReason.DENIED, rule="192.0.2.1", observed=True),
-        scene.clock.now,
+    scene.refuse(verdict=Decided(DENY, rule=Entry("192.0.2.0/24", Origin(path, 3))))
+    scene.refuse(
+        verdict=Decided(RefusalReason.DENIED, rule=Entry("192.0.2.1", Origin())), observed=True
     )
     scene.advance(PERIOD_S)
     base = {"service": "echo", "peer": "192.0.2.1"}
@@ -245,8 +265,8 @@ def test_an_idle_process_is_due_until_its_sums_are_written(scene: Scene) -> None
 def test_a_process_that_exits_writes_its_sums(scene: Scene) -> None:
     """Also those for which it is not time yet."""
     for number in range(MAX_SOURCES + 5):
-        scene.refuse(str(number))
-        scene.refuse(str(number))
+        scene.refuse(peer(number))
+        scene.refuse(peer(number))
     scene.refusals.finish()
     assert sum(scene.repeated) == 2 * (MAX_SOURCES + 5)
     scene.refusals.finish()
@@ -275,7 +295,7 @@ def test_no_refusal_is_lost_from_the_sums(
     scene, expected = Scene(), Counter[tuple[str, str]]()
     for first, reason, service, observed, count, pause_s in steps:
         for number in range(first, first + count):
-            scene.refuse(str(number), reason, service, observed=observed)
+            scene.refuse(peer(number), reason, service, observed=observed)
         expected[OBSERVED if observed else REFUSED, service] += count
         scene.advance(pause_s)
     scene.refusals.finish()
