@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from unpd.kernel import journal
-from unpd.log_events.row import LEVELS, Field, Level
+from unpd.log_events.row import CONNECTIONS, LEVELS, Field, Level
 from unpd.log_events.table import EVENTS
 from unpd.sinks import Sink
 
@@ -43,11 +43,16 @@ several processes must not mix.
 
 
 class Log:
-    """Writes events to a sink. The fields ``base`` begin every line (role, pool)."""
+    """Writes events to a sink. The fields ``base`` begin every line (role, pool).
+    ``connections``: whether the lines about each connection are wanted, which have
+    level debug otherwise.
+    """
 
-    def __init__(self, sink: Sink, level: Level, style: Style, **base: Field) -> None:
+    def __init__(
+        self, sink: Sink, level: Level, style: Style, *, connections: bool = False, **base: Field
+    ) -> None:
         self.sink = sink
-        self._threshold = LEVELS.index(level)
+        self.set_level(level, connections=connections)
         self._format = _FORMATS[style]
         self._style: Style = style
         self._base = base
@@ -57,23 +62,29 @@ class Log:
         style. ``base``: more fields of each line, or others.
         """
         self.sink.forget_rest()
-        return Log(self.sink, LEVELS[self._threshold], self._style, **{**self._base, **base})
+        own = {**self._base, **base}
+        level = LEVELS[self._threshold]
+        return Log(self.sink, level, self._style, connections=self._connections, **own)
 
-    def set_level(self, level: Level) -> None:
-        """Write the events of ``level`` and graver ones from now on."""
+    def set_level(self, level: Level, *, connections: bool = False) -> None:
+        """Write the events of ``level`` and graver ones from now on. ``connections``:
+        as for a new log.
+        """
         self._threshold = LEVELS.index(level)
+        self._connections = connections
 
     @property
-    def debugging(self) -> bool:
-        """Whether debug lines are written: ask before you gather what only they
-        show.
+    def writes_connections(self) -> bool:
+        """Whether the lines about each connection are written: ask before you gather
+        what only they show.
         """
-        return self._threshold == 0
+        return self._threshold <= LEVELS.index("info" if self._connections else "debug")
 
     def event(self, event: str, **fields: Field) -> None:
         """Write one line about an event of the table, if its level is wanted."""
         row = EVENTS.get(event)
-        level = "error" if row is None else row.level_of(fields)
+        known = {**fields, CONNECTIONS: self._connections}
+        level = "error" if row is None else row.level_of(known)
         if LEVELS.index(level) >= self._threshold:
             self.sink.put(self._line(time.time(), level, event, {**self._base, **fields}))
 

@@ -283,7 +283,8 @@ def test_a_connection_without_a_process_ends_with_its_dispatcher(
     launch: Launch, tmp_path: Path, number: Signals, cause: str
 ) -> None:
     """A client that the kernel gave no process loses its connection when the dispatcher
-    is killed or has to leave; the next dispatcher serves the others.
+    is killed or has to leave; the next dispatcher serves the others. One that leaves
+    logs the connection.
     """
     unpd = launch(FORK)
     unpd.expect_errors("session.fork_failed")
@@ -298,7 +299,10 @@ def test_a_connection_without_a_process_ends_with_its_dispatcher(
             unpd.wait_event("child.reaped", pid=parent)
         assert not works(lost)
         assert clients.read_exactly(late, 1) == b"x"
+        peer = "{}:{}".format(*lost.getsockname())
     wait_ended(unpd, {cause: 1, "client_fin": 1})
+    lines = [event.name for event in unpd.log_events(role="dispatcher", peer=peer)]
+    assert lines == (["connection.started", "connection.ended"] if number is SIGTERM else [])
 
 
 def no_more_by_user(unpd: Unpd) -> Iterator[None]:

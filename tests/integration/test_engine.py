@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import gc
+import json
 import os
 import select
 import socket
@@ -20,6 +21,7 @@ from tests.support import clients, procs
 from tests.support.engine import MIB, AcceptOne, Bench, Benches, Saying, pattern
 from unpd.board import layout
 from unpd.config.times import ServiceTimes
+from unpd.log_events.row import Level
 from unpd.logs import TRACE_CHARACTERS
 from unpd.names import EndCause
 from unpd.services.base import HandOver, Piece, nothing, same
@@ -565,6 +567,51 @@ def test_the_peer_of_a_reset_connection_is_known(bench: Benches, service: Saying
     clients.reset(sock)
     b.until(lambda: not b.engine.open)
     assert [row["peer"] for row in b.events("connection.ended")] == [f"{host}:{port}"]
+
+
+@pytest.mark.parametrize("service", [Echo(EchoOptions()), Saying(b"bye\n")], ids=["echo", "bye"])
+def test_a_client_that_reset_before_its_accept_is_known(
+    bench: Benches, service: Saying | Echo
+) -> None:
+    """Both lines of its connection name it."""
+    b = bench(service, tcp=True, level="info", connections=True)
+    sock = b.connect()
+    host, port = sock.getsockname()
+    clients.reset(sock)
+    b.until(lambda: b.count(layout.Service.ACCEPTED) and not b.engine.open)
+    assert [(row["event"], row["level"], row["peer"]) for row in map(json.loads, b.lines)] == [
+        ("connection.started", "info", f"{host}:{port}"),
+        ("connection.ended", "info", f"{host}:{port}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("level", "connections", "logged"),
+    [
+        ("debug", False, "debug"),
+        ("debug", True, "info"),
+        ("info", True, "info"),
+        ("info", False, ""),
+        ("warning", True, ""),
+    ],
+)
+def test_the_start_and_the_end_of_each_connection_are_logged(
+    bench: Benches, level: Level, connections: bool, logged: str
+) -> None:
+    """Where the configuration asks for them, or the log has level debug; the start
+    comes at once.
+    """
+    b = bench(tcp=True, level=level, connections=connections)
+    socks = [b.connect() for _ in range(3)]
+    b.until(lambda: b.engine.open == len(socks))
+    peers = sorted("{}:{}".format(*sock.getsockname()) for sock in socks) if logged else []
+    assert sorted(row["peer"] for row in b.events("connection.started")) == peers
+    assert not b.events("connection.ended")
+    for sock in socks:
+        sock.close()
+    b.until(lambda: not b.engine.open)
+    assert sorted(row["peer"] for row in b.events("connection.ended")) == peers
+    assert {row["level"] for row in map(json.loads, b.lines)} == ({logged} if logged else set())
 
 
 def test_a_session_describes_itself(bench: Benches) -> None:

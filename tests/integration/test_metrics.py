@@ -28,11 +28,14 @@ listen = ["tcp://127.0.0.1:0"]
 METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_connections_accepted_total": ("counter", {"service"}),
     "unpd_connections_active": ("gauge", {"service"}),
+    "unpd_connections_peak": ("gauge", {"service"}),
     "unpd_connections_ended_total": ("counter", {"service", "cause"}),
     "unpd_connection_duration_seconds": ("histogram", {"service"}),
     "unpd_received_bytes_total": ("counter", {"service"}),
     "unpd_sent_bytes_total": ("counter", {"service"}),
     "unpd_accept_errors_total": ("counter", {"service", "errno"}),
+    "unpd_refused_total": ("counter", {"service", "reason"}),
+    "unpd_would_refuse_total": ("counter", {"service", "reason"}),
     "unpd_session_processes_spawned_total": ("counter", {"service"}),
     "unpd_session_processes_reaped_total": ("counter", {"service", "reason"}),
     "unpd_session_fork_failures_total": ("counter", {"service"}),
@@ -186,6 +189,19 @@ def test_the_numbers_are_those_of_the_clients(launch: Launch) -> None:
     assert total(samples, "unpd_worker_spawns_total", pool="default") == 2
     assert total(samples, "unpd_children_reaped_total", kind="worker", reason="sigkill") == 1
     assert total(samples, "unpd_reap_delay_seconds_count") == 0, "a killed child leaves no stamp"
+
+
+def test_the_peak_of_a_service_stays_for_a_minute(launch: Launch) -> None:
+    """The most connections that all workers together had open at a sample are still
+    shown when the connections are gone, and after a reload.
+    """
+    unpd = launch("[pools.default]\nworkers = 2\n" + ECHO)
+    assert unpd.metric("unpd_connections_peak", service="echo") == 0
+    with clients.idle(unpd.address("echo"), 9):
+        unpd.metric_becomes(9, "unpd_connections_peak", service="echo")
+    unpd.metric_becomes(0, "unpd_connections_active", service="echo")
+    reload(unpd, every_pool=True)
+    assert unpd.metric("unpd_connections_peak", service="echo") == 9
 
 
 def test_reaping_is_measured(launch: Launch) -> None:

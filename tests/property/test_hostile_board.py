@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unpd.board import layout, memory
-from unpd.board.active import count_active
+from unpd.board.active import active_by_service, count_active
 from unpd.board.memory import Entry, Scoreboard
 from unpd.metrics.labels import Labels, ListenerLabels, Server
 from unpd.metrics.pages import Pages, Request
@@ -95,11 +95,14 @@ def scrape(board: Scoreboard) -> None:
 
 
 def sample(board: Scoreboard) -> None:
-    """Count as the status of the master does."""
+    """Count as the status of the master and its samples do."""
     rows = range(board.rows_given)
     assert len(rows) == ROWS, "only the master itself says how many rows it gave out"
     assert count_service(board, "echo", 0, rows).active >= 0
     assert count_active(board, 0, rows) >= 0
+    counts = active_by_service(board, {"echo": 0, "daytime": 1}, rows)
+    for column, count in enumerate(counts.values()):
+        board.words[layout.Master.CONNECTION_PEAKS + column] = count
 
 
 ACTIONS: dict[str, Callable[[Scoreboard], object]] = {

@@ -220,10 +220,12 @@ class Benches:
         max_connections: int = 100,
         tcp: bool = False,
         level: Level = "debug",
+        connections: bool = False,
         accepting: Callable[[AcceptOne], AcceptOne] = _as_it_is,
     ) -> Bench:
-        """Make a bench of ``services`` (an echo if there are none). ``accepting``: is
-        given the kernel's accept of a listener, and returns the one to use.
+        """Make a bench of ``services`` (an echo if there are none). ``connections``:
+        whether its log wants a line about each. ``accepting``: is given the kernel's
+        accept of a listener, and returns the one to use.
         """
         fd = create()
         self._stack.callback(socket.close, fd)
@@ -252,7 +254,9 @@ class Benches:
                 listeners=listeners,
                 max_connections=max_connections,
                 row=row,
-                log=Log(Sink(-1, lambda _, line: write(line)), level, "json"),
+                log=Log(
+                    Sink(-1, lambda _, line: write(line)), level, "json", connections=connections
+                ),
                 hot_path=self._hot_path,
                 clock=lambda: clock.now,
             )

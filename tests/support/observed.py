@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.clients import Address
-from unpd.log_events.row import CHILD_FIELDS
+from unpd.log_events.row import CHILD_FIELDS, CONNECTIONS
 from unpd.log_events.table import EVENTS
 
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -48,8 +48,9 @@ def contradiction(event: Event) -> str:
     row = EVENTS.get(event.name)
     if row is None:
         return "the event is not in the table"
-    if event.level != row.level_of(event.fields):
-        return f"the level is {row.level_of(event.fields)} in the table"
+    levels = {row.level_of({**event.fields, CONNECTIONS: wanted}): None for wanted in (False, True)}
+    if event.level not in levels:
+        return f"the level is {' or '.join(levels)} in the table"
     base = {"time", *(CHILD_FIELDS if "role" in event.fields else ())}
     if unknown := event.fields.keys() - base - {*row.fields}:
         return f"the row has not {', '.join(sorted(unknown))}"

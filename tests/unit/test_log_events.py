@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.observed import Event, contradiction
-from unpd.log_events.row import ABOUT_CHILD, CHILD_FIELDS, LEVELS, LogEvent
+from unpd.log_events.row import ABOUT_CHILD, CHILD_FIELDS, CONNECTIONS, LEVELS, LogEvent
 from unpd.log_events.table import EVENTS, ROWS
 from unpd.names import ChildKind
 
@@ -130,7 +130,7 @@ def test_a_row_is_well_formed(row: LogEvent) -> None:
     assert len(set(row.fields)) == len(row.fields)
     assert not {*row.fields} & {"time", "level", "event"}
     assert {*row.optional} <= {*row.fields}
-    assert row.debug_unless in ("", *row.fields)
+    assert row.debug_unless in ("", CONNECTIONS, *row.fields)
     assert re.fullmatch(r"[A-Z][^.]*(\.\w[^.]*)*\.", row.meaning)
     assert re.fullmatch(r"([A-Z][^.]*(\.[\w][^.]*)*\.)?", row.what_to_do)
     assert row.what_to_do or row.level not in ("warning", "error")
@@ -165,6 +165,9 @@ def test_a_row_is_well_formed(row: LogEvent) -> None:
             ),
             "warning",
         ),
+        (Event("connection.started", "debug", {"service": "", "peer": ""}), ""),
+        (Event("connection.started", "info", {"service": "", "peer": ""}), ""),
+        (Event("connection.started", "warning", {"service": "", "peer": ""}), "debug or info"),
     ],
 )
 def test_a_line_that_contradicts_the_table_is_found(event: Event, complaint: str) -> None:

@@ -156,7 +156,33 @@ def test_the_level_of_the_log_is_a_threshold(threshold: Level, written: list[Lev
     for event in ONE_OF_EACH_LEVEL.values():
         log.event(event)
     assert [json.loads(line)["level"] for line in memory.lines] == written
-    assert log.debugging is (threshold == "debug")
+
+
+@pytest.mark.parametrize(
+    ("threshold", "connections", "level"),
+    [
+        ("debug", False, "debug"),
+        ("debug", True, "info"),
+        ("info", False, None),
+        ("info", True, "info"),
+        ("warning", True, None),
+    ],
+)
+def test_connections_are_logged_where_they_are_wanted(
+    threshold: Level, connections: bool, level: Level | None
+) -> None:
+    """The lines of each connection have level info if the configuration asks for them,
+    else level debug. A child logs as its parent does, until it gets another setting.
+    """
+    memory = MemorySink()
+    log = Log(memory.sink, threshold, "json", connections=connections)
+    other = Log(memory.sink, "error", "json", connections=not connections)
+    other.set_level(threshold, connections=connections)
+    for each in (log, log.child(role="worker"), other):
+        each.event("connection.started", service="echo", peer="192.0.2.1:7")
+        assert each.writes_connections is (level is not None)
+    levels = [json.loads(line)["level"] for line in memory.lines]
+    assert levels == ([level] * 3 if level else [])
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
 """Counts the open connections on the scoreboard: those accepted and not ended.
 
-Called by the metrics, the status and the dispatchers. Owns nothing; raises nothing,
-whatever a faulty child wrote: a cell that no honest counter reaches counts as 0.
+Called by the metrics, the status, the master's samples and the dispatchers. Owns
+nothing; raises nothing, whatever a faulty child wrote: a cell that no honest counter
+reaches counts as 0.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from unpd.board import layout
 from unpd.board.layout import Board, Row, Service
-from unpd.board.memory import Scoreboard
+from unpd.board.memory import Scoreboard, sane
 
 COPIES = 5
 """How often a service's cells of one row are copied, at most. A worker that ends 30,000
@@ -19,6 +20,16 @@ connections a second ends one every 33 us; a copy and its check take 2 or 3 us.
 def count_active(board: Scoreboard, column: int, rows: Iterable[int]) -> int:
     """Count the open connections of a service over ``rows``."""
     return sum(count_in_row(board, row, column) for row in rows)
+
+
+def active_by_service(
+    board: Scoreboard, columns: Mapping[str, int], rows: Iterable[int]
+) -> dict[str, int]:
+    """Count the open connections of every service over ``rows``. A row says in one word
+    whether it has any, and most have not. A sum that no honest count reaches is 0.
+    """
+    busy = [row for row in rows if board.words[layout.row_start(row) + Row.OPEN]]
+    return {name: sane(count_active(board, column, busy)) for name, column in columns.items()}
 
 
 def count_in_row(board: Scoreboard, row: int, column: int) -> int:

@@ -25,6 +25,7 @@ from unpd.names import (
     Fault,
     MasterPhase,
     ReapReason,
+    RefusalReason,
     ReloadResult,
     Unanswered,
 )
@@ -51,6 +52,7 @@ FAULTS: tuple[Fault, ...] = tuple(Fault)
 MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
 REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
 UNANSWERED: tuple[Unanswered, ...] = tuple(Unanswered)
+REFUSAL_REASONS: tuple[RefusalReason, ...] = tuple(RefusalReason)
 RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
 
 _SHORT_BOUNDS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
@@ -171,6 +173,9 @@ class Master(Area):
     FAULTS = Word("1 while the daemon has the fault, else 0", FAULTS)
     WANTED = Word("children wanted, by pool and kind", SERVING_KINDS, count=MAX_POOLS)
     UNREACHABLE = Word("1 while clients reach no listener of it, by service", count=MAX_SERVICES)
+    CONNECTION_PEAKS = Word(
+        "most connections open at a sample of the last minute, by service", count=MAX_SERVICES
+    )
     BEAT_NS = Word("the master's last heartbeat, on the monotonic clock; 0 before the first")
 
 
@@ -208,6 +213,11 @@ class Service(Area):
     SESSIONS_FORKED = Word("session processes forked")
     SESSIONS_REAPED = Word("session processes reaped, by reason", REAP_REASONS)
     SESSION_FORK_FAILURES = Word("forks of session processes that the kernel refused")
+    REFUSED = Word("connections and datagrams refused, by reason", REFUSAL_REASONS)
+    WOULD_REFUSE = Word(
+        "connections and datagrams that were only observed and would have been refused, by reason",
+        REFUSAL_REASONS,
+    )
     ACCEPTED = Word("connections accepted")
 
 

@@ -66,9 +66,12 @@ def _count(number: int, word: str) -> str:
 def _service(service: Values) -> Iterator[str]:
     received, sent = service["datagrams_received"], service["datagrams_sent"]
     datagrams = f", {_count(received, 'datagram')}, {sent} answered" if received else ""
+    refused = f", {service['refused']} refused" if service["refused"] else ""
+    if service["would_refuse"]:
+        refused += f", {service['would_refuse']} would be refused"
     yield (
         f"service {service['name']}: {service['active']} active, {service['accepted']} accepted"
-        f"{datagrams}"
+        f"{refused}{datagrams}"
     )
     for listener in service["listeners"]:
         queue = listener["queue"]

@@ -34,7 +34,7 @@ from unpd.config.addresses import (
     refuse_path,
 )
 from unpd.config.times import ServiceTimes
-from unpd.config.wording import quoted
+from unpd.errors import quoted
 from unpd.libraries import (
     AfterValidator,
     BaseModel,

@@ -78,6 +78,12 @@ _SERVICES = (
     StatusField("name", "text", "The name of the service."),
     StatusField("accepted", "integer", "How many connections it has accepted."),
     StatusField("active", "integer", "How many connections are open."),
+    StatusField("refused", "integer", "How many connections and datagrams it has refused."),
+    StatusField(
+        "would_refuse",
+        "integer",
+        "How many it has let in, because the reason to refuse them is only observed.",
+    ),
     StatusField("datagrams_received", "integer", "How many datagrams have come."),
     StatusField("datagrams_sent", "integer", "How many of them were answered."),
     StatusField("listeners", "list", "Its listeners.", fields=_LISTENERS),

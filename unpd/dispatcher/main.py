@@ -37,6 +37,7 @@ from unpd.logs import Log
 from unpd.loop import Loop, now
 from unpd.names import ChildOrder
 from unpd.worker.accepting import BATCH, FIRST_PAUSE_S, LONGEST_PAUSE_S, AcceptFailure, Listener
+from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
 from unpd.worker.main import ServiceSetup, listeners_of
@@ -267,10 +268,26 @@ class Dispatcher:
             self._drain(accepts=order is not ChildOrder.LEAVE)
             self._retired = self._retired or order is ChildOrder.RETIRE
             if order is not ChildOrder.RETIRE and self._waiting is not None:
-                os.close(self._waiting.fd)
-                self._roll.ended(self._waiting.index, None, int(now() * layout.NS))
+                self._give_up(self._waiting)
                 self._waiting = None
             self._processes.tell(order)
+
+    def _give_up(self, waiting: Accepted) -> None:
+        """End a connection whose session was never forked: it has logged no start."""
+        os.close(waiting.fd)
+        ended = self._roll.ended(waiting.index, None, int(now() * layout.NS))
+        log = self._setup.log
+        if log.writes_connections:
+            log_start(log, ended.service, waiting.peer)
+            log_end(
+                log,
+                EndedConnection(
+                    service=ended.service,
+                    peer=waiting.peer,
+                    cause=ended.cause,
+                    duration_s=ended.duration_s,
+                ),
+            )
 
     def _drain(self, accepts: bool) -> None:
         """Accept what the queues hold at this moment, as far as there is room, and

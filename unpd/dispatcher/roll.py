@@ -32,11 +32,14 @@ MAX_PID = 1 << 22
 
 @dataclass(slots=True)
 class Enrolled:
-    """A session. ``pid`` is 0 while it is not forked."""
+    """A session. ``pid`` is 0 while it is not forked. ``peer``: the address of its
+    client; only that of an earlier keeper's session is from the table.
+    """
 
     column: int
     account: Account
     accepted_ns: int
+    peer: bytes
     pid: int = 0
 
 
@@ -107,23 +110,20 @@ class Roll:
         self._accounts = accounts
         for index in table.used():
             words = table.entry(index)
-            pid = words[Session.PID]
-            self._enrol(
-                index,
-                words[Session.SERVICE] - 1,
-                words[Session.ACCEPTED_NS],
-                pid if pid <= MAX_PID else 0,
-            )
+            column, pid = words[Session.SERVICE] - 1, words[Session.PID]
+            account = accounts.get(column)
+            if account is None:  # a session forged its entry
+                table.clear(index)
+                continue
+            pid = pid if pid <= MAX_PID else 0
+            accepted_ns, peer = words[Session.ACCEPTED_NS], table.peer(index)
+            self._enrol(index, Enrolled(column, account, accepted_ns, peer, pid))
         self._free = [index for index in range(table.size) if index not in self.enrolled]
         ledger.open = len(self.enrolled)
 
-    def _enrol(self, index: int, column: int, accepted_ns: int, pid: int) -> None:
-        account = self._accounts.get(column)
-        if account is None:  # a session forged its entry
-            self._table.clear(index)
-            return
-        self.enrolled[index] = Enrolled(column, account, accepted_ns, pid)
-        self.open[column] += 1
+    def _enrol(self, index: int, session: Enrolled) -> None:
+        self.enrolled[index] = session
+        self.open[session.column] += 1
 
     @property
     def full(self) -> bool:
@@ -136,8 +136,9 @@ class Roll:
         """
         index = self._free.pop()
         self._table.begin(index, column, accepted_ns, peer)
-        self._enrol(index, column, accepted_ns, pid=0)
-        self._ledger.accepted(listener_word, self._accounts[column], 1)
+        account = self._accounts[column]
+        self._enrol(index, Enrolled(column, account, accepted_ns, peer))
+        self._ledger.accepted(listener_word, account, 1)
         return index
 
     def forked(self, index: int, pid: int) -> None:
@@ -170,7 +171,7 @@ class Roll:
             yield Present(
                 number=index,
                 service=session.account.name,
-                peer=address_text(self._table.peer(index)),
+                peer=address_text(session.peer),
                 accepted_ns=session.accepted_ns,
                 received=sane(words[Session.COUNTS + Service.RECEIVED]),
                 sent=sane(words[Session.COUNTS + Service.SENT]),
@@ -203,7 +204,7 @@ class Roll:
         if reason is not None:
             self._ledger.session_reaped(session.account, reason)
         self._ledger.lines_dropped(sane(words[Session.LOG_DROPPED]))
-        ended = Ended(session.account.name, session.pid, self._table.peer(index), cause, duration_s)
+        ended = Ended(session.account.name, session.pid, session.peer, cause, duration_s)
         self.open[session.column] -= 1
         self._table.clear(index)
         self._free.append(index)

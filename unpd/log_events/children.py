@@ -3,12 +3,14 @@
 Owns their names and fields. Called by :mod:`unpd.log_events.table`.
 """
 
-from unpd.log_events.row import ABOUT_CHILD, LogEvent, of_each_kind
+from unpd.log_events.row import ABOUT_CHILD, CONNECTIONS, LogEvent, of_each_kind
 
 _FAILED_SERVICE = (
     "Look at the file and the line in `trace` if they are of a service of your own, else report"
     " `trace`."
 )
+_GROUNDS = ("value", "limit", "rule", "file", "line")
+_REFUSAL = ("service", "peer", "reason", *_GROUNDS, "repeated")
 
 ROWS: tuple[LogEvent, ...] = (
     # children
@@ -248,11 +250,36 @@ ROWS: tuple[LogEvent, ...] = (
         debug_unless="paused",
     ),
     LogEvent(
+        "connection.started",
+        "info",
+        ("service", "peer"),
+        "The service begins with a client.",
+        debug_unless=CONNECTIONS,
+    ),
+    LogEvent(
         "connection.ended",
-        "debug",
+        "info",
         ("service", "cause", "received", "sent", "duration_s", "peer"),
         "A connection ended after `received` and `sent` bytes; the causes are those of the metric"
         " `unpd_connections_ended_total`.",
+        debug_unless=CONNECTIONS,
+    ),
+    LogEvent(
+        "connection.refused",
+        "info",
+        _REFUSAL,
+        "A connection or a datagram was refused for `reason`: `value` was compared with `limit`, or"
+        " the entry `rule` in `line` of `file` decided; the line stands for `repeated` refusals of"
+        " `peer`, or of the `others` beyond 256 peers.",
+        optional=_GROUNDS,
+    ),
+    LogEvent(
+        "connection.would_be_refused",
+        "info",
+        _REFUSAL,
+        "A connection or a datagram was let in, because the `reason` to refuse it is only observed;"
+        " the fields are those of `connection.refused`.",
+        optional=_GROUNDS,
     ),
     LogEvent(
         "datagram.failed",

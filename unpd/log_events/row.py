@@ -20,6 +20,9 @@ LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 CHILD_FIELDS = ("role", "pool", "index", "pid")
 """The first fields of every line that a child logs."""
 
+CONNECTIONS = "log.connections"
+"""The key of the configuration that wants a line about each connection."""
+
 ABOUT_CHILD = ("pool", "index", "birth", "generation", "service")
 """The first fields of most lines that the master logs about one child. ``service``: the
 one that the child alone serves, so only an iterative worker has it.
@@ -33,7 +36,8 @@ class LogEvent:
     ``fields`` are in the order of the line; those in ``optional`` may be missing.
     ``meaning`` and ``what_to_do`` are one sentence each, with fields, keys and other
     names in backticks; ``what_to_do`` is "" if the operator has nothing to do. If
-    ``debug_unless`` names a field, a line in which that field is false has level debug.
+    ``debug_unless`` names a field, a line in which that field is false has level debug;
+    if it names the key CONNECTIONS, so has every line while that key is false.
     """
 
     name: str

@@ -94,7 +94,10 @@ class BoardColumns:
                 [row[start : start + size] for row in self._rows()],
                 [self._word(Master.KERNEL_DROPS + column)],
             ),
-            samples=[self._word(Master.UNREACHABLE + column)],
+            samples=[
+                self._word(Master.UNREACHABLE + column),
+                self._word(Master.CONNECTION_PEAKS + column),
+            ],
         )
 
     def _cells_of_pool(self, column: int) -> Cells:

@@ -26,6 +26,7 @@ from unpd.loop import Loop
 from unpd.master.children.lanes import Lanes
 from unpd.master.columns import BoardColumns
 from unpd.master.listening.table import Listeners
+from unpd.master.peaks import Peaks
 from unpd.master.reload_report import ReloadReport
 from unpd.names import Fault
 
@@ -125,7 +126,7 @@ class Runtime:
     not see, by the fault and the part that has it. ``config_names`` are the absolute
     names of the configuration file, none for the built-in default. ``last_reload`` is
     the last one that has ended, ``report`` what the last one that succeeded has
-    changed.
+    changed. ``peaks``: the samples of open connections.
     """
 
     deployment: Deployment
@@ -152,6 +153,7 @@ class Runtime:
     birth_by_pid: dict[int, int] = field(default_factory=dict)
     faults: dict[tuple[Fault, str], str] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
+    peaks: Peaks = field(default_factory=Peaks)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:

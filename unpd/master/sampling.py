@@ -1,6 +1,7 @@
-"""Samples what the master measures once a second: the accept queues, the datagrams
-that the kernel dropped, its own process, its faults, the wanted workers, the services
-out of reach, and the heartbeats of its children. Writes the master's own heartbeat.
+"""Samples what the master measures once a second: the accept queues, the datagrams that
+the kernel dropped, the open connections, its own process, its faults, the wanted
+workers, the services out of reach, and the heartbeats of its children. Writes the
+master's own heartbeat.
 
 Called by the shell's sweep. :func:`sample` and :func:`show_state` write the master's
 words of the board.
@@ -12,6 +13,7 @@ import resource
 import time
 
 from unpd.board import layout
+from unpd.board.active import active_by_service
 from unpd.config.addresses import takes_datagrams
 from unpd.core import events as ev
 from unpd.core.model import State
@@ -25,8 +27,9 @@ _PAGE_BYTES = resource.getpagesize()
 
 
 def sample(runtime: Runtime) -> None:
-    """Write the accept queues, and the figures of the master's process: heartbeat,
-    signals, dropped log lines, time, memory and descriptors.
+    """Write the accept queues, the peaks of open connections, and the figures of the
+    master's process: heartbeat, signals, dropped log lines, time, memory and
+    descriptors.
     """
     words = runtime.board.words
     for key, listener in runtime.deployment.listeners.opened.items():
@@ -38,6 +41,7 @@ def sample(runtime: Runtime) -> None:
             words[word], words[word + 1] = queue
         if takes_datagrams(listener.address):
             _sample_drops(runtime, key, listener)
+    _sample_peaks(runtime)
     words[layout.Master.BEAT_NS] = int(now() * layout.NS)
     words[layout.Master.SIGCHLD] = runtime.reaper.calls
     words[layout.Master.LOG_DROPPED] = runtime.log.sink.dropped
@@ -57,6 +61,14 @@ def _sample_drops(runtime: Runtime, key: str, listener: OpenListener) -> None:
     before = words[seen] if words[seen] <= drops else 0  # a new socket
     runtime.board.count(total, drops - before)
     words[seen] = drops
+
+
+def _sample_peaks(runtime: Runtime) -> None:
+    """Write the peak of each service."""
+    columns = runtime.columns.services.by_name
+    counts = active_by_service(runtime.board, columns, range(runtime.board.rows_given))
+    for name, peak in runtime.peaks.take(counts, now()).items():
+        runtime.board.words[layout.Master.CONNECTION_PEAKS + columns[name]] = peak
 
 
 def _sample_process(words: memoryview) -> None:

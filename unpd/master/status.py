@@ -196,6 +196,8 @@ def _service(runtime: Runtime, name: str) -> dict[str, Any]:
         "name": name,
         "accepted": counts.accepted,
         "active": counts.active,
+        "refused": sum(counts.refused),
+        "would_refuse": sum(counts.would_refuse),
         "datagrams_received": counts.datagrams.received,
         "datagrams_sent": counts.datagrams.sent,
         "listeners": listeners,

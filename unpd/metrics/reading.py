@@ -72,6 +72,8 @@ class ServiceCounts:
     received_bytes: int
     sent_bytes: int
     accept_errors: Sequence[int]
+    refused: Sequence[int]
+    would_refuse: Sequence[int]
     datagrams: DatagramCounts
     sessions: SessionCounts
 
@@ -179,6 +181,8 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
         received_bytes=totals[Service.RECEIVED],
         sent_bytes=totals[Service.SENT],
         accept_errors=totals[Service.span(Service.ACCEPT_ERRORS)],
+        refused=totals[Service.span(Service.REFUSED)],
+        would_refuse=totals[Service.span(Service.WOULD_REFUSE)],
         datagrams=DatagramCounts(
             received=totals[Service.DATAGRAMS_RECEIVED],
             sent=totals[Service.DATAGRAMS_SENT],

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from unpd.board import layout
 from unpd.board.memory import sane
-from unpd.names import ACCEPT_ERRNOS, EndCause, ReapReason, Unanswered
+from unpd.names import ACCEPT_ERRNOS, EndCause, ReapReason, RefusalReason, Unanswered
 from unpd.worker.terms import Totals
 
 HEARTBEAT_S = 0.01
@@ -37,6 +37,10 @@ _DATAGRAM_BYTES_SENT = layout.Service.DATAGRAM_BYTES_SENT
 _UNANSWERED = {
     reason: layout.Service.UNANSWERED + index for index, reason in enumerate(layout.UNANSWERED)
 }
+_REFUSED, _WOULD_REFUSE = (
+    {reason: start + index for index, reason in enumerate(layout.REFUSAL_REASONS)}
+    for start in (layout.Service.REFUSED, layout.Service.WOULD_REFUSE)
+)
 _ENDED = {cause: layout.Service.ENDED + index for index, cause in enumerate(layout.END_CAUSES)}
 _ERRNO_INDEX = {
     getattr(errno, name): index for index, name in enumerate(ACCEPT_ERRNOS) if name != "other"
@@ -50,16 +54,22 @@ def errno_index(number: int) -> int:
     return _ERRNO_INDEX.get(number, len(ACCEPT_ERRNOS) - 1)
 
 
-class Account(Protocol):
+class Counted(Protocol):
+    """A service, as far as its refusals are counted: its terms, of streams or of
+    datagrams.
+    """
+
+    @property
+    def words(self) -> int:
+        """Where the service's counters start in the row."""
+
+
+class Account(Counted, Protocol):
     """A service, as far as the ledger knows it: mostly its terms."""
 
     @property
     def name(self) -> str:
         """Its name."""
-
-    @property
-    def words(self) -> int:
-        """Where the service's counters start in the row."""
 
     @property
     def totals(self) -> Totals:
@@ -107,6 +117,16 @@ class Ledger:
         self._add(start + _DURATION_BUCKETS + bucket, 1)
         self._add(start + _DURATION_SUM_NS, int(duration_s * layout.NS))
         self._add(start + _ENDED[cause], 1)
+
+    def refused(self, account: Counted, reason: RefusalReason) -> None:
+        """Count a connection or a datagram that was refused. It was never open."""
+        self._add(account.words + _REFUSED[reason], 1)
+
+    def would_refuse(self, account: Counted, reason: RefusalReason) -> None:
+        """Count a connection or a datagram that was let in, because the reason to
+        refuse it is only observed.
+        """
+        self._add(account.words + _WOULD_REFUSE[reason], 1)
 
     def session_forked(self, account: Account) -> None:
         """Count a session process."""

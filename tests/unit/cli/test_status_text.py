@@ -112,6 +112,8 @@ def test_services_and_children() -> None:
                 "name": "echo",
                 "accepted": 5,
                 "active": 1,
+                "refused": 0,
+                "would_refuse": 0,
                 "datagrams_received": datagrams,
                 "datagrams_sent": 0,
                 "listeners": listeners,
@@ -137,3 +139,29 @@ def test_services_and_children() -> None:
         "worker p/0: ready, pid 9, generation 1, 3 s old",
         "iterative echo: ready, pid 9, generation 1, 3 s old",
     ]
+
+
+@pytest.mark.parametrize(
+    ("refused", "would_refuse", "text"),
+    [
+        (0, 0, ""),
+        (12, 0, ", 12 refused"),
+        (0, 3, ", 3 would be refused"),
+        (12, 3, ", 12 refused, 3 would be refused"),
+    ],
+)
+def test_a_service_that_has_refused(refused: int, would_refuse: int, text: str) -> None:
+    """It shows how many it has refused, of connections and datagrams together, and how
+    many it only observed.
+    """
+    service = {
+        "name": "echo",
+        "accepted": 5,
+        "active": 1,
+        "refused": refused,
+        "would_refuse": would_refuse,
+        "datagrams_received": 0,
+        "datagrams_sent": 0,
+        "listeners": [],
+    }
+    assert lines(services=[service])[3:] == [f"service echo: 1 active, 5 accepted{text}"]

@@ -1,14 +1,18 @@
 """The roll: what the keeper of a table of sessions books in its row."""
 
+import socket
+import struct
 from collections.abc import Callable
 
 import pytest
 
+from tests.support.memory_sink import MemorySink
 from unpd.board import layout
 from unpd.board.layout import Row, Service, Session
 from unpd.board.sessions import SessionTable
 from unpd.config.times import ServiceTimes
 from unpd.dispatcher.roll import MAX_PID, Roll
+from unpd.logs import Log
 from unpd.names import EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import Ledger
@@ -89,6 +93,37 @@ def test_a_session_is_counted_from_its_accept_to_its_end(scene: Scene) -> None:
     assert (scene.ended(EndCause.IDLE), scene.reaped(ReapReason.CLEAN)) == (1, 1)
     assert scene.word(Service.DURATION_SUM_NS) == 2 * S
     assert (scene.ledger.open, scene.roll.open[ECHO], scene.table.used()) == (0, 0, [])
+
+
+def test_a_session_cannot_forge_its_peer(scene: Scene) -> None:
+    """The keeper that accepted the connection knows the address of its client, whatever
+    the session writes into the table.
+    """
+    peer = struct.pack("=H", socket.AF_INET) + bytes((0, 7, 192, 0, 2, 1))
+    index = scene.roll.begin(ECHO, LISTENER, peer, 10 * S)
+    scene.roll.forked(index, 4711)
+    scene.table.entry(index)[Session.PEER] = 0
+    (present,) = scene.roll.present()
+    assert present.describe(12.0)["peer"] == "192.0.2.1:7"
+    memory = MemorySink()
+    ended = scene.roll.ended(index, ReapReason.SIGKILL, 12 * S)
+    ended.log_death(Log(memory.sink, "info", "text"), ReapReason.SIGKILL, "killed by SIGKILL")
+    (line,) = memory.lines
+    assert " peer=192.0.2.1:7 " in line
+
+
+def test_the_next_keeper_has_the_peers_from_the_table(scene: Scene) -> None:
+    """The sessions live on, and so do their clients."""
+    for family, size, rest, shown in (
+        (socket.AF_INET, 8, bytes((192, 0, 2, 1)), "192.0.2.1:7"),
+        (socket.AF_INET6, 28, bytes(4 + 15) + b"\x01", "[::1]:7"),
+    ):
+        peer = (struct.pack("=H", family) + bytes((0, 7)) + rest).ljust(size, b"\0")
+        index = scene.roll.begin(ECHO, LISTENER, peer, 10 * S)
+        scene.begin_again()
+        (present,) = scene.roll.present()
+        assert present.describe(12.0)["peer"] == shown
+        scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
 
 
 def test_the_bytes_stand_in_the_row_before_the_end(scene: Scene) -> None:

@@ -19,7 +19,15 @@ from unpd.metrics.catalog.row import Counter, Histogram
 from unpd.metrics.catalog.table import METRICS
 from unpd.metrics.collector import make_registry
 from unpd.metrics.reading import count_service
-from unpd.names import ACCEPT_ERRNOS, ChildKind, ChildPhase, EndCause, ReapReason, ReloadResult
+from unpd.names import (
+    ACCEPT_ERRNOS,
+    ChildKind,
+    ChildPhase,
+    EndCause,
+    ReapReason,
+    RefusalReason,
+    ReloadResult,
+)
 
 """The public names, each with its labels."""
 
@@ -116,6 +124,10 @@ def test_all_label_values_are_there_before_the_first_event(metrics: Metrics) -> 
             metrics.value("unpd_accept_errors_total", service=service, errno=errno)
             for errno in ACCEPT_ERRNOS
         ] == [0] * len(ACCEPT_ERRNOS)
+        for name in ("unpd_refused_total", "unpd_would_refuse_total"):
+            assert [
+                metrics.value(name, service=service, reason=reason) for reason in RefusalReason
+            ] == [0] * len(RefusalReason)
         assert metrics.value("unpd_connection_duration_seconds_count", service=service) == 0
     for pool in ("default", "slow"):
         for served in SERVING_KINDS:
@@ -154,6 +166,31 @@ def test_counts_are_summed_over_all_rows_that_were_ever_used(metrics: Metrics) -
     assert metrics.value("unpd_sent_bytes_total", service="echo") == 5000
     assert metrics.value("unpd_connections_accepted_total", service="daytime") == 7
     assert metrics.value("unpd_connections_active", service="daytime") == 7
+
+
+@pytest.mark.parametrize("reason", RefusalReason)
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("unpd_refused_total", layout.Service.REFUSED),
+        ("unpd_would_refuse_total", layout.Service.WOULD_REFUSE),
+    ],
+)
+def test_refusals_are_counted_by_service_and_reason(
+    metrics: Metrics, name: str, word: int, reason: RefusalReason
+) -> None:
+    """A scrape sums the rows. What was refused, and what only would have been, are two
+    metrics.
+    """
+    for row in range(3):
+        metrics.service(row, ECHO)[word + layout.REFUSAL_REASONS.index(reason)] = 2
+    shown = {
+        (sample.name, sample.labels["service"], sample.labels["reason"]): sample.value
+        for family in parse_text(metrics.text())
+        for sample in family.samples
+        if sample.name in ("unpd_refused_total", "unpd_would_refuse_total") and sample.value
+    }
+    assert shown == {(name, "echo", reason): 6}
 
 
 def test_active_is_never_negative(metrics: Metrics) -> None:
@@ -367,6 +404,13 @@ def test_queues_are_shown_for_tcp_listeners_alone(metrics: Metrics) -> None:
         )
         is None
     )
+
+
+def test_the_peak_of_a_service_is_a_word_of_the_masters(metrics: Metrics) -> None:
+    """Each service has its own, by its column."""
+    metrics.board.words[layout.Master.CONNECTION_PEAKS + ECHO] = 17
+    assert metrics.value("unpd_connections_peak", service="echo") == 17
+    assert metrics.value("unpd_connections_peak", service="daytime") == 0
 
 
 def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:

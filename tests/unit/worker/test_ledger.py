@@ -6,7 +6,7 @@ import pytest
 
 from unpd.board import layout
 from unpd.config.times import ServiceTimes
-from unpd.names import ACCEPT_ERRNOS, EndCause
+from unpd.names import ACCEPT_ERRNOS, EndCause, RefusalReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import HEARTBEAT_S, Ledger, errno_index
 from unpd.worker.terms import Terms
@@ -137,6 +137,24 @@ def test_each_errno_has_its_word(row: memoryview) -> None:
     ledger.accept_failed(echo, errno.EMFILE)
     word = echo.words + layout.Service.ACCEPT_ERRORS + ACCEPT_ERRNOS.index("EMFILE")
     assert changed(row) == {word: 1}
+
+
+@pytest.mark.parametrize("reason", RefusalReason)
+def test_each_reason_of_a_refusal_has_its_words(row: memoryview, reason: RefusalReason) -> None:
+    """One for what was refused, another for what was only observed. Neither was ever
+    open, and neither is an accepted connection.
+    """
+    echo = terms(3)
+    ledger = Ledger(row, [echo])
+    ledger.refused(echo, reason)
+    ledger.refused(echo, reason)
+    ledger.would_refuse(echo, reason)
+    index = list(RefusalReason).index(reason)
+    assert changed(row) == {
+        echo.words + layout.Service.REFUSED + index: 2,
+        echo.words + layout.Service.WOULD_REFUSE + index: 1,
+    }
+    assert ledger.open == 0
 
 
 def test_a_hostile_sibling_stops_no_worker(row: memoryview) -> None:

@@ -45,6 +45,22 @@ def _unanswered(reading: Reading) -> Series[float]:
     )
 
 
+def _refused(reading: Reading) -> Series[float]:
+    return (
+        ((service.name, reason.value), count)
+        for service in reading.services
+        for reason, count in zip(layout.REFUSAL_REASONS, service.refused, strict=True)
+    )
+
+
+def _would_refuse(reading: Reading) -> Series[float]:
+    return (
+        ((service.name, reason.value), count)
+        for service in reading.services
+        for reason, count in zip(layout.REFUSAL_REASONS, service.would_refuse, strict=True)
+    )
+
+
 def _sessions_reaped(reading: Reading) -> Series[float]:
     return (
         ((service.name, reason.value), count)
@@ -56,6 +72,13 @@ def _sessions_reaped(reading: Reading) -> Series[float]:
 def _kernel_drops(reading: Reading) -> Series[float]:
     return (
         ((service,), reading.master[Master.KERNEL_DROPS + column])
+        for service, column in reading.labels.services
+    )
+
+
+def _peaks(reading: Reading) -> Series[float]:
+    return (
+        ((service,), reading.master[Master.CONNECTION_PEAKS + column])
         for service, column in reading.labels.services
     )
 
@@ -89,6 +112,13 @@ ROWS: tuple[Metric, ...] = (
         "Connections open now: accepted and not ended.",
         per_service(lambda service: service.active),
     ),
+    Gauge(
+        "unpd_connections_peak",
+        ("service",),
+        "Most connections that were open at one of the samples of the last 60 seconds, one a"
+        " second.",
+        _peaks,
+    ),
     Counter(
         "unpd_connections_ended_total",
         ("service", "cause"),
@@ -118,6 +148,19 @@ ROWS: tuple[Metric, ...] = (
         ("service", "errno"),
         "Errors of accept(2), by errno.",
         _accept_errors,
+    ),
+    Counter(
+        "unpd_refused_total",
+        ("service", "reason"),
+        "Connections and datagrams refused, by reason.",
+        _refused,
+    ),
+    Counter(
+        "unpd_would_refuse_total",
+        ("service", "reason"),
+        "Connections and datagrams that were let in, because the reason to refuse them is only"
+        " observed, by reason.",
+        _would_refuse,
     ),
     Counter(
         "unpd_session_processes_spawned_total",

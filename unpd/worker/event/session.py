@@ -14,6 +14,7 @@ from typing import Any
 from unpd.kernel import connections as kernel
 from unpd.names import EndCause
 from unpd.services.base import HandOver, More, Piece, Reply, StreamService, same
+from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.ending import QUIET_SHARE, cause_of, report_failure, why_silent
 from unpd.worker.event.shared import Shared
 from unpd.worker.event.stage import Stage
@@ -79,6 +80,8 @@ class Session:
 
     def open(self) -> None:
         """Begin: greet the client. End in good order if the service only greets."""
+        if self.shared.logs_connections:
+            log_start(self.shared.log, self.terms.name, self.peer)
         try:
             self.stream.open()
             self._begin(self.terms.service)
@@ -372,11 +375,11 @@ class Session:
         self.end(cause)
 
     def end(self, cause: EndCause) -> None:
-        """End now: log the end (at level debug), count it, close the stream."""
+        """End now: log the end if that is wanted, count it, close the stream."""
         shared = self.shared
         duration_s = shared.now - self.opened_at
-        if shared.debugging:
-            self._log_end(cause, duration_s)
+        if shared.logs_connections:
+            log_end(shared.log, self._ended(cause, duration_s))
         self.stage = _ENDED
         shared.wheel.remove(self)
         shared.ledger.ended(self.terms, cause, duration_s)
@@ -385,13 +388,12 @@ class Session:
         # next garbage collection.
         del self.stream
 
-    def _log_end(self, cause: EndCause, duration_s: float) -> None:
-        self.shared.log.event(
-            "connection.ended",
+    def _ended(self, cause: EndCause, duration_s: float) -> EndedConnection:
+        return EndedConnection(
             service=self.terms.name,
+            peer=self.peer,
             cause=cause,
+            duration_s=duration_s,
             received=self.stream.received,
             sent=self.stream.sent,
-            duration_s=round(duration_s, 6),
-            peer=kernel.address_text(self.peer),
         )

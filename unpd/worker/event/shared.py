@@ -66,15 +66,15 @@ class Shared:
     buffer: memoryview = field(default_factory=_mapped)
     buffers: tuple[memoryview] = field(init=False)
     after_small: tuple[memoryview] = field(init=False)
-    debugging: bool = field(init=False)
+    logs_connections: bool = field(init=False)
     finish_at: float = math.inf
     linger_s: float = LINGER_S
 
     def __post_init__(self) -> None:
         """Make what is needed often: ``buffers``, the buffer as readv(2) takes it;
-        ``after_small``, its part behind a small read; and ``debugging``, whether the
-        log has a line for the end of each session.
+        ``after_small``, its part behind a small read; and ``logs_connections``, whether
+        the log has lines for the start and the end of each session.
         """
         self.buffers = (self.buffer,)
         self.after_small = (self.buffer[SMALL_READ_BYTES:],)
-        self.debugging = self.log.debugging
+        self.logs_connections = self.log.writes_connections

@@ -1,0 +1,305 @@
+"""The log lines about refusals: few, whatever floods, and none of them lost from the
+sums.
+"""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.clock import ManualClock
+from tests.support.memory_sink import MemorySink
+from tests.support.observed import Event, contradiction
+from unpd.access.network import V4, V6
+from unpd.access.peer import UNIX, Peer
+from unpd.access.rules import Entry, Origin
+from unpd.logs import Log
+from unpd.names import RefusalReason
+from unpd.worker.refusals import MAX_SOURCES, OTHERS, PERIOD_S, RefusalLines
+
+DENY, RATE = RefusalReason.DENY, RefusalReason.ACCEPT_RATE
+REFUSED, OBSERVED = "connection.refused", "connection.would_be_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A verdict."""
+
+    reason: RefusalReason
+    value: int | None = None
+    limit: int | None = None
+    rule: Entry | None = None
+
+
+SOMEBODY = Peer(V4, 0xC0000201)
+"""192.0.2.1"""
+
+
+def peer(number: int) -> Peer:
+    """One of many peers."""
+    return Peer(V6, (0x20010DB8 << 96) + number)
+
+
+class Scene:
+    """The lines of a process that comes back at ``next_at`` and no sooner, as an idle
+    worker does.
+    """
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self._sink = MemorySink()
+        self.refusals = RefusalLines(Log(self._sink.sink, "info", "json"))
+
+    def refuse(
+        self,
+        peer: Peer = SOMEBODY,
+        verdict: Decided | RefusalReason = DENY,
+        service: str = "echo",
+        *,
+        observed: bool = False,
+    ) -> None:
+        """Refuse a connection now."""
+        take = self.refusals.would_refuse if observed else self.refusals.refused
+        if isinstance(verdict, RefusalReason):
+            verdict = Decided(verdict)
+        take(service, peer, verdict, self.clock.now)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and the process come back whenever it is time."""
+        end = self.clock.now + seconds
+        while self.refusals.next_at <= end:
+            self.refusals.flush(self.clock.advance_to(self.refusals.next_at))
+        self.clock.advance_to(end)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines so far, without their times and levels."""
+        found = [json.loads(line) for line in self._sink.lines]
+        for line in found:
+            del line["time"]
+            assert line.pop("level") == "info"
+            assert line["repeated"] > 0
+        return found
+
+    @property
+    def repeated(self) -> list[int]:
+        """For how many refusals each line stands."""
+        return [line["repeated"] for line in self.lines]
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """No refusal yet."""
+    return Scene()
+
+
+def test_the_first_refusal_of_a_source_gives_a_line_at_once(scene: Scene) -> None:
+    """It stands for itself alone, and none follows it."""
+    scene.refuse()
+    line = {
+        "event": REFUSED,
+        "service": "echo",
+        "peer": "192.0.2.1",
+        "reason": "deny",
+        "repeated": 1,
+    }
+    assert scene.lines == [line]
+    scene.advance(10.0)
+    assert scene.lines == [line]
+
+
+def test_a_flood_from_one_source_gives_two_lines_in_a_second(scene: Scene) -> None:
+    """The first at once, the second for all the others (fault F7: log flood)."""
+    for _ in range(1000):
+        for _ in range(100):
+            scene.refuse()
+        scene.advance(0.000999)
+    assert scene.repeated == [1]
+    scene.advance(PERIOD_S)
+    assert scene.repeated == [1, 99_999]
+
+
+def test_a_flood_that_lasts_gives_a_line_a_second(scene: Scene) -> None:
+    """Besides the first."""
+    for _ in range(100):
+        scene.refuse()
+        scene.advance(0.1)
+    scene.advance(PERIOD_S)
+    assert len(scene.repeated) == 11
+    assert sum(scene.repeated) == 100
+
+
+def test_a_flood_from_many_sources_gives_a_bounded_number_of_lines(scene: Scene) -> None:
+    """As many as the table has room for, and one line for all others of a service
+    (fault F7: log flood).
+    """
+    for number in range(100_000):
+        scene.refuse(peer(number), service=f"service-{number % 2}")
+        scene.advance(0.00001)
+    scene.advance(PERIOD_S)
+    *first, last_but_one, last = scene.lines
+    assert len(first) == MAX_SOURCES
+    assert {line["repeated"] for line in first} == {1}
+    for line, service in ((last_but_one, "service-0"), (last, "service-1")):
+        assert line == {
+            "event": REFUSED,
+            "service": service,
+            "peer": OTHERS,
+            "reason": "deny",
+            "repeated": 50_000 - MAX_SOURCES // 2,
+        }
+
+
+def test_a_second_has_no_more_lines_than_the_table_has_sources(scene: Scene) -> None:
+    """Sources that repeat keep their places: no others get a line of their own, however
+    long the flood lasts.
+    """
+    for _ in range(5):
+        before = len(scene.lines)
+        for number in range(2 * MAX_SOURCES):
+            scene.refuse(peer(number))
+            scene.refuse(peer(number))
+        scene.advance(PERIOD_S)
+        assert len(scene.lines) - before <= MAX_SOURCES + (MAX_SOURCES if not before else 0) + 1
+    assert sum(scene.repeated) == 5 * 4 * MAX_SOURCES
+
+
+def test_sources_that_fell_quiet_make_room(scene: Scene) -> None:
+    """A source is forgotten when it was not refused for a second: then its next refusal
+    gives a line at once, and so does that of another.
+    """
+    for number in range(MAX_SOURCES):
+        scene.refuse(peer(number))
+    scene.refuse(SOMEBODY)
+    assert len(scene.lines) == MAX_SOURCES
+    scene.advance(PERIOD_S)
+    assert scene.lines[-1]["peer"] == OTHERS
+    scene.refuse(SOMEBODY)
+    scene.refuse(peer(0))
+    assert [line["peer"] for line in scene.lines[-2:]] == ["192.0.2.1", "2001:db8::"]
+
+
+def test_a_source_is_a_peer_a_service_and_a_reason(scene: Scene) -> None:
+    """Each other of these is another source, and so is one that is only observed."""
+    for reason in RefusalReason:
+        for service in ("echo", "daytime"):
+            for each in (SOMEBODY, peer(1), Peer(UNIX, uid=0), Peer(UNIX, uid=1)):
+                for observed in (False, True):
+                    scene.refuse(each, reason, service, observed=observed)
+    assert scene.repeated == [1] * len(RefusalReason) * 2 * 4 * 2
+    assert Counter(line["event"] for line in scene.lines) == {REFUSED: 80, OBSERVED: 80}
+
+
+def test_others_with_several_reasons_say_so(scene: Scene) -> None:
+    """The line of those without room names their reason only if it is one; those that
+    are observed have a line of their own.
+    """
+    for number in range(MAX_SOURCES):
+        scene.refuse(peer(number))
+    scene.refuse(peer(1000), DENY)
+    scene.refuse(peer(1001), RATE)
+    scene.refuse(peer(1002), DENY)
+    scene.refuse(peer(1003), RATE, observed=True)
+    scene.refuse(peer(1004), RATE, "daytime")
+    scene.advance(PERIOD_S)
+    assert [
+        (line["event"], line["service"], line["reason"], line["repeated"])
+        for line in scene.lines[MAX_SOURCES:]
+    ] == [
+        (REFUSED, "echo", "several", 3),
+        (OBSERVED, "echo", "accept_rate", 1),
+        (REFUSED, "daytime", "accept_rate", 1),
+    ]
+    assert {line["peer"] for line in scene.lines[MAX_SOURCES:]} == {OTHERS}
+
+
+def test_a_sum_shows_the_last_values(scene: Scene) -> None:
+    """They may have moved since the first refusal. Fields that a refusal has not are
+    missing, and the line fits the table of log events.
+    """
+    for value in (10, 11, 12):
+        scene.refuse(verdict=Decided(RefusalReason.MAX_PER_SOURCE, value, limit=10))
+    path = "/etc/unpd/unpd.toml"
+    scene.refuse(verdict=Decided(DENY, rule=Entry("192.0.2.0/24", Origin(path, 3))))
+    scene.refuse(
+        verdict=Decided(RefusalReason.DENIED, rule=Entry("192.0.2.1", Origin())), observed=True
+    )
+    scene.advance(PERIOD_S)
+    base = {"service": "echo", "peer": "192.0.2.1"}
+    limited = {"event": REFUSED, **base, "reason": "max_per_source"}
+    listed = {"event": REFUSED, **base, "reason": "deny", "rule": "192.0.2.0/24"}
+    denied = {"event": OBSERVED, **base, "reason": "denied", "rule": "192.0.2.1"}
+    assert scene.lines == [
+        {**limited, "value": 10, "limit": 10, "repeated": 1},
+        {**listed, "file": path, "line": 3, "repeated": 1},
+        {**denied, "repeated": 1},
+        {**limited, "value": 12, "limit": 10, "repeated": 2},
+    ]
+    for line in scene.lines:
+        assert contradiction(Event(line.pop("event"), "info", line)) == ""
+
+
+def test_an_idle_process_is_due_until_its_sums_are_written(scene: Scene) -> None:
+    """One second after the first refusal, and no more when all is quiet."""
+    refusals = scene.refusals
+    assert refusals.next_at == math.inf
+    scene.refuse()
+    scene.refuse()
+    due_at = scene.clock.now + PERIOD_S
+    assert refusals.next_at == due_at
+    scene.clock.advance(PERIOD_S / 2)
+    refusals.flush(scene.clock.now)
+    scene.refuse()
+    assert (refusals.next_at, scene.repeated) == (due_at, [1])
+    refusals.flush(scene.clock.advance_to(due_at))
+    assert (refusals.next_at, scene.repeated) == (due_at + PERIOD_S, [1, 2])
+    refusals.flush(scene.clock.advance(PERIOD_S))
+    assert (refusals.next_at, scene.repeated) == (math.inf, [1, 2])
+
+
+def test_a_process_that_exits_writes_its_sums(scene: Scene) -> None:
+    """Also those for which it is not time yet."""
+    for number in range(MAX_SOURCES + 5):
+        scene.refuse(peer(number))
+        scene.refuse(peer(number))
+    scene.refusals.finish()
+    assert sum(scene.repeated) == 2 * (MAX_SOURCES + 5)
+    scene.refusals.finish()
+    assert sum(scene.repeated) == 2 * (MAX_SOURCES + 5)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2 * MAX_SOURCES),
+            st.sampled_from((DENY, RATE)),
+            st.sampled_from(("echo", "daytime")),
+            st.booleans(),
+            st.integers(1, MAX_SOURCES),
+            st.sampled_from((0.0, 0.001, 0.4, 3.0)),
+        ),
+        max_size=60,
+    )
+)
+def test_no_refusal_is_lost_from_the_sums(
+    steps: list[tuple[int, RefusalReason, str, bool, int, float]],
+) -> None:
+    """Whoever is refused and when, the lines of a service stand for all its refusals,
+    and those that were observed are apart.
+    """
+    scene, expected = Scene(), Counter[tuple[str, str]]()
+    for first, reason, service, observed, count, pause_s in steps:
+        for number in range(first, first + count):
+            scene.refuse(peer(number), reason, service, observed=observed)
+        expected[OBSERVED if observed else REFUSED, service] += count
+        scene.advance(pause_s)
+    scene.refusals.finish()
+    found = Counter[tuple[str, str]]()
+    for line in scene.lines:
+        found[line["event"], line["service"]] += line["repeated"]
+    assert found == expected
