@@ -177,9 +177,11 @@ def _check_models(config: Config, findings: Findings) -> None:
                 f"nothing keeps it now: it limits the model {quoted('fork')}, and this service has"
                 f" the model {quoted(service.model)}, whose limit is {limit}",
             )
-        if service.model != "event" and all(map(takes_datagrams, service.listen)):
+        path: KeyPath = ("services", name, "model")
+        without_streams = all(map(takes_datagrams, service.listen))
+        if service.model != "event" and without_streams and not findings.is_inherited(path):
             findings.warning(
-                ("services", name, "model"),
+                path,
                 f"{quoted(service.model)} changes nothing: a model is about streams, and every"
                 " address of this service is of datagrams",
             )

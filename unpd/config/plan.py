@@ -12,7 +12,8 @@ from typing import Any
 
 from unpd.config.addresses import FileAddress, InternetAddress, SystemdAddress
 from unpd.config.checks import wanted_workers
-from unpd.config.schema import DEFAULT_POOL, Config, Pool, Section, ServiceConfig
+from unpd.config.schema import DEFAULT_POOL, Config, Pool, ServiceConfig
+from unpd.config.section import Section
 from unpd.kernel.cpus import usable_cpus
 from unpd.libraries import BaseModel
 

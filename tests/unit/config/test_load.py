@@ -183,7 +183,7 @@ def test_frozen(accept: Accept) -> None:
             f"[x]\n{ECHO}",
             (
                 'unpd.toml:1: x: unknown table; known here: "daemon", "log", "metrics", "pools",'
-                ' "services"'
+                ' "services", "defaults"'
             ),
         ),
         (
@@ -225,7 +225,7 @@ def test_frozen(accept: Accept) -> None:
             f'"a\\u001b[2J" = 1\n{ECHO}',
             (
                 'unpd.toml:1: "a\\u001b[2J": unknown key; known here: "daemon", "log", "metrics",'
-                ' "pools", "services"'
+                ' "pools", "services", "defaults"'
             ),
         ),
         (

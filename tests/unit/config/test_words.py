@@ -78,15 +78,21 @@ TEXTS = [
     ("[default]\nworkers=1\n", ":1: default: unknown table; a pool is a table [pools.default]"),
     (
         "[server]\n[services.echo]\n",
-        ':1: server: unknown table; known here: "daemon", "log", "metrics", "pools", "services"',
+        (
+            ':1: server: unknown table; known here: "daemon", "log", "metrics", "pools",'
+            ' "services", "defaults"'
+        ),
     ),
     (
-        "[defaults]\n[services.echo]\n",
-        ':1: defaults: unknown table; known here: "daemon", "log", "metrics", "pools", "services"',
+        "[default]\nbacklog=1\n[services.echo]\n",
+        ':1: default: unknown table; did you mean "defaults"?',
     ),
     (
         "[logging]\n[services.echo]\n",
-        ':1: logging: unknown table; known here: "daemon", "log", "metrics", "pools", "services"',
+        (
+            ':1: logging: unknown table; known here: "daemon", "log", "metrics", "pools",'
+            ' "services", "defaults"'
+        ),
     ),
     (
         "pidfile='/x'\n[services.echo]\n",
