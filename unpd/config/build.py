@@ -27,6 +27,7 @@ from unpd.config.lines import KeyPath
 from unpd.config.schema import (
     COMMON_KEYS,
     DEFAULT_POOL,
+    DEFAULT_SESSIONS,
     NAME_RULE,
     CommonKeys,
     Config,
@@ -218,7 +219,16 @@ def _service(
         findings,
         {"listen": [f"tcp://[::]:{row.port if row else 0}"]},
     )
-    return service.model_copy(update=inherited)
+    return _by_model(service.model_copy(update=inherited))
+
+
+def _by_model(service: ServiceConfig) -> ServiceConfig:
+    """``service`` with the defaults of its model: a number of processes is never
+    without a limit.
+    """
+    if service.model != "fork" or "max_connections" in service.model_fields_set:
+        return service
+    return service.model_copy(update={"max_connections": DEFAULT_SESSIONS})
 
 
 def _options(

@@ -26,6 +26,7 @@ from unpd.config.schema import (
     DEFAULT_AMPLIFICATION,
     DEFAULT_POOL,
     MAX_POOL_WORKERS,
+    MAX_SESSIONS,
     Config,
     Pool,
     ServiceConfig,
@@ -162,20 +163,15 @@ def _check_kinds(
 
 
 def _check_models(config: Config, findings: Findings) -> None:
-    """Warn of a limit that nothing keeps, and of a model without streams. A service may
-    change its model by one key, so neither is an error.
+    """Refuse a number of processes that is too large, and warn of a model without
+    streams: a service may change its model by one key, so that is no error.
     """
     for name, service in config.services.items():
-        if "max_connections" in service.model_fields_set and service.model != "fork":
-            limit = (
-                "one connection at a time"
-                if service.model == "iterative"
-                else "max_connections_per_worker in [pools.NAME], with the pool's other services"
-            )
-            findings.warning(
+        if service.model == "fork" and not 1 <= service.max_connections <= MAX_SESSIONS:
+            findings.error(
                 ("services", name, "max_connections"),
-                f"nothing keeps it now: it limits the model {quoted('fork')}, and this service has"
-                f" the model {quoted(service.model)}, whose limit is {limit}",
+                f"must be a whole number from 1 to {MAX_SESSIONS} with model = {quoted('fork')}:"
+                " each connection is a process",
             )
         path: KeyPath = ("services", name, "model")
         without_streams = all(map(takes_datagrams, service.listen))

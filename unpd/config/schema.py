@@ -5,8 +5,7 @@ to 60"); the message about an invalid value is "must be" and that text. config/u
 explains each key at length. The models are strict: ``"10"`` is not a number, and
 ``true`` is not 1.
 
-Times are in seconds. Only ``reload_grace_s`` and ``session_timeout_s`` may be 0, which
-means no limit.
+Times are in seconds. A 0 means no limit where it is allowed.
 
 Built by :mod:`unpd.config.build`, read everywhere in the master. Calls
 unpd.config.addresses. Validators raise ValueError with one sentence, which pydantic
@@ -52,6 +51,7 @@ MAX_POOL_WORKERS = 512
 MAX_CONNECTIONS = 1_000_000
 MAX_SESSIONS = 10_000
 """The most session processes of one service."""
+DEFAULT_SESSIONS = 256
 MAX_BACKLOG = 1_000_000
 DEFAULT_AMPLIFICATION = 3
 """How many bytes may answer one, headers counted: as RFC 9000 section 8.1 has it."""
@@ -202,7 +202,9 @@ class CommonKeys(Section):
     """The keys that services have in common and that ``[defaults]`` may have too.
 
     ``model``: how the streams of a service are served (:class:`unpd.names.Model`).
-    ``max_connections``: of all its session processes together, in the model fork.
+    ``max_connections``: of all its children together, 0 for no limit; but in the model
+    fork it is from 1 to MAX_SESSIONS, and without the key DEFAULT_SESSIONS
+    (:mod:`unpd.config.build`).
     ``amplification`` and the two rates are of datagrams: how many bytes may answer one,
     and how many answers a second go to a source prefix, and to all of them.
     """
@@ -212,10 +214,10 @@ class CommonKeys(Section):
         "event", description='"event", "fork" or "iterative"'
     )
     max_connections: int = Field(
-        256,
-        ge=1,
-        le=MAX_SESSIONS,
-        description=f"a whole number from 1 to {MAX_SESSIONS}",
+        0,
+        ge=0,
+        le=MAX_CONNECTIONS,
+        description=f"a whole number from 0 (no limit) to {MAX_CONNECTIONS}",
     )
     backlog: int = Field(
         4096, ge=1, le=MAX_BACKLOG, description=f"a whole number from 1 to {MAX_BACKLOG}"

@@ -23,8 +23,8 @@ WORDS = {
     ),
     "access_times": "unpd has nothing like it",
     "instances": (
-        'the key is max_connections, of a service with model = "fork"; with model = "event", it is'
-        " max_connections_per_worker in [pools.NAME]"
+        "the key is max_connections of a service; that of a worker is max_connections_per_worker"
+        " in [pools.NAME]"
     ),
     "log_type": "the key is file in [log]; without it the log goes to standard error",
     "log_on_success": "the key is level in [log]",
