@@ -1,12 +1,17 @@
 """The failures that unpd reports to its operator: a sentence and an exit code each.
 
-Owns these exceptions. Raised at the edges of the program, caught at the top of the
-command line and by a reload. Calls unpd.names for the exit codes.
+Owns these exceptions, and how a sentence quotes. Raised at the edges of the program,
+caught at the top of the command line and by a reload. Calls unpd.names for the exit
+codes.
 """
 
+import json
 from dataclasses import dataclass
 
 from unpd.names import ExitCode
+
+MAX_CHARACTERS = 120
+"""The most characters that a message repeats from a file; a UNIX path fits."""
 
 
 class UnpdError(Exception):
@@ -75,3 +80,12 @@ class PrivilegeError(UnpdError):
     """unpd lacks a privilege, or could not give one up."""
 
     exit_code = ExitCode.PRIVILEGE
+
+
+def quoted(text: str) -> str:
+    """``text`` in double quotes, cut after :data:`MAX_CHARACTERS`; control characters
+    and all but ASCII are escaped as in TOML.
+    """
+    return json.dumps(
+        text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
+    ).replace("\x7f", "\\u007f")

@@ -201,6 +201,38 @@ class Unanswered(enum.StrEnum):
     """The service failed: the log tells why."""
 
 
+class RefusalReason(enum.StrEnum):
+    """Why a connection or a datagram was refused, as a metric label. But for
+    ``denied``, each is the key of the configuration that refuses. The order is that of
+    the decision, and of the counters on the scoreboard.
+    """
+
+    DENIED = "denied"
+    """A live denial covers its source: of ``unpd deny``, or because it connected to a
+    sensor.
+    """
+    DENY = "deny"
+    """Its source is in the list ``deny``."""
+    ALLOW = "allow"
+    """Its source is not in the list ``allow``."""
+    ACCESS_TIMES = "access_times"
+    """The service is closed at this time."""
+    MAX_PRESSURE = "max_pressure"
+    """The processes of this host, or of the unit, wait too long for the processor, for
+    memory, or for input and output.
+    """
+    MAX_LOAD = "max_load"
+    """The load average of this host is too high."""
+    MAX_CONNECTIONS = "max_connections"
+    """The service has as many open connections as it may have."""
+    MAX_PER_SOURCE = "max_per_source"
+    """Its source has as many open connections to the service as it may have."""
+    ACCEPT_RATE = "accept_rate"
+    """The service accepts as fast as it may."""
+    ACCEPT_RATE_PER_SOURCE = "accept_rate_per_source"
+    """Its source connects as fast as it may."""
+
+
 class ReapReason(enum.StrEnum):
     """How a reaped child ended, as a metric label: with exit code 0, with another exit
     code, by a signal, or together with its master.

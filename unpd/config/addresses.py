@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unpd.config.wording import quoted
+from unpd.errors import quoted
 
 MAX_PORT = 65535
 MAX_UNIX_PATH_BYTES = 107

@@ -45,7 +45,8 @@ from unpd.config.service_types import (
     options_of,
     service_type,
 )
-from unpd.config.wording import key_shown, nearest, quoted, quoted_list
+from unpd.config.wording import key_shown, nearest, quoted_list
+from unpd.errors import quoted
 from unpd.kernel.privileges import Identity, identify
 from unpd.libraries import BaseModel, ValidationError
 from unpd.services.base import Options, ServiceType

@@ -32,7 +32,8 @@ from unpd.config.schema import (
     ServiceConfig,
 )
 from unpd.config.service_types import Kinds, kinds_of
-from unpd.config.wording import quoted, word_shown
+from unpd.config.wording import word_shown
+from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
 from unpd.services.tcpmux import HELP, TcpmuxOptions

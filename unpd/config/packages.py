@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unpd.config.wording import quoted
+from unpd.errors import quoted
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint

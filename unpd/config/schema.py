@@ -34,7 +34,7 @@ from unpd.config.addresses import (
 )
 from unpd.config.section import Section, array_of
 from unpd.config.times import ServiceTimes
-from unpd.config.wording import quoted
+from unpd.errors import quoted
 from unpd.libraries import (
     AfterValidator,
     BeforeValidator,

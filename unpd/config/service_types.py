@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from unpd import __version__
 from unpd.config.packages import origin_of, search
 from unpd.config.schema import COMMON_KEYS
-from unpd.config.wording import quoted
+from unpd.errors import quoted
 from unpd.kernel.privileges import user_name
 from unpd.libraries import ValidationError
 from unpd.services.base import Options, ServiceType

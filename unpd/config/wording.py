@@ -1,33 +1,21 @@
 """Quotes and suggests words in messages about the configuration: short, and without
 characters that could harm a terminal or a log line.
 
-Called by the modules of unpd.config and by the command line. Calls nothing of unpd.
+Called by the modules of unpd.config and by the command line. Calls unpd.errors.
 Raises nothing.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-MAX_CHARACTERS = 120
-"""The most characters that a message repeats from a file; a UNIX path fits."""
-
+from unpd.errors import MAX_CHARACTERS, quoted
 
 CLOSE = 0.75
 """How near a word must be to be suggested, from 0 to 1: the share of equal letters. Of
 "access_times" and "session_timeout_s" it is 0.62.
 """
-
-
-def quoted(text: str) -> str:
-    """``text`` in double quotes, cut after :data:`MAX_CHARACTERS`; control characters
-    and all but ASCII are escaped as in TOML.
-    """
-    return json.dumps(
-        text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
-    ).replace("\x7f", "\\u007f")
 
 
 def key_shown(key: str) -> str:

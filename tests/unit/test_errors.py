@@ -1,6 +1,6 @@
 """Words of a file in messages: short and printable."""
 
-from unpd.config.wording import MAX_CHARACTERS, quoted
+from unpd.errors import MAX_CHARACTERS, quoted
 
 
 def test_the_longest_text_is_not_cut() -> None:
