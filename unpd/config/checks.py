@@ -36,6 +36,7 @@ from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
+from unpd.services.sensor import SensorOptions
 from unpd.services.tcpmux import HELP, TcpmuxOptions
 
 OTHER_DESCRIPTORS = 16
@@ -78,6 +79,7 @@ def check(
         _check_addresses(listeners, findings)
     _check_kinds(config, listeners, findings, kinds)
     _check_models(config, findings)
+    _check_sensors(config, findings)
     _check_amplification(config, findings)
     check_answers(config, findings)
     _check_paths(config, listeners, findings)
@@ -182,6 +184,22 @@ def _check_models(config: Config, findings: Findings) -> None:
                 f"{quoted(service.model)} changes nothing: a model is about streams, and every"
                 " address of this service is of datagrams",
             )
+
+
+def _check_sensors(config: Config, findings: Findings) -> None:
+    """Warn of a sensor that nobody finds."""
+    for name, service in config.services.items():
+        for address in service.listen:
+            if (
+                isinstance(service.options, SensorOptions)
+                and isinstance(address, InternetAddress)
+                and address.port == 0
+            ):
+                findings.warning(
+                    ("services", name, "listen"),
+                    f"{address.text} is another port after each start: name the port where this"
+                    " sensor waits, such as that of a protocol that no service speaks",
+                )
 
 
 def _check_amplification(config: Config, findings: Findings) -> None:

@@ -247,6 +247,18 @@ def test_a_fault_of_the_limit_is_one_error(refuse: Refuse) -> None:
     ]
 
 
+def test_a_sensor_needs_a_port(accept: Accept) -> None:
+    """A free one, which is the default, is known to nobody."""
+    sentence = (
+        "tcp://[::]:0 is another port after each start: name the port where this sensor waits,"
+        " such as that of a protocol that no service speaks"
+    )
+    assert accept("[services.sensor]\n").warnings == (
+        f"unpd.toml:1: services.sensor.listen: {sentence}",
+    )
+    assert accept("[services.sensor]\nlisten = ['tcp://[::]:23']\n").warnings == ()
+
+
 @pytest.mark.parametrize("model", ["fork", "iterative"])
 def test_a_model_without_streams_is_warned_of(accept: Accept, model: str) -> None:
     """Workers serve all datagrams, so the model of such a service changes nothing."""
