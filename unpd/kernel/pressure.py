@@ -6,9 +6,9 @@ It is read from the first of these that has it:
 
 1. ``/proc/pressure``, of the whole machine.
 2. The root of the cgroups of version 2. There the kernel gives the same numbers, since
-   version 5.2; in a container, the root is the container's own cgroup, and so is the
-   pressure. The packaged unit has only this one: its ``ProcSubset=pid`` hides the
-   first.
+   5.2 (its commit df5ba5be7425); but in a container, the root and its pressure are
+   those of the container. The packaged unit has only this one: its ``ProcSubset=pid``
+   hides the first.
 3. Our own cgroup, on an older kernel: the pressure of our own processes.
 
 The load average comes from sysinfo(2), because getloadavg(3) reads /proc/loadavg, which
@@ -17,7 +17,7 @@ as well.
 
 Owns nothing. Called by unpd.config.host, and by the master once a second. Calls
 unpd.names. Raises OSError where nothing tells the number: a kernel without PSI, or one
-that wants psi=1 on its command line, as that of RHEL 9 does.
+that wants psi=1 on its command line (CONFIG_PSI_DEFAULT_DISABLED).
 """
 
 import ctypes
