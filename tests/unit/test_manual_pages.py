@@ -296,7 +296,7 @@ def test_an_own_key_has_its_default(service: str, key: str) -> None:
     """unpd.toml(5) gives the default of each key that only one type of service has."""
     default = SERVICES[service].options.model_fields[key].default
     assert (
-        f"Default: {'none' if default == () else default}"
+        f"Default: {'none' if default == () else written(key, default)}"
         in dict(items(section(TOML, "SERVICES"), "Cm"))[key]
     )
 

@@ -6,6 +6,9 @@ its default, so that it hides no other fault: the cross-checks then see all the 
 keys. The keys of a service are split here into those that every service has and the
 options of its type.
 
+``[defaults]`` is validated once, as a table of its own. A service without one of its
+keys gets the value as it is, and a finding about that key names ``[defaults]``.
+
 Called by unpd.config.load, between merge and checks. Calls the schema and the models of
 the service types. Raises nothing: every fault goes to the findings.
 """
@@ -24,7 +27,9 @@ from unpd.config.lines import KeyPath
 from unpd.config.schema import (
     COMMON_KEYS,
     DEFAULT_POOL,
+    DEFAULT_SESSIONS,
     NAME_RULE,
+    CommonKeys,
     Config,
     Daemon,
     LogConfig,
@@ -50,7 +55,8 @@ from unpd.services.table import SERVICES
 Table = Mapping[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
-SECTIONS = tuple(Config.model_fields)
+DEFAULTS = "defaults"
+SECTIONS = (*Config.model_fields, DEFAULTS)
 KEYS_OF_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("daemon", tuple(Daemon.model_fields)),
     ("log", tuple(LogConfig.model_fields)),
@@ -59,6 +65,15 @@ KEYS_OF_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("services.NAME", COMMON_KEYS),
 )
 """Which table each key belongs to, for the advice about a key in the wrong table."""
+
+OWN_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "listen": "each service has addresses of its own: it belongs in [services.NAME]",
+        "type": "each service has a protocol of its own: it belongs in [services.NAME]",
+        "name": "the name of a service is that of its table: [services.NAME]",
+    }
+)
+"""The keys of services that ``[defaults]`` refuses, with the reason."""
 
 DEFAULT_POOLS: Mapping[str, dict[str, Any]] = MappingProxyType({DEFAULT_POOL: {}})
 """The pools that exist without being configured."""
@@ -78,10 +93,12 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
             f" most {layout.MAX_POOLS} are allowed",
         )
     services = _named_tables("services", raw, layout.MAX_SERVICES, findings)
+    defaults = _section(DEFAULTS, CommonKeys, raw, findings, {})
     # An unknown table was meant to be one of services, more likely than not.
     if raw.get("services", {}) == {} and not _unknown_tables(raw):
         findings.error((), "no service is configured: add a table such as [services.echo]")
     daemon = _section("daemon", Daemon, raw, findings, host.daemon_defaults())
+    files = NamedFiles(partial(_reader, host, daemon))
     return Config(
         daemon=daemon,
         log=_section("log", LogConfig, raw, findings, {}),
@@ -90,7 +107,10 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
             name: _validate(("pools", name), Pool, table, findings, {})
             for name, table in {**DEFAULT_POOLS, **pools}.items()
         },
-        services=_services(services, NamedFiles(partial(_reader, host, daemon)), findings),
+        services={
+            name: _service(name, table, files, findings, defaults)
+            for name, table in services.items()
+        },
     )
 
 
@@ -178,28 +198,38 @@ def _named_tables(
     return found
 
 
-def _services(
-    tables: Mapping[str, dict[str, Any]], files: NamedFiles, findings: Findings
-) -> dict[str, ServiceConfig]:
-    return {name: _service(name, table, files, findings) for name, table in tables.items()}
-
-
-def _service(name: str, table: Table, files: NamedFiles, findings: Findings) -> ServiceConfig:
+def _service(
+    name: str, table: Table, files: NamedFiles, findings: Findings, defaults: CommonKeys
+) -> ServiceConfig:
     path: KeyPath = ("services", name)
     row = _service_type(path, table.get("type", name), findings)
+    inherited = {
+        key: getattr(defaults, key) for key in defaults.model_fields_set if key not in table
+    }
+    findings.inherit(name, inherited)
     common = {key: value for key, value in table.items() if key in COMMON_KEYS}
     common |= {
         "name": name,
         "type": row.name if row else name,
         "options": _options(path, row, table, findings, files),
     }
-    return _validate_known(
+    service = _validate_known(
         path,
         ServiceConfig,
         common,
         findings,
         {"listen": [f"tcp://[::]:{row.port if row else 0}"]},
     )
+    return _by_model(service.model_copy(update=inherited))
+
+
+def _by_model(service: ServiceConfig) -> ServiceConfig:
+    """``service`` with the defaults of its model: a number of processes is never
+    without a limit.
+    """
+    if service.model != "fork" or "max_connections" in service.model_fields_set:
+        return service
+    return service.model_copy(update={"max_connections": DEFAULT_SESSIONS})
 
 
 def _options(
@@ -261,10 +291,12 @@ def _known_advice(key: str, value: Any, path: KeyPath) -> str:
     """
     if path[:1] == ("pools",) and key == "max_connections":
         return "the limit of a pool is max_connections_per_worker; max_connections is of a service"
-    if path[:1] == ("services",) and (
+    if path[:1] in (("services",), (DEFAULTS,)) and (
         types := [row.name for row in SERVICES.values() if key in row.options.model_fields]
     ):
         return f"only services of type {quoted_list(types)} have it"
+    if path == (DEFAULTS,) and key in OWN_KEYS:
+        return OWN_KEYS[key]
     tables = [table for table, keys in KEYS_OF_TABLES if key in keys]
     if tables and not isinstance(value, dict):
         # Whoever forgets the header of a table means that of a service.

@@ -26,6 +26,7 @@ from unpd.config.schema import (
     DEFAULT_AMPLIFICATION,
     DEFAULT_POOL,
     MAX_POOL_WORKERS,
+    MAX_SESSIONS,
     Config,
     Pool,
     ServiceConfig,
@@ -35,6 +36,7 @@ from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
+from unpd.services.sensor import SensorOptions
 from unpd.services.tcpmux import HELP, TcpmuxOptions
 
 OTHER_DESCRIPTORS = 16
@@ -77,6 +79,7 @@ def check(
         _check_addresses(listeners, findings)
     _check_kinds(config, listeners, findings, kinds)
     _check_models(config, findings)
+    _check_sensors(config, findings)
     _check_amplification(config, findings)
     check_answers(config, findings)
     _check_paths(config, listeners, findings)
@@ -163,27 +166,40 @@ def _check_kinds(
 
 
 def _check_models(config: Config, findings: Findings) -> None:
-    """Warn of a limit that nothing keeps, and of a model without streams. A service may
-    change its model by one key, so neither is an error.
+    """Refuse a number of processes that is too large, and warn of a model without
+    streams: a service may change its model by one key, so that is no error.
     """
     for name, service in config.services.items():
-        if "max_connections" in service.model_fields_set and service.model != "fork":
-            limit = (
-                "one connection at a time"
-                if service.model == "iterative"
-                else "max_connections_per_worker in [pools.NAME], with the pool's other services"
-            )
-            findings.warning(
+        if service.model == "fork" and not 1 <= service.max_connections <= MAX_SESSIONS:
+            findings.error(
                 ("services", name, "max_connections"),
-                f"nothing keeps it now: it limits the model {quoted('fork')}, and this service has"
-                f" the model {quoted(service.model)}, whose limit is {limit}",
+                f"must be a whole number from 1 to {MAX_SESSIONS} with model = {quoted('fork')}:"
+                " each connection is a process",
             )
-        if service.model != "event" and all(map(takes_datagrams, service.listen)):
+        path: KeyPath = ("services", name, "model")
+        without_streams = all(map(takes_datagrams, service.listen))
+        if service.model != "event" and without_streams and not findings.is_inherited(path):
             findings.warning(
-                ("services", name, "model"),
+                path,
                 f"{quoted(service.model)} changes nothing: a model is about streams, and every"
                 " address of this service is of datagrams",
             )
+
+
+def _check_sensors(config: Config, findings: Findings) -> None:
+    """Warn of a sensor that nobody finds."""
+    for name, service in config.services.items():
+        for address in service.listen:
+            if (
+                isinstance(service.options, SensorOptions)
+                and isinstance(address, InternetAddress)
+                and address.port == 0
+            ):
+                findings.warning(
+                    ("services", name, "listen"),
+                    f"{address.text} is another port after each start: name the port where this"
+                    " sensor waits, such as that of a protocol that no service speaks",
+                )
 
 
 def _check_amplification(config: Config, findings: Findings) -> None:

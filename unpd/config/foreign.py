@@ -19,8 +19,8 @@ _FORWARDS = "unpd forwards no connections"
 _ABSENT = "unpd has nothing like it"
 _ACCESS = f"{_ABSENT}: use a firewall, or IPAddressAllow= and IPAddressDeny= in its unit"
 _LIMIT = (
-    'the key is max_connections, of a service with model = "fork"; with model = "event", it is'
-    " max_connections_per_worker in [pools.NAME]"
+    "the key is max_connections of a service; that of a worker is max_connections_per_worker in"
+    " [pools.NAME]"
 )
 _PATH = (
     'a UNIX socket stands in listen, such as listen = ["unix:///run/unpd/echo.sock"]; the log file'

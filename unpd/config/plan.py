@@ -12,7 +12,8 @@ from typing import Any
 
 from unpd.config.addresses import FileAddress, InternetAddress, SystemdAddress
 from unpd.config.checks import wanted_workers
-from unpd.config.schema import DEFAULT_POOL, Config, Pool, Section, ServiceConfig
+from unpd.config.schema import COMMON_KEYS, DEFAULT_POOL, Config, Pool, ServiceConfig
+from unpd.config.section import Section
 from unpd.kernel.cpus import usable_cpus
 from unpd.libraries import BaseModel
 
@@ -92,10 +93,8 @@ def _fields(section: Section) -> dict[str, Any]:
 
 
 def _service_fields(service: ServiceConfig) -> dict[str, Any]:
-    left_out = {"name", "options"} | ({"max_connections"} if service.model != "fork" else set())
-    common = {key: value for key, value in _fields(service).items() if key not in left_out}
     return {
-        **common,
+        **{key: getattr(service, key) for key in COMMON_KEYS},
         "socket_mode": f"{service.socket_mode:04o}",
         **service.options.model_dump(mode="json"),
     }

@@ -89,6 +89,7 @@ def test_effective_shows_every_key(host: Host) -> None:
                 "listen": ["unix:///run/d"],
                 "pool": "default",
                 "model": "event",
+                "max_connections": 0,
                 "backlog": 4096,
                 "idle_timeout_s": 600,
                 "session_timeout_s": 0,

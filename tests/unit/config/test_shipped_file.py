@@ -120,15 +120,16 @@ def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
 
 
 def test_every_service_is_there_to_be_enabled(host: Host) -> None:
-    """Each service type has its table, with its own port, and those that are off load
-    once the "#" before them is removed (and a file of quotations is not there).
+    """Each service type has its table, with its own port (a sensor has one of another
+    protocol), and those that are off load once the "#" before them is removed (and a
+    file of quotations is not there).
     """
     text = re.sub(r'^file = "/.*', "", ENABLED, flags=re.MULTILINE)
     loaded = loads(text, host)
     assert {
         name: [address.text for address in service.listen]
         for name, service in loaded.config.services.items()
-    } == {name: [f"tcp://[::]:{row.port}"] for name, row in SERVICES.items()}
+    } == {name: [f"tcp://[::]:{row.port or 23}"] for name, row in SERVICES.items()}
     assert loaded.warnings == ()
 
 

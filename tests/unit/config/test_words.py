@@ -23,8 +23,8 @@ WORDS = {
     ),
     "access_times": "unpd has nothing like it",
     "instances": (
-        'the key is max_connections, of a service with model = "fork"; with model = "event", it is'
-        " max_connections_per_worker in [pools.NAME]"
+        "the key is max_connections of a service; that of a worker is max_connections_per_worker"
+        " in [pools.NAME]"
     ),
     "log_type": "the key is file in [log]; without it the log goes to standard error",
     "log_on_success": "the key is level in [log]",
@@ -78,15 +78,21 @@ TEXTS = [
     ("[default]\nworkers=1\n", ":1: default: unknown table; a pool is a table [pools.default]"),
     (
         "[server]\n[services.echo]\n",
-        ':1: server: unknown table; known here: "daemon", "log", "metrics", "pools", "services"',
+        (
+            ':1: server: unknown table; known here: "daemon", "log", "metrics", "pools",'
+            ' "services", "defaults"'
+        ),
     ),
     (
-        "[defaults]\n[services.echo]\n",
-        ':1: defaults: unknown table; known here: "daemon", "log", "metrics", "pools", "services"',
+        "[default]\nbacklog=1\n[services.echo]\n",
+        ':1: default: unknown table; did you mean "defaults"?',
     ),
     (
         "[logging]\n[services.echo]\n",
-        ':1: logging: unknown table; known here: "daemon", "log", "metrics", "pools", "services"',
+        (
+            ':1: logging: unknown table; known here: "daemon", "log", "metrics", "pools",'
+            ' "services", "defaults"'
+        ),
     ),
     (
         "pidfile='/x'\n[services.echo]\n",
@@ -148,7 +154,7 @@ TEXTS = [
         "[services.echo]\ntype='finger'\n",
         (
             ':2: services.echo.type: there is no service type "finger"; set type to one'
-            ' of "chargen", "daytime", "discard", "echo", "qotd", "tcpmux", "time"'
+            ' of "chargen", "daytime", "discard", "echo", "qotd", "sensor", "tcpmux", "time"'
         ),
     ),
     (

@@ -43,6 +43,10 @@ pool = "slow"
 listen = ["tcp://127.0.0.1:7017"]
 pool = "slow"
 
+[services.sensor]
+listen = ["tcp://127.0.0.1:7023"]
+pool = "slow"
+
 [services.forked]
 type = "discard"
 model = "fork"
@@ -69,6 +73,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "services.echo": ServiceConfig,
     "services.daytime.options": SERVICES["daytime"].options,
     "services.qotd.options": SERVICES["qotd"].options,
+    "services.sensor.options": SERVICES["sensor"].options,
     "services.tcpmux.options": SERVICES["tcpmux"].options,
 }
 """A table of each model of the configuration."""
@@ -105,6 +110,7 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.daytime.options", "timezone"): ("UTC", {SLOW}),
     ("services.qotd.options", "text"): ("another", {SLOW}),
     ("services.qotd.options", "file"): ("/fortunes", {SLOW}),
+    ("services.sensor.options", "deny_time_s"): (11.0, {SLOW}),
     ("services.tcpmux.options", "services"): (("qotd", "daytime"), {SLOW}),
 }
 """Another value for a key, and the pools whose recipes it changes."""
