@@ -179,6 +179,8 @@ class Unanswered(enum.StrEnum):
     """The socket of its UNIX sender has no address, or a relative one, which would lead
     elsewhere from here.
     """
+    REFUSED = "refused"
+    """An access rule or a limit refused it: see unpd_refused_total."""
     CUT = "cut"
     """It was longer than 64 KiB."""
     RATE = "rate"

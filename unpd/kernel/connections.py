@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+_MOST_UNREAD_BYTES = 64 * 1024
 _LAST_DATA_FLAGS = int(socket.MSG_MORE | socket.MSG_NOSIGNAL)
 _ACCEPT_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 _ADDRESS_BYTES: Mapping[int, int] = MappingProxyType(
@@ -127,6 +128,20 @@ def send_before_fin(fd: int, data: bytes) -> int:
     if sent < 0:
         raise _error()
     return sent
+
+
+def turn_away(fd: int, text: bytes = b"") -> None:
+    """Send as much of ``text`` as the kernel takes, then our FIN, and close. What the
+    peer has sent is read once, so that the close does not reset the connection before
+    the text arrives (RFC 1122, 4.2.2.13). Errors of the connection are ignored: it ends
+    in any case.
+    """
+    with contextlib.suppress(OSError):
+        if text:
+            os.write(fd, text)
+            send_fin(fd)
+            os.read(fd, _MOST_UNREAD_BYTES)
+    os.close(fd)
 
 
 def send_fin(fd: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from unpd.config.times import ServiceTimes
 from unpd.line_limit import LineLimit
 from unpd.services.base import StreamService
+from unpd.worker.admission import Admission
 
 
 @dataclass(slots=True)
@@ -29,7 +30,9 @@ class Terms:
     ``words``: where the service's counters start in the worker's row. ``relays``:
     whether bulk data may be relayed within the kernel. ``offered``: the times of the
     services to which its sessions may be handed over; they hold from then on.
-    ``failures``: the limit of the lines about connections that failed.
+    ``failures``: the limit of the lines about connections that failed. ``banner``: what
+    each client is sent first. ``admission``: who may come in; None where that is
+    decided elsewhere: by the dispatcher of a session process.
     """
 
     name: str
@@ -40,3 +43,5 @@ class Terms:
     totals: Totals = field(default_factory=Totals)
     offered: Mapping[str, ServiceTimes] = field(default_factory=dict)
     failures: LineLimit = field(default_factory=LineLimit)
+    banner: bytes = b""
+    admission: Admission | None = None

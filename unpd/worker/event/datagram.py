@@ -5,7 +5,8 @@ A datagram service answers whoever seems to ask, and a sender can forge its addr
 these are never answered: a source port below 1024 and every port of unpd itself, where
 another server would answer our answer without end (CVE-1999-0103, CVE-2024-2169); and
 broadcast and multicast addresses, where many would answer one. How much a network may
-be sent is the matter of :mod:`unpd.worker.networks`.
+be sent is the matter of :mod:`unpd.worker.networks`. The access rules and limits of the
+service (:mod:`unpd.worker.admission`) come before all that.
 
 A UNIX sender can forge its address too: it gives its socket a relative name, which
 would lead elsewhere from here, or puts a symbolic link in the place of its socket. So a
@@ -33,6 +34,9 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from unpd.access import peer as access_peer
+from unpd.access.decide import ADMITTED
+from unpd.access.peer import UNIX, peer_of
 from unpd.board import layout
 from unpd.kernel import senders
 from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch, make_batch
@@ -41,6 +45,7 @@ from unpd.line_limit import LineLimit
 from unpd.logs import error_text, trace_of
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
+from unpd.worker.admission import DatagramAdmission
 from unpd.worker.event.shared import Shared
 from unpd.worker.networks import Network, Networks
 
@@ -66,6 +71,8 @@ SHORT_BYTES = 1472
 """An answer that is no longer may fill the whole send buffer, a longer one only half of
 it. This is what UDP carries in one frame of Ethernet; the kernel charges 2304 bytes.
 """
+UNIX_SENDER = access_peer.Peer(UNIX)
+"""Every UNIX sender, for the access rules: a datagram does not tell its user."""
 _PIECES = (bytes, bytearray, memoryview)
 _NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 
@@ -74,13 +81,15 @@ _NO_ROOM = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 class DatagramTerms:
     """How the datagrams of one service are answered. ``words``: where the service's
     counters start in the worker's row. ``networks``: what its sources may be sent; for
-    UNIX sockets each name is a network of its own.
+    UNIX sockets each name is a network of its own. ``admission``: which datagrams are
+    let in at all; None for each.
     """
 
     name: str
     service: DatagramService
     words: int
     networks: Networks
+    admission: DatagramAdmission | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +129,15 @@ class DatagramSetup:
 class Sender:
     """What the address of a sender says: why it gets no answer (None: it may get one),
     its network with the bytes of the headers there (its path, without headers, if it is
-    a UNIX socket), and its address for the service.
+    a UNIX socket), and its address, for the service and for the access
+    rules.
     """
 
     refusal: Unanswered | None
     network: bytes
     headers: int
     peer: Peer
+    source: access_peer.Peer
 
 
 class DatagramSocket:
@@ -217,6 +228,9 @@ class DatagramSocket:
         for slot, (key, size, cut, to_us) in enumerate(came):
             received += size
             sender = self._senders.get(key) or self._enter(key)
+            if not self._lets_in(sender):
+                ledger.unanswered(words, Unanswered.REFUSED)
+                continue
             reason = Unanswered.CUT if cut else sender.refusal
             if reason is None and not (to_us or self._is_unix):
                 reason = Unanswered.GROUP
@@ -233,6 +247,17 @@ class DatagramSocket:
                 ledger.unanswered(words, Unanswered.NO_ROOM if no_room else Unanswered.SEND_ERROR)
             ledger.datagrams_sent(words, sent.count, sent.size)
         return len(came)
+
+    def _lets_in(self, sender: Sender) -> bool:
+        """Whether the access rules and limits of the service let a datagram in."""
+        admission = self._terms.admission
+        if admission is None:
+            return True
+        now = self._shared.now
+        decision = admission.admit(sender.source, now)
+        if decision is not ADMITTED:
+            self._shared.reception.note(self._terms, admission.peer, decision, now)
+        return decision.refusal is None
 
     def _bear(self, error: OSError) -> None:
         """Leave the socket alone until the next patrol if its errors do not end, and
@@ -256,7 +281,11 @@ class DatagramSocket:
         refusal = self._refusal_of_path(name) if self._is_unix else self._refusal_of_port(name)
         network, headers = senders.network_of(name) if not self._is_unix else (name, 0)
         sender = Sender(
-            refusal=refusal, network=network, headers=headers, peer=senders.sender_of(name)
+            refusal=refusal,
+            network=network,
+            headers=headers,
+            peer=senders.sender_of(name),
+            source=UNIX_SENDER if self._is_unix else peer_of(name),
         )
         self._senders[key] = sender
         return sender

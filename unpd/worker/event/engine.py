@@ -155,6 +155,7 @@ class Engine:
         if intake.patrol_at <= shared.now:
             intake.patrol()
             shared.relay.release_if_unused()
+            shared.refusals.flush(shared.now)
         ledger.book()
 
     # --- draining ---------------------------------------------------------------------
@@ -188,6 +189,7 @@ class Engine:
         for session in self.sessions():
             session.end(session.cause or EndCause.SHUTDOWN)
         self._ledger.book()
+        self._shared.refusals.finish()
         self._shared.relay.close()
 
     def close(self) -> None:

@@ -19,8 +19,13 @@ that if this worker alone is awake: sched_yield then returns at once, and adding
 listener looks at the queue. Of 2,000 connections on 16 workers and two processors, one
 worker had 666 and the median 0 without this, 591 without sched_yield, 181 with both.
 
+A service may have a limit at which clients wait in the accept queue
+(:meth:`unpd.worker.admission.Admission.has_room`). Its connections are accepted one at
+a time, and at the limit its listeners rest for a moment: any process may free a place.
+
 Owns which listeners are watched. The engine calls it at each turn, listeners wake it;
-it opens a session for each new connection, and counts in the ledger. A listener that is
+it opens a session for each connection that the reception lets in, and counts in the
+ledger. A listener that is
 broken for good raises OSError; other failures are counted and logged.
 """
 
@@ -41,6 +46,8 @@ PATROL_S = 1.0
 """A client whose wake-up went to a worker that did not take it waits for about twice
 this time at most.
 """
+LIMIT_PAUSE_S = 0.05
+"""How long a listener rests at a limit of its service."""
 
 
 class Intake:
@@ -141,7 +148,7 @@ class Intake:
         # At least one, even if another listener of this turn took the last place: the
         # kernel woke no other worker for it.
         self._accept(listener, self._bounded(min(BATCH, max(1, self._room()))))
-        if crowded:
+        if crowded and listener.resume_at is None:
             listener.ignore(self._shared.poller.epoll)
             listener.watch(self._shared.poller.epoll)
 
@@ -163,11 +170,28 @@ class Intake:
 
     def _accept(self, listener: Listener, limit: int) -> int:
         """Accept a batch; return how many left the queue, failed ones included."""
-        accepted, failure = listener.accept(limit, self._shared.now)
-        if accepted:
-            self._shared.ledger.accepted(listener.word, listener.terms, len(accepted))
-        for fd, peer in accepted:
-            Session(self._shared, listener.terms, fd, peer).open()
+        admission = listener.terms.admission
+        if admission is None or not admission.queues:
+            return self._accept_batch(listener, limit)
+        taken = 0
+        while taken < limit:
+            if not admission.has_room(self._shared.now):
+                listener.resume_at = self._shared.now + LIMIT_PAUSE_S
+                self.pausing = True
+                break
+            if not (one := self._accept_batch(listener, 1)):
+                break
+            taken += one
+        return taken
+
+    def _accept_batch(self, listener: Listener, limit: int) -> int:
+        shared, terms = self._shared, listener.terms
+        accepted, failure = listener.accept(limit, shared.now)
+        entered = shared.reception.admit(terms, accepted, shared.now)
+        if entered:
+            shared.ledger.accepted(listener.word, terms, len(entered))
+        for fd, peer, hold in entered:
+            Session(shared, terms, fd, peer, hold).open()
         if failure is None:
             return len(accepted)
         self.pausing = self.pausing or failure.paused

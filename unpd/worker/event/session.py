@@ -14,6 +14,7 @@ from typing import Any
 from unpd.kernel import connections as kernel
 from unpd.names import EndCause
 from unpd.services.base import HandOver, More, Piece, Reply, StreamService, same
+from unpd.worker.admission import Hold
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.ending import QUIET_SHARE, cause_of, report_failure, why_silent
 from unpd.worker.event.shared import Shared
@@ -43,13 +44,15 @@ class Session:
     ``peer``: the client's address, for :func:`unpd.kernel.connections.address_text`.
     ``active_at``: when bytes last moved. ``taken_at``: while output waits, when the
     socket last took some. ``began_at``: since when ``times`` hold. ``cause``: why we
-    are ending the session, None while we are not. ``stream``: absent once ENDED.
+    are ending the session, None while we are not. ``hold``: what it holds of the limit
+    for its source. ``stream``: absent once ENDED.
     """
 
     __slots__ = (
         "active_at",
         "began_at",
         "cause",
+        "hold",
         "linger_at",
         "more",
         "opened_at",
@@ -64,11 +67,14 @@ class Session:
         "wheel_slot",
     )
 
-    def __init__(self, shared: Shared, terms: Terms, fd: int, peer: bytes) -> None:
+    def __init__(
+        self, shared: Shared, terms: Terms, fd: int, peer: bytes, hold: Hold | None = None
+    ) -> None:
         self.shared = shared
         self.terms = terms
         self.times = terms.times
         self.peer = peer
+        self.hold = hold
         self.stream = Stream(fd, self, terms.totals)
         self.reply: Reply | None = None
         self.more: More | None = None
@@ -84,7 +90,10 @@ class Session:
             log_start(self.shared.log, self.terms.name, self.peer)
         try:
             self.stream.open()
-            self._begin(self.terms.service)
+            if self.terms.banner:
+                self.stream.send(self.terms.banner)
+            if self.stage is not _ENDED:
+                self._begin(self.terms.service)
         except BaseException as error:  # noqa: BLE001 - the top of a connection
             self.fail(error)
 
@@ -383,6 +392,8 @@ class Session:
         self.stage = _ENDED
         shared.wheel.remove(self)
         shared.ledger.ended(self.terms, cause, duration_s)
+        if self.terms.admission is not None:
+            self.terms.admission.left(self.hold)
         self.stream.close()
         # The two refer to each other: without this, they would stay in memory until the
         # next garbage collection.

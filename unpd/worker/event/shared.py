@@ -16,6 +16,8 @@ from unpd.logs import Log
 from unpd.worker.event.deadlines import Scheduled, Wheel
 from unpd.worker.event.poller import Poller
 from unpd.worker.ledger import Ledger
+from unpd.worker.reception import Reception
+from unpd.worker.refusals import RefusalLines
 
 SMALL_READ_BYTES = 512 - sys.getsizeof(b"")
 """How many bytes a small read asks for: the largest bytes object that CPython takes
@@ -66,6 +68,8 @@ class Shared:
     buffer: memoryview = field(default_factory=_mapped)
     buffers: tuple[memoryview] = field(init=False)
     after_small: tuple[memoryview] = field(init=False)
+    refusals: RefusalLines = field(init=False)
+    reception: Reception = field(init=False)
     logs_connections: bool = field(init=False)
     finish_at: float = math.inf
     linger_s: float = LINGER_S
@@ -73,8 +77,11 @@ class Shared:
     def __post_init__(self) -> None:
         """Make what is needed often: ``buffers``, the buffer as readv(2) takes it;
         ``after_small``, its part behind a small read; and ``logs_connections``, whether
-        the log has lines for the start and the end of each session.
+        the log has lines for the start and the end of each session. And make what is
+        needed rarely: ``refusals``, their lines, and the ``reception``.
         """
+        self.refusals = RefusalLines(self.log)
+        self.reception = Reception(self.ledger, self.refusals)
         self.buffers = (self.buffer,)
         self.after_small = (self.buffer[SMALL_READ_BYTES:],)
         self.logs_connections = self.log.writes_connections

@@ -1,0 +1,226 @@
+"""Admission: who may use a service through this process, and the counts of who does.
+
+:mod:`unpd.access.decide` decides; this module fetches what a decision reads, and counts
+what was let in. It decides about each connection after the accept, before anything else
+is done for it, and about each datagram. Limits at which clients wait in the accept
+queue are asked for before the accept (:meth:`Admission.has_room`).
+
+The counts are in memory that all children share (:mod:`unpd.board.sources`): so limits
+hold over all processes, and a process that dies frees what it has counted. A connection
+counts from the decision until :meth:`Admission.left`.
+
+Owned by the terms of a service. Called by the reception of a worker or dispatcher, and
+by datagram sockets. Raises nothing.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from unpd.access import decide as deciding
+from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment
+from unpd.access.peer import UNIX, Peer, peer_of
+from unpd.access.terms import QUEUED, AccessTerms, OnLimit
+from unpd.board import layout
+from unpd.board.denied import Denied
+from unpd.board.layout import Master
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import SourceCounts, Sources, admitted
+from unpd.kernel.connections import borrowed
+from unpd.kernel.credentials import peer_credentials, peer_groups
+from unpd.names import Resource
+
+_HUNDREDTHS = 100
+_PRESSURE = {
+    resource: Master.PRESSURE + index for index, resource in enumerate(layout.RESOURCES)
+}
+_DENIAL = LiveDenial()  # the master alone knows its rule and its end
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What all admissions of one process share. ``lane``: where this process counts.
+    ``counts``: the sums over all lanes. ``master``: the master's words of the board.
+    """
+
+    sources: Sources
+    counts: SourceCounts
+    lane: SourceLane
+    denied: Denied
+    master: Sequence[int]
+
+
+class Counted:
+    """The counts that a decision reads (:class:`unpd.access.decide.Counts`), of one
+    service. It is about one peer at a time: the one of the last :meth:`look_at`.
+    """
+
+    def __init__(self, terms: AccessTerms, column: int, gate: Gate) -> None:
+        self.peer = Peer(UNIX)
+        self.key = 0
+        self.now = 0.0
+        self._terms = terms
+        self._column = column
+        self._gate = gate
+        self._found: tuple[int, Sequence[Sequence[int]]] | None = None
+
+    def look_at(self, peer: Peer, now: float) -> None:
+        """Be about a peer from now on."""
+        self.peer = peer
+        prefix = self._terms.source_of(peer)
+        self.key = self._gate.sources.key(self._column, prefix)
+        self.now = now
+        self._found = None
+
+    def denial(self, peer: Peer) -> LiveDenial | None:
+        """The live denial of a peer."""
+        return _DENIAL if self._gate.denied.holds(peer.family, peer.number) else None
+
+    def pressure(self, resource: Resource) -> float | None:
+        """How long processes wait for a resource, in per cent."""
+        return self._gate.master[_PRESSURE[resource]] / _HUNDREDTHS
+
+    def load(self) -> float | None:
+        """The load average of the last minute."""
+        return self._gate.master[Master.LOAD] / _HUNDREDTHS
+
+    def service_open(self) -> int:
+        """How many connections the service has open."""
+        return self._gate.counts.service_open(self._column)
+
+    def source_open(self) -> int:
+        """How many of them its source has open."""
+        return self._source()[0]
+
+    def service_rate(self) -> tuple[int, int, float]:
+        """How many were admitted lately."""
+        rate = self._terms.accept_rate
+        window_s = rate.window_s if rate else 0.0
+        return self._gate.counts.service_rate(self._column, self.now, window_s)
+
+    def source_rate(self) -> tuple[int, int, float]:
+        """How many of its source were admitted lately."""
+        rate = self._terms.accept_rate_per_source
+        return admitted(self._source()[1], self.now, rate.window_s if rate else 0.0)
+
+    def _source(self) -> tuple[int, Sequence[Sequence[int]]]:
+        if self._found is None:
+            self._found = self._gate.counts.source(self.key)
+        return self._found
+
+
+Hold = tuple[int, int]
+"""What a connection holds of the limit for its source: the token of its count in this
+process (:class:`unpd.board.source_lane.SourceLane`), and the key of its source.
+"""
+
+
+class Admission:
+    """The admission of connections to the service in ``column``. ``queues``: whether
+    clients wait in the accept queue at one of its limits. ``sense`` is called with each
+    peer that a sensor has let in.
+    """
+
+    def __init__(
+        self,
+        terms: AccessTerms,
+        column: int,
+        gate: Gate,
+        sense: Callable[[Peer], None] | None = None,
+    ) -> None:
+        self.terms = terms
+        self.queues = any(terms.queues(reason) for reason in QUEUED)
+        self._column = column
+        self._counts = Counted(terms, column, gate)
+        self._lane, self._denied = gate.lane, gate.denied
+        self._needs_peer = terms.limits_peers or sense is not None
+        self._sense = sense
+
+    @property
+    def peer(self) -> Peer:
+        """The peer of the last decision that was not ADMITTED."""
+        return self._counts.peer
+
+    def has_room(self, now: float) -> bool:
+        """Whether a connection may be taken out of the accept queue. ``now``: monotonic
+        seconds.
+        """
+        self._counts.now = now
+        return deciding.holds_back(self.terms, self._counts, Moment(now, 0.0)) is None
+
+    def admit(self, fd: int, sockaddr: bytes, now: float) -> tuple[Decision, Hold | None]:
+        """Decide about an accepted connection. If it is let in, count it."""
+        if not self._needs_peer and self._denied.is_empty:
+            # 1.3 us less for each connection of a service without rules.
+            self._lane.service_opened(self._column)
+            return ADMITTED, None
+        peer = _peer_of(fd, sockaddr)
+        self._counts.look_at(peer, now)
+        decision = deciding.decide(self.terms, self._counts, peer, Moment(now, time.time()))
+        if decision.refusal is not None:
+            return decision, None
+        if self._sense is not None:
+            self._sense(peer)
+        return decision, self._enter(now)
+
+    def _enter(self, now: float) -> Hold | None:
+        key, lane = self._counts.key, self._lane
+        lane.service_opened(self._column)
+        _count_rates(self.terms, lane, self._column, key, now)
+        return (lane.source_opened(key, now), key) if self.terms.max_per_source else None
+
+    def left(self, hold: Hold | None) -> None:
+        """Count the end of a connection that was let in."""
+        self._lane.service_closed(self._column)
+        if hold is not None:
+            self._lane.source_closed(hold[0])
+
+
+class DatagramAdmission:
+    """The admission of datagrams to a service. They are never open, so that only rules,
+    times, pressure and rates refuse one.
+    """
+
+    def __init__(self, terms: AccessTerms, column: int, gate: Gate) -> None:
+        self.terms = replace(terms, max_connections=0, max_per_source=0, on_limit=OnLimit.REFUSE)
+        self._column = column
+        self._counts = Counted(self.terms, column, gate)
+        self._lane, self._denied = gate.lane, gate.denied
+        self._needs_peer = self.terms.limits_peers
+
+    @property
+    def peer(self) -> Peer:
+        """The sender of the last decision that was not ADMITTED."""
+        return self._counts.peer
+
+    def admit(self, peer: Peer, now: float) -> Decision:
+        """Decide about a datagram of a sender. If it is let in, count it."""
+        if not self._needs_peer and self._denied.is_empty:
+            return ADMITTED
+        self._counts.look_at(peer, now)
+        decision = deciding.decide(self.terms, self._counts, peer, Moment(now, time.time()))
+        if decision.refusal is None:
+            _count_rates(self.terms, self._lane, self._column, self._counts.key, now)
+        return decision
+
+
+def _count_rates(
+    terms: AccessTerms, lane: SourceLane, column: int, key: int, now: float
+) -> None:
+    if terms.accept_rate is not None:
+        lane.service_admitted(column, now, terms.accept_rate.window_s)
+    if terms.accept_rate_per_source is not None:
+        lane.source_admitted(key, now, terms.accept_rate_per_source.window_s)
+
+
+def _peer_of(fd: int, sockaddr: bytes) -> Peer:
+    peer = peer_of(sockaddr)
+    if peer.family != UNIX:
+        return peer
+    try:
+        with borrowed(fd) as sock:
+            credentials = peer_credentials(sock)
+            gids = (credentials.gid, *peer_groups(sock))
+    except OSError:
+        return peer  # of no known user
+    return Peer(UNIX, uid=credentials.uid, gids=gids)

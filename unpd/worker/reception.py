@@ -1,0 +1,84 @@
+"""The reception: lets accepted connections in, or turns them away, with a count and a
+line in the log for each refusal.
+
+A refused connection is closed at once; it was never open, and no session or process is
+made for it. It may get one text before that, as far as its send buffer has room: nothing
+here waits.
+
+Owned by the engine of a worker, or by a dispatcher. Calls the admission of the service
+and :mod:`unpd.worker.refusals`. Raises nothing.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from unpd.access.decide import ADMITTED, Decision, Verdict
+from unpd.access.peer import Peer
+from unpd.access.terms import LIMITS, AccessTerms, OnLimit
+from unpd.kernel.connections import turn_away
+from unpd.worker.accepting import Accepted
+from unpd.worker.admission import Hold
+from unpd.worker.ledger import Ledger
+from unpd.worker.refusals import RefusalLines
+from unpd.worker.terms import Terms
+
+Entered = tuple[int, bytes, Hold | None]
+"""A connection that was let in: its descriptor, its peer's address, and what it holds
+of the limit for its source.
+"""
+
+
+class Named(Protocol):
+    """A service, as far as its refusals are counted and logged."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def words(self) -> int:
+        """Where its counters start in the row."""
+
+
+class Reception:
+    """The reception of one process."""
+
+    def __init__(self, ledger: Ledger, lines: RefusalLines) -> None:
+        self._ledger = ledger
+        self._lines = lines
+
+    def admit(self, terms: Terms, accepted: Iterable[Accepted], now: float) -> list[Entered]:
+        """Return the connections that are let in, and close the others."""
+        admission = terms.admission
+        if admission is None:
+            return [(fd, sockaddr, None) for fd, sockaddr in accepted]
+        entered: list[Entered] = []
+        for fd, sockaddr in accepted:
+            decision, hold = admission.admit(fd, sockaddr, now)
+            if decision is not ADMITTED:
+                self.note(terms, admission.peer, decision, now)
+            if decision.refusal is None:
+                entered.append((fd, sockaddr, hold))
+            else:
+                turn_away(fd, _banner(admission.terms, decision.refusal))
+        return entered
+
+    def note(self, service: Named, peer: Peer, decision: Decision, now: float) -> None:
+        """Count and log what a decision refused, or would have refused. Of several
+        reasons that are observed the first counts, as it would if all were enforced.
+        """
+        for verdict in decision.observed[:1]:
+            self._ledger.would_refuse(service, verdict.reason)
+            self._lines.would_refuse(service.name, peer, verdict, now)
+        if decision.refusal is not None:
+            self._ledger.refused(service, decision.refusal.reason)
+            self._lines.refused(service.name, peer, decision.refusal, now)
+
+
+def _banner(terms: AccessTerms, refusal: Verdict) -> bytes:
+    """The text for a client that is refused: at a limit only if ``on_limit`` says so,
+    else always.
+    """
+    if refusal.reason in LIMITS and terms.on_limit is not OnLimit.BANNER:
+        return b""
+    return terms.banner_refused
