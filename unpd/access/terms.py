@@ -89,6 +89,11 @@ class AccessTerms:
         """
         return reason is RefusalReason.DENIED or bool(getattr(self, reason))
 
+    @property
+    def limits_peers(self) -> bool:
+        """Whether anything but a live denial can refuse a peer that was accepted."""
+        return self.decided != (RefusalReason.DENIED,)
+
     def source_of(self, peer: Peer) -> bytes:
         """The source under which a peer is counted."""
         return prefix(peer, self.source_prefix_v4, self.source_prefix_v6)

@@ -30,6 +30,7 @@ PEER = parse_peer("192.0.2.7", ACCOUNTS)
 NETWORK = Entry("192.0.2.0/24", Origin("/etc/unpd/deny.list", 7))
 FILE = "/etc/unpd/unpd.toml"
 REASONS = tuple(RefusalReason)
+QUEUED = (RefusalReason.MAX_CONNECTIONS, RefusalReason.ACCEPT_RATE)
 
 
 def rules(*entries: Entry) -> Rules:
@@ -229,6 +230,19 @@ def test_without_terms_nothing_is_asked_but_denials() -> None:
     assert counts.asked == ["denial"]
 
 
+@pytest.mark.parametrize("reason", REASONS)
+def test_terms_tell_whether_they_limit_peers(reason: RefusalReason) -> None:
+    """Those without a term do not, nor those that only keep clients in the queue."""
+    assert terms(reason).limits_peers == (reason is not RefusalReason.DENIED)
+    queue = terms(reason, on_limit=OnLimit.QUEUE)
+    assert queue.limits_peers == (reason not in (RefusalReason.DENIED, *QUEUED))
+    assert bool(queue.queued) == (reason in QUEUED)
+    observed = terms(reason, on_limit=OnLimit.QUEUE, observe=frozenset(REASONS))
+    assert observed.limits_peers == (reason is not RefusalReason.DENIED)
+    refuse = replace(queue, on_limit=OnLimit.REFUSE)
+    assert (refuse.decided, refuse.queued) == (terms(reason).decided, ())
+
+
 def test_a_reason_has_the_name_of_its_term() -> None:
     """A denial has no term, since it holds for all services."""
     names = {each.name for each in fields(AccessTerms)}
@@ -284,9 +298,6 @@ def test_a_key_may_be_unknown(missing: RefusalReason) -> None:
     decision = decide(terms(missing, keys={}), over(live=None), PEER, NOON)
     rule = Entry("max_pressure.memory = 20") if missing is RefusalReason.MAX_PRESSURE else None
     assert decision == Decision(replace(verdict, rule=rule))
-
-
-QUEUED = (RefusalReason.MAX_CONNECTIONS, RefusalReason.ACCEPT_RATE)
 
 
 @pytest.mark.parametrize("reason", QUEUED)
