@@ -75,6 +75,9 @@ MAX_WORKERS = 900
 them.
 """
 
+MAX_DENIALS = 65_536
+"""The most live denials (``unpd deny``): shared memory has room for as many."""
+
 
 class Model(enum.StrEnum):
     """How the streams of a service are served: in the order of UNP, backwards."""
@@ -160,6 +163,7 @@ class EndCause(enum.StrEnum):
     WORKER_DIED = "worker_died"
     ERROR = "error"
     DONE = "done"
+    DENIED = "denied"
 
 
 class Unanswered(enum.StrEnum):

@@ -1,8 +1,9 @@
 """The layout of the scoreboard: the tables that name every word once.
 
 Owns the tables :class:`Master`, :class:`Directory`, :class:`Row` and :class:`Service`,
-and :class:`Board`, which puts them together; and :class:`Session`, an entry of a table
-of sessions (:mod:`unpd.board.sessions`). Offsets, sizes and the fingerprint are
+and :class:`Board`, which puts them together; :class:`Session`, an entry of a table of
+sessions (:mod:`unpd.board.sessions`); and :class:`Denied` with its :class:`DeniedHalf`
+(:mod:`unpd.board.denied`). Offsets, sizes and the fingerprint are
 computed from these tables, in the order in which the words stand here. Code that reads
 or writes a word names it by its table, such as ``Service.ACCEPTED``.
 :mod:`unpd.board.memory` maps the board.
@@ -19,6 +20,7 @@ from typing import ClassVar
 from unpd.names import (
     ACCEPT_ERRNOS,
     MAX_CHILDREN,
+    MAX_DENIALS,
     ChildKind,
     ChildPhase,
     EndCause,
@@ -185,6 +187,7 @@ class Master(Area):
         "most connections open at a sample of the last minute, by service", count=MAX_SERVICES
     )
     BEAT_NS = Word("the master's last heartbeat, on the monotonic clock; 0 before the first")
+    DENIALS = Word("live denials of networks")
 
 
 class Directory(Area):
@@ -261,6 +264,28 @@ class Session(Area):
     BOOKED_RECEIVED = Word("bytes received that are booked in the dispatcher's row")
     BOOKED_SENT = Word("bytes sent that are booked there")
     STATUS = Word("its wait status, and one more; 0: the master has not reaped it")
+    KICKED = Word("1: it has to leave because its client is denied, else 0")
+
+
+class DeniedHalf(Area):
+    """One of two copies of the ranges that are denied. They are disjoint and sorted; a
+    range of IPv6 has an entry in each of four columns.
+    """
+
+    V4_COUNT = Word("ranges of IPv4")
+    V6_COUNT = Word("ranges of IPv6")
+    V4 = Word("a range: the first address << 32 | the last", count=MAX_DENIALS)
+    V6_FIRST_HIGH = Word("the first 64 bits of the first address", count=MAX_DENIALS)
+    V6_FIRST_LOW = Word("the last 64 bits of the first address", count=MAX_DENIALS)
+    V6_LAST_HIGH = Word("the first 64 bits of the last address", count=MAX_DENIALS)
+    V6_LAST_LOW = Word("the last 64 bits of the last address", count=MAX_DENIALS)
+
+
+class Denied(Area):
+    """The networks that are denied now. The master writes it, and no child can."""
+
+    VERSION = Word("goes up with each change; its last bit is the half that holds")
+    HALVES = Word("two copies, each as in DeniedHalf", count=2 * DeniedHalf.size)
 
 
 class Board(Area):

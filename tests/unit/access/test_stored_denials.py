@@ -1,0 +1,176 @@
+"""The live denials as the text of a file."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unpd.access.denials import Denial, Denials
+from unpd.access.network import Network
+from unpd.access.stored_denials import BadLine, Storer, restore
+
+EPOCH_S = 1_700_000_000.0
+"""When the clock of these tests was 0, since the epoch."""
+HEADER = '{"unpd_denials": 1, "count": %d}'
+GOOD: dict[str, Any] = {
+    "network": "192.0.2.0/24",
+    "since": EPOCH_S + 10,
+    "until": EPOCH_S + 610.5,
+    "reason": "a scan",
+    "uid": 0,
+}
+
+
+def denial(text: str = "192.0.2.0/24", **fields: Any) -> Denial:
+    """That of the line GOOD, with some fields changed."""
+    own: dict[str, Any] = {"since": 10.0, "until": 610.5, "reason": "a scan", "uid": 0}
+    return Denial(network=Network.parse(text), **(own | fields))
+
+
+def text_of(*lines: dict[str, Any] | str, count: int | None = None) -> str:
+    """A file with these lines."""
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    return "\n".join([HEADER % (len(lines) if count is None else count), *texts, ""])
+
+
+def restored(text: str, now: float = 0.0) -> tuple[list[Denial], list[BadLine]]:
+    """What a text holds at a time."""
+    denials = Denials()
+    bad = restore(text, denials, now, EPOCH_S)
+    return denials.after(None, 100), bad
+
+
+REASONS = st.text(max_size=20).filter(str.isprintable)
+DENIALS = st.builds(
+    Denial,
+    network=st.builds(
+        Network.around, st.just(6), st.integers(0, (1 << 128) - 1), st.integers(0, 128)
+    ).map(lambda network: Network.parse(str(network))),
+    since=st.integers(0, 10**6).map(float),
+    until=st.none() | st.integers(1, 10**6).map(float),
+    reason=REASONS,
+    uid=st.integers(0, (1 << 32) - 1),
+) | st.builds(
+    Denial,
+    network=st.builds(Network.around, st.just(4), st.integers(0, (1 << 32) - 1), st.just(32)),
+    since=st.integers(0, 10**6).map(float),
+    until=st.integers(1, 10**6).map(float),
+    service=st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True),
+)
+
+
+@given(st.lists(DENIALS, max_size=10), st.integers(0, 5))
+def test_what_is_stored_is_restored(given_denials: list[Denial], kept: int) -> None:
+    """Every field of every denial, after changes of the list too. The text has one line
+    for each, so that a line number leads to it.
+    """
+    denials, storer = Denials(), Storer()
+    for each in given_denials:
+        denials.add(each)
+        storer.text(denials, EPOCH_S)
+    for each in denials.after(None, 100)[kept:]:
+        denials.remove(each.network)
+    text = storer.text(denials, EPOCH_S)
+    assert text.count("\n") == len(denials) + 1
+    assert restored(text) == (denials.after(None, 100), [])
+
+
+def test_the_times_are_those_of_the_wall_clock() -> None:
+    """The next master's clock begins elsewhere. If the wall clock is set, the lines
+    that are known already have the new times too.
+    """
+    denials, storer = Denials(), Storer()
+    denials.add(denial())
+    assert json.loads(storer.text(denials, EPOCH_S).splitlines()[1]) == GOOD
+    later = json.loads(storer.text(denials, EPOCH_S + 3600).splitlines()[1])
+    assert (later["since"], later["until"]) == (GOOD["since"] + 3600, GOOD["until"] + 3600)
+    other = Denials()
+    restore(text_of(GOOD), other, 0.0, EPOCH_S - 5)
+    assert other.after(None, 1) == [denial(since=15.0, until=615.5)]
+
+
+def test_denials_that_are_over_are_left_out() -> None:
+    """They ended while no daemon ran."""
+    text = text_of(GOOD, GOOD | {"network": "::1", "until": None})
+    assert restored(text, now=610.5) == ([denial("::1", until=None)], [])
+
+
+def test_a_live_denial_is_newer_than_a_stored_one() -> None:
+    """A reload that names a file adds to the list, and changes nothing there."""
+    denials = Denials()
+    denials.add(denial(reason="newer"))
+    assert restore(text_of(GOOD), denials, 0.0, EPOCH_S) == []
+    assert denials.after(None, 1) == [denial(reason="newer")]
+
+
+def test_a_full_list_is_no_loss_in_silence() -> None:
+    """A line for which there is no room is one of those that are reported."""
+    denials = Denials(limit=1)
+    bad = restore(text_of(GOOD, GOOD | {"network": "::1"}), denials, 0.0, EPOCH_S)
+    assert [line.number for line in bad] == [3]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("", "it is no line of JSON"),
+        ("{", "it is no line of JSON"),
+        ("[" * 100_000, "it is no line of JSON"),
+        ("[]", "it is no JSON object"),
+        ({}, "since must be a time in seconds since the epoch"),
+        (GOOD | {"since": "today"}, "since must be a time in seconds since the epoch"),
+        (GOOD | {"since": True}, "since must be a time in seconds since the epoch"),
+        (GOOD | {"until": float("nan")}, "until must be a time in seconds since the epoch"),
+        (GOOD | {"until": float("inf")}, "until must be a time in seconds since the epoch"),
+        (GOOD | {"until": -1}, "until must be a time in seconds since the epoch"),
+        (GOOD | {"until": 10**400}, "until must be a time in seconds since the epoch"),
+        (GOOD | {"network": 7}, "network, reason and service must be text"),
+        (GOOD | {"reason": None}, "network, reason and service must be text"),
+        (GOOD | {"service": 7}, "network, reason and service must be text"),
+        (GOOD | {"uid": -1}, "uid must be the number of a user"),
+        (GOOD | {"uid": True}, "uid must be the number of a user"),
+        (GOOD | {"uid": None}, "it must have either a uid or a service"),
+        (GOOD | {"service": "trap"}, "it must have either a uid or a service"),
+        (GOOD | {"reason": "\x1b[2J"}, "the reason must be one line without control characters"),
+        (
+            GOOD | {"network": "192.0.2.7/24"},
+            (
+                '"192.0.2.7/24" has bits beyond its prefix length: write "192.0.2.0/24" for the'
+                ' network, or "192.0.2.7" for the address'
+            ),
+        ),
+    ],
+)
+def test_a_bad_line_is_named_and_the_others_hold(line: dict[str, Any] | str, reason: str) -> None:
+    """One line that was damaged does not let the other networks in."""
+    text = text_of(line, GOOD | {"network": "::1", "until": None})
+    assert restored(text) == ([denial("::1", until=None)], [BadLine(2, reason)])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "held"),
+    [
+        ("", "it is no line of JSON", 0),
+        ("{}\n", 'it must begin with {"unpd_denials": 1}', 0),
+        ('{"unpd_denials": 2, "count": 0}\n', 'it must begin with {"unpd_denials": 1}', 0),
+        (
+            text_of(GOOD, count=2),
+            "it announces another number of denials than the 1 that follow",
+            1,
+        ),
+        (text_of(count=1), "it announces another number of denials than the 0 that follow", 0),
+    ],
+)
+def test_a_file_that_was_cut_is_noticed(text: str, reason: str, held: int) -> None:
+    """Also where it was cut between two lines. What is left of it holds."""
+    found, wrong = restored(text)
+    assert (len(found), wrong) == (held, [BadLine(1, reason)])
+
+
+@given(st.text() | st.binary().map(lambda data: data.decode("utf-8", "surrogateescape")))
+def test_no_text_is_a_failure(text: str) -> None:
+    """Whatever a file holds, the daemon starts."""
+    restored(text)
+    restored(text_of(text))

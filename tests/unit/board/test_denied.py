@@ -1,0 +1,110 @@
+"""The denied networks in shared memory, as readers find them and as nobody else can
+write them.
+"""
+
+import ctypes
+import errno
+import mmap
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unpd.access.network import Network
+from unpd.access.ranges import Ranges
+from unpd.board.denied import DeniedWriter
+
+WIDTHS = {4: 32, 6: 128}
+
+
+def publish(writer: DeniedWriter, *networks: Network) -> None:
+    """Show these networks."""
+    v4, v6 = (
+        Ranges(family, [each for each in networks if each.family == family]) for family in (4, 6)
+    )
+    writer.publish(v4.words, v6.words)
+
+
+@pytest.fixture(name="writer")
+def made_writer() -> DeniedWriter:
+    """New memory."""
+    return DeniedWriter()
+
+
+def test_nothing_is_denied_at_first(writer: DeniedWriter) -> None:
+    """Not even the addresses that are all zeros."""
+    assert not writer.denied.holds(4, 0)
+    assert not writer.denied.holds(6, 0)
+
+
+def test_a_unix_peer_is_never_denied(writer: DeniedWriter) -> None:
+    """It has no address, though its number is that of one."""
+    publish(writer, Network.parse("0.0.0.0/0"), Network.parse("::/0"))
+    assert writer.denied.holds(4, 0)
+    assert writer.denied.holds(6, 0)
+    assert not writer.denied.holds(0, 0)
+
+
+def test_a_change_holds_at_the_next_look(writer: DeniedWriter) -> None:
+    """Each state takes the place of the one before, in both halves of the memory."""
+    network = Network.parse("192.0.2.0/24")
+    for _ in range(3):
+        publish(writer, network)
+        assert writer.denied.holds(4, network.first)
+        publish(writer)
+        assert not writer.denied.holds(4, network.first)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """A network of a small space, so that many begin alike."""
+    family = draw(st.sampled_from([4, 6]))
+    width = WIDTHS[family]
+    number = sum(draw(st.integers(0, 3)) << place for place in (0, width // 2, width - 2))
+    bits = draw(st.sampled_from([1, width // 2 - 1, width // 2, width - 2, width]))
+    return Network.around(family, number, bits)
+
+
+@given(st.lists(networks(), max_size=12))
+def test_an_address_is_denied_if_a_network_has_it(given_networks: list[Network]) -> None:
+    """The first and the last address of each network, and those just outside."""
+    writer = DeniedWriter()
+    publish(writer, *set(given_networks))
+    for network in given_networks:
+        for number in (network.first - 1, network.first, network.last, network.last + 1):
+            if 0 <= number < 1 << network.width:
+                expected = any(each.holds(network.family, number) for each in given_networks)
+                assert writer.denied.holds(network.family, number) is expected
+
+
+def test_no_child_can_write(writer: DeniedWriter) -> None:
+    """A child has the memory for reading only: it finds no other mapping of it, cannot
+    make this one writable, and reads what the master writes after the fork.
+    """
+    read_end, write_end = os.pipe()
+    go_read, go_write = os.pipe()
+    network = Network.parse("192.0.2.7")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            lines = Path("/proc/self/maps").read_text().splitlines()
+            ours = [line.split() for line in lines if "memfd:unpd-denied" in line]
+            address = int(ours[0][0].partition("-")[0], 16)
+            libc = ctypes.CDLL(None, use_errno=True)
+            both = mmap.PROT_READ | mmap.PROT_WRITE
+            refused = libc.mprotect(ctypes.c_void_p(address), mmap.PAGESIZE, both)
+            os.read(go_read, 1)
+            seen = writer.denied.holds(4, network.first)
+            found = [ours[0][1], len(ours), refused, ctypes.get_errno(), seen]
+            os.write(write_end, repr(found).encode())
+        finally:
+            os._exit(0)
+    publish(writer, network)
+    os.write(go_write, b"x")
+    told = os.read(read_end, 1000).decode()
+    os.waitpid(pid, 0)
+    for fd in (read_end, write_end, go_read, go_write):
+        os.close(fd)
+    assert told == repr(["r--s", 1, -1, errno.EACCES, True])
