@@ -33,6 +33,14 @@ class OnLimit(enum.StrEnum):
 QUEUED = frozenset((RefusalReason.MAX_CONNECTIONS, RefusalReason.ACCEPT_RATE))
 """The limits that need no peer, so that they can be decided before the accept."""
 
+LIMITS = QUEUED | {
+    RefusalReason.MAX_PRESSURE,
+    RefusalReason.MAX_LOAD,
+    RefusalReason.MAX_PER_SOURCE,
+    RefusalReason.ACCEPT_RATE_PER_SOURCE,
+}
+"""The reasons that pass when others have left, so that ``on_limit`` concerns them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessTerms:

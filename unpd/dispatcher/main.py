@@ -4,7 +4,7 @@ It accepts a connection, forks a session process for it, closes its own descript
 the connection, and goes on. SIGCHLD tells it that sessions have ended; its handler
 loops waitpid (:class:`unpd.kernel.signals.Reaper`). A service has at most
 ``max_connections`` sessions: beyond that its listeners are not watched, and clients
-wait in the accept queue. If the kernel refuses a fork, the connection is kept and the
+wait in the accept queue, or are turned away, as the service's ``on_limit`` says. If the kernel refuses a fork, the connection is kept and the
 fork is tried again after a pause; meanwhile nothing is accepted.
 
 The master calls :meth:`Dispatcher.run` in the forked child. If an earlier dispatcher
@@ -28,9 +28,8 @@ from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
 from unpd.channel import ChannelEnd
-from unpd.dispatcher.others import Others
 from unpd.dispatcher.processes import SessionProcesses
-from unpd.dispatcher.roll import Roll
+from unpd.dispatcher.roll import Began, Roll
 from unpd.dispatcher.session import SessionSetup
 from unpd.kernel.signals import Reaper, blocked
 from unpd.logs import Log
@@ -38,35 +37,38 @@ from unpd.loop import Loop, now
 from unpd.names import ChildOrder
 from unpd.worker.accepting import BATCH, FIRST_PAUSE_S, LONGEST_PAUSE_S, AcceptFailure, Listener
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
+from unpd.worker.admission import Gate
+from unpd.worker.event.intake import LIMIT_PAUSE_S
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
 from unpd.worker.main import ServiceSetup, listeners_of
+from unpd.worker.reception import Reception
+from unpd.worker.refusals import RefusalLines
 from unpd.worker.orders import Signals
 from unpd.worker.questions import Described, Questions
-from unpd.worker.siblings import Place
 
 SWEEP_S = 1.0
 """How often the bytes of sessions are booked, and a lost SIGCHLD is made up for. A turn
 waits no longer, so the heartbeat is written as often.
 """
 LOOK_S = 0.1
-"""How long a turn waits at most while there are sessions of an earlier dispatcher, or
-another dispatcher of the pool: no signal tells that one of their sessions has ended.
+"""How long a turn waits at most while there are sessions of an earlier dispatcher: no
+signal tells that one of them has ended.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class DispatcherSetup:
     """Everything a dispatcher gets. ``table``: of its sessions, with room for
-    ``max_sessions`` of each service. The others are as in
+    ``max_connections`` of each service. The others are as in
     :class:`unpd.worker.main.WorkerSetup`.
     """
 
     services: tuple[ServiceSetup, ...]
     table: SessionTable
+    gate: Gate
     grace_s: float
     board: Scoreboard
-    place: Place
     row: memoryview
     log: Log
     signals: Signals
@@ -78,13 +80,12 @@ class DispatcherSetup:
 
 @dataclass(slots=True)
 class Door:
-    """A listener, with the ``column`` and the ``limit`` of its service. ``watched``:
-    whether a new connection wakes the dispatcher.
+    """A listener, with the ``column`` of its service. ``watched``: whether a new
+    connection wakes the dispatcher.
     """
 
     listener: Listener
     column: int
-    limit: int
     watched: bool = False
 
 
@@ -105,16 +106,17 @@ class Dispatcher:
         self._setup = setup
         self._loop = Loop()
         self._doors = [
-            Door(listener, service.column, service.max_sessions)
+            Door(listener, service.column)
             for service in setup.services
-            for listener in listeners_of(service)
+            for listener in listeners_of(service, setup.gate)
         ]
         accounts = {door.column: door.listener.terms for door in self._doors}
         self._ledger = Ledger(setup.row, accounts.values())
-        self._roll = Roll(setup.table, self._ledger, accounts)
+        self._roll = Roll(setup.table, self._ledger, accounts, setup.gate.lane)
+        self._refusals = RefusalLines(setup.log)
+        self._reception = Reception(self._ledger, self._refusals)
         self._reaper = Reaper()
         self._processes = SessionProcesses(self._roll, self._reaper, setup.log, now)
-        self._others = Others(setup.board, setup.place)
         self._waiting: Accepted | None = None  # the kernel refused its fork
         self._retry_at = 0.0
         self._pause_s = FIRST_PAUSE_S
@@ -133,6 +135,7 @@ class Dispatcher:
         setup.title("ready")
         while not self._draining or self._roll.enrolled:
             self._turn()
+        self._refusals.finish()
 
     def _turn(self) -> None:
         self._watch_doors()
@@ -151,19 +154,16 @@ class Dispatcher:
     def _wait_s(self) -> float:
         pauses = [door.listener.resume_at for door in self._doors]
         retry_at = self._retry_at if self._waiting is not None else self._sweep_at
-        look_at = self._look_at if self._awaits_others else self._sweep_at
+        look_at = self._look_at if self._processes.inherited else self._sweep_at
         due_at = min(self._sweep_at, retry_at, look_at, *(at for at in pauses if at is not None))
         return 0.0 if self._reaper.reaped else max(0.0, due_at - now())
-
-    @property
-    def _awaits_others(self) -> bool:
-        return self._processes.inherited > 0 or self._others.present
 
     def _sweep(self) -> None:
         self._sweep_at = now() + SWEEP_S
         with blocked():  # the SIGCHLD handler appends to the same deque
             self._reaper.sweep()
         self._roll.book()
+        self._refusals.flush(now())
 
     # --- accepting --------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class Dispatcher:
             listener = door.listener
             if listener.resume_at is not None and listener.resume_at <= at:
                 listener.resume_at = None
-            wanted = listener.resume_at is None and self._room(door) > 0
+            wanted = listener.resume_at is None and self._has_room(door)
             if wanted and not door.watched:
                 woken = functools.partial(self._woken, door)
                 self._loop.watch(listener.fd, select.EPOLLIN, woken)
@@ -182,12 +182,19 @@ class Dispatcher:
                 self._loop.forget(listener.fd)
             door.watched = wanted
 
-    def _room(self, door: Door) -> int:
-        """How many more sessions the service of a listener may have now."""
-        if self._waiting is not None or self._roll.full:
-            return 0
-        taken = self._roll.open[door.column] + self._others.sessions(door.column, now())
-        return door.limit - taken
+    def _has_room(self, door: Door) -> bool:
+        """Whether a connection may be accepted now. At a limit of its service that any
+        process may relieve, its listener rests for a moment.
+        """
+        admission = door.listener.terms.admission
+        if self._waiting is not None or admission is None:
+            return False
+        if self._roll.full and not admission.turns_away_at_limit:
+            return False
+        if not admission.has_room(now()):
+            door.listener.resume_at = now() + LIMIT_PAUSE_S
+            return False
+        return True
 
     def _woken(self, door: Door, mask: int) -> None:
         if mask & select.EPOLLHUP:  # another process shut the shared listener down
@@ -202,15 +209,16 @@ class Dispatcher:
         """Accept one connection, if there is room for it, and fork its session. Whether
         one was there.
         """
-        if self._room(door) <= 0:
+        if not self._has_room(door):
             return False
-        accepted, failure = door.listener.accept(1, now())
+        listener = door.listener
+        accepted, failure = listener.accept(1, now())
         if failure is not None:
             self._report(door, failure)
             return not failure.paused
-        for fd, peer in accepted:
-            index = self._roll.begin(door.column, door.listener.word, peer, int(now() * layout.NS))
-            self._fork(Accepted(door, fd, peer, index))
+        for fd, peer, hold in self._reception.admit(listener.terms, accepted, now()):
+            began = Began(door.column, listener.word, peer, int(now() * layout.NS), hold)
+            self._fork(Accepted(door, fd, peer, self._roll.begin(began)))
         return bool(accepted)
 
     def _report(self, door: Door, failure: AcceptFailure) -> None:

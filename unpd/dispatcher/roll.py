@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from unpd.board import layout
+from unpd.board.source_lane import SourceLane
 from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
 from unpd.board.sessions import SessionTable
 from unpd.kernel.connections import address_text
 from unpd.logs import Log
 from unpd.names import EndCause, ReapReason
+from unpd.worker.admission import Hold
 from unpd.worker.ledger import Account, Ledger
 
 MAX_PID = 1 << 22
@@ -33,7 +35,8 @@ MAX_PID = 1 << 22
 @dataclass(slots=True)
 class Enrolled:
     """A session. ``pid`` is 0 while it is not forked. ``peer``: the address of its
-    client; only that of an earlier keeper's session is from the table.
+    client; only that of an earlier keeper's session is from the table. ``token``: of
+    its source in the lane, None if it is not counted there.
     """
 
     column: int
@@ -41,6 +44,21 @@ class Enrolled:
     accepted_ns: int
     peer: bytes
     pid: int = 0
+    token: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """An accepted connection of the service in ``column``, which the listener with the
+    counter ``listener_word`` took at ``accepted_ns``. ``hold``: what it holds of the
+    limit for its source.
+    """
+
+    column: int
+    listener_word: int
+    peer: bytes
+    accepted_ns: int
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +112,22 @@ class Present:
 
 
 class Roll:
-    """The sessions in ``table``, and their accounts in ``ledger``.
+    """The sessions in ``table``, and their accounts in ``ledger``. ``lane`` counts them
+    for the limits; those that are in the table already are counted there anew.
 
     ``accounts``: that of each service, by its column. ``enrolled``: the sessions by
-    their entries. ``open``: how many a service has, by its column.
+    their entries.
     """
 
     def __init__(
-        self, table: SessionTable, ledger: Ledger, accounts: Mapping[int, Account]
+        self,
+        table: SessionTable,
+        ledger: Ledger,
+        accounts: Mapping[int, Account],
+        lane: SourceLane,
     ) -> None:
         self.enrolled: dict[int, Enrolled] = {}
-        self.open: Counter[int] = Counter()
+        self._lane = lane
         self._table = table
         self._ledger = ledger
         self._accounts = accounts
@@ -117,28 +140,38 @@ class Roll:
                 continue
             pid = pid if pid <= MAX_PID else 0
             accepted_ns, peer = words[Session.ACCEPTED_NS], table.peer(index)
-            self._enrol(index, Enrolled(column, account, accepted_ns, peer, pid))
+            self.enrolled[index] = Enrolled(column, account, accepted_ns, peer, pid)
+        self._count_anew()
         self._free = [index for index in range(table.size) if index not in self.enrolled]
         ledger.open = len(self.enrolled)
 
-    def _enrol(self, index: int, session: Enrolled) -> None:
-        self.enrolled[index] = session
-        self.open[session.column] += 1
+    def _count_anew(self) -> None:
+        """Take the lane over: count the sessions that are there."""
+        services = Counter(session.column for session in self.enrolled.values())
+        keys = {index: self._table.entry(index)[Session.SOURCE] for index in self.enrolled}
+        counted = [index for index, key in keys.items() if key]
+        tokens = self._lane.take_over(services, [keys[index] for index in counted])
+        for index, token in zip(counted, tokens, strict=True):
+            self.enrolled[index].token = token
 
     @property
     def full(self) -> bool:
         """Whether the table has no free entry."""
         return not self._free
 
-    def begin(self, column: int, listener_word: int, peer: bytes, accepted_ns: int) -> int:
-        """Enter an accepted connection of a service; return its entry. The table must
-        not be full.
+    def begin(self, began: Began) -> int:
+        """Enter a connection that was let in, and so is counted in the lane; return its
+        entry. The table must not be full.
         """
         index = self._free.pop()
-        self._table.begin(index, column, accepted_ns, peer)
-        account = self._accounts[column]
-        self._enrol(index, Enrolled(column, account, accepted_ns, peer))
-        self._ledger.accepted(listener_word, account, 1)
+        token, key = began.hold or (None, 0)
+        self._table.begin(index, began.column, began.accepted_ns, began.peer)
+        self._table.entry(index)[Session.SOURCE] = key
+        account = self._accounts[began.column]
+        self.enrolled[index] = Enrolled(
+            began.column, account, began.accepted_ns, began.peer, token=token
+        )
+        self._ledger.accepted(began.listener_word, account, 1)
         return index
 
     def forked(self, index: int, pid: int) -> None:
@@ -205,7 +238,9 @@ class Roll:
             self._ledger.session_reaped(session.account, reason)
         self._ledger.lines_dropped(sane(words[Session.LOG_DROPPED]))
         ended = Ended(session.account.name, session.pid, session.peer, cause, duration_s)
-        self.open[session.column] -= 1
+        self._lane.service_closed(session.column)
+        if session.token is not None:
+            self._lane.source_closed(session.token)
         self._table.clear(index)
         self._free.append(index)
         return ended

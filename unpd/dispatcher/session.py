@@ -85,7 +85,7 @@ def _live(setup: SessionSetup) -> None:
     for close_listener in setup.listeners:
         close_listener()
     log = _settle_in(setup)
-    terms = replace(setup.terms, words=Session.COUNTS, totals=Totals())
+    terms = replace(setup.terms, words=Session.COUNTS, totals=Totals(), admission=None)
     engine = Engine(
         EngineSetup(
             listeners=(), handed=(terms,), max_connections=1, row=setup.entry, log=log, alone=True

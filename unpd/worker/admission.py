@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from unpd.access import decide as deciding
 from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment
 from unpd.access.peer import UNIX, Peer, peer_of
-from unpd.access.terms import QUEUED, AccessTerms, OnLimit
+from unpd.access.terms import AccessTerms, OnLimit
 from unpd.board import layout
 from unpd.board.denied import Denied
 from unpd.board.layout import Master
@@ -28,7 +28,7 @@ from unpd.board.source_lane import SourceLane
 from unpd.board.sources import SourceCounts, Sources, admitted
 from unpd.kernel.connections import borrowed
 from unpd.kernel.credentials import peer_credentials, peer_groups
-from unpd.names import Resource
+from unpd.names import RefusalReason, Resource
 
 _HUNDREDTHS = 100
 _PRESSURE = {
@@ -129,12 +129,18 @@ class Admission:
         sense: Callable[[Peer], None] | None = None,
     ) -> None:
         self.terms = terms
-        self.queues = any(terms.queues(reason) for reason in QUEUED)
+        self.queues = bool(terms.queued)
         self._column = column
         self._counts = Counted(terms, column, gate)
         self._lane, self._denied = gate.lane, gate.denied
-        self._needs_peer = terms.limits_peers or sense is not None
+        self._needs_peer = terms.limits_peers or bool(terms.accept_rate) or sense is not None
         self._sense = sense
+
+    @property
+    def turns_away_at_limit(self) -> bool:
+        """Whether ``max_connections`` refuses clients that were accepted."""
+        reason = RefusalReason.MAX_CONNECTIONS
+        return reason in self.terms.decided and reason not in self.terms.observe
 
     @property
     def peer(self) -> Peer:

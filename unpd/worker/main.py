@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from unpd.access.terms import AccessTerms
 from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
@@ -22,6 +23,7 @@ from unpd.config.times import ServiceTimes
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.worker.accepting import Listener, ListenerSetup
+from unpd.worker.admission import Admission, DatagramAdmission, Gate
 from unpd.worker.event.datagram import DatagramSetup, DatagramTerms, OwnAddresses
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.networks import Networks
@@ -36,8 +38,8 @@ class ServiceSetup:
     """One service as a worker gets it. ``column``: its column on the scoreboard.
     ``service``: a StreamService, a DatagramService or both, as its listeners need it.
     ``datagrams``: its datagram sockets with their columns; the three numbers bound what
-    a source network, and all of them, are sent. ``max_sessions``: how many session
-    processes it may have, for a dispatcher. ``offered``: the times of the services to
+    a source network, and all of them, are sent. ``access``: who may use it, and how much
+    of it. ``offered``: the times of the services to
     which its sessions may be handed over.
     """
 
@@ -50,7 +52,7 @@ class ServiceSetup:
     amplification: float = 1.0
     datagram_rate: int = 0
     datagram_total_rate: int = 0
-    max_sessions: int = 0
+    access: AccessTerms = field(default_factory=AccessTerms)
     offered: Mapping[str, ServiceTimes] = field(default_factory=dict)
 
 
@@ -58,7 +60,8 @@ class ServiceSetup:
 class WorkerSetup:
     """Everything a worker gets.
 
-    ``own``: the addresses on which unpd listens at its start. ``board`` and ``place``:
+    ``gate``: what its admissions share. ``own``: the addresses on which unpd listens at
+    its start. ``board`` and ``place``:
     where it finds its siblings; without a place it has its listeners alone, and never
     takes more than ``max_connections``. ``row``: its own words on the board.
     ``channel``: the questions of the master, which come after ``report_ready`` (None:
@@ -67,6 +70,7 @@ class WorkerSetup:
     """
 
     services: tuple[ServiceSetup, ...]
+    gate: Gate
     own: OwnAddresses
     max_connections: int
     grace_s: float
@@ -89,12 +93,14 @@ class Worker:
         self._engine = Engine(
             EngineSetup(
                 listeners=[
-                    listener for service in setup.services for listener in listeners_of(service)
+                    listener
+                    for service in setup.services
+                    for listener in listeners_of(service, setup.gate)
                 ],
                 datagrams=[
                     datagrams
                     for service in setup.services
-                    for datagrams in _datagrams(service, setup.own)
+                    for datagrams in _datagrams(service, setup.own, setup.gate)
                 ],
                 max_connections=setup.max_connections,
                 row=setup.row,
@@ -124,7 +130,7 @@ class Worker:
         self._setup.title("draining")
 
 
-def listeners_of(service: ServiceSetup) -> list[Listener]:
+def listeners_of(service: ServiceSetup, gate: Gate) -> list[Listener]:
     """The listeners of a service, with its terms."""
     terms = Terms(
         name=service.name,
@@ -132,6 +138,8 @@ def listeners_of(service: ServiceSetup) -> list[Listener]:
         times=service.times,
         words=layout.service_cells(service.column),
         offered=service.offered,
+        banner=service.access.banner_accepted,
+        admission=Admission(service.access, service.column, gate),
     )
     # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
     # while it reads, as long as a page fault in its buffer takes: it could hold up the
@@ -143,10 +151,11 @@ def listeners_of(service: ServiceSetup) -> list[Listener]:
     ]
 
 
-def _datagrams(service: ServiceSetup, own: OwnAddresses) -> list[DatagramSetup]:
+def _datagrams(service: ServiceSetup, own: OwnAddresses, gate: Gate) -> list[DatagramSetup]:
     """The datagram sockets of a service. Those of UDP share what a source network is
     sent, and the UNIX ones what a sender is.
     """
+    admission = DatagramAdmission(service.access, service.column, gate)
     udp, unix = (
         DatagramTerms(
             name=service.name,
@@ -158,6 +167,7 @@ def _datagrams(service: ServiceSetup, own: OwnAddresses) -> list[DatagramSetup]:
                 now(),
                 total_rate=service.datagram_total_rate,
             ),
+            admission=admission,
         )
         for _ in range(2)
     )

@@ -27,6 +27,8 @@ from unpd.board import layout
 from unpd.board.layout import Session
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import Sources
 from unpd.core.model import Child, Slot
 from unpd.core.policy import CUT_GRACE_S
 from unpd.dispatcher.roll import Roll
@@ -74,9 +76,14 @@ class Lanes:
     """All lanes. ``columns`` returns the columns of the services by name."""
 
     def __init__(
-        self, board: Scoreboard, columns: Callable[[], Mapping[str, int]], log: Log
+        self,
+        board: Scoreboard,
+        sources: Sources,
+        columns: Callable[[], Mapping[str, int]],
+        log: Log,
     ) -> None:
         self._board = board
+        self._sources = sources
         self._log = log
         self._columns = columns
         self._lanes: list[Lane] = []
@@ -129,7 +136,7 @@ class Lanes:
         }
         lane.keeper = 0
         lane.ledger = Ledger(self._board.row(lane.row), accounts.values())
-        lane.roll = Roll(lane.table, lane.ledger, accounts)
+        lane.roll = Roll(lane.table, lane.ledger, accounts, SourceLane(self._sources, lane.row))
         lost = 0
         for index, session in list(lane.roll.enrolled.items()):
             status = lane.roll.status(index)
