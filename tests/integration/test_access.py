@@ -1,0 +1,304 @@
+"""Access rules and limits: who may come in, what the others get, and what the log and
+the metrics say about them. Each holds in every model, for datagrams, and over all
+processes.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import clients, procs
+from tests.support.counts import service_counts, wait_active, wait_ended
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.operating import reload
+from tests.support.sessions import greet, served
+from tests.support.waiting import holds, until
+
+MODELS = ["event", "fork", "iterative"]
+HOME, OTHER = "127.0.0.1", "127.0.0.9"
+
+
+def echo(*lines: str, model: str = "event", workers: int = 2) -> str:
+    """An echo service with keys of its own."""
+    listen = '[services.echo]\nlisten = ["tcp://0.0.0.0:0"]\n'
+    return f"[pools.default]\nworkers = {workers}\n{listen}model = \"{model}\"\n" + "\n".join(lines)
+
+
+def come(unpd: Unpd, source: str = HOME) -> socket.socket:
+    """Connect from a source, and send a byte."""
+    sock = clients.connect((HOME, unpd.port("echo")), source=source)
+    with contextlib.suppress(OSError):
+        sock.sendall(b"x")
+    return sock
+
+
+def refused(sock: socket.socket) -> bytes:
+    """What a client gets until it is turned away; AssertionError if it is served."""
+    with sock, contextlib.suppress(ConnectionResetError):
+        said = clients.read_all(sock)
+        assert said != b"x", "the client is served"
+        return said
+    return b""
+
+
+@contextlib.contextmanager
+def inside(unpd: Unpd, source: str = HOME, count: int = 1) -> Iterator[list[socket.socket]]:
+    """Clients of a source that are served."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(come(unpd, source)) for _ in range(count)]
+        assert [clients.read_exactly(sock, 1) for sock in socks] == [b"x"] * count
+        yield socks
+
+
+def refusals(unpd: Unpd, reason: str, service: str = "echo") -> float:
+    """How many clients were refused for a reason."""
+    return unpd.metric("unpd_refused_total", service=service, reason=reason)
+
+
+# --- rules ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_deny_refuses_whatever_allow_says(launch: Launch, model: str) -> None:
+    """A refused client is counted and logged with the rule and its line, and costs no
+    session; another one is served.
+    """
+    unpd = launch(echo('allow = ["all"]', 'deny = ["127.0.0.8/29"]', model=model))
+    assert refused(come(unpd, OTHER)) == b""
+    with inside(unpd):
+        wait_active(unpd, 1)
+    line = unpd.wait_event("connection.refused")
+    fields = {key: line.fields[key] for key in ("service", "peer", "reason", "rule", "repeated")}
+    assert fields == {
+        "service": "echo",
+        "peer": OTHER,
+        "reason": "deny",
+        "rule": "127.0.0.8/29",
+        "repeated": 1,
+    }
+    assert line.fields["file"] == str(unpd.config_path)
+    text = unpd.config_path.read_text().splitlines()[int(line.fields["line"]) - 1]
+    assert "127.0.0.8/29" in text
+    assert refusals(unpd, "deny") == 1
+    assert wait_ended(unpd, {"client_fin": 1}).accepted == 1
+
+
+def test_only_who_is_allowed_comes_in(launch: Launch) -> None:
+    """An address outside `allow` is refused; one inside is served, also as a v4-mapped
+    peer of an IPv6 listener.
+    """
+    unpd = launch(
+        '[services.echo]\nlisten = ["tcp://[::]:0"]\nallow = ["127.0.0.9"]\n'
+    )
+    assert refused(come(unpd)) == b""
+    with inside(unpd, OTHER):
+        assert refusals(unpd, "allow") == 1
+    assert unpd.wait_event("connection.refused").fields["reason"] == "allow"
+
+
+def test_users_of_a_unix_socket(launch: Launch, tmp_path: Path) -> None:
+    """uid: and gid: name the process at the other end."""
+    paths = [tmp_path / "mine.sock", tmp_path / "his.sock"]
+    unpd = launch(
+        f'[services.echo]\nlisten = ["unix://{paths[0]}"]\nallow = ["uid:{os.getuid()}"]\n'
+        f'[services.other]\ntype = "echo"\nlisten = ["unix://{paths[1]}"]\n'
+        f'deny = ["gid:{os.getgid()}"]\n'
+    )
+    assert clients.converse(str(paths[0]), b"x") == b"x"
+    assert refused(clients.connect(str(paths[1]))) == b""
+    assert unpd.wait_event("connection.refused").fields["peer"] == f"uid:{os.getuid()}"
+    assert refusals(unpd, "deny", "other") == 1
+
+
+def test_a_list_in_a_file(launch: Launch, tmp_path: Path) -> None:
+    """The log names the file and the line of the entry. A reload reads it again."""
+    listed = tmp_path / "deny.list"
+    listed.write_text("# bad hosts\n\n192.0.2.0/24\n127.0.0.9  # noisy\n")
+    text = echo(f'deny = ["file:{listed}"]')
+    unpd = launch(text)
+    assert refused(come(unpd, OTHER)) == b""
+    fields = unpd.wait_event("connection.refused").fields
+    assert (fields["rule"], fields["file"], fields["line"]) == ("127.0.0.9", str(listed), 4)
+    listed.write_text("127.0.0.1\n")
+    with inside(unpd) as (sock,):
+        reload(unpd, text)
+        assert refused(come(unpd)) == b""
+        with inside(unpd, OTHER):
+            greet(sock)
+
+
+def test_times_close_a_service(launch: Launch) -> None:
+    """Outside its times a service refuses, and says when it opens."""
+    now = time.gmtime()
+    hour = (now.tm_hour + 2) % 24
+    unpd = launch(
+        echo(f'access_times = ["{hour:02}:00-{hour:02}:30"]', 'times_zone = "UTC"')
+    )
+    assert refused(come(unpd)) == b""
+    assert refusals(unpd, "access_times") == 1
+
+
+# --- limits ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["event", "fork"])
+def test_a_source_has_no_more_than_its_share(launch: Launch, model: str) -> None:
+    """Over all workers, exactly, and again after its connections have ended. Another
+    source does not notice.
+    """
+    unpd = launch(echo("max_per_source = 3", model=model))
+    for _ in range(2):
+        with inside(unpd, count=3) as socks:
+            assert refused(come(unpd)) == b""
+            with inside(unpd, OTHER, 3):
+                greet(socks[0])
+        wait_active(unpd, 0)
+    fields = unpd.wait_event("connection.refused").fields
+    assert (fields["reason"], fields["value"], fields["limit"]) == ("max_per_source", 3, 3)
+    assert refusals(unpd, "max_per_source") == 2
+
+
+def test_a_killed_worker_frees_what_its_clients_held(launch: Launch) -> None:
+    """A source at its limit may connect again as soon as the worker with its
+    connections is reaped.
+    """
+    unpd = launch(echo("max_per_source = 20", workers=1))
+    (worker,) = unpd.workers()
+    with inside(unpd, count=20):
+        assert refused(come(unpd)) == b""
+        procs.kill([worker])
+        unpd.wait_respawned([worker])
+        with inside(unpd, count=20):
+            assert refused(come(unpd)) == b""
+
+
+@pytest.mark.parametrize("model", ["event", "fork"])
+def test_at_the_limit_of_a_service_clients_wait(launch: Launch, model: str) -> None:
+    """They are served in their order as others leave, and the children rest."""
+    unpd = launch(echo("max_connections = 3", model=model))
+    with contextlib.ExitStack() as stack:
+        first = served(stack, (HOME, unpd.port("echo")), 3)
+        waiting = [stack.enter_context(come(unpd)) for _ in range(2)]
+        unpd.metric_becomes(2, "unpd_listen_queue_length", service="echo")
+        children = [*unpd.workers(), *unpd.family_of_dispatchers()]
+        used_s = sum(map(procs.cpu_s, children))
+        holds(lambda: service_counts(unpd).active == 3, 0.5, "the limit did not hold")
+        assert sum(map(procs.cpu_s, children)) - used_s < 0.2
+        for sock, late in zip(first, waiting, strict=False):
+            sock.close()
+            assert clients.read_exactly(late, 1) == b"x"
+    wait_ended(unpd, {"client_fin": 5})
+
+
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_the_limit_of_a_service_is_exact_for_one_after_the_other(
+    launch: Launch, workers: int
+) -> None:
+    """Clients that come one after the other: the last place is given, the next client
+    is refused, and a place that is freed is given again.
+    """
+    unpd = launch(echo("max_connections = 8", 'on_limit = "refuse"', workers=workers))
+    with inside(unpd, count=8) as socks:
+        for _ in range(3):
+            assert refused(come(unpd)) == b""
+            socks.pop().close()
+            wait_active(unpd, 7)
+            socks.extend([greet(come(unpd))])
+    assert refusals(unpd, "max_connections") == 3
+    for sock in socks:
+        sock.close()
+
+
+def test_a_client_gets_the_banner_of_a_limit(launch: Launch) -> None:
+    """With CR LF as configured; a client that is let in gets the other one."""
+    unpd = launch(
+        echo(
+            "max_connections = 1",
+            'on_limit = "banner"',
+            'banner_refused = "421 too many\\r\\n"',
+            'banner_accepted = "220 welcome\\r\\n"',
+        )
+    )
+    with clients.connect((HOME, unpd.port("echo"))) as sock:
+        assert clients.read_exactly(sock, 13) == b"220 welcome\r\n"
+        greet(sock)
+        assert refused(come(unpd)) == b"421 too many\r\n"
+
+
+def test_a_rate_refuses_and_heals(launch: Launch) -> None:
+    """More clients of a source than its rate allows are refused for a while, others
+    not.
+    """
+    unpd = launch(echo('accept_rate_per_source = "2/s"'))
+    outcomes = []
+    for _ in range(4):
+        with come(unpd) as sock:
+            outcomes.append(clients.read_all_or_byte(sock))
+    assert outcomes.count(b"") >= 1
+    with inside(unpd, OTHER):
+        pass
+
+    def lets_in() -> bool:
+        with come(unpd) as sock:
+            return clients.read_all_or_byte(sock) == b"x"
+
+    until(lets_in, 10.0, "the rate to heal")
+    assert refusals(unpd, "accept_rate_per_source") >= 1
+
+
+def test_a_rate_of_the_service_makes_clients_wait(launch: Launch) -> None:
+    """No client is lost: the later ones are served when the window has moved on."""
+    unpd = launch(echo('accept_rate = "20/s"'))
+    began = time.monotonic()
+    for _ in range(60):
+        with inside(unpd):
+            pass
+    assert time.monotonic() - began > 1.0
+    assert wait_ended(unpd, {"client_fin": 60}).accepted == 60
+
+
+# --- observed -------------------------------------------------------------------------
+
+
+def test_observe_first_and_enforce_later(launch: Launch) -> None:
+    """What would have been refused is counted and logged, and served. After a reload it
+    is refused, and the numbers agree.
+    """
+    rules = ("max_per_source = 2",)
+    unpd = launch(echo(*rules, 'mode = "observe"'))
+    with inside(unpd, count=5):
+        would = unpd.metric(
+            "unpd_would_refuse_total", service="echo", reason="max_per_source"
+        )
+    assert would == 3
+    assert unpd.wait_event("connection.would_be_refused").fields["limit"] == 2
+    wait_active(unpd, 0)
+    reload(unpd, echo(*rules))
+    with inside(unpd, count=2):
+        for _ in range(3):
+            assert refused(come(unpd)) == b""
+    assert refusals(unpd, "max_per_source") == would
+
+
+# --- datagrams ------------------------------------------------------------------------
+
+
+def test_a_refused_datagram_has_no_answer(launch: Launch) -> None:
+    """It is counted by reason, and among those without an answer."""
+    unpd = launch('[services.echo]\nlisten = ["udp://0.0.0.0:0"]\ndeny = ["127.0.0.9"]\n')
+    address = (HOME, unpd.port("echo"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((OTHER, 0))
+        sock.sendto(b"x", address)
+        unpd.metric_becomes(1, "unpd_refused_total", service="echo", reason="deny")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10.0)
+        sock.sendto(b"y", address)
+        assert sock.recv(9) == b"y"
+    assert unpd.metric("unpd_datagrams_unanswered_total", service="echo", reason="refused") == 1
