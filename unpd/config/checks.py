@@ -22,6 +22,8 @@ from unpd.config.answers import check_answers
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
+from unpd.config.offers import check_offers
+from unpd.config.refusals import check_refusals
 from unpd.config.schema import (
     DEFAULT_AMPLIFICATION,
     DEFAULT_POOL,
@@ -29,7 +31,6 @@ from unpd.config.schema import (
     MAX_SESSIONS,
     Config,
     Pool,
-    ServiceConfig,
 )
 from unpd.config.service_types import Kinds, kinds_of
 from unpd.config.wording import word_shown
@@ -37,7 +38,6 @@ from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
 from unpd.services.sensor import SensorOptions
-from unpd.services.tcpmux import HELP, TcpmuxOptions
 
 OTHER_DESCRIPTORS = 16
 """How many descriptors a worker has besides connections and listeners: about that."""
@@ -82,9 +82,10 @@ def check(
     _check_sensors(config, findings)
     _check_amplification(config, findings)
     check_answers(config, findings)
+    check_refusals(config, host, findings)
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
-    _check_offers(config, findings)
+    check_offers(config, findings)
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
     _check_descriptors(config, len(listeners), host, findings)
@@ -279,14 +280,16 @@ def _overlap(
 
 
 def _check_paths(config: Config, listeners: tuple[_Listener, ...], findings: Findings) -> None:
-    """Refuse a path that two of these share: pid file, control socket, log file, UNIX
-    listeners.
+    """Refuse a path that two of these share: pid file, control socket, log file, state
+    file, UNIX listeners.
     """
     uses: list[tuple[KeyPath, str]] = [
         (("daemon", "pid_file"), str(config.daemon.pid_file)),
         (("daemon", "control"), str(config.daemon.control)),
     ]
     uses += [(("log", "file"), config.log.file)] if config.log.file else []
+    state_file = config.access.state_file
+    uses += [(("access", "state_file"), state_file)] if state_file else []
     owners: dict[str, str] = {}
     for path, file in uses:
         if file in owners:
@@ -316,46 +319,6 @@ def _check_pools(config: Config, written_pools: frozenset[str], findings: Findin
     for name in config.pools:
         if name in written_pools and name not in used:
             findings.warning(("pools", name), "no service uses this pool")
-
-
-def _check_offers(config: Config, findings: Findings) -> None:
-    """Refuse a tcpmux that offers nothing, or a service that it cannot."""
-    for name, service in config.services.items():
-        if not isinstance(service.options, TcpmuxOptions):
-            continue
-        path = ("services", name, "services")
-        if not service.options.services:
-            findings.error(
-                path, 'must name the services that it offers, such as services = ["echo"]'
-            )
-        for offered in service.options.services:
-            if sentence := _why_not_offered(config, service, offered, findings):
-                findings.error(path, sentence)
-
-
-def _why_not_offered(config: Config, mux: ServiceConfig, offered: str, findings: Findings) -> str:
-    """Why a tcpmux cannot offer a service; "" if it can."""
-    service = config.services.get(offered)
-    if service is None:
-        advice = findings.advice(offered, config.services, "add its table or remove the name")
-        return f"there is no service {quoted(offered)}{advice}"
-    if service.pool != mux.pool:
-        return (
-            f"{quoted(offered)} is in the pool {quoted(service.pool)}, but a tcpmux offers only"
-            f" services of its own pool, {quoted(mux.pool)}"
-        )
-    if isinstance(service.options, TcpmuxOptions):
-        return f"{quoted(offered)} is itself of type tcpmux"
-    if not kinds_of(service.type)[0]:
-        return f"{quoted(offered)} serves no streams"
-    if service.model != "event":
-        return (
-            f"{quoted(offered)} has the model {quoted(service.model)}, but a tcpmux offers only"
-            ' services of the model "event"'
-        )
-    if offered == HELP:
-        return f"the name {quoted(HELP)} asks a tcpmux for its services (RFC 1078)"
-    return ""
 
 
 def _check_workers(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from unpd.config.lines import KeyPath
 from unpd.config.origins import Origins
+from unpd.config.section import ItemErrors
 from unpd.config.wording import key_shown, suggestion
 from unpd.errors import Problem
 from unpd.libraries import BaseModel, ErrorDetails, ValidationError
@@ -104,9 +105,17 @@ class Findings:
 
     def refuse(self, path: KeyPath, model: type[BaseModel], failure: ValidationError) -> None:
         """Add what pydantic found in the table at ``path``: one error for each value,
-        although pydantic reports several for the members of a union.
+        although pydantic reports several for the members of a union, and one for each
+        item that a validator of ours refuses.
         """
-        details = failure.errors(include_url=False)
+        details: list[ErrorDetails] = []
+        for detail in failure.errors(include_url=False):
+            error = detail.get("ctx", {}).get("error")
+            if not isinstance(error, ItemErrors):
+                details.append(detail)
+                continue
+            for index, sentence in error.faults:
+                self.error((*path, *detail["loc"][:1], index), sentence)
         found = {
             _path_in_table(detail): self._sentence(model, detail) for detail in reversed(details)
         }

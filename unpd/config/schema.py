@@ -20,6 +20,8 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from unpd.board import layout
+from unpd.config.access import Access, AccessKeys
+from unpd.config.access_lists import EXAMPLE, AccessList, access_list
 from unpd.config.addresses import (
     FORMS,
     MAX_UNIX_PATH_BYTES,
@@ -168,7 +170,9 @@ class Daemon(Section):
 
 
 class LogConfig(Section):
-    """The table ``[log]``. ``file``: "" for standard error."""
+    """The table ``[log]``. ``file``: "" for standard error. ``connections``: log the
+    start and the end of each connection at "info".
+    """
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description='"debug", "info", "warning" or "error"'
@@ -177,6 +181,7 @@ class LogConfig(Section):
     file: Annotated[str, AfterValidator(_log_file)] = Field(
         "", description='an absolute path, or "" for standard error'
     )
+    connections: bool = Field(False, description="true or false")
 
 
 class Metrics(Section):
@@ -184,6 +189,9 @@ class Metrics(Section):
 
     listen: Annotated[Address | None, BeforeValidator(_metrics_address)] = Field(
         TcpAddress("127.0.0.1", 9867), description=METRICS_FORMS
+    )
+    allow: Annotated[AccessList, BeforeValidator(access_list)] = Field(
+        AccessList(), description=EXAMPLE
     )
 
 
@@ -198,8 +206,8 @@ class Pool(Section):
     )
 
 
-class CommonKeys(Section):
-    """The keys that services have in common and that ``[defaults]`` may have too.
+class ServingKeys(Section):
+    """The keys about how a service is served, whoever its clients are.
 
     ``model``: how the streams of a service are served (:class:`unpd.names.Model`).
     ``max_connections``: of all its children together, 0 for no limit; but in the model
@@ -256,6 +264,10 @@ class CommonKeys(Section):
     )
 
 
+class CommonKeys(AccessKeys, ServingKeys):
+    """The keys that services have in common and that ``[defaults]`` may have too."""
+
+
 DEFAULTS_KEYS: tuple[str, ...] = tuple(CommonKeys.model_fields)
 """The keys of ``[defaults]``."""
 
@@ -278,6 +290,11 @@ class ServiceConfig(CommonKeys):
         description=f'a list of 1 to {layout.MAX_LISTENERS} addresses, such as ["tcp://[::]:7"]',
     )
     options: SerializeAsAny[Options]
+
+    @property
+    def has_default_limit(self) -> bool:
+        """Whether ``max_connections`` is what the model has without the key."""
+        return self.max_connections == (DEFAULT_SESSIONS if self.model == "fork" else 0)
 
     @cached_property
     def times(self) -> ServiceTimes:
@@ -303,5 +320,6 @@ class Config(Section):
     daemon: Daemon
     log: LogConfig
     metrics: Metrics
+    access: Access
     pools: Annotated[Mapping[str, Pool], AfterValidator(MappingProxyType)]
     services: Annotated[Mapping[str, ServiceConfig], AfterValidator(MappingProxyType)]

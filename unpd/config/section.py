@@ -1,10 +1,10 @@
-"""The base of every table of the configuration.
+"""The base of every table of the configuration, and what validators of lists share.
 
-Used by :mod:`unpd.config.schema` and :mod:`unpd.config.access`. Calls nothing but
+Used by the modules of the schema, and by unpd.config.findings. Calls nothing but
 pydantic. Raises nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from unpd.libraries import BaseModel, ConfigDict
@@ -16,6 +16,16 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False
     )
+
+
+class ItemErrors(ValueError):
+    """A validator refuses items of a list. ``faults``: the index of each, with a
+    sentence; there is at least one.
+    """
+
+    def __init__(self, faults: Sequence[tuple[int, str]]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(faults[0][1])
 
 
 def array_of(most: int) -> Callable[[Any], Any]:

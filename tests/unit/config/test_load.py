@@ -182,8 +182,8 @@ def test_frozen(accept: Accept) -> None:
         (
             f"[x]\n{ECHO}",
             (
-                'unpd.toml:1: x: unknown table; known here: "daemon", "log", "metrics", "pools",'
-                ' "services", "defaults"'
+                'unpd.toml:1: x: unknown table; known here: "daemon", "log", "metrics", "access",'
+                ' "pools", "services", "defaults"'
             ),
         ),
         (
@@ -225,7 +225,7 @@ def test_frozen(accept: Accept) -> None:
             f'"a\\u001b[2J" = 1\n{ECHO}',
             (
                 'unpd.toml:1: "a\\u001b[2J": unknown key; known here: "daemon", "log", "metrics",'
-                ' "pools", "services", "defaults"'
+                ' "access", "pools", "services", "defaults"'
             ),
         ),
         (
@@ -399,8 +399,9 @@ def test_frozen(accept: Accept) -> None:
         (
             "[services.lobby]",
             (
-                'unpd.toml:1: services.lobby.type: there is no service type "lobby"; set type to one'
-                ' of "chargen", "daytime", "discard", "echo", "qotd", "sensor", "tcpmux", "time"'
+                'unpd.toml:1: services.lobby.type: there is no service type "lobby"; set type to'
+                ' one of "chargen", "daytime", "discard", "echo", "qotd", "sensor",'
+                ' "tcpmux", "time"'
             ),
         ),
         (
