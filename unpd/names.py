@@ -233,6 +233,16 @@ class RefusalReason(enum.StrEnum):
     """Its source connects as fast as it may."""
 
 
+class Resource(enum.StrEnum):
+    """A resource for which processes wait: a key of ``max_pressure``, and the name of
+    its file in /proc/pressure.
+    """
+
+    CPU = "cpu"
+    MEMORY = "memory"
+    IO = "io"
+
+
 class ReapReason(enum.StrEnum):
     """How a reaped child ended, as a metric label: with exit code 0, with another exit
     code, by a signal, or together with its master.

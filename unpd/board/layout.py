@@ -27,6 +27,7 @@ from unpd.names import (
     ReapReason,
     RefusalReason,
     ReloadResult,
+    Resource,
     Unanswered,
 )
 
@@ -49,6 +50,7 @@ SERVING_KINDS = tuple(kind for kind in KINDS if kind is not ChildKind.EXPORTER)
 """The kinds of children that serve clients."""
 PHASES: tuple[ChildPhase, ...] = tuple(ChildPhase)
 FAULTS: tuple[Fault, ...] = tuple(Fault)
+RESOURCES: tuple[Resource, ...] = tuple(Resource)
 MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
 REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
 UNANSWERED: tuple[Unanswered, ...] = tuple(Unanswered)
@@ -170,6 +172,12 @@ class Master(Area):
         "the kernel's own count of the listener's present socket, by listener", count=MAX_LISTENERS
     )
     LISTEN_QUEUES = Word("accept queues, by listener", ("length", "limit"), count=MAX_LISTENERS)
+    PRESSURE = Word(
+        "how long processes wait, in hundredths of a per cent, by resource; 0 where no limit asks,"
+        " or nothing tells",
+        RESOURCES,
+    )
+    LOAD = Word("the load average of the last minute, in hundredths; 0 as above")
     FAULTS = Word("1 while the daemon has the fault, else 0", FAULTS)
     WANTED = Word("children wanted, by pool and kind", SERVING_KINDS, count=MAX_POOLS)
     UNREACHABLE = Word("1 while clients reach no listener of it, by service", count=MAX_SERVICES)

@@ -2,7 +2,8 @@
 and tests need no real machine.
 
 Reads the environment, /proc and the user database; writes nothing. Called by
-:mod:`unpd.config.load` and the command line. Calls unpd.kernel for CPUs and users.
+:mod:`unpd.config.load` and the command line. Calls unpd.kernel for CPUs, users and the
+load of the machine.
 Raises nothing: an unknown limit is None.
 """
 
@@ -12,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from unpd.kernel import pressure
 from unpd.kernel.cpus import usable_cpus
 from unpd.kernel.privileges import Identity, uid_outside, unprivileged_user, user_name
 from unpd.kernel.processes import descriptor_limit
+from unpd.names import Resource
 
 ROOT_RUNTIME_DIR = "/run/unpd"
 CONFIG_DIR = Path("/etc/unpd")
@@ -39,6 +42,10 @@ class Host:
     """How many descriptors a process of this user may have at most (RLIMIT_NOFILE, the
     hard limit: the daemon raises the soft one); None if there is no such limit.
     """
+    pressures: frozenset[Resource] = frozenset(Resource)
+    """The resources whose pressure can be read."""
+    tells_load: bool = True
+    """Whether the load average can be read."""
     check_accounts: bool = False
     """Whether the checks look up users and groups. A running master does not: it must
     not wait for a user database on the network.
@@ -78,9 +85,27 @@ def this_host(config: Path | None = None) -> Host:
         read_somaxconn(SOMAXCONN),
         usable_cpus(),
         open_files=descriptor_limit(),
+        pressures=frozenset(filter(_tells_pressure, Resource)),
+        tells_load=_tells_load(),
         check_accounts=True,
         drops_to=unprivileged_user(),
     )
+
+
+def _tells_pressure(resource: Resource) -> bool:
+    try:
+        pressure.read(resource)
+    except OSError:
+        return False
+    return True
+
+
+def _tells_load() -> bool:
+    try:
+        pressure.load_average()
+    except OSError:
+        return False
+    return True
 
 
 def _outside(uid: int) -> int:

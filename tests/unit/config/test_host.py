@@ -16,6 +16,7 @@ from unpd.config.host import (
 )
 from unpd.kernel.cpus import usable_cpus
 from unpd.kernel.privileges import user_name
+from unpd.names import Resource
 
 TEMPORARY = "/tmp"  # noqa: S108  only its name is looked at
 
@@ -122,3 +123,13 @@ def test_this_host() -> None:
         drops_to="nobody",
     )
     assert this_host().cpus >= 1
+
+
+def test_this_host_knows_what_tells_how_busy_it_is() -> None:
+    """The pressures of this machine that can be read are those for which the kernel has
+    a file; sysinfo(2) tells the load everywhere.
+    """
+    host = this_host()
+    assert host.tells_load
+    if Path("/proc/pressure").exists():
+        assert host.pressures == frozenset(Resource)
