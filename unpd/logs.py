@@ -66,7 +66,7 @@ class Log:
         level = LEVELS[self._threshold]
         return Log(self.sink, level, self._style, connections=self._connections, **own)
 
-    def set_level(self, level: Level, *, connections: bool = False) -> None:
+    def set_level(self, level: Level, *, connections: bool) -> None:
         """Write the events of ``level`` and graver ones from now on. ``connections``:
         as for a new log.
         """

@@ -22,7 +22,7 @@ from tests.support import clients, descriptors, faults, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.observed import parse_address, parse_log
-from tests.support.operating import degraded, status
+from tests.support.operating import degraded, reload, status
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -151,6 +151,40 @@ def test_connections_are_logged_at_debug_only(launch: Launch) -> None:
     assert clients.converse(unpd.address("echo"), b"x") == b"x"
     unpd.metric_becomes(1, "unpd_connections_ended_total", service="echo")
     assert unpd.log_text() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "role"), [("event", "worker"), ("fork", "session"), ("iterative", "iterative")]
+)
+def test_each_connection_has_two_lines_where_they_are_wanted(
+    launch: Launch, model: str, role: str
+) -> None:
+    """With log.connections its start and its end are logged at level info, by the
+    process that serves it, whatever the model; also that of a client that reset before
+    it was served. A reload ends that.
+    """
+    wanted = '[log]\nlevel = "info"\nconnections = true\n'
+    text = f'{ECHO}model = "{model}"\n'
+    unpd = launch(wanted + text)
+    peers = []
+    for resets in (False, True, False):
+        with clients.connect(unpd.address("echo")) as sock:
+            peers.append("{}:{}".format(*sock.getsockname()))
+            if resets:
+                clients.reset(sock)
+            else:
+                sock.sendall(b"x")
+                assert clients.read_exactly(sock, 1) == b"x"
+        unpd.metric_becomes(len(peers), "unpd_connections_ended_total", service="echo")
+    for name in ("connection.started", ENDED):
+        lines = unpd.log_events(name, role=role, service="echo", level="info")
+        assert [line.fields["peer"] for line in lines] == peers
+    assert "peer=unknown" not in unpd.log_text()
+    reload(unpd, wanted.replace("true", "false") + text)
+    before = len(unpd.log_events("connection.started"))
+    assert clients.converse(unpd.address("echo"), b"x") == b"x"
+    unpd.metric_becomes(len(peers) + 1, "unpd_connections_ended_total", service="echo")
+    assert len(unpd.log_events("connection.started")) == before == len(peers)
 
 
 # rotation

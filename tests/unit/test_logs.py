@@ -152,7 +152,7 @@ def test_the_level_of_the_log_is_a_threshold(threshold: Level, written: list[Lev
     """
     memory = MemorySink()
     log = Log(memory.sink, "info" if threshold == "error" else "error", "json")
-    log.set_level(threshold)
+    log.set_level(threshold, connections=False)
     for event in ONE_OF_EACH_LEVEL.values():
         log.event(event)
     assert [json.loads(line)["level"] for line in memory.lines] == written

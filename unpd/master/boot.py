@@ -99,22 +99,23 @@ def open_log(config: Config, identity: Identity | None) -> Log:
 
     Lines of text become entries of the journal if journald reads the standard error.
     """
-    path = config.log.file
+    wanted, path = config.log, config.log.file
     if path:
         try:
             fd = sinks.open_file(path, (identity.uid, identity.gid) if identity else None)
         except OSError as error:
             reason = sinks.refusal(path, error)
             raise CannotCreateError(f"cannot open the log file {path}: {reason}") from error
-        log = Log(sinks.Sink(fd), config.log.level, config.log.format)
+        log = Log(sinks.Sink(fd), wanted.level, wanted.format, connections=wanted.connections)
         if sinks.is_shared(fd):
             log.event("log.shared", file=path)
         return log
     sink = sinks.standard_error()
-    if config.log.format == "text" and journal.reads(sink.fd, os.environ.get("JOURNAL_STREAM")):
+    if wanted.format == "text" and journal.reads(sink.fd, os.environ.get("JOURNAL_STREAM")):
         datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        return Log(sinks.Journal(sink, datagrams), config.log.level, "journal")
-    return Log(sink, config.log.level, config.log.format)
+        entries = sinks.Journal(sink, datagrams)
+        return Log(entries, wanted.level, "journal", connections=wanted.connections)
+    return Log(sink, wanted.level, wanted.format, connections=wanted.connections)
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,8 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     if own_addresses(runtime.deployment) != addresses_before:
         _send_addresses(runtime)
     mend_listeners(runtime)
-    runtime.log.set_level(runtime.deployment.config.log.level)
+    wanted = runtime.deployment.config.log
+    runtime.log.set_level(wanted.level, connections=wanted.connections)
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
 
 

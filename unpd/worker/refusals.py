@@ -19,13 +19,11 @@ to the log, and raises nothing.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
+from unpd.access.decide import Verdict
 from unpd.access.peer import Peer
-from unpd.access.rules import Entry
 from unpd.log_events.row import Field
 from unpd.logs import Log
-from unpd.names import RefusalReason
 
 MAX_SOURCES = 256
 PERIOD_S = 1.0
@@ -34,26 +32,6 @@ OTHERS = "others"
 """The peer of a line about sources for which the table has no room."""
 SEVERAL = "several"
 """The reason of such a line where they were refused for more than one."""
-
-
-class Verdict(Protocol):
-    """Why a connection or a datagram is refused, as :mod:`unpd.access.decide` says."""
-
-    @property
-    def reason(self) -> RefusalReason:
-        """The rule or the limit that refuses."""
-
-    @property
-    def value(self) -> Field:
-        """What was compared with the limit; None where nothing was."""
-
-    @property
-    def limit(self) -> Field:
-        """The limit."""
-
-    @property
-    def rule(self) -> Entry | None:
-        """The entry of a list that decided; None if none did."""
 
 
 @dataclass(slots=True)
@@ -163,7 +141,7 @@ def _grounds(verdict: Verdict | None) -> dict[str, Field]:
     if verdict is None:
         return grounds
     if verdict.value is not None:
-        grounds |= {"value": verdict.value, "limit": verdict.limit}
+        grounds |= {"value": round(verdict.value, 3), "limit": verdict.limit}
     if verdict.rule is not None:
         grounds["rule"] = verdict.rule.text
         if verdict.rule.origin.file:

@@ -5,7 +5,6 @@ sums.
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from tests.support.clock import ManualClock
 from tests.support.memory_sink import MemorySink
 from tests.support.observed import Event, contradiction
+from unpd.access.decide import Verdict
 from unpd.access.network import V4, V6
 from unpd.access.peer import UNIX, Peer
 from unpd.access.rules import Entry, Origin
@@ -24,16 +24,6 @@ from unpd.worker.refusals import MAX_SOURCES, OTHERS, PERIOD_S, RefusalLines
 
 DENY, RATE = RefusalReason.DENY, RefusalReason.ACCEPT_RATE
 REFUSED, OBSERVED = "connection.refused", "connection.would_be_refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A verdict."""
-
-    reason: RefusalReason
-    value: int | None = None
-    limit: int | None = None
-    rule: Entry | None = None
 
 
 SOMEBODY = Peer(V4, 0xC0000201)
@@ -58,7 +48,7 @@ class Scene:
     def refuse(
         self,
         peer: Peer = SOMEBODY,
-        verdict: Decided | RefusalReason = DENY,
+        verdict: Verdict | RefusalReason = DENY,
         service: str = "echo",
         *,
         observed: bool = False,
@@ -66,7 +56,7 @@ class Scene:
         """Refuse a connection now."""
         take = self.refusals.would_refuse if observed else self.refusals.refused
         if isinstance(verdict, RefusalReason):
-            verdict = Decided(verdict)
+            verdict = Verdict(verdict)
         take(service, peer, verdict, self.clock.now)
 
     def advance(self, seconds: float) -> None:
@@ -222,12 +212,12 @@ def test_a_sum_shows_the_last_values(scene: Scene) -> None:
     """They may have moved since the first refusal. Fields that a refusal has not are
     missing, and the line fits the table of log events.
     """
-    for value in (10, 11, 12):
-        scene.refuse(verdict=Decided(RefusalReason.MAX_PER_SOURCE, value, limit=10))
+    for value in (10, 11, 12.00004):
+        scene.refuse(verdict=Verdict(RefusalReason.MAX_PER_SOURCE, value=value, limit=10))
     path = "/etc/unpd/unpd.toml"
-    scene.refuse(verdict=Decided(DENY, rule=Entry("192.0.2.0/24", Origin(path, 3))))
+    scene.refuse(verdict=Verdict(DENY, rule=Entry("192.0.2.0/24", Origin(path, 3))))
     scene.refuse(
-        verdict=Decided(RefusalReason.DENIED, rule=Entry("192.0.2.1", Origin())), observed=True
+        verdict=Verdict(RefusalReason.DENIED, rule=Entry("192.0.2.1", Origin())), observed=True
     )
     scene.advance(PERIOD_S)
     base = {"service": "echo", "peer": "192.0.2.1"}
@@ -238,7 +228,7 @@ def test_a_sum_shows_the_last_values(scene: Scene) -> None:
         {**limited, "value": 10, "limit": 10, "repeated": 1},
         {**listed, "file": path, "line": 3, "repeated": 1},
         {**denied, "repeated": 1},
-        {**limited, "value": 12, "limit": 10, "repeated": 2},
+        {**limited, "value": 12.0, "limit": 10, "repeated": 2},
     ]
     for line in scene.lines:
         assert contradiction(Event(line.pop("event"), "info", line)) == ""

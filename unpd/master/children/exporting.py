@@ -39,7 +39,8 @@ def exporter_keeps(deployment: Deployment, child: Child) -> tuple[int, ...]:
 def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
     """The whole life of an exporter, called in the child."""
     listener = deployment.listeners.of(METRICS)[0]
-    newborn.log.set_level(deployment.config.log.level)
+    wanted = deployment.config.log
+    newborn.log.set_level(wanted.level, connections=wanted.connections)
 
     def ready() -> None:
         newborn.report_ready()

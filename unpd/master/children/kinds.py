@@ -239,7 +239,8 @@ def _service_setups(
     runtime: Runtime, deployment: Deployment, newborn: Newborn
 ) -> tuple[ServiceSetup, ...]:
     # The master changes its own level only after this generation has been proved.
-    newborn.log.set_level(deployment.config.log.level)
+    wanted = deployment.config.log
+    newborn.log.set_level(wanted.level, connections=wanted.connections)
     kind, served = newborn.child.slot.kind, served_by(deployment, newborn.child.slot)
     made = make_services(deployment, served)
     return tuple(_service_setup(runtime, deployment, kind, name, made[name]) for name in served)
