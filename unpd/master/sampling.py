@@ -1,23 +1,27 @@
 """Samples what the master measures once a second: the accept queues, the datagrams that
-the kernel dropped, the open connections, its own process, its faults, the wanted
-workers, the services out of reach, and the heartbeats of its children. Writes the
-master's own heartbeat.
+the kernel dropped, the open connections, how busy the machine is, its own process, its
+faults, the wanted workers, the services out of reach, and the heartbeats of its
+children. Writes the master's own heartbeat.
 
 Called by the shell's sweep. :func:`sample` and :func:`show_state` write the master's
 words of the board.
 """
 
 import contextlib
+import functools
 import os
 import resource
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from unpd.board import layout
 from unpd.board.active import active_by_service
 from unpd.config.addresses import takes_datagrams
+from unpd.config.schema import Config
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.kernel import datagrams, tcp_info
+from unpd.kernel import datagrams, pressure, tcp_info
 from unpd.loop import now
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Runtime
@@ -42,6 +46,7 @@ def sample(runtime: Runtime) -> None:
         if takes_datagrams(listener.address):
             _sample_drops(runtime, key, listener)
     _sample_peaks(runtime)
+    sample_machine(words, runtime.deployment.config)
     words[layout.Master.BEAT_NS] = int(now() * layout.NS)
     words[layout.Master.SIGCHLD] = runtime.reaper.calls
     words[layout.Master.LOG_DROPPED] = runtime.log.sink.dropped
@@ -49,6 +54,30 @@ def sample(runtime: Runtime) -> None:
     # program's fault, the last figures stay.
     with contextlib.suppress(OSError):
         _sample_process(words)
+
+
+def sample_machine(words: memoryview, config: Config, root: Path = Path("/")) -> None:
+    """Write how busy the machine is, as far as a limit of ``config`` asks for it.
+
+    ``root``: the root directory of the file system (tests make their own).
+    """
+    services = config.services.values()
+    for word, waited_for in enumerate(layout.RESOURCES, layout.Master.PRESSURE):
+        limited = any(getattr(service.max_pressure, waited_for) for service in services)
+        read = functools.partial(pressure.read, waited_for, root)
+        words[word] = _hundredths(read) if limited else 0
+    limited = any(service.max_load for service in services)
+    words[layout.Master.LOAD] = _hundredths(pressure.load_average) if limited else 0
+
+
+def _hundredths(read: Callable[[], float]) -> int:
+    """What ``read`` returns; 0 if it fails, because an old figure could close a service
+    for good.
+    """
+    try:
+        return round(100 * read())
+    except OSError:
+        return 0
 
 
 def _sample_drops(runtime: Runtime, key: str, listener: OpenListener) -> None:
