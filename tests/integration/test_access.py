@@ -27,7 +27,7 @@ HOME, OTHER = "127.0.0.1", "127.0.0.9"
 def echo(*lines: str, model: str = "event", workers: int = 2) -> str:
     """An echo service with keys of its own."""
     listen = '[services.echo]\nlisten = ["tcp://0.0.0.0:0"]\n'
-    return f"[pools.default]\nworkers = {workers}\n{listen}model = \"{model}\"\n" + "\n".join(lines)
+    return f'[pools.default]\nworkers = {workers}\n{listen}model = "{model}"\n' + "\n".join(lines)
 
 
 def come(unpd: Unpd, source: str = HOME) -> socket.socket:
@@ -93,9 +93,7 @@ def test_only_who_is_allowed_comes_in(launch: Launch) -> None:
     """An address outside `allow` is refused; one inside is served, also as a v4-mapped
     peer of an IPv6 listener.
     """
-    unpd = launch(
-        '[services.echo]\nlisten = ["tcp://[::]:0"]\nallow = ["127.0.0.9"]\n'
-    )
+    unpd = launch('[services.echo]\nlisten = ["tcp://[::]:0"]\nallow = ["127.0.0.9"]\n')
     assert refused(come(unpd)) == b""
     with inside(unpd, OTHER):
         assert refusals(unpd, "allow") == 1
@@ -137,9 +135,7 @@ def test_times_close_a_service(launch: Launch) -> None:
     """Outside its times a service refuses, and says when it opens."""
     now = time.gmtime()
     hour = (now.tm_hour + 2) % 24
-    unpd = launch(
-        echo(f'access_times = ["{hour:02}:00-{hour:02}:30"]', 'times_zone = "UTC"')
-    )
+    unpd = launch(echo(f'access_times = ["{hour:02}:00-{hour:02}:30"]', 'times_zone = "UTC"'))
     assert refused(come(unpd)) == b""
     assert refusals(unpd, "access_times") == 1
 
@@ -273,9 +269,7 @@ def test_observe_first_and_enforce_later(launch: Launch) -> None:
     rules = ("max_per_source = 2",)
     unpd = launch(echo(*rules, 'mode = "observe"'))
     with inside(unpd, count=5):
-        would = unpd.metric(
-            "unpd_would_refuse_total", service="echo", reason="max_per_source"
-        )
+        would = unpd.metric("unpd_would_refuse_total", service="echo", reason="max_per_source")
     assert would == 3
     assert unpd.wait_event("connection.would_be_refused").fields["limit"] == 2
     wait_active(unpd, 0)

@@ -45,6 +45,8 @@ def peer_groups(sock: socket.socket) -> tuple[int, ...]:
     # The module socket has no buffer for more than 256 groups.
     size = ctypes.c_uint(_MOST_GROUPS * _GID_BYTES)
     groups = (ctypes.c_uint32 * _MOST_GROUPS)()
-    if _libc.getsockopt(sock.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS, groups, ctypes.byref(size)):
+    if _libc.getsockopt(
+        sock.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS, groups, ctypes.byref(size)
+    ):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return tuple(groups[: size.value // _GID_BYTES])

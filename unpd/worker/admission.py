@@ -31,9 +31,7 @@ from unpd.kernel.credentials import peer_credentials, peer_groups
 from unpd.names import RefusalReason, Resource
 
 _HUNDREDTHS = 100
-_PRESSURE = {
-    resource: Master.PRESSURE + index for index, resource in enumerate(layout.RESOURCES)
-}
+_PRESSURE = {resource: Master.PRESSURE + index for index, resource in enumerate(layout.RESOURCES)}
 _DENIAL = LiveDenial()  # the master alone knows its rule and its end
 
 
@@ -210,9 +208,7 @@ class DatagramAdmission:
         return decision
 
 
-def _count_rates(
-    terms: AccessTerms, lane: SourceLane, column: int, key: int, now: float
-) -> None:
+def _count_rates(terms: AccessTerms, lane: SourceLane, column: int, key: int, now: float) -> None:
     if terms.accept_rate is not None:
         lane.service_admitted(column, now, terms.accept_rate.window_s)
     if terms.accept_rate_per_source is not None:
