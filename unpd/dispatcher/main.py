@@ -4,8 +4,9 @@ It accepts a connection, forks a session process for it, closes its own descript
 the connection, and goes on. SIGCHLD tells it that sessions have ended; its handler
 loops waitpid (:class:`unpd.kernel.signals.Reaper`). A service has at most
 ``max_connections`` sessions: beyond that its listeners are not watched, and clients
-wait in the accept queue, or are turned away, as the service's ``on_limit`` says. If the kernel refuses a fork, the connection is kept and the
-fork is tried again after a pause; meanwhile nothing is accepted.
+wait in the accept queue, or are turned away, as the service's ``on_limit`` says. If the
+kernel refuses a fork, the connection is kept and the fork is tried again after a pause;
+meanwhile nothing is accepted.
 
 The master calls :meth:`Dispatcher.run` in the forked child. If an earlier dispatcher
 died, this one has its table: the sessions in it count on, and get the orders too.
@@ -36,16 +37,16 @@ from unpd.logs import Log
 from unpd.loop import Loop, now
 from unpd.names import ChildOrder
 from unpd.worker.accepting import BATCH, FIRST_PAUSE_S, LONGEST_PAUSE_S, AcceptFailure, Listener
-from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.admission import Gate
+from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.intake import LIMIT_PAUSE_S
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
 from unpd.worker.main import ServiceSetup, listeners_of
-from unpd.worker.reception import Reception
-from unpd.worker.refusals import RefusalLines
 from unpd.worker.orders import Signals
 from unpd.worker.questions import Described, Questions
+from unpd.worker.reception import Reception
+from unpd.worker.refusals import RefusalLines
 
 SWEEP_S = 1.0
 """How often the bytes of sessions are booked, and a lost SIGCHLD is made up for. A turn

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from unpd.board import layout
-from unpd.board.source_lane import SourceLane
 from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
 from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
 from unpd.kernel.connections import address_text
 from unpd.logs import Log
 from unpd.names import EndCause, ReapReason

@@ -38,9 +38,9 @@ class ServiceSetup:
     """One service as a worker gets it. ``column``: its column on the scoreboard.
     ``service``: a StreamService, a DatagramService or both, as its listeners need it.
     ``datagrams``: its datagram sockets with their columns; the three numbers bound what
-    a source network, and all of them, are sent. ``access``: who may use it, and how much
-    of it. ``offered``: the times of the services to
-    which its sessions may be handed over.
+    a source network, and all of them, are sent. ``access``: who may use it, and how
+    much of it. ``offered``: the times of the services to which its sessions may be
+    handed over.
     """
 
     name: str

@@ -2,8 +2,8 @@
 line in the log for each refusal.
 
 A refused connection is closed at once; it was never open, and no session or process is
-made for it. It may get one text before that, as far as its send buffer has room: nothing
-here waits.
+made for it. It may get one text before that, as far as its send buffer has room:
+nothing here waits.
 
 Owned by the engine of a worker, or by a dispatcher. Calls the admission of the service
 and :mod:`unpd.worker.refusals`. Raises nothing.
