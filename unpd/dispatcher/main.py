@@ -24,7 +24,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from unpd.access.network import Network
 from unpd.board import layout
+from unpd.board.denied import Denied
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
 from unpd.channel import ChannelEnd
@@ -35,7 +37,7 @@ from unpd.dispatcher.session import SessionSetup
 from unpd.kernel.signals import Reaper, blocked
 from unpd.logs import Log
 from unpd.loop import Loop, now
-from unpd.names import ChildOrder
+from unpd.names import ChildOrder, EndCause
 from unpd.worker.accepting import BATCH, FIRST_PAUSE_S, LONGEST_PAUSE_S, AcceptFailure, Listener
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
@@ -67,6 +69,7 @@ class DispatcherSetup:
     board: Scoreboard
     place: Place
     row: memoryview
+    denied: Denied
     log: Log
     signals: Signals
     report_ready: Callable[[], None]
@@ -267,9 +270,7 @@ class Dispatcher:
             self._drain(accepts=order is not ChildOrder.LEAVE)
             self._retired = self._retired or order is ChildOrder.RETIRE
             if order is not ChildOrder.RETIRE and self._waiting is not None:
-                os.close(self._waiting.fd)
-                self._roll.ended(self._waiting.index, None, int(now() * layout.NS))
-                self._waiting = None
+                self._drop_waiting(self._waiting, EndCause.SHUTDOWN)
             self._processes.tell(order)
 
     def _drain(self, accepts: bool) -> None:
@@ -288,6 +289,21 @@ class Dispatcher:
         while self._doors:
             self._doors.pop().listener.sock.close()
         self._setup.title("draining")
+
+    def kick(self, network: Network) -> int:
+        """End the sessions whose clients are in a denied network, and a connection that
+        waits for its fork; return how many.
+        """
+        kicked = self._roll.kick(network)
+        self._processes.tell(ChildOrder.LEAVE, kicked)
+        if self._waiting is not None and self._waiting.index in kicked:
+            self._drop_waiting(self._waiting, EndCause.DENIED)
+        return len(kicked)
+
+    def _drop_waiting(self, waiting: Accepted, cause: EndCause) -> None:
+        os.close(waiting.fd)
+        self._roll.ended(waiting.index, None, int(now() * layout.NS), cause)
+        self._waiting = None
 
     # --- as the channel sees it -------------------------------------------------------
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unpd.board import layout
+from unpd.board.denied import Denied
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
 from unpd.config.times import ServiceTimes
@@ -61,6 +62,7 @@ class WorkerSetup:
     ``own``: the addresses on which unpd listens at its start. ``board`` and ``place``:
     where it finds its siblings; without a place it has its listeners alone, and never
     takes more than ``max_connections``. ``row``: its own words on the board.
+    ``denied``: the networks that are denied.
     ``channel``: the questions of the master, which come after ``report_ready`` (None:
     no questions). ``switch_log`` answers the question that brings a new log file.
     ``title`` sets the state in the process title.
@@ -76,6 +78,7 @@ class WorkerSetup:
     log: Log
     signals: Signals
     report_ready: Callable[[], None]
+    denied: Denied
     channel: ChannelEnd | None
     switch_log: Callable[[], dict[str, Any]]
     title: Callable[[str], None]

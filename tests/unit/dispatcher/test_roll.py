@@ -1,9 +1,12 @@
 """The roll: what the keeper of a table of sessions books in its row."""
 
+import socket
+import struct
 from collections.abc import Callable
 
 import pytest
 
+from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.layout import Row, Service, Session
 from unpd.board.sessions import SessionTable
@@ -225,3 +228,31 @@ def test_a_session_as_an_operator_sees_it(scene: Scene) -> None:
         "sent": 5,
         "state": "serving",
     }
+
+
+def test_the_sessions_of_a_network_are_told_why_they_leave() -> None:
+    """Those with clients in it get the word, and no other; also one that has no process
+    yet. A session that forged its address is none of them, and no fault.
+    """
+    scene = Scene(size=4)
+    addresses = ("192.0.2.7", "198.51.100.7", "192.0.2.8")
+    indexes = []
+    for address in addresses:
+        peer = struct.pack("=HH4s", socket.AF_INET, 7, socket.inet_aton(address))
+        indexes.append(scene.roll.begin(ECHO, LISTENER, peer, 10 * S))
+    forged = scene.begin()
+    scene.roll.forked(indexes[0], 4711)
+    kicked = scene.roll.kick(Network.parse("192.0.2.0/24"))
+    assert kicked == {indexes[0], indexes[2]}
+    words = [scene.table.entry(index)[Session.KICKED] for index in (*indexes, forged)]
+    assert words == [1, 0, 1, 0]
+
+
+def test_a_new_session_in_the_entry_of_a_kicked_one_stays() -> None:
+    """The word goes with the entry's next beginning."""
+    scene = Scene(size=1)
+    index = scene.begin(pid=4711)
+    scene.table.entry(index)[Session.KICKED] = 1
+    scene.roll.ended(index, ReapReason.CLEAN, 11 * S)
+    assert scene.begin() == index
+    assert scene.table.entry(index)[Session.KICKED] == 0
