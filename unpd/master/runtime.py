@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unpd.access.network import Network
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
 from unpd.config.load import Loaded
@@ -25,6 +26,7 @@ from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.master.children.lanes import Lanes
 from unpd.master.columns import BoardColumns
+from unpd.master.deny_list import DenyList
 from unpd.master.listening.table import Listeners
 from unpd.master.reload_report import ReloadReport
 from unpd.names import Fault
@@ -93,6 +95,26 @@ class LastReload:
     generation: int
 
 
+@dataclass(slots=True, eq=False)
+class Kick:
+    """A request to end the connections of a denied network. ``request``: its number.
+    ``fields``: the rest of its answer. ``late_at``: when it is answered anyway.
+
+    ``waiting``: the children that have yet to answer, by birth. ``asking``: the one
+    that is being asked, else 0. ``ended``: how many connections have ended. ``silent``:
+    how many children gave no answer.
+    """
+
+    request: int
+    network: Network
+    fields: Mapping[str, Any]
+    late_at: float
+    waiting: set[int] = field(default_factory=set)
+    asking: int = 0
+    ended: int = 0
+    silent: int = 0
+
+
 PAUSE_S = 0.05
 PATIENCE_S = 3.0
 """How long a reload waits for an address that a retired worker has yet to close. A
@@ -121,11 +143,12 @@ class Runtime:
     is that of ``deployment``; the master does not read it from the scoreboard, which
     children can write. ``processes`` has the children that are not reaped yet, by
     birth; ``birth_by_pid`` has their births by pid. ``lanes``: what dispatchers leave
-    to their successors. ``faults`` has one sentence for each fault that the core does
-    not see, by the fault and the part that has it. ``config_names`` are the absolute
-    names of the configuration file, none for the built-in default. ``last_reload`` is
-    the last one that has ended, ``report`` what the last one that succeeded has
-    changed.
+    to their successors. ``deny_list``: the live denials; ``kicks``: the requests to end
+    connections of denied networks that are not answered yet. ``faults`` has one
+    sentence for each fault that the core does not see, by the fault and the part that
+    has it. ``config_names`` are the absolute names of the configuration file, none for
+    the built-in default. ``last_reload`` is the last one that has ended, ``report``
+    what the last one that succeeded has changed.
     """
 
     deployment: Deployment
@@ -152,10 +175,13 @@ class Runtime:
     birth_by_pid: dict[int, int] = field(default_factory=dict)
     faults: dict[tuple[Fault, str], str] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
+    kicks: list[Kick] = field(default_factory=list)
+    deny_list: DenyList = field(init=False)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin without lanes."""
+        """Begin without lanes and denials."""
+        self.deny_list = DenyList(self.board, self.log, self.faults)
         self.lanes = Lanes(self.board, lambda: self.columns.services.by_name, self.log)
 
     def postpone(self, at: float) -> bool:
