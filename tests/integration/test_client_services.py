@@ -17,7 +17,7 @@ from unpd.services.chargen import lines
 from unpd.services.table import SERVICES
 
 KINDS = ("tcp", "udp", "unix", "unixgram")
-NAMES = [name for name, row in SERVICES.items() if row.datagram]
+NAMES = [name for name, row in SERVICES.items() if row.datagram and row.rfc]
 QUOTATION = "An answer may be long: " + "x" * 200
 
 

@@ -291,7 +291,7 @@ def test_a_child_that_cannot_switch_is_shown(launch: Launch, public: Path, end: 
         assert "no free one" in refused.fields["error"]
         (cause,) = degraded(unpd)
         assert cause.startswith(f"worker default/0 (pid {worker}) writes to the old log file")
-        assert holders(unpd, old) == [worker]
+        until(lambda: holders(unpd, old) == [worker], 10.0, "the exporter to switch")
         until(lambda: 'reason="log_failed"} 1.0' in metrics(unpd), 10.0, "the metric")
         if end == "a-death":
             procs.kill([worker])
@@ -299,7 +299,7 @@ def test_a_child_that_cannot_switch_is_shown(launch: Launch, public: Path, end: 
         until(lambda: len(procs.fds(worker)) < 64, 10.0, "free descriptors")
         unpd.signal(SIGUSR1)
     until(lambda: not degraded(unpd), 10.0, "the end of the fault")
-    assert not holders(unpd, old)
+    until(lambda: not holders(unpd, old), 10.0, "the old file to be closed by all")
 
 
 @pytest.mark.slow
@@ -320,7 +320,7 @@ def test_a_child_that_does_not_answer_is_shown(launch: Launch, public: Path) -> 
         assert f"(pid {worker}) writes to the old log file: it does not answer" in cause
         unpd.signal(SIGUSR1)
     until(lambda: not degraded(unpd), 10.0, "the end of the fault")
-    assert not holders(unpd, old)
+    until(lambda: not holders(unpd, old), 10.0, "the old file to be closed by all")
     assert len(unpd.log_events("log.not_reopened")) == 1
 
 

@@ -1,11 +1,54 @@
 """What a rate takes, and what it refuses, for clients that come at any times."""
 
 import math
+from collections import Counter
+from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unpd.access.rate import Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows of a rate on a clock of milliseconds, and what counts in them."""
+
+    rate: Rate
+
+    @property
+    def length_ms(self) -> int:
+        """The length of a window."""
+        return round(1000 * self.rate.window_s)
+
+    def of(self, now_ms: int) -> int:
+        """The number of the window that has ``now_ms``."""
+        return now_ms // self.length_ms
+
+    def share(self, now_ms: int) -> float:
+        """How much of the window before still counts at ``now_ms``."""
+        return (self.length_ms - now_ms % self.length_ms) / self.length_ms
+
+    def refuses(self, last: int, count: int, before: int, now_ms: int) -> bool:
+        """Whether one more is refused at ``now_ms``, if ``count`` were taken in the
+        window ``last``, and ``before`` in the one before that.
+        """
+        counted = {last: count, last - 1: before}
+        window = self.of(now_ms)
+        return self.rate.exceeded(
+            counted.get(window, 0), counted.get(window - 1, 0), self.share(now_ms)
+        )
+
+    def taken_of(self, arrivals: list[int]) -> list[int]:
+        """The arrivals that the rate takes."""
+        taken: list[int] = []
+        counted: Counter[int] = Counter()
+        for now_ms in arrivals:
+            window = self.of(now_ms)
+            if not self.refuses(window, counted[window], counted[window - 1], now_ms):
+                counted[window] += 1
+                taken.append(now_ms)
+        return taken
 
 
 @st.composite
@@ -21,7 +64,7 @@ def rates_with_arrivals(draw: st.DrawFn) -> tuple[Rate, list[int]]:
     windows, or at their leisure.
     """
     rate = draw(rates())
-    window_ms = rate.window_ms
+    window_ms = Windows(rate).length_ms
     gap_ms = st.one_of(
         st.sampled_from([0, 0, 0, 1, window_ms - 1, window_ms, window_ms // 2]),
         st.integers(0, max(1, 3 * window_ms // rate.burst)),
@@ -35,19 +78,6 @@ def rates_with_arrivals(draw: st.DrawFn) -> tuple[Rate, list[int]]:
     return rate, arrivals
 
 
-def taken_of(rate: Rate, arrivals: list[int]) -> list[int]:
-    """The arrivals that the rate takes, counted as a lane of the board does."""
-    taken = []
-    ends_ms, count, before = 0, 0, 0
-    for now_ms in arrivals:
-        count, before = rate.counts(ends_ms, count, before, now_ms)
-        ends_ms = rate.ends_ms(now_ms)
-        if not rate.exceeded(count, before, rate.share(now_ms)):
-            count += 1
-            taken.append(now_ms)
-    return taken
-
-
 @settings(max_examples=150, deadline=None)
 @given(rates_with_arrivals())
 def test_the_bound_of_any_span(case: tuple[Rate, list[int]]) -> None:
@@ -55,14 +85,13 @@ def test_the_bound_of_any_span(case: tuple[Rate, list[int]]) -> None:
     window of the clock at most burst.
     """
     rate, arrivals = case
-    taken = taken_of(rate, arrivals)
+    taken = Windows(rate).taken_of(arrivals)
     for first, begin_ms in enumerate(taken):
         for last in range(first, len(taken)):
             span_ms = taken[last] - begin_ms + 1
-            most = rate.burst + math.ceil(rate.burst * span_ms / rate.window_ms)
+            most = rate.burst + math.ceil(rate.burst * span_ms / Windows(rate).length_ms)
             assert last - first + 1 <= most
-    windows = [rate.ends_ms(now_ms) for now_ms in taken]
-    assert all(windows.count(window) <= rate.burst for window in windows)
+    assert all(count <= rate.burst for count in Counter(map(Windows(rate).of, taken)).values())
 
 
 @settings(max_examples=100, deadline=None)
@@ -71,9 +100,9 @@ def test_a_steady_client_below_the_rate(rate: Rate, begin_ms: int, slower_ms: in
     """A client that comes steadily, and less often than the rate allows, is never
     refused.
     """
-    step_ms = rate.window_ms // rate.burst + 1 + slower_ms
+    step_ms = Windows(rate).length_ms // rate.burst + 1 + slower_ms
     arrivals = [begin_ms + i * step_ms for i in range(5 * rate.burst)]
-    assert taken_of(rate, arrivals) == arrivals
+    assert Windows(rate).taken_of(arrivals) == arrivals
 
 
 @settings(max_examples=100, deadline=None)
@@ -82,13 +111,13 @@ def test_a_client_that_makes_half_of_the_burst(rate: Rate, data: st.DataObject) 
     """A client that makes at most half of the burst in each window, at whatever moments
     of it, is never refused.
     """
-    moments = st.lists(st.integers(0, rate.window_ms - 1), max_size=rate.burst // 2)
+    moments = st.lists(st.integers(0, Windows(rate).length_ms - 1), max_size=rate.burst // 2)
     arrivals = [
-        window * rate.window_ms + moment
+        window * Windows(rate).length_ms + moment
         for window in range(6)
         for moment in sorted(data.draw(moments))
     ]
-    assert taken_of(rate, arrivals) == arrivals
+    assert Windows(rate).taken_of(arrivals) == arrivals
 
 
 @settings(max_examples=100, deadline=None)
@@ -97,9 +126,9 @@ def test_a_flood_gets_the_rate(rate: Rate, clients: int) -> None:
     """A flood gets what the rate allows: burst in each window, or one less because it
     does not try in every millisecond.
     """
-    window_ms = rate.window_ms
+    window_ms = Windows(rate).length_ms
     steps = range(0, 4 * window_ms, max(1, window_ms // (5 * rate.burst)))
-    taken = taken_of(rate, [now_ms for now_ms in steps for _ in range(clients)])
+    taken = Windows(rate).taken_of([now_ms for now_ms in steps for _ in range(clients)])
     for window in range(4):
         inside = sum(now_ms // window_ms == window for now_ms in taken)
         assert rate.burst - 1 <= inside <= rate.burst
@@ -114,13 +143,12 @@ def test_a_flood_gets_the_rate(rate: Rate, clients: int) -> None:
 )
 def test_when_a_refusal_ends(rate: Rate, now_count: int, before: int, now_ms: int) -> None:
     """One more is taken at the promised moment, and none two milliseconds before."""
-    ends_ms = rate.ends_ms(now_ms)
+    windows = Windows(rate)
 
     def refused(at_ms: int) -> bool:
-        counted = rate.counts(ends_ms, now_count, before, at_ms)
-        return rate.exceeded(*counted, rate.share(at_ms))
+        return windows.refuses(windows.of(now_ms), now_count, before, at_ms)
 
-    wait_ms = rate.frees_in_s(now_count, before, rate.share(now_ms)) * 1000
+    wait_ms = rate.frees_in_s(now_count, before, windows.share(now_ms)) * 1000
     assert (wait_ms > 0) == refused(now_ms)
     assert not refused(now_ms + math.ceil(wait_ms))
     if wait_ms >= 3:

@@ -24,6 +24,7 @@ from unpd.config.host import Host
 from unpd.config.lines import lines_of
 from unpd.config.load import load, loads
 from unpd.config.merge import merge
+from unpd.config.origins import Origins
 from unpd.config.plan import effective, restart_needed
 from unpd.config.schema import COMMON_KEYS, Config
 from unpd.config.source import Source, Used, parse
@@ -151,7 +152,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
 def built(raw: dict[str, Any]) -> Config:
     """Build the configuration from ``raw``, which is valid."""
     findings = Findings()
-    config = build(raw, HOST, findings)
+    config = build(raw, Origins([Source("unpd.toml", "")]).place, HOST, findings)
     assert not findings.errors
     return config
 
@@ -304,7 +305,7 @@ def test_any_values(files: list[dict[str, Any]]) -> None:
     raw, origins = merge(
         [(Source(f"{rank}.toml", ""), file) for rank, file in enumerate(files)], findings
     )
-    build(raw, HOST, findings)
+    build(raw, origins.place, HOST, findings)
     assert all(str(problem).isprintable() for problem in problems(findings.errors, origins))
 
 

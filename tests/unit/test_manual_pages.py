@@ -13,6 +13,8 @@ from pydantic.fields import FieldInfo
 
 from tests.support import ROOT
 from unpd.cli.parser import make_parser
+from unpd.config.access import Access, MaxPressure
+from unpd.config.access_lists import AccessList
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
 from unpd.control.status_fields import CHANGES, DENIAL, paths
 from unpd.control.verbs import VERBS, Verb
@@ -27,6 +29,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "THE DAEMON": Daemon,
     "THE LOG": LogConfig,
     "METRICS": Metrics,
+    "ACCESS": Access,
     "POOLS": Pool,
 }
 KEYS = [
@@ -41,6 +44,8 @@ NO_VALUE = {
     ("THE LOG", "file"),
     ("SERVICES", "type"),
     ("SERVICES", "listen"),
+    ("SERVICES", "on_limit"),
+    ("ACCESS", "state_file"),
 }
 """Keys whose default stands in words, because it depends on something or is empty."""
 
@@ -293,8 +298,14 @@ def written(key: str, default: Any) -> str:
     """Return a default as the page writes it: as in the file, without quotes."""
     if key == "socket_mode":
         return f"{default:04o}"
+    if isinstance(default, AccessList):
+        return ", ".join(default.texts) or "none"
+    if isinstance(default, MaxPressure):
+        return "none"
     if isinstance(default, bool):
         return str(default).lower()
+    if default in ("", ()):
+        return "none"
     return f"{default:g}" if isinstance(default, float) else str(getattr(default, "text", default))
 
 
@@ -306,7 +317,7 @@ def test_an_own_key_has_its_default(service: str, key: str) -> None:
     """unpd.toml(5) gives the default of each key that only one type of service has."""
     default = SERVICES[service].options.model_fields[key].default
     assert (
-        f"Default: {'none' if default == () else default}"
+        f"Default: {'none' if default == () else written(key, default)}"
         in dict(items(section(TOML, "SERVICES"), "Cm"))[key]
     )
 

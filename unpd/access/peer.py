@@ -41,10 +41,11 @@ class Peer:
 
 def peer_of(sockaddr: bytes) -> Peer:
     """The peer of a sockaddr as the kernel writes it (ip(7), ipv6(7), unix(7)), without
-    padding or with it. A v4-mapped address is one of IPv4. ValueError if the address is
-    of another family.
+    padding or with it. A v4-mapped address is one of IPv4. An empty one is that of a
+    UNIX datagram from a socket without a name. ValueError if the address is of another
+    family.
     """
-    family: int = _FAMILY.unpack_from(sockaddr)[0]
+    family: int = _FAMILY.unpack_from(sockaddr)[0] if sockaddr else _AF_UNIX
     if family == _AF_INET:
         return Peer(V4, int.from_bytes(sockaddr[4:8], "big"))
     if family == _AF_INET6:

@@ -7,7 +7,8 @@ the count of the one before times its share: how much of that one the last ``win
 seconds still cover, as if its connections had come evenly. One more is refused if the
 estimate is ``burst`` or more.
 
-Two bounds hold for what is taken, whenever clients come:
+Here are the decision and its bounds. :mod:`unpd.board.sources` counts, and knows the
+windows and the share. Two bounds hold for what is taken, whenever clients come:
 
 - In a window of the clock: at most ``burst``.
 - In any T seconds: at most ``burst * (1 + T / window_s)``, rounded up. A token bucket
@@ -15,13 +16,12 @@ Two bounds hold for what is taken, whenever clients come:
   rounding. So any ``window_s`` seconds take at most twice ``burst``.
 
 No client is refused that comes steadily, and less often than ``burst`` times in a
-window; nor any that makes less than half of ``burst`` in each. Nothing stays switched
+window; nor any that makes at most half of ``burst`` in each. Nothing stays switched
 off: the estimate sinks with time, and refused connections do not count.
 
 Processes that count at the same moment may each take one more.
 
-Called by the configuration, where connections are counted
-(:mod:`unpd.board.sources`), and by :mod:`unpd.access.decide`. Calls unpd.errors to
+Called by the configuration and by :mod:`unpd.access.decide`. Calls unpd.errors to
 quote. Errors: ValueError with one sentence, for a bad text.
 """
 
@@ -79,34 +79,11 @@ class Rate:
         return f"{self.count}/{unit}{most}"
 
     @property
-    def window_ms(self) -> int:
-        """The length of a window; rounded up, so that no more is taken."""
-        return -(-1000 * self.burst * self.period_s // self.count)
-
-    @property
     def window_s(self) -> float:
-        """The length of a window in seconds."""
-        return self.window_ms / 1000
-
-    def ends_ms(self, now_ms: int) -> int:
-        """When the window ends that has ``now_ms``. All processes have the same."""
-        window_ms = self.window_ms
-        return now_ms - now_ms % window_ms + window_ms
-
-    def share(self, now_ms: int) -> float:
-        """How much of the window before still counts: from 1 down to just above 0."""
-        window_ms = self.window_ms
-        return (window_ms - now_ms % window_ms) / window_ms
-
-    def counts(self, ends_ms: int, count: int, before: int, now_ms: int) -> tuple[int, int]:
-        """What counts in the window that has ``now_ms``, and in the one before, if
-        someone has written ``count`` and ``before`` for the one that ends at
-        ``ends_ms``.
+        """The length of a window in seconds; rounded up to a millisecond, so that no
+        more is taken.
         """
-        ends_now_ms = self.ends_ms(now_ms)
-        if ends_ms == ends_now_ms:
-            return count, before
-        return 0, count if ends_ms == ends_now_ms - self.window_ms else 0
+        return -(-1000 * self.burst * self.period_s // self.count) / 1000
 
     def estimate(self, now_count: int, before: int, share: float) -> float:
         """How many were taken in the last ``window_s`` seconds, about: ``now_count`` in

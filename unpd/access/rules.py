@@ -79,7 +79,7 @@ def _order(pair: tuple[Network, Entry]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranges:
+class EntryRanges:
     """Disjoint ranges of addresses in ascending order: the first and the last number of
     each, and its entry.
     """
@@ -118,8 +118,8 @@ class Rules:
     """
 
     count: int = 0
-    v4: Ranges = Ranges()
-    v6: Ranges = Ranges()
+    v4: EntryRanges = EntryRanges()
+    v6: EntryRanges = EntryRanges()
     every_unix: Entry | None = None
     users: Mapping[int, Entry] = field(default_factory=dict)
     groups: Mapping[int, Entry] = field(default_factory=dict)
@@ -138,8 +138,8 @@ class Rules:
             raise BadEntries(tuple(faults))
         return cls(
             count=len(entries),
-            v4=Ranges.of(draft.networks[V4]),
-            v6=Ranges.of(draft.networks[V6]),
+            v4=EntryRanges.of(draft.networks[V4]),
+            v6=EntryRanges.of(draft.networks[V6]),
             every_unix=draft.every_unix,
             users=draft.users,
             groups=draft.groups,

@@ -6,25 +6,33 @@ its default, so that it hides no other fault: the cross-checks then see all the 
 keys. The keys of a service are split here into those that every service has and the
 options of its type.
 
+``[defaults]`` is validated once, as a table of its own. A service without one of its
+keys gets the value as it is, and a finding about that key names ``[defaults]``.
+
 Called by unpd.config.load, between merge and checks. Calls the schema and the models of
 the service types. Raises nothing: every fault goes to the findings.
 """
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from unpd.board import layout
-from unpd.config.files import NamedFiles
+from unpd.config.access import Access
+from unpd.config.access_lists import ListContext, ListReader
+from unpd.config.files import LISTS, NamedFiles
 from unpd.config.findings import NO_ADVICE, Findings
-from unpd.config.foreign import INSTEAD
+from unpd.config.foreign import INSTEAD, LIMIT
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
+from unpd.config.origins import Place
 from unpd.config.schema import (
     COMMON_KEYS,
     DEFAULT_POOL,
+    DEFAULT_SESSIONS,
     NAME_RULE,
+    CommonKeys,
     Config,
     Daemon,
     LogConfig,
@@ -50,25 +58,68 @@ from unpd.services.table import SERVICES
 Table = Mapping[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
-SECTIONS = tuple(Config.model_fields)
-KEYS_OF_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
+DEFAULTS = "defaults"
+SECTIONS = (*Config.model_fields, DEFAULTS)
+Tables = tuple[tuple[str, tuple[str, ...]], ...]
+KEYS_OF_TABLES: Tables = (
     ("daemon", tuple(Daemon.model_fields)),
     ("log", tuple(LogConfig.model_fields)),
     ("metrics", tuple(Metrics.model_fields)),
+    ("access", tuple(Access.model_fields)),
     ("pools.NAME", tuple(Pool.model_fields)),
     ("services.NAME", COMMON_KEYS),
 )
 """Which table each key belongs to, for the advice about a key in the wrong table."""
 
+ELSEWHERE: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("pools", "max_connections"): (
+            "the limit of a pool is max_connections_per_worker; max_connections is of a service"
+        ),
+        ("services", "connections"): LIMIT,
+        (DEFAULTS, "connections"): LIMIT,
+        (DEFAULTS, "listen"): (
+            "each service has addresses of its own: it belongs in [services.NAME]"
+        ),
+        (DEFAULTS, "type"): "each service has a protocol of its own: it belongs in [services.NAME]",
+        (DEFAULTS, "name"): "the name of a service is that of its table: [services.NAME]",
+    }
+)
+"""The advice about a key of another table, by section, where its table alone would not
+tell enough.
+"""
+
 DEFAULT_POOLS: Mapping[str, dict[str, Any]] = MappingProxyType({DEFAULT_POOL: {}})
 """The pools that exist without being configured."""
 
 
-def build(raw: Table, host: Host, findings: Findings) -> Config:
-    """Build the configuration from the merged table ``raw``.
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What the tables of one load share: the findings, and the readers of files. Of the
+    files that options name, and of lists of access rules.
+    """
+
+    findings: Findings
+    files: NamedFiles
+    lists: ListReader
+
+
+def build(raw: Table, place: Callable[[KeyPath], Place], host: Host, findings: Findings) -> Config:
+    """Build the configuration from the merged table ``raw``. ``place``: where a key of
+    it stands.
 
     Use the result only if ``findings`` holds no error afterwards.
     """
+
+    def reader() -> Identity | None:
+        """The user with whose rights root reads a file that others may have replaced by
+        a link; None for any other user, who reads with their own. KeyError for an
+        unknown account.
+        """
+        return None if host.uid != 0 else host.children or identify(daemon.user, daemon.group)
+
+    lists = ListReader(NamedFiles(reader, LISTS), place)
+    load = _Load(findings, NamedFiles(reader), lists)
     _refuse_unknown((), raw, SECTIONS, findings)
     pools = _named_tables("pools", raw, layout.MAX_POOLS, findings)
     if len(pools) == layout.MAX_POOLS and DEFAULT_POOL not in pools:
@@ -81,63 +132,57 @@ def build(raw: Table, host: Host, findings: Findings) -> Config:
     # An unknown table was meant to be one of services, more likely than not.
     if raw.get("services", {}) == {} and not _unknown_tables(raw):
         findings.error((), "no service is configured: add a table such as [services.echo]")
-    daemon = _section("daemon", Daemon, raw, findings, host.daemon_defaults())
+    daemon = _section("daemon", Daemon, raw, load, host.daemon_defaults())
+    defaults = _section(DEFAULTS, CommonKeys, raw, load, {})
     return Config(
         daemon=daemon,
-        log=_section("log", LogConfig, raw, findings, {}),
-        metrics=_section("metrics", Metrics, raw, findings, {}),
+        log=_section("log", LogConfig, raw, load, {}),
+        metrics=_section("metrics", Metrics, raw, load, {}),
+        access=_section("access", Access, raw, load, {}),
         pools={
-            name: _validate(("pools", name), Pool, table, findings, {})
+            name: _validate(("pools", name), Pool, table, load, {})
             for name, table in {**DEFAULT_POOLS, **pools}.items()
         },
-        services=_services(services, NamedFiles(partial(_reader, host, daemon)), findings),
+        services={name: _service(name, table, load, defaults) for name, table in services.items()},
     )
-
-
-def _reader(host: Host, daemon: Daemon) -> Identity | None:
-    """The user with whose rights root reads a file whose content goes to clients; None
-    for any other user, who reads with their own. KeyError for an unknown account.
-    """
-    return None if host.uid != 0 else host.children or identify(daemon.user, daemon.group)
 
 
 def _unknown_tables(raw: Table) -> list[str]:
     return [key for key, value in raw.items() if isinstance(value, dict) and key not in SECTIONS]
 
 
-def _section(
-    name: str, model: type[Model], raw: Table, findings: Findings, defaults: Table
-) -> Model:
-    table = _table((name,), raw.get(name, {}), findings)
-    return _validate((name,), model, table or {}, findings, defaults)
+def _section(name: str, model: type[Model], raw: Table, load: _Load, defaults: Table) -> Model:
+    table = _table((name,), raw.get(name, {}), load.findings)
+    return _validate((name,), model, table or {}, load, defaults)
 
 
 def _validate(
-    path: KeyPath, model: type[Model], table: Table, findings: Findings, defaults: Table
+    path: KeyPath, model: type[Model], table: Table, load: _Load, defaults: Table
 ) -> Model:
     """Validate ``table`` as ``model``; unknown and faulty keys become findings.
     ``defaults`` replace those of the model.
     """
-    _refuse_unknown(path, table, tuple(model.model_fields), findings)
+    _refuse_unknown(path, table, tuple(model.model_fields), load.findings)
     return _validate_known(
         path,
         model,
         {key: value for key, value in table.items() if key in model.model_fields},
-        findings,
+        load,
         defaults,
     )
 
 
 def _validate_known(
-    path: KeyPath, model: type[Model], table: Table, findings: Findings, defaults: Table
+    path: KeyPath, model: type[Model], table: Table, load: _Load, defaults: Table
 ) -> Model:
     """Validate ``table``, whose keys are all known; a faulty key becomes a finding and
     gets its default.
     """
+    context = ListContext(load.lists, path)
     try:
-        return model.model_validate({**defaults, **table})
+        return model.model_validate({**defaults, **table}, context=context)
     except ValidationError as failure:
-        findings.refuse(path, model, failure)
+        load.findings.refuse(path, model, failure)
         faulty = {
             detail["loc"][0] for detail in failure.errors(include_input=False, include_url=False)
         }
@@ -147,7 +192,7 @@ def _validate_known(
             for key, value in defaults.items()
             if key in faulty and model.model_fields[key].is_required()
         }
-        return model.model_validate({**needed, **sound})
+        return model.model_validate({**needed, **sound}, context=context)
 
 
 def _table(path: KeyPath, value: Any, findings: Findings) -> dict[str, Any] | None:
@@ -178,47 +223,50 @@ def _named_tables(
     return found
 
 
-def _services(
-    tables: Mapping[str, dict[str, Any]], files: NamedFiles, findings: Findings
-) -> dict[str, ServiceConfig]:
-    return {name: _service(name, table, files, findings) for name, table in tables.items()}
-
-
-def _service(name: str, table: Table, files: NamedFiles, findings: Findings) -> ServiceConfig:
+def _service(name: str, table: Table, load: _Load, defaults: CommonKeys) -> ServiceConfig:
     path: KeyPath = ("services", name)
-    row = _service_type(path, table.get("type", name), findings)
+    row = _service_type(path, table.get("type", name), load.findings)
+    inherited = {
+        key: getattr(defaults, key) for key in defaults.model_fields_set if key not in table
+    }
+    load.findings.inherit(name, inherited)
     common = {key: value for key, value in table.items() if key in COMMON_KEYS}
     common |= {
         "name": name,
         "type": row.name if row else name,
-        "options": _options(path, row, table, findings, files),
+        "options": _options(path, row, table, load),
     }
-    return _validate_known(
+    service = _validate_known(
         path,
         ServiceConfig,
         common,
-        findings,
+        load,
         {"listen": [f"tcp://[::]:{row.port if row else 0}"]},
     )
+    return _by_model(service.model_copy(update=inherited))
 
 
-def _options(
-    path: KeyPath,
-    row: ServiceType | None,
-    table: Table,
-    findings: Findings,
-    files: NamedFiles,
-) -> Options:
+def _by_model(service: ServiceConfig) -> ServiceConfig:
+    """``service`` with the defaults of its model: a number of processes is never
+    without a limit.
+    """
+    if service.model != "fork" or "max_connections" in service.model_fields_set:
+        return service
+    return service.model_copy(update={"max_connections": DEFAULT_SESSIONS})
+
+
+def _options(path: KeyPath, row: ServiceType | None, table: Table, load: _Load) -> Options:
     """The options in a service's table that only its type has; a placeholder if they
     are faulty, or if the type itself is unknown.
     """
     if row is None:
         return Options()
+    findings = load.findings
     known = tuple(row.options.model_fields)
     _refuse_unknown(path, table, (*COMMON_KEYS, *known), findings)
     try:
         given = {key: table[key] for key in known if key in table}
-        options = options_of(row, given, files)
+        options = options_of(row, given, load.files)
         check_service(row, options)
     except ValidationError as failure:
         findings.refuse(path, row.options, failure)
@@ -251,7 +299,8 @@ def _refuse_unknown(
     for key, value in table.items():
         if key not in known:
             noun = "table" if isinstance(value, dict) else "key"
-            advice = _known_advice(key, value, path) or _near_advice(key, known, findings)
+            anywhere = KEYS_OF_TABLES if noun == "key" else ()
+            advice = _known_advice(key, value, path) or _near_advice(key, known, anywhere, findings)
             findings.error((*path, key), f"unknown {noun}; {advice}")
 
 
@@ -259,9 +308,9 @@ def _known_advice(key: str, value: Any, path: KeyPath) -> str:
     """What the operator may have meant, from the tables alone: a key of another table,
     a foreign word, or a table in the wrong place; "" if it is none of these.
     """
-    if path[:1] == ("pools",) and key == "max_connections":
-        return "the limit of a pool is max_connections_per_worker; max_connections is of a service"
-    if path[:1] == ("services",) and (
+    if path and (str(path[0]), key) in ELSEWHERE:
+        return ELSEWHERE[str(path[0]), key]
+    if path[:1] in (("services",), (DEFAULTS,)) and (
         types := [row.name for row in SERVICES.values() if key in row.options.model_fields]
     ):
         return f"only services of type {quoted_list(types)} have it"
@@ -288,7 +337,7 @@ def _table_advice(key: str, value: Any, path: KeyPath) -> str:
     return ""
 
 
-def _near_advice(key: str, known: tuple[str, ...], findings: Findings) -> str:
+def _near_advice(key: str, known: tuple[str, ...], anywhere: Tables, findings: Findings) -> str:
     """The nearest key of this table, else of any table, else all keys of this table;
     for the first faults only.
     """
@@ -296,7 +345,7 @@ def _near_advice(key: str, known: tuple[str, ...], findings: Findings) -> str:
         return NO_ADVICE
     if near := nearest(key, known):
         return f"did you mean {quoted(near)}?"
-    if near := nearest(key, (word for _, keys in KEYS_OF_TABLES for word in keys)):
-        table = next(table for table, keys in KEYS_OF_TABLES if near in keys)
+    if near := nearest(key, (word for _, keys in anywhere for word in keys)):
+        table = next(table for table, keys in anywhere if near in keys)
         return f"did you mean {quoted(near)} in [{table}]?"
     return f"known here: {quoted_list(known)}"

@@ -22,20 +22,22 @@ from unpd.config.answers import check_answers
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
+from unpd.config.offers import check_offers
+from unpd.config.refusals import check_refusals
 from unpd.config.schema import (
     DEFAULT_AMPLIFICATION,
     DEFAULT_POOL,
     MAX_POOL_WORKERS,
+    MAX_SESSIONS,
     Config,
     Pool,
-    ServiceConfig,
 )
 from unpd.config.service_types import Kinds, kinds_of
 from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
-from unpd.services.tcpmux import HELP, TcpmuxOptions
+from unpd.services.sensor import SensorOptions
 
 OTHER_DESCRIPTORS = 16
 """How many descriptors a worker has besides connections and listeners: about that."""
@@ -77,11 +79,13 @@ def check(
         _check_addresses(listeners, findings)
     _check_kinds(config, listeners, findings, kinds)
     _check_models(config, findings)
+    _check_sensors(config, findings)
     _check_amplification(config, findings)
     check_answers(config, findings)
+    check_refusals(config, host, findings)
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
-    _check_offers(config, findings)
+    check_offers(config, findings)
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
     _check_descriptors(config, len(listeners), host, findings)
@@ -163,27 +167,40 @@ def _check_kinds(
 
 
 def _check_models(config: Config, findings: Findings) -> None:
-    """Warn of a limit that nothing keeps, and of a model without streams. A service may
-    change its model by one key, so neither is an error.
+    """Refuse a number of processes that is too large, and warn of a model without
+    streams: a service may change its model by one key, so that is no error.
     """
     for name, service in config.services.items():
-        if "max_connections" in service.model_fields_set and service.model != "fork":
-            limit = (
-                "one connection at a time"
-                if service.model == "iterative"
-                else "max_connections_per_worker in [pools.NAME], with the pool's other services"
-            )
-            findings.warning(
+        if service.model == "fork" and not 1 <= service.max_connections <= MAX_SESSIONS:
+            findings.error(
                 ("services", name, "max_connections"),
-                f"nothing keeps it now: it limits the model {quoted('fork')}, and this service has"
-                f" the model {quoted(service.model)}, whose limit is {limit}",
+                f"must be a whole number from 1 to {MAX_SESSIONS} with model = {quoted('fork')}:"
+                " each connection is a process",
             )
-        if service.model != "event" and all(map(takes_datagrams, service.listen)):
+        path: KeyPath = ("services", name, "model")
+        without_streams = all(map(takes_datagrams, service.listen))
+        if service.model != "event" and without_streams and not findings.is_inherited(path):
             findings.warning(
-                ("services", name, "model"),
+                path,
                 f"{quoted(service.model)} changes nothing: a model is about streams, and every"
                 " address of this service is of datagrams",
             )
+
+
+def _check_sensors(config: Config, findings: Findings) -> None:
+    """Warn of a sensor that nobody finds."""
+    for name, service in config.services.items():
+        for address in service.listen:
+            if (
+                isinstance(service.options, SensorOptions)
+                and isinstance(address, InternetAddress)
+                and address.port == 0
+            ):
+                findings.warning(
+                    ("services", name, "listen"),
+                    f"{address.text} is another port after each start: name the port where this"
+                    " sensor waits, such as that of a protocol that no service speaks",
+                )
 
 
 def _check_amplification(config: Config, findings: Findings) -> None:
@@ -263,14 +280,16 @@ def _overlap(
 
 
 def _check_paths(config: Config, listeners: tuple[_Listener, ...], findings: Findings) -> None:
-    """Refuse a path that two of these share: pid file, control socket, log file, UNIX
-    listeners.
+    """Refuse a path that two of these share: pid file, control socket, log file, state
+    file, UNIX listeners.
     """
     uses: list[tuple[KeyPath, str]] = [
         (("daemon", "pid_file"), str(config.daemon.pid_file)),
         (("daemon", "control"), str(config.daemon.control)),
     ]
     uses += [(("log", "file"), config.log.file)] if config.log.file else []
+    state_file = config.access.state_file
+    uses += [(("access", "state_file"), state_file)] if state_file else []
     owners: dict[str, str] = {}
     for path, file in uses:
         if file in owners:
@@ -300,46 +319,6 @@ def _check_pools(config: Config, written_pools: frozenset[str], findings: Findin
     for name in config.pools:
         if name in written_pools and name not in used:
             findings.warning(("pools", name), "no service uses this pool")
-
-
-def _check_offers(config: Config, findings: Findings) -> None:
-    """Refuse a tcpmux that offers nothing, or a service that it cannot."""
-    for name, service in config.services.items():
-        if not isinstance(service.options, TcpmuxOptions):
-            continue
-        path = ("services", name, "services")
-        if not service.options.services:
-            findings.error(
-                path, 'must name the services that it offers, such as services = ["echo"]'
-            )
-        for offered in service.options.services:
-            if sentence := _why_not_offered(config, service, offered, findings):
-                findings.error(path, sentence)
-
-
-def _why_not_offered(config: Config, mux: ServiceConfig, offered: str, findings: Findings) -> str:
-    """Why a tcpmux cannot offer a service; "" if it can."""
-    service = config.services.get(offered)
-    if service is None:
-        advice = findings.advice(offered, config.services, "add its table or remove the name")
-        return f"there is no service {quoted(offered)}{advice}"
-    if service.pool != mux.pool:
-        return (
-            f"{quoted(offered)} is in the pool {quoted(service.pool)}, but a tcpmux offers only"
-            f" services of its own pool, {quoted(mux.pool)}"
-        )
-    if isinstance(service.options, TcpmuxOptions):
-        return f"{quoted(offered)} is itself of type tcpmux"
-    if not kinds_of(service.type)[0]:
-        return f"{quoted(offered)} serves no streams"
-    if service.model != "event":
-        return (
-            f"{quoted(offered)} has the model {quoted(service.model)}, but a tcpmux offers only"
-            ' services of the model "event"'
-        )
-    if offered == HELP:
-        return f"the name {quoted(HELP)} asks a tcpmux for its services (RFC 1078)"
-    return ""
 
 
 def _check_workers(

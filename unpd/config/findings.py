@@ -1,9 +1,10 @@
 """Collects the errors and warnings about a configuration, in sentences for operators.
 
-A finding is the path of a key and a sentence. :meth:`Findings.refuse` translates
-pydantic's errors: the sentence says what the field's description calls right, and never
-repeats the value. :func:`problems` adds files and lines at the end, and only if there
-is anything to report.
+A finding is the path of a key and a sentence. If a service has the value of the key
+from ``[defaults]``, the finding stands there, once for all services, and names them.
+:meth:`Findings.refuse` translates pydantic's errors: the sentence says what the field's
+description calls right, and never repeats the value. :func:`problems` adds files and
+lines at the end, and only if there is anything to report.
 
 Owns the findings of one load. Called by the steps of a load. Calls unpd.config.origins
 for files and lines. Raises nothing.
@@ -11,10 +12,11 @@ for files and lines. Raises nothing.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unpd.config.lines import KeyPath
 from unpd.config.origins import Origins
+from unpd.config.section import ItemErrors
 from unpd.config.wording import key_shown, suggestion
 from unpd.errors import Problem
 from unpd.libraries import BaseModel, ErrorDetails, ValidationError
@@ -31,12 +33,24 @@ NO_ADVICE = f"similar words are shown for the first {MAX_ADVICE} faults only"
 """The end of a sentence that has no advice otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+MAX_SHOWN_SERVICES = 3
+
+
+@dataclass(slots=True)
 class Finding:
-    """One error or warning about the key at ``path``."""
+    """One error or warning about the key at ``path``. ``services``: the names of those
+    that have the value from ``[defaults]``.
+    """
 
     path: KeyPath
     message: str
+    services: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        shown = [f"services.{name}" for name in self.services[:MAX_SHOWN_SERVICES]]
+        if hidden := len(self.services) - len(shown):
+            shown.append(f"and {hidden} more")
+        return f"{self.message} ({', '.join(shown)})" if shown else self.message
 
 
 class Findings:
@@ -47,8 +61,18 @@ class Findings:
     def __init__(self) -> None:
         self.errors: list[Finding] = []
         self.warnings: list[Finding] = []
+        self._inherited: set[KeyPath] = set()
+        self._of_defaults: dict[tuple[KeyPath, str], Finding] = {}
         self._advised = 0
         self._known: dict[Callable[[], Iterable[str]], tuple[str, ...]] = {}
+
+    def inherit(self, service: str, keys: Iterable[str]) -> None:
+        """Note that this service has these keys from ``[defaults]``."""
+        self._inherited |= {("services", service, key) for key in keys}
+
+    def is_inherited(self, path: KeyPath) -> bool:
+        """Whether the key at ``path`` is one that a service has from ``[defaults]``."""
+        return path[:3] in self._inherited
 
     def may_advise(self) -> bool:
         """Whether the nearest word is looked for once more; the question counts."""
@@ -63,17 +87,35 @@ class Findings:
 
     def error(self, path: KeyPath, message: str) -> None:
         """Add an error: the configuration is refused because of ``path``."""
-        self.errors.append(Finding(path, message))
+        self._add(self.errors, path, message)
 
     def warning(self, path: KeyPath, message: str) -> None:
         """Add a warning: ``path`` is valid, but probably not what was meant."""
-        self.warnings.append(Finding(path, message))
+        self._add(self.warnings, path, message)
+
+    def _add(self, found: list[Finding], path: KeyPath, message: str) -> None:
+        if not self.is_inherited(path):
+            found.append(Finding(path, message))
+            return
+        place = ("defaults", *path[2:])
+        if (place, message) not in self._of_defaults:
+            self._of_defaults[place, message] = Finding(place, message)
+            found.append(self._of_defaults[place, message])
+        self._of_defaults[place, message].services.append(str(path[1]))
 
     def refuse(self, path: KeyPath, model: type[BaseModel], failure: ValidationError) -> None:
         """Add what pydantic found in the table at ``path``: one error for each value,
-        although pydantic reports several for the members of a union.
+        although pydantic reports several for the members of a union, and one for each
+        item that a validator of ours refuses.
         """
-        details = failure.errors(include_url=False)
+        details: list[ErrorDetails] = []
+        for detail in failure.errors(include_url=False):
+            error = detail.get("ctx", {}).get("error")
+            if not isinstance(error, ItemErrors):
+                details.append(detail)
+                continue
+            for index, sentence in error.faults:
+                self.error((*path, *detail["loc"][:1], index), sentence)
         found = {
             _path_in_table(detail): self._sentence(model, detail) for detail in reversed(details)
         }
@@ -143,7 +185,7 @@ def problems(findings: list[Finding], origins: Origins) -> tuple[Problem, ...]:
     )
     return bounded(
         [
-            Problem(place.file, place.line, dotted_key(finding.path), finding.message)
+            Problem(place.file, place.line, dotted_key(finding.path), str(finding))
             for place, finding in placed[:MAX_PROBLEMS]
         ],
         len(placed),

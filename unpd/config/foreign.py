@@ -17,10 +17,11 @@ _SWITCH = "a service is switched off by deleting its table"
 _PROGRAMS = "unpd starts no programs"
 _FORWARDS = "unpd forwards no connections"
 _ABSENT = "unpd has nothing like it"
-_ACCESS = f"{_ABSENT}: use a firewall, or IPAddressAllow= and IPAddressDeny= in its unit"
-_LIMIT = (
-    'the key is max_connections, of a service with model = "fork"; with model = "event", it is'
-    " max_connections_per_worker in [pools.NAME]"
+_ALLOW = 'the key is allow, a list such as ["192.0.2.0/24", "uid:alice"]'
+_DENY = "the key is deny, a list of the same forms as allow; what stands in both is refused"
+LIMIT = (
+    "the key is max_connections of a service; that of a worker is max_connections_per_worker in"
+    " [pools.NAME]"
 )
 _PATH = (
     'a UNIX socket stands in listen, such as listen = ["unix:///run/unpd/echo.sock"]; the log file'
@@ -34,20 +35,27 @@ _TIMES = "the keys are idle_timeout_s, session_timeout_s and user_timeout_s in [
 
 _ROWS: tuple[tuple[str, str], ...] = (
     # Every attribute in xinetd.conf(5) that unpd does not know under the same name.
-    ("access_times", _ABSENT),
-    ("banner banner_fail banner_success", _ABSENT),
+    (
+        "banner banner_fail",
+        'the key is banner_refused, with on_limit = "banner"; for all clients banner_accepted',
+    ),
+    ("banner_success", "the key is banner_accepted"),
     ("bind interface port", _ADDRESS),
-    ("cps", f"{_ABSENT} for connections: use a firewall; for datagrams the key is datagram_rate"),
-    ("deny_time max_load per_source", f"{_ABSENT}: use a firewall"),
+    ("cps", 'the key is accept_rate, such as "50/s"; for the answers to datagrams datagram_rate'),
+    ("deny_time", 'the key is deny_time_s of a service with type = "sensor"'),
+    ("per_source", "the key is max_per_source"),
     ("disable enabled", _SWITCH),
     ("env passenv", "set it in the unit of systemd: Environment="),
     ("flags", "the keys are keepalive and ipv6_only"),
     ("groups", "unpd takes no supplementary groups"),
     ("id", "the name of the service is that of its table: [services.NAME]"),
     ("include includedir", _INCLUDE),
-    ("instances", _LIMIT),
-    ("libwrap no_access only_from", _ACCESS),
-    ("log_on_failure log_on_success", _LEVEL),
+    ("instances", LIMIT),
+    ("libwrap", f"{_ABSENT} as hosts.allow: the keys are allow and deny"),
+    ("only_from", _ALLOW),
+    ("no_access", _DENY),
+    ("log_on_failure", "nothing to set: the log has each refusal with its reason"),
+    ("log_on_success", "the key is connections in [log]"),
     ("log_type", f"{_FILE}; without it the log goes to standard error"),
     ("mdns rpc_number rpc_version", _ABSENT),
     ("nice", "set it in the unit of systemd: Nice="),
@@ -63,14 +71,16 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("wait", _WAIT),
     # Words that other daemons have.
     ("address addresses bind_address host hostname ip ports", _ADDRESS),
-    ("allow allowed_hosts deny whitelist", _ACCESS),
+    ("allowed allow_from allowed_hosts hosts_allow whitelist", _ALLOW),
+    ("blacklist blocked denied deny_from hosts_deny", _DENY),
+    ("rate_limit ratelimit", 'the key is accept_rate, such as "50/s"'),
     ("command exec program", _PROGRAMS),
-    ("connections limit max_clients maxclients maxconn", _LIMIT),
+    ("limit max_clients maxclients maxconn", LIMIT),
     ("disabled enable on", _SWITCH),
     ("logfile log_file", _FILE),
     ("loglevel log_level debug verbose", _LEVEL),
     ("processes threads worker_processes", _WORKERS),
-    ("mode permissions", "the key for a UNIX socket is socket_mode"),
+    ("permissions", "the key for a UNIX socket is socket_mode"),
     ("path", _PATH),
     ("timeout", _TIMES),
 )

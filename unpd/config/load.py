@@ -152,7 +152,7 @@ def _build_and_check(
     """The configuration in ``files``, and the warnings about both."""
     findings = Findings()
     raw, origins = merge(files, findings)
-    config = build(raw, host, findings)
+    config = build(raw, origins.place, host, findings)
     check(
         config,
         frozenset(raw["pools"]) if isinstance(raw.get("pools"), dict) else frozenset(),

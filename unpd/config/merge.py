@@ -1,8 +1,8 @@
 """Merges the tables of the main file and its drop-ins key by key; the later file wins.
 
-Files may share ``[daemon]``, ``[log]``, ``[metrics]`` and each ``[pools.NAME]``. A
-service belongs to one file as a whole: a service in two files is an error, because a
-reader of one file would miss half of it.
+Files may share every table except those of services. A service belongs to one file as
+a whole: a service in two files is an error, because a reader of one file would miss
+half of it.
 
 Called by unpd.config.load, before the build. Calls nothing but the records of
 unpd.config. Raises nothing: a service in two files becomes a finding.

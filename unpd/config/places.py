@@ -1,5 +1,6 @@
 """The places in the file system that a configuration needs, tried with the rights of
-this process: the log file, and the directories of the sockets and the pid file.
+this process: the log file, and the directories of the sockets, the pid file and the
+state file.
 
 ``unpd check --as-daemon`` calls it, as the daemon's user and in the daemon's view of
 the file system. Changes nothing. Calls :mod:`unpd.sinks`, so that the reasons about the
@@ -46,6 +47,8 @@ def _sentences(config: Config, owner: Owner | None) -> Iterator[tuple[str, str]]
             yield key, _why_no_directory(path.parent)
     if config.log.file:
         yield "log.file", _why_no_log(config.log.file, owner)
+    if config.access.state_file:
+        yield "access.state_file", _why_unusable(Path(config.access.state_file), is_file=True)
     for name, service in config.services.items():
         for address in service.listen:
             if isinstance(address, FileAddress) and not address.path.startswith("@"):

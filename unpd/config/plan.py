@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from unpd.config.access_lists import AccessList
 from unpd.config.addresses import FileAddress, InternetAddress, SystemdAddress
 from unpd.config.checks import wanted_workers
-from unpd.config.schema import DEFAULT_POOL, Config, Pool, Section, ServiceConfig
+from unpd.config.schema import COMMON_KEYS, DEFAULT_POOL, Config, Pool, ServiceConfig
+from unpd.config.section import Section
 from unpd.kernel.cpus import usable_cpus
 from unpd.libraries import BaseModel
 
@@ -71,13 +73,10 @@ def effective(config: Config) -> str:
 
 
 def _tables(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    # TOML has no null: a group of None is left out.
-    yield (
-        "daemon",
-        {key: value for key, value in _fields(config.daemon).items() if value is not None},
-    )
+    yield "daemon", _fields(config.daemon)
     yield "log", _fields(config.log)
-    yield "metrics", {"listen": False if config.metrics.listen is None else config.metrics.listen}
+    yield "metrics", {"listen": False, **_fields(config.metrics)}
+    yield "access", _fields(config.access)
     used = {service.pool for service in config.services.values()}
     for name, pool in config.pools.items():
         # An unused default pool is left out: loading it would give a warning.
@@ -88,14 +87,17 @@ def _tables(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _fields(section: Section) -> dict[str, Any]:
-    return {key: getattr(section, key) for key in type(section).model_fields}
+    """The keys with their values. TOML has no null: a key whose value is None, such as
+    a group, is left out.
+    """
+    values = {key: getattr(section, key) for key in type(section).model_fields}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _service_fields(service: ServiceConfig) -> dict[str, Any]:
-    left_out = {"name", "options"} | ({"max_connections"} if service.model != "fork" else set())
-    common = {key: value for key, value in _fields(service).items() if key not in left_out}
+    common = _fields(service)
     return {
-        **common,
+        **{key: common[key] for key in COMMON_KEYS if key in common},
         "socket_mode": f"{service.socket_mode:04o}",
         **service.options.model_dump(mode="json"),
     }
@@ -116,6 +118,11 @@ def _toml(value: Any) -> str:
             return _toml(str(value))
         case InternetAddress() | FileAddress() | SystemdAddress():
             return _toml(value.text)
+        case AccessList():
+            return _toml(value.texts)
+        case Section():
+            pairs = (f"{key} = {_toml(item)}" for key, item in _fields(value).items())
+            return f"{{ {', '.join(pairs)} }}"
         case tuple() | list():
             return f"[{', '.join(_toml(item) for item in value)}]"
     raise TypeError(f"an option of type {type(value).__name__} cannot be written as TOML")

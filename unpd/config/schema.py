@@ -5,8 +5,7 @@ to 60"); the message about an invalid value is "must be" and that text. config/u
 explains each key at length. The models are strict: ``"10"`` is not a number, and
 ``true`` is not 1.
 
-Times are in seconds. Only ``reload_grace_s`` and ``session_timeout_s`` may be 0, which
-means no limit.
+Times are in seconds. A 0 means no limit where it is allowed.
 
 Built by :mod:`unpd.config.build`, read everywhere in the master. Calls
 unpd.config.addresses. Validators raise ValueError with one sentence, which pydantic
@@ -21,6 +20,8 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from unpd.board import layout
+from unpd.config.access import Access, AccessKeys
+from unpd.config.access_lists import EXAMPLE, AccessList, access_list
 from unpd.config.addresses import (
     FORMS,
     MAX_UNIX_PATH_BYTES,
@@ -33,13 +34,12 @@ from unpd.config.addresses import (
     parse_address,
     refuse_path,
 )
+from unpd.config.section import Section, array_of
 from unpd.config.times import ServiceTimes
 from unpd.errors import quoted
 from unpd.libraries import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
 )
@@ -53,6 +53,7 @@ MAX_POOL_WORKERS = 512
 MAX_CONNECTIONS = 1_000_000
 MAX_SESSIONS = 10_000
 """The most session processes of one service."""
+DEFAULT_SESSIONS = 256
 MAX_BACKLOG = 1_000_000
 DEFAULT_AMPLIFICATION = 3
 """How many bytes may answer one, headers counted: as RFC 9000 section 8.1 has it."""
@@ -94,13 +95,6 @@ def _metrics_address(value: Any) -> Any:
     raise ValueError(f"must be {'one address, no list: ' * isinstance(value, list)}{METRICS_FORMS}")
 
 
-def _tuple(value: Any) -> Any:
-    """A TOML array as a tuple. An array that is too long stays a list, so that pydantic
-    refuses it without validating its items.
-    """
-    return tuple(value) if isinstance(value, list) and len(value) <= layout.MAX_LISTENERS else value
-
-
 def _path(value: Any) -> Any:
     if isinstance(value, str):
         refuse_path(value)
@@ -137,14 +131,6 @@ def _mode(value: Any) -> Any:
 
 Account = Annotated[str, Field(pattern=r"^[^\s:/\x00-\x1f\x7f]{1,256}$")]
 RuntimePath = Annotated[Path, BeforeValidator(_path)]
-
-
-class Section(BaseModel):
-    """Base of every table of the configuration."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False
-    )
 
 
 class Daemon(Section):
@@ -184,7 +170,9 @@ class Daemon(Section):
 
 
 class LogConfig(Section):
-    """The table ``[log]``. ``file``: "" for standard error."""
+    """The table ``[log]``. ``file``: "" for standard error. ``connections``: log the
+    start and the end of each connection at "info".
+    """
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description='"debug", "info", "warning" or "error"'
@@ -193,6 +181,7 @@ class LogConfig(Section):
     file: Annotated[str, AfterValidator(_log_file)] = Field(
         "", description='an absolute path, or "" for standard error'
     )
+    connections: bool = Field(False, description="true or false")
 
 
 class Metrics(Section):
@@ -200,6 +189,9 @@ class Metrics(Section):
 
     listen: Annotated[Address | None, BeforeValidator(_metrics_address)] = Field(
         TcpAddress("127.0.0.1", 9867), description=METRICS_FORMS
+    )
+    allow: Annotated[AccessList, BeforeValidator(access_list)] = Field(
+        AccessList(), description=EXAMPLE
     )
 
 
@@ -214,35 +206,26 @@ class Pool(Section):
     )
 
 
-class ServiceConfig(Section):
-    """A table ``[services.NAME]``: the keys that every service has.
+class ServingKeys(Section):
+    """The keys about how a service is served, whoever its clients are.
 
-    ``options``: the keys that only this type has, validated by the type's own model.
-    ``listen``: never empty. ``model``: how its streams are served
-    (:class:`unpd.names.Model`). ``max_connections``: of all its session processes
-    together, in the model fork. ``amplification`` and the two rates are of datagrams:
-    how many bytes may answer one, and how many answers a second go to a source prefix,
-    and to all of them.
+    ``model``: how the streams of a service are served (:class:`unpd.names.Model`).
+    ``max_connections``: of all its children together, 0 for no limit; but in the model
+    fork it is from 1 to MAX_SESSIONS, and without the key DEFAULT_SESSIONS
+    (:mod:`unpd.config.build`).
+    ``amplification`` and the two rates are of datagrams: how many bytes may answer one,
+    and how many answers a second go to a source prefix, and to all of them.
     """
 
-    name: str
-    type: str = Field(description="the name of a service type")
-    listen: Annotated[
-        tuple[Annotated[Address, BeforeValidator(_address)], ...], BeforeValidator(_tuple)
-    ] = Field(
-        min_length=1,
-        max_length=layout.MAX_LISTENERS,
-        description=f'a list of 1 to {layout.MAX_LISTENERS} addresses, such as ["tcp://[::]:7"]',
-    )
     pool: str = Field(DEFAULT_POOL, description="the name of a pool")
     model: Literal["event", "fork", "iterative"] = Field(
         "event", description='"event", "fork" or "iterative"'
     )
     max_connections: int = Field(
-        256,
-        ge=1,
-        le=MAX_SESSIONS,
-        description=f"a whole number from 1 to {MAX_SESSIONS}",
+        0,
+        ge=0,
+        le=MAX_CONNECTIONS,
+        description=f"a whole number from 0 (no limit) to {MAX_CONNECTIONS}",
     )
     backlog: int = Field(
         4096, ge=1, le=MAX_BACKLOG, description=f"a whole number from 1 to {MAX_BACKLOG}"
@@ -279,7 +262,39 @@ class ServiceConfig(Section):
         le=MAX_DATAGRAM_RATE,
         description=f"a whole number from 0 (no limit) to {MAX_DATAGRAM_RATE}",
     )
+
+
+class CommonKeys(AccessKeys, ServingKeys):
+    """The keys that services have in common and that ``[defaults]`` may have too."""
+
+
+DEFAULTS_KEYS: tuple[str, ...] = tuple(CommonKeys.model_fields)
+"""The keys of ``[defaults]``."""
+
+
+class ServiceConfig(CommonKeys):
+    """A table ``[services.NAME]``: the keys that every service has.
+
+    ``options``: the keys that only this type has, validated by the type's own model.
+    ``listen``: never empty.
+    """
+
+    name: str
+    type: str = Field(description="the name of a service type")
+    listen: Annotated[
+        tuple[Annotated[Address, BeforeValidator(_address)], ...],
+        BeforeValidator(array_of(layout.MAX_LISTENERS)),
+    ] = Field(
+        min_length=1,
+        max_length=layout.MAX_LISTENERS,
+        description=f'a list of 1 to {layout.MAX_LISTENERS} addresses, such as ["tcp://[::]:7"]',
+    )
     options: SerializeAsAny[Options]
+
+    @property
+    def has_default_limit(self) -> bool:
+        """Whether ``max_connections`` is what the model has without the key."""
+        return self.max_connections == (DEFAULT_SESSIONS if self.model == "fork" else 0)
 
     @cached_property
     def times(self) -> ServiceTimes:
@@ -291,9 +306,7 @@ class ServiceConfig(Section):
         )
 
 
-COMMON_KEYS: tuple[str, ...] = tuple(
-    key for key in ServiceConfig.model_fields if key not in ("name", "options")
-)
+COMMON_KEYS: tuple[str, ...] = ("type", "listen", *DEFAULTS_KEYS)
 """The keys that every service may have; all other keys belong to its type."""
 
 
@@ -307,5 +320,6 @@ class Config(Section):
     daemon: Daemon
     log: LogConfig
     metrics: Metrics
+    access: Access
     pools: Annotated[Mapping[str, Pool], AfterValidator(MappingProxyType)]
     services: Annotated[Mapping[str, ServiceConfig], AfterValidator(MappingProxyType)]

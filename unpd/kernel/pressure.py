@@ -11,9 +11,9 @@ It is read from the first of these that has it:
    hides the first.
 3. Our own cgroup, on an older kernel: the pressure of our own processes.
 
-The load average comes from sysinfo(2), because getloadavg(3) reads /proc/loadavg, which
-``ProcSubset=pid`` hides too. sysinfo(2) tells that of the whole machine, in a container
-as well.
+The load average comes from sysinfo(2), because the getloadavg(3) of older C libraries
+reads /proc/loadavg, which ``ProcSubset=pid`` hides too. It is that of the whole
+machine, in a container as well.
 
 Owns nothing. Called by unpd.config.host, and by the master once a second. Calls
 unpd.names. Raises OSError where nothing tells the number: a kernel without PSI, or one

@@ -16,6 +16,7 @@ from unpd.services.daytime import Daytime, DaytimeOptions
 from unpd.services.discard import Discard, DiscardOptions
 from unpd.services.echo import Echo, EchoOptions
 from unpd.services.qotd import Qotd, QotdOptions
+from unpd.services.sensor import Sensor, SensorOptions
 from unpd.services.tcpmux import Tcpmux, TcpmuxOptions
 from unpd.services.time868 import NOTE, Time, TimeOptions
 
@@ -67,6 +68,15 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
                 datagram=True,
                 options=QotdOptions,
                 make=Qotd,
+            ),
+            ServiceType(
+                name="sensor",
+                rfc=None,
+                port=0,
+                stream=True,
+                datagram=True,
+                options=SensorOptions,
+                make=Sensor,
             ),
             ServiceType(
                 name="tcpmux",

@@ -34,6 +34,11 @@ def test_a_sockaddr_becomes_a_peer() -> None:
     assert peer_of(struct.pack("=H", socket.AF_UNIX) + b"/run/client") == Peer(UNIX)
 
 
+def test_a_datagram_without_a_sender_is_of_a_unix_peer() -> None:
+    """recvfrom(2) gives no address for a UNIX socket that has none."""
+    assert peer_of(b"") == Peer(UNIX)
+
+
 def test_a_v4_mapped_peer_is_one_of_ipv4() -> None:
     """Its IPv4-compatible neighbour is not: nothing sends from such an address."""
     assert peer_of(sockaddr_in6("::ffff:192.0.2.129")) == V4_PEER

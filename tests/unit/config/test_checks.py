@@ -10,6 +10,7 @@ from unpd.config.checks import check
 from unpd.config.findings import Finding, Findings
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
+from unpd.config.schema import DEFAULT_SESSIONS, MAX_SESSIONS
 from unpd.errors import ConfigError
 
 Accept = Callable[[str], Loaded]
@@ -204,26 +205,58 @@ MODELS = "[services.echo]\nlisten = ['{}']\nmodel = '{}'\n"
 
 
 @pytest.mark.parametrize(
-    ("model", "limit"),
-    [
-        ("event", "max_connections_per_worker in [pools.NAME], with the pool's other services"),
-        ("iterative", "one connection at a time"),
-    ],
+    ("model", "default"), [("event", 0), ("iterative", 0), ("fork", DEFAULT_SESSIONS)]
 )
-def test_a_limit_of_sessions_in_another_model_is_warned_of(
-    accept: Accept, model: str, limit: str
+def test_every_model_may_have_a_limit_of_connections(
+    accept: Accept, model: str, default: int
 ) -> None:
-    """Nothing keeps max_connections of another model, but the model can be switched
-    there and back by its own key.
+    """Without the key only the model fork has one, because each connection is a
+    process there.
     """
-    text = MODELS.format("tcp://[::]:7", "{}") + "max_connections = 256\n"
-    assert accept(text.format(model)).warnings == (
-        (
-            "unpd.toml:4: services.echo.max_connections: nothing keeps it now: it limits the model"
-            f' "fork", and this service has the model "{model}", whose limit is {limit}'
-        ),
+    text = MODELS.format("tcp://[::]:7", model)
+    assert accept(text).config.services["echo"].max_connections == default
+    loaded = accept(f"{text}max_connections = 7\n")
+    assert (loaded.config.services["echo"].max_connections, loaded.warnings) == (7, ())
+    inherited = accept(f"[defaults]\nmax_connections = 8\n{text}").config.services["echo"]
+    assert inherited.max_connections == 8
+
+
+@pytest.mark.parametrize("number", [0, MAX_SESSIONS + 1])
+def test_the_number_of_processes_is_bounded(refuse: Refuse, accept: Accept, number: int) -> None:
+    """Other models may have no limit of connections, or a larger one."""
+    sentence = (
+        f'must be a whole number from 1 to {MAX_SESSIONS} with model = "fork": each connection'
+        " is a process"
     )
-    assert accept(text.format("fork")).warnings == ()
+    key = f"max_connections = {number}\n"
+    fork, event = (MODELS.format("tcp://[::]:7", model) for model in ("fork", "event"))
+    assert refuse(fork + key) == [f"unpd.toml:4: services.echo.max_connections: {sentence}"]
+    assert refuse(f"[defaults]\n{key}{fork}") == [
+        f"unpd.toml:2: defaults.max_connections: {sentence} (services.echo)"
+    ]
+    assert accept(event + key).config.services["echo"].max_connections == number
+
+
+def test_a_fault_of_the_limit_is_one_error(refuse: Refuse) -> None:
+    """The model fork has its default then."""
+    assert refuse(MODELS.format("tcp://[::]:7", "fork") + "max_connections = -1\n") == [
+        (
+            "unpd.toml:4: services.echo.max_connections: must be a whole number from 0 (no limit)"
+            " to 1000000"
+        )
+    ]
+
+
+def test_a_sensor_needs_a_port(accept: Accept) -> None:
+    """A free one, which is the default, is known to nobody."""
+    sentence = (
+        "tcp://[::]:0 is another port after each start: name the port where this sensor waits,"
+        " such as that of a protocol that no service speaks"
+    )
+    assert accept("[services.sensor]\n").warnings == (
+        f"unpd.toml:1: services.sensor.listen: {sentence}",
+    )
+    assert accept("[services.sensor]\nlisten = ['tcp://[::]:23']\n").warnings == ()
 
 
 @pytest.mark.parametrize("model", ["fork", "iterative"])

@@ -73,7 +73,7 @@ def test_the_content_of_a_file_is_part_of_the_values_of_its_service(
     values = [values_of(config.services["qotd"]) for config in (before, again, after)]
     assert values[0] == values[1] != values[2]
     assert f'file = "{file}"' in effective(before)
-    assert "one" not in effective(before)
+    assert "one\n" not in effective(before)
 
 
 def test_a_file_without_a_user_to_read_it(host: Host, tmp_path: Path) -> None:

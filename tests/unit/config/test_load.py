@@ -182,8 +182,8 @@ def test_frozen(accept: Accept) -> None:
         (
             f"[x]\n{ECHO}",
             (
-                'unpd.toml:1: x: unknown table; known here: "daemon", "log", "metrics", "pools",'
-                ' "services"'
+                'unpd.toml:1: x: unknown table; known here: "daemon", "log", "metrics", "access",'
+                ' "pools", "services", "defaults"'
             ),
         ),
         (
@@ -225,7 +225,7 @@ def test_frozen(accept: Accept) -> None:
             f'"a\\u001b[2J" = 1\n{ECHO}',
             (
                 'unpd.toml:1: "a\\u001b[2J": unknown key; known here: "daemon", "log", "metrics",'
-                ' "pools", "services"'
+                ' "access", "pools", "services", "defaults"'
             ),
         ),
         (
@@ -400,7 +400,8 @@ def test_frozen(accept: Accept) -> None:
             "[services.lobby]",
             (
                 'unpd.toml:1: services.lobby.type: there is no service type "lobby"; set type to'
-                ' one of "chargen", "daytime", "discard", "echo", "qotd", "tcpmux", "time"'
+                ' one of "chargen", "daytime", "discard", "echo", "qotd", "sensor",'
+                ' "tcpmux", "time"'
             ),
         ),
         (
@@ -414,7 +415,7 @@ def test_frozen(accept: Accept) -> None:
             "[services.x]\ntype = 7",
             (
                 'unpd.toml:2: services.x.type: must be one of "chargen", "daytime", "discard",'
-                ' "echo", "qotd", "tcpmux", "time"'
+                ' "echo", "qotd", "sensor", "tcpmux", "time"'
             ),
         ),
         (f"{ECHO}listen = 'tcp://[::]:7'", f"unpd.toml:2: services.echo.listen: {SOME_ADDRESSES}"),

@@ -2,6 +2,7 @@
 each key what the code does.
 """
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +12,8 @@ import annotated_types
 import pytest
 from pydantic.fields import FieldInfo
 
+from unpd.config.access import Access, MaxPressure
+from unpd.config.access_lists import AccessList
 from unpd.config.host import Host
 from unpd.config.load import loads
 from unpd.config.plan import restart_needed
@@ -21,7 +24,13 @@ TEXT = (Path(__file__).parents[3] / "config/unpd.toml").read_text()
 ENABLED = re.sub(r"^#(?=\[|\w+ = )", "", TEXT, flags=re.MULTILINE)
 """The file with the services that are off, as if the operator had enabled them all."""
 
-SECTIONS = (("daemon", Daemon), ("log", LogConfig), ("metrics", Metrics), ("pools.default", Pool))
+SECTIONS = (
+    ("daemon", Daemon),
+    ("log", LogConfig),
+    ("metrics", Metrics),
+    ("access", Access),
+    ("pools.default", Pool),
+)
 KEYS = [
     (table, key, field) for table, model in SECTIONS for key, field in model.model_fields.items()
 ]
@@ -58,8 +67,12 @@ def says_default(text: str, default: object) -> bool:
         if isinstance(default, bool)
         else f"{default:g}"
         if isinstance(default, float)
-        else str([*default])
+        else json.dumps([*default])
         if isinstance(default, tuple)
+        else json.dumps(default.texts)
+        if isinstance(default, AccessList)
+        else "{}"
+        if isinstance(default, MaxPressure)
         else str(default)
     )
     return f"Default: {written}" in text or f'Default: "{written}"' in text
@@ -115,20 +128,21 @@ def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
     text = entry(key)
     assert "Default: " in text or key == "listen"
     assert says_range(text, field)
-    if key not in ("type", "listen"):  # their defaults depend on the service
+    if key not in ("type", "listen", "on_limit"):  # their defaults depend on the service
         assert says_default(text, "0666" if key == "socket_mode" else field.default)
 
 
 def test_every_service_is_there_to_be_enabled(host: Host) -> None:
-    """Each service type has its table, with its own port, and those that are off load
-    once the "#" before them is removed (and a file of quotations is not there).
+    """Each service type has its table, with its own port (a sensor has one of another
+    protocol), and those that are off load once the "#" before them is removed (and a
+    file of quotations is not there).
     """
     text = re.sub(r'^file = "/.*', "", ENABLED, flags=re.MULTILINE)
     loaded = loads(text, host)
     assert {
         name: [address.text for address in service.listen]
         for name, service in loaded.config.services.items()
-    } == {name: [f"tcp://[::]:{row.port}"] for name, row in SERVICES.items()}
+    } == {name: [f"tcp://[::]:{row.port or 23}"] for name, row in SERVICES.items()}
     assert loaded.warnings == ()
 
 

@@ -17,17 +17,19 @@ WORDS = {
     "bind": 'address and port stand in listen, such as listen = ["tcp://[::]:7"]',
     "interface": 'address and port stand in listen, such as listen = ["tcp://[::]:7"]',
     "disable": "a service is switched off by deleting its table",
-    "only_from": (
-        "unpd has nothing like it: use a firewall, or IPAddressAllow= and IPAddressDeny="
-        " in its unit"
+    "only_from": 'the key is allow, a list such as ["192.0.2.0/24", "uid:alice"]',
+    "no_access": (
+        "the key is deny, a list of the same forms as allow; what stands in both is refused"
     ),
-    "access_times": "unpd has nothing like it",
+    "banner_fail": (
+        'the key is banner_refused, with on_limit = "banner"; for all clients banner_accepted'
+    ),
     "instances": (
-        'the key is max_connections, of a service with model = "fork"; with model = "event", it is'
-        " max_connections_per_worker in [pools.NAME]"
+        "the key is max_connections of a service; that of a worker is max_connections_per_worker"
+        " in [pools.NAME]"
     ),
     "log_type": "the key is file in [log]; without it the log goes to standard error",
-    "log_on_success": "the key is level in [log]",
+    "log_on_success": "the key is connections in [log]",
     "nice": "set it in the unit of systemd: Nice=",
     "server": "unpd starts no programs",
     "flags": "the keys are keepalive and ipv6_only",
@@ -46,11 +48,9 @@ WORDS = {
     ),
     "id": "the name of the service is that of its table: [services.NAME]",
     "v6only": "the key is ipv6_only",
-    "cps": (
-        "unpd has nothing like it for connections: use a firewall; for datagrams the key is"
-        " datagram_rate"
-    ),
-    "per_source": "unpd has nothing like it: use a firewall",
+    "cps": 'the key is accept_rate, such as "50/s"; for the answers to datagrams datagram_rate',
+    "per_source": "the key is max_per_source",
+    "deny_time": 'the key is deny_time_s of a service with type = "sensor"',
     "umask": "the key for a UNIX socket is socket_mode",
     "user": "it belongs in [daemon]",
     "group": "it belongs in [daemon]",
@@ -78,15 +78,21 @@ TEXTS = [
     ("[default]\nworkers=1\n", ":1: default: unknown table; a pool is a table [pools.default]"),
     (
         "[server]\n[services.echo]\n",
-        ':1: server: unknown table; known here: "daemon", "log", "metrics", "pools", "services"',
+        (
+            ':1: server: unknown table; known here: "daemon", "log", "metrics", "access", "pools",'
+            ' "services", "defaults"'
+        ),
     ),
     (
-        "[defaults]\n[services.echo]\n",
-        ':1: defaults: unknown table; known here: "daemon", "log", "metrics", "pools", "services"',
+        "[default]\nbacklog=1\n[services.echo]\n",
+        ':1: default: unknown table; did you mean "defaults"?',
     ),
     (
         "[logging]\n[services.echo]\n",
-        ':1: logging: unknown table; known here: "daemon", "log", "metrics", "pools", "services"',
+        (
+            ':1: logging: unknown table; known here: "daemon", "log", "metrics", "access", "pools",'
+            ' "services", "defaults"'
+        ),
     ),
     (
         "pidfile='/x'\n[services.echo]\n",
@@ -148,7 +154,7 @@ TEXTS = [
         "[services.echo]\ntype='finger'\n",
         (
             ':2: services.echo.type: there is no service type "finger"; set type to one'
-            ' of "chargen", "daytime", "discard", "echo", "qotd", "tcpmux", "time"'
+            ' of "chargen", "daytime", "discard", "echo", "qotd", "sensor", "tcpmux", "time"'
         ),
     ),
     (

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from unpd.config.access import Access, MaxPressure
+from unpd.config.access_lists import list_of
 from unpd.config.addresses import TcpAddress, UdpAddress
 from unpd.config.host import this_host
 from unpd.config.load import loads
@@ -43,6 +45,10 @@ pool = "slow"
 listen = ["tcp://127.0.0.1:7017"]
 pool = "slow"
 
+[services.sensor]
+listen = ["tcp://127.0.0.1:7023"]
+pool = "slow"
+
 [services.forked]
 type = "discard"
 model = "fork"
@@ -65,10 +71,12 @@ TABLES: dict[str, type[BaseModel]] = {
     "daemon": Daemon,
     "log": LogConfig,
     "metrics": Metrics,
+    "access": Access,
     "pools.default": Pool,
     "services.echo": ServiceConfig,
     "services.daytime.options": SERVICES["daytime"].options,
     "services.qotd.options": SERVICES["qotd"].options,
+    "services.sensor.options": SERVICES["sensor"].options,
     "services.tcpmux.options": SERVICES["tcpmux"].options,
 }
 """A table of each model of the configuration."""
@@ -78,6 +86,8 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("log", "level"): ("error", EVERY),
     ("log", "format"): ("json", EVERY),
     ("log", "file"): ("/other.log", EVERY),
+    ("metrics", "allow"): (list_of("private"), {EXPORTER}),
+    ("log", "connections"): (True, EVERY),
     ("metrics", "listen"): (TcpAddress("127.0.0.1", 1), {EXPORTER}),
     # The exporter looks for a ready child of another kind.
     ("services.echo", "model"): (
@@ -100,11 +110,28 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.echo", "amplification"): (2.0, {WORKERS}),
     ("services.echo", "datagram_rate"): (11, {WORKERS}),
     ("services.echo", "datagram_total_rate"): (11, {WORKERS}),
+    ("services.echo", "allow"): (list_of("private"), {WORKERS}),
+    ("services.echo", "deny"): (list_of("private"), {WORKERS}),
+    ("services.echo", "max_per_source"): (11, {WORKERS}),
+    ("services.echo", "source_prefix_v4"): (11, {WORKERS}),
+    ("services.echo", "source_prefix_v6"): (11, {WORKERS}),
+    ("services.echo", "accept_rate"): ("11/s", {WORKERS}),
+    ("services.echo", "accept_rate_per_source"): ("11/s", {WORKERS}),
+    ("services.echo", "access_times"): (("08:00-18:00",), {WORKERS}),
+    ("services.echo", "times_zone"): ("UTC", {WORKERS}),
+    ("services.echo", "max_pressure"): (MaxPressure(cpu=11.0), {WORKERS}),
+    ("services.echo", "max_load"): (11.0, {WORKERS}),
+    ("services.echo", "on_limit"): ("refuse", {WORKERS}),
+    ("services.echo", "banner_refused"): ("no", {WORKERS}),
+    ("services.echo", "banner_accepted"): ("yes", {WORKERS}),
+    ("services.echo", "mode"): ("observe", {WORKERS}),
+    ("services.echo", "observe"): (("deny",), {WORKERS}),
     ("services.echo", "options"): (SERVICES["daytime"].options(), {WORKERS}),
     ("services.daytime.options", "format"): ("iso8601", {SLOW}),
     ("services.daytime.options", "timezone"): ("UTC", {SLOW}),
     ("services.qotd.options", "text"): ("another", {SLOW}),
     ("services.qotd.options", "file"): ("/fortunes", {SLOW}),
+    ("services.sensor.options", "deny_time_s"): (11.0, {SLOW}),
     ("services.tcpmux.options", "services"): (("qotd", "daytime"), {SLOW}),
 }
 """Another value for a key, and the pools whose recipes it changes."""
@@ -119,6 +146,10 @@ MASTER_ONLY: dict[tuple[str, str], Any] = {
     ("daemon", "reload_grace_s"): 11.0,
     ("daemon", "start_timeout_s"): 11.0,
     ("daemon", "heartbeat_timeout_s"): 11.0,
+    # The master alone saves live denials.
+    ("access", "state_file"): "/other.json",
+    # The master alone notes the denials of sensors.
+    ("access", "never_deny"): list_of("private"),
     # The number of children; no child reads it.
     ("pools.default", "workers"): 7,
 }

@@ -17,10 +17,11 @@ from unpd.services.table import SERVICES
         ("daytime", 867, 13),
         ("time", 868, 37),
         ("tcpmux", 1078, 1),
+        ("sensor", None, 0),
     ],
 )
-def test_rows(name: str, rfc: int, port: int) -> None:
-    """The table has each classic service with its RFC and its well-known port."""
+def test_rows(name: str, rfc: int | None, port: int) -> None:
+    """The table has each service with its RFC and its well-known port."""
     assert (SERVICES[name].rfc, SERVICES[name].port) == (rfc, port)
 
 

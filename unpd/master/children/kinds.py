@@ -121,6 +121,7 @@ def _exporter_recipe(deployment: Deployment, pool: str) -> Recipe:
     config = deployment.config
     return (
         servers_by_service(deployment),
+        config.metrics.allow,
         _identities(deployment.listeners.opened.values()),
         values_of(config.log),
         config.daemon.grace_s,

@@ -1,0 +1,247 @@
+"""The decision about one peer: may it use a service now, and if not, why not.
+
+The order is fixed: a live denial, ``deny``, ``allow``, ``access_times``,
+``max_pressure``, ``max_load``, ``max_connections``, ``max_per_source``,
+``accept_rate``, ``accept_rate_per_source``. So an address in ``deny`` is refused
+whatever ``allow`` says, as in xinetd, and a peer that no rule lets in costs no count.
+The first reason refuses. A reason that is only observed does not, so the decision goes
+on to the next.
+
+A limit of the service keeps clients in the accept queue where the terms say so
+(``queued``). :func:`holds_back` decides about such limits before the accept, and
+:func:`decide` not again after it: if another process has let in a client meanwhile,
+that is the one too many that the counts allow.
+
+Workers and dispatchers call it at each accept and for each datagram, ``unpd explain``
+for a peer that a person names. Calls the modules of unpd.access. Raises nothing of its
+own; the counts may raise.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from unpd.access.peer import UNIX, Peer
+from unpd.access.rate import Rate
+from unpd.access.rules import NOWHERE, Entry
+from unpd.access.terms import AccessTerms
+from unpd.names import RefusalReason, Resource
+
+Admitted = tuple[int, int, float]
+"""How many were admitted in this window of a rate and in the one before, and which part
+of the one before still counts (:mod:`unpd.access.rate`).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One time on both clocks. ``now``: monotonic seconds. ``wall_s``: seconds since
+    the epoch.
+    """
+
+    now: float
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDenial:
+    """What is known about a live denial; a worker knows only that there is one.
+
+    ``rule``: the network that is denied. ``until``: monotonic seconds.
+    """
+
+    rule: Entry | None = None
+    until: float | None = None
+
+
+class Counts(Protocol):
+    """The counts of one service, and of the source of the peer in question. A method is
+    called only if the terms have a limit that needs it and no earlier reason has
+    refused, so it may do some work.
+    """
+
+    def denial(self, peer: Peer) -> LiveDenial | None:
+        """The live denial of this peer."""
+
+    def pressure(self, resource: Resource) -> float | None:
+        """How long processes wait for a resource, in per cent; None if unknown."""
+
+    def load(self) -> float | None:
+        """The load average of the last minute; None if unknown."""
+
+    def service_open(self) -> int:
+        """How many connections the service has open."""
+
+    def source_open(self) -> int:
+        """How many of them its source has open."""
+
+    def service_rate(self) -> Admitted:
+        """How many were admitted within the windows of ``accept_rate``."""
+
+    def source_rate(self) -> Admitted:
+        """How many of its source were, within those of ``accept_rate_per_source``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One reason to refuse a peer.
+
+    ``rule``: the entry of a list that holds for the peer; for another reason, the key
+    that refuses. None if it is unknown. ``value`` and ``limit``: what was compared, as
+    open connections before this one, estimated connections within a window, per cent;
+    None where nothing was. ``frees_at``: when the reason will have passed, in monotonic
+    seconds, if nothing else changes; None if that is never, or cannot be known.
+    """
+
+    reason: RefusalReason
+    rule: Entry | None = None
+    value: float | None = None
+    limit: float | None = None
+    frees_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``refusal``: the reason that refuses the peer, None if it is let in.
+    ``observed``: the reasons that would have refused it before, in order, but are only
+    observed. If all were enforced, the first of them alone would refuse.
+    """
+
+    refusal: Verdict | None = None
+    observed: tuple[Verdict, ...] = ()
+
+
+ADMITTED = Decision()
+
+
+def decide(terms: AccessTerms, counts: Counts, peer: Peer, at: Moment) -> Decision:
+    """Decide about a peer that was accepted, or about a datagram of it."""
+    question = _Question(terms, counts, peer, at)
+    observed: list[Verdict] = []
+    for reason in terms.decided:
+        verdict = _CHECKS[reason](question)
+        if verdict is None:
+            continue
+        if reason not in terms.observe:
+            return Decision(verdict, tuple(observed))
+        observed.append(verdict)
+    return Decision(None, tuple(observed)) if observed else ADMITTED
+
+
+def holds_back(terms: AccessTerms, counts: Counts, at: Moment) -> Verdict | None:
+    """The limit because of which no client is taken out of the accept queue now."""
+    question = _Question(terms, counts, _NOBODY, at)
+    verdicts = (_CHECKS[reason](question) for reason in terms.queued)
+    return next((verdict for verdict in verdicts if verdict), None)
+
+
+_NOBODY = Peer(UNIX)
+"""Stands for the peer where none is known: no limit of the accept queue looks at it."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """One decision. Each method looks at one reason, whose term is set."""
+
+    terms: AccessTerms
+    counts: Counts
+    peer: Peer
+    at: Moment
+
+    def denied(self) -> Verdict | None:
+        denial = self.counts.denial(self.peer)
+        if denial is None:
+            return None
+        return Verdict(RefusalReason.DENIED, denial.rule, frees_at=denial.until)
+
+    def deny(self) -> Verdict | None:
+        entry = self.terms.deny.find(self.peer)
+        return Verdict(RefusalReason.DENY, entry) if entry else None
+
+    def allow(self) -> Verdict | None:
+        if self.terms.allow.find(self.peer):
+            return None
+        return Verdict(RefusalReason.ALLOW, self._key(RefusalReason.ALLOW))
+
+    def access_times(self) -> Verdict | None:
+        times, at = self.terms.access_times, self.at
+        opens = times.closed_until(at.wall_s) if times else None
+        if opens is None:
+            return None
+        reason = RefusalReason.ACCESS_TIMES
+        return Verdict(reason, self._key(reason), frees_at=at.now + (opens - at.wall_s))
+
+    def max_pressure(self) -> Verdict | None:
+        for resource, limit in self.terms.max_pressure:
+            value = self.counts.pressure(resource)
+            if value is not None and value > limit:
+                return Verdict(
+                    RefusalReason.MAX_PRESSURE, self._key_of(resource, limit), value, limit
+                )
+        return None
+
+    def max_load(self) -> Verdict | None:
+        value, limit = self.counts.load(), self.terms.max_load
+        if value is None or value <= limit:
+            return None
+        return Verdict(RefusalReason.MAX_LOAD, self._key(RefusalReason.MAX_LOAD), value, limit)
+
+    def max_connections(self) -> Verdict | None:
+        return self._full(
+            RefusalReason.MAX_CONNECTIONS, self.counts.service_open(), self.terms.max_connections
+        )
+
+    def max_per_source(self) -> Verdict | None:
+        return self._full(
+            RefusalReason.MAX_PER_SOURCE, self.counts.source_open(), self.terms.max_per_source
+        )
+
+    def accept_rate(self) -> Verdict | None:
+        return self._rated(
+            RefusalReason.ACCEPT_RATE, self.counts.service_rate(), self.terms.accept_rate
+        )
+
+    def accept_rate_per_source(self) -> Verdict | None:
+        return self._rated(
+            RefusalReason.ACCEPT_RATE_PER_SOURCE,
+            self.counts.source_rate(),
+            self.terms.accept_rate_per_source,
+        )
+
+    def _full(self, reason: RefusalReason, value: int, limit: int) -> Verdict | None:
+        """Whether as many are open as may be."""
+        return Verdict(reason, self._key(reason), value, limit) if value >= limit else None
+
+    def _rated(
+        self, reason: RefusalReason, admitted: Admitted, rate: Rate | None
+    ) -> Verdict | None:
+        """Whether one more would be too many for a rate."""
+        if rate is None or not rate.exceeded(*admitted):
+            return None
+        frees_at = self.at.now + rate.frees_in_s(*admitted)
+        return Verdict(reason, self._key(reason), rate.estimate(*admitted), rate.burst, frees_at)
+
+    def _key(self, reason: RefusalReason) -> Entry | None:
+        return self.terms.keys.get(reason)
+
+    def _key_of(self, resource: Resource, limit: float) -> Entry:
+        """The part of the table ``max_pressure`` that refuses."""
+        table = self._key(RefusalReason.MAX_PRESSURE)
+        return Entry(f"max_pressure.{resource} = {limit:g}", table.origin if table else NOWHERE)
+
+
+_CHECKS: Mapping[RefusalReason, Callable[[_Question], Verdict | None]] = MappingProxyType(
+    {
+        RefusalReason.DENIED: _Question.denied,
+        RefusalReason.DENY: _Question.deny,
+        RefusalReason.ALLOW: _Question.allow,
+        RefusalReason.ACCESS_TIMES: _Question.access_times,
+        RefusalReason.MAX_PRESSURE: _Question.max_pressure,
+        RefusalReason.MAX_LOAD: _Question.max_load,
+        RefusalReason.MAX_CONNECTIONS: _Question.max_connections,
+        RefusalReason.MAX_PER_SOURCE: _Question.max_per_source,
+        RefusalReason.ACCEPT_RATE: _Question.accept_rate,
+        RefusalReason.ACCEPT_RATE_PER_SOURCE: _Question.accept_rate_per_source,
+    }
+)

@@ -1,0 +1,193 @@
+"""Reads and compiles the lists of access rules of one load: ``allow``, ``deny`` and
+``never_deny``.
+
+An entry "file:/etc/unpd/deny.list" stands for the entries of that file, one a line.
+Each file is read once in a load, and by a reload again. A bad entry is an error with
+its line, also that of a list file. The bounds keep a load short (unpd.config.source):
+all lists within them take about a second.
+
+Owns the lists of one load. Made by unpd.config.build as the context of a validation,
+called by the validators of unpd.config.access. Calls unpd.access.rules, and
+unpd.config.files to read. Raises :class:`ItemErrors`, a ValueError.
+
+Known gap: "uid:NAME" and "gid:NAME" ask the user database, also in a reload. One on the
+network may make the master wait.
+"""
+
+import grp
+import os
+import pwd
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unpd.access.accounts import Accounts
+from unpd.access.rules import BadEntries, Entry, Origin, Rules, entries_of
+from unpd.config.files import NamedFiles
+from unpd.config.lines import KeyPath
+from unpd.config.origins import Place
+from unpd.config.section import ItemErrors
+from unpd.config.wording import file_shown
+from unpd.libraries import ValidationInfo
+
+FILE = "file:"
+MAX_FILE_ENTRIES = 100_000
+MAX_FILE_BYTES = 4 << 20
+MAX_ENTRIES = 200_000
+"""How many entries all lists may have, together."""
+MAX_FAULTS = 10
+"""How many bad lines of a list file are reported."""
+ENTRIES = (
+    'a list of addresses, networks, "all", "private", "loopback", "unix", "uid:NAME", "gid:NAME" or'
+    ' "file:/PATH"'
+)
+EXAMPLE = f'{ENTRIES}, such as ["192.0.2.0/24"]'
+
+
+@dataclass(frozen=True, slots=True)
+class AccessList:
+    """A list. ``texts``: as the configuration has it. ``entries``: the texts of all
+    entries, also those of files. ``accounts``: the numbers of its users and groups. Two
+    that are equal mean the same, wherever their entries stand.
+    """
+
+    texts: tuple[str, ...] = ()
+    entries: tuple[str, ...] = field(default=(), repr=False)
+    accounts: tuple[int, ...] = ()
+    rules: Rules = field(default_factory=Rules, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+THIS_HOST = Accounts(
+    uid_of=lambda name: pwd.getpwnam(name).pw_uid,
+    gid_of=lambda name: grp.getgrnam(name).gr_gid,
+    gids_of=lambda uid: tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, pwd.getpwuid(uid).pw_gid)),
+)
+"""The users and groups of this host."""
+
+
+def list_of(*texts: str) -> AccessList:
+    """A list without files, for a default."""
+    rules = Rules.of([Entry(text) for text in texts], THIS_HOST)
+    return AccessList(texts, texts, rules=rules)
+
+
+class ListReader:
+    """Reads and compiles the lists of one load.
+
+    ``place``: where a key stands. Lists with the same files, and nothing else, are
+    compiled once.
+    """
+
+    def __init__(
+        self,
+        files: NamedFiles,
+        place: Callable[[KeyPath], Place],
+        accounts: Accounts = THIS_HOST,
+    ) -> None:
+        self._files = files
+        self._place = place
+        self._accounts = accounts
+        self._entries_of_files: dict[str, list[Entry]] = {}
+        self._compiled: dict[KeyPath | tuple[str, ...], AccessList] = {}
+        self._size = 0
+
+    def compile(self, path: KeyPath, texts: tuple[str, ...]) -> AccessList:
+        """The list that is the value of the key at ``path``. ItemErrors."""
+        of_files_alone = all(text.startswith(FILE) for text in texts)
+        key = texts if of_files_alone else path
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(path, texts)
+        return self._compiled[key]
+
+    def _compile(self, path: KeyPath, texts: tuple[str, ...]) -> AccessList:
+        pieces = self._pieces(path, texts)
+        entries = [entry for piece in pieces for entry in piece]
+        self._size += len(entries)
+        if self._size > MAX_ENTRIES:
+            raise ValueError(
+                f"the lists up to this one have {self._size} entries, but may have at most"
+                f" {MAX_ENTRIES} together; a list in [defaults] counts once"
+            )
+        try:
+            rules = Rules.of(entries, self._accounts)
+        except BadEntries as bad:
+            raise ItemErrors(list(_faults(texts, pieces, bad))) from None
+        return AccessList(
+            texts,
+            tuple(entry.text for entry in entries),
+            (*rules.users, *rules.groups),
+            rules,
+        )
+
+    def _pieces(self, path: KeyPath, texts: tuple[str, ...]) -> list[list[Entry]]:
+        """The entries that each text stands for."""
+        pieces: list[list[Entry]] = []
+        refused: list[tuple[int, str]] = []
+        for index, text in enumerate(texts):
+            if not text.startswith(FILE):
+                pieces.append([Entry(text, self._origin((*path, index)))])
+                continue
+            try:
+                pieces.append(self._entries_of(text.removeprefix(FILE)))
+            except ValueError as error:
+                refused.append((index, str(error)))
+        if refused:
+            raise ItemErrors(refused)
+        return pieces
+
+    def _origin(self, path: KeyPath) -> Origin:
+        place = self._place(path)
+        return Origin(place.file, place.line or 0)
+
+    def _entries_of(self, path: str) -> list[Entry]:
+        if path not in self._entries_of_files:
+            content = self._files(path, MAX_FILE_BYTES, bytes)
+            shown = file_shown(Path(path))
+            # A comment may be in any encoding; an entry is ASCII.
+            entries = entries_of(content.decode("utf-8", "replace"), shown)
+            if len(entries) > MAX_FILE_ENTRIES:
+                raise ValueError(
+                    f"{shown} has {len(entries)} entries, but may have at most {MAX_FILE_ENTRIES}"
+                )
+            self._entries_of_files[path] = entries
+        return self._entries_of_files[path]
+
+
+def _faults(
+    texts: Sequence[str], pieces: Sequence[Sequence[Entry]], bad: BadEntries
+) -> Iterator[tuple[int, str]]:
+    """A sentence about each bad text, and about the first bad lines of each file."""
+    sentences = {id(entry): sentence for entry, sentence in bad.faults}
+    for index, piece in enumerate(pieces):
+        wrong = [entry for entry in piece if id(entry) in sentences]
+        for entry in wrong[:MAX_FAULTS]:
+            sentence = sentences[id(entry)]
+            if texts[index].startswith(FILE):
+                sentence = f"{entry.origin.file}:{entry.origin.line}: {sentence}"
+            yield index, sentence
+        if more := len(wrong[MAX_FAULTS:]):
+            yield index, f"{wrong[0].origin.file}: {more} more lines are wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class ListContext:
+    """The context in which the table at ``path`` is validated."""
+
+    reader: ListReader
+    path: KeyPath
+
+
+def access_list(value: Any, known: ValidationInfo) -> Any:
+    """A validator: the compiled list. ValueError."""
+    if isinstance(value, AccessList):
+        return value
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"must be {EXAMPLE}")
+    if not isinstance(known.context, ListContext):
+        raise ValueError("a list cannot be compiled here")  # noqa: TRY004  pydantic collects it
+    path = (*known.context.path, str(known.field_name))
+    return known.context.reader.compile(path, tuple(value))

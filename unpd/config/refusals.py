@@ -1,0 +1,131 @@
+"""Checks whether the keys about refusals of a service fit together: how it refuses,
+which text its clients get, and what is possible for datagrams.
+
+Called by unpd.config.checks. Calls the schema. Raises nothing: errors and warnings go
+to the findings.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from unpd.config.addresses import takes_datagrams
+from unpd.config.findings import Findings
+from unpd.config.host import Host
+from unpd.config.lines import KeyPath
+from unpd.config.schema import Config, ServiceConfig
+from unpd.errors import quoted
+from unpd.names import Resource
+
+BEFORE_ACCEPT = ("max_connections", "accept_rate")
+"""The limits that are decided without the peer, so that clients can wait in the accept
+queue.
+"""
+AFTER_ACCEPT = (
+    "access_times",
+    "max_pressure",
+    "max_load",
+    "max_per_source",
+    "accept_rate_per_source",
+)
+"""The other limits that heal."""
+OF_STREAMS: Mapping[str, str] = MappingProxyType(
+    {
+        "max_connections": "it counts open connections",
+        "max_per_source": "it counts open connections",
+        "banner_refused": "clients get it at the begin of a connection",
+        "banner_accepted": "clients get it at the begin of a connection",
+    }
+)
+"""The keys that mean nothing for datagrams, with the reason."""
+
+
+def check_refusals(config: Config, host: Host, findings: Findings) -> None:
+    """Add every error and warning about refusals."""
+    for name, service in config.services.items():
+        path: KeyPath = ("services", name)
+        _check_on_limit(path, service, findings)
+        _check_datagrams(path, service, findings)
+        _check_machine(path, service, host, findings)
+
+
+def limits_of(service: ServiceConfig, keys: Iterable[str]) -> list[str]:
+    """Those of ``keys`` that have another value than their default: each is a limit, a
+    rule or a text.
+    """
+    fields = type(service).model_fields
+    return [
+        key
+        for key in keys
+        if getattr(service, key) != fields[key].default
+        and not (key == "max_connections" and service.has_default_limit)
+    ]
+
+
+def _check_on_limit(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    """Refuse a way to refuse that a limit of the service cannot have."""
+    here = (*path, "on_limit")
+    if service.on_limit not in ("queue", "banner"):
+        return
+    for address in filter(takes_datagrams, service.listen):
+        findings.error(
+            here,
+            f"{quoted(service.on_limit)} is impossible for datagrams, which come to"
+            f" {address.text}: remove the key, or serve them by a service of their own",
+        )
+        return
+    if sentence := (_why_no_queue if service.on_limit == "queue" else _why_no_banner)(service):
+        findings.error(here, sentence)
+    elif not (_has_limit(service) or findings.is_inherited(here)):
+        findings.error(
+            here, "there is no limit to reach: add one, such as max_connections, or remove the key"
+        )
+
+
+def _has_limit(service: ServiceConfig) -> bool:
+    return bool(service.max_connections or limits_of(service, (*BEFORE_ACCEPT, *AFTER_ACCEPT)))
+
+
+def _why_no_queue(service: ServiceConfig) -> str:
+    """Why clients cannot wait in the accept queue; "" if they can."""
+    if not (others := limits_of(service, AFTER_ACCEPT)):
+        return ""
+    return (
+        f"{quoted('queue')} is possible for {' and '.join(BEFORE_ACCEPT)} only, and the service"
+        f" also has {', '.join(others)}: remove the key, and these refuse while those queue"
+    )
+
+
+def _why_no_banner(service: ServiceConfig) -> str:
+    """Why clients cannot get a text instead of the service; "" if they can."""
+    return "" if service.banner_refused else "there is no text to send: set banner_refused"
+
+
+def _check_datagrams(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    """Warn of keys that mean nothing, because all clients send datagrams. Those of
+    ``[defaults]`` mean something in other services.
+    """
+    if not all(map(takes_datagrams, service.listen)):
+        return
+    for key in limits_of(service, OF_STREAMS):
+        if not findings.is_inherited((*path, key)):
+            findings.warning(
+                (*path, key),
+                f"it changes nothing: {OF_STREAMS[key]}, and every address of this service is of"
+                " datagrams",
+            )
+
+
+def _check_machine(path: KeyPath, service: ServiceConfig, host: Host, findings: Findings) -> None:
+    """Warn of a limit of what this machine does not tell."""
+    limits = service.max_pressure
+    for resource in Resource:
+        if getattr(limits, resource) and resource not in host.pressures:
+            findings.warning(
+                (*path, "max_pressure"),
+                f"nothing here tells the pressure on {resource}, so there is no limit: the kernel"
+                " may need psi=1 on its command line",
+            )
+    if service.max_load and not host.tells_load:
+        findings.warning(
+            (*path, "max_load"), "nothing here tells the load average, so there is no limit"
+        )
