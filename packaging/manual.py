@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unpd.cli.client.report import BULK_FIELDS, MEASURED_FIELDS
-from unpd.control.status_fields import CHANGES, STATUS, StatusField, paths
-from unpd.control.verbs import VERBS
+from unpd.control.status_fields import CHANGES, DENIAL, STATUS, StatusField, paths
+from unpd.control.verbs import VERBS, Argument
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS
@@ -47,7 +47,17 @@ def verbs_synopsis() -> Iterator[str]:
     """The synopsis of each verb of a running daemon."""
     for verb in VERBS.values():
         yield from (".Nm", f".Cm {verb.name}", ".Op Fl -config Ar FILE | Fl -control Ar PATH")
-        yield from (f".Op Fl -{option.name}" for option in (*verb.arguments, *verb.options))
+        for argument in (*verb.arguments, *verb.options):
+            if not argument.internal:
+                yield f".{_usage(argument)}" if argument.operand else f".Op {_usage(argument)}"
+
+
+def _usage(argument: Argument) -> str:
+    """An argument in a synopsis."""
+    if argument.operand:
+        return f"Ar {argument.placeholder}"
+    value = f" Ar {argument.placeholder}" if argument.placeholder else ""
+    return f"Fl -{argument.name}{value}"
 
 
 def verbs() -> Iterator[str]:
@@ -59,9 +69,14 @@ def verbs() -> Iterator[str]:
 
 def verbs_options() -> Iterator[str]:
     """An item for each option that only one verb has, in the order of their names."""
-    rows = [(option, verb) for verb in VERBS.values() for option in verb.arguments + verb.options]
+    rows = [
+        (option, verb)
+        for verb in VERBS.values()
+        for option in verb.arguments + verb.options
+        if not (option.operand or option.internal)
+    ]
     for option, verb in sorted(rows, key=lambda row: row[0].name):
-        yield f".It Fl -{option.name} Pq Cm {verb.name}"
+        yield f".It {_usage(option)} Pq Cm {verb.name}"
         yield from prose(f"{option.help[0].upper()}{option.help[1:]}.")
 
 
@@ -73,6 +88,11 @@ def status_fields() -> Iterator[str]:
 def change_fields() -> Iterator[str]:
     """An item for each field of the changes of a reload."""
     return _fields_of(CHANGES)
+
+
+def denial_fields() -> Iterator[str]:
+    """An item for each field of a live denial."""
+    return _fields_of(DENIAL)
 
 
 def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
@@ -142,6 +162,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the options of the verbs": verbs_options,
         "the fields of the status": status_fields,
         "the fields of a reload": change_fields,
+        "the fields of a denial": denial_fields,
         "the log events": log_events,
         "the metrics": metrics,
         "the reasons": reasons,

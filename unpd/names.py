@@ -310,6 +310,7 @@ class Fault(enum.StrEnum):
     LOG_FAILED = "log_failed"
     LOG_FILE_LOST = "log_file_lost"
     LOG_LOSING = "log_losing"
+    DENIALS_NOT_SAVED = "denials_not_saved"
 
 
 FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
@@ -330,6 +331,10 @@ FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
         Fault.LOG_FAILED: "a process could not open the new log file, and writes to the old one",
         Fault.LOG_FILE_LOST: "the log file was removed or replaced, and no line reaches it",
         Fault.LOG_LOSING: "the log is full or gone, and has lost lines within some seconds",
+        Fault.DENIALS_NOT_SAVED: (
+            "the live denials cannot be written to their file, so that a restart would lose the"
+            " last changes"
+        ),
     }
 )
 

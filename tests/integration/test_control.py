@@ -236,8 +236,14 @@ def test_a_control_socket_whose_directory_was_away_is_found_again(
         (b"[1]\n", "the request is not a JSON object"),
         (b'{"verb": "status"}\n', "the request is not of version 1"),
         (b'{"version": 2, "verb": "status"}\n', "the request is not of version 1"),
-        (b'{"version": 1, "verb": "explode"}\n', "the verb must be one of stop, reload, status"),
-        (b'{"version": 1, "verb": ["stop"]}\n', "the verb must be one of stop, reload, status"),
+        (
+            b'{"version": 1, "verb": "explode"}\n',
+            "the verb must be one of stop, reload, status, deny, undeny, denied",
+        ),
+        (
+            b'{"version": 1, "verb": ["stop"]}\n',
+            "the verb must be one of stop, reload, status, deny, undeny, denied",
+        ),
         (b'{"version": 1, "verb": "stop", "quick": "yes"}\n', "quick must be true or false"),
         (
             b'{"version": 1, "verb": "status", "quick": true}\n',

@@ -10,17 +10,20 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from unpd.dispatcher.others import Others
 
 from tests.support.memory_sink import MemorySink
 from unpd.board import layout
 from unpd.board.active import count_in_row
 from unpd.board.layout import Service, Session
 from unpd.board.memory import Entry, Scoreboard, create
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import Shape
+from unpd.board.sources import create as create_sources
 from unpd.core.model import Child, Slot
 from unpd.core.policy import CUT_GRACE_S
-from unpd.dispatcher.others import Others
 from unpd.dispatcher.processes import SessionProcesses
-from unpd.dispatcher.roll import Roll
+from unpd.dispatcher.roll import Began, Roll
 from unpd.kernel.signals import Reaped, Reaper
 from unpd.logs import Log
 from unpd.master.children.lanes import Lane, Lanes
@@ -51,7 +54,11 @@ class Scene:
         self.board = Scoreboard(fd)
         os.close(fd)
         self.sink = MemorySink()
-        self.lanes = Lanes(self.board, lambda: {"echo": ECHO}, Log(self.sink.sink, "info", "json"))
+        self.sources = create_sources(Shape(buckets=4, entries=2))
+        self.sources.reach(ROW + 1)
+        self.sources.close()
+        log = Log(self.sink.sink, "info", "json")
+        self.lanes = Lanes(self.board, self.sources, lambda: {"echo": ECHO}, log)
         self.lanes.give(dispatcher(1), ROW, 4)
         self.sessions: list[int] = []
         self.serve(1)
@@ -66,11 +73,14 @@ class Scene:
         """A dispatcher keeps its lane."""
         terms = Terms("echo", Echo(EchoOptions()), None, CELLS)  # type: ignore[arg-type]
         self.ledger = Ledger(self.board.row(ROW), [terms])
-        self.roll = Roll(self.lane(birth).table, self.ledger, {ECHO: terms})
+        self.counted = SourceLane(self.sources, ROW)
+        self.roll = Roll(self.lane(birth).table, self.ledger, {ECHO: terms}, self.counted)
 
     def begin(self, pid: int) -> int:
         """The dispatcher serves a client, in a process if there is a ``pid``."""
-        index = self.roll.begin(ECHO, layout.Row.LISTENER_ACCEPTED, b"", time.monotonic_ns())
+        self.counted.service_opened(ECHO)
+        word = layout.Row.LISTENER_ACCEPTED
+        index = self.roll.begin(Began(ECHO, word, b"", time.monotonic_ns()))
         if pid:
             self.roll.forked(index, pid)
         return index

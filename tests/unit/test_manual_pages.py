@@ -16,7 +16,7 @@ from unpd.cli.parser import make_parser
 from unpd.config.access import Access, MaxPressure
 from unpd.config.access_lists import AccessList
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
-from unpd.control.status_fields import CHANGES, paths
+from unpd.control.status_fields import CHANGES, DENIAL, paths
 from unpd.control.verbs import VERBS, Verb
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS
@@ -162,13 +162,16 @@ def test_every_command_and_option_is_explained() -> None:
 @pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
 def test_a_verb_is_explained_as_in_its_table(verb: Verb) -> None:
     """unpd(8) has the description of each verb of a running daemon, and the text of
-    each of its arguments and options, word for word.
+    each of its options, word for word.
     """
     verbs, flags = section(UNPD, "DESCRIPTION").split("The options are:")
     text = dict(items(verbs, "Cm"))[verb.name].partition(' .\\" End of')[0]
     assert text.replace("\\%", "") == verb.description
     for argument in verb.arguments + verb.options:
-        text = dict(items(flags, "Fl"))[f"-{argument.name} Pq Cm {verb.name}"]
+        if argument.operand or argument.internal:
+            continue
+        value = f" Ar {argument.placeholder}" if argument.placeholder else ""
+        text = dict(items(flags, "Fl"))[f"-{argument.name}{value} Pq Cm {verb.name}"]
         assert text.partition(' .\\" End of')[0] == f"{sentence(argument.help)}."
 
 
@@ -185,6 +188,13 @@ def test_the_page_lists_the_changes_of_a_reload() -> None:
     """RELOAD has an item for each field of the answer's changes."""
     assert [label for label, _ in items(section(UNPD, "RELOAD"), "Va")] == [
         f"{path} Pq {row.type}" for path, row in paths(CHANGES)
+    ]
+
+
+def test_the_page_lists_the_fields_of_a_denial() -> None:
+    """LIVE DENIALS has an item for each field of a denial."""
+    assert [label for label, _ in items(section(UNPD, "LIVE DENIALS"), "Va")] == [
+        f"{path} Pq {row.type}" for path, row in paths(DENIAL)
     ]
 
 

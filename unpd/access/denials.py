@@ -152,6 +152,11 @@ class Denials:
         )
         return next((self._live[each] for each in wider if each in self._live), None)
 
+    @property
+    def next_end(self) -> float | None:
+        """When the next denial is over; None if none ever is."""
+        return self._ends[0][0] if self._ends else None
+
     def expire(self, now: float) -> list[Denial]:
         """Drop the denials whose time is over, and return them."""
         count = bisect_right(self._ends, now, key=lambda end: end[0])

@@ -9,19 +9,16 @@ command, and ``--help`` with code 0; both print through :mod:`unpd.cli.output`.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from unpd import __version__
 from unpd.cli import client, output
-from unpd.control.verbs import VERBS, Verb
+from unpd.control.verbs import VERBS, Argument, Verb
 from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
 
 MAX_PID = 1 << 22
 """The kernel's bound of kernel.pid_max (proc(5))."""
-_ACTIONS: Mapping[type, str] = MappingProxyType({bool: "store_true"})
-"""How argparse takes an argument of a verb, by the argument's type."""
 
 _WITHOUT_COMMAND = ("-h", "--help", "--version", "--")
 
@@ -163,12 +160,33 @@ def _add_verb(commands: "_Commands[argparse.ArgumentParser]", verb: Verb) -> Non
         parser, "the configuration file that names the control socket (default: as for run)"
     ).add_argument("--control", metavar="PATH", type=_path, help="the path of the control socket")
     for argument in (*verb.arguments, *verb.options):
+        if argument.internal:
+            parser.set_defaults(**{argument.name: argument.default})
+        else:
+            _add_argument(parser, argument)
+
+
+def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
+    name = argument.name if argument.operand else f"--{argument.name}"
+    if argument.type is bool:
+        parser.add_argument(name, action="store_true", help=argument.help)
+    else:
         parser.add_argument(
-            f"--{argument.name}",
-            action=_ACTIONS[argument.type],
-            default=argument.default,
-            help=argument.help,
+            name, metavar=argument.placeholder, type=_text(argument.check), help=argument.help
         )
+
+
+def _text(check: Callable[[str], object]) -> Callable[[str], str]:
+    """How argparse takes a text that ``check`` may refuse."""
+
+    def checked(text: str) -> str:
+        try:
+            check(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return text
+
+    return checked
 
 
 def _add_config(parser: argparse.ArgumentParser, text: str) -> "argparse._MutuallyExclusiveGroup":

@@ -1,8 +1,8 @@
 """The commands that ask a running daemon: a function for each verb, which waits for the
 result and prints it.
 
-Called by dispatch; calls :mod:`unpd.control.client`, :mod:`unpd.cli.status_text` and
-:mod:`unpd.cli.reload_text`.
+Called by dispatch; calls :mod:`unpd.control.client`, :mod:`unpd.cli.status_text`,
+:mod:`unpd.cli.reload_text` and :mod:`unpd.cli.denied_text`.
 ``COMMANDS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test compares.
 Imports no pydantic. Errors: UnpdError, from finding the control socket, from the
 daemon, or about an answer that is none of this version. A change that was made is a
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from unpd.cli import reload_text, status_text
+from unpd.cli import denied_text, reload_text, status_text
 from unpd.cli.configured import config_path, control_path, default_control
 from unpd.cli.output import complain, show
 from unpd.config.host import ROOT_RUNTIME_DIR
@@ -27,7 +27,7 @@ from unpd.config.source import names_of
 from unpd.config.wording import file_shown
 from unpd.control.client import ANSWER_TIMEOUT_S, ControlClient, NotRunningError
 from unpd.control.protocol import Request
-from unpd.control.status_fields import mismatch
+from unpd.control.status_fields import DENIED, DENY, STATUS, UNDENY, StatusField, mismatch
 from unpd.control.verbs import VERBS
 from unpd.errors import UnpdError
 from unpd.names import ExitCode
@@ -122,22 +122,56 @@ def status(args: argparse.Namespace) -> int:
         complain(str(error))
         return ExitCode.NOT_RUNNING
     with contextlib.closing(client):
-        shown = _checked(client.ask(request_of(args)).get("status"))
+        shown = _checked(client.ask(request_of(args)).get("status"), STATUS)
     if not show(_as_json(shown) if args.json else status_text.as_text(shown)):
         return ExitCode.FAILED
     well = shown["ready"] and not shown["degraded"]
     return ExitCode.DEGRADED if args.check and not well else ExitCode.DONE
 
 
-def _checked(status: Any) -> dict[str, Any]:
-    """Return the status if it has every field of the table. UnpdError."""
-    wrong = mismatch(status)
+def deny(args: argparse.Namespace) -> int:
+    """``unpd deny``: print what it has done. A process that does not end connections in
+    time is no failure, for the network is denied.
+    """
+    with contextlib.closing(_connect(args)) as client:
+        answer = _checked(client.ask(request_of(args)), DENY)
+    show(denied_text.denied(answer))
+    if complaint := denied_text.silence(answer):
+        complain(complaint)
+    return ExitCode.DONE
+
+
+def undeny(args: argparse.Namespace) -> int:
+    """``unpd undeny``: fail if the network is not listed."""
+    with contextlib.closing(_connect(args)) as client:
+        answer = _checked(client.ask(request_of(args)), UNDENY)
+    show(denied_text.undenied(answer))
+    return ExitCode.DONE
+
+
+def denied(args: argparse.Namespace) -> int:
+    """``unpd denied``: ask for the list, page by page, and print it."""
+    denials: list[dict[str, Any]] = []
+    while True:
+        with contextlib.closing(_connect(args)) as client:
+            page = _checked(client.ask(request_of(args)), DENIED)
+        denials += page["denials"]
+        args.after = page["next"]
+        if args.after is None:
+            break
+    text = _as_json({"denials": denials}) if args.json else denied_text.table(denials)
+    return ExitCode.DONE if show(text) else ExitCode.FAILED
+
+
+def _checked(answer: Any, fields: tuple[StatusField, ...]) -> dict[str, Any]:
+    """Return the answer if it has every field of the table. UnpdError."""
+    wrong = mismatch(answer, fields)
     if wrong:
         raise UnpdError(
             f"the daemon's answer has no usable field {wrong}: the daemon may be of another version"
             " of unpd"
         )
-    return dict(status)
+    return dict(answer)
 
 
 def _as_json(answer: dict[str, Any]) -> str:
@@ -146,6 +180,13 @@ def _as_json(answer: dict[str, Any]) -> str:
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
-    {"stop": stop, "reload": reload, "status": status}
+    {
+        "stop": stop,
+        "reload": reload,
+        "status": status,
+        "deny": deny,
+        "undeny": undeny,
+        "denied": denied,
+    }
 )
 """The command of each verb."""

@@ -17,7 +17,7 @@ network may make the master wait.
 import grp
 import os
 import pwd
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,15 @@ class AccessList:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOrigins:
+    """Where the keys of a service stand, for the messages about a refusal. All are
+    equal, because a key that only moved is the same.
+    """
+
+    by_key: Mapping[str, Origin] = field(default_factory=dict, compare=False)
 
 
 THIS_HOST = Accounts(
@@ -129,7 +138,7 @@ class ListReader:
         refused: list[tuple[int, str]] = []
         for index, text in enumerate(texts):
             if not text.startswith(FILE):
-                pieces.append([Entry(text, self._origin((*path, index)))])
+                pieces.append([Entry(text, self.origin((*path, index)))])
                 continue
             try:
                 pieces.append(self._entries_of(text.removeprefix(FILE)))
@@ -139,7 +148,8 @@ class ListReader:
             raise ItemErrors(refused)
         return pieces
 
-    def _origin(self, path: KeyPath) -> Origin:
+    def origin(self, path: KeyPath) -> Origin:
+        """Where the key, or the item of a list, at ``path`` stands."""
         place = self._place(path)
         return Origin(place.file, place.line or 0)
 

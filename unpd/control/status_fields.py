@@ -1,4 +1,4 @@
-"""The fields of the answers to ``status`` and ``reload``, one row each: name, type,
+"""The fields of the answers to the verbs that have some, one row each: name, type,
 meaning.
 
 Read by the command line, which checks an answer against it before it reads one, by
@@ -167,6 +167,30 @@ CHANGES = (
     StatusField("listeners_closed", "list", "The addresses that were closed."),
 )
 """The fields of ``changes`` in the answer to ``reload``."""
+
+DENIAL = (
+    StatusField("network", "text", "The network, or the address."),
+    StatusField("since", "text", "When it was denied, in UTC, such as 2026-11-22T21:23:10Z."),
+    StatusField("until", "text", "When the denial ends.", "when it is taken back"),
+    StatusField("reason", "text", "The reason; may be empty."),
+    StatusField("uid", "integer", "The number of the user that denied it.", "a sensor did"),
+    StatusField("service", "text", "The sensor that denied it.", "a user did"),
+)
+"""The fields of one denial."""
+DENY = (
+    StatusField("denial", "object", "The denial.", fields=DENIAL),
+    StatusField("replaced", "boolean", "Whether the network was denied before."),
+    StatusField("kicked", "integer", "How many connections have ended.", "that was not asked for"),
+    StatusField("silent", "integer", "How many processes have not answered."),
+)
+"""The fields of the answer to ``deny``."""
+UNDENY = (StatusField("denial", "object", "The denial as it was.", fields=DENIAL),)
+"""The fields of the answer to ``undeny``."""
+DENIED = (
+    StatusField("denials", "list", "The denials, by network.", fields=DENIAL),
+    StatusField("next", "text", "After which network the next page begins.", "this is the last"),
+)
+"""The fields of the answer to ``denied``."""
 
 
 def paths(

@@ -3,21 +3,21 @@ how the daemon answers.
 
 Read by the protocol (which checks requests against it), the master's orders, the
 command line (and so the shell completions, which are made from its parser), ``make
-manual``, and by tests that compare the tables of functions with it. Imports nothing of
-unpd.
+manual``, and by tests that compare the tables of functions with it. Calls
+:mod:`unpd.access` and :mod:`unpd.control.spans` to check a text.
 
 Arguments are rows of a frozen dataclass, checked by :func:`checked`, and not a pydantic
 model: the command line reads this table too, and ``unpd stop`` must answer without the
 time that the import of pydantic takes.
 
-Errors: VerbError, whose text is one sentence for whoever sent the request.
-
-Known gap: an argument is a flag; another type needs a row in ``TYPES`` here and one in
+An argument is a flag or a text. Another type needs a row in ``TYPES`` here and one in
 ``unpd.cli.parser``.
+
+Errors: VerbError, whose text is one sentence for whoever sent the request.
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +29,28 @@ class VerbError(Exception):
     """
 
 
+# The checks import what they need when they are called, because most commands check no
+# text, and imports are most of what a short command costs.
+
+
+def _network(text: str) -> object:
+    from unpd.access.network import Network  # noqa: PLC0415 - see above
+
+    return Network.parse(text)
+
+
+def _span(text: str) -> object:
+    from unpd.control.spans import span_s  # noqa: PLC0415 - see above
+
+    return span_s(text)
+
+
+def _reason(text: str) -> object:
+    from unpd.access.denials import checked_reason  # noqa: PLC0415 - see above
+
+    return checked_reason(text)
+
+
 class Answered(enum.Enum):
     """When the daemon answers a verb."""
 
@@ -37,20 +59,29 @@ class Answered(enum.Enum):
     """When the outcome is known; until then the asking process waits."""
 
 
-TYPES: Mapping[type, str] = MappingProxyType({bool: "true or false"})
+TYPES: Mapping[type, str] = MappingProxyType({bool: "true or false", str: "text"})
 """The types of arguments, in the words of an error. JSON has a value for each."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
     """One argument of a verb. ``help`` is the text of its option: of the command line
     and of the manual.
+
+    ``default``: None for a text that may be left out. ``placeholder``: what stands for
+    a text in usages. ``operand``: it is needed, and has no name on the command line.
+    ``check`` raises ValueError, with one sentence, for a text that cannot be meant.
+    ``internal``: the command gives it, and no person.
     """
 
     name: str
     type: type
-    default: Any
     help: str
+    default: Any = None
+    placeholder: str = ""
+    operand: bool = False
+    check: Callable[[str], object] = str
+    internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +102,15 @@ class Verb:
     arguments: tuple[Argument, ...] = ()
     options: tuple[Argument, ...] = ()
 
+
+_CIDR = Argument(
+    name="network",
+    type=str,
+    placeholder="CIDR",
+    operand=True,
+    check=_network,
+    help="an address or a network, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32",
+)
 
 _ROWS = (
     Verb(
@@ -146,6 +186,84 @@ _ROWS = (
             ),
         ),
     ),
+    Verb(
+        name="deny",
+        help="deny a network from now on",
+        description=(
+            "Deny every service to the clients of a network, or of one address, from now on."
+            " The same network again takes the place of its denial."
+            " Denials outlast a reload; they outlast a restart where access.state_file names a"
+            " file."
+            " At most 65,536 networks are denied at a time; for one more, the oldest denial of a"
+            " sensor goes."
+        ),
+        answered=Answered.LATER,
+        changes=True,
+        arguments=(
+            _CIDR,
+            Argument(
+                name="for",
+                type=str,
+                placeholder="TIME",
+                check=_span,
+                help=(
+                    "end the denial after this time, such as 90s, 10m, 2h or 1d (default: when it"
+                    " is taken back)"
+                ),
+            ),
+            Argument(
+                name="why",
+                type=str,
+                placeholder="TEXT",
+                check=_reason,
+                help="the reason, for the list and the log",
+            ),
+            Argument(
+                name="kick",
+                type=bool,
+                default=False,
+                help="end its open connections too",
+            ),
+        ),
+    ),
+    Verb(
+        name="undeny",
+        help="take the denial of a network back",
+        description=(
+            "Take the denial of a network back: that of exactly this network, as unpd denied"
+            " lists it."
+        ),
+        answered=Answered.AT_ONCE,
+        changes=True,
+        arguments=(_CIDR,),
+    ),
+    Verb(
+        name="denied",
+        help="list the networks that are denied",
+        description=(
+            "List the networks that are denied: why, since when and until when, and by whom."
+        ),
+        answered=Answered.AT_ONCE,
+        changes=False,
+        arguments=(
+            Argument(
+                name="after",
+                type=str,
+                placeholder="CIDR",
+                check=_network,
+                internal=True,
+                help="list only the networks after this one",
+            ),
+        ),
+        options=(
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print the list as JSON",
+            ),
+        ),
+    ),
 )
 
 VERBS: Mapping[str, Verb] = MappingProxyType({verb.name: verb for verb in _ROWS})
@@ -164,8 +282,8 @@ def find(name: object) -> Verb:
 
 def checked(verb: Verb, values: Mapping[str, object]) -> dict[str, Any]:
     """Return a value for each argument of ``verb``: the one in ``values``, or else the
-    default. VerbError for a name that the verb does not know and for a value of another
-    type.
+    default. VerbError for a name that the verb does not know, for a value of another
+    type or that its check refuses, and if an operand is missing.
     """
     known = [argument.name for argument in verb.arguments]
     for name in values:
@@ -179,6 +297,13 @@ def checked(verb: Verb, values: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _checked(argument: Argument, value: object) -> object:
+    if value is None and argument.type is str and not argument.operand:
+        return None
     if type(value) is not argument.type:
         raise VerbError(f"{argument.name} must be {TYPES[argument.type]}")
+    if isinstance(value, str):
+        try:
+            argument.check(value)
+        except ValueError as error:
+            raise VerbError(str(error)) from None
     return value

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
@@ -35,7 +36,7 @@ from unpd.dispatcher.session import SessionSetup
 from unpd.kernel.signals import Reaper, blocked
 from unpd.logs import Log
 from unpd.loop import Loop, now
-from unpd.names import ChildOrder
+from unpd.names import ChildOrder, EndCause
 from unpd.worker.accepting import BATCH, FIRST_PAUSE_S, LONGEST_PAUSE_S, AcceptFailure, Listener
 from unpd.worker.admission import Gate
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
@@ -277,26 +278,8 @@ class Dispatcher:
             self._drain(accepts=order is not ChildOrder.LEAVE)
             self._retired = self._retired or order is ChildOrder.RETIRE
             if order is not ChildOrder.RETIRE and self._waiting is not None:
-                self._give_up(self._waiting)
-                self._waiting = None
+                self._drop_waiting(self._waiting, EndCause.SHUTDOWN)
             self._processes.tell(order)
-
-    def _give_up(self, waiting: Accepted) -> None:
-        """End a connection whose session was never forked: it has logged no start."""
-        os.close(waiting.fd)
-        ended = self._roll.ended(waiting.index, None, int(now() * layout.NS))
-        log = self._setup.log
-        if log.writes_connections:
-            log_start(log, ended.service, waiting.peer)
-            log_end(
-                log,
-                EndedConnection(
-                    service=ended.service,
-                    peer=waiting.peer,
-                    cause=ended.cause,
-                    duration_s=ended.duration_s,
-                ),
-            )
 
     def _drain(self, accepts: bool) -> None:
         """Accept what the queues hold at this moment, as far as there is room, and
@@ -314,6 +297,36 @@ class Dispatcher:
         while self._doors:
             self._doors.pop().listener.sock.close()
         self._setup.title("draining")
+
+    def kick(self, network: Network) -> int:
+        """End the sessions whose clients are in a denied network, and a connection that
+        waits for its fork; return how many.
+        """
+        kicked = self._roll.kick(network)
+        self._processes.tell(ChildOrder.LEAVE, kicked)
+        if self._waiting is not None and self._waiting.index in kicked:
+            self._drop_waiting(self._waiting, EndCause.DENIED)
+        return len(kicked)
+
+    def _drop_waiting(self, waiting: Accepted, cause: EndCause) -> None:
+        """End a connection whose session was never forked, and so has logged no
+        start.
+        """
+        os.close(waiting.fd)
+        ended = self._roll.ended(waiting.index, None, int(now() * layout.NS), cause)
+        self._waiting = None
+        log = self._setup.log
+        if log.writes_connections:
+            log_start(log, ended.service, waiting.peer)
+            log_end(
+                log,
+                EndedConnection(
+                    service=ended.service,
+                    peer=waiting.peer,
+                    cause=ended.cause,
+                    duration_s=ended.duration_s,
+                ),
+            )
 
     # --- as the channel sees it -------------------------------------------------------
 

@@ -13,7 +13,7 @@ fork, and nothing else.
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from unpd.board.layout import NS
 from unpd.dispatcher.roll import Roll
@@ -95,14 +95,15 @@ class SessionProcesses:
         ended = self._roll.ended(index, reason, int(self._clock() * NS))
         ended.log_death(self._log, reason, str(report))
 
-    def tell(self, order: ChildOrder) -> None:
-        """Send every session the signal of an order."""
+    def tell(self, order: ChildOrder, indexes: Container[int] | None = None) -> None:
+        """Send the signal of an order to the sessions in these entries; None: all."""
         signum = signal.Signals[order.value]
         with signals.blocked():  # no child is reaped meanwhile
             gone = {reaped.pid for reaped in self._reaper.reaped}
-            for pid in self._own.keys() - gone:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signum)
-        for pidfd in self._inherited.values():
-            if pidfd is not None:
+            for pid, index in self._own.items():
+                if pid not in gone and (indexes is None or index in indexes):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signum)
+        for index, pidfd in self._inherited.items():
+            if pidfd is not None and (indexes is None or index in indexes):
                 processes.send_signal(pidfd, signum)

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unpd.access.network import Network
+from unpd.access.peer import peer_of
 from unpd.board import layout
 from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
@@ -210,6 +212,17 @@ class Roll:
                 sent=sane(words[Session.COUNTS + Service.SENT]),
             )
 
+    def kick(self, network: Network) -> set[int]:
+        """Have the sessions whose clients are in a denied network leave as such, when
+        they get the order to leave. Return their entries.
+        """
+        kicked = set()
+        for index in self.enrolled:
+            if _is_in(network, self._table.peer(index)):
+                self._table.entry(index)[Session.KICKED] = 1
+                kicked.add(index)
+        return kicked
+
     def status(self, index: int) -> int | None:
         """The wait status of a session that the master has reaped, else None."""
         status = self._table.entry(index)[Session.STATUS]
@@ -244,6 +257,15 @@ class Roll:
         self._table.clear(index)
         self._free.append(index)
         return ended
+
+
+def _is_in(network: Network, address: bytes) -> bool:
+    """Whether a sockaddr is in a network. A session may have forged it."""
+    try:
+        peer = peer_of(address)
+    except ValueError:
+        return False
+    return network.holds(peer.family, peer.number)
 
 
 def _cause(words: memoryview) -> EndCause:

@@ -7,8 +7,9 @@ its connection with the engine of a worker, and exits. It never returns into the
 of the dispatcher.
 
 It belongs to its client: it does not die with its dispatcher. It takes the orders of a
-worker. It enters its pid into its entry of the table of sessions, counts there, and
-writes nothing else there.
+worker. If its client is denied, the order to leave comes with a word in its entry. It
+enters its pid into its entry of the table of sessions, counts there, and writes nothing
+else there.
 
 Known gaps: a session writes to the log file that was open when it was forked, also
 after a rotation; and it shares the file's description with its dispatcher.
@@ -103,6 +104,8 @@ def _live(setup: SessionSetup) -> None:
     engine.take_over(terms, setup.fd, setup.peer)
     while engine.open and not orders.leaving:
         engine.turn(LONGEST_TURN_S)
+    if setup.entry[Session.KICKED]:
+        engine.kick()
     engine.leave()
 
 

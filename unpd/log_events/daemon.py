@@ -98,6 +98,49 @@ ROWS: tuple[LogEvent, ...] = (
         "If it is a child of the daemon, it may have been taken over: find out what the process"
         " does.",
     ),
+    # live denials
+    LogEvent(
+        "denial.added",
+        "info",
+        ("network", "until", "why", "by_uid"),
+        "The user `by_uid` denied `network` for the reason `why`, until the time `until` or, if"
+        " that is empty, until it is taken back.",
+    ),
+    LogEvent(
+        "denial.removed",
+        "info",
+        ("network", "by_uid"),
+        "The user `by_uid` took the denial of `network` back.",
+    ),
+    LogEvent(
+        "denial.kicked",
+        "info",
+        ("network", "ended", "silent"),
+        "The daemon ended the open connections of the denied `network`: `ended` of them; `silent`"
+        " processes have not answered, and may do so yet.",
+    ),
+    LogEvent(
+        "denials.restored",
+        "info",
+        ("file", "denials"),
+        "The live denials of `access.state_file` hold again: `denials` are live now.",
+    ),
+    LogEvent(
+        "denials.damaged",
+        "warning",
+        ("file", "line", "reason", "lines", "kept"),
+        "The `file` of live denials could not be read in full: `line` is the first of the bad"
+        " `lines`, for `reason`; the others hold, and the whole file was kept as `kept`, which is"
+        " empty if even that failed.",
+        "Deny again what the bad lines denied, and remove the file `kept`.",
+    ),
+    LogEvent(
+        "denials.not_saved",
+        "error",
+        ("file", "error"),
+        "The live denials cannot be written to `file`; the daemon is degraded, and tries again.",
+        "Remove the cause that `error` names.",
+    ),
     # reloads
     LogEvent(
         "reload.proving",

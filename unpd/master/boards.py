@@ -1,8 +1,9 @@
 """Opens the scoreboard: the one that an earlier master left in the service manager's
-descriptor store, so that counters go on, or a new one.
+descriptor store, so that counters go on, or a new one. Makes the counts of sources,
+which do not outlive a master, because its connections do not.
 
-Called by boot; calls :mod:`unpd.board.memory`. :mod:`unpd.master.listening.sources`
-does the same for listeners.
+Called by boot and the runtime; calls :mod:`unpd.board.memory`.
+:mod:`unpd.master.listening.sources` does the same for listeners.
 """
 
 import os
@@ -11,7 +12,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from unpd.board import layout, memory
+from unpd.board import layout, memory, sources
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.memory import BoardRefusedError, Scoreboard
 from unpd.config.schema import Config
@@ -46,6 +47,16 @@ def open_board(
     words[layout.Master.START_WALL_NS] = words[layout.Master.LAST_RELOAD_WALL_NS] = time.time_ns()
     words[layout.Master.GENERATION] = words[layout.Master.LAST_RELOAD_OK] = 1
     return opened
+
+
+def make_sources() -> sources.Sources:
+    """Make the memory in which children count for the limits. CannotCreateError."""
+    try:
+        return sources.create()
+    except OSError as error:
+        raise CannotCreateError(
+            f"cannot make the counts of sources in shared memory: {error.strerror}"
+        ) from error
 
 
 def drop_impostors(offers: Offers, log: Log) -> None:

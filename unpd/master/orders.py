@@ -1,7 +1,8 @@
 """Carries out the verbs of the control socket: one function for each verb.
 
-Called by the shell with each request. A function reads the status or queues events for
-the core; :func:`carry_out` answers. A test compares the names of :data:`ORDERS` with
+Called by the shell with each request. A function reads the status, changes the deny
+list (:mod:`unpd.master.denying`), or queues events for the core; :func:`carry_out`
+answers. A test compares the names of :data:`ORDERS` with
 :data:`unpd.control.verbs.VERBS`. A verb that has no function here is refused.
 """
 
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from unpd.access.denials import DenialError
 from unpd.control.server import ControlServer, PendingRequest
-from unpd.control.verbs import VERBS, Answered
+from unpd.control.verbs import VERBS
 from unpd.core import events as ev
 from unpd.core.model import State
+from unpd.master import denying
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
 
@@ -27,10 +30,8 @@ class Order:
     pending: PendingRequest
 
 
-Fields = Mapping[str, Any]
-"""The fields of an answer. The function of a verb that is answered later returns none:
-its fields come with the outcome.
-"""
+Fields = Mapping[str, Any] | None
+"""The fields of an answer; None if it comes later, with the outcome."""
 
 
 def _stop(order: Order) -> Fields:
@@ -47,22 +48,41 @@ def _stop(order: Order) -> Fields:
 def _reload(order: Order) -> Fields:
     every_pool = order.pending.request.arguments["all"]
     order.runtime.events.append(ev.ReloadAsked(order.pending.number, every_pool))
-    return {}
+    return None
 
 
 def _status(order: Order) -> Fields:
     return {"status": status(order.runtime, order.state)}
 
 
+def _deny(order: Order) -> Fields:
+    return denying.deny(order.runtime, order.pending)
+
+
+def _undeny(order: Order) -> Fields:
+    return denying.undeny(order.runtime, order.pending)
+
+
+def _denied(order: Order) -> Fields:
+    return denying.denied(order.runtime, order.pending)
+
+
 ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
-    {"stop": _stop, "reload": _reload, "status": _status}
+    {
+        "stop": _stop,
+        "reload": _reload,
+        "status": _status,
+        "deny": _deny,
+        "undeny": _undeny,
+        "denied": _denied,
+    }
 )
 """The function of each verb."""
 
 
 def carry_out(order: Order, control: ControlServer) -> None:
-    """Call the function of the verb; answer, unless the verb is answered later. A
-    request for a daemon with another configuration file is refused.
+    """Call the function of the verb; answer, unless the answer comes later. A request
+    for a daemon with another configuration file is refused.
     """
     number, verb = order.pending.number, VERBS[order.pending.request.verb]
     function = ORDERS.get(verb.name)
@@ -77,8 +97,12 @@ def carry_out(order: Order, control: ControlServer) -> None:
         order.runtime.log.event(
             "control.asked", verb=verb.name, by_uid=caller.uid, by_pid=caller.pid
         )
-    fields = function(order)
-    if verb.answered is Answered.AT_ONCE:
+    try:
+        fields = function(order)
+    except DenialError as error:
+        control.answer(number, ok=False, reason=str(error))
+        return
+    if fields is not None:
         control.answer(number, ok=True, **fields)
 
 

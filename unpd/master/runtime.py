@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unpd.access.network import Network
 from unpd.board.memory import Scoreboard
+from unpd.board.sources import Sources
 from unpd.channel import ChannelEnd
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
@@ -23,8 +25,10 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
+from unpd.master.boards import make_sources
 from unpd.master.children.lanes import Lanes
 from unpd.master.columns import BoardColumns
+from unpd.master.deny_list import DenyList
 from unpd.master.listening.table import Listeners
 from unpd.master.peaks import Peaks
 from unpd.master.reload_report import ReloadReport
@@ -94,6 +98,26 @@ class LastReload:
     generation: int
 
 
+@dataclass(slots=True, eq=False)
+class Kick:
+    """A request to end the connections of a denied network. ``request``: its number.
+    ``fields``: the rest of its answer. ``late_at``: when it is answered anyway.
+
+    ``waiting``: the children that have yet to answer, by birth. ``asking``: the one
+    that is being asked, else 0. ``ended``: how many connections have ended. ``silent``:
+    how many children gave no answer.
+    """
+
+    request: int
+    network: Network
+    fields: Mapping[str, Any]
+    late_at: float
+    waiting: set[int] = field(default_factory=set)
+    asking: int = 0
+    ended: int = 0
+    silent: int = 0
+
+
 PAUSE_S = 0.05
 PATIENCE_S = 3.0
 """How long a reload waits for an address that a retired worker has yet to close. A
@@ -122,11 +146,13 @@ class Runtime:
     is that of ``deployment``; the master does not read it from the scoreboard, which
     children can write. ``processes`` has the children that are not reaped yet, by
     birth; ``birth_by_pid`` has their births by pid. ``lanes``: what dispatchers leave
-    to their successors. ``faults`` has one sentence for each fault that the core does
-    not see, by the fault and the part that has it. ``config_names`` are the absolute
-    names of the configuration file, none for the built-in default. ``last_reload`` is
-    the last one that has ended, ``report`` what the last one that succeeded has
-    changed. ``peaks``: the samples of open connections.
+    to their successors. ``sources``: the counts for the limits. ``deny_list``: the live
+    denials; ``kicks``: the requests to end connections of denied networks that are not
+    answered yet. ``faults`` has one sentence for each fault that the core does not see,
+    by the fault and the part that has it. ``config_names`` are the absolute names of
+    the configuration file, none for the built-in default. ``last_reload`` is the last
+    one that has ended, ``report`` what the last one that succeeded has changed.
+    ``peaks``: the samples of open connections.
     """
 
     deployment: Deployment
@@ -154,11 +180,18 @@ class Runtime:
     faults: dict[tuple[Fault, str], str] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
     peaks: Peaks = field(default_factory=Peaks)
+    kicks: list[Kick] = field(default_factory=list)
+    deny_list: DenyList = field(init=False)
+    sources: Sources = field(init=False)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin without lanes."""
-        self.lanes = Lanes(self.board, lambda: self.columns.services.by_name, self.log)
+        """Begin without lanes, denials and counts of sources. CannotCreateError."""
+        self.deny_list = DenyList(self.board, self.log, self.faults)
+        self.sources = make_sources()
+        self.lanes = Lanes(
+            self.board, self.sources, lambda: self.columns.services.by_name, self.log
+        )
 
     def postpone(self, at: float) -> bool:
         """Have the configuration loaded again soon; False if that has lasted too long

@@ -30,7 +30,7 @@ from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
-from unpd.master import mending, orders, rotation, sampling
+from unpd.master import kicking, mending, orders, rotation, sampling
 from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
 from unpd.master.log_watch import LogWatch
@@ -120,6 +120,8 @@ class Shell:
         if self._runtime.events or self._runtime.reaper.reaped:
             return 0.0
         deadline_at = sooner(next_deadline(self._state), self._sweep_at)
+        if (due_at := self._runtime.deny_list.due_at) is not None:
+            deadline_at = sooner(deadline_at, due_at)
         if self._leave is not None:
             return max(0.0, min(self._state.sessions_end_at, self._sweep_at) - now())
         if self._runtime.postponed is not None:
@@ -134,6 +136,7 @@ class Shell:
         self._signalling.take()
         if runtime.postponed is not None and runtime.postponed.again_at <= now():
             perform(runtime, fx.LoadConfig())
+        runtime.deny_list.look(now())
         if now() >= self._sweep_at:
             self._sweep()
         for _ in range(len(runtime.reaper.reaped)):
@@ -152,6 +155,7 @@ class Shell:
             runtime.columns.give_back(runtime.processes.keys() | runtime.lanes.births)
         self._signalling.sweep()
         rotation.look_after(runtime, now())
+        kicking.look_after(runtime, now())
         runtime.lanes.expire(now())
         self._log_watch.look(now())
         sampling.sample(runtime)

@@ -15,12 +15,12 @@ by datagram sockets. Raises nothing.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from unpd.access import decide as deciding
 from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment
 from unpd.access.peer import UNIX, Peer, peer_of
-from unpd.access.terms import AccessTerms, OnLimit
+from unpd.access.terms import AccessTerms
 from unpd.board import layout
 from unpd.board.denied import Denied
 from unpd.board.layout import Master
@@ -186,7 +186,7 @@ class DatagramAdmission:
     """
 
     def __init__(self, terms: AccessTerms, column: int, gate: Gate) -> None:
-        self.terms = replace(terms, max_connections=0, max_per_source=0, on_limit=OnLimit.REFUSE)
+        self.terms = terms
         self._column = column
         self._counts = Counted(self.terms, column, gate)
         self._lane, self._denied = gate.lane, gate.denied

@@ -53,6 +53,7 @@ class ServiceSetup:
     datagram_rate: int = 0
     datagram_total_rate: int = 0
     access: AccessTerms = field(default_factory=AccessTerms)
+    datagram_access: AccessTerms = field(default_factory=AccessTerms)
     offered: Mapping[str, ServiceTimes] = field(default_factory=dict)
 
 
@@ -155,7 +156,7 @@ def _datagrams(service: ServiceSetup, own: OwnAddresses, gate: Gate) -> list[Dat
     """The datagram sockets of a service. Those of UDP share what a source network is
     sent, and the UNIX ones what a sender is.
     """
-    admission = DatagramAdmission(service.access, service.column, gate)
+    admission = DatagramAdmission(service.datagram_access, service.column, gate)
     udp, unix = (
         DatagramTerms(
             name=service.name,

@@ -13,6 +13,9 @@ from now on. The answer is {}.
 {"question": "own", "ports": [7, 13], "paths": ["2f72"]} says on which ports and paths
 (in hexadecimal digits) unpd listens from now on. The answer is {}.
 
+{"question": "kick", "network": "192.0.2.0/24"} ends the connections whose clients are
+in a network. The answer is {"kicked": 3}: how many there were.
+
 {"question": "log"} brings the descriptor of a new log file. The answer is {"log":
 "switched"} or an error.
 
@@ -27,6 +30,7 @@ import select
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from unpd.access.network import Network
 from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd, ChannelError, ChannelFullError
 from unpd.logs import Log
@@ -62,7 +66,7 @@ Sessions = Callable[[int], Iterable[Described]]
 def answer(question: Mapping[str, Any], sessions: Sessions, now: float) -> dict[str, Any]:
     """Return the answer to ``question``. ``now``: monotonic seconds."""
     if question.get("question") != "connections":
-        return {"error": 'the only questions are "connections", "rows", "own" and "log"'}
+        return {"error": 'the only questions are "connections", "rows", "own", "kick" and "log"'}
     after, limit = question.get("after", -1), question.get("limit", MAX_LIMIT)
     if not _is_within(after, -1, HIGHEST):
         return {"error": "after must be a number of a connection, or -1"}
@@ -102,6 +106,9 @@ class Watching(Protocol):
     def sessions(self, after: int = -1) -> Iterable[Described]:
         """Yield the sessions above ``after``."""
 
+    def kick(self, network: Network) -> int:
+        """End the sessions whose clients are in a network; return how many."""
+
 
 class Questions:
     """The channel as a target of the engine. A question is read once the answer before
@@ -140,6 +147,8 @@ class Questions:
             case {"question": "own", "ports": list(ports), "paths": list(paths)}:
                 self._learn(OwnAddresses.of_message(ports, paths))
                 return {}
+            case {"question": "kick", "network": str(network)}:
+                return {"kicked": self._engine.kick(Network.parse(network))}
         return answer(question, self._engine.sessions, now())
 
     def ready(self, mask: int) -> None:

@@ -25,10 +25,13 @@ def test_each_verb_has_its_command() -> None:
 
 @pytest.mark.parametrize("name", list(VERBS))
 def test_a_verb_without_options_asks_for_its_defaults(name: str) -> None:
-    """Each verb is a command, and the daemon understands its request."""
-    request = request_of(parse(name, "--control", "there"))
+    """Each verb is a command with its operands, and the daemon understands its
+    request.
+    """
+    operands = {argument.name: "::1" for argument in VERBS[name].arguments if argument.operand}
+    request = request_of(parse(name, "--control", "there", *operands.values()))
     defaults = {argument.name: argument.default for argument in VERBS[name].arguments}
-    assert request == Request(name, defaults)
+    assert request == Request(name, {**defaults, **operands})
     assert decode_request(encode_request(request)) == request
 
 
@@ -36,6 +39,21 @@ def test_an_argument_is_an_option() -> None:
     """``--quick`` goes into the request."""
     words = ("stop", "--quick", "--control", "there")
     assert request_of(parse(*words)) == Request("stop", {"quick": True})
+
+
+def test_a_text_is_an_option_or_an_operand() -> None:
+    """Its value goes into the request as it was written."""
+    words = ("deny", "--for", "10m", "192.0.2.0/24", "--why", "a scan", "--control", "there")
+    values = {"network": "192.0.2.0/24", "for": "10m", "why": "a scan", "kick": False}
+    assert request_of(parse(*words)) == Request("deny", values)
+
+
+def test_an_internal_argument_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command gives it."""
+    assert request_of(parse("denied", "--control", "x")) == Request("denied", {"after": None})
+    with pytest.raises(SystemExit):
+        command_line(["denied", "--after", "::1"])
+    assert "unrecognized arguments: --after" in capsys.readouterr().err
 
 
 def test_a_request_names_the_configuration(tmp_path: Path) -> None:
@@ -88,13 +106,32 @@ def test_arguments_too_many_get_the_usage_of_the_command(
         ),
         (["status", "--control", ""], " status", "argument --control: the path is empty"),
         (["check", "--config", ""], " check", "argument --config: the path is empty"),
+        (["undeny"], " undeny", "the following arguments are required: CIDR"),
+        (
+            ["deny", "192.0.2.7/24"],
+            " deny",
+            (
+                'argument CIDR: "192.0.2.7/24" has bits beyond its prefix length: write'
+                ' "192.0.2.0/24" for the network, or "192.0.2.7" for the address'
+            ),
+        ),
+        (
+            ["deny", "::1", "--for", "10"],
+            " deny",
+            'argument --for: "10" has no unit: write one of 10s, 10m, 10h, 10d',
+        ),
+        (
+            ["deny", "::1", "--why", "x" * 201],
+            " deny",
+            "argument --why: the reason is longer than 200 characters",
+        ),
     ],
 )
-def test_an_option_in_the_wrong_place_or_empty(
+def test_an_argument_that_cannot_be_meant(
     words: list[str], usage: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An option before the command is not taken for the command, and an empty path not
-    for the working directory.
+    """An option before the command is not taken for the command, an empty path not for
+    the working directory; and a text is checked before any daemon is asked.
     """
     with pytest.raises(SystemExit) as ended:
         command_line(words)
@@ -124,7 +161,9 @@ def test_the_help_is_that_of_the_table(name: str, capsys: pytest.CaptureFixture[
     shown = unwrapped(f"{name} --help", capsys)
     assert VERBS[name].description in shown
     for argument in VERBS[name].arguments + VERBS[name].options:
-        assert f"--{argument.name} {argument.help}" in shown
+        words = [] if argument.operand else [f"--{argument.name}"]
+        words += [argument.placeholder] if argument.placeholder else []
+        assert (" ".join([*words, argument.help]) in shown) is not argument.internal
 
 
 def unwrapped(words: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -28,6 +28,8 @@ REQUESTS = [
     Request("reload", {"all": True}),
     Request("stop", {"quick": False}),
     Request("stop", {"quick": True}),
+    Request("undeny", {"network": "2001:db8::/32"}),
+    Request("deny", {"network": "::1", "for": None, "why": "söfort", "kick": True}),
     Request("reload", {"all": False}, config=("/etc/unpd/unpd.toml", "/srv/ü\udcff.toml")),
 ]
 
@@ -69,7 +71,7 @@ NO_JSON = "the request is not a line of JSON"
 NO_OBJECT = "the request is not a JSON object"
 NO_REQUEST = "the request is not of version 1"
 NO_CONFIG = "config must be a list of names of a file"
-NO_VERB = "the verb must be one of stop, reload, status"
+NO_VERB = "the verb must be one of stop, reload, status, deny, undeny, denied"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_verb_is_found_by_its_name(name: str) -> None:
 @pytest.mark.parametrize("name", ["restart", "", "STOP", None, 1, True, ["stop"], {"stop": 1}])
 def test_an_unknown_verb_is_refused_with_the_names_of_all(name: object) -> None:
     """Nothing but a name of the table is a verb."""
-    with pytest.raises(VerbError, match=r"^the verb must be one of stop, reload, status$"):
+    with pytest.raises(VerbError, match=rf"^the verb must be one of {', '.join(VERBS)}$"):
         find(name)
 
 
@@ -32,11 +32,15 @@ ARGUMENTS = [argument for verb in VERBS.values() for argument in verb.arguments]
 
 @pytest.mark.parametrize("argument", ARGUMENTS, ids=[argument.name for argument in ARGUMENTS])
 def test_an_argument_can_be_sent_and_shown(argument: Argument) -> None:
-    """Its name is free in a request, its type has a word, its default has the type."""
+    """Its name is free in a request, its type has a word, and its default has the type;
+    a text may be left out, and has a placeholder.
+    """
     assert argument.name.isidentifier()
     assert argument.name not in RESERVED
     assert argument.type in TYPES
-    assert type(argument.default) is argument.type
+    is_text = argument.type is str
+    assert type(argument.default) is argument.type or (is_text and argument.default is None)
+    assert bool(argument.placeholder) is is_text
     assert argument.help[0].islower()
 
 
@@ -45,6 +49,12 @@ def test_a_missing_argument_has_its_default() -> None:
     assert checked(VERBS["stop"], {}) == {"quick": False}
     assert checked(VERBS["stop"], {"quick": True}) == {"quick": True}
     assert checked(VERBS["status"], {}) == {}
+    assert checked(VERBS["deny"], {"network": "::1"}) == {
+        "network": "::1",
+        "for": None,
+        "why": None,
+        "kick": False,
+    }
 
 
 @pytest.mark.parametrize("value", [1, 0, None, "yes", [], {}])
@@ -54,12 +64,43 @@ def test_a_value_of_another_type_is_refused(value: object) -> None:
         checked(VERBS["stop"], {"quick": value})
 
 
+@pytest.mark.parametrize("value", [1, True, ["::1"], {}, None])
+def test_a_text_that_is_none_is_refused(value: object) -> None:
+    """An operand is needed; an option may be left out."""
+    with pytest.raises(VerbError, match=r"^network must be text$"):
+        checked(VERBS["deny"], {"network": value})
+    if value is not None:
+        with pytest.raises(VerbError, match=r"^why must be text$"):
+            checked(VERBS["deny"], {"network": "::1", "why": value})
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({}, "network must be text"),
+        ({"network": ""}, '"" must be an address such as'),
+        ({"network": "nowhere"}, '"nowhere" '),
+        ({"network": "192.0.2.7/24"}, '"192.0.2.7/24" has bits beyond its prefix length: write'),
+        ({"network": "::1", "for": ""}, '"" is no time: write a whole number and a unit'),
+        ({"network": "::1", "for": "10"}, '"10" has no unit: write one of 10s, 10m, 10h, 10d'),
+        ({"network": "::1", "why": "a\nb"}, "the reason must be one line"),
+        ({"network": "::1", "why": "x" * 201}, "the reason is longer than 200 characters"),
+    ],
+)
+def test_a_text_is_checked(values: dict[str, str], sentence: str) -> None:
+    """The daemon does not trust the command line to have checked it."""
+    with pytest.raises(VerbError) as refused:
+        checked(VERBS["deny"], values)
+    assert str(refused.value).startswith(sentence)
+
+
 @pytest.mark.parametrize(
     ("verb", "sentence"),
     [
         ("stop", "unknown argument 'fast': stop takes only quick"),
         ("reload", "unknown argument 'fast': reload takes only all"),
         ("status", "unknown argument 'fast': status takes no argument"),
+        ("undeny", "unknown argument 'fast': undeny takes only network"),
     ],
 )
 def test_an_unknown_argument_is_refused_with_the_known_ones(verb: str, sentence: str) -> None:

@@ -7,14 +7,18 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.memory_sink import MemorySink
+from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.layout import Row, Service, Session
 from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import Shape, SourceCounts, create
 from unpd.config.times import ServiceTimes
-from unpd.dispatcher.roll import MAX_PID, Roll
+from unpd.dispatcher.roll import MAX_PID, Began, Roll
 from unpd.logs import Log
 from unpd.names import EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
+from unpd.worker.admission import Hold
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Terms
 
@@ -31,6 +35,10 @@ class Scene:
     def __init__(self, size: int = 2) -> None:
         self.row = memoryview(bytearray(Row.size * layout.WORD_BYTES)).cast("Q")
         self.table = SessionTable(size)
+        self.sources = create(Shape(buckets=4, entries=2))
+        self.sources.reach(1)
+        self.sources.close()
+        self.counts = SourceCounts(self.sources, lambda: 1)
         self.begin_again()
 
     def begin_again(self) -> None:
@@ -38,14 +46,25 @@ class Scene:
         times = ServiceTimes(1.0, 0.0, 1.0)
         terms = Terms(name="echo", service=Echo(EchoOptions()), times=times, words=CELLS)
         self.ledger = Ledger(self.row, [terms])
-        self.roll = Roll(self.table, self.ledger, {ECHO: terms})
+        self.lane = SourceLane(self.sources, 0)
+        self.roll = Roll(self.table, self.ledger, {ECHO: terms}, self.lane)
 
     def begin(self, pid: int = 0) -> int:
         """A connection is accepted at 10 s, and forked if ``pid``."""
-        index = self.roll.begin(ECHO, LISTENER, b"\x01peer", 10 * S)
+        index = self.enter(b"\x01peer")
         if pid:
             self.roll.forked(index, pid)
         return index
+
+    def enter(self, peer: bytes, hold: Hold | None = None) -> int:
+        """A connection is let in at 10 s."""
+        self.lane.service_opened(ECHO)
+        return self.roll.begin(Began(ECHO, LISTENER, peer, 10 * S, hold))
+
+    @property
+    def open(self) -> int:
+        """How many connections count for the limit of the service."""
+        return self.counts.service_open(ECHO)
 
     def moves(self, index: int, received: int, sent: int) -> None:
         """The session writes how many bytes it has moved so far."""
@@ -84,7 +103,7 @@ def test_a_session_is_counted_from_its_accept_to_its_end(scene: Scene) -> None:
     """
     index = scene.begin(pid=4711)
     assert (scene.word(Service.ACCEPTED), scene.row[LISTENER], scene.ledger.open) == (1, 1, 1)
-    assert (scene.word(Service.SESSIONS_FORKED), scene.roll.open[ECHO]) == (1, 1)
+    assert (scene.word(Service.SESSIONS_FORKED), scene.open) == (1, 1)
     scene.moves(index, 7, 5)
     scene.says(index, EndCause.IDLE)
     ended = scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
@@ -92,7 +111,7 @@ def test_a_session_is_counted_from_its_accept_to_its_end(scene: Scene) -> None:
     assert (scene.word(Service.RECEIVED), scene.word(Service.SENT)) == (7, 5)
     assert (scene.ended(EndCause.IDLE), scene.reaped(ReapReason.CLEAN)) == (1, 1)
     assert scene.word(Service.DURATION_SUM_NS) == 2 * S
-    assert (scene.ledger.open, scene.roll.open[ECHO], scene.table.used()) == (0, 0, [])
+    assert (scene.ledger.open, scene.open, scene.table.used()) == (0, 0, [])
 
 
 def test_a_session_cannot_forge_its_peer(scene: Scene) -> None:
@@ -100,7 +119,7 @@ def test_a_session_cannot_forge_its_peer(scene: Scene) -> None:
     the session writes into the table.
     """
     peer = struct.pack("=H", socket.AF_INET) + bytes((0, 7, 192, 0, 2, 1))
-    index = scene.roll.begin(ECHO, LISTENER, peer, 10 * S)
+    index = scene.enter(peer)
     scene.roll.forked(index, 4711)
     scene.table.entry(index)[Session.PEER] = 0
     (present,) = scene.roll.present()
@@ -119,7 +138,7 @@ def test_the_next_keeper_has_the_peers_from_the_table(scene: Scene) -> None:
         (socket.AF_INET6, 28, bytes(4 + 15) + b"\x01", "[::1]:7"),
     ):
         peer = (struct.pack("=H", family) + bytes((0, 7)) + rest).ljust(size, b"\0")
-        index = scene.roll.begin(ECHO, LISTENER, peer, 10 * S)
+        index = scene.enter(peer)
         scene.begin_again()
         (present,) = scene.roll.present()
         assert present.describe(12.0)["peer"] == shown
@@ -154,7 +173,7 @@ def test_the_next_keeper_counts_the_sessions_that_are_there(scene: Scene) -> Non
     """They are open, and keep their entries."""
     index = scene.begin(pid=4711)
     scene.begin_again()
-    assert (scene.ledger.open, scene.roll.open[ECHO]) == (1, 1)
+    assert (scene.ledger.open, scene.open) == (1, 1)
     assert scene.roll.enrolled[index].pid == 4711
     assert scene.begin(pid=4712) != index
     assert scene.roll.full
@@ -229,7 +248,7 @@ def test_a_forged_entry_stops_nobody(
     list(scene.roll.present())
     scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
     assert sum(scene.ended(cause) for cause in EndCause) == scene.word(Service.ACCEPTED) == 1
-    assert (scene.ledger.open, scene.roll.open[ECHO]) == (0, 0)
+    assert (scene.ledger.open, scene.open) == (0, 0)
     scene.begin(pid=4712)
     forge(scene.table.entry(index), number)
     scene.begin_again()
@@ -247,6 +266,19 @@ def test_a_pid_that_the_kernel_never_gives_is_none(scene: Scene, pid: int) -> No
     assert scene.roll.enrolled[index].pid == 0
 
 
+def test_a_source_counts_until_its_session_ends(scene: Scene) -> None:
+    """Also after another keeper has taken the table and the lane over."""
+    key = scene.sources.key(ECHO, b"source")
+    holds = [(scene.lane.source_opened(key, 10.0), key) for _ in range(2)]
+    first, second = (scene.enter(b"\x01peer", hold) for hold in holds)
+    assert scene.counts.source(key)[0] == 2
+    scene.roll.ended(first, ReapReason.CLEAN, 12 * S)
+    scene.begin_again()
+    assert (scene.counts.source(key)[0], scene.open) == (1, 1)
+    scene.roll.ended(second, ReapReason.CLEAN, 12 * S)
+    assert (scene.counts.source(key)[0], scene.open) == (0, 0)
+
+
 def test_a_session_as_an_operator_sees_it(scene: Scene) -> None:
     """Its service, its peer, its bytes and its age."""
     scene.moves(scene.begin(pid=4711), 7, 5)
@@ -260,3 +292,31 @@ def test_a_session_as_an_operator_sees_it(scene: Scene) -> None:
         "sent": 5,
         "state": "serving",
     }
+
+
+def test_the_sessions_of_a_network_are_told_why_they_leave() -> None:
+    """Those with clients in it get the word, and no other; also one that has no process
+    yet. A session that forged its address is none of them, and no fault.
+    """
+    scene = Scene(size=4)
+    addresses = ("192.0.2.7", "198.51.100.7", "192.0.2.8")
+    indexes = []
+    for address in addresses:
+        peer = struct.pack("=HH4s", socket.AF_INET, 7, socket.inet_aton(address))
+        indexes.append(scene.enter(peer))
+    forged = scene.begin()
+    scene.roll.forked(indexes[0], 4711)
+    kicked = scene.roll.kick(Network.parse("192.0.2.0/24"))
+    assert kicked == {indexes[0], indexes[2]}
+    words = [scene.table.entry(index)[Session.KICKED] for index in (*indexes, forged)]
+    assert words == [1, 0, 1, 0]
+
+
+def test_a_new_session_in_the_entry_of_a_kicked_one_stays() -> None:
+    """The word goes with the entry's next beginning."""
+    scene = Scene(size=1)
+    index = scene.begin(pid=4711)
+    scene.table.entry(index)[Session.KICKED] = 1
+    scene.roll.ended(index, ReapReason.CLEAN, 11 * S)
+    assert scene.begin() == index
+    assert scene.table.entry(index)[Session.KICKED] == 0

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from unpd.access.denials import DenialError
 from unpd.control.protocol import Request
 from unpd.control.server import ControlServer, PendingRequest
 from unpd.control.verbs import VERBS, Answered
@@ -54,22 +55,22 @@ def test_each_verb_has_its_order_and_no_other() -> None:
 
 @pytest.mark.parametrize("name", list(VERBS))
 def test_each_verb_does_its_own_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each verb calls its own function. A verb that is answered at once is answered
-    with the fields of the function. A verb that changes the daemon is logged with the
-    process that asked.
+    """Each verb calls its own function. It is answered with the fields of the function,
+    or later if that has none. A verb that changes the daemon is logged with the process
+    that asked.
     """
     done: list[str] = []
+    at_once = VERBS[name].answered is Answered.AT_ONCE
 
     def note(verb: str, order: Order) -> Fields:
         assert order.pending.number == NUMBER
         done.append(verb)
-        return {"done": verb}
+        return {"done": verb} if at_once else None
 
     monkeypatch.setattr(orders, "ORDERS", {verb: partial(note, verb) for verb in VERBS})
     master = Master()
     master.asked(name)
     assert done == [name]
-    at_once = VERBS[name].answered is Answered.AT_ONCE
     assert master.answers == [{"number": NUMBER, "ok": True, "done": name}] * at_once
     line = {"event": "control.asked", "verb": name, "by_uid": 42, "by_pid": 41}
     assert master.logged == [line] * VERBS[name].changes
@@ -95,6 +96,18 @@ def test_reload_is_answered_with_its_outcome(every_pool: bool) -> None:
     master.asked("reload", all=every_pool)
     assert [*master.events] == [ev.ReloadAsked(NUMBER, every_pool)]
     assert master.answers == []
+
+
+def test_what_cannot_be_done_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence of the deny list is that of the answer."""
+
+    def refuse(order: Order) -> Fields:
+        raise DenialError("192.0.2.7 is not denied")
+
+    monkeypatch.setattr(orders, "ORDERS", {"undeny": refuse})
+    master = Master()
+    master.asked("undeny", network="192.0.2.7")
+    assert master.answers == [{"number": NUMBER, "ok": False, "reason": "192.0.2.7 is not denied"}]
 
 
 def test_a_verb_without_an_order_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

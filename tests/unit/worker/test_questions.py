@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from tests.support.transports import Wire
+from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd
@@ -41,6 +42,7 @@ class Engine:
 
     clients: list[Client] = field(default_factory=list)
     watched: dict[int, tuple[Target, int]] = field(default_factory=dict)
+    kicked: list[Network] = field(default_factory=list)
 
     def watch(self, fd: int, target: Target, mask: int = select.EPOLLIN) -> None:
         """Note it."""
@@ -50,6 +52,11 @@ class Engine:
     def forget(self, fd: int) -> None:
         """Note it."""
         del self.watched[fd]
+
+    def kick(self, network: Network) -> int:
+        """Note the network, and say how many clients there are."""
+        self.kicked.append(network)
+        return len(self.clients)
 
     def sessions(self, after: int = -1) -> Iterable[Client]:
         """The clients above ``after``."""
@@ -217,6 +224,16 @@ def test_the_order_to_switch_the_log_is_carried_out() -> None:
     assert first == {"log": "switched"}
     assert list(second) == ["connections", "next"]
     assert bench.switched == 1
+
+
+def test_the_connections_of_a_network_are_ended() -> None:
+    """The answer says how many there were. What is no network ends none."""
+    kick = line(question="kick", network="192.0.2.0/24") + line(question="kick", network=7)
+    bench = Bench(Wire(kick), Client(10), Client(11))
+    bench.ready()
+    first, second = answers(bench.wire)
+    assert (first, list(second)) == ({"kicked": 2}, ["error"])
+    assert bench.engine.kicked == [Network.parse("192.0.2.0/24")]
 
 
 def test_the_master_says_how_many_rows_to_read() -> None:

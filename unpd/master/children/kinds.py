@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import SourceCounts
 from unpd.config.addresses import takes_datagrams
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
@@ -49,6 +51,7 @@ from unpd.master.runtime import Deployment, Runtime
 from unpd.names import ChildKind
 from unpd.services.base import StreamService
 from unpd.worker.accepting import LONGEST_WAIT_S, ListenerSetup
+from unpd.worker.admission import Gate
 from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
 from unpd.worker.orders import Signals
 from unpd.worker.siblings import Place
@@ -170,6 +173,7 @@ def _worker_setup(
 ) -> WorkerSetup:
     return WorkerSetup(
         services=_service_setups(runtime, deployment, newborn),
+        gate=_gate(runtime, newborn),
         own=own_addresses(deployment),
         max_connections=max_connections,
         grace_s=deployment.config.daemon.grace_s,
@@ -189,9 +193,9 @@ def _live_as_dispatcher(runtime: Runtime, deployment: Deployment, newborn: Newbo
     setup = DispatcherSetup(
         services=_service_setups(runtime, deployment, newborn),
         table=_table_of(runtime, newborn),
+        gate=_gate(runtime, newborn),
         grace_s=deployment.config.daemon.grace_s,
         board=newborn.board,
-        place=_place(runtime, newborn),
         row=newborn.cells,
         log=newborn.log,
         signals=_signals(newborn),
@@ -201,6 +205,17 @@ def _live_as_dispatcher(runtime: Runtime, deployment: Deployment, newborn: Newbo
         title=newborn.title,
     )
     _serve(Dispatcher(setup))
+
+
+def _gate(runtime: Runtime, newborn: Newborn) -> Gate:
+    sources = runtime.sources
+    return Gate(
+        sources=sources,
+        counts=SourceCounts(sources, newborn.board.rows_shown),
+        lane=SourceLane(sources, newborn.row),
+        denied=runtime.deny_list.denied,
+        master=newborn.board.words,
+    )
 
 
 def _serve(server: Worker | Dispatcher) -> None:
@@ -274,7 +289,8 @@ def _service_setup(
         amplification=config.amplification,
         datagram_rate=config.datagram_rate,
         datagram_total_rate=config.datagram_total_rate,
-        max_sessions=config.max_connections,
+        access=config.access,
+        datagram_access=config.datagram_access,
         offered={
             offered: deployment.config.services[offered].times
             for offered in needed_by(deployment, (name,))

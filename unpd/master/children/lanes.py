@@ -20,9 +20,10 @@ have the time that it had, and count for ``max_connections`` of the others.
 
 import os
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 
+from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.layout import Session
 from unpd.board.memory import Scoreboard
@@ -185,8 +186,21 @@ class Lanes:
         if lane.roll is None or lane.roll.enrolled:
             return 0
         self._lanes.remove(lane)
+        self._sources.clear(lane.row)
         self._board.leave(lane.row)
         return self._board.book_worker_died(lane.row)
+
+    def kick(self, network: Network) -> int:
+        """End the sessions that have no dispatcher and whose clients are in a denied
+        network; return how many.
+        """
+        kicked = 0
+        for lane in self._lanes:
+            if lane.roll is not None:
+                entries = lane.roll.kick(network)
+                _send(lane.roll, signal.SIGQUIT, entries)
+                kicked += len(entries)
+        return kicked
 
     def expire(self, at: float) -> None:
         """End the sessions whose time is over and that have no dispatcher: tell them to
@@ -207,11 +221,14 @@ class Lanes:
                 _send(lane.roll, signum)
 
 
-def _send(roll: Roll, signum: signal.Signals) -> None:
-    """Send a signal to the sessions of a roll that are our children."""
+def _send(roll: Roll, signum: signal.Signals, entries: Container[int] | None = None) -> None:
+    """Send a signal to the sessions of a roll that are our children; not to all, but to
+    those in some ``entries``, if these are given.
+    """
     with signals.blocked():  # none of them is reaped meanwhile
-        for session in roll.enrolled.values():
-            if session.pid and _is_our_child(session.pid):
+        for index, session in roll.enrolled.items():
+            wanted = entries is None or index in entries
+            if wanted and session.pid and _is_our_child(session.pid):
                 os.kill(session.pid, signum)
 
 

@@ -52,6 +52,12 @@ ROWS: tuple[Metric, ...] = (
         " stopped or hung.",
         _beat_age,
     ),
+    Gauge(
+        "unpd_denied_addresses",
+        (),
+        "Networks, and single addresses, that operators and sensors deny now.",
+        word(Master.DENIALS),
+    ),
     Counter(
         "unpd_config_reloads_total",
         ("result",),

@@ -21,6 +21,8 @@ import select
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from unpd.access.network import Network
+from unpd.access.peer import peer_of
 from unpd.kernel.batches import make_batch
 from unpd.logs import Log
 from unpd.loop import now
@@ -183,6 +185,20 @@ class Engine:
         for session in self.sessions():
             session.finish_soon()
 
+    def kick(self, network: Network | None = None) -> int:
+        """End every session whose client is in a denied network (None: every session);
+        return how many.
+        """
+        self._shared.now = self._clock()
+        kicked = [session for session in self.sessions() if _is_of(network, session)]
+        for session in kicked:
+            try:
+                session.reset(session.cause or EndCause.DENIED)
+            except OSError as error:
+                session.lose(error)
+        self._ledger.book()
+        return len(kicked)
+
     def leave(self) -> None:
         """End every session at once."""
         self._shared.now = self._clock()
@@ -195,6 +211,14 @@ class Engine:
     def close(self) -> None:
         """Close the epoll."""
         self._poller.epoll.close()
+
+
+def _is_of(network: Network | None, session: Session) -> bool:
+    """Whether the client of a session is in a network; None: in any."""
+    if network is None:
+        return True
+    peer = peer_of(session.peer)
+    return network.holds(peer.family, peer.number)
 
 
 def _datagram_sockets(setup: EngineSetup, shared: Shared) -> list[DatagramSocket]:

@@ -295,7 +295,7 @@ class Session:
         elif cause in (EndCause.STALLED, _IDLE) and self._waits_for_room():
             self._end_if_silent(cause)
         elif self.stage is Stage.HALF_CLOSED:
-            self._reset(cause)
+            self.reset(cause)
         elif cause not in (EndCause.SHUTDOWN, _IDLE) or not self._heard_more():
             self.part(cause)
 
@@ -341,11 +341,11 @@ class Session:
             self.active_at = max(self.active_at, self.taken_at)
             self.schedule()
         elif stalled:
-            self._reset(why_silent(known, times.user_timeout_s))
+            self.reset(why_silent(known, times.user_timeout_s))
         elif self.stage is _SERVING:
             self.part(cause)
         else:
-            self._reset(cause)
+            self.reset(cause)
 
     # --- ending -----------------------------------------------------------------------
 
@@ -375,11 +375,12 @@ class Session:
 
     def _end_lingering(self, cause: EndCause) -> None:
         if self.stream.out:
-            self._reset(cause)
+            self.reset(cause)
         else:
             self.end(cause)
 
-    def _reset(self, cause: EndCause) -> None:
+    def reset(self, cause: EndCause) -> None:
+        """End now, and drop the pending output. OSError."""
         self.stream.reset_on_close()
         self.end(cause)
 

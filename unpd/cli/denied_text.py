@@ -1,0 +1,70 @@
+"""The texts that ``unpd deny``, ``unpd undeny`` and ``unpd denied`` print for people.
+
+Called by unpd.cli.verbs with answers that have every field of their tables in
+:mod:`unpd.control.status_fields`. Raises nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from unpd.cli.output import printable
+from unpd.kernel.privileges import user_name
+
+Values = dict[str, Any]
+
+_HEADER = ("NETWORK", "REASON", "SINCE", "UNTIL", "BY")
+
+
+def denied(answer: Values) -> str:
+    """What a denial has done."""
+    denial = answer["denial"]
+    until = denial["until"] or "it is taken back"
+    before = ", in the place of its denial before" if answer["replaced"] else ""
+    lines = [f"{denial['network']} is denied until {until}{before}"]
+    if answer["kicked"] is not None:
+        number = answer["kicked"]
+        lines.append(f"{number} open connection{'s' * (number != 1)} ended")
+    return "\n".join(lines)
+
+
+def silence(answer: Values) -> str:
+    """A complaint about processes that have not ended their connections; "" if all
+    have.
+    """
+    number = answer["silent"]
+    if not number:
+        return ""
+    return (
+        f"{number} process{'es' * (number != 1)} did not answer: connections of"
+        f" {answer['denial']['network']} may be open there; unpd status shows the processes"
+    )
+
+
+def undenied(answer: Values) -> str:
+    """That a denial was taken back."""
+    return f"{answer['denial']['network']} is no longer denied"
+
+
+def table(denials: Sequence[Values]) -> str:
+    """The list of denials: a line for each."""
+    if not denials:
+        return "no network is denied"
+    rows = [_HEADER, *map(_row, denials)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _row(denial: Values) -> tuple[str, ...]:
+    """The cells of a denial. Its texts may be those of another user."""
+    by = f"sensor {denial['service']}" if denial["uid"] is None else user_name(denial["uid"])
+    cells = (
+        denial["network"],
+        denial["reason"] or "-",
+        denial["since"],
+        denial["until"] or "taken back",
+        by,
+    )
+    return tuple(map(printable, cells))

@@ -1,0 +1,91 @@
+"""Carries out the verbs about live denials: deny, undeny, denied.
+
+Called by :mod:`unpd.master.orders`. Works on the deny list of the runtime, and has
+:mod:`unpd.master.kicking` end connections. The protocol has checked the texts of the
+request. Errors: DenialError, which is answered.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from unpd.access.denials import Denial
+from unpd.access.network import Network
+from unpd.control.server import PendingRequest
+from unpd.control.spans import span_s
+from unpd.loop import now
+from unpd.master import kicking
+from unpd.master.runtime import Kick, Runtime
+
+PAGE = 1000
+"""How many denials an answer has at most. Even with the longest reasons they fit into
+it, and they hold the master up by a few milliseconds.
+"""
+
+
+def deny(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any] | None:
+    """Deny a network. None if the answer comes when its connections have ended."""
+    arguments, at = pending.request.arguments, now()
+    network, span = Network.parse(arguments["network"]), arguments["for"]
+    denial = Denial(
+        network=network,
+        since=at,
+        until=None if span is None else at + span_s(span),
+        reason=arguments["why"] or "",
+        uid=pending.credentials.uid,
+    )
+    replaced = runtime.deny_list.find(network) is not None
+    runtime.deny_list.deny(denial)
+    shown = _described(denial, at)
+    runtime.log.event(
+        "denial.added",
+        network=shown["network"],
+        until=shown["until"] or "",
+        why=denial.reason,
+        by_uid=denial.uid,
+    )
+    fields = {"denial": shown, "replaced": replaced}
+    if not arguments["kick"]:
+        return {**fields, "kicked": None, "silent": 0}
+    runtime.deny_list.publish_now(at)
+    kicking.begin(runtime, Kick(pending.number, network, fields, at + kicking.ANSWER_S))
+    return None
+
+
+def undeny(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any]:
+    """Take a denial back. The answer has it as it was."""
+    network = Network.parse(pending.request.arguments["network"])
+    denial = runtime.deny_list.undeny(network)
+    uid = pending.credentials.uid
+    runtime.log.event("denial.removed", network=str(network), by_uid=uid)
+    return {"denial": _described(denial, now())}
+
+
+def denied(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any]:
+    """A page of the list. ``next``: after which network the next page begins, None if
+    this is the last one.
+    """
+    at, after = now(), pending.request.arguments["after"]
+    runtime.deny_list.look(at)
+    page = runtime.deny_list.after(None if after is None else Network.parse(after), PAGE)
+    return {
+        "denials": [_described(denial, at) for denial in page],
+        "next": str(page[-1].network) if len(page) == PAGE else None,
+    }
+
+
+def _described(denial: Denial, at: float) -> dict[str, Any]:
+    """A denial in an answer, as :data:`unpd.control.status_fields.DENIAL` has it."""
+    epoch_s = time.time() - at
+    return {
+        "network": str(denial.network),
+        "since": _stamp(denial.since + epoch_s),
+        "until": None if denial.until is None else _stamp(denial.until + epoch_s),
+        "reason": denial.reason,
+        "uid": denial.uid,
+        "service": denial.service or None,
+    }
+
+
+def _stamp(epoch_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch_s))
