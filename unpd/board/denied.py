@@ -54,6 +54,13 @@ class Denied:
     def __init__(self, words: Sequence[int]) -> None:
         self._words = words
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no network is denied."""
+        words = self._words
+        half = _HALVES[words[_VERSION] & 1]
+        return not words[half + _V4_COUNT] and not words[half + _V6_COUNT]
+
     def holds(self, family: int, number: int) -> bool:
         """Whether the address ``number`` of a family (4 or 6; no other is denied) lies
         in a denied network.

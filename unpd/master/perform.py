@@ -247,6 +247,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
         _send_addresses(runtime)
     mend_listeners(runtime)
     runtime.log.set_level(runtime.deployment.config.log.level)
+    runtime.deny_list.use_file(runtime.deployment.config.access.state_file, now())
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
 
 
