@@ -56,7 +56,6 @@ class Scene:
         self.sink = MemorySink()
         self.sources = create_sources(Shape(buckets=4, entries=2))
         self.sources.reach(ROW + 1)
-        self.sources.close()
         log = Log(self.sink.sink, "info", "json")
         self.lanes = Lanes(self.board, self.sources, lambda: {"echo": ECHO}, log)
         self.lanes.give(dispatcher(1), ROW, 4)
@@ -122,6 +121,7 @@ def scene() -> Iterator[Scene]:
     """Every session is ended and reaped."""
     with ExitStack() as stack:
         scene = Scene()
+        stack.callback(scene.sources.close)
         stack.callback(lambda: [scene.end(pid) for pid in list(scene.sessions)])
         yield scene
 

@@ -36,6 +36,8 @@ MAX_FILE_ENTRIES = 100_000
 MAX_FILE_BYTES = 4 << 20
 MAX_ENTRIES = 200_000
 """How many entries all lists may have, together."""
+MAX_ACCOUNTS = 1000
+"""How many users and groups all lists may name: each is looked up."""
 MAX_FAULTS = 10
 """How many bad lines of a list file are reported."""
 ENTRIES = (
@@ -103,6 +105,7 @@ class ListReader:
         self._entries_of_files: dict[str, list[Entry]] = {}
         self._compiled: dict[KeyPath | tuple[str, ...], AccessList] = {}
         self._size = 0
+        self._named = 0
 
     def compile(self, path: KeyPath, texts: tuple[str, ...]) -> AccessList:
         """The list that is the value of the key at ``path``. ItemErrors."""
@@ -120,6 +123,12 @@ class ListReader:
             raise ValueError(
                 f"the lists up to this one have {self._size} entries, but may have at most"
                 f" {MAX_ENTRIES} together; a list in [defaults] counts once"
+            )
+        self._named += sum(entry.text.startswith(("uid:", "gid:")) for entry in entries)
+        if self._named > MAX_ACCOUNTS:
+            raise ValueError(
+                f"the lists up to this one name {self._named} users and groups, but may name at"
+                f" most {MAX_ACCOUNTS} together"
             )
         try:
             rules = Rules.of(entries, self._accounts)
@@ -179,8 +188,8 @@ def _faults(
             if texts[index].startswith(FILE):
                 sentence = f"{entry.origin.file}:{entry.origin.line}: {sentence}"
             yield index, sentence
-        if more := len(wrong[MAX_FAULTS:]):
-            yield index, f"{wrong[0].origin.file}: {more} more lines are wrong"
+        if wrong[MAX_FAULTS:]:
+            yield index, f"{wrong[0].origin.file}: more lines are wrong"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ def _sentences(config: Config, owner: Owner | None) -> Iterator[tuple[str, str]]
     if config.log.file:
         yield "log.file", _why_no_log(config.log.file, owner)
     if config.access.state_file:
-        yield "access.state_file", _why_unusable(Path(config.access.state_file), is_file=True)
+        # A new file takes the place of the old one.
+        yield "access.state_file", _why_nothing_in(Path(config.access.state_file).parent)
     for name, service in config.services.items():
         for address in service.listen:
             if isinstance(address, FileAddress) and not address.path.startswith("@"):

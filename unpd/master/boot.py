@@ -1,8 +1,8 @@
 """Boot: sets up the master from a loaded configuration, runs it, and takes it down.
 
 Called by the commands ``run`` and ``start``, with all signals blocked. The order is:
-identity, lock, log, listeners, scoreboard, handlers, control socket, loop. If a step
-fails, the earlier steps are undone, and an UnpdError gives the reason.
+identity, lock, log, listeners, scoreboard, live denials, handlers, control socket,
+loop. If a step fails, the earlier steps are undone, and an UnpdError gives the reason.
 
 This module imports everything that a child will ever run (through
 :mod:`unpd.master.children.kinds`). So an upgrade of the package under a running daemon
@@ -154,6 +154,8 @@ def serve(
         undo.callback(deployment.listeners.close)
         runtime = _make_runtime(deployment, load, identity, log, starter)
         runtime.config_names = names_of(loaded.path)
+        runtime.deny_list.use_file(loaded.config.access.state_file, now())
+        undo.callback(lambda: runtime.deny_list.close(now()))
         for listener in deployment.listeners.opened.values():
             log_listener(runtime, listener)
         shell = Shell(runtime, Signalling(runtime), starter.offers)

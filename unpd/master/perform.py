@@ -249,6 +249,7 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     mend_listeners(runtime)
     wanted = runtime.deployment.config.log
     runtime.log.set_level(wanted.level, connections=wanted.connections)
+    runtime.deny_list.use_file(runtime.deployment.config.access.state_file, now())
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
 
 

@@ -1,8 +1,9 @@
 """The roll: what the keeper of a table of sessions books in its row."""
 
+import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -32,12 +33,11 @@ CELLS = layout.service_cells(ECHO)
 class Scene:
     """A dispatcher's row, its table, and the roll of its present keeper."""
 
-    def __init__(self, size: int = 2) -> None:
+    def __init__(self, size: int) -> None:
         self.row = memoryview(bytearray(Row.size * layout.WORD_BYTES)).cast("Q")
         self.table = SessionTable(size)
         self.sources = create(Shape(buckets=4, entries=2))
         self.sources.reach(1)
-        self.sources.close()
         self.counts = SourceCounts(self.sources, lambda: 1)
         self.begin_again()
 
@@ -92,9 +92,22 @@ class Scene:
 
 
 @pytest.fixture
-def scene() -> Scene:
+def make_scene() -> Iterator[Callable[[int], Scene]]:
+    """Make a scene with a table for so many."""
+    with contextlib.ExitStack() as stack:
+
+        def make(size: int) -> Scene:
+            scene = Scene(size)
+            stack.callback(scene.sources.close)
+            return scene
+
+        yield make
+
+
+@pytest.fixture
+def scene(make_scene: Callable[[int], Scene]) -> Scene:
     """A table for two."""
-    return Scene()
+    return make_scene(2)
 
 
 def test_a_session_is_counted_from_its_accept_to_its_end(scene: Scene) -> None:
@@ -294,11 +307,13 @@ def test_a_session_as_an_operator_sees_it(scene: Scene) -> None:
     }
 
 
-def test_the_sessions_of_a_network_are_told_why_they_leave() -> None:
+def test_the_sessions_of_a_network_are_told_why_they_leave(
+    make_scene: Callable[[int], Scene],
+) -> None:
     """Those with clients in it get the word, and no other; also one that has no process
     yet. A session that forged its address is none of them, and no fault.
     """
-    scene = Scene(size=4)
+    scene = make_scene(4)
     addresses = ("192.0.2.7", "198.51.100.7", "192.0.2.8")
     indexes = []
     for address in addresses:
@@ -312,9 +327,11 @@ def test_the_sessions_of_a_network_are_told_why_they_leave() -> None:
     assert words == [1, 0, 1, 0]
 
 
-def test_a_new_session_in_the_entry_of_a_kicked_one_stays() -> None:
+def test_a_new_session_in_the_entry_of_a_kicked_one_stays(
+    make_scene: Callable[[int], Scene],
+) -> None:
     """The word goes with the entry's next beginning."""
-    scene = Scene(size=1)
+    scene = make_scene(1)
     index = scene.begin(pid=4711)
     scene.table.entry(index)[Session.KICKED] = 1
     scene.roll.ended(index, ReapReason.CLEAN, 11 * S)
