@@ -167,6 +167,8 @@ class SourceLane:
         self._lane, self._sums = self._own, self._own_sums  # show nothing half done
         for which in range(_SUM_COUNT, len(sums)):
             self._own_sums[which] = sane(sums[which])
+        for column, count in services.items():
+            self._own_sums[_SUM_OPEN + column] = count
         buckets, wanted = self._used_buckets(stored), set(keys)
         for start in buckets:
             self._keep_entries(stored, start, wanted)
