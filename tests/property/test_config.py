@@ -79,6 +79,28 @@ def table(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=keys)
 
 
+rules = st.lists(
+    st.sampled_from(["all", "private", "loopback", "unix", "uid:0", "192.0.2.0/24", "2001:db8::1"]),
+    max_size=3,
+)
+rates = st.sampled_from(["", "1/s", "600/min burst 601", "10/h"])
+ACCESS_KEYS: dict[str, st.SearchStrategy[Any]] = {
+    "allow": rules,
+    "deny": rules,
+    "max_connections": st.integers(0, 1_000_000),
+    "max_per_source": st.integers(0, 1_000_000),
+    "accept_rate": rates,
+    "accept_rate_per_source": rates,
+    "access_times": st.lists(st.sampled_from(["00:00-24:00", "Mon-Fri 22:00-06:00"]), max_size=2),
+    "times_zone": st.sampled_from(["local", "UTC", "Europe/Berlin"]),
+    "max_pressure": table(cpu=st.integers(0, 100), memory=st.floats(0, 100)),
+    "max_load": st.floats(0, 10_000),
+    "banner_refused": st.text(max_size=20),
+    "mode": st.sampled_from(["enforce", "observe"]),
+    "observe": st.lists(st.sampled_from(["deny", "max_load"]), max_size=2),
+}
+
+
 def service(listen: list[str], pools: list[str]) -> st.SearchStrategy[dict[str, Any]]:
     """A service on these addresses in one of these pools."""
     common = {
@@ -89,6 +111,7 @@ def service(listen: list[str], pools: list[str]) -> st.SearchStrategy[dict[str, 
         "keepalive": st.booleans(),
         "user_timeout_s": seconds(0.1, 604_800),
         "socket_mode": st.from_regex(r"0?[0-7]{3}", fullmatch=True),
+        **ACCESS_KEYS,
     }
     own = {
         "format": st.sampled_from(["ctime", "rfc867", "iso8601"]),
@@ -142,6 +165,8 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
             )
             for name in pools
         },
+        "access": draw(table(state_file=paths("state"), never_deny=rules)),
+        "defaults": draw(table(**ACCESS_KEYS, backlog=st.integers(1, 1_000_000))),
         "services": {
             name: draw(service(ports[index :: len(services)], pools))
             for index, name in enumerate(services)
@@ -229,7 +254,7 @@ def test_the_last_file_wins(files: list[dict[str, Any]]) -> None:
     invented.
     """
     found = merged(files)
-    for section in ("daemon", "log", "metrics"):
+    for section in ("daemon", "log", "metrics", "access", "defaults"):
         assert found[section] == dict(ChainMap(*(file[section] for file in reversed(files))))
     for name in {name for file in files for name in file["pools"]}:
         assert found["pools"][name] == dict(
@@ -271,6 +296,10 @@ known = st.sampled_from(
     [
         "daemon",
         "log",
+        "access",
+        "defaults",
+        "deny",
+        "max_pressure",
         "pools",
         "services",
         "echo",
@@ -379,6 +408,8 @@ KEYS = [
     *(("daemon", key) for key in ("user", "group", "pid_file", "control", "grace_s")),
     *(("log", key) for key in ("level", "format", "file")),
     ("metrics", "listen"),
+    *(("access", key) for key in ("state_file", "never_deny")),
+    *(("defaults", key) for key in ("deny", "observe", "times_zone")),
     *(("pools.default", key) for key in ("workers", "max_connections_per_worker")),
     *(("services.daytime", key) for key in (*COMMON_KEYS, "timezone", "format")),
 ]

@@ -54,6 +54,14 @@ def test_the_rotation_fits_the_unit() -> None:
     assert command.startswith(f"systemctl kill --signal={name} --kill-who=main unpd.service ")
 
 
+def test_the_state_file_has_a_directory() -> None:
+    """The unit makes the one that the manual page names."""
+    page = (ROOT / "packaging/man/unpd.toml.5").read_text()
+    (directory,), (of_instance,) = (setting(text, "StateDirectory") for text in (SERVICE, TEMPLATE))
+    assert f".Pa /var/lib/{directory} ,\n" in page
+    assert f".Pa /var/lib/{of_instance.replace('%i', 'NAME')} .\n" in page
+
+
 def test_what_is_allowed_comes_first() -> None:
     """The first SystemCallFilter= is the list of what is allowed; what is taken from it
     follows, then the one call that the children need to give up their capabilities.

@@ -42,6 +42,10 @@ WORDS: Mapping[str, tuple[Network, ...]] = MappingProxyType(
 """The networks of each word; "all" and "unix" hold for every UNIX peer as well."""
 
 
+MAX_FAULTS = 100
+"""More than an operator reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where an entry stands. ``file``: "" if it is unknown. ``line``: 1-based, 0 if it
@@ -126,7 +130,9 @@ class Rules:
 
     @classmethod
     def of(cls, entries: Sequence[Entry], accounts: Accounts) -> Self:
-        """Compile a list. BadEntries about all of them that mean nothing."""
+        """Compile a list. BadEntries about the first MAX_FAULTS that mean nothing: the
+        sentences take longer than the entries.
+        """
         draft = _Draft()
         faults: list[tuple[Entry, str]] = []
         for entry in entries:
@@ -134,6 +140,8 @@ class Rules:
                 draft.add(entry, accounts)
             except ValueError as error:
                 faults.append((entry, str(error)))
+                if len(faults) == MAX_FAULTS:
+                    break
         if faults:
             raise BadEntries(tuple(faults))
         return cls(

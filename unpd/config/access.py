@@ -18,14 +18,17 @@ from typing import Annotated, Any, Literal
 
 from unpd.access.rate import FORMS as RATE_FORMS
 from unpd.access.rate import Rate
+from unpd.access.rules import Entry
+from unpd.access.terms import AccessTerms, OnLimit
 from unpd.access.times import AccessTimes
-from unpd.config.access_lists import EXAMPLE, AccessList, access_list, list_of
+from unpd.config.access_lists import EXAMPLE, AccessList, KeyOrigins, access_list, list_of
 from unpd.config.addresses import refuse_path
 from unpd.config.section import Section, array_of
 from unpd.config.wording import quoted_list
-from unpd.errors import quoted
+from unpd.config.writing import written
+from unpd.errors import MAX_CHARACTERS, quoted
 from unpd.libraries import AfterValidator, BeforeValidator, Field, ValidationError
-from unpd.names import RefusalReason
+from unpd.names import RefusalReason, Resource
 from unpd.services.base import UnknownNameError
 from unpd.services.daytime import zone
 
@@ -177,6 +180,47 @@ class AccessKeys(Section):
         max_length=len(OBSERVABLE),
         description='a list of keys that refuse clients, such as ["max_per_source"]',
     )
+
+    def terms(
+        self, max_connections: int, never_deny: AccessList, origins: KeyOrigins
+    ) -> AccessTerms:
+        """The terms of a service with these keys, in one record."""
+        rates = (self.accept_rate, self.accept_rate_per_source)
+        of_all, of_each = (Rate.parse(text) if text else None for text in rates)
+        times = self.access_times
+        return AccessTerms(
+            deny=self.deny.rules,
+            allow=self.allow.rules,
+            access_times=AccessTimes.parse(times, zone(self.times_zone)) if times else None,
+            max_pressure=tuple(
+                (resource, limit)
+                for resource in Resource
+                if (limit := getattr(self.max_pressure, resource))
+            ),
+            max_load=self.max_load,
+            max_connections=max_connections,
+            max_per_source=self.max_per_source,
+            source_prefix_v4=self.source_prefix_v4,
+            source_prefix_v6=self.source_prefix_v6,
+            accept_rate=of_all,
+            accept_rate_per_source=of_each,
+            on_limit=OnLimit(self.on_limit or OnLimit.QUEUE),
+            banner_refused=self.banner_refused.encode(),
+            banner_accepted=self.banner_accepted.encode(),
+            observe=frozenset(
+                RefusalReason if self.mode == "observe" else map(RefusalReason, self.observe)
+            ),
+            never_deny=never_deny.rules,
+            keys={
+                RefusalReason(key): Entry(self._shown(key), origin)
+                for key, origin in origins.by_key.items()
+            },
+        )
+
+    def _shown(self, key: str) -> str:
+        """A key as the configuration has it, if it is short."""
+        text = f"{key} = {written(getattr(self, key))}"
+        return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
 
 
 class Access(Section):

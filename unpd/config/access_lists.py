@@ -17,7 +17,7 @@ network may make the master wait.
 import grp
 import os
 import pwd
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ MAX_FILE_ENTRIES = 100_000
 MAX_FILE_BYTES = 4 << 20
 MAX_ENTRIES = 200_000
 """How many entries all lists may have, together."""
+MAX_ACCOUNTS = 1000
+"""How many users and groups all lists may name: each is looked up."""
 MAX_FAULTS = 10
 """How many bad lines of a list file are reported."""
 ENTRIES = (
@@ -59,6 +61,15 @@ class AccessList:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOrigins:
+    """Where the keys of a service stand, for the messages about a refusal. All are
+    equal, because a key that only moved is the same.
+    """
+
+    by_key: Mapping[str, Origin] = field(default_factory=dict, compare=False)
 
 
 THIS_HOST = Accounts(
@@ -94,6 +105,7 @@ class ListReader:
         self._entries_of_files: dict[str, list[Entry]] = {}
         self._compiled: dict[KeyPath | tuple[str, ...], AccessList] = {}
         self._size = 0
+        self._named = 0
 
     def compile(self, path: KeyPath, texts: tuple[str, ...]) -> AccessList:
         """The list that is the value of the key at ``path``. ItemErrors."""
@@ -112,6 +124,12 @@ class ListReader:
                 f"the lists up to this one have {self._size} entries, but may have at most"
                 f" {MAX_ENTRIES} together; a list in [defaults] counts once"
             )
+        self._named += sum(entry.text.startswith(("uid:", "gid:")) for entry in entries)
+        if self._named > MAX_ACCOUNTS:
+            raise ValueError(
+                f"the lists up to this one name {self._named} users and groups, but may name at"
+                f" most {MAX_ACCOUNTS} together"
+            )
         try:
             rules = Rules.of(entries, self._accounts)
         except BadEntries as bad:
@@ -129,7 +147,7 @@ class ListReader:
         refused: list[tuple[int, str]] = []
         for index, text in enumerate(texts):
             if not text.startswith(FILE):
-                pieces.append([Entry(text, self._origin((*path, index)))])
+                pieces.append([Entry(text, self.origin((*path, index)))])
                 continue
             try:
                 pieces.append(self._entries_of(text.removeprefix(FILE)))
@@ -139,7 +157,8 @@ class ListReader:
             raise ItemErrors(refused)
         return pieces
 
-    def _origin(self, path: KeyPath) -> Origin:
+    def origin(self, path: KeyPath) -> Origin:
+        """Where the key, or the item of a list, at ``path`` stands."""
         place = self._place(path)
         return Origin(place.file, place.line or 0)
 
@@ -169,8 +188,8 @@ def _faults(
             if texts[index].startswith(FILE):
                 sentence = f"{entry.origin.file}:{entry.origin.line}: {sentence}"
             yield index, sentence
-        if more := len(wrong[MAX_FAULTS:]):
-            yield index, f"{wrong[0].origin.file}: {more} more lines are wrong"
+        if wrong[MAX_FAULTS:]:
+            yield index, f"{wrong[0].origin.file}: more lines are wrong"
 
 
 @dataclass(frozen=True, slots=True)

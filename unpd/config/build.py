@@ -19,8 +19,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from unpd.board import layout
-from unpd.config.access import Access
-from unpd.config.access_lists import ListContext, ListReader
+from unpd.config.access import OBSERVABLE, Access
+from unpd.config.access_lists import AccessList, KeyOrigins, ListContext, ListReader
 from unpd.config.files import LISTS, NamedFiles
 from unpd.config.findings import NO_ADVICE, Findings
 from unpd.config.foreign import INSTEAD, LIMIT
@@ -53,6 +53,7 @@ from unpd.errors import quoted
 from unpd.kernel.privileges import Identity, identify
 from unpd.libraries import BaseModel, ValidationError
 from unpd.services.base import Options, ServiceType
+from unpd.services.sensor import SensorOptions
 from unpd.services.table import SERVICES
 
 Table = Mapping[str, Any]
@@ -133,17 +134,20 @@ def build(raw: Table, place: Callable[[KeyPath], Place], host: Host, findings: F
     if raw.get("services", {}) == {} and not _unknown_tables(raw):
         findings.error((), "no service is configured: add a table such as [services.echo]")
     daemon = _section("daemon", Daemon, raw, load, host.daemon_defaults())
+    access = _section("access", Access, raw, load, {})
     defaults = _section(DEFAULTS, CommonKeys, raw, load, {})
     return Config(
         daemon=daemon,
         log=_section("log", LogConfig, raw, load, {}),
         metrics=_section("metrics", Metrics, raw, load, {}),
-        access=_section("access", Access, raw, load, {}),
+        access=access,
         pools={
             name: _validate(("pools", name), Pool, table, load, {})
             for name, table in {**DEFAULT_POOLS, **pools}.items()
         },
-        services={name: _service(name, table, load, defaults) for name, table in services.items()},
+        services={
+            name: _service(name, table, load, defaults, access) for name, table in services.items()
+        },
     )
 
 
@@ -223,7 +227,9 @@ def _named_tables(
     return found
 
 
-def _service(name: str, table: Table, load: _Load, defaults: CommonKeys) -> ServiceConfig:
+def _service(
+    name: str, table: Table, load: _Load, defaults: CommonKeys, access: Access
+) -> ServiceConfig:
     path: KeyPath = ("services", name)
     row = _service_type(path, table.get("type", name), load.findings)
     inherited = {
@@ -243,7 +249,14 @@ def _service(name: str, table: Table, load: _Load, defaults: CommonKeys) -> Serv
         load,
         {"listen": [f"tcp://[::]:{row.port if row else 0}"]},
     )
-    return _by_model(service.model_copy(update=inherited))
+    origins = {
+        key: load.lists.origin((*path, key) if key in table else (DEFAULTS, key))
+        for key in map(str, OBSERVABLE)
+        if key in table or key in inherited
+    }
+    never_deny = access.never_deny if isinstance(service.options, SensorOptions) else AccessList()
+    placed = {"origins": KeyOrigins(origins), "never_deny": never_deny}
+    return _by_model(service.model_copy(update=inherited | placed))
 
 
 def _by_model(service: ServiceConfig) -> ServiceConfig:

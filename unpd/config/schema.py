@@ -14,14 +14,16 @@ collects.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+from unpd.access.terms import AccessTerms, OnLimit
 from unpd.board import layout
 from unpd.config.access import Access, AccessKeys
-from unpd.config.access_lists import EXAMPLE, AccessList, access_list
+from unpd.config.access_lists import EXAMPLE, AccessList, KeyOrigins, access_list
 from unpd.config.addresses import (
     FORMS,
     MAX_UNIX_PATH_BYTES,
@@ -276,7 +278,8 @@ class ServiceConfig(CommonKeys):
     """A table ``[services.NAME]``: the keys that every service has.
 
     ``options``: the keys that only this type has, validated by the type's own model.
-    ``listen``: never empty.
+    ``listen``: never empty. ``never_deny``: that of ``[access]``, if the service is a
+    sensor. ``origins``: where the keys stand.
     """
 
     name: str
@@ -290,6 +293,8 @@ class ServiceConfig(CommonKeys):
         description=f'a list of 1 to {layout.MAX_LISTENERS} addresses, such as ["tcp://[::]:7"]',
     )
     options: SerializeAsAny[Options]
+    never_deny: AccessList = AccessList()
+    origins: KeyOrigins = KeyOrigins()
 
     @property
     def has_default_limit(self) -> bool:
@@ -303,6 +308,23 @@ class ServiceConfig(CommonKeys):
             idle_timeout_s=self.idle_timeout_s,
             session_timeout_s=self.session_timeout_s,
             user_timeout_s=self.user_timeout_s,
+        )
+
+    @cached_property
+    def access(self) -> AccessTerms:
+        """Who may use the streams of the service, and how much of it, as one record."""
+        return self.terms(self.max_connections, self.never_deny, self.origins)
+
+    @cached_property
+    def datagram_access(self) -> AccessTerms:
+        """The same for its datagrams: none of them is open, waits, or gets a text."""
+        return replace(
+            self.access,
+            max_connections=0,
+            max_per_source=0,
+            on_limit=OnLimit.REFUSE,
+            banner_refused=b"",
+            banner_accepted=b"",
         )
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpd import __version__
 from unpd.config.packages import origin_of, search
-from unpd.config.schema import COMMON_KEYS
+from unpd.config.schema import ServiceConfig
 from unpd.errors import quoted
 from unpd.kernel.privileges import user_name
 from unpd.libraries import ValidationError
@@ -283,7 +283,7 @@ def _fault(name: str, row: ServiceType) -> str:
         return "it serves neither streams nor datagrams"
     if not (isinstance(options, type) and issubclass(options, Options)):
         return "its options are no class that is derived from Options"
-    if hidden := sorted(options.model_fields.keys() & {*COMMON_KEYS, "name", "options"}):
+    if hidden := sorted(options.model_fields.keys() & ServiceConfig.model_fields.keys()):
         return f"its option {quoted(hidden[0])} is a key that every service has"
     return ""
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.accounts import ACCOUNTS
 from unpd.access.accounts import Accounts
 from unpd.access.peer import UNIX, Peer, parse_peer
-from unpd.access.rules import BadEntries, Entry, Origin, Rules, entries_of
+from unpd.access.rules import MAX_FAULTS, BadEntries, Entry, Origin, Rules, entries_of
 
 
 def rules_of(*texts: str) -> Rules:
@@ -121,6 +121,13 @@ def test_every_bad_entry_of_a_list_is_named() -> None:
     ]
     assert str(refused.value) == ('"10.1." is no whole address: write the network, "10.1.0.0/16"')
     assert refused.value.faults[1][1] == '"uid:carol" is not known: this host has no user "carol"'
+
+
+def test_no_list_has_endless_faults() -> None:
+    """A sentence takes longer than an entry, so the first bad ones alone get one."""
+    with pytest.raises(BadEntries) as refused:
+        rules_of("all", *["x"] * (2 * MAX_FAULTS))
+    assert [entry.origin.line for entry, _ in refused.value.faults] == [*range(2, MAX_FAULTS + 2)]
 
 
 def test_a_list_file_has_an_entry_a_line() -> None:

@@ -11,7 +11,13 @@ import pytest
 from tests.support.etc import Etc
 from unpd.access.peer import Peer
 from unpd.access.rules import Origin
-from unpd.config.access_lists import MAX_ENTRIES, MAX_FAULTS, MAX_FILE_BYTES, MAX_FILE_ENTRIES
+from unpd.config.access_lists import (
+    MAX_ACCOUNTS,
+    MAX_ENTRIES,
+    MAX_FAULTS,
+    MAX_FILE_BYTES,
+    MAX_FILE_ENTRIES,
+)
 from unpd.config.files import LISTS
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
@@ -74,7 +80,7 @@ def test_two_services_with_the_same_list_know_their_own_lines(accept: Accept) ->
 
 def test_a_bad_line_of_a_list_file_is_named(refuse: Refuse, deny_list: Path) -> None:
     """With the file and the line, and the line of the configuration that names the
-    file. Of many, the first are named and the rest counted.
+    file. Of many, the first are named.
     """
     deny_list.write_text("10.0.0.1\n\u00e9 # x\nlocalhost\nfile:/etc/passwd\n")
     place = "unpd.toml:3: services.echo.deny"
@@ -95,7 +101,7 @@ def test_a_bad_line_of_a_list_file_is_named(refuse: Refuse, deny_list: Path) -> 
     deny_list.write_text("x\n" * (MAX_FAULTS + 5))
     lines = refuse(f"{ECHO}deny = ['file:{deny_list}']\n")
     assert len(lines) == MAX_FAULTS + 1
-    assert lines[-1] == f"unpd.toml:2: services.echo.deny: {deny_list}: 5 more lines are wrong"
+    assert lines[-1] == f"unpd.toml:2: services.echo.deny: {deny_list}: more lines are wrong"
 
 
 def test_a_comment_may_be_in_any_encoding(accept: Accept, deny_list: Path) -> None:
@@ -206,6 +212,17 @@ def test_all_lists_together_are_bounded(host: Host, tmp_path: Path) -> None:
         match=rf"services\.e2\.deny: the lists up to this one have {3 * MAX_ENTRIES // 2} entries",
     ):
         loads("".join(texts), host)
+
+
+def test_the_names_in_all_lists_are_bounded(refuse: Refuse, deny_list: Path) -> None:
+    """Each is looked up in the user database, which is slow."""
+    deny_list.write_text("uid:0\n" * MAX_ACCOUNTS)
+    assert refuse(f"{ECHO}allow = ['gid:0']\ndeny = ['file:{deny_list}']\n") == [
+        (
+            f"unpd.toml:3: services.echo.deny: the lists up to this one name {MAX_ACCOUNTS + 1}"
+            f" users and groups, but may name at most {MAX_ACCOUNTS} together"
+        )
+    ]
 
 
 def test_the_bytes_of_list_files_are_bounded(

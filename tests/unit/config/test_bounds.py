@@ -38,6 +38,12 @@ def listen(count: int, address: str) -> str:
     return f"{ECHO}listen = [{numbered(count, repr(address) + ', ')}]\n"
 
 
+def in_list(key: str, items: str, table: str = ECHO) -> str:
+    """A table with a list as the value of a key."""
+    return f"{table}{key} = [{items}]\n"
+
+
+SERVICE = "[services.s{}]\ntype = 'echo'\n"
 PADDING = "#" * (MAX_BYTES // 2)
 NEAR = "a" * 28
 WORST = {
@@ -58,6 +64,11 @@ WORST = {
     + numbered(64, f"[services.s{{}}]\ntype = 'echo'\npool = '{NEAR}q{{}}'\n"),
     "near types": numbered(64, "[services.s{}]\ntype = 'ecko{}'\n"),
     "near zones": numbered(64, "[services.s{}]\ntype = 'daytime'\ntimezone = 'Europe/Berln{}'\n"),
+    "bad rules": in_list("deny", numbered(8000, "'10.0.{}.1',")),
+    "equal rules": in_list("deny", "'10.0.0.0/9'," * 8000),
+    "unknown users": in_list("deny", numbered(1000, "'uid:u{}',")),
+    "ranges of times": numbered(64, in_list("access_times", "'00:00-23:59'," * 64, SERVICE)),
+    "unknown keys to observe": numbered(64, in_list("observe", "'max_sorce'," * 9, SERVICE)),
     "listeners": listen(255, "tcp://127.0.{}.1:7"),
     "equal listeners": listen(255, "tcp://127.0.0.1:7"),
     "long hosts": listen(250, f"tcp://[{'1:' * 480}{{}}]:7"),

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from unpd.access.rules import Origin
 from unpd.config.access import Access, MaxPressure
-from unpd.config.access_lists import list_of
+from unpd.config.access_lists import KeyOrigins, list_of
 from unpd.config.addresses import TcpAddress, UdpAddress
 from unpd.config.host import this_host
 from unpd.config.load import loads
@@ -126,6 +127,9 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.echo", "banner_accepted"): ("yes", {WORKERS}),
     ("services.echo", "mode"): ("observe", {WORKERS}),
     ("services.echo", "observe"): (("deny",), {WORKERS}),
+    ("services.echo", "never_deny"): (list_of("private"), {WORKERS}),
+    # A key that only moved is the same; children name its old line until they change.
+    ("services.echo", "origins"): (KeyOrigins({"deny": Origin("other.toml", 7)}), set()),
     ("services.echo", "options"): (SERVICES["daytime"].options(), {WORKERS}),
     ("services.daytime.options", "format"): ("iso8601", {SLOW}),
     ("services.daytime.options", "timezone"): ("UTC", {SLOW}),
@@ -148,7 +152,7 @@ MASTER_ONLY: dict[tuple[str, str], Any] = {
     ("daemon", "heartbeat_timeout_s"): 11.0,
     # The master alone saves live denials.
     ("access", "state_file"): "/other.json",
-    # The master alone notes the denials of sensors.
+    # Sensors have it as a value of their own.
     ("access", "never_deny"): list_of("private"),
     # The number of children; no child reads it.
     ("pools.default", "workers"): 7,

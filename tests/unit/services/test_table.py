@@ -2,7 +2,7 @@
 
 import pytest
 
-from unpd.config.schema import COMMON_KEYS, is_name
+from unpd.config.schema import ServiceConfig, is_name
 from unpd.services.base import Conversation, ServiceType
 from unpd.services.table import SERVICES
 
@@ -32,7 +32,7 @@ def test_row_is_valid(row: ServiceType) -> None:
     """
     assert is_name(row.name)
     assert SERVICES[row.name] is row
-    assert not set(row.options.model_fields) & {*COMMON_KEYS, "name", "options"}
+    assert not set(row.options.model_fields) & ServiceConfig.model_fields.keys()
     service = row.make(row.options())
     if row.stream:
         assert isinstance(service.greet(0.0), bytes)
