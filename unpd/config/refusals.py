@@ -32,8 +32,8 @@ OF_STREAMS: Mapping[str, str] = MappingProxyType(
     {
         "max_connections": "it counts open connections",
         "max_per_source": "it counts open connections",
-        "banner_refused": "clients get it at the begin of a connection",
-        "banner_accepted": "clients get it at the begin of a connection",
+        "banner_refused": "clients get it at the beginning of a connection",
+        "banner_accepted": "clients get it at the beginning of a connection",
     }
 )
 """The keys that mean nothing for datagrams, with the reason."""

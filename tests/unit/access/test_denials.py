@@ -135,7 +135,7 @@ def test_denials_end_at_their_times() -> None:
 
 def test_many_denials_that_end_at_once_leave_the_others() -> None:
     """What is left works on: its ranges, its ends, and the age of a sensor's."""
-    count = BULK + 1
+    count = BULK + 2
     denials = Denials(limit=count + 3)
     for number in range(count):
         denials.add(sensors(f"10.0.{number >> 8}.{number & 255}", until=1.0))
@@ -145,7 +145,13 @@ def test_many_denials_that_end_at_once_leave_the_others() -> None:
     assert len(denials.expire(1.0)) == count - 1
     assert listed(denials) == ["10.0.0.0/24", "10.0.0.8", "10.9.0.1"]
     assert len(denials.ranges[4]) == 2
-    assert denials.expire(2.0) == [kept[0]]
+    for number in range(count):
+        denials.add(operators(f"10.1.{number >> 8}.{number & 255}", until=2.0))
+    denials.add(operators("10.2.0.0"))  # there is room only in the place of a sensor's
+    assert denials.find(kept[1].network) is None
+    denials.remove(Network.parse("10.2.0.0"))
+    denials.add(kept[1])
+    assert len(denials.expire(2.0)) == count + 1
     assert len(denials.ranges[4]) == 2
     assert denials.expire(3.0) == [*kept[1:]]
     assert (len(denials), len(denials.ranges[4])) == (0, 0)
@@ -220,3 +226,73 @@ def test_the_ranges_are_the_widest_networks(data: st.DataObject, family: int) ->
         assert len(ranges) == len(widest)
         assert ranges.words == Ranges(family, present).words
         assert ranges.after(None, 100) == sorted(present)
+
+
+class Model:
+    """A list of at most four denials, in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self.live: list[Denial] = []
+
+    def add(self, denial: Denial) -> bool | None:
+        """Whether it holds now; None if there is no room."""
+        same = [each for each in self.live if each.network == denial.network]
+        if same and denial.of_sensor and not same[0].of_sensor:
+            return False
+        if not same and len(self.live) == 4:
+            sensors = [each for each in self.live if each.of_sensor]
+            if not sensors:
+                return None
+            self.live.remove(sensors[0])
+        self.live = [each for each in self.live if each not in same] + [denial]
+        return True
+
+
+NETWORKS = [
+    Network.parse(text) for text in ("10.0.0.0/8", "10.1.0.0/16", "10.1.1.1", "::/0", "::1")
+]
+STEPS = st.tuples(
+    st.sampled_from(["operator", "sensor", "remove", "expire"]),
+    st.sampled_from(NETWORKS),
+    st.none() | st.integers(0, 20).map(float),
+)
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_the_list_does_what_a_simple_one_does(
+    steps: list[tuple[str, Network, float | None]],
+) -> None:
+    """Whatever operators, sensors and the clock do, in any order."""
+    denials, model = Denials(limit=4), Model()
+    for now, (act, network, span) in enumerate(steps):
+        if act == "expire":
+            over = [each for each in model.live if each.until is not None and each.until <= now]
+            model.live = [each for each in model.live if each not in over]
+            assert sorted(denials.expire(now), key=id) == sorted(over, key=id)
+        elif act == "remove":
+            gone = [each for each in model.live if each.network == network]
+            model.live = [each for each in model.live if each not in gone]
+            if gone:
+                assert denials.remove(network) is gone[0]
+            else:
+                with pytest.raises(DenialError):
+                    denials.remove(network)
+        else:
+            denial = Denial(
+                network=network,
+                since=float(now),
+                until=None if span is None else now + span,
+                uid=0 if act == "operator" else None,
+            )
+            expected = model.add(denial)
+            if expected is None:
+                with pytest.raises(DenialError):
+                    denials.add(denial)
+            else:
+                assert denials.add(denial) is expected
+        assert denials.after(None, 9) == sorted(model.live, key=lambda each: each.network)
+        ends = [each.until for each in model.live if each.until is not None]
+        assert denials.next_end == min(ends, default=None)
+        for family in (4, 6):
+            live = {each.network for each in model.live if each.network.family == family}
+            assert denials.ranges[family].words == Ranges(family, live).words

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import mmap
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from unpd.access.network import Network
 from unpd.access.ranges import Ranges
 from unpd.board.denied import DeniedWriter
+from unpd.names import MAX_DENIALS
 
 WIDTHS = {4: 32, 6: 128}
 
@@ -108,3 +110,20 @@ def test_no_child_can_write(writer: DeniedWriter) -> None:
     for fd in (read_end, write_end, go_read, go_write):
         os.close(fd)
     assert told == repr(["r--s", 1, -1, errno.EACCES, True])
+
+
+def test_to_publish_a_full_list_takes_moments(writer: DeniedWriter) -> None:
+    """65,536 networks of each family hold the master up by less than 50 ms, also the
+    first time. It takes 2 ms.
+    """
+    v4, v6 = (
+        Ranges(family, {Network(family, number, width) for number in range(0, 2 * MAX_DENIALS, 2)})
+        for family, width in WIDTHS.items()
+    )
+    for _ in range(2):
+        begun = time.process_time()
+        writer.publish(v4.words, v6.words)
+        assert time.process_time() - begun < 0.05
+        assert writer.denied.holds(4, 2 * MAX_DENIALS - 2)
+        assert writer.denied.holds(6, 2 * MAX_DENIALS - 2)
+        assert not writer.denied.holds(6, 2 * MAX_DENIALS - 1)

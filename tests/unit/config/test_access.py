@@ -189,7 +189,7 @@ def test_every_reason_but_a_live_denial_is_a_key() -> None:
 
 
 def test_the_table_of_live_denials(accept: Accept, refuse: Refuse) -> None:
-    """[access] has a file for them, and who is never among them."""
+    """[access] has a file for them, and the sources that are never among them."""
     access = accept(ECHO).config.access
     assert (access.state_file, access.never_deny.texts) == ("", ("loopback",))
     text = "[access]\nstate_file = '/var/lib/unpd/denied.json'\nnever_deny = ['private']\n"

@@ -106,7 +106,7 @@ def test_the_model_fork_has_its_limit(accept: Accept) -> None:
     assert (access.max_connections, access.keys) == (256, {})
 
 
-def test_a_sensor_alone_knows_whom_it_lets_alone(accept: Accept) -> None:
+def test_a_sensor_alone_has_the_sources_that_it_spares(accept: Accept) -> None:
     """The other services need not be replaced when that list changes."""
     text = "[access]\nnever_deny = ['private']\n[services.sensor]\nlisten = ['tcp://[::]:23']\n"
     services = accept(text + ECHO).config.services

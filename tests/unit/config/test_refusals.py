@@ -87,8 +87,8 @@ def test_on_limit_needs_a_limit(refuse: Refuse, accept: Accept, word: str) -> No
     [
         ("max_connections = 1", "it counts open connections"),
         ("max_per_source = 1", "it counts open connections"),
-        ("banner_refused = 'x'", "clients get it at the begin of a connection"),
-        ("banner_accepted = 'x'", "clients get it at the begin of a connection"),
+        ("banner_refused = 'x'", "clients get it at the beginning of a connection"),
+        ("banner_accepted = 'x'", "clients get it at the beginning of a connection"),
     ],
 )
 def test_keys_of_connections_are_warned_of_where_none_are(

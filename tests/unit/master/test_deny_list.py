@@ -252,12 +252,17 @@ def test_a_file_that_is_none_is_kept(scene: Scene, path: Path) -> None:
     (warning,) = scene.events("denials.damaged")
     assert (warning["line"], warning["kept"]) == (0, f"{path}.broken")
     secret = path.with_name("secret")
-    secret.write_text("root:x")
+    one = Scene()
+    one.denials.use_file(str(secret), 100.0)
+    one.denials.deny(denial())
+    one.denials.close(100.0)
+    content = secret.read_text()
     path.symlink_to(secret)
     other = Scene()
     other.denials.use_file(str(path), 100.0)
+    assert not other.shown()
     other.denials.look(100.0)
-    assert secret.read_text() == "root:x"
+    assert secret.read_text() == content
     assert os.readlink(f"{path}.broken2") == str(secret)
     assert stored(path) == []
 
