@@ -305,6 +305,4 @@ def test_a_refused_datagram_has_no_answer(launch: Launch) -> None:
         sock.settimeout(10.0)
         sock.sendto(b"y", address)
         assert sock.recv(9) == b"y"
-    unpd.metric_becomes(
-        1, "unpd_datagrams_unanswered_total", service="echo", reason="refused"
-    )
+    unpd.metric_becomes(1, "unpd_datagrams_unanswered_total", service="echo", reason="refused")
