@@ -329,39 +329,6 @@ class Source(Area):
     EXPIRES_NS = Word("when these counts are over: the end of the window after; 0: there are none")
 
 
-class LaneSums(Area):
-    """The sums of all lanes, at the start of the counts of sources. The words of all
-    rows stand side by side, so that a reader copies one kind of sum of all rows at
-    once. ``EXPIRES_NS`` stands last, for the reason given at :class:`Source`.
-    """
-
-    USED = Word("entries and overflows in use, by row; 0: readers skip the lane", count=MAX_ROWS)
-    OPEN = Word("open connections, by service and row", count=MAX_SERVICES * MAX_ROWS)
-    COUNT = Word("as in a source, by service and row", count=MAX_SERVICES * MAX_ROWS)
-    BEFORE = Word("as in a source, by service and row", count=MAX_SERVICES * MAX_ROWS)
-    EXPIRES_NS = Word("as in a source, by service and row", count=MAX_SERVICES * MAX_ROWS)
-
-
-class Bucket(Area):
-    """What stands in a bucket of a lane before its entries, each as in Source."""
-
-    OVERFLOW = Word("open connections that got no entry: they count for every source here")
-
-
-class Source(Area):
-    """An entry of a bucket: the counts of one source of one service.
-
-    ``EXPIRES_NS`` stands last and is written first: a reader copies upwards, so it
-    never takes the count of a window that is over for that of the present one.
-    """
-
-    KEY = Word("hash of the service's column and the source's prefix; 0: the entry is free")
-    OPEN = Word("open connections")
-    COUNT = Word("connections or datagrams admitted in the last window that had any")
-    BEFORE = Word("those of the window before that one")
-    EXPIRES_NS = Word("when these counts are over: the end of the window after; 0: there are none")
-
-
 class Board(Area):
     """The whole board. It has the names of its columns, so that the next master can
     read it.

@@ -56,14 +56,14 @@ class Reception:
         for fd, sockaddr in accepted:
             decision, hold = admission.admit(fd, sockaddr, now)
             if decision is not ADMITTED:
-                self.note(terms, admission.peer, decision, now)
+                self.record(terms, admission.peer, decision, now)
             if decision.refusal is None:
                 entered.append((fd, sockaddr, hold))
             else:
                 turn_away(fd, _banner(admission.terms, decision.refusal))
         return entered
 
-    def note(self, service: Named, peer: Peer, decision: Decision, now: float) -> None:
+    def record(self, service: Named, peer: Peer, decision: Decision, now: float) -> None:
         """Count and log what a decision refused, or would have refused. Of several
         reasons that are observed the first counts, as it would if all were enforced.
         """

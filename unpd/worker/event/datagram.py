@@ -256,7 +256,7 @@ class DatagramSocket:
         now = self._shared.now
         decision = admission.admit(sender.source, now)
         if decision is not ADMITTED:
-            self._shared.reception.note(self._terms, admission.peer, decision, now)
+            self._shared.reception.record(self._terms, admission.peer, decision, now)
         return decision.refusal is None
 
     def _bear(self, error: OSError) -> None:
