@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from unpd.dispatcher.others import Others
 
 from tests.support.memory_sink import MemorySink
 from unpd.board import layout
@@ -18,7 +17,7 @@ from unpd.board.active import count_in_row
 from unpd.board.layout import Service, Session
 from unpd.board.memory import Entry, Scoreboard, create
 from unpd.board.source_lane import SourceLane
-from unpd.board.sources import Shape
+from unpd.board.sources import Shape, SourceCounts
 from unpd.board.sources import create as create_sources
 from unpd.core.model import Child, Slot
 from unpd.core.policy import CUT_GRACE_S
@@ -30,7 +29,6 @@ from unpd.master.children.lanes import Lane, Lanes
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import Ledger
-from unpd.worker.siblings import Place
 from unpd.worker.terms import Terms
 
 ECHO = 0
@@ -56,6 +54,7 @@ class Scene:
         self.sink = MemorySink()
         self.sources = create_sources(Shape(buckets=4, entries=2))
         self.sources.reach(ROW + 1)
+        self.counts = SourceCounts(self.sources, lambda: ROW + 1)
         log = Log(self.sink.sink, "info", "json")
         self.lanes = Lanes(self.board, self.sources, lambda: {"echo": ECHO}, log)
         self.lanes.give(dispatcher(1), ROW, 4)
@@ -75,11 +74,12 @@ class Scene:
         self.counted = SourceLane(self.sources, ROW)
         self.roll = Roll(self.lane(birth).table, self.ledger, {ECHO: terms}, self.counted)
 
-    def begin(self, pid: int) -> int:
+    def begin(self, pid: int, source: int = 0) -> int:
         """The dispatcher serves a client, in a process if there is a ``pid``."""
         self.counted.service_opened(ECHO)
+        hold = (self.counted.source_opened(source, 1.0), source) if source else None
         word = layout.Row.LISTENER_ACCEPTED
-        index = self.roll.begin(Began(ECHO, word, b"", time.monotonic_ns()))
+        index = self.roll.begin(Began(ECHO, word, b"", time.monotonic_ns(), hold))
         if pid:
             self.roll.forked(index, pid)
         return index
@@ -236,16 +236,41 @@ def test_at_a_stop_the_sessions_without_a_dispatcher_are_told(scene: Scene) -> N
 
 
 def test_a_dead_dispatcher_stays_in_the_directory_with_its_sessions(scene: Scene) -> None:
-    """So the other dispatchers of the pool count them. It is not ready."""
+    """So the next master counts them as lost. It is not ready. They count for the limit
+    of their service.
+    """
     scene.board.enter(Entry(ROW, 1, 4711, ChildKind.DISPATCHER, 0, ChildPhase.READY, generation=1))
     pid = scene.session()
     scene.begin(pid)
     scene.lanes.take_back(scene.lane(1))
     assert [entry.phase for entry in scene.board.entries()] == [ChildPhase.KILLED]
-    others = Others(scene.board, Place(birth=2, pool=0, generation=2))
-    assert others.sessions(ECHO, now=1.0) == 1
+    assert scene.counts.service_open(ECHO) == 1
     scene.lanes.session_ended(scene.end(pid))
     assert scene.board.entries() == []
+
+
+def test_sources_count_as_long_as_their_sessions(scene: Scene) -> None:
+    """With a dispatcher, without one, and with its successor. After the last session
+    the row counts nothing, so that another child may have it.
+    """
+    key = scene.sources.key(ECHO, b"a")
+    pids = [scene.session() for _ in range(3)]
+    for pid in pids:
+        scene.begin(pid, key)
+    scene.lanes.take_back(scene.lane(1))
+    assert scene.counts.source(key)[0] == 3
+    scene.lanes.session_ended(scene.end(pids[0]))
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (2, 2)
+    scene.lanes.give(dispatcher(2), ROW, 4)
+    scene.serve(2)
+    scene.roll.ended(scene.begin(scene.session(), key), ReapReason.CLEAN, time.monotonic_ns())
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (2, 2)
+    scene.lanes.take_back(scene.lane(2))
+    for pid in pids[1:]:
+        scene.lanes.session_ended(scene.end(pid))
+    assert scene.lanes.rows == set()
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (0, 0)
+    assert not any(scene.sources.stored(ROW))
 
 
 def test_sessions_without_a_successor_have_the_time_of_their_dispatcher(scene: Scene) -> None:

@@ -167,8 +167,7 @@ class Roll:
         """
         index = self._free.pop()
         token, key = began.hold or (None, 0)
-        self._table.begin(index, began.column, began.accepted_ns, began.peer)
-        self._table.entry(index)[Session.SOURCE] = key
+        self._table.begin(index, began.column, began.accepted_ns, began.peer, key)
         account = self._accounts[began.column]
         self.enrolled[index] = Enrolled(
             began.column, account, began.accepted_ns, began.peer, token=token

@@ -1,8 +1,8 @@
 """Opens the scoreboard: the one that an earlier master left in the service manager's
-descriptor store, so that counters go on, or a new one. Makes the counts of sources,
-which do not outlive a master, because its connections do not.
+descriptor store, so that counters go on, or a new one. Makes the memory of the counts
+of sources, which begin anew with each master: they belong to connections of children.
 
-Called by boot and the runtime; calls :mod:`unpd.board.memory`.
+Called by boot; calls :mod:`unpd.board.memory` and :mod:`unpd.board.sources`.
 :mod:`unpd.master.listening.sources` does the same for listeners.
 """
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from unpd.board import layout, memory, sources
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.memory import BoardRefusedError, Scoreboard
+from unpd.board.sources import Sources
 from unpd.config.schema import Config
 from unpd.errors import CannotCreateError
 from unpd.logs import Log
@@ -49,13 +50,18 @@ def open_board(
     return opened
 
 
-def make_sources() -> sources.Sources:
-    """Make the memory in which children count for the limits. CannotCreateError."""
+def make_sources() -> Sources:
+    """Make the memory of the counts of sources. CannotCreateError if the kernel refuses
+    that.
+    """
     try:
         return sources.create()
     except OSError as error:
+        size = sources.SUMS_BYTES + layout.MAX_ROWS * sources.LANE.lane_bytes
         raise CannotCreateError(
-            f"cannot make the counts of sources in shared memory: {error.strerror}"
+            f"cannot make the counts of sources, a sparse file of {size} bytes in shared memory:"
+            f" {error.strerror}; the limits of file size (ulimit -f), address space (ulimit -v) and"
+            " open files (ulimit -n) apply to it"
         ) from error
 
 

@@ -25,7 +25,6 @@ from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
 from unpd.logs import Log
 from unpd.loop import Loop
-from unpd.master.boards import make_sources
 from unpd.master.children.lanes import Lanes
 from unpd.master.columns import BoardColumns
 from unpd.master.deny_list import DenyList
@@ -160,6 +159,7 @@ class Runtime:
     identity: Identity | None
     log: Log
     board: Scoreboard
+    sources: Sources
     columns: BoardColumns
     loop: Loop
     reaper: Reaper
@@ -182,13 +182,13 @@ class Runtime:
     peaks: Peaks = field(default_factory=Peaks)
     kicks: list[Kick] = field(default_factory=list)
     deny_list: DenyList = field(init=False)
-    sources: Sources = field(init=False)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin without lanes, denials and counts of sources. CannotCreateError."""
+        """Begin without lanes and denials. CannotCreateError if the kernel refuses the
+        memory of denials.
+        """
         self.deny_list = DenyList(self.board, self.log, self.faults)
-        self.sources = make_sources()
         self.lanes = Lanes(
             self.board, self.sources, lambda: self.columns.services.by_name, self.log
         )

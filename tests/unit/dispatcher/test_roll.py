@@ -49,9 +49,10 @@ class Scene:
         self.lane = SourceLane(self.sources, 0)
         self.roll = Roll(self.table, self.ledger, {ECHO: terms}, self.lane)
 
-    def begin(self, pid: int = 0) -> int:
+    def begin(self, pid: int = 0, source: int = 0) -> int:
         """A connection is accepted at 10 s, and forked if ``pid``."""
-        index = self.enter(b"\x01peer")
+        hold = (self.lane.source_opened(source, 10.0), source) if source else None
+        index = self.enter(b"\x01peer", hold)
         if pid:
             self.roll.forked(index, pid)
         return index
@@ -290,6 +291,20 @@ def test_a_source_counts_until_its_session_ends(scene: Scene) -> None:
     assert (scene.counts.source(key)[0], scene.open) == (1, 1)
     scene.roll.ended(second, ReapReason.CLEAN, 12 * S)
     assert (scene.counts.source(key)[0], scene.open) == (0, 0)
+
+
+def test_the_next_keeper_counts_the_sources_of_the_sessions(scene: Scene) -> None:
+    """Whatever the last one had counted, and whatever key a session forged."""
+    key = scene.sources.key(ECHO, b"a")
+    index, forged = scene.begin(pid=4711, source=key), scene.begin(pid=4712)
+    SourceLane(scene.sources, 0).take_over({}, [])
+    scene.table.entry(forged)[Session.SOURCE] = (1 << 64) - 1
+    scene.begin_again()
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (1, 2)
+    assert scene.counts.source((1 << 64) - 1)[0] == 1
+    for each in (index, forged):
+        scene.roll.ended(each, ReapReason.CLEAN, 12 * S)
+    assert (scene.counts.source(key)[0], scene.counts.tracked(12.0)) == (0, 0)
 
 
 def test_a_session_as_an_operator_sees_it(scene: Scene) -> None:

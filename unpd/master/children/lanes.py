@@ -1,9 +1,10 @@
 """Lanes: what outlives a dispatcher, because its sessions do.
 
-A lane is the row of a dispatcher on the scoreboard and the table of its sessions. If a
-dispatcher dies, its sessions go on and become children of the master, which is a
-subreaper; so they stay counted. The next dispatcher in the same slot, of the same
-generation, gets the lane: it counts these sessions, and gives them orders.
+A lane is the row of a dispatcher on the scoreboard, with what it counts of sources, and
+the table of its sessions. If a dispatcher dies, its sessions go on and become children
+of the master, which is a subreaper; so they stay counted. The next dispatcher in the
+same slot, of the same generation, gets the lane: it counts these sessions, and gives
+them orders.
 
 A lane has one keeper at a time, which alone books in the row: its dispatcher, or the
 master while there is none. When the master has reaped a session, it writes the status
