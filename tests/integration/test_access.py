@@ -306,3 +306,61 @@ def test_a_refused_datagram_has_no_answer(launch: Launch) -> None:
         sock.sendto(b"y", address)
         assert sock.recv(9) == b"y"
     unpd.metric_becomes(1, "unpd_datagrams_unanswered_total", service="echo", reason="refused")
+
+
+# --- sensors, and the metrics ---------------------------------------------------------
+
+
+def test_who_connects_to_a_sensor_is_denied_everywhere(launch: Launch) -> None:
+    """It gets no answer there, and no other service from then on, for a while. Others
+    are served, and so are sources that no sensor denies.
+    """
+    unpd = launch(
+        echo() + '[access]\nnever_deny = ["127.0.0.5"]\n[services.trap]\ntype = "sensor"\n'
+        'listen = ["tcp://0.0.0.0:0"]\ndeny_time_s = 2\n'
+    )
+
+    def spring(source: str) -> None:
+        with clients.connect((HOME, unpd.port("trap")), source=source) as sock:
+            assert clients.read_all(sock) == b""
+
+    def is_served(source: str) -> bool:
+        with come(unpd, source) as sock:
+            return outcome(sock) == b"x"
+
+    spring(OTHER)
+    spring("127.0.0.5")
+    line = unpd.wait_event("denial.sensed")
+    assert (line.fields["service"], line.fields["network"]) == ("trap", OTHER)
+    until(lambda: not is_served(OTHER), 10.0, "the denial to hold")
+    assert is_served("127.0.0.5")
+    assert is_served(HOME)
+    until(lambda: is_served(OTHER), 10.0, "the denial to end")
+    assert unpd.log_events("connection.refused", reason="denied", peer=OTHER)
+    assert len(unpd.log_events("denial.sensed")) == 1
+
+
+def test_a_datagram_to_a_sensor_denies_nobody(launch: Launch) -> None:
+    """Its source can be forged: it is counted, and gets no answer."""
+    unpd = launch(
+        echo() + '[access]\nnever_deny = []\n[services.trap]\ntype = "sensor"\n'
+        'listen = ["udp://0.0.0.0:0"]\n'
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"x", (HOME, unpd.port("trap")))
+    unpd.metric_becomes(1, "unpd_datagrams_unanswered_total", service="trap", reason="no_answer")
+    with inside(unpd):
+        assert unpd.metric("unpd_denied_addresses") == 0
+
+
+def test_the_metrics_have_a_list_of_their_own(launch: Launch) -> None:
+    """Others are turned away, with a line in the log. A reload changes the list."""
+    text = '[metrics]\nlisten = "tcp://127.0.0.1:0"\nallow = ["{}"]\n' + echo()
+    unpd = launch(text.format(OTHER), verbatim=False)
+    port = unpd.port("metrics")
+    with clients.connect((HOME, port)) as sock:
+        assert refused(sock) == b""
+    line = unpd.wait_event("connection.refused", service="metrics")
+    assert (line.fields["peer"], line.fields["reason"]) == (HOME, "allow")
+    reload(unpd, text.format(HOME))
+    assert unpd.get("/metrics").status == 200

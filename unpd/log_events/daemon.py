@@ -113,6 +113,14 @@ ROWS: tuple[LogEvent, ...] = (
         "The user `by_uid` took the denial of `network` back.",
     ),
     LogEvent(
+        "denial.sensed",
+        "info",
+        ("service", "network", "refused", "suppressed"),
+        "A client in `network` connected to the sensor `service`, and is denied for its"
+        " `deny_time_s`; not so if `refused` says why. `suppressed` such lines were left out before"
+        " this one.",
+    ),
+    LogEvent(
         "denial.kicked",
         "info",
         ("network", "ended", "silent"),

@@ -23,6 +23,7 @@ from unpd.core.model import Child
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
+from unpd.line_limit import LineLimit
 from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.master.children.lanes import Lanes
@@ -151,7 +152,8 @@ class Runtime:
     by the fault and the part that has it. ``config_names`` are the absolute names of
     the configuration file, none for the built-in default. ``last_reload`` is the last
     one that has ended, ``report`` what the last one that succeeded has changed.
-    ``peaks``: the samples of open connections.
+    ``peaks``: the samples of open connections. ``sensor_lines``: the limit of the lines
+    about sensors.
     """
 
     deployment: Deployment
@@ -182,6 +184,7 @@ class Runtime:
     peaks: Peaks = field(default_factory=Peaks)
     kicks: list[Kick] = field(default_factory=list)
     deny_list: DenyList = field(init=False)
+    sensor_lines: LineLimit = field(default_factory=LineLimit)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:

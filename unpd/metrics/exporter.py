@@ -20,12 +20,16 @@ import math
 import select
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from unpd.access.network import Network
+from unpd.access.peer import UNIX, Peer
+from unpd.access.rules import Rules
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd, ChannelError, ChannelFullError
+from unpd.kernel.credentials import peer_credentials, peer_groups
 from unpd.kernel.signals import empty_wakeup_pipe
 from unpd.line_limit import LineLimit
 from unpd.log_events.row import Field
@@ -33,6 +37,7 @@ from unpd.loop import Loop, now
 from unpd.metrics.http import CONNECTION_S, HttpConnection, Phase
 from unpd.metrics.labels import Labels
 from unpd.metrics.pages import Pages
+from unpd.names import RefusalReason
 
 CONNECTIONS = 64
 BATCH = 16
@@ -76,7 +81,7 @@ class ExporterContext:
     ``channel``: the questions of the master, of which the exporter knows two. "log":
     ``switch_log`` carries it out and returns the answer. "rows": how many rows of the
     board to read at most from now on. ``tracked``: how many sources of connections are
-    counted now.
+    counted now. ``allow``: who may read the metrics; an empty one lets everybody.
     """
 
     sock: socket.socket
@@ -92,6 +97,7 @@ class ExporterContext:
     channel: ChannelEnd | None = None
     switch_log: Callable[[], dict[str, Any]] = dict
     tracked: Callable[[], int] = int
+    allow: Rules = field(default_factory=Rules)
 
 
 def run_exporter(context: ExporterContext) -> None:
@@ -119,6 +125,8 @@ class _Exporter:
         self._connection_s = context.connection_s
         self._report = context.report
         self._complaints = _Complaints(context.report)
+        self._allow = context.allow
+        self._refusals = LineLimit()
         self._pages = Pages(
             context.board, context.labels, context.loopback, tracked=context.tracked
         )
@@ -204,7 +212,7 @@ class _Exporter:
             if not self._has_room():
                 return
             try:
-                sock, _ = self._listener.accept()
+                sock, name = self._listener.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
@@ -215,7 +223,27 @@ class _Exporter:
                 self._listen_at = now() + PAUSE_S
                 self._complaints.add(f"accept: {error}")
                 return
-            self._open(sock)
+            if self._allows(sock, name):
+                self._open(sock)
+            else:
+                sock.close()
+
+    def _allows(self, sock: socket.socket, name: Any) -> bool:
+        """Whether a client may read the metrics. ``name``: its address, as the module
+        socket shows it.
+        """
+        if not self._allow or self._allow.find(peer := _peer_of(sock, name)):
+            return True
+        suppressed = self._refusals.take(now())
+        if suppressed is not None:
+            self._report(
+                "connection.refused",
+                service="metrics",
+                peer=peer.text,
+                reason=RefusalReason.ALLOW,
+                repeated=1 + suppressed,
+            )
+        return False
 
     def _open(self, sock: socket.socket) -> None:
         if len(self._connections) >= CONNECTIONS and (evicted := self._oldest_idle()):
@@ -250,6 +278,17 @@ class _Exporter:
         self._loop.forget(fd)
         del self._connections[fd]
         connection.sock.close()
+
+
+def _peer_of(sock: socket.socket, name: Any) -> Peer:
+    if sock.family != socket.AF_UNIX:
+        network = Network.parse(name[0].partition("%")[0])
+        return Peer(network.family, network.first)
+    try:
+        credentials = peer_credentials(sock)
+        return Peer(UNIX, uid=credentials.uid, gids=(credentials.gid, *peer_groups(sock)))
+    except OSError:
+        return Peer(UNIX)  # of no known user
 
 
 class _Complaints:

@@ -39,6 +39,7 @@ _DENIAL = LiveDenial()  # the master alone knows its rule and its end
 class Gate:
     """What all admissions of one process share. ``lane``: where this process counts.
     ``counts``: the sums over all lanes. ``master``: the master's words of the board.
+    ``sense``: reports to the master who has connected to a sensor.
     """
 
     sources: Sources
@@ -46,6 +47,7 @@ class Gate:
     lane: SourceLane
     denied: Denied
     master: Sequence[int]
+    sense: Callable[[str, Peer], None]
 
 
 class Counted:
@@ -115,8 +117,8 @@ process (:class:`unpd.board.source_lane.SourceLane`), and the key of its source.
 
 class Admission:
     """The admission of connections to the service in ``column``. ``queues``: whether
-    clients wait in the accept queue at one of its limits. ``sense`` is called with each
-    peer that a sensor has let in.
+    clients wait in the accept queue at one of its limits. ``sense``: that of a sensor,
+    which reports each peer that it has let in.
     """
 
     def __init__(
@@ -163,7 +165,7 @@ class Admission:
         decision = deciding.decide(self.terms, self._counts, peer, Moment(now, time.time()))
         if decision.refusal is not None:
             return decision, None
-        if self._sense is not None:
+        if self._sense is not None and not self.terms.never_deny.find(peer):
             self._sense(peer)
         return decision, self._enter(now)
 

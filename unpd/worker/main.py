@@ -10,6 +10,7 @@ closed; the process title, which tells that no new client is taken; each session
 to its end; leave.
 """
 
+import functools
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from unpd.channel import ChannelEnd
 from unpd.config.times import ServiceTimes
 from unpd.logs import Log
 from unpd.loop import now
+from unpd.services.sensor import Sensor
 from unpd.worker.accepting import Listener, ListenerSetup
 from unpd.worker.admission import Admission, DatagramAdmission, Gate
 from unpd.worker.event.datagram import DatagramSetup, DatagramTerms, OwnAddresses
@@ -133,6 +135,8 @@ class Worker:
 
 def listeners_of(service: ServiceSetup, gate: Gate) -> list[Listener]:
     """The listeners of a service, with its terms."""
+    is_sensor = isinstance(service.service, Sensor)
+    sense = functools.partial(gate.sense, service.name) if is_sensor else None
     terms = Terms(
         name=service.name,
         service=service.service,
@@ -140,7 +144,7 @@ def listeners_of(service: ServiceSetup, gate: Gate) -> list[Listener]:
         words=layout.service_cells(service.column),
         offered=service.offered,
         banner=service.access.banner_accepted,
-        admission=Admission(service.access, service.column, gate),
+        admission=Admission(service.access, service.column, gate, sense),
     )
     # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
     # while it reads, as long as a page fault in its buffer takes: it could hold up the

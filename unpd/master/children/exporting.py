@@ -73,6 +73,7 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         loopback=_is_loopback(listener.address),
         channel=newborn.channel,
         switch_log=newborn.switch_log,
+        allow=deployment.config.metrics.allow.rules,
         tracked=lambda: counts.tracked(now()),
     )
     run_exporter(context)

@@ -123,6 +123,7 @@ def _exporter_recipe(deployment: Deployment, pool: str) -> Recipe:
     del pool
     config = deployment.config
     return (
+        values_of(config.metrics),
         servers_by_service(deployment),
         config.metrics.allow,
         _identities(deployment.listeners.opened.values()),
@@ -215,6 +216,7 @@ def _gate(runtime: Runtime, newborn: Newborn) -> Gate:
         lane=SourceLane(sources, newborn.row),
         denied=runtime.deny_list.denied,
         master=newborn.board.words,
+        sense=newborn.report_sensed,
     )
 
 

@@ -4,11 +4,12 @@ and their answers.
 Owns the format of a report and the order of the messages. A child sends one report,
 ``{"report": "ready"}`` or ``{"report": "failed", "code": 77, "reason": "..."}``. After
 that it sends one answer for each question, in the order of the questions. A child that
-a signal has ended says so last, ``{"report": "left", "by": "SIGQUIT"}``. Any other
-message breaks the protocol: the master stops reading the channel, and the child goes on
-without it.
+a signal has ended says so last, ``{"report": "left", "by": "SIGQUIT"}``. At any time
+between, ``{"report": "sensed", "service": "trap", "peer": "192.0.2.1"}`` says that a
+client has connected to a sensor. Any other message breaks the protocol: the master
+stops reading the channel, and the child goes on without it.
 
-The child makes its reports with :func:`ready`, :func:`failure` and :func:`left`. In the
+The child makes its reports with the functions of the same names. In the
 master, :mod:`unpd.master.perform` calls :func:`watch` after a fork, it and
 :mod:`unpd.master.rotation` ask, and :mod:`unpd.master.children.reap` calls
 :func:`read_and_close` after a death. Calls :mod:`unpd.channel`. If a channel breaks,
@@ -22,6 +23,7 @@ from typing import Any
 from unpd.channel import ChannelError, ChannelFullError
 from unpd.core import events as ev
 from unpd.errors import UnpdError
+from unpd.master import sensing
 from unpd.master.runtime import ChildProcess, Question, Runtime
 from unpd.names import ChildOrder, ExitCode
 
@@ -48,6 +50,11 @@ def failure(error: UnpdError) -> dict[str, Any]:
 def left(order: ChildOrder) -> dict[str, Any]:
     """The last report of a child that ``order`` has ended."""
     return {"report": "left", "by": order.value}
+
+
+def sensed(service: str, peer: str) -> dict[str, Any]:
+    """The report of a child that ``peer`` has connected to the sensor ``service``."""
+    return {"report": "sensed", "service": service, "peer": peer}
 
 
 def event_of(birth: int, report: Mapping[str, Any]) -> ev.ChildReady | ev.ChildFailed:
@@ -124,6 +131,10 @@ def _take(runtime: Runtime, birth: int, process: ChildProcess, message: dict[str
         process.reported = True
         runtime.events.append(event_of(birth, message))
         return
+    match message:
+        case {"report": "sensed", "service": str(service), "peer": str(peer)}:
+            sensing.deny(runtime, service, peer)
+            return
     if "report" in message and not process.left_by:
         process.left_by = _signal_of(message)
         return
