@@ -22,7 +22,8 @@ bucket, because the hash has a secret key. Two sources with one 64-bit hash are 
 Estimated: rates. All processes cut windows from one clock, so their counts add up. In a
 full bucket, the entry goes that has no open connection and whose counts are over, else
 the one with the lowest. So a flood of sources that come once drives out the rates of
-such as came once. A source has no rate if it got no entry.
+such as came once. A source has no rate if it got no entry. With a child, what it
+admitted is forgotten: a rate may be too low for two windows after a death or a reload.
 
 Another child may be hostile, and can write any number anywhere here. So a lane's writer
 decides from its own memory, and repairs the lane as it goes on. A reader looks at a
@@ -31,8 +32,9 @@ here raises or loops because of a number.
 
 Called by the master, its children and the metrics. OSError if the kernel refuses the
 memory. Known gaps: a hostile child can falsify the counts that others see, and so get
-clients refused or let in. A child does not count what lanes beyond the first ROWS_STEP
-hold while the kernel refuses to map them.
+clients refused or let in; and it can fill all lanes, 2.8 GB, which the memory keeps. A
+child does not count what lanes beyond the first ROWS_STEP hold while the kernel refuses
+to map them.
 """
 
 import contextlib
