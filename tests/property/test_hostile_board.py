@@ -4,13 +4,13 @@ the middle of a read, and between a read and the write that follows it.
 
 import os
 import random
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.contested import Contested
 from unpd.board import layout, memory
 from unpd.board.active import count_active
 from unpd.board.memory import Entry, Scoreboard
@@ -22,7 +22,6 @@ from unpd.worker.siblings import Place, Siblings
 
 ROWS = 3
 """How many rows are in use."""
-VALUES = (0, 1, layout.SANE_COUNT - 1, layout.SANE_COUNT, (1 << 64) - 2, (1 << 64) - 1)
 LABELS = Labels(
     services=(("echo", 0), ("daytime", 1)),
     pools=(("default", 0),),
@@ -31,40 +30,6 @@ LABELS = Labels(
     version="1.2.3",
     master_pid=os.getpid(),
 )
-
-
-class Contested:
-    """Words of a board that a hostile process writes too. Before every second access it
-    writes a number into one of the words that are about to be read or written.
-    """
-
-    def __init__(self, words: memoryview, rng: random.Random) -> None:
-        self._words, self._rng = words, rng
-
-    def _lose(self, at: int) -> None:
-        if self._rng.randrange(2):
-            self._words[at] = self._rng.choice(VALUES)
-
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            return Contested(self._words[at], self._rng)
-        self._lose(at)
-        return self._words[at]
-
-    def __setitem__(self, at: int, value: int) -> None:
-        self._lose(at)
-        self._words[at] = value
-
-    def __len__(self) -> int:
-        return len(self._words)
-
-    def __iter__(self) -> Iterator[int]:
-        return (self[at] for at in range(len(self._words)))
-
-    def tolist(self) -> list[int]:
-        """As memoryview.tolist, with one word written before."""
-        self._lose(self._rng.randrange(len(self._words)))
-        return self._words.tolist()
 
 
 def contested(rng: random.Random) -> Scoreboard:

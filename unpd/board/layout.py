@@ -1,11 +1,12 @@
 """The layout of the scoreboard: the tables that name every word once.
 
 Owns the tables :class:`Master`, :class:`Directory`, :class:`Row` and :class:`Service`,
-and :class:`Board`, which puts them together; and :class:`Session`, an entry of a table
-of sessions (:mod:`unpd.board.sessions`). Offsets, sizes and the fingerprint are
-computed from these tables, in the order in which the words stand here. Code that reads
-or writes a word names it by its table, such as ``Service.ACCEPTED``.
-:mod:`unpd.board.memory` maps the board.
+and :class:`Board`, which puts them together; :class:`Session`, an entry of a table of
+sessions (:mod:`unpd.board.sessions`); and :class:`LaneSums`, :class:`Bucket` and
+:class:`Source`, the parts of the counts of sources (:mod:`unpd.board.sources`).
+Offsets, sizes and the fingerprint are computed from these tables, in the order in which
+the words stand here. Code that reads or writes a word names it by its table, such as
+``Service.ACCEPTED``. :mod:`unpd.board.memory` maps the board.
 
 A word is 64 bits wide and has one writer: a child for its own row, the master for the
 rest. When the master has reaped a child, the master writes that row until the next
@@ -58,6 +59,12 @@ DURATION_BOUNDS_S: tuple[float, ...] = (*_SHORT_BOUNDS_S, 1.0, 5.0, 10.0, 60.0, 
 """The upper bounds of the buckets of connection durations."""
 REAP_BOUNDS_S: tuple[float, ...] = (0.0001, 0.0005, *_SHORT_BOUNDS_S, 1.0, 5.0)
 """The upper bounds of the buckets of delays from death to reaping."""
+
+LANE_BUCKETS = 4096
+BUCKET_SOURCES = 8
+"""How many entries a bucket has. With 10,000 sources, the most connections that a
+worker has by default, one bucket in 1,000 overflows.
+"""
 
 Table = tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]
 """An area as plain data: its name, then for each entry its name and its labels and
@@ -242,7 +249,41 @@ class Session(Area):
     PEER = Word("the address of its client, filled up with zeros", count=4)
     BOOKED_RECEIVED = Word("bytes received that are booked in the dispatcher's row")
     BOOKED_SENT = Word("bytes sent that are booked there")
+    SOURCE = Word("the key of its source in the dispatcher's lane; 0: it is not counted there")
     STATUS = Word("its wait status, and one more; 0: the master has not reaped it")
+
+
+class LaneSums(Area):
+    """The sums of all lanes, at the start of the counts of sources. The words of all
+    rows stand side by side, so that a reader copies one kind of sum of all rows at
+    once. ``EXPIRES_NS`` stands last, for the reason given at :class:`Source`.
+    """
+
+    USED = Word("entries and overflows in use, by row; 0: readers skip the lane", count=MAX_ROWS)
+    OPEN = Word("open connections, by service and row", count=MAX_SERVICES * MAX_ROWS)
+    COUNT = Word("as in a source, by service and row", count=MAX_SERVICES * MAX_ROWS)
+    BEFORE = Word("as in a source, by service and row", count=MAX_SERVICES * MAX_ROWS)
+    EXPIRES_NS = Word("as in a source, by service and row", count=MAX_SERVICES * MAX_ROWS)
+
+
+class Bucket(Area):
+    """What stands in a bucket of a lane before its entries, each as in Source."""
+
+    OVERFLOW = Word("open connections that got no entry: they count for every source here")
+
+
+class Source(Area):
+    """An entry of a bucket: the counts of one source of one service.
+
+    ``EXPIRES_NS`` stands last and is written first: a reader copies upwards, so it
+    never takes the count of a window that is over for that of the present one.
+    """
+
+    KEY = Word("hash of the service's column and the source's prefix; 0: the entry is free")
+    OPEN = Word("open connections")
+    COUNT = Word("connections or datagrams admitted in the last window that had any")
+    BEFORE = Word("those of the window before that one")
+    EXPIRES_NS = Word("when these counts are over: the end of the window after; 0: there are none")
 
 
 class Board(Area):
