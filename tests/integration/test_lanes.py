@@ -12,10 +12,12 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.memory_sink import MemorySink
-from unpd.board import layout
+from unpd.board import layout, sources
 from unpd.board.active import count_in_row
 from unpd.board.layout import Service, Session
 from unpd.board.memory import Entry, Scoreboard, create
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import SourceCounts
 from unpd.core.model import Child, Slot
 from unpd.core.policy import CUT_GRACE_S
 from unpd.dispatcher.others import Others
@@ -51,7 +53,10 @@ class Scene:
         self.board = Scoreboard(fd)
         os.close(fd)
         self.sink = MemorySink()
-        self.lanes = Lanes(self.board, lambda: {"echo": ECHO}, Log(self.sink.sink, "info", "json"))
+        self.sources = sources.create()
+        self.counts = SourceCounts(self.sources, lambda: ROW + 1)
+        log = Log(self.sink.sink, "info", "json")
+        self.lanes = Lanes(self.board, self.sources, lambda: {"echo": ECHO}, log)
         self.lanes.give(dispatcher(1), ROW, 4)
         self.sessions: list[int] = []
         self.serve(1)
@@ -66,11 +71,15 @@ class Scene:
         """A dispatcher keeps its lane."""
         terms = Terms("echo", Echo(EchoOptions()), None, CELLS)  # type: ignore[arg-type]
         self.ledger = Ledger(self.board.row(ROW), [terms])
-        self.roll = Roll(self.lane(birth).table, self.ledger, {ECHO: terms})
+        self.roll = Roll(
+            self.lane(birth).table, self.ledger, {ECHO: terms}, SourceLane(self.sources, ROW)
+        )
 
-    def begin(self, pid: int) -> int:
+    def begin(self, pid: int, source: int = 0) -> int:
         """The dispatcher serves a client, in a process if there is a ``pid``."""
-        index = self.roll.begin(ECHO, layout.Row.LISTENER_ACCEPTED, b"", time.monotonic_ns())
+        index = self.roll.begin(
+            ECHO, layout.Row.LISTENER_ACCEPTED, b"", time.monotonic_ns(), source
+        )
         if pid:
             self.roll.forked(index, pid)
         return index
@@ -112,6 +121,7 @@ def scene() -> Iterator[Scene]:
     """Every session is ended and reaped."""
     with ExitStack() as stack:
         scene = Scene()
+        stack.callback(scene.sources.close)
         stack.callback(lambda: [scene.end(pid) for pid in list(scene.sessions)])
         yield scene
 
@@ -162,6 +172,30 @@ def test_without_a_successor_the_master_books(scene: Scene) -> None:
     assert [line["session_pid"] for line in died] == [first, second]
     cause = Service.ENDED + layout.END_CAUSES.index(EndCause.WORKER_DIED)
     assert scene.word(cause) == 2
+
+
+def test_sources_count_as_long_as_their_sessions(scene: Scene) -> None:
+    """With a dispatcher, without one, and with its successor. After the last session
+    the row counts nothing, so that another child may have it.
+    """
+    key = scene.sources.key(ECHO, b"a")
+    pids = [scene.session() for _ in range(3)]
+    for pid in pids:
+        scene.begin(pid, key)
+    scene.lanes.take_back(scene.lane(1))
+    assert scene.counts.source(key)[0] == 3
+    scene.lanes.session_ended(scene.end(pids[0]))
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (2, 2)
+    scene.lanes.give(dispatcher(2), ROW, 4)
+    scene.serve(2)
+    scene.roll.ended(scene.begin(scene.session(), key), ReapReason.CLEAN, time.monotonic_ns())
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (2, 2)
+    scene.lanes.take_back(scene.lane(2))
+    for pid in pids[1:]:
+        scene.lanes.session_ended(scene.end(pid))
+    assert scene.lanes.rows == set()
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (0, 0)
+    assert not any(scene.sources.stored(ROW))
 
 
 def test_a_session_that_ended_beside_its_dispatcher_is_booked(scene: Scene) -> None:

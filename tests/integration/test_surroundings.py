@@ -17,18 +17,20 @@ LEAVE = 'cd "$0" && rmdir "$0" && exec "$@"'
 HIDE = 'mount -t tmpfs none "$0" && exec "$@"'
 
 
-def allow_small_files() -> None:
-    """Allow files of 8 KiB, fewer than the scoreboard has."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+@pytest.mark.parametrize(
+    ("size", "named"), [(8192, "the scoreboard of "), (1 << 30, "the counts of sources, ")]
+)
+def test_a_limit_that_shared_memory_exceeds_is_named(launch: Launch, size: int, named: str) -> None:
+    """The sentence names the memory, and the limits that apply to it."""
 
+    def allow_small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-def test_a_limit_that_the_scoreboard_exceeds_is_named(launch: Launch) -> None:
-    """The sentence names the limits that apply to the shared memory."""
     unpd = launch(ECHO, ready=False, preexec=allow_small_files)
     unpd.expect_exit(ExitCode.CANNOT_CREATE)
     unpd.expect_errors("master.refused")
     assert unpd.wait_exit() == ExitCode.CANNOT_CREATE
-    assert "cannot make the scoreboard of " in unpd.stderr()
+    assert f"cannot make {named}" in unpd.stderr()
     assert "(ulimit -f)" in unpd.stderr()
     assert "Traceback" not in unpd.stderr()
 

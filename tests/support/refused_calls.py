@@ -34,6 +34,7 @@ NUMBERS: Mapping[str, int] = MappingProxyType(
         "faccessat2": 439,
         "fchmodat2": 452,
         "getrandom": 318,
+        "madvise": 28,
         "memfd_create": 319,
         "openat2": 437,
         "pidfd_open": 434,

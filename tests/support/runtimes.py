@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from unpd.board import memory
+from unpd.board import sources as sources_of_clients
 from unpd.board.memory import Scoreboard
 from unpd.config.host import this_host
 from unpd.config.load import loads
@@ -31,6 +32,7 @@ def running(text: str, log: Log) -> Iterator[Runtime]:
     fd = memory.create()
     board = Scoreboard(fd)
     os.close(fd)
+    counts = sources_of_clients.create()
     columns = BoardColumns(board)
     columns.take(config, listeners.wanted())
     runtime = Runtime(
@@ -39,6 +41,7 @@ def running(text: str, log: Log) -> Iterator[Runtime]:
         identity=None,
         log=log,
         board=board,
+        sources=counts,
         columns=columns,
         loop=Loop(),
         reaper=Reaper(),
@@ -51,3 +54,4 @@ def running(text: str, log: Log) -> Iterator[Runtime]:
     if runtime.candidate is not None:
         runtime.deployment.listeners.drop(runtime.candidate.listeners)
     runtime.deployment.listeners.close()
+    counts.close()

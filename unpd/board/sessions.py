@@ -48,15 +48,19 @@ class SessionTable:
         found = (index for index, each in pids if each == pid)
         return next((index for index in found if self.entry(index)[Session.SERVICE]), None)
 
-    def begin(self, index: int, service: int, accepted_ns: int, peer: bytes) -> None:
+    def begin(
+        self, index: int, service: int, accepted_ns: int, peer: bytes, source: int = 0
+    ) -> None:
         """Fill a free entry. ``service``: the column of the service. ``peer``: a
-        sockaddr of at most 32 bytes.
+        sockaddr of at most 32 bytes. ``source``: the key of the source that is counted
+        (:meth:`unpd.board.sources.Sources.key`); 0 for none.
         """
         words = self.entry(index)
         words[:] = memoryview(bytes(Session.size * WORD_BYTES)).cast("Q")
         words[Session.ACCEPTED_NS] = accepted_ns
         padded = peer.ljust(_PEER_BYTES, b"\0")
         words[Session.span(Session.PEER)] = memoryview(padded).cast("Q")
+        words[Session.SOURCE] = source
         words[Session.SERVICE] = service + 1  # the last: it makes the entry valid
 
     def peer(self, index: int) -> bytes:

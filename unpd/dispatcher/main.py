@@ -27,6 +27,7 @@ from typing import Any
 from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
 from unpd.channel import ChannelEnd
 from unpd.dispatcher.others import Others
 from unpd.dispatcher.processes import SessionProcesses
@@ -57,12 +58,13 @@ another dispatcher of the pool: no signal tells that one of their sessions has e
 @dataclass(frozen=True, slots=True)
 class DispatcherSetup:
     """Everything a dispatcher gets. ``table``: of its sessions, with room for
-    ``max_sessions`` of each service. The others are as in
+    ``max_sessions`` of each service. ``lane``: that of its row. The others are as in
     :class:`unpd.worker.main.WorkerSetup`.
     """
 
     services: tuple[ServiceSetup, ...]
     table: SessionTable
+    lane: SourceLane
     grace_s: float
     board: Scoreboard
     place: Place
@@ -110,7 +112,7 @@ class Dispatcher:
         ]
         accounts = {door.column: door.listener.terms for door in self._doors}
         self._ledger = Ledger(setup.row, accounts.values())
-        self._roll = Roll(setup.table, self._ledger, accounts)
+        self._roll = Roll(setup.table, self._ledger, accounts, setup.lane)
         self._reaper = Reaper()
         self._processes = SessionProcesses(self._roll, self._reaper, setup.log, now)
         self._others = Others(setup.board, setup.place)

@@ -2,11 +2,14 @@
 
 A session counts in its own entry of the table. The keeper of the table copies its bytes
 into the row now and then, and its end when the process has been reaped: that is the one
-place where counters move. They only grow there, so a scrape reads the row alone.
+place where counters move. They only grow there, so a scrape reads the row alone. What
+is open is counted in the lane of the row too, by service and by source. The next keeper
+counts that anew, from the table.
 
 Owns the keeper's memory of its sessions. It decides from that, and not from the table,
 which sessions can write. Kept by the dispatcher; by the master, while there is none.
-Calls :mod:`unpd.board.sessions` and the ledger. Raises nothing.
+Calls :mod:`unpd.board.sessions`, :mod:`unpd.board.source_lane` and the ledger. Raises
+nothing.
 
 Known gap: a dispatcher that is killed between two words of a booking leaves these bytes
 uncounted.
@@ -21,6 +24,7 @@ from unpd.board import layout
 from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
 from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
 from unpd.kernel.connections import address_text
 from unpd.logs import Log
 from unpd.names import EndCause, ReapReason
@@ -32,12 +36,15 @@ MAX_PID = 1 << 22
 
 @dataclass(slots=True)
 class Enrolled:
-    """A session. ``pid`` is 0 while it is not forked."""
+    """A session. ``pid`` is 0 while it is not forked. ``token``: that of its connection
+    in the lane; None if its source is not counted.
+    """
 
     column: int
     account: Account
     accepted_ns: int
     pid: int = 0
+    token: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +98,25 @@ class Present:
 
 
 class Roll:
-    """The sessions in ``table``, and their accounts in ``ledger``.
+    """The sessions in ``table``, and their accounts in ``ledger`` and ``lane``.
 
     ``accounts``: that of each service, by its column. ``enrolled``: the sessions by
     their entries. ``open``: how many a service has, by its column.
     """
 
     def __init__(
-        self, table: SessionTable, ledger: Ledger, accounts: Mapping[int, Account]
+        self,
+        table: SessionTable,
+        ledger: Ledger,
+        accounts: Mapping[int, Account],
+        lane: SourceLane,
     ) -> None:
         self.enrolled: dict[int, Enrolled] = {}
         self.open: Counter[int] = Counter()
         self._table = table
         self._ledger = ledger
         self._accounts = accounts
+        self._lane = lane
         for index in table.used():
             words = table.entry(index)
             pid = words[Session.PID]
@@ -116,6 +128,15 @@ class Roll:
             )
         self._free = [index for index in range(table.size) if index not in self.enrolled]
         ledger.open = len(self.enrolled)
+        self._count_sources()
+
+    def _count_sources(self) -> None:
+        """Count the sessions of an earlier keeper in the lane."""
+        keys = {index: self._table.entry(index)[Session.SOURCE] for index in self.enrolled}
+        counted = {index: key for index, key in keys.items() if key}
+        tokens = self._lane.take_over(self.open, list(counted.values()))
+        for index, token in zip(counted, tokens, strict=True):
+            self.enrolled[index].token = token
 
     def _enrol(self, index: int, column: int, accepted_ns: int, pid: int) -> None:
         account = self._accounts.get(column)
@@ -130,13 +151,19 @@ class Roll:
         """Whether the table has no free entry."""
         return not self._free
 
-    def begin(self, column: int, listener_word: int, peer: bytes, accepted_ns: int) -> int:
+    def begin(
+        self, column: int, listener_word: int, peer: bytes, accepted_ns: int, source: int = 0
+    ) -> int:
         """Enter an accepted connection of a service; return its entry. The table must
-        not be full.
+        not be full. ``source``: the key of its source; 0 if that is not counted.
         """
         index = self._free.pop()
-        self._table.begin(index, column, accepted_ns, peer)
+        self._table.begin(index, column, accepted_ns, peer, source)
         self._enrol(index, column, accepted_ns, pid=0)
+        self._lane.service_opened(column)
+        if source:
+            token = self._lane.source_opened(source, accepted_ns / layout.NS)
+            self.enrolled[index].token = token
         self._ledger.accepted(listener_word, self._accounts[column], 1)
         return index
 
@@ -206,6 +233,9 @@ class Roll:
         ended = Ended(session.account.name, session.pid, self._table.peer(index), cause, duration_s)
         self.open[session.column] -= 1
         self._table.clear(index)
+        self._lane.service_closed(session.column)
+        if session.token is not None:
+            self._lane.source_closed(session.token)
         self._free.append(index)
         return ended
 

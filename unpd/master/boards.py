@@ -1,8 +1,9 @@
 """Opens the scoreboard: the one that an earlier master left in the service manager's
-descriptor store, so that counters go on, or a new one.
+descriptor store, so that counters go on, or a new one. Makes the memory of the counts
+of sources, which begin anew with each master: they belong to connections of children.
 
-Called by boot; calls :mod:`unpd.board.memory`. :mod:`unpd.master.listening.sources`
-does the same for listeners.
+Called by boot; calls :mod:`unpd.board.memory` and :mod:`unpd.board.sources`.
+:mod:`unpd.master.listening.sources` does the same for listeners.
 """
 
 import os
@@ -11,9 +12,10 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from unpd.board import layout, memory
+from unpd.board import layout, memory, sources
 from unpd.board.columns import ColumnsExhaustedError
 from unpd.board.memory import BoardRefusedError, Scoreboard
+from unpd.board.sources import Sources
 from unpd.config.schema import Config
 from unpd.errors import CannotCreateError
 from unpd.logs import Log
@@ -46,6 +48,21 @@ def open_board(
     words[layout.Master.START_WALL_NS] = words[layout.Master.LAST_RELOAD_WALL_NS] = time.time_ns()
     words[layout.Master.GENERATION] = words[layout.Master.LAST_RELOAD_OK] = 1
     return opened
+
+
+def make_sources() -> Sources:
+    """Make the memory of the counts of sources. CannotCreateError if the kernel refuses
+    that.
+    """
+    try:
+        return sources.create()
+    except OSError as error:
+        size = sources.SUMS_BYTES + layout.MAX_ROWS * sources.LANE.lane_bytes
+        raise CannotCreateError(
+            f"cannot make the counts of sources, a sparse file of {size} bytes in shared memory:"
+            f" {error.strerror}; the limits of file size (ulimit -f), address space (ulimit -v) and"
+            " open files (ulimit -n) apply to it"
+        ) from error
 
 
 def drop_impostors(offers: Offers, log: Log) -> None:

@@ -255,6 +255,7 @@ def _make_runtime(
         identity=identity,
         log=log,
         board=opened.board,
+        sources=boards.make_sources(),
         columns=opened.columns,
         loop=Loop(),
         reaper=reaper,

@@ -64,10 +64,11 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
         row=row,
         identity=runtime.identity,
         log=runtime.log,
-        kept_fds=kind.keeps(deployment, child),
+        kept_fds=(runtime.sources.fd, *kind.keeps(deployment, child)),
         live=lambda newborn: kind.live(runtime, deployment, newborn),
     )
     try:
+        runtime.sources.reach(rows_bound(row))
         if sessions:
             runtime.lanes.give(child, row, sessions)
         fork(child, plan, lambda forked: _register(runtime, child, row, forked))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unpd.board.memory import Scoreboard
+from unpd.board.sources import Sources
 from unpd.channel import ChannelEnd
 from unpd.config.load import Loaded
 from unpd.config.schema import Config
@@ -133,6 +134,7 @@ class Runtime:
     identity: Identity | None
     log: Log
     board: Scoreboard
+    sources: Sources
     columns: BoardColumns
     loop: Loop
     reaper: Reaper
@@ -156,7 +158,9 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """Begin without lanes."""
-        self.lanes = Lanes(self.board, lambda: self.columns.services.by_name, self.log)
+        self.lanes = Lanes(
+            self.board, self.sources, lambda: self.columns.services.by_name, self.log
+        )
 
     def postpone(self, at: float) -> bool:
         """Have the configuration loaded again soon; False if that has lasted too long

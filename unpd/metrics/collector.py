@@ -8,7 +8,7 @@ with the scoreboard, which a service manager keeps over restarts, so none of our
 is the time of its first count.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 from unpd.board.memory import Scoreboard
@@ -29,23 +29,28 @@ from unpd.metrics.reading import Reading
 
 
 class BoardCollector(Collector):
-    """Yields every metric of the catalogue from one reading of ``board``."""
+    """Yields every metric of the catalogue from one reading of ``board``. ``tracked``:
+    how many sources of connections are counted now.
+    """
 
-    def __init__(self, board: Scoreboard, labels: Labels) -> None:
+    def __init__(self, board: Scoreboard, labels: Labels, tracked: Callable[[], int]) -> None:
         self._board = board
         self._labels = labels
+        self._tracked = tracked
 
     def collect(self) -> Iterable[Metric]:
         """Yield all families, in the order of the catalogue."""
-        reading = Reading.take(self._board, self._labels)
+        reading = Reading.take(self._board, self._labels, self._tracked())
         for row in METRICS:
             yield _family(row, reading)
 
 
-def make_registry(board: Scoreboard, labels: Labels) -> CollectorRegistry:
+def make_registry(
+    board: Scoreboard, labels: Labels, tracked: Callable[[], int] = int
+) -> CollectorRegistry:
     """A registry that holds our collector and nothing else."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board, labels))
+    registry.register(BoardCollector(board, labels, tracked))
     return registry
 
 

@@ -75,7 +75,8 @@ class ExporterContext:
     ``connection_s``: how long a connection may last, looked at once a turn.
     ``channel``: the questions of the master, of which the exporter knows two. "log":
     ``switch_log`` carries it out and returns the answer. "rows": how many rows of the
-    board to read at most from now on.
+    board to read at most from now on. ``tracked``: how many sources of connections are
+    counted now.
     """
 
     sock: socket.socket
@@ -90,6 +91,7 @@ class ExporterContext:
     connection_s: float = CONNECTION_S
     channel: ChannelEnd | None = None
     switch_log: Callable[[], dict[str, Any]] = dict
+    tracked: Callable[[], int] = int
 
 
 def run_exporter(context: ExporterContext) -> None:
@@ -117,7 +119,9 @@ class _Exporter:
         self._connection_s = context.connection_s
         self._report = context.report
         self._complaints = _Complaints(context.report)
-        self._pages = Pages(context.board, context.labels, context.loopback)
+        self._pages = Pages(
+            context.board, context.labels, context.loopback, tracked=context.tracked
+        )
         self._connections: dict[int, HttpConnection] = {}
         self._loop = Loop()
         self._loop.watch(

@@ -62,17 +62,23 @@ class Page:
 
 class Pages:
     """All pages of one exporter. ``loopback``: clients reach it through a loopback TCP
-    address, so a name in Host means DNS rebinding.
+    address, so a name in Host means DNS rebinding. ``tracked``: how many sources of
+    connections are counted now.
     """
 
     def __init__(
-        self, board: Scoreboard, labels: Labels, loopback: bool, clock: Callable[[], float] = now
+        self,
+        board: Scoreboard,
+        labels: Labels,
+        loopback: bool,
+        clock: Callable[[], float] = now,
+        tracked: Callable[[], int] = int,
     ) -> None:
         self._board = board
         self._labels = labels
         self._loopback = loopback
         self._clock = clock
-        self._registry = make_registry(board, labels)
+        self._registry = make_registry(board, labels, tracked)
         self._rendered: dict[str, tuple[float, Page]] = {}
         self._rendering = 0  # the count of renderings as of our newest page
         self._routes: dict[tuple[str, str], Callable[[Request], Page]] = {

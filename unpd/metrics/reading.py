@@ -80,7 +80,8 @@ class ServiceCounts:
 class Reading:
     """Everything that one scrape shows. ``master``: the words of the master area;
     ``children``: living children by kind, pool column and phase. ``beat_age_s``: how
-    long ago the master's last heartbeat was.
+    long ago the master's last heartbeat was. ``sources_tracked``: how many sources of
+    connections are counted (:meth:`unpd.board.sources.SourceCounts.tracked`).
     """
 
     labels: Labels
@@ -90,9 +91,10 @@ class Reading:
     log_lines_dropped: int
     zombies: int | None
     beat_age_s: float | None
+    sources_tracked: int
 
     @classmethod
-    def take(cls, board: Scoreboard, labels: Labels) -> Self:
+    def take(cls, board: Scoreboard, labels: Labels, sources_tracked: int) -> Self:
         """Read the board now."""
         rows = range(board.rows_shown())
         master = sane_cells(board.words[: Board.DIRECTORY].tolist())
@@ -104,6 +106,7 @@ class Reading:
             log_lines_dropped=master[Master.LOG_DROPPED] + lines_dropped(board, rows),
             zombies=_zombies(board, labels.master_pid),
             beat_age_s=_beat_age_s(board),
+            sources_tracked=sources_tracked,
         )
 
 

@@ -1,12 +1,14 @@
 """The roll: what the keeper of a table of sessions books in its row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from unpd.board import layout
+from unpd.board import layout, sources
 from unpd.board.layout import Row, Service, Session
 from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import SourceCounts
 from unpd.config.times import ServiceTimes
 from unpd.dispatcher.roll import MAX_PID, Roll
 from unpd.names import EndCause, ReapReason
@@ -27,6 +29,8 @@ class Scene:
     def __init__(self, size: int = 2) -> None:
         self.row = memoryview(bytearray(Row.size * layout.WORD_BYTES)).cast("Q")
         self.table = SessionTable(size)
+        self.sources = sources.create()
+        self.counts = SourceCounts(self.sources, lambda: 1)
         self.begin_again()
 
     def begin_again(self) -> None:
@@ -34,11 +38,11 @@ class Scene:
         times = ServiceTimes(1.0, 0.0, 1.0)
         terms = Terms(name="echo", service=Echo(EchoOptions()), times=times, words=CELLS)
         self.ledger = Ledger(self.row, [terms])
-        self.roll = Roll(self.table, self.ledger, {ECHO: terms})
+        self.roll = Roll(self.table, self.ledger, {ECHO: terms}, SourceLane(self.sources, 0))
 
-    def begin(self, pid: int = 0) -> int:
+    def begin(self, pid: int = 0, source: int = 0) -> int:
         """A connection is accepted at 10 s, and forked if ``pid``."""
-        index = self.roll.begin(ECHO, LISTENER, b"\x01peer", 10 * S)
+        index = self.roll.begin(ECHO, LISTENER, b"\x01peer", 10 * S, source)
         if pid:
             self.roll.forked(index, pid)
         return index
@@ -69,9 +73,11 @@ class Scene:
 
 
 @pytest.fixture
-def scene() -> Scene:
+def scene() -> Iterator[Scene]:
     """A table for two."""
-    return Scene()
+    scene = Scene()
+    yield scene
+    scene.sources.close()
 
 
 def test_a_session_is_counted_from_its_accept_to_its_end(scene: Scene) -> None:
@@ -124,6 +130,32 @@ def test_the_next_keeper_counts_the_sessions_that_are_there(scene: Scene) -> Non
     assert scene.begin(pid=4712) != index
     assert scene.roll.full
     assert scene.word(Service.ACCEPTED) == 2
+
+
+def test_a_session_counts_for_its_source_until_its_end(scene: Scene) -> None:
+    """And for its service. One whose source is not counted counts for the service."""
+    key = scene.sources.key(ECHO, b"a")
+    index, other = scene.begin(pid=4711, source=key), scene.begin()
+    assert scene.table.entry(index)[Session.SOURCE] == key
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (1, 2)
+    scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (0, 1)
+    scene.roll.ended(other, None, 12 * S)
+    assert scene.counts.service_open(ECHO) == 0
+
+
+def test_the_next_keeper_counts_the_sources_of_the_sessions(scene: Scene) -> None:
+    """Whatever the last one had counted, and whatever key a session forged."""
+    key = scene.sources.key(ECHO, b"a")
+    index, forged = scene.begin(pid=4711, source=key), scene.begin(pid=4712)
+    SourceLane(scene.sources, 0).take_over({}, [])
+    scene.table.entry(forged)[Session.SOURCE] = (1 << 64) - 1
+    scene.begin_again()
+    assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (1, 2)
+    assert scene.counts.source((1 << 64) - 1)[0] == 1
+    for each in (index, forged):
+        scene.roll.ended(each, ReapReason.CLEAN, 12 * S)
+    assert (scene.counts.source(key)[0], scene.counts.tracked(12.0)) == (0, 0)
 
 
 def test_a_session_that_says_nothing_has_died(scene: Scene) -> None:

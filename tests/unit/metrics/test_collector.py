@@ -378,6 +378,13 @@ def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
     assert metrics.value("unpd_log_lines_dropped_total") == 16
 
 
+def test_the_sources_are_those_that_are_counted_now(metrics: Metrics) -> None:
+    """At each scrape."""
+    tracked = [7, 5]
+    registry = make_registry(metrics.board, make_labels(os.getpid()), tracked.pop)
+    assert [registry.get_sample_value("unpd_sources_tracked") for _ in range(2)] == [5, 7]
+
+
 @pytest.mark.parametrize(
     ("name", "at", "word", "value"),
     [

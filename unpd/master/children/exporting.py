@@ -10,6 +10,7 @@ import ipaddress
 
 from unpd import __version__
 from unpd.board import layout
+from unpd.board.sources import SourceCounts
 from unpd.config.addresses import BoundAddress, TcpAddress
 from unpd.core.model import Child
 from unpd.loop import now
@@ -58,6 +59,7 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
     def beat() -> None:
         newborn.cells[layout.Row.BEAT_NS] = int(now() * layout.NS)
 
+    counts = SourceCounts(runtime.sources, newborn.board.rows_shown)
     context = ExporterContext(
         sock=listener.sock,
         board=newborn.board,
@@ -70,6 +72,7 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         loopback=_is_loopback(listener.address),
         channel=newborn.channel,
         switch_log=newborn.switch_log,
+        tracked=lambda: counts.tracked(now()),
     )
     run_exporter(context)
 

@@ -57,10 +57,11 @@ to be ignored, and SIG_IGN would mean more (wait(2)).
 
 @dataclass(slots=True)
 class Newborn:
-    """The objects of a new child of any kind. ``cells`` is its row of the board."""
+    """The objects of a new child of any kind. ``cells`` is its ``row`` of the board."""
 
     child: Child
     board: Scoreboard
+    row: int
     cells: memoryview
     log: Log
     signal_queue: SignalQueue
@@ -227,6 +228,7 @@ def _settle_in(child: Child, plan: ForkPlan, channel: ChannelEnd) -> Newborn:
     return Newborn(
         child=child,
         board=plan.board,
+        row=plan.row,
         cells=cells,
         log=plan.log.child(role=str(slot.kind), pool=slot.pool, index=slot.index, pid=os.getpid()),
         signal_queue=signal_queue,

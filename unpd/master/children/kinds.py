@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
 from unpd.config.addresses import takes_datagrams
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
@@ -188,6 +189,7 @@ def _live_as_dispatcher(runtime: Runtime, deployment: Deployment, newborn: Newbo
     setup = DispatcherSetup(
         services=_service_setups(runtime, deployment, newborn),
         table=_table_of(runtime, newborn),
+        lane=SourceLane(runtime.sources, newborn.row),
         grace_s=deployment.config.daemon.grace_s,
         board=newborn.board,
         place=_place(runtime, newborn),

@@ -1,9 +1,10 @@
 """Lanes: what outlives a dispatcher, because its sessions do.
 
-A lane is the row of a dispatcher on the scoreboard and the table of its sessions. If a
-dispatcher dies, its sessions go on and become children of the master, which is a
-subreaper; so they stay counted. The next dispatcher in the same slot, of the same
-generation, gets the lane: it counts these sessions, and gives them orders.
+A lane is the row of a dispatcher on the scoreboard, with what it counts of sources, and
+the table of its sessions. If a dispatcher dies, its sessions go on and become children
+of the master, which is a subreaper; so they stay counted. The next dispatcher in the
+same slot, of the same generation, gets the lane: it counts these sessions, and gives
+them orders.
 
 A lane has one keeper at a time, which alone books in the row: its dispatcher, or the
 master while there is none. When the master has reaped a session, it writes the status
@@ -27,6 +28,8 @@ from unpd.board import layout
 from unpd.board.layout import Session
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import Sources
 from unpd.core.model import Child, Slot
 from unpd.core.policy import CUT_GRACE_S
 from unpd.dispatcher.roll import Roll
@@ -74,9 +77,14 @@ class Lanes:
     """All lanes. ``columns`` returns the columns of the services by name."""
 
     def __init__(
-        self, board: Scoreboard, columns: Callable[[], Mapping[str, int]], log: Log
+        self,
+        board: Scoreboard,
+        sources: Sources,
+        columns: Callable[[], Mapping[str, int]],
+        log: Log,
     ) -> None:
         self._board = board
+        self._sources = sources
         self._log = log
         self._columns = columns
         self._lanes: list[Lane] = []
@@ -129,7 +137,7 @@ class Lanes:
         }
         lane.keeper = 0
         lane.ledger = Ledger(self._board.row(lane.row), accounts.values())
-        lane.roll = Roll(lane.table, lane.ledger, accounts)
+        lane.roll = Roll(lane.table, lane.ledger, accounts, SourceLane(self._sources, lane.row))
         lost = 0
         for index, session in list(lane.roll.enrolled.items()):
             status = lane.roll.status(index)
@@ -178,6 +186,7 @@ class Lanes:
         if lane.roll is None or lane.roll.enrolled:
             return 0
         self._lanes.remove(lane)
+        self._sources.clear(lane.row)
         self._board.leave(lane.row)
         return self._board.book_worker_died(lane.row)
 

@@ -40,6 +40,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
     lane = runtime.lanes.held_by(birth)
     if lane is None:
         lost = runtime.board.book_worker_died(process.row)
+        runtime.sources.clear(process.row)
         runtime.board.leave(process.row)
     else:
         ends_at = process.child.deadline_at if process.child.retired else None

@@ -60,6 +60,10 @@ def _kernel_drops(reading: Reading) -> Series[float]:
     )
 
 
+def _sources_tracked(reading: Reading) -> Series[float]:
+    yield (), reading.sources_tracked
+
+
 def _queue(offset: int) -> Callable[[Reading], Series[float]]:
     """One series for each TCP listener: the length of its accept queue (offset 0) or
     the limit of it (offset 1).
@@ -191,6 +195,13 @@ ROWS: tuple[Metric, ...] = (
         ("service", "listener"),
         "Limit of a TCP listener's accept queue.",
         _queue(1),
+    ),
+    Gauge(
+        "unpd_sources_tracked",
+        (),
+        "Sources of connections and datagrams that are counted for limits now, once for each child"
+        " and service.",
+        _sources_tracked,
     ),
 )
 """In the order of the exposition."""
