@@ -71,9 +71,8 @@ class Scene:
         """A dispatcher keeps its lane."""
         terms = Terms("echo", Echo(EchoOptions()), None, CELLS)  # type: ignore[arg-type]
         self.ledger = Ledger(self.board.row(ROW), [terms])
-        self.roll = Roll(
-            self.lane(birth).table, self.ledger, {ECHO: terms}, SourceLane(self.sources, ROW)
-        )
+        self.source_lane = SourceLane(self.sources, ROW)
+        self.roll = Roll(self.lane(birth).table, self.ledger, {ECHO: terms}, self.source_lane)
 
     def begin(self, pid: int, source: int = 0) -> int:
         """The dispatcher serves a client, in a process if there is a ``pid``."""
@@ -182,6 +181,7 @@ def test_sources_count_as_long_as_their_sessions(scene: Scene) -> None:
     pids = [scene.session() for _ in range(3)]
     for pid in pids:
         scene.begin(pid, key)
+    scene.source_lane.service_admitted(ECHO, 21.0, 10.0)
     scene.lanes.take_back(scene.lane(1))
     assert scene.counts.source(key)[0] == 3
     scene.lanes.session_ended(scene.end(pids[0]))
@@ -191,11 +191,12 @@ def test_sources_count_as_long_as_their_sessions(scene: Scene) -> None:
     scene.roll.ended(scene.begin(scene.session(), key), ReapReason.CLEAN, time.monotonic_ns())
     assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (2, 2)
     scene.lanes.take_back(scene.lane(2))
+    assert scene.counts.service_rate(ECHO, 21.0, 10.0)[0] == 1
     for pid in pids[1:]:
         scene.lanes.session_ended(scene.end(pid))
     assert scene.lanes.rows == set()
     assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (0, 0)
-    assert not any(scene.sources.stored(ROW))
+    assert scene.counts.service_rate(ECHO, 21.0, 10.0)[0] == 0
 
 
 def test_a_session_that_ended_beside_its_dispatcher_is_booked(scene: Scene) -> None:

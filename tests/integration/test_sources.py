@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import procs
+from tests.support.launch import Launch
 from tests.support.memory_sink import MemorySink
 from tests.support.refused_calls import refuse, requires_filters
 from tests.support.runtimes import running
@@ -176,3 +178,24 @@ def test_the_master_forgets_what_a_dead_worker_counted(tmp_path: Path) -> None:
         account_for(runtime, Reaped(4711, signal.SIGKILL, 0))
         assert (counts.source(key)[0], counts.service_open(ECHO)) == (1, 1)
         assert not any(runtime.sources.stored(1))
+
+
+def test_the_exporter_shows_what_the_children_of_a_daemon_count(launch: Launch) -> None:
+    """Each child has the memory: what is written into its lane is shown, until it has
+    died. Its successor begins with nothing.
+    """
+    unpd = launch('[pools.default]\nworkers = 1\n[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n')
+    workers = unpd.workers()
+    for pid in (unpd.pid, unpd.exporter(), *workers):
+        assert pid is not None
+        assert any("unpd-sources" in target for target in procs.fds(pid).values())
+    fd = next(fd for fd, target in procs.fds(workers[0]).items() if "unpd-sources" in target)
+    memory = Sources(os.open(f"/proc/{workers[0]}/fd/{fd}", os.O_RDWR), bytes(16))
+    memory.reach(2)
+    for row in range(2):  # those of the exporter and the worker
+        SourceLane(memory, row).source_opened(1 + row, 1.0)
+    unpd.metric_becomes(2, "unpd_sources_tracked")
+    procs.kill(workers)
+    unpd.wait_respawned(workers)
+    unpd.metric_becomes(1, "unpd_sources_tracked")
+    memory.close()

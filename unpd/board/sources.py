@@ -22,7 +22,8 @@ bucket, because the hash has a secret key. Two sources with one 64-bit hash are 
 Estimated: rates. All processes cut windows from one clock, so their counts add up. In a
 full bucket, the entry goes that has no open connection and whose counts are over, else
 the one with the lowest. So a flood of sources that come once drives out the rates of
-such as came once. A source has no rate if it got no entry.
+such as came once. A source has no rate if it got no entry. With a child, what it
+admitted is forgotten: a rate may be too low for two windows after a death or a reload.
 
 Another child may be hostile, and can write any number anywhere here. So a lane's writer
 decides from its own memory, and repairs the lane as it goes on. A reader looks at a

@@ -190,6 +190,50 @@ def test_a_source_without_room_counts_for_its_whole_bucket(narrow: Scene) -> Non
     assert narrow.counts.tracked(0.0) == 0
 
 
+def test_a_lane_without_sources_is_skipped(narrow: Scene) -> None:
+    """The number of used entries is exact, whatever came and went: at 0, readers do not
+    look at the lane.
+    """
+    for name in ("a", "b", "c", "d"):
+        narrow.admit(name, 21.0)
+    assert narrow.sources.sums[LaneSums.USED] == 2
+    tokens = [narrow.open(name) for name in ("a", "b", "c")]
+    assert narrow.sources.sums[LaneSums.USED] == 3
+    for token in tokens:
+        narrow.lanes[0].source_closed(token)
+    tokens = [narrow.lanes[1].source_opened(narrow.key(name), 0.0) for name in ("a", "b", "c")]
+    for token in tokens:
+        narrow.lanes[1].source_closed(token)
+    assert narrow.sources.sums[LaneSums.USED + 1] == 0
+
+
+@pytest.mark.parametrize("number", [layout.SANE_COUNT, (1 << 64) - 1])
+def test_a_number_that_no_honest_count_reaches_is_none(scene: Scene, number: int) -> None:
+    """A hostile child wrote it. The counts of the others stand."""
+    for row in (0, 1):
+        scene.open("a", row)
+        scene.lanes[row].source_admitted(scene.key("a"), 21.0, WINDOW_S)
+        scene.lanes[row].service_opened(ECHO)
+        scene.lanes[row].service_admitted(ECHO, 21.0, WINDOW_S)
+    entry = scene.sources.stored(1).tolist().index(scene.key("a"))
+    for word in (Source.OPEN, Source.COUNT):
+        scene.sources.lanes[1][entry + word] = number
+    for sums in (LaneSums.OPEN, LaneSums.COUNT):
+        scene.sources.sums[sums + ECHO * layout.MAX_ROWS + 1] = number
+    assert (scene.count("a"), scene.counts.service_open(ECHO)) == (1, 1)
+    assert scene.rate("a", 21.0) == scene.counts.service_rate(ECHO, 21.0, WINDOW_S)[:2] == (1, 0)
+
+
+def test_a_new_connection_repairs_the_bucket_of_its_source(narrow: Scene) -> None:
+    """Whatever a hostile child has written there, and if it hid the lane."""
+    narrow.open("a")
+    for word in range(len(narrow.sources.lanes[0])):
+        narrow.sources.lanes[0][word] = narrow.key("b")
+    narrow.sources.sums[LaneSums.USED] = 0
+    narrow.open("a")
+    assert (narrow.count("a"), narrow.count("b")) == (2, 0)
+
+
 # --- rates ----------------------------------------------------------------------------
 
 
@@ -254,6 +298,14 @@ def test_the_source_that_came_least_gives_way(narrow: Scene) -> None:
     assert narrow.rate("last", 46.0) == (0, 0)
 
 
+def test_a_source_keeps_its_rate_after_its_last_connection(scene: Scene) -> None:
+    """As long as that counts."""
+    token = scene.open("a")
+    scene.admit("a", 21.0)
+    scene.lanes[0].source_closed(token)
+    assert (scene.count("a"), scene.rate("a", 22.0)) == (0, (1, 0))
+
+
 def test_what_is_tracked_is_in_use(scene: Scene) -> None:
     """A source is tracked while it has open connections, and while its rate is not
     over: once for each child and service.
@@ -293,6 +345,30 @@ def test_a_successor_counts_what_it_takes_over(narrow: Scene) -> None:
         successor.source_closed(token)
     assert [narrow.count(name) for name in ("a", "new")] == [0, 0]
     assert narrow.counts.tracked(40.0) == 0
+
+
+def test_a_successor_goes_on_with_all_rates(scene: Scene) -> None:
+    """Also with those of sources that have no connection."""
+    scene.admit("a", 21.0)
+    scene.admit("a", 22.0)
+    SourceLane(scene.sources, 0).take_over({}, [])
+    assert scene.rate("a", 25.0) == (2, 0)
+    assert scene.counts.tracked(25.0) == 1
+
+
+def test_a_successor_leaves_out_what_a_hostile_child_has_put_there() -> None:
+    """An entry in the wrong bucket, and a second one of a source."""
+    scene = Scene(Shape(2, 2))
+    name = next(name for name in map(str, range(99)) if scene.key(name) & 1)
+    key, bucket = scene.key(name), Shape(2, 2).bucket_words
+    scene.open(name)
+    words = scene.sources.lanes[0]
+    for forged in (1, bucket + 1, bucket + 1 + Source.size):
+        words[forged], words[forged + Source.OPEN] = key, 9
+    SourceLane(scene.sources, 0).take_over({}, [key])
+    stored = scene.sources.stored(0).tolist()
+    assert (scene.count(name), stored.count(key), sum(stored)) == (1, 1, key + 1)
+    scene.sources.close()
 
 
 @pytest.mark.parametrize(
