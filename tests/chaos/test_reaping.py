@@ -222,12 +222,12 @@ def listeners_of(unpd: Unpd, pid: int, listeners: int, others: list[str]) -> set
     return sockets & of_master
 
 
-def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(
+def test_a_child_holds_no_descriptor_of_the_master_but_what_it_needs(
     launch: Launch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A worker holds the listeners of its own pool, the exporter only its own. In every
-    generation neither holds a pipe, epoll, control socket or scoreboard descriptor of
-    the master.
+    """A worker holds the listeners of its own pool, the exporter only its own, and both
+    the counts of sources. In every generation neither holds a pipe, epoll, control
+    socket or scoreboard descriptor of the master.
     """
     unpd = launch(TWO_POOLS.format(directory=tmp_path_factory.mktemp("sockets")))
 
@@ -237,9 +237,10 @@ def test_a_child_holds_no_descriptor_of_the_master_but_its_listeners(
         )
         exporter = unpd.exporter()
         assert exporter is not None
-        echo = listeners_of(unpd, serves_echo, 2, ["anon_inode:[eventpoll]", *2 * ["pipe"]])
-        daytime = listeners_of(unpd, serves_daytime, 1, ["anon_inode:[eventpoll]", *2 * ["pipe"]])
-        metrics = listeners_of(unpd, exporter, 1, ["anon_inode:[eventpoll]", *2 * ["pipe"]])
+        others = ["/memfd:unpd-sources (deleted)", "anon_inode:[eventpoll]", *2 * ["pipe"]]
+        echo = listeners_of(unpd, serves_echo, 2, others)
+        daytime = listeners_of(unpd, serves_daytime, 1, others)
+        metrics = listeners_of(unpd, exporter, 1, others)
         assert not echo & daytime
         assert not metrics & (echo | daytime)
 

@@ -32,8 +32,9 @@ here raises or loops because of a number.
 
 Called by the master, its children and the metrics. OSError if the kernel refuses the
 memory. Known gaps: a hostile child can falsify the counts that others see, and so get
-clients refused or let in. A child does not count what lanes beyond the first ROWS_STEP
-hold while the kernel refuses to map them.
+clients refused or let in; and it can fill all lanes, 2.8 GB, which the memory keeps. A
+child does not count what lanes beyond the first ROWS_STEP hold while the kernel refuses
+to map them.
 """
 
 import contextlib
