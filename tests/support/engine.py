@@ -218,12 +218,14 @@ class Benches:
         *services: StreamService,
         times: ServiceTimes = NO_TIMES,
         max_connections: int = 100,
+        alone: bool = False,
         tcp: bool = False,
         level: Level = "debug",
         accepting: Callable[[AcceptOne], AcceptOne] = _as_it_is,
     ) -> Bench:
-        """Make a bench of ``services`` (an echo if there are none). ``accepting``: is
-        given the kernel's accept of a listener, and returns the one to use.
+        """Make a bench of ``services`` (an echo if there are none). ``alone``: no other
+        worker shares the listeners. ``accepting``: is given the kernel's accept of a
+        listener, and returns the one to use.
         """
         fd = create()
         self._stack.callback(socket.close, fd)
@@ -251,6 +253,7 @@ class Benches:
             EngineSetup(
                 listeners=listeners,
                 max_connections=max_connections,
+                alone=alone,
                 row=row,
                 log=Log(Sink(-1, lambda _, line: write(line)), level, "json"),
                 hot_path=self._hot_path,

@@ -4,8 +4,9 @@ It accepts a connection, forks a session process for it, closes its own descript
 the connection, and goes on. SIGCHLD tells it that sessions have ended; its handler
 loops waitpid (:class:`unpd.kernel.signals.Reaper`). A service has at most
 ``max_connections`` sessions: beyond that its listeners are not watched, and clients
-wait in the accept queue. If the kernel refuses a fork, the connection is kept and the
-fork is tried again after a pause; meanwhile nothing is accepted.
+wait in the accept queue. The listeners take turns: the one that accepted last is
+watched last. If the kernel refuses a fork, the connection is kept and the fork is tried
+again after a pause; meanwhile nothing is accepted.
 
 The master calls :meth:`Dispatcher.run` in the forked child. If an earlier dispatcher
 died, this one has its table: the sessions in it count on, and get the orders too.
@@ -108,6 +109,7 @@ class Dispatcher:
             for service in setup.services
             for listener in listeners_of(service)
         ]
+        self._begin = 0  # where a round of the doors begins
         accounts = {door.column: door.listener.terms for door in self._doors}
         self._ledger = Ledger(setup.row, accounts.values())
         self._roll = Roll(setup.table, self._ledger, accounts)
@@ -167,9 +169,11 @@ class Dispatcher:
     # --- accepting --------------------------------------------------------------------
 
     def _watch_doors(self) -> None:
-        """Watch each listener whose service has room, unless it pauses."""
+        """Watch each listener whose service has room, unless it pauses: the one that
+        accepted last behind the others, or its queue could starve theirs.
+        """
         at = now()
-        for door in self._doors:
+        for door in self._doors[self._begin :] + self._doors[: self._begin]:
             listener = door.listener
             if listener.resume_at is not None and listener.resume_at <= at:
                 listener.resume_at = None
@@ -195,7 +199,13 @@ class Dispatcher:
             return
         for _ in range(BATCH):
             if not self._accept(door):
-                return
+                break
+            self._begin = self._doors.index(door) + 1
+        if door.watched and self._room(door) <= 0:
+            # A place may become free before the next turn, which has to watch the
+            # doors in their order again.
+            self._loop.forget(door.listener.fd)
+            door.watched = False
 
     def _accept(self, door: Door) -> bool:
         """Accept one connection, if there is room for it, and fork its session. Whether

@@ -19,6 +19,10 @@ that if this worker alone is awake: sched_yield then returns at once, and adding
 listener looks at the queue. Of 2,000 connections on 16 workers and two processors, one
 worker had 666 and the median 0 without this, 591 without sched_yield, 181 with both.
 
+The kernel shows a worker its listeners in the order in which they were added. So the
+last listener that accepted is added last: otherwise the first one, if its queue is
+never empty, would get every place that becomes free.
+
 Owns which listeners are watched. The engine calls it at each turn, listeners wake it;
 it opens a session for each new connection, and counts in the ledger. A listener that is
 broken for good raises OSError; other failures are counted and logged.
@@ -47,9 +51,9 @@ class Intake:
     """The listeners of one worker.
 
     ``has_room``: whether there was room for a connection at the last call of
-    :meth:`watch`; None before the first. ``pausing``: a listener pauses after a
-    failure. The engine calls ``watch`` when the room changes, and at each turn while a
-    listener pauses.
+    :meth:`watch`; None if the next one has to come. ``pausing``: a listener pauses
+    after a failure. The engine calls ``watch`` when the room changes, and at each turn
+    while a listener pauses.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Intake:
         self.pausing = False
         self.patrol_at = 0.0
         self._listeners = list(listeners)
+        self._begin = 0  # where a round of the listeners begins
         self._siblings = siblings
         self._max_connections = max_connections
         self._alone = alone
@@ -81,7 +86,7 @@ class Intake:
         now, epoll = self._shared.now, self._shared.poller.epoll
         self.has_room = self._room() > 0
         self.pausing = False
-        for listener in self._listeners:
+        for listener in self._round():
             if listener.resume_at is not None and listener.resume_at <= now:
                 listener.resume_at = None
             if listener.resume_at is not None:
@@ -101,7 +106,7 @@ class Intake:
         room.
         """
         self.patrol_at = self._shared.now + PATROL_S
-        for listener in self._listeners:
+        for listener in self._round():
             room = self._room()
             if listener.watched and listener.resume_at is None and room > 0:
                 self._accept(listener, min(BATCH, room))
@@ -122,6 +127,10 @@ class Intake:
             self._shared.poller.forget(listener.fd)
             listener.sock.close()
         self._listeners.clear()
+
+    def _round(self) -> list[Listener]:
+        """The listeners, from the one behind the last that accepted."""
+        return self._listeners[self._begin :] + self._listeners[: self._begin]
 
     def _room(self) -> int:
         return self._max_connections - self._shared.ledger.open
@@ -144,6 +153,11 @@ class Intake:
         if crowded:
             listener.ignore(self._shared.poller.epoll)
             listener.watch(self._shared.poller.epoll)
+        if self._alone and self._room() <= 0:
+            # A place may become free before the next call of watch(), which has to add
+            # the listeners in their order again.
+            listener.ignore(self._shared.poller.epoll)
+            self.has_room = None
 
     def _empty(self, listener: Listener) -> None:
         """Accept as many connections as wait now (more may come as fast as we accept),
@@ -165,6 +179,7 @@ class Intake:
         """Accept a batch; return how many left the queue, failed ones included."""
         accepted, failure = listener.accept(limit, self._shared.now)
         if accepted:
+            self._begin = self._listeners.index(listener) + 1
             self._shared.ledger.accepted(listener.word, listener.terms, len(accepted))
         for fd, peer in accepted:
             Session(self._shared, listener.terms, fd, peer).open()
