@@ -137,7 +137,7 @@ class Shell:
         if now() >= self._sweep_at:
             self._sweep()
         for _ in range(len(runtime.reaper.reaped)):
-            account_for(runtime, runtime.reaper.reaped.popleft())
+            account_for(runtime, self._state, runtime.reaper.reaped.popleft())
         deadline_at = next_deadline(self._state)
         if deadline_at is not None and deadline_at <= now():
             runtime.events.append(ev.TimePassed())
@@ -152,6 +152,7 @@ class Shell:
             runtime.columns.give_back(runtime.processes.keys() | runtime.lanes.births)
         self._signalling.sweep()
         rotation.look_after(runtime, now())
+        runtime.lanes.retire(self._state, now())
         runtime.lanes.expire(now())
         self._log_watch.look(now())
         sampling.sample(runtime)
