@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.exporter import make_labels
 from tests.support.machine import LIMITS
 from tests.support.memory_sink import MemorySink
 from tests.support.runtimes import running
@@ -32,6 +34,7 @@ from unpd.logs import Log
 from unpd.master.children.lanes import Lane, Lanes
 from unpd.master.children.reap import account_for
 from unpd.master.runtime import ChildProcess
+from unpd.metrics.reading import Reading
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import Ledger
@@ -244,6 +247,30 @@ def test_a_dead_dispatcher_stays_in_the_directory_with_its_sessions(scene: Scene
     assert others.sessions(ECHO, now=1.0) == 1
     scene.lanes.session_ended(scene.end(pid))
     assert scene.board.entries() == []
+
+
+def test_a_dead_dispatcher_is_neither_a_worker_nor_the_parent_of_zombies(scene: Scene) -> None:
+    """Its pid may be another process by now. Its sessions count as before."""
+    entry = Entry(ROW, 1, os.getpid(), ChildKind.DISPATCHER, 0, ChildPhase.READY, generation=1)
+    scene.board.enter(entry)
+    scene.begin(scene.session())
+    zombie = os.fork()
+    if not zombie:
+        os._exit(0)
+    os.waitid(os.P_PID, zombie, os.WEXITED | os.WNOWAIT)
+    try:
+        with subprocess.Popen(["sleep", "600"]) as master:
+            labels = make_labels(master.pid)
+            before = Reading.take(scene.board, labels)
+            scene.lanes.take_back(scene.lane(1))
+            after = Reading.take(scene.board, labels)
+            master.kill()
+    finally:
+        os.waitpid(zombie, 0)
+    assert before.children == {(ChildKind.DISPATCHER, 0, ChildPhase.READY): 1}
+    assert (before.zombies, after.zombies) == (1, 0)
+    assert after.children == {}
+    assert scene.active == 1
 
 
 def test_sessions_without_a_successor_have_the_time_of_their_dispatcher(scene: Scene) -> None:

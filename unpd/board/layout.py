@@ -178,7 +178,7 @@ class Directory(Area):
     """The master's words about one row. A birth of 0: no child holds the row."""
 
     BIRTH = Word("serial number of the child")
-    PID = Word("process id of the child")
+    PID = Word("process id of the child; 0: it was reaped, and its sessions live on")
     KIND = Word("index of its kind", values=KINDS)
     POOL = Word("column of its pool")
     PHASE = Word("index of its phase", values=PHASES)

@@ -36,7 +36,7 @@ from unpd.kernel.processes import ExitReport, decode_wait_status
 from unpd.kernel.signals import Reaped
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.names import ChildPhase, EndCause, ReapReason, reap_reason
+from unpd.names import EndCause, ReapReason, reap_reason
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Totals
 
@@ -145,7 +145,7 @@ class Lanes:
                 lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
         lane.ledger.book()
         # It stays in the directory, so that other dispatchers count its sessions.
-        self._board.set_phase(lane.row, ChildPhase.KILLED)
+        self._board.mark_reaped(lane.row)
         if self._ending:  # the dispatcher may have died before it told them
             self.end_unkept()
         return lost + self._give_up_if_empty(lane)
