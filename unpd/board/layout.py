@@ -243,6 +243,7 @@ class Session(Area):
     BOOKED_RECEIVED = Word("bytes received that are booked in the dispatcher's row")
     BOOKED_SENT = Word("bytes sent that are booked there")
     STATUS = Word("its wait status, and one more; 0: the master has not reaped it")
+    FORKED = Word("1 if the dispatcher's row counts its process, else 0")
 
 
 class Board(Area):
