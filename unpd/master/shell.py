@@ -63,6 +63,7 @@ class Shell:
         self._log_watch = LogWatch(runtime)
         self._state = State(wanted_children(runtime.deployment))
         self._leave: fx.Leave | None = None
+        self._killed_until: float | None = None
         self._sweep_at = 0.0
         self._title = ""
         wakeup_fd = signalling.wakeup_fd
@@ -85,13 +86,15 @@ class Shell:
 
     def _sessions_last(self) -> bool:
         """Whether sessions without a dispatcher are left, and the master waits for
-        them. It kills them when their time is over.
+        them. When their time is over, it kills them, once, and waits until
+        ``_killed_until``.
         """
         if not self._runtime.lanes.rows:
             return False
-        if now() >= self._state.sessions_end_at:
+        if self._killed_until is None and now() >= self._state.sessions_end_at:
             self._runtime.lanes.end_unkept(signal.SIGKILL)
-        return now() < self._state.sessions_end_at + KILL_S
+            self._killed_until = now() + KILL_S
+        return self._killed_until is None or now() < self._killed_until
 
     def _take(self, event: ev.Event) -> None:
         self._state, effects = step(self._state, event, now())
@@ -121,7 +124,8 @@ class Shell:
             return 0.0
         deadline_at = sooner(next_deadline(self._state), self._sweep_at)
         if self._leave is not None:
-            return max(0.0, min(self._state.sessions_end_at, self._sweep_at) - now())
+            sessions_end_at = self._killed_until or self._state.sessions_end_at
+            return max(0.0, min(sessions_end_at, self._sweep_at) - now())
         if self._runtime.postponed is not None:
             deadline_at = sooner(deadline_at, self._runtime.postponed.again_at)
         return max(0.0, deadline_at - now())
