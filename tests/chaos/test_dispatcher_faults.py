@@ -178,6 +178,7 @@ def test_a_dispatcher_that_dies_as_it_forks(launch: Launch, tmp_path: Path) -> N
         greet(sock)
     wait_ended(unpd, {"client_fin": 2})
     assert reaped(unpd) == {"clean": 2}
+    assert unpd.total("unpd_session_processes_spawned_total") == 2
 
 
 # --- a retired dispatcher, a stop -----------------------------------------------------

@@ -5,13 +5,20 @@ sessions of dispatchers that are only simulated.
 import json
 import os
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from tests.support.exporter import make_labels
+from tests.support.machine import LIMITS
 from tests.support.memory_sink import MemorySink
+from tests.support.runtimes import running
 from unpd.board import layout
 from unpd.board.active import count_in_row
 from unpd.board.layout import Service, Session
@@ -19,13 +26,17 @@ from unpd.board.memory import Entry, Scoreboard, create
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Shape, SourceCounts
 from unpd.board.sources import create as create_sources
-from unpd.core.model import Child, Slot
+from unpd.channel import ChannelEnd
+from unpd.core.model import Child, Slot, State, Wanted, WantedPool
 from unpd.core.policy import CUT_GRACE_S
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.roll import Began, Roll
 from unpd.kernel.signals import Reaped, Reaper
 from unpd.logs import Log
 from unpd.master.children.lanes import Lane, Lanes
+from unpd.master.children.reap import account_for
+from unpd.master.runtime import ChildProcess
+from unpd.metrics.reading import Reading
 from unpd.names import ChildKind, ChildPhase, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import Ledger
@@ -275,6 +286,30 @@ def test_sources_count_as_long_as_their_sessions(scene: Scene) -> None:
     assert scene.counts.service_rate(ECHO, 21.0, 10.0)[0] == 0
 
 
+def test_a_dead_dispatcher_is_neither_a_worker_nor_the_parent_of_zombies(scene: Scene) -> None:
+    """Its pid may be another process by now. Its sessions count as before."""
+    entry = Entry(ROW, 1, os.getpid(), ChildKind.DISPATCHER, 0, ChildPhase.READY, generation=1)
+    scene.board.enter(entry)
+    scene.begin(scene.session())
+    zombie = os.fork()
+    if not zombie:
+        os._exit(0)
+    os.waitid(os.P_PID, zombie, os.WEXITED | os.WNOWAIT)
+    try:
+        with subprocess.Popen(["sleep", "600"]) as master:
+            labels = make_labels(master.pid)
+            before = Reading.take(scene.board, labels, 0)
+            scene.lanes.take_back(scene.lane(1))
+            after = Reading.take(scene.board, labels, 0)
+            master.kill()
+    finally:
+        os.waitpid(zombie, 0)
+    assert before.children == {(ChildKind.DISPATCHER, 0, ChildPhase.READY): 1}
+    assert (before.zombies, after.zombies) == (1, 0)
+    assert after.children == {}
+    assert scene.active == 1
+
+
 def test_sessions_without_a_successor_have_the_time_of_their_dispatcher(scene: Scene) -> None:
     """They are told to finish when it is over, and killed if they do not."""
     deaf, told = scene.session(), scene.session()
@@ -293,6 +328,70 @@ def test_sessions_without_a_successor_have_the_time_of_their_dispatcher(scene: S
     scene.lanes.expire(100.0 + CUT_GRACE_S)
     assert os.waitpid(deaf, 0)[1] == signal.SIGKILL
     scene.sessions.remove(deaf)
+
+
+def wanted(generation: int, reload_grace_s: float) -> State:
+    """The core wants a dispatcher of a generation."""
+    pools = {(ChildKind.DISPATCHER, "default"): WantedPool(1, "", generation)}
+    return State(Wanted(pools, replace(LIMITS, reload_grace_s=reload_grace_s)))
+
+
+def test_sessions_whose_slot_goes_have_the_time_of_a_drain(scene: Scene) -> None:
+    """Their dispatcher was dead when a reload took its slot away. While the slot is
+    wanted, they may get a successor.
+    """
+    pid = scene.session()
+    scene.begin(pid)
+    lane = scene.lane(1)
+    scene.lanes.retire(wanted(2, 60.0), 99.0)
+    scene.lanes.take_back(lane)
+    scene.lanes.retire(wanted(1, 60.0), 100.0)
+    assert lane.ends_at is None, "a dispatcher that lives has the time of the core"
+    candidate = wanted(2, 60.0)
+    candidate.candidate = wanted(1, 60.0).wanted
+    scene.lanes.retire(candidate, 100.0)
+    assert lane.ends_at is None
+    scene.lanes.retire(wanted(2, 60.0), 101.0)
+    scene.lanes.retire(wanted(3, 60.0), 102.0)
+    scene.lanes.expire(160.9)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    scene.lanes.expire(161.0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGTERM
+    scene.sessions.remove(pid)
+
+
+def test_the_master_asks_the_core_when_the_sessions_have_to_end(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """When it has reaped a dispatcher, whatever it had shown of that one before."""
+    text = f'[metrics]\nlisten = false\n[services.echo]\nlisten = ["unix://{tmp_path}/echo"]\n'
+    with running(text, Log(scene.sink.sink, "info", "json")) as runtime:
+        child = dispatcher(1)
+        runtime.lanes.give(child, ROW, 4)
+        lane = runtime.lanes.held_by(1)
+        assert lane is not None
+        lane.table.begin(0, ECHO, time.monotonic_ns(), b"")
+        lane.table.entry(0)[Session.PID] = scene.session()
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        runtime.processes[1] = ChildProcess(child, 4711, None, ROW, ChannelEnd(ours))
+        runtime.birth_by_pid[4711] = 1
+        state = wanted(2, 60.0)
+        killed = replace(child, phase=ChildPhase.KILLED, retired_by=2, drain_ends_at=100.0)
+        state.children[1] = killed
+        account_for(runtime, state, Reaped(4711, int(signal.SIGKILL), time.monotonic_ns()))
+        assert lane.ends_at == 100.0
+
+
+def test_sessions_whose_drain_has_no_limit_last(scene: Scene) -> None:
+    """A later reload with a limit does not change that."""
+    pid = scene.session()
+    scene.begin(pid)
+    scene.lanes.take_back(scene.lane(1))
+    scene.lanes.retire(wanted(2, 0.0), 100.0)
+    scene.lanes.retire(wanted(3, 60.0), 101.0)
+    scene.lanes.expire(1e9)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
 
 
 @pytest.mark.parametrize("pid", [1 << 40, (1 << 64) - 1])

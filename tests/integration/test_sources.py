@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import procs
 from tests.support.launch import Launch
+from tests.support.machine import LIMITS
 from tests.support.memory_sink import MemorySink
 from tests.support.refused_calls import refuse, requires_filters
 from tests.support.runtimes import running
@@ -19,7 +20,7 @@ from unpd.board import sources
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import SourceCounts, Sources, admitted
 from unpd.channel import ChannelEnd
-from unpd.core.model import Child, Slot
+from unpd.core.model import Child, Slot, State, Wanted
 from unpd.kernel.signals import Reaped
 from unpd.logs import Log
 from unpd.master.children.reap import account_for
@@ -175,7 +176,7 @@ def test_the_master_forgets_what_a_dead_worker_counted(tmp_path: Path) -> None:
         child = Child(7, Slot(ChildKind.WORKER, "default", 0), 1, ChildPhase.READY, born_at=0.0)
         runtime.processes[7] = ChildProcess(child, 4711, None, 1, ChannelEnd(ours))
         runtime.birth_by_pid[4711] = 7
-        account_for(runtime, Reaped(4711, signal.SIGKILL, 0))
+        account_for(runtime, State(Wanted({}, LIMITS)), Reaped(4711, signal.SIGKILL, 0))
         assert (counts.source(key)[0], counts.service_open(ECHO)) == (1, 1)
         assert not any(runtime.sources.stored(1))
 

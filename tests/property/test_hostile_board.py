@@ -74,6 +74,7 @@ ACTIONS: dict[str, Callable[[Scoreboard], object]] = {
     "prepare": lambda board: board.prepare(1),
     "enter": lambda board: board.enter(entry(2)),
     "set_phase": lambda board: board.set_phase(0, ChildPhase.DRAINING),
+    "mark_reaped": lambda board: board.mark_reaped(0),
     "leave": lambda board: board.leave(0),
     "count": lambda board: board.count(layout.Master.FORK_FAILURES, 3),
     "book_worker_died": lambda board: board.book_worker_died(1),

@@ -218,14 +218,16 @@ class Benches:
         *services: StreamService,
         times: ServiceTimes = NO_TIMES,
         max_connections: int = 100,
+        alone: bool = False,
         tcp: bool = False,
         level: Level = "debug",
         connections: bool = False,
         accepting: Callable[[AcceptOne], AcceptOne] = _as_it_is,
     ) -> Bench:
-        """Make a bench of ``services`` (an echo if there are none). ``connections``:
-        whether its log wants a line about each. ``accepting``: is given the kernel's
-        accept of a listener, and returns the one to use.
+        """Make a bench of ``services`` (an echo if there are none). ``alone``: no other
+        worker shares the listeners. ``connections``: whether its log wants a line about
+        each. ``accepting``: is given the kernel's accept of a listener, and returns the
+        one to use.
         """
         fd = create()
         self._stack.callback(socket.close, fd)
@@ -253,6 +255,7 @@ class Benches:
             EngineSetup(
                 listeners=listeners,
                 max_connections=max_connections,
+                alone=alone,
                 row=row,
                 log=Log(
                     Sink(-1, lambda _, line: write(line)), level, "json", connections=connections

@@ -201,7 +201,7 @@ class Directory(Area):
     """The master's words about one row. A birth of 0: no child holds the row."""
 
     BIRTH = Word("serial number of the child")
-    PID = Word("process id of the child")
+    PID = Word("process id of the child; 0: it was reaped, and its sessions live on")
     KIND = Word("index of its kind", values=KINDS)
     POOL = Word("column of its pool")
     PHASE = Word("index of its phase", values=PHASES)
@@ -272,6 +272,7 @@ class Session(Area):
     BOOKED_SENT = Word("bytes sent that are booked there")
     SOURCE = Word("the key of its source in the dispatcher's lane; 0: it is not counted there")
     STATUS = Word("its wait status, and one more; 0: the master has not reaped it")
+    FORKED = Word("1 if the dispatcher's row counts its process, else 0")
     KICKED = Word("1: it has to leave because its client is denied, else 0")
 
 

@@ -74,8 +74,9 @@ class BoardRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One living child in the directory, the part of the board that lists them.
-    ``pool``: the column of its pool; ``index``: its place there.
+    """One living child in the directory, the part of the board that lists them; or a
+    dispatcher that was reaped, whose sessions live on. ``pool``: the column of its
+    pool; ``index``: its place there.
     """
 
     row: int
@@ -86,6 +87,11 @@ class Entry:
     phase: ChildPhase
     generation: int
     index: int = 0
+
+    @property
+    def reaped(self) -> bool:
+        """Whether only the sessions of the child are left."""
+        return not self.pid
 
 
 class Scoreboard:
@@ -156,12 +162,19 @@ class Scoreboard:
         """Write a child's new phase into the directory."""
         self.words[layout.entry_start(row) + Directory.PHASE] = layout.PHASES.index(phase)
 
+    def mark_reaped(self, row: int) -> None:
+        """Mark the child as reaped. It stays in the directory, for its sessions."""
+        self.set_phase(row, ChildPhase.KILLED)
+        self.words[layout.entry_start(row) + Directory.PID] = 0
+
     def leave(self, row: int) -> None:
         """Mark the row as held by no child."""
         self.words[layout.entry_start(row) + Directory.BIRTH] = 0
 
     def entries(self) -> list[Entry]:
-        """Return the living children by row; leave out entries that make no sense."""
+        """Return the living children by row, and those reaped whose sessions live on;
+        leave out entries that make no sense.
+        """
         found = []
         for row in range(self.rows_shown()):
             start = layout.entry_start(row)
@@ -224,7 +237,8 @@ class Scoreboard:
         if not self.words[start + Directory.BIRTH]:
             return
         kind = self.words[start + Directory.KIND]
-        if kind < len(layout.KINDS):
+        reaped = not self.words[start + Directory.PID]
+        if kind < len(layout.KINDS) and not reaped:
             self.count(Master.REAPED + kind * len(layout.REAP_REASONS) + _MASTER_DIED)
         self.book_worker_died(row)
         self.leave(row)

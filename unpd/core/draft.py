@@ -5,11 +5,12 @@ state takes a draft. Every change of a child goes through :meth:`Draft.put`, so 
 scoreboard shows each phase.
 """
 
+import math
 from dataclasses import replace
 
 from unpd.core import effects as fx
 from unpd.core.model import Child, Limits, Slot, State
-from unpd.core.policy import CUT_GRACE_S, LAST_SHARE, policy_of
+from unpd.core.policy import CUT_GRACE_S, LAST_SHARE, drain_end
 from unpd.log_events.row import Field
 from unpd.names import ChildOrder, ChildPhase, MasterPhase
 
@@ -112,14 +113,16 @@ class Draft:
             return child
         state = self.state
         return replace(
-            child, retired_by=state.last_generation if child.refused else state.generation
+            child,
+            retired_by=state.last_generation if child.refused else state.generation,
+            drain_ends_at=drain_end(child.slot, state.wanted.limits, self.now),
         )
 
     def _drain(self, child: Child) -> None:
         """Let the child keep its connections for as long as its policy says."""
-        grace_s = policy_of(child).drain_s(self.state.wanted.limits)
-        deadline_at = self.now + grace_s if grace_s else None
         self.tell(child, ChildOrder.RETIRE)
+        ends_at = drain_end(child.slot, self.state.wanted.limits, self.now)
+        deadline_at = None if ends_at == math.inf else ends_at
         draining = replace(child, phase=ChildPhase.DRAINING, deadline_at=deadline_at)
         self.put(self._retired(draining))
 
@@ -141,7 +144,8 @@ class Draft:
 
     def _put_finishing(self, child: Child, deadline_at: float) -> None:
         draining = replace(child, phase=ChildPhase.DRAINING, deadline_at=deadline_at)
-        self.put(self._retired(replace(draining, finishing=True)))
+        retired = self._retired(replace(draining, finishing=True))
+        self.put(replace(retired, drain_ends_at=deadline_at))
 
     def kill(self, child: Child, retired: bool) -> None:
         """Send SIGKILL. ``retired``: the child also loses its slot."""

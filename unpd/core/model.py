@@ -6,6 +6,7 @@ The records are frozen. :class:`State` may change, so ``step`` copies it first.
 Used by the whole core and by the modules of the master that read the state.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -198,8 +199,10 @@ class Child:
 
     ``deadline_at``: when its phase has lasted too long; None: the phase may last.
     ``retired_by``: the number of the reload by which it lost its slot, None while it
-    holds it. ``refused``: it was of a candidate that was refused. ``finishing``: it was
-    ordered to end its connections.
+    holds it. ``drain_ends_at``: when its connections have to end, once it has lost its
+    slot; inf: they may last. A kill changes ``deadline_at``, and leaves this as it is:
+    the sessions of a killed dispatcher go on. ``refused``: it was of a candidate that
+    was refused. ``finishing``: it was ordered to end its connections.
     """
 
     birth: int
@@ -210,6 +213,7 @@ class Child:
     ready_at: float | None = None
     deadline_at: float | None = None
     retired_by: int | None = None
+    drain_ends_at: float = math.inf
     refused: bool = False
     finishing: bool = False
 
@@ -305,6 +309,20 @@ class State:
         frozen, so both may share them.
         """
         return replace(self, children=dict(self.children), throttles=dict(self.throttles))
+
+    def wants(self, generation: int, slot: Slot) -> bool:
+        """Whether the current configuration or the candidate wants a child of
+        ``generation`` in ``slot``.
+        """
+        candidate = self.candidate is not None and self.candidate.has(generation, slot)
+        return candidate or self.wanted.has(generation, slot)
+
+    def drain_ends_at(self, birth: int) -> float | None:
+        """When the connections of a child have to end, inf: they may last; None if the
+        child holds its slot, or is gone.
+        """
+        child = self.children.get(birth)
+        return child.drain_ends_at if child is not None and child.retired else None
 
     def is_current(self, child: Child) -> bool:
         """Whether the child holds a slot of the current configuration."""

@@ -6,11 +6,12 @@ child is a row here and a row in :data:`unpd.master.children.kinds.KINDS`. Calls
 raises nothing.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from unpd.core.model import Child, Limits
+from unpd.core.model import Child, Limits, Slot
 from unpd.names import ChildKind
 
 CUT_GRACE_S = 3.0
@@ -66,6 +67,14 @@ POLICIES: Mapping[ChildKind, Policy] = MappingProxyType(
 
 LAST_SHARE = max(policy.stop_share for policy in POLICIES.values())
 """The part of ``grace_s`` after which no kind of child has any time left."""
+
+
+def drain_end(slot: Slot, limits: Limits, now: float) -> float:
+    """When the connections of a child in ``slot`` have to end that retires now; inf:
+    they may last.
+    """
+    drain_s = POLICIES[slot.kind].drain_s(limits)
+    return now + drain_s if drain_s else math.inf
 
 
 def policy_of(child: Child) -> Policy:

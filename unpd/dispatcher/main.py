@@ -4,9 +4,10 @@ It accepts a connection, forks a session process for it, closes its own descript
 the connection, and goes on. SIGCHLD tells it that sessions have ended; its handler
 loops waitpid (:class:`unpd.kernel.signals.Reaper`). A service has at most
 ``max_connections`` sessions: beyond that its listeners are not watched, and clients
-wait in the accept queue, or are turned away, as the service's ``on_limit`` says. If the
-kernel refuses a fork, the connection is kept and the fork is tried again after a pause;
-meanwhile nothing is accepted.
+wait in the accept queue, or are turned away, as the service's ``on_limit`` says. The
+listeners take turns: the one that accepted last is watched last. If the kernel refuses
+a fork, the connection is kept and the fork is tried again after a pause; meanwhile
+nothing is accepted.
 
 The master calls :meth:`Dispatcher.run` in the forked child. If an earlier dispatcher
 died, this one has its table: the sessions in it count on, and get the orders too.
@@ -40,7 +41,6 @@ from unpd.names import ChildOrder, EndCause
 from unpd.worker.accepting import BATCH, FIRST_PAUSE_S, LONGEST_PAUSE_S, AcceptFailure, Listener
 from unpd.worker.admission import Gate
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
-from unpd.worker.event.intake import LIMIT_PAUSE_S
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
 from unpd.worker.main import ServiceSetup, listeners_of
@@ -112,6 +112,7 @@ class Dispatcher:
             for service in setup.services
             for listener in listeners_of(service, setup.gate)
         ]
+        self._begin = 0  # where a round of the doors begins
         accounts = {door.column: door.listener.terms for door in self._doors}
         self._ledger = Ledger(setup.row, accounts.values())
         self._roll = Roll(setup.table, self._ledger, accounts, setup.gate.lane)
@@ -170,12 +171,13 @@ class Dispatcher:
     # --- accepting --------------------------------------------------------------------
 
     def _watch_doors(self) -> None:
-        """Watch each listener whose service has room, unless it pauses."""
+        """Watch each listener whose service has room, unless it pauses: the one that
+        accepted last behind the others, or its queue could starve theirs.
+        """
         at = now()
-        for door in self._doors:
+        for door in self._doors[self._begin :] + self._doors[: self._begin]:
             listener = door.listener
-            if listener.resume_at is not None and listener.resume_at <= at:
-                listener.resume_at = None
+            listener.resume(at)
             wanted = listener.resume_at is None and self._has_room(door)
             if wanted and not door.watched:
                 woken = functools.partial(self._woken, door)
@@ -194,7 +196,7 @@ class Dispatcher:
         if self._roll.full and not admission.turns_away_at_limit:
             return False
         if not admission.has_room(now()):
-            door.listener.resume_at = now() + LIMIT_PAUSE_S
+            door.listener.rest(now())
             return False
         return True
 
@@ -205,7 +207,13 @@ class Dispatcher:
             return
         for _ in range(BATCH):
             if not self._accept(door):
-                return
+                break
+            self._begin = self._doors.index(door) + 1
+        if door.watched and not self._has_room(door):
+            # A place may become free before the next turn, which has to watch the
+            # doors in their order again.
+            self._loop.forget(door.listener.fd)
+            door.watched = False
 
     def _accept(self, door: Door) -> bool:
         """Accept one connection, if there is room for it, and fork its session. Whether

@@ -13,6 +13,7 @@ fork, and nothing else.
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Container
 
 from unpd.board.layout import NS
@@ -22,6 +23,7 @@ from unpd.kernel import processes, signals
 from unpd.kernel.signals import Reaper
 from unpd.logs import Log
 from unpd.names import ChildOrder, reap_reason
+from unpd.services.base import Choosing
 
 
 class SessionProcesses:
@@ -61,14 +63,20 @@ class SessionProcesses:
         """Fork the process of the session in an entry. OSError if the kernel refuses.
 
         Signals are blocked meanwhile, so that the child runs no handler of the
-        dispatcher, and loses no signal.
+        dispatcher, and loses no signal. A greeting that depends on the one before is
+        chosen here, because no session knows the others.
         """
+        service = setup.terms.service
+        if isinstance(service, Choosing):
+            service.choose(time.time())
         with signals.blocked():
             pid = os.fork()
             if pid == 0:
                 live(setup)
         self._own[pid] = index
         self._roll.forked(index, pid)
+        if isinstance(service, Choosing):
+            service.sent()
 
     def take_ends(self) -> None:
         """Account for the children that have ended."""

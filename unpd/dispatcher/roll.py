@@ -9,7 +9,7 @@ which sessions can write. Kept by the dispatcher; by the master, while there is 
 Calls :mod:`unpd.board.sessions` and the ledger. Raises nothing.
 
 Known gap: a dispatcher that is killed between two words of a booking leaves these bytes
-uncounted.
+uncounted, or the process that it has just forked counted twice.
 """
 
 from collections import Counter
@@ -144,6 +144,7 @@ class Roll:
             accepted_ns, peer = words[Session.ACCEPTED_NS], table.peer(index)
             self.enrolled[index] = Enrolled(column, account, accepted_ns, peer, pid)
         self._count_anew()
+        self._count_forks()
         self._free = [index for index in range(table.size) if index not in self.enrolled]
         ledger.open = len(self.enrolled)
 
@@ -155,6 +156,18 @@ class Roll:
         tokens = self._lane.take_over(services, [keys[index] for index in counted])
         for index, token in zip(counted, tokens, strict=True):
             self.enrolled[index].token = token
+
+    def _count_forks(self) -> None:
+        """Count the processes that a dispatcher forked, but could not count before it
+        died.
+        """
+        for index, session in self.enrolled.items():
+            if session.pid and not self._table.entry(index)[Session.FORKED]:
+                self._count_fork(index)
+
+    def _count_fork(self, index: int) -> None:
+        self._ledger.session_forked(self.enrolled[index].account)
+        self._table.entry(index)[Session.FORKED] = 1
 
     @property
     def full(self) -> bool:
@@ -179,7 +192,7 @@ class Roll:
         """Note the process that serves the connection."""
         self._table.entry(index)[Session.PID] = pid
         self.enrolled[index].pid = pid
-        self._ledger.session_forked(self.enrolled[index].account)
+        self._count_fork(index)
 
     def fork_failed(self, index: int) -> None:
         """Count a fork that the kernel refused. The connection waits for another."""

@@ -63,6 +63,7 @@ class Shell:
         self._log_watch = LogWatch(runtime)
         self._state = State(wanted_children(runtime.deployment))
         self._leave: fx.Leave | None = None
+        self._killed_until: float | None = None
         self._sweep_at = 0.0
         self._title = ""
         wakeup_fd = signalling.wakeup_fd
@@ -85,13 +86,15 @@ class Shell:
 
     def _sessions_last(self) -> bool:
         """Whether sessions without a dispatcher are left, and the master waits for
-        them. It kills them when their time is over.
+        them. When their time is over, it kills them, once, and waits until
+        ``_killed_until``.
         """
         if not self._runtime.lanes.rows:
             return False
-        if now() >= self._state.sessions_end_at:
+        if self._killed_until is None and now() >= self._state.sessions_end_at:
             self._runtime.lanes.end_unkept(signal.SIGKILL)
-        return now() < self._state.sessions_end_at + KILL_S
+            self._killed_until = now() + KILL_S
+        return self._killed_until is None or now() < self._killed_until
 
     def _take(self, event: ev.Event) -> None:
         self._state, effects = step(self._state, event, now())
@@ -123,7 +126,8 @@ class Shell:
         if (due_at := self._runtime.deny_list.due_at) is not None:
             deadline_at = sooner(deadline_at, due_at)
         if self._leave is not None:
-            return max(0.0, min(self._state.sessions_end_at, self._sweep_at) - now())
+            sessions_end_at = self._killed_until or self._state.sessions_end_at
+            return max(0.0, min(sessions_end_at, self._sweep_at) - now())
         if self._runtime.postponed is not None:
             deadline_at = sooner(deadline_at, self._runtime.postponed.again_at)
         return max(0.0, deadline_at - now())
@@ -140,7 +144,7 @@ class Shell:
         if now() >= self._sweep_at:
             self._sweep()
         for _ in range(len(runtime.reaper.reaped)):
-            account_for(runtime, runtime.reaper.reaped.popleft())
+            account_for(runtime, self._state, runtime.reaper.reaped.popleft())
         deadline_at = next_deadline(self._state)
         if deadline_at is not None and deadline_at <= now():
             runtime.events.append(ev.TimePassed())
@@ -156,6 +160,7 @@ class Shell:
         self._signalling.sweep()
         rotation.look_after(runtime, now())
         kicking.look_after(runtime, now())
+        runtime.lanes.retire(self._state, now())
         runtime.lanes.expire(now())
         self._log_watch.look(now())
         sampling.sample(runtime)

@@ -14,7 +14,7 @@ from typing import Self
 from unpd.board import layout
 from unpd.board.active import active_of, copied, sane_cells
 from unpd.board.layout import Board, Master, Row, Service
-from unpd.board.memory import Scoreboard
+from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
 from unpd.loop import now
 from unpd.metrics.labels import Labels, Server
@@ -103,7 +103,7 @@ class Reading:
         return cls(
             labels=labels,
             services=[count_service(board, name, column, rows) for name, column in labels.services],
-            children=Counter((entry.kind, entry.pool, entry.phase) for entry in board.entries()),
+            children=Counter((each.kind, each.pool, each.phase) for each in _living(board)),
             master=master,
             log_lines_dropped=master[Master.LOG_DROPPED] + lines_dropped(board, rows),
             zombies=_zombies(board, labels.master_pid),
@@ -126,9 +126,14 @@ def lines_dropped(board: Scoreboard, rows: Iterable[int]) -> int:
     return sum(sane_cells(words))
 
 
+def _living(board: Scoreboard) -> list[Entry]:
+    """The children that are not reaped yet."""
+    return [entry for entry in board.entries() if not entry.reaped]
+
+
 def _zombies(board: Scoreboard, master_pid: int) -> int | None:
     """The zombies of the master and of its dispatchers; None where /proc hides them."""
-    parents = [entry.pid for entry in board.entries() if entry.kind is ChildKind.DISPATCHER]
+    parents = [entry.pid for entry in _living(board) if entry.kind is ChildKind.DISPATCHER]
     counts = [zombie_children(pid) for pid in (master_pid, *parents)]
     return None if counts[0] is None else sum(count or 0 for count in counts)
 

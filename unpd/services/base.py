@@ -3,10 +3,10 @@
 A worker makes each service once, from its frozen options; all connections share it. A
 service sees no socket and no clock: the engine passes the time and the bytes in.
 
-Owns the protocols :class:`StreamService` and :class:`DatagramService`, the rows of the
-table of services, and the refusal of an option that names nothing. Called by the
-service modules, the table, the configuration and the engine. Calls nothing but
-pydantic. Raises nothing itself.
+Owns the protocols :class:`StreamService` and :class:`DatagramService`, the base class
+:class:`Choosing`, the rows of the table of services, and the refusal of an option that
+names nothing. Called by the service modules, the table, the configuration, the engine
+and the dispatcher. Calls nothing but pydantic. Raises nothing itself.
 """
 
 from collections.abc import Callable, Iterable
@@ -118,6 +118,25 @@ class StreamService(Protocol):
         """The conversation with the client of one new connection; None if the server
         closes after the greeting.
         """
+
+
+class Choosing:
+    """A service over streams that chooses its greeting by the one before.
+
+    A process that forks another for each client chooses for that one: it calls
+    ``choose`` before the fork, and ``sent`` when the fork has succeeded. Between the
+    two ``greet`` returns the choice, in the new process, too.
+    """
+
+    def choose(self, wall_s: float) -> None:
+        """Choose the next greeting, unless it is chosen already. ``wall_s``: as in
+        ``greet``.
+        """
+        raise NotImplementedError
+
+    def sent(self) -> None:
+        """Take the choice as sent, by whichever process."""
+        raise NotImplementedError
 
 
 class DatagramService(Protocol):

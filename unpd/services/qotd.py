@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, Self, TypeVar
 
 from unpd.libraries import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
-from unpd.services.base import Options, Peer, Piece, chance
+from unpd.services.base import Choosing, Options, Peer, Piece, chance
 
 MAX_QUOTATION_BYTES = 512
 """RFC 865 has this limit; it includes the ends of the lines."""
@@ -128,23 +128,37 @@ def answer_sizes(options: QotdOptions) -> tuple[int, ...]:
     return tuple(map(len, options.quotations))
 
 
-class Qotd:
-    """The quotation service. It chooses at random. One process never sends the same
-    quotation twice in a row if there are several; two workers, or two sessions of the
-    model fork, may.
+class Qotd(Choosing):
+    """The quotation service. It chooses at random. One worker, or one dispatcher with
+    its sessions, never sends the same quotation twice in a row if there are several.
+    Two workers may, and two sessions of a tcpmux, whose dispatcher cannot foresee what
+    its client asks for.
     """
 
     def __init__(self, options: QotdOptions) -> None:
         self._quotations = options.quotations
-        self._last: int | None = None
+        self._last = -1  # the index of the quotation chosen last
+        self._is_chosen = False
 
-    def greet(self, wall_s: float) -> bytes:
-        """A quotation."""
+    def choose(self, wall_s: float) -> None:
+        """Choose another quotation than the last one."""
         count = len(self._quotations)
-        if self._last is None:
+        if self._is_chosen:
+            return
+        self._is_chosen = True
+        if self._last < 0:
             self._last = chance(wall_s, count)
         elif count > 1:
             self._last = (self._last + 1 + chance(wall_s, count - 1)) % count
+
+    def sent(self) -> None:
+        """The quotation that was chosen is the last one now."""
+        self._is_chosen = False
+
+    def greet(self, wall_s: float) -> bytes:
+        """A quotation."""
+        self.choose(wall_s)
+        self.sent()
         return self._quotations[self._last]
 
     def converse(self) -> None:

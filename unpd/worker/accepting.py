@@ -31,6 +31,10 @@ LONGEST_WAIT_S = 2.0
 """How long an accept waits at most if another process has cleared O_NONBLOCK."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+LIMIT_PAUSE_S = 0.05
+"""How long a listener rests at a limit of its service that another process may relieve
+at any moment.
+"""
 PATIENCE = 16
 """After so many failures in a row the listener pauses, whatever they were: if a
 security module refuses each accept, the connection stays in the queue and wakes us
@@ -68,7 +72,8 @@ class ListenerSetup:
 
 class Listener:
     """A listening socket in this worker. ``word``: where the row counts what it
-    accepts. ``resume_at``: when its pause after a failure ends (None: no pause).
+    accepts. ``resume_at``: when its pause ends (None: no pause), after a failure or at
+    a limit of its service.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class Listener:
         self.word = layout.Row.LISTENER_ACCEPTED + setup.column
         self.resume_at: float | None = None
         self.watched = False
+        self._is_at_limit = False
         self._backlog = setup.backlog
         self._is_unix = setup.sock.family == socket.AF_UNIX
         self._accept_bare = accept_one or Acceptor(self.fd, setup.sock.family).accept
@@ -94,6 +100,22 @@ class Listener:
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
         self._reported_ended = False
+
+    def rest(self, now: float) -> None:
+        """Pause for a moment, because the service is at a limit."""
+        self.resume_at = now + LIMIT_PAUSE_S
+        self._is_at_limit = True
+
+    def resume(self, now: float) -> None:
+        """End the pause if its time is over, or if the service is no longer at its
+        limit.
+        """
+        if self.resume_at is None:
+            return
+        admission = self.terms.admission
+        relieved = self._is_at_limit and admission is not None and admission.has_room(now)
+        if relieved or self.resume_at <= now:
+            self.resume_at, self._is_at_limit = None, False
 
     def watch(self, epoll: select.epoll) -> None:
         """Let new connections wake this worker. If the queue holds one already, epoll

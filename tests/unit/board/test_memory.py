@@ -138,6 +138,16 @@ def test_a_phase_can_change(board: Scoreboard) -> None:
     assert (found.phase, found.pid, found.birth) == (ChildPhase.DRAINING, 4711, 7)
 
 
+def test_a_reaped_child_stays_without_its_pid(board: Scoreboard) -> None:
+    """mark_reaped keeps the entry, for the sessions; the pid may be another process."""
+    board.enter(entry(0))
+    board.enter(entry(1))
+    board.mark_reaped(0)
+    first, second = board.entries()
+    assert (first.phase, first.pid, first.birth) == (ChildPhase.KILLED, 0, 7)
+    assert (first.reaped, second.reaped) == (True, False)
+
+
 @pytest.mark.parametrize(
     "at", [layout.Directory.KIND, layout.Directory.PHASE, layout.Directory.POOL]
 )
@@ -447,6 +457,18 @@ def test_a_child_of_a_dead_master_is_counted_by_its_kind(
     board.enter(Entry(4, 7, 4711, kind, 0, ChildPhase.READY, 1))
     board.take_over()
     assert reaped_by_kind(board) == [int(kind is other) for other in layout.KINDS]
+
+
+def test_a_child_that_the_dead_master_had_reaped_is_not_counted_again(board: Scoreboard) -> None:
+    """The connections of its sessions end with that master."""
+    board.enter(entry(0))
+    board.row(0)[layout.service_cells(1) + layout.Service.ACCEPTED] = 2
+    board.mark_reaped(0)
+    board.take_over()
+    assert board.entries() == []
+    assert not any(reaped_by_kind(board))
+    ends = layout.service_cells(1) + layout.Service.ENDED
+    assert sum(board.row(0)[ends : ends + len(layout.END_CAUSES)]) == 2
 
 
 def test_a_child_of_an_unknown_kind_is_not_counted(board: Scoreboard) -> None:

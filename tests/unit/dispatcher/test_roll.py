@@ -211,6 +211,29 @@ def test_a_connection_without_a_process_ends_with_the_dispatcher(scene: Scene) -
     assert not any(scene.reaped(reason) for reason in ReapReason)
 
 
+def test_a_process_that_nobody_counted_is_counted_by_the_next_keeper(scene: Scene) -> None:
+    """The session entered its pid, and the dispatcher died before it could count it.
+    So never more processes are reaped than were forked.
+    """
+    index = scene.begin()
+    scene.table.entry(index)[Session.PID] = 4711
+    scene.begin()  # no process was forked
+    for _ in range(3):
+        scene.begin_again()
+        assert scene.word(Service.SESSIONS_FORKED) == 1
+    scene.roll.ended(index, ReapReason.CLEAN, 12 * S)
+    assert scene.reaped(ReapReason.CLEAN) == 1
+    scene.begin(pid=4712)
+    assert scene.word(Service.SESSIONS_FORKED) == 2
+
+
+def test_a_process_is_counted_once(scene: Scene) -> None:
+    """Also where the next keeper finds it."""
+    scene.begin(pid=4711)
+    scene.begin_again()
+    assert scene.word(Service.SESSIONS_FORKED) == 1
+
+
 def test_an_entry_can_be_used_again(scene: Scene) -> None:
     """For as many sessions as there are entries, again and again."""
     for _ in range(5):

@@ -1,5 +1,6 @@
 """The service of quotations (RFC 865), and what its options accept."""
 
+import copy
 import itertools
 import random
 from collections import Counter
@@ -84,8 +85,25 @@ def test_every_quotation_gets_its_turn_and_none_comes_twice_in_a_row() -> None:
     assert min(Counter(got).values()) > 500
 
 
+def test_what_a_dispatcher_chooses_its_session_sends() -> None:
+    """A session is a copy. It sends the choice whatever the time is then; the next one
+    sends another. A fork that is tried again changes nothing.
+    """
+    qotd = Qotd(options(FORTUNES, file="/fortunes"))
+    got = []
+    for number in range(300):
+        qotd.choose(number * 3.7e-5)
+        qotd.choose(number * 3.7e-5 + 1e-6)
+        session = copy.copy(qotd)
+        got.append(session.greet(number * 5.1e-5))
+        assert copy.copy(qotd).greet(number * 7.3e-5) == got[-1]
+        qotd.sent()
+    assert all(first != second for first, second in itertools.pairwise(got))
+    assert set(got) == set(quotations_in(FORTUNES))
+
+
 def test_the_first_quotation_may_be_any() -> None:
-    """Each worker begins anew, and a session that is forked does so for each client."""
+    """Each worker begins anew, and each dispatcher."""
     firsts = {Qotd(options(FORTUNES, file="/fortunes")).greet(now / 1e6) for now in range(200)}
     assert firsts == set(quotations_in(FORTUNES))
 

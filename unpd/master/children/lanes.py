@@ -16,7 +16,8 @@ each birth, and by :mod:`unpd.master.children.reap` for each death. Raises OSErr
 the kernel refuses the memory of a table.
 
 The sessions of a dispatcher that was killed while it drained get no successor. They
-have the time that it had, and count for ``max_connections`` of the others.
+have the time that it had, and count for ``max_connections`` of the others. So do those
+of one that was dead when a reload took its slot away; they have the time of a drain.
 """
 
 import os
@@ -31,15 +32,15 @@ from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Sources
-from unpd.core.model import Child, Slot
-from unpd.core.policy import CUT_GRACE_S
+from unpd.core.model import Child, Slot, State
+from unpd.core.policy import CUT_GRACE_S, drain_end
 from unpd.dispatcher.roll import Roll
 from unpd.kernel import signals
 from unpd.kernel.processes import ExitReport, decode_wait_status
 from unpd.kernel.signals import Reaped
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.names import ChildPhase, EndCause, ReapReason, reap_reason
+from unpd.names import EndCause, ReapReason, reap_reason
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Totals
 
@@ -59,7 +60,8 @@ class Lane:
 
     ``last``: the birth of its last dispatcher. ``keeper``: the same while that one
     lives; 0 for the master, which then has a ``roll`` and a ``ledger``. ``ends_at``:
-    when the sessions have to end that will have no dispatcher; ``told``: they know.
+    when the sessions have to end that will have no dispatcher, inf: they may last;
+    ``told``: they know.
     """
 
     slot: Slot
@@ -128,8 +130,8 @@ class Lanes:
     ) -> int:
         """Keep the lane of a dispatcher that has died or was never forked. Return how
         many connections are lost with it. ``reaped``: what the master has reaped and
-        not yet accounted for; more may come meanwhile. ``ends_at``: when the time of
-        the dispatcher would have been over, if it drained.
+        not yet accounted for; more may come meanwhile. ``ends_at``: when the drain of
+        the dispatcher would have been over, if it had lost its slot.
         """
         lane.ends_at = ends_at
         accounts = {
@@ -152,7 +154,7 @@ class Lanes:
                 lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
         lane.ledger.book()
         # It stays in the directory, so that other dispatchers count its sessions.
-        self._board.set_phase(lane.row, ChildPhase.KILLED)
+        self._board.mark_reaped(lane.row)
         if self._ending:  # the dispatcher may have died before it told them
             self.end_unkept()
         return lost + self._give_up_if_empty(lane)
@@ -202,6 +204,15 @@ class Lanes:
                 _send(lane.roll, signal.SIGQUIT, entries)
                 kicked += len(entries)
         return kicked
+
+    def retire(self, state: State, at: float) -> None:
+        """Give the sessions that have no dispatcher, and will have none because the
+        slot is no longer wanted, the time of a drain.
+        """
+        for lane in self._lanes:
+            waits = lane.roll is not None and lane.ends_at is None
+            if waits and not state.wants(lane.generation, lane.slot):
+                lane.ends_at = drain_end(lane.slot, state.wanted.limits, at)
 
     def expire(self, at: float) -> None:
         """End the sessions whose time is over and that have no dispatcher: tell them to

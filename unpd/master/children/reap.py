@@ -10,6 +10,7 @@ from bisect import bisect_left
 
 from unpd.board import layout
 from unpd.core import events as ev
+from unpd.core.model import State
 from unpd.kernel import processes
 from unpd.kernel.processes import ExitReport
 from unpd.kernel.signals import Reaped
@@ -19,8 +20,9 @@ from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import reap_reason
 
 
-def account_for(runtime: Runtime, reaped: Reaped) -> None:
-    """Count a reaped process, and queue ChildExited if it was a child.
+def account_for(runtime: Runtime, state: State, reaped: Reaped) -> None:
+    """Count a reaped process, and queue ChildExited if it was a child. ``state``: the
+    core's, which still has the child.
 
     A process that the master did not fork is only counted: it inherits orphans. But the
     sessions of a dispatcher that died are accounted for.
@@ -43,7 +45,7 @@ def account_for(runtime: Runtime, reaped: Reaped) -> None:
         runtime.sources.clear(process.row)
         runtime.board.leave(process.row)
     else:
-        ends_at = process.child.deadline_at if process.child.retired else None
+        ends_at = state.drain_ends_at(birth)
         lost = runtime.lanes.take_back(lane, runtime.reaper.reaped, ends_at)
     if process.pidfd is not None:
         os.close(process.pidfd)

@@ -19,6 +19,10 @@ that if this worker alone is awake: sched_yield then returns at once, and adding
 listener looks at the queue. Of 2,000 connections on 16 workers and two processors, one
 worker had 666 and the median 0 without this, 591 without sched_yield, 181 with both.
 
+The kernel shows a worker its listeners in the order in which they were added. So the
+last listener that accepted is added last: otherwise the first one, if its queue is
+never empty, would get every place that becomes free.
+
 A service may have a limit at which clients wait in the accept queue
 (:meth:`unpd.worker.admission.Admission.has_room`). Its connections are accepted one at
 a time, and at the limit its listeners rest for a moment: any process may free a place.
@@ -46,17 +50,15 @@ PATROL_S = 1.0
 """A client whose wake-up went to a worker that did not take it waits for about twice
 this time at most.
 """
-LIMIT_PAUSE_S = 0.05
-"""How long a listener rests at a limit of its service."""
 
 
 class Intake:
     """The listeners of one worker.
 
     ``has_room``: whether there was room for a connection at the last call of
-    :meth:`watch`; None before the first. ``pausing``: a listener pauses after a
-    failure. The engine calls ``watch`` when the room changes, and at each turn while a
-    listener pauses.
+    :meth:`watch`; None if the next one has to come. ``pausing``: a listener pauses
+    after a failure. The engine calls ``watch`` when the room changes, and at each turn
+    while a listener pauses.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Intake:
         self.pausing = False
         self.patrol_at = 0.0
         self._listeners = list(listeners)
+        self._begin = 0  # where a round of the listeners begins
         self._siblings = siblings
         self._max_connections = max_connections
         self._alone = alone
@@ -88,9 +91,8 @@ class Intake:
         now, epoll = self._shared.now, self._shared.poller.epoll
         self.has_room = self._room() > 0
         self.pausing = False
-        for listener in self._listeners:
-            if listener.resume_at is not None and listener.resume_at <= now:
-                listener.resume_at = None
+        for listener in self._round():
+            listener.resume(now)
             if listener.resume_at is not None:
                 self.pausing = True
             if self.has_room and listener.resume_at is None:
@@ -108,7 +110,7 @@ class Intake:
         room.
         """
         self.patrol_at = self._shared.now + PATROL_S
-        for listener in self._listeners:
+        for listener in self._round():
             room = self._room()
             if listener.watched and listener.resume_at is None and room > 0:
                 self._accept(listener, min(BATCH, room))
@@ -129,6 +131,10 @@ class Intake:
             self._shared.poller.forget(listener.fd)
             listener.sock.close()
         self._listeners.clear()
+
+    def _round(self) -> list[Listener]:
+        """The listeners, from the one behind the last that accepted."""
+        return self._listeners[self._begin :] + self._listeners[: self._begin]
 
     def _room(self) -> int:
         return self._max_connections - self._shared.ledger.open
@@ -151,6 +157,11 @@ class Intake:
         if crowded and listener.resume_at is None:
             listener.ignore(self._shared.poller.epoll)
             listener.watch(self._shared.poller.epoll)
+        if self._alone and self._room() <= 0:
+            # A place may become free before the next call of watch(), which has to add
+            # the listeners in their order again.
+            listener.ignore(self._shared.poller.epoll)
+            self.has_room = None
 
     def _empty(self, listener: Listener) -> None:
         """Accept as many connections as wait now (more may come as fast as we accept),
@@ -176,7 +187,7 @@ class Intake:
         taken = 0
         while taken < limit:
             if not admission.has_room(self._shared.now):
-                listener.resume_at = self._shared.now + LIMIT_PAUSE_S
+                listener.rest(self._shared.now)
                 self.pausing = True
                 break
             if not (one := self._accept_batch(listener, 1)):
@@ -188,6 +199,8 @@ class Intake:
         shared, terms = self._shared, listener.terms
         accepted, failure = listener.accept(limit, shared.now)
         entered = shared.reception.admit(terms, accepted, shared.now)
+        if accepted:
+            self._begin = self._listeners.index(listener) + 1
         if entered:
             shared.ledger.accepted(listener.word, terms, len(entered))
         for fd, peer, hold in entered:

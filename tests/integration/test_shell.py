@@ -1,0 +1,109 @@
+"""The shell of a master without children: how often it wakes at the end of a stop."""
+
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.support.runtimes import running
+from unpd import sinks
+from unpd.board.layout import Session
+from unpd.core import events as ev
+from unpd.core.model import Child, Slot
+from unpd.kernel.signals import Reaped, Reaper
+from unpd.logs import Log
+from unpd.loop import Loop
+from unpd.master import shell
+from unpd.master.children.lanes import Lanes
+from unpd.master.shell import KILL_S, Shell
+from unpd.master.systemd.offers import Offers
+from unpd.names import ChildKind, ChildPhase
+
+ROW = 3
+CONFIG = """
+[daemon]
+grace_s = 0.5
+
+[metrics]
+listen = false
+
+[services.echo]
+listen = ["unix://{path}"]
+"""
+NO_CHILD = 1
+"""The pid of a process that is not ours."""
+
+
+class CountedLoop(Loop):
+    """A loop that counts its turns."""
+
+    turns = 0
+
+    def turn(self, timeout_s: float | None) -> None:
+        """Wait as usual."""
+        self.turns += 1
+        super().turn(timeout_s)
+
+
+class ReapingNothing(Reaper):
+    """A reaper that leaves the children of the test alone."""
+
+    def sweep(self) -> None:
+        """Do nothing."""
+
+
+class NoSignals:
+    """No signal comes. ``wakeup_fd`` is never readable."""
+
+    def __init__(self, wakeup_fd: int) -> None:
+        self.wakeup_fd = wakeup_fd
+
+    def take(self) -> None:
+        """Do nothing."""
+
+    def sweep(self) -> None:
+        """Do nothing."""
+
+
+class CountedLanes(Lanes):
+    """Lanes that remember the signals that they sent."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.sent: list[signal.Signals] = []
+
+    def end_unkept(self, signum: signal.Signals = signal.SIGTERM) -> None:
+        """Remember the signal."""
+        self.sent.append(signum)
+        super().end_unkept(signum)
+
+
+def test_a_master_that_has_killed_its_last_sessions_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kills them once, and waits for them without a turn that does nothing: one
+    cannot die at once, or its pid is forged.
+    """
+    monkeypatch.setattr(shell, "setproctitle", lambda _: None)  # this is the test's process
+    log = Log(sinks.standard_error(), "error", "text")
+    silent, _ = socks = socket.socketpair()
+    with running(CONFIG.format(path=tmp_path / "echo"), log) as runtime, socks[0], socks[1]:
+        runtime.loop, runtime.reaper = CountedLoop(), ReapingNothing()
+        runtime.lanes = lanes = CountedLanes(runtime.board, lambda: {"echo": 0}, log)
+        slot = Slot(ChildKind.DISPATCHER, "default", 0)
+        lanes.give(Child(1, slot, 1, ChildPhase.READY, 0.0), ROW, sessions=1)
+        lane = lanes.held_by(1)
+        assert lane is not None
+        lane.table.begin(0, 0, time.monotonic_ns(), b"")
+        lane.table.entry(0)[Session.PID] = NO_CHILD
+        lanes.take_back(lane, [Reaped(NO_CHILD, 0, 0)])
+        master = Shell(runtime, cast(Any, NoSignals(silent.fileno())), Offers())
+        master._take(ev.StopAsked(quick=True, by="a test"))  # noqa: SLF001 - so it forks nothing
+        began = time.monotonic()
+        master.run()
+        assert time.monotonic() - began > KILL_S
+        assert lanes.sent.count(signal.SIGKILL) == 1
+        assert runtime.loop.turns < 10

@@ -1,0 +1,25 @@
+"""Gates for tests: the shared memory that admissions read and write, of one process."""
+
+import contextlib
+
+from unpd.board.denied import DeniedWriter
+from unpd.board.memory import Scoreboard
+from unpd.board.source_lane import SourceLane
+from unpd.board.sources import Shape, SourceCounts, create
+from unpd.worker.admission import Gate
+
+
+def make_gate(stack: contextlib.ExitStack, board: Scoreboard) -> Gate:
+    """Make the gate of the process with row 0. Nobody is denied, and no sensor is
+    heard. ``stack`` closes it.
+    """
+    sources = create(Shape(buckets=64, entries=4))
+    stack.callback(sources.close)
+    return Gate(
+        sources=sources,
+        counts=SourceCounts(sources, lambda: 1),
+        lane=SourceLane(sources, 0),
+        denied=DeniedWriter().denied,
+        master=board.words,
+        sense=lambda _service, _peer: None,
+    )
