@@ -292,9 +292,12 @@ class DatagramSocket:
     def _ask_service(
         self, slot: int, sender: Sender, network: Network, wall_s: float
     ) -> Unanswered | None:
-        reply = self._terms.service.answer(self._batch.piece(slot), sender.peer, wall_s)
+        piece = self._batch.piece(slot)
+        reply = self._terms.service.answer(piece, sender.peer, wall_s)
         if reply is None:
             return Unanswered.NO_ANSWER
+        if callable(reply):
+            reply = reply(self._allowed(sender, len(piece)))
         if not isinstance(reply, _PIECES):
             raise TypeError(f"answer() returned {type(reply).__name__}, not bytes")
         if len(reply) > MAX_DATAGRAM_BYTES:
@@ -311,6 +314,13 @@ class DatagramSocket:
         answer may have any length.
         """
         return 0 if self._is_unix else sender.headers + size
+
+    def _allowed(self, sender: Sender, size: int) -> int:
+        """How many bytes the answer to a datagram of ``size`` bytes may have."""
+        if self._is_unix:
+            return MAX_DATAGRAM_BYTES
+        allowed = self._terms.networks.allowed(sender.headers + size) - sender.headers
+        return min(allowed, MAX_DATAGRAM_BYTES)
 
     def _has_room(self, size: int) -> bool:
         """Whether a long answer may be sent. Clients that read nothing, and addresses
