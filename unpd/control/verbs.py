@@ -10,7 +10,7 @@ Arguments are rows of a frozen dataclass, checked by :func:`checked`, and not a 
 model: the command line reads this table too, and ``unpd stop`` must answer without the
 time that the import of pydantic takes.
 
-Errors: VerbError, whose text is one sentence for whoever sent the request.
+Errors: VerbError, whose text is one sentence for the sender of the request.
 
 Known gap: an argument is a flag; another type needs a row in ``TYPES`` here and one in
 ``unpd.cli.parser``.
