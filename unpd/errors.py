@@ -1,11 +1,12 @@
 """The failures that unpd reports to its operator: a sentence and an exit code each.
 
-Owns these exceptions, and how a sentence quotes. Raised at the edges of the program,
-caught at the top of the command line and by a reload. Calls unpd.names for the exit
-codes.
+Owns these exceptions, and how a sentence quotes and shows the exceptions of foreign
+code. Raised at the edges of the program, caught at the top of the command line and by a
+reload. Calls unpd.names for the exit codes.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from unpd.names import ExitCode
@@ -21,6 +22,16 @@ class UnpdError(Exception):
     """
 
     exit_code: ExitCode = ExitCode.FAILED
+
+
+def error_text(error: BaseException, form: Callable[[BaseException], str] = repr) -> str:
+    """``form(error)``, by default the type of ``error`` and its values. An exception of
+    foreign code may be unable to describe itself.
+    """
+    try:
+        return form(error)
+    except BaseException:  # noqa: BLE001 - foreign code may raise anything
+        return f"{type(error).__name__}, which cannot be shown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ MAX_CHILDREN = 2048
 """The most children at one time, of all kinds and generations: the scoreboard has a row
 for each.
 """
+MAX_PID = 1 << 22
+"""The kernel gives no greater pid (proc(5), /proc/sys/kernel/pid_max)."""
 MAX_WORKERS = 900
 """The most workers of all pools together: MAX_CHILDREN is enough for two generations of
 them.
@@ -101,6 +103,11 @@ class ChildKind(enum.StrEnum):
     EXPORTER = "exporter"
     DISPATCHER = "dispatcher"
     ITERATIVE = "iterative"
+
+
+def kind_words(kind: str) -> str:
+    """A kind of children as a noun in a sentence."""
+    return "iterative worker" if kind == ChildKind.ITERATIVE else kind
 
 
 class ChildPhase(enum.StrEnum):
@@ -266,7 +273,7 @@ class ReapReason(enum.StrEnum):
     found it on the scoreboard.
     """
     UNKNOWN = "unknown"
-    """Of a session process: the dispatcher that reaped it died before it could tell."""
+    """The dispatcher that reaped a session process died before it could tell how."""
 
 
 def reap_reason(code: int | None, signal_name: str) -> ReapReason:

@@ -541,6 +541,26 @@ def test_a_bulk_that_breaks_is_closed_early(start: StartClient) -> None:
     )
 
 
+@pytest.mark.parametrize("words", [("--bulk", 0.01, "--size", 16), ()])
+def test_a_server_that_talks_on_after_the_end_is_no_echo_server(
+    start: StartClient, words: tuple[Any, ...]
+) -> None:
+    """A client that has sent everything does not read for ever: more bytes than it sent
+    end it.
+    """
+
+    def talk_on(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while connection.recv(1 << 16):
+                pass
+            while True:
+                connection.sendall(b"x" * 1024)
+
+    with streaming(talk_on) as port:
+        ended = start("echo", "127.0.0.1", port, "--timeout", 5, *words).ended()
+    assert "not an echo server" in complaint(ended, ClientExit.ANOTHER_PROTOCOL)
+
+
 def test_a_bulk_to_a_server_that_reads_nothing_times_out(start: StartClient) -> None:
     """The timeout counts while the client sends, too: it does not wait for the end of
     the transfer's time.

@@ -26,7 +26,8 @@ from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, Came
 from unpd.kernel.sockets import ListenOptions, listen_unix
 from unpd.logs import Log
 from unpd.names import Unanswered
-from unpd.services.base import Peer, Piece
+from unpd.services.base import Fitted, Peer, Piece
+from unpd.services.chargen import Chargen, ChargenOptions
 from unpd.services.daytime import Daytime, DaytimeOptions
 from unpd.services.echo import Echo, EchoOptions
 from unpd.sinks import Sink
@@ -41,7 +42,7 @@ from unpd.worker.event.datagram import (
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.networks import Networks
 
-Answer = Callable[[Piece, Peer, float], Piece | None]
+Answer = Callable[[Piece, Peer, float], Piece | Fitted | None]
 OPTIONS = ListenOptions(backlog=1, ipv6_only=False, keepalive=True, user_timeout_s=60.0, mode=0o666)
 SERVICE = layout.Service
 ECHO = Echo(EchoOptions())
@@ -254,6 +255,46 @@ def test_the_amplification_bounds_an_answer(make: Benches) -> None:
     assert bench.unanswered() == {"amplification": 2}
     echo = make(amplification=1.0)
     assert echo.ask(echo.client(), b"hello") == b"hello"
+
+
+@pytest.mark.parametrize("amplification", [1.0, 1.5, 2.0, 3.0, 10.0])
+@pytest.mark.parametrize(("host", "headers"), [("127.0.0.1", 28), ("::1", 48)])
+def test_an_answer_of_any_length_fits_the_amplification(
+    make: Benches, amplification: float, host: str, headers: int
+) -> None:
+    """Chargen answers each datagram, with no more bytes than it may, and not less than
+    it could.
+    """
+    numbers = iter(range(10_000))
+    chargen = Chargen(ChargenOptions())
+
+    def answer(piece: Piece, peer: Peer, now: float) -> Fitted:
+        del now
+        return chargen.answer(piece, peer, (next(numbers) + 0.5) / 1e6)
+
+    bench = make(answer, amplification=amplification)
+    sock = bench.client(host)
+    for size in (0, 30, 100):
+        most = min(512, int(amplification * (headers + size)) - headers)
+        got = [bench.ask(sock, bytes(size)) for _ in range(most + 10)]
+        assert None not in got
+        assert max(len(answer or b"") for answer in got) == most
+    assert bench.unanswered() == {}
+
+
+def test_a_function_that_makes_an_answer_fails(make: Benches) -> None:
+    """It costs its datagram the answer, as a failure of the service does."""
+
+    def answer(piece: Piece, peer: Peer, now: float) -> Fitted:
+        del peer, now
+        return lambda allowed: bytes(allowed // len(piece))
+
+    bench = make(answer)
+    assert bench.ask(bench.client(), b"") is None
+    assert bench.unanswered() == {"error": 1}
+    (line,) = bench.events("datagram.failed")
+    assert line["error"].startswith("ZeroDivisionError")
+    assert bench.ask(bench.client(), b"x") == bytes(59)
 
 
 def test_the_rate_bounds_the_answers(make: Benches) -> None:

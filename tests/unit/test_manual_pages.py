@@ -116,6 +116,20 @@ def test_the_exit_codes_are_those_of_the_table() -> None:
     assert [label for label, _ in items(clients, "")] == [str(int(code)) for code in ClientExit]
 
 
+def test_the_environment_is_that_of_the_program() -> None:
+    """unpd(8) names every variable that unpd reads, and no other."""
+    sources = [path.read_text() for path in (ROOT / "unpd").rglob("*.py")]
+    read = {
+        name
+        for source in sources
+        if "environ" in source
+        for name in re.findall(r'"([A-Z][A-Z_]{4,})"', source)
+    }
+    labels = [label for label, _ in items(section(UNPD, "ENVIRONMENT"), "Ev")]
+    named = [name for label in labels for name in label.split(" , ")]
+    assert sorted(named) == sorted(read - {"PYDANTIC_DISABLE_PLUGINS"})  # unpd sets this one
+
+
 def test_the_rfcs_are_those_of_the_services() -> None:
     """unpd(8) refers to the RFC of every built-in service, and the description of the
     packages names each service.

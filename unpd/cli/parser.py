@@ -9,16 +9,13 @@ command, and ``--help`` with code 0; both print through :mod:`unpd.cli.output`.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from unpd import __version__
 from unpd.cli import client, output
 from unpd.control.verbs import VERBS, Argument, Verb
-from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
-
-MAX_PID = 1 << 22
-"""The kernel's bound of kernel.pid_max (proc(5))."""
+from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, MAX_PID
 
 _WITHOUT_COMMAND = ("-h", "--help", "--version", "--")
 
@@ -46,12 +43,30 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     """Return the arguments that ``words`` mean. Wrong usage ends the process."""
     parser = make_parser()
     if words and words[0].startswith("-") and words[0] not in _WITHOUT_COMMAND:
-        option = words[0].partition("=")[0]
-        parser.error(f"{option} follows the command: write unpd COMMAND {option} ...")
+        parser.error(_misplaced(words[0].partition("=")[0], parser))
     args, left = parser.parse_known_args(words)
     if left:
         args.parser.error(_not_taken(left, takes_config=hasattr(args, "config")))
     return args
+
+
+def _misplaced(option: str, parser: argparse.ArgumentParser) -> str:
+    """Return the message about an option that stands where the command should."""
+    found = list(_commands_with(option, parser))
+    if not found:
+        return f"unrecognized arguments: {option}; unpd itself takes --help and --version"
+    command = found[0] if len(found) == 1 else "unpd COMMAND"
+    return f"{option} follows the command: write {command} {option} ..."
+
+
+def _commands_with(option: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield the words of each command below ``parser`` that takes the option."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public way to them
+        if isinstance(action, _Commands):
+            for command in action.choices.values():
+                if option in command._option_string_actions:  # noqa: SLF001 - as above
+                    yield command.prog
+                yield from _commands_with(option, command)
 
 
 def _not_taken(left: Sequence[str], *, takes_config: bool) -> str:

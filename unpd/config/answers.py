@@ -50,11 +50,14 @@ def _too_long(sizes: tuple[int, ...], amplification: float, headers: int) -> str
     if not count:
         return ""
     needed = math.ceil(1 + longest / headers)
-    remedy = (
-        f"raise it to {needed}"
-        if needed <= DEFAULT_AMPLIFICATION
-        else f"shorten it to {(DEFAULT_AMPLIFICATION - 1) * headers} bytes"
-    )
+    answer = "the answer" if len(sizes) == 1 else "the answers"
+    if needed <= DEFAULT_AMPLIFICATION:
+        remedy = f"raise it to {needed}"
+    elif amplification < DEFAULT_AMPLIFICATION:
+        most = (DEFAULT_AMPLIFICATION - 1) * headers
+        remedy = f"raise it to {DEFAULT_AMPLIFICATION} and shorten {answer} to {most} bytes"
+    else:
+        remedy = f"shorten {answer} to {room} bytes"
     subject = "the answer has" if len(sizes) == 1 else f"{count} of {len(sizes)} answers have up to"
     return (
         f"{amplification:g} allows {room} bytes in answer to an empty datagram, which the usual"

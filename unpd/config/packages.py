@@ -2,10 +2,11 @@
 path until a service needs one.
 
 Python and the libraries of unpd import some modules only if they are there, such as nt,
-snappy or tzdata. So the packaged program does not search the administrator's directory
-from its start: its launcher names the directory in the environment, and the first
-search for a service type adds it to the path. Without that variable, the packages lie
-beside unpd in one directory, or on PYTHONPATH.
+snappy or tzdata. So the packaged program has not the administrator's directory on its
+import path: its launcher names the directory in the environment. A search reads only
+the tables of entry points there. The first type that is loaded from there puts the
+directory on the path, where it stays, because a package may import at any time. Without
+that variable, the packages lie beside unpd in one directory, or on PYTHONPATH.
 
 Called by unpd.config.service_types. Calls nothing of unpd but the wording. Raises
 nothing: a package whose table of entry points is broken is left out, and named.
@@ -18,7 +19,8 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,15 +93,40 @@ def _name(package: "Distribution") -> str:
         return ""
 
 
+def places() -> list[str]:
+    """The directories in which packages may lie, each once, in the order of search."""
+    directory = os.environ.get(DIRECTORY)
+    searched = [*sys.path, directory] if directory else sys.path
+    return list(dict.fromkeys(map(os.path.realpath, searched)))
+
+
+@contextmanager
+def importable(package: "Distribution | None") -> Iterator[None]:
+    """Put the administrator's directory on the import path if the package lies there.
+    It stays there, unless the caller fails to load the package.
+    """
+    directory = os.environ.get(DIRECTORY)
+    if not directory or directory in sys.path or not package or not _is_in(package, directory):
+        yield
+        return
+    sys.path.append(directory)
+    try:
+        yield
+    except BaseException:
+        sys.path.remove(directory)
+        raise
+
+
+def _is_in(package: "Distribution", directory: str) -> bool:
+    return os.path.realpath(str(package.locate_file(""))) == os.path.realpath(directory)
+
+
 def _packages() -> "Iterable[Distribution]":
     # The import takes 30 ms and 3 MB, which a daemon without such a type does not need.
     from importlib.metadata import distributions  # noqa: PLC0415 - see above
 
-    directory = os.environ.get(DIRECTORY)
-    if directory and directory not in sys.path:
-        sys.path.append(directory)
     importlib.invalidate_caches()  # it may remember a directory as it was
-    return distributions(path=list(dict.fromkeys(map(os.path.realpath, sys.path))))
+    return distributions(path=places())
 
 
 def _wrong_line(table: str) -> str:

@@ -22,9 +22,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from unpd import __version__
-from unpd.config.packages import origin_of, search
+from unpd.config.packages import importable, origin_of, places, search
 from unpd.config.schema import ServiceConfig
-from unpd.errors import quoted
+from unpd.errors import error_text, quoted
 from unpd.kernel.privileges import user_name
 from unpd.libraries import ValidationError
 from unpd.services.base import Options, ServiceType
@@ -138,12 +138,10 @@ def closed_packages() -> str:
     """The places of packages that this user may not read, as the end of a sentence; ""
     if there are none. The import system passes over them.
     """
-    places = [
-        place for directory in dict.fromkeys(sys.path) if directory for place in _closed(directory)
-    ]
-    if not places:
+    closed = [place for directory in places() for place in _closed(directory)]
+    if not closed:
         return ""
-    return f"{', '.join(places)}, which the user {user_name(os.geteuid())} may not read"
+    return f"{', '.join(closed)}, which the user {user_name(os.geteuid())} may not read"
 
 
 def _closed(directory: str) -> Iterator[str]:
@@ -243,7 +241,8 @@ def _load(point: "EntryPoint") -> ServiceType:
     """
     known = frozenset(sys.modules)
     try:
-        return _loaded(point)
+        with importable(point.dist):
+            return _loaded(point)
     except UnusableTypeError:
         root = _root(point)
         for name in [name for name in sys.modules if name.partition(".")[0] == root]:
@@ -312,9 +311,9 @@ def _foreign(sentence: str) -> Iterator[None]:
 
 def _shown(error: BaseException) -> str:
     """An exception in one line of bounded length."""
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001 - foreign code may raise anything
-        text = "its text cannot be shown"
-    words = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return re.sub(r"\s+", " ", words)[:MAX_REASON_CHARACTERS]
+    return re.sub(r"\s+", " ", error_text(error, _in_words))[:MAX_REASON_CHARACTERS]
+
+
+def _in_words(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -13,7 +13,7 @@ time that the import of pydantic takes.
 An argument is a flag or a text. Another type needs a row in ``TYPES`` here and one in
 ``unpd.cli.parser``.
 
-Errors: VerbError, whose text is one sentence for whoever sent the request.
+Errors: VerbError, whose text is one sentence for the sender of the request.
 """
 
 import enum

@@ -33,6 +33,10 @@ IPv4 or IPv6 sender, the path of a UNIX one (bytes if it is abstract, None or ""
 has no name).
 """
 
+Fitted = Callable[[int], Piece]
+"""A function that makes the answer to a datagram, with so many bytes at most: for a
+service whose answer may have any length.
+"""
 
 MAX_PIECE_BYTES = 64 * 1024
 """The most that a service says unasked in one turn: more would keep the other clients
@@ -142,10 +146,11 @@ class Choosing:
 class DatagramService(Protocol):
     """A configured service over datagrams, which all sockets of a worker share."""
 
-    def answer(self, piece: Piece, peer: Peer, now: float) -> Piece | None:
+    def answer(self, piece: Piece, peer: Peer, now: float) -> Piece | Fitted | None:
         """The datagram that answers ``piece``, which may be empty, as may the answer,
-        and may be the answer itself; None to answer nothing. ``peer``: the sender.
-        ``now``: the time, in seconds since the epoch (time.time()).
+        and may be the answer itself; None to answer nothing. A function is called at
+        once with the number of bytes that ``amplification`` allows. ``peer``: the
+        sender. ``now``: the time, in seconds since the epoch (time.time()).
         """
 
 

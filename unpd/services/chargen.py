@@ -7,7 +7,18 @@ character later than the line before it, so that they repeat after 95 lines.
 Called by the table of services and the engine. Raises nothing.
 """
 
-from unpd.services.base import MAX_PIECE_BYTES, Conversation, Options, Peer, Piece, chance, nothing
+from functools import partial
+
+from unpd.services.base import (
+    MAX_PIECE_BYTES,
+    Conversation,
+    Fitted,
+    Options,
+    Peer,
+    Piece,
+    chance,
+    nothing,
+)
 
 PRINTING = bytes(range(0x20, 0x7F))
 LINE_CHARACTERS = 72
@@ -16,13 +27,6 @@ PERIOD_BYTES = len(PRINTING) * (LINE_CHARACTERS + len(b"\r\n"))
 
 MAX_ANSWER_BYTES = 512
 """RFC 864: a datagram has a random number of characters, from 0 to 512."""
-
-FACTOR = 3
-HEADER_BYTES = 28
-"""An answer has at most FACTOR times the bytes of the datagram that it answers, if both
-have the headers of IPv4 and UDP: a sender that forges its address wins no more. This is
-the default of ``amplification``; the headers of IPv6 would allow more.
-"""
 
 
 class ChargenOptions(Options):
@@ -48,10 +52,15 @@ class Chargen:
         """The conversation that goes on with the lines for ever."""
         return self._conversation
 
-    def answer(self, piece: Piece, peer: Peer, now: float) -> bytes:
-        """The beginning of the lines, of a random length from 1 to 512."""
-        longest = FACTOR * (len(piece) + HEADER_BYTES) - HEADER_BYTES
-        return self._lines[: 1 + chance(now, min(MAX_ANSWER_BYTES, longest))]
+    def answer(self, piece: Piece, peer: Peer, now: float) -> Fitted:
+        """The beginning of the lines, of a random length from 1 to 512, or to as many
+        bytes as are allowed; nothing if none is.
+        """
+        return partial(self._beginning, now)
+
+    def _beginning(self, now: float, room: int) -> bytes:
+        longest = min(MAX_ANSWER_BYTES, room)
+        return self._lines[: 1 + chance(now, longest)] if longest else b""
 
 
 def lines() -> bytes:

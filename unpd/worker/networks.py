@@ -107,6 +107,12 @@ class Networks:
             self._filled_at = now
         return None if self._tokens >= 1.0 else Unanswered.TOTAL_RATE
 
+    def allowed(self, size: int) -> int:
+        """How many bytes the answer may have to a datagram of ``size`` bytes, headers
+        counted, whatever earlier ones of its network have left over.
+        """
+        return int(self._amplification * size)
+
     def spend(self, network: Network, size: int) -> bool:
         """Whether the network may be sent ``size`` bytes, headers counted. If so, the
         answer is noted.

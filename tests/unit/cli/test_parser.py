@@ -104,6 +104,24 @@ def test_arguments_too_many_get_the_usage_of_the_command(
             "",
             "--control follows the command: write unpd COMMAND --control ...",
         ),
+        (["--udp"], "", "--udp follows the command: write unpd COMMAND --udp ..."),
+        (["--builtin"], "", "--builtin follows the command: write unpd run --builtin ..."),
+        (["--size=9"], "", "--size follows the command: write unpd client echo --size ..."),
+        (
+            ["-V"],
+            "",
+            "unrecognized arguments: -V; unpd itself takes --help and --version",
+        ),
+        (
+            ["-v", "run"],
+            "",
+            "unrecognized arguments: -v; unpd itself takes --help and --version",
+        ),
+        (
+            ["--verbose=3", "run"],
+            "",
+            "unrecognized arguments: --verbose; unpd itself takes --help and --version",
+        ),
         (["status", "--control", ""], " status", "argument --control: the path is empty"),
         (["check", "--config", ""], " check", "argument --config: the path is empty"),
         (["undeny"], " undeny", "the following arguments are required: CIDR"),
@@ -130,8 +148,9 @@ def test_arguments_too_many_get_the_usage_of_the_command(
 def test_an_argument_that_cannot_be_meant(
     words: list[str], usage: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An option before the command is not taken for the command, an empty path not for
-    the working directory; and a text is checked before any daemon is asked.
+    """An option before the command is not taken for the command, nor advised where no
+    command takes it; an empty path not for the working directory; and a text is checked
+    before any daemon is asked.
     """
     with pytest.raises(SystemExit) as ended:
         command_line(words)

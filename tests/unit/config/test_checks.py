@@ -1,5 +1,6 @@
 """Checks of keys against each other and against the machine."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -527,14 +528,22 @@ def test_a_raised_amplification_gives_a_warning(accept: Accept) -> None:
         (
             "qotd",
             f"text = '{'x' * 55}'",
-            "3 allows 56 {}the answer has 57 and {}shorten it to 56 bytes",
+            "3 allows 56 {}the answer has 57 and {}shorten the answer to 56 bytes",
+        ),
+        (
+            "qotd",
+            f"text = '{'x' * 55}'\namplification = 2.5",
+            (
+                "2.5 allows 42 {}the answer has 57 and {}"
+                "raise it to 3 and shorten the answer to 56 bytes"
+            ),
         ),
         ("qotd", f"text = '{'x' * 55}'\nlisten = ['udp://[::1]:17']", ""),
         ("qotd", f"text = '{'x' * 55}'\nlisten = ['udp://[::]:17']\nipv6_only = true", ""),
         (
             "qotd",
             f"text = '{'x' * 95}'\nlisten = ['udp://[::1]:17']",
-            "3 allows 96 {}the answer has 97 and {}shorten it to 96 bytes",
+            "3 allows 96 {}the answer has 97 and {}shorten the answer to 96 bytes",
         ),
         ("qotd", f"text = '{'x' * 95}'\nlisten = ['tcp://[::1]:17', 'unixgram:///run/q']", ""),
     ],
@@ -567,7 +576,31 @@ def test_the_quotations_of_a_file_that_an_empty_datagram_does_not_get(
     (warning,) = accept(
         f"[services.qotd]\nlisten = ['udp://127.0.0.1:17']\nfile = '{file}'\n"
     ).warnings
-    assert "but 2 of 3 answers have up to 72 and would not be sent: shorten" in warning
+    assert "but 2 of 3 answers have up to 72 and would not be sent: shorten the answers" in warning
+
+
+@pytest.mark.parametrize("length", [3, 28, 29, 56, 57, 84, 85, 512])
+@pytest.mark.parametrize("amplification", ["1", "1.5", "2", "2.99", "3", "4", "8"])
+def test_the_advice_about_an_answer_helps(accept: Accept, amplification: str, length: int) -> None:
+    """An empty datagram gets its answer once the operator has done what the warning
+    says.
+    """
+
+    def sentences(amplification: str, length: int) -> list[str]:
+        text = "x" * (length - len("\r\n"))
+        keys = f"text = '{text}'\namplification = {amplification}\n"
+        found = accept(f"[services.qotd]\nlisten = ['udp://127.0.0.1:17']\n{keys}").warnings
+        return [sentence for sentence in found if "empty datagram" in sentence]
+
+    for sentence in sentences(amplification, length):
+        remedy = sentence.partition("would not be sent: ")[2]
+        raised = re.search(r"raise it to (\d+)", remedy)
+        shortened = re.search(r"shorten the answer to (\d+) bytes", remedy)
+        assert raised or shortened
+        assert not sentences(
+            raised[1] if raised else amplification,
+            int(shortened[1]) if shortened else length,
+        )
 
 
 @pytest.mark.parametrize(

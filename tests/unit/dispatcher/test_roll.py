@@ -15,9 +15,9 @@ from unpd.board.sessions import SessionTable
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Shape, SourceCounts, create
 from unpd.config.times import ServiceTimes
-from unpd.dispatcher.roll import MAX_PID, Began, Roll
+from unpd.dispatcher.roll import Began, Roll
 from unpd.logs import Log
-from unpd.names import EndCause, ReapReason
+from unpd.names import MAX_PID, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.admission import Hold
 from unpd.worker.ledger import Ledger

@@ -132,7 +132,7 @@ class StreamBulk(Bulk):
             raise failure_of(error, self._missing_text()) from error
 
     def _receive(self) -> bool:
-        """Read once. False at the server's end."""
+        """Read once. False at the server's end. ClientFailure if it sent too much."""
         try:
             chunk = self._sock.recv(BUFFER_BYTES)
         except BlockingIOError:
@@ -141,11 +141,11 @@ class StreamBulk(Bulk):
             raise failure_of(error, self._missing_text()) from error
         if chunk:
             self._note_received(len(chunk))
+        if self.received_bytes > self.sent_bytes:  # at once: it may never close
+            raise not_a_server("echo", "it sent more than it got")
         return bool(chunk)
 
     def _check_counts(self) -> None:
-        if self.received_bytes > self.sent_bytes:
-            raise not_a_server("echo", "it sent more than it got")
         if self.received_bytes < self.sent_bytes and not self._watch.came:
             raise ClientFailure(
                 ClientExit.CLOSED_EARLY, "server terminated prematurely", self._missing_text()

@@ -38,11 +38,12 @@ from unpd.access import peer as access_peer
 from unpd.access.decide import ADMITTED
 from unpd.access.peer import UNIX, peer_of
 from unpd.board import layout
+from unpd.errors import error_text
 from unpd.kernel import senders
 from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch, make_batch
 from unpd.kernel.datagrams import is_shut_down, room_for_long
 from unpd.line_limit import LineLimit
-from unpd.logs import error_text, trace_of
+from unpd.logs import trace_of
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
 from unpd.worker.admission import DatagramAdmission
@@ -321,9 +322,12 @@ class DatagramSocket:
     def _ask_service(
         self, slot: int, sender: Sender, network: Network, wall_s: float
     ) -> Unanswered | None:
-        reply = self._terms.service.answer(self._batch.piece(slot), sender.peer, wall_s)
+        piece = self._batch.piece(slot)
+        reply = self._terms.service.answer(piece, sender.peer, wall_s)
         if reply is None:
             return Unanswered.NO_ANSWER
+        if callable(reply):
+            reply = reply(self._allowed(sender, len(piece)))
         if not isinstance(reply, _PIECES):
             raise TypeError(f"answer() returned {type(reply).__name__}, not bytes")
         if len(reply) > MAX_DATAGRAM_BYTES:
@@ -340,6 +344,13 @@ class DatagramSocket:
         answer may have any length.
         """
         return 0 if self._is_unix else sender.headers + size
+
+    def _allowed(self, sender: Sender, size: int) -> int:
+        """How many bytes the answer to a datagram of ``size`` bytes may have."""
+        if self._is_unix:
+            return MAX_DATAGRAM_BYTES
+        allowed = self._terms.networks.allowed(sender.headers + size) - sender.headers
+        return min(allowed, MAX_DATAGRAM_BYTES)
 
     def _has_room(self, size: int) -> bool:
         """Whether a long answer may be sent. Clients that read nothing, and addresses
