@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unpd.cli.client.report import BULK_FIELDS, MEASURED_FIELDS
-from unpd.control.status_fields import CHANGES, DENIAL, STATUS, StatusField, paths
+from unpd.control.status_fields import CHANGES, DENIAL, EXPLAINED, STATUS, StatusField, paths
 from unpd.control.verbs import VERBS, Argument
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
@@ -95,6 +95,11 @@ def denial_fields() -> Iterator[str]:
     return _fields_of(DENIAL)
 
 
+def explanation_fields() -> Iterator[str]:
+    """An item for each field of an explanation."""
+    return _fields_of(EXPLAINED)
+
+
 def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
     yield ".Bl -tag -width Ds"
     for path, row in paths(fields):
@@ -163,6 +168,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of the status": status_fields,
         "the fields of a reload": change_fields,
         "the fields of a denial": denial_fields,
+        "the fields of an explanation": explanation_fields,
         "the log events": log_events,
         "the metrics": metrics,
         "the reasons": reasons,

@@ -6,7 +6,7 @@ from unpd.board.denied import DeniedWriter
 from unpd.board.memory import Scoreboard
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Shape, SourceCounts, create
-from unpd.worker.admission import Gate
+from unpd.worker.admission import Gate, Shown
 
 
 def make_gate(stack: contextlib.ExitStack, board: Scoreboard) -> Gate:
@@ -15,11 +15,10 @@ def make_gate(stack: contextlib.ExitStack, board: Scoreboard) -> Gate:
     """
     sources = create(Shape(buckets=64, entries=4))
     stack.callback(sources.close)
-    return Gate(
+    shown = Shown(
         sources=sources,
         counts=SourceCounts(sources, lambda: 1),
-        lane=SourceLane(sources, 0),
         denied=DeniedWriter().denied,
         master=board.words,
-        sense=lambda _service, _peer: None,
     )
+    return Gate(shown, SourceLane(sources, 0), sense=lambda _service, _peer: None)

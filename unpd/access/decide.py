@@ -136,6 +136,13 @@ def holds_back(terms: AccessTerms, counts: Counts, at: Moment) -> Verdict | None
     return next((verdict for verdict in verdicts if verdict), None)
 
 
+def look_at(
+    reason: RefusalReason, terms: AccessTerms, counts: Counts, peer: Peer, at: Moment
+) -> Verdict | None:
+    """What one reason alone says, whose term must be set: for an explanation."""
+    return _CHECKS[reason](_Question(terms, counts, peer, at))
+
+
 _NOBODY = Peer(UNIX)
 """Stands for the peer where none is known: no limit of the accept queue looks at it."""
 

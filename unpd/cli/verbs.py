@@ -2,7 +2,8 @@
 result and prints it.
 
 Called by dispatch; calls :mod:`unpd.control.client`, :mod:`unpd.cli.status_text`,
-:mod:`unpd.cli.reload_text` and :mod:`unpd.cli.denied_text`.
+:mod:`unpd.cli.reload_text`, :mod:`unpd.cli.denied_text` and
+:mod:`unpd.cli.explained_text`.
 ``COMMANDS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test compares.
 Imports no pydantic. Errors: UnpdError, from finding the control socket, from the
 daemon, or about an answer that is none of this version. A change that was made is a
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from unpd.cli import denied_text, reload_text, status_text
+from unpd.cli import denied_text, explained_text, reload_text, status_text
 from unpd.cli.configured import config_path, control_path, default_control
 from unpd.cli.output import complain, show
 from unpd.config.host import ROOT_RUNTIME_DIR
@@ -27,7 +28,15 @@ from unpd.config.source import names_of
 from unpd.config.wording import file_shown
 from unpd.control.client import ANSWER_TIMEOUT_S, ControlClient, NotRunningError
 from unpd.control.protocol import Request
-from unpd.control.status_fields import DENIED, DENY, STATUS, UNDENY, StatusField, mismatch
+from unpd.control.status_fields import (
+    DENIED,
+    DENY,
+    EXPLAINED,
+    STATUS,
+    UNDENY,
+    StatusField,
+    mismatch,
+)
 from unpd.control.verbs import VERBS
 from unpd.errors import UnpdError
 from unpd.names import ExitCode
@@ -163,6 +172,19 @@ def denied(args: argparse.Namespace) -> int:
     return ExitCode.DONE if show(text) else ExitCode.FAILED
 
 
+def explain(args: argparse.Namespace) -> int:
+    """``unpd explain``: ask the daemon, or with --config the rules of that file."""
+    path = config_path(args) if args.config is not None and args.control is None else None
+    if path is not None:
+        answer = explained_text.from_rules(path, args.peer, args.service)
+    else:
+        with contextlib.closing(_connect(args)) as client:
+            answer = _checked(client.ask(request_of(args)), EXPLAINED)
+            answer = {field.name: answer[field.name] for field in EXPLAINED}
+    text = _as_json(answer) if args.json else explained_text.text(answer)
+    return ExitCode.DONE if show(text) else ExitCode.FAILED
+
+
 def _checked(answer: Any, fields: tuple[StatusField, ...]) -> dict[str, Any]:
     """Return the answer if it has every field of the table. UnpdError."""
     wrong = mismatch(answer, fields)
@@ -187,6 +209,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "deny": deny,
         "undeny": undeny,
         "denied": denied,
+        "explain": explain,
     }
 )
 """The command of each verb."""

@@ -192,6 +192,26 @@ DENIED = (
 )
 """The fields of the answer to ``denied``."""
 
+_CHECK = (
+    StatusField("reason", "text", "The rule or limit, as the metric `unpd_refused_total` has it."),
+    StatusField("refuses", "boolean", "Whether it refuses the client."),
+    StatusField("observed", "boolean", "Whether it is only observed."),
+    StatusField("waits", "boolean", "Whether the client would wait in the accept queue."),
+    StatusField("value", "number", "What is compared with the limit.", "nothing is"),
+    StatusField("limit", "number", "The limit.", "nothing is compared"),
+    StatusField("rule", "text", "The entry or the key that refuses.", "none does"),
+    StatusField("file", "text", "The file in which it stands.", "that is not known"),
+    StatusField("line", "integer", "Its line there.", "that is not known"),
+    StatusField("frees_in_s", "number", "In how many seconds it frees.", "that is not known"),
+)
+EXPLAINED = (
+    StatusField("service", "text", "The service."),
+    StatusField("peer", "text", "The client."),
+    StatusField("outcome", "text", "admitted, refused or waits."),
+    StatusField("checks", "list", "What each rule and limit says, in their order.", fields=_CHECK),
+)
+"""The fields of the answer to ``explain``."""
+
 
 def paths(
     fields: tuple[StatusField, ...] = STATUS, before: str = ""

@@ -264,6 +264,43 @@ _ROWS = (
             ),
         ),
     ),
+    Verb(
+        name="explain",
+        help="explain what a service would do with a client now",
+        description=(
+            "Explain what a service would do now with a client: whether it comes in, waits or is"
+            " refused; and for each rule and limit, in the order of the decision, what it says, the"
+            " values that are compared, the rule with its file and line, and when it frees."
+            " For a configuration file that is named, no daemon is asked: the answer is from its"
+            " rules alone."
+        ),
+        answered=Answered.AT_ONCE,
+        changes=False,
+        arguments=(
+            Argument(
+                name="peer",
+                type=str,
+                placeholder="ADDRESS",
+                operand=True,
+                help='the address of a client, or "unix", or "uid:NAME"',
+            ),
+            Argument(
+                name="service",
+                type=str,
+                placeholder="SERVICE",
+                operand=True,
+                help="the name of a service",
+            ),
+        ),
+        options=(
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print the explanation as JSON",
+            ),
+        ),
+    ),
 )
 
 VERBS: Mapping[str, Verb] = MappingProxyType({verb.name: verb for verb in _ROWS})

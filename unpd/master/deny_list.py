@@ -64,6 +64,10 @@ class DenyList:
         """The denial of exactly this network."""
         return self._denials.find(network)
 
+    def covering(self, network: Network) -> Denial | None:
+        """The denial of the narrowest network that holds this one."""
+        return self._denials.find(network) or self._denials.around(network)
+
     def after(self, network: Network | None, limit: int) -> list[Denial]:
         """The denials after a network, in their order, at most ``limit``."""
         return self._denials.after(network, limit)

@@ -13,10 +13,10 @@ from typing import Any
 
 from unpd.access.denials import DenialError
 from unpd.control.server import ControlServer, PendingRequest
-from unpd.control.verbs import VERBS
+from unpd.control.verbs import VERBS, VerbError
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.master import denying
+from unpd.master import denying, explaining
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
 
@@ -67,6 +67,10 @@ def _denied(order: Order) -> Fields:
     return denying.denied(order.runtime, order.pending)
 
 
+def _explain(order: Order) -> Fields:
+    return explaining.explained(order.runtime, order.pending.request.arguments)
+
+
 ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
     {
         "stop": _stop,
@@ -75,6 +79,7 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
         "deny": _deny,
         "undeny": _undeny,
         "denied": _denied,
+        "explain": _explain,
     }
 )
 """The function of each verb."""
@@ -99,7 +104,7 @@ def carry_out(order: Order, control: ControlServer) -> None:
         )
     try:
         fields = function(order)
-    except DenialError as error:
+    except (DenialError, VerbError) as error:
         control.answer(number, ok=False, reason=str(error))
         return
     if fields is not None:

@@ -36,17 +36,25 @@ _DENIAL = LiveDenial()  # the master alone knows its rule and its end
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """What all admissions of one process share. ``lane``: where this process counts.
-    ``counts``: the sums over all lanes. ``master``: the master's words of the board.
-    ``sense``: reports to the master who has connected to a sensor.
+class Shown:
+    """The shared memory that decisions read. ``counts``: the sums over all lanes.
+    ``master``: the master's words of the board.
     """
 
     sources: Sources
     counts: SourceCounts
-    lane: SourceLane
     denied: Denied
     master: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What all admissions of one process share. ``lane``: where this process counts.
+    ``sense``: reports to the master who has connected to a sensor.
+    """
+
+    shown: Shown
+    lane: SourceLane
     sense: Callable[[str, Peer], None]
 
 
@@ -55,38 +63,38 @@ class Counted:
     service. It is about one peer at a time: the one of the last :meth:`look_at`.
     """
 
-    def __init__(self, terms: AccessTerms, column: int, gate: Gate) -> None:
+    def __init__(self, terms: AccessTerms, column: int, shown: Shown) -> None:
         self.peer = Peer(UNIX)
         self.key = 0
         self.now = 0.0
         self._terms = terms
         self._column = column
-        self._gate = gate
+        self._shown = shown
         self._found: tuple[int, Sequence[Sequence[int]]] | None = None
 
     def look_at(self, peer: Peer, now: float) -> None:
         """Be about a peer from now on."""
         self.peer = peer
         prefix = self._terms.source_of(peer)
-        self.key = self._gate.sources.key(self._column, prefix)
+        self.key = self._shown.sources.key(self._column, prefix)
         self.now = now
         self._found = None
 
     def denial(self, peer: Peer) -> LiveDenial | None:
         """The live denial of a peer."""
-        return _DENIAL if self._gate.denied.holds(peer.family, peer.number) else None
+        return _DENIAL if self._shown.denied.holds(peer.family, peer.number) else None
 
     def pressure(self, resource: Resource) -> float | None:
         """How long processes wait for a resource, in per cent."""
-        return self._gate.master[_PRESSURE[resource]] / _HUNDREDTHS
+        return self._shown.master[_PRESSURE[resource]] / _HUNDREDTHS
 
     def load(self) -> float | None:
         """The load average of the last minute."""
-        return self._gate.master[Master.LOAD] / _HUNDREDTHS
+        return self._shown.master[Master.LOAD] / _HUNDREDTHS
 
     def service_open(self) -> int:
         """How many connections the service has open."""
-        return self._gate.counts.service_open(self._column)
+        return self._shown.counts.service_open(self._column)
 
     def source_open(self) -> int:
         """How many of them its source has open."""
@@ -96,7 +104,7 @@ class Counted:
         """How many were admitted lately."""
         rate = self._terms.accept_rate
         window_s = rate.window_s if rate else 0.0
-        return self._gate.counts.service_rate(self._column, self.now, window_s)
+        return self._shown.counts.service_rate(self._column, self.now, window_s)
 
     def source_rate(self) -> tuple[int, int, float]:
         """How many of its source were admitted lately."""
@@ -105,7 +113,7 @@ class Counted:
 
     def _source(self) -> tuple[int, Sequence[Sequence[int]]]:
         if self._found is None:
-            self._found = self._gate.counts.source(self.key)
+            self._found = self._shown.counts.source(self.key)
         return self._found
 
 
@@ -131,8 +139,8 @@ class Admission:
         self.terms = terms
         self.queues = bool(terms.queued)
         self._column = column
-        self._counts = Counted(terms, column, gate)
-        self._lane, self._denied = gate.lane, gate.denied
+        self._counts = Counted(terms, column, gate.shown)
+        self._lane, self._denied = gate.lane, gate.shown.denied
         self._needs_peer = terms.limits_peers or bool(terms.accept_rate) or sense is not None
         self._sense = sense
 
@@ -190,8 +198,8 @@ class DatagramAdmission:
     def __init__(self, terms: AccessTerms, column: int, gate: Gate) -> None:
         self.terms = terms
         self._column = column
-        self._counts = Counted(self.terms, column, gate)
-        self._lane, self._denied = gate.lane, gate.denied
+        self._counts = Counted(self.terms, column, gate.shown)
+        self._lane, self._denied = gate.lane, gate.shown.denied
         self._needs_peer = self.terms.limits_peers
 
     @property

@@ -51,7 +51,7 @@ from unpd.master.runtime import Deployment, Runtime
 from unpd.names import ChildKind
 from unpd.services.base import StreamService
 from unpd.worker.accepting import LONGEST_WAIT_S, ListenerSetup
-from unpd.worker.admission import Gate
+from unpd.worker.admission import Gate, Shown
 from unpd.worker.main import ServiceSetup, Worker, WorkerSetup
 from unpd.worker.orders import Signals
 from unpd.worker.siblings import Place
@@ -210,14 +210,13 @@ def _live_as_dispatcher(runtime: Runtime, deployment: Deployment, newborn: Newbo
 
 def _gate(runtime: Runtime, newborn: Newborn) -> Gate:
     sources = runtime.sources
-    return Gate(
+    shown = Shown(
         sources=sources,
         counts=SourceCounts(sources, newborn.board.rows_shown),
-        lane=SourceLane(sources, newborn.row),
         denied=runtime.deny_list.denied,
         master=newborn.board.words,
-        sense=newborn.report_sensed,
     )
+    return Gate(shown, SourceLane(sources, newborn.row), newborn.report_sensed)
 
 
 def _serve(server: Worker | Dispatcher) -> None:

@@ -1,0 +1,110 @@
+"""unpd explain says what a worker would decide now, and what the log and the metrics
+say of a real refusal.
+"""
+
+import json
+import time
+from typing import Any
+
+from tests.integration.test_access import HOME, OTHER, come, echo, inside, outcome, refused
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.waiting import until
+
+
+def explained(unpd: Unpd, peer: str, *options: str) -> dict[str, Any]:
+    """The explanation of the daemon, as JSON."""
+    options = options or ("--control", str(unpd.control))
+    ended = unpd.run("explain", peer, "echo", "--json", *options)
+    assert ended.returncode == 0, ended.stderr
+    answer: dict[str, Any] = json.loads(ended.stdout)
+    return answer
+
+
+def agree(unpd: Unpd, peer: str, reason: str) -> dict[str, Any]:
+    """Assert that the explanation, the log line and the metric of the next refusal say
+    the same. Return the check that refuses.
+    """
+    answer = explained(unpd, peer)
+    assert answer["outcome"] == "refused", answer
+    check: dict[str, Any]
+    (check,) = [each for each in answer["checks"] if each["refuses"]]
+    assert check["reason"] == reason
+    assert refused(come(unpd, peer)) == b""
+    line = unpd.wait_event("connection.refused", reason=reason, peer=peer).fields
+    unpd.metric_becomes(1, "unpd_refused_total", service="echo", reason=reason)
+    assert line.get("rule") == check["rule"]
+    assert (line.get("file"), line.get("line")) == (check["file"], check["line"])
+    if check["value"] is not None:
+        assert (line["value"], line["limit"]) == (check["value"], check["limit"])
+    return check
+
+
+def test_each_reason_is_explained_as_it_refuses(launch: Launch) -> None:
+    """By rule, by time, by limit, by rate and by a live denial."""
+    hour = (time.gmtime().tm_hour + 2) % 24
+    unpd = launch(echo('deny = ["127.0.0.8/29"]', "max_per_source = 2"))
+    check = agree(unpd, OTHER, "deny")
+    assert check["rule"] == "127.0.0.8/29"
+    assert explained(unpd, HOME)["outcome"] == "admitted"
+    with inside(unpd, count=2):
+        assert agree(unpd, HOME, "max_per_source")["limit"] == 2
+    control = ("--control", str(unpd.control))
+    unpd.run("deny", "127.0.0.4/30", "--for", "10m", *control)
+    until(lambda: outcome_of(unpd, "127.0.0.5") == b"", 10.0, "the denial to hold")
+    check = agree_once_more(unpd, "127.0.0.5", "denied")
+    assert 590 < check["frees_in_s"] <= 600
+    unpd.stop()
+
+    unpd = launch(echo(f'allow = ["{OTHER}"]', 'accept_rate_per_source = "1/h"'))
+    agree(unpd, HOME, "allow")
+    with inside(unpd, OTHER):
+        assert agree(unpd, OTHER, "accept_rate_per_source")["frees_in_s"] > 0
+    unpd.stop()
+
+    closed = [f'access_times = ["{hour:02}:00-{hour:02}:30"]', 'times_zone = "UTC"']
+    unpd = launch(echo(*closed))
+    assert 3600 <= agree(unpd, HOME, "access_times")["frees_in_s"] <= 7200
+
+
+def outcome_of(unpd: Unpd, peer: str) -> bytes:
+    """What a client gets."""
+    with come(unpd, peer) as sock:
+        return outcome(sock)
+
+
+def agree_once_more(unpd: Unpd, peer: str, reason: str) -> dict[str, Any]:
+    """The explanation and the log line say the same about a peer that was refused
+    before.
+    """
+    answer = explained(unpd, peer)
+    check: dict[str, Any]
+    (check,) = [each for each in answer["checks"] if each["refuses"]]
+    assert check["reason"] == reason
+    assert unpd.wait_event("connection.refused", peer=peer).fields["reason"] == reason
+    return check
+
+
+def test_a_client_that_would_wait(launch: Launch) -> None:
+    """It is not refused: it stays in the accept queue."""
+    unpd = launch(echo("max_connections = 1"))
+    with inside(unpd):
+        assert explained(unpd, HOME)["outcome"] == "waits"
+    until(lambda: explained(unpd, HOME)["outcome"] == "admitted", 10.0, "a free place")
+
+
+def test_rules_alone(launch: Launch) -> None:
+    """With --config no daemon is asked. What makes no sense gets a sentence."""
+    unpd = launch(echo('deny = ["192.0.2.0/24"]'))
+    config = ("--config", str(unpd.config_path))
+    unpd.stop()
+    answer = explained(unpd, "192.0.2.9", *config)
+    assert answer["outcome"] == "refused"
+    for words, said in (
+        (("192.0.2.300", "echo"), "192.0.2.300"),
+        (("192.0.2.0/24", "echo"), "name one address of it"),
+        (("192.0.2.1", "ech"), 'there is no service "ech"; it has "echo"'),
+    ):
+        ended = unpd.run("explain", *words, *config)
+        assert ended.returncode != 0
+        assert said in ended.stderr.decode()

@@ -1,0 +1,60 @@
+"""An explanation looks at every reason that the terms have, and tells the outcome."""
+
+from unpd.access.decide import Moment
+from unpd.access.explain import ADMITTED, REFUSED, WAITS, NoCounts, explain
+from unpd.access.network import V4
+from unpd.access.peer import Peer
+from unpd.access.rate import Rate
+from unpd.access.rules import Entry, Rules
+from unpd.access.terms import AccessTerms, OnLimit
+from unpd.config.access_lists import THIS_HOST
+from unpd.names import RefusalReason
+
+PEER = Peer(V4, (192 << 24) + 1)
+AT = Moment(100.0, 1_000_000.0)
+
+
+class Busy(NoCounts):
+    """A service with five connections open, three of them of this source."""
+
+    def service_open(self) -> int:
+        """Five."""
+        return 5
+
+    def source_open(self) -> int:
+        """Three."""
+        return 3
+
+
+def test_each_reason_is_looked_at_even_after_a_refusal() -> None:
+    """In the order of the decision, with the values that are compared."""
+    terms = AccessTerms(
+        deny=Rules.of([Entry("192.0.0.0/8")], THIS_HOST),
+        max_connections=5,
+        max_per_source=4,
+        accept_rate_per_source=Rate.parse("3/min"),
+        on_limit=OnLimit.REFUSE,
+    )
+    found = explain(terms, Busy(), PEER, AT)
+    assert found.outcome == REFUSED
+    said = [(look.reason, look.verdict is not None, look.value, look.limit) for look in found.looks]
+    assert said == [
+        (RefusalReason.DENIED, False, None, None),
+        (RefusalReason.DENY, True, None, None),
+        (RefusalReason.MAX_CONNECTIONS, True, 5, 5),
+        (RefusalReason.MAX_PER_SOURCE, False, 3, 4),
+        (RefusalReason.ACCEPT_RATE_PER_SOURCE, False, 0, 3),
+    ]
+
+
+def test_a_client_waits_only_if_nothing_refuses_it() -> None:
+    """What is observed does neither."""
+    full = AccessTerms(max_connections=5)
+    assert explain(full, Busy(), PEER, AT).outcome == WAITS
+    both = AccessTerms(max_connections=5, max_per_source=3)
+    assert explain(both, Busy(), PEER, AT).outcome == REFUSED
+    watched = frozenset((RefusalReason.MAX_CONNECTIONS, RefusalReason.MAX_PER_SOURCE))
+    observed = AccessTerms(max_connections=5, max_per_source=3, observe=watched)
+    found = explain(observed, Busy(), PEER, AT)
+    assert found.outcome == ADMITTED
+    assert [look.observed for look in found.looks if look.verdict] == [True, True]

@@ -1,0 +1,116 @@
+"""Explains a decision: what each rule and limit of a service says about one peer.
+
+A decision ends at the first reason that refuses; an explanation looks at all of them,
+in the same order and with the same functions (:mod:`unpd.access.decide`), and tells the
+values that are compared also where they refuse nobody. Called by the master for ``unpd
+explain``, and by the command line for rules alone. Raises nothing of its own.
+"""
+
+from dataclasses import dataclass
+
+from unpd.access.decide import Counts, Moment, Verdict, look_at
+from unpd.access.peer import Peer
+from unpd.access.terms import AccessTerms
+from unpd.names import RefusalReason
+
+ADMITTED, REFUSED, WAITS = "admitted", "refused", "waits"
+"""What becomes of a peer now: it comes in, is turned away, or waits in the accept
+queue.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one reason says. ``verdict``: None if it does not refuse the peer.
+    ``observed``: it would only be counted. ``waits``: the peer would wait in the accept
+    queue. ``value`` and ``limit``: what is compared; None where nothing is.
+    """
+
+    reason: RefusalReason
+    verdict: Verdict | None
+    observed: bool
+    waits: bool
+    value: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """``outcome``: ADMITTED, REFUSED or WAITS. ``looks``: one for each reason that the
+    terms have, in the order of the decision.
+    """
+
+    outcome: str
+    looks: tuple[Look, ...]
+
+
+def explain(terms: AccessTerms, counts: Counts, peer: Peer, at: Moment) -> Explanation:
+    """Explain what would be decided now about a peer that connects."""
+    reasons = [reason for reason in RefusalReason if reason in (*terms.decided, *terms.queued)]
+    looks = tuple(_look(reason, terms, counts, peer, at) for reason in reasons)
+    refusing = [look for look in looks if look.verdict is not None and not look.observed]
+    outcome = ADMITTED
+    if any(look.waits for look in refusing):
+        outcome = WAITS
+    if any(not look.waits for look in refusing):
+        outcome = REFUSED
+    return Explanation(outcome, looks)
+
+
+def _look(
+    reason: RefusalReason, terms: AccessTerms, counts: Counts, peer: Peer, at: Moment
+) -> Look:
+    verdict = look_at(reason, terms, counts, peer, at)
+    value, limit = (verdict.value, verdict.limit) if verdict else _compared(reason, terms, counts)
+    return Look(reason, verdict, reason in terms.observe, reason in terms.queued, value, limit)
+
+
+def _compared(
+    reason: RefusalReason, terms: AccessTerms, counts: Counts
+) -> tuple[float | None, float | None]:
+    """The values that were compared without a refusal."""
+    match reason:
+        case RefusalReason.MAX_LOAD:
+            return counts.load(), terms.max_load
+        case RefusalReason.MAX_CONNECTIONS:
+            return counts.service_open(), terms.max_connections
+        case RefusalReason.MAX_PER_SOURCE:
+            return counts.source_open(), terms.max_per_source
+        case RefusalReason.ACCEPT_RATE if terms.accept_rate:
+            return terms.accept_rate.estimate(*counts.service_rate()), terms.accept_rate.burst
+        case RefusalReason.ACCEPT_RATE_PER_SOURCE if terms.accept_rate_per_source:
+            rate = terms.accept_rate_per_source
+            return rate.estimate(*counts.source_rate()), rate.burst
+        case RefusalReason.MAX_PRESSURE if terms.max_pressure:
+            resource, limit = terms.max_pressure[0]
+            return counts.pressure(resource), limit
+    return None, None
+
+
+class NoCounts:
+    """The counts of a service that nobody uses: for a decision from rules alone."""
+
+    def denial(self, peer: Peer) -> None:
+        """No peer is denied."""
+
+    def pressure(self, resource: object) -> None:
+        """Nothing tells."""
+
+    def load(self) -> None:
+        """Nothing tells."""
+
+    def service_open(self) -> int:
+        """None is open."""
+        return 0
+
+    def source_open(self) -> int:
+        """None is open."""
+        return 0
+
+    def service_rate(self) -> tuple[int, int, float]:
+        """None came."""
+        return 0, 0, 0.0
+
+    def source_rate(self) -> tuple[int, int, float]:
+        """None came."""
+        return 0, 0, 0.0
