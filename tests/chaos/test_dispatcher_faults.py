@@ -207,6 +207,39 @@ def test_a_killed_retired_dispatcher_leaves_its_sessions_to_the_master(launch: L
     assert unpd.wait_exit() == 0
 
 
+@pytest.mark.slow
+def test_sessions_of_a_drain_that_ended_in_a_kill_end(launch: Launch) -> None:
+    """Their dispatcher took no order to finish, so they got none from it: the master
+    gives it to them.
+    """
+    unpd = launch(f"[daemon]\nreload_grace_s = 1\n{FORK}")
+    old = dispatcher(unpd)
+    with contextlib.ExitStack() as stack:
+        (sock,) = served(stack, unpd.address("echo"))
+        procs.kill([old], SIGSTOP)
+        reload(unpd, every_pool=True)
+        unpd.wait_event("dispatcher.drain_timed_out")
+        unpd.wait_event("child.reaped", pid=old, reason="sigkill")
+        assert clients.read_all(sock) == b""
+    assert wait_ended(unpd, {"shutdown": 1}).active == 0
+
+
+@pytest.mark.slow
+def test_sessions_of_a_drain_that_hung_keep_their_time(launch: Launch) -> None:
+    """Only their dispatcher hung, which is aborted, and killed two seconds later."""
+    unpd = launch(f"[daemon]\nreload_grace_s = 600\nheartbeat_timeout_s = 3\n{FORK}")
+    unpd.expect_errors("dispatcher.hung")
+    old = dispatcher(unpd)
+    with contextlib.ExitStack() as stack:
+        (sock,) = served(stack, unpd.address("echo"))
+        reload(unpd, every_pool=True)
+        until(lambda: " draining" in procs.title(old), 10.0, "the old dispatcher to drain")
+        procs.kill([old], SIGSTOP)
+        unpd.wait_event("child.reaped", pid=old, reason="sigkill")
+        holds(lambda: works(sock), 4.0, "the session was ended with its dispatcher")
+        assert unpd.sessions()
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_dispatcher_killed_during_a_stop(launch: Launch, told: bool) -> None:
     """Whether or not it could tell its sessions to finish: the master does, and waits

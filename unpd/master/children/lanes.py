@@ -18,6 +18,9 @@ the kernel refuses the memory of a table.
 The sessions of a dispatcher that was killed while it drained get no successor. They
 have the time that it had, and count for ``max_connections`` of the others. So do those
 of one that was dead when a reload took its slot away; they have the time of a drain.
+
+Known gap: with ``reload_grace_s = 0`` they last as long as their clients, however many
+reloads follow; the core cuts only the drains of dispatchers that live.
 """
 
 import os
