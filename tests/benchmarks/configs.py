@@ -11,6 +11,8 @@ from pathlib import Path
 
 _PRINTING = bytes(range(0x20, 0x7F))
 _LINE_CHARACTERS = 72
+DENIED = 1000
+"""How many entries the list of denied addresses has."""
 
 
 class Service(StrEnum):
@@ -79,6 +81,18 @@ listen = ["tcp://127.0.0.1:{place.echo}"]
 [services.daytime]
 listen = ["tcp://127.0.0.1:{place.daytime}"]
 {_own_service(place)}"""
+
+
+GUARDS = (
+    "\n[defaults]\n"
+    "deny = ["
+    + ", ".join(f'"198.18.{n // 250}.{n % 250}"' for n in range(DENIED))
+    + "]\n"
+    + 'allow = ["private", "loopback"]\n'
+    "max_per_source = 20000\n"
+    'accept_rate = "1000000/s"\naccept_rate_per_source = "1000000/s"\n'
+)
+"""Access rules and limits for all services, which refuse no client of the benchmark."""
 
 
 def _own_service(place: Place) -> str:

@@ -5,7 +5,7 @@ servers that do it.
 from dataclasses import dataclass
 
 from tests.benchmarks.configs import Service
-from tests.benchmarks.servers import OTHER, UNPD
+from tests.benchmarks.servers import GUARDED, OTHER, UNPD
 
 EVENT_LOOPS = (UNPD, OTHER, "epoll", "uvloop", "go", "asyncio")
 ALL = (*EVENT_LOOPS, "xinetd", "fork")
@@ -103,7 +103,7 @@ ROWS = (
         "turnover",
         50,
         64,
-        ALL,
+        (*ALL, GUARDED),
         "connection",
     ),
     Row(
@@ -112,7 +112,7 @@ ROWS = (
         "daytime",
         50,
         64,
-        (*ALL, "corked"),
+        (*ALL, "corked", GUARDED),
         "connection",
         service=Service.DAYTIME,
     ),

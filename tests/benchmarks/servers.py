@@ -17,6 +17,7 @@ from types import MappingProxyType
 from tests.benchmarks.build import SOURCES, Programs
 from tests.benchmarks.configs import (
     CHARGEN_LINES,
+    GUARDS,
     XINETD_LINES,
     Place,
     Service,
@@ -33,6 +34,8 @@ STOP_S = 10.0
 CTIME_LINE = "%a %b %e %H:%M:%S %Y\r\n"
 XINETD_LINE = "%d %^b %Y %H:%M:%S %Z\r\n"
 UNPD = "unpd"
+GUARDED = "guarded"
+"""The same unpd, with access rules and limits."""
 OTHER = "other"
 """The unpd of another tree, to measure the effect of a change."""
 
@@ -76,6 +79,13 @@ def _unpd(_: Programs, place: Place) -> Sequence[str]:
     config = place.directory / "unpd.toml"
     config.write_text(unpd_config(place, workers=1))
     return (sys.executable, "-m", "unpd", "run", "--config", str(config))
+
+
+def _guarded_unpd(programs: Programs, place: Place) -> Sequence[str]:
+    command = _unpd(programs, place)
+    with (place.directory / "unpd.toml").open("a") as config:
+        config.write(GUARDS)
+    return command
 
 
 def _other_unpd(programs: Programs, place: Place) -> Sequence[str]:
@@ -133,6 +143,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         UNPD: Kind("unpd, one worker", _unpd, forked_title="unpd, a dispatcher"),
         OTHER: Kind("the other unpd", _other_unpd),
+        GUARDED: Kind("unpd, with access rules", _guarded_unpd),
         "plain": Kind("unpd, a datagram a call", _plain_unpd),
         "epoll": Kind("C, epoll", _epoll),
         "corked": Kind("C, epoll, corked", _corked),
@@ -232,7 +243,7 @@ def _ready(server: Server, process: "subprocess.Popen[bytes]", said: Path) -> bo
             f"{server.kind.title} ended with"
             f" {process.returncode}:\n{said.read_text(errors='replace')[-2000:]}"
         )
-    if server.kind in (KINDS[UNPD], KINDS[OTHER]):
+    if server.kind in (KINDS[UNPD], KINDS[GUARDED], KINDS[OTHER]):
         return "master.ready" in said.read_text(errors="replace")
     is_open = _answers if server.place.service is Service.UDP else _listens
     return is_open(server.place.port)

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from tests.benchmarks.figures import DAEMON, LEAST_ROUNDS, Cell, Table
 from tests.benchmarks.rows import EVERY
-from tests.benchmarks.servers import KINDS, OTHER, UNPD
+from tests.benchmarks.servers import GUARDED, KINDS, OTHER, UNPD
 
 PEERS = frozenset(KINDS) - {UNPD, OTHER}
 NOISE = 0.03
@@ -38,7 +38,8 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Ratio:
     """unpd's ``measure`` in ``row`` over that of the peer ``to`` (BEST: the one that is
-    best beside unpd). It has to be at least, or at most, ``goal``.
+    best beside unpd). It has to be at least, or at most, ``goal``. ``of``: the server
+    that is measured, if it is another unpd.
     """
 
     row: str
@@ -46,6 +47,7 @@ class Ratio:
     to: str
     goal: float
     stretch: float | None = None
+    of: str = UNPD
 
     @property
     def at_least(self) -> bool:
@@ -87,6 +89,7 @@ RATIOS = (
         for row in ("turnover-50", "daytime-50")
         for ratio in (Ratio(row, "cpu_us", "epoll", 1.25, 1.1), Ratio(row, "cpu_us", "go", 1.0))
     ),
+    *(Ratio(row, "cpu_us", UNPD, 1.2, of=GUARDED) for row in ("turnover-50", "daytime-50")),
     Ratio("echo-64-50", "cpu_us", "epoll", 1.15, 1.05),
     Ratio("echo-64-50", "cpu_us", "uvloop", 1.0),
     Ratio("udp-64-50", "cpu_us", "epoll", 1.43),
@@ -205,10 +208,12 @@ def _of_ratio(ratio: Ratio, cells: Mapping[str, Cell]) -> Outcome:
         if ratio.to == BEST
         else KINDS[peer].title
     )
-    key, what = f"{ratio.row} {ratio.measure} {ratio.to}", f"{title}: {of} over that of {whose}"
-    if UNPD not in usable or peer not in usable:
+    ours_too = "" if ratio.of == UNPD else f" of {KINDS[ratio.of].title}"
+    key = f"{ratio.row} {ratio.measure} {ratio.to}"
+    what = f"{title}: {of}{ours_too} over that of {whose}"
+    if ratio.of not in usable or peer not in usable:
         return _outcome(key, what, [], ratio)
-    ours, theirs = usable[UNPD], usable[peer]
+    ours, theirs = usable[ratio.of], usable[peer]
     outcome = _outcome(
         key, what, ours.ratios(ratio.measure, theirs), ratio, ours.is_disturbed(theirs)
     )
