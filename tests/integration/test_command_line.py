@@ -130,7 +130,9 @@ def test_wrong_usage_ends_with_2(arguments: Sequence[str]) -> None:
 def test_a_missing_configuration_ends_with_78(tmp_path: Path, command: str) -> None:
     """The command names a configuration file that does not exist."""
     path = tmp_path / "missing.toml"
-    ended = unpd(command, "--config", str(path))
+    arguments = VERBS[command].arguments if command in VERBS else ()
+    operands = ["::1" for argument in arguments if argument.operand]
+    ended = unpd(command, "--config", str(path), *operands)
     assert ended.returncode == 78
     first, *more = ended.stderr.splitlines()
     assert first == f"unpd: {path}: there is no such file"
