@@ -49,6 +49,7 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_listen_queue_length": ("gauge", {"service", "listener"}),
     "unpd_listen_queue_limit": ("gauge", {"service", "listener"}),
     "unpd_sources_tracked": ("gauge", set()),
+    "unpd_denied_addresses": ("gauge", set()),
     "unpd_workers": ("gauge", {"kind", "pool", "state"}),
     "unpd_workers_wanted": ("gauge", {"kind", "pool"}),
     "unpd_degraded": ("gauge", {"reason"}),

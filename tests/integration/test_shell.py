@@ -92,7 +92,9 @@ def test_a_master_that_has_killed_its_last_sessions_rests(
     silent, _ = socks = socket.socketpair()
     with running(CONFIG.format(path=tmp_path / "echo"), log) as runtime, socks[0], socks[1]:
         runtime.loop, runtime.reaper = CountedLoop(), ReapingNothing()
-        runtime.lanes = lanes = CountedLanes(runtime.board, lambda: {"echo": 0}, log)
+        runtime.lanes = lanes = CountedLanes(
+            runtime.board, runtime.sources, lambda: {"echo": 0}, log
+        )
         slot = Slot(ChildKind.DISPATCHER, "default", 0)
         lanes.give(Child(1, slot, 1, ChildPhase.READY, 0.0), ROW, sessions=1)
         lane = lanes.held_by(1)

@@ -116,9 +116,9 @@ ROWS: tuple[LogEvent, ...] = (
         "denial.sensed",
         "info",
         ("service", "network", "refused", "suppressed"),
-        "A client in `network` connected to the sensor `service`, and is denied for its"
-        " `deny_time_s`; not so if `refused` says why. `suppressed` such lines were left out before"
-        " this one.",
+        "A client in `network` connected to the sensor `service` and is denied for its"
+        " `deny_time_s`, unless `refused` says why not; `suppressed` such lines were left out since"
+        " the last one.",
     ),
     LogEvent(
         "denial.kicked",
