@@ -31,7 +31,7 @@ class _Counts(Counted):
     def __init__(self, runtime: Runtime, service: str) -> None:
         shown = Shown(
             sources=runtime.sources,
-            counts=SourceCounts(runtime.sources, runtime.board.rows_shown),
+            counts=SourceCounts(runtime.sources, lambda: runtime.board.rows_given),
             denied=runtime.deny_list.denied,
             master=runtime.board.words,
         )
