@@ -392,6 +392,7 @@ def test_log_drops_of_master_and_children_are_one_sum(metrics: Metrics) -> None:
             1.5,
         ),
         ("unpd_generation", layout.Master.GENERATION, 6, 6),
+        ("unpd_denied_addresses", layout.Master.DENIALS, 7, 7),
         (
             "unpd_start_time_seconds",
             layout.Master.START_WALL_NS,
