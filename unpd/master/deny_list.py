@@ -27,6 +27,8 @@ from unpd.names import Fault
 PAUSE_S = 0.05
 SAVE_S = 1.0
 """The file is written no more often than this."""
+CLOCK_SET_S = 0.5
+"""A wall clock that has gone wrong by more than this was set, or has drifted."""
 RETRY_S = 10.0
 """When a file that could not be written is tried again."""
 
@@ -55,6 +57,7 @@ class DenyList:
         self._publish_at: float | None = None
         self._save_at: float | None = None
         self._published_at = self._saved_at = 0.0
+        self._epoch_s = 0.0
 
     def __len__(self) -> int:
         """How many denials are live."""
@@ -71,6 +74,14 @@ class DenyList:
     def after(self, network: Network | None, limit: int) -> list[Denial]:
         """The denials after a network, in their order, at most ``limit``."""
         return self._denials.after(network, limit)
+
+    def epoch_s(self, measured: float) -> float:
+        """When our clock was 0, in seconds since the epoch, as it was ``measured`` now.
+        The same until the wall clock is set: so a time always has the same text.
+        """
+        if abs(measured - self._epoch_s) > CLOCK_SET_S:
+            self._epoch_s = measured
+        return self._epoch_s
 
     # --- changes ----------------------------------------------------------------------
 

@@ -118,6 +118,14 @@ def test_a_refused_change_changes_nothing(scene: Scene) -> None:
     assert scene.denials.due_at is None
 
 
+def test_a_time_has_one_text(scene: Scene) -> None:
+    """However its measurement varies; but after the wall clock was set, the new one."""
+    assert scene.denials.epoch_s(1e9) == 1e9
+    assert scene.denials.epoch_s(1e9 + 0.1) == 1e9
+    assert scene.denials.epoch_s(1e9 - 0.1) == 1e9
+    assert scene.denials.epoch_s(1e9 + 3600) == 1e9 + 3600
+
+
 # --- the file -------------------------------------------------------------------------
 
 
