@@ -20,6 +20,8 @@ MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 DAY_MINUTES = 24 * 60
 UNLIMITED = "UNLIMITED"
+FORKED_EACH = 5
+"""How many services of unpd there are for each one in the model fork."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,17 @@ def _xinetd_service(port: int, rules: Rules) -> str:
 
 def unpd_text(services: Sequence[Rules], first_port: int) -> str:
     """Return the tables of unpd that mean the same as :func:`xinetd_text`, with the
-    services named echo-PORT.
+    services named echo-PORT. Some have a process for each client, as xinetd has.
     """
     tables = []
     for port, rules in enumerate(services, first_port):
         host = "[::]" if rules.dual_stack else "0.0.0.0"
-        keys = {"type": "echo", "listen": [f"tcp://{host}:{port}"], **unpd_keys(rules)}
+        keys = {
+            "type": "echo",
+            "listen": [f"tcp://{host}:{port}"],
+            "model": "fork" if port % FORKED_EACH == 0 else "event",
+            **unpd_keys(rules),
+        }
         lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
         tables.append(f"[services.echo-{port}]\n{lines}")
     return "\n".join(tables)

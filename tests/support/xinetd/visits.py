@@ -101,13 +101,16 @@ def pay(day: Day, hosts: Sequence[Host], clock: Clock, rest: Callable[[int], Non
     """
     for host in hosts:
         host.outcomes[:] = [[] for _ in day.pairs]
-    for number, moment in enumerate(day.moments):
-        rest(number)
-        clock.set(moment)
+    try:
+        for number, moment in enumerate(day.moments):
+            rest(number)
+            clock.set(moment)
+            for host in hosts:
+                _pay_round(host, day.pairs, number)
+    finally:
         for host in hosts:
-            _pay_round(host, day.pairs, number)
+            host.leave_all()
     for host in hosts:
-        host.leave_all()
         host.settled(0)
 
 
