@@ -53,7 +53,6 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_workers": ("gauge", {"kind", "pool", "state"}),
     "unpd_workers_wanted": ("gauge", {"kind", "pool"}),
     "unpd_degraded": ("gauge", {"reason"}),
-    "unpd_denied_addresses": ("gauge", set()),
     "unpd_worker_spawns_total": ("counter", {"pool"}),
     "unpd_children_reaped_total": ("counter", {"kind", "reason"}),
     "unpd_unknown_children_reaped_total": ("counter", set()),

@@ -1,0 +1,210 @@
+"""Admission and reception without a daemon: what is decided and counted about each
+connection, over real shared memory.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from tests.support.gates import make_gate
+from tests.support.memory_sink import MemorySink
+from unpd.access.decide import ADMITTED
+from unpd.access.peer import Peer
+from unpd.access.rate import Rate
+from unpd.access.rules import Entry, Rules
+from unpd.access.terms import AccessTerms, OnLimit
+from unpd.board import layout
+from unpd.board.layout import Service
+from unpd.board.memory import Scoreboard, create
+from unpd.config.access_lists import THIS_HOST
+from unpd.config.times import ServiceTimes
+from unpd.logs import Log
+from unpd.names import RefusalReason
+from unpd.services.echo import Echo, EchoOptions
+from unpd.worker.admission import Admission, DatagramAdmission, Gate
+from unpd.worker.ledger import Ledger
+from unpd.worker.reception import Reception
+from unpd.worker.refusals import RefusalLines
+from unpd.worker.terms import Terms
+
+COLUMN = 3
+
+
+def sockaddr(address: str) -> bytes:
+    """An address of IPv4 as accept(2) writes it."""
+    family = socket.AF_INET.to_bytes(2, "little")
+    return family + bytes(2) + socket.inet_aton(address)
+
+
+@dataclass
+class Scene:
+    """One process with its gate, and the peers that its sensor has reported."""
+
+    gate: Gate
+    row: memoryview
+    sensed: list[tuple[str, Peer]] = field(default_factory=list)
+
+    def admission(self, terms: AccessTerms, *, sensor: bool = False) -> Admission:
+        """The admission of a service."""
+        sense = (lambda peer: self.sensed.append(("trap", peer))) if sensor else None
+        return Admission(terms, COLUMN, self.gate, sense)
+
+    @property
+    def open(self) -> int:
+        """How many connections of the service are counted."""
+        return self.gate.shown.counts.service_open(COLUMN)
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """A process that counts nothing yet."""
+    with contextlib.ExitStack() as stack:
+        fd = create()
+        stack.callback(os.close, fd)
+        board = Scoreboard(fd)
+        yield Scene(make_gate(stack, board), board.row(0))
+
+
+def rules(*entries: str) -> Rules:
+    """A list of rules."""
+    return Rules.of([Entry(text) for text in entries], THIS_HOST)
+
+
+def test_a_connection_counts_from_its_admission_to_its_end(scene: Scene) -> None:
+    """For its service, whatever the terms; for its source, if there is a limit."""
+    free = scene.admission(AccessTerms())
+    decision, hold = free.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    assert (decision, hold, scene.open) == (ADMITTED, None, 1)
+    free.left(hold)
+    assert scene.open == 0
+    limited = scene.admission(AccessTerms(max_per_source=1))
+    decision, hold = limited.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    assert (decision, scene.open) == (ADMITTED, 1)
+    refused, nothing = limited.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    assert refused.refusal is not None
+    assert (refused.refusal.reason, nothing) == (RefusalReason.MAX_PER_SOURCE, None)
+    assert (limited.peer.text, scene.open) == ("192.0.2.1", 1)
+    assert limited.admit(-1, sockaddr("192.0.2.2"), 1.0)[0] is ADMITTED
+    limited.left(hold)
+    assert limited.admit(-1, sockaddr("192.0.2.1"), 1.0)[0] is ADMITTED
+
+
+def test_a_queue_is_asked_before_the_accept(scene: Scene) -> None:
+    """At the limit there is no room; a client that was accepted all the same comes in:
+    another process may have taken the last place.
+    """
+    queue = scene.admission(AccessTerms(max_connections=1))
+    assert queue.queues
+    assert queue.has_room(1.0)
+    _, hold = queue.admit(-1, sockaddr("192.0.2.1"), 1.0)
+    assert not queue.has_room(1.0)
+    assert not queue.turns_away_at_limit
+    assert queue.admit(-1, sockaddr("192.0.2.2"), 1.0)[0] is ADMITTED
+    queue.left(hold)
+    queue.left(None)
+    assert queue.has_room(1.0)
+    closing = scene.admission(AccessTerms(max_connections=1, on_limit=OnLimit.REFUSE))
+    assert not closing.queues
+    assert closing.has_room(1.0)
+    assert closing.turns_away_at_limit
+
+
+def test_a_rate_counts_what_was_let_in(scene: Scene) -> None:
+    """What was refused does not count, so the rate heals in a flood."""
+    terms = AccessTerms(accept_rate_per_source=Rate.parse("2/s"))
+    admission = scene.admission(terms)
+    said = [admission.admit(-1, sockaddr("192.0.2.1"), 10.1)[0].refusal for _ in range(9)]
+    assert [verdict is None for verdict in said] == [True, True, *[False] * 7]
+    assert admission.admit(-1, sockaddr("192.0.2.2"), 10.1)[0] is ADMITTED
+    assert admission.admit(-1, sockaddr("192.0.2.1"), 12.1)[0] is ADMITTED
+    assert scene.admission(AccessTerms(accept_rate=Rate.parse("1/s"))).queues
+
+
+def test_a_sensor_reports_whom_it_lets_in(scene: Scene) -> None:
+    """Not the sources that no sensor denies, nor those that its own rules refuse."""
+    terms = AccessTerms(deny=rules("192.0.2.2"), never_deny=rules("192.0.2.3"))
+    sensor = scene.admission(terms, sensor=True)
+    for last in range(1, 5):
+        sensor.admit(-1, sockaddr(f"192.0.2.{last}"), 1.0)
+    assert [peer.text for _, peer in scene.sensed] == ["192.0.2.1", "192.0.2.4"]
+
+
+def test_a_unix_peer_is_known_by_its_user(scene: Scene) -> None:
+    """And by its groups."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for entry, admitted in (
+            (f"uid:{os.getuid()}", True),
+            (f"gid:{os.getgid()}", True),
+            ("uid:12345", False),
+        ):
+            admission = scene.admission(AccessTerms(allow=rules(entry)))
+            decision, _ = admission.admit(ours.fileno(), b"\x01\x00", 1.0)
+            assert (decision.refusal is None) == admitted
+
+
+def test_datagrams_are_never_open(scene: Scene) -> None:
+    """Rules and rates hold for them."""
+    terms = AccessTerms(deny=rules("192.0.2.2"), accept_rate=Rate.parse("1/s"))
+    admission = DatagramAdmission(replace(terms, on_limit=OnLimit.REFUSE), COLUMN, scene.gate)
+    one, other = Peer(4, (192 << 24) + 513), Peer(4, (192 << 24) + 514)
+    assert admission.admit(one, 5.1) is ADMITTED
+    refused = [admission.admit(peer, 5.1).refusal for peer in (one, other)]
+    assert [verdict and verdict.reason for verdict in refused] == [
+        RefusalReason.ACCEPT_RATE,
+        RefusalReason.DENY,
+    ]
+    assert scene.open == 0
+
+
+def test_who_is_turned_away_is_counted_and_may_read_why(scene: Scene) -> None:
+    """A banner goes to clients that rules refuse; at a limit only if on_limit says so.
+    Of several reasons that are observed, the first counts.
+    """
+    text = b"go away\r\n"
+    terms = AccessTerms(
+        deny=rules("192.0.2.1"), max_per_source=1, on_limit=OnLimit.REFUSE, banner_refused=text
+    )
+    observed = replace(terms, observe=frozenset((RefusalReason.DENY, RefusalReason.MAX_PER_SOURCE)))
+    memory = MemorySink()
+    service = Terms(
+        name="echo",
+        service=Echo(EchoOptions()),
+        times=ServiceTimes(1.0, 0.0, 1.0),
+        words=layout.service_cells(COLUMN),
+    )
+    reception = Reception(
+        Ledger(scene.row, [service]), RefusalLines(Log(memory.sink, "info", "json"))
+    )
+
+    def come(terms: AccessTerms, address: str) -> bytes:
+        here, there = socket.socketpair()
+        there.sendall(b"hello")
+        admission = scene.admission(terms)
+        entered = reception.admit(
+            replace(service, admission=admission), [(here.detach(), sockaddr(address))], 1.0
+        )
+        for fd, _, hold in entered:
+            admission.left(hold)
+            os.close(fd)
+        with there, contextlib.suppress(ConnectionResetError):
+            return b"in" if entered else there.recv(99)
+        return b""
+
+    assert come(terms, "192.0.2.1") == text
+    key = scene.gate.shown.sources.key(COLUMN, socket.inet_aton("192.0.2.9"))
+    token = scene.gate.lane.source_opened(key, 1.0)
+    assert come(terms, "192.0.2.9") == b""
+    assert come(replace(terms, on_limit=OnLimit.BANNER), "192.0.2.9") == text
+    assert come(observed, "192.0.2.1") == b"in"
+    scene.gate.lane.source_closed(token)
+    words = scene.row[layout.service_cells(COLUMN) :]
+    deny = layout.REFUSAL_REASONS.index(RefusalReason.DENY)
+    per_source = layout.REFUSAL_REASONS.index(RefusalReason.MAX_PER_SOURCE)
+    assert (words[Service.REFUSED + deny], words[Service.REFUSED + per_source]) == (1, 2)
+    assert words[Service.WOULD_REFUSE + deny] == 1
+    assert words[Service.WOULD_REFUSE + per_source] == 0
