@@ -10,7 +10,7 @@ stays, and so do timeouts.
 
 import contextlib
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,9 +90,7 @@ class Xinetd:
 
 
 @contextlib.contextmanager
-def running_xinetd(
-    text: str, directory: Path, clock: Clock, prefix: Sequence[str] = ()
-) -> Iterator[Xinetd]:
+def running_xinetd(text: str, directory: Path, clock: Clock) -> Iterator[Xinetd]:
     """Run xinetd with the configuration ``text`` for the length of the block."""
     directory.mkdir()
     config = directory / "xinetd.conf"
@@ -101,7 +99,7 @@ def running_xinetd(
     command = [find_tool("xinetd") or "xinetd", "-dontfork", "-f", str(config)]
     files = ["-filelog", str(log), "-pidfile", str(directory / "xinetd.pid")]
     process = subprocess.Popen(
-        [*prefix, *command, *files],
+        [*command, *files],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
