@@ -258,3 +258,27 @@ def test_a_process_that_stands_still_holds_up_no_answer(launch: Launch) -> None:
     os.kill(worker, SIGKILL)
     unpd.expect_errors("worker.died")
     until(lambda: status(unpd)["ready"], 10.0, "another worker")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_denial_holds_at_every_worker(launch: Launch, model: str) -> None:
+    """Soon after the answer (within 100 ms; the test allows tenfold), no worker serves
+    the network, and all serve others. After it was taken back, all serve it.
+    """
+    unpd = launch(f'{ECHO}model = "{model}"\n\n[pools.default]\nworkers = 4\n')
+
+    def served(source: str) -> int:
+        """How many of 20 clients, one after the other, are served."""
+        count = 0
+        for _ in range(20):
+            address = unpd.address("echo")
+            with contextlib.closing(clients.connect(address, source=source)) as sock:
+                count += works(sock)
+        return count
+
+    assert served(DENIED) == 20
+    assert ask(unpd.control, verb="deny", network=DENIED)["ok"]
+    until(lambda: served(DENIED) == 0, 1.0, "no worker to serve the network")
+    assert served(INNOCENT) == 20
+    assert ask(unpd.control, verb="undeny", network=DENIED)["ok"]
+    until(lambda: served(DENIED) == 20, 1.0, "every worker to serve the network")
