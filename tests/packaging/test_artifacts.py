@@ -200,15 +200,37 @@ def test_the_checksum_is_beside_it(packages: dict[str, Path], kind: str) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_installed(packages: dict[str, Path], kind: str) -> None:
     """The package contains everything that the program needs. root owns every file,
-    only root may write it, and only the program is executable.
+    only root may write it, and only the program and the scripts among the examples are
+    executable.
     """
     found = {entry.path: entry for entry in entries(kind, packages[kind])}
     assert {*COMMON, *OWN[kind]} <= found.keys()
     assert {entry.owner for entry in found.values()} == {"root:root"}
     directories = {path for path, entry in found.items() if entry.mode & 0o170000 == 0o040000}
     assert {found[path].mode for path in directories} == {0o040755}
-    assert found.pop(PROGRAM).mode == 0o100755
-    assert {entry.mode for path, entry in found.items() if path not in directories} == {0o100644}
+    executable = {path for path, entry in found.items() if entry.mode == 0o100755}
+    assert executable == {PROGRAM, *(path for path in OWN[kind] if path.endswith("/unp-hosts"))}
+    assert {
+        entry.mode for path, entry in found.items() if path not in directories | executable
+    } == {0o100644}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_example_runs_where_it_is_installed(unpacked: dict[str, Path], kind: str) -> None:
+    """The script unp-hosts is executable and finds its configuration; the command in
+    the header of unp.toml names it as it is called in its own directory.
+    """
+    (script,) = (path for path in OWN[kind] if path.endswith("/unp-hosts"))
+    directory = (unpacked[kind] / script[1:]).parent
+    text = (directory / "unp.toml").read_text()
+    named = re.search(r"^#   unpd run --config (\S+)$", text, flags=re.MULTILINE)
+    assert named
+    assert (directory / named[1]).read_text() == text
+    ended = subprocess.run(
+        [directory / "unp-hosts"], check=False, capture_output=True, text=True, cwd="/"
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.endswith("/unp-hosts crash|reboot|shutdown\n")
 
 
 @pytest.mark.parametrize("kind", KINDS)
