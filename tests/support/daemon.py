@@ -37,6 +37,7 @@ from tests.support.observed import (
     Event,
     Samples,
     contradiction,
+    known,
     parse_address,
     parse_log,
     parse_samples,
@@ -162,7 +163,7 @@ class Unpd:
 
     def expect_errors(self, *events: str) -> None:
         """Allow lines of level error with these events in the log."""
-        self.expectations.errors.update(events)
+        self.expectations.errors.update(map(known, events))
 
     def expect_leftover(self, path: Path) -> None:
         """Allow ``path`` (a socket, the pid file) to exist after the end."""
@@ -283,6 +284,8 @@ class Unpd:
 
     def log_events(self, name: str = "", *, level: str = "", **fields: Any) -> list[Event]:
         """Return the events so far, filtered by name, level and fields where given."""
+        if name:
+            known(name)
         return [
             event
             for event in parse_log(self.log_text())

@@ -43,6 +43,14 @@ def parse_log(text: str) -> list[Event]:
     return events
 
 
+def known(name: str) -> str:
+    """Return the name of a log event. AssertionError if no event has it: a test that
+    expects no line of it could not fail.
+    """
+    assert name in EVENTS, f"no log event has the name {name}"
+    return name
+
+
 def contradiction(event: Event) -> str:
     """How the line contradicts the table of log events; "" if it agrees."""
     row = EVENTS.get(event.name)
