@@ -279,9 +279,9 @@ def _no_figure(fault: str) -> str:
 
 
 def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tuple[str, ...]:
-    cell = cells[name]
+    cell, title = cells[name], KINDS[name].title_in(row.service)
     if fault := cell.why_none:
-        return (KINDS[name].title, _no_figure(fault), *[""] * (9 if row.loses else 8))
+        return (title, _no_figure(fault), *[""] * (9 if row.loses else 8))
     rate, cpu = cell.figure("rate"), cell.figure("cpu_us")
     forks = row.service is Service.FORKED or row.mode in KINDS[name].forks_in
     parts = [
@@ -290,7 +290,7 @@ def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tu
     ]
     busy = cell.figure("load_busy").median
     return (
-        f"**{KINDS[name].title}**" if name == UNPD else KINDS[name].title,
+        f"**{title}**" if name == UNPD else title,
         _number(rate.median, 1),
         f"{rate.spread:.0%}{_cell_marks(cell, rounds)}",
         _over(cell, cells, "rate"),

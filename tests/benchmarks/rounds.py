@@ -120,7 +120,7 @@ def run_rows(plan: Plan, rows: Sequence[Row], only: Collection[str]) -> Table:
         plan.quiet.share(len(rows) - number + 1)  # the daemon's own figures are a row too
         table[row.name] = run_row(plan, row, [name for name in row.servers if name in only])
         for name, cell in table[row.name].items():
-            print(f"  {KINDS[name].title:<22}{_said(row, cell)}", flush=True)
+            print(f"  {KINDS[name].title_in(row.service):<22}{_said(row, cell)}", flush=True)
     return table
 
 

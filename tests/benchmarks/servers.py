@@ -42,7 +42,8 @@ class Kind:
     """A server: its title in the table, its command line, the form of its daytime
     (strftime), and one period of its chargen. ``sources`` are the source addresses of
     the load. ``forks_in`` names the modes of the generator in which each operation has
-    its own process.
+    its own process. ``forked_title``: its title where another process than elsewhere
+    accepts, because the service is FORKED.
     """
 
     title: str
@@ -51,6 +52,11 @@ class Kind:
     lines: bytes = CHARGEN_LINES
     sources: int = 32
     forks_in: tuple[str, ...] = ()
+    forked_title: str = ""
+
+    def title_in(self, service: Service) -> str:
+        """Its title in the table of a row that measures ``service``."""
+        return (self.forked_title if service is Service.FORKED else "") or self.title
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,7 @@ def _pyfork(_: Programs, place: Place) -> Sequence[str]:
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        UNPD: Kind("unpd, one worker", _unpd),
+        UNPD: Kind("unpd, one worker", _unpd, forked_title="unpd, a dispatcher"),
         OTHER: Kind("the other unpd", _other_unpd),
         "plain": Kind("unpd, a datagram a call", _plain_unpd),
         "epoll": Kind("C, epoll", _epoll),

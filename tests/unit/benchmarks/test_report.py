@@ -110,6 +110,13 @@ def test_a_row_of_processes_has_no_user_and_system() -> None:
     assert [line[5:7] for line in lines(page, "")[-2:]] == [[NO_SPLIT] * 2] * 2
 
 
+def test_a_title_says_what_accepts() -> None:
+    """A worker, or the dispatcher where each client has a process."""
+    for row, title in (("fork-50", "unpd, a dispatcher"), ("turnover-50", "unpd, one worker")):
+        page = markdown(dataclasses.replace(results(), table={row: {UNPD: each(SAMPLE)}}))
+        assert lines(page, "")[-1][0] == f"**{title}**"
+
+
 def test_a_figure_of_fewer_rounds_says_so() -> None:
     """A figure of fewer rounds is marked, at the target and in the server's row."""
     found = dataclasses.replace(results(unpd=each(SAMPLE), epoll=each(SAMPLE)), rounds=4)
