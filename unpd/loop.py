@@ -1,5 +1,5 @@
-"""The one wait of the master and of the exporter: an epoll with a callback for each
-descriptor; and the clock of every deadline.
+"""The one wait of the master, of a dispatcher and of the exporter: an epoll with a
+callback for each descriptor; and the clock of every deadline.
 
 Owns the epoll and the callbacks. Calls nothing of unpd. Raises OSError. A worker's
 engine has a loop of its own, because there the dispatch is most of the work.

@@ -70,6 +70,8 @@ MAX_CHILDREN = 2048
 """The most children at one time, of all kinds and generations: the scoreboard has a row
 for each.
 """
+MAX_PID = 1 << 22
+"""The kernel gives no greater pid (proc(5), /proc/sys/kernel/pid_max)."""
 MAX_WORKERS = 900
 """The most workers of all pools together: MAX_CHILDREN is enough for two generations of
 them.

@@ -16,9 +16,8 @@ import pytest
 from tests.support import ROOT, faults
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from unpd.cli.parser import MAX_PID
 from unpd.kernel.likeness import Rights, become_like, rights_of
-from unpd.names import ExitCode
+from unpd.names import MAX_PID, ExitCode
 
 ECHO = '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
 HIDE = 'mount -t tmpfs none "$0" && exec "$@"'

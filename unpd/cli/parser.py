@@ -16,10 +16,8 @@ from typing import Any, NoReturn
 from unpd import __version__
 from unpd.cli import client, output
 from unpd.control.verbs import VERBS, Verb
-from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
+from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, MAX_PID
 
-MAX_PID = 1 << 22
-"""The kernel's bound of kernel.pid_max (proc(5))."""
 _ACTIONS: Mapping[type, str] = MappingProxyType({bool: "store_true"})
 """How argparse takes an argument of a verb, by the argument's type."""
 

@@ -23,11 +23,8 @@ from unpd.board.memory import sane
 from unpd.board.sessions import SessionTable
 from unpd.kernel.connections import address_text
 from unpd.logs import Log
-from unpd.names import EndCause, ReapReason
+from unpd.names import MAX_PID, EndCause, ReapReason
 from unpd.worker.ledger import Account, Ledger
-
-MAX_PID = 1 << 22
-"""The kernel gives no greater pid (proc(5), /proc/sys/kernel/pid_max)."""
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ from unpd.board import layout
 from unpd.board.layout import Row, Service, Session
 from unpd.board.sessions import SessionTable
 from unpd.config.times import ServiceTimes
-from unpd.dispatcher.roll import MAX_PID, Roll
-from unpd.names import EndCause, ReapReason
+from unpd.dispatcher.roll import Roll
+from unpd.names import MAX_PID, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Terms

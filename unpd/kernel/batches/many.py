@@ -124,7 +124,7 @@ class Batch:
     def _turn_back(self, slot: int, control_bytes: int) -> bool:
         """Make the messages about the address fit for the answer, and remove others;
         return whether the datagram was sent to us. This is what
-        :mod:`unpd.kernel.pktinfo` does, in place.
+        :mod:`unpd.kernel.batches.pktinfo` does, in place.
         """
         words, at = self._control_words, slot * _CONTROL_WORDS + _CONTENT_WORD
         if control_bytes and not self._has_addresses_alone(at, control_bytes):
