@@ -5,9 +5,8 @@ number.
 import os
 import signal
 import socket
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, Signals
 
@@ -411,22 +410,12 @@ file = "{directory}/unpd.log"
 """
 
 
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """Provide a directory that every user may enter, unlike pytest's own. The workers
-    open the log file as their own user.
-    """
-    with tempfile.TemporaryDirectory() as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
-
-
 @pytest.mark.slow
-def test_usr1_every_millisecond(open_directory: Path, launch: Launch) -> None:
+def test_usr1_every_millisecond(public: Path, launch: Launch) -> None:
     """USR1 in every system call, under load and during reloads, changes nothing. No
     client notices, each reload succeeds, and no log line is broken.
     """
-    unpd = launch(LOG_FILE.format(directory=open_directory))
+    unpd = launch(LOG_FILE.format(directory=public))
     reloads = 0
     end_at = time.monotonic() + scale.long(60, at_least=2)
     with loads.running(unpd.address("echo"), rate=500, concurrency=CONCURRENCY) as client:

@@ -5,9 +5,7 @@ reach, lines with a priority go to the journal's stream.
 import json
 import os
 import re
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,25 +49,14 @@ needs_place = pytest.mark.skipif(
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """Provide the directory that stands for journald's. The unprivileged workers can
-    reach it.
-    """
-    path = Path(tempfile.mkdtemp(prefix="unpd-journal-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def journald(place: Path) -> Iterator[FakeJournald]:
+def journald(public: Path) -> Iterator[FakeJournald]:
     """Provide a journald at its place. The test does not read it all the time, so its
     queue has to be long. That limit belongs to a network namespace.
     """
     with faults.namespace() as space:
         space.sysctl("net.unix.max_dgram_qlen", "1000")
         with space.entered():
-            found = FakeJournald(place / "socket")
+            found = FakeJournald(public / "socket")
         yield found
         found.stop()
 
@@ -119,9 +106,9 @@ class Streamed:
 
 
 @contextmanager
-def streamed(launch: Launch, place: Path, text: str = TEXT) -> Iterator[Streamed]:
+def streamed(launch: Launch, public: Path, text: str = TEXT) -> Iterator[Streamed]:
     """Start a daemon as systemd does: $JOURNAL_STREAM names the socket that is its
-    descriptor 2, and ``place`` is journald's directory.
+    descriptor 2, and ``public`` is journald's directory.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -129,7 +116,7 @@ def streamed(launch: Launch, place: Path, text: str = TEXT) -> Iterator[Streamed
         unpd = launch(
             text,
             ready=False,
-            prefix=("unshare", "--mount", "sh", "-c", REACH, str(place)),
+            prefix=("unshare", "--mount", "sh", "-c", REACH, str(public)),
             env={"JOURNAL_STREAM": f"{there.st_dev}:{there.st_ino}"},
             preexec=lambda: os.dup2(theirs.fileno(), 2),
         )
@@ -155,12 +142,12 @@ def entries_until(journald: FakeJournald, wanted: str) -> list[Entry]:
 @faults.requires_namespaces()
 @needs_place
 def test_the_journal_gets_entries_of_every_process(
-    launch: Launch, place: Path, journald: FakeJournald
+    launch: Launch, public: Path, journald: FakeJournald
 ) -> None:
     """The master and each worker, which is no longer root, send their own entries.
     Nothing goes to standard error.
     """
-    with streamed(launch, place) as daemon:
+    with streamed(launch, public) as daemon:
         daemon.ready()
         clients.converse(daemon.unpd.address("echo"), b"x")
         entries = entries_until(journald, "connection.ended")
@@ -184,12 +171,12 @@ def test_the_journal_gets_entries_of_every_process(
 @faults.requires_namespaces()
 @needs_place
 def test_without_its_socket_the_journal_gets_lines_with_a_priority(
-    launch: Launch, place: Path
+    launch: Launch, public: Path
 ) -> None:
     """When nothing listens on journald's socket, each event is a line on the stream
     that journald reads, with a priority in front and without a timestamp.
     """
-    with streamed(launch, place) as daemon:
+    with streamed(launch, public) as daemon:
         daemon.ready()
         clients.converse(daemon.unpd.address("echo"), b"x")
         until(lambda: "connection.ended" in daemon.said, 10.0, "the line of the connection's end")
@@ -202,11 +189,11 @@ def test_without_its_socket_the_journal_gets_lines_with_a_priority(
 
 @faults.requires_namespaces()
 @needs_place
-def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: FakeJournald) -> None:
+def test_a_trace_goes_to_the_stream(launch: Launch, public: Path, journald: FakeJournald) -> None:
     """A worker's trace comes as lines on standard error. faulthandler writes it in
     pieces, and in the socket each piece would be an entry of its own.
     """
-    with streamed(launch, place, TEXT + "\n[pools.default]\nworkers = 1\n") as daemon:
+    with streamed(launch, public, TEXT + "\n[pools.default]\nworkers = 1\n") as daemon:
         daemon.ready()
         workers = daemon.unpd.workers()
         procs.kill(workers, SIGABRT)
@@ -218,11 +205,11 @@ def test_a_trace_goes_to_the_stream(launch: Launch, place: Path, journald: FakeJ
 
 @faults.requires_namespaces()
 @needs_place
-def test_json_stays_json(launch: Launch, place: Path, journald: FakeJournald) -> None:
+def test_json_stays_json(launch: Launch, public: Path, journald: FakeJournald) -> None:
     """With ``format = "json"`` the log goes to standard error as JSON, under systemd
     too.
     """
-    with streamed(launch, place, TEXT.replace('"text"', '"json"')) as daemon:
+    with streamed(launch, public, TEXT.replace('"text"', '"json"')) as daemon:
         daemon.ready()
         assert daemon.unpd.stop() == 0
         events = [json.loads(line)["event"] for line in daemon.said.splitlines()]
@@ -247,9 +234,9 @@ def test_a_redirected_standard_error_gets_text(launch: Launch) -> None:
 
 @faults.requires_root
 @needs_place
-def test_a_refused_start_is_an_error_of_the_journal(launch: Launch, place: Path) -> None:
+def test_a_refused_start_is_an_error_of_the_journal(launch: Launch, public: Path) -> None:
     """The command's own message on standard error has the priority of an error."""
-    with streamed(launch, place, WRONG) as daemon:
+    with streamed(launch, public, WRONG) as daemon:
         daemon.unpd.expect_exit(78)
         assert daemon.unpd.wait_exit() == 78
         assert daemon.said.startswith("<3>unpd: ")

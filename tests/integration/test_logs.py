@@ -9,9 +9,7 @@ import json
 import os
 import re
 import resource
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGABRT, SIGUSR1
@@ -39,17 +37,6 @@ START_LINES = 11
 """The lines of a start with one service, an exporter and two workers: configuration,
 two listeners, master started, three spawned, three ready, master ready.
 """
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """Provide a directory that the unprivileged workers can reach, as /var/log is.
-    pytest's own directories are closed to them.
-    """
-    path = Path(tempfile.mkdtemp(prefix="unpd-log-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 # one event, one line

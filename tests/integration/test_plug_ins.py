@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 
@@ -420,27 +418,19 @@ def test_a_package_that_exits_ends_a_connection_only(
     assert clients.converse(daemon.address("echo"), b"on") == b"on"
 
 
-@pytest.fixture
-def reachable() -> Iterator[Path]:
-    """A directory that every user can reach."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
 @faults.requires_root
 @pytest.mark.parametrize("closed", ["packages", "packages/own_services-2.0.dist-info"])
-def test_a_package_that_the_user_may_not_read(reachable: Path, closed: str) -> None:
+def test_a_package_that_the_user_may_not_read(public: Path, closed: str) -> None:
     """A missing type is no proof that there is none: the message names the place that
     is closed, such as the umask of a root who installed the package has made it.
     """
-    packages = reachable / "packages"
+    packages = public / "packages"
     packages.mkdir()
     package(packages, GOOD + "ROW = row()")
-    (reachable / closed).chmod(0o700)
-    config = reachable / "unpd.toml"
+    (public / closed).chmod(0o700)
+    config = public / "unpd.toml"
     config.write_text(OWN)
-    place = f"{reachable / closed}, which the user nobody may not read"
+    place = f"{public / closed}, which the user nobody may not read"
     ended = unpd(packages, "check", "--config", str(config), user="nobody")
     assert ended.returncode == 78
     assert f'there is no service type "own", unless it is in {place}; ' in ended.stderr
