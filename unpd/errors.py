@@ -2,8 +2,11 @@
 
 Owns these exceptions. Raised at the edges of the program, caught at the top of the
 command line and by a reload. Calls unpd.names for the exit codes.
+
+Also shows the exceptions of foreign code, for the log and for such a sentence.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from unpd.names import ExitCode
@@ -16,6 +19,16 @@ class UnpdError(Exception):
     """
 
     exit_code: ExitCode = ExitCode.FAILED
+
+
+def error_text(error: BaseException, form: Callable[[BaseException], str] = repr) -> str:
+    """``form(error)``, by default the type of ``error`` and its values. An exception of
+    foreign code may be unable to describe itself.
+    """
+    try:
+        return form(error)
+    except BaseException:  # noqa: BLE001 - foreign code may raise anything
+        return f"{type(error).__name__}, which cannot be shown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,16 +90,6 @@ class Log:
         return line
 
 
-def error_text(error: BaseException) -> str:
-    """The type of ``error`` and its values. An exception of a service may be unable to
-    describe itself.
-    """
-    try:
-        return repr(error)
-    except BaseException:  # noqa: BLE001 - foreign code may raise anything
-        return f"{type(error).__name__}, which cannot be shown"
-
-
 def _stamp(wall_s: float) -> str:
     whole = int(wall_s)
     return (

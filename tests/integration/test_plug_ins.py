@@ -198,7 +198,7 @@ FAULTS = MappingProxyType(
         ),
         "no words": (
             "class Mute(Exception):\n    __str__ = exit\nraise Mute",
-            'the service type "own" of own-services 2.0 cannot be imported: Mute: its text cannot',
+            'the service type "own" of own-services 2.0 cannot be imported: Mute, which cannot be',
         ),
         "an exit in make": (
             GOOD + "ROW = row(make=exit)",

@@ -20,11 +20,11 @@ from unpd.config.host import Host, this_host
 from unpd.config.load import Loaded, builtin, load
 from unpd.config.plan import effective
 from unpd.control.client import ControlClient, NotRunningError
-from unpd.errors import ConfigError, PrivilegeError, UnpdError
+from unpd.errors import ConfigError, PrivilegeError, UnpdError, error_text
 from unpd.kernel import likeness, signals
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
-from unpd.logs import error_text, trace_of
+from unpd.logs import trace_of
 from unpd.master import boot, parents
 from unpd.master.systemd.offers import Offers
 from unpd.names import MASTER_TITLE, ExitCode

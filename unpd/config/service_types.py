@@ -25,6 +25,7 @@ from unpd import __version__
 from unpd.config.packages import importable, origin_of, places, search
 from unpd.config.schema import COMMON_KEYS
 from unpd.config.wording import quoted
+from unpd.errors import error_text
 from unpd.kernel.privileges import user_name
 from unpd.libraries import ValidationError
 from unpd.services.base import Options, ServiceType
@@ -311,9 +312,9 @@ def _foreign(sentence: str) -> Iterator[None]:
 
 def _shown(error: BaseException) -> str:
     """An exception in one line of bounded length."""
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001 - foreign code may raise anything
-        text = "its text cannot be shown"
-    words = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return re.sub(r"\s+", " ", words)[:MAX_REASON_CHARACTERS]
+    return re.sub(r"\s+", " ", error_text(error, _in_words))[:MAX_REASON_CHARACTERS]
+
+
+def _in_words(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -24,9 +24,10 @@ from setproctitle import setproctitle
 
 from unpd.board.layout import Session
 from unpd.board.memory import wrapped
+from unpd.errors import error_text
 from unpd.kernel import processes, signals
 from unpd.kernel.connections import address_text
-from unpd.logs import Log, error_text, trace_of
+from unpd.logs import Log, trace_of
 from unpd.names import ExitCode
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.orders import Orders, Signals

@@ -30,11 +30,11 @@ from unpd.board.memory import Scoreboard, rows_bound, wrapped
 from unpd.channel import ChannelEnd
 from unpd.core.model import Child
 from unpd.core.policy import policy_of
-from unpd.errors import PrivilegeError, UnpdError
+from unpd.errors import PrivilegeError, UnpdError, error_text
 from unpd.kernel import privileges, processes, signals, terminal
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import SignalQueue
-from unpd.logs import Log, error_text, trace_of
+from unpd.logs import Log, trace_of
 from unpd.master.children import reports
 from unpd.names import MASTER_SIGNALS, ChildOrder, ExitCode
 

@@ -34,11 +34,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from unpd.board import layout
+from unpd.errors import error_text
 from unpd.kernel import senders
 from unpd.kernel.batches import BATCH, MAX_DATAGRAM_BYTES, AnyBatch, make_batch
 from unpd.kernel.datagrams import is_shut_down, room_for_long
 from unpd.line_limit import LineLimit
-from unpd.logs import error_text, trace_of
+from unpd.logs import trace_of
 from unpd.names import Unanswered
 from unpd.services.base import DatagramService, Peer
 from unpd.worker.event.shared import Shared

@@ -9,9 +9,10 @@ import errno
 import math
 from collections.abc import Callable
 
+from unpd.errors import error_text
 from unpd.kernel import connections as kernel
 from unpd.kernel.tcp_info import Silence, silence
-from unpd.logs import Log, error_text, trace_of
+from unpd.logs import Log, trace_of
 from unpd.names import EndCause
 from unpd.worker.terms import Terms
 
