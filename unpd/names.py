@@ -102,6 +102,11 @@ class ChildKind(enum.StrEnum):
     ITERATIVE = "iterative"
 
 
+def kind_words(kind: str) -> str:
+    """A kind of children as a noun in a sentence."""
+    return "iterative worker" if kind == ChildKind.ITERATIVE else kind
+
+
 class ChildPhase(enum.StrEnum):
     """The phases of a child's life, as the master sees them.
 

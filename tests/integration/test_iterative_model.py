@@ -87,12 +87,12 @@ def test_a_service_that_nothing_serves_is_not_ready(launch: Launch) -> None:
         procs.kill(pid for pid in children if " other " in procs.title(pid))
         shown = unpd.run("status", "--control", str(unpd.control)).stdout
         answer = unpd.get("/readyz")
-        both = answer.status == 503 and b"no ready worker" in shown
+        both = answer.status == 503 and b"no ready iterative worker" in shown
         return (answer.body, shown) if both else ()
 
     body, shown = until(not_ready, 20.0, "503, and a degraded status")
     assert body == b"no ready worker for service other\n"
-    assert b"degraded: service other has no ready worker\n" in shown
+    assert b"degraded: service other has no ready iterative worker\n" in shown
     assert b"\niterative echo: ready, " in shown
     assert {event.fields["service"] for event in unpd.log_events("iterative.died")} == {"other"}
     until(lambda: unpd.get("/readyz").status == 200, 20.0, "200 again")

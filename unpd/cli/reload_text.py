@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from unpd.control.status_fields import CHANGES, mismatch
+from unpd.names import kind_words
 
 MAX_LINES = 12
 NAMED = 8
@@ -41,7 +42,7 @@ def _name(pool: Values) -> str:
     kind, name = pool["kind"], pool["pool"]
     if kind == "worker":
         return f"pool {name}"
-    return str(kind) if kind == name else f"{kind} of pool {name}"
+    return str(kind) if kind == name else f"{kind_words(kind)} of pool {name}"
 
 
 def _outcome(pool: Values) -> str:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from unpd.core.draft import Draft
 from unpd.core.model import Child
 from unpd.core.policy import policy_of
-from unpd.names import ChildPhase
+from unpd.names import ChildPhase, kind_words
 
 
 class Happening(enum.Enum):
@@ -37,7 +37,8 @@ def _became_ready(draft: Draft, child: Child) -> None:
 
 
 def _start_timed_out(draft: Draft, child: Child) -> None:
-    draft.state.last_trouble = f"{child.slot.kind} {child.slot} was not ready in time"
+    kind = kind_words(child.slot.kind)
+    draft.state.last_trouble = f"{kind} {child.slot} was not ready in time"
     after_s = round(draft.now - child.born_at, 3)
     draft.note_child(f"{child.slot.kind}.start_timed_out", child, after_s=after_s)
     draft.kill(child, retired=False)
@@ -53,7 +54,7 @@ def _drain_timed_out(draft: Draft, child: Child) -> None:
 
 
 def _kill_hung(draft: Draft, child: Child) -> None:
-    draft.state.last_trouble = f"{child.slot.kind} {child.slot} was hung"
+    draft.state.last_trouble = f"{kind_words(child.slot.kind)} {child.slot} was hung"
     kill_in_s = draft.abort(child)
     draft.note_child(f"{child.slot.kind}.hung", child, kill_in_s=round(kill_in_s, 3))
 

@@ -40,7 +40,7 @@ from unpd.core.draft import QUICK_GRACE_S, Draft
 from unpd.core.model import Exit, State, credible_beat
 from unpd.core.policy import policy_of
 from unpd.core.readiness import is_ready, unready_pools, unready_slots
-from unpd.names import ChildPhase, ExitCode, MasterPhase
+from unpd.names import ChildPhase, ExitCode, MasterPhase, kind_words
 
 ABSENCE_S = 5.0
 """The master reads heartbeats once a second. After a gap longer than this, the master
@@ -98,7 +98,7 @@ def _child_exited(draft: Draft, event: ev.ChildExited) -> None:
     candidate = draft.state.is_candidate(child)
     if candidate or child.ready_at is None:
         moment = "it was ready" if child.ready_at is None else "the others were ready"
-        kind, slot = child.slot.kind, child.slot
+        kind, slot = kind_words(child.slot.kind), child.slot
         draft.state.last_trouble = f"{kind} {slot} ended before {moment}: {event.ended}"
     if candidate:
         # A candidate that loses a child is refused, however long that child lived. With
@@ -159,7 +159,10 @@ def _time_passed(draft: Draft, event: ev.TimePassed) -> None:
 
 def _give_up_start(draft: Draft) -> None:
     pools = [f"no {kind} of pool {pool}" for kind, pool in unready_pools(draft.state)]
-    slots = [f"no {slot.kind} of service {slot.service}" for slot in unready_slots(draft.state)]
+    slots = [
+        f"no {kind_words(slot.kind)} of service {slot.service}"
+        for slot in unready_slots(draft.state)
+    ]
     missing = ", ".join(pools + slots)
     timeout_s = draft.state.wanted.limits.start_timeout_s
     trouble = f" ({draft.state.last_trouble})" if draft.state.last_trouble else ""

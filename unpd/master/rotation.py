@@ -18,7 +18,7 @@ from unpd import sinks
 from unpd.loop import now
 from unpd.master.children import reports
 from unpd.master.runtime import ChildProcess, Question, Runtime
-from unpd.names import Fault
+from unpd.names import Fault, kind_words
 
 SILENCE = "it does not answer"
 MASTER = "master"
@@ -113,5 +113,5 @@ def _failed(runtime: Runtime, process: ChildProcess, reason: str) -> None:
 def _stays_behind(runtime: Runtime, process: ChildProcess, reason: str) -> None:
     slot = process.child.slot
     runtime.faults[Fault.LOG_FAILED, str(process.child.birth)] = (
-        f"{slot.kind} {slot} (pid {process.pid}) writes to the old log file: {reason}"
+        f"{kind_words(slot.kind)} {slot} (pid {process.pid}) writes to the old log file: {reason}"
     )

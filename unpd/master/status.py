@@ -23,7 +23,7 @@ from unpd.loop import now
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import LastReload, Runtime
 from unpd.metrics.reading import count_service
-from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult
+from unpd.names import ChildKind, ChildPhase, Fault, MasterPhase, ReloadResult, kind_words
 
 _NOUNS: Mapping[ChildKind, str] = MappingProxyType(
     {
@@ -60,11 +60,14 @@ def faults_of(state: State) -> tuple[Degradation, ...]:
         for kind, pool in unready_pools(state)
     ]
     without += [
-        Degradation(Fault.POOL_NOT_READY, f"service {slot.service} has no ready worker")
+        Degradation(
+            Fault.POOL_NOT_READY,
+            f"service {slot.service} has no ready {kind_words(slot.kind)}",
+        )
         for slot in unready_slots(state)
     ]
     dying = [
-        Degradation(Fault.CRASH_LOOP, f"{slot.kind} {slot} keeps dying early")
+        Degradation(Fault.CRASH_LOOP, f"{kind_words(slot.kind)} {slot} keeps dying early")
         for slot in throttled(state)
     ]
     return (*without, *dying)

@@ -40,6 +40,7 @@ def test_every_pool_has_a_line_in_plain_words() -> None:
         pool("resized", "web", children=3),
         pool("respawned", "exporter", "exporter", 1),
         pool("respawned", "slow", "dispatcher", 1),
+        pool("respawned", "slow", "iterative", 1),
     ) == [
         "reloaded: generation 4",
         "pool default: respawned with 2 workers, generation 4",
@@ -48,6 +49,7 @@ def test_every_pool_has_a_line_in_plain_words() -> None:
         "pool web: resized to 3 workers, the others unchanged",
         "exporter: respawned with 1 process, generation 4",
         "dispatcher of pool slow: respawned with 1 process, generation 4",
+        "iterative worker of pool slow: respawned with 1 process, generation 4",
         "pool x: unchanged",
     ]
 

@@ -132,8 +132,8 @@ def test_degraded_names_an_iterative_service_that_nothing_serves() -> None:
     assert reasons(machine.state) == ()
     machine.exit(2)
     assert reasons(machine.state) == (
-        "service echo has no ready worker",
-        "iterative echo keeps dying early",
+        "service echo has no ready iterative worker",
+        "iterative worker echo keeps dying early",
     )
     assert not is_ready(machine.state)
     machine.wait(0.1)

@@ -72,8 +72,8 @@ def test_a_start_without_an_iterative_service_names_it() -> None:
     machine.ready(2)
     (note,) = machine.wait(3.1).log_lines("master.start_failed")
     assert note["reason"] == (
-        "no iterative of service daytime was ready within 3 s (iterative daytime was not ready in"
-        " time)"
+        "no iterative worker of service daytime was ready within 3 s (iterative worker daytime was"
+        " not ready in time)"
     )
 
 
