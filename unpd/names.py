@@ -225,7 +225,7 @@ class ReapReason(enum.StrEnum):
     found it on the scoreboard.
     """
     UNKNOWN = "unknown"
-    """Of a session process: the dispatcher that reaped it died before it could tell."""
+    """The dispatcher that reaped a session process died before it could tell how."""
 
 
 def reap_reason(code: int | None, signal_name: str) -> ReapReason:

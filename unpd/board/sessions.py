@@ -11,7 +11,7 @@ Its size is that of the services' ``max_connections``, so memory is bounded. It 
 name and no descriptor, so nobody can shrink it. Raises OSError if the kernel refuses
 the memory.
 
-A session could write any number into any word. So whoever reads an entry compares each
+A session could write any number into any word. So a reader of an entry compares each
 index with its table, and takes a counter that no honest session reaches for 0.
 """
 

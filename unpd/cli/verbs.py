@@ -107,8 +107,8 @@ def reload(args: argparse.Namespace) -> int:
             answer = client.ask(request_of(args))
         except UnpdError as error:
             raise type(error)(f"reload failed: {error}") from error
-    told = {name: answer.get(name) for name in ("generation", "changes")}
-    show(_as_json(told) if args.json else reload_text.as_text(answer))
+    fields = {name: answer.get(name) for name in ("generation", "changes")}
+    show(_as_json(fields) if args.json else reload_text.as_text(answer))
     return ExitCode.DONE
 
 

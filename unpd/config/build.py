@@ -266,7 +266,7 @@ def _known_advice(key: str, value: Any, path: KeyPath) -> str:
         return f"only services of type {quoted_list(types)} have it"
     tables = [table for table, keys in KEYS_OF_TABLES if key in keys]
     if tables and not isinstance(value, dict):
-        # Whoever forgets the header of a table means that of a service.
+        # Where the header of a table is missing, it most likely was one of a service.
         return f"it belongs in [{tables[-1]}]"
     return _table_advice(key, value, path)
 

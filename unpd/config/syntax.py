@@ -109,7 +109,7 @@ def _fault(text: str, message: str) -> _Fault:
 
 
 def _twice(fault: _Fault) -> str:
-    """Of a key or table that is there already, or that lies in one which is closed."""
+    """Advice about a key or table that is there already, or whose table is closed."""
     last, lines = fault.scanned.last, fault.scanned.lines
     path = next(
         (
@@ -127,7 +127,7 @@ def _twice(fault: _Fault) -> str:
 
 
 def _value(fault: _Fault) -> str:
-    """Of a value that is none."""
+    """Advice about a text in the place of a value that is none."""
     word = re.match(r"[^\s,\]}#]*", fault.after)
     first = word[0][:1] if word else ""
     if fault.scanned.open_lists and _ends_list(fault):
@@ -159,7 +159,7 @@ def _ends_list(fault: _Fault) -> bool:
 
 
 def _after_statement(fault: _Fault) -> str:
-    """Of what follows a table's name or a value."""
+    """Advice about a text after the name of a table, or after a value."""
     if fault.after[:1] == "\r":
         return _RETURN
     if fault.scanned.last_is_table or fault.after[:1] in ("]", "}"):
@@ -192,7 +192,7 @@ def _after_bare_value(value: str, fault: _Fault) -> str:
 
 
 def _unit(unit: str, fault: _Fault) -> str:
-    """Of a number with a unit, which a time has too."""
+    """Advice about a number with a unit: an operator may write one after a time."""
     if fault.last_part.endswith("_s") or unit.lower() in _UNITS_OF_TIME:
         return "a number has no unit; times are in seconds"
     return "a number has no unit: write it in digits alone"
@@ -214,7 +214,7 @@ def _no_equals(fault: _Fault) -> str:
 
 
 def _statement(fault: _Fault) -> str:
-    """Of a line that begins like no statement."""
+    """Advice about a line that begins like no statement."""
     first = fault.after[:1]
     if first == "{":
         return _XINETD if fault.scanned.lines else _JSON

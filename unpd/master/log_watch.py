@@ -36,7 +36,7 @@ class LogWatch:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._seen = _dropped(runtime)
-        self._lost = self._told = 0
+        self._lost = self._logged = 0
         self._quiet_at = self._try_at = 0.0
         self._moved_at: float | None = None
 
@@ -59,9 +59,9 @@ class LogWatch:
             )
         if self._quiet_at and at >= min(self._try_at, self._quiet_at):
             self._try_at = at + QUIET_S
-            self._tell()
-            if self._told == self._lost and at >= self._quiet_at:
-                self._lost = self._told = 0
+            self._log_losses()
+            if self._logged == self._lost and at >= self._quiet_at:
+                self._lost = self._logged = 0
                 self._quiet_at = 0.0
                 self._runtime.faults.pop(LOSING, None)
 
@@ -72,18 +72,18 @@ class LogWatch:
         self._lost += max(0, grown)
         return grown > 0
 
-    def _tell(self) -> None:
+    def _log_losses(self) -> None:
         """Log how many lines were lost since the last line about it."""
-        if self._lost > self._told:
+        if self._lost > self._logged:
             before = _dropped(self._runtime)
-            self._runtime.log.event("log.lines_lost", lines=self._lost - self._told)
+            self._runtime.log.event("log.lines_lost", lines=self._lost - self._logged)
             if _dropped(self._runtime) <= before:
-                self._told = self._lost
+                self._logged = self._lost
 
     def finish(self) -> None:
         """Log the last losses, at the end of the daemon."""
         self._count_losses()
-        self._tell()
+        self._log_losses()
 
     def _look_at_file(self, at: float) -> None:
         runtime, path = self._runtime, self._runtime.deployment.config.log.file

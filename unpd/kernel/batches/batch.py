@@ -20,10 +20,10 @@ RECEIVE_FLAGS = int(socket.MSG_DONTWAIT)
 SEND_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 Came = tuple[Hashable, int, bool, bool]
-"""A datagram in a slot: its sender, as a key (:meth:`AnyBatch.name`); its size, less
-than was sent if it came cut; whether it came cut; and whether a UDP datagram was sent
-to an address of this host: not to a broadcast or multicast address, and not without the
-kernel's word about it.
+"""A datagram in a slot: its sender, as a key (:meth:`AnyBatch.name`); its size, which
+is less than the sender sent if it came cut; whether it came cut; and whether the kernel
+says that a UDP datagram was sent to an address of this host, and not to a broadcast or
+multicast address.
 """
 
 
