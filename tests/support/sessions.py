@@ -31,9 +31,14 @@ def greet(sock: socket.socket) -> socket.socket:
     return sock
 
 
-def served(stack: contextlib.ExitStack, address: Address, count: int = 1) -> list[socket.socket]:
+def served(
+    stack: contextlib.ExitStack, address: Address, count: int = 1, *, timeout_s: float = PATIENCE_S
+) -> list[socket.socket]:
     """Connect ``count`` clients to the echo service, each served before the next."""
-    return [greet(stack.enter_context(clients.connect(address))) for _ in range(count)]
+    return [
+        greet(stack.enter_context(clients.connect(address, timeout_s=timeout_s)))
+        for _ in range(count)
+    ]
 
 
 def works(sock: socket.socket) -> bool:
