@@ -55,7 +55,8 @@ class Lane:
 
     ``last``: the birth of its last dispatcher. ``keeper``: the same while that one
     lives; 0 for the master, which then has a ``roll`` and a ``ledger``. ``ends_at``:
-    when the sessions have to end that will have no dispatcher; ``told``: they know.
+    when the sessions have to end that will have no dispatcher; ``signalled``: they have
+    SIGTERM already.
     """
 
     slot: Slot
@@ -65,7 +66,7 @@ class Lane:
     last: int = 0
     keeper: int = 0
     ends_at: float | None = None
-    told: bool = False
+    signalled: bool = False
     roll: Roll | None = None
     ledger: Ledger | None = None
 
@@ -187,8 +188,8 @@ class Lanes:
         """
         for lane in self._lanes:
             if lane.roll is not None and lane.ends_at is not None and lane.ends_at <= at:
-                _send(lane.roll, signal.SIGKILL if lane.told else signal.SIGTERM)
-                lane.told, lane.ends_at = True, at + CUT_GRACE_S
+                _send(lane.roll, signal.SIGKILL if lane.signalled else signal.SIGTERM)
+                lane.signalled, lane.ends_at = True, at + CUT_GRACE_S
 
     def end_unkept(self, signum: signal.Signals = signal.SIGTERM) -> None:
         """Tell the sessions that have no dispatcher to finish, because the daemon
