@@ -113,6 +113,11 @@ class EntryRanges:
         at = bisect_right(self.firsts, number) - 1
         return self.entries[at] if at >= 0 and number <= self.lasts[at] else None
 
+    def overlap(self, first: int, last: int) -> bool:
+        """Whether a range has any address from ``first`` to ``last``."""
+        at = bisect_right(self.firsts, last) - 1
+        return at >= 0 and first <= self.lasts[at]
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -155,6 +160,11 @@ class Rules:
 
     def __len__(self) -> int:
         return self.count
+
+    def overlaps(self, network: Network) -> bool:
+        """Whether an entry holds for any address of a network."""
+        ranges = self.v4 if network.family == V4 else self.v6
+        return ranges.overlap(network.first, network.last)
 
     def find(self, peer: Peer) -> Entry | None:
         """The entry that holds for a peer, of several the widest; None if none does.

@@ -72,6 +72,9 @@ class KeyOrigins:
     by_key: Mapping[str, Origin] = field(default_factory=dict, compare=False)
 
 
+_LETS_EVERYBODY_IN = (
+    "the files have no entry, so the list would let everybody in: for that write allow = []"
+)
 THIS_HOST = Accounts(
     uid_of=lambda name: pwd.getpwnam(name).pw_uid,
     gid_of=lambda name: grp.getgrnam(name).gr_gid,
@@ -113,7 +116,10 @@ class ListReader:
         key = texts if of_files_alone else path
         if key not in self._compiled:
             self._compiled[key] = self._compile(path, texts)
-        return self._compiled[key]
+        compiled = self._compiled[key]
+        if path[-1] == "allow" and texts and not compiled.rules:
+            raise ItemErrors([(0, _LETS_EVERYBODY_IN)])
+        return compiled
 
     def _compile(self, path: KeyPath, texts: tuple[str, ...]) -> AccessList:
         pieces = self._pieces(path, texts)

@@ -96,8 +96,8 @@ DEFAULT_POOLS: Mapping[str, dict[str, Any]] = MappingProxyType({DEFAULT_POOL: {}
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """What the tables of one load share: the findings, and the readers of files. Of the
-    files that options name, and of lists of access rules.
+    """What the tables of one load share: the findings, and the readers of files that
+    options name and of lists of access rules.
     """
 
     findings: Findings

@@ -37,16 +37,19 @@ _ROWS: tuple[tuple[str, str], ...] = (
     # Every attribute in xinetd.conf(5) that unpd does not know under the same name.
     (
         "banner banner_fail",
-        'the key is banner_refused, with on_limit = "banner"; for all clients banner_accepted',
+        'the key is banner_refused, at a limit with on_limit = "banner"; or banner_accepted',
     ),
     ("banner_success", "the key is banner_accepted"),
     ("bind interface port", _ADDRESS),
     ("cps", 'the key is accept_rate, such as "50/s"; for the answers to datagrams datagram_rate'),
-    ("deny_time", 'the key is deny_time_s of a service with type = "sensor"'),
+    (
+        "deny_time",
+        'the key is deny_time_s of a service with type = "sensor", in seconds and not in minutes',
+    ),
     ("per_source", "the key is max_per_source"),
     ("disable enabled", _SWITCH),
     ("env passenv", "set it in the unit of systemd: Environment="),
-    ("flags", "the keys are keepalive and ipv6_only"),
+    ("flags", 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"'),
     ("groups", "unpd takes no supplementary groups"),
     ("id", "the name of the service is that of its table: [services.NAME]"),
     ("include includedir", _INCLUDE),

@@ -8,26 +8,28 @@ to the findings.
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from unpd.config.addresses import takes_datagrams
+from unpd.config.addresses import FileAddress, takes_datagrams
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.schema import Config, ServiceConfig
 from unpd.errors import quoted
 from unpd.names import Resource
+from unpd.services.sensor import SensorOptions
 
 BEFORE_ACCEPT = ("max_connections", "accept_rate")
 """The limits that are decided without the peer, so that clients can wait in the accept
 queue.
 """
 AFTER_ACCEPT = (
-    "access_times",
     "max_pressure",
     "max_load",
     "max_per_source",
     "accept_rate_per_source",
 )
-"""The other limits that heal."""
+"""The other limits."""
+RULES = ("allow", "deny", "access_times")
+"""The keys that refuse a client whatever others do."""
 OF_STREAMS: Mapping[str, str] = MappingProxyType(
     {
         "max_connections": "it counts open connections",
@@ -44,6 +46,10 @@ def check_refusals(config: Config, host: Host, findings: Findings) -> None:
     for name, service in config.services.items():
         path: KeyPath = ("services", name)
         _check_on_limit(path, service, findings)
+        _check_accounts(path, service, findings)
+        _check_banner(path, service, findings)
+        _check_observed(path, service, findings)
+        _check_sensor(path, service, findings)
         _check_datagrams(path, service, findings)
         _check_machine(path, service, host, findings)
 
@@ -67,17 +73,24 @@ def _check_on_limit(path: KeyPath, service: ServiceConfig, findings: Findings) -
     if service.on_limit not in ("queue", "banner"):
         return
     for address in filter(takes_datagrams, service.listen):
+        mend = (
+            f'set on_limit = "refuse" in [services.{service.name}]'
+            if findings.is_inherited(here)
+            else "remove the key, or serve them by a service of their own"
+        )
         findings.error(
             here,
             f"{quoted(service.on_limit)} is impossible for datagrams, which come to"
-            f" {address.text}: remove the key, or serve them by a service of their own",
+            f" {address.text}: {mend}",
         )
         return
     if sentence := (_why_no_queue if service.on_limit == "queue" else _why_no_banner)(service):
         findings.error(here, sentence)
     elif not (_has_limit(service) or findings.is_inherited(here)):
-        findings.error(
-            here, "there is no limit to reach: add one, such as max_connections, or remove the key"
+        findings.warning(
+            here,
+            "it changes nothing, because the service has no limit: add one, such as"
+            " max_connections, or remove the key",
         )
 
 
@@ -98,6 +111,61 @@ def _why_no_queue(service: ServiceConfig) -> str:
 def _why_no_banner(service: ServiceConfig) -> str:
     """Why clients cannot get a text instead of the service; "" if they can."""
     return "" if service.banner_refused else "there is no text to send: set banner_refused"
+
+
+def _check_accounts(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    """Refuse rules about users where nobody tells the user: a datagram does not."""
+    for address in service.listen:
+        if not (takes_datagrams(address) and isinstance(address, FileAddress)):
+            continue
+        for key in ("allow", "deny"):
+            rules = getattr(service, key).rules
+            if rules.users or rules.groups:
+                findings.error(
+                    (*path, key),
+                    f"{quoted('uid:')} and {quoted('gid:')} mean nothing for datagrams, which come"
+                    f' to {address.text}: they do not tell their user; write "unix" for all of'
+                    " them, or use socket_mode",
+                )
+
+
+def _check_banner(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    """Warn of a text that no client gets: at a limit, ``on_limit`` decides."""
+    here = (*path, "banner_refused")
+    speaks = not service.banner_refused or service.on_limit == "banner"
+    if (
+        speaks
+        or any(map(takes_datagrams, service.listen))
+        or limits_of(service, RULES)
+        or not _has_limit(service)
+    ):
+        return
+    if not findings.is_inherited(here):
+        findings.warning(
+            here, 'no client gets it, because at a limit it needs on_limit = "banner": set that too'
+        )
+
+
+def _check_observed(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    """Warn of a limit that is observed and yet holds."""
+    observed = service.mode == "observe" or "max_connections" in service.observe
+    if service.model == "fork" and observed and not service.has_default_limit:
+        findings.warning(
+            (*path, "max_connections"),
+            "in the model fork it cannot only be observed: clients wait beyond it all the same",
+        )
+
+
+def _check_sensor(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    """Warn of rules that keep clients from a sensor, also of inherited ones."""
+    if not isinstance(service.options, SensorOptions):
+        return
+    for key in limits_of(service, (*RULES, *BEFORE_ACCEPT, *AFTER_ACCEPT)):
+        findings.warning(
+            (*path, key),
+            "a client that it refuses is not denied, because the sensor does not see it: lift it in"
+            f" [services.{service.name}]",
+        )
 
 
 def _check_datagrams(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:

@@ -35,6 +35,7 @@ from unpd.config.addresses import (
     bytes_of_path,
     parse_address,
     refuse_path,
+    takes_datagrams,
 )
 from unpd.config.section import Section, array_of
 from unpd.config.times import ServiceTimes
@@ -45,6 +46,7 @@ from unpd.libraries import (
     Field,
     SerializeAsAny,
 )
+from unpd.names import RefusalReason
 from unpd.services.base import Options
 
 WEEK_S = 7 * 24 * 3600
@@ -312,8 +314,19 @@ class ServiceConfig(CommonKeys):
 
     @cached_property
     def access(self) -> AccessTerms:
-        """Who may use the streams of the service, and how much of it, as one record."""
-        return self.terms(self.max_connections, self.never_deny, self.origins)
+        """Who may use the streams of the service, and how much of it, as one record.
+        The model fork enforces max_connections: its sessions have places in a table.
+        """
+        terms = self.terms(self.max_connections, self.never_deny, self.origins)
+        if self.model != "fork":
+            return terms
+        return replace(terms, observe=terms.observe - {RefusalReason.MAX_CONNECTIONS})
+
+    @property
+    def main_access(self) -> AccessTerms:
+        """The terms of its streams; those of its datagrams if it has no streams."""
+        only_datagrams = all(map(takes_datagrams, self.listen))
+        return self.datagram_access if only_datagrams else self.access
 
     @cached_property
     def datagram_access(self) -> AccessTerms:

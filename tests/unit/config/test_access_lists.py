@@ -104,6 +104,20 @@ def test_a_bad_line_of_a_list_file_is_named(refuse: Refuse, deny_list: Path) -> 
     assert lines[-1] == f"unpd.toml:2: services.echo.deny: {deny_list}: more lines are wrong"
 
 
+def test_a_list_of_nobody_is_no_list_of_everybody(
+    accept: Accept, refuse: Refuse, deny_list: Path
+) -> None:
+    """A file without entries allows nobody, but an empty allow refuses nobody: a
+    generator that failed must not open a service.
+    """
+    deny_list.write_text("# generated\n")
+    for table in (ECHO, f"{ECHO}[metrics]\n"):
+        (sentence,) = refuse(f"{table}allow = ['file:{deny_list}']\n")
+        assert "the list would let everybody in: for that write allow = []" in sentence
+    for line in ("allow = []", f"deny = ['file:{deny_list}']"):
+        assert accept(f"{ECHO}{line}\n").warnings == ()
+
+
 def test_a_comment_may_be_in_any_encoding(accept: Accept, deny_list: Path) -> None:
     """And a byte order mark, or CR LF, changes nothing."""
     deny_list.write_bytes(b"\xef\xbb\xbf192.0.2.0/24\r\n# K\xf6ln\r\n")
@@ -163,6 +177,7 @@ def test_the_number_behind_a_name_is_part_of_a_list(accept: Accept) -> None:
     assert by_name != replace(by_name, accounts=(1,))
 
 
+@pytest.mark.slow
 def test_as_many_entries_as_a_file_may_have(
     accept: Accept, refuse: Refuse, deny_list: Path
 ) -> None:
@@ -195,6 +210,7 @@ def test_the_worst_list_is_refused_in_time(refuse: Refuse, deny_list: Path) -> N
     assert time.process_time() - before < PATIENCE
 
 
+@pytest.mark.slow
 def test_all_lists_together_are_bounded(host: Host, tmp_path: Path) -> None:
     """A file that several services name alone, and a list of [defaults], count once."""
     texts = []

@@ -7,7 +7,7 @@ import pytest
 
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
-from unpd.names import Resource
+from unpd.names import RefusalReason, Resource
 
 Accept = Callable[[str], Loaded]
 Refuse = Callable[[str], list[str]]
@@ -16,7 +16,6 @@ ECHO = "[services.echo]\n"
 UDP = f"{ECHO}listen = ['tcp://[::]:7', 'udp://[::]:7']\n"
 TEXT = "banner_refused = 'busy'\n"
 HEALING = {
-    "access_times": "['08:00-18:00']",
     "max_pressure": "{ cpu = 80 }",
     "max_load": "8",
     "max_per_source": "1",
@@ -58,27 +57,35 @@ def test_a_banner_needs_its_text(refuse: Refuse) -> None:
 def test_datagrams_are_refused_only(refuse: Refuse, accept: Accept, word: str) -> None:
     """A datagram has no connection that could wait or get a text first."""
     key = f"accept_rate = '1/s'\n{TEXT}on_limit = "
-    sentence = (
-        f'"{word}" is impossible for datagrams, which come to udp://[::]:7: remove the key, or'
-        " serve them by a service of their own"
-    )
-    assert refuse(f"{UDP}{key}'{word}'\n") == [f"unpd.toml:5: services.echo.on_limit: {sentence}"]
+    sentence = f'"{word}" is impossible for datagrams, which come to udp://[::]:7:'
+    assert refuse(f"{UDP}{key}'{word}'\n") == [
+        (
+            f"unpd.toml:5: services.echo.on_limit: {sentence} remove the key, or serve them by a"
+            " service of their own"
+        )
+    ]
     assert refuse(f"[defaults]\n{key}'{word}'\n{UDP}") == [
-        f"unpd.toml:4: defaults.on_limit: {sentence} (services.echo)"
+        (
+            f'unpd.toml:4: defaults.on_limit: {sentence} set on_limit = "refuse" in [services.echo]'
+            " (services.echo)"
+        )
     ]
     assert accept(f"{UDP}{key}'refuse'\n").warnings == ()
     assert accept(f"[defaults]\n{key}'{word}'\n{UDP}on_limit = 'refuse'\n").warnings == ()
 
 
 @pytest.mark.parametrize("word", ["queue", "banner"])
-def test_on_limit_needs_a_limit(refuse: Refuse, accept: Accept, word: str) -> None:
-    """In a service; in [defaults] it waits for the limits of services."""
-    assert refuse(f"{ECHO}{TEXT}deny = ['all']\non_limit = '{word}'\n") == [
-        (
-            "unpd.toml:4: services.echo.on_limit: there is no limit to reach: add one, such as"
-            " max_connections, or remove the key"
+def test_on_limit_needs_a_limit(accept: Accept, word: str) -> None:
+    """In a service; in [defaults] it waits for the limits of services. A rule is no
+    limit, and access_times is a rule.
+    """
+    for rule in ("deny = ['all']", "access_times = ['08:00-18:00']"):
+        assert accept(f"{ECHO}{TEXT}{rule}\non_limit = '{word}'\n").warnings == (
+            (
+                "unpd.toml:4: services.echo.on_limit: it changes nothing, because the service has"
+                " no limit: add one, such as max_connections, or remove the key"
+            ),
         )
-    ]
     assert accept(f"[defaults]\n{TEXT}on_limit = '{word}'\n{ECHO}").warnings == ()
 
 
@@ -104,6 +111,71 @@ def test_keys_of_connections_are_warned_of_where_none_are(
     )
     assert accept(f"[defaults]\n{line}\n{text}").warnings == ()
     assert accept(f"{UDP}{line}\n").warnings == ()
+
+
+def test_a_banner_that_no_client_gets(accept: Accept) -> None:
+    """At a limit on_limit decides; a rule sends it in any case."""
+    text = f"{ECHO}max_per_source = 5\n{TEXT}"
+    assert accept(text).warnings == (
+        (
+            "unpd.toml:3: services.echo.banner_refused: no client gets it, because at a limit it"
+            ' needs on_limit = "banner": set that too'
+        ),
+    )
+    for more in ("on_limit = 'banner'\n", "deny = ['192.0.2.1']\n"):
+        assert accept(text + more).warnings == ()
+
+
+@pytest.mark.parametrize("line", ["mode = 'observe'", "observe = ['max_connections']"])
+def test_the_fork_model_enforces_its_limit(accept: Accept, line: str) -> None:
+    """Each session has a place in a table, so clients wait whatever is observed."""
+    loaded = accept(f"{ECHO}model = 'fork'\nmax_connections = 2\n{line}\n")
+    assert loaded.warnings == (
+        (
+            "unpd.toml:3: services.echo.max_connections: in the model fork it cannot only be"
+            " observed: clients wait beyond it all the same"
+        ),
+    )
+    terms = loaded.config.services["echo"].access
+    assert RefusalReason.MAX_CONNECTIONS not in terms.observe
+    assert RefusalReason.MAX_CONNECTIONS in terms.queued
+
+
+def test_rules_that_hide_clients_from_a_sensor(accept: Accept) -> None:
+    """Also those of [defaults]; a value of its own lifts them."""
+    text = (
+        "[defaults]\nallow = ['private']\n[services.trap]\ntype = 'sensor'\nlisten = ['tcp://:7']\n"
+    )
+    text = text.replace("tcp://:7", "tcp://[::]:7")
+    assert accept(text).warnings == (
+        (
+            "unpd.toml:2: defaults.allow: a client that it refuses is not denied, because the"
+            " sensor does not see it: lift it in [services.trap] (services.trap)"
+        ),
+    )
+    assert accept(f"{text}allow = []\n").warnings == ()
+
+
+def test_a_sensor_is_offered_by_no_tcpmux(refuse: Refuse) -> None:
+    """It would deny nobody."""
+    mux = "[services.tcpmux]\nservices = ['trap']\n"
+    trap = "[services.trap]\ntype = 'sensor'\nlisten = ['tcp://[::]:9']\n"
+    assert refuse(mux + trap) == [
+        (
+            'unpd.toml:2: services.tcpmux.services: "trap" is a sensor, which denies nobody that'
+            " comes through tcpmux"
+        )
+    ]
+
+
+def test_users_of_datagrams_are_unknown(refuse: Refuse, accept: Accept) -> None:
+    """A rule about them would let in, or keep out, the wrong ones."""
+    text = f"{ECHO}listen = ['unixgram:///run/e']\n"
+    for key in ("allow", "deny"):
+        (sentence,) = refuse(f"{text}{key} = ['uid:root']\n")
+        assert sentence.startswith(f"unpd.toml:3: services.echo.{key}: ")
+        assert "mean nothing for datagrams, which come to unixgram:///run/e" in sentence
+    assert accept(f"{text}deny = ['unix']\n").warnings == ()
 
 
 def test_a_machine_that_does_not_tell_its_pressure(host: Host) -> None:

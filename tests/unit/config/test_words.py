@@ -22,7 +22,7 @@ WORDS = {
         "the key is deny, a list of the same forms as allow; what stands in both is refused"
     ),
     "banner_fail": (
-        'the key is banner_refused, with on_limit = "banner"; for all clients banner_accepted'
+        'the key is banner_refused, at a limit with on_limit = "banner"; or banner_accepted'
     ),
     "instances": (
         "the key is max_connections of a service; that of a worker is max_connections_per_worker"
@@ -32,7 +32,7 @@ WORDS = {
     "log_on_success": "the key is connections in [log]",
     "nice": "set it in the unit of systemd: Nice=",
     "server": "unpd starts no programs",
-    "flags": "the keys are keepalive and ipv6_only",
+    "flags": 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"',
     "wait": "leave it out: unpd itself accepts the connections and receives the datagrams",
     "socket_type": (
         "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp://"
@@ -50,7 +50,9 @@ WORDS = {
     "v6only": "the key is ipv6_only",
     "cps": 'the key is accept_rate, such as "50/s"; for the answers to datagrams datagram_rate',
     "per_source": "the key is max_per_source",
-    "deny_time": 'the key is deny_time_s of a service with type = "sensor"',
+    "deny_time": (
+        'the key is deny_time_s of a service with type = "sensor", in seconds and not in minutes'
+    ),
     "umask": "the key for a UNIX socket is socket_mode",
     "user": "it belongs in [daemon]",
     "group": "it belongs in [daemon]",
