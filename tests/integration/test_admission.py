@@ -46,11 +46,11 @@ class Scene:
 
     gate: Gate
     row: memoryview
-    sensed: list[tuple[str, Peer]] = field(default_factory=list)
+    sensed: list[Peer] = field(default_factory=list)
 
     def admission(self, terms: AccessTerms, *, sensor: bool = False) -> Admission:
         """The admission of a service."""
-        sense = (lambda peer: self.sensed.append(("trap", peer))) if sensor else None
+        sense = self.sensed.append if sensor else None
         return Admission(terms, COLUMN, self.gate, sense)
 
     @property
@@ -124,13 +124,62 @@ def test_a_rate_counts_what_was_let_in(scene: Scene) -> None:
     assert scene.admission(AccessTerms(accept_rate=Rate.parse("1/s"))).queues
 
 
+def test_what_is_observed_is_what_would_be_refused(scene: Scene) -> None:
+    """A connection that is let in only because a limit is observed does not count for
+    that limit, nor when it ends.
+    """
+    limits = {"max_per_source": 2, "max_connections": 3, "on_limit": OnLimit.REFUSE}
+    enforced = scene.admission(AccessTerms(**limits))  # type: ignore[arg-type]
+    observed = scene.admission(
+        AccessTerms(observe=frozenset(RefusalReason), **limits)  # type: ignore[arg-type]
+    )
+    visits = ["192.0.2.1"] * 4 + ["192.0.2.2"] * 3
+    for _ in range(2):
+        refused, would, holds = 0, 0, []
+        for address in visits:
+            decision, hold = enforced.admit(-1, sockaddr(address), 1.0)
+            refused += decision.refusal is not None
+            if decision.refusal is None:
+                holds.append(hold)
+        for hold in holds:
+            enforced.left(hold)
+        assert scene.open == 0
+        holds = []
+        for address in visits:
+            decision, hold = observed.admit(-1, sockaddr(address), 1.0)
+            would += bool(decision.observed)
+            holds.append(hold)
+        for hold in holds:
+            observed.left(hold)
+        assert scene.open == 0
+        assert would == refused == 4
+
+
+def test_forged_datagrams_use_up_no_rate_of_connections(scene: Scene) -> None:
+    """Neither that of their source nor that of the service."""
+    terms = AccessTerms(
+        accept_rate=Rate.parse("3/s"),
+        accept_rate_per_source=Rate.parse("2/s"),
+        on_limit=OnLimit.REFUSE,
+    )
+    datagrams = DatagramAdmission(terms, COLUMN, scene.gate)
+    peer = Peer(4, (192 << 24) + 513)
+    said = [datagrams.admit(peer, 5.1).refusal is None for _ in range(5)]
+    assert said == [True, True, False, False, False]
+    assert datagrams.admit(Peer(4, 1), 5.1).refusal is None
+    refusal = datagrams.admit(Peer(4, 2), 5.1).refusal
+    assert refusal is not None
+    assert refusal.reason is RefusalReason.ACCEPT_RATE
+    assert scene.admission(terms).admit(-1, sockaddr("192.0.2.1"), 5.1)[0] is ADMITTED
+
+
 def test_a_sensor_reports_whom_it_lets_in(scene: Scene) -> None:
     """Not the sources that no sensor denies, nor those that its own rules refuse."""
     terms = AccessTerms(deny=rules("192.0.2.2"), never_deny=rules("192.0.2.3"))
     sensor = scene.admission(terms, sensor=True)
     for last in range(1, 5):
         sensor.admit(-1, sockaddr(f"192.0.2.{last}"), 1.0)
-    assert [peer.text for _, peer in scene.sensed] == ["192.0.2.1", "192.0.2.4"]
+    assert [peer.text for peer in scene.sensed] == ["192.0.2.1", "192.0.2.4"]
 
 
 def test_a_unix_peer_is_known_by_its_user(scene: Scene) -> None:

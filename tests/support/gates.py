@@ -10,9 +10,7 @@ from unpd.worker.admission import Gate, Shown
 
 
 def make_gate(stack: contextlib.ExitStack, board: Scoreboard) -> Gate:
-    """Make the gate of the process with row 0. Nobody is denied, and no sensor is
-    heard. ``stack`` closes it.
-    """
+    """Make the gate of a process with row 0. Nobody is denied. ``stack`` closes it."""
     sources = create(Shape(buckets=64, entries=4))
     stack.callback(sources.close)
     shown = Shown(
@@ -21,4 +19,4 @@ def make_gate(stack: contextlib.ExitStack, board: Scoreboard) -> Gate:
         denied=DeniedWriter().denied,
         master=board.words,
     )
-    return Gate(shown, SourceLane(sources, 0), sense=lambda _service, _peer: None)
+    return Gate(shown, SourceLane(sources, 0))

@@ -65,6 +65,12 @@ class Denied:
         """Whether the address ``number`` of a family (4 or 6; no other is denied) lies
         in a denied network.
         """
+        return self.find(family, number) is not None
+
+    def find(self, family: int, number: int) -> tuple[int, int] | None:
+        """The first and the last address of the denied range in which an address lies;
+        None if it is not denied.
+        """
         words = self._words
         find = self._find_v4 if family == 4 else self._find_v6
         for _ in range(TRIES if family else 0):
@@ -72,26 +78,27 @@ class Denied:
             found = find(_HALVES[version & 1], number)
             if words[_VERSION] == version:
                 return found
-        return False
+        return None
 
-    def _find_v4(self, half: int, number: int) -> bool:
+    def _find_v4(self, half: int, number: int) -> tuple[int, int] | None:
         words = self._words
         count = words[half + _V4_COUNT]
         if not count:
-            return False
+            return None
         start = half + _V4
         stop = start + min(count, MAX_DENIALS)
         at = bisect_right(words, number << 32 | 0xFFFFFFFF, start, stop) - 1
         if at < start:
-            return False
+            return None
         word = words[at]
-        return word >> 32 <= number <= word & 0xFFFFFFFF
+        first, last = word >> 32, word & 0xFFFFFFFF
+        return (first, last) if first <= number <= last else None
 
-    def _find_v6(self, half: int, number: int) -> bool:
+    def _find_v6(self, half: int, number: int) -> tuple[int, int] | None:
         words = self._words
         count = words[half + _V6_COUNT]
         if not count:
-            return False
+            return None
         start = half + _FIRST_HIGH
         stop = start + min(count, MAX_DENIALS)
         high, low = number >> 64, number & _LOW
@@ -102,11 +109,11 @@ class Denied:
         end = bisect_right(words, high, like, stop) + to_low
         at = bisect_right(words, low, like + to_low, end) - 1 - to_low
         if at < start:
-            return False
+            return None
         first = words[at] << 64 | words[at + to_low]
         to_last = _LAST_HIGH - _FIRST_HIGH
         last = words[at + to_last] << 64 | words[at + _LAST_LOW - _FIRST_HIGH]
-        return first <= number <= last
+        return (first, last) if first <= number <= last else None
 
 
 class DeniedWriter:

@@ -31,10 +31,11 @@ fixed number of words, and takes a number that no honest count reaches for 0. No
 here raises or loops because of a number.
 
 Called by the master, its children and the metrics. OSError if the kernel refuses the
-memory. Known gaps: a hostile child can falsify the counts that others see, and so get
-clients refused or let in; and it can fill all lanes, 2.8 GB, which the memory keeps. A
-child does not count what lanes beyond the first ROWS_STEP hold while the kernel refuses
-to map them.
+memory. Known gaps: a limit for each source that comes with a reload counts the
+connections of that time on, and so does another prefix length; a hostile child can
+falsify the counts that others see, and so get clients refused or let in; and it can
+fill all lanes, 2.8 GB, which the memory keeps. A child does not count what lanes beyond
+the first ROWS_STEP hold while the kernel refuses to map them.
 """
 
 import contextlib

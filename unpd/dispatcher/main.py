@@ -39,7 +39,7 @@ from unpd.logs import Log
 from unpd.loop import Loop, now
 from unpd.names import ChildOrder, EndCause
 from unpd.worker.accepting import BATCH, FIRST_PAUSE_S, LONGEST_PAUSE_S, AcceptFailure, Listener
-from unpd.worker.admission import Gate
+from unpd.worker.admission import Gate, Hold
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
@@ -48,6 +48,7 @@ from unpd.worker.orders import Signals
 from unpd.worker.questions import Described, Questions
 from unpd.worker.reception import Reception
 from unpd.worker.refusals import RefusalLines
+from unpd.worker.terms import Terms
 
 SWEEP_S = 1.0
 """How often the bytes of sessions are booked, and a lost SIGCHLD is made up for. A turn
@@ -134,7 +135,9 @@ class Dispatcher:
         self._reaper.install()
         self._loop.watch(setup.signals.wakeup_fd, select.EPOLLIN, self._take_orders)
         setup.report_ready()
-        Questions(setup.channel, self, setup.log, setup.switch_log, setup.board).watch()
+        questions = Questions(setup.channel, self, setup.log, setup.switch_log, setup.board)
+        questions.watch()
+        setup.gate.sensing.send = questions.report
         setup.title("ready")
         while not self._draining or self._roll.enrolled:
             self._turn()
@@ -227,9 +230,18 @@ class Dispatcher:
             self._report(door, failure)
             return not failure.paused
         for fd, peer, hold in self._reception.admit(listener.terms, accepted, now()):
+            if self._roll.full:  # only if a hostile process has changed the counts
+                self._let_go(listener.terms, fd, hold)
+                continue
             began = Began(door.column, listener.word, peer, int(now() * layout.NS), hold)
             self._fork(Accepted(door, fd, peer, self._roll.begin(began)))
         return bool(accepted)
+
+    def _let_go(self, terms: Terms, fd: int, hold: Hold | None) -> None:
+        """Close a connection for which the table has no room."""
+        if terms.admission is not None:
+            terms.admission.left(hold)
+        os.close(fd)
 
     def _report(self, door: Door, failure: AcceptFailure) -> None:
         terms = door.listener.terms

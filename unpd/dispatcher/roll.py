@@ -176,11 +176,15 @@ class Roll:
         entry. The table must not be full.
         """
         index = self._free.pop()
-        token, key = began.hold or (None, 0)
-        self._table.begin(index, began.column, began.accepted_ns, began.peer, key)
+        hold = began.hold or Hold()
+        self._table.begin(index, began.column, began.accepted_ns, began.peer, hold.key)
         account = self._accounts[began.column]
         self.enrolled[index] = Enrolled(
-            began.column, account, began.accepted_ns, began.peer, token=token
+            began.column,
+            account,
+            began.accepted_ns,
+            began.peer,
+            token=hold.token,
         )
         self._ledger.accepted(began.listener_word, account, 1)
         return index
@@ -226,8 +230,8 @@ class Roll:
         they get the order to leave. Return their entries.
         """
         kicked = set()
-        for index in self.enrolled:
-            if _is_in(network, self._table.peer(index)):
+        for index, session in self.enrolled.items():
+            if _is_in(network, session.peer):
                 self._table.entry(index)[Session.KICKED] = 1
                 kicked.add(index)
         return kicked

@@ -9,17 +9,23 @@ The counts are in memory that all children share (:mod:`unpd.board.sources`): so
 hold over all processes, and a process that dies frees what it has counted. A connection
 counts from the decision until :meth:`Admission.left`.
 
+Known gap: the pressure and the load are words of the board, which a hostile child can
+write.
+
 Owned by the terms of a service. Called by the reception of a worker or dispatcher, and
 by datagram sockets. Raises nothing.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from unpd.access import decide as deciding
 from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment
+from unpd.access.network import WIDTHS, Network
 from unpd.access.peer import UNIX, Peer, peer_of
+from unpd.access.rules import Entry
 from unpd.access.terms import AccessTerms
 from unpd.board import layout
 from unpd.board.denied import Denied
@@ -32,7 +38,7 @@ from unpd.names import RefusalReason, Resource
 
 _HUNDREDTHS = 100
 _PRESSURE = {resource: Master.PRESSURE + index for index, resource in enumerate(layout.RESOURCES)}
-_DENIAL = LiveDenial()  # the master alone knows its rule and its end
+_DATAGRAMS = b"datagrams"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +53,29 @@ class Shown:
     master: Sequence[int]
 
 
+@dataclass(slots=True)
+class Sensing:
+    """The reports of the sensors of one process. ``send`` brings one to the master, as
+    soon as there is a channel.
+    """
+
+    send: Callable[[Mapping[str, Any]], None] | None = None
+
+    def report(self, service: str, peer: Peer) -> None:
+        """Report who has connected to the sensor ``service``."""
+        if self.send is not None:
+            self.send({"report": "sensed", "service": service, "peer": peer.text})
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """What all admissions of one process share. ``lane``: where this process counts.
-    ``sense``: reports to the master who has connected to a sensor.
+    ``sensing``: the reports of its sensors.
     """
 
     shown: Shown
     lane: SourceLane
-    sense: Callable[[str, Peer], None]
+    sensing: Sensing = field(default_factory=Sensing)
 
 
 class Counted:
@@ -74,15 +94,24 @@ class Counted:
 
     def look_at(self, peer: Peer, now: float) -> None:
         """Be about a peer from now on."""
+        self._look_at(peer, self._terms.source_of(peer), now)
+
+    def _look_at(self, peer: Peer, source: bytes, now: float) -> None:
         self.peer = peer
-        prefix = self._terms.source_of(peer)
-        self.key = self._shown.sources.key(self._column, prefix)
+        self.key = self._shown.sources.key(self._column, source)
         self.now = now
         self._found = None
 
     def denial(self, peer: Peer) -> LiveDenial | None:
-        """The live denial of a peer."""
-        return _DENIAL if self._shown.denied.holds(peer.family, peer.number) else None
+        """The live denial of a peer. Only the master knows its end; and where denied
+        networks lie in another one, a worker sees the widest.
+        """
+        found = self._shown.denied.find(peer.family, peer.number)
+        if found is None:
+            return None
+        first, last = found
+        bits = WIDTHS[peer.family] - (last ^ first).bit_length()
+        return LiveDenial(Entry(str(Network(peer.family, first, bits))))
 
     def pressure(self, resource: Resource) -> float | None:
         """How long processes wait for a resource, in per cent."""
@@ -117,10 +146,40 @@ class Counted:
         return self._found
 
 
-Hold = tuple[int, int]
-"""What a connection holds of the limit for its source: the token of its count in this
-process (:class:`unpd.board.source_lane.SourceLane`), and the key of its source.
-"""
+class DatagramCounts(Counted):
+    """The same for datagrams, which have rates of their own: with forged addresses, a
+    flood of datagrams must not use up the rates of connections.
+    """
+
+    def look_at(self, peer: Peer, now: float) -> None:
+        """Be about a sender from now on."""
+        self._look_at(peer, self._terms.source_of(peer) + _DATAGRAMS, now)
+
+    @property
+    def service_key(self) -> int:
+        """The key under which all datagrams of the service are counted."""
+        return self._shown.sources.key(self._column, _DATAGRAMS)
+
+    def service_rate(self) -> tuple[int, int, float]:
+        """How many were admitted lately."""
+        rate = self._terms.accept_rate
+        _, windows = self._shown.counts.source(self.service_key)
+        return admitted(windows, self.now, rate.window_s if rate else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a connection holds of the limits. ``token``: that of its source in this
+    process (:class:`unpd.board.source_lane.SourceLane`), and ``key``: that source; None
+    and 0 if it is not counted for one. ``counts``: whether it counts for its service.
+    """
+
+    token: int | None = None
+    key: int = 0
+    counts: bool = True
+
+
+_UNCOUNTED = Hold(counts=False)
 
 
 class Admission:
@@ -175,19 +234,28 @@ class Admission:
             return decision, None
         if self._sense is not None and not self.terms.never_deny.find(peer):
             self._sense(peer)
-        return decision, self._enter(now)
+        return decision, self._enter(_uncounted(self.terms, decision), now)
 
-    def _enter(self, now: float) -> Hold | None:
-        key, lane = self._counts.key, self._lane
-        lane.service_opened(self._column)
-        _count_rates(self.terms, lane, self._column, key, now)
-        return (lane.source_opened(key, now), key) if self.terms.max_per_source else None
+    def _enter(self, uncounted: Collection[RefusalReason], now: float) -> Hold | None:
+        terms, key, lane = self.terms, self._counts.key, self._lane
+        counts = RefusalReason.MAX_CONNECTIONS not in uncounted
+        if counts:
+            lane.service_opened(self._column)
+        if terms.accept_rate is not None and RefusalReason.ACCEPT_RATE not in uncounted:
+            lane.service_admitted(self._column, now, terms.accept_rate.window_s)
+        rate = terms.accept_rate_per_source
+        if rate is not None and RefusalReason.ACCEPT_RATE_PER_SOURCE not in uncounted:
+            lane.source_admitted(key, now, rate.window_s)
+        if terms.max_per_source and RefusalReason.MAX_PER_SOURCE not in uncounted:
+            return Hold(lane.source_opened(key, now), key, counts)
+        return None if counts else _UNCOUNTED
 
     def left(self, hold: Hold | None) -> None:
         """Count the end of a connection that was let in."""
-        self._lane.service_closed(self._column)
-        if hold is not None:
-            self._lane.source_closed(hold[0])
+        if hold is None or hold.counts:
+            self._lane.service_closed(self._column)
+        if hold is not None and hold.token is not None:
+            self._lane.source_closed(hold.token)
 
 
 class DatagramAdmission:
@@ -198,7 +266,7 @@ class DatagramAdmission:
     def __init__(self, terms: AccessTerms, column: int, gate: Gate) -> None:
         self.terms = terms
         self._column = column
-        self._counts = Counted(self.terms, column, gate.shown)
+        self._counts = DatagramCounts(terms, column, gate.shown)
         self._lane, self._denied = gate.lane, gate.shown.denied
         self._needs_peer = self.terms.limits_peers
 
@@ -214,15 +282,23 @@ class DatagramAdmission:
         self._counts.look_at(peer, now)
         decision = deciding.decide(self.terms, self._counts, peer, Moment(now, time.time()))
         if decision.refusal is None:
-            _count_rates(self.terms, self._lane, self._column, self._counts.key, now)
+            self._count(_uncounted(self.terms, decision), now)
         return decision
 
+    def _count(self, uncounted: Collection[RefusalReason], now: float) -> None:
+        of_all, of_each = self.terms.accept_rate, self.terms.accept_rate_per_source
+        if of_all is not None and RefusalReason.ACCEPT_RATE not in uncounted:
+            self._lane.source_admitted(self._counts.service_key, now, of_all.window_s)
+        if of_each is not None and RefusalReason.ACCEPT_RATE_PER_SOURCE not in uncounted:
+            self._lane.source_admitted(self._counts.key, now, of_each.window_s)
 
-def _count_rates(terms: AccessTerms, lane: SourceLane, column: int, key: int, now: float) -> None:
-    if terms.accept_rate is not None:
-        lane.service_admitted(column, now, terms.accept_rate.window_s)
-    if terms.accept_rate_per_source is not None:
-        lane.source_admitted(key, now, terms.accept_rate_per_source.window_s)
+
+def _uncounted(terms: AccessTerms, decision: Decision) -> Collection[RefusalReason]:
+    """The limits for which a client that is let in does not count: those that are
+    observed, if one of these would have refused it. Else more would be observed than is
+    refused later.
+    """
+    return terms.observe if decision.observed else ()
 
 
 def _peer_of(fd: int, sockaddr: bytes) -> Peer:

@@ -190,9 +190,10 @@ class Intake:
                 listener.rest(self._shared.now)
                 self.pausing = True
                 break
-            if not (one := self._accept_batch(listener, 1)):
-                break
+            one = self._accept_batch(listener, 1)
             taken += one
+            if not one or listener.resume_at is not None:
+                break
         return taken
 
     def _accept_batch(self, listener: Listener, limit: int) -> int:
