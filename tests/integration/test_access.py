@@ -4,6 +4,7 @@ processes.
 """
 
 import contextlib
+import http.client
 import os
 import socket
 import time
@@ -340,6 +341,27 @@ def test_who_connects_to_a_sensor_is_denied_everywhere(launch: Launch) -> None:
     assert len(unpd.log_events("denial.sensed")) == 1
 
 
+def test_a_sensor_spares_the_neighbours_that_nobody_denies(launch: Launch) -> None:
+    """Where the source of a client holds an address of never_deny, the client alone is
+    denied. With mode = "observe" nobody is.
+    """
+    trap = (
+        '[access]\nnever_deny = ["127.0.0.5"]\n[services.trap]\ntype = "sensor"\n'
+        'listen = ["tcp://0.0.0.0:0"]\nsource_prefix_v4 = 24\n'
+    )
+    unpd = launch(echo() + trap)
+    with clients.connect((HOME, unpd.port("trap")), source=OTHER) as sock:
+        assert clients.read_all(sock) == b""
+    assert unpd.wait_event("denial.sensed").fields["network"] == OTHER
+    with inside(unpd, "127.0.0.5"):
+        unpd.stop()
+    unpd = launch(echo() + f'{trap}mode = "observe"\n')
+    with clients.connect((HOME, unpd.port("trap")), source=OTHER) as sock:
+        assert clients.read_all(sock) == b""
+    with inside(unpd, OTHER):
+        assert not unpd.log_events("denial.sensed")
+
+
 def test_a_datagram_to_a_sensor_denies_nobody(launch: Launch) -> None:
     """Its source can be forged: it is counted, and gets no answer."""
     unpd = launch(
@@ -363,4 +385,10 @@ def test_the_metrics_have_a_list_of_their_own(launch: Launch) -> None:
     line = unpd.wait_event("connection.refused", service="metrics")
     assert (line.fields["peer"], line.fields["reason"]) == (HOME, "allow")
     reload(unpd, text.format(HOME))
-    assert unpd.get("/metrics").status == 200
+
+    def is_shown() -> bool:
+        with contextlib.suppress(ConnectionResetError, http.client.RemoteDisconnected):
+            return unpd.get("/metrics").status == 200
+        return False
+
+    until(is_shown, 10.0, "the next exporter to answer alone")

@@ -3,6 +3,9 @@
 Called by :mod:`unpd.master.orders`. Reads what workers read: the rules of the
 configuration in use, the counts of all children, the live denials, the pressure.
 Changes nothing. Errors: VerbError, which is answered.
+
+Known gap: "uid:NAME" asks the user database. One on the network may make the master
+wait.
 """
 
 import time
@@ -35,7 +38,7 @@ class _Counts(Counted):
             denied=runtime.deny_list.denied,
             master=runtime.board.words,
         )
-        terms = runtime.deployment.config.services[service].access
+        terms = runtime.deployment.config.services[service].main_access
         super().__init__(terms, runtime.columns.services.column(service), shown)
         self._deny_list = runtime.deny_list
 
@@ -64,4 +67,4 @@ def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, An
     counts = _Counts(runtime, name)
     counts.look_at(peer, at.now)
     runtime.deny_list.look(at.now)
-    return fields_of(name, peer, explain(services[name].access, counts, peer, at), at.now)
+    return fields_of(name, peer, explain(services[name].main_access, counts, peer, at), at.now)

@@ -17,8 +17,8 @@ from unpd.services.sensor import SensorOptions
 
 def deny(runtime: Runtime, service: str, address: str) -> None:
     """Deny the source to which an address belongs, as the sensor ``service`` counts
-    sources. A report about anything else is ignored: the configuration may have changed
-    since.
+    sources; the address alone, if the source has others that no sensor denies. A report
+    about anything else is ignored: the configuration may have changed since.
     """
     config = runtime.deployment.config.services.get(service)
     if config is None or not isinstance(config.options, SensorOptions):
@@ -31,6 +31,8 @@ def deny(runtime: Runtime, service: str, address: str) -> None:
         return
     bits = config.source_prefix_v4 if one.family == 4 else config.source_prefix_v6
     network, at = Network.around(one.family, one.first, bits), now()
+    if config.access.never_deny.overlaps(network):
+        network = one
     until = at + config.options.deny_time_s
     try:
         runtime.deny_list.deny(Denial(network=network, since=at, until=until, service=service))

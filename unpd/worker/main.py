@@ -23,6 +23,7 @@ from unpd.channel import ChannelEnd
 from unpd.config.times import ServiceTimes
 from unpd.logs import Log
 from unpd.loop import now
+from unpd.names import RefusalReason
 from unpd.services.sensor import Sensor
 from unpd.worker.accepting import Listener, ListenerSetup
 from unpd.worker.admission import Admission, DatagramAdmission, Gate
@@ -122,6 +123,7 @@ class Worker:
         if setup.channel is not None:
             questions = Questions(setup.channel, engine, setup.log, setup.switch_log, setup.board)
             questions.watch(engine.learn)
+            setup.gate.sensing.send = questions.report
         setup.title("ready")
         while not orders.leaving and not (orders.draining and not engine.open):
             engine.turn()
@@ -135,8 +137,10 @@ class Worker:
 
 def listeners_of(service: ServiceSetup, gate: Gate) -> list[Listener]:
     """The listeners of a service, with its terms."""
-    is_sensor = isinstance(service.service, Sensor)
-    sense = functools.partial(gate.sense, service.name) if is_sensor else None
+    is_sensor = (
+        isinstance(service.service, Sensor) and RefusalReason.DENIED not in service.access.observe
+    )
+    sense = functools.partial(gate.sensing.report, service.name) if is_sensor else None
     terms = Terms(
         name=service.name,
         service=service.service,

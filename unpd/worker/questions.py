@@ -19,12 +19,16 @@ in a network. The answer is {"kicked": 3}: how many there were.
 {"question": "log"} brings the descriptor of a new log file. The answer is {"log":
 "switched"} or an error.
 
+Between answers a child reports who has connected to a sensor
+(:mod:`unpd.master.children.reports`).
+
 An answer is short (one line of the channel), and it holds up one turn by a millisecond
 or two. Owns the worker's end of the channel. The worker makes it; the engine calls
 ``ready``. A master that breaks the protocol or does not read ends the channel with a
 line in the log; the worker serves on.
 """
 
+import contextlib
 import json
 import select
 from collections.abc import Callable, Iterable, Mapping
@@ -129,6 +133,7 @@ class Questions:
         self._switch_log = switch_log
         self._board = board
         self._learn: Callable[[OwnAddresses], None] = lambda _: None
+        self._mask = select.EPOLLIN
 
     def watch(self, learn: Callable[[OwnAddresses], None] | None = None) -> None:
         """Begin to answer. ``learn`` takes the addresses on which unpd listens; without
@@ -152,11 +157,10 @@ class Questions:
         return answer(question, self._engine.sessions, now())
 
     def ready(self, mask: int) -> None:
-        """Read questions and answer them; or go on sending an answer."""
+        """Read questions and answer them; or go on sending what is pending."""
         channel = self._channel
-        waited = channel.pending
         try:
-            if waited:
+            if channel.pending:
                 channel.flush()
             else:
                 for question in channel.receive():
@@ -164,10 +168,25 @@ class Questions:
         except (ChannelError, ChannelFullError) as error:
             self._log.event("channel.broken", reason=str(error))
             channel.ended = True
+        self._watch_again()
+
+    def report(self, message: Mapping[str, Any]) -> None:
+        """Send a report between the answers. It is lost if the master does not read."""
+        if self._channel.ended:
+            return
+        with contextlib.suppress(ChannelFullError):
+            self._channel.send(message)
+        self._watch_again()
+
+    def _watch_again(self) -> None:
+        """Watch for room while bytes are pending, else for questions."""
+        channel = self._channel
         if channel.ended:
             self._engine.forget(channel.fileno())
             channel.close()
-        elif channel.pending != waited:
+            return
+        mask = select.EPOLLOUT if channel.pending else select.EPOLLIN
+        if mask != self._mask:
+            self._mask = mask
             self._engine.forget(channel.fileno())
-            mask = select.EPOLLOUT if channel.pending else select.EPOLLIN
             self._engine.watch(channel.fileno(), self, mask)

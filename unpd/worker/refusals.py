@@ -1,9 +1,9 @@
 """The log lines about refusals: few, whatever floods, and true in their sums.
 
 The first refusal of a source gives a line at once. Those that follow are summed up into
-one line a second. A source is a peer that a service refuses for one reason. A line
-stands for as many refusals as its field ``repeated`` says, so the sum of that field is
-the number of refusals.
+one line a second. A source is a host, or a /64 of IPv6, that a service refuses for one
+reason. A line stands for as many refusals as its field ``repeated`` says, so the sum of
+that field is the number of refusals.
 
 The memory is bounded, and so are the lines: the table holds MAX_SOURCES sources, and
 the refusals of all others are summed up into one line for each service and second. A
@@ -21,11 +21,15 @@ import math
 from dataclasses import dataclass
 
 from unpd.access.decide import Verdict
-from unpd.access.peer import Peer
+from unpd.access.peer import Peer, prefix
 from unpd.log_events.row import Field
 from unpd.logs import Log
 
-MAX_SOURCES = 256
+MAX_SOURCES = 32
+V4_BITS, V6_BITS = 32, 64
+"""The peers that share so many bits are one source here: a client has a whole /64, and
+could have a line for each of its addresses.
+"""
 PERIOD_S = 1.0
 """How often refusals are summed up."""
 OTHERS = "others"
@@ -80,7 +84,7 @@ class RefusalLines:
 
     def _take(self, service: str, peer: Peer, verdict: Verdict, *, observed: bool) -> None:
         reason = verdict.reason
-        key = (service, peer.family, peer.number, peer.uid, reason, observed)
+        key = (service, prefix(peer, V4_BITS, V6_BITS), reason, observed)
         source = self._sources.get(key)
         if source is not None:
             source.verdict = verdict

@@ -9,6 +9,8 @@ Translates the master's configuration into the arguments of
 import ipaddress
 
 from unpd import __version__
+from unpd.access.decide import Verdict
+from unpd.access.peer import Peer
 from unpd.board import layout
 from unpd.board.sources import SourceCounts
 from unpd.config.addresses import BoundAddress, TcpAddress
@@ -20,7 +22,8 @@ from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
 from unpd.metrics.labels import Labels, ListenerLabels, Server
-from unpd.names import ChildKind, ChildOrder
+from unpd.names import ChildKind, ChildOrder, RefusalReason
+from unpd.worker.refusals import RefusalLines
 
 FINISH_SHARE = 0.1
 """The part of ``grace_s`` that an exporter has for its last answers. The policy table
@@ -42,6 +45,7 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
     listener = deployment.listeners.of(METRICS)[0]
     wanted = deployment.config.log
     newborn.log.set_level(wanted.level, connections=wanted.connections)
+    lines = RefusalLines(newborn.log)
 
     def ready() -> None:
         newborn.report_ready()
@@ -59,6 +63,10 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
 
     def beat() -> None:
         newborn.cells[layout.Row.BEAT_NS] = int(now() * layout.NS)
+        lines.flush(now())
+
+    def refused(peer: Peer) -> None:
+        lines.refused(METRICS, peer, Verdict(RefusalReason.ALLOW), now())
 
     counts = SourceCounts(runtime.sources, newborn.board.rows_shown)
     context = ExporterContext(
@@ -74,9 +82,11 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         channel=newborn.channel,
         switch_log=newborn.switch_log,
         allow=deployment.config.metrics.allow.rules,
+        refused=refused,
         tracked=lambda: counts.tracked(now()),
     )
     run_exporter(context)
+    lines.finish()
 
 
 def _is_loopback(address: BoundAddress) -> bool:

@@ -12,7 +12,6 @@ has another meaning in the child.
 Called by the performers; calls :mod:`unpd.kernel`. OSError if the kernel refuses.
 """
 
-import contextlib
 import errno
 import faulthandler
 import os
@@ -26,10 +25,9 @@ from typing import Any
 
 from setproctitle import setproctitle
 
-from unpd.access.peer import Peer
 from unpd.board import layout
 from unpd.board.memory import Scoreboard, rows_bound, wrapped
-from unpd.channel import ChannelEnd, ChannelFullError
+from unpd.channel import ChannelEnd
 from unpd.core.model import Child
 from unpd.core.policy import policy_of
 from unpd.errors import PrivilegeError, UnpdError, error_text
@@ -75,13 +73,6 @@ class Newborn:
         """Report to the master that this child serves."""
         self.channel.send(reports.ready())
         self.reported = True
-
-    def report_sensed(self, service: str, peer: Peer) -> None:
-        """Report to the master who has connected to a sensor. If the master does not
-        read, the report is lost.
-        """
-        with contextlib.suppress(ChannelFullError):
-            self.channel.send(reports.sensed(service, peer.text))
 
     def switch_log(self) -> dict[str, Any]:
         """Write to the log file whose descriptor came with a question; return the

@@ -216,7 +216,7 @@ def _gate(runtime: Runtime, newborn: Newborn) -> Gate:
         denied=runtime.deny_list.denied,
         master=newborn.board.words,
     )
-    return Gate(shown, SourceLane(sources, newborn.row), newborn.report_sensed)
+    return Gate(shown, SourceLane(sources, newborn.row))
 
 
 def _serve(server: Worker | Dispatcher) -> None:

@@ -137,6 +137,8 @@ class Lanes:
         the dispatcher would have been over, if it had lost its slot.
         """
         lane.ends_at = ends_at
+        if not lane.table.used():  # also where memory is short, after a refused fork
+            return self._give_up(lane)
         accounts = {
             column: _Account(name, layout.service_cells(column))
             for name, column in self._columns().items()
@@ -189,8 +191,9 @@ class Lanes:
         """Give up a lane without sessions. Return how many connections its row still
         shows as open: the dispatcher died between two words.
         """
-        if lane.roll is None or lane.roll.enrolled:
-            return 0
+        return 0 if lane.roll is None or lane.roll.enrolled else self._give_up(lane)
+
+    def _give_up(self, lane: Lane) -> int:
         self._lanes.remove(lane)
         self._sources.clear(lane.row)
         self._board.leave(lane.row)

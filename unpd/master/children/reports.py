@@ -9,7 +9,7 @@ between, ``{"report": "sensed", "service": "trap", "peer": "192.0.2.1"}`` says t
 client has connected to a sensor. Any other message breaks the protocol: the master
 stops reading the channel, and the child goes on without it.
 
-The child makes its reports with the functions of the same names. In the
+The child makes the other reports with the functions of the same names. In the
 master, :mod:`unpd.master.perform` calls :func:`watch` after a fork, it and
 :mod:`unpd.master.rotation` ask, and :mod:`unpd.master.children.reap` calls
 :func:`read_and_close` after a death. Calls :mod:`unpd.channel`. If a channel breaks,
@@ -50,11 +50,6 @@ def failure(error: UnpdError) -> dict[str, Any]:
 def left(order: ChildOrder) -> dict[str, Any]:
     """The last report of a child that ``order`` has ended."""
     return {"report": "left", "by": order.value}
-
-
-def sensed(service: str, peer: str) -> dict[str, Any]:
-    """The report of a child that ``peer`` has connected to the sensor ``service``."""
-    return {"report": "sensed", "service": service, "peer": peer}
 
 
 def event_of(birth: int, report: Mapping[str, Any]) -> ev.ChildReady | ev.ChildFailed:
