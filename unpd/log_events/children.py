@@ -270,7 +270,7 @@ ROWS: tuple[LogEvent, ...] = (
         _REFUSAL,
         "A connection or a datagram was refused for `reason`: `value` was compared with `limit`, or"
         " the entry `rule` in `line` of `file` decided; the line stands for `repeated` refusals of"
-        " `peer`, or of the `others` beyond 256 peers.",
+        " the host `peer` or its /64, or of the `others` beyond 32.",
         optional=_GROUNDS,
     ),
     LogEvent(

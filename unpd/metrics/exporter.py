@@ -37,7 +37,6 @@ from unpd.loop import Loop, now
 from unpd.metrics.http import CONNECTION_S, HttpConnection, Phase
 from unpd.metrics.labels import Labels
 from unpd.metrics.pages import Pages
-from unpd.names import RefusalReason
 
 CONNECTIONS = 64
 BATCH = 16
@@ -81,7 +80,8 @@ class ExporterContext:
     ``channel``: the questions of the master, of which the exporter knows two. "log":
     ``switch_log`` carries it out and returns the answer. "rows": how many rows of the
     board to read at most from now on. ``tracked``: how many sources of connections are
-    counted now. ``allow``: who may read the metrics; an empty one lets everybody.
+    counted now. ``allow``: who may read the metrics; an empty one lets everybody;
+    ``refused`` is called with every other client.
     """
 
     sock: socket.socket
@@ -98,6 +98,7 @@ class ExporterContext:
     switch_log: Callable[[], dict[str, Any]] = dict
     tracked: Callable[[], int] = int
     allow: Rules = field(default_factory=Rules)
+    refused: Callable[[Peer], None] = lambda _: None
 
 
 def run_exporter(context: ExporterContext) -> None:
@@ -126,7 +127,7 @@ class _Exporter:
         self._report = context.report
         self._complaints = _Complaints(context.report)
         self._allow = context.allow
-        self._refusals = LineLimit()
+        self._refused = context.refused
         self._pages = Pages(
             context.board, context.labels, context.loopback, tracked=context.tracked
         )
@@ -234,15 +235,7 @@ class _Exporter:
         """
         if not self._allow or self._allow.find(peer := _peer_of(sock, name)):
             return True
-        suppressed = self._refusals.take(now())
-        if suppressed is not None:
-            self._report(
-                "connection.refused",
-                service="metrics",
-                peer=peer.text,
-                reason=RefusalReason.ALLOW,
-                repeated=1 + suppressed,
-            )
+        self._refused(peer)
         return False
 
     def _open(self, sock: socket.socket) -> None:

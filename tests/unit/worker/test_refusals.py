@@ -32,7 +32,7 @@ SOMEBODY = Peer(V4, 0xC0000201)
 
 def peer(number: int) -> Peer:
     """One of many peers."""
-    return Peer(V6, (0x20010DB8 << 96) + number)
+    return Peer(V6, (0x20010DB8 << 96) + (number << 64))
 
 
 class Scene:
@@ -176,13 +176,24 @@ def test_sources_that_fell_quiet_make_room(scene: Scene) -> None:
 
 def test_a_source_is_a_peer_a_service_and_a_reason(scene: Scene) -> None:
     """Each other of these is another source, and so is one that is only observed."""
-    for reason in RefusalReason:
-        for service in ("echo", "daytime"):
-            for each in (SOMEBODY, peer(1), Peer(UNIX, uid=0), Peer(UNIX, uid=1)):
-                for observed in (False, True):
-                    scene.refuse(each, reason, service, observed=observed)
-    assert scene.repeated == [1] * len(RefusalReason) * 2 * 4 * 2
-    assert Counter(line["event"] for line in scene.lines) == {REFUSED: 80, OBSERVED: 80}
+    for observed in (False, True):
+        for reason in RefusalReason:
+            scene.refuse(SOMEBODY, reason, observed=observed)
+        for each in (peer(1), Peer(UNIX, uid=0), Peer(UNIX, uid=1)):
+            scene.refuse(each, observed=observed)
+        scene.refuse(service="daytime", observed=observed)
+    number = len(RefusalReason) + 4
+    assert scene.repeated == [1] * 2 * number
+    assert Counter(line["event"] for line in scene.lines) == {REFUSED: number, OBSERVED: number}
+
+
+def test_a_source_of_ipv6_is_a_network(scene: Scene) -> None:
+    """A client that changes its address within its /64 has no more lines."""
+    for number in range(1000):
+        scene.refuse(Peer(V6, (0x20010DB8 << 96) + number))
+    scene.clock.advance(PERIOD_S)
+    scene.refusals.flush(scene.clock.now)
+    assert scene.repeated == [1, 999]
 
 
 def test_others_with_several_reasons_say_so(scene: Scene) -> None:
