@@ -81,7 +81,9 @@ def agree_once_more(unpd: Unpd, peer: str, reason: str) -> dict[str, Any]:
     check: dict[str, Any]
     (check,) = [each for each in answer["checks"] if each["refuses"]]
     assert check["reason"] == reason
-    assert unpd.wait_event("connection.refused", peer=peer).fields["reason"] == reason
+    line = unpd.wait_event("connection.refused", peer=peer, reason=reason).fields
+    assert line["rule"] == check["rule"]
+    assert unpd.total("unpd_refused_total", service="echo", reason=reason) >= 1
     return check
 
 
@@ -100,11 +102,11 @@ def test_rules_alone(launch: Launch) -> None:
     unpd.stop()
     answer = explained(unpd, "192.0.2.9", *config)
     assert answer["outcome"] == "refused"
-    for words, said in (
+    for words, part in (
         (("192.0.2.300", "echo"), "192.0.2.300"),
         (("192.0.2.0/24", "echo"), "name one address of it"),
-        (("192.0.2.1", "ech"), 'there is no service "ech"; it has "echo"'),
+        (("192.0.2.1", "ech"), 'has no service "ech"; it has "echo"'),
     ):
         ended = unpd.run("explain", *words, *config)
         assert ended.returncode != 0
-        assert said in ended.stderr.decode()
+        assert part in ended.stderr.decode()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unpd.cli.output import printable
-from unpd.errors import ConfigError, Problem, UnpdError, quoted
+from unpd.errors import UnpdError, quoted
 
 Values = dict[str, Any]
 
@@ -68,12 +68,13 @@ def from_rules(path: Path, address: str, service: str) -> Values:
 
     services = load(path).config.services
     if service not in services:
-        sentence = f"there is no service {quoted(service)}; it has {quoted_list(services)}"
-        raise ConfigError((Problem(file_shown(path), None, "services", sentence),))
+        raise UnpdError(
+            f"{file_shown(path)} has no service {quoted(service)}; it has {quoted_list(services)}"
+        )
     try:
         peer = parse_peer(address, THIS_HOST)
     except ValueError as error:
         raise UnpdError(str(error)) from None
     at = Moment(0.0, time.time())
-    explanation = explain(services[service].access, NoCounts(), peer, at)
+    explanation = explain(services[service].main_access, NoCounts(), peer, at)
     return fields_of(service, peer, explanation, at.now)

@@ -171,9 +171,12 @@ def _add_verb(commands: "_Commands[argparse.ArgumentParser]", verb: Verb) -> Non
     parser = commands.add_parser(
         verb.name, help=verb.help, description=verb.description, allow_abbrev=False
     )
-    _add_config(
-        parser, "the configuration file that names the control socket (default: as for run)"
-    ).add_argument("--control", metavar="PATH", type=_path, help="the path of the control socket")
+    about = "the configuration file that names the control socket (default: as for run)"
+    if verb.name == "explain":
+        about = "the configuration file whose rules decide; no daemon is asked"
+    _add_config(parser, about).add_argument(
+        "--control", metavar="PATH", type=_path, help="the path of the control socket"
+    )
     for argument in (*verb.arguments, *verb.options):
         if argument.internal:
             parser.set_defaults(**{argument.name: argument.default})

@@ -174,7 +174,7 @@ def denied(args: argparse.Namespace) -> int:
 
 def explain(args: argparse.Namespace) -> int:
     """``unpd explain``: ask the daemon, or with --config the rules of that file."""
-    path = config_path(args) if args.config is not None and args.control is None else None
+    path = config_path(args) if args.config is not None else None
     if path is not None:
         answer = explained_text.from_rules(path, args.peer, args.service)
     else:

@@ -28,7 +28,7 @@ def _check(look: Look, now: float) -> dict[str, Any]:
         "reason": str(look.reason),
         "refuses": verdict is not None,
         "observed": look.observed,
-        "waits": look.waits,
+        "waits": look.waits and verdict is not None,
         "value": _rounded(look.value),
         "limit": look.limit,
         "rule": rule.text if rule else None,

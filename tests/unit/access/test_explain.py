@@ -37,8 +37,10 @@ def test_each_reason_is_looked_at_even_after_a_refusal() -> None:
     )
     found = explain(terms, Busy(), PEER, AT)
     assert found.outcome == REFUSED
-    said = [(look.reason, look.verdict is not None, look.value, look.limit) for look in found.looks]
-    assert said == [
+    found_values = [
+        (look.reason, look.verdict is not None, look.value, look.limit) for look in found.looks
+    ]
+    assert found_values == [
         (RefusalReason.DENIED, False, None, None),
         (RefusalReason.DENY, True, None, None),
         (RefusalReason.MAX_CONNECTIONS, True, 5, 5),
