@@ -125,7 +125,8 @@ class Scope:
 
     def has(self, target: Ratio | Bound) -> bool:
         """Whether this target is part of it."""
-        if target.row not in self.rows or UNPD not in self.servers:
+        ours = target.of if isinstance(target, Ratio) else UNPD
+        if target.row not in self.rows or not {UNPD, ours} <= self.servers:
             return False
         return isinstance(target, Bound) or bool(
             self.servers & (PEERS if target.to == BEST else {target.to})

@@ -15,7 +15,6 @@ import pytest
 
 from tests.support import clients, procs
 from tests.support.counts import service_counts, wait_active
-from tests.support.daemon import Unpd
 from tests.support.faults import namespace, requires_namespaces
 from tests.support.launch import Launch
 from tests.support.waiting import until
@@ -87,16 +86,18 @@ def test_a_flood_of_one_source_harms_no_other(launch: Launch) -> None:
         refused, served = counts
     assert served == 0
     unpd.metric_becomes(refused, "unpd_refused_total", service="echo", reason="max_per_source")
+    unpd.stop()
     lines = unpd.log_events("connection.refused")
-    assert sum(int(line.fields["repeated"]) for line in lines) <= refused
+    assert sum(int(line.fields["repeated"]) for line in lines) == refused
     assert len(lines) < 100
 
 
-def test_the_limit_holds_for_clients_that_come_at_once(launch: Launch) -> None:
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_the_limit_holds_for_clients_that_come_at_once(launch: Launch, workers: int) -> None:
     """Of many that connect at the same moment, at most one for each other process comes
     in too many. Then the limit is exact again.
     """
-    workers, limit = 4, 8
+    limit = 8
     unpd = launch(echo(f"max_connections = {limit}", 'on_limit = "refuse"', workers=workers))
     port = unpd.port("echo")
     for _ in range(5):
@@ -216,8 +217,25 @@ def test_every_client_of_a_flood_is_accounted_for(launch: Launch, on_limit: str)
     """What was served and what was refused are all that came."""
     unpd = launch(echo("max_connections = 4", f'on_limit = "{on_limit}"'))
     port = unpd.port("echo")
+    inside: list[int] = []
+    most = [0]
+
+    def stay(number: int) -> bool:
+        """Be served, and stay for one more byte."""
+        try:
+            with clients.connect((HOME, port)) as sock:
+                if not _is_served(sock):
+                    return False
+                inside.append(number)
+                most[0] = max(most[0], len(inside))
+                _is_served(sock)
+                inside.remove(number)
+                return True
+        except (ConnectionResetError, BrokenPipeError):
+            return False
+
     with ThreadPoolExecutor(12) as threads:
-        outcomes = list(threads.map(lambda _: visit(port), range(600)))
+        outcomes = list(threads.map(stay, range(600)))
     served = outcomes.count(True)
     until(lambda: service_counts(unpd).active == 0, 10.0, "the connections to end")
     unpd.metric_becomes(served, "unpd_connections_accepted_total", service="echo")
@@ -225,8 +243,4 @@ def test_every_client_of_a_flood_is_accounted_for(launch: Launch, on_limit: str)
         600 - served, "unpd_refused_total", service="echo", reason="max_connections"
     )
     assert served == 600 or on_limit == "refuse"
-    assert _peak(unpd) <= 4 + 1
-
-
-def _peak(unpd: Unpd) -> float:
-    return unpd.metric("unpd_connections_peak", service="echo")
+    assert 3 <= most[0] <= 4 + 1, "one too many may come in for the other worker"

@@ -246,6 +246,7 @@ def test_a_kick_reaches_sessions_whose_dispatcher_died(launch: Launch) -> None:
         unpd.metric_becomes(1, "unpd_connections_ended_total", service="echo", cause="denied")
 
 
+@pytest.mark.slow
 def test_a_process_that_stands_still_holds_up_no_answer(launch: Launch) -> None:
     """The command complains after some seconds; the network is denied."""
     unpd = launch(f"{ECHO}\n[pools.default]\nworkers = 1\n")

@@ -57,8 +57,8 @@ def test_a_unix_path_may_have_any_printable_character(launch: Launch, tmp_path: 
     )
     ended = unpd.run("client", "echo", str(path))
     assert (ended.returncode, ended.stderr) == (0, b"")
-    listed = subprocess.run(["ss", "-xlH"], capture_output=True, text=True, check=True).stdout
-    assert f" {path} " in listed
+    listed = subprocess.run(["ss", "-xlH"], capture_output=True, check=True).stdout
+    assert os.fsencode(f" {path} ") in listed
     unpd.stop()
     assert not path.exists()
 

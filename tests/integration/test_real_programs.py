@@ -163,8 +163,10 @@ def test_nmap_names_the_services(served: Served) -> None:
         "19/open/tcp//chargen///",
         "37/open/tcp//time//(32 bits)/",
     }
-    assert {found.rpartition("//")[0] for found in scan(served, "-sU", *asked)} == {
-        "7/open/udp//echo/",
+    # What follows the name depends on the length of the answer, which chargen draws.
+    names = {"/".join(found.split("/")[:5]) for found in scan(served, "-sU", *asked)}
+    assert names == {
+        "7/open/udp//echo",
         "13/open/udp//daytime",
         "19/open/udp//chargen",
         "37/open/udp//time",

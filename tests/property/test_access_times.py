@@ -113,6 +113,7 @@ def check(times: AccessTimes, expected: bytes, begin: int, minutes: range) -> No
             assert until == BEGIN + 60 * opening, (times.texts, minute)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     name=st.sampled_from(tuple(ZONES)),
