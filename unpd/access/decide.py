@@ -46,9 +46,8 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class LiveDenial:
-    """What is known about a live denial; a worker knows only that there is one.
-
-    ``rule``: the network that is denied. ``until``: monotonic seconds.
+    """What is known about a live denial. ``rule``: the network that is denied.
+    ``until``: when it ends, in monotonic seconds; a worker does not know that.
     """
 
     rule: Entry | None = None

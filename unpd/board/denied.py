@@ -61,15 +61,10 @@ class Denied:
         half = _HALVES[words[_VERSION] & 1]
         return not words[half + _V4_COUNT] and not words[half + _V6_COUNT]
 
-    def holds(self, family: int, number: int) -> bool:
-        """Whether the address ``number`` of a family (4 or 6; no other is denied) lies
-        in a denied network.
-        """
-        return self.find(family, number) is not None
-
     def find(self, family: int, number: int) -> tuple[int, int] | None:
-        """The first and the last address of the denied range in which an address lies;
-        None if it is not denied.
+        """The first and the last address of the denied range in which the address
+        ``number`` of a family lies; None if it is not denied, as no address is of a
+        family but 4 and 6.
         """
         words = self._words
         find = self._find_v4 if family == 4 else self._find_v6

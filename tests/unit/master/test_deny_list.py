@@ -40,7 +40,7 @@ class Scene:
 
     def shown(self) -> bool:
         """Whether children see the denial of ADDRESS."""
-        return self.denials.denied.holds(4, ADDRESS.first)
+        return self.denials.denied.find(4, ADDRESS.first) is not None
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The lines of the log with that event."""

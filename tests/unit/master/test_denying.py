@@ -64,7 +64,7 @@ class Master:
     def ask(self, runtime: Runtime, birth: int, question: Question) -> None:
         """Keep the question; children see the denial already."""
         assert question.message == {"question": "kick", "network": "192.0.2.0/24"}
-        assert self.deny_list.denied.holds(4, Network.parse("192.0.2.9").first)
+        assert self.deny_list.denied.find(4, Network.parse("192.0.2.9").first) is not None
         self.asked[birth] = question.on_answer
 
     def carries_out(self, verb: str, **arguments: Any) -> Any:
