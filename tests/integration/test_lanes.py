@@ -24,7 +24,7 @@ from unpd.board.active import count_in_row
 from unpd.board.layout import Service, Session
 from unpd.board.memory import Entry, Scoreboard, create
 from unpd.board.source_lane import SourceLane
-from unpd.board.sources import Shape, SourceCounts
+from unpd.board.sources import Shape, SourceCounts, window_of
 from unpd.board.sources import create as create_sources
 from unpd.channel import ChannelEnd
 from unpd.core.model import Child, Slot, State, Wanted, WantedPool
@@ -269,7 +269,7 @@ def test_sources_count_as_long_as_their_sessions(scene: Scene) -> None:
     pids = [scene.session() for _ in range(3)]
     for pid in pids:
         scene.begin(pid, key)
-    scene.source_lane.service_admitted(ECHO, 21.0, 10.0)
+    scene.source_lane.service_admitted(ECHO, window_of(21.0, 10.0))
     scene.lanes.take_back(scene.lane(1))
     assert scene.counts.source(key)[0] == 3
     scene.lanes.session_ended(scene.end(pids[0]))
@@ -279,12 +279,12 @@ def test_sources_count_as_long_as_their_sessions(scene: Scene) -> None:
     scene.roll.ended(scene.begin(scene.session(), key), ReapReason.CLEAN, time.monotonic_ns())
     assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (2, 2)
     scene.lanes.take_back(scene.lane(2))
-    assert scene.counts.service_rate(ECHO, 21.0, 10.0)[0] == 1
+    assert scene.counts.service_rate(ECHO, window_of(21.0, 10.0))[0] == 1
     for pid in pids[1:]:
         scene.lanes.session_ended(scene.end(pid))
     assert scene.lanes.rows == set()
     assert (scene.counts.source(key)[0], scene.counts.service_open(ECHO)) == (0, 0)
-    assert scene.counts.service_rate(ECHO, 21.0, 10.0)[0] == 0
+    assert scene.counts.service_rate(ECHO, window_of(21.0, 10.0))[0] == 0
 
 
 def test_a_dead_dispatcher_is_neither_a_worker_nor_the_parent_of_zombies(scene: Scene) -> None:

@@ -18,7 +18,7 @@ from tests.support.refused_calls import refuse, requires_filters
 from tests.support.runtimes import running
 from unpd.board import sources
 from unpd.board.source_lane import SourceLane
-from unpd.board.sources import SourceCounts, Sources, admitted
+from unpd.board.sources import SourceCounts, Sources, admitted, window_of
 from unpd.channel import ChannelEnd
 from unpd.core.model import Child, Slot, State, Wanted
 from unpd.kernel.signals import Reaped
@@ -88,12 +88,12 @@ def test_processes_see_what_the_others_count(memory: Sources) -> None:
         lane = SourceLane(memory, row)
         lane.service_opened(ECHO)
         lane.source_opened(key, 1.0)
-        lane.source_admitted(key, 1.0, WINDOW_S)
+        lane.source_admitted(key, window_of(1.0, WINDOW_S))
 
     def sees(number: int) -> None:
         count, windows = counts.source(key)
         assert (count, counts.service_open(ECHO)) == (number, number)
-        assert admitted(windows, 1.0, WINDOW_S)[0] == number
+        assert admitted(windows, window_of(1.0, WINDOW_S))[0] == number
 
     with ExitStack() as stack:
         first, second = (

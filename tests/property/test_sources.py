@@ -18,7 +18,7 @@ from tests.support.scale import many
 from unpd.board import layout, sources
 from unpd.board.layout import LaneSums
 from unpd.board.source_lane import SourceLane
-from unpd.board.sources import Shape, SourceCounts, Sources, admitted
+from unpd.board.sources import Shape, SourceCounts, Sources, admitted, window_of
 
 ROWS = 2
 COLUMNS = (0, 5)
@@ -101,8 +101,8 @@ class Children(RuleBasedStateMachine):
     @rule(row=rows, column=columns, prefix=prefixes)
     def a_client_is_admitted(self, row: int, column: int, prefix: bytes) -> None:
         lane, key = self.children[row].lane, self.sources.key(column, prefix)
-        lane.service_admitted(column, self.now, WINDOW_S)
-        lane.source_admitted(key, self.now, WINDOW_S)
+        lane.service_admitted(column, window_of(self.now, WINDOW_S))
+        lane.source_admitted(key, window_of(self.now, WINDOW_S))
 
     @rule(seconds=st.sampled_from((0.1, 1.0, 5.0)))
     def time_passes(self, seconds: float) -> None:
@@ -191,18 +191,18 @@ def test_rates_add_up_over_children(admissions: list[tuple[int, bytes, float]]) 
     now = 1000.0
     for row, prefix, seconds in admissions:
         now += seconds
-        lanes[row].service_admitted(0, now, WINDOW_S)
-        lanes[row].source_admitted(memory.key(0, prefix), now, WINDOW_S)
+        lanes[row].service_admitted(0, window_of(now, WINDOW_S))
+        lanes[row].source_admitted(memory.key(0, prefix), window_of(now, WINDOW_S))
         window = int(now // WINDOW_S)
         for name in (None, prefix):
             windows[name][window] += 1
-        assert counts.service_rate(0, now, WINDOW_S)[:2] == (
+        assert counts.service_rate(0, window_of(now, WINDOW_S))[:2] == (
             windows[None][window],
             windows[None][window - 1],
         )
         for name in PREFIXES:
             found = counts.source(memory.key(0, name))[1]
-            present, before, share = admitted(found, now, WINDOW_S)
+            present, before, share = admitted(found, window_of(now, WINDOW_S))
             assert (present, before) == (windows[name][window], windows[name][window - 1])
             assert share == pytest.approx(1 - now % WINDOW_S / WINDOW_S, abs=1e-8)
     memory.close()
@@ -223,17 +223,17 @@ def test_a_flood_of_sources_neither_grows_the_lane_nor_disturbs_others(shape: Sh
     for _ in range(3):
         lane.source_opened(present, 0.0)
         for key in (present, frequent):
-            lane.source_admitted(key, 0.0, 3600.0)
+            lane.source_admitted(key, window_of(0.0, 3600.0))
     tokens: list[int] = []
     for number in range(many(1_000_000, at_least=50_000)):
         key = memory.key(1, number.to_bytes(4, "big"))
-        lane.source_admitted(key, 1.0, 3600.0)
+        lane.source_admitted(key, window_of(1.0, 3600.0))
         tokens.append(lane.source_opened(key, 1.0))
         if len(tokens) > shape.buckets // 8:
             lane.source_closed(tokens.pop(0))
         if number % 1000 == 0:
             assert counts.source(present) == (3, [[3, 0, 7200 * layout.NS]])
-            assert admitted(counts.source(frequent)[1], 1.0, 3600.0)[0] == 3
+            assert admitted(counts.source(frequent)[1], window_of(1.0, 3600.0))[0] == 3
             assert counts.source(memory.key(1, b"new")) == (0, [])
     assert os.fstat(memory.fd).st_blocks * 512 <= shape.lane_bytes + sources.SUMS_BYTES
     assert 0 < counts.tracked(1.0) <= shape.buckets * shape.entries
@@ -285,8 +285,8 @@ class Attacked:
                 self.lane.source_closed(token)
                 self.lane.service_closed(0)
             case 2:
-                self.lane.service_admitted(0, now, WINDOW_S)
-                self.lane.source_admitted(key, now, WINDOW_S)
+                self.lane.service_admitted(0, window_of(now, WINDOW_S))
+                self.lane.source_admitted(key, window_of(now, WINDOW_S))
             case 3:
                 keys = [key for key, _ in self.open]
                 self.lane = SourceLane(self.sources, 0)
@@ -298,9 +298,9 @@ class Attacked:
     def read(self, key: int, now: float) -> None:
         """No number is negative, or one that no honest count reaches."""
         count, windows = self.counts.source(key)
-        present, before, share = admitted(windows, now, WINDOW_S)
+        present, before, share = admitted(windows, window_of(now, WINDOW_S))
         numbers = [count, present, before, self.counts.service_open(0)]
-        numbers += self.counts.service_rate(0, now, WINDOW_S)[:2]
+        numbers += self.counts.service_rate(0, window_of(now, WINDOW_S))[:2]
         assert all(0 <= number < 4 * layout.SANE_COUNT for number in numbers)
         assert 0 < share <= 1
         assert 0 <= self.counts.tracked(now) <= 2 * 4 * 8

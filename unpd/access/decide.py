@@ -20,7 +20,7 @@ own; the counts may raise.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from unpd.access.peer import UNIX, Peer
 from unpd.access.rate import Rate
@@ -34,8 +34,7 @@ of the one before still counts (:mod:`unpd.access.rate`).
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """One time on both clocks. ``now``: monotonic seconds. ``wall_s``: seconds since
     the epoch.
     """
@@ -116,10 +115,9 @@ ADMITTED = Decision()
 
 def decide(terms: AccessTerms, counts: Counts, peer: Peer, at: Moment) -> Decision:
     """Decide about a peer that was accepted, or about a datagram of it."""
-    question = _Question(terms, counts, peer, at)
     observed: list[Verdict] = []
     for reason in terms.decided:
-        verdict = _CHECKS[reason](question)
+        verdict = _CHECKS[reason](terms, counts, peer, at)
         if verdict is None:
             continue
         if reason not in terms.observe:
@@ -130,124 +128,130 @@ def decide(terms: AccessTerms, counts: Counts, peer: Peer, at: Moment) -> Decisi
 
 def holds_back(terms: AccessTerms, counts: Counts, at: Moment) -> Verdict | None:
     """The limit because of which no client is taken out of the accept queue now."""
-    question = _Question(terms, counts, _NOBODY, at)
-    verdicts = (_CHECKS[reason](question) for reason in terms.queued)
-    return next((verdict for verdict in verdicts if verdict), None)
+    for reason in terms.queued:
+        verdict = _CHECKS[reason](terms, counts, _NOBODY, at)
+        if verdict is not None:
+            return verdict
+    return None
 
 
 def look_at(
     reason: RefusalReason, terms: AccessTerms, counts: Counts, peer: Peer, at: Moment
 ) -> Verdict | None:
     """What one reason alone says, whose term must be set: for an explanation."""
-    return _CHECKS[reason](_Question(terms, counts, peer, at))
+    return _CHECKS[reason](terms, counts, peer, at)
 
 
 _NOBODY = Peer(UNIX)
 """Stands for the peer where none is known: no limit of the accept queue looks at it."""
 
 
-@dataclass(slots=True)
-class _Question:
-    """One decision. Each method looks at one reason, whose term is set."""
+# --- one check for each reason, whose term is set -------------------------------------
 
-    terms: AccessTerms
-    counts: Counts
-    peer: Peer
-    at: Moment
 
-    def denied(self) -> Verdict | None:
-        denial = self.counts.denial(self.peer)
-        if denial is None:
-            return None
-        return Verdict(RefusalReason.DENIED, denial.rule, frees_at=denial.until)
-
-    def deny(self) -> Verdict | None:
-        entry = self.terms.deny.find(self.peer)
-        return Verdict(RefusalReason.DENY, entry) if entry else None
-
-    def allow(self) -> Verdict | None:
-        if self.terms.allow.find(self.peer):
-            return None
-        return Verdict(RefusalReason.ALLOW, self._key(RefusalReason.ALLOW))
-
-    def access_times(self) -> Verdict | None:
-        times, at = self.terms.access_times, self.at
-        opens = times.closed_until(at.wall_s) if times else None
-        if opens is None:
-            return None
-        reason = RefusalReason.ACCESS_TIMES
-        return Verdict(reason, self._key(reason), frees_at=at.now + (opens - at.wall_s))
-
-    def max_pressure(self) -> Verdict | None:
-        for resource, limit in self.terms.max_pressure:
-            value = self.counts.pressure(resource)
-            if value is not None and value > limit:
-                return Verdict(
-                    RefusalReason.MAX_PRESSURE, self._key_of(resource, limit), value, limit
-                )
+def _denied(_terms: AccessTerms, counts: Counts, peer: Peer, _at: Moment) -> Verdict | None:
+    denial = counts.denial(peer)
+    if denial is None:
         return None
-
-    def max_load(self) -> Verdict | None:
-        value, limit = self.counts.load(), self.terms.max_load
-        if value is None or value <= limit:
-            return None
-        return Verdict(RefusalReason.MAX_LOAD, self._key(RefusalReason.MAX_LOAD), value, limit)
-
-    def max_connections(self) -> Verdict | None:
-        return self._full(
-            RefusalReason.MAX_CONNECTIONS, self.counts.service_open(), self.terms.max_connections
-        )
-
-    def max_per_source(self) -> Verdict | None:
-        return self._full(
-            RefusalReason.MAX_PER_SOURCE, self.counts.source_open(), self.terms.max_per_source
-        )
-
-    def accept_rate(self) -> Verdict | None:
-        return self._rated(
-            RefusalReason.ACCEPT_RATE, self.counts.service_rate(), self.terms.accept_rate
-        )
-
-    def accept_rate_per_source(self) -> Verdict | None:
-        return self._rated(
-            RefusalReason.ACCEPT_RATE_PER_SOURCE,
-            self.counts.source_rate(),
-            self.terms.accept_rate_per_source,
-        )
-
-    def _full(self, reason: RefusalReason, value: int, limit: int) -> Verdict | None:
-        """Whether as many are open as may be."""
-        return Verdict(reason, self._key(reason), value, limit) if value >= limit else None
-
-    def _rated(
-        self, reason: RefusalReason, admitted: Admitted, rate: Rate | None
-    ) -> Verdict | None:
-        """Whether one more would be too many for a rate."""
-        if rate is None or not rate.exceeded(*admitted):
-            return None
-        frees_at = self.at.now + rate.frees_in_s(*admitted)
-        return Verdict(reason, self._key(reason), rate.estimate(*admitted), rate.burst, frees_at)
-
-    def _key(self, reason: RefusalReason) -> Entry | None:
-        return self.terms.keys.get(reason)
-
-    def _key_of(self, resource: Resource, limit: float) -> Entry:
-        """The part of the table ``max_pressure`` that refuses."""
-        table = self._key(RefusalReason.MAX_PRESSURE)
-        return Entry(f"max_pressure.{resource} = {limit:g}", table.origin if table else NOWHERE)
+    return Verdict(RefusalReason.DENIED, denial.rule, frees_at=denial.until)
 
 
-_CHECKS: Mapping[RefusalReason, Callable[[_Question], Verdict | None]] = MappingProxyType(
-    {
-        RefusalReason.DENIED: _Question.denied,
-        RefusalReason.DENY: _Question.deny,
-        RefusalReason.ALLOW: _Question.allow,
-        RefusalReason.ACCESS_TIMES: _Question.access_times,
-        RefusalReason.MAX_PRESSURE: _Question.max_pressure,
-        RefusalReason.MAX_LOAD: _Question.max_load,
-        RefusalReason.MAX_CONNECTIONS: _Question.max_connections,
-        RefusalReason.MAX_PER_SOURCE: _Question.max_per_source,
-        RefusalReason.ACCEPT_RATE: _Question.accept_rate,
-        RefusalReason.ACCEPT_RATE_PER_SOURCE: _Question.accept_rate_per_source,
-    }
+def _deny(terms: AccessTerms, _counts: Counts, peer: Peer, _at: Moment) -> Verdict | None:
+    entry = terms.deny.find(peer)
+    return Verdict(RefusalReason.DENY, entry) if entry else None
+
+
+def _allow(terms: AccessTerms, _counts: Counts, peer: Peer, _at: Moment) -> Verdict | None:
+    if terms.allow.find(peer):
+        return None
+    return Verdict(RefusalReason.ALLOW, terms.keys.get(RefusalReason.ALLOW))
+
+
+def _access_times(terms: AccessTerms, _counts: Counts, _peer: Peer, at: Moment) -> Verdict | None:
+    opens = terms.access_times.closed_until(at.wall_s) if terms.access_times else None
+    if opens is None:
+        return None
+    reason = RefusalReason.ACCESS_TIMES
+    return Verdict(reason, terms.keys.get(reason), frees_at=at.now + (opens - at.wall_s))
+
+
+def _max_pressure(terms: AccessTerms, counts: Counts, _peer: Peer, _at: Moment) -> Verdict | None:
+    reason = RefusalReason.MAX_PRESSURE
+    for resource, limit in terms.max_pressure:
+        value = counts.pressure(resource)
+        if value is not None and value > limit:
+            return Verdict(reason, _pressure_key(terms, resource, limit), value, limit)
+    return None
+
+
+def _pressure_key(terms: AccessTerms, resource: Resource, limit: float) -> Entry:
+    """The part of the table ``max_pressure`` that refuses."""
+    table = terms.keys.get(RefusalReason.MAX_PRESSURE)
+    return Entry(f"max_pressure.{resource} = {limit:g}", table.origin if table else NOWHERE)
+
+
+def _max_load(terms: AccessTerms, counts: Counts, _peer: Peer, _at: Moment) -> Verdict | None:
+    value, limit = counts.load(), terms.max_load
+    if value is None or value <= limit:
+        return None
+    reason = RefusalReason.MAX_LOAD
+    return Verdict(reason, terms.keys.get(reason), value, limit)
+
+
+def _max_connections(
+    terms: AccessTerms, counts: Counts, _peer: Peer, _at: Moment
+) -> Verdict | None:
+    value, limit = counts.service_open(), terms.max_connections
+    if value < limit:
+        return None
+    reason = RefusalReason.MAX_CONNECTIONS
+    return Verdict(reason, terms.keys.get(reason), value, limit)
+
+
+def _max_per_source(terms: AccessTerms, counts: Counts, _peer: Peer, _at: Moment) -> Verdict | None:
+    value, limit = counts.source_open(), terms.max_per_source
+    if value < limit:
+        return None
+    reason = RefusalReason.MAX_PER_SOURCE
+    return Verdict(reason, terms.keys.get(reason), value, limit)
+
+
+def _accept_rate(terms: AccessTerms, counts: Counts, _peer: Peer, at: Moment) -> Verdict | None:
+    rate, admitted = terms.accept_rate, counts.service_rate()
+    if rate is None or not rate.exceeded(*admitted):
+        return None
+    return _too_fast(RefusalReason.ACCEPT_RATE, terms, rate, admitted, at)
+
+
+def _accept_rate_per_source(
+    terms: AccessTerms, counts: Counts, _peer: Peer, at: Moment
+) -> Verdict | None:
+    rate, admitted = terms.accept_rate_per_source, counts.source_rate()
+    if rate is None or not rate.exceeded(*admitted):
+        return None
+    return _too_fast(RefusalReason.ACCEPT_RATE_PER_SOURCE, terms, rate, admitted, at)
+
+
+def _too_fast(
+    reason: RefusalReason, terms: AccessTerms, rate: Rate, admitted: Admitted, at: Moment
+) -> Verdict:
+    frees_at = at.now + rate.frees_in_s(*admitted)
+    return Verdict(reason, terms.keys.get(reason), rate.estimate(*admitted), rate.burst, frees_at)
+
+
+_CHECKS: Mapping[RefusalReason, Callable[[AccessTerms, Counts, Peer, Moment], Verdict | None]] = (
+    MappingProxyType(
+        {
+            RefusalReason.DENIED: _denied,
+            RefusalReason.DENY: _deny,
+            RefusalReason.ALLOW: _allow,
+            RefusalReason.ACCESS_TIMES: _access_times,
+            RefusalReason.MAX_PRESSURE: _max_pressure,
+            RefusalReason.MAX_LOAD: _max_load,
+            RefusalReason.MAX_CONNECTIONS: _max_connections,
+            RefusalReason.MAX_PER_SOURCE: _max_per_source,
+            RefusalReason.ACCEPT_RATE: _accept_rate,
+            RefusalReason.ACCEPT_RATE_PER_SOURCE: _accept_rate_per_source,
+        }
+    )
 )

@@ -5,7 +5,7 @@ dispatchers for each accept, and by ``unpd explain``.
 """
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from unpd.access.accounts import Accounts, parse_uid
 from unpd.access.network import V4, V6, Network, address_text, unmapped
@@ -19,8 +19,7 @@ _FAMILY = struct.Struct("=H")
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """``family``: 4, 6, or 0 of a UNIX peer. ``number``: the address, 0 of a UNIX peer.
     ``uid`` and ``gids``: the user and the groups of a UNIX peer (SO_PEERCRED and
     SO_PEERGROUPS, unix(7)); None and () if they are unknown.

@@ -27,7 +27,7 @@ quote. Errors: ValueError with one sentence, for a bad text.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from unpd.errors import quoted
@@ -49,6 +49,15 @@ class Rate:
     count: int
     period_s: int
     burst: int
+    window_s: float = field(init=False, repr=False, compare=False)
+    """The length of a window in seconds; rounded up to a millisecond, so that no more
+    is taken.
+    """
+
+    def __post_init__(self) -> None:
+        """Compute the window once, not at each accept."""
+        window_s = -(-1000 * self.burst * self.period_s // self.count) / 1000
+        object.__setattr__(self, "window_s", window_s)
 
     @classmethod
     def parse(cls, text: str) -> "Rate":
@@ -77,13 +86,6 @@ class Rate:
         (unit,) = (unit for unit, period_s in PERIODS_S.items() if period_s == self.period_s)
         most = "" if self.burst == self.count else f" burst {self.burst}"
         return f"{self.count}/{unit}{most}"
-
-    @property
-    def window_s(self) -> float:
-        """The length of a window in seconds; rounded up to a millisecond, so that no
-        more is taken.
-        """
-        return -(-1000 * self.burst * self.period_s // self.count) / 1000
 
     def estimate(self, now_count: int, before: int, share: float) -> float:
         """How many were taken in the last ``window_s`` seconds, about: ``now_count`` in

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from unpd.board import layout
 from unpd.board.layout import Bucket, LaneSums, Source
 from unpd.board.memory import sane
-from unpd.board.sources import Sources, window_of
+from unpd.board.sources import Sources, Window
 
 # A word that is asked of its table costs 0.1 us, because a call answers.
 _USED, _SUM_OPEN, _SUM_COUNT, _SUM_BEFORE, _SUM_EXPIRES_NS = (
@@ -45,6 +45,7 @@ class SourceLane:
         self._own_sums = memoryview(bytearray(self._sums.nbytes)).cast("Q")
         self._mask = shape.buckets - 1
         self._bucket_words = shape.bucket_words
+        self._last_entry = _FIRST
 
     # --- services ---------------------------------------------------------------------
 
@@ -56,17 +57,16 @@ class SourceLane:
         """Count the end of such a connection."""
         self._add_to_sum(_SUM_OPEN + column, -1)
 
-    def service_admitted(self, column: int, now: float, window_s: float) -> None:
-        """Count a connection or datagram for the rate of a service, which has windows
-        of ``window_s``.
-        """
-        at = (_SUM_COUNT + column, _SUM_BEFORE + column, _SUM_EXPIRES_NS + column)
-        counted = [self._own_sums[which] for which in at]
-        count, before, end = _one_more(counted, now, window_s)
-        if end != counted[2]:
-            self._store_sum(at[2], end)
-            self._store_sum(at[1], before)
-        self._store_sum(at[0], count)
+    def service_admitted(self, column: int, window: Window) -> None:
+        """Count a connection or datagram for the rate of a service."""
+        sums = self._own_sums
+        last_end = sums[_SUM_EXPIRES_NS + column]
+        counted = (sums[_SUM_COUNT + column], sums[_SUM_BEFORE + column], last_end)
+        count, before, end = _one_more(counted, window)
+        if end != last_end:
+            self._store_sum(_SUM_EXPIRES_NS + column, end)
+            self._store_sum(_SUM_BEFORE + column, before)
+        self._store_sum(_SUM_COUNT + column, count)
 
     # --- sources ----------------------------------------------------------------------
 
@@ -74,7 +74,8 @@ class SourceLane:
         """Count an open connection of a source. Return the token that
         :meth:`source_closed` needs.
         """
-        entry, start = self._entry_of(key, now), (key & self._mask) * self._bucket_words
+        entry = self._entry_of(key, int(now * layout.NS))
+        start = (key & self._mask) * self._bucket_words
         word = entry + _OPEN if entry else start + _OVERFLOW
         self._add_to_sum(_USED, 0 if entry else 1)
         self._store(word, self._own[word] + 1)
@@ -92,15 +93,15 @@ class SourceLane:
             self._store(token - _OPEN + _KEY, 0)
             self._add_to_sum(_USED, -1)
 
-    def source_admitted(self, key: int, now: float, window_s: float) -> None:
+    def source_admitted(self, key: int, window: Window) -> None:
         """Count a connection or datagram for the rate of a source. It is not counted if
         every entry of the bucket has open connections.
         """
-        entry = self._entry_of(key, now)
+        entry = self._entry_of(key, window[2])
         if not entry:
             return
         counted = self._own[entry + _COUNT : entry + _ENTRY].tolist()
-        count, before, end = _one_more(counted, now, window_s)
+        count, before, end = _one_more(counted, window)
         if end != counted[2]:
             self._store(entry + _EXPIRES_NS, end)
             self._store(entry + _BEFORE, before)
@@ -112,19 +113,22 @@ class SourceLane:
         keys = self._own[start + _FIRST : start + self._bucket_words : _ENTRY].tolist()
         return start + _FIRST + keys.index(key) * _ENTRY if key in keys else 0
 
-    def _entry_of(self, key: int, now: float) -> int:
+    def _entry_of(self, key: int, now_ns: int) -> int:
         """Find the entry of a source, or give it one without counts. Return where; 0 if
         each entry of its bucket has open connections.
         """
+        if self._own[self._last_entry + _KEY] == key:
+            return self._last_entry  # an accept asks twice
         entry = self._find(key)
         if not entry:
-            entry = self._free_entry(key, int(now * layout.NS))
+            entry = self._free_entry(key, now_ns)
             if not entry:
                 return 0
             self._add_to_sum(_USED, 0 if self._own[entry + _KEY] else 1)
             for word in range(entry, entry + _ENTRY):  # the key first: no reader finds it
                 self._store(word, 0)
             self._store(entry + _KEY, key)
+        self._last_entry = entry
         return entry
 
     def _free_entry(self, key: int, now_ns: int) -> int:
@@ -217,12 +221,12 @@ class SourceLane:
         self._lane[start + _OVERFLOW] = self._own[start + _OVERFLOW]
 
 
-def _one_more(counted: Sequence[int], now: float, window_s: float) -> tuple[int, int, int]:
+def _one_more(counted: Sequence[int], window: Window) -> tuple[int, int, int]:
     """The counts of a rate after one more: of the present window, of the one before,
     and when they are over.
     """
     count, before, last_end = counted
-    end, window_ns, _ = window_of(now, window_s)
+    end, window_ns, _ = window
     if last_end == end:
         return count + 1, before, end
     return 1, count if last_end == end - window_ns else 0, end

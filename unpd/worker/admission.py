@@ -19,7 +19,7 @@ by datagram sockets. Raises nothing.
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from unpd.access import decide as deciding
 from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment
@@ -31,7 +31,7 @@ from unpd.board import layout
 from unpd.board.denied import Denied
 from unpd.board.layout import Master
 from unpd.board.source_lane import SourceLane
-from unpd.board.sources import SourceCounts, Sources, admitted
+from unpd.board.sources import SourceCounts, Sources, Window, admitted, window_of
 from unpd.kernel.connections import borrowed
 from unpd.kernel.credentials import peer_credentials, peer_groups
 from unpd.names import RefusalReason, Resource
@@ -39,6 +39,13 @@ from unpd.names import RefusalReason, Resource
 _HUNDREDTHS = 100
 _PRESSURE = {resource: Master.PRESSURE + index for index, resource in enumerate(layout.RESOURCES)}
 _DATAGRAMS = b"datagrams"
+_NO_WINDOW: Window = (0, 1, 0)
+
+# To look up a member in its enum costs 0.1 us, because Python 3.11 does it through a
+# property.
+_MAX_CONNECTIONS, _MAX_PER_SOURCE = RefusalReason.MAX_CONNECTIONS, RefusalReason.MAX_PER_SOURCE
+_ACCEPT_RATE = RefusalReason.ACCEPT_RATE
+_ACCEPT_RATE_PER_SOURCE = RefusalReason.ACCEPT_RATE_PER_SOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +93,31 @@ class Counted:
     def __init__(self, terms: AccessTerms, column: int, shown: Shown) -> None:
         self.peer = Peer(UNIX)
         self.key = 0
-        self.now = 0.0
+        self.service_window = self.source_window = _NO_WINDOW
+        self._now = 0.0
         self._terms = terms
         self._column = column
         self._shown = shown
         self._found: tuple[int, Sequence[Sequence[int]]] | None = None
+
+    def turn_to(self, now: float) -> None:
+        """Be about the windows of a time from now on."""
+        if now == self._now:
+            return
+        self._now = now
+        if (rate := self._terms.accept_rate) is not None:
+            self.service_window = window_of(now, rate.window_s)
+        if (rate := self._terms.accept_rate_per_source) is not None:
+            self.source_window = window_of(now, rate.window_s)
 
     def look_at(self, peer: Peer, now: float) -> None:
         """Be about a peer from now on."""
         self._look_at(peer, self._terms.source_of(peer), now)
 
     def _look_at(self, peer: Peer, source: bytes, now: float) -> None:
+        self.turn_to(now)
         self.peer = peer
         self.key = self._shown.sources.key(self._column, source)
-        self.now = now
         self._found = None
 
     def denial(self, peer: Peer) -> LiveDenial | None:
@@ -131,14 +149,11 @@ class Counted:
 
     def service_rate(self) -> tuple[int, int, float]:
         """How many were admitted lately."""
-        rate = self._terms.accept_rate
-        window_s = rate.window_s if rate else 0.0
-        return self._shown.counts.service_rate(self._column, self.now, window_s)
+        return self._shown.counts.service_rate(self._column, self.service_window)
 
     def source_rate(self) -> tuple[int, int, float]:
         """How many of its source were admitted lately."""
-        rate = self._terms.accept_rate_per_source
-        return admitted(self._source()[1], self.now, rate.window_s if rate else 0.0)
+        return admitted(self._source()[1], self.source_window)
 
     def _source(self) -> tuple[int, Sequence[Sequence[int]]]:
         if self._found is None:
@@ -162,13 +177,11 @@ class DatagramCounts(Counted):
 
     def service_rate(self) -> tuple[int, int, float]:
         """How many were admitted lately."""
-        rate = self._terms.accept_rate
-        _, windows = self._shown.counts.source(self.service_key)
-        return admitted(windows, self.now, rate.window_s if rate else 0.0)
+        _, counted = self._shown.counts.source(self.service_key)
+        return admitted(counted, self.service_window)
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """What a connection holds of the limits. ``token``: that of its source in this
     process (:class:`unpd.board.source_lane.SourceLane`), and ``key``: that source; None
     and 0 if it is not counted for one. ``counts``: whether it counts for its service.
@@ -206,8 +219,8 @@ class Admission:
     @property
     def turns_away_at_limit(self) -> bool:
         """Whether ``max_connections`` refuses clients that were accepted."""
-        reason = RefusalReason.MAX_CONNECTIONS
-        return reason in self.terms.decided and reason not in self.terms.observe
+        terms = self.terms
+        return _MAX_CONNECTIONS in terms.decided and _MAX_CONNECTIONS not in terms.observe
 
     @property
     def peer(self) -> Peer:
@@ -218,7 +231,7 @@ class Admission:
         """Whether a connection may be taken out of the accept queue. ``now``: monotonic
         seconds.
         """
-        self._counts.now = now
+        self._counts.turn_to(now)
         return deciding.holds_back(self.terms, self._counts, Moment(now, 0.0)) is None
 
     def admit(self, fd: int, sockaddr: bytes, now: float) -> tuple[Decision, Hold | None]:
@@ -237,17 +250,17 @@ class Admission:
         return decision, self._enter(_uncounted(self.terms, decision), now)
 
     def _enter(self, uncounted: Collection[RefusalReason], now: float) -> Hold | None:
-        terms, key, lane = self.terms, self._counts.key, self._lane
-        counts = RefusalReason.MAX_CONNECTIONS not in uncounted
+        terms, asked, lane = self.terms, self._counts, self._lane
+        counts = _MAX_CONNECTIONS not in uncounted
         if counts:
             lane.service_opened(self._column)
-        if terms.accept_rate is not None and RefusalReason.ACCEPT_RATE not in uncounted:
-            lane.service_admitted(self._column, now, terms.accept_rate.window_s)
-        rate = terms.accept_rate_per_source
-        if rate is not None and RefusalReason.ACCEPT_RATE_PER_SOURCE not in uncounted:
-            lane.source_admitted(key, now, rate.window_s)
-        if terms.max_per_source and RefusalReason.MAX_PER_SOURCE not in uncounted:
-            return Hold(lane.source_opened(key, now), key, counts)
+        if terms.accept_rate is not None and _ACCEPT_RATE not in uncounted:
+            lane.service_admitted(self._column, asked.service_window)
+        by_source = terms.accept_rate_per_source is not None
+        if by_source and _ACCEPT_RATE_PER_SOURCE not in uncounted:
+            lane.source_admitted(asked.key, asked.source_window)
+        if terms.max_per_source and _MAX_PER_SOURCE not in uncounted:
+            return Hold(lane.source_opened(asked.key, now), asked.key, counts)
         return None if counts else _UNCOUNTED
 
     def left(self, hold: Hold | None) -> None:
@@ -282,15 +295,16 @@ class DatagramAdmission:
         self._counts.look_at(peer, now)
         decision = deciding.decide(self.terms, self._counts, peer, Moment(now, time.time()))
         if decision.refusal is None:
-            self._count(_uncounted(self.terms, decision), now)
+            self._count(_uncounted(self.terms, decision))
         return decision
 
-    def _count(self, uncounted: Collection[RefusalReason], now: float) -> None:
-        of_all, of_each = self.terms.accept_rate, self.terms.accept_rate_per_source
-        if of_all is not None and RefusalReason.ACCEPT_RATE not in uncounted:
-            self._lane.source_admitted(self._counts.service_key, now, of_all.window_s)
-        if of_each is not None and RefusalReason.ACCEPT_RATE_PER_SOURCE not in uncounted:
-            self._lane.source_admitted(self._counts.key, now, of_each.window_s)
+    def _count(self, uncounted: Collection[RefusalReason]) -> None:
+        terms, asked, lane = self.terms, self._counts, self._lane
+        if terms.accept_rate is not None and _ACCEPT_RATE not in uncounted:
+            lane.source_admitted(asked.service_key, asked.service_window)
+        by_source = terms.accept_rate_per_source is not None
+        if by_source and _ACCEPT_RATE_PER_SOURCE not in uncounted:
+            lane.source_admitted(asked.key, asked.source_window)
 
 
 def _uncounted(terms: AccessTerms, decision: Decision) -> Collection[RefusalReason]:

@@ -13,7 +13,7 @@ from unpd.board import layout, sources
 from unpd.board.layout import LaneSums, Source
 from unpd.board.memory import ROWS_STEP
 from unpd.board.source_lane import SourceLane
-from unpd.board.sources import LANE, SUMS_BYTES, Shape, SourceCounts, Sources, admitted
+from unpd.board.sources import LANE, SUMS_BYTES, Shape, SourceCounts, Sources, admitted, window_of
 
 ECHO, DAYTIME = 3, 7
 WINDOW_S = 10.0
@@ -41,12 +41,14 @@ class Scene:
 
     def rate(self, name: str, now: float, window_s: float = WINDOW_S) -> tuple[int, int]:
         """How many of a source were admitted, in this window and before."""
-        present, before, _ = admitted(self.counts.source(self.key(name))[1], now, window_s)
+        present, before, _ = admitted(
+            self.counts.source(self.key(name))[1], window_of(now, window_s)
+        )
         return present, before
 
     def admit(self, name: str, now: float, window_s: float = WINDOW_S) -> None:
         """A child admits a connection."""
-        self.lanes[0].source_admitted(self.key(name), now, window_s)
+        self.lanes[0].source_admitted(self.key(name), window_of(now, window_s))
 
 
 @pytest.fixture
@@ -165,11 +167,11 @@ def test_a_dead_child_counts_no_more(scene: Scene) -> None:
     for row in (0, 1):
         scene.open("a", row)
         scene.lanes[row].service_opened(ECHO)
-        scene.lanes[row].service_admitted(ECHO, 1.0, WINDOW_S)
-        scene.lanes[row].source_admitted(scene.key("a"), 1.0, WINDOW_S)
+        scene.lanes[row].service_admitted(ECHO, window_of(1.0, WINDOW_S))
+        scene.lanes[row].source_admitted(scene.key("a"), window_of(1.0, WINDOW_S))
     scene.sources.clear(0)
     assert (scene.count("a"), scene.counts.service_open(ECHO)) == (1, 1)
-    assert scene.counts.service_rate(ECHO, 1.0, WINDOW_S)[0] == 1
+    assert scene.counts.service_rate(ECHO, window_of(1.0, WINDOW_S))[0] == 1
     assert scene.rate("a", 1.0) == (1, 0)
     assert not any(scene.sources.stored(0))
     assert not any(scene.sources.sums[0 :: layout.MAX_ROWS].tolist())
@@ -212,16 +214,20 @@ def test_a_number_that_no_honest_count_reaches_is_none(scene: Scene, number: int
     """A hostile child wrote it. The counts of the others stand."""
     for row in (0, 1):
         scene.open("a", row)
-        scene.lanes[row].source_admitted(scene.key("a"), 21.0, WINDOW_S)
+        scene.lanes[row].source_admitted(scene.key("a"), window_of(21.0, WINDOW_S))
         scene.lanes[row].service_opened(ECHO)
-        scene.lanes[row].service_admitted(ECHO, 21.0, WINDOW_S)
+        scene.lanes[row].service_admitted(ECHO, window_of(21.0, WINDOW_S))
     entry = scene.sources.stored(1).tolist().index(scene.key("a"))
     for word in (Source.OPEN, Source.COUNT):
         scene.sources.lanes[1][entry + word] = number
     for sums in (LaneSums.OPEN, LaneSums.COUNT):
         scene.sources.sums[sums + ECHO * layout.MAX_ROWS + 1] = number
     assert (scene.count("a"), scene.counts.service_open(ECHO)) == (1, 1)
-    assert scene.rate("a", 21.0) == scene.counts.service_rate(ECHO, 21.0, WINDOW_S)[:2] == (1, 0)
+    assert (
+        scene.rate("a", 21.0)
+        == scene.counts.service_rate(ECHO, window_of(21.0, WINDOW_S))[:2]
+        == (1, 0)
+    )
 
 
 def test_a_new_connection_repairs_the_bucket_of_its_source(narrow: Scene) -> None:
@@ -242,14 +248,17 @@ def test_a_rate_is_that_of_two_windows(scene: Scene) -> None:
     reaches into the last ``window_s`` seconds, and then no more.
     """
     for now in (20.0, 21.0, 29.9):
-        scene.lanes[0].service_admitted(ECHO, now, WINDOW_S)
-    scene.lanes[1].service_admitted(ECHO, 25.0, WINDOW_S)
-    rates = [scene.counts.service_rate(ECHO, now, WINDOW_S) for now in (29.9, 30.0, 37.5, 40.0)]
+        scene.lanes[0].service_admitted(ECHO, window_of(now, WINDOW_S))
+    scene.lanes[1].service_admitted(ECHO, window_of(25.0, WINDOW_S))
+    rates = [
+        scene.counts.service_rate(ECHO, window_of(now, WINDOW_S))
+        for now in (29.9, 30.0, 37.5, 40.0)
+    ]
     assert [rate[:2] for rate in rates] == [(4, 0), (0, 4), (0, 4), (0, 0)]
     assert [rate[2] for rate in rates] == pytest.approx([0.01, 1.0, 0.25, 1.0])
-    scene.lanes[0].service_admitted(ECHO, 37.5, WINDOW_S)
-    assert scene.counts.service_rate(ECHO, 38.0, WINDOW_S)[:2] == (1, 4)
-    assert scene.counts.service_rate(DAYTIME, 38.0, WINDOW_S)[:2] == (0, 0)
+    scene.lanes[0].service_admitted(ECHO, window_of(37.5, WINDOW_S))
+    assert scene.counts.service_rate(ECHO, window_of(38.0, WINDOW_S))[:2] == (1, 4)
+    assert scene.counts.service_rate(DAYTIME, window_of(38.0, WINDOW_S))[:2] == (0, 0)
 
 
 def test_windows_may_be_short(scene: Scene) -> None:
@@ -315,7 +324,7 @@ def test_what_is_tracked_is_in_use(scene: Scene) -> None:
     scene.open("b")
     scene.admit("a", 21.0)
     scene.admit("c", 21.0)
-    scene.lanes[0].source_admitted(scene.key("c", DAYTIME), 21.0, WINDOW_S)
+    scene.lanes[0].source_admitted(scene.key("c", DAYTIME), window_of(21.0, WINDOW_S))
     assert scene.counts.tracked(21.0) == 5
     scene.lanes[0].source_closed(token)
     assert [scene.counts.tracked(now) for now in (39.9, 40.0)] == [5, 2]
@@ -332,14 +341,14 @@ def test_a_successor_counts_what_it_takes_over(narrow: Scene) -> None:
     for _ in range(3):
         narrow.open("a")
     narrow.open("ended")
-    narrow.lanes[0].service_admitted(ECHO, 21.0, WINDOW_S)
+    narrow.lanes[0].service_admitted(ECHO, window_of(21.0, WINDOW_S))
     narrow.admit("a", 21.0)
     successor = SourceLane(narrow.sources, 0)
     keys = [narrow.key(name) for name in ("new", "a", "a")]
     tokens = successor.take_over({ECHO: 3}, keys)
     assert [narrow.count(name) for name in ("a", "new", "ended")] == [2, 1, 0]
     assert narrow.counts.service_open(ECHO) == 3
-    assert narrow.counts.service_rate(ECHO, 21.0, WINDOW_S)[0] == 1
+    assert narrow.counts.service_rate(ECHO, window_of(21.0, WINDOW_S))[0] == 1
     assert narrow.rate("a", 21.0) == (1, 0)
     for token in tokens:
         successor.source_closed(token)

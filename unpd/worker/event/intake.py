@@ -184,7 +184,7 @@ class Intake:
         admission = listener.terms.admission
         if admission is None or not admission.queues:
             return self._accept_batch(listener, limit)
-        taken = 0
+        taken, limit = 0, min(limit, listener.queued())
         while taken < limit:
             if not admission.has_room(self._shared.now):
                 listener.rest(self._shared.now)
