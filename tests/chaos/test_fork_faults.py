@@ -4,6 +4,8 @@ complete again once forks succeed.
 
 from pathlib import Path
 
+import pytest
+
 from tests.support import faults, loads, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
@@ -61,6 +63,7 @@ def test_the_limit_of_processes(launch: Launch) -> None:
         assert survivor in unpd.workers()
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_a_fork_without_memory(launch: Launch, tmp_path: Path) -> None:
     """Three failed forks in a row cost three delays and nothing else."""

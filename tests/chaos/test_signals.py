@@ -163,6 +163,7 @@ def test_a_flood_of_real_time_signals_does_not_deafen_the_master(launch: Launch)
     assert unpd.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_flood_of_stray_signals_is_no_flood_of_lines(launch: Launch) -> None:
     """At most one line a second is written; each says how many were left out."""
     unpd = launch()

@@ -341,6 +341,7 @@ def test_who_connects_to_a_sensor_is_denied_everywhere(launch: Launch) -> None:
     assert len(unpd.log_events("denial.sensed")) == 1
 
 
+@pytest.mark.slow
 def test_a_sensor_spares_the_neighbours_that_nobody_denies(launch: Launch) -> None:
     """Where the source of a client holds an address of never_deny, the client alone is
     denied. With mode = "observe" nobody is.

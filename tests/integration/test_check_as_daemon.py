@@ -60,6 +60,7 @@ def test_a_daemon_whose_control_socket_is_to_change(launch: Launch, tmp_path: Pa
     assert (ended.returncode, ended.stdout) == (ExitCode.DONE, b"configuration OK\n")
 
 
+@pytest.mark.slow
 def test_a_process_that_is_no_master(launch: Launch) -> None:
     """A check as any other process says nothing about the daemon: a worker, the test
     itself or init is refused, and a pid that no process has.

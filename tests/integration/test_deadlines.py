@@ -90,6 +90,7 @@ def test_a_client_that_sends_slowly_ends_with_its_session(echo: Unpd) -> None:
     wait_ended(echo, {"session_limit": 1}, service="session")
 
 
+@pytest.mark.slow
 def test_a_client_that_ignores_the_servers_fin_is_dropped(echo: Unpd) -> None:
     """A client that keeps the connection after the server's FIN, sending or not, is
     dropped two seconds later. The cause does not change.

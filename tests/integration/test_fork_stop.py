@@ -109,6 +109,7 @@ def test_sessions_outlive_a_killed_master(launch: Launch) -> None:
     wait_ended(second, {"client_fin": 1})
 
 
+@pytest.mark.slow
 def test_counters_go_on_after_a_crash(launch: Launch, systemd: FakeSystemd) -> None:
     """The sessions of the killed master count as worker_died in the scoreboard that
     was stored, though they may have gone on: the next daemon does not know them.

@@ -622,6 +622,7 @@ def exporter_without_descriptors() -> Iterator[RunningExporter]:
 # --- the loop -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_beats_without_any_client(exporter: RunningExporter) -> None:
     """The loop turns at least once a second when nothing happens."""
     cells = exporter.board.row(BEAT_ROW)

@@ -167,6 +167,7 @@ def test_a_full_notify_socket_delays_nothing(launch: Launch, systemd: FakeSystem
 # the watchdog
 
 
+@pytest.mark.slow
 def test_a_healthy_daemon_gives_signs_of_life(launch: Launch, systemd: FakeSystemd) -> None:
     """The watchdog's sign of life comes twice per interval."""
     unpd = systemd.start(launch, ECHO, watchdog_s=0.6)

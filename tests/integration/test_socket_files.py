@@ -57,6 +57,7 @@ def test_a_link_in_the_place_of_a_new_socket_changes_no_file(
     assert victim.stat().st_mode & 0o7777 == 0o600
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_a_link_in_the_moment_of_a_change_of_mode_changes_no_file(
     launch: Launch, tmp_path: Path, victim: Path

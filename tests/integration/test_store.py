@@ -542,6 +542,7 @@ def test_the_file_of_an_unwanted_listener_is_removed(
     assert second.stop() == 0
 
 
+@pytest.mark.slow
 def test_counters_that_would_overflow_start_again(launch: Launch, systemd: FakeSystemd) -> None:
     """Nonsense that a faulty worker wrote into the master's words stops neither the
     next master nor the one after.
@@ -570,6 +571,7 @@ def test_counters_that_would_overflow_start_again(launch: Launch, systemd: FakeS
     assert second.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_service_manager_that_reads_nothing_delays_the_start_once(
     launch: Launch, systemd: FakeSystemd
 ) -> None:

@@ -175,6 +175,7 @@ def many_networks(family: int) -> list[str]:
     return [f"{IPv6Address(random_.getrandbits(64) << 64)}/64" for _ in range(MANY)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_large_list_is_soon_compiled(family: int) -> None:
     """100,000 lines cost about half a second of processor time. The bound is ten times
@@ -210,6 +211,7 @@ class Counted(int):
         return int(self) >= other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_large_list_costs_one_binary_search(family: int) -> None:
     """A peer is compared with 17 of 100,000 ranges, and once with the end of the range
