@@ -13,7 +13,7 @@ from tests.support.transports import Wire
 from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.memory import Scoreboard
-from unpd.channel import MAX_LINE_BYTES, ChannelEnd
+from unpd.channel import MAX_LINE_BYTES, MAX_PENDING_BYTES, ChannelEnd
 from unpd.logs import Log
 from unpd.sinks import Sink
 from unpd.worker.event.datagram import OwnAddresses
@@ -163,8 +163,8 @@ class Bench:
         self.board = SimpleNamespace(rows_bound=128)
         board = cast(Scoreboard, self.board)
         self.learnt: list[OwnAddresses] = []
-        questions = Questions(ChannelEnd(wire), self.engine, log, self.switch_log, board)
-        questions.watch(self.learnt.append)
+        self.questions = Questions(ChannelEnd(wire), self.engine, log, self.switch_log, board)
+        self.questions.watch(self.learnt.append)
 
     def switch_log(self) -> dict[str, Any]:
         """Count the switches to a new log file."""
@@ -245,6 +245,52 @@ def test_the_master_says_how_many_rows_to_read() -> None:
     first, second = answers(bench.wire)
     assert (first, list(second)) == ({}, ["error"])
     assert bench.board.rows_bound == 256
+
+
+def test_a_report_goes_between_the_answers() -> None:
+    """It is sent at once; with an answer pending, behind that one."""
+    bench = Bench(Wire(line(**ASK), room=10), Client(10))
+    bench.ready()
+    bench.questions.report({"report": "sensed"})
+    bench.wire.room = 1 << 20
+    bench.ready()
+    answered, report = answers(bench.wire)
+    assert (list(answered), report) == (["connections", "next"], {"report": "sensed"})
+    assert bench.mask == select.EPOLLIN
+    bench.questions.report({"report": "again"})
+    assert answers(bench.wire)[2:] == [{"report": "again"}]
+
+
+def test_a_report_that_waits_is_sent_once_there_is_room() -> None:
+    """Nothing else has to happen: the channel is watched for room."""
+    bench = Bench(Wire(room=3))
+    bench.questions.report({"report": "sensed"})
+    assert bench.mask == select.EPOLLOUT
+    bench.wire.room = 1 << 20
+    bench.ready()
+    assert answers(bench.wire) == [{"report": "sensed"}]
+    assert bench.mask == select.EPOLLIN
+
+
+def test_reports_that_nobody_reads_are_lost() -> None:
+    """The worker neither waits nor keeps more than the channel does."""
+    bench = Bench(Wire(room=0))
+    for _ in range(20_000):
+        bench.questions.report({"report": "sensed"})
+    assert bench.mask == select.EPOLLOUT
+    bench.wire.room = 1 << 30
+    bench.ready()
+    assert len(answers(bench.wire)) > 10_000
+    assert len(bench.wire.sent) <= MAX_PENDING_BYTES
+
+
+def test_a_report_without_a_master_is_lost() -> None:
+    """The channel has ended: the worker goes on."""
+    bench = Bench(Wire(b""))
+    bench.ready()
+    assert bench.mask is None
+    bench.questions.report({"report": "sensed"})
+    assert bench.wire.sent == b""
 
 
 def test_a_question_is_read_once_the_last_answer_is_sent() -> None:

@@ -5,6 +5,7 @@ when a pause ends, and what a drain leaves behind.
 import errno
 import math
 import select
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.support.accepts import TERMS, Scripted
 from tests.support.surroundings import Surroundings, surroundings
 from unpd.board import layout
-from unpd.worker.accepting import FIRST_PAUSE_S, LONGEST_PAUSE_S, Listener
+from unpd.worker.accepting import FIRST_PAUSE_S, LIMIT_PAUSE_S, LONGEST_PAUSE_S, Listener
 from unpd.worker.event.intake import PATROL_S, Intake
 from unpd.worker.event.poller import NoTarget
 from unpd.worker.ledger import errno_index
@@ -144,6 +145,48 @@ def test_a_listener_that_pauses_is_not_watched_until_its_pause_ends() -> None:
     around.shared.now += FIRST_PAUSE_S
     intake.watch()
     assert (list(around.epoll.masks), intake.pausing) == ([listener.fd], False)
+
+
+@dataclass(slots=True)
+class Queueing:
+    """An admission at whose limits clients wait in the accept queue. ``room``: for how
+    many of them.
+    """
+
+    room: int
+    queues: bool = True
+    asked: int = 0
+
+    def has_room(self, now: float) -> bool:
+        """Whether the test has room for one more."""
+        assert now == NOW
+        self.asked += 1
+        return self.asked <= self.room
+
+
+@pytest.mark.parametrize(("room", "left"), [(0, 3), (1, 2), (9, 2)])
+def test_a_queueing_service_takes_one_at_a_time(room: int, left: int) -> None:
+    """Its listener rests at the limit, and pauses after a failure, as any other does:
+    the clients behind the failed one stay in the queue.
+    """
+    listener = Scripted(errno.EMFILE, errno.EMFILE, errno.EMFILE)
+    admission = Queueing(room)
+    listener.terms = replace(TERMS, admission=cast(Any, admission))
+    intake, around = intake_of(listener)
+    intake.watch()
+    wake(around, listener)
+    assert (len(listener.script), admission.asked, intake.pausing) == (left, 1, True)
+    assert listener.resume_at == NOW + (FIRST_PAUSE_S if room else LIMIT_PAUSE_S)
+
+
+def test_a_queueing_service_asks_for_no_room_without_a_client() -> None:
+    """An empty queue costs no look at the counts of all processes."""
+    listener, admission = Scripted(), Queueing(9)
+    listener.terms = replace(TERMS, admission=cast(Any, admission))
+    intake, around = intake_of(listener)
+    intake.watch()
+    wake(around, listener)
+    assert (admission.asked, intake.pausing) == (0, False)
 
 
 def test_a_patrol_passes_over_a_listener_that_has_just_begun_to_pause() -> None:
