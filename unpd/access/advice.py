@@ -41,6 +41,8 @@ def advice(text: str, forms: str) -> str:
     would be right there.
     """
     if len(text) <= MAX_CHARACTERS:
+        if meant := _word(text, forms):
+            return f"{quoted(text)} {meant}"
         for check in _CHECKS:
             if meant := check(text):
                 return f"{quoted(text)} {meant}"
@@ -58,19 +60,20 @@ def _several(text: str) -> str:
     return ""
 
 
-def _word(text: str) -> str:
+def _word(text: str, forms: str) -> str:
+    """Advice about a word; none that is not among the ``forms``."""
     word = _SYNONYMS.get(text.lower())
     if word == text or text.startswith(("uid:", "gid:")):
         return "is no address and no network"
-    if word:
+    if word and quoted(word) in forms:
         return f"is not known here: write {quoted(word)}"
-    if text.lower().startswith("unix:"):
+    if text.lower().startswith("unix:") and quoted("unix") in forms:
         return 'is no entry, because UNIX peers have no address: write "unix" for all of them'
     account = re.fullmatch(r"(uid|gid|user|group)[:=] *(\S+)", text, re.IGNORECASE)
-    if account:
-        kind = "uid" if account[1].lower() in ("uid", "user") else "gid"
+    kind = "uid" if account and account[1].lower() in ("uid", "user") else "gid"
+    if account and quoted(f"{kind}:NAME") in forms:
         return f"is not known here: write {quoted(f'{kind}:{account[2]}')}"
-    if text.startswith("file:"):
+    if text.startswith("file:") and quoted("all") in forms:
         return "names a file: only the configuration does, a list file has no other in it"
     return ""
 
@@ -186,7 +189,6 @@ def _each(networks: Iterable[str]) -> str:
 
 
 _CHECKS: tuple[Callable[[str], str], ...] = (
-    _word,
     _range,
     _several,
     _interface,

@@ -5,9 +5,11 @@ Called by unpd.config.checks. Calls the schema. Raises nothing: errors and warni
 to the findings.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from unpd.config.access_lists import AccessList
 from unpd.config.addresses import FileAddress, takes_datagrams
 from unpd.config.findings import Findings
 from unpd.config.host import Host
@@ -41,10 +43,18 @@ OF_STREAMS: Mapping[str, str] = MappingProxyType(
 """The keys that mean nothing for datagrams, with the reason."""
 
 
+_LIKE_A_NETWORK = re.compile(r"[0-9.]+\.0")
+"""An address of IPv4 that ends as the address of a network does."""
+
+
 def check_refusals(config: Config, host: Host, findings: Findings) -> None:
     """Add every error and warning about refusals."""
+    _check_networks(("metrics", "allow"), config.metrics.allow, findings)
+    _check_networks(("access", "never_deny"), config.access.never_deny, findings)
     for name, service in config.services.items():
         path: KeyPath = ("services", name)
+        _check_networks((*path, "allow"), service.allow, findings)
+        _check_networks((*path, "deny"), service.deny, findings)
         _check_on_limit(path, service, findings)
         _check_accounts(path, service, findings)
         _check_banner(path, service, findings)
@@ -111,6 +121,28 @@ def _why_no_queue(service: ServiceConfig) -> str:
 def _why_no_banner(service: ServiceConfig) -> str:
     """Why clients cannot get a text instead of the service; "" if they can."""
     return "" if service.banner_refused else "there is no text to send: set banner_refused"
+
+
+def _check_networks(path: KeyPath, given: AccessList, findings: Findings) -> None:
+    """Warn of the first entry that another program would read as a network: to xinetd
+    and others, zeros at the end of an address mean any number.
+    """
+    for text in given.entries:
+        if _LIKE_A_NETWORK.fullmatch(text):
+            findings.warning(
+                path,
+                f"{quoted(text)} is one address, and no network: for the network write"
+                f" {_network_of(text)}, for the address {quoted(f'{text}/32')}",
+            )
+            return
+
+
+def _network_of(text: str) -> str:
+    """The network of an address without its zeros, as an entry."""
+    octets = text.split(".")
+    while octets and octets[-1] == "0":
+        octets.pop()
+    return quoted(f"{text}/{8 * len(octets)}" if octets else "all")
 
 
 def _check_accounts(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:

@@ -143,3 +143,20 @@ def test_a_word_of_rules_is_no_network(text: str) -> None:
     """Where only a network is right, the sentence does not recommend the same word."""
     with pytest.raises(ValueError, match=f'^"{text}" is no address and no network$'):
         Network.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("localhost", NAMES),
+        ("all", "is no address and no network"),
+        ("lan", NAMES),
+        ("unix:/run/x.sock", "must be"),
+        ("user:joe", "must be"),
+        ("file:/etc/deny.list", "must be"),
+    ],
+)
+def test_nothing_is_advised_that_would_be_refused(text: str, sentence: str) -> None:
+    """Where only addresses and networks are right, as in ``unpd deny``, no word is."""
+    with pytest.raises(ValueError, match=sentence):
+        Network.parse(text)

@@ -208,3 +208,24 @@ def test_rules_of_a_service_behind_tcpmux_are_warned_of(accept: Accept) -> None:
     )
     assert accept(f"[defaults]\n{rules}{mux}{ECHO}").warnings == ()
     assert accept(f"{mux}{rules}{ECHO}").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "network"),
+    [("10.1.0.0", "10.1.0.0/16"), ("192.0.2.0", "192.0.2.0/24"), ("0.0.0.0", "all")],
+)
+def test_an_address_that_looks_like_a_network(accept: Accept, entry: str, network: str) -> None:
+    """To xinetd it is a network. One sentence for each list; a prefix length says that
+    the address is meant.
+    """
+    text = f"{ECHO}allow = ['{entry}', '10.2.0.0', '10.3.0.1', '10.3.0.0/16', '::']\n"
+    assert accept(text).warnings == (
+        (
+            f'unpd.toml:2: services.echo.allow: "{entry}" is one address, and no network: for the'
+            f' network write "{network}", for the address "{entry}/32"'
+        ),
+    )
+    assert accept(f"{ECHO}allow = ['{entry}/32']\n").warnings == ()
+    for table, key in (("metrics", "allow"), ("access", "never_deny")):
+        (warning,) = accept(f"{ECHO}[{table}]\n{key} = ['{entry}']\n").warnings
+        assert f"{table}.{key}: " in warning
