@@ -15,6 +15,7 @@ network may make the master wait.
 """
 
 import grp
+import operator
 import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -122,7 +123,7 @@ class ListReader:
         return compiled
 
     def _compile(self, path: KeyPath, texts: tuple[str, ...]) -> AccessList:
-        pieces = self._pieces(path, texts)
+        pieces, refused = self._pieces(path, texts)
         entries = [entry for piece in pieces for entry in piece]
         self._size += len(entries)
         if self._size > MAX_ENTRIES:
@@ -139,7 +140,9 @@ class ListReader:
         try:
             rules = Rules.of(entries, self._accounts)
         except BadEntries as bad:
-            raise ItemErrors(list(_faults(texts, pieces, bad))) from None
+            refused.extend(_faults(texts, pieces, bad))
+        if refused:
+            raise ItemErrors(sorted(refused, key=operator.itemgetter(0)))
         return AccessList(
             texts,
             tuple(entry.text for entry in entries),
@@ -147,8 +150,12 @@ class ListReader:
             rules,
         )
 
-    def _pieces(self, path: KeyPath, texts: tuple[str, ...]) -> list[list[Entry]]:
-        """The entries that each text stands for."""
+    def _pieces(
+        self, path: KeyPath, texts: tuple[str, ...]
+    ) -> tuple[list[list[Entry]], list[tuple[int, str]]]:
+        """The entries that each text stands for, and a sentence about each file that
+        cannot be read.
+        """
         pieces: list[list[Entry]] = []
         refused: list[tuple[int, str]] = []
         for index, text in enumerate(texts):
@@ -158,10 +165,9 @@ class ListReader:
             try:
                 pieces.append(self._entries_of(text.removeprefix(FILE)))
             except ValueError as error:
+                pieces.append([])
                 refused.append((index, str(error)))
-        if refused:
-            raise ItemErrors(refused)
-        return pieces
+        return pieces, refused
 
     def origin(self, path: KeyPath) -> Origin:
         """Where the key, or the item of a list, at ``path`` stands."""

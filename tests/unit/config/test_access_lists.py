@@ -146,6 +146,19 @@ def test_a_file_that_cannot_be_used(
     ]
 
 
+def test_all_that_is_wrong_with_a_list_is_said_at_once(refuse: Refuse, deny_list: Path) -> None:
+    """A file that cannot be read hides neither a bad line of another one nor a bad
+    entry.
+    """
+    deny_list.write_text("10.0.0.0/8\nnowhere\n")
+    missing = deny_list.with_name("missing.list")
+    told = refuse(f"{ECHO}deny = ['file:{missing}', 'here', 'file:{deny_list}']\n")
+    assert len(told) == 3
+    assert "there is no such file" in told[0]
+    assert '"here" is a name' in told[1]
+    assert f'{deny_list}:2: "nowhere" is a name' in told[2]
+
+
 @pytest.mark.parametrize("path", ["", "deny.list", "/etc//x"])
 def test_a_path_that_is_none(refuse: Refuse, path: str) -> None:
     """The daemon's working directory is /."""
