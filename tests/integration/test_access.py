@@ -17,7 +17,7 @@ from tests.support import clients, procs
 from tests.support.counts import service_counts, wait_active, wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import reload
+from tests.support.operating import reload, renew
 from tests.support.sessions import greet, served
 from tests.support.waiting import holds, until
 from unpd.names import ChildKind
@@ -136,7 +136,7 @@ def test_a_list_in_a_file(launch: Launch, public: Path) -> None:
     assert (fields["rule"], fields["file"], fields["line"]) == ("127.0.0.9", str(listed), 4)
     listed.write_text("127.0.0.1\n")
     with inside(unpd) as (sock,):
-        reload(unpd, text)
+        renew(unpd, text)
         assert refused(come(unpd)) == b""
         with inside(unpd, OTHER):
             greet(sock)
@@ -284,7 +284,7 @@ def test_observe_first_and_enforce_later(launch: Launch) -> None:
     assert would == 3
     assert unpd.wait_event("connection.would_be_refused").fields["limit"] == 2
     wait_active(unpd, 0)
-    reload(unpd, echo(*rules))
+    renew(unpd, echo(*rules))
     with inside(unpd, count=2):
         for _ in range(3):
             assert refused(come(unpd)) == b""

@@ -46,6 +46,20 @@ def reload(unpd: Unpd, text: str | bytes | None = None, *, every_pool: bool = Fa
     return int(answer["generation"])
 
 
+def renew(unpd: Unpd, text: str) -> None:
+    """Reload with a ``text`` that changes every pool, and wait until the workers of
+    before accept nobody: at the moment of a reload they may still take a client, which
+    they treat by their own configuration.
+    """
+    before = unpd.workers()
+    reload(unpd, text)
+    until(
+        lambda: not any(" ready," in procs.title(pid) for pid in before),
+        10.0,
+        "the workers of before to drain",
+    )
+
+
 def refused_reload(unpd: Unpd, text: str | bytes | None = None) -> str:
     """Reload and assert the refusal, in the answer and in the log. Return the reason
     that ``unpd reload`` prints.

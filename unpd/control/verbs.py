@@ -136,6 +136,8 @@ _ROWS = (
             " The daemon starts new processes for each pool whose configuration changed."
             " Only when all of them are ready do the old ones close their listeners;"
             " they may keep their connections for daemon.reload_grace_s."
+            " A client that connects in that moment may still be served by an old one,"
+            " by the old rules."
             " A pool whose configuration did not change is left alone."
             " The command prints what became of each pool,"
             " and which services and listeners came or went."
