@@ -7,11 +7,10 @@ import ctypes
 import os
 import re
 import signal
+import unittest
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from tests.support.waiting import until
 
@@ -192,7 +191,10 @@ def may_look() -> Iterator[None]:
     except PermissionError:
         if os.geteuid() == 0:
             raise
-        pytest.skip("needs root, to look into a master that runs as our own user")
+        # Of the standard library: the benchmark, which uses this module, has no pytest.
+        raise unittest.SkipTest(
+            "needs root, to look into a master that runs as our own user"
+        ) from None
 
 
 def fds(pid: int) -> dict[int, str]:
