@@ -137,6 +137,7 @@ class ListReader:
                 f"the lists up to this one name {self._named} users and groups, but may name at"
                 f" most {MAX_ACCOUNTS} together"
             )
+        rules = Rules()
         try:
             rules = Rules.of(entries, self._accounts)
         except BadEntries as bad:
