@@ -94,12 +94,12 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class NoHeader:
-    """Why the bytes are no header: MISSING if they begin like none, else MALFORMED.
-    ``detail``: what is wrong, in a few words.
+    """Why there is no header. ``reason``: of bytes that came, MISSING if they begin
+    like none, else MALFORMED. ``detail``: what is wrong with them, in a few words.
     """
 
-    result: HeaderResult
-    detail: str
+    reason: HeaderResult
+    detail: str = ""
 
 
 def parse(data: bytes) -> Header | NoHeader | None:

@@ -26,6 +26,7 @@ from unpd.names import (
     ChildPhase,
     EndCause,
     Fault,
+    HeaderResult,
     MasterPhase,
     ReapReason,
     RefusalReason,
@@ -58,6 +59,7 @@ MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
 REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
 UNANSWERED: tuple[Unanswered, ...] = tuple(Unanswered)
 REFUSAL_REASONS: tuple[RefusalReason, ...] = tuple(RefusalReason)
+HEADER_RESULTS: tuple[HeaderResult, ...] = tuple(HeaderResult)
 RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
 
 _SHORT_BOUNDS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
@@ -236,6 +238,9 @@ class Service(Area):
         "connections and datagrams that were only observed and would have been refused, by reason",
         REFUSAL_REASONS,
     )
+    PROXY_HEADERS = Word(
+        "headers of the PROXY protocol that were awaited, by result", HEADER_RESULTS
+    )
     ACCEPTED = Word("connections accepted")
 
 
@@ -245,7 +250,7 @@ class Row(Area):
     BEAT_NS = Word("the last heartbeat, on the monotonic clock")
     EXIT_NS = Word("when the child was about to exit, on the monotonic clock")
     LOG_DROPPED = Word("log lines that the child dropped")
-    OPEN = Word("connections that are open now, of all services")
+    OPEN = Word("connections that are open now, of all services, those of arrivals included")
     SERVICES = Word("counters by service", count=MAX_SERVICES * Service.size)
     LISTENER_ACCEPTED = Word("connections or datagrams taken, by listener", count=MAX_LISTENERS)
 

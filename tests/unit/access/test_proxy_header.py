@@ -82,7 +82,7 @@ def test_any_other_line_is_malformed(line: bytes) -> None:
     """
     parsed = parse(line)
     assert isinstance(parsed, NoHeader)
-    assert parsed.result is HeaderResult.MALFORMED
+    assert parsed.reason is HeaderResult.MALFORMED
 
 
 def test_a_line_needs_both_its_last_bytes() -> None:

@@ -28,6 +28,7 @@ from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.worker.accepting import Listener
+from unpd.worker.arrivals import Arrival
 from unpd.worker.event.datagram import DatagramSetup, DatagramSocket, OwnAddresses
 from unpd.worker.event.intake import Intake
 from unpd.worker.event.plain import serve_plain
@@ -98,18 +99,26 @@ class Engine:
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
+        """How many connections are open, arrivals included."""
         return self._ledger.open
 
     def watch(self, fd: int, target: Target, mask: int = select.EPOLLIN) -> None:
         """Call ``target.ready(events)`` when ``fd`` shows one of ``mask``."""
-        self._poller.place(fd, target)
-        self._poller.epoll.register(fd, mask)
+        self._poller.watch(fd, target, mask)
 
     def forget(self, fd: int) -> None:
         """Stop watching ``fd``, which stays open."""
-        self._poller.epoll.unregister(fd)
-        self._poller.forget(fd)
+        self._poller.unwatch(fd)
+
+    def connections(self, after: int = -1) -> Iterator[Session | Arrival]:
+        """Yield the open sessions and the arrivals, by descriptor, whose descriptors
+        are above ``after``.
+        """
+        for target in self._poller.after(after):
+            if isinstance(target, Stream) and isinstance(target.session, Session):
+                yield target.session
+            elif isinstance(target, Arrival):
+                yield target
 
     def sessions(self, after: int = -1) -> Iterator[Session]:
         """Yield the open sessions, by descriptor, whose descriptors are above
@@ -184,10 +193,11 @@ class Engine:
         shared.linger_s = linger_s
         for session in self.sessions():
             session.finish_soon()
+        shared.arrivals.finish()
 
     def kick(self, network: Network | None = None) -> int:
-        """End every session whose client is in a denied network (None: every session);
-        return how many.
+        """End every session whose client, and every arrival whose load balancer, is in
+        a denied network (None: every session); return how many.
         """
         self._shared.now = self._clock()
         kicked = [session for session in self.sessions() if _is_of(network, session)]
@@ -197,13 +207,14 @@ class Engine:
             except OSError as error:
                 session.lose(error)
         self._ledger.book()
-        return len(kicked)
+        return len(kicked) + (self._shared.arrivals.kick(network) if network else 0)
 
     def leave(self) -> None:
         """End every session at once."""
         self._shared.now = self._clock()
         for session in self.sessions():
             session.end(session.cause or EndCause.SHUTDOWN)
+        self._shared.arrivals.leave()
         self._ledger.book()
         self._shared.refusals.finish()
         self._shared.relay.close()

@@ -97,6 +97,16 @@ class Poller:
             self.plain.extend(itertools.repeat(None, gap))
         self.targets[fd] = target
 
+    def watch(self, fd: int, target: Target, mask: int) -> None:
+        """Call ``target.ready(events)`` when ``fd`` shows one of ``mask``. OSError."""
+        self.place(fd, target)
+        self.epoll.register(fd, mask)
+
+    def unwatch(self, fd: int) -> None:
+        """Watch ``fd`` no more, which stays open."""
+        self.epoll.unregister(fd)
+        self.forget(fd)
+
     def forget(self, fd: int) -> None:
         """Put no target behind ``fd``. Closing it takes it out of the epoll (epoll(7));
         a descriptor that stays open has to be unregistered.
