@@ -405,6 +405,29 @@ def test_an_arrival_has_a_place_of_its_service(bench: Benches, alone: bool) -> N
     assert b.gate.shown.counts.service_open(0) == 1
 
 
+@pytest.mark.parametrize("way", ["malformed", "closed", "late", "refused"])
+def test_an_arrival_gives_its_place_back(bench: Benches, way: str) -> None:
+    """Whatever came of it."""
+    terms = AccessTerms(proxies=BALANCED.proxies, max_connections=1, deny=rules("192.0.2.8"))
+    b = bench(access=terms)
+    first, second = b.connect(), b.connect()
+    second.sendall(header() + b"hello")
+    b.until(arriving(b))
+    match way:
+        case "malformed":
+            first.sendall(MALFORMED)
+        case "closed":
+            first.close()
+        case "late":
+            b.advance(LATE_S)
+        case "refused":
+            first.sendall(header("192.0.2.8"))
+    b.until(lambda: not b.engine.open, "the end of the first")
+    assert b.gate.shown.counts.service_open(0) == 0
+    b.advance(1.0)
+    assert b.read(second, 5) == b"hello"
+
+
 def test_a_limit_that_refuses_is_asked_with_the_header(bench: Benches) -> None:
     """An arrival keeps no client from a service that turns clients away."""
     terms = AccessTerms(proxies=BALANCED.proxies, max_connections=1, on_limit=OnLimit.REFUSE)

@@ -102,6 +102,13 @@ def test_clients_wait_where_they_can(accept: Accept, line: str, queued: set[str]
     assert datagrams.decided == (RefusalReason.DENIED, RefusalReason.ACCEPT_RATE)
 
 
+def test_a_datagram_has_no_header_of_a_load_balancer(accept: Accept) -> None:
+    """So unpd explain says of its sender what a worker decides."""
+    service = echo(accept(f"{ECHO}proxy_protocol = ['10.0.0.9']\n"))
+    assert service.access.proxies
+    assert not service.datagram_access.proxies
+
+
 def test_the_model_fork_has_its_limit(accept: Accept) -> None:
     """It stands in no file."""
     access = echo(accept(f"{ECHO}model = 'fork'\n")).access

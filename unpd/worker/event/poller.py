@@ -90,7 +90,7 @@ class Poller:
         self._no_target = NoTarget()
 
     def place(self, fd: int, target: Target) -> None:
-        """Put ``target`` behind ``fd``, before ``epoll`` watches it."""
+        """Put ``target`` behind ``fd``, which ``epoll`` watches in this turn."""
         gap = fd + 1 - len(self.targets)
         if gap > 0:
             self.targets.extend(itertools.repeat(self._no_target, gap))
@@ -99,8 +99,8 @@ class Poller:
 
     def watch(self, fd: int, target: Target, mask: int) -> None:
         """Call ``target.ready(events)`` when ``fd`` shows one of ``mask``. OSError."""
-        self.place(fd, target)
         self.epoll.register(fd, mask)
+        self.place(fd, target)
 
     def unwatch(self, fd: int) -> None:
         """Watch ``fd`` no more, which stays open."""
