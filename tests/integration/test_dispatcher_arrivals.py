@@ -149,7 +149,7 @@ def test_a_fork_that_is_refused_keeps_the_clients_in_order(bench: DispatcherBenc
     bench.processes.refusal = BlockingIOError(11, "no process is left")
     first.sendall(header("192.0.2.1"))
     until(lambda: bench.turn() or bench.events("session.fork_failed"), 10.0, "the refusal")
-    bench.dispatcher._retry_at = now() + 60.0  # noqa: SLF001 - the test says when
+    bench.dispatcher._unforked.retry_at = now() + 60.0  # noqa: SLF001 - the test says when
     failures = len(bench.events("session.fork_failed"))
     second.sendall(header("192.0.2.2"))
     arriving(bench, 0)
@@ -158,7 +158,7 @@ def test_a_fork_that_is_refused_keeps_the_clients_in_order(bench: DispatcherBenc
     assert (served(bench), bench.open) == ([], 2)
     assert len(bench.events("session.fork_failed")) == failures
     bench.processes.refusal = None
-    bench.dispatcher._retry_at = 0.0  # noqa: SLF001
+    bench.dispatcher._unforked.retry_at = 0.0  # noqa: SLF001
     becomes(bench, "192.0.2.1:51234", "192.0.2.2:51234", "192.0.2.3:51234")
 
 

@@ -23,7 +23,6 @@ import functools
 import itertools
 import os
 import select
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,17 +35,12 @@ from unpd.channel import ChannelEnd
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.roll import Began, Roll
 from unpd.dispatcher.session import SessionSetup
+from unpd.dispatcher.unforked import Accepted, Unforked
 from unpd.kernel.signals import Reaper, blocked
 from unpd.logs import Log
 from unpd.loop import Loop, now
 from unpd.names import ChildOrder, EndCause
-from unpd.worker.accepting import (
-    BATCH,
-    FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    Listener,
-    report_failure,
-)
+from unpd.worker.accepting import BATCH, Listener, report_failure
 from unpd.worker.admission import Gate, Hold
 from unpd.worker.arrivals import Arrival, Arrivals, ArrivalsSetup
 from unpd.worker.event.deadlines import Wheel
@@ -101,16 +95,6 @@ class Door:
     watched: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A connection that has no process yet. ``index``: its entry in the table."""
-
-    door: Door
-    fd: int
-    peer: bytes
-    index: int
-
-
 class Dispatcher:
     """The listeners of the services that fork, and their sessions."""
 
@@ -142,10 +126,7 @@ class Dispatcher:
                 numbered_from=setup.table.size,
             )
         )
-        # The kernel refused the fork of the first; the others came by arrivals later.
-        self._waiting: deque[Accepted] = deque()
-        self._retry_at = 0.0
-        self._pause_s = FIRST_PAUSE_S
+        self._unforked = Unforked(self._fork, self._roll, setup.log)
         self._sweep_at = 0.0
         self._look_at = 0.0
         self._draining = False
@@ -176,18 +157,18 @@ class Dispatcher:
             self._processes.take_inherited_ends()
         for arrival in self._wheel.due(now()):
             arrival.come_due()
-        if self._waiting and self._retry_at <= now():
-            self._fork_waiting()
+        if self._unforked.retry_at <= now():
+            self._unforked.retry()
         if self._sweep_at <= now():
             self._sweep()
         self._ledger.book()
 
     def _wait_s(self) -> float:
         pauses = [door.listener.resume_at for door in self._doors]
-        due = [self._sweep_at, self._wheel.next_at, *(at for at in pauses if at is not None)]
-        due += [self._retry_at] * bool(self._waiting)
-        due += [self._look_at] * bool(self._processes.inherited)
-        return 0.0 if self._reaper.reaped else max(0.0, min(due) - now())
+        look_at = self._look_at if self._processes.inherited else self._sweep_at
+        others = (self._unforked.retry_at, self._wheel.next_at, look_at)
+        due_at = min(self._sweep_at, *others, *(at for at in pauses if at is not None))
+        return 0.0 if self._reaper.reaped else max(0.0, due_at - now())
 
     def _sweep(self) -> None:
         self._sweep_at = now() + SWEEP_S
@@ -219,7 +200,7 @@ class Dispatcher:
         process may relieve, its listener rests for a moment.
         """
         admission = door.listener.terms.admission
-        if self._waiting or admission is None:
+        if self._unforked or admission is None:
             return False
         if admission.has_proxies and len(self._arrivals) >= self._setup.table.size:
             return False
@@ -271,9 +252,7 @@ class Dispatcher:
                 self._let_go(listener.terms, fd, hold)
                 continue
             began = Began(door.column, listener.word, peer, int(now() * layout.NS), hold)
-            self._waiting.append(Accepted(door, fd, peer, self._roll.begin(began)))
-            if len(self._waiting) == 1:
-                self._fork_waiting()
+            self._unforked.add(Accepted(listener.terms, fd, peer, self._roll.begin(began)))
 
     def _let_go(self, terms: Terms, fd: int, hold: Hold | None) -> None:
         """Close a connection for which the table has no room."""
@@ -281,20 +260,11 @@ class Dispatcher:
             terms.admission.left(hold)
         os.close(fd)
 
-    def _fork_waiting(self) -> None:
-        """Fork the sessions of the connections that wait for it, until the kernel
-        refuses one.
-        """
-        while self._waiting and self._fork(self._waiting[0]):
-            self._waiting.popleft()
-
-    def _fork(self, accepted: Accepted) -> bool:
-        """Fork the session of a connection, and close our descriptor of it: the
-        connection ends when no process has one. False if the kernel refuses.
-        """
-        setup, terms = self._setup, accepted.door.listener.terms
+    def _fork(self, accepted: Accepted) -> None:
+        """Fork the session of a connection. OSError if the kernel refuses."""
+        setup = self._setup
         session = SessionSetup(
-            terms=terms,
+            terms=accepted.terms,
             fd=accepted.fd,
             peer=accepted.peer,
             entry=setup.table.entry(accepted.index),
@@ -305,27 +275,9 @@ class Dispatcher:
             retired=self._retired,
             dispatcher_pid=os.getpid(),
         )
-        try:
-            self._processes.fork(accepted.index, session)
-        except OSError as error:
-            self._keep(accepted, error)
-            return False
-        os.close(accepted.fd)
+        self._processes.fork(accepted.index, session)
         if self._finishing:
             self._processes.tell(ChildOrder.FINISH, {accepted.index})
-        self._pause_s = FIRST_PAUSE_S
-        return True
-
-    def _keep(self, accepted: Accepted, error: OSError) -> None:
-        self._roll.fork_failed(accepted.index)
-        self._retry_at = now() + self._pause_s
-        self._setup.log.event(
-            "session.fork_failed",
-            service=accepted.door.listener.terms.name,
-            reason=error.strerror or str(error),
-            retry_in_s=self._pause_s,
-        )
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     # --- orders -----------------------------------------------------------------------
 
@@ -340,8 +292,8 @@ class Dispatcher:
                     self._arrivals.finish()
                 case ChildOrder.LEAVE:
                     self._arrivals.leave()
-            while order is not ChildOrder.RETIRE and self._waiting:
-                self._drop_waiting(self._waiting[0], EndCause.SHUTDOWN)
+            if order is not ChildOrder.RETIRE:
+                self._unforked.drop(EndCause.SHUTDOWN)
             self._processes.tell(order)
 
     def _drain(self, accepts: bool) -> None:
@@ -367,18 +319,8 @@ class Dispatcher:
         """
         kicked = self._roll.kick(network)
         self._processes.tell(ChildOrder.LEAVE, kicked)
-        for waiting in [each for each in self._waiting if each.index in kicked]:
-            self._drop_waiting(waiting, EndCause.DENIED)
+        self._unforked.drop(EndCause.DENIED, kicked)
         return len(kicked) + self._arrivals.kick(network)
-
-    def _drop_waiting(self, waiting: Accepted, cause: EndCause) -> None:
-        """End a connection whose session was never forked, and so has logged no
-        start.
-        """
-        self._waiting.remove(waiting)
-        os.close(waiting.fd)
-        ended = self._roll.ended(waiting.index, None, int(now() * layout.NS), cause)
-        ended.log_unserved(self._setup.log)
 
     # --- as the channel sees it -------------------------------------------------------
 
