@@ -32,9 +32,18 @@ _V2_FIXED = struct.Struct(">12sBBH")
 length of what follows.
 """
 _LOCAL, _PROXY = 0x20, 0x21
-_UNSPECIFIED, _STREAM, _DATAGRAM = 0, 1, 2
-_FAMILIES: Mapping[int, int] = MappingProxyType({1: V4, 2: V6, 3: UNIX})
-_KINDS: Mapping[int, int] = MappingProxyType({V4: 1 << 4 | _STREAM, V6: 2 << 4 | _STREAM})
+_KINDS: Mapping[int, int | None] = MappingProxyType(
+    {
+        family << 4 | protocol: told if protocol else None
+        for family, told in ((0, None), (1, V4), (2, V6), (3, UNIX))
+        for protocol in (0, 1, 2)
+    }
+)
+"""The family of the addresses, by the byte of the family and the protocol; None if
+there are none. The protocol, streams or datagrams, changes nothing.
+"""
+_STREAMS: Mapping[int, int] = MappingProxyType({V4: 0x11, V6: 0x21})
+"""That byte of a stream."""
 _ADDRESSES: Mapping[int, struct.Struct] = MappingProxyType(
     {V4: struct.Struct(">4s4sHH"), V6: struct.Struct(">16s16sHH"), UNIX: struct.Struct("108s108s")}
 )
@@ -182,20 +191,15 @@ def _parse_v2(data: bytes) -> Header | NoHeader | None:
     length = _V2_FIXED.size + following
     if len(data) < length:
         return None
-    if command == _LOCAL or not _tells(kind):
+    family = _KINDS[kind] if command == _PROXY else None
+    if family is None:
         return Header(length)
-    family = _FAMILIES[kind >> 4]
     if family == UNIX:
         return Header(length, Endpoint(UNIX), Endpoint(UNIX))
     source, destination, *ports = _ADDRESSES[family].unpack_from(data, _V2_FIXED.size)
     return Header(
         length, _v2_endpoint(family, source, ports[0]), _v2_endpoint(family, destination, ports[1])
     )
-
-
-def _tells(kind: int) -> bool:
-    """Whether addresses follow: those of a known family and a known protocol."""
-    return kind >> 4 in _FAMILIES and kind & 0xF != _UNSPECIFIED
 
 
 def _v2_fault(command: int, kind: int, following: int) -> str:
@@ -208,10 +212,10 @@ def _v2_fault(command: int, kind: int, following: int) -> str:
         return f"of {_V2_FIXED.size + following} bytes, where {MAX_BYTES} is the most"
     if command == _LOCAL:
         return ""
-    families, protocols = (_UNSPECIFIED, *_FAMILIES), (_UNSPECIFIED, _STREAM, _DATAGRAM)
-    if kind >> 4 not in families or kind & 0xF not in protocols:
+    if kind not in _KINDS:
         return f"with the family and protocol 0x{kind:02x}"
-    if _tells(kind) and following < _ADDRESSES[_FAMILIES[kind >> 4]].size:
+    family = _KINDS[kind]
+    if family is not None and following < _ADDRESSES[family].size:
         return f"with {following} bytes for the addresses of 0x{kind:02x}"
     return ""
 
@@ -223,9 +227,9 @@ def _v2_endpoint(family: int, address: bytes, port: int) -> Endpoint:
 
 def _written_v2(source: Endpoint, destination: Endpoint) -> bytes:
     if source.family == UNIX:
-        return _V2_FIXED.pack(_V2_SIGNATURE, _PROXY, _UNSPECIFIED, 0)
+        return _V2_FIXED.pack(_V2_SIGNATURE, _PROXY, 0, 0)
     form, size = _ADDRESSES[source.family], WIDTHS[source.family] // 8
-    return _V2_FIXED.pack(_V2_SIGNATURE, _PROXY, _KINDS[source.family], form.size) + form.pack(
+    return _V2_FIXED.pack(_V2_SIGNATURE, _PROXY, _STREAMS[source.family], form.size) + form.pack(
         source.number.to_bytes(size, "big"),
         destination.number.to_bytes(size, "big"),
         source.port,
