@@ -12,7 +12,6 @@ import pytest
 from tests.integration.test_arrivals import MALFORMED, header, rules
 from tests.support import clients
 from tests.support.dispatching import DispatcherBench
-from tests.support.waiting import until
 from unpd.access.network import Network
 from unpd.access.terms import AccessTerms, OnLimit
 from unpd.board import layout
@@ -46,22 +45,13 @@ def served(bench: DispatcherBench) -> list[str]:
 
 def becomes(bench: DispatcherBench, *peers: str) -> None:
     """Turn until these clients are served."""
-
-    def turned() -> bool:
-        bench.turn()
-        return served(bench) == list(peers)
-
-    until(turned, 10.0, lambda: f"{peers} and not {served(bench)}")
+    bench.until(lambda: served(bench) == list(peers), f"the sessions of {peers}")
 
 
 def arriving(bench: DispatcherBench, count: int) -> None:
     """Turn until so many connections wait for their header."""
-
-    def turned() -> bool:
-        bench.turn()
-        return len(bench.dispatcher._arrivals) == count  # noqa: SLF001
-
-    until(turned, 10.0, f"{count} arrivals")
+    arrivals = bench.dispatcher._arrivals  # noqa: SLF001
+    bench.until(lambda: len(arrivals) == count, f"{count} arrivals")
 
 
 def over(bench: DispatcherBench) -> dict[HeaderResult, int]:
@@ -99,9 +89,9 @@ def test_without_a_proper_header_nothing_is_forked(bench: DispatcherBench) -> No
     for _ in range(PLACES + 1):
         sock = bench.connect()
         sock.sendall(MALFORMED)
-        until(lambda: bench.turn() or not bench.open, 10.0, "the end")
+        bench.until(lambda: not bench.open, "the end")
         assert gone(sock)
-    until(lambda: bench.turn() or over(bench) == {HeaderResult.MALFORMED: PLACES + 1}, 10.0, "all")
+    bench.until(lambda: over(bench) == {HeaderResult.MALFORMED: PLACES + 1}, "all")
     assert (bench.accepted, served(bench)) == ([0], [])
     assert bench.events("connection.no_header")[0]["peer"] == "127.0.0.1"
 
@@ -135,7 +125,7 @@ def test_a_service_that_turns_away_bounds_its_arrivals_too(stack: contextlib.Exi
     arriving(bench, PLACES)
     for sock in socks:
         sock.sendall(header())
-    until(lambda: bench.turn() or over(bench) == {HeaderResult.TOLD: 2 * PLACES + 1}, 10.0, "all")
+    bench.until(lambda: over(bench) == {HeaderResult.TOLD: 2 * PLACES + 1}, "all")
     assert all(map(gone, socks))
     assert len(served(bench)) == PLACES
 
@@ -148,7 +138,7 @@ def test_a_fork_that_is_refused_keeps_the_clients_in_order(bench: DispatcherBenc
     arriving(bench, 2)
     bench.processes.refusal = BlockingIOError(11, "no process is left")
     first.sendall(header("192.0.2.1"))
-    until(lambda: bench.turn() or bench.events("session.fork_failed"), 10.0, "the refusal")
+    bench.until(lambda: bench.events("session.fork_failed"), "the refusal")
     bench.dispatcher._unforked.retry_at = now() + 60.0  # noqa: SLF001 - the test says when
     failures = len(bench.events("session.fork_failed"))
     second.sendall(header("192.0.2.2"))

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support import clients
-from tests.support.engine import NO_TIMES, OPTIONS
+from tests.support.engine import NO_TIMES, OPTIONS, PATIENCE_S
 from tests.support.gates import make_gate
 from tests.support.memory_sink import MemorySink
+from tests.support.waiting import until
 from unpd.access.terms import AccessTerms
 from unpd.board import layout
 from unpd.board.memory import Scoreboard, create
@@ -129,6 +130,15 @@ class DispatcherBench:
         """Turn once, without a wait."""
         self.dispatcher._sweep_at = 0.0  # noqa: SLF001
         self.dispatcher._turn()  # noqa: SLF001
+
+    def until(self, condition: Callable[[], object], message: str) -> None:
+        """Turn until ``condition`` holds."""
+
+        def turned() -> object:
+            self.turn()
+            return condition()
+
+        until(turned, PATIENCE_S, message)
 
     def order(self, order: ChildOrder) -> None:
         """Give an order."""
