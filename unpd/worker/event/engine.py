@@ -17,6 +17,7 @@ Owns the poller, the wheel and the relay. The worker calls it. Raises OSError if
 listener is broken for good: the worker cannot go on.
 """
 
+import heapq
 import select
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
 from unpd.worker.accepting import Listener
-from unpd.worker.arrivals import Arrival
 from unpd.worker.event.datagram import DatagramSetup, DatagramSocket, OwnAddresses
 from unpd.worker.event.intake import Intake
 from unpd.worker.event.plain import serve_plain
@@ -37,6 +37,7 @@ from unpd.worker.event.session import Session
 from unpd.worker.event.shared import Shared
 from unpd.worker.event.stream import Stream
 from unpd.worker.ledger import Ledger
+from unpd.worker.questions import Described
 from unpd.worker.siblings import Siblings
 from unpd.worker.terms import Terms
 
@@ -110,15 +111,13 @@ class Engine:
         """Stop watching ``fd``, which stays open."""
         self._poller.unwatch(fd)
 
-    def connections(self, after: int = -1) -> Iterator[Session | Arrival]:
-        """Yield the open sessions and the arrivals, by descriptor, whose descriptors
-        are above ``after``.
+    def connections(self, after: int = -1) -> Iterator[Described]:
+        """Yield the open sessions and the arrivals whose descriptors are above
+        ``after``, in their order.
         """
-        for target in self._poller.after(after):
-            if isinstance(target, Stream) and isinstance(target.session, Session):
-                yield target.session
-            elif isinstance(target, Arrival):
-                yield target
+        sessions: Iterable[Described] = self.sessions(after)
+        arrivals = (one for one in self._shared.arrivals if one.number > after)
+        return heapq.merge(sessions, arrivals, key=lambda one: one.number)
 
     def sessions(self, after: int = -1) -> Iterator[Session]:
         """Yield the open sessions, by descriptor, whose descriptors are above
