@@ -17,6 +17,7 @@ import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from unpd.board import layout
 from unpd.kernel.connections import Acceptor, treat_urgent_as_data
@@ -213,15 +214,22 @@ class Listener:
         return AcceptFailure(number, paused=True)
 
 
-def report_failure(listener: Listener, failure: AcceptFailure, ledger: Ledger, log: Log) -> None:
+class Source(Protocol):
+    """A listener, as far as its failures are reported."""
+
+    terms: Terms
+    text: str
+
+
+def report_failure(source: Source, failure: AcceptFailure, ledger: Ledger, log: Log) -> None:
     """Count and log an accept that failed."""
-    ledger.accept_failed(listener.terms, failure.number)
+    ledger.accept_failed(source.terms, failure.number)
     # One line for each pause, and pauses grow: an attacker who holds all descriptors
     # causes one line a second.
     log.event(
         "accept.failed",
-        service=listener.terms.name,
-        address=listener.text,
+        service=source.terms.name,
+        address=source.text,
         errno=errno.errorcode.get(failure.number, str(failure.number)),
         paused=failure.paused,
     )
