@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from unpd.board import layout
 from unpd.board.memory import Scoreboard, create
 from unpd.board.sessions import SessionTable
 from unpd.dispatcher.main import Dispatcher, DispatcherSetup
+from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.session import SessionSetup
 from unpd.kernel.sockets import listen_tcp
 from unpd.logs import Log
@@ -43,20 +44,21 @@ class FakeSignals:
         return taken
 
 
-@dataclass(slots=True)
-class FakeProcesses:
+class FakeProcesses(SessionProcesses):
     """In the place of the processes of sessions. ``running``: the entries of those that
     were forked, from the oldest on, and ``peers`` the addresses of their clients.
     ``told``: the orders and whom they were for. ``refusal``: what the kernel says to a
     fork. ``ends``: what happens when the dispatcher looks for ends.
     """
 
-    inherited: int = 0
-    running: deque[int] = field(default_factory=deque)
-    peers: list[bytes] = field(default_factory=list)
-    told: list[tuple[ChildOrder, object]] = field(default_factory=list)
-    refusal: OSError | None = None
-    ends: Callable[[], None] = lambda: None
+    def __init__(self, of_dispatcher: SessionProcesses) -> None:
+        """``of_dispatcher``: those in whose place these are."""
+        vars(self).update(vars(of_dispatcher))
+        self.running: deque[int] = deque()
+        self.peers: list[bytes] = []
+        self.told: list[tuple[ChildOrder, object]] = []
+        self.refusal: OSError | None = None
+        self.ends: Callable[[], None] = lambda: None
 
     def fork(self, index: int, setup: SessionSetup) -> None:
         """Note a session, or refuse it."""
@@ -69,10 +71,7 @@ class FakeProcesses:
         """What the test says."""
         self.ends()
 
-    def take_inherited_ends(self) -> None:
-        """There is none."""
-
-    def tell(self, order: ChildOrder, indexes: object = None) -> None:
+    def tell(self, order: ChildOrder, indexes: Container[int] | None = None) -> None:
         """Note the order."""
         self.told.append((order, indexes))
 
@@ -103,7 +102,7 @@ class DispatcherBench:
             ),
             access=access,
         )
-        self.signals, self.processes = FakeSignals(), FakeProcesses()
+        self.signals = FakeSignals()
         self.dispatcher = Dispatcher(
             DispatcherSetup(
                 services=(service,),
@@ -120,7 +119,8 @@ class DispatcherBench:
                 title=lambda _: None,
             )
         )
-        self.dispatcher._processes = self.processes  # type: ignore[assignment] # noqa: SLF001
+        self.processes = FakeProcesses(self.dispatcher._processes)  # noqa: SLF001
+        self.dispatcher._processes = self.processes  # noqa: SLF001
 
     def connect(self, index: int = 0) -> socket.socket:
         """A client in the queue of a listener."""
