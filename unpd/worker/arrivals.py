@@ -20,6 +20,8 @@ But it is accepted only when access has let its client in.
 Owns the descriptors of the arrivals. The intake of a worker and a dispatcher bring what
 they have accepted; their epoll and their wheel call :class:`Arrival`. Calls the
 admission of the service and the reception. Raises nothing.
+
+Known gap: no result counts the headers that a process awaited when it died.
 """
 
 import select
