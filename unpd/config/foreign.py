@@ -14,7 +14,8 @@ _TRANSPORT = (
 )
 _WAIT = "leave it out: unpd itself accepts the connections and receives the datagrams"
 _SWITCH = "a service is switched off by deleting its table"
-_PROGRAMS = "unpd starts no programs"
+ACCOUNT = 'it belongs in [daemon]; only services of type "exec" have their own'
+_PROGRAMS = 'a service of type "exec" has the key command'
 _FORWARDS = "unpd forwards no connections"
 _ABSENT = "unpd has nothing like it"
 _ALLOW = 'the key is allow, a list such as ["192.0.2.0/24", "uid:alice"]'
@@ -48,9 +49,11 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ),
     ("per_source", "the key is max_per_source"),
     ("disable enabled", _SWITCH),
-    ("env passenv", "set it in the unit of systemd: Environment="),
+    (
+        "env passenv",
+        'a service of type "exec" has environment; else set Environment= in the unit',
+    ),
     ("flags", 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"'),
-    ("groups", "unpd takes no supplementary groups"),
     ("id", "the name of the service is that of its table: [services.NAME]"),
     ("include includedir", _INCLUDE),
     ("instances", LIMIT),
@@ -61,15 +64,13 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("log_on_success", "the key is connections in [log]"),
     ("log_type", f"{_FILE}; without it the log goes to standard error"),
     ("mdns rpc_number rpc_version", _ABSENT),
-    ("nice", "set it in the unit of systemd: Nice="),
     ("protocol socket_type", _TRANSPORT),
     ("redirect", _FORWARDS),
     (
         "rlimit_as rlimit_cpu rlimit_data rlimit_files rlimit_rss rlimit_stack",
-        "set it in the unit of systemd: Limit...=",
+        'a service of type "exec" has limits; else set it in the unit of systemd: Limit...=',
     ),
     ("server server_args", _PROGRAMS),
-    ("umask", "the key for a UNIX socket is socket_mode"),
     ("v6only", "the key is ipv6_only"),
     ("wait", _WAIT),
     # Words that other daemons have.
@@ -77,7 +78,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("allowed allow_from allowed_hosts hosts_allow whitelist", _ALLOW),
     ("blacklist blocked denied deny_from hosts_deny", _DENY),
     ("rate_limit ratelimit", 'the key is accept_rate, such as "50/s"'),
-    ("command exec program", _PROGRAMS),
+    ("exec program", _PROGRAMS),
     ("limit max_clients maxclients maxconn", LIMIT),
     ("disabled enable on", _SWITCH),
     ("logfile log_file", _FILE),

@@ -63,8 +63,8 @@ signal tells that one of them has ended.
 @dataclass(frozen=True, slots=True)
 class DispatcherSetup:
     """Everything a dispatcher gets. ``table``: of its sessions, with room for
-    ``max_connections`` of each service. The others are as in
-    :class:`unpd.worker.main.WorkerSetup`.
+    ``max_connections`` of each service. ``roll`` and ``processes``: what its sessions
+    are. The others are as in :class:`unpd.worker.main.WorkerSetup`.
     """
 
     services: tuple[ServiceSetup, ...]
@@ -79,6 +79,8 @@ class DispatcherSetup:
     channel: ChannelEnd
     switch_log: Callable[[], dict[str, Any]]
     title: Callable[[str], None]
+    roll: type[Roll] = Roll
+    processes: Callable[..., SessionProcesses] = SessionProcesses
 
 
 @dataclass(slots=True)
@@ -116,11 +118,11 @@ class Dispatcher:
         self._begin = 0  # where a round of the doors begins
         accounts = {door.column: door.listener.terms for door in self._doors}
         self._ledger = Ledger(setup.row, accounts.values())
-        self._roll = Roll(setup.table, self._ledger, accounts, setup.gate.lane)
+        self._roll = setup.roll(setup.table, self._ledger, accounts, setup.gate.lane)
         self._refusals = RefusalLines(setup.log)
         self._reception = Reception(self._ledger, self._refusals)
         self._reaper = Reaper()
-        self._processes = SessionProcesses(self._roll, self._reaper, setup.log, now)
+        self._processes = setup.processes(self._roll, self._reaper, setup.log, now)
         self._waiting: Accepted | None = None  # the kernel refused its fork
         self._retry_at = 0.0
         self._pause_s = FIRST_PAUSE_S
@@ -134,6 +136,7 @@ class Dispatcher:
         setup = self._setup
         self._reaper.install()
         self._loop.watch(setup.signals.wakeup_fd, select.EPOLLIN, self._take_orders)
+        self._processes.watch(self._loop)
         setup.report_ready()
         questions = Questions(setup.channel, self, setup.log, setup.switch_log, setup.board)
         questions.watch()
@@ -148,6 +151,7 @@ class Dispatcher:
         self._loop.turn(self._wait_s())
         self._ledger.beat(now())
         self._processes.take_ends()
+        self._processes.look()
         if self._look_at <= now():
             self._look_at = now() + LOOK_S
             self._processes.take_inherited_ends()
@@ -161,7 +165,10 @@ class Dispatcher:
         pauses = [door.listener.resume_at for door in self._doors]
         retry_at = self._retry_at if self._waiting is not None else self._sweep_at
         look_at = self._look_at if self._processes.inherited else self._sweep_at
-        due_at = min(self._sweep_at, retry_at, look_at, *(at for at in pauses if at is not None))
+        sessions_at = min(look_at, self._processes.due_at)
+        due_at = min(
+            self._sweep_at, retry_at, sessions_at, *(at for at in pauses if at is not None)
+        )
         return 0.0 if self._reaper.reaped else max(0.0, due_at - now())
 
     def _sweep(self) -> None:

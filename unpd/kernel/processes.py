@@ -69,6 +69,17 @@ def send_signal(pidfd: int, signum: int) -> None:
         signal.pidfd_send_signal(pidfd, signum)
 
 
+def signal_group(pid: int, signum: int) -> None:
+    """Send a signal to the process group that the child ``pid`` leads; to ``pid`` alone
+    while it does not lead one yet. PermissionError.
+    """
+    try:
+        os.killpg(pid, signum)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+
 def alive_after(pidfds: Iterable[int], timeout_s: float) -> set[int]:
     """Wait until these processes have ended, at most ``timeout_s`` seconds.
 
