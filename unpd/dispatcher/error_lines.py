@@ -14,8 +14,8 @@ from unpd.kernel.shared_stderr import SharedStderr
 from unpd.line_limit import LineLimit
 from unpd.logs import Log
 
-MAX_LINE_BYTES = 1024
-"""A longer line is cut into lines of this length."""
+MAX_LINE_BYTES = 1000
+"""A longer line is cut into lines of this length: the log would cut it anyway."""
 MAX_WRITERS = 1024
 """Of how many processes something is kept; the oldest is forgotten first."""
 PIECES = 16

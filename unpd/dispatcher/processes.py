@@ -133,9 +133,7 @@ class SessionProcesses:
 
     def tell(self, order: ChildOrder, indexes: Container[int] | None = None) -> None:
         """Give an order to the sessions in these entries; None: all."""
-        self._signal(signal.Signals[order.value], indexes)
-
-    def _signal(self, signum: int, indexes: Container[int] | None) -> None:
+        signum = signal.Signals[order.value]
         with signals.blocked():  # no child is reaped meanwhile
             gone = {reaped.pid for reaped in self._reaper.reaped}
             for pid, index in self._own.items():
@@ -144,7 +142,4 @@ class SessionProcesses:
                         self._roll.signal(index, signum)
         for index, pidfd in self._inherited.items():
             if pidfd is not None and (indexes is None or index in indexes):
-                self._signal_inherited(index, pidfd, signum)
-
-    def _signal_inherited(self, index: int, pidfd: int, signum: int) -> None:
-        processes.send_signal(pidfd, signum)
+                processes.send_signal(pidfd, signum)

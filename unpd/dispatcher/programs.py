@@ -18,6 +18,7 @@ it drained, get no SIGKILL before the drain or the stop is over.
 """
 
 import contextlib
+import math
 import select
 import signal
 from collections import Counter
@@ -44,12 +45,17 @@ from unpd.loop import Loop
 from unpd.names import ChildOrder, EndCause
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.deadlines import Wheel
+from unpd.worker.orders import PATIENCE_SHARE
 
 OUTLIVES_S = 1.0
 """How long a program may go on after its client has gone, before it has to end: it
 notices that itself, if it reads or writes.
 """
 KILLED_LINES_PER_S = 20
+QUICK_S = 0.5
+"""How long a quick stop leaves a program after SIGTERM, at most: half of the second
+that the launcher has.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +72,23 @@ class ServicePrograms:
 @dataclass(frozen=True, slots=True)
 class ProgramSetup:
     """Everything that a launcher has and another dispatcher lacks. ``services``: by
-    their columns.
+    their columns. ``grace_s``: how long a graceful stop may take.
     """
 
     services: Mapping[int, ServicePrograms]
     heirlooms: Heirlooms
+    grace_s: float
 
 
 @dataclass(slots=True, eq=False)
 class Running:
-    """A program in the wheel. ``cause``: why it has to end when it is due."""
+    """A program in the wheel. ``cause``: why it has to end at ``due_at``, if it does
+    not have to end yet; then it is killed.
+    """
 
     index: int
     cause: EndCause
+    due_at: float = math.inf
     wheel_slot: set[Any] | None = None
 
 
@@ -98,6 +108,11 @@ class Programs(SessionProcesses):
         self._services = setup.services
         self._hangups = setup.heirlooms.hangups
         self._stderrs = setup.heirlooms.stderrs
+        # The last program is killed a little before the master kills this launcher.
+        self._patience_s = {
+            ChildOrder.FINISH: PATIENCE_SHARE * setup.grace_s,
+            ChildOrder.LEAVE: QUICK_S,
+        }
         self._lines = {
             column: ErrorLines(setup.services[column].name, stderr, log)
             for column, stderr in self._stderrs.items()
@@ -144,9 +159,15 @@ class Programs(SessionProcesses):
         service, session = self._service(index), self._roll.enrolled[index]
         running = self._running[index] = Running(index, EndCause.SESSION_LIMIT)
         if terminated_ns := self._programs.terminated_ns(index):
-            self._wheel.put(running, terminated_ns / NS + service.launch.kill_after_s)
+            self._put(running, terminated_ns / NS + service.launch.kill_after_s)
         elif service.session_timeout_s:
-            self._wheel.put(running, session.accepted_ns / NS + service.session_timeout_s)
+            self._put(running, session.accepted_ns / NS + service.session_timeout_s)
+
+    def _put(self, running: Running, at: float) -> None:
+        """Make a program due at ``at``, unless it is due before that."""
+        if at < running.due_at:
+            running.due_at = at
+            self._wheel.put(running, at)
 
     # --- what the programs tell -------------------------------------------------------
 
@@ -163,7 +184,7 @@ class Programs(SessionProcesses):
             if index is not None and not self._has_to_end(index):
                 running = self._running[index]
                 running.cause = EndCause.CLIENT_RST
-                self._wheel.put(running, self._clock() + OUTLIVES_S)
+                self._put(running, self._clock() + OUTLIVES_S)
 
     def _index_of(self, pid: int) -> int | None:
         """The entry of a program, None if it has ended."""
@@ -188,29 +209,34 @@ class Programs(SessionProcesses):
     def look(self) -> None:
         """End the programs that are due, and kill those that did not end."""
         for running in self._wheel.due(self._clock()):
+            running.due_at = math.inf
             if self._has_to_end(running.index):
                 self._kill(running.index)
             else:
                 self._terminate(running.index, running.cause)
 
     def tell(self, order: ChildOrder, indexes: Container[int] | None = None) -> None:
-        """End the programs in these entries; None: all. A program that serves on while
-        its launcher retires needs no order.
+        """End the programs in these entries; None: all, because the daemon stops. A
+        program that serves on while its launcher retires needs no order.
         """
         if order is ChildOrder.RETIRE:
             return
-        for index in self._running:
+        patience_s = self._patience_s[order] if indexes is None else math.inf
+        for index, running in self._running.items():
             if indexes is None or index in indexes:
                 denied = self._programs.is_kicked(index)
                 self._terminate(index, EndCause.DENIED if denied else EndCause.SHUTDOWN)
+                self._put(running, self._clock() + patience_s)
 
     def _terminate(self, index: int, cause: EndCause) -> None:
         """Send SIGTERM, and put SIGKILL into the wheel; once."""
         if not self._programs.terminate(index, cause):
             return
         kill_after_s = self._service(index).launch.kill_after_s
-        self._signal(signal.SIGTERM, (index,))
-        self._wheel.put(self._running[index], self._clock() + kill_after_s)
+        self._signal(index, signal.SIGTERM)
+        running = self._running[index]
+        running.due_at = math.inf  # whatever it was due for, it is over
+        self._put(running, self._clock() + kill_after_s)
         session = self._roll.enrolled[index]
         self._log.event(
             "program.terminated",
@@ -222,7 +248,7 @@ class Programs(SessionProcesses):
         )
 
     def _kill(self, index: int) -> None:
-        self._signal(signal.SIGKILL, (index,))
+        self._signal(index, signal.SIGKILL)
         session = self._roll.enrolled[index]
         suppressed = self._killed.take(self._clock())
         if suppressed is not None:
@@ -234,10 +260,17 @@ class Programs(SessionProcesses):
                 suppressed=suppressed,
             )
 
-    def _signal_inherited(self, index: int, pidfd: int, signum: int) -> None:
-        if not processes.alive_after((pidfd,), 0.0):
-            return  # the master may have reaped it
-        self._roll.signal(index, signum)
+    def _signal(self, index: int, signum: int) -> None:
+        """Send a signal to the process group of a program that was not reaped yet."""
+        if index in self._inherited:
+            pidfd = self._inherited[index]
+            if pidfd is not None and not processes.has_ended(pidfd):
+                self._roll.signal(index, signum)
+            return
+        pid = self._roll.enrolled[index].pid
+        with signals.blocked():  # no child is reaped meanwhile
+            if self._own.get(pid) == index and processes.is_our_child(pid):
+                self._roll.signal(index, signum)
 
     def _kill_rest(self, pid: int) -> None:
         """Kill the rest of the group of a program that has to end and is dead. The

@@ -208,7 +208,12 @@ def _live_as_launcher(runtime: Runtime, deployment: Deployment, newborn: Newborn
     if heirlooms is None:
         raise AssertionError("a launcher was forked without heirlooms")
     is_root = keeps_root(runtime, deployment, newborn.child)
-    programs = prepare_programs(services, heirlooms, runtime.identity if is_root else None)
+    programs = prepare_programs(
+        services,
+        heirlooms,
+        runtime.identity if is_root else None,
+        deployment.config.daemon.grace_s,
+    )
     setup = _dispatcher_setup(runtime, deployment, newborn, services)
     processes = functools.partial(Programs, setup=programs)
     _serve(Dispatcher(replace(setup, roll=ProgramRoll, processes=processes)))

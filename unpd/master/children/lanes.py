@@ -23,7 +23,6 @@ Known gap: with ``reload_grace_s = 0`` they last as long as their clients, howev
 reloads follow; the core cuts only the drains of dispatchers that live.
 """
 
-import os
 import signal
 from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
@@ -42,6 +41,7 @@ from unpd.dispatcher.heirlooms import Heirlooms
 from unpd.dispatcher.program_roll import ProgramRoll
 from unpd.dispatcher.roll import ProcessEnd, Roll
 from unpd.kernel import signals
+from unpd.kernel.processes import is_our_child
 from unpd.kernel.signals import Reaped
 from unpd.logs import Log
 from unpd.loop import now
@@ -176,7 +176,7 @@ class Lanes:
             elif not session.pid:
                 lane.roll.ended(index, None, _now_ns(), EndCause.WORKER_DIED)
                 lost += 1
-            elif not (_is_our_child(session.pid) or _has(reaped, session.pid)):
+            elif not (is_our_child(session.pid) or _has(reaped, session.pid)):
                 # The dispatcher had reaped it and died before it could book that.
                 lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
         lane.ledger.book()
@@ -271,17 +271,8 @@ def _send(roll: Roll, signum: signal.Signals, entries: Container[int] | None = N
     with signals.blocked():  # none of them is reaped meanwhile
         for index, session in roll.enrolled.items():
             wanted = entries is None or index in entries
-            if wanted and session.pid and _is_our_child(session.pid):
+            if wanted and session.pid and is_our_child(session.pid):
                 roll.signal(index, signum)
-
-
-def _is_our_child(pid: int) -> bool:
-    """Whether ``pid`` is a child that was not reaped yet."""
-    try:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
 
 
 def _has(reaped: Collection[Reaped], pid: int) -> bool:

@@ -49,10 +49,13 @@ def _programs_of(deployment: Deployment, child: Child) -> dict[str, ProgramOptio
 
 
 def prepare_programs(
-    services: Iterable[ServiceSetup], heirlooms: Heirlooms, children: Identity | None
+    services: Iterable[ServiceSetup],
+    heirlooms: Heirlooms,
+    children: Identity | None,
+    grace_s: float,
 ) -> ProgramSetup:
     """Prepare the programs of ``services``. ``children``: the user of the daemon's
-    children, if this process is still root.
+    children, if this process is still root. ``grace_s``: of the daemon.
     """
     return ProgramSetup(
         services={
@@ -69,4 +72,5 @@ def prepare_programs(
             for service in services
         },
         heirlooms=heirlooms,
+        grace_s=grace_s,
     )
