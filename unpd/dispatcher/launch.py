@@ -10,11 +10,13 @@ Called by :mod:`unpd.dispatcher.programs` and by the master, which makes launche
 """
 
 import contextlib
+import errno
 import os
 import resource
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn
 
 from unpd.board import layout
@@ -120,55 +122,48 @@ def _limits(limits: ProgramLimits) -> list[Limit]:
     return found
 
 
-def start(
-    launch: Launch, variables: Mapping[bytes, bytes], setup: SessionSetup, ignored: Sequence[int]
-) -> NoReturn:
-    """Become the program. ``variables``: its environment. ``ignored``: the signals that
-    this process ignores.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of a program. ``variables``: its environment. ``ignored``: the signals
+    that the launcher ignores.
     """
+
+    launch: Launch
+    variables: Mapping[bytes, bytes]
+    setup: SessionSetup
+    ignored: Sequence[int]
+
+
+def start(begin: Start) -> NoReturn:
+    """Become the program, step by step."""
     step = StartStep.SESSION
     try:
-        if enter_pid(setup):
-            os.setsid()
-            _reset_signals(ignored)
-            step = StartStep.DESCRIPTORS
-            _connect(launch, setup.fd)
-            step = StartStep.NICE
-            if launch.nice:
-                os.nice(launch.nice)
-            step = StartStep.LIMITS
-            for kind, limit in launch.limits:
-                resource.setrlimit(kind, limit)
-            step = StartStep.USER
-            if launch.rights is not None:
-                privileges.become(launch.rights.uid, launch.rights.gid, launch.rights.groups)
-            step = StartStep.DIRECTORY
-            if launch.umask is not None:
-                os.umask(launch.umask)
-            os.chdir(launch.directory)
-            step = StartStep.PROGRAM
-            signals.unblock_all()
-            os.execve(launch.argv[0], launch.argv, variables)  # noqa: S606 - no shell is meant
-    except OSError as error:
-        setup.entry[Session.FAILED_ERRNO] = error.errno or 0
-        setup.entry[Session.FAILED_STEP] = layout.START_STEPS.index(step) + 1
+        if enter_pid(begin.setup):
+            for step, take in STEPS.items():  # noqa: B007 - it names the one that failed
+                take(begin)
+    except (OSError, MemoryError) as error:  # the latter: at a small limit of memory
+        number = error.errno if isinstance(error, OSError) else errno.ENOMEM
+        begin.setup.entry[Session.FAILED_ERRNO] = number or 0
+        begin.setup.entry[Session.FAILED_STEP] = layout.START_STEPS.index(step) + 1
     finally:
         os._exit(NOT_STARTED)
 
 
-def _reset_signals(ignored: Sequence[int]) -> None:
-    """Give up the launcher's wake-up pipe, and ignore nothing: a program would inherit
-    that. Its handlers end with execve(2).
+def _lead_session(begin: Start) -> None:
+    """Lead a session and a process group, and ignore no signal: a program would inherit
+    that. The launcher's handlers end with execve(2).
     """
+    os.setsid()
     signal.set_wakeup_fd(-1)
-    for signum in ignored:
+    for signum in begin.ignored:
         signal.signal(signum, signal.SIG_DFL)
 
 
-def _connect(launch: Launch, fd: int) -> None:
+def _connect(begin: Start) -> None:
     """Make the connection the descriptors 0, 1 and 2, and close all others. Programs
     expect a descriptor that waits.
     """
+    launch, fd = begin.launch, begin.setup.fd
     os.set_blocking(fd, True)
     stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
     for number, source in ((0, fd), (1, fd), (2, stderr_fd)):
@@ -177,3 +172,46 @@ def _connect(launch: Launch, fd: int) -> None:
     if launch.banner:
         with contextlib.suppress(OSError):  # the client has gone: the program will notice
             os.write(1, launch.banner)
+
+
+def _be_nice(begin: Start) -> None:
+    if begin.launch.nice:
+        os.nice(begin.launch.nice)
+
+
+def _limit(begin: Start) -> None:
+    for kind, limit in begin.launch.limits:
+        resource.prlimit(0, kind, limit)  # setrlimit() would hide the errno
+
+
+def _become_user(begin: Start) -> None:
+    if rights := begin.launch.rights:
+        privileges.become(rights.uid, rights.gid, rights.groups)
+
+
+def _enter_directory(begin: Start) -> None:
+    if begin.launch.umask is not None:
+        os.umask(begin.launch.umask)
+    os.chdir(begin.launch.directory)
+
+
+def _execute(begin: Start) -> None:
+    signals.unblock_all()
+    argv = begin.launch.argv
+    os.execve(argv[0], argv, begin.variables)  # noqa: S606 - no shell is meant
+
+
+STEPS: Mapping[StartStep, Callable[[Start], None]] = MappingProxyType(
+    {
+        StartStep.SESSION: _lead_session,
+        StartStep.DESCRIPTORS: _connect,
+        StartStep.NICE: _be_nice,
+        StartStep.LIMITS: _limit,
+        StartStep.USER: _become_user,
+        StartStep.DIRECTORY: _enter_directory,
+        StartStep.PROGRAM: _execute,
+    }
+)
+"""The steps in their order: rights may be needed until they are given up, and the
+directory is opened with those of the program.
+"""

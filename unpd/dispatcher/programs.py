@@ -14,7 +14,8 @@ the kernel refuses a fork, and nothing else.
 Known gaps: a signal for a program of an earlier launcher may, within microseconds after
 its end, hit another process group that got its number. The rest of such a program's
 group is not killed at its end. Programs that no launcher has, because theirs died while
-it drained, get no SIGKILL before the drain or the stop is over.
+it drained, get no SIGKILL before the stop is over, and nobody reads their standard
+error: they wait when it is full.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from unpd.board.layout import NS
 from unpd.dispatcher import environment
 from unpd.dispatcher.error_lines import ErrorLines
 from unpd.dispatcher.heirlooms import Heirlooms
-from unpd.dispatcher.launch import Launch, start
+from unpd.dispatcher.launch import Launch, Start, start
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.program_roll import ProgramEnded, ProgramRoll
 from unpd.dispatcher.roll import ProcessEnd
@@ -141,7 +142,7 @@ class Programs(SessionProcesses):
         number = self._clients[self._client(index)] + 1
         about = environment.of_connection(setup.fd, setup.peer, number)
         variables = {**launch.environment, **environment.encoded(about)}
-        return partial(start, launch, variables, setup, self._ignored)
+        return partial(start, Start(launch, variables, setup, self._ignored))
 
     def _forked(self, index: int, setup: SessionSetup) -> None:
         self._clients[self._client(index)] += 1
