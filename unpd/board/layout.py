@@ -287,6 +287,7 @@ class Session(Area):
     STATUS = Word("its wait status, and one more; 0: the master has not reaped it")
     FORKED = Word("1 if the dispatcher's row counts its process, else 0")
     KICKED = Word("1: it has to leave because its client is denied, else 0")
+    LISTENER = Word("where the row counts the connections of its listener")
     FAILED_STEP = Word(
         "the step of the start of its program that failed, and one more; 0: it has started",
         values=START_STEPS,

@@ -12,7 +12,6 @@ _TRANSPORT = (
     "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp:// and"
     " unixgram://"
 )
-_WAIT = "leave it out: unpd itself accepts the connections and receives the datagrams"
 _SWITCH = "a service is switched off by deleting its table"
 ACCOUNT = 'it belongs in [daemon]; only services of type "exec" have their own'
 _PROGRAMS = 'a service of type "exec" has the key command'
@@ -72,7 +71,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ),
     ("server server_args", _PROGRAMS),
     ("v6only", "the key is ipv6_only"),
-    ("wait", _WAIT),
     # Words that other daemons have.
     ("address addresses bind_address host hostname ip ports", _ADDRESS),
     ("allowed allow_from allowed_hosts hosts_allow whitelist", _ALLOW),

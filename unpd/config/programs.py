@@ -9,15 +9,20 @@ nothing: errors and warnings go to the findings.
 import os
 import stat
 
+from unpd.config.addresses import takes_datagrams
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
+from unpd.config.refusals import AFTER_ACCEPT, RULES, limits_of
 from unpd.config.schema import Config, Daemon, ServiceConfig
+from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import privileges
 from unpd.services.program import ProgramOptions
 
 _ACCOUNT_KEYS = ("user", "group", "groups")
+_ABOUT_PEERS = (*RULES, *AFTER_ACCEPT, "on_limit", "banner_refused", "banner_accepted")
+"""Keys that decide about a client when it was accepted."""
 _DROP_IN = (
     "only a daemon that root started can do that; under unpd.service, install the drop-in"
     " programs.conf (PROGRAMS in unpd(8))"
@@ -36,6 +41,7 @@ def check_programs(config: Config, host: Host, findings: Findings) -> None:
         if host.check_accounts:
             _check_accounts(path, options, findings)
         _check_keys(path, service, findings)
+        _check_sockets(path, service, options, findings)
 
 
 def needs_root(options: ProgramOptions, daemon: Daemon) -> bool:
@@ -123,4 +129,33 @@ def _check_keys(path: KeyPath, service: ServiceConfig, findings: Findings) -> No
             here,
             "it changes nothing: a program and its client exchange bytes without unpd; set"
             " session_timeout_s",
+        )
+
+
+def _check_sockets(
+    path: KeyPath, service: ServiceConfig, options: ProgramOptions, findings: Findings
+) -> None:
+    """Refuse keys that do not fit the way in which programs get their clients."""
+    if options.wait and options.keep:
+        findings.error((*path, "keep"), "one of wait and keep excludes the other")
+    if options.keep and not options.is_passed_as_by_systemd:
+        findings.error((*path, "keep"), f"needs pass = {quoted('systemd')}")
+    if options.keep * len(service.listen) > service.max_connections:
+        findings.error(
+            (*path, "max_connections"),
+            f"is less than the {options.keep * len(service.listen)} programs that keep wants",
+        )
+    if not options.takes_socket:
+        for address in filter(takes_datagrams, service.listen):
+            findings.error(
+                (*path, "listen"),
+                f"{word_shown(address.text)} is of datagrams: set wait = true, so that a program"
+                " gets the socket",
+            )
+        return
+    for key in limits_of(service, _ABOUT_PEERS):
+        findings.error(
+            (*path, key),
+            "the program itself takes the clients, so unpd sees none of them: with wait or keep,"
+            f" lift it in [services.{service.name}]",
         )

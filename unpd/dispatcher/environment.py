@@ -8,6 +8,7 @@ out.
 
 import os
 from collections.abc import Iterable, Mapping
+from socket import AF_UNIX, SOCK_STREAM, socket
 
 from unpd.kernel.connections import borrowed, host_and_port
 from unpd.kernel.credentials import peer_credentials
@@ -42,6 +43,34 @@ def of_connection(fd: int, peer: bytes, number: int) -> dict[str, str]:
     }
 
 
+def of_socket(fd: int) -> dict[str, str]:
+    """The variables about a socket from which the program itself takes the clients."""
+    try:
+        with borrowed(fd) as sock:
+            if sock.family == AF_UNIX:
+                return {"PROTO": "UNIX", **_unix_path(sock)}
+            proto = "TCP" if sock.type == SOCK_STREAM else "UDP"
+            host, port = sock.getsockname()[:2]
+    except OSError:
+        return {}
+    return {
+        "PROTO": proto,
+        "SERVER_PORT": str(port),
+        f"{proto}LOCALIP": _plain(host),
+        f"{proto}LOCALPORT": str(port),
+    }
+
+
+def _plain(host: str) -> str:
+    """An address of IPv4 as such."""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
+def _unix_path(sock: socket) -> dict[str, str]:
+    path = sock.getsockname()
+    return {"UNIXLOCALPATH": path} if isinstance(path, str) and path else {}
+
+
 def _of_local_address(fd: int) -> dict[str, str]:
     try:
         with borrowed(fd) as sock:
@@ -50,7 +79,7 @@ def _of_local_address(fd: int) -> dict[str, str]:
         return {}
     return {
         "SERVER_PORT": str(port),
-        "TCPLOCALIP": host.removeprefix("::ffff:") if "." in host else host,
+        "TCPLOCALIP": _plain(host),
         "TCPLOCALPORT": str(port),
     }
 
@@ -61,11 +90,10 @@ def _of_unix_peer(fd: int) -> dict[str, str]:
     """
     try:
         with borrowed(fd) as sock:
-            path = sock.getsockname()
+            local = _unix_path(sock)
             peer = peer_credentials(sock)
     except OSError:
         return {}
-    local = {"UNIXLOCALPATH": path} if isinstance(path, str) and path else {}
     return {
         **local,
         "UNIXREMOTEPID": str(peer.pid),

@@ -11,6 +11,7 @@ Called by :mod:`unpd.dispatcher.programs` and by the master, which makes launche
 
 import contextlib
 import errno
+import fcntl
 import os
 import resource
 import signal
@@ -55,6 +56,8 @@ class Launch:
     """A program of a service. ``stderr_fd``: where its standard error goes; None: to
     its client. ``rights``: those to take; None: it keeps those of the launcher.
     ``umask``: None for the launcher's. ``banner``: what the client is sent first.
+    ``fd_name``: its socket is descriptor 3, with this name (sd_listen_fds(3)); "": it
+    is 0 and 1.
     """
 
     argv: tuple[bytes, ...]
@@ -67,19 +70,19 @@ class Launch:
     stderr_fd: int | None
     kill_after_s: float
     banner: bytes = b""
+    fd_name: bytes = b""
 
 
 def prepare(
-    options: ProgramOptions,
-    children: Identity | None,
-    stderr_fd: int | None,
-    banner: bytes,
+    options: ProgramOptions, name: str, children: Identity | None, stderr_fd: int | None
 ) -> Launch:
-    """Prepare the programs of a service. ``children``: the user of the daemon's
-    children, if this process is still root. PrivilegeError for an account that does not
-    exist.
+    """Prepare the programs of the service ``name``. ``children``: the user of the
+    daemon's children, if this process is still root. PrivilegeError for an account that
+    does not exist.
     """
     variables = environment.of_service(options.environment, options.pass_environment)
+    # As systemd names what Accept=yes passes.
+    fd_name = name if options.takes_socket else "connection"
     return Launch(
         argv=tuple(map(os.fsencode, options.command)),
         environment=environment.encoded(variables),
@@ -90,7 +93,7 @@ def prepare(
         rights=_rights(options, children) if children else None,
         stderr_fd=stderr_fd,
         kill_after_s=options.kill_after_s,
-        banner=banner,
+        fd_name=os.fsencode(fd_name) if options.is_passed_as_by_systemd else b"",
     )
 
 
@@ -160,18 +163,31 @@ def _lead_session(begin: Start) -> None:
 
 
 def _connect(begin: Start) -> None:
-    """Make the connection the descriptors 0, 1 and 2, and close all others. Programs
-    expect a descriptor that waits.
+    """Make the connection the descriptors 0, 1 and 2, or 3, and close all others.
+    Programs expect a descriptor that waits.
     """
     launch, fd = begin.launch, begin.setup.fd
     os.set_blocking(fd, True)
     stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
-    for number, source in ((0, fd), (1, fd), (2, stderr_fd)):
-        os.dup2(source, number)
-    processes.close_all_but((0, 1, 2))
     if launch.banner:
         with contextlib.suppress(OSError):  # the client has gone: the program will notice
-            os.write(1, launch.banner)
+            os.write(fd, launch.banner)
+    if not launch.fd_name:
+        _place((fd, fd, stderr_fd))
+        return
+    null_fd = os.open(os.devnull, os.O_RDWR)
+    _place((null_fd, stderr_fd, stderr_fd, fd))
+
+
+def _place(sources: Sequence[int]) -> None:
+    """Make these descriptors 0, 1, 2 and so on, and close all others. Duplicates of
+    them come first, above the numbers that they get, so that none is overwritten.
+    """
+    count = len(sources)
+    copies = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, count) for source in sources]
+    for number, copy in enumerate(copies):
+        os.dup2(copy, number)
+    processes.close_all_but(range(count))
 
 
 def _be_nice(begin: Start) -> None:
@@ -196,9 +212,13 @@ def _enter_directory(begin: Start) -> None:
 
 
 def _execute(begin: Start) -> None:
+    argv, variables = begin.launch.argv, begin.variables
+    if begin.launch.fd_name:
+        pid = b"%d" % os.getpid()
+        listen = {b"LISTEN_FDS": b"1", b"LISTEN_PID": pid, b"LISTEN_FDNAMES": begin.launch.fd_name}
+        variables = {**variables, **listen}
     signals.unblock_all()
-    argv = begin.launch.argv
-    os.execve(argv[0], argv, begin.variables)  # noqa: S606 - no shell is meant
+    os.execve(argv[0], argv, variables)  # noqa: S606 - no shell is meant
 
 
 STEPS: Mapping[StartStep, Callable[[Start], None]] = MappingProxyType(

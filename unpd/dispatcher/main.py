@@ -34,6 +34,7 @@ from unpd.channel import ChannelEnd
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.roll import Began, Roll
 from unpd.dispatcher.session import SessionSetup
+from unpd.dispatcher.whole import WholeSocket
 from unpd.kernel.signals import Reaper, blocked
 from unpd.logs import Log
 from unpd.loop import Loop, now
@@ -63,8 +64,9 @@ signal tells that one of them has ended.
 @dataclass(frozen=True, slots=True)
 class DispatcherSetup:
     """Everything a dispatcher gets. ``table``: of its sessions, with room for
-    ``max_connections`` of each service. ``roll`` and ``processes``: what its sessions
-    are. The others are as in :class:`unpd.worker.main.WorkerSetup`.
+    ``max_connections`` of each service. ``roll``, ``processes`` and ``listeners``: what
+    its sessions are, and where they come from. The others are as in
+    :class:`unpd.worker.main.WorkerSetup`.
     """
 
     services: tuple[ServiceSetup, ...]
@@ -81,6 +83,7 @@ class DispatcherSetup:
     title: Callable[[str], None]
     roll: type[Roll] = Roll
     processes: Callable[..., SessionProcesses] = SessionProcesses
+    listeners: Callable[[ServiceSetup, Gate], Iterable[Listener | WholeSocket]] = listeners_of
 
 
 @dataclass(slots=True)
@@ -89,7 +92,7 @@ class Door:
     connection wakes the dispatcher.
     """
 
-    listener: Listener
+    listener: Listener | WholeSocket
     column: int
     watched: bool = False
 
@@ -113,7 +116,7 @@ class Dispatcher:
         self._doors = [
             Door(listener, service.column)
             for service in setup.services
-            for listener in listeners_of(service, setup.gate)
+            for listener in setup.listeners(service, setup.gate)
         ]
         self._begin = 0  # where a round of the doors begins
         accounts = {door.column: door.listener.terms for door in self._doors}
@@ -189,7 +192,10 @@ class Dispatcher:
             listener = door.listener
             listener.resume(at)
             wanted = listener.resume_at is None and self._has_room(door)
-            if wanted and not door.watched:
+            if isinstance(listener, WholeSocket) and listener.unasked:
+                while wanted and self._accept(door):
+                    pass
+            elif wanted and not door.watched:
                 woken = functools.partial(self._woken, door)
                 self._loop.watch(listener.fd, select.EPOLLIN, woken)
             elif door.watched and not wanted:

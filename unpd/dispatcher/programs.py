@@ -24,9 +24,9 @@ import select
 import signal
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from unpd.board.layout import NS
 from unpd.dispatcher import environment
@@ -48,6 +48,8 @@ from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.deadlines import Wheel
 from unpd.worker.orders import PATIENCE_SHARE
 
+Key = TypeVar("Key")
+
 OUTLIVES_S = 1.0
 """How long a program may go on after its client has gone, before it has to end: it
 notices that itself, if it reads or writes.
@@ -62,23 +64,28 @@ that the launcher has.
 @dataclass(frozen=True, slots=True)
 class ServicePrograms:
     """The programs of one service. ``name``: of the service. ``session_timeout_s``: 0
-    for no limit.
+    for no limit. ``takes_socket``: they get the socket itself. ``is_kept``: they are
+    started without a client.
     """
 
     name: str
     launch: Launch
     session_timeout_s: float
+    takes_socket: bool = False
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramSetup:
     """Everything that a launcher has and another dispatcher lacks. ``services``: by
-    their columns. ``grace_s``: how long a graceful stop may take.
+    their columns. ``grace_s``: how long a graceful stop may take. ``running``: how many
+    programs have each whole socket, by its counter in the row.
     """
 
     services: Mapping[int, ServicePrograms]
     heirlooms: Heirlooms
     grace_s: float
+    running: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +130,7 @@ class Programs(SessionProcesses):
         self._running: dict[int, Running] = {}
         self._killed = LineLimit(KILLED_LINES_PER_S)
         self._clients = Counter(map(self._client, roll.enrolled))
+        self._counted = setup.running
         reaper.last_rites = self._kill_rest
         for index in roll.enrolled:
             self._schedule(index)
@@ -138,17 +146,22 @@ class Programs(SessionProcesses):
     # --- the begin --------------------------------------------------------------------
 
     def _prepare(self, index: int, setup: SessionSetup) -> Callable[[], NoReturn]:
-        launch = self._service(index).launch
-        number = self._clients[self._client(index)] + 1
-        about = environment.of_connection(setup.fd, setup.peer, number)
+        service = self._service(index)
+        launch = service.launch
+        if service.takes_socket:
+            about = environment.of_socket(setup.fd)
+        else:
+            number = self._clients[self._client(index)] + 1
+            about = environment.of_connection(setup.fd, setup.peer, number)
         variables = {**launch.environment, **environment.encoded(about)}
         return partial(start, Start(launch, variables, setup, self._ignored))
 
     def _forked(self, index: int, setup: SessionSetup) -> None:
         self._clients[self._client(index)] += 1
-        # Refused at the limit of watches (epoll(7)): then it may outlive its client.
-        with contextlib.suppress(OSError):
-            self._hangups.watch(setup.fd, self._roll.enrolled[index].pid)
+        if not self._service(index).takes_socket:
+            # At the limit of watches (epoll(7)) a program may outlive its client.
+            with contextlib.suppress(OSError):
+                self._hangups.watch(setup.fd, self._roll.enrolled[index].pid)
         self._schedule(index)
         if self._log.writes_connections:
             log_start(self._log, setup.terms.name, setup.peer)
@@ -159,6 +172,7 @@ class Programs(SessionProcesses):
         """
         service, session = self._service(index), self._roll.enrolled[index]
         running = self._running[index] = Running(index, EndCause.SESSION_LIMIT)
+        self._counted[session.listener_word] += 1
         if terminated_ns := self._programs.terminated_ns(index):
             self._put(running, terminated_ns / NS + service.launch.kill_after_s)
         elif service.session_timeout_s:
@@ -218,12 +232,14 @@ class Programs(SessionProcesses):
 
     def tell(self, order: ChildOrder, indexes: Container[int] | None = None) -> None:
         """End the programs in these entries; None: all, because the daemon stops. A
-        program that serves on while its launcher retires needs no order.
+        program that serves on while its launcher retires needs no order, but one that
+        is kept would never end.
         """
-        if order is ChildOrder.RETIRE:
-            return
-        patience_s = self._patience_s[order] if indexes is None else math.inf
+        stops = indexes is None and order is not ChildOrder.RETIRE
+        patience_s = self._patience_s[order] if stops else math.inf
         for index, running in self._running.items():
+            if order is ChildOrder.RETIRE and not self._service(index).is_kept:
+                continue
             if indexes is None or index in indexes:
                 denied = self._programs.is_kicked(index)
                 self._terminate(index, EndCause.DENIED if denied else EndCause.SHUTDOWN)
@@ -292,10 +308,8 @@ class Programs(SessionProcesses):
     def _ended(self, index: int, end: ProcessEnd) -> None:
         session = self._roll.enrolled[index]
         self._wheel.remove(self._running.pop(index))
-        client = self._client(index)
-        self._clients[client] -= 1
-        if not self._clients[client]:
-            del self._clients[client]
+        _count_less(self._clients, self._client(index))
+        _count_less(self._counted, session.listener_word)
         lines = self._lines.get(session.column)
         last_line = lines.forget(session.pid, self._clock()) if lines else ""
         ended = self._programs.reaped(index, end, int(self._clock() * NS))
@@ -313,3 +327,10 @@ class Programs(SessionProcesses):
                 duration_s=ended.duration_s,
             ),
         )
+
+
+def _count_less(counts: Counter[Key], key: Key) -> None:
+    """Count one less, and forget what counts 0."""
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]

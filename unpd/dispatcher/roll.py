@@ -38,7 +38,8 @@ from unpd.worker.ledger import Account, Ledger
 class Enrolled:
     """A session. ``pid`` is 0 while it is not forked. ``peer``: the address of its
     client; only that of an earlier keeper's session is from the table. ``token``: of
-    its source in the lane, None if it is not counted there.
+    its source in the lane, None if it is not counted there. ``listener_word``: the
+    counter of its listener.
     """
 
     column: int
@@ -47,6 +48,7 @@ class Enrolled:
     peer: bytes
     pid: int = 0
     token: int | None = None
+    listener_word: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,9 @@ class Roll:
                 continue
             pid = pid if pid <= MAX_PID else 0
             accepted_ns, peer = words[Session.ACCEPTED_NS], table.peer(index)
-            self.enrolled[index] = Enrolled(column, account, accepted_ns, peer, pid)
+            self.enrolled[index] = Enrolled(
+                column, account, accepted_ns, peer, pid, listener_word=words[Session.LISTENER]
+            )
         self._count_anew()
         self._count_forks()
         self._free = [index for index in range(table.size) if index not in self.enrolled]
@@ -200,6 +204,7 @@ class Roll:
         index = self._free.pop()
         hold = began.hold or Hold()
         self._table.begin(index, began.column, began.accepted_ns, began.peer, hold.key)
+        self._table.entry(index)[Session.LISTENER] = began.listener_word
         account = self._accounts[began.column]
         self.enrolled[index] = Enrolled(
             began.column,
@@ -207,6 +212,7 @@ class Roll:
             began.accepted_ns,
             began.peer,
             token=hold.token,
+            listener_word=began.listener_word,
         )
         self._ledger.accepted(began.listener_word, account, 1)
         return index

@@ -9,9 +9,16 @@ ValueError with one sentence, which pydantic collects.
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from unpd.libraries import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from unpd.libraries import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+)
 from unpd.services.base import Options
 
 MAX_ARGUMENTS = 256
@@ -19,6 +26,8 @@ MAX_VARIABLES = 256
 MAX_TEXT_BYTES = 16 * 1024
 """The longest argument, and the longest value of a variable."""
 MAX_GROUPS = 64
+MAX_KEPT = 1000
+"""The most programs that are kept for one address."""
 MAX_NAME_BYTES = 256
 HOUR_S = 3600
 MAX_NUMBER = 1 << 31
@@ -91,12 +100,26 @@ class ProgramLimits(BaseModel):
     core_mb: int | None = Field(None, ge=0, le=MAX_MB)
 
 
-class ProgramOptions(Options):
+# No class statement can name this key: it is a keyword of Python.
+_Passing: Any = create_model(
+    "_Passing",
+    __base__=Options,
+    **{
+        "pass": (
+            Literal["standard", "systemd"],
+            Field("standard", description='"standard" or "systemd"'),
+        )
+    },
+)
+
+
+class ProgramOptions(_Passing):  # type: ignore[misc]
     """The keys that only services of type exec have.
 
     ``user``, ``group``: "" for those of the daemon's children; ``group`` is that of
     ``user`` if only that is given. ``umask``: "" for the daemon's. ``nice`` is added to
-    the daemon's.
+    the daemon's. ``wait``: one program at a time gets the socket itself; ``keep``: so
+    many programs do, from the start.
     """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
@@ -136,6 +159,25 @@ class ProgramOptions(Options):
     kill_after_s: float = Field(
         5.0, ge=0.1, le=HOUR_S, description="a number of seconds from 0.1 to 3600"
     )
+    wait: bool = Field(False, description="true or false")
+    keep: int = Field(
+        0, ge=0, le=MAX_KEPT, description=f"a whole number from 0 (none) to {MAX_KEPT}"
+    )
+
+    @property
+    def takes_socket(self) -> bool:
+        """Whether programs get the socket itself, and take the clients themselves."""
+        return self.wait or self.keep > 0
+
+    @property
+    def is_passed_as_by_systemd(self) -> bool:
+        """Whether the connection or the socket is descriptor 3, and not 0, 1 and 2."""
+        return bool(getattr(self, "pass") == "systemd")
+
+    @property
+    def logs_stderr(self) -> bool:
+        """Whether standard error goes to the log: it has to if no client is there."""
+        return self.stderr == "log" or self.takes_socket or self.is_passed_as_by_systemd
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,10 +145,41 @@ def test_an_idle_timeout_means_nothing(accept: Accept) -> None:
     assert accept(f"[defaults]\nidle_timeout_s = 5\n{CAT}").warnings == ()
 
 
-def test_only_streams_are_served(refuse: Refuse) -> None:
-    """A program gets no datagram socket."""
-    (line,) = refuse(CAT.replace("tcp:", "udp:"))
-    assert 'a service of type "exec" is served at addresses with tcp:// or unix://' in line
+def test_datagrams_need_wait(refuse: Refuse, accept: Accept) -> None:
+    """Nobody could accept a connection there."""
+    text = CAT.replace("tcp:", "udp:")
+    (line,) = refuse(text)
+    assert line.endswith(
+        "udp://[::]:9200 is of datagrams: set wait = true, so that a program gets the socket"
+    )
+    assert accept(f"{text}wait = true\n").warnings == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['allow = ["loopback"]', "max_per_source = 1", 'banner_accepted = "x"', "max_load = 1.0"],
+)
+@pytest.mark.parametrize("way", ["wait = true", 'keep = 2\npass = "systemd"'])
+def test_nobody_decides_about_clients_that_unpd_does_not_see(
+    refuse: Refuse, line: str, way: str
+) -> None:
+    """Neither by a key of the service nor by one of [defaults]."""
+    sentence = "the program itself takes the clients, so unpd sees none of them"
+    for text in (f"{CAT}{way}\n{line}\n", f"[defaults]\n{line}\n{CAT}{way}\n"):
+        (refusal,) = refuse(text)
+        assert sentence in refusal
+
+
+def test_kept_programs(refuse: Refuse, accept: Accept) -> None:
+    """They get their socket as from systemd, wait for nobody, and are few enough."""
+    for keys, sentence in {
+        "keep = 2\n": 'keep: needs pass = "systemd"',
+        'keep = 2\npass = "systemd"\nwait = true\n': "keep: one of wait and keep excludes",
+        'keep = 65\npass = "systemd"\n': "max_connections: is less than the 65 programs",
+    }.items():
+        (refusal,) = refuse(CAT + keys)
+        assert sentence in refusal
+    assert accept(f'{CAT}keep = 64\npass = "systemd"\n').warnings == ()
 
 
 def test_tcpmux_offers_no_program(refuse: Refuse) -> None:

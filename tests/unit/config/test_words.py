@@ -35,7 +35,7 @@ WORDS = {
     "server": 'a service of type "exec" has the key command',
     "command": 'only services of type "exec" have it',
     "flags": 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"',
-    "wait": "leave it out: unpd itself accepts the connections and receives the datagrams",
+    "wait": 'only services of type "exec" have it',
     "socket_type": (
         "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp://"
         " and unixgram://"

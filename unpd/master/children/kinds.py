@@ -40,7 +40,12 @@ from unpd.master.children.exporting import (
 )
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.children.lanes import Lane
-from unpd.master.children.launching import keeps_root, make_heirlooms, prepare_programs
+from unpd.master.children.launching import (
+    keeps_root,
+    make_heirlooms,
+    prepare_programs,
+    sockets_of,
+)
 from unpd.master.children.serving import (
     listeners_of,
     make_services,
@@ -207,16 +212,17 @@ def _live_as_launcher(runtime: Runtime, deployment: Deployment, newborn: Newborn
     heirlooms = _lane_of(runtime, newborn).heirlooms
     if heirlooms is None:
         raise AssertionError("a launcher was forked without heirlooms")
-    is_root = keeps_root(runtime, deployment, newborn.child)
-    programs = prepare_programs(
-        services,
-        heirlooms,
-        runtime.identity if is_root else None,
-        deployment.config.daemon.grace_s,
-    )
+    grace_s = deployment.config.daemon.grace_s
+    identity = runtime.identity if keeps_root(runtime, deployment, newborn.child) else None
+    programs = prepare_programs(services, heirlooms, identity, grace_s)
     setup = _dispatcher_setup(runtime, deployment, newborn, services)
-    processes = functools.partial(Programs, setup=programs)
-    _serve(Dispatcher(replace(setup, roll=ProgramRoll, processes=processes)))
+    setup = replace(
+        setup,
+        roll=ProgramRoll,
+        processes=functools.partial(Programs, setup=programs),
+        listeners=functools.partial(sockets_of, programs.running),
+    )
+    _serve(Dispatcher(setup))
 
 
 def _dispatcher_setup(

@@ -20,10 +20,13 @@ from unpd.worker.event.datagram import OwnAddresses
 
 
 def kind_of(deployment: Deployment, listener: OpenListener) -> ChildKind:
-    """The kind of child that serves a listener of a service."""
-    if takes_datagrams(listener.address):
+    """The kind of child that serves a listener of a service: datagrams are served by
+    workers, unless their type has children of its own.
+    """
+    service = deployment.config.services[listener.wanted.service]
+    if takes_datagrams(listener.address) and service.served_by is None:
         return ChildKind.WORKER
-    return deployment.config.services[listener.wanted.service].kind
+    return service.kind
 
 
 def services_of(deployment: Deployment, kind: ChildKind, pool: str) -> list[str]:

@@ -24,6 +24,7 @@ from unpd.master.children.serving import kind_of, served_by
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Deployment, Runtime
 from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.services.program import ProgramOptions
 
 SHORTEST_INTERVAL_S = 3.0
 """A worker beats once a second, and a little later on a busy machine."""
@@ -108,9 +109,12 @@ def _serves(state: State, child: Child) -> bool:
 
 def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsBySlot) -> bool:
     """Whether a client waits in the queue although a worker has room for it, or a
-    datagram, for which there is always room.
+    datagram, for which there is always room. What programs leave in a socket that they
+    got whole is their own business.
     """
     service = listener.wanted.service
+    if service != METRICS and _takes_socket(runtime.deployment, service):
+        return False
     if takes_datagrams(listener.address):
         return datagrams.has_queued(listener.sock)
     return (
@@ -118,6 +122,11 @@ def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsBySlot)
         and sockets.has_queued_connection(listener.sock)
         and _has_room(runtime, listener, beating)
     )
+
+
+def _takes_socket(deployment: Deployment, service: str) -> bool:
+    options = deployment.config.services[service].options
+    return isinstance(options, ProgramOptions) and options.takes_socket
 
 
 def _accepted(runtime: Runtime, key: str) -> int:
