@@ -37,7 +37,7 @@ def hangups() -> Iterator[Hangups]:
 @contextlib.contextmanager
 def held_elsewhere(sock: socket.socket) -> Iterator[subprocess.Popen[bytes]]:
     """A process that has ``sock`` as its only descriptor of it; ours is closed."""
-    holder = subprocess.Popen(["/bin/sleep", "60"], stdin=sock)
+    holder = subprocess.Popen(["/bin/sleep", "60"], stdin=sock.fileno())
     sock.close()
     try:
         yield holder

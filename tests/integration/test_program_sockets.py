@@ -28,6 +28,7 @@ from tests.support.programs import (
 )
 from tests.support.waiting import holds, until
 
+SYSTEMD = {"pass": "systemd"}
 PYTHON = os.path.realpath(sys.executable)
 
 ACCEPT = """#!{python} -IS
@@ -157,15 +158,19 @@ def test_a_connection_is_descriptor_3(launch: Launch) -> None:
     """With the variables of sd_listen_fds(3). Standard input is /dev/null, and standard
     output goes to the log.
     """
-    script = "echo logged; echo $$ $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES >&3; cat <&3 >&3"
-    unpd = launch(service("third", *shell(script), **{"pass": "systemd"}))
+    told = "echo $$ $LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES >&3"
+    unpd = launch(
+        service("third", *shell(f"echo logged; {told}; sleep 1 & wait; cat <&3 >&3"), **SYSTEMD)
+    )
     with clients.connect(unpd.address("third")) as sock:
         own, pid, count, names = read_line(sock).decode().split()
         assert (own, count, names) == (pid, "1", "connection")
-        fds = procs.fds(int(pid))
-        assert set(fds) == {0, 1, 2, 3}
-        assert fds[0] == "/dev/null"
-        assert fds[1] == fds[2] != fds[3]
+
+        def waits() -> bool:
+            fds = procs.fds(int(pid))
+            return set(fds) == {0, 1, 2, 3} and fds[0] == "/dev/null" != fds[1] == fds[2] != fds[3]
+
+        until(waits, PATIENCE_S, "four descriptors, the shell's own redirections being over")
         sock.sendall(b"x\n")
         assert read_line(sock) == b"x"
     unpd.wait_event("program.stderr", service="third", text="logged")
@@ -179,8 +184,9 @@ def test_programs_are_kept(launch: Launch, public: Path) -> None:
     end, when the configuration changes, and when the daemon stops.
     """
     kept = python(public / "kept", KEPT)
-    unpd = launch(service("kept", kept, keep=3, **{"pass": "systemd"}))
-    first = set(until(lambda: len(found := running(unpd)) == 3 and found, PATIENCE_S, "three"))
+    unpd = launch(service("kept", kept, keep=3, **SYSTEMD))
+    until(lambda: len(running(unpd)) == 3, PATIENCE_S, "three programs")
+    first = set(running(unpd))
     unpd.wait_event("program.stderr", service="kept", text="begun kept", after=2)
     with clients.connect(unpd.address("kept")) as sock:
         assert int(read_line(sock)) in first
@@ -197,9 +203,18 @@ def test_programs_are_kept(launch: Launch, public: Path) -> None:
 
 
 def test_a_kept_program_that_ends_at_once_is_throttled(launch: Launch) -> None:
-    """The pauses grow."""
-    unpd = launch(service("brief", "/bin/true", keep=1, **{"pass": "systemd"}))
+    """The pauses grow: the fifth comes 0.8 s after the fourth."""
+    unpd = launch(service("brief", "/bin/true", keep=1, **SYSTEMD))
+
+    def have_ended(number: int) -> None:
+        until(
+            lambda: unpd.total("unpd_programs_ended_total", service="brief") >= number,
+            PATIENCE_S,
+            f"{number} programs",
+        )
+
+    have_ended(4)
     began = time.monotonic()
-    until(lambda: unpd.total("unpd_programs_ended_total", service="brief") >= 4, PATIENCE_S, "four")
-    assert time.monotonic() - began >= 0.1 + 0.2
+    have_ended(5)
+    assert time.monotonic() - began >= 0.4
     assert unpd.total("unpd_programs_ended_total", service="brief") < 8

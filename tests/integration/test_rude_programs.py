@@ -175,7 +175,7 @@ def test_a_grandchild_keeps_the_connection(launch: Launch) -> None:
     """The program has ended and was reaped; its grandchild talks on, and the connection
     no longer counts. A client that then resets ends nobody else.
     """
-    unpd = launch(service("parent", *shell("echo $$; cat & echo $!; exit 0")))
+    unpd = launch(service("parent", *shell("echo $$; exec 3<&0; cat <&3 & echo $!; exit 0")))
     with contextlib.ExitStack() as stack:
         sock, pid = begun(stack, unpd.address("parent"))
         child = int(read_line(sock))

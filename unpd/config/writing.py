@@ -49,8 +49,7 @@ def written(value: Any) -> str:
 def _number(value: float) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    is_whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if is_whole else repr(value)
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def _table(values: Mapping[str, Any]) -> str:

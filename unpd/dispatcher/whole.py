@@ -90,6 +90,7 @@ class WholeSocket:
             self.resume_at = now + self._pause_s
             return [], AcceptFailure(error.errno or 0, paused=True)
         self._started_at = now
+        self._counted = self._running.get(self.word, 0) + 1  # it may end before the next look
         return [(fd, b"")], None
 
     def ended(self, now: float) -> None:

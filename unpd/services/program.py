@@ -101,19 +101,16 @@ class ProgramLimits(BaseModel):
 
 
 # No class statement can name this key: it is a keyword of Python.
-_Passing: Any = create_model(
-    "_Passing",
-    __base__=Options,
-    **{
-        "pass": (
-            Literal["standard", "systemd"],
-            Field("standard", description='"standard" or "systemd"'),
-        )
-    },
-)
+_PASS: Any = {
+    "pass": (
+        Literal["standard", "systemd"],
+        Field("standard", description='"standard" or "systemd"'),
+    )
+}
+_Passing: Any = create_model("_Passing", __base__=Options, **_PASS)
 
 
-class ProgramOptions(_Passing):  # type: ignore[misc]
+class ProgramOptions(_Passing):
     """The keys that only services of type exec have.
 
     ``user``, ``group``: "" for those of the daemon's children; ``group`` is that of

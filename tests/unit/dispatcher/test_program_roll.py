@@ -5,6 +5,7 @@ what the keeper has told a program.
 import os
 import signal
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
@@ -20,6 +21,7 @@ from unpd.dispatcher.roll import Began, ProcessEnd
 from unpd.kernel.processes import decode_wait_status
 from unpd.logs import Log
 from unpd.names import EndCause, ProgramResult, StartStep
+from unpd.services.base import StreamService
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Terms
 
@@ -37,12 +39,8 @@ class Scene:
         self.row = memoryview(bytearray(Row.size * layout.WORD_BYTES)).cast("Q")
         self.table = SessionTable(4)
         self.lane = lane
-        terms = Terms(
-            name="cat",
-            service=None,
-            times=ServiceTimes(1.0, 0.0, 1.0),
-            words=CELLS,  # type: ignore[arg-type]
-        )
+        times, program = ServiceTimes(1.0, 0.0, 1.0), cast(StreamService, None)
+        terms = Terms(name="cat", service=program, times=times, words=CELLS)
         self.roll = ProgramRoll(self.table, Ledger(self.row, [terms]), {COLUMN: terms}, lane)
 
     def begin(self, pid: int = 4711) -> int:
