@@ -5,8 +5,17 @@ launcher makes it once, while it can still say that a user does not exist; :func
 runs in each forked process, with all signals blocked, and never returns into the frames
 of the launcher. If a step fails, the process writes it into its entry, and ends.
 
+A fork copies the page tables of the launcher, and costs five times the processor time
+of posix_spawn(3), which borrows its memory until the program begins. So a program that
+needs no more than that call can do (:attr:`Launch.is_plain`) begins by it. If that
+fails, the fork tells which step it was.
+
 Called by :mod:`unpd.dispatcher.programs` and by the master, which makes launches.
-:func:`prepare` raises PrivilegeError.
+:func:`prepare` raises PrivilegeError, and :func:`begin` OSError if the kernel refuses a
+process.
+
+Known gap: a launcher that dies between posix_spawn(3) and the next line of Python
+leaves a program that nobody counts.
 """
 
 import contextlib
@@ -17,12 +26,14 @@ import resource
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import NoReturn
 
 from unpd.board import layout
 from unpd.board.layout import Session
 from unpd.dispatcher import environment
+from unpd.dispatcher.processes import fork_into
 from unpd.dispatcher.session import SessionSetup, enter_pid
 from unpd.errors import PrivilegeError
 from unpd.kernel import privileges, processes, signals
@@ -57,7 +68,7 @@ class Launch:
     its client. ``rights``: those to take; None: it keeps those of the launcher.
     ``umask``: None for the launcher's. ``banner``: what the client is sent first.
     ``fd_name``: its socket is descriptor 3, with this name (sd_listen_fds(3)); "": it
-    is 0 and 1.
+    is 0 and 1. ``has_limits``: the configuration names some.
     """
 
     argv: tuple[bytes, ...]
@@ -71,6 +82,13 @@ class Launch:
     kill_after_s: float
     banner: bytes = b""
     fd_name: bytes = b""
+    has_limits: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether posix_spawn(3) can begin it."""
+        more = (self.rights, self.nice, self.has_limits, self.banner, self.fd_name)
+        return not any(more)
 
 
 def prepare(
@@ -94,6 +112,7 @@ def prepare(
         stderr_fd=stderr_fd,
         kill_after_s=options.kill_after_s,
         fd_name=os.fsencode(fd_name) if options.is_passed_as_by_systemd else b"",
+        has_limits=options.limits != ProgramLimits(),
     )
 
 
@@ -137,36 +156,73 @@ class Start:
     ignored: Sequence[int]
 
 
-def start(begin: Start) -> NoReturn:
+def begin(program: Start) -> int:
+    """Begin a program; return its pid. OSError if the kernel refuses a process."""
+    if program.launch.is_plain:
+        # Whatever is wrong, the fork finds it too.
+        with contextlib.suppress(OSError):
+            return _spawn(program)
+    return fork_into(partial(start, program))
+
+
+def _spawn(program: Start) -> int:
+    """Begin a program by posix_spawn(3). It inherits the directory, the mask and the
+    soft limit of this process, for which they mean nothing else.
+    """
+    launch, fd = program.launch, program.setup.fd
+    os.set_blocking(fd, True)
+    os.chdir(launch.directory)
+    stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
+    places = [(os.POSIX_SPAWN_DUP2, source, at) for at, source in enumerate((fd, fd, stderr_fd))]
+    umask = None if launch.umask is None else os.umask(launch.umask)
+    own_limits = [(kind, resource.prlimit(0, kind, limit)) for kind, limit in launch.limits]
+    try:
+        return os.posix_spawn(
+            launch.argv[0],
+            launch.argv,
+            program.variables,
+            file_actions=places,
+            setsid=True,
+            setsigmask=(),
+            setsigdef=program.ignored,
+        )
+    finally:
+        for kind, limit in own_limits:
+            resource.prlimit(0, kind, limit)
+        if umask is not None:
+            os.umask(umask)
+
+
+def start(program: Start) -> NoReturn:
     """Become the program, step by step."""
     step = StartStep.SESSION
     try:
-        if enter_pid(begin.setup):
+        if enter_pid(program.setup):
             for step, take in STEPS.items():  # noqa: B007 - it names the one that failed
-                take(begin)
+                take(program)
     except (OSError, MemoryError) as error:  # the latter: at a small limit of memory
         number = error.errno if isinstance(error, OSError) else errno.ENOMEM
-        begin.setup.entry[Session.FAILED_ERRNO] = number or 0
-        begin.setup.entry[Session.FAILED_STEP] = layout.START_STEPS.index(step) + 1
+        program.setup.entry[Session.FAILED_ERRNO] = number or 0
+        program.setup.entry[Session.FAILED_STEP] = layout.START_STEPS.index(step) + 1
     finally:
         os._exit(NOT_STARTED)
 
 
-def _lead_session(begin: Start) -> None:
+def _lead_session(program: Start) -> None:
     """Lead a session and a process group, and ignore no signal: a program would inherit
     that. The launcher's handlers end with execve(2).
     """
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for signum in begin.ignored:
+    for signum in program.ignored:
         signal.signal(signum, signal.SIG_DFL)
 
 
-def _connect(begin: Start) -> None:
+def _connect(program: Start) -> None:
     """Make the connection the descriptors 0, 1 and 2, or 3, and close all others.
     Programs expect a descriptor that waits.
     """
-    launch, fd = begin.launch, begin.setup.fd
+    launch, fd = program.launch, program.setup.fd
     os.set_blocking(fd, True)
     stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
     if launch.banner:
@@ -190,32 +246,36 @@ def _place(sources: Sequence[int]) -> None:
     processes.close_all_but(range(count))
 
 
-def _be_nice(begin: Start) -> None:
-    if begin.launch.nice:
-        os.nice(begin.launch.nice)
+def _be_nice(program: Start) -> None:
+    if program.launch.nice:
+        os.nice(program.launch.nice)
 
 
-def _limit(begin: Start) -> None:
-    for kind, limit in begin.launch.limits:
+def _limit(program: Start) -> None:
+    for kind, limit in program.launch.limits:
         resource.prlimit(0, kind, limit)  # setrlimit() would hide the errno
 
 
-def _become_user(begin: Start) -> None:
-    if rights := begin.launch.rights:
+def _become_user(program: Start) -> None:
+    if rights := program.launch.rights:
         privileges.become(rights.uid, rights.gid, rights.groups)
 
 
-def _enter_directory(begin: Start) -> None:
-    if begin.launch.umask is not None:
-        os.umask(begin.launch.umask)
-    os.chdir(begin.launch.directory)
+def _enter_directory(program: Start) -> None:
+    if program.launch.umask is not None:
+        os.umask(program.launch.umask)
+    os.chdir(program.launch.directory)
 
 
-def _execute(begin: Start) -> None:
-    argv, variables = begin.launch.argv, begin.variables
-    if begin.launch.fd_name:
+def _execute(program: Start) -> None:
+    argv, variables = program.launch.argv, program.variables
+    if program.launch.fd_name:
         pid = b"%d" % os.getpid()
-        listen = {b"LISTEN_FDS": b"1", b"LISTEN_PID": pid, b"LISTEN_FDNAMES": begin.launch.fd_name}
+        listen = {
+            b"LISTEN_FDS": b"1",
+            b"LISTEN_PID": pid,
+            b"LISTEN_FDNAMES": program.launch.fd_name,
+        }
         variables = {**variables, **listen}
     signals.unblock_all()
     os.execve(argv[0], argv, variables)  # noqa: S606 - no shell is meant

@@ -79,28 +79,22 @@ class SessionProcesses:
         """Watch what the sessions have besides their connections: nothing."""
 
     def fork(self, index: int, setup: SessionSetup) -> None:
-        """Fork the process of the session in an entry. OSError if the kernel refuses.
-
-        Signals are blocked meanwhile, so that the child runs no handler of the
-        dispatcher, and loses no signal.
+        """Fork the process of the session in an entry. OSError if the kernel
+        refuses.
         """
-        begin = self._prepare(index, setup)
-        with signals.blocked():
-            pid = os.fork()
-            if pid == 0:
-                begin()
+        pid = self._begin(index, setup)
         self._own[pid] = index
         self._roll.forked(index, pid)
         self._forked(index, setup)
 
-    def _prepare(self, index: int, setup: SessionSetup) -> Callable[[], NoReturn]:
-        """Return the whole life of the process. A greeting that depends on the one
-        before is chosen here, because no session knows the others.
+    def _begin(self, index: int, setup: SessionSetup) -> int:
+        """Begin the process; return its pid. A greeting that depends on the one before
+        is chosen here, because no session knows the others. OSError.
         """
         service = setup.terms.service
         if isinstance(service, Choosing):
             service.choose(time.time())
-        return partial(live, setup)
+        return fork_into(partial(live, setup))
 
     def _forked(self, index: int, setup: SessionSetup) -> None:
         """Note that the process exists. The dispatcher still has the connection."""
@@ -143,3 +137,16 @@ class SessionProcesses:
         for index, pidfd in self._inherited.items():
             if pidfd is not None and (indexes is None or index in indexes):
                 processes.send_signal(pidfd, signum)
+
+
+def fork_into(live: Callable[[], NoReturn]) -> int:
+    """Fork a process whose whole life is ``live``; return its pid. OSError.
+
+    Signals are blocked meanwhile, so that the child runs no handler of the dispatcher,
+    and loses no signal.
+    """
+    with signals.blocked():
+        pid = os.fork()
+        if pid == 0:
+            live()
+    return pid

@@ -26,13 +26,13 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from unpd.board.layout import NS
 from unpd.dispatcher import environment
 from unpd.dispatcher.error_lines import ErrorLines
 from unpd.dispatcher.heirlooms import Heirlooms
-from unpd.dispatcher.launch import Launch, Start, start
+from unpd.dispatcher.launch import Launch, Start, begin
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.program_roll import ProgramEnded, ProgramRoll
 from unpd.dispatcher.roll import ProcessEnd
@@ -145,7 +145,7 @@ class Programs(SessionProcesses):
 
     # --- the begin --------------------------------------------------------------------
 
-    def _prepare(self, index: int, setup: SessionSetup) -> Callable[[], NoReturn]:
+    def _begin(self, index: int, setup: SessionSetup) -> int:
         service = self._service(index)
         launch = service.launch
         if service.takes_socket:
@@ -154,7 +154,7 @@ class Programs(SessionProcesses):
             number = self._clients[self._client(index)] + 1
             about = environment.of_connection(setup.fd, setup.peer, number)
         variables = {**launch.environment, **environment.encoded(about)}
-        return partial(start, Start(launch, variables, setup, self._ignored))
+        return begin(Start(launch, variables, setup, self._ignored))
 
     def _forked(self, index: int, setup: SessionSetup) -> None:
         self._clients[self._client(index)] += 1
