@@ -4,6 +4,7 @@ resources of a dead child.
 """
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,7 @@ from unpd.kernel import processes, signals
 from unpd.kernel.hangups import Hangups
 from unpd.kernel.shared_stderr import SharedStderr
 from unpd.kernel.signals import Reaper
+from unpd.kernel.spawning import Spawner
 
 PATIENCE_S = 10.0
 NUMBER = 1 << 40
@@ -177,3 +180,42 @@ def test_the_ignored_signals_are_known() -> None:
         assert signal.SIGUSR2 not in signals.ignored()
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_spawned_program_begins_clean(tmp_path: Path) -> None:
+    """In its directory, with its descriptors alone, with no signal ignored or blocked,
+    not even those of the C library, and as the leader of a session.
+    """
+    reader, writer = os.pipe()
+    before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    script = b"pwd; echo $A; exec sleep 60"
+    try:
+        with signals.blocked():
+            argv = (b"/bin/sh", b"-c", script)
+            directory = os.fsencode(tmp_path)
+            pid = Spawner().spawn(argv, {b"A": b"x=y"}, directory, (reader, writer, writer))
+        os.close(writer)
+        with open(reader) as lines:
+            assert [lines.readline(), lines.readline()] == [f"{tmp_path}\n", "x=y\n"]
+            sets = procs.signals(pid)
+            assert (sets.ignored, sets.blocked) == (frozenset(), frozenset())
+            assert set(procs.fds(pid)) == {0, 1, 2}
+            assert os.getsid(pid) == pid
+            processes.signal_group(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
+@pytest.mark.parametrize(
+    ("program", "directory", "number"),
+    [
+        (b"/no/such", b"/", errno.ENOENT),
+        (b"/etc/passwd", b"/", errno.EACCES),
+        (b"/bin/true", b"/no/such", errno.ENOENT),
+    ],
+)
+def test_a_program_that_cannot_be_spawned(program: bytes, directory: bytes, number: int) -> None:
+    """The caller gets the errno, and no process is left."""
+    with open("/dev/null") as null, pytest.raises(OSError, match=os.strerror(number)):
+        Spawner().spawn((program,), {}, directory, (null.fileno(),) * 3)

@@ -38,6 +38,7 @@ from unpd.dispatcher.session import SessionSetup, enter_pid
 from unpd.errors import PrivilegeError
 from unpd.kernel import privileges, processes, signals
 from unpd.kernel.privileges import Identity
+from unpd.kernel.spawning import Spawner
 from unpd.names import StartStep
 from unpd.services.program import ProgramLimits, ProgramOptions
 
@@ -154,6 +155,7 @@ class Start:
     variables: Mapping[bytes, bytes]
     setup: SessionSetup
     ignored: Sequence[int]
+    spawner: Spawner
 
 
 def begin(program: Start) -> int:
@@ -166,26 +168,17 @@ def begin(program: Start) -> int:
 
 
 def _spawn(program: Start) -> int:
-    """Begin a program by posix_spawn(3). It inherits the directory, the mask and the
-    soft limit of this process, for which they mean nothing else.
+    """Begin a program by posix_spawn(3). It inherits the mask and the soft limits that
+    this process has for that moment.
     """
     launch, fd = program.launch, program.setup.fd
     os.set_blocking(fd, True)
-    os.chdir(launch.directory)
     stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
-    places = [(os.POSIX_SPAWN_DUP2, source, at) for at, source in enumerate((fd, fd, stderr_fd))]
     umask = None if launch.umask is None else os.umask(launch.umask)
     own_limits = [(kind, resource.prlimit(0, kind, limit)) for kind, limit in launch.limits]
     try:
-        return os.posix_spawn(
-            launch.argv[0],
-            launch.argv,
-            program.variables,
-            file_actions=places,
-            setsid=True,
-            setsigmask=(),
-            setsigdef=program.ignored,
-        )
+        fds = (fd, fd, stderr_fd)
+        return program.spawner.spawn(launch.argv, program.variables, launch.directory, fds)
     finally:
         for kind, limit in own_limits:
             resource.prlimit(0, kind, limit)

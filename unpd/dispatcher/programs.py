@@ -40,6 +40,7 @@ from unpd.dispatcher.session import SessionSetup
 from unpd.kernel import processes, signals
 from unpd.kernel.connections import address_text, host_and_port
 from unpd.kernel.signals import Reaper
+from unpd.kernel.spawning import Spawner
 from unpd.line_limit import LineLimit
 from unpd.logs import Log
 from unpd.loop import Loop
@@ -126,6 +127,7 @@ class Programs(SessionProcesses):
             for column, stderr in self._stderrs.items()
         }
         self._ignored = signals.ignored()
+        self._spawner = Spawner()
         self._wheel: Wheel[Running] = Wheel()
         self._running: dict[int, Running] = {}
         self._killed = LineLimit(KILLED_LINES_PER_S)
@@ -154,7 +156,7 @@ class Programs(SessionProcesses):
             number = self._clients[self._client(index)] + 1
             about = environment.of_connection(setup.fd, setup.peer, number)
         variables = {**launch.environment, **environment.encoded(about)}
-        return begin(Start(launch, variables, setup, self._ignored))
+        return begin(Start(launch, variables, setup, self._ignored, self._spawner))
 
     def _forked(self, index: int, setup: SessionSetup) -> None:
         self._clients[self._client(index)] += 1
