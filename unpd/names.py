@@ -261,6 +261,29 @@ class RefusalReason(enum.StrEnum):
     """Its source connects as fast as it may."""
 
 
+class HeaderResult(enum.StrEnum):
+    """What came of the header that a load balancer in ``proxy_protocol`` must send, as
+    a metric label. The order is that of the counters on the scoreboard.
+    """
+
+    TOLD = "told"
+    """It told the client's address."""
+    LOCAL = "local"
+    """It told none, as that of a load balancer's own health check: the load balancer is
+    the client.
+    """
+    MALFORMED = "malformed"
+    """It breaks the PROXY protocol, or has more than 536 bytes."""
+    MISSING = "missing"
+    """The connection began with other bytes."""
+    LATE = "late"
+    """It was not complete within 5 seconds."""
+    CLOSED = "closed"
+    """The load balancer ended the connection before it was complete."""
+    DROPPED = "dropped"
+    """unpd ended the connection before that: at a stop, or because of a live denial."""
+
+
 class Resource(enum.StrEnum):
     """A resource for which processes wait: a key of ``max_pressure``, and the name of
     its file in /proc/pressure.

@@ -13,11 +13,14 @@ import pytest
 from tests.support.gates import make_gate
 from tests.support.memory_sink import MemorySink
 from unpd.access.decide import ADMITTED
+from unpd.access.network import Network
 from unpd.access.peer import Peer
+from unpd.access.ranges import Ranges
 from unpd.access.rate import Rate
 from unpd.access.rules import Entry, Rules
 from unpd.access.terms import AccessTerms, OnLimit
 from unpd.board import layout
+from unpd.board.denied import DeniedWriter
 from unpd.board.layout import Service
 from unpd.board.memory import Scoreboard, create
 from unpd.config.access_lists import THIS_HOST
@@ -46,6 +49,7 @@ class Scene:
 
     gate: Gate
     row: memoryview
+    denied: DeniedWriter
     sensed: list[Peer] = field(default_factory=list)
 
     def admission(self, terms: AccessTerms, *, sensor: bool = False) -> Admission:
@@ -66,7 +70,8 @@ def scene() -> Iterator[Scene]:
         fd = create()
         stack.callback(os.close, fd)
         board = Scoreboard(fd)
-        yield Scene(make_gate(stack, board), board.row(0))
+        denied = DeniedWriter()
+        yield Scene(make_gate(stack, board, denied), board.row(0), denied)
 
 
 def rules(*entries: str) -> Rules:
@@ -180,6 +185,37 @@ def test_a_sensor_reports_whom_it_lets_in(scene: Scene) -> None:
     for last in range(1, 5):
         sensor.admit(-1, sockaddr(f"192.0.2.{last}"), 1.0)
     assert [peer.text for peer in scene.sensed] == ["192.0.2.1", "192.0.2.4"]
+
+
+def test_a_sensor_reports_the_client_and_not_the_load_balancer(scene: Scene) -> None:
+    """A health check denies nobody."""
+    terms = AccessTerms(proxies=rules("192.0.2.9"), never_deny=rules("192.0.2.3"))
+    sensor = scene.admission(terms, sensor=True)
+    proxy = Peer(4, (192 << 24) + 521)
+    for told in (Peer(4, (192 << 24) + 513), Peer(4, (192 << 24) + 515), None):
+        assert sensor.arrive(proxy, 1.0) is ADMITTED
+        if told is None:
+            decision, _ = sensor.admit_local(proxy, 1.0)
+        else:
+            decision, _ = sensor.admit_told(told, 1.0)
+        assert decision is ADMITTED
+    assert [peer.text for peer in scene.sensed] == ["192.0.2.1"]
+    assert scene.open == 3
+
+
+def test_a_denial_of_a_load_balancer_may_be_observed_only(scene: Scene) -> None:
+    """As that of a client may: then its header is awaited."""
+    scene.denied.publish(Ranges(4, [Network.parse("192.0.2.0/24")]).words, Ranges(6).words)
+    peer = Peer(4, (192 << 24) + 521)
+    proxies = rules("192.0.2.9")
+    refusal = scene.admission(AccessTerms(proxies=proxies)).arrive(peer, 1.0).refusal
+    assert refusal is not None
+    assert refusal.rule is not None
+    assert (refusal.reason, refusal.rule.text) == (RefusalReason.DENIED, "192.0.2.0/24")
+    observing = scene.admission(AccessTerms(proxies=proxies, observe=frozenset(RefusalReason)))
+    decision = observing.arrive(peer, 1.0)
+    assert decision.refusal is None
+    assert [verdict.reason for verdict in decision.observed] == [RefusalReason.DENIED]
 
 
 def test_a_unix_peer_is_known_by_its_user(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from unpd.kernel.connections import (
     address_text,
     borrowed,
     local_text,
+    peek,
     reset_on_close,
     send_fin,
+    skip,
     take_error,
 )
 
@@ -50,6 +53,36 @@ def test_an_error_has_its_number() -> None:
         with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)) as ending:
             send_fin(unconnected.fileno())
     assert (accepting.value.errno, ending.value.errno) == (errno.EINVAL, errno.ENOTCONN)
+
+
+def test_a_look_at_what_has_come_takes_nothing(pair: tuple[socket.socket, int]) -> None:
+    """Only what is skipped is gone. The end shows as no bytes, and nothing yet as an
+    error.
+    """
+    client, fd = pair
+    with pytest.raises(BlockingIOError):
+        peek(fd, 4)
+    client.sendall(b"headerdata")
+    assert peek(fd, 4) == b"head"
+    assert peek(fd, 100) == b"headerdata"
+    skip(fd, 6)
+    assert os.read(fd, 100) == b"data"
+    client.close()
+    select.select([fd], [], [], 10.0)
+    assert peek(fd, 4) == b""
+    with pytest.raises(ConnectionResetError):
+        skip(fd, 1)
+
+
+def test_pieces_with_descriptors_are_skipped_as_one() -> None:
+    """read(2) ends behind each piece of a UNIX stream that has brought some."""
+    here, there = socket.socketpair()
+    with here, there:
+        for piece in (b"he", b"ad", b"er"):
+            socket.send_fds(there, [piece], [there.fileno()])
+        there.sendall(b"data")
+        skip(here.fileno(), 6)
+        assert here.recv(100) == b"data"
 
 
 def test_a_fin_ends_one_direction(pair: tuple[socket.socket, int]) -> None:

@@ -37,6 +37,7 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_accept_errors_total": ("counter", {"service", "errno"}),
     "unpd_refused_total": ("counter", {"service", "reason"}),
     "unpd_would_refuse_total": ("counter", {"service", "reason"}),
+    "unpd_proxy_headers_total": ("counter", {"service", "result"}),
     "unpd_session_processes_spawned_total": ("counter", {"service"}),
     "unpd_session_processes_reaped_total": ("counter", {"service", "reason"}),
     "unpd_session_fork_failures_total": ("counter", {"service"}),

@@ -92,6 +92,8 @@ def test_a_program_takes_the_clients_of_a_listener(launch: Launch, public: Path)
         with clients.connect(unpd.address("two")) as sock:
             pids.append(int(read_line(sock)))
     assert pids[0] == pids[1] != pids[2] == pids[3]
+    # The programs have changed the socket, as they may: it waits, as after inetd.
+    holds(lambda: not unpd.log_events("listener.mended"), 1.2, "nobody to mend the listener")
     unpd.metric_becomes(2, "unpd_programs_ended_total", service="two", result="ok")
     assert running(unpd) == []
 
@@ -200,6 +202,8 @@ def test_programs_are_kept(launch: Launch, public: Path) -> None:
     for pid in before:
         gone(pid)
     until(lambda: len(running(unpd)) == 2, PATIENCE_S, "two new ones")
+    unpd.wait_event("program.stderr", service="kept", text="begun kept", after=5)
+    unpd.stop()
 
 
 def test_a_kept_program_that_ends_at_once_is_throttled(launch: Launch) -> None:

@@ -89,6 +89,7 @@ ACCESS_KEYS: dict[str, st.SearchStrategy[Any]] = {
     "deny": rules,
     "max_connections": st.integers(0, 1_000_000),
     "max_per_source": st.integers(0, 1_000_000),
+    "proxy_protocol": rules,
     "accept_rate": rates,
     "accept_rate_per_source": rates,
     "access_times": st.lists(st.sampled_from(["00:00-24:00", "Mon-Fri 22:00-06:00"]), max_size=2),

@@ -11,7 +11,12 @@ from typing import Any
 
 from tests.support import clients
 from tests.support.clock import ManualClock
+from tests.support.gates import make_gate
+from unpd.access.network import Network
+from unpd.access.ranges import Ranges
+from unpd.access.terms import AccessTerms
 from unpd.board import layout
+from unpd.board.denied import DeniedWriter
 from unpd.board.memory import Scoreboard, create
 from unpd.config.times import ServiceTimes
 from unpd.kernel.connections import Acceptor
@@ -23,6 +28,7 @@ from unpd.services.base import Conversation, More, Reply, StreamService
 from unpd.services.echo import Echo, EchoOptions
 from unpd.sinks import Sink
 from unpd.worker.accepting import Accepted, Listener, ListenerSetup
+from unpd.worker.admission import Admission, Gate
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.event.session import Session
 from unpd.worker.event.stream import BULK, BULK_BYTES
@@ -72,7 +78,8 @@ class Saying:
 @dataclass(slots=True)
 class Bench:
     """An engine with one listener for each service, its row of a scoreboard, its log in
-    memory, its clock, and its clients.
+    memory, its clock, its clients, and the gate through which they come if there are
+    terms of access. ``deny`` denies networks from now on, and no others.
     """
 
     engine: Engine
@@ -80,12 +87,20 @@ class Bench:
     listeners: list[Listener]
     lines: list[bytes]
     clock: ManualClock
+    gate: Gate
+    denied: DeniedWriter
     socks: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def connect(self, index: int = 0) -> socket.socket:
-        """A client in the queue of listener ``index``."""
+    def connect(self, index: int = 0, *, source: str = "") -> socket.socket:
+        """A client in the queue of listener ``index``. ``source``: its address."""
         address = self.listeners[index].sock.getsockname()
-        return self.socks.enter_context(clients.connect(address, timeout_s=PATIENCE_S))
+        client = clients.connect(address, timeout_s=PATIENCE_S, source=source)
+        return self.socks.enter_context(client)
+
+    def deny(self, *networks: str) -> None:
+        """Deny networks of IPv4 from now on, and no others."""
+        v4 = Ranges(4, map(Network.parse, networks))
+        self.denied.publish(v4.words, Ranges(6).words)
 
     def turn(self) -> None:
         """One turn that does not wait."""
@@ -222,16 +237,19 @@ class Benches:
         tcp: bool = False,
         level: Level = "debug",
         connections: bool = False,
+        access: AccessTerms | None = None,
         accepting: Callable[[AcceptOne], AcceptOne] = _as_it_is,
     ) -> Bench:
         """Make a bench of ``services`` (an echo if there are none). ``alone``: no other
         worker shares the listeners. ``connections``: whether its log wants a line about
-        each. ``accepting``: is given the kernel's accept of a listener, and returns the
-        one to use.
+        each. ``access``: who may come in; None: that is not asked. ``accepting``: is
+        given the kernel's accept of a listener, and returns the one to use.
         """
         fd = create()
         self._stack.callback(socket.close, fd)
-        row = Scoreboard(fd).row(0)
+        board = Scoreboard(fd)
+        row, denied = board.row(0), DeniedWriter()
+        gate = make_gate(self._stack, board, denied)
         lines: list[bytes] = []
 
         def write(line: bytes) -> int:
@@ -246,6 +264,7 @@ class Benches:
                 service=service,
                 times=times,
                 words=layout.service_cells(column),
+                admission=None if access is None else Admission(access, column, gate),
             )
             setup = ListenerSetup("the listener", sock, OPTIONS.backlog, column)
             kernel_accept = Acceptor(sock.fileno(), sock.family).accept
@@ -264,7 +283,7 @@ class Benches:
                 clock=lambda: clock.now,
             )
         )
-        bench = Bench(engine, row, listeners, lines, clock)
+        bench = Bench(engine, row, listeners, lines, clock, gate, denied)
         self._stack.enter_context(bench.socks)
         self._stack.callback(engine.close)
         self._stack.callback(engine.leave)

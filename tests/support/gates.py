@@ -9,14 +9,18 @@ from unpd.board.sources import Shape, SourceCounts, create
 from unpd.worker.admission import Gate, Shown
 
 
-def make_gate(stack: contextlib.ExitStack, board: Scoreboard) -> Gate:
-    """Make the gate of a process with row 0. Nobody is denied. ``stack`` closes it."""
+def make_gate(
+    stack: contextlib.ExitStack, board: Scoreboard, denied: DeniedWriter | None = None
+) -> Gate:
+    """Make the gate of a process with row 0. ``denied``: who is denied; nobody without
+    it. ``stack`` closes it.
+    """
     sources = create(Shape(buckets=64, entries=4))
     stack.callback(sources.close)
     shown = Shown(
         sources=sources,
         counts=SourceCounts(sources, lambda: 1),
-        denied=DeniedWriter().denied,
+        denied=(denied or DeniedWriter()).denied,
         master=board.words,
     )
     return Gate(shown, SourceLane(sources, 0))

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 from unpd.cli import dispatch
-from unpd.dispatcher import main, processes, session
+from unpd.dispatcher import processes, session, unforked
 from unpd.dispatcher.session import SessionSetup
 
 
 def parent_keeps_connection() -> None:
     """A dispatcher does not close its descriptor of a connection."""
-    vars(main)["os"] = SimpleNamespace(**{**vars(os), "close": keep})
+    vars(unforked)["os"] = SimpleNamespace(**{**vars(os), "close": keep})
 
 
 def child_keeps_listener() -> None:

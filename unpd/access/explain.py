@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from unpd.access.decide import Counts, Moment, Verdict, look_at
 from unpd.access.peer import Peer
+from unpd.access.rules import Entry
 from unpd.access.terms import AccessTerms
 from unpd.names import RefusalReason
 
@@ -37,11 +38,13 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """``outcome``: ADMITTED, REFUSED or WAITS. ``looks``: one for each reason that the
-    terms have, in the order of the decision.
+    terms have, in the order of the decision. ``proxy``: the entry by which the peer is
+    a load balancer, so that this holds only for connections of its own.
     """
 
     outcome: str
     looks: tuple[Look, ...]
+    proxy: Entry | None = None
 
 
 def explain(terms: AccessTerms, counts: Counts, peer: Peer, at: Moment) -> Explanation:
@@ -54,7 +57,7 @@ def explain(terms: AccessTerms, counts: Counts, peer: Peer, at: Moment) -> Expla
         outcome = WAITS
     if any(not look.waits for look in refusing):
         outcome = REFUSED
-    return Explanation(outcome, looks)
+    return Explanation(outcome, looks, terms.proxies.find(peer))
 
 
 def _look(

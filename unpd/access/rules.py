@@ -1,4 +1,5 @@
-"""A list of access rules, compiled: ``allow``, ``deny`` and ``never_deny``.
+"""A list of access rules, compiled: ``allow``, ``deny``, ``never_deny`` and
+``proxy_protocol``.
 
 A list holds networks, so two ranges of addresses are either disjoint or nested. Of
 nested ones the widest is kept, and of equal ones the first. The ranges of each family

@@ -55,8 +55,9 @@ class AccessTerms:
 
     ``on_limit``: REFUSE for datagrams, which no queue keeps. ``observe``: the reasons
     that do not refuse, but are counted as if they did. ``never_deny``: the sources that
-    a sensor lets alone. ``keys``: the keys that refuse, as the configuration has them,
-    for messages; one may be missing.
+    a sensor lets alone. ``proxies``: the load balancers, which tell the peer in a
+    header of the PROXY protocol; a decision does not read it. ``keys``: the keys that
+    refuse, as the configuration has them, for messages; one may be missing.
     """
 
     deny: Rules = field(default_factory=Rules)
@@ -75,6 +76,7 @@ class AccessTerms:
     banner_accepted: bytes = b""
     observe: frozenset[RefusalReason] = frozenset()
     never_deny: Rules = field(default_factory=Rules)
+    proxies: Rules = field(default_factory=Rules)
     keys: Mapping[RefusalReason, Entry] = field(default_factory=dict)
 
     decided: tuple[RefusalReason, ...] = field(init=False, repr=False, compare=False)

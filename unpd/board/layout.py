@@ -26,6 +26,7 @@ from unpd.names import (
     ChildPhase,
     EndCause,
     Fault,
+    HeaderResult,
     MasterPhase,
     ProgramResult,
     ReapReason,
@@ -60,6 +61,7 @@ MASTER_PHASES: tuple[MasterPhase, ...] = tuple(MasterPhase)
 REAP_REASONS: tuple[ReapReason, ...] = tuple(ReapReason)
 UNANSWERED: tuple[Unanswered, ...] = tuple(Unanswered)
 REFUSAL_REASONS: tuple[RefusalReason, ...] = tuple(RefusalReason)
+HEADER_RESULTS: tuple[HeaderResult, ...] = tuple(HeaderResult)
 RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
 PROGRAM_RESULTS: tuple[ProgramResult, ...] = tuple(ProgramResult)
 START_STEPS: tuple[StartStep, ...] = tuple(StartStep)
@@ -245,6 +247,9 @@ class Service(Area):
         "connections and datagrams that were only observed and would have been refused, by reason",
         REFUSAL_REASONS,
     )
+    PROXY_HEADERS = Word(
+        "headers of the PROXY protocol that were awaited, by result", HEADER_RESULTS
+    )
     ACCEPTED = Word("connections accepted")
 
 
@@ -254,7 +259,7 @@ class Row(Area):
     BEAT_NS = Word("the last heartbeat, on the monotonic clock")
     EXIT_NS = Word("when the child was about to exit, on the monotonic clock")
     LOG_DROPPED = Word("log lines that the child dropped")
-    OPEN = Word("connections that are open now, of all services")
+    OPEN = Word("connections that are open now, of all services, those of arrivals included")
     SERVICES = Word("counters by service", count=MAX_SERVICES * Service.size)
     LISTENER_ACCEPTED = Word("connections or datagrams taken, by listener", count=MAX_LISTENERS)
 
@@ -264,12 +269,10 @@ class Session(Area):
 
     The session writes the first words, which are those of a row, and ``COUNTS``. The
     keeper of the table writes the others: the dispatcher, or the master while there is
-    none. But the session enters its ``PID`` too, and the master writes ``STATUS``, and
-    before it ``CPU_NS`` and ``PEAK_BYTES``, when it has reaped a session that an
-    earlier dispatcher forked.
-
-    A program cannot write here. Until it begins, the process that becomes it writes why
-    it failed to; the keeper writes into ``COUNTS`` why it ends one.
+    none. But the session enters its ``PID`` too, and the master writes ``CPU_NS``,
+    ``PEAK_BYTES`` and then ``STATUS``, when it has reaped a session that an earlier
+    dispatcher forked. A program cannot write here: the process that was to become it
+    writes why it failed to, and the keeper why it ends one.
     """
 
     BEAT_NS = Word("as in a row")
@@ -288,10 +291,7 @@ class Session(Area):
     FORKED = Word("1 if the dispatcher's row counts its process, else 0")
     KICKED = Word("1: it has to leave because its client is denied, else 0")
     LISTENER = Word("where the row counts the connections of its listener")
-    FAILED_STEP = Word(
-        "the step of the start of its program that failed, and one more; 0: it has started",
-        values=START_STEPS,
-    )
+    FAILED_STEP = Word("the step of its start that failed, and one more", values=START_STEPS)
     FAILED_ERRNO = Word("the errno of that step")
     TERMINATED_NS = Word("when its process group got SIGTERM, on the monotonic clock; 0: not yet")
     CPU_NS = Word("its processor time, if the master has reaped it")

@@ -17,12 +17,18 @@ _OUTCOMES = {
     "refused": "{peer} may not use {service} now",
     "waits": "{peer} would wait in the accept queue of {service} now",
 }
+_PROXY = (
+    "  by proxy_protocol, {proxy} is a load balancer: this holds for connections of its own, as for"
+    " health checks; for others ask about the client that it tells"
+)
 
 
 def text(answer: Values) -> str:
     """The outcome, then a line for each rule or limit that was looked at."""
-    head = _OUTCOMES.get(answer["outcome"], "{peer}: {service}: {outcome}").format(**answer)
-    return "\n".join(map(printable, [head, *(f"  {_line(each)}" for each in answer["checks"])]))
+    head = [_OUTCOMES.get(answer["outcome"], "{peer}: {service}: {outcome}").format(**answer)]
+    if answer["proxy"] is not None:
+        head.append(_PROXY.format(**answer))
+    return "\n".join(map(printable, [*head, *(f"  {_line(each)}" for each in answer["checks"])]))
 
 
 def _line(check: Values) -> str:

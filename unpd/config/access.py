@@ -117,13 +117,18 @@ Banner = Annotated[str, AfterValidator(_banner)]
 class AccessKeys(Section):
     """The keys about access of a service.
 
-    ``allow``: an empty one refuses nobody. ``max_per_source``: connections of one
-    source, which is a prefix of ``source_prefix_v4`` or ``source_prefix_v6`` bits. The
-    two rates are of connections and datagrams, of all sources and of one. ``on_limit``:
-    None for "queue" where that is possible, else "refuse". ``observe``: the keys that
-    only count what they would refuse; with ``mode = "observe"`` all of them.
+    ``proxy_protocol``: the load balancers that tell who the client is; it refuses
+    nobody. ``allow``: an empty one refuses nobody. ``max_per_source``: connections of
+    one source, which is a prefix of ``source_prefix_v4`` or ``source_prefix_v6`` bits.
+    The two rates are of connections and datagrams, of all sources and of one.
+    ``on_limit``: None for "queue" where that is possible, else "refuse". ``observe``:
+    the keys that only count what they would refuse; with ``mode = "observe"`` all of
+    them.
     """
 
+    proxy_protocol: Annotated[AccessList, BeforeValidator(access_list)] = Field(
+        AccessList(), description=EXAMPLE
+    )
     allow: Annotated[AccessList, BeforeValidator(access_list)] = Field(
         AccessList(), description=EXAMPLE
     )
@@ -211,6 +216,7 @@ class AccessKeys(Section):
                 RefusalReason if self.mode == "observe" else map(RefusalReason, self.observe)
             ),
             never_deny=never_deny.rules,
+            proxies=self.proxy_protocol.rules,
             keys={
                 RefusalReason(key): Entry(self._shown(key), origin)
                 for key, origin in origins.by_key.items()

@@ -1,5 +1,5 @@
-"""Reads and compiles the lists of access rules of one load: ``allow``, ``deny`` and
-``never_deny``.
+"""Reads and compiles the lists of access rules of one load: ``allow``, ``deny``,
+``never_deny`` and ``proxy_protocol``.
 
 An entry "file:/etc/unpd/deny.list" stands for the entries of that file, one a line.
 Each file is read once in a load, and by a reload again. A bad entry is an error with
@@ -137,6 +137,7 @@ class ListReader:
                 f"the lists up to this one name {self._named} users and groups, but may name at"
                 f" most {MAX_ACCOUNTS} together"
             )
+        rules = Rules()
         try:
             rules = Rules.of(entries, self._accounts)
         except BadEntries as bad:

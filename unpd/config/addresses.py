@@ -73,6 +73,11 @@ class InternetAddress:
         return self.host in ("::", "0.0.0.0")
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the host."""
+        return self.host == "::1" or self.host.startswith("127.")
+
+    @property
     def interface(self) -> str:
         """The interface of a link-local address, by name or number; otherwise ""."""
         return self.host.partition("%")[2]

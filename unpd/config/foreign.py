@@ -75,6 +75,10 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("address addresses bind_address host hostname ip ports", _ADDRESS),
     ("allowed allow_from allowed_hosts hosts_allow whitelist", _ALLOW),
     ("blacklist blocked denied deny_from hosts_deny", _DENY),
+    (
+        "accept_proxy accept-proxy trusted_proxies",
+        'the key is proxy_protocol, a list of load balancers such as ["10.0.0.9"]',
+    ),
     ("rate_limit ratelimit", 'the key is accept_rate, such as "50/s"'),
     ("exec program", _PROGRAMS),
     ("limit max_clients maxclients maxconn", LIMIT),

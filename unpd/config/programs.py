@@ -21,7 +21,14 @@ from unpd.kernel import privileges
 from unpd.services.program import ProgramOptions
 
 _ACCOUNT_KEYS = ("user", "group", "groups")
-_ABOUT_PEERS = (*RULES, *AFTER_ACCEPT, "on_limit", "banner_refused", "banner_accepted")
+_ABOUT_PEERS = (
+    *RULES,
+    *AFTER_ACCEPT,
+    "on_limit",
+    "banner_refused",
+    "banner_accepted",
+    "proxy_protocol",
+)
 """Keys that decide about a client when it was accepted."""
 _DROP_IN = (
     "only a daemon that root started can do that; under unpd.service, install the drop-in"

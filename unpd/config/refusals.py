@@ -1,5 +1,5 @@
 """Checks whether the keys about refusals of a service fit together: how it refuses,
-which text its clients get, and what is possible for datagrams.
+which text its clients get, what is possible for datagrams, and who may tell the client.
 
 Called by unpd.config.checks. Calls the schema. Raises nothing: errors and warnings go
 to the findings.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from unpd.config.access_lists import AccessList
-from unpd.config.addresses import FileAddress, takes_datagrams
+from unpd.config.addresses import FileAddress, TcpAddress, takes_datagrams
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
@@ -38,6 +38,7 @@ OF_STREAMS: Mapping[str, str] = MappingProxyType(
         "max_per_source": "it counts open connections",
         "banner_refused": "clients get it at the beginning of a connection",
         "banner_accepted": "clients get it at the beginning of a connection",
+        "proxy_protocol": "a load balancer tells the client at the beginning of a connection",
     }
 )
 """The keys that mean nothing for datagrams, with the reason."""
@@ -55,8 +56,10 @@ def check_refusals(config: Config, host: Host, findings: Findings) -> None:
         path: KeyPath = ("services", name)
         _check_networks((*path, "allow"), service.allow, findings)
         _check_networks((*path, "deny"), service.deny, findings)
+        _check_networks((*path, "proxy_protocol"), service.proxy_protocol, findings)
         _check_on_limit(path, service, findings)
         _check_accounts(path, service, findings)
+        _check_proxies(path, service, findings)
         _check_banner(path, service, findings)
         _check_observed(path, service, findings)
         _check_sensor(path, service, findings)
@@ -159,6 +162,17 @@ def _check_accounts(path: KeyPath, service: ServiceConfig, findings: Findings) -
                     f' to {address.text}: they do not tell their user; write "unix" for all of'
                     " them, or use socket_mode",
                 )
+
+
+def _check_proxies(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    """Warn where any host of the network counts as a load balancer."""
+    reached = [one for one in service.listen if isinstance(one, TcpAddress) and not one.is_loopback]
+    if reached and "all" in service.proxy_protocol.entries:
+        findings.warning(
+            (*path, "proxy_protocol"),
+            f"{quoted('all')} lets whoever reaches {reached[0].text} say that it is another client:"
+            " name the load balancers alone",
+        )
 
 
 def _check_banner(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:

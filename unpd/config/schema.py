@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+from unpd.access.rules import Rules
 from unpd.access.terms import AccessTerms, OnLimit
 from unpd.board import layout
 from unpd.config.access import Access, AccessKeys
@@ -351,7 +352,9 @@ class ServiceConfig(CommonKeys):
 
     @cached_property
     def datagram_access(self) -> AccessTerms:
-        """The same for its datagrams: none of them is open, waits, or gets a text."""
+        """The same for its datagrams: none of them is open, waits, gets a text, or has
+        a header.
+        """
         return replace(
             self.access,
             max_connections=0,
@@ -359,6 +362,7 @@ class ServiceConfig(CommonKeys):
             on_limit=OnLimit.REFUSE,
             banner_refused=b"",
             banner_accepted=b"",
+            proxies=Rules(),
         )
 
 

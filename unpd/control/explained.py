@@ -16,6 +16,7 @@ def fields_of(service: str, peer: Peer, explanation: Explanation, now: float) ->
         "service": service,
         "peer": peer.text,
         "outcome": explanation.outcome,
+        "proxy": explanation.proxy.text if explanation.proxy else None,
         "checks": [_check(look, now) for look in explanation.looks],
     }
 

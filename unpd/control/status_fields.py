@@ -208,6 +208,13 @@ EXPLAINED = (
     StatusField("service", "text", "The service."),
     StatusField("peer", "text", "The client."),
     StatusField("outcome", "text", "admitted, refused or waits."),
+    StatusField(
+        "proxy",
+        "text",
+        "The entry of proxy_protocol by which the client is a load balancer: the answer holds for"
+        " connections of its own.",
+        "it is none",
+    ),
     StatusField("checks", "list", "What each rule and limit says, in their order.", fields=_CHECK),
 )
 """The fields of the answer to ``explain``."""

@@ -7,7 +7,8 @@ loops waitpid (:class:`unpd.kernel.signals.Reaper`). A service has at most
 wait in the accept queue, or are turned away, as the service's ``on_limit`` says. The
 listeners take turns: the one that accepted last is watched last. If the kernel refuses
 a fork, the connection is kept and the fork is tried again after a pause; meanwhile
-nothing is accepted.
+nothing is accepted. A connection of a load balancer waits for the header that tells its
+client, beside the others (:mod:`unpd.worker.arrivals`).
 
 The master calls :meth:`Dispatcher.run` in the forked child. If an earlier dispatcher
 died, this one has its table: the sessions in it count on, and get the orders too.
@@ -18,11 +19,11 @@ sessions alone. It passes every order on. Raises OSError if a listener is broken
 good.
 """
 
-import errno
 import functools
+import itertools
 import os
 import select
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,20 +35,22 @@ from unpd.channel import ChannelEnd
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.roll import Began, Roll
 from unpd.dispatcher.session import SessionSetup
+from unpd.dispatcher.unforked import Accepted, Unforked
 from unpd.dispatcher.whole import WholeSocket
 from unpd.kernel.signals import Reaper, blocked
 from unpd.logs import Log
 from unpd.loop import Loop, now
 from unpd.names import ChildOrder, EndCause
-from unpd.worker.accepting import BATCH, FIRST_PAUSE_S, LONGEST_PAUSE_S, AcceptFailure, Listener
+from unpd.worker.accepting import BATCH, Listener, report_failure
 from unpd.worker.admission import Gate, Hold
-from unpd.worker.connection_lines import EndedConnection, log_end, log_start
+from unpd.worker.arrivals import Arrival, Arrivals, ArrivalsSetup
+from unpd.worker.event.deadlines import Wheel
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
 from unpd.worker.main import ServiceSetup, listeners_of
 from unpd.worker.orders import Signals
 from unpd.worker.questions import Described, Questions
-from unpd.worker.reception import Reception
+from unpd.worker.reception import Entered, Reception
 from unpd.worker.refusals import RefusalLines
 from unpd.worker.terms import Terms
 
@@ -97,16 +100,6 @@ class Door:
     watched: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A connection that has no process yet. ``index``: its entry in the table."""
-
-    door: Door
-    fd: int
-    peer: bytes
-    index: int
-
-
 class Dispatcher:
     """The listeners of the services that fork, and their sessions."""
 
@@ -126,13 +119,24 @@ class Dispatcher:
         self._reception = Reception(self._ledger, self._refusals)
         self._reaper = Reaper()
         self._processes = setup.processes(self._roll, self._reaper, setup.log, now)
-        self._waiting: Accepted | None = None  # the kernel refused its fork
-        self._retry_at = 0.0
-        self._pause_s = FIRST_PAUSE_S
+        self._wheel: Wheel[Arrival] = Wheel()
+        self._arrivals = Arrivals(
+            ArrivalsSetup(
+                watch=self.watch,
+                forget=self.forget,
+                wheel=self._wheel,
+                ledger=self._ledger,
+                reception=self._reception,
+                clock=now,
+                numbered_from=setup.table.size,
+            )
+        )
+        self._unforked = Unforked(self._fork, self._roll, setup.log)
         self._sweep_at = 0.0
         self._look_at = 0.0
         self._draining = False
         self._retired = False
+        self._finishing = False
 
     def run(self) -> None:
         """Serve until drained."""
@@ -145,7 +149,7 @@ class Dispatcher:
         questions.watch()
         setup.gate.sensing.send = questions.report
         setup.title("ready")
-        while not self._draining or self._roll.enrolled:
+        while not self._draining or self._roll.enrolled or self._arrivals:
             self._turn()
         self._refusals.finish()
 
@@ -158,20 +162,20 @@ class Dispatcher:
         if self._look_at <= now():
             self._look_at = now() + LOOK_S
             self._processes.take_inherited_ends()
-        if self._waiting is not None and self._retry_at <= now():
-            self._fork(self._waiting)
+        for arrival in self._wheel.due(now()):
+            arrival.come_due()
+        if self._unforked.retry_at <= now():
+            self._unforked.retry()
         if self._sweep_at <= now():
             self._sweep()
         self._ledger.book()
 
     def _wait_s(self) -> float:
         pauses = [door.listener.resume_at for door in self._doors]
-        retry_at = self._retry_at if self._waiting is not None else self._sweep_at
         look_at = self._look_at if self._processes.inherited else self._sweep_at
         sessions_at = min(look_at, self._processes.due_at)
-        due_at = min(
-            self._sweep_at, retry_at, sessions_at, *(at for at in pauses if at is not None)
-        )
+        others = (self._unforked.retry_at, self._wheel.next_at, sessions_at)
+        due_at = min(self._sweep_at, *others, *(at for at in pauses if at is not None))
         return 0.0 if self._reaper.reaped else max(0.0, due_at - now())
 
     def _sweep(self) -> None:
@@ -207,7 +211,9 @@ class Dispatcher:
         process may relieve, its listener rests for a moment.
         """
         admission = door.listener.terms.admission
-        if self._waiting is not None or admission is None:
+        if self._unforked or admission is None:
+            return False
+        if admission.has_proxies and len(self._arrivals) >= self._setup.table.size:
             return False
         if self._roll.full and not admission.turns_away_at_limit:
             return False
@@ -219,7 +225,7 @@ class Dispatcher:
     def _woken(self, door: Door, mask: int) -> None:
         if mask & select.EPOLLHUP:  # another process shut the shared listener down
             if (failure := door.listener.ended(now())) is not None:
-                self._report(door, failure)
+                report_failure(door.listener, failure, self._ledger, self._setup.log)
             return
         for _ in range(BATCH):
             if not self._accept(door):
@@ -240,15 +246,24 @@ class Dispatcher:
         listener = door.listener
         accepted, failure = listener.accept(1, now())
         if failure is not None:
-            self._report(door, failure)
+            report_failure(listener, failure, self._ledger, self._setup.log)
             return not failure.paused
-        for fd, peer, hold in self._reception.admit(listener.terms, accepted, now()):
+        known = accepted
+        if listener.terms.admission is not None and listener.terms.admission.has_proxies:
+            enter = functools.partial(self._enter, door)
+            known = self._arrivals.take(listener.terms, accepted, enter)
+        self._enter(door, self._reception.admit(listener.terms, known, now()))
+        return bool(accepted)
+
+    def _enter(self, door: Door, entered: Sequence[Entered]) -> None:
+        """Fork the sessions of connections that were let in."""
+        listener = door.listener
+        for fd, peer, hold in entered:
             if self._roll.full:  # only if a hostile process has changed the counts
                 self._let_go(listener.terms, fd, hold)
                 continue
             began = Began(door.column, listener.word, peer, int(now() * layout.NS), hold)
-            self._fork(Accepted(door, fd, peer, self._roll.begin(began)))
-        return bool(accepted)
+            self._unforked.add(Accepted(listener.terms, fd, peer, self._roll.begin(began)))
 
     def _let_go(self, terms: Terms, fd: int, hold: Hold | None) -> None:
         """Close a connection for which the table has no room."""
@@ -256,24 +271,11 @@ class Dispatcher:
             terms.admission.left(hold)
         os.close(fd)
 
-    def _report(self, door: Door, failure: AcceptFailure) -> None:
-        terms = door.listener.terms
-        self._ledger.accept_failed(terms, failure.number)
-        self._setup.log.event(
-            "accept.failed",
-            service=terms.name,
-            address=door.listener.text,
-            errno=errno.errorcode.get(failure.number, str(failure.number)),
-            paused=failure.paused,
-        )
-
     def _fork(self, accepted: Accepted) -> None:
-        """Fork the session of a connection, and close our descriptor of it: the
-        connection ends when no process has one. Keep both if the kernel refuses.
-        """
-        setup, terms = self._setup, accepted.door.listener.terms
+        """Fork the session of a connection. OSError if the kernel refuses."""
+        setup = self._setup
         session = SessionSetup(
-            terms=terms,
+            terms=accepted.terms,
             fd=accepted.fd,
             peer=accepted.peer,
             entry=setup.table.entry(accepted.index),
@@ -284,34 +286,25 @@ class Dispatcher:
             retired=self._retired,
             dispatcher_pid=os.getpid(),
         )
-        try:
-            self._processes.fork(accepted.index, session)
-        except OSError as error:
-            self._keep(accepted, error)
-            return
-        os.close(accepted.fd)
-        self._waiting, self._pause_s = None, FIRST_PAUSE_S
-
-    def _keep(self, accepted: Accepted, error: OSError) -> None:
-        self._roll.fork_failed(accepted.index)
-        self._waiting = accepted
-        self._retry_at = now() + self._pause_s
-        self._setup.log.event(
-            "session.fork_failed",
-            service=accepted.door.listener.terms.name,
-            reason=error.strerror or str(error),
-            retry_in_s=self._pause_s,
-        )
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._processes.fork(accepted.index, session)
+        if self._finishing:
+            self._processes.tell(ChildOrder.FINISH, {accepted.index})
 
     # --- orders -----------------------------------------------------------------------
 
     def _take_orders(self, _mask: int) -> None:
         for order in self._setup.signals.take():
             self._drain(accepts=order is not ChildOrder.LEAVE)
-            self._retired = self._retired or order is ChildOrder.RETIRE
-            if order is not ChildOrder.RETIRE and self._waiting is not None:
-                self._drop_waiting(self._waiting, EndCause.SHUTDOWN)
+            match order:
+                case ChildOrder.RETIRE:
+                    self._retired = True
+                case ChildOrder.FINISH:
+                    self._finishing = True
+                    self._arrivals.finish()
+                case ChildOrder.LEAVE:
+                    self._arrivals.leave()
+            if order is not ChildOrder.RETIRE:
+                self._unforked.drop(EndCause.SHUTDOWN)
             self._processes.tell(order)
 
     def _drain(self, accepts: bool) -> None:
@@ -332,34 +325,13 @@ class Dispatcher:
         self._setup.title("draining")
 
     def kick(self, network: Network) -> int:
-        """End the sessions whose clients are in a denied network, and a connection that
-        waits for its fork; return how many.
+        """End the sessions whose clients are in a denied network, the connections that
+        wait for their fork, and the arrivals of load balancers in it; return how many.
         """
         kicked = self._roll.kick(network)
         self._processes.tell(ChildOrder.LEAVE, kicked)
-        if self._waiting is not None and self._waiting.index in kicked:
-            self._drop_waiting(self._waiting, EndCause.DENIED)
-        return len(kicked)
-
-    def _drop_waiting(self, waiting: Accepted, cause: EndCause) -> None:
-        """End a connection whose session was never forked, and so has logged no
-        start.
-        """
-        os.close(waiting.fd)
-        ended = self._roll.ended(waiting.index, None, int(now() * layout.NS), cause)
-        self._waiting = None
-        log = self._setup.log
-        if log.writes_connections:
-            log_start(log, ended.service, waiting.peer)
-            log_end(
-                log,
-                EndedConnection(
-                    service=ended.service,
-                    peer=waiting.peer,
-                    cause=ended.cause,
-                    duration_s=ended.duration_s,
-                ),
-            )
+        self._unforked.drop(EndCause.DENIED, kicked)
+        return len(kicked) + self._arrivals.kick(network)
 
     # --- as the channel sees it -------------------------------------------------------
 
@@ -371,6 +343,7 @@ class Dispatcher:
         """Stop watching ``fd``, which stays open."""
         self._loop.forget(fd)
 
-    def sessions(self, after: int = -1) -> Iterable[Described]:
-        """The sessions in the entries above ``after``."""
-        return (each for each in self._roll.present() if each.number > after)
+    def connections(self, after: int = -1) -> Iterable[Described]:
+        """The sessions, and behind their entries the arrivals, above ``after``."""
+        every: Iterable[Described] = itertools.chain(self._roll.present(), self._arrivals)
+        return (each for each in every if each.number > after)

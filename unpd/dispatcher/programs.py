@@ -47,7 +47,7 @@ from unpd.loop import Loop
 from unpd.names import ChildOrder, EndCause
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.deadlines import Wheel
-from unpd.worker.orders import PATIENCE_SHARE
+from unpd.worker.orders import PATIENCE_SHARE, TWO_SLOTS_S
 
 Key = TypeVar("Key")
 
@@ -119,7 +119,7 @@ class Programs(SessionProcesses):
         self._stderrs = setup.heirlooms.stderrs
         # The last program is killed a little before the master kills this launcher.
         self._patience_s = {
-            ChildOrder.FINISH: PATIENCE_SHARE * setup.grace_s,
+            ChildOrder.FINISH: max(0.0, PATIENCE_SHARE * setup.grace_s - TWO_SLOTS_S),
             ChildOrder.LEAVE: QUICK_S,
         }
         self._lines = {

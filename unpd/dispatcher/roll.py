@@ -31,6 +31,7 @@ from unpd.kernel.signals import Reaped
 from unpd.logs import Log
 from unpd.names import MAX_PID, EndCause, ReapReason, reap_reason
 from unpd.worker.admission import Hold
+from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.ledger import Account, Ledger
 
 
@@ -103,6 +104,20 @@ class Ended:
                 session_pid=self.pid,
                 peer=address_text(self.peer),
                 ended=report,
+            )
+
+    def log_unserved(self, log: Log) -> None:
+        """Log the start and the end of its connection, which never got a process."""
+        if log.writes_connections:
+            log_start(log, self.service, self.peer)
+            log_end(
+                log,
+                EndedConnection(
+                    service=self.service,
+                    peer=self.peer,
+                    cause=self.cause,
+                    duration_s=self.duration_s,
+                ),
             )
 
 

@@ -159,6 +159,27 @@ def turn_away(fd: int, text: bytes = b"") -> None:
     os.close(fd)
 
 
+def peek(fd: int, size: int) -> bytes:
+    """Return up to ``size`` bytes that have come, and leave them to be read (MSG_PEEK,
+    recv(2)). Empty if the peer's FIN is next. BlockingIOError if nothing has come,
+    OSError as in the man page.
+    """
+    with borrowed(fd) as sock:
+        return sock.recv(size, socket.MSG_PEEK)
+
+
+def skip(fd: int, size: int) -> None:
+    """Read ``size`` bytes that :func:`peek` has shown, and throw them away. OSError as
+    in read(2).
+    """
+    while size:
+        # A UNIX peer's bytes come in the pieces in which it has sent descriptors.
+        piece = os.read(fd, size)
+        if not piece:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        size -= len(piece)
+
+
 def send_fin(fd: int) -> None:
     """End our direction of the connection (shutdown(2), SHUT_WR). OSError."""
     if _libc.shutdown(fd, socket.SHUT_WR) != 0:

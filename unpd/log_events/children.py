@@ -282,6 +282,17 @@ ROWS: tuple[LogEvent, ...] = (
         optional=_GROUNDS,
     ),
     LogEvent(
+        "connection.no_header",
+        "warning",
+        ("service", "peer", "reason", "detail", "repeated"),
+        "The load balancer `peer`, which `proxy_protocol` lists, began a connection without a"
+        " proper header of the PROXY protocol, which ended it; the reasons are those of the metric"
+        " `unpd_proxy_headers_total`, and the line stands for `repeated` such connections.",
+        "Make the load balancer send the header to this address (in HAProxy `send-proxy-v2`), or"
+        " take it out of `services.NAME.proxy_protocol`.",
+        optional=("detail",),
+    ),
+    LogEvent(
         "datagram.failed",
         "error",
         ("service", "error", "suppressed", "trace"),

@@ -86,6 +86,7 @@ class ServiceCounts:
     accept_errors: Sequence[int]
     refused: Sequence[int]
     would_refuse: Sequence[int]
+    proxy_headers: Sequence[int]
     datagrams: DatagramCounts
     sessions: SessionCounts
     programs: ProgramCounts
@@ -205,6 +206,7 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
         accept_errors=totals[Service.span(Service.ACCEPT_ERRORS)],
         refused=totals[Service.span(Service.REFUSED)],
         would_refuse=totals[Service.span(Service.WOULD_REFUSE)],
+        proxy_headers=totals[Service.span(Service.PROXY_HEADERS)],
         datagrams=DatagramCounts(
             received=totals[Service.DATAGRAMS_RECEIVED],
             sent=totals[Service.DATAGRAMS_SENT],

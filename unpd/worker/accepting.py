@@ -5,10 +5,10 @@ would then wait without end; accept4(2) has no flag against that. So the flag is
 again where the length of the queue is not known, and the timer of
 :func:`unpd.kernel.signals.interrupt_waits` ends a wait that began nevertheless.
 
-Owns the listener's socket in this worker, which it shares with other workers, and its
-pauses after failures. Called by :mod:`unpd.worker.event.intake`, which has all
-listeners of a worker. Raises OSError if the listener itself is broken; every other
-failure is an :class:`AcceptFailure`.
+Owns the listener's socket in this process, which it shares with others, and its pauses
+after failures. Called by :mod:`unpd.worker.event.intake`, which has all listeners of a
+worker, and by a dispatcher. Raises OSError if the listener itself is broken; every
+other failure is an :class:`AcceptFailure`.
 """
 
 import errno
@@ -17,10 +17,13 @@ import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from unpd.board import layout
 from unpd.kernel.connections import Acceptor, treat_urgent_as_data
 from unpd.kernel.tcp_info import tcp_accept_queue
+from unpd.logs import Log
+from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Terms
 
 BATCH = 16
@@ -209,3 +212,24 @@ class Listener:
         self.resume_at = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         return AcceptFailure(number, paused=True)
+
+
+class Source(Protocol):
+    """A listener, as far as its failures are reported."""
+
+    terms: Terms
+    text: str
+
+
+def report_failure(source: Source, failure: AcceptFailure, ledger: Ledger, log: Log) -> None:
+    """Count and log an accept that failed."""
+    ledger.accept_failed(source.terms, failure.number)
+    # One line for each pause, and pauses grow: an attacker who holds all descriptors
+    # causes one line a second.
+    log.event(
+        "accept.failed",
+        service=source.terms.name,
+        address=source.text,
+        errno=errno.errorcode.get(failure.number, str(failure.number)),
+        paused=failure.paused,
+    )

@@ -3,7 +3,9 @@
 :mod:`unpd.access.decide` decides; this module fetches what a decision reads, and counts
 what was let in. It decides about each connection after the accept, before anything else
 is done for it, and about each datagram. Limits at which clients wait in the accept
-queue are asked for before the accept (:meth:`Admission.has_room`).
+queue are asked for before the accept (:meth:`Admission.has_room`). Of a connection
+through a load balancer, only that itself is known after the accept, so there are two
+decisions (:mod:`unpd.worker.arrivals`).
 
 The counts are in memory that all children share (:mod:`unpd.board.sources`): so limits
 hold over all processes, and a process that dies frees what it has counted. A connection
@@ -197,7 +199,8 @@ _UNCOUNTED = Hold(counts=False)
 
 class Admission:
     """The admission of connections to the service in ``column``. ``queues``: whether
-    clients wait in the accept queue at one of its limits. ``sense``: that of a sensor,
+    clients wait in the accept queue at one of its limits. ``has_proxies``: whether load
+    balancers tell who its clients are. ``sense``: that of a sensor,
     which reports each peer that it has let in.
     """
 
@@ -210,11 +213,13 @@ class Admission:
     ) -> None:
         self.terms = terms
         self.queues = bool(terms.queued)
+        self.has_proxies = bool(terms.proxies)
         self._column = column
         self._counts = Counted(terms, column, gate.shown)
         self._lane, self._denied = gate.lane, gate.shown.denied
         self._needs_peer = terms.limits_peers or bool(terms.accept_rate) or sense is not None
         self._sense = sense
+        self._of_arrivals = AccessTerms(observe=terms.observe)
 
     @property
     def turns_away_at_limit(self) -> bool:
@@ -240,14 +245,21 @@ class Admission:
             # 1.3 us less for each connection of a service without rules.
             self._lane.service_opened(self._column)
             return ADMITTED, None
-        peer = _peer_of(fd, sockaddr)
-        self._counts.look_at(peer, now)
-        decision = deciding.decide(self.terms, self._counts, peer, Moment(now, time.time()))
+        peer = peer_of_connection(fd, sockaddr)
+        decision = self._decide(self.terms, peer, now)
         if decision.refusal is not None:
             return decision, None
+        self._report(peer)
+        return decision, self._enter(_uncounted(self.terms, decision), now)
+
+    def _decide(self, terms: AccessTerms, peer: Peer, now: float) -> Decision:
+        self._counts.look_at(peer, now)
+        return deciding.decide(terms, self._counts, peer, Moment(now, time.time()))
+
+    def _report(self, peer: Peer) -> None:
+        """Report a peer that is let in, if this is a sensor."""
         if self._sense is not None and not self.terms.never_deny.find(peer):
             self._sense(peer)
-        return decision, self._enter(_uncounted(self.terms, decision), now)
 
     def _enter(self, uncounted: Collection[RefusalReason], now: float) -> Hold | None:
         terms, asked, lane = self.terms, self._counts, self._lane
@@ -262,6 +274,43 @@ class Admission:
         if terms.max_per_source and _MAX_PER_SOURCE not in uncounted:
             return Hold(lane.source_opened(asked.key, now), asked.key, counts)
         return None if counts else _UNCOUNTED
+
+    # --- behind a load balancer -------------------------------------------------------
+
+    def arrive(self, peer: Peer, now: float) -> Decision:
+        """Decide about a load balancer whose header has not come: only a live denial of
+        its own address refuses it. If it is let in, its connection counts at once for
+        the limits at which others wait in the accept queue.
+        """
+        decision, queued = self._decide(self._of_arrivals, peer, now), self.terms.queued
+        if decision.refusal is None and _MAX_CONNECTIONS in queued:
+            self._lane.service_opened(self._column)
+        if decision.refusal is None and _ACCEPT_RATE in queued:
+            self._lane.service_admitted(self._column, self._counts.service_window)
+        return decision
+
+    def arrival_over(self) -> None:
+        """Count the end of an arrival, whatever came of it."""
+        if _MAX_CONNECTIONS in self.terms.queued:
+            self._lane.service_closed(self._column)
+
+    def admit_told(self, peer: Peer, now: float) -> tuple[Decision, Hold | None]:
+        """Decide about the client that the header of an arrival has told."""
+        decision, hold = self.admit_local(peer, now)
+        if decision.refusal is None:
+            self._report(peer)
+        return decision, hold
+
+    def admit_local(self, peer: Peer, now: float) -> tuple[Decision, Hold | None]:
+        """Decide about an arrival that told no other client than the load balancer. No
+        sensor reports it: it is a health check.
+        """
+        self.arrival_over()  # for the decision, its own place is free
+        decision = self._decide(self.terms, peer, now)
+        if decision.refusal is not None:
+            return decision, None
+        counted = {_ACCEPT_RATE} & {*self.terms.queued}
+        return decision, self._enter({*_uncounted(self.terms, decision), *counted}, now)
 
     def left(self, hold: Hold | None) -> None:
         """Count the end of a connection that was let in."""
@@ -315,7 +364,8 @@ def _uncounted(terms: AccessTerms, decision: Decision) -> Collection[RefusalReas
     return terms.observe if decision.observed else ()
 
 
-def _peer_of(fd: int, sockaddr: bytes) -> Peer:
+def peer_of_connection(fd: int, sockaddr: bytes) -> Peer:
+    """The peer of a connection: of a UNIX one its user, as far as the kernel tells."""
     peer = peer_of(sockaddr)
     if peer.family != UNIX:
         return peer

@@ -1,8 +1,9 @@
 """The ledger: everything that a worker counts, and the only writer of its row.
 
 The engine and the intake call it; it writes the words of :mod:`unpd.board.layout`. A
-connection that is accepted is in ``open`` until it has ended. Bytes and ``open`` are
-booked once a turn. Raises nothing.
+connection that is accepted is in ``open`` until it has ended, and one that waits for
+its header until that is over. Bytes and ``open`` are booked once a turn. Raises
+nothing.
 
 The counts stand in this process's own memory, and each change is written to the row. So
 a hostile sibling, which can write any number there, stops no worker; the next change
@@ -20,6 +21,7 @@ from unpd.board.memory import sane
 from unpd.names import (
     ACCEPT_ERRNOS,
     EndCause,
+    HeaderResult,
     ProgramResult,
     ReapReason,
     RefusalReason,
@@ -49,6 +51,10 @@ _REFUSED, _WOULD_REFUSE = (
     {reason: start + index for index, reason in enumerate(layout.REFUSAL_REASONS)}
     for start in (layout.Service.REFUSED, layout.Service.WOULD_REFUSE)
 )
+_HEADERS = {
+    result: layout.Service.PROXY_HEADERS + index
+    for index, result in enumerate(layout.HEADER_RESULTS)
+}
 _ENDED = {cause: layout.Service.ENDED + index for index, cause in enumerate(layout.END_CAUSES)}
 _ERRNO_INDEX = {
     getattr(errno, name): index for index, name in enumerate(ACCEPT_ERRNOS) if name != "other"
@@ -145,6 +151,17 @@ class Ledger:
         refuse it is only observed.
         """
         self._add(account.words + _WOULD_REFUSE[reason], 1)
+
+    def arrived(self) -> None:
+        """Count a connection that waits for the header of a load balancer. It is open
+        from now on, but not accepted.
+        """
+        self.open += 1
+
+    def header_over(self, account: Counted, result: HeaderResult) -> None:
+        """Count the end of that wait."""
+        self.open -= 1
+        self._add(account.words + _HEADERS[result], 1)
 
     def session_forked(self, account: Account) -> None:
         """Count a session process."""

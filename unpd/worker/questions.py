@@ -51,23 +51,23 @@ HIGHEST = (1 << 31) - 1
 
 
 class Described(Protocol):
-    """A session, as far as it is described to the master."""
+    """A session or an arrival, as far as it is described to the master."""
 
     @property
     def number(self) -> int:
         """Its number: the descriptor of its connection, or its entry in the table of
-        sessions.
+        sessions. No other of the process has it.
         """
 
     def describe(self, now: float) -> dict[str, Any]:
         """Its service, peer, local address, age in seconds, bytes and state."""
 
 
-Sessions = Callable[[int], Iterable[Described]]
-"""The open sessions whose numbers are above another one, in ascending order."""
+Connections = Callable[[int], Iterable[Described]]
+"""The open connections whose numbers are above another one, in ascending order."""
 
 
-def answer(question: Mapping[str, Any], sessions: Sessions, now: float) -> dict[str, Any]:
+def answer(question: Mapping[str, Any], open_above: Connections, now: float) -> dict[str, Any]:
     """Return the answer to ``question``. ``now``: monotonic seconds."""
     if question.get("question") != "connections":
         return {"error": 'the only questions are "connections", "rows", "own", "kick" and "log"'}
@@ -76,25 +76,25 @@ def answer(question: Mapping[str, Any], sessions: Sessions, now: float) -> dict[
         return {"error": "after must be a number of a connection, or -1"}
     if not _is_within(limit, 1, MAX_LIMIT):
         return {"error": f"limit must be a whole number from 1 to {MAX_LIMIT}"}
-    return _connections(sessions(after), limit, now)
+    return _connections(open_above(after), limit, now)
 
 
 def _is_within(value: object, lowest: int, highest: int) -> bool:
     return type(value) is int and lowest <= value <= highest
 
 
-def _connections(sessions: Iterable[Described], limit: int, now: float) -> dict[str, Any]:
+def _connections(connections: Iterable[Described], limit: int, now: float) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     last, size = -1, 0
-    for session in sessions:
+    for connection in connections:
         if len(found) == limit:
             return {"connections": found, "next": last}
-        described = session.describe(now)
+        described = connection.describe(now)
         size += len(json.dumps(described)) + 2
         if size > MAX_ANSWER_BYTES:
             return {"connections": found, "next": last}
         found.append(described)
-        last = session.number
+        last = connection.number
     return {"connections": found, "next": None}
 
 
@@ -107,8 +107,8 @@ class Watching(Protocol):
     def forget(self, fd: int) -> None:
         """Stop watching ``fd``."""
 
-    def sessions(self, after: int = -1) -> Iterable[Described]:
-        """Yield the sessions above ``after``."""
+    def connections(self, after: int = -1) -> Iterable[Described]:
+        """Yield the sessions and the arrivals above ``after``."""
 
     def kick(self, network: Network) -> int:
         """End the sessions whose clients are in a network; return how many."""
@@ -154,7 +154,7 @@ class Questions:
                 return {}
             case {"question": "kick", "network": str(network)}:
                 return {"kicked": self._engine.kick(Network.parse(network))}
-        return answer(question, self._engine.sessions, now())
+        return answer(question, self._engine.connections, now())
 
     def ready(self, mask: int) -> None:
         """Read questions and answer them; or go on sending what is pending."""

@@ -1,5 +1,6 @@
 """The reception: lets accepted connections in, or turns them away, with a count and a
-line in the log for each refusal.
+line in the log for each refusal. It also counts what :mod:`unpd.worker.arrivals` finds
+out about those of load balancers.
 
 A refused connection is closed at once; it was never open, and no session or process is
 made for it. It may get one text before that, as far as its send buffer has room:
@@ -14,10 +15,11 @@ from typing import Protocol
 
 from unpd.access.decide import ADMITTED, Decision, Verdict
 from unpd.access.peer import Peer
+from unpd.access.proxy_header import NoHeader
 from unpd.access.terms import LIMITS, AccessTerms, OnLimit
 from unpd.kernel.connections import turn_away
 from unpd.worker.accepting import Accepted
-from unpd.worker.admission import Hold
+from unpd.worker.admission import Admission, Hold
 from unpd.worker.ledger import Ledger
 from unpd.worker.refusals import RefusalLines
 from unpd.worker.terms import Terms
@@ -55,13 +57,27 @@ class Reception:
         entered: list[Entered] = []
         for fd, sockaddr in accepted:
             decision, hold = admission.admit(fd, sockaddr, now)
-            if decision is not ADMITTED:
-                self.record(terms, admission.peer, decision, now)
-            if decision.refusal is None:
+            if self.passes(terms, admission, fd, decision, now):
                 entered.append((fd, sockaddr, hold))
-            else:
-                turn_away(fd, _banner(admission.terms, decision.refusal))
         return entered
+
+    def passes(
+        self, terms: Terms, admission: Admission, fd: int, decision: Decision, now: float
+    ) -> bool:
+        """Count and log a decision of the service's admission, and close the connection
+        that it refuses. Whether it lets the connection in.
+        """
+        if decision is not ADMITTED:
+            self.record(terms, admission.peer, decision, now)
+        if decision.refusal is None:
+            return True
+        turn_away(fd, _banner(admission.terms, decision.refusal))
+        return False
+
+    def no_header(self, terms: Terms, peer: Peer, fault: NoHeader, now: float) -> None:
+        """Count a connection of a load balancer without a header, and log it."""
+        self._ledger.header_over(terms, fault.reason)
+        self._lines.no_header(terms.name, peer, fault, now)
 
     def record(self, service: Named, peer: Peer, decision: Decision, now: float) -> None:
         """Count and log what a decision refused, or would have refused. Of several

@@ -49,6 +49,14 @@ def test_each_reason_is_looked_at_even_after_a_refusal() -> None:
     ]
 
 
+def test_a_load_balancer_is_named_by_its_entry() -> None:
+    """The answer holds for its own connections. Others are about other clients."""
+    terms = AccessTerms(proxies=Rules.of([Entry("192.0.0.0/8")], THIS_HOST))
+    found = explain(terms, NoCounts(), PEER, AT)
+    assert (found.outcome, found.proxy) == (ADMITTED, Entry("192.0.0.0/8"))
+    assert explain(terms, NoCounts(), Peer(V4, 1), AT).proxy is None
+
+
 def test_a_client_waits_only_if_nothing_refuses_it() -> None:
     """What is observed does neither."""
     full = AccessTerms(max_connections=5)

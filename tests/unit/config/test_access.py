@@ -16,6 +16,7 @@ Refuse = Callable[[str], list[str]]
 
 ECHO = "[services.echo]\n"
 EVERY_KEY = """
+proxy_protocol = ["10.0.0.0/8", "uid:0"]
 allow = ["private", "192.0.2.0/24", "2001:db8::/32", "unix", "uid:0"]
 deny = ["all", "loopback", "gid:0"]
 max_per_source = 10
@@ -43,6 +44,11 @@ LONG = "\u00e9" * 2049
 BAD = [
     ("allow = 'all'", f"must be {EXAMPLE}"),
     ("deny = [1]", f"must be {EXAMPLE}"),
+    ("proxy_protocol = true", f"must be {EXAMPLE}"),
+    (
+        "proxy_protocol = ['lb.example']",
+        ('"lb.example" is a name, and names are not looked up: write the address or the network'),
+    ),
     ("deny = [['all']]", f"must be {EXAMPLE}"),
     (
         "deny = ['10.0.0.1/8']",

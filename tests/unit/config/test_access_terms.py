@@ -40,6 +40,7 @@ def test_every_key_is_in_the_terms(accept: Accept) -> None:
             "times_zone = 'Europe/Berlin'\nmax_pressure = { memory = 20, io = 30 }\n"
             "max_load = 7.5\non_limit = 'banner'\nbanner_refused = \"no\\r\\n\"\n"
             "banner_accepted = '\u00e9'\nobserve = ['deny', 'max_load']\n"
+            "proxy_protocol = ['10.0.0.9']\n"
         )
     )
     assert service.access == AccessTerms(
@@ -57,6 +58,7 @@ def test_every_key_is_in_the_terms(accept: Accept) -> None:
         on_limit=OnLimit.BANNER,
         banner_refused=b"no\r\n",
         banner_accepted=b"\xc3\xa9",
+        proxies=service.proxy_protocol.rules,
         observe=frozenset({RefusalReason.DENY, RefusalReason.MAX_LOAD}),
         keys={
             reason: Entry(text, Origin("unpd.toml", line))
@@ -98,6 +100,13 @@ def test_clients_wait_where_they_can(accept: Accept, line: str, queued: set[str]
     datagrams = service.datagram_access
     assert datagrams.queued == ()
     assert datagrams.decided == (RefusalReason.DENIED, RefusalReason.ACCEPT_RATE)
+
+
+def test_a_datagram_has_no_header_of_a_load_balancer(accept: Accept) -> None:
+    """So unpd explain says of its sender what a worker decides."""
+    service = echo(accept(f"{ECHO}proxy_protocol = ['10.0.0.9']\n"))
+    assert service.access.proxies
+    assert not service.datagram_access.proxies
 
 
 def test_the_model_fork_has_its_limit(accept: Accept) -> None:

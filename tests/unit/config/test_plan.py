@@ -101,6 +101,7 @@ def test_effective_shows_every_key(host: Host) -> None:
                 "amplification": 3,
                 "datagram_rate": 1000,
                 "datagram_total_rate": 20_000,
+                "proxy_protocol": [],
                 "allow": [],
                 "deny": [],
                 "max_per_source": 0,

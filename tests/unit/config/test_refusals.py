@@ -226,6 +226,41 @@ def test_an_address_that_looks_like_a_network(accept: Accept, entry: str, networ
         ),
     )
     assert accept(f"{ECHO}allow = ['{entry}/32']\n").warnings == ()
-    for table, key in (("metrics", "allow"), ("access", "never_deny")):
-        (warning,) = accept(f"{ECHO}[{table}]\n{key} = ['{entry}']\n").warnings
+    for table, key in (
+        ("services.echo", "proxy_protocol"),
+        ("metrics", "allow"),
+        ("access", "never_deny"),
+    ):
+        echo = "" if table == "services.echo" else ECHO
+        (warning,) = accept(f"{echo}[{table}]\n{key} = ['{entry}']\n").warnings
         assert f"{table}.{key}: " in warning
+
+
+def test_everybody_as_a_load_balancer_is_warned_of(accept: Accept) -> None:
+    """Any client could name another as the peer. Where a client of another host cannot
+    come, all may.
+    """
+    every = "proxy_protocol = ['all']\n"
+    assert accept(f"{ECHO}{every}").warnings == (
+        (
+            'unpd.toml:2: services.echo.proxy_protocol: "all" lets whoever reaches tcp://[::]:7 say'
+            " that it is another client: name the load balancers alone"
+        ),
+    )
+    for address in ("tcp://127.0.0.1:7", "tcp://[::1]:7", "unix:///run/echo"):
+        assert accept(f"{ECHO}listen = ['{address}']\n{every}").warnings == ()
+    assert accept(f"{ECHO}proxy_protocol = ['10.0.0.0/8']\n").warnings == ()
+
+
+def test_a_load_balancer_of_datagrams_is_warned_of(accept: Accept) -> None:
+    """A datagram has no header. Beside a stream or in [defaults] the key may stand."""
+    key, udp = "proxy_protocol = ['10.0.0.9']\n", "listen = ['udp://[::]:7'"
+    assert accept(f"{ECHO}{udp}]\n{key}").warnings == (
+        (
+            "unpd.toml:3: services.echo.proxy_protocol: it changes nothing: a load balancer tells"
+            " the client at the beginning of a connection, and every address of this service is of"
+            " datagrams"
+        ),
+    )
+    assert accept(f"{ECHO}{udp}, 'tcp://[::]:7']\n{key}").warnings == ()
+    assert accept(f"[defaults]\n{key}{ECHO}{udp}]\n").warnings == ()

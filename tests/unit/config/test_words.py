@@ -52,6 +52,7 @@ WORDS = {
     "v6only": "the key is ipv6_only",
     "cps": 'the key is accept_rate, such as "50/s"; for the answers to datagrams datagram_rate',
     "per_source": "the key is max_per_source",
+    "accept-proxy": 'the key is proxy_protocol, a list of load balancers such as ["10.0.0.9"]',
     "deny_time": (
         'the key is deny_time_s of a service with type = "sensor", in seconds and not in minutes'
     ),

@@ -119,6 +119,7 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.echo", "amplification"): (2.0, {WORKERS}),
     ("services.echo", "datagram_rate"): (11, {WORKERS}),
     ("services.echo", "datagram_total_rate"): (11, {WORKERS}),
+    ("services.echo", "proxy_protocol"): (list_of("private"), {WORKERS}),
     ("services.echo", "allow"): (list_of("private"), {WORKERS}),
     ("services.echo", "deny"): (list_of("private"), {WORKERS}),
     ("services.echo", "max_per_source"): (11, {WORKERS}),

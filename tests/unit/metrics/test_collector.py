@@ -24,6 +24,7 @@ from unpd.names import (
     ChildKind,
     ChildPhase,
     EndCause,
+    HeaderResult,
     ReapReason,
     RefusalReason,
     ReloadResult,
@@ -191,6 +192,22 @@ def test_refusals_are_counted_by_service_and_reason(
         if sample.name in ("unpd_refused_total", "unpd_would_refuse_total") and sample.value
     }
     assert shown == {(name, "echo", reason): 6}
+
+
+@pytest.mark.parametrize("result", HeaderResult)
+def test_headers_are_counted_by_service_and_result(metrics: Metrics, result: HeaderResult) -> None:
+    """A scrape sums the rows, and shows each result from the beginning."""
+    word = layout.Service.PROXY_HEADERS + layout.HEADER_RESULTS.index(result)
+    for row in range(3):
+        metrics.service(row, ECHO)[word] = 2
+    shown = {
+        (sample.labels["service"], sample.labels["result"]): sample.value
+        for family in parse_text(metrics.text())
+        for sample in family.samples
+        if sample.name == "unpd_proxy_headers_total"
+    }
+    assert {key: value for key, value in shown.items() if value} == {("echo", result): 6}
+    assert {key[1] for key in shown} == set(HeaderResult)
 
 
 def test_active_is_never_negative(metrics: Metrics) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from unpd.board import layout
 from unpd.config.times import ServiceTimes
-from unpd.names import ACCEPT_ERRNOS, EndCause, RefusalReason
+from unpd.names import ACCEPT_ERRNOS, EndCause, HeaderResult, RefusalReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.ledger import HEARTBEAT_S, Ledger, errno_index
 from unpd.worker.terms import Terms
@@ -155,6 +155,26 @@ def test_each_reason_of_a_refusal_has_its_words(row: memoryview, reason: Refusal
         echo.words + layout.Service.WOULD_REFUSE + index: 1,
     }
     assert ledger.open == 0
+
+
+@pytest.mark.parametrize("result", HeaderResult)
+def test_an_arrival_is_open_until_its_header_has_come(
+    row: memoryview, result: HeaderResult
+) -> None:
+    """It is not accepted by that."""
+    echo = terms(1)
+    ledger = Ledger(row, [echo])
+    ledger.arrived()
+    ledger.arrived()
+    ledger.book()
+    assert changed(row) == {layout.Row.OPEN: 2}
+    ledger.header_over(echo, result)
+    ledger.book()
+    index = list(HeaderResult).index(result)
+    assert changed(row) == {
+        layout.Row.OPEN: 1,
+        echo.words + layout.Service.PROXY_HEADERS + index: 1,
+    }
 
 
 def test_a_hostile_sibling_stops_no_worker(row: memoryview) -> None:

@@ -58,7 +58,7 @@ class Engine:
         self.kicked.append(network)
         return len(self.clients)
 
-    def sessions(self, after: int = -1) -> Iterable[Client]:
+    def connections(self, after: int = -1) -> Iterable[Client]:
         """The clients above ``after``."""
         return (client for client in self.clients if client.number > after)
 
@@ -76,7 +76,7 @@ def line(**question: Any) -> bytes:
 def connections(count: int, **question: Any) -> dict[str, Any]:
     """The answer of a worker with ``count`` clients, on the descriptors 10, 12, ..."""
     engine = Engine([Client(10 + 2 * number) for number in range(count)])
-    return answer({**ASK, **question}, engine.sessions, NOW)
+    return answer({**ASK, **question}, engine.connections, NOW)
 
 
 def test_all_connections_are_told() -> None:
@@ -120,7 +120,7 @@ def test_an_answer_fits_into_a_line() -> None:
     after: int | None = -1
     pages = 0
     while after is not None:
-        told = answer({**ASK, "after": after}, engine.sessions, NOW)
+        told = answer({**ASK, "after": after}, engine.connections, NOW)
         assert len(json.dumps(told)) < MAX_LINE_BYTES
         assert told["connections"]
         after = told["next"]
@@ -146,7 +146,7 @@ def test_an_answer_fits_into_a_line() -> None:
 )
 def test_a_wrong_question_is_answered_by_one_sentence(wrong: dict[str, Any]) -> None:
     """Never by an exception, and never by connections."""
-    told = answer(wrong, Engine([Client(10)]).sessions, NOW)
+    told = answer(wrong, Engine([Client(10)]).connections, NOW)
     assert list(told) == ["error"]
     assert "\n" not in told["error"]
 

@@ -17,9 +17,10 @@ from tests.support.observed import Event, contradiction
 from unpd.access.decide import Verdict
 from unpd.access.network import V4, V6
 from unpd.access.peer import UNIX, Peer
+from unpd.access.proxy_header import NoHeader
 from unpd.access.rules import Entry, Origin
 from unpd.logs import Log
-from unpd.names import RefusalReason
+from unpd.names import HeaderResult, RefusalReason
 from unpd.worker.refusals import MAX_SOURCES, OTHERS, PERIOD_S, RefusalLines
 
 DENY, RATE = RefusalReason.DENY, RefusalReason.ACCEPT_RATE
@@ -42,8 +43,8 @@ class Scene:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self._sink = MemorySink()
-        self.refusals = RefusalLines(Log(self._sink.sink, "info", "json"))
+        self.sink = MemorySink()
+        self.refusals = RefusalLines(Log(self.sink.sink, "info", "json"))
 
     def refuse(
         self,
@@ -69,7 +70,7 @@ class Scene:
     @property
     def lines(self) -> list[dict[str, Any]]:
         """The lines so far, without their times and levels."""
-        found = [json.loads(line) for line in self._sink.lines]
+        found = [json.loads(line) for line in self.sink.lines]
         for line in found:
             del line["time"]
             assert line.pop("level") == "info"
@@ -243,6 +244,36 @@ def test_a_sum_shows_the_last_values(scene: Scene) -> None:
     ]
     for line in scene.lines:
         assert contradiction(Event(line.pop("event"), "info", line)) == ""
+
+
+def test_a_load_balancer_without_headers_has_lines_of_its_own(scene: Scene) -> None:
+    """They are summed up like refusals, and apart from these. The sum has the last
+    detail; the line fits the table of log events.
+    """
+    now = scene.clock.now
+    late, malformed = NoHeader(HeaderResult.LATE), NoHeader(HeaderResult.MALFORMED, "of 9 bytes")
+    scene.refuse()
+    for fault in (late, malformed, NoHeader(HeaderResult.MALFORMED, "of 8 bytes"), malformed):
+        scene.refusals.no_header("echo", SOMEBODY, fault, now)
+    lines = [json.loads(line) for line in scene.sink.lines[1:]]
+    assert [(line["level"], line["reason"], line["repeated"]) for line in lines] == [
+        ("warning", "late", 1),
+        ("warning", "malformed", 1),
+    ]
+    scene.refusals.flush(now + PERIOD_S)
+    (line,) = [json.loads(line) for line in scene.sink.lines[3:]]
+    del line["time"]
+    assert line == {
+        "level": "warning",
+        "event": "connection.no_header",
+        "service": "echo",
+        "peer": "192.0.2.1",
+        "reason": "malformed",
+        "detail": "of 9 bytes",
+        "repeated": 2,
+    }
+    event = Event(line.pop("event"), line.pop("level"), line)
+    assert contradiction(event) == ""
 
 
 def test_an_idle_process_is_due_until_its_sums_are_written(scene: Scene) -> None:

@@ -24,7 +24,6 @@ from unpd.master.children.serving import kind_of, served_by
 from unpd.master.listening.listener import METRICS, OpenListener
 from unpd.master.runtime import Deployment, Runtime
 from unpd.names import ChildKind, ChildPhase, MasterPhase
-from unpd.services.program import ProgramOptions
 
 SHORTEST_INTERVAL_S = 3.0
 """A worker beats once a second, and a little later on a busy machine."""
@@ -113,7 +112,7 @@ def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsBySlot)
     got whole is their own business.
     """
     service = listener.wanted.service
-    if service != METRICS and _takes_socket(runtime.deployment, service):
+    if listener.wanted.options.lent:
         return False
     if takes_datagrams(listener.address):
         return datagrams.has_queued(listener.sock)
@@ -122,11 +121,6 @@ def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsBySlot)
         and sockets.has_queued_connection(listener.sock)
         and _has_room(runtime, listener, beating)
     )
-
-
-def _takes_socket(deployment: Deployment, service: str) -> bool:
-    options = deployment.config.services[service].options
-    return isinstance(options, ProgramOptions) and options.takes_socket
 
 
 def _accepted(runtime: Runtime, key: str) -> int:

@@ -61,6 +61,14 @@ def _would_refuse(reading: Reading) -> Series[float]:
     )
 
 
+def _proxy_headers(reading: Reading) -> Series[float]:
+    return (
+        ((service.name, result.value), count)
+        for service in reading.services
+        for result, count in zip(layout.HEADER_RESULTS, service.proxy_headers, strict=True)
+    )
+
+
 def _sessions_reaped(reading: Reading) -> Series[float]:
     return (
         ((service.name, reason.value), count)
@@ -165,6 +173,12 @@ ROWS: tuple[Metric, ...] = (
         "Connections and datagrams that were let in, because the reason to refuse them is only"
         " observed, by reason.",
         _would_refuse,
+    ),
+    Counter(
+        "unpd_proxy_headers_total",
+        ("service", "result"),
+        "Headers of the PROXY protocol that load balancers had to send, by what came of them.",
+        _proxy_headers,
     ),
     Counter(
         "unpd_session_processes_spawned_total",

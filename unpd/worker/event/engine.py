@@ -17,6 +17,7 @@ Owns the poller, the wheel and the relay. The worker calls it. Raises OSError if
 listener is broken for good: the worker cannot go on.
 """
 
+import heapq
 import select
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from unpd.worker.event.session import Session
 from unpd.worker.event.shared import Shared
 from unpd.worker.event.stream import Stream
 from unpd.worker.ledger import Ledger
+from unpd.worker.questions import Described
 from unpd.worker.siblings import Siblings
 from unpd.worker.terms import Terms
 
@@ -98,18 +100,24 @@ class Engine:
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
+        """How many connections are open, arrivals included."""
         return self._ledger.open
 
     def watch(self, fd: int, target: Target, mask: int = select.EPOLLIN) -> None:
         """Call ``target.ready(events)`` when ``fd`` shows one of ``mask``."""
-        self._poller.place(fd, target)
-        self._poller.epoll.register(fd, mask)
+        self._poller.watch(fd, target, mask)
 
     def forget(self, fd: int) -> None:
         """Stop watching ``fd``, which stays open."""
-        self._poller.epoll.unregister(fd)
-        self._poller.forget(fd)
+        self._poller.unwatch(fd)
+
+    def connections(self, after: int = -1) -> Iterator[Described]:
+        """Yield the open sessions and the arrivals whose descriptors are above
+        ``after``, in their order.
+        """
+        sessions: Iterable[Described] = self.sessions(after)
+        arrivals = (one for one in self._shared.arrivals if one.number > after)
+        return heapq.merge(sessions, arrivals, key=lambda one: one.number)
 
     def sessions(self, after: int = -1) -> Iterator[Session]:
         """Yield the open sessions, by descriptor, whose descriptors are above
@@ -184,10 +192,11 @@ class Engine:
         shared.linger_s = linger_s
         for session in self.sessions():
             session.finish_soon()
+        shared.arrivals.finish()
 
     def kick(self, network: Network | None = None) -> int:
-        """End every session whose client is in a denied network (None: every session);
-        return how many.
+        """End every session whose client, and every arrival whose load balancer, is in
+        a denied network (None: every session); return how many.
         """
         self._shared.now = self._clock()
         kicked = [session for session in self.sessions() if _is_of(network, session)]
@@ -197,13 +206,14 @@ class Engine:
             except OSError as error:
                 session.lose(error)
         self._ledger.book()
-        return len(kicked)
+        return len(kicked) + (self._shared.arrivals.kick(network) if network else 0)
 
     def leave(self) -> None:
         """End every session at once."""
         self._shared.now = self._clock()
         for session in self.sessions():
             session.end(session.cause or EndCause.SHUTDOWN)
+        self._shared.arrivals.leave()
         self._ledger.book()
         self._shared.refusals.finish()
         self._shared.relay.close()

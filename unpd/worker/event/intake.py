@@ -29,21 +29,21 @@ a time, and at the limit its listeners rest for a moment: any process may free a
 
 Owns which listeners are watched. The engine calls it at each turn, listeners wake it;
 it opens a session for each connection that the reception lets in, and counts in the
-ledger. A listener that is
-broken for good raises OSError; other failures are counted and logged.
+ledger. Those of load balancers go to the arrivals first. A listener that is broken for
+good raises OSError; other failures are counted and logged.
 """
 
-import errno
 import functools
 import math
 import os
 import select
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from unpd.worker.accepting import BATCH, AcceptFailure, Listener
+from unpd.worker.accepting import BATCH, AcceptFailure, Listener, report_failure
 from unpd.worker.event.poller import Watcher
 from unpd.worker.event.session import Session
 from unpd.worker.event.shared import Shared
+from unpd.worker.reception import Entered
 from unpd.worker.siblings import Siblings
 
 PATROL_S = 1.0
@@ -199,28 +199,26 @@ class Intake:
     def _accept_batch(self, listener: Listener, limit: int) -> int:
         shared, terms = self._shared, listener.terms
         accepted, failure = listener.accept(limit, shared.now)
-        entered = shared.reception.admit(terms, accepted, shared.now)
-        if accepted:
+        taken = len(accepted)
+        if taken:
             self._begin = self._listeners.index(listener) + 1
+        if terms.admission is not None and terms.admission.has_proxies:
+            enter = functools.partial(self._enter, listener)
+            accepted = shared.arrivals.take(terms, accepted, enter)
+        self._enter(listener, shared.reception.admit(terms, accepted, shared.now))
+        if failure is None:
+            return taken
+        self.pausing = self.pausing or failure.paused
+        self._report(listener, failure)
+        return taken + 1
+
+    def _enter(self, listener: Listener, entered: Sequence[Entered]) -> None:
+        """Open the sessions of connections that were let in."""
+        shared, terms = self._shared, listener.terms
         if entered:
             shared.ledger.accepted(listener.word, terms, len(entered))
         for fd, peer, hold in entered:
             Session(shared, terms, fd, peer, hold).open()
-        if failure is None:
-            return len(accepted)
-        self.pausing = self.pausing or failure.paused
-        self._report(listener, failure)
-        return len(accepted) + 1
 
     def _report(self, listener: Listener, failure: AcceptFailure) -> None:
-        self._shared.ledger.accept_failed(listener.terms, failure.number)
-        # One line for each pause, and pauses grow: an attacker who holds all
-        # descriptors causes one line a second.
-        log = self._shared.log
-        log.event(
-            "accept.failed",
-            service=listener.terms.name,
-            address=listener.text,
-            errno=errno.errorcode.get(failure.number, str(failure.number)),
-            paused=failure.paused,
-        )
+        report_failure(listener, failure, self._shared.ledger, self._shared.log)

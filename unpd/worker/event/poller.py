@@ -90,12 +90,22 @@ class Poller:
         self._no_target = NoTarget()
 
     def place(self, fd: int, target: Target) -> None:
-        """Put ``target`` behind ``fd``, before ``epoll`` watches it."""
+        """Put ``target`` behind ``fd``, which ``epoll`` watches in this turn."""
         gap = fd + 1 - len(self.targets)
         if gap > 0:
             self.targets.extend(itertools.repeat(self._no_target, gap))
             self.plain.extend(itertools.repeat(None, gap))
         self.targets[fd] = target
+
+    def watch(self, fd: int, target: Target, mask: int) -> None:
+        """Call ``target.ready(events)`` when ``fd`` shows one of ``mask``. OSError."""
+        self.epoll.register(fd, mask)
+        self.place(fd, target)
+
+    def unwatch(self, fd: int) -> None:
+        """Watch ``fd`` no more, which stays open."""
+        self.epoll.unregister(fd)
+        self.forget(fd)
 
     def forget(self, fd: int) -> None:
         """Put no target behind ``fd``. Closing it takes it out of the epoll (epoll(7));

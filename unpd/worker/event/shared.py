@@ -13,6 +13,7 @@ from typing import Protocol
 
 from unpd.kernel.relay import Relay
 from unpd.logs import Log
+from unpd.worker.arrivals import Arrivals, ArrivalsSetup
 from unpd.worker.event.deadlines import Scheduled, Wheel
 from unpd.worker.event.poller import Poller
 from unpd.worker.ledger import Ledger
@@ -70,6 +71,7 @@ class Shared:
     after_small: tuple[memoryview] = field(init=False)
     refusals: RefusalLines = field(init=False)
     reception: Reception = field(init=False)
+    arrivals: Arrivals = field(init=False)
     logs_connections: bool = field(init=False)
     finish_at: float = math.inf
     linger_s: float = LINGER_S
@@ -78,10 +80,21 @@ class Shared:
         """Make what is needed often: ``buffers``, the buffer as readv(2) takes it;
         ``after_small``, its part behind a small read; and ``logs_connections``, whether
         the log has lines for the start and the end of each session. And make what is
-        needed rarely: ``refusals``, their lines, and the ``reception``.
+        needed rarely: ``refusals``, their lines, the ``reception``, and the
+        ``arrivals``.
         """
         self.refusals = RefusalLines(self.log)
         self.reception = Reception(self.ledger, self.refusals)
+        self.arrivals = Arrivals(
+            ArrivalsSetup(
+                watch=self.poller.watch,
+                forget=self.poller.unwatch,
+                wheel=self.wheel,
+                ledger=self.ledger,
+                reception=self.reception,
+                clock=lambda: self.now,
+            )
+        )
         self.buffers = (self.buffer,)
         self.after_small = (self.buffer[SMALL_READ_BYTES:],)
         self.logs_connections = self.log.writes_connections

@@ -155,6 +155,7 @@ class Queueing:
 
     room: int
     queues: bool = True
+    has_proxies: bool = False
     asked: int = 0
 
     def has_room(self, now: float) -> bool:
