@@ -50,6 +50,7 @@ __all__ = [
     "ValidationError",
     "ValidationInfo",
     "choose_encoder",
+    "create_model",
     "field_validator",
     "floatToGoString",
     "h11",

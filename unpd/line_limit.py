@@ -6,13 +6,15 @@ workers for failures of a service. Calls and raises nothing.
 """
 
 PAUSE_S = 1.0
-"""At most one line is logged in this time."""
+"""At most so many lines as are allowed are logged in this time."""
 
 
 class LineLimit:
-    """The limit of the lines about one event."""
+    """The limit of the lines about one event. ``lines``: how many are allowed."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: int = 1) -> None:
+        self._lines = lines
+        self._left = lines
         self._next_at = 0.0
         self._suppressed = 0
 
@@ -20,9 +22,11 @@ class LineLimit:
         """Ask for a line at the time ``at``. Return how many lines were left out since
         the last one, or None if this one has to be left out too.
         """
-        if at < self._next_at:
+        if at >= self._next_at:
+            self._next_at, self._left = at + PAUSE_S, self._lines
+        if not self._left:
             self._suppressed += 1
             return None
-        self._next_at = at + PAUSE_S
+        self._left -= 1
         suppressed, self._suppressed = self._suppressed, 0
         return suppressed

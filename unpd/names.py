@@ -96,13 +96,28 @@ class ChildKind(enum.StrEnum):
     """The kinds of children that the master forks.
 
     An iterative worker is a kind of its own, because it takes no datagrams and no
-    second connection.
+    second connection. A launcher is a dispatcher whose sessions are programs; it may
+    have to keep root, in order to start them as other users.
     """
 
     WORKER = "worker"
     EXPORTER = "exporter"
     DISPATCHER = "dispatcher"
     ITERATIVE = "iterative"
+    LAUNCHER = "launcher"
+
+
+KIND_OF_MODEL: Mapping[Model, ChildKind] = MappingProxyType(
+    {
+        Model.EVENT: ChildKind.WORKER,
+        Model.FORK: ChildKind.DISPATCHER,
+        Model.ITERATIVE: ChildKind.ITERATIVE,
+    }
+)
+"""The kind that serves the streams of a model."""
+
+FORKING_KINDS = (ChildKind.DISPATCHER, ChildKind.LAUNCHER)
+"""The kinds that have a process for each connection."""
 
 
 def kind_words(kind: str) -> str:
@@ -305,6 +320,39 @@ def reap_reason(code: int | None, signal_name: str) -> ReapReason:
         return ReapReason.CLEAN if code == 0 else ReapReason.FAILED
     name = signal_name.lower()
     return ReapReason(name) if name in tuple(ReapReason) else ReapReason.OTHER_SIGNAL
+
+
+class ProgramResult(enum.StrEnum):
+    """How a program that served a connection ended, as a metric label. The order is
+    that of the counters on the scoreboard.
+    """
+
+    OK = "ok"
+    """With the exit code 0."""
+    FAILED = "failed"
+    """With another exit code."""
+    SIGNAL = "signal"
+    """A signal killed it, also one of ours at the end of the daemon or of its
+    client.
+    """
+    TIMEOUT = "timeout"
+    """It was ended after ``session_timeout_s``, however it then ended."""
+    NOT_STARTED = "not_started"
+    """It could not be started: the log tells why."""
+
+
+class StartStep(enum.StrEnum):
+    """The steps between the fork of a program and its first instruction, in their
+    order, as parts of a sentence in the log.
+    """
+
+    SESSION = "a session of its own"
+    DESCRIPTORS = "its descriptors"
+    NICE = "nice"
+    LIMITS = "limits"
+    USER = "user, group and groups"
+    DIRECTORY = "directory"
+    PROGRAM = "the program"
 
 
 class ReloadResult(enum.StrEnum):

@@ -18,6 +18,7 @@ from tests.support.observed import total
 from tests.support.operating import reload
 from tests.support.waiting import until
 from unpd.board import memory
+from unpd.metrics.catalog import programs
 from unpd.names import ChildKind, EndCause, ReapReason, ReloadResult
 
 ECHO = """
@@ -109,7 +110,8 @@ def unpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unpd]:
 
 def test_every_metric_is_there_with_its_help(unpd: Unpd) -> None:
     """The first scrape shows each metric of the public interface with HELP, TYPE and
-    its labels, every cause and reason as 0, and no other metric.
+    its labels, every cause and reason as 0, and no other metric. Those of programs have
+    no sample without such a service.
     """
     text = exposition(unpd)
     for name, (kind, labels) in METRICS.items():
@@ -125,7 +127,10 @@ def test_every_metric_is_there_with_its_help(unpd: Unpd) -> None:
         assert {frozenset(set(sample.labels) - {"le"}) for sample in samples} == {
             frozenset(labels)
         }, name
-    assert len(re.findall(r"^# TYPE ", text, re.MULTILINE)) == len(METRICS)
+    of_programs = re.findall(r"^# TYPE unpd_programs?_", text, re.MULTILINE)
+    assert len(of_programs) == len(programs.ROWS)
+    assert not re.search("^unpd_program", text, re.MULTILINE)
+    assert len(re.findall(r"^# TYPE ", text, re.MULTILINE)) == len(METRICS) + len(of_programs)
     assert len(re.findall(r"^unpd_connections_ended_total\{", text, re.MULTILINE)) == len(EndCause)
     reaped = re.findall(r"^unpd_children_reaped_total\{", text, re.MULTILINE)
     assert len(reaped) == len(ChildKind) * (len(ReapReason) - 1)

@@ -51,7 +51,7 @@ def test_sigaction_and_the_waitpid_loop(launch: Launch, tmp_path: Path) -> None:
     assert "SA_NOCLDWAIT" not in flags
 
     waits = [call for call in calls if call.startswith("wait4(")]
-    assert all(re.match(r"wait4\(-1, .*, WNOHANG, NULL\)", call) for call in waits), waits
+    assert all(re.match(r"wait4\(-1, .*, WNOHANG, ", call) for call in waits), waits
     reaped = [int(call.rpartition("= ")[2]) for call in waits if "WTERMSIG(s) == SIGKILL" in call]
     assert sorted(reaped) == workers
     first = next(index for index, call in enumerate(waits) if "SIGKILL" in call)

@@ -52,6 +52,7 @@ OWN = {
         "/usr/share/doc/unpd/NEWS.gz",
         "/usr/share/doc/unpd/changelog.gz",
         "/usr/share/doc/unpd/copyright",
+        "/usr/share/doc/unpd/examples/programs.conf",
         "/usr/share/doc/unpd/examples/socket-activation.conf",
         "/usr/share/doc/unpd/examples/unp-hosts",
         "/usr/share/doc/unpd/examples/unp.toml",
@@ -59,6 +60,7 @@ OWN = {
     ),
     "rpm": (
         "/usr/share/doc/unpd/CHANGELOG.md",
+        "/usr/share/doc/unpd/programs.conf",
         "/usr/share/doc/unpd/socket-activation.conf",
         "/usr/share/doc/unpd/unp-hosts",
         "/usr/share/doc/unpd/unp.toml",

@@ -28,10 +28,12 @@ from unpd.names import (
     Fault,
     HeaderResult,
     MasterPhase,
+    ProgramResult,
     ReapReason,
     RefusalReason,
     ReloadResult,
     Resource,
+    StartStep,
     Unanswered,
 )
 
@@ -61,6 +63,8 @@ UNANSWERED: tuple[Unanswered, ...] = tuple(Unanswered)
 REFUSAL_REASONS: tuple[RefusalReason, ...] = tuple(RefusalReason)
 HEADER_RESULTS: tuple[HeaderResult, ...] = tuple(HeaderResult)
 RELOAD_RESULTS: tuple[ReloadResult, ...] = tuple(ReloadResult)
+PROGRAM_RESULTS: tuple[ProgramResult, ...] = tuple(ProgramResult)
+START_STEPS: tuple[StartStep, ...] = tuple(StartStep)
 
 _SHORT_BOUNDS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
 DURATION_BOUNDS_S: tuple[float, ...] = (*_SHORT_BOUNDS_S, 1.0, 5.0, 10.0, 60.0, 600.0, 3600.0)
@@ -233,6 +237,11 @@ class Service(Area):
     SESSIONS_FORKED = Word("session processes forked")
     SESSIONS_REAPED = Word("session processes reaped, by reason", REAP_REASONS)
     SESSION_FORK_FAILURES = Word("forks of session processes that the kernel refused")
+    PROGRAM_PEAK_BYTES = Word("the peak memory of the program that had the most")
+    PROGRAM_CPU_NS = Word("processor time of programs that have ended")
+    PROGRAM_BUCKETS = Word("how long programs ran, by bound", (*DURATION_BOUNDS_S, "above"))
+    PROGRAM_SUM_NS = Word("the sum of these times")
+    PROGRAMS_ENDED = Word("programs that have ended, by result", PROGRAM_RESULTS)
     REFUSED = Word("connections and datagrams refused, by reason", REFUSAL_REASONS)
     WOULD_REFUSE = Word(
         "connections and datagrams that were only observed and would have been refused, by reason",
@@ -260,8 +269,10 @@ class Session(Area):
 
     The session writes the first words, which are those of a row, and ``COUNTS``. The
     keeper of the table writes the others: the dispatcher, or the master while there is
-    none. But the session enters its ``PID`` too, and the master writes ``STATUS``, when
-    it has reaped a session that an earlier dispatcher forked.
+    none. But the session enters its ``PID`` too, and the master writes ``CPU_NS``,
+    ``PEAK_BYTES`` and then ``STATUS``, when it has reaped a session that an earlier
+    dispatcher forked. A program cannot write here: the process that was to become it
+    writes why it failed to, and the keeper why it ends one.
     """
 
     BEAT_NS = Word("as in a row")
@@ -279,6 +290,12 @@ class Session(Area):
     STATUS = Word("its wait status, and one more; 0: the master has not reaped it")
     FORKED = Word("1 if the dispatcher's row counts its process, else 0")
     KICKED = Word("1: it has to leave because its client is denied, else 0")
+    LISTENER = Word("where the row counts the connections of its listener")
+    FAILED_STEP = Word("the step of its start that failed, and one more", values=START_STEPS)
+    FAILED_ERRNO = Word("the errno of that step")
+    TERMINATED_NS = Word("when its process group got SIGTERM, on the monotonic clock; 0: not yet")
+    CPU_NS = Word("its processor time, if the master has reaped it")
+    PEAK_BYTES = Word("its peak memory, if the master has reaped it")
 
 
 class DeniedHalf(Area):

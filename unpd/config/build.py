@@ -23,14 +23,13 @@ from unpd.config.access import OBSERVABLE, Access
 from unpd.config.access_lists import AccessList, KeyOrigins, ListContext, ListReader
 from unpd.config.files import LISTS, NamedFiles
 from unpd.config.findings import NO_ADVICE, Findings
-from unpd.config.foreign import INSTEAD, LIMIT
+from unpd.config.foreign import ACCOUNT, INSTEAD, LIMIT
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.origins import Place
 from unpd.config.schema import (
     COMMON_KEYS,
     DEFAULT_POOL,
-    DEFAULT_SESSIONS,
     NAME_RULE,
     CommonKeys,
     Config,
@@ -78,6 +77,11 @@ ELSEWHERE: Mapping[tuple[str, str], str] = MappingProxyType(
             "the limit of a pool is max_connections_per_worker; max_connections is of a service"
         ),
         ("services", "connections"): LIMIT,
+        ("services", "user"): ACCOUNT,
+        ("services", "group"): ACCOUNT,
+        ("services", "umask"): (
+            'only services of type "exec" have it; the key for a UNIX socket is socket_mode'
+        ),
         (DEFAULTS, "connections"): LIMIT,
         (DEFAULTS, "listen"): (
             "each service has addresses of its own: it belongs in [services.NAME]"
@@ -255,17 +259,19 @@ def _service(
         if key in table or key in inherited
     }
     never_deny = access.never_deny if isinstance(service.options, SensorOptions) else AccessList()
-    placed = {"origins": KeyOrigins(origins), "never_deny": never_deny}
-    return _by_model(service.model_copy(update=inherited | placed))
+    placed = {
+        "origins": KeyOrigins(origins),
+        "never_deny": never_deny,
+        "served_by": row.served_by if row else None,
+    }
+    return _bounded(service.model_copy(update=inherited | placed))
 
 
-def _by_model(service: ServiceConfig) -> ServiceConfig:
-    """``service`` with the defaults of its model: a number of processes is never
-    without a limit.
-    """
-    if service.model != "fork" or "max_connections" in service.model_fields_set:
+def _bounded(service: ServiceConfig) -> ServiceConfig:
+    """``service`` with its limit: a number of processes is never without one."""
+    if not service.forks or "max_connections" in service.model_fields_set:
         return service
-    return service.model_copy(update={"max_connections": DEFAULT_SESSIONS})
+    return service.model_copy(update={"max_connections": service.default_limit})
 
 
 def _options(path: KeyPath, row: ServiceType | None, table: Table, load: _Load) -> Options:

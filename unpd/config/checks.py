@@ -23,6 +23,7 @@ from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.offers import check_offers
+from unpd.config.programs import check_programs
 from unpd.config.refusals import check_refusals
 from unpd.config.schema import (
     DEFAULT_AMPLIFICATION,
@@ -36,7 +37,7 @@ from unpd.config.service_types import Kinds, kinds_of
 from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
-from unpd.names import MAX_WORKERS
+from unpd.names import MAX_WORKERS, ChildKind
 from unpd.services.sensor import SensorOptions
 
 OTHER_DESCRIPTORS = 16
@@ -83,6 +84,7 @@ def check(
     _check_amplification(config, findings)
     check_answers(config, findings)
     check_refusals(config, host, findings)
+    check_programs(config, host, findings)
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
     check_offers(config, findings)
@@ -171,15 +173,23 @@ def _check_models(config: Config, findings: Findings) -> None:
     streams: a service may change its model by one key, so that is no error.
     """
     for name, service in config.services.items():
-        if service.model == "fork" and not 1 <= service.max_connections <= MAX_SESSIONS:
+        if service.forks and not 1 <= service.max_connections <= MAX_SESSIONS:
+            key = "type" if service.served_by else "model"
             findings.error(
                 ("services", name, "max_connections"),
-                f"must be a whole number from 1 to {MAX_SESSIONS} with model = {quoted('fork')}:"
-                " each connection is a process",
+                f"must be a whole number from 1 to {MAX_SESSIONS} with {key} ="
+                f" {quoted(getattr(service, key))}: each connection is a process",
             )
         path: KeyPath = ("services", name, "model")
-        without_streams = all(map(takes_datagrams, service.listen))
-        if service.model != "event" and without_streams and not findings.is_inherited(path):
+        if findings.is_inherited(path) or service.model == "event":
+            continue
+        if service.served_by is not None:
+            findings.error(
+                path,
+                f"a service of type {quoted(service.type)} has no model, because a"
+                f" {service.served_by} serves it: leave the key out",
+            )
+        elif all(map(takes_datagrams, service.listen)):
             findings.warning(
                 path,
                 f"{quoted(service.model)} changes nothing: a model is about streams, and every"
@@ -331,7 +341,7 @@ def _check_workers(
         if name in used or name in written_pools
     )
     # Each of the other models has at most one process of its own for each service.
-    total += sum(service.model != "event" for service in config.services.values())
+    total += sum(service.kind is not ChildKind.WORKER for service in config.services.values())
     if total > MAX_WORKERS:
         findings.error(
             ("pools",),
@@ -360,7 +370,9 @@ def _check_backlogs(config: Config, host: Host, findings: Findings) -> None:
 def _check_descriptors(config: Config, listeners: int, host: Host, findings: Findings) -> None:
     """Warn of a limit of connections that no worker could reach."""
     room = (host.open_files or math.inf) - listeners - OTHER_DESCRIPTORS
-    of_workers = (service for service in config.services.values() if service.model == "event")
+    of_workers = (
+        service for service in config.services.values() if service.kind is ChildKind.WORKER
+    )
     for name in {service.pool: None for service in of_workers}:
         pool = config.pools.get(name)
         if pool is not None and pool.max_connections_per_worker > room:

@@ -12,9 +12,9 @@ _TRANSPORT = (
     "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp:// and"
     " unixgram://"
 )
-_WAIT = "leave it out: unpd itself accepts the connections and receives the datagrams"
 _SWITCH = "a service is switched off by deleting its table"
-_PROGRAMS = "unpd starts no programs"
+ACCOUNT = 'it belongs in [daemon]; only services of type "exec" have their own'
+_PROGRAMS = 'a service of type "exec" has the key command'
 _FORWARDS = "unpd forwards no connections"
 _ABSENT = "unpd has nothing like it"
 _ALLOW = 'the key is allow, a list such as ["192.0.2.0/24", "uid:alice"]'
@@ -48,9 +48,11 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ),
     ("per_source", "the key is max_per_source"),
     ("disable enabled", _SWITCH),
-    ("env passenv", "set it in the unit of systemd: Environment="),
+    (
+        "env passenv",
+        'a service of type "exec" has environment; else set Environment= in the unit',
+    ),
     ("flags", 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"'),
-    ("groups", "unpd takes no supplementary groups"),
     ("id", "the name of the service is that of its table: [services.NAME]"),
     ("include includedir", _INCLUDE),
     ("instances", LIMIT),
@@ -61,17 +63,14 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("log_on_success", "the key is connections in [log]"),
     ("log_type", f"{_FILE}; without it the log goes to standard error"),
     ("mdns rpc_number rpc_version", _ABSENT),
-    ("nice", "set it in the unit of systemd: Nice="),
     ("protocol socket_type", _TRANSPORT),
     ("redirect", _FORWARDS),
     (
         "rlimit_as rlimit_cpu rlimit_data rlimit_files rlimit_rss rlimit_stack",
-        "set it in the unit of systemd: Limit...=",
+        'a service of type "exec" has limits; else set it in the unit of systemd: Limit...=',
     ),
     ("server server_args", _PROGRAMS),
-    ("umask", "the key for a UNIX socket is socket_mode"),
     ("v6only", "the key is ipv6_only"),
-    ("wait", _WAIT),
     # Words that other daemons have.
     ("address addresses bind_address host hostname ip ports", _ADDRESS),
     ("allowed allow_from allowed_hosts hosts_allow whitelist", _ALLOW),
@@ -81,7 +80,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
         'the key is proxy_protocol, a list of load balancers such as ["10.0.0.9"]',
     ),
     ("rate_limit ratelimit", 'the key is accept_rate, such as "50/s"'),
-    ("command exec program", _PROGRAMS),
+    ("exec program", _PROGRAMS),
     ("limit max_clients maxclients maxconn", LIMIT),
     ("disabled enable on", _SWITCH),
     ("logfile log_file", _FILE),

@@ -54,6 +54,11 @@ def _why_not_offered(config: Config, mux: ServiceConfig, offered: str, findings:
         return f"{quoted(offered)} is a sensor, which denies nobody that comes through tcpmux"
     if not kinds_of(service.type)[0]:
         return f"{quoted(offered)} serves no streams"
+    if service.served_by is not None:
+        return (
+            f"{quoted(offered)} is of type {quoted(service.type)}, but a tcpmux offers only"
+            " services that workers serve"
+        )
     if service.model != "event":
         return (
             f"{quoted(offered)} has the model {quoted(service.model)}, but a tcpmux offers only"

@@ -87,5 +87,5 @@ def _service_fields(service: ServiceConfig) -> dict[str, Any]:
     return {
         **{key: common[key] for key in COMMON_KEYS if key in common},
         "socket_mode": f"{service.socket_mode:04o}",
-        **service.options.model_dump(mode="json"),
+        **service.options.model_dump(mode="json", exclude_none=True),
     }

@@ -195,10 +195,11 @@ def _check_banner(path: KeyPath, service: ServiceConfig, findings: Findings) -> 
 def _check_observed(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
     """Warn of a limit that is observed and yet holds."""
     observed = service.mode == "observe" or "max_connections" in service.observe
-    if service.model == "fork" and observed and not service.has_default_limit:
+    if service.forks and observed and not service.has_default_limit:
         findings.warning(
             (*path, "max_connections"),
-            "in the model fork it cannot only be observed: clients wait beyond it all the same",
+            "where each connection is a process, it cannot only be observed: clients wait beyond it"
+            " all the same",
         )
 
 

@@ -47,7 +47,7 @@ from unpd.libraries import (
     Field,
     SerializeAsAny,
 )
-from unpd.names import RefusalReason
+from unpd.names import FORKING_KINDS, KIND_OF_MODEL, ChildKind, Model, RefusalReason
 from unpd.services.base import Options
 
 WEEK_S = 7 * 24 * 3600
@@ -59,6 +59,8 @@ MAX_CONNECTIONS = 1_000_000
 MAX_SESSIONS = 10_000
 """The most session processes of one service."""
 DEFAULT_SESSIONS = 256
+DEFAULT_PROGRAMS = 64
+"""The same of a service of programs, which are larger."""
 MAX_BACKLOG = 1_000_000
 DEFAULT_AMPLIFICATION = 3
 """How many bytes may answer one, headers counted: as RFC 9000 section 8.1 has it."""
@@ -215,9 +217,9 @@ class ServingKeys(Section):
     """The keys about how a service is served, whoever its clients are.
 
     ``model``: how the streams of a service are served (:class:`unpd.names.Model`).
-    ``max_connections``: of all its children together, 0 for no limit; but in the model
-    fork it is from 1 to MAX_SESSIONS, and without the key DEFAULT_SESSIONS
-    (:mod:`unpd.config.build`).
+    ``max_connections``: of all its children together, 0 for no limit; but if each
+    connection is a process, it is from 1 to MAX_SESSIONS, and without the key
+    :attr:`ServiceConfig.default_limit` (:mod:`unpd.config.build`).
     ``amplification`` and the two rates are of datagrams: how many bytes may answer one,
     and how many answers a second go to a source prefix, and to all of them.
     """
@@ -282,7 +284,8 @@ class ServiceConfig(CommonKeys):
 
     ``options``: the keys that only this type has, validated by the type's own model.
     ``listen``: never empty. ``never_deny``: that of ``[access]``, if the service is a
-    sensor. ``origins``: where the keys stand.
+    sensor. ``origins``: where the keys stand. ``served_by``: the kind of child that
+    serves every service of this type; None: its model decides.
     """
 
     name: str
@@ -298,11 +301,28 @@ class ServiceConfig(CommonKeys):
     options: SerializeAsAny[Options]
     never_deny: AccessList = AccessList()
     origins: KeyOrigins = KeyOrigins()
+    served_by: ChildKind | None = None
+
+    @property
+    def kind(self) -> ChildKind:
+        """The kind of child that serves its streams."""
+        return self.served_by or KIND_OF_MODEL[Model(self.model)]
+
+    @property
+    def forks(self) -> bool:
+        """Whether each of its connections is a process."""
+        return self.kind in FORKING_KINDS
+
+    @property
+    def default_limit(self) -> int:
+        """What ``max_connections`` is without the key."""
+        limits = {ChildKind.DISPATCHER: DEFAULT_SESSIONS, ChildKind.LAUNCHER: DEFAULT_PROGRAMS}
+        return limits.get(self.kind, 0)
 
     @property
     def has_default_limit(self) -> bool:
-        """Whether ``max_connections`` is what the model has without the key."""
-        return self.max_connections == (DEFAULT_SESSIONS if self.model == "fork" else 0)
+        """Whether ``max_connections`` is what it is without the key."""
+        return self.max_connections == self.default_limit
 
     @cached_property
     def times(self) -> ServiceTimes:
@@ -316,10 +336,11 @@ class ServiceConfig(CommonKeys):
     @cached_property
     def access(self) -> AccessTerms:
         """Who may use the streams of the service, and how much of it, as one record.
-        The model fork enforces max_connections: its sessions have places in a table.
+        A service that forks enforces max_connections: its sessions have places in a
+        table.
         """
         terms = self.terms(self.max_connections, self.never_deny, self.origins)
-        if self.model != "fork":
+        if not self.forks:
             return terms
         return replace(terms, observe=terms.observe - {RefusalReason.MAX_CONNECTIONS})
 

@@ -6,6 +6,8 @@ service type.
 """
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,8 @@ def fields_of(section: Section) -> dict[str, Any]:
 def written(value: Any) -> str:
     """One value as TOML. TypeError."""
     match value:
-        case bool():
-            return "true" if value else "false"
-        case float():
-            return str(int(value)) if value.is_integer() else repr(value)
-        case int():
-            return str(value)
+        case bool() | int() | float():
+            return _number(value)
         case str():
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case Path():
@@ -40,8 +38,25 @@ def written(value: Any) -> str:
         case AccessList():
             return written(value.texts)
         case Section():
-            pairs = (f"{key} = {written(item)}" for key, item in fields_of(value).items())
-            return f"{{ {', '.join(pairs)} }}"
+            return _table(fields_of(value))
+        case dict():
+            return _table(value)
         case tuple() | list():
             return f"[{', '.join(written(item) for item in value)}]"
     raise TypeError(f"an option of type {type(value).__name__} cannot be written as TOML")
+
+
+def _number(value: float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    """An inline table."""
+    pairs = ", ".join(f"{_key(key)} = {written(item)}" for key, item in values.items())
+    return f"{{ {pairs} }}" if pairs else "{}"
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else written(key)

@@ -8,7 +8,7 @@ raises nothing.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from unpd.core.model import Child, Limits, Slot
@@ -53,6 +53,8 @@ POLICIES: Mapping[ChildKind, Policy] = MappingProxyType(
         ChildKind.ITERATIVE: _SERVING,
         # A dispatcher drains for as long as the sessions that it forked.
         ChildKind.DISPATCHER: _SERVING,
+        # A reload leaves running programs alone.
+        ChildKind.LAUNCHER: replace(_SERVING, drain_s=lambda _: 0.0),
         # An exporter's connections are short. It outlives the workers, so that a scrape
         # sees them drain.
         ChildKind.EXPORTER: Policy(

@@ -36,6 +36,7 @@ from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.roll import Began, Roll
 from unpd.dispatcher.session import SessionSetup
 from unpd.dispatcher.unforked import Accepted, Unforked
+from unpd.dispatcher.whole import WholeSocket
 from unpd.kernel.signals import Reaper, blocked
 from unpd.logs import Log
 from unpd.loop import Loop, now
@@ -66,7 +67,8 @@ signal tells that one of them has ended.
 @dataclass(frozen=True, slots=True)
 class DispatcherSetup:
     """Everything a dispatcher gets. ``table``: of its sessions, with room for
-    ``max_connections`` of each service. The others are as in
+    ``max_connections`` of each service. ``roll``, ``processes`` and ``listeners``: what
+    its sessions are, and where they come from. The others are as in
     :class:`unpd.worker.main.WorkerSetup`.
     """
 
@@ -82,6 +84,9 @@ class DispatcherSetup:
     channel: ChannelEnd
     switch_log: Callable[[], dict[str, Any]]
     title: Callable[[str], None]
+    roll: type[Roll] = Roll
+    processes: Callable[..., SessionProcesses] = SessionProcesses
+    listeners: Callable[[ServiceSetup, Gate], Iterable[Listener | WholeSocket]] = listeners_of
 
 
 @dataclass(slots=True)
@@ -90,7 +95,7 @@ class Door:
     connection wakes the dispatcher.
     """
 
-    listener: Listener
+    listener: Listener | WholeSocket
     column: int
     watched: bool = False
 
@@ -104,16 +109,16 @@ class Dispatcher:
         self._doors = [
             Door(listener, service.column)
             for service in setup.services
-            for listener in listeners_of(service, setup.gate)
+            for listener in setup.listeners(service, setup.gate)
         ]
         self._begin = 0  # where a round of the doors begins
         accounts = {door.column: door.listener.terms for door in self._doors}
         self._ledger = Ledger(setup.row, accounts.values())
-        self._roll = Roll(setup.table, self._ledger, accounts, setup.gate.lane)
+        self._roll = setup.roll(setup.table, self._ledger, accounts, setup.gate.lane)
         self._refusals = RefusalLines(setup.log)
         self._reception = Reception(self._ledger, self._refusals)
         self._reaper = Reaper()
-        self._processes = SessionProcesses(self._roll, self._reaper, setup.log, now)
+        self._processes = setup.processes(self._roll, self._reaper, setup.log, now)
         self._wheel: Wheel[Arrival] = Wheel()
         self._arrivals = Arrivals(
             ArrivalsSetup(
@@ -138,6 +143,7 @@ class Dispatcher:
         setup = self._setup
         self._reaper.install()
         self._loop.watch(setup.signals.wakeup_fd, select.EPOLLIN, self._take_orders)
+        self._processes.watch(self._loop)
         setup.report_ready()
         questions = Questions(setup.channel, self, setup.log, setup.switch_log, setup.board)
         questions.watch()
@@ -152,6 +158,7 @@ class Dispatcher:
         self._loop.turn(self._wait_s())
         self._ledger.beat(now())
         self._processes.take_ends()
+        self._processes.look()
         if self._look_at <= now():
             self._look_at = now() + LOOK_S
             self._processes.take_inherited_ends()
@@ -166,7 +173,8 @@ class Dispatcher:
     def _wait_s(self) -> float:
         pauses = [door.listener.resume_at for door in self._doors]
         look_at = self._look_at if self._processes.inherited else self._sweep_at
-        others = (self._unforked.retry_at, self._wheel.next_at, look_at)
+        sessions_at = min(look_at, self._processes.due_at)
+        others = (self._unforked.retry_at, self._wheel.next_at, sessions_at)
         due_at = min(self._sweep_at, *others, *(at for at in pauses if at is not None))
         return 0.0 if self._reaper.reaped else max(0.0, due_at - now())
 
@@ -188,7 +196,10 @@ class Dispatcher:
             listener = door.listener
             listener.resume(at)
             wanted = listener.resume_at is None and self._has_room(door)
-            if wanted and not door.watched:
+            if isinstance(listener, WholeSocket) and listener.unasked:
+                while wanted and self._accept(door):
+                    pass
+            elif wanted and not door.watched:
                 woken = functools.partial(self._woken, door)
                 self._loop.watch(listener.fd, select.EPOLLIN, woken)
             elif door.watched and not wanted:

@@ -8,21 +8,29 @@ the table when it has reaped them.
 Owns the pidfds of the latter: their pids could be used again. The pid of a child is its
 own until it is reaped. Called by the dispatcher. Raises OSError if the kernel refuses a
 fork, and nothing else.
+
+:class:`SessionProcesses` has sessions that an engine of ours serves. A kind of sessions
+of its own derives from it, such as :class:`unpd.dispatcher.programs.Programs`, and
+says what the forked process does, how it is told to end, and what its end means.
 """
 
 import contextlib
+import math
 import os
 import signal
 import time
 from collections.abc import Callable, Container
+from functools import partial
+from typing import NoReturn
 
 from unpd.board.layout import NS
-from unpd.dispatcher.roll import Roll
+from unpd.dispatcher.roll import ProcessEnd, Roll
 from unpd.dispatcher.session import SessionSetup, live
 from unpd.kernel import processes, signals
 from unpd.kernel.signals import Reaper
 from unpd.logs import Log
-from unpd.names import ChildOrder, reap_reason
+from unpd.loop import Loop
+from unpd.names import ChildOrder
 from unpd.services.base import Choosing
 
 
@@ -59,22 +67,38 @@ class SessionProcesses:
         """How many sessions of an earlier dispatcher are left."""
         return len(self._inherited)
 
-    def fork(self, index: int, setup: SessionSetup) -> None:
-        """Fork the process of the session in an entry. OSError if the kernel refuses.
+    @property
+    def due_at(self) -> float:
+        """When to call :meth:`look` next."""
+        return math.inf
 
-        Signals are blocked meanwhile, so that the child runs no handler of the
-        dispatcher, and loses no signal. A greeting that depends on the one before is
-        chosen here, because no session knows the others.
+    def look(self) -> None:
+        """Do what is due: nothing, because a session of ours keeps its own times."""
+
+    def watch(self, loop: Loop) -> None:
+        """Watch what the sessions have besides their connections: nothing."""
+
+    def fork(self, index: int, setup: SessionSetup) -> None:
+        """Fork the process of the session in an entry. OSError if the kernel
+        refuses.
+        """
+        pid = self._begin(index, setup)
+        self._own[pid] = index
+        self._roll.forked(index, pid)
+        self._forked(index, setup)
+
+    def _begin(self, index: int, setup: SessionSetup) -> int:
+        """Begin the process; return its pid. A greeting that depends on the one before
+        is chosen here, because no session knows the others. OSError.
         """
         service = setup.terms.service
         if isinstance(service, Choosing):
             service.choose(time.time())
-        with signals.blocked():
-            pid = os.fork()
-            if pid == 0:
-                live(setup)
-        self._own[pid] = index
-        self._roll.forked(index, pid)
+        return fork_into(partial(live, setup))
+
+    def _forked(self, index: int, setup: SessionSetup) -> None:
+        """Note that the process exists. The dispatcher still has the connection."""
+        service = setup.terms.service
         if isinstance(service, Choosing):
             service.sent()
 
@@ -84,34 +108,45 @@ class SessionProcesses:
             reaped = self._reaper.reaped.popleft()
             index = self._own.pop(reaped.pid, None)
             if index is not None:
-                self._ended(index, reaped.status)
+                self._ended(index, ProcessEnd.of(reaped))
 
     def take_inherited_ends(self) -> None:
         """Account for the sessions of an earlier dispatcher that the master has
         reaped. No signal tells their end.
         """
         for index in list(self._inherited):
-            if (status := self._roll.status(index)) is not None:
+            if (end := self._roll.end_of(index)) is not None:
                 pidfd = self._inherited.pop(index)
                 if pidfd is not None:
                     os.close(pidfd)
-                self._ended(index, status)
+                self._ended(index, end)
 
-    def _ended(self, index: int, status: int) -> None:
-        report = processes.decode_wait_status(status)
-        reason = reap_reason(report.code, report.signal)
-        ended = self._roll.ended(index, reason, int(self._clock() * NS))
-        ended.log_death(self._log, reason, str(report))
+    def _ended(self, index: int, end: ProcessEnd) -> None:
+        ended = self._roll.reaped(index, end, int(self._clock() * NS))
+        ended.log_death(self._log, end.reason, str(end.report))
 
     def tell(self, order: ChildOrder, indexes: Container[int] | None = None) -> None:
-        """Send the signal of an order to the sessions in these entries; None: all."""
+        """Give an order to the sessions in these entries; None: all."""
         signum = signal.Signals[order.value]
         with signals.blocked():  # no child is reaped meanwhile
             gone = {reaped.pid for reaped in self._reaper.reaped}
             for pid, index in self._own.items():
                 if pid not in gone and (indexes is None or index in indexes):
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signum)
+                        self._roll.signal(index, signum)
         for index, pidfd in self._inherited.items():
             if pidfd is not None and (indexes is None or index in indexes):
                 processes.send_signal(pidfd, signum)
+
+
+def fork_into(live: Callable[[], NoReturn]) -> int:
+    """Fork a process whose whole life is ``live``; return its pid. OSError.
+
+    Signals are blocked meanwhile, so that the child runs no handler of the dispatcher,
+    and loses no signal.
+    """
+    with signals.blocked():
+        pid = os.fork()
+        if pid == 0:
+            live()
+    return pid

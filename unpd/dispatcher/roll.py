@@ -12,10 +12,11 @@ Known gap: a dispatcher that is killed between two words of a booking leaves the
 uncounted, or the process that it has just forked counted twice.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from unpd.access.network import Network
 from unpd.access.peer import peer_of
@@ -25,8 +26,10 @@ from unpd.board.memory import sane
 from unpd.board.sessions import SessionTable
 from unpd.board.source_lane import SourceLane
 from unpd.kernel.connections import address_text
+from unpd.kernel.processes import ExitReport, decode_wait_status
+from unpd.kernel.signals import Reaped
 from unpd.logs import Log
-from unpd.names import MAX_PID, EndCause, ReapReason
+from unpd.names import MAX_PID, EndCause, ReapReason, reap_reason
 from unpd.worker.admission import Hold
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.ledger import Account, Ledger
@@ -36,7 +39,8 @@ from unpd.worker.ledger import Account, Ledger
 class Enrolled:
     """A session. ``pid`` is 0 while it is not forked. ``peer``: the address of its
     client; only that of an earlier keeper's session is from the table. ``token``: of
-    its source in the lane, None if it is not counted there.
+    its source in the lane, None if it is not counted there. ``listener_word``: the
+    counter of its listener.
     """
 
     column: int
@@ -45,6 +49,7 @@ class Enrolled:
     peer: bytes
     pid: int = 0
     token: int | None = None
+    listener_word: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,25 @@ class Began:
     peer: bytes
     accepted_ns: int
     hold: Hold | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnd:
+    """How the process of a session ended, and what it used."""
+
+    report: ExitReport
+    cpu_ns: int
+    peak_bytes: int
+
+    @classmethod
+    def of(cls, reaped: Reaped) -> Self:
+        """The end of a process that was reaped."""
+        return cls(decode_wait_status(reaped.status), reaped.cpu_ns, reaped.peak_bytes)
+
+    @property
+    def reason(self) -> ReapReason:
+        """How it ended, as a metric label."""
+        return reap_reason(self.report.code, self.report.signal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +178,9 @@ class Roll:
                 continue
             pid = pid if pid <= MAX_PID else 0
             accepted_ns, peer = words[Session.ACCEPTED_NS], table.peer(index)
-            self.enrolled[index] = Enrolled(column, account, accepted_ns, peer, pid)
+            self.enrolled[index] = Enrolled(
+                column, account, accepted_ns, peer, pid, listener_word=words[Session.LISTENER]
+            )
         self._count_anew()
         self._count_forks()
         self._free = [index for index in range(table.size) if index not in self.enrolled]
@@ -193,6 +219,7 @@ class Roll:
         index = self._free.pop()
         hold = began.hold or Hold()
         self._table.begin(index, began.column, began.accepted_ns, began.peer, hold.key)
+        self._table.entry(index)[Session.LISTENER] = began.listener_word
         account = self._accounts[began.column]
         self.enrolled[index] = Enrolled(
             began.column,
@@ -200,6 +227,7 @@ class Roll:
             began.accepted_ns,
             began.peer,
             token=hold.token,
+            listener_word=began.listener_word,
         )
         self._ledger.accepted(began.listener_word, account, 1)
         return index
@@ -255,6 +283,22 @@ class Roll:
         """The wait status of a session that the master has reaped, else None."""
         status = self._table.entry(index)[Session.STATUS]
         return status - 1 if 0 < status <= 1 << 16 else None
+
+    def end_of(self, index: int) -> ProcessEnd | None:
+        """The end of a session that the master has reaped, else None."""
+        status, words = self.status(index), self._table.entry(index)
+        if status is None:
+            return None
+        used = sane(words[Session.CPU_NS]), sane(words[Session.PEAK_BYTES])
+        return ProcessEnd(decode_wait_status(status), *used)
+
+    def signal(self, index: int, signum: int) -> None:
+        """Send a signal to a process that certainly was not reaped yet."""
+        os.kill(self.enrolled[index].pid, signum)
+
+    def reaped(self, index: int, end: ProcessEnd, now_ns: int) -> Ended:
+        """Book the end of a session whose process was reaped, and free its entry."""
+        return self.ended(index, end.reason, now_ns)
 
     def ended(
         self,

@@ -64,7 +64,7 @@ def live(setup: SessionSetup) -> NoReturn:
     """Serve the connection, and exit."""
     code = ExitCode.FAILED
     try:
-        if _enter_pid(setup):
+        if enter_pid(setup):
             _live(setup)
         code = ExitCode.DONE
     except BaseException as error:  # noqa: BLE001 - the top of a process
@@ -73,7 +73,7 @@ def live(setup: SessionSetup) -> NoReturn:
         os._exit(code)
 
 
-def _enter_pid(setup: SessionSetup) -> bool:
+def enter_pid(setup: SessionSetup) -> bool:
     """Enter our pid, as the dispatcher does: it may die before it can. False if it died
     before we could: then the master has booked the connection as lost.
     """

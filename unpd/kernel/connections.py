@@ -79,16 +79,31 @@ def address_text(address: bytes) -> str:
     ``address``: a sockaddr (ip(7), ipv6(7), unix(7)). A v4-mapped address is shown as
     IPv4.
     """
-    family = int.from_bytes(address[:2], sys.byteorder)
+    found = host_and_port(address)
+    if found is None:
+        return "unix" if _family(address) == socket.AF_UNIX else "unknown"
+    host, port = found
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_and_port(address: bytes) -> tuple[str, int] | None:
+    """The host and the port of an Internet address, as in :func:`address_text`; None
+    for another family.
+    """
+    family = _family(address)
     port = int.from_bytes(address[2:4], "big")
     if family == socket.AF_INET:
-        return f"{socket.inet_ntop(socket.AF_INET, address[4:8])}:{port}"
+        return socket.inet_ntop(socket.AF_INET, address[4:8]), port
     if family != socket.AF_INET6:
-        return "unix" if family == socket.AF_UNIX else "unknown"
+        return None
     host = address[8:24]
     if host.startswith(_V4_MAPPED):
-        return f"{socket.inet_ntop(socket.AF_INET, host[len(_V4_MAPPED) :])}:{port}"
-    return f"[{socket.inet_ntop(socket.AF_INET6, host)}{_zone(address[24:28])}]:{port}"
+        return socket.inet_ntop(socket.AF_INET, host[len(_V4_MAPPED) :]), port
+    return f"{socket.inet_ntop(socket.AF_INET6, host)}{_zone(address[24:28])}", port
+
+
+def _family(address: bytes) -> int:
+    return int.from_bytes(address[:2], sys.byteorder)
 
 
 def _zone(scope: bytes) -> str:

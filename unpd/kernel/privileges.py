@@ -14,7 +14,7 @@ import ctypes
 import grp
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,10 +49,7 @@ def identify(user: str, group: str | None) -> Identity:
         raise KeyError(f"there is no user {user!r} on this system") from None
     if group is None:
         return Identity(user, account.pw_uid, _group_name(account.pw_gid), account.pw_gid)
-    try:
-        return Identity(user, account.pw_uid, group, grp.getgrnam(group).gr_gid)
-    except KeyError:
-        raise KeyError(f"there is no group {group!r} on this system") from None
+    return Identity(user, account.pw_uid, group, group_id(group))
 
 
 def has_user(user: str) -> bool:
@@ -83,6 +80,14 @@ def has_group(group: str) -> bool:
     except (KeyError, UnicodeEncodeError):  # as above
         return False
     return True
+
+
+def group_id(group: str) -> int:
+    """The number of a group. KeyError with one sentence if it does not exist."""
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise KeyError(f"there is no group {group!r} on this system") from None
 
 
 def _group_name(gid: int) -> str:
@@ -135,6 +140,15 @@ def drop_to(identity: Identity) -> None:
         raise PermissionError(f"the kernel did not change this process to user {identity.user}")
     if identity.uid != 0:
         _prove_no_return()
+
+
+def become(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Become a user with a group and supplementary groups, for good. OSError, after
+    which this process must do nothing but exit.
+    """
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
 
 
 @contextlib.contextmanager

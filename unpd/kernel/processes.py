@@ -69,6 +69,33 @@ def send_signal(pidfd: int, signum: int) -> None:
         signal.pidfd_send_signal(pidfd, signum)
 
 
+def signal_group(pid: int, signum: int) -> None:
+    """Send a signal to the process group that the child ``pid`` leads; to ``pid`` alone
+    while it does not lead one yet. PermissionError.
+    """
+    try:
+        os.killpg(pid, signum)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+
+def is_our_child(pid: int) -> bool:
+    """Whether ``pid`` is a child of this process that was not reaped yet."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process behind ``pidfd`` has ended (pidfd_open(2))."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def alive_after(pidfds: Iterable[int], timeout_s: float) -> set[int]:
     """Wait until these processes have ended, at most ``timeout_s`` seconds.
 

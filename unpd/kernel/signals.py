@@ -47,25 +47,31 @@ class _SigAction(ctypes.Structure):
 _ALL_SIGNALS = (ctypes.c_ubyte * 128)(*[0xFF] * 128)
 MAX_REAPED = 4096
 """How many children one call reaps, more than the scoreboard has rows."""
+NS = 1_000_000_000
+KIB = 1024
 SA_NOCLDSTOP = 0x00000001
 SA_RESTART = 0x10000000
 
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """One result of waitpid(2).
+    """One result of wait4(2).
 
-    ``status``: the raw wait status. ``at_ns``: when waitpid returned it (monotonic
-    clock, ns).
+    ``status``: the raw wait status. ``at_ns``: when wait4 returned it (monotonic clock,
+    ns). ``cpu_ns``: processor time of the child, and of the children that it waited
+    for. ``peak_bytes``: the most memory that one of these had resident, which is at
+    least that of the process that forked it.
     """
 
     pid: int
     status: int
     at_ns: int
+    cpu_ns: int = 0
+    peak_bytes: int = 0
 
 
 class Reaper:
-    """The SIGCHLD handler. It calls waitpid(2) until no child is dead, because signals
+    """The SIGCHLD handler. It calls wait4(2) until no child is dead, because signals
     coalesce: one SIGCHLD may stand for 200 deaths.
 
     A SIGCHLD that comes while the handler runs does not call it inside itself: a child
@@ -73,11 +79,13 @@ class Reaper:
     instead.
 
     ``reaped``: the results that nobody has taken yet, oldest first. ``calls``: how many
-    times SIGCHLD called the handler.
+    times SIGCHLD called the handler. ``last_rites``: called with the pid of each dead
+    child before it is reaped, while no other process can get that pid.
     """
 
     def __init__(self) -> None:
         self.reaped: deque[Reaped] = deque()
+        self.last_rites: Callable[[int], None] | None = None
         self.calls = 0
         self._runs = False
         self._again = False
@@ -99,12 +107,24 @@ class Reaper:
         """
         for _ in range(MAX_REAPED):
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(self._next_dead(), os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            self.reaped.append(Reaped(pid, status, time.monotonic_ns()))
+            cpu_ns = int((usage.ru_utime + usage.ru_stime) * NS)
+            at_ns, peak_bytes = time.monotonic_ns(), usage.ru_maxrss * KIB
+            self.reaped.append(Reaped(pid, status, at_ns, cpu_ns, peak_bytes))
+
+    def _next_dead(self) -> int:
+        """The pid of a dead child, after its last rites; -1 for any."""
+        if self.last_rites is None:
+            return -1
+        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if dead is None:
+            return -1
+        self.last_rites(dead.si_pid)
+        return dead.si_pid
 
     def install(self) -> None:
         """Become the handler of SIGCHLD, with SA_RESTART and SA_NOCLDSTOP. OSError if
@@ -179,6 +199,12 @@ def ignore(signums: Iterable[int]) -> None:
     """Ignore these signals."""
     for signum in signums:
         signal.signal(signum, signal.SIG_IGN)
+
+
+def ignored() -> tuple[int, ...]:
+    """The signals that this process ignores, which programs inherit (execve(2))."""
+    every = signal.valid_signals()
+    return tuple(number for number in every if signal.getsignal(number) is signal.SIG_IGN)
 
 
 def open_wakeup_pipe() -> tuple[int, int]:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -58,25 +59,39 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
         runtime.events.append(ev.ForkFailed(child.birth, reason))
         return
     runtime.board.prepare(row)
-    sessions = kind.sessions(deployment, child)
-    plan = ForkPlan(
-        board=runtime.board,
-        row=row,
-        identity=runtime.identity,
-        log=runtime.log,
-        kept_fds=(runtime.sources.fd, *kind.keeps(deployment, child)),
-        live=lambda newborn: kind.live(runtime, deployment, newborn),
-    )
     try:
         runtime.sources.reach(rows_bound(row))
-        if sessions:
-            runtime.lanes.give(child, row, sessions)
+        plan = ForkPlan(
+            board=runtime.board,
+            row=row,
+            identity=runtime.identity,
+            keeps_root=kind.keeps_root(runtime, deployment, child),
+            log=runtime.log,
+            kept_fds=(
+                runtime.sources.fd,
+                *kind.keeps(deployment, child),
+                *_give_lane(runtime, deployment, child, row),
+            ),
+            live=lambda newborn: kind.live(runtime, deployment, newborn),
+        )
         fork(child, plan, lambda forked: _register(runtime, child, row, forked))
     except OSError as error:
         if lane := runtime.lanes.held_by(child.birth):
             runtime.lanes.take_back(lane)
         runtime.board.count(layout.Master.FORK_FAILURES)
         runtime.events.append(ev.ForkFailed(child.birth, error.strerror or str(error)))
+
+
+def _give_lane(runtime: Runtime, deployment: Deployment, child: Child, row: int) -> tuple[int, ...]:
+    """Give a child that has sessions its lane; return the descriptors of it. OSError if
+    the kernel refuses the memory or the descriptors.
+    """
+    kind = KINDS[child.slot.kind]
+    sessions = kind.sessions(deployment, child)
+    if not sessions:
+        return ()
+    heirlooms = partial(kind.heirlooms, runtime, deployment, child)
+    return runtime.lanes.give(child, row, sessions, heirlooms).fds
 
 
 def deployment_of(runtime: Runtime, child: Child) -> Deployment:

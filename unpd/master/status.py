@@ -30,6 +30,7 @@ _NOUNS: Mapping[ChildKind, str] = MappingProxyType(
         ChildKind.WORKER: "workers",
         ChildKind.ITERATIVE: "iterative workers",
         ChildKind.DISPATCHER: "dispatchers",
+        ChildKind.LAUNCHER: "launchers",
     }
 )
 """The kinds of children that serve, in the plural."""

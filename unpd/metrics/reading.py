@@ -18,7 +18,7 @@ from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
 from unpd.loop import now
 from unpd.metrics.labels import Labels, Server
-from unpd.names import ChildKind, ChildPhase, MasterPhase
+from unpd.names import FORKING_KINDS, ChildKind, ChildPhase, MasterPhase
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,18 @@ class SessionCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramCounts:
+    """One service's counts of programs over all rows. ``peak_bytes``: of the program
+    that had the most.
+    """
+
+    ended: Sequence[int]
+    durations: Distribution
+    cpu_ns: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceCounts:
     """One service's counts over all rows, in the order of the tables in
     :mod:`unpd.board.memory`.
@@ -77,6 +89,7 @@ class ServiceCounts:
     proxy_headers: Sequence[int]
     datagrams: DatagramCounts
     sessions: SessionCounts
+    programs: ProgramCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +147,7 @@ def _living(board: Scoreboard) -> list[Entry]:
 
 def _zombies(board: Scoreboard, master_pid: int) -> int | None:
     """The zombies of the master and of its dispatchers; None where /proc hides them."""
-    parents = [entry.pid for entry in _living(board) if entry.kind is ChildKind.DISPATCHER]
+    parents = [entry.pid for entry in _living(board) if entry.kind in FORKING_KINDS]
     counts = [zombie_children(pid) for pid in (master_pid, *parents)]
     return None if counts[0] is None else sum(count or 0 for count in counts)
 
@@ -172,10 +185,11 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
     makes a row's count negative, and such a row counts as 0.
     """
     totals = [0] * Service.size
-    active = 0
+    active = peak_bytes = 0
     for row in rows:
         cells = sane_cells(copied(board, row, column))
         active += active_of(cells)
+        peak_bytes = max(peak_bytes, cells[Service.PROGRAM_PEAK_BYTES])
         totals = list(map(add, totals, cells))
     return ServiceCounts(
         name=name,
@@ -205,5 +219,15 @@ def count_service(board: Scoreboard, name: str, column: int, rows: Iterable[int]
             forked=totals[Service.SESSIONS_FORKED],
             reaped=totals[Service.span(Service.SESSIONS_REAPED)],
             fork_failures=totals[Service.SESSION_FORK_FAILURES],
+        ),
+        programs=ProgramCounts(
+            ended=totals[Service.span(Service.PROGRAMS_ENDED)],
+            durations=Distribution(
+                layout.DURATION_BOUNDS_S,
+                totals[Service.span(Service.PROGRAM_BUCKETS)],
+                totals[Service.PROGRAM_SUM_NS],
+            ),
+            cpu_ns=totals[Service.PROGRAM_CPU_NS],
+            peak_bytes=peak_bytes,
         ),
     )

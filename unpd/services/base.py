@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from unpd.libraries import BaseModel, ConfigDict
+from unpd.names import ChildKind
 
 Piece = bytes | memoryview
 """Received bytes or a reply. A memoryview is valid only until the next call."""
@@ -177,7 +178,8 @@ class ServiceType:
     ``datagram``: whether it serves streams and datagrams. ``options``: the model of the
     keys that only this type has. ``make``: makes the service from them, a
     :class:`StreamService`, a :class:`DatagramService` or both. ``note``: a limit of the
-    protocol that the log names when such a service begins.
+    protocol that the log names when such a service begins. ``served_by``: the kind of
+    child that serves its streams, whatever their model is; None: the model decides.
     """
 
     name: str
@@ -188,3 +190,4 @@ class ServiceType:
     options: type[Options]
     make: Callable[[Any], Any]
     note: str = ""
+    served_by: ChildKind | None = None

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from unpd.names import ChildKind
 from unpd.services import daytime, qotd, time868
 from unpd.services.base import ServiceType
 from unpd.services.chargen import Chargen, ChargenOptions
 from unpd.services.daytime import Daytime, DaytimeOptions
 from unpd.services.discard import Discard, DiscardOptions
 from unpd.services.echo import Echo, EchoOptions
+from unpd.services.program import Program, ProgramOptions
 from unpd.services.qotd import Qotd, QotdOptions
 from unpd.services.sensor import Sensor, SensorOptions
 from unpd.services.tcpmux import Tcpmux, TcpmuxOptions
@@ -59,6 +61,16 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
                 datagram=True,
                 options=EchoOptions,
                 make=Echo,
+            ),
+            ServiceType(
+                name="exec",
+                rfc=None,
+                port=0,
+                stream=True,
+                datagram=True,
+                options=ProgramOptions,
+                make=Program,
+                served_by=ChildKind.LAUNCHER,
             ),
             ServiceType(
                 name="qotd",

@@ -13,6 +13,7 @@ repairs the word. It is also quicker than to read the row.
 import errno
 from bisect import bisect_left
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from unpd.board import layout
@@ -21,6 +22,7 @@ from unpd.names import (
     ACCEPT_ERRNOS,
     EndCause,
     HeaderResult,
+    ProgramResult,
     ReapReason,
     RefusalReason,
     Unanswered,
@@ -86,6 +88,16 @@ class Account(Counted, Protocol):
     @property
     def totals(self) -> Totals:
         """Its bytes since they were last booked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEnd:
+    """How a program ended, how long it ran, and what it used."""
+
+    result: ProgramResult
+    duration_s: float
+    cpu_ns: int
+    peak_bytes: int
 
 
 class Ledger:
@@ -163,6 +175,20 @@ class Ledger:
         """Count the end of a session process."""
         index = layout.REAP_REASONS.index(reason)
         self._add(account.words + layout.Service.SESSIONS_REAPED + index, 1)
+
+    def program_ended(self, account: Account, end: ProgramEnd) -> None:
+        """Count a program that has ended. Its result comes last: a scrape that shows it
+        shows the rest.
+        """
+        start = account.words
+        peak = start + layout.Service.PROGRAM_PEAK_BYTES
+        self._add(peak, max(0, end.peak_bytes - self._counts[peak]))
+        self._add(start + layout.Service.PROGRAM_CPU_NS, end.cpu_ns)
+        bucket = bisect_left(layout.DURATION_BOUNDS_S, end.duration_s)
+        self._add(start + layout.Service.PROGRAM_BUCKETS + bucket, 1)
+        self._add(start + layout.Service.PROGRAM_SUM_NS, int(end.duration_s * layout.NS))
+        index = layout.PROGRAM_RESULTS.index(end.result)
+        self._add(start + layout.Service.PROGRAMS_ENDED + index, 1)
 
     def lines_dropped(self, count: int) -> None:
         """Count log lines that a session process dropped."""

@@ -137,19 +137,7 @@ class Worker:
 
 def listeners_of(service: ServiceSetup, gate: Gate) -> list[Listener]:
     """The listeners of a service, with its terms."""
-    is_sensor = (
-        isinstance(service.service, Sensor) and RefusalReason.DENIED not in service.access.observe
-    )
-    sense = functools.partial(gate.sensing.report, service.name) if is_sensor else None
-    terms = Terms(
-        name=service.name,
-        service=service.service,
-        times=service.times,
-        words=layout.service_cells(service.column),
-        offered=service.offered,
-        banner=service.access.banner_accepted,
-        admission=Admission(service.access, service.column, gate, sense),
-    )
+    terms = terms_of(service, gate)
     # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
     # while it reads, as long as a page fault in its buffer takes: it could hold up the
     # whole worker.
@@ -158,6 +146,23 @@ def listeners_of(service: ServiceSetup, gate: Gate) -> list[Listener]:
         Listener(setup, unix_terms if setup.sock.family == socket.AF_UNIX else terms)
         for setup in service.listeners
     ]
+
+
+def terms_of(service: ServiceSetup, gate: Gate) -> Terms:
+    """The terms of the streams of a service."""
+    is_sensor = (
+        isinstance(service.service, Sensor) and RefusalReason.DENIED not in service.access.observe
+    )
+    sense = functools.partial(gate.sensing.report, service.name) if is_sensor else None
+    return Terms(
+        name=service.name,
+        service=service.service,
+        times=service.times,
+        words=layout.service_cells(service.column),
+        offered=service.offered,
+        banner=service.access.banner_accepted,
+        admission=Admission(service.access, service.column, gate, sense),
+    )
 
 
 def _datagrams(service: ServiceSetup, own: OwnAddresses, gate: Gate) -> list[DatagramSetup]:

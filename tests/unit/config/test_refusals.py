@@ -132,8 +132,8 @@ def test_the_fork_model_enforces_its_limit(accept: Accept, line: str) -> None:
     loaded = accept(f"{ECHO}model = 'fork'\nmax_connections = 2\n{line}\n")
     assert loaded.warnings == (
         (
-            "unpd.toml:3: services.echo.max_connections: in the model fork it cannot only be"
-            " observed: clients wait beyond it all the same"
+            "unpd.toml:3: services.echo.max_connections: where each connection is a process, it"
+            " cannot only be observed: clients wait beyond it all the same"
         ),
     )
     terms = loaded.config.services["echo"].access

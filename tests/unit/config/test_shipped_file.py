@@ -18,6 +18,7 @@ from unpd.config.host import Host
 from unpd.config.load import loads
 from unpd.config.plan import restart_needed
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
+from unpd.services.program import ProgramLimits
 from unpd.services.table import SERVICES
 
 TEXT = (Path(__file__).parents[3] / "config/unpd.toml").read_text()
@@ -72,7 +73,7 @@ def says_default(text: str, default: object) -> bool:
         else json.dumps(default.texts)
         if isinstance(default, AccessList)
         else "{}"
-        if isinstance(default, MaxPressure)
+        if isinstance(default, MaxPressure | ProgramLimits)
         else str(default)
     )
     return f"Default: {written}" in text or f'Default: "{written}"' in text
@@ -133,26 +134,26 @@ def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
 
 
 def test_every_service_is_there_to_be_enabled(host: Host) -> None:
-    """Each service type has its table, with its own port (a sensor has one of another
-    protocol), and those that are off load once the "#" before them is removed (and a
-    file of quotations is not there).
+    """Each service type has its table, with its own port (a sensor and a program have
+    one of another protocol), and those that are off load once the "#" before them is
+    removed (and a file of quotations is not there).
     """
+    ports = {"sensor": 23, "exec": 9200}
     text = re.sub(r'^file = "/.*', "", ENABLED, flags=re.MULTILINE)
     loaded = loads(text, host)
     assert {
         name: [address.text for address in service.listen]
         for name, service in loaded.config.services.items()
-    } == {name: [f"tcp://[::]:{row.port or 23}"] for name, row in SERVICES.items()}
+    } == {name: [f"tcp://[::]:{row.port or ports[name]}"] for name, row in SERVICES.items()}
     assert loaded.warnings == ()
 
 
 @pytest.mark.parametrize(("service", "key"), OWN)
 def test_explains_every_own_key(service: str, key: str) -> None:
     """Each key that only one service type has is in the table of that service."""
-    assert says_default(
-        comment_above(f"services.{service}", key),
-        SERVICES[service].options.model_fields[key].default,
-    )
+    field = SERVICES[service].options.model_fields[key]
+    comment = comment_above(f"services.{service}", key)
+    assert says_default(comment, field.default) or (field.is_required() and "default" in comment)
 
 
 def test_marks_what_needs_a_restart() -> None:

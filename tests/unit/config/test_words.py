@@ -9,6 +9,7 @@ import pytest
 from unpd.config.build import KEYS_OF_TABLES
 from unpd.config.foreign import INSTEAD
 from unpd.config.wording import nearest, suggestion
+from unpd.services.table import SERVICES
 
 Refuse = Callable[[str], list[str]]
 
@@ -30,10 +31,11 @@ WORDS = {
     ),
     "log_type": "the key is file in [log]; without it the log goes to standard error",
     "log_on_success": "the key is connections in [log]",
-    "nice": "set it in the unit of systemd: Nice=",
-    "server": "unpd starts no programs",
+    "nice": 'only services of type "exec" have it',
+    "server": 'a service of type "exec" has the key command',
+    "command": 'only services of type "exec" have it',
     "flags": 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"',
-    "wait": "leave it out: unpd itself accepts the connections and receives the datagrams",
+    "wait": 'only services of type "exec" have it',
     "socket_type": (
         "each address in listen says it: streams come to tcp:// and unix://, datagrams to udp://"
         " and unixgram://"
@@ -54,9 +56,9 @@ WORDS = {
     "deny_time": (
         'the key is deny_time_s of a service with type = "sensor", in seconds and not in minutes'
     ),
-    "umask": "the key for a UNIX socket is socket_mode",
-    "user": "it belongs in [daemon]",
-    "group": "it belongs in [daemon]",
+    "umask": 'only services of type "exec" have it; the key for a UNIX socket is socket_mode',
+    "user": 'it belongs in [daemon]; only services of type "exec" have their own',
+    "group": 'it belongs in [daemon]; only services of type "exec" have their own',
     "timeout": (
         "the keys are idle_timeout_s, session_timeout_s and user_timeout_s in [services.NAME]"
     ),
@@ -68,8 +70,10 @@ WORDS = {
     "session_timeout": 'did you mean "session_timeout_s"?',
     "keep_alive": 'did you mean "keepalive"?',
     "redirect": "unpd forwards no connections",
-    "env": "set it in the unit of systemd: Environment=",
-    "rlimit_as": "set it in the unit of systemd: Limit...=",
+    "env": 'a service of type "exec" has environment; else set Environment= in the unit',
+    "rlimit_as": (
+        'a service of type "exec" has limits; else set it in the unit of systemd: Limit...='
+    ),
 }
 TEXTS = [
     ("", ": no service is configured: add a table such as [services.echo]"),
@@ -156,8 +160,8 @@ TEXTS = [
     (
         "[services.echo]\ntype='finger'\n",
         (
-            ':2: services.echo.type: there is no service type "finger"; set type to one'
-            ' of "chargen", "daytime", "discard", "echo", "qotd", "sensor", "tcpmux", "time"'
+            ':2: services.echo.type: there is no service type "finger"; set type to one of'
+            ' "chargen", "daytime", "discard", "echo", "exec", "qotd", "sensor", "tcpmux", "time"'
         ),
     ),
     (
@@ -270,6 +274,7 @@ def test_a_mistake_of_an_administrator(refuse: Refuse, text: str, sentence: str)
 def test_every_word_of_xinetd_has_an_answer() -> None:
     """Each attribute of xinetd is a key of unpd, or a word with advice."""
     ours = {key for _, keys in KEYS_OF_TABLES for key in keys}
+    ours |= set(SERVICES["exec"].options.model_fields)
     assert XINETD - ours - INSTEAD.keys() == set()
 
 

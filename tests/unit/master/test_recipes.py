@@ -23,6 +23,7 @@ from unpd.master.listening.sources import ListenerSources
 from unpd.master.listening.table import Listeners
 from unpd.master.runtime import Deployment
 from unpd.names import ChildKind
+from unpd.services.program import ProgramLimits
 from unpd.services.table import SERVICES
 
 TEXT = """
@@ -56,6 +57,11 @@ model = "fork"
 listen = ["tcp://127.0.0.1:7009"]
 pool = "slow"
 
+[services.exec]
+listen = ["tcp://127.0.0.1:9200"]
+pool = "slow"
+command = ["/bin/sh"]
+
 [services.tcpmux]
 listen = ["tcp://127.0.0.1:7001"]
 pool = "slow"
@@ -66,7 +72,8 @@ WORKERS = (ChildKind.WORKER, "default")
 SLOW = (ChildKind.WORKER, "slow")
 EXPORTER = (ChildKind.EXPORTER, "exporter")
 DISPATCHER = (ChildKind.DISPATCHER, "slow")
-EVERY = {WORKERS, SLOW, DISPATCHER, EXPORTER}
+LAUNCHER = (ChildKind.LAUNCHER, "slow")
+EVERY = {WORKERS, SLOW, DISPATCHER, LAUNCHER, EXPORTER}
 
 TABLES: dict[str, type[BaseModel]] = {
     "daemon": Daemon,
@@ -76,6 +83,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "pools.default": Pool,
     "services.echo": ServiceConfig,
     "services.daytime.options": SERVICES["daytime"].options,
+    "services.exec.options": SERVICES["exec"].options,
     "services.qotd.options": SERVICES["qotd"].options,
     "services.sensor.options": SERVICES["sensor"].options,
     "services.tcpmux.options": SERVICES["tcpmux"].options,
@@ -131,9 +139,28 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.echo", "never_deny"): (list_of("private"), {WORKERS}),
     # A key that only moved is the same; children name its old line until they change.
     ("services.echo", "origins"): (KeyOrigins({"deny": Origin("other.toml", 7)}), set()),
+    ("services.echo", "served_by"): (
+        ChildKind.LAUNCHER,
+        {WORKERS, (ChildKind.LAUNCHER, "default"), EXPORTER},
+    ),
     ("services.echo", "options"): (SERVICES["daytime"].options(), {WORKERS}),
     ("services.daytime.options", "format"): ("iso8601", {SLOW}),
     ("services.daytime.options", "timezone"): ("UTC", {SLOW}),
+    ("services.exec.options", "command"): (("/bin/cat",), {LAUNCHER}),
+    ("services.exec.options", "user"): ("daemon", {LAUNCHER}),
+    ("services.exec.options", "group"): ("daemon", {LAUNCHER}),
+    ("services.exec.options", "groups"): (("daemon",), {LAUNCHER}),
+    ("services.exec.options", "umask"): ("0027", {LAUNCHER}),
+    ("services.exec.options", "nice"): (11, {LAUNCHER}),
+    ("services.exec.options", "directory"): ("/tmp", {LAUNCHER}),  # noqa: S108 - only compared
+    ("services.exec.options", "limits"): (ProgramLimits(nofile=11), {LAUNCHER}),
+    ("services.exec.options", "environment"): ({"LANG": "C"}, {LAUNCHER}),
+    ("services.exec.options", "pass_environment"): (("LANG",), {LAUNCHER}),
+    ("services.exec.options", "stderr"): ("log", {LAUNCHER}),
+    ("services.exec.options", "kill_after_s"): (11.0, {LAUNCHER}),
+    ("services.exec.options", "wait"): (True, {LAUNCHER}),
+    ("services.exec.options", "pass"): ("systemd", {LAUNCHER}),
+    ("services.exec.options", "keep"): (1, {LAUNCHER}),
     ("services.qotd.options", "text"): ("another", {SLOW}),
     ("services.qotd.options", "file"): ("/fortunes", {SLOW}),
     ("services.sensor.options", "deny_time_s"): (11.0, {SLOW}),

@@ -386,7 +386,10 @@ def test_histograms_are_cumulative_with_their_sum_in_seconds(metrics: Metrics) -
 
 
 def test_histogram_bounds_are_those_of_the_board(metrics: Metrics) -> None:
-    """Each histogram shows the bounds that the board's layout fixes, and infinity."""
+    """Each histogram shows the bounds that the board's layout fixes, and infinity. Only
+    a service that has had programs has that of programs.
+    """
+    metrics.service(0, ECHO)[layout.Service.PROGRAMS_ENDED] = 1
     shown: dict[str, list[float]] = {}
     for family in parse_text(metrics.text()):
         for sample in family.samples:
@@ -394,6 +397,7 @@ def test_histogram_bounds_are_those_of_the_board(metrics: Metrics) -> None:
                 shown.setdefault(family.name, []).append(float(sample.labels["le"]))
     assert set(shown) == {row.name for row in METRICS if isinstance(row, Histogram)}
     assert shown["unpd_connection_duration_seconds"] == [*layout.DURATION_BOUNDS_S, math.inf]
+    assert shown["unpd_program_seconds"] == [*layout.DURATION_BOUNDS_S, math.inf]
     assert shown["unpd_reap_delay_seconds"] == [*layout.REAP_BOUNDS_S, math.inf]
 
 

@@ -94,8 +94,9 @@ class ForkPlan:
     """The plan of a fork: the objects that the new child takes over from the master.
 
     ``row``: the child's row of the board. ``identity``: the user and group to become
-    (None: those of the master). ``kept_fds``: the descriptors that the child keeps
-    beside 0, 1, 2, the log's and the channel's. ``live``: the child's whole life.
+    (None: those of the master). ``keeps_root``: the child keeps the user and all rights
+    of the master. ``kept_fds``: the descriptors that the child keeps beside 0, 1, 2,
+    the log's and the channel's. ``live``: the child's whole life.
     """
 
     board: Scoreboard
@@ -104,6 +105,7 @@ class ForkPlan:
     log: Log
     kept_fds: tuple[int, ...]
     live: Callable[[Newborn], None]
+    keeps_root: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,8 @@ def _live(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid: int) ->
     """Run the child's whole life; return its exit code."""
     newborn = _settle_in(child, plan, channel)
     try:
-        _drop_privileges(plan.identity)
+        if not plan.keeps_root:
+            _drop_privileges(plan.identity)
         if not processes.die_with_parent(parent_pid):
             return int(ExitCode.FAILED)
         signals.unblock_all()

@@ -20,11 +20,10 @@ Called by the performers; calls :mod:`unpd.worker`, :mod:`unpd.dispatcher` and
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from unpd.board.sessions import SessionTable
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import SourceCounts
 from unpd.config.access import AccessKeys
@@ -33,7 +32,10 @@ from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
 from unpd.config.schema import ServiceConfig
 from unpd.core.model import Child, Limits, Recipe, Wanted, WantedPool
+from unpd.dispatcher.heirlooms import Heirlooms
 from unpd.dispatcher.main import Dispatcher, DispatcherSetup
+from unpd.dispatcher.program_roll import ProgramRoll
+from unpd.dispatcher.programs import Programs
 from unpd.kernel.signals import interrupt_waits
 from unpd.master.children.exporting import (
     exporter_keeps,
@@ -41,6 +43,13 @@ from unpd.master.children.exporting import (
     servers_by_service,
 )
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
+from unpd.master.children.lanes import Lane
+from unpd.master.children.launching import (
+    keeps_root,
+    make_heirlooms,
+    prepare_programs,
+    sockets_of,
+)
 from unpd.master.children.serving import (
     listeners_of,
     make_services,
@@ -70,7 +79,8 @@ class Kind:
     ``services``: the one of each slot of a pool, where each slot serves another.
     ``keeps``: the descriptors of listeners that a child inherits. ``live``: its whole
     life, called in the child. ``sessions``: how many session processes a child may have
-    at a time.
+    at a time. ``heirlooms``: makes what these share with later children in its place.
+    ``keeps_root``: whether a child of a master that is root stays root.
     """
 
     wanted: Callable[[Deployment], Mapping[str, int]]
@@ -79,6 +89,8 @@ class Kind:
     live: Callable[[Runtime, Deployment, Newborn], None]
     rules: Callable[[Deployment, str], Recipe] = lambda _deployment, _pool: None
     sessions: Callable[[Deployment, Child], int] = lambda _deployment, _child: 0
+    heirlooms: Callable[[Runtime, Deployment, Child], Heirlooms | None] = lambda *_: None
+    keeps_root: Callable[[Runtime, Deployment, Child], bool] = lambda *_: False
     services: Callable[[Deployment, str], tuple[str, ...]] = lambda _deployment, _pool: ()
 
 
@@ -99,8 +111,8 @@ def _wanted_workers(deployment: Deployment) -> dict[str, int]:
     return {name: worker_count(pools[name]) for name in _used_pools(deployment, ChildKind.WORKER)}
 
 
-def _wanted_dispatchers(deployment: Deployment) -> dict[str, int]:
-    return dict.fromkeys(_used_pools(deployment, ChildKind.DISPATCHER), 1)
+def _wanted_dispatchers(kind: ChildKind, deployment: Deployment) -> dict[str, int]:
+    return dict.fromkeys(_used_pools(deployment, kind), 1)
 
 
 def _wanted_iterative(deployment: Deployment) -> dict[str, int]:
@@ -214,9 +226,34 @@ def _worker_setup(
 
 
 def _live_as_dispatcher(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
-    setup = DispatcherSetup(
-        services=_service_setups(runtime, deployment, newborn),
-        table=_table_of(runtime, newborn),
+    services = _service_setups(runtime, deployment, newborn)
+    _serve(Dispatcher(_dispatcher_setup(runtime, deployment, newborn, services)))
+
+
+def _live_as_launcher(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
+    services = _service_setups(runtime, deployment, newborn)
+    heirlooms = _lane_of(runtime, newborn).heirlooms
+    if heirlooms is None:
+        raise AssertionError("a launcher was forked without heirlooms")
+    grace_s = deployment.config.daemon.grace_s
+    identity = runtime.identity if keeps_root(runtime, deployment, newborn.child) else None
+    programs = prepare_programs(services, heirlooms, identity, grace_s)
+    setup = _dispatcher_setup(runtime, deployment, newborn, services)
+    setup = replace(
+        setup,
+        roll=ProgramRoll,
+        processes=functools.partial(Programs, setup=programs),
+        listeners=functools.partial(sockets_of, programs.running),
+    )
+    _serve(Dispatcher(setup))
+
+
+def _dispatcher_setup(
+    runtime: Runtime, deployment: Deployment, newborn: Newborn, services: tuple[ServiceSetup, ...]
+) -> DispatcherSetup:
+    return DispatcherSetup(
+        services=services,
+        table=_lane_of(runtime, newborn).table,
         gate=_gate(runtime, newborn),
         grace_s=deployment.config.daemon.grace_s,
         board=newborn.board,
@@ -228,7 +265,6 @@ def _live_as_dispatcher(runtime: Runtime, deployment: Deployment, newborn: Newbo
         switch_log=newborn.switch_log,
         title=newborn.title,
     )
-    _serve(Dispatcher(setup))
 
 
 def _gate(runtime: Runtime, newborn: Newborn) -> Gate:
@@ -250,11 +286,11 @@ def _serve(server: Worker | Dispatcher) -> None:
     server.run()
 
 
-def _table_of(runtime: Runtime, newborn: Newborn) -> SessionTable:
+def _lane_of(runtime: Runtime, newborn: Newborn) -> Lane:
     lane = runtime.lanes.held_by(newborn.child.birth)
     if lane is None:
         raise AssertionError("a dispatcher was forked without a lane")
-    return lane.table
+    return lane
 
 
 def _sessions(deployment: Deployment, child: Child) -> int:
@@ -346,12 +382,21 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
             services=functools.partial(services_of_slots, ChildKind.ITERATIVE),
         ),
         ChildKind.DISPATCHER: Kind(
-            wanted=_wanted_dispatchers,
+            wanted=functools.partial(_wanted_dispatchers, ChildKind.DISPATCHER),
             recipe=functools.partial(_serving_recipe, ChildKind.DISPATCHER),
             rules=functools.partial(_serving_rules, ChildKind.DISPATCHER),
             keeps=_serving_keeps,
             live=_live_as_dispatcher,
             sessions=_sessions,
+        ),
+        ChildKind.LAUNCHER: Kind(
+            wanted=functools.partial(_wanted_dispatchers, ChildKind.LAUNCHER),
+            recipe=functools.partial(_serving_recipe, ChildKind.LAUNCHER),
+            keeps=_serving_keeps,
+            live=_live_as_launcher,
+            sessions=_sessions,
+            heirlooms=make_heirlooms,
+            keeps_root=keeps_root,
         ),
     }
 )

@@ -23,10 +23,10 @@ Known gap: with ``reload_grace_s = 0`` they last as long as their clients, howev
 reloads follow; the core cuts only the drains of dispatchers that live.
 """
 
-import os
 import signal
 from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from unpd.access.network import Network
 from unpd.board import layout
@@ -37,15 +37,22 @@ from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Sources
 from unpd.core.model import Child, Slot, State
 from unpd.core.policy import CUT_GRACE_S, drain_end
-from unpd.dispatcher.roll import Roll
+from unpd.dispatcher.heirlooms import Heirlooms
+from unpd.dispatcher.program_roll import ProgramRoll
+from unpd.dispatcher.roll import ProcessEnd, Roll
 from unpd.kernel import signals
-from unpd.kernel.processes import ExitReport, decode_wait_status
+from unpd.kernel.processes import is_our_child
 from unpd.kernel.signals import Reaped
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.names import EndCause, ReapReason, reap_reason
+from unpd.names import ChildKind, EndCause, ReapReason
 from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Totals
+
+_ROLLS: Mapping[ChildKind, type[Roll]] = MappingProxyType(
+    {ChildKind.DISPATCHER: Roll, ChildKind.LAUNCHER: ProgramRoll}
+)
+"""How the sessions of each kind are booked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,8 @@ class Lane:
     ``last``: the birth of its last dispatcher. ``keeper``: the same while that one
     lives; 0 for the master, which then has a ``roll`` and a ``ledger``. ``ends_at``:
     when the sessions have to end that will have no dispatcher, inf: they may last;
-    ``signalled``: they have SIGTERM already.
+    ``signalled``: they have SIGTERM already. ``heirlooms``: what programs share with
+    all their launchers.
     """
 
     slot: Slot
@@ -77,6 +85,12 @@ class Lane:
     signalled: bool = False
     roll: Roll | None = None
     ledger: Ledger | None = None
+    heirlooms: Heirlooms | None = None
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """The descriptors that its dispatcher inherits."""
+        return self.heirlooms.fds if self.heirlooms else ()
 
 
 class Lanes:
@@ -113,16 +127,24 @@ class Lanes:
                 return lane
         return None
 
-    def give(self, child: Child, row: int, sessions: int) -> None:
+    def give(
+        self,
+        child: Child,
+        row: int,
+        sessions: int,
+        heirlooms: Callable[[], Heirlooms | None] = lambda: None,
+    ) -> Lane:
         """Give a dispatcher, before it is forked, the lane that is left for it, or a
-        new one with ``row`` and room for ``sessions``.
+        new one with ``row``, room for ``sessions``, and new ``heirlooms``. OSError.
         """
         lane = self.left_for(child)
         if lane is None:
-            lane = Lane(child.slot, child.generation, row, SessionTable(sessions))
+            table = SessionTable(sessions)
+            lane = Lane(child.slot, child.generation, row, table, heirlooms=heirlooms())
             self._lanes.append(lane)
         lane.last = lane.keeper = child.birth
         lane.roll = lane.ledger = None
+        return lane
 
     def held_by(self, birth: int) -> Lane | None:
         """The lane of a dispatcher; None for a child of another kind."""
@@ -145,16 +167,16 @@ class Lanes:
         }
         lane.keeper = 0
         lane.ledger = Ledger(self._board.row(lane.row), accounts.values())
-        lane.roll = Roll(lane.table, lane.ledger, accounts, SourceLane(self._sources, lane.row))
+        source_lane = SourceLane(self._sources, lane.row)
+        lane.roll = _ROLLS[lane.slot.kind](lane.table, lane.ledger, accounts, source_lane)
         lost = 0
         for index, session in list(lane.roll.enrolled.items()):
-            status = lane.roll.status(index)
-            if status is not None:
-                self._book(lane, index, decode_wait_status(status))
+            if (end := lane.roll.end_of(index)) is not None:
+                self._book(lane, index, end)
             elif not session.pid:
                 lane.roll.ended(index, None, _now_ns(), EndCause.WORKER_DIED)
                 lost += 1
-            elif not (_is_our_child(session.pid) or _has(reaped, session.pid)):
+            elif not (is_our_child(session.pid) or _has(reaped, session.pid)):
                 # The dispatcher had reaped it and died before it could book that.
                 lane.roll.ended(index, ReapReason.UNKNOWN, _now_ns())
         lane.ledger.book()
@@ -173,19 +195,20 @@ class Lanes:
             if index is None:
                 continue
             if lane.roll is None or lane.ledger is None:
-                lane.table.entry(index)[Session.STATUS] = reaped.status + 1
+                words = lane.table.entry(index)
+                words[Session.CPU_NS], words[Session.PEAK_BYTES] = reaped.cpu_ns, reaped.peak_bytes
+                words[Session.STATUS] = reaped.status + 1
             elif index in lane.roll.enrolled:
-                self._book(lane, index, decode_wait_status(reaped.status))
+                self._book(lane, index, ProcessEnd.of(reaped))
                 lane.ledger.book()
                 self._give_up_if_empty(lane)
             return True
         return False
 
-    def _book(self, lane: Lane, index: int, report: ExitReport) -> None:
+    def _book(self, lane: Lane, index: int, end: ProcessEnd) -> None:
         if lane.roll is not None:
-            reason = reap_reason(report.code, report.signal)
-            ended = lane.roll.ended(index, reason, _now_ns())
-            ended.log_death(self._log, reason, str(report))
+            ended = lane.roll.reaped(index, end, _now_ns())
+            ended.log_death(self._log, end.reason, str(end.report))
 
     def _give_up_if_empty(self, lane: Lane) -> int:
         """Give up a lane without sessions. Return how many connections its row still
@@ -195,6 +218,8 @@ class Lanes:
 
     def _give_up(self, lane: Lane) -> int:
         self._lanes.remove(lane)
+        if lane.heirlooms:
+            lane.heirlooms.close()
         self._sources.clear(lane.row)
         self._board.leave(lane.row)
         return self._board.book_worker_died(lane.row)
@@ -247,17 +272,8 @@ def _send(roll: Roll, signum: signal.Signals, entries: Container[int] | None = N
     with signals.blocked():  # none of them is reaped meanwhile
         for index, session in roll.enrolled.items():
             wanted = entries is None or index in entries
-            if wanted and session.pid and _is_our_child(session.pid):
-                os.kill(session.pid, signum)
-
-
-def _is_our_child(pid: int) -> bool:
-    """Whether ``pid`` is a child that was not reaped yet."""
-    try:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+            if wanted and session.pid and is_our_child(session.pid):
+                roll.signal(index, signum)
 
 
 def _has(reaped: Collection[Reaped], pid: int) -> bool:

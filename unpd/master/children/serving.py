@@ -1,39 +1,32 @@
 """Which children serve which listeners: the models of the services, as kinds.
 
 A worker serves the streams of the services with the model event, and every datagram; a
-dispatcher those that fork; an iterative worker those of one iterative service. Called
+dispatcher those that fork; an iterative worker those of one iterative service; a
+launcher those of the services for which programs are started. Called
 by :mod:`unpd.master.children.kinds` and by the watchdog. Owns nothing.
 """
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 
 from unpd.config.addresses import FileAddress, InternetAddress, takes_datagrams
 from unpd.config.service_types import service_type
 from unpd.core.model import Slot
 from unpd.master.listening.listener import OpenListener
 from unpd.master.runtime import Deployment
-from unpd.names import ChildKind, Model
+from unpd.names import ChildKind
 from unpd.services.base import StreamService
 from unpd.services.tcpmux import Tcpmux, TcpmuxOptions
 from unpd.worker.event.datagram import OwnAddresses
 
-KIND_OF_MODEL: Mapping[Model, ChildKind] = MappingProxyType(
-    {
-        Model.EVENT: ChildKind.WORKER,
-        Model.FORK: ChildKind.DISPATCHER,
-        Model.ITERATIVE: ChildKind.ITERATIVE,
-    }
-)
-"""The kind that serves the streams of a model."""
-
 
 def kind_of(deployment: Deployment, listener: OpenListener) -> ChildKind:
-    """The kind of child that serves a listener of a service."""
-    if takes_datagrams(listener.address):
-        return ChildKind.WORKER
+    """The kind of child that serves a listener of a service: datagrams are served by
+    workers, unless their type has children of its own.
+    """
     service = deployment.config.services[listener.wanted.service]
-    return KIND_OF_MODEL[Model(service.model)]
+    if takes_datagrams(listener.address) and service.served_by is None:
+        return ChildKind.WORKER
+    return service.kind
 
 
 def services_of(deployment: Deployment, kind: ChildKind, pool: str) -> list[str]:

@@ -108,9 +108,12 @@ def _serves(state: State, child: Child) -> bool:
 
 def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsBySlot) -> bool:
     """Whether a client waits in the queue although a worker has room for it, or a
-    datagram, for which there is always room.
+    datagram, for which there is always room. What programs leave in a socket that they
+    got whole is their own business.
     """
     service = listener.wanted.service
+    if listener.wanted.options.lent:
+        return False
     if takes_datagrams(listener.address):
         return datagrams.has_queued(listener.sock)
     return (
@@ -146,7 +149,7 @@ def _has_room(runtime: Runtime, listener: OpenListener, beating: RowsBySlot) -> 
     service = deployment.config.services[name]
     rows = _rows_of(deployment, listener, beating)
     match kind_of(deployment, listener):
-        case ChildKind.DISPATCHER:
+        case ChildKind.DISPATCHER | ChildKind.LAUNCHER:
             column = runtime.columns.services.column(name)
             every = range(runtime.board.rows_given)
             return count_active(runtime.board, column, every) < service.max_connections

@@ -58,20 +58,20 @@ ROWS: tuple[Metric, ...] = (
     Gauge(
         "unpd_workers",
         ("kind", "pool", "state"),
-        "Workers, iterative workers and dispatchers that are not reaped yet, by state.",
+        "Workers, iterative workers, dispatchers and launchers that are not reaped yet, by state.",
         _workers,
     ),
     Gauge(
         "unpd_workers_wanted",
         ("kind", "pool"),
-        "Workers, iterative workers and dispatchers that the pool should have, by the configuration"
-        " and SIGTTIN or SIGTTOU.",
+        "Workers, iterative workers, dispatchers and launchers that the pool should have, by the"
+        " configuration and SIGTTIN or SIGTTOU.",
         _wanted,
     ),
     Counter(
         "unpd_worker_spawns_total",
         ("pool",),
-        "Workers spawned and respawned, without iterative workers and dispatchers.",
+        "Workers spawned and respawned, without the other kinds that serve.",
         _spawns,
     ),
     Counter(

@@ -1,0 +1,316 @@
+"""Programs (type exec): how they end, and what is known of it. By themselves, after
+their time, at a stop, when their client is denied, and when they outlive it.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM
+
+import pytest
+
+from tests.support import clients, procs
+from tests.support.launch import Launch
+from tests.support.operating import reload
+from tests.support.programs import (
+    PATIENCE_S,
+    TELL_PID,
+    begun,
+    ended,
+    gone,
+    kill_launcher,
+    launcher,
+    read_line,
+    service,
+    shell,
+)
+from tests.support.waiting import holds, until
+
+STUBBORN = shell('trap "" TERM; echo $$; while :; do sleep 1; done')
+"""Ignores SIGTERM."""
+POLITE = shell(
+    'exec 2>/dev/null; trap "echo bye; exit 7" TERM; echo $$; while :; do sleep 0.05; done'
+)
+"""Says goodbye at SIGTERM."""
+
+
+# --- by themselves --------------------------------------------------------------------
+
+
+def test_a_failure_is_logged_with_its_last_words(launch: Launch) -> None:
+    """The exit report, the peer, the duration and the last line of standard error; the
+    client gets what the program wrote before.
+    """
+    unpd = launch(
+        service("bad", *shell("echo out; echo one >&2; printf two >&2; exit 3"), stderr="log")
+    )
+    with clients.connect(unpd.address("bad")) as sock:
+        peer = f"127.0.0.1:{sock.getsockname()[1]}"
+        assert clients.read_all(sock) == b"out\n"
+    event = unpd.wait_event("program.failed", service="bad")
+    assert {"peer": peer, "ended": "exit code 3", "result": "failed", "last_line": "two"} == {
+        key: event.fields[key] for key in ("peer", "ended", "result", "last_line")
+    }
+    assert 0 <= event.fields["duration_s"] < PATIENCE_S
+    lines = [
+        (one.fields["session_pid"], one.fields["text"]) for one in unpd.log_events("program.stderr")
+    ]
+    assert lines == [(event.fields["session_pid"], text) for text in ("one", "two")]
+    ended(unpd, "bad", failed=1)
+    unpd.metric_becomes(1, "unpd_connections_ended_total", service="bad", cause="error")
+
+
+def test_a_signal_is_told(launch: Launch) -> None:
+    """One that unpd did not send is a failure."""
+    unpd = launch(service("cat", *TELL_PID))
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("cat"))
+        os.kill(pid, SIGKILL)
+        assert clients.read_all(sock) == b""
+    event = unpd.wait_event("program.failed", service="cat", session_pid=pid)
+    assert event.fields["ended"] == "killed by SIGKILL"
+    ended(unpd, "cat", signal=1)
+    unpd.metric_becomes(1, "unpd_connections_ended_total", service="cat", cause="worker_died")
+
+
+def test_standard_error_goes_to_the_client_by_default(launch: Launch) -> None:
+    """In its place among the output."""
+    unpd = launch(service("both", *shell("echo out; echo err >&2")))
+    assert clients.ask(unpd.address("both")) == b"out\nerr\n"
+    assert not unpd.log_events("program.stderr")
+
+
+# --- their time -----------------------------------------------------------------------
+
+
+def test_a_program_ends_after_its_time(launch: Launch) -> None:
+    """SIGTERM comes after session_timeout_s. The program may say goodbye, and its
+    result is timeout however it ends; nothing is logged as a failure.
+    """
+    unpd = launch(service("polite", *POLITE, session_timeout_s=0.3))
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("polite"))
+        assert clients.read_all(sock) == b"bye\n"
+    gone(pid)
+    ended(unpd, "polite", timeout=1)
+    unpd.metric_becomes(1, "unpd_connections_ended_total", service="polite", cause="session_limit")
+    assert not unpd.log_events("program.failed")
+
+
+def test_a_program_that_ignores_sigterm_is_killed(launch: Launch) -> None:
+    """After kill_after_s, with the rest of its process group."""
+    unpd = launch(
+        service(
+            "stubborn",
+            *shell('trap "" TERM; sleep 60 & echo $!; echo $$; wait; wait'),
+            session_timeout_s=0.3,
+            kill_after_s=0.3,
+        )
+    )
+    with clients.connect(unpd.address("stubborn")) as sock:
+        child, pid = int(read_line(sock)), int(read_line(sock))
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionResetError):
+            assert clients.read_all(sock) == b""
+        assert time.monotonic() - began >= 0.3
+    gone(pid)
+    gone(child)
+    unpd.wait_event("program.killed", session_pid=pid)
+    ended(unpd, "stubborn", timeout=1)
+
+
+def test_the_rest_of_the_group_goes_with_the_program(launch: Launch) -> None:
+    """A program that ends at SIGTERM leaves no grandchild that ignores it."""
+    unpd = launch(
+        service(
+            "parent",
+            *shell('(trap "" TERM; while :; do sleep 1; done) & echo $!; echo $$; wait'),
+            session_timeout_s=0.3,
+            kill_after_s=30,
+        )
+    )
+    with clients.connect(unpd.address("parent")) as sock:
+        child, pid = int(read_line(sock)), int(read_line(sock))
+        with contextlib.suppress(ConnectionResetError):
+            clients.read_all(sock)
+    gone(pid)
+    gone(child)
+    assert not unpd.log_events("program.killed")
+
+
+# --- stops ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
+def test_a_stop_ends_programs(launch: Launch, number: int) -> None:
+    """A graceful and a quick one send SIGTERM to each program."""
+    unpd = launch(service("polite", *POLITE) + service("cat", *TELL_PID))
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("polite"))
+        _, other = begun(stack, unpd.address("cat"))
+        unpd.signal(number)  # type: ignore[arg-type]
+        assert clients.read_all(sock) == b"bye\n"
+        assert unpd.wait_exit() == 0
+    for each in (pid, other):
+        assert procs.stat(each) is None
+    assert not unpd.log_events("program.failed")
+
+
+@pytest.mark.parametrize(("number", "at_least_s"), [(SIGTERM, 0.4), (SIGINT, 0.0)])
+def test_a_stop_kills_a_stubborn_program(launch: Launch, number: int, at_least_s: float) -> None:
+    """After kill_after_s, but before the stop's own time is over: the launcher itself
+    is never killed.
+    """
+    unpd = launch(
+        "[daemon]\ngrace_s = 2\n"
+        + service("stubborn", *STUBBORN, kill_after_s=0.4)
+        + service("never", *STUBBORN, kill_after_s=60)
+    )
+    with contextlib.ExitStack() as stack:
+        _, pid = begun(stack, unpd.address("stubborn"))
+        _, other = begun(stack, unpd.address("never"))
+        began = time.monotonic()
+        unpd.signal(number)  # type: ignore[arg-type]
+        assert unpd.wait_exit() == 0
+        assert time.monotonic() - began >= at_least_s
+    for each in (pid, other):
+        assert procs.stat(each) is None
+    (reaped,) = unpd.log_events("child.reaped", kind="launcher")
+    assert reaped.fields["reason"] == "clean"
+
+
+def test_a_kick_ends_programs(launch: Launch) -> None:
+    """Those of the denied network only."""
+    unpd = launch(service("cat", *TELL_PID))
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("cat"))
+        spared = stack.enter_context(clients.connect(unpd.address("cat"), source="127.0.0.2"))
+        spared_pid = int(read_line(spared))
+        denied = unpd.run("deny", "127.0.0.1", "--kick", "--control", str(unpd.control))
+        assert denied.returncode == 0
+        assert clients.read_all(sock) == b""
+        gone(pid)
+        assert procs.alive(spared_pid)
+    unpd.metric_becomes(1, "unpd_connections_ended_total", service="cat", cause="denied")
+
+
+# --- clients that go ------------------------------------------------------------------
+
+
+def test_a_program_that_outlives_its_client_ends(launch: Launch) -> None:
+    """A second after a reset. It does not look at its client, so it does not notice."""
+    unpd = launch(service("blind", *STUBBORN, kill_after_s=0.2))
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("blind"))
+        clients.reset(sock)
+        gone(pid)
+    ended(unpd, "blind", signal=1)
+    unpd.metric_becomes(1, "unpd_connections_ended_total", service="blind", cause="client_rst")
+
+
+def test_a_unix_client_that_closes_has_gone(launch: Launch, tmp_path: os.PathLike[str]) -> None:
+    """Its program ends too."""
+    unpd = launch(service("blind", *POLITE, listen=f"unix://{tmp_path}/blind.sock"))
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("blind"))
+        sock.close()
+        gone(pid)
+
+
+def test_a_half_close_is_no_end(launch: Launch) -> None:
+    """A program may answer a client that has said everything, as long as it takes."""
+    unpd = launch(service("slow", *shell("echo $$; cat >/dev/null; sleep 2; echo done")))
+    with contextlib.ExitStack() as stack:
+        sock, _ = begun(stack, unpd.address("slow"))
+        sock.shutdown(socket.SHUT_WR)
+        assert clients.read_all(sock) == b"done\n"
+    ended(unpd, "slow", ok=1)
+
+
+# --- reloads and launchers ------------------------------------------------------------
+
+
+def test_a_reload_leaves_running_programs_alone(launch: Launch) -> None:
+    """However short reload_grace_s is. New clients get the new program, and the old
+    launcher ends with its last one.
+    """
+    head = "[daemon]\nreload_grace_s = 0.1\n"
+    unpd = launch(head + service("cat", *TELL_PID))
+    old = launcher(unpd)
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("cat"))
+        port = unpd.port("cat")
+        text = unpd.config_path.read_text().replace("exec cat", "echo new; exec cat")
+        reload(unpd, text)
+        holds(lambda: procs.alive(pid), 1.0, "the program to go on")
+        sock.sendall(b"x\n")
+        assert read_line(sock) == b"x"
+        with clients.connect(("127.0.0.1", port)) as fresh:
+            read_line(fresh)
+            assert read_line(fresh) == b"new"
+        assert procs.alive(old)
+    gone(old)
+
+
+def test_programs_survive_their_launcher(launch: Launch) -> None:
+    """The next one counts them, reads their standard error, ends those whose client has
+    gone or whose time is over, and knows how each has ended.
+    """
+    unpd = launch(
+        service(
+            "told",
+            *shell("echo $$; read line; echo $line >&2; exec cat"),
+            stderr="log",
+        )
+        + service("blind", *STUBBORN, kill_after_s=0.2)
+        + service("brief", *POLITE, session_timeout_s=2.5)
+    )
+    with contextlib.ExitStack() as stack:
+        told, pid = begun(stack, unpd.address("told"))
+        lost, lost_pid = begun(stack, unpd.address("blind"))
+        brief, _ = begun(stack, unpd.address("brief"))
+        kill_launcher(unpd, launcher(unpd))
+        unpd.metric_becomes(1, "unpd_connections_active", service="told")
+        told.sendall(b"hello\n")
+        unpd.wait_event("program.stderr", session_pid=pid, text="hello")
+        clients.reset(lost)
+        gone(lost_pid)
+        assert clients.read_all(brief) == b"bye\n"
+        told.shutdown(socket.SHUT_WR)
+        assert clients.read_all(told) == b""
+    ended(unpd, "brief", timeout=1)
+    ended(unpd, "blind", signal=1)
+    ended(unpd, "told", ok=1)
+    assert unpd.metric("unpd_program_cpu_seconds_total", service="told") > 0
+
+
+def test_programs_outlive_a_retired_launcher(launch: Launch) -> None:
+    """One that dies while it drains has no successor. Its programs go on; the master
+    knows how they end, and a stop ends them.
+    """
+    unpd = launch(service("cat", *TELL_PID))
+    old = launcher(unpd)
+    with contextlib.ExitStack() as stack:
+        first, _ = begun(stack, unpd.address("cat"))
+        second, pid = begun(stack, unpd.address("cat"))
+        reload(unpd, unpd.config_path.read_text().replace("exec cat", "echo new; exec cat"))
+        until(lambda: "draining" in procs.title(old), PATIENCE_S, "the old launcher to drain")
+        os.kill(old, SIGKILL)
+        unpd.wait_event("child.reaped", pid=old)
+        first.shutdown(socket.SHUT_WR)
+        assert clients.read_all(first) == b""
+        ended(unpd, "cat", ok=1)
+        assert procs.alive(pid)
+        assert unpd.stop() == 0
+        assert clients.read_all(second) == b""
+
+
+def test_a_hang_up_of_the_daemon_is_a_reload(launch: Launch) -> None:
+    """SIGHUP reaches the master alone: programs have sessions of their own."""
+    unpd = launch(service("cat", *TELL_PID))
+    with contextlib.ExitStack() as stack:
+        _, pid = begun(stack, unpd.address("cat"))
+        unpd.signal(SIGHUP)
+        unpd.wait_event("reload.succeeded")
+        assert procs.alive(pid)

@@ -1,0 +1,301 @@
+"""Programs (type exec): what a program finds when it begins. Its descriptors, signals,
+environment, rights and limits are those that the manual promises, and no others.
+"""
+
+import contextlib
+import os
+import pwd
+import re
+import resource
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support import clients, faults, procs
+from tests.support.launch import Launch
+from tests.support.programs import (
+    PATIENCE_S,
+    TELL_PID,
+    begun,
+    executable,
+    launcher,
+    read_line,
+    service,
+    shell,
+)
+from tests.support.waiting import until
+from unpd.dispatcher.environment import PATH
+from unpd.dispatcher.launch import SOFT_OPEN_FILES
+
+ENVIRONMENT = shell("exec env")
+
+
+def test_the_client_talks_to_the_program(launch: Launch) -> None:
+    """Bytes go both ways, the program sees the client's FIN, and the client gets the
+    program's end.
+    """
+    unpd = launch(service("cat", "/bin/cat"))
+    data = bytes(range(256)) * 1000
+    assert clients.converse(unpd.address("cat"), data) == data
+    unpd.metric_becomes(1, "unpd_programs_ended_total", service="cat", result="ok")
+    unpd.metric_becomes(1, "unpd_connections_ended_total", service="cat", cause="done")
+    assert unpd.metric("unpd_program_seconds_count", service="cat") == 1
+    assert unpd.metric("unpd_program_cpu_seconds_total", service="cat") > 0
+    assert unpd.metric("unpd_program_peak_memory_bytes", service="cat") > 1 << 16
+    unpd.metric_becomes(0, "unpd_connections_active", service="cat")
+
+
+def test_it_has_three_descriptors(launch: Launch) -> None:
+    """They are the connection, which waits, and nothing else is open."""
+    unpd = launch(service("cat", *TELL_PID))
+    with contextlib.ExitStack() as stack:
+        begun(stack, unpd.address("cat"))
+        _, pid = begun(stack, unpd.address("cat"))
+        fds = procs.fds(pid)
+        assert set(fds) == {0, 1, 2}
+        assert len(set(fds.values())) == 1
+        assert fds[0].startswith("socket:")
+        flags = (procs.PROC / str(pid) / "fdinfo/0").read_text()
+        (octal,) = re.findall(r"flags:\s+(\d+)", flags)
+        assert not int(octal, 8) & os.O_NONBLOCK
+
+
+@faults.requires_root
+@faults.requires_strace()
+def test_no_descriptor_is_closed_one_by_one(launch: Launch, tmp_path: Path) -> None:
+    """However many the limit allows (RLIMIT_NOFILE is 1,073,741,816 in some containers,
+    and would cost minutes): close_range(2) takes all of them at once.
+    """
+    unpd = launch(service("true", "/bin/true"))
+    with faults.straced(launcher(unpd), tmp_path / "trace", "close,close_range,execve") as trace:
+        assert clients.ask(unpd.address("true")) == b""
+        until(lambda: trace.count("execve"), PATIENCE_S, "the program in the trace")
+    pid = next(line.split(" ")[0] for line in trace.lines() if "execve(" in line)
+    of_program = [line for line in trace.lines() if line.startswith(f"{pid} ")]
+    before = of_program[: next(i for i, line in enumerate(of_program) if "execve(" in line)]
+    assert sum("close(" in line for line in before) < 5
+    (closed,) = [line for line in before if "close_range(" in line]
+    assert re.search(r"close_range\(3, \d{9,}, 0\) += 0", closed)
+
+
+def test_its_signals_are_clean(launch: Launch) -> None:
+    """None is ignored, blocked or pending. It leads a session and a process group."""
+    unpd = launch(service("sleep", "/bin/sleep", "60"))
+    with clients.connect(unpd.address("sleep")):
+
+        def programs() -> list[procs.Stat]:
+            found = procs.children(launcher(unpd))
+            return [one for one in found if one.title.startswith("/bin/sleep")]
+
+        (program,) = until(programs, PATIENCE_S, "the program")
+        sets = procs.signals(program.pid)
+        assert (sets.pending, sets.blocked, sets.ignored, sets.caught) == (frozenset(),) * 4
+        assert os.getpgid(program.pid) == os.getsid(program.pid) == program.pid
+
+
+def test_its_environment_over_tcp(launch: Launch) -> None:
+    """PATH, the variables of the configuration and of the connection, and no others."""
+    unpd = launch(
+        service(
+            "env",
+            *ENVIRONMENT,
+            environment={"LANG": "C.UTF-8", "EMPTY": ""},
+            pass_environment=["TZ", "ABSENT"],
+        ),
+        env={"TZ": "Etc/UTC", "SECRET": "x", "NOTIFY_SOCKET": "", "PYTHONWARNINGS": "error"},
+    )
+    with clients.connect(unpd.address("env")) as sock:
+        host, port = sock.getsockname()
+        text = clients.read_all(sock).decode()
+    local = str(unpd.port("env"))
+    found = dict(line.split("=", 1) for line in text.splitlines())
+    assert found.pop("PWD", "/") == "/"  # the shell sets this one
+    assert found == {
+        "PATH": PATH,
+        "LANG": "C.UTF-8",
+        "EMPTY": "",
+        "TZ": "Etc/UTC",
+        "PROTO": "TCP",
+        "REMOTE_HOST": host,
+        "REMOTE_PORT": str(port),
+        "SERVER_PORT": local,
+        "TCPREMOTEIP": host,
+        "TCPREMOTEPORT": str(port),
+        "TCPLOCALIP": "127.0.0.1",
+        "TCPLOCALPORT": local,
+        "TCPCONNNUM": "1",
+    }
+
+
+def test_its_environment_over_a_unix_socket(launch: Launch, tmp_path: Path) -> None:
+    """The path of the socket, and the process at its other end."""
+    path = tmp_path / "env.sock"
+    unpd = launch(service("env", *ENVIRONMENT, listen=f"unix://{path}"))
+    text = clients.ask(unpd.address("env")).decode()
+    found = dict(line.split("=", 1) for line in text.splitlines())
+    found.pop("PWD", None)
+    ids = {"UID": os.getuid(), "GID": os.getgid(), "EUID": os.getuid(), "EGID": os.getgid()}
+    assert found == {
+        "PATH": PATH,
+        "PROTO": "UNIX",
+        "UNIXLOCALPATH": str(path),
+        "UNIXREMOTEPID": str(os.getpid()),
+        "UNIXCONNNUM": "1",
+        **{f"UNIXREMOTE{name}": str(number) for name, number in ids.items()},
+    }
+
+
+def test_its_environment_over_ipv6(launch: Launch) -> None:
+    """An address has no brackets, and one of IPv4 stays one of IPv4."""
+    unpd = launch(service("env", *ENVIRONMENT, listen="tcp://[::]:0"))
+    port = unpd.port("env")
+    for host in ("::1", "127.0.0.1"):
+        text = clients.ask((host, port)).decode()
+        assert f"\nTCPREMOTEIP={host}\n" in f"\n{text}"
+        assert f"\nTCPLOCALIP={host}\n" in f"\n{text}"
+
+
+def test_the_connections_of_a_client_are_counted(launch: Launch) -> None:
+    """TCPCONNNUM is their number, this one included; it falls when one ends."""
+    unpd = launch(service("number", *shell("echo $TCPCONNNUM; exec cat")))
+    with contextlib.ExitStack() as stack:
+        socks = []
+        for number in (1, 2, 3):
+            sock = stack.enter_context(clients.connect(unpd.address("number")))
+            assert read_line(sock) == b"%d" % number
+            socks.append(sock)
+        for sock in socks[:2]:
+            sock.shutdown(socket.SHUT_WR)
+            assert clients.read_all(sock) == b""
+        unpd.metric_becomes(2, "unpd_programs_ended_total", service="number", result="ok")
+        with clients.connect(unpd.address("number")) as sock:
+            assert read_line(sock) == b"2"
+    other = {"source": "127.0.0.2"}
+    with clients.connect(unpd.address("number"), **other) as sock:  # type: ignore[arg-type]
+        assert read_line(sock) == b"1"
+
+
+@faults.requires_root
+def test_it_runs_as_its_user(launch: Launch, public: Path) -> None:
+    """Its user, its group and its supplementary groups, and no others; the launcher
+    stays root for that. A program without these keys in the same pool runs as the
+    daemon's children do.
+    """
+    unpd = launch(
+        service("own", *TELL_PID, user="daemon", groups=["mail", "games"])
+        + service("grouped", *TELL_PID, user="daemon", group="mail")
+        + service("plain", *TELL_PID)
+    )
+    daemon, nobody = pwd.getpwnam("daemon"), pwd.getpwnam("nobody")
+    mail, games = 8, 60
+    with contextlib.ExitStack() as stack:
+        ids = {
+            name: procs.credentials(begun(stack, unpd.address(name))[1])
+            for name in ("own", "grouped", "plain")
+        }
+    assert {name: (one.uids[0], one.gids[0], one.groups) for name, one in ids.items()} == {
+        "own": (daemon.pw_uid, daemon.pw_gid, (mail, games)),
+        "grouped": (daemon.pw_uid, mail, ()),
+        "plain": (nobody.pw_uid, nobody.pw_gid, ()),
+    }
+    for one in ids.values():
+        assert len(set(one.uids)) == len(set(one.gids)) == 1
+        assert not any(one.capabilities[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"))
+    assert procs.credentials(launcher(unpd)).uids == (0,) * 4
+
+
+@faults.requires_root
+def test_a_launcher_without_other_users_drops_root(launch: Launch) -> None:
+    """It and its programs have the daemon's user, no capability, and no way to one."""
+    unpd = launch(service("plain", *TELL_PID, user="nobody"))
+    with contextlib.ExitStack() as stack:
+        _, pid = begun(stack, unpd.address("plain"))
+        for process in (pid, launcher(unpd)):
+            ids = procs.credentials(process)
+            assert ids.uids == (pwd.getpwnam("nobody").pw_uid,) * 4
+            assert not any(mask for name, mask in ids.capabilities.items() if name != "CapBnd")
+            assert ids.no_new_privileges
+
+
+def test_its_surroundings(launch: Launch, public: Path) -> None:
+    """Directory, umask, nice value and limits are those of its keys."""
+    directory = public / "here"
+    directory.mkdir()
+    unpd = launch(
+        service(
+            "keys",
+            *shell("pwd; umask; nice; cat /proc/self/limits"),
+            directory=str(directory),
+            umask="0037",
+            nice=3,
+            limits={"nofile": 33, "cpu_s": 44, "as_mb": 512, "core_mb": 1, "nproc": 5555},
+        )
+        + service("bare", *shell("pwd; ulimit -n"))
+    )
+    lines = clients.ask(unpd.address("keys")).decode().splitlines()
+    nice = os.getpriority(os.PRIO_PROCESS, unpd.pid) + 3
+    assert lines[:3] == [str(directory), "0037", str(nice)]
+    limits = {line[:26].strip(): line[26:].split()[:2] for line in lines[3:]}
+    for name, number in {
+        "Max open files": 33,
+        "Max cpu time": 44,
+        "Max address space": 512 << 20,
+        "Max core file size": 1 << 20,
+        "Max processes": 5555,
+    }.items():
+        assert limits[name] == [str(number)] * 2, name
+    soft = min(SOFT_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    assert clients.ask(unpd.address("bare")).decode().split() == ["/", str(soft)]
+
+
+def test_arguments_reach_it_as_they_are(launch: Launch, public: Path) -> None:
+    """No shell reads them."""
+    program = executable(public / "say", '#!/bin/sh\nprintf "%s|" "$@"\n')
+    words = ("a b", "$HOME", "*", "", 'ä"')
+    unpd = launch(service("say", program, *words))
+    assert clients.ask(unpd.address("say")).decode() == "".join(f"{word}|" for word in words)
+
+
+def test_a_client_is_greeted_first(launch: Launch) -> None:
+    """By banner_accepted, before the program says anything."""
+    unpd = launch(service("cat", *shell("echo program"), banner_accepted="welcome\r\n"))
+    assert clients.ask(unpd.address("cat")) == b"welcome\r\nprogram\n"
+
+
+def test_no_more_run_than_may(launch: Launch) -> None:
+    """The next client waits in the queue until one of the programs has ended."""
+    unpd = launch(service("cat", *TELL_PID, max_connections=2))
+    with contextlib.ExitStack() as stack:
+        first, _ = begun(stack, unpd.address("cat"))
+        begun(stack, unpd.address("cat"))
+        third = stack.enter_context(clients.connect(unpd.address("cat"), timeout_s=0.3))
+        with pytest.raises(TimeoutError):
+            read_line(third)
+        first.close()
+        third.settimeout(PATIENCE_S)
+        assert int(read_line(third)) > 0
+
+
+def test_clients_are_refused_by_rules(launch: Launch) -> None:
+    """No program is started for them."""
+    unpd = launch(service("cat", *TELL_PID, deny=["loopback"]))
+    with clients.connect(unpd.address("cat")) as sock, contextlib.suppress(ConnectionResetError):
+        assert clients.read_all(sock) == b""
+    unpd.metric_becomes(1, "unpd_refused_total", service="cat", reason="deny")
+    assert unpd.total("unpd_session_processes_spawned_total", service="cat") == 0
+
+
+def test_it_is_shown_to_operators(launch: Launch) -> None:
+    """The status has the launcher and the connections, /readyz waits for the launcher,
+    and `unpd services` has the type.
+    """
+    unpd = launch(service("cat", *TELL_PID))
+    with contextlib.ExitStack() as stack:
+        begun(stack, unpd.address("cat"))
+        shown = unpd.run("status", "--control", str(unpd.control)).stdout.decode()
+        assert "service cat: 1 active, 1 accepted\n" in shown
+        assert f"launcher default/0: ready, pid {launcher(unpd)}, generation 1" in shown
+        assert unpd.get("/readyz").status == 200
+        assert unpd.metric("unpd_workers", kind="launcher", pool="default", state="ready") == 1
+    assert "\nexec     -     -     stream, datagram " in unpd.run("services").stdout.decode()

@@ -1,0 +1,285 @@
+"""Programs (type exec) that behave badly, or cannot begin. The client gets what it can
+get, unpd counts and logs what happened, and serves on.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+from signal import SIGKILL
+
+import pytest
+
+from tests.support import clients, faults, procs
+from tests.support.launch import Launch
+from tests.support.operating import refused_reload
+from tests.support.programs import (
+    PATIENCE_S,
+    TELL_PID,
+    begun,
+    ended,
+    executable,
+    gone,
+    launcher,
+    read_line,
+    service,
+    shell,
+)
+from tests.support.waiting import until
+
+# --- that cannot begin ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("#!/no/such/interpreter\n", "No such file or directory"),
+        ("neither a script nor a program\n", "Exec format error"),
+    ],
+)
+def test_a_bad_file_is_not_started(launch: Launch, public: Path, text: str, reason: str) -> None:
+    """The client gets the end, and the log says which step failed and why."""
+    unpd = launch(service("bad", executable(public / "bad", text)))
+    unpd.expect_errors("program.not_started")
+    assert clients.ask(unpd.address("bad")) == b""
+    event = unpd.wait_event("program.not_started", service="bad")
+    assert (event.fields["step"], event.fields["reason"]) == ("the program", reason)
+    ended(unpd, "bad", not_started=1)
+    unpd.metric_becomes(1, "unpd_connections_ended_total", service="bad", cause="error")
+
+
+def test_a_program_that_was_removed_or_replaced(launch: Launch, public: Path) -> None:
+    """A program that runs goes on, a missing one is not started, and a new file at its
+    path is the program of the next client, without a reload.
+    """
+    path = public / "program"
+    executable(path, "#!/bin/sh\necho old\nexec cat\n")
+    unpd = launch(service("cat", str(path)))
+    unpd.expect_errors("program.not_started")
+    with clients.connect(unpd.address("cat")) as sock:
+        assert read_line(sock) == b"old"
+        path.unlink()
+        assert clients.ask(unpd.address("cat")) == b""
+        unpd.wait_event("program.not_started", reason="No such file or directory")
+        executable(path, "#!/bin/sh\necho new\n")
+        assert clients.ask(unpd.address("cat")) == b"new\n"
+        sock.sendall(b"x\n")
+        assert read_line(sock) == b"x"
+    ended(unpd, "cat", not_started=1, ok=2)
+
+
+@faults.requires_root
+def test_a_program_that_its_user_may_not_execute(launch: Launch, public: Path) -> None:
+    """Neither the program nor the directory is opened with root's rights."""
+    program = executable(public / "program", "#!/bin/sh\n")
+    Path(program).chmod(0o700)
+    closed = public / "closed"
+    closed.mkdir(mode=0o700)
+    unpd = launch(
+        service("one", program, user="daemon")
+        + service("two", "/bin/cat", user="daemon", directory=str(closed))
+    )
+    unpd.expect_errors("program.not_started")
+    for name, step in (("one", "the program"), ("two", "directory")):
+        assert clients.ask(unpd.address(name)) == b""
+        event = unpd.wait_event("program.not_started", service=name)
+        assert (event.fields["step"], event.fields["reason"]) == (step, "Permission denied")
+
+
+def test_limits_that_the_kernel_refuses(launch: Launch) -> None:
+    """More descriptors than the daemon may have."""
+    hard = int(Path("/proc/sys/fs/nr_open").read_text())
+    unpd = launch(service("cat", "/bin/cat", limits={"nofile": hard + 1}))
+    unpd.expect_errors("program.not_started")
+    assert clients.ask(unpd.address("cat")) == b""
+    event = unpd.wait_event("program.not_started", service="cat")
+    assert (event.fields["step"], event.fields["reason"]) == ("limits", "Operation not permitted")
+
+
+@faults.requires_root
+def test_a_user_that_is_gone_refuses_a_reload(launch: Launch) -> None:
+    """The configuration names a user that does not exist: the old one serves on."""
+    unpd = launch(service("cat", *TELL_PID, user="daemon"))
+    text = unpd.config_path.read_text().replace('user = "daemon"', 'user = "no-such-user"')
+    unpd.expect_errors("reload.refused", "launcher.failed")
+    assert "there is no user" in refused_reload(unpd, text)
+    with contextlib.ExitStack() as stack:
+        begun(stack, unpd.address("cat"))
+
+
+def test_a_missing_program_refuses_the_configuration(launch: Launch) -> None:
+    """At the start, with the line and the reason."""
+    unpd = launch(service("cat", "/no/such/program"), ready=False)
+    unpd.expect_exit(78)
+    assert unpd.wait_exit() == 78
+    assert 'services.cat.command: "/no/such/program" cannot be started: No such file' in (
+        unpd.stderr()
+    )
+
+
+def test_floods_of_failures_are_bounded_in_the_log(launch: Launch, public: Path) -> None:
+    """A line says how many were left out; the counters have all."""
+    unpd = launch(service("bad", *shell("exit 1")))
+    number = 60
+    for _ in range(number):
+        clients.ask(unpd.address("bad"))
+    ended(unpd, "bad", failed=number)
+    events = unpd.log_events("program.failed")
+    logged = len(events) + sum(one.fields["suppressed"] for one in events)
+    assert len(events) <= number
+    assert logged <= number
+
+
+@faults.requires_root
+@faults.requires_pids_cgroup()
+def test_a_refused_fork_keeps_the_client(launch: Launch) -> None:
+    """At the limit of processes the connection waits until there is room."""
+    unpd = launch(service("cat", *TELL_PID))
+    unpd.expect_errors("session.fork_failed")
+    with faults.pids_limit([unpd.pid, launcher(unpd)]) as limit:
+        limit.set(limit.current())
+        with clients.connect(unpd.address("cat")) as sock:
+            unpd.wait_event("session.fork_failed", service="cat")
+            limit.set(None)
+            assert int(read_line(sock)) > 0
+    assert unpd.metric("unpd_session_fork_failures_total", service="cat") >= 1
+
+
+# --- that behave badly ----------------------------------------------------------------
+
+
+def test_it_exits_before_it_reads(launch: Launch) -> None:
+    """The client gets what was written, although its own bytes were never read."""
+    unpd = launch(service("deaf", *shell("printf '%s' answer")))
+    with clients.connect(unpd.address("deaf")) as sock:
+        assert clients.read_exactly(sock, 6) == b"answer"
+        with contextlib.suppress(ConnectionResetError):
+            assert clients.read_all(sock) == b""
+    ended(unpd, "deaf", ok=1)
+
+
+def test_it_closes_its_descriptors_early(launch: Launch) -> None:
+    """The client gets the end at once, while the program works on and counts."""
+    unpd = launch(service("early", *shell("echo $$; exec <&- >&- 2>&-; exec sleep 60")))
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("early"))
+        assert clients.read_all(sock) == b""
+    assert procs.alive(pid)
+    assert unpd.metric("unpd_connections_active", service="early") == 1
+    os.kill(pid, SIGKILL)
+    ended(unpd, "early", signal=1)
+
+
+def test_a_grandchild_keeps_the_connection(launch: Launch) -> None:
+    """The program has ended and was reaped; its grandchild talks on, and the connection
+    no longer counts. A client that then resets ends nobody else.
+    """
+    unpd = launch(service("parent", *shell("echo $$; exec 3<&0; cat <&3 & echo $!; exit 0")))
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("parent"))
+        child = int(read_line(sock))
+        gone(pid)
+        unpd.metric_becomes(0, "unpd_connections_active", service="parent")
+        ended(unpd, "parent", ok=1)
+        assert procs.alive(child)
+        other, _ = begun(stack, unpd.address("parent"))
+        clients.reset(sock)
+        gone(child)
+        grandchild = int(read_line(other))
+        assert procs.alive(grandchild)
+        os.kill(grandchild, SIGKILL)
+        gone(grandchild)
+
+
+def test_it_writes_without_reading(launch: Launch) -> None:
+    """To a client that does not read. It waits in the kernel, not in unpd: others are
+    served, and it ends with its client.
+    """
+    unpd = launch(
+        service("flood", *shell("echo $$; exec cat /dev/zero"), kill_after_s=0.2)
+        + service("cat", *TELL_PID)
+    )
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("flood"))
+        begun(stack, unpd.address("cat"))
+        cpu_s = procs.cpu_s(launcher(unpd))
+        clients.reset(sock)
+        gone(pid)
+        assert procs.cpu_s(launcher(unpd)) - cpu_s < 1.0
+
+
+def test_it_fills_standard_error(launch: Launch) -> None:
+    """Without end, in long lines, with binary bytes: what is logged is bounded, the
+    launcher serves others, and their lines come through.
+    """
+    flood = f"{sys.executable} -c 'import os\nwhile True: os.write(2, bytes(range(256)) * 64)'"
+    unpd = launch(
+        service("flood", *shell(f"echo $$; exec {flood}"), stderr="log", kill_after_s=0.2)
+        + service("quiet", *shell("echo $$; echo quiet >&2; exec cat"), stderr="log")
+    )
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("flood"))
+        unpd.wait_event("program.stderr", session_pid=pid)
+        _, quiet = begun(stack, unpd.address("quiet"))
+        unpd.wait_event("program.stderr", session_pid=quiet, text="quiet")
+        clients.reset(sock)
+        gone(pid)
+    assert all(
+        len(event.fields["text"].encode()) <= 4 * 1024
+        for event in unpd.log_events("program.stderr")
+    )
+
+
+def test_lines_of_several_processes_do_not_mix(launch: Launch) -> None:
+    """Each has its own pid, and a line that comes in pieces is one line."""
+    unpd = launch(
+        service(
+            "two",
+            *shell(
+                "(printf ab >&2; sleep 0.2; echo cd >&2) & echo $!; echo $$; "
+                "printf 12 >&2; sleep 0.1; echo 34 >&2; wait"
+            ),
+            stderr="log",
+        )
+    )
+    with clients.connect(unpd.address("two")) as sock:
+        child, pid = int(read_line(sock)), int(read_line(sock))
+        assert clients.read_all(sock) == b""
+    unpd.wait_event("program.stderr", session_pid=pid, text="1234")
+    unpd.wait_event("program.stderr", session_pid=child, text="abcd")
+
+
+def test_it_dumps_core(launch: Launch, public: Path) -> None:
+    """Where it may, the exit report says so."""
+    unpd = launch(
+        service(
+            "core",
+            *shell("ulimit -c 1; kill -ABRT $$"),
+            limits={"core_mb": 1},
+            directory=str(public),
+        )
+    )
+    assert clients.ask(unpd.address("core")) == b""
+    event = unpd.wait_event("program.failed", service="core")
+    assert event.fields["ended"] in ("killed by SIGABRT", "killed by SIGABRT (core dumped)")
+    ended(unpd, "core", signal=1)
+
+
+def test_it_leaves_its_group(launch: Launch) -> None:
+    """A process that made itself a session of its own is not ended with the program.
+    The stop of the daemon ends it, as every process that is left.
+    """
+    unpd = launch(
+        service("escape", *shell("echo $$; setsid sh -c 'echo $$; exec sleep 60' & wait"))
+    )
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("escape"))
+        escaped = int(read_line(sock))
+        sock.shutdown(socket.SHUT_RDWR)
+        os.kill(pid, SIGKILL)
+        gone(pid)
+        assert procs.alive(escaped)
+        unpd.stop()
+        until(lambda: not procs.alive(escaped), PATIENCE_S, "the process to be ended")
+    assert unpd.log_events("orphans.killed")

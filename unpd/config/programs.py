@@ -1,0 +1,168 @@
+"""Checks services of type exec against this host: whether their programs can be
+started, as which users, and which of their keys mean nothing.
+
+Called by unpd.config.checks; ``needs_root`` also by the master, which has to know
+whether the launcher of a pool keeps root. Calls unpd.kernel to look up accounts. Raises
+nothing: errors and warnings go to the findings.
+"""
+
+import os
+import stat
+
+from unpd.config.addresses import takes_datagrams
+from unpd.config.findings import Findings
+from unpd.config.host import Host
+from unpd.config.lines import KeyPath
+from unpd.config.refusals import AFTER_ACCEPT, RULES, limits_of
+from unpd.config.schema import Config, Daemon, ServiceConfig
+from unpd.config.wording import word_shown
+from unpd.errors import quoted
+from unpd.kernel import privileges
+from unpd.services.program import ProgramOptions
+
+_ACCOUNT_KEYS = ("user", "group", "groups")
+_ABOUT_PEERS = (
+    *RULES,
+    *AFTER_ACCEPT,
+    "on_limit",
+    "banner_refused",
+    "banner_accepted",
+    "proxy_protocol",
+)
+"""Keys that decide about a client when it was accepted."""
+_DROP_IN = (
+    "only a daemon that root started can do that; under unpd.service, install the drop-in"
+    " programs.conf (PROGRAMS in unpd(8))"
+)
+
+
+def check_programs(config: Config, host: Host, findings: Findings) -> None:
+    """Check each service of type exec."""
+    for name, service in config.services.items():
+        options = service.options
+        if not isinstance(options, ProgramOptions):
+            continue
+        path: KeyPath = ("services", name)
+        _check_files(path, options, findings)
+        _check_rights(path, options, config.daemon, host, findings)
+        if host.check_accounts:
+            _check_accounts(path, options, findings)
+        _check_keys(path, service, findings)
+        _check_sockets(path, service, options, findings)
+
+
+def needs_root(options: ProgramOptions, daemon: Daemon) -> bool:
+    """Whether only root can start the program as its user and groups."""
+    return bool(_foreign_keys(options, daemon))
+
+
+def _foreign_keys(options: ProgramOptions, daemon: Daemon) -> list[str]:
+    """The keys that name another account than the daemon's children have."""
+    own = {"user": ("", daemon.user), "group": ("", daemon.group), "groups": ((),)}
+    return [key for key in _ACCOUNT_KEYS if getattr(options, key) not in own[key]]
+
+
+def _check_files(path: KeyPath, options: ProgramOptions, findings: Findings) -> None:
+    """Refuse a program or a directory that is not there."""
+    program = options.command[0]
+    if fault := _fault_of_program(program):
+        findings.error((*path, "command", 0), f"{quoted(program)} {fault}")
+    try:
+        is_directory = stat.S_ISDIR(os.stat(options.directory).st_mode)
+    except PermissionError:
+        return  # the program's user may reach it
+    except OSError:
+        is_directory = False
+    if not is_directory:
+        findings.error((*path, "directory"), f"there is no directory {quoted(options.directory)}")
+
+
+def _fault_of_program(program: str) -> str:
+    """Why a file cannot be started as a program, as the end of a sentence; "" if it
+    can, or if only its user may look.
+    """
+    try:
+        mode = os.stat(program).st_mode
+    except PermissionError:
+        return ""
+    except OSError as error:
+        return f"cannot be started: {error.strerror}"
+    if not stat.S_ISREG(mode):
+        return "is no program: it is not a plain file"
+    if not mode & 0o111:
+        return "is not executable: nobody may execute it (chmod +x)"
+    return ""
+
+
+def _check_rights(
+    path: KeyPath, options: ProgramOptions, daemon: Daemon, host: Host, findings: Findings
+) -> None:
+    """Refuse another user without root, and warn of a program that keeps root."""
+    if host.uid != 0:
+        for key in _foreign_keys(options, daemon)[:1]:
+            findings.error(
+                (*path, key),
+                f"it differs from the daemon's, whose programs run as {quoted(daemon.user)}:"
+                f" {_DROP_IN}",
+            )
+    elif options.user and options.user != host.drops_to and privileges.is_root(options.user):
+        findings.warning(
+            (*path, "user"),
+            f"{quoted(options.user)} lets the program keep root's rights: a client that takes it"
+            " over has the whole system",
+        )
+
+
+def _check_accounts(path: KeyPath, options: ProgramOptions, findings: Findings) -> None:
+    if options.user and not privileges.has_user(options.user):
+        findings.error((*path, "user"), f"there is no user {quoted(options.user)} on this system")
+    if options.group and not privileges.has_group(options.group):
+        findings.error(
+            (*path, "group"), f"there is no group {quoted(options.group)} on this system"
+        )
+    for index, group in enumerate(options.groups):
+        if not privileges.has_group(group):
+            findings.error(
+                (*path, "groups", index), f"there is no group {quoted(group)} on this system"
+            )
+
+
+def _check_keys(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    """Warn of keys that mean nothing for a program."""
+    here = (*path, "idle_timeout_s")
+    default = ServiceConfig.model_fields["idle_timeout_s"].default
+    if service.idle_timeout_s != default and not findings.is_inherited(here):
+        findings.warning(
+            here,
+            "it changes nothing: a program and its client exchange bytes without unpd; set"
+            " session_timeout_s",
+        )
+
+
+def _check_sockets(
+    path: KeyPath, service: ServiceConfig, options: ProgramOptions, findings: Findings
+) -> None:
+    """Refuse keys that do not fit the way in which programs get their clients."""
+    if options.wait and options.keep:
+        findings.error((*path, "keep"), "one of wait and keep excludes the other")
+    if options.keep and not options.is_passed_as_by_systemd:
+        findings.error((*path, "keep"), f"needs pass = {quoted('systemd')}")
+    if options.keep * len(service.listen) > service.max_connections:
+        findings.error(
+            (*path, "max_connections"),
+            f"is less than the {options.keep * len(service.listen)} programs that keep wants",
+        )
+    if not options.takes_socket:
+        for address in filter(takes_datagrams, service.listen):
+            findings.error(
+                (*path, "listen"),
+                f"{word_shown(address.text)} is of datagrams: set wait = true, so that a program"
+                " gets the socket",
+            )
+        return
+    for key in limits_of(service, _ABOUT_PEERS):
+        findings.error(
+            (*path, key),
+            "the program itself takes the clients, so unpd sees none of them: with wait or keep,"
+            f" lift it in [services.{service.name}]",
+        )

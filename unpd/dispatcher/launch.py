@@ -1,0 +1,290 @@
+"""From the fork to the first instruction of a program.
+
+:class:`Launch` has everything that is the same for all programs of a service. The
+launcher makes it once, while it can still say that a user does not exist; :func:`start`
+runs in each forked process, with all signals blocked, and never returns into the frames
+of the launcher. If a step fails, the process writes it into its entry, and ends.
+
+A fork copies the page tables of the launcher, and costs five times the processor time
+of posix_spawn(3), which borrows its memory until the program begins. So a program that
+needs no more than that call can do (:attr:`Launch.is_plain`) begins by it. If that
+fails, the fork tells which step it was.
+
+Called by :mod:`unpd.dispatcher.programs` and by the master, which makes launches.
+:func:`prepare` raises PrivilegeError, and :func:`begin` OSError if the kernel refuses a
+process.
+
+Known gap: a launcher that dies between posix_spawn(3) and the next line of Python
+leaves a program that nobody counts.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import resource
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import NoReturn
+
+from unpd.board import layout
+from unpd.board.layout import Session
+from unpd.dispatcher import environment
+from unpd.dispatcher.processes import fork_into
+from unpd.dispatcher.session import SessionSetup, enter_pid
+from unpd.errors import PrivilegeError
+from unpd.kernel import privileges, processes, signals
+from unpd.kernel.privileges import Identity
+from unpd.kernel.spawning import Spawner
+from unpd.names import StartStep
+from unpd.services.program import ProgramLimits, ProgramOptions
+
+NOT_STARTED = 127
+"""The exit code of a process that could not become its program, as shells have it."""
+SOFT_OPEN_FILES = 1024
+"""How many files a program may open without ``limits``, unless it raises that itself: a
+greater number breaks programs that use select(2), and unpd has raised its own.
+"""
+MB = 1 << 20
+
+Limit = tuple[int, tuple[int, int]]
+"""A resource, and its soft and its hard limit (setrlimit(2))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The user, the group and the supplementary groups of a program."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A program of a service. ``stderr_fd``: where its standard error goes; None: to
+    its client. ``rights``: those to take; None: it keeps those of the launcher.
+    ``umask``: None for the launcher's. ``banner``: what the client is sent first.
+    ``fd_name``: its socket is descriptor 3, with this name (sd_listen_fds(3)); "": it
+    is 0 and 1. ``has_limits``: the configuration names some.
+    """
+
+    argv: tuple[bytes, ...]
+    environment: Mapping[bytes, bytes]
+    directory: bytes
+    umask: int | None
+    nice: int
+    limits: tuple[Limit, ...]
+    rights: Rights | None
+    stderr_fd: int | None
+    kill_after_s: float
+    banner: bytes = b""
+    fd_name: bytes = b""
+    has_limits: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether posix_spawn(3) can begin it."""
+        more = (self.rights, self.nice, self.has_limits, self.banner, self.fd_name)
+        return not any(more)
+
+
+def prepare(
+    options: ProgramOptions, name: str, children: Identity | None, stderr_fd: int | None
+) -> Launch:
+    """Prepare the programs of the service ``name``. ``children``: the user of the
+    daemon's children, if this process is still root. PrivilegeError for an account that
+    does not exist.
+    """
+    variables = environment.of_service(options.environment, options.pass_environment)
+    # As systemd names what Accept=yes passes.
+    fd_name = name if options.takes_socket else "connection"
+    return Launch(
+        argv=tuple(map(os.fsencode, options.command)),
+        environment=environment.encoded(variables),
+        directory=os.fsencode(options.directory),
+        umask=int(options.umask, 8) if options.umask else None,
+        nice=options.nice,
+        limits=tuple(_limits(options.limits)),
+        rights=_rights(options, children) if children else None,
+        stderr_fd=stderr_fd,
+        kill_after_s=options.kill_after_s,
+        fd_name=os.fsencode(fd_name) if options.is_passed_as_by_systemd else b"",
+        has_limits=options.limits != ProgramLimits(),
+    )
+
+
+def _rights(options: ProgramOptions, children: Identity) -> Rights:
+    """The rights that the options name, else those of the daemon's children. A user has
+    its own group, unless another is named.
+    """
+    group = options.group or (None if options.user else children.group)
+    try:
+        identity = privileges.identify(options.user or children.user, group)
+        groups = tuple(map(privileges.group_id, options.groups))
+    except KeyError as error:
+        raise PrivilegeError(f"cannot start {options.command[0]}: {error.args[0]}") from None
+    return Rights(identity.uid, identity.gid, groups)
+
+
+def _limits(limits: ProgramLimits) -> list[Limit]:
+    wanted = (
+        (resource.RLIMIT_NOFILE, limits.nofile, 1),
+        (resource.RLIMIT_NPROC, limits.nproc, 1),
+        (resource.RLIMIT_CPU, limits.cpu_s, 1),
+        (resource.RLIMIT_AS, limits.as_mb, MB),
+        (resource.RLIMIT_CORE, limits.core_mb, MB),
+    )
+    found = [(kind, (number * unit,) * 2) for kind, number, unit in wanted if number is not None]
+    if limits.nofile is None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        found.append((resource.RLIMIT_NOFILE, (min(soft, SOFT_OPEN_FILES), hard)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of a program. ``variables``: its environment. ``ignored``: the signals
+    that the launcher ignores.
+    """
+
+    launch: Launch
+    variables: Mapping[bytes, bytes]
+    setup: SessionSetup
+    ignored: Sequence[int]
+    spawner: Spawner
+
+
+def begin(program: Start) -> int:
+    """Begin a program; return its pid. OSError if the kernel refuses a process."""
+    if program.launch.is_plain:
+        # Whatever is wrong, the fork finds it too.
+        with contextlib.suppress(OSError):
+            return _spawn(program)
+    return fork_into(partial(start, program))
+
+
+def _spawn(program: Start) -> int:
+    """Begin a program by posix_spawn(3). It inherits the mask and the soft limits that
+    this process has for that moment.
+    """
+    launch, fd = program.launch, program.setup.fd
+    os.set_blocking(fd, True)
+    stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
+    umask = None if launch.umask is None else os.umask(launch.umask)
+    own_limits = [(kind, resource.prlimit(0, kind, limit)) for kind, limit in launch.limits]
+    try:
+        fds = (fd, fd, stderr_fd)
+        return program.spawner.spawn(launch.argv, program.variables, launch.directory, fds)
+    finally:
+        for kind, limit in own_limits:
+            resource.prlimit(0, kind, limit)
+        if umask is not None:
+            os.umask(umask)
+
+
+def start(program: Start) -> NoReturn:
+    """Become the program, step by step."""
+    step = StartStep.SESSION
+    try:
+        if enter_pid(program.setup):
+            for step, take in STEPS.items():  # noqa: B007 - it names the one that failed
+                take(program)
+    except (OSError, MemoryError) as error:  # the latter: at a small limit of memory
+        number = error.errno if isinstance(error, OSError) else errno.ENOMEM
+        program.setup.entry[Session.FAILED_ERRNO] = number or 0
+        program.setup.entry[Session.FAILED_STEP] = layout.START_STEPS.index(step) + 1
+    finally:
+        os._exit(NOT_STARTED)
+
+
+def _lead_session(program: Start) -> None:
+    """Lead a session and a process group, and ignore no signal: a program would inherit
+    that. The launcher's handlers end with execve(2).
+    """
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for signum in program.ignored:
+        signal.signal(signum, signal.SIG_DFL)
+
+
+def _connect(program: Start) -> None:
+    """Make the connection the descriptors 0, 1 and 2, or 3, and close all others.
+    Programs expect a descriptor that waits.
+    """
+    launch, fd = program.launch, program.setup.fd
+    os.set_blocking(fd, True)
+    stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
+    if launch.banner:
+        with contextlib.suppress(OSError):  # the client has gone: the program will notice
+            os.write(fd, launch.banner)
+    if not launch.fd_name:
+        _place((fd, fd, stderr_fd))
+        return
+    null_fd = os.open(os.devnull, os.O_RDWR)
+    _place((null_fd, stderr_fd, stderr_fd, fd))
+
+
+def _place(sources: Sequence[int]) -> None:
+    """Make these descriptors 0, 1, 2 and so on, and close all others. Duplicates of
+    them come first, above the numbers that they get, so that none is overwritten.
+    """
+    count = len(sources)
+    copies = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, count) for source in sources]
+    for number, copy in enumerate(copies):
+        os.dup2(copy, number)
+    processes.close_all_but(range(count))
+
+
+def _be_nice(program: Start) -> None:
+    if program.launch.nice:
+        os.nice(program.launch.nice)
+
+
+def _limit(program: Start) -> None:
+    for kind, limit in program.launch.limits:
+        resource.prlimit(0, kind, limit)  # setrlimit() would hide the errno
+
+
+def _become_user(program: Start) -> None:
+    if rights := program.launch.rights:
+        privileges.become(rights.uid, rights.gid, rights.groups)
+
+
+def _enter_directory(program: Start) -> None:
+    if program.launch.umask is not None:
+        os.umask(program.launch.umask)
+    os.chdir(program.launch.directory)
+
+
+def _execute(program: Start) -> None:
+    argv, variables = program.launch.argv, program.variables
+    if program.launch.fd_name:
+        pid = b"%d" % os.getpid()
+        listen = {
+            b"LISTEN_FDS": b"1",
+            b"LISTEN_PID": pid,
+            b"LISTEN_FDNAMES": program.launch.fd_name,
+        }
+        variables = {**variables, **listen}
+    signals.unblock_all()
+    os.execve(argv[0], argv, variables)  # noqa: S606 - no shell is meant
+
+
+STEPS: Mapping[StartStep, Callable[[Start], None]] = MappingProxyType(
+    {
+        StartStep.SESSION: _lead_session,
+        StartStep.DESCRIPTORS: _connect,
+        StartStep.NICE: _be_nice,
+        StartStep.LIMITS: _limit,
+        StartStep.USER: _become_user,
+        StartStep.DIRECTORY: _enter_directory,
+        StartStep.PROGRAM: _execute,
+    }
+)
+"""The steps in their order: rights may be needed until they are given up, and the
+directory is opened with those of the program.
+"""

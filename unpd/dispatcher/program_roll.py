@@ -1,0 +1,173 @@
+"""The roll of programs: what is booked of them besides what is booked of every session.
+
+A program cannot write into its entry. So its keeper writes there why it ends one, and
+books by that and by the exit status. The process that was to become the program writes
+there why it could not.
+
+Kept by a launcher; by the master, while there is none. Raises nothing.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from unpd.board import layout
+from unpd.board.layout import Service, Session
+from unpd.board.memory import sane
+from unpd.board.sessions import SessionTable
+from unpd.board.source_lane import SourceLane
+from unpd.dispatcher.roll import Ended, ProcessEnd, Roll
+from unpd.kernel import processes
+from unpd.kernel.connections import address_text
+from unpd.line_limit import LineLimit
+from unpd.logs import Log
+from unpd.names import EndCause, ProgramResult, ReapReason, StartStep
+from unpd.worker.ledger import Account, Ledger, ProgramEnd
+
+LINES_PER_S = 20
+"""How many lines about programs of one service that failed are logged in a second."""
+
+_CAUSES: Mapping[ProgramResult, EndCause] = MappingProxyType(
+    {
+        ProgramResult.OK: EndCause.DONE,
+        ProgramResult.FAILED: EndCause.ERROR,
+        ProgramResult.SIGNAL: EndCause.WORKER_DIED,
+        ProgramResult.TIMEOUT: EndCause.SESSION_LIMIT,
+        ProgramResult.NOT_STARTED: EndCause.ERROR,
+    }
+)
+"""Why the connection ended with a program that ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramEnded(Ended):
+    """What is known of a program that has ended. ``failed_step``: of its start, with
+    the errno; None if it has started. ``told``: unpd had told it to end.
+    ``suppressed``: how many lines were left out, None if this one is, too.
+    """
+
+    result: ProgramResult
+    failed_step: tuple[StartStep, int] | None
+    told: bool
+    suppressed: int | None
+    last_line: str = ""
+
+    def log_death(self, log: Log, reason: ReapReason, report: str) -> None:
+        """Log that it failed, or could not be started."""
+        if self.suppressed is None:
+            return
+        if self.failed_step is not None:
+            step, number = self.failed_step
+            log.event(
+                "program.not_started",
+                service=self.service,
+                peer=address_text(self.peer),
+                step=str(step),
+                reason=os.strerror(number),
+                suppressed=self.suppressed,
+            )
+            return
+        log.event(
+            "program.failed",
+            service=self.service,
+            session_pid=self.pid,
+            peer=address_text(self.peer),
+            ended=report,
+            result=str(self.result),
+            duration_s=round(self.duration_s, 3),
+            suppressed=self.suppressed,
+            **({"last_line": self.last_line} if self.last_line else {}),
+        )
+
+
+class ProgramRoll(Roll):
+    """The programs in a table of sessions."""
+
+    def __init__(
+        self,
+        table: SessionTable,
+        ledger: Ledger,
+        accounts: Mapping[int, Account],
+        lane: SourceLane,
+    ) -> None:
+        super().__init__(table, ledger, accounts, lane)
+        self._lines = {account.name: LineLimit(LINES_PER_S) for account in accounts.values()}
+
+    def terminate(self, index: int, cause: EndCause) -> bool:
+        """Note that a program has to end, and why; False if that was noted before."""
+        words = self._table.entry(index)
+        if words[Session.TERMINATED_NS]:
+            return False
+        words[Session.TERMINATED_NS] = time.monotonic_ns()
+        words[_word(cause)] = 1
+        return True
+
+    def terminated_ns(self, index: int) -> int:
+        """When that was noted; 0 if it was not."""
+        return sane(self._table.entry(index)[Session.TERMINATED_NS])
+
+    def is_kicked(self, index: int) -> bool:
+        """Whether its client was denied."""
+        return bool(self._table.entry(index)[Session.KICKED])
+
+    def signal(self, index: int, signum: int) -> None:
+        """Send SIGKILL to its process group, or SIGTERM instead of another signal: a
+        program knows no orders of ours.
+        """
+        if signum != signal.SIGKILL:
+            denied = self.is_kicked(index)
+            self.terminate(index, EndCause.DENIED if denied else EndCause.SHUTDOWN)
+            signum = signal.SIGTERM
+        with contextlib.suppress(PermissionError):  # it became another user
+            processes.signal_group(self.enrolled[index].pid, signum)
+
+    def reaped(self, index: int, end: ProcessEnd, now_ns: int) -> ProgramEnded:
+        """Book the end of a program, with its result and what it used."""
+        words, account = self._table.entry(index), self.enrolled[index].account
+        failed_step = _failed_step(words)
+        told = bool(words[Session.TERMINATED_NS])
+        is_late = bool(words[_word(EndCause.SESSION_LIMIT)])
+        result = _result(end, is_late=is_late, has_started=failed_step is None)
+        if not told:
+            words[_word(_CAUSES[result])] = 1
+        ended = super().reaped(index, end, now_ns)
+        self._ledger.program_ended(
+            account, ProgramEnd(result, ended.duration_s, end.cpu_ns, end.peak_bytes)
+        )
+        logged = result is not ProgramResult.OK and not told
+        return ProgramEnded(
+            service=ended.service,
+            pid=ended.pid,
+            peer=ended.peer,
+            cause=ended.cause,
+            duration_s=ended.duration_s,
+            result=result,
+            failed_step=failed_step,
+            told=told,
+            suppressed=self._lines[ended.service].take(now_ns / layout.NS) if logged else None,
+        )
+
+
+def _word(cause: EndCause) -> int:
+    return Session.COUNTS + Service.ENDED + layout.END_CAUSES.index(cause)
+
+
+def _failed_step(words: memoryview) -> tuple[StartStep, int] | None:
+    number = words[Session.FAILED_STEP]
+    if not 0 < number <= len(layout.START_STEPS):
+        return None
+    return layout.START_STEPS[number - 1], int(words[Session.FAILED_ERRNO])
+
+
+def _result(end: ProcessEnd, *, is_late: bool, has_started: bool) -> ProgramResult:
+    if not has_started:
+        return ProgramResult.NOT_STARTED
+    if is_late:
+        return ProgramResult.TIMEOUT
+    if end.report.signum is not None:
+        return ProgramResult.SIGNAL
+    return ProgramResult.OK if end.report.code == 0 else ProgramResult.FAILED

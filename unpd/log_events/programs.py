@@ -1,0 +1,64 @@
+"""The log events about programs (services of type exec).
+
+Owns their names and fields. Called by :mod:`unpd.log_events.table`.
+"""
+
+from unpd.log_events.row import LogEvent
+
+ROWS: tuple[LogEvent, ...] = (
+    LogEvent(
+        "program.not_started",
+        "error",
+        ("service", "peer", "step", "reason", "suppressed"),
+        "The program of one connection could not be started, because the kernel refused `step` for"
+        " `reason`, and the client got nothing; the line left out `suppressed` since the one"
+        " before.",
+        "Compare the keys of the service with the rights of the user that `unpd check` names;"
+        " where `reason` says that no file exists, the interpreter in the first line of a script"
+        " may be missing.",
+    ),
+    LogEvent(
+        "program.failed",
+        "warning",
+        (
+            "service",
+            "session_pid",
+            "peer",
+            "ended",
+            "result",
+            "duration_s",
+            "suppressed",
+            "last_line",
+        ),
+        "The program of one connection ended with another exit code than 0, or by a signal that"
+        " unpd did not send; `last_line` is the last line of its standard error, where"
+        " `stderr` is `log`, and `suppressed` lines were left out since the one before.",
+        "Look at `ended` and `last_line`, and for the exit codes in the manual of the program.",
+        optional=("last_line",),
+    ),
+    LogEvent(
+        "program.terminated",
+        "debug",
+        ("service", "session_pid", "peer", "cause", "kill_in_s"),
+        "The process group of a program got SIGTERM for `cause`, one of those of the metric"
+        " `unpd_connections_ended_total`; what is left of it is killed after `kill_in_s`.",
+    ),
+    LogEvent(
+        "program.killed",
+        "warning",
+        ("service", "session_pid", "peer", "suppressed"),
+        "A program did not end within `kill_after_s` after SIGTERM, and its process group was"
+        " killed; the line left out `suppressed` since the one before.",
+        "If that happens again and again, raise `services.NAME.kill_after_s`, or look why the"
+        " program ignores SIGTERM.",
+    ),
+    LogEvent(
+        "program.stderr",
+        "info",
+        ("service", "session_pid", "text", "suppressed"),
+        "A program, or a process that it started, wrote a line to its standard error; a service"
+        " has at most 100 such lines a second, and this one left out `suppressed` since the one"
+        " before.",
+    ),
+)
+"""In the order of the manual page."""
