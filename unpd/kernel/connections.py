@@ -12,10 +12,12 @@ of unpd. Raises OSError with the errno of the man page.
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import struct
 import sys
+import termios
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
@@ -32,6 +34,7 @@ _KEPT_BYTES: Mapping[int, int] = MappingProxyType(
 """How much of it is kept for each open connection: a sockaddr_in ends in padding, and
 the name of a UNIX peer is not shown.
 """
+_MOST_ADDRESS_BYTES = 128  # struct sockaddr_storage
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
@@ -115,6 +118,23 @@ def local_text(fd: int) -> str:
         host = name[0].removeprefix("::ffff:") if "." in name[0] else name[0]
         return f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}"
     return name if isinstance(name, str) else name.decode("utf-8", "replace")
+
+
+def local_address(fd: int) -> bytes:
+    """Our own address of a connection, as a sockaddr. OSError."""
+    address, size = ctypes.create_string_buffer(_MOST_ADDRESS_BYTES), ctypes.c_uint()
+    size.value = _MOST_ADDRESS_BYTES
+    if _libc.getsockname(fd, address, ctypes.byref(size)) != 0:
+        raise _error()
+    return address.raw[: size.value]
+
+
+def unsent(fd: int) -> int:
+    """How many bytes the peer's kernel has not acknowledged (tcp(7), SIOCOUTQ), or a
+    UNIX peer has not read. OSError.
+    """
+    found = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(found, sys.byteorder)
 
 
 def send_before_fin(fd: int, data: bytes) -> int:
