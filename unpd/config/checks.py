@@ -23,6 +23,7 @@ from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.offers import check_offers
+from unpd.config.redirects import check_redirects
 from unpd.config.refusals import check_refusals
 from unpd.config.schema import (
     DEFAULT_AMPLIFICATION,
@@ -86,6 +87,7 @@ def check(
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
     check_offers(config, findings)
+    check_redirects(config, findings)
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
     _check_descriptors(config, len(listeners), host, findings)

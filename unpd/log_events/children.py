@@ -259,9 +259,10 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "connection.ended",
         "info",
-        ("service", "cause", "received", "sent", "duration_s", "peer"),
+        ("service", "cause", "received", "sent", "duration_s", "peer", "target"),
         "A connection ended after `received` and `sent` bytes; the causes are those of the metric"
-        " `unpd_connections_ended_total`.",
+        " `unpd_connections_ended_total`, and a redirect names its `target`.",
+        optional=("target",),
         debug_unless=CONNECTIONS,
     ),
     LogEvent(
@@ -291,6 +292,28 @@ ROWS: tuple[LogEvent, ...] = (
         "Make the load balancer send the header to this address (in HAProxy `send-proxy-v2`), or"
         " take it out of `services.NAME.proxy_protocol`.",
         optional=("detail",),
+    ),
+    LogEvent(
+        "target.failed",
+        "warning",
+        ("service", "target", "reason", "retry_in_s"),
+        "No connection could be made to a target of a redirect, for `reason`; while another one"
+        " can be reached, clients of this worker are not sent there for `retry_in_s`.",
+        "Look at the target; `unpd_target_connect_failures_total` counts its failures by errno.",
+    ),
+    LogEvent(
+        "target.back",
+        "info",
+        ("service", "target"),
+        "A connection to a target of a redirect was made again.",
+    ),
+    LogEvent(
+        "redirect.no_target",
+        "warning",
+        ("service", "peer", "suppressed"),
+        "A client was reset because none of the targets could be reached; each redirect of a worker"
+        " has one such line a second at most, which left out `suppressed` since the one before it.",
+        "Look for the lines `target.failed` before it.",
     ),
     LogEvent(
         "datagram.failed",

@@ -157,7 +157,8 @@ TEXTS = [
         "[services.echo]\ntype='finger'\n",
         (
             ':2: services.echo.type: there is no service type "finger"; set type to one'
-            ' of "chargen", "daytime", "discard", "echo", "qotd", "sensor", "tcpmux", "time"'
+            ' of "chargen", "daytime", "discard", "echo", "qotd", "redirect", "sensor", "tcpmux",'
+            ' "time"'
         ),
     ),
     (
