@@ -662,6 +662,44 @@ def test_a_graceful_stop_waits_no_longer_than_it_may(make: Redirects) -> None:
     ended(bench, EndCause.SHUTDOWN)
 
 
+def test_a_graceful_stop_cuts_a_stream_off_at_its_end(make: Redirects) -> None:
+    """A target that sends all the time does not hold the worker up, and its client does
+    not take the part for the whole.
+    """
+    upstream = make.upstream()
+    bench = make(upstream.text)
+    client, target = pair(bench, upstream)
+    bench.engine.finish(bench.clock.now + 1.0, 2.0)
+    for _ in range(10):
+        target.send(b"x")
+        assert bench.read(client, 1) == b"x"
+        bench.advance(0.1)
+    target.send(b"x")
+    bench.advance(2 * SLOT_S)
+    bench.until(lambda: not bench.engine.open, "the end")
+    assert client.recv(1) == b"x"
+    assert is_reset(client)
+    ended(bench, EndCause.SHUTDOWN)
+
+
+def test_a_graceful_stop_ends_what_is_being_delivered(make: Redirects) -> None:
+    """A slow client whose target broke gets its bytes for no longer than the stop
+    lasts.
+    """
+    upstream = make.upstream()
+    bench = make(upstream.text, times=times(idle_s=600.0))
+    _, target = pair(bench, upstream, receive_buffer=1)
+    target.setblocking(False)
+    stuff(bench, target)
+    clients.reset(target)
+    bench.until(lambda: relay(bench).stage.name == "CUT_OFF", "the reset of the target")
+    bench.engine.finish(bench.clock.now + 1.0, 2.0)
+    bench.advance(0.8)
+    assert bench.engine.open == 1
+    bench.advance(0.5)
+    ended(bench, EndCause.TARGET_LOST)
+
+
 def test_a_quick_stop_ends_all_sessions(make: Redirects) -> None:
     """Those that look for a target, too. No descriptor is left."""
     upstream = make.upstream()

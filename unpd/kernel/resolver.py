@@ -62,12 +62,11 @@ class Resolver:
     def ask(self, question: Question) -> None:
         """Look a name up. If that cannot be done, the answer says so."""
         try:
-            self._questions.put_nowait(question)
             self._start()
+            self._questions.put_nowait(question)
         except queue.Full:
             self._put(Answer(question.number, reason="too many names are being looked up"))
         except RuntimeError as error:  # the limit of tasks
-            self._thread = None
             self._put(Answer(question.number, reason=str(error)))
 
     def answers(self) -> list[Answer]:
@@ -82,12 +81,13 @@ class Resolver:
     def _start(self) -> None:
         if self._thread is not None:
             return
-        self._thread = threading.Thread(target=self._run, name="resolver", daemon=True)
+        thread = threading.Thread(target=self._run, name="resolver", daemon=True)
         before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         try:
-            self._thread.start()
+            thread.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._thread = thread
 
     def _run(self) -> None:
         while True:

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from unpd.kernel.outgoing import SocketAddress, begin_connect, outcome
 from unpd.worker.event.shared import Shared
-from unpd.worker.redirect.targets import Moment, Targets
+from unpd.worker.redirect.targets import Targets
 
 AGAIN_S = 0.05
 """When a UNIX listener whose queue was full is tried again."""
@@ -112,7 +112,7 @@ class Dial:
         self.due_at = math.inf
         if self._awaits_name:
             self._stop_waiting()
-            self._targets.unresolved(self._target, self._moment())
+            self._targets.unresolved(self._target, self._shared)
         elif self._fd >= 0:
             self._stop_connect()
             self._failed(errno.ETIMEDOUT)
@@ -141,7 +141,7 @@ class Dial:
         elif found:
             self._addresses = list(found)
         else:
-            self._targets.unresolved(self._target, self._moment())
+            self._targets.unresolved(self._target, self._shared)
         return found is None
 
     def _connect(self, address: SocketAddress) -> bool:
@@ -166,16 +166,16 @@ class Dial:
 
     def _reached(self, fd: int) -> None:
         self.due_at = math.inf
-        self._targets.connected(self._target, self._moment())
+        self._targets.connected(self._target, self._shared)
         self._owner.reached(fd, self._target)
 
     def _failed(self, number: int) -> None:
         """Count the connect that failed. Leave the target out if it was the last."""
-        self._targets.refused(self._target, number, self._moment())
+        self._targets.refused(self._target, number, self._shared)
         if self._address is not None:
             self._targets.addresses(self._target).avoid(self._address, self._shared.now)
         if not self._addresses:
-            self._targets.failed(self._target, number, self._moment())
+            self._targets.failed(self._target, number, self._shared)
 
     def _run_out(self) -> None:
         """No target is left. One whose queue was full may have room in a moment."""
@@ -184,8 +184,8 @@ class Dial:
             self._await(AGAIN_S)
             return
         for target in self._full:
-            self._targets.refused(target, errno.EAGAIN, self._moment())
-            self._targets.failed(target, errno.EAGAIN, self._moment())
+            self._targets.refused(target, errno.EAGAIN, self._shared)
+            self._targets.failed(target, errno.EAGAIN, self._shared)
         self._owner.unreached()
 
     # --- parts ------------------------------------------------------------------------
@@ -193,10 +193,6 @@ class Dial:
     def _await(self, longest_s: float) -> None:
         self.due_at = self._shared.now + longest_s
         self._owner.schedule()
-
-    def _moment(self) -> Moment:
-        shared = self._shared
-        return Moment(shared.now, shared.ledger, shared.log)
 
     def _stop_connect(self) -> None:
         fd, self._fd = self._fd, -1

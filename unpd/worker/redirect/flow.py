@@ -14,6 +14,7 @@ the session, which owns its descriptor. A flow reports to its session what has m
 and a failure of either socket.
 """
 
+import math
 import select
 from os import close, readv, write
 from typing import Protocol
@@ -21,6 +22,7 @@ from typing import Protocol
 from unpd.kernel import connections as kernel
 from unpd.kernel.relay import Pipe, RefusedError
 from unpd.services.base import Piece
+from unpd.worker.event.ending import silence_of
 from unpd.worker.event.shared import LARGE_READ_BYTES, Shared
 
 BULK_BYTES = 64 * 1024
@@ -278,7 +280,7 @@ class Flow:
 
     def end_if_done(self) -> None:
         """Pass the FIN on, if it has come and nothing waits."""
-        if not self.at_end or self.waits or self.ended:
+        if not self.at_end or self.waits or self.ended or self.sink.fd < 0:
             return
         self.ended = True
         try:
@@ -287,6 +289,19 @@ class Flow:
             self.session.lose(self.sink, error)
             return
         self.session.flow_ended()
+
+    def is_stuck(self, limit_s: float, *, stalled: bool) -> bool:
+        """Whether the sink has really taken nothing for ``limit_s``. We may have missed
+        that it did: a socket is writable only when a part of its buffer is free, and a
+        slow reader may still be emptying that part. ``stalled``: a peer that answers
+        probes is silent all the same.
+        """
+        now, known = self.session.shared.now, silence_of(self.sink.fd)
+        if known.sent_s == math.inf:  # only a write tells whether a UNIX peer reads
+            self.flush()
+        if known.sent_s < limit_s and (known.acknowledged_s < limit_s or not stalled):
+            self.taken_at = now - known.sent_s
+        return now >= self.taken_at + limit_s
 
     def drop(self) -> None:
         """Throw away what waits: the flow is over."""

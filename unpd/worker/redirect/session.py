@@ -19,13 +19,11 @@ Owns both descriptors and the deadlines, and decides the one
 """
 
 import contextlib
-import enum
 import errno
 import math
 import os
 from typing import Any
 
-from unpd.access.proxy_header import endpoint_of, written
 from unpd.kernel import connections as kernel
 from unpd.names import EndCause
 from unpd.worker.admission import Hold
@@ -35,7 +33,8 @@ from unpd.worker.event.session import LOOK_AHEAD_S, QUIET_S
 from unpd.worker.event.shared import Shared
 from unpd.worker.redirect.dial import Dial
 from unpd.worker.redirect.flow import End, Flow
-from unpd.worker.redirect.targets import Moment, Targets
+from unpd.worker.redirect.stage import RelayStage
+from unpd.worker.redirect.targets import Targets
 from unpd.worker.terms import Terms
 
 DELIVERY_S = 0.125
@@ -44,17 +43,6 @@ LONGEST_DELIVERY_S = 60.0
 """How long it does so at most."""
 
 _IDLE, _STALLED, _SHUTDOWN = EndCause.IDLE, EndCause.STALLED, EndCause.SHUTDOWN
-
-
-class RelayStage(enum.IntEnum):
-    """The stages of a session, in their order."""
-
-    CONNECTING = 0
-    """The dial looks for a target."""
-    SERVING = 1
-    CUT_OFF = 2
-    """One side broke: the other gets what came before, then a reset."""
-    ENDED = 3
 
 
 class ClientEnd(End):
@@ -169,30 +157,19 @@ class RelaySession:
         self.target.splices = self._targets.takes_splices(target)
         self.target.open()
         self.stage = RelayStage.SERVING
-        if not self._announced():
+        try:
+            if header := self._targets.header(self.peer, self.client.fd):
+                os.write(fd, header)  # a new connection has room for it
+        except OSError as error:
+            self.lose(self.target, error)
             return
         self.watch()
         self.schedule()
 
-    def _announced(self) -> bool:
-        """Tell the target who the client is, if it wants to know. A new connection has
-        room for that. False if it broke.
-        """
-        if not self._targets.send_proxy:
-            return True
-        destination = endpoint_of(kernel.local_address(self.client.fd))
-        header = written(self._targets.send_proxy, endpoint_of(self.peer), destination)
-        try:
-            os.write(self.target.fd, header)
-        except OSError as error:
-            self.lose(self.target, error)
-            return False
-        return True
-
     def unreached(self) -> None:
         """End without a target: reset the client."""
         self._place = -1
-        self._targets.unreached(self.peer, self._moment())
+        self._targets.unreached(self.peer, self.shared)
         self.reset(EndCause.NO_TARGET)
 
     # --- reports of the flows ---------------------------------------------------------
@@ -259,9 +236,12 @@ class RelaySession:
 
     def schedule(self) -> None:
         """Enter the wheel at the next deadline, or move there."""
-        if self.stage is not RelayStage.ENDED:
+        now = self.shared.now
+        if self.stage is RelayStage.CUT_OFF:
+            self.shared.wheel.put(self, now + DELIVERY_S)
+        elif self.stage is not RelayStage.ENDED:
             at = min(self.due_at()[0], self._dial.due_at)
-            self.shared.wheel.put(self, min(at, self.shared.now + LOOK_AHEAD_S))
+            self.shared.wheel.put(self, min(at, now + LOOK_AHEAD_S))
 
     def due_at(self) -> tuple[float, EndCause]:
         """Return when and why the session ends if nothing happens until then."""
@@ -289,6 +269,10 @@ class RelaySession:
         waits = self._awaits_answer or self.up.waits or self.down.waits
         return waits or self.stage is RelayStage.CONNECTING
 
+    def _is_quiet(self) -> bool:
+        """Whether nothing is being waited for, and nothing has moved for a moment."""
+        return not self._is_busy() and self.active_at + QUIET_S <= self.shared.now
+
     def come_due(self) -> None:
         """Act on the nearest deadline; if activity put it off, move on in the wheel."""
         try:
@@ -307,7 +291,7 @@ class RelaySession:
             self.schedule()
         elif cause in (_STALLED, _IDLE) and self._waiting():
             self._end_if_silent(cause)
-        elif cause is _IDLE or (cause is _SHUTDOWN and not self._is_busy()):
+        elif cause is _IDLE or (cause is _SHUTDOWN and self._is_quiet()):
             if not self._heard_more():
                 self.end(cause)
         else:
@@ -327,25 +311,17 @@ class RelaySession:
         return True
 
     def _end_if_silent(self, cause: EndCause) -> None:
-        """End if a side has really taken nothing from us. We may have missed that it
-        did: a socket is writable only when a part of its buffer is free, and a slow
-        reader may still be emptying that part.
-        """
-        times = self.terms.times
-        stalled = cause is _STALLED
+        """End if a side has really taken nothing from us."""
+        times, stalled = self.terms.times, cause is _STALLED
         limit_s = QUIET_SHARE * times.user_timeout_s if stalled else times.idle_timeout_s
         for flow in self._waiting():
-            known, before = silence_of(flow.sink.fd), flow.taken_at
-            if known.sent_s == math.inf:  # only a write tells whether a UNIX peer reads
-                flow.flush()
+            is_stuck = flow.is_stuck(limit_s, stalled=stalled)
             if self.stage is not RelayStage.SERVING:
                 return
-            if known.sent_s < limit_s and (known.acknowledged_s < limit_s or not stalled):
-                flow.taken_at = self.shared.now - known.sent_s
-                self.active_at = max(self.active_at, flow.taken_at)
-            elif flow.taken_at == before and before + limit_s <= self.shared.now:
+            if is_stuck:
                 self.reset(self._why_silent(flow.sink, cause))
                 return
+            self.active_at = max(self.active_at, flow.taken_at)
         self.schedule()
 
     def _why_silent(self, end: End, cause: EndCause) -> EndCause:
@@ -375,15 +351,14 @@ class RelaySession:
         """Reset the other end when its kernel has acknowledged all bytes: a reset drops
         what is under way. Ask again in a moment if it has not.
         """
-        shared, cause = self.shared, self.cause or EndCause.ERROR
         other = self.target if self.client.fd < 0 else self.client
-        until = min(self._cut_off_at + LONGEST_DELIVERY_S, shared.finish_at)
-        is_late = shared.now >= until
-        if other.fd < 0 or is_late or not (other.incoming.waits or kernel.unsent(other.fd)):
-            self.reset(cause)
-            return
-        other.watch()
-        shared.wheel.put(self, shared.now + DELIVERY_S)
+        until = min(self._cut_off_at + LONGEST_DELIVERY_S, self.shared.finish_at)
+        is_in_time = other.fd >= 0 and self.shared.now < until
+        if is_in_time and (other.incoming.waits or kernel.unsent(other.fd)):
+            other.watch()
+            self.schedule()
+        else:
+            self.reset(self.cause or EndCause.ERROR)
 
     def reset(self, cause: EndCause) -> None:
         """End now: reset both sides, and drop what waits for them."""
@@ -424,6 +399,3 @@ class RelaySession:
             sent=self.down.written,
             target=self._target_text(),
         )
-
-    def _moment(self) -> Moment:
-        return Moment(self.shared.now, self.shared.ledger, self.shared.log)

@@ -16,14 +16,14 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from unpd.access.proxy_header import endpoint_of, written
 from unpd.board import layout
-from unpd.kernel.connections import address_text
+from unpd.kernel.connections import address_text, local_address
 from unpd.kernel.outgoing import ConnectOptions, SocketAddress, numeric_address
 from unpd.line_limit import LineLimit
-from unpd.logs import Log
 from unpd.names import CONNECT_FAILURES
 from unpd.services.redirect import RedirectOptions, Target, UnixTarget
-from unpd.worker.ledger import Ledger
+from unpd.worker.event.shared import Shared
 from unpd.worker.redirect.names import Addresses, Fixed, Names
 from unpd.worker.redirect.rotation import Rotation
 
@@ -61,26 +61,16 @@ class _Target:
     lines: LineLimit = field(default_factory=LineLimit)
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The surroundings of a call: the time, and where it is counted and logged."""
-
-    now: float
-    ledger: Ledger
-    log: Log
-
-
 class Targets:
     """The targets of a redirect. Each is known by its place in ``to``.
 
-    ``connect_timeout_s``: how long each connect may take. ``send_proxy``: the version
-    of the header that a target gets; 0 for none.
+    ``connect_timeout_s``: how long each connect may take; ``connect``: its options.
     """
 
     def __init__(self, setup: TargetsSetup, names: Names) -> None:
         options = setup.options
         self.connect_timeout_s = options.connect_timeout_s
-        self.send_proxy = options.send_proxy
+        self._send_proxy = options.send_proxy
         self.connect = setup.connect
         self._service = setup.service
         self._rotation = Rotation(len(options.to), options.retry_s)
@@ -107,54 +97,63 @@ class Targets:
         """A target as the configuration writes it."""
         return self._targets[target].text
 
-    def connected(self, target: int, moment: Moment) -> None:
+    def header(self, peer: bytes, client_fd: int) -> bytes:
+        """What a target is sent before the first byte of a client: the header of the
+        PROXY protocol, or nothing. OSError if the client has gone.
+        """
+        if not self._send_proxy:
+            return b""
+        local = endpoint_of(local_address(client_fd))
+        return written(self._send_proxy, endpoint_of(peer), local)
+
+    def connected(self, target: int, shared: Shared) -> None:
         """Count a connection that was made."""
         found = self._targets[target]
-        moment.ledger.target_connected(found.word)
+        shared.ledger.target_connected(found.word)
         self._rotation.succeeded(target)
         if found.failing:
             found.failing = False
-            moment.log.event("target.back", service=self._service, target=found.text)
+            shared.log.event("target.back", service=self._service, target=found.text)
 
-    def refused(self, target: int, number: int, moment: Moment) -> None:
+    def refused(self, target: int, number: int, shared: Shared) -> None:
         """Count a connect to one address that failed with the errno ``number``."""
         place = _PLACES.get(errno.errorcode.get(number, ""), _OTHER)
-        moment.ledger.target_failed(self._targets[target].word, place)
+        shared.ledger.target_failed(self._targets[target].word, place)
 
-    def unresolved(self, target: int, moment: Moment) -> None:
+    def unresolved(self, target: int, shared: Shared) -> None:
         """Count a name without an address, and leave its target out."""
         found = self._targets[target]
-        moment.ledger.target_failed(found.word, _PLACES[UNRESOLVED])
-        self._leave_out(target, f"no address: {found.addresses.reason or 'no answer'}", moment)
+        shared.ledger.target_failed(found.word, _PLACES[UNRESOLVED])
+        self._leave_out(target, f"no address: {found.addresses.reason or 'no answer'}", shared)
 
-    def failed(self, target: int, number: int, moment: Moment) -> None:
+    def failed(self, target: int, number: int, shared: Shared) -> None:
         """Leave a target out: connects to all its addresses failed, the last one with
         the errno ``number``.
         """
         if number not in _OUR_SHORTAGES:
-            self._leave_out(target, os.strerror(number), moment)
+            self._leave_out(target, os.strerror(number), shared)
 
-    def unreached(self, peer: bytes, moment: Moment) -> None:
+    def unreached(self, peer: bytes, shared: Shared) -> None:
         """Log that a client reaches no target."""
-        suppressed = self._unreached.take(moment.now)
+        suppressed = self._unreached.take(shared.now)
         if suppressed is not None:
-            moment.log.event(
+            shared.log.event(
                 "redirect.no_target",
                 service=self._service,
                 peer=address_text(peer),
                 suppressed=suppressed,
             )
 
-    def _leave_out(self, target: int, reason: str, moment: Moment) -> None:
+    def _leave_out(self, target: int, reason: str, shared: Shared) -> None:
         found = self._targets[target]
-        self._rotation.failed(target, moment.now)
+        self._rotation.failed(target, shared.now)
         if found.failing:
             return
-        suppressed = found.lines.take(moment.now)
+        suppressed = found.lines.take(shared.now)
         if suppressed is None:
             return
         found.failing = True
-        moment.log.event(
+        shared.log.event(
             "target.failed",
             service=self._service,
             target=found.text,
