@@ -46,6 +46,17 @@ def test_a_port_at_which_nothing_listens_refuses() -> None:
         os.close(fd)
 
 
+def test_a_connect_that_is_under_way_has_no_outcome_yet() -> None:
+    """Nobody answers it, because the queue of the listener is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        address = numeric_address(*server.getsockname())
+        made = [begin_connect(address, OPTIONS)[0] for _ in range(3)]
+        assert settled(made[0]) == 0
+        assert outcome(made[-1]) == errno.EINPROGRESS
+        for fd in made:
+            os.close(fd)
+
+
 def test_a_unix_connection_is_made_at_once_or_not_at_all(tmp_path: Path) -> None:
     """A full queue is EAGAIN, a missing file ENOENT. No descriptor is left."""
     path = str(tmp_path / "target")

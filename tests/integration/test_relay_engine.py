@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from unpd.kernel.resolver import Answer
 from unpd.names import EndCause
 from unpd.worker.event.session import QUIET_S
 from unpd.worker.event.shared import LARGE_READ_BYTES
+from unpd.worker.redirect.dial import Dial
+from unpd.worker.redirect.flow import End
 
 SLOT_S = 0.125
 
@@ -555,6 +558,24 @@ def test_a_client_waits_for_a_name_only_as_long_as_for_a_connect(make: Redirects
     bench.advance(0.3)
     alive.take(bench)
     assert failures(bench) == {"unresolved": 1}
+
+
+def test_an_event_of_the_socket_before_means_nothing(make: Redirects) -> None:
+    """Within a turn a descriptor may be closed and get another socket. Neither a client
+    that waits for its target nor a connect under way is taken for broken.
+    """
+    full = make.upstream(backlog=0)
+    with contextlib.ExitStack() as stack:
+        fill(stack, full)
+        bench = make(full.text)
+        bench.connect()
+        session = relay(bench)
+        everything = select.EPOLLIN | select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP
+        for target in bench.engine._poller.after(-1):  # noqa: SLF001 - nothing else has events
+            if isinstance(target, End | Dial):
+                target.ready(everything)
+        assert (bench.engine.open, session.stage.name) == (1, "CONNECTING")
+        assert failures(bench) == {}
 
 
 # --- limits ---------------------------------------------------------------------------

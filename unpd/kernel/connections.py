@@ -203,9 +203,16 @@ def take_error(fd: int) -> OSError:
     """Return the error that waits on a socket, and clear it (SO_ERROR); ECONNRESET if
     none waits.
     """
-    with borrowed(fd) as sock:
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
+    number = take_errno(fd) or errno.ECONNRESET
     return OSError(number, os.strerror(number))
+
+
+def take_errno(fd: int) -> int:
+    """Return the error that waits on a socket, and clear it (SO_ERROR); 0 if none
+    waits. OSError.
+    """
+    with borrowed(fd) as sock:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def set_user_timeout(fd: int, user_timeout_s: float) -> None:

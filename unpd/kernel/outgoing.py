@@ -77,7 +77,8 @@ def _tune(sock: socket.socket, options: ConnectOptions) -> None:
 
 
 def outcome(fd: int) -> int:
-    """The errno of a connect over TCP that is over, 0 if the connection is made.
+    """The errno of a connect over TCP, 0 if the connection is made, EINPROGRESS if it
+    is still to be.
 
     ECONNREFUSED also for a connection with itself: while nothing listens at a port from
     which the kernel takes its own, TCP may connect a socket with itself (RFC 9293,
@@ -85,10 +86,11 @@ def outcome(fd: int) -> int:
     """
     sock = socket.socket(fileno=fd)
     try:
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        is_own = not number and sock.getsockname() == sock.getpeername()
+        if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return number
+        is_own = sock.getsockname() == sock.getpeername()
     except OSError as error:
-        return error.errno or errno.ECONNRESET
+        return errno.EINPROGRESS if error.errno == errno.ENOTCONN else error.errno or 0
     finally:
         sock.detach()
-    return errno.ECONNREFUSED if is_own else number
+    return errno.ECONNREFUSED if is_own else 0

@@ -96,10 +96,13 @@ class Dial:
     def ready(self, mask: int) -> None:
         """Take the outcome of the connect."""
         try:
+            number = outcome(self._fd)
+            if number == errno.EINPROGRESS:
+                return  # the event is of the socket that had this descriptor before
             fd, self._fd = self._fd, -1
             self._shared.poller.epoll.unregister(fd)
             self._shared.poller.forget(fd)
-            if number := outcome(fd):
+            if number:
                 os.close(fd)
                 self.lost(number)
             else:

@@ -15,6 +15,7 @@ and a failure of either socket.
 """
 
 import math
+import os
 import select
 from os import close, readv, write
 from typing import Protocol
@@ -92,7 +93,9 @@ class End:
         if self.outgoing.reads:
             self.outgoing.move()
         elif mask & select.EPOLLERR:
-            self.session.lose(self, kernel.take_error(self.fd))
+            # None waits if the event is of the socket that had this descriptor before.
+            if number := kernel.take_errno(self.fd):
+                self.session.lose(self, OSError(number, os.strerror(number)))
         elif mask & select.EPOLLHUP and not self.incoming.waits:
             # Both directions of the socket are over, and epoll would say so without
             # end, while a flow may still have to wait for the other end.
