@@ -38,6 +38,7 @@ from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS
+from unpd.services.redirect import RedirectOptions
 from unpd.services.sensor import SensorOptions
 
 OTHER_DESCRIPTORS = 16
@@ -360,15 +361,20 @@ def _check_backlogs(config: Config, host: Host, findings: Findings) -> None:
 
 
 def _check_descriptors(config: Config, listeners: int, host: Host, findings: Findings) -> None:
-    """Warn of a limit of connections that no worker could reach."""
+    """Warn of a limit of connections that no worker could reach. A connection of a
+    redirect has a second one, to its target.
+    """
     room = (host.open_files or math.inf) - listeners - OTHER_DESCRIPTORS
-    of_workers = (service for service in config.services.values() if service.model == "event")
+    of_workers = [service for service in config.services.values() if service.model == "event"]
+    redirecting = {one.pool for one in of_workers if isinstance(one.options, RedirectOptions)}
     for name in {service.pool: None for service in of_workers}:
         pool = config.pools.get(name)
-        if pool is not None and pool.max_connections_per_worker > room:
+        each = 2 if name in redirecting else 1
+        if pool is not None and each * pool.max_connections_per_worker > room:
+            needed = "two descriptors" if name in redirecting else "a descriptor"
             findings.warning(
                 ("pools", name, "max_connections_per_worker"),
-                f"a worker would need a descriptor for each of {pool.max_connections_per_worker}"
+                f"a worker would need {needed} for each of {pool.max_connections_per_worker}"
                 f" connections, but may have {host.open_files}, its listeners included: raise the"
                 " limit of open files (LimitNOFILE= of the unit, ulimit -n) or lower the key",
             )

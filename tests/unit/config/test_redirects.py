@@ -1,11 +1,13 @@
 """Checks of redirects: their models, their targets, and where they may stand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from unpd.board import layout
-from unpd.config.load import Loaded
+from unpd.config.host import Host
+from unpd.config.load import Loaded, loads
 from unpd.config.plan import effective
 from unpd.services.redirect import RedirectOptions
 
@@ -131,6 +133,21 @@ def test_the_targets_of_all_redirects_have_room_on_the_scoreboard(refuse: Refuse
             f" {layout.MAX_TARGETS} are allowed"
         )
     ]
+
+
+@pytest.mark.parametrize(("limit", "warned"), [(20_016, True), (20_017, False)])
+def test_a_connection_of_a_redirect_needs_two_descriptors(
+    host: Host, limit: int, warned: bool
+) -> None:
+    """One for its client, one for its target: a limit of connections that a worker
+    could not reach gives a warning.
+    """
+    text = f"[metrics]\nlisten = false\n{redirect('tcp://10.0.0.5:80')}"
+    warnings = loads(text, replace(host, open_files=limit)).warnings
+    assert [line for line in warnings if "two descriptors for each of 10000" in line] == (
+        list(warnings) if warned else []
+    )
+    assert len(warnings) == warned
 
 
 def test_a_tcpmux_offers_no_redirect(refuse: Refuse) -> None:
