@@ -273,8 +273,8 @@ def test_a_target_that_the_workers_may_not_reach_is_counted(launch: Launch, publ
         unpd = launch(redirect(f"unix://{path}"))
         with clients.connect(unpd.address("web")) as sock, pytest.raises(ConnectionResetError):
             sock.recv(1)
-    labels = {"service": "web", "target": f"unix://{path}", "errno": "EACCES"}
-    unpd.metric_becomes(1, "unpd_target_connect_failures_total", **labels)
+    name = "unpd_target_connect_failures_total"
+    unpd.metric_becomes(1, name, service="web", target=f"unix://{path}", errno="EACCES")
     wait_ended(unpd, {"no_target": 1}, service="web")
     unpd.wait_event("target.failed", reason="Permission denied")
     unpd.wait_event("redirect.no_target", service="web")

@@ -113,8 +113,9 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
     return Labels(
         services=columns.services.shown_with(services),
         targets=tuple(
-            TargetLabels(*key.split(" ", 1), column=column)
+            TargetLabels(service, target, column)
             for key, column in columns.targets.shown_with(target_keys(services))
+            for service, _, target in (key.partition(" "),)
         ),
         pools=columns.pools.shown_with({service.pool for service in services.values()}),
         listeners=listeners,

@@ -17,6 +17,7 @@ and a failure of either socket.
 import math
 import os
 import select
+from collections.abc import Callable
 from os import close, readv, write
 from typing import Protocol
 
@@ -50,11 +51,8 @@ class Owner(Protocol):
         """End because of a fault of ours."""
 
 
-class Moved(Protocol):
-    """The counters of a flow, which its session has."""
-
-    def __call__(self, read: int, written: int) -> None:
-        """Count bytes that were read from the source, and written to the sink."""
+Moved = Callable[[int, int], None]
+"""Counts the bytes that a flow has read from its source, and written to its sink."""
 
 
 class End:
