@@ -27,7 +27,7 @@ from unpd.kernel.outgoing import numeric_address
 from unpd.kernel.resolver import Answer
 from unpd.names import EndCause
 from unpd.worker.event.session import QUIET_S
-from unpd.worker.event.shared import LARGE_READ_BYTES
+from unpd.worker.event.shared import LARGE_READ_BYTES, SMALL_READ_BYTES
 from unpd.worker.redirect.dial import Dial
 from unpd.worker.redirect.flow import End
 
@@ -279,16 +279,19 @@ def test_pipes_are_bounded(make: Redirects) -> None:
 # --- failures of one side -------------------------------------------------------------
 
 
-def test_a_reset_of_the_target_reaches_the_client_behind_its_bytes(make: Redirects) -> None:
-    """The client gets everything that came before, and does not take it for the
-    whole.
+@pytest.mark.parametrize("count", [6, SMALL_READ_BYTES, SMALL_READ_BYTES + 1, 100_000])
+def test_a_reset_of_the_target_reaches_the_client_behind_its_bytes(
+    make: Redirects, count: int
+) -> None:
+    """The client gets everything that came before, however it is read, and does not
+    take it for the whole.
     """
     upstream = make.upstream()
     bench = make(upstream.text)
     client, target = pair(bench, upstream)
-    target.sendall(b"a part")
+    target.sendall(pattern(0, count))
     clients.reset(target)
-    assert bench.read(client, 6) == b"a part"
+    assert bench.read(client, count) == pattern(0, count)
     bench.until(lambda: is_reset(client), "the reset")
     ended(bench, EndCause.TARGET_LOST)
 

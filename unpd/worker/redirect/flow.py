@@ -18,14 +18,14 @@ import math
 import os
 import select
 from collections.abc import Callable
-from os import close, readv, write
+from os import close, read, readv, write
 from typing import Protocol
 
 from unpd.kernel import connections as kernel
 from unpd.kernel.relay import Pipe, RefusedError
 from unpd.services.base import Piece
 from unpd.worker.event.ending import silence_of
-from unpd.worker.event.shared import LARGE_READ_BYTES, Shared
+from unpd.worker.event.shared import LARGE_READ_BYTES, SMALL_READ_BYTES, Shared
 
 BULK_BYTES = 64 * 1024
 """After a read of this size or more the next one is by splice(2)."""
@@ -80,6 +80,9 @@ class End:
     def ready(self, mask: int) -> None:
         """Write what waits, then read once."""
         try:
+            if mask == _IN and self.outgoing.reads:
+                self.outgoing.move()
+                return
             if mask & _OUT and self.incoming.waits:
                 self.incoming.flush()
             if self.fd >= 0 and mask & ~_OUT:
@@ -135,7 +138,9 @@ class Flow:
     """
 
     __slots__ = (
+        "_error",
         "_is_bulk",
+        "_is_large",
         "_moved",
         "_pending",
         "_pipe",
@@ -162,7 +167,8 @@ class Flow:
         self._moved = moved
         self._pending: bytearray | None = None
         self._pipe: Pipe | None = None
-        self._is_bulk = False
+        self._is_bulk = self._is_large = False
+        self._error: OSError | None = None
 
     @property
     def reads(self) -> bool:
@@ -180,21 +186,54 @@ class Flow:
         """Read once, and write what came."""
         if self._is_bulk and self.sink.splices and self._splice():
             return
-        shared = self.session.shared
         try:
-            count = readv(self.source.fd, shared.buffers)
+            piece = self._read_piece()
         except BlockingIOError:
             return
         except OSError as error:
             self.session.lose(self.source, error)
             return
-        if count:
-            self._is_bulk = count >= BULK_BYTES
-            self.put(shared.buffer[:count])
+        if piece:
+            self.put(piece)
+        elif self._error is not None:
+            self.session.lose(self.source, self._error)
         else:
             self.at_end = True
             self.end_if_done()
             self.session.watch()
+
+    def _read_piece(self) -> Piece:
+        """Read once; at the FIN of the source b"". A small read that comes back full is
+        followed by a large one, so that a message that came in one segment goes on in
+        one write. OSError.
+        """
+        shared = self.session.shared
+        if self._is_large:
+            piece: Piece = shared.buffer[: readv(self.source.fd, shared.buffers)]
+        else:
+            piece = read(self.source.fd, SMALL_READ_BYTES)
+            if len(piece) < SMALL_READ_BYTES:
+                return piece
+            piece = self._with_rest(piece)
+        self._is_large = len(piece) >= SMALL_READ_BYTES
+        self._is_bulk = len(piece) >= BULK_BYTES
+        return piece
+
+    def _with_rest(self, piece: Piece) -> Piece:
+        """A full piece of a small read, with what the socket still has. An error comes
+        after these bytes: the socket tells it only once, so that it is kept for the
+        next read, which finds no more.
+        """
+        shared = self.session.shared
+        try:
+            count = readv(self.source.fd, shared.after_small)
+        except BlockingIOError:
+            return piece
+        except OSError as error:
+            self._error = error
+            return piece
+        shared.buffer[:SMALL_READ_BYTES] = piece
+        return shared.buffer[: SMALL_READ_BYTES + count]
 
     def put(self, piece: Piece) -> None:
         """Write bytes that were read; keep what the sink does not take."""
