@@ -271,7 +271,7 @@ def test_a_target_that_the_workers_may_not_reach_is_counted(launch: Launch, publ
         path.chmod(0)
         server.listen()
         unpd = launch(redirect(f"unix://{path}"))
-        with clients.connect(unpd.address("web")) as sock, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), clients.connect(unpd.address("web")) as sock:
             sock.recv(1)
     name = "unpd_target_connect_failures_total"
     unpd.metric_becomes(1, name, service="web", target=f"unix://{path}", errno="EACCES")
