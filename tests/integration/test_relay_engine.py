@@ -311,13 +311,27 @@ def test_a_slow_client_gets_all_bytes_before_the_reset(make: Redirects) -> None:
         bench.advance(SLOT_S)
     assert bench.engine.open == 1
     assert bench.read(client, taken) == pattern(0, taken)
-
-    def over() -> bool:
+    for _ in range(4):
         bench.advance(2 * SLOT_S)
-        return is_reset(client)
-
-    bench.until(over, "the reset")
+    assert is_reset(client)
     ended(bench, EndCause.TARGET_LOST)
+
+
+def test_what_waits_for_a_side_that_broke_is_given_up_at_once(make: Redirects) -> None:
+    """The other side may take its time, and holds only what is on the way to it."""
+    upstream = make.upstream()
+    bench = make(upstream.text)
+    client, target = pair(bench, upstream, receive_buffer=1)
+    for sock in (client, target):
+        sock.setblocking(False)
+        stuff(bench, sock)
+    session = relay(bench)
+    assert session.up.waits
+    assert session.down.waits
+    clients.reset(target)
+    bench.until(lambda: session.stage.name == "CUT_OFF", "the reset of the target")
+    assert not session.up.waits
+    assert session.down.waits
 
 
 def test_a_reset_of_the_client_reaches_the_target_behind_its_bytes(make: Redirects) -> None:
@@ -407,6 +421,7 @@ def test_a_target_that_is_back_is_told(make: Redirects) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
         sock.listen()
+        pair(bench, Upstream(sock, f"unix://{path}"))
         pair(bench, Upstream(sock, f"unix://{path}"))
     (line,) = bench.events("target.back")
     assert line["target"] == f"unix://{path}"
@@ -499,6 +514,19 @@ def test_a_target_that_is_closing_down_costs_the_client_nothing(make: Redirects)
     client.sendall(b"hello")
     assert bench.read(target, 5) == b"hello"
     assert failures(bench) == {"ECONNRESET": 1}
+
+
+def test_what_a_target_could_not_take_any_more_goes_to_the_next(make: Redirects) -> None:
+    """The first bytes of a client that came after its target had closed down."""
+    dying, alive = make.upstream(), make.upstream()
+    bench = make(dying.text, alive.text)
+    client = bench.connect()
+    bench.until(lambda: relay(bench).target.fd >= 0, "the first target")
+    client.sendall(b"hello")
+    dying.sock.close()
+    target = alive.take(bench)
+    assert bench.read(target, 5) == b"hello"
+    assert bench.bytes_counted() == (5, 0)
 
 
 def test_a_target_that_answered_nothing_after_a_byte_is_not_replaced(make: Redirects) -> None:
