@@ -326,12 +326,10 @@ def test_what_waits_for_a_side_that_broke_is_given_up_at_once(make: Redirects) -
         sock.setblocking(False)
         stuff(bench, sock)
     session = relay(bench)
-    assert session.up.waits
-    assert session.down.waits
+    assert (session.up.waits, session.down.waits) == (True, True)
     clients.reset(target)
     bench.until(lambda: session.stage.name == "CUT_OFF", "the reset of the target")
-    assert not session.up.waits
-    assert session.down.waits
+    assert (session.up.waits, session.down.waits) == (False, True)
 
 
 def test_a_reset_of_the_client_reaches_the_target_behind_its_bytes(make: Redirects) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 from tests.support import clients
 from tests.support.clock import ManualClock
 from tests.support.engine import NO_TIMES, OPTIONS, PATIENCE_S, Bench
+from tests.support.gates import make_gate
 from unpd.board import layout
+from unpd.board.denied import DeniedWriter
 from unpd.board.memory import Scoreboard, create
 from unpd.config.times import ServiceTimes
 from unpd.kernel.outgoing import ConnectOptions
@@ -136,7 +138,8 @@ class Redirects:
         """
         fd = create()
         self._stack.callback(socket.close, fd)
-        row = Scoreboard(fd).row(0)
+        board = Scoreboard(fd)
+        row, denied = board.row(0), DeniedWriter()
         lines: list[bytes] = []
 
         def write(line: bytes) -> int:
@@ -173,7 +176,8 @@ class Redirects:
                 clock=lambda: clock.now,
             )
         )
-        bench = Bench(engine, row, [listener], lines, clock)
+        gate = make_gate(self._stack, board, denied)
+        bench = Bench(engine, row, [listener], lines, clock, gate, denied)
         self._stack.enter_context(bench.socks)
         self._stack.callback(engine.close)
         self._stack.callback(engine.leave)

@@ -9,7 +9,7 @@ from unpd.board import layout
 from unpd.board.layout import Master
 from unpd.metrics.catalog.row import Counter, Gauge, Histogram, Metric, Series, Value
 from unpd.metrics.reading import Reading, ServiceCounts
-from unpd.names import ACCEPT_ERRNOS, CONNECT_FAILURES
+from unpd.names import ACCEPT_ERRNOS
 
 
 def per_service(value: Callable[[ServiceCounts], Value]) -> Callable[[Reading], Series[Value]]:
@@ -74,14 +74,6 @@ def _sessions_reaped(reading: Reading) -> Series[float]:
         ((service.name, reason.value), count)
         for service in reading.services
         for reason, count in zip(layout.REAP_REASONS, service.sessions.reaped, strict=True)
-    )
-
-
-def _connect_failures(reading: Reading) -> Series[float]:
-    return (
-        ((target.service, target.target, label), count)
-        for target in reading.targets
-        for label, count in zip(CONNECT_FAILURES, target.failed, strict=True)
     )
 
 
@@ -205,21 +197,6 @@ ROWS: tuple[Metric, ...] = (
         ("service",),
         "Forks of such processes that the kernel refused. The connection waits for the next.",
         per_service(lambda service: service.sessions.fork_failures),
-    ),
-    Counter(
-        "unpd_target_connections_total",
-        ("service", "target"),
-        "Connections of redirects to their targets.",
-        lambda reading: (
-            ((target.service, target.target), target.connected) for target in reading.targets
-        ),
-    ),
-    Counter(
-        "unpd_target_connect_failures_total",
-        ("service", "target", "errno"),
-        "Connects of redirects that failed, by errno; unresolved stands for a name without an"
-        " address.",
-        _connect_failures,
     ),
     Counter(
         "unpd_datagrams_received_total",

@@ -8,7 +8,7 @@ that a peer sent. A new metric is a row in one of the modules beside this one. R
 nothing.
 """
 
-from unpd.metrics.catalog import children, daemon, services
+from unpd.metrics.catalog import children, daemon, redirects, services
 from unpd.metrics.catalog.row import Metric
 
-METRICS: tuple[Metric, ...] = (*services.ROWS, *children.ROWS, *daemon.ROWS)
+METRICS: tuple[Metric, ...] = (*services.ROWS, *redirects.ROWS, *children.ROWS, *daemon.ROWS)
