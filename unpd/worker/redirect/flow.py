@@ -2,9 +2,8 @@
 of the other; and the two ends.
 
 A flow reads only while the other end has taken everything: so at most one read, or what
-a pipe holds, waits for a slow reader, and the kernel's window stops the sender. After
-the FIN of its source, and when all bytes are out, a flow passes the FIN on; the other
-direction goes on (half-close).
+a pipe holds, waits for a slow reader, and the kernel's window stops the sender. A flow
+passes the FIN of its source on; the other direction goes on (half-close).
 
 Bulk data is moved by splice(2), through a pipe that the flow borrows until it is empty
 again. The path that copies is complete without it.
@@ -132,9 +131,9 @@ class End:
 
 class Flow:
     """One direction. ``read`` and ``written``: its bytes so far. ``reads``: input is
-    wanted. ``waits``: bytes wait for room in the sink. ``at_end``: the FIN of the
-    source has come. ``ended``: it was passed on. ``taken_at``: while bytes wait, when
-    the sink last took some.
+    wanted. ``waits``: bytes wait for room in the sink. ``ended``: the FIN of the source
+    has come, and was passed on. ``taken_at``: while bytes wait, when the sink last took
+    some.
     """
 
     __slots__ = (
@@ -144,7 +143,6 @@ class Flow:
         "_moved",
         "_pending",
         "_pipe",
-        "at_end",
         "ended",
         "read",
         "session",
@@ -161,7 +159,6 @@ class Flow:
         source.outgoing = sink.incoming = self
         self.read = 0
         self.written = 0
-        self.at_end = False
         self.ended = False
         self.taken_at = self.session.shared.now
         self._moved = moved
@@ -173,7 +170,7 @@ class Flow:
     @property
     def reads(self) -> bool:
         """Whether input is wanted."""
-        return not self.at_end and not self.waits and self.sink.fd >= 0
+        return not self.ended and not self.waits and self.sink.fd >= 0
 
     @property
     def waits(self) -> bool:
@@ -198,9 +195,7 @@ class Flow:
         elif self._error is not None:
             self.session.lose(self.source, self._error)
         else:
-            self.at_end = True
-            self.end_if_done()
-            self.session.watch()
+            self._end()
 
     def _read_piece(self) -> Piece:
         """Read once; at the FIN of the source b"". A small read that comes back full is
@@ -287,7 +282,6 @@ class Flow:
         elif self._pending is not None:
             self._write(self._pending)
         if not self.waits:
-            self.end_if_done()
             self.session.watch()
 
     def _write(self, pending: bytearray) -> None:
@@ -318,10 +312,10 @@ class Flow:
         if not pipe.held:
             self._give_pipe_back()
 
-    def end_if_done(self) -> None:
-        """Pass the FIN on, if it has come and nothing waits."""
-        if not self.at_end or self.waits or self.ended or self.sink.fd < 0:
-            return
+    def _end(self) -> None:
+        """Pass the FIN of the source on. Nothing waits then: a flow that waits does not
+        read.
+        """
         self.ended = True
         try:
             kernel.send_fin(self.sink.fd)
@@ -329,6 +323,7 @@ class Flow:
             self.session.lose(self.sink, error)
             return
         self.session.flow_ended()
+        self.session.watch()
 
     def is_stuck(self, limit_s: float, *, stalled: bool) -> bool:
         """Whether the sink has really taken nothing for ``limit_s``. We may have missed

@@ -218,7 +218,7 @@ class RelaySession:
     def _is_untouched(self) -> bool:
         """Whether no byte and no FIN of either side was passed on."""
         nothing_sent = not self.up.written and not self.up.ended
-        return nothing_sent and self.down.read == self._banner_bytes and not self.down.at_end
+        return nothing_sent and self.down.read == self._banner_bytes and not self.down.ended
 
     def _cause_of(self, end: End, error: OSError) -> EndCause:
         if end is self.target:
