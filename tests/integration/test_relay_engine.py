@@ -24,6 +24,7 @@ from tests.support.redirecting import (
 )
 from unpd.config.times import ServiceTimes
 from unpd.kernel.outgoing import numeric_address
+from unpd.kernel.relay import Pipe, RefusedError
 from unpd.kernel.resolver import Answer
 from unpd.names import EndCause
 from unpd.worker.event.session import QUIET_S
@@ -223,6 +224,40 @@ def exchange(bench: Bench, sender: socket.socket, receiver: socket.socket, count
 
     bench.until(moved, "all bytes")
     return got
+
+
+class NotFilled(Pipe):
+    """A pipe into which no socket may be spliced."""
+
+    def fill(self, fd: int, most: int) -> int:
+        """Refuse."""
+        raise RefusedError
+
+
+class NotDrained(Pipe):
+    """A pipe that may be spliced into no socket."""
+
+    def drain(self, fd: int) -> int:
+        """Refuse."""
+        raise RefusedError
+
+
+@pytest.mark.parametrize("kind", [NotFilled, NotDrained])
+def test_bytes_are_copied_where_splice_is_refused(make: Redirects, kind: type[Pipe]) -> None:
+    """Also those that are in a pipe already. A while later it is tried again."""
+    upstream = make.upstream()
+    bench = make(upstream.text)
+    client, target = pair(bench, upstream)
+    pipes = bench.engine._shared.pipes  # noqa: SLF001 - no kernel here refuses splice(2)
+    pipes._idle.append(kind())  # noqa: SLF001
+    assert exchange(bench, client, target, 8 * MIB) == 8 * MIB
+    assert pipes.take() is None
+    bench.advance(2.0)
+    bench.advance(2.0)
+    assert exchange(bench, client, target, 8 * MIB) == 8 * MIB
+    pipe = pipes.take()
+    assert pipe is not None
+    pipes.give_back(pipe)
 
 
 @pytest.mark.parametrize("splices", [True, False], ids=["spliced", "copied"])

@@ -97,7 +97,7 @@ class Pipe:
 
 def _spliced(source: int, sink: int, most: int) -> int:
     try:
-        return os.splice(source, sink, most, flags=_FLAGS)
+        return os.splice(source, sink, most, None, None, _FLAGS)
     except BlockingIOError:
         return 0
     except OSError as error:

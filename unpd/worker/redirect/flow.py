@@ -266,8 +266,7 @@ class Flow:
             self._give_pipe_back()
             return False
         self._is_bulk = count >= BULK_BYTES
-        self._count(count, 0)
-        self._drain(pipe)
+        self._drain(pipe, count)
         if self.waits:
             self.taken_at = self.session.shared.now
             self.session.watch()
@@ -278,7 +277,7 @@ class Flow:
     def flush(self) -> None:
         """Write as much of what waits as the sink takes."""
         if self._pipe is not None:
-            self._drain(self._pipe)
+            self._drain(self._pipe, 0)
         elif self._pending is not None:
             self._write(self._pending)
         if not self.waits:
@@ -297,18 +296,21 @@ class Flow:
         if not pending:
             self._pending = None
 
-    def _drain(self, pipe: Pipe) -> None:
+    def _drain(self, pipe: Pipe, read: int) -> None:
+        """Write what the pipe has. ``read``: how many of these bytes are new."""
         try:
             sent = pipe.drain(self.sink.fd)
         except RefusedError:
+            self._count(read, 0)
             self.session.shared.pipes.refuse()
             self._pending = bytearray(pipe.take_rest())
             self._give_pipe_back()
             return
         except OSError as error:
+            self._count(read, 0)
             self.session.lose(self.sink, error)
             return
-        self._count(0, sent)
+        self._count(read, sent)
         if not pipe.held:
             self._give_pipe_back()
 
