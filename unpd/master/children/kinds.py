@@ -58,6 +58,7 @@ from unpd.master.children.serving import (
     services_of,
     services_of_slots,
 )
+from unpd.master.columns import target_keys
 from unpd.master.listening.listener import OpenListener
 from unpd.master.runtime import Deployment, Runtime
 from unpd.names import ChildKind
@@ -349,6 +350,8 @@ def _service_setup(
         datagram_total_rate=config.datagram_total_rate,
         access=config.access,
         datagram_access=config.datagram_access,
+        keepalive=config.keepalive,
+        target_columns=tuple(map(runtime.columns.targets.column, target_keys({name: config}))),
         offered={
             offered: deployment.config.services[offered].times
             for offered in needed_by(deployment, (name,))
