@@ -177,11 +177,6 @@ class ProgramOptions(_Passing):
         return self.stderr == "log" or self.takes_socket or self.is_passed_as_by_systemd
 
 
-def takes_socket(options: Options) -> bool:
-    """Whether programs get the sockets of a service with these options."""
-    return isinstance(options, ProgramOptions) and options.takes_socket
-
-
 @dataclass(frozen=True, slots=True)
 class Program:
     """A service of type exec, as its launcher gets it."""

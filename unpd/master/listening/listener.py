@@ -147,11 +147,9 @@ class OpenListener:
         return replace(self, queue_limit=self._present_limit())
 
     def changes(self) -> list[str]:
-        """The names of what another process has changed about the socket, and may not.
-        OSError.
-        """
+        """The names of what another process has changed about the socket. OSError."""
         state = self._wanted_state
-        if state is None or self.wanted.options.lent:
+        if state is None:
             return []
         backlog = ["listen"] if self._present_limit() != self.queue_limit else []
         return socket_options.changes(self.sock, state) + backlog

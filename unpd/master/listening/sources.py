@@ -27,7 +27,6 @@ from unpd.master.listening.listener import METRICS, OpenListener, WantedListener
 from unpd.master.listening.opening import REFUSALS, adopted, bound_address, open_new, refusal
 from unpd.master.listening.stored import StoredListeners
 from unpd.master.systemd.offers import DescriptorStore
-from unpd.services.program import takes_socket
 
 _METRICS_OPTIONS = ListenOptions(
     backlog=128, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666
@@ -133,7 +132,6 @@ class ListenerSources:
                 keepalive=service.keepalive,
                 user_timeout_s=service.user_timeout_s,
                 mode=service.socket_mode,
-                lent=takes_socket(service.options),
             )
             for index, address in enumerate(service.listen):
                 yield from self._wanted_at(name, index, address, options)

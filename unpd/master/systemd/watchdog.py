@@ -112,7 +112,7 @@ def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsBySlot)
     got whole is their own business.
     """
     service = listener.wanted.service
-    if listener.wanted.options.lent:
+    if listener.wanted.is_lent:
         return False
     if takes_datagrams(listener.address):
         return datagrams.has_queued(listener.sock)
