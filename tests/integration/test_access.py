@@ -142,6 +142,22 @@ def test_a_list_in_a_file(launch: Launch, public: Path) -> None:
             greet(sock)
 
 
+@pytest.mark.parametrize("model", ["event", "fork", "iterative"])
+def test_new_rules_cut_no_connection(launch: Launch, model: str) -> None:
+    """The client of a connection that is open would be refused now, and stays for
+    longer than reload_grace_s. A change of more than the rules then ends it.
+    """
+    head = "[daemon]\nreload_grace_s = 0.5\n"
+    unpd = launch(head + echo(model=model))
+    rule = f'deny = ["{HOME}"]'
+    with inside(unpd) as (sock,):
+        reload(unpd, head + echo(rule, model=model))
+        holds(lambda: not unpd.log_events("connection.ended"), 1.5, "the connection was ended")
+        greet(sock)
+        reload(unpd, head + echo(rule, "idle_timeout_s = 5", model=model))
+        assert clients.read_all(sock) == b""
+
+
 def test_times_close_a_service(launch: Launch) -> None:
     """Outside its times a service refuses, and says when it opens."""
     now = time.gmtime()

@@ -65,7 +65,8 @@ def converge(draft: Draft) -> None:
 
 def retire_surplus(draft: Draft) -> None:
     """Retire the children whose slots neither the current configuration nor the
-    candidate wants; forget the throttles of such slots. Then make room.
+    candidate wants, and limit the drains that need not last any more; forget the
+    throttles of such slots. Then make room.
 
     Called wherever one of these two wants less than before.
     """
@@ -73,10 +74,20 @@ def retire_surplus(draft: Draft) -> None:
     for child in list(state.children.values()):
         if not (child.retired or state.is_current(child) or state.is_candidate(child)):
             draft.retire(child)
+        elif _is_spared_in_vain(child, state):
+            draft.spare_no_more(child)
     for generation, slot in list(state.throttles):
         if not state.wanted.has(generation, slot):
             del state.throttles[generation, slot]
     make_room(draft)
+
+
+def _is_spared_in_vain(child: Child, state: State) -> bool:
+    """Whether the child drains without a limit, which it was not to have if it were
+    retired now.
+    """
+    drains = child.spared and child.phase is ChildPhase.DRAINING and not child.finishing
+    return drains and not state.wanted.spares(child.generation, child.slot)
 
 
 def make_room(draft: Draft) -> None:

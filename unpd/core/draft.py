@@ -115,16 +115,34 @@ class Draft:
         return replace(
             child,
             retired_by=state.last_generation if child.refused else state.generation,
-            drain_ends_at=drain_end(child.slot, state.wanted.limits, self.now),
+            drain_ends_at=self._drain_end(child),
+            spared=state.wanted.spares(child.generation, child.slot),
         )
 
     def _drain(self, child: Child) -> None:
         """Let the child keep its connections for as long as its policy says."""
         self.tell(child, ChildOrder.RETIRE)
-        ends_at = drain_end(child.slot, self.state.wanted.limits, self.now)
+        ends_at = self._drain_end(child)
         deadline_at = None if ends_at == math.inf else ends_at
         draining = replace(child, phase=ChildPhase.DRAINING, deadline_at=deadline_at)
         self.put(self._retired(draining))
+
+    def _drain_end(self, child: Child) -> float:
+        """When the connections of the child have to end, if it retires now; inf: they
+        may last.
+        """
+        wanted = self.state.wanted
+        if wanted.spares(child.generation, child.slot):
+            return math.inf
+        return drain_end(child.slot, wanted.limits, self.now)
+
+    def spare_no_more(self, child: Child) -> None:
+        """Limit the drain of a child that was spared: by now, more than the rules has
+        changed.
+        """
+        ends_at = self._drain_end(child)
+        deadline_at = None if ends_at == math.inf else ends_at
+        self.put(replace(child, deadline_at=deadline_at, drain_ends_at=ends_at, spared=False))
 
     def cut_drain(self, child: Child) -> None:
         """End the child's drain: it has CUT_GRACE_S to end its connections."""

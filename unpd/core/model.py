@@ -60,14 +60,19 @@ PoolKey = tuple[ChildKind, str]
 @dataclass(frozen=True, slots=True)
 class WantedPool:
     """The children of one kind that a pool wants. ``count``: how many, at least 1.
-    ``generation``: that of the pool. A reload that leaves the pool alone does not
-    change it. ``services``: the one of each slot, where each serves another; empty
-    where one child serves as well as another.
+    ``rules``: what its children are born with that only decides who may come in; the
+    ``recipe`` has all else. ``generation``: that of the pool. A reload that leaves the
+    pool alone does not change it. ``same_since``: the first generation with this
+    recipe: the children from that on differ in their rules alone. ``services``: the one
+    of each slot, where each serves another; empty where one child serves as well as
+    another.
     """
 
     count: int
     recipe: Recipe
+    rules: Recipe = None
     generation: int = 1
+    same_since: int = 1
     services: tuple[str, ...] = ()
 
     def slot(self, key: PoolKey, index: int) -> Slot:
@@ -76,9 +81,18 @@ class WantedPool:
 
     def kept_of(self, current: "WantedPool | None") -> int:
         """How many children of ``current``, the same pool before, it may go on with:
-        none if its recipe changed.
+        none if its recipe or its rules changed.
         """
         return current.count if current and current.generation == self.generation else 0
+
+    def after(self, old: "WantedPool | None", generation: int) -> "WantedPool":
+        """The same as the successor of ``old``. If nothing changed it keeps the
+        generation, otherwise it is of ``generation``.
+        """
+        if old is None or old.recipe != self.recipe:
+            return replace(self, generation=generation, same_since=generation)
+        kept = old.generation if old.rules == self.rules else generation
+        return replace(self, generation=kept, same_since=old.same_since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,13 @@ class Wanted:
         pool = self.pools.get((slot.kind, slot.pool))
         return pool is not None and pool.generation == generation and slot.index < pool.count
 
+    def spares(self, generation: int, slot: Slot) -> bool:
+        """Whether the connections of a retired child of ``generation`` in ``slot`` may
+        last: only the rules have changed since, and these are about new connections.
+        """
+        pool = self.pools.get((slot.kind, slot.pool))
+        return pool is not None and pool.same_since <= generation < pool.generation
+
     @property
     def workers(self) -> dict[str, int]:
         """The number of workers, by pool."""
@@ -124,14 +145,11 @@ class Wanted:
         return {name: pool.count for (kind, name), pool in pools if kind is ChildKind.WORKER}
 
     def after(self, current: "Wanted", generation: int, every_pool: bool) -> "Wanted":
-        """The same as the successor of ``current``. A pool whose recipe did not change
-        keeps its generation, unless ``every_pool``; the others are of ``generation``.
+        """The same as the successor of ``current``. A pool that did not change keeps
+        its generation, unless ``every_pool``; the others are of ``generation``.
         """
-        pools = {}
-        for key, pool in self.pools.items():
-            old = current.pools.get(key)
-            kept = old is not None and old.recipe == pool.recipe and not every_pool
-            pools[key] = replace(pool, generation=old.generation if old and kept else generation)
+        before = {} if every_pool else current.pools
+        pools = {key: pool.after(before.get(key), generation) for key, pool in self.pools.items()}
         return replace(self, pools=pools)
 
     def sized_as(self, current: "Wanted") -> "Wanted":
@@ -201,8 +219,9 @@ class Child:
     ``retired_by``: the number of the reload by which it lost its slot, None while it
     holds it. ``drain_ends_at``: when its connections have to end, once it has lost its
     slot; inf: they may last. A kill changes ``deadline_at``, and leaves this as it is:
-    the sessions of a killed dispatcher go on. ``refused``: it was of a candidate that
-    was refused. ``finishing``: it was ordered to end its connections.
+    the sessions of a killed dispatcher go on. ``spared``: they may last because only
+    rules have changed since it was born. ``refused``: it was of a candidate that was
+    refused. ``finishing``: it was ordered to end its connections.
     """
 
     birth: int
@@ -214,6 +233,7 @@ class Child:
     deadline_at: float | None = None
     retired_by: int | None = None
     drain_ends_at: float = math.inf
+    spared: bool = False
     refused: bool = False
     finishing: bool = False
 

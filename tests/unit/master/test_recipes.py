@@ -208,9 +208,9 @@ def fds() -> Iterator[tuple[int, int]]:
         os.close(fd)
 
 
-def recipes(config: Config, fd: int) -> dict[PoolKey, Recipe]:
-    """Return the recipes of a configuration whose listeners have the descriptor
-    ``fd``.
+def recipes(config: Config, fd: int) -> dict[PoolKey, tuple[Recipe, Recipe]]:
+    """Return the recipes and rules of a configuration whose listeners have the
+    descriptor ``fd``.
     """
     sources = ListenerSources()
     sock = cast(socket.socket, FakeSocket(fd))
@@ -219,11 +219,11 @@ def recipes(config: Config, fd: int) -> dict[PoolKey, Recipe]:
         for wanted in sources.wanted_listeners(config)
     }
     wanted = wanted_children(Deployment(config, Listeners(sources, opened)))
-    return {key: pool.recipe for key, pool in wanted.pools.items()}
+    return {key: (pool.recipe, pool.rules) for key, pool in wanted.pools.items()}
 
 
 def changed_pools(before: Config, after: Config, fds: tuple[int, int]) -> set[PoolKey]:
-    """Return the pools whose recipes differ between two configurations."""
+    """Return the pools whose recipes or rules differ between two configurations."""
     old, new = recipes(before, fds[0]), recipes(after, fds[1])
     return {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
 
@@ -268,6 +268,30 @@ def test_a_key_that_children_read_changes_their_recipes(
     """A key that children read changes the recipes of exactly these children."""
     value, pools = CHANGES[table, key]
     assert changed_pools(config, changed(config, table, key, value), (fds[0], fds[0])) == pools
+
+
+@pytest.mark.parametrize(
+    ("service", "key", "value", "in_recipe"),
+    [
+        ("echo", "allow", list_of("10.0.0.0/8"), False),
+        ("echo", "max_per_source", 3, False),
+        ("echo", "max_connections", 3, False),
+        ("forked", "allow", list_of("10.0.0.0/8"), False),
+        ("forked", "max_connections", 3, True),
+        ("echo", "idle_timeout_s", 3.0, True),
+    ],
+)
+def test_rules_are_apart_from_the_recipe(
+    config: Config, fds: tuple[int, int], service: str, key: str, value: Any, *, in_recipe: bool
+) -> None:
+    """A reload that changes only who may come in lets the connections last; the table
+    of sessions has room for as many as there may be.
+    """
+    before = recipes(config, fds[0])
+    after = recipes(changed(config, f"services.{service}", key, value), fds[0])
+    (pool,) = (pool for pool in before if before[pool] != after[pool])
+    recipe, rules = (old == new for old, new in zip(before[pool], after[pool], strict=True))
+    assert (recipe, rules) == (not in_recipe, in_recipe)
 
 
 @pytest.mark.parametrize(("table", "key"), MASTER_ONLY)

@@ -6,11 +6,12 @@ functions here translate the master's configuration into the arguments of these
 programs, which import nothing of the master. :mod:`unpd.master.children.serving` tells
 which services a child serves.
 
-A recipe has every value of the configuration that a child of the pool reads, and which
-sockets it listens on. A function here that reads one more value adds it to the recipe
-of its kind: otherwise a reload leaves the pool alone although that value changed. Only
-the addresses of all listeners are in no recipe: the adoption of a configuration sends
-them to the workers (:mod:`unpd.master.perform`), which keep their connections.
+A recipe has every value of the configuration that a child of the pool reads, but those
+of its rules, and which sockets it listens on. A function here that reads one more value
+adds it to the recipe of its kind: otherwise a reload leaves the pool alone although
+that value changed. Only the addresses of all listeners are in no recipe: the adoption
+of a configuration sends them to the workers (:mod:`unpd.master.perform`), which keep
+their connections.
 
 Called by the performers; calls :mod:`unpd.worker`, :mod:`unpd.dispatcher` and
 :mod:`unpd.metrics.exporter` in the child.
@@ -21,12 +22,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import SourceCounts
+from unpd.config.access import AccessKeys
 from unpd.config.addresses import takes_datagrams
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
+from unpd.config.schema import ServiceConfig
 from unpd.core.model import Child, Limits, Recipe, Wanted, WantedPool
 from unpd.dispatcher.heirlooms import Heirlooms
 from unpd.dispatcher.main import Dispatcher, DispatcherSetup
@@ -71,6 +75,7 @@ class Kind:
     """One kind of child.
 
     ``wanted``: how many a deployment wants, by pool. ``recipe``: that of a pool.
+    ``rules``: the part of what its children read that only decides who may come in.
     ``services``: the one of each slot of a pool, where each slot serves another.
     ``keeps``: the descriptors of listeners that a child inherits. ``live``: its whole
     life, called in the child. ``sessions``: how many session processes a child may have
@@ -82,6 +87,7 @@ class Kind:
     recipe: Callable[[Deployment, str], Recipe]
     keeps: Callable[[Deployment, Child], tuple[int, ...]]
     live: Callable[[Runtime, Deployment, Newborn], None]
+    rules: Callable[[Deployment, str], Recipe] = lambda _deployment, _pool: None
     sessions: Callable[[Deployment, Child], int] = lambda _deployment, _child: 0
     heirlooms: Callable[[Runtime, Deployment, Child], Heirlooms | None] = lambda *_: None
     keeps_root: Callable[[Runtime, Deployment, Child], bool] = lambda *_: False
@@ -124,11 +130,28 @@ def _serving_recipe(kind: ChildKind, deployment: Deployment, pool: str) -> Recip
     return (
         # How many siblings a worker has does not concern it.
         config.pools[pool].max_connections_per_worker if kind is ChildKind.WORKER else None,
-        {name: values_of(config.services[name]) for name in needed_by(deployment, services)},
+        {name: _values(config.services[name])[0] for name in needed_by(deployment, services)},
         _identities(listeners),
         values_of(config.log),
         config.daemon.grace_s,
     )
+
+
+def _serving_rules(kind: ChildKind, deployment: Deployment, pool: str) -> Recipe:
+    services = needed_by(deployment, services_of(deployment, kind, pool))
+    return {name: _values(deployment.config.services[name])[1] for name in services}
+
+
+def _values(service: ServiceConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The values of a service: those by which its clients are served, and the rules
+    about who they may be. In the model fork its children have room for no more than
+    ``max_connections``, so that this is no rule there.
+    """
+    values = values_of(service)
+    keys = [*AccessKeys.model_fields, "never_deny"]
+    if service.model != "fork":
+        keys.append("max_connections")
+    return values, {key: values.pop(key) for key in keys}
 
 
 def _exporter_recipe(deployment: Deployment, pool: str) -> Recipe:
@@ -346,12 +369,14 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
         ChildKind.WORKER: Kind(
             wanted=_wanted_workers,
             recipe=functools.partial(_serving_recipe, ChildKind.WORKER),
+            rules=functools.partial(_serving_rules, ChildKind.WORKER),
             keeps=_serving_keeps,
             live=_live_as_worker,
         ),
         ChildKind.ITERATIVE: Kind(
             wanted=_wanted_iterative,
             recipe=functools.partial(_serving_recipe, ChildKind.ITERATIVE),
+            rules=functools.partial(_serving_rules, ChildKind.ITERATIVE),
             keeps=_serving_keeps,
             live=_live_as_iterative,
             services=functools.partial(services_of_slots, ChildKind.ITERATIVE),
@@ -359,6 +384,7 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
         ChildKind.DISPATCHER: Kind(
             wanted=functools.partial(_wanted_dispatchers, ChildKind.DISPATCHER),
             recipe=functools.partial(_serving_recipe, ChildKind.DISPATCHER),
+            rules=functools.partial(_serving_rules, ChildKind.DISPATCHER),
             keeps=_serving_keeps,
             live=_live_as_dispatcher,
             sessions=_sessions,
@@ -388,7 +414,10 @@ def wanted_children(deployment: Deployment) -> Wanted:
     )
     pools = {
         (kind, pool): WantedPool(
-            count, row.recipe(deployment, pool), services=row.services(deployment, pool)
+            count,
+            row.recipe(deployment, pool),
+            row.rules(deployment, pool),
+            services=row.services(deployment, pool),
         )
         for kind, row in KINDS.items()
         for pool, count in row.wanted(deployment).items()

@@ -242,7 +242,8 @@ class Lanes:
         """
         for lane in self._lanes:
             waits = lane.roll is not None and lane.ends_at is None
-            if waits and not state.wants(lane.generation, lane.slot):
+            kept = state.wants(lane.generation, lane.slot)
+            if waits and not (kept or state.wanted.spares(lane.generation, lane.slot)):
                 lane.ends_at = drain_end(lane.slot, state.wanted.limits, at)
 
     def expire(self, at: float) -> None:
