@@ -18,7 +18,7 @@ from unpd.config.host import Host
 from unpd.config.load import loads
 from unpd.config.plan import restart_needed
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
-from unpd.services.program import ProgramLimits
+from unpd.services.program import ProcessOptions, ProgramLimits
 from unpd.services.table import SERVICES
 
 TEXT = (Path(__file__).parents[3] / "config/unpd.toml").read_text()
@@ -36,7 +36,13 @@ KEYS = [
     (table, key, field) for table, model in SECTIONS for key, field in model.model_fields.items()
 ]
 COMMON = [(key, ServiceConfig.model_fields[key]) for key in COMMON_KEYS]
-OWN = [(name, key) for name, row in SERVICES.items() for key in row.options.model_fields]
+OWN = [
+    (name, key)
+    for name, row in SERVICES.items()
+    for key in row.options.model_fields
+    # The keys that two types have are explained with the first.
+    if name != "python" or key not in ProcessOptions.model_fields
+]
 
 
 def comment_above(table: str, key: str) -> str:
@@ -134,11 +140,11 @@ def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
 
 
 def test_every_service_is_there_to_be_enabled(host: Host) -> None:
-    """Each service type has its table, with its own port (a sensor and a program have
-    one of another protocol), and those that are off load once the "#" before them is
-    removed (and a file of quotations is not there).
+    """Each service type has its table, with its own port (a sensor, a program and a
+    function have one of another protocol), and those that are off load once the "#"
+    before them is removed (and a file of quotations is not there).
     """
-    ports = {"sensor": 23, "exec": 9200}
+    ports = {"sensor": 23, "exec": 9200, "python": 10078}
     text = re.sub(r'^file = "/.*', "", ENABLED, flags=re.MULTILINE)
     loaded = loads(text, host)
     assert {
