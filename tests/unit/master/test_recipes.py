@@ -283,6 +283,8 @@ def test_a_key_that_children_read_changes_their_recipes(
         ("echo", "max_connections", 3, False),
         ("forked", "allow", list_of("10.0.0.0/8"), False),
         ("forked", "max_connections", 3, True),
+        ("exec", "allow", list_of("10.0.0.0/8"), False),
+        ("exec", "max_connections", 3, True),
         ("echo", "idle_timeout_s", 3.0, True),
     ],
 )

@@ -147,12 +147,12 @@ def _serving_rules(kind: ChildKind, deployment: Deployment, pool: str) -> Recipe
 
 def _values(service: ServiceConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """The values of a service: those by which its clients are served, and the rules
-    about who they may be. In the model fork its children have room for no more than
+    about who they may be. Where it forks, its children have room for no more than
     ``max_connections``, so that this is no rule there.
     """
     values = values_of(service)
     keys = [*AccessKeys.model_fields, "never_deny"]
-    if service.model != "fork":
+    if not service.forks:
         keys.append("max_connections")
     return values, {key: values.pop(key) for key in keys}
 
@@ -379,6 +379,7 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
         ChildKind.LAUNCHER: Kind(
             wanted=functools.partial(_wanted_dispatchers, ChildKind.LAUNCHER),
             recipe=functools.partial(_serving_recipe, ChildKind.LAUNCHER),
+            rules=functools.partial(_serving_rules, ChildKind.LAUNCHER),
             keeps=_serving_keeps,
             live=functools.partial(_live_as_launcher, prepare_programs),
             sessions=_sessions,
@@ -388,6 +389,7 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
         ChildKind.PYTHON: Kind(
             wanted=functools.partial(_used_pools, kind=ChildKind.PYTHON),
             recipe=_function_recipe,
+            rules=functools.partial(_serving_rules, ChildKind.PYTHON),
             keeps=_serving_keeps,
             live=functools.partial(_live_as_launcher, prepare_function),
             sessions=_sessions,
