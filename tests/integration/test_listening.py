@@ -2,9 +2,11 @@
 listener is opened anew.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -253,6 +255,23 @@ def test_a_listener_that_is_closed_has_no_fault(listeners: Listeners, path: Path
     listeners.close()
     assert listeners.faults() == {}
     assert not listeners.needs_reload(NOW)
+
+
+@pytest.mark.parametrize("is_lent", [False, True])
+def test_a_program_may_change_the_socket_that_it_got(*, is_lent: bool) -> None:
+    """Options that another process changed are set again, but not those of a socket
+    that programs get: in.tftpd wants other datagrams, others want to wait in accept(2).
+    """
+    table = Listeners(ListenerSources())
+    lent = replace(wanted(TcpAddress("127.0.0.1", 0)), is_lent=is_lent)
+    with contextlib.closing(table):
+        table.adopt(table.prepare([lent]))
+        sock = table.opened[lent.key].sock
+        os.set_blocking(sock.fileno(), True)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 7)
+        assert repairs(table, NOW) == ([] if is_lent else [Outcome.MENDED])
+        assert os.get_blocking(sock.fileno()) is is_lent
+        assert (sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == 7) is is_lent
 
 
 def test_a_changed_mode_reaches_no_other_file(listeners: Listeners, path: Path) -> None:

@@ -176,6 +176,18 @@ def test_the_connections_of_a_client_are_counted(launch: Launch) -> None:
         assert read_line(sock) == b"1"
 
 
+def test_the_client_of_a_load_balancer_is_told(launch: Launch) -> None:
+    """The address in the header of the PROXY protocol is REMOTE_HOST, and the program
+    reads what follows.
+    """
+    script = "echo $REMOTE_HOST $REMOTE_PORT $TCPCONNNUM; exec cat"
+    unpd = launch(service("told", *shell(script), proxy_protocol=["loopback"]))
+    with clients.connect(unpd.address("told")) as sock:
+        sock.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 80\r\nbody\n")
+        assert read_line(sock) == b"192.0.2.7 4711 1"
+        assert read_line(sock) == b"body"
+
+
 @faults.requires_root
 def test_it_runs_as_its_user(launch: Launch, public: Path) -> None:
     """Its user, its group and its supplementary groups, and no others; the launcher

@@ -32,7 +32,7 @@ from unpd.board.layout import NS
 from unpd.dispatcher import environment
 from unpd.dispatcher.error_lines import ErrorLines
 from unpd.dispatcher.heirlooms import Heirlooms
-from unpd.dispatcher.launch import Launch, Start, begin
+from unpd.dispatcher.launch import Launch, Start, Steps, begin
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.program_roll import ProgramEnded, ProgramRoll
 from unpd.dispatcher.roll import ProcessEnd
@@ -79,13 +79,15 @@ class ServicePrograms:
 @dataclass(frozen=True, slots=True)
 class ProgramSetup:
     """Everything that a launcher has and another dispatcher lacks. ``services``: by
-    their columns. ``grace_s``: how long a graceful stop may take. ``running``: how many
-    programs have each whole socket, by its counter in the row.
+    their columns. ``grace_s``: how long a graceful stop may take. ``steps``: of a
+    forked process. ``running``: how many programs have each whole socket, by its
+    counter in the row.
     """
 
     services: Mapping[int, ServicePrograms]
     heirlooms: Heirlooms
     grace_s: float
+    steps: Steps
     running: Counter[int] = field(default_factory=Counter)
 
 
@@ -115,6 +117,7 @@ class Programs(SessionProcesses):
         super().__init__(roll, reaper, log, clock)
         self._programs = roll
         self._services = setup.services
+        self._steps = setup.steps
         self._hangups = setup.heirlooms.hangups
         self._stderrs = setup.heirlooms.stderrs
         # The last program is killed a little before the master kills this launcher.
@@ -126,7 +129,7 @@ class Programs(SessionProcesses):
             column: ErrorLines(setup.services[column].name, stderr, log)
             for column, stderr in self._stderrs.items()
         }
-        self._ignored = signals.ignored()
+        self._changed: tuple[int, ...] = ()
         self._spawner = Spawner()
         self._wheel: Wheel[Running] = Wheel()
         self._running: dict[int, Running] = {}
@@ -156,7 +159,8 @@ class Programs(SessionProcesses):
             number = self._clients[self._client(index)] + 1
             about = environment.of_connection(setup.fd, setup.peer, number)
         variables = {**launch.environment, **environment.encoded(about)}
-        return begin(Start(launch, variables, setup, self._ignored, self._spawner))
+        program = Start(launch, variables, setup, self._changed, self._spawner)
+        return begin(program, self._steps)
 
     def _forked(self, index: int, setup: SessionSetup) -> None:
         self._clients[self._client(index)] += 1
@@ -189,7 +193,10 @@ class Programs(SessionProcesses):
     # --- what the programs tell -------------------------------------------------------
 
     def watch(self, loop: Loop) -> None:
-        """Watch the connections of the programs, and their standard error."""
+        """Watch the connections of the programs, and their standard error. By now this
+        process has its handlers.
+        """
+        self._changed = signals.changed()
         loop.watch(self._hangups.fd, select.EPOLLIN, self._take_hangups)
         for column, stderr in self._stderrs.items():
             loop.watch(stderr.fds[0], select.EPOLLIN, partial(self._read_lines, column))

@@ -30,7 +30,6 @@ class ListenOptions:
 
     ``backlog``: the limit of its accept queue. ``user_timeout_s``: TCP_USER_TIMEOUT in
     seconds, 0 for the kernel's default. ``mode``: the file mode of a UNIX socket.
-    ``lent``: programs get the socket itself, and may change its options.
     """
 
     backlog: int
@@ -38,7 +37,6 @@ class ListenOptions:
     keepalive: bool
     user_timeout_s: float
     mode: int
-    lent: bool = False
 
 
 def listen_tcp(host: str, port: int, options: ListenOptions) -> socket.socket:

@@ -49,7 +49,8 @@ class WantedListener:
     """A listener that a configuration asks for.
 
     ``key`` identifies the listener over reloads and restarts. ``nth`` is its place
-    among the listeners that systemd passes under one name.
+    among the listeners that systemd passes under one name. ``is_lent``: programs get
+    the socket itself, and may change its options.
     """
 
     key: str
@@ -57,6 +58,7 @@ class WantedListener:
     address: Address
     options: ListenOptions
     nth: int = 0
+    is_lent: bool = False
 
     @property
     def owner(self) -> str:
@@ -147,11 +149,11 @@ class OpenListener:
         return replace(self, queue_limit=self._present_limit())
 
     def changes(self) -> list[str]:
-        """The names of what another process has changed about the socket, and may not.
-        OSError.
+        """The names of what another process has changed about the socket and should not
+        have. OSError.
         """
         state = self._wanted_state
-        if state is None or self.wanted.options.lent:
+        if state is None or self.wanted.is_lent:
             return []
         backlog = ["listen"] if self._present_limit() != self.queue_limit else []
         return socket_options.changes(self.sock, state) + backlog

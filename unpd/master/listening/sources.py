@@ -9,6 +9,7 @@ that names the service and the address.
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from unpd.config.addresses import (
@@ -27,7 +28,7 @@ from unpd.master.listening.listener import METRICS, OpenListener, WantedListener
 from unpd.master.listening.opening import REFUSALS, adopted, bound_address, open_new, refusal
 from unpd.master.listening.stored import StoredListeners
 from unpd.master.systemd.offers import DescriptorStore
-from unpd.services.program import takes_socket
+from unpd.services.program import ProgramOptions
 
 _METRICS_OPTIONS = ListenOptions(
     backlog=128, ipv6_only=False, keepalive=True, user_timeout_s=10.0, mode=0o666
@@ -133,10 +134,11 @@ class ListenerSources:
                 keepalive=service.keepalive,
                 user_timeout_s=service.user_timeout_s,
                 mode=service.socket_mode,
-                lent=takes_socket(service.options),
             )
+            is_lent = isinstance(service.options, ProgramOptions) and service.options.takes_socket
             for index, address in enumerate(service.listen):
-                yield from self._wanted_at(name, index, address, options)
+                for wanted in self._wanted_at(name, index, address, options):
+                    yield replace(wanted, is_lent=is_lent)
         if config.metrics.listen is not None:
             yield from self._wanted_at(METRICS, 0, config.metrics.listen, _METRICS_OPTIONS)
 

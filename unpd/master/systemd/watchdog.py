@@ -112,7 +112,7 @@ def _is_neglected(runtime: Runtime, listener: OpenListener, beating: RowsBySlot)
     got whole is their own business.
     """
     service = listener.wanted.service
-    if listener.wanted.options.lent:
+    if listener.wanted.is_lent:
         return False
     if takes_datagrams(listener.address):
         return datagrams.has_queued(listener.sock)
@@ -149,7 +149,7 @@ def _has_room(runtime: Runtime, listener: OpenListener, beating: RowsBySlot) -> 
     service = deployment.config.services[name]
     rows = _rows_of(deployment, listener, beating)
     match kind_of(deployment, listener):
-        case ChildKind.DISPATCHER | ChildKind.LAUNCHER:
+        case ChildKind.DISPATCHER | ChildKind.LAUNCHER | ChildKind.PYTHON:
             column = runtime.columns.services.column(name)
             every = range(runtime.board.rows_given)
             return count_active(runtime.board, column, every) < service.max_connections
