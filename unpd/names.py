@@ -186,6 +186,10 @@ class EndCause(enum.StrEnum):
     ERROR = "error"
     DONE = "done"
     DENIED = "denied"
+    NO_TARGET = "no_target"
+    """A redirect reached none of its targets."""
+    TARGET_LOST = "target_lost"
+    """The connection of a redirect to its target broke."""
 
 
 class Unanswered(enum.StrEnum):
@@ -436,6 +440,29 @@ ACCEPT_ERRNOS: tuple[str, ...] = (
 )
 """The labels of unpd_accept_errors_total: the errors that a healthy listener may return
 (accept(2)), and "other".
+"""
+
+
+CONNECT_FAILURES: tuple[str, ...] = (
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "ETIMEDOUT",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "EACCES",
+    "EPERM",
+    "ENOENT",
+    "EAGAIN",
+    "EADDRNOTAVAIL",
+    "EMFILE",
+    "ENFILE",
+    "ENOBUFS",
+    "ENOMEM",
+    "unresolved",
+    "other",
+)
+"""The labels of unpd_target_connect_failures_total: errors of connect(2) and of
+socket(2), a name without an address, and all else.
 """
 
 

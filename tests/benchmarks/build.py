@@ -75,17 +75,11 @@ def build(peers: bool, other: Path | None = None) -> Programs:
         check=True,
     )
     _make(programs.load, CC, SOURCES / "load.c")
+    only_peers = (programs.udp, programs.chargen, programs.fork, programs.splice)
+    # The echo behind a redirect is one of the peers.
+    for program in (programs.epoll, *(only_peers if peers else ())):
+        _make(program, CC, SOURCES / "peers" / f"{program.name}.c", SOURCES / "peers" / "listen.h")
     if peers:
-        for program in (
-            programs.epoll,
-            programs.udp,
-            programs.chargen,
-            programs.fork,
-            programs.splice,
-        ):
-            _make(
-                program, CC, SOURCES / "peers" / f"{program.name}.c", SOURCES / "peers" / "listen.h"
-            )
         _make(programs.go, ("go", "build"), SOURCES / "peers" / "goserver.go")
     return programs
 

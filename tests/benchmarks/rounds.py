@@ -159,6 +159,11 @@ class Pair:
     load: Generator
     stack: contextlib.ExitStack
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that work for this measurement, with those below them."""
+        return (self.server.pid, *filter(None, (self.server.target_pid,)), self.load.pid)
+
 
 def _laps(plan: Plan, row: Row, cells: Mapping[str, Cell], number: int) -> dict[str, Work]:
     """Return the work of all servers in the laps of a round."""
@@ -187,7 +192,7 @@ def _close(cell: Cell, stack: contextlib.ExitStack) -> None:
 
 
 def _start(plan: Plan, row: Row, name: str, stack: contextlib.ExitStack) -> Pair:
-    server = stack.enter_context(running(KINDS[name], plan.programs, plan.cpus.server, row.service))
+    server = stack.enter_context(running(KINDS[name], plan.programs, plan.cpus, row.service))
     load = stack.enter_context(
         generator(
             plan.programs.load,
@@ -235,7 +240,7 @@ def _turn(plan: Plan, pair: Pair) -> Work:
         tally.seconds,
         after.used - before.used,
         load_s,
-        after.foreign_s(before, (pair.server.pid, pair.load.pid)),
+        after.foreign_s(before, pair.pids),
         lost=tally.lost,
     )
 
@@ -270,7 +275,7 @@ def _idle_round(plan: Plan, name: str, cell: Cell, number: int) -> None:
     """
 
     def measure() -> tuple[Sample, float]:
-        with running(KINDS[name], plan.programs, plan.cpus.server) as server:
+        with running(KINDS[name], plan.programs, plan.cpus) as server:
             alone, beside = _idle_step(plan, server, 0), _idle_step(plan, server, IDLE.connections)
         figures = {
             "memory_bytes": beside.bytes_each,

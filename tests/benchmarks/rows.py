@@ -37,6 +37,10 @@ class Row:
         return self.service is Service.UDP
 
 
+RELAYS = (UNPD, OTHER, "haproxy", "socat", "proxyd")
+"""The servers that relay to an echo behind them, which shares the processor of the
+load: so the processor time is that of the relay alone.
+"""
 FORK = Row(
     "fork-50",
     "a process per client: connect, echo 64 bytes, close; 50 at a time",
@@ -137,6 +141,27 @@ ROWS = (
         "MiB",
         1 << 20,
         service=Service.CHARGEN,
+    ),
+    Row(
+        "relay-64-50",
+        "redirect to an echo, round trips of 64 bytes, 50 connections",
+        "echo",
+        50,
+        64,
+        RELAYS,
+        "round trip",
+        service=Service.REDIRECT,
+    ),
+    Row(
+        "relay-bulk-4",
+        "redirect to an echo, bulk, writes of 256 KiB, 4 connections",
+        "bulk",
+        4,
+        262144,
+        RELAYS,
+        "MiB",
+        1 << 20,
+        service=Service.REDIRECT,
     ),
     FORK,
 )

@@ -21,10 +21,11 @@ from tests.benchmarks.configs import (
     XINETD_LINES,
     Place,
     Service,
+    haproxy_config,
     unpd_config,
     xinetd_config,
 )
-from tests.benchmarks.machine import program
+from tests.benchmarks.machine import Cpus, program
 from tests.support import ROOT, procs
 from tests.support.waiting import until
 
@@ -64,11 +65,14 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server."""
+    """A running server. ``target_pid``: the echo behind a relay, on the processor of
+    the load; 0 for none.
+    """
 
     kind: Kind
     place: Place
     pid: int
+    target_pid: int = 0
 
     def pids(self) -> list[int]:
         """Return its processes."""
@@ -135,6 +139,26 @@ def _fork(programs: Programs, place: Place) -> Sequence[str]:
     return (str(programs.fork), str(echo), *_second(place))
 
 
+def _haproxy(_: Programs, place: Place) -> Sequence[str]:
+    config = place.directory / "haproxy.cfg"
+    config.write_text(haproxy_config(place))
+    return (program("haproxy"), "-db", "-f", str(config))
+
+
+def _socat(_: Programs, place: Place) -> Sequence[str]:
+    # Its own buffer, 8 KiB, makes bulk three times as slow.
+    listen = f"TCP4-LISTEN:{place.own},bind=127.0.0.1,fork,reuseaddr,backlog=4096,nodelay"
+    target = f"TCP4:127.0.0.1:{place.target},nodelay"
+    return (program("socat"), "-b", str(512 * 1024), listen, target)
+
+
+def _proxyd(_: Programs, place: Place) -> Sequence[str]:
+    # The first takes the place of a socket unit, and becomes the second.
+    listen = f"127.0.0.1:{place.own}"
+    proxyd = ("/lib/systemd/systemd-socket-proxyd", f"127.0.0.1:{place.target}")
+    return (program("systemd-socket-activate"), "-l", listen, *proxyd)
+
+
 def _pyfork(_: Programs, place: Place) -> Sequence[str]:
     return (sys.executable, str(SOURCES / "peers" / "forking.py"), str(place.own))
 
@@ -164,6 +188,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             forks_in=("turnover",),
         ),
         "fork": Kind("C, a fork per client", _fork, forks_in=("turnover", "daytime", "time")),
+        "haproxy": Kind("HAProxy, mode tcp", _haproxy),
+        "socat": Kind("socat, a fork per client", _socat),
+        "proxyd": Kind("systemd-socket-proxyd", _proxyd),
         "pyfork": Kind("Python, a fork per client", _pyfork, forks_in=("turnover",)),
     }
 )
@@ -187,10 +214,10 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def place(service: Service = Service.ECHO) -> Iterator[Place]:
-    """Return four free ports and a directory, to measure ``service``."""
+    """Return five free ports and a directory, to measure ``service``."""
     with tempfile.TemporaryDirectory(prefix="unpd-bench-") as directory:
-        echo, daytime, metrics, own = _free_ports(4)
-        yield Place(echo, daytime, metrics, own, service, Path(directory))
+        echo, daytime, metrics, own, target = _free_ports(5)
+        yield Place(echo, daytime, metrics, own, service, Path(directory), target)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -202,16 +229,34 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
+def _target(programs: Programs, place: Place, cpu: int) -> Iterator[int]:
+    """Start the echo behind a relay, if one is measured. Yield its pid, or 0."""
+    if place.service is not Service.REDIRECT:
+        yield 0
+        return
+    (unused,) = _free_ports(1)
+    command = (str(programs.epoll), str(place.target), str(unused), Service.DAYTIME)
+    process = subprocess.Popen(
+        with_us("taskset", "-c", str(cpu), *command), stdin=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: _listens(place.target), START_S, "the echo behind a relay does not listen")
+        yield process.pid
+    finally:
+        end(process)
+
+
+@contextlib.contextmanager
 def running(
-    kind: Kind, programs: Programs, cpu: int, service: Service = Service.ECHO
+    kind: Kind, programs: Programs, cpus: Cpus, service: Service = Service.ECHO
 ) -> Iterator[Server]:
-    """Start a server of ``kind`` on ``cpu``, to measure ``service``. AssertionError
-    with its output if it does not become ready. All its processes are gone at the end
-    of the block.
+    """Start a server of ``kind`` on its processor, to measure ``service``.
+    AssertionError with its output if it does not become ready. All its processes are
+    gone at the end of the block.
     """
-    with place(service) as where:
+    with place(service) as where, _target(programs, where, cpus.load) as target_pid:
         said = where.directory / "said"
-        command = with_us("taskset", "-c", str(cpu), *kind.command(programs, where))
+        command = with_us("taskset", "-c", str(cpus.server), *kind.command(programs, where))
         with said.open("wb") as out:
             process = subprocess.Popen(
                 command,
@@ -222,7 +267,7 @@ def running(
                 cwd=ROOT,
                 env=environment(),
             )
-        server = Server(kind, where, process.pid)
+        server = Server(kind, where, process.pid, target_pid)
         try:
             until(
                 lambda: _ready(server, process, said),

@@ -96,6 +96,13 @@ RATIOS = (
     Ratio("udp-64-50", "cpu_us", "go", 1.0),
     Ratio("udp-64-50", "cpu_us", "asyncio", 1.0),
     Ratio("chargen-4", "rate", "epoll", 0.9),
+    Ratio("relay-64-50", "rate", "haproxy", 0.7),
+    Ratio("relay-bulk-4", "rate", "haproxy", 0.9),
+    *(
+        Ratio(row, "rate", peer, 1.0)
+        for row in ("relay-64-50", "relay-bulk-4")
+        for peer in ("socat", "proxyd")
+    ),
     Ratio("fork-50", "rate", "fork", 0.25),
     Ratio("fork-50", "rate", "pyfork", 1.0),
 )

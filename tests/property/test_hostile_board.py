@@ -14,7 +14,7 @@ from tests.support.contested import Contested
 from unpd.board import layout, memory
 from unpd.board.active import active_by_service, count_active
 from unpd.board.memory import Entry, Scoreboard
-from unpd.metrics.labels import Labels, ListenerLabels, Server
+from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
 from unpd.metrics.pages import Pages, Request
 from unpd.metrics.reading import count_service
 from unpd.names import ChildKind, ChildPhase
@@ -26,6 +26,7 @@ LABELS = Labels(
     services=(("echo", 0), ("daytime", 1)),
     pools=(("default", 0),),
     listeners=(ListenerLabels("echo", "tcp://[::]:7", 0, is_tcp=True),),
+    targets=(TargetLabels("web", "tcp://192.0.2.1:80", 0),),
     served_by=dict.fromkeys(("echo", "daytime"), frozenset({Server(ChildKind.WORKER, "default")})),
     version="1.2.3",
     master_pid=os.getpid(),

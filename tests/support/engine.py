@@ -120,7 +120,7 @@ class Bench:
 
     def sessions(self) -> list[Session]:
         """Every open session."""
-        return list(self.engine.sessions())
+        return [each for each in self.engine.sessions() if isinstance(each, Session)]
 
     def session(self) -> Session:
         """The only session, once its client is accepted."""

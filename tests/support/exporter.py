@@ -25,7 +25,7 @@ from unpd.board.memory import Scoreboard
 from unpd.kernel.signals import SignalQueue, open_wakeup_pipe
 from unpd.logs import Log
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
-from unpd.metrics.labels import Labels, ListenerLabels, Server
+from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
 from unpd.names import ChildKind
 from unpd.sinks import standard_error
 
@@ -47,6 +47,10 @@ def make_labels(master_pid: int) -> Labels:
             ListenerLabels("daytime", "tcp://[::]:13", 0, is_tcp=True),
             ListenerLabels("echo", "tcp://[::]:7", 1, is_tcp=True),
             ListenerLabels("echo", "unix:///run/unpd/echo.sock", 2, is_tcp=False),
+        ),
+        targets=(
+            TargetLabels("web", "tcp://192.0.2.1:80", 0),
+            TargetLabels("web", "unix:///run/app.sock", 1),
         ),
         served_by=dict.fromkeys(("daytime", "echo"), WORKERS),
         version="1.2.3",

@@ -18,7 +18,7 @@ not have them; a name that is older than these begins again at 0.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from unpd.board.layout import NAME_BYTES, NAME_WORDS
+from unpd.board.layout import NAME_WORDS, WORD_BYTES
 from unpd.board.memory import BoardRefusedError, sane, wrapped
 
 MAX_SET_ASIDE = 256
@@ -51,16 +51,18 @@ class Columns:
         cells: memoryview,
         valid: Callable[[str], bool],
         cells_of: Callable[[int], Cells] = lambda _: Cells(),
+        name_words: int = NAME_WORDS,
     ) -> None:
         """Read the names in ``cells`` (from :meth:`Scoreboard.names`).
 
         ``plural``: what the names belong to, for messages, such as "services".
         ``valid``: the rule of the configuration for such a name. ``cells_of``: the
-        words of a column. BoardRefusedError if a name is no UTF-8, occurs twice, or is
-        not ``valid``.
+        words of a column. ``name_words``: the length of a name. BoardRefusedError if a
+        name is no UTF-8, occurs twice, or is not ``valid``.
         """
         self.plural = plural
-        self.limit = len(cells) // NAME_WORDS
+        self.limit = len(cells) // name_words
+        self._name_bytes = name_words * WORD_BYTES
         self._bytes = cells.cast("B")
         self._cells_of = cells_of
         self._on_trial: dict[str, set[int]] = {}
@@ -81,9 +83,8 @@ class Columns:
                 raise BoardRefusedError(f"the names of its {plural} are damaged")
             self.by_name[name] = column
 
-    @staticmethod
-    def _span(column: int) -> slice:
-        return slice(column * NAME_BYTES, (column + 1) * NAME_BYTES)
+    def _span(self, column: int) -> slice:
+        return slice(column * self._name_bytes, (column + 1) * self._name_bytes)
 
     @property
     def names(self) -> list[str]:
@@ -118,12 +119,12 @@ class Columns:
         if name not in self.by_name:
             self.check((name,))
             encoded = name.encode()
-            if len(encoded) > NAME_BYTES:
+            if len(encoded) > self._name_bytes:
                 raise AssertionError(f"a name of {len(encoded)} bytes: {name}")
             taken = set(self.by_name.values())
             column = next(free for free in range(self.limit) if free not in taken)
             self._restore(name, column)
-            self._bytes[self._span(column)] = encoded.ljust(NAME_BYTES, b"\0")
+            self._bytes[self._span(column)] = encoded.ljust(self._name_bytes, b"\0")
             self.by_name[name] = column
         return self.by_name[name]
 
@@ -167,7 +168,7 @@ class Columns:
     def _clear(self, name: str) -> None:
         """Take the column from ``name``, and set its counts aside."""
         column = self.by_name.pop(name)
-        self._bytes[self._span(column)] = bytes(NAME_BYTES)
+        self._bytes[self._span(column)] = bytes(self._name_bytes)
         cells = self._cells_of(column)
         counts = [_taken_from(parts) for parts in cells.counters]
         for sample in cells.samples:

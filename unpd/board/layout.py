@@ -1,13 +1,13 @@
 """The layout of the scoreboard: the tables that name every word once.
 
-Owns the tables :class:`Master`, :class:`Directory`, :class:`Row` and :class:`Service`,
-and :class:`Board`, which puts them together; :class:`Session`, an entry of a table of
-sessions (:mod:`unpd.board.sessions`); :class:`Denied` with its :class:`DeniedHalf`
-(:mod:`unpd.board.denied`); and :class:`LaneSums`, :class:`Bucket` and :class:`Source`,
-the parts of the counts of sources (:mod:`unpd.board.sources`). Offsets, sizes and the
-fingerprint are computed from these tables, in the order in which the words stand here.
-Code that reads or writes a word names it by its table, such as ``Service.ACCEPTED``.
-:mod:`unpd.board.memory` maps the board.
+Owns the tables :class:`Master`, :class:`Directory`, :class:`Row`, :class:`Service` and
+:class:`Target`, and :class:`Board`, which puts them together; :class:`Session`, an
+entry of a table of sessions (:mod:`unpd.board.sessions`); :class:`Denied` with its
+:class:`DeniedHalf` (:mod:`unpd.board.denied`); and :class:`LaneSums`, :class:`Bucket`
+and :class:`Source`, the parts of the counts of sources (:mod:`unpd.board.sources`).
+Offsets, sizes and the fingerprint are computed from these tables, in the order in which
+the words stand here. Code that reads or writes a word names it by its table, such as
+``Service.ACCEPTED``. :mod:`unpd.board.memory` maps the board.
 
 A word is 64 bits wide and has one writer: a child for its own row, the master for the
 rest. When the master has reaped a child, the master writes that row until the next
@@ -20,6 +20,7 @@ from typing import ClassVar
 
 from unpd.names import (
     ACCEPT_ERRNOS,
+    CONNECT_FAILURES,
     MAX_CHILDREN,
     MAX_DENIALS,
     ChildKind,
@@ -41,11 +42,15 @@ MAX_ROWS = MAX_CHILDREN
 MAX_SERVICES = 64
 MAX_POOLS = 32
 MAX_LISTENERS = 256
+MAX_TARGETS = 128
+"""The most targets of all redirects together."""
 
 WORD_BYTES = 8
 NAME_WORDS = 16
 """The length of a column's name: UTF-8, filled up with zeros."""
 NAME_BYTES = NAME_WORDS * WORD_BYTES
+TARGET_NAME_WORDS = 40
+"""The same for a target, whose name has a service and a domain name of 253 bytes."""
 NS = 1_000_000_000
 SANE_COUNT = 1 << 62
 """No honest counter reaches this number. Only a faulty child writes one that does."""
@@ -253,6 +258,13 @@ class Service(Area):
     ACCEPTED = Word("connections accepted")
 
 
+class Target(Area):
+    """One target of a redirect, in one row."""
+
+    CONNECTED = Word("connections made to it")
+    FAILED = Word("connects that failed, by errno", CONNECT_FAILURES)
+
+
 class Row(Area):
     """The words that one child writes."""
 
@@ -262,6 +274,7 @@ class Row(Area):
     OPEN = Word("connections that are open now, of all services, those of arrivals included")
     SERVICES = Word("counters by service", count=MAX_SERVICES * Service.size)
     LISTENER_ACCEPTED = Word("connections or datagrams taken, by listener", count=MAX_LISTENERS)
+    TARGETS = Word("counters by target of a redirect", count=MAX_TARGETS * Target.size)
 
 
 class Session(Area):
@@ -362,11 +375,12 @@ class Board(Area):
     SERVICE_NAMES = Word("names of services", count=MAX_SERVICES * NAME_WORDS)
     POOL_NAMES = Word("names of pools", count=MAX_POOLS * NAME_WORDS)
     LISTENER_NAMES = Word("keys of listeners", count=MAX_LISTENERS * NAME_WORDS)
+    TARGET_NAMES = Word("services with a target each", count=MAX_TARGETS * TARGET_NAME_WORDS)
     ROWS = Word("the rows of the children, each as in Row", count=MAX_ROWS * Row.size)
 
 
 TABLES: tuple[Table, ...] = tuple(
-    area.table() for area in (Master, Directory, Service, Row, Session, Board)
+    area.table() for area in (Master, Directory, Service, Target, Row, Session, Board)
 )
 BOARD_BYTES = Board.size * WORD_BYTES
 
@@ -383,6 +397,11 @@ FINGERPRINT = fingerprint(TABLES)
 def service_cells(column: int) -> int:
     """Where the words of service ``column`` start within a row."""
     return Row.SERVICES + column * Service.size
+
+
+def target_cells(column: int) -> int:
+    """Where the words of target ``column`` start within a row."""
+    return Row.TARGETS + column * Target.size
 
 
 def wanted_words(pool: int) -> int:

@@ -117,9 +117,11 @@ class Scoreboard:
         """Add ``number`` to one of the master's counters."""
         self.words[word] = wrapped(self.words[word] + number)
 
-    def names(self, start: int, limit: int) -> memoryview:
-        """Return the words of ``limit`` column names, from word ``start`` on."""
-        return self.words[start : start + limit * layout.NAME_WORDS]
+    def names(self, start: int, limit: int, name_words: int = layout.NAME_WORDS) -> memoryview:
+        """Return the words of ``limit`` column names of ``name_words`` each, from word
+        ``start`` on.
+        """
+        return self.words[start : start + limit * name_words]
 
     def rows_shown(self) -> int:
         """How many rows were ever given to children, as far as a child can know: no

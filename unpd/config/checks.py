@@ -24,6 +24,7 @@ from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.offers import check_offers
 from unpd.config.programs import check_programs
+from unpd.config.redirects import check_redirects
 from unpd.config.refusals import check_refusals
 from unpd.config.schema import (
     DEFAULT_AMPLIFICATION,
@@ -38,6 +39,7 @@ from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
 from unpd.names import MAX_WORKERS, ChildKind
+from unpd.services.redirect import RedirectOptions
 from unpd.services.sensor import SensorOptions
 
 OTHER_DESCRIPTORS = 16
@@ -88,6 +90,7 @@ def check(
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)
     check_offers(config, findings)
+    check_redirects(config, findings)
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
     _check_descriptors(config, len(listeners), host, findings)
@@ -368,17 +371,22 @@ def _check_backlogs(config: Config, host: Host, findings: Findings) -> None:
 
 
 def _check_descriptors(config: Config, listeners: int, host: Host, findings: Findings) -> None:
-    """Warn of a limit of connections that no worker could reach."""
+    """Warn of a limit of connections that no worker could reach. A connection of a
+    redirect has a second one, to its target.
+    """
     room = (host.open_files or math.inf) - listeners - OTHER_DESCRIPTORS
-    of_workers = (
+    of_workers = [
         service for service in config.services.values() if service.kind is ChildKind.WORKER
-    )
+    ]
+    redirecting = {one.pool for one in of_workers if isinstance(one.options, RedirectOptions)}
     for name in {service.pool: None for service in of_workers}:
         pool = config.pools.get(name)
-        if pool is not None and pool.max_connections_per_worker > room:
+        each = 2 if name in redirecting else 1
+        if pool is not None and each * pool.max_connections_per_worker > room:
+            needed = "two descriptors" if name in redirecting else "a descriptor"
             findings.warning(
                 ("pools", name, "max_connections_per_worker"),
-                f"a worker would need a descriptor for each of {pool.max_connections_per_worker}"
+                f"a worker would need {needed} for each of {pool.max_connections_per_worker}"
                 f" connections, but may have {host.open_files}, its listeners included: raise the"
                 " limit of open files (LimitNOFILE= of the unit, ulimit -n) or lower the key",
             )

@@ -10,6 +10,7 @@ from unpd.config.refusals import limits_of
 from unpd.config.schema import Config, ServiceConfig
 from unpd.config.service_types import kinds_of
 from unpd.errors import quoted
+from unpd.services.redirect import RedirectOptions
 from unpd.services.sensor import SensorOptions
 from unpd.services.tcpmux import HELP, TcpmuxOptions
 
@@ -52,6 +53,8 @@ def _why_not_offered(config: Config, mux: ServiceConfig, offered: str, findings:
         return f"{quoted(offered)} is itself of type tcpmux"
     if isinstance(service.options, SensorOptions):
         return f"{quoted(offered)} is a sensor, which denies nobody that comes through tcpmux"
+    if isinstance(service.options, RedirectOptions):
+        return f"{quoted(offered)} is a redirect, which takes its clients from listeners only"
     if not kinds_of(service.type)[0]:
         return f"{quoted(offered)} serves no streams"
     if service.served_by is not None:

@@ -12,10 +12,12 @@ of unpd. Raises OSError with the errno of the man page.
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import struct
 import sys
+import termios
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
@@ -32,6 +34,7 @@ _KEPT_BYTES: Mapping[int, int] = MappingProxyType(
 """How much of it is kept for each open connection: a sockaddr_in ends in padding, and
 the name of a UNIX peer is not shown.
 """
+_MOST_ADDRESS_BYTES = 128  # struct sockaddr_storage
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
@@ -132,6 +135,23 @@ def local_text(fd: int) -> str:
     return name if isinstance(name, str) else name.decode("utf-8", "replace")
 
 
+def local_address(fd: int) -> bytes:
+    """Our own address of a connection, as a sockaddr. OSError."""
+    address, size = ctypes.create_string_buffer(_MOST_ADDRESS_BYTES), ctypes.c_uint()
+    size.value = _MOST_ADDRESS_BYTES
+    if _libc.getsockname(fd, address, ctypes.byref(size)) != 0:
+        raise _error()
+    return address.raw[: size.value]
+
+
+def unsent(fd: int) -> int:
+    """How many bytes the peer's kernel has not acknowledged (tcp(7), SIOCOUTQ), or a
+    UNIX peer has not read. OSError.
+    """
+    found = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(found, sys.byteorder)
+
+
 def send_before_fin(fd: int, data: bytes) -> int:
     """Send the last bytes before our FIN; return how many the kernel took (send(2)).
 
@@ -198,9 +218,16 @@ def take_error(fd: int) -> OSError:
     """Return the error that waits on a socket, and clear it (SO_ERROR); ECONNRESET if
     none waits.
     """
-    with borrowed(fd) as sock:
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ECONNRESET
+    number = take_errno(fd) or errno.ECONNRESET
     return OSError(number, os.strerror(number))
+
+
+def take_errno(fd: int) -> int:
+    """Return the error that waits on a socket, and clear it (SO_ERROR); 0 if none
+    waits. OSError.
+    """
+    with borrowed(fd) as sock:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def set_user_timeout(fd: int, user_timeout_s: float) -> None:

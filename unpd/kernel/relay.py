@@ -1,19 +1,24 @@
-"""Relays bytes from a socket back into the same socket within the kernel, through a
-pipe and without a copy into the process (splice(2), pipe(7)).
+"""Moves bytes from socket to socket within the kernel, through a pipe and without a
+copy into the process (splice(2), pipe(7)).
 
-The pipe serves the sockets of an engine one after the other. The relay has a pipe only
-while it has bytes to relay, because pipes are rationed: all pipes of one user together
-may have pipe-user-pages-soft pages, by default enough for 64 pipes of this size. A
-generation that drains and its successor need their pipes at the same time.
+A :class:`Relay` sends the bytes of a socket back into the same socket. One pipe serves
+the sockets of an engine one after the other, because it is empty after each turn. A
+:class:`PipePool` lends pipes to those who move bytes into another socket: such a pipe
+holds what that socket has not taken.
 
-Owns the pipe. Called by a worker's engine. Calls nothing of unpd. Raises OSError if the
-socket failed; a refused pipe or splice(2) is no error, the relay then moves nothing.
+There are pipes only while there are bytes to move, because they are rationed: all pipes
+of one user together may have pipe-user-pages-soft pages, by default enough for 64 pipes
+of this size. A generation that drains and its successor need their pipes at the same
+time.
+
+Owns the pipes. Called by a worker's engine and by its redirects. Calls nothing of unpd.
+Raises OSError if a socket failed; a refused pipe or splice(2) is no error, nothing is
+moved then.
 
 Known gap: an ordinary user with more than 64 workers that transfer bulk data at the
 same time. Workers without a pipe copy the bytes.
 """
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -44,6 +49,63 @@ socket, because of a system call filter or a security module, or at the moment.
 """
 
 
+class RefusedError(Exception):
+    """splice(2) is not available."""
+
+
+class Pipe:
+    """A pipe between two sockets. ``held``: how many bytes it has."""
+
+    def __init__(self) -> None:
+        """OSError if the kernel refuses a pipe of this size."""
+        self.held = 0
+        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            fcntl.fcntl(self._write_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:
+            self.close()
+            raise
+
+    def fill(self, fd: int, most: int) -> int:
+        """Move up to ``most`` bytes from a socket into the empty pipe; return how many.
+
+        0 if the socket has none, at the peer's FIN, and before urgent data: read the
+        socket to find out. OSError if the socket failed, RefusedError.
+        """
+        self.held = _spliced(fd, self._write_fd, most)
+        return self.held
+
+    def drain(self, fd: int) -> int:
+        """Move bytes from the pipe into a socket; return how many. OSError if the
+        socket failed, RefusedError.
+        """
+        moved = _spliced(self._read_fd, fd, self.held)
+        self.held -= moved
+        return moved
+
+    def take_rest(self) -> bytes:
+        """Read what the pipe still has. OSError."""
+        rest = os.read(self._read_fd, self.held) if self.held else b""
+        self.held = 0
+        return rest
+
+    def close(self) -> None:
+        """Close both ends."""
+        os.close(self._write_fd)
+        os.close(self._read_fd)
+
+
+def _spliced(source: int, sink: int, most: int) -> int:
+    try:
+        return os.splice(source, sink, most, None, None, _FLAGS)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        if error.errno in _REFUSALS:
+            raise RefusedError from error
+        raise
+
+
 class Relay:
     """A pipe from a socket's input to its output: ``pull``, then ``push``.
 
@@ -55,7 +117,7 @@ class Relay:
     def __init__(self, max_bytes: int) -> None:
         """``max_bytes``: how many bytes one ``pull`` may take."""
         self._max_bytes = max_bytes
-        self._read_fd = self._write_fd = -1
+        self._pipe: Pipe | None = None
         self._used = self._refused = False
 
     def pull(self, fd: int) -> int:
@@ -64,15 +126,14 @@ class Relay:
         0 if the socket has none, at the peer's FIN, before urgent data, or if the call
         was refused: read the socket to find out. OSError if the socket failed.
         """
-        if self._refused or (self._write_fd < 0 and not self._open()):
+        pipe = self._pipe
+        if self._refused or (pipe is None and (pipe := self._open()) is None):
             return 0
         self._used = True
         try:
-            return os.splice(fd, self._write_fd, self._max_bytes, flags=_FLAGS)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            self._refused_or_raise(error)
+            return pipe.fill(fd, self._max_bytes)
+        except RefusedError:
+            self._refused = True
             return 0
 
     def push(self, fd: int, count: int) -> tuple[int, bytes]:
@@ -81,15 +142,16 @@ class Relay:
         Return how many bytes the socket took, and the bytes that it did not take.
         OSError if the socket failed: those bytes are then lost.
         """
+        pipe = self._pipe
+        if pipe is None:
+            raise AssertionError("a push before the pull")
         sent = 0
         try:
-            sent = os.splice(self._read_fd, fd, count, flags=_FLAGS)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._refused_or_raise(error)
+            sent = pipe.drain(fd)
+        except RefusedError:
+            self._refused = True
         finally:
-            rest = self._read_rest(count - sent)
+            rest = self._take_rest(pipe) if pipe.held else b""
         return sent, rest
 
     def release_if_unused(self) -> None:
@@ -102,31 +164,74 @@ class Relay:
 
     def close(self) -> None:
         """Close the pipe."""
-        if self._write_fd >= 0:
-            os.close(self._write_fd)
-            os.close(self._read_fd)
-            self._read_fd = self._write_fd = -1
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
 
-    def _open(self) -> bool:
-        self._refused = True
-        with contextlib.suppress(OSError):
-            self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            try:
-                fcntl.fcntl(self._write_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-                self._refused = False
-            except OSError:
-                self.close()
-        return not self._refused
-
-    def _refused_or_raise(self, error: OSError) -> None:
-        if error.errno not in _REFUSALS:
-            raise error
-        self._refused = True
-
-    def _read_rest(self, count: int) -> bytes:
-        """Read ``count`` bytes out of the pipe: the next socket must never get them."""
+    def _open(self) -> Pipe | None:
         try:
-            return os.read(self._read_fd, count) if count else b""
+            self._pipe = Pipe()
+        except OSError:
+            self._refused = True
+        return self._pipe
+
+    def _take_rest(self, pipe: Pipe) -> bytes:
+        """Read the rest out of the pipe: the next socket must never get it."""
+        try:
+            return pipe.take_rest()
         except BaseException:
             self.close()
             raise
+
+
+class PipePool:
+    """Pipes to lend. If a pipe or splice(2) is refused, :meth:`take` returns None until
+    the next :meth:`release_unused`.
+    """
+
+    def __init__(self, most: int) -> None:
+        """``most``: how many pipes there may be at a time; 0 for none."""
+        self._most = most
+        self._lent = 0
+        self._idle: list[Pipe] = []
+        self._is_refused = self._was_used = False
+
+    def take(self) -> Pipe | None:
+        """Lend an empty pipe; None if there is none."""
+        if self._is_refused or self._lent >= self._most:
+            return None
+        try:
+            pipe = self._idle.pop() if self._idle else Pipe()
+        except OSError:
+            self._is_refused = True
+            return None
+        self._was_used = True
+        self._lent += 1
+        return pipe
+
+    def give_back(self, pipe: Pipe) -> None:
+        """Take a pipe back. One that still has bytes is closed: no other socket must
+        ever get them.
+        """
+        self._lent -= 1
+        if pipe.held:
+            pipe.close()
+        else:
+            self._idle.append(pipe)
+
+    def refuse(self) -> None:
+        """Lend no pipe for a while: splice(2) is not available."""
+        self._is_refused = True
+
+    def release_unused(self) -> None:
+        """Close the idle pipes if none was lent since the last call, and allow a
+        refused call to be tried again. Call it about once a second.
+        """
+        if not self._was_used:
+            self.close()
+        self._was_used = self._is_refused = False
+
+    def close(self) -> None:
+        """Close the idle pipes."""
+        while self._idle:
+            self._idle.pop().close()

@@ -259,9 +259,10 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "connection.ended",
         "info",
-        ("service", "cause", "received", "sent", "duration_s", "peer"),
+        ("service", "cause", "received", "sent", "duration_s", "peer", "target"),
         "A connection ended after `received` and `sent` bytes; the causes are those of the metric"
-        " `unpd_connections_ended_total`.",
+        " `unpd_connections_ended_total`, and a redirect names its `target`.",
+        optional=("target",),
         debug_unless=CONNECTIONS,
     ),
     LogEvent(

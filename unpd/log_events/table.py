@@ -9,10 +9,15 @@ in one of the modules beside this one. Raises nothing.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from unpd.log_events import children, daemon, programs
+from unpd.log_events import children, daemon, programs, redirects
 from unpd.log_events.row import LogEvent
 
-ROWS: tuple[LogEvent, ...] = (*daemon.ROWS, *children.ROWS, *programs.ROWS)
+ROWS: tuple[LogEvent, ...] = (
+    *daemon.ROWS,
+    *children.ROWS,
+    *programs.ROWS,
+    *redirects.ROWS,
+)
 
 EVENTS: Mapping[str, LogEvent] = MappingProxyType({row.name: row for row in ROWS})
 """Every event by its name, in the order of the manual page."""

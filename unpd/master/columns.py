@@ -6,16 +6,36 @@ once a second. Calls :mod:`unpd.board.columns`. Errors: BoardRefusedError and
 ColumnsExhaustedError.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from unpd.board import layout
 from unpd.board.columns import Cells, Columns
 from unpd.board.layout import Master, Row
 from unpd.board.memory import Scoreboard
-from unpd.config.schema import Config, is_name
+from unpd.config.schema import Config, ServiceConfig, is_name
 from unpd.master.listening.listener import METRICS, WantedListener, is_key
+from unpd.services.redirect import RedirectOptions, parse_target
 
 WantedListeners = Collection[WantedListener]
+
+
+def is_target_key(key: str) -> bool:
+    """Whether :func:`target_keys` could have made ``key``."""
+    service, _, target = key.partition(" ")
+    try:
+        return is_name(service) and parse_target(target).text == target
+    except ValueError:
+        return False
+
+
+def target_keys(services: Mapping[str, ServiceConfig]) -> list[str]:
+    """The names of the columns of the targets of all redirects among ``services``."""
+    return [
+        f"{name} {target}"
+        for name, service in services.items()
+        if isinstance(service.options, RedirectOptions)
+        for target in service.options.to
+    ]
 
 
 class BoardColumns:
@@ -29,10 +49,18 @@ class BoardColumns:
         services = board.names(areas.SERVICE_NAMES, layout.MAX_SERVICES)
         pools = board.names(areas.POOL_NAMES, layout.MAX_POOLS)
         listeners = board.names(areas.LISTENER_NAMES, layout.MAX_LISTENERS)
+        targets = board.names(areas.TARGET_NAMES, layout.MAX_TARGETS, layout.TARGET_NAME_WORDS)
         self._board = board
         self.services = Columns("services", services, is_name, self._cells_of_service)
         self.pools = Columns("pools", pools, is_name, self._cells_of_pool)
         self.listeners = Columns("listeners", listeners, is_key, self._cells_of_listener)
+        self.targets = Columns(
+            "targets of redirects",
+            targets,
+            is_target_key,
+            self._cells_of_target,
+            layout.TARGET_NAME_WORDS,
+        )
 
     def check(self, config: Config, wanted_listeners: WantedListeners) -> None:
         """Check that every name of ``config`` can have a column, without giving it one.
@@ -70,7 +98,7 @@ class BoardColumns:
         """Free the columns that only refused configurations had, unless one of the
         children ``alive`` may write there. No configuration is being proved now.
         """
-        for columns in (self.services, self.pools, self.listeners):
+        for columns in (self.services, self.pools, self.listeners, self.targets):
             columns.give_back(alive)
 
     def _names(
@@ -83,6 +111,7 @@ class BoardColumns:
                 self.listeners,
                 [wanted.key for wanted in wanted_listeners if wanted.service != METRICS],
             ),
+            (self.targets, target_keys(config.services)),
         )
 
     # --- the words of a column --------------------------------------------------------
@@ -118,6 +147,10 @@ class BoardColumns:
                 self._board.words[queue : queue + 2],
             ]
         )
+
+    def _cells_of_target(self, column: int) -> Cells:
+        start, size = layout.target_cells(column), layout.Target.size
+        return Cells(counters=([row[start : start + size] for row in self._rows()],))
 
     def _rows(self) -> list[memoryview]:
         """The rows that may hold counts, and at least one that can take some."""

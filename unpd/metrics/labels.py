@@ -25,6 +25,15 @@ class ListenerLabels:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetLabels:
+    """One target of a redirect, as configured (``tcp://192.0.2.1:80``)."""
+
+    service: str
+    target: str
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """The children that serve a service: those of a kind in a pool, or only the one in
     the slot ``index`` there.
@@ -39,15 +48,16 @@ class Server:
 class Labels:
     """The label values of every series, each with its column.
 
-    ``services`` and ``pools`` hold every name that a configuration in use ever had in
-    this life of the master, so that no counter disappears at a reload. ``served_by``
-    has the children that serve each service that is configured now, in the order of the
-    configuration; /readyz asks about these.
+    ``services``, ``pools`` and ``targets`` hold every name that a configuration in use
+    ever had in this life of the master, so that no counter disappears at a reload.
+    ``served_by`` has the children that serve each service that is configured now, in
+    the order of the configuration; /readyz asks about these.
     """
 
     services: tuple[tuple[str, int], ...]
     pools: tuple[tuple[str, int], ...]
     listeners: tuple[ListenerLabels, ...]
+    targets: tuple[TargetLabels, ...]
     served_by: Mapping[str, frozenset[Server]]
     version: str
     master_pid: int

@@ -13,11 +13,11 @@ from typing import Self
 
 from unpd.board import layout
 from unpd.board.active import active_of, copied, sane_cells
-from unpd.board.layout import Board, Master, Row, Service
+from unpd.board.layout import Board, Master, Row, Service, Target
 from unpd.board.memory import Entry, Scoreboard
 from unpd.kernel.procfs import zombie_children
 from unpd.loop import now
-from unpd.metrics.labels import Labels, Server
+from unpd.metrics.labels import Labels, Server, TargetLabels
 from unpd.names import FORKING_KINDS, ChildKind, ChildPhase, MasterPhase
 
 
@@ -93,6 +93,16 @@ class ServiceCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetCounts:
+    """The counts of one target of a redirect over all rows."""
+
+    service: str
+    target: str
+    connected: int
+    failed: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Everything that one scrape shows. ``master``: the words of the master area;
     ``children``: living children by kind, pool column and phase. ``beat_age_s``: how
@@ -102,6 +112,7 @@ class Reading:
 
     labels: Labels
     services: Sequence[ServiceCounts]
+    targets: Sequence[TargetCounts]
     children: Mapping[tuple[ChildKind, int, ChildPhase], int]
     master: Sequence[int]
     log_lines_dropped: int
@@ -117,6 +128,7 @@ class Reading:
         return cls(
             labels=labels,
             services=[count_service(board, name, column, rows) for name, column in labels.services],
+            targets=[_count_target(board, target, rows) for target in labels.targets],
             children=Counter((each.kind, each.pool, each.phase) for each in _living(board)),
             master=master,
             log_lines_dropped=master[Master.LOG_DROPPED] + lines_dropped(board, rows),
@@ -124,6 +136,20 @@ class Reading:
             beat_age_s=_beat_age_s(board),
             sources_tracked=sources_tracked,
         )
+
+
+def _count_target(board: Scoreboard, labels: TargetLabels, rows: Iterable[int]) -> TargetCounts:
+    totals = [0] * Target.size
+    for row in rows:
+        start = layout.row_start(row) + layout.target_cells(labels.column)
+        cells = sane_cells(board.words[start : start + Target.size].tolist())
+        totals = list(map(add, totals, cells))
+    return TargetCounts(
+        service=labels.service,
+        target=labels.target,
+        connected=totals[Target.CONNECTED],
+        failed=totals[Target.span(Target.FAILED)],
+    )
 
 
 def _beat_age_s(board: Scoreboard) -> float | None:

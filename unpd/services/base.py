@@ -177,9 +177,10 @@ class ServiceType:
     on a free one unless the configuration names one. ``stream`` and
     ``datagram``: whether it serves streams and datagrams. ``options``: the model of the
     keys that only this type has. ``make``: makes the service from them, a
-    :class:`StreamService`, a :class:`DatagramService` or both. ``note``: a limit of the
-    protocol that the log names when such a service begins. ``served_by``: the kind of
-    child that serves its streams, whatever their model is; None: the model decides.
+    :class:`StreamService`, a :class:`DatagramService` or both (but a redirect, which a
+    worker serves in a way of its own). ``note``: a limit of the protocol that the log
+    names when such a service begins. ``served_by``: the kind of child that serves its
+    streams, whatever their model is; None: the model decides.
     """
 
     name: str

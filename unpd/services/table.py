@@ -18,6 +18,7 @@ from unpd.services.discard import Discard, DiscardOptions
 from unpd.services.echo import Echo, EchoOptions
 from unpd.services.program import Program, ProgramOptions
 from unpd.services.qotd import Qotd, QotdOptions
+from unpd.services.redirect import Redirect, RedirectOptions
 from unpd.services.sensor import Sensor, SensorOptions
 from unpd.services.tcpmux import Tcpmux, TcpmuxOptions
 from unpd.services.time868 import NOTE, Time, TimeOptions
@@ -80,6 +81,15 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
                 datagram=True,
                 options=QotdOptions,
                 make=Qotd,
+            ),
+            ServiceType(
+                name="redirect",
+                rfc=None,
+                port=0,
+                stream=True,
+                datagram=False,
+                options=RedirectOptions,
+                make=Redirect,
             ),
             ServiceType(
                 name="sensor",

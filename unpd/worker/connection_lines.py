@@ -17,7 +17,7 @@ from unpd.names import EndCause
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedConnection:
-    """A connection that has ended, with its bytes."""
+    """A connection that has ended, with its bytes. ``target``: that of a redirect."""
 
     service: str
     peer: bytes
@@ -25,6 +25,7 @@ class EndedConnection:
     duration_s: float
     received: int = 0
     sent: int = 0
+    target: str = ""
 
 
 def log_start(log: Log, service: str, peer: bytes) -> None:
@@ -34,6 +35,7 @@ def log_start(log: Log, service: str, peer: bytes) -> None:
 
 def log_end(log: Log, ended: EndedConnection) -> None:
     """Log that a connection has ended."""
+    more = {"target": ended.target} if ended.target else {}
     log.event(
         "connection.ended",
         service=ended.service,
@@ -42,4 +44,5 @@ def log_end(log: Log, ended: EndedConnection) -> None:
         sent=ended.sent,
         duration_s=round(ended.duration_s, 6),
         peer=address_text(ended.peer),
+        **more,
     )

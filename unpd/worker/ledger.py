@@ -190,6 +190,16 @@ class Ledger:
         index = layout.PROGRAM_RESULTS.index(end.result)
         self._add(start + layout.Service.PROGRAMS_ENDED + index, 1)
 
+    def target_connected(self, start: int) -> None:
+        """Count a connection to the target whose words start at ``start``."""
+        self._add(start + layout.Target.CONNECTED, 1)
+
+    def target_failed(self, start: int, place: int) -> None:
+        """Count a connect to it that failed. ``place``: that of the reason in
+        CONNECT_FAILURES.
+        """
+        self._add(start + layout.Target.FAILED + place, 1)
+
     def lines_dropped(self, count: int) -> None:
         """Count log lines that a session process dropped."""
         self._add(layout.Row.LOG_DROPPED, count)

@@ -21,9 +21,12 @@ from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.channel import ChannelEnd
 from unpd.config.times import ServiceTimes
+from unpd.kernel.outgoing import ConnectOptions
+from unpd.kernel.resolver import Resolver
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import RefusalReason
+from unpd.services.redirect import Redirect
 from unpd.services.sensor import Sensor
 from unpd.worker.accepting import Listener, ListenerSetup
 from unpd.worker.admission import Admission, DatagramAdmission, Gate
@@ -32,6 +35,8 @@ from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.networks import Networks
 from unpd.worker.orders import Orders, Signals
 from unpd.worker.questions import Questions
+from unpd.worker.redirect.names import Names
+from unpd.worker.redirect.targets import Targets, TargetsSetup
 from unpd.worker.siblings import Place, Siblings
 from unpd.worker.terms import Terms
 
@@ -39,7 +44,9 @@ from unpd.worker.terms import Terms
 @dataclass(frozen=True, slots=True)
 class ServiceSetup:
     """One service as a worker gets it. ``column``: its column on the scoreboard.
-    ``service``: a StreamService, a DatagramService or both, as its listeners need it.
+    ``service``: a StreamService, a DatagramService or both, as its listeners need it;
+    or a Redirect, whose targets have ``target_columns`` and, like its clients, probes
+    if ``keepalive``.
     ``datagrams``: its datagram sockets with their columns; the three numbers bound what
     a source network, and all of them, are sent. ``access``: who may use it, and how
     much of it. ``offered``: the times of the services to which its sessions may be
@@ -57,6 +64,8 @@ class ServiceSetup:
     datagram_total_rate: int = 0
     access: AccessTerms = field(default_factory=AccessTerms)
     datagram_access: AccessTerms = field(default_factory=AccessTerms)
+    keepalive: bool = True
+    target_columns: tuple[int, ...] = ()
     offered: Mapping[str, ServiceTimes] = field(default_factory=dict)
 
 
@@ -94,12 +103,13 @@ class Worker:
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
+        self._names = Names(lambda: Resolver(layout.MAX_TARGETS))
         self._engine = Engine(
             EngineSetup(
                 listeners=[
                     listener
                     for service in setup.services
-                    for listener in listeners_of(service, setup.gate)
+                    for listener in listeners_of(service, setup.gate, self._targets_of(service))
                 ],
                 datagrams=[
                     datagrams
@@ -119,6 +129,7 @@ class Worker:
         """Serve until drained, or ordered to leave."""
         setup, engine, orders = self._setup, self._engine, self._orders
         orders.watch()
+        self._names.begin(engine.watch, now)
         setup.report_ready()
         if setup.channel is not None:
             questions = Questions(setup.channel, engine, setup.log, setup.switch_log, setup.board)
@@ -134,10 +145,20 @@ class Worker:
         self._engine.stop_accepting()
         self._setup.title("draining")
 
+    def _targets_of(self, service: ServiceSetup) -> Targets | None:
+        if not isinstance(service.service, Redirect):
+            return None
+        connect = ConnectOptions(service.keepalive, service.times.user_timeout_s)
+        options = service.service.options
+        setup = TargetsSetup(service.name, options, service.target_columns, connect)
+        return Targets(setup, self._names)
 
-def listeners_of(service: ServiceSetup, gate: Gate) -> list[Listener]:
-    """The listeners of a service, with its terms."""
-    terms = terms_of(service, gate)
+
+def listeners_of(
+    service: ServiceSetup, gate: Gate, targets: Targets | None = None
+) -> list[Listener]:
+    """The listeners of a service, with its terms. ``targets``: those of a redirect."""
+    terms = replace(terms_of(service, gate), targets=targets)
     # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
     # while it reads, as long as a page fault in its buffer takes: it could hold up the
     # whole worker.

@@ -4,8 +4,9 @@
 numbers are above ``after``, in ascending order, at most ``limit`` of them. The
 answer is {"connections": [{"service": ..., "peer": ..., "local": ..., "age_s": ...,
 "received": ..., "sent": ..., "state": ...}, ...], "next": N}: ``next`` is the
-``after`` of the next question, null if there are no more. A question that is not
-understood is answered by {"error": "one sentence"}.
+``after`` of the next question, null if there are no more. A connection of a redirect
+has a "target", too. A question that is not understood is answered by {"error": "one
+sentence"}.
 
 {"question": "rows", "bound": 256} says how many rows of the scoreboard to read at most
 from now on. The answer is {}.

@@ -6,11 +6,15 @@ sessions. Calls nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from unpd.config.times import ServiceTimes
 from unpd.line_limit import LineLimit
 from unpd.services.base import StreamService
 from unpd.worker.admission import Admission
+
+if TYPE_CHECKING:
+    from unpd.worker.redirect.targets import Targets
 
 
 @dataclass(slots=True)
@@ -32,7 +36,8 @@ class Terms:
     services to which its sessions may be handed over; they hold from then on.
     ``failures``: the limit of the lines about connections that failed. ``banner``: what
     each client is sent first. ``admission``: who may come in; None where that is
-    decided elsewhere: by the dispatcher of a session process.
+    decided elsewhere: by the dispatcher of a session process. ``targets``: those of a
+    redirect, which has no other service; else None.
     """
 
     name: str
@@ -45,3 +50,4 @@ class Terms:
     failures: LineLimit = field(default_factory=LineLimit)
     banner: bytes = b""
     admission: Admission | None = None
+    targets: "Targets | None" = None

@@ -9,6 +9,7 @@ from tests.benchmarks.configs import (
     XINETD_LINES,
     Place,
     Service,
+    haproxy_config,
     unpd_config,
     xinetd_config,
 )
@@ -16,13 +17,13 @@ from unpd.config.host import Host
 from unpd.config.load import loads
 from unpd.services.chargen import PERIOD_BYTES, lines
 
-ECHO, DAYTIME, METRICS, OWN = 10007, 10013, 10080, 10099
+ECHO, DAYTIME, METRICS, OWN, TARGET = 10007, 10013, 10080, 10099, 10098
 HOST = Host(uid=0, user="root", runtime_dir="/run", somaxconn=None, cpus=2)
 
 
 def place(service: Service, directory: Path) -> Place:
     """A place of one row."""
-    return Place(ECHO, DAYTIME, METRICS, OWN, service, directory)
+    return Place(ECHO, DAYTIME, METRICS, OWN, service, directory, TARGET)
 
 
 @pytest.mark.parametrize("service", list(Service))
@@ -39,13 +40,22 @@ def test_unpd_serves_what_the_row_measures(service: Service, tmp_path: Path) -> 
     assert len(addresses) == 2 + own
 
 
-@pytest.mark.parametrize("service", list(Service))
+@pytest.mark.parametrize("service", [one for one in Service if one is not Service.REDIRECT])
 def test_xinetd_serves_what_the_row_measures(service: Service, tmp_path: Path) -> None:
     """The configuration of xinetd has the row's port, once."""
     where = place(service, tmp_path)
     text = xinetd_config(where)
     assert text.count(f"port = {where.port}\n") == 1
     assert ("socket_type = dgram" in text) is (service is Service.UDP)
+
+
+def test_haproxy_relays_to_the_target_of_the_row(tmp_path: Path) -> None:
+    """In mode tcp and with one thread, from the row's port."""
+    text = haproxy_config(place(Service.REDIRECT, tmp_path))
+    assert "mode tcp\n" in text
+    assert "nbthread 1\n" in text
+    assert f"bind 127.0.0.1:{OWN} " in text
+    assert f"server target 127.0.0.1:{TARGET}\n" in text
 
 
 def test_the_lines_are_those_of_the_rfc() -> None:

@@ -36,6 +36,8 @@ KEYS = [
     (table, key, field) for table, model in SECTIONS for key, field in model.model_fields.items()
 ]
 COMMON = [(key, ServiceConfig.model_fields[key]) for key in COMMON_KEYS]
+FOREIGN_PORTS = {"exec": 9200, "redirect": 8080, "sensor": 23}
+"""The ports in the file of types that have none of their own."""
 OWN = [(name, key) for name, row in SERVICES.items() for key in row.options.model_fields]
 
 
@@ -134,17 +136,16 @@ def test_explains_every_common_key(key: str, field: FieldInfo) -> None:
 
 
 def test_every_service_is_there_to_be_enabled(host: Host) -> None:
-    """Each service type has its table, with its own port (a sensor and a program have
-    one of another protocol), and those that are off load once the "#" before them is
+    """Each service type has its table, with its own port (those that have none have one
+    of another protocol), and those that are off load once the "#" before them is
     removed (and a file of quotations is not there).
     """
-    ports = {"sensor": 23, "exec": 9200}
     text = re.sub(r'^file = "/.*', "", ENABLED, flags=re.MULTILINE)
     loaded = loads(text, host)
     assert {
         name: [address.text for address in service.listen]
         for name, service in loaded.config.services.items()
-    } == {name: [f"tcp://[::]:{row.port or ports[name]}"] for name, row in SERVICES.items()}
+    } == {name: [f"tcp://[::]:{row.port or FOREIGN_PORTS[name]}"] for name, row in SERVICES.items()}
     assert loaded.warnings == ()
 
 

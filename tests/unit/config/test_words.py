@@ -161,7 +161,8 @@ TEXTS = [
         "[services.echo]\ntype='finger'\n",
         (
             ':2: services.echo.type: there is no service type "finger"; set type to one of'
-            ' "chargen", "daytime", "discard", "echo", "exec", "qotd", "sensor", "tcpmux", "time"'
+            ' "chargen", "daytime", "discard", "echo", "exec", "qotd", "redirect", "sensor",'
+            ' "tcpmux", "time"'
         ),
     ),
     (

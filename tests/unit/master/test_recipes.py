@@ -62,6 +62,11 @@ listen = ["tcp://127.0.0.1:9200"]
 pool = "slow"
 command = ["/bin/sh"]
 
+[services.redirect]
+listen = ["tcp://127.0.0.1:7080"]
+to = ["tcp://127.0.0.1:80"]
+pool = "slow"
+
 [services.tcpmux]
 listen = ["tcp://127.0.0.1:7001"]
 pool = "slow"
@@ -85,6 +90,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "services.daytime.options": SERVICES["daytime"].options,
     "services.exec.options": SERVICES["exec"].options,
     "services.qotd.options": SERVICES["qotd"].options,
+    "services.redirect.options": SERVICES["redirect"].options,
     "services.sensor.options": SERVICES["sensor"].options,
     "services.tcpmux.options": SERVICES["tcpmux"].options,
 }
@@ -163,6 +169,11 @@ CHANGES: dict[tuple[str, str], tuple[Any, set[PoolKey]]] = {
     ("services.exec.options", "keep"): (1, {LAUNCHER}),
     ("services.qotd.options", "text"): ("another", {SLOW}),
     ("services.qotd.options", "file"): ("/fortunes", {SLOW}),
+    ("services.redirect.options", "to"): (("tcp://app.example:80",), {SLOW}),
+    ("services.redirect.options", "connect_timeout_s"): (11.0, {SLOW}),
+    ("services.redirect.options", "retry_s"): (11.0, {SLOW}),
+    ("services.redirect.options", "resolve_s"): (11.0, {SLOW}),
+    ("services.redirect.options", "send_proxy"): (2, {SLOW}),
     ("services.sensor.options", "deny_time_s"): (11.0, {SLOW}),
     ("services.tcpmux.options", "services"): (("qotd", "daytime"), {SLOW}),
 }

@@ -18,10 +18,11 @@ from unpd.core.model import Child
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
 from unpd.master.children.serving import kind_of, services_of_slots
+from unpd.master.columns import target_keys
 from unpd.master.listening.listener import METRICS
 from unpd.master.runtime import Deployment, Runtime
 from unpd.metrics.exporter import FINISH_S, ExporterContext, run_exporter
-from unpd.metrics.labels import Labels, ListenerLabels, Server
+from unpd.metrics.labels import Labels, ListenerLabels, Server, TargetLabels
 from unpd.names import ChildKind, ChildOrder, RefusalReason
 from unpd.worker.refusals import RefusalLines
 
@@ -111,6 +112,11 @@ def exporter_labels(runtime: Runtime, deployment: Deployment) -> Labels:
     )
     return Labels(
         services=columns.services.shown_with(services),
+        targets=tuple(
+            TargetLabels(service, target, column)
+            for key, column in columns.targets.shown_with(target_keys(services))
+            for service, _, target in (key.partition(" "),)
+        ),
         pools=columns.pools.shown_with({service.pool for service in services.values()}),
         listeners=listeners,
         served_by=servers_by_service(deployment),

@@ -30,7 +30,6 @@ from unpd.config.access import AccessKeys
 from unpd.config.addresses import takes_datagrams
 from unpd.config.host import SOMAXCONN, read_somaxconn
 from unpd.config.plan import values_of, worker_count
-from unpd.config.schema import ServiceConfig
 from unpd.core.model import Child, Limits, Recipe, Wanted, WantedPool
 from unpd.dispatcher.heirlooms import Heirlooms
 from unpd.dispatcher.main import Dispatcher, DispatcherSetup
@@ -59,6 +58,7 @@ from unpd.master.children.serving import (
     services_of,
     services_of_slots,
 )
+from unpd.master.columns import target_keys
 from unpd.master.listening.listener import OpenListener
 from unpd.master.runtime import Deployment, Runtime
 from unpd.names import ChildKind
@@ -74,8 +74,8 @@ from unpd.worker.siblings import Place
 class Kind:
     """One kind of child.
 
-    ``wanted``: how many a deployment wants, by pool. ``recipe``: that of a pool.
-    ``rules``: the part of what its children read that only decides who may come in.
+    ``wanted``: how many a deployment wants, by pool. ``recipe``: that of a pool, and
+    its rules (:class:`unpd.core.model.WantedPool`).
     ``services``: the one of each slot of a pool, where each slot serves another.
     ``keeps``: the descriptors of listeners that a child inherits. ``live``: its whole
     life, called in the child. ``sessions``: how many session processes a child may have
@@ -84,15 +84,17 @@ class Kind:
     """
 
     wanted: Callable[[Deployment], Mapping[str, int]]
-    recipe: Callable[[Deployment, str], Recipe]
+    recipe: Callable[[Deployment, str], tuple[Recipe, Recipe]]
     keeps: Callable[[Deployment, Child], tuple[int, ...]]
     live: Callable[[Runtime, Deployment, Newborn], None]
-    rules: Callable[[Deployment, str], Recipe] = lambda _deployment, _pool: None
     sessions: Callable[[Deployment, Child], int] = lambda _deployment, _child: 0
     heirlooms: Callable[[Runtime, Deployment, Child], Heirlooms | None] = lambda *_: None
     keeps_root: Callable[[Runtime, Deployment, Child], bool] = lambda *_: False
     services: Callable[[Deployment, str], tuple[str, ...]] = lambda _deployment, _pool: ()
 
+
+_WITHOUT_TABLE = (ChildKind.WORKER, ChildKind.ITERATIVE)
+"""The kinds whose children have no table of sessions."""
 
 # --- what is wanted -------------------------------------------------------------------
 
@@ -123,41 +125,37 @@ def _wanted_exporters(deployment: Deployment) -> dict[str, int]:
     return {"exporter": 1} if deployment.config.metrics.listen else {}
 
 
-def _serving_recipe(kind: ChildKind, deployment: Deployment, pool: str) -> Recipe:
+def _serving_recipe(kind: ChildKind, deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]:
     config = deployment.config
     services = services_of(deployment, kind, pool)
     listeners = [one for name in services for one in listeners_of(deployment, kind, name)]
-    return (
+    values = {name: values_of(config.services[name]) for name in needed_by(deployment, services)}
+    rules = {name: _take_rules(kind, of_service) for name, of_service in values.items()}
+    recipe = (
         # How many siblings a worker has does not concern it.
         config.pools[pool].max_connections_per_worker if kind is ChildKind.WORKER else None,
-        {name: _values(config.services[name])[0] for name in needed_by(deployment, services)},
+        values,
         _identities(listeners),
         values_of(config.log),
         config.daemon.grace_s,
     )
+    return recipe, rules
 
 
-def _serving_rules(kind: ChildKind, deployment: Deployment, pool: str) -> Recipe:
-    services = needed_by(deployment, services_of(deployment, kind, pool))
-    return {name: _values(deployment.config.services[name])[1] for name in services}
-
-
-def _values(service: ServiceConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The values of a service: those by which its clients are served, and the rules
-    about who they may be. In the model fork its children have room for no more than
-    ``max_connections``, so that this is no rule there.
+def _take_rules(kind: ChildKind, values: dict[str, Any]) -> dict[str, Any]:
+    """Take out of the values of a service those that only decide who may come in. The
+    children of some kinds are born with room for ``max_connections`` and no more.
     """
-    values = values_of(service)
     keys = [*AccessKeys.model_fields, "never_deny"]
-    if service.model != "fork":
+    if kind in _WITHOUT_TABLE:
         keys.append("max_connections")
-    return values, {key: values.pop(key) for key in keys}
+    return {key: values.pop(key) for key in keys}
 
 
-def _exporter_recipe(deployment: Deployment, pool: str) -> Recipe:
+def _exporter_recipe(deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]:
     del pool
     config = deployment.config
-    return (
+    recipe = (
         values_of(config.metrics),
         servers_by_service(deployment),
         config.metrics.allow,
@@ -165,6 +163,7 @@ def _exporter_recipe(deployment: Deployment, pool: str) -> Recipe:
         values_of(config.log),
         config.daemon.grace_s,
     )
+    return recipe, None
 
 
 def _identities(listeners: Iterable[OpenListener]) -> dict[str, tuple[str, str, int]]:
@@ -351,6 +350,8 @@ def _service_setup(
         datagram_total_rate=config.datagram_total_rate,
         access=config.access,
         datagram_access=config.datagram_access,
+        keepalive=config.keepalive,
+        target_columns=tuple(map(runtime.columns.targets.column, target_keys({name: config}))),
         offered={
             offered: deployment.config.services[offered].times
             for offered in needed_by(deployment, (name,))
@@ -369,14 +370,12 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
         ChildKind.WORKER: Kind(
             wanted=_wanted_workers,
             recipe=functools.partial(_serving_recipe, ChildKind.WORKER),
-            rules=functools.partial(_serving_rules, ChildKind.WORKER),
             keeps=_serving_keeps,
             live=_live_as_worker,
         ),
         ChildKind.ITERATIVE: Kind(
             wanted=_wanted_iterative,
             recipe=functools.partial(_serving_recipe, ChildKind.ITERATIVE),
-            rules=functools.partial(_serving_rules, ChildKind.ITERATIVE),
             keeps=_serving_keeps,
             live=_live_as_iterative,
             services=functools.partial(services_of_slots, ChildKind.ITERATIVE),
@@ -384,7 +383,6 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
         ChildKind.DISPATCHER: Kind(
             wanted=functools.partial(_wanted_dispatchers, ChildKind.DISPATCHER),
             recipe=functools.partial(_serving_recipe, ChildKind.DISPATCHER),
-            rules=functools.partial(_serving_rules, ChildKind.DISPATCHER),
             keeps=_serving_keeps,
             live=_live_as_dispatcher,
             sessions=_sessions,
@@ -415,8 +413,7 @@ def wanted_children(deployment: Deployment) -> Wanted:
     pools = {
         (kind, pool): WantedPool(
             count,
-            row.recipe(deployment, pool),
-            row.rules(deployment, pool),
+            *row.recipe(deployment, pool),
             services=row.services(deployment, pool),
         )
         for kind, row in KINDS.items()

@@ -8,12 +8,13 @@ that a peer sent. A new metric is a row in one of the modules beside this one. R
 nothing.
 """
 
-from unpd.metrics.catalog import children, daemon, programs, services
+from unpd.metrics.catalog import children, daemon, programs, redirects, services
 from unpd.metrics.catalog.row import Metric
 
 METRICS: tuple[Metric, ...] = (
     *services.ROWS,
     *programs.ROWS,
+    *redirects.ROWS,
     *children.ROWS,
     *daemon.ROWS,
 )

@@ -1,8 +1,9 @@
 """The engine: a level-triggered epoll loop over non-blocking sockets.
 
-Behind each descriptor stands a target with ``ready(mask)``: a stream of a session, or a
-watcher of a listener, of the wake-up pipe, of the channel. A turn waits once, has every
-ready target served, ends what is due, and books what it has counted.
+Behind each descriptor stands a target with ``ready(mask)``: a stream of a session, an
+end of a redirect, or a watcher of a listener, of the wake-up pipe, of the channel. A
+turn waits once, has every ready target served, ends what is due, and books what it has
+counted.
 
 Its bounds: a stream has at most so much pending output, ``max_connections`` are open at
 a time (the others wait in the kernel's queue), and every session has its deadlines in
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from unpd.access.network import Network
 from unpd.access.peer import peer_of
 from unpd.kernel.batches import make_batch
+from unpd.kernel.relay import PipePool
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
@@ -34,10 +36,11 @@ from unpd.worker.event.intake import Intake
 from unpd.worker.event.plain import serve_plain
 from unpd.worker.event.poller import Poller, Target
 from unpd.worker.event.session import Session
-from unpd.worker.event.shared import Shared
+from unpd.worker.event.shared import MAX_PIPES, Shared
 from unpd.worker.event.stream import Stream
 from unpd.worker.ledger import Ledger
 from unpd.worker.questions import Described
+from unpd.worker.redirect.session import ClientEnd, RelaySession
 from unpd.worker.siblings import Siblings
 from unpd.worker.terms import Terms
 
@@ -57,8 +60,9 @@ class EngineSetup:
     ``handed``: the terms of connections that come through :meth:`Engine.take_over`.
     ``siblings``: the workers that share its listeners; None: it takes what it gets.
     ``alone``: nobody shares them, so that it never takes more than ``max_connections``.
-    ``hot_path``: False to serve small echoes on the general path, too. ``batches``:
-    False to receive and send a datagram a call. ``clock``: the monotonic clock.
+    ``hot_path``: False to serve small echoes on the general path, too. ``splices``:
+    False for redirects that copy all bytes. ``batches``: False to receive and send a
+    datagram a call. ``clock``: the monotonic clock.
     """
 
     listeners: Iterable[Listener]
@@ -70,6 +74,7 @@ class EngineSetup:
     siblings: Siblings | None = None
     alone: bool = False
     hot_path: bool = True
+    splices: bool = True
     batches: bool = True
     clock: Callable[[], float] = now
 
@@ -90,6 +95,7 @@ class Engine:
             ledger=self._ledger,
             log=setup.log,
             now=setup.clock(),
+            pipes=PipePool(MAX_PIPES if setup.splices else 0),
         )
         self._intake = Intake(
             listeners, setup.siblings, setup.max_connections, self._shared, alone=setup.alone
@@ -119,13 +125,14 @@ class Engine:
         arrivals = (one for one in self._shared.arrivals if one.number > after)
         return heapq.merge(sessions, arrivals, key=lambda one: one.number)
 
-    def sessions(self, after: int = -1) -> Iterator[Session]:
-        """Yield the open sessions, by descriptor, whose descriptors are above
+    def sessions(self, after: int = -1) -> Iterator[Session | RelaySession]:
+        """Yield the open sessions, by the descriptors of their clients, which are above
         ``after``.
         """
         for target in self._poller.after(after):
-            if isinstance(target, Stream) and isinstance(target.session, Session):
-                yield target.session
+            session = target.session if isinstance(target, Stream | ClientEnd) else None
+            if isinstance(session, Session | RelaySession):
+                yield session
 
     def learn(self, own: OwnAddresses) -> None:
         """Take the addresses on which unpd listens from now on."""
@@ -165,6 +172,7 @@ class Engine:
         if intake.patrol_at <= shared.now:
             intake.patrol()
             shared.relay.release_if_unused()
+            shared.pipes.release_unused()
             shared.refusals.flush(shared.now)
         ledger.book()
 
@@ -203,8 +211,8 @@ class Engine:
         for session in kicked:
             try:
                 session.reset(session.cause or EndCause.DENIED)
-            except OSError as error:
-                session.lose(error)
+            except OSError:
+                session.end(session.cause or EndCause.DENIED)
         self._ledger.book()
         return len(kicked) + (self._shared.arrivals.kick(network) if network else 0)
 
@@ -217,13 +225,14 @@ class Engine:
         self._ledger.book()
         self._shared.refusals.finish()
         self._shared.relay.close()
+        self._shared.pipes.close()
 
     def close(self) -> None:
         """Close the epoll."""
         self._poller.epoll.close()
 
 
-def _is_of(network: Network | None, session: Session) -> bool:
+def _is_of(network: Network | None, session: Session | RelaySession) -> bool:
     """Whether the client of a session is in a network; None: in any."""
     if network is None:
         return True

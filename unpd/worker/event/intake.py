@@ -44,6 +44,7 @@ from unpd.worker.event.poller import Watcher
 from unpd.worker.event.session import Session
 from unpd.worker.event.shared import Shared
 from unpd.worker.reception import Entered
+from unpd.worker.redirect.session import RelaySession
 from unpd.worker.siblings import Siblings
 
 PATROL_S = 1.0
@@ -217,8 +218,9 @@ class Intake:
         shared, terms = self._shared, listener.terms
         if entered:
             shared.ledger.accepted(listener.word, terms, len(entered))
+        opened = Session if terms.targets is None else RelaySession
         for fd, peer, hold in entered:
-            Session(shared, terms, fd, peer, hold).open()
+            opened(shared, terms, fd, peer, hold).open()
 
     def _report(self, listener: Listener, failure: AcceptFailure) -> None:
         report_failure(listener, failure, self._shared.ledger, self._shared.log)

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from unpd.kernel.relay import Relay
+from unpd.kernel.relay import PipePool, Relay
 from unpd.logs import Log
 from unpd.worker.arrivals import Arrivals, ArrivalsSetup
 from unpd.worker.event.deadlines import Scheduled, Wheel
@@ -31,6 +31,10 @@ LARGE_READ_BYTES = 512 * 1024
 With 512 KiB as 1, the rate of bulk data that is copied is 0.81 with 128 KiB, 0.91 with
 256 KiB, 1.07 with 1 MiB. But up to this much is kept beyond HIGH_WATER_BYTES for a
 client that reads nothing. Bulk data that is relayed is no faster with 4 MiB.
+"""
+MAX_PIPES = 16
+"""How many pipes the redirects of a worker have at a time: a flow has one while its
+reader is slower than its sender. See :mod:`unpd.kernel.relay`.
 """
 LINGER_S = 2.0
 """How long a session that we ended waits for the peer's FIN, so that no unread byte
@@ -66,6 +70,7 @@ class Shared:
     now: float
     wheel: Wheel[Due] = field(default_factory=Wheel)
     relay: Relay = field(default_factory=lambda: Relay(LARGE_READ_BYTES))
+    pipes: PipePool = field(default_factory=lambda: PipePool(MAX_PIPES))
     buffer: memoryview = field(default_factory=_mapped)
     buffers: tuple[memoryview] = field(init=False)
     after_small: tuple[memoryview] = field(init=False)

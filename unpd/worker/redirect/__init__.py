@@ -1,0 +1,1 @@
+"""Redirects: a worker connects each client with a target and relays the bytes."""
