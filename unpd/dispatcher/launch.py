@@ -147,15 +147,41 @@ def _limits(limits: ProgramLimits) -> list[Limit]:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start of a program. ``variables``: its environment. ``ignored``: the signals
-    that the launcher ignores.
+    """One start of a program. ``variables``: its environment. ``fds``: its standard
+    descriptors. ``entry``: its words of the table of sessions. ``ignored``: the signals
+    that the launcher, of pid ``launcher_pid``, ignores.
     """
 
     launch: Launch
     variables: Mapping[bytes, bytes]
-    setup: SessionSetup
+    fds: tuple[int, int, int]
+    entry: memoryview
+    launcher_pid: int
     ignored: Sequence[int]
     spawner: Spawner
+
+
+def start_of_session(
+    launch: Launch,
+    variables: Mapping[bytes, bytes],
+    setup: SessionSetup,
+    ignored: Sequence[int],
+    spawner: Spawner,
+) -> Start:
+    """The start of a program that serves a connection. Programs expect a descriptor
+    that waits.
+    """
+    os.set_blocking(setup.fd, True)
+    stderr_fd = setup.fd if launch.stderr_fd is None else launch.stderr_fd
+    return Start(
+        launch=launch,
+        variables=variables,
+        fds=(setup.fd, setup.fd, stderr_fd),
+        entry=setup.entry,
+        launcher_pid=setup.dispatcher_pid,
+        ignored=ignored,
+        spawner=spawner,
+    )
 
 
 def begin(program: Start) -> int:
@@ -171,14 +197,11 @@ def _spawn(program: Start) -> int:
     """Begin a program by posix_spawn(3). It inherits the mask and the soft limits that
     this process has for that moment.
     """
-    launch, fd = program.launch, program.setup.fd
-    os.set_blocking(fd, True)
-    stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
+    launch = program.launch
     umask = None if launch.umask is None else os.umask(launch.umask)
     own_limits = [(kind, resource.prlimit(0, kind, limit)) for kind, limit in launch.limits]
     try:
-        fds = (fd, fd, stderr_fd)
-        return program.spawner.spawn(launch.argv, program.variables, launch.directory, fds)
+        return program.spawner.spawn(launch.argv, program.variables, launch.directory, program.fds)
     finally:
         for kind, limit in own_limits:
             resource.prlimit(0, kind, limit)
@@ -190,13 +213,13 @@ def start(program: Start) -> NoReturn:
     """Become the program, step by step."""
     step = StartStep.SESSION
     try:
-        if enter_pid(program.setup):
+        if enter_pid(program.entry, program.launcher_pid):
             for step, take in STEPS.items():  # noqa: B007 - it names the one that failed
                 take(program)
     except (OSError, MemoryError) as error:  # the latter: at a small limit of memory
         number = error.errno if isinstance(error, OSError) else errno.ENOMEM
-        program.setup.entry[Session.FAILED_ERRNO] = number or 0
-        program.setup.entry[Session.FAILED_STEP] = layout.START_STEPS.index(step) + 1
+        program.entry[Session.FAILED_ERRNO] = number or 0
+        program.entry[Session.FAILED_STEP] = layout.START_STEPS.index(step) + 1
     finally:
         os._exit(NOT_STARTED)
 
@@ -212,17 +235,13 @@ def _lead_session(program: Start) -> None:
 
 
 def _connect(program: Start) -> None:
-    """Make the connection the descriptors 0, 1 and 2, or 3, and close all others.
-    Programs expect a descriptor that waits.
-    """
-    launch, fd = program.launch, program.setup.fd
-    os.set_blocking(fd, True)
-    stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
+    """Make its descriptors 0, 1 and 2, or its connection 3, and close all others."""
+    launch, (fd, _, stderr_fd) = program.launch, program.fds
     if launch.banner:
         with contextlib.suppress(OSError):  # the client has gone: the program will notice
             os.write(fd, launch.banner)
     if not launch.fd_name:
-        _place((fd, fd, stderr_fd))
+        _place(program.fds)
         return
     null_fd = os.open(os.devnull, os.O_RDWR)
     _place((null_fd, stderr_fd, stderr_fd, fd))

@@ -128,10 +128,10 @@ class ProgramRoll(Roll):
     def reaped(self, index: int, end: ProcessEnd, now_ns: int) -> ProgramEnded:
         """Book the end of a program, with its result and what it used."""
         words, account = self._table.entry(index), self.enrolled[index].account
-        failed_step = _failed_step(words)
+        failed = failed_step(words)
         told = bool(words[Session.TERMINATED_NS])
         is_late = bool(words[_word(EndCause.SESSION_LIMIT)])
-        result = _result(end, is_late=is_late, has_started=failed_step is None)
+        result = _result(end, is_late=is_late, has_started=failed is None)
         if not told:
             words[_word(_CAUSES[result])] = 1
         ended = super().reaped(index, end, now_ns)
@@ -146,7 +146,7 @@ class ProgramRoll(Roll):
             cause=ended.cause,
             duration_s=ended.duration_s,
             result=result,
-            failed_step=failed_step,
+            failed_step=failed,
             told=told,
             suppressed=self._lines[ended.service].take(now_ns / layout.NS) if logged else None,
         )
@@ -156,7 +156,10 @@ def _word(cause: EndCause) -> int:
     return Session.COUNTS + Service.ENDED + layout.END_CAUSES.index(cause)
 
 
-def _failed_step(words: memoryview) -> tuple[StartStep, int] | None:
+def failed_step(words: memoryview) -> tuple[StartStep, int] | None:
+    """The step of the start of a program that failed, with the errno; None if it has
+    started.
+    """
     number = words[Session.FAILED_STEP]
     if not 0 < number <= len(layout.START_STEPS):
         return None
