@@ -238,11 +238,11 @@ def test_a_control_socket_whose_directory_was_away_is_found_again(
         (b'{"version": 2, "verb": "status"}\n', "the request is not of version 1"),
         (
             b'{"version": 1, "verb": "explode"}\n',
-            "the verb must be one of stop, reload, status, deny, undeny, denied, explain",
+            "the verb must be one of stop, reload, status, deny, undeny, denied, explain, try",
         ),
         (
             b'{"version": 1, "verb": ["stop"]}\n',
-            "the verb must be one of stop, reload, status, deny, undeny, denied, explain",
+            "the verb must be one of stop, reload, status, deny, undeny, denied, explain, try",
         ),
         (b'{"version": 1, "verb": "stop", "quick": "yes"}\n', "quick must be true or false"),
         (

@@ -310,4 +310,6 @@ def test_it_is_shown_to_operators(launch: Launch) -> None:
         assert f"launcher default/0: ready, pid {launcher(unpd)}, generation 1" in shown
         assert unpd.get("/readyz").status == 200
         assert unpd.metric("unpd_workers", kind="launcher", pool="default", state="ready") == 1
-    assert "\nexec     -     -     stream, datagram " in unpd.run("services").stdout.decode()
+    assert re.search(
+        r"^exec +- +- +stream, datagram ", unpd.run("services").stdout.decode(), re.MULTILINE
+    )

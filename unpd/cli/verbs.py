@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from unpd.cli import denied_text, explained_text, reload_text, status_text
+from unpd.cli import denied_text, explained_text, reload_text, status_text, trying
 from unpd.cli.configured import config_path, control_path, default_control
 from unpd.cli.output import complain, show
 from unpd.config.host import ROOT_RUNTIME_DIR
@@ -185,6 +185,16 @@ def explain(args: argparse.Namespace) -> int:
     return ExitCode.DONE if show(text) else ExitCode.FAILED
 
 
+def try_(args: argparse.Namespace) -> int:
+    """``unpd try``: by the daemon, or without one by this command itself."""
+    try:
+        client = _connect(args)
+    except NotRunningError as error:
+        return trying.by_itself(args, error)
+    with contextlib.closing(client):
+        return trying.by_daemon(client, request_of(args))
+
+
 def _checked(answer: Any, fields: tuple[StatusField, ...]) -> dict[str, Any]:
     """Return the answer if it has every field of the table. UnpdError."""
     wrong = mismatch(answer, fields)
@@ -210,6 +220,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "undeny": undeny,
         "denied": denied,
         "explain": explain,
+        "try": try_,
     }
 )
 """The command of each verb."""

@@ -14,6 +14,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +77,19 @@ class ControlClient:
         """
         return peer_credentials(self._sock).pid
 
-    def ask(self, request: Request) -> dict[str, Any]:
+    def ask(self, request: Request, fds: Sequence[int] = ()) -> dict[str, Any]:
         """Send the request and wait for its answer. UnpdError, with the daemon's
-        reason, if it refuses; SilentError if it does not answer.
+        reason, if it refuses; SilentError if it does not answer. ``fds``: a descriptor
+        that goes with it, if any.
         """
         verb = VERBS[request.verb]
         try:
             # A broken pipe: the daemon refuses this user. It has answered and closed
             # the connection before the request came.
             with contextlib.suppress(BrokenPipeError):
-                self._sock.sendall(encode_request(request))
+                line = encode_request(request)
+                sent = socket.send_fds(self._sock, (line,), fds) if fds else 0
+                self._sock.sendall(line[sent:])
             answer = decode_answer(self._read_line(verb))
         except ProtocolError as error:
             raise UnpdError(str(error)) from error

@@ -68,17 +68,20 @@ class ControlRepair:
 
 @dataclass(frozen=True, slots=True)
 class PendingRequest:
-    """A request that waits for its answer. ``number`` names it to :meth:`answer`."""
+    """A request that waits for its answer. ``number`` names it to :meth:`answer`.
+    ``descriptor``: what came with it, which stays the server's; None: nothing.
+    """
 
     number: int
     request: Request
     credentials: Credentials
+    descriptor: int | None = None
 
 
 @dataclass(slots=True)
 class Peer:
     """One connection. ``waiting``: its request is complete, and the daemon has yet to
-    answer it.
+    answer it. ``descriptor``: the one that came with the request.
     """
 
     sock: socket.socket
@@ -87,6 +90,7 @@ class Peer:
     received: LineBuffer = field(default_factory=lambda: LineBuffer(MAX_REQUEST_BYTES))
     unsent: bytes = b""
     waiting: bool = False
+    descriptor: int | None = None
 
 
 class ControlServer:
@@ -157,11 +161,17 @@ class ControlServer:
     def _read(self, number: int, peer: Peer) -> bool:
         """Read a piece. False if the peer has gone or sent too much."""
         try:
-            piece = peer.sock.recv(MAX_REQUEST_BYTES)
+            piece, came, _, _ = socket.recv_fds(
+                peer.sock, MAX_REQUEST_BYTES, 1, socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return True
         except OSError:
             return False
+        if came and peer.descriptor is None:
+            peer.descriptor = came.pop()
+        for fd in came:  # one is enough
+            os.close(fd)
         if peer.waiting:
             # More bytes after the request are ignored. The end of the peer's bytes
             # (nc -N) is no reason to withhold the answer.
@@ -184,7 +194,8 @@ class ControlServer:
         except ProtocolError as error:
             self._refuse(number, str(error))
         else:
-            self._asked(self, PendingRequest(number, request, peer.credentials))
+            pending = PendingRequest(number, request, peer.credentials, peer.descriptor)
+            self._asked(self, pending)
 
     def _refuse(self, number: int, reason: str) -> None:
         self.answer(number, ok=False, reason=reason)
@@ -215,6 +226,8 @@ class ControlServer:
         peer = self._peers.pop(number)
         self._loop.forget(peer.sock.fileno())
         peer.sock.close()
+        if peer.descriptor is not None:
+            os.close(peer.descriptor)
 
     def expire(self) -> None:
         """Close peers that took too long (one whose request waits for the daemon has

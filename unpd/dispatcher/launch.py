@@ -37,6 +37,7 @@ from unpd.dispatcher.processes import fork_into
 from unpd.dispatcher.session import SessionSetup, enter_pid
 from unpd.errors import PrivilegeError
 from unpd.kernel import privileges, processes, signals
+from unpd.kernel.connections import address_text
 from unpd.kernel.privileges import Identity
 from unpd.kernel.spawning import Spawner
 from unpd.names import StartStep
@@ -140,19 +141,48 @@ def _limits(limits: ProgramLimits) -> list[Limit]:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start of a program. ``variables``: its environment. ``changed``: the signals
-    that the launcher ignores or handles.
+    """One start of a program. ``variables``: its environment. ``fds``: its standard
+    descriptors. ``entry``: its words of the table of sessions. ``changed``: the signals
+    that the launcher, of pid ``launcher_pid``, ignores or handles. ``title``: of a
+    process that becomes no program.
     """
 
     launch: Launch
     variables: Mapping[bytes, bytes]
-    setup: SessionSetup
+    fds: tuple[int, int, int]
+    entry: memoryview
+    launcher_pid: int
     changed: Sequence[int]
     spawner: Spawner
+    title: str = ""
 
 
 Steps = Mapping[StartStep, Callable[[Start], None]]
 """What a forked process does, in this order. The last step never returns."""
+
+
+def start_of_session(
+    launch: Launch,
+    variables: Mapping[bytes, bytes],
+    setup: SessionSetup,
+    changed: Sequence[int],
+    spawner: Spawner,
+) -> Start:
+    """The start of a program that serves a connection. Programs expect a descriptor
+    that waits.
+    """
+    os.set_blocking(setup.fd, True)
+    stderr_fd = setup.fd if launch.stderr_fd is None else launch.stderr_fd
+    return Start(
+        launch=launch,
+        variables=variables,
+        fds=(setup.fd, setup.fd, stderr_fd),
+        entry=setup.entry,
+        launcher_pid=setup.dispatcher_pid,
+        changed=changed,
+        spawner=spawner,
+        title=f"unpd: session {setup.terms.name} {address_text(setup.peer)}",
+    )
 
 
 def begin(program: Start, steps: Steps) -> int:
@@ -168,14 +198,11 @@ def _spawn(program: Start) -> int:
     """Begin a program by posix_spawn(3). It inherits the mask and the soft limits that
     this process has for that moment.
     """
-    launch, fd = program.launch, program.setup.fd
-    os.set_blocking(fd, True)
-    stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
+    launch = program.launch
     umask = None if launch.umask is None else os.umask(launch.umask)
     own_limits = [(kind, resource.prlimit(0, kind, limit)) for kind, limit in launch.limits]
     try:
-        fds = (fd, fd, stderr_fd)
-        return program.spawner.spawn(launch.argv, program.variables, launch.directory, fds)
+        return program.spawner.spawn(launch.argv, program.variables, launch.directory, program.fds)
     finally:
         for kind, limit in own_limits:
             resource.prlimit(0, kind, limit)
@@ -187,13 +214,13 @@ def start(program: Start, steps: Steps) -> NoReturn:
     """Become the program, step by step."""
     step = StartStep.SESSION
     try:
-        if enter_pid(program.setup):
+        if enter_pid(program.entry, program.launcher_pid):
             for step, take in steps.items():  # noqa: B007 - it names the one that failed
                 take(program)
     except (OSError, MemoryError) as error:  # the latter: at a small limit of memory
         number = error.errno if isinstance(error, OSError) else errno.ENOMEM
-        program.setup.entry[Session.FAILED_ERRNO] = number or 0
-        program.setup.entry[Session.FAILED_STEP] = layout.START_STEPS.index(step) + 1
+        program.entry[Session.FAILED_ERRNO] = number or 0
+        program.entry[Session.FAILED_STEP] = layout.START_STEPS.index(step) + 1
     finally:
         os._exit(NOT_STARTED)
 
@@ -210,17 +237,13 @@ def _lead_session(program: Start) -> None:
 
 
 def _connect(program: Start) -> None:
-    """Make the connection the descriptors 0, 1 and 2, or 3, and close all others.
-    Programs expect a descriptor that waits.
-    """
-    launch, fd = program.launch, program.setup.fd
-    os.set_blocking(fd, True)
-    stderr_fd = fd if launch.stderr_fd is None else launch.stderr_fd
+    """Make its descriptors 0, 1 and 2, or its connection 3, and close all others."""
+    launch, (fd, _, stderr_fd) = program.launch, program.fds
     if launch.banner:
         with contextlib.suppress(OSError):  # the client has gone: the program will notice
             os.write(fd, launch.banner)
     if not launch.fd_name:
-        _place((fd, fd, stderr_fd))
+        _place(program.fds)
         return
     null_fd = os.open(os.devnull, os.O_RDWR)
     _place((null_fd, stderr_fd, stderr_fd, fd))  # the last is PASSED_FD

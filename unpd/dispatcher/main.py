@@ -146,7 +146,7 @@ class Dispatcher:
         self._processes.watch(self._loop)
         setup.report_ready()
         questions = Questions(setup.channel, self, setup.log, setup.switch_log, setup.board)
-        questions.watch()
+        questions.watch(try_out=self._processes.try_out)
         setup.gate.sensing.send = questions.report
         setup.title("ready")
         while not self._draining or self._roll.enrolled or self._arrivals:

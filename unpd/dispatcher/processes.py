@@ -21,7 +21,7 @@ import signal
 import time
 from collections.abc import Callable, Container
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from unpd.board.layout import NS
 from unpd.dispatcher.roll import ProcessEnd, Roll
@@ -109,6 +109,20 @@ class SessionProcesses:
             index = self._own.pop(reaped.pid, None)
             if index is not None:
                 self._ended(index, ProcessEnd.of(reaped))
+            else:
+                self._ended_other(reaped.pid, ProcessEnd.of(reaped))
+
+    def _ended_other(self, pid: int, end: ProcessEnd) -> None:
+        """Account for a child that is no session: sessions of ours have none beside
+        them.
+        """
+
+    def try_out(self, service: str, fd: int) -> dict[str, Any]:
+        """Try a program; return the answer to the master. Sessions of ours are no
+        programs.
+        """
+        os.close(fd)
+        return {"error": f"this process has no program of {service}"}
 
     def take_inherited_ends(self) -> None:
         """Account for the sessions of an earlier dispatcher that the master has

@@ -142,10 +142,10 @@ class ProgramRoll(Roll):
     def reaped(self, index: int, end: ProcessEnd, now_ns: int) -> ProgramEnded:
         """Book the end of a program, with its result and what it used."""
         words, account = self._table.entry(index), self.enrolled[index].account
-        failed_step, trace = _failed_step(words), self._table.trace(index)
+        failed, trace = failed_step(words), self._table.trace(index)
         told = bool(words[Session.TERMINATED_NS])
         is_late = bool(words[_word(EndCause.SESSION_LIMIT)])
-        result = _result(end, is_late=is_late, has_started=failed_step is None)
+        result = _result(end, is_late=is_late, has_started=failed is None)
         if not told:
             words[_word(_CAUSES[result])] = 1
         ended = super().reaped(index, end, now_ns)
@@ -160,7 +160,7 @@ class ProgramRoll(Roll):
             cause=ended.cause,
             duration_s=ended.duration_s,
             result=result,
-            failed_step=failed_step,
+            failed_step=failed,
             told=told,
             suppressed=self._lines[ended.service].take(now_ns / layout.NS) if logged else None,
             trace=trace,
@@ -171,7 +171,10 @@ def _word(cause: EndCause) -> int:
     return Session.COUNTS + Service.ENDED + layout.END_CAUSES.index(cause)
 
 
-def _failed_step(words: memoryview) -> tuple[StartStep, int] | None:
+def failed_step(words: memoryview) -> tuple[StartStep, int] | None:
+    """The step of the start of a program that failed, with the errno; None if it has
+    started.
+    """
     number = words[Session.FAILED_STEP]
     if not 0 < number <= len(layout.START_STEPS):
         return None

@@ -32,11 +32,12 @@ from unpd.board.layout import NS
 from unpd.dispatcher import environment
 from unpd.dispatcher.error_lines import ErrorLines
 from unpd.dispatcher.heirlooms import Heirlooms
-from unpd.dispatcher.launch import Launch, Start, Steps, begin
+from unpd.dispatcher.launch import Launch, Steps, begin, start_of_session
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.program_roll import ProgramEnded, ProgramRoll
 from unpd.dispatcher.roll import ProcessEnd
 from unpd.dispatcher.session import SessionSetup
+from unpd.dispatcher.trials import Trials
 from unpd.kernel import processes, signals
 from unpd.kernel.connections import address_text, host_and_port
 from unpd.kernel.signals import Reaper
@@ -131,6 +132,7 @@ class Programs(SessionProcesses):
         }
         self._changed: tuple[int, ...] = ()
         self._spawner = Spawner()
+        self._trials = Trials(self._spawner, clock)
         self._wheel: Wheel[Running] = Wheel()
         self._running: dict[int, Running] = {}
         self._killed = LineLimit(KILLED_LINES_PER_S)
@@ -159,7 +161,7 @@ class Programs(SessionProcesses):
             number = self._clients[self._client(index)] + 1
             about = environment.of_connection(setup.fd, setup.peer, number)
         variables = {**launch.environment, **environment.encoded(about)}
-        program = Start(launch, variables, setup, self._changed, self._spawner)
+        program = start_of_session(launch, variables, setup, self._changed, self._spawner)
         return begin(program, self._steps)
 
     def _forked(self, index: int, setup: SessionSetup) -> None:
@@ -193,10 +195,11 @@ class Programs(SessionProcesses):
     # --- what the programs tell -------------------------------------------------------
 
     def watch(self, loop: Loop) -> None:
-        """Watch the connections of the programs, and their standard error. By now this
-        process has its handlers.
+        """Watch the connections of the programs, their standard error, and the trials.
+        By now this process has its handlers.
         """
         self._changed = signals.changed()
+        self._trials.watch(loop, self._changed)
         loop.watch(self._hangups.fd, select.EPOLLIN, self._take_hangups)
         for column, stderr in self._stderrs.items():
             loop.watch(stderr.fds[0], select.EPOLLIN, partial(self._read_lines, column))
@@ -228,10 +231,11 @@ class Programs(SessionProcesses):
     @property
     def due_at(self) -> float:
         """When the next program is due."""
-        return self._wheel.next_at
+        return min(self._wheel.next_at, self._trials.due_at)
 
     def look(self) -> None:
         """End the programs that are due, and kill those that did not end."""
+        self._trials.look()
         for running in self._wheel.due(self._clock()):
             running.due_at = math.inf
             if self._has_to_end(running.index):
@@ -245,6 +249,8 @@ class Programs(SessionProcesses):
         is kept would never end.
         """
         stops = indexes is None and order is not ChildOrder.RETIRE
+        if stops:
+            self._trials.end_all()
         patience_s = self._patience_s[order] if stops else math.inf
         for index, running in self._running.items():
             if order is ChildOrder.RETIRE and not self._service(index).is_kept:
@@ -313,6 +319,18 @@ class Programs(SessionProcesses):
             for column in self._lines:
                 self._read_lines(column)
         super().take_ends()
+
+    def try_out(self, service: str, fd: int) -> dict[str, Any]:
+        """Start the program of a service for the command ``unpd try``, which is at the
+        other end of ``fd``. Return the answer to the master.
+        """
+        launches = [each.launch for each in self._services.values() if each.name == service]
+        if not launches:
+            return super().try_out(service, fd)
+        return self._trials.begin(replace(launches[0], banner=b""), fd)
+
+    def _ended_other(self, pid: int, end: ProcessEnd) -> None:
+        self._trials.ended(pid, end)
 
     def _ended(self, index: int, end: ProcessEnd) -> None:
         session = self._roll.enrolled[index]

@@ -64,7 +64,7 @@ def live(setup: SessionSetup) -> NoReturn:
     """Serve the connection, and exit."""
     code = ExitCode.FAILED
     try:
-        if enter_pid(setup):
+        if enter_pid(setup.entry, setup.dispatcher_pid):
             _live(setup)
         code = ExitCode.DONE
     except BaseException as error:  # noqa: BLE001 - the top of a process
@@ -73,14 +73,14 @@ def live(setup: SessionSetup) -> NoReturn:
         os._exit(code)
 
 
-def enter_pid(setup: SessionSetup) -> bool:
+def enter_pid(entry: memoryview, dispatcher_pid: int) -> bool:
     """Enter our pid, as the dispatcher does: it may die before it can. False if it died
     before we could: then the master has booked the connection as lost.
     """
-    if os.getppid() != setup.dispatcher_pid:
+    if os.getppid() != dispatcher_pid:
         return False  # the entry may be another session's by now
-    setup.entry[Session.PID] = os.getpid()
-    return os.getppid() == setup.dispatcher_pid
+    entry[Session.PID] = os.getpid()
+    return os.getppid() == dispatcher_pid
 
 
 def _live(setup: SessionSetup) -> None:

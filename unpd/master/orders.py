@@ -16,7 +16,7 @@ from unpd.control.server import ControlServer, PendingRequest
 from unpd.control.verbs import VERBS, VerbError
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.master import denying, explaining
+from unpd.master import denying, explaining, trying
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
 
@@ -71,6 +71,11 @@ def _explain(order: Order) -> Fields:
     return explaining.explained(order.runtime, order.pending.request.arguments)
 
 
+def _try(order: Order) -> Fields:
+    trying.try_program(order.runtime, order.state, order.pending)
+    return None
+
+
 ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
     {
         "stop": _stop,
@@ -80,6 +85,7 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
         "undeny": _undeny,
         "denied": _denied,
         "explain": _explain,
+        "try": _try,
     }
 )
 """The function of each verb."""

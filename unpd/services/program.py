@@ -211,6 +211,17 @@ class ProgramOptions(_Passing):
         return self.stderr == "log" or self.takes_socket or self.is_passed_as_by_systemd
 
 
+def why_not_tried(options: Options) -> str:
+    """Why ``unpd try`` cannot start a program for a service with these options, as the
+    end of a sentence; "" if it can.
+    """
+    if not isinstance(options, ProgramOptions):
+        return "is no service of type exec, and has no program"
+    if options.takes_socket or options.is_passed_as_by_systemd:
+        return "has a program that expects a socket, and not standard input and output"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A service of type exec, as its launcher gets it."""

@@ -17,6 +17,9 @@ from now on. The answer is {}.
 {"question": "kick", "network": "192.0.2.0/24"} ends the connections whose clients are
 in a network. The answer is {"kicked": 3}: how many there were.
 
+{"question": "try", "service": "mysqlchk"} brings one end of a socket pair, for a
+launcher (:mod:`unpd.dispatcher.trials`). The answer is {} or an error.
+
 {"question": "log"} brings the descriptor of a new log file. The answer is {"log":
 "switched"} or an error.
 
@@ -134,13 +137,20 @@ class Questions:
         self._switch_log = switch_log
         self._board = board
         self._learn: Callable[[OwnAddresses], None] = lambda _: None
+        self._try_out: Callable[[str, int], dict[str, Any]] | None = None
         self._mask = select.EPOLLIN
 
-    def watch(self, learn: Callable[[OwnAddresses], None] | None = None) -> None:
+    def watch(
+        self,
+        learn: Callable[[OwnAddresses], None] | None = None,
+        try_out: Callable[[str, int], dict[str, Any]] | None = None,
+    ) -> None:
         """Begin to answer. ``learn`` takes the addresses on which unpd listens; without
         it, the process answers no datagrams, and the addresses do not concern it.
+        ``try_out`` starts the program of a service, in a launcher.
         """
         self._learn = learn or self._learn
+        self._try_out = try_out
         self._engine.watch(self._channel.fileno(), self)
 
     def _answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,6 +163,9 @@ class Questions:
             case {"question": "own", "ports": list(ports), "paths": list(paths)}:
                 self._learn(OwnAddresses.of_message(ports, paths))
                 return {}
+            case {"question": "try", "service": str(service)} if self._try_out:
+                fd = self._channel.take_descriptor()
+                return self._try_out(service, fd) if fd is not None else {"error": "nothing came"}
             case {"question": "kick", "network": str(network)}:
                 return {"kicked": self._engine.kick(Network.parse(network))}
         return answer(question, self._engine.connections, now())

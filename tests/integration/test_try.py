@@ -1,0 +1,146 @@
+"""``unpd try``: starts the program of a service with the descriptors of the terminal,
+as the daemon does for a client, or without a daemon by itself.
+"""
+
+import pwd
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGINT
+
+from tests.support import faults, procs
+from tests.support.daemon import Unpd
+from tests.support.launch import Launch
+from tests.support.programs import (
+    PATIENCE_S,
+    TELL_PID,
+    executable,
+    gone,
+    launcher,
+    service,
+    shell,
+)
+
+TELL = shell("pwd; umask; echo $A; cat; echo error >&2; exit 3")
+
+
+def tried(unpd: Unpd, name: str, text: str = "") -> subprocess.CompletedProcess[bytes]:
+    """Run the command to its end."""
+    return unpd.run("try", name, "--control", str(unpd.control), data=text.encode())
+
+
+@contextmanager
+def trying(unpd: Unpd, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the command until the block ends."""
+    command = [*unpd.setting.command, "try", name, "--control", str(unpd.control)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_a_program_gets_the_terminal(launch: Launch, public: Path) -> None:
+    """Its standard input, output and error are those of the command, whatever stderr
+    is; the rest is as for a client. The command tells the end, and no metric counts it.
+    """
+    unpd = launch(
+        service(
+            "tell",
+            *TELL,
+            directory=str(public),
+            umask="0037",
+            environment={"A": "B"},
+            stderr="log",
+        )
+    )
+    done = tried(unpd, "tell", "input\n")
+    assert done.stdout.decode() == f"{public}\n0037\nB\ninput\n"
+    error, told = done.stderr.decode().splitlines()
+    assert error == "error"
+    assert told.startswith("the program ended after ")
+    assert told.endswith(" s: exit code 3")
+    assert done.returncode == 1
+    assert tried(unpd, "tell").returncode == 1
+    assert unpd.total("unpd_programs_ended_total", service="tell") == 0
+    assert unpd.log_events("control.asked", verb="try")
+
+
+@faults.requires_root
+def test_it_has_the_user_of_the_program(launch: Launch) -> None:
+    """Not that of the command."""
+    unpd = launch(service("who", *shell("id -u; id -g; exec true"), user="daemon"))
+    done = tried(unpd, "who")
+    daemon = pwd.getpwnam("daemon")
+    assert done.stdout.decode().split() == [str(daemon.pw_uid), str(daemon.pw_gid)]
+    assert done.returncode == 0
+
+
+def test_a_program_that_cannot_be_started(launch: Launch, public: Path) -> None:
+    """The command says which step failed, and why."""
+    unpd = launch(service("bad", executable(public / "bad", "#!/no/such/interpreter\n")))
+    done = tried(unpd, "bad")
+    assert done.returncode == 1
+    assert done.stderr.decode() == (
+        "unpd: the program could not be started: the program: No such file or directory\n"
+    )
+
+
+def test_an_interrupt_ends_the_program(launch: Launch) -> None:
+    """With the command, as a client that goes; also where the program ignores
+    SIGTERM.
+    """
+    stubborn = shell('trap "" TERM; echo $$; while :; do sleep 1; done')
+    unpd = launch(service("cat", *TELL_PID) + service("stubborn", *stubborn, kill_after_s=0.3))
+    for name in ("cat", "stubborn"):
+        with trying(unpd, name) as process:
+            assert process.stdout is not None
+            pid = int(process.stdout.readline())
+            assert procs.stat(pid) is not None
+            process.send_signal(SIGINT)
+            assert process.wait(PATIENCE_S) == 130
+            gone(pid)
+
+
+def test_a_launcher_keeps_nothing_of_a_trial(launch: Launch) -> None:
+    """Neither a descriptor nor a zombie."""
+    unpd = launch(service("true", "/bin/true"))
+    before = len(procs.fds(launcher(unpd)))
+    master_before = len(procs.fds(unpd.pid))
+    for _ in range(3):
+        assert tried(unpd, "true").returncode == 0
+    assert len(procs.fds(launcher(unpd))) == before
+    assert len(procs.fds(unpd.pid)) == master_before
+    assert procs.children(launcher(unpd)) == []
+
+
+def test_what_cannot_be_tried(launch: Launch) -> None:
+    """A service that is none, or has no program, or one that expects a socket."""
+    unpd = launch(
+        service("whole", "/bin/true", wait=True)
+        + '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    )
+    for name, reason in {
+        "none": 'there is no service "none"',
+        "echo": '"echo" is no service of type exec, and has no program',
+        "whole": '"whole" has a program that expects a socket, and not standard input and output',
+    }.items():
+        done = tried(unpd, name)
+        assert (done.returncode, done.stderr.decode()) == (1, f"unpd: {reason}\n")
+
+
+def test_without_a_daemon(launch: Launch, public: Path) -> None:
+    """The command starts the program itself, and says so."""
+    unpd = launch(
+        service("tell", *TELL, directory=str(public), umask="0037", environment={"A": "B"})
+    )
+    unpd.stop()
+    done = unpd.run("try", "tell", "--config", str(unpd.config_path), data=b"input\n")
+    assert done.stdout.decode() == f"{public}\n0037\nB\ninput\n"
+    lines = done.stderr.decode().splitlines()
+    assert "this command starts the program itself" in lines[0]
+    assert "neither the sandbox nor the limits of its unit" in lines[1]
+    assert lines[2] == "error"
+    assert lines[3].endswith(" s: exit code 3")
+    assert done.returncode == 1
