@@ -313,16 +313,24 @@ def haproxy(directory: Path, port: int, servers: int) -> Iterator[Callable[[str]
         running.wait(PATIENCE_S)
 
 
-def states(perform: Callable[[str], str]) -> set[tuple[str, str, str]]:
-    """What HAProxy has found of its servers: the state, the last HTTP status, and how
-    many checks have failed.
-    """
-    rows = csv.DictReader(perform("show stat").lstrip("# ").splitlines())
-    return {
-        (row["status"], row["check_code"], row["chkfail"])
-        for row in rows
-        if row["svname"] not in ("FRONTEND", "BACKEND")
-    }
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What HAProxy has found of its servers. ``failures``: of the checks of each."""
+
+    statuses: frozenset[str]
+    codes: frozenset[str]
+    failures: frozenset[str]
+
+
+def found_by(perform: Callable[[str], str]) -> Found:
+    """Return what HAProxy says. While it checks a server, that has the code 0."""
+    answer = csv.DictReader(perform("show stat").lstrip("# ").splitlines())
+    rows = [row for row in answer if row["svname"] not in ("FRONTEND", "BACKEND")]
+    return Found(
+        frozenset(row["status"] for row in rows),
+        frozenset(row["check_code"] for row in rows) - {"0"},
+        frozenset(row["chkfail"] for row in rows),
+    )
 
 
 @requires_tool("haproxy")
@@ -341,11 +349,12 @@ def test_haproxy_polls_a_health_check(serve: Serve, public: Path, polls: int, se
     def answered() -> int:
         return int(site.unpd.total(ENDED, service="mysqlchk", result="ok"))
 
-    def all_are(*state: str) -> None:
+    def all_are(status: str, code: str, failures: str) -> None:
+        wanted = Found(frozenset([status]), frozenset([code]), frozenset([failures]))
         until(
-            lambda: states(perform) == {state},
+            lambda: found_by(perform) == wanted,
             PATIENCE_S,
-            lambda: f"all servers to be {state}; they are {states(perform)}",
+            lambda: f"HAProxy to find {wanted}; it finds {found_by(perform)}",
         )
 
     with haproxy(public, site.port, servers) as perform:
