@@ -22,6 +22,7 @@ from unpd.config.answers import check_answers
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
+from unpd.config.list_checks import check_lists
 from unpd.config.offers import check_offers
 from unpd.config.refusals import check_refusals
 from unpd.config.schema import (
@@ -82,6 +83,7 @@ def check(
     _check_sensors(config, findings)
     _check_amplification(config, findings)
     check_answers(config, findings)
+    check_lists(config, findings)
     check_refusals(config, host, findings)
     _check_paths(config, listeners, findings)
     _check_pools(config, written_pools, findings)

@@ -1,16 +1,14 @@
 """Checks whether the keys about refusals of a service fit together: how it refuses,
-which text its clients get, what is possible for datagrams, and who may tell the client.
+which text its clients get, and what is possible for datagrams.
 
 Called by unpd.config.checks. Calls the schema. Raises nothing: errors and warnings go
 to the findings.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from unpd.config.access_lists import AccessList
-from unpd.config.addresses import FileAddress, TcpAddress, takes_datagrams
+from unpd.config.addresses import takes_datagrams
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
@@ -44,22 +42,11 @@ OF_STREAMS: Mapping[str, str] = MappingProxyType(
 """The keys that mean nothing for datagrams, with the reason."""
 
 
-_LIKE_A_NETWORK = re.compile(r"[0-9.]+\.0")
-"""An address of IPv4 that ends as the address of a network does."""
-
-
 def check_refusals(config: Config, host: Host, findings: Findings) -> None:
     """Add every error and warning about refusals."""
-    _check_networks(("metrics", "allow"), config.metrics.allow, findings)
-    _check_networks(("access", "never_deny"), config.access.never_deny, findings)
     for name, service in config.services.items():
         path: KeyPath = ("services", name)
-        _check_networks((*path, "allow"), service.allow, findings)
-        _check_networks((*path, "deny"), service.deny, findings)
-        _check_networks((*path, "proxy_protocol"), service.proxy_protocol, findings)
         _check_on_limit(path, service, findings)
-        _check_accounts(path, service, findings)
-        _check_proxies(path, service, findings)
         _check_banner(path, service, findings)
         _check_observed(path, service, findings)
         _check_sensor(path, service, findings)
@@ -124,55 +111,6 @@ def _why_no_queue(service: ServiceConfig) -> str:
 def _why_no_banner(service: ServiceConfig) -> str:
     """Why clients cannot get a text instead of the service; "" if they can."""
     return "" if service.banner_refused else "there is no text to send: set banner_refused"
-
-
-def _check_networks(path: KeyPath, given: AccessList, findings: Findings) -> None:
-    """Warn of the first entry that another program would read as a network: to xinetd
-    and others, zeros at the end of an address mean any number.
-    """
-    for text in given.entries:
-        if _LIKE_A_NETWORK.fullmatch(text):
-            findings.warning(
-                path,
-                f"{quoted(text)} is one address, and no network: for the network write"
-                f" {_network_of(text)}, for the address {quoted(f'{text}/32')}",
-            )
-            return
-
-
-def _network_of(text: str) -> str:
-    """The network of an address without its zeros, as an entry."""
-    octets = text.split(".")
-    while octets and octets[-1] == "0":
-        octets.pop()
-    return quoted(f"{text}/{8 * len(octets)}" if octets else "all")
-
-
-def _check_accounts(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
-    """Refuse rules about users where nobody tells the user: a datagram does not."""
-    for address in service.listen:
-        if not (takes_datagrams(address) and isinstance(address, FileAddress)):
-            continue
-        for key in ("allow", "deny"):
-            rules = getattr(service, key).rules
-            if rules.users or rules.groups:
-                findings.error(
-                    (*path, key),
-                    f"{quoted('uid:')} and {quoted('gid:')} mean nothing for datagrams, which come"
-                    f' to {address.text}: they do not tell their user; write "unix" for all of'
-                    " them, or use socket_mode",
-                )
-
-
-def _check_proxies(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
-    """Warn where any host of the network counts as a load balancer."""
-    reached = [one for one in service.listen if isinstance(one, TcpAddress) and not one.is_loopback]
-    if reached and "all" in service.proxy_protocol.entries:
-        findings.warning(
-            (*path, "proxy_protocol"),
-            f"{quoted('all')} lets whoever reaches {reached[0].text} say that it is another client:"
-            " name the load balancers alone",
-        )
 
 
 def _check_banner(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:

@@ -16,9 +16,9 @@ Refuse = Callable[[str], list[str]]
 
 ECHO = "[services.echo]\n"
 EVERY_KEY = """
-proxy_protocol = ["10.0.0.0/8", "uid:0"]
+proxy_protocol = ["10.0.0.0/8", "2001:db8::9"]
 allow = ["private", "192.0.2.0/24", "2001:db8::/32", "unix", "uid:0"]
-deny = ["all", "loopback", "gid:0"]
+deny = ["198.51.100.7", "loopback", "gid:0"]
 max_per_source = 10
 source_prefix_v4 = 24
 source_prefix_v6 = 56

@@ -168,16 +168,6 @@ def test_a_sensor_is_offered_by_no_tcpmux(refuse: Refuse) -> None:
     ]
 
 
-def test_users_of_datagrams_are_unknown(refuse: Refuse, accept: Accept) -> None:
-    """A rule about them would let in, or keep out, the wrong ones."""
-    text = f"{ECHO}listen = ['unixgram:///run/e']\n"
-    for key in ("allow", "deny"):
-        (sentence,) = refuse(f"{text}{key} = ['uid:root']\n")
-        assert sentence.startswith(f"unpd.toml:3: services.echo.{key}: ")
-        assert "mean nothing for datagrams, which come to unixgram:///run/e" in sentence
-    assert accept(f"{text}deny = ['unix']\n").warnings == ()
-
-
 def test_a_machine_that_does_not_tell_its_pressure(host: Host) -> None:
     """There is no limit then, and a warning for each resource. Others hold."""
     bare = replace(host, pressures=frozenset({Resource.MEMORY}), tells_load=False)
@@ -208,48 +198,6 @@ def test_rules_of_a_service_behind_tcpmux_are_warned_of(accept: Accept) -> None:
     )
     assert accept(f"[defaults]\n{rules}{mux}{ECHO}").warnings == ()
     assert accept(f"{mux}{rules}{ECHO}").warnings == ()
-
-
-@pytest.mark.parametrize(
-    ("entry", "network"),
-    [("10.1.0.0", "10.1.0.0/16"), ("192.0.2.0", "192.0.2.0/24"), ("0.0.0.0", "all")],
-)
-def test_an_address_that_looks_like_a_network(accept: Accept, entry: str, network: str) -> None:
-    """To xinetd it is a network. One sentence for each list; a prefix length says that
-    the address is meant.
-    """
-    text = f"{ECHO}allow = ['{entry}', '10.2.0.0', '10.3.0.1', '10.3.0.0/16', '::']\n"
-    assert accept(text).warnings == (
-        (
-            f'unpd.toml:2: services.echo.allow: "{entry}" is one address, and no network: for the'
-            f' network write "{network}", for the address "{entry}/32"'
-        ),
-    )
-    assert accept(f"{ECHO}allow = ['{entry}/32']\n").warnings == ()
-    for table, key in (
-        ("services.echo", "proxy_protocol"),
-        ("metrics", "allow"),
-        ("access", "never_deny"),
-    ):
-        echo = "" if table == "services.echo" else ECHO
-        (warning,) = accept(f"{echo}[{table}]\n{key} = ['{entry}']\n").warnings
-        assert f"{table}.{key}: " in warning
-
-
-def test_everybody_as_a_load_balancer_is_warned_of(accept: Accept) -> None:
-    """Any client could name another as the peer. Where a client of another host cannot
-    come, all may.
-    """
-    every = "proxy_protocol = ['all']\n"
-    assert accept(f"{ECHO}{every}").warnings == (
-        (
-            'unpd.toml:2: services.echo.proxy_protocol: "all" lets whoever reaches tcp://[::]:7 say'
-            " that it is another client: name the load balancers alone"
-        ),
-    )
-    for address in ("tcp://127.0.0.1:7", "tcp://[::1]:7", "unix:///run/echo"):
-        assert accept(f"{ECHO}listen = ['{address}']\n{every}").warnings == ()
-    assert accept(f"{ECHO}proxy_protocol = ['10.0.0.0/8']\n").warnings == ()
 
 
 def test_a_load_balancer_of_datagrams_is_warned_of(accept: Accept) -> None:
