@@ -16,6 +16,7 @@ from unpd.config.addresses import (
     FileAddress,
     InternetAddress,
     SystemdAddress,
+    TcpAddress,
     takes_datagrams,
 )
 from unpd.config.answers import check_answers
@@ -190,19 +191,24 @@ def _check_models(config: Config, findings: Findings) -> None:
 
 
 def _check_sensors(config: Config, findings: Findings) -> None:
-    """Warn of a sensor that nobody finds."""
+    """Warn of a sensor that nobody finds, or that can deny nobody."""
     for name, service in config.services.items():
+        if not isinstance(service.options, SensorOptions):
+            continue
+        path: KeyPath = ("services", name, "listen")
         for address in service.listen:
-            if (
-                isinstance(service.options, SensorOptions)
-                and isinstance(address, InternetAddress)
-                and address.port == 0
-            ):
+            if isinstance(address, InternetAddress) and address.port == 0:
                 findings.warning(
-                    ("services", name, "listen"),
+                    path,
                     f"{address.text} is another port after each start: name the port where this"
                     " sensor waits, such as that of a protocol that no service speaks",
                 )
+        if not any(isinstance(one, TcpAddress | SystemdAddress) for one in service.listen):
+            findings.warning(
+                path,
+                "the sensor denies nobody, because no address here is of TCP: the source of a"
+                " datagram can be forged, and a client of a UNIX socket has no address",
+            )
 
 
 def _check_amplification(config: Config, findings: Findings) -> None:

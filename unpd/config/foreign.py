@@ -23,6 +23,7 @@ LIMIT = (
     "the key is max_connections of a service; that of a worker is max_connections_per_worker in"
     " [pools.NAME]"
 )
+_TEXT = "with the text itself and not the name of a file"
 _PATH = (
     'a UNIX socket stands in listen, such as listen = ["unix:///run/unpd/echo.sock"]; the log file'
     " is file in [log]"
@@ -35,13 +36,17 @@ _TIMES = "the keys are idle_timeout_s, session_timeout_s and user_timeout_s in [
 
 _ROWS: tuple[tuple[str, str], ...] = (
     # Every attribute in xinetd.conf(5) that unpd does not know under the same name.
-    (
-        "banner banner_fail",
-        'the key is banner_refused, at a limit with on_limit = "banner"; or banner_accepted',
-    ),
-    ("banner_success", "the key is banner_accepted"),
+    ("banner", f"the keys are banner_refused and banner_accepted, {_TEXT}"),
+    ("banner_fail", f'the key is banner_refused, {_TEXT}; at a limit with on_limit = "banner"'),
+    ("banner_success", f"the key is banner_accepted, {_TEXT}"),
     ("bind interface port", _ADDRESS),
-    ("cps", 'the key is accept_rate, such as "50/s"; for the answers to datagrams datagram_rate'),
+    (
+        "cps",
+        (
+            'the key is accept_rate, such as "50/s" for "50 10"; the second number has no key: a'
+            " rate never switches a service off"
+        ),
+    ),
     (
         "deny_time",
         'the key is deny_time_s of a service with type = "sensor", in seconds and not in minutes',

@@ -5,6 +5,7 @@ Called by unpd.config.checks. Calls the schema. Raises nothing: errors and warni
 to the findings.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -13,6 +14,7 @@ from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.schema import Config, ServiceConfig
+from unpd.config.wording import listed
 from unpd.errors import quoted
 from unpd.names import Resource
 from unpd.services.sensor import SensorOptions
@@ -30,6 +32,24 @@ AFTER_ACCEPT = (
 """The other limits."""
 RULES = ("allow", "deny", "access_times")
 """The keys that refuse a client whatever others do."""
+BANNERS = ("banner_refused", "banner_accepted")
+"""The texts for clients."""
+_PATH = re.compile(r"(?:file:\S*|/\S+)\s*")
+"""A text that looks like the path of a file."""
+LIFTED: Mapping[str, str] = MappingProxyType(
+    {
+        "allow": "[]",
+        "deny": "[]",
+        "access_times": "[]",
+        "max_connections": "0",
+        "accept_rate": '""',
+        "max_pressure": "{}",
+        "max_load": "0",
+        "max_per_source": "0",
+        "accept_rate_per_source": '""',
+    }
+)
+"""The value of each rule and limit with which it refuses nobody."""
 OF_STREAMS: Mapping[str, str] = MappingProxyType(
     {
         "max_connections": "it counts open connections",
@@ -55,8 +75,8 @@ def check_refusals(config: Config, host: Host, findings: Findings) -> None:
 
 
 def limits_of(service: ServiceConfig, keys: Iterable[str]) -> list[str]:
-    """Those of ``keys`` that have another value than their default: each is a limit, a
-    rule or a text.
+    """Those of ``keys`` that are a limit, a rule or a text: they have another value
+    than their default, and allow does not let everybody in.
     """
     fields = type(service).model_fields
     return [
@@ -64,6 +84,7 @@ def limits_of(service: ServiceConfig, keys: Iterable[str]) -> list[str]:
         for key in keys
         if getattr(service, key) != fields[key].default
         and not (key == "max_connections" and service.has_default_limit)
+        and not (key == "allow" and "all" in service.allow.entries)
     ]
 
 
@@ -102,10 +123,18 @@ def _why_no_queue(service: ServiceConfig) -> str:
     """Why clients cannot wait in the accept queue; "" if they can."""
     if not (others := limits_of(service, AFTER_ACCEPT)):
         return ""
+    places = [f"{key}{_place(service, key)}" for key in others]
     return (
         f"{quoted('queue')} is possible for {' and '.join(BEFORE_ACCEPT)} only, and the service"
-        f" also has {', '.join(others)}: remove the key, and these refuse while those queue"
+        f" also has {listed(places, 'and')}: remove on_limit; then clients wait at"
+        f" {' and '.join(BEFORE_ACCEPT)}, and are refused at {listed(others, 'and')}"
     )
+
+
+def _place(service: ServiceConfig, key: str) -> str:
+    """Where a key of a service stands, in brackets: it may be in [defaults]."""
+    origin = service.origins.by_key.get(key)
+    return f" ({origin.file}:{origin.line})" if origin and origin.line else ""
 
 
 def _why_no_banner(service: ServiceConfig) -> str:
@@ -114,7 +143,16 @@ def _why_no_banner(service: ServiceConfig) -> str:
 
 
 def _check_banner(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
-    """Warn of a text that no client gets: at a limit, ``on_limit`` decides."""
+    """Warn of a text that is the path of a file, and of one that no client gets: at a
+    limit, ``on_limit`` decides.
+    """
+    for key in BANNERS:
+        if _PATH.fullmatch(text := getattr(service, key)):
+            findings.warning(
+                (*path, key),
+                f"clients get {quoted(text)} as it is, because no file is read for this key: write"
+                " the text itself",
+            )
     here = (*path, "banner_refused")
     speaks = not service.banner_refused or service.on_limit == "banner"
     if (
@@ -142,13 +180,21 @@ def _check_observed(path: KeyPath, service: ServiceConfig, findings: Findings) -
 
 def _check_sensor(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
     """Warn of rules that keep clients from a sensor, also of inherited ones."""
-    if not isinstance(service.options, SensorOptions):
+    if not isinstance(service.options, SensorOptions) or service.mode == "observe":
         return
-    for key in limits_of(service, (*RULES, *BEFORE_ACCEPT, *AFTER_ACCEPT)):
+    keys = [
+        key
+        for key in limits_of(service, (*RULES, *BEFORE_ACCEPT, *AFTER_ACCEPT))
+        if key not in service.observe
+        # The model fork always has a limit.
+        and not (key == "max_connections" and service.model == "fork")
+    ]
+    if keys:
+        lifted = ", ".join(f"{key} = {LIFTED[key]}" for key in keys)
         findings.warning(
-            (*path, key),
-            "a client that it refuses is not denied, because the sensor does not see it: lift it in"
-            f" [services.{service.name}]",
+            path,
+            f"the sensor does not see, and does not deny, a client that {listed(keys, 'or')}"
+            f" {'refuses' if len(keys) == 1 else 'refuse'}: write {lifted} here",
         )
 
 
