@@ -26,6 +26,9 @@ _SYNONYMS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The words of other programs, in lower case, and the word that means the same here."""
+_NOBODY = ("none", "nobody", "never", "no", "false", "nil", "null", "off")
+_EXCLUDED = re.compile(r"(?:!|-|~|\^|not\s|except\s)\s*([0-9A-Fa-f][0-9A-Fa-f.:/]*)", re.IGNORECASE)
+"""An address or a network with a sign that takes it out of a list."""
 MAX_SHOWN = 8
 """How many entries a sentence proposes at most."""
 
@@ -94,6 +97,21 @@ def _word(text: str, forms: str) -> str:
         return f"is not known here: write {quoted(f'{kind}:{account[2]}')}"
     if text.startswith("file:") and quoted("all") in forms:
         return "names a file: only the configuration does, a list file has no other in it"
+    return _of_lists(text) if quoted("all") in forms else ""
+
+
+def _of_lists(text: str) -> str:
+    """Advice about what other programs have in a list, and about a path."""
+    if re.fullmatch(r"/\S*", text):
+        file = quoted(f"file:{text}")
+        return f"is a path: in the configuration write {file} for the entries of that file"
+    if text.lower() in _NOBODY:
+        return 'is no entry: an empty list, [], has none; everybody is refused by deny = ["all"]'
+    if excluded := _EXCLUDED.fullmatch(text):
+        return (
+            f"is an exception, which no list has: put {quoted(excluded[1])} into deny, which"
+            " refuses whatever allow says"
+        )
     return ""
 
 

@@ -25,7 +25,8 @@ from unpd.access.peer import Peer
 
 FORMS = (
     'an address such as "192.0.2.1", a network such as "192.0.2.0/24" or "2001:db8::/32", "all",'
-    ' "private", "loopback", "unix", "uid:NAME" or "gid:NAME"'
+    ' "private", "loopback", "unix", "uid:NAME" or "gid:NAME", and in the'
+    ' configuration "file:/PATH"'
 )
 WORDS: Mapping[str, tuple[Network, ...]] = MappingProxyType(
     {
