@@ -119,6 +119,4 @@ def test_how_long_a_refusal_lasts_is_said_for_people(launch: Launch) -> None:
     unpd = launch(echo(f'access_times = ["{hour:02}:00-{hour:02}:59"]', 'times_zone = "UTC"'))
     unpd.stop()
     said = unpd.run("explain", HOME, "echo", "--config", str(unpd.config_path)).stdout.decode()
-    assert re.search(r"access_times: refuses.*, for [123] h( \d+ min)?$", said, re.MULTILINE), (
-        said
-    )
+    assert re.search(r"access_times: refuses.*, for [123] h( \d+ min)?$", said, re.MULTILINE), said
