@@ -1,7 +1,8 @@
 """What unpd has in place of the words of xinetd and of other daemons, for the advice
 about an unknown key.
 
-Owns the table :data:`INSTEAD`. Called by unpd.config.build. Calls and raises nothing.
+Owns the tables :data:`INSTEAD` and :data:`XINETD`. Called by unpd.config.build; the
+manual page unpd.toml(5) has the second table. Calls and raises nothing.
 """
 
 from collections.abc import Mapping
@@ -34,8 +35,7 @@ _FILE = "the key is file in [log]"
 _INCLUDE = "unpd reads the files conf.d/NAME.toml beside the main file"
 _TIMES = "the keys are idle_timeout_s, session_timeout_s and user_timeout_s in [services.NAME]"
 
-_ROWS: tuple[tuple[str, str], ...] = (
-    # Every attribute in xinetd.conf(5) that unpd does not know under the same name.
+XINETD: tuple[tuple[str, str], ...] = (
     ("banner", f"the keys are banner_refused and banner_accepted, {_TEXT}"),
     ("banner_fail", f'the key is banner_refused, {_TEXT}; at a limit with on_limit = "banner"'),
     ("banner_success", f"the key is banner_accepted, {_TEXT}"),
@@ -77,7 +77,11 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("umask", "the key for a UNIX socket is socket_mode"),
     ("v6only", "the key is ipv6_only"),
     ("wait", _WAIT),
-    # Words that other daemons have.
+)
+"""Every attribute in xinetd.conf(5) that unpd does not know under the same name, with
+the advice for it.
+"""
+_OTHERS: tuple[tuple[str, str], ...] = (
     ("address addresses bind_address host hostname ip ports", _ADDRESS),
     ("allowed allow_from allowed_hosts hosts_allow whitelist", _ALLOW),
     ("blacklist blocked denied deny_from hosts_deny", _DENY),
@@ -98,6 +102,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
 )
 
 INSTEAD: Mapping[str, str] = MappingProxyType(
-    {word: advice for words, advice in _ROWS for word in words.split()}
+    {word: advice for words, advice in (*XINETD, *_OTHERS) for word in words.split()}
 )
 """The advice for each foreign word: the end of a sentence."""
