@@ -38,6 +38,9 @@ def check_lists(config: Config, findings: Findings) -> None:
     checks = _ListChecks(findings)
     metrics, never_deny = config.metrics, config.access.never_deny
     checks.look(("access", "never_deny"), never_deny)
+    checks.look_without_unix(
+        ("access", "never_deny"), never_deny, "no sensor denies a client of a UNIX socket"
+    )
     checks.look(("metrics", "allow"), metrics.allow)
     if metrics.listen is not None:
         checks.look_at_places(("metrics", "allow"), metrics.allow, (metrics.listen,))
@@ -47,6 +50,12 @@ def check_lists(config: Config, findings: Findings) -> None:
             checks.look((*path, key), getattr(service, key))
             if not findings.is_inherited((*path, key)):
                 checks.look_at_places((*path, key), getattr(service, key), _places(service, key))
+            elif key == "allow" and _shuts_out_all(service):
+                findings.warning(
+                    (*path, key),
+                    "it lets nobody in here, because no entry matches a client of"
+                    f" {service.listen[0].text}: give the service a list of its own",
+                )
         _check_overlap(path, service, findings)
         _check_accounts(path, service, findings)
         _check_proxies(path, service, findings)
@@ -64,6 +73,23 @@ def _places(service: ServiceConfig, key: str) -> tuple[Address, ...]:
     limit them, because load balancers tell the clients.
     """
     return () if service.proxy_protocol and key != "proxy_protocol" else service.listen
+
+
+def _shuts_out_all(service: ServiceConfig) -> bool:
+    """Whether no client of any address of a service can match its list allow."""
+    rules = service.allow.rules
+    return bool(service.allow) and not any(
+        _may_match(rules, place) for place in _places(service, "allow") or (SystemdAddress("any"),)
+    )
+
+
+def _may_match(rules: Rules, place: Address) -> bool:
+    """Whether a rule may match a client that comes to an address."""
+    if isinstance(place, FileAddress):
+        return bool(rules.every_unix or rules.users or rules.groups)
+    if isinstance(place, InternetAddress) and place.is_loopback:
+        return any(rules.overlaps(network) for network in WORDS["loopback"])
+    return isinstance(place, SystemdAddress) or bool(rules.v4.firsts or rules.v6.firsts)
 
 
 @dataclass(slots=True)
@@ -99,26 +125,22 @@ class _ListChecks:
         if not places or any(isinstance(place, SystemdAddress) for place in places):
             return
         if not any(isinstance(place, FileAddress) for place in places):
-            self._look_without_unix(path, given, places)
+            reason = f"only clients of UNIX sockets are such, and {places[0].text} is none"
+            self.look_without_unix(path, given, reason)
         if path[-1] == "allow" and all(
             isinstance(place, InternetAddress) and place.is_loopback for place in places
         ):
             self._look_at_loopback(path, given, places)
 
-    def _look_without_unix(
-        self, path: KeyPath, given: AccessList, places: tuple[Address, ...]
-    ) -> None:
+    def look_without_unix(self, path: KeyPath, given: AccessList, reason: str) -> None:
+        """Warn of the first entry for clients of UNIX sockets, of which there are
+        none, for this reason.
+        """
         rules = given.rules
         accounts = (*rules.users.values(), *rules.groups.values())
         words = (rules.every_unix,) if rules.every_unix and rules.every_unix.text == "unix" else ()
         for entry in (*accounts, *words)[:1]:
-            self.warn(
-                path,
-                given,
-                entry,
-                f"{quoted(entry.text)} matches nobody, because only clients of UNIX sockets are"
-                f" such, and {places[0].text} is none",
-            )
+            self.warn(path, given, entry, f"{quoted(entry.text)} matches nobody, because {reason}")
 
     def _look_at_loopback(
         self, path: KeyPath, given: AccessList, places: tuple[Address, ...]

@@ -169,9 +169,50 @@ def test_rules_of_unix_peers_without_a_unix_socket(
         f'unpd.toml:3: services.echo.{key}: "{entry}" matches nobody, because only clients of UNIX'
         f" sockets are such, and {scheme}://[::]:7 is none"
     )
-    assert accept(f"[defaults]\n{line}{text}").warnings == ()
+    more = ", 'loopback'" if key == "allow" else ""
+    assert accept(f"[defaults]\n{key} = ['{entry}'{more}]\n{text}").warnings == ()
     for listen in ("'unix:///run/e'", "'tcp://[::]:7', 'unix:///run/e'", "'systemd:echo'"):
         assert accept(f"{ECHO}listen = [{listen}]\n{line}").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("allow", "listen"),
+    [
+        ("'uid:0'", "'tcp://[::]:7'"),
+        ("'unix', 'gid:0'", "'tcp://127.0.0.1:7', 'udp://[::]:7'"),
+        ("'private'", "'tcp://127.0.0.1:7'"),
+        ("'private', '::1'", "'unix:///run/e'"),
+    ],
+)
+def test_a_list_of_the_defaults_that_shuts_all_out(accept: Accept, allow: str, listen: str) -> None:
+    """Of an address where none of its entries matches anybody. One that may match is
+    enough, and so is a list of its own.
+    """
+    text = f"[defaults]\nallow = [{allow}]\n{ECHO}listen = [{listen}"
+    address = listen.split("'")[1]
+    assert accept(f"{text}]\n").warnings == (
+        (
+            "unpd.toml:2: defaults.allow: it lets nobody in here, because no entry matches a client"
+            f" of {address}: give the service a list of its own (services.echo)"
+        ),
+    )
+    for more in ("]\nallow = []", "]\nproxy_protocol = ['::1']", ", 'systemd:echo']"):
+        if "proxy" not in more or "tcp" in listen:
+            assert accept(f"{text}{more}\n").warnings == ()
+    assert (
+        accept(f"[defaults]\nallow = [{allow}, 'all']\n{ECHO}listen = [{listen}]\n").warnings == ()
+    )
+
+
+def test_no_sensor_spares_users(accept: Accept) -> None:
+    """It denies no client of a UNIX socket anyway."""
+    assert accept(f"[access]\nnever_deny = ['loopback', 'uid:0']\n{ECHO}").warnings == (
+        (
+            'unpd.toml:2: access.never_deny: "uid:0" matches nobody, because no sensor denies a'
+            " client of a UNIX socket"
+        ),
+    )
+    assert accept(f"[access]\nnever_deny = ['all']\n{ECHO}").warnings == ()
 
 
 def test_a_load_balancer_may_tell_unix_clients(accept: Accept) -> None:
@@ -203,7 +244,7 @@ def test_a_network_never_comes_to_a_loopback_address(accept: Accept) -> None:
         "allow = ['private']\nproxy_protocol = ['127.0.0.1']\n",
     ):
         assert accept(here + more).warnings == ()
-    assert accept(f"[defaults]\nallow = ['private']\n{here}").warnings == ()
+    assert accept(f"[defaults]\nallow = ['private', '::1']\n{here}").warnings == ()
 
 
 def test_everybody_as_a_load_balancer_is_warned_of(accept: Accept) -> None:
