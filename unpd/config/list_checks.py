@@ -176,10 +176,10 @@ def _check_overlap(path: KeyPath, service: ServiceConfig, findings: Findings) ->
     allow, deny = service.allow, service.deny
     if not allow or not deny or _is_long(allow.rules):
         return
-    covered = allow.rules.covered_by(deny.rules)
+    covered = {id(pair[0]): pair for pair in allow.rules.covered_by(deny.rules)}
     if not covered:
         return
-    entry, by = min(covered, key=lambda pair: allow.placed.index(pair[0]))
+    entry, by = next(covered[id(entry)] for entry in allow.placed if id(entry) in covered)
     others = f" and {len(covered) - 1} more" if len(covered) > 1 else ""
     remedy = (
         "leave that out, because allow alone refuses all others"
