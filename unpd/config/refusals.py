@@ -194,7 +194,7 @@ def _check_sensor(path: KeyPath, service: ServiceConfig, findings: Findings) -> 
         findings.warning(
             path,
             f"the sensor does not see, and does not deny, a client that {listed(keys, 'or')}"
-            f" {'refuses' if len(keys) == 1 else 'refuse'}: write {lifted} here",
+            f" refuses: write {lifted} here",
         )
 
 
