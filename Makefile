@@ -15,7 +15,7 @@
 #                   needs root, mmdebstrap, systemd-container
 #   make deb, make rpm
 #                   build a package in dist/, with SHA256SUMS (packaging/README.md)
-#   make manual     renews the tables of unpd(8) from the tables of the program
+#   make manual     renews the tables of the manual from those of the program
 #   make clean      removes .venv and the caches
 #
 # PYTHON=... chooses the interpreter. ARGS=... goes to pytest, to the benchmark, or to

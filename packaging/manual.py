@@ -1,7 +1,8 @@
-"""Makes the parts of the manual page unpd(8) that repeat a table of the program: the
-commands for a running daemon, the fields of its status, its log events, its metrics,
-the reasons for which it is degraded, and the fields of a client's measurement. Run by
-``make manual``; a test compares the page with it.
+"""Makes the parts of the manual pages that repeat a table of the program: in unpd(8)
+the commands for a running daemon, the fields of its status, its log events, its
+metrics, the reasons for which it is degraded, and the fields of a client's measurement;
+in unpd.toml(5) what takes the place of the attributes of xinetd. Run by ``make
+manual``; tests compare the pages with it.
 
 A part stands between two comments of the page, which name it. The prose around the
 parts is written by hand. Errors: ValueError if the page lacks the comments of a part.
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unpd.cli.client.report import BULK_FIELDS, MEASURED_FIELDS
+from unpd.config.foreign import XINETD
 from unpd.control.status_fields import CHANGES, DENIAL, EXPLAINED, STATUS, StatusField, paths
 from unpd.control.verbs import VERBS, Argument
 from unpd.log_events.row import LogEvent
@@ -23,7 +25,7 @@ from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS
 from unpd.names import FAULT_MEANINGS
 
-PAGE = Path(__file__).parent / "man" / "unpd.8"
+PAGES = Path(__file__).parent / "man"
 WIDTH = 80
 _SENTENCE_ENDS = re.compile(r"(?<=\.) (?=[A-Z])")
 _NAMES = re.compile(r"\w+(?:[._]\w+)+")
@@ -160,6 +162,17 @@ def measured_fields() -> Iterator[str]:
     yield ".El"
 
 
+def xinetd() -> Iterator[str]:
+    """An item for each row of attributes of xinetd, in the order of their names."""
+    yield ".Bl -tag -width Ds"
+    for words, advice in sorted(XINETD):
+        yield f".It Li {' , '.join(words.split())}"
+        # The name of the program has no capital.
+        begin = advice[0] if advice.startswith("unpd ") else advice[0].upper()
+        yield from prose(f"{begin}{advice[1:]}.")
+    yield ".El"
+
+
 PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
     {
         "the synopsis of the verbs": verbs_synopsis,
@@ -175,12 +188,16 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of a measurement": measured_fields,
     }
 )
-"""What makes each part, by the name in its comments."""
+"""What makes each part of unpd(8), by the name in its comments."""
+TOML_PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
+    {"the attributes of xinetd": xinetd}
+)
+"""The same of unpd.toml(5)."""
 
 
-def renewed(page: str) -> str:
+def renewed(page: str, parts: Mapping[str, Callable[[], Iterator[str]]] = PARTS) -> str:
     """The text of the page with each of its parts made anew."""
-    for name, make in PARTS.items():
+    for name, make in parts.items():
         begin, end = f'.\\" Made by make manual: {name}.\n', f'.\\" End of {name}.\n'
         before, _, rest = page.partition(begin)
         _, found, after = rest.partition(end)
@@ -191,8 +208,10 @@ def renewed(page: str) -> str:
 
 
 def main() -> None:
-    """Write the page with its parts made anew."""
-    PAGE.write_text(renewed(PAGE.read_text()))
+    """Write the pages with their parts made anew."""
+    for name, parts in (("unpd.8", PARTS), ("unpd.toml.5", TOML_PARTS)):
+        page = PAGES / name
+        page.write_text(renewed(page.read_text(), parts))
 
 
 if __name__ == "__main__":

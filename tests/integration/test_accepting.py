@@ -74,6 +74,19 @@ def test_a_listener_that_is_watched_again_misses_nobody(tcp: Listener) -> None:
     epoll.close()
 
 
+def test_a_listener_knows_whether_clients_wait(tcp: Listener, tmp_path: Path) -> None:
+    """How many, but over a UNIX socket only that one does."""
+    path = str(tmp_path / "unix")
+    with listen_unix(path, OPTIONS) as sock, contextlib.ExitStack() as stack:
+        unix = on(sock)
+        assert (tcp.waiting(), unix.waiting()) == (0, 0)
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(tcp.sock.getsockname()))
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(path)
+        assert (tcp.waiting(), unix.waiting()) == (2, 1)
+
+
 def test_a_unix_listener_cannot_tell_its_queue(tmp_path: Path) -> None:
     """There stands for the number what the kernel lets wait: one more than the
     backlog.

@@ -219,6 +219,22 @@ def test_at_the_limit_of_a_service_clients_wait(launch: Launch, model: str) -> N
     wait_ended(unpd, {"client_fin": 5})
 
 
+@pytest.mark.parametrize("model", ["event", "fork"])
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [("max_connections = 2", "max_connections"), ('accept_rate = "2/h"', "accept_rate")],
+)
+def test_the_log_says_that_clients_wait(launch: Launch, model: str, key: str, reason: str) -> None:
+    """As long as nobody waits, it does not."""
+    unpd = launch(echo(key, model=model, workers=1))
+    with inside(unpd, count=2):
+        holds(lambda: not unpd.log_events("service.at_limit"), 0.3, "nobody waits yet")
+        with come(unpd):
+            line = unpd.wait_event("service.at_limit", service="echo", reason=reason).fields
+            assert (line["value"], line["limit"], line["waiting"]) == (2, 2, 1)
+            assert (line["file"], line["rule"]) == (str(unpd.config_path), key)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 16])
 def test_the_limit_of_a_service_is_exact_for_one_after_the_other(
     launch: Launch, workers: int

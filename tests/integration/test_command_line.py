@@ -20,6 +20,7 @@ from tests.support.observed import parse_log
 from tests.support.operating import nothing_remains
 from tests.support.waiting import until
 from unpd.control.verbs import VERBS
+from unpd.kernel.privileges import user_name
 from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS
 
 ECHO = """
@@ -191,6 +192,22 @@ def test_check_says_that_the_configuration_is_good(tmp_path: Path) -> None:
     ended = unpd("check", "--config", str(config))
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "configuration OK\n", "")
     assert list(tmp_path.iterdir()) == [config]
+
+
+def test_check_says_how_many_entries_a_list_file_has(tmp_path: Path) -> None:
+    """So an operator notices a list that lacks some. A file counts once."""
+    (tmp_path / "few.list").write_text("192.0.2.1 # one\n")
+    (tmp_path / "more.list").write_text("192.0.2.1\n\n192.0.2.9\n")
+    (tmp_path / "unpd.toml").write_text(
+        f"[daemon]\nuser = '{user_name(os.geteuid())}'\n{ECHO}"
+        f"deny = ['file:{tmp_path}/few.list', 'file:{tmp_path}/more.list']\n"
+        f"proxy_protocol = ['file:{tmp_path}/few.list']\n"
+    )
+    ended = unpd("check", "--config", f"{tmp_path}/unpd.toml")
+    assert (ended.returncode, ended.stdout) == (
+        0,
+        f"{tmp_path}/few.list: 1 entry\n{tmp_path}/more.list: 2 entries\nconfiguration OK\n",
+    )
 
 
 @faults.requires_strace()

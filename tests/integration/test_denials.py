@@ -76,6 +76,20 @@ def test_a_network_is_denied_listed_and_taken_back(launch: Launch) -> None:
     ]
 
 
+def test_an_address_that_looks_like_a_network_is_warned_of(launch: Launch) -> None:
+    """It is denied as it was written, and the warning is that of the configuration."""
+    unpd = launch(ECHO)
+    for network, warning in (
+        ("203.0.113.0", '"203.0.113.0" is one address, and no network: for the network write'),
+        ("203.0.113.0/32", ""),
+    ):
+        ended = unpd.run("deny", network, "--control", str(unpd.control))
+        assert ended.returncode == 0
+        assert ended.stdout.startswith(b"203.0.113.0 is denied until it is taken back")
+        assert ended.stderr.decode().startswith(f"warning: {warning}" if warning else "")
+        assert bool(ended.stderr) == bool(warning)
+
+
 def test_a_denial_ends_without_help(launch: Launch) -> None:
     """The list, and what children see, forget it."""
     unpd = launch(ECHO)

@@ -3,6 +3,7 @@ say of a real refusal.
 """
 
 import json
+import re
 import time
 from typing import Any
 
@@ -110,3 +111,12 @@ def test_rules_alone(launch: Launch) -> None:
         ended = unpd.run("explain", *words, *config)
         assert ended.returncode != 0
         assert part in ended.stderr.decode()
+
+
+def test_how_long_a_refusal_lasts_is_said_for_people(launch: Launch) -> None:
+    """In hours and minutes, and not in thousands of seconds."""
+    hour = (time.gmtime().tm_hour + 3) % 24
+    unpd = launch(echo(f'access_times = ["{hour:02}:00-{hour:02}:59"]', 'times_zone = "UTC"'))
+    unpd.stop()
+    said = unpd.run("explain", HOME, "echo", "--config", str(unpd.config_path)).stdout.decode()
+    assert re.search(r"access_times: refuses.*, for [123] h( \d+ min)?$", said, re.MULTILINE), said

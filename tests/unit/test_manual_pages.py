@@ -16,6 +16,7 @@ from tests.support import ROOT
 from unpd.cli.parser import make_parser
 from unpd.config.access import Access, MaxPressure
 from unpd.config.access_lists import AccessList
+from unpd.config.foreign import INSTEAD, XINETD
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
 from unpd.control.status_fields import CHANGES, DENIAL, paths
 from unpd.control.verbs import VERBS, Verb
@@ -223,8 +224,26 @@ def sentence(text: str) -> str:
 
 
 def test_the_tables_of_the_page_are_new() -> None:
-    """unpd(8) holds exactly what ``make manual`` makes of the tables of the program."""
-    assert runpy.run_path(str(ROOT / "packaging/manual.py"))["renewed"](UNPD) == UNPD
+    """Each page holds exactly what ``make manual`` makes of the tables of the
+    program.
+    """
+    made = runpy.run_path(str(ROOT / "packaging/manual.py"))
+    assert made["renewed"](UNPD) == UNPD
+    assert made["renewed"](TOML, made["TOML_PARTS"]) == TOML
+
+
+def test_every_foreign_word_of_xinetd_is_explained() -> None:
+    """With the advice that its use as a key gives."""
+    text = section(TOML, "FROM XINETD")
+    explained = {
+        word: body.replace("\\%", "")
+        for label, body in items(text, "Li")
+        for word in label.split(" , ")
+    }
+    assert explained.keys() == {word for words, _ in XINETD for word in words.split()}
+    assert {"only_from", "no_access", "per_source", "cps", "instances"} <= explained.keys()
+    for word, body in explained.items():
+        assert body.lower() == f"{INSTEAD[word]}.".lower()
 
 
 def test_a_page_without_a_place_for_a_table_is_refused() -> None:

@@ -1,10 +1,11 @@
-"""Advice about a text that is no address and no network: what was meant, and how to
-write it here.
+"""Advice about a text that is no address and no network, or not the one that was meant:
+what was meant, and how to write it here.
 
 The forms come from the lists that people bring along: hosts_access(5), xinetd.conf(5),
 nginx, and tables of firewalls.
 
-Owns the sentences. Called by :mod:`unpd.access.network` when a text is refused. Calls
+Owns the sentences. Called by :mod:`unpd.access.network` when a text is refused, and by
+the checks of the configuration and ``unpd deny`` about one that is not. Calls
 unpd.errors to quote. Raises nothing.
 """
 
@@ -25,9 +26,14 @@ _SYNONYMS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The words of other programs, in lower case, and the word that means the same here."""
+_NOBODY = ("none", "nobody", "never", "no", "false", "nil", "null", "off")
+_EXCLUDED = re.compile(r"(?:!|-|~|\^|not\s|except\s)\s*([0-9A-Fa-f][0-9A-Fa-f.:/]*)", re.IGNORECASE)
+"""An address or a network with a sign that takes it out of a list."""
 MAX_SHOWN = 8
 """How many entries a sentence proposes at most."""
 
+_LIKE_A_NETWORK = re.compile(r"[0-9.]+\.0")
+"""An address of IPv4 that ends as the address of a network does."""
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _PARTIAL = re.compile(rf"({_OCTET}(?:\.{_OCTET}){{0,2}})(?:(?:\.\*){{1,3}}|\.?)(?:/([0-9]+))?")
 _FACTORISED = re.compile(
@@ -47,6 +53,22 @@ def advice(text: str, forms: str) -> str:
             if meant := check(text):
                 return f"{quoted(text)} {meant}"
     return f"{quoted(text)} must be {forms}"
+
+
+def doubt(text: str) -> str:
+    """A sentence about an address that another program would read as a network: to
+    xinetd and others, zeros at its end mean any number. "" about any other text.
+    """
+    if not _LIKE_A_NETWORK.fullmatch(text):
+        return ""
+    octets = text.split(".")
+    while octets and octets[-1] == "0":
+        octets.pop()
+    network = quoted(f"{text}/{8 * len(octets)}" if octets else "all")
+    return (
+        f"{quoted(text)} is one address, and no network: for the network write {network}, for the"
+        f" address {quoted(f'{text}/32')}"
+    )
 
 
 def _several(text: str) -> str:
@@ -75,6 +97,21 @@ def _word(text: str, forms: str) -> str:
         return f"is not known here: write {quoted(f'{kind}:{account[2]}')}"
     if text.startswith("file:") and quoted("all") in forms:
         return "names a file: only the configuration does, a list file has no other in it"
+    return _of_lists(text) if quoted("all") in forms else ""
+
+
+def _of_lists(text: str) -> str:
+    """Advice about what other programs have in a list, and about a path."""
+    if re.fullmatch(r"/\S*", text):
+        file = quoted(f"file:{text}")
+        return f"is a path: in the configuration write {file} for the entries of that file"
+    if text.lower() in _NOBODY:
+        return 'is no entry: an empty list, [], has none; everybody is refused by deny = ["all"]'
+    if excluded := _EXCLUDED.fullmatch(text):
+        return (
+            f"is an exception, which no list has: put {quoted(excluded[1])} into deny, which"
+            " refuses whatever allow says"
+        )
     return ""
 
 

@@ -30,10 +30,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from unpd.errors import quoted
+from unpd.errors import MAX_CHARACTERS, quoted
 
 PERIODS_S: Mapping[str, int] = MappingProxyType({"s": 1, "min": 60, "h": 3600})
 """The units of a rate."""
+_UNITS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
+        **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), "min"),
+        **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "h"),
+    }
+)
+"""What other programs call the units, in lower case."""
+_NEARLY = re.compile(
+    r"\s*([0-9]+)\s*(?:r?/\s*|per\s+|(?=[a-z]))([a-z]+)"
+    r"(?:[\s,;:+]*(?:burst)?[\s=:]*([0-9]+))?[\s,;]*",
+    re.ASCII | re.IGNORECASE,
+)
+"""A rate as people and other programs write it, and perhaps its burst."""
 DAY_S = 24 * 3600
 MAX_COUNT = 10_000_000
 FORMS = '"100/s", "600/min", "10/h" or "100/s burst 200"'
@@ -63,12 +77,10 @@ class Rate:
     def parse(cls, text: str) -> "Rate":
         """The rate in ``text``. Without a burst it is the count. ValueError."""
         found = re.fullmatch(r"\s*(\S+?)/(\S+)(?:\s+burst\s+(\S+))?\s*", text, re.ASCII)
-        if found is None:
-            raise ValueError(f"{quoted(text)} must be a rate such as {FORMS}")
+        if found is None or found[2] not in PERIODS_S:
+            raise ValueError(f"{quoted(text)} {_advice(text, found[2] if found else None)}")
         number, unit, most = found.groups()
         count = _number(number, text)
-        if unit not in PERIODS_S:
-            raise ValueError(f'{quoted(text)} has no unit of a rate; use "s", "min" or "h"')
         rate = cls(count, PERIODS_S[unit], count if most is None else _number(most, text))
         if rate.burst < rate.count:
             raise ValueError(
@@ -108,6 +120,33 @@ class Rate:
         else:
             windows = share + 1 - self.burst / now_count
         return windows * self.window_s + 0.001  # the estimate must be below the burst
+
+
+def _advice(text: str, unit: str | None) -> str:
+    """The end of a sentence about a text that is no rate. ``unit``: the one that it has
+    instead of a unit; None if the text has another form.
+    """
+    if meant := _meant(text):
+        return f"is not known here: write {quoted(meant)}"
+    if unit is not None and unit.isalpha():
+        return f'has the unit {quoted(unit)}; use "s", "min" or "h"'
+    return f"must be a rate such as {FORMS}"
+
+
+def _meant(text: str) -> str:
+    """The rate that was meant by a text of nearly the right form; "" if there is none.
+    Two numbers without a unit are none: the second one may be a time, as in xinetd.
+    """
+    found = _NEARLY.fullmatch(text) if len(text) <= MAX_CHARACTERS else None
+    unit = _UNITS.get(found[2].lower()) if found else None
+    if not found or unit is None:
+        return ""
+    meant = f"{found[1]}/{unit}" + (f" burst {found[3]}" if found[3] else "")
+    try:
+        Rate.parse(meant)
+    except ValueError:
+        return ""
+    return meant
 
 
 def _number(text: str, whole: str) -> int:

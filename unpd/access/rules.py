@@ -14,7 +14,7 @@ Known gap: a user or a group keeps the number that it had when the list was comp
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Self
@@ -25,7 +25,8 @@ from unpd.access.peer import Peer
 
 FORMS = (
     'an address such as "192.0.2.1", a network such as "192.0.2.0/24" or "2001:db8::/32", "all",'
-    ' "private", "loopback", "unix", "uid:NAME" or "gid:NAME"'
+    ' "private", "loopback", "unix", "uid:NAME" or "gid:NAME", and in the'
+    ' configuration "file:/PATH"'
 )
 WORDS: Mapping[str, tuple[Network, ...]] = MappingProxyType(
     {
@@ -114,6 +115,11 @@ class EntryRanges:
         at = bisect_right(self.firsts, number) - 1
         return self.entries[at] if at >= 0 and number <= self.lasts[at] else None
 
+    def covering(self, first: int, last: int) -> Entry | None:
+        """The entry of the range that has all addresses from ``first`` to ``last``."""
+        at = bisect_right(self.firsts, first) - 1
+        return self.entries[at] if at >= 0 and last <= self.lasts[at] else None
+
     def overlap(self, first: int, last: int) -> bool:
         """Whether a range has any address from ``first`` to ``last``."""
         at = bisect_right(self.firsts, last) - 1
@@ -178,6 +184,47 @@ class Rules:
         if peer.family == V6:
             return self.v6.find(peer.number)
         return self.every_unix or self._find_account(peer)
+
+    def covered_by(self, other: "Rules") -> tuple[tuple[Entry, Entry], ...]:
+        """The entries of which ``other`` has every peer, each with the entry there that
+        has some of them. Of nested entries only the widest is looked at.
+        """
+        found: dict[int, tuple[Entry, Entry | None]] = {}
+        for entry, by in self._met_by(other):
+            before = found.get(id(entry), (entry, by))[1]
+            found[id(entry)] = (entry, by and before)
+        return tuple((entry, by) for entry, by in found.values() if by is not None)
+
+    def first_beside(self, networks: Sequence[Network]) -> Entry | None:
+        """The entry with the lowest address, of those with none of these networks."""
+        ranges = [
+            (family, *range_)
+            for family, own in ((V4, self.v4), (V6, self.v6))
+            for range_ in zip(own.firsts, own.lasts, own.entries, strict=True)
+        ]
+        near = {
+            id(entry)
+            for family, first, last, entry in ranges
+            if any(
+                family == network.family and first <= network.last and network.first <= last
+                for network in networks
+            )
+        }
+        return next((entry for *_, entry in ranges if id(entry) not in near), None)
+
+    def _met_by(self, other: "Rules") -> Iterator[tuple[Entry, Entry | None]]:
+        """Each entry with the one of ``other`` that covers it; an entry with several
+        ranges comes several times.
+        """
+        for own, others in ((self.v4, other.v4), (self.v6, other.v6)):
+            for first, last, entry in zip(own.firsts, own.lasts, own.entries, strict=True):
+                yield entry, others.covering(first, last)
+        if self.every_unix is not None:
+            yield self.every_unix, other.every_unix
+        for uid, entry in self.users.items():
+            yield entry, other.every_unix or other.users.get(uid)
+        for gid, entry in self.groups.items():
+            yield entry, other.every_unix or other.groups.get(gid)
 
     def _find_account(self, peer: Peer) -> Entry | None:
         if peer.uid is not None and peer.uid in self.users:

@@ -17,6 +17,7 @@ from unpd.cli.configured import config_path, control_path
 from unpd.cli.output import complain, show
 from unpd.config import places
 from unpd.config.host import Host, this_host
+from unpd.config.list_checks import list_files
 from unpd.config.load import Loaded, builtin, load
 from unpd.config.plan import effective
 from unpd.control.client import ControlClient, NotRunningError
@@ -96,8 +97,19 @@ def check(args: argparse.Namespace) -> int:
             raise ConfigError(problems)
     for warning in loaded.warnings:
         complain(warning, name="warning: ")
-    shown = show(effective(loaded.config) if args.show else "configuration OK")
+    shown = show(effective(loaded.config) if args.show else _verdict(loaded))
     return ExitCode.DONE if shown else ExitCode.FAILED
+
+
+def _verdict(loaded: Loaded) -> str:
+    """The text about a configuration that is right: how many entries each list file
+    has, so that an operator notices one that lacks some, and the verdict.
+    """
+    sizes = [
+        f"{file.file}: {file.entries} {'entry' if file.entries == 1 else 'entries'}"
+        for file in list_files(loaded.config)
+    ]
+    return "\n".join([*sizes, "configuration OK"])
 
 
 def _become_daemon_user(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unpd.cli.output import printable
+from unpd.control.spans import span_text
 from unpd.errors import UnpdError, quoted
 
 Values = dict[str, Any]
@@ -38,7 +39,7 @@ def _line(check: Values) -> str:
     if check["rule"] is not None:
         words += f", by {check['rule']}{_place(check)}"
     if check["frees_in_s"] is not None:
-        words += f", until {check['frees_in_s']:g} s from now"
+        words += f", for {span_text(check['frees_in_s'])}"
     return words
 
 

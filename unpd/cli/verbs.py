@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from unpd.access.advice import doubt
 from unpd.cli import denied_text, explained_text, reload_text, status_text, trying
 from unpd.cli.configured import config_path, control_path, default_control
 from unpd.cli.output import complain, show
@@ -139,12 +140,15 @@ def status(args: argparse.Namespace) -> int:
 
 
 def deny(args: argparse.Namespace) -> int:
-    """``unpd deny``: print what it has done. A process that does not end connections in
-    time is no failure, for the network is denied.
+    """``unpd deny``: print what it has done, and warn of an address that looks like a
+    network. A process that does not end connections in time is no failure, for the
+    network is denied.
     """
     with contextlib.closing(_connect(args)) as client:
         answer = _checked(client.ask(request_of(args)), DENY)
     show(denied_text.denied(answer))
+    if warning := doubt(args.network):
+        complain(warning, name="warning: ")
     if complaint := denied_text.silence(answer):
         complain(complaint)
     return ExitCode.DONE

@@ -61,8 +61,18 @@ def _pressure(value: Any) -> Any:
         return value
     try:
         return MaxPressure.model_validate(value)
-    except ValidationError:
-        raise ValueError(f"must be {PRESSURE}") from None
+    except ValidationError as failure:
+        raise ValueError(f"must be {PRESSURE}{_wrong_key(failure)}") from None
+
+
+def _wrong_key(failure: ValidationError) -> str:
+    """The end of a sentence about a table: its first key that is wrong."""
+    detail = failure.errors(include_url=False, include_input=False)[0]
+    if not detail["loc"]:
+        return ""
+    key = quoted(str(detail["loc"][0]))
+    known = detail["type"] != "extra_forbidden"
+    return f": {key} {'has another value' if known else 'is none of these'}"
 
 
 def _rate(text: str) -> str:

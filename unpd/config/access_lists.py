@@ -49,16 +49,32 @@ EXAMPLE = f'{ENTRIES}, such as ["192.0.2.0/24"]'
 
 
 @dataclass(frozen=True, slots=True)
+class ListFile:
+    """A list file that was read. ``text``: the item of the configuration that names it.
+    ``file``: its path, as messages show it. ``entries``: how many it has.
+    ``open_line``: the number of its last line if that has no end; else 0.
+    """
+
+    text: str
+    file: str
+    entries: int
+    open_line: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccessList:
     """A list. ``texts``: as the configuration has it. ``entries``: the texts of all
-    entries, also those of files. ``accounts``: the numbers of its users and groups. Two
-    that are equal mean the same, wherever their entries stand.
+    entries, also those of files. ``accounts``: the numbers of its users and groups.
+    ``placed``: the entries with their places. Two that are equal mean the same,
+    wherever their entries stand.
     """
 
     texts: tuple[str, ...] = ()
     entries: tuple[str, ...] = field(default=(), repr=False)
     accounts: tuple[int, ...] = ()
     rules: Rules = field(default_factory=Rules, repr=False, compare=False)
+    placed: tuple[Entry, ...] = field(default=(), repr=False, compare=False)
+    files: tuple[ListFile, ...] = field(default=(), repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -86,8 +102,8 @@ THIS_HOST = Accounts(
 
 def list_of(*texts: str) -> AccessList:
     """A list without files, for a default."""
-    rules = Rules.of([Entry(text) for text in texts], THIS_HOST)
-    return AccessList(texts, texts, rules=rules)
+    placed = tuple(Entry(text) for text in texts)
+    return AccessList(texts, texts, rules=Rules.of(placed, THIS_HOST), placed=placed)
 
 
 class ListReader:
@@ -106,7 +122,7 @@ class ListReader:
         self._files = files
         self._place = place
         self._accounts = accounts
-        self._entries_of_files: dict[str, list[Entry]] = {}
+        self._read: dict[str, tuple[ListFile, list[Entry]]] = {}
         self._compiled: dict[KeyPath | tuple[str, ...], AccessList] = {}
         self._size = 0
         self._named = 0
@@ -149,6 +165,8 @@ class ListReader:
             tuple(entry.text for entry in entries),
             (*rules.users, *rules.groups),
             rules,
+            tuple(entries),
+            tuple(self._file(text)[0] for text in dict.fromkeys(texts) if text.startswith(FILE)),
         )
 
     def _pieces(
@@ -164,7 +182,7 @@ class ListReader:
                 pieces.append([Entry(text, self.origin((*path, index)))])
                 continue
             try:
-                pieces.append(self._entries_of(text.removeprefix(FILE)))
+                pieces.append(self._file(text)[1])
             except ValueError as error:
                 pieces.append([])
                 refused.append((index, str(error)))
@@ -175,8 +193,10 @@ class ListReader:
         place = self._place(path)
         return Origin(place.file, place.line or 0)
 
-    def _entries_of(self, path: str) -> list[Entry]:
-        if path not in self._entries_of_files:
+    def _file(self, text: str) -> tuple[ListFile, list[Entry]]:
+        """The file that an item of a list names, and its entries. ValueError."""
+        if text not in self._read:
+            path = text.removeprefix(FILE)
             content = self._files(path, MAX_FILE_BYTES, bytes)
             shown = file_shown(Path(path))
             # A comment may be in any encoding; an entry is ASCII.
@@ -185,8 +205,10 @@ class ListReader:
                 raise ValueError(
                     f"{shown} has {len(entries)} entries, but may have at most {MAX_FILE_ENTRIES}"
                 )
-            self._entries_of_files[path] = entries
-        return self._entries_of_files[path]
+            is_open = bool(content) and not content.endswith(b"\n")
+            open_line = content.count(b"\n") + 1 if is_open else 0
+            self._read[text] = ListFile(text, shown, len(entries), open_line), entries
+        return self._read[text]
 
 
 def _faults(

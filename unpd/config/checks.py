@@ -16,12 +16,14 @@ from unpd.config.addresses import (
     FileAddress,
     InternetAddress,
     SystemdAddress,
+    TcpAddress,
     takes_datagrams,
 )
 from unpd.config.answers import check_answers
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
+from unpd.config.list_checks import check_lists
 from unpd.config.offers import check_offers
 from unpd.config.programs import check_programs
 from unpd.config.redirects import check_redirects
@@ -85,6 +87,7 @@ def check(
     _check_sensors(config, findings)
     _check_amplification(config, findings)
     check_answers(config, findings)
+    check_lists(config, findings)
     check_refusals(config, host, findings)
     check_programs(config, host, findings)
     _check_paths(config, listeners, findings)
@@ -201,19 +204,24 @@ def _check_models(config: Config, findings: Findings) -> None:
 
 
 def _check_sensors(config: Config, findings: Findings) -> None:
-    """Warn of a sensor that nobody finds."""
+    """Warn of a sensor that nobody finds, or that can deny nobody."""
     for name, service in config.services.items():
+        if not isinstance(service.options, SensorOptions):
+            continue
+        path: KeyPath = ("services", name, "listen")
         for address in service.listen:
-            if (
-                isinstance(service.options, SensorOptions)
-                and isinstance(address, InternetAddress)
-                and address.port == 0
-            ):
+            if isinstance(address, InternetAddress) and address.port == 0:
                 findings.warning(
-                    ("services", name, "listen"),
+                    path,
                     f"{address.text} is another port after each start: name the port where this"
                     " sensor waits, such as that of a protocol that no service speaks",
                 )
+        if not any(isinstance(one, TcpAddress | SystemdAddress) for one in service.listen):
+            findings.warning(
+                path,
+                "the sensor denies nobody, because no address here is of TCP: the source of a"
+                " datagram can be forged, and a client of a UNIX socket has no address",
+            )
 
 
 def _check_amplification(config: Config, findings: Findings) -> None:

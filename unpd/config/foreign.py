@@ -1,7 +1,8 @@
 """What unpd has in place of the words of xinetd and of other daemons, for the advice
 about an unknown key.
 
-Owns the table :data:`INSTEAD`. Called by unpd.config.build. Calls and raises nothing.
+Owns the tables :data:`INSTEAD` and :data:`XINETD`. Called by unpd.config.build; the
+manual page unpd.toml(5) has the second table. Calls and raises nothing.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ _TRANSPORT = (
 _SWITCH = "a service is switched off by deleting its table"
 ACCOUNT = 'it belongs in [daemon]; only services of type "exec" and "python" have their own'
 _PROGRAMS = 'a service of type "exec" has the key command'
-_FORWARDS = "unpd forwards no connections"
+_FORWARDS = 'the type of the service is "redirect", with the key to'
 _ABSENT = "unpd has nothing like it"
 _ALLOW = 'the key is allow, a list such as ["192.0.2.0/24", "uid:alice"]'
 _DENY = "the key is deny, a list of the same forms as allow; what stands in both is refused"
@@ -23,6 +24,7 @@ LIMIT = (
     "the key is max_connections of a service; that of a worker is max_connections_per_worker in"
     " [pools.NAME]"
 )
+_TEXT = "with the text itself and not the name of a file"
 PATH = (
     'a UNIX socket stands in listen, such as listen = ["unix:///run/unpd/echo.sock"]; the log file'
     ' is file in [log]; only services of type "python" have a path'
@@ -33,15 +35,18 @@ _FILE = "the key is file in [log]"
 _INCLUDE = "unpd reads the files conf.d/NAME.toml beside the main file"
 _TIMES = "the keys are idle_timeout_s, session_timeout_s and user_timeout_s in [services.NAME]"
 
-_ROWS: tuple[tuple[str, str], ...] = (
-    # Every attribute in xinetd.conf(5) that unpd does not know under the same name.
-    (
-        "banner banner_fail",
-        'the key is banner_refused, at a limit with on_limit = "banner"; or banner_accepted',
-    ),
-    ("banner_success", "the key is banner_accepted"),
+XINETD: tuple[tuple[str, str], ...] = (
+    ("banner", f"the keys are banner_refused and banner_accepted, {_TEXT}"),
+    ("banner_fail", f'the key is banner_refused, {_TEXT}; at a limit with on_limit = "banner"'),
+    ("banner_success", f"the key is banner_accepted, {_TEXT}"),
     ("bind interface port", _ADDRESS),
-    ("cps", 'the key is accept_rate, such as "50/s"; for the answers to datagrams datagram_rate'),
+    (
+        "cps",
+        (
+            'the key is accept_rate, such as "50/s" for "50 10"; the second number has no key: a'
+            " rate never switches a service off"
+        ),
+    ),
     (
         "deny_time",
         'the key is deny_time_s of a service with type = "sensor", in seconds and not in minutes',
@@ -71,7 +76,11 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ),
     ("server server_args", _PROGRAMS),
     ("v6only", "the key is ipv6_only"),
-    # Words that other daemons have.
+)
+"""Every attribute in xinetd.conf(5) that unpd does not know under the same name, with
+the advice for it.
+"""
+_OTHERS: tuple[tuple[str, str], ...] = (
     ("address addresses bind_address host hostname ip ports", _ADDRESS),
     ("allowed allow_from allowed_hosts hosts_allow whitelist", _ALLOW),
     ("blacklist blocked denied deny_from hosts_deny", _DENY),
@@ -92,6 +101,6 @@ _ROWS: tuple[tuple[str, str], ...] = (
 )
 
 INSTEAD: Mapping[str, str] = MappingProxyType(
-    {word: advice for words, advice in _ROWS for word in words.split()}
+    {word: advice for words, advice in (*XINETD, *_OTHERS) for word in words.split()}
 )
 """The advice for each foreign word: the end of a sentence."""

@@ -1,5 +1,5 @@
 """Checks whether the keys about refusals of a service fit together: how it refuses,
-which text its clients get, what is possible for datagrams, and who may tell the client.
+which text its clients get, and what is possible for datagrams.
 
 Called by unpd.config.checks. Calls the schema. Raises nothing: errors and warnings go
 to the findings.
@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from unpd.config.access_lists import AccessList
-from unpd.config.addresses import FileAddress, TcpAddress, takes_datagrams
+from unpd.config.addresses import takes_datagrams
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.schema import Config, ServiceConfig
+from unpd.config.wording import listed
 from unpd.errors import quoted
 from unpd.names import Resource
 from unpd.services.sensor import SensorOptions
@@ -32,6 +32,24 @@ AFTER_ACCEPT = (
 """The other limits."""
 RULES = ("allow", "deny", "access_times")
 """The keys that refuse a client whatever others do."""
+BANNERS = ("banner_refused", "banner_accepted")
+"""The texts for clients."""
+_PATH = re.compile(r"(?:file:\S*|/\S+)\s*")
+"""A text that looks like the path of a file."""
+LIFTED: Mapping[str, str] = MappingProxyType(
+    {
+        "allow": "[]",
+        "deny": "[]",
+        "access_times": "[]",
+        "max_connections": "0",
+        "accept_rate": '""',
+        "max_pressure": "{}",
+        "max_load": "0",
+        "max_per_source": "0",
+        "accept_rate_per_source": '""',
+    }
+)
+"""The value of each rule and limit with which it refuses nobody."""
 OF_STREAMS: Mapping[str, str] = MappingProxyType(
     {
         "max_connections": "it counts open connections",
@@ -44,22 +62,11 @@ OF_STREAMS: Mapping[str, str] = MappingProxyType(
 """The keys that mean nothing for datagrams, with the reason."""
 
 
-_LIKE_A_NETWORK = re.compile(r"[0-9.]+\.0")
-"""An address of IPv4 that ends as the address of a network does."""
-
-
 def check_refusals(config: Config, host: Host, findings: Findings) -> None:
     """Add every error and warning about refusals."""
-    _check_networks(("metrics", "allow"), config.metrics.allow, findings)
-    _check_networks(("access", "never_deny"), config.access.never_deny, findings)
     for name, service in config.services.items():
         path: KeyPath = ("services", name)
-        _check_networks((*path, "allow"), service.allow, findings)
-        _check_networks((*path, "deny"), service.deny, findings)
-        _check_networks((*path, "proxy_protocol"), service.proxy_protocol, findings)
         _check_on_limit(path, service, findings)
-        _check_accounts(path, service, findings)
-        _check_proxies(path, service, findings)
         _check_banner(path, service, findings)
         _check_observed(path, service, findings)
         _check_sensor(path, service, findings)
@@ -68,8 +75,8 @@ def check_refusals(config: Config, host: Host, findings: Findings) -> None:
 
 
 def limits_of(service: ServiceConfig, keys: Iterable[str]) -> list[str]:
-    """Those of ``keys`` that have another value than their default: each is a limit, a
-    rule or a text.
+    """Those of ``keys`` that are a limit, a rule or a text: they have another value
+    than their default, and allow does not let everybody in.
     """
     fields = type(service).model_fields
     return [
@@ -77,6 +84,7 @@ def limits_of(service: ServiceConfig, keys: Iterable[str]) -> list[str]:
         for key in keys
         if getattr(service, key) != fields[key].default
         and not (key == "max_connections" and service.has_default_limit)
+        and not (key == "allow" and "all" in service.allow.entries)
     ]
 
 
@@ -115,10 +123,18 @@ def _why_no_queue(service: ServiceConfig) -> str:
     """Why clients cannot wait in the accept queue; "" if they can."""
     if not (others := limits_of(service, AFTER_ACCEPT)):
         return ""
+    places = [f"{key}{_place(service, key)}" for key in others]
     return (
         f"{quoted('queue')} is possible for {' and '.join(BEFORE_ACCEPT)} only, and the service"
-        f" also has {', '.join(others)}: remove the key, and these refuse while those queue"
+        f" also has {listed(places, 'and')}: remove on_limit; then clients wait at"
+        f" {' and '.join(BEFORE_ACCEPT)}, and are refused at {listed(others, 'and')}"
     )
+
+
+def _place(service: ServiceConfig, key: str) -> str:
+    """Where a key of a service stands, in brackets: it may be in [defaults]."""
+    origin = service.origins.by_key.get(key)
+    return f" ({origin.file}:{origin.line})" if origin and origin.line else ""
 
 
 def _why_no_banner(service: ServiceConfig) -> str:
@@ -126,57 +142,17 @@ def _why_no_banner(service: ServiceConfig) -> str:
     return "" if service.banner_refused else "there is no text to send: set banner_refused"
 
 
-def _check_networks(path: KeyPath, given: AccessList, findings: Findings) -> None:
-    """Warn of the first entry that another program would read as a network: to xinetd
-    and others, zeros at the end of an address mean any number.
-    """
-    for text in given.entries:
-        if _LIKE_A_NETWORK.fullmatch(text):
-            findings.warning(
-                path,
-                f"{quoted(text)} is one address, and no network: for the network write"
-                f" {_network_of(text)}, for the address {quoted(f'{text}/32')}",
-            )
-            return
-
-
-def _network_of(text: str) -> str:
-    """The network of an address without its zeros, as an entry."""
-    octets = text.split(".")
-    while octets and octets[-1] == "0":
-        octets.pop()
-    return quoted(f"{text}/{8 * len(octets)}" if octets else "all")
-
-
-def _check_accounts(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
-    """Refuse rules about users where nobody tells the user: a datagram does not."""
-    for address in service.listen:
-        if not (takes_datagrams(address) and isinstance(address, FileAddress)):
-            continue
-        for key in ("allow", "deny"):
-            rules = getattr(service, key).rules
-            if rules.users or rules.groups:
-                findings.error(
-                    (*path, key),
-                    f"{quoted('uid:')} and {quoted('gid:')} mean nothing for datagrams, which come"
-                    f' to {address.text}: they do not tell their user; write "unix" for all of'
-                    " them, or use socket_mode",
-                )
-
-
-def _check_proxies(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
-    """Warn where any host of the network counts as a load balancer."""
-    reached = [one for one in service.listen if isinstance(one, TcpAddress) and not one.is_loopback]
-    if reached and "all" in service.proxy_protocol.entries:
-        findings.warning(
-            (*path, "proxy_protocol"),
-            f"{quoted('all')} lets whoever reaches {reached[0].text} say that it is another client:"
-            " name the load balancers alone",
-        )
-
-
 def _check_banner(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
-    """Warn of a text that no client gets: at a limit, ``on_limit`` decides."""
+    """Warn of a text that is the path of a file, and of one that no client gets: at a
+    limit, ``on_limit`` decides.
+    """
+    for key in BANNERS:
+        if _PATH.fullmatch(text := getattr(service, key)):
+            findings.warning(
+                (*path, key),
+                f"clients get {quoted(text)} as it is, because no file is read for this key: write"
+                " the text itself",
+            )
     here = (*path, "banner_refused")
     speaks = not service.banner_refused or service.on_limit == "banner"
     if (
@@ -205,13 +181,21 @@ def _check_observed(path: KeyPath, service: ServiceConfig, findings: Findings) -
 
 def _check_sensor(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
     """Warn of rules that keep clients from a sensor, also of inherited ones."""
-    if not isinstance(service.options, SensorOptions):
+    if not isinstance(service.options, SensorOptions) or service.mode == "observe":
         return
-    for key in limits_of(service, (*RULES, *BEFORE_ACCEPT, *AFTER_ACCEPT)):
+    keys = [
+        key
+        for key in limits_of(service, (*RULES, *BEFORE_ACCEPT, *AFTER_ACCEPT))
+        if key not in service.observe
+        # The model fork always has a limit.
+        and not (key == "max_connections" and service.model == "fork")
+    ]
+    if keys:
+        lifted = ", ".join(f"{key} = {LIFTED[key]}" for key in keys)
         findings.warning(
-            (*path, key),
-            "a client that it refuses is not denied, because the sensor does not see it: lift it in"
-            f" [services.{service.name}]",
+            path,
+            f"the sensor does not see, and does not deny, a client that {listed(keys, 'or')}"
+            f" refuses: write {lifted} here",
         )
 
 

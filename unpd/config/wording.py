@@ -7,7 +7,7 @@ Raises nothing.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unpd.errors import MAX_CHARACTERS, quoted
@@ -40,6 +40,14 @@ def word_shown(word: str) -> str:
 def quoted_list(words: Iterable[str]) -> str:
     """The words, quoted, separated by commas."""
     return ", ".join(quoted(word) for word in words)
+
+
+def listed(words: Sequence[str], last: str) -> str:
+    """The words as a sentence lists them: with ``last``, "and" or "or", before the last
+    one.
+    """
+    *before, end = words
+    return f"{', '.join(before)} {last} {end}" if before else end
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

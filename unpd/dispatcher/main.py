@@ -216,9 +216,11 @@ class Dispatcher:
         if admission.has_proxies and len(self._arrivals) >= self._setup.table.size:
             return False
         if self._roll.full and not admission.turns_away_at_limit:
+            self._reception.held_back(door.listener.terms, door.listener.waiting(), now())
             return False
         if not admission.has_room(now()):
             door.listener.rest(now())
+            self._reception.held_back(door.listener.terms, door.listener.waiting(), now())
             return False
         return True
 

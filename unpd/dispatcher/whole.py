@@ -100,3 +100,7 @@ class WholeSocket:
     def queued(self) -> int:
         """Nothing is taken out of it here."""
         return 0
+
+    def waiting(self) -> int:
+        """How many clients wait at least: 1 if anything is there to take."""
+        return int(self._has_work())

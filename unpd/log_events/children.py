@@ -283,6 +283,15 @@ ROWS: tuple[LogEvent, ...] = (
         optional=_GROUNDS,
     ),
     LogEvent(
+        "service.at_limit",
+        "info",
+        ("service", "reason", *_GROUNDS, "waiting"),
+        "The limit `reason` keeps at least `waiting` clients in the accept queue of a listener"
+        " (`on_limit`), because `value` has reached `limit`; each process has one such line for"
+        " each service and second at most.",
+        optional=_GROUNDS,
+    ),
+    LogEvent(
         "connection.no_header",
         "warning",
         ("service", "peer", "reason", "detail", "repeated"),

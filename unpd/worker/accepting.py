@@ -202,6 +202,16 @@ class Listener:
         """
         return self._backlog + 1 if self._is_unix else tcp_accept_queue(self.sock)[0]
 
+    def waiting(self) -> int:
+        """Return how many connections wait at least: of a UNIX listener, 1 if any
+        does.
+        """
+        if not self._is_unix:
+            return self.queued()
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return len(poll.poll(0))
+
     def _failed(self, error: OSError, now: float, after: int) -> AcceptFailure:
         number = error.errno or 0
         if number in _BROKEN:

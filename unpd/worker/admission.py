@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from unpd.access import decide as deciding
-from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment
+from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment, Verdict
 from unpd.access.network import WIDTHS, Network
 from unpd.access.peer import UNIX, Peer, peer_of
 from unpd.access.rules import Entry
@@ -236,8 +236,12 @@ class Admission:
         """Whether a connection may be taken out of the accept queue. ``now``: monotonic
         seconds.
         """
+        return self.holding(now) is None
+
+    def holding(self, now: float) -> Verdict | None:
+        """The limit that keeps clients in the accept queue; None if there is room."""
         self._counts.turn_to(now)
-        return deciding.holds_back(self.terms, self._counts, Moment(now, 0.0)) is None
+        return deciding.holds_back(self.terms, self._counts, Moment(now, 0.0))
 
     def admit(self, fd: int, sockaddr: bytes, now: float) -> tuple[Decision, Hold | None]:
         """Decide about an accepted connection. If it is let in, count it."""

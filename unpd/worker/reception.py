@@ -74,6 +74,14 @@ class Reception:
         turn_away(fd, _banner(admission.terms, decision.refusal))
         return False
 
+    def held_back(self, terms: Terms, waiting: int, now: float) -> None:
+        """Log that clients wait in an accept queue, if a limit of the service holds
+        them back.
+        """
+        limit = terms.admission.holding(now) if waiting and terms.admission else None
+        if limit is not None:
+            self._lines.held_back(terms.name, waiting, limit, now)
+
     def no_header(self, terms: Terms, peer: Peer, fault: NoHeader, now: float) -> None:
         """Count a connection of a load balancer without a header, and log it."""
         self._ledger.header_over(terms, fault.reason)

@@ -1,4 +1,5 @@
-"""The log lines about refusals: few, whatever floods, and true in their sums.
+"""The log lines about refusals, and about clients that wait at a limit: few, whatever
+floods, and true in their sums.
 
 The first refusal of a source gives a line at once. Those that follow are summed up into
 one line a second. A source is a host, or a /64 of IPv6, that a service refuses for one
@@ -79,6 +80,7 @@ class RefusalLines:
         self._log = log
         self._sources: dict[tuple[object, ...], _Sum] = {}
         self._others: dict[tuple[str, _Kind], _Sum] = {}
+        self._held_back_at: dict[str, float] = {}  # when a service may have its next line
 
     def refused(self, service: str, peer: Peer, verdict: Verdict, now: float) -> None:
         """Take a connection or a datagram that was refused at the time ``now``
@@ -98,6 +100,20 @@ class RefusalLines:
         """Take a connection of a load balancer that told no client."""
         self._take(_NO_HEADER, service, peer, fault)
         self._come_back(now)
+
+    def held_back(self, service: str, waiting: int, limit: Verdict, now: float) -> None:
+        """Take that ``waiting`` clients stay in an accept queue because of a limit. A
+        service has one line in PERIOD_S.
+        """
+        if now >= self._held_back_at.get(service, -math.inf):
+            self._held_back_at[service] = now + PERIOD_S
+            self._log.event(
+                "service.at_limit",
+                service=service,
+                reason=limit.reason,
+                **_grounds(limit),
+                waiting=waiting,
+            )
 
     def _come_back(self, now: float) -> None:
         if self.next_at == math.inf:

@@ -10,8 +10,21 @@ from unpd.errors import MAX_CHARACTERS
 PREFIX_32 = 'must have a number from 0 to 32 after the slash, such as "10.0.0.0/32"'
 ALL_FORMS = (
     'must be an address such as "192.0.2.1", a network such as "192.0.2.0/24" or "2001:db8::/32",'
-    ' "all", "private", "loopback", "unix", "uid:NAME" or "gid:NAME"'
+    ' "all", "private", "loopback", "unix", "uid:NAME" or "gid:NAME", and in the configuration'
+    ' "file:/PATH"'
 )
+NOBODY = 'is no entry: an empty list, [], has none; everybody is refused by deny = ["all"]'
+PATH = 'is a path: in the configuration write "file:/etc/hosts.allow" for the entries of that file'
+
+
+def exception(text: str) -> str:
+    """The sentence about an address that a sign takes out of the list."""
+    return (
+        f'is an exception, which no list has: put "{text}" into deny, which refuses whatever allow'
+        " says"
+    )
+
+
 NAMES = "is a name, and names are not looked up: write the address or the network"
 BACKWARDS = "is no range: it must go up from one address to another of the same family"
 
@@ -103,6 +116,13 @@ def beyond(network: str, address: str) -> str:
             "unix:/run/x",
             'is no entry, because UNIX peers have no address: write "unix" for all of them',
         ),
+        ("/etc/hosts.allow", PATH),
+        ("none", NOBODY),
+        ("Nobody", NOBODY),
+        ("!10.1.2.3", exception("10.1.2.3")),
+        ("! 2001:db8::/32", exception("2001:db8::/32")),
+        ("-10.0.0.0/8", exception("10.0.0.0/8")),
+        ("EXCEPT 10.1.", exception("10.1.")),
         ("", ALL_FORMS),
         ("300.1.1.1", ALL_FORMS),
         ("2001:db8", ALL_FORMS),
@@ -154,6 +174,9 @@ def test_a_word_of_rules_is_no_network(text: str) -> None:
         ("unix:/run/x.sock", "must be"),
         ("user:joe", "must be"),
         ("file:/etc/deny.list", "must be"),
+        ("/etc/deny.list", "must be"),
+        ("none", NAMES),
+        ("!10.0.0.1", "must be"),
     ],
 )
 def test_nothing_is_advised_that_would_be_refused(text: str, sentence: str) -> None:

@@ -16,9 +16,9 @@ Refuse = Callable[[str], list[str]]
 
 ECHO = "[services.echo]\n"
 EVERY_KEY = """
-proxy_protocol = ["10.0.0.0/8", "uid:0"]
+proxy_protocol = ["10.0.0.0/8", "2001:db8::9"]
 allow = ["private", "192.0.2.0/24", "2001:db8::/32", "unix", "uid:0"]
-deny = ["all", "loopback", "gid:0"]
+deny = ["198.51.100.7", "loopback", "gid:0"]
 max_per_source = 10
 source_prefix_v4 = 24
 source_prefix_v6 = 56
@@ -69,7 +69,7 @@ BAD = [
     ("accept_rate = 100", f'must be {RATE}, or "" for none'),
     ("accept_rate = '100'", f'"100" must be {RATE}'),
     ("accept_rate = '0/s'", f'"0/s" must have numbers from 1 to {MAX_COUNT}'),
-    ("accept_rate_per_source = '1/day'", '"1/day" has no unit of a rate; use "s", "min" or "h"'),
+    ("accept_rate_per_source = '1/day'", '"1/day" has the unit "day"; use "s", "min" or "h"'),
     (
         "access_times = '08:00-18:00'",
         'must be a list of at most 64 ranges of times, such as ["Mon-Fri 08:00-18:00"]',
@@ -88,9 +88,10 @@ BAD = [
     ("times_zone = 'Berlin'", 'there is no time zone "Berlin"; did you mean "Europe/Berlin"?'),
     ("times_zone = 1", 'must be "local", "UTC" or an IANA name such as "Europe/Berlin"'),
     ("max_pressure = 80", PRESSURE),
-    ("max_pressure = { disk = 1 }", PRESSURE),
-    ("max_pressure = { cpu = 101 }", PRESSURE),
-    ("max_pressure = { cpu = '80' }", PRESSURE),
+    ("max_pressure = { disk = 1 }", f'{PRESSURE}: "disk" is none of these'),
+    ("max_pressure = { cpu = 101 }", f'{PRESSURE}: "cpu" has another value'),
+    ("max_pressure = { cpu = '80' }", f'{PRESSURE}: "cpu" has another value'),
+    ('max_pressure = { "a b" = 1, io = -1 }', f'{PRESSURE}: "io" has another value'),
     ("max_load = -1", "must be a number from 0 (no limit) to 10000"),
     ("on_limit = 'drop'", 'must be "queue", "refuse" or "banner"'),
     ("banner_refused = 1", "must be a text of at most 4096 bytes in UTF-8"),

@@ -90,7 +90,8 @@ def test_a_bad_line_of_a_list_file_is_named(refuse: Refuse, deny_list: Path) -> 
     ] == [
         (
             '2: "\\u00e9" must be an address such as "192.0.2.1", a network such as "192.0.2.0/24"'
-            ' or "2001:db8::/32", "all", "private", "loopback", "unix", "uid:NAME" or "gid:NAME"'
+            ' or "2001:db8::/32", "all", "private", "loopback", "unix", "uid:NAME" or "gid:NAME",'
+            ' and in the configuration "file:/PATH"'
         ),
         '3: "localhost" is not known here: write "loopback"',
         (

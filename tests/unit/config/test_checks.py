@@ -260,6 +260,21 @@ def test_a_sensor_needs_a_port(accept: Accept) -> None:
     assert accept("[services.sensor]\nlisten = ['tcp://[::]:23']\n").warnings == ()
 
 
+@pytest.mark.parametrize("address", ["udp://[::]:23", "unix:///run/s", "unixgram:///run/s"])
+def test_a_sensor_without_tcp_denies_nobody(accept: Accept, address: str) -> None:
+    """What the service manager passes may be of TCP."""
+    text = "[services.sensor]\nlisten = ["
+    assert accept(f"{text}'{address}']\n").warnings == (
+        (
+            "unpd.toml:2: services.sensor.listen: the sensor denies nobody, because no address here"
+            " is of TCP: the source of a datagram can be forged, and a client of a UNIX socket has"
+            " no address"
+        ),
+    )
+    for more in ("tcp://[::]:23", "systemd:sensor"):
+        assert accept(f"{text}'{address}', '{more}']\n").warnings == ()
+
+
 @pytest.mark.parametrize("model", ["fork", "iterative"])
 def test_a_model_without_streams_is_warned_of(accept: Accept, model: str) -> None:
     """Workers serve all datagrams, so the model of such a service changes nothing."""

@@ -38,8 +38,8 @@ def test_no_client_waits_for_another_limit(
     assert refuse(f"{text}on_limit = 'queue'\n") == [
         (
             'unpd.toml:4: services.echo.on_limit: "queue" is possible for max_connections and'
-            f" accept_rate only, and the service also has {key}: remove the key, and these refuse"
-            " while those queue"
+            f" accept_rate only, and the service also has {key} (unpd.toml:3): remove on_limit;"
+            f" then clients wait at max_connections and accept_rate, and are refused at {key}"
         )
     ]
     for ending in ("", "on_limit = 'refuse'\n", f"on_limit = 'banner'\n{TEXT}"):
@@ -141,19 +141,67 @@ def test_the_fork_model_enforces_its_limit(accept: Accept, line: str) -> None:
     assert RefusalReason.MAX_CONNECTIONS in terms.queued
 
 
-def test_rules_that_hide_clients_from_a_sensor(accept: Accept) -> None:
-    """Also those of [defaults]; a value of its own lifts them."""
-    text = (
-        "[defaults]\nallow = ['private']\n[services.trap]\ntype = 'sensor'\nlisten = ['tcp://:7']\n"
+def test_the_limits_beside_a_queue_are_placed(refuse: Refuse) -> None:
+    """One of [defaults] is easily overlooked."""
+    (sentence,) = refuse(
+        "[defaults]\nmax_per_source = 9\naccept_rate_per_source = '9/s'\n"
+        f"{ECHO}on_limit = 'queue'\nmax_load = 3\n"
     )
-    text = text.replace("tcp://:7", "tcp://[::]:7")
+    assert sentence.startswith("unpd.toml:5: services.echo.on_limit: ")
+    assert (
+        "also has max_load (unpd.toml:6), max_per_source (unpd.toml:2) and accept_rate_per_source"
+        " (unpd.toml:3): remove on_limit; " in sentence
+    )
+    assert sentence.endswith("refused at max_load, max_per_source and accept_rate_per_source")
+
+
+@pytest.mark.parametrize("key", ["banner_refused", "banner_accepted"])
+@pytest.mark.parametrize("value", ["/etc/banner_fail", "file:/etc/issue.net", "/etc/motd\\n"])
+def test_a_banner_that_is_the_path_of_a_file(accept: Accept, key: str, value: str) -> None:
+    """The keys of xinetd name a file; here clients would get the path."""
+    text = f'{ECHO}deny = ["192.0.2.1"]\n{key} = '
+    (warning,) = accept(f'{text}"{value}"\n').warnings
+    assert warning.startswith(f"unpd.toml:3: services.echo.{key}: clients get ")
+    assert warning.endswith("because no file is read for this key: write the text itself")
+    for right in ("/!\\\\ keep out", "closed, see /etc/motd", "//\\n// closed\\n", ""):
+        assert accept(f'{text}"{right}"\n').warnings == ()
+
+
+def test_rules_that_hide_clients_from_a_sensor(accept: Accept) -> None:
+    """Also those of [defaults]; a value of its own lifts them, of which the warning
+    says the least. A list of everybody refuses nobody, and neither does what is
+    observed.
+    """
+    text = (
+        "[defaults]\nallow = ['private']\n[services.trap]\ntype = 'sensor'\n"
+        "listen = ['tcp://[::]:7']\n"
+    )
     assert accept(text).warnings == (
         (
-            "unpd.toml:2: defaults.allow: a client that it refuses is not denied, because the"
-            " sensor does not see it: lift it in [services.trap] (services.trap)"
+            "unpd.toml:3: services.trap: the sensor does not see, and does not deny, a client that"
+            " allow refuses: write allow = [] here"
         ),
     )
-    assert accept(f"{text}allow = []\n").warnings == ()
+    for line in ("allow = []", "allow = ['all']", "mode = 'observe'", "observe = ['allow']"):
+        assert accept(f"{text}{line}\n").warnings == ()
+
+
+def test_one_warning_of_all_that_hides_clients_from_a_sensor(accept: Accept) -> None:
+    """What it says to write is right."""
+    limits = (
+        "allow = ['private']\ndeny = ['192.0.2.1']\naccess_times = ['08:00-18:00']\n"
+        "max_connections = 5\naccept_rate = '9/s'\nmax_pressure = { cpu = 80 }\nmax_load = 9\n"
+        "max_per_source = 3\naccept_rate_per_source = '9/min'\n"
+    )
+    trap = "[services.trap]\ntype = 'sensor'\nlisten = ['tcp://[::]:7']\n"
+    (warning,) = accept(f"[defaults]\n{limits}{trap}").warnings
+    assert "that allow, deny, access_times, max_connections, accept_rate, max_pre" in warning
+    advice = warning.partition(": write ")[2].removesuffix(" here")
+    assert advice.startswith("allow = [], deny = [], access_times = [], max_connections = 0, ")
+    lines = advice.replace(", ", "\n")
+    assert accept(f"[defaults]\n{limits}{trap}{lines}\n").warnings == ()
+    forked = lines.replace("max_connections = 0", "max_connections = 9\nmodel = 'fork'")
+    assert accept(f"[defaults]\n{limits}{trap}{forked}\n").warnings == ()
 
 
 def test_a_sensor_is_offered_by_no_tcpmux(refuse: Refuse) -> None:
@@ -166,16 +214,6 @@ def test_a_sensor_is_offered_by_no_tcpmux(refuse: Refuse) -> None:
             " comes through tcpmux"
         )
     ]
-
-
-def test_users_of_datagrams_are_unknown(refuse: Refuse, accept: Accept) -> None:
-    """A rule about them would let in, or keep out, the wrong ones."""
-    text = f"{ECHO}listen = ['unixgram:///run/e']\n"
-    for key in ("allow", "deny"):
-        (sentence,) = refuse(f"{text}{key} = ['uid:root']\n")
-        assert sentence.startswith(f"unpd.toml:3: services.echo.{key}: ")
-        assert "mean nothing for datagrams, which come to unixgram:///run/e" in sentence
-    assert accept(f"{text}deny = ['unix']\n").warnings == ()
 
 
 def test_a_machine_that_does_not_tell_its_pressure(host: Host) -> None:
@@ -208,48 +246,6 @@ def test_rules_of_a_service_behind_tcpmux_are_warned_of(accept: Accept) -> None:
     )
     assert accept(f"[defaults]\n{rules}{mux}{ECHO}").warnings == ()
     assert accept(f"{mux}{rules}{ECHO}").warnings == ()
-
-
-@pytest.mark.parametrize(
-    ("entry", "network"),
-    [("10.1.0.0", "10.1.0.0/16"), ("192.0.2.0", "192.0.2.0/24"), ("0.0.0.0", "all")],
-)
-def test_an_address_that_looks_like_a_network(accept: Accept, entry: str, network: str) -> None:
-    """To xinetd it is a network. One sentence for each list; a prefix length says that
-    the address is meant.
-    """
-    text = f"{ECHO}allow = ['{entry}', '10.2.0.0', '10.3.0.1', '10.3.0.0/16', '::']\n"
-    assert accept(text).warnings == (
-        (
-            f'unpd.toml:2: services.echo.allow: "{entry}" is one address, and no network: for the'
-            f' network write "{network}", for the address "{entry}/32"'
-        ),
-    )
-    assert accept(f"{ECHO}allow = ['{entry}/32']\n").warnings == ()
-    for table, key in (
-        ("services.echo", "proxy_protocol"),
-        ("metrics", "allow"),
-        ("access", "never_deny"),
-    ):
-        echo = "" if table == "services.echo" else ECHO
-        (warning,) = accept(f"{echo}[{table}]\n{key} = ['{entry}']\n").warnings
-        assert f"{table}.{key}: " in warning
-
-
-def test_everybody_as_a_load_balancer_is_warned_of(accept: Accept) -> None:
-    """Any client could name another as the peer. Where a client of another host cannot
-    come, all may.
-    """
-    every = "proxy_protocol = ['all']\n"
-    assert accept(f"{ECHO}{every}").warnings == (
-        (
-            'unpd.toml:2: services.echo.proxy_protocol: "all" lets whoever reaches tcp://[::]:7 say'
-            " that it is another client: name the load balancers alone"
-        ),
-    )
-    for address in ("tcp://127.0.0.1:7", "tcp://[::1]:7", "unix:///run/echo"):
-        assert accept(f"{ECHO}listen = ['{address}']\n{every}").warnings == ()
-    assert accept(f"{ECHO}proxy_protocol = ['10.0.0.0/8']\n").warnings == ()
 
 
 def test_a_load_balancer_of_datagrams_is_warned_of(accept: Accept) -> None:

@@ -22,8 +22,16 @@ WORDS = {
     "no_access": (
         "the key is deny, a list of the same forms as allow; what stands in both is refused"
     ),
+    "banner": (
+        "the keys are banner_refused and banner_accepted, with the text itself and not the"
+        " name of a file"
+    ),
     "banner_fail": (
-        'the key is banner_refused, at a limit with on_limit = "banner"; or banner_accepted'
+        "the key is banner_refused, with the text itself and not the name of a file; at a"
+        ' limit with on_limit = "banner"'
+    ),
+    "banner_success": (
+        "the key is banner_accepted, with the text itself and not the name of a file"
     ),
     "instances": (
         "the key is max_connections of a service; that of a worker is max_connections_per_worker"
@@ -50,7 +58,10 @@ WORDS = {
     ),
     "id": "the name of the service is that of its table: [services.NAME]",
     "v6only": "the key is ipv6_only",
-    "cps": 'the key is accept_rate, such as "50/s"; for the answers to datagrams datagram_rate',
+    "cps": (
+        'the key is accept_rate, such as "50/s" for "50 10"; the second number has no key: a rate'
+        " never switches a service off"
+    ),
     "per_source": "the key is max_per_source",
     "accept-proxy": 'the key is proxy_protocol, a list of load balancers such as ["10.0.0.9"]',
     "deny_time": (
@@ -72,7 +83,7 @@ WORDS = {
     "workers": "it belongs in [pools.NAME]",
     "session_timeout": 'did you mean "session_timeout_s"?',
     "keep_alive": 'did you mean "keepalive"?',
-    "redirect": "unpd forwards no connections",
+    "redirect": 'the type of the service is "redirect", with the key to',
     "env": 'a service of type "exec" has environment; else set Environment= in the unit',
     "rlimit_as": (
         'a service of type "exec" has limits; else set it in the unit of systemd: Limit...='

@@ -246,6 +246,31 @@ def test_a_sum_shows_the_last_values(scene: Scene) -> None:
         assert contradiction(Event(line.pop("event"), "info", line)) == ""
 
 
+def test_clients_that_wait_at_a_limit_have_a_line_a_second(scene: Scene) -> None:
+    """For each service, however often its listeners rest; none follows the last one."""
+    limit = Verdict(RATE, Entry("accept_rate = 9/s", Origin("unpd.toml", 4)), 9.0, 9.0)
+    for _ in range(100):
+        scene.refusals.held_back("echo", 3, limit, scene.clock.now)
+        scene.refusals.held_back("time", 1, limit, scene.clock.now)
+        scene.advance(PERIOD_S / 50)
+    scene.advance(10.0)
+    lines = [json.loads(line) for line in scene.sink.lines]
+    assert Counter(line["service"] for line in lines) == {"echo": 2, "time": 2}
+    del lines[0]["time"]
+    assert lines[0] == {
+        "level": "info",
+        "event": "service.at_limit",
+        "service": "echo",
+        "reason": "accept_rate",
+        "value": 9.0,
+        "limit": 9.0,
+        "rule": "accept_rate = 9/s",
+        "file": "unpd.toml",
+        "line": 4,
+        "waiting": 3,
+    }
+
+
 def test_a_load_balancer_without_headers_has_lines_of_its_own(scene: Scene) -> None:
     """They are summed up like refusals, and apart from these. The sum has the last
     detail; the line fits the table of log events.

@@ -190,6 +190,9 @@ class Intake:
             if not admission.has_room(self._shared.now):
                 listener.rest(self._shared.now)
                 self.pausing = True
+                self._shared.reception.held_back(
+                    listener.terms, listener.waiting(), self._shared.now
+                )
                 break
             one = self._accept_batch(listener, 1)
             taken += one

@@ -12,7 +12,9 @@ import pytest
 
 from tests.support.accepts import TERMS, Scripted
 from tests.support.surroundings import Surroundings, surroundings
+from unpd.access.decide import Verdict
 from unpd.board import layout
+from unpd.names import RefusalReason
 from unpd.worker.accepting import FIRST_PAUSE_S, LIMIT_PAUSE_S, LONGEST_PAUSE_S, Listener
 from unpd.worker.event.intake import PATROL_S, Intake
 from unpd.worker.event.poller import NoTarget
@@ -163,6 +165,11 @@ class Queueing:
         assert now == NOW
         self.asked += 1
         return self.asked <= self.room
+
+    def holding(self, now: float) -> Verdict | None:
+        """The limit at which the others wait."""
+        assert now == NOW
+        return None if self.asked <= self.room else Verdict(RefusalReason.MAX_CONNECTIONS)
 
 
 @pytest.mark.parametrize(("room", "left"), [(0, 3), (1, 2), (9, 2)])
