@@ -13,6 +13,8 @@ from unpd.names import ExitCode
 
 MAX_CHARACTERS = 120
 """The most characters that a message repeats from a file; a UNIX path fits."""
+MAX_LINE_CHARACTERS = 200
+"""The most characters of an exception of foreign code in a message."""
 
 
 class UnpdError(Exception):
@@ -32,6 +34,18 @@ def error_text(error: BaseException, form: Callable[[BaseException], str] = repr
         return form(error)
     except BaseException:  # noqa: BLE001 - foreign code may raise anything
         return f"{type(error).__name__}, which cannot be shown"
+
+
+def error_line(error: BaseException) -> str:
+    """``error`` as the last line of its traceback: in one line of at most
+    :data:`MAX_LINE_CHARACTERS`.
+    """
+    return " ".join(error_text(error, _in_words).split())[:MAX_LINE_CHARACTERS]
+
+
+def _in_words(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)

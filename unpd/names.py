@@ -97,7 +97,8 @@ class ChildKind(enum.StrEnum):
 
     An iterative worker is a kind of its own, because it takes no datagrams and no
     second connection. A launcher is a dispatcher whose sessions are programs; it may
-    have to keep root, in order to start them as other users.
+    have to keep root, in order to start them as other users. A python dispatcher serves
+    one service, whose function it has imported, as the user of that service.
     """
 
     WORKER = "worker"
@@ -105,6 +106,7 @@ class ChildKind(enum.StrEnum):
     DISPATCHER = "dispatcher"
     ITERATIVE = "iterative"
     LAUNCHER = "launcher"
+    PYTHON = "python"
 
 
 KIND_OF_MODEL: Mapping[Model, ChildKind] = MappingProxyType(
@@ -116,13 +118,18 @@ KIND_OF_MODEL: Mapping[Model, ChildKind] = MappingProxyType(
 )
 """The kind that serves the streams of a model."""
 
-FORKING_KINDS = (ChildKind.DISPATCHER, ChildKind.LAUNCHER)
+PROGRAM_KINDS = (ChildKind.LAUNCHER, ChildKind.PYTHON)
+"""The kinds whose sessions are programs, or functions that are treated as such."""
+FORKING_KINDS = (ChildKind.DISPATCHER, *PROGRAM_KINDS)
 """The kinds that have a process for each connection."""
+SINGLE_KINDS = (ChildKind.ITERATIVE, ChildKind.PYTHON)
+"""The kinds that have a child for each service."""
 
 
 def kind_words(kind: str) -> str:
     """A kind of children as a noun in a sentence."""
-    return "iterative worker" if kind == ChildKind.ITERATIVE else kind
+    words = {"iterative": "iterative worker", "python": "python dispatcher"}
+    return words.get(kind, kind)
 
 
 class ChildPhase(enum.StrEnum):
@@ -398,7 +405,7 @@ class Fault(enum.StrEnum):
 FAULT_MEANINGS: Mapping[Fault, str] = MappingProxyType(
     {
         Fault.POOL_NOT_READY: (
-            "a pool that serves clients, or an iterative service, has no ready child"
+            "a pool that serves clients, or an iterative or python service, has no ready child"
         ),
         Fault.CRASH_LOOP: "the children of a slot keep dying early",
         Fault.LISTENER_BROKEN: (

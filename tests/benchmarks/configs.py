@@ -11,13 +11,15 @@ from pathlib import Path
 
 _PRINTING = bytes(range(0x20, 0x7F))
 _LINE_CHARACTERS = 72
+PEERS = Path(__file__).parent / "peers"
 DENIED = 1000
 """How many entries the list of denied addresses has."""
 
 
 class Service(StrEnum):
-    """The service that a row asks. FORKED is echo with a process for each client, UDP
-    is echo of datagrams. REDIRECT leads to an echo of another program.
+    """The service that a row asks. FORKED is echo with a process for each client,
+    FUNCTION the same by a Python function, UDP is echo of datagrams. REDIRECT leads to
+    an echo of another program.
     """
 
     ECHO = "echo"
@@ -25,8 +27,14 @@ class Service(StrEnum):
     TIME = "time"
     CHARGEN = "chargen"
     FORKED = "forked"
+    FUNCTION = "function"
     UDP = "udp"
     REDIRECT = "redirect"
+
+    @property
+    def forks(self) -> bool:
+        """Whether each client has a process."""
+        return self in (Service.FORKED, Service.FUNCTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,11 @@ def _own_service(place: Place) -> str:
         case Service.REDIRECT:
             to = f'to = ["tcp://127.0.0.1:{place.target}"]\n'
             return f'\n[services.relay]\ntype = "redirect"\n{stream}{to}'
+        case Service.FUNCTION:
+            return (
+                f'\n[services.function]\ntype = "python"\nhandler = "forking:echo"\n'
+                f'path = ["{PEERS}"]\n{stream}'
+            )
         case Service.UDP:
             return (
                 f'\n[services.datagrams]\ntype = "echo"\nlisten = ["udp://127.0.0.1:{place.own}"]\n'
@@ -150,7 +163,7 @@ def xinetd_config(place: Place) -> str:
     match place.service:
         case Service.TIME | Service.CHARGEN:
             services.append((place.service.value, "stream", place.own))
-        case Service.FORKED:
+        case Service.FORKED | Service.FUNCTION:
             services = [("echo", "stream", place.own)]
         case Service.UDP:
             services.append(("echo", "dgram", place.own))

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.benchmarks.build import Places
-from tests.benchmarks.configs import Service
 from tests.benchmarks.figures import DAEMON, Cell, Figure, Table, figure
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, UNPD
@@ -283,7 +282,7 @@ def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tu
     if fault := cell.why_none:
         return (title, _no_figure(fault), *[""] * (9 if row.loses else 8))
     rate, cpu = cell.figure("rate"), cell.figure("cpu_us")
-    forks = row.service is Service.FORKED or row.mode in KINDS[name].forks_in
+    forks = row.service.forks or row.mode in KINDS[name].forks_in
     parts = [
         NO_SPLIT if forks else _number(cell.figure(part).median, 2)
         for part in ("user_us", "system_us")

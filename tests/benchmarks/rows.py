@@ -51,6 +51,16 @@ FORK = Row(
     "connection",
     service=Service.FORKED,
 )
+FUNCTION = Row(
+    "function-50",
+    "a call of a Python function per client: connect, echo 64 bytes, close; 50 at a time",
+    "turnover",
+    50,
+    64,
+    (UNPD, OTHER, "fork", "pyfork"),
+    "connection",
+    service=Service.FUNCTION,
+)
 ROWS = (
     Row(
         "echo-64-1", "echo, round trips of 64 bytes, 1 connection", "echo", 1, 64, ALL, "round trip"
@@ -164,6 +174,7 @@ ROWS = (
         service=Service.REDIRECT,
     ),
     FORK,
+    FUNCTION,
 )
 
 IDLE = Row(

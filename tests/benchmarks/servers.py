@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -46,8 +46,8 @@ class Kind:
     """A server: its title in the table, its command line, the form of its daytime
     (strftime), and one period of its chargen. ``sources`` are the source addresses of
     the load. ``forks_in`` names the modes of the generator in which each operation has
-    its own process. ``forked_title``: its title where another process than elsewhere
-    accepts, because the service is FORKED.
+    its own process. ``titles``: its titles for services that another process than
+    elsewhere accepts.
     """
 
     title: str
@@ -56,11 +56,11 @@ class Kind:
     lines: bytes = CHARGEN_LINES
     sources: int = 32
     forks_in: tuple[str, ...] = ()
-    forked_title: str = ""
+    titles: Mapping[Service, str] = field(default_factory=dict)
 
     def title_in(self, service: Service) -> str:
         """Its title in the table of a row that measures ``service``."""
-        return (self.forked_title if service is Service.FORKED else "") or self.title
+        return self.titles.get(service, self.title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _corked(programs: Programs, place: Place) -> Sequence[str]:
 
 
 def _fork(programs: Programs, place: Place) -> Sequence[str]:
-    echo = place.own if place.service is Service.FORKED else place.echo
+    echo = place.own if place.service.forks else place.echo
     return (str(programs.fork), str(echo), *_second(place))
 
 
@@ -165,7 +165,14 @@ def _pyfork(_: Programs, place: Place) -> Sequence[str]:
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        UNPD: Kind("unpd, one worker", _unpd, forked_title="unpd, a dispatcher"),
+        UNPD: Kind(
+            "unpd, one worker",
+            _unpd,
+            titles={
+                Service.FORKED: "unpd, a dispatcher",
+                Service.FUNCTION: "unpd, a python dispatcher",
+            },
+        ),
         OTHER: Kind("the other unpd", _other_unpd),
         GUARDED: Kind("unpd, with access rules", _guarded_unpd),
         "plain": Kind("unpd, a datagram a call", _plain_unpd),

@@ -21,7 +21,12 @@ from unpd.sinks import standard_error
 def plan(live):
     log = Log(standard_error(), "info", "text")
     return ForkPlan(
-        board=Scoreboard(memory.create()), row=0, identity=None, log=log, kept_fds=(), live=live
+        board=Scoreboard(memory.create()),
+        row=0,
+        identity=lambda: None,
+        log=log,
+        kept_fds=(),
+        live=live,
     )
 
 child = Child(1, Slot(ChildKind.WORKER, "default", 0), 1, ChildPhase.STARTING, born_at=0.0)

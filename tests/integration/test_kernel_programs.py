@@ -5,6 +5,7 @@ resources of a dead child.
 
 import contextlib
 import errno
+import faulthandler
 import os
 import select
 import signal
@@ -171,13 +172,18 @@ def test_a_pidfd_tells_the_end() -> None:
         os.close(pidfd)
 
 
-def test_the_ignored_signals_are_known() -> None:
-    """Of this process, now."""
+def test_the_ignored_and_the_handled_signals_are_known() -> None:
+    """Of this process, now; but not those of a handler in C."""
     before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
-        assert signal.SIGUSR2 in signals.ignored()
+        assert signal.SIGUSR2 in signals.changed()
+        signal.signal(signal.SIGUSR2, print)
+        assert signal.SIGUSR2 in signals.changed()
         signal.signal(signal.SIGUSR2, signal.SIG_DFL)
-        assert signal.SIGUSR2 not in signals.ignored()
+        assert signal.SIGUSR2 not in signals.changed()
+        faulthandler.register(signal.SIGUSR2)
+        assert signal.SIGUSR2 not in signals.changed()
+        faulthandler.unregister(signal.SIGUSR2)
     finally:
         signal.signal(signal.SIGUSR2, before)
 

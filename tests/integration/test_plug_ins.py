@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import pytest
 
-from tests.support import ROOT, clients, faults
+from tests.support import ROOT, clients, faults, manual
 from tests.support.counts import ServiceCounts, wait_ended
 from tests.support.launch import Launch
 from tests.support.operating import refused_reload, reload
@@ -532,11 +532,9 @@ def test_two_packages_with_one_type_are_an_error_that_names_both(tmp_path: Path)
 
 
 def test_the_example_stands_in_the_manual() -> None:
-    """unpd.toml(5) has its module and its entry point, word for word."""
-    page = (ROOT / "packaging/man/unpd.toml.5").read_text()
-    text = page.replace("\\e", "\\").replace("\n\\&", "\n")
-    example = (ROOT / "tests/linecount/linecount.py").read_text()
-    assert example in text
+    """unpd-services(7) has its module and its entry point, word for word."""
+    module = (ROOT / "tests/linecount/linecount.py").read_text()
+    assert manual.example("unpd-services.7", '"""Counts the lines') == module
     entry = '[project.entry-points."unpd.services"]\nlinecount = "linecount:LINECOUNT"\n'
-    assert entry in text
+    assert manual.example("unpd-services.7", entry) == entry
     assert entry in (ROOT / "tests/linecount/pyproject.toml").read_text()

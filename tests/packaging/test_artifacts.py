@@ -45,6 +45,7 @@ COMMON = (
     "/usr/share/bash-completion/completions/unpd",
     "/usr/share/fish/vendor_completions.d/unpd.fish",
     "/usr/share/man/man5/unpd.toml.5.gz",
+    "/usr/share/man/man7/unpd-services.7.gz",
     "/usr/share/man/man8/unpd.8.gz",
 )
 OWN = {
@@ -490,7 +491,7 @@ def test_rpmlint_is_content(packages: dict[str, Path]) -> None:
     assert " 0 errors, 0 warnings," in printed
 
 
-@pytest.mark.parametrize("page", ["unpd.8", "unpd.toml.5"])
+@pytest.mark.parametrize("page", ["unpd.8", "unpd.toml.5", "unpd-services.7"])
 def test_the_manual_pages_are_well_formed(page: str) -> None:
     """No complaint about a manual page comes from mandoc."""
     assert output("mandoc", "-Tlint", "-Wwarning", ROOT / "packaging/man" / page) == ""

@@ -2,7 +2,9 @@
 end.
 
 :class:`tests.support.launch.Launch` creates the daemons; nearly every integration,
-chaos and packaging test uses them.
+chaos and packaging test uses them. The tests of others have :mod:`unpd.testing`, which
+is shipped with unpd: it starts a daemon in one way only, and asks its control socket,
+where these tests break daemons, and read /proc instead.
 
 :meth:`Unpd.finish` leaves no process behind whatever the test did. It reports what the
 daemon should not have left: a wrong exit code, an orphan, a zombie, a socket or pid

@@ -285,7 +285,8 @@ class Session(Area):
     none. But the session enters its ``PID`` too, and the master writes ``CPU_NS``,
     ``PEAK_BYTES`` and then ``STATUS``, when it has reaped a session that an earlier
     dispatcher forked. A program cannot write here: the process that was to become it
-    writes why it failed to, and the keeper why it ends one.
+    writes why it failed to, and the keeper why it ends one. A process that calls a
+    function writes what that has raised.
     """
 
     BEAT_NS = Word("as in a row")
@@ -309,6 +310,7 @@ class Session(Area):
     TERMINATED_NS = Word("when its process group got SIGTERM, on the monotonic clock; 0: not yet")
     CPU_NS = Word("its processor time, if the master has reaped it")
     PEAK_BYTES = Word("its peak memory, if the master has reaped it")
+    TRACE = Word("the end of a traceback of its function, filled up with zeros", count=112)
 
 
 class DeniedHalf(Area):

@@ -19,7 +19,17 @@ import mmap
 
 from unpd.board.layout import WORD_BYTES, Session
 
+_TRACE_BYTES = WORD_BYTES * (Session.span(Session.TRACE).stop - Session.TRACE)
 _PEER_BYTES = WORD_BYTES * (Session.span(Session.PEER).stop - Session.PEER)
+
+
+def leave_trace(entry: memoryview, trace: str) -> None:
+    """Write the end of a traceback into the words of an entry, in the session whose
+    function has raised it.
+    """
+    kept = trace.encode("utf-8", "backslashreplace")[-_TRACE_BYTES:]
+    words = memoryview(kept.ljust(_TRACE_BYTES, b"\0")).cast("Q")
+    entry[Session.span(Session.TRACE)] = words
 
 
 class SessionTable:
@@ -66,6 +76,11 @@ class SessionTable:
     def peer(self, index: int) -> bytes:
         """The address of the client, for kernel.connections.address_text."""
         return self.entry(index)[Session.span(Session.PEER)].tobytes()
+
+    def trace(self, index: int) -> str:
+        """The traceback that a session has left (:func:`leave_trace`); "" if none."""
+        left = self.entry(index)[Session.span(Session.TRACE)].tobytes()
+        return left.rstrip(b"\0").decode("utf-8", "replace")
 
     def clear(self, index: int) -> None:
         """Make the entry free."""

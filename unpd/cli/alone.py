@@ -16,7 +16,7 @@ from unpd.board import layout
 from unpd.board.layout import Session
 from unpd.cli.commands import load_path
 from unpd.cli.output import complain
-from unpd.dispatcher.launch import Launch, Start, begin, prepare
+from unpd.dispatcher.launch import STEPS, Launch, Start, begin, prepare
 from unpd.dispatcher.roll import ProcessEnd
 from unpd.dispatcher.trials import end_told
 from unpd.errors import UnpdError, quoted
@@ -55,10 +55,10 @@ def _run(launch: Launch) -> dict[str, Any]:
         fds=(os.dup(0), os.dup(1), os.dup(2)),
         entry=entry,
         launcher_pid=os.getpid(),
-        ignored=signals.ignored(),
+        changed=signals.changed(),
         spawner=Spawner(),
     )
-    pid = begin(program)
+    pid = begin(program, STEPS)
     try:
         _, status = os.waitpid(pid, 0)
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ from unpd.config.access import OBSERVABLE, Access
 from unpd.config.access_lists import AccessList, KeyOrigins, ListContext, ListReader
 from unpd.config.files import LISTS, NamedFiles
 from unpd.config.findings import NO_ADVICE, Findings
-from unpd.config.foreign import ACCOUNT, INSTEAD, LIMIT
+from unpd.config.foreign import ACCOUNT, INSTEAD, LIMIT, PATH
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
 from unpd.config.origins import Place
@@ -79,8 +79,10 @@ ELSEWHERE: Mapping[tuple[str, str], str] = MappingProxyType(
         ("services", "connections"): LIMIT,
         ("services", "user"): ACCOUNT,
         ("services", "group"): ACCOUNT,
+        ("services", "path"): PATH,
         ("services", "umask"): (
-            'only services of type "exec" have it; the key for a UNIX socket is socket_mode'
+            'only services of type "exec" and "python" have it; the key for a UNIX socket is'
+            " socket_mode"
         ),
         (DEFAULTS, "connections"): LIMIT,
         (DEFAULTS, "listen"): (

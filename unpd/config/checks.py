@@ -38,7 +38,7 @@ from unpd.config.service_types import Kinds, kinds_of
 from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
-from unpd.names import MAX_WORKERS, ChildKind
+from unpd.names import MAX_WORKERS, ChildKind, kind_words
 from unpd.services.redirect import RedirectOptions
 from unpd.services.sensor import SensorOptions
 
@@ -190,7 +190,7 @@ def _check_models(config: Config, findings: Findings) -> None:
             findings.error(
                 path,
                 f"a service of type {quoted(service.type)} has no model, because a"
-                f" {service.served_by} serves it: leave the key out",
+                f" {kind_words(service.served_by)} serves it: leave the key out",
             )
         elif all(map(takes_datagrams, service.listen)):
             findings.warning(

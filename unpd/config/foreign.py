@@ -13,7 +13,7 @@ _TRANSPORT = (
     " unixgram://"
 )
 _SWITCH = "a service is switched off by deleting its table"
-ACCOUNT = 'it belongs in [daemon]; only services of type "exec" have their own'
+ACCOUNT = 'it belongs in [daemon]; only services of type "exec" and "python" have their own'
 _PROGRAMS = 'a service of type "exec" has the key command'
 _FORWARDS = "unpd forwards no connections"
 _ABSENT = "unpd has nothing like it"
@@ -23,9 +23,9 @@ LIMIT = (
     "the key is max_connections of a service; that of a worker is max_connections_per_worker in"
     " [pools.NAME]"
 )
-_PATH = (
+PATH = (
     'a UNIX socket stands in listen, such as listen = ["unix:///run/unpd/echo.sock"]; the log file'
-    " is file in [log]"
+    ' is file in [log]; only services of type "python" have a path'
 )
 _WORKERS = "the key is workers in [pools.NAME]"
 _LEVEL = "the key is level in [log]"
@@ -87,7 +87,7 @@ _ROWS: tuple[tuple[str, str], ...] = (
     ("loglevel log_level debug verbose", _LEVEL),
     ("processes threads worker_processes", _WORKERS),
     ("permissions", "the key for a UNIX socket is socket_mode"),
-    ("path", _PATH),
+    ("path", PATH),
     ("timeout", _TIMES),
 )
 

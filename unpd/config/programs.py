@@ -1,5 +1,5 @@
-"""Checks services of type exec against this host: whether their programs can be
-started, as which users, and which of their keys mean nothing.
+"""Checks services of the types exec and python against this host: whether their
+programs can be started, as which users, and which of their keys mean nothing.
 
 Called by unpd.config.checks; ``needs_root`` also by the master, which has to know
 whether the launcher of a pool keeps root. Calls unpd.kernel to look up accounts. Raises
@@ -18,7 +18,8 @@ from unpd.config.schema import Config, Daemon, ServiceConfig
 from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import privileges
-from unpd.services.program import ProgramOptions
+from unpd.services.function import FunctionOptions
+from unpd.services.program import ProcessOptions, ProgramOptions
 
 _ACCOUNT_KEYS = ("user", "group", "groups")
 _ABOUT_PEERS = (
@@ -37,10 +38,10 @@ _DROP_IN = (
 
 
 def check_programs(config: Config, host: Host, findings: Findings) -> None:
-    """Check each service of type exec."""
+    """Check each service of type exec or python."""
     for name, service in config.services.items():
         options = service.options
-        if not isinstance(options, ProgramOptions):
+        if not isinstance(options, ProcessOptions):
             continue
         path: KeyPath = ("services", name)
         _check_files(path, options, findings)
@@ -48,33 +49,43 @@ def check_programs(config: Config, host: Host, findings: Findings) -> None:
         if host.check_accounts:
             _check_accounts(path, options, findings)
         _check_keys(path, service, findings)
-        _check_sockets(path, service, options, findings)
+        if isinstance(options, ProgramOptions):
+            _check_sockets(path, service, options, findings)
 
 
-def needs_root(options: ProgramOptions, daemon: Daemon) -> bool:
+def needs_root(options: ProcessOptions, daemon: Daemon) -> bool:
     """Whether only root can start the program as its user and groups."""
     return bool(_foreign_keys(options, daemon))
 
 
-def _foreign_keys(options: ProgramOptions, daemon: Daemon) -> list[str]:
+def _foreign_keys(options: ProcessOptions, daemon: Daemon) -> list[str]:
     """The keys that name another account than the daemon's children have."""
     own = {"user": ("", daemon.user), "group": ("", daemon.group), "groups": ((),)}
     return [key for key in _ACCOUNT_KEYS if getattr(options, key) not in own[key]]
 
 
-def _check_files(path: KeyPath, options: ProgramOptions, findings: Findings) -> None:
+def _check_files(path: KeyPath, options: ProcessOptions, findings: Findings) -> None:
     """Refuse a program or a directory that is not there."""
-    program = options.command[0]
-    if fault := _fault_of_program(program):
-        findings.error((*path, "command", 0), f"{quoted(program)} {fault}")
+    directories: list[tuple[KeyPath, str]] = [((*path, "directory"), options.directory)]
+    if isinstance(options, ProgramOptions):
+        program = options.command[0]
+        if fault := _fault_of_program(program):
+            findings.error((*path, "command", 0), f"{quoted(program)} {fault}")
+    if isinstance(options, FunctionOptions):
+        directories += [((*path, "path", n), each) for n, each in enumerate(options.path)]
+    for key, directory in directories:
+        if not _may_be_directory(directory):
+            findings.error(key, f"there is no directory {quoted(directory)}")
+
+
+def _may_be_directory(path: str) -> bool:
+    """Whether a directory is there, or only the user of the service may look."""
     try:
-        is_directory = stat.S_ISDIR(os.stat(options.directory).st_mode)
+        return stat.S_ISDIR(os.stat(path).st_mode)
     except PermissionError:
-        return  # the program's user may reach it
+        return True
     except OSError:
-        is_directory = False
-    if not is_directory:
-        findings.error((*path, "directory"), f"there is no directory {quoted(options.directory)}")
+        return False
 
 
 def _fault_of_program(program: str) -> str:
@@ -95,7 +106,7 @@ def _fault_of_program(program: str) -> str:
 
 
 def _check_rights(
-    path: KeyPath, options: ProgramOptions, daemon: Daemon, host: Host, findings: Findings
+    path: KeyPath, options: ProcessOptions, daemon: Daemon, host: Host, findings: Findings
 ) -> None:
     """Refuse another user without root, and warn of a program that keeps root."""
     if host.uid != 0:
@@ -113,7 +124,7 @@ def _check_rights(
         )
 
 
-def _check_accounts(path: KeyPath, options: ProgramOptions, findings: Findings) -> None:
+def _check_accounts(path: KeyPath, options: ProcessOptions, findings: Findings) -> None:
     if options.user and not privileges.has_user(options.user):
         findings.error((*path, "user"), f"there is no user {quoted(options.user)} on this system")
     if options.group and not privileges.has_group(options.group):

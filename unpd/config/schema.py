@@ -47,7 +47,14 @@ from unpd.libraries import (
     Field,
     SerializeAsAny,
 )
-from unpd.names import FORKING_KINDS, KIND_OF_MODEL, ChildKind, Model, RefusalReason
+from unpd.names import (
+    FORKING_KINDS,
+    KIND_OF_MODEL,
+    PROGRAM_KINDS,
+    ChildKind,
+    Model,
+    RefusalReason,
+)
 from unpd.services.base import Options
 
 WEEK_S = 7 * 24 * 3600
@@ -316,8 +323,9 @@ class ServiceConfig(CommonKeys):
     @property
     def default_limit(self) -> int:
         """What ``max_connections`` is without the key."""
-        limits = {ChildKind.DISPATCHER: DEFAULT_SESSIONS, ChildKind.LAUNCHER: DEFAULT_PROGRAMS}
-        return limits.get(self.kind, 0)
+        if self.kind in PROGRAM_KINDS:
+            return DEFAULT_PROGRAMS
+        return DEFAULT_SESSIONS if self.forks else 0
 
     @property
     def has_default_limit(self) -> bool:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from unpd import __version__
 from unpd.config.packages import importable, origin_of, places, search
 from unpd.config.schema import ServiceConfig
-from unpd.errors import error_text, quoted
+from unpd.errors import error_line, quoted
 from unpd.kernel.privileges import user_name
 from unpd.libraries import ValidationError
 from unpd.services.base import Options, ServiceType
@@ -39,7 +39,6 @@ Kinds = tuple[bool, bool]
 GROUP = "unpd.services"
 STREAM_METHODS = ("greet", "converse")
 DATAGRAM_METHODS = ("answer",)
-MAX_REASON_CHARACTERS = 200
 MAX_VALUE_CHARACTERS = 40
 MAX_PORT = 65535
 
@@ -306,14 +305,4 @@ def _foreign(sentence: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        raise UnusableTypeError(f"{sentence}: {_shown(error)}") from error
-
-
-def _shown(error: BaseException) -> str:
-    """An exception in one line of bounded length."""
-    return re.sub(r"\s+", " ", error_text(error, _in_words))[:MAX_REASON_CHARACTERS]
-
-
-def _in_words(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise UnusableTypeError(f"{sentence}: {error_line(error)}") from error

@@ -47,14 +47,17 @@ _SERVING = Policy(
     stop_share=0.8,
 )
 
+# A reload leaves running programs alone.
+_PROGRAMS = replace(_SERVING, drain_s=lambda _: 0.0)
+
 POLICIES: Mapping[ChildKind, Policy] = MappingProxyType(
     {
         ChildKind.WORKER: _SERVING,
         ChildKind.ITERATIVE: _SERVING,
         # A dispatcher drains for as long as the sessions that it forked.
         ChildKind.DISPATCHER: _SERVING,
-        # A reload leaves running programs alone.
-        ChildKind.LAUNCHER: replace(_SERVING, drain_s=lambda _: 0.0),
+        ChildKind.LAUNCHER: _PROGRAMS,
+        ChildKind.PYTHON: _PROGRAMS,
         # An exporter's connections are short. It outlives the workers, so that a scrape
         # sees them drain.
         ChildKind.EXPORTER: Policy(

@@ -40,7 +40,7 @@ from unpd.kernel import privileges, processes, signals
 from unpd.kernel.privileges import Identity
 from unpd.kernel.spawning import Spawner
 from unpd.names import StartStep
-from unpd.services.program import ProgramLimits, ProgramOptions
+from unpd.services.program import ProcessOptions, ProgramLimits, ProgramOptions
 
 NOT_STARTED = 127
 """The exit code of a process that could not become its program, as shells have it."""
@@ -48,6 +48,8 @@ SOFT_OPEN_FILES = 1024
 """How many files a program may open without ``limits``, unless it raises that itself: a
 greater number breaks programs that use select(2), and unpd has raised its own.
 """
+PASSED_FD = 3
+"""The descriptor of the socket, where it is passed as by systemd (sd_listen_fds(3))."""
 MB = 1 << 20
 
 Limit = tuple[int, tuple[int, int]]
@@ -55,18 +57,9 @@ Limit = tuple[int, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rights:
-    """The user, the group and the supplementary groups of a program."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Launch:
     """A program of a service. ``stderr_fd``: where its standard error goes; None: to
-    its client. ``rights``: those to take; None: it keeps those of the launcher.
+    its client. ``identity``: the user to become; None: that of the launcher.
     ``umask``: None for the launcher's. ``banner``: what the client is sent first.
     ``fd_name``: its socket is descriptor 3, with this name (sd_listen_fds(3)); "": it
     is 0 and 1. ``has_limits``: the configuration names some.
@@ -78,7 +71,7 @@ class Launch:
     umask: int | None
     nice: int
     limits: tuple[Limit, ...]
-    rights: Rights | None
+    identity: Identity | None
     stderr_fd: int | None
     kill_after_s: float
     banner: bytes = b""
@@ -88,28 +81,29 @@ class Launch:
     @property
     def is_plain(self) -> bool:
         """Whether posix_spawn(3) can begin it."""
-        more = (self.rights, self.nice, self.has_limits, self.banner, self.fd_name)
+        more = (self.identity, self.nice, self.has_limits, self.banner, self.fd_name)
         return not any(more)
 
 
 def prepare(
-    options: ProgramOptions, name: str, children: Identity | None, stderr_fd: int | None
+    options: ProcessOptions, name: str, children: Identity | None, stderr_fd: int | None
 ) -> Launch:
     """Prepare the programs of the service ``name``. ``children``: the user of the
     daemon's children, if this process is still root. PrivilegeError for an account that
     does not exist.
     """
     variables = environment.of_service(options.environment, options.pass_environment)
+    command = options.command if isinstance(options, ProgramOptions) else ()
     # As systemd names what Accept=yes passes.
     fd_name = name if options.takes_socket else "connection"
     return Launch(
-        argv=tuple(map(os.fsencode, options.command)),
+        argv=tuple(map(os.fsencode, command)),
         environment=environment.encoded(variables),
         directory=os.fsencode(options.directory),
         umask=int(options.umask, 8) if options.umask else None,
         nice=options.nice,
         limits=tuple(_limits(options.limits)),
-        rights=_rights(options, children) if children else None,
+        identity=identity_of(options, children) if children else None,
         stderr_fd=stderr_fd,
         kill_after_s=options.kill_after_s,
         fd_name=os.fsencode(fd_name) if options.is_passed_as_by_systemd else b"",
@@ -117,17 +111,16 @@ def prepare(
     )
 
 
-def _rights(options: ProgramOptions, children: Identity) -> Rights:
-    """The rights that the options name, else those of the daemon's children. A user has
-    its own group, unless another is named.
+def identity_of(options: ProcessOptions, children: Identity) -> Identity:
+    """The user and the groups that the options name, else those of the daemon's
+    children. A user has its own group, unless another is named. PrivilegeError for an
+    account that does not exist.
     """
     group = options.group or (None if options.user else children.group)
     try:
-        identity = privileges.identify(options.user or children.user, group)
-        groups = tuple(map(privileges.group_id, options.groups))
+        return privileges.identify(options.user or children.user, group, options.groups)
     except KeyError as error:
-        raise PrivilegeError(f"cannot start {options.command[0]}: {error.args[0]}") from None
-    return Rights(identity.uid, identity.gid, groups)
+        raise PrivilegeError(f"cannot become the user of a service: {error.args[0]}") from None
 
 
 def _limits(limits: ProgramLimits) -> list[Limit]:
@@ -148,8 +141,9 @@ def _limits(limits: ProgramLimits) -> list[Limit]:
 @dataclass(frozen=True, slots=True)
 class Start:
     """One start of a program. ``variables``: its environment. ``fds``: its standard
-    descriptors. ``entry``: its words of the table of sessions. ``ignored``: the signals
-    that the launcher, of pid ``launcher_pid``, ignores.
+    descriptors. ``entry``: its words of the table of sessions. ``changed``: the signals
+    that the launcher, of pid ``launcher_pid``, ignores or handles. ``setup``: of the
+    session that it is; None: it is only tried (:mod:`unpd.dispatcher.trials`).
     """
 
     launch: Launch
@@ -157,15 +151,16 @@ class Start:
     fds: tuple[int, int, int]
     entry: memoryview
     launcher_pid: int
-    ignored: Sequence[int]
+    changed: Sequence[int]
     spawner: Spawner
+    setup: SessionSetup | None = None
 
 
 def start_of_session(
     launch: Launch,
     variables: Mapping[bytes, bytes],
     setup: SessionSetup,
-    ignored: Sequence[int],
+    changed: Sequence[int],
     spawner: Spawner,
 ) -> Start:
     """The start of a program that serves a connection. Programs expect a descriptor
@@ -179,18 +174,23 @@ def start_of_session(
         fds=(setup.fd, setup.fd, stderr_fd),
         entry=setup.entry,
         launcher_pid=setup.dispatcher_pid,
-        ignored=ignored,
+        changed=changed,
         spawner=spawner,
+        setup=setup,
     )
 
 
-def begin(program: Start) -> int:
+Steps = Mapping[StartStep, Callable[[Start], None]]
+"""What a forked process does, in this order. The last step never returns."""
+
+
+def begin(program: Start, steps: Steps) -> int:
     """Begin a program; return its pid. OSError if the kernel refuses a process."""
     if program.launch.is_plain:
         # Whatever is wrong, the fork finds it too.
         with contextlib.suppress(OSError):
             return _spawn(program)
-    return fork_into(partial(start, program))
+    return fork_into(partial(start, program, steps))
 
 
 def _spawn(program: Start) -> int:
@@ -209,12 +209,12 @@ def _spawn(program: Start) -> int:
             os.umask(umask)
 
 
-def start(program: Start) -> NoReturn:
+def start(program: Start, steps: Steps) -> NoReturn:
     """Become the program, step by step."""
     step = StartStep.SESSION
     try:
         if enter_pid(program.entry, program.launcher_pid):
-            for step, take in STEPS.items():  # noqa: B007 - it names the one that failed
+            for step, take in steps.items():  # noqa: B007 - it names the one that failed
                 take(program)
     except (OSError, MemoryError) as error:  # the latter: at a small limit of memory
         number = error.errno if isinstance(error, OSError) else errno.ENOMEM
@@ -225,12 +225,13 @@ def start(program: Start) -> NoReturn:
 
 
 def _lead_session(program: Start) -> None:
-    """Lead a session and a process group, and ignore no signal: a program would inherit
-    that. The launcher's handlers end with execve(2).
+    """Lead a session and a process group. Give up the launcher's wake-up pipe and its
+    handlers, which would take a signal that comes before execve(2); and ignore no
+    signal, because a program would inherit that.
     """
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for signum in program.ignored:
+    for signum in program.changed:
         signal.signal(signum, signal.SIG_DFL)
 
 
@@ -244,7 +245,7 @@ def _connect(program: Start) -> None:
         _place(program.fds)
         return
     null_fd = os.open(os.devnull, os.O_RDWR)
-    _place((null_fd, stderr_fd, stderr_fd, fd))
+    _place((null_fd, stderr_fd, stderr_fd, fd))  # the last is PASSED_FD
 
 
 def _place(sources: Sequence[int]) -> None:
@@ -269,8 +270,8 @@ def _limit(program: Start) -> None:
 
 
 def _become_user(program: Start) -> None:
-    if rights := program.launch.rights:
-        privileges.become(rights.uid, rights.gid, rights.groups)
+    if program.launch.identity is not None:
+        privileges.become(program.launch.identity)
 
 
 def _enter_directory(program: Start) -> None:
@@ -293,7 +294,7 @@ def _execute(program: Start) -> None:
     os.execve(argv[0], argv, variables)  # noqa: S606 - no shell is meant
 
 
-STEPS: Mapping[StartStep, Callable[[Start], None]] = MappingProxyType(
+STEPS: Steps = MappingProxyType(
     {
         StartStep.SESSION: _lead_session,
         StartStep.DESCRIPTORS: _connect,

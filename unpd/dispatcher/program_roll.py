@@ -47,13 +47,15 @@ _CAUSES: Mapping[ProgramResult, EndCause] = MappingProxyType(
 class ProgramEnded(Ended):
     """What is known of a program that has ended. ``failed_step``: of its start, with
     the errno; None if it has started. ``told``: unpd had told it to end.
-    ``suppressed``: how many lines were left out, None if this one is, too.
+    ``suppressed``: how many lines were left out, None if this one is, too. ``trace``:
+    that of an exception which ended a function.
     """
 
     result: ProgramResult
     failed_step: tuple[StartStep, int] | None
     told: bool
     suppressed: int | None
+    trace: str = ""
     last_line: str = ""
 
     def log_death(self, log: Log, reason: ReapReason, report: str) -> None:
@@ -69,6 +71,18 @@ class ProgramEnded(Ended):
                 step=str(step),
                 reason=os.strerror(number),
                 suppressed=self.suppressed,
+            )
+            return
+        if self.trace:
+            log.event(
+                "function.raised",
+                service=self.service,
+                session_pid=self.pid,
+                peer=address_text(self.peer),
+                error=self.trace.rstrip().rpartition("\n")[2],
+                duration_s=round(self.duration_s, 3),
+                suppressed=self.suppressed,
+                trace=self.trace,
             )
             return
         log.event(
@@ -128,7 +142,7 @@ class ProgramRoll(Roll):
     def reaped(self, index: int, end: ProcessEnd, now_ns: int) -> ProgramEnded:
         """Book the end of a program, with its result and what it used."""
         words, account = self._table.entry(index), self.enrolled[index].account
-        failed = failed_step(words)
+        failed, trace = failed_step(words), self._table.trace(index)
         told = bool(words[Session.TERMINATED_NS])
         is_late = bool(words[_word(EndCause.SESSION_LIMIT)])
         result = _result(end, is_late=is_late, has_started=failed is None)
@@ -149,6 +163,7 @@ class ProgramRoll(Roll):
             failed_step=failed,
             told=told,
             suppressed=self._lines[ended.service].take(now_ns / layout.NS) if logged else None,
+            trace=trace,
         )
 
 

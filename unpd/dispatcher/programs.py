@@ -32,7 +32,7 @@ from unpd.board.layout import NS
 from unpd.dispatcher import environment
 from unpd.dispatcher.error_lines import ErrorLines
 from unpd.dispatcher.heirlooms import Heirlooms
-from unpd.dispatcher.launch import Launch, begin, start_of_session
+from unpd.dispatcher.launch import Launch, Steps, begin, start_of_session
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.program_roll import ProgramEnded, ProgramRoll
 from unpd.dispatcher.roll import ProcessEnd
@@ -80,13 +80,15 @@ class ServicePrograms:
 @dataclass(frozen=True, slots=True)
 class ProgramSetup:
     """Everything that a launcher has and another dispatcher lacks. ``services``: by
-    their columns. ``grace_s``: how long a graceful stop may take. ``running``: how many
-    programs have each whole socket, by its counter in the row.
+    their columns. ``grace_s``: how long a graceful stop may take. ``steps``: of a
+    forked process. ``running``: how many programs have each whole socket, by its
+    counter in the row.
     """
 
     services: Mapping[int, ServicePrograms]
     heirlooms: Heirlooms
     grace_s: float
+    steps: Steps
     running: Counter[int] = field(default_factory=Counter)
 
 
@@ -116,6 +118,7 @@ class Programs(SessionProcesses):
         super().__init__(roll, reaper, log, clock)
         self._programs = roll
         self._services = setup.services
+        self._steps = setup.steps
         self._hangups = setup.heirlooms.hangups
         self._stderrs = setup.heirlooms.stderrs
         # The last program is killed a little before the master kills this launcher.
@@ -127,9 +130,9 @@ class Programs(SessionProcesses):
             column: ErrorLines(setup.services[column].name, stderr, log)
             for column, stderr in self._stderrs.items()
         }
-        self._ignored = signals.ignored()
+        self._changed: tuple[int, ...] = ()
         self._spawner = Spawner()
-        self._trials = Trials(self._ignored, self._spawner, clock)
+        self._trials = Trials(self._spawner, clock)
         self._wheel: Wheel[Running] = Wheel()
         self._running: dict[int, Running] = {}
         self._killed = LineLimit(KILLED_LINES_PER_S)
@@ -158,7 +161,8 @@ class Programs(SessionProcesses):
             number = self._clients[self._client(index)] + 1
             about = environment.of_connection(setup.fd, setup.peer, number)
         variables = {**launch.environment, **environment.encoded(about)}
-        return begin(start_of_session(launch, variables, setup, self._ignored, self._spawner))
+        program = start_of_session(launch, variables, setup, self._changed, self._spawner)
+        return begin(program, self._steps)
 
     def _forked(self, index: int, setup: SessionSetup) -> None:
         self._clients[self._client(index)] += 1
@@ -191,8 +195,11 @@ class Programs(SessionProcesses):
     # --- what the programs tell -------------------------------------------------------
 
     def watch(self, loop: Loop) -> None:
-        """Watch the connections of the programs, and their standard error."""
-        self._trials.watch(loop)
+        """Watch the connections of the programs, and their standard error. By now this
+        process has its handlers.
+        """
+        self._changed = signals.changed()
+        self._trials.watch(loop, self._changed)
         loop.watch(self._hangups.fd, select.EPOLLIN, self._take_hangups)
         for column, stderr in self._stderrs.items():
             loop.watch(stderr.fds[0], select.EPOLLIN, partial(self._read_lines, column))

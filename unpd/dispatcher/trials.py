@@ -23,7 +23,7 @@ from typing import Any
 
 from unpd.board import layout
 from unpd.board.layout import Session
-from unpd.dispatcher.launch import Launch, Start, begin
+from unpd.dispatcher.launch import STEPS, Launch, Start, begin
 from unpd.dispatcher.program_roll import failed_step
 from unpd.dispatcher.roll import ProcessEnd
 from unpd.json_lines import encode
@@ -49,21 +49,21 @@ class Trial:
 
 
 class Trials:
-    """The trials of one launcher. ``ignored``: the signals that it ignores."""
+    """The trials of one launcher."""
 
-    def __init__(
-        self, ignored: Sequence[int], spawner: Spawner, clock: Callable[[], float]
-    ) -> None:
-        self._ignored = ignored
+    def __init__(self, spawner: Spawner, clock: Callable[[], float]) -> None:
+        self._changed: Sequence[int] = ()
         self._spawner = spawner
         self._clock = clock
         self._loop = Loop()
         self._wheel: Wheel[Trial] = Wheel()
         self._all: dict[int, Trial] = {}
 
-    def watch(self, loop: Loop) -> None:
-        """Watch the commands in this loop."""
-        self._loop = loop
+    def watch(self, loop: Loop, changed: Sequence[int]) -> None:
+        """Watch the commands in this loop. ``changed``: the signals that the launcher
+        ignores or handles.
+        """
+        self._loop, self._changed = loop, changed
 
     @property
     def due_at(self) -> float:
@@ -97,10 +97,10 @@ class Trials:
                 fds=(standard_input, standard_output, standard_error),
                 entry=entry,
                 launcher_pid=os.getpid(),
-                ignored=self._ignored,
+                changed=self._changed,
                 spawner=self._spawner,
             )
-            return begin(program), entry
+            return begin(program, STEPS), entry
         finally:
             for each in fds:
                 os.close(each)

@@ -14,7 +14,7 @@ import ctypes
 import grp
 import os
 import pwd
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,26 +30,30 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user and group, by name and number."""
+    """A user and group, by name and number, and supplementary groups."""
 
     user: str
     uid: int
     group: str
     gid: int
+    groups: tuple[int, ...] = ()
 
 
-def identify(user: str, group: str | None) -> Identity:
-    """Look up a user and group; with ``group`` None, the user's own group.
+def identify(user: str, group: str | None, groups: Iterable[str] = ()) -> Identity:
+    """Look up a user and group; with ``group`` None, the user's own group. ``groups``:
+    the supplementary ones.
 
-    KeyError with one sentence if the user or the group does not exist.
+    KeyError with one sentence if the user or a group does not exist.
     """
     try:
         account = pwd.getpwnam(user)
     except KeyError:
         raise KeyError(f"there is no user {user!r} on this system") from None
+    more = tuple(map(_group_id, groups))
     if group is None:
-        return Identity(user, account.pw_uid, _group_name(account.pw_gid), account.pw_gid)
-    return Identity(user, account.pw_uid, group, group_id(group))
+        own = account.pw_gid
+        return Identity(user, account.pw_uid, _group_name(own), own, more)
+    return Identity(user, account.pw_uid, group, _group_id(group), more)
 
 
 def has_user(user: str) -> bool:
@@ -82,7 +86,7 @@ def has_group(group: str) -> bool:
     return True
 
 
-def group_id(group: str) -> int:
+def _group_id(group: str) -> int:
     """The number of a group. KeyError with one sentence if it does not exist."""
     try:
         return grp.getgrnam(group).gr_gid
@@ -119,7 +123,8 @@ def unprivileged_user() -> str:
 
 
 def drop_to(identity: Identity) -> None:
-    """Become ``identity`` for good: no supplementary groups, no way back to root.
+    """Become ``identity`` for good: no other supplementary groups than its own, no way
+    back to root.
 
     Works for root only. OSError on any failure; the caller must then exit.
     """
@@ -135,20 +140,20 @@ def drop_to(identity: Identity) -> None:
     if (
         os.getresuid() != (identity.uid,) * 3
         or os.getresgid() != (identity.gid,) * 3
-        or not set(os.getgroups()) <= {identity.gid, *kept_groups}
+        or not set(os.getgroups()) <= {identity.gid, *identity.groups, *kept_groups}
     ):
         raise PermissionError(f"the kernel did not change this process to user {identity.user}")
     if identity.uid != 0:
         _prove_no_return()
 
 
-def become(uid: int, gid: int, groups: Sequence[int]) -> None:
-    """Become a user with a group and supplementary groups, for good. OSError, after
-    which this process must do nothing but exit.
+def become(identity: Identity) -> None:
+    """Become ``identity`` without the proofs of :func:`drop_to`, because another
+    program follows at once. OSError, after which this process must do nothing but exit.
     """
-    os.setgroups(groups)
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+    os.setgroups(identity.groups)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
 
 
 @contextlib.contextmanager
@@ -187,7 +192,7 @@ def _set_file_ids(libc: ctypes.CDLL, uid: int, gid: int) -> None:
 
 
 def _drop_groups(identity: Identity) -> list[int]:
-    """Drop the supplementary groups; return those that stay.
+    """Drop all supplementary groups but those of ``identity``; return those that stay.
 
     A user namespace that an ordinary user made denies setgroups(2)
     (user_namespaces(7)). If its root stays root, its groups stay too, as they do for a
@@ -195,7 +200,7 @@ def _drop_groups(identity: Identity) -> list[int]:
     files that the children must not reach.
     """
     try:
-        os.setgroups([])
+        os.setgroups(identity.groups)
     except PermissionError as error:
         if not _are_groups_fixed():
             raise

@@ -201,10 +201,13 @@ def ignore(signums: Iterable[int]) -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-def ignored() -> tuple[int, ...]:
-    """The signals that this process ignores, which programs inherit (execve(2))."""
+def changed() -> tuple[int, ...]:
+    """The signals that this process ignores, which programs inherit (execve(2)), or
+    handles in Python. It takes 0.4 ms to find them.
+    """
+    default = (signal.SIG_DFL, None)  # the latter: a handler in C, such as faulthandler's
     every = signal.valid_signals()
-    return tuple(number for number in every if signal.getsignal(number) is signal.SIG_IGN)
+    return tuple(number for number in every if signal.getsignal(number) not in default)
 
 
 def open_wakeup_pipe() -> tuple[int, int]:

@@ -37,6 +37,14 @@ ROWS: tuple[LogEvent, ...] = (
         optional=("last_line",),
     ),
     LogEvent(
+        "function.raised",
+        "error",
+        ("service", "session_pid", "peer", "error", "duration_s", "suppressed", "trace"),
+        "The function of a service raised `error`, which ended one connection; `trace` is the end"
+        " of its traceback, and the line left out `suppressed` others since the one before it.",
+        "Look at the file and the line in `trace`.",
+    ),
+    LogEvent(
         "program.terminated",
         "debug",
         ("service", "session_pid", "peer", "cause", "kill_in_s"),

@@ -25,7 +25,7 @@ CONNECTIONS = "log.connections"
 
 ABOUT_CHILD = ("pool", "index", "birth", "generation", "service")
 """The first fields of most lines that the master logs about one child. ``service``: the
-one that the child alone serves, so only an iterative worker has it.
+one that an iterative worker or a python dispatcher alone serves.
 """
 
 

@@ -64,7 +64,7 @@ def _spawn(runtime: Runtime, effect: fx.Spawn) -> None:
         plan = ForkPlan(
             board=runtime.board,
             row=row,
-            identity=runtime.identity,
+            identity=partial(kind.identity, runtime, deployment, child),
             keeps_root=kind.keeps_root(runtime, deployment, child),
             log=runtime.log,
             kept_fds=(

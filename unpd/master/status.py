@@ -31,6 +31,7 @@ _NOUNS: Mapping[ChildKind, str] = MappingProxyType(
         ChildKind.ITERATIVE: "iterative workers",
         ChildKind.DISPATCHER: "dispatchers",
         ChildKind.LAUNCHER: "launchers",
+        ChildKind.PYTHON: "python dispatchers",
     }
 )
 """The kinds of children that serve, in the plural."""

@@ -39,7 +39,7 @@ LIMITS = (
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
     """A TOML array as a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
@@ -77,6 +77,7 @@ def _variable(name: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_text)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 Variable = Annotated[str, AfterValidator(_variable)]
 Account = Annotated[str, Field(pattern=r"^[^\s:/\x00-\x1f\x7f]{0,256}$")]
 GroupName = Annotated[str, Field(pattern=r"^[^\s:/\x00-\x1f\x7f]{1,256}$")]
@@ -100,47 +101,26 @@ class ProgramLimits(BaseModel):
     core_mb: int | None = Field(None, ge=0, le=MAX_MB)
 
 
-# No class statement can name this key: it is a keyword of Python.
-_PASS: Any = {
-    "pass": (
-        Literal["standard", "systemd"],
-        Field("standard", description='"standard" or "systemd"'),
-    )
-}
-_Passing: Any = create_model("_Passing", __base__=Options, **_PASS)
-
-
-class ProgramOptions(_Passing):
-    """The keys that only services of type exec have.
+class ProcessOptions(Options):
+    """The keys about the process of a connection, whatever runs in it.
 
     ``user``, ``group``: "" for those of the daemon's children; ``group`` is that of
     ``user`` if only that is given. ``umask``: "" for the daemon's. ``nice`` is added to
-    the daemon's. ``wait``: one program at a time gets the socket itself; ``keep``: so
-    many programs do, from the start.
+    the daemon's.
     """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    command: Annotated[tuple[Text, ...], BeforeValidator(_listed), AfterValidator(_command)] = (
-        Field(
-            min_length=1,
-            max_length=MAX_ARGUMENTS,
-            description=(
-                "a list of the absolute path of a program and its arguments, such as"
-                ' ["/usr/bin/git", "daemon", "--inetd"]'
-            ),
-        )
-    )
     user: Account = Field("", description='the name of a user, such as "nobody"')
     group: Account = Field("", description='the name of a group, such as "nogroup"')
-    groups: Annotated[tuple[GroupName, ...], BeforeValidator(_listed)] = Field(
+    groups: Annotated[tuple[GroupName, ...], BeforeValidator(listed)] = Field(
         (), max_length=MAX_GROUPS, description='a list of names of groups, such as ["mail"]'
     )
     umask: str = Field(
         "", pattern=r"^(0?[0-7]{3})?$", description='a string of octal digits, such as "0027"'
     )
     nice: int = Field(0, ge=-40, le=39, description="a whole number from -40 to 39")
-    directory: Annotated[str, AfterValidator(_absolute)] = Field(
+    directory: AbsolutePath = Field(
         "/", description='an absolute path, such as "/var/lib/mysqlchk"'
     )
     limits: ProgramLimits = Field(ProgramLimits(), description=LIMITS)
@@ -149,13 +129,62 @@ class ProgramOptions(_Passing):
         max_length=MAX_VARIABLES,
         description='a table of texts, such as { LANG = "C.UTF-8" }',
     )
-    pass_environment: Annotated[tuple[Variable, ...], BeforeValidator(_listed)] = Field(
+    pass_environment: Annotated[tuple[Variable, ...], BeforeValidator(listed)] = Field(
         (), max_length=MAX_VARIABLES, description='a list of names of variables, such as ["LANG"]'
     )
-    stderr: Literal["socket", "log"] = Field("socket", description='"socket" or "log"')
     kill_after_s: float = Field(
         5.0, ge=0.1, le=HOUR_S, description="a number of seconds from 0.1 to 3600"
     )
+
+    # These hold for a function; programs have keys about them.
+
+    @property
+    def takes_socket(self) -> bool:
+        """Whether the process gets the socket itself, and takes the clients itself."""
+        return False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether processes are kept running, whether clients come or not."""
+        return False
+
+    @property
+    def is_passed_as_by_systemd(self) -> bool:
+        """Whether the connection or the socket is descriptor 3, and not 0, 1 and 2."""
+        return True
+
+    @property
+    def logs_stderr(self) -> bool:
+        """Whether standard error goes to the log: it has to if no client is there."""
+        return True
+
+
+# No class statement can name this key: it is a keyword of Python.
+_PASS: Any = {
+    "pass": (
+        Literal["standard", "systemd"],
+        Field("standard", description='"standard" or "systemd"'),
+    )
+}
+_Passing: Any = create_model("_Passing", __base__=ProcessOptions, **_PASS)
+
+
+class ProgramOptions(_Passing):
+    """The keys that only services of type exec have.
+
+    ``wait``: one program at a time gets the socket itself; ``keep``: so many programs
+    do, from the start.
+    """
+
+    command: Annotated[tuple[Text, ...], BeforeValidator(listed), AfterValidator(_command)] = Field(
+        min_length=1,
+        max_length=MAX_ARGUMENTS,
+        description=(
+            "a list of the absolute path of a program and its arguments, such as"
+            ' ["/usr/bin/git", "daemon", "--inetd"]'
+        ),
+    )
+    stderr: Literal["socket", "log"] = Field("socket", description='"socket" or "log"')
     wait: bool = Field(False, description="true or false")
     keep: int = Field(
         0, ge=0, le=MAX_KEPT, description=f"a whole number from 0 (none) to {MAX_KEPT}"
@@ -164,7 +193,12 @@ class ProgramOptions(_Passing):
     @property
     def takes_socket(self) -> bool:
         """Whether programs get the socket itself, and take the clients themselves."""
-        return self.wait or self.keep > 0
+        return self.wait or self.is_kept
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether programs are kept running, whether clients come or not."""
+        return self.keep > 0
 
     @property
     def is_passed_as_by_systemd(self) -> bool:

@@ -16,6 +16,7 @@ from unpd.services.chargen import Chargen, ChargenOptions
 from unpd.services.daytime import Daytime, DaytimeOptions
 from unpd.services.discard import Discard, DiscardOptions
 from unpd.services.echo import Echo, EchoOptions
+from unpd.services.function import FunctionOptions, FunctionService
 from unpd.services.program import Program, ProgramOptions
 from unpd.services.qotd import Qotd, QotdOptions
 from unpd.services.redirect import Redirect, RedirectOptions
@@ -72,6 +73,16 @@ SERVICES: Mapping[str, ServiceType] = MappingProxyType(
                 options=ProgramOptions,
                 make=Program,
                 served_by=ChildKind.LAUNCHER,
+            ),
+            ServiceType(
+                name="python",
+                rfc=None,
+                port=0,
+                stream=True,
+                datagram=False,
+                options=FunctionOptions,
+                make=FunctionService,
+                served_by=ChildKind.PYTHON,
             ),
             ServiceType(
                 name="qotd",

@@ -112,7 +112,12 @@ def test_a_row_of_processes_has_no_user_and_system() -> None:
 
 def test_a_title_says_what_accepts() -> None:
     """A worker, or the dispatcher where each client has a process."""
-    for row, title in (("fork-50", "unpd, a dispatcher"), ("turnover-50", "unpd, one worker")):
+    titles = {
+        "fork-50": "unpd, a dispatcher",
+        "function-50": "unpd, a python dispatcher",
+        "turnover-50": "unpd, one worker",
+    }
+    for row, title in titles.items():
         page = markdown(dataclasses.replace(results(), table={row: {UNPD: each(SAMPLE)}}))
         assert lines(page, "")[-1][0] == f"**{title}**"
 

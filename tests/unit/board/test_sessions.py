@@ -2,8 +2,8 @@
 
 import itertools
 
-from unpd.board.layout import Row, Session, Word
-from unpd.board.sessions import SessionTable
+from unpd.board.layout import WORD_BYTES, Row, Session, Word
+from unpd.board.sessions import SessionTable, leave_trace
 
 PEER = bytes(range(1, 29))
 """As long as a sockaddr_in6."""
@@ -43,6 +43,20 @@ def test_entries_do_not_overlap() -> None:
     table.entry(0)[:] = memoryview(b"\xff" * 8 * Session.size).cast("Q")
     assert not any(table.entry(1))
     assert len(table.entry(1)) == Session.size
+
+
+def test_a_traceback_is_left_in_an_entry() -> None:
+    """Its end, if it is too long; the next session of the entry has left none."""
+    table = SessionTable(2)
+    assert table.trace(0) == ""
+    leave_trace(table.entry(0), "ValueError: \N{SNOWMAN}\n")
+    assert (table.trace(0), table.trace(1)) == ("ValueError: \N{SNOWMAN}\n", "")
+    leave_trace(table.entry(0), "x" * 5000 + "the end")
+    words = Session.span(Session.TRACE)
+    assert len(table.trace(0)) == WORD_BYTES * (words.stop - words.start)
+    assert table.trace(0).endswith("the end")
+    table.begin(0, service=1, accepted_ns=1, peer=b"")
+    assert table.trace(0) == ""
 
 
 def test_an_entry_begins_as_a_row_does() -> None:

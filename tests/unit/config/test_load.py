@@ -400,9 +400,8 @@ def test_frozen(accept: Accept) -> None:
             "[services.lobby]",
             (
                 'unpd.toml:1: services.lobby.type: there is no service type "lobby"; set type to'
-                ' one of "chargen", "daytime", "discard", "echo", "exec", "qotd", "redirect",'
-                ' "sensor",'
-                ' "tcpmux", "time"'
+                ' one of "chargen", "daytime", "discard", "echo", "exec", "python", "qotd",'
+                ' "redirect", "sensor", "tcpmux", "time"'
             ),
         ),
         (
@@ -416,7 +415,7 @@ def test_frozen(accept: Accept) -> None:
             "[services.x]\ntype = 7",
             (
                 'unpd.toml:2: services.x.type: must be one of "chargen", "daytime", "discard",'
-                ' "echo", "exec", "qotd", "redirect", "sensor", "tcpmux", "time"'
+                ' "echo", "exec", "python", "qotd", "redirect", "sensor", "tcpmux", "time"'
             ),
         ),
         (f"{ECHO}listen = 'tcp://[::]:7'", f"unpd.toml:2: services.echo.listen: {SOME_ADDRESSES}"),

@@ -18,7 +18,7 @@ from unpd.config.host import Host
 from unpd.config.load import loads
 from unpd.config.plan import restart_needed
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
-from unpd.services.program import ProgramLimits
+from unpd.services.program import ProcessOptions, ProgramLimits
 from unpd.services.table import SERVICES
 
 TEXT = (Path(__file__).parents[3] / "config/unpd.toml").read_text()
@@ -36,9 +36,15 @@ KEYS = [
     (table, key, field) for table, model in SECTIONS for key, field in model.model_fields.items()
 ]
 COMMON = [(key, ServiceConfig.model_fields[key]) for key in COMMON_KEYS]
-FOREIGN_PORTS = {"exec": 9200, "redirect": 8080, "sensor": 23}
+FOREIGN_PORTS = {"exec": 9200, "python": 10078, "redirect": 8080, "sensor": 23}
 """The ports in the file of types that have none of their own."""
-OWN = [(name, key) for name, row in SERVICES.items() for key in row.options.model_fields]
+OWN = [
+    (name, key)
+    for name, row in SERVICES.items()
+    for key in row.options.model_fields
+    # The keys that two types have are explained with the first.
+    if name != "python" or key not in ProcessOptions.model_fields
+]
 
 
 def comment_above(table: str, key: str) -> str:

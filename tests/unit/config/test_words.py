@@ -31,7 +31,7 @@ WORDS = {
     ),
     "log_type": "the key is file in [log]; without it the log goes to standard error",
     "log_on_success": "the key is connections in [log]",
-    "nice": 'only services of type "exec" have it',
+    "nice": 'only services of type "exec", "python" have it',
     "server": 'a service of type "exec" has the key command',
     "command": 'only services of type "exec" have it',
     "flags": 'the keys are keepalive and ipv6_only; for SENSOR, type = "sensor"',
@@ -46,7 +46,7 @@ WORDS = {
     ),
     "path": (
         'a UNIX socket stands in listen, such as listen = ["unix:///run/unpd/echo.sock"]; the log'
-        " file is file in [log]"
+        ' file is file in [log]; only services of type "python" have a path'
     ),
     "id": "the name of the service is that of its table: [services.NAME]",
     "v6only": "the key is ipv6_only",
@@ -56,9 +56,12 @@ WORDS = {
     "deny_time": (
         'the key is deny_time_s of a service with type = "sensor", in seconds and not in minutes'
     ),
-    "umask": 'only services of type "exec" have it; the key for a UNIX socket is socket_mode',
-    "user": 'it belongs in [daemon]; only services of type "exec" have their own',
-    "group": 'it belongs in [daemon]; only services of type "exec" have their own',
+    "umask": (
+        'only services of type "exec" and "python" have it; the key for a UNIX socket is'
+        " socket_mode"
+    ),
+    "user": 'it belongs in [daemon]; only services of type "exec" and "python" have their own',
+    "group": 'it belongs in [daemon]; only services of type "exec" and "python" have their own',
     "timeout": (
         "the keys are idle_timeout_s, session_timeout_s and user_timeout_s in [services.NAME]"
     ),
@@ -161,8 +164,8 @@ TEXTS = [
         "[services.echo]\ntype='finger'\n",
         (
             ':2: services.echo.type: there is no service type "finger"; set type to one of'
-            ' "chargen", "daytime", "discard", "echo", "exec", "qotd", "redirect", "sensor",'
-            ' "tcpmux", "time"'
+            ' "chargen", "daytime", "discard", "echo", "exec", "python", "qotd", "redirect",'
+            ' "sensor", "tcpmux", "time"'
         ),
     ),
     (

@@ -305,7 +305,8 @@ def test_the_kinds_of_children_are_those_that_the_stop_knows() -> None:
     """Those that serve stop first, then the exporter. A new kind of child needs a place
     in this order.
     """
-    first = {ChildKind.WORKER, ChildKind.DISPATCHER, ChildKind.ITERATIVE, ChildKind.LAUNCHER}
+    first = {ChildKind.WORKER, ChildKind.DISPATCHER, ChildKind.ITERATIVE}
+    first |= {ChildKind.LAUNCHER, ChildKind.PYTHON}
     assert set(ChildKind) == first | {ChildKind.EXPORTER}
     shares = {POLICIES[kind].stop_share for kind in first}
     assert len(shares) == 1

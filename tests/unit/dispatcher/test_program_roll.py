@@ -12,7 +12,7 @@ import pytest
 from tests.support.memory_sink import MemorySink
 from unpd.board import layout
 from unpd.board.layout import Row, Service, Session
-from unpd.board.sessions import SessionTable
+from unpd.board.sessions import SessionTable, leave_trace
 from unpd.board.source_lane import SourceLane
 from unpd.board.sources import Shape, create
 from unpd.config.times import ServiceTimes
@@ -130,6 +130,16 @@ def test_a_program_that_did_not_begin(scene: Scene) -> None:
     assert (ended.result, ended.cause) == (ProgramResult.NOT_STARTED, EndCause.ERROR)
     (line,) = logged(ended)
     assert f'step=directory reason="{os.strerror(13)}"' in line
+
+
+def test_a_function_that_has_raised(scene: Scene) -> None:
+    """Its traceback is the line, which ends with the exception."""
+    index = scene.begin()
+    leave_trace(scene.table.entry(index), "Traceback ...\n  at home\nValueError: on purpose\n")
+    (line,) = logged(scene.end(index, 1 << 8))
+    assert "function.raised service=cat session_pid=4711 " in line
+    assert 'error="ValueError: on purpose"' in line
+    assert "at home" in line
 
 
 def test_the_peak_is_that_of_the_greatest_program(scene: Scene) -> None:

@@ -1,11 +1,20 @@
 """The table of services."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 import pytest
 
 from unpd.config.schema import ServiceConfig, is_name
 from unpd.services.base import Conversation, ServiceType
 from unpd.services.redirect import Redirect
 from unpd.services.table import SERVICES
+
+NEEDED: Mapping[str, dict[str, Any]] = MappingProxyType(
+    {"exec": {"command": ("/bin/true",)}, "python": {"handler": "module:function"}}
+)
+"""Options without a default, of the types that no engine serves."""
 
 
 @pytest.mark.parametrize(
@@ -21,6 +30,7 @@ from unpd.services.table import SERVICES
         ("sensor", None, 0),
         ("exec", None, 0),
         ("redirect", None, 0),
+        ("python", None, 0),
     ],
 )
 def test_rows(name: str, rfc: int | None, port: int) -> None:
@@ -38,7 +48,7 @@ def test_row_is_valid(row: ServiceType) -> None:
     assert SERVICES[row.name] is row
     assert not set(row.options.model_fields) & ServiceConfig.model_fields.keys()
     if row.served_by is not None:
-        assert row.make(row.options.model_validate({"command": ["/bin/true"]}))
+        assert row.make(row.options.model_validate(NEEDED[row.name]))
         return
     service = row.make(row.options())
     if row.stream and not isinstance(service, Redirect):

@@ -93,15 +93,15 @@ class Newborn:
 class ForkPlan:
     """The plan of a fork: the objects that the new child takes over from the master.
 
-    ``row``: the child's row of the board. ``identity``: the user and group to become
-    (None: those of the master). ``keeps_root``: the child keeps the user and all rights
-    of the master. ``kept_fds``: the descriptors that the child keeps beside 0, 1, 2,
-    the log's and the channel's. ``live``: the child's whole life.
+    ``row``: the child's row of the board. ``identity``: looks the user and group to
+    become up, in the child (None: those of the master). ``keeps_root``: the child keeps
+    the user and all rights of the master. ``kept_fds``: the descriptors that the child
+    keeps beside 0, 1, 2, the log's and the channel's. ``live``: its whole life.
     """
 
     board: Scoreboard
     row: int
-    identity: Identity | None
+    identity: Callable[[], Identity | None]
     log: Log
     kept_fds: tuple[int, ...]
     live: Callable[[Newborn], None]
@@ -192,7 +192,7 @@ def _live(child: Child, plan: ForkPlan, channel: ChannelEnd, parent_pid: int) ->
     newborn = _settle_in(child, plan, channel)
     try:
         if not plan.keeps_root:
-            _drop_privileges(plan.identity)
+            _drop_privileges(plan.identity())
         if not processes.die_with_parent(parent_pid):
             return int(ExitCode.FAILED)
         signals.unblock_all()

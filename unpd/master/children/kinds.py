@@ -18,8 +18,7 @@ Called by the performers; calls :mod:`unpd.worker`, :mod:`unpd.dispatcher` and
 """
 
 import functools
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +34,7 @@ from unpd.dispatcher.heirlooms import Heirlooms
 from unpd.dispatcher.main import Dispatcher, DispatcherSetup
 from unpd.dispatcher.program_roll import ProgramRoll
 from unpd.dispatcher.programs import Programs
+from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import interrupt_waits
 from unpd.master.children.exporting import (
     exporter_keeps,
@@ -42,14 +42,18 @@ from unpd.master.children.exporting import (
     servers_by_service,
 )
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
-from unpd.master.children.lanes import Lane
 from unpd.master.children.launching import (
+    Prepare,
+    function_identity,
     keeps_root,
+    lane_of,
     make_heirlooms,
+    prepare_function,
     prepare_programs,
     sockets_of,
 )
 from unpd.master.children.serving import (
+    identities_of,
     listeners_of,
     make_services,
     needed_by,
@@ -59,7 +63,6 @@ from unpd.master.children.serving import (
     services_of_slots,
 )
 from unpd.master.columns import target_keys
-from unpd.master.listening.listener import OpenListener
 from unpd.master.runtime import Deployment, Runtime
 from unpd.names import ChildKind
 from unpd.services.base import StreamService
@@ -80,6 +83,7 @@ class Kind:
     ``keeps``: the descriptors of listeners that a child inherits. ``live``: its whole
     life, called in the child. ``sessions``: how many session processes a child may have
     at a time. ``heirlooms``: makes what these share with later children in its place.
+    ``identity``: the user that a child becomes, None: that of the master.
     ``keeps_root``: whether a child of a master that is root stays root.
     """
 
@@ -89,6 +93,9 @@ class Kind:
     live: Callable[[Runtime, Deployment, Newborn], None]
     sessions: Callable[[Deployment, Child], int] = lambda _deployment, _child: 0
     heirlooms: Callable[[Runtime, Deployment, Child], Heirlooms | None] = lambda *_: None
+    identity: Callable[[Runtime, Deployment, Child], Identity | None] = lambda runtime, *_: (
+        runtime.identity
+    )
     keeps_root: Callable[[Runtime, Deployment, Child], bool] = lambda *_: False
     services: Callable[[Deployment, str], tuple[str, ...]] = lambda _deployment, _pool: ()
 
@@ -117,10 +124,6 @@ def _wanted_dispatchers(kind: ChildKind, deployment: Deployment) -> dict[str, in
     return dict.fromkeys(_used_pools(deployment, kind), 1)
 
 
-def _wanted_iterative(deployment: Deployment) -> dict[str, int]:
-    return _used_pools(deployment, ChildKind.ITERATIVE)
-
-
 def _wanted_exporters(deployment: Deployment) -> dict[str, int]:
     return {"exporter": 1} if deployment.config.metrics.listen else {}
 
@@ -135,7 +138,7 @@ def _serving_recipe(kind: ChildKind, deployment: Deployment, pool: str) -> tuple
         # How many siblings a worker has does not concern it.
         config.pools[pool].max_connections_per_worker if kind is ChildKind.WORKER else None,
         values,
-        _identities(listeners),
+        identities_of(listeners),
         values_of(config.log),
         config.daemon.grace_s,
     )
@@ -152,6 +155,12 @@ def _take_rules(kind: ChildKind, values: dict[str, Any]) -> dict[str, Any]:
     return {key: values.pop(key) for key in keys}
 
 
+def _function_recipe(deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]:
+    """Equal to no other recipe: each reload imports the functions anew."""
+    recipe, rules = _serving_recipe(ChildKind.PYTHON, deployment, pool)
+    return (recipe, object()), rules
+
+
 def _exporter_recipe(deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]:
     del pool
     config = deployment.config
@@ -159,21 +168,11 @@ def _exporter_recipe(deployment: Deployment, pool: str) -> tuple[Recipe, Recipe]
         values_of(config.metrics),
         servers_by_service(deployment),
         config.metrics.allow,
-        _identities(deployment.listeners.opened.values()),
+        identities_of(deployment.listeners.opened.values()),
         values_of(config.log),
         config.daemon.grace_s,
     )
     return recipe, None
-
-
-def _identities(listeners: Iterable[OpenListener]) -> dict[str, tuple[str, str, int]]:
-    """What distinguishes open listeners, by key: also the socket's inode, because a
-    listener may have been opened again.
-    """
-    return {
-        one.wanted.key: (one.wanted.service, one.text, os.fstat(one.sock.fileno()).st_ino)
-        for one in listeners
-    }
 
 
 # --- children that serve --------------------------------------------------------------
@@ -229,17 +228,13 @@ def _live_as_dispatcher(runtime: Runtime, deployment: Deployment, newborn: Newbo
     _serve(Dispatcher(_dispatcher_setup(runtime, deployment, newborn, services)))
 
 
-def _live_as_launcher(runtime: Runtime, deployment: Deployment, newborn: Newborn) -> None:
+def _live_as_launcher(
+    prepare: Prepare, runtime: Runtime, deployment: Deployment, newborn: Newborn
+) -> None:
     services = _service_setups(runtime, deployment, newborn)
-    heirlooms = _lane_of(runtime, newborn).heirlooms
-    if heirlooms is None:
-        raise AssertionError("a launcher was forked without heirlooms")
-    grace_s = deployment.config.daemon.grace_s
-    identity = runtime.identity if keeps_root(runtime, deployment, newborn.child) else None
-    programs = prepare_programs(services, heirlooms, identity, grace_s)
-    setup = _dispatcher_setup(runtime, deployment, newborn, services)
+    programs = prepare(runtime, deployment, newborn.child, services)
     setup = replace(
-        setup,
+        _dispatcher_setup(runtime, deployment, newborn, services),
         roll=ProgramRoll,
         processes=functools.partial(Programs, setup=programs),
         listeners=functools.partial(sockets_of, programs.running),
@@ -252,7 +247,7 @@ def _dispatcher_setup(
 ) -> DispatcherSetup:
     return DispatcherSetup(
         services=services,
-        table=_lane_of(runtime, newborn).table,
+        table=lane_of(runtime, newborn.child).table,
         gate=_gate(runtime, newborn),
         grace_s=deployment.config.daemon.grace_s,
         board=newborn.board,
@@ -283,13 +278,6 @@ def _serve(server: Worker | Dispatcher) -> None:
     """
     interrupt_waits(LONGEST_WAIT_S)
     server.run()
-
-
-def _lane_of(runtime: Runtime, newborn: Newborn) -> Lane:
-    lane = runtime.lanes.held_by(newborn.child.birth)
-    if lane is None:
-        raise AssertionError("a dispatcher was forked without a lane")
-    return lane
 
 
 def _sessions(deployment: Deployment, child: Child) -> int:
@@ -374,7 +362,7 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
             live=_live_as_worker,
         ),
         ChildKind.ITERATIVE: Kind(
-            wanted=_wanted_iterative,
+            wanted=functools.partial(_used_pools, kind=ChildKind.ITERATIVE),
             recipe=functools.partial(_serving_recipe, ChildKind.ITERATIVE),
             keeps=_serving_keeps,
             live=_live_as_iterative,
@@ -391,10 +379,20 @@ KINDS: Mapping[ChildKind, Kind] = MappingProxyType(
             wanted=functools.partial(_wanted_dispatchers, ChildKind.LAUNCHER),
             recipe=functools.partial(_serving_recipe, ChildKind.LAUNCHER),
             keeps=_serving_keeps,
-            live=_live_as_launcher,
+            live=functools.partial(_live_as_launcher, prepare_programs),
             sessions=_sessions,
             heirlooms=make_heirlooms,
             keeps_root=keeps_root,
+        ),
+        ChildKind.PYTHON: Kind(
+            wanted=functools.partial(_used_pools, kind=ChildKind.PYTHON),
+            recipe=_function_recipe,
+            keeps=_serving_keeps,
+            live=functools.partial(_live_as_launcher, prepare_function),
+            sessions=_sessions,
+            heirlooms=make_heirlooms,
+            identity=function_identity,
+            services=functools.partial(services_of_slots, ChildKind.PYTHON),
         ),
     }
 )

@@ -50,7 +50,11 @@ from unpd.worker.ledger import Ledger
 from unpd.worker.terms import Totals
 
 _ROLLS: Mapping[ChildKind, type[Roll]] = MappingProxyType(
-    {ChildKind.DISPATCHER: Roll, ChildKind.LAUNCHER: ProgramRoll}
+    {
+        ChildKind.DISPATCHER: Roll,
+        ChildKind.LAUNCHER: ProgramRoll,
+        ChildKind.PYTHON: ProgramRoll,
+    }
 )
 """How the sessions of each kind are booked."""
 

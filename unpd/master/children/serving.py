@@ -2,10 +2,12 @@
 
 A worker serves the streams of the services with the model event, and every datagram; a
 dispatcher those that fork; an iterative worker those of one iterative service; a
-launcher those of the services for which programs are started. Called
-by :mod:`unpd.master.children.kinds` and by the watchdog. Owns nothing.
+launcher those of the services for which programs are started; a python dispatcher those
+of one service that calls a function. Called by :mod:`unpd.master.children.kinds` and by
+the watchdog. Owns nothing.
 """
 
+import os
 from collections.abc import Iterable
 
 from unpd.config.addresses import FileAddress, InternetAddress, takes_datagrams
@@ -13,7 +15,7 @@ from unpd.config.service_types import service_type
 from unpd.core.model import Slot
 from unpd.master.listening.listener import OpenListener
 from unpd.master.runtime import Deployment
-from unpd.names import ChildKind
+from unpd.names import SINGLE_KINDS, ChildKind
 from unpd.services.base import StreamService
 from unpd.services.tcpmux import Tcpmux, TcpmuxOptions
 from unpd.worker.event.datagram import OwnAddresses
@@ -43,7 +45,7 @@ def services_of_slots(kind: ChildKind, deployment: Deployment, pool: str) -> tup
     """The service of each slot of a kind in a pool, where each slot serves another; ()
     where all serve the same.
     """
-    return tuple(services_of(deployment, kind, pool)) if kind is ChildKind.ITERATIVE else ()
+    return tuple(services_of(deployment, kind, pool)) if kind in SINGLE_KINDS else ()
 
 
 def listeners_of(deployment: Deployment, kind: ChildKind, service: str) -> list[OpenListener]:
@@ -51,10 +53,20 @@ def listeners_of(deployment: Deployment, kind: ChildKind, service: str) -> list[
     return [one for one in deployment.listeners.of(service) if kind_of(deployment, one) is kind]
 
 
+def identities_of(listeners: Iterable[OpenListener]) -> dict[str, tuple[str, str, int]]:
+    """What distinguishes open listeners, by key: also the socket's inode, because a
+    listener may have been opened again.
+    """
+    return {
+        one.wanted.key: (one.wanted.service, one.text, os.fstat(one.sock.fileno()).st_ino)
+        for one in listeners
+    }
+
+
 def served_by(deployment: Deployment, slot: Slot) -> list[str]:
-    """The services of the child in a slot: an iterative worker has one."""
+    """The services of the child in a slot: one, where each slot serves another."""
     services = services_of(deployment, slot.kind, slot.pool)
-    return services[slot.index :][:1] if slot.kind is ChildKind.ITERATIVE else services
+    return services[slot.index :][:1] if slot.kind in SINGLE_KINDS else services
 
 
 def needed_by(deployment: Deployment, services: Iterable[str]) -> list[str]:

@@ -149,7 +149,7 @@ def _has_room(runtime: Runtime, listener: OpenListener, beating: RowsBySlot) -> 
     service = deployment.config.services[name]
     rows = _rows_of(deployment, listener, beating)
     match kind_of(deployment, listener):
-        case ChildKind.DISPATCHER | ChildKind.LAUNCHER:
+        case ChildKind.DISPATCHER | ChildKind.LAUNCHER | ChildKind.PYTHON:
             column = runtime.columns.services.column(name)
             every = range(runtime.board.rows_given)
             return count_active(runtime.board, column, every) < service.max_connections

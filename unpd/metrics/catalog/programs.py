@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator
 from unpd.board import layout
 from unpd.metrics.catalog.row import Counter, Gauge, Histogram, Metric, Series, Value
 from unpd.metrics.reading import ProgramCounts, Reading
-from unpd.names import ChildKind
+from unpd.names import PROGRAM_KINDS
 
 
 def _services(reading: Reading) -> Iterator[tuple[str, ProgramCounts]]:
     """The services of programs: those of the configuration, and those that were."""
     for service in reading.services:
         servers = reading.labels.served_by.get(service.name, frozenset())
-        if any(service.programs.ended) or any(
-            server.kind is ChildKind.LAUNCHER for server in servers
-        ):
+        if any(service.programs.ended) or any(server.kind in PROGRAM_KINDS for server in servers):
             yield service.name, service.programs
 
 
