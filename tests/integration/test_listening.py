@@ -274,6 +274,21 @@ def test_a_program_may_change_the_socket_that_it_got(*, is_lent: bool) -> None:
         assert (sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == 7) is is_lent
 
 
+def test_a_socket_that_programs_get_no_more_is_as_it_was() -> None:
+    """After a reload, the service of a listener is no program any more. The options
+    that a program has left are undone at once, which is no fault.
+    """
+    table = Listeners(ListenerSources())
+    plain = wanted(TcpAddress("127.0.0.1", 0))
+    with contextlib.closing(table):
+        table.adopt(table.prepare([replace(plain, is_lent=True)]))
+        fd = table.opened[plain.key].sock.fileno()
+        os.set_blocking(fd, True)
+        table.adopt(table.prepare([plain]))
+        assert not os.get_blocking(fd)
+        assert repairs(table, NOW) == []
+
+
 def test_a_changed_mode_reaches_no_other_file(listeners: Listeners, path: Path) -> None:
     """A new socket_mode changes the file of the listener alone, and not another socket
     that took its place.

@@ -31,9 +31,7 @@ from setproctitle import setproctitle
 from unpd.board.sessions import leave_trace
 from unpd.dispatcher.importing import Function, import_function
 from unpd.dispatcher.launch import PASSED_FD, STEPS, Launch, Start, Steps
-from unpd.dispatcher.session import SessionSetup
 from unpd.kernel import signals
-from unpd.kernel.connections import address_text
 from unpd.logs import trace_of
 from unpd.loop import now
 from unpd.names import StartStep
@@ -64,27 +62,24 @@ def prepare(service: str, options: FunctionOptions, launch: Launch) -> Steps:
 
 def _run(function: Function, program: Start) -> NoReturn:
     """Call the function as in an interpreter of its own, and exit."""
-    setup = program.setup
-    if setup is None:
-        raise AssertionError("a function is never only tried")
     os.environb.update(program.variables)
     faulthandler.enable(file=STDERR)  # it had the descriptor of the log
     if isinstance(sys.stdout, io.TextIOWrapper):  # an import may have replaced it
         sys.stdout.reconfigure(line_buffering=True)
-    setproctitle(f"unpd: session {setup.terms.name} {address_text(setup.peer)}")
+    setproctitle(program.title)
     signals.ignore(IGNORED)
     signals.unblock_all()
-    os._exit(_serve(function, setup))
+    os._exit(_serve(function, program.entry))
 
 
-def _serve(function: Function, setup: SessionSetup) -> int:
+def _serve(function: Function, entry: memoryview) -> int:
     """Call the function; return the exit code of the process."""
     sock, pid = socket.socket(fileno=PASSED_FD), os.getpid()
     code, trace = _call(function, sock)
     _flush()
     if os.getpid() != pid:  # a process that the function forked has returned from it, too
         os._exit(code)
-    leave_trace(setup.entry, trace)
+    leave_trace(entry, trace)
     _close(sock)
     return code
 

@@ -38,6 +38,7 @@ from unpd.dispatcher.processes import fork_into
 from unpd.dispatcher.session import SessionSetup, enter_pid
 from unpd.errors import PrivilegeError
 from unpd.kernel import privileges, processes, signals
+from unpd.kernel.connections import address_text
 from unpd.kernel.privileges import Identity
 from unpd.kernel.spawning import Spawner
 from unpd.names import StartStep
@@ -143,8 +144,8 @@ def _limits(limits: ProgramLimits) -> list[Limit]:
 class Start:
     """One start of a program. ``variables``: its environment. ``fds``: its standard
     descriptors. ``entry``: its words of the table of sessions. ``changed``: the signals
-    that the launcher, of pid ``launcher_pid``, ignores or handles. ``setup``: of the
-    session that it is; None: it is only tried (:mod:`unpd.dispatcher.trials`).
+    that the launcher, of pid ``launcher_pid``, ignores or handles. ``title``: of a
+    process that becomes no program.
     """
 
     launch: Launch
@@ -154,7 +155,11 @@ class Start:
     launcher_pid: int
     changed: Sequence[int]
     spawner: Spawner
-    setup: SessionSetup | None = None
+    title: str = ""
+
+
+Steps = Mapping[StartStep, Callable[[Start], None]]
+"""What a forked process does, in this order. The last step never returns."""
 
 
 def start_of_session(
@@ -177,12 +182,8 @@ def start_of_session(
         launcher_pid=setup.dispatcher_pid,
         changed=changed,
         spawner=spawner,
-        setup=setup,
+        title=f"unpd: session {setup.terms.name} {address_text(setup.peer)}",
     )
-
-
-Steps = Mapping[StartStep, Callable[[Start], None]]
-"""What a forked process does, in this order. The last step never returns."""
 
 
 def begin(program: Start, steps: Steps) -> int:

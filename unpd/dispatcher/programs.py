@@ -195,8 +195,8 @@ class Programs(SessionProcesses):
     # --- what the programs tell -------------------------------------------------------
 
     def watch(self, loop: Loop) -> None:
-        """Watch the connections of the programs, and their standard error. By now this
-        process has its handlers.
+        """Watch the connections of the programs, their standard error, and the trials.
+        By now this process has its handlers.
         """
         self._changed = signals.changed()
         self._trials.watch(loop, self._changed)

@@ -60,10 +60,11 @@ class Trials:
         self._all: dict[int, Trial] = {}
 
     def watch(self, loop: Loop, changed: Sequence[int]) -> None:
-        """Watch the commands in this loop. ``changed``: the signals that the launcher
+        """Watch the commands in this loop. ``changed``: the signals that this process
         ignores or handles.
         """
-        self._loop, self._changed = loop, changed
+        self._loop = loop
+        self._changed = changed
 
     @property
     def due_at(self) -> float:

@@ -16,6 +16,7 @@ Called by boot, the performers and :mod:`unpd.master.mending`; calls
 PrivilegeError of :meth:`Listeners.prepare`.
 """
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -117,15 +118,21 @@ class Listeners:
 
     def adopt(self, new: "Listeners") -> None:
         """Become ``new``: close the listeners that it lacks, apply its options to the
-        others, and store all. A listener that refuses its options is mended later.
+        others, undo what programs have changed about those that they get no more, and
+        store all. A listener that refuses its options is mended later.
         """
         for key, listener in self.opened.items():
             if key not in new.opened:
                 self._closed.remember(listener)
                 listener.end(self.sources.store)
-            elif listener.wanted.options != new.opened[key].wanted.options:
+                continue
+            wanted = new.opened[key].wanted
+            if listener.wanted.is_lent and not wanted.is_lent:
+                with contextlib.suppress(*REFUSALS):
+                    listener.restore()
+            if listener.wanted.options != wanted.options:
                 try:
-                    listener.retune(new.opened[key].wanted.options)
+                    listener.retune(wanted.options)
                     new.opened[key] = new.opened[key].tuned()
                 except REFUSALS:
                     self._untuned.add(key)
