@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import clients, faults, procs
+from tests.support import ROOT, clients, faults, procs
 from tests.support.launch import Launch
 from tests.support.programs import (
     PATIENCE_S,
@@ -228,6 +228,26 @@ def test_a_launcher_without_other_users_drops_root(launch: Launch) -> None:
             assert ids.uids == (pwd.getpwnam("nobody").pw_uid,) * 4
             assert not any(mask for name, mask in ids.capabilities.items() if name != "CapBnd")
             assert ids.no_new_privileges
+
+
+@faults.requires_root
+@faults.requires_tool("setpriv")
+def test_the_capabilities_of_the_drop_in_are_enough(launch: Launch) -> None:
+    """Those of programs.conf, for a main process that is root: programs become their
+    users, and the main process reaches and ends all of them.
+    """
+    drop_in = (ROOT / "systemd/unpd.service.d/programs.conf").read_text()
+    *_, words = re.findall(r"^CapabilityBoundingSet=(.*)$", drop_in, re.MULTILINE)
+    names = ",".join(f"+{word.removeprefix('CAP_').lower()}" for word in words.split())
+    unpd = launch(
+        service("own", *TELL_PID, user="daemon", groups=["mail"]),
+        prefix=("setpriv", "--no-new-privs", f"--bounding-set=-all,{names}"),
+    )
+    with contextlib.ExitStack() as stack:
+        sock, pid = begun(stack, unpd.address("own"))
+        assert procs.credentials(pid).uids == (pwd.getpwnam("daemon").pw_uid,) * 4
+        assert unpd.stop() == 0
+        assert clients.read_all(sock) == b""
 
 
 def test_its_surroundings(launch: Launch, public: Path) -> None:

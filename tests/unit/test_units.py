@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from tests.support import ROOT
+from unpd.config import programs
 from unpd.config.host import instance_of, runtime_dir
 from unpd.names import MASTER_SIGNALS, ExitCode, SignalMeaning
 
@@ -136,3 +137,27 @@ def test_the_configuration_in_the_drop_in_names_each_socket() -> None:
         for unit in SOCKETS.values()
         for name in setting(unit, "FileDescriptorName")
     )
+
+
+def test_the_drop_in_for_programs_is_that_of_the_error() -> None:
+    """The refusal of another user names the file and the section of unpd(8), which
+    tells how many capabilities it takes; only the main process gets root by it.
+    """
+    name = "programs.conf"
+    drop_in = (DIRECTORY / "unpd.service.d" / name).read_text()
+    page = (ROOT / "packaging/man/unpd.8").read_text()
+    section = page.split(".Sh PROGRAMS\n")[1].split("\n.Sh ")[0]
+    assert name in programs.DROP_IN
+    assert "PROGRAMS in unpd(8)" in programs.DROP_IN
+    assert f".Pa {name}\n" in section
+    assert setting(drop_in, "User") == ["root"]
+    cleared, kept = setting(drop_in, "CapabilityBoundingSet")
+    assert cleared == ""
+    assert set(kept.split()) == {
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SETUID",
+        "CAP_SETGID",
+        "CAP_KILL",
+    }
+    assert "root, with four capabilities" in section
+    assert setting(drop_in, "AmbientCapabilities") == [""]

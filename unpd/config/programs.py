@@ -31,7 +31,7 @@ _ABOUT_PEERS = (
     "proxy_protocol",
 )
 """Keys that decide about a client when it was accepted."""
-_DROP_IN = (
+DROP_IN = (
     "only a daemon that root started can do that; under unpd.service, install the drop-in"
     " programs.conf (PROGRAMS in unpd(8))"
 )
@@ -114,7 +114,7 @@ def _check_rights(
             findings.error(
                 (*path, key),
                 f"it differs from the daemon's, whose programs run as {quoted(daemon.user)}:"
-                f" {_DROP_IN}",
+                f" {DROP_IN}",
             )
     elif options.user and options.user != host.drops_to and privileges.is_root(options.user):
         findings.warning(

@@ -14,8 +14,9 @@ Called by :mod:`unpd.dispatcher.programs` and by the master, which makes launche
 :func:`prepare` raises PrivilegeError, and :func:`begin` OSError if the kernel refuses a
 process.
 
-Known gap: a launcher that dies between posix_spawn(3) and the next line of Python
-leaves a program that nobody counts.
+Known gaps: a launcher that dies between posix_spawn(3) and the next line of Python
+leaves a program that nobody counts. A program on a file system that hangs holds the
+launcher up in that call.
 """
 
 import contextlib
