@@ -9,6 +9,7 @@ to the findings.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from unpd.board import layout
 from unpd.config.addresses import (
@@ -19,6 +20,7 @@ from unpd.config.addresses import (
     takes_datagrams,
 )
 from unpd.config.answers import check_answers
+from unpd.config.denials_file import why_foreign
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
@@ -94,6 +96,8 @@ def check(
         _check_root(config, host, findings)
     if host.check_interfaces:
         _check_interfaces(listeners, findings)
+    if host.check_files:
+        _check_state_file(config, findings)
 
 
 def _check_accounts(config: Config, findings: Findings) -> None:
@@ -302,6 +306,12 @@ def _check_paths(config: Config, listeners: tuple[_Listener, ...], findings: Fin
                 f"{quoted(listener.address.path)} is also the path of"
                 f" {owners[listener.address.path]}",
             )
+
+
+def _check_state_file(config: Config, findings: Findings) -> None:
+    state_file = config.access.state_file
+    if state_file and (sentence := why_foreign(Path(state_file))):
+        findings.error(("access", "state_file"), sentence)
 
 
 def _check_pools(config: Config, written_pools: frozenset[str], findings: Findings) -> None:
