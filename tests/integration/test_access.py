@@ -360,7 +360,7 @@ def test_who_connects_to_a_sensor_is_denied_everywhere(launch: Launch) -> None:
 @pytest.mark.slow
 def test_a_sensor_spares_the_neighbours_that_nobody_denies(launch: Launch) -> None:
     """Where the source of a client holds an address of never_deny, the client alone is
-    denied. With mode = "observe" nobody is.
+    denied. With mode = "observe" nobody is: the log and the metric say who would be.
     """
     trap = (
         '[access]\nnever_deny = ["127.0.0.5"]\n[services.trap]\ntype = "sensor"\n'
@@ -375,8 +375,12 @@ def test_a_sensor_spares_the_neighbours_that_nobody_denies(launch: Launch) -> No
     unpd = launch(echo() + f'{trap}mode = "observe"\n')
     with clients.connect((HOME, unpd.port("trap")), source=OTHER) as sock:
         assert clients.read_all(sock) == b""
+    line = unpd.wait_event("connection.would_be_refused", service="trap")
+    assert [line.fields[key] for key in ("peer", "reason", "rule")] == [OTHER, "denied", OTHER]
+    unpd.metric_becomes(1, "unpd_would_refuse_total", service="trap", reason="denied")
     with inside(unpd, OTHER):
         assert not unpd.log_events("denial.sensed")
+    assert unpd.metric("unpd_denied_addresses") == 0
 
 
 def test_a_datagram_to_a_sensor_denies_nobody(launch: Launch) -> None:

@@ -210,6 +210,22 @@ def test_no_other_file_is_replaced(launch: Launch, tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.broken*")) == []
 
 
+def test_a_denial_holds_at_a_service_that_observes(launch: Launch) -> None:
+    """The keys mode and observe try out the rules of the configuration; a denial is the
+    order of somebody. It does not concern the metrics: a mistake hides nothing there.
+    """
+    unpd = launch(f'{ECHO}mode = "observe"\n')
+    unpd_says(unpd, "deny", INNOCENT)
+
+    def is_served() -> bool:
+        with contextlib.closing(clients.connect(unpd.address("echo"), source=INNOCENT)) as sock:
+            return works(sock)
+
+    until(lambda: not is_served(), 10.0, "the denial to hold")
+    unpd.metric_becomes(1, "unpd_denied_addresses")
+    assert unpd.metric("unpd_would_refuse_total", service="echo", reason="denied") == 0
+
+
 def test_a_long_list_comes_whole(launch: Launch) -> None:
     """More than a page, and the daemon answers others meanwhile."""
     unpd = launch(ECHO)

@@ -123,7 +123,7 @@ class AccessKeys(Section):
     The two rates are of connections and datagrams, of all sources and of one.
     ``on_limit``: None for "queue" where that is possible, else "refuse". ``observe``:
     the keys that only count what they would refuse; with ``mode = "observe"`` all of
-    them.
+    them, and a sensor denies nobody. A live denial always refuses.
     """
 
     proxy_protocol: Annotated[AccessList, BeforeValidator(access_list)] = Field(
@@ -213,8 +213,9 @@ class AccessKeys(Section):
             banner_refused=self.banner_refused.encode(),
             banner_accepted=self.banner_accepted.encode(),
             observe=frozenset(
-                RefusalReason if self.mode == "observe" else map(RefusalReason, self.observe)
+                OBSERVABLE if self.mode == "observe" else map(RefusalReason, self.observe)
             ),
+            sensor_observes=self.mode == "observe",
             never_deny=never_deny.rules,
             proxies=self.proxy_protocol.rules,
             keys={

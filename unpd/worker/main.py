@@ -23,7 +23,6 @@ from unpd.channel import ChannelEnd
 from unpd.config.times import ServiceTimes
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.names import RefusalReason
 from unpd.services.sensor import Sensor
 from unpd.worker.accepting import Listener, ListenerSetup
 from unpd.worker.admission import Admission, DatagramAdmission, Gate
@@ -137,9 +136,7 @@ class Worker:
 
 def listeners_of(service: ServiceSetup, gate: Gate) -> list[Listener]:
     """The listeners of a service, with its terms."""
-    is_sensor = (
-        isinstance(service.service, Sensor) and RefusalReason.DENIED not in service.access.observe
-    )
+    is_sensor = isinstance(service.service, Sensor)
     sense = functools.partial(gate.sensing.report, service.name) if is_sensor else None
     terms = Terms(
         name=service.name,

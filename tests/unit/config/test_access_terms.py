@@ -81,9 +81,12 @@ def test_every_key_is_in_the_terms(accept: Accept) -> None:
     )
 
 
-def test_a_service_that_observes_refuses_nobody(accept: Accept) -> None:
-    """Also not because of a live denial."""
-    assert echo(accept(f"{ECHO}mode = 'observe'\n")).access.observe == frozenset(RefusalReason)
+def test_a_service_that_observes_tries_out_its_keys(accept: Accept) -> None:
+    """No rule and no limit of it refuses anybody. A live denial holds all the same."""
+    terms = echo(accept(f"{ECHO}mode = 'observe'\n")).access
+    assert terms.observe == frozenset(RefusalReason) - {RefusalReason.DENIED}
+    assert terms.sensor_observes
+    assert not echo(accept(ECHO)).access.sensor_observes
 
 
 @pytest.mark.parametrize(
