@@ -85,13 +85,13 @@ def test_deny_refuses_whatever_allow_says(launch: Launch, model: str) -> None:
     with inside(unpd):
         wait_active(unpd, 1)
     line = unpd.wait_event("connection.refused")
-    fields = {key: line.fields[key] for key in ("service", "peer", "reason", "rule", "repeated")}
+    fields = {key: line.fields[key] for key in ("service", "peer", "reason", "rule", "count")}
     assert fields == {
         "service": "echo",
         "peer": OTHER,
         "reason": "deny",
         "rule": "127.0.0.8/29",
-        "repeated": 1,
+        "count": 1,
     }
     assert line.fields["file"] == str(unpd.config_path)
     text = unpd.config_path.read_text().splitlines()[int(line.fields["line"]) - 1]
@@ -355,6 +355,11 @@ def test_who_connects_to_a_sensor_is_denied_everywhere(launch: Launch) -> None:
     until(lambda: is_served(OTHER), 10.0, "the denial to end")
     assert unpd.log_events("connection.refused", reason="denied", peer=OTHER)
     assert len(unpd.log_events("denial.sensed")) == 1
+    sources = [f"127.0.1.{number}" for number in range(1, 5)]
+    for source in sources:
+        spring(source)
+    for source in sources:  # within a second, and each has its line
+        assert unpd.wait_event("denial.sensed", network=source).fields["count"] == 1
 
 
 @pytest.mark.slow

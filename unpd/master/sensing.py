@@ -32,21 +32,9 @@ def deny(runtime: Runtime, service: str, address: str) -> None:
         return
     at = now()
     until = at + config.options.deny_time_s
+    refused = ""
     try:
         runtime.deny_list.deny(Denial(network=network, since=at, until=until, service=service))
     except DenialError as error:
-        _log(runtime, service, network, str(error))
-    else:
-        _log(runtime, service, network)
-
-
-def _log(runtime: Runtime, service: str, network: Network, refused: str = "") -> None:
-    suppressed = runtime.sensor_lines.take(now())
-    if suppressed is not None:
-        runtime.log.event(
-            "denial.sensed",
-            service=service,
-            network=str(network),
-            refused=refused,
-            suppressed=suppressed,
-        )
+        refused = str(error)
+    runtime.sensor_lines.take(service, network, refused)
