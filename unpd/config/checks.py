@@ -33,6 +33,7 @@ from unpd.config.schema import (
     MAX_SESSIONS,
     Config,
     Pool,
+    ServiceConfig,
 )
 from unpd.config.service_types import Kinds, kinds_of
 from unpd.config.wording import word_shown
@@ -192,19 +193,25 @@ def _check_models(config: Config, findings: Findings) -> None:
 
 
 def _check_sensors(config: Config, findings: Findings) -> None:
-    """Warn of a sensor that nobody finds."""
+    """Warn of a sensor that nobody finds, and of a text that it does not send."""
     for name, service in config.services.items():
-        for address in service.listen:
-            if (
-                isinstance(service.options, SensorOptions)
-                and isinstance(address, InternetAddress)
-                and address.port == 0
-            ):
-                findings.warning(
-                    ("services", name, "listen"),
-                    f"{address.text} is another port after each start: name the port where this"
-                    " sensor waits, such as that of a protocol that no service speaks",
-                )
+        if isinstance(service.options, SensorOptions):
+            _check_sensor(("services", name), service, findings)
+
+
+def _check_sensor(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    for address in service.listen:
+        if isinstance(address, InternetAddress) and address.port == 0:
+            findings.warning(
+                (*path, "listen"),
+                f"{address.text} is another port after each start: name the port where this"
+                " sensor waits, such as that of a protocol that no service speaks",
+            )
+    for key in ("banner_accepted", "banner_refused"):
+        if getattr(service, key) and not findings.is_inherited((*path, key)):
+            findings.warning(
+                (*path, key), "a sensor answers nothing: it never sends this text, so leave it out"
+            )
 
 
 def _check_amplification(config: Config, findings: Findings) -> None:

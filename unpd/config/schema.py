@@ -49,6 +49,7 @@ from unpd.libraries import (
 )
 from unpd.names import RefusalReason
 from unpd.services.base import Options
+from unpd.services.sensor import SensorOptions
 
 WEEK_S = 7 * 24 * 3600
 HOUR_S = 3600
@@ -316,9 +317,12 @@ class ServiceConfig(CommonKeys):
     @cached_property
     def access(self) -> AccessTerms:
         """Who may use the streams of the service, and how much of it, as one record.
-        The model fork enforces max_connections: its sessions have places in a table.
+        The model fork enforces max_connections: its sessions have places in a table. A
+        sensor answers nothing, so it sends no text of [defaults] either.
         """
         terms = self.terms(self.max_connections, self.never_deny, self.origins)
+        if isinstance(self.options, SensorOptions):
+            terms = replace(terms, banner_refused=b"", banner_accepted=b"")
         if self.model != "fork":
             return terms
         return replace(terms, observe=terms.observe - {RefusalReason.MAX_CONNECTIONS})
