@@ -410,6 +410,10 @@ def test_the_metrics_have_a_list_of_their_own(launch: Launch) -> None:
         assert refused(sock) == b""
     line = unpd.wait_event("connection.refused", service="metrics")
     assert (line.fields["peer"], line.fields["reason"]) == (HOME, "allow")
+    assert line.fields["rule"] == f'allow = ["{OTHER}"]'
+    assert line.fields["file"] == str(unpd.config_path)
+    row = unpd.config_path.read_text().splitlines()[int(line.fields["line"]) - 1]
+    assert row == line.fields["rule"]
     reload(unpd, text.format(HOME))
 
     def is_shown() -> bool:

@@ -25,8 +25,8 @@ from unpd.config.access_lists import EXAMPLE, AccessList, KeyOrigins, access_lis
 from unpd.config.addresses import refuse_path
 from unpd.config.section import Section, array_of
 from unpd.config.wording import quoted_list
-from unpd.config.writing import written
-from unpd.errors import MAX_CHARACTERS, quoted
+from unpd.config.writing import key_shown
+from unpd.errors import quoted
 from unpd.libraries import AfterValidator, BeforeValidator, Field, ValidationError
 from unpd.names import RefusalReason, Resource
 from unpd.services.base import UnknownNameError
@@ -219,15 +219,10 @@ class AccessKeys(Section):
             never_deny=never_deny.rules,
             proxies=self.proxy_protocol.rules,
             keys={
-                RefusalReason(key): Entry(self._shown(key), origin)
+                RefusalReason(key): Entry(key_shown(key, getattr(self, key)), origin)
                 for key, origin in origins.by_key.items()
             },
         )
-
-    def _shown(self, key: str) -> str:
-        """A key as the configuration has it, if it is short."""
-        text = f"{key} = {written(getattr(self, key))}"
-        return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
 
 
 class Access(Section):
