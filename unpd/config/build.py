@@ -79,6 +79,7 @@ ELSEWHERE: Mapping[tuple[str, str], str] = MappingProxyType(
         ),
         ("services", "connections"): LIMIT,
         (DEFAULTS, "connections"): LIMIT,
+        ("metrics", "deny"): "[metrics] has only allow, a list of the sources that may ask there",
         (DEFAULTS, "listen"): (
             "each service has addresses of its own: it belongs in [services.NAME]"
         ),

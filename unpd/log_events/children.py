@@ -253,7 +253,7 @@ ROWS: tuple[LogEvent, ...] = (
         "connection.started",
         "info",
         ("service", "peer"),
-        "The service begins with a client.",
+        "The service begins with a client; of a UNIX socket, `peer` is its user.",
         debug_unless=CONNECTIONS,
     ),
     LogEvent(

@@ -145,6 +145,7 @@ def listeners_of(service: ServiceSetup, gate: Gate) -> list[Listener]:
         words=layout.service_cells(service.column),
         offered=service.offered,
         banner=service.access.banner_accepted,
+        has_proxies=bool(service.access.proxies),
         admission=Admission(service.access, service.column, gate, sense),
     )
     # Before Linux 6.5 splice(2) into a UNIX socket waits for a lock that the peer holds
