@@ -88,7 +88,7 @@ def test_a_flood_of_one_source_harms_no_other(launch: Launch) -> None:
     unpd.metric_becomes(refused, "unpd_refused_total", service="echo", reason="max_per_source")
     unpd.stop()
     lines = unpd.log_events("connection.refused")
-    assert sum(int(line.fields["repeated"]) for line in lines) == refused
+    assert sum(int(line.fields["count"]) for line in lines) == refused
     assert len(lines) < 100
 
 

@@ -85,13 +85,13 @@ def test_deny_refuses_whatever_allow_says(launch: Launch, model: str) -> None:
     with inside(unpd):
         wait_active(unpd, 1)
     line = unpd.wait_event("connection.refused")
-    fields = {key: line.fields[key] for key in ("service", "peer", "reason", "rule", "repeated")}
+    fields = {key: line.fields[key] for key in ("service", "peer", "reason", "rule", "count")}
     assert fields == {
         "service": "echo",
         "peer": OTHER,
         "reason": "deny",
         "rule": "127.0.0.8/29",
-        "repeated": 1,
+        "count": 1,
     }
     assert line.fields["file"] == str(unpd.config_path)
     text = unpd.config_path.read_text().splitlines()[int(line.fields["line"]) - 1]
@@ -371,12 +371,17 @@ def test_who_connects_to_a_sensor_is_denied_everywhere(launch: Launch) -> None:
     until(lambda: is_served(OTHER), 10.0, "the denial to end")
     assert unpd.log_events("connection.refused", reason="denied", peer=OTHER)
     assert len(unpd.log_events("denial.sensed")) == 1
+    sources = [f"127.0.1.{number}" for number in range(1, 5)]
+    for source in sources:
+        spring(source)
+    for source in sources:  # within a second, and each has its line
+        assert unpd.wait_event("denial.sensed", network=source).fields["count"] == 1
 
 
 @pytest.mark.slow
 def test_a_sensor_spares_the_neighbours_that_nobody_denies(launch: Launch) -> None:
     """Where the source of a client holds an address of never_deny, the client alone is
-    denied. With mode = "observe" nobody is.
+    denied. With mode = "observe" nobody is: the log and the metric say who would be.
     """
     trap = (
         '[access]\nnever_deny = ["127.0.0.5"]\n[services.trap]\ntype = "sensor"\n'
@@ -391,8 +396,12 @@ def test_a_sensor_spares_the_neighbours_that_nobody_denies(launch: Launch) -> No
     unpd = launch(echo() + f'{trap}mode = "observe"\n')
     with clients.connect((HOME, unpd.port("trap")), source=OTHER) as sock:
         assert clients.read_all(sock) == b""
+    line = unpd.wait_event("connection.would_be_refused", service="trap")
+    assert [line.fields[key] for key in ("peer", "reason", "rule")] == [OTHER, "denied", OTHER]
+    unpd.metric_becomes(1, "unpd_would_refuse_total", service="trap", reason="denied")
     with inside(unpd, OTHER):
         assert not unpd.log_events("denial.sensed")
+    assert unpd.metric("unpd_denied_addresses") == 0
 
 
 def test_a_datagram_to_a_sensor_denies_nobody(launch: Launch) -> None:
@@ -417,6 +426,10 @@ def test_the_metrics_have_a_list_of_their_own(launch: Launch) -> None:
         assert refused(sock) == b""
     line = unpd.wait_event("connection.refused", service="metrics")
     assert (line.fields["peer"], line.fields["reason"]) == (HOME, "allow")
+    assert line.fields["rule"] == f'allow = ["{OTHER}"]'
+    assert line.fields["file"] == str(unpd.config_path)
+    row = unpd.config_path.read_text().splitlines()[int(line.fields["line"]) - 1]
+    assert row == line.fields["rule"]
     reload(unpd, text.format(HOME))
 
     def is_shown() -> bool:

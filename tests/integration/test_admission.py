@@ -203,8 +203,26 @@ def test_a_sensor_reports_the_client_and_not_the_load_balancer(scene: Scene) -> 
     assert scene.open == 3
 
 
-def test_a_denial_of_a_load_balancer_may_be_observed_only(scene: Scene) -> None:
-    """As that of a client may: then its header is awaited."""
+def test_a_sensor_that_observes_says_whom_it_would_deny(scene: Scene) -> None:
+    """It reports nobody to the master. What is denied would be the source, or the
+    client alone if its neighbours are never denied.
+    """
+    terms = AccessTerms(source_prefix_v4=24, sensor_observes=True, never_deny=rules("192.0.2.3"))
+    sensor = scene.admission(terms, sensor=True)
+    denied: list[str] = []
+    for address in ("192.0.2.1", "192.0.2.3", "198.51.100.7"):
+        decision, _ = sensor.admit(-1, sockaddr(address), 1.0)
+        assert decision.refusal is None
+        for verdict in decision.observed:
+            assert verdict.reason is RefusalReason.DENIED
+            assert verdict.rule is not None
+            denied.append(verdict.rule.text)
+    assert denied == ["192.0.2.1", "198.51.100.0/24"]
+    assert scene.sensed == []
+
+
+def test_a_denial_of_a_load_balancer_holds_at_once(scene: Scene) -> None:
+    """As that of a client does: its header is not awaited."""
     scene.denied.publish(Ranges(4, [Network.parse("192.0.2.0/24")]).words, Ranges(6).words)
     peer = Peer(4, (192 << 24) + 521)
     proxies = rules("192.0.2.9")
@@ -212,10 +230,6 @@ def test_a_denial_of_a_load_balancer_may_be_observed_only(scene: Scene) -> None:
     assert refusal is not None
     assert refusal.rule is not None
     assert (refusal.reason, refusal.rule.text) == (RefusalReason.DENIED, "192.0.2.0/24")
-    observing = scene.admission(AccessTerms(proxies=proxies, observe=frozenset(RefusalReason)))
-    decision = observing.arrive(peer, 1.0)
-    assert decision.refusal is None
-    assert [verdict.reason for verdict in decision.observed] == [RefusalReason.DENIED]
 
 
 def test_a_unix_peer_is_known_by_its_user(scene: Scene) -> None:

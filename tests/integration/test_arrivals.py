@@ -209,7 +209,7 @@ def test_without_a_proper_header_the_connection_ends(
     (line,) = b.events("connection.no_header")
     assert line["service"] == "service-0"
     assert (line["peer"], line["reason"], line["detail"]) == ("127.0.0.1", reason, detail)
-    assert (line["level"], line["repeated"]) == ("warning", 1)
+    assert (line["level"], line["count"]) == ("warning", 1)
     assert b.gate.shown.counts.service_open(0) == 0
 
 
@@ -241,7 +241,7 @@ def test_a_flood_without_headers_is_summed_up(bench: Benches) -> None:
         assert gone(b, sock)
     for _ in range(3):
         b.advance(1.0)
-    assert [line["repeated"] for line in b.events("connection.no_header")] == [1, 19]
+    assert [line["count"] for line in b.events("connection.no_header")] == [1, 19]
 
 
 @pytest.mark.parametrize("part", [0, 20], ids=["nothing", "a part"])

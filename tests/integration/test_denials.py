@@ -15,9 +15,10 @@ import pytest
 from tests.support import clients
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
-from tests.support.operating import ask, degraded, reload, status
+from tests.support.operating import ask, degraded, refused_reload, reload, status
 from tests.support.sessions import FORK, dispatcher, greet, kill_dispatcher, works
 from tests.support.waiting import until
+from unpd.names import ExitCode
 
 ECHO = """
 [services.echo]
@@ -177,9 +178,12 @@ def test_a_damaged_file_keeps_no_daemon_from_its_work(launch: Launch, tmp_path: 
 
 
 def test_a_file_that_cannot_be_written_is_shown(launch: Launch, tmp_path: Path) -> None:
-    """The daemon is degraded, and serves on; the network is denied."""
-    path = tmp_path / "missing" / "denials"
+    """The start makes its directory. Once that is gone, the daemon is degraded, and
+    serves on; the network is denied.
+    """
+    path = tmp_path / "state" / "denials"
     unpd = launch(f'{ECHO}\n[access]\nstate_file = "{path}"\n')
+    path.parent.rmdir()
     unpd.expect_errors("denials.not_saved")
     unpd_says(unpd, "deny", "192.0.2.7")
     unpd.wait_event("denials.not_saved")
@@ -188,6 +192,52 @@ def test_a_file_that_cannot_be_written_is_shown(launch: Launch, tmp_path: Path) 
     ]
     unpd.metric_becomes(1, "unpd_degraded", reason="denials_not_saved")
     assert denied(unpd) == ["192.0.2.7"]
+
+
+def test_no_other_file_is_replaced(launch: Launch, tmp_path: Path) -> None:
+    """A state file that is a directory with content, the file of somebody else, the
+    configuration itself or in no place at all: check, start and reload refuse each, and
+    leave it as it was.
+    """
+    directory, foreign = tmp_path / "varlib", tmp_path / "passwd"
+    directory.mkdir()
+    foreign.write_text("root:x:0:0\n")
+    (directory / "kept").write_text("kept")
+    unpd = launch(ECHO)
+    for place, sentence in (
+        (directory, f"{directory} is a directory: name a file in it, such as {directory}/denials"),
+        (foreign, f"{foreign} holds something else than live denials"),
+        (unpd.config_path, f"{unpd.config_path} holds something else than live denials"),
+        (tmp_path / "no" / "such" / "denials", f"there is no directory {tmp_path}/no/such"),
+    ):
+        text = f'{ECHO}\n[access]\nstate_file = "{place}"\n'
+        assert sentence in refused_reload(unpd, text)
+        ended = unpd.run("check", "--config", str(unpd.config_path))
+        assert ended.returncode == ExitCode.CONFIGURATION
+        assert sentence in ended.stderr.decode()
+        started = launch(text, ready=False)
+        started.expect_exit(ExitCode.CONFIGURATION)
+        started.wait_exit()
+        assert sentence in started.stderr()
+    assert (directory / "kept").read_text() == "kept"
+    assert foreign.read_text() == "root:x:0:0\n"
+    assert list(tmp_path.glob("*.broken*")) == []
+
+
+def test_a_denial_holds_at_a_service_that_observes(launch: Launch) -> None:
+    """The keys mode and observe try out the rules of the configuration; a denial is the
+    order of somebody. It does not concern the metrics: a mistake hides nothing there.
+    """
+    unpd = launch(f'{ECHO}mode = "observe"\n')
+    unpd_says(unpd, "deny", INNOCENT)
+
+    def is_served() -> bool:
+        with contextlib.closing(clients.connect(unpd.address("echo"), source=INNOCENT)) as sock:
+            return works(sock)
+
+    until(lambda: not is_served(), 10.0, "the denial to hold")
+    unpd.metric_becomes(1, "unpd_denied_addresses")
+    assert unpd.metric("unpd_would_refuse_total", service="echo", reason="denied") == 0
 
 
 def test_a_long_list_comes_whole(launch: Launch) -> None:

@@ -85,10 +85,10 @@ def test_the_log_line_names_the_client(
     assert the_end(unpd, cause, service).fields["peer"] == f"{host}:{port}"
 
 
-def test_a_client_of_a_unix_socket_is_unix(unpd: Unpd) -> None:
-    """A peer of a UNIX socket has no address and is named unix."""
+def test_a_client_of_a_unix_socket_is_its_user(unpd: Unpd) -> None:
+    """A peer of a UNIX socket has no address and is shown as its user."""
     clients.converse(unpd.address("echo", 1), b"hello")
-    assert the_end(unpd, EndCause.CLIENT_FIN).fields["peer"] == "unix"
+    assert the_end(unpd, EndCause.CLIENT_FIN).fields["peer"] == f"uid:{os.geteuid()}"
 
 
 def test_a_reset_of_the_client_is_client_rst(unpd: Unpd) -> None:

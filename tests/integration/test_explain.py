@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from tests.integration.test_access import HOME, OTHER, come, echo, inside, outcome, refused
+from tests.support import clients
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import until
@@ -102,11 +103,18 @@ def test_rules_alone(launch: Launch) -> None:
     config = ("--config", str(unpd.config_path))
     unpd.stop()
     answer = explained(unpd, "192.0.2.9", *config)
-    assert answer["outcome"] == "refused"
+    assert (answer["outcome"], answer["rules_of"]) == ("refused", str(unpd.config_path))
+    said = unpd.run("explain", "192.0.2.9", "echo", *config).stdout.decode().splitlines()
+    assert said[:3] == [
+        f"by the rules of {unpd.config_path} alone; no daemon was asked",
+        "192.0.2.9 may not use echo",
+        "  denied: not known",
+    ]
     for words, part in (
         (("192.0.2.300", "echo"), "192.0.2.300"),
         (("192.0.2.0/24", "echo"), "name one address of it"),
         (("192.0.2.1", "ech"), 'has no service "ech"; it has "echo"'),
+        (("192.0.2.1", "metrics"), "metrics is no service: allow in [metrics] alone says"),
     ):
         ended = unpd.run("explain", *words, *config)
         assert ended.returncode != 0
@@ -120,3 +128,49 @@ def test_how_long_a_refusal_lasts_is_said_for_people(launch: Launch) -> None:
     unpd.stop()
     said = unpd.run("explain", HOME, "echo", "--config", str(unpd.config_path)).stdout.decode()
     assert re.search(r"access_times: refuses.*, for [123] h( \d+ min)?$", said, re.MULTILINE), said
+
+
+def test_a_denial_is_explained_whole(launch: Launch) -> None:
+    """Which network, who denied it and why: more than the worker that refuses knows.
+    The metrics are no service, and the answer says what decides there.
+    """
+    unpd = launch(
+        echo() + '[access]\nnever_deny = []\n[services.trap]\ntype = "sensor"\n'
+        'listen = ["tcp://0.0.0.0:0"]\n'
+    )
+    control = ("--control", str(unpd.control))
+    unpd.run("deny", "192.0.2.0/24", "--why", "a scan", *control)
+    answer = explained(unpd, "192.0.2.7")
+    assert answer["denial"]["reason"] == "a scan"
+    assert answer["denial"]["network"] == "192.0.2.0/24"
+    said = unpd.run("explain", "192.0.2.7", "echo", *control).stdout.decode()
+    assert ": a scan\n" in said
+    with clients.connect((HOME, unpd.port("trap")), source=OTHER) as sock:
+        clients.read_all(sock)
+    unpd.wait_event("denial.sensed")
+    assert explained(unpd, OTHER)["denial"]["service"] == "trap"
+    assert explained(unpd, HOME)["denial"] is None
+    ended = unpd.run("explain", HOME, "metrics", *control)
+    assert b"metrics is no service: allow in [metrics] alone says who may read" in ended.stderr
+
+
+def test_a_service_that_is_busy_makes_clients_wait(launch: Launch) -> None:
+    """An iterative one while it serves a client, and one whose workers have as many
+    connections as they may: no limit of the service says so.
+    """
+    unpd = launch(echo(model="iterative"))
+    assert explained(unpd, HOME)["outcome"] == "admitted"
+    with inside(unpd):
+        answer = explained(unpd, HOME)
+        assert answer["outcome"] == "waits"
+        assert "one client at a time" in answer["waits_for"]
+    until(lambda: explained(unpd, HOME)["outcome"] == "admitted", 10.0, "its end")
+    unpd.stop()
+    unpd = launch(
+        "[pools.default]\nworkers = 1\nmax_connections_per_worker = 2\n"
+        '[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    )
+    with inside(unpd):
+        assert explained(unpd, HOME)["outcome"] == "admitted"
+        with inside(unpd):
+            assert "max_connections_per_worker = 2" in explained(unpd, HOME)["waits_for"]

@@ -119,7 +119,7 @@ def test_both_formats_carry_the_same_fields(launch: Launch, style: str) -> None:
 
 def test_peers_have_readable_addresses(launch: Launch, tmp_path: Path) -> None:
     """An IPv4 client of a dual-stack listener is shown as IPv4, an IPv6 one in
-    brackets, one of a UNIX socket as unix.
+    brackets, one of a UNIX socket by its user: as in a rule.
     """
     unpd = launch(f'[services.echo]\nlisten = ["tcp://[::]:0", "unix://{tmp_path}/echo.sock"]\n')
     port = unpd.port("echo")
@@ -128,7 +128,7 @@ def test_peers_have_readable_addresses(launch: Launch, tmp_path: Path) -> None:
     peers = [
         unpd.wait_event("connection.ended", after=number).fields["peer"] for number in range(3)
     ]
-    assert [re.sub(r"\d+$", "", peer) for peer in peers] == ["127.0.0.1:", "[::1]:", "unix"]
+    assert [re.sub(r"\d+$", "", peer) for peer in peers] == ["127.0.0.1:", "[::1]:", "uid:"]
 
 
 def test_connections_are_logged_at_debug_only(launch: Launch) -> None:

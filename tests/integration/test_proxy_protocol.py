@@ -7,6 +7,7 @@ Engines and dispatchers without a daemon: test_arrivals.py, test_dispatcher_arri
 import contextlib
 import json
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from signal import SIGQUIT, SIGTERM, Signals
 import pytest
 
 from tests.integration.test_access import MODELS, OTHER, echo, refused
-from tests.integration.test_arrivals import LOCAL, header
+from tests.integration.test_arrivals import LOCAL, SIGNATURE, header
 from tests.support import clients, procs
 from tests.support.counts import wait_active
 from tests.support.daemon import Unpd
@@ -112,7 +113,7 @@ def test_a_sensor_denies_the_client(launch: Launch) -> None:
 
 
 def test_a_load_balancer_on_a_unix_socket(launch: Launch, tmp_path: Path) -> None:
-    """It may be known by its user."""
+    """It may be known by its user. That is not the user of the client that it tells."""
     path = tmp_path / "echo.sock"
     text = f'[services.echo]\nlisten = ["unix://{path}"]\nproxy_protocol = ["uid:{{}}"]\n'
     text += "[log]\nconnections = true\n"
@@ -121,6 +122,10 @@ def test_a_load_balancer_on_a_unix_socket(launch: Launch, tmp_path: Path) -> Non
         sock.sendall(header("2001:db8::7") + b"x")
         assert clients.read_exactly(sock, 1) == b"x"
         assert unpd.wait_event("connection.started").fields["peer"] == "[2001:db8::7]:51234"
+    with clients.connect(str(path)) as sock:
+        sock.sendall(SIGNATURE + b"\x21\x31" + struct.pack(">H", 216) + bytes(216) + b"x")
+        assert clients.read_exactly(sock, 1) == b"x"
+        unpd.wait_event("connection.started", peer="unix")
 
 
 @pytest.mark.slow

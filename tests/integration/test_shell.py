@@ -1,5 +1,9 @@
-"""The shell of a master without children: how often it wakes at the end of a stop."""
+"""The shell of a master without children: how often it wakes at the end of a stop, and
+what its sweep does.
+"""
 
+import json
+import os
 import signal
 import socket
 import time
@@ -10,6 +14,7 @@ import pytest
 
 from tests.support.runtimes import running
 from unpd import sinks
+from unpd.access.network import Network
 from unpd.board.layout import Session
 from unpd.core import events as ev
 from unpd.core.model import Child, Slot
@@ -109,3 +114,29 @@ def test_a_master_that_has_killed_its_last_sessions_rests(
         assert time.monotonic() - began > KILL_S
         assert lanes.sent.count(signal.SIGKILL) == 1
         assert runtime.loop.turns < 10
+
+
+def test_no_sum_about_a_sensor_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep writes it, though nobody connects any more, and so does the end."""
+    monkeypatch.setattr(shell, "setproctitle", lambda _: None)
+    file, network = tmp_path / "unpd.log", Network.parse("192.0.2.7")
+    log = Log(sinks.Sink(sinks.open_file(str(file))), "info", "json")
+    silent, _ = socks = socket.socketpair()
+
+    def counted() -> int:
+        rows = map(json.loads, file.read_text().splitlines())
+        return sum(row["count"] for row in rows if row["event"] == "denial.sensed")
+
+    with running(CONFIG.format(path=tmp_path / "echo"), log) as runtime, socks[0], socks[1]:
+        runtime.reaper = ReapingNothing()
+        master = Shell(runtime, cast(Any, NoSignals(silent.fileno())), Offers())
+        for _ in range(3):
+            runtime.sensor_lines.take("trap", network)
+        assert counted() == 1
+        master._sweep()  # noqa: SLF001 - so it forks nothing
+        assert counted() == 3
+        runtime.sensor_lines.take("trap", network)
+        master._take(ev.StopAsked(quick=True, by="a test"))  # noqa: SLF001
+        master.run()
+        assert counted() == 4
+    os.close(log.sink.fd)

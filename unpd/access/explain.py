@@ -19,18 +19,23 @@ ADMITTED, REFUSED, WAITS = "admitted", "refused", "waits"
 queue.
 """
 
+RULES = frozenset((RefusalReason.DENY, RefusalReason.ALLOW, RefusalReason.ACCESS_TIMES))
+"""The reasons that need no counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """What one reason says. ``verdict``: None if it does not refuse the peer.
     ``observed``: it would only be counted. ``waits``: the peer would wait in the accept
-    queue. ``value`` and ``limit``: what is compared; None where nothing is.
+    queue. ``known``: false if it depends on counts, and there are none. ``value`` and
+    ``limit``: what is compared; None where nothing is.
     """
 
     reason: RefusalReason
     verdict: Verdict | None
     observed: bool
     waits: bool
+    known: bool = True
     value: float | None = None
     limit: float | None = None
 
@@ -47,8 +52,10 @@ class Explanation:
     proxy: Entry | None = None
 
 
-def explain(terms: AccessTerms, counts: Counts, peer: Peer, at: Moment) -> Explanation:
-    """Explain what would be decided now about a peer that connects."""
+def explain(terms: AccessTerms, counts: Counts | None, peer: Peer, at: Moment) -> Explanation:
+    """Explain what would be decided now about a peer that connects. ``counts``: None to
+    look at the rules alone.
+    """
     reasons = [reason for reason in RefusalReason if reason in (*terms.decided, *terms.queued)]
     looks = tuple(_look(reason, terms, counts, peer, at) for reason in reasons)
     refusing = [look for look in looks if look.verdict is not None and not look.observed]
@@ -61,11 +68,21 @@ def explain(terms: AccessTerms, counts: Counts, peer: Peer, at: Moment) -> Expla
 
 
 def _look(
-    reason: RefusalReason, terms: AccessTerms, counts: Counts, peer: Peer, at: Moment
+    reason: RefusalReason, terms: AccessTerms, counts: Counts | None, peer: Peer, at: Moment
 ) -> Look:
-    verdict = look_at(reason, terms, counts, peer, at)
-    value, limit = (verdict.value, verdict.limit) if verdict else _compared(reason, terms, counts)
-    return Look(reason, verdict, reason in terms.observe, reason in terms.queued, value, limit)
+    asked = NoCounts() if counts is None else counts
+    known = counts is not None or reason in RULES
+    verdict = look_at(reason, terms, asked, peer, at)
+    value, limit = (verdict.value, verdict.limit) if verdict else _compared(reason, terms, asked)
+    return Look(
+        reason=reason,
+        verdict=verdict,
+        observed=reason in terms.observe,
+        waits=reason in terms.queued,
+        known=known,
+        value=value if known else None,
+        limit=limit,
+    )
 
 
 def _compared(
@@ -91,7 +108,7 @@ def _compared(
 
 
 class NoCounts:
-    """The counts of a service that nobody uses: for a decision from rules alone."""
+    """The counts of a service that nobody uses: none of its limits refuses."""
 
     def denial(self, peer: Peer) -> None:
         """No peer is denied."""

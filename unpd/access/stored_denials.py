@@ -16,6 +16,8 @@ from unpd.access.denials import Denial, DenialError, Denials, checked_reason
 from unpd.access.network import Network
 
 VERSION = 1
+BEGINNING = b'{"unpd_denials"'
+"""How each file of ours begins, of any version."""
 MAX_UID = (1 << 32) - 1
 
 
@@ -27,6 +29,13 @@ class BadLine:
 
     number: int
     reason: str
+
+
+def may_be_ours(content: bytes) -> bool:
+    """Whether a file with this content, or one that begins with it, may be replaced: it
+    has stored denials, or nothing.
+    """
+    return not content or content.startswith(BEGINNING)
 
 
 class Storer:

@@ -8,7 +8,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from unpd.access.peer import Peer, prefix
+from unpd.access.network import V4, WIDTHS, Network
+from unpd.access.peer import UNIX, Peer, prefix
 from unpd.access.rate import Rate
 from unpd.access.rules import Entry, Rules
 from unpd.access.times import AccessTimes
@@ -54,10 +55,12 @@ class AccessTerms:
     ``source_prefix_v6`` bits of an address.
 
     ``on_limit``: REFUSE for datagrams, which no queue keeps. ``observe``: the reasons
-    that do not refuse, but are counted as if they did. ``never_deny``: the sources that
-    a sensor lets alone. ``proxies``: the load balancers, which tell the peer in a
-    header of the PROXY protocol; a decision does not read it. ``keys``: the keys that
-    refuse, as the configuration has them, for messages; one may be missing.
+    that do not refuse, but are counted as if they did; never DENIED, because that is no
+    rule to try out but somebody's order. ``sensor_observes``: a sensor denies nobody,
+    and counts whom it would deny. ``never_deny``: the sources that a sensor lets alone.
+    ``proxies``: the load balancers, which tell the peer in a header of the PROXY
+    protocol; a decision does not read it. ``keys``: the keys that refuse, as the
+    configuration has them, for messages; one may be missing.
     """
 
     deny: Rules = field(default_factory=Rules)
@@ -75,6 +78,7 @@ class AccessTerms:
     banner_refused: bytes = b""
     banner_accepted: bytes = b""
     observe: frozenset[RefusalReason] = frozenset()
+    sensor_observes: bool = False
     never_deny: Rules = field(default_factory=Rules)
     proxies: Rules = field(default_factory=Rules)
     keys: Mapping[RefusalReason, Entry] = field(default_factory=dict)
@@ -103,6 +107,19 @@ class AccessTerms:
     def limits_peers(self) -> bool:
         """Whether anything but a live denial can refuse a peer that was accepted."""
         return self.decided != (RefusalReason.DENIED,)
+
+    def sensed(self, peer: Peer) -> Network | None:
+        """The network that a sensor with these terms denies because of a peer: its
+        source, or the address alone if the source has others that no sensor denies.
+        None for a peer that no sensor denies, and for one without an address.
+        """
+        if peer.family == UNIX or self.never_deny.find(peer):
+            return None
+        bits = self.source_prefix_v4 if peer.family == V4 else self.source_prefix_v6
+        network = Network.around(peer.family, peer.number, bits)
+        if self.never_deny.overlaps(network):
+            return Network.around(peer.family, peer.number, WIDTHS[peer.family])
+        return network
 
     def source_of(self, peer: Peer) -> bytes:
         """The source under which a peer is counted."""

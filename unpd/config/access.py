@@ -25,8 +25,8 @@ from unpd.config.access_lists import EXAMPLE, AccessList, KeyOrigins, access_lis
 from unpd.config.addresses import refuse_path
 from unpd.config.section import Section, array_of
 from unpd.config.wording import quoted_list
-from unpd.config.writing import written
-from unpd.errors import MAX_CHARACTERS, quoted
+from unpd.config.writing import key_shown
+from unpd.errors import quoted
 from unpd.libraries import AfterValidator, BeforeValidator, Field, ValidationError
 from unpd.names import RefusalReason, Resource
 from unpd.services.base import UnknownNameError
@@ -133,7 +133,7 @@ class AccessKeys(Section):
     The two rates are of connections and datagrams, of all sources and of one.
     ``on_limit``: None for "queue" where that is possible, else "refuse". ``observe``:
     the keys that only count what they would refuse; with ``mode = "observe"`` all of
-    them.
+    them, and a sensor denies nobody. A live denial always refuses.
     """
 
     proxy_protocol: Annotated[AccessList, BeforeValidator(access_list)] = Field(
@@ -223,20 +223,16 @@ class AccessKeys(Section):
             banner_refused=self.banner_refused.encode(),
             banner_accepted=self.banner_accepted.encode(),
             observe=frozenset(
-                RefusalReason if self.mode == "observe" else map(RefusalReason, self.observe)
+                OBSERVABLE if self.mode == "observe" else map(RefusalReason, self.observe)
             ),
+            sensor_observes=self.mode == "observe",
             never_deny=never_deny.rules,
             proxies=self.proxy_protocol.rules,
             keys={
-                RefusalReason(key): Entry(self._shown(key), origin)
+                RefusalReason(key): Entry(key_shown(key, getattr(self, key)), origin)
                 for key, origin in origins.by_key.items()
             },
         )
-
-    def _shown(self, key: str) -> str:
-        """A key as the configuration has it, if it is short."""
-        text = f"{key} = {written(getattr(self, key))}"
-        return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
 
 
 class Access(Section):

@@ -19,12 +19,12 @@ import operator
 import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unpd.access.accounts import Accounts
-from unpd.access.rules import BadEntries, Entry, Origin, Rules, entries_of
+from unpd.access.rules import NOWHERE, BadEntries, Entry, Origin, Rules, entries_of
 from unpd.config.files import NamedFiles
 from unpd.config.lines import KeyPath
 from unpd.config.origins import Place
@@ -65,8 +65,8 @@ class ListFile:
 class AccessList:
     """A list. ``texts``: as the configuration has it. ``entries``: the texts of all
     entries, also those of files. ``accounts``: the numbers of its users and groups.
-    ``placed``: the entries with their places. Two that are equal mean the same,
-    wherever their entries stand.
+    ``placed``: the entries with their places. ``origin``: where its key stands. Two
+    that are equal mean the same, wherever they and their entries stand.
     """
 
     texts: tuple[str, ...] = ()
@@ -75,6 +75,7 @@ class AccessList:
     rules: Rules = field(default_factory=Rules, repr=False, compare=False)
     placed: tuple[Entry, ...] = field(default=(), repr=False, compare=False)
     files: tuple[ListFile, ...] = field(default=(), repr=False, compare=False)
+    origin: Origin = field(default=NOWHERE, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -136,7 +137,7 @@ class ListReader:
         compiled = self._compiled[key]
         if path[-1] == "allow" and texts and not compiled.rules:
             raise ItemErrors([(0, _LETS_EVERYBODY_IN)])
-        return compiled
+        return replace(compiled, origin=self.origin(path))
 
     def _compile(self, path: KeyPath, texts: tuple[str, ...]) -> AccessList:
         pieces, refused = self._pieces(path, texts)

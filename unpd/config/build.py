@@ -85,6 +85,7 @@ ELSEWHERE: Mapping[tuple[str, str], str] = MappingProxyType(
             " socket_mode"
         ),
         (DEFAULTS, "connections"): LIMIT,
+        ("metrics", "deny"): "[metrics] has only allow, a list of the sources that may ask there",
         (DEFAULTS, "listen"): (
             "each service has addresses of its own: it belongs in [services.NAME]"
         ),

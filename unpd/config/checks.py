@@ -9,6 +9,7 @@ to the findings.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from unpd.board import layout
 from unpd.config.addresses import (
@@ -20,6 +21,7 @@ from unpd.config.addresses import (
     takes_datagrams,
 )
 from unpd.config.answers import check_answers
+from unpd.config.denials_file import why_foreign
 from unpd.config.findings import Findings
 from unpd.config.host import Host
 from unpd.config.lines import KeyPath
@@ -35,6 +37,7 @@ from unpd.config.schema import (
     MAX_SESSIONS,
     Config,
     Pool,
+    ServiceConfig,
 )
 from unpd.config.service_types import Kinds, kinds_of
 from unpd.config.wording import word_shown
@@ -102,6 +105,8 @@ def check(
         _check_root(config, host, findings)
     if host.check_interfaces:
         _check_interfaces(listeners, findings)
+    if host.check_files:
+        _check_state_file(config, findings)
 
 
 def _check_accounts(config: Config, findings: Findings) -> None:
@@ -204,23 +209,32 @@ def _check_models(config: Config, findings: Findings) -> None:
 
 
 def _check_sensors(config: Config, findings: Findings) -> None:
-    """Warn of a sensor that nobody finds, or that can deny nobody."""
+    """Warn of a sensor that nobody finds, or that can deny nobody, and of a text that
+    it does not send.
+    """
     for name, service in config.services.items():
-        if not isinstance(service.options, SensorOptions):
-            continue
-        path: KeyPath = ("services", name, "listen")
-        for address in service.listen:
-            if isinstance(address, InternetAddress) and address.port == 0:
-                findings.warning(
-                    path,
-                    f"{address.text} is another port after each start: name the port where this"
-                    " sensor waits, such as that of a protocol that no service speaks",
-                )
-        if not any(isinstance(one, TcpAddress | SystemdAddress) for one in service.listen):
+        if isinstance(service.options, SensorOptions):
+            _check_sensor(("services", name), service, findings)
+
+
+def _check_sensor(path: KeyPath, service: ServiceConfig, findings: Findings) -> None:
+    for address in service.listen:
+        if isinstance(address, InternetAddress) and address.port == 0:
             findings.warning(
-                path,
-                "the sensor denies nobody, because no address here is of TCP: the source of a"
-                " datagram can be forged, and a client of a UNIX socket has no address",
+                (*path, "listen"),
+                f"{address.text} is another port after each start: name the port where this"
+                " sensor waits, such as that of a protocol that no service speaks",
+            )
+    if not any(isinstance(one, TcpAddress | SystemdAddress) for one in service.listen):
+        findings.warning(
+            (*path, "listen"),
+            "the sensor denies nobody, because no address here is of TCP: the source of a"
+            " datagram can be forged, and a client of a UNIX socket has no address",
+        )
+    for key in ("banner_accepted", "banner_refused"):
+        if getattr(service, key) and not findings.is_inherited((*path, key)):
+            findings.warning(
+                (*path, key), "a sensor answers nothing: it never sends this text, so leave it out"
             )
 
 
@@ -323,6 +337,12 @@ def _check_paths(config: Config, listeners: tuple[_Listener, ...], findings: Fin
                 f"{quoted(listener.address.path)} is also the path of"
                 f" {owners[listener.address.path]}",
             )
+
+
+def _check_state_file(config: Config, findings: Findings) -> None:
+    state_file = config.access.state_file
+    if state_file and (sentence := why_foreign(Path(state_file))):
+        findings.error(("access", "state_file"), sentence)
 
 
 def _check_pools(config: Config, written_pools: frozenset[str], findings: Findings) -> None:

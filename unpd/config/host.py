@@ -61,6 +61,8 @@ class Host:
     check`` does: an interface may come up later than the daemon, and a reload keeps a
     listener that is open.
     """
+    check_files: bool = False
+    """Whether the checks look at the files that the daemon would replace."""
 
     def daemon_defaults(self) -> dict[str, str]:
         """The defaults of ``[daemon]`` that depend on the user: root drops to
@@ -88,6 +90,7 @@ def this_host(config: Path | None = None) -> Host:
         pressures=frozenset(filter(_tells_pressure, Resource)),
         tells_load=_tells_load(),
         check_accounts=True,
+        check_files=True,
         drops_to=unprivileged_user(),
     )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from unpd import sinks
 from unpd.config.addresses import FileAddress
+from unpd.config.denials_file import why_foreign
 from unpd.config.schema import Config
 from unpd.config.wording import file_shown
 from unpd.errors import Problem
@@ -48,8 +49,7 @@ def _sentences(config: Config, owner: Owner | None) -> Iterator[tuple[str, str]]
     if config.log.file:
         yield "log.file", _why_no_log(config.log.file, owner)
     if config.access.state_file:
-        # A new file takes the place of the old one.
-        yield "access.state_file", _why_nothing_in(Path(config.access.state_file).parent)
+        yield "access.state_file", _why_no_state(Path(config.access.state_file))
     for name, service in config.services.items():
         for address in service.listen:
             if isinstance(address, FileAddress) and not address.path.startswith("@"):
@@ -75,6 +75,15 @@ def _why_unusable(path: Path, *, is_file: bool) -> str:
     if not stat.S_ISREG(mode):
         return f"{shown} is not a plain file"
     return "" if os.access(path, os.W_OK) else f"the user {_user()} may not write {shown}"
+
+
+def _why_no_state(path: Path) -> str:
+    """Say why the live denials cannot be kept at ``path``: a new file takes the place
+    of the old one there.
+    """
+    if not path.parent.is_dir():
+        return _why_no_directory(path.parent)
+    return why_foreign(path, as_daemon=True) or _why_nothing_in(path.parent)
 
 
 def _why_no_directory(directory: Path) -> str:

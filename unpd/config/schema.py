@@ -56,6 +56,7 @@ from unpd.names import (
     RefusalReason,
 )
 from unpd.services.base import Options
+from unpd.services.sensor import SensorOptions
 
 WEEK_S = 7 * 24 * 3600
 HOUR_S = 3600
@@ -345,9 +346,11 @@ class ServiceConfig(CommonKeys):
     def access(self) -> AccessTerms:
         """Who may use the streams of the service, and how much of it, as one record.
         A service that forks enforces max_connections: its sessions have places in a
-        table.
+        table. A sensor answers nothing, so it sends no text of [defaults] either.
         """
         terms = self.terms(self.max_connections, self.never_deny, self.origins)
+        if isinstance(self.options, SensorOptions):
+            terms = replace(terms, banner_refused=b"", banner_accepted=b"")
         if not self.forks:
             return terms
         return replace(terms, observe=terms.observe - {RefusalReason.MAX_CONNECTIONS})

@@ -1,8 +1,8 @@
 """Writes values of the configuration as TOML.
 
-Called by unpd.config.plan for the effective configuration, and by unpd.config.access
-to show a key. Raises TypeError for a type that TOML cannot express: a fault of a
-service type.
+Called by unpd.config.plan for the effective configuration, and to show a key by
+unpd.config.access and for the metrics by unpd.master. Raises TypeError for a type that
+TOML cannot express: a fault of a service type.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 from unpd.config.access_lists import AccessList
 from unpd.config.addresses import FileAddress, InternetAddress, SystemdAddress
 from unpd.config.section import Section
+from unpd.errors import MAX_CHARACTERS
 
 
 def fields_of(section: Section) -> dict[str, Any]:
@@ -60,3 +61,9 @@ def _table(values: Mapping[str, Any]) -> str:
 
 def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else written(key)
+
+
+def key_shown(key: str, value: Any) -> str:
+    """A key as the configuration has it, for a message: the beginning of a long one."""
+    text = f"{key} = {written(value)}"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."

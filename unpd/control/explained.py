@@ -4,21 +4,53 @@ Called by the master and, for rules alone, by the command line.
 :data:`unpd.control.status_fields.EXPLAINED` describes the fields.
 """
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from unpd.access.explain import Explanation, Look
+from unpd.access.explain import ADMITTED, WAITS, Explanation, Look
 from unpd.access.peer import Peer
+from unpd.config.wording import quoted_list
+from unpd.errors import quoted
 
 
-def fields_of(service: str, peer: Peer, explanation: Explanation, now: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What an answer says besides the explanation. ``rules_of``: the file whose rules
+    alone were asked. ``denial``: the live denial that holds for the peer, as the verb
+    denied shows it. ``waits_for``: why the peer would wait though no limit keeps it.
+    """
+
+    rules_of: str | None = None
+    denial: Mapping[str, Any] | None = None
+    waits_for: str | None = None
+
+
+def fields_of(
+    service: str, peer: Peer, explanation: Explanation, now: float, known: Circumstances
+) -> dict[str, Any]:
     """The fields. ``now``: monotonic seconds."""
+    waits = explanation.outcome == ADMITTED and known.waits_for is not None
     return {
         "service": service,
         "peer": peer.text,
-        "outcome": explanation.outcome,
+        "outcome": WAITS if waits else explanation.outcome,
+        "rules_of": known.rules_of,
+        "waits_for": known.waits_for if waits else None,
         "proxy": explanation.proxy.text if explanation.proxy else None,
+        "denial": known.denial,
         "checks": [_check(look, now) for look in explanation.looks],
     }
+
+
+def no_service(name: str, services: Iterable[str], whose: str) -> str:
+    """A sentence for the name of no service. ``whose``: what has the ``services``."""
+    if name == "metrics":
+        return (
+            "metrics is no service: allow in [metrics] alone says who may read the metrics, and"
+            " live denials do not hold there"
+        )
+    return f"{whose} has no service {quoted(name)}; it has {quoted_list(services)}"
 
 
 def _check(look: Look, now: float) -> dict[str, Any]:
@@ -27,6 +59,7 @@ def _check(look: Look, now: float) -> dict[str, Any]:
     frees_at = verdict.frees_at if verdict else None
     return {
         "reason": str(look.reason),
+        "known": look.known,
         "refuses": verdict is not None,
         "observed": look.observed,
         "waits": look.waits and verdict is not None,

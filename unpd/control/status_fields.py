@@ -194,10 +194,17 @@ DENIED = (
 
 _CHECK = (
     StatusField("reason", "text", "The rule or limit, as the metric `unpd_refused_total` has it."),
+    StatusField(
+        "known",
+        "boolean",
+        "Whether it can be known what it says; false for what only a daemon can tell.",
+    ),
     StatusField("refuses", "boolean", "Whether it refuses the client."),
     StatusField("observed", "boolean", "Whether it is only observed."),
     StatusField("waits", "boolean", "Whether the client would wait in the accept queue."),
-    StatusField("value", "number", "What is compared with the limit.", "nothing is"),
+    StatusField(
+        "value", "number", "What is compared with the limit.", "nothing is, or it is not known"
+    ),
     StatusField("limit", "number", "The limit.", "nothing is compared"),
     StatusField("rule", "text", "The entry or the key that refuses.", "none does"),
     StatusField("file", "text", "The file in which it stands.", "that is not known"),
@@ -209,11 +216,26 @@ EXPLAINED = (
     StatusField("peer", "text", "The client."),
     StatusField("outcome", "text", "admitted, refused or waits."),
     StatusField(
+        "rules_of",
+        "text",
+        "The configuration file by whose rules alone this holds.",
+        "a daemon answered",
+    ),
+    StatusField(
+        "waits_for",
+        "text",
+        "Why the client would wait though no limit keeps it waiting.",
+        "nothing else keeps it waiting",
+    ),
+    StatusField(
         "proxy",
         "text",
         "The entry of proxy_protocol by which the client is a load balancer: the answer holds for"
         " connections of its own.",
         "it is none",
+    ),
+    StatusField(
+        "denial", "object", "The live denial that holds for the client.", "none does", DENIAL
     ),
     StatusField("checks", "list", "What each rule and limit says, in their order.", fields=_CHECK),
 )

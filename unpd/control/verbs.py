@@ -274,8 +274,8 @@ _ROWS = (
             "Explain what a service would do now with a client: whether it comes in, waits or is"
             " refused; and for each rule and limit, in the order of the decision, what it says, the"
             " values that are compared, the rule with its file and line, and when it frees."
-            " For a configuration file that is named, no daemon is asked: the answer is from its"
-            " rules alone."
+            " For a configuration file that is named, no daemon is asked: the answer is"
+            " from its rules alone. The exit code is 0 whatever the outcome."
         ),
         answered=Answered.AT_ONCE,
         changes=False,

@@ -46,7 +46,7 @@ from unpd.line_limit import LineLimit
 from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.names import ChildOrder, EndCause
-from unpd.worker.connection_lines import EndedConnection, log_end, log_start
+from unpd.worker.connection_lines import UNKNOWN, EndedConnection, log_end, log_start
 from unpd.worker.event.deadlines import Wheel
 from unpd.worker.orders import PATIENCE_SHARE, TWO_SLOTS_S
 
@@ -172,7 +172,7 @@ class Programs(SessionProcesses):
                 self._hangups.watch(setup.fd, self._roll.enrolled[index].pid)
         self._schedule(index)
         if self._log.writes_connections:
-            log_start(self._log, setup.terms.name, setup.peer)
+            log_start(self._log, setup.terms.name, setup.peer, setup.terms.user_fd(setup.fd))
 
     def _schedule(self, index: int) -> None:
         """Put a program into the wheel, if it has a time to end; one of an earlier
@@ -350,6 +350,7 @@ class Programs(SessionProcesses):
             EndedConnection(
                 service=ended.service,
                 peer=ended.peer,
+                fd=UNKNOWN,
                 cause=ended.cause,
                 duration_s=ended.duration_s,
             ),

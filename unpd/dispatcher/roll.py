@@ -31,7 +31,7 @@ from unpd.kernel.signals import Reaped
 from unpd.logs import Log
 from unpd.names import MAX_PID, EndCause, ReapReason, reap_reason
 from unpd.worker.admission import Hold
-from unpd.worker.connection_lines import EndedConnection, log_end, log_start
+from unpd.worker.connection_lines import UNKNOWN, EndedConnection, log_end, log_start
 from unpd.worker.ledger import Account, Ledger
 
 
@@ -109,12 +109,13 @@ class Ended:
     def log_unserved(self, log: Log) -> None:
         """Log the start and the end of its connection, which never got a process."""
         if log.writes_connections:
-            log_start(log, self.service, self.peer)
+            log_start(log, self.service, self.peer, UNKNOWN)
             log_end(
                 log,
                 EndedConnection(
                     service=self.service,
                     peer=self.peer,
+                    fd=UNKNOWN,
                     cause=self.cause,
                     duration_s=self.duration_s,
                 ),

@@ -10,7 +10,7 @@ _FAILED_SERVICE = (
     " `trace`."
 )
 _GROUNDS = ("value", "limit", "rule", "file", "line")
-_REFUSAL = ("service", "peer", "reason", *_GROUNDS, "repeated")
+_REFUSAL = ("service", "peer", "reason", *_GROUNDS, "count")
 
 ROWS: tuple[LogEvent, ...] = (
     # children
@@ -253,7 +253,7 @@ ROWS: tuple[LogEvent, ...] = (
         "connection.started",
         "info",
         ("service", "peer"),
-        "The service begins with a client.",
+        "The service begins with a client; of a UNIX socket, `peer` is its user.",
         debug_unless=CONNECTIONS,
     ),
     LogEvent(
@@ -270,7 +270,7 @@ ROWS: tuple[LogEvent, ...] = (
         "info",
         _REFUSAL,
         "A connection or a datagram was refused for `reason`: `value` was compared with `limit`, or"
-        " the entry `rule` in `line` of `file` decided; the line stands for `repeated` refusals of"
+        " the entry `rule` in `line` of `file` decided; the line stands for `count` refusals of"
         " the host `peer` or its /64, or of the `others` beyond 32.",
         optional=_GROUNDS,
     ),
@@ -294,10 +294,10 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "connection.no_header",
         "warning",
-        ("service", "peer", "reason", "detail", "repeated"),
+        ("service", "peer", "reason", "detail", "count"),
         "The load balancer `peer`, which `proxy_protocol` lists, began a connection without a"
         " proper header of the PROXY protocol, which ended it; the reasons are those of the metric"
-        " `unpd_proxy_headers_total`, and the line stands for `repeated` such connections.",
+        " `unpd_proxy_headers_total`, and the line stands for `count` such connections.",
         "Make the load balancer send the header to this address (in HAProxy `send-proxy-v2`), or"
         " take it out of `services.NAME.proxy_protocol`.",
         optional=("detail",),

@@ -115,10 +115,11 @@ ROWS: tuple[LogEvent, ...] = (
     LogEvent(
         "denial.sensed",
         "info",
-        ("service", "network", "refused", "suppressed"),
-        "A client in `network` connected to the sensor `service` and is denied for its"
-        " `deny_time_s`, unless `refused` says why not; `suppressed` such lines were left out since"
-        " the last one.",
+        ("service", "network", "refused", "count"),
+        "Clients in `network` made `count` connections to the sensor `service` and are denied for"
+        " its `deny_time_s`, unless `refused` says why not; the first connection of a network has a"
+        " line at once, the next ones are summed up once a second, and so are those of the `others`"
+        " beyond 32 networks.",
     ),
     LogEvent(
         "denial.kicked",

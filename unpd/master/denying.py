@@ -36,7 +36,7 @@ def deny(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any] | None:
     )
     replaced = runtime.deny_list.find(network) is not None
     runtime.deny_list.deny(denial)
-    shown = _described(runtime, denial)
+    shown = described(runtime, denial)
     runtime.log.event(
         "denial.added",
         network=shown["network"],
@@ -58,7 +58,7 @@ def undeny(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any]:
     denial = runtime.deny_list.undeny(network)
     uid = pending.credentials.uid
     runtime.log.event("denial.removed", network=str(network), by_uid=uid)
-    return {"denial": _described(runtime, denial)}
+    return {"denial": described(runtime, denial)}
 
 
 def denied(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any]:
@@ -69,12 +69,12 @@ def denied(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any]:
     runtime.deny_list.look(now())
     page = runtime.deny_list.after(None if after is None else Network.parse(after), PAGE)
     return {
-        "denials": [_described(runtime, denial) for denial in page],
+        "denials": [described(runtime, denial) for denial in page],
         "next": str(page[-1].network) if len(page) == PAGE else None,
     }
 
 
-def _described(runtime: Runtime, denial: Denial) -> dict[str, Any]:
+def described(runtime: Runtime, denial: Denial) -> dict[str, Any]:
     """A denial in an answer, as :data:`unpd.control.status_fields.DENIAL` has it."""
     epoch_s = runtime.deny_list.epoch_s(time.time() - now())
     return {

@@ -13,18 +13,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from unpd.access.decide import LiveDenial, Moment
+from unpd.access.denials import Denial
 from unpd.access.explain import explain
 from unpd.access.network import WIDTHS, Network
 from unpd.access.peer import UNIX, Peer, parse_peer
 from unpd.access.rules import Entry
+from unpd.board import layout
 from unpd.board.sources import SourceCounts
 from unpd.config.access_lists import THIS_HOST
-from unpd.config.wording import quoted_list
-from unpd.control.explained import fields_of
+from unpd.config.addresses import takes_datagrams
+from unpd.config.schema import ServiceConfig
+from unpd.control.explained import Circumstances, fields_of, no_service
 from unpd.control.verbs import VerbError
-from unpd.errors import quoted
 from unpd.loop import now
+from unpd.master.denying import described
 from unpd.master.runtime import Runtime
+from unpd.names import ChildKind, ChildPhase
 from unpd.worker.admission import Counted, Shown
 
 
@@ -44,21 +48,23 @@ class _Counts(Counted):
 
     def denial(self, peer: Peer) -> LiveDenial | None:
         """The live denial of a peer: the narrowest."""
+        found = self.whole_denial(peer)
+        return LiveDenial(Entry(str(found.network)), found.until) if found else None
+
+    def whole_denial(self, peer: Peer) -> Denial | None:
+        """The same, as the list has it."""
         if peer.family == UNIX:
             return None
-        found = self._deny_list.covering(
+        return self._deny_list.covering(
             Network.around(peer.family, peer.number, WIDTHS[peer.family])
         )
-        if found is None:
-            return None
-        return LiveDenial(Entry(str(found.network)), found.until)
 
 
 def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields of the answer."""
     services, name = runtime.deployment.config.services, arguments["service"]
     if name not in services:
-        raise VerbError(f"there is no service {quoted(name)}: name one of {quoted_list(services)}")
+        raise VerbError(no_service(name, services, "the daemon"))
     try:
         peer = parse_peer(arguments["peer"], THIS_HOST)
     except ValueError as error:
@@ -67,4 +73,35 @@ def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, An
     counts = _Counts(runtime, name)
     counts.look_at(peer, at.now)
     runtime.deny_list.look(at.now)
-    return fields_of(name, peer, explain(services[name].main_access, counts, peer, at), at.now)
+    explanation = explain(services[name].main_access, counts, peer, at)
+    denial = counts.whole_denial(peer)
+    circumstances = Circumstances(
+        denial=described(runtime, denial) if denial else None,
+        waits_for=_full(runtime, services[name], counts) or None,
+    )
+    return fields_of(name, peer, explanation, at.now, circumstances)
+
+
+def _full(runtime: Runtime, service: ServiceConfig, counts: _Counts) -> str:
+    """Say why no process would accept a client of a service now; "" if one would."""
+    if all(map(takes_datagrams, service.listen)):
+        return ""
+    if service.model == "iterative":
+        serving = counts.service_open()
+        return "the model iterative serves one client at a time, and serves one" if serving else ""
+    if service.model != "event":
+        return ""
+    limit = runtime.deployment.config.pools[service.pool].max_connections_per_worker
+    opened = [
+        runtime.board.words[layout.row_start(process.row) + layout.Row.OPEN]
+        for process in runtime.processes.values()
+        if process.child.slot.kind is ChildKind.WORKER
+        and process.child.slot.pool == service.pool
+        and process.child.phase is ChildPhase.READY
+    ]
+    if not opened or min(opened) < limit:
+        return ""
+    return (
+        f"each worker of the pool {service.pool} has as many connections open as it may"
+        f" (max_connections_per_worker = {limit})"
+    )

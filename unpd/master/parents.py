@@ -1,7 +1,9 @@
-"""Makes the directories of the pid file and the control socket.
+"""Makes the directories of the pid file, the control socket and the file of live
+denials.
 
-Called by the commands that start a daemon, before it makes the two, and by the master's
-sweep, when something has removed a directory. Raises CannotCreateError.
+Called by the commands that start a daemon, before it makes the three, by a reload,
+which may name another file of denials, and by the master's sweep, when something has
+removed a directory. Raises CannotCreateError.
 """
 
 import os
@@ -13,11 +15,22 @@ from unpd.kernel import privileges
 
 
 def make_parents(config: Config) -> None:
-    """Make the directories of the pid file and the control socket if they are missing.
-    CannotCreateError if a directory cannot be made or belongs to another user.
+    """Make the directories of the pid file, the control socket and the file of live
+    denials if they are missing. CannotCreateError if one cannot be made, or if that of
+    the first two belongs to another user.
     """
     make_parent(config.daemon.pid_file)
     make_parent(config.daemon.control)
+    make_state_directory(config)
+
+
+def make_state_directory(config: Config) -> None:
+    """Make the directory of the file of live denials if it is missing.
+    CannotCreateError.
+    """
+    path = Path(config.access.state_file)
+    if config.access.state_file and not path.parent.exists():
+        make_parent(path)
 
 
 def make_parent(path: Path) -> None:

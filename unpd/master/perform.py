@@ -35,6 +35,7 @@ from unpd.master.children.serving import own_addresses
 from unpd.master.listening.closed import StillHeldError
 from unpd.master.listening.listener import OpenListener
 from unpd.master.mending import mend_listeners
+from unpd.master.parents import make_state_directory
 from unpd.master.reload_report import ReloadReport, listed
 from unpd.master.runtime import ChildProcess, Deployment, LastReload, Question, Runtime
 from unpd.names import ChildKind, PoolOutcome, ReloadResult
@@ -190,6 +191,7 @@ def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
         fixed = restart_needed(runtime.deployment.config, loaded.config)
         if fixed:
             raise UnpdError(f"{', '.join(fixed)} cannot be changed by a reload: restart unpd")
+        make_state_directory(loaded.config)
         wanted_listeners = runtime.deployment.listeners.sources.wanted_listeners(loaded.config)
         runtime.columns.give_back(runtime.processes.keys() | runtime.lanes.births)
         runtime.columns.check(loaded.config, wanted_listeners)

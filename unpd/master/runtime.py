@@ -23,7 +23,6 @@ from unpd.core.model import Child
 from unpd.kernel.pidfile import PidFile
 from unpd.kernel.privileges import Identity
 from unpd.kernel.signals import Reaper, SignalQueue
-from unpd.line_limit import LineLimit
 from unpd.logs import Log
 from unpd.loop import Loop
 from unpd.master.children.lanes import Lanes
@@ -32,6 +31,7 @@ from unpd.master.deny_list import DenyList
 from unpd.master.listening.table import Listeners
 from unpd.master.peaks import Peaks
 from unpd.master.reload_report import ReloadReport
+from unpd.master.sensor_lines import SensorLines
 from unpd.names import Fault
 
 
@@ -152,8 +152,8 @@ class Runtime:
     by the fault and the part that has it. ``config_names`` are the absolute names of
     the configuration file, none for the built-in default. ``last_reload`` is the last
     one that has ended, ``report`` what the last one that succeeded has changed.
-    ``peaks``: the samples of open connections. ``sensor_lines``: the limit of the lines
-    about sensors.
+    ``peaks``: the samples of open connections. ``sensor_lines``: the lines about
+    sensors.
     """
 
     deployment: Deployment
@@ -184,7 +184,7 @@ class Runtime:
     peaks: Peaks = field(default_factory=Peaks)
     kicks: list[Kick] = field(default_factory=list)
     deny_list: DenyList = field(init=False)
-    sensor_lines: LineLimit = field(default_factory=LineLimit)
+    sensor_lines: SensorLines = field(init=False)
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -192,6 +192,7 @@ class Runtime:
         memory of denials.
         """
         self.deny_list = DenyList(self.board, self.log, self.faults)
+        self.sensor_lines = SensorLines(self.log)
         self.lanes = Lanes(
             self.board, self.sources, lambda: self.columns.services.by_name, self.log
         )

@@ -17,8 +17,8 @@ from unpd.services.sensor import SensorOptions
 
 def deny(runtime: Runtime, service: str, address: str) -> None:
     """Deny the source to which an address belongs, as the sensor ``service`` counts
-    sources; the address alone, if the source has others that no sensor denies. A report
-    about anything else is ignored: the configuration may have changed since.
+    sources. A report about anything else is ignored: the configuration may have changed
+    since.
     """
     config = runtime.deployment.config.services.get(service)
     if config is None or not isinstance(config.options, SensorOptions):
@@ -26,29 +26,15 @@ def deny(runtime: Runtime, service: str, address: str) -> None:
     try:
         one = Network.parse(address)
     except ValueError:
-        return  # a UNIX peer has no address
-    if config.access.never_deny.find(Peer(one.family, one.first)):
         return
-    bits = config.source_prefix_v4 if one.family == 4 else config.source_prefix_v6
-    network, at = Network.around(one.family, one.first, bits), now()
-    if config.access.never_deny.overlaps(network):
-        network = one
+    network = config.access.sensed(Peer(one.family, one.first))
+    if network is None or config.access.sensor_observes:
+        return
+    at = now()
     until = at + config.options.deny_time_s
+    refused = ""
     try:
         runtime.deny_list.deny(Denial(network=network, since=at, until=until, service=service))
     except DenialError as error:
-        _log(runtime, service, network, str(error))
-    else:
-        _log(runtime, service, network)
-
-
-def _log(runtime: Runtime, service: str, network: Network, refused: str = "") -> None:
-    suppressed = runtime.sensor_lines.take(now())
-    if suppressed is not None:
-        runtime.log.event(
-            "denial.sensed",
-            service=service,
-            network=str(network),
-            refused=refused,
-            suppressed=suppressed,
-        )
+        refused = str(error)
+    runtime.sensor_lines.take(service, network, refused)

@@ -81,6 +81,7 @@ class Shell:
             self._gather()
             while self._runtime.events:
                 self._take(self._runtime.events.popleft())
+        self._runtime.sensor_lines.flush()
         self._log_watch.finish()
         return self._leave
 
@@ -162,6 +163,7 @@ class Shell:
         kicking.look_after(runtime, now())
         runtime.lanes.retire(self._state, now())
         runtime.lanes.expire(now())
+        runtime.sensor_lines.flush()
         self._log_watch.look(now())
         sampling.sample(runtime)
         sampling.show_state(runtime, self._state)

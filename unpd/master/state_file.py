@@ -13,6 +13,9 @@ older denials, or be damaged, which the next start reports.
 The directory may belong to the user of the children. So no symbolic link is followed,
 and the new file is made under a name that nobody has taken.
 
+A file of somebody else is neither read nor replaced nor moved away, however it came to
+this path; :mod:`unpd.config.denials_file` refuses a configuration that names one.
+
 Known gap: two daemons with the same file overwrite each other's denials.
 """
 
@@ -23,7 +26,7 @@ import time
 from collections.abc import MutableMapping
 
 from unpd.access.denials import Denials
-from unpd.access.stored_denials import BadLine, Storer, restore
+from unpd.access.stored_denials import BadLine, Storer, may_be_ours, restore
 from unpd.logs import Log
 from unpd.names import Fault
 
@@ -53,35 +56,46 @@ class StateFile:
         was damaged, and has to be written anew.
         """
         try:
-            text = self._read()
+            content = self._read()
         except FileNotFoundError:
             return True
         except OSError as error:
-            bad = [BadLine(0, error.strerror or str(error))]
+            self._leave(f"it cannot be read, and stays as it is: {error.strerror or error}")
+            return False
+        if len(content) > MAX_BYTES:
+            bad = [BadLine(0, f"it has more than {MAX_BYTES} bytes")]
         else:
+            text = content.decode("utf-8", "surrogateescape")
             bad = restore(text, denials, now, _epoch_s(now))
             self._log.event("denials.restored", file=self.path, denials=len(denials))
         if bad:
             self._report(bad)
         return not bad
 
-    def _read(self) -> str:
-        fd = os.open(self.path, _READ)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError("it is no plain file")
+    def _read(self) -> bytes:
+        """The content, or more than MAX_BYTES of it. OSError also for a file that is
+        not ours to replace.
+        """
+        if not stat.S_ISREG(os.lstat(self.path).st_mode):
+            raise OSError("it is no plain file")
+        with open(os.open(self.path, _READ), "rb") as file:
             content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise OSError(f"it has more than {MAX_BYTES} bytes")
-        return content.decode("utf-8", "surrogateescape")
+        if not may_be_ours(content):
+            raise OSError("it holds something else than live denials")
+        return content
+
+    def _leave(self, reason: str) -> None:
+        """Neither replace the file nor move it away."""
+        self._usable = False
+        self._fail(reason)
 
     def _report(self, bad: list[BadLine]) -> None:
         """Keep the damaged file, and log what is wrong with it."""
         try:
             kept = self._set_aside()
         except OSError as error:
-            kept, self._usable = "", False
-            self._fail(f"the file is damaged, and cannot be moved away: {error.strerror or error}")
+            kept = ""
+            self._leave(f"the file is damaged, and cannot be moved away: {error.strerror or error}")
         self._log.event(
             "denials.damaged",
             file=self.path,

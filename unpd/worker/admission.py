@@ -219,7 +219,7 @@ class Admission:
         self._lane, self._denied = gate.lane, gate.shown.denied
         self._needs_peer = terms.limits_peers or bool(terms.accept_rate) or sense is not None
         self._sense = sense
-        self._of_arrivals = AccessTerms(observe=terms.observe)
+        self._of_arrivals = AccessTerms()
 
     @property
     def turns_away_at_limit(self) -> bool:
@@ -253,17 +253,24 @@ class Admission:
         decision = self._decide(self.terms, peer, now)
         if decision.refusal is not None:
             return decision, None
-        self._report(peer)
-        return decision, self._enter(_uncounted(self.terms, decision), now)
+        return self._sensed(peer, decision), self._enter(_uncounted(self.terms, decision), now)
 
     def _decide(self, terms: AccessTerms, peer: Peer, now: float) -> Decision:
         self._counts.look_at(peer, now)
         return deciding.decide(terms, self._counts, peer, Moment(now, time.time()))
 
-    def _report(self, peer: Peer) -> None:
-        """Report a peer that is let in, if this is a sensor."""
-        if self._sense is not None and not self.terms.never_deny.find(peer):
+    def _sensed(self, peer: Peer, decision: Decision) -> Decision:
+        """Report a peer that is let in, if this is a sensor. The decision, or if that
+        sensor only observes, one that says so.
+        """
+        network = self.terms.sensed(peer) if self._sense is not None else None
+        if self._sense is None or network is None:
+            return decision
+        if not self.terms.sensor_observes:
             self._sense(peer)
+            return decision
+        denied = Verdict(RefusalReason.DENIED, Entry(str(network)))
+        return Decision(None, (*decision.observed, denied))
 
     def _enter(self, uncounted: Collection[RefusalReason], now: float) -> Hold | None:
         terms, asked, lane = self.terms, self._counts, self._lane
@@ -302,7 +309,7 @@ class Admission:
         """Decide about the client that the header of an arrival has told."""
         decision, hold = self.admit_local(peer, now)
         if decision.refusal is None:
-            self._report(peer)
+            decision = self._sensed(peer, decision)
         return decision, hold
 
     def admit_local(self, peer: Peer, now: float) -> tuple[Decision, Hold | None]:

@@ -2,25 +2,36 @@
 
 Called by sessions and by the dispatcher, which ask :attr:`Log.writes_connections`
 first. The peer of a line is the address that accept(2) returned, so it is known however
-the connection ended. Calls :mod:`unpd.kernel.connections`, and raises nothing.
+the connection ended; of a UNIX connection it is the user, as in the lines about
+refusals. Calls :mod:`unpd.kernel.connections` and :mod:`unpd.kernel.credentials`, and
+raises nothing.
 
-Known gap: nobody logs the ends of the connections that a child took with it when it
-died; ``child.reaped`` counts them.
+Known gaps: nobody logs the ends of the connections that a child took with it when it
+died; ``child.reaped`` counts them. A UNIX connection that never got a process has no
+user in its lines.
 """
 
 from dataclasses import dataclass
 
-from unpd.kernel.connections import address_text
+from unpd.access.peer import UNIX, Peer
+from unpd.kernel.connections import address_text, borrowed
+from unpd.kernel.credentials import peer_credentials
 from unpd.logs import Log
 from unpd.names import EndCause
+
+UNKNOWN = -1
+"""In place of a descriptor that is closed, or does not tell the user of the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedConnection:
-    """A connection that has ended, with its bytes. ``target``: that of a redirect."""
+    """A connection that has ended, with its bytes. ``fd``: UNKNOWN if it is closed.
+    ``target``: that of a redirect.
+    """
 
     service: str
     peer: bytes
+    fd: int
     cause: EndCause
     duration_s: float
     received: int = 0
@@ -28,9 +39,11 @@ class EndedConnection:
     target: str = ""
 
 
-def log_start(log: Log, service: str, peer: bytes) -> None:
-    """Log that a connection of ``service`` begins. ``peer``: a sockaddr."""
-    log.event("connection.started", service=service, peer=address_text(peer))
+def log_start(log: Log, service: str, peer: bytes, fd: int) -> None:
+    """Log that a connection of ``service`` begins. ``peer``: a sockaddr. ``fd``: its
+    descriptor, or UNKNOWN.
+    """
+    log.event("connection.started", service=service, peer=_shown(peer, fd))
 
 
 def log_end(log: Log, ended: EndedConnection) -> None:
@@ -43,6 +56,18 @@ def log_end(log: Log, ended: EndedConnection) -> None:
         received=ended.received,
         sent=ended.sent,
         duration_s=round(ended.duration_s, 6),
-        peer=address_text(ended.peer),
+        peer=_shown(ended.peer, ended.fd),
         **more,
     )
+
+
+def _shown(sockaddr: bytes, fd: int) -> str:
+    """The address and the port of a client, or the user of a UNIX one."""
+    text = address_text(sockaddr)
+    if fd < 0 or text != "unix":
+        return text
+    try:
+        with borrowed(fd) as sock:
+            return Peer(UNIX, uid=peer_credentials(sock).uid).text
+    except OSError:
+        return text

@@ -25,7 +25,6 @@ from unpd.kernel.outgoing import ConnectOptions
 from unpd.kernel.resolver import Resolver
 from unpd.logs import Log
 from unpd.loop import now
-from unpd.names import RefusalReason
 from unpd.services.redirect import Redirect
 from unpd.services.sensor import Sensor
 from unpd.worker.accepting import Listener, ListenerSetup
@@ -171,9 +170,7 @@ def listeners_of(
 
 def terms_of(service: ServiceSetup, gate: Gate) -> Terms:
     """The terms of the streams of a service."""
-    is_sensor = (
-        isinstance(service.service, Sensor) and RefusalReason.DENIED not in service.access.observe
-    )
+    is_sensor = isinstance(service.service, Sensor)
     sense = functools.partial(gate.sensing.report, service.name) if is_sensor else None
     return Terms(
         name=service.name,
@@ -182,6 +179,7 @@ def terms_of(service: ServiceSetup, gate: Gate) -> Terms:
         words=layout.service_cells(service.column),
         offered=service.offered,
         banner=service.access.banner_accepted,
+        has_proxies=bool(service.access.proxies),
         admission=Admission(service.access, service.column, gate, sense),
     )
 

@@ -4,7 +4,7 @@ floods, and true in their sums.
 The first refusal of a source gives a line at once. Those that follow are summed up into
 one line a second. A source is a host, or a /64 of IPv6, that a service refuses for one
 reason; a load balancer without a proper header is refused for that. A line stands for
-as many refusals as its field ``repeated`` says, so the sum of that field is the number
+as many refusals as its field ``count`` says, so the sum of that field is the number
 of refusals.
 
 The memory is bounded, and so are the lines: the table holds MAX_SOURCES sources, and
@@ -58,7 +58,7 @@ _REFUSED, _OBSERVED, _NO_HEADER = _Kind
 @dataclass(slots=True)
 class _Sum:
     """Refusals that one line will stand for. ``peer``: None for all those for which the
-    table has no room. ``last``: on the last one; None for all those. ``repeated``: how
+    table has no room. ``last``: on the last one; None for all those. ``count``: how
     many no line stands for yet.
     """
 
@@ -67,7 +67,7 @@ class _Sum:
     peer: Peer | None
     reason: str
     last: Verdict | NoHeader | None
-    repeated: int = 0
+    count: int = 0
 
 
 class RefusalLines:
@@ -125,7 +125,7 @@ class RefusalLines:
         source = self._sources.get(key)
         if source is not None:
             source.last = why
-            source.repeated += 1
+            source.count += 1
         elif len(self._sources) < MAX_SOURCES:
             source = self._sources[key] = _Sum(kind, service, peer, reason, why)
             self._write(source, 1)
@@ -135,7 +135,7 @@ class RefusalLines:
                 others = self._others[service, kind] = _Sum(kind, service, None, reason, None)
             elif others.reason != reason:
                 others.reason = SEVERAL
-            others.repeated += 1
+            others.count += 1
 
     def flush(self, now: float) -> None:
         """Write the sums, if it is time."""
@@ -147,13 +147,13 @@ class RefusalLines:
         """Write the sums now, because the process is about to exit. Forget the sources
         that have none.
         """
-        self._sources = {key: source for key, source in self._sources.items() if source.repeated}
+        self._sources = {key: source for key, source in self._sources.items() if source.count}
         for summed in (*self._sources.values(), *self._others.values()):
-            self._write(summed, summed.repeated)
-            summed.repeated = 0
+            self._write(summed, summed.count)
+            summed.count = 0
         self._others.clear()
 
-    def _write(self, summed: _Sum, repeated: int) -> None:
+    def _write(self, summed: _Sum, count: int) -> None:
         service, reason = summed.service, summed.reason
         peer = OTHERS if summed.peer is None else summed.peer.text
         grounds = _grounds(summed.last)
@@ -165,7 +165,7 @@ class RefusalLines:
                     peer=peer,
                     reason=reason,
                     **grounds,
-                    repeated=repeated,
+                    count=count,
                 )
             case _Kind.OBSERVED:
                 self._log.event(
@@ -174,7 +174,7 @@ class RefusalLines:
                     peer=peer,
                     reason=reason,
                     **grounds,
-                    repeated=repeated,
+                    count=count,
                 )
             case _Kind.NO_HEADER:
                 self._log.event(
@@ -183,7 +183,7 @@ class RefusalLines:
                     peer=peer,
                     reason=reason,
                     **grounds,
-                    repeated=repeated,
+                    count=count,
                 )
 
 
@@ -200,9 +200,15 @@ def _grounds(why: Verdict | NoHeader | None) -> dict[str, Field]:
 def _grounds_of(verdict: Verdict) -> dict[str, Field]:
     grounds: dict[str, Field] = {}
     if verdict.value is not None:
-        grounds |= {"value": round(verdict.value, 3), "limit": verdict.limit}
+        grounds |= {"value": _shown(verdict.value), "limit": _shown(verdict.limit)}
     if verdict.rule is not None:
         grounds["rule"] = verdict.rule.text
         if verdict.rule.origin.file:
             grounds |= {"file": verdict.rule.origin.file, "line": verdict.rule.origin.line}
     return grounds
+
+
+def _shown(value: float | None) -> float | None:
+    """A number for people: without ".0" if it is whole."""
+    rounded = None if value is None else round(value, 3)
+    return int(rounded) if rounded is not None and rounded == int(rounded) else rounded

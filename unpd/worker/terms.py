@@ -35,9 +35,11 @@ class Terms:
     whether bulk data may be relayed within the kernel. ``offered``: the times of the
     services to which its sessions may be handed over; they hold from then on.
     ``failures``: the limit of the lines about connections that failed. ``banner``: what
-    each client is sent first. ``admission``: who may come in; None where that is
-    decided elsewhere: by the dispatcher of a session process. ``targets``: those of a
-    redirect, which has no other service; else None.
+    each client is sent first. ``has_proxies``: whether load balancers may tell who the
+    client is, so that the user of a UNIX connection is not always that of the client.
+    ``admission``: who may come in; None where that is decided elsewhere: by the
+    dispatcher of a session process. ``targets``: those of a redirect, which has no
+    other service; else None.
     """
 
     name: str
@@ -49,5 +51,10 @@ class Terms:
     offered: Mapping[str, ServiceTimes] = field(default_factory=dict)
     failures: LineLimit = field(default_factory=LineLimit)
     banner: bytes = b""
+    has_proxies: bool = False
     admission: Admission | None = None
     targets: "Targets | None" = None
+
+    def user_fd(self, fd: int) -> int:
+        """The descriptor that tells the user of a UNIX client, -1 for none."""
+        return -1 if self.has_proxies else fd

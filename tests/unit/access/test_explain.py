@@ -68,3 +68,25 @@ def test_a_client_waits_only_if_nothing_refuses_it() -> None:
     found = explain(observed, Busy(), PEER, AT)
     assert found.outcome == ADMITTED
     assert [look.observed for look in found.looks if look.verdict] == [True, True]
+
+
+def test_rules_alone_know_no_counts() -> None:
+    """Rules and times decide, also without a daemon; what limits say is not known."""
+    terms = AccessTerms(
+        deny=Rules.of([Entry("192.0.0.0/8")], THIS_HOST),
+        max_load=3.0,
+        max_connections=5,
+        max_per_source=4,
+        accept_rate=Rate.parse("3/min"),
+    )
+    found = explain(terms, None, PEER, AT)
+    assert found.outcome == REFUSED
+    assert [(look.reason, look.known, look.value, look.limit) for look in found.looks] == [
+        (RefusalReason.DENIED, False, None, None),
+        (RefusalReason.DENY, True, None, None),
+        (RefusalReason.MAX_LOAD, False, None, 3.0),
+        (RefusalReason.MAX_CONNECTIONS, False, None, 5),
+        (RefusalReason.MAX_PER_SOURCE, False, None, 4),
+        (RefusalReason.ACCEPT_RATE, False, None, 3),
+    ]
+    assert explain(terms, None, Peer(V4, 1), AT).outcome == ADMITTED

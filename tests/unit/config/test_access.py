@@ -212,6 +212,8 @@ def test_the_table_of_live_denials(accept: Accept, refuse: Refuse) -> None:
         ),
         "unpd.toml:4: access.deny: unknown key; it belongs in [services.NAME]",
     ]
+    (line,) = refuse(f"[metrics]\ndeny = []\n{ECHO}")
+    assert line.endswith("[metrics] has only allow, a list of the sources that may ask there")
 
 
 def test_the_state_file_has_a_path_of_its_own(refuse: Refuse) -> None:

@@ -81,9 +81,29 @@ def test_every_key_is_in_the_terms(accept: Accept) -> None:
     )
 
 
-def test_a_service_that_observes_refuses_nobody(accept: Accept) -> None:
-    """Also not because of a live denial."""
-    assert echo(accept(f"{ECHO}mode = 'observe'\n")).access.observe == frozenset(RefusalReason)
+def test_a_sensor_sends_no_text(accept: Accept) -> None:
+    """Not that of [defaults] either, whoever is let in or refused. One of its own has a
+    warning.
+    """
+    defaults = "[defaults]\nbanner_accepted = 'hello'\nbanner_refused = 'no'\n"
+    loaded = accept(f"{defaults}[services.trap]\ntype = 'sensor'\nlisten = ['tcp://[::]:1']\n")
+    terms = loaded.config.services["trap"].access
+    assert (terms.banner_accepted, terms.banner_refused) == (b"", b"")
+    assert not [warning for warning in loaded.warnings if "banner" in warning]
+    text = "type = 'sensor'\nlisten = ['tcp://[::]:1']\nbanner_accepted = 'hello'\n"
+    (warning,) = accept(f"[services.trap]\n{text}").warnings
+    assert warning == (
+        "unpd.toml:4: services.trap.banner_accepted: a sensor answers nothing: it never sends this"
+        " text, so leave it out"
+    )
+
+
+def test_a_service_that_observes_tries_out_its_keys(accept: Accept) -> None:
+    """No rule and no limit of it refuses anybody. A live denial holds all the same."""
+    terms = echo(accept(f"{ECHO}mode = 'observe'\n")).access
+    assert terms.observe == frozenset(RefusalReason) - {RefusalReason.DENIED}
+    assert terms.sensor_observes
+    assert not echo(accept(ECHO)).access.sensor_observes
 
 
 @pytest.mark.parametrize(

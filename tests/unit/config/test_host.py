@@ -120,6 +120,7 @@ def test_this_host() -> None:
         usable_cpus(),
         open_files=None if hard == resource.RLIM_INFINITY else hard,
         check_accounts=True,
+        check_files=True,
         drops_to="nobody",
     )
     assert this_host().cpus >= 1

@@ -1,7 +1,6 @@
 """The deny list of the master: when changes reach the children, and when the file."""
 
 import json
-import os
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -253,26 +252,40 @@ def test_a_damaged_file_is_kept_and_named(scene: Scene, path: Path) -> None:
         assert not scene.faults
 
 
-def test_a_file_that_is_none_is_kept(scene: Scene, path: Path) -> None:
-    """Neither a directory nor a link to another file is read or overwritten."""
-    path.mkdir()
-    scene.denials.use_file(str(path), 100.0)
-    (warning,) = scene.events("denials.damaged")
-    assert (warning["line"], warning["kept"]) == (0, f"{path}.broken")
+def test_a_file_of_somebody_else_is_left_alone(scene: Scene, path: Path) -> None:
+    """Neither a directory nor a link nor a foreign text is read, moved away or
+    replaced, even if the configuration could not tell. The daemon is degraded, and says
+    why.
+    """
     secret = path.with_name("secret")
     one = Scene()
     one.denials.use_file(str(secret), 100.0)
     one.denials.deny(denial())
     one.denials.close(100.0)
-    content = secret.read_text()
-    path.symlink_to(secret)
-    other = Scene()
-    other.denials.use_file(str(path), 100.0)
-    assert not other.shown()
-    other.denials.look(100.0)
-    assert secret.read_text() == content
-    assert os.readlink(f"{path}.broken2") == str(secret)
-    assert stored(path) == []
+    foreign = path.with_name("passwd")
+    foreign.write_text("root:x:0:0")
+    path.with_name("directory").mkdir()
+    path.with_name("link").symlink_to(secret)
+    before = sorted(path.parent.iterdir())
+    for name, reason in (
+        ("directory", "it is no plain file"),
+        ("link", "it is no plain file"),
+        ("passwd", "it holds something else than live denials"),
+    ):
+        scene = Scene()
+        place = path.with_name(name)
+        scene.denials.use_file(str(place), 100.0)
+        assert not scene.shown()
+        scene.denials.deny(denial("198.51.100.1"))
+        scene.denials.look(200.0)
+        assert scene.faults[FAULT] == (
+            f"the live denials cannot be written to {place}: it cannot be read, and stays as it"
+            f" is: {reason}"
+        )
+        assert len(scene.events("denials.not_saved")) == 1
+    assert sorted(path.parent.iterdir()) == before
+    assert foreign.read_text() == "root:x:0:0"
+    assert stored(secret) == ["192.0.2.7"]
 
 
 def test_a_damaged_file_that_cannot_be_kept_is_not_overwritten(
@@ -280,7 +293,8 @@ def test_a_damaged_file_that_cannot_be_kept_is_not_overwritten(
 ) -> None:
     """The daemon is degraded instead, and says why."""
     monkeypatch.setattr(state_file, "_SPARE_NAMES", 2)
-    path.write_text("garbage")
+    damaged = '{"unpd_denials": 1'
+    path.write_text(damaged)
     path.with_name("denials.broken").write_text("older garbage")
     scene.denials.use_file(str(path), 100.0)
     (warning,) = scene.events("denials.damaged")
@@ -288,7 +302,7 @@ def test_a_damaged_file_that_cannot_be_kept_is_not_overwritten(
     assert "cannot be moved away" in scene.faults[FAULT]
     scene.denials.deny(denial())
     scene.denials.look(200.0)
-    assert path.read_text() == "garbage"
+    assert path.read_text() == damaged
     assert FAULT in scene.faults
     scene.denials.use_file("", 300.0)
     assert scene.faults == {}

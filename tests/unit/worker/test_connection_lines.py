@@ -1,6 +1,7 @@
 """The log lines about single connections name the client, whatever its family."""
 
 import json
+import os
 import socket
 import struct
 
@@ -10,7 +11,7 @@ from tests.support.memory_sink import MemorySink
 from tests.support.observed import Event, contradiction
 from unpd.logs import Log
 from unpd.names import EndCause
-from unpd.worker.connection_lines import EndedConnection, log_end, log_start
+from unpd.worker.connection_lines import UNKNOWN, EndedConnection, log_end, log_start
 
 
 def v4(host: str) -> bytes:
@@ -36,12 +37,20 @@ def v6(host: str, scope: int = 0) -> bytes:
     ],
 )
 def test_both_lines_name_the_client(peer: bytes, shown: str) -> None:
-    """By address and port, over TCP of either version; a UNIX client as unix."""
+    """By address and port, over TCP of either version. A UNIX client whose connection
+    is closed has no name.
+    """
     memory = MemorySink()
     log = Log(memory.sink, "info", "json", connections=True)
-    log_start(log, "echo", peer)
+    log_start(log, "echo", peer, UNKNOWN)
     ended = EndedConnection(
-        service="echo", peer=peer, cause=EndCause.IDLE, duration_s=1.2345678, received=3, sent=4
+        service="echo",
+        peer=peer,
+        fd=UNKNOWN,
+        cause=EndCause.IDLE,
+        duration_s=1.2345678,
+        received=3,
+        sent=4,
     )
     log_end(log, ended)
     started, closed = (json.loads(line) for line in memory.lines)
@@ -49,3 +58,18 @@ def test_both_lines_name_the_client(peer: bytes, shown: str) -> None:
     assert (closed["received"], closed["sent"], closed["duration_s"]) == (3, 4, 1.234568)
     for line in (started, closed):
         assert contradiction(Event(line.pop("event"), line.pop("level"), line)) == ""
+
+
+def test_a_unix_client_is_its_user() -> None:
+    """As in the lines about refusals, while the connection is open."""
+    memory, peer = MemorySink(), struct.pack("=H", socket.AF_UNIX)
+    log = Log(memory.sink, "info", "json", connections=True)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        fd = ours.fileno()
+        log_start(log, "echo", peer, fd)
+        log_end(
+            log,
+            EndedConnection(service="echo", peer=peer, fd=fd, cause=EndCause.IDLE, duration_s=1.0),
+        )
+    assert [json.loads(line)["peer"] for line in memory.lines] == [f"uid:{os.geteuid()}"] * 2

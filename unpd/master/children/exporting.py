@@ -11,9 +11,11 @@ import ipaddress
 from unpd import __version__
 from unpd.access.decide import Verdict
 from unpd.access.peer import Peer
+from unpd.access.rules import Entry
 from unpd.board import layout
 from unpd.board.sources import SourceCounts
 from unpd.config.addresses import BoundAddress, TcpAddress
+from unpd.config.writing import key_shown
 from unpd.core.model import Child
 from unpd.loop import now
 from unpd.master.children.fork import CHILD_SIGNALS, Newborn
@@ -46,7 +48,8 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
     listener = deployment.listeners.of(METRICS)[0]
     wanted = deployment.config.log
     newborn.log.set_level(wanted.level, connections=wanted.connections)
-    lines = RefusalLines(newborn.log)
+    lines, allow = RefusalLines(newborn.log), deployment.config.metrics.allow
+    verdict = Verdict(RefusalReason.ALLOW, Entry(key_shown("allow", allow), allow.origin))
 
     def ready() -> None:
         newborn.report_ready()
@@ -67,7 +70,7 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         lines.flush(now())
 
     def refused(peer: Peer) -> None:
-        lines.refused(METRICS, peer, Verdict(RefusalReason.ALLOW), now())
+        lines.refused(METRICS, peer, verdict, now())
 
     counts = SourceCounts(runtime.sources, newborn.board.rows_shown)
     context = ExporterContext(
@@ -82,7 +85,7 @@ def live_as_exporter(runtime: Runtime, deployment: Deployment, newborn: Newborn)
         loopback=_is_loopback(listener.address),
         channel=newborn.channel,
         switch_log=newborn.switch_log,
-        allow=deployment.config.metrics.allow.rules,
+        allow=allow.rules,
         refused=refused,
         tracked=lambda: counts.tracked(now()),
     )

@@ -87,7 +87,9 @@ class Session:
     def open(self) -> None:
         """Begin: greet the client. End in good order if the service only greets."""
         if self.shared.logs_connections:
-            log_start(self.shared.log, self.terms.name, self.peer)
+            log_start(
+                self.shared.log, self.terms.name, self.peer, self.terms.user_fd(self.stream.fd)
+            )
         try:
             self.stream.open()
             if self.terms.banner:
@@ -404,6 +406,7 @@ class Session:
         return EndedConnection(
             service=self.terms.name,
             peer=self.peer,
+            fd=self.terms.user_fd(self.stream.fd),
             cause=cause,
             duration_s=duration_s,
             received=self.stream.received,

@@ -110,7 +110,8 @@ class RelaySession:
     def open(self) -> None:
         """Begin: look for a target."""
         if self.shared.logs_connections:
-            log_start(self.shared.log, self.terms.name, self.peer)
+            fd = self.terms.user_fd(self.client.fd)
+            log_start(self.shared.log, self.terms.name, self.peer, fd)
         try:
             self.client.open()
             if self.terms.banner:
@@ -393,6 +394,7 @@ class RelaySession:
         return EndedConnection(
             service=self.terms.name,
             peer=self.peer,
+            fd=self.terms.user_fd(self.client.fd),
             cause=cause,
             duration_s=duration_s,
             received=self.up.read,
