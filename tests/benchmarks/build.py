@@ -44,6 +44,8 @@ class Programs:
     chargen: Path
     fork: Path
     splice: Path
+    answer: Path
+    execing: Path
     go: Path
     other: Path | None = None
 
@@ -61,6 +63,8 @@ def build(peers: bool, other: Path | None = None) -> Programs:
         chargen=OUT / "chargen",
         fork=OUT / "fork",
         splice=OUT / "splice",
+        answer=OUT / "answer",
+        execing=OUT / "execing",
         go=OUT / "goserver",
         other=other,
     )
@@ -82,6 +86,8 @@ def build(peers: bool, other: Path | None = None) -> Programs:
             programs.chargen,
             programs.fork,
             programs.splice,
+            programs.answer,
+            programs.execing,
         ):
             _make(
                 program, CC, SOURCES / "peers" / f"{program.name}.c", SOURCES / "peers" / "listen.h"

@@ -283,7 +283,7 @@ def _work_row(row: Row, cells: Mapping[str, Cell], name: str, rounds: int) -> tu
     if fault := cell.why_none:
         return (title, _no_figure(fault), *[""] * (9 if row.loses else 8))
     rate, cpu = cell.figure("rate"), cell.figure("cpu_us")
-    forks = row.service is Service.FORKED or row.mode in KINDS[name].forks_in
+    forks = row.service in (Service.FORKED, Service.PROGRAM) or row.mode in KINDS[name].forks_in
     parts = [
         NO_SPLIT if forks else _number(cell.figure(part).median, 2)
         for part in ("user_us", "system_us")

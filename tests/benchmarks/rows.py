@@ -47,6 +47,16 @@ FORK = Row(
     "connection",
     service=Service.FORKED,
 )
+PROGRAM = Row(
+    "program-50",
+    "a program per client, which answers a line; 50 at a time",
+    "daytime",
+    50,
+    64,
+    (UNPD, OTHER, "exec", "xinetd", "pyexec"),
+    "program",
+    service=Service.PROGRAM,
+)
 ROWS = (
     Row(
         "echo-64-1", "echo, round trips of 64 bytes, 1 connection", "echo", 1, 64, ALL, "round trip"
@@ -139,6 +149,7 @@ ROWS = (
         service=Service.CHARGEN,
     ),
     FORK,
+    PROGRAM,
 )
 
 IDLE = Row(

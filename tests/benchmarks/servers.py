@@ -46,7 +46,7 @@ class Kind:
     (strftime), and one period of its chargen. ``sources`` are the source addresses of
     the load. ``forks_in`` names the modes of the generator in which each operation has
     its own process. ``forked_title``: its title where another process than elsewhere
-    accepts, because the service is FORKED.
+    accepts, because the service is FORKED or PROGRAM.
     """
 
     title: str
@@ -57,9 +57,14 @@ class Kind:
     forks_in: tuple[str, ...] = ()
     forked_title: str = ""
 
+    def line_in(self, service: Service) -> str:
+        """The form of its daytime in a row that measures ``service``."""
+        return CTIME_LINE if service is Service.PROGRAM else self.line
+
     def title_in(self, service: Service) -> str:
         """Its title in the table of a row that measures ``service``."""
-        return (self.forked_title if service is Service.FORKED else "") or self.title
+        forks = service in (Service.FORKED, Service.PROGRAM)
+        return (self.forked_title if forks else "") or self.title
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,9 @@ class Server:
         return [self.pid, *(process.pid for process in procs.descendants(self.pid))]
 
 
-def _unpd(_: Programs, place: Place) -> Sequence[str]:
+def _unpd(programs: Programs, place: Place) -> Sequence[str]:
     config = place.directory / "unpd.toml"
-    config.write_text(unpd_config(place, workers=1))
+    config.write_text(unpd_config(place, workers=1, program=programs.answer))
     return (sys.executable, "-m", "unpd", "run", "--config", str(config))
 
 
@@ -97,9 +102,9 @@ def _plain_unpd(programs: Programs, place: Place) -> Sequence[str]:
     return (sys.executable, str(SOURCES / "peers" / "plain_unpd.py"), *arguments)
 
 
-def _xinetd(_: Programs, place: Place) -> Sequence[str]:
+def _xinetd(programs: Programs, place: Place) -> Sequence[str]:
     config = place.directory / "xinetd.conf"
-    config.write_text(xinetd_config(place))
+    config.write_text(xinetd_config(place, programs.answer))
     pid_file = place.directory / "xinetd.pid"
     return (program("xinetd"), "-dontfork", "-f", str(config), "-pidfile", str(pid_file))
 
@@ -139,6 +144,15 @@ def _pyfork(_: Programs, place: Place) -> Sequence[str]:
     return (sys.executable, str(SOURCES / "peers" / "forking.py"), str(place.own))
 
 
+def _execing(programs: Programs, place: Place) -> Sequence[str]:
+    return (str(programs.execing), str(place.own), str(programs.answer))
+
+
+def _pyexecing(programs: Programs, place: Place) -> Sequence[str]:
+    peer = str(SOURCES / "peers" / "execing.py")
+    return (sys.executable, peer, str(place.own), str(programs.answer))
+
+
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         UNPD: Kind("unpd, one worker", _unpd, forked_title="unpd, a dispatcher"),
@@ -165,6 +179,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         ),
         "fork": Kind("C, a fork per client", _fork, forks_in=("turnover", "daytime", "time")),
         "pyfork": Kind("Python, a fork per client", _pyfork, forks_in=("turnover",)),
+        "exec": Kind("C, fork and exec", _execing),
+        "pyexec": Kind("Python, fork and exec", _pyexecing),
     }
 )
 

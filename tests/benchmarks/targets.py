@@ -98,6 +98,8 @@ RATIOS = (
     Ratio("chargen-4", "rate", "epoll", 0.9),
     Ratio("fork-50", "rate", "fork", 0.25),
     Ratio("fork-50", "rate", "pyfork", 1.0),
+    Ratio("program-50", "rate", "xinetd", 0.5),
+    Ratio("program-50", "rate", "pyexec", 1.0),
 )
 
 BOUNDS = (
