@@ -44,6 +44,8 @@ class Programs:
     chargen: Path
     fork: Path
     splice: Path
+    answer: Path
+    execing: Path
     go: Path
     other: Path | None = None
 
@@ -61,6 +63,8 @@ def build(peers: bool, other: Path | None = None) -> Programs:
         chargen=OUT / "chargen",
         fork=OUT / "fork",
         splice=OUT / "splice",
+        answer=OUT / "answer",
+        execing=OUT / "execing",
         go=OUT / "goserver",
         other=other,
     )
@@ -75,9 +79,15 @@ def build(peers: bool, other: Path | None = None) -> Programs:
         check=True,
     )
     _make(programs.load, CC, SOURCES / "load.c")
-    only_peers = (programs.udp, programs.chargen, programs.fork, programs.splice)
+    only_peers = (
+        programs.udp,
+        programs.chargen,
+        programs.fork,
+        programs.splice,
+        programs.execing,
+    )
     # The echo behind a redirect is one of the peers.
-    for program in (programs.epoll, *(only_peers if peers else ())):
+    for program in (programs.epoll, programs.answer, *(only_peers if peers else ())):
         _make(program, CC, SOURCES / "peers" / f"{program.name}.c", SOURCES / "peers" / "listen.h")
     if peers:
         _make(programs.go, ("go", "build"), SOURCES / "peers" / "goserver.go")

@@ -19,7 +19,7 @@ DENIED = 1000
 class Service(StrEnum):
     """The service that a row asks. FORKED is echo with a process for each client,
     FUNCTION the same by a Python function, UDP is echo of datagrams. REDIRECT leads to
-    an echo of another program.
+    an echo of another program, and PROGRAM starts peers/answer.c for each client.
     """
 
     ECHO = "echo"
@@ -30,11 +30,12 @@ class Service(StrEnum):
     FUNCTION = "function"
     UDP = "udp"
     REDIRECT = "redirect"
+    PROGRAM = "program"
 
     @property
     def forks(self) -> bool:
         """Whether each client has a process."""
-        return self in (Service.FORKED, Service.FUNCTION)
+        return self in (Service.FORKED, Service.FUNCTION, Service.PROGRAM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ class Place:
                 return self.own
 
 
-def unpd_config(place: Place, workers: int) -> str:
+def unpd_config(place: Place, workers: int, program: Path | None = None) -> str:
     """Return the delivered configuration of unpd, with metrics, deadlines, limits and
     back-pressure, and the service that is measured. Only addresses and paths are
-    changed, and the limit is 10,001 connections.
+    changed, and the limit is 10,001 connections. ``program``: what the service PROGRAM
+    starts.
 
     All clients are in one source network, so that both rates are 0 for UDP: by
     default a network gets 1,000 answers a second.
@@ -90,7 +92,7 @@ listen = ["tcp://127.0.0.1:{place.echo}"]
 
 [services.daytime]
 listen = ["tcp://127.0.0.1:{place.daytime}"]
-{_own_service(place)}"""
+{_own_service(place, program)}"""
 
 
 GUARDS = (
@@ -105,7 +107,7 @@ GUARDS = (
 """Access rules and limits for all services, which refuse no client of the benchmark."""
 
 
-def _own_service(place: Place) -> str:
+def _own_service(place: Place, program: Path | None) -> str:
     stream = f'listen = ["tcp://127.0.0.1:{place.own}"]\n'
     match place.service:
         case Service.TIME | Service.CHARGEN:
@@ -120,6 +122,8 @@ def _own_service(place: Place) -> str:
                 f'\n[services.function]\ntype = "python"\nhandler = "forking:echo"\n'
                 f'path = ["{PEERS}"]\n{stream}'
             )
+        case Service.PROGRAM:
+            return f'\n[services.program]\ntype = "exec"\ncommand = ["{program}"]\n{stream}'
         case Service.UDP:
             return (
                 f'\n[services.datagrams]\ntype = "echo"\nlisten = ["udp://127.0.0.1:{place.own}"]\n'
@@ -152,13 +156,16 @@ listen relay
 """
 
 
-def xinetd_config(place: Place) -> str:
-    """Return xinetd's configuration: its internal services without limits, TCP wrappers
-    and Nagle's algorithm. Where it forks it still looks up the client's name: 127.0.0.1
-    is in /etc/hosts, other addresses would be asked of a name server.
+def xinetd_config(place: Place, program: Path) -> str:
+    """Return xinetd's configuration: its internal services, or the one that starts a
+    ``program``, without limits, TCP wrappers and Nagle's algorithm. Where it forks it
+    still looks up the client's name: 127.0.0.1 is in /etc/hosts, other addresses would
+    be asked of a name server.
 
     ``wait = no`` also for datagrams: with ``yes`` every second one is lost.
     """
+    if place.service is Service.PROGRAM:
+        return _XINETD_DEFAULTS + _xinetd_program(program, place.own)
     services = [("echo", "stream", place.echo), ("daytime", "stream", place.daytime)]
     match place.service:
         case Service.TIME | Service.CHARGEN:
@@ -169,10 +176,21 @@ def xinetd_config(place: Place) -> str:
             services.append(("echo", "dgram", place.own))
         case _:
             pass
+    return _XINETD_DEFAULTS + "".join(_xinetd_service(*service) for service in services)
+
+
+_XINETD_DEFAULTS = (
+    "defaults\n{\ninstances = UNLIMITED\nper_source = UNLIMITED\ncps = 1000000 1\n"
+    "log_type = FILE /dev/null\n}\n"
+)
+
+
+def _xinetd_program(program: Path, port: int) -> str:
     return (
-        "defaults\n{\ninstances = UNLIMITED\nper_source = UNLIMITED\ncps = 1000000 1\n"
-        "log_type = FILE /dev/null\n}\n"
-    ) + "".join(_xinetd_service(*service) for service in services)
+        f"service program\n{{\ntype = UNLISTED\nsocket_type = stream\nprotocol = tcp\nwait = no\n"
+        f"bind = 127.0.0.1\nport = {port}\nflags = NODELAY NOLIBWRAP\nuser = {getpass.getuser()}\n"
+        f"server = {program}\n}}\n"
+    )
 
 
 def _xinetd_service(name: str, kind: str, port: int) -> str:

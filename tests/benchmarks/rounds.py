@@ -262,7 +262,7 @@ def _arguments(plan: Plan, row: Row, server: Server, connections: int, seconds: 
         "size": row.size,
         "seconds": seconds,
         "warm-up": plan.warm_up_s,
-        "line": server.kind.line,
+        "line": server.kind.line_in(row.service),
         "lines": lines,
         "sources": server.kind.sources,
     }

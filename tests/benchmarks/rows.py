@@ -61,6 +61,16 @@ FUNCTION = Row(
     "connection",
     service=Service.FUNCTION,
 )
+PROGRAM = Row(
+    "program-50",
+    "a program per client, which answers a line; 50 at a time",
+    "daytime",
+    50,
+    64,
+    (UNPD, OTHER, "exec", "xinetd", "pyexec"),
+    "program",
+    service=Service.PROGRAM,
+)
 ROWS = (
     Row(
         "echo-64-1", "echo, round trips of 64 bytes, 1 connection", "echo", 1, 64, ALL, "round trip"
@@ -175,6 +185,7 @@ ROWS = (
     ),
     FORK,
     FUNCTION,
+    PROGRAM,
 )
 
 IDLE = Row(

@@ -58,6 +58,10 @@ class Kind:
     forks_in: tuple[str, ...] = ()
     titles: Mapping[Service, str] = field(default_factory=dict)
 
+    def line_in(self, service: Service) -> str:
+        """The form of its daytime in a row that measures ``service``."""
+        return CTIME_LINE if service is Service.PROGRAM else self.line
+
     def title_in(self, service: Service) -> str:
         """Its title in the table of a row that measures ``service``."""
         return self.titles.get(service, self.title)
@@ -79,9 +83,9 @@ class Server:
         return [self.pid, *(process.pid for process in procs.descendants(self.pid))]
 
 
-def _unpd(_: Programs, place: Place) -> Sequence[str]:
+def _unpd(programs: Programs, place: Place) -> Sequence[str]:
     config = place.directory / "unpd.toml"
-    config.write_text(unpd_config(place, workers=1))
+    config.write_text(unpd_config(place, workers=1, program=programs.answer))
     return (sys.executable, "-m", "unpd", "run", "--config", str(config))
 
 
@@ -101,9 +105,9 @@ def _plain_unpd(programs: Programs, place: Place) -> Sequence[str]:
     return (sys.executable, str(SOURCES / "peers" / "plain_unpd.py"), *arguments)
 
 
-def _xinetd(_: Programs, place: Place) -> Sequence[str]:
+def _xinetd(programs: Programs, place: Place) -> Sequence[str]:
     config = place.directory / "xinetd.conf"
-    config.write_text(xinetd_config(place))
+    config.write_text(xinetd_config(place, programs.answer))
     pid_file = place.directory / "xinetd.pid"
     return (program("xinetd"), "-dontfork", "-f", str(config), "-pidfile", str(pid_file))
 
@@ -163,6 +167,15 @@ def _pyfork(_: Programs, place: Place) -> Sequence[str]:
     return (sys.executable, str(SOURCES / "peers" / "forking.py"), str(place.own))
 
 
+def _execing(programs: Programs, place: Place) -> Sequence[str]:
+    return (str(programs.execing), str(place.own), str(programs.answer))
+
+
+def _pyexecing(programs: Programs, place: Place) -> Sequence[str]:
+    peer = str(SOURCES / "peers" / "execing.py")
+    return (sys.executable, peer, str(place.own), str(programs.answer))
+
+
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         UNPD: Kind(
@@ -171,6 +184,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             titles={
                 Service.FORKED: "unpd, a dispatcher",
                 Service.FUNCTION: "unpd, a python dispatcher",
+                Service.PROGRAM: "unpd, a launcher",
             },
         ),
         OTHER: Kind("the other unpd", _other_unpd),
@@ -189,6 +203,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "xinetd": Kind(
             "xinetd, internal",
             _xinetd,
+            titles={Service.PROGRAM: "xinetd"},
             line=XINETD_LINE,
             lines=XINETD_LINES,
             sources=1,
@@ -199,6 +214,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "socat": Kind("socat, a fork per client", _socat),
         "proxyd": Kind("systemd-socket-proxyd", _proxyd),
         "pyfork": Kind("Python, a fork per client", _pyfork, forks_in=("turnover",)),
+        "exec": Kind("C, fork and exec", _execing),
+        "pyexec": Kind("Python, fork and exec", _pyexecing),
     }
 )
 

@@ -105,6 +105,8 @@ RATIOS = (
     ),
     Ratio("fork-50", "rate", "fork", 0.25),
     Ratio("fork-50", "rate", "pyfork", 1.0),
+    Ratio("program-50", "rate", "xinetd", 0.5),
+    Ratio("program-50", "rate", "pyexec", 1.0),
 )
 
 BOUNDS = (

@@ -18,6 +18,7 @@ from unpd.config.load import loads
 from unpd.services.chargen import PERIOD_BYTES, lines
 
 ECHO, DAYTIME, METRICS, OWN, TARGET = 10007, 10013, 10080, 10099, 10098
+PROGRAM = Path("/bin/true")
 HOST = Host(uid=0, user="root", runtime_dir="/run", somaxconn=None, cpus=2)
 
 
@@ -32,7 +33,7 @@ def test_unpd_serves_what_the_row_measures(service: Service, tmp_path: Path) -> 
     row's load goes.
     """
     where = place(service, tmp_path)
-    config = loads(unpd_config(where, workers=1), HOST).config
+    config = loads(unpd_config(where, workers=1, program=PROGRAM), HOST).config
     scheme = "udp" if service is Service.UDP else "tcp"
     addresses = [address.text for each in config.services.values() for address in each.listen]
     assert f"{scheme}://127.0.0.1:{where.port}" in addresses
@@ -44,7 +45,7 @@ def test_unpd_serves_what_the_row_measures(service: Service, tmp_path: Path) -> 
 def test_xinetd_serves_what_the_row_measures(service: Service, tmp_path: Path) -> None:
     """The configuration of xinetd has the row's port, once."""
     where = place(service, tmp_path)
-    text = xinetd_config(where)
+    text = xinetd_config(where, PROGRAM)
     assert text.count(f"port = {where.port}\n") == 1
     assert ("socket_type = dgram" in text) is (service is Service.UDP)
 
