@@ -70,14 +70,6 @@ METRICS_FORMS = (
 )
 _NO_METRICS = ("", "disabled", "false", "no", "none", "null", "off")
 DEFAULT_POOL = "default"
-NAME_RULE = (
-    "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
-)
-
-
-def is_name(text: str) -> bool:
-    """Whether ``text`` is a valid name of a pool or a service (:data:`NAME_RULE`)."""
-    return re.fullmatch(r"[a-z][a-z0-9-]{0,31}", text) is not None
 
 
 def _address(value: Any) -> Any:

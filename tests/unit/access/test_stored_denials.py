@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from unpd.access.denials import Denial, Denials
 from unpd.access.network import Network
-from unpd.access.stored_denials import BadLine, Storer, restore
+from unpd.access.stored_denials import MAX_BAD_LINES, MAX_LINE_BYTES, BadLine, Storer, restore
+from unpd.names import MAX_DENIALS, NAME_RULE
 
 EPOCH_S = 1_700_000_000.0
 """When the clock of these tests was 0, since the epoch."""
@@ -105,6 +106,42 @@ def test_a_live_denial_is_newer_than_a_stored_one() -> None:
     assert denials.after(None, 1) == [denial(reason="newer")]
 
 
+@pytest.mark.parametrize("reason", ["\U00020000" * 200, '"' * 200])
+def test_the_longest_denial_has_room_in_a_line(reason: str) -> None:
+    """A file of ours is always read whole."""
+    denials = Denials()
+    network = Network(6, (1 << 128) - 1, 128)
+    denials.add(Denial(network=network, since=0.1234, until=1e9, reason=reason, service="s" * 32))
+    text = Storer().text(denials, EPOCH_S)
+    assert max(len(line.encode()) for line in text.splitlines()) <= MAX_LINE_BYTES
+    found, bad = restored(text)
+    assert ([each.reason for each in found], bad) == ([reason], [])
+
+
+@pytest.mark.parametrize(
+    ("rest", "most"),
+    [
+        ("\n" * (1 << 20), MAX_BAD_LINES),
+        (("[" * 1000 + "\n") * MAX_DENIALS, MAX_BAD_LINES),
+        ("x" * (1 << 20), 2),
+    ],
+)
+def test_a_hostile_text_costs_little(rest: str, most: int) -> None:
+    """It is given up after some bad lines. The denials before them hold."""
+    found, bad = restored(text_of(GOOD) + rest)
+    assert found == [denial()]
+    assert 2 <= len(bad) <= most
+
+
+def test_more_lines_than_denials_can_be_are_not_read() -> None:
+    """One line stands for all of them."""
+    lines = [GOOD | {"until": EPOCH_S - 1.0}] * MAX_DENIALS
+    assert restored(text_of(*lines)) == ([], [])
+    _, bad = restored(text_of(*lines, GOOD, GOOD, count=MAX_DENIALS + 1))
+    reason = "more than 65536 denials are no list of ours"
+    assert bad == [BadLine(MAX_DENIALS + 2, reason)]
+
+
 def test_a_full_list_is_no_loss_in_silence() -> None:
     """A line for which there is no room is one of those that are reported."""
     denials = Denials(limit=1)
@@ -117,7 +154,11 @@ def test_a_full_list_is_no_loss_in_silence() -> None:
     [
         ("", "it is no line of JSON"),
         ("{", "it is no line of JSON"),
-        ("[" * 100_000, "it is no line of JSON"),
+        ("[" * 1000, "it is no line of JSON"),
+        ("[" * 100_000, "it is longer than 1024 bytes"),
+        (GOOD | {"reason": "x" * 5_000_000}, "it is longer than 1024 bytes"),
+        (GOOD | {"uid": None, "service": "Trap"}, f"the name of a service {NAME_RULE}"),
+        (GOOD | {"uid": None, "service": "s" * 33}, f"the name of a service {NAME_RULE}"),
         ("[]", "it is no JSON object"),
         ({}, "since must be a time in seconds since the epoch"),
         (GOOD | {"since": "today"}, "since must be a time in seconds since the epoch"),
