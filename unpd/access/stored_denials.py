@@ -88,7 +88,7 @@ def restore(text: str, denials: Denials, now: float, epoch_s: float) -> list[Bad
         try:
             if number > MAX_LINES:
                 raise DenialError(f"more than {MAX_DENIALS} denials are no list of ours")
-            found.append((number, _denial(_fields(line), epoch_s)))
+            found.append((number, _denial(_fields(line), now, epoch_s)))
         except (ValueError, DenialError) as error:
             bad.append(BadLine(number, str(error)))
         if len(bad) == MAX_BAD_LINES:
@@ -122,9 +122,14 @@ def _check_header(fields: Mapping[str, Any], count: int) -> None:
         raise DenialError(f"it announces another number of denials than the {count} that follow")
 
 
-def _denial(fields: Mapping[str, Any], epoch_s: float) -> Denial:
-    """The denial of a line. DenialError, and ValueError for a part of it."""
-    since, until = _time(fields, "since"), fields.get("until", "")
+def _denial(fields: Mapping[str, Any], now: float, epoch_s: float) -> Denial:
+    """The denial of a line. DenialError, and ValueError for a part of it.
+
+    One that has yet to begin was stored by another wall clock: it begins now, or a
+    machine that starts in 1970 would deny for decades.
+    """
+    since, until = _time(fields, "since") - epoch_s, fields.get("until", "")
+    ahead = max(0.0, since - now)
     service, uid = fields.get("service", ""), fields.get("uid")
     network, reason = fields.get("network"), fields.get("reason")
     if not (isinstance(network, str) and isinstance(reason, str) and isinstance(service, str)):
@@ -137,8 +142,8 @@ def _denial(fields: Mapping[str, Any], epoch_s: float) -> Denial:
         raise DenialError("it must have either a uid or a service")
     return Denial(
         network=Network.parse(network),
-        since=since - epoch_s,
-        until=None if until is None else _time(fields, "until") - epoch_s,
+        since=since - ahead,
+        until=None if until is None else _time(fields, "until") - epoch_s - ahead,
         reason=checked_reason(reason),
         uid=uid,
         service=service,

@@ -36,28 +36,29 @@ def text_of(*lines: dict[str, Any] | str, count: int | None = None) -> str:
     return "\n".join([HEADER % (len(lines) if count is None else count), *texts, ""])
 
 
-def restored(text: str, now: float = 0.0) -> tuple[list[Denial], list[BadLine]]:
+def restored(text: str, now: float = 600.0) -> tuple[list[Denial], list[BadLine]]:
     """What a text holds at a time."""
     denials = Denials()
     bad = restore(text, denials, now, EPOCH_S)
     return denials.after(None, 100), bad
 
 
+NOW = 10**6
 REASONS = st.text(max_size=20).filter(str.isprintable)
 DENIALS = st.builds(
     Denial,
     network=st.builds(
         Network.around, st.just(6), st.integers(0, (1 << 128) - 1), st.integers(0, 128)
     ).map(lambda network: Network.parse(str(network))),
-    since=st.integers(0, 10**6).map(float),
-    until=st.none() | st.integers(1, 10**6).map(float),
+    since=st.integers(0, NOW).map(float),
+    until=st.none() | st.integers(NOW + 1, 2 * NOW).map(float),
     reason=REASONS,
     uid=st.integers(0, (1 << 32) - 1),
 ) | st.builds(
     Denial,
     network=st.builds(Network.around, st.just(4), st.integers(0, (1 << 32) - 1), st.just(32)),
-    since=st.integers(0, 10**6).map(float),
-    until=st.integers(1, 10**6).map(float),
+    since=st.integers(0, NOW).map(float),
+    until=st.integers(NOW + 1, 2 * NOW).map(float),
     service=st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True),
 )
 
@@ -75,7 +76,7 @@ def test_what_is_stored_is_restored(given_denials: list[Denial], kept: int) -> N
         denials.remove(each.network)
     text = storer.text(denials, EPOCH_S)
     assert text.count("\n") == len(denials) + 1
-    assert restored(text) == (denials.after(None, 100), [])
+    assert restored(text, now=NOW) == (denials.after(None, 100), [])
 
 
 def test_the_times_are_those_of_the_wall_clock() -> None:
@@ -88,8 +89,19 @@ def test_the_times_are_those_of_the_wall_clock() -> None:
     later = json.loads(storer.text(denials, EPOCH_S + 3600).splitlines()[1])
     assert (later["since"], later["until"]) == (GOOD["since"] + 3600, GOOD["until"] + 3600)
     other = Denials()
-    restore(text_of(GOOD), other, 0.0, EPOCH_S - 5)
+    restore(text_of(GOOD), other, 600.0, EPOCH_S - 5)
     assert other.after(None, 1) == [denial(since=15.0, until=615.5)]
+
+
+def test_no_denial_lasts_longer_than_it_was_made_for() -> None:
+    """Whatever the wall clock says at the start: 1970, on a machine without a clock of
+    its own. Then it begins again.
+    """
+    now, denials = 50.0, Denials()
+    lines = (GOOD, GOOD | {"network": "::1", "until": None})
+    assert restore(text_of(*lines), denials, now, epoch_s=0.0) == []
+    found = denials.after(None, 100)
+    assert found == [denial(since=now, until=now + 600.5), denial("::1", since=now, until=None)]
 
 
 def test_denials_that_are_over_are_left_out() -> None:
