@@ -9,7 +9,7 @@ Known gap: a hostile worker can name addresses that never came, and so have them
 
 from unpd.access.denials import Denial, DenialError
 from unpd.access.network import Network
-from unpd.access.peer import Peer
+from unpd.access.peer import Peer, source_bits
 from unpd.loop import now
 from unpd.master.runtime import Runtime
 from unpd.services.sensor import SensorOptions
@@ -27,9 +27,10 @@ def deny(runtime: Runtime, service: str, address: str) -> None:
         one = Network.parse(address)
     except ValueError:
         return  # a UNIX peer has no address
-    if config.access.never_deny.find(Peer(one.family, one.first)):
+    peer = Peer(one.family, one.first)
+    if config.access.never_deny.find(peer):
         return
-    bits = config.source_prefix_v4 if one.family == 4 else config.source_prefix_v6
+    bits = source_bits(peer, config.source_prefix_v4, config.source_prefix_v6)
     network, at = Network.around(one.family, one.first, bits), now()
     if config.access.never_deny.overlaps(network):
         network = one
