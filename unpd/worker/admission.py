@@ -21,7 +21,7 @@ by datagram sockets. Raises nothing.
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unpd.access import decide as deciding
 from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment
@@ -68,7 +68,7 @@ class Sensing:
     soon as there is a channel.
     """
 
-    send: Callable[[Mapping[str, Any]], None] | None = None
+    send: Callable[[Mapping[str, str]], None] | None = None
 
     def report(self, service: str, peer: Peer) -> None:
         """Report who has connected to the sensor ``service``."""
