@@ -51,6 +51,7 @@ def test_each_reason_is_explained_as_it_refuses(launch: Launch) -> None:
         assert agree(unpd, HOME, "max_per_source")["limit"] == 2
     control = ("--control", str(unpd.control))
     unpd.run("deny", "127.0.0.4/30", "--for", "10m", *control)
+    unpd.run("deny", "127.0.0.5", "--for", "5m", *control)  # the widest is named, the last end
     until(lambda: outcome_of(unpd, "127.0.0.5") == b"", 10.0, "the denial to hold")
     check = agree_once_more(unpd, "127.0.0.5", "denied")
     assert 590 < check["frees_in_s"] <= 600

@@ -71,8 +71,8 @@ class DenyList:
         return self._denials.find(network)
 
     def covering(self, network: Network) -> Denial | None:
-        """The denial of the narrowest network that holds this one."""
-        return self._denials.find(network) or self._denials.around(network)
+        """The denial of the widest network that holds this one, as long as one does."""
+        return self._denials.holding(network)
 
     def after(self, network: Network | None, limit: int) -> list[Denial]:
         """The denials after a network, in their order, at most ``limit``."""

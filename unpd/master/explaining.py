@@ -43,7 +43,7 @@ class _Counts(Counted):
         self._deny_list = runtime.deny_list
 
     def denial(self, peer: Peer) -> LiveDenial | None:
-        """The live denial of a peer: the narrowest."""
+        """The live denial of a peer: the widest, as a worker has it."""
         if peer.family == UNIX:
             return None
         found = self._deny_list.covering(
