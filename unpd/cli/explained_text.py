@@ -26,6 +26,8 @@ _PROXY = (
 def text(answer: Values) -> str:
     """The outcome, then a line for each rule or limit that was looked at."""
     head = [_OUTCOMES.get(answer["outcome"], "{peer}: {service}: {outcome}").format(**answer)]
+    if answer["about"] != "connections":
+        head.append("  this is about {about}".format(**answer))
     if answer["proxy"] is not None:
         head.append(_PROXY.format(**answer))
     return "\n".join(map(printable, [*head, *(f"  {_line(each)}" for each in answer["checks"])]))
@@ -83,4 +85,5 @@ def from_rules(path: Path, address: str, service: str) -> Values:
         raise UnpdError(str(error)) from None
     at = Moment(0.0, time.time())
     explanation = explain(services[service].main_access, NoCounts(), peer, at)
-    return fields_of(service, peer, explanation, at.now)
+    fields = fields_of(service, peer, explanation, at.now)
+    return {**fields, "about": services[service].main_uses}

@@ -321,6 +321,14 @@ class ServiceConfig(CommonKeys):
         only_datagrams = all(map(takes_datagrams, self.listen))
         return self.datagram_access if only_datagrams else self.access
 
+    @property
+    def main_uses(self) -> str:
+        """The uses of the service that ``main_access`` is about, in words."""
+        kinds = {takes_datagrams(address) for address in self.listen}
+        if kinds == {True}:
+            return "datagrams"
+        return "connections, not datagrams" if True in kinds else "connections"
+
     @cached_property
     def datagram_access(self) -> AccessTerms:
         """The same for its datagrams: none of them is open, waits, gets a text, or has

@@ -209,6 +209,12 @@ EXPLAINED = (
     StatusField("peer", "text", "The client."),
     StatusField("outcome", "text", "admitted, refused or waits."),
     StatusField(
+        "about",
+        "text",
+        "connections, or datagrams where the service has no connections. With both, it is"
+        " connections, not datagrams: these have rates of their own, and are never open.",
+    ),
+    StatusField(
         "proxy",
         "text",
         "The entry of proxy_protocol by which the client is a load balancer: the answer holds for"

@@ -19,13 +19,14 @@ from unpd.access.peer import UNIX, Peer, parse_peer
 from unpd.access.rules import Entry
 from unpd.board.sources import SourceCounts
 from unpd.config.access_lists import THIS_HOST
+from unpd.config.addresses import takes_datagrams
 from unpd.config.wording import quoted_list
 from unpd.control.explained import fields_of
 from unpd.control.verbs import VerbError
 from unpd.errors import quoted
 from unpd.loop import now
 from unpd.master.runtime import Runtime
-from unpd.worker.admission import Counted, Shown
+from unpd.worker.admission import Counted, DatagramCounts, Shown
 
 
 class _Counts(Counted):
@@ -54,6 +55,10 @@ class _Counts(Counted):
         return LiveDenial(Entry(str(found.network)), found.until)
 
 
+class _DatagramCounts(_Counts, DatagramCounts):
+    """The same for a service that has datagrams alone."""
+
+
 def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields of the answer."""
     services, name = runtime.deployment.config.services, arguments["service"]
@@ -64,7 +69,9 @@ def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, An
     except ValueError as error:
         raise VerbError(str(error)) from None
     at = Moment(now(), time.time())
-    counts = _Counts(runtime, name)
+    only_datagrams = all(map(takes_datagrams, services[name].listen))
+    counts = (_DatagramCounts if only_datagrams else _Counts)(runtime, name)
     counts.look_at(peer, at.now)
     runtime.deny_list.look(at.now)
-    return fields_of(name, peer, explain(services[name].main_access, counts, peer, at), at.now)
+    explanation = explain(services[name].main_access, counts, peer, at)
+    return {**fields_of(name, peer, explanation, at.now), "about": services[name].main_uses}
