@@ -333,7 +333,11 @@ def test_sessions_without_a_successor_have_the_time_of_their_dispatcher(scene: S
 
 def wanted(generation: int, reload_grace_s: float) -> State:
     """The core wants a dispatcher of a generation."""
-    pools = {(ChildKind.DISPATCHER, "default"): WantedPool(1, "", generation=generation, same_since=generation)}
+    pools = {
+        (ChildKind.DISPATCHER, "default"): WantedPool(
+            1, "", generation=generation, same_since=generation
+        )
+    }
     return State(Wanted(pools, replace(LIMITS, reload_grace_s=reload_grace_s)))
 
 
