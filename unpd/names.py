@@ -7,6 +7,7 @@ nothing.
 """
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -79,6 +80,14 @@ them.
 
 MAX_DENIALS = 65_536
 """The most live denials (``unpd deny``): shared memory has room for as many."""
+NAME_RULE = (
+    "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
+)
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` is a valid name of a pool or a service (:data:`NAME_RULE`)."""
+    return re.fullmatch(r"[a-z][a-z0-9-]{0,31}", text) is not None
 
 
 class Model(enum.StrEnum):

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import pytest
 
@@ -21,14 +22,14 @@ from unpd.access.rules import Entry, Rules
 from unpd.access.terms import AccessTerms, OnLimit
 from unpd.board import layout
 from unpd.board.denied import DeniedWriter
-from unpd.board.layout import Service
+from unpd.board.layout import Master, Service
 from unpd.board.memory import Scoreboard, create
 from unpd.config.access_lists import THIS_HOST
 from unpd.config.times import ServiceTimes
 from unpd.logs import Log
-from unpd.names import RefusalReason
+from unpd.names import RefusalReason, Resource
 from unpd.services.echo import Echo, EchoOptions
-from unpd.worker.admission import Admission, DatagramAdmission, Gate
+from unpd.worker.admission import STALE_S, Admission, DatagramAdmission, Gate
 from unpd.worker.ledger import Ledger
 from unpd.worker.reception import Reception
 from unpd.worker.refusals import RefusalLines
@@ -230,6 +231,20 @@ def test_a_denial_of_a_load_balancer_holds_at_once(scene: Scene) -> None:
     assert refusal is not None
     assert refusal.rule is not None
     assert (refusal.reason, refusal.rule.text) == (RefusalReason.DENIED, "192.0.2.0/24")
+
+
+def test_old_figures_of_the_master_refuse_nobody(scene: Scene) -> None:
+    """It samples how busy the machine is. If it is stopped, the last figure must not
+    close a service for as long.
+    """
+    master = cast("memoryview", scene.gate.shown.master)
+    master[Master.LOAD] = 900
+    master[Master.PRESSURE] = 9000
+    master[Master.BEAT_NS] = 100 * layout.NS
+    for terms in (AccessTerms(max_load=8.0), AccessTerms(max_pressure=((Resource.CPU, 80.0),))):
+        admission = scene.admission(terms)
+        assert admission.admit(-1, sockaddr("192.0.2.1"), 100.0 + STALE_S)[0].refusal is not None
+        assert admission.admit(-1, sockaddr("192.0.2.1"), 100.1 + STALE_S)[0] is ADMITTED
 
 
 def test_a_unix_peer_is_known_by_its_user(scene: Scene) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
 
@@ -308,6 +309,24 @@ def test_a_kick_reaches_sessions_whose_dispatcher_died(launch: Launch) -> None:
         assert not works(bad)
         assert works(good)
         unpd.metric_becomes(1, "unpd_connections_ended_total", service="echo", cause="denied")
+
+
+def test_a_kick_reaches_sessions_whose_dispatcher_dies_meanwhile(launch: Launch) -> None:
+    """The master ends them, and counts them in the answer."""
+    unpd = launch(FORK)
+    with contextlib.ExitStack() as stack:
+        bad, good = client(stack, unpd, DENIED), client(stack, unpd, INNOCENT)
+        asked = dispatcher(unpd)
+        os.kill(asked, SIGSTOP)
+        executor = stack.enter_context(ThreadPoolExecutor(1))
+        answer = executor.submit(unpd_says, unpd, "deny", DENIED, "--kick")
+        unpd.wait_event("denial.added")
+        kill_dispatcher(unpd, asked)
+        assert "1 open connection ended" in answer.result()
+        assert not works(bad)
+        assert works(good)
+    (event,) = unpd.log_events("denial.kicked")
+    assert event.matches({"network": DENIED, "ended": 1, "silent": 0})
 
 
 @pytest.mark.slow

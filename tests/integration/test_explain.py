@@ -4,6 +4,7 @@ say of a real refusal.
 
 import json
 import re
+import socket
 import time
 from typing import Any
 
@@ -53,6 +54,7 @@ def test_each_reason_is_explained_as_it_refuses(launch: Launch) -> None:
         assert agree(unpd, HOME, "max_per_source")["limit"] == 2
     control = ("--control", str(unpd.control))
     unpd.run("deny", "127.0.0.4/30", "--for", "10m", *control)
+    unpd.run("deny", "127.0.0.5", "--for", "5m", *control)  # the widest is named, the last end
     until(lambda: outcome_of(unpd, "127.0.0.5") == b"", 10.0, "the denial to hold")
     check = agree_once_more(unpd, "127.0.0.5", "denied")
     assert 590 < check["frees_in_s"] <= 600
@@ -95,6 +97,30 @@ def test_a_client_that_would_wait(launch: Launch) -> None:
     with inside(unpd):
         assert explained(unpd, HOME)["outcome"] == "waits"
     until(lambda: explained(unpd, HOME)["outcome"] == "admitted", 10.0, "a free place")
+
+
+def test_datagrams_have_counts_of_their_own(launch: Launch) -> None:
+    """A service without connections is explained by those; with both, by those of
+    connections, and the answer says so.
+    """
+    rate = 'accept_rate = "1/h"\naccept_rate_per_source = "1/h"\non_limit = "refuse"\n'
+    unpd = launch(f'[services.echo]\nlisten = ["udp://127.0.0.1:0"]\n{rate}')
+    assert explained(unpd, HOME)["outcome"] == "admitted"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10.0)
+        sock.sendto(b"x", unpd.address("echo"))
+        assert sock.recv(10) == b"x"
+    answer = explained(unpd, HOME)
+    assert (answer["outcome"], answer["about"]) == ("refused", "datagrams")
+    assert [check["reason"] for check in answer["checks"] if check["refuses"]] == [
+        "accept_rate",
+        "accept_rate_per_source",
+    ]
+    unpd.stop()
+    addresses = 'listen = ["tcp://127.0.0.1:0", "udp://127.0.0.1:0"]\n'
+    unpd = launch(f"[services.echo]\n{addresses}{rate}")
+    said = unpd.run("explain", HOME, "echo", "--control", str(unpd.control)).stdout.decode()
+    assert "this is about connections, not datagrams" in said
 
 
 def test_rules_alone(launch: Launch) -> None:

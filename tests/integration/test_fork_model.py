@@ -3,12 +3,14 @@ which descriptors are open where, and how many sessions there may be.
 """
 
 import contextlib
+import os
 import pwd
 import re
 import socket
+import struct
 import sys
 from pathlib import Path
-from signal import SIGUSR1
+from signal import SIGCONT, SIGSTOP, SIGUSR1
 from typing import Any
 
 import pytest
@@ -350,6 +352,37 @@ def test_the_limit_holds_over_a_reload(launch: Launch) -> None:
 
 
 # --- the surroundings of a session ----------------------------------------------------
+
+
+def test_a_client_that_has_gone_gets_no_process(launch: Launch) -> None:
+    """A fork takes longer than to connect and close. What such a client sent is served;
+    and a service that speaks first serves one that sends nothing, because it may read.
+    """
+    speaking = FORK.replace("echo", "daytime")
+    unpd = launch(FORK + speaking)
+    parent = dispatcher(unpd)
+    os.kill(parent, SIGSTOP)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            clients.connect(unpd.address("echo")).close()
+        reset = clients.connect(unpd.address("echo"))
+        reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset.close()
+        with_data, silent = (
+            stack.enter_context(clients.connect(unpd.address(name))) for name in ("echo", "daytime")
+        )
+        with_data.sendall(b"hello")
+        for sock in (with_data, silent):
+            sock.shutdown(socket.SHUT_WR)
+        os.kill(parent, SIGCONT)
+        assert clients.read_all(with_data) == b"hello"
+        assert clients.read_all(silent).endswith(b"\r\n")
+    unpd.metric_becomes(4, "unpd_connections_ended_total", service="echo", cause="client_fin")
+    unpd.metric_becomes(1, "unpd_connections_ended_total", service="echo", cause="client_rst")
+    assert unpd.metric("unpd_session_processes_spawned_total", service="echo") == 1
+    assert unpd.metric("unpd_session_processes_spawned_total", service="daytime") == 1
+    for name in ("echo", "daytime"):
+        unpd.metric_becomes(0, "unpd_connections_active", service=name)
 
 
 def test_a_session_keeps_the_log_with_which_it_began(launch: Launch, tmp_path: Path) -> None:

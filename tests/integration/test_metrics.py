@@ -54,6 +54,7 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "unpd_listen_queue_limit": ("gauge", {"service", "listener"}),
     "unpd_sources_tracked": ("gauge", set()),
     "unpd_denied_addresses": ("gauge", set()),
+    "unpd_sensor_reports_lost_total": ("counter", set()),
     "unpd_workers": ("gauge", {"kind", "pool", "state"}),
     "unpd_workers_wanted": ("gauge", {"kind", "pool"}),
     "unpd_degraded": ("gauge", {"reason"}),

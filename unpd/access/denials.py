@@ -15,7 +15,7 @@ sentence for the operator.
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unpd.access.network import Network
 from unpd.access.ranges import Ranges
@@ -151,6 +151,20 @@ class Denials:
             for bits in range(network.bits - 1, -1, -1)
         )
         return next((self._live[each] for each in wider if each in self._live), None)
+
+    def holding(self, network: Network) -> Denial | None:
+        """The denial of the widest network that is this one or contains it, as long as
+        it is denied: until the last of all such denials ends. That is the network that
+        :attr:`ranges` have.
+        """
+        widening = (
+            Network.around(network.family, network.first, bits) for bits in range(network.bits + 1)
+        )
+        found = [self._live[each] for each in widening if each in self._live]
+        if not found:
+            return None
+        ends = [each.until for each in found if each.until is not None]
+        return replace(found[0], until=max(ends) if len(ends) == len(found) else None)
 
     @property
     def next_end(self) -> float | None:

@@ -8,13 +8,15 @@ import struct
 from typing import NamedTuple
 
 from unpd.access.accounts import Accounts, parse_uid
-from unpd.access.network import V4, V6, Network, address_text, unmapped
+from unpd.access.network import V4, V6, WIDTHS, Network, address_text, unmapped
 from unpd.errors import quoted
 
 UNIX = 0
 """The family of a UNIX peer, beside V4 and V6."""
 FORMS = 'an address such as "192.0.2.1" or "2001:db8::1", "unix", or "uid:NAME"'
 _FAMILY = struct.Struct("=H")
+_LINK_LOCAL, _AFTER_LINK_LOCAL = 0xFE80 >> 6, 118
+"""The 10 bits with which a link-local address begins, and how many follow."""
 # The numbers of Linux on every architecture (bits/socket.h).
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 
@@ -78,16 +80,26 @@ def _groups_of(uid: int, accounts: Accounts) -> tuple[int, ...]:
         return ()
 
 
-def prefix(peer: Peer, v4_bits: int, v6_bits: int) -> bytes:
-    """The source under which a peer is counted: the first bits of its address, or its
-    user. Sources of two families are never equal.
+def source_bits(peer: Peer, v4_bits: int, v6_bits: int) -> int:
+    """How many bits of the address of an IP peer make its source. Of a link-local one
+    (fe80::/10, RFC 4291 section 2.5.6) it is all, because every host on every link has
+    the same prefix. Hosts with the same address on two links are one source.
 
-    ``v4_bits``: 0 to 32. ``v6_bits``: 0 to 128.
+    ``v4_bits``: 0 to 32. ``v6_bits``: 0 to 128. Those of other addresses.
+    """
+    if peer.family == V4:
+        return v4_bits
+    return WIDTHS[V6] if peer.number >> _AFTER_LINK_LOCAL == _LINK_LOCAL else v6_bits
+
+
+def prefix(peer: Peer, v4_bits: int, v6_bits: int) -> bytes:
+    """The source under which a peer is counted: the first bits of its address
+    (:func:`source_bits`), or its user. Sources of two families are never equal.
     """
     if peer.family == V4:
         shift = 32 - v4_bits
         return (peer.number >> shift << shift).to_bytes(4, "big")
     if peer.family == V6:
-        shift = 128 - v6_bits
+        shift = WIDTHS[V6] - source_bits(peer, v4_bits, v6_bits)
         return (peer.number >> shift << shift).to_bytes(16, "big")
     return b"uid" if peer.uid is None else b"uid%d" % peer.uid

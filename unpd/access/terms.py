@@ -8,8 +8,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from unpd.access.network import V4, WIDTHS, Network
-from unpd.access.peer import UNIX, Peer, prefix
+from unpd.access.network import WIDTHS, Network
+from unpd.access.peer import UNIX, Peer, prefix, source_bits
 from unpd.access.rate import Rate
 from unpd.access.rules import Entry, Rules
 from unpd.access.times import AccessTimes
@@ -115,7 +115,7 @@ class AccessTerms:
         """
         if peer.family == UNIX or self.never_deny.find(peer):
             return None
-        bits = self.source_prefix_v4 if peer.family == V4 else self.source_prefix_v6
+        bits = source_bits(peer, self.source_prefix_v4, self.source_prefix_v6)
         network = Network.around(peer.family, peer.number, bits)
         if self.never_deny.overlaps(network):
             return Network.around(peer.family, peer.number, WIDTHS[peer.family])

@@ -206,6 +206,7 @@ class Master(Area):
     )
     BEAT_NS = Word("the master's last heartbeat, on the monotonic clock; 0 before the first")
     DENIALS = Word("live denials of networks")
+    REPORTS_LOST = Word("reports about clients of sensors for which there was no room")
 
 
 class Directory(Area):

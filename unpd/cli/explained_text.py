@@ -35,6 +35,8 @@ def text(answer: Values) -> str:
         head = [_RULES_OF.format(**answer), outcome]
     else:
         head = [f"{outcome} now"]
+    if answer["about"] != "connections":
+        head.append("  this is about {about}".format(**answer))
     if answer["waits_for"] is not None:
         head.append("  {waits_for}".format(**answer))
     if answer["proxy"] is not None:
@@ -108,4 +110,5 @@ def from_rules(path: Path, address: str, service: str) -> Values:
         raise UnpdError(str(error)) from None
     at = Moment(0.0, time.time())
     explanation = explain(services[service].main_access, None, peer, at)
-    return fields_of(service, peer, explanation, at.now, Circumstances(rules_of=file_shown(path)))
+    known = Circumstances(about=services[service].main_uses, rules_of=file_shown(path))
+    return fields_of(service, peer, explanation, at.now, known)

@@ -30,7 +30,6 @@ from unpd.config.origins import Place
 from unpd.config.schema import (
     COMMON_KEYS,
     DEFAULT_POOL,
-    NAME_RULE,
     CommonKeys,
     Config,
     Daemon,
@@ -38,7 +37,6 @@ from unpd.config.schema import (
     Metrics,
     Pool,
     ServiceConfig,
-    is_name,
 )
 from unpd.config.service_types import (
     UnusableTypeError,
@@ -51,6 +49,7 @@ from unpd.config.wording import key_shown, nearest, quoted_list
 from unpd.errors import quoted
 from unpd.kernel.privileges import Identity, identify
 from unpd.libraries import BaseModel, ValidationError
+from unpd.names import NAME_RULE, is_name
 from unpd.services.base import Options, ServiceType
 from unpd.services.sensor import SensorOptions
 from unpd.services.table import SERVICES

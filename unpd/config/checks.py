@@ -40,6 +40,7 @@ from unpd.config.schema import (
     ServiceConfig,
 )
 from unpd.config.service_types import Kinds, kinds_of
+from unpd.config.source_room import check_source_room
 from unpd.config.wording import word_shown
 from unpd.errors import quoted
 from unpd.kernel import interfaces, privileges
@@ -100,6 +101,7 @@ def check(
     _check_workers(config, written_pools, host, findings)
     _check_backlogs(config, host, findings)
     _check_descriptors(config, len(listeners), host, findings)
+    check_source_room(config, findings)
     if host.check_accounts:
         _check_accounts(config, findings)
         _check_root(config, host, findings)

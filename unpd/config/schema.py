@@ -80,14 +80,6 @@ METRICS_FORMS = (
 )
 _NO_METRICS = ("", "disabled", "false", "no", "none", "null", "off")
 DEFAULT_POOL = "default"
-NAME_RULE = (
-    "must begin with a lower-case letter and have at most 32 lower-case letters, digits and hyphens"
-)
-
-
-def is_name(text: str) -> bool:
-    """Whether ``text`` is a valid name of a pool or a service (:data:`NAME_RULE`)."""
-    return re.fullmatch(r"[a-z][a-z0-9-]{0,31}", text) is not None
 
 
 def _address(value: Any) -> Any:
@@ -360,6 +352,14 @@ class ServiceConfig(CommonKeys):
         """The terms of its streams; those of its datagrams if it has no streams."""
         only_datagrams = all(map(takes_datagrams, self.listen))
         return self.datagram_access if only_datagrams else self.access
+
+    @property
+    def main_uses(self) -> str:
+        """The uses of the service that ``main_access`` is about, in words."""
+        kinds = {takes_datagrams(address) for address in self.listen}
+        if kinds == {True}:
+            return "datagrams"
+        return "connections, not datagrams" if True in kinds else "connections"
 
     @cached_property
     def datagram_access(self) -> AccessTerms:

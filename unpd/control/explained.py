@@ -16,11 +16,13 @@ from unpd.errors import quoted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What an answer says besides the explanation. ``rules_of``: the file whose rules
+    """What an answer says besides the explanation. ``about``: the uses of the service
+    that it is about, in words. ``rules_of``: the file whose rules
     alone were asked. ``denial``: the live denial that holds for the peer, as the verb
     denied shows it. ``waits_for``: why the peer would wait though no limit keeps it.
     """
 
+    about: str
     rules_of: str | None = None
     denial: Mapping[str, Any] | None = None
     waits_for: str | None = None
@@ -35,6 +37,7 @@ def fields_of(
         "service": service,
         "peer": peer.text,
         "outcome": WAITS if waits else explanation.outcome,
+        "about": known.about,
         "rules_of": known.rules_of,
         "waits_for": known.waits_for if waits else None,
         "proxy": explanation.proxy.text if explanation.proxy else None,

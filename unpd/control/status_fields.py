@@ -216,6 +216,12 @@ EXPLAINED = (
     StatusField("peer", "text", "The client."),
     StatusField("outcome", "text", "admitted, refused or waits."),
     StatusField(
+        "about",
+        "text",
+        "connections, or datagrams where the service has no connections. With both, it is"
+        " connections, not datagrams: these have rates of their own, and are never open.",
+    ),
+    StatusField(
         "rules_of",
         "text",
         "The configuration file by whose rules alone this holds.",

@@ -35,7 +35,7 @@ from unpd.channel import ChannelEnd
 from unpd.dispatcher.processes import SessionProcesses
 from unpd.dispatcher.roll import Began, Roll
 from unpd.dispatcher.session import SessionSetup
-from unpd.dispatcher.unforked import Accepted, Unforked
+from unpd.dispatcher.unforked import Accepted, Unforked, ended_unserved
 from unpd.dispatcher.whole import WholeSocket
 from unpd.kernel.signals import Reaper, blocked
 from unpd.logs import Log
@@ -265,7 +265,8 @@ class Dispatcher:
                 self._let_go(listener.terms, fd, hold)
                 continue
             began = Began(door.column, listener.word, peer, int(now() * layout.NS), hold)
-            self._unforked.add(Accepted(listener.terms, fd, peer, self._roll.begin(began)))
+            accepted = Accepted(listener.terms, fd, peer, self._roll.begin(began))
+            self._unforked.add(accepted, ended_unserved(listener.terms, fd))
 
     def _let_go(self, terms: Terms, fd: int, hold: Hold | None) -> None:
         """Close a connection for which the table has no room."""

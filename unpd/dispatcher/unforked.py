@@ -17,9 +17,11 @@ from dataclasses import dataclass
 
 from unpd.board import layout
 from unpd.dispatcher.roll import Roll
+from unpd.kernel.connections import peek
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import EndCause
+from unpd.services.base import Answering
 from unpd.worker.accepting import FIRST_PAUSE_S, LONGEST_PAUSE_S
 from unpd.worker.terms import Terms
 
@@ -32,6 +34,21 @@ class Accepted:
     fd: int
     peer: bytes
     index: int
+
+
+def ended_unserved(terms: Terms, fd: int) -> EndCause | None:
+    """Why a connection needs no process: its client has ended it, and the service says
+    nothing to one that has sent nothing. A fork takes longer than a client needs to
+    connect and close, so that one such client would keep all others out.
+    """
+    if terms.banner or not isinstance(terms.service, Answering):
+        return None
+    try:
+        return None if peek(fd, 1) else EndCause.CLIENT_FIN
+    except BlockingIOError:
+        return None
+    except OSError:  # ECONNRESET
+        return EndCause.CLIENT_RST
 
 
 class Unforked:
@@ -50,10 +67,14 @@ class Unforked:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def add(self, accepted: Accepted) -> None:
-        """Take a connection, and fork its session, unless others wait."""
+    def add(self, accepted: Accepted, ended: EndCause | None = None) -> None:
+        """Take a connection, and fork its session, unless others wait. ``ended``: why
+        it needs none.
+        """
         self._queue.append(accepted)
-        if len(self._queue) == 1:
+        if ended is not None:
+            self.drop(ended, {accepted.index})
+        elif len(self._queue) == 1:
             self.retry()
 
     def retry(self) -> None:

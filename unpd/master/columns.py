@@ -12,8 +12,9 @@ from unpd.board import layout
 from unpd.board.columns import Cells, Columns
 from unpd.board.layout import Master, Row
 from unpd.board.memory import Scoreboard
-from unpd.config.schema import Config, ServiceConfig, is_name
+from unpd.config.schema import Config, ServiceConfig
 from unpd.master.listening.listener import METRICS, WantedListener, is_key
+from unpd.names import is_name
 from unpd.services.redirect import RedirectOptions, parse_target
 
 WantedListeners = Collection[WantedListener]

@@ -29,7 +29,7 @@ from unpd.loop import now
 from unpd.master.denying import described
 from unpd.master.runtime import Runtime
 from unpd.names import ChildKind, ChildPhase
-from unpd.worker.admission import Counted, Shown
+from unpd.worker.admission import Counted, DatagramCounts, Shown
 
 
 class _Counts(Counted):
@@ -47,7 +47,7 @@ class _Counts(Counted):
         self._deny_list = runtime.deny_list
 
     def denial(self, peer: Peer) -> LiveDenial | None:
-        """The live denial of a peer: the narrowest."""
+        """The live denial of a peer: the widest, as a worker has it."""
         found = self.whole_denial(peer)
         return LiveDenial(Entry(str(found.network)), found.until) if found else None
 
@@ -60,6 +60,10 @@ class _Counts(Counted):
         )
 
 
+class _DatagramCounts(_Counts, DatagramCounts):
+    """The same for a service that has datagrams alone."""
+
+
 def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields of the answer."""
     services, name = runtime.deployment.config.services, arguments["service"]
@@ -70,12 +74,14 @@ def explained(runtime: Runtime, arguments: Mapping[str, Any]) -> Mapping[str, An
     except ValueError as error:
         raise VerbError(str(error)) from None
     at = Moment(now(), time.time())
-    counts = _Counts(runtime, name)
+    only_datagrams = all(map(takes_datagrams, services[name].listen))
+    counts = (_DatagramCounts if only_datagrams else _Counts)(runtime, name)
     counts.look_at(peer, at.now)
     runtime.deny_list.look(at.now)
     explanation = explain(services[name].main_access, counts, peer, at)
     denial = counts.whole_denial(peer)
     circumstances = Circumstances(
+        about=services[name].main_uses,
         denial=described(runtime, denial) if denial else None,
         waits_for=_full(runtime, services[name], counts) or None,
     )

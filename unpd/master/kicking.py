@@ -5,8 +5,12 @@ itself. When all have answered, or after ANSWER_S, it answers the request with t
 number of connections. Connections that are accepted later are refused, because the
 denial was published before.
 
-Called by :mod:`unpd.master.denying`, and by the shell once a second. Calls
-:mod:`unpd.master.children.reports` and the lanes. Raises nothing.
+The sessions of a dispatcher outlive it. If it dies before its answer, the master ends
+them itself, as soon as it has their lane.
+
+Called by :mod:`unpd.master.denying`, by :mod:`unpd.master.children.reap`, and by the
+shell once a second. Calls :mod:`unpd.master.children.reports` and the lanes. Raises
+nothing.
 """
 
 from collections.abc import Mapping
@@ -41,7 +45,10 @@ def begin(runtime: Runtime, kick: Kick) -> None:
 def _answered(runtime: Runtime, kick: Kick, birth: int, answer: Mapping[str, Any] | None) -> None:
     """Take the answer of a child. None for one that was asked means that it has died,
     and its connections with it. None at once means that its channel is broken or full.
+    A dispatcher without an answer is waited for: it dies (:func:`dispatcher_died`).
     """
+    if answer is None and runtime.lanes.held_by(birth) is not None:
+        return
     kick.waiting.discard(birth)
     match answer:
         case {"kicked": int(ended)} if 0 <= ended < SANE_COUNT:
@@ -52,6 +59,17 @@ def _answered(runtime: Runtime, kick: Kick, birth: int, answer: Mapping[str, Any
             kick.silent += 1
     if not kick.waiting and not kick.asking:
         _finish(runtime, kick)
+
+
+def dispatcher_died(runtime: Runtime, birth: int) -> None:
+    """End the sessions that a dispatcher has left to the master, if it has died before
+    it answered.
+    """
+    for kick in [each for each in runtime.kicks if birth in each.waiting]:
+        kick.waiting.discard(birth)
+        kick.ended += runtime.lanes.kick(kick.network, birth)
+        if not kick.waiting:
+            _finish(runtime, kick)
 
 
 def look_after(runtime: Runtime, at: float) -> None:

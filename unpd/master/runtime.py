@@ -148,12 +148,13 @@ class Runtime:
     birth; ``birth_by_pid`` has their births by pid. ``lanes``: what dispatchers leave
     to their successors. ``sources``: the counts for the limits. ``deny_list``: the live
     denials; ``kicks``: the requests to end connections of denied networks that are not
-    answered yet. ``faults`` has one sentence for each fault that the core does not see,
-    by the fault and the part that has it. ``config_names`` are the absolute names of
-    the configuration file, none for the built-in default. ``last_reload`` is the last
-    one that has ended, ``report`` what the last one that succeeded has changed.
-    ``peaks``: the samples of open connections. ``sensor_lines``: the lines about
-    sensors.
+    answered yet. ``sensed``: the reports about clients of sensors that wait for their
+    turn: service and address. ``faults`` has one sentence for each fault that the core
+    does not see, by the fault and the part that has it. ``config_names`` are the
+    absolute names of the configuration file, none for the built-in default.
+    ``last_reload`` is the last one that has ended, ``report`` what the last one that
+    succeeded has changed. ``peaks``: the samples of open connections. ``sensor_lines``:
+    the lines about sensors.
     """
 
     deployment: Deployment
@@ -183,6 +184,7 @@ class Runtime:
     events: deque[ev.Event] = field(default_factory=deque)
     peaks: Peaks = field(default_factory=Peaks)
     kicks: list[Kick] = field(default_factory=list)
+    sensed: dict[tuple[str, str], None] = field(default_factory=dict)
     deny_list: DenyList = field(init=False)
     sensor_lines: SensorLines = field(init=False)
     lanes: Lanes = field(init=False)

@@ -30,7 +30,7 @@ from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
-from unpd.master import kicking, mending, orders, rotation, sampling
+from unpd.master import kicking, mending, orders, rotation, sampling, sensing
 from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
 from unpd.master.log_watch import LogWatch
@@ -81,6 +81,7 @@ class Shell:
             self._gather()
             while self._runtime.events:
                 self._take(self._runtime.events.popleft())
+        sensing.carry_out(self._runtime, sensing.MAX_WAITING)
         self._runtime.sensor_lines.flush()
         self._log_watch.finish()
         return self._leave
@@ -121,7 +122,7 @@ class Shell:
             self._announcer.phase(self._state)
 
     def _timeout_s(self) -> float:
-        if self._runtime.events or self._runtime.reaper.reaped:
+        if self._runtime.events or self._runtime.reaper.reaped or self._runtime.sensed:
             return 0.0
         deadline_at = sooner(next_deadline(self._state), self._sweep_at)
         if (due_at := self._runtime.deny_list.due_at) is not None:
@@ -141,6 +142,7 @@ class Shell:
         self._signalling.take()
         if runtime.postponed is not None and runtime.postponed.again_at <= now():
             perform(runtime, fx.LoadConfig())
+        sensing.carry_out(runtime)
         runtime.deny_list.look(now())
         if now() >= self._sweep_at:
             self._sweep()

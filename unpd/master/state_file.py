@@ -26,13 +26,11 @@ import time
 from collections.abc import MutableMapping
 
 from unpd.access.denials import Denials
-from unpd.access.stored_denials import BadLine, Storer, may_be_ours, restore
+from unpd.access.stored_denials import MAX_BYTES, BadLine, Storer, may_be_ours, restore
 from unpd.logs import Log
 from unpd.names import Fault
 
 MODE = 0o600
-MAX_BYTES = 64 << 20
-"""The largest file that is read: 65,536 denials have at most a third of that."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPARE_NAMES = 100

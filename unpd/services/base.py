@@ -4,9 +4,10 @@ A worker makes each service once, from its frozen options; all connections share
 service sees no socket and no clock: the engine passes the time and the bytes in.
 
 Owns the protocols :class:`StreamService` and :class:`DatagramService`, the base class
-:class:`Choosing`, the rows of the table of services, and the refusal of an option that
-names nothing. Called by the service modules, the table, the configuration, the engine
-and the dispatcher. Calls nothing but pydantic. Raises nothing itself.
+:class:`Choosing`, :class:`Answering`, the rows of the table of services, and the
+refusal of an option that names nothing. Called by the service modules, the table, the
+configuration, the engine and the dispatcher. Calls nothing but pydantic. Raises nothing
+itself.
 """
 
 from collections.abc import Callable, Iterable
@@ -142,6 +143,12 @@ class Choosing:
     def sent(self) -> None:
         """Take the choice as sent, by whichever process."""
         raise NotImplementedError
+
+
+class Answering:
+    """A service over streams that only answers: a client that has sent nothing gets
+    nothing. So nobody has to serve a connection that its client has ended by then.
+    """
 
 
 class DatagramService(Protocol):

@@ -3,7 +3,7 @@
 Called by the table of services and the engine. Raises nothing.
 """
 
-from unpd.services.base import Conversation, Options, Peer, Piece, nothing
+from unpd.services.base import Answering, Conversation, Options, Peer, Piece, nothing
 
 _CONVERSATION = Conversation(received=nothing)
 
@@ -12,7 +12,7 @@ class DiscardOptions(Options):
     """No options: all keys of a discard service are common keys."""
 
 
-class Discard:
+class Discard(Answering):
     """The discard service. It has no state, so every connection has the same
     conversation.
     """

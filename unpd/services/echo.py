@@ -3,7 +3,7 @@
 Called by the table of services and the engine. Raises nothing.
 """
 
-from unpd.services.base import Conversation, Options, Peer, Piece, same
+from unpd.services.base import Answering, Conversation, Options, Peer, Piece, same
 
 _CONVERSATION = Conversation(received=same)
 
@@ -12,7 +12,7 @@ class EchoOptions(Options):
     """No options: all keys of an echo service are common keys."""
 
 
-class Echo:
+class Echo(Answering):
     """The echo service. It has no state, so every connection has the same
     conversation.
     """

@@ -8,7 +8,7 @@ Called by the table of services and the engine. Raises nothing.
 """
 
 from unpd.libraries import Field
-from unpd.services.base import Options, Peer, Piece
+from unpd.services.base import Answering, Options, Peer, Piece
 
 MAX_DENY_TIME_S = 7 * 24 * 3600
 
@@ -26,7 +26,7 @@ class SensorOptions(Options):
     )
 
 
-class Sensor:
+class Sensor(Answering):
     """The service that answers nothing. It has no state."""
 
     def __init__(self, options: SensorOptions) -> None:

@@ -21,7 +21,7 @@ by datagram sockets. Raises nothing.
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unpd.access import decide as deciding
 from unpd.access.decide import ADMITTED, Decision, LiveDenial, Moment, Verdict
@@ -38,6 +38,10 @@ from unpd.kernel.connections import borrowed
 from unpd.kernel.credentials import peer_credentials, peer_groups
 from unpd.names import RefusalReason, Resource
 
+STALE_S = 5.0
+"""After so long without a heartbeat of the master, its samples do not count: there is
+one of each a second.
+"""
 _HUNDREDTHS = 100
 _PRESSURE = {resource: Master.PRESSURE + index for index, resource in enumerate(layout.RESOURCES)}
 _DATAGRAMS = b"datagrams"
@@ -68,7 +72,7 @@ class Sensing:
     soon as there is a channel.
     """
 
-    send: Callable[[Mapping[str, Any]], None] | None = None
+    send: Callable[[Mapping[str, str]], None] | None = None
 
     def report(self, service: str, peer: Peer) -> None:
         """Report who has connected to the sensor ``service``."""
@@ -135,11 +139,20 @@ class Counted:
 
     def pressure(self, resource: Resource) -> float | None:
         """How long processes wait for a resource, in per cent."""
-        return self._shown.master[_PRESSURE[resource]] / _HUNDREDTHS
+        return self._sampled(_PRESSURE[resource])
 
     def load(self) -> float | None:
         """The load average of the last minute."""
-        return self._shown.master[Master.LOAD] / _HUNDREDTHS
+        return self._sampled(Master.LOAD)
+
+    def _sampled(self, word: int) -> float | None:
+        """A figure that the master samples. None if the master is stopped or hung: an
+        old figure could close a service for good.
+        """
+        master = self._shown.master
+        if self._now - master[Master.BEAT_NS] / layout.NS > STALE_S:
+            return None
+        return master[word] / _HUNDREDTHS
 
     def service_open(self) -> int:
         """How many connections the service has open."""

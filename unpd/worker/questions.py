@@ -24,7 +24,9 @@ launcher (:mod:`unpd.dispatcher.trials`). The answer is {} or an error.
 "switched"} or an error.
 
 Between answers a child reports who has connected to a sensor
-(:mod:`unpd.master.children.reports`).
+(:mod:`unpd.master.children.reports`). Such reports wait for room, each once, at most
+MAX_REPORTS of them; an answer goes before them. Those that find no place are lost. The
+next report counts them, and their clients are reported when they come again.
 
 An answer is short (one line of the channel), and it holds up one turn by a millisecond
 or two. Owns the worker's end of the channel. The worker makes it; the engine calls
@@ -32,7 +34,6 @@ or two. Owns the worker's end of the channel. The worker makes it; the engine ca
 line in the log; the worker serves on.
 """
 
-import contextlib
 import json
 import select
 from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +52,8 @@ MAX_ANSWER_BYTES = MAX_LINE_BYTES - 1024
 """How many bytes of connections an answer holds at most: the path of a UNIX socket can
 have 600 bytes in JSON, so the limit alone does not bound it.
 """
+MAX_REPORTS = 4096
+"""How many different reports wait for room at most."""
 HIGHEST = (1 << 31) - 1
 
 
@@ -139,6 +142,9 @@ class Questions:
         self._learn: Callable[[OwnAddresses], None] = lambda _: None
         self._try_out: Callable[[str, int], dict[str, Any]] | None = None
         self._mask = select.EPOLLIN
+        self._reports: dict[tuple[tuple[str, str], ...], None] = {}
+        self._lost = 0
+        self._answering = False  # an answer waits for room
 
     def watch(
         self,
@@ -176,30 +182,51 @@ class Questions:
         try:
             if channel.pending:
                 channel.flush()
-            else:
+            self._answering = self._answering and channel.pending
+            if mask & ~select.EPOLLOUT and not self._answering:
                 for question in channel.receive():
                     channel.send(self._answer(question))
+                    self._answering = channel.pending
+            self._send_reports()
         except (ChannelError, ChannelFullError) as error:
             self._log.event("channel.broken", reason=str(error))
             channel.ended = True
         self._watch_again()
 
-    def report(self, message: Mapping[str, Any]) -> None:
-        """Send a report between the answers. It is lost if the master does not read."""
+    def report(self, message: Mapping[str, str]) -> None:
+        """Send a report between the answers. It is lost if the master does not read,
+        and no other if the same waits already.
+        """
         if self._channel.ended:
             return
-        with contextlib.suppress(ChannelFullError):
-            self._channel.send(message)
+        report = tuple(message.items())
+        if report not in self._reports and len(self._reports) >= MAX_REPORTS:
+            self._lost += 1
+            return
+        self._reports[report] = None
+        self._send_reports()
         self._watch_again()
 
+    def _send_reports(self) -> None:
+        """Send reports until one waits for room: an answer must not wait for many."""
+        while self._reports and not self._channel.pending and not self._channel.ended:
+            report = next(iter(self._reports))
+            del self._reports[report]
+            lost, self._lost = self._lost, 0
+            self._channel.send({**dict(report), "lost": lost} if lost else dict(report))
+
     def _watch_again(self) -> None:
-        """Watch for room while bytes are pending, else for questions."""
+        """Watch for questions, and for room while something waits; but for no question
+        while an answer waits.
+        """
         channel = self._channel
         if channel.ended:
             self._engine.forget(channel.fileno())
             channel.close()
             return
-        mask = select.EPOLLOUT if channel.pending else select.EPOLLIN
+        mask = select.EPOLLIN * (not self._answering)
+        if channel.pending or self._reports:
+            mask |= select.EPOLLOUT
         if mask != self._mask:
             self._mask = mask
             self._engine.forget(channel.fileno())

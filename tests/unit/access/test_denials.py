@@ -54,6 +54,28 @@ def test_a_sensor_does_not_change_what_an_operator_denied() -> None:
         other.add(sensors("192.0.2.8"))
 
 
+@pytest.mark.parametrize(
+    ("ends", "end"),
+    [((10.0, 30.0, 20.0), 30.0), ((30.0, 20.0, 10.0), 30.0), ((10.0, None, 20.0), None)],
+)
+def test_an_address_is_denied_until_the_last_of_its_denials_ends(
+    ends: tuple[float | None, ...], end: float | None
+) -> None:
+    """The widest is named, as by the worker that refuses the address."""
+    denials = Denials()
+    for text, until in zip(("192.0.2.0/24", "192.0.2.0/28", "192.0.2.7"), ends, strict=True):
+        denials.add(operators(text, until=until))
+    denials.add(operators("192.0.2.8/29", until=None))
+    address = Network.parse("192.0.2.7")
+    assert denials.holding(address) == operators("192.0.2.0/24", until=end)
+    assert denials.holding(Network.parse("192.0.3.7")) is None
+    last = 30.0 if end is None else end
+    denials.expire(last - 0.1)
+    assert denials.holding(address) is not None
+    denials.expire(last)
+    assert (denials.holding(address) is None) == (end is not None)
+
+
 def test_of_a_full_list_the_oldest_denial_of_a_sensor_goes() -> None:
     """One that a sensor renewed is not old. An operator's never goes."""
     denials = Denials(limit=3)

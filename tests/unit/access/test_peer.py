@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from tests.support.accounts import ACCOUNTS
-from unpd.access.peer import UNIX, Peer, parse_peer, peer_of, prefix
+from unpd.access.peer import UNIX, Peer, parse_peer, peer_of, prefix, source_bits
 
 V4_PEER = Peer(4, int(IPv4Address("192.0.2.129")))
 V6_PEER = Peer(6, int(IPv6Address("2001:db8:1:2:3:4:5:6")))
@@ -112,6 +112,17 @@ def test_a_source_is_the_first_bits_of_an_address() -> None:
     assert prefix(V6_PEER, 32, 64) == network
     assert prefix(V6_PEER, 32, 128) == IPv6Address(V6_PEER.number).packed
     assert prefix(V6_PEER, 32, 0) == bytes(16)
+
+
+def test_link_local_hosts_are_no_source_together() -> None:
+    """Every host has such an address, all with one prefix: fe80::/64 in practice."""
+    hosts = [Peer(6, int(IPv6Address(text))) for text in ("fe80::1", "fe80::2", "febf::1")]
+    assert len({prefix(host, 32, 64) for host in hosts}) == 3
+    assert prefix(hosts[0], 32, 10) == IPv6Address("fe80::1").packed
+    assert [source_bits(host, 32, 64) for host in hosts] == [128, 128, 128]
+    others = [Peer(6, int(IPv6Address(text))) for text in ("fe7f::1", "fec0::1", "fd00::1")]
+    assert [source_bits(other, 32, 64) for other in others] == [64, 64, 64]
+    assert [source_bits(V4_PEER, 24, 64), source_bits(V6_PEER, 24, 56)] == [24, 56]
 
 
 def test_a_unix_source_is_a_user() -> None:

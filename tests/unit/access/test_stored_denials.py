@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from unpd.access.denials import Denial, Denials
 from unpd.access.network import Network
-from unpd.access.stored_denials import BadLine, Storer, restore
+from unpd.access.stored_denials import MAX_BAD_LINES, MAX_LINE_BYTES, BadLine, Storer, restore
+from unpd.names import MAX_DENIALS, NAME_RULE
 
 EPOCH_S = 1_700_000_000.0
 """When the clock of these tests was 0, since the epoch."""
@@ -35,28 +36,29 @@ def text_of(*lines: dict[str, Any] | str, count: int | None = None) -> str:
     return "\n".join([HEADER % (len(lines) if count is None else count), *texts, ""])
 
 
-def restored(text: str, now: float = 0.0) -> tuple[list[Denial], list[BadLine]]:
+def restored(text: str, now: float = 600.0) -> tuple[list[Denial], list[BadLine]]:
     """What a text holds at a time."""
     denials = Denials()
     bad = restore(text, denials, now, EPOCH_S)
     return denials.after(None, 100), bad
 
 
+NOW = 10**6
 REASONS = st.text(max_size=20).filter(str.isprintable)
 DENIALS = st.builds(
     Denial,
     network=st.builds(
         Network.around, st.just(6), st.integers(0, (1 << 128) - 1), st.integers(0, 128)
     ).map(lambda network: Network.parse(str(network))),
-    since=st.integers(0, 10**6).map(float),
-    until=st.none() | st.integers(1, 10**6).map(float),
+    since=st.integers(0, NOW).map(float),
+    until=st.none() | st.integers(NOW + 1, 2 * NOW).map(float),
     reason=REASONS,
     uid=st.integers(0, (1 << 32) - 1),
 ) | st.builds(
     Denial,
     network=st.builds(Network.around, st.just(4), st.integers(0, (1 << 32) - 1), st.just(32)),
-    since=st.integers(0, 10**6).map(float),
-    until=st.integers(1, 10**6).map(float),
+    since=st.integers(0, NOW).map(float),
+    until=st.integers(NOW + 1, 2 * NOW).map(float),
     service=st.from_regex(r"[a-z][a-z0-9-]{0,31}", fullmatch=True),
 )
 
@@ -74,7 +76,7 @@ def test_what_is_stored_is_restored(given_denials: list[Denial], kept: int) -> N
         denials.remove(each.network)
     text = storer.text(denials, EPOCH_S)
     assert text.count("\n") == len(denials) + 1
-    assert restored(text) == (denials.after(None, 100), [])
+    assert restored(text, now=NOW) == (denials.after(None, 100), [])
 
 
 def test_the_times_are_those_of_the_wall_clock() -> None:
@@ -87,8 +89,19 @@ def test_the_times_are_those_of_the_wall_clock() -> None:
     later = json.loads(storer.text(denials, EPOCH_S + 3600).splitlines()[1])
     assert (later["since"], later["until"]) == (GOOD["since"] + 3600, GOOD["until"] + 3600)
     other = Denials()
-    restore(text_of(GOOD), other, 0.0, EPOCH_S - 5)
+    restore(text_of(GOOD), other, 600.0, EPOCH_S - 5)
     assert other.after(None, 1) == [denial(since=15.0, until=615.5)]
+
+
+def test_no_denial_lasts_longer_than_it_was_made_for() -> None:
+    """Whatever the wall clock says at the start: 1970, on a machine without a clock of
+    its own. Then it begins again.
+    """
+    now, denials = 50.0, Denials()
+    lines = (GOOD, GOOD | {"network": "::1", "until": None})
+    assert restore(text_of(*lines), denials, now, epoch_s=0.0) == []
+    found = denials.after(None, 100)
+    assert found == [denial(since=now, until=now + 600.5), denial("::1", since=now, until=None)]
 
 
 def test_denials_that_are_over_are_left_out() -> None:
@@ -105,6 +118,42 @@ def test_a_live_denial_is_newer_than_a_stored_one() -> None:
     assert denials.after(None, 1) == [denial(reason="newer")]
 
 
+@pytest.mark.parametrize("reason", ["\U00020000" * 200, '"' * 200])
+def test_the_longest_denial_has_room_in_a_line(reason: str) -> None:
+    """A file of ours is always read whole."""
+    denials = Denials()
+    network = Network(6, (1 << 128) - 1, 128)
+    denials.add(Denial(network=network, since=0.1234, until=1e9, reason=reason, service="s" * 32))
+    text = Storer().text(denials, EPOCH_S)
+    assert max(len(line.encode()) for line in text.splitlines()) <= MAX_LINE_BYTES
+    found, bad = restored(text)
+    assert ([each.reason for each in found], bad) == ([reason], [])
+
+
+@pytest.mark.parametrize(
+    ("rest", "most"),
+    [
+        ("\n" * (1 << 20), MAX_BAD_LINES),
+        (("[" * 1000 + "\n") * MAX_DENIALS, MAX_BAD_LINES),
+        ("x" * (1 << 20), 2),
+    ],
+)
+def test_a_hostile_text_costs_little(rest: str, most: int) -> None:
+    """It is given up after some bad lines. The denials before them hold."""
+    found, bad = restored(text_of(GOOD) + rest)
+    assert found == [denial()]
+    assert 2 <= len(bad) <= most
+
+
+def test_more_lines_than_denials_can_be_are_not_read() -> None:
+    """One line stands for all of them."""
+    lines = [GOOD | {"until": EPOCH_S - 1.0}] * MAX_DENIALS
+    assert restored(text_of(*lines)) == ([], [])
+    _, bad = restored(text_of(*lines, GOOD, GOOD, count=MAX_DENIALS + 1))
+    reason = "more than 65536 denials are no list of ours"
+    assert bad == [BadLine(MAX_DENIALS + 2, reason)]
+
+
 def test_a_full_list_is_no_loss_in_silence() -> None:
     """A line for which there is no room is one of those that are reported."""
     denials = Denials(limit=1)
@@ -117,7 +166,11 @@ def test_a_full_list_is_no_loss_in_silence() -> None:
     [
         ("", "it is no line of JSON"),
         ("{", "it is no line of JSON"),
-        ("[" * 100_000, "it is no line of JSON"),
+        ("[" * 1000, "it is no line of JSON"),
+        ("[" * 100_000, "it is longer than 1024 bytes"),
+        (GOOD | {"reason": "x" * 5_000_000}, "it is longer than 1024 bytes"),
+        (GOOD | {"uid": None, "service": "Trap"}, f"the name of a service {NAME_RULE}"),
+        (GOOD | {"uid": None, "service": "s" * 33}, f"the name of a service {NAME_RULE}"),
         ("[]", "it is no JSON object"),
         ({}, "since must be a time in seconds since the epoch"),
         (GOOD | {"since": "today"}, "since must be a time in seconds since the epoch"),

@@ -11,6 +11,7 @@ def answer(**fields: Any) -> dict[str, Any]:
         "service": "echo",
         "peer": "192.0.2.7",
         "outcome": "admitted",
+        "about": "connections",
         "rules_of": None,
         "waits_for": None,
         "proxy": None,

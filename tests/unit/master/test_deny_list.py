@@ -14,7 +14,7 @@ from unpd.access.network import Network
 from unpd.board.layout import Master
 from unpd.board.memory import Scoreboard
 from unpd.logs import Log
-from unpd.master import state_file
+from unpd.master import deny_list, state_file
 from unpd.master.deny_list import PAUSE_S, RETRY_S, SAVE_S, DenyList
 from unpd.names import Fault
 
@@ -171,6 +171,30 @@ def test_the_file_is_written_at_most_once_a_second(scene: Scene, path: Path) -> 
     scene.denials.look(100.0 + SAVE_S)
     assert len(stored(path)) == 4
     assert scene.denials.due_at is None
+
+
+def test_a_long_list_is_written_less_often(
+    scene: Scene, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write it takes longer: in a flood of denials that must not be all the master
+    does. The end of the master waits for nothing.
+    """
+    monkeypatch.setattr(deny_list, "SAVE_EACH", 2)
+    scene.denials.use_file(str(path), 100.0)
+    scene.denials.deny(denial("198.51.100.0"))
+    scene.denials.look(100.0)
+    for number in range(1, 5):
+        scene.denials.deny(denial(f"198.51.100.{number}"))
+        scene.denials.look(100.0 + SAVE_S)
+    assert len(stored(path)) == 1
+    scene.denials.look(100.0 + 2 * SAVE_S)
+    assert len(stored(path)) == 5
+    scene.denials.deny(denial("198.51.100.5"))
+    assert scene.denials.due_at == 100.0 + 2 * SAVE_S + PAUSE_S
+    scene.denials.look(100.0 + 4 * SAVE_S)
+    assert len(stored(path)) == 5
+    scene.denials.close(100.0 + 4 * SAVE_S)
+    assert len(stored(path)) == 6
 
 
 def test_the_end_of_the_master_loses_nothing(scene: Scene, path: Path) -> None:

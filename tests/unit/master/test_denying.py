@@ -46,16 +46,21 @@ class Master:
                 deny_list=self.deny_list,
                 log=log,
                 kicks=[],
-                lanes=SimpleNamespace(kick=self.kick_sessions),
+                lanes=SimpleNamespace(kick=self.kick_sessions, held_by=self.lane_of),
                 control=SimpleNamespace(answer=self.answer),
                 processes={birth: process(birth, kind) for birth, kind in enumerate(kinds, 1)},
             ),
         )
 
-    def kick_sessions(self, network: Network) -> int:
-        """Two sessions have no dispatcher."""
+    def kick_sessions(self, network: Network, left_by: int | None = None) -> int:
+        """Two sessions have no dispatcher. One that dies leaves five."""
         self.kicked.append(network)
-        return 2
+        return 2 if left_by is None else 5
+
+    def lane_of(self, birth: int) -> object:
+        """A dispatcher has a lane, until it is reaped."""
+        kind = self.runtime.processes[birth].child.slot.kind
+        return object() if kind is ChildKind.DISPATCHER else None
 
     def answer(self, number: int, **fields: Any) -> None:
         """Keep an answer."""
@@ -188,6 +193,20 @@ def test_a_child_that_died_has_no_connections(master: Master) -> None:
         master.asked[birth]({"kicked": 1})
     master.asked[3](None)
     assert [(told["kicked"], told["silent"]) for told in master.answers] == [(4, 0)]
+
+
+def test_the_sessions_of_a_dispatcher_that_dies_are_ended(master: Master) -> None:
+    """Its connections do not die with it: the answer waits until the master has them.
+    A death that comes later changes nothing.
+    """
+    for birth in (1, 3):
+        master.asked[birth]({"kicked": 1})
+    master.asked[2](None)
+    assert master.answers == []
+    kicking.dispatcher_died(master.runtime, 2)
+    assert [(told["kicked"], told["silent"]) for told in master.answers] == [(9, 0)]
+    kicking.dispatcher_died(master.runtime, 2)
+    assert len(master.kicked) == 2
 
 
 @pytest.mark.parametrize(

@@ -465,6 +465,7 @@ def test_the_sources_are_those_that_are_counted_now(metrics: Metrics) -> None:
         ),
         ("unpd_generation", layout.Master.GENERATION, 6, 6),
         ("unpd_denied_addresses", layout.Master.DENIALS, 7, 7),
+        ("unpd_sensor_reports_lost_total", layout.Master.REPORTS_LOST, 5, 5),
         (
             "unpd_start_time_seconds",
             layout.Master.START_WALL_NS,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from unpd.config.schema import ServiceConfig, is_name
+from unpd.config.schema import ServiceConfig
+from unpd.names import is_name
 from unpd.services.base import Conversation, ServiceType
 from unpd.services.redirect import Redirect
 from unpd.services.table import SERVICES

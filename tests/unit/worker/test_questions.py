@@ -18,7 +18,7 @@ from unpd.logs import Log
 from unpd.sinks import Sink
 from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.event.poller import Target
-from unpd.worker.questions import HIGHEST, MAX_LIMIT, Questions, answer
+from unpd.worker.questions import HIGHEST, MAX_LIMIT, MAX_REPORTS, Questions, answer
 
 NOW = 100.0
 ASK = {"question": "connections"}
@@ -265,7 +265,7 @@ def test_a_report_that_waits_is_sent_once_there_is_room() -> None:
     """Nothing else has to happen: the channel is watched for room."""
     bench = Bench(Wire(room=3))
     bench.questions.report({"report": "sensed"})
-    assert bench.mask == select.EPOLLOUT
+    assert bench.mask == select.EPOLLIN | select.EPOLLOUT
     bench.wire.room = 1 << 20
     bench.ready()
     assert answers(bench.wire) == [{"report": "sensed"}]
@@ -275,13 +275,47 @@ def test_a_report_that_waits_is_sent_once_there_is_room() -> None:
 def test_reports_that_nobody_reads_are_lost() -> None:
     """The worker neither waits nor keeps more than the channel does."""
     bench = Bench(Wire(room=0))
-    for _ in range(20_000):
-        bench.questions.report({"report": "sensed"})
-    assert bench.mask == select.EPOLLOUT
+    for number in range(20_000):
+        bench.questions.report({"report": f"sensed {number}"})
+    assert bench.mask == select.EPOLLIN | select.EPOLLOUT
     bench.wire.room = 1 << 30
     bench.ready()
-    assert len(answers(bench.wire)) > 10_000
+    told = answers(bench.wire)
+    assert len(told) == MAX_REPORTS + 1
     assert len(bench.wire.sent) <= MAX_PENDING_BYTES
+    assert [report.get("lost", 0) for report in told[:3]] == [0, 20_000 - len(told), 0]
+
+
+def test_a_report_that_waits_already_is_not_sent_twice() -> None:
+    """A client that goes on connecting costs the channel one report."""
+    bench = Bench(Wire(room=0))
+    for _ in range(3):
+        for peer in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+            bench.questions.report({"report": "sensed", "peer": peer})
+    bench.wire.room = 1 << 20
+    bench.ready()
+    peers = [report["peer"] for report in answers(bench.wire)]
+    assert peers[:3] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    assert peers[3:] == ["192.0.2.1"]  # the first one was on its way
+
+
+def test_an_answer_goes_before_the_reports_that_wait() -> None:
+    """But behind the one that is on its way: a flood holds up no answer."""
+    bench = Bench(Wire(room=3), Client(10))
+    for number in range(100):
+        bench.questions.report({"report": f"sensed {number}"})
+    bench.wire.comes.append(line(**ASK))
+    bench.wire.room = len('{"report":"sensed 0"}') - 2
+    bench.ready()
+    assert bench.mask == select.EPOLLOUT
+    bench.wire.room = 1 << 20
+    bench.ready()
+    assert [list(each) for each in answers(bench.wire)[:3]] == [
+        ["report"],
+        ["connections", "next"],
+        ["report"],
+    ]
+    assert len(answers(bench.wire)) == 101
 
 
 def test_a_report_without_a_master_is_lost() -> None:

@@ -228,13 +228,13 @@ class Lanes:
         self._board.leave(lane.row)
         return self._board.book_worker_died(lane.row)
 
-    def kick(self, network: Network) -> int:
+    def kick(self, network: Network, left_by: int | None = None) -> int:
         """End the sessions that have no dispatcher and whose clients are in a denied
-        network; return how many.
+        network; return how many. ``left_by``: only those of this dispatcher.
         """
         kicked = 0
         for lane in self._lanes:
-            if lane.roll is not None:
+            if lane.roll is not None and left_by in (None, lane.last):
                 entries = lane.roll.kick(network)
                 _send(lane.roll, signal.SIGQUIT, entries)
                 kicked += len(entries)

@@ -14,7 +14,7 @@ from unpd.core.model import State
 from unpd.kernel import processes
 from unpd.kernel.processes import ExitReport
 from unpd.kernel.signals import Reaped
-from unpd.master import rotation
+from unpd.master import kicking, rotation
 from unpd.master.children.reports import read_and_close
 from unpd.master.runtime import ChildProcess, Runtime
 from unpd.names import reap_reason
@@ -47,6 +47,7 @@ def account_for(runtime: Runtime, state: State, reaped: Reaped) -> None:
     else:
         ends_at = state.drain_ends_at(birth)
         lost = runtime.lanes.take_back(lane, runtime.reaper.reaped, ends_at)
+        kicking.dispatcher_died(runtime, birth)
     if process.pidfd is not None:
         os.close(process.pidfd)
     slot = process.child.slot

@@ -6,7 +6,8 @@ Owns the format of a report and the order of the messages. A child sends one rep
 that it sends one answer for each question, in the order of the questions. A child that
 a signal has ended says so last, ``{"report": "left", "by": "SIGQUIT"}``. At any time
 between, ``{"report": "sensed", "service": "trap", "peer": "192.0.2.1"}`` says that a
-client has connected to a sensor. Any other message breaks the protocol: the master
+client has connected to a sensor; ``"lost": 3`` there says how many such reports found
+no room before it. Any other message breaks the protocol: the master
 stops reading the channel, and the child goes on without it.
 
 The child makes the other reports with the functions of the same names. In the
@@ -128,7 +129,7 @@ def _take(runtime: Runtime, birth: int, process: ChildProcess, message: dict[str
         return
     match message:
         case {"report": "sensed", "service": str(service), "peer": str(peer)}:
-            sensing.deny(runtime, service, peer)
+            sensing.take(runtime, service, peer, message.get("lost", 0))
             return
     if "report" in message and not process.left_by:
         process.left_by = _signal_of(message)

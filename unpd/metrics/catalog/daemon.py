@@ -59,6 +59,13 @@ ROWS: tuple[Metric, ...] = (
         word(Master.DENIALS),
     ),
     Counter(
+        "unpd_sensor_reports_lost_total",
+        (),
+        "Clients of sensors that were not denied because too many came; each is denied when it"
+        " comes again.",
+        word(Master.REPORTS_LOST),
+    ),
+    Counter(
         "unpd_config_reloads_total",
         ("result",),
         "Reloads of the configuration, by result.",
