@@ -139,8 +139,8 @@ ROWS: tuple[LogEvent, ...] = (
         "warning",
         ("file", "line", "reason", "lines", "kept"),
         "The `file` of live denials could not be read in full: `line` is the first of the bad"
-        " `lines`, for `reason`; the others hold, and the whole file was kept as `kept`, which is"
-        " empty if even that failed.",
+        " `lines`, for `reason`; the others hold, but for those after 1,000 bad ones, and the whole"
+        " file was kept as `kept`, which is empty if even that failed.",
         "Deny again what the bad lines denied, and remove the file `kept`.",
     ),
     LogEvent(
