@@ -366,6 +366,7 @@ LIMITS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limited", LIMITS)
 def test_at_a_limit_clients_wait(launch: Launch, limited: Callable[[Unpd], Iterator[None]]) -> None:
     """The running sessions go on; one connection is kept and the others stay in the

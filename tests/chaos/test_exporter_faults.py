@@ -63,6 +63,7 @@ def kill_some_workers(unpd: Unpd, rng: random.Random) -> None:
     procs.kill(rng.sample(unpd.workers(), 1) if unpd.workers() else [])
 
 
+@pytest.mark.slow
 def test_counters_never_decrease(launch: Launch, rng: random.Random) -> None:
     """Workers are killed, receive TERM, and are replaced by reloads. Every scrape
     succeeds, and no counter is below the last scrape.

@@ -26,6 +26,7 @@ def assert_recovered(unpd: Unpd, failures: int) -> None:
     )
 
 
+@pytest.mark.slow
 @faults.requires_pids_cgroup()
 def test_the_limit_of_processes(launch: Launch) -> None:
     """At the limit of its cgroup the daemon serves with the workers that it has,

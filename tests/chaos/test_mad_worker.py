@@ -165,6 +165,7 @@ def row_of(pid: int) -> int:
     raise AssertionError(f"{pid} has no row")
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_nonsense_in_the_masters_own_area(
     launch: Launch, rng: random.Random, tmp_path: Path

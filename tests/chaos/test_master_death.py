@@ -85,6 +85,7 @@ workers = {WORKERS}
 """
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_kill_9_of_the_master_between_fork_and_prctl(launch: Launch, tmp_path: Path) -> None:
     """The children of a master that dies before they have asked for their death signal

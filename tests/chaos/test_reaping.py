@@ -86,6 +86,7 @@ def test_all_workers_killed_at_once(launch: Launch) -> None:
     assert_reaped_is_spawned_less_live(unpd)
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_every_fork_is_reaped_by_an_independent_witness(launch: Launch) -> None:
     """From the first fork to the exit, the pids that clone(2) gave the master are the

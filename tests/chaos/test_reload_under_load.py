@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.support import clients, loads, procs
 from tests.support.counts import service_counts
 from tests.support.daemon import Unpd
@@ -51,6 +53,7 @@ def quiet(unpd: Unpd, workers: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_hundred_reloads_lose_no_connection(launch: Launch) -> None:
     """Under 2,000 connections per second each reload succeeds, with the same or a
     changed configuration. No connection is refused, reset or late, and the counts

@@ -55,6 +55,7 @@ def test_clients_that_never_read_cost_a_bounded_memory(
     wait_ended(unpd, {"client_fin": 2, "client_rst": len(floods)})
 
 
+@pytest.mark.slow
 def test_thousands_of_idle_clients_cost_next_to_nothing(launch: Launch) -> None:
     """Beside 10,000 silent clients (fewer in the default run) an active one is answered
     at once. The silent ones cost no time and little memory.

@@ -76,6 +76,7 @@ QUIET = [
 ]
 
 
+@pytest.mark.slow
 def test_a_stray_signal_ends_no_process(launch: Launch) -> None:
     """Every signal that means nothing leaves the master alive, which notes it. Others
     use SIGUSR2 for an upgrade, and killall(1) sends it to all processes of a name: each
@@ -288,6 +289,7 @@ def test_term_before_the_program_took_over(launch: Launch, tmp_path: Path) -> No
 # --- the end --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT], ids=["TERM", "INT"])
 def test_a_storm_of_signals_while_workers_are_killed(launch: Launch, number: Signals) -> None:
     """Stop signals repeat until the end while workers are killed. The exit code is 0,

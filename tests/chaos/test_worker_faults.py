@@ -143,6 +143,7 @@ def test_all_workers_killed_under_load(launch: Launch) -> None:
 # --- crash loops ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 @pytest.mark.parametrize("fault", ["error=EPERM", "signal=SIGKILL"], ids=["fails", "is-killed"])
 def test_a_crash_loop_slows_down(launch: Launch, tmp_path: Path, fault: str) -> None:
@@ -196,6 +197,7 @@ start_timeout_s = 1
 """
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_a_reload_whose_workers_never_become_ready(launch: Launch, tmp_path: Path) -> None:
     """Workers that hang before they are ready are killed after start_timeout_s. The

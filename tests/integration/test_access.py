@@ -142,6 +142,7 @@ def test_a_list_in_a_file(launch: Launch, public: Path) -> None:
             greet(sock)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["event", "fork", "iterative"])
 def test_new_rules_cut_no_connection(launch: Launch, model: str) -> None:
     """The client of a connection that is open would be refused now, and stays for

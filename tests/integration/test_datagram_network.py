@@ -221,6 +221,7 @@ def captured(wire: socket.socket) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_two_servers_do_not_answer_each_other(launch: Launch, net: Network) -> None:
     """A datagram from port 7 of one server, forged, to port 7, 13 or 19 of another is
     all that the wire carries; and each server answers a client.

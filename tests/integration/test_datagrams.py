@@ -467,6 +467,7 @@ def test_metrics_take_no_datagram_socket(launch: Launch, systemd: FakeSystemd) -
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crash", [True, False], ids=["crash", "restart"])
 def test_the_store_keeps_the_datagrams(
     launch: Launch, systemd: FakeSystemd, tmp_path: Path, *, crash: bool

@@ -130,6 +130,7 @@ def test_denials_outlast_reloads(launch: Launch) -> None:
     assert unpd.metric("unpd_denied_addresses") == 1
 
 
+@pytest.mark.slow
 def test_denials_outlast_a_restart_with_a_file(launch: Launch, tmp_path: Path) -> None:
     """A stop loses nothing that was asked for before, and the next daemon goes on. A
     kill of the master loses at most a second.
@@ -195,6 +196,7 @@ def test_a_file_that_cannot_be_written_is_shown(launch: Launch, tmp_path: Path) 
     assert denied(unpd) == ["192.0.2.7"]
 
 
+@pytest.mark.slow
 def test_no_other_file_is_replaced(launch: Launch, tmp_path: Path) -> None:
     """A state file that is a directory with content, the file of somebody else, the
     configuration itself or in no place at all: check, start and reload refuse each, and
@@ -241,6 +243,7 @@ def test_a_denial_holds_at_a_service_that_observes(launch: Launch) -> None:
     assert unpd.metric("unpd_would_refuse_total", service="echo", reason="denied") == 0
 
 
+@pytest.mark.slow
 def test_a_long_list_comes_whole(launch: Launch) -> None:
     """More than a page, and the daemon answers others meanwhile."""
     unpd = launch(ECHO)

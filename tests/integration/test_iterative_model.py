@@ -7,6 +7,8 @@ import socket
 import time
 from signal import SIGTERM
 
+import pytest
+
 from tests.support import clients, loads, procs
 from tests.support.counts import service_counts, wait_active, wait_ended
 from tests.support.daemon import Unpd
@@ -73,6 +75,7 @@ def test_one_client_is_served_at_a_time(launch: Launch) -> None:
     assert wait_ended(unpd, {"client_fin": 5}).received == 6
 
 
+@pytest.mark.slow
 def test_a_service_that_nothing_serves_is_not_ready(launch: Launch) -> None:
     """While the worker of one service is gone, /readyz, the status and the log name
     that service, though the worker of another one in the pool is ready.
@@ -141,6 +144,7 @@ def test_a_reload_hands_the_queue_to_the_next_generation(launch: Launch) -> None
     wait_ended(unpd, {"client_fin": 5})
 
 
+@pytest.mark.slow
 def test_reloads_under_load_refuse_and_reset_nobody(launch: Launch) -> None:
     """Though each client waits for the one before it."""
     unpd = launch(ECHO)

@@ -135,6 +135,7 @@ def interface(net: Namespace) -> Iterator[None]:
 SCOPED = f'services.echo.listen = ["tcp://[{LINK_LOCAL}%wire0]:{PORT}"]'
 
 
+@pytest.mark.slow
 @requires_namespaces()
 def test_a_listener_follows_its_interface(launch: Launch) -> None:
     """When the interface of a link-local listener is deleted, the fault is logged and
@@ -335,6 +336,7 @@ def test_the_file_of_another_program_is_not_replaced(launch: Launch, tmp_path: P
     assert echoes(str(path))
 
 
+@pytest.mark.slow
 def test_a_directory_that_comes_back_has_its_socket_again(launch: Launch, tmp_path: Path) -> None:
     """While the directory is gone the daemon says so once. When it is there again, so
     is the socket.
@@ -387,6 +389,7 @@ def test_the_exporters_socket_file_is_made_again(launch: Launch, tmp_path: Path)
     assert unpd.get("/healthz").status == 200
 
 
+@pytest.mark.slow
 def test_the_store_has_the_new_listener(
     launch: Launch, systemd: FakeSystemd, tmp_path: Path
 ) -> None:

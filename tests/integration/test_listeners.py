@@ -53,6 +53,7 @@ def prctl(*words: object) -> None:
 # which clients an address serves
 
 
+@pytest.mark.slow
 @requires_ss_kill()
 def test_a_listener_that_was_shut_down_listens_again(launch: Launch) -> None:
     """After ``ss --kill`` on a listener, clients are refused for about a second. Then

@@ -398,6 +398,7 @@ def metrics(unpd: Unpd) -> str:
         return clients.read_all(sock).decode()
 
 
+@pytest.mark.slow
 @faults.requires_strace()
 def test_no_child_shares_the_description_of_the_masters_log(launch: Launch, public: Path) -> None:
     """Neither with each other nor with the master, in a file as on a pipe, after a

@@ -253,6 +253,7 @@ def test_a_reload_leaves_running_programs_alone(launch: Launch) -> None:
     gone(old)
 
 
+@pytest.mark.slow
 def test_programs_survive_their_launcher(launch: Launch) -> None:
     """The next one counts them, reads their standard error, ends those whose client has
     gone or whose time is over, and knows how each has ended.

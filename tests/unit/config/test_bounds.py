@@ -123,6 +123,7 @@ def test_the_worst_file_of_quotations_is_read_in_time(
     assert time.process_time() - before < LIMIT_S * PATIENCE
 
 
+@pytest.mark.slow
 def test_the_size_of_all_files_of_quotations(host: Host, tmp_path: Path) -> None:
     """The bound holds for all files together, each of which may be as large as its
     service allows; the file that exceeds it is named by its key.
