@@ -148,7 +148,8 @@ def test_each_connection_has_two_lines_where_they_are_wanted(
 ) -> None:
     """With log.connections its start and its end are logged at level info, by the
     process that serves it, whatever the model; also that of a client that reset before
-    it was served. A reload ends that.
+    it was served, which the dispatcher notices mostly before it forks. A reload ends
+    that.
     """
     wanted = '[log]\nlevel = "info"\nconnections = true\n'
     text = f'{ECHO}model = "{model}"\n'
@@ -164,8 +165,11 @@ def test_each_connection_has_two_lines_where_they_are_wanted(
                 assert clients.read_exactly(sock, 1) == b"x"
         unpd.metric_becomes(len(peers), "unpd_connections_ended_total", service="echo")
     for name in ("connection.started", ENDED):
-        lines = unpd.log_events(name, role=role, service="echo", level="info")
+        lines = unpd.log_events(name, service="echo", level="info")
         assert [line.fields["peer"] for line in lines] == peers
+        roles = [line.fields["role"] for line in lines]
+        assert roles[::2] == [role, role]
+        assert roles[1] in (role, "dispatcher" if model == "fork" else role)
     assert "peer=unknown" not in unpd.log_text()
     before = procs.child_pids(unpd.pid)
     reload(unpd, wanted.replace("true", "false") + text)

@@ -132,11 +132,12 @@ def test_check_tcp_finds_what_it_expects(served: Served) -> None:
 
 @faults.requires_tool(f"{PLUGINS}/check_udp")
 def test_check_udp_finds_what_it_expects(served: Served) -> None:
-    """It gets its own datagram from echo, the pattern from chargen, and the year from
+    """It gets its own datagram from echo, the beginning of the pattern from chargen
+    (whose answers have any length from 1 on), and the year from
     daytime.
     """
     year = time.strftime("%Y")
-    for name, expected in (("echo", "hello"), ("chargen", '!"#$%'), ("daytime", year)):
+    for name, expected in (("echo", "hello"), ("chargen", " "), ("daytime", year)):
         expects = ("-s", "hello", "-e", expected)
         output = served.run(f"{PLUGINS}/check_udp", "-H", HOST, "-p", str(PORTS[name]), *expects)
         assert output.startswith("UDP OK - "), name
