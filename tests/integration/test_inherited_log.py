@@ -2,6 +2,7 @@
 another user (su, ``sudo -u``).
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -147,6 +148,8 @@ def test_no_line_of_an_ended_child_is_lost(launch: Launch) -> None:
     before its own last line.
     """
     with piped(launch) as (unpd, reader, _):
+        # Nobody reads until the end, and the lines of debug fill a pipe of 64 KiB.
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 1 << 20)
         with clients.idle(unpd.address("echo"), 100) as connected:
             for sock in connected:
                 sock.sendall(b"x")
