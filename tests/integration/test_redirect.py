@@ -19,7 +19,7 @@ import pytest
 from tests.support import clients
 from tests.support.counts import wait_active, wait_ended
 from tests.support.launch import Launch
-from tests.support.operating import reload
+from tests.support.operating import reload, renew
 from tests.support.waiting import until
 
 GREETER = Path(__file__).parents[1] / "support/greeter.py"
@@ -198,7 +198,7 @@ def test_a_reload_leaves_redirected_clients_alone(launch: Launch) -> None:
             workers = unpd.workers()
             reload(unpd)
             assert (unpd.workers(), echoes(sock)) == (workers, True)
-            reload(unpd, redirect(new.text))
+            renew(unpd, redirect(new.text))
             assert echoes(sock)
             with clients.connect(unpd.address("web")) as other:
                 assert greeting(other) == "new"

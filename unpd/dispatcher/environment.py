@@ -24,13 +24,15 @@ def of_service(given: Mapping[str, str], passed: Iterable[str]) -> dict[str, str
     return {"PATH": PATH, **from_daemon, **given}
 
 
-def of_connection(fd: int, peer: bytes, number: int) -> dict[str, str]:
+def of_connection(fd: int, peer: bytes, number: int, *, tells_user: bool) -> dict[str, str]:
     """The variables about one connection. ``peer``: a sockaddr. ``number``: how many
-    connections the client has, this one included.
+    connections the client has, this one included. ``tells_user``: the user of a UNIX
+    connection is that of the client, and not of a load balancer.
     """
     remote = host_and_port(peer)
     if remote is None:
-        return {"PROTO": "UNIX", "UNIXCONNNUM": str(number), **_of_unix_peer(fd)}
+        about_peer = _of_unix_peer(fd) if tells_user else {}
+        return {"PROTO": "UNIX", "UNIXCONNNUM": str(number), **about_peer}
     host, port = remote
     return {
         "PROTO": "TCP",
@@ -74,6 +76,8 @@ def _unix_path(sock: socket) -> dict[str, str]:
 def _of_local_address(fd: int) -> dict[str, str]:
     try:
         with borrowed(fd) as sock:
+            if sock.family == AF_UNIX:  # a load balancer brought the client through it
+                return {}
             host, port = sock.getsockname()[:2]
     except OSError:
         return {}

@@ -34,12 +34,16 @@ class ErrorLines:
         self._begun: dict[int, bytes] = {}
         self._last: dict[int, str] = {}
 
-    def read(self, now: float) -> None:
-        """Log the lines that are there, those of one turn at most."""
+    def read(self, now: float) -> bool:
+        """Log the lines that are there, those of one turn at most. False at the end."""
         for _ in range(PIECES):
             if (read := self._stderr.read()) is None:
-                return
-            self._take(*read, now)
+                return True
+            pid, piece = read
+            if not piece:
+                return False
+            self._take(pid, piece, now)
+        return True
 
     def forget(self, pid: int, now: float) -> str:
         """A process has ended: log the line that it has begun, and return its last

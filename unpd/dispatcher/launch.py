@@ -25,6 +25,7 @@ import fcntl
 import os
 import resource
 import signal
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,7 +39,7 @@ from unpd.dispatcher.processes import fork_into
 from unpd.dispatcher.session import SessionSetup, enter_pid
 from unpd.errors import PrivilegeError
 from unpd.kernel import privileges, processes, signals
-from unpd.kernel.connections import address_text
+from unpd.kernel.connections import address_text, borrowed
 from unpd.kernel.privileges import Identity
 from unpd.kernel.spawning import Spawner
 from unpd.names import StartStep
@@ -241,8 +242,9 @@ def _connect(program: Start) -> None:
     """Make its descriptors 0, 1 and 2, or its connection 3, and close all others."""
     launch, (fd, _, stderr_fd) = program.launch, program.fds
     if launch.banner:
-        with contextlib.suppress(OSError):  # the client has gone: the program will notice
-            os.write(fd, launch.banner)
+        # An OSError: the client has gone, and the program will notice.
+        with contextlib.suppress(OSError), borrowed(fd) as sock:
+            sock.send(launch.banner, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
     if not launch.fd_name:
         _place(program.fds)
         return

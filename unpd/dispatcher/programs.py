@@ -15,7 +15,8 @@ Known gaps: a signal for a program of an earlier launcher may, within microsecon
 its end, hit another process group that got its number. The rest of such a program's
 group is not killed at its end. Programs that no launcher has, because theirs died while
 it drained, get no SIGKILL before the stop is over, and nobody reads their standard
-error: they wait when it is full.
+error: they wait when it is full. The programs of a service share their standard error:
+one that shuts it down (shutdown(2)) ends its lines until a reload with --all.
 """
 
 import contextlib
@@ -130,6 +131,7 @@ class Programs(SessionProcesses):
             column: ErrorLines(setup.services[column].name, stderr, log)
             for column, stderr in self._stderrs.items()
         }
+        self._loop = Loop()
         self._changed: tuple[int, ...] = ()
         self._spawner = Spawner()
         self._trials = Trials(self._spawner, clock)
@@ -159,7 +161,8 @@ class Programs(SessionProcesses):
             about = environment.of_socket(setup.fd)
         else:
             number = self._clients[self._client(index)] + 1
-            about = environment.of_connection(setup.fd, setup.peer, number)
+            tells_user = not setup.terms.has_proxies
+            about = environment.of_connection(setup.fd, setup.peer, number, tells_user=tells_user)
         variables = {**launch.environment, **environment.encoded(about)}
         program = start_of_session(launch, variables, setup, self._changed, self._spawner)
         return begin(program, self._steps)
@@ -198,6 +201,7 @@ class Programs(SessionProcesses):
         """Watch the connections of the programs, their standard error, and the trials.
         By now this process has its handlers.
         """
+        self._loop = loop
         self._changed = signals.changed()
         self._trials.watch(loop, self._changed)
         loop.watch(self._hangups.fd, select.EPOLLIN, self._take_hangups)
@@ -224,7 +228,8 @@ class Programs(SessionProcesses):
         return bool(self._programs.terminated_ns(index))
 
     def _read_lines(self, column: int, _mask: int = 0) -> None:
-        self._lines[column].read(self._clock())
+        if not self._lines[column].read(self._clock()):
+            self._loop.forget(self._stderrs[column].fds[0])  # else it is readable for ever
 
     # --- the end ----------------------------------------------------------------------
 

@@ -75,7 +75,11 @@ class Trials:
         """Start a program for the command at the other end of ``fd``, which belongs to
         the trial from now on. Return the answer to the master.
         """
-        sock = socket.socket(fileno=fd)
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError as error:
+            os.close(fd)
+            return {"error": f"what came is no socket: {error.strerror}"}
         flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
         try:
             _, fds, _, _ = socket.recv_fds(sock, 1, STANDARD, flags)

@@ -30,7 +30,8 @@ class SharedStderr:
 
     def read(self) -> tuple[int, bytes] | None:
         """The pid of a process, 0 if it is unknown, and what it wrote; None if nothing
-        is left to read. The bytes of two processes never come together.
+        is left to read. The bytes of two processes never come together. An empty piece
+        is the end: a program has shut the socket down for all (shutdown(2)).
         """
         try:
             piece, ancillary, _, _ = self._reader.recvmsg(

@@ -116,6 +116,8 @@ class RelaySession:
             self.client.open()
             if self.terms.banner:
                 self.down.put(self.terms.banner)
+                if self.stage is RelayStage.ENDED:  # the client has gone
+                    return
                 self._banner_bytes = self.down.read
             self._dial.go_on()
             self.schedule()
