@@ -1,11 +1,16 @@
 """What a program is told about a client that a load balancer brought over a UNIX
-socket: nothing of the balancer's own.
+socket: nothing of the balancer's own. And what a trial may not be.
 """
 
+import os
 import socket
+from typing import Any, cast
+
+import pytest
 
 from unpd.access.proxy_header import Endpoint
 from unpd.dispatcher.environment import of_connection
+from unpd.dispatcher.trials import Trials
 
 CLIENT = Endpoint(4, 0xCB007109, 5555).sockaddr
 
@@ -27,3 +32,13 @@ def test_the_user_of_a_load_balancer_is_nobodys() -> None:
         told = of_connection(ours.fileno(), b"", 1, tells_user=False)
     assert "UNIXREMOTEUID" in direct
     assert told == {"PROTO": "UNIX", "UNIXCONNNUM": "1"}
+
+
+def test_a_trial_needs_a_socket() -> None:
+    """Another descriptor is closed, and refused in a sentence: the launcher goes on."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb"):
+        answer = Trials(cast(Any, None), clock=float).begin(cast(Any, None), reader)
+    assert answer == {"error": "what came is no socket: Socket operation on non-socket"}
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(reader)

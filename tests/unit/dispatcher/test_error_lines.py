@@ -86,3 +86,11 @@ def test_a_turn_is_bounded() -> None:
     """What is left is read in the next one."""
     scene = Scene(*((1, b"x\n") for _ in range(PIECES + 1)))
     assert (len(scene.texts()), len(scene.texts())) == (PIECES, 1)
+
+
+def test_the_end_of_the_socket_is_told() -> None:
+    """A program has shut it down: it would be readable for ever."""
+    scene = Scene((1, b"last\n"), (0, b""))
+    assert not scene.lines.read(1.0)
+    assert "text=last" in scene.memory.lines[-1]
+    assert scene.lines.read(1.0), "nothing to read is no end"
