@@ -23,6 +23,7 @@ from tests.support.redirecting import (
     relay,
 )
 from unpd.config.times import ServiceTimes
+from unpd.kernel.connections import unsent
 from unpd.kernel.outgoing import numeric_address
 from unpd.kernel.relay import Pipe, RefusedError
 from unpd.kernel.resolver import Answer
@@ -337,19 +338,57 @@ def test_a_slow_client_gets_all_bytes_before_the_reset(make: Redirects) -> None:
     bench = make(upstream.text)
     client, target = pair(bench, upstream, receive_buffer=1)
     target.setblocking(False)
-    stuff(bench, target)
-    taken = relay(bench).down.read
+    stuck, flow = stuff(bench, target), relay(bench).down
+    bench.until(lambda: stuck - unsent(target.fileno()) > flow.read, "bytes in our kernel")
+    sent = stuck - unsent(target.fileno())
     clients.reset(target)
     bench.until(lambda: relay(bench).stage.name == "CUT_OFF", "the reset of the target")
-    assert bench.rests()
+    bench.until(bench.rests, "rest")
     for _ in range(3):
         bench.advance(SLOT_S)
     assert bench.engine.open == 1
-    assert bench.read(client, taken) == pattern(0, taken)
-    for _ in range(4):
-        bench.advance(2 * SLOT_S)
-    assert is_reset(client)
+    assert bench.read(client, sent) == pattern(0, sent)
+    left = read_to_the_reset(bench, client)  # what our kernel took, and the sender did not hear of
+    assert left == pattern(sent, len(left))
     ended(bench, EndCause.TARGET_LOST)
+
+
+def read_to_the_reset(bench: Bench, sock: socket.socket) -> bytes:
+    """What came before the reset, for which the engine waits by the clock."""
+    got = bytearray()
+
+    def has_reset() -> bool:
+        bench.clock.advance(SLOT_S)
+        try:
+            while piece := sock.recv(65536):
+                got.extend(piece)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+        raise AssertionError("a FIN, as if that were the whole")
+
+    bench.until(has_reset, "the reset")
+    return bytes(got)
+
+
+@pytest.mark.parametrize("side", ["client", "target"])
+def test_what_came_before_a_failed_write_is_passed_on(make: Redirects, side: str) -> None:
+    """A write may be the first to meet the reset, before the last bytes are read."""
+    upstream = make.upstream()
+    bench = make(upstream.text)
+    client, target = pair(bench, upstream)
+    broken, other = (client, target) if side == "client" else (target, client)
+    session = relay(bench)
+    end = session.client if side == "client" else session.target
+    client.sendall(b"hello")
+    assert bench.read(target, 5) == b"hello"
+    broken.sendall(b"the last words")
+    clients.reset(broken)
+    end.incoming.put(b"to nobody")
+    assert bench.read(other, 14) == b"the last words"
+    bench.until(lambda: is_reset(other), "the reset")
+    ended(bench, EndCause.CLIENT_RST if side == "client" else EndCause.TARGET_LOST)
 
 
 def test_what_waits_for_a_side_that_broke_is_given_up_at_once(make: Redirects) -> None:
@@ -783,6 +822,48 @@ def test_a_graceful_stop_ends_what_is_being_delivered(make: Redirects) -> None:
     assert bench.engine.open == 1
     bench.advance(0.5)
     ended(bench, EndCause.TARGET_LOST)
+
+
+def test_a_quick_stop_ends_what_is_being_delivered(make: Redirects) -> None:
+    """A slow target whose client broke is let go, and no descriptor is left."""
+    upstream = make.upstream(receive_buffer=1)
+    bench = make(upstream.text)
+    before = open_descriptors()
+    _target = delivering(bench, upstream)
+    bench.engine.leave()
+    assert bench.ended() == {EndCause.CLIENT_RST: 1}
+    assert open_descriptors() == before + 1  # the target's own
+
+
+def delivering(bench: Bench, upstream: Upstream) -> socket.socket:
+    """A target that is slow to read what its client has sent, which then broke."""
+    client, target = pair(bench, upstream)
+    client.sendall(pattern(0, 32 * 1024))
+    bench.until(lambda: relay(bench).up.written == 32 * 1024, "its bytes")
+    clients.reset(client)
+    bench.until(lambda: relay(bench).client.fd < 0, "its reset")
+    return target
+
+
+def test_what_is_being_delivered_is_listed(make: Redirects) -> None:
+    """Although its client is gone."""
+    upstream = make.upstream(receive_buffer=1)
+    bench = make(upstream.text)
+    _target = delivering(bench, upstream)
+    (session,) = bench.engine.connections()
+    assert session.describe(bench.clock.now)["state"] == "cut_off"
+    assert list(bench.engine.connections(after=session.number)) == []
+
+
+def test_a_denied_client_that_is_gone_leaves_nothing_behind(make: Redirects) -> None:
+    """What it sent is under way to a slow target, which is reset."""
+    upstream = make.upstream(receive_buffer=1)
+    bench = make(upstream.text)
+    target = delivering(bench, upstream)
+    assert bench.engine.kick() == 1
+    with pytest.raises(ConnectionResetError):
+        bench.read(target, 32 * 1024)
+    ended(bench, EndCause.CLIENT_RST)
 
 
 def test_a_quick_stop_ends_all_sessions(make: Redirects) -> None:

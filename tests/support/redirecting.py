@@ -94,8 +94,12 @@ class Redirects:
         self._made = 0
         self._stack = contextlib.ExitStack()
 
-    def upstream(self, kind: str = "tcp", backlog: int = 64) -> Upstream:
-        """A target that listens: "tcp", "tcp6" or "unix"."""
+    def upstream(
+        self, kind: str = "tcp", backlog: int = 64, *, receive_buffer: int = 0
+    ) -> Upstream:
+        """A target that listens: "tcp", "tcp6" or "unix". ``receive_buffer``: bytes for
+        each connection; 0: the kernel's default.
+        """
         if kind == "unix":
             path = self.path()
             sock = socket.socket(socket.AF_UNIX)
@@ -107,6 +111,8 @@ class Redirects:
             sock.bind((host, 0))
             port = sock.getsockname()[1]
             text = f"tcp://[{host}]:{port}" if kind == "tcp6" else f"tcp://{host}:{port}"
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.listen(backlog)
         return Upstream(self._stack.enter_context(sock), text)
 

@@ -122,8 +122,10 @@ def _zone(scope: bytes) -> str:
 
 def local_text(fd: int) -> str:
     """Return our own address of a connection as text: "192.0.2.1:7", "[::1]:7", or the
-    path of a UNIX listener. "unknown" if the kernel does not tell.
+    path of a UNIX listener. "unknown" if the kernel does not tell, or for -1.
     """
+    if fd < 0:
+        return "unknown"
     try:
         with borrowed(fd) as sock:
             name = sock.getsockname()

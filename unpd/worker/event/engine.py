@@ -40,7 +40,8 @@ from unpd.worker.event.shared import MAX_PIPES, Shared
 from unpd.worker.event.stream import Stream
 from unpd.worker.ledger import Ledger
 from unpd.worker.questions import Described
-from unpd.worker.redirect.session import ClientEnd, RelaySession
+from unpd.worker.redirect.flow import End
+from unpd.worker.redirect.session import RelaySession
 from unpd.worker.siblings import Siblings
 from unpd.worker.terms import Terms
 
@@ -126,12 +127,12 @@ class Engine:
         return heapq.merge(sessions, arrivals, key=lambda one: one.number)
 
     def sessions(self, after: int = -1) -> Iterator[Session | RelaySession]:
-        """Yield the open sessions, by the descriptors of their clients, which are above
-        ``after``.
-        """
+        """Yield the open sessions whose numbers are above ``after``, in their order."""
         for target in self._poller.after(after):
-            session = target.session if isinstance(target, Stream | ClientEnd) else None
-            if isinstance(session, Session | RelaySession):
+            if not isinstance(target, Stream | End) or target.fd < 0:  # it has ended meanwhile
+                continue
+            session = target.session
+            if isinstance(session, Session | RelaySession) and session.number == target.fd:
                 yield session
 
     def learn(self, own: OwnAddresses) -> None:

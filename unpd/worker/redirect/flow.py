@@ -132,8 +132,8 @@ class End:
 class Flow:
     """One direction. ``read`` and ``written``: its bytes so far. ``reads``: input is
     wanted. ``waits``: bytes wait for room in the sink. ``ended``: the FIN of the source
-    has come, and was passed on. ``taken_at``: while bytes wait, when the sink last took
-    some.
+    has come, and was passed on; or the sink has failed. ``taken_at``: while bytes wait,
+    when the sink last took some.
     """
 
     __slots__ = (
@@ -186,7 +186,9 @@ class Flow:
         try:
             piece = self._read_piece()
         except BlockingIOError:
-            return
+            if self._error is None:
+                return
+            piece = b""
         except OSError as error:
             self.session.lose(self.source, error)
             return
@@ -196,6 +198,14 @@ class Flow:
             self.session.lose(self.source, self._error)
         else:
             self._end()
+
+    def move_rest(self, error: OSError) -> None:
+        """Go on until the source, which has failed, has no more: what it sent before is
+        in its queue. Then report the error, as if a read had met it only there.
+        """
+        self._error = error
+        if self.reads:
+            self.move()
 
     def _read_piece(self) -> Piece:
         """Read once; at the FIN of the source b"". A small read that comes back full is
@@ -342,6 +352,7 @@ class Flow:
 
     def drop(self) -> None:
         """Throw away what waits: the flow is over."""
+        self.ended = True
         self._pending = None
         self._give_pipe_back()
 

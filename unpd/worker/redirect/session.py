@@ -7,8 +7,9 @@ down: the dial goes on behind it.
 
 Then two flows relay (:mod:`unpd.worker.redirect.flow`). The session ends when both have
 passed on the FIN of their sources. If one side breaks, the other gets the bytes that
-came before, and then a reset, so that it does not take a part for the whole. A session
-that is cut off by a limit resets both sides; one that is merely idle sends both a FIN.
+came before, also those that our kernel still has, and then a reset, so that it does not
+take a part for the whole. A session that is cut off by a limit resets both sides; one
+that is merely idle sends both a FIN.
 
 In a graceful stop a client that waits for an answer is not quiet: its session goes on
 for as long as the stop allows, the others end after a moment of silence.
@@ -40,15 +41,9 @@ from unpd.worker.terms import Terms
 DELIVERY_S = 0.125
 """How often a session that is being cut off asks whether all bytes have arrived."""
 LONGEST_DELIVERY_S = 60.0
-"""How long it does so at most."""
+"""How long it does so at most, after the last byte was written."""
 
 _IDLE, _STALLED, _SHUTDOWN = EndCause.IDLE, EndCause.STALLED, EndCause.SHUTDOWN
-
-
-class ClientEnd(End):
-    """The end of the client, by which the engine finds the session."""
-
-    session: "RelaySession"
 
 
 class RelaySession:
@@ -62,8 +57,8 @@ class RelaySession:
     __slots__ = (
         "_awaits_answer",
         "_banner_bytes",
+        "_broken",
         "_client_was_first",
-        "_cut_off_at",
         "_dial",
         "_place",
         "_targets",
@@ -95,14 +90,14 @@ class RelaySession:
         self.cause: EndCause | None = None
         self.opened_at = self.active_at = shared.now
         self.wheel_slot: set[Any] | None = None
-        self.client = ClientEnd(fd, self, splices=terms.relays)
+        self.client = End(fd, self, splices=terms.relays)
         self.target = End(-1, self)
         self.up = Flow(self.client, self.target, self._moved_up)
         self.down = Flow(self.target, self.client, self._moved_down)
         self._awaits_answer = False
         self._client_was_first = False
         self._banner_bytes = 0
-        self._cut_off_at = math.inf
+        self._broken: End | None = None  # the end that was cut off
         self._targets: Targets = terms.targets
         self._place = -1  # of the target that was reached
         self._dial = Dial(self._targets, self)
@@ -126,8 +121,10 @@ class RelaySession:
 
     @property
     def number(self) -> int:
-        """The descriptor of the client: no other session of this process has it."""
-        return self.client.fd
+        """The descriptor of the client, or of the target when the client is gone: no
+        other session of this process has it.
+        """
+        return self.client.fd if self.client.fd >= 0 else self.target.fd
 
     def describe(self, now: float) -> dict[str, Any]:
         """Return the facts about the session that an operator may see (see
@@ -208,7 +205,10 @@ class RelaySession:
 
     def lose(self, end: End, error: OSError) -> None:
         """Go on without one end, whose socket failed."""
-        if self.stage >= RelayStage.CUT_OFF:
+        if end is self._broken:  # and what it sent before has been read
+            end.close()
+            self._reset_when_delivered()
+        elif self.stage >= RelayStage.CUT_OFF:
             self.end(self.cause or EndCause.ERROR)
         elif end is self.target and self._is_untouched():
             self.stage = RelayStage.CONNECTING
@@ -216,7 +216,7 @@ class RelaySession:
             self.client.watch()
             self._dial.lost(error.errno or errno.ECONNRESET)
         else:
-            self._cut_off(end, self._cause_of(end, error))
+            self._cut_off(end, error)
 
     def _is_untouched(self) -> bool:
         """Whether no byte and no FIN of either side was passed on."""
@@ -340,28 +340,46 @@ class RelaySession:
 
     # --- ending -----------------------------------------------------------------------
 
-    def _cut_off(self, broken: End, cause: EndCause) -> None:
-        """Close one end; the other gets what came before, then a reset."""
-        self.cause = cause
+    def _cut_off(self, broken: End, error: OSError) -> None:
+        """Go on without what was meant for one end, which failed. The other gets what
+        came before, then a reset.
+        """
+        self.cause = self._cause_of(broken, error)
         self.stage = RelayStage.CUT_OFF
+        self.active_at = self.shared.now
+        self._broken = broken
         self._dial.close()
-        self._cut_off_at = self.shared.now
         broken.incoming.drop()
-        broken.close()
-        self._reset_when_delivered()
+        if broken.outgoing.ended:
+            broken.close()
+        else:
+            broken.outgoing.move_rest(error)
+        if self.stage is RelayStage.CUT_OFF:
+            self._reset_when_delivered()
 
     def _reset_when_delivered(self) -> None:
         """Reset the other end when its kernel has acknowledged all bytes: a reset drops
         what is under way. Ask again in a moment if it has not.
         """
-        other = self.target if self.client.fd < 0 else self.client
-        until = min(self._cut_off_at + LONGEST_DELIVERY_S, self.shared.finish_at)
-        is_in_time = other.fd >= 0 and self.shared.now < until
-        if is_in_time and (other.incoming.waits or kernel.unsent(other.fd)):
-            other.watch()
+        if self.shared.now < self._deliver_until() and self._is_under_way():
+            self.client.watch()
+            self.target.watch()
             self.schedule()
         else:
             self.reset(self.cause or EndCause.ERROR)
+
+    def _deliver_until(self) -> float:
+        limit_s = self.terms.times.session_timeout_s or math.inf
+        until = min(self.active_at + LONGEST_DELIVERY_S, self.opened_at + limit_s)
+        return min(until, self.shared.finish_at)
+
+    def _is_under_way(self) -> bool:
+        """Whether bytes have still to reach the end that did not fail."""
+        other = self.target if self._broken is self.client else self.client
+        if other.fd < 0:
+            return False
+        is_read = self._broken is not None and self._broken.fd < 0
+        return not is_read or other.incoming.waits or kernel.unsent(other.fd) > 0
 
     def reset(self, cause: EndCause) -> None:
         """End now: reset both sides, and drop what waits for them."""
