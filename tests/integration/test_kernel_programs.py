@@ -127,6 +127,35 @@ def test_it_is_known_who_wrote() -> None:
         stderr.close()
 
 
+def test_standard_error_that_was_shut_down_is_renewed() -> None:
+    """With the same numbers. What was written before is read, and then the end."""
+    stderr = SharedStderr()
+    try:
+        fds = stderr.fds
+        os.write(stderr.fd, b"last")
+        with socket.socket(fileno=os.dup(stderr.fd)) as program:
+            program.shutdown(socket.SHUT_RDWR)
+        assert (stderr.read(), stderr.read()) == ((os.getpid(), b"last"), (0, b""))
+        stderr.renew()
+        os.write(stderr.fd, b"new")
+        assert (stderr.read(), stderr.read()) == ((os.getpid(), b"new"), None)
+        assert stderr.fds == fds
+        assert not any(map(os.get_inheritable, fds))
+    finally:
+        stderr.close()
+
+
+def test_standard_error_waits_again() -> None:
+    """A program that does not want to wait may say so for all."""
+    stderr = SharedStderr()
+    try:
+        os.set_blocking(stderr.fd, False)
+        stderr.mend()
+        assert os.get_blocking(stderr.fd)
+    finally:
+        stderr.close()
+
+
 def test_a_group_gets_a_signal() -> None:
     """All processes of it do; a child that leads none yet gets it alone."""
     script = "sleep 60 & echo $!; wait"

@@ -5,7 +5,9 @@ their time, at a stop, when their client is denied, and when they outlive it.
 import contextlib
 import os
 import socket
+import sys
 import time
+from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM
 
 import pytest
@@ -18,6 +20,7 @@ from tests.support.programs import (
     TELL_PID,
     begun,
     ended,
+    executable,
     gone,
     kill_launcher,
     launcher,
@@ -59,6 +62,38 @@ def test_a_failure_is_logged_with_its_last_words(launch: Launch) -> None:
     assert lines == [(event.fields["session_pid"], text) for text in ("one", "two")]
     ended(unpd, "bad", failed=1)
     unpd.metric_becomes(1, "unpd_connections_ended_total", service="bad", cause="error")
+
+
+def test_the_last_words_may_be_those_of_a_child(launch: Launch) -> None:
+    """As those of a command in a script; they are the program's."""
+    unpd = launch(service("bad", *shell("/bin/ls /no/such/file; exit 3"), stderr="log"))
+    with clients.connect(unpd.address("bad")) as sock:
+        assert clients.read_all(sock) == b""
+    event = unpd.wait_event("program.failed", service="bad")
+    assert "/no/such/file" in event.fields["last_line"]
+    (line,) = unpd.log_events("program.stderr")
+    assert line.fields["session_pid"] == event.fields["session_pid"]
+
+
+def test_a_program_may_shut_down_its_standard_error(launch: Launch, public: Path) -> None:
+    """The programs after it have one all the same. That it does not want to wait
+    concerns no other, either.
+    """
+    rude = f"""#!{os.path.realpath(sys.executable)} -IS
+import os, socket, sys
+print("waits:", os.get_blocking(2), file=sys.stderr, flush=True)
+os.set_blocking(2, False)
+if sys.stdin.read(1) == "x":
+    socket.socket(fileno=2).shutdown(socket.SHUT_RDWR)
+"""
+    unpd = launch(service("rude", executable(public / "rude", rude), stderr="log"))
+    for number, text in enumerate((b"-\n", b"x\n", b"-\n"), start=1):
+        with clients.connect(unpd.address("rude")) as sock:
+            sock.sendall(text)
+            assert clients.read_all(sock) == b""
+        unpd.metric_becomes(number, "unpd_programs_ended_total", service="rude", result="ok")
+        unpd.wait_event("program.stderr", text="waits: True", after=number - 1)
+    assert len(unpd.log_events("program.stderr_renewed", service="rude")) == 1
 
 
 def test_a_signal_is_told(launch: Launch) -> None:

@@ -153,6 +153,26 @@ def test_a_successor_does_not_start_a_second_program(launch: Launch, public: Pat
         assert int(read_line(sock)) != pid
 
 
+def test_a_reload_does_not_start_a_second_program(launch: Launch, public: Path) -> None:
+    """A program of the configuration before has the listener: the next one waits for
+    its end.
+    """
+    unpd = launch(service("two", python(public / "two", ACCEPT), wait=True, umask="0022"))
+    with clients.connect(unpd.address("two")) as sock:
+        pid = int(read_line(sock))
+        before = launcher(unpd)
+        reload(unpd, unpd.config_path.read_text().replace("0022", "0027"))
+        after = until(lambda: launcher(unpd) != before and launcher(unpd), PATIENCE_S, "another")
+        with clients.connect(unpd.address("two")) as second:
+            holds(lambda: running(unpd) == [], 0.5, "no second program")
+            sock.close()
+            assert int(read_line(second)) == pid
+    gone(pid)
+    with clients.connect(unpd.address("two")) as sock:
+        assert int(read_line(sock)) != pid
+    assert launcher(unpd) == after
+
+
 # --- passed as systemd does -----------------------------------------------------------
 
 

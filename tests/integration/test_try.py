@@ -12,6 +12,7 @@ from signal import SIGINT
 from tests.support import faults, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
+from tests.support.operating import reload
 from tests.support.programs import (
     PATIENCE_S,
     TELL_PID,
@@ -21,6 +22,7 @@ from tests.support.programs import (
     service,
     shell,
 )
+from tests.support.waiting import until
 
 TELL = shell("pwd; umask; echo $A; cat; echo error >&2; exit 3")
 
@@ -101,6 +103,28 @@ def test_an_interrupt_ends_the_program(launch: Launch) -> None:
             process.send_signal(SIGINT)
             assert process.wait(PATIENCE_S) == 130
             gone(pid)
+
+
+def test_a_reload_leaves_a_trial_alone(launch: Launch) -> None:
+    """Its launcher retires, and waits for it. A stop ends it."""
+    unpd = launch(service("cat", *TELL_PID, umask="0022"))
+    with trying(unpd, "cat") as process, trying(unpd, "cat") as other:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert other.stdout is not None
+        pid, other_pid = int(process.stdout.readline()), int(other.stdout.readline())
+        before = launcher(unpd)
+        reload(unpd, unpd.config_path.read_text().replace("0022", "0027"))
+        until(lambda: launcher(unpd) != before, PATIENCE_S, "another launcher")
+        process.stdin.write(b"still there\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"still there\n"
+        process.stdin.close()
+        assert process.wait(PATIENCE_S) == 0
+        gone(pid)
+        assert procs.stat(other_pid) is not None
+        unpd.stop()
+        gone(other_pid)
 
 
 def test_a_launcher_keeps_nothing_of_a_trial(launch: Launch) -> None:

@@ -19,6 +19,8 @@ import mmap
 
 from unpd.board.layout import WORD_BYTES, Session
 
+_MARK_BITS = 40
+_MARK_MASK = (1 << _MARK_BITS) - 1
 _TRACE_BYTES = WORD_BYTES * (Session.span(Session.TRACE).stop - Session.TRACE)
 _PEER_BYTES = WORD_BYTES * (Session.span(Session.PEER).stop - Session.PEER)
 
@@ -52,6 +54,18 @@ class SessionTable:
         """The entries that are not free."""
         return [index for index, service in enumerate(self._all(Session.SERVICE)) if service]
 
+    def mark(self, index: int) -> int:
+        """A number by which the session in an entry is known from those before and
+        after it: 64 bits, in which a time of 18 minutes comes round.
+        """
+        return index << _MARK_BITS | self.entry(index)[Session.ACCEPTED_NS] & _MARK_MASK
+
+    def marked(self, mark: int) -> int | None:
+        """The entry of the session with this number, None if it has ended."""
+        index = mark >> _MARK_BITS
+        is_there = index < self.size and self.entry(index)[Session.SERVICE]
+        return index if is_there and self.mark(index) == mark else None
+
     def find(self, pid: int) -> int | None:
         """The entry of the session process ``pid``, or None."""
         pids = enumerate(self._all(Session.PID))
@@ -72,6 +86,14 @@ class SessionTable:
         words[Session.span(Session.PEER)] = memoryview(padded).cast("Q")
         words[Session.SOURCE] = source
         words[Session.SERVICE] = service + 1  # the last: it makes the entry valid
+
+    def has_whole(self, listener: int) -> bool:
+        """Whether a program has the socket with the counter ``listener`` itself: it has
+        no peer, unlike the sessions of that listener.
+        """
+        listeners = enumerate(self._all(Session.LISTENER))
+        entries = [self.entry(index) for index, word in listeners if word == listener]
+        return any(one[Session.SERVICE] and not one[Session.PEER] for one in entries)
 
     def peer(self, index: int) -> bytes:
         """The address of the client, for kernel.connections.address_text."""

@@ -4,11 +4,19 @@ All programs of a service, and the processes that they start, write to one socke
 (:mod:`unpd.kernel.shared_stderr`). What is written is always read, so that a program
 that writes without end keeps no other one waiting; what is logged of it is bounded.
 
-Owns the beginnings of lines, and the last line of each process. Called by
+A line is of the program to whose session (setsid(2)) its writer belongs. Of a writer
+that is gone already, nobody knows the session: then it is of the only program of the
+service that runs, or stands for itself.
+
+Owns the beginnings of lines, and the last line of each program. Called by
 :mod:`unpd.dispatcher.programs`. Raises OSError if the socket is broken for good.
 
 Known gap: a launcher that dies takes the beginnings of lines with it.
 """
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from unpd.kernel.shared_stderr import SharedStderr
 from unpd.line_limit import LineLimit
@@ -17,21 +25,38 @@ from unpd.logs import Log
 MAX_LINE_BYTES = 1000
 """A longer line is cut into lines of this length: the log would cut it anyway."""
 MAX_WRITERS = 1024
-"""Of how many processes something is kept; the oldest is forgotten first."""
+"""Of how many processes the beginning of a line is kept, and of how many the last line;
+the oldest is forgotten first.
+"""
 PIECES = 16
 """How many pieces are read in one turn."""
 LINES_PER_S = 100
 
 
-class ErrorLines:
-    """The standard error of the programs of one service."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """The beginning of a line of the program ``owner``."""
 
-    def __init__(self, service: str, stderr: SharedStderr, log: Log) -> None:
+    owner: int
+    text: bytes
+
+
+class ErrorLines:
+    """The standard error of the programs of one service. ``running``: their pids."""
+
+    def __init__(
+        self,
+        service: str,
+        stderr: SharedStderr,
+        log: Log,
+        running: Callable[[], Collection[int]],
+    ) -> None:
         self._service = service
         self._stderr = stderr
         self._log = log
+        self._running = running
         self._limit = LineLimit(LINES_PER_S)
-        self._begun: dict[int, bytes] = {}
+        self._begun: dict[int, _Begun] = {}  # by the writers
         self._last: dict[int, str] = {}
 
     def read(self, now: float) -> bool:
@@ -39,33 +64,45 @@ class ErrorLines:
         for _ in range(PIECES):
             if (read := self._stderr.read()) is None:
                 return True
-            pid, piece = read
+            writer, piece = read
             if not piece:
                 return False
-            self._take(pid, piece, now)
+            self._take(writer, piece, now)
         return True
 
     def forget(self, pid: int, now: float) -> str:
-        """A process has ended: log the line that it has begun, and return its last
+        """A program has ended: log the lines that it has begun, and return its last
         one.
         """
-        if rest := self._begun.pop(pid, b""):
-            self._write(pid, rest, now)
+        for writer in [writer for writer, begun in self._begun.items() if begun.owner == pid]:
+            self._write(pid, self._begun.pop(writer).text, now)
         return self._last.pop(pid, "")
 
-    def _take(self, pid: int, piece: bytes, now: float) -> None:
-        *whole, rest = (self._begun.pop(pid, b"") + piece).split(b"\n")
+    def _owner_of(self, writer: int) -> int:
+        running = self._running()
+        if writer in running or not writer:
+            return writer
+        try:
+            leader = os.getsid(writer)
+        except OSError:  # it is gone
+            return next(iter(running)) if len(running) == 1 else writer
+        return leader if leader in running else writer
+
+    def _take(self, writer: int, piece: bytes, now: float) -> None:
+        begun = self._begun.pop(writer, None)
+        owner = begun.owner if begun else self._owner_of(writer)
+        *whole, rest = ((begun.text if begun else b"") + piece).split(b"\n")
         for line in whole:
             for begin in range(0, len(line), MAX_LINE_BYTES):
-                self._write(pid, line[begin : begin + MAX_LINE_BYTES], now)
+                self._write(owner, line[begin : begin + MAX_LINE_BYTES], now)
         while len(rest) >= MAX_LINE_BYTES:
-            self._write(pid, rest[:MAX_LINE_BYTES], now)
+            self._write(owner, rest[:MAX_LINE_BYTES], now)
             rest = rest[MAX_LINE_BYTES:]
         if rest:
             if len(self._begun) >= MAX_WRITERS:
-                oldest = next(iter(self._begun))
-                self._write(oldest, self._begun.pop(oldest), now)
-            self._begun[pid] = rest
+                oldest = self._begun.pop(next(iter(self._begun)))
+                self._write(oldest.owner, oldest.text, now)
+            self._begun[writer] = _Begun(owner, rest)
 
     def _write(self, pid: int, line: bytes, now: float) -> None:
         text = line.decode("utf-8", "replace")

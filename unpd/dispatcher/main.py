@@ -149,9 +149,12 @@ class Dispatcher:
         questions.watch(try_out=self._processes.try_out)
         setup.gate.sensing.send = questions.report
         setup.title("ready")
-        while not self._draining or self._roll.enrolled or self._arrivals:
+        while not self._draining or self._has_work():
             self._turn()
         self._refusals.finish()
+
+    def _has_work(self) -> bool:
+        return bool(self._roll.enrolled or self._arrivals or self._processes.has_trials)
 
     def _turn(self) -> None:
         self._watch_doors()

@@ -72,6 +72,11 @@ class SessionProcesses:
         """When to call :meth:`look` next."""
         return math.inf
 
+    @property
+    def has_trials(self) -> bool:
+        """Whether a program is tried: sessions of ours are no programs."""
+        return False
+
     def look(self) -> None:
         """Do what is due: nothing, because a session of ours keeps its own times."""
 

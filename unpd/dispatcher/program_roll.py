@@ -124,6 +124,15 @@ class ProgramRoll(Roll):
         """When that was noted; 0 if it was not."""
         return sane(self._table.entry(index)[Session.TERMINATED_NS])
 
+    def mark(self, index: int) -> int:
+        """The number of a program, which no later one has (a pid is used again)."""
+        return self._table.mark(index)
+
+    def marked(self, mark: int) -> int | None:
+        """The entry of the program with this number, None if it has ended."""
+        index = self._table.marked(mark)
+        return index if index in self.enrolled else None
+
     def is_kicked(self, index: int) -> bool:
         """Whether its client was denied."""
         return bool(self._table.entry(index)[Session.KICKED])

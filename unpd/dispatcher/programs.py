@@ -15,8 +15,8 @@ Known gaps: a signal for a program of an earlier launcher may, within microsecon
 its end, hit another process group that got its number. The rest of such a program's
 group is not killed at its end. Programs that no launcher has, because theirs died while
 it drained, get no SIGKILL before the stop is over, and nobody reads their standard
-error: they wait when it is full. The programs of a service share their standard error:
-one that shuts it down (shutdown(2)) ends its lines until a reload with --all.
+error: they wait when it is full. The running programs of a service share their standard
+error: one that shuts it down (shutdown(2)) does so for all of these.
 """
 
 import contextlib
@@ -128,7 +128,9 @@ class Programs(SessionProcesses):
             ChildOrder.LEAVE: QUICK_S,
         }
         self._lines = {
-            column: ErrorLines(setup.services[column].name, stderr, log)
+            column: ErrorLines(
+                setup.services[column].name, stderr, log, partial(self._pids, column)
+            )
             for column, stderr in self._stderrs.items()
         }
         self._loop = Loop()
@@ -138,6 +140,7 @@ class Programs(SessionProcesses):
         self._wheel: Wheel[Running] = Wheel()
         self._running: dict[int, Running] = {}
         self._killed = LineLimit(KILLED_LINES_PER_S)
+        self._renewed = LineLimit()
         self._clients = Counter(map(self._client, roll.enrolled))
         self._counted = setup.running
         reaper.last_rites = self._kill_rest
@@ -148,6 +151,12 @@ class Programs(SessionProcesses):
         """The service and the host of a client; all UNIX clients are one."""
         session = self._roll.enrolled[index]
         return session.column, (host_and_port(session.peer) or ("", 0))[0]
+
+    def _pids(self, column: int) -> list[int]:
+        """The programs of a service."""
+        return [
+            each.pid for each in self._roll.enrolled.values() if each.column == column and each.pid
+        ]
 
     def _service(self, index: int) -> ServicePrograms:
         return self._services[self._roll.enrolled[index].column]
@@ -164,6 +173,8 @@ class Programs(SessionProcesses):
             tells_user = not setup.terms.has_proxies
             about = environment.of_connection(setup.fd, setup.peer, number, tells_user=tells_user)
         variables = {**launch.environment, **environment.encoded(about)}
+        if stderr := self._stderrs.get(self._roll.enrolled[index].column):
+            stderr.mend()
         program = start_of_session(launch, variables, setup, self._changed, self._spawner)
         return begin(program, self._steps)
 
@@ -172,7 +183,7 @@ class Programs(SessionProcesses):
         if not self._service(index).takes_socket:
             # At the limit of watches (epoll(7)) a program may outlive its client.
             with contextlib.suppress(OSError):
-                self._hangups.watch(setup.fd, self._roll.enrolled[index].pid)
+                self._hangups.watch(setup.fd, self._programs.mark(index))
         self._schedule(index)
         if self._log.writes_connections:
             log_start(self._log, setup.terms.name, setup.peer, setup.terms.user_fd(setup.fd))
@@ -205,31 +216,39 @@ class Programs(SessionProcesses):
         self._changed = signals.changed()
         self._trials.watch(loop, self._changed)
         loop.watch(self._hangups.fd, select.EPOLLIN, self._take_hangups)
-        for column, stderr in self._stderrs.items():
-            loop.watch(stderr.fds[0], select.EPOLLIN, partial(self._read_lines, column))
+        for column in self._stderrs:
+            self._watch_stderr(column)
+
+    def _watch_stderr(self, column: int) -> None:
+        fd, _ = self._stderrs[column].fds
+        self._loop.watch(fd, select.EPOLLIN, partial(self._read_lines, column))
 
     def _take_hangups(self, _mask: int) -> None:
         """Have the programs end whose clients have gone, unless they do so soon."""
-        for pid in self._hangups.take():
-            index = self._index_of(pid)
+        for mark in self._hangups.take():
+            index = self._programs.marked(mark)
             if index is not None and not self._has_to_end(index):
                 running = self._running[index]
                 running.cause = EndCause.CLIENT_RST
                 self._put(running, self._clock() + OUTLIVES_S)
 
-    def _index_of(self, pid: int) -> int | None:
-        """The entry of a program, None if it has ended."""
-        if pid in self._own:
-            return self._own[pid]
-        entries = (index for index in self._inherited if self._roll.enrolled[index].pid == pid)
-        return next(entries, None)
-
     def _has_to_end(self, index: int) -> bool:
         return bool(self._programs.terminated_ns(index))
 
     def _read_lines(self, column: int, _mask: int = 0) -> None:
-        if not self._lines[column].read(self._clock()):
-            self._loop.forget(self._stderrs[column].fds[0])  # else it is readable for ever
+        if self._lines[column].read(self._clock()):
+            return
+        stderr = self._stderrs[column]
+        self._loop.forget(stderr.fds[0])  # else it is readable for ever
+        try:
+            stderr.renew()
+        except OSError:  # no descriptor is free: it is tried again when a program ends
+            return
+        self._watch_stderr(column)
+        suppressed = self._renewed.take(self._clock())
+        if suppressed is not None:
+            service = self._services[column].name
+            self._log.event("program.stderr_renewed", service=service, suppressed=suppressed)
 
     # --- the end ----------------------------------------------------------------------
 
@@ -237,6 +256,11 @@ class Programs(SessionProcesses):
     def due_at(self) -> float:
         """When the next program is due."""
         return min(self._wheel.next_at, self._trials.due_at)
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether a program is tried."""
+        return bool(self._trials)
 
     def look(self) -> None:
         """End the programs that are due, and kill those that did not end."""
@@ -254,9 +278,9 @@ class Programs(SessionProcesses):
         is kept would never end.
         """
         stops = indexes is None and order is not ChildOrder.RETIRE
-        if stops:
-            self._trials.end_all()
         patience_s = self._patience_s[order] if stops else math.inf
+        if stops:
+            self._trials.end_all(patience_s)
         for index, running in self._running.items():
             if order is ChildOrder.RETIRE and not self._service(index).is_kept:
                 continue

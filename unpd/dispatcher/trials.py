@@ -59,6 +59,9 @@ class Trials:
         self._wheel: Wheel[Trial] = Wheel()
         self._all: dict[int, Trial] = {}
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     def watch(self, loop: Loop, changed: Sequence[int]) -> None:
         """Watch the commands in this loop. ``changed``: the signals that this process
         ignores or handles.
@@ -89,7 +92,7 @@ class Trials:
             return {"error": f"cannot start it: {error}"}
         trial = Trial(pid, sock, entry, self._clock(), launch.kill_after_s)
         self._all[pid] = trial
-        self._loop.watch(fd, select.EPOLLRDHUP, lambda _: self._terminate(trial))
+        self._loop.watch(fd, select.EPOLLRDHUP, lambda _: self._leave(trial))
         return {}
 
     def _start(self, launch: Launch, fds: Sequence[int]) -> tuple[int, memoryview]:
@@ -110,9 +113,12 @@ class Trials:
             for each in fds:
                 os.close(each)
 
-    def _terminate(self, trial: Trial) -> None:
+    def _leave(self, trial: Trial) -> None:
         """The command has gone: end its program."""
         self._loop.forget(trial.sock.fileno())
+        self._terminate(trial)
+
+    def _terminate(self, trial: Trial) -> None:
         _signal(trial, signal.SIGTERM)
         self._wheel.put(trial, self._clock() + trial.kill_after_s)
 
@@ -121,10 +127,13 @@ class Trials:
         for trial in self._wheel.due(self._clock()):
             _signal(trial, signal.SIGKILL)
 
-    def end_all(self) -> None:
-        """Tell all programs to end: the launcher does not wait for them."""
+    def end_all(self, patience_s: float) -> None:
+        """End all programs, because the daemon stops: in ``patience_s`` at the
+        latest.
+        """
         for trial in self._all.values():
-            _signal(trial, signal.SIGTERM)
+            trial.kill_after_s = min(trial.kill_after_s, patience_s)
+            self._terminate(trial)
 
     def ended(self, pid: int, end: ProcessEnd) -> None:
         """Tell the command how its program has ended, if ``pid`` is one."""

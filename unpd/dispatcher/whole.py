@@ -6,6 +6,10 @@ take, and watches the socket again when the program has ended. With ``keep`` so 
 programs have it from the start. A program that ends within SHORT_S, and has left
 something to take, or was to be kept, is started again after a pause that doubles.
 
+Programs of launchers before a reload still have the socket: ``wait`` waits for their
+end, too. Only at the moment of a reload, while the launcher before it has not stopped
+yet, may each of both start one.
+
 To the dispatcher this is a listener whose connections are duplicates of the socket
 itself. Owns the socket in this process. Made by
 :mod:`unpd.master.children.launching`. Calls nothing but the kernel, and raises nothing.
@@ -14,21 +18,25 @@ itself. Owns the socket in this process. Made by
 import math
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from unpd.board import layout
+from unpd.board.sessions import SessionTable
 from unpd.worker.accepting import Accepted, AcceptFailure, ListenerSetup
 from unpd.worker.terms import Terms
 
 SHORT_S = 1.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 30.0
+ELDERS_S = 0.1
+"""How often to ask for the programs of earlier generations."""
 
 
 class WholeSocket:
     """``most``: how many programs have it at a time. ``unasked``: they are started
     without anything to take. ``running``: how many programs have each socket, by its
-    ``word``; the launcher counts them.
+    ``word``; the launcher counts them. ``elders``: the tables of the launchers of
+    earlier generations.
     """
 
     def __init__(
@@ -37,6 +45,7 @@ class WholeSocket:
         terms: Terms,
         running: Mapping[int, int],
         keep: int,
+        elders: Sequence[SessionTable] = (),
     ) -> None:
         self.sock = setup.sock
         self.fd = setup.sock.fileno()
@@ -47,6 +56,7 @@ class WholeSocket:
         self.unasked = keep > 0
         self.resume_at: float | None = None
         self._running = running
+        self._elders = elders
         self._counted = 0
         self._started_at = -math.inf
         self._pause_s = FIRST_PAUSE_S
@@ -58,8 +68,14 @@ class WholeSocket:
             self.resume_at = self._again_at(now)
         elif self._counted >= self.most:
             self.resume_at = math.inf
-        elif self.resume_at is not None and self.resume_at <= now:
-            self.resume_at = None
+        elif self.resume_at is None or self.resume_at <= now:
+            self.resume_at = now + ELDERS_S if self._elders_have_it() else None
+
+    def _elders_have_it(self) -> bool:
+        """Whether a program of an earlier generation has the socket. No signal tells
+        its end.
+        """
+        return not self.unasked and any(each.has_whole(self.word) for each in self._elders)
 
     def _again_at(self, now: float) -> float | None:
         """A program has ended: when to start the next, None for at once."""

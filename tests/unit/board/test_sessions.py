@@ -37,6 +37,32 @@ def test_a_session_is_found_by_its_pid() -> None:
     assert (table.find(4711), table.find(4712), table.find(1)) == (0, None, None)
 
 
+def test_a_mark_is_of_one_session_alone() -> None:
+    """Not of an earlier or a later one in its entry, nor of a free entry, nor of one
+    that there is not.
+    """
+    table = SessionTable(2)
+    table.begin(1, service=1, accepted_ns=5 << 40 | 7, peer=b"")
+    mark = table.mark(1)
+    assert table.marked(mark) == 1
+    assert table.marked(mark + (1 << 40)) is None
+    table.clear(1)
+    assert table.marked(mark) is None
+    table.begin(1, service=1, accepted_ns=5 << 40 | 8, peer=b"")
+    assert table.marked(mark) is None
+
+
+def test_a_program_with_the_socket_itself_is_found() -> None:
+    """It has no peer, unlike a session of the same listener, and it has not ended."""
+    table = SessionTable(2)
+    for index, peer in enumerate((PEER, b"")):
+        table.begin(index, service=1, accepted_ns=5, peer=peer)
+        table.entry(index)[Session.LISTENER] = 40 + index
+    assert [table.has_whole(word) for word in (40, 41, 42)] == [False, True, False]
+    table.clear(1)
+    assert not table.has_whole(41)
+
+
 def test_entries_do_not_overlap() -> None:
     """What one session writes is in no other entry."""
     table = SessionTable(2)

@@ -1,6 +1,11 @@
 """The standard error of programs as lines of the log."""
 
+import contextlib
+import os
+import signal
+import subprocess
 from collections import deque
+from collections.abc import Iterator
 
 from tests.support.memory_sink import MemorySink
 from unpd.dispatcher.error_lines import (
@@ -30,14 +35,20 @@ class Scene:
     def __init__(self, *pieces: tuple[int, bytes]) -> None:
         self.stderr = FakeStderr(*pieces)
         self.memory = MemorySink()
+        self.running: list[int] = []
         log = Log(self.memory.sink, "info", "text")
-        self.lines = ErrorLines("cat", self.stderr, log)  # type: ignore[arg-type]
+        self.lines = ErrorLines("cat", self.stderr, log, lambda: self.running)  # type: ignore[arg-type]
 
     def texts(self, now: float = 1.0) -> list[str]:
         """Read once; the lines that were logged since the last time."""
         before = len(self.memory.lines)
         self.lines.read(now)
         return [line.partition(" text=")[2].split(" ")[0] for line in self.memory.lines[before:]]
+
+    def owners(self) -> list[int]:
+        """The program of each line that was logged."""
+        pids = [line.partition(" session_pid=")[2].split(" ")[0] for line in self.memory.lines]
+        return list(map(int, pids))
 
 
 def test_pieces_become_lines() -> None:
@@ -80,6 +91,55 @@ def test_the_memory_of_writers_is_bounded() -> None:
     for _ in range(MAX_WRITERS // PIECES + 1):
         logged += scene.texts()
     assert logged == ["x", "x"]
+
+
+def test_a_line_of_a_child_is_one_of_its_program() -> None:
+    """Also the line that it has begun, and the last one of the program."""
+    with child_of_a_program() as (program, child):
+        scene = Scene((child, b"whole\nbegun"))
+        scene.running = [1, program]
+        scene.texts()
+        assert scene.owners() == [program]
+        assert scene.lines.forget(program, 1.0) == "begun"
+        assert scene.owners() == [program, program]
+
+
+@contextlib.contextmanager
+def child_of_a_program() -> Iterator[tuple[int, int]]:
+    """A process that leads a session, and a child of it."""
+    command = ["/bin/sh", "-c", "sleep 60 & echo $!; wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as leader:
+        assert leader.stdout is not None
+        child = int(leader.stdout.readline())
+        try:
+            yield leader.pid, child
+        finally:
+            os.kill(child, signal.SIGKILL)  # and its parent has waited for it
+
+
+def test_a_line_of_a_writer_that_is_gone() -> None:
+    """It is of the only program that runs; of several, nobody knows which."""
+    gone = dead_pid()
+    for running, owner in (([7], 7), ([7, 8], gone), ([], gone)):
+        scene = Scene((gone, b"x\n"))
+        scene.running = running
+        scene.texts()
+        assert scene.owners() == [owner]
+
+
+def dead_pid() -> int:
+    """The pid of a process that has ended."""
+    with subprocess.Popen(["/bin/true"]) as process:
+        return process.pid
+
+
+def test_a_line_of_another_session_is_its_own() -> None:
+    """A writer that has left the session of its program, or whose program has ended."""
+    with child_of_a_program() as (_, child):
+        scene = Scene((child, b"x\n"))
+        scene.running = [1]
+        scene.texts()
+        assert scene.owners() == [child]
 
 
 def test_a_turn_is_bounded() -> None:

@@ -150,6 +150,10 @@ class Lanes:
         lane.roll = lane.ledger = None
         return lane
 
+    def elders(self, child: Child) -> list[SessionTable]:
+        """The tables of the dispatchers of earlier generations."""
+        return [lane.table for lane in self._lanes if lane.generation < child.generation]
+
     def held_by(self, birth: int) -> Lane | None:
         """The lane of a dispatcher; None for a child of another kind."""
         return next((lane for lane in self._lanes if lane.keeper == birth), None)

@@ -10,6 +10,7 @@ cannot be used, and OSError if the kernel refuses the descriptors of heirlooms.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from unpd.board.sessions import SessionTable
 from unpd.config.programs import needs_root
 from unpd.core.model import Child
 from unpd.dispatcher import function
@@ -130,10 +131,14 @@ def _prepare(
 
 
 def sockets_of(
-    running: Mapping[int, int], service: ServiceSetup, gate: Gate
+    running: Mapping[int, int],
+    elders: Sequence[SessionTable],
+    service: ServiceSetup,
+    gate: Gate,
 ) -> Iterable[Listener | WholeSocket]:
     """The listeners of a service; its sockets, if its programs take the clients.
-    ``running``: how many programs have each, by its counter in the row.
+    ``running``: how many programs have each, by its counter in the row. ``elders``: the
+    tables of the launchers of earlier generations.
     """
     options: ProgramOptions = service.service.options
     if not options.takes_socket:
@@ -143,6 +148,6 @@ def sockets_of(
         for sock, column in service.datagrams
     ]
     return [
-        WholeSocket(setup, terms_of(service, gate), running, options.keep)
+        WholeSocket(setup, terms_of(service, gate), running, options.keep, elders)
         for setup in (*service.listeners, *datagrams)
     ]
