@@ -18,6 +18,7 @@ from tests.support.programs import (
     PATIENCE_S,
     TELL_PID,
     begun,
+    ended,
     executable,
     launcher,
     read_line,
@@ -293,6 +294,18 @@ def test_a_client_is_greeted_first(launch: Launch) -> None:
     """By banner_accepted, before the program says anything."""
     unpd = launch(service("cat", *shell("echo program"), banner_accepted="welcome\r\n"))
     assert clients.ask(unpd.address("cat")) == b"welcome\r\nprogram\n"
+
+
+def test_a_client_that_is_gone_before_its_greeting(launch: Launch) -> None:
+    """Its program notices that itself, as without a banner: SIGPIPE would end it before
+    it has begun.
+    """
+    unpd = launch(service("true", "/bin/true", banner_accepted="welcome\r\n"))
+    with procs.stopped([launcher(unpd)]):
+        sock = clients.connect(unpd.address("true"))
+        sock.shutdown(socket.SHUT_WR)
+        clients.reset(sock)
+    ended(unpd, "true", ok=1)
 
 
 def test_no_more_run_than_may(launch: Launch) -> None:

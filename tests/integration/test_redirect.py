@@ -242,19 +242,25 @@ def test_the_rules_of_access_hold_for_a_redirect(launch: Launch) -> None:
         unpd.metric_becomes(2, "unpd_target_connections_total", service="web")
 
 
-def test_a_redirect_tells_its_target_the_client_of_a_load_balancer(launch: Launch) -> None:
-    """The client that the header of a load balancer names is the one in the header for
-    the target, and what follows is passed on.
+@pytest.mark.parametrize("listen", ["tcp", "unix"])
+def test_a_redirect_tells_its_target_the_client_of_a_load_balancer(
+    launch: Launch, tmp_path: Path, listen: str
+) -> None:
+    """The header for the target names the client that the header of a load balancer
+    names, and the address to which that has connected. What follows is passed on.
     """
-    keys = 'proxy_protocol = ["loopback"]\nsend_proxy = 1'
+    path = tmp_path / "web.sock"
+    text = "tcp://127.0.0.1:0" if listen == "tcp" else f"unix://{path}"
+    keys = f'proxy_protocol = ["loopback", "uid:{os.geteuid()}"]\nsend_proxy = 1'
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(PATIENCE_S)
-        unpd = launch(redirect(f"tcp://127.0.0.1:{server.getsockname()[1]}", more=keys))
-        with clients.connect(unpd.address("web")) as sock:
-            sock.sendall(b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 80\r\nhello")
+        to = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        unpd = launch(redirect(to, more=keys).replace("tcp://127.0.0.1:0", text))
+        with clients.connect(unpd.address("web") if listen == "tcp" else str(path)) as sock:
+            header = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 80\r\n"
+            sock.sendall(header + b"hello")
             target, _ = server.accept()
             with target:
-                header = f"PROXY TCP4 203.0.113.7 127.0.0.1 4711 {unpd.port('web')}\r\n".encode()
                 assert clients.read_exactly(target, len(header) + 5) == header + b"hello"
 
 

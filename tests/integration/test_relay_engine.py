@@ -157,6 +157,19 @@ def test_the_banner_comes_before_all_that_the_target_says(make: Redirects) -> No
     assert bench.read(client, 11) == b"220 ready\r\n"
 
 
+def test_a_client_that_is_gone_before_its_banner_ends(make: Redirects) -> None:
+    """It is no fault of ours, and no target is looked for."""
+    upstream = make.upstream()
+    bench = make(upstream.text, banner=b"welcome\r\n")
+    client = bench.connect()
+    client.shutdown(socket.SHUT_WR)
+    clients.reset(client)
+    bench.until(bench.ended, "the end")
+    assert bench.ended() == {EndCause.CLIENT_RST: 1}
+    assert not [line for line in bench.lines if b"connection.failed" in line]
+    assert upstream.accept() is None
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_target_gets_the_header_of_the_proxy_protocol_first(
     make: Redirects, version: int

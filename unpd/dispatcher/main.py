@@ -263,7 +263,7 @@ class Dispatcher:
     def _enter(self, door: Door, entered: Sequence[Entered]) -> None:
         """Fork the sessions of connections that were let in."""
         listener = door.listener
-        for fd, peer, hold in entered:
+        for fd, peer, hold, _ in entered:
             if self._roll.full:  # only if a hostile process has changed the counts
                 self._let_go(listener.terms, fd, hold)
                 continue

@@ -211,6 +211,7 @@ class Arrivals:
             return
         setup, now, admission = self._setup, self._setup.clock(), arrival.admission
         self._forget(arrival)
+        local = b""
         if header.source is None:
             setup.ledger.header_over(arrival.terms, HeaderResult.LOCAL)
             sockaddr, (decision, hold) = arrival.sockaddr, admission.admit_local(arrival.peer, now)
@@ -218,8 +219,9 @@ class Arrivals:
             setup.ledger.header_over(arrival.terms, HeaderResult.TOLD)
             sockaddr = header.source.sockaddr
             decision, hold = admission.admit_told(peer_of(sockaddr), now)
+            local = header.destination.sockaddr if header.destination else b""
         if setup.reception.passes(arrival.terms, admission, arrival.fd, decision, now):
-            arrival.enter([(arrival.fd, sockaddr, hold)])
+            arrival.enter([(arrival.fd, sockaddr, hold, local)])
 
     def give_up(self, arrival: Arrival) -> None:
         """End an arrival whose time is over."""

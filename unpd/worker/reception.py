@@ -24,9 +24,10 @@ from unpd.worker.ledger import Ledger
 from unpd.worker.refusals import RefusalLines
 from unpd.worker.terms import Terms
 
-Entered = tuple[int, bytes, Hold | None]
-"""A connection that was let in: its descriptor, its peer's address, and what it holds
-of the limit for its source.
+Entered = tuple[int, bytes, Hold | None, bytes]
+"""A connection that was let in: its descriptor, its peer's address, what it holds of
+the limit for its source, and the address to which the client has connected, if a load
+balancer told it (else b"": it is our own).
 """
 
 
@@ -53,12 +54,12 @@ class Reception:
         """Return the connections that are let in, and close the others."""
         admission = terms.admission
         if admission is None:
-            return [(fd, sockaddr, None) for fd, sockaddr in accepted]
+            return [(fd, sockaddr, None, b"") for fd, sockaddr in accepted]
         entered: list[Entered] = []
         for fd, sockaddr in accepted:
             decision, hold = admission.admit(fd, sockaddr, now)
             if self.passes(terms, admission, fd, decision, now):
-                entered.append((fd, sockaddr, hold))
+                entered.append((fd, sockaddr, hold, b""))
         return entered
 
     def passes(

@@ -221,9 +221,11 @@ class Intake:
         shared, terms = self._shared, listener.terms
         if entered:
             shared.ledger.accepted(listener.word, terms, len(entered))
-        opened = Session if terms.targets is None else RelaySession
-        for fd, peer, hold in entered:
-            opened(shared, terms, fd, peer, hold).open()
+        for fd, peer, hold, local in entered:
+            if terms.targets is None:
+                Session(shared, terms, fd, peer, hold).open()
+            else:
+                RelaySession(shared, terms, fd, peer, hold, local).open()
 
     def _report(self, listener: Listener, failure: AcceptFailure) -> None:
         report_failure(listener, failure, self._shared.ledger, self._shared.log)

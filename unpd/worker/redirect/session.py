@@ -50,8 +50,9 @@ class RelaySession:
     """The state of a session. ``peer``: the client's address, as in
     :class:`unpd.worker.event.session.Session`. ``active_at``: when bytes last moved.
     ``cause``: why we are ending the session, None while we are not. ``hold``: what it
-    holds of the limit for its source. ``up`` leads from the client to the target,
-    ``down`` back.
+    holds of the limit for its source. ``told_local``: the address to which the client
+    has connected, if a load balancer told it; else b"". ``up`` leads from the client to
+    the target, ``down`` back.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class RelaySession:
         "_dial",
         "_place",
         "_targets",
+        "_told_local",
         "active_at",
         "cause",
         "client",
@@ -78,7 +80,13 @@ class RelaySession:
     )
 
     def __init__(
-        self, shared: Shared, terms: Terms, fd: int, peer: bytes, hold: Hold | None = None
+        self,
+        shared: Shared,
+        terms: Terms,
+        fd: int,
+        peer: bytes,
+        hold: Hold | None = None,
+        told_local: bytes = b"",
     ) -> None:
         if terms.targets is None:
             raise AssertionError(f"{terms.name} is no redirect")
@@ -99,6 +107,7 @@ class RelaySession:
         self._banner_bytes = 0
         self._broken: End | None = None  # the end that was cut off
         self._targets: Targets = terms.targets
+        self._told_local = told_local
         self._place = -1  # of the target that was reached
         self._dial = Dial(self._targets, self)
 
@@ -158,7 +167,7 @@ class RelaySession:
         self.target.open()
         self.stage = RelayStage.SERVING
         try:
-            if header := self._targets.header(self.peer, self.client.fd):
+            if header := self._targets.header(self.peer, self._told_local, self.client.fd):
                 os.write(fd, header)  # a new connection has room for it
         except OSError as error:
             self.lose(self.target, error)

@@ -97,14 +97,15 @@ class Targets:
         """A target as the configuration writes it."""
         return self._targets[target].text
 
-    def header(self, peer: bytes, client_fd: int) -> bytes:
+    def header(self, peer: bytes, told_local: bytes, client_fd: int) -> bytes:
         """What a target is sent before the first byte of a client: the header of the
-        PROXY protocol, or nothing. OSError if the client has gone.
+        PROXY protocol, or nothing. ``told_local``: the address to which the client has
+        connected, if a load balancer told it; else b"". OSError if the client has gone.
         """
         if not self._send_proxy:
             return b""
-        local = endpoint_of(local_address(client_fd))
-        return written(self._send_proxy, endpoint_of(peer), local)
+        local = told_local or local_address(client_fd)
+        return written(self._send_proxy, endpoint_of(peer), endpoint_of(local))
 
     def connected(self, target: int, shared: Shared) -> None:
         """Count a connection that was made."""
