@@ -49,7 +49,8 @@ STOP_S = 30.0
 """How long a daemon may take to stop: more than ``daemon.grace_s`` has by default."""
 CONNECT_S = 10.0
 """How long a client may wait for the daemon."""
-_COMMAND = (sys.executable, "-m", "unpd")
+_COMMAND = (sys.executable, "-P", "-m", "unpd")
+"""Without the current directory on the import path: the command has none there."""
 _OFFERS = ("FDSTORE", "LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_PID", "WATCHDOG_USEC")
 """What a service manager may have offered to the process of the tests alone."""
 

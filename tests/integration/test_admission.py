@@ -302,7 +302,7 @@ def test_who_is_turned_away_is_counted_and_may_read_why(scene: Scene) -> None:
         entered = reception.admit(
             replace(service, admission=admission), [(here.detach(), sockaddr(address))], 1.0
         )
-        for fd, _, hold in entered:
+        for fd, _, hold, _ in entered:
             admission.left(hold)
             os.close(fd)
         with there, contextlib.suppress(ConnectionResetError):

@@ -19,6 +19,7 @@ import pytest
 
 from tests.support import clients, procs
 from tests.support.engine import MIB, AcceptOne, Bench, Benches, Saying, pattern
+from unpd.access.terms import AccessTerms
 from unpd.board import layout
 from unpd.config.times import ServiceTimes
 from unpd.log_events.row import Level
@@ -33,7 +34,7 @@ from unpd.worker.event.session import Session
 from unpd.worker.event.shared import LARGE_READ_BYTES, SMALL_READ_BYTES
 from unpd.worker.event.stage import Stage
 from unpd.worker.event.stream import BULK_BYTES, HIGH_WATER_BYTES, LOW_WATER_BYTES, Stream
-from unpd.worker.ledger import HEARTBEAT_S
+from unpd.worker.ledger import HEARTBEAT_S, Account
 
 SIOCOUTQNSD = 0x894B
 """From linux/sockios.h: how many bytes of the send queue were not sent yet."""
@@ -807,3 +808,21 @@ def test_an_event_of_a_closed_descriptor_is_passed_over(bench: Benches) -> None:
     for fd in (reader, writer):
         os.close(fd)
     assert b.ended() == {EndCause.DONE: 1}
+
+
+def test_a_place_is_free_before_the_end_is_counted(
+    bench: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So who sees by the metrics that a connection has ended is let in."""
+    b, seen = bench(access=AccessTerms(max_connections=1)), list[int]()
+    ledger = b.engine._ledger  # noqa: SLF001 - no other process is fast enough to see it
+    counted = ledger.ended
+
+    def ended(account: Account, cause: EndCause, duration_s: float) -> None:
+        seen.append(b.gate.shown.counts.service_open(0))
+        counted(account, cause, duration_s)
+
+    monkeypatch.setattr(ledger, "ended", ended)
+    b.connect().close()
+    b.until(b.ended, "the end")
+    assert seen == [0]

@@ -89,6 +89,11 @@ threading.Thread(target=time.sleep, args=(9,), name="tick", daemon=True).start()
         ),
         ("async def serve(sock): pass", "must be a plain function, without async and yield"),
         ("def serve(sock): yield", "must be a plain function, without async and yield"),
+        ("async def serve(sock): yield", "must be a plain function, without async and yield"),
+        (
+            "class Serve:\n    async def __call__(self, sock): pass\nserve = Serve()",
+            "must be a plain function, without async and yield",
+        ),
         (
             THREAD + GOOD,
             "starts threads when it is imported (tick), and a process with threads must not fork",

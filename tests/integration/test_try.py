@@ -2,6 +2,7 @@
 as the daemon does for a client, or without a daemon by itself.
 """
 
+import os
 import pwd
 import subprocess
 from collections.abc import Iterator
@@ -164,7 +165,12 @@ def test_without_a_daemon(launch: Launch, public: Path) -> None:
     assert done.stdout.decode() == f"{public}\n0037\nB\ninput\n"
     lines = done.stderr.decode().splitlines()
     assert "this command starts the program itself" in lines[0]
-    assert "neither the sandbox nor the limits of its unit" in lines[1]
+    own = "" if os.geteuid() == 0 else "the user, the groups, "
+    assert lines[1] == (
+        "warning: without the daemon, the program has neither the sandbox nor the limits of its"
+        f" unit, and {own}the umask, the nice value and the variables of pass_environment of this"
+        " command"
+    )
     assert lines[2] == "error"
     assert lines[3].endswith(" s: exit code 3")
     assert done.returncode == 1

@@ -61,6 +61,23 @@ def test_the_plug_in_of_the_manual_passes_its_test(tmp_path: Path) -> None:
     assert "1 passed" in ended.stdout
 
 
+BESIDE = """
+pytest_plugins = ["unpd.testing"]
+
+
+def test_it_starts(unpd_daemon):
+    unpd_daemon('[services.echo]\\nlisten = ["tcp://127.0.0.1:0"]')
+"""
+
+
+def test_a_module_beside_the_tests_is_not_in_the_daemon(tmp_path: Path) -> None:
+    """Although it has the name of one that the daemon imports."""
+    (tmp_path / "test_beside.py").write_text(BESIDE)
+    (tmp_path / "setproctitle.py").write_text("raise SystemExit('not this one')\n")
+    ended = run_tests(tmp_path)
+    assert ended.returncode == 0, ended.stdout
+
+
 FAILING = """
 pytest_plugins = ["unpd.testing"]
 

@@ -26,9 +26,10 @@ from unpd.master import boot
 from unpd.services.program import ProgramOptions, why_not_tried
 
 DIFFERS = (
-    "without the daemon, the program has neither the sandbox nor the limits of its unit, and the"
-    " umask and the nice value of this command"
+    "without the daemon, the program has neither the sandbox nor the limits of its unit, and {} of"
+    " this command"
 )
+OF_COMMAND = "the umask, the nice value and the variables of pass_environment"
 
 
 def try_program(path: Path | None, name: str) -> dict[str, Any]:
@@ -40,8 +41,9 @@ def try_program(path: Path | None, name: str) -> dict[str, Any]:
     reason = why_not_tried(service.options)
     if reason or not isinstance(service.options, ProgramOptions):
         raise UnpdError(f"{quoted(name)} {reason}")
-    complain(DIFFERS, name="warning: ")
     identity = boot.identity_for(loaded)
+    of_command = OF_COMMAND if identity else f"the user, the groups, {OF_COMMAND}"
+    complain(DIFFERS.format(of_command), name="warning: ")
     return _run(prepare(service.options, name, identity, stderr_fd=None))
 
 

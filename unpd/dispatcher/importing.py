@@ -18,6 +18,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from unpd.errors import UnpdError, error_line, quoted
 from unpd.kernel.privileges import user_name
@@ -27,6 +28,12 @@ Function = Callable[[socket.socket], object]
 """A function that talks with one client over a connected socket."""
 
 TASKS = "/proc/self/task"
+_UNCALLED: tuple[Callable[[Any], bool], ...] = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
+"""A call of these only makes an object, and runs nothing of their code."""
 
 
 class HandlerError(UnpdError):
@@ -56,17 +63,19 @@ def _function(handler: str) -> Function:
     if module_name in sys.modules:
         raise HandlerError("is in a module that unpd itself has loaded: give it another name")
     module = importlib.import_module(module_name)
-    found: object = getattr(module, name, None)
+    found: Any = getattr(module, name, None)
     if not callable(found):
         raise HandlerError(f"is no function of {getattr(module, '__file__', module_name)}")
-    if any(kind(found) for kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction)):
+    called = found if inspect.isroutine(found) else type(found).__call__
+    if any(kind(called) for kind in _UNCALLED):
         raise HandlerError("must be a plain function, without async and yield")
     with contextlib.suppress(ValueError):  # some functions in C do not tell
         try:
             inspect.signature(found).bind(None)
         except TypeError as error:
             raise HandlerError(f"cannot be called with a socket alone: {error}") from None
-    return found
+    function: Function = found
+    return function
 
 
 def _refuse_threads() -> None:

@@ -116,10 +116,11 @@ def prepare(
 
 def identity_of(options: ProcessOptions, children: Identity) -> Identity:
     """The user and the groups that the options name, else those of the daemon's
-    children. A user has its own group, unless another is named. PrivilegeError for an
-    account that does not exist.
+    children. Another user than theirs has its own group, unless another is named.
+    PrivilegeError for an account that does not exist.
     """
-    group = options.group or (None if options.user else children.group)
+    is_theirs = options.user in ("", children.user)
+    group = options.group or (children.group if is_theirs else None)
     try:
         return privileges.identify(options.user or children.user, group, options.groups)
     except KeyError as error:
@@ -201,9 +202,11 @@ def _spawn(program: Start) -> int:
     this process has for that moment.
     """
     launch = program.launch
+    own_limits: list[Limit] = []
     umask = None if launch.umask is None else os.umask(launch.umask)
-    own_limits = [(kind, resource.prlimit(0, kind, limit)) for kind, limit in launch.limits]
     try:
+        for kind, limit in launch.limits:
+            own_limits.append((kind, resource.prlimit(0, kind, limit)))
         return program.spawner.spawn(launch.argv, program.variables, launch.directory, program.fds)
     finally:
         for kind, limit in own_limits:

@@ -319,14 +319,14 @@ class Roll:
         self._book_bytes(index, session)
         cause = unserved if reason is None else _cause(words)
         duration_s = max(0, now_ns - sane(session.accepted_ns)) / layout.NS
+        self._lane.service_closed(session.column)
+        if session.token is not None:
+            self._lane.source_closed(session.token)
         self._ledger.ended(session.account, cause, duration_s)
         if reason is not None:
             self._ledger.session_reaped(session.account, reason)
         self._ledger.lines_dropped(sane(words[Session.LOG_DROPPED]))
         ended = Ended(session.account.name, session.pid, session.peer, cause, duration_s)
-        self._lane.service_closed(session.column)
-        if session.token is not None:
-            self._lane.source_closed(session.token)
         self._table.clear(index)
         self._free.append(index)
         return ended

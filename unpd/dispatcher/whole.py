@@ -13,6 +13,9 @@ yet, may each of both start one.
 To the dispatcher this is a listener whose connections are duplicates of the socket
 itself. Owns the socket in this process. Made by
 :mod:`unpd.master.children.launching`. Calls nothing but the kernel, and raises nothing.
+
+Known gap: the pause is one for all programs that are kept on a socket. While one of
+them ends again and again, another that ends waits as long.
 """
 
 import math

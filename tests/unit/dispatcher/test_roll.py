@@ -20,7 +20,7 @@ from unpd.logs import Log
 from unpd.names import MAX_PID, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.admission import Hold
-from unpd.worker.ledger import Ledger
+from unpd.worker.ledger import Account, Ledger
 from unpd.worker.terms import Terms
 
 ECHO = 3
@@ -109,6 +109,20 @@ def make_scene() -> Iterator[Callable[[int], Scene]]:
 def scene(make_scene: Callable[[int], Scene]) -> Scene:
     """A table for two."""
     return make_scene(2)
+
+
+def test_a_place_is_free_before_the_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So who sees by the metrics that a session has ended is let in."""
+    scene, seen = Scene(1), list[int]()
+    counted = scene.ledger.ended
+
+    def ended(account: Account, cause: EndCause, duration_s: float) -> None:
+        seen.append(scene.open)
+        counted(account, cause, duration_s)
+
+    monkeypatch.setattr(scene.ledger, "ended", ended)
+    scene.roll.ended(scene.begin(pid=7), ReapReason.CLEAN, 12 * S)
+    assert seen == [0]
 
 
 def test_a_session_is_counted_from_its_accept_to_its_end(scene: Scene) -> None:

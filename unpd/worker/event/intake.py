@@ -221,11 +221,12 @@ class Intake:
         shared, terms = self._shared, listener.terms
         if entered:
             shared.ledger.accepted(listener.word, terms, len(entered))
-        for fd, peer, hold, local in entered:
+        for one in entered:
             if terms.targets is None:
+                fd, peer, hold, _ = one
                 Session(shared, terms, fd, peer, hold).open()
             else:
-                RelaySession(shared, terms, fd, peer, hold, local).open()
+                RelaySession(shared, terms, one).open()
 
     def _report(self, listener: Listener, failure: AcceptFailure) -> None:
         report_failure(listener, failure, self._shared.ledger, self._shared.log)

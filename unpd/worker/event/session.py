@@ -394,9 +394,9 @@ class Session:
             log_end(shared.log, self._ended(cause, duration_s))
         self.stage = _ENDED
         shared.wheel.remove(self)
-        shared.ledger.ended(self.terms, cause, duration_s)
-        if self.terms.admission is not None:
+        if self.terms.admission is not None:  # who sees the end counted finds the place free
             self.terms.admission.left(self.hold)
+        shared.ledger.ended(self.terms, cause, duration_s)
         self.stream.close()
         # The two refer to each other: without this, they would stay in memory until the
         # next garbage collection.

@@ -27,11 +27,11 @@ from typing import Any
 
 from unpd.kernel import connections as kernel
 from unpd.names import EndCause
-from unpd.worker.admission import Hold
 from unpd.worker.connection_lines import EndedConnection, log_end, log_start
 from unpd.worker.event.ending import QUIET_SHARE, cause_of, report_failure, silence_of, why_silent
 from unpd.worker.event.session import LOOK_AHEAD_S, QUIET_S
 from unpd.worker.event.shared import Shared
+from unpd.worker.reception import Entered
 from unpd.worker.redirect.dial import Dial
 from unpd.worker.redirect.flow import End, Flow
 from unpd.worker.redirect.stage import RelayStage
@@ -50,9 +50,8 @@ class RelaySession:
     """The state of a session. ``peer``: the client's address, as in
     :class:`unpd.worker.event.session.Session`. ``active_at``: when bytes last moved.
     ``cause``: why we are ending the session, None while we are not. ``hold``: what it
-    holds of the limit for its source. ``told_local``: the address to which the client
-    has connected, if a load balancer told it; else b"". ``up`` leads from the client to
-    the target, ``down`` back.
+    holds of the limit for its source. ``up`` leads from the client to the target,
+    ``down`` back.
     """
 
     __slots__ = (
@@ -79,21 +78,12 @@ class RelaySession:
         "wheel_slot",
     )
 
-    def __init__(
-        self,
-        shared: Shared,
-        terms: Terms,
-        fd: int,
-        peer: bytes,
-        hold: Hold | None = None,
-        told_local: bytes = b"",
-    ) -> None:
+    def __init__(self, shared: Shared, terms: Terms, entered: Entered) -> None:
         if terms.targets is None:
             raise AssertionError(f"{terms.name} is no redirect")
+        fd, self.peer, self.hold, self._told_local = entered
         self.shared = shared
         self.terms = terms
-        self.peer = peer
-        self.hold = hold
         self.stage = RelayStage.CONNECTING
         self.cause: EndCause | None = None
         self.opened_at = self.active_at = shared.now
@@ -107,7 +97,6 @@ class RelaySession:
         self._banner_bytes = 0
         self._broken: End | None = None  # the end that was cut off
         self._targets: Targets = terms.targets
-        self._told_local = told_local
         self._place = -1  # of the target that was reached
         self._dial = Dial(self._targets, self)
 
@@ -409,9 +398,9 @@ class RelaySession:
         self.stage = RelayStage.ENDED
         self._dial.close()
         shared.wheel.remove(self)
-        shared.ledger.ended(self.terms, cause, duration_s)
         if self.terms.admission is not None:
             self.terms.admission.left(self.hold)
+        shared.ledger.ended(self.terms, cause, duration_s)
         for flow in (self.up, self.down):
             flow.drop()
         for end in (self.client, self.target):
