@@ -4,6 +4,7 @@ end, no test leaves a process behind, and skips can be forbidden.
 pytest loads this file. It uses :mod:`tests.support`.
 """
 
+import contextlib
 import os
 import random
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 from tests.support import procs
 from tests.support.fake_systemd import FakeSystemd, fake_systemd
+from tests.support.fork_server import ForkServer
 from tests.support.launch import Launch
 
 NO_SKIP = "UNPD_TEST_NO_SKIP"
@@ -42,24 +44,32 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) * 3 // 2
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """Start daemons faster."""
+    with contextlib.closing(ForkServer()) as server:
+        yield server
+
+
 @pytest.fixture(autouse=True)
-def no_process_left() -> Iterator[None]:
+def no_process_left(fork_server: ForkServer) -> Iterator[None]:
     """Fail a test that leaves a process behind: a child, or an orphan that this process
     adopted.
     """
     before = procs.child_pids(os.getpid())
     yield
-    left = [child for pid in procs.child_pids(os.getpid()) - before if (child := procs.stat(pid))]
+    new = procs.child_pids(os.getpid()) - before - {fork_server.pid}
+    left = [child for pid in new if (child := procs.stat(pid))]
     procs.kill_and_reap(left)
     assert not left, f"processes left behind: {left}"
 
 
 @pytest.fixture
-def launch(no_process_left: None, tmp_path: Path) -> Iterator[Launch]:
+def launch(no_process_left: None, fork_server: ForkServer, tmp_path: Path) -> Iterator[Launch]:
     """Start real daemons with ``launch(CONFIG)``. After the test each one is stopped
     and examined, and each finding fails the test.
     """
-    launcher = Launch(tmp_path)
+    launcher = Launch(tmp_path, fork_server)
     yield launcher
     problems = launcher.finish()
     assert not problems, "\n".join(problems)

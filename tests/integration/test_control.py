@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import clients, faults, loads, procs
+from tests.support.fork_server import ForkServer
 from tests.support.launch import Launch
 from tests.support.operating import (
     another_listens_at,
@@ -284,11 +285,11 @@ def test_a_line_without_end_is_cut_off(control: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def control(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Iterator[Path]:
     """The control socket of one daemon for all lines of nonsense. Afterwards the daemon
     is healthy and has the same children.
     """
-    launch = Launch(tmp_path_factory.mktemp("control"))
+    launch = Launch(tmp_path_factory.mktemp("control"), fork_server)
     unpd = launch(ECHO)
     children = {child.pid for child in procs.children(unpd.pid)}
     yield unpd.control

@@ -13,6 +13,7 @@ import pytest
 from tests.support import clients, faults, procs
 from tests.support.daemon import Unpd
 from tests.support.exporter import parse_text
+from tests.support.fork_server import ForkServer
 from tests.support.launch import Launch
 from tests.support.observed import total
 from tests.support.operating import reload
@@ -101,9 +102,9 @@ def listening_inodes(pid: int) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def unpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unpd]:
+def unpd(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Iterator[Unpd]:
     """One daemon for the tests that only look."""
-    launcher = Launch(tmp_path_factory.mktemp("metrics"))
+    launcher = Launch(tmp_path_factory.mktemp("metrics"), fork_server)
     yield launcher(ECHO)
     assert launcher.finish() == []
 

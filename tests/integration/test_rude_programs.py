@@ -232,22 +232,22 @@ def test_it_fills_standard_error(launch: Launch) -> None:
 
 
 def test_lines_of_several_processes_do_not_mix(launch: Launch) -> None:
-    """Each has its own pid, and a line that comes in pieces is one line."""
+    """They are the program's, and a line that comes in pieces is one line."""
     unpd = launch(
         service(
             "two",
             *shell(
-                "(printf ab >&2; sleep 0.2; echo cd >&2) & echo $!; echo $$; "
+                "(printf ab >&2; sleep 0.2; echo cd >&2) & echo $$; "
                 "printf 12 >&2; sleep 0.1; echo 34 >&2; wait"
             ),
             stderr="log",
         )
     )
     with clients.connect(unpd.address("two")) as sock:
-        child, pid = int(read_line(sock)), int(read_line(sock))
+        pid = int(read_line(sock))
         assert clients.read_all(sock) == b""
     unpd.wait_event("program.stderr", session_pid=pid, text="1234")
-    unpd.wait_event("program.stderr", session_pid=child, text="abcd")
+    unpd.wait_event("program.stderr", session_pid=pid, text="abcd")
 
 
 def test_it_dumps_core(launch: Launch, public: Path) -> None:

@@ -34,6 +34,7 @@ from typing import Any
 from tests.support import ROOT, clients, procs
 from tests.support.clients import Address
 from tests.support.configs import table
+from tests.support.fork_server import Forked, ForkServer
 from tests.support.observed import (
     Answer,
     Event,
@@ -92,10 +93,12 @@ class Expectations:
 @dataclass(frozen=True, slots=True)
 class StartOptions:
     """How to start the daemon. ``prefix`` goes before the command (strace, unshare, ip
-    netns exec). ``env`` is added to the environment; None removes a name.
+    netns exec). ``env`` is added to the environment; None removes a name. ``server``:
+    forks a daemon that needs no more than ``arguments``.
     """
 
     directory: Path
+    server: ForkServer | None
     command: Sequence[str] = COMMAND
     arguments: Sequence[str] = ("run",)
     prefix: Sequence[str] = ()
@@ -103,6 +106,12 @@ class StartOptions:
     preexec: Callable[[], object] | None = None
     pass_fds: Sequence[int] = ()
     detached: bool = False
+
+    @property
+    def is_special(self) -> bool:
+        """Whether it takes more than arguments to start the daemon."""
+        more = (self.prefix, self.env, self.preexec, self.pass_fds, self.detached)
+        return self.command is not COMMAND or any(more)
 
 
 class Unpd:
@@ -128,23 +137,25 @@ class Unpd:
         self._exit_code: int | None = None
         self._orphans_at_exit: list[procs.Stat] = []
         with self.stderr_path.open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [
-                    *setting.prefix,
-                    *setting.command,
-                    *setting.arguments,
-                    "--config",
-                    str(self.config_path),
-                ],
-                cwd=self.directory,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,
-                pass_fds=setting.pass_fds,
-                preexec_fn=setting.preexec,  # noqa: PLW1509 - the test run has no thread
-            )
+            self.process = self._start(stderr.fileno())
         self._sessions.add(self.process.pid)
+
+    def _start(self, stderr_fd: int) -> "subprocess.Popen[bytes] | Forked":
+        setting = self.setting
+        arguments = [*setting.arguments, "--config", str(self.config_path)]
+        server = setting.server
+        if server and server.is_in_reach and not setting.is_special:
+            return server.start(arguments, self.directory, self._environment(), stderr_fd)
+        return subprocess.Popen(
+            [*setting.prefix, *setting.command, *arguments],
+            cwd=self.directory,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stderr=stderr_fd,
+            start_new_session=True,
+            pass_fds=setting.pass_fds,
+            preexec_fn=setting.preexec,  # noqa: PLW1509 - the test run has no thread
+        )
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))

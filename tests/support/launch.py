@@ -5,13 +5,17 @@ from pathlib import Path
 
 from tests.support.configs import compose, write_drop_in
 from tests.support.daemon import COMMAND, StartOptions, Unpd
+from tests.support.fork_server import ForkServer
 
 
 class Launch:
-    """Starts daemons for one test, and finishes all of them after it."""
+    """Starts daemons for one test, and finishes all of them after it. ``server``: forks
+    those that need no more; None: all are started as users start them.
+    """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, server: ForkServer | None = None) -> None:
         self.directory = directory
+        self._server = server
         self._started: list[Unpd] = []
 
     def __call__(
@@ -42,7 +46,15 @@ class Launch:
         log_file = directory / "unpd.log" if detached else None
         verb = arguments or (("start",) if detached else ("run",))
         setting = StartOptions(
-            directory, command, verb, prefix, env or {}, preexec, pass_fds, detached
+            directory,
+            self._server,
+            command,
+            verb,
+            prefix,
+            env or {},
+            preexec,
+            pass_fds,
+            detached,
         )
         unpd = Unpd(setting, text if verbatim else compose(text, directory, log_file=log_file))
         self._started.append(unpd)

@@ -1,0 +1,174 @@
+"""Starts daemons without the half second of processor time that Python needs to import
+unpd: this process has imported it, and each daemon is a fork of it.
+
+A daemon that is started like this runs ``unpd/__main__.py`` with its own arguments,
+directory, environment, descriptors and session. One thing differs from ``python -m
+unpd``: /proc shows the environment and, until it has its title, the command of this
+process.
+
+Owns the server, one for each process of the test run, and its end of a socket pair.
+:mod:`tests.support.daemon` asks it for each daemon that needs no more; the others start
+as users start them. The server ends with the test run.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from tests.support import ROOT
+
+STANDARD = (0, 1, 2)
+MAX_BYTES = 64 * 1024
+
+
+class Forked:
+    """A process that became our child, used as :class:`subprocess.Popen` is."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._pidfd = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while the process runs."""
+        if self.returncode is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            if found:
+                self.returncode = os.waitstatus_to_exitcode(status)
+                os.close(self._pidfd)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once there is one. subprocess.TimeoutExpired."""
+        if self.poll() is None:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll(None if timeout is None else timeout * 1000)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired("unpd", timeout or 0.0)
+        return code
+
+
+class ForkServer:
+    """The server of this process of the test run. It is started for the first daemon.
+    ``pid``: None before that.
+    """
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self._namespaces = _namespaces()
+        self._stack = contextlib.ExitStack()
+        self._sock: socket.socket | None = None
+
+    @property
+    def is_in_reach(self) -> bool:
+        """Whether a daemon of the server would be in our namespaces: a test may be in
+        others for a while.
+        """
+        return _namespaces() == self._namespaces
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str],
+        stderr_fd: int,
+    ) -> Forked:
+        """Start ``unpd`` with these arguments."""
+        sock = self._sock or self._begin()
+        request = json.dumps([list(arguments), str(directory), dict(environment)])
+        with Path(os.devnull).open("rb") as null:
+            socket.send_fds(sock, [request.encode()], [null.fileno(), 1, stderr_fd])
+        return Forked(int(sock.recv(MAX_BYTES)))
+
+    def _begin(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())]
+            server = self._stack.enter_context(
+                subprocess.Popen(
+                    command, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True
+                )
+            )
+        self._sock, self.pid = self._stack.enter_context(ours), server.pid
+        return self._sock
+
+    def close(self) -> None:
+        """End the server."""
+        self._stack.close()
+
+
+def _namespaces() -> dict[str, str]:
+    return {name: os.readlink(f"/proc/self/ns/{name}") for name in os.listdir("/proc/self/ns")}
+
+
+def serve(sock: socket.socket) -> None:
+    """Fork a daemon for each request, until the test run has ended."""
+    # What a daemon imports before it says that it is starting.
+    from unpd.cli import commands, dispatch  # noqa: F401, PLC0415
+
+    # Titles take the place of the environment, so this comes before any change of that.
+    setproctitle("fork server of the tests")
+    gc.freeze()
+    while True:
+        request, fds, _, _ = socket.recv_fds(sock, MAX_BYTES, len(STANDARD))
+        if not request:
+            return
+        reader, writer = os.pipe()
+        forker = os.fork()
+        if forker == 0:
+            # Its child becomes one of the test run, which adopts orphans.
+            pid = os.fork()
+            if pid == 0:
+                _become_daemon(fds, *json.loads(request))
+            os.write(writer, b"%d" % pid)
+            os._exit(0)
+        os.waitpid(forker, 0)
+        sock.send(os.read(reader, MAX_BYTES))
+        for fd in (reader, writer, *fds):
+            os.close(fd)
+
+
+def _become_daemon(
+    fds: Sequence[int], arguments: Sequence[str], directory: str, environment: Mapping[str, str]
+) -> None:
+    """Run unpd as ``python -m unpd`` does."""
+    os.setsid()
+    for fd, number in zip(fds, STANDARD, strict=True):
+        os.dup2(fd, number)
+    os.closerange(len(STANDARD), 1 << 16)
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[1:] = arguments
+    gc.unfreeze()
+    code = 0
+    try:
+        runpy.run_module("unpd", run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    serve(socket.socket(fileno=int(sys.argv[1])))
