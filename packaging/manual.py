@@ -18,7 +18,15 @@ from types import MappingProxyType
 
 from unpd.cli.client.report import BULK_FIELDS, MEASURED_FIELDS
 from unpd.config.foreign import XINETD
-from unpd.control.status_fields import CHANGES, DENIAL, EXPLAINED, STATUS, StatusField, paths
+from unpd.control.status_fields import (
+    CHANGES,
+    CONNECTION,
+    DENIAL,
+    EXPLAINED,
+    STATUS,
+    StatusField,
+    paths,
+)
 from unpd.control.verbs import VERBS, Argument
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
@@ -102,6 +110,11 @@ def explanation_fields() -> Iterator[str]:
     return _fields_of(EXPLAINED)
 
 
+def connection_fields() -> Iterator[str]:
+    """An item for each field of an open connection."""
+    return _fields_of(CONNECTION)
+
+
 def _fields_of(fields: tuple[StatusField, ...]) -> Iterator[str]:
     yield ".Bl -tag -width Ds"
     for path, row in paths(fields):
@@ -182,6 +195,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = MappingProxyType(
         "the fields of a reload": change_fields,
         "the fields of a denial": denial_fields,
         "the fields of an explanation": explanation_fields,
+        "the fields of a connection": connection_fields,
         "the log events": log_events,
         "the metrics": metrics,
         "the reasons": reasons,

@@ -488,6 +488,7 @@ def test_an_arrival_is_shown_among_the_connections(bench: Benches) -> None:
     described = [each.describe(b.clock.now) for each in found]
     assert [each["state"] for each in described] == ["serving", "arriving", "serving"]
     local, port = waiting.getpeername(), waiting.getsockname()[1]
+    assert (described[1].pop("rtt_s") > 0, described[1].pop("retransmits")) == (True, 0)
     assert described[1] == {
         "service": "service-0",
         "peer": f"127.0.0.1:{port}",

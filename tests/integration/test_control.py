@@ -35,6 +35,9 @@ from unpd.control.server import ControlServer
 from unpd.kernel.credentials import Credentials
 from unpd.loop import Loop
 
+NO_VERB = (
+    "the verb must be one of stop, reload, status, deny, undeny, denied, explain, connections, try"
+)
 ECHO = """
 [services.echo]
 listen = ["tcp://127.0.0.1:0"]
@@ -239,11 +242,11 @@ def test_a_control_socket_whose_directory_was_away_is_found_again(
         (b'{"version": 2, "verb": "status"}\n', "the request is not of version 1"),
         (
             b'{"version": 1, "verb": "explode"}\n',
-            "the verb must be one of stop, reload, status, deny, undeny, denied, explain, try",
+            NO_VERB,
         ),
         (
             b'{"version": 1, "verb": ["stop"]}\n',
-            "the verb must be one of stop, reload, status, deny, undeny, denied, explain, try",
+            NO_VERB,
         ),
         (b'{"version": 1, "verb": "stop", "quick": "yes"}\n', "quick must be true or false"),
         (

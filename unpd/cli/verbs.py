@@ -2,8 +2,8 @@
 result and prints it.
 
 Called by dispatch; calls :mod:`unpd.control.client`, :mod:`unpd.cli.status_text`,
-:mod:`unpd.cli.reload_text`, :mod:`unpd.cli.denied_text` and
-:mod:`unpd.cli.explained_text`.
+:mod:`unpd.cli.reload_text`, :mod:`unpd.cli.denied_text`,
+:mod:`unpd.cli.explained_text` and :mod:`unpd.cli.connections_text`.
 ``COMMANDS`` has the names of :data:`unpd.control.verbs.VERBS`, which a test compares.
 Imports no pydantic. Errors: UnpdError, from finding the control socket, from the
 daemon, or about an answer that is none of this version. A change that was made is a
@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from unpd.access.advice import doubt
-from unpd.cli import denied_text, explained_text, reload_text, status_text, trying
+from unpd.cli import connections_text, denied_text, explained_text, reload_text, status_text, trying
 from unpd.cli.configured import config_path, control_path, default_control
 from unpd.cli.output import complain, show
 from unpd.config.host import ROOT_RUNTIME_DIR
@@ -30,9 +30,11 @@ from unpd.config.wording import file_shown
 from unpd.control.client import ANSWER_TIMEOUT_S, ControlClient, NotRunningError
 from unpd.control.protocol import Request
 from unpd.control.status_fields import (
+    CONNECTIONS,
     DENIED,
     DENY,
     EXPLAINED,
+    SCHEMA,
     STATUS,
     UNDENY,
     StatusField,
@@ -176,6 +178,28 @@ def denied(args: argparse.Namespace) -> int:
     return ExitCode.DONE if show(text) else ExitCode.FAILED
 
 
+def connections(args: argparse.Namespace) -> int:
+    """``unpd connections``: ask for the list, page by page, sort and print it. A
+    process that does not answer is a failure, because the list lacks its connections.
+    """
+    found: list[dict[str, Any]] = []
+    silent: list[str] = []
+    while True:
+        with contextlib.closing(_connect(args)) as client:
+            page = _checked(client.ask(request_of(args)), CONNECTIONS)
+        found += page["connections"]
+        silent += [page["silent"]] if page["silent"] else []
+        args.after = page["next"]
+        if args.after is None:
+            break
+    found = connections_text.sorted_by(args.sort, found)
+    told = {"schema": SCHEMA, "connections": found, "silent": silent}
+    shown = show(_as_json(told) if args.json else connections_text.table(found))
+    for process in silent:
+        complain(f"{process} did not answer: its connections are not listed")
+    return ExitCode.DONE if shown and not silent else ExitCode.FAILED
+
+
 def explain(args: argparse.Namespace) -> int:
     """``unpd explain``: ask the daemon, or with --config the rules of that file."""
     path = config_path(args) if args.config is not None else None
@@ -224,6 +248,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "undeny": undeny,
         "denied": denied,
         "explain": explain,
+        "connections": connections,
         "try": try_,
     }
 )

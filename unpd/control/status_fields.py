@@ -248,6 +248,48 @@ EXPLAINED = (
 """The fields of the answer to ``explain``."""
 
 
+CONNECTION = (
+    StatusField("service", "text", "The service."),
+    StatusField("peer", "text", "The client, or the load balancer of which a header is awaited."),
+    StatusField("local", "text", "Our address, or unknown."),
+    StatusField("age_s", "number", "How long it is open, in seconds."),
+    StatusField("received", "integer", "Bytes received; 0 of a program."),
+    StatusField("sent", "integer", "Bytes sent; 0 of a program."),
+    StatusField(
+        "state",
+        "text",
+        "serving; arriving: a header is awaited; connecting: a target is looked for; unforked: its"
+        " process is not there yet; half_closed: one side has sent its FIN; parting: we end it;"
+        " lingering: our FIN is sent; cut_off: one side of a redirect broke.",
+    ),
+    StatusField(
+        "rtt_s",
+        "number",
+        "The smoothed round-trip time, in seconds (TCP_INFO).",
+        "the client is not on TCP, or served by a process of its own",
+    ),
+    StatusField(
+        "retransmits",
+        "integer",
+        "How many segments were sent to it again.",
+        "the round-trip time is not known either",
+    ),
+    StatusField("target", "text", "The target; empty while there is none.", "it is no redirect"),
+    StatusField("pid", "integer", "The process that serves it; 0 before that is forked."),
+    StatusField("kind", "text", f"The kind of the child that has it: {', '.join(ChildKind)}."),
+    StatusField("pool", "text", "The pool of that child."),
+    StatusField("index", "integer", "Its place in the pool."),
+    StatusField("birth", "integer", "The serial number of its start."),
+)
+"""The fields of one connection."""
+CONNECTIONS = (
+    StatusField("connections", "list", "The connections.", fields=CONNECTION),
+    StatusField("next", "text", "The place where the next page begins.", "this is the last"),
+    StatusField("silent", "text", "A child that has not answered.", "all of this page did"),
+)
+"""The fields of the answer to ``connections``."""
+
+
 def paths(
     fields: tuple[StatusField, ...] = STATUS, before: str = ""
 ) -> Iterator[tuple[str, StatusField]]:

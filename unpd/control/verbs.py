@@ -17,6 +17,7 @@ Errors: VerbError, whose text is one sentence for the sender of the request.
 """
 
 import enum
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -45,10 +46,36 @@ def _span(text: str) -> object:
     return span_s(text)
 
 
+def _place(text: str) -> object:
+    if not re.fullmatch("[0-9]{1,18}:(-1|[0-9]{1,10})", text):
+        raise ValueError("after must be the next of another page")
+    return text
+
+
+def _sort_key(text: str) -> object:
+    if text not in SORT_KEYS:
+        raise ValueError(f"{text!r} is no key: write one of {', '.join(SORT_KEYS)}")
+    return text
+
+
 def _reason(text: str) -> object:
     from unpd.access.denials import checked_reason  # noqa: PLC0415 - see above
 
     return checked_reason(text)
+
+
+SORT_KEYS = (
+    "service",
+    "peer",
+    "age",
+    "received",
+    "sent",
+    "rtt",
+    "retransmits",
+    "state",
+    "child",
+)
+"""By what ``unpd connections`` may sort."""
 
 
 class Answered(enum.Enum):
@@ -301,6 +328,69 @@ _ROWS = (
                 type=bool,
                 default=False,
                 help="print the explanation as JSON",
+            ),
+        ),
+    ),
+    Verb(
+        name="connections",
+        help="list the open connections",
+        description=(
+            "List the open connections: peer, age, bytes received and sent, round-trip time,"
+            " segments sent again, state, and the process that serves each."
+            " Of a session in a process of its own, the round-trip time and the segments are not"
+            " known."
+            " The list is made while connections come and go, so it shows no single moment."
+            " A process that does not answer within 3 seconds is left out, with a complaint;"
+            " then the exit code is 1."
+        ),
+        answered=Answered.LATER,
+        changes=False,
+        arguments=(
+            Argument(
+                name="service",
+                type=str,
+                placeholder="SERVICE",
+                help="list only the connections of this service",
+            ),
+            Argument(
+                name="peer",
+                type=str,
+                placeholder="CIDR",
+                check=_network,
+                help="list only those of clients in this network",
+            ),
+            Argument(
+                name="older",
+                type=str,
+                placeholder="TIME",
+                check=_span,
+                help="list only those that are open for this time, such as 90s, 10m, 2h or 1d",
+            ),
+            Argument(
+                name="after",
+                type=str,
+                placeholder="PLACE",
+                check=_place,
+                internal=True,
+                help="list only those after this place",
+            ),
+        ),
+        options=(
+            Argument(
+                name="sort",
+                type=str,
+                placeholder="KEY",
+                check=_sort_key,
+                help=(
+                    f"sort by {', '.join(SORT_KEYS[:-1])} or {SORT_KEYS[-1]}, the greatest number"
+                    " first (default: by process)"
+                ),
+            ),
+            Argument(
+                name="json",
+                type=bool,
+                default=False,
+                help="print the list as JSON",
             ),
         ),
     ),

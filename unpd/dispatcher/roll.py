@@ -33,6 +33,7 @@ from unpd.names import MAX_PID, EndCause, ReapReason, reap_reason
 from unpd.worker.admission import Hold
 from unpd.worker.connection_lines import UNKNOWN, EndedConnection, log_end, log_start
 from unpd.worker.ledger import Account, Ledger
+from unpd.worker.selection import Selection
 
 
 @dataclass(slots=True)
@@ -130,10 +131,16 @@ class Present:
 
     number: int
     service: str
-    peer: str
+    peer: bytes
+    pid: int
     accepted_ns: int
     received: int
     sent: int
+
+    def belongs(self, selection: Selection, now: float) -> bool:
+        """Whether it belongs to a selection of an operator."""
+        age_s = now - self.accepted_ns / layout.NS
+        return selection.takes(self.service, self.peer, age_s)
 
     def describe(self, now: float) -> dict[str, Any]:
         """Its facts. ``now``: monotonic seconds. The dispatcher has no descriptor of
@@ -141,12 +148,13 @@ class Present:
         """
         return {
             "service": self.service,
-            "peer": self.peer,
+            "peer": address_text(self.peer),
             "local": "unknown",
             "age_s": round(now - self.accepted_ns / layout.NS, 3),
             "received": self.received,
             "sent": self.sent,
-            "state": "serving",
+            "state": "serving" if self.pid else "unforked",
+            "pid": self.pid,
         }
 
 
@@ -263,7 +271,8 @@ class Roll:
             yield Present(
                 number=index,
                 service=session.account.name,
-                peer=address_text(session.peer),
+                peer=session.peer,
+                pid=session.pid,
                 accepted_ns=session.accepted_ns,
                 received=sane(words[Session.COUNTS + Service.RECEIVED]),
                 sent=sane(words[Session.COUNTS + Service.SENT]),

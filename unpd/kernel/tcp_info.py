@@ -1,5 +1,5 @@
 """TCP_INFO: the accept queue of a listener, how long a peer has been silent, and how
-many segments were sent again.
+good the way to it is.
 
 Owns nothing: each socket belongs to the caller, which is the master, a worker or a
 client. Calls nothing of unpd. Raises OSError where a function does not say otherwise.
@@ -19,6 +19,7 @@ _UNACKED = 24
 _QUEUE = struct.Struct("=II")
 _LAST_DATA_SENT = 44
 _LAST_ACK_RECV = 56
+_RTT = 68
 _TOTAL_RETRANSMITS = 100
 _NOT_SENT = 144
 
@@ -83,14 +84,35 @@ def silence(sock: socket.socket) -> Silence | None:
     )
 
 
-def retransmits(sock: socket.socket) -> int | None:
-    """How many segments the kernel has retransmitted on a TCP connection; None for any
-    other socket, and where the kernel does not tell.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How good the way to a peer is. ``rtt_s``: the smoothed round-trip time, in
+    seconds. ``retransmits``: how many segments our kernel has sent again.
+    """
+
+    rtt_s: float
+    retransmits: int
+
+
+def way_to(sock: socket.socket) -> Way | None:
+    """The way to the peer of a TCP connection; None of any other socket, and where the
+    kernel does not tell.
     """
     if sock.family == socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         return None
     try:
         tcp_info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        return int(struct.unpack_from("=I", tcp_info, _TOTAL_RETRANSMITS)[0])
+        rtt_us, again = (
+            struct.unpack_from("=I", tcp_info, offset)[0] for offset in (_RTT, _TOTAL_RETRANSMITS)
+        )
     except (OSError, struct.error):
         return None
+    return Way(rtt_us / 1e6, again)
+
+
+def retransmits(sock: socket.socket) -> int | None:
+    """How many segments the kernel has retransmitted on a TCP connection; None for any
+    other socket, and where the kernel does not tell.
+    """
+    way = way_to(sock)
+    return way.retransmits if way else None

@@ -16,7 +16,7 @@ from unpd.control.server import ControlServer, PendingRequest
 from unpd.control.verbs import VERBS, VerbError
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.master import denying, explaining, trying
+from unpd.master import denying, explaining, listing, trying
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
 
@@ -76,6 +76,11 @@ def _try(order: Order) -> Fields:
     return None
 
 
+def _connections(order: Order) -> Fields:
+    listing.list_page(order.runtime, order.pending)
+    return None
+
+
 ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
     {
         "stop": _stop,
@@ -85,6 +90,7 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
         "undeny": _undeny,
         "denied": _denied,
         "explain": _explain,
+        "connections": _connections,
         "try": _try,
     }
 )

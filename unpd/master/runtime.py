@@ -118,6 +118,17 @@ class Kick:
     silent: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing:
+    """A request for a page of connections that a child has yet to answer. ``request``:
+    its number. ``birth``: the child. ``late_at``: when it is answered anyway.
+    """
+
+    request: int
+    birth: int
+    late_at: float
+
+
 PAUSE_S = 0.05
 PATIENCE_S = 3.0
 """How long a reload waits for an address that a retired worker has yet to close. A
@@ -148,13 +159,13 @@ class Runtime:
     birth; ``birth_by_pid`` has their births by pid. ``lanes``: what dispatchers leave
     to their successors. ``sources``: the counts for the limits. ``deny_list``: the live
     denials; ``kicks``: the requests to end connections of denied networks that are not
-    answered yet. ``sensed``: the reports about clients of sensors that wait for their
-    turn: service and address. ``faults`` has one sentence for each fault that the core
-    does not see, by the fault and the part that has it. ``config_names`` are the
-    absolute names of the configuration file, none for the built-in default.
-    ``last_reload`` is the last one that has ended, ``report`` what the last one that
-    succeeded has changed. ``peaks``: the samples of open connections. ``sensor_lines``:
-    the lines about sensors.
+    answered yet; ``listings``: those for pages of connections. ``sensed``: the reports
+    about clients of sensors that wait for their turn: service and address. ``faults``
+    has one sentence for each fault that the core does not see, by the fault and the
+    part that has it. ``config_names`` are the absolute names of the configuration file,
+    none for the built-in default. ``last_reload`` is the last one that has ended,
+    ``report`` what the last one that succeeded has changed. ``peaks``: the samples of
+    open connections. ``sensor_lines``: the lines about sensors.
     """
 
     deployment: Deployment
@@ -184,6 +195,7 @@ class Runtime:
     events: deque[ev.Event] = field(default_factory=deque)
     peaks: Peaks = field(default_factory=Peaks)
     kicks: list[Kick] = field(default_factory=list)
+    listings: list[Listing] = field(default_factory=list)
     sensed: dict[tuple[str, str], None] = field(default_factory=dict)
     deny_list: DenyList = field(init=False)
     sensor_lines: SensorLines = field(init=False)

@@ -30,7 +30,7 @@ from unpd.core.machine import next_deadline, step
 from unpd.core.model import State
 from unpd.kernel import signals
 from unpd.loop import now
-from unpd.master import kicking, mending, orders, rotation, sampling, sensing
+from unpd.master import kicking, listing, mending, orders, rotation, sampling, sensing
 from unpd.master.children.kinds import wanted_children
 from unpd.master.children.reap import account_for
 from unpd.master.log_watch import LogWatch
@@ -163,6 +163,7 @@ class Shell:
         self._signalling.sweep()
         rotation.look_after(runtime, now())
         kicking.look_after(runtime, now())
+        listing.look_after(runtime, now())
         runtime.lanes.retire(self._state, now())
         runtime.lanes.expire(now())
         runtime.sensor_lines.flush()

@@ -41,7 +41,9 @@ from unpd.worker.event.deadlines import Wheel
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
 from unpd.worker.reception import Entered, Reception
+from unpd.worker.selection import Selection
 from unpd.worker.terms import Terms
+from unpd.worker.ways import way_of
 
 HEADER_TIMEOUT_S = 5.0
 """How long a header may take: more than the 3 s after which TCP sends a lost segment
@@ -104,6 +106,12 @@ class Arrival:
         """Its number among the connections of the process."""
         return self.arrivals.numbered_from + self.fd
 
+    def belongs(self, selection: Selection, now: float) -> bool:
+        """Whether it belongs to a selection of an operator: its peer is the load
+        balancer.
+        """
+        return selection.takes(self.terms.name, self.sockaddr, now - self.opened_at)
+
     def describe(self, now: float) -> dict[str, Any]:
         """Its facts, as of a session (worker/questions.py). ``now``: monotonic
         seconds.
@@ -116,6 +124,7 @@ class Arrival:
             "received": 0,
             "sent": 0,
             "state": "arriving",
+            **way_of(self.fd),
         }
 
 

@@ -1,12 +1,13 @@
 """The questions of the master to a worker, and the answers.
 
-{"question": "connections", "after": -1, "limit": 200} asks for the connections whose
-numbers are above ``after``, in ascending order, at most ``limit`` of them. The
-answer is {"connections": [{"service": ..., "peer": ..., "local": ..., "age_s": ...,
+{"question": "connections", "after": -1, "limit": 200, "service": "", "network": "",
+"older_s": 0} asks for the connections of a selection (unpd/worker/selection.py) whose
+numbers are above ``after``, in ascending order, at most ``limit`` of them. The answer
+is {"connections": [{"service": ..., "peer": ..., "local": ..., "age_s": ...,
 "received": ..., "sent": ..., "state": ...}, ...], "next": N}: ``next`` is the
-``after`` of the next question, null if there are no more. A connection of a redirect
-has a "target", too. A question that is not understood is answered by {"error": "one
-sentence"}.
+``after`` of the next question, null if there are no more. A connection over TCP has
+"rtt_s" and "retransmits", one of a redirect has a "target", and a session process its
+"pid". A question that is not understood is answered by {"error": "one sentence"}.
 
 {"question": "rows", "bound": 256} says how many rows of the scoreboard to read at most
 from now on. The answer is {}.
@@ -46,6 +47,7 @@ from unpd.logs import Log
 from unpd.loop import now
 from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.event.poller import Target
+from unpd.worker.selection import Selection
 
 MAX_LIMIT = 200
 MAX_ANSWER_BYTES = MAX_LINE_BYTES - 1024
@@ -54,6 +56,8 @@ have 600 bytes in JSON, so the limit alone does not bound it.
 """
 MAX_REPORTS = 4096
 """How many different reports wait for room at most."""
+MAX_SCANNED = 5000
+"""How many connections one answer looks at: of a selection, perhaps none belongs."""
 HIGHEST = (1 << 31) - 1
 
 
@@ -65,6 +69,9 @@ class Described(Protocol):
         """Its number: the descriptor of its connection, or its entry in the table of
         sessions. No other of the process has it.
         """
+
+    def belongs(self, selection: Selection, now: float) -> bool:
+        """Whether it belongs to a selection. ``now``: monotonic seconds."""
 
     def describe(self, now: float) -> dict[str, Any]:
         """Its service, peer, local address, age in seconds, bytes and state."""
@@ -83,24 +90,32 @@ def answer(question: Mapping[str, Any], open_above: Connections, now: float) -> 
         return {"error": "after must be a number of a connection, or -1"}
     if not _is_within(limit, 1, MAX_LIMIT):
         return {"error": f"limit must be a whole number from 1 to {MAX_LIMIT}"}
-    return _connections(open_above(after), limit, now)
+    try:
+        selection = Selection.of_message(question)
+    except ValueError as error:
+        return {"error": str(error)}
+    return connections(open_above(after), selection, limit, now)
 
 
 def _is_within(value: object, lowest: int, highest: int) -> bool:
     return type(value) is int and lowest <= value <= highest
 
 
-def _connections(connections: Iterable[Described], limit: int, now: float) -> dict[str, Any]:
+def connections(
+    open_above: Iterable[Described], selection: Selection, limit: int, now: float
+) -> dict[str, Any]:
+    """The first ``limit`` connections of a selection, as the answer to a question."""
     found: list[dict[str, Any]] = []
     last, size = -1, 0
-    for connection in connections:
-        if len(found) == limit:
+    for scanned, connection in enumerate(open_above):
+        if len(found) == limit or scanned == MAX_SCANNED:
             return {"connections": found, "next": last}
-        described = connection.describe(now)
-        size += len(json.dumps(described)) + 2
-        if size > MAX_ANSWER_BYTES:
-            return {"connections": found, "next": last}
-        found.append(described)
+        if connection.belongs(selection, now):
+            described = connection.describe(now)
+            size += len(json.dumps(described)) + 2
+            if size > MAX_ANSWER_BYTES:
+                return {"connections": found, "next": last}
+            found.append(described)
         last = connection.number
     return {"connections": found, "next": None}
 

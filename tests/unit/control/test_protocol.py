@@ -71,7 +71,9 @@ NO_JSON = "the request is not a line of JSON"
 NO_OBJECT = "the request is not a JSON object"
 NO_REQUEST = "the request is not of version 1"
 NO_CONFIG = "config must be a list of names of a file"
-NO_VERB = "the verb must be one of stop, reload, status, deny, undeny, denied, explain, try"
+NO_VERB = (
+    "the verb must be one of stop, reload, status, deny, undeny, denied, explain, connections, try"
+)
 
 
 @pytest.mark.parametrize(

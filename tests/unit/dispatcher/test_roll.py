@@ -345,7 +345,7 @@ def test_the_next_keeper_counts_the_sources_of_the_sessions(scene: Scene) -> Non
 
 
 def test_a_session_as_an_operator_sees_it(scene: Scene) -> None:
-    """Its service, its peer, its bytes and its age."""
+    """Its service, its peer, its bytes, its age and its process."""
     scene.moves(scene.begin(pid=4711), 7, 5)
     (present,) = scene.roll.present()
     assert present.describe(12.5) == {
@@ -356,6 +356,7 @@ def test_a_session_as_an_operator_sees_it(scene: Scene) -> None:
         "received": 7,
         "sent": 5,
         "state": "serving",
+        "pid": 4711,
     }
 
 

@@ -18,7 +18,15 @@ from unpd.logs import Log
 from unpd.sinks import Sink
 from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.event.poller import Target
-from unpd.worker.questions import HIGHEST, MAX_LIMIT, MAX_REPORTS, Questions, answer
+from unpd.worker.questions import (
+    HIGHEST,
+    MAX_LIMIT,
+    MAX_REPORTS,
+    MAX_SCANNED,
+    Questions,
+    answer,
+)
+from unpd.worker.selection import Selection
 
 NOW = 100.0
 ASK = {"question": "connections"}
@@ -30,6 +38,10 @@ class Client:
 
     number: int
     local: str = "127.0.0.1:7"
+
+    def belongs(self, selection: Selection, now: float) -> bool:
+        """By its number as its age."""
+        return selection.takes("echo", b"", now - NOW + self.number)
 
     def describe(self, now: float) -> dict[str, Any]:
         """As a session does."""
@@ -112,6 +124,20 @@ def test_a_full_page_that_is_the_last_one_says_so() -> None:
     assert connections(4, limit=3)["next"] == 14
 
 
+def test_only_those_of_a_selection_are_told() -> None:
+    """However many others are between them."""
+    assert connections(10, service="daytime") == {"connections": [], "next": None}
+    told = connections(10, older_s=24)
+    assert [row["peer"] for row in told["connections"]] == ["peer:24", "peer:26", "peer:28"]
+
+
+def test_an_answer_looks_at_so_many_connections() -> None:
+    """Although none of them belongs to the selection; the next one goes on there."""
+    assert connections(MAX_SCANNED, service="daytime")["next"] is None
+    told = connections(MAX_SCANNED + 1, service="daytime")
+    assert told == {"connections": [], "next": 10 + 2 * (MAX_SCANNED - 1)}
+
+
 def test_an_answer_fits_into_a_line() -> None:
     """Also where every address is as long as it can be, and every page has at least one
     connection.
@@ -138,6 +164,10 @@ def test_an_answer_fits_into_a_line() -> None:
         {"question": "connections", "after": "7"},
         {"question": "connections", "after": True},
         {"question": "connections", "after": 1.5},
+        {"question": "connections", "service": 7},
+        {"question": "connections", "network": "192.0.2.1/24"},
+        {"question": "connections", "older_s": "1h"},
+        {"question": "connections", "older_s": -1},
         {"question": "connections", "limit": 0},
         {"question": "connections", "limit": MAX_LIMIT + 1},
         {"question": "connections", "limit": None},

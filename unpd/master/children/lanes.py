@@ -154,6 +154,10 @@ class Lanes:
         """The tables of the dispatchers of earlier generations."""
         return [lane.table for lane in self._lanes if lane.generation < child.generation]
 
+    def unkept(self) -> list[Lane]:
+        """The lanes that have sessions, and no dispatcher."""
+        return [lane for lane in self._lanes if lane.roll is not None]
+
     def held_by(self, birth: int) -> Lane | None:
         """The lane of a dispatcher; None for a child of another kind."""
         return next((lane for lane in self._lanes if lane.keeper == birth), None)

@@ -20,7 +20,9 @@ from unpd.worker.event.ending import QUIET_SHARE, cause_of, report_failure, why_
 from unpd.worker.event.shared import Shared
 from unpd.worker.event.stage import Stage
 from unpd.worker.event.stream import Stream
+from unpd.worker.selection import Selection
 from unpd.worker.terms import Terms
+from unpd.worker.ways import way_of
 
 QUIET_S = 0.25
 """In a graceful stop, a client that was silent for this long has sent all that it
@@ -141,6 +143,10 @@ class Session:
         """
         return self.stream.fd
 
+    def belongs(self, selection: Selection, now: float) -> bool:
+        """Whether it belongs to a selection of an operator."""
+        return selection.takes(self.terms.name, self.peer, now - self.opened_at)
+
     def describe(self, now: float) -> dict[str, Any]:
         """Return the facts about the session that an operator may see (see
         worker/questions.py). ``now``: monotonic seconds.
@@ -153,6 +159,7 @@ class Session:
             "received": self.stream.received,
             "sent": self.stream.sent,
             "state": self.stage.name.lower(),
+            **way_of(self.stream.fd),
         }
 
     # --- reports of the stream --------------------------------------------------------

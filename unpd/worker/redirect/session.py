@@ -36,7 +36,9 @@ from unpd.worker.redirect.dial import Dial
 from unpd.worker.redirect.flow import End, Flow
 from unpd.worker.redirect.stage import RelayStage
 from unpd.worker.redirect.targets import Targets
+from unpd.worker.selection import Selection
 from unpd.worker.terms import Terms
+from unpd.worker.ways import way_of
 
 DELIVERY_S = 0.125
 """How often a session that is being cut off asks whether all bytes have arrived."""
@@ -124,6 +126,10 @@ class RelaySession:
         """
         return self.client.fd if self.client.fd >= 0 else self.target.fd
 
+    def belongs(self, selection: Selection, now: float) -> bool:
+        """Whether it belongs to a selection of an operator."""
+        return selection.takes(self.terms.name, self.peer, now - self.opened_at)
+
     def describe(self, now: float) -> dict[str, Any]:
         """Return the facts about the session that an operator may see (see
         worker/questions.py). ``now``: monotonic seconds.
@@ -137,6 +143,7 @@ class RelaySession:
             "sent": self.down.written,
             "state": "half_closed" if self._is_half_closed() else self.stage.name.lower(),
             "target": self._target_text(),
+            **way_of(self.client.fd),
         }
 
     def _is_half_closed(self) -> bool:

@@ -1,0 +1,68 @@
+"""The table that ``unpd connections`` prints for people.
+
+Called by unpd.cli.verbs with connections that have every field of their table in
+:mod:`unpd.control.status_fields`. Raises nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from unpd.control.spans import span_text
+
+Values = dict[str, Any]
+
+_KEYS: Mapping[str, Callable[[Values], Any]] = MappingProxyType(
+    {
+        "service": lambda one: (one["service"], -one["age_s"]),
+        "peer": lambda one: one["peer"],
+        "age": lambda one: -one["age_s"],
+        "received": lambda one: -one["received"],
+        "sent": lambda one: -one["sent"],
+        "rtt": lambda one: -(one["rtt_s"] or 0.0),
+        "retransmits": lambda one: -(one["retransmits"] or 0),
+        "state": lambda one: one["state"],
+        "child": lambda one: (one["kind"], one["pool"], one["index"]),
+    }
+)
+"""By what the connections are sorted, by the key of the command line: the greatest
+number first. A test compares the names with :data:`unpd.control.verbs.SORT_KEYS`.
+"""
+_COLUMNS: Mapping[str, Callable[[Values], str]] = MappingProxyType(
+    {
+        "SERVICE": lambda one: one["service"],
+        "PEER": lambda one: one["peer"],
+        "LOCAL": lambda one: one["local"],
+        "AGE": lambda one: span_text(one["age_s"]),
+        "RECEIVED": lambda one: str(one["received"]),
+        "SENT": lambda one: str(one["sent"]),
+        "RTT": lambda one: "-" if one["rtt_s"] is None else f"{one['rtt_s'] * 1000:.3g} ms",
+        "AGAIN": lambda one: "-" if one["retransmits"] is None else str(one["retransmits"]),
+        "STATE": lambda one: one["state"],
+        "CHILD": lambda one: f"{one['kind']} {one['pool']}/{one['index']}",
+        "PID": lambda one: str(one["pid"] or "-"),
+        "TARGET": lambda one: one["target"] or "-",
+    }
+)
+
+
+def sorted_by(key: str | None, found: Sequence[Values]) -> list[Values]:
+    """The connections by a key; None: as they are, by process."""
+    return list(found) if key is None else sorted(found, key=_KEYS[key])
+
+
+def table(found: Sequence[Values]) -> str:
+    """A line for each connection. Only redirects have targets."""
+    if not found:
+        return "no connection is open"
+    columns = {
+        name: text
+        for name, text in _COLUMNS.items()
+        if name != "TARGET" or any(one["target"] is not None for one in found)
+    }
+    rows = [tuple(columns), *(tuple(text(one) for text in columns.values()) for one in found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
