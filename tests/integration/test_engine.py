@@ -813,7 +813,7 @@ def test_an_event_of_a_closed_descriptor_is_passed_over(bench: Benches) -> None:
 def test_a_place_is_free_before_the_end_is_counted(
     bench: Benches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So who sees by the metrics that a connection has ended is let in."""
+    """A client that comes when the metrics show the end is let in."""
     b, seen = bench(access=AccessTerms(max_connections=1)), list[int]()
     ledger = b.engine._ledger  # noqa: SLF001 - no other process is fast enough to see it
     counted = ledger.ended

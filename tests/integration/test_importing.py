@@ -89,6 +89,10 @@ threading.Thread(target=time.sleep, args=(9,), name="tick", daemon=True).start()
         ),
         ("async def serve(sock): pass", "must be a plain function, without async and yield"),
         ("def serve(sock): yield", "must be a plain function, without async and yield"),
+        (
+            "import functools\nasync def s(n, sock): pass\nserve = functools.partial(s, 1)",
+            "must be a plain function, without async and yield",
+        ),
         ("async def serve(sock): yield", "must be a plain function, without async and yield"),
         (
             "class Serve:\n    async def __call__(self, sock): pass\nserve = Serve()",

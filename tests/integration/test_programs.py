@@ -18,7 +18,6 @@ from tests.support.programs import (
     PATIENCE_S,
     TELL_PID,
     begun,
-    ended,
     executable,
     launcher,
     read_line,
@@ -305,7 +304,12 @@ def test_a_client_that_is_gone_before_its_greeting(launch: Launch) -> None:
         sock = clients.connect(unpd.address("true"))
         sock.shutdown(socket.SHUT_WR)
         clients.reset(sock)
-    ended(unpd, "true", ok=1)
+    until(
+        lambda: unpd.total("unpd_programs_ended_total", service="true") == 1,
+        PATIENCE_S,
+        "its program to end",
+    )
+    assert "SIGPIPE" not in unpd.log_text()
 
 
 def test_no_more_run_than_may(launch: Launch) -> None:

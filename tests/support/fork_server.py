@@ -2,9 +2,10 @@
 unpd: this process has imported it, and each daemon is a fork of it.
 
 A daemon that is started like this runs ``unpd/__main__.py`` with its own arguments,
-directory, environment, descriptors and session. One thing differs from ``python -m
-unpd``: /proc shows the environment and, until it has its title, the command of this
-process.
+directory, environment, descriptors and session. It differs from ``python -m unpd``:
+what the interpreter reads of the environment at its start, the hash seed, the mask and
+the resource limits are those of this process, more modules are imported, and /proc
+shows this process's environment and, until there is a title, its command.
 
 Owns the server, one for each process of the test run, and its end of a socket pair.
 :mod:`tests.support.daemon` asks it for each daemon that needs no more; the others start
@@ -30,6 +31,7 @@ from tests.support import ROOT
 
 STANDARD = (0, 1, 2)
 MAX_BYTES = 64 * 1024
+PATIENCE_S = 60.0
 
 
 class Forked:
@@ -43,7 +45,10 @@ class Forked:
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the process runs."""
         if self.returncode is None:
-            found, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                found, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # others have reaped it, as Popen has it
+                found, status = self.pid, 0
             if found:
                 self.returncode = os.waitstatus_to_exitcode(status)
                 os.close(self._pidfd)
@@ -91,10 +96,14 @@ class ForkServer:
         request = json.dumps([list(arguments), str(directory), dict(environment)])
         with Path(os.devnull).open("rb") as null:
             socket.send_fds(sock, [request.encode()], [null.fileno(), 1, stderr_fd])
-        return Forked(int(sock.recv(MAX_BYTES)))
+        pid = int(sock.recv(MAX_BYTES))
+        if not pid:
+            raise AssertionError("the fork server could not fork")
+        return Forked(pid)
 
     def _begin(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(PATIENCE_S)
         with theirs:
             command = [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())]
             server = self._stack.enter_context(
@@ -136,8 +145,9 @@ def serve(sock: socket.socket) -> None:
             os.write(writer, b"%d" % pid)
             os._exit(0)
         os.waitpid(forker, 0)
-        sock.send(os.read(reader, MAX_BYTES))
-        for fd in (reader, writer, *fds):
+        os.close(writer)
+        sock.send(os.read(reader, MAX_BYTES) or b"0")
+        for fd in (reader, *fds):
             os.close(fd)
 
 
@@ -153,6 +163,7 @@ def _become_daemon(
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = arguments
+    sys.path[:1] = [directory, str(ROOT)]
     gc.unfreeze()
     code = 0
     try:

@@ -55,8 +55,8 @@ class SessionTable:
         return [index for index, service in enumerate(self._all(Session.SERVICE)) if service]
 
     def mark(self, index: int) -> int:
-        """A number by which the session in an entry is known from those before and
-        after it: 64 bits, in which a time of 18 minutes comes round.
+        """A number of 64 bits that no other session of this entry has had for 18
+        minutes.
         """
         return index << _MARK_BITS | self.entry(index)[Session.ACCEPTED_NS] & _MARK_MASK
 
@@ -87,7 +87,7 @@ class SessionTable:
         words[Session.SOURCE] = source
         words[Session.SERVICE] = service + 1  # the last: it makes the entry valid
 
-    def has_whole(self, listener: int) -> bool:
+    def has_program_on(self, listener: int) -> bool:
         """Whether a program has the socket with the counter ``listener`` itself: it has
         no peer, unlike the sessions of that listener.
         """

@@ -54,8 +54,10 @@ def check_programs(config: Config, host: Host, findings: Findings) -> None:
 
 
 def needs_root(options: ProcessOptions, daemon: Daemon) -> bool:
-    """Whether only root can start the program as its user and groups."""
-    return bool(_foreign_keys(options, daemon))
+    """Whether only root can start the program: as its user and groups, or with a nice
+    value below that of the daemon.
+    """
+    return bool(_foreign_keys(options, daemon)) or options.nice < 0
 
 
 def _foreign_keys(options: ProcessOptions, daemon: Daemon) -> list[str]:
@@ -116,7 +118,11 @@ def _check_rights(
                 f"it differs from the daemon's, whose programs run as {quoted(daemon.user)}:"
                 f" {DROP_IN}",
             )
-    elif options.user and options.user != host.drops_to and privileges.is_root(options.user):
+    if options.nice < 0 and (host.uid != 0 or isinstance(options, FunctionOptions)):
+        reason = DROP_IN if host.uid != 0 else "a function has given up root's rights"
+        findings.error((*path, "nice"), f"is less than 0: {reason}")
+    is_new = options.user not in ("", host.drops_to)
+    if host.uid == 0 and is_new and privileges.is_root(options.user):
         findings.warning(
             (*path, "user"),
             f"{quoted(options.user)} lets the program keep root's rights: a client that takes it"

@@ -4,9 +4,9 @@ All programs of a service, and the processes that they start, write to one socke
 (:mod:`unpd.kernel.shared_stderr`). What is written is always read, so that a program
 that writes without end keeps no other one waiting; what is logged of it is bounded.
 
-A line is of the program to whose session (setsid(2)) its writer belongs. Of a writer
-that is gone already, nobody knows the session: then it is of the only program of the
-service that runs, or stands for itself.
+A line is of the program to whose session (setsid(2)) its writer belongs. The session of
+a writer that has ended is not known: its line counts as one of the only program of the
+service that runs, and stands for itself if there are several.
 
 Owns the beginnings of lines, and the last line of each program. Called by
 :mod:`unpd.dispatcher.programs`. Raises OSError if the socket is broken for good.
@@ -30,6 +30,8 @@ the oldest is forgotten first.
 """
 PIECES = 16
 """How many pieces are read in one turn."""
+LAST_PIECES = 256
+"""How many are read when a program has ended, so that its last words are among them."""
 LINES_PER_S = 100
 
 
@@ -58,10 +60,13 @@ class ErrorLines:
         self._limit = LineLimit(LINES_PER_S)
         self._begun: dict[int, _Begun] = {}  # by the writers
         self._last: dict[int, str] = {}
+        self._ended: dict[int, None] = {}  # programs, the last MAX_WRITERS
 
-    def read(self, now: float) -> bool:
-        """Log the lines that are there, those of one turn at most. False at the end."""
-        for _ in range(PIECES):
+    def read(self, now: float, pieces: int = PIECES) -> bool:
+        """Log the lines that are there, but no more than ``pieces``. False at the
+        end.
+        """
+        for _ in range(pieces):
             if (read := self._stderr.read()) is None:
                 return True
             writer, piece = read
@@ -76,11 +81,14 @@ class ErrorLines:
         """
         for writer in [writer for writer, begun in self._begun.items() if begun.owner == pid]:
             self._write(pid, self._begun.pop(writer).text, now)
+        if len(self._ended) >= MAX_WRITERS:
+            del self._ended[next(iter(self._ended))]
+        self._ended[pid] = None
         return self._last.pop(pid, "")
 
     def _owner_of(self, writer: int) -> int:
         running = self._running()
-        if writer in running or not writer:
+        if writer in running or writer in self._ended or not writer:
             return writer
         try:
             leader = os.getsid(writer)

@@ -66,8 +66,8 @@ def _function(handler: str) -> Function:
     found: Any = getattr(module, name, None)
     if not callable(found):
         raise HandlerError(f"is no function of {getattr(module, '__file__', module_name)}")
-    called = found if inspect.isroutine(found) else type(found).__call__
-    if any(kind(called) for kind in _UNCALLED):
+    # The former also knows methods and partials of a function.
+    if any(kind(each) for each in (found, type(found).__call__) for kind in _UNCALLED):
         raise HandlerError("must be a plain function, without async and yield")
     with contextlib.suppress(ValueError):  # some functions in C do not tell
         try:

@@ -14,9 +14,9 @@ The master calls :meth:`Dispatcher.run` in the forked child. If an earlier dispa
 died, this one has its table: the sessions in it count on, and get the orders too.
 
 On RETIRE and FINISH it drains: it accepts what waits in the queues, as far as there is
-room, closes the listeners, and leaves after its last session. On LEAVE it waits for the
-sessions alone. It passes every order on. Raises OSError if a listener is broken for
-good.
+room, closes the listeners, and leaves after its last session, and its last trial of a
+program. On LEAVE it waits for these alone. It passes every order on. Raises OSError if
+a listener is broken for good.
 """
 
 import functools

@@ -16,7 +16,8 @@ its end, hit another process group that got its number. The rest of such a progr
 group is not killed at its end. Programs that no launcher has, because theirs died while
 it drained, get no SIGKILL before the stop is over, and nobody reads their standard
 error: they wait when it is full. The running programs of a service share their standard
-error: one that shuts it down (shutdown(2)) does so for all of these.
+error: one that shuts it down (shutdown(2)) does so for all of these. The new one
+belongs to this launcher alone: programs that have it lose it if the launcher dies.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from typing import Any, TypeVar
 
 from unpd.board.layout import NS
 from unpd.dispatcher import environment
-from unpd.dispatcher.error_lines import ErrorLines
+from unpd.dispatcher.error_lines import LAST_PIECES, PIECES, ErrorLines
 from unpd.dispatcher.heirlooms import Heirlooms
 from unpd.dispatcher.launch import Launch, Steps, begin, start_of_session
 from unpd.dispatcher.processes import SessionProcesses
@@ -235,8 +236,8 @@ class Programs(SessionProcesses):
     def _has_to_end(self, index: int) -> bool:
         return bool(self._programs.terminated_ns(index))
 
-    def _read_lines(self, column: int, _mask: int = 0) -> None:
-        if self._lines[column].read(self._clock()):
+    def _read_lines(self, column: int, _mask: int = 0, pieces: int = PIECES) -> None:
+        if self._lines[column].read(self._clock(), pieces):
             return
         stderr = self._stderrs[column]
         self._loop.forget(stderr.fds[0])  # else it is readable for ever
@@ -346,7 +347,7 @@ class Programs(SessionProcesses):
         """Account for the programs that have ended, after their last words."""
         if self._reaper.reaped:
             for column in self._lines:
-                self._read_lines(column)
+                self._read_lines(column, pieces=LAST_PIECES)
         super().take_ends()
 
     def try_out(self, service: str, fd: int) -> dict[str, Any]:

@@ -7,11 +7,11 @@ the table of sessions, and no metric counts it.
 
 Owns the sockets. Called by :mod:`unpd.dispatcher.programs`. Raises nothing.
 
-Known gap: a launcher that dies, or leaves at a stop, tells the command nothing but the
-end of the socket.
+Known gap: a launcher that dies tells the command nothing but the end of the socket.
 """
 
 import contextlib
+import math
 import mmap
 import os
 import select
@@ -45,6 +45,7 @@ class Trial:
     entry: memoryview
     began_at: float
     kill_after_s: float
+    kill_at: float = math.inf
     wheel_slot: set[Any] | None = None
 
 
@@ -58,6 +59,7 @@ class Trials:
         self._loop = Loop()
         self._wheel: Wheel[Trial] = Wheel()
         self._all: dict[int, Trial] = {}
+        self._ending = False
 
     def __len__(self) -> int:
         return len(self._all)
@@ -83,6 +85,9 @@ class Trials:
         except OSError as error:
             os.close(fd)
             return {"error": f"what came is no socket: {error.strerror}"}
+        if self._ending:
+            sock.close()
+            return {"error": "the daemon stops"}
         flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
         try:
             _, fds, _, _ = socket.recv_fds(sock, 1, STANDARD, flags)
@@ -120,7 +125,8 @@ class Trials:
 
     def _terminate(self, trial: Trial) -> None:
         _signal(trial, signal.SIGTERM)
-        self._wheel.put(trial, self._clock() + trial.kill_after_s)
+        trial.kill_at = min(trial.kill_at, self._clock() + trial.kill_after_s)
+        self._wheel.put(trial, trial.kill_at)
 
     def look(self) -> None:
         """Kill the programs that did not end in time."""
@@ -131,8 +137,9 @@ class Trials:
         """End all programs, because the daemon stops: in ``patience_s`` at the
         latest.
         """
+        self._ending = True
         for trial in self._all.values():
-            trial.kill_after_s = min(trial.kill_after_s, patience_s)
+            trial.kill_at = min(trial.kill_at, self._clock() + patience_s)
             self._terminate(trial)
 
     def ended(self, pid: int, end: ProcessEnd) -> None:

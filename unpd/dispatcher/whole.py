@@ -31,15 +31,15 @@ from unpd.worker.terms import Terms
 SHORT_S = 1.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 30.0
-ELDERS_S = 0.1
+LOOK_S = 0.1
 """How often to ask for the programs of earlier generations."""
 
 
 class WholeSocket:
     """``most``: how many programs have it at a time. ``unasked``: they are started
     without anything to take. ``running``: how many programs have each socket, by its
-    ``word``; the launcher counts them. ``elders``: the tables of the launchers of
-    earlier generations.
+    ``word``; the launcher counts them. ``earlier``: the tables of the
+    launchers of earlier generations.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class WholeSocket:
         terms: Terms,
         running: Mapping[int, int],
         keep: int,
-        elders: Sequence[SessionTable] = (),
+        earlier: Sequence[SessionTable] = (),
     ) -> None:
         self.sock = setup.sock
         self.fd = setup.sock.fileno()
@@ -59,7 +59,7 @@ class WholeSocket:
         self.unasked = keep > 0
         self.resume_at: float | None = None
         self._running = running
-        self._elders = elders
+        self._earlier = earlier
         self._counted = 0
         self._started_at = -math.inf
         self._pause_s = FIRST_PAUSE_S
@@ -71,14 +71,16 @@ class WholeSocket:
             self.resume_at = self._again_at(now)
         elif self._counted >= self.most:
             self.resume_at = math.inf
-        elif self.resume_at is None or self.resume_at <= now:
-            self.resume_at = now + ELDERS_S if self._elders_have_it() else None
+        elif self.resume_at is not None and self.resume_at <= now:
+            self.resume_at = None
+        if self.resume_at is None and self._earlier_have_it():
+            self.resume_at = now + LOOK_S
 
-    def _elders_have_it(self) -> bool:
+    def _earlier_have_it(self) -> bool:
         """Whether a program of an earlier generation has the socket. No signal tells
         its end.
         """
-        return not self.unasked and any(each.has_whole(self.word) for each in self._elders)
+        return not self.unasked and any(each.has_program_on(self.word) for each in self._earlier)
 
     def _again_at(self, now: float) -> float | None:
         """A program has ended: when to start the next, None for at once."""

@@ -66,16 +66,16 @@ ROWS: tuple[LogEvent, ...] = (
         ("service", "session_pid", "text", "suppressed"),
         "A program, or a process that it started, wrote a line to its standard error; a service"
         " has at most 100 such lines a second, and this one left out `suppressed` since the one"
-        " before; `session_pid` is the program, or the writer itself, if that has left the session"
-        " of the program, or has ended while several programs run.",
+        " before; `session_pid` is the program as far as it is known: a writer that has ended"
+        " counts as one of the only program that runs, and stands for itself if there are several.",
     ),
     LogEvent(
         "program.stderr_renewed",
         "warning",
         ("service", "suppressed"),
         "A program has shut down its standard error, a socket that it shared with the other"
-        " programs of its service; those that begin from now on have a new one, and the line left"
-        " out `suppressed` since the one before.",
+        " programs of its service; those that run get SIGPIPE at their next line, those that begin"
+        " from now on have a new one, and the line left out `suppressed` since the one before.",
         "Find the program that calls shutdown(2) for descriptor 2, and restart those of its"
         " service that have to log.",
     ),

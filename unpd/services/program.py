@@ -105,8 +105,8 @@ class ProcessOptions(Options):
     """The keys about the process of a connection, whatever runs in it.
 
     ``user``, ``group``: "" for those of the daemon's children; ``group`` is that of
-    ``user`` if only that is given. ``umask``: "" for the daemon's. ``nice`` is added to
-    the daemon's.
+    another ``user`` if only that is given. ``umask``: "" for the daemon's. ``nice`` is
+    added to the daemon's.
     """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)

@@ -58,9 +58,9 @@ def test_a_program_with_the_socket_itself_is_found() -> None:
     for index, peer in enumerate((PEER, b"")):
         table.begin(index, service=1, accepted_ns=5, peer=peer)
         table.entry(index)[Session.LISTENER] = 40 + index
-    assert [table.has_whole(word) for word in (40, 41, 42)] == [False, True, False]
+    assert [table.has_program_on(word) for word in (40, 41, 42)] == [False, True, False]
     table.clear(1)
-    assert not table.has_whole(41)
+    assert not table.has_program_on(41)
 
 
 def test_entries_do_not_overlap() -> None:

@@ -29,6 +29,7 @@ BAD = [
     ('path = ["/no/such"]', "path", 'there is no directory "/no/such"'),
     ('path = ["/bin/cat"]', "path", 'there is no directory "/bin/cat"'),
     ('directory = "/no/such"', "directory", 'there is no directory "/no/such"'),
+    ("nice = -1", "nice", "is less than 0: a function has given up root's rights"),
     ("kill_after_s = 0", "kill_after_s", "must be a number of seconds from 0.1 to 3600"),
     (
         'model = "fork"',

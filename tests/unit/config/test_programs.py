@@ -219,6 +219,17 @@ def test_another_user_needs_root(host: Host, line: str) -> None:
     )
 
 
+def test_a_greater_priority_needs_root(host: Host) -> None:
+    """Else the kernel would refuse it for each client."""
+    plain = replace(host, uid=1000, user="unpd", children=None)
+    with pytest.raises(ConfigError) as caught:
+        loads(f"{CAT}nice = -1\n", plain)
+    assert str(caught.value) == (
+        "unpd.toml:5: services.x.nice: is less than 0: only a daemon that root started can do that;"
+        " under unpd.service, install the drop-in programs.conf (PROGRAMS in unpd(8))"
+    )
+
+
 def test_the_own_user_needs_no_root(host: Host) -> None:
     """Nor its own group, as [daemon] names them."""
     plain = replace(host, uid=1000, user="unpd", children=None)
@@ -242,10 +253,14 @@ def test_a_program_with_roots_rights_is_warned_of(host: Host) -> None:
         ({"user": "other"}, True),
         ({"group": "other"}, True),
         ({"groups": ("unpd",)}, True),
+        ({"nice": 5}, False),
+        ({"nice": -1}, True),
     ],
 )
 def test_who_needs_root(keys: dict[str, Any], expected: bool) -> None:
-    """Another user or group than the daemon's, and any supplementary group."""
+    """Another user or group than the daemon's, any supplementary group, and a greater
+    priority.
+    """
     daemon = Daemon(user="unpd", group="unpd")
     assert needs_root(ProgramOptions(command=("/bin/cat",), **keys), daemon) is expected
 

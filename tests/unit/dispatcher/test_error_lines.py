@@ -133,6 +133,19 @@ def dead_pid() -> int:
         return process.pid
 
 
+def test_the_rest_of_an_ended_program_is_no_others() -> None:
+    """It may come after its end, when only one other program runs."""
+    gone = dead_pid()
+    scene = Scene((gone, b"first\n"))
+    scene.running = [gone, 7]
+    scene.texts()
+    assert scene.lines.forget(gone, 1.0) == "first"
+    scene.running = [7]
+    scene.stderr.pieces.append((gone, b"rest\n"))
+    scene.texts()
+    assert scene.owners() == [gone, gone]
+
+
 def test_a_line_of_another_session_is_its_own() -> None:
     """A writer that has left the session of its program, or whose program has ended."""
     with child_of_a_program() as (_, child):

@@ -112,7 +112,7 @@ def scene(make_scene: Callable[[int], Scene]) -> Scene:
 
 
 def test_a_place_is_free_before_the_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So who sees by the metrics that a session has ended is let in."""
+    """A client that comes when the metrics show the end is let in."""
     scene, seen = Scene(1), list[int]()
     counted = scene.ledger.ended
 

@@ -233,12 +233,12 @@ def _live_as_launcher(
 ) -> None:
     services = _service_setups(runtime, deployment, newborn)
     programs = prepare(runtime, deployment, newborn.child, services)
-    elders = runtime.lanes.elders(newborn.child)
+    earlier = runtime.lanes.earlier(newborn.child)
     setup = replace(
         _dispatcher_setup(runtime, deployment, newborn, services),
         roll=ProgramRoll,
         processes=functools.partial(Programs, setup=programs),
-        listeners=functools.partial(sockets_of, programs.running, elders),
+        listeners=functools.partial(sockets_of, programs.running, earlier),
     )
     _serve(Dispatcher(setup))
 

@@ -150,7 +150,7 @@ class Lanes:
         lane.roll = lane.ledger = None
         return lane
 
-    def elders(self, child: Child) -> list[SessionTable]:
+    def earlier(self, child: Child) -> list[SessionTable]:
         """The tables of the dispatchers of earlier generations."""
         return [lane.table for lane in self._lanes if lane.generation < child.generation]
 

@@ -132,13 +132,13 @@ def _prepare(
 
 def sockets_of(
     running: Mapping[int, int],
-    elders: Sequence[SessionTable],
+    earlier: Sequence[SessionTable],
     service: ServiceSetup,
     gate: Gate,
 ) -> Iterable[Listener | WholeSocket]:
     """The listeners of a service; its sockets, if its programs take the clients.
-    ``running``: how many programs have each, by its counter in the row. ``elders``: the
-    tables of the launchers of earlier generations.
+    ``running``: how many programs have each, by its counter in the row. ``earlier``:
+    the tables of the launchers of earlier generations.
     """
     options: ProgramOptions = service.service.options
     if not options.takes_socket:
@@ -148,6 +148,6 @@ def sockets_of(
         for sock, column in service.datagrams
     ]
     return [
-        WholeSocket(setup, terms_of(service, gate), running, options.keep, elders)
+        WholeSocket(setup, terms_of(service, gate), running, options.keep, earlier)
         for setup in (*service.listeners, *datagrams)
     ]

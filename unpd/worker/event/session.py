@@ -401,7 +401,7 @@ class Session:
             log_end(shared.log, self._ended(cause, duration_s))
         self.stage = _ENDED
         shared.wheel.remove(self)
-        if self.terms.admission is not None:  # who sees the end counted finds the place free
+        if self.terms.admission is not None:  # the place is free before the end is counted
             self.terms.admission.left(self.hold)
         shared.ledger.ended(self.terms, cause, duration_s)
         self.stream.close()

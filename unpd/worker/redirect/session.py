@@ -8,8 +8,9 @@ down: the dial goes on behind it.
 Then two flows relay (:mod:`unpd.worker.redirect.flow`). The session ends when both have
 passed on the FIN of their sources. If one side breaks, the other gets the bytes that
 came before, also those that our kernel still has, and then a reset, so that it does not
-take a part for the whole. A session that is cut off by a limit resets both sides; one
-that is merely idle sends both a FIN.
+take a part for the whole. A side that had sent its FIN, or only does not read any more,
+has not broken: what it sends goes on. A session that is cut off by a limit resets both
+sides; one that is merely idle sends both a FIN.
 
 In a graceful stop a client that waits for an answer is not quiet: its session goes on
 for as long as the stop allows, the others end after a moment of silence.
@@ -43,7 +44,7 @@ from unpd.worker.ways import way_of
 DELIVERY_S = 0.125
 """How often a session that is being cut off asks whether all bytes have arrived."""
 LONGEST_DELIVERY_S = 60.0
-"""How long it does so at most, after the last byte was written."""
+"""How long it does so at most after the last byte was acknowledged."""
 
 _IDLE, _STALLED, _SHUTDOWN = EndCause.IDLE, EndCause.STALLED, EndCause.SHUTDOWN
 
@@ -51,9 +52,9 @@ _IDLE, _STALLED, _SHUTDOWN = EndCause.IDLE, EndCause.STALLED, EndCause.SHUTDOWN
 class RelaySession:
     """The state of a session. ``peer``: the client's address, as in
     :class:`unpd.worker.event.session.Session`. ``active_at``: when bytes last moved.
-    ``cause``: why we are ending the session, None while we are not. ``hold``: what it
-    holds of the limit for its source. ``up`` leads from the client to the target,
-    ``down`` back.
+    ``cause``: why the session ends, None while nothing says that it does. ``hold``:
+    what it holds of the limit for its source. ``up`` leads from the client to the
+    target, ``down`` back.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class RelaySession:
         "_place",
         "_targets",
         "_told_local",
+        "_unacknowledged",
         "active_at",
         "cause",
         "client",
@@ -98,6 +100,7 @@ class RelaySession:
         self._client_was_first = False
         self._banner_bytes = 0
         self._broken: End | None = None  # the end that was cut off
+        self._unacknowledged = 0  # bytes on the way to the other end
         self._targets: Targets = terms.targets
         self._place = -1  # of the target that was reached
         self._dial = Dial(self._targets, self)
@@ -204,7 +207,8 @@ class RelaySession:
     def flow_ended(self) -> None:
         """End if both directions are over. The cause tells whose FIN came first."""
         if self.up.ended and self.down.ended:
-            self.end(EndCause.CLIENT_FIN if self._client_was_first else EndCause.DONE)
+            by_fin = EndCause.CLIENT_FIN if self._client_was_first else EndCause.DONE
+            self.end(self.cause or by_fin)
         else:
             self._client_was_first = self.up.ended
 
@@ -220,8 +224,17 @@ class RelaySession:
             self.target.close()
             self.client.watch()
             self._dial.lost(error.errno or errno.ECONNRESET)
+        elif error.errno == errno.EPIPE and self._relays_from(end):
+            # It takes no more bytes. Those that it sends are whole: a reset behind a
+            # FIN is this error, too, and that before a FIN is another.
+            self.cause = self._cause_of(end, error)
+            end.incoming.drop()
+            self.watch()
         else:
             self._cut_off(end, error)
+
+    def _relays_from(self, end: End) -> bool:
+        return self.stage is RelayStage.SERVING and not end.outgoing.ended
 
     def _is_untouched(self) -> bool:
         """Whether no byte and no FIN of either side was passed on."""
@@ -366,7 +379,7 @@ class RelaySession:
         """Reset the other end when its kernel has acknowledged all bytes: a reset drops
         what is under way. Ask again in a moment if it has not.
         """
-        if self.shared.now < self._deliver_until() and self._is_under_way():
+        if self._is_under_way() and self.shared.now < self._deliver_until():
             self.client.watch()
             self.target.watch()
             self.schedule()
@@ -383,8 +396,11 @@ class RelaySession:
         other = self.target if self._broken is self.client else self.client
         if other.fd < 0:
             return False
+        unacknowledged = kernel.unsent(other.fd)
+        if unacknowledged != self._unacknowledged:  # a slow reader is no dead one
+            self._unacknowledged, self.active_at = unacknowledged, self.shared.now
         is_read = self._broken is not None and self._broken.fd < 0
-        return not is_read or other.incoming.waits or kernel.unsent(other.fd) > 0
+        return not is_read or other.incoming.waits or unacknowledged > 0
 
     def reset(self, cause: EndCause) -> None:
         """End now: reset both sides, and drop what waits for them."""
