@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unpd.cli.client.report import BULK_FIELDS, MEASURED_FIELDS
+from unpd.cli.parser import option_of
 from unpd.config.foreign import XINETD
 from unpd.control.status_fields import (
     CHANGES,
@@ -67,7 +68,7 @@ def _usage(argument: Argument) -> str:
     if argument.operand:
         return f"Ar {argument.placeholder}"
     value = f" Ar {argument.placeholder}" if argument.placeholder else ""
-    return f"Fl -{argument.name}{value}"
+    return f"Fl {option_of(argument)[1:]}{value}"
 
 
 def verbs() -> Iterator[str]:

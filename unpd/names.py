@@ -202,6 +202,8 @@ class EndCause(enum.StrEnum):
     ERROR = "error"
     DONE = "done"
     DENIED = "denied"
+    KICKED = "kicked"
+    """An operator has ended it."""
     NO_TARGET = "no_target"
     """A redirect reached none of its targets."""
     TARGET_LOST = "target_lost"

@@ -22,6 +22,7 @@ from unpd.config.access_lists import THIS_HOST
 from unpd.kernel.connections import address_text
 from unpd.names import EndCause, HeaderResult, RefusalReason
 from unpd.worker.arrivals import HEADER_TIMEOUT_S, PARTING_S
+from unpd.worker.selection import Kick, Selection
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL = SIGNATURE + b"\x20\x00\x00\x00"
@@ -338,7 +339,7 @@ def test_a_live_denial_shuts_a_client_out(bench: Benches) -> None:
     b.connect().sendall(header("198.51.100.7"))
     b.until(lambda: len(b.sessions()) == 2)
     b.deny("192.0.2.0/24")
-    assert b.engine.kick(Network.parse("192.0.2.0/24")) == 1
+    assert b.engine.kick(Kick(Selection(network=Network.parse("192.0.2.0/24")))) == 1
     late = b.connect()
     late.sendall(header("192.0.2.9"))
     assert gone(b, late)
@@ -355,7 +356,7 @@ def test_a_live_denial_of_a_load_balancer_shuts_it_out(bench: Benches) -> None:
     served.sendall(header())
     b.until(lambda: b.engine.open == 2 and b.sessions())
     b.deny("127.0.0.0/8")
-    assert b.engine.kick(Network.parse("127.0.0.0/8")) == 1
+    assert b.engine.kick(Kick(Selection(network=Network.parse("127.0.0.0/8")))) == 1
     assert gone(b, waiting)
     late = b.connect()
     assert gone(b, late)

@@ -1,4 +1,6 @@
-"""``unpd connections``: the open connections of all kinds of children, page by page."""
+"""``unpd connections`` lists the open connections of all kinds of children, page by
+page; ``unpd kick`` ends them.
+"""
 
 import contextlib
 import json
@@ -11,11 +13,18 @@ from typing import Any
 import pytest
 
 from tests.support import clients
-from tests.support.counts import wait_active
+from tests.support.counts import wait_active, wait_ended
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import reload
-from tests.support.programs import TELL_PID, begun, service
+from tests.support.programs import (
+    TELL_PID,
+    begun,
+    gone,
+    kill_launcher,
+    launcher,
+    service,
+)
 from tests.support.waiting import until
 from unpd.cli.connections_text import _KEYS
 from unpd.control.status_fields import CONNECTION
@@ -175,6 +184,67 @@ def test_the_table_is_one_for_people(launch: Launch) -> None:
         names = ["SERVICE", "PEER", "LOCAL", "AGE", "RECEIVED", "SENT", "RTT", "AGAIN", "STATE"]
         assert header.split() == [*names, "CHILD", "PID"]
         assert [line.split()[1] for line in lines] == [peer(busy), peer(quiet)]
+
+
+# --- kick -----------------------------------------------------------------------------
+
+
+def kicked(unpd: Unpd, *words: str) -> str:
+    """What the command says."""
+    done = unpd.run("kick", "--control", str(unpd.control), *words)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("model", ["event", "fork", "iterative"])
+def test_a_kick_ends_the_connections_of_a_selection(launch: Launch, model: str) -> None:
+    """Their clients get a reset, others stay, and the cause is counted. A dry run only
+    counts.
+    """
+    text = FORK.replace("fork", model) + '[services.discard]\nlisten = ["tcp://127.0.0.1:0"]\n'
+    unpd = launch(text)
+    with contextlib.ExitStack() as stack:
+        (sock,) = served(stack, unpd, 1)
+        other = stack.enter_context(clients.connect(unpd.address("discard")))
+        wait_active(unpd, 1, service="discard")
+        assert kicked(unpd, "--service", "echo", "--dry-run") == "1 connection would end\n"
+        assert kicked(unpd, "--service", "echo", "--older", "1h") == "0 connections ended\n"
+        assert kicked(unpd, "--peer", "192.0.2.0/24") == "0 connections ended\n"
+        wait_active(unpd, 1)
+        assert kicked(unpd, "--service", "echo", "--peer", "127.0.0.1") == "1 connection ended\n"
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        wait_ended(unpd, {"kicked": 1})
+        other.sendall(b"x")
+        wait_active(unpd, 1, service="discard")
+        event = unpd.wait_event("connections.kicked", after=2)
+        told = {key: event.fields[key] for key in ("service", "network", "ended", "silent")}
+        assert told == {"service": "echo", "network": "127.0.0.1", "ended": 1, "silent": 0}
+        assert len(unpd.log_events("connections.kicked")) == 3, "a dry run has no line"
+
+
+def test_a_kick_ends_programs(launch: Launch) -> None:
+    """Also those whose launcher has died; their end has the same cause."""
+    unpd = launch(service("cat", *TELL_PID))
+    with contextlib.ExitStack() as stack:
+        _, pid = begun(stack, unpd.address("cat"))
+        kill_launcher(unpd, launcher(unpd))
+        assert kicked(unpd, "--all") == "1 connection ended\n"
+        gone(pid)
+        unpd.metric_becomes(1, "unpd_connections_ended_total", service="cat", cause="kicked")
+
+
+def test_a_kick_names_what_it_ends(launch: Launch) -> None:
+    """Every connection only if that is asked for."""
+    unpd = launch(FORK)
+    done = unpd.run("kick", "--control", str(unpd.control))
+    assert (done.returncode, done.stderr.decode()) == (
+        1,
+        "unpd: name what to end, by --service, --peer or --older; --all ends every connection\n",
+    )
+
+
+# --- tables ---------------------------------------------------------------------------
 
 
 def test_each_sort_key_has_its_function() -> None:

@@ -19,6 +19,7 @@ from unpd.board.layout import Service
 from unpd.kernel.connections import address_text
 from unpd.loop import now
 from unpd.names import ChildOrder, HeaderResult
+from unpd.worker.selection import Kick, Selection
 
 PLACES = 3
 PROXIES = rules("127.0.0.1")
@@ -160,7 +161,7 @@ def test_a_denied_client_that_waits_for_its_fork_ends(bench: DispatcherBench) ->
     for number, sock in enumerate(socks):
         sock.sendall(header(f"192.0.2.{number}"))
         arriving(bench, 1 - number)
-    assert bench.dispatcher.kick(Network.parse("192.0.2.0")) == 1
+    assert bench.dispatcher.kick(Kick(Selection(network=Network.parse("192.0.2.0")))) == 1
     assert gone(socks[0])
     bench.processes.refusal = None
     becomes(bench, "192.0.2.1:51234")
@@ -172,21 +173,21 @@ def test_a_denied_load_balancer_loses_its_arrivals(bench: DispatcherBench) -> No
     waiting = bench.connect()
     becomes(bench, "192.0.2.7:51234")
     arriving(bench, 1)
-    assert bench.dispatcher.kick(Network.parse("127.0.0.0/8")) == 1
+    assert bench.dispatcher.kick(Kick(Selection(network=Network.parse("127.0.0.0/8")))) == 1
     assert gone(waiting)
     assert over(bench) == {HeaderResult.TOLD: 1, HeaderResult.DROPPED: 1}
     assert bench.gate.shown.counts.service_open(0) == 1
 
 
 def test_arrivals_are_shown_behind_the_sessions(bench: DispatcherBench) -> None:
-    """Their numbers are no entries of the table."""
+    """Their numbers are no entries of the table. (This bench forks no process.)"""
     bench.connect().sendall(header())
     bench.connect()
     becomes(bench, "192.0.2.7:51234")
     arriving(bench, 1)
     found = list(bench.dispatcher.connections())
     described = [(each.number < PLACES, each.describe(now())["state"]) for each in found]
-    assert described == [(True, "serving"), (False, "arriving")]
+    assert described == [(True, "unforked"), (False, "arriving")]
     assert [each.number for each in bench.dispatcher.connections(found[0].number)] == [
         found[1].number
     ]

@@ -33,6 +33,7 @@ from unpd.worker.event.shared import LARGE_READ_BYTES, SMALL_READ_BYTES
 from unpd.worker.redirect.dial import Dial
 from unpd.worker.redirect.flow import End
 from unpd.worker.redirect.session import LONGEST_DELIVERY_S
+from unpd.worker.selection import Kick, Selection
 
 SLOT_S = 0.125
 
@@ -956,7 +957,7 @@ def test_a_denied_client_that_is_gone_leaves_nothing_behind(make: Redirects) -> 
     upstream = make.upstream(receive_buffer=1)
     bench = make(upstream.text)
     target = delivering(bench, upstream)
-    assert bench.engine.kick() == 1
+    assert bench.engine.kick(Kick(Selection())) == 1
     with pytest.raises(ConnectionResetError):
         bench.read(target, 32 * 1024)
     ended(bench, EndCause.CLIENT_RST)
@@ -982,7 +983,7 @@ def test_a_denied_client_is_cut_off_on_both_sides(make: Redirects) -> None:
     upstream = make.upstream()
     bench = make(upstream.text)
     client, target = pair(bench, upstream)
-    assert bench.engine.kick() == 1
+    assert bench.engine.kick(Kick(Selection())) == 1
     client.setblocking(False)
     target.setblocking(False)
     assert is_reset(client)

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tests.support import ROOT
-from unpd.cli.parser import make_parser
+from unpd.cli.parser import make_parser, option_of
 from unpd.config.access import Access, MaxPressure
 from unpd.config.access_lists import AccessList
 from unpd.config.foreign import INSTEAD, XINETD
@@ -191,7 +191,7 @@ def test_a_verb_is_explained_as_in_its_table(verb: Verb) -> None:
         if argument.operand or argument.internal:
             continue
         value = f" Ar {argument.placeholder}" if argument.placeholder else ""
-        text = dict(items(flags, "Fl"))[f"-{argument.name}{value} Pq Cm {verb.name}"]
+        text = dict(items(flags, "Fl"))[f"{option_of(argument)[1:]}{value} Pq Cm {verb.name}"]
         assert text.partition(' .\\" End of')[0] == f"{sentence(argument.help)}."
 
 

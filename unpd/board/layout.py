@@ -304,7 +304,7 @@ class Session(Area):
     SOURCE = Word("the key of its source in the dispatcher's lane; 0: it is not counted there")
     STATUS = Word("its wait status, and one more; 0: the master has not reaped it")
     FORKED = Word("1 if the dispatcher's row counts its process, else 0")
-    KICKED = Word("1: it has to leave because its client is denied, else 0")
+    KICKED = Word("the end cause for which it has to leave, and one more; 0: none")
     LISTENER = Word("where the row counts the connections of its listener")
     FAILED_STEP = Word("the step of its start that failed, and one more", values=START_STEPS)
     FAILED_ERRNO = Word("the errno of that step")

@@ -17,7 +17,8 @@ index with its table, and takes a counter that no honest session reaches for 0.
 
 import mmap
 
-from unpd.board.layout import WORD_BYTES, Session
+from unpd.board.layout import END_CAUSES, WORD_BYTES, Session
+from unpd.names import EndCause
 
 _MARK_BITS = 40
 _MARK_MASK = (1 << _MARK_BITS) - 1
@@ -32,6 +33,12 @@ def leave_trace(entry: memoryview, trace: str) -> None:
     kept = trace.encode("utf-8", "backslashreplace")[-_TRACE_BYTES:]
     words = memoryview(kept.ljust(_TRACE_BYTES, b"\0")).cast("Q")
     entry[Session.span(Session.TRACE)] = words
+
+
+def kicked_for(entry: memoryview) -> EndCause | None:
+    """For which cause a session has to leave, if it has to."""
+    number = entry[Session.KICKED]
+    return END_CAUSES[number - 1] if 0 < number <= len(END_CAUSES) else None
 
 
 class SessionTable:

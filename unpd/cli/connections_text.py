@@ -1,6 +1,6 @@
-"""The table that ``unpd connections`` prints for people.
+"""The texts that ``unpd connections`` and ``unpd kick`` print for people.
 
-Called by unpd.cli.verbs with connections that have every field of their table in
+Called by unpd.cli.verbs with answers that have every field of their tables in
 :mod:`unpd.control.status_fields`. Raises nothing.
 """
 
@@ -65,4 +65,23 @@ def table(found: Sequence[Values]) -> str:
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
+    )
+
+
+def kicked(answer: Values, *, dry_run: bool) -> str:
+    """How many connections a kick has ended, or would end."""
+    number = answer["kicked"]
+    return f"{number} connection{'s' * (number != 1)} {'would end' if dry_run else 'ended'}"
+
+
+def silence(answer: Values) -> str:
+    """A complaint about processes that have not ended their connections; "" if all
+    have.
+    """
+    number = answer["silent"]
+    if not number:
+        return ""
+    return (
+        f"{number} process{'es' * (number != 1)} did not answer: connections may be open there;"
+        " unpd status shows the processes"
     )

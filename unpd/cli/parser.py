@@ -185,13 +185,18 @@ def _add_verb(commands: "_Commands[argparse.ArgumentParser]", verb: Verb) -> Non
 
 
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
-    name = argument.name if argument.operand else f"--{argument.name}"
+    name = argument.name if argument.operand else option_of(argument)
     if argument.type is bool:
         parser.add_argument(name, action="store_true", help=argument.help)
     else:
         parser.add_argument(
             name, metavar=argument.placeholder, type=_text(argument.check), help=argument.help
         )
+
+
+def option_of(argument: Argument) -> str:
+    """The option of an argument on the command line."""
+    return f"--{argument.name.replace('_', '-')}"
 
 
 def _text(check: Callable[[str], object]) -> Callable[[str], str]:

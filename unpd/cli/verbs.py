@@ -34,6 +34,7 @@ from unpd.control.status_fields import (
     DENIED,
     DENY,
     EXPLAINED,
+    KICK,
     SCHEMA,
     STATUS,
     UNDENY,
@@ -200,6 +201,16 @@ def connections(args: argparse.Namespace) -> int:
     return ExitCode.DONE if shown and not silent else ExitCode.FAILED
 
 
+def kick(args: argparse.Namespace) -> int:
+    """``unpd kick``: a process that does not answer is a failure."""
+    with contextlib.closing(_connect(args)) as client:
+        answer = _checked(client.ask(request_of(args)), KICK)
+    show(connections_text.kicked(answer, dry_run=args.dry_run))
+    if complaint := connections_text.silence(answer):
+        complain(complaint)
+    return ExitCode.FAILED if answer["silent"] else ExitCode.DONE
+
+
 def explain(args: argparse.Namespace) -> int:
     """``unpd explain``: ask the daemon, or with --config the rules of that file."""
     path = config_path(args) if args.config is not None else None
@@ -249,6 +260,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = MappingProxyType(
         "denied": denied,
         "explain": explain,
         "connections": connections,
+        "kick": kick,
         "try": try_,
     }
 )

@@ -290,6 +290,13 @@ CONNECTIONS = (
 """The fields of the answer to ``connections``."""
 
 
+KICK = (
+    StatusField("kicked", "integer", "How many connections have ended, or would end."),
+    StatusField("silent", "integer", "How many processes have not answered."),
+)
+"""The fields of the answer to ``kick``."""
+
+
 def paths(
     fields: tuple[StatusField, ...] = STATUS, before: str = ""
 ) -> Iterator[tuple[str, StatusField]]:

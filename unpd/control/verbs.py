@@ -139,6 +139,29 @@ _CIDR = Argument(
     help="an address or a network, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32",
 )
 
+_SELECTION = (
+    Argument(
+        name="service",
+        type=str,
+        placeholder="SERVICE",
+        help="only the connections of this service",
+    ),
+    Argument(
+        name="peer",
+        type=str,
+        placeholder="CIDR",
+        check=_network,
+        help="only those of clients in this network",
+    ),
+    Argument(
+        name="older",
+        type=str,
+        placeholder="TIME",
+        check=_span,
+        help="only those that are open for this time, such as 90s, 10m, 2h or 1d",
+    ),
+)
+
 _ROWS = (
     Verb(
         name="stop",
@@ -346,26 +369,7 @@ _ROWS = (
         answered=Answered.LATER,
         changes=False,
         arguments=(
-            Argument(
-                name="service",
-                type=str,
-                placeholder="SERVICE",
-                help="list only the connections of this service",
-            ),
-            Argument(
-                name="peer",
-                type=str,
-                placeholder="CIDR",
-                check=_network,
-                help="list only those of clients in this network",
-            ),
-            Argument(
-                name="older",
-                type=str,
-                placeholder="TIME",
-                check=_span,
-                help="list only those that are open for this time, such as 90s, 10m, 2h or 1d",
-            ),
+            *_SELECTION,
             Argument(
                 name="after",
                 type=str,
@@ -391,6 +395,34 @@ _ROWS = (
                 type=bool,
                 default=False,
                 help="print the list as JSON",
+            ),
+        ),
+    ),
+    Verb(
+        name="kick",
+        help="end open connections",
+        description=(
+            "End open connections: those of a service, of clients in a network, or that are open"
+            " for a time; all filters must hold. Their clients get a reset, and their programs"
+            " SIGTERM. They may come again: unpd deny keeps them out."
+            " The command prints how many there were."
+            " A process that does not answer within 3 seconds is a failure."
+        ),
+        answered=Answered.LATER,
+        changes=True,
+        arguments=(
+            *_SELECTION,
+            Argument(
+                name="all",
+                type=bool,
+                default=False,
+                help="end every connection, where no filter is given",
+            ),
+            Argument(
+                name="dry_run",
+                type=bool,
+                default=False,
+                help="end none, but print how many would end",
             ),
         ),
     ),

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.memory import Scoreboard
 from unpd.board.sessions import SessionTable
@@ -52,6 +51,7 @@ from unpd.worker.orders import Signals
 from unpd.worker.questions import Described, Questions
 from unpd.worker.reception import Entered, Reception
 from unpd.worker.refusals import RefusalLines
+from unpd.worker.selection import Kick
 from unpd.worker.terms import Terms
 
 SWEEP_S = 1.0
@@ -330,14 +330,15 @@ class Dispatcher:
             self._doors.pop().listener.sock.close()
         self._setup.title("draining")
 
-    def kick(self, network: Network) -> int:
-        """End the sessions whose clients are in a denied network, the connections that
-        wait for their fork, and the arrivals of load balancers in it; return how many.
+    def kick(self, kick: Kick) -> int:
+        """End the sessions of a selection, the connections that wait for their fork,
+        and the arrivals of load balancers; return how many.
         """
-        kicked = self._roll.kick(network)
-        self._processes.tell(ChildOrder.LEAVE, kicked)
-        self._unforked.drop(EndCause.DENIED, kicked)
-        return len(kicked) + self._arrivals.kick(network)
+        kicked = self._roll.kick(kick, now())
+        if not kick.dry_run:
+            self._processes.tell(ChildOrder.LEAVE, kicked)
+            self._unforked.drop(kick.cause, kicked)
+        return len(kicked) + self._arrivals.kick(kick)
 
     # --- as the channel sees it -------------------------------------------------------
 

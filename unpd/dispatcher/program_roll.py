@@ -18,7 +18,7 @@ from types import MappingProxyType
 from unpd.board import layout
 from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
-from unpd.board.sessions import SessionTable
+from unpd.board.sessions import SessionTable, kicked_for
 from unpd.board.source_lane import SourceLane
 from unpd.dispatcher.roll import Ended, ProcessEnd, Roll
 from unpd.kernel import processes
@@ -133,17 +133,16 @@ class ProgramRoll(Roll):
         index = self._table.marked(mark)
         return index if index in self.enrolled else None
 
-    def is_kicked(self, index: int) -> bool:
-        """Whether its client was denied."""
-        return bool(self._table.entry(index)[Session.KICKED])
+    def told_cause(self, index: int) -> EndCause:
+        """For which cause a program ends that is told to."""
+        return kicked_for(self._table.entry(index)) or EndCause.SHUTDOWN
 
     def signal(self, index: int, signum: int) -> None:
         """Send SIGKILL to its process group, or SIGTERM instead of another signal: a
         program knows no orders of ours.
         """
         if signum != signal.SIGKILL:
-            denied = self.is_kicked(index)
-            self.terminate(index, EndCause.DENIED if denied else EndCause.SHUTDOWN)
+            self.terminate(index, self.told_cause(index))
             signum = signal.SIGTERM
         with contextlib.suppress(PermissionError):  # it became another user
             processes.signal_group(self.enrolled[index].pid, signum)

@@ -286,8 +286,7 @@ class Programs(SessionProcesses):
             if order is ChildOrder.RETIRE and not self._service(index).is_kept:
                 continue
             if indexes is None or index in indexes:
-                denied = self._programs.is_kicked(index)
-                self._terminate(index, EndCause.DENIED if denied else EndCause.SHUTDOWN)
+                self._terminate(index, self._programs.told_cause(index))
                 self._put(running, self._clock() + patience_s)
 
     def _terminate(self, index: int, cause: EndCause) -> None:

@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from unpd.access.network import Network
-from unpd.access.peer import peer_of
 from unpd.board import layout
 from unpd.board.layout import Service, Session
 from unpd.board.memory import sane
@@ -33,7 +31,7 @@ from unpd.names import MAX_PID, EndCause, ReapReason, reap_reason
 from unpd.worker.admission import Hold
 from unpd.worker.connection_lines import UNKNOWN, EndedConnection, log_end, log_start
 from unpd.worker.ledger import Account, Ledger
-from unpd.worker.selection import Selection
+from unpd.worker.selection import Kick, Selection
 
 
 @dataclass(slots=True)
@@ -140,7 +138,10 @@ class Present:
     def belongs(self, selection: Selection, now: float) -> bool:
         """Whether it belongs to a selection of an operator."""
         age_s = now - self.accepted_ns / layout.NS
-        return selection.takes(self.service, self.peer, age_s)
+        try:
+            return selection.takes(self.service, self.peer, age_s)
+        except ValueError:  # a session may have forged its peer
+            return False
 
     def describe(self, now: float) -> dict[str, Any]:
         """Its facts. ``now``: monotonic seconds. The dispatcher has no descriptor of
@@ -278,15 +279,13 @@ class Roll:
                 sent=sane(words[Session.COUNTS + Service.SENT]),
             )
 
-    def kick(self, network: Network) -> set[int]:
-        """Have the sessions whose clients are in a denied network leave as such, when
-        they get the order to leave. Return their entries.
+    def kick(self, kick: Kick, now: float) -> set[int]:
+        """Have the sessions of a selection leave for the cause of the kick, when they
+        get the order to leave. Return their entries. ``now``: monotonic seconds.
         """
-        kicked = set()
-        for index, session in self.enrolled.items():
-            if _is_in(network, session.peer):
-                self._table.entry(index)[Session.KICKED] = 1
-                kicked.add(index)
+        kicked = {one.number for one in self.present() if one.belongs(kick.selection, now)}
+        for index in () if kick.dry_run else kicked:
+            self._table.entry(index)[Session.KICKED] = layout.END_CAUSES.index(kick.cause) + 1
         return kicked
 
     def status(self, index: int) -> int | None:
@@ -339,15 +338,6 @@ class Roll:
         self._table.clear(index)
         self._free.append(index)
         return ended
-
-
-def _is_in(network: Network, address: bytes) -> bool:
-    """Whether a sockaddr is in a network. A session may have forged it."""
-    try:
-        peer = peer_of(address)
-    except ValueError:
-        return False
-    return network.holds(peer.family, peer.number)
 
 
 def _cause(words: memoryview) -> EndCause:

@@ -25,6 +25,7 @@ from setproctitle import setproctitle
 
 from unpd.board.layout import Session
 from unpd.board.memory import wrapped
+from unpd.board.sessions import kicked_for
 from unpd.errors import error_text
 from unpd.kernel import processes, signals
 from unpd.kernel.connections import address_text
@@ -32,6 +33,7 @@ from unpd.logs import Log, trace_of
 from unpd.names import ExitCode
 from unpd.worker.event.engine import Engine, EngineSetup
 from unpd.worker.orders import Orders, Signals
+from unpd.worker.selection import Kick, Selection
 from unpd.worker.terms import Terms, Totals
 
 LONGEST_TURN_S = 3600.0
@@ -105,8 +107,8 @@ def _live(setup: SessionSetup) -> None:
     engine.take_over(terms, setup.fd, setup.peer)
     while engine.open and not orders.leaving:
         engine.turn(LONGEST_TURN_S)
-    if setup.entry[Session.KICKED]:
-        engine.kick()
+    if cause := kicked_for(setup.entry):
+        engine.kick(Kick(Selection(), cause))
     engine.leave()
 
 

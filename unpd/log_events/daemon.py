@@ -129,6 +129,14 @@ ROWS: tuple[LogEvent, ...] = (
         " processes have not answered, and may do so yet.",
     ),
     LogEvent(
+        "connections.kicked",
+        "info",
+        ("service", "network", "older_s", "ended", "silent"),
+        "An operator ended the open connections of `service`, of clients in `network`, that were"
+        " open for `older_s`, each of which may be empty: `ended` of them; `silent` processes have"
+        " not answered, and may do so yet.",
+    ),
+    LogEvent(
         "denials.restored",
         "info",
         ("file", "denials"),

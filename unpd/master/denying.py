@@ -15,7 +15,9 @@ from unpd.control.server import PendingRequest
 from unpd.control.spans import span_s
 from unpd.loop import now
 from unpd.master import kicking
-from unpd.master.runtime import Kick, Runtime
+from unpd.master.runtime import KickRequest, Runtime
+from unpd.names import EndCause
+from unpd.worker.selection import Kick, Selection
 
 PAGE = 1000
 """How many denials an answer has at most. Even with the longest reasons they fit into
@@ -48,7 +50,8 @@ def deny(runtime: Runtime, pending: PendingRequest) -> Mapping[str, Any] | None:
     if not arguments["kick"]:
         return {**fields, "kicked": None, "silent": 0}
     runtime.deny_list.publish_now(at)
-    kicking.begin(runtime, Kick(pending.number, network, fields, at + kicking.ANSWER_S))
+    kick = Kick(Selection(network=network), EndCause.DENIED)
+    kicking.begin(runtime, KickRequest(pending.number, kick, fields, at + kicking.ANSWER_S))
     return None
 
 

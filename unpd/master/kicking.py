@@ -1,16 +1,17 @@
-"""Ends the open connections of a denied network, for ``unpd deny --kick``.
+"""Ends open connections: those of a denied network for ``unpd deny --kick``, and those
+of a selection for ``unpd kick``.
 
 The master asks every child that serves, and tells the sessions that have no dispatcher
 itself. When all have answered, or after ANSWER_S, it answers the request with the
-number of connections. Connections that are accepted later are refused, because the
-denial was published before.
+number of connections. Connections of a denied network that are accepted later are
+refused, because the denial was published before.
 
 The sessions of a dispatcher outlive it. If it dies before its answer, the master ends
 them itself, as soon as it has their lane.
 
-Called by :mod:`unpd.master.denying`, by :mod:`unpd.master.children.reap`, and by the
-shell once a second. Calls :mod:`unpd.master.children.reports` and the lanes. Raises
-nothing.
+Called by :mod:`unpd.master.orders`, :mod:`unpd.master.denying` and
+:mod:`unpd.master.children.reap`, and by the shell once a second. Calls
+:mod:`unpd.master.children.reports` and the lanes. Errors: VerbError, which is answered.
 """
 
 from collections.abc import Mapping
@@ -18,18 +19,36 @@ from functools import partial
 from typing import Any
 
 from unpd.board.layout import SANE_COUNT
+from unpd.control.server import PendingRequest
+from unpd.control.verbs import VerbError
 from unpd.core.policy import policy_of
+from unpd.loop import now
 from unpd.master.children import reports
-from unpd.master.runtime import Kick, Question, Runtime
+from unpd.master.listing import selection_of
+from unpd.master.runtime import KickRequest, Question, Runtime
+from unpd.names import EndCause
+from unpd.worker.selection import Kick, Selection
 
 ANSWER_S = 3.0
 """How long a child may take to answer: one that serves takes milliseconds."""
 
 
-def begin(runtime: Runtime, kick: Kick) -> None:
+def kick(runtime: Runtime, pending: PendingRequest) -> None:
+    """Carry out ``unpd kick``. VerbError if it names no connections."""
+    arguments = pending.request.arguments
+    selection = selection_of(runtime, arguments)
+    if selection == Selection() and not arguments["all"]:
+        raise VerbError(
+            "name what to end, by --service, --peer or --older; --all ends every connection"
+        )
+    order = Kick(selection, EndCause.KICKED, arguments["dry_run"])
+    begin(runtime, KickRequest(pending.number, order, {}, now() + ANSWER_S))
+
+
+def begin(runtime: Runtime, kick: KickRequest) -> None:
     """End the connections, and answer the request when that is done."""
-    message = {"question": "kick", "network": str(kick.network)}
-    kick.ended = runtime.lanes.kick(kick.network)
+    message = {"question": "kick", **kick.kick.message}
+    kick.ended = runtime.lanes.kick(kick.kick)
     kick.waiting = {
         birth for birth, process in runtime.processes.items() if policy_of(process.child).serves
     }
@@ -42,7 +61,9 @@ def begin(runtime: Runtime, kick: Kick) -> None:
         _finish(runtime, kick)
 
 
-def _answered(runtime: Runtime, kick: Kick, birth: int, answer: Mapping[str, Any] | None) -> None:
+def _answered(
+    runtime: Runtime, kick: KickRequest, birth: int, answer: Mapping[str, Any] | None
+) -> None:
     """Take the answer of a child. None for one that was asked means that it has died,
     and its connections with it. None at once means that its channel is broken or full.
     A dispatcher without an answer is waited for: it dies (:func:`dispatcher_died`).
@@ -67,7 +88,7 @@ def dispatcher_died(runtime: Runtime, birth: int) -> None:
     """
     for kick in [each for each in runtime.kicks if birth in each.waiting]:
         kick.waiting.discard(birth)
-        kick.ended += runtime.lanes.kick(kick.network, birth)
+        kick.ended += runtime.lanes.kick(kick.kick, birth)
         if not kick.waiting:
             _finish(runtime, kick)
 
@@ -81,13 +102,29 @@ def look_after(runtime: Runtime, at: float) -> None:
         _finish(runtime, kick)
 
 
-def _finish(runtime: Runtime, kick: Kick) -> None:
+def _finish(runtime: Runtime, kick: KickRequest) -> None:
     if kick not in runtime.kicks:
         return  # a late answer
     runtime.kicks.remove(kick)
-    runtime.log.event(
-        "denial.kicked", network=str(kick.network), ended=kick.ended, silent=kick.silent
-    )
+    _log(runtime, kick)
     if runtime.control is not None:
         told = {"kicked": kick.ended, "silent": kick.silent}
         runtime.control.answer(kick.request, ok=True, **kick.fields, **told)
+
+
+def _log(runtime: Runtime, request: KickRequest) -> None:
+    selection = request.kick.selection
+    network = str(selection.network or "")
+    if request.kick.cause is EndCause.DENIED:
+        runtime.log.event(
+            "denial.kicked", network=network, ended=request.ended, silent=request.silent
+        )
+    elif not request.kick.dry_run:
+        runtime.log.event(
+            "connections.kicked",
+            service=selection.service,
+            network=network,
+            older_s=selection.older_s,
+            ended=request.ended,
+            silent=request.silent,
+        )

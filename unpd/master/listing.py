@@ -44,16 +44,8 @@ def list_page(runtime: Runtime, pending: PendingRequest) -> None:
     VerbError.
     """
     arguments = pending.request.arguments
-    service = arguments["service"] or ""
-    if service and service not in runtime.columns.services.by_name:
-        raise VerbError(f"there is no service {quoted(service)}")
+    selection = selection_of(runtime, arguments)
     birth, number = map(int, (arguments["after"] or START).split(":"))
-    network, older = arguments["peer"], arguments["older"]
-    selection = Selection(
-        service=service,
-        network=Network.parse(network) if network else None,
-        older_s=span_s(older) if older else 0,
-    )
     holders = _holders(runtime)
     holder = min((each for each in holders if each >= birth), default=None)
     listing = Listing(pending.number, holder or 0, now() + ANSWER_S)
@@ -65,6 +57,18 @@ def list_page(runtime: Runtime, pending: PendingRequest) -> None:
         _show(runtime, listing, lane.slot, 0, found)
     else:
         _ask(runtime, listing, after, selection)
+
+
+def selection_of(runtime: Runtime, arguments: Mapping[str, Any]) -> Selection:
+    """The selection that a request names. VerbError for a service that there is not."""
+    service, network, older = (arguments[name] for name in ("service", "peer", "older"))
+    if service and service not in runtime.columns.services.by_name:
+        raise VerbError(f"there is no service {quoted(service)}")
+    return Selection(
+        service=service or "",
+        network=Network.parse(network) if network else None,
+        older_s=span_s(older) if older else 0,
+    )
 
 
 def _holders(runtime: Runtime) -> dict[int, Lane | None]:

@@ -16,7 +16,7 @@ from unpd.control.server import ControlServer, PendingRequest
 from unpd.control.verbs import VERBS, VerbError
 from unpd.core import events as ev
 from unpd.core.model import State
-from unpd.master import denying, explaining, listing, trying
+from unpd.master import denying, explaining, kicking, listing, trying
 from unpd.master.runtime import Runtime
 from unpd.master.status import status
 
@@ -81,6 +81,11 @@ def _connections(order: Order) -> Fields:
     return None
 
 
+def _kick(order: Order) -> Fields:
+    kicking.kick(order.runtime, order.pending)
+    return None
+
+
 ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
     {
         "stop": _stop,
@@ -91,6 +96,7 @@ ORDERS: Mapping[str, Callable[[Order], Fields]] = MappingProxyType(
         "denied": _denied,
         "explain": _explain,
         "connections": _connections,
+        "kick": _kick,
         "try": _try,
     }
 )

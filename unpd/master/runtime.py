@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unpd.access.network import Network
 from unpd.board.memory import Scoreboard
 from unpd.board.sources import Sources
 from unpd.channel import ChannelEnd
@@ -33,6 +32,7 @@ from unpd.master.peaks import Peaks
 from unpd.master.reload_report import ReloadReport
 from unpd.master.sensor_lines import SensorLines
 from unpd.names import Fault
+from unpd.worker.selection import Kick
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,9 @@ class LastReload:
 
 
 @dataclass(slots=True, eq=False)
-class Kick:
-    """A request to end the connections of a denied network. ``request``: its number.
-    ``fields``: the rest of its answer. ``late_at``: when it is answered anyway.
+class KickRequest:
+    """A request to end connections. ``request``: its number. ``fields``: the rest of
+    its answer. ``late_at``: when it is answered anyway.
 
     ``waiting``: the children that have yet to answer, by birth. ``asking``: the one
     that is being asked, else 0. ``ended``: how many connections have ended. ``silent``:
@@ -109,7 +109,7 @@ class Kick:
     """
 
     request: int
-    network: Network
+    kick: Kick
     fields: Mapping[str, Any]
     late_at: float
     waiting: set[int] = field(default_factory=set)
@@ -158,9 +158,9 @@ class Runtime:
     children can write. ``processes`` has the children that are not reaped yet, by
     birth; ``birth_by_pid`` has their births by pid. ``lanes``: what dispatchers leave
     to their successors. ``sources``: the counts for the limits. ``deny_list``: the live
-    denials; ``kicks``: the requests to end connections of denied networks that are not
-    answered yet; ``listings``: those for pages of connections. ``sensed``: the reports
-    about clients of sensors that wait for their turn: service and address. ``faults``
+    denials; ``kicks``: the requests to end connections that are not answered yet;
+    ``listings``: those for pages of connections. ``sensed``: the reports about clients
+    of sensors that wait for their turn: service and address. ``faults``
     has one sentence for each fault that the core does not see, by the fault and the
     part that has it. ``config_names`` are the absolute names of the configuration file,
     none for the built-in default. ``last_reload`` is the last one that has ended,
@@ -194,7 +194,7 @@ class Runtime:
     faults: dict[tuple[Fault, str], str] = field(default_factory=dict)
     events: deque[ev.Event] = field(default_factory=deque)
     peaks: Peaks = field(default_factory=Peaks)
-    kicks: list[Kick] = field(default_factory=list)
+    kicks: list[KickRequest] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     sensed: dict[tuple[str, str], None] = field(default_factory=dict)
     deny_list: DenyList = field(init=False)

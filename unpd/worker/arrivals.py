@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from os import close
 from typing import Any
 
-from unpd.access.network import Network
 from unpd.access.peer import Peer, peer_of
 from unpd.access.proxy_header import MAX_BYTES, Header, NoHeader, parse
 from unpd.kernel import connections as kernel
@@ -41,7 +40,7 @@ from unpd.worker.event.deadlines import Wheel
 from unpd.worker.event.poller import Target
 from unpd.worker.ledger import Ledger
 from unpd.worker.reception import Entered, Reception
-from unpd.worker.selection import Selection
+from unpd.worker.selection import Kick, Selection
 from unpd.worker.terms import Terms
 from unpd.worker.ways import way_of
 
@@ -271,16 +270,11 @@ class Arrivals:
             arrival.due_at = min(arrival.due_at, due_at)
             self._setup.wheel.put(arrival, arrival.due_at)
 
-    def kick(self, network: Network) -> int:
-        """End the arrivals whose load balancers are in a denied network; return how
-        many.
-        """
-        kicked = [
-            arrival
-            for arrival in self._all.values()
-            if network.holds(arrival.peer.family, arrival.peer.number)
-        ]
-        for arrival in kicked:
+    def kick(self, kick: Kick) -> int:
+        """End the arrivals of a selection, by their load balancers; return how many."""
+        at = self._setup.clock()
+        kicked = [one for one in self._all.values() if one.belongs(kick.selection, at)]
+        for arrival in () if kick.dry_run else kicked:
             self._drop(arrival, HeaderResult.DROPPED)
         return len(kicked)
 

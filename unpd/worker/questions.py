@@ -15,8 +15,9 @@ from now on. The answer is {}.
 {"question": "own", "ports": [7, 13], "paths": ["2f72"]} says on which ports and paths
 (in hexadecimal digits) unpd listens from now on. The answer is {}.
 
-{"question": "kick", "network": "192.0.2.0/24"} ends the connections whose clients are
-in a network. The answer is {"kicked": 3}: how many there were.
+{"question": "kick", "service": "", "network": "192.0.2.0/24", "older_s": 0, "cause":
+"denied", "dry_run": false} ends the connections of a selection for this cause. The
+answer is {"kicked": 3}: how many there are.
 
 {"question": "try", "service": "mysqlchk"} brings one end of a socket pair, for a
 launcher (:mod:`unpd.dispatcher.trials`). The answer is {} or an error.
@@ -40,14 +41,13 @@ import select
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from unpd.access.network import Network
 from unpd.board.memory import Scoreboard
 from unpd.channel import MAX_LINE_BYTES, ChannelEnd, ChannelError, ChannelFullError
 from unpd.logs import Log
 from unpd.loop import now
 from unpd.worker.event.datagram import OwnAddresses
 from unpd.worker.event.poller import Target
-from unpd.worker.selection import Selection
+from unpd.worker.selection import Kick, Selection
 
 MAX_LIMIT = 200
 MAX_ANSWER_BYTES = MAX_LINE_BYTES - 1024
@@ -132,8 +132,8 @@ class Watching(Protocol):
     def connections(self, after: int = -1) -> Iterable[Described]:
         """Yield the sessions and the arrivals above ``after``."""
 
-    def kick(self, network: Network) -> int:
-        """End the sessions whose clients are in a network; return how many."""
+    def kick(self, kick: Kick) -> int:
+        """End the connections of a selection; return how many."""
 
 
 class Questions:
@@ -187,9 +187,16 @@ class Questions:
             case {"question": "try", "service": str(service)} if self._try_out:
                 fd = self._channel.take_descriptor()
                 return self._try_out(service, fd) if fd is not None else {"error": "nothing came"}
-            case {"question": "kick", "network": str(network)}:
-                return {"kicked": self._engine.kick(Network.parse(network))}
+            case {"question": "kick"}:
+                return self._kick(question)
         return answer(question, self._engine.connections, now())
+
+    def _kick(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            kick = Kick.of_message(question)
+        except ValueError as error:
+            return {"error": str(error)}
+        return {"kicked": self._engine.kick(kick)}
 
     def ready(self, mask: int) -> None:
         """Read questions and answer them; or go on sending what is pending."""

@@ -1,5 +1,5 @@
 """Which connections an operator means: those of a service, of the clients in a network,
-and those that are old enough.
+and those that are old enough; and the order to end them.
 
 The master passes the selection of a request on to the children, in the words of the
 request, and each child looks at its own connections (:mod:`unpd.worker.questions`).
@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from unpd.access.network import Network
 from unpd.access.peer import peer_of
+from unpd.names import EndCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +49,27 @@ class Selection:
             return True
         client = peer_of(peer)
         return self.network.holds(client.family, client.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Kick:
+    """An order to end the connections of a selection. ``cause``: the end cause.
+    ``dry_run``: only to say how many it would be.
+    """
+
+    selection: Selection
+    cause: EndCause = EndCause.DENIED
+    dry_run: bool = False
+
+    @classmethod
+    def of_message(cls, message: Mapping[str, Any]) -> Self:
+        """Read it from a question. ValueError."""
+        match message:
+            case {"cause": str(cause), "dry_run": bool(dry_run)}:
+                return cls(Selection.of_message(message), EndCause(cause), dry_run)
+        raise ValueError("a kick has a cause, and says whether it is a dry run")
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The keys of a question."""
+        return {**self.selection.message, "cause": str(self.cause), "dry_run": self.dry_run}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unpd.cli.parser import make_parser
+from unpd.cli.parser import make_parser, option_of
 from unpd.cli.parser import parse as command_line
 from unpd.cli.verbs import COMMANDS, request_of
 from unpd.control.protocol import Request, decode_request, encode_request
@@ -180,7 +180,7 @@ def test_the_help_is_that_of_the_table(name: str, capsys: pytest.CaptureFixture[
     shown = unwrapped(f"{name} --help", capsys)
     assert VERBS[name].description in shown
     for argument in VERBS[name].arguments + VERBS[name].options:
-        words = [] if argument.operand else [f"--{argument.name}"]
+        words = [] if argument.operand else [option_of(argument)]
         words += [argument.placeholder] if argument.placeholder else []
         assert (" ".join([*words, argument.help]) in shown) is not argument.internal
 

@@ -21,6 +21,7 @@ from unpd.names import MAX_PID, EndCause, ReapReason
 from unpd.services.echo import Echo, EchoOptions
 from unpd.worker.admission import Hold
 from unpd.worker.ledger import Account, Ledger
+from unpd.worker.selection import Kick, Selection
 from unpd.worker.terms import Terms
 
 ECHO = 3
@@ -374,10 +375,11 @@ def test_the_sessions_of_a_network_are_told_why_they_leave(
         indexes.append(scene.enter(peer))
     forged = scene.begin()
     scene.roll.forked(indexes[0], 4711)
-    kicked = scene.roll.kick(Network.parse("192.0.2.0/24"))
+    kicked = scene.roll.kick(Kick(Selection(network=Network.parse("192.0.2.0/24"))), 12.0)
     assert kicked == {indexes[0], indexes[2]}
     words = [scene.table.entry(index)[Session.KICKED] for index in (*indexes, forged)]
-    assert words == [1, 0, 1, 0]
+    denied = layout.END_CAUSES.index(EndCause.DENIED) + 1
+    assert words == [denied, 0, denied, 0]
 
 
 def test_a_new_session_in_the_entry_of_a_kicked_one_stays(

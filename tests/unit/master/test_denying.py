@@ -20,6 +20,7 @@ from unpd.master.children import reports
 from unpd.master.deny_list import DenyList
 from unpd.master.runtime import Question, Runtime
 from unpd.names import ChildKind, ChildPhase
+from unpd.worker.selection import Kick, Selection
 
 Answer = Callable[[dict[str, Any] | None], None]
 UID = 1000
@@ -34,7 +35,7 @@ class Master:
         self.logged: list[dict[str, Any]] = []
         self.answers: list[dict[str, Any]] = []
         self.asked: dict[int, Answer] = {}
-        self.kicked: list[Network] = []
+        self.kicked: list[Kick] = []
         log = SimpleNamespace(
             event=lambda event, **fields: self.logged.append({"event": event, **fields})
         )
@@ -52,9 +53,9 @@ class Master:
             ),
         )
 
-    def kick_sessions(self, network: Network, left_by: int | None = None) -> int:
+    def kick_sessions(self, kick: Kick, left_by: int | None = None) -> int:
         """Two sessions have no dispatcher. One that dies leaves five."""
-        self.kicked.append(network)
+        self.kicked.append(kick)
         return 2 if left_by is None else 5
 
     def lane_of(self, birth: int) -> object:
@@ -68,7 +69,7 @@ class Master:
 
     def ask(self, runtime: Runtime, birth: int, question: Question) -> None:
         """Keep the question; children see the denial already."""
-        assert question.message == {"question": "kick", "network": "192.0.2.0/24"}
+        assert question.message == {"question": "kick", **self.kicked[-1].message}
         assert self.deny_list.denied.find(4, Network.parse("192.0.2.9").first) is not None
         self.asked[birth] = question.on_answer
 
@@ -174,7 +175,7 @@ def test_every_child_that_serves_ends_its_connections(master: Master) -> None:
     """The master tells sessions without a dispatcher itself. The answer comes after
     that of the last child, with the sum.
     """
-    assert master.kicked == [Network.parse("192.0.2.0/24")]
+    assert master.kicked == [Kick(Selection(network=Network.parse("192.0.2.0/24")))]
     assert list(master.asked) == [1, 2, 3]
     for birth, number in ((1, 3), (2, 0)):
         master.asked[birth]({"kicked": number})

@@ -26,7 +26,7 @@ from unpd.worker.questions import (
     Questions,
     answer,
 )
-from unpd.worker.selection import Selection
+from unpd.worker.selection import Kick, Selection
 
 NOW = 100.0
 ASK = {"question": "connections"}
@@ -54,7 +54,7 @@ class Engine:
 
     clients: list[Client] = field(default_factory=list)
     watched: dict[int, tuple[Target, int]] = field(default_factory=dict)
-    kicked: list[Network] = field(default_factory=list)
+    kicked: list[Kick] = field(default_factory=list)
 
     def watch(self, fd: int, target: Target, mask: int = select.EPOLLIN) -> None:
         """Note it."""
@@ -65,9 +65,9 @@ class Engine:
         """Note it."""
         del self.watched[fd]
 
-    def kick(self, network: Network) -> int:
-        """Note the network, and say how many clients there are."""
-        self.kicked.append(network)
+    def kick(self, kick: Kick) -> int:
+        """Note it, and say how many clients there are."""
+        self.kicked.append(kick)
         return len(self.clients)
 
     def connections(self, after: int = -1) -> Iterable[Client]:
@@ -258,12 +258,15 @@ def test_the_order_to_switch_the_log_is_carried_out() -> None:
 
 def test_the_connections_of_a_network_are_ended() -> None:
     """The answer says how many there were. What is no network ends none."""
-    kick = line(question="kick", network="192.0.2.0/24") + line(question="kick", network=7)
+    order = Kick(Selection(network=Network.parse("192.0.2.0/24")))
+    kick = line(question="kick", **order.message)
+    kick += line(question="kick", **{**order.message, "network": 7})
+    kick += line(question="kick", **{**order.message, "cause": "hunger"})
     bench = Bench(Wire(kick), Client(10), Client(11))
     bench.ready()
-    first, second = answers(bench.wire)
-    assert (first, list(second)) == ({"kicked": 2}, ["error"])
-    assert bench.engine.kicked == [Network.parse("192.0.2.0/24")]
+    first, *others = answers(bench.wire)
+    assert (first, list(map(list, others))) == ({"kicked": 2}, [["error"], ["error"]])
+    assert bench.engine.kicked == [order]
 
 
 def test_the_master_says_how_many_rows_to_read() -> None:

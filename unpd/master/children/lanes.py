@@ -28,7 +28,6 @@ from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from unpd.access.network import Network
 from unpd.board import layout
 from unpd.board.layout import Session
 from unpd.board.memory import Scoreboard
@@ -47,6 +46,7 @@ from unpd.logs import Log
 from unpd.loop import now
 from unpd.names import ChildKind, EndCause, ReapReason
 from unpd.worker.ledger import Ledger
+from unpd.worker.selection import Kick
 from unpd.worker.terms import Totals
 
 _ROLLS: Mapping[ChildKind, type[Roll]] = MappingProxyType(
@@ -236,16 +236,18 @@ class Lanes:
         self._board.leave(lane.row)
         return self._board.book_worker_died(lane.row)
 
-    def kick(self, network: Network, left_by: int | None = None) -> int:
-        """End the sessions that have no dispatcher and whose clients are in a denied
-        network; return how many. ``left_by``: only those of this dispatcher.
+    def kick(self, kick: Kick, left_by: int | None = None) -> int:
+        """End the sessions that have no dispatcher and that an operator means; return
+        how many. ``left_by``: only those of this dispatcher.
         """
         kicked = 0
         for lane in self._lanes:
-            if lane.roll is not None and left_by in (None, lane.last):
-                entries = lane.roll.kick(network)
+            if lane.roll is None or left_by not in (None, lane.last):
+                continue
+            entries = lane.roll.kick(kick, now())
+            if not kick.dry_run:
                 _send(lane.roll, signal.SIGQUIT, entries)
-                kicked += len(entries)
+            kicked += len(entries)
         return kicked
 
     def retire(self, state: State, at: float) -> None:

@@ -23,8 +23,6 @@ import select
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from unpd.access.network import Network
-from unpd.access.peer import peer_of
 from unpd.kernel.batches import make_batch
 from unpd.kernel.relay import PipePool
 from unpd.logs import Log
@@ -42,6 +40,7 @@ from unpd.worker.ledger import Ledger
 from unpd.worker.questions import Described
 from unpd.worker.redirect.flow import End
 from unpd.worker.redirect.session import RelaySession
+from unpd.worker.selection import Kick
 from unpd.worker.siblings import Siblings
 from unpd.worker.terms import Terms
 
@@ -203,19 +202,18 @@ class Engine:
             session.finish_soon()
         shared.arrivals.finish()
 
-    def kick(self, network: Network | None = None) -> int:
-        """End every session whose client, and every arrival whose load balancer, is in
-        a denied network (None: every session); return how many.
-        """
-        self._shared.now = self._clock()
-        kicked = [session for session in self.sessions() if _is_of(network, session)]
-        for session in kicked:
+    def kick(self, kick: Kick) -> int:
+        """End every connection of a selection; return how many."""
+        at = self._shared.now = self._clock()
+        kicked = [one for one in self.sessions() if one.belongs(kick.selection, at)]
+        arrivals = self._shared.arrivals.kick(kick)
+        for session in () if kick.dry_run else kicked:
             try:
-                session.reset(session.cause or EndCause.DENIED)
+                session.reset(session.cause or kick.cause)
             except OSError:
-                session.end(session.cause or EndCause.DENIED)
+                session.end(session.cause or kick.cause)
         self._ledger.book()
-        return len(kicked) + (self._shared.arrivals.kick(network) if network else 0)
+        return len(kicked) + arrivals
 
     def leave(self) -> None:
         """End every session at once."""
@@ -231,14 +229,6 @@ class Engine:
     def close(self) -> None:
         """Close the epoll."""
         self._poller.epoll.close()
-
-
-def _is_of(network: Network | None, session: Session | RelaySession) -> bool:
-    """Whether the client of a session is in a network; None: in any."""
-    if network is None:
-        return True
-    peer = peer_of(session.peer)
-    return network.holds(peer.family, peer.number)
 
 
 def _datagram_sockets(setup: EngineSetup, shared: Shared) -> list[DatagramSocket]:
