@@ -4,6 +4,7 @@ short.
 """
 
 import contextlib
+import itertools
 import socket
 import threading
 import time
@@ -16,7 +17,9 @@ import pytest
 from tests.support import clients, procs
 from tests.support.counts import service_counts, wait_active
 from tests.support.faults import namespace, requires_namespaces
+from tests.support.floods import FLOODING, ONE_SOURCE, flood_of
 from tests.support.launch import Launch
+from tests.support.scale import long
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -26,6 +29,10 @@ IP_FREEBIND = 15
 HOME, OTHER = "127.0.0.1", "127.0.0.9"
 DEADLINE_S = 1.0
 """Ten times what an innocent client may have to wait."""
+RECOVERED_S = 2.0
+"""How long a service may take after a flood, by the catalogue of faults."""
+FREED_S = 10.0
+"""Ten times what a source may have to wait for the places that a killed worker held."""
 
 
 def echo(*lines: str, workers: int = 2, log: str = "info") -> str:
@@ -66,6 +73,96 @@ def flooding(port: int, source: str) -> Iterator[list[int]]:
         thread.join()
 
 
+def innocents(port: int, sources: Iterator[str], duration_s: float) -> int:
+    """Visit from one source after the other. Every visit is served, and soon. Return
+    how many there were.
+    """
+    over = time.monotonic() + duration_s
+    for visits, source in enumerate(sources):
+        began = time.monotonic()
+        if began > over:
+            return visits
+        assert visit(port, source), f"visit {visits} from {source} was refused"
+        assert time.monotonic() - began < DEADLINE_S
+    raise AssertionError("there are not enough sources")
+
+
+def test_two_thousand_a_second_of_one_source_harm_no_other(launch: Launch) -> None:
+    """The source holds all its places and goes on connecting, 2,000 times a second.
+    Every session of another source succeeds, soon; none of its own does.
+    """
+    unpd = launch(echo("max_per_source = 10", ONE_SOURCE))
+    port = unpd.port("echo")
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            assert _is_served(stack.enter_context(clients.connect((HOME, port), source=FLOODING)))
+        flood = stack.enter_context(flood_of(port, 2000))
+        visits = innocents(port, itertools.repeat(HOME), 5.0)
+        rate = flood.stop()
+    assert visits > 20
+    assert flood.count("shed", "reset_before") == flood.came()
+    unpd.metric_becomes(flood.came(), "unpd_refused_total", service="echo", reason="max_per_source")
+    flood.reached(rate)
+
+
+def test_a_flood_against_a_rate_harms_no_other(launch: Launch) -> None:
+    """A source that comes far too fast is refused, but for its rate; and is served
+    again soon after it has stopped. Every session of every other source succeeds.
+    """
+    limit = 20
+    unpd = launch(echo(f'accept_rate_per_source = "{limit}/s"', ONE_SOURCE))
+    port = unpd.port("echo")
+    others = (f"127.{1 + number // 250}.{number % 250}.1" for number in itertools.count())
+    began = time.monotonic()
+    with flood_of(port, 2000) as flood:
+        visits = innocents(port, others, 5.0)
+        rate = flood.stop()
+    lasted_s = time.monotonic() - began
+    served = flood.count("ok")
+    assert visits > 20
+    assert served + flood.count("shed", "reset_before") == flood.came()
+    most = limit + 1  # each other process may let in one too many
+    assert limit <= served <= most * (2 + lasted_s)
+    unpd.metric_becomes(
+        flood.came() - served,
+        "unpd_refused_total",
+        service="echo",
+        reason="accept_rate_per_source",
+    )
+    until(lambda: visit(port, FLOODING), 10.0, "the rate to heal")
+    flood.reached(rate)
+
+
+@pytest.mark.parametrize("on_limit", ["queue", "refuse"])
+def test_a_service_recovers_from_a_flood(launch: Launch, on_limit: str) -> None:
+    """Of 5,000 connections a second each is served or refused. Soon after the flood,
+    everybody is served again.
+    """
+    unpd = launch(echo("max_connections = 20", f'on_limit = "{on_limit}"'))
+    port = unpd.port("echo")
+    clients_of_flood = 5000 * long(20.0, at_least=5.0)
+    with flood_of(port, 5000) as flood:
+        until(lambda: flood.came() > clients_of_flood, 120.0, "the flood to last")
+        stopped = time.monotonic()
+        rate = flood.stop()
+        late = 0
+        while not visit(port):  # the last clients of the flood may leave just now
+            late += 1
+            assert time.monotonic() - stopped < RECOVERED_S
+        assert all(visit(port) for _ in range(50))
+        assert time.monotonic() - stopped < RECOVERED_S
+    wait_active(unpd, 0)
+    served = flood.count("ok")
+    refused = flood.count("shed", "reset_before")
+    assert served + refused == flood.came()
+    assert not refused or on_limit == "refuse"
+    unpd.metric_becomes(served + 51, "unpd_connections_accepted_total", service="echo")
+    unpd.metric_becomes(
+        refused + late, "unpd_refused_total", service="echo", reason="max_connections"
+    )
+    flood.reached(rate)
+
+
 def test_a_flood_of_one_source_harms_no_other(launch: Launch) -> None:
     """The source holds all its places and goes on connecting. Every session of another
     source succeeds, soon. Every refusal is counted, and the log has few lines.
@@ -93,31 +190,49 @@ def test_a_flood_of_one_source_harms_no_other(launch: Launch) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 16])
-def test_the_limit_holds_for_clients_that_come_at_once(launch: Launch, workers: int) -> None:
+@pytest.mark.parametrize("key", ["max_connections", "max_per_source"])
+def test_the_limit_holds_for_clients_that_come_at_once(
+    launch: Launch, key: str, workers: int
+) -> None:
     """Of many that connect at the same moment, at most one for each other process comes
     in too many. Then the limit is exact again.
     """
     limit = 8
-    unpd = launch(echo(f"max_connections = {limit}", 'on_limit = "refuse"', workers=workers))
+    unpd = launch(echo(f"{key} = {limit}", 'on_limit = "refuse"', workers=workers))
     port = unpd.port("echo")
     for _ in range(5):
         with contextlib.ExitStack() as stack:
-            socks = [
-                stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-                for _ in range(64)
-            ]
-            for sock in socks:
-                sock.setblocking(False)
-                sock.connect_ex((HOME, port))
-            for sock in socks:
-                sock.settimeout(10.0)
-            inside = [sock for sock in socks if _is_served(sock)]
-            assert limit <= len(inside) <= limit + workers - 1
+            assert limit <= served_of_many(stack, port) <= limit + workers - 1
         wait_active(unpd, 0)
     with contextlib.ExitStack() as stack:
-        for _ in range(limit):
-            assert _is_served(stack.enter_context(clients.connect((HOME, port))))
+        fill(stack, port, limit)
         assert not visit(port)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 16])
+@pytest.mark.parametrize("key", ["accept_rate", "accept_rate_per_source"])
+def test_a_rate_holds_for_clients_that_come_at_once(launch: Launch, key: str, workers: int) -> None:
+    """At most one for each other process comes in too many, and nobody after that."""
+    limit = 8
+    unpd = launch(echo(f'{key} = "1/h burst {limit}"', 'on_limit = "refuse"', workers=workers))
+    port = unpd.port("echo")
+    with contextlib.ExitStack() as stack:
+        assert limit <= served_of_many(stack, port) <= limit + workers - 1
+    for _ in range(workers):
+        assert not visit(port)
+
+
+def served_of_many(stack: contextlib.ExitStack, port: int) -> int:
+    """Connect 64 clients at the same moment. Return how many of them are served."""
+    socks = [
+        stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) for _ in range(64)
+    ]
+    for sock in socks:
+        sock.setblocking(False)
+        sock.connect_ex((HOME, port))
+    for sock in socks:
+        sock.settimeout(10.0)
+    return sum(map(_is_served, socks))
 
 
 def _is_served(sock: socket.socket) -> bool:
@@ -129,26 +244,35 @@ def _is_served(sock: socket.socket) -> bool:
 
 
 def test_a_crash_frees_the_places_of_hundreds(launch: Launch) -> None:
-    """A worker holds 500 connections of a source at its limit and is killed: the source
-    may fill its limit again at once, exactly; and again.
+    """One of two workers holds 500 connections of a source at its limit and is killed:
+    the source may connect again soon, and fill its limit exactly; and again.
     """
     limit = 500
-    unpd = launch(echo(f"max_per_source = {limit}", workers=1))
+    unpd = launch(echo(f"max_per_source = {limit}"))
     port = unpd.port("echo")
     clients.raise_descriptor_limit()
     for _ in range(2):
-        (worker,) = unpd.workers()
+        holder, other = until(
+            lambda: pids if len(pids := unpd.workers()) == 2 else [], 10.0, "two workers"
+        )
         with contextlib.ExitStack() as stack:
-            for _ in range(limit):
-                sock = stack.enter_context(clients.connect((HOME, port)))
-                assert _is_served(sock)
+            with procs.stopped([other]):
+                fill(stack, port, limit)
             assert not visit(port)
-            procs.kill([worker])
-            unpd.wait_respawned([worker])
             began = time.monotonic()
-            until(lambda: visit(port), 10.0, "a place for the source")
-            assert time.monotonic() - began < 10 * DEADLINE_S
+            procs.kill([holder])
+            until(lambda: visit(port), FREED_S, "a place for the source")
+            assert time.monotonic() - began < FREED_S
+            wait_active(unpd, 0)
+            fill(stack, port, limit)
+            assert not visit(port)
         wait_active(unpd, 0)
+
+
+def fill(stack: contextlib.ExitStack, port: int, count: int) -> None:
+    """Have so many clients served, one after the other."""
+    for _ in range(count):
+        assert _is_served(stack.enter_context(clients.connect((HOME, port))))
 
 
 def connect_from(source: str, port: int) -> socket.socket:

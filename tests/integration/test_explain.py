@@ -8,8 +8,8 @@ import socket
 import time
 from typing import Any
 
-from tests.integration.test_access import HOME, OTHER, come, echo, inside, outcome, refused
 from tests.support import clients
+from tests.support.access import HOME, OTHER, come, echo, inside, outcome, refused
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.waiting import until

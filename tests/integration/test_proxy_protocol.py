@@ -15,9 +15,9 @@ from signal import SIGQUIT, SIGTERM, Signals
 
 import pytest
 
-from tests.integration.test_access import MODELS, OTHER, echo, refused
 from tests.integration.test_arrivals import LOCAL, SIGNATURE, header
 from tests.support import clients, procs
+from tests.support.access import MODELS, OTHER, echo, refused
 from tests.support.counts import wait_active
 from tests.support.daemon import Unpd
 from tests.support.faults import find_tool, requires_tool

@@ -5,6 +5,7 @@ sources, and beside a hostile child.
 
 import os
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -211,12 +212,29 @@ def test_rates_add_up_over_children(admissions: list[tuple[int, bytes, float]]) 
 # --- floods ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [Shape(64, 8), sources.LANE], ids=["small", "real"])
+SHAPES = pytest.mark.parametrize("shape", [Shape(64, 8), sources.LANE], ids=["small", "real"])
+
+
+@SHAPES
 def test_a_flood_of_sources_neither_grows_the_lane_nor_disturbs_others(shape: Shape) -> None:
     """However many sources come, the lane keeps its size. A source with open
     connections keeps its exact count, and its rate. One that came often keeps its rate.
     One that has not come before has no count.
     """
+    flood(shape, 50_000)
+
+
+@pytest.mark.slow
+@SHAPES
+def test_a_million_sources_disturb_nobody(shape: Shape) -> None:
+    """The same for as many as are promised, which takes a minute at most."""
+    began_s = time.process_time()
+    flood(shape, 1_000_000)
+    assert time.process_time() - began_s < 60.0
+
+
+def flood(shape: Shape, count: int) -> None:
+    """Have ``count`` sources come, and look at the lane and at the others meanwhile."""
     memory = sources.create(shape)
     lane, counts = SourceLane(memory, 0), SourceCounts(memory, lambda: 1)
     present, frequent = memory.key(1, b"present"), memory.key(1, b"frequent")
@@ -225,7 +243,7 @@ def test_a_flood_of_sources_neither_grows_the_lane_nor_disturbs_others(shape: Sh
         for key in (present, frequent):
             lane.source_admitted(key, window_of(0.0, 3600.0))
     tokens: list[int] = []
-    for number in range(many(1_000_000, at_least=50_000)):
+    for number in range(count):
         key = memory.key(1, number.to_bytes(4, "big"))
         lane.source_admitted(key, window_of(1.0, 3600.0))
         tokens.append(lane.source_opened(key, 1.0))

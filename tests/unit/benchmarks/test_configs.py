@@ -1,11 +1,14 @@
 """The configuration files of the servers, and the lines that the generator expects."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from tests.benchmarks.configs import (
     CHARGEN_LINES,
+    DENIED,
+    GUARDS,
     XINETD_LINES,
     Place,
     Service,
@@ -13,8 +16,11 @@ from tests.benchmarks.configs import (
     unpd_config,
     xinetd_config,
 )
+from unpd.access.network import V4
+from unpd.access.peer import Peer
 from unpd.config.host import Host
 from unpd.config.load import loads
+from unpd.names import RefusalReason
 from unpd.services.chargen import PERIOD_BYTES, lines
 
 ECHO, DAYTIME, METRICS, OWN, TARGET = 10007, 10013, 10080, 10099, 10098
@@ -39,6 +45,29 @@ def test_unpd_serves_what_the_row_measures(service: Service, tmp_path: Path) -> 
     assert f"{scheme}://127.0.0.1:{where.port}" in addresses
     own = service not in (Service.ECHO, Service.DAYTIME)
     assert len(addresses) == 2 + own
+
+
+@pytest.mark.parametrize("service", [Service.ECHO, Service.DAYTIME])
+def test_the_guarded_unpd_has_all_rules_and_limits(service: Service, tmp_path: Path) -> None:
+    """Each service of the row decides about lists, shares and rates, none of which is
+    only observed. They let every client of the benchmark in.
+    """
+    text = unpd_config(place(service, tmp_path), workers=1) + GUARDS
+    for each in loads(text, HOST).config.services.values():
+        terms = each.access
+        assert {*terms.decided, *terms.queued} == {
+            RefusalReason.DENIED,
+            RefusalReason.DENY,
+            RefusalReason.ALLOW,
+            RefusalReason.MAX_PER_SOURCE,
+            RefusalReason.ACCEPT_RATE,
+            RefusalReason.ACCEPT_RATE_PER_SOURCE,
+        }
+        assert not terms.observe
+        assert len(terms.deny) == DENIED
+        client = Peer(V4, int(ip_address("127.0.0.1")))
+        assert terms.allow.find(client)
+        assert not terms.deny.find(client)
 
 
 @pytest.mark.parametrize("service", [one for one in Service if one is not Service.REDIRECT])

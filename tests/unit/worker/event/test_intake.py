@@ -187,6 +187,18 @@ def test_a_queueing_service_takes_one_at_a_time(room: int, left: int) -> None:
     assert listener.resume_at == NOW + (FIRST_PAUSE_S if room else LIMIT_PAUSE_S)
 
 
+def test_a_listener_at_a_limit_rests_for_a_moment() -> None:
+    """Another process may free a place at any time: a client in the queue is to be
+    served within 100 ms of that.
+    """
+    listener = Scripted()
+    listener.terms = replace(TERMS, admission=cast(Any, Queueing(0)))
+    intake, _ = intake_of(listener)
+    listener.rest(NOW)
+    intake.watch()
+    assert NOW < intake.resume_at() <= NOW + 0.1
+
+
 def test_a_queueing_service_asks_for_no_room_without_a_client() -> None:
     """An empty queue costs no look at the counts of all processes."""
     listener, admission = Scripted(), Queueing(9)
