@@ -28,6 +28,20 @@ from tests.support.programs import (
 )
 from tests.support.waiting import until
 
+LONG_BYTES = 400 * 1024
+WRITE_LONG = f"""#!{os.path.realpath(sys.executable)} -IS
+import array, fcntl, os, termios
+left = memoryview(bytes({LONG_BYTES}))
+while left:
+    left = left[os.write(1, left) :]
+unacknowledged = array.array("i", [1])
+while unacknowledged[0]:
+    fcntl.ioctl(1, termios.TIOCOUTQ, unacknowledged)
+"""
+"""Writes LONG_BYTES, reads nothing, and ends when its client's kernel has all of them
+(SIOCOUTQ of tcp(7)).
+"""
+
 # --- that cannot begin ----------------------------------------------------------------
 
 
@@ -150,13 +164,45 @@ def test_a_refused_fork_keeps_the_client(launch: Launch) -> None:
 
 
 def test_it_exits_before_it_reads(launch: Launch) -> None:
-    """The client gets what was written, although its own bytes were never read."""
+    """The client gets what was written, although its own bytes were never read. They
+    make the kernel reset the connection behind the answer.
+    """
     unpd = launch(service("deaf", *shell("printf '%s' answer")))
-    with clients.connect(unpd.address("deaf")) as sock:
+    with contextlib.ExitStack() as stack:
+        with procs.stopped([launcher(unpd)]):
+            sock = stack.enter_context(clients.connect(unpd.address("deaf")))
+            sock.sendall(b"never read\n")
         assert clients.read_exactly(sock, 6) == b"answer"
-        with contextlib.suppress(ConnectionResetError):
-            assert clients.read_all(sock) == b""
+        with pytest.raises(ConnectionResetError):
+            clients.read_all(sock)
     ended(unpd, "deaf", ok=1)
+
+
+def test_a_long_answer_of_a_program_that_does_not_read(launch: Launch, public: Path) -> None:
+    """A client that reads at once gets all of it, as far as the kernel has delivered it
+    when the program ends. The program of this test waits for that.
+    """
+    unpd = launch(service("deaf", executable(public / "deaf", WRITE_LONG)))
+    with contextlib.ExitStack() as stack:
+        with procs.stopped([launcher(unpd)]):
+            sock = stack.enter_context(clients.connect(unpd.address("deaf")))
+            sock.sendall(b"never read\n")
+        assert len(clients.read_exactly(sock, LONG_BYTES)) == LONG_BYTES
+        with pytest.raises(ConnectionResetError):
+            clients.read_all(sock)
+    ended(unpd, "deaf", ok=1)
+
+
+def test_a_program_that_reads_to_the_end_loses_nothing(launch: Launch) -> None:
+    """Whatever the kernel has not sent yet when the program ends: with nothing unread
+    no connection is reset.
+    """
+    script = f"head -c {LONG_BYTES} /dev/zero; cat >/dev/null"
+    unpd = launch(service("patient", *shell(script)))
+    for _ in range(5):
+        answer = clients.converse(unpd.address("patient"), b"request\n")
+        assert len(answer) == LONG_BYTES
+    ended(unpd, "patient", ok=5)
 
 
 def test_it_closes_its_descriptors_early(launch: Launch) -> None:
