@@ -8,6 +8,7 @@ import socket
 import sys
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests.support.programs import (
     shell,
 )
 from tests.support.waiting import until
+from unpd.names import StartStep
 
 LONG_BYTES = 400 * 1024
 WRITE_LONG = f"""#!{os.path.realpath(sys.executable)} -IS
@@ -102,13 +104,58 @@ def test_a_program_that_its_user_may_not_execute(launch: Launch, public: Path) -
 
 
 def test_limits_that_the_kernel_refuses(launch: Launch) -> None:
-    """More descriptors than the daemon may have."""
-    hard = int(Path("/proc/sys/fs/nr_open").read_text())
-    unpd = launch(service("cat", "/bin/cat", limits={"nofile": hard + 1}))
+    """More descriptors than a process can ever have, whatever fs.nr_open is."""
+    unpd = launch(service("cat", "/bin/cat", limits={"nofile": 1 << 31}))
     unpd.expect_errors("program.not_started")
     assert clients.ask(unpd.address("cat")) == b""
     event = unpd.wait_event("program.not_started", service="cat")
     assert (event.fields["step"], event.fields["reason"]) == ("limits", "Operation not permitted")
+
+
+@pytest.mark.parametrize(
+    ("keys", "call", "step"),
+    [
+        ({}, "setsid", StartStep.SESSION),
+        ({"nice": 1}, "setsid", StartStep.SESSION),
+        ({}, "?dup2,dup3", StartStep.DESCRIPTORS),
+        ({"nice": 1}, "?dup2,dup3", StartStep.DESCRIPTORS),
+        ({"nice": 1}, "setpriority", StartStep.NICE),
+        ({"limits": {"nofile": 99}}, "prlimit64", StartStep.LIMITS),
+        ({"user": "daemon"}, "setgroups", StartStep.USER),
+        ({"user": "daemon"}, "setresgid", StartStep.USER),
+        ({"user": "daemon"}, "setresuid", StartStep.USER),
+        ({"nice": 1}, "?chdir,fchdir", StartStep.DIRECTORY),
+    ],
+)
+@faults.requires_root
+@faults.requires_strace()
+def test_a_failed_step_starts_no_program(
+    launch: Launch, public: Path, keys: dict[str, Any], call: str, step: StartStep
+) -> None:
+    """Whichever it is, above all the change of the user: nothing runs with more rights
+    than it should. The process ends, and the client gets the end.
+    """
+    public.chmod(0o777)
+    trail = public / "trail"
+    unpd = launch(service("never", *shell(f"id -u >{trail}; echo ran"), **keys))
+    unpd.expect_errors("program.not_started")
+    with faults.straced(launcher(unpd), public / "trace", call, f"{call}:error=EPERM"):
+        assert clients.ask(unpd.address("never")) == b""
+    event = unpd.wait_event("program.not_started", service="never")
+    assert (event.fields["step"], event.fields["reason"]) == (step, "Operation not permitted")
+    ended(unpd, "never", not_started=1)
+    assert not trail.exists()
+    assert clients.ask(unpd.address("never")) == b"ran\n"
+    ended(unpd, "never", not_started=1, ok=1)
+
+
+def test_a_priority_that_the_launcher_may_not_give(launch: Launch) -> None:
+    """Only root lowers a nice value, and the launcher has dropped root."""
+    unpd = launch(service("cat", *TELL_PID, nice=-40))
+    unpd.expect_errors("program.not_started")
+    assert clients.ask(unpd.address("cat")) == b""
+    event = unpd.wait_event("program.not_started", service="cat")
+    assert (event.fields["step"], event.fields["reason"]) == ("nice", "Operation not permitted")
 
 
 @faults.requires_root
