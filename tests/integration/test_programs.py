@@ -8,6 +8,7 @@ import pwd
 import re
 import resource
 import socket
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,17 @@ FORKED: tuple[dict[str, Any], ...] = (
     {"pass": "systemd"},
 )
 """Keys for which a program is not begun by posix_spawn(3), but after a fork."""
+TRY_ROOT = f"""#!{os.path.realpath(sys.executable)} -IS
+import errno, os
+for call, ids in ("setresuid", (0, 0, 0)), ("setresgid", (0, 0, 0)), ("setgroups", ([0],)):
+    try:
+        getattr(os, call)(*ids)
+    except OSError as error:
+        print(call, errno.errorcode[error.errno])
+    else:
+        print(call, "worked")
+"""
+"""Tries to become root again."""
 NR_OPEN = Path("/proc/sys/fs/nr_open")
 HUGE_LIMIT = 1_073_741_816
 
@@ -285,6 +297,36 @@ def test_a_launcher_without_other_users_drops_root(launch: Launch) -> None:
             assert ids.uids == (pwd.getpwnam("nobody").pw_uid,) * 4
             assert not any(mask for name, mask in ids.capabilities.items() if name != "CapBnd")
             assert ids.no_new_privileges
+
+
+@faults.requires_root
+@pytest.mark.parametrize("keys", [{}, {"user": "daemon"}], ids=["children", "other"])
+def test_there_is_no_way_back_to_root(launch: Launch, public: Path, keys: dict[str, Any]) -> None:
+    """Neither for a program that runs as the daemon's children do, nor for one with
+    another user, which was root until then.
+    """
+    unpd = launch(service("tries", executable(public / "tries", TRY_ROOT), **keys))
+    told = clients.ask(unpd.address("tries")).decode().splitlines()
+    assert told == [f"{call} EPERM" for call in ("setresuid", "setresgid", "setgroups")]
+
+
+@faults.requires_root
+def test_set_user_id_programs(launch: Launch, public: Path) -> None:
+    """Where the launcher stays root for another user of its pool, they get their
+    rights, as under xinetd; where it has dropped root they get none (no_new_privs).
+    """
+    if os.statvfs(public).f_flag & os.ST_NOSUID:
+        pytest.skip("needs a directory for temporary files without the mount option nosuid")
+    program = public / "id"
+    program.write_bytes(Path("/usr/bin/id").read_bytes())
+    program.chmod(0o4755)
+    tell = shell(f"grep NoNewPrivs: /proc/self/status; exec {program} -u")
+    keeps = launch(service("own", *tell, user="daemon") + service("plain", *tell))
+    for name in ("own", "plain"):
+        assert clients.ask(keeps.address(name)).split() == [b"NoNewPrivs:", b"0", b"0"]
+    drops = launch(service("plain", *tell))
+    nobody = b"%d" % pwd.getpwnam("nobody").pw_uid
+    assert clients.ask(drops.address("plain")).split() == [b"NoNewPrivs:", b"1", nobody]
 
 
 @faults.requires_root
