@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT, clients, faults, procs
+from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
 from tests.support.programs import (
     PATIENCE_S,
@@ -52,6 +53,15 @@ for call, ids in ("setresuid", (0, 0, 0)), ("setresgid", (0, 0, 0)), ("setgroups
         print(call, "worked")
 """
 """Tries to become root again."""
+OF_SYSTEMD = (
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "FDSTORE",
+)
 NR_OPEN = Path("/proc/sys/fs/nr_open")
 HUGE_LIMIT = 1_073_741_816
 
@@ -195,6 +205,26 @@ def test_its_environment_over_tcp(launch: Launch) -> None:
         "TCPLOCALPORT": local,
         "TCPCONNNUM": "1",
     }
+
+
+@pytest.mark.parametrize("keys", [{}, {"nice": 1}], ids=["spawned", "forked"])
+def test_nothing_of_the_service_manager_reaches_it(
+    launch: Launch, systemd: FakeSystemd, keys: dict[str, Any]
+) -> None:
+    """Neither its sockets nor the variables about them and about the watchdog, which
+    concern the daemon: not even those that pass_environment names.
+    """
+    systemd.listen("env", socket.create_server(("127.0.0.1", 0)))
+    unpd = systemd.start(
+        launch,
+        service("env", *ENVIRONMENT, listen="systemd:env", pass_environment=OF_SYSTEMD, **keys),
+        watchdog_s=60.0,
+        env={"WATCHDOG_PID": "1"},
+    )
+    text = clients.ask(unpd.address("env")).decode()
+    found = {line.partition("=")[0] for line in text.splitlines()}
+    assert "TCPREMOTEIP" in found
+    assert not found & set(OF_SYSTEMD)
 
 
 def test_its_environment_over_a_unix_socket(launch: Launch, tmp_path: Path) -> None:
