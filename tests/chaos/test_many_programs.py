@@ -21,6 +21,8 @@ AT_A_TIME = 8
 def test_the_counters_of_many_programs_add_up(launch: Launch, sessions: int) -> None:
     """Accepted connections, forked and reaped processes, results and times."""
     unpd = launch('[log]\nlevel = "info"\n' + service("third", *FAILS_BY_PORT))
+    for event in ("launcher.ready", "exporter.ready"):  # until then the master has pipes
+        unpd.wait_event(event)
     before = descriptors(unpd)
 
     def ask(_: int) -> bool:
