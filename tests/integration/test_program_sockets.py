@@ -255,8 +255,8 @@ def test_systemd_socket_proxyd_serves(launch: Launch, keys: dict[str, Any]) -> N
     It keeps no half-close.
     """
     target = launch(service("cat", "/bin/cat"))
-    host, port = target.addresses("cat")[0]
-    unpd = launch(service("proxy", str(PROXY), f"{host}:{port}", **SYSTEMD, **keys))
+    to = f"127.0.0.1:{target.port('cat')}"
+    unpd = launch(service("proxy", str(PROXY), to, **SYSTEMD, **keys))
     data = bytes(range(256)) * 40
     for _ in range(3):
         with clients.connect(unpd.address("proxy")) as sock:

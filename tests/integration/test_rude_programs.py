@@ -353,7 +353,7 @@ def test_lines_of_several_processes_do_not_mix(launch: Launch) -> None:
 def test_it_dumps_core(launch: Launch, public: Path, core_mb: int, dumps: bool) -> None:
     """Where it may, into its directory, and the exit report says so."""
     public.chmod(0o777)
-    keys = {"limits": {"core_mb": core_mb}, "directory": str(public)}
+    keys: dict[str, Any] = {"limits": {"core_mb": core_mb}, "directory": str(public)}
     unpd = launch(service("core", *shell("kill -ABRT $$"), **keys))
     assert clients.ask(unpd.address("core")) == b""
     event = unpd.wait_event("program.failed", service="core")
