@@ -16,7 +16,8 @@ its end, hit another process group that got its number. The rest of such a progr
 group is not killed at its end. Programs that no launcher has, because theirs died while
 it drained, get no SIGKILL before the stop is over, and nobody reads their standard
 error: they wait when it is full. The running programs of a service share their standard
-error: one that shuts it down (shutdown(2)) does so for all of these.
+error: one that shuts it down (shutdown(2)) does so for all of these. A program that
+ends with bytes of its client unread loses what the kernel has not sent of its answer.
 """
 
 import contextlib
