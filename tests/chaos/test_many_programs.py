@@ -1,5 +1,5 @@
 """Many programs (type exec), of which every third fails: the counters add up exactly,
-and neither a zombie nor a descriptor is left.
+and neither a zombie nor a descriptor is left, in the launcher or in the master.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +10,7 @@ from tests.support import clients, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.programs import launcher, service, shell
+from tests.support.waiting import until
 
 FAILS_BY_PORT = shell("test $((REMOTE_PORT % 3)) -ne 0")
 """Fails for every third port of a client."""
@@ -20,6 +21,8 @@ AT_A_TIME = 8
 def test_the_counters_of_many_programs_add_up(launch: Launch, sessions: int) -> None:
     """Accepted connections, forked and reaped processes, results and times."""
     unpd = launch('[log]\nlevel = "info"\n' + service("third", *FAILS_BY_PORT))
+    for event in ("launcher.ready", "exporter.ready"):  # until then the master has pipes
+        unpd.wait_event(event)
     before = descriptors(unpd)
 
     def ask(_: int) -> bool:
@@ -52,10 +55,10 @@ def test_the_counters_of_many_programs_add_up(launch: Launch, sessions: int) -> 
         assert unpd.total(name, service="third") == sessions, name
     assert unpd.total("unpd_connections_active", service="third") == 0
     unpd.metric_becomes(0, "unpd_zombies")
-    assert descriptors(unpd) == before
+    until(lambda: descriptors(unpd) == before, 10.0, lambda: f"{before}, not {descriptors(unpd)}")
     assert procs.children(launcher(unpd)) == []
 
 
-def descriptors(unpd: Unpd) -> int:
-    """How many descriptors the launcher has."""
-    return len(procs.fds(launcher(unpd)))
+def descriptors(unpd: Unpd) -> tuple[int, int]:
+    """How many descriptors the launcher and the master have."""
+    return len(procs.fds(launcher(unpd))), len(procs.fds(unpd.pid))

@@ -4,11 +4,13 @@ their time, at a stop, when their client is denied, and when they outlive it.
 
 import contextlib
 import os
+import re
 import socket
 import sys
 import time
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,12 @@ POLITE = shell(
     'exec 2>/dev/null; trap "echo bye; exit 7" TERM; echo $$; while :; do sleep 0.05; done'
 )
 """Says goodbye at SIGTERM."""
+PAIR = shell(
+    """exec 2>/dev/null
+    (trap "echo child bye; exit" TERM; echo child waits; while :; do sleep 0.05; done) &
+    trap "wait; wait; echo parent bye; exit" TERM; echo parent waits; wait"""
+)
+"""Two processes that say goodbye at SIGTERM, the first one first."""
 
 
 # --- by themselves --------------------------------------------------------------------
@@ -177,6 +185,17 @@ def test_the_rest_of_the_group_goes_with_the_program(launch: Launch) -> None:
 # --- stops ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("keys", [{}, {"nice": 1}], ids=["spawned", "forked"])
+def test_every_process_of_the_group_gets_sigterm(launch: Launch, keys: dict[str, Any]) -> None:
+    """Not only the program itself: each says goodbye on its own."""
+    unpd = launch(service("pair", *PAIR, **keys))
+    with clients.connect(unpd.address("pair")) as sock:
+        assert {read_line(sock), read_line(sock)} == {b"child waits", b"parent waits"}
+        unpd.signal(SIGTERM)
+        assert clients.read_all(sock).splitlines() == [b"child bye", b"parent bye"]
+        assert unpd.wait_exit() == 0
+
+
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 def test_a_stop_ends_programs(launch: Launch, number: int) -> None:
     """A graceful and a quick one send SIGTERM to each program."""
@@ -286,6 +305,31 @@ def test_a_reload_leaves_running_programs_alone(launch: Launch) -> None:
             assert read_line(fresh) == b"new"
         assert procs.alive(old)
     gone(old)
+
+
+@pytest.mark.parametrize(("reloads", "goes_on"), [(8, True), (9, False)])
+def test_several_reloads(launch: Launch, reloads: int, goes_on: bool) -> None:
+    """The programs of eight earlier launchers go on. A ninth reload makes the oldest of
+    these end its programs, as at a stop.
+    """
+    unpd = launch(service("cat", *TELL_PID, umask="0000"))
+    with contextlib.ExitStack() as stack:
+        first, pid = begun(stack, unpd.address("cat"))
+        others, launchers = [], {launcher(unpd)}
+        for number in range(1, reloads + 1):
+            text = unpd.config_path.read_text()
+            reload(unpd, re.sub(r'umask = "\d+"', f'umask = "{number:04o}"', text))
+            until(lambda: launcher(unpd) not in launchers, PATIENCE_S, "another launcher")
+            launchers.add(launcher(unpd))
+            others.append(begun(stack, unpd.address("cat"))[0])
+        if not goes_on:
+            assert clients.read_all(first) == b""
+            gone(pid)
+            unpd.wait_event("launcher.drain_cut")
+        for sock in [first, *others] if goes_on else others:
+            sock.sendall(b"x\n")
+            assert read_line(sock) == b"x"
+        assert len(unpd.log_events("launcher.drain_cut")) == (not goes_on)
 
 
 @pytest.mark.slow

@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
+
+import pytest
 
 from tests.support import clients, procs
 from tests.support.daemon import Unpd
@@ -18,6 +21,7 @@ from tests.support.programs import (
     PATIENCE_S,
     TELL_PID,
     begun,
+    ended,
     executable,
     gone,
     kill_launcher,
@@ -66,6 +70,29 @@ while True:
     connection.close()
 """
 """Serves clients for ever."""
+
+
+PASSED = """#!{python} -IS
+import fcntl, os, socket
+if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+    raise SystemExit("no sockets are passed to this process")
+count = int(os.environ.pop("LISTEN_FDS"))
+names = os.environ.pop("LISTEN_FDNAMES").split(":")
+assert count == len(names) == 1, (count, names)
+fcntl.fcntl(3, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+sock = socket.socket(fileno=3)
+for _ in range(2):
+    if sock.type is socket.SOCK_STREAM:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        with sock.accept()[0] as connection:
+            connection.sendall(f"{{os.getpid()}} {{names[0]}}\\n".encode())
+            connection.recv(1)
+    else:
+        _, peer = sock.recvfrom(65536)
+        sock.sendto(f"{{os.getpid()}} {{names[0]}}\\n".encode(), peer)
+"""
+"""Serves two clients as sd_listen_fds(3) and sd_is_socket(3) want it."""
+PROXY = Path("/lib/systemd/systemd-socket-proxyd")
 
 
 def python(path: Path, text: str) -> str:
@@ -196,6 +223,48 @@ def test_a_connection_is_descriptor_3(launch: Launch) -> None:
         sock.sendall(b"x\n")
         assert read_line(sock) == b"x"
     unpd.wait_event("program.stderr", service="third", text="logged")
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_a_whole_socket_is_descriptor_3(launch: Launch, public: Path, scheme: str) -> None:
+    """With wait. A program that follows sd_listen_fds(3) to the letter serves; the next
+    one begins with the next client after its end, and has its own LISTEN_PID.
+    """
+    keys: dict[str, Any] = {**SYSTEMD, "listen": f"{scheme}://127.0.0.1:0", "wait": True}
+    unpd = launch(service("passed", python(public / "passed", PASSED), **keys))
+    (address,) = unpd.addresses("passed")
+    kind = socket.SOCK_STREAM if scheme == "tcp" else socket.SOCK_DGRAM
+    told = []
+    for _ in range(4):
+        with socket.socket(socket.AF_INET, kind) as sock:
+            sock.settimeout(PATIENCE_S)
+            sock.connect(address)
+            if kind is socket.SOCK_DGRAM:
+                sock.send(b"x")
+            told.append(sock.recv(100).decode().split())
+    assert [name for _, name in told] == ["passed"] * 4
+    pids = [pid for pid, _ in told]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    ended(unpd, "passed", ok=2)
+
+
+@pytest.mark.skipif(not PROXY.exists(), reason="needs systemd-socket-proxyd")
+@pytest.mark.parametrize("keys", [{"wait": True}, {"keep": 2}], ids=["wait", "keep"])
+def test_systemd_socket_proxyd_serves(launch: Launch, keys: dict[str, Any]) -> None:
+    """A program of systemd's own takes a listener of unpd and relays to another daemon.
+    It keeps no half-close.
+    """
+    target = launch(service("cat", "/bin/cat"))
+    to = f"127.0.0.1:{target.port('cat')}"
+    unpd = launch(service("proxy", str(PROXY), to, **SYSTEMD, **keys))
+    data = bytes(range(256)) * 40
+    for _ in range(3):
+        with clients.connect(unpd.address("proxy")) as sock:
+            sock.sendall(data)
+            assert clients.read_exactly(sock, len(data)) == data
+    assert len(running(unpd)) == keys.get("keep", 1)
+    assert unpd.total("unpd_programs_ended_total", service="proxy") == 0
+    ended(target, "cat", ok=3)
 
 
 # --- keep -----------------------------------------------------------------------------

@@ -8,11 +8,16 @@ import pwd
 import re
 import resource
 import socket
+import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import ROOT, clients, faults, procs
+from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
 from tests.support.programs import (
     PATIENCE_S,
@@ -29,6 +34,56 @@ from unpd.dispatcher.environment import PATH
 from unpd.dispatcher.launch import SOFT_OPEN_FILES
 
 ENVIRONMENT = shell("exec env")
+FORKED: tuple[dict[str, Any], ...] = (
+    {"nice": 1},
+    {"limits": {"nofile": 99}},
+    {"banner_accepted": "hello"},
+    {"pass": "systemd"},
+)
+"""Keys for which a program is not begun by posix_spawn(3), but after a fork."""
+TRY_ROOT = f"""#!{os.path.realpath(sys.executable)} -IS
+import errno, os
+for call, ids in ("setresuid", (0, 0, 0)), ("setresgid", (0, 0, 0)), ("setgroups", ([0],)):
+    try:
+        getattr(os, call)(*ids)
+    except OSError as error:
+        print(call, errno.errorcode[error.errno])
+    else:
+        print(call, "worked")
+"""
+"""Tries to become root again."""
+OF_SYSTEMD = (
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "FDSTORE",
+)
+NR_OPEN = Path("/proc/sys/fs/nr_open")
+HUGE_LIMIT = 1_073_741_816
+
+
+@pytest.fixture
+def huge_limit() -> Iterator[int]:
+    """As many descriptors as a process may have in some containers, where this one may
+    allow that (CAP_SYS_RESOURCE); else as many as it has itself.
+    """
+    before = NR_OPEN.read_text()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        NR_OPEN.write_text(str(HUGE_LIMIT))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, HUGE_LIMIT))
+        limit = HUGE_LIMIT
+    except (OSError, ValueError):
+        limit = hard
+    try:
+        yield limit
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with contextlib.suppress(OSError):  # nor could it be changed
+            NR_OPEN.write_text(before)
 
 
 def test_the_client_talks_to_the_program(launch: Launch) -> None:
@@ -61,27 +116,50 @@ def test_it_has_three_descriptors(launch: Launch) -> None:
         assert not int(octal, 8) & os.O_NONBLOCK
 
 
+@pytest.mark.parametrize("keys", [{}, {"nice": 1}], ids=["spawned", "forked"])
 @faults.requires_root
 @faults.requires_strace()
-def test_no_descriptor_is_closed_one_by_one(launch: Launch, tmp_path: Path) -> None:
+def test_no_descriptor_is_closed_one_by_one(
+    launch: Launch, tmp_path: Path, keys: dict[str, Any]
+) -> None:
     """However many the limit allows (RLIMIT_NOFILE is 1,073,741,816 in some containers,
     and would cost minutes): close_range(2) takes all of them at once.
     """
-    unpd = launch(service("true", "/bin/true"))
+    unpd = launch(service("true", "/bin/true", **keys))
     with faults.straced(launcher(unpd), tmp_path / "trace", "close,close_range,execve") as trace:
         assert clients.ask(unpd.address("true")) == b""
         until(lambda: trace.count("execve"), PATIENCE_S, "the program in the trace")
-    pid = next(line.split(" ")[0] for line in trace.lines() if "execve(" in line)
-    of_program = [line for line in trace.lines() if line.startswith(f"{pid} ")]
+    calls = trace.whole_calls()
+    pid = next(line.split(" ")[0] for line in calls if "execve(" in line)
+    of_program = [line for line in calls if line.startswith(f"{pid} ")]
     before = of_program[: next(i for i, line in enumerate(of_program) if "execve(" in line)]
     assert sum("close(" in line for line in before) < 5
     (closed,) = [line for line in before if "close_range(" in line]
     assert re.search(r"close_range\(3, \d{9,}, 0\) += 0", closed)
 
 
-def test_its_signals_are_clean(launch: Launch) -> None:
-    """None is ignored, blocked or pending. It leads a session and a process group."""
-    unpd = launch(service("sleep", "/bin/sleep", "60"))
+@faults.requires_root
+def test_a_huge_limit_of_descriptors_costs_nothing(launch: Launch, huge_limit: int) -> None:
+    """Each program has its three descriptors and no others, within the usual time. One
+    by one, a process would close them for minutes.
+    """
+    unpd = launch(
+        service("spawned", *TELL_PID) + service("forked", *TELL_PID, nice=1),
+        preexec=partial(resource.setrlimit, resource.RLIMIT_NOFILE, (huge_limit,) * 2),
+    )
+    assert re.search(rf"^Max open files +{huge_limit} ", procs.limits(launcher(unpd)), re.MULTILINE)
+    with contextlib.ExitStack() as stack:
+        for name in ("spawned", "forked"):
+            _, pid = begun(stack, unpd.address(name))
+            assert set(procs.fds(pid)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("keys", [{}, *FORKED], ids=str)
+def test_its_signals_are_clean(launch: Launch, keys: dict[str, Any]) -> None:
+    """None is ignored, blocked, handled or pending. It leads a session and a process
+    group.
+    """
+    unpd = launch(service("sleep", "/bin/sleep", "60", **keys))
     with clients.connect(unpd.address("sleep")):
 
         def programs() -> list[procs.Stat]:
@@ -126,6 +204,26 @@ def test_its_environment_over_tcp(launch: Launch) -> None:
         "TCPLOCALPORT": local,
         "TCPCONNNUM": "1",
     }
+
+
+@pytest.mark.parametrize("keys", [{}, {"nice": 1}], ids=["spawned", "forked"])
+def test_nothing_of_the_service_manager_reaches_it(
+    launch: Launch, systemd: FakeSystemd, keys: dict[str, Any]
+) -> None:
+    """Neither its sockets nor the variables about them and about the watchdog, which
+    concern the daemon: not even those that pass_environment names.
+    """
+    systemd.listen("env", socket.create_server(("127.0.0.1", 0)))
+    unpd = systemd.start(
+        launch,
+        service("env", *ENVIRONMENT, listen="systemd:env", pass_environment=OF_SYSTEMD, **keys),
+        watchdog_s=60.0,
+        env={"WATCHDOG_PID": "1"},
+    )
+    text = clients.ask(unpd.address("env")).decode()
+    found = {line.partition("=")[0] for line in text.splitlines()}
+    assert "TCPREMOTEIP" in found
+    assert not found & set(OF_SYSTEMD)
 
 
 def test_its_environment_over_a_unix_socket(launch: Launch, tmp_path: Path) -> None:
@@ -228,6 +326,36 @@ def test_a_launcher_without_other_users_drops_root(launch: Launch) -> None:
             assert ids.uids == (pwd.getpwnam("nobody").pw_uid,) * 4
             assert not any(mask for name, mask in ids.capabilities.items() if name != "CapBnd")
             assert ids.no_new_privileges
+
+
+@faults.requires_root
+@pytest.mark.parametrize("keys", [{}, {"user": "daemon"}], ids=["children", "other"])
+def test_there_is_no_way_back_to_root(launch: Launch, public: Path, keys: dict[str, Any]) -> None:
+    """Neither for a program that runs as the daemon's children do, nor for one with
+    another user, which was root until then.
+    """
+    unpd = launch(service("tries", executable(public / "tries", TRY_ROOT), **keys))
+    told = clients.ask(unpd.address("tries")).decode().splitlines()
+    assert told == [f"{call} EPERM" for call in ("setresuid", "setresgid", "setgroups")]
+
+
+@faults.requires_root
+def test_set_user_id_programs(launch: Launch, public: Path) -> None:
+    """Where the launcher stays root for another user of its pool, they get their
+    rights, as under xinetd; where it has dropped root they get none (no_new_privs).
+    """
+    if os.statvfs(public).f_flag & os.ST_NOSUID:
+        pytest.skip("needs a directory for temporary files without the mount option nosuid")
+    program = public / "id"
+    program.write_bytes(Path("/usr/bin/id").read_bytes())
+    program.chmod(0o4755)
+    tell = shell(f"grep NoNewPrivs: /proc/self/status; exec {program} -u")
+    keeps = launch(service("own", *tell, user="daemon") + service("plain", *tell))
+    for name in ("own", "plain"):
+        assert clients.ask(keeps.address(name)).split() == [b"NoNewPrivs:", b"0", b"0"]
+    drops = launch(service("plain", *tell))
+    nobody = b"%d" % pwd.getpwnam("nobody").pw_uid
+    assert clients.ask(drops.address("plain")).split() == [b"NoNewPrivs:", b"1", nobody]
 
 
 @faults.requires_root

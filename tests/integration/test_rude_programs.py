@@ -8,6 +8,7 @@ import socket
 import sys
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,22 @@ from tests.support.programs import (
     shell,
 )
 from tests.support.waiting import until
+from unpd.names import StartStep
+
+CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
+LONG_BYTES = 400 * 1024
+WRITE_LONG = f"""#!{os.path.realpath(sys.executable)} -IS
+import array, fcntl, os, termios
+left = memoryview(bytes({LONG_BYTES}))
+while left:
+    left = left[os.write(1, left) :]
+unacknowledged = array.array("i", [1])
+while unacknowledged[0]:
+    fcntl.ioctl(1, termios.TIOCOUTQ, unacknowledged)
+"""
+"""Writes LONG_BYTES, reads nothing, and ends when its client's kernel has all of them
+(SIOCOUTQ of tcp(7)).
+"""
 
 # --- that cannot begin ----------------------------------------------------------------
 
@@ -88,13 +105,58 @@ def test_a_program_that_its_user_may_not_execute(launch: Launch, public: Path) -
 
 
 def test_limits_that_the_kernel_refuses(launch: Launch) -> None:
-    """More descriptors than the daemon may have."""
-    hard = int(Path("/proc/sys/fs/nr_open").read_text())
-    unpd = launch(service("cat", "/bin/cat", limits={"nofile": hard + 1}))
+    """More descriptors than a process can ever have, whatever fs.nr_open is."""
+    unpd = launch(service("cat", "/bin/cat", limits={"nofile": 1 << 31}))
     unpd.expect_errors("program.not_started")
     assert clients.ask(unpd.address("cat")) == b""
     event = unpd.wait_event("program.not_started", service="cat")
     assert (event.fields["step"], event.fields["reason"]) == ("limits", "Operation not permitted")
+
+
+@pytest.mark.parametrize(
+    ("keys", "call", "step"),
+    [
+        ({}, "setsid", StartStep.SESSION),
+        ({"nice": 1}, "setsid", StartStep.SESSION),
+        ({}, "?dup2,dup3", StartStep.DESCRIPTORS),
+        ({"nice": 1}, "?dup2,dup3", StartStep.DESCRIPTORS),
+        ({"nice": 1}, "setpriority", StartStep.NICE),
+        ({"limits": {"nofile": 99}}, "prlimit64", StartStep.LIMITS),
+        ({"user": "daemon"}, "setgroups", StartStep.USER),
+        ({"user": "daemon"}, "setresgid", StartStep.USER),
+        ({"user": "daemon"}, "setresuid", StartStep.USER),
+        ({"nice": 1}, "?chdir,fchdir", StartStep.DIRECTORY),
+    ],
+)
+@faults.requires_root
+@faults.requires_strace()
+def test_a_failed_step_starts_no_program(
+    launch: Launch, public: Path, keys: dict[str, Any], call: str, step: StartStep
+) -> None:
+    """Whichever it is, above all the change of the user: nothing runs with more rights
+    than it should. The process ends, and the client gets the end.
+    """
+    public.chmod(0o777)
+    trail = public / "trail"
+    unpd = launch(service("never", *shell(f"id -u >{trail}; echo ran"), **keys))
+    unpd.expect_errors("program.not_started")
+    with faults.straced(launcher(unpd), public / "trace", call, f"{call}:error=EPERM"):
+        assert clients.ask(unpd.address("never")) == b""
+    event = unpd.wait_event("program.not_started", service="never")
+    assert (event.fields["step"], event.fields["reason"]) == (step, "Operation not permitted")
+    ended(unpd, "never", not_started=1)
+    assert not trail.exists()
+    assert clients.ask(unpd.address("never")) == b"ran\n"
+    ended(unpd, "never", not_started=1, ok=1)
+
+
+def test_a_priority_that_the_launcher_may_not_give(launch: Launch) -> None:
+    """Only root lowers a nice value, and the launcher has dropped root."""
+    unpd = launch(service("cat", *TELL_PID, nice=-40))
+    unpd.expect_errors("program.not_started")
+    assert clients.ask(unpd.address("cat")) == b""
+    event = unpd.wait_event("program.not_started", service="cat")
+    assert (event.fields["step"], event.fields["reason"]) == ("nice", "Operation not permitted")
 
 
 @faults.requires_root
@@ -150,13 +212,45 @@ def test_a_refused_fork_keeps_the_client(launch: Launch) -> None:
 
 
 def test_it_exits_before_it_reads(launch: Launch) -> None:
-    """The client gets what was written, although its own bytes were never read."""
+    """The client gets what was written, although its own bytes were never read. They
+    make the kernel reset the connection behind the answer.
+    """
     unpd = launch(service("deaf", *shell("printf '%s' answer")))
-    with clients.connect(unpd.address("deaf")) as sock:
+    with contextlib.ExitStack() as stack:
+        with procs.stopped([launcher(unpd)]):
+            sock = stack.enter_context(clients.connect(unpd.address("deaf")))
+            sock.sendall(b"never read\n")
         assert clients.read_exactly(sock, 6) == b"answer"
-        with contextlib.suppress(ConnectionResetError):
-            assert clients.read_all(sock) == b""
+        with pytest.raises(ConnectionResetError):
+            clients.read_all(sock)
     ended(unpd, "deaf", ok=1)
+
+
+def test_a_long_answer_of_a_program_that_does_not_read(launch: Launch, public: Path) -> None:
+    """A client that reads at once gets all of it, as far as the kernel has delivered it
+    when the program ends. The program of this test waits for that.
+    """
+    unpd = launch(service("deaf", executable(public / "deaf", WRITE_LONG)))
+    with contextlib.ExitStack() as stack:
+        with procs.stopped([launcher(unpd)]):
+            sock = stack.enter_context(clients.connect(unpd.address("deaf")))
+            sock.sendall(b"never read\n")
+        assert len(clients.read_exactly(sock, LONG_BYTES)) == LONG_BYTES
+        with pytest.raises(ConnectionResetError):
+            clients.read_all(sock)
+    ended(unpd, "deaf", ok=1)
+
+
+def test_a_program_that_reads_to_the_end_loses_nothing(launch: Launch) -> None:
+    """Whatever the kernel has not sent yet when the program ends: with nothing unread
+    no connection is reset.
+    """
+    script = f"head -c {LONG_BYTES} /dev/zero; cat >/dev/null"
+    unpd = launch(service("patient", *shell(script)))
+    for _ in range(5):
+        answer = clients.converse(unpd.address("patient"), b"request\n")
+        assert len(answer) == LONG_BYTES
+    ended(unpd, "patient", ok=5)
 
 
 def test_it_closes_its_descriptors_early(launch: Launch) -> None:
@@ -250,20 +344,22 @@ def test_lines_of_several_processes_do_not_mix(launch: Launch) -> None:
     unpd.wait_event("program.stderr", session_pid=pid, text="abcd")
 
 
-def test_it_dumps_core(launch: Launch, public: Path) -> None:
-    """Where it may, the exit report says so."""
-    unpd = launch(
-        service(
-            "core",
-            *shell("ulimit -c 1; kill -ABRT $$"),
-            limits={"core_mb": 1},
-            directory=str(public),
-        )
-    )
+@faults.requires_root
+@pytest.mark.skipif(
+    CORE_PATTERN.read_text().startswith(("|", "/")),
+    reason="needs a kernel.core_pattern that names a file in the directory of the process",
+)
+@pytest.mark.parametrize(("core_mb", "dumps"), [(64, True), (0, False)])
+def test_it_dumps_core(launch: Launch, public: Path, core_mb: int, dumps: bool) -> None:
+    """Where it may, into its directory, and the exit report says so."""
+    public.chmod(0o777)
+    keys: dict[str, Any] = {"limits": {"core_mb": core_mb}, "directory": str(public)}
+    unpd = launch(service("core", *shell("kill -ABRT $$"), **keys))
     assert clients.ask(unpd.address("core")) == b""
     event = unpd.wait_event("program.failed", service="core")
-    assert event.fields["ended"] in ("killed by SIGABRT", "killed by SIGABRT (core dumped)")
+    assert event.fields["ended"] == f"killed by SIGABRT{' (core dumped)' if dumps else ''}"
     ended(unpd, "core", signal=1)
+    assert len(list(public.iterdir())) == dumps
 
 
 def test_it_leaves_its_group(launch: Launch) -> None:

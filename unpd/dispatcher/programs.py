@@ -17,7 +17,9 @@ group is not killed at its end. Programs that no launcher has, because theirs di
 it drained, get no SIGKILL before the stop is over, and nobody reads their standard
 error: they wait when it is full. The running programs of a service share their standard
 error: one that shuts it down (shutdown(2)) does so for all of these. The new one
-belongs to this launcher alone: programs that have it lose it if the launcher dies.
+belongs to this launcher alone: programs that have it lose it if the launcher dies. A
+program that ends with bytes of its client unread loses what the kernel has not sent of
+its answer.
 """
 
 import contextlib

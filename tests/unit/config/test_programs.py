@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from unpd.config.access import AccessKeys
 from unpd.config.host import Host
 from unpd.config.load import Loaded, loads
 from unpd.config.plan import effective
@@ -35,6 +36,28 @@ ABSOLUTE = (
     "must begin with the absolute path of the program; no shell looks for it, and none reads the"
     " arguments"
 )
+ABOUT_CLIENTS = {
+    "allow": 'allow = ["loopback"]',
+    "deny": 'deny = ["192.0.2.0/24"]',
+    "access_times": 'access_times = ["08:00-18:00"]',
+    "max_per_source": "max_per_source = 1",
+    "accept_rate_per_source": 'accept_rate_per_source = "5/s"',
+    "max_pressure": "max_pressure = { cpu = 50 }",
+    "max_load": "max_load = 1.0",
+    "on_limit": 'on_limit = "refuse"',
+    "banner_refused": 'banner_refused = "x"',
+    "banner_accepted": 'banner_accepted = "x"',
+    "proxy_protocol": 'proxy_protocol = ["loopback"]',
+}
+"""Keys that decide about each client."""
+NOT_ABOUT_CLIENTS = {
+    "accept_rate",  # of programs
+    "source_prefix_v4",  # these three only say how others are meant
+    "source_prefix_v6",
+    "times_zone",
+    "mode",  # these two are about refusals that there are
+    "observe",
+}
 BAD = [
     ('command = "/bin/cat"', "command", COMMAND),
     ("command = []", "command", COMMAND),
@@ -155,10 +178,7 @@ def test_datagrams_need_wait(refuse: Refuse, accept: Accept) -> None:
     assert accept(f"{text}wait = true\n").warnings == ()
 
 
-@pytest.mark.parametrize(
-    "line",
-    ['allow = ["loopback"]', "max_per_source = 1", 'banner_accepted = "x"', "max_load = 1.0"],
-)
+@pytest.mark.parametrize("line", ABOUT_CLIENTS.values(), ids=ABOUT_CLIENTS)
 @pytest.mark.parametrize("way", ["wait = true", 'keep = 2\npass = "systemd"'])
 def test_nobody_decides_about_clients_that_unpd_does_not_see(
     refuse: Refuse, line: str, way: str
@@ -168,6 +188,19 @@ def test_nobody_decides_about_clients_that_unpd_does_not_see(
     for text in (f"{CAT}{way}\n{line}\n", f"[defaults]\n{line}\n{CAT}{way}\n"):
         (refusal,) = refuse(text)
         assert sentence in refusal
+
+
+def test_every_key_about_clients_is_decided_on() -> None:
+    """A new one is either refused for such programs, or means something for them."""
+    decided = ABOUT_CLIENTS.keys() | NOT_ABOUT_CLIENTS
+    assert decided == AccessKeys.model_fields.keys()
+
+
+@pytest.mark.parametrize("way", ["wait = true", 'keep = 2\npass = "systemd"'])
+def test_limits_that_need_no_client(accept: Accept, way: str) -> None:
+    """They count programs."""
+    text = f'{CAT}{way}\nmax_connections = 7\naccept_rate = "5/s"\n'
+    assert accept(text).warnings == ()
 
 
 def test_kept_programs(refuse: Refuse, accept: Accept) -> None:
