@@ -23,7 +23,7 @@ from tests.support.programs import (
     service,
     shell,
 )
-from tests.support.terminal import CTRL_C, terminal
+from tests.support.terminal import CTRL_C, Terminal, terminal
 from tests.support.waiting import until
 
 TELL = shell("pwd; umask; echo $A; cat; echo error >&2; exit 3")
@@ -41,8 +41,24 @@ def trying(unpd: Unpd, name: str) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def trying_on(screen: Terminal, unpd: Unpd, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the command on a terminal until the block ends."""
+    with subprocess.Popen(
+        [*unpd.setting.command, "try", name, "--control", str(unpd.control)],
+        start_new_session=True,
+        preexec_fn=screen.attach,  # noqa: PLW1509 - the test run has no thread
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_program_gets_the_terminal(launch: Launch, public: Path) -> None:
@@ -113,15 +129,7 @@ def test_a_program_sees_the_terminal(launch: Launch) -> None:
     """
     script = "test -t 0 && test -t 1 && test -t 2 && tty; echo pid=$$; exec cat"
     unpd = launch(service("cat", *shell(script)))
-    command = [*unpd.setting.command, "try", "cat", "--control", str(unpd.control)]
-    with (
-        terminal("fg") as screen,
-        subprocess.Popen(
-            command,
-            start_new_session=True,
-            preexec_fn=screen.attach,  # noqa: PLW1509 - the test run has no thread
-        ) as process,
-    ):
+    with terminal("fg") as screen, trying_on(screen, unpd, "cat") as process:
         until(lambda: "pid=" in screen.said, PATIENCE_S, "the program")
         name, told, *_ = screen.said.splitlines()
         assert name == screen.path
