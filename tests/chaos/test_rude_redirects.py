@@ -4,7 +4,6 @@ fault of ours ends a session, all end, the counters add up, and nothing is left.
 """
 
 import contextlib
-import os
 import random
 import socket
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import clients
+from tests.support.descriptors import opened
 from tests.support.engine import Bench
 from tests.support.redirecting import Redirects, Upstream, redirects
 from unpd.board import layout
@@ -107,11 +107,6 @@ class Chaos:
         self.bench.until(is_over, "all sessions to end")
 
 
-def open_descriptors() -> int:
-    """How many descriptors this process has open."""
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.parametrize("stops", [False, True], ids=["serves", "stops"])
 @pytest.mark.parametrize("splices", [True, False], ids=["spliced", "copied"])
 def test_whatever_both_sides_do_a_redirect_gets_over_it(
@@ -123,7 +118,7 @@ def test_whatever_both_sides_do_a_redirect_gets_over_it(
         directory.mkdir()
         with redirects(directory) as make:
             chaos = begin(make, rng, splices=splices)
-            before = open_descriptors()
+            before = opened()
             for _ in range(rng.randint(50, 300)):
                 chaos.step()
             if stops:
@@ -135,7 +130,7 @@ def test_whatever_both_sides_do_a_redirect_gets_over_it(
             bench.advance(2.0)
             bench.advance(2.0)
             assert bench.rests()
-            assert open_descriptors() <= before
+            assert not opened() - before
 
 
 def begin(make: Redirects, rng: random.Random, *, splices: bool) -> Chaos:

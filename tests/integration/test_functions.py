@@ -10,6 +10,7 @@ import pwd
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,6 +120,59 @@ def signals_of(mask: str) -> set[str]:
     return {signum.name for signum in signal.Signals if int(mask, 16) & 1 << signum - 1}
 
 
+def test_the_surroundings_of_a_function(launch: Launch, path: Path) -> None:
+    """Directory, umask, nice value and limits are those of its keys."""
+    keys = (
+        f'directory = "{path}"\numask = "0037"\nnice = 3\n'
+        "limits = { nofile = 33, cpu_s = 44, as_mb = 4096, core_mb = 1, nproc = 5555 }"
+    )
+    daemon = launch(config(path, keys))
+    found = json.loads(ask(daemon, "tell"))
+    assert (found["directory"], found["umask"]) == (str(path), "0037")
+    assert found["nice"] == min(os.nice(0) + 3, 19)
+    numbers = {"NOFILE": 33, "CPU": 44, "AS": 4096 << 20, "CORE": 1 << 20, "NPROC": 5555}
+    assert found["limits"] == {name: [number] * 2 for name, number in numbers.items()}
+
+
+@faults.requires_root
+def test_two_functions_do_not_disturb_each_other(launch: Launch, public: Path) -> None:
+    """Although their modules have one name: each has a dispatcher, a path and a user of
+    its own. One that dies, or cannot be imported any more, is no matter of the other.
+    """
+    users = ("daemon", "nobody")
+    text = ""
+    for user in users:
+        (public / user).mkdir()
+        (public / user / "part.py").write_text(f'NAME = "{user}"\n')
+        (public / user / "who.py").write_text(WHO)
+        table = config(public / user, f'user = "{user}"').partition("[services.tasks]")[2]
+        text += f"[services.{user}]{table}".replace("tasks:serve", "who:serve")
+    daemon = launch(text)
+
+    def who(user: str) -> int:
+        name, uid, dispatcher = clients.ask(daemon.address(user)).decode().split()
+        assert (name, int(uid)) == (user, pwd.getpwnam(user).pw_uid)
+        return int(dispatcher)
+
+    first, second = map(who, users)
+    assert {first, second} == set(daemon.children(ChildKind.PYTHON))
+    assert first != second
+    daemon.expect_errors("python.failed")
+    (public / users[0] / "who.py").rename(public / users[0] / "aside.py")
+    os.kill(first, signal.SIGKILL)
+    daemon.wait_event("python.failed")
+    assert who(users[1]) == second
+    (public / users[0] / "aside.py").rename(public / users[0] / "who.py")
+    assert who(users[0]) != first
+    assert who(users[1]) == second
+
+
+WHO = """
+import os, part
+def serve(sock): sock.sendall(f"{part.NAME} {os.getuid()} {os.getppid()}".encode())
+"""
+
+
 @faults.requires_root
 def test_a_function_runs_as_its_user(launch: Launch, path: Path) -> None:
     """Its dispatcher has become that user, with its environment, before it imported the
@@ -209,6 +263,38 @@ def test_a_client_gets_everything_although_nobody_read_it(launch: Launch, path: 
         until(lambda: not daemon.sessions("tasks") or sock.recv(1, socket.MSG_PEEK), 10.0, "an end")
         sock.sendall(b"unread" * 1000)
         assert clients.read_all(sock) == b"farewell"
+    ended(daemon, ok=1)
+
+
+def test_a_client_that_goes_on_sending_gets_everything(launch: Launch, path: Path) -> None:
+    """The answer is still in our queue when the function returns, and more comes from
+    the client than both queues hold. It reads nothing before it has sent all.
+    """
+    daemon = launch(config(path))
+    with clients.connect(daemon.address("tasks"), receive_buffer=1) as sock:
+        sock.sendall(b"leave_much\n")
+        sock.sendall(bytes(4 << 20))
+        sock.shutdown(socket.SHUT_WR)
+        assert clients.read_all(sock) == b"farewell" * 15_000
+    ended(daemon, ok=1)
+
+
+def send_for(sock: socket.socket, duration_s: float) -> None:
+    """Send as fast as the peer takes it."""
+    end = time.monotonic() + duration_s
+    while time.monotonic() < end:
+        sock.sendall(bytes(65536))
+
+
+@pytest.mark.slow
+def test_a_client_that_sends_without_end_is_cut_off(launch: Launch, path: Path) -> None:
+    """After the two seconds of unpd-services(7): its process does not stay for it."""
+    daemon = launch(config(path))
+    with asked(daemon, "leave") as sock:
+        begin = time.monotonic()
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_for(sock, 20.0)
+        assert time.monotonic() > begin + 1.0
     ended(daemon, ok=1)
 
 

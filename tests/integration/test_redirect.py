@@ -4,6 +4,7 @@ reload, a stop, and the rules of access do.
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -20,10 +21,13 @@ from tests.support import clients
 from tests.support.counts import wait_active, wait_ended
 from tests.support.launch import Launch
 from tests.support.operating import reload, renew
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 GREETER = Path(__file__).parents[1] / "support/greeter.py"
 PATIENCE_S = 30.0
+CLIENTS = 8
+"""How many come at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,17 @@ class Greeter:
         self.process.stdin.close()
         self.process.wait(PATIENCE_S)
 
+    def kill(self) -> None:
+        """Kill it, whatever it does at the moment."""
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+
 
 @contextlib.contextmanager
-def greeter(name: str) -> Iterator[Greeter]:
-    """A target that runs until the end of the block at most."""
+def greeter(name: str, port: int = 0) -> Iterator[Greeter]:
+    """A target that runs until the end of the block at most. ``port``: 0 for any."""
     with subprocess.Popen(
-        [sys.executable, str(GREETER), name],
+        [sys.executable, str(GREETER), name, str(port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -91,32 +100,56 @@ class Load:
     """Clients that come one after the other, in some threads, until ``stop``.
 
     ``served``: by which target each was served whole. ``lost``: the targets of those
-    that ended early after their greeting. ``failed``: what those got that had none.
+    that ended early after their greeting. ``failed``: what those got that had none, and
+    their ports.
     """
 
     address: tuple[str, int]
     served: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    failed: list[tuple[str, int]] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Be one of the threads."""
         while not self.stop.is_set():
-            name = ""
-            try:
-                with clients.connect(self.address, timeout_s=PATIENCE_S) as sock:
-                    name = greeting(sock)
-                    sock.sendall(b"x" * 1000)
-                    whole = clients.read_exactly(sock, 1000) == b"x" * 1000
-            except OSError as error:
-                whole = False
-                if not name:
-                    self.failed.append(repr(error))
-            if whole and name:
-                self.served.append(name)
-            elif name:
-                self.lost.append(name)
+            with clients.connect(self.address, timeout_s=PATIENCE_S) as sock:
+                self._talk(sock)
+
+    def _talk(self, sock: socket.socket) -> None:
+        port = sock.getsockname()[1]
+        try:
+            name = greeting(sock)
+        except OSError as error:
+            self.failed.append((repr(error), port))
+            return
+        if not name:
+            self.failed.append(("the end", port))
+            return
+        try:
+            sock.sendall(b"x" * 1000)
+            whole = clients.read_exactly(sock, 1000) == b"x" * 1000
+        except OSError:
+            whole = False
+        (self.served if whole else self.lost).append(name)
+
+    @contextlib.contextmanager
+    def threads(self, count: int) -> Iterator[None]:
+        """So many threads, until the end of the block."""
+        threads = [threading.Thread(target=self.run) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stop.set()
+            for thread in threads:
+                thread.join()
+
+    def becomes(self, name: str, more: int, message: str) -> None:
+        """Wait until a target has served so many clients more."""
+        wanted = self.served.count(name) + more
+        until(lambda: self.served.count(name) >= wanted, PATIENCE_S, message)
 
 
 def test_a_target_that_is_killed_under_load_costs_only_its_own_clients(launch: Launch) -> None:
@@ -129,24 +162,47 @@ def test_a_target_that_is_killed_under_load_costs_only_its_own_clients(launch: L
         address = unpd.address("web")
         assert isinstance(address, tuple)
         load = Load(address)
-        threads = [threading.Thread(target=load.run) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        try:
-            until(lambda: load.served.count("first") > 200, PATIENCE_S, "load on both targets")
+        with load.threads(CLIENTS):
+            load.becomes("first", 200, "load on both targets")
             first.die()
-            before = len(load.served)
-            until(lambda: len(load.served) > before + 500, PATIENCE_S, "load on the other target")
-        finally:
-            load.stop.set()
-            for thread in threads:
-                thread.join()
+            load.becomes("second", 500, "load on the other target")
     assert load.failed == []
     assert set(load.lost) <= {"first"}
-    assert len(load.lost) <= len(threads)
+    assert len(load.lost) <= CLIENTS
     assert set(load.served[-200:]) == {"second"}
     unpd.wait_event("target.failed", target=first.text)
     assert unpd.total("unpd_target_connect_failures_total", target=first.text) >= 1
+
+
+@pytest.mark.slow
+def test_a_target_killed_at_any_moment_costs_only_its_own_clients(
+    launch: Launch, rng: random.Random
+) -> None:
+    """Of two targets one is killed by SIGKILL again and again, in the middle of its
+    work. Each client that sees an error was connected to it, as its greeting or the log
+    tells. The others are served. The target is used again once it is back.
+    """
+    kills = 5
+    with greeter("second") as second, contextlib.ExitStack() as stack:
+        first = stack.enter_context(greeter("first", free_port()))
+        log = '[log]\nlevel = "info"\nconnections = true\n'
+        unpd = launch(log + redirect(first.text, second.text))
+        address = unpd.address("web")
+        assert isinstance(address, tuple)
+        load = Load(address)
+        with load.threads(CLIENTS):
+            for _ in range(kills):
+                load.becomes("first", rng.randint(50, 150), "load on both targets")
+                first.kill()
+                load.becomes("second", 200, "load on the other target")
+                first = stack.enter_context(greeter("first", first.port))
+            load.becomes("first", 50, "load on the target that is back")
+        assert set(load.lost) <= {"first"}
+        for error, port in load.failed:
+            line = unpd.wait_event("connection.ended", peer=f"127.0.0.1:{port}")
+            assert line.fields.get("target") == first.text, (error, line)
+    assert len(load.lost) + len(load.failed) <= kills * CLIENTS
+    unpd.wait_event("target.back", target=first.text)
 
 
 def test_a_redirect_is_counted_by_target_and_errno(launch: Launch) -> None:

@@ -23,6 +23,7 @@ from tests.support.programs import (
     service,
     shell,
 )
+from tests.support.terminal import CTRL_C, Terminal, terminal
 from tests.support.waiting import until
 
 TELL = shell("pwd; umask; echo $A; cat; echo error >&2; exit 3")
@@ -40,8 +41,24 @@ def trying(unpd: Unpd, name: str) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def trying_on(screen: Terminal, unpd: Unpd, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the command on a terminal until the block ends."""
+    with subprocess.Popen(
+        [*unpd.setting.command, "try", name, "--control", str(unpd.control)],
+        start_new_session=True,
+        preexec_fn=screen.attach,  # noqa: PLW1509 - the test run has no thread
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_program_gets_the_terminal(launch: Launch, public: Path) -> None:
@@ -104,6 +121,34 @@ def test_an_interrupt_ends_the_program(launch: Launch) -> None:
             process.send_signal(SIGINT)
             assert process.wait(PATIENCE_S) == 130
             gone(pid)
+
+
+def test_a_program_sees_the_terminal(launch: Launch) -> None:
+    """All three descriptors are the terminal: it shows what the program writes, and the
+    program gets what is typed. Ctrl-C ends both.
+    """
+    script = "test -t 0 && test -t 1 && test -t 2 && tty; echo pid=$$; exec cat"
+    unpd = launch(service("cat", *shell(script)))
+    with terminal("fg") as screen, trying_on(screen, unpd, "cat") as process:
+        until(lambda: "pid=" in screen.said, PATIENCE_S, "the program")
+        name, told, *_ = screen.said.splitlines()
+        assert name == screen.path
+        screen.type(b"hello\n")
+        until(lambda: screen.said.count("hello\n") == 2, PATIENCE_S, "the echo and the answer")
+        screen.type(CTRL_C)
+        assert process.wait(PATIENCE_S) == 130
+        gone(int(told.removeprefix("pid=")))
+
+
+def test_limits_hold_in_a_trial(launch: Launch) -> None:
+    """Those of the service, with the daemon and without one."""
+    limits = {"nofile": 33, "cpu_s": 44, "as_mb": 512}
+    unpd = launch(service("limited", *shell("ulimit -n; ulimit -t; ulimit -v"), limits=limits))
+    expected = ["33", "44", str(512 * 1024)]
+    assert tried(unpd, "limited").stdout.decode().split() == expected
+    unpd.stop()
+    alone = unpd.run("try", "limited", "--config", str(unpd.config_path))
+    assert alone.stdout.decode().split() == expected
 
 
 def test_a_reload_leaves_a_trial_alone(launch: Launch) -> None:

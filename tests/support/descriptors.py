@@ -1,9 +1,11 @@
-"""Open file descriptions of other processes: which ones two processes share (kcmp(2)),
-and how a faulty process would change one (pidfd_getfd(2)). Needs the right to trace.
+"""Open file descriptions: which ones this process has; which ones two processes share
+(kcmp(2)), and how a faulty process would change one (pidfd_getfd(2)). The last two need
+the right to trace.
 """
 
 import ctypes
 import os
+from collections import Counter
 
 from tests.support import procs
 
@@ -11,6 +13,17 @@ KCMP_FILE = 0
 """From <linux/kcmp.h>."""
 SYS_PIDFD_GETFD = 438
 """One number on all architectures (<asm-generic/unistd.h>)."""
+
+
+def opened(prefix: str = "") -> Counter[str]:
+    """What this process has open, by the targets of the links in /proc/self/fd that
+    begin with ``prefix``.
+
+    A test compares with ``opened() - before``: what others closed since, or the garbage
+    collector, does not count, because no two sockets or pipes have one name.
+    """
+    targets = procs.fds(os.getpid()).values()
+    return Counter(target for target in targets if target.startswith(prefix))
 
 
 def shared(pid: int, other: int) -> set[tuple[int, int]]:

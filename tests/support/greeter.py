@@ -3,7 +3,8 @@ a line, then sends back what it receives.
 
 It dies at once when its standard input ends, between two turns of its loop: each client
 that it accepted before has its greeting, and those in its queue are reset by the
-kernel. Usage: greeter.py NAME. The first line of its output is its port.
+kernel. Usage: greeter.py NAME PORT, where port 0 is any. The first line of its output
+is its port.
 """
 
 import os
@@ -12,10 +13,10 @@ import socket
 import sys
 
 
-def main(name: str) -> None:
+def main(name: str, port: int) -> None:
     """Serve until standard input ends."""
     waiting = selectors.DefaultSelector()
-    listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    listener = socket.create_server(("127.0.0.1", port), backlog=4096)
     listener.setblocking(False)
     waiting.register(listener, selectors.EVENT_READ)
     waiting.register(sys.stdin, selectors.EVENT_READ)
@@ -46,4 +47,4 @@ def answer(waiting: selectors.BaseSelector, sock: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

@@ -139,8 +139,8 @@ class Redirects:
         connections: bool = True,
         **options: Any,
     ) -> Bench:
-        """Make a redirect to these targets. ``listen``: "tcp" or "unix". ``splices``:
-        whether bulk data is spliced. ``options``: more keys of it.
+        """Make a redirect to these targets. ``listen``: "tcp", "tcp6" or "unix".
+        ``splices``: whether bulk data is spliced. ``options``: more keys of it.
         """
         fd = create()
         self._stack.callback(socket.close, fd)
@@ -163,7 +163,7 @@ class Redirects:
             service=Echo(EchoOptions()),
             times=times,
             words=layout.service_cells(COLUMN),
-            relays=listen == "tcp",
+            relays=listen != "unix",
             banner=banner,
             targets=Targets(setup, self.names),
         )
@@ -190,9 +190,9 @@ class Redirects:
         return bench
 
     def _listen(self, kind: str) -> socket.socket:
-        if kind == "tcp":
-            return listen_tcp("127.0.0.1", 0, OPTIONS)
-        return listen_unix(self.path(), OPTIONS)
+        if kind == "unix":
+            return listen_unix(self.path(), OPTIONS)
+        return listen_tcp("::1" if kind == "tcp6" else "127.0.0.1", 0, OPTIONS)
 
     def close(self) -> None:
         """Take all down."""

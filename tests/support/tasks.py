@@ -7,6 +7,7 @@ The daemon imports this module in its dispatcher. So it imports nothing of the t
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -49,6 +50,11 @@ def tell(sock: socket.socket) -> None:
         "leads": os.getsid(0) == os.getpgid(0) == os.getpid(),
         "directory": os.getcwd(),
         "nice": os.nice(0),
+        "umask": lines["Umask"],
+        "limits": {
+            name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+            for name in ("NOFILE", "NPROC", "CPU", "AS", "CORE")
+        },
         "blocking": sock.getblocking(),
         "socket": sock.fileno(),
         "environment": dict(os.environ),
@@ -74,6 +80,12 @@ def say(sock: socket.socket) -> None:
 def leave(sock: socket.socket) -> None:
     """Answer, and return without closing, and without reading what comes."""
     sock.sendall(b"farewell")
+
+
+def leave_much(sock: socket.socket) -> None:
+    """Do the same with an answer that fills the queue of the socket."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400_000)
+    sock.sendall(b"farewell" * 15_000)
 
 
 def close(sock: socket.socket) -> None:
@@ -115,7 +127,10 @@ def leave_text(sock: socket.socket) -> None:
 
 DEEDS: dict[str, Callable[[socket.socket], None]] = {
     function.__name__: function
-    for function in (upper, tell, fail, say, leave, close, stay, defy, fork, thread, leave_text)
+    for function in (
+        *(upper, tell, fail, say, leave, leave_much),
+        *(close, stay, defy, fork, thread, leave_text),
+    )
 }
 DEEDS |= {
     "exit 0": lambda _: sys.exit(),
