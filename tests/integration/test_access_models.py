@@ -195,3 +195,29 @@ def test_a_sensor_denies_who_connects(launch: Launch, model: str) -> None:
     assert answer(unpd, "echo") == WELCOME + b"x"
     assert unpd.metric("unpd_denied_addresses") == 1
     unpd.metric_becomes(1, REFUSED, service="trap", reason="denied")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_service_lifts_the_lists_of_the_defaults(launch: Launch, model: str) -> None:
+    """`allow = ["all"]` lets everybody in where [defaults] has a list, by streams and
+    by datagrams; but nobody that a list of `deny` has.
+    """
+    both = 'listen = ["tcp://0.0.0.0:0", "udp://0.0.0.0:0"]\n'
+    unpd = launch(
+        f'[defaults]\nmodel = "{model}"\nallow = ["{OTHER}"]\ndeny = ["127.0.0.7"]\n'
+        f'[services.closed]\ntype = "echo"\n{both}'
+        f'[services.open]\ntype = "echo"\n{both}allow = ["all"]\n'
+    )
+    assert answer(unpd, "closed") == b""
+    assert answer(unpd, "closed", OTHER) == b"x"
+    assert answer(unpd, "open") == answer(unpd, "open", OTHER) == b"x"
+    assert answer(unpd, "open", "127.0.0.7") == b""
+    unpd.metric_becomes(1, REFUSED, service="closed", reason="allow")
+    unpd.metric_becomes(1, REFUSED, service="open", reason="deny")
+    with clients.asking((HOME, unpd.port("closed", 1))) as sock:
+        sock.send(b"x")
+        unpd.metric_becomes(2, REFUSED, service="closed", reason="allow")
+    with clients.asking((HOME, unpd.port("open", 1))) as sock:
+        sock.send(b"x")
+        assert sock.recv(9) == b"x"
+    assert unpd.total(REFUSED, service="open") == 1
