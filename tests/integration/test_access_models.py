@@ -3,7 +3,9 @@ about its clients, whatever serves them. test_access.py has what is common to al
 """
 
 import contextlib
+import select
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.support.launch import Launch
 from tests.support.operating import reload
 from tests.support.rules import HOME, OTHER, Rule, make_busy, rules
 from tests.support.sessions import greet
-from tests.support.waiting import until
+from tests.support.waiting import holds, until
 
 MODELS = ["event", "fork", "iterative"]
 PATIENCE_S = 10.0
@@ -221,3 +223,32 @@ def test_a_service_lifts_the_lists_of_the_defaults(launch: Launch, model: str) -
         sock.send(b"x")
         assert sock.recv(9) == b"x"
     assert unpd.total(REFUSED, service="open") == 1
+
+
+ECHOING = "def serve(sock):\n    while data := sock.recv(9):\n        sock.sendall(data)\n"
+"""A module whose function echoes."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*MODELS, "exec", "python"])
+def test_a_changed_limit_cuts_no_connection(launch: Launch, public: Path, kind: str) -> None:
+    """A connection outlasts reload_grace_s where max_connections alone has changed. A
+    service with model = "fork" is the exception, because its dispatcher is born with
+    the limit; programs and functions last whatever has changed.
+    """
+    (public / "echoing.py").write_text(ECHOING)
+    typed = {
+        "exec": 'type = "exec"\ncommand = ["/bin/cat"]',
+        "python": f'type = "python"\nhandler = "echoing:serve"\npath = ["{public}"]',
+    }.get(kind, f'type = "echo"\nmodel = "{kind}"')
+    text = f'[services.echo]\nlisten = ["tcp://127.0.0.1:0"]\n{typed}\nmax_connections = '
+    head = "[daemon]\nreload_grace_s = 0.5\n"
+    unpd = launch(f"{head}{text}5\n")
+    with come(unpd, "echo") as sock:
+        greet(sock)
+        reload(unpd, f"{head}{text}6\n")
+        if kind == "fork":
+            assert clients.read_all(sock) == b""
+            return
+        holds(lambda: not select.select([sock], [], [], 0.0)[0], 1.5, "the connection was ended")
+        greet(sock)
