@@ -119,7 +119,7 @@ def test_a_refused_client_that_reads_nothing_holds_up_nobody(
             assert 0 < len(clients.read_all(sock)) < LONGEST
 
 
-@pytest.mark.parametrize("model", ["event", "fork"])
+@pytest.mark.parametrize("model", ["event", pytest.param("fork", marks=pytest.mark.slow)])
 def test_a_client_that_does_not_read_its_banner_holds_up_nobody(
     launch: Launch, systemd: FakeSystemd, model: str
 ) -> None:
@@ -137,6 +137,7 @@ def test_a_client_that_does_not_read_its_banner_holds_up_nobody(
         assert clients.read_exactly(late[0], LONGEST + 1) == text.encode() + b"y"
 
 
+@pytest.mark.slow
 def test_an_iterative_service_waits_for_no_reader_of_its_banner(
     launch: Launch, systemd: FakeSystemd
 ) -> None:
