@@ -8,9 +8,11 @@ as many refusals as its field ``count`` says, so the sum of that field is the nu
 of refusals.
 
 The memory is bounded, and so are the lines: the table holds MAX_SOURCES sources, and
-the refusals of all others are summed up into one line for each service and second. A
-source that was not refused since the last sum is forgotten. So a process writes at most
-MAX_SOURCES lines and two for each service within PERIOD_S.
+the refusals of all others are summed up into one line for each service, kind and
+second. A source that was not refused since the last sum is forgotten. So a process
+writes at most MAX_SOURCES lines and four for each service within PERIOD_S: one for the
+others of each kind, and one about clients that wait. No line is longer than PIPE_BUF
+(:mod:`unpd.logs`), so that the bytes are bounded too.
 
 Owns the table of one process. A worker and a dispatcher call it, with the time: at each
 refusal, at ``next_at``, and before they exit. Nothing else wakes it, so a process whose

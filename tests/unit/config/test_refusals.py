@@ -127,15 +127,24 @@ def test_a_banner_that_no_client_gets(accept: Accept) -> None:
 
 
 @pytest.mark.parametrize("line", ["mode = 'observe'", "observe = ['max_connections']"])
-def test_the_fork_model_enforces_its_limit(accept: Accept, line: str) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "type = 'echo'\nmodel = 'fork'",
+        "type = 'exec'\ncommand = ['/bin/cat']",
+        "type = 'python'\nhandler = 'tasks:serve'",
+    ],
+    ids=["fork", "exec", "python"],
+)
+def test_a_limit_of_processes_is_enforced(accept: Accept, kind: str, line: str) -> None:
     """Each session has a place in a table, so clients wait whatever is observed."""
-    loaded = accept(f"{ECHO}model = 'fork'\nmax_connections = 2\n{line}\n")
-    assert loaded.warnings == (
-        (
-            "unpd.toml:3: services.echo.max_connections: where each connection is a process, it"
-            " cannot only be observed: clients wait beyond it all the same"
-        ),
+    text = f"[services.echo]\nlisten = ['tcp://[::]:7']\nmax_connections = 2\n{line}\n{kind}\n"
+    loaded = accept(text)
+    warning = (
+        "unpd.toml:3: services.echo.max_connections: where each connection is a process, it"
+        " cannot only be observed: clients wait beyond it all the same"
     )
+    assert warning in loaded.warnings
     terms = loaded.config.services["echo"].access
     assert RefusalReason.MAX_CONNECTIONS not in terms.observe
     assert RefusalReason.MAX_CONNECTIONS in terms.queued

@@ -4,8 +4,9 @@ sums.
 
 import json
 import math
+import select
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -158,6 +159,41 @@ def test_a_second_has_no_more_lines_than_the_table_has_sources(scene: Scene) -> 
         scene.advance(PERIOD_S)
         assert len(scene.lines) - before <= MAX_SOURCES + (MAX_SOURCES if not before else 0) + 1
     assert sum(scene.count) == 5 * 4 * MAX_SOURCES
+
+
+LONGEST_WORD = "\N{GREEK SMALL LETTER ALPHA}" * 5000
+"""Longer than any name in a configuration, and each letter of it has six bytes in
+JSON.
+"""
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_flood_writes_a_bounded_number_of_bytes(style: Literal["json", "text"]) -> None:
+    """In each second a process writes at most MAX_SOURCES lines, and four for each
+    service, and none of them is longer than PIPE_BUF, however long the names in the
+    configuration are, and whoever is refused for whatever (fault F7: log flood).
+    """
+    memory, clock = MemorySink(), ManualClock()
+    refusals = RefusalLines(Log(memory.sink, "info", style, role="worker", pool="default"))
+    services = ("a" * 32, "b" * 32)
+    verdict = Verdict(DENY, Entry(LONGEST_WORD, Origin(LONGEST_WORD, 1)), 1.234, 5.678)
+    fault = NoHeader(HeaderResult.MALFORMED, LONGEST_WORD)
+    sources = [peer(number) for number in range(4 * MAX_SOURCES)]
+    for _ in range(5):
+        before = len(memory.written)
+        for count in range(8):
+            for service in services:
+                for source in sources[count:]:
+                    refusals.refused(service, source, verdict, clock.now)
+                    refusals.would_refuse(service, source, verdict, clock.now)
+                    refusals.no_header(service, source, fault, clock.now)
+                refusals.held_back(service, 3, verdict, clock.now)
+            clock.advance(PERIOD_S / 8)
+        bound = (MAX_SOURCES + 4 * len(services)) * select.PIPE_BUF
+        assert 0 < len(memory.written) - before <= bound
+        refusals.flush(clock.now)
+    assert max(len(line.encode()) for line in memory.lines) < select.PIPE_BUF
+    assert len(memory.lines) > 5 * MAX_SOURCES
 
 
 def test_sources_that_fell_quiet_make_room(scene: Scene) -> None:
