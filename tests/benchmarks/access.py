@@ -35,6 +35,8 @@ SESSIONS, BETWEEN_S = 200, 0.005
 """The sessions of the innocent client, and the pause after each of them, so that they
 last as long as some thousand connections of the flood.
 """
+NOTICED_S = 0.1
+"""The workers notice meanwhile that there is no place."""
 LEAST_FLOOD = 2000.0
 ENTRIES = 100_000
 SCATTER = 2_654_435_761
@@ -120,7 +122,8 @@ def _place_ms(daemon: Daemon) -> float:
 
 def _place_other_ms(daemon: Daemon) -> float:
     """Measure the same, but the worker that frees the place takes no client any more:
-    it drains.
+    it drains. One of the others notices it, or the successor, which starts at the end
+    of that worker.
     """
     daemon.settle()
     pause(SETTLED_S)
@@ -148,7 +151,7 @@ def _waiting(daemon: Daemon) -> Iterator[socket.socket]:
 
 
 def _released_ms(holder: socket.socket, waiting: socket.socket) -> float:
-    pause(2 * BETWEEN_S)
+    pause(NOTICED_S)
     if select.select([waiting], [], [], 0)[0]:
         raise RuntimeError("a client was served for which there was no place")
     began = time.monotonic()
