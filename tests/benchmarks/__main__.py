@@ -3,17 +3,18 @@
 """
 
 import argparse
+import functools
 import math
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 
-from tests.benchmarks import daemon, machine, network, report, targets
+from tests.benchmarks import access, daemon, machine, network, report, targets
 from tests.benchmarks.build import PLACES, build
-from tests.benchmarks.figures import DAEMON
+from tests.benchmarks.figures import ACCESS, DAEMON, OWN, Sample
 from tests.benchmarks.proof import prove
 from tests.benchmarks.quiet import Quiet
 from tests.benchmarks.rounds import Plan, run_rows
@@ -27,7 +28,9 @@ TURN_S = 0.25
 host stays slow for seconds, so turns this short share it.
 """
 TRIES, QUICK_TRIES = 3, 1
-"""How often exec to ready, respawn and reload are measured in one round."""
+"""How often exec to ready, respawn, reload, and the times of limits are measured in one
+round.
+"""
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARM_UP_S = 1, 0.8, 0.15
 DISTURBED = 0.02
 """The share of our two processors' time that others may use. A measurement above it is
@@ -36,6 +39,13 @@ repeated.
 PATIENCE_S = 600.0
 QUICK_DISTURBED = math.inf
 """A quick run repeats nothing."""
+OWN_ROWS: Mapping[str, tuple[str, Callable[[int], Sample]]] = MappingProxyType(
+    {
+        DAEMON: ("the daemon's own figures", daemon.round_of_daemon),
+        ACCESS: ("access rules and limits", access.round_of_access),
+    }
+)
+"""The rows without a generator: what is printed, and one round of so many tries."""
 
 
 def main() -> int:
@@ -92,11 +102,12 @@ def _measure(
     plan: Plan, facts: Mapping[str, str], scope: targets.Scope, quick: bool
 ) -> report.Results:
     table = run_rows(plan, [row for row in EVERY if row.name in scope.rows], scope.servers)
-    if DAEMON in scope.rows:
-        print("the daemon's own figures", flush=True)
-        table[DAEMON] = {
-            UNPD: daemon.run_rounds(plan.rounds, QUICK_TRIES if quick else TRIES, plan.quiet)
-        }
+    for number, (name, (title, one_round)) in enumerate(OWN_ROWS.items()):
+        if name in scope.rows:
+            print(title, flush=True)
+            plan.quiet.share(len(OWN_ROWS) - number)
+            measure = functools.partial(one_round, QUICK_TRIES if quick else TRIES)
+            table[name] = {UNPD: daemon.run_rounds(plan.rounds, measure, plan.quiet)}
     found = targets.outcomes(table, scope)
     return report.Results(
         facts,
@@ -120,7 +131,7 @@ def _is_whole(asked: argparse.Namespace) -> bool:
 
 
 def _parse() -> argparse.Namespace:
-    rows, servers = [*(row.name for row in EVERY), DAEMON], [UNPD, *sorted(targets.PEERS)]
+    rows, servers = [*(row.name for row in EVERY), *OWN], [UNPD, *sorted(targets.PEERS)]
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="unpd beside its peers on the same work."
     )

@@ -3,8 +3,9 @@ configuration files of unpd and xinetd, and the lines of a character generator.
 """
 
 import getpass
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,12 +15,15 @@ _LINE_CHARACTERS = 72
 PEERS = Path(__file__).parent / "peers"
 DENIED = 1000
 """How many entries the list of denied addresses has."""
+PROGRAM_USER = "daemon"
+"""A user that every system has, and that unpd itself does not become."""
 
 
 class Service(StrEnum):
     """The service that a row asks. FORKED is echo with a process for each client,
     FUNCTION the same by a Python function, UDP is echo of datagrams. REDIRECT leads to
     an echo of another program, and PROGRAM starts peers/answer.c for each client.
+    PROGRAM_USER starts it as another user, or, where we are not root, nicer.
     """
 
     ECHO = "echo"
@@ -31,11 +35,22 @@ class Service(StrEnum):
     UDP = "udp"
     REDIRECT = "redirect"
     PROGRAM = "program"
+    PROGRAM_USER = "program-user"
 
     @property
     def forks(self) -> bool:
         """Whether each client has a process."""
-        return self in (Service.FORKED, Service.FUNCTION, Service.PROGRAM)
+        return self.starts or self in (Service.FORKED, Service.FUNCTION)
+
+    @property
+    def starts(self) -> bool:
+        """Whether each client has a program."""
+        return self in (Service.PROGRAM, Service.PROGRAM_USER)
+
+    @property
+    def changes(self) -> bool:
+        """Whether that program runs otherwise than its server."""
+        return self is Service.PROGRAM_USER
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +83,8 @@ class Place:
 def unpd_config(place: Place, workers: int, program: Path | None = None) -> str:
     """Return the delivered configuration of unpd, with metrics, deadlines, limits and
     back-pressure, and the service that is measured. Only addresses and paths are
-    changed, and the limit is 10,001 connections. ``program``: what the service PROGRAM
-    starts.
+    changed, and the limit is 10,001 connections. ``program``: what the services PROGRAM
+    and PROGRAM_USER start.
 
     All clients are in one source network, so that both rates are 0 for UDP: by
     default a network gets 1,000 answers a second.
@@ -122,8 +137,9 @@ def _own_service(place: Place, program: Path | None) -> str:
                 f'\n[services.function]\ntype = "python"\nhandler = "forking:echo"\n'
                 f'path = ["{PEERS}"]\n{stream}'
             )
-        case Service.PROGRAM:
-            return f'\n[services.program]\ntype = "exec"\ncommand = ["{program}"]\n{stream}'
+        case Service.PROGRAM | Service.PROGRAM_USER:
+            text = f'\n[services.program]\ntype = "exec"\ncommand = ["{program}"]\n{stream}'
+            return text + (_changed_keys() if place.service.changes else "")
         case Service.UDP:
             return (
                 f'\n[services.datagrams]\ntype = "echo"\nlisten = ["udp://127.0.0.1:{place.own}"]\n'
@@ -131,6 +147,17 @@ def _own_service(place: Place, program: Path | None) -> str:
             )
         case _:
             return ""
+
+
+def changed() -> Mapping[str, str | int]:
+    """Return the key that PROGRAM_USER has beside those of PROGRAM, with its value:
+    unpd, xinetd and the other peers name it alike. posix_spawn(3) cannot do it.
+    """
+    return {"user": PROGRAM_USER} if os.geteuid() == 0 else {"nice": 1}
+
+
+def _changed_keys() -> str:
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in changed().items())
 
 
 def haproxy_config(place: Place) -> str:
@@ -164,8 +191,8 @@ def xinetd_config(place: Place, program: Path) -> str:
 
     ``wait = no`` also for datagrams: with ``yes`` every second one is lost.
     """
-    if place.service is Service.PROGRAM:
-        return _XINETD_DEFAULTS + _xinetd_program(program, place.own)
+    if place.service.starts:
+        return _XINETD_DEFAULTS + _xinetd_program(program, place)
     services = [("echo", "stream", place.echo), ("daytime", "stream", place.daytime)]
     match place.service:
         case Service.TIME | Service.CHARGEN:
@@ -185,11 +212,14 @@ _XINETD_DEFAULTS = (
 )
 
 
-def _xinetd_program(program: Path, port: int) -> str:
+def _xinetd_program(program: Path, place: Place) -> str:
+    keys: dict[str, str | int] = {"user": getpass.getuser()}
+    keys |= changed() if place.service.changes else {}
     return (
         f"service program\n{{\ntype = UNLISTED\nsocket_type = stream\nprotocol = tcp\nwait = no\n"
-        f"bind = 127.0.0.1\nport = {port}\nflags = NODELAY NOLIBWRAP\nuser = {getpass.getuser()}\n"
-        f"server = {program}\n}}\n"
+        f"bind = 127.0.0.1\nport = {place.own}\nflags = NODELAY NOLIBWRAP\n"
+        + "".join(f"{key} = {value}\n" for key, value in keys.items())
+        + f"server = {program}\n}}\n"
     )
 
 

@@ -1,5 +1,7 @@
 """Measures the daemon itself: the time to ready, to the successor of a dead worker, to
 a reload, to a scrape, and the memory. It is not bound to one processor.
+
+:mod:`tests.benchmarks.access` measures its access rules with the same daemon.
 """
 
 import contextlib
@@ -38,11 +40,13 @@ MS = 1000.0
 
 
 class Daemon:
-    """A running unpd. Its log is read as it comes."""
+    """A running unpd, with ``more`` at the end of its configuration. Its log is read as
+    it comes.
+    """
 
-    def __init__(self, where: Place, workers: int) -> None:
+    def __init__(self, where: Place, workers: int, more: str = "") -> None:
         config = where.directory / "unpd.toml"
-        config.write_text(unpd_config(where, workers))
+        config.write_text(unpd_config(where, workers) + more)
         self.place = where
         self.workers = workers
         self._pending = b""
@@ -104,9 +108,10 @@ def command() -> Sequence[str]:
 
 
 @contextlib.contextmanager
-def _daemon(workers: int) -> Iterator[Daemon]:
+def running_daemon(workers: int, more: str = "") -> Iterator[Daemon]:
+    """Start unpd, and end it at the end of the block. It need not be ready yet."""
     with place() as where:
-        daemon = Daemon(where, workers)
+        daemon = Daemon(where, workers, more)
         try:
             yield daemon
         finally:
@@ -115,17 +120,16 @@ def _daemon(workers: int) -> Iterator[Daemon]:
                 daemon.process.stderr.close()
 
 
-def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
+def run_rounds(rounds: int, one_round: Callable[[], Sample], quiet: Quiet) -> Cell:
     """Measure the figures of all rounds, undisturbed while patience lasts."""
 
     def measure() -> tuple[Sample, float]:
         before = snapshot(quiet.cpus)
-        figures = _round(tries)
+        figures = one_round()
         after = snapshot(quiet.cpus)
         return figures, after.foreign_s(before, ()) / (2 * (after.at - before.at))
 
     cell = Cell()
-    quiet.share(1)
     try:
         for number in range(rounds):
             taken = quiet.take(measure)
@@ -135,7 +139,7 @@ def run_rounds(rounds: int, tries: int, quiet: Quiet) -> Cell:
     return cell
 
 
-def _round(tries: int) -> dict[str, float]:
+def round_of_daemon(tries: int) -> dict[str, float]:
     """Measure one round of all figures. Each is the median of a few tries."""
     figures = {
         "nothing_ms": _median(VERSIONS, _nothing_ms),
@@ -143,7 +147,7 @@ def _round(tries: int) -> dict[str, float]:
         "ready_ms": _median(tries, _ready_ms),
     }
     for workers in (2, 16, 64):
-        with _daemon(workers) as daemon:
+        with running_daemon(workers) as daemon:
             daemon.line("master.ready")
             daemon.settle()
             _greet(daemon)
@@ -181,7 +185,7 @@ def _ready_ms() -> float:
     program that precedes unpd in that process (:func:`with_us`) takes a millisecond of
     it.
     """
-    with _daemon(2) as daemon:
+    with running_daemon(2) as daemon:
         return (daemon.line("master.ready") - daemon.began) * MS
 
 

@@ -117,6 +117,11 @@ class Cell:
 
 
 Table = dict[str, dict[str, Cell]]
-"""Cells by row and server. Row DAEMON has the daemon's own figures, of unpd alone."""
+"""Cells by row and server. The rows OWN have figures of unpd alone."""
 
 DAEMON = "daemon"
+ACCESS = "access"
+OWN = (DAEMON, ACCESS)
+"""Two rows without a generator: the daemon's own figures, and the times of its access
+rules and limits.
+"""

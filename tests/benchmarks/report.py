@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.benchmarks.access import ENTRIES, HELD, SESSIONS, WORKERS
 from tests.benchmarks.build import Places
-from tests.benchmarks.figures import DAEMON, Cell, Figure, Table, figure
+from tests.benchmarks.figures import ACCESS, DAEMON, Cell, Figure, Table, figure
 from tests.benchmarks.rows import EVERY, IDLE, Row
 from tests.benchmarks.servers import KINDS, UNPD
 from tests.benchmarks.targets import Outcome, Verdict
@@ -26,6 +27,16 @@ DAEMON_TITLES = {
     "pss_exporter_mb": "PSS of the exporter, MB",
     "pss_all_mb": "PSS of master, two workers, exporter, MB",
 }
+ACCESS_TITLES = {
+    "place_ms": "a place of `max_connections` to the next client's answer, ms",
+    "place_other_ms": "the same, where a draining worker frees it for another one, ms",
+    "flood_ms": f"the slowest of {SESSIONS} sessions beside a flood of one source, ms",
+    "flood_rate": "connections per s of that flood",
+    "deny_ms": f"asking for a denial to the refusal by the last of {WORKERS} workers, ms",
+    "list_ms": f"processor time of `unpd check` for a list of {ENTRIES:,} entries, ms",
+    "killed_ms": f"`kill -9` of a worker to the next session of its {HELD} clients' source, ms",
+}
+OWN_TITLES = {DAEMON: ("The daemon", DAEMON_TITLES), ACCESS: ("Access", ACCESS_TITLES)}
 
 LIMITED = 0.93
 """A generator that is busier than this limits the rate."""
@@ -101,13 +112,10 @@ def markdown(results: Results) -> str:
                 if row is IDLE
                 else _work_grid(row, results.table[row.name], results.rounds)
             )
-    if DAEMON in results.table:
-        parts += [
-            "",
-            "## The daemon",
-            "",
-            *_daemon_grid(results.table[DAEMON][UNPD], results.rounds),
-        ]
+    for name, (title, titles) in OWN_TITLES.items():
+        if name in results.table:
+            grid = _own_grid(titles, results.table[name][UNPD], results.rounds)
+            parts += ["", f"## {title}", "", *grid]
     return "\n".join(parts) + "\n"
 
 
@@ -345,12 +353,12 @@ def _idle_row(title: str, cell: Cell, rounds: int) -> tuple[str, ...]:
     )
 
 
-def _daemon_grid(cell: Cell, rounds: int) -> list[str]:
+def _own_grid(titles: Mapping[str, str], cell: Cell, rounds: int) -> list[str]:
     if fault := cell.why_none:
         return [_no_figure(fault)]
     return _grid(
         ("figure", "median", f"of the rounds{_cell_marks(cell, rounds)}"),
-        [(title, *_figure_words(cell.figure(name), 1)) for name, title in DAEMON_TITLES.items()],
+        [(title, *_figure_words(cell.figure(name), 1)) for name, title in titles.items()],
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from tests.benchmarks.accounts import TICKS_PER_S, Cpu, snapshot
 from tests.benchmarks.build import Programs
-from tests.benchmarks.figures import FAILURES, Cell, Faulty, Sample, Table
+from tests.benchmarks.figures import FAILURES, OWN, Cell, Faulty, Sample, Table
 from tests.benchmarks.generator import Generator, Tally, generator
 from tests.benchmarks.machine import Cpus
 from tests.benchmarks.memory import pss_bytes
@@ -117,7 +117,7 @@ def run_rows(plan: Plan, rows: Sequence[Row], only: Collection[str]) -> Table:
     table: Table = {}
     for number, row in enumerate(rows):
         print(f"{row.title}", flush=True)
-        plan.quiet.share(len(rows) - number + 1)  # the daemon's own figures are a row too
+        plan.quiet.share(len(rows) - number + len(OWN))  # those are rows too
         table[row.name] = run_row(plan, row, [name for name in row.servers if name in only])
         for name, cell in table[row.name].items():
             print(f"  {KINDS[name].title_in(row.service):<22}{_said(row, cell)}", flush=True)

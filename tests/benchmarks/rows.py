@@ -71,6 +71,16 @@ PROGRAM = Row(
     "program",
     service=Service.PROGRAM,
 )
+PROGRAM_USER = Row(
+    "program-user-50",
+    "a program per client, as another user, which answers a line; 50 at a time",
+    "daytime",
+    50,
+    64,
+    PROGRAM.servers,
+    "program",
+    service=Service.PROGRAM_USER,
+)
 ROWS = (
     Row(
         "echo-64-1", "echo, round trips of 64 bytes, 1 connection", "echo", 1, 64, ALL, "round trip"
@@ -186,6 +196,7 @@ ROWS = (
     FORK,
     FUNCTION,
     PROGRAM,
+    PROGRAM_USER,
 )
 
 IDLE = Row(

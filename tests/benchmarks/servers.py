@@ -4,6 +4,7 @@ and ends them.
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from tests.benchmarks.configs import (
     XINETD_LINES,
     Place,
     Service,
+    changed,
     haproxy_config,
     unpd_config,
     xinetd_config,
@@ -60,7 +62,7 @@ class Kind:
 
     def line_in(self, service: Service) -> str:
         """The form of its daytime in a row that measures ``service``."""
-        return CTIME_LINE if service is Service.PROGRAM else self.line
+        return CTIME_LINE if service.starts else self.line
 
     def title_in(self, service: Service) -> str:
         """Its title in the table of a row that measures ``service``."""
@@ -85,7 +87,7 @@ class Server:
 
 def _unpd(programs: Programs, place: Place) -> Sequence[str]:
     config = place.directory / "unpd.toml"
-    config.write_text(unpd_config(place, workers=1, program=programs.answer))
+    config.write_text(unpd_config(place, workers=1, program=_answer(programs, place)))
     return (sys.executable, "-m", "unpd", "run", "--config", str(config))
 
 
@@ -107,7 +109,7 @@ def _plain_unpd(programs: Programs, place: Place) -> Sequence[str]:
 
 def _xinetd(programs: Programs, place: Place) -> Sequence[str]:
     config = place.directory / "xinetd.conf"
-    config.write_text(xinetd_config(place, programs.answer))
+    config.write_text(xinetd_config(place, _answer(programs, place)))
     pid_file = place.directory / "xinetd.pid"
     return (program("xinetd"), "-dontfork", "-f", str(config), "-pidfile", str(pid_file))
 
@@ -167,13 +169,29 @@ def _pyfork(_: Programs, place: Place) -> Sequence[str]:
     return (sys.executable, str(SOURCES / "peers" / "forking.py"), str(place.own))
 
 
+def _answer(programs: Programs, place: Place) -> Path:
+    """Return the program of the services that start one: a copy where another user has
+    to reach it, because the tree may be in a directory that is closed to others.
+    """
+    if not place.service.changes:
+        return programs.answer
+    place.directory.chmod(0o711)
+    return Path(shutil.copy(programs.answer, place.directory))
+
+
+def _started(programs: Programs, place: Place) -> Sequence[str]:
+    """Return the program for a peer of ours, and what it changes in its process."""
+    words = [str(word) for item in changed().items() for word in item]
+    return (str(_answer(programs, place)), *(words if place.service.changes else ()))
+
+
 def _execing(programs: Programs, place: Place) -> Sequence[str]:
-    return (str(programs.execing), str(place.own), str(programs.answer))
+    return (str(programs.execing), str(place.own), *_started(programs, place))
 
 
 def _pyexecing(programs: Programs, place: Place) -> Sequence[str]:
     peer = str(SOURCES / "peers" / "execing.py")
-    return (sys.executable, peer, str(place.own), str(programs.answer))
+    return (sys.executable, peer, str(place.own), *_started(programs, place))
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
@@ -185,6 +203,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 Service.FORKED: "unpd, a dispatcher",
                 Service.FUNCTION: "unpd, a python dispatcher",
                 Service.PROGRAM: "unpd, a launcher",
+                Service.PROGRAM_USER: "unpd, a launcher",
             },
         ),
         OTHER: Kind("the other unpd", _other_unpd),
@@ -203,7 +222,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "xinetd": Kind(
             "xinetd, internal",
             _xinetd,
-            titles={Service.PROGRAM: "xinetd"},
+            titles={Service.PROGRAM: "xinetd", Service.PROGRAM_USER: "xinetd"},
             line=XINETD_LINE,
             lines=XINETD_LINES,
             sources=1,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tests.benchmarks.figures import DAEMON, LEAST_ROUNDS, Cell, Table
+from tests.benchmarks.figures import ACCESS, DAEMON, LEAST_ROUNDS, OWN, Cell, Table
 from tests.benchmarks.rows import EVERY
 from tests.benchmarks.servers import GUARDED, KINDS, OTHER, UNPD
 
@@ -66,7 +66,7 @@ class Bound:
     title: str
     unit: str
     goal: float
-    stretch: float
+    stretch: float | None = None
     timed: bool = True
 
 
@@ -105,8 +105,11 @@ RATIOS = (
     ),
     Ratio("fork-50", "rate", "fork", 0.25),
     Ratio("fork-50", "rate", "pyfork", 1.0),
-    Ratio("program-50", "rate", "xinetd", 0.5),
-    Ratio("program-50", "rate", "pyexec", 1.0),
+    *(
+        ratio
+        for row in ("program-50", "program-user-50")
+        for ratio in (Ratio(row, "rate", "xinetd", 0.5), Ratio(row, "rate", "pyexec", 1.0))
+    ),
 )
 
 BOUNDS = (
@@ -122,6 +125,12 @@ BOUNDS = (
     Bound(DAEMON, "reload_ms", "HUP to the new generation serving", "ms", 250, 100),
     Bound(DAEMON, "scrape_16_ms", "a scrape with 16 workers", "ms", 5, 3),
     Bound(DAEMON, "pss_all_mb", "PSS of master, two workers, exporter", "MB", 45, 38, timed=False),
+    Bound(ACCESS, "place_ms", "a place of max_connections to the next client", "ms", 100),
+    Bound(ACCESS, "place_other_ms", "a place freed by another worker, likewise", "ms", 100),
+    Bound(ACCESS, "flood_ms", "the slowest session beside a flood", "ms", 100),
+    Bound(ACCESS, "deny_ms", "a live denial to the refusal by the last worker", "ms", 100),
+    Bound(ACCESS, "list_ms", "processor time for a list of 100,000 entries", "ms", 1000),
+    Bound(ACCESS, "killed_ms", "kill -9 of a worker to its source's next session", "ms", 1000),
 )
 
 
@@ -129,7 +138,7 @@ BOUNDS = (
 class Scope:
     """The rows and servers that a run was asked for."""
 
-    rows: frozenset[str] = frozenset((*(row.name for row in EVERY), DAEMON))
+    rows: frozenset[str] = frozenset((*(row.name for row in EVERY), *OWN))
     servers: frozenset[str] = PEERS | {UNPD}
 
     def has(self, target: Ratio | Bound) -> bool:

@@ -12,6 +12,7 @@ from tests.benchmarks.configs import (
     XINETD_LINES,
     Place,
     Service,
+    changed,
     haproxy_config,
     unpd_config,
     xinetd_config,
@@ -20,8 +21,11 @@ from unpd.access.network import V4
 from unpd.access.peer import Peer
 from unpd.config.host import Host
 from unpd.config.load import loads
+from unpd.dispatcher.launch import prepare
+from unpd.kernel.privileges import identify
 from unpd.names import RefusalReason
 from unpd.services.chargen import PERIOD_BYTES, lines
+from unpd.services.program import ProgramOptions
 
 ECHO, DAYTIME, METRICS, OWN, TARGET = 10007, 10013, 10080, 10099, 10098
 PROGRAM = Path("/bin/true")
@@ -77,6 +81,22 @@ def test_xinetd_serves_what_the_row_measures(service: Service, tmp_path: Path) -
     text = xinetd_config(where, PROGRAM)
     assert text.count(f"port = {where.port}\n") == 1
     assert ("socket_type = dgram" in text) is (service is Service.UDP)
+
+
+@pytest.mark.parametrize("service", [Service.PROGRAM, Service.PROGRAM_USER])
+def test_only_a_program_of_another_user_needs_a_fork(service: Service, tmp_path: Path) -> None:
+    """What posix_spawn(3) can do is measured by one row, and a start by fork by the
+    other. The row's key stands in the configuration of xinetd too.
+    """
+    where = place(service, tmp_path)
+    options = loads(unpd_config(where, 1, PROGRAM), HOST).config.services["program"].options
+    assert isinstance(options, ProgramOptions)
+    changes = service is Service.PROGRAM_USER
+    # Only for another user does the launcher stay root.
+    children = identify("nobody", None, ()) if options.user else None
+    assert prepare(options, "program", children, None).is_plain is not changes
+    ((key, value),) = changed().items()
+    assert (f"{key} = {value}\n" in xinetd_config(where, PROGRAM)) is changes
 
 
 def test_haproxy_relays_to_the_target_of_the_row(tmp_path: Path) -> None:

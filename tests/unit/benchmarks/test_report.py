@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.build import Places
-from tests.benchmarks.figures import DAEMON, Cell, Sample
+from tests.benchmarks.figures import DAEMON, OWN, Cell, Sample
 from tests.benchmarks.report import (
     LIMIT_SAYS,
     NO_SPLIT,
+    OWN_TITLES,
     RATIOS_HEAD,
     Results,
     as_json,
@@ -18,7 +19,7 @@ from tests.benchmarks.report import (
     markdown,
 )
 from tests.benchmarks.servers import KINDS, UNPD
-from tests.benchmarks.targets import Outcome, Verdict, outcomes
+from tests.benchmarks.targets import BOUNDS, Outcome, Verdict, outcomes
 
 SAMPLE: dict[str, float] = {
     "rate": 100.0,
@@ -110,11 +111,26 @@ def test_a_row_of_processes_has_no_user_and_system() -> None:
     assert [line[5:7] for line in lines(page, "")[-2:]] == [[NO_SPLIT] * 2] * 2
 
 
+def test_the_rows_of_unpd_alone_have_their_figures() -> None:
+    """Each figure of such a row stands below the head of the row with its title, and
+    each of its targets is about one of them.
+    """
+    for row, (head, titles) in OWN_TITLES.items():
+        cell = each(dict.fromkeys(titles, 7.5))
+        page = markdown(dataclasses.replace(results(), table={row: {UNPD: cell}}))
+        section = page.split(f"## {head}\n", 1)[1]
+        assert lines(section, "")[2:] == [[title, "7.5", "7.5 to 7.5"] for title in titles.values()]
+        assert {bound.measure for bound in BOUNDS if bound.row == row} <= titles.keys()
+    assert set(OWN_TITLES) == set(OWN)
+
+
 def test_a_title_says_what_accepts() -> None:
     """A worker, or the dispatcher where each client has a process."""
     titles = {
         "fork-50": "unpd, a dispatcher",
         "function-50": "unpd, a python dispatcher",
+        "program-50": "unpd, a launcher",
+        "program-user-50": "unpd, a launcher",
         "turnover-50": "unpd, one worker",
     }
     for row, title in titles.items():
@@ -172,7 +188,7 @@ def test_the_short_table_has_the_ratios_and_the_verdicts() -> None:
         ]
     ]
     assert (
-        "Of 40 targets: 1 missed, 2 within noise (median holds), 37 no figure. Missed: connect"
+        "Of 48 targets: 1 missed, 2 within noise (median holds), 45 no figure. Missed: connect"
         in section
     )
     assert RATIOS_HEAD not in markdown(results(**quiet, epoll=Cell(fault="2 errors")))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.benchmarks.figures import DAEMON, Cell, Sample
+from tests.benchmarks.figures import ACCESS, OWN, Cell, Sample
+from tests.benchmarks.report import ACCESS_TITLES
 from tests.benchmarks.servers import KINDS, OTHER, UNPD
 from tests.benchmarks.targets import (
     BEST,
@@ -184,13 +185,29 @@ def test_another_unpd_is_not_a_peer() -> None:
     assert OTHER not in scope([], []).servers
 
 
+def test_a_bound_need_not_have_a_further_goal() -> None:
+    """A time that is promised is met or missed, and nothing beyond."""
+    assert {bound.stretch for bound in BOUNDS if bound.row == ACCESS} == {None}
+    for took_ms, verdict in ((50.0, Verdict.MET), (110.0, Verdict.MISSED)):
+        rounds: dict[int, Sample] = {
+            number: dict.fromkeys(ACCESS_TITLES, took_ms) for number in range(ROUNDS)
+        }
+        table = {ACCESS: {UNPD: Cell(rounds)}}
+        assert [
+            (outcome.verdict, outcome.stretch, outcome.wanted)
+            for outcome in outcomes(table, scope([ACCESS], [UNPD]))
+            if outcome.key == f"{ACCESS} deny_ms"
+        ] == [(verdict, "", "at most 100 ms")]
+
+
 def test_a_partial_run_has_only_the_requested_targets() -> None:
     """With rows and servers named, only their targets are listed, measured or not."""
     keys = [outcome.key for outcome in outcomes({}, scope(["bulk-4", "echo-64-50"], [UNPD, "go"]))]
     assert keys == ["echo-64-50 rate go", "bulk-4 rate best"]
-    assert [outcome.key for outcome in outcomes({}, scope([DAEMON], [UNPD]))] == [
-        f"{DAEMON} {bound.measure}" for bound in BOUNDS if bound.row == DAEMON
-    ]
+    for row in OWN:
+        assert [outcome.key for outcome in outcomes({}, scope([row], [UNPD]))] == [
+            f"{row} {bound.measure}" for bound in BOUNDS if bound.row == row
+        ]
     assert outcomes({}, scope([], ["go", "epoll"])) == []
     assert not [
         key for key in (outcome.key for outcome in outcomes({}, scope([], [UNPD]))) if BEST in key
