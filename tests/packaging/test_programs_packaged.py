@@ -17,7 +17,6 @@ from tests.support.waiting import holds, until
 pytestmark = pytest.mark.packaging
 
 SERVICES = f"{CONF_D}/10-programs.toml"
-PROGRAMS_CONF = "/usr/share/doc/unpd/examples/programs.conf"
 SOCKET, SETPRIORITY = 41, 141
 """Numbers of socket(2) and setpriority(2) on x86-64."""
 
@@ -112,12 +111,8 @@ def number(unpd: Installed, kind: str, name: str) -> str:
 
 @pytest.fixture
 def allowed(unpd: Installed) -> Installed:
-    """The package with the drop-in programs.conf, copied as its comment says; not
-    started.
-    """
-    unpd.machine.run("mkdir", "-p", DROP_INS)
-    unpd.machine.run("cp", PROGRAMS_CONF, f"{DROP_INS}/programs.conf")
-    unpd.systemctl("daemon-reload")
+    """The package with the drop-in programs.conf, not started."""
+    unpd.allow_other_users()
     return unpd
 
 
@@ -136,7 +131,7 @@ def test_a_program_has_the_sandbox_of_the_unit(unpd: Installed) -> None:
         "nice": "0",
     }
     assert_probed(unpd, SANDBOX | own)
-    assert "probe" not in unpd.machine.run("ls", "/tmp").stdout
+    assert "probe" not in unpd.machine.run("ls", "/tmp").stdout  # noqa: S108 - of the machine
 
 
 def test_the_umask_of_the_unit_is_not_that_of_the_key(unpd: Installed) -> None:
@@ -225,12 +220,14 @@ def assert_names_the_drop_in(text: str) -> None:
 
 
 def test_programs_run_as_their_users(allowed: Installed) -> None:
-    """User, groups, nice value and limits are those of the keys; the rest of the
+    """User, groups and nice value are those of the keys; the rest of the
     sandbox stays. A function has its user, too. No filter refuses a call, also at a
-    reload.
+    reload, and for a file that is read with the rights of unpd.
     """
     function = put_function(allowed) + 'user = "nobody"\n'
-    serve(allowed, probe(user="nobody", groups=["mail"], nice=3) + function)
+    allowed.machine.put("/etc/unpd/quotes", "a quotation\n")
+    qotd = '[services.qotd]\nlisten = ["tcp://127.0.0.1:17"]\nfile = "/etc/unpd/quotes"\n'
+    serve(allowed, probe(user="nobody", groups=["mail"], nice=3) + function + qotd)
     uid = number(allowed, "passwd", "nobody")
     own = {
         "Uid": "\t".join([uid] * 4),
@@ -244,6 +241,7 @@ def test_programs_run_as_their_users(allowed: Installed) -> None:
     allowed.systemctl("reload", "unpd")
     assert_probed(allowed, SANDBOX | own)
     assert clients.converse(("127.0.0.1", 10078), b"hello") == b"HELLO"
+    assert clients.ask(("127.0.0.1", 17)) == b"a quotation\r\n"
 
 
 def test_only_the_main_process_and_the_launcher_are_root(allowed: Installed) -> None:
