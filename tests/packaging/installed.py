@@ -25,6 +25,7 @@ CONF_D = "/etc/unpd/conf.d"
 SERVICE = "unpd.service"
 SOCKETS = ("unpd.socket", "unpd-daytime.socket", "unpd-metrics.socket")
 DROP_INS = f"/etc/systemd/system/{SERVICE}.d"
+PROGRAMS_CONF = "/usr/share/doc/unpd/examples/programs.conf"
 
 ECHO: Address = ("127.0.0.1", 7)
 DAYTIME: Address = ("127.0.0.1", 13)
@@ -91,6 +92,12 @@ class Installed:
     def drop_in(self, text: str) -> None:
         """Change the unit by a drop-in file."""
         self.machine.put(f"{DROP_INS}/test.conf", text)
+        self.systemctl("daemon-reload")
+
+    def allow_other_users(self) -> None:
+        """Copy the drop-in programs.conf as its comment says."""
+        self.machine.run("mkdir", "-p", DROP_INS)
+        self.machine.run("cp", PROGRAMS_CONF, f"{DROP_INS}/programs.conf")
         self.systemctl("daemon-reload")
 
     # observations

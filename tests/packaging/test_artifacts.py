@@ -42,6 +42,7 @@ COMMON = (
     TEMPLATE,
     "/usr/lib/sysusers.d/unpd.conf",
     f"{LIBRARY}/unpd/__init__.py",
+    f"{LIBRARY}/unpd/testing.py",
     "/usr/share/bash-completion/completions/unpd",
     "/usr/share/fish/vendor_completions.d/unpd.fish",
     "/usr/share/man/man5/unpd.toml.5.gz",
@@ -237,6 +238,15 @@ def test_an_example_runs_where_it_is_installed(unpacked: dict[str, Path], kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_manual_knows_where_the_drop_in_is(packages: dict[str, Path], kind: str) -> None:
+    """unpd(8) names, for each kind of package, the directory that has programs.conf."""
+    page = (ROOT / "packaging/man/unpd.8").read_text()
+    named = re.search(rf"^(?:The|the) {kind}(?: has it)? in\n\.Pa (\S+)", page, flags=re.MULTILINE)
+    assert named
+    assert f"{named[1]}/programs.conf" in {entry.path for entry in entries(kind, packages[kind])}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_else_is_installed(packages: dict[str, Path], kind: str) -> None:
     """Outside the program's own directory the package has only the listed files, and
     nowhere bytecode, tests or tools of the build.
@@ -245,7 +255,9 @@ def test_nothing_else_is_installed(packages: dict[str, Path], kind: str) -> None
         entry.path for entry in entries(kind, packages[kind]) if entry.mode & 0o170000 == 0o100000
     ]
     assert sorted(path for path in files if not path.startswith(f"{LIBRARY}/")) == sorted(
-        {*COMMON, *OWN[kind]} - {"/etc/unpd/conf.d", f"{LIBRARY}/unpd/__init__.py"}
+        path
+        for path in {*COMMON, *OWN[kind]} - {"/etc/unpd/conf.d"}
+        if not path.startswith(f"{LIBRARY}/")
     )
     assert not [
         path

@@ -191,6 +191,31 @@ def test_an_upgrade_of_the_rpm_checks_as_the_daemon(
     assert fresh.run("sh", "-c", posttrans, "posttrans", "1").stderr == ""
 
 
+def test_an_upgrade_checks_a_main_process_that_is_root(
+    fresh: Machine, previous: Path, package: Path, posttrans: str
+) -> None:
+    """With programs.conf, too, an upgrade of either package leaves a daemon alone whose
+    configuration is refused, and restarts one that can come back.
+    """
+    install(fresh, previous)
+    unpd = Installed(fresh)
+    unpd.allow_other_users()
+    unpd.start()
+    pid = unpd.pid
+    unpd.edit(("grace_s = 10", "grace = 10"))
+    printed = install(fresh, package)
+    assert REFUSED in printed
+    assert "cannot check" not in printed
+    assert REFUSED in fresh.run("sh", "-c", posttrans, "posttrans", "1").stderr
+    assert unpd.pid == pid
+    assert clients.converse(ECHO, b"hello") == b"hello"
+    unpd.edit()
+    assert fresh.run("sh", "-c", posttrans, "posttrans", "1").stderr == ""
+    assert REFUSED not in reinstall(fresh, package)
+    assert unpd.pid != pid
+    assert clients.converse(ECHO, b"hello") == b"hello"
+
+
 @pytest.fixture
 def posttrans(tmp_path: Path) -> str:
     """The scriptlet that the rpm runs last, out of a built rpm."""

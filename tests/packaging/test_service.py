@@ -10,7 +10,7 @@ from signal import SIGSTOP
 import pytest
 
 from tests.packaging.installed import DAYTIME, ECHO, SERVICE, SOCKETS, Installed
-from tests.support import clients, procs
+from tests.support import ROOT, clients, procs
 from tests.support.waiting import holds, until
 
 pytestmark = pytest.mark.packaging
@@ -73,8 +73,14 @@ def test_the_main_process_is_closed_to_its_own_user(unpd: Installed) -> None:
 
 
 def test_exposure(unpd: Installed) -> None:
-    """The exposure of the unit, which binds ports 7 and 13 itself, is at most 1.5."""
-    assert unpd.exposure() <= 1.5
+    """The exposure of the unit, which binds ports 7 and 13 itself, is the one that
+    unpd(8) and the README tell.
+    """
+    page = (ROOT / "packaging/man/unpd.8").read_text()
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    figure = unpd.exposure()
+    assert f" instead of {figure}.\n" in page
+    assert f" exposure of the packaged service at {figure}," in readme
 
 
 def test_systemd_likes_the_units(unpd: Installed) -> None:
