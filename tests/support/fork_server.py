@@ -15,6 +15,7 @@ as users start them. The server ends with the test run.
 import contextlib
 import gc
 import json
+import math
 import os
 import runpy
 import select
@@ -22,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +34,8 @@ from tests.support import ROOT
 STANDARD = (0, 1, 2)
 MAX_BYTES = 64 * 1024
 PATIENCE_S = 60.0
+LOOK_S = 1.0
+TRACER_S = 0.005
 
 
 class Forked:
@@ -56,13 +60,15 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, once there is one. subprocess.TimeoutExpired."""
-        if self.poll() is None:
-            poll = select.poll()
-            poll.register(self._pidfd, select.POLLIN)
-            poll.poll(None if timeout is None else timeout * 1000)
-        code = self.poll()
-        if code is None:
-            raise subprocess.TimeoutExpired("unpd", timeout or 0.0)
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        while (code := self.poll()) is None:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise subprocess.TimeoutExpired("unpd", timeout or 0.0)
+            if poll.poll(min(left_s, LOOK_S) * 1000):
+                time.sleep(TRACER_S)  # it has ended, but its tracer must reap it first
         return code
 
 
