@@ -14,9 +14,10 @@ Called by :mod:`unpd.dispatcher.programs` and by the master, which makes launche
 :func:`prepare` raises PrivilegeError, and :func:`begin` OSError if the kernel refuses a
 process.
 
-Known gaps: a launcher that dies between posix_spawn(3) and the next line of Python
-leaves a program that nobody counts. A program on a file system that hangs holds the
-launcher up in that call.
+Known gaps: signals 32 and 33, which the C library keeps for itself (nptl(7)), stay
+ignored in a forked process where unpd was begun so. A launcher that dies between
+posix_spawn(3) and the next line of Python leaves a program that nobody counts. A
+program on a file system that hangs holds the launcher up in that call.
 """
 
 import contextlib
