@@ -335,6 +335,8 @@ def test_a_reload_brings_a_changed_function_into_use(launch: Launch, path: Path)
     """Although the configuration is the same; sessions of the old one go on."""
     daemon = launch(config(path))
     with asked(daemon, "upper") as old:
+        # Else it may be the new dispatcher that takes it.
+        until(lambda: daemon.sessions("tasks"), 10.0, "the session")
         (path / "tasks.py").write_text("def serve(sock): sock.sendall(b'the new function')\n")
         reload(daemon)
         # The old dispatcher may still take what waits in its queue.

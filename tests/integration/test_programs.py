@@ -101,12 +101,21 @@ def test_the_client_talks_to_the_program(launch: Launch) -> None:
     unpd.metric_becomes(0, "unpd_connections_active", service="cat")
 
 
+def echoes(sock: socket.socket) -> None:
+    """Wait until a program that tells its pid has become cat: the dynamic linker opens
+    libraries meanwhile.
+    """
+    sock.sendall(b"x\n")
+    assert read_line(sock) == b"x"
+
+
 def test_it_has_three_descriptors(launch: Launch) -> None:
     """They are the connection, which waits, and nothing else is open."""
     unpd = launch(service("cat", *TELL_PID))
     with contextlib.ExitStack() as stack:
         begun(stack, unpd.address("cat"))
-        _, pid = begun(stack, unpd.address("cat"))
+        sock, pid = begun(stack, unpd.address("cat"))
+        echoes(sock)
         fds = procs.fds(pid)
         assert set(fds) == {0, 1, 2}
         assert len(set(fds.values())) == 1
@@ -150,7 +159,8 @@ def test_a_huge_limit_of_descriptors_costs_nothing(launch: Launch, huge_limit: i
     assert re.search(rf"^Max open files +{huge_limit} ", procs.limits(launcher(unpd)), re.MULTILINE)
     with contextlib.ExitStack() as stack:
         for name in ("spawned", "forked"):
-            _, pid = begun(stack, unpd.address(name))
+            sock, pid = begun(stack, unpd.address(name))
+            echoes(sock)
             assert set(procs.fds(pid)) == {0, 1, 2}
 
 
