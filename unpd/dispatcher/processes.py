@@ -109,13 +109,19 @@ class SessionProcesses:
 
     def take_ends(self) -> None:
         """Account for the children that have ended."""
-        for _ in range(len(self._reaper.reaped)):
+        for _ in range(self._heard_out()):
             reaped = self._reaper.reaped.popleft()
             index = self._own.pop(reaped.pid, None)
             if index is not None:
                 self._ended(index, ProcessEnd.of(reaped))
             else:
                 self._ended_other(reaped.pid, ProcessEnd.of(reaped))
+
+    def _heard_out(self) -> int:
+        """How many of the children that were reaped may be accounted for. The SIGCHLD
+        handler may add more meanwhile.
+        """
+        return len(self._reaper.reaped)
 
     def _ended_other(self, pid: int, end: ProcessEnd) -> None:
         """Account for a child that is no session: sessions of ours have none beside

@@ -344,12 +344,12 @@ class Programs(SessionProcesses):
             with contextlib.suppress(PermissionError):
                 processes.signal_group(pid, signal.SIGKILL)
 
-    def take_ends(self) -> None:
-        """Account for the programs that have ended, after their last words."""
-        if self._reaper.reaped:
-            for column in self._lines:
-                self._read_lines(column, pieces=LAST_PIECES)
-        super().take_ends()
+    def _heard_out(self) -> int:
+        """Read the last words of those that were reaped before that."""
+        count = super()._heard_out()
+        for column in self._lines if count else ():
+            self._read_lines(column, pieces=LAST_PIECES)
+        return count
 
     def try_out(self, service: str, fd: int) -> dict[str, Any]:
         """Start the program of a service for the command ``unpd try``, which is at the
