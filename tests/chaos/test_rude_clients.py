@@ -124,7 +124,7 @@ def test_a_crowd_of_slowloris_is_gone_when_its_sessions_are_over(launch: Launch)
     wait_ended(unpd, {"session_limit": 50, "client_fin": 1})
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", [pytest.param("tcp", marks=pytest.mark.slow), "unix"])
 def test_resets_in_the_middle_of_an_answer_leave_no_trace(
     launch: Launch, tmp_path: Path, kind: str
 ) -> None:
@@ -196,6 +196,7 @@ TO_THE_NETWORK = (
 )
 
 
+@pytest.mark.slow
 @requires_namespaces()
 def test_a_peer_that_vanished_is_noticed(launch: Launch) -> None:
     """A client whose machine is gone while an answer is on its way is dropped a few

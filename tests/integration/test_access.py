@@ -251,6 +251,7 @@ def test_a_rate_refuses_and_heals(launch: Launch) -> None:
     assert unpd.log_events("connection.refused", reason="accept_rate_per_source")
 
 
+@pytest.mark.slow
 def test_a_rate_of_the_service_makes_clients_wait(launch: Launch) -> None:
     """No client is lost: the later ones are served when the window has moved on."""
     unpd = launch(echo('accept_rate = "20/s"'))

@@ -122,6 +122,7 @@ def test_sessions_and_programs_are_listed_with_their_processes(launch: Launch) -
         assert sorted(one["pid"] for one in listed(unpd, "--service", "echo")) == sorted(sessions)
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_answer_is_named(launch: Launch) -> None:
     """The others are listed, and the master serves requests meanwhile."""
     unpd = launch(FORK.replace("fork", "event") + "[pools.default]\nworkers = 2\n")
@@ -142,6 +143,7 @@ def test_a_process_that_does_not_answer_is_named(launch: Launch) -> None:
         assert len(listed(unpd)) == 8
 
 
+@pytest.mark.slow
 def test_many_connections_come_in_pages(launch: Launch) -> None:
     """Each once, also while a reload retires the workers that have them."""
     unpd = launch(FORK.replace("fork", "event") + "[pools.default]\nworkers = 3\n")

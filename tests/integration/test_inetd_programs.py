@@ -333,10 +333,9 @@ def found_by(perform: Callable[[str], str]) -> Found:
     )
 
 
+@pytest.mark.slow
 @requires_tool("haproxy")
-@pytest.mark.parametrize(
-    ("polls", "servers"), [(10, 5), pytest.param(1000, 20, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("polls", "servers"), [(10, 5), (1000, 20)])
 def test_haproxy_polls_a_health_check(serve: Serve, public: Path, polls: int, servers: int) -> None:
     """Every one of its checks is answered, each by a program that ends well. HAProxy
     takes the server out when the database is gone, and in again when it is back.

@@ -101,6 +101,7 @@ def test_a_service_that_nothing_serves_is_not_ready(launch: Launch) -> None:
     until(lambda: unpd.get("/readyz").status == 200, 20.0, "200 again")
 
 
+@pytest.mark.slow
 def test_a_silent_client_does_not_hold_the_others_up_for_ever(launch: Launch) -> None:
     """Its deadline ends it, and the next one is served."""
     unpd = launch(f"{ECHO}idle_timeout_s = {IDLE_S}\nsession_timeout_s = 1.5\n")

@@ -210,6 +210,7 @@ def test_a_stored_listener_of_an_interface_serves_on(
 WITHOUT_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@pytest.mark.slow
 @requires_namespaces()
 def test_the_name_of_an_interface_needs_no_locale(launch: Launch) -> None:
     """In a locale without UTF-8, a reload adds a listener on an interface whose name is

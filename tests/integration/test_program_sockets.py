@@ -286,6 +286,7 @@ def test_programs_are_kept(launch: Launch, public: Path) -> None:
     until(
         lambda: len(found := running(unpd)) == 3 and victim not in found, PATIENCE_S, "the fourth"
     )
+    unpd.wait_event("program.stderr", service="kept", text="begun kept", after=3)
     before = set(running(unpd))
     reload(unpd, unpd.config_path.read_text().replace("keep = 3", "keep = 2"))
     for pid in before:

@@ -37,6 +37,7 @@ def run_tests(directory: Path, *path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_plug_in_of_the_manual_passes_its_test(tmp_path: Path) -> None:
     """unpd-services(7) has a service that answers in upper case, its project file and
     its test: pip installs it, and pytest runs the test.
@@ -92,6 +93,7 @@ def test_without_a_daemon(unpd_daemon):
 """
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_shows_why(tmp_path: Path) -> None:
     """The report has the log of the daemon, or why there is none."""
     (tmp_path / "test_failing.py").write_text(FAILING)
