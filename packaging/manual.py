@@ -28,7 +28,8 @@ from unpd.control.status_fields import (
     StatusField,
     paths,
 )
-from unpd.control.verbs import VERBS, Argument
+from unpd.control.verb import Argument
+from unpd.control.verbs import VERBS
 from unpd.log_events.row import LogEvent
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS

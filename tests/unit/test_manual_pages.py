@@ -19,7 +19,8 @@ from unpd.config.access_lists import AccessList
 from unpd.config.foreign import INSTEAD, XINETD
 from unpd.config.schema import COMMON_KEYS, Daemon, LogConfig, Metrics, Pool, ServiceConfig
 from unpd.control.status_fields import CHANGES, DENIAL, paths
-from unpd.control.verbs import VERBS, Verb
+from unpd.control.verb import Verb
+from unpd.control.verbs import VERBS
 from unpd.log_events.table import EVENTS
 from unpd.metrics.catalog.table import METRICS
 from unpd.names import EXIT_MEANINGS, FAULT_MEANINGS, MASTER_SIGNALS, ClientExit, Fault, Unanswered

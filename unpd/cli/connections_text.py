@@ -26,7 +26,8 @@ _KEYS: Mapping[str, Callable[[Values], Any]] = MappingProxyType(
     }
 )
 """By what the connections are sorted, by the key of the command line: the greatest
-number first. A test compares the names with :data:`unpd.control.verbs.SORT_KEYS`.
+number first. A test compares the names with
+:data:`unpd.control.client_verbs.SORT_KEYS`.
 """
 _COLUMNS: Mapping[str, Callable[[Values], str]] = MappingProxyType(
     {

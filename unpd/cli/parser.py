@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from unpd import __version__
 from unpd.cli import client, output
-from unpd.control.verbs import VERBS, Argument, Verb
+from unpd.control.verb import Argument, Verb
+from unpd.control.verbs import VERBS
 from unpd.names import EXIT_MEANINGS, MASTER_SIGNALS, MAX_PID
 
 _WITHOUT_COMMAND = ("-h", "--help", "--version", "--")

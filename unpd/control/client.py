@@ -25,7 +25,8 @@ from unpd.control.protocol import (
     decode_answer,
     encode_request,
 )
-from unpd.control.verbs import VERBS, Answered, Verb
+from unpd.control.verb import Answered, Verb
+from unpd.control.verbs import VERBS
 from unpd.errors import PrivilegeError, UnpdError
 from unpd.json_lines import LineBuffer, LineError
 from unpd.kernel.credentials import peer_credentials

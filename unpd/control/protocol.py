@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unpd.control import verbs
-from unpd.control.verbs import VerbError
+from unpd.control.verb import VerbError, checked
 from unpd.json_lines import LineError, decode, encode
 
 VERSION = 1
@@ -67,7 +67,7 @@ def decode_request(line: bytes) -> Request:
     values = {name: value for name, value in fields.items() if name not in RESERVED}
     try:
         verb = verbs.find(fields.get("verb"))
-        return Request(verb.name, verbs.checked(verb, values), tuple(config))
+        return Request(verb.name, checked(verb, values), tuple(config))
     except VerbError as error:
         raise ProtocolError(str(error)) from None
 

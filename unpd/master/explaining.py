@@ -24,7 +24,7 @@ from unpd.config.access_lists import THIS_HOST
 from unpd.config.addresses import takes_datagrams
 from unpd.config.schema import ServiceConfig
 from unpd.control.explained import Circumstances, fields_of, no_service
-from unpd.control.verbs import VerbError
+from unpd.control.verb import VerbError
 from unpd.loop import now
 from unpd.master.denying import described
 from unpd.master.runtime import Runtime

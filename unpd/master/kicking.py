@@ -20,7 +20,7 @@ from typing import Any
 
 from unpd.board.layout import SANE_COUNT
 from unpd.control.server import PendingRequest
-from unpd.control.verbs import VerbError
+from unpd.control.verb import VerbError
 from unpd.core.policy import policy_of
 from unpd.loop import now
 from unpd.master.children import reports

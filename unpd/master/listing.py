@@ -21,7 +21,7 @@ from unpd.access.network import Network
 from unpd.control.server import PendingRequest
 from unpd.control.spans import span_s
 from unpd.control.status_fields import CONNECTION, mismatch
-from unpd.control.verbs import VerbError
+from unpd.control.verb import VerbError
 from unpd.core.model import Slot
 from unpd.core.policy import policy_of
 from unpd.errors import quoted

@@ -13,7 +13,8 @@ from typing import Any
 
 from unpd.access.denials import DenialError
 from unpd.control.server import ControlServer, PendingRequest
-from unpd.control.verbs import VERBS, VerbError
+from unpd.control.verb import VerbError
+from unpd.control.verbs import VERBS
 from unpd.core import events as ev
 from unpd.core.model import State
 from unpd.master import denying, explaining, kicking, listing, trying

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from unpd.control.server import PendingRequest
-from unpd.control.verbs import VerbError
+from unpd.control.verb import VerbError
 from unpd.core.model import State
 from unpd.errors import quoted
 from unpd.master.children import reports

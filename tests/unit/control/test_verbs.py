@@ -3,7 +3,8 @@
 import pytest
 
 from unpd.control.protocol import RESERVED
-from unpd.control.verbs import TYPES, VERBS, Argument, VerbError, checked, find
+from unpd.control.verb import TYPES, Argument, VerbError, checked
+from unpd.control.verbs import VERBS, find
 
 
 @pytest.mark.parametrize("name", list(VERBS))

@@ -10,7 +10,8 @@ import pytest
 from unpd.access.denials import DenialError
 from unpd.control.protocol import Request
 from unpd.control.server import ControlServer, PendingRequest
-from unpd.control.verbs import VERBS, Answered
+from unpd.control.verb import Answered
+from unpd.control.verbs import VERBS
 from unpd.core import events as ev
 from unpd.core.model import State
 from unpd.kernel.credentials import Credentials
