@@ -16,6 +16,7 @@ from tests.support import clients, faults, loads, procs, scale
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import send_request, status
+from tests.support.scale import first
 from tests.support.waiting import pause, until
 from unpd.kernel.processes import signal_name
 from unpd.kernel.signals import numbers_of
@@ -247,17 +248,20 @@ def test_a_signal_to_a_newborn(
 @faults.requires_strace()
 @pytest.mark.parametrize(
     "moment",
-    [
-        "memfd_create",
-        "flock",
-        "bind",
-        "listen",
-        "clone",
-        "clone:when=3",
-        "pidfd_open",
-        "epoll_ctl",
-        "/^epoll_p?wait$",
-    ],
+    first(
+        5,
+        [
+            "memfd_create",
+            "flock",
+            "bind",
+            "listen",
+            "clone",
+            "clone:when=3",
+            "pidfd_open",
+            "epoll_ctl",
+            "/^epoll_p?wait$",
+        ],
+    ),
 )
 def test_term_during_the_start(launch: Launch, tmp_path: Path, moment: str) -> None:
     """TERM in any phase of the start, from the lock of the pid file to the wait for the

@@ -50,14 +50,15 @@ def launch(no_process_left: None) -> Iterator[Launch]:
 
 
 def on(screen: Terminal, launch: Launch) -> Unpd:
-    """Start a daemon of nobody on a terminal of root; wait until it is ready."""
+    """Start a daemon of nobody on a terminal of root; wait until all of it is ready."""
     unpd = launch(
         CONFIG.format(run=launch.directory / "run"),
         ready=False,
         prefix=(*screen.prefix, *AS_NOBODY),
         preexec=screen.attach,
     )
-    shows(unpd, screen, '"master.ready"')
+    until(screen.shows_ready, 20.0, lambda: f"four that are ready in: {screen.said[-2000:]}")
+    unpd.stderr_path.write_text(screen.said)
     return unpd
 
 

@@ -593,7 +593,7 @@ def test_a_sink_that_fails_is_counted(launch: Launch) -> None:
 @contextlib.contextmanager
 def piped(launch: Launch, text: str) -> Iterator[tuple[Unpd, int, int]]:
     """Start a daemon with a small pipe as standard error, and read it until the daemon
-    is ready. Yields (daemon, read end, write end).
+    and its three children are ready. Yields (daemon, read end, write end).
     """
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -601,7 +601,7 @@ def piped(launch: Launch, text: str) -> Iterator[tuple[Unpd, int, int]]:
     with open(reader, "rb", buffering=0) as pipe, open(writer, "wb", buffering=0) as kept:
         said = b""
         with unpd.stderr_path.open("ab") as copy:
-            while b"master.ready" not in said:
+            while said.count(b".ready") < 4 or not said.endswith(b"\n"):
                 piece = pipe.read(4096)
                 said += piece
                 copy.write(piece)

@@ -16,6 +16,7 @@ from tests.support import ROOT, clients, faults, manual
 from tests.support.counts import ServiceCounts, wait_ended
 from tests.support.launch import Launch
 from tests.support.operating import refused_reload, reload
+from tests.support.scale import first
 from tests.support.waiting import until
 from unpd import __version__
 from unpd.config.service_types import known_types
@@ -159,7 +160,7 @@ def test_the_packaged_program_finds_packages_of_the_administrator(
     assert ended.stdout.splitlines()[-1].endswith("  unpd-linecount 1.0")
 
 
-@pytest.mark.parametrize("module", ["nt", "snappy", "tzdata", "org"])
+@pytest.mark.parametrize("module", first(1, ["nt", "snappy", "tzdata", "org"]))
 def test_the_packaged_program_runs_nothing_else_of_that_directory(
     tmp_path: Path, module: str
 ) -> None:
@@ -255,7 +256,7 @@ FAULTS = MappingProxyType(
 )
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", first(8, FAULTS))
 def test_a_package_that_cannot_be_used_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
     """With the file, the line and the key of the service that has its type."""
     module, complaint = FAULTS[name]

@@ -13,6 +13,7 @@ from tests.support import clients
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.refused_calls import refuse, requires_filters
+from tests.support.scale import first
 
 pytestmark = requires_filters
 
@@ -49,7 +50,7 @@ def serves(unpd: Unpd) -> None:
     assert unpd.stop() == 0
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("refusal", first(1, REFUSALS))
 @pytest.mark.parametrize("call", OPTIONAL)
 def test_unpd_serves_without_it(launch: Launch, call: str, refusal: str) -> None:
     """The daemon is as good as ever without a call that some kernels and some filters
@@ -60,7 +61,7 @@ def test_unpd_serves_without_it(launch: Launch, call: str, refusal: str) -> None
     serves(unpd)
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("refusal", first(1, REFUSALS))
 def test_a_detached_daemon_serves_without_close_range(launch: Launch, refusal: str) -> None:
     """``unpd start`` closes what it inherits without close_range(2) too."""
     reader, writer = os.pipe()
@@ -76,7 +77,7 @@ def test_a_detached_daemon_serves_without_close_range(launch: Launch, refusal: s
     serves(unpd)
 
 
-@pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES, errno.ENOSYS, 0])
+@pytest.mark.parametrize("error", first(1, [errno.EPERM, errno.EACCES, errno.ENOSYS, 0]))
 @pytest.mark.parametrize("call", ["recvmmsg", "sendmmsg"])
 def test_datagrams_are_answered_a_call_each(launch: Launch, call: str, error: int) -> None:
     """Where a filter refuses the calls that take many datagrams, with whatever errno or
@@ -97,7 +98,7 @@ def test_datagrams_are_answered_a_call_each(launch: Launch, call: str, error: in
 NEEDED = ("memfd_create", "pidfd_open", "pidfd_send_signal", "prctl")
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("refusal", first(1, REFUSALS))
 @pytest.mark.parametrize("call", NEEDED)
 def test_unpd_names_the_call_that_it_needs(launch: Launch, call: str, refusal: str) -> None:
     """Without a call that it cannot do without, the daemon does not start, and says in

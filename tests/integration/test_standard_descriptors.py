@@ -14,6 +14,7 @@ from tests.support import ROOT, clients, procs
 from tests.support.daemon import Unpd
 from tests.support.launch import Launch
 from tests.support.operating import status
+from tests.support.scale import first
 from unpd import __version__
 
 ECHO = """
@@ -119,7 +120,7 @@ def test_a_change_that_was_made_is_a_success(
     assert daemon.wait_exit() == 0
 
 
-@pytest.mark.parametrize("redirection", CLOSED_SETS)
+@pytest.mark.parametrize("redirection", first(3, CLOSED_SETS))
 def test_start_needs_no_standard_descriptor(launch: Launch, redirection: str) -> None:
     """``unpd start`` detaches whatever its caller closed, and the daemon serves with
     /dev/null as its standard descriptors.
@@ -131,7 +132,7 @@ def test_start_needs_no_standard_descriptor(launch: Launch, redirection: str) ->
     stop(daemon)
 
 
-@pytest.mark.parametrize("redirection", CLOSED_SETS)
+@pytest.mark.parametrize("redirection", first(3, CLOSED_SETS))
 def test_a_failed_start_is_reported_as_far_as_it_can_be(tmp_path: Path, redirection: str) -> None:
     """The exit code is that of the reason, and the reason goes to standard error if
     that is open; it never goes to standard output.

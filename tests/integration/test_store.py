@@ -19,6 +19,7 @@ from tests.support.fake_systemd import FakeSystemd
 from tests.support.launch import Launch
 from tests.support.operating import reload
 from tests.support.ports import free_port
+from tests.support.scale import first
 from tests.support.waiting import until
 from unpd.board import layout
 from unpd.board import memory as sb
@@ -133,7 +134,7 @@ def test_a_restart_refuses_no_client(
 
 
 @pytest.mark.parametrize("host", ["[::1]", "[::]"])
-@pytest.mark.parametrize("more", ["", "ipv6_only = true\n"])
+@pytest.mark.parametrize("more", first(1, ["", "ipv6_only = true\n"]))
 def test_a_crash_refuses_no_client_of_ipv6(
     launch: Launch, systemd: FakeSystemd, host: str, more: str
 ) -> None:
@@ -354,17 +355,20 @@ def a_listener() -> int:
 
 @pytest.mark.parametrize(
     ("name", "make"),
-    [
-        ("unpd-stored-listener-0123456789abcdef-0", a_pipe),
-        ("unpd-stored-listener-0123456789abcdef-0", a_datagram_socket),
-        ("unpd-stored-listener-0123456789abcdef-0", a_socket_that_does_not_listen),
-        ("unpd-stored-listener", a_listener),
-        ("unpd-stored-listener--", a_listener),
-        ("unpd-stored-of-the-future", a_listener),
-        ("unpd-scoreboard-of-the-future", a_pipe),
-        ("stored", a_pipe),
-        ("stored", a_listener),
-    ],
+    first(
+        3,
+        [
+            ("unpd-stored-listener-0123456789abcdef-0", a_pipe),
+            ("unpd-stored-listener-0123456789abcdef-0", a_datagram_socket),
+            ("unpd-stored-listener-0123456789abcdef-0", a_socket_that_does_not_listen),
+            ("unpd-stored-listener", a_listener),
+            ("unpd-stored-listener--", a_listener),
+            ("unpd-stored-of-the-future", a_listener),
+            ("unpd-scoreboard-of-the-future", a_pipe),
+            ("stored", a_pipe),
+            ("stored", a_listener),
+        ],
+    ),
 )
 def test_nonsense_in_the_store_is_no_obstacle(
     launch: Launch,

@@ -28,13 +28,19 @@ def logged(unpd: Unpd, screen: Terminal, event: str) -> None:
     unpd.stderr_path.write_text(screen.said)
 
 
+def begun(unpd: Unpd, screen: Terminal) -> None:
+    """Wait until the daemon and all its children are ready."""
+    until(screen.shows_ready, 20.0, lambda: f"four that are ready in: {screen.said[-2000:]}")
+    unpd.stderr_path.write_text(screen.said)
+
+
 def test_a_background_job_may_log_on_its_terminal(launch: Launch) -> None:
     """With ``stty tostop`` the kernel sends SIGTTOU to a background job that writes.
     The daemon writes all the same, takes no order from that signal, and can be stopped.
     """
     with terminal("bg", tostop=True) as screen:
         unpd = launch(ECHO, ready=False, prefix=screen.prefix, preexec=screen.attach)
-        logged(unpd, screen, "master.ready")
+        begun(unpd, screen)
         clients.converse(unpd.address("echo"), b"served")
         logged(unpd, screen, "connection.ended")
         os.kill(unpd.pid, SIGTERM)
@@ -49,7 +55,7 @@ def test_a_background_job_may_crash_on_its_terminal(launch: Launch, fault: Signa
     """
     with terminal("bg", tostop=True) as screen:
         unpd = launch(ECHO, ready=False, prefix=screen.prefix, preexec=screen.attach)
-        logged(unpd, screen, "master.ready")
+        begun(unpd, screen)
         unpd.expect_exit(256 - fault)
         unpd.expect_traceback()
         unpd.expect_leftover(unpd.pid_file)
@@ -67,9 +73,8 @@ def test_a_worker_fewer_can_be_asked_for_on_a_terminal(launch: Launch) -> None:
     """
     with terminal("bg", tostop=True) as screen:
         unpd = launch(ECHO, ready=False, prefix=screen.prefix, preexec=screen.attach)
-        logged(unpd, screen, "master.ready")
+        begun(unpd, screen)
         assert SIGTTOU in procs.signals(unpd.pid).blocked
-        # A worker that begins blocks all signals. One is enough for master.ready.
         until(lambda: not blocking(unpd.pid), 10.0, "children without blocked signals")
         os.kill(unpd.pid, SIGTTOU)
         logged(unpd, screen, "pool.resized")
@@ -89,7 +94,7 @@ def test_children_serve_while_their_master_is_stopped(launch: Launch) -> None:
     """
     with terminal("fg", tostop=True) as screen:
         unpd = launch(ECHO, ready=False, prefix=screen.prefix, preexec=screen.attach)
-        logged(unpd, screen, "master.ready")
+        begun(unpd, screen)
         master = unpd.pid
         workers = unpd.workers()
         screen.type(CTRL_Z)
@@ -111,7 +116,7 @@ def test_children_cannot_reach_the_terminal(launch: Launch) -> None:
     """
     with terminal("fg") as screen:
         unpd = launch(ECHO, ready=False, prefix=screen.prefix, preexec=screen.attach)
-        logged(unpd, screen, "master.ready")
+        begun(unpd, screen)
         assert controlling(unpd.pid)
         for child in procs.children(unpd.pid):
             assert not controlling(child.pid)

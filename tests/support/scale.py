@@ -1,8 +1,13 @@
-"""Scales long durations and big counts down in the default run. UNPD_TEST_SCALE=1
-(``make test-full``) runs them in full. Chaos, integration and property tests use it.
+"""Scales long durations, big counts and many rows down in the default run.
+UNPD_TEST_SCALE=1 (``make test-full``) runs durations and counts in full, ``make
+test-slow`` the other rows. Chaos, integration and property tests use it.
 """
 
 import os
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 
 DEFAULT_SCALE = 0.05
 
@@ -27,3 +32,10 @@ def many(count: int, *, at_least: int = 1) -> int:
     and at most the full count.
     """
     return max(round(count * scale()), min(at_least, count))
+
+
+def first(count: int, rows: Iterable[Any]) -> list[Any]:
+    """Return the rows of a parametrized test. All but the first ``count`` are slow."""
+    chosen = list(rows)
+    others = (row if isinstance(row, tuple) else (row,) for row in chosen[count:])
+    return [*chosen[:count], *(pytest.param(*row, marks=pytest.mark.slow) for row in others)]

@@ -59,6 +59,12 @@ class Terminal:
                 self._said += piece
         return self._said.decode().replace("\r\n", "\n")
 
+    def shows_ready(self) -> bool:
+        """Whether it shows that master, exporter and both workers of a daemon are
+        ready. One worker is enough for the master's line.
+        """
+        return self.said.count('.ready"') >= 4
+
     def type(self, keys: bytes) -> None:
         """Press keys."""
         os.write(self._keyboard, keys)

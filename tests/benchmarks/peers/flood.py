@@ -16,6 +16,11 @@ RATE = 2500
 """The access rules promise something for 2,000."""
 AHEAD = 200
 """How many connections wait to be closed: the server has answered them by then."""
+BIND_ADDRESS_NO_PORT = 24
+"""IP_BIND_ADDRESS_NO_PORT of ip(7), which Python 3.11 lacks: the port is chosen at the
+connect, for this destination alone. Else bind(2) looks for a port that nobody uses, and
+after other rows TIME_WAIT has most of them.
+"""
 AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: a reset leaves no TIME_WAIT, which would use up the source's ports."""
 
@@ -24,6 +29,7 @@ def connect(address: tuple[str, int], source: str) -> socket.socket:
     """Connect from ``source``."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+    sock.setsockopt(socket.IPPROTO_IP, BIND_ADDRESS_NO_PORT, 1)
     sock.bind((source, 0))
     sock.connect(address)
     return sock
