@@ -724,6 +724,63 @@ def test_what_a_target_could_not_take_any_more_goes_to_the_next(make: Redirects)
     assert bench.bytes_counted() == (5, 0)
 
 
+def test_bytes_wait_for_the_next_target_as_long_as_it_is_looked_for(make: Redirects) -> None:
+    """user_timeout_s is no limit for that: there is nobody who could take them."""
+    dying, full, alive = make.upstream(), make.upstream(backlog=0), make.upstream()
+    with contextlib.ExitStack() as stack:
+        fill(stack, full)
+        texts = (dying.text, full.text, alive.text)
+        bench = make(*texts, connect_timeout_s=9.0, times=times(user_s=5.0))
+        client = bench.connect()
+        bench.until(lambda: relay(bench).target.fd >= 0, "the first target")
+        client.sendall(b"hello")
+        dying.sock.close()
+        bench.until(lambda: relay(bench).target.fd < 0, "the loss of the first target")
+        assert relay(bench).up.waits
+        bench.advance(8.0)
+        bench.advance(2.0)
+        target = alive.take(bench)
+        assert bench.read(target, 5) == b"hello"
+        assert bench.events("connection.failed") == []
+
+
+def test_nobody_is_idle_while_a_target_is_looked_for(make: Redirects) -> None:
+    """The dial has limits of its own. The worker rests meanwhile, and the session may
+    be idle for as long as any other once the target is reached.
+    """
+    upstream = make.upstream()
+    bench = make("tcp://app.example:80", connect_timeout_s=60.0, times=times(idle_s=5.0))
+    bench.connect()
+    session = relay(bench)
+    bench.advance(6.0)
+    assert bench.engine.open == 1
+    assert session.shared.wheel.next_at > session.shared.now
+    resolve(make, upstream)
+    bench.until(lambda: relay(bench).target.fd >= 0, "the target")
+    bench.advance(4.0)
+    assert bench.engine.open == 1
+    bench.advance(2.0)
+    ended(bench, EndCause.IDLE)
+
+
+def test_a_client_that_does_not_read_its_banner_is_stalled(make: Redirects) -> None:
+    """Also while its target is looked for."""
+    banner = bytes(1 << 20)
+    bench = make(
+        "tcp://app.example:80",
+        listen="unix",
+        banner=banner,
+        connect_timeout_s=60.0,
+        times=times(user_s=5.0),
+    )
+    bench.connect()
+    relay(bench)
+    bench.advance(4.0)
+    assert bench.engine.open == 1
+    bench.advance(2.0)
+    ended(bench, EndCause.STALLED)
+
+
 def test_a_target_that_answered_nothing_after_a_byte_is_not_replaced(make: Redirects) -> None:
     """It may have acted on it, and must not do so twice."""
     dying, alive = make.upstream(), make.upstream()

@@ -161,6 +161,8 @@ class RelaySession:
     def reached(self, fd: int, target: int) -> None:
         """Relay between the client and a target."""
         self._place = target
+        # Until now nobody could be idle, and nothing could wait for this target.
+        self.active_at = self.up.taken_at = self.shared.now
         self.target.fd = fd
         self.target.splices = self._targets.takes_splices(target)
         self.target.open()
@@ -268,7 +270,7 @@ class RelaySession:
         """Return when and why the session ends if nothing happens until then."""
         times, finish_at = self.terms.times, self.shared.finish_at
         at, cause = math.inf, _IDLE
-        if times.idle_timeout_s:
+        if times.idle_timeout_s and self.stage is not RelayStage.CONNECTING:
             at = self.active_at + times.idle_timeout_s
         if times.session_timeout_s and self.opened_at + times.session_timeout_s < at:
             at, cause = self.opened_at + times.session_timeout_s, EndCause.SESSION_LIMIT
@@ -282,8 +284,10 @@ class RelaySession:
         return at, cause
 
     def _waiting(self) -> list[Flow]:
-        """The flows whose bytes wait for room."""
-        return [flow for flow in (self.up, self.down) if flow.waits]
+        """The flows whose bytes wait for room in a socket. What waits for a target that
+        is being looked for has the deadline of the dial.
+        """
+        return [flow for flow in (self.up, self.down) if flow.waits and flow.sink.fd >= 0]
 
     def _is_busy(self) -> bool:
         """Whether bytes, a target or an answer are being waited for."""
@@ -337,9 +341,9 @@ class RelaySession:
         limit_s = QUIET_SHARE * times.user_timeout_s if stalled else times.idle_timeout_s
         for flow in self._waiting():
             is_stuck = flow.is_stuck(limit_s, stalled=stalled)
-            if self.stage is not RelayStage.SERVING:
+            if self.stage >= RelayStage.CUT_OFF:
                 return
-            if is_stuck:
+            if is_stuck and flow.sink.fd >= 0:  # else the look has lost the target
                 self.reset(self._why_silent(flow.sink, cause))
                 return
             self.active_at = max(self.active_at, flow.taken_at)
