@@ -42,7 +42,7 @@ from unpd.control.status_fields import (
     mismatch,
 )
 from unpd.control.verbs import VERBS
-from unpd.errors import UnpdError
+from unpd.errors import PrivilegeError, UnpdError
 from unpd.names import ExitCode
 
 _PACKAGED = Path(f"{ROOT_RUNTIME_DIR}/control.sock")
@@ -66,6 +66,8 @@ def _connect(args: argparse.Namespace) -> ControlClient:
     path = control_path(args)
     try:
         return ControlClient(path)
+    except PrivilegeError as error:
+        raise PrivilegeError(f"unpd {args.command}: {error}") from None
     except NotRunningError as error:
         if args.control is not None:
             raise

@@ -11,6 +11,7 @@ every few seconds whether the daemon still answers other requests.
 """
 
 import contextlib
+import os
 import socket
 import struct
 import time
@@ -30,6 +31,7 @@ from unpd.control.verbs import VERBS
 from unpd.errors import PrivilegeError, UnpdError
 from unpd.json_lines import LineBuffer, LineError
 from unpd.kernel.credentials import peer_credentials
+from unpd.kernel.privileges import user_name
 
 ANSWER_TIMEOUT_S = 5.0
 """How long a daemon may take to answer. One that works takes milliseconds."""
@@ -63,8 +65,9 @@ class ControlClient:
             ) from None
         except PermissionError:
             raise PrivilegeError(
-                f"this user may not use the control socket {path}: ask as root, or as the user that"
-                " unpd runs as"
+                f"user {user_name(os.geteuid())} may not use the control socket {path}: ask as"
+                " root, as the user that unpd runs as, or, in order to look, as a member of the"
+                " group in control.read_group"
             ) from None
         except BlockingIOError:
             raise self._silence() from None

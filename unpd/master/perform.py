@@ -267,7 +267,21 @@ def _adopt_config(runtime: Runtime, effect: fx.AdoptConfig) -> None:
     wanted = runtime.deployment.config.log
     runtime.log.set_level(wanted.level, connections=wanted.connections)
     runtime.deny_list.use_file(runtime.deployment.config.access.state_file, now())
+    if old.config.control != new.config.control:
+        _let_look(runtime)
     runtime.generation = runtime.board.words[layout.Master.GENERATION] = effect.generation
+
+
+def _let_look(runtime: Runtime) -> None:
+    """Let the group look at the daemon that the configuration names."""
+    readers = runtime.deployment.config.control.read_group
+    if runtime.control is None:
+        return
+    group = readers.name if readers else ""
+    if reason := runtime.control.let_look(readers):
+        runtime.log.event("control.readers_shut_out", group=group, reason=reason)
+    else:
+        runtime.log.event("control.readers", group=group)
 
 
 def _drop_config(runtime: Runtime, effect: fx.DropConfig) -> None:
