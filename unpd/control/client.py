@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,14 @@ class NotRunningError(UnpdError):
 
 class SilentError(UnpdError):
     """The daemon does not answer in time."""
+
+
+class RefusedError(UnpdError):
+    """The daemon refuses the request, for the reason in its ``answer``."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        self.answer = answer
+        super().__init__(str(answer.get("reason", "unpd refused without a reason")))
 
 
 class ControlClient:
@@ -82,7 +90,7 @@ class ControlClient:
         return peer_credentials(self._sock).pid
 
     def ask(self, request: Request, fds: Sequence[int] = ()) -> dict[str, Any]:
-        """Send the request and wait for its answer. UnpdError, with the daemon's
+        """Send the request and wait for its answer. RefusedError, with the daemon's
         reason, if it refuses; SilentError if it does not answer. ``fds``: a descriptor
         that goes with it, if any.
         """
@@ -102,7 +110,7 @@ class ControlClient:
         except OSError as error:
             raise UnpdError(f"unpd broke the connection off: {error.strerror or error}") from error
         if not answer["ok"]:
-            raise UnpdError(str(answer.get("reason", "unpd refused without a reason")))
+            raise RefusedError(answer)
         return answer
 
     def _read_line(self, verb: Verb) -> bytes:

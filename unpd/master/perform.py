@@ -186,6 +186,8 @@ def _show_phase(runtime: Runtime, effect: fx.ShowPhase) -> None:
 
 def _load_config(runtime: Runtime, effect: fx.LoadConfig) -> None:
     del effect
+    if runtime.postponed is None:
+        runtime.reload_log.begin(runtime.log)
     try:
         loaded = runtime.load()
         fixed = restart_needed(runtime.deployment.config, loaded.config)
@@ -337,10 +339,12 @@ def _report_reload(runtime: Runtime, effect: fx.ReportReload) -> None:
 def _answer_reload(runtime: Runtime, effect: fx.AnswerReload) -> None:
     if runtime.control is None:
         return
+    log = {"log": runtime.reload_log.lines, "log_left_out": runtime.reload_log.more}
     if effect.refused:
-        runtime.control.answer(effect.request, ok=False, reason=effect.refused)
-    else:
-        runtime.control.answer(effect.request, ok=True, **runtime.report.fields(runtime.generation))
+        runtime.control.answer(effect.request, ok=False, reason=effect.refused, **log)
+        return
+    fields = runtime.report.fields(runtime.generation)
+    runtime.control.answer(effect.request, ok=True, **fields, **log)
 
 
 # --- the rest -------------------------------------------------------------------------
