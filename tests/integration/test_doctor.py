@@ -5,11 +5,14 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.configs import compose
 from tests.support.launch import Launch
 from tests.support.ports import free_port
+from unpd.cli.dispatch import run_command
 from unpd.cli.doctor import process_facts
 from unpd.cli.doctor.report import FIELDS
 from unpd.control.status_fields import mismatch
@@ -82,7 +85,9 @@ def test_the_kernel_tells_about_its_clock() -> None:
     assert found.max_error_s >= 0
 
 
-def test_the_doctor_names_the_process_that_holds_a_port(launch: Launch) -> None:
+def test_the_doctor_names_the_process_that_holds_a_port(
+    launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It works with a daemon, whose own listeners are no finding, and finds the port
     that its file wants and this process holds. The exit code says so.
     """
@@ -91,20 +96,22 @@ def test_the_doctor_names_the_process_that_holds_a_port(launch: Launch) -> None:
         unpd = launch(ECHO)
         text = unpd.config_path.read_text()
         unpd.config_path.write_text(f'{text}\n[services.discard]\nlisten = ["{taken}"]\n')
-        ended = unpd.run("doctor", "--json", "--config", str(unpd.config_path))
-        report = json.loads(ended.stdout)
+        code = run_command(["doctor", "--json", "--config", str(unpd.config_path)])
+        report = json.loads(capsys.readouterr().out)
         assert mismatch(report, FIELDS) == ""
-        assert (ended.returncode, report["daemon"]) == (ExitCode.DEGRADED, unpd.pid)
+        assert (code, report["daemon"]) == (ExitCode.DEGRADED, unpd.pid)
         (finding,) = [one for one in report["findings"] if one["check"] == "ports"]
         assert finding["subject"] == "services.discard.listen"
         assert f"process {os.getpid()} (" in finding["found"]
 
 
-def test_the_doctor_needs_no_daemon(launch: Launch) -> None:
+def test_the_doctor_needs_no_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It says so, and makes the checks of the host."""
-    unpd = launch(f'[services.echo]\nlisten = ["tcp://127.0.0.1:{free_port()}"]\n')
-    assert unpd.stop() == 0
-    ended = unpd.run("doctor", "--config", str(unpd.config_path))
-    assert ended.returncode in (ExitCode.DONE, ExitCode.DEGRADED), ended.stderr
-    assert b" checks without a daemon: " in ended.stdout
-    assert b"ports: " not in ended.stdout
+    config = tmp_path / "unpd.toml"
+    listen = f'listen = ["tcp://127.0.0.1:{free_port()}"]\n'
+    config.write_text(compose(f"[services.echo]\n{listen}", tmp_path))
+    code = run_command(["doctor", "--config", str(config)])
+    shown = capsys.readouterr().out
+    assert code in (ExitCode.DONE, ExitCode.DEGRADED)
+    assert " checks without a daemon: " in shown
+    assert "ports: " not in shown

@@ -65,6 +65,13 @@ class ControlClient:
             socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_TIMEOUT_S), 0)
         )
         try:
+            self._connect(path)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def _connect(self, path: Path) -> None:
+        try:
             self._sock.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             raise NotRunningError(

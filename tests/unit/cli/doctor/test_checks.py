@@ -274,6 +274,12 @@ def test_a_fault_is_found_with_its_figure_and_its_remedy(  # noqa: PLR0917 - a r
     ("check", "text", "sysctl", "changes"),
     [
         ("ports", ECHO, {}, {"sockets": (SOCKET,), "daemon": DAEMON}),
+        (
+            "ports",
+            ECHO.replace("127.0.0.1", "[::]"),
+            {},
+            {"sockets": (SOCKET,), "daemon": DAEMON},
+        ),
         ("ports", ECHO, {}, {"sockets": (replace(SOCKET, host="127.0.0.2"),)}),
         ("ports", ECHO, {}, {"sockets": (replace(SOCKET, transport="udp"),)}),
         ("ports", ECHO, {}, {"sockets": (replace(SOCKET, host="::", ipv6_only=True),)}),
